@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Resumable uploads as pure functions.
+
+pub mod types;
+pub mod upload;

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Durable, fenced stores for resumable uploads.
+
+pub mod store;

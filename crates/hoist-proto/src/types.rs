@@ -1,0 +1,361 @@
+//! The protocol's quantities and names as types: offsets, lengths, ids, tokens, fences, time.
+//!
+//! Owns construction and the few operations that are sound on them; leaves parsing of header fields to
+//! [`field`](crate::field) and every decision to [`engine`](crate::engine).
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The largest number a structured-field integer can carry (RFC 9651, Integers): fifteen digits.
+///
+/// Offsets and lengths travel as such integers, so none above it can ever be announced.
+pub const LARGEST_INTEGER: u64 = 999_999_999_999_999;
+
+/// Bytes of representation data an upload holds, counted from zero.
+///
+/// Never decreases over the life of an upload (upload-token: TOK-OFF-03).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(u64);
+
+impl Offset {
+    /// The offset of an upload that holds nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// The offset behind `bytes` bytes.
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// The number of bytes before this offset.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The offset `bytes` further on, or `None` past the range of the type.
+    pub fn advance(self, bytes: u64) -> Option<Self> {
+        self.0.checked_add(bytes).map(Self)
+    }
+
+    /// How many bytes lie between an earlier offset and this one, or `None` when it is not earlier.
+    pub fn bytes_since(self, earlier: Self) -> Option<u64> {
+        self.0.checked_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Bytes the whole representation is going to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Length(u64);
+
+impl Length {
+    /// A representation of `bytes` bytes.
+    pub const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// The number of bytes.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Whether an upload at `offset` holds the whole representation.
+    pub fn is_reached(self, offset: Offset) -> bool {
+        offset.0 >= self.0
+    }
+
+    /// How many bytes are missing behind `offset`; zero once it is reached.
+    pub fn bytes_left(self, offset: Offset) -> u64 {
+        self.0.saturating_sub(offset.0)
+    }
+}
+
+impl From<Offset> for Length {
+    fn from(end: Offset) -> Self {
+        Self(end.0)
+    }
+}
+
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An offset whose bytes survive what the configured durability level promises they survive.
+///
+/// Only a store makes one ([`Durable::attest`]), and only this type can be encoded as the `Upload-Offset` of a
+/// response, so an acknowledged offset cannot be a hope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Durable(Offset);
+
+impl Durable {
+    /// Nothing is stored, and nothing can be lost.
+    pub const ZERO: Self = Self(Offset::ZERO);
+
+    /// States that every byte before `offset` is durable. For stores alone; clippy refuses it elsewhere.
+    pub const fn attest(offset: Offset) -> Self {
+        Self(offset)
+    }
+
+    /// The offset.
+    pub const fn offset(self) -> Offset {
+        self.0
+    }
+}
+
+impl fmt::Display for Durable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The name of an upload inside this server: 128 bits, written as 26 lower-case characters.
+///
+/// The alphabet is Crockford's base 32, which has no character that means anything to a file system or a URI. There
+/// is one spelling of each id; everything else fails to parse, so an id can be used as a file name as it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UploadId([u8; 16]);
+
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+impl UploadId {
+    /// Characters in the written form.
+    pub const CHARS: usize = 26;
+
+    /// The id made of these bits; the caller vouches that they cannot be guessed.
+    pub const fn from_bits(bits: [u8; 16]) -> Self {
+        Self(bits)
+    }
+
+    /// The bits.
+    pub const fn bits(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// The first eight characters, for logs: enough to find an upload, not enough to address it.
+    pub fn short(self) -> ShortId {
+        ShortId(self)
+    }
+
+    fn chars(self) -> [u8; Self::CHARS] {
+        let mut rest = u128::from_be_bytes(self.0);
+        let mut chars = [0; Self::CHARS];
+        for place in chars.iter_mut().rev() {
+            *place = ALPHABET[(rest & 31) as usize];
+            rest >>= 5;
+        }
+        chars
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.chars()).expect("the alphabet is ASCII"))
+    }
+}
+
+/// An upload's URI may be a capability, so debugging output shows the short form.
+impl fmt::Debug for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UploadId({})", self.short())
+    }
+}
+
+impl FromStr for UploadId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        if text.len() != Self::CHARS {
+            return Err(NotAnId);
+        }
+        let mut bits = 0_u128;
+        for (place, char) in text.bytes().enumerate() {
+            let value = ALPHABET.iter().position(|&known| known == char).ok_or(NotAnId)? as u128;
+            // 26 characters hold 130 bits; the two that do not exist must be zero, or two texts would name one id.
+            if place == 0 && value > 7 {
+                return Err(NotAnId);
+            }
+            bits = bits << 5 | value;
+        }
+        Ok(Self(bits.to_be_bytes()))
+    }
+}
+
+/// The text is not an [`UploadId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an upload id: it is {} characters of 0-9 and a-z without i, l, o and u", UploadId::CHARS)]
+pub struct NotAnId;
+
+/// What logs show of an [`UploadId`].
+#[derive(Clone, Copy)]
+pub struct ShortId(UploadId);
+
+impl fmt::Display for ShortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.0.chars()[..8]).expect("the alphabet is ASCII"))
+    }
+}
+
+/// A client's own name for an upload: 1 to 256 octets, a secret.
+///
+/// Two spellings of the same octets are the same token. Debugging output shows the length alone, and the comparison
+/// takes the same time wherever the octets differ.
+#[derive(Clone)]
+pub struct Token(Box<[u8]>);
+
+impl Token {
+    /// The most octets a token may have (upload-token: TOK-TOKEN-01).
+    pub const OCTETS_MAX: usize = 256;
+
+    /// The token of these octets, or `None` when there are none or too many.
+    pub fn new(octets: impl Into<Box<[u8]>>) -> Option<Self> {
+        let octets = octets.into();
+        (1..=Self::OCTETS_MAX).contains(&octets.len()).then_some(Self(octets))
+    }
+
+    /// The secret itself: to derive an id from, never to log or to store.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// How many octets it has.
+    pub fn octets(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+            && self.0.iter().zip(&other.0).fold(0, |seen, (a, b)| seen | (a ^ b)) == 0
+    }
+}
+
+impl Eq for Token {}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({} octets)", self.0.len())
+    }
+}
+
+/// The epoch of a right to change an upload. A store refuses writes under any but the newest it has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fence(u64);
+
+impl Fence {
+    /// The fence of a number that the issuer never gave before.
+    pub const fn new(epoch: u64) -> Self {
+        Self(epoch)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Who made a request, as far as authentication tells: an opaque, stable name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Principal(Arc<str>);
+
+impl Principal {
+    /// The principal of this name.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Milliseconds since the Unix epoch. The protocol reads no clock: callers say what time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The moment this many milliseconds after the Unix epoch.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn millis(self) -> u64 {
+        self.0
+    }
+
+    /// The moment `after` later, or the last one there is.
+    pub fn plus(self, after: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long it is from `now` to this moment; zero when it has passed.
+    pub fn until(self, now: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(now.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        for bits in [[0; 16], [0xff; 16], *b"0123456789abcdef"] {
+            let id = UploadId::from_bits(bits);
+            let text = id.to_string();
+            assert_eq!(text.len(), UploadId::CHARS);
+            assert_eq!(text.parse(), Ok(id));
+            assert_eq!(
+                text.to_uppercase().parse::<UploadId>().is_ok(),
+                text.bytes().all(|c| c.is_ascii_digit())
+            );
+        }
+        let not_ids = [
+            "",
+            ".",
+            "..",
+            "zzzzzzzzzzzzzzzzzzzzzzzzzz",
+            "8zzzzzzzzzzzzzzzzzzzzzzzzz",
+            "../../../../../../etc/pass",
+            "0000000000000000000000000o",
+            "000000000000000000000000000",
+        ];
+        for text in not_ids {
+            assert_eq!(text.parse::<UploadId>(), Err(NotAnId), "{text}");
+        }
+        assert_eq!("7zzzzzzzzzzzzzzzzzzzzzzzzz".parse(), Ok(UploadId::from_bits([0xff; 16])));
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let token = Token::new(*b"correct horse").expect("in range");
+        assert_eq!(format!("{token:?}"), "Token(13 octets)");
+        let id = UploadId::from_bits(*b"0123456789abcdef");
+        assert!(!format!("{id:?}").contains(&id.to_string()));
+        assert!(
+            Token::new(*b"").is_none()
+                && Token::new(vec![0; 257]).is_none()
+                && Token::new(vec![0; 256]).is_some()
+        );
+    }
+
+    #[test]
+    fn arithmetic_stays_in_range() {
+        assert_eq!(Offset::new(u64::MAX).advance(1), None);
+        assert_eq!(Offset::new(3).bytes_since(Offset::new(4)), None);
+        assert_eq!(Length::new(3).bytes_left(Offset::new(5)), 0);
+        assert!(Length::new(3).is_reached(Offset::new(3)) && !Length::new(3).is_reached(Offset::new(2)));
+        assert_eq!(Timestamp::from_millis(5).until(Timestamp::from_millis(7)), Duration::ZERO);
+        assert_eq!(Timestamp::from_millis(u64::MAX).plus(Duration::from_secs(1)).millis(), u64::MAX);
+    }
+}

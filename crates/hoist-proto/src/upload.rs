@@ -1,0 +1,160 @@
+//! The upload resource: everything a server must remember of one, and the states it can be in.
+//!
+//! Owns no behaviour but what follows from the fields alone; how a request changes an upload is
+//! [`engine`](crate::engine)'s, how it is written to a disk is a store's.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode};
+
+use crate::types::{Durable, Length, Principal, Timestamp, UploadId};
+
+/// One upload, as a store keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upload {
+    /// Its name inside the server.
+    pub id: UploadId,
+    /// Which family of dialects created it. Requests of another family do not see it.
+    pub family: Family,
+    /// When it counts as complete, and what exceeding its length does.
+    pub semantics: Semantics,
+    /// Who created it; only they may touch it.
+    pub owner: Option<Principal>,
+    /// The request that created it, as its target will see it.
+    pub origin: Origin,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When it last changed: it was created, a byte was stored, or it became complete.
+    ///
+    /// Stored with the record, and raised by the store to the moment it last stored a byte.
+    pub touched: Timestamp,
+    /// How long it lives after its last change; for ever when absent. In the open phase the time an abandoned upload is
+    /// kept, afterwards the time its answer (and with the `keep` target its content) is.
+    pub lifetime: Option<Duration>,
+    /// Bytes of the whole representation, once somebody said.
+    pub length: Option<Length>,
+    /// Bytes stored. Not part of the stored record: the store knows it from the bytes it has.
+    pub offset: Durable,
+    /// Where it is between creation and the target's answer.
+    pub phase: Phase,
+}
+
+impl Upload {
+    /// When it ends by itself, if nothing more happens to it.
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.lifetime.map(|lifetime| self.touched.plus(lifetime))
+    }
+
+    /// Whether its time is over at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires().is_some_and(|end| end <= now)
+    }
+
+    /// Whether nothing can be appended any more.
+    pub fn is_complete(&self) -> bool {
+        !matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether every byte is here though no request has been told so yet: the one that brought the last byte was cut,
+    /// or the process died, before it could be settled.
+    //= TOK-APP-05a
+    pub fn is_due(&self) -> bool {
+        let by_length = match self.semantics.completion {
+            Completion::AtLength | Completion::AtLengthOrEnd => true,
+            Completion::Explicit => false,
+        };
+        match self.phase {
+            Phase::Received => true,
+            Phase::Open => {
+                by_length && self.length.is_some_and(|length| length.is_reached(self.offset.offset()))
+            }
+            Phase::Delivered(_) | Phase::Failed(_) => false,
+        }
+    }
+}
+
+/// A family of dialects whose requests may meet on one upload. The engine compares it and knows no more of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Family {
+    /// No dialect: an ordinary request that is received like an upload and never resumed.
+    Conventional,
+    /// `Upload-Token`.
+    Token,
+    /// "Resumable Uploads for HTTP".
+    Ietf,
+    /// tus 1.0.
+    Tus1,
+}
+
+/// What a dialect means by "complete" and by "too long".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Semantics {
+    /// When the upload is complete.
+    pub completion: Completion,
+    /// What becomes of an upload whose length a request would exceed.
+    pub excess: Excess,
+}
+
+/// When an upload is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// When its offset has reached its length, whatever requests say.
+    AtLength,
+    /// When its offset has reached its length; while that is unknown, when a request that does not announce more was
+    /// received to its end.
+    AtLengthOrEnd,
+    /// When a request that says it is the last was received to its end. Reaching the length completes nothing.
+    Explicit,
+}
+
+/// What becomes of an upload whose known length a request would exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// It is invalid from then on: one of the two lengths was a lie, and nobody can tell which bytes are right.
+    Invalidates,
+    /// What fits stays and the upload goes on.
+    Keeps,
+}
+
+/// Where an upload is between creation and its target's answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// More may be appended.
+    Open,
+    /// All bytes are here; the target has not answered yet.
+    Received,
+    /// The target has answered; the answer is kept for clients that lost it.
+    Delivered(Answer),
+    /// The upload failed for good, with this answer.
+    Failed(Answer),
+}
+
+/// A target's answer to a whole representation, kept to be given again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its header section, without fields of the connection.
+    pub fields: HeaderMap,
+    /// Its content, cut at a bound the server sets.
+    pub content: Vec<u8>,
+}
+
+impl Answer {
+    /// An answer of a status alone.
+    pub fn of(status: StatusCode) -> Self {
+        Self { status, fields: HeaderMap::new(), content: Vec::new() }
+    }
+}
+
+/// The request that created an upload: what its target will see once the representation is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its method.
+    pub method: Method,
+    /// Its target: path and query.
+    pub target: String,
+    /// The fields that describe the representation, or that the target asked for. Untrusted, to the last octet.
+    pub fields: HeaderMap,
+}

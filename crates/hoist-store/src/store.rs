@@ -1,0 +1,204 @@
+//! What a store is: the traits the server drives, and the errors they answer with.
+//!
+//! Owns the contract; `contract.rs` tests it, `fs.rs` and `memory.rs` fulfil it. Leaves every protocol decision to
+//! `hoist-proto`: a store knows no status code and no dialect.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hoist_proto::types::{Durable, Fence, Length, Offset, Principal, Timestamp, UploadId};
+use hoist_proto::upload::Upload;
+
+/// A boxed future, so that stores can be chosen at run time. One allocation per call, none per byte.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Keeps uploads: their bytes, and the record beside them.
+///
+/// Every changing call carries the [`Fence`] of the claim it is made under. The newest fence seen for an upload is the
+/// only one that may change it: everything older gets [`Error::Fenced`] and changes nothing, however late it arrives.
+pub trait Store: Send + Sync + 'static {
+    /// Makes room for a new upload and opens it for writing at offset zero.
+    ///
+    /// With a known length the room is reserved, so that a full disk shows here and not after hours. The record becomes
+    /// durable with the first [`Writer::sync`] that succeeds, or earlier; until then a crash may forget the upload.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when the id is taken, [`Error::Full`] when there is no room; nothing is left behind then.
+    ///
+    /// # Cancellation
+    /// Dropped before it completes, the upload either exists with nothing stored or does not exist.
+    fn create<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<Box<dyn Writer>, Error>>;
+
+    /// Reads an upload and makes `fence` the only one that may change it from here on.
+    ///
+    /// The offset is durable when this returns: bytes that an earlier writer left unsynced are synced first. What such
+    /// a writer still writes afterwards is refused.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] when a newer fence was seen, [`Error::Damaged`] when the record cannot be believed.
+    ///
+    /// # Cancellation
+    /// Safe to drop; the fence may have been taken.
+    fn load(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<Option<Upload>, Error>>;
+
+    /// Opens an open upload for writing behind its last byte, which must be at `at`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Fenced`]; [`Error::Damaged`] when the stored bytes end elsewhere.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    fn append(&self, id: UploadId, at: Offset, fence: Fence) -> Pending<'_, Result<Box<dyn Writer>, Error>>;
+
+    /// Replaces the record: a length that became known, a phase. Durable when it returns, and atomic: a crash leaves the
+    /// old record or the new one.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Fenced`], or what the disk says; the old record is then still the valid one.
+    ///
+    /// # Cancellation
+    /// Dropped, the old or the new record is valid.
+    fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>>;
+
+    /// Reads stored bytes from an offset on, to where they end at this moment.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when there is no such upload, or its content was discarded.
+    fn read(&self, id: UploadId, from: Offset) -> Pending<'_, Result<Box<dyn Reader>, Error>>;
+
+    /// Gives the content of an upload a second name: `name` in `directory`, durable when it returns. Nothing that is
+    /// there already is overwritten: a taken name gets the upload's id added. Done again for the same upload it finds
+    /// what it did before and returns the same name, so that it may be repeated after a crash.
+    ///
+    /// `name` is one path segment; the caller made it safe. On one file system no byte is copied.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Fenced`], [`Error::Full`], or what the disk says.
+    fn export<'a>(
+        &'a self,
+        id: UploadId,
+        directory: &'a Path,
+        name: &'a str,
+        fence: Fence,
+    ) -> Pending<'a, Result<String, Error>>;
+
+    /// Frees the content of a complete upload and keeps the record, which from then on answers for its offset.
+    fn discard(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>>;
+
+    /// Frees everything of an upload. Afterwards the id is unknown, and may be created again.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Fenced`], or what the disk says.
+    fn remove(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>>;
+
+    /// Everything that is stored, in no particular order, each as far as one look tells. A record that cannot be read is
+    /// reported by the store's log and left out.
+    fn survey(&self) -> Pending<'_, Result<Vec<Sketch>, Error>>;
+
+    /// Whether the store could take an upload now: it can be reached, and written.
+    ///
+    /// # Errors
+    /// What is in the way, in words for an operator.
+    fn probe(&self) -> Pending<'_, Result<(), Error>>;
+}
+
+/// Takes the content of one request, in order.
+///
+/// Dropping it keeps what was written; the bytes since the last [`sync`](Writer::sync) are then as safe as the system's
+/// page cache makes them, and the next [`Store::load`] counts them after syncing them.
+pub trait Writer: Send {
+    /// Hands over the next bytes. Returns when they are accepted, which may be before they are stored; waits while too
+    /// many bytes of this upload, or of all, are on their way.
+    ///
+    /// # Errors
+    /// [`Error::Full`] or another failure of these bytes or of earlier ones. No later byte is stored then:
+    /// what is stored stays a gapless prefix.
+    ///
+    /// # Cancellation
+    /// Dropped, the bytes are accepted whole or not at all.
+    fn write(&mut self, bytes: Bytes) -> Pending<'_, Result<(), Error>>;
+
+    /// Makes everything that was accepted durable and says how far that is.
+    ///
+    /// After [`Error::Full`] it still succeeds, for the bytes that fitted.
+    ///
+    /// # Errors
+    /// When the disk cannot promise it. What is not promised is cut off again where possible, so that nobody later takes
+    /// doubtful bytes for good ones.
+    ///
+    /// # Cancellation
+    /// Safe to drop; the bytes may or may not be durable.
+    fn sync(&mut self) -> Pending<'_, Result<Durable, Error>>;
+}
+
+/// Gives stored bytes, in order.
+pub trait Reader: Send {
+    /// The next bytes, at most 256 KiB of them; `None` at the end.
+    fn next(&mut self) -> Pending<'_, Result<Option<Bytes>, Error>>;
+}
+
+/// One upload as a [`Store::survey`] sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sketch {
+    /// Its id.
+    pub id: UploadId,
+    /// Who created it.
+    pub owner: Option<Principal>,
+    /// Bytes stored, durable or not.
+    pub stored: Offset,
+    /// Bytes of the whole, if known.
+    pub length: Option<Length>,
+    /// Whether it may still be appended to.
+    pub is_open: bool,
+    /// Whether all bytes are here and the target has not answered: work that a crash left behind.
+    pub is_due: bool,
+    /// When its time is over.
+    pub expires: Option<Timestamp>,
+    /// When it last changed.
+    pub touched: Timestamp,
+}
+
+/// Why a store could not do as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no such upload, or its content is gone.
+    #[error("no such upload")]
+    Missing,
+    /// The id is taken.
+    #[error("the upload exists already")]
+    Exists,
+    /// A newer claim has been made on the upload; this one may not change it any more.
+    #[error("a newer request has taken the upload over")]
+    Fenced,
+    /// No room. What is stored stays stored.
+    #[error("no space left for uploads")]
+    Full,
+    /// What is stored contradicts itself. Left as it is for an operator to look at.
+    #[error("the stored upload is damaged: {0}")]
+    Damaged(String),
+    /// Another process uses the store.
+    #[error("{0}")]
+    Busy(String),
+    /// The system refused.
+    #[error("{doing}")]
+    Io {
+        /// What was being done, with the path relative to the store.
+        doing: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Whether trying again later may help without anybody doing anything.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Full => Some(Duration::from_secs(60)),
+            Self::Io { .. } => Some(Duration::from_secs(5)),
+            Self::Missing | Self::Exists | Self::Fenced | Self::Damaged(_) | Self::Busy(_) => None,
+        }
+    }
+}
