@@ -1,4 +1,34 @@
-//! Resumable uploads as pure functions.
+//! Resumable uploads over HTTP as pure functions: no clock, no socket, no file, no task.
+//!
+//! Four functions are the whole protocol. A [`dialect`] turns the head of a request into an
+//! [`Operation`](operation::Operation) (`decode`) and a [`Reply`](operation::Reply) into the head of a response
+//! (`encode`); the [`engine`] says what an operation does to an [`Upload`](upload::Upload) (`decide`) and what is left
+//! when its content has ended (`settle`). Everything with an effect is somebody else's: `hoist-server` puts a store and a
+//! transport around this crate, `hoist-client` a connection.
+//!
+//! ```
+//! use hoist_proto::{dialect, engine, operation, policy, types};
+//!
+//! // A request arrives ...
+//! let request = http::Request::post("/uploads").header("upload-token", "abcdef").body(())?;
+//! let (head, ()) = request.into_parts();
+//! let dialect::Detected::Speaks(dialect) = dialect::detect(&head, dialect::Place::Endpoint) else { panic!() };
+//! let decoded = dialect.decode(&head, Some(200)).expect("well-formed");
+//!
+//! // ... its upload is named, and the engine says what to do about it.
+//! let id = types::UploadId::from_bits([7; 16]);
+//! let request = engine::Request { id, principal: None, family: decoded.family, operation: decoded.operation };
+//! let now = types::Timestamp::from_millis(0);
+//! let decision = engine::decide(None, &request, &policy::Policy::default(), now);
+//! assert!(matches!(decision, engine::Decision::Create(_, plan) if plan.room.bytes == 200));
+//! # Ok::<(), http::Error>(())
+//! ```
 
+pub mod dialect;
+pub mod engine;
+pub mod field;
+pub mod operation;
+pub mod policy;
+pub mod refusal;
 pub mod types;
 pub mod upload;

@@ -94,6 +94,17 @@ pub struct Semantics {
     pub completion: Completion,
     /// What becomes of an upload whose length a request would exceed.
     pub excess: Excess,
+    /// What becomes of an upload whose request is cut.
+    pub interruption: Interruption,
+}
+
+/// What becomes of an upload whose request is cut before the end of its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interruption {
+    /// What arrived stays, and a later request goes on behind it.
+    Resumes,
+    /// Nobody could ever go on, so nothing of it stays.
+    Discards,
 }
 
 /// When an upload is complete.
@@ -115,6 +126,23 @@ pub enum Excess {
     Invalidates,
     /// What fits stays and the upload goes on.
     Keeps,
+}
+
+/// What a peer may know of an upload's progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// How many bytes are stored for good.
+    pub offset: Durable,
+    /// How many it will be, if known.
+    pub length: Option<Length>,
+    /// Whether it is complete.
+    pub complete: bool,
+}
+
+impl From<&Upload> for State {
+    fn from(upload: &Upload) -> Self {
+        Self { offset: upload.offset, length: upload.length, complete: upload.is_complete() }
+    }
 }
 
 /// Where an upload is between creation and its target's answer.

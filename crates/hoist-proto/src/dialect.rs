@@ -1,0 +1,240 @@
+//! Which wire spelling a request is in, and the way from its head to an operation and back.
+//!
+//! One endpoint serves every dialect; [`detect`] tells them apart by the header section, in a fixed order of tests D0 to
+//! D10 whose first match decides. Everything that names a field, a media type or a version number lives below here.
+
+pub mod conventional;
+pub mod token;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+use crate::field::{self, Field};
+use crate::operation::{Decoded, Operation, Reply};
+use crate::refusal::Refusal;
+use crate::types::UploadId;
+
+/// `Upload-Token`: the client's name for an upload.
+pub const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
+/// `Upload-Index`: the number of a part.
+pub const UPLOAD_INDEX: HeaderName = HeaderName::from_static("upload-index");
+/// `Upload-Offset`: where content begins, or how much is stored.
+pub const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+/// `Upload-Length`: bytes of the whole.
+pub const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
+/// `Upload-Complete`: whether the whole is there.
+pub const UPLOAD_COMPLETE: HeaderName = HeaderName::from_static("upload-complete");
+/// `Upload-Incomplete`: its older inverse.
+pub const UPLOAD_INCOMPLETE: HeaderName = HeaderName::from_static("upload-incomplete");
+/// `Upload-Draft-Interop-Version`: which iteration of the drafts a peer speaks.
+pub const INTEROP_VERSION: HeaderName = HeaderName::from_static("upload-draft-interop-version");
+/// `Upload-Draft-Version`: its first name.
+pub const DRAFT_VERSION: HeaderName = HeaderName::from_static("upload-draft-version");
+/// `Client-Upload-Token`: a name `Upload-Token` had for a while in 2020.
+pub const CLIENT_UPLOAD_TOKEN: HeaderName = HeaderName::from_static("client-upload-token");
+/// `Tus-Resumable`: the version of tus 1 a peer speaks.
+pub const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
+/// `Tus-Version`: the versions of tus 1 a server speaks.
+pub const TUS_VERSION: HeaderName = HeaderName::from_static("tus-version");
+/// `X-HTTP-Method-Override`: the method a client meant and could not send.
+pub const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
+/// `Upload-Limit`: what the server takes.
+pub const UPLOAD_LIMIT: HeaderName = HeaderName::from_static("upload-limit");
+
+/// The methods of the upload URL, for `Allow`.
+pub const METHODS: &str = "POST, PUT, PATCH, HEAD, DELETE, OPTIONS";
+
+/// Where below the endpoint a request is addressed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The upload URL itself, where uploads are created and tokens are used.
+    Endpoint,
+    /// A URL this server could have minted for one upload.
+    Upload(UploadId),
+    /// Some other name below the endpoint.
+    Named,
+}
+
+/// What [`detect`] finds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Detected {
+    /// A question about the endpoint itself: `OPTIONS`.
+    Discover,
+    /// A request in this dialect.
+    Speaks(Dialect),
+    /// A request no dialect claims, on the URL of one upload: the dialect of that upload decides.
+    Stored,
+    /// A request of a dialect this server does not speak, and what to say to it.
+    Refuse(Refusal),
+}
+
+/// One wire spelling of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// `Upload-Token`, in one of its forms.
+    Token(token::Form),
+    /// No dialect at all: an ordinary request whose content is kept.
+    Conventional,
+}
+
+/// The dialect of a request.
+pub fn detect(head: &Parts, place: Place) -> Detected {
+    let fields = &head.headers;
+    // D0: a preflight must work whatever it carries.
+    if head.method == Method::OPTIONS {
+        return Detected::Discover;
+    }
+    // D1 and D2: tus 1.0, also under another method's name.
+    if let Some(version) = fields.get(TUS_RESUMABLE) {
+        let known = version.as_bytes() == b"1.0.0";
+        return Detected::Refuse(if known {
+            Refusal::NotImplemented("tus 1.0")
+        } else {
+            Refusal::TusVersion
+        });
+    }
+    if place == Place::Endpoint {
+        // D3: the names of November 2020 are not offered.
+        if fields.contains_key(CLIENT_UPLOAD_TOKEN) {
+            return Detected::Refuse(Refusal::NotImplemented(
+                "Client-Upload-Token: send Upload-Token instead",
+            ));
+        }
+        // D4
+        if fields.contains_key(UPLOAD_TOKEN) {
+            return Detected::Speaks(Dialect::Token(token::Form::of(fields)));
+        }
+    }
+    if let Some(refusal) = detect_ietf(head, place) {
+        return Detected::Refuse(refusal);
+    }
+    match place {
+        Place::Upload(_) => detect_on_upload(head),
+        // D8
+        Place::Endpoint | Place::Named if looks_like_tus(head) => Detected::Refuse(Refusal::TusVersion),
+        // D10
+        Place::Endpoint | Place::Named => Detected::Speaks(Dialect::Conventional),
+    }
+}
+
+/// D5 and D6. A request that would create an upload whole may be served as an ordinary one, which the draft allows; one
+/// that relies on resuming cannot be.
+fn detect_ietf(head: &Parts, place: Place) -> Option<Refusal> {
+    let fields = &head.headers;
+    let number = field::integer(fields, &INTEROP_VERSION).ignoring_malformed().filter(|number| *number >= 3);
+    let is_append = has_media_type(fields, "application/partial-upload") && head.method == Method::PATCH;
+    match place {
+        Place::Upload(_) if number.is_some() || is_append => Some(Refusal::NotFound),
+        Place::Upload(_) => None,
+        Place::Endpoint | Place::Named => {
+            let partial = match number {
+                Some(3) => field::boolean(fields, &UPLOAD_INCOMPLETE) == Field::Is(true),
+                Some(_) | None => field::boolean(fields, &UPLOAD_COMPLETE) == Field::Is(false),
+            };
+            partial.then_some(Refusal::NotImplemented(
+                "this version of resumable uploads: send the content whole",
+            ))
+        }
+    }
+}
+
+/// D7 to D9.
+fn detect_on_upload(head: &Parts) -> Detected {
+    if looks_like_tus(head) {
+        return Detected::Refuse(Refusal::TusVersion);
+    }
+    match head.method {
+        Method::HEAD | Method::GET | Method::DELETE => Detected::Stored,
+        _ => Detected::Refuse(Refusal::Method { allow: "HEAD, GET, DELETE, OPTIONS" }),
+    }
+}
+
+fn looks_like_tus(head: &Parts) -> bool {
+    let is_append =
+        head.method == Method::PATCH && has_media_type(&head.headers, "application/offset+octet-stream");
+    let own = ["upload-metadata", "upload-defer-length", "upload-concat", "upload-checksum"];
+    is_append
+        || !head.headers.contains_key(INTEROP_VERSION)
+            && own.iter().any(|name| head.headers.contains_key(*name))
+}
+
+/// Whether the content is of a media type, parameters and case apart.
+fn has_media_type(fields: &HeaderMap, expected: &str) -> bool {
+    let essence = |value: &HeaderValue| {
+        value
+            .to_str()
+            .ok()
+            .and_then(|text| text.split(';').next())
+            .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(expected))
+    };
+    fields.get(header::CONTENT_TYPE).is_some_and(essence)
+}
+
+impl Dialect {
+    /// Understands a request. `content_bytes` is the size of its content, where the transport knows it.
+    ///
+    /// # Errors
+    /// A refusal when the header section does not make sense in this dialect. It ends no running transfer.
+    pub fn decode(&self, head: &Parts, content_bytes: Option<u64>) -> Result<Decoded, Refusal> {
+        match self {
+            Self::Token(form) => form.decode(head, content_bytes),
+            Self::Conventional => conventional::decode(head, content_bytes),
+        }
+    }
+
+    /// The interim response that tells a client its upload can be resumed, to be sent before its content is read.
+    pub fn announcement(&self, operation: &Operation, head: &Parts) -> Option<Response<()>> {
+        match self {
+            Self::Token(form) => form.announcement(operation, head),
+            Self::Conventional => None,
+        }
+    }
+
+    /// The head of the answer to a request that was carried out. `endpoint` is the path of the upload URL.
+    pub fn encode(&self, reply: &Reply, endpoint: &str) -> Response<()> {
+        match self {
+            Self::Token(form) => form.encode(reply),
+            Self::Conventional => conventional::encode(reply, endpoint),
+        }
+    }
+
+    /// The head of the answer to a request that was refused.
+    pub fn refuse(&self, refusal: &Refusal) -> Response<()> {
+        match self {
+            Self::Token(form) => form.refuse(refusal),
+            Self::Conventional => refused(refusal),
+        }
+    }
+}
+
+/// What every dialect says about a refusal.
+pub fn refused(refusal: &Refusal) -> Response<()> {
+    let mut head = status(refusal.status());
+    let fields = head.headers_mut();
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(after) = refusal.retry_after() {
+        fields.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    match refusal {
+        Refusal::Method { allow } => {
+            fields.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        Refusal::Unauthorized { challenge } => {
+            fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        Refusal::TusVersion => {
+            fields.insert(TUS_VERSION, HeaderValue::from_static("1.0.0"));
+        }
+        _ => {}
+    }
+    head
+}
+
+fn status(status: StatusCode) -> Response<()> {
+    let mut head = Response::new(());
+    *head.status_mut() = status;
+    head
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,347 @@
+//! The Upload-Token dialect: the client names the upload, and one URL serves all of them.
+//!
+//! Two forms on the wire, told apart per request: the *seed form* of the first draft, and the *draft form* of interop
+//! versions 1 and 2 that followed it. Source: docs/upload-token.md.
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+
+use super::{
+    DRAFT_VERSION, INTEROP_VERSION, METHODS, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_INDEX, UPLOAD_LENGTH,
+    UPLOAD_OFFSET, UPLOAD_TOKEN, conventional, refused, status,
+};
+use crate::field::{self, Field};
+use crate::operation::{Append, Content, Create, Decoded, Finish, Operation, Reply, Subject, Taken};
+use crate::refusal::Refusal;
+use crate::types::{Length, Offset, Token};
+use crate::upload::{Answer, Completion, Excess, Family, Interruption, Semantics, State};
+
+const SEMANTICS: Semantics = Semantics {
+    completion: Completion::AtLengthOrEnd,
+    excess: Excess::Invalidates,
+    interruption: Interruption::Resumes,
+};
+
+/// How a peer spells the dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The first draft: 204 for everything, no interim responses.
+    Seed,
+    /// A later token draft.
+    Draft(Draft),
+}
+
+/// Which later token draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draft {
+    /// Before the drafts had numbers; known by `Upload-Incomplete`.
+    Unnumbered,
+    /// Number 1, in the field `Upload-Draft-Version`.
+    First,
+    /// Interop version 1.
+    Interop1,
+    /// Interop version 2.
+    Interop2,
+}
+
+/// What differs between the drafts, one row each.
+struct Properties {
+    /// The field and number a peer identifies itself with, repeated in every answer.
+    number: Option<(HeaderName, u64)>,
+    /// Whether content at offset zero may begin a new upload.
+    creates_at_zero: bool,
+    /// Whether 104 is kept for clients that do not know yet that the server resumes.
+    announces_to_strangers_only: bool,
+}
+
+impl Draft {
+    fn properties(self) -> Properties {
+        let row = |number, creates_at_zero, announces_to_strangers_only| Properties {
+            number,
+            creates_at_zero,
+            announces_to_strangers_only,
+        };
+        match self {
+            Self::Unnumbered => row(None, true, true),
+            Self::First => row(Some((DRAFT_VERSION, 1)), true, true),
+            Self::Interop1 => row(Some((INTEROP_VERSION, 1)), true, true),
+            Self::Interop2 => row(Some((INTEROP_VERSION, 2)), false, false),
+        }
+    }
+}
+
+impl Form {
+    /// The form of a request that carries a token. Other numbers beside a token are decoration by clients that put theirs
+    /// on every request.
+    pub fn of(fields: &HeaderMap) -> Self {
+        let number = field::integer(fields, &INTEROP_VERSION).ignoring_malformed();
+        let first = field::integer(fields, &DRAFT_VERSION).ignoring_malformed();
+        match (number, first) {
+            (Some(2), _) => Self::Draft(Draft::Interop2),
+            (Some(1), _) => Self::Draft(Draft::Interop1),
+            (_, Some(1)) => Self::Draft(Draft::First),
+            _ if fields.contains_key(UPLOAD_INCOMPLETE) => Self::Draft(Draft::Unnumbered),
+            _ => Self::Seed,
+        }
+    }
+
+    /// Understands a request. Checks in order: method, token, fields.
+    pub(super) fn decode(self, head: &Parts, content_bytes: Option<u64>) -> Result<Decoded, Refusal> {
+        let fields = &head.headers;
+        if matches!(head.method, Method::GET | Method::TRACE | Method::CONNECT) {
+            return Err(Refusal::Method { allow: METHODS });
+        }
+        let subject = match field::token(fields, &UPLOAD_TOKEN) {
+            Field::Is(token) => Subject::Token(token),
+            Field::Absent | Field::Malformed => {
+                let wrong = "must be one byte sequence, string, or run of visible ASCII without comma and space, of 1 to \
+                             256 octets";
+                return Err(Refusal::field("Upload-Token", wrong));
+            }
+        };
+        if fields.contains_key(UPLOAD_INDEX) {
+            return Err(Refusal::NotImplemented("Upload-Index: send the upload in one part"));
+        }
+        let operation = match head.method {
+            Method::HEAD => {
+                alone(fields)?;
+                Operation::Retrieve
+            }
+            Method::DELETE => {
+                alone(fields)?;
+                Operation::Cancel
+            }
+            _ => self.decode_transfer(head, content_bytes)?,
+        };
+        Ok(Decoded { subject, family: Family::Token, operation })
+    }
+
+    /// A creation or an append, by the presence of an offset.
+    fn decode_transfer(self, head: &Parts, bytes: Option<u64>) -> Result<Operation, Refusal> {
+        let fields = &head.headers;
+        let content = Content { bytes, finish: Self::finish(fields)? };
+        let length = optional_integer(fields, &UPLOAD_LENGTH, "Upload-Length")?.map(Length::new);
+        let offset = optional_integer(fields, &UPLOAD_OFFSET, "Upload-Offset")?.map(Offset::new);
+        let creates_at_zero = match self {
+            Self::Seed => false,
+            Self::Draft(draft) => draft.properties().creates_at_zero,
+        };
+        match offset {
+            Some(at) if at > Offset::ZERO || !creates_at_zero => {
+                Ok(Operation::Append(Append { at, length, content }))
+            }
+            //= TOK-APP-03
+            None if self == Self::Seed && head.method == Method::PATCH => {
+                Err(Refusal::field("Upload-Offset", "an append must say where its content begins"))
+            }
+            Some(_) | None => {
+                let taken = if creates_at_zero { Taken::ResumeAtZero } else { Taken::Refuse };
+                let length = length.or_else(|| length_of(content));
+                let origin = conventional::origin(head);
+                Ok(Operation::Create(Create { semantics: SEMANTICS, length, content, taken, origin }))
+            }
+        }
+    }
+
+    /// Whether more will follow. `Upload-Complete: ?1` says nothing here, because Apple's upload tasks add it to anything.
+    //= TOK-CRE-03a
+    fn finish(fields: &HeaderMap) -> Result<Finish, Refusal> {
+        let incomplete = match field::boolean(fields, &UPLOAD_INCOMPLETE) {
+            Field::Is(value) => value,
+            Field::Absent => false,
+            //= TDR-HDR-07
+            Field::Malformed => return Err(Refusal::field("Upload-Incomplete", "must be ?0 or ?1")),
+        };
+        let unfinished = field::boolean(fields, &UPLOAD_COMPLETE) == Field::Is(false);
+        Ok(if incomplete || unfinished { Finish::Later } else { Finish::Here })
+    }
+
+    /// A 104 that repeats the client's number, for a creation in a numbered draft.
+    //= TOK-CRE-08, TDR-104-02, TDR-104-03
+    pub(super) fn announcement(self, operation: &Operation, head: &Parts) -> Option<Response<()>> {
+        let (Self::Draft(draft), Operation::Create(_)) = (self, operation) else { return None };
+        let properties = draft.properties();
+        let (name, number) = properties.number?;
+        let knows = head.headers.contains_key(UPLOAD_OFFSET) || head.headers.contains_key(UPLOAD_INCOMPLETE);
+        //= TDR-104-01
+        if properties.announces_to_strangers_only && knows {
+            return None;
+        }
+        let mut interim = status(StatusCode::from_u16(104).expect("in the range of status codes"));
+        interim.headers_mut().insert(name, field::integer_value(number));
+        Some(interim)
+    }
+
+    /// The head of the answer to a request that was carried out.
+    pub(super) fn encode(self, reply: &Reply) -> Response<()> {
+        let mut head = match reply {
+            Reply::Stored { state, .. } => self.stated(self.success(), state),
+            Reply::Complete { state, answer, .. } => self.completed(state, answer),
+            //= TOK-OFF-01, TDR-OFF-03, TDR-OFF-04
+            Reply::State { state, .. } => {
+                let mut head = self.stated(StatusCode::NO_CONTENT, state);
+                head.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                head
+            }
+            //= TOK-CAN-01
+            Reply::Cancelled => status(StatusCode::NO_CONTENT),
+        };
+        self.sign(head.headers_mut());
+        head
+    }
+
+    /// The head of the answer to a request that was refused.
+    pub(super) fn refuse(self, refusal: &Refusal) -> Response<()> {
+        let mut head = refused(refusal);
+        //= TDR-RSP-01
+        if let Some(state) = refusal.state() {
+            self.state(head.headers_mut(), &state);
+        }
+        self.sign(head.headers_mut());
+        head
+    }
+
+    /// The status of content that was stored.
+    //= TOK-CRE-02, TOK-APP-01
+    fn success(self) -> StatusCode {
+        match self {
+            Self::Seed => StatusCode::NO_CONTENT,
+            Self::Draft(_) => StatusCode::CREATED,
+        }
+    }
+
+    /// The last answer: the dialect's own, unless the target has more to say than that it went well.
+    fn completed(self, state: &State, answer: &Answer) -> Response<()> {
+        let said_nothing = answer.status.is_success() && answer.content.is_empty();
+        let status = if said_nothing { self.success() } else { answer.status };
+        let mut head = self.stated(status, state);
+        for (name, value) in &answer.fields {
+            if *name != header::LOCATION && !head.headers().contains_key(name) {
+                head.headers_mut().insert(name, value.clone());
+            }
+        }
+        head
+    }
+
+    fn stated(self, code: StatusCode, state: &State) -> Response<()> {
+        let mut head = status(code);
+        self.state(head.headers_mut(), state);
+        head
+    }
+
+    fn state(self, fields: &mut HeaderMap, state: &State) {
+        fields.insert(UPLOAD_OFFSET, field::offset_value(state.offset));
+        fields.insert(UPLOAD_COMPLETE, field::boolean_value(state.complete));
+        if let Some(length) = state.length {
+            fields.insert(UPLOAD_LENGTH, field::length_value(length));
+        }
+        if let Self::Draft(_) = self {
+            fields.insert(UPLOAD_INCOMPLETE, field::boolean_value(!state.complete));
+        }
+    }
+
+    /// Repeats the client's number.
+    fn sign(self, fields: &mut HeaderMap) {
+        if let Self::Draft(draft) = self
+            && let Some((name, number)) = draft.properties().number
+        {
+            fields.insert(name, field::integer_value(number));
+        }
+    }
+
+    /// The head of a request, for a client. The content's size is the transport's to declare.
+    pub fn request(
+        self,
+        target: &str,
+        token: &Token,
+        operation: &Operation,
+    ) -> Result<Request<()>, http::Error> {
+        let method = match operation {
+            Operation::Create(create) => create.origin.method.clone(),
+            Operation::Append(_) => Method::PATCH,
+            Operation::Retrieve => Method::HEAD,
+            Operation::Cancel => Method::DELETE,
+        };
+        let mut head = Request::builder().method(method).uri(target).body(())?;
+        let fields = head.headers_mut();
+        self.sign(fields);
+        let (length, finish) = match operation {
+            Operation::Create(create) => {
+                fields.extend(create.origin.fields.clone());
+                // The content's own size says the same, so a length is spelled out only where it says more.
+                (create.length.filter(|_| create.length != length_of(create.content)), create.content.finish)
+            }
+            Operation::Append(append) => {
+                fields.insert(UPLOAD_OFFSET, field::position_value(append.at));
+                (append.length, append.content.finish)
+            }
+            Operation::Retrieve | Operation::Cancel => (None, Finish::Here),
+        };
+        fields.insert(UPLOAD_TOKEN, field::token_value(token));
+        if let Some(length) = length {
+            fields.insert(UPLOAD_LENGTH, field::length_value(length));
+        }
+        if finish == Finish::Later {
+            match self {
+                Self::Seed => fields.insert(UPLOAD_COMPLETE, field::boolean_value(false)),
+                Self::Draft(_) => fields.insert(UPLOAD_INCOMPLETE, field::boolean_value(true)),
+            };
+        }
+        Ok(head)
+    }
+}
+
+/// What a response says of the upload, for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// How much the server has, if it says so.
+    pub offset: Option<Offset>,
+    /// The length it knows, if it says so.
+    pub length: Option<Length>,
+    /// Whether the upload is complete, if it says so.
+    pub complete: Option<bool>,
+}
+
+/// Reads the fields of a response in any form. A field that does not parse counts as absent.
+pub fn told(fields: &HeaderMap) -> Told {
+    let integer = |name: &HeaderName| field::integer(fields, name).ignoring_malformed();
+    let boolean = |name: &HeaderName| field::boolean(fields, name).ignoring_malformed();
+    Told {
+        offset: integer(&UPLOAD_OFFSET).map(Offset::new),
+        length: integer(&UPLOAD_LENGTH).map(Length::new),
+        complete: boolean(&UPLOAD_COMPLETE)
+            .or_else(|| boolean(&UPLOAD_INCOMPLETE).map(|incomplete| !incomplete)),
+    }
+}
+
+/// The length that a whole representation's declared content size amounts to.
+//= TOK-CRE-03
+fn length_of(content: Content) -> Option<Length> {
+    content.bytes.filter(|_| content.finish == Finish::Here).map(Length::new)
+}
+
+/// Refuses the fields that have no meaning where there is no content.
+//= TOK-OFF-05, TDR-OFF-02, TDR-CAN-02
+fn alone(fields: &HeaderMap) -> Result<(), Refusal> {
+    for (name, field) in [("Upload-Offset", &UPLOAD_OFFSET), ("Upload-Incomplete", &UPLOAD_INCOMPLETE)] {
+        if fields.contains_key(field) {
+            return Err(Refusal::field(name, "has no meaning in HEAD and DELETE; append with PATCH"));
+        }
+    }
+    Ok(())
+}
+
+fn optional_integer(
+    fields: &HeaderMap,
+    name: &HeaderName,
+    spelled: &'static str,
+) -> Result<Option<u64>, Refusal> {
+    match field::integer(fields, name) {
+        Field::Is(number) => Ok(Some(number)),
+        Field::Absent => Ok(None),
+        Field::Malformed => Err(Refusal::field(spelled, "must be one integer from 0 to 999999999999999")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,339 @@
+//! The protocol itself: what a request does to an upload, and what it leaves when it ends.
+//!
+//! Two pure functions. [`decide`] looks at the upload before a request, [`settle`] after it. Neither knows a dialect's
+//! name, a clock or a disk; [`deliver`] records what the target said in between.
+
+use crate::operation::{Append, Content, Create, Finish, Operation, Reply, Taken};
+use crate::policy::{Limits, Policy};
+use crate::refusal::{Interrupted, Limit, Refusal};
+use crate::types::{Durable, Length, Offset, Principal, Timestamp, UploadId};
+use crate::upload::{Answer, Completion, Excess, Family, Interruption, Phase, State, Upload};
+
+/// A request whose upload has been named.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The upload it is about.
+    pub id: UploadId,
+    /// Who asks.
+    pub principal: Option<Principal>,
+    /// The family of its dialect.
+    pub family: Family,
+    /// What it asks for.
+    pub operation: Operation,
+}
+
+/// What to do about a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Create this upload, then receive.
+    Create(Upload, Plan),
+    /// Receive; when the upload differs from the stored one (its length became known), store that first.
+    Receive(Upload, Plan),
+    /// Remove the upload, then say so.
+    Cancel,
+    /// Say this.
+    Answer(Reply),
+    /// Say this, and nothing changes.
+    Refuse(Refusal),
+    /// Say this, and remove the upload: it can never be right again.
+    Invalidate(Refusal),
+}
+
+/// How to receive the content of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Where the content begins.
+    pub at: Offset,
+    /// The most bytes to store of it.
+    pub room: Room,
+    /// Whether the representation ends with it.
+    pub finish: Finish,
+    /// Whether this request created the upload.
+    pub created: bool,
+}
+
+/// How much content fits, and which rule says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that may be stored.
+    pub bytes: u64,
+    /// What one byte more would break.
+    pub bound: Bound,
+}
+
+/// The rule that bounds a request's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The upload's own length.
+    Length(Length),
+    /// The largest upload.
+    Size(u64),
+    /// The largest request.
+    Append(u64),
+    /// The largest offset that can be told.
+    Integer,
+}
+
+/// How the content of a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// What of the upload is durable now.
+    pub stored: Durable,
+    /// How it ended.
+    pub how: End,
+}
+
+/// How the content of a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All of it arrived.
+    Whole,
+    /// It stopped early.
+    Cut(Interrupted),
+    /// More came than there was [`Room`] for; what fitted is stored.
+    Beyond,
+    /// The store has no room for more; what fitted is stored.
+    Full,
+}
+
+/// What follows from an [`Ending`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// The upload goes on; say this.
+    Acknowledge(Reply),
+    /// The representation is whole: hand it to the target, then record its answer with [`deliver`].
+    Deliver,
+    /// The upload stays as it is; say this.
+    Refuse(Refusal),
+    /// The upload is to be removed; say this.
+    Remove(Refusal),
+}
+
+/// What a request does to the upload it names, of which `known` is what the store has.
+///
+/// The caller loads `known` after every earlier request on the upload has ended, and finishes an upload that
+/// [is due](Upload::is_due) first. The order of checks is: existence, completeness, offset, lengths, limits.
+pub fn decide(known: Option<&Upload>, request: &Request, policy: &Policy, now: Timestamp) -> Decision {
+    let visible = known.filter(|upload| {
+        upload.family == request.family && upload.owner == request.principal && !upload.is_expired(now)
+    });
+    match (&request.operation, visible) {
+        (Operation::Create(create), None) => begin(create, request, policy, now),
+        (Operation::Create(create), Some(upload)) => continue_at_zero(upload, create, policy),
+        (_, None) => Decision::Refuse(Refusal::NotFound), //= TOK-OFF-04, TOK-CAN-02
+        (Operation::Append(append), Some(upload)) => extend(upload, append, policy),
+        (Operation::Retrieve, Some(upload)) => {
+            Decision::Answer(Reply::State { id: upload.id, state: upload.into() })
+        }
+        (Operation::Cancel, Some(_)) => Decision::Cancel,
+    }
+}
+
+/// A creation under a name that nothing has.
+fn begin(create: &Create, request: &Request, policy: &Policy, now: Timestamp) -> Decision {
+    let Create { semantics, length, content, ref origin, .. } = *create;
+    let upload = Upload {
+        id: request.id,
+        family: request.family,
+        semantics,
+        owner: request.principal.clone(),
+        origin: origin.clone(),
+        created: now,
+        touched: now,
+        lifetime: policy.lifetime,
+        length,
+        offset: Durable::ZERO,
+        phase: Phase::Open,
+    };
+    match plan(&upload, Offset::ZERO, content, &policy.limits, true) {
+        Ok(plan) => Decision::Create(upload, plan),
+        // Nothing exists yet, so there is nothing to invalidate and no state to tell.
+        Err(refusal) => Decision::Refuse(without_state(refusal)),
+    }
+}
+
+/// A creation under a name that has an upload.
+//= TOK-CRE-05
+fn continue_at_zero(upload: &Upload, create: &Create, policy: &Policy) -> Decision {
+    match create.taken {
+        Taken::ResumeAtZero if upload.offset == Durable::ZERO && !upload.is_complete() => {
+            let append = Append { at: Offset::ZERO, length: create.length, content: create.content };
+            extend(upload, &append, policy)
+        }
+        Taken::ResumeAtZero | Taken::Refuse => Decision::Refuse(Refusal::Taken(upload.into())),
+    }
+}
+
+/// An append to an upload that exists.
+fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
+    let state = State::from(upload);
+    if append.at != upload.offset.offset() {
+        //= TOK-APP-02
+        return Decision::Refuse(Refusal::Mismatch { state, provided: append.at });
+    }
+    //= TOK-APP-06
+    match &upload.phase {
+        Phase::Delivered(answer) | Phase::Failed(answer) if append.content.bytes == Some(0) => {
+            let answer = answer.clone();
+            return Decision::Answer(Reply::Complete { id: upload.id, created: false, state, answer });
+        }
+        Phase::Received | Phase::Delivered(_) | Phase::Failed(_) => {
+            return Decision::Refuse(Refusal::Completed(state));
+        }
+        Phase::Open => {}
+    }
+    let length = match (upload.length, append.length) {
+        (Some(known), Some(said)) if known != said => {
+            return Decision::Refuse(Refusal::Inconsistent(Some(state)));
+        }
+        (None, Some(said)) if said.get() < append.at.get() => {
+            return Decision::Refuse(Refusal::Inconsistent(Some(state)));
+        }
+        (known, said) => known.or(said),
+    };
+    let upload = Upload { length, ..upload.clone() };
+    match plan(&upload, append.at, append.content, &policy.limits, false) {
+        Ok(plan) => Decision::Receive(upload, plan),
+        Err(refusal @ Refusal::Excess(_)) if upload.semantics.excess == Excess::Invalidates => {
+            Decision::Invalidate(refusal)
+        }
+        Err(refusal) => Decision::Refuse(refusal),
+    }
+}
+
+/// How much of the content may be stored, or why none of it may.
+//= TOK-CRE-09
+fn plan(
+    upload: &Upload,
+    at: Offset,
+    content: Content,
+    limits: &Limits,
+    created: bool,
+) -> Result<Plan, Refusal> {
+    let state = Some(State::from(upload));
+    if let (Some(most), Some(length)) = (limits.size_max, upload.length)
+        && length.get() > most
+    {
+        return Err(Refusal::TooLarge { limit: Limit::Size, bytes: most, state });
+    }
+    let room = room(upload.length, at, limits);
+    if content.bytes.is_some_and(|declared| declared > room.bytes) {
+        return Err(beyond(room.bound, state));
+    }
+    let is_empty_creation = created && content.bytes == Some(0);
+    let too_small = |declared: u64| declared < limits.append_min && content.finish == Finish::Later;
+    if !is_empty_creation && content.bytes.is_some_and(too_small) {
+        return Err(Refusal::TooSmall { bytes: limits.append_min, state });
+    }
+    Ok(Plan { at, room, finish: content.finish, created })
+}
+
+/// The tightest of the bounds on content that begins at `at`.
+fn room(length: Option<Length>, at: Offset, limits: &Limits) -> Room {
+    let to = |end: u64| end.saturating_sub(at.get());
+    [
+        length.map(|length| Room { bytes: length.bytes_left(at), bound: Bound::Length(length) }),
+        limits.size_max.map(|most| Room { bytes: to(most), bound: Bound::Size(most) }),
+        limits.append_max.map(|most| Room { bytes: most, bound: Bound::Append(most) }),
+    ]
+    .into_iter()
+    .flatten()
+    .min_by_key(|room| room.bytes)
+    .unwrap_or(Room { bytes: to(crate::types::LARGEST_INTEGER), bound: Bound::Integer })
+}
+
+fn beyond(bound: Bound, state: Option<State>) -> Refusal {
+    match bound {
+        Bound::Length(length) => Refusal::Excess(Some(length)),
+        Bound::Size(bytes) => Refusal::TooLarge { limit: Limit::Size, bytes, state },
+        Bound::Append(bytes) => Refusal::TooLarge { limit: Limit::Append, bytes, state },
+        Bound::Integer => {
+            Refusal::TooLarge { limit: Limit::Size, bytes: crate::types::LARGEST_INTEGER, state }
+        }
+    }
+}
+
+fn without_state(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::TooLarge { limit, bytes, .. } => Refusal::TooLarge { limit, bytes, state: None },
+        Refusal::TooSmall { bytes, .. } => Refusal::TooSmall { bytes, state: None },
+        Refusal::Excess(_) => Refusal::Inconsistent(None),
+        other => other,
+    }
+}
+
+/// What a request leaves behind when its content has ended, and what to say about it.
+///
+/// The upload returned is the one before with its new offset; it is complete only when the verdict is
+/// [`Verdict::Deliver`], and then its length is known.
+pub fn settle(upload: Upload, plan: &Plan, ending: &Ending, now: Timestamp) -> (Upload, Verdict) {
+    assert!(
+        ending.stored >= upload.offset,
+        "a store took acknowledged bytes back: {} < {}",
+        ending.stored,
+        upload.offset
+    );
+    let touched = if ending.stored > upload.offset { now } else { upload.touched };
+    let mut upload = Upload { offset: ending.stored, touched, ..upload };
+    let whole = ending.how == End::Whole;
+
+    if let (End::Beyond, Bound::Length(length), Excess::Invalidates) =
+        (ending.how, plan.room.bound, upload.semantics.excess)
+    {
+        return (upload, Verdict::Remove(Refusal::Excess(Some(length))));
+    }
+    if is_complete(&upload, plan, whole) {
+        upload.length = Some(upload.offset.offset().into());
+        upload.phase = Phase::Received;
+        return (upload, Verdict::Deliver);
+    }
+    let state = State::from(&upload);
+    let refusal = match ending.how {
+        End::Whole if contradicts(&upload, plan) => Refusal::Inconsistent(Some(state)),
+        End::Whole => {
+            let reply = Reply::Stored { id: upload.id, created: plan.created, state };
+            return (upload, Verdict::Acknowledge(reply));
+        }
+        End::Cut(cause) => Refusal::Interrupted { cause, state: Some(state) },
+        End::Beyond => beyond(plan.room.bound, Some(state)),
+        End::Full => Refusal::Full(Some(state)),
+    };
+    match upload.semantics.interruption {
+        Interruption::Resumes => (upload, Verdict::Refuse(refusal)),
+        Interruption::Discards => (upload, Verdict::Remove(without_state(refusal))),
+    }
+}
+
+//= TOK-CRE-04, TOK-APP-05a
+fn is_complete(upload: &Upload, plan: &Plan, whole: bool) -> bool {
+    let reached = upload.length.map(|length| length.is_reached(upload.offset.offset()));
+    let said_so = whole && plan.finish == Finish::Here;
+    match upload.semantics.completion {
+        Completion::AtLength => reached == Some(true),
+        Completion::AtLengthOrEnd => reached.unwrap_or(said_so),
+        Completion::Explicit => said_so && reached != Some(false),
+    }
+}
+
+/// Whether a request that arrived whole said it was the last and was not.
+fn contradicts(upload: &Upload, plan: &Plan) -> bool {
+    upload.semantics.completion == Completion::Explicit && plan.finish == Finish::Here
+}
+
+/// The upload after its target has answered, and what the request that completed it is told.
+pub fn deliver(
+    upload: Upload,
+    answer: Answer,
+    created: bool,
+    policy: &Policy,
+    now: Timestamp,
+) -> (Upload, Reply) {
+    let kept = answer.clone();
+    let phase = if answer.status.is_success() { Phase::Delivered(kept) } else { Phase::Failed(kept) };
+    let upload = Upload { phase, lifetime: policy.retention, touched: now, ..upload };
+    let reply = Reply::Complete { id: upload.id, created, state: State::from(&upload), answer };
+    (upload, reply)
+}
+
+#[cfg(test)]
+mod tests;

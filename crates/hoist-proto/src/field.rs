@@ -1,0 +1,245 @@
+//! Header fields as values: structured fields through `sfv`, and the token's own looser syntax.
+//!
+//! Owns syntax. Whether a field that does not parse is an error or counts as absent differs between dialects, so each
+//! reader returns a [`Field`] and the dialect decides.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use sfv::{BareItem, Item, Parser};
+
+use crate::types::{Durable, LARGEST_INTEGER, Length, Offset, Token};
+
+/// One field of a header section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field<T> {
+    /// It is not there.
+    Absent,
+    /// It is there and does not parse.
+    Malformed,
+    /// It says this.
+    Is(T),
+}
+
+impl<T> Field<T> {
+    /// The value, where one that does not parse counts as absent.
+    pub fn ignoring_malformed(self) -> Option<T> {
+        match self {
+            Self::Is(value) => Some(value),
+            Self::Absent | Self::Malformed => None,
+        }
+    }
+
+    /// Whether the field is there, in whatever form.
+    pub fn is_present(&self) -> bool {
+        !matches!(self, Self::Absent)
+    }
+}
+
+/// An Item holding an integer from 0 to 999,999,999,999,999 (RFC 9651, Integers). Parameters are ignored.
+pub fn integer(fields: &HeaderMap, name: &HeaderName) -> Field<u64> {
+    item(fields, name, |item| match item {
+        BareItem::Integer(number) => u64::try_from(i64::from(number)).ok(),
+        _ => None,
+    })
+}
+
+/// An Item holding a boolean, `?0` or `?1`. Parameters are ignored.
+pub fn boolean(fields: &HeaderMap, name: &HeaderName) -> Field<bool> {
+    item(fields, name, |item| match item {
+        BareItem::Boolean(value) => Some(value),
+        _ => None,
+    })
+}
+
+fn item<T>(fields: &HeaderMap, name: &HeaderName, read: impl FnOnce(BareItem) -> Option<T>) -> Field<T> {
+    let value = match single(fields, name) {
+        Field::Is(value) => value,
+        Field::Absent => return Field::Absent,
+        Field::Malformed => return Field::Malformed,
+    };
+    match Parser::new(value.as_bytes()).parse::<Item>().ok().and_then(|item| read(item.bare_item)) {
+        Some(value) => Field::Is(value),
+        None => Field::Malformed,
+    }
+}
+
+/// The one line of a field. Two lines combine into a list (RFC 9110, Field Order), which no Item can be.
+fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Field<&'a HeaderValue> {
+    let mut lines = fields.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Field::Absent,
+        (Some(line), None) => Field::Is(line),
+        (Some(_), Some(_)) => Field::Malformed,
+    }
+}
+
+/// A token: a byte sequence, a string, or any run of visible ASCII without comma and space.
+///
+/// Its identity is the octets it stands for, so `abcdef`, `"abcdef"` and `:YWJjZGVm:` are one token.
+//= TOK-TOKEN-01, TOK-TOKEN-02
+pub fn token(fields: &HeaderMap, name: &HeaderName) -> Field<Token> {
+    let text = match single(fields, name) {
+        Field::Is(value) => value.as_bytes().trim_ascii(),
+        Field::Absent => return Field::Absent,
+        Field::Malformed => return Field::Malformed,
+    };
+    let octets = match text.first() {
+        Some(b':' | b'"') => structured_octets(text).or_else(|| bare_octets(text)),
+        _ => bare_octets(text),
+    };
+    match octets.and_then(Token::new) {
+        Some(token) => Field::Is(token),
+        None => Field::Malformed,
+    }
+}
+
+fn structured_octets(text: &[u8]) -> Option<Vec<u8>> {
+    match Parser::new(text).parse::<Item>().ok()?.bare_item {
+        BareItem::ByteSequence(octets) => Some(octets),
+        BareItem::String(text) => Some(text.as_str().as_bytes().to_vec()),
+        _ => None,
+    }
+}
+
+fn bare_octets(text: &[u8]) -> Option<Vec<u8>> {
+    text.iter().all(|octet| octet.is_ascii_graphic() && *octet != b',').then(|| text.to_vec())
+}
+
+/// An offset for a response. Only a durable one can be told.
+pub fn offset_value(offset: Durable) -> HeaderValue {
+    integer_value(offset.offset().get())
+}
+
+/// An offset for a request.
+pub fn position_value(offset: Offset) -> HeaderValue {
+    integer_value(offset.get())
+}
+
+/// A length.
+pub fn length_value(length: Length) -> HeaderValue {
+    integer_value(length.get())
+}
+
+/// A number. The largest that can be told stands for all beyond it.
+pub fn integer_value(number: u64) -> HeaderValue {
+    HeaderValue::from(number.min(LARGEST_INTEGER))
+}
+
+/// A boolean.
+pub fn boolean_value(value: bool) -> HeaderValue {
+    HeaderValue::from_static(if value { "?1" } else { "?0" })
+}
+
+/// A token, as the byte sequence its octets make.
+//= TOK-TOKEN-06
+pub fn token_value(token: &Token) -> HeaderValue {
+    let text = sfv::ItemSerializer::new().bare_item(token.expose()).finish();
+    let mut value = HeaderValue::try_from(text).expect("base64 between colons is a field value");
+    value.set_sensitive(true);
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NAME: HeaderName = HeaderName::from_static("upload-token");
+
+    fn map(lines: &[&[u8]]) -> HeaderMap {
+        lines.iter().map(|line| (NAME, HeaderValue::from_bytes(line).expect("a field value"))).collect()
+    }
+
+    // proves: TOK-TOKEN-01
+    #[test]
+    fn the_spellings_of_a_token_are_one_token() {
+        let expected = Field::Is(Token::new(*b"abcdef").expect("in range"));
+        for line in ["abcdef", "\"abcdef\"", ":YWJjZGVm:", " abcdef ", "abcdef\t", ":YWJjZGVm:;a=1"] {
+            assert_eq!(token(&map(&[line.as_bytes()]), &NAME), expected, "{line}");
+        }
+        for (line, octets) in
+            [("a;b=1", "a;b=1"), ("/../x", "/../x"), ("\"a b\"", "a b"), (":not!base64:", ":not!base64:")]
+        {
+            let expected = Field::Is(Token::new(octets.as_bytes()).expect("in range"));
+            assert_eq!(token(&map(&[line.as_bytes()]), &NAME), expected, "{line}");
+        }
+        assert!(matches!(token(&map(&["x".repeat(256).as_bytes()]), &NAME), Field::Is(_)));
+    }
+
+    // proves: TOK-TOKEN-02, TDR-HDR-04
+    #[test]
+    fn what_is_no_token_is_malformed() {
+        let long = "x".repeat(257);
+        let lines: [&[u8]; 9] =
+            [b"", b" ", b"a b", b"a,b", b"a\tb", b"caf\xc3\xa9", b"\"\"", b"::", long.as_bytes()];
+        for line in lines {
+            assert_eq!(token(&map(&[line]), &NAME), Field::Malformed, "{line:?}");
+        }
+        assert_eq!(token(&map(&[b"a", b"a"]), &NAME), Field::Malformed);
+        assert_eq!(token(&map(&[]), &NAME), Field::Absent);
+        assert!(matches!(token(&map(&[format!(":{}:", "QUJD".repeat(32)).as_bytes()]), &NAME), Field::Is(_)));
+    }
+
+    #[test]
+    fn integers_and_booleans_are_strict() {
+        let accepted = [
+            ("0", 0),
+            ("7", 7),
+            ("007", 7),
+            ("-0", 0),
+            ("999999999999999", LARGEST_INTEGER),
+            ("12;foo", 12),
+            ("12; a=1", 12),
+            (" 5 ", 5),
+        ];
+        for (line, number) in accepted {
+            assert_eq!(integer(&map(&[line.as_bytes()]), &NAME), Field::Is(number), "{line}");
+        }
+        for line in [
+            "",
+            "+1",
+            "-1",
+            "1.0",
+            "1e3",
+            "0x10",
+            "\"5\"",
+            ":NQ==:",
+            "1000000000000000",
+            "5,6",
+            "5 6",
+            "?1",
+            "@5",
+        ] {
+            assert_eq!(integer(&map(&[line.as_bytes()]), &NAME), Field::Malformed, "{line}");
+        }
+        assert_eq!(integer(&map(&[b"5", b"5"]), &NAME), Field::Malformed);
+        for (line, value) in [
+            ("?1", Field::Is(true)),
+            ("?0", Field::Is(false)),
+            ("1", Field::Malformed),
+            ("true", Field::Malformed),
+            ("?2", Field::Malformed),
+            ("\"?1\"", Field::Malformed),
+        ] {
+            assert_eq!(boolean(&map(&[line.as_bytes()]), &NAME), value, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_written_token_reads_back(octets in proptest::collection::vec(any::<u8>(), 1..=256)) {
+            let token = Token::new(octets).expect("in range");
+            let fields: HeaderMap = [(NAME, token_value(&token))].into_iter().collect();
+            prop_assert_eq!(super::token(&fields, &NAME), Field::Is(token));
+        }
+
+        #[test]
+        fn no_field_value_panics(line in proptest::collection::vec(0x20..=0xff_u8, 0..300)) {
+            if let Ok(value) = HeaderValue::from_bytes(&line) {
+                let fields: HeaderMap = [(NAME, value)].into_iter().collect();
+                let read = (token(&fields, &NAME), integer(&fields, &NAME), boolean(&fields, &NAME));
+                prop_assert!(read.0.is_present() && read.1.is_present() && read.2.is_present());
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What a peer asks for, and what it is told: the two values every dialect translates to and from.
+//!
+//! Owns the vocabulary alone. Nothing behind a decoded [`Operation`] looks at a header field again.
+
+use crate::types::{Length, Offset, Token, UploadId};
+use crate::upload::{Answer, Family, Origin, Semantics, State};
+
+/// A request, understood: which upload, in which family of dialects, and what to do with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    /// Which upload.
+    pub subject: Subject,
+    /// The family the request belongs to.
+    pub family: Family,
+    /// What to do.
+    pub operation: Operation,
+}
+
+/// How a request names its upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// By the client's token, within its scope.
+    Token(Token),
+    /// By the URL this server minted.
+    Id(UploadId),
+    /// Not at all: the server names a new one.
+    Fresh,
+}
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    /// A new upload, with all, some or none of its content.
+    Create(Create),
+    /// More content behind what is there.
+    Append(Append),
+    /// The offset.
+    Retrieve,
+    /// The end of the upload, and of everything stored for it.
+    Cancel,
+}
+
+/// A request for a new upload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Create {
+    /// What complete and too long mean for it.
+    pub semantics: Semantics,
+    /// The length of the whole, if this request says it.
+    pub length: Option<Length>,
+    /// What this request says of its own content.
+    pub content: Content,
+    /// What is to happen when the name is taken.
+    pub taken: Taken,
+    /// The request as its target will see it.
+    pub origin: Origin,
+}
+
+/// What creating an upload under a taken name does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is refused, and the upload that has the name is not disturbed.
+    Refuse,
+    /// It continues that upload if nothing is stored there yet, and is refused otherwise.
+    ResumeAtZero,
+}
+
+/// A request to append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// Where the content begins.
+    pub at: Offset,
+    /// The length of the whole, if this request says it.
+    pub length: Option<Length>,
+    /// What this request says of its own content.
+    pub content: Content,
+}
+
+/// What a request's header section says of the content behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Its size in bytes, if declared.
+    pub bytes: Option<u64>,
+    /// Whether the representation ends with it.
+    pub finish: Finish,
+}
+
+/// Whether the representation ends with this request's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// It does.
+    Here,
+    /// More will follow in a later request.
+    Later,
+}
+
+/// What a peer that did nothing wrong is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// The content was stored; more may follow.
+    Stored {
+        /// The upload.
+        id: UploadId,
+        /// Whether this request created it.
+        created: bool,
+        /// Where it is now.
+        state: State,
+    },
+    /// The representation is whole, and this is what its target says.
+    Complete {
+        /// The upload.
+        id: UploadId,
+        /// Whether this request created it.
+        created: bool,
+        /// Where it is now.
+        state: State,
+        /// The target's answer, fresh or kept.
+        answer: Answer,
+    },
+    /// The offset, as asked for.
+    State {
+        /// The upload.
+        id: UploadId,
+        /// Where it is now.
+        state: State,
+    },
+    /// The upload is gone.
+    Cancelled,
+}
