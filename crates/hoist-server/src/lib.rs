@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Resumable uploads as a tower layer.
+
+pub mod auth;
+pub mod hook;

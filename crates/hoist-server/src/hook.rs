@@ -1,0 +1,27 @@
+//! What the operator has a say in: questions asked at fixed points in the life of an upload.
+
+use hoist_proto::refusal::Refusal;
+use hoist_proto::upload::Upload;
+use hoist_store::store::Pending;
+
+/// Decides what the protocol leaves open.
+pub trait Hook: Send + Sync + 'static {
+    /// Asked after every check of the protocol's own and before anything is stored. `upload` is what would be created.
+    ///
+    /// # Errors
+    /// A refusal that goes to the peer as it is, usually [`Refusal::Rejected`].
+    ///
+    /// # Cancellation
+    /// Dropped when the peer vanishes; nothing has been created then.
+    fn before_create<'a>(&'a self, upload: &'a Upload) -> Pending<'a, Result<(), Refusal>>;
+}
+
+/// Has no objections. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoHook;
+
+impl Hook for NoHook {
+    fn before_create<'a>(&'a self, _: &'a Upload) -> Pending<'a, Result<(), Refusal>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
