@@ -1,0 +1,112 @@
+//! `cargo xtask ci`: what a change must pass, fastest first.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::shell::{self, Shell};
+use crate::step::{self, Outcome, Step};
+use crate::{fuzz, project, suite, tidy};
+
+const STEPS: &[Step] = &[
+    Step { name: "fmt", act: fmt },
+    Step { name: "tidy", act: |root| tidy::run(root).map(|()| Outcome::Passed) },
+    Step { name: "clippy", act: clippy },
+    Step { name: "test", act: |root| suite::run(root, None).map(|()| Outcome::Passed) },
+    Step { name: "doc", act: doc },
+    Step { name: "features", act: features },
+    Step { name: "msrv", act: msrv },
+    Step { name: "deny", act: deny },
+    Step { name: "fuzz", act: fuzz },
+];
+
+/// Fetching the advisory database takes seconds where it works; where it hangs, nobody should wait for it.
+const ADVISORIES_WAIT: Duration = Duration::from_secs(90);
+
+/// Runs the steps, beginning with the one named `from`.
+pub(crate) fn run(root: &Path, from: Option<&str>) -> Result<()> {
+    step::run("ci", STEPS, from, root)
+        .context("the first failing step is shown above; `cargo xtask ci --from STEP` starts again there")
+}
+
+/// Prints the names of the steps.
+pub(crate) fn list() {
+    println!("{}", step::names(STEPS));
+}
+
+fn fmt(root: &Path) -> Result<Outcome> {
+    shell::need_component("rustfmt", "fmt", root)?;
+    Shell::cargo(root).args(["fmt", "--all", "--check"]).run()?;
+    // Its own workspace, so `--all` does not reach it.
+    Shell::cargo(root).args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]).run()?;
+    Ok(Outcome::Passed)
+}
+
+fn clippy(root: &Path) -> Result<Outcome> {
+    shell::need_component("clippy", "clippy", root)?;
+    let words =
+        ["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"];
+    Shell::cargo(root).args(words).run()?;
+    Ok(Outcome::Passed)
+}
+
+fn doc(root: &Path) -> Result<Outcome> {
+    let words = ["doc", "--workspace", "--no-deps", "--all-features", "--locked"];
+    Shell::cargo(root).args(words).env("RUSTDOCFLAGS", "-Dwarnings").run()?;
+    Ok(Outcome::Passed)
+}
+
+/// Each crate by itself, without features and with each one alone: the workspace build unites the features of
+/// all, and so hides what a crate forgot to ask for.
+fn features(root: &Path) -> Result<Outcome> {
+    let mut builds = 0;
+    for package in project::packages(root)? {
+        let check = ["check", "--locked", "--quiet", "--no-default-features", "-p", &package.name];
+        Shell::cargo(root).args(check).run()?;
+        for feature in &package.features {
+            Shell::cargo(root).args(check).args(["--features", feature]).run()?;
+        }
+        builds += 1 + package.features.len();
+    }
+    Ok(Outcome::Noted(format!("{builds} combinations")))
+}
+
+/// The oldest compiler promised in `Cargo.toml`.
+fn msrv(root: &Path) -> Result<Outcome> {
+    let promised = project::rust_version(root)?;
+    let ours = Shell::new("rustc", root).args(["--version"]).output().context("no rustc")?;
+    if ours.starts_with(&format!("rustc {promised}.")) {
+        return Ok(Outcome::Noted(format!("the toolchain in use is {promised}, all steps ran on it")));
+    }
+    let installed = |toolchain: &str| Shell::cargo_of(toolchain, root).args(["--version"]).output().is_some();
+    if !installed(&promised) {
+        let install = ["toolchain", "install", &promised, "--profile", "minimal"];
+        Shell::new("rustup", root)
+            .args(install)
+            .run()
+            .with_context(|| format!("rust {promised} is needed"))?;
+    }
+    Shell::cargo_of(&promised, root).args(["check", "--workspace", "--all-features", "--locked"]).run()?;
+    Ok(Outcome::Noted(format!("checked with {promised}")))
+}
+
+fn deny(root: &Path) -> Result<Outcome> {
+    shell::need_cargo_tool("deny", root)?;
+    let check = ["deny", "--workspace", "--all-features", "--locked", "check"];
+    Shell::cargo(root).args(check).args(["bans", "licenses", "sources"]).run()?;
+    // A machine without the network cannot know of new advisories; everything else it can check.
+    if !Shell::cargo(root).args(["deny", "fetch", "db"]).succeeds_within(ADVISORIES_WAIT)? {
+        eprintln!("    the advisory database cannot be reached from here: advisories NOT checked");
+        return Ok(Outcome::Noted("advisories not checked: database not reachable".to_owned()));
+    }
+    Shell::cargo(root)
+        .args(["deny", "--workspace", "--all-features", "--locked", "--offline"])
+        .args(["check", "advisories"])
+        .run()?;
+    Ok(Outcome::Noted("advisories checked".to_owned()))
+}
+
+fn fuzz(root: &Path) -> Result<Outcome> {
+    fuzz::each(root, &fuzz::Options::default()).map(|engine| Outcome::Noted(engine.to_string()))
+}

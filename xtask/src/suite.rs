@@ -1,0 +1,57 @@
+//! `cargo xtask test`: the suites, from fastest to slowest, on a machine that has nothing but Rust.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use anyhow::Result;
+
+use crate::shell::{Shell, has_cargo_tool};
+use crate::step::{self, Outcome, Step};
+
+/// A suite is a row here; it gets the filter by [`filter`] and ignores it when it has no use for one.
+pub(crate) const SUITES: &[Step] = &[
+    Step { name: "fetch", act: fetch },
+    Step { name: "tests", act: tests },
+    Step { name: "doctests", act: doctests },
+];
+
+static FILTER: OnceLock<String> = OnceLock::new();
+
+/// Runs every suite, or the tests whose name contains `filter`.
+pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
+    if let Some(filter) = filter {
+        FILTER.get_or_init(|| filter.to_owned());
+    }
+    step::run("test", SUITES, None, root)
+}
+
+fn filter() -> Option<&'static str> {
+    FILTER.get().map(String::as_str)
+}
+
+/// Downloads what the lock file names, so that a missing network shows here and not in the middle of a build.
+fn fetch(root: &Path) -> Result<Outcome> {
+    if Shell::cargo(root).args(["fetch", "--locked", "--offline", "--quiet"]).output().is_none() {
+        Shell::cargo(root).args(["fetch", "--locked"]).run()?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn tests(root: &Path) -> Result<Outcome> {
+    if has_cargo_tool("nextest", root) {
+        let words = ["nextest", "run", "--workspace", "--all-features", "--locked"];
+        Shell::cargo(root).args(words).args(filter()).run()?;
+        return Ok(Outcome::Noted("cargo nextest".to_owned()));
+    }
+    eprintln!("    cargo-nextest is not installed: `cargo test` instead, slower and no less strict");
+    let words = ["test", "--workspace", "--all-features", "--locked", "--tests"];
+    Shell::cargo(root).args(words).args(filter()).run()?;
+    Ok(Outcome::Noted("cargo test".to_owned()))
+}
+
+/// Documentation's examples, which nextest does not run.
+fn doctests(root: &Path) -> Result<Outcome> {
+    let words = ["test", "--workspace", "--all-features", "--locked", "--doc"];
+    Shell::cargo(root).args(words).args(filter()).run()?;
+    Ok(Outcome::Passed)
+}

@@ -1,0 +1,50 @@
+//! `cargo xtask tidy`: the rules of STYLE.md that a text can be checked for.
+//!
+//! Each module below is one rule and a pure function from the tree to findings. This file reads the tree, runs the
+//! rules and prints what they found.
+
+mod arrows;
+mod finding;
+mod layout;
+mod lexer;
+mod manifests;
+mod places;
+mod requirements;
+mod test_habits;
+mod tree;
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use finding::{Finding, Weight};
+use tree::Tree;
+
+/// A rule and the word it is known by in output.
+type Rule = (&'static str, fn(&Tree) -> Vec<Finding>);
+
+const RULES: &[Rule] = &[
+    ("arrows", arrows::check),
+    ("layout", layout::check),
+    ("manifests", manifests::check),
+    ("places", places::check),
+    ("tests", test_habits::check),
+    ("requirements", requirements::check),
+];
+
+/// Runs every rule over the checkout at `root`; warnings are printed, anything else fails.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let tree = Tree::read(root)?;
+    let mut failures = 0;
+    for (name, rule) in RULES {
+        for finding in rule(&tree) {
+            println!("{finding} [{name}]");
+            failures += usize::from(finding.weight == Weight::Failure);
+        }
+    }
+    println!("{}", requirements::summary(&tree));
+    if failures > 0 {
+        bail!("tidy: {failures} findings");
+    }
+    println!("tidy: {} files, nothing found", tree.len());
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Which crate may depend on which (STYLE.md, Crates), and how little the protocol's crate depends on.
+//!
+//! Dev-dependencies are free: tests may look wherever they need to.
+
+use toml::{Table, Value};
+
+use super::finding::Finding;
+use super::tree::Tree;
+
+/// A crate and the crates of ours it may depend on.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("hoist-proto", &[]),
+    ("hoist-http", &[]),
+    ("hoist-store", &["hoist-proto"]),
+    ("hoist-server", &["hoist-store", "hoist-http", "hoist-proto"]),
+    ("hoist-client", &["hoist-proto"]),
+    ("hoist", &["hoist-server", "hoist-client", "hoist-store", "hoist-http", "hoist-proto"]),
+];
+
+/// All that the protocol's crate may depend on: each of them is free of I/O.
+const PROTO_NEEDS: &[&str] = &["http", "sfv", "thiserror"];
+
+/// Finds dependencies that point the wrong way.
+pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (path, text) in tree.files() {
+        let Some(folder) = path.strip_prefix("crates/").and_then(|rest| rest.strip_suffix("/Cargo.toml"))
+        else {
+            continue;
+        };
+        let manifest: Table = match text.parse() {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                findings.push(Finding::failure(
+                    path,
+                    1,
+                    format!("not TOML ({})", error.message()),
+                    "mend it",
+                ));
+                continue;
+            }
+        };
+        let Some((name, allowed)) = ARROWS.iter().find(|(name, _)| *name == folder) else {
+            let next = "give it a row in STYLE.md and in xtask/src/tidy/arrows.rs, or make it a module";
+            findings.push(Finding::failure(path, 1, format!("no crate {folder} is known"), next));
+            continue;
+        };
+        for needed in dependencies(&manifest) {
+            let ours = ARROWS.iter().any(|(name, _)| *name == needed);
+            if ours && !allowed.contains(&needed.as_str()) {
+                let what = format!("{name} must not depend on {needed}");
+                findings.push(Finding::failure(path, line_of(text, &needed), what, "see STYLE.md, Crates"));
+            } else if *name == "hoist-proto" && !ours && !PROTO_NEEDS.contains(&needed.as_str()) {
+                let what = format!("hoist-proto depends on {needed}");
+                let next =
+                    "it stays with http, sfv and thiserror; say why in the commit and in arrows.rs if not";
+                findings.push(Finding::failure(path, line_of(text, &needed), what, next));
+            }
+        }
+    }
+    findings
+}
+
+/// Names under every `dependencies` and `build-dependencies`, those of a target too.
+fn dependencies(manifest: &Table) -> Vec<String> {
+    let targets = manifest.get("target").and_then(Value::as_table);
+    let tables = targets.into_iter().flat_map(Table::values).filter_map(Value::as_table);
+    let mut names = Vec::new();
+    for table in std::iter::once(manifest).chain(tables) {
+        for kind in ["dependencies", "build-dependencies"] {
+            let dependencies = table.get(kind).and_then(Value::as_table);
+            for (name, value) in dependencies.into_iter().flatten() {
+                let renamed = value.get("package").and_then(Value::as_str);
+                names.push(renamed.unwrap_or(name).to_owned());
+            }
+        }
+    }
+    names
+}
+
+fn line_of(text: &str, needle: &str) -> usize {
+    let starts = |line: &str| line.strip_prefix(needle).is_some_and(|rest| rest.starts_with(['.', ' ', '=']));
+    text.lines().position(starts).map_or(1, |at| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrows_point_one_way() {
+        let good = [
+            ("crates/hoist-store/Cargo.toml", "[dependencies]\nhoist-proto.workspace = true\n"),
+            (
+                "crates/hoist-proto/Cargo.toml",
+                "[dependencies]\nsfv = \"1\"\n[dev-dependencies]\ntokio = \"1\"\n",
+            ),
+        ];
+        assert_eq!(check(&Tree::of(&good)), []);
+
+        let bad = [
+            ("crates/hoist-store/Cargo.toml", "[dependencies]\nbytes = \"1\"\nhoist-server = \"1\"\n", 3),
+            ("crates/hoist-client/Cargo.toml", "[target.'cfg(unix)'.dependencies]\nhoist-store = \"1\"\n", 2),
+            ("crates/hoist-proto/Cargo.toml", "[build-dependencies]\ntokio = \"1\"\n", 2),
+            ("crates/hoist-http/Cargo.toml", "[dependencies]\np = { package = \"hoist-proto\" }\n", 1),
+            ("crates/hoist-utils/Cargo.toml", "", 1),
+        ];
+        for (path, text, line) in bad {
+            let findings = check(&Tree::of(&[(path, text)]));
+            assert_eq!(findings.iter().map(|f| f.line).collect::<Vec<_>>(), [line], "{path}: {findings:?}");
+        }
+    }
+}

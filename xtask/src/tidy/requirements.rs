@@ -1,0 +1,289 @@
+//! Requirement ids, both ways: what `spec/requirements.toml` lists is cited by code, proven by a test and stated in
+//! its document, and nothing else is cited.
+//!
+//! `//= ID` stands above code that fulfils a requirement, `// proves: ID` above a test that shows it; a conformance
+//! case says `proves = ["ID"]`. Several ids are separated by commas or spaces.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use toml::{Spanned, Table, Value};
+
+use super::finding::Finding;
+use super::tree::{self, Tree, is_product};
+
+const LIST: &str = "spec/requirements.toml";
+const CITES: &str = "//=";
+const PROVES: &str = "// proves:";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    /// From an id's first word to the document that states it.
+    #[serde(default)]
+    documents: BTreeMap<String, String>,
+    #[serde(default)]
+    requirement: Vec<Requirement>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Requirement {
+    id: Spanned<String>,
+    who: Vec<Who>,
+    #[expect(dead_code, reason = "for readers; parsed so that a misspelt level is refused")]
+    level: Level,
+    section: String,
+    text: String,
+    state: State,
+    #[serde(default)]
+    why: Option<String>,
+}
+
+#[derive(Deserialize)]
+enum Who {
+    #[serde(rename = "S")]
+    Server,
+    #[serde(rename = "C")]
+    Client,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Level {
+    Must,
+    #[serde(rename = "MUST NOT")]
+    MustNot,
+    Should,
+    #[serde(rename = "SHOULD NOT")]
+    ShouldNot,
+    May,
+    /// Our own decision where the documents are silent.
+    Own,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Done,
+    Planned,
+}
+
+/// Where an id is mentioned.
+struct Mention {
+    id: String,
+    path: String,
+    line: usize,
+}
+
+/// Finds ids without a requirement and requirements without ids.
+pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
+    let Some(text) = tree.text(LIST) else {
+        return vec![Finding::failure(LIST, 1, "missing", "list the requirements of the protocol there")];
+    };
+    let list: List = match toml::from_str(text) {
+        Ok(list) => list,
+        Err(error) => {
+            let line = error.span().map_or(1, |span| line_at(text, span.start));
+            return vec![Finding::failure(LIST, line, error.message().replace('\n', " "), "mend it")];
+        }
+    };
+    let (cited, proven) = (citations(tree), proofs(tree));
+    let mut findings = form(tree, text, &list);
+    let known: BTreeSet<&str> = list.requirement.iter().map(|r| r.id.get_ref().as_str()).collect();
+    for mention in cited.iter().chain(&proven).filter(|mention| !known.contains(mention.id.as_str())) {
+        let what = format!("unknown requirement {}", mention.id);
+        findings.push(Finding::failure(
+            &mention.path,
+            mention.line,
+            what,
+            format!("mend the id or add it to {LIST}"),
+        ));
+    }
+    let (cited, proven) = (ids(&cited), ids(&proven));
+    for requirement in &list.requirement {
+        let line = line_at(text, requirement.id.span().start);
+        findings.extend(fulfilment(requirement, line, &cited, &proven));
+    }
+    findings
+}
+
+/// One line of counts.
+pub(crate) fn summary(tree: &Tree) -> String {
+    let list = tree.text(LIST).and_then(|text| toml::from_str::<List>(text).ok());
+    let requirements = list.map(|list| list.requirement).unwrap_or_default();
+    let known: BTreeSet<&str> = requirements.iter().map(|r| r.id.get_ref().as_str()).collect();
+    let (cited, proven) = (citations(tree), proofs(tree));
+    let done = requirements.iter().filter(|r| r.state == State::Done).count();
+    format!(
+        "requirements: {done} done, {} planned, {} cited, {} proven",
+        requirements.len() - done,
+        ids(&cited).intersection(&known).count(),
+        ids(&proven).intersection(&known).count(),
+    )
+}
+
+/// Whether a requirement's state agrees with what code and tests say.
+fn fulfilment(
+    requirement: &Requirement,
+    line: usize,
+    cited: &BTreeSet<&str>,
+    proven: &BTreeSet<&str>,
+) -> Vec<Finding> {
+    let id = requirement.id.get_ref();
+    let (is_cited, is_proven) = (cited.contains(id.as_str()), proven.contains(id.as_str()));
+    let mut findings = Vec::new();
+    match requirement.state {
+        State::Done => {
+            if !is_cited {
+                let next = format!("write `{CITES} {id}` above the code that fulfils it, or mark it planned");
+                findings.push(Finding::failure(LIST, line, format!("{id} is done and cited nowhere"), next));
+            }
+            if !is_proven {
+                let next = format!("write `{PROVES} {id}` above the test that shows it, or mark it planned");
+                findings.push(Finding::failure(
+                    LIST,
+                    line,
+                    format!("{id} is done and proven by no test"),
+                    next,
+                ));
+            }
+        }
+        State::Planned if is_cited && is_proven => {
+            let what = format!("{id} is planned, and is cited and proven");
+            findings.push(Finding::failure(LIST, line, what, "mark it done"));
+        }
+        State::Planned if is_cited || is_proven => {
+            let what =
+                format!("{id} is planned, and is already {}", if is_cited { "cited" } else { "proven" });
+            findings.push(Finding::warning(
+                LIST,
+                line,
+                what,
+                "mark it done when it is both cited and proven",
+            ));
+        }
+        State::Planned => {}
+    }
+    findings
+}
+
+/// Whether each row is well formed and stated in its document.
+fn form(tree: &Tree, text: &str, list: &List) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut seen = BTreeSet::new();
+    for requirement in &list.requirement {
+        let id = requirement.id.get_ref();
+        let line = line_at(text, requirement.id.span().start);
+        let mut fail = |what: String, next: &str| findings.push(Finding::failure(LIST, line, what, next));
+        if !seen.insert(id) {
+            fail(format!("{id} is listed twice"), "join the two rows");
+        }
+        if requirement.who.is_empty() || requirement.text.trim().is_empty() {
+            fail(format!("{id} says nothing or binds nobody"), "fill in who and text");
+        }
+        if (requirement.state == State::Planned) != requirement.why.is_some() {
+            fail(
+                format!("{id}: a planned requirement has a `why`, a done one none"),
+                "say what it waits for",
+            );
+        }
+        let document = id.split(['-', '.']).next().and_then(|word| list.documents.get(word));
+        match document.and_then(|path| tree.text(path)) {
+            None => fail(format!("{id} has no document"), "name it under [documents] by the id's first word"),
+            Some(document) => {
+                if !document.lines().any(|line| line.trim_start_matches('#').trim() == requirement.section) {
+                    fail(
+                        format!("{id}: its document has no section {:?}", requirement.section),
+                        "mend the name",
+                    );
+                }
+                if !mentions(document, id) {
+                    fail(
+                        format!("{id} is not in its document"),
+                        "put it in brackets behind the sentence it names",
+                    );
+                }
+            }
+        }
+    }
+    findings
+}
+
+/// Ids above product code.
+fn citations(tree: &Tree) -> Vec<Mention> {
+    let mut mentions = Vec::new();
+    for source in tree.sources().filter(|source| is_product(source.path)) {
+        for (number, line) in source.lines.iter().enumerate().filter(|(_, line)| !line.test) {
+            mentions.extend(mentioned(&line.comment, CITES, source.path, number + 1));
+        }
+    }
+    mentions
+}
+
+/// Ids above tests and in conformance cases.
+fn proofs(tree: &Tree) -> Vec<Mention> {
+    let mut mentions = Vec::new();
+    for source in tree.sources().filter(|source| source.path.starts_with("crates/")) {
+        for (number, line) in source.lines.iter().enumerate() {
+            mentions.extend(mentioned(&line.comment, PROVES, source.path, number + 1));
+        }
+    }
+    let is_case = |path: &str| path.starts_with("conformance/") && tree::is_toml(path);
+    for (path, text) in tree.files().filter(|(path, _)| is_case(path)) {
+        let mut ids = Vec::new();
+        if let Ok(table) = text.parse::<Table>() {
+            proves(&Value::Table(table), &mut ids);
+        }
+        mentions.extend(ids.into_iter().map(|id| {
+            let line = text.lines().position(|line| mentions_word(line, &id)).map_or(1, |at| at + 1);
+            Mention { id, path: path.to_owned(), line }
+        }));
+    }
+    mentions
+}
+
+/// Collects the strings of every `proves` in a conformance file.
+fn proves(value: &Value, ids: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| proves(item, ids)),
+        Value::Table(table) => {
+            for (key, value) in table {
+                match value.as_array() {
+                    Some(items) if key == "proves" => {
+                        ids.extend(items.iter().filter_map(Value::as_str).map(str::to_owned));
+                    }
+                    _ => proves(value, ids),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn mentioned(comment: &str, marker: &str, path: &str, line: usize) -> Vec<Mention> {
+    let ids = comment.strip_prefix(marker).unwrap_or_default().split([',', ' ']).filter(|id| !id.is_empty());
+    ids.map(|id| Mention { id: id.to_owned(), path: path.to_owned(), line }).collect()
+}
+
+fn ids(mentions: &[Mention]) -> BTreeSet<&str> {
+    mentions.iter().map(|mention| mention.id.as_str()).collect()
+}
+
+fn mentions(document: &str, id: &str) -> bool {
+    document.lines().any(|line| mentions_word(line, id))
+}
+
+/// Whether `id` stands in `line` as a whole, so that `TOK-CRE-03a` is not `TOK-CRE-03`.
+fn mentions_word(line: &str, id: &str) -> bool {
+    let within = |char: char| char.is_ascii_alphanumeric() || char == '-';
+    line.match_indices(id)
+        .any(|(at, _)| !line[..at].ends_with(within) && !line[at + id.len()..].starts_with(within))
+}
+
+fn line_at(text: &str, byte: usize) -> usize {
+    text[..byte].matches('\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests;
