@@ -26,6 +26,8 @@ const PLACES: &[Place] = &[
             "crates/hoist-proto/src/dialect/",
             // Connection-level ones: 400, 408, 431, 505 and 1xx.
             "crates/hoist-http/src/",
+            // Reads back the status of an answer it stored; it names none itself.
+            "crates/hoist-store/src/record.rs",
         ],
         next: "answer with a Refusal or a Reply and let proto's refusal.rs or dialect/ spell it",
     },
