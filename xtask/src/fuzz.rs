@@ -81,6 +81,7 @@ pub(crate) fn each(root: &Path, options: &Options) -> Result<Engine> {
     if chosen.is_empty() {
         bail!("no such target; there are: {}", all.join(" "));
     }
+    locked(root)?;
     let engine = if options.stable { Engine::Mutator } else { available(root) };
     eprintln!("    engine: {engine}, {} s for each of {} targets", options.seconds, chosen.len());
     for target in chosen {
@@ -90,6 +91,14 @@ pub(crate) fn each(root: &Path, options: &Options) -> Result<Engine> {
         }
     }
     Ok(engine)
+}
+
+/// The fuzz crate has a lock file of its own, which falls behind when a crate gains a dependency.
+fn locked(root: &Path) -> Result<()> {
+    Shell::cargo(root)
+        .args(["fetch", "--locked", "--quiet", "--manifest-path", "fuzz/Cargo.toml"])
+        .run()
+        .context("when fuzz/Cargo.lock is behind: cargo update --workspace --manifest-path fuzz/Cargo.toml")
 }
 
 /// libFuzzer when the nightly compiler is here and cargo-fuzz is or can be built; we never install a toolchain.

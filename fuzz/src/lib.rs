@@ -1,0 +1,174 @@
+//! One function per decoder: it takes any bytes, and panics when the decoder does or when what it decoded does not
+//! hold together.
+//!
+//! The functions know no engine. `fuzz_targets/` hands them to libFuzzer, `src/bin/mutate.rs` to the seeded mutator.
+
+#![forbid(unsafe_code)]
+
+use hoist_proto::dialect::{self, Detected, Dialect, Place, token};
+use hoist_proto::field::{self, Field};
+use hoist_proto::operation::{Operation, Subject};
+use hoist_proto::refusal::Refusal;
+use hoist_proto::types::{LARGEST_INTEGER, Token, UploadId};
+use hoist_store::record as store_record;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use sha2::{Digest, Sha256};
+
+/// A target by its name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target. The names are those of the files in `fuzz_targets/` and of the folders in `seeds/`.
+pub const TARGETS: &[Target] = &[
+    ("fields", fields),
+    ("h1_chunked", h1_chunked),
+    ("h1_head", h1_head),
+    ("record", record),
+    ("token_decode", token_decode),
+    ("upload_id", upload_id),
+];
+
+/// The bytes of an HTTP/1.1 connection up to the end of a head.
+pub fn h1_head(data: &[u8]) {
+    hoist_http::fuzz::head(data);
+}
+
+/// Content in the chunked transfer coding.
+pub fn h1_chunked(data: &[u8]) {
+    hoist_http::fuzz::chunked(data);
+}
+
+/// A request head, written like one, through detection and decoding; and the same fields as a response's.
+pub fn token_decode(data: &[u8]) {
+    let head = head(data);
+    let content_bytes =
+        head.headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
+    let _ = token::told(&head.headers);
+    for place in [Place::Endpoint, Place::Named, Place::Upload(UploadId::from_bits([7; 16]))] {
+        match dialect::detect(&head, place) {
+            Detected::Speaks(dialect) => match dialect.decode(&head, content_bytes) {
+                Ok(decoded) => {
+                    dialect.announcement(&decoded.operation, &head);
+                    spelled_again(dialect, &decoded.subject, &decoded.operation);
+                }
+                Err(refusal) => refused(dialect, &refusal),
+            },
+            Detected::Refuse(refusal) => {
+                assert!(dialect::refused(&refusal).status().as_u16() >= 400);
+            }
+            Detected::Discover | Detected::Stored => {}
+        }
+    }
+}
+
+/// A client that asks for what was understood is understood to ask for the same.
+fn spelled_again(dialect: Dialect, subject: &Subject, operation: &Operation) {
+    let (Dialect::Token(form), Subject::Token(token)) = (dialect, subject) else { return };
+    let (again, ()) =
+        form.request("/uploads", token, operation).expect("a head that was decoded").into_parts();
+    // The form without a number is known by a field that not every request has; no client of ours speaks it.
+    if dialect::detect(&again, Place::Endpoint) == Detected::Speaks(dialect) {
+        let content_bytes = match operation {
+            Operation::Create(create) => create.content.bytes,
+            Operation::Append(append) => append.content.bytes,
+            Operation::Retrieve | Operation::Cancel => None,
+        };
+        let again = dialect.decode(&again, content_bytes).expect("our own head is well-formed");
+        assert_eq!(&again.subject, subject);
+        assert_eq!(summary(&again.operation), summary(operation));
+    }
+}
+
+/// What two spellings of one operation have in common.
+fn summary(operation: &Operation) -> String {
+    match operation {
+        Operation::Create(create) => format!("create {:?} {:?}", create.length, create.content),
+        Operation::Append(append) => format!("append {append:?}"),
+        Operation::Retrieve => "retrieve".to_owned(),
+        Operation::Cancel => "cancel".to_owned(),
+    }
+}
+
+fn refused(dialect: Dialect, refusal: &Refusal) {
+    assert!(dialect.refuse(refusal).status().as_u16() >= 400);
+    assert!(!refusal.problem().detail.is_empty());
+}
+
+/// Each line as the line of a field, through every reader of fields; what they read is written and read again.
+pub fn fields(data: &[u8]) {
+    const NAME: HeaderName = HeaderName::from_static("upload-token");
+    let lines = data.split(|&octet| octet == b'\n').take(8);
+    let map: HeaderMap = lines.filter_map(|line| Some((NAME, HeaderValue::from_bytes(line).ok()?))).collect();
+    if let Field::Is(number) = field::integer(&map, &NAME) {
+        assert!(number <= LARGEST_INTEGER);
+        assert_eq!(field::integer(&one(&NAME, field::integer_value(number)), &NAME), Field::Is(number));
+    }
+    if let Field::Is(value) = field::boolean(&map, &NAME) {
+        assert_eq!(field::boolean(&one(&NAME, field::boolean_value(value)), &NAME), Field::Is(value));
+    }
+    if let Field::Is(token) = field::token(&map, &NAME) {
+        assert!((1..=Token::OCTETS_MAX).contains(&token.octets()));
+        assert_eq!(field::token(&one(&NAME, field::token_value(&token)), &NAME), Field::Is(token));
+    }
+    if map.len() > 1 {
+        assert_eq!(field::integer(&map, &NAME), Field::Malformed, "two lines are no item");
+    }
+}
+
+/// A record as a store keeps it: as it is, and under a checksum that fits, since no mutation finds one.
+pub fn record(data: &[u8]) {
+    let sealed = seal(data);
+    for bytes in [data, &sealed] {
+        if let Ok(record) = store_record::decode(bytes) {
+            let written = store_record::encode(&record).expect("what was read can be written");
+            assert_eq!(store_record::decode(&written).expect("what was written can be read"), record);
+        }
+    }
+}
+
+fn seal(data: &[u8]) -> Vec<u8> {
+    const CHECKSUM: &[u8] = b"  \"sha256\": \"";
+    let end = data.windows(CHECKSUM.len()).rposition(|window| window == CHECKSUM).unwrap_or(data.len());
+    let mut sealed = data[..end].to_vec();
+    let sum = Sha256::digest(&sealed);
+    sealed.extend_from_slice(CHECKSUM);
+    for octet in sum {
+        sealed.extend_from_slice(format!("{octet:02x}").as_bytes());
+    }
+    sealed.extend_from_slice(b"\"\n}\n");
+    sealed
+}
+
+/// The name of an upload in a URL: there is one spelling, and it is safe as a file name.
+pub fn upload_id(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(id) = text.parse::<UploadId>() {
+        assert_eq!(id.to_string(), text);
+        assert_eq!(UploadId::from_bits(id.bits()), id);
+        assert!(text.bytes().all(|octet| octet.is_ascii_lowercase() || octet.is_ascii_digit()));
+    }
+}
+
+/// A head of `METHOD target` and lines of `name: value`; what cannot be part of one is left out.
+fn head(data: &[u8]) -> Parts {
+    let mut lines = data.split(|&octet| octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut words = lines.next().unwrap_or_default().split(|&octet| octet == b' ');
+    let method = words.next().and_then(|word| Method::from_bytes(word).ok()).unwrap_or(Method::POST);
+    let target = words.next().and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = method;
+    head.uri = target.unwrap_or_default();
+    for line in lines.take(64) {
+        let Some(colon) = line.iter().position(|&octet| octet == b':') else { continue };
+        let name = HeaderName::from_bytes(&line[..colon]);
+        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            head.headers.append(name, value);
+        }
+    }
+    head
+}
+
+fn one(name: &HeaderName, value: HeaderValue) -> HeaderMap {
+    std::iter::once((name.clone(), value)).collect()
+}
