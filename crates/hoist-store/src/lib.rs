@@ -1,3 +1,5 @@
 //! Durable, fenced stores for resumable uploads.
 
+pub mod fs;
+pub mod record;
 pub mod store;

@@ -1,0 +1,304 @@
+//! A writer's way to the disk: a bounded queue of buffers, and the few threads that empty the queues of all uploads.
+//!
+//! Owns order, bounds and fairness: one upload is written by one thread at a time, gapless and in order; what waits is
+//! bounded per upload and in all; an upload whose bytes are not synced fast enough waits alone. Leaves the file to
+//! [`data`](super::data).
+
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use hoist_proto::types::Fence;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::crew::{self, Hands, Queue, closed, locked};
+use super::data::{Content, Failure};
+use super::entry::Entry;
+use crate::store::Error;
+
+/// What the lanes of all uploads share.
+pub(super) struct Pool {
+    run: Queue<Arc<Lane>>,
+    /// Bytes that may wait in all lanes together.
+    budget: Semaphore,
+    /// Bytes that may wait in one.
+    queue_bytes_max: u32,
+    /// Where syncs run that nobody waits for.
+    background: Hands,
+    unsynced_bytes: u64,
+}
+
+impl Pool {
+    pub(super) fn start(
+        count: usize,
+        queue_bytes_max: u32,
+        budget_bytes: u32,
+        unsynced_bytes: u64,
+        background: Hands,
+        threads: &mut Vec<JoinHandle<()>>,
+    ) -> Result<Arc<Self>, Error> {
+        let pool = Arc::new(Self {
+            run: Queue::new(),
+            budget: Semaphore::new(budget_bytes.max(queue_bytes_max) as usize),
+            queue_bytes_max,
+            background,
+            unsynced_bytes,
+        });
+        for number in 0..count.max(1) {
+            let pool = Arc::clone(&pool);
+            threads.push(crew::start(format!("hoist-write-{number}"), move || {
+                while let Some(lane) = pool.run.next() {
+                    lane.drain();
+                }
+            })?);
+        }
+        Ok(pool)
+    }
+
+    pub(super) fn close(&self) {
+        self.run.close();
+    }
+}
+
+/// One writer's queue.
+pub(super) struct Lane {
+    pool: Arc<Pool>,
+    content: Arc<Content>,
+    fence: Fence,
+    room: Semaphore,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: Vec<Piece>,
+    /// Waiting for a thread, in the hands of one, or parked: the queue is somebody's business.
+    is_busy: bool,
+    /// Waiting for the background sync, so that a later sync has little to do.
+    is_parked: bool,
+    is_syncing: bool,
+    /// How far the last background sync was asked to go.
+    asked: u64,
+    /// Takes no more: another claim has the upload now, or it is complete.
+    is_ended: bool,
+    failure: Option<Failure>,
+    waiting: Vec<oneshot::Sender<()>>,
+    /// The writer was dropped; who to tell when the rest is written.
+    orphan_of: Option<Arc<Entry>>,
+}
+
+struct Piece {
+    bytes: Bytes,
+    charge: u32,
+}
+
+/// A small buffer costs more than its bytes, so a queue of one-byte buffers is bounded too.
+const CHARGE_MIN: u32 = 512;
+
+impl Lane {
+    pub(super) fn new(pool: Arc<Pool>, content: Arc<Content>, fence: Fence) -> Self {
+        let room = Semaphore::new(pool.queue_bytes_max as usize);
+        let state = State { asked: content.written(), ..State::default() };
+        Self { pool, content, fence, room, state: Mutex::new(state) }
+    }
+
+    pub(super) fn content(&self) -> &Arc<Content> {
+        &self.content
+    }
+
+    pub(super) fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    /// Takes bytes into the queue as soon as there is room.
+    pub(super) async fn accept(self: &Arc<Self>, bytes: Bytes) -> Result<(), Error> {
+        locked(&self.state).usable()?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let charge = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let charge = charge.max(CHARGE_MIN).min(self.pool.queue_bytes_max);
+        let room = self.room.acquire_many(charge).await.map_err(|_| closed())?;
+        let share = self.pool.budget.acquire_many(charge).await.map_err(|_| closed())?;
+        let mut state = locked(&self.state);
+        state.usable()?;
+        room.forget();
+        share.forget();
+        state.queue.push(Piece { bytes, charge });
+        self.schedule(state);
+        Ok(())
+    }
+
+    /// Waits until what was accepted is written, or has failed.
+    pub(super) async fn idle(&self) {
+        let idle = {
+            let mut state = locked(&self.state);
+            if !state.is_busy {
+                return;
+            }
+            let (sender, idle) = oneshot::channel();
+            state.waiting.push(sender);
+            idle
+        };
+        // An error is a lane that went away, which no longer writes either.
+        let _ = idle.await;
+    }
+
+    /// Why this lane's holder cannot count on its bytes. A full disk is no reason: what fitted is good.
+    pub(super) fn standing(&self) -> Result<(), Error> {
+        let state = locked(&self.state);
+        match &state.failure {
+            _ if state.is_ended => Err(Error::Fenced),
+            None | Some(Failure::Full) => Ok(()),
+            Some(failure) => Err(failure.clone().into()),
+        }
+    }
+
+    /// Takes no more from here on. What was accepted is still written, or forgotten when it is of no use.
+    pub(super) fn end(self: &Arc<Self>, rest: Rest) {
+        let mut state = locked(&self.state);
+        state.is_ended = true;
+        if rest == Rest::Forget {
+            let queue = std::mem::take(&mut state.queue);
+            self.release(&queue);
+        }
+        if state.is_parked {
+            state.is_parked = false;
+            drop(state);
+            self.go_on();
+        }
+    }
+
+    /// Whether it takes no more.
+    pub(super) fn is_ended(&self) -> bool {
+        locked(&self.state).is_ended
+    }
+
+    /// The writer is gone. Its upload lets go of the lane as soon as the rest is written.
+    pub(super) fn orphan(self: &Arc<Self>, entry: Arc<Entry>) {
+        let mut state = locked(&self.state);
+        if state.is_busy || state.is_syncing {
+            state.orphan_of = Some(entry);
+        } else {
+            drop(state);
+            entry.let_go(self);
+        }
+    }
+
+    fn schedule(self: &Arc<Self>, mut state: std::sync::MutexGuard<'_, State>) {
+        if state.is_busy {
+            return;
+        }
+        state.is_busy = true;
+        drop(state);
+        if self.pool.run.push(Arc::clone(self)).is_err() {
+            let mut state = locked(&self.state);
+            state.failure = Some(closed().into());
+            self.rest(state);
+        }
+    }
+
+    /// Writes what is in the queue; on a thread of the pool.
+    fn drain(self: &Arc<Self>) {
+        let batch = std::mem::take(&mut locked(&self.state).queue);
+        let written = self.content.append(batch.iter().map(|piece| &piece.bytes));
+        self.release(&batch);
+        drop(batch);
+        let mut state = locked(&self.state);
+        if let Err(failure) = written {
+            // The prefix stays gapless: nothing that was queued behind the failure is written.
+            let queue = std::mem::take(&mut state.queue);
+            self.release(&queue);
+            state.failure = Some(failure);
+        }
+        self.sync_behind(&mut state);
+        if state.queue.is_empty() {
+            self.rest(state);
+        } else if state.is_syncing && !state.is_ended && self.is_far_ahead(&state) {
+            state.is_parked = true;
+        } else {
+            drop(state);
+            self.go_on();
+        }
+    }
+
+    /// Queues up again, behind the others that wait, so that one fast upload does not keep a thread for itself.
+    fn go_on(self: &Arc<Self>) {
+        if self.pool.run.push(Arc::clone(self)).is_err() {
+            // The store is closing; what was accepted is written all the same.
+            self.drain();
+        }
+    }
+
+    /// Nothing is left to write: tells those who wait for it.
+    fn rest(self: &Arc<Self>, mut state: std::sync::MutexGuard<'_, State>) {
+        state.is_busy = false;
+        let queue = std::mem::take(&mut state.queue);
+        let waiting = std::mem::take(&mut state.waiting);
+        let orphan_of = if state.is_syncing { None } else { state.orphan_of.take() };
+        drop(state);
+        self.release(&queue);
+        for waiter in waiting {
+            // One that has stopped waiting needs no answer.
+            let _ = waiter.send(());
+        }
+        if let Some(entry) = orphan_of {
+            entry.let_go(self);
+        }
+    }
+
+    /// Starts a sync that nobody waits for when much is unsynced, so that one somebody waits for is short.
+    fn sync_behind(self: &Arc<Self>, state: &mut State) {
+        let written = self.content.written();
+        if state.is_syncing
+            || !self.content.is_disk()
+            || written - state.asked.min(written) < self.pool.unsynced_bytes
+        {
+            return;
+        }
+        state.asked = written;
+        state.is_syncing = true;
+        let lane = Arc::clone(self);
+        self.pool.background.submit(Box::new(move || {
+            // A failure is the content's from here on, and every later write and sync reports it.
+            let _ = lane.content.settle();
+            let mut state = locked(&lane.state);
+            state.is_syncing = false;
+            if state.is_parked {
+                state.is_parked = false;
+                drop(state);
+                lane.go_on();
+            } else if !state.is_busy {
+                lane.rest(state);
+            }
+        }));
+    }
+
+    /// Whether so much is written behind the running sync that the next one would take long.
+    fn is_far_ahead(&self, state: &State) -> bool {
+        self.content.written() - state.asked.min(self.content.written()) >= self.pool.unsynced_bytes
+    }
+
+    fn release(&self, pieces: &[Piece]) {
+        let charge = pieces.iter().map(|piece| piece.charge as usize).sum();
+        self.room.add_permits(charge);
+        self.pool.budget.add_permits(charge);
+    }
+}
+
+/// What becomes of accepted bytes when a lane ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    Write,
+    Forget,
+}
+
+impl State {
+    fn usable(&self) -> Result<(), Error> {
+        match &self.failure {
+            _ if self.is_ended => Err(Error::Fenced),
+            Some(failure) => Err(failure.clone().into()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Tests of the local store beyond the contract: what its files look like, and what the system may do to them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hoist_proto::types::{Durable, Fence, Length, Offset, Timestamp, UploadId};
+use hoist_proto::upload::{
+    Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+};
+use http::{HeaderMap, Method, StatusCode};
+
+use super::{Durability, LocalStore, Options};
+use crate::store::{Error, Store};
+
+pub(super) fn upload(number: u64, length: Option<u64>) -> Upload {
+    let mut bits = [0; 16];
+    bits[..8].copy_from_slice(&number.to_be_bytes());
+    Upload {
+        id: UploadId::from_bits(bits),
+        family: Family::Token,
+        semantics: Semantics {
+            completion: Completion::AtLengthOrEnd,
+            excess: Excess::Invalidates,
+            interruption: Interruption::Resumes,
+        },
+        owner: None,
+        origin: Origin { method: Method::POST, target: "/uploads".to_owned(), fields: HeaderMap::new() },
+        created: Timestamp::from_millis(1_700_000_000_000),
+        touched: Timestamp::from_millis(1_700_000_000_000),
+        lifetime: Some(Duration::from_secs(3600)),
+        length: length.map(Length::new),
+        offset: Durable::ZERO,
+        phase: Phase::Open,
+    }
+}
+
+pub(super) fn open(directory: &Path) -> LocalStore {
+    LocalStore::open(directory, &Options::default()).expect("the directory can be used")
+}
+
+#[tokio::test]
+async fn a_small_upload_comes_and_is_done() {
+    for durability in [Durability::Disk, Durability::Os] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let options = Options { durability, ..Options::default() };
+        let store = LocalStore::open(directory.path(), &options).expect("opens");
+        let mut upload = upload(1, Some(11));
+        let mut writer = store.create(&upload, Fence::new(1)).await.expect("creates");
+        writer.write(Bytes::from_static(b"hello ")).await.expect("writes");
+        writer.write(Bytes::from_static(b"world")).await.expect("writes");
+        assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(11));
+        upload.phase = Phase::Delivered(Answer::of(StatusCode::NO_CONTENT));
+        store.commit(&upload, Fence::new(1)).await.expect("commits");
+        drop((writer, store));
+        let store = LocalStore::open(directory.path(), &options).expect("opens again");
+        let loaded = store.load(upload.id, Fence::new(2)).await.expect("loads").expect("is there");
+        assert_eq!(loaded.offset.offset(), Offset::new(11));
+        assert_eq!(loaded.phase, upload.phase);
+        let mut reader = store.read(upload.id, Offset::ZERO).await.expect("opens");
+        assert_eq!(reader.next().await.expect("reads").as_deref(), Some(&b"hello world"[..]));
+        assert_eq!(reader.next().await.expect("reads"), None);
+        let done = directory.path().join("done").join(upload.id.to_string());
+        assert_eq!(std::fs::read(done.join("content")).expect("there"), b"hello world");
+    }
+}
+
+#[tokio::test]
+async fn an_older_writer_is_refused_and_what_it_had_counts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let upload = upload(1, None);
+    let mut writer = store.create(&upload, Fence::new(1)).await.expect("creates");
+    writer.write(Bytes::from(vec![7; 300_000])).await.expect("writes");
+    let loaded = store.load(upload.id, Fence::new(2)).await.expect("loads").expect("is there");
+    assert_eq!(loaded.offset.offset(), Offset::new(300_000));
+    assert!(matches!(writer.write(Bytes::from_static(b"late")).await, Err(Error::Fenced)));
+    assert!(matches!(writer.sync().await, Err(Error::Fenced)));
+    let mut newer = store.append(upload.id, Offset::new(300_000), Fence::new(2)).await.expect("opens");
+    newer.write(Bytes::from_static(b"new")).await.expect("writes");
+    assert_eq!(newer.sync().await.expect("syncs").offset(), Offset::new(300_003));
+    assert!(matches!(store.commit(&upload, Fence::new(1)).await, Err(Error::Fenced)));
+    store.remove(upload.id, Fence::new(3)).await.expect("removes");
+    assert!(store.load(upload.id, Fence::new(4)).await.expect("loads").is_none());
+    assert!(matches!(store.remove(upload.id, Fence::new(4)).await, Err(Error::Missing)));
+}

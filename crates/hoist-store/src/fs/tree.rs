@@ -1,0 +1,497 @@
+//! What lies where below the data directory, and what a crash may have left of it.
+//!
+//! Owns the layout, the order of the steps by which an upload comes, changes and goes, and the cleaning at the start.
+//! Leaves the bytes of the content to [`data`](super::data), and who may do what to [`entry`](super::entry).
+//!
+//! ```text
+//! DATA/lock                 held by the one process that uses the directory; says which
+//! DATA/open/<id>/content    the bytes; their number is the offset
+//! DATA/open/<id>/draft      the record as it was created, until the first sync has made it durable
+//! DATA/open/<id>/record     the record; a file of this name was durable before it got the name
+//! DATA/open/<id>/record.new a record being written
+//! DATA/open/<id>/damaged    says why the content is not to be trusted
+//! DATA/open/<id>.gone/      an upload being removed
+//! DATA/done/<id>/…          the same for uploads that take no more bytes; `exported` notes a copy elsewhere
+//! ```
+//!
+//! A torn `record` is therefore damage, never a crash; a torn `draft` is an upload nobody was ever told about.
+
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hoist_proto::types::UploadId;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Durability;
+use super::sys::{self, Dir, failed};
+use crate::record::{self, Record};
+use crate::store::Error;
+
+pub(super) const CONTENT: &str = "content";
+pub(super) const RECORD: &str = "record";
+const DRAFT: &str = "draft";
+const RECORD_NEW: &str = "record.new";
+const DAMAGED: &str = "damaged";
+pub(super) const EXPORTED: &str = "exported";
+const LOCK: &str = "lock";
+const GONE: &str = ".gone";
+
+/// Which of the two directories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shelf {
+    Open,
+    Done,
+}
+
+/// A set of the two: the ones whose names have yet to become durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shelves {
+    pub(super) open: bool,
+    pub(super) done: bool,
+}
+
+impl Shelves {
+    pub(super) const NONE: Self = Self { open: false, done: false };
+    pub(super) const BOTH: Self = Self { open: true, done: true };
+
+    pub(super) fn is_empty(self) -> bool {
+        self == Self::NONE
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { open: self.open || other.open, done: self.done || other.done }
+    }
+}
+
+impl From<Shelf> for Shelves {
+    fn from(shelf: Shelf) -> Self {
+        Self { open: shelf == Shelf::Open, done: shelf == Shelf::Done }
+    }
+}
+
+/// The open data directory.
+pub(super) struct Tree {
+    root: Dir,
+    open: Dir,
+    done: Dir,
+    lock: OwnedFd,
+    /// Whether anything is synced at all.
+    is_disk: bool,
+    /// The mode of exported files: what the process's umask leaves of 0644.
+    pub(super) export_mode: Mode,
+    probes: AtomicU64,
+}
+
+impl Tree {
+    /// Opens or makes the directory, locks it, and clears away what a crash left of uploads nobody was told about.
+    pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, Error> {
+        make_root(path)?;
+        let root = Dir::at_path(path)
+            .map_err(|errno| failed(format!("opening the data directory {}", path.display()), errno))?;
+        let lock = lock(&root, path)?;
+        let tree = Self {
+            open: shelf(&root, "open")?,
+            done: shelf(&root, "done")?,
+            export_mode: unmasked(&root)?,
+            is_disk: durability == Durability::Disk,
+            probes: AtomicU64::new(0),
+            lock,
+            root,
+        };
+        if tree.is_disk {
+            tree.root.sync().map_err(|errno| failed("syncing the data directory", errno))?;
+        }
+        tree.clean(Shelf::Open)?;
+        tree.clean(Shelf::Done)?;
+        Ok(tree)
+    }
+
+    pub(super) fn is_disk(&self) -> bool {
+        self.is_disk
+    }
+
+    /// Lets another process have the directory, also while a reader or writer of this one is still about.
+    pub(super) fn unlock(&self) {
+        // It fails for a closed descriptor alone, and then nothing is locked.
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+    }
+
+    /// The directory of a shelf.
+    pub(super) fn shelf(&self, shelf: Shelf) -> &Dir {
+        match shelf {
+            Shelf::Open => &self.open,
+            Shelf::Done => &self.done,
+        }
+    }
+
+    /// Makes the names on shelves durable.
+    pub(super) fn sync_shelves(&self, shelves: Shelves) -> Result<(), Error> {
+        for (is_due, shelf) in [(shelves.open, Shelf::Open), (shelves.done, Shelf::Done)] {
+            if is_due && self.is_disk {
+                self.shelf(shelf)
+                    .sync()
+                    .map_err(|errno| failed(format!("syncing {}", name(shelf)), errno))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where an upload lies. Done first: an upload that a foreign copy left on both has gone further there.
+    pub(super) fn find(&self, id: UploadId) -> Result<Option<Place>, Error> {
+        for shelf in [Shelf::Done, Shelf::Open] {
+            //= TOK-TOKEN-04
+            let found = match self.shelf(shelf).dir(&id.to_string()) {
+                // Something that is no directory has the name: not made by us, so not believed and not followed.
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    return Err(Error::Damaged(format!("{} is no directory", label(shelf, id))));
+                }
+                found => found.map_err(|errno| failed(format!("opening {}", label(shelf, id)), errno))?,
+            };
+            if let Some(dir) = found {
+                return Ok(Some(Place { shelf, id, dir, is_disk: self.is_disk }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the directory of a new upload, with its draft and its empty content. All of it or nothing is left behind.
+    pub(super) fn create(&self, record: &Record) -> Result<(Place, OwnedFd), Error> {
+        let id = record.upload.id;
+        if let Some(place) = self.find(id)? {
+            if place.is_begun()? {
+                return Err(Error::Exists);
+            }
+            // What a failed removal of a failed creation left.
+            self.remove(&place)?;
+        }
+        let doing = |errno| failed(format!("creating {}", label(Shelf::Open, id)), errno);
+        match self.open.make_dir(&id.to_string()) {
+            Err(Errno::EXIST) => return Err(Error::Exists),
+            made => made.map_err(doing)?,
+        }
+        let filled = (|| {
+            let dir = self.open.dir(&id.to_string()).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
+            let place = Place { shelf: Shelf::Open, id, dir, is_disk: self.is_disk };
+            let content = place.dir.new_file(CONTENT, OFlags::EXCL).map_err(doing)?;
+            if let Some(length) = record.upload.length
+                && length.get() >= RESERVED_BYTES_MIN
+            {
+                sys::reserve(&content, length.get()).map_err(doing)?;
+            }
+            // Last: a directory with a draft is an upload.
+            place.write(DRAFT, &record::encode(record)?)?;
+            Ok((place, content))
+        })();
+        if filled.is_err() {
+            self.erase(Shelf::Open, &id.to_string())?;
+        }
+        filled
+    }
+
+    /// Moves an upload to the shelf of those that take no more bytes.
+    pub(super) fn finish(&self, place: &mut Place) -> Result<Shelves, Error> {
+        if place.shelf == Shelf::Done {
+            return Ok(Shelves::NONE);
+        }
+        let name = place.id.to_string();
+        self.open
+            .rename(&name, &self.done, &name)
+            .map_err(|errno| failed(format!("moving {} to done", place.label()), errno))?;
+        place.shelf = Shelf::Done;
+        Ok(Shelves::BOTH)
+    }
+
+    /// Removes an upload. The one step that counts is the first, a rename; the rest can be done after a crash too.
+    pub(super) fn remove(&self, place: &Place) -> Result<(), Error> {
+        let shelf = self.shelf(place.shelf);
+        let (name, gone) = (place.id.to_string(), format!("{}{GONE}", place.id));
+        self.erase(place.shelf, &gone)?;
+        shelf
+            .rename(&name, shelf, &gone)
+            .map_err(|errno| failed(format!("removing {}", place.label()), errno))?;
+        self.erase(place.shelf, &gone)
+    }
+
+    /// Every upload there is.
+    pub(super) fn ids(&self) -> Result<Vec<UploadId>, Error> {
+        let mut ids = Vec::new();
+        for shelf in [Shelf::Open, Shelf::Done] {
+            let names = self.shelf(shelf).names();
+            let names = names.map_err(|errno| failed(format!("listing {}", name(shelf)), errno))?;
+            ids.extend(names.iter().filter_map(|name| name.parse::<UploadId>().ok()));
+        }
+        // One that moves from one shelf to the other meanwhile is met twice.
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    /// Writes, syncs and removes a little file.
+    pub(super) fn probe(&self) -> Result<(), Error> {
+        if self.root.is_deleted() || self.open.is_deleted() || self.done.is_deleted() {
+            return Err(Error::Io {
+                doing: "the data directory has been deleted; make it again and restart".to_owned(),
+                source: Errno::NOENT.into(),
+            });
+        }
+        let name = format!("probe-{}", self.probes.fetch_add(1, Ordering::Relaxed));
+        let doing = |errno| match errno {
+            Errno::ROFS => failed("the data directory's file system is read-only", errno),
+            Errno::ACCESS | Errno::PERM => {
+                failed("the data directory may not be written by this user", errno)
+            }
+            errno => failed("writing to the data directory", errno),
+        };
+        let file = self.root.new_file(&name, OFlags::TRUNC).map_err(doing)?;
+        let (_, written) = sys::write_all(&file, 0, &mut [IoSlice::new(&[0; 4096])]);
+        let synced = written.and_then(|()| if self.is_disk { sys::sync_data(&file) } else { Ok(()) });
+        self.root.remove_file(&name).map_err(doing)?;
+        synced.map_err(doing)
+    }
+
+    /// Removes what only a crash leaves: half-removed uploads, and those that never got a record.
+    fn clean(&self, shelf: Shelf) -> Result<(), Error> {
+        let names = self.shelf(shelf).names();
+        for name in names.map_err(|errno| failed(format!("listing {}", self::name(shelf)), errno))? {
+            if name.strip_suffix(GONE).is_some_and(|id| id.parse::<UploadId>().is_ok()) {
+                self.erase(shelf, &name)?;
+            } else if let Ok(id) = name.parse::<UploadId>()
+                && let Ok(Some(dir)) = self.shelf(shelf).dir(&name)
+            {
+                let place = Place { shelf, id, dir, is_disk: self.is_disk };
+                if !place.is_begun()? {
+                    tracing::info!(upload = %id.short(), "removed what a crash left of an upload's creation");
+                    self.erase(shelf, &name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a directory of ours with the files in it.
+    fn erase(&self, shelf: Shelf, name: &str) -> Result<(), Error> {
+        let doing = |errno| failed(format!("removing a directory from {}", self::name(shelf)), errno);
+        let Some(dir) = self.shelf(shelf).dir(name).map_err(doing)? else { return Ok(()) };
+        for file in dir.names().map_err(doing)? {
+            dir.remove_file(&file).map_err(doing)?;
+        }
+        self.shelf(shelf).remove_dir(name).map_err(doing)
+    }
+}
+
+/// A reservation is worth its two system calls from here on; less fits or fails within the same request anyway.
+const RESERVED_BYTES_MIN: u64 = 256 * 1024;
+
+fn name(shelf: Shelf) -> &'static str {
+    match shelf {
+        Shelf::Open => "open",
+        Shelf::Done => "done",
+    }
+}
+
+/// An upload's directory as logs and errors name it: the id may be a capability, so never whole.
+fn label(shelf: Shelf, id: UploadId) -> String {
+    format!("{}/{}…", name(shelf), id.short())
+}
+
+fn make_root(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| Error::Io {
+        doing: format!("making the data directory {}", path.display()),
+        source,
+    })
+}
+
+fn shelf(root: &Dir, name: &str) -> Result<Dir, Error> {
+    let doing = |errno| failed(format!("opening {name} in the data directory"), errno);
+    match root.make_dir(name) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(doing(errno)),
+    }
+    root.dir(name).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))
+}
+
+fn lock(root: &Dir, path: &Path) -> Result<OwnedFd, Error> {
+    let doing = |errno| failed(format!("locking the data directory {}", path.display()), errno);
+    let lock = root.new_file(LOCK, OFlags::empty()).map_err(doing)?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {
+            let holder = sys::read_at(&lock, 0, 32).unwrap_or_default();
+            let holder = String::from_utf8(holder).unwrap_or_default();
+            let holder = match holder.trim() {
+                "" => "another process".to_owned(),
+                pid => format!("process {pid}"),
+            };
+            return Err(Error::Busy(format!(
+                "the data directory {} is in use by {holder}: stop that, or give this one a directory of its own",
+                path.display()
+            )));
+        }
+        locked => locked.map_err(doing)?,
+    }
+    // For the message above and for operators; the lock is the kernel's, and ends with the process.
+    let pid = format!("{}\n", std::process::id());
+    sys::cut(&lock, 0).map_err(doing)?;
+    sys::write_all(&lock, 0, &mut [IoSlice::new(pid.as_bytes())]).1.map_err(doing)?;
+    Ok(lock)
+}
+
+/// What the process's umask leaves of 0644. Asked of a file, since asking the process means changing it for all threads.
+fn unmasked(root: &Dir) -> Result<Mode, Error> {
+    const NAME: &str = "umask";
+    let doing = |errno| failed("writing to the data directory", errno);
+    let readable = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+    root.remove_file(NAME).map_err(doing)?;
+    let file = root.new_file_of_mode(NAME, OFlags::EXCL, readable).map_err(doing)?;
+    let stat = rustix::fs::fstat(&file).map_err(doing)?;
+    root.remove_file(NAME).map_err(doing)?;
+    Ok(Mode::from_raw_mode(stat.st_mode) & readable)
+}
+
+/// One upload's open directory.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) shelf: Shelf,
+    pub(super) id: UploadId,
+    pub(super) dir: Dir,
+    is_disk: bool,
+}
+
+/// A record, and whether the first sync has yet to give it its name.
+pub(super) struct Found {
+    pub(super) record: Record,
+    pub(super) is_draft: bool,
+}
+
+impl Place {
+    pub(super) fn label(&self) -> String {
+        label(self.shelf, self.id)
+    }
+
+    pub(super) fn is_disk(&self) -> bool {
+        self.is_disk
+    }
+
+    /// That the content is not where the record says.
+    pub(super) fn lost(&self) -> Error {
+        Error::Damaged(format!("{} has a record and no content", self.label()))
+    }
+
+    pub(super) fn remove_content(&self) -> Result<(), Error> {
+        self.dir.remove_file(CONTENT).map_err(|errno| self.failed("removing", CONTENT, errno))
+    }
+
+    /// The record. `None` is an upload nobody was ever told about: its creation was cut off.
+    pub(super) fn record(&self) -> Result<Option<Found>, Error> {
+        if let Some(bytes) = self.bytes_of(RECORD)? {
+            return Ok(Some(Found { record: self.decode(&bytes)?, is_draft: false }));
+        }
+        let Some(bytes) = self.bytes_of(DRAFT)? else { return Ok(None) };
+        if record::is_torn(&bytes) {
+            return Ok(None);
+        }
+        Ok(Some(Found { record: self.decode(&bytes)?, is_draft: true }))
+    }
+
+    /// Fails when an earlier failure of the disk made the content doubtful for good.
+    pub(super) fn trusted(&self) -> Result<(), Error> {
+        match self.bytes_of(DAMAGED)? {
+            None => Ok(()),
+            Some(why) => Err(Error::Damaged(String::from_utf8_lossy(&why).trim().to_owned())),
+        }
+    }
+
+    /// Notes that the content is doubtful. On a disk that fails it may fail too; the running process remembers anyway.
+    pub(super) fn mark_damaged(&self, why: &str) {
+        let noted = self.write(DAMAGED, why.as_bytes()).and_then(|()| self.sync());
+        if let Err(error) = noted {
+            tracing::error!(upload = %self.id.short(), %error, "could not note that an upload is damaged");
+        }
+    }
+
+    /// The content, if it has not been discarded.
+    pub(super) fn content(&self, access: OFlags) -> Result<Option<OwnedFd>, Error> {
+        self.dir.file(CONTENT, access).map_err(|errno| self.failed("opening", CONTENT, errno))
+    }
+
+    /// Makes the draft the record. It is durable when the directory has been synced.
+    pub(super) fn name_draft(&self) -> Result<(), Error> {
+        if self.is_disk {
+            let doing = |errno| self.failed("syncing", DRAFT, errno);
+            let draft =
+                self.dir.file(DRAFT, OFlags::RDONLY).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
+            sys::sync_data(draft).map_err(doing)?;
+        }
+        self.dir.rename(DRAFT, &self.dir, RECORD).map_err(|errno| self.failed("naming", RECORD, errno))
+    }
+
+    /// Puts a new record in the place of the old one, atomically. It is durable when the directory has been synced.
+    pub(super) fn replace_record(&self, record: &Record) -> Result<(), Error> {
+        self.replace(RECORD, RECORD_NEW, &record::encode(record)?)?;
+        self.dir.remove_file(DRAFT).map_err(|errno| self.failed("removing", DRAFT, errno))
+    }
+
+    /// Notes something beside the record, atomically and durably.
+    pub(super) fn note(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.replace(name, &format!("{name}.new"), bytes)?;
+        self.sync()
+    }
+
+    /// The bytes of a small file.
+    pub(super) fn bytes_of(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let doing = |errno| self.failed("reading", name, errno);
+        let Some(file) = self.dir.file(name, OFlags::RDONLY).map_err(doing)? else { return Ok(None) };
+        let bytes = sys::bytes_of(&rustix::fs::fstat(&file).map_err(doing)?);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(record::BYTES_MAX + 1);
+        sys::read_at(file, 0, bytes).map(Some).map_err(doing)
+    }
+
+    /// Makes the names in the directory durable.
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        if self.is_disk { self.dir.sync().map_err(|errno| self.failed("syncing", "", errno)) } else { Ok(()) }
+    }
+
+    pub(super) fn failed(&self, doing: &str, name: &str, errno: Errno) -> Error {
+        failed(format!("{doing} {}/{name}", self.label()), errno)
+    }
+
+    /// Whether a creation got as far as a record, readable or not.
+    fn is_begun(&self) -> Result<bool, Error> {
+        let has = |name| self.dir.stat(name).map_err(|errno| self.failed("looking for", name, errno));
+        if has(RECORD)?.is_some() {
+            return Ok(true);
+        }
+        Ok(self.bytes_of(DRAFT)?.is_some_and(|draft| !record::is_torn(&draft)))
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Record, Error> {
+        let record = record::decode(bytes)?;
+        if record.upload.id == self.id {
+            Ok(record)
+        } else {
+            Err(Error::Damaged(format!("{} holds the record of another upload", self.label())))
+        }
+    }
+
+    fn replace(&self, name: &str, new: &str, bytes: &[u8]) -> Result<(), Error> {
+        let written = self.write(new, bytes).and_then(|()| {
+            self.dir.rename(new, &self.dir, name).map_err(|errno| self.failed("naming", name, errno))
+        });
+        if written.is_err() {
+            // Best effort: it is written over next time.
+            let _ = self.dir.remove_file(new);
+        }
+        written
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let doing = |errno| self.failed("writing", name, errno);
+        let file = self.dir.new_file(name, OFlags::TRUNC).map_err(doing)?;
+        sys::write_all(&file, 0, &mut [IoSlice::new(bytes)]).1.map_err(doing)?;
+        // The draft is synced later, together with the content's first bytes.
+        if self.is_disk && name != DRAFT { sys::sync_data(&file).map_err(doing) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,169 @@
+//! What one operation on one upload holds, and the steps operations share.
+//!
+//! Owns the question "how much of this is durable, and what must be synced to be able to say so", for uploads with a
+//! writer, without one, and just found after a crash. Leaves the order of the operations to [`fs`](super).
+
+use std::sync::Arc;
+
+use hoist_proto::types::{Durable, Offset, UploadId};
+use rustix::fs::OFlags;
+use tokio::sync::OwnedMutexGuard;
+
+use super::data::{self, Failure};
+use super::entry::Entry;
+use super::lane::{Lane, Rest};
+use super::sys;
+use super::tree::{Found, Place, Shelves, Tree};
+use crate::record::Record;
+use crate::store::Error;
+
+/// The right to work on an upload. Moves into the work itself, so that it lasts as long as that, waited for or not.
+pub(super) struct Turn {
+    id: UploadId,
+    pub(super) entry: Arc<Entry>,
+    /// The writer there was when the turn began: of this claim, or of an older one that has come to its end.
+    lane: Option<Arc<Lane>>,
+    _guard: OwnedMutexGuard<()>,
+}
+
+impl Turn {
+    pub(super) fn new(id: UploadId, entry: Arc<Entry>, guard: OwnedMutexGuard<()>) -> Self {
+        Self { id, lane: entry.lane(), entry, _guard: guard }
+    }
+
+    /// Ends the writer there is, whoever's it is.
+    pub(super) async fn end_lane(&self, rest: Rest) {
+        if let Some(lane) = &self.lane {
+            lane.end(rest);
+            lane.idle().await;
+        }
+    }
+
+    /// Forgets the writer there was, if it has ended.
+    pub(super) fn let_go(&self) {
+        if let Some(lane) = &self.lane
+            && lane.is_ended()
+        {
+            self.entry.let_go(lane);
+        }
+    }
+
+    /// Where the upload lies and what its record says, if it exists and can be believed.
+    pub(super) fn visit(&self, tree: &Tree) -> Result<Option<(Place, Found)>, Error> {
+        let Some(place) = tree.find(self.id)? else { return Ok(None) };
+        if let Some(damage) = self.entry.damage() {
+            return Err(Error::Damaged(damage));
+        }
+        place.trusted()?;
+        Ok(place.record()?.map(|found| (place, found)))
+    }
+
+    /// Makes an upload durable as far as it is written. The answer holds once the shelves it names are synced too.
+    pub(super) fn settle(
+        &self,
+        tree: &Tree,
+        place: &Place,
+        found: &Found,
+    ) -> Result<(Offset, Shelves), Error> {
+        if let Some(offset) = found.record.discarded {
+            return Ok((offset, self.settle_record(place, found)?));
+        }
+        if let Some(lane) = &self.lane {
+            match lane.content().settle() {
+                Ok(settled) => return Ok((Offset::new(settled.durable), settled.shelves)),
+                Err(Failure::Damaged(why)) => return Err(self.damaged(place, &why)),
+                Err(failure) if !lane.is_ended() => return Err(failure.into()),
+                // The writer was told, and what it could not be promised was cut off. The rest is good.
+                Err(_) => self.entry.let_go(lane),
+            }
+        }
+        let file = place.content(OFlags::WRONLY)?.ok_or_else(|| place.lost())?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| place.failed("looking at", "content", errno))?;
+        let (bytes, known) = (sys::bytes_of(&stat), self.entry.known());
+        if let Some(known) = known
+            && known > bytes
+        {
+            let why = format!("it had {known} bytes and has {bytes}");
+            return Err(Error::Damaged(why));
+        }
+        let shelves = self.settle_record(place, found)?;
+        if tree.is_disk()
+            && known != Some(bytes)
+            && let Err(errno) = sys::sync_data(&file)
+        {
+            return Err(match data::cut_back(self.id, &file, known, errno) {
+                Failure::Damaged(why) => self.damaged(place, &why),
+                failure => failure.into(),
+            });
+        }
+        Ok((Offset::new(bytes), shelves))
+    }
+
+    /// What a commit has to sync so that the upload is found after a crash.
+    pub(super) fn shelf_due(&self, place: &Place) -> Shelves {
+        let known = match &self.lane {
+            Some(lane) => lane.content().known(),
+            None => self.entry.known(),
+        };
+        if known.is_some() { Shelves::NONE } else { place.shelf.into() }
+    }
+
+    /// Puts a record in the place of the old one.
+    pub(super) fn replace_record(&self, place: &Place, record: &Record) -> Result<(), Error> {
+        match &self.lane {
+            Some(lane) => lane.content().with_record(|| place.replace_record(record)),
+            None => place.replace_record(record),
+        }
+    }
+
+    /// Frees what was reserved for bytes that will not come.
+    pub(super) fn trim(&self, place: &Place, stored: Offset, record: &Record) -> Result<(), Error> {
+        let is_short = record.upload.length.is_some_and(|length| !length.is_reached(stored));
+        if is_short && let Some(content) = place.content(OFlags::WRONLY)? {
+            sys::cut(content, stored.get()).map_err(|errno| place.failed("trimming", "content", errno))?;
+        }
+        Ok(())
+    }
+
+    /// Notes that what `settle` found is durable, shelves and all, and says so to the caller.
+    pub(super) fn attest(&self, offset: Offset) -> Durable {
+        match self.entry.lane() {
+            Some(lane) => {
+                lane.content().shelf_synced();
+                self.let_go();
+            }
+            None => self.entry.learn(offset.get()),
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is a store, and everything before it has been synced"
+        )]
+        Durable::attest(offset)
+    }
+
+    /// Notes that a commit and the shelves it changed are durable.
+    pub(super) fn committed(&self) {
+        if let Some(lane) = &self.lane {
+            lane.content().shelf_synced();
+            self.let_go();
+        }
+    }
+
+    fn settle_record(&self, place: &Place, found: &Found) -> Result<Shelves, Error> {
+        if self.entry.known().is_some() {
+            return Ok(Shelves::NONE);
+        }
+        if found.is_draft {
+            // Written anew: whether the draft's own bytes reached the disk cannot be asked twice.
+            place.replace_record(&found.record)?;
+        }
+        place.sync()?;
+        Ok(place.shelf.into())
+    }
+
+    fn damaged(&self, place: &Place, why: &str) -> Error {
+        place.mark_damaged(why);
+        self.entry.set_damage(why.to_owned());
+        Error::Damaged(why.to_owned())
+    }
+}

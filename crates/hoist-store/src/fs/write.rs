@@ -1,0 +1,76 @@
+//! The local store's writer.
+//!
+//! Owns the joining of a lane and the syncs for one holder. Leaves both to [`lane`](super::lane) and
+//! [`sync`](super::sync).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hoist_proto::types::{Durable, Offset};
+
+use super::entry::Entry;
+use super::lane::Lane;
+use super::sync::Syncs;
+use crate::store::{Error, Pending, Writer};
+
+/// Writes to one upload for one claim.
+pub(super) struct LocalWriter {
+    lane: Arc<Lane>,
+    entry: Arc<Entry>,
+    syncs: Syncs,
+}
+
+impl LocalWriter {
+    /// The writer of a lane, which the upload's entry holds from now on.
+    pub(super) fn new(lane: Arc<Lane>, entry: Arc<Entry>, syncs: Syncs) -> Self {
+        entry.hold(Arc::clone(&lane));
+        Self { lane, entry, syncs }
+    }
+
+    pub(super) fn shelf_synced(&self) {
+        self.lane.content().shelf_synced();
+    }
+
+    async fn make_durable(&self) -> Result<Durable, Error> {
+        self.lane.standing()?;
+        self.lane.idle().await;
+        self.lane.standing()?;
+        let content = self.lane.content();
+        let offset = match content.settled() {
+            Some(offset) => offset,
+            None => {
+                let content = Arc::clone(content);
+                let job = move || {
+                    let settled = content.settle()?;
+                    Ok((settled.durable, settled.shelves))
+                };
+                let durable = self.syncs.call(job).await?;
+                self.lane.content().shelf_synced();
+                durable
+            }
+        };
+        // What is durable stays so; but a claim that has ended is told so and gives no answer any more.
+        self.lane.standing()?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is a store, and everything before it has been synced"
+        )]
+        Ok(Durable::attest(Offset::new(offset)))
+    }
+}
+
+impl Writer for LocalWriter {
+    fn write(&mut self, bytes: Bytes) -> Pending<'_, Result<(), Error>> {
+        Box::pin(self.lane.accept(bytes))
+    }
+
+    fn sync(&mut self) -> Pending<'_, Result<Durable, Error>> {
+        Box::pin(self.make_durable())
+    }
+}
+
+impl Drop for LocalWriter {
+    fn drop(&mut self) {
+        self.lane.orphan(Arc::clone(&self.entry));
+    }
+}

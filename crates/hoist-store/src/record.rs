@@ -1,0 +1,380 @@
+//! Upload to bytes and back: the one file format hoist promises to read for ever.
+//!
+//! Owns the text of a record, version 1. Leaves where records are kept, and when they are durable, to the stores.
+//!
+//! A record is one JSON object, one member a line, so that an operator can read it with `cat`:
+//!
+//! ```json
+//! {
+//!   "version": 1,
+//!   "id": "1m6rt34g64vr34c1m6rt34g64r",
+//!   …
+//!   "sha256": "…"
+//! }
+//! ```
+//!
+//! The last two lines are always the checksum and the closing brace, and the checksum covers the bytes of all lines
+//! before them. A record is therefore verified without this program: `head -n -2 record | sha256sum`.
+//!
+//! What is not text (field values and answers may hold any octet) is written as `{"hex": "…"}`. Times are kept to the
+//! millisecond. Members that this version does not know are read over and not kept.
+
+use std::time::Duration;
+
+use hoist_proto::types::{Durable, Length, Offset, Principal, Timestamp, UploadId};
+use hoist_proto::upload::{
+    Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::store::Error;
+
+/// The version this program writes, and the newest it reads.
+pub const VERSION: u64 = 1;
+
+/// The most bytes a record may have; a larger file is not one.
+pub const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The upload. Its offset is no part of the record: it is zero here, and the store puts in what it holds.
+    pub upload: Upload,
+    /// How many bytes the content had when it was discarded; absent while the store has it.
+    pub discarded: Option<Offset>,
+}
+
+/// The bytes of a record.
+///
+/// # Errors
+/// [`Error::Damaged`] when the upload is of a family this version has no name for.
+pub fn encode(record: &Record) -> Result<Vec<u8>, Error> {
+    let text = serde_json::to_string_pretty(&Version1::of(record)?)
+        .map_err(|error| Error::Damaged(format!("the record cannot be written: {error}")))?;
+    let mut text = text.strip_suffix("\n}").unwrap_or(&text).to_owned();
+    text.push_str(",\n");
+    let sum = hex(&Sha256::digest(text.as_bytes()));
+    text.push_str(CHECKSUM);
+    text.push_str(&sum);
+    text.push_str(CLOSING);
+    Ok(text.into_bytes())
+}
+
+/// What the bytes of a record say. Takes any bytes and never panics.
+///
+/// # Errors
+/// [`Error::Damaged`], with what is wrong, when the bytes are not a whole and unaltered record of a known version.
+pub fn decode(bytes: &[u8]) -> Result<Record, Error> {
+    if bytes.len() > BYTES_MAX {
+        return Err(damaged(format!("the record has {} bytes, more than any", bytes.len())));
+    }
+    // The version first: a later one may keep its checksum in another way.
+    let Head { version } = serde_json::from_slice(bytes).map_err(|_| torn())?;
+    if version != VERSION {
+        return Err(damaged(format!(
+            "the record is of version {version}, and this program reads version {VERSION}"
+        )));
+    }
+    let (body, sum) = split(bytes).ok_or_else(torn)?;
+    if hex(&Sha256::digest(body)).as_bytes() != sum {
+        return Err(torn());
+    }
+    let version1: Version1 = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+    version1.record()
+}
+
+/// Whether bytes are what an unfinished write leaves, rather than a record of a version that is not known here.
+pub(crate) fn is_torn(bytes: &[u8]) -> bool {
+    let Ok(Head { version }) = serde_json::from_slice(bytes) else { return true };
+    version == VERSION && split(bytes).is_none_or(|(body, sum)| hex(&Sha256::digest(body)).as_bytes() != sum)
+}
+
+const CHECKSUM: &str = "  \"sha256\": \"";
+const CLOSING: &str = "\"\n}\n";
+
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (rest, sum) = bytes.strip_suffix(CLOSING.as_bytes())?.split_last_chunk::<64>()?;
+    Some((rest.strip_suffix(CHECKSUM.as_bytes())?, sum))
+}
+
+fn damaged(what: String) -> Error {
+    Error::Damaged(what)
+}
+
+fn torn() -> Error {
+    damaged("the record is torn or was edited: its checksum does not fit".to_owned())
+}
+
+#[derive(Deserialize)]
+struct Head {
+    version: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Version1 {
+    version: u64,
+    id: String,
+    family: FamilyName,
+    completion: CompletionName,
+    excess: ExcessName,
+    interruption: InterruptionName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    method: String,
+    target: String,
+    fields: Vec<Field>,
+    created_ms: u64,
+    touched_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lifetime_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    length: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discarded: Option<u64>,
+    phase: PhaseName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<AnswerText>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum FamilyName {
+    Conventional,
+    Token,
+    Ietf,
+    Tus1,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum CompletionName {
+    AtLength,
+    AtLengthOrEnd,
+    Explicit,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ExcessName {
+    Invalidates,
+    Keeps,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum InterruptionName {
+    Resumes,
+    Discards,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum PhaseName {
+    Open,
+    Received,
+    Delivered,
+    Failed,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AnswerText {
+    status: u16,
+    fields: Vec<Field>,
+    content: Octets,
+}
+
+/// `"name: value"`, or the name apart when the value is not text. A name holds no colon, so the first one ends it.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Field {
+    Text(String),
+    Binary { name: String, hex: String },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Octets {
+    Text(String),
+    Binary { hex: String },
+}
+
+impl Version1 {
+    fn of(record: &Record) -> Result<Self, Error> {
+        let upload = &record.upload;
+        let (phase, answer) = match &upload.phase {
+            Phase::Open => (PhaseName::Open, None),
+            Phase::Received => (PhaseName::Received, None),
+            Phase::Delivered(answer) => (PhaseName::Delivered, Some(AnswerText::of(answer))),
+            Phase::Failed(answer) => (PhaseName::Failed, Some(AnswerText::of(answer))),
+        };
+        Ok(Self {
+            version: VERSION,
+            id: upload.id.to_string(),
+            family: match upload.family {
+                Family::Conventional => FamilyName::Conventional,
+                Family::Token => FamilyName::Token,
+                Family::Ietf => FamilyName::Ietf,
+                Family::Tus1 => FamilyName::Tus1,
+                other => return Err(damaged(format!("records have no name for uploads of {other:?}"))),
+            },
+            completion: match upload.semantics.completion {
+                Completion::AtLength => CompletionName::AtLength,
+                Completion::AtLengthOrEnd => CompletionName::AtLengthOrEnd,
+                Completion::Explicit => CompletionName::Explicit,
+            },
+            excess: match upload.semantics.excess {
+                Excess::Invalidates => ExcessName::Invalidates,
+                Excess::Keeps => ExcessName::Keeps,
+            },
+            interruption: match upload.semantics.interruption {
+                Interruption::Resumes => InterruptionName::Resumes,
+                Interruption::Discards => InterruptionName::Discards,
+            },
+            owner: upload.owner.as_ref().map(|owner| owner.name().to_owned()),
+            method: upload.origin.method.to_string(),
+            target: upload.origin.target.clone(),
+            fields: fields_text(&upload.origin.fields),
+            created_ms: upload.created.millis(),
+            touched_ms: upload.touched.millis(),
+            lifetime_ms: upload.lifetime.map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX)),
+            length: upload.length.map(Length::get),
+            discarded: record.discarded.map(Offset::get),
+            phase,
+            answer,
+        })
+    }
+
+    fn record(self) -> Result<Record, Error> {
+        let answer = self.answer.map(AnswerText::answer).transpose()?;
+        let phase = match (self.phase, answer) {
+            (PhaseName::Open, None) => Phase::Open,
+            (PhaseName::Received, None) => Phase::Received,
+            (PhaseName::Delivered, Some(answer)) => Phase::Delivered(answer),
+            (PhaseName::Failed, Some(answer)) => Phase::Failed(answer),
+            (PhaseName::Open | PhaseName::Received, Some(_)) => {
+                return Err(damaged("the record has an answer before its time".to_owned()));
+            }
+            (PhaseName::Delivered | PhaseName::Failed, None) => {
+                return Err(damaged("the record lacks the answer it speaks of".to_owned()));
+            }
+        };
+        let upload = Upload {
+            id: self
+                .id
+                .parse::<UploadId>()
+                .map_err(|error| damaged(format!("the record's id is {error}")))?,
+            family: match self.family {
+                FamilyName::Conventional => Family::Conventional,
+                FamilyName::Token => Family::Token,
+                FamilyName::Ietf => Family::Ietf,
+                FamilyName::Tus1 => Family::Tus1,
+            },
+            semantics: Semantics {
+                completion: match self.completion {
+                    CompletionName::AtLength => Completion::AtLength,
+                    CompletionName::AtLengthOrEnd => Completion::AtLengthOrEnd,
+                    CompletionName::Explicit => Completion::Explicit,
+                },
+                excess: match self.excess {
+                    ExcessName::Invalidates => Excess::Invalidates,
+                    ExcessName::Keeps => Excess::Keeps,
+                },
+                interruption: match self.interruption {
+                    InterruptionName::Resumes => Interruption::Resumes,
+                    InterruptionName::Discards => Interruption::Discards,
+                },
+            },
+            owner: self.owner.map(Principal::new),
+            origin: Origin {
+                method: Method::from_bytes(self.method.as_bytes())
+                    .map_err(|_| damaged("the record's method is none".to_owned()))?,
+                target: self.target,
+                fields: fields_map(self.fields)?,
+            },
+            created: Timestamp::from_millis(self.created_ms),
+            touched: Timestamp::from_millis(self.touched_ms),
+            lifetime: self.lifetime_ms.map(Duration::from_millis),
+            length: self.length.map(Length::new),
+            offset: Durable::ZERO,
+            phase,
+        };
+        Ok(Record { upload, discarded: self.discarded.map(Offset::new) })
+    }
+}
+
+impl AnswerText {
+    fn of(answer: &Answer) -> Self {
+        Self {
+            status: answer.status.as_u16(),
+            fields: fields_text(&answer.fields),
+            content: match std::str::from_utf8(&answer.content) {
+                Ok(text) => Octets::Text(text.to_owned()),
+                Err(_) => Octets::Binary { hex: hex(&answer.content) },
+            },
+        }
+    }
+
+    fn answer(self) -> Result<Answer, Error> {
+        Ok(Answer {
+            status: StatusCode::from_u16(self.status)
+                .map_err(|_| damaged(format!("{} is no status", self.status)))?,
+            fields: fields_map(self.fields)?,
+            content: match self.content {
+                Octets::Text(text) => text.into_bytes(),
+                Octets::Binary { hex } => {
+                    unhex(&hex).ok_or_else(|| damaged("an answer is not hexadecimal".to_owned()))?
+                }
+            },
+        })
+    }
+}
+
+fn fields_text(fields: &HeaderMap) -> Vec<Field> {
+    let text = |(name, value): (&HeaderName, &HeaderValue)| match std::str::from_utf8(value.as_bytes()) {
+        Ok(value) => Field::Text(format!("{name}: {value}")),
+        Err(_) => Field::Binary { name: name.to_string(), hex: hex(value.as_bytes()) },
+    };
+    fields.iter().map(text).collect()
+}
+
+fn fields_map(fields: Vec<Field>) -> Result<HeaderMap, Error> {
+    let wrong = || damaged("a field of the record is none".to_owned());
+    let mut map = HeaderMap::new();
+    for field in fields {
+        let (name, value) = match field {
+            Field::Text(line) => {
+                let (name, value) = line.split_once(": ").ok_or_else(wrong)?;
+                (name.to_owned(), value.as_bytes().to_vec())
+            }
+            Field::Binary { name, hex } => (name, unhex(&hex).ok_or_else(wrong)?),
+        };
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+        let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).map_err(|_| wrong())?;
+        // More distinct names than a map can hold would panic in `append`.
+        map.try_append(name, value).map_err(|_| wrong())?;
+    }
+    Ok(map)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
+        .collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|&[high, low]| Some(nibble(high)? << 4 | nibble(low)?)).collect()
+}
+
+#[cfg(test)]
+mod tests;
