@@ -116,18 +116,12 @@ fn available(root: &Path) -> Engine {
 
 fn lib_fuzzer(root: &Path, target: &str, seconds: u32) -> Result<()> {
     // What a run discovers goes to the first directory, which git ignores; the seeds are only read.
-    let corpus = format!("fuzz/corpus/{target}");
-    fs::create_dir_all(root.join(&corpus))?;
+    let corpus = root.join("fuzz/corpus").join(target);
+    fs::create_dir_all(&corpus)?;
     Shell::cargo_of(NIGHTLY, root)
-        .args(["fuzz", "run", "--features", "libfuzzer", target, &corpus])
-        .args([format!("fuzz/seeds/{target}")])
-        .args([
-            "--",
-            &format!("-max_total_time={seconds}"),
-            "-max_len=65536",
-            "-timeout=10",
-            "-print_final_stats=1",
-        ])
+        .args(["fuzz", "run", "--fuzz-dir", "fuzz", "--features", "libfuzzer", target])
+        .args([corpus, root.join("fuzz/seeds").join(target)])
+        .args(["--", &format!("-max_total_time={seconds}"), "-max_len=65536", "-timeout=10", "-verbosity=0"])
         .run()
         .with_context(|| format!("{target} fell; the input is under fuzz/artifacts/{target}/"))
 }
