@@ -115,11 +115,17 @@ impl LocalStore {
         Ok(Turn::new(id, entry, guard))
     }
 
+    //= TOK-CRE-05
     async fn begin(&self, upload: &Upload, fence: Fence) -> Result<Box<dyn Writer>, Error> {
-        let turn = self.enter(upload.id, fence, Rest::Write).await?;
+        // No fence is taken yet: the transfer of an upload that exists goes on.
+        let entry = self.entries.of(upload.id);
+        let guard = Arc::clone(&entry.turn).lock_owned().await;
+        let turn = Turn::new(upload.id, entry, guard);
         let upload = bare(upload);
         let (tree, pool, syncs) = (Arc::clone(&self.tree), Arc::clone(&self.pool), self.syncs.clone());
         let job = move || {
+            tree.clear_for(upload.id)?;
+            turn.entry.admit(fence)?;
             let (place, file) = tree.create(&Record { upload, discarded: None })?;
             turn.entry.reset();
             let content = Arc::new(Content::created(place, file, tree.is_disk()));

@@ -1,5 +1,6 @@
 //! Durable, fenced stores for resumable uploads.
 
 pub mod fs;
+pub mod memory;
 pub mod record;
 pub mod store;

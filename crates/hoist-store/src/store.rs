@@ -25,7 +25,9 @@ pub trait Store: Send + Sync + 'static {
     /// durable with the first [`Writer::sync`] that succeeds, or earlier; until then a crash may forget the upload.
     ///
     /// # Errors
-    /// [`Error::Exists`] when the id is taken, [`Error::Full`] when there is no room; nothing is left behind then.
+    /// [`Error::Exists`] when the id is taken: the fence is not taken then, and a transfer to that upload goes on
+    /// (upload-token: TOK-CRE-05). [`Error::Full`] when there is no room; nothing is left behind then.
+    /// [`Error::Fenced`] when a newer fence was seen for the id.
     ///
     /// # Cancellation
     /// Dropped before it completes, the upload either exists with nothing stored or does not exist.
@@ -33,8 +35,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads an upload and makes `fence` the only one that may change it from here on.
     ///
-    /// The offset is durable when this returns: bytes that an earlier writer left unsynced are synced first. What such
-    /// a writer still writes afterwards is refused.
+    /// The offset is durable when this returns: bytes that an earlier writer accepted are written and synced first. What
+    /// a writer of an older fence still writes afterwards is refused; one of the same fence goes on.
     ///
     /// # Errors
     /// [`Error::Fenced`] when a newer fence was seen, [`Error::Damaged`] when the record cannot be believed.
@@ -43,17 +45,20 @@ pub trait Store: Send + Sync + 'static {
     /// Safe to drop; the fence may have been taken.
     fn load(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<Option<Upload>, Error>>;
 
-    /// Opens an open upload for writing behind its last byte, which must be at `at`.
+    /// Opens an open upload for writing behind its last byte, which must be at `at`. An upload has one writer: an earlier
+    /// one gets [`Error::Fenced`] from here on, whatever its fence.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Fenced`]; [`Error::Damaged`] when the stored bytes end elsewhere.
+    /// [`Error::Missing`], also when the upload is complete; [`Error::Fenced`]; [`Error::Damaged`] when the stored bytes
+    /// end elsewhere.
     ///
     /// # Cancellation
     /// Safe to drop.
     fn append(&self, id: UploadId, at: Offset, fence: Fence) -> Pending<'_, Result<Box<dyn Writer>, Error>>;
 
     /// Replaces the record: a length that became known, a phase. Durable when it returns, and atomic: a crash leaves the
-    /// old record or the new one.
+    /// old record or the new one. The upload's own offset is not looked at. With a phase that takes no more bytes the
+    /// content is made durable first and its writer, if there is one, gets [`Error::Fenced`] from here on.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Fenced`], or what the disk says; the old record is then still the valid one.
@@ -62,7 +67,7 @@ pub trait Store: Send + Sync + 'static {
     /// Dropped, the old or the new record is valid.
     fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>>;
 
-    /// Reads stored bytes from an offset on, to where they end at this moment.
+    /// Reads stored bytes from an offset on, to where they end at this moment. Takes no fence: a transfer goes on.
     ///
     /// # Errors
     /// [`Error::Missing`] when there is no such upload, or its content was discarded.
@@ -75,7 +80,10 @@ pub trait Store: Send + Sync + 'static {
     /// `name` is one path segment; the caller made it safe. On one file system no byte is copied.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Fenced`], [`Error::Full`], or what the disk says.
+    /// [`Error::Missing`], also when the content was discarded; [`Error::Fenced`], [`Error::Full`], or what the disk says.
+    ///
+    /// # Cancellation
+    /// Dropped, the name is there or it is not; done again it is.
     fn export<'a>(
         &'a self,
         id: UploadId,
@@ -84,13 +92,23 @@ pub trait Store: Send + Sync + 'static {
         fence: Fence,
     ) -> Pending<'a, Result<String, Error>>;
 
-    /// Frees the content of a complete upload and keeps the record, which from then on answers for its offset.
+    /// Frees the content of a complete upload and keeps the record, which from then on answers for its offset. Done again
+    /// it changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Fenced`], [`Error::Io`] for an upload that is not complete, or what the disk says.
+    ///
+    /// # Cancellation
+    /// Dropped, the content is there or it is not; the record knows.
     fn discard(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>>;
 
-    /// Frees everything of an upload. Afterwards the id is unknown, and may be created again.
+    /// Frees everything of an upload, damaged or not. Afterwards the id is unknown, and may be created again.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Fenced`], or what the disk says.
+    ///
+    /// # Cancellation
+    /// Dropped, the upload is there whole or not at all.
     fn remove(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>>;
 
     /// Everything that is stored, in no particular order, each as far as one look tells. A record that cannot be read is
@@ -136,6 +154,9 @@ pub trait Writer: Send {
 /// Gives stored bytes, in order.
 pub trait Reader: Send {
     /// The next bytes, at most 256 KiB of them; `None` at the end.
+    ///
+    /// # Cancellation
+    /// Dropped, no byte is skipped.
     fn next(&mut self) -> Pending<'_, Result<Option<Bytes>, Error>>;
 }
 

@@ -157,16 +157,18 @@ impl Tree {
         Ok(None)
     }
 
+    /// Sees to it that there is no upload of this id, nor what a failed removal of a failed creation left of one.
+    pub(super) fn clear_for(&self, id: UploadId) -> Result<(), Error> {
+        match self.find(id)? {
+            Some(place) if place.is_begun()? => Err(Error::Exists),
+            Some(place) => self.remove(&place),
+            None => Ok(()),
+        }
+    }
+
     /// Makes the directory of a new upload, with its draft and its empty content. All of it or nothing is left behind.
     pub(super) fn create(&self, record: &Record) -> Result<(Place, OwnedFd), Error> {
         let id = record.upload.id;
-        if let Some(place) = self.find(id)? {
-            if place.is_begun()? {
-                return Err(Error::Exists);
-            }
-            // What a failed removal of a failed creation left.
-            self.remove(&place)?;
-        }
         let doing = |errno| failed(format!("creating {}", label(Shelf::Open, id)), errno);
         match self.open.make_dir(&id.to_string()) {
             Err(Errno::EXIST) => return Err(Error::Exists),

@@ -1,0 +1,538 @@
+//! A store in memory, for tests and simulations: it forgets, fails and dawdles on request, by a seed.
+//!
+//! Owns the model of a machine that may lose what was not synced; `memory/faults.rs` owns what goes wrong when. It is
+//! part of the library because servers and clients are tested against it, and it is no place for real uploads: its
+//! content is only as durable as the process. Leaves threads and clocks alone, so that a seeded simulation of it runs the
+//! same way every time, on any executor or none.
+//!
+//! ```
+//! # use hoist_store::memory::{Faults, MemoryStore};
+//! let store = MemoryStore::with_faults(7, Faults { error: 0.01, yields_max: 3, ..Faults::NONE });
+//! store.crash(); // the machine lost its power: what was not synced is gone, or some of it
+//! ```
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
+use hoist_proto::upload::Upload;
+
+pub use self::faults::Faults;
+use self::faults::{Dice, Yields};
+use crate::record::{self, Record};
+use crate::store::{Error, Pending, Reader, Sketch, Store, Writer};
+
+mod faults;
+#[cfg(test)]
+mod tests;
+
+/// Uploads in memory. Clones share what they hold, like two names of one disk.
+#[derive(Clone)]
+pub struct MemoryStore(Arc<Mutex<Machine>>);
+
+struct Machine {
+    faults: Faults,
+    dice: Dice,
+    /// Which life of the machine this is; writers of an earlier one are dead.
+    life: u64,
+    uploads: HashMap<UploadId, Kept>,
+    fences: HashMap<UploadId, Fence>,
+    exports: HashMap<(PathBuf, String), Exported>,
+    /// Bytes that were taken in all, for [`Faults::full_after`].
+    taken: u64,
+    counts: Counts,
+    writers: u64,
+    now: Timestamp,
+}
+
+struct Kept {
+    /// The record as the disk has it: its bytes, so that a simulation exercises the format too.
+    recorded: Option<Vec<u8>>,
+    record: Record,
+    /// `None` once it was discarded.
+    content: Option<Vec<u8>>,
+    /// How many of the bytes a crash leaves.
+    synced: usize,
+    /// The one writer whose bytes are taken.
+    writer: u64,
+    written: Timestamp,
+}
+
+struct Exported {
+    id: UploadId,
+    content: Vec<u8>,
+}
+
+/// What a [`MemoryStore`] has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Uploads created.
+    pub creates: u64,
+    /// Calls of `write` that took their bytes.
+    pub writes: u64,
+    /// Syncs that made something durable, or had nothing to do.
+    pub syncs: u64,
+    /// Records replaced.
+    pub commits: u64,
+    /// Crashes.
+    pub crashes: u64,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store on which nothing goes wrong.
+    pub fn new() -> Self {
+        Self::with_faults(0, Faults::NONE)
+    }
+
+    /// An empty store on which things go wrong as `faults` says, each time in the same way for the same seed.
+    pub fn with_faults(seed: u64, faults: Faults) -> Self {
+        Self(Arc::new(Mutex::new(Machine {
+            faults,
+            dice: Dice::new(seed),
+            life: 0,
+            uploads: HashMap::new(),
+            fences: HashMap::new(),
+            exports: HashMap::new(),
+            taken: 0,
+            counts: Counts::default(),
+            writers: 0,
+            now: Timestamp::from_millis(0),
+        })))
+    }
+
+    /// Changes what goes wrong from here on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.machine().faults = faults;
+    }
+
+    /// Says what time it is: uploads that get bytes from here on were touched at `now`. The store reads no clock.
+    pub fn set_time(&self, now: Timestamp) {
+        self.machine().now = now;
+    }
+
+    /// The machine loses its power and starts again. Of each upload the durable record and the synced bytes remain, and
+    /// by the seed a prefix of the bytes that were not synced: a disk may have written more than it promised. Uploads
+    /// that were never synced are gone, or by the seed there. Every writer and every fence is forgotten.
+    pub fn crash(&self) {
+        let mut machine = self.machine();
+        let Machine { uploads, dice, fences, .. } = &mut *machine;
+        fences.clear();
+        // In the order of their ids: a hash map's own would make the seed mean something else every time.
+        let mut ids = uploads.keys().copied().collect::<Vec<_>>();
+        ids.sort_unstable();
+        for id in ids {
+            let Some(kept) = uploads.get_mut(&id) else { continue };
+            let was_lucky = dice.below(4) == 0;
+            match kept.recorded.as_deref().map(record::decode) {
+                Some(Ok(record)) => kept.record = record,
+                _ if was_lucky => {}
+                _ => {
+                    uploads.remove(&id);
+                    continue;
+                }
+            }
+            if let Some(content) = &mut kept.content {
+                let unsynced = content.len() - kept.synced;
+                let survived = usize::try_from(dice.below(unsynced as u64 + 1)).unwrap_or(0);
+                content.truncate(kept.synced + survived);
+            }
+        }
+        machine.life += 1;
+        machine.counts.crashes += 1;
+    }
+
+    /// How many bytes of an upload a crash would leave for certain; `None` when it would not leave the upload.
+    pub fn synced(&self, id: UploadId) -> Option<Offset> {
+        let machine = self.machine();
+        let kept = machine.uploads.get(&id).filter(|kept| kept.recorded.is_some())?;
+        Some(kept.record.discarded.unwrap_or(Offset::new(kept.synced as u64)))
+    }
+
+    /// What has been done so far.
+    pub fn counts(&self) -> Counts {
+        self.machine().counts
+    }
+
+    /// What was exported under a name.
+    pub fn exported(&self, directory: &Path, name: &str) -> Option<Vec<u8>> {
+        let exported = (directory.to_owned(), name.to_owned());
+        self.machine().exports.get(&exported).map(|exported| exported.content.clone())
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A moment in which other tasks may run, as long as the seed says.
+    fn pause(&self) -> Yields {
+        let mut machine = self.machine();
+        let most = machine.faults.yields_max;
+        Yields(machine.dice.below(u64::from(most) + 1))
+    }
+
+    /// Does something at once, between two pauses, unless the seed says that it fails.
+    async fn act<T>(
+        &self,
+        doing: &str,
+        action: impl FnOnce(&mut Machine) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.pause().await;
+        let done = {
+            let mut machine = self.machine();
+            machine.fail(doing)?;
+            action(&mut machine)
+        };
+        self.pause().await;
+        done
+    }
+}
+
+impl Machine {
+    fn fail(&mut self, doing: &str) -> Result<(), Error> {
+        if self.dice.hits(self.faults.error) {
+            return Err(Error::Io {
+                doing: format!("{doing}, in a simulation"),
+                source: std::io::Error::other("a fault was asked for"),
+            });
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, id: UploadId, fence: Fence) -> Result<(), Error> {
+        let newest = self.fences.entry(id).or_insert(fence);
+        if *newest > fence {
+            return Err(Error::Fenced);
+        }
+        if *newest < fence {
+            *newest = fence;
+            if let Some(kept) = self.uploads.get_mut(&id) {
+                kept.writer = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn kept(&mut self, id: UploadId) -> Result<&mut Kept, Error> {
+        self.uploads.get_mut(&id).ok_or(Error::Missing)
+    }
+
+    /// The next number of a writer, never zero.
+    fn next_writer(&mut self) -> u64 {
+        self.writers += 1;
+        self.writers
+    }
+}
+
+impl Kept {
+    fn stored(&self) -> Offset {
+        let bytes = self.content.as_ref().map_or(0, |content| content.len() as u64);
+        self.record.discarded.unwrap_or(Offset::new(bytes))
+    }
+
+    fn sync(&mut self) -> Result<Offset, Error> {
+        self.synced = self.content.as_ref().map_or(0, Vec::len);
+        if self.recorded.is_none() {
+            self.recorded = Some(record::encode(&self.record)?);
+        }
+        Ok(self.stored())
+    }
+
+    fn upload(&self) -> Upload {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a store; its callers have synced, or keep it to themselves"
+        )]
+        let offset = Durable::attest(self.stored());
+        let touched = self.record.upload.touched.max(self.written);
+        Upload { offset, touched, ..self.record.upload.clone() }
+    }
+}
+
+impl Store for MemoryStore {
+    fn create<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<Box<dyn Writer>, Error>> {
+        Box::pin(async move {
+            let create = |machine: &mut Machine| {
+                if machine.uploads.contains_key(&upload.id) {
+                    return Err(Error::Exists);
+                }
+                machine.admit(upload.id, fence)?;
+                let room =
+                    machine.faults.full_after.map_or(u64::MAX, |most| most.saturating_sub(machine.taken));
+                if upload.length.is_some_and(|length| length.get() > room) {
+                    return Err(Error::Full);
+                }
+                let writer = machine.next_writer();
+                let record =
+                    Record { upload: Upload { offset: Durable::ZERO, ..upload.clone() }, discarded: None };
+                let kept = Kept {
+                    recorded: None,
+                    record,
+                    content: Some(Vec::new()),
+                    synced: 0,
+                    writer,
+                    written: upload.touched,
+                };
+                machine.uploads.insert(upload.id, kept);
+                machine.counts.creates += 1;
+                Ok((writer, machine.life))
+            };
+            let (number, life) = self.act("creating an upload", create).await?;
+            Ok(self.writer(upload.id, number, life))
+        })
+    }
+
+    fn load(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<Option<Upload>, Error>> {
+        Box::pin(self.act("loading an upload", move |machine| {
+            machine.admit(id, fence)?;
+            let Some(kept) = machine.uploads.get_mut(&id) else { return Ok(None) };
+            kept.sync()?;
+            Ok(Some(kept.upload()))
+        }))
+    }
+
+    fn append(&self, id: UploadId, at: Offset, fence: Fence) -> Pending<'_, Result<Box<dyn Writer>, Error>> {
+        Box::pin(async move {
+            let open = |machine: &mut Machine| {
+                machine.admit(id, fence)?;
+                let (number, life) = (machine.next_writer(), machine.life);
+                let kept = machine.kept(id)?;
+                if kept.record.upload.is_complete() {
+                    return Err(Error::Missing);
+                }
+                let stored = kept.stored();
+                if stored != at {
+                    return Err(Error::Damaged(format!("it ends at {stored}, and was to go on at {at}")));
+                }
+                kept.writer = number;
+                Ok((number, life))
+            };
+            let (number, life) = self.act("opening an upload", open).await?;
+            Ok(self.writer(id, number, life))
+        })
+    }
+
+    fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>> {
+        Box::pin(self.act("replacing a record", move |machine| {
+            machine.admit(upload.id, fence)?;
+            let kept = machine.kept(upload.id)?;
+            let record = Record {
+                upload: Upload { offset: Durable::ZERO, ..upload.clone() },
+                discarded: kept.record.discarded,
+            };
+            kept.recorded = Some(record::encode(&record)?);
+            kept.record = record;
+            if upload.is_complete() {
+                kept.sync()?;
+                kept.writer = 0;
+            }
+            machine.counts.commits += 1;
+            Ok(())
+        }))
+    }
+
+    fn read(&self, id: UploadId, from: Offset) -> Pending<'_, Result<Box<dyn Reader>, Error>> {
+        Box::pin(async move {
+            let open = |machine: &mut Machine| {
+                let content = machine.kept(id)?.content.as_ref().ok_or(Error::Missing)?;
+                let from = usize::try_from(from.get()).unwrap_or(usize::MAX).min(content.len());
+                Ok(Bytes::copy_from_slice(&content[from..]))
+            };
+            let rest = self.act("reading an upload", open).await?;
+            Ok(Box::new(MemoryReader { store: self.clone(), rest }) as Box<dyn Reader>)
+        })
+    }
+
+    fn export<'a>(
+        &'a self,
+        id: UploadId,
+        directory: &'a Path,
+        name: &'a str,
+        fence: Fence,
+    ) -> Pending<'a, Result<String, Error>> {
+        Box::pin(self.act("exporting an upload", move |machine| {
+            machine.admit(id, fence)?;
+            let content = machine.kept(id)?.content.clone().ok_or(Error::Missing)?;
+            if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+                return Err(Error::Io {
+                    doing: "exporting to a name that is none".to_owned(),
+                    source: std::io::ErrorKind::InvalidInput.into(),
+                });
+            }
+            let names = export_names(id, name).map(|name| (directory.to_owned(), name));
+            let earlier =
+                names.iter().find(|name| machine.exports.get(name).is_some_and(|file| file.id == id));
+            let free = names.iter().find(|name| !machine.exports.contains_key(name));
+            let Some(taken) = earlier.or(free).cloned() else { return Err(Error::Exists) };
+            machine.exports.insert(taken.clone(), Exported { id, content });
+            Ok(taken.1)
+        }))
+    }
+
+    fn discard(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>> {
+        Box::pin(self.act("discarding a content", move |machine| {
+            machine.admit(id, fence)?;
+            let kept = machine.kept(id)?;
+            if !kept.record.upload.is_complete() {
+                return Err(Error::Io {
+                    doing: "discarding the content of an incomplete upload".to_owned(),
+                    source: std::io::ErrorKind::InvalidInput.into(),
+                });
+            }
+            kept.record.discarded = Some(kept.stored());
+            kept.recorded = Some(record::encode(&kept.record)?);
+            kept.content = None;
+            kept.synced = 0;
+            Ok(())
+        }))
+    }
+
+    fn remove(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>> {
+        Box::pin(self.act("removing an upload", move |machine| {
+            machine.admit(id, fence)?;
+            machine.uploads.remove(&id).map(|_| ()).ok_or(Error::Missing)
+        }))
+    }
+
+    fn survey(&self) -> Pending<'_, Result<Vec<Sketch>, Error>> {
+        Box::pin(self.act("looking through the uploads", |machine| {
+            let mut sketches = machine.uploads.values().map(sketch).collect::<Vec<_>>();
+            sketches.sort_unstable_by_key(|sketch| sketch.id);
+            Ok(sketches)
+        }))
+    }
+
+    fn probe(&self) -> Pending<'_, Result<(), Error>> {
+        Box::pin(self.act("probing", |machine| {
+            let is_full = machine.faults.full_after.is_some_and(|most| machine.taken >= most);
+            if is_full { Err(Error::Full) } else { Ok(()) }
+        }))
+    }
+}
+
+impl MemoryStore {
+    fn writer(&self, id: UploadId, number: u64, life: u64) -> Box<dyn Writer> {
+        Box::new(MemoryWriter { store: self.clone(), id, number, life, is_full: false })
+    }
+}
+
+fn sketch(kept: &Kept) -> Sketch {
+    let upload = kept.upload();
+    Sketch {
+        id: upload.id,
+        stored: kept.stored(),
+        is_open: !upload.is_complete(),
+        is_due: upload.is_due(),
+        expires: upload.expires(),
+        touched: upload.touched,
+        length: upload.length,
+        owner: upload.owner,
+    }
+}
+
+/// The name, and what it becomes when it is taken.
+fn export_names(id: UploadId, name: &str) -> [String; 2] {
+    let (stem, extension) = match name.rfind('.') {
+        Some(dot) if dot > 0 => name.split_at(dot),
+        _ => (name, ""),
+    };
+    [name.to_owned(), format!("{stem}-{}{extension}", id.short())]
+}
+
+struct MemoryWriter {
+    store: MemoryStore,
+    id: UploadId,
+    number: u64,
+    life: u64,
+    is_full: bool,
+}
+
+impl MemoryWriter {
+    /// The upload, if this writer may still write to it.
+    fn mine<'a>(&self, machine: &'a mut Machine) -> Result<&'a mut Kept, Error> {
+        if self.life != machine.life {
+            return Err(Error::Io {
+                doing: "writing to an upload".to_owned(),
+                source: std::io::Error::other("the machine has crashed since"),
+            });
+        }
+        let number = self.number;
+        machine.uploads.get_mut(&self.id).filter(|kept| kept.writer == number).ok_or(Error::Fenced)
+    }
+
+    fn take(&mut self, machine: &mut Machine, bytes: &Bytes) -> Result<(), Error> {
+        let room = machine.faults.full_after.map_or(u64::MAX, |most| most.saturating_sub(machine.taken));
+        let now = machine.now;
+        let fits = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+        let kept = self.mine(machine)?;
+        if self.is_full {
+            return Err(Error::Full);
+        }
+        let content = kept.content.as_mut().ok_or(Error::Missing)?;
+        //= TOK-APP-05
+        content.extend_from_slice(&bytes[..fits]);
+        kept.written = now;
+        machine.taken += fits as u64;
+        machine.counts.writes += 1;
+        if fits < bytes.len() {
+            self.is_full = true;
+            return Err(Error::Full);
+        }
+        Ok(())
+    }
+}
+
+impl Writer for MemoryWriter {
+    fn write(&mut self, bytes: Bytes) -> Pending<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let store = self.store.clone();
+            // Whether the bytes are taken is decided by one step, after which nothing is awaited.
+            store.pause().await;
+            let mut machine = store.machine();
+            machine.fail("writing to an upload")?;
+            self.take(&mut machine, &bytes)
+        })
+    }
+
+    fn sync(&mut self) -> Pending<'_, Result<Durable, Error>> {
+        Box::pin(async move {
+            let store = self.store.clone();
+            let offset = store
+                .act("syncing an upload", |machine| {
+                    let offset = self.mine(machine)?.sync()?;
+                    machine.counts.syncs += 1;
+                    Ok(offset)
+                })
+                .await?;
+            #[expect(clippy::disallowed_methods, reason = "a store, and a crash would leave these bytes")]
+            Ok(Durable::attest(offset))
+        })
+    }
+}
+
+struct MemoryReader {
+    store: MemoryStore,
+    rest: Bytes,
+}
+
+impl Reader for MemoryReader {
+    fn next(&mut self) -> Pending<'_, Result<Option<Bytes>, Error>> {
+        Box::pin(async move {
+            const READ_BYTES_MAX: usize = 256 * 1024;
+            let (store, rest) = (self.store.clone(), &mut self.rest);
+            let next = |_: &mut Machine| {
+                let bytes = rest.split_to(rest.len().min(READ_BYTES_MAX));
+                Ok((!bytes.is_empty()).then_some(bytes))
+            };
+            store.act("reading an upload", next).await
+        })
+    }
+}
