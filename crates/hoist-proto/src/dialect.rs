@@ -3,6 +3,7 @@
 //! One endpoint serves every dialect; [`detect`] tells them apart by the header section, in a fixed order of tests D0 to
 //! D10 whose first match decides. Everything that names a field, a media type or a version number lives below here.
 
+pub mod answer;
 pub mod conventional;
 pub mod token;
 

@@ -24,6 +24,7 @@
 //! # Ok::<(), http::Error>(())
 //! ```
 
+pub mod client;
 pub mod dialect;
 pub mod engine;
 pub mod field;

@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 use crate::types::{Length, Offset, Token};
 use crate::upload::{Answer, Completion, Excess, Family, Interruption, Semantics, State};
 
-const SEMANTICS: Semantics = Semantics {
+pub(crate) const SEMANTICS: Semantics = Semantics {
     completion: Completion::AtLengthOrEnd,
     excess: Excess::Invalidates,
     interruption: Interruption::Resumes,

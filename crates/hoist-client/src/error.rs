@@ -1,0 +1,143 @@
+//! What can go wrong, and whether trying again may help.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hoist_proto::client::{Failure, Trouble};
+use hoist_proto::dialect::answer::{self, Said};
+use http::StatusCode;
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A URL this client cannot use.
+    #[error("{url}: {wrong}")]
+    Url {
+        /// The URL, or what was given for one.
+        url: String,
+        /// What is wrong with it.
+        wrong: &'static str,
+    },
+    /// Something that was to be sent is no field value.
+    #[error("{0} cannot be written into a header field")]
+    Field(&'static str),
+    /// The system gave no random numbers.
+    #[error("the system has no random numbers")]
+    Random {
+        /// Why.
+        source: io::Error,
+    },
+    /// The certificates to trust could not be read.
+    #[error("cannot read certificates from {from}")]
+    Trust {
+        /// Where they were looked for.
+        from: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The source of an upload could not be read.
+    #[error("cannot read {}", path.display())]
+    Source {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The source changed while it was uploaded, so the bytes sent before and after do not belong together.
+    #[error("{} changed while it was being uploaded", path.display())]
+    SourceChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No connection could be made.
+    #[error("cannot connect to {authority}")]
+    Connect {
+        /// Host and port.
+        authority: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server could not prove that it is who it should be.
+    #[error("cannot trust {authority}")]
+    Tls {
+        /// Host and port.
+        authority: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The connection was lost before the answer came.
+    #[error("the connection was lost")]
+    Lost {
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// No byte moved in either direction for as long as the idle timeout.
+    #[error("nothing moved for {} s", .0.as_secs_f64())]
+    Idle(Duration),
+    /// The server answered with something else than success.
+    #[error("the server answered {status}{}", detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default())]
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// What its problem document says.
+        detail: Option<String>,
+    },
+    /// The upload cannot go on.
+    #[error(transparent)]
+    Upload(Failure),
+    /// The retries are used up without progress.
+    #[error("no progress after {attempts} attempts")]
+    Exhausted {
+        /// How many there were.
+        attempts: u32,
+        /// How the last one ended.
+        source: Box<Error>,
+    },
+}
+
+/// Whether trying again may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It may, without anything being changed.
+    Later,
+    /// Not before something is changed.
+    Never,
+}
+
+impl Error {
+    /// Whether trying again may help. What [`send`](crate::Put::send) returns was tried as often as its budget allows;
+    /// a later attempt with the same token goes on where that one ended.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Connect { .. } | Self::Lost { .. } | Self::Idle(_) | Self::Exhausted { .. } => Retry::Later,
+            Self::Refused { status, .. } if answer::said(*status) == Said::Later => Retry::Later,
+            Self::Url { .. }
+            | Self::Field(_)
+            | Self::Random { .. }
+            | Self::Trust { .. }
+            | Self::Source { .. }
+            | Self::SourceChanged { .. }
+            | Self::Tls { .. }
+            | Self::Refused { .. }
+            | Self::Upload(_) => Retry::Never,
+        }
+    }
+
+    /// The machine's reason, with what the shell around it knows more precisely: the server's words, or the last error.
+    pub(crate) fn of(failure: Failure, detail: Option<String>, last: Option<Self>) -> Self {
+        match failure {
+            Failure::Rejected(status) => Self::Refused { status, detail },
+            Failure::Exhausted { attempts, last: trouble } => {
+                let source = match (trouble, last) {
+                    (Trouble::Status(status), _) => Self::Refused { status, detail },
+                    (Trouble::Lost, Some(error)) => error,
+                    (Trouble::Lost, None) => Self::Upload(failure),
+                };
+                Self::Exhausted { attempts, source: Box::new(source) }
+            }
+            other => Self::Upload(other),
+        }
+    }
+}

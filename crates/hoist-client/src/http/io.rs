@@ -1,0 +1,100 @@
+//! A connection's bytes, counted, and readable to the end when the peer has stopped reading.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A byte stream in both directions.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A TCP connection, with or without TLS.
+pub(crate) type Stream = Box<dyn Duplex>;
+
+/// Counts bytes in both directions, and survives the end of one of them.
+///
+/// A server that answers before it has read the whole request may close at once, and its kernel then resets the
+/// connection for the bytes nobody read. Writing fails at that moment; the answer may be there to be read all the same.
+/// So a failed write stops writing and nothing else: reading tells how the connection ended.
+pub(crate) struct Watched {
+    stream: Stream,
+    moved: Arc<AtomicU64>,
+    deaf: bool,
+}
+
+impl Watched {
+    pub(crate) fn new(stream: Stream, moved: Arc<AtomicU64>) -> Self {
+        Self { stream, moved, deaf: false }
+    }
+
+    fn wrote(&mut self, result: &io::Result<usize>) -> Poll<io::Result<usize>> {
+        let Ok(bytes) = *result else {
+            self.deaf = true;
+            return Poll::Pending;
+        };
+        self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(bytes))
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        self.moved.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.deaf {
+            return Poll::Pending;
+        }
+        let result = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
+        self.wrote(&result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.deaf {
+            return Poll::Pending;
+        }
+        let result = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
+        self.wrote(&result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.deaf {
+            return Poll::Pending;
+        }
+        if ready!(Pin::new(&mut self.stream).poll_flush(cx)).is_ok() {
+            return Poll::Ready(Ok(()));
+        }
+        self.deaf = true;
+        Poll::Pending
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.deaf {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,74 @@
+//! Whom TLS connections trust: the operating system's authorities, or those of one file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::sync::OnceCell;
+
+use crate::error::Error;
+
+/// Authorities, read when the first TLS connection needs them.
+pub(crate) struct Trust {
+    file: Option<PathBuf>,
+    config: OnceCell<Arc<ClientConfig>>,
+}
+
+impl Trust {
+    /// Those of a PEM file, or of the system.
+    pub(crate) fn new(file: Option<PathBuf>) -> Self {
+        Self { file, config: OnceCell::new() }
+    }
+
+    /// # Cancellation
+    /// Safe to drop; the next caller reads again.
+    pub(crate) async fn config(&self) -> Result<Arc<ClientConfig>, Error> {
+        self.config.get_or_try_init(|| self.load()).await.cloned()
+    }
+
+    async fn load(&self) -> Result<Arc<ClientConfig>, Error> {
+        let from = || self.file.as_ref().map_or("the system".into(), |file| file.display().to_string());
+        let file = self.file.clone();
+        let read = tokio::task::spawn_blocking(move || match file {
+            Some(file) => of_file(&file),
+            None => of_system(),
+        });
+        let read = read.await.map_err(io::Error::other).and_then(|read| read);
+        let authorities = read.map_err(|source| Error::Trust { from: from(), source })?;
+
+        let mut roots = rustls::RootCertStore::empty();
+        let (added, _) = roots.add_parsable_certificates(authorities);
+        if added == 0 {
+            let source = io::Error::new(io::ErrorKind::InvalidData, "there is no certificate");
+            return Err(Error::Trust { from: from(), source });
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has ciphers for TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+fn of_file(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let pem = std::fs::read(file)?;
+    CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+fn of_system() -> io::Result<Vec<CertificateDer<'static>>> {
+    let mut found = rustls_native_certs::load_native_certs();
+    // One unreadable file among many is the system's own affair, as long as there are others.
+    match found.errors.pop() {
+        Some(error) if found.certs.is_empty() => Err(io::Error::other(error)),
+        _ => Ok(found.certs),
+    }
+}

@@ -1,0 +1,95 @@
+//! What a response's status tells the client of an upload to do next.
+//!
+//! Owns the reading of status codes and `Retry-After`; the fields that tell an upload's state are each dialect's own.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header};
+
+/// What a final status means to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It was done.
+    Done,
+    /// The upload is not where the client thinks it is.
+    Conflict,
+    /// There is no such upload.
+    Unknown,
+    /// The same may work later: the server, not the request, is in trouble.
+    Later,
+    /// Asking again is of no use.
+    No,
+}
+
+/// Reads a final status.
+//= TDR-CLI-01
+pub fn said(status: StatusCode) -> Said {
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::GONE => Said::Unknown,
+        StatusCode::CONFLICT => Said::Conflict,
+        StatusCode::REQUEST_TIMEOUT
+        | StatusCode::LOCKED
+        | StatusCode::TOO_EARLY
+        | StatusCode::TOO_MANY_REQUESTS => Said::Later,
+        // A server that cannot do it at all, or a network that wants a login first, will not change its mind.
+        StatusCode::NOT_IMPLEMENTED
+        | StatusCode::HTTP_VERSION_NOT_SUPPORTED
+        | StatusCode::NETWORK_AUTHENTICATION_REQUIRED => Said::No,
+        _ if status.is_success() => Said::Done,
+        _ if status.is_server_error() => Said::Later,
+        _ => Said::No,
+    }
+}
+
+/// How long the server asks a client to wait, when it says so in seconds. A date would need a clock, and counts as
+/// absent.
+pub fn retry_after(fields: &HeaderMap) -> Option<Duration> {
+    let text = fields.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let digits = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    digits.then(|| Duration::from_secs(text.parse().unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // proves: TDR-CLI-01
+    #[test]
+    fn every_status_has_a_meaning() {
+        let table: [(Said, &[u16]); 5] = [
+            (Said::Done, &[200, 201, 204, 299]),
+            (Said::Conflict, &[409]),
+            (Said::Unknown, &[404, 410]),
+            (Said::Later, &[408, 423, 425, 429, 500, 502, 503, 504, 507, 599]),
+            (
+                Said::No,
+                &[300, 302, 308, 400, 401, 403, 405, 411, 412, 413, 415, 418, 422, 501, 505, 511, 999],
+            ),
+        ];
+        for (meaning, statuses) in table {
+            for status in statuses {
+                assert_eq!(said(StatusCode::from_u16(*status).expect("in range")), meaning, "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn waits_are_in_seconds() {
+        let table = [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("Fri, 31 Dec 1999 23:59:59 GMT", None),
+        ];
+        for (text, seconds) in table {
+            let mut fields = HeaderMap::new();
+            fields.insert(header::RETRY_AFTER, text.parse().expect("a field value"));
+            assert_eq!(retry_after(&fields), seconds.map(Duration::from_secs), "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+}
