@@ -1,5 +1,7 @@
 //! What the operator has a say in: questions asked at fixed points in the life of an upload.
 
+pub mod command;
+
 use hoist_proto::refusal::Refusal;
 use hoist_proto::upload::Upload;
 use hoist_store::store::Pending;

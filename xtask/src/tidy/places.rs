@@ -38,6 +38,8 @@ const PLACES: &[Place] = &[
             "crates/hoist-server/src/service.rs",
             "crates/hoist-server/src/sweep.rs",
             "crates/hoist-client/src/upload.rs",
+            // How long ago a file of credentials was looked at.
+            "crates/hoist-server/src/auth/watched.rs",
             // Head, idle and rate limits belong to the connection.
             "crates/hoist-http/src/",
         ],

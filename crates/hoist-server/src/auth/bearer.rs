@@ -1,0 +1,158 @@
+//! Bearer tokens out of a file: one line, one token, one principal.
+//!
+//! Owns the file's format and the comparison. Tokens are kept in memory as SHA-256 digests alone.
+
+use std::path::PathBuf;
+
+use hoist_proto::refusal::Refusal;
+use hoist_proto::types::Principal;
+use hoist_store::store::Pending;
+use http::request::Parts;
+use sha2::{Digest as _, Sha256};
+
+use super::watched::Watched;
+use super::{Authenticator, UNCONVINCING, Unusable, presented};
+
+/// Admits who presents a token of a file (RFC 6750).
+///
+/// The file has a line for each token: the token, white space, the principal, which goes to the end of the line. Empty
+/// lines and lines that begin with `#` mean nothing. A principal may have several tokens, so that one can replace another
+/// without a gap. The file is read again within a second of a change; while it cannot be read, what it said before
+/// stays valid.
+pub struct Bearer(Watched<Table>);
+
+impl Bearer {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a line of it makes no sense.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, Unusable> {
+        Watched::open(path, Table::parse).map(Self)
+    }
+}
+
+impl Authenticator for Bearer {
+    //= TOK-SEC-02
+    fn admit<'a>(&'a self, head: &'a Parts) -> Pending<'a, Result<Option<Principal>, Refusal>> {
+        Box::pin(async move {
+            let token = presented(head)?;
+            let table = self.0.current().await;
+            table.principal(token).map(Some).ok_or(UNCONVINCING)
+        })
+    }
+}
+
+struct Table(Vec<Row>);
+
+struct Row {
+    digest: [u8; 32],
+    principal: Principal,
+}
+
+impl Table {
+    /// Messages name the line, never what is on it: it holds a secret.
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let text = str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
+        let mut rows: Vec<Row> = Vec::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let Some((token, principal)) = line.split_once(char::is_whitespace) else {
+                return Err(format!("line {number}: write a token, a space and a principal"));
+            };
+            if !token.bytes().all(|octet| octet.is_ascii_graphic()) {
+                return Err(format!("line {number}: a token has visible ASCII characters only"));
+            }
+            let digest = digest(token);
+            if rows.iter().any(|row| row.digest == digest) {
+                return Err(format!("line {number}: the token is on an earlier line already"));
+            }
+            rows.push(Row { digest, principal: Principal::new(principal.trim()) });
+        }
+        Ok(Self(rows))
+    }
+
+    /// Compares with every row, and every octet of it: the time tells nothing of what is in the file but its size.
+    fn principal(&self, token: &str) -> Option<Principal> {
+        let presented = digest(token);
+        let mut found = None;
+        for row in &self.0 {
+            let differences = row.digest.iter().zip(presented).fold(0, |seen, (a, b)| seen | (a ^ b));
+            if std::hint::black_box(differences) == 0 {
+                found = Some(&row.principal);
+            }
+        }
+        found.cloned()
+    }
+}
+
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{MISSING_CHALLENGE, WRONG_CHALLENGE, challenge, head};
+    use super::*;
+
+    fn bearer(text: &str) -> (tempfile::TempDir, Bearer) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("tokens");
+        std::fs::write(&path, text).expect("written");
+        let bearer = Bearer::open(path).expect("usable");
+        (directory, bearer)
+    }
+
+    // proves: TOK-SEC-02
+    #[tokio::test]
+    async fn a_token_of_the_file_is_its_principal_and_nothing_else_is() {
+        let (_directory, bearer) = bearer("# comment\n\n s3cret alice\nother\tbob smith \nthird alice\n");
+        let cases: [(&[&str], Result<&str, &str>); 12] = [
+            (&["Bearer s3cret"], Ok("alice")),
+            (&["bearer  s3cret "], Ok("alice")),
+            (&["BEARER third"], Ok("alice")),
+            (&["Bearer other"], Ok("bob smith")),
+            (&[], Err(MISSING_CHALLENGE)),
+            (&["Basic czNjcmV0"], Err(MISSING_CHALLENGE)),
+            (&["Bearer"], Err(WRONG_CHALLENGE)),
+            (&["Bearer "], Err(WRONG_CHALLENGE)),
+            (&["Bearer S3cret"], Err(WRONG_CHALLENGE)),
+            (&["Bearer s3cre"], Err(WRONG_CHALLENGE)),
+            (&["Bearer s3cret alice"], Err(WRONG_CHALLENGE)),
+            (&["Bearer s3cret", "Bearer s3cret"], Err(WRONG_CHALLENGE)),
+        ];
+        for (fields, expected) in cases {
+            let head = head(fields);
+            let admitted = bearer.admit(&head).await;
+            let admitted =
+                admitted.as_ref().map(|who| who.as_ref().map(Principal::name).expect("never anonymous"));
+            assert_eq!(admitted.map_err(challenge), expected, "{fields:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revoked_token_ends_within_a_second() {
+        let (directory, bearer) = bearer("s3cret alice\n");
+        let head = head(&["Bearer s3cret"]);
+        assert!(bearer.admit(&head).await.is_ok());
+        std::fs::write(directory.path().join("tokens"), "# nobody any more\n").expect("written");
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        assert!(bearer.admit(&head).await.is_err());
+    }
+
+    #[test]
+    fn a_bad_line_is_named_and_not_shown() {
+        let cases: [(&[u8], &str); 4] = [
+            (b"good alice\ns3cret\n", "line 2"),
+            (b"s3cret a\ns3cret b\n", "line 2"),
+            ("s3cret\u{e9} alice".as_bytes(), "line 1"),
+            (b"\xff", "UTF-8"),
+        ];
+        for (text, expected) in cases {
+            let why = Table::parse(text).err().expect("bad");
+            assert!(why.contains(expected) && !why.contains("s3cret"), "{why}");
+        }
+    }
+}
