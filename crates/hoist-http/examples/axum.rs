@@ -1,0 +1,45 @@
+//! An axum application as it is, whose handler sends interim responses while the upload is still arriving.
+//!
+//! ```text
+//! cargo run --example axum
+//! curl -v -T some-file http://127.0.0.1:8080/
+//! ```
+
+use axum::extract::Request;
+use axum::http::{Response, header};
+use axum::routing::put;
+use axum::{Extension, Router};
+use hoist_http::Interim;
+use http_body_util::BodyExt;
+
+async fn upload(interim: Option<Extension<Interim>>, request: Request) -> String {
+    let interim = interim.map(|Extension(interim)| interim);
+    if let Some(interim) = &interim {
+        let hint = Response::builder().status(103).header(header::LINK, "</done.css>; rel=preload; as=style");
+        // Too late is no error: the upload goes on either way.
+        let _ = interim.send(hint.body(()).expect("a sound head"));
+    }
+    let mut body = request.into_body();
+    let mut received = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        received += frame.data_ref().map_or(0, axum::body::Bytes::len);
+        if let Some(interim) = &interim {
+            // The latest wins, so this may be called as often as one likes.
+            let progress = Response::builder().status(104).header("upload-offset", received);
+            let _ = interim.progress(progress.body(()).expect("a sound head"));
+        }
+    }
+    format!("{received} bytes\n")
+}
+
+/// The whole application; `axum::serve(listener, app())` would run it too, only without interim responses.
+pub fn app() -> Router {
+    Router::new().route("/", put(upload))
+}
+
+/// Serves it.
+#[tokio::main]
+pub async fn main() -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    hoist_http::serve(listener, app()).await
+}

@@ -1,0 +1,100 @@
+//! The numbers that bound everything a peer can make the server hold or wait for.
+//!
+//! Owns the numbers and their defaults; each is enforced where the thing it bounds lives.
+
+use std::time::Duration;
+
+/// Bounds on what peers may use. Every field has a default that suits an upload server on the open internet.
+///
+/// Times that bound a peer's body count only while the server *waits* for the peer: a slow service is never
+/// mistaken for a slow peer.
+///
+/// ```
+/// use std::time::Duration;
+/// let limits = hoist_http::Limits { body_idle: Duration::from_secs(20), ..Default::default() };
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at once; beyond it new ones wait in the kernel's queue. Default 16,384.
+    pub connections_max: usize,
+    /// Bytes of one request head: request line and fields (h2: the decoded header list). Beyond it the answer
+    /// is 431, or 414 if the request line alone is longer. Default 64 KiB.
+    pub head_bytes_max: usize,
+    /// Fields in one HTTP/1.1 request head, or in one trailer section. Beyond it the answer is 431. Default 100.
+    pub fields_max: usize,
+    /// Time from the first byte of a request head (from accepting the connection, for its first) to the last
+    /// one; also the time for a TLS or h2 handshake. Beyond it the answer is 408. Default 30 s.
+    pub head_time: Duration,
+    /// Time a connection may stay open without a request. Default 75 s.
+    pub idle_time: Duration,
+    /// Time without one byte of a request body while the service waits for it. Default 60 s.
+    pub body_idle: Duration,
+    /// The slowest request body tolerated, in bytes per second of waiting, as a mean over
+    /// [`body_rate_window`](Self::body_rate_window). Zero turns it off. Default 100.
+    pub body_rate_min: u64,
+    /// Time of waiting over which [`body_rate_min`](Self::body_rate_min) is judged. Default 60 s.
+    pub body_rate_window: Duration,
+    /// Time without the peer taking one byte of a response. Interim responses do not count: a client may well
+    /// send everything before it reads anything. Default 60 s.
+    pub write_idle: Duration,
+    /// Bytes of an unread request body that are read and thrown away after the response, so that the peer can
+    /// read the response and the connection may be used again. Default 256 KiB.
+    pub drain_bytes_max: u64,
+    /// Time for the same, and for closing a connection in order. Default 2 s.
+    pub drain_time: Duration,
+    /// Bytes of one chunk-size line of the chunked coding, extensions included. Default 1 KiB.
+    pub chunk_line_bytes_max: usize,
+    /// Bytes of all chunk extensions of one body together. Default 16 KiB.
+    pub chunk_extension_bytes_max: u64,
+    /// Bytes of one trailer section. Default 16 KiB.
+    pub trailer_bytes_max: usize,
+    /// Bytes of the largest read buffer of one HTTP/1.1 connection. Buffers begin small, grow to this while a
+    /// body streams at speed, and are given back when the connection is idle. Default 256 KiB.
+    pub read_bytes_max: usize,
+    /// Interim responses queued for one request and not yet sent; progress counts as one. Default 16.
+    pub interims_max: usize,
+    /// Streams open at once on one h2 connection. Default 256.
+    pub h2_streams_max: u32,
+    /// Bytes one h2 stream may have in flight before the service has consumed them. Default 1 MiB.
+    pub h2_stream_window_bytes: u32,
+    /// The same for all streams of one h2 connection together. Throughput is at most this much per round trip.
+    /// Default 4 MiB.
+    pub h2_connection_window_bytes: u32,
+    /// Bytes of all h2 connection windows of the server together. When they are used up, new connections get
+    /// the protocol's smallest window, 64 KiB. Default 64 MiB.
+    pub h2_windows_bytes_max: u64,
+    /// Time between pings on an h2 connection with streams; no answer within the same time ends the connection.
+    /// Default 30 s.
+    pub h2_ping_interval: Duration,
+    /// How long a drain waits for the requests in flight before it ends them. Default 30 s.
+    pub drain_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections_max: 16_384,
+            head_bytes_max: 64 << 10,
+            fields_max: 100,
+            head_time: Duration::from_secs(30),
+            idle_time: Duration::from_secs(75),
+            body_idle: Duration::from_mins(1),
+            body_rate_min: 100,
+            body_rate_window: Duration::from_mins(1),
+            write_idle: Duration::from_mins(1),
+            drain_bytes_max: 256 << 10,
+            drain_time: Duration::from_secs(2),
+            chunk_line_bytes_max: 1 << 10,
+            chunk_extension_bytes_max: 16 << 10,
+            trailer_bytes_max: 16 << 10,
+            read_bytes_max: 256 << 10,
+            interims_max: 16,
+            h2_streams_max: 256,
+            h2_stream_window_bytes: 1 << 20,
+            h2_connection_window_bytes: 4 << 20,
+            h2_windows_bytes_max: 64 << 20,
+            h2_ping_interval: Duration::from_secs(30),
+            drain_grace: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! How long a request body may keep the server waiting.
+//!
+//! Owns the clockwork of [`Limits::body_idle`], `body_rate_min` and `body_rate_window` for every HTTP version.
+//! Time counts only between "the service wants bytes and there are none" and the next byte.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::{BodyError, Limits};
+
+pub(crate) struct Pace {
+    idle: Duration,
+    rate_min: u64,
+    window: Duration,
+    /// When the wait that is going on began, and the part of it the current window has not counted yet.
+    waiting: Option<Waiting>,
+    window_waited: Duration,
+    window_bytes: u64,
+    timer: Timer,
+}
+
+struct Waiting {
+    since: Instant,
+    uncounted_since: Instant,
+}
+
+impl Pace {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Pace {
+            idle: limits.body_idle,
+            rate_min: limits.body_rate_min,
+            window: limits.body_rate_window,
+            waiting: None,
+            window_waited: Duration::ZERO,
+            window_bytes: 0,
+            timer: Timer::default(),
+        }
+    }
+
+    /// The peer has sent bytes.
+    pub(crate) fn arrived(&mut self, bytes: usize) {
+        self.window_bytes += bytes as u64;
+        self.pause();
+    }
+
+    /// We no longer wait for the peer.
+    pub(crate) fn pause(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            self.window_waited += waiting.uncounted_since.elapsed();
+        }
+    }
+
+    /// There is nothing to read. Ready when the peer has used up its time.
+    pub(crate) fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let now = Instant::now();
+        let waiting = self.waiting.get_or_insert(Waiting { since: now, uncounted_since: now });
+        loop {
+            let idle_at = waiting.since + self.idle;
+            if now >= idle_at {
+                return Poll::Ready(BodyError::Idle);
+            }
+            let window_at = waiting.uncounted_since + self.window.saturating_sub(self.window_waited);
+            if now >= window_at && self.rate_min > 0 && !self.window.is_zero() {
+                let due = u128::from(self.rate_min) * self.window.as_millis() / 1000;
+                if u128::from(self.window_bytes) < due {
+                    return Poll::Ready(BodyError::TooSlow);
+                }
+                self.window_waited = Duration::ZERO;
+                self.window_bytes = 0;
+                waiting.uncounted_since = now;
+                continue;
+            }
+            let deadline = if self.rate_min > 0 { idle_at.min(window_at.max(now)) } else { idle_at };
+            if self.timer.poll(cx, deadline).is_pending() {
+                return Poll::Pending;
+            }
+            // The deadline came between reading the clock and arming the timer: look again at once.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+    }
+}
+
+/// A timer that is cheap to move forward: the sleeping entry stays where it is and is only re-armed when it
+/// fires too early, so that a busy body does not touch the runtime's timer wheel for every read.
+#[derive(Default)]
+pub(crate) struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timer {
+    /// Ready once `deadline` has passed.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if sleep.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+/// How long the peer may leave a response unread.
+#[derive(Default)]
+pub(crate) struct Stall {
+    since: Option<Instant>,
+    timer: Timer,
+}
+
+impl Stall {
+    /// The peer took something.
+    pub(crate) fn moved(&mut self) {
+        self.since = None;
+    }
+
+    /// Ready when the peer has taken nothing for `limit`.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.timer.poll(cx, since + limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    fn limits(idle: u64, rate: u64, window: u64) -> Limits {
+        Limits {
+            body_idle: Duration::from_secs(idle),
+            body_rate_min: rate,
+            body_rate_window: Duration::from_secs(window),
+            ..Default::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_idle() {
+        let mut pace = Pace::new(&limits(5, 100, 60));
+        let began = Instant::now();
+        assert_eq!(poll_fn(|cx| pace.poll_waiting(cx)).await, BodyError::Idle);
+        assert_eq!(began.elapsed().as_secs(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_is_too_slow_and_the_service_is_not() {
+        let mut pace = Pace::new(&limits(50, 100, 60));
+        let mut waited = 0;
+        let error = loop {
+            let wait = poll_fn(|cx| pace.poll_waiting(cx));
+            if let Ok(error) = tokio::time::timeout(Duration::from_secs(10), wait).await {
+                break error;
+            }
+            waited += 10;
+            pace.arrived(500);
+            // The service takes its time: it must not be held against the peer.
+            tokio::time::sleep(Duration::from_secs(100)).await;
+        };
+        assert_eq!((error, waited), (BodyError::TooSlow, 50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fast_enough_goes_on_for_ever() {
+        let mut pace = Pace::new(&limits(50, 100, 60));
+        for _ in 0..100 {
+            let wait = poll_fn(|cx| pace.poll_waiting(cx));
+            assert!(tokio::time::timeout(Duration::from_secs(9), wait).await.is_err());
+            pace.arrived(1000);
+        }
+    }
+}

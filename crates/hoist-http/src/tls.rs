@@ -1,0 +1,170 @@
+//! TLS: certificates from PEM files, exchanged while the server runs.
+//!
+//! Owns the rustls configuration and the certificate in use. Connections keep the certificate they began with.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+/// How often the files are looked at.
+const POLL: Duration = Duration::from_secs(10);
+
+/// Encrypts connections with a certificate that can be exchanged while the server runs.
+///
+/// TLS 1.2 and 1.3, by aws-lc-rs, offering `h2` and `http/1.1`. While a [`Server`](crate::Server) runs, the files
+/// are looked at every ten seconds; renewed ones are used for new connections, and ones that are unusable (half
+/// written, not a pair) leave the old certificate in place and are reported by `tracing`. Clones share the
+/// certificate.
+#[derive(Clone)]
+pub struct Acceptor {
+    acceptor: TlsAcceptor,
+    files: Arc<Files>,
+}
+
+impl Acceptor {
+    /// Loads a certificate chain and its private key from PEM files (they may be the same file).
+    ///
+    /// # Errors
+    /// A file cannot be read, holds no certificate or key, or the two are not a pair.
+    pub fn from_pem_files(chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Result<Self, Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let (chain, key) = (chain.into(), key.into());
+        let seen = (modified(&chain), modified(&key));
+        let current = load(&chain, &key, &provider)?;
+        let files =
+            Files { chain, key, provider, seen: Mutex::new(seen), current: Current(RwLock::new(current)) };
+        let files = Arc::new(files);
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&files.provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|source| Error::Unusable { source })?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Resolver(Arc::clone(&files))));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Acceptor { acceptor: TlsAcceptor::from(Arc::new(config)), files })
+    }
+
+    /// Loads the files again, for the connections from now on.
+    ///
+    /// It reads files and may block for as long as that takes.
+    ///
+    /// # Errors
+    /// As for [`from_pem_files`](Self::from_pem_files); the old certificate stays in use.
+    pub fn reload(&self) -> Result<(), Error> {
+        let files = &self.files;
+        let seen = (modified(&files.chain), modified(&files.key));
+        *files.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        let loaded = load(&files.chain, &files.key, &files.provider)?;
+        *files.current.0.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
+    }
+
+    /// Reloads whenever the files change.
+    pub(crate) async fn watch(self, stop: CancellationToken) {
+        while tokio::time::timeout(POLL, stop.cancelled()).await.is_err() {
+            let acceptor = self.clone();
+            if tokio::task::spawn_blocking(move || acceptor.reload_changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn reload_changed(&self) {
+        let now = (modified(&self.files.chain), modified(&self.files.key));
+        let unchanged = *self.files.seen.lock().unwrap_or_else(PoisonError::into_inner) == now;
+        if unchanged {
+            return;
+        }
+        match self.reload() {
+            Ok(()) => tracing::info!(chain = %self.files.chain.display(), "certificate reloaded"),
+            Err(error) => tracing::error!(%error, "certificate not reloaded, the old one stays in use"),
+        }
+    }
+
+    pub(crate) async fn accept(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.acceptor.accept(tcp).await
+    }
+}
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Acceptor").field("chain", &self.files.chain).finish_non_exhaustive()
+    }
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read, or is not PEM.
+    #[error("cannot read {}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// The certificate and the key cannot be used, or are not a pair.
+    #[error("the certificate and its key cannot be used")]
+    Unusable {
+        /// What is wrong with them.
+        source: rustls::Error,
+    },
+}
+
+struct Files {
+    chain: PathBuf,
+    key: PathBuf,
+    provider: Arc<CryptoProvider>,
+    /// When the files were changed that were loaded, or tried, last.
+    seen: Mutex<(Option<SystemTime>, Option<SystemTime>)>,
+    current: Current,
+}
+
+struct Current(RwLock<Arc<CertifiedKey>>);
+
+struct Resolver(Arc<Files>);
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.current.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
+    }
+}
+
+fn load(chain: &Path, key: &Path, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, Error> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Pem { path, source }
+    };
+    let certificates = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(at(chain))?;
+    if certificates.is_empty() {
+        return Err(at(chain)(pem::Error::NoItemsFound));
+    }
+    let key = PrivateKeyDer::from_pem_file(key).map_err(at(key))?;
+    let certified = CertifiedKey::from_der(certificates, key, provider);
+    certified.map(Arc::new).map_err(|source| Error::Unusable { source })
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}
