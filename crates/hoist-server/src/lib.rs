@@ -1,4 +1,29 @@
-//! Resumable uploads as a tower layer.
+//! Resumable uploads as a tower service: one endpoint for every dialect.
+//!
+//! [`Hoist`] is the endpoint. It takes what [`hoist_proto`] decides about a request and does it to a
+//! [`Store`](hoist_store::store::Store); what to do with a whole representation is its [`target`]'s. The life of a request
+//! is in `service.rs` and reads in one screen.
 
+pub mod admission;
+mod answer;
 pub mod auth;
+mod claim;
+pub mod cors;
+mod discover;
+mod error;
+mod filename;
 pub mod hook;
+mod intake;
+mod layer;
+mod naming;
+mod service;
+mod sweep;
+pub mod target;
+
+pub use answer::Answer;
+pub use intake::Content;
+pub use layer::{BadEndpoint, Builder, Hoist};
+pub use sweep::Swept;
+
+/// An error of a body, whatever it is.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

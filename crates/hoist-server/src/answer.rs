@@ -1,0 +1,49 @@
+//! Responses with their content: problem documents, a target's answer, or nothing.
+
+use bytes::Bytes;
+use hoist_proto::operation::Reply;
+use hoist_proto::refusal::Refusal;
+use http::{HeaderValue, Response, header};
+use http_body_util::Full;
+
+/// What this server answers with. All content is short and known beforehand.
+pub type Answer = Response<Full<Bytes>>;
+
+/// The answer to a request that was carried out, under the head a dialect made for it.
+pub(crate) fn reply(head: Response<()>, reply: Reply) -> Answer {
+    match reply {
+        Reply::Complete { answer, .. } if !answer.content.is_empty() => {
+            head.map(|()| Full::from(answer.content))
+        }
+        _ => empty(head),
+    }
+}
+
+/// The answer to a request that was refused, under the head a dialect made for it.
+pub(crate) fn problem(mut head: Response<()>, refusal: &Refusal) -> Answer {
+    let problem = refusal.problem();
+    let mut document = serde_json::Map::new();
+    document.insert("type".into(), problem.kind.into());
+    document.insert("title".into(), problem.title.into());
+    document.insert("status".into(), problem.status.as_u16().into());
+    document.insert("detail".into(), problem.detail.into());
+    for (name, number) in problem.numbers {
+        document.insert(name.into(), number.into());
+    }
+    let content = serde_json::Value::Object(document).to_string();
+    head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    head.map(|()| Full::from(content))
+}
+
+/// An answer without content.
+pub(crate) fn empty(head: Response<()>) -> Answer {
+    head.map(|()| Full::default())
+}
+
+/// A short document of some media type.
+pub(crate) fn document(media_type: &'static str, content: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(content.into()));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

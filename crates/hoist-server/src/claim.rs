@@ -1,0 +1,290 @@
+//! Who may touch an upload now. A new request ends the running one; nobody waits for a stalled peer.
+//!
+//! One [`Claim`] per upload at a time, in the order they were asked for. Asking for one tells the present holder to stop;
+//! a holder that is overtaken while it still waits is told at once when its turn comes. There are no lock files and
+//! nothing to time out by hand: a claim is released when it is dropped, however its request ended.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hoist_proto::types::{Fence, UploadId};
+use hoist_proto::upload::State;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+/// All claims of this process.
+#[derive(Clone, Default)]
+pub(crate) struct Claims(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    entries: Mutex<HashMap<UploadId, Entry>>,
+    fences: AtomicU64,
+}
+
+/// One upload that somebody holds or waits for.
+struct Entry {
+    /// One permit; fair, so that turns come in order.
+    gate: Arc<Semaphore>,
+    /// The present holder and all who wait.
+    contenders: usize,
+    /// Those who wait and want whoever is before them to stop.
+    pushing: usize,
+    /// Tells the present holder to stop.
+    stop: CancellationToken,
+    /// The state of the upload at which the present holder began to receive content.
+    transfer: watch::Sender<Option<State>>,
+}
+
+/// The right to touch one upload, until dropped.
+pub(crate) struct Claim {
+    contender: Contender,
+    fence: Fence,
+    stop: CancellationToken,
+    // Behind `contender`: an entry is forgotten before its permit could admit somebody to it.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The present holder did not yield in time.
+#[derive(Debug)]
+pub(crate) struct Busy;
+
+/// Why a claim for a creation was not given.
+#[derive(Debug)]
+pub(crate) enum Occupied {
+    /// A transfer is running; this is what is known to be stored.
+    Transferring(State),
+    /// Somebody holds the upload for too long.
+    Busy,
+}
+
+impl Claims {
+    /// Ends what is running on the upload and takes its place.
+    ///
+    /// # Cancellation
+    /// Safe to drop: the place in the queue is given up. What was running ends all the same.
+    //= TOK-OFF-02, TOK-APP-04, TDR-OFF-07
+    pub(crate) async fn take(&self, id: UploadId, patience: Duration) -> Result<Claim, Busy> {
+        let contender = self.contend(id, true);
+        let gate = contender.entry(|entry| {
+            entry.stop.cancel();
+            Arc::clone(&entry.gate)
+        });
+        let permit = tokio::time::timeout(patience, gate.acquire_owned()).await.map_err(|_| Busy)?;
+        Ok(self.seat(contender, permit.expect("gates are never closed")))
+    }
+
+    /// Takes the upload without ending a transfer that is running on it.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    //= TOK-CRE-05
+    pub(crate) async fn take_idle(&self, id: UploadId, patience: Duration) -> Result<Claim, Occupied> {
+        let contender = self.contend(id, false);
+        let (gate, mut transfer) =
+            contender.entry(|entry| (Arc::clone(&entry.gate), entry.transfer.subscribe()));
+        let turn = async {
+            tokio::select! {
+                biased;
+                running = transfer.wait_for(Option::is_some) => {
+                    let state = running.ok().and_then(|state| *state);
+                    Err(state.map_or(Occupied::Busy, Occupied::Transferring))
+                }
+                permit = gate.acquire_owned() => Ok(permit.expect("gates are never closed")),
+            }
+        };
+        let permit = tokio::time::timeout(patience, turn).await.map_err(|_| Occupied::Busy)??;
+        Ok(self.seat(contender, permit))
+    }
+
+    /// Takes the upload if nobody else wants it.
+    pub(crate) fn take_unwanted(&self, id: UploadId) -> Option<Claim> {
+        let contender = self.contend(id, false);
+        let gate = contender.entry(|entry| Arc::clone(&entry.gate));
+        let permit = gate.try_acquire_owned().ok()?;
+        Some(self.seat(contender, permit))
+    }
+
+    fn contend(&self, id: UploadId, pushes: bool) -> Contender {
+        let mut entries = self.0.entries();
+        let entry = entries.entry(id).or_insert_with(|| Entry {
+            gate: Arc::new(Semaphore::new(1)),
+            contenders: 0,
+            pushing: 0,
+            stop: CancellationToken::new(),
+            transfer: watch::Sender::new(None),
+        });
+        entry.contenders += 1;
+        entry.pushing += usize::from(pushes);
+        drop(entries);
+        Contender { claims: self.clone(), id, pushes }
+    }
+
+    fn seat(&self, mut contender: Contender, permit: OwnedSemaphorePermit) -> Claim {
+        let stop = CancellationToken::new();
+        let pushed = std::mem::take(&mut contender.pushes);
+        contender.entry(|entry| {
+            entry.pushing -= usize::from(pushed);
+            entry.stop = stop.clone();
+            entry.transfer.send_replace(None);
+            // Turns come in order, so whoever pushes now is newer than this request.
+            if entry.pushing > 0 {
+                stop.cancel();
+            }
+        });
+        let fence = Fence::new(self.0.fences.fetch_add(1, Ordering::Relaxed) + 1);
+        Claim { contender, fence, stop, _permit: permit }
+    }
+}
+
+impl Shared {
+    fn entries(&self) -> MutexGuard<'_, HashMap<UploadId, Entry>> {
+        // Nothing between lock and unlock can leave the map half changed.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Claim {
+    /// The upload.
+    pub(crate) fn id(&self) -> UploadId {
+        self.contender.id
+    }
+
+    /// The epoch to write under.
+    pub(crate) fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    /// Completes when a newer request wants the upload.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Says that content is being received from here on, so that a creation under the same name is refused at once.
+    pub(crate) fn transfers(&self, state: State) {
+        self.contender.entry(|entry| entry.transfer.send_replace(Some(state)));
+    }
+}
+
+/// One who holds an upload or waits for it.
+struct Contender {
+    claims: Claims,
+    id: UploadId,
+    pushes: bool,
+}
+
+impl Contender {
+    fn entry<T>(&self, act: impl FnOnce(&mut Entry) -> T) -> T {
+        let mut entries = self.claims.0.entries();
+        act(entries.get_mut(&self.id).expect("an entry stays as long as it has a contender"))
+    }
+}
+
+impl Drop for Contender {
+    fn drop(&mut self) {
+        let mut entries = self.claims.0.entries();
+        let Some(entry) = entries.get_mut(&self.id) else { return };
+        entry.contenders -= 1;
+        entry.pushing -= usize::from(self.pushes);
+        if entry.contenders == 0 {
+            entries.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hoist_proto::types::Durable;
+
+    use super::*;
+
+    const ID: UploadId = UploadId::from_bits([1; 16]);
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const STATE: State = State { offset: Durable::ZERO, length: None, complete: false };
+
+    // proves: TOK-OFF-02, TOK-APP-04
+    #[tokio::test]
+    async fn a_newer_request_stops_the_holder_and_follows_it() {
+        let claims = Claims::default();
+        let first = claims.take(ID, PATIENCE).await.expect("free");
+        let mut second = Box::pin(claims.take(ID, PATIENCE));
+        assert!(is_pending(&mut second).await);
+        first.stopped().await;
+        let older = first.fence();
+        drop(first);
+        let second = second.await.expect("yielded");
+        assert!(second.fence() > older);
+        drop(second);
+        assert!(claims.0.entries().is_empty(), "nothing is remembered of a free upload");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_overtaken_while_waiting_is_stopped_when_its_turn_comes() {
+        let claims = Claims::default();
+        let first = claims.take(ID, PATIENCE).await.expect("free");
+        let mut second = Box::pin(claims.take(ID, PATIENCE));
+        let mut third = Box::pin(claims.take(ID, PATIENCE));
+        assert!(is_pending(&mut second).await && is_pending(&mut third).await);
+        drop(first);
+        let second = second.await.expect("its turn");
+        second.stopped().await;
+        assert!(is_pending(&mut third).await);
+        drop(second);
+        let third = third.await.expect("its turn");
+        assert!(!third.stop.is_cancelled());
+    }
+
+    // proves: TOK-CRE-05
+    #[tokio::test]
+    async fn a_creation_disturbs_no_transfer_and_outwaits_everything_else() {
+        let claims = Claims::default();
+        let asking = claims.take(ID, PATIENCE).await.expect("free");
+        let mut creation = Box::pin(claims.take_idle(ID, PATIENCE));
+        assert!(is_pending(&mut creation).await);
+        assert!(!asking.stop.is_cancelled());
+        drop(asking);
+        let creating = creation.await.expect("its turn");
+        creating.transfers(STATE);
+        let refused = claims.take_idle(ID, PATIENCE).await.map(|_| ());
+        assert!(matches!(refused, Err(Occupied::Transferring(STATE))));
+        assert!(!creating.stop.is_cancelled());
+        assert!(claims.take_unwanted(ID).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_does_not_yield_is_not_waited_for_for_ever() {
+        let claims = Claims::default();
+        let stuck = claims.take(ID, PATIENCE).await.expect("free");
+        assert!(claims.take(ID, PATIENCE).await.is_err());
+        assert!(matches!(claims.take_idle(ID, PATIENCE).await.map(|_| ()), Err(Occupied::Busy)));
+        drop(stuck);
+        assert!(claims.take_unwanted(ID).is_some());
+        assert!(claims.0.entries().is_empty());
+    }
+
+    #[tokio::test]
+    async fn giving_up_waiting_leaves_nothing_behind() {
+        let claims = Claims::default();
+        let first = claims.take(ID, PATIENCE).await.expect("free");
+        let mut second = Box::pin(claims.take(ID, PATIENCE));
+        assert!(is_pending(&mut second).await);
+        drop(second);
+        drop(first);
+        assert!(claims.0.entries().is_empty());
+        let third = claims.take(ID, PATIENCE).await.expect("free");
+        assert!(!third.stop.is_cancelled(), "who gave up does not push any more");
+    }
+
+    /// Whether a future is not ready after one poll.
+    async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
+        std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending())
+        })
+        .await
+    }
+}

@@ -1,0 +1,68 @@
+//! What browsers on other origins may send and see (Fetch, CORS protocol).
+//!
+//! Owns the `Access-Control-*` fields, on every response alike: an error that a page cannot read is an upload that a page
+//! cannot resume.
+
+use http::{HeaderMap, HeaderValue, Method, header};
+
+/// Which origins may use the server from a browser.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cors {
+    /// Every origin, without credentials of the browser's own (cookies). The default.
+    #[default]
+    Any,
+    /// These origins, spelled as browsers do: `https://example.org`.
+    Origins(Vec<HeaderValue>),
+    /// None: no such field is ever sent.
+    Off,
+}
+
+/// Lists of names are spelled out, because `*` never covers `Authorization`.
+const ALLOW_HEADERS: &str = "Authorization, Content-Type, Content-Disposition, Content-Encoding, Content-Language, \
+    Content-Digest, Repr-Digest, Want-Repr-Digest, Incremental, X-Requested-With, X-Request-ID, \
+    X-HTTP-Method-Override, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Defer-Length, \
+    Upload-Concat, Upload-Checksum, Upload-Complete, Upload-Incomplete, Upload-Draft-Interop-Version, \
+    Upload-Draft-Version, Upload-Token, Upload-Index, Client-Upload-Token, Upload-Resumption-Offset";
+const EXPOSE_HEADERS: &str = "Location, Upload-Offset, Upload-Length, Upload-Complete, Upload-Incomplete, Upload-Limit, \
+    Upload-Index, Upload-Draft-Interop-Version, Upload-Draft-Version, Upload-Resumption-Offset, Upload-Metadata, \
+    Upload-Defer-Length, Upload-Concat, Upload-Expires, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, \
+    Tus-Checksum-Algorithm, Repr-Digest, Content-Location, Accept-Patch, Retry-After";
+const ALLOW_METHODS: &str = "POST, PUT, PATCH, HEAD, GET, DELETE, OPTIONS";
+
+/// What of a request decides about the fields of its response.
+pub(crate) struct Asked {
+    origin: Option<HeaderValue>,
+    preflight: bool,
+}
+
+impl Asked {
+    pub(crate) fn of(method: &Method, fields: &HeaderMap) -> Self {
+        let preflight =
+            method == Method::OPTIONS && fields.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        Self { origin: fields.get(header::ORIGIN).cloned(), preflight }
+    }
+}
+
+impl Cors {
+    /// Adds what a browser needs to let a page see the response.
+    pub(crate) fn apply(&self, asked: &Asked, fields: &mut HeaderMap) {
+        if let Self::Origins(_) = self {
+            // Also without `Origin`, or a cache would give a page the answer of a request that had none.
+            fields.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+        let Some(origin) = &asked.origin else { return };
+        let allowed = match self {
+            Self::Any => HeaderValue::from_static("*"),
+            Self::Origins(origins) if origins.contains(origin) => origin.clone(),
+            Self::Origins(_) | Self::Off => return,
+        };
+        fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        if asked.preflight {
+            fields.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(ALLOW_METHODS));
+            fields.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOW_HEADERS));
+            fields.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+        } else {
+            fields.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSE_HEADERS));
+        }
+    }
+}

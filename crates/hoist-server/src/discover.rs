@@ -1,0 +1,100 @@
+//! What the server says of itself: `OPTIONS`, the well-known document, health.
+
+use std::time::{Duration, Instant};
+
+use hoist_proto::dialect::{METHODS, UPLOAD_LIMIT};
+use hoist_proto::policy::Policy;
+use hoist_proto::types::LARGEST_INTEGER;
+use http::{HeaderValue, Response, StatusCode, header};
+use tokio::sync::Mutex;
+
+use crate::answer::{self, Answer};
+use crate::service::Shared;
+
+/// The answer to every `OPTIONS`, preflight or not. Status 200, because Apple's uploader takes no other for support.
+//= TOK-DISC-03
+pub(crate) fn options(policy: &Policy) -> Answer {
+    let mut head = Response::new(());
+    let fields = head.headers_mut();
+    fields.insert(header::ALLOW, HeaderValue::from_static(METHODS));
+    let limits =
+        limits(policy).into_iter().map(|(name, number)| format!("{name}={number}")).collect::<Vec<_>>();
+    let limits = HeaderValue::try_from(limits.join(", ")).expect("names and numbers");
+    fields.insert(UPLOAD_LIMIT, limits);
+    answer::empty(head)
+}
+
+/// The limits under their field names, `min-size` always, so that the list is never empty.
+fn limits(policy: &Policy) -> Vec<(&'static str, u64)> {
+    let limits = policy.limits;
+    let lifetime = policy.lifetime.map(|lifetime| lifetime.as_secs());
+    let optional = |name, number: Option<u64>| number.map(|number| (name, number.min(LARGEST_INTEGER)));
+    [
+        optional("max-size", limits.size_max),
+        optional("min-size", Some(limits.size_min)),
+        optional("max-append-size", limits.append_max),
+        optional("min-append-size", Some(limits.append_min).filter(|least| *least > 0)),
+        optional("max-age", lifetime),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// `/.well-known/resumable-uploads`.
+//= TOK-DISC-03
+pub(crate) fn well_known(endpoint: &str, policy: &Policy) -> Answer {
+    let limits: serde_json::Map<_, _> =
+        limits(policy).into_iter().map(|(name, number)| (name.to_owned(), number.into())).collect();
+    let document = serde_json::json!({
+        "url": endpoint,
+        "dialects": [{ "name": "upload-token", "versions": ["seed", "1", "2"] }],
+        "limits": limits,
+        "transports": ["http/1.1", "h2"],
+    });
+    answer::document("application/json", document.to_string())
+}
+
+/// `/healthz`: the process answers.
+pub(crate) fn health() -> Answer {
+    answer::document("text/plain; charset=utf-8", "ok\n")
+}
+
+/// The last look at the store. Readiness is asked by anybody and often; the disk is asked once in a while.
+#[derive(Default)]
+pub(crate) struct Readiness(Mutex<Option<(Instant, Result<(), String>)>>);
+
+const READINESS_AGE_MAX: Duration = Duration::from_secs(2);
+
+impl Readiness {
+    /// `/readyz`: uploads would be taken now.
+    pub(crate) async fn answer(&self, shared: &Shared) -> Answer {
+        if shared.draining.is_cancelled() {
+            return unready("shutting down\n".into());
+        }
+        // Held while the store is asked, so that many askers make one question.
+        let mut last = self.0.lock().await;
+        let recent = last.as_ref().filter(|(when, _)| when.elapsed() < READINESS_AGE_MAX);
+        let state = if let Some((_, state)) = recent {
+            state.clone()
+        } else {
+            let state = shared.store.probe().await.map_err(|failure| crate::error::chain(&failure));
+            if let Err(failure) = &state {
+                tracing::error!(error = failure, "the store cannot take uploads");
+            }
+            *last = Some((Instant::now(), state.clone()));
+            state
+        };
+        match state {
+            Ok(()) => answer::document("text/plain; charset=utf-8", "ready\n"),
+            // What is wrong is for the log; the path of a disk is nobody else's business.
+            Err(_) => unready("the store cannot take uploads\n".into()),
+        }
+    }
+}
+
+fn unready(why: String) -> Answer {
+    let mut answer = answer::document("text/plain; charset=utf-8", why);
+    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    answer
+}

@@ -1,0 +1,197 @@
+//! File names that peers chose, made harmless.
+//!
+//! Owns what a name may look like when it reaches a file system. A name is metadata until a target asks for it here.
+
+use hoist_proto::upload::Origin;
+use http::{HeaderMap, header};
+
+/// The most octets a file name may have; most file systems allow 255, and a suffix may be added.
+const OCTETS_MAX: usize = 200;
+
+/// The name a creating request gave its content: in `Content-Disposition`, else as the last segment of its path behind
+/// `endpoint`. Safe as one path segment.
+//= TOK-CRE-07
+pub(crate) fn of(origin: &Origin, endpoint: &str) -> Option<String> {
+    let given = from_disposition(&origin.fields).or_else(|| from_target(&origin.target, endpoint))?;
+    sanitise(&given)
+}
+
+fn from_target(target: &str, endpoint: &str) -> Option<String> {
+    let path = target.split('?').next().unwrap_or_default();
+    let below = path.strip_prefix(endpoint.trim_end_matches('/'))?;
+    let last = below.rsplit('/').next().filter(|segment| !segment.is_empty())?;
+    Some(percent_decoded(last))
+}
+
+/// `filename*` (RFC 8187), else `filename`.
+fn from_disposition(fields: &HeaderMap) -> Option<String> {
+    let value = fields.get(header::CONTENT_DISPOSITION)?;
+    let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let mut plain = None;
+    for (name, value) in parameters(&text) {
+        match name.to_ascii_lowercase().as_str() {
+            "filename*" => {
+                let mut parts = value.splitn(3, '\'');
+                if let (Some(charset), Some(_), Some(encoded)) = (parts.next(), parts.next(), parts.next())
+                    && charset.eq_ignore_ascii_case("utf-8")
+                {
+                    return Some(percent_decoded(encoded));
+                }
+            }
+            "filename" => plain = plain.or(Some(value)),
+            _ => {}
+        }
+    }
+    plain
+}
+
+/// The parameters behind a disposition type, quoted strings unquoted. What does not parse is passed over.
+fn parameters(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut rest = text.split_once(';').map_or("", |(_, rest)| rest);
+    while let Some((name, behind)) = rest.split_once('=') {
+        let name = name.trim_matches([' ', '\t', ';']).to_owned();
+        let behind = behind.trim_start();
+        let value = if let Some(quoted) = behind.strip_prefix('"') {
+            let (value, after) = unquoted(quoted);
+            rest = after;
+            value
+        } else {
+            let (value, after) = behind.split_once(';').unwrap_or((behind, ""));
+            rest = after;
+            value.trim().to_owned()
+        };
+        found.push((name, value));
+    }
+    found
+}
+
+fn unquoted(text: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((place, char)) = chars.next() {
+        match char {
+            '"' => return (value, &text[place + 1..]),
+            '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
+            _ => value.push(char),
+        }
+    }
+    (value, "")
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+        rest = match (first, behind) {
+            (b'%', [high, low, after @ ..]) if hex(*high).is_some() && hex(*low).is_some() => {
+                octets.push(hex(*high).unwrap_or(0) << 4 | hex(*low).unwrap_or(0));
+                after
+            }
+            _ => {
+                octets.push(*first);
+                behind
+            }
+        };
+    }
+    String::from_utf8_lossy(&octets).into_owned()
+}
+
+/// One safe path segment, or nothing if nothing is left.
+pub(crate) fn sanitise(given: &str) -> Option<String> {
+    // Some clients send whole paths of theirs; only the last segment was ever meant.
+    let last = given.rsplit(['/', '\\']).find(|segment| !segment.trim().is_empty())?;
+    let mut name: String = last.chars().filter(|char| is_harmless(*char)).collect();
+    while name.len() > OCTETS_MAX {
+        // From the middle, so that the extension stays.
+        let middle = name.char_indices().nth(name.chars().count() / 2).map_or(0, |(place, _)| place);
+        name.remove(middle);
+    }
+    // No hidden files, no `.` and `..`, and nothing a shell or Windows would trip over at the ends.
+    let name = name.trim().trim_start_matches(['.', '-', '~', ' ']).trim_end_matches(['.', ' ']);
+    if name.is_empty() {
+        return None;
+    }
+    Some(if is_device(name) { format!("_{name}") } else { name.to_owned() })
+}
+
+fn is_harmless(char: char) -> bool {
+    let is_bidi_control =
+        matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !char.is_control()
+        && !is_bidi_control
+        && !matches!(char, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')
+}
+
+/// Names that are devices on Windows, whatever their extension.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().to_ascii_uppercase();
+    let numbered = |prefix: &str| {
+        stem.strip_prefix(prefix).is_some_and(|rest| rest.len() == 1 && rest.as_bytes()[0].is_ascii_digit())
+    };
+    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL") || numbered("COM") || numbered("LPT")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Method};
+
+    use super::*;
+
+    fn name(disposition: Option<&[u8]>, target: &str) -> Option<String> {
+        let value = disposition.map(|value| HeaderValue::from_bytes(value).expect("a field value"));
+        let fields = value.map(|value| (header::CONTENT_DISPOSITION, value)).into_iter().collect();
+        of(&Origin { method: Method::POST, target: target.into(), fields }, "/uploads")
+    }
+
+    // proves: TOK-CRE-07
+    #[test]
+    fn names_come_from_the_request_and_are_harmless() {
+        type Case = (Option<&'static [u8]>, &'static str, Option<&'static str>);
+        let cases: [Case; 22] = [
+            (None, "/uploads", None),
+            (None, "/uploads/", None),
+            (None, "/uploads/report.pdf", Some("report.pdf")),
+            (None, "/uploads/a%20b%2f..%2fc.txt?x=/y", Some("c.txt")),
+            (None, "/uploads/%00%2e%2e", None),
+            (None, "/uploads/%zz", Some("%zz")),
+            (Some(b"attachment; filename=plain.txt"), "/uploads/other", Some("plain.txt")),
+            (
+                Some(br#"attachment; filename="with \"quotes\"; and.txt""#),
+                "/uploads",
+                Some("with quotes; and.txt"),
+            ),
+            (
+                Some(b"attachment; filename=a.txt; filename*=UTF-8''na%C3%AFve.txt"),
+                "/uploads",
+                Some("na\u{ef}ve.txt"),
+            ),
+            (Some(b"attachment; filename*=utf-8'en'%e2%82%ac.txt"), "/uploads", Some("\u{20ac}.txt")),
+            (Some(br#"attachment; filename="../../etc/passwd""#), "/uploads", Some("passwd")),
+            (Some(br#"attachment; filename="C:\\Windows\\system.ini""#), "/uploads", Some("system.ini")),
+            (Some(br#"attachment; filename="..""#), "/uploads", None),
+            (Some(br#"attachment; filename=".bashrc""#), "/uploads", Some("bashrc")),
+            (Some(br#"attachment; filename="-rf""#), "/uploads", Some("rf")),
+            (Some(br#"attachment; filename="nul.txt""#), "/uploads", Some("_nul.txt")),
+            (Some(br#"attachment; filename="COM7""#), "/uploads", Some("_COM7")),
+            (Some(b"attachment; filename=\"caf\xe9\""), "/uploads", Some("caf\u{fffd}")),
+            (Some(b"attachment; filename=\"\xe2\x80\xaetxt.exe\""), "/uploads", Some("txt.exe")),
+            (Some(b"attachment; filename=\"open"), "/uploads", Some("open")),
+            (Some(b"attachment; filename"), "/uploads", None),
+            (Some(b";;;=;=\"\\"), "/uploads", None),
+        ];
+        for (disposition, target, expected) in cases {
+            assert_eq!(name(disposition, target).as_deref(), expected, "{disposition:?} {target}");
+        }
+    }
+
+    #[test]
+    fn long_names_keep_their_ends() {
+        let name = sanitise(&format!("{}{}.tar.gz", "\u{20ac}".repeat(300), "x")).expect("not empty");
+        assert!(
+            name.len() <= OCTETS_MAX && name.ends_with("x.tar.gz") && name.starts_with('\u{20ac}'),
+            "{name}"
+        );
+    }
+}

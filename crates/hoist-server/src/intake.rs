@@ -1,0 +1,134 @@
+//! Receives the content of one request, from the body to the store, and settles what it leaves.
+//!
+//! An intake belongs to the server and not to the connection: when the peer vanishes it still stores, syncs and settles
+//! what arrived. The only `select!` on the request path is here.
+
+use bytes::{Buf, Bytes};
+use hoist_http::{Abort, BodyError};
+use hoist_proto::engine::{self, End, Ending, Plan, Verdict};
+use hoist_proto::operation::Reply;
+use hoist_proto::refusal::{Interrupted, Refusal};
+use hoist_proto::upload::{State, Upload};
+use hoist_store::store::{Error, Writer};
+use http_body::Body;
+use http_body_util::BodyExt;
+
+use crate::claim::Claim;
+use crate::service::{Shared, now};
+use crate::{BoxError, error};
+
+/// What content can be received from: the body of any server's requests.
+pub trait Content: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static {}
+
+impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static> Content for B {}
+
+/// One request's content on its way to the store.
+pub(crate) struct Intake {
+    pub(crate) claim: Claim,
+    pub(crate) upload: Upload,
+    pub(crate) plan: Plan,
+    pub(crate) writer: Box<dyn Writer>,
+    /// Ends the connection or the stream the content comes from. Absent under a server that offers no such thing.
+    pub(crate) abort: Option<Abort>,
+}
+
+/// Why nothing more was stored.
+enum Stop {
+    /// The content ended, in one of the ways the protocol knows.
+    Ended(End),
+    /// The store failed.
+    Failed(Error),
+}
+
+impl Intake {
+    /// Receives, settles, and delivers what became whole. The claim is given back when this returns, whatever happened
+    /// and whether or not anybody still wants the answer.
+    ///
+    /// # Cancellation
+    /// To be awaited by a task of the server's own; dropped, it leaves what the store has accepted.
+    pub(crate) async fn receive<B: Content>(mut self, shared: &Shared, body: B) -> Result<Reply, Refusal> {
+        self.claim.transfers(State::from(&self.upload));
+        let stop = self.store_content(shared, body).await;
+        // Before anything slow: a peer that was overtaken must not wait for a disk to learn of it.
+        if let Stop::Ended(End::Cut(Interrupted::Superseded)) = stop
+            && let Some(abort) = &self.abort
+        {
+            abort.abort();
+        }
+        //= TOK-CRE-01, TOK-APP-05
+        let stored = match self.writer.sync().await {
+            Ok(stored) => stored,
+            Err(failure) => return Err(error::refusal("sync", self.claim.id(), &failure)),
+        };
+        drop(self.writer);
+        let how = match stop {
+            Stop::Ended(how) => how,
+            Stop::Failed(failure) => return Err(error::refusal("write", self.claim.id(), &failure)),
+        };
+        let length_was_known = self.upload.length.is_some();
+        let (upload, verdict) = engine::settle(self.upload, &self.plan, &Ending { stored, how }, now());
+        tracing::debug!(upload = %upload.id.short(), offset = %upload.offset, ended = ?how, "content ended");
+        shared.ledger.record(&upload);
+        match verdict {
+            Verdict::Acknowledge(reply) => Ok(reply),
+            Verdict::Refuse(refusal) => Err(refusal),
+            Verdict::Deliver => {
+                shared.deliver(&self.claim, upload, self.plan.created, length_was_known).await
+            }
+            Verdict::Remove(refusal) => {
+                shared.remove(&self.claim).await?;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Moves content into the store until it ends, in whatever way.
+    async fn store_content<B: Content>(&mut self, shared: &Shared, mut body: B) -> Stop {
+        let mut room = self.plan.room.bytes;
+        loop {
+            // Content that is all here is not overtaken by anything: its sender deserves an answer.
+            if body.is_end_stream() {
+                return Stop::Ended(End::Whole);
+            }
+            let frame = tokio::select! {
+                biased;
+                () = self.claim.stopped() => return Stop::Ended(End::Cut(Interrupted::Superseded)),
+                () = shared.draining.cancelled() => return Stop::Ended(End::Cut(Interrupted::Draining)),
+                frame = body.frame() => frame.map(|frame| frame.map_err(Into::into)),
+            };
+            let mut data = match frame {
+                None => return Stop::Ended(End::Whole),
+                Some(Err(failure)) => return Stop::Ended(End::Cut(cause(&failure))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if data.has_remaining() => data,
+                    Ok(_) | Err(_) => continue,
+                },
+            };
+            let fits = usize::try_from(room).unwrap_or(usize::MAX).min(data.len());
+            let is_beyond = fits < data.len();
+            let accepted = data.split_to(fits);
+            room -= accepted.len() as u64;
+            // Not under the `select!`: only the disk can make this wait, never a peer.
+            if !accepted.is_empty()
+                && let Err(failure) = self.writer.write(accepted).await
+            {
+                return match failure {
+                    Error::Full => Stop::Ended(End::Full),
+                    other => Stop::Failed(other),
+                };
+            }
+            if is_beyond {
+                return Stop::Ended(End::Beyond);
+            }
+        }
+    }
+}
+
+/// What a failed body says of its peer. Under a foreign server all that is known is that the content ended early.
+fn cause(failure: &BoxError) -> Interrupted {
+    match failure.downcast_ref::<BodyError>() {
+        Some(BodyError::Idle | BodyError::TooSlow) => Interrupted::TooSlow,
+        Some(BodyError::Malformed(_)) => Interrupted::Malformed,
+        Some(_) | None => Interrupted::Cut,
+    }
+}

@@ -1,0 +1,155 @@
+//! The public face: a builder, and the tower service it builds.
+
+use std::sync::Arc;
+
+use hoist_proto::policy::Policy;
+use hoist_store::store::Store;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::{Ledger, Quotas};
+use crate::auth::{Anyone, Authenticator};
+use crate::claim::Claims;
+use crate::cors::Cors;
+use crate::discover::Readiness;
+use crate::hook::{Hook, NoHook};
+use crate::naming::Naming;
+use crate::service::Shared;
+use crate::target::{Keep, Target};
+
+/// The upload endpoint as a tower service. Clones are the same endpoint.
+///
+/// It needs no particular server: under [`hoist_http`] it sends interim responses and ends connections that were
+/// overtaken; under any other it works without.
+#[derive(Clone)]
+pub struct Hoist(Arc<Shared>);
+
+/// Builds a [`Hoist`].
+pub struct Builder {
+    store: Arc<dyn Store>,
+    target: Arc<dyn Target>,
+    auth: Arc<dyn Authenticator>,
+    hook: Arc<dyn Hook>,
+    policy: Policy,
+    cors: Cors,
+    quotas: Quotas,
+    endpoint: String,
+    key: [u8; 32],
+}
+
+/// The endpoint is not a path uploads can be under.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("endpoint {0:?} is not an absolute path of visible ASCII without query, like /uploads")]
+pub struct BadEndpoint(String);
+
+impl Hoist {
+    /// An endpoint whose uploads live in `store`, with defaults for all else.
+    pub fn builder(store: Arc<dyn Store>) -> Builder {
+        Builder {
+            store,
+            target: Arc::new(Keep),
+            auth: Arc::new(Anyone),
+            hook: Arc::new(NoHook),
+            policy: Policy::default(),
+            cors: Cors::default(),
+            quotas: Quotas::default(),
+            endpoint: "/uploads".to_owned(),
+            key: [0; 32],
+        }
+    }
+
+    /// The path of the upload URL.
+    pub fn endpoint(&self) -> &str {
+        &self.0.endpoint
+    }
+
+    /// Ends all transfers, keeping their bytes, and waits until every one is stored and settled. From here on no content is
+    /// taken; questions are still answered.
+    ///
+    /// # Cancellation
+    /// Dropped, the transfers end all the same and nobody waits for them.
+    pub async fn drain(&self) {
+        self.0.draining.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
+    pub(crate) fn share(&self) -> Arc<Shared> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Builder {
+    /// The path of the upload URL. Default `/uploads`.
+    ///
+    /// # Errors
+    /// When it is not an absolute path.
+    pub fn endpoint(mut self, path: &str) -> Result<Self, BadEndpoint> {
+        let is_path = path.starts_with('/') && path.bytes().all(|octet| octet.is_ascii_graphic());
+        if !is_path || path.contains(['?', '#', '%', '"', '\\']) || path.contains("//") {
+            return Err(BadEndpoint(path.to_owned()));
+        }
+        let trimmed = path.trim_end_matches('/');
+        self.endpoint = if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() };
+        Ok(self)
+    }
+
+    /// What one upload may be and how long it lives.
+    pub fn policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// Where whole representations go. Default: they stay in the store.
+    pub fn target(self, target: impl Target) -> Self {
+        Self { target: Arc::new(target), ..self }
+    }
+
+    /// Who makes a request. Default: anybody, and all are the same.
+    pub fn auth(self, auth: Arc<dyn Authenticator>) -> Self {
+        Self { auth, ..self }
+    }
+
+    /// Who else has a say. Default: nobody.
+    pub fn hook(self, hook: Arc<dyn Hook>) -> Self {
+        Self { hook, ..self }
+    }
+
+    /// Which browsers may use the endpoint. Default: all.
+    pub fn cors(self, cors: Cors) -> Self {
+        Self { cors, ..self }
+    }
+
+    /// Bounds over many uploads together.
+    pub fn quotas(self, quotas: Quotas) -> Self {
+        Self { quotas, ..self }
+    }
+
+    /// A secret that goes into the ids of token uploads, so that who sees a directory of them cannot try tokens against
+    /// it. It has to be the same as long as the store is. Default: none.
+    pub fn key(self, key: [u8; 32]) -> Self {
+        Self { key, ..self }
+    }
+
+    /// The service.
+    pub fn build(self) -> Hoist {
+        Hoist(Arc::new(Shared {
+            store: self.store,
+            target: self.target,
+            auth: self.auth,
+            hook: self.hook,
+            policy: self.policy,
+            cors: self.cors,
+            naming: Naming::new(self.key, &self.endpoint),
+            endpoint: self.endpoint,
+            ledger: Ledger::new(self.quotas),
+            claims: Claims::default(),
+            readiness: Readiness::default(),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+        }))
+    }
+}

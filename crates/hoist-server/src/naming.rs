@@ -1,0 +1,72 @@
+//! From a client's token to an upload's id: one way, and not without the scope it was used in.
+//!
+//! There is no table of tokens. The id is the first half of a hash over a key, the endpoint, the principal and the token,
+//! so the same peer finds its upload again and no other peer can, and nothing that is stored or logged gives a token
+//! away.
+
+use hoist_proto::types::{Principal, Token, UploadId};
+use sha2::{Digest, Sha256};
+
+/// The scope in which tokens are told apart.
+#[derive(Clone)]
+pub(crate) struct Naming {
+    key: [u8; 32],
+    endpoint: String,
+}
+
+impl Naming {
+    pub(crate) fn new(key: [u8; 32], endpoint: &str) -> Self {
+        Self { key, endpoint: endpoint.to_owned() }
+    }
+
+    /// The id of the upload that this principal calls so.
+    //= TOK-TOKEN-03, TOK-TOKEN-04, TOK-SEC-03, TDR-HDR-06
+    pub(crate) fn of_token(&self, principal: Option<&Principal>, token: &Token) -> UploadId {
+        let mut hash = Sha256::new_with_prefix(b"hoist upload token 1\0");
+        hash.update(self.key);
+        // Lengths go first, so that no two scopes run together into the same octets.
+        let (known, name) = principal.map_or((0, ""), |principal| (1, principal.name()));
+        hash.update([known]);
+        for part in [self.endpoint.as_bytes(), name.as_bytes(), token.expose()] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        let (bits, _) = digest.split_at(16);
+        UploadId::from_bits(bits.try_into().expect("16 of 32 octets"))
+    }
+}
+
+/// An id nobody can guess.
+pub(crate) fn fresh() -> Result<UploadId, getrandom::Error> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits)?;
+    Ok(UploadId::from_bits(bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // proves: TOK-TOKEN-03, TOK-TOKEN-04, TOK-SEC-03, TDR-HDR-06
+    #[test]
+    fn a_token_means_something_only_in_its_scope() {
+        let token = |text: &str| Token::new(text.as_bytes()).expect("in range");
+        let (anna, ben) = (Principal::new("anna"), Principal::new("ben"));
+        let naming = Naming::new([0; 32], "/uploads");
+        let ids = [
+            naming.of_token(None, &token("abcdef")),
+            naming.of_token(None, &token("abcdeg")),
+            naming.of_token(Some(&anna), &token("abcdef")),
+            naming.of_token(Some(&ben), &token("abcdef")),
+            naming.of_token(Some(&Principal::new("")), &token("abcdef")),
+            naming.of_token(Some(&Principal::new("annaabc")), &token("def")),
+            Naming::new([0; 32], "/other").of_token(None, &token("abcdef")),
+            Naming::new([1; 32], "/uploads").of_token(None, &token("abcdef")),
+        ];
+        for (place, id) in ids.iter().enumerate() {
+            assert!(!ids[place + 1..].contains(id), "{place}");
+        }
+        assert_eq!(ids[0], naming.of_token(None, &token("abcdef")));
+    }
+}

@@ -1,0 +1,373 @@
+//! The life of a request, and nothing else: decode, admit, claim, load, decide, then receive or answer.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hoist_http::{Abort, Interim};
+use hoist_proto::dialect::{self, Detected, Dialect, Place};
+use hoist_proto::engine::{self, Decision, Request as Named};
+use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
+use hoist_proto::policy::Policy;
+use hoist_proto::refusal::Refusal;
+use hoist_proto::types::{Principal, Timestamp, UploadId};
+use hoist_proto::upload::{Family, Phase, Upload};
+use hoist_store::store::{Error, Store};
+use http::request::Parts;
+use http::{Method, Request, Response};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Ledger;
+use crate::answer::{self, Answer};
+use crate::auth::Authenticator;
+use crate::claim::{Claim, Claims, Occupied};
+use crate::cors::{Asked, Cors};
+use crate::discover::{self, Readiness};
+use crate::error;
+use crate::hook::Hook;
+use crate::intake::{Content, Intake};
+use crate::layer::Hoist;
+use crate::naming::{self, Naming};
+use crate::target::{Representation, Target};
+
+/// How long a request waits for the one before it to finish what it is at. Only a slow disk or target can take so long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What all requests share.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) target: Arc<dyn Target>,
+    pub(crate) auth: Arc<dyn Authenticator>,
+    pub(crate) hook: Arc<dyn Hook>,
+    pub(crate) policy: Policy,
+    pub(crate) cors: Cors,
+    pub(crate) endpoint: String,
+    pub(crate) naming: Naming,
+    pub(crate) ledger: Ledger,
+    pub(crate) claims: Claims,
+    pub(crate) readiness: Readiness,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) draining: CancellationToken,
+}
+
+/// Where a path leads.
+enum Route {
+    At(Place),
+    WellKnown,
+    Health,
+    Readiness,
+    Nowhere,
+}
+
+impl<B: Content> tower_service::Service<Request<B>> for Hoist {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let hoist = self.clone();
+        Box::pin(async move { Ok(hoist.answer(request).await) })
+    }
+}
+
+impl Hoist {
+    async fn answer<B: Content>(self, request: Request<B>) -> Answer {
+        let asked = Asked::of(request.method(), request.headers());
+        let shared = self.shared();
+        let mut answer = match route(request.uri().path(), request.method(), &shared.endpoint) {
+            Route::At(place) => self.at(place, request).await,
+            Route::WellKnown => discover::well_known(&shared.endpoint, &shared.policy),
+            Route::Health => discover::health(),
+            Route::Readiness => shared.readiness.answer(shared).await,
+            Route::Nowhere => problem(None, &Refusal::NotFound),
+        };
+        shared.cors.apply(&asked, answer.headers_mut());
+        answer
+    }
+
+    async fn at<B: Content>(&self, place: Place, request: Request<B>) -> Answer {
+        let (head, body) = request.into_parts();
+        let (dialect, outcome) = match dialect::detect(&head, place) {
+            Detected::Discover => return discover::options(&self.shared().policy),
+            Detected::Refuse(refusal) => (None, Err(refusal)),
+            Detected::Stored => (Some(Dialect::Conventional), self.stored(place, &head).await),
+            Detected::Speaks(dialect) => (Some(dialect), self.run(dialect, head, body).await),
+        };
+        match (dialect, outcome) {
+            (Some(dialect), Ok(reply)) => {
+                answer::reply(dialect.encode(&reply, &self.shared().endpoint), reply)
+            }
+            (dialect, Err(refusal)) => problem(dialect, &refusal),
+            (None, Ok(_)) => unreachable!("without a dialect there is only a refusal"),
+        }
+    }
+
+    /// The life of a request.
+    async fn run<B: Content>(&self, dialect: Dialect, head: Parts, body: B) -> Result<Reply, Refusal> {
+        let shared = self.shared();
+        let decoded = dialect.decode(&head, body.size_hint().exact())?;
+        let principal = shared.auth.admit(&head).await?; // first: a stranger must not end an upload
+        let request = shared.name(decoded, principal)?;
+        let claim = shared.claim(&request).await?; // ends the request before this one
+        let (claim, known) = self.load(claim).await?; // after the claim, so never stale
+        match engine::decide(known.as_ref(), &request, &shared.policy, now()) {
+            Decision::Answer(reply) => Ok(reply),
+            Decision::Refuse(refusal) => Err(refusal),
+            decision => {
+                let (announcement, abort) = channels(dialect, &request.operation, &head);
+                let work =
+                    Work { claim, known, announcement, abort, content_bytes: body.size_hint().exact() };
+                self.own(move |shared| async move { work.carry_out(&shared, decision, body).await }).await
+            }
+        }
+    }
+
+    /// A request no dialect claims, on the URL of an upload.
+    async fn stored(&self, place: Place, head: &Parts) -> Result<Reply, Refusal> {
+        let shared = self.shared();
+        let Place::Upload(id) = place else { return Err(Refusal::NotFound) };
+        let principal = shared.auth.admit(head).await?;
+        let operation = if head.method == Method::DELETE { Operation::Cancel } else { Operation::Retrieve };
+        let request = Named { id, principal, family: Family::Conventional, operation };
+        let claim = shared.claim(&request).await?;
+        let (claim, known) = self.load(claim).await?;
+        match engine::decide(known.as_ref(), &request, &shared.policy, now()) {
+            Decision::Cancel => {
+                self.own(move |shared| async move { shared.remove(&claim).await.map(|()| Reply::Cancelled) })
+                    .await
+            }
+            Decision::Refuse(refusal) => Err(refusal),
+            _ => Err(Refusal::Forbidden("the content of uploads cannot be downloaded from here".into())),
+        }
+    }
+
+    /// What the store has of the claimed upload. What is whole is delivered first, so that nobody finds an upload in
+    /// between.
+    async fn load(&self, claim: Claim) -> Result<(Claim, Option<Upload>), Refusal> {
+        let store = &self.shared().store;
+        let load = store.load(claim.id(), claim.fence()).await;
+        match load.map_err(|failure| error::refusal("load", claim.id(), &failure))? {
+            Some(upload) if upload.is_due() => {
+                self.own(move |shared| async move {
+                    let upload = shared.deliver_due(&claim, upload).await?;
+                    Ok((claim, Some(upload)))
+                })
+                .await
+            }
+            known => Ok((claim, known)),
+        }
+    }
+
+    /// Runs what must not end half-way in a task of the server's own. Dropping the caller drops the answer alone.
+    async fn own<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Refusal>> + Send + 'static,
+    {
+        let task = self.shared().tasks.spawn(work(self.share()));
+        task.await.unwrap_or_else(|failure| {
+            tracing::error!(error = %failure, "a request ended in a bug");
+            Err(Refusal::Internal)
+        })
+    }
+}
+
+/// What is decided to be done, with all it needs.
+struct Work {
+    claim: Claim,
+    known: Option<Upload>,
+    announcement: Option<(Interim, Response<()>)>,
+    abort: Option<Abort>,
+    content_bytes: Option<u64>,
+}
+
+impl Work {
+    async fn carry_out<B: Content>(
+        self,
+        shared: &Shared,
+        decision: Decision,
+        body: B,
+    ) -> Result<Reply, Refusal> {
+        let id = self.claim.id();
+        let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
+        let (fence, store) = (self.claim.fence(), &shared.store);
+        let (upload, plan, writer) = match decision {
+            Decision::Answer(reply) => return Ok(reply),
+            Decision::Refuse(refusal) => return Err(refusal),
+            Decision::Cancel => return shared.remove(&self.claim).await.map(|()| Reply::Cancelled),
+            Decision::Invalidate(refusal) => {
+                shared.remove(&self.claim).await?;
+                return Err(refusal);
+            }
+            Decision::Create(..) | Decision::Receive(..) if shared.draining.is_cancelled() => {
+                return Err(Refusal::Unavailable(Duration::from_secs(1)));
+            }
+            Decision::Create(upload, plan) => {
+                shared.hook.before_create(&upload).await?;
+                if self.known.is_some() {
+                    shared.remove(&self.claim).await?; // expired, and not yet swept
+                }
+                shared.ledger.admit(&upload, self.content_bytes)?;
+                let created = store.create(&upload, fence).await;
+                let writer = created.map_err(|failure| {
+                    shared.ledger.forget(upload.id);
+                    failed("create")(failure)
+                })?;
+                (upload, plan, writer)
+            }
+            Decision::Receive(upload, plan) => {
+                shared.ledger.admit(&upload, self.content_bytes)?;
+                if self.known.is_some_and(|known| known.length != upload.length) {
+                    store.commit(&upload, fence).await.map_err(failed("commit"))?;
+                }
+                let writer = store.append(upload.id, plan.at, fence).await.map_err(failed("append"))?;
+                (upload, plan, writer)
+            }
+        };
+        // Only now, when there is something to come back to.
+        if let Some((interim, announcement)) = self.announcement {
+            // A peer that cannot be told is a peer that is gone; its content, if any, ends in the intake.
+            let _ = interim.send(announcement);
+        }
+        let intake = Intake { claim: self.claim, upload, plan, writer, abort: self.abort };
+        intake.receive(shared, body).await
+    }
+}
+
+impl Shared {
+    /// The upload a request is about.
+    fn name(&self, decoded: Decoded, principal: Option<Principal>) -> Result<Named, Refusal> {
+        let Decoded { subject, family, operation } = decoded;
+        let id = match subject {
+            //= TOK-TOKEN-05
+            Subject::Token(token) if token.octets() < self.policy.token_octets_min => {
+                let least = self.policy.token_octets_min;
+                return Err(Refusal::field(
+                    "Upload-Token",
+                    format!("must have at least {least} octets here"),
+                ));
+            }
+            Subject::Token(token) => self.naming.of_token(principal.as_ref(), &token),
+            Subject::Id(id) => id,
+            Subject::Fresh => naming::fresh().map_err(|failure| {
+                tracing::error!(error = %failure, "the system gives no random numbers");
+                Refusal::Internal
+            })?,
+        };
+        Ok(Named { id, principal, family, operation })
+    }
+
+    async fn claim(&self, request: &Named) -> Result<Claim, Refusal> {
+        match &request.operation {
+            Operation::Create(_) => {
+                self.claims.take_idle(request.id, PATIENCE).await.map_err(|occupied| match occupied {
+                    Occupied::Transferring(state) => Refusal::Taken(state),
+                    Occupied::Busy => Refusal::Busy,
+                })
+            }
+            Operation::Append(_) | Operation::Retrieve | Operation::Cancel => {
+                self.claims.take(request.id, PATIENCE).await.map_err(|_| Refusal::Busy)
+            }
+        }
+    }
+
+    /// Hands a whole representation to the target and records its answer.
+    pub(crate) async fn deliver(
+        &self,
+        claim: &Claim,
+        upload: Upload,
+        created: bool,
+        length_is_stored: bool,
+    ) -> Result<Reply, Refusal> {
+        let fence = claim.fence();
+        let id = claim.id();
+        let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
+        // The record alone must tell a crash's survivor that the upload is whole, before anybody outside sees it.
+        if !self.target.leaves_content() && !length_is_stored {
+            self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
+        }
+        let representation =
+            Representation { upload: &upload, store: &*self.store, fence, endpoint: &self.endpoint };
+        let answer = self.target.deliver(representation).await.map_err(failed("deliver"))?;
+        let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, now());
+        self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
+        if !self.target.leaves_content() {
+            self.store.discard(upload.id, fence).await.map_err(failed("discard"))?;
+        }
+        self.ledger.record(&upload);
+        tracing::info!(upload = %upload.id.short(), bytes = %upload.offset, "complete");
+        Ok(reply)
+    }
+
+    /// Delivers an upload that is whole and was not, for a crash or a cut in between.
+    pub(crate) async fn deliver_due(&self, claim: &Claim, upload: Upload) -> Result<Upload, Refusal> {
+        let mut upload = upload;
+        let length_is_stored = upload.length.is_some();
+        upload.length = Some(upload.offset.offset().into());
+        upload.phase = Phase::Received;
+        self.deliver(claim, upload, false, length_is_stored).await?;
+        let loaded = self.store.load(claim.id(), claim.fence()).await;
+        let loaded = loaded.map_err(|failure| error::refusal("load", claim.id(), &failure))?;
+        loaded.ok_or(Refusal::NotFound)
+    }
+
+    /// Frees everything of an upload.
+    pub(crate) async fn remove(&self, claim: &Claim) -> Result<(), Refusal> {
+        let id: UploadId = claim.id();
+        let removed = self.store.remove(id, claim.fence()).await;
+        removed.map_err(|failure| error::refusal("remove", id, &failure))?;
+        self.ledger.forget(id);
+        tracing::debug!(upload = %id.short(), "removed");
+        Ok(())
+    }
+}
+
+/// What a transport lets a service do besides answering, where it lets it.
+fn channels(
+    dialect: Dialect,
+    operation: &Operation,
+    head: &Parts,
+) -> (Option<(Interim, Response<()>)>, Option<Abort>) {
+    let interim = head.extensions.get::<Interim>().cloned();
+    let announcement = interim.and_then(|interim| Some((interim, dialect.announcement(operation, head)?)));
+    (announcement, head.extensions.get::<Abort>().cloned())
+}
+
+/// The answer to a refused request, in its dialect if it has one.
+fn problem(dialect: Option<Dialect>, refusal: &Refusal) -> Answer {
+    tracing::debug!(status = refusal.status().as_u16(), refusal = refusal.problem().title, "refused");
+    answer::problem(
+        dialect.map_or_else(|| dialect::refused(refusal), |dialect| dialect.refuse(refusal)),
+        refusal,
+    )
+}
+
+fn route(path: &str, method: &Method, endpoint: &str) -> Route {
+    match path {
+        "/.well-known/resumable-uploads" => return Route::WellKnown,
+        "/healthz" => return Route::Health,
+        "/readyz" => return Route::Readiness,
+        "*" if method == Method::OPTIONS => return Route::At(Place::Endpoint),
+        _ => {}
+    }
+    let Some(below) = path.strip_prefix(endpoint.trim_end_matches('/')) else { return Route::Nowhere };
+    match below.strip_prefix('/') {
+        None if below.is_empty() => Route::At(Place::Endpoint),
+        None => Route::Nowhere,
+        Some("") => Route::At(Place::Endpoint),
+        Some(name) => Route::At(name.parse().map_or(Place::Named, Place::Upload)),
+    }
+}
+
+/// What time it is.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

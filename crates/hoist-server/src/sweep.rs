@@ -1,0 +1,112 @@
+//! Removes what is over: abandoned uploads, and complete ones whose time has passed. Finishes what a crash left.
+
+use std::time::Duration;
+
+use hoist_proto::types::UploadId;
+use hoist_store::store::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::layer::Hoist;
+use crate::service::now;
+
+/// What a sweep or a recovery did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Uploads looked at.
+    pub seen: usize,
+    /// Uploads removed because their time was over.
+    pub removed: usize,
+    /// Uploads whose content was whole and whose target had not been told.
+    pub delivered: usize,
+}
+
+impl Hoist {
+    /// Looks at everything the store has: counts it for the quotas, delivers what a crash left undelivered, removes what
+    /// is over. To be called once before the first request.
+    ///
+    /// # Errors
+    /// When the store cannot be read. Single uploads that fail are logged and left.
+    ///
+    /// # Cancellation
+    /// Safe to drop between two uploads; call it again.
+    pub async fn recover(&self) -> Result<Swept, Error> {
+        self.pass(true).await
+    }
+
+    /// Removes what is over.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    ///
+    /// # Cancellation
+    /// As [`Hoist::recover`].
+    pub async fn sweep(&self) -> Result<Swept, Error> {
+        self.pass(false).await
+    }
+
+    /// Sweeps every `interval` until told to stop.
+    ///
+    /// # Cancellation
+    /// As [`Hoist::recover`].
+    pub async fn sweep_every(&self, interval: Duration, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+            match self.sweep().await {
+                Ok(swept) if swept.removed + swept.delivered > 0 => {
+                    tracing::info!(
+                        seen = swept.seen,
+                        removed = swept.removed,
+                        delivered = swept.delivered,
+                        "swept"
+                    );
+                }
+                Ok(_) => {}
+                Err(failure) => tracing::error!(error = %crate::error::chain(&failure), "cannot sweep"),
+            }
+        }
+    }
+
+    async fn pass(&self, first: bool) -> Result<Swept, Error> {
+        let mut swept = Swept::default();
+        for sketch in self.shared().store.survey().await? {
+            swept.seen += 1;
+            if first {
+                self.shared().ledger.found(&sketch);
+            }
+            let is_over = sketch.expires.is_some_and(|end| end <= now());
+            if !is_over && !sketch.is_due {
+                continue;
+            }
+            match self.look_at(sketch.id).await {
+                Some(Outcome::Removed) => swept.removed += 1,
+                Some(Outcome::Delivered) => swept.delivered += 1,
+                None => {}
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Takes one upload, if nobody is at it, and does what is to be done about it.
+    async fn look_at(&self, id: UploadId) -> Option<Outcome> {
+        let shared = self.shared();
+        let claim = shared.claims.take_unwanted(id)?;
+        let upload = match shared.store.load(id, claim.fence()).await {
+            Ok(upload) => upload?,
+            Err(failure) => {
+                crate::error::refusal("sweep", id, &failure);
+                return None;
+            }
+        };
+        if upload.is_due() {
+            return shared.deliver_due(&claim, upload).await.ok().map(|_| Outcome::Delivered);
+        }
+        if upload.is_expired(now()) {
+            return shared.remove(&claim).await.ok().map(|()| Outcome::Removed);
+        }
+        None
+    }
+}
+
+enum Outcome {
+    Removed,
+    Delivered,
+}
