@@ -11,10 +11,10 @@ use hoist_proto::types::Token;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
 use crate::error::Error;
-use crate::http::{Answer, Connector, Trust};
+use crate::http::{Alternatives, Answer, Connector, Trust};
 use crate::problem;
 use crate::source::{Content, Source};
-use crate::upload::Put;
+use crate::upload::{self, Put};
 
 /// Uploads, and asks about uploads. Cheap to clone; clones share their settings.
 #[derive(Clone)]
@@ -81,8 +81,11 @@ impl Client {
     async fn ask(&self, url: &Uri, token: &Token, operation: &Operation) -> Result<Answer, Error> {
         let target = url.path_and_query().map_or("/", |target| target.as_str());
         let head = Form::Seed.request(target, token, operation).expect("a URI's path is a URI");
-        let answer =
-            self.connector.exchange(url, head, Content::none()).await.map_err(|broken| broken.error)?;
+        let answer = self
+            .connector
+            .exchange(url, head, Content::none(), upload::now())
+            .await
+            .map_err(|broken| broken.error)?;
         if answer.status.is_success() {
             Ok(answer)
         } else {
@@ -180,6 +183,7 @@ impl Builder {
         }
         let connector = Connector {
             trust: Trust::new(self.ca_file),
+            alternatives: Alternatives::default(),
             fields: self.fields,
             connect_timeout: self.connect_timeout,
             idle_timeout: self.idle_timeout,

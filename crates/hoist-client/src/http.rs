@@ -3,6 +3,7 @@
 //! Owns sockets, TLS and the idle timeout. The connection is driven by the future that waits for the answer, so that
 //! dropping that future leaves nothing behind.
 
+mod alternative;
 mod io;
 mod trust;
 
@@ -20,11 +21,15 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::error::Error;
 use crate::progress::Meter;
 use crate::source::Content;
+#[cfg(feature = "dns")]
+pub(crate) use alternative::Alternative;
+pub(crate) use alternative::Alternatives;
 use io::{Stream, Watched};
 pub(crate) use trust::Trust;
 
@@ -36,6 +41,7 @@ const IDLE_SLICES: u32 = 8;
 /// Everything a connection is made with.
 pub(crate) struct Connector {
     pub(crate) trust: Trust,
+    pub(crate) alternatives: Alternatives,
     /// Sent with every request.
     pub(crate) fields: HeaderMap,
     pub(crate) connect_timeout: Duration,
@@ -85,9 +91,8 @@ impl<'a> Place<'a> {
         Ok(Self { secure, host: authority.host(), port })
     }
 
-    /// The host without the brackets around a literal IPv6 address.
     fn bare_host(&self) -> &'a str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
+        bare(self.host)
     }
 
     fn authority(&self) -> String {
@@ -105,6 +110,7 @@ impl Connector {
         url: &Uri,
         head: Request<()>,
         content: Content,
+        now: Instant,
     ) -> Result<Answer, Broken> {
         let meter = content.meter();
         let unreached = |error| Broken { error, reached: false, sent: 0 };
@@ -113,7 +119,7 @@ impl Connector {
 
         let moved = Arc::new(AtomicU64::new(0));
         let connect = async {
-            let stream = self.connect(&place).await?;
+            let stream = self.connect(&place, now).await?;
             let stream = TokioIo::new(Watched::new(stream, moved.clone()));
             http1::handshake(stream).await.map_err(|error| Error::Lost { source: error.into() })
         };
@@ -131,6 +137,9 @@ impl Connector {
             })
         };
         let answer = unless_idle(self.idle_timeout, &moved, talk).await;
+        if let Ok(answer) = &answer {
+            self.hear(&place, answer, now);
+        }
         answer.map_err(|error| Broken { error, reached: true, sent: meter.bytes() })
     }
 
@@ -154,26 +163,59 @@ impl Connector {
         Ok(Request::from_parts(parts, content))
     }
 
-    async fn connect(&self, place: &Place<'_>) -> Result<Stream, Error> {
-        let failed = |source| Error::Connect { authority: place.authority(), source };
-        let socket = TcpStream::connect((place.bare_host(), place.port)).await.map_err(failed)?;
-        // Without it the last, small segment of each request waits for the acknowledgement of the one before.
-        socket.set_nodelay(true).map_err(failed)?;
-        if !place.secure {
-            return Ok(Box::new(socket));
+    /// Remembers where else the server says it can be reached.
+    fn hear(&self, place: &Place<'_>, answer: &Answer, now: Instant) {
+        let field = answer.fields.get(header::ALT_SVC).and_then(|field| field.to_str().ok());
+        if let (true, Some(field)) = (place.secure, field) {
+            self.alternatives.hear(&place.authority(), field, now);
         }
+    }
+
+    /// Connects to where the origin is served, or, when that other place fails, to the origin itself.
+    async fn connect(&self, place: &Place<'_>, now: Instant) -> Result<Stream, Error> {
+        if !place.secure {
+            return Ok(Box::new(socket(place, place.bare_host(), place.port).await?));
+        }
+        let authority = place.authority();
+        if let Some(other) = self.alternatives.of(&authority, now) {
+            let host = other.host.as_deref().map_or(place.bare_host(), bare);
+            let attempt = self.connect_securely(place, host, other.port);
+            // Half of the time is the origin's.
+            if let Ok(Ok(stream)) = tokio::time::timeout(self.connect_timeout / 2, attempt).await {
+                return Ok(stream);
+            }
+            tracing::debug!(host, port = other.port, "another place does not serve the origin as it should");
+            self.alternatives.forget(&authority);
+        }
+        self.connect_securely(place, place.bare_host(), place.port).await
+    }
+
+    async fn connect_securely(&self, place: &Place<'_>, host: &str, port: u16) -> Result<Stream, Error> {
         let untrusted = |source| Error::Tls { authority: place.authority(), source };
         let name = ServerName::try_from(place.bare_host().to_owned())
             .map_err(|error| untrusted(std::io::Error::new(std::io::ErrorKind::InvalidInput, error)))?;
         let connector = TlsConnector::from(self.trust.config().await?);
-        let stream = connector.connect(name, socket).await.map_err(|source| {
+        let stream = connector.connect(name, socket(place, host, port).await?).await.map_err(|source| {
             // Certificates and versions do not get better by waiting; a connection that was cut does.
             let distrust =
                 source.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>);
-            if distrust { untrusted(source) } else { failed(source) }
+            if distrust { untrusted(source) } else { Error::Connect { authority: place.authority(), source } }
         })?;
         Ok(Box::new(stream))
     }
+}
+
+async fn socket(place: &Place<'_>, host: &str, port: u16) -> Result<TcpStream, Error> {
+    let failed = |source| Error::Connect { authority: place.authority(), source };
+    let socket = TcpStream::connect((host, port)).await.map_err(failed)?;
+    // Without it the last, small segment of each request waits for the acknowledgement of the one before.
+    socket.set_nodelay(true).map_err(failed)?;
+    Ok(socket)
+}
+
+/// A host without the brackets around a literal IPv6 address.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// The connection, and why it ended.

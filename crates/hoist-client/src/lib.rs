@@ -28,6 +28,7 @@
 //! ```
 
 mod client;
+mod discovery;
 mod error;
 mod http;
 mod problem;

@@ -78,6 +78,11 @@ pub fn fresh_token() -> Result<Token, Error> {
     Ok(token_of(bits))
 }
 
+/// The time.
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
 fn no_randomness(error: getrandom::Error) -> Error {
     Error::Random { source: std::io::Error::other(error) }
 }
@@ -130,7 +135,7 @@ impl Put {
     pub async fn send(self) -> Result<Outcome, Error> {
         let source = self.source.clone().open().await?;
         let mut uploader = self.uploader(Length::new(source.length()))?;
-        let start = Instant::now();
+        let start = now();
         let mut last = Last { answer: None, error: None };
         self.progress.send_modify(|progress| progress.length = source.length());
         loop {
@@ -214,7 +219,7 @@ impl Put {
             None => Content::none(),
         };
         let trip = content.failure();
-        let result = self.client.connector.exchange(&self.url, ask.head, content).await;
+        let result = self.client.connector.exchange(&self.url, ask.head, content, now()).await;
         if let Some(error) = trip.take() {
             return Err(source.failed(error));
         }
