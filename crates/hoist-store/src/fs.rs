@@ -125,12 +125,12 @@ impl LocalStore {
         let (tree, pool, syncs) = (Arc::clone(&self.tree), Arc::clone(&self.pool), self.syncs.clone());
         let job = move || {
             tree.clear_for(upload.id)?;
-            turn.entry.admit(fence)?;
+            turn.entry().admit(fence)?;
             let (place, file) = tree.create(&Record { upload, discarded: None })?;
-            turn.entry.reset();
+            turn.entry().reset();
             let content = Arc::new(Content::created(place, file, tree.is_disk()));
             let lane = Arc::new(Lane::new(pool, content, fence));
-            Ok(LocalWriter::new(lane, Arc::clone(&turn.entry), syncs))
+            Ok(LocalWriter::new(lane, Arc::clone(turn.entry()), syncs))
         };
         Ok(Box::new(self.desk.call(job).await?))
     }
@@ -152,7 +152,7 @@ impl LocalStore {
             let file = place.content(OFlags::WRONLY)?.ok_or_else(|| place.lost())?;
             let content = Arc::new(Content::durable(&place, file, stored.get(), !shelves.is_empty()));
             let lane = Arc::new(Lane::new(pool, content, fence));
-            Ok(((LocalWriter::new(lane, Arc::clone(&turn.entry), syncs), turn), shelves))
+            Ok(((LocalWriter::new(lane, Arc::clone(turn.entry()), syncs), turn), shelves))
         };
         let (writer, _turn) = self.syncs.call(job).await?;
         writer.shelf_synced();
@@ -195,7 +195,7 @@ impl LocalStore {
                 // A complete upload whose bytes are not durable must not be found after a crash.
                 let (stored, due) = turn.settle(&tree, &place, &old)?;
                 shelves = shelves.and(due);
-                turn.trim(&place, stored, &old.record)?;
+                place.trim(&old.record, stored)?;
             }
             turn.replace_record(&place, &Record { upload, discarded: old.record.discarded })?;
             if is_complete {
@@ -241,7 +241,7 @@ impl LocalStore {
                 tree.remove(&place)?;
                 shelves = shelves.and(place.shelf.into());
             }
-            turn.entry.reset();
+            turn.entry().reset();
             if was_upload { Ok(((), shelves)) } else { Err(Error::Missing) }
         };
         self.syncs.call(job).await

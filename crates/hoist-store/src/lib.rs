@@ -1,5 +1,7 @@
 //! Durable, fenced stores for resumable uploads.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod fs;
 pub mod memory;
 pub mod record;

@@ -22,7 +22,7 @@ use hoist_proto::upload::Upload;
 pub use self::faults::Faults;
 use self::faults::{Dice, Yields};
 use crate::record::{self, Record};
-use crate::store::{Error, Pending, Reader, Sketch, Store, Writer};
+use crate::store::{Error, Pending, Reader, Sketch, Store, Writer, export_names};
 
 mod faults;
 #[cfg(test)]
@@ -436,15 +436,6 @@ fn sketch(kept: &Kept) -> Sketch {
         length: upload.length,
         owner: upload.owner,
     }
-}
-
-/// The name, and what it becomes when it is taken.
-fn export_names(id: UploadId, name: &str) -> [String; 2] {
-    let (stem, extension) = match name.rfind('.') {
-        Some(dot) if dot > 0 => name.split_at(dot),
-        _ => (name, ""),
-    };
-    [name.to_owned(), format!("{stem}-{}{extension}", id.short())]
 }
 
 struct MemoryWriter {

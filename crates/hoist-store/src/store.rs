@@ -217,9 +217,25 @@ impl Error {
     /// Whether trying again later may help without anybody doing anything.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Full => Some(Duration::from_secs(60)),
+            Self::Full => Some(Duration::from_mins(1)),
             Self::Io { .. } => Some(Duration::from_secs(5)),
             Self::Missing | Self::Exists | Self::Fenced | Self::Damaged(_) | Self::Busy(_) => None,
         }
     }
+}
+
+/// The names an export tries, in this order: the one asked for, then with the id's first characters before its
+/// extension, then with the whole id, which nobody else's upload has.
+pub(crate) fn export_names(id: UploadId, name: &str) -> [String; 3] {
+    // The most bytes a name may have on any file system in use.
+    const NAME_BYTES_MAX: usize = 255;
+    let (stem, extension) = match name.rfind('.') {
+        Some(dot) if dot > 0 => name.split_at(dot),
+        _ => (name, ""),
+    };
+    let with = |id: String| {
+        let room = NAME_BYTES_MAX.saturating_sub(id.len() + 1 + extension.len());
+        format!("{}-{id}{extension}", &stem[..stem.floor_char_boundary(room)])
+    };
+    [name.to_owned(), with(id.short().to_string()), with(id.to_string())]
 }

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::sys::{self, Dir, failed};
 use super::tree::{CONTENT, EXPORTED, Place, Tree};
-use crate::store::Error;
+use crate::store::{Error, export_names};
 
 /// Gives the content of `place` a name in a directory, durably, and says which.
 ///
@@ -28,7 +28,7 @@ pub(super) fn export(tree: &Tree, place: &Place, directory: &Path, name: &str) -
     let export = Export {
         content: place.content(OFlags::RDONLY)?.ok_or(Error::Missing)?,
         directory: Dir::at_path(directory).map_err(doing)?,
-        names: names(place, name),
+        names: export_names(place.id, name),
         place,
         mode: tree.export_mode,
     };
@@ -130,20 +130,4 @@ impl Export<'_> {
 /// What tells a file from every other while it exists.
 fn identity(stat: &Stat) -> String {
     format!("{}:{}:{}", stat.st_dev, stat.st_ino, stat.st_size)
-}
-
-/// The most bytes a name may have on any file system in use.
-const NAME_BYTES_MAX: usize = 255;
-
-/// The name, then the name with the id's first characters before its extension, then with the whole id.
-fn names(place: &Place, name: &str) -> [String; 3] {
-    let (stem, extension) = match name.rfind('.') {
-        Some(dot) if dot > 0 => name.split_at(dot),
-        _ => (name, ""),
-    };
-    let with = |id: String| {
-        let room = NAME_BYTES_MAX.saturating_sub(id.len() + 1 + extension.len());
-        format!("{}-{id}{extension}", &stem[..stem.floor_char_boundary(room)])
-    };
-    [name.to_owned(), with(place.id.short().to_string()), with(place.id.to_string())]
 }

@@ -72,10 +72,7 @@ pub(super) struct Lane {
 #[derive(Default)]
 struct State {
     queue: Vec<Piece>,
-    /// Waiting for a thread, in the hands of one, or parked: the queue is somebody's business.
-    is_busy: bool,
-    /// Waiting for the background sync, so that a later sync has little to do.
-    is_parked: bool,
+    stage: Stage,
     is_syncing: bool,
     /// How far the last background sync was asked to go.
     asked: u64,
@@ -85,6 +82,18 @@ struct State {
     waiting: Vec<oneshot::Sender<()>>,
     /// The writer was dropped; who to tell when the rest is written.
     orphan_of: Option<Arc<Entry>>,
+}
+
+/// Whose business the queue is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// Nobody's: it is empty.
+    #[default]
+    Idle,
+    /// A thread's, or it waits for one.
+    Busy,
+    /// The background sync's, which is to get ahead first so that a later one has little to do.
+    Parked,
 }
 
 struct Piece {
@@ -133,7 +142,7 @@ impl Lane {
     pub(super) async fn idle(&self) {
         let idle = {
             let mut state = locked(&self.state);
-            if !state.is_busy {
+            if state.stage == Stage::Idle {
                 return;
             }
             let (sender, idle) = oneshot::channel();
@@ -162,8 +171,8 @@ impl Lane {
             let queue = std::mem::take(&mut state.queue);
             self.release(&queue);
         }
-        if state.is_parked {
-            state.is_parked = false;
+        if state.stage == Stage::Parked {
+            state.stage = Stage::Busy;
             drop(state);
             self.go_on();
         }
@@ -177,7 +186,7 @@ impl Lane {
     /// The writer is gone. Its upload lets go of the lane as soon as the rest is written.
     pub(super) fn orphan(self: &Arc<Self>, entry: Arc<Entry>) {
         let mut state = locked(&self.state);
-        if state.is_busy || state.is_syncing {
+        if state.stage != Stage::Idle || state.is_syncing {
             state.orphan_of = Some(entry);
         } else {
             drop(state);
@@ -186,10 +195,10 @@ impl Lane {
     }
 
     fn schedule(self: &Arc<Self>, mut state: std::sync::MutexGuard<'_, State>) {
-        if state.is_busy {
+        if state.stage != Stage::Idle {
             return;
         }
-        state.is_busy = true;
+        state.stage = Stage::Busy;
         drop(state);
         if self.pool.run.push(Arc::clone(self)).is_err() {
             let mut state = locked(&self.state);
@@ -215,7 +224,7 @@ impl Lane {
         if state.queue.is_empty() {
             self.rest(state);
         } else if state.is_syncing && !state.is_ended && self.is_far_ahead(&state) {
-            state.is_parked = true;
+            state.stage = Stage::Parked;
         } else {
             drop(state);
             self.go_on();
@@ -232,7 +241,7 @@ impl Lane {
 
     /// Nothing is left to write: tells those who wait for it.
     fn rest(self: &Arc<Self>, mut state: std::sync::MutexGuard<'_, State>) {
-        state.is_busy = false;
+        state.stage = Stage::Idle;
         let queue = std::mem::take(&mut state.queue);
         let waiting = std::mem::take(&mut state.waiting);
         let orphan_of = if state.is_syncing { None } else { state.orphan_of.take() };
@@ -264,11 +273,11 @@ impl Lane {
             let _ = lane.content.settle();
             let mut state = locked(&lane.state);
             state.is_syncing = false;
-            if state.is_parked {
-                state.is_parked = false;
+            if state.stage == Stage::Parked {
+                state.stage = Stage::Busy;
                 drop(state);
                 lane.go_on();
-            } else if !state.is_busy {
+            } else if state.stage == Stage::Idle {
                 lane.rest(state);
             }
         }));

@@ -236,6 +236,7 @@ pub(super) fn cut(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
 /// Copies the first `bytes` bytes of a file into another, inside the kernel where it can.
 pub(super) fn copy(from: impl AsFd, to: impl AsFd, bytes: u64) -> Result<(), Errno> {
     const STEP: usize = 64 * 1024 * 1024;
+    const BUFFER: usize = 256 * 1024;
     let mut at = 0;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     while at < bytes {
@@ -249,7 +250,6 @@ pub(super) fn copy(from: impl AsFd, to: impl AsFd, bytes: u64) -> Result<(), Err
             copied => at += copied? as u64,
         }
     }
-    const BUFFER: usize = 256 * 1024;
     while at < bytes {
         let step = usize::try_from(bytes - at).unwrap_or(BUFFER).min(BUFFER);
         let read = read_at(&from, at, step)?;

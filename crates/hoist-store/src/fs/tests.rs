@@ -28,7 +28,7 @@ pub(super) fn upload(number: u64, length: Option<u64>) -> Upload {
         origin: Origin { method: Method::POST, target: "/uploads".to_owned(), fields: HeaderMap::new() },
         created: Timestamp::from_millis(1_700_000_000_000),
         touched: Timestamp::from_millis(1_700_000_000_000),
-        lifetime: Some(Duration::from_secs(3600)),
+        lifetime: Some(Duration::from_hours(1)),
         length: length.map(Length::new),
         offset: Durable::ZERO,
         phase: Phase::Open,
@@ -37,6 +37,72 @@ pub(super) fn upload(number: u64, length: Option<u64>) -> Upload {
 
 pub(super) fn open(directory: &Path) -> LocalStore {
     LocalStore::open(directory, &Options::default()).expect("the directory can be used")
+}
+
+#[cfg(feature = "contract")]
+mod keeps_the_contract {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::super::{Durability, LocalStore, Options};
+    use crate::contract::{self, Site};
+    use crate::store::{Pending, Store};
+
+    struct Local {
+        data: tempfile::TempDir,
+        exports: tempfile::TempDir,
+        options: Options,
+    }
+
+    impl Local {
+        fn new(options: Options) -> Self {
+            let directory = || tempfile::tempdir().expect("a directory");
+            Self { data: directory(), exports: directory(), options }
+        }
+    }
+
+    impl Site for Local {
+        fn open(&self) -> Pending<'_, Arc<dyn Store>> {
+            Box::pin(async {
+                let store = LocalStore::open(self.data.path(), &self.options).expect("opens");
+                Arc::new(store) as Arc<dyn Store>
+            })
+        }
+
+        fn directory(&self) -> &Path {
+            self.exports.path()
+        }
+
+        fn exported(&self, name: &str) -> Option<Vec<u8>> {
+            std::fs::read(self.exports.path().join(name)).ok()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn at_disk() {
+        contract::run(|| Local::new(Options::default())).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn at_os() {
+        contract::run(|| Local::new(Options { durability: Durability::Os, ..Options::default() })).await;
+    }
+
+    /// One thread of each kind, tiny queues, syncs all the time: what is rare otherwise is common here.
+    #[tokio::test]
+    async fn in_narrow_bounds() {
+        let options = Options {
+            queue_bytes_max: 4096,
+            budget_bytes_max: 8192,
+            write_threads: 1,
+            sync_threads: 1,
+            other_threads: 1,
+            sync_bytes: 8192,
+            fences_max: 4096,
+            ..Options::default()
+        };
+        contract::run(|| Local::new(options.clone())).await;
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hoist_proto::types::UploadId;
+use hoist_proto::types::{Offset, UploadId};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -120,8 +120,8 @@ impl Tree {
     }
 
     /// The directory of a shelf.
-    pub(super) fn shelf(&self, shelf: Shelf) -> &Dir {
-        match shelf {
+    pub(super) fn dir_of(&self, on: Shelf) -> &Dir {
+        match on {
             Shelf::Open => &self.open,
             Shelf::Done => &self.done,
         }
@@ -131,7 +131,7 @@ impl Tree {
     pub(super) fn sync_shelves(&self, shelves: Shelves) -> Result<(), Error> {
         for (is_due, shelf) in [(shelves.open, Shelf::Open), (shelves.done, Shelf::Done)] {
             if is_due && self.is_disk {
-                self.shelf(shelf)
+                self.dir_of(shelf)
                     .sync()
                     .map_err(|errno| failed(format!("syncing {}", name(shelf)), errno))?;
             }
@@ -143,7 +143,7 @@ impl Tree {
     pub(super) fn find(&self, id: UploadId) -> Result<Option<Place>, Error> {
         for shelf in [Shelf::Done, Shelf::Open] {
             //= TOK-TOKEN-04
-            let found = match self.shelf(shelf).dir(&id.to_string()) {
+            let found = match self.dir_of(shelf).dir(&id.to_string()) {
                 // Something that is no directory has the name: not made by us, so not believed and not followed.
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     return Err(Error::Damaged(format!("{} is no directory", label(shelf, id))));
@@ -208,11 +208,11 @@ impl Tree {
 
     /// Removes an upload. The one step that counts is the first, a rename; the rest can be done after a crash too.
     pub(super) fn remove(&self, place: &Place) -> Result<(), Error> {
-        let shelf = self.shelf(place.shelf);
+        let uploads = self.dir_of(place.shelf);
         let (name, gone) = (place.id.to_string(), format!("{}{GONE}", place.id));
         self.erase(place.shelf, &gone)?;
-        shelf
-            .rename(&name, shelf, &gone)
+        uploads
+            .rename(&name, uploads, &gone)
             .map_err(|errno| failed(format!("removing {}", place.label()), errno))?;
         self.erase(place.shelf, &gone)
     }
@@ -221,7 +221,7 @@ impl Tree {
     pub(super) fn ids(&self) -> Result<Vec<UploadId>, Error> {
         let mut ids = Vec::new();
         for shelf in [Shelf::Open, Shelf::Done] {
-            let names = self.shelf(shelf).names();
+            let names = self.dir_of(shelf).names();
             let names = names.map_err(|errno| failed(format!("listing {}", name(shelf)), errno))?;
             ids.extend(names.iter().filter_map(|name| name.parse::<UploadId>().ok()));
         }
@@ -255,18 +255,18 @@ impl Tree {
     }
 
     /// Removes what only a crash leaves: half-removed uploads, and those that never got a record.
-    fn clean(&self, shelf: Shelf) -> Result<(), Error> {
-        let names = self.shelf(shelf).names();
-        for name in names.map_err(|errno| failed(format!("listing {}", self::name(shelf)), errno))? {
+    fn clean(&self, on: Shelf) -> Result<(), Error> {
+        let names = self.dir_of(on).names();
+        for name in names.map_err(|errno| failed(format!("listing {}", self::name(on)), errno))? {
             if name.strip_suffix(GONE).is_some_and(|id| id.parse::<UploadId>().is_ok()) {
-                self.erase(shelf, &name)?;
+                self.erase(on, &name)?;
             } else if let Ok(id) = name.parse::<UploadId>()
-                && let Ok(Some(dir)) = self.shelf(shelf).dir(&name)
+                && let Ok(Some(dir)) = self.dir_of(on).dir(&name)
             {
-                let place = Place { shelf, id, dir, is_disk: self.is_disk };
+                let place = Place { shelf: on, id, dir, is_disk: self.is_disk };
                 if !place.is_begun()? {
                     tracing::info!(upload = %id.short(), "removed what a crash left of an upload's creation");
-                    self.erase(shelf, &name)?;
+                    self.erase(on, &name)?;
                 }
             }
         }
@@ -274,13 +274,13 @@ impl Tree {
     }
 
     /// Removes a directory of ours with the files in it.
-    fn erase(&self, shelf: Shelf, name: &str) -> Result<(), Error> {
-        let doing = |errno| failed(format!("removing a directory from {}", self::name(shelf)), errno);
-        let Some(dir) = self.shelf(shelf).dir(name).map_err(doing)? else { return Ok(()) };
+    fn erase(&self, on: Shelf, name: &str) -> Result<(), Error> {
+        let doing = |errno| failed(format!("removing a directory from {}", self::name(on)), errno);
+        let Some(dir) = self.dir_of(on).dir(name).map_err(doing)? else { return Ok(()) };
         for file in dir.names().map_err(doing)? {
             dir.remove_file(&file).map_err(doing)?;
         }
-        self.shelf(shelf).remove_dir(name).map_err(doing)
+        self.dir_of(on).remove_dir(name).map_err(doing)
     }
 }
 
@@ -380,6 +380,15 @@ impl Place {
     /// That the content is not where the record says.
     pub(super) fn lost(&self) -> Error {
         Error::Damaged(format!("{} has a record and no content", self.label()))
+    }
+
+    /// Frees what was reserved for bytes that will not come.
+    pub(super) fn trim(&self, record: &Record, stored: Offset) -> Result<(), Error> {
+        let is_short = record.upload.length.is_some_and(|length| !length.is_reached(stored));
+        if is_short && let Some(content) = self.content(OFlags::WRONLY)? {
+            sys::cut(content, stored.get()).map_err(|errno| self.failed("trimming", CONTENT, errno))?;
+        }
+        Ok(())
     }
 
     pub(super) fn remove_content(&self) -> Result<(), Error> {

@@ -18,9 +18,12 @@ use crate::record::Record;
 use crate::store::Error;
 
 /// The right to work on an upload. Moves into the work itself, so that it lasts as long as that, waited for or not.
+///
+/// Its fields are private for a reason beyond habit: a closure that named one would capture that one alone, and leave
+/// the guard in a future that can be dropped.
 pub(super) struct Turn {
     id: UploadId,
-    pub(super) entry: Arc<Entry>,
+    entry: Arc<Entry>,
     /// The writer there was when the turn began: of this claim, or of an older one that has come to its end.
     lane: Option<Arc<Lane>>,
     _guard: OwnedMutexGuard<()>,
@@ -29,6 +32,10 @@ pub(super) struct Turn {
 impl Turn {
     pub(super) fn new(id: UploadId, entry: Arc<Entry>, guard: OwnedMutexGuard<()>) -> Self {
         Self { id, lane: entry.lane(), entry, _guard: guard }
+    }
+
+    pub(super) fn entry(&self) -> &Arc<Entry> {
+        &self.entry
     }
 
     /// Ends the writer there is, whoever's it is.
@@ -114,15 +121,6 @@ impl Turn {
             Some(lane) => lane.content().with_record(|| place.replace_record(record)),
             None => place.replace_record(record),
         }
-    }
-
-    /// Frees what was reserved for bytes that will not come.
-    pub(super) fn trim(&self, place: &Place, stored: Offset, record: &Record) -> Result<(), Error> {
-        let is_short = record.upload.length.is_some_and(|length| !length.is_reached(stored));
-        if is_short && let Some(content) = place.content(OFlags::WRONLY)? {
-            sys::cut(content, stored.get()).map_err(|errno| place.failed("trimming", "content", errno))?;
-        }
-        Ok(())
     }
 
     /// Notes that what `settle` found is durable, shelves and all, and says so to the caller.

@@ -35,19 +35,9 @@ impl LocalWriter {
         self.lane.standing()?;
         self.lane.idle().await;
         self.lane.standing()?;
-        let content = self.lane.content();
-        let offset = match content.settled() {
+        let offset = match self.lane.content().settled() {
             Some(offset) => offset,
-            None => {
-                let content = Arc::clone(content);
-                let job = move || {
-                    let settled = content.settle()?;
-                    Ok((settled.durable, settled.shelves))
-                };
-                let durable = self.syncs.call(job).await?;
-                self.lane.content().shelf_synced();
-                durable
-            }
+            None => self.settle().await?,
         };
         // What is durable stays so; but a claim that has ended is told so and gives no answer any more.
         self.lane.standing()?;
@@ -56,6 +46,15 @@ impl LocalWriter {
             reason = "this is a store, and everything before it has been synced"
         )]
         Ok(Durable::attest(Offset::new(offset)))
+    }
+
+    async fn settle(&self) -> Result<u64, Error> {
+        let content = Arc::clone(self.lane.content());
+        let job =
+            move || content.settle().map(|settled| (settled.durable, settled.shelves)).map_err(Error::from);
+        let durable = self.syncs.call(job).await?;
+        self.lane.content().shelf_synced();
+        Ok(durable)
     }
 }
 

@@ -1,0 +1,235 @@
+//! What is stored is what was written: every byte, in order, for good.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hoist_proto::types::{Fence, LARGEST_INTEGER, Length, Offset};
+use tokio::task::JoinSet;
+
+use super::{ONE, Site, content, create, delivered, end_of, load, pattern, sample, stored};
+use crate::store::{Error, Store};
+
+pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
+    bytes_come_back(&fresh()).await;
+    accepted_bytes_count_without_a_sync(&fresh()).await;
+    acknowledged_offsets_outlive_the_store(&fresh()).await;
+    an_append_goes_on_where_the_last_ended(&fresh()).await;
+    an_append_elsewhere_is_refused(&fresh()).await;
+    an_upload_may_be_empty(&fresh()).await;
+    a_length_without_room_leaves_nothing(&fresh()).await;
+    discarded_content_leaves_its_offset(&fresh()).await;
+    exports_take_no_name_twice(&fresh()).await;
+    uploads_do_not_mix(&fresh()).await;
+}
+
+/// Buffers of every awkward size, an upload's whole queue and more among them.
+const SIZES: [usize; 9] = [1, 0, 16 * 1024, 3, 256 * 1024, 5 * 1024 * 1024, 511, 1, 70_000];
+
+// proves: TOK-CRE-01
+async fn bytes_come_back(site: &impl Site) {
+    let store = site.open().await;
+    let upload = sample(1);
+    let mut writer = create(&*store, &upload, ONE).await;
+    let mut written = 0;
+    for size in SIZES {
+        writer.write(pattern(0, written, size)).await.expect("bytes are taken");
+        written += size;
+    }
+    let synced = writer.sync().await.expect("bytes can be synced");
+    assert_eq!(synced.offset(), Offset::new(written as u64), "sync speaks of everything accepted");
+    assert_eq!(writer.sync().await.expect("a second sync has nothing to do"), synced);
+    for from in [0, 1, 256 * 1024, written - 1, written, written + 7] {
+        let expected = pattern(0, from.min(written), written.saturating_sub(from));
+        assert!(content(&*store, upload.id, Offset::new(from as u64)).await == expected, "read from {from}");
+    }
+}
+
+// proves: TOK-APP-05
+async fn accepted_bytes_count_without_a_sync(site: &impl Site) {
+    let store = site.open().await;
+    let upload = sample(1);
+    let mut writer = create(&*store, &upload, ONE).await;
+    writer.write(pattern(0, 0, 100_000)).await.expect("bytes are taken");
+    // Dropped or not, by the same claim or a newer one: what was accepted is stored.
+    drop(writer);
+    assert_eq!(load(&*store, upload.id, ONE).await.offset.offset(), Offset::new(100_000));
+    let mut writer = store.append(upload.id, Offset::new(100_000), ONE).await.expect("can go on");
+    writer.write(pattern(0, 100_000, 100_000)).await.expect("bytes are taken");
+    assert_eq!(load(&*store, upload.id, Fence::new(2)).await.offset.offset(), Offset::new(200_000));
+    assert!(content(&*store, upload.id, Offset::ZERO).await == pattern(0, 0, 200_000));
+}
+
+// proves: TOK-OFF-03
+async fn acknowledged_offsets_outlive_the_store(site: &impl Site) {
+    let upload = sample(1);
+    let mut acknowledged = Offset::ZERO;
+    for round in 0..4_u64 {
+        let store = site.open().await;
+        let mut writer = if round == 0 {
+            create(&*store, &upload, ONE).await
+        } else {
+            let found = load(&*store, upload.id, Fence::new(round)).await;
+            assert!(found.offset.offset() >= acknowledged, "an offset decreased");
+            acknowledged = found.offset.offset();
+            store.append(upload.id, acknowledged, Fence::new(round)).await.expect("the offset is accepted")
+        };
+        let at = usize::try_from(acknowledged.get()).expect("small");
+        writer.write(pattern(0, at, 40_000)).await.expect("bytes are taken");
+        acknowledged = writer.sync().await.expect("bytes can be synced").offset();
+        assert_eq!(acknowledged, Offset::new(at as u64 + 40_000));
+        // Not acknowledged, so these may be there the next time or not, or some of them.
+        writer.write(pattern(0, at + 40_000, 1000)).await.expect("bytes are taken");
+    }
+    let store = site.open().await;
+    let found = load(&*store, upload.id, Fence::new(9)).await.offset.offset();
+    assert!(found >= acknowledged, "an offset decreased");
+    let bytes = usize::try_from(found.get()).expect("small");
+    assert!(content(&*store, upload.id, Offset::ZERO).await == pattern(0, 0, bytes));
+}
+
+async fn an_append_goes_on_where_the_last_ended(site: &impl Site) {
+    let store = site.open().await;
+    let upload = sample(1);
+    stored(&*store, &upload, &pattern(0, 0, 10)).await;
+    for round in 1..20_u64 {
+        let at = load(&*store, upload.id, Fence::new(round)).await.offset.offset();
+        assert_eq!(at, Offset::new(round * 10));
+        let mut writer = store.append(upload.id, at, Fence::new(round)).await.expect("can go on");
+        let from = usize::try_from(at.get()).expect("small");
+        writer.write(pattern(0, from, 10)).await.expect("bytes are taken");
+        if round % 2 == 0 {
+            writer.sync().await.expect("bytes can be synced");
+        }
+    }
+    load(&*store, upload.id, Fence::new(99)).await;
+    assert!(content(&*store, upload.id, Offset::ZERO).await == pattern(0, 0, 200));
+}
+
+async fn an_append_elsewhere_is_refused(site: &impl Site) {
+    let store = site.open().await;
+    let upload = sample(1);
+    stored(&*store, &upload, &pattern(0, 0, 10)).await;
+    for wrong in [0, 9, 11, u64::MAX] {
+        let refused = store.append(upload.id, Offset::new(wrong), ONE).await.err();
+        assert!(matches!(refused, Some(Error::Damaged(_))), "append at {wrong}: {refused:?}");
+    }
+    store.commit(&delivered(&upload), ONE).await.expect("can be committed");
+    let refused = store.append(upload.id, Offset::new(10), ONE).await.err();
+    assert!(matches!(refused, Some(Error::Missing)), "append to a complete upload: {refused:?}");
+    assert!(content(&*store, upload.id, Offset::ZERO).await == pattern(0, 0, 10));
+}
+
+async fn an_upload_may_be_empty(site: &impl Site) {
+    let upload = super::Upload { length: Some(Length::new(0)), ..sample(1) };
+    {
+        let store = site.open().await;
+        let mut writer = create(&*store, &upload, ONE).await;
+        assert_eq!(writer.sync().await.expect("nothing can be synced").offset(), Offset::ZERO);
+        store.commit(&delivered(&upload), ONE).await.expect("can be committed");
+    }
+    let store = site.open().await;
+    let found = load(&*store, upload.id, ONE).await;
+    assert_eq!((found.offset.offset(), found.is_complete()), (Offset::ZERO, true));
+    assert!(content(&*store, upload.id, Offset::ZERO).await.is_empty());
+}
+
+async fn a_length_without_room_leaves_nothing(site: &impl Site) {
+    let store = site.open().await;
+    let upload = super::Upload { length: Some(Length::new(LARGEST_INTEGER)), ..sample(1) };
+    match store.create(&upload, ONE).await {
+        Ok(_) => {}
+        Err(Error::Full) => {
+            assert!(store.load(upload.id, ONE).await.expect("can be asked for").is_none());
+            assert!(store.survey().await.expect("can be surveyed").is_empty());
+            let small = super::Upload { length: Some(Length::new(10)), ..upload };
+            create(&*store, &small, ONE).await;
+        }
+        Err(error) => panic!("a length without room is refused as full, not: {error}"),
+    }
+}
+
+async fn discarded_content_leaves_its_offset(site: &impl Site) {
+    let upload = sample(1);
+    {
+        let store = site.open().await;
+        stored(&*store, &upload, &pattern(0, 0, 1000)).await;
+        assert!(store.discard(upload.id, ONE).await.is_err(), "an incomplete upload needs its content");
+        store.commit(&delivered(&upload), ONE).await.expect("can be committed");
+        store.discard(upload.id, ONE).await.expect("can be discarded");
+        store.discard(upload.id, ONE).await.expect("can be discarded again");
+    }
+    let store = site.open().await;
+    let found = load(&*store, upload.id, ONE).await;
+    assert_eq!(found.offset.offset(), Offset::new(1000));
+    assert_eq!(found.phase, delivered(&upload).phase);
+    assert!(matches!(store.read(upload.id, Offset::ZERO).await.err(), Some(Error::Missing)));
+    let exported = store.export(upload.id, site.directory(), "late", ONE).await;
+    assert!(matches!(exported, Err(Error::Missing)));
+    assert_eq!(store.survey().await.expect("can be surveyed")[0].stored, Offset::new(1000));
+    store.commit(&found, ONE).await.expect("can be committed");
+    assert_eq!(load(&*store, upload.id, ONE).await.offset.offset(), Offset::new(1000));
+    store.remove(upload.id, ONE).await.expect("can be removed");
+}
+
+async fn exports_take_no_name_twice(site: &impl Site) {
+    let store = site.open().await;
+    let mut names = Vec::new();
+    for number in 0..3 {
+        let upload = sample(number);
+        let bytes = pattern(u8::try_from(number).expect("small"), 0, 5000);
+        stored(&*store, &upload, &bytes).await;
+        store.commit(&delivered(&upload), ONE).await.expect("can be committed");
+        let name = store.export(upload.id, site.directory(), "report.final.pdf", ONE).await.expect("exports");
+        let again =
+            store.export(upload.id, site.directory(), "report.final.pdf", ONE).await.expect("exports");
+        assert_eq!(name, again, "done again it finds the same name");
+        let (stem, extension) = name.rsplit_once('.').expect("the extension stays");
+        assert!(stem.starts_with("report.final") && extension == "pdf", "{name}");
+        assert!(!names.contains(&name), "{name} is taken");
+        assert!(site.exported(&name).as_deref() == Some(&bytes[..]), "{name} holds the upload");
+        names.push(name);
+        // However the upload goes on, what was exported stays.
+        store.discard(upload.id, ONE).await.expect("can be discarded");
+    }
+    assert_eq!(names[0], "report.final.pdf");
+    store.remove(sample(0).id, ONE).await.expect("can be removed");
+    assert!(site.exported(&names[0]).as_deref() == Some(&pattern(0, 0, 5000)[..]));
+    let upload = sample(9);
+    stored(&*store, &upload, &pattern(0, 0, 1)).await;
+    for wrong in ["", ".", "..", "a/b", "/a", "../a", "a\0"] {
+        assert!(store.export(upload.id, site.directory(), wrong, ONE).await.is_err(), "{wrong:?}");
+    }
+}
+
+async fn uploads_do_not_mix(site: &impl Site) {
+    let store = site.open().await;
+    let mut uploads = JoinSet::new();
+    for number in 0..48_u8 {
+        let store: Arc<dyn Store> = Arc::clone(&store);
+        uploads.spawn(async move {
+            let upload = sample(number.into());
+            let mut writer = create(&*store, &upload, ONE).await;
+            let mut written = 0;
+            for size in [1, 1000, 65_536, 17, 262_144, usize::from(number) * 100] {
+                writer.write(pattern(number, written, size)).await.expect("bytes are taken");
+                written += size;
+                if size == 17 {
+                    writer.sync().await.expect("bytes can be synced");
+                }
+            }
+            let bytes = pattern(number, 0, written);
+            assert_eq!(writer.sync().await.expect("bytes can be synced").offset(), end_of(&bytes));
+            store.commit(&delivered(&upload), ONE).await.expect("can be committed");
+            check(&*store, &upload, &bytes).await;
+        });
+    }
+    while let Some(done) = uploads.join_next().await {
+        done.expect("an upload among many is stored like one alone");
+    }
+    assert_eq!(store.survey().await.expect("can be surveyed").len(), 48);
+}
+
+async fn check(store: &dyn Store, upload: &super::Upload, bytes: &Bytes) {
+    assert!(content(store, upload.id, Offset::ZERO).await == *bytes);
+    assert_eq!(load(store, upload.id, ONE).await.offset.offset(), end_of(bytes));
+}

@@ -1,0 +1,187 @@
+//! What is remembered of an upload: its record, what a survey tells, and that nothing is when it was removed.
+
+use hoist_proto::types::{Fence, Length, Offset, Timestamp};
+use hoist_proto::upload::{Phase, Upload};
+
+use super::{ONE, Site, content, create, delivered, load, pattern, sample, stored};
+use crate::store::Error;
+
+pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
+    an_unknown_id_is_unknown(&fresh()).await;
+    a_record_is_kept_as_it_was_given(&fresh()).await;
+    a_commit_is_durable(&fresh()).await;
+    an_id_is_taken_once(&fresh()).await;
+    a_removed_upload_is_forgotten(&fresh()).await;
+    a_survey_sees_everything(&fresh()).await;
+    touching_never_goes_back(&fresh()).await;
+}
+
+async fn an_unknown_id_is_unknown(site: &impl Site) {
+    let store = site.open().await;
+    store.probe().await.expect("an empty store can take an upload");
+    assert!(store.survey().await.expect("can be surveyed").is_empty());
+    let id = sample(1).id;
+    assert!(store.load(id, ONE).await.expect("can be asked for").is_none());
+    let answers = [
+        ("append", store.append(id, Offset::ZERO, ONE).await.err()),
+        ("commit", store.commit(&sample(1), ONE).await.err()),
+        ("read", store.read(id, Offset::ZERO).await.err()),
+        ("export", store.export(id, site.directory(), "name", ONE).await.err()),
+        ("discard", store.discard(id, ONE).await.err()),
+        ("remove", store.remove(id, ONE).await.err()),
+    ];
+    for (what, answer) in answers {
+        assert!(matches!(answer, Some(Error::Missing)), "{what} of an unknown id: {answer:?}");
+    }
+}
+
+async fn a_record_is_kept_as_it_was_given(site: &impl Site) {
+    let open = sample(1);
+    let lengthy = Upload { length: Some(Length::new(77)), lifetime: None, owner: None, ..sample(2) };
+    let received = Upload { phase: Phase::Received, ..sample(3) };
+    let uploads = [open, lengthy, received, delivered(&sample(4))];
+    {
+        let store = site.open().await;
+        for upload in &uploads {
+            let created = Upload { phase: Phase::Open, ..upload.clone() };
+            create(&*store, &created, ONE).await.sync().await.expect("can be synced");
+            if upload.is_complete() {
+                store.commit(upload, ONE).await.expect("can be committed");
+            }
+            assert_eq!(load(&*store, upload.id, ONE).await, *upload);
+        }
+    }
+    let store = site.open().await;
+    for upload in &uploads {
+        assert_eq!(load(&*store, upload.id, ONE).await, *upload);
+    }
+}
+
+async fn a_commit_is_durable(site: &impl Site) {
+    let upload = sample(1);
+    let bytes = pattern(0, 0, 30_000);
+    let steps = [
+        Upload { length: Some(Length::new(30_000)), ..upload.clone() },
+        Upload { length: Some(Length::new(30_000)), phase: Phase::Received, ..upload.clone() },
+        Upload { length: Some(Length::new(30_000)), ..delivered(&upload) },
+    ];
+    {
+        // Before any sync: the commit itself makes the upload durable, and a complete one's bytes with it.
+        let store = site.open().await;
+        let mut writer = create(&*store, &upload, ONE).await;
+        writer.write(bytes.clone()).await.expect("bytes are taken");
+        store.commit(&steps[0], ONE).await.expect("can be committed");
+        writer.write(pattern(0, 30_000, 1)).await.expect("the writer goes on");
+    }
+    for (round, step) in (2..).zip(&steps[1..]) {
+        let store = site.open().await;
+        let found = load(&*store, upload.id, Fence::new(round)).await;
+        assert_eq!(found.length, Some(Length::new(30_000)));
+        store.commit(step, Fence::new(round)).await.expect("can be committed");
+        let found = load(&*store, upload.id, Fence::new(round)).await;
+        assert_eq!(found.phase, step.phase);
+        assert_eq!(store.survey().await.expect("can be surveyed").len(), 1);
+    }
+    let another = sample(2);
+    {
+        let store = site.open().await;
+        assert_eq!(load(&*store, upload.id, ONE).await.phase, delivered(&upload).phase);
+        let mut writer = create(&*store, &another, ONE).await;
+        writer.write(bytes.clone()).await.expect("bytes are taken");
+        store.commit(&delivered(&another), ONE).await.expect("can be committed");
+        let late = writer.write(bytes.clone()).await;
+        assert!(matches!(late, Err(Error::Fenced)), "a complete upload takes no more: {late:?}");
+    }
+    let store = site.open().await;
+    assert!(content(&*store, another.id, Offset::ZERO).await == bytes, "completion made the bytes durable");
+}
+
+// proves: TOK-CRE-05
+async fn an_id_is_taken_once(site: &impl Site) {
+    let store = site.open().await;
+    let upload = sample(1);
+    let mut writer = create(&*store, &upload, ONE).await;
+    for fence in [ONE, Fence::new(7)] {
+        let refused =
+            store.create(&Upload { length: Some(Length::new(5)), ..upload.clone() }, fence).await.err();
+        assert!(matches!(refused, Some(Error::Exists)), "{refused:?}");
+        writer.write(pattern(0, 0, 10)).await.expect("the transfer in progress goes on");
+    }
+    writer.sync().await.expect("can be synced");
+    assert_eq!(load(&*store, upload.id, ONE).await.length, None, "the upload is untouched");
+    store.commit(&delivered(&upload), ONE).await.expect("can be committed");
+    assert!(
+        matches!(store.create(&upload, ONE).await.err(), Some(Error::Exists)),
+        "complete, it still is one"
+    );
+}
+
+// proves: TOK-CAN-01
+async fn a_removed_upload_is_forgotten(site: &impl Site) {
+    let upload = sample(1);
+    for is_complete in [false, true] {
+        let store = site.open().await;
+        let mut writer = create(&*store, &upload, ONE).await;
+        writer.write(pattern(1, 0, 3000)).await.expect("bytes are taken");
+        writer.sync().await.expect("can be synced");
+        if is_complete {
+            store.commit(&delivered(&upload), ONE).await.expect("can be committed");
+        } else {
+            writer.write(pattern(1, 3000, 500_000)).await.expect("bytes are taken");
+        }
+        store.remove(upload.id, Fence::new(2)).await.expect("can be removed");
+        assert!(matches!(writer.write(pattern(1, 0, 1)).await, Err(Error::Fenced)));
+        assert!(matches!(writer.sync().await, Err(Error::Fenced)));
+        assert!(store.load(upload.id, Fence::new(2)).await.expect("can be asked for").is_none());
+        assert!(store.survey().await.expect("can be surveyed").is_empty());
+        let again = Upload { length: Some(Length::new(4)), ..upload.clone() };
+        assert!(matches!(store.create(&again, ONE).await.err(), Some(Error::Fenced)));
+        let mut second = create(&*store, &again, Fence::new(3)).await;
+        assert!(writer.write(pattern(1, 0, 1)).await.is_err(), "the old writer is not the new upload's");
+        second.write(pattern(2, 0, 4)).await.expect("bytes are taken");
+        second.sync().await.expect("can be synced");
+        assert_eq!(load(&*store, upload.id, Fence::new(3)).await.length, Some(Length::new(4)));
+        assert!(content(&*store, upload.id, Offset::ZERO).await == pattern(2, 0, 4));
+        store.remove(upload.id, Fence::new(3)).await.expect("can be removed");
+        drop((writer, second, store));
+        let store = site.open().await;
+        assert!(store.load(upload.id, ONE).await.expect("can be asked for").is_none(), "removed for good");
+    }
+}
+
+// proves: TOK-APP-05a
+async fn a_survey_sees_everything(site: &impl Site) {
+    let store = site.open().await;
+    let open = sample(1);
+    let whole = Upload { length: Some(Length::new(10)), ..sample(2) };
+    let received = Upload { phase: Phase::Received, lifetime: None, ..sample(3) };
+    for upload in [&open, &whole, &received] {
+        let created = Upload { phase: Phase::Open, ..upload.clone() };
+        stored(&*store, &created, &pattern(0, 0, 10)).await;
+    }
+    store.commit(&received, ONE).await.expect("can be committed");
+    let mut sketches = store.survey().await.expect("can be surveyed");
+    sketches.sort_unstable_by_key(|sketch| sketch.id);
+    let seen = sketches.iter().map(|sketch| (sketch.id, sketch.stored, sketch.is_open, sketch.is_due));
+    let ten = Offset::new(10);
+    let expected =
+        [(open.id, ten, true, false), (whole.id, ten, true, true), (received.id, ten, false, true)];
+    assert_eq!(seen.collect::<Vec<_>>(), expected);
+    assert_eq!((sketches[0].owner.as_ref(), sketches[1].length), (open.owner.as_ref(), whole.length));
+    let lifetime = open.lifetime.expect("it has one");
+    assert_eq!(sketches[0].expires, Some(sketches[0].touched.plus(lifetime)));
+    assert_eq!(sketches[2].expires, None);
+}
+
+async fn touching_never_goes_back(site: &impl Site) {
+    let store = site.open().await;
+    let future = Timestamp::from_millis(32_000_000_000_000);
+    let upload = Upload { touched: future, ..sample(1) };
+    stored(&*store, &upload, &pattern(0, 0, 10)).await;
+    assert_eq!(load(&*store, upload.id, ONE).await.touched, future);
+    let upload = sample(2);
+    stored(&*store, &upload, &pattern(0, 0, 10)).await;
+    let touched = load(&*store, upload.id, ONE).await.touched;
+    assert!(touched >= upload.touched);
+    assert!(load(&*store, upload.id, Fence::new(2)).await.touched >= touched);
+}
