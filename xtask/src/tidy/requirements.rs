@@ -1,8 +1,8 @@
 //! Requirement ids, both ways: what `spec/requirements.toml` lists is cited by code, proven by a test and stated in
 //! its document, and nothing else is cited.
 //!
-//! `//= ID` stands above code that fulfils a requirement, `// proves: ID` above a test that shows it; a conformance
-//! case says `proves = ["ID"]`. Several ids are separated by commas or spaces.
+//! `//= ID` stands above code that fulfils a requirement; `// proves: ID` above a test that shows it, alone or at the
+//! end of a comment; a conformance case says `proves = ["ID"]`. Several ids are separated by commas or spaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use super::tree::{self, Tree, is_product};
 
 const LIST: &str = "spec/requirements.toml";
 const CITES: &str = "//=";
-const PROVES: &str = "// proves:";
+const PROVES: &str = "proves:";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,7 +140,8 @@ fn fulfilment(
                 findings.push(Finding::failure(LIST, line, format!("{id} is done and cited nowhere"), next));
             }
             if !is_proven {
-                let next = format!("write `{PROVES} {id}` above the test that shows it, or mark it planned");
+                let next =
+                    format!("write `// {PROVES} {id}` above the test that shows it, or mark it planned");
                 findings.push(Finding::failure(
                     LIST,
                     line,
@@ -215,7 +216,8 @@ fn citations(tree: &Tree) -> Vec<Mention> {
     let mut mentions = Vec::new();
     for source in tree.sources().filter(|source| is_product(source.path)) {
         for (number, line) in source.lines.iter().enumerate().filter(|(_, line)| !line.test) {
-            mentions.extend(mentioned(&line.comment, CITES, source.path, number + 1));
+            let ids = line.comment.strip_prefix(CITES);
+            mentions.extend(mentioned(ids.unwrap_or_default(), source.path, number + 1));
         }
     }
     mentions
@@ -226,7 +228,10 @@ fn proofs(tree: &Tree) -> Vec<Mention> {
     let mut mentions = Vec::new();
     for source in tree.sources().filter(|source| source.path.starts_with("crates/")) {
         for (number, line) in source.lines.iter().enumerate() {
-            mentions.extend(mentioned(&line.comment, PROVES, source.path, number + 1));
+            let prose = line.comment.strip_prefix("// ").and_then(|comment| comment.split_once(PROVES));
+            let ids =
+                prose.filter(|(before, _)| before.is_empty() || before.ends_with(' ')).map(|(_, ids)| ids);
+            mentions.extend(mentioned(ids.unwrap_or_default(), source.path, number + 1));
         }
     }
     let is_case = |path: &str| path.starts_with("conformance/") && tree::is_toml(path);
@@ -261,8 +266,8 @@ fn proves(value: &Value, ids: &mut Vec<String>) {
     }
 }
 
-fn mentioned(comment: &str, marker: &str, path: &str, line: usize) -> Vec<Mention> {
-    let ids = comment.strip_prefix(marker).unwrap_or_default().split([',', ' ']).filter(|id| !id.is_empty());
+fn mentioned(ids: &str, path: &str, line: usize) -> Vec<Mention> {
+    let ids = ids.split([',', ' ']).filter(|id| !id.is_empty());
     ids.map(|id| Mention { id: id.to_owned(), path: path.to_owned(), line }).collect()
 }
 

@@ -28,6 +28,8 @@ fn a_done_requirement_is_cited_and_proven() {
 fn a_test_cites_nothing_and_a_case_proves() {
     let in_test = ("crates/a/src/c.rs", "//! c\n#[cfg(test)]\nmod tests {\n    //= TOK-CRE-01\n}\n");
     assert_eq!(found(LISTED, &[in_test, TEST]).len(), 1);
+    let prose = ("crates/a/tests/it/b.rs", "// The first draft says nothing. proves: TOK-CRE-01\n");
+    assert_eq!(found(LISTED, &[CODE, prose]), [] as [&str; 0]);
     let case = ("conformance/token/a.toml", "[[case]]\nname = \"a\"\nproves = [\"TOK-CRE-01\"]\n");
     assert_eq!(found(LISTED, &[CODE, case]), [] as [&str; 0]);
 }
