@@ -1,0 +1,178 @@
+//! A service over a store in memory, requests with scripted content, and a random source that a seed decides.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hoist_http::BodyError;
+use hoist_server::{Answer, Hoist};
+use hoist_store::memory::MemoryStore;
+use hoist_store::store::Store;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::oneshot;
+use tower_service::Service;
+
+/// Longer than any answer may take, far shorter than a hung test.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Numbers by a seed (SplitMix64).
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `end`, which is not zero.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).expect("below a usize")
+    }
+
+    pub(crate) fn one_in(&mut self, many: usize) -> bool {
+        self.below(many) == 0
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next().to_le_bytes()[0]).collect()
+    }
+}
+
+/// How scripted content ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// With its last byte.
+    Whole,
+    /// With the peer gone.
+    Cut,
+    /// Not at all.
+    Never,
+}
+
+/// Content in frames, as a transport would yield it.
+pub(crate) struct Content {
+    frames: VecDeque<Bytes>,
+    ends: Ends,
+    declared: Option<u64>,
+    /// Fires when the frames are used up.
+    drained: Option<oneshot::Sender<()>>,
+}
+
+impl Content {
+    pub(crate) fn none() -> Self {
+        Self::new(&[], 1, Ends::Whole, Some(0))
+    }
+
+    pub(crate) fn sized(bytes: &[u8]) -> Self {
+        Self::new(bytes, 4096, Ends::Whole, Some(bytes.len() as u64))
+    }
+
+    pub(crate) fn chunked(bytes: &[u8]) -> Self {
+        Self::new(bytes, 4096, Ends::Whole, None)
+    }
+
+    /// `bytes` in frames of `frame_bytes`; `declared` is what the header section says of the whole content.
+    pub(crate) fn new(bytes: &[u8], frame_bytes: usize, ends: Ends, declared: Option<u64>) -> Self {
+        let frames = bytes.chunks(frame_bytes).map(Bytes::copy_from_slice).collect();
+        Self { frames, ends, declared, drained: None }
+    }
+
+    /// Tells when the service has taken all there is.
+    pub(crate) fn watched(mut self) -> (Self, oneshot::Receiver<()>) {
+        let (drained, watch) = oneshot::channel();
+        self.drained = Some(drained);
+        (self, watch)
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(frame) = self.frames.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(frame))));
+        }
+        if let Some(drained) = self.drained.take() {
+            // Nobody may be watching any more.
+            let _ = drained.send(());
+        }
+        match self.ends {
+            Ends::Whole => Poll::Ready(None),
+            Ends::Cut => Poll::Ready(Some(Err(BodyError::Cut))),
+            // Nothing wakes it, as with a peer that stalls.
+            Ends::Never => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ends == Ends::Whole && self.frames.is_empty() && self.declared.is_some()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.declared.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// What came back, with its content collected.
+#[derive(Debug)]
+pub(crate) struct Got {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    pub(crate) content: Bytes,
+}
+
+impl Got {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).map(|value| value.to_str().expect("visible ASCII"))
+    }
+
+    pub(crate) fn offset(&self) -> Option<usize> {
+        self.field("upload-offset").map(|text| text.parse().expect("an integer"))
+    }
+}
+
+pub(crate) fn hoist(store: &MemoryStore) -> Hoist {
+    Hoist::builder(Arc::new(store.clone()) as Arc<dyn Store>).build()
+}
+
+pub(crate) fn request(method: &str, fields: &[(&str, &str)], content: Content) -> Request<Content> {
+    request_to("/uploads", method, fields, content)
+}
+
+pub(crate) fn request_to(
+    path: &str,
+    method: &str,
+    fields: &[(&str, &str)],
+    content: Content,
+) -> Request<Content> {
+    let method = Method::from_bytes(method.as_bytes()).expect("a method");
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in fields {
+        request = request.header(*name, value.as_bytes());
+    }
+    request.body(content).expect("a request")
+}
+
+/// Sends a request and waits for its answer, which has to come soon.
+pub(crate) async fn send(hoist: &Hoist, request: Request<Content>) -> Got {
+    let answer = hoist.clone().call(request);
+    let answer = tokio::time::timeout(SOON, answer).await.expect("an answer in time").expect("infallible");
+    collect(answer).await
+}
+
+pub(crate) async fn collect(answer: Answer) -> Got {
+    let (head, content) = answer.into_parts();
+    let content = http_body_util::BodyExt::collect(content).await.expect("infallible").to_bytes();
+    Got { status: head.status, fields: head.headers, content }
+}

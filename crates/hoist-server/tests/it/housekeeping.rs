@@ -1,0 +1,312 @@
+//! Around the procedures: discovery, browsers, quotas, tokens' lengths, expiry, recovery, targets, shutdown.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hoist_proto::policy::{Limits, Policy};
+use hoist_proto::types::{Durable, Fence, Length, Timestamp, UploadId};
+use hoist_proto::upload::Upload;
+use hoist_server::admission::Quotas;
+use hoist_server::auth::Authenticator;
+use hoist_server::cors::Cors;
+use hoist_server::target::Files;
+use hoist_server::{Builder, Hoist};
+use hoist_store::memory::MemoryStore;
+use hoist_store::store::{Pending, Store};
+use http::HeaderValue;
+use tower_service::Service;
+
+use crate::harness::{Content, Ends, SOON, collect, hoist, request, request_to, send};
+
+const T: (&str, &str) = ("upload-token", "abcdef");
+
+fn builder(store: &MemoryStore) -> Builder {
+    Hoist::builder(Arc::new(store.clone()) as Arc<dyn Store>)
+}
+
+// proves: TOK-DISC-03
+#[tokio::test]
+async fn the_server_says_what_it_takes() {
+    let limits = Limits { size_max: Some(1000), append_min: 5, append_max: Some(100), size_min: 0 };
+    let policy = Policy { limits, lifetime: Some(Duration::from_secs(60)), ..Policy::default() };
+    let limited = builder(&MemoryStore::new()).policy(policy).build();
+    let expected = "max-size=1000, min-size=0, max-append-size=100, min-append-size=5, max-age=60";
+    for path in ["/uploads", "/uploads/00000000000000000000000000", "*"] {
+        let got =
+            send(&limited, request_to(path, "OPTIONS", &[("tus-resumable", "9")], Content::none())).await;
+        assert_eq!((got.status.as_u16(), got.field("upload-limit")), (200, Some(expected)), "{path}");
+    }
+    let got = send(&limited, request_to("/.well-known/resumable-uploads", "GET", &[], Content::none())).await;
+    let document: serde_json::Value = serde_json::from_slice(&got.content).expect("JSON");
+    assert_eq!(document["url"], "/uploads");
+    assert_eq!(document["limits"]["max-size"], 1000);
+    assert_eq!(document["dialects"][0]["name"], "upload-token");
+    assert_eq!(document["transports"], serde_json::json!(["http/1.1", "h2"]));
+
+    let unlimited =
+        builder(&MemoryStore::new()).policy(Policy { lifetime: None, ..Policy::default() }).build();
+    let got = send(&unlimited, request("OPTIONS", &[], Content::none())).await;
+    assert_eq!(got.field("upload-limit"), Some("min-size=0"));
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(
+            send(&unlimited, request_to(path, "GET", &[], Content::none())).await.status.as_u16(),
+            200
+        );
+    }
+}
+
+#[tokio::test]
+async fn browsers_see_answers_and_errors_of_origins_that_are_let_in() {
+    let origin = ("origin", "https://example.org");
+    let any = hoist(&MemoryStore::new());
+    let preflight = [origin, ("access-control-request-method", "PATCH")];
+    let got = send(&any, request("OPTIONS", &preflight, Content::none())).await;
+    assert_eq!(got.field("access-control-allow-origin"), Some("*"));
+    let allowed = got.field("access-control-allow-headers").expect("a list");
+    for name in ["Upload-Token", "Upload-Offset", "Upload-Complete", "Authorization", "Upload-Index"] {
+        assert!(allowed.split(", ").any(|allowed| allowed == name), "{name} in {allowed}");
+    }
+    assert!(got.field("access-control-allow-methods").is_some_and(|methods| methods.contains("PATCH")));
+    for (path, method, fields) in [
+        ("/uploads", "HEAD", vec![T, origin]),
+        ("/uploads", "PATCH", vec![T, origin]),
+        ("/nowhere", "GET", vec![origin]),
+        ("/healthz", "GET", vec![origin]),
+    ] {
+        let got = send(&any, request_to(path, method, &fields, Content::none())).await;
+        assert_eq!(got.field("access-control-allow-origin"), Some("*"), "{path}");
+        assert!(
+            got.field("access-control-expose-headers").is_some_and(|names| names.contains("Upload-Offset"))
+        );
+    }
+    let some = Cors::Origins(vec![HeaderValue::from_static("https://example.org")]);
+    let some = builder(&MemoryStore::new()).cors(some).build();
+    let got = send(&some, request("HEAD", &[T, origin], Content::none())).await;
+    assert_eq!(got.field("access-control-allow-origin"), Some("https://example.org"));
+    assert_eq!(got.field("vary"), Some("Origin"));
+    let got = send(&some, request("HEAD", &[T, ("origin", "https://evil.example")], Content::none())).await;
+    assert_eq!(got.field("access-control-allow-origin"), None);
+    assert_eq!(got.field("vary"), Some("Origin"));
+}
+
+// proves: TOK-TOKEN-05
+#[tokio::test]
+async fn short_tokens_can_be_refused() {
+    let policy = Policy { token_octets_min: 16, ..Policy::default() };
+    let strict = builder(&MemoryStore::new()).policy(policy).build();
+    for (token, status) in [("abcdef", 400), ("0123456789abcdef", 204), (":MDEyMzQ1Njc4OWFiY2RlZg==:", 409)] {
+        let got = send(&strict, request("POST", &[("upload-token", token)], Content::sized(b"x"))).await;
+        assert_eq!(got.status.as_u16(), status, "{token}");
+    }
+}
+
+/// Takes everybody at their word.
+struct ByName;
+
+impl Authenticator for ByName {
+    fn admit<'a>(
+        &'a self,
+        head: &'a http::request::Parts,
+    ) -> Pending<'a, Result<Option<hoist_proto::types::Principal>, hoist_proto::refusal::Refusal>> {
+        let name = head.headers.get("from").and_then(|name| name.to_str().ok());
+        let refusal = hoist_proto::refusal::Refusal::Unauthorized { challenge: "Bearer" };
+        let principal = name.map(hoist_proto::types::Principal::new).map(Some).ok_or(refusal);
+        Box::pin(std::future::ready(principal))
+    }
+}
+
+// proves: TOK-SEC-02, TOK-TOKEN-03, TDR-HDR-06
+#[tokio::test]
+async fn principals_do_not_see_each_others_uploads() {
+    let store = MemoryStore::new();
+    let hoist = builder(&store).auth(Arc::new(ByName)).build();
+    let (anna, ben) = (("from", "anna"), ("from", "ben"));
+    let got = send(&hoist, request("POST", &[T], Content::sized(b"x"))).await;
+    assert_eq!((got.status.as_u16(), got.field("www-authenticate")), (401, Some("Bearer")));
+    let got =
+        send(&hoist, request("POST", &[T, anna, ("upload-length", "9")], Content::sized(b"anna"))).await;
+    assert_eq!(got.status.as_u16(), 204);
+    for (method, fields) in
+        [("HEAD", vec![T, ben]), ("PATCH", vec![T, ben, ("upload-offset", "4")]), ("DELETE", vec![T, ben])]
+    {
+        assert_eq!(
+            send(&hoist, request(method, &fields, Content::none())).await.status.as_u16(),
+            404,
+            "{method}"
+        );
+    }
+    let got = send(&hoist, request("POST", &[T, ben], Content::sized(b"ben"))).await;
+    assert_eq!((got.status.as_u16(), got.offset()), (204, Some(3)));
+    let got = send(&hoist, request("HEAD", &[T, anna], Content::none())).await;
+    assert_eq!((got.status.as_u16(), got.offset()), (204, Some(4)));
+
+    // An ordinary upload has a URL; knowing it is not enough.
+    let got = send(&hoist, request("POST", &[anna], Content::sized(b"x"))).await;
+    let location = got.field("location").expect("where it is").to_owned();
+    assert_eq!(
+        send(&hoist, request_to(&location, "DELETE", &[ben], Content::none())).await.status.as_u16(),
+        404
+    );
+    assert_eq!(
+        send(&hoist, request_to(&location, "GET", &[ben], Content::none())).await.status.as_u16(),
+        404
+    );
+    assert_eq!(
+        send(&hoist, request_to(&location, "DELETE", &[anna], Content::none())).await.status.as_u16(),
+        204
+    );
+}
+
+// proves: TOK-SEC-04
+#[tokio::test]
+async fn quotas_bind_principals_and_all_together() {
+    let quotas =
+        Quotas { open_max: Some(3), open_max_each: Some(2), bytes_max: None, bytes_max_each: Some(100) };
+    let store = MemoryStore::new();
+    let hoist = builder(&store).auth(Arc::new(ByName)).quotas(quotas).build();
+    let open = async |who: &str, token: &str, length: &str| {
+        let fields = [("from", who), ("upload-token", token), ("upload-length", length)];
+        send(&hoist, request("POST", &fields, Content::none())).await.status.as_u16()
+    };
+    assert_eq!(open("anna", "a1", "10").await, 204);
+    assert_eq!(open("anna", "a2", "91").await, 507);
+    assert_eq!(open("anna", "a2", "90").await, 204);
+    assert_eq!(open("anna", "a3", "0").await, 429);
+    assert_eq!(open("ben", "b1", "1").await, 204);
+    assert_eq!(open("ben", "b2", "1").await, 429);
+    let gone =
+        send(&hoist, request("DELETE", &[("from", "anna"), ("upload-token", "a2")], Content::none())).await;
+    assert_eq!(gone.status.as_u16(), 204);
+    assert_eq!(open("ben", "b2", "1").await, 204);
+
+    // A restart counts what is there.
+    let hoist = builder(&store).auth(Arc::new(ByName)).quotas(quotas).build();
+    assert_eq!(hoist.recover().await.expect("readable").seen, 3);
+    let fields = [("from", "anna"), ("upload-token", "a9"), ("upload-length", "1")];
+    assert_eq!(send(&hoist, request("POST", &fields, Content::none())).await.status.as_u16(), 429);
+}
+
+#[tokio::test]
+async fn what_is_over_is_swept_and_nobody_sees_it_before() {
+    let store = MemoryStore::new();
+    let short = Policy {
+        lifetime: Some(Duration::from_millis(1)),
+        retention: Some(Duration::from_millis(1)),
+        ..Policy::default()
+    };
+    let hoist = builder(&store).policy(short).build();
+    for (token, content) in
+        [("open", Content::new(b"abc", 1, Ends::Cut, Some(9))), ("whole", Content::sized(b"abc"))]
+    {
+        send(&hoist, request("POST", &[("upload-token", token)], content)).await;
+    }
+    assert_eq!(store.survey().await.expect("readable").len(), 2);
+    // The wall clock is what is tested; it only has to move.
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_millis(5) {
+        tokio::task::yield_now().await;
+    }
+    for token in ["open", "whole"] {
+        let got = send(&hoist, request("HEAD", &[("upload-token", token)], Content::none())).await;
+        assert_eq!(got.status.as_u16(), 404, "{token}");
+    }
+    let again =
+        send(&hoist, request("POST", &[("upload-token", "open"), ("upload-length", "9")], Content::none()))
+            .await;
+    assert_eq!((again.status.as_u16(), again.offset()), (204, Some(0)));
+    while hoist.sweep().await.expect("readable").removed == 0 {
+        tokio::task::yield_now().await;
+    }
+    let ids = store.survey().await.expect("readable").len();
+    assert!(ids <= 1, "{ids} are left");
+}
+
+// proves: TOK-APP-05a, TOK-CRE-04
+#[tokio::test]
+async fn a_crash_between_the_last_byte_and_its_answer_is_finished_once() {
+    for ask in [false, true] {
+        let store = MemoryStore::new();
+        let directory = Path::new("/inbox");
+        let files = || Files::new(directory, "{name}").expect("a template");
+        // As a crash leaves it: every byte is there, and the record says that the upload is open.
+        let first = builder(&store).target(files()).build();
+        let fields =
+            [T, ("upload-length", "5"), ("content-disposition", "attachment; filename=\"report.txt\"")];
+        send(&first, request("POST", &fields, Content::none())).await;
+        let id = store.survey().await.expect("readable")[0].id;
+        let fence = Fence::new(1000);
+        let upload = store.load(id, fence).await.expect("readable").expect("there");
+        let mut writer = store.append(id, upload.offset.offset(), fence).await.expect("open");
+        writer.write("hello".into()).await.expect("room");
+        assert_eq!(writer.sync().await.expect("synced").offset().get(), 5);
+        drop((writer, first));
+        store.crash();
+
+        let second = builder(&store).target(files()).build();
+        if !ask {
+            let swept = second.recover().await.expect("readable");
+            assert_eq!(swept.delivered, 1);
+        }
+        let got = send(&second, request("HEAD", &[T], Content::none())).await;
+        assert_eq!((got.offset(), got.field("upload-complete")), (Some(5), Some("?1")));
+        assert_eq!(store.exported(directory, "report.txt").as_deref(), Some(b"hello".as_slice()));
+        assert_eq!(second.recover().await.expect("readable").delivered, 0);
+    }
+}
+
+#[tokio::test]
+async fn files_arrive_whole_under_names_that_are_safe() {
+    let store = MemoryStore::new();
+    let directory = Path::new("/inbox");
+    let hoist = builder(&store).target(Files::new(directory, "{name}").expect("a template")).build();
+    for (disposition, expected) in [
+        ("attachment; filename=\"../../etc/passwd\"", "passwd"),
+        ("attachment; filename*=UTF-8''%2e%2e%2f%00evil", "evil"),
+        ("attachment; filename=\"a\\\"b|c.txt\"", "abc.txt"),
+    ] {
+        let fields = [("content-disposition", disposition)];
+        let got = send(&hoist, request("POST", &fields, Content::chunked(b"content"))).await;
+        assert_eq!(got.status.as_u16(), 201, "{got:?}");
+        assert_eq!(store.exported(directory, expected).as_deref(), Some(b"content".as_slice()), "{expected}");
+    }
+    // A taken name is not overwritten.
+    let put = request_to("/uploads/passwd", "PUT", &[], Content::sized(b"another"));
+    assert_eq!(send(&hoist, put).await.status.as_u16(), 201);
+    assert_eq!(store.exported(directory, "passwd").as_deref(), Some(b"content".as_slice()));
+}
+
+#[tokio::test]
+async fn shutting_down_ends_transfers_and_keeps_their_bytes() {
+    let store = MemoryStore::new();
+    let hoist = hoist(&store);
+    let (content, drained) = Content::new(b"abc", 1, Ends::Never, Some(6)).watched();
+    let mut service = hoist.clone();
+    let stalled = tokio::spawn(async move { service.call(request("POST", &[T], content)).await });
+    tokio::time::timeout(SOON, drained).await.expect("in time").expect("taken");
+    tokio::time::timeout(SOON, hoist.drain()).await.expect("a drain that ends");
+    let got = collect(stalled.await.expect("no panic").expect("infallible")).await;
+    assert_eq!((got.status.as_u16(), got.offset()), (503, Some(3)));
+    assert!(got.field("retry-after").is_some());
+    let refused = send(&hoist, request("POST", &[("upload-token", "new")], Content::sized(b"x"))).await;
+    assert_eq!(refused.status.as_u16(), 503);
+    let asked = send(&hoist, request("HEAD", &[T], Content::none())).await;
+    assert_eq!((asked.status.as_u16(), asked.offset()), (204, Some(3)));
+    assert_eq!(send(&hoist, request_to("/readyz", "GET", &[], Content::none())).await.status.as_u16(), 503);
+}
+
+/// What a store keeps of an upload must not betray its token.
+// proves: TOK-TOKEN-04
+#[tokio::test]
+async fn the_token_is_not_in_the_record() {
+    let store = MemoryStore::new();
+    let hoist = hoist(&store);
+    let token = ("upload-token", "correct-horse-battery-staple");
+    send(&hoist, request("POST", &[token, ("content-type", "text/plain")], Content::sized(b"x"))).await;
+    let id: UploadId = store.survey().await.expect("readable")[0].id;
+    let upload: Upload = store.load(id, Fence::new(99)).await.expect("readable").expect("there");
+    let shown = format!("{upload:?} {id}");
+    assert!(!shown.contains("horse"), "{shown}");
+    assert_eq!((upload.length, upload.offset > Durable::ZERO), (Some(Length::new(1)), true));
+    assert!(upload.created > Timestamp::from_millis(0));
+}

@@ -1,0 +1,80 @@
+//! Two requests for one upload at the same moment.
+
+use hoist_store::memory::{Faults, MemoryStore};
+use hoist_store::store::Store;
+use http::StatusCode;
+
+use crate::harness::{Content, Dice, Ends, Got, hoist, request, send};
+use crate::schedules::read;
+
+const TOKEN: (&str, &str) = ("upload-token", "raced-for");
+const RACES: u64 = 1000;
+
+// proves: TOK-APP-04, TOK-APP-02
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_stored() {
+    let mut stored_by_a_loser = 0;
+    for seed in 0..RACES {
+        let mut dice = Dice(seed);
+        let store = MemoryStore::with_faults(seed, Faults { yields_max: 3, ..Faults::NONE });
+        let hoist = hoist(&store);
+        let created =
+            send(&hoist, request("POST", &[TOKEN, ("upload-length", "4000")], Content::none())).await;
+        assert_eq!((created.status, created.offset()), (StatusCode::NO_CONTENT, Some(0)));
+
+        let frame_bytes = 1 + dice.below(2000);
+        let append = |letter: u8| {
+            let hoist = hoist.clone();
+            let content = Content::new(&[letter; 4000], frame_bytes, Ends::Whole, Some(4000));
+            let request = request("PATCH", &[TOKEN, ("upload-offset", "0")], content);
+            tokio::spawn(async move { send(&hoist, request).await })
+        };
+        let (a, b) = (append(b'a'), append(b'b'));
+        let (a, b): (Got, Got) = (a.await.expect("no panic"), b.await.expect("no panic"));
+        let winners = [&a, &b].iter().filter(|got| got.status.is_success()).count();
+        assert!(winners <= 1, "seed {seed}: both appends at offset 0 succeeded");
+
+        let id = store.survey().await.expect("readable")[0].id;
+        let content = read(&store, id).await;
+        let first = content.first().copied();
+        assert!(content.iter().all(|byte| Some(*byte) == first), "seed {seed}: bytes of both are stored");
+        if let Some(winner) = first {
+            // The bytes are the winner's: either it was told so, or it was overtaken with a prefix stored and the other
+            // was told the offset to go on from.
+            let told = if winner == b'a' { &a } else { &b };
+            let other = if winner == b'a' { &b } else { &a };
+            assert!(!other.status.is_success(), "seed {seed}: {other:?}");
+            stored_by_a_loser += u32::from(!told.status.is_success());
+        }
+    }
+    println!("{stored_by_a_loser} of {RACES} races ended with a prefix of the one that was overtaken");
+}
+
+// proves: TOK-CRE-05
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_creations_of_one_token_one_wins() {
+    for seed in 0..100 {
+        let store = MemoryStore::with_faults(seed, Faults { yields_max: 3, ..Faults::NONE });
+        let hoist = hoist(&store);
+        let creations: Vec<_> = (0..8_u8)
+            .map(|letter| {
+                let hoist = hoist.clone();
+                let request =
+                    request("POST", &[TOKEN], Content::new(&[letter; 300], 50, Ends::Whole, Some(300)));
+                tokio::spawn(async move { send(&hoist, request).await })
+            })
+            .collect();
+        let mut won = Vec::new();
+        for (letter, creation) in (0..8_u8).zip(creations) {
+            let got = creation.await.expect("no panic");
+            match got.status {
+                StatusCode::NO_CONTENT => won.push(letter),
+                StatusCode::CONFLICT => assert!(got.offset().is_some(), "seed {seed}: {got:?}"),
+                other => panic!("seed {seed}: {other}"),
+            }
+        }
+        assert_eq!(won.len(), 1, "seed {seed}");
+        let id = store.survey().await.expect("readable")[0].id;
+        assert_eq!(read(&store, id).await, [won[0]; 300], "seed {seed}");
+    }
+}
