@@ -14,7 +14,7 @@ pub trait Hook: Send + Sync + 'static {
     /// A refusal that goes to the peer as it is, usually [`Refusal::Rejected`].
     ///
     /// # Cancellation
-    /// Dropped when the peer vanishes; nothing has been created then.
+    /// Not dropped when the peer vanishes: a question once asked gets its answer.
     fn before_create<'a>(&'a self, upload: &'a Upload) -> Pending<'a, Result<(), Refusal>>;
 }
 

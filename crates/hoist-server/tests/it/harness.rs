@@ -19,7 +19,7 @@ use tower_service::Service;
 /// Longer than any answer may take, far shorter than a hung test.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Numbers by a seed (SplitMix64).
+/// Numbers by a seed (`SplitMix64`).
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {

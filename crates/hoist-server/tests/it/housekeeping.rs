@@ -29,7 +29,7 @@ fn builder(store: &MemoryStore) -> Builder {
 #[tokio::test]
 async fn the_server_says_what_it_takes() {
     let limits = Limits { size_max: Some(1000), append_min: 5, append_max: Some(100), size_min: 0 };
-    let policy = Policy { limits, lifetime: Some(Duration::from_secs(60)), ..Policy::default() };
+    let policy = Policy { limits, lifetime: Some(Duration::from_mins(1)), ..Policy::default() };
     let limited = builder(&MemoryStore::new()).policy(policy).build();
     let expected = "max-size=1000, min-size=0, max-append-size=100, min-append-size=5, max-age=60";
     for path in ["/uploads", "/uploads/00000000000000000000000000", "*"] {

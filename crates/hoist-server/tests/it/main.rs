@@ -1,5 +1,7 @@
 //! The service, driven without a socket: requests go in, responses come out, and the store may forget.
 
+#![expect(clippy::disallowed_methods, reason = "a test owns its tasks by their handles")]
+
 mod harness;
 mod housekeeping;
 mod procedures;

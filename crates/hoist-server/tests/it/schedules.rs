@@ -225,9 +225,8 @@ fn whatever_happens_nothing_acknowledged_is_lost_and_the_content_is_right() {
     for seed in seeds {
         let mut schedule = Schedule::new(seed);
         let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut schedule)));
-        if passed.is_err() {
-            panic!("seed {seed} (run it alone with HOIST_SEED={seed}):\n{}", schedule.log.join("\n"));
-        }
+        let log = schedule.log.join("\n");
+        assert!(passed.is_ok(), "seed {seed} (run it alone with HOIST_SEED={seed}):\n{log}");
     }
 }
 
