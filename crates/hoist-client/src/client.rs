@@ -164,6 +164,14 @@ impl Builder {
         self
     }
 
+    /// How long the pauses between attempts are: each is random, from nothing up to a bound that begins with
+    /// `first` and doubles up to `most`. Default: 0.5 s and 30 s.
+    pub fn retry_pauses(mut self, first: Duration, most: Duration) -> Self {
+        self.retries.first = first;
+        self.retries.most = most;
+        self
+    }
+
     /// Puts at most this many bytes into one request, for servers and proxies that take no more.
     pub fn request_bytes_max(mut self, bytes: u64) -> Self {
         self.content_max = Some(bytes);

@@ -118,11 +118,12 @@ impl Connector {
         let request = self.complete(&place, head, content).map_err(unreached)?;
 
         let moved = Arc::new(AtomicU64::new(0));
-        let connect = async {
+        // Boxed, because the state of a TLS handshake would make every future around this one as large.
+        let connect = Box::pin(async {
             let stream = self.connect(&place, now).await?;
             let stream = TokioIo::new(Watched::new(stream, moved.clone()));
             http1::handshake(stream).await.map_err(|error| Error::Lost { source: error.into() })
-        };
+        });
         let late = |_| {
             let source = std::io::ErrorKind::TimedOut.into();
             Error::Connect { authority: place.authority(), source }
@@ -130,7 +131,7 @@ impl Connector {
         let connected = tokio::time::timeout(self.connect_timeout, connect).await;
         let (sender, connection) = connected.map_err(late).flatten().map_err(unreached)?;
         let talk = async {
-            let mut driven = Driven { connection: Box::pin(connection), alive: true, cause: None };
+            let mut driven = Driven { connection: Some(Box::pin(connection)), cause: None };
             converse(sender, &mut driven, request, &meter).await.map_err(|error| match driven.cause.take() {
                 Some(cause) => Error::Lost { source: cause.into() },
                 None => Error::Lost { source: error.into() },
@@ -218,10 +219,12 @@ fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// The connection, and why it ended.
+type Connection = http1::Connection<TokioIo<Watched>, Content>;
+
+/// The connection, as long as it lives, and why it ended.
 struct Driven {
-    connection: Pin<Box<http1::Connection<TokioIo<Watched>, Content>>>,
-    alive: bool,
+    /// Dropped when it ends, which tells whoever waits for it.
+    connection: Option<Pin<Box<Connection>>>,
     cause: Option<hyper::Error>,
 }
 
@@ -229,16 +232,17 @@ impl Driven {
     /// Awaits `work`, which the connection makes possible.
     async fn run<F: Future>(&mut self, work: F) -> F::Output {
         let mut work = pin!(work);
-        loop {
+        while let Some(connection) = &mut self.connection {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                ended = &mut self.connection, if self.alive => {
-                    self.alive = false;
+                ended = connection => {
                     self.cause = ended.err();
+                    self.connection = None;
                 }
             }
         }
+        work.await
     }
 }
 

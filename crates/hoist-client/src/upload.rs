@@ -209,10 +209,13 @@ impl Put {
     }
 
     /// One request. The outer error ends the upload, the inner one only the attempt.
-    async fn exchange(&self, source: &Opened, ask: Ask) -> Result<Result<Answer, Broken>, Error> {
+    async fn exchange(&self, source: &Opened, mut ask: Ask) -> Result<Result<Answer, Broken>, Error> {
         let transfers = ask.content.is_some();
         let content = match ask.content {
             Some(range) => {
+                // Spelled out, because nothing would be said of content that is empty.
+                let bytes = HeaderValue::from(range.end - range.start);
+                ask.head.headers_mut().insert(header::CONTENT_LENGTH, bytes);
                 let meter = Meter::new(&self.progress, range.start);
                 source.content(range, meter).await?
             }

@@ -32,13 +32,17 @@ impl Watched {
         Self { stream, moved, deaf: false }
     }
 
-    fn wrote(&mut self, result: &io::Result<usize>) -> Poll<io::Result<usize>> {
-        let Ok(bytes) = *result else {
-            self.deaf = true;
-            return Poll::Pending;
-        };
+    fn wrote(&mut self, cx: &Context<'_>, result: &io::Result<usize>) -> Poll<io::Result<usize>> {
+        let Ok(bytes) = *result else { return self.deafen(cx) };
         self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
         Poll::Ready(Ok(bytes))
+    }
+
+    /// Stops writing. The task is woken, because it may be about to wait for nothing but this write, and has to read.
+    fn deafen<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+        self.deaf = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -61,7 +65,7 @@ impl AsyncWrite for Watched {
             return Poll::Pending;
         }
         let result = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
-        self.wrote(&result)
+        self.wrote(cx, &result)
     }
 
     fn poll_write_vectored(
@@ -73,7 +77,7 @@ impl AsyncWrite for Watched {
             return Poll::Pending;
         }
         let result = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
-        self.wrote(&result)
+        self.wrote(cx, &result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -87,8 +91,7 @@ impl AsyncWrite for Watched {
         if ready!(Pin::new(&mut self.stream).poll_flush(cx)).is_ok() {
             return Poll::Ready(Ok(()));
         }
-        self.deaf = true;
-        Poll::Pending
+        self.deafen(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

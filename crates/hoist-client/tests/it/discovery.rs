@@ -1,0 +1,43 @@
+//! From the name of a server to its upload URL.
+
+use hoist_client::Error;
+
+use crate::script::{Server, answer, client, together};
+
+// proves: TOK-DISC-04
+#[tokio::test]
+async fn the_well_known_document_names_the_url_and_uploads_is_the_convention() {
+    let table = [
+        ("200 OK|Content-Type: application/json||{\"url\":\"/files\",\"dialects\":[]}", Ok("/files")),
+        ("200 OK||{\"url\":\"http://other.example/up\"}", Ok("http://other.example/up")),
+        ("200 OK||<html>", Ok("/uploads")),
+        ("200 OK||{\"uri\":\"/files\"}", Ok("/uploads")),
+        ("404 Not Found||{\"url\":\"/files\"}", Ok("/uploads")),
+        ("200 OK||{\"url\":\"files\"}", Err(())),
+    ];
+    for (response, expected) in table {
+        let server = Server::start().await;
+        let origin = format!("http://127.0.0.1:{}", server.port());
+        let client = client();
+        let (found, seen) = together(client.discover(&origin), server.play(vec![answer(response)])).await;
+        assert_eq!(seen[0].request(), "GET /.well-known/resumable-uploads");
+        match expected {
+            Ok(path) if path.starts_with('/') => {
+                assert_eq!(found.expect("a URL").to_string(), format!("{origin}{path}"));
+            }
+            Ok(url) => assert_eq!(found.expect("a URL").to_string(), url),
+            Err(()) => assert!(matches!(found, Err(Error::Url { .. })), "{found:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_has_no_url() {
+    let server = Server::start().await;
+    let origin = format!("http://127.0.0.1:{}", server.port());
+    drop(server);
+    assert!(matches!(client().discover(&origin).await, Err(Error::Connect { .. })));
+    // A path is an upload URL already, and nobody is asked.
+    let url = client().discover(&format!("{origin}/files")).await.expect("a URL");
+    assert_eq!(url.path(), "/files");
+}

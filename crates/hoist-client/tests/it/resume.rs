@@ -1,0 +1,227 @@
+//! Interruptions, and how the upload goes on behind them.
+
+use std::time::Duration;
+
+use hoist_client::{Client, Source, Token};
+use tokio::time::Instant;
+
+use crate::script::{Act, Seen, Server, answer, bytes, client, problem, say, together};
+
+const LENGTH: usize = 300_000;
+
+fn token() -> Token {
+    Token::new(*b"abcdef").expect("in range")
+}
+
+fn requests(seen: &[Seen]) -> Vec<&str> {
+    seen.iter().map(Seen::request).collect()
+}
+
+fn offset(at: usize) -> String {
+    format!(
+        "204 No Content|Upload-Offset: {at}|Upload-Length: {LENGTH}|Upload-Complete: ?{}",
+        u8::from(at == LENGTH)
+    )
+}
+
+// proves: TDR-SEED-04, TDR-CLI-01
+#[tokio::test]
+async fn a_cut_upload_goes_on_where_it_was_cut() {
+    let content = bytes(LENGTH);
+    for cut in [0, 1, 1000, 262_144, LENGTH - 1] {
+        for reset in [true, false] {
+            let server = Server::start().await;
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), &content).expect("written");
+            let put = client().put(server.url.clone(), Source::file(file.path()));
+            let mut first = vec![Act::Head, Act::Content(cut as u64)];
+            first.extend(reset.then_some(Act::Reset));
+            let scripts = vec![first, answer(&offset(cut)), answer(&offset(LENGTH))];
+            let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+            let outcome = outcome.expect("an upload");
+            assert_eq!(requests(&seen), ["POST /uploads", "HEAD /uploads", "PATCH /uploads"]);
+            assert_eq!(seen[2].field("upload-offset"), Some(cut.to_string().as_str()));
+            assert!([&seen[0].content[..], &seen[2].content[..]].concat() == content, "cut at {cut}");
+            assert_eq!((outcome.resumed_bytes, outcome.retries), (cut as u64, 1));
+            let tokens: Vec<_> = seen.iter().map(|request| request.field("upload-token")).collect();
+            assert!(tokens[0].is_some() && tokens.iter().all(|token| *token == tokens[0]));
+        }
+    }
+}
+
+// proves: TOK-APP-06
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again() {
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH)));
+    let again = format!("201 Created|Upload-Offset: {LENGTH}|X-Target: told||stored");
+    let scripts = vec![vec![Act::Head, Act::Rest, Act::Reset], answer(&offset(LENGTH)), answer(&again)];
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let outcome = outcome.expect("an upload");
+    assert_eq!(seen[2].field("content-length"), Some("0"));
+    assert_eq!(seen[2].field("upload-offset"), Some(LENGTH.to_string().as_str()));
+    assert_eq!((outcome.status.as_u16(), &outcome.content[..]), (201, &b"stored"[..]));
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_no_answer_is_believed() {
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH)));
+    let complete = format!("409 Conflict|Upload-Offset: {LENGTH}|Upload-Complete: ?1");
+    let scripts = vec![vec![Act::Head, Act::Rest, Act::Reset], answer(&offset(LENGTH)), answer(&complete)];
+    let (outcome, _) = together(put.send(), server.play(scripts)).await;
+    assert_eq!(outcome.expect("an upload").bytes, LENGTH as u64);
+}
+
+// proves: TDR-CLI-01
+#[tokio::test]
+async fn a_burst_of_errors_passes() {
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH)));
+    let error = |status: &str| vec![Act::Head, say(&format!("{status}|Content-Type: text/html"))];
+    let scripts = vec![
+        answer(&problem("503 Service Unavailable", "", "starting")),
+        error("502 Bad Gateway"),
+        error("429 Too Many Requests"),
+        error("504 Gateway Timeout"),
+        answer(&offset(0)),
+        answer("500 Internal Server Error"),
+        answer(&offset(LENGTH)),
+        answer(&offset(LENGTH)),
+    ];
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    assert_eq!(outcome.expect("an upload").retries, 5);
+    let head = "HEAD /uploads";
+    let patch = "PATCH /uploads";
+    assert_eq!(requests(&seen), ["POST /uploads", head, head, head, head, patch, head, patch]);
+}
+
+// proves: TOK-APP-02, TDR-APP-03
+#[tokio::test]
+async fn a_conflict_that_tells_the_offset_is_resolved_there() {
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH))).token(token());
+    let conflict = "409 Conflict|Upload-Offset: 2000|Upload-Complete: ?0";
+    let scripts =
+        vec![answer(&offset(1000)), vec![Act::Head, say(conflict), Act::Stall], answer(&offset(LENGTH))];
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    outcome.expect("an upload");
+    assert_eq!(seen[2].field("upload-offset"), Some("2000"));
+    assert!(seen[2].content == bytes(LENGTH)[2000..]);
+}
+
+// proves: TDR-OFF-09
+#[tokio::test]
+async fn a_creation_the_server_never_saw_is_made_again() {
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::bytes(bytes(100)));
+    let scripts = vec![
+        vec![Act::Head, Act::Reset],
+        answer("404 Not Found"),
+        answer("204 No Content|Upload-Offset: 100"),
+    ];
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    outcome.expect("an upload");
+    assert_eq!(requests(&seen), ["POST /uploads", "HEAD /uploads", "POST /uploads"]);
+    assert_eq!(seen[1].field("upload-token"), seen[2].field("upload-token"));
+}
+
+// proves: TOK-CRE-05
+#[tokio::test]
+async fn a_creation_in_the_way_of_itself_asks_for_the_offset() {
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::bytes(bytes(100)));
+    let scripts = vec![
+        vec![Act::Head, Act::Content(10), Act::Reset],
+        answer("404 Not Found"),
+        answer("409 Conflict|Upload-Offset: 0"),
+        answer("204 No Content|Upload-Offset: 10"),
+        answer("204 No Content|Upload-Offset: 100"),
+    ];
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    outcome.expect("an upload");
+    let methods = ["POST /uploads", "HEAD /uploads", "POST /uploads", "HEAD /uploads", "PATCH /uploads"];
+    assert_eq!(requests(&seen), methods);
+}
+
+#[tokio::test]
+async fn another_process_goes_on() {
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH))).token(token());
+    let scripts = vec![answer(&offset(7)), answer(&offset(LENGTH))];
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    assert_eq!(outcome.expect("an upload").resumed_bytes, 7);
+    assert_eq!(requests(&seen), ["HEAD /uploads", "PATCH /uploads"]);
+    assert_eq!(seen[0].field("upload-token"), Some(":YWJjZGVm:"));
+
+    // There was no earlier run, or the server has forgotten it.
+    let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH))).token(token());
+    let scripts = vec![answer("404 Not Found"), answer(&offset(LENGTH))];
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    assert_eq!(outcome.expect("an upload").retries, 0);
+    assert_eq!(requests(&seen), ["HEAD /uploads", "POST /uploads"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_server_says_when_to_come_back() {
+    let server = Server::start().await;
+    let client = Client::builder().retry_pauses(Duration::ZERO, Duration::ZERO).build().expect("a client");
+    let put = client.put(server.url.clone(), Source::bytes(bytes(100)));
+    let scripts = vec![
+        answer("503 Service Unavailable|Retry-After: 7"),
+        vec![Act::Head, say("429 Too Many Requests|Retry-After: 30")],
+        answer("404 Not Found"),
+        answer("204 No Content|Upload-Offset: 100"),
+    ];
+    let start = Instant::now();
+    let played = async { tokio::join!(put.send(), server.play(scripts)) };
+    let (outcome, _) = played.await;
+    outcome.expect("an upload");
+    assert!(
+        (Duration::from_secs(37)..Duration::from_mins(1)).contains(&start.elapsed()),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_stands_still_is_left() {
+    let server = Server::start().await;
+    let client = Client::builder().idle_timeout(Duration::from_secs(20)).build().expect("a client");
+    let put = client.put(server.url.clone(), Source::bytes(bytes(100)));
+    let scripts = vec![
+        vec![Act::Head, Act::Content(40), Act::Stall],
+        answer("204 No Content|Upload-Offset: 40"),
+        answer("204 No Content|Upload-Offset: 100"),
+    ];
+    let start = Instant::now();
+    let (outcome, seen) = tokio::join!(put.send(), server.play(scripts));
+    assert_eq!(outcome.expect("an upload").retries, 1);
+    assert_eq!(seen[2].content, bytes(100)[40..]);
+    assert!(
+        (Duration::from_secs(20)..Duration::from_secs(30)).contains(&start.elapsed()),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_upload_closes_its_connection() {
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::bytes(vec![7; 10_000_000]));
+    let (heard, mut signal) = tokio::sync::oneshot::channel();
+    let sent = async move {
+        tokio::select! {
+            _ = put.send() => panic!("nobody answers"),
+            _ = &mut signal => {}
+        }
+    };
+    let played = async {
+        let (mut stream, _) = server.listener.accept().await.expect("accepted");
+        let script = [Act::Head, Act::Content(1000)];
+        crate::script::perform(&mut stream, &script).await;
+        heard.send(()).expect("listened to");
+        crate::script::perform(&mut stream, &[Act::Stall]).await
+    };
+    together(sent, played).await;
+}

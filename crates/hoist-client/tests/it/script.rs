@@ -1,0 +1,166 @@
+//! Servers that play a script: one list of acts per connection, in the order in which connections come.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use hoist_client::{Builder, Client};
+use http::Uri;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+/// What the server does next on a connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// Reads the head of a request.
+    Head,
+    /// Reads this many bytes of content.
+    Content(u64),
+    /// Reads all the content the head declares, behind what was read already.
+    Rest,
+    /// Writes this.
+    Say(String),
+    /// Waits for the client to close.
+    Stall,
+    /// Closes so that the client sees a reset; without it the end of the script closes properly.
+    Reset,
+}
+
+/// What a connection carried.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) head: String,
+    pub(crate) content: Vec<u8>,
+}
+
+impl Seen {
+    /// Method and target.
+    pub(crate) fn request(&self) -> &str {
+        self.head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1")
+    }
+
+    /// A field of the head.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+/// Reads the request whole and answers.
+pub(crate) fn answer(response: &str) -> Vec<Act> {
+    vec![Act::Head, Act::Rest, say(response)]
+}
+
+/// A response whose lines are written with `|` between them.
+pub(crate) fn say(response: &str) -> Act {
+    let (head, content) = response.split_once("||").unwrap_or((response, ""));
+    let head = head.replace('|', "\r\n");
+    let framing =
+        if head.contains(" 204 ") { String::new() } else { format!("\r\nContent-Length: {}", content.len()) };
+    Act::Say(format!("HTTP/1.1 {head}{framing}\r\n\r\n{content}"))
+}
+
+/// A problem document.
+pub(crate) fn problem(status: &str, fields: &str, detail: &str) -> String {
+    format!(
+        "{status}|Content-Type: application/problem+json{fields}||{{\"title\":\"No\",\"detail\":\"{detail}\"}}"
+    )
+}
+
+pub(crate) struct Server {
+    pub(crate) listener: TcpListener,
+    pub(crate) url: Uri,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let url = format!("http://{}/uploads", listener.local_addr().expect("bound"));
+        Self { listener, url: url.parse().expect("a URL") }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.listener.local_addr().expect("bound").port()
+    }
+
+    /// Plays the scripts and says what the connections carried. Another connection than the scripted ones is never
+    /// accepted, and the test ends at its own limit.
+    pub(crate) async fn play(&self, scripts: Vec<Vec<Act>>) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        for script in scripts {
+            let (mut stream, _) = self.listener.accept().await.expect("accepted");
+            let (carried, resets) = perform(&mut stream, &script).await;
+            seen.push(carried);
+            if resets {
+                stream.set_zero_linger().expect("set");
+            }
+        }
+        seen
+    }
+}
+
+/// Plays one script on one connection, and says whether it is to be reset.
+pub(crate) async fn perform(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    script: &[Act],
+) -> (Seen, bool) {
+    let mut seen = Seen::default();
+    let mut resets = false;
+    for act in script {
+        match act {
+            Act::Head => seen.head = head(stream).await,
+            Act::Content(bytes) => content(stream, &mut seen, *bytes).await,
+            Act::Rest => {
+                let declared = seen.field("content-length").map_or(0, |text| text.parse().expect("a number"));
+                let left = declared - seen.content.len() as u64;
+                content(stream, &mut seen, left).await;
+            }
+            Act::Say(text) => stream.write_all(text.as_bytes()).await.expect("the client reads"),
+            Act::Stall => {
+                let mut rest = [0; 4096];
+                while stream.read(&mut rest).await.is_ok_and(|bytes| bytes > 0) {}
+            }
+            Act::Reset => resets = true,
+        }
+    }
+    (seen, resets)
+}
+
+async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a whole head"));
+        assert!(head.len() < 16 * 1024, "a head without end");
+    }
+    String::from_utf8(head).expect("ASCII")
+}
+
+async fn content(stream: &mut (impl AsyncRead + Unpin), seen: &mut Seen, bytes: u64) {
+    let start = seen.content.len();
+    seen.content.resize(start + usize::try_from(bytes).expect("small"), 0);
+    stream.read_exact(&mut seen.content[start..]).await.expect("as much content as the script reads");
+}
+
+/// A client that does not wait long.
+pub(crate) fn quick() -> Builder {
+    Client::builder().retry_pauses(Duration::ZERO, Duration::ZERO)
+}
+
+pub(crate) fn client() -> Client {
+    quick().build().expect("a client")
+}
+
+/// Bytes that differ from place to place.
+pub(crate) fn bytes(count: usize) -> Vec<u8> {
+    (0..count).map(|at| u8::try_from((at * 31 + at / 251) % 256).expect("below 256")).collect()
+}
+
+/// Runs client and server together, within a bound.
+pub(crate) async fn together<C, S>(
+    client: impl Future<Output = C>,
+    server: impl Future<Output = S>,
+) -> (C, S) {
+    let both = Box::pin(async { tokio::join!(client, server) });
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("both end")
+}

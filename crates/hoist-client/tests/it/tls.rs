@@ -1,0 +1,140 @@
+//! TLS: whom the client trusts, and where else it goes when the server says so.
+
+use std::sync::Arc;
+
+use hoist_client::{Client, Error, Retry, Source, Token};
+use http::Uri;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::TlsAcceptor;
+
+use crate::script::{Act, Seen, Server, answer, bytes, perform, quick, together};
+
+/// An authority of one test, in a file.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    file: tempfile::NamedTempFile,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("signed");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), issuer.pem()).expect("written");
+        Self { issuer, file }
+    }
+
+    /// What a server named `localhost` shows.
+    fn acceptor(&self) -> TlsAcceptor {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .expect("a certificate");
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    fn client(&self) -> Client {
+        quick().ca_file(self.file.path()).build().expect("a client")
+    }
+}
+
+fn secure(server: &Server) -> Uri {
+    format!("https://localhost:{}/uploads", server.port()).parse().expect("a URL")
+}
+
+/// Plays one script behind TLS; a handshake the client breaks off carries nothing.
+async fn play(server: &Server, acceptor: &TlsAcceptor, script: Vec<Act>) -> Seen {
+    let (socket, _) = server.listener.accept().await.expect("accepted");
+    let Ok(mut stream) = acceptor.accept(socket).await else { return Seen::default() };
+    perform(&mut stream, &script).await.0
+}
+
+#[tokio::test]
+async fn an_upload_goes_over_tls_and_resumes() {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor();
+    let server = Server::start().await;
+    let put = authority.client().put(secure(&server), Source::bytes(bytes(300_000)));
+    let played = async {
+        let first = play(&server, &acceptor, vec![Act::Head, Act::Content(100_000)]).await;
+        play(&server, &acceptor, answer("204 No Content|Upload-Offset: 100000")).await;
+        let last = play(&server, &acceptor, answer("204 No Content|Upload-Offset: 300000")).await;
+        [first.content, last.content].concat()
+    };
+    let (outcome, content) = together(put.send(), played).await;
+    assert_eq!(outcome.expect("an upload").retries, 1);
+    assert!(content == bytes(300_000));
+}
+
+#[tokio::test]
+async fn a_stranger_is_not_trusted() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let server = Server::start().await;
+    let acceptor = other.acceptor();
+    let put = authority.client().put(secure(&server), Source::bytes(bytes(100)));
+    let (outcome, _) = together(put.send(), play(&server, &acceptor, vec![Act::Head])).await;
+    let error = outcome.expect_err("not trusted");
+    assert!(matches!(error, Error::Tls { .. }), "{error:?}");
+    assert_eq!(error.retry(), Retry::Never);
+}
+
+#[tokio::test]
+async fn a_file_without_certificates_is_no_authority() {
+    let server = Server::start().await;
+    for content in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("ca.pem");
+        if let Some(content) = content {
+            std::fs::write(&path, content).expect("written");
+        }
+        let client = quick().ca_file(&path).build().expect("a client");
+        let put = client.put(secure(&server), Source::bytes(bytes(100)));
+        let accepts = async { drop(server.listener.accept().await) };
+        let outcome = tokio::select! {
+            outcome = put.send() => outcome,
+            () = async { accepts.await; std::future::pending().await } => unreachable!("waits for ever"),
+        };
+        assert!(matches!(outcome, Err(Error::Trust { .. })), "{outcome:?}");
+    }
+}
+
+// proves: TOK-DISC-04
+#[tokio::test]
+async fn another_place_is_used_when_the_server_names_it() {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor();
+    let (origin, elsewhere) = (Server::start().await, Server::start().await);
+    let client = authority.client();
+    let token = Token::new(*b"abcdef").expect("in range");
+    let asks = async {
+        let mut offsets = Vec::new();
+        for _ in 0..3 {
+            offsets.push(client.status(secure(&origin), &token).await.expect("a status").offset);
+        }
+        offsets
+    };
+    let told =
+        format!("204 No Content|Upload-Offset: 1|Alt-Svc: h3=\":1\", http%2F1.1=\":{}\"", elsewhere.port());
+    let played = async {
+        play(&origin, &acceptor, answer(&told)).await;
+        let seen = play(&elsewhere, &acceptor, answer("204 No Content|Upload-Offset: 2")).await;
+        // To whom it speaks is the origin all the same.
+        assert_eq!(seen.field("host"), Some(format!("localhost:{}", origin.port()).as_str()));
+        // The other place has gone: the origin still serves.
+        drop(elsewhere);
+        play(&origin, &acceptor, answer("204 No Content|Upload-Offset: 3")).await;
+    };
+    let (offsets, ()) = together(asks, played).await;
+    assert_eq!(offsets, [1, 2, 3]);
+}

@@ -1,0 +1,182 @@
+//! Uploads that nothing interrupts: what goes over the wire, and what the caller learns.
+
+use hoist_client::{Error, Source, Token, fresh_token};
+use http::{HeaderName, HeaderValue};
+
+use crate::script::{Act, Server, answer, bytes, client, quick, say, together};
+
+// proves: TOK-TOKEN-06, TDR-HDR-01, TDR-HDR-03
+#[tokio::test]
+async fn a_whole_upload_is_one_request() {
+    let server = Server::start().await;
+    let content = bytes(1000);
+    let put = client().put(server.url.clone(), Source::bytes(content.clone()));
+    let progress = put.progress();
+    let script = vec![answer("204 No Content|Upload-Offset: 1000|Upload-Complete: ?1")];
+    let (outcome, seen) = together(put.send(), server.play(script)).await;
+    let outcome = outcome.expect("an upload");
+
+    assert_eq!(seen[0].request(), "POST /uploads");
+    assert_eq!(seen[0].field("host"), Some(format!("127.0.0.1:{}", server.port()).as_str()));
+    assert_eq!(seen[0].field("content-length"), Some("1000"));
+    assert_eq!(seen[0].field("upload-offset"), None);
+    let token = seen[0].field("upload-token").expect("a token");
+    assert!(token.len() == 46 && token.starts_with(':') && token.ends_with(':'), "{token}");
+    assert_eq!(seen[0].content, content);
+
+    assert_eq!((outcome.bytes, outcome.resumed_bytes, outcome.retries), (1000, 0, 0));
+    assert_eq!(outcome.status, 204);
+    let end = *progress.borrow();
+    assert_eq!((end.sent, end.acknowledged, end.length, end.retries), (1000, 1000, 1000, 0));
+}
+
+#[tokio::test]
+async fn tokens_do_not_repeat() {
+    let tokens: Vec<_> = (0..100).map(|_| fresh_token().expect("random").expose().to_vec()).collect();
+    for (at, token) in tokens.iter().enumerate() {
+        assert_eq!(token.len(), 32);
+        assert!(!tokens[..at].contains(token));
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_sent_as_it_is() {
+    let server = Server::start().await;
+    let content = bytes(1_000_000);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), &content).expect("written");
+    let put = client().put(server.url.clone(), Source::file(file.path()));
+    let script = vec![answer("201 Created|Upload-Offset: 1000000|X-Where: here||stored")];
+    let (outcome, seen) = together(put.send(), server.play(script)).await;
+    let outcome = outcome.expect("an upload");
+    assert!(seen[0].content == content);
+    assert_eq!((outcome.status.as_u16(), &outcome.content[..]), (201, &b"stored"[..]));
+    assert_eq!(outcome.fields["x-where"], "here");
+}
+
+#[tokio::test]
+async fn nothing_is_something_to_upload() {
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::bytes(Vec::new()));
+    let (outcome, seen) =
+        together(put.send(), server.play(vec![answer("204 No Content|Upload-Offset: 0")])).await;
+    assert_eq!(outcome.expect("an upload").bytes, 0);
+    assert_eq!(seen[0].field("content-length"), Some("0"));
+}
+
+// The very first draft answers a creation without any field. proves: TDR-SEED-10
+#[tokio::test]
+async fn the_seed_s_own_answers_suffice() {
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::bytes(bytes(200)));
+    let scripts = vec![
+        vec![Act::Head, Act::Content(100), Act::Reset],
+        answer("204 No Content|Upload-Offset: 100"),
+        answer("204 No Content|Upload-Offset: 200"),
+    ];
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    assert_eq!(outcome.expect("an upload").resumed_bytes, 100);
+    assert_eq!(seen[2].content, bytes(200)[100..]);
+
+    let put = client().put(server.url.clone(), Source::bytes(bytes(200)));
+    let (outcome, _) = together(put.send(), server.play(vec![answer("204 No Content")])).await;
+    assert_eq!(outcome.expect("an upload").bytes, 200);
+}
+
+#[tokio::test]
+async fn every_request_carries_what_the_client_was_given() {
+    let server = Server::start().await;
+    let name = |text| HeaderName::from_static(text);
+    let client = quick()
+        .bearer("hush")
+        .header(name("x-tenant"), HeaderValue::from_static("seven"))
+        .build()
+        .expect("a client");
+    let put = client
+        .put(server.url.clone(), Source::bytes(bytes(10)))
+        .name("räksmörgås \"1\".txt")
+        .content_type("text/plain");
+    let scripts = vec![
+        vec![Act::Head, Act::Content(5), Act::Reset],
+        answer("204 No Content|Upload-Offset: 5"),
+        answer("204 No Content|Upload-Offset: 10"),
+    ];
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    outcome.expect("an upload");
+    for request in &seen {
+        assert_eq!(request.field("authorization"), Some("Bearer hush"), "{}", request.request());
+        assert_eq!(request.field("x-tenant"), Some("seven"));
+    }
+    assert_eq!(seen[0].field("content-type"), Some("text/plain"));
+    let disposition = "attachment; filename=\"r_ksm_rg_s _1_.txt\"; \
+                       filename*=UTF-8''r%C3%A4ksm%C3%B6rg%C3%A5s%20%221%22.txt";
+    assert_eq!(seen[0].field("content-disposition"), Some(disposition));
+    // What describes the representation belongs to its creation.
+    assert_eq!(seen[2].field("content-disposition"), None);
+}
+
+#[tokio::test]
+async fn what_is_no_field_value_is_not_sent() {
+    assert!(matches!(quick().bearer("a\nb").build(), Err(Error::Field(_))));
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::bytes(bytes(10))).content_type("a\r\nb: c");
+    assert!(matches!(put.send().await, Err(Error::Field(_))));
+}
+
+#[tokio::test]
+async fn a_large_upload_can_go_in_pieces() {
+    let server = Server::start().await;
+    let client = quick().request_bytes_max(400).build().expect("a client");
+    let put = client.put(server.url.clone(), Source::bytes(bytes(1000)));
+    let scripts = vec![
+        answer("204 No Content|Upload-Offset: 400|Upload-Complete: ?0"),
+        answer("204 No Content|Upload-Offset: 800|Upload-Complete: ?0"),
+        answer("204 No Content|Upload-Offset: 1000|Upload-Complete: ?1"),
+    ];
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    assert_eq!(outcome.expect("an upload").retries, 0);
+    let said = |field| seen.iter().map(|request| request.field(field)).collect::<Vec<_>>();
+    assert_eq!(said("upload-complete"), [Some("?0"), Some("?0"), None]);
+    assert_eq!(said("upload-length"), [Some("1000"), None, None]);
+    assert_eq!(said("upload-offset"), [None, Some("400"), Some("800")]);
+    assert_eq!(seen.iter().flat_map(|request| request.content.clone()).collect::<Vec<_>>(), bytes(1000));
+}
+
+// proves: TDR-CAN-01, TDR-OFF-01
+#[tokio::test]
+async fn an_upload_can_be_asked_about_and_cancelled() {
+    let server = Server::start().await;
+    let token = Token::new(*b"abcdef").expect("in range");
+    let client = client();
+    let asked = client.status(server.url.clone(), &token);
+    let script = vec![answer("204 No Content|Upload-Offset: 7|Upload-Length: 9|Upload-Complete: ?0")];
+    let (status, seen) = together(asked, server.play(script)).await;
+    let status = status.expect("a status");
+    assert_eq!((status.offset, status.length, status.complete), (7, Some(9), Some(false)));
+    assert_eq!((seen[0].request(), seen[0].field("upload-token")), ("HEAD /uploads", Some(":YWJjZGVm:")));
+    assert_eq!((seen[0].field("upload-offset"), seen[0].field("upload-incomplete")), (None, None));
+
+    let cancelled = client.cancel(server.url.clone(), &token);
+    let (cancelled, seen) = together(cancelled, server.play(vec![answer("204 No Content")])).await;
+    cancelled.expect("cancelled");
+    assert_eq!((seen[0].request(), seen[0].field("upload-token")), ("DELETE /uploads", Some(":YWJjZGVm:")));
+
+    let asked = async {
+        let unknown = client.cancel(server.url.clone(), &token).await;
+        (
+            unknown,
+            client.status(server.url.clone(), &token).await,
+            client.status(server.url.clone(), &token).await,
+        )
+    };
+    // A HEAD has no content in its answer, whatever the length it declares.
+    let script = vec![
+        answer("404 Not Found||gone"),
+        vec![Act::Head, say("404 Not Found||")],
+        vec![Act::Head, say("200 OK||")],
+    ];
+    let ((unknown, nothing, page), _) = together(asked, server.play(script)).await;
+    assert!(matches!(unknown, Err(Error::Refused { status, .. }) if status == 404));
+    assert!(matches!(nothing, Err(Error::Refused { status, .. }) if status == 404));
+    assert!(matches!(page, Err(Error::Upload(hoist_client::Failure::NotResumable))));
+}
