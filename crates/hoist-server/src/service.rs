@@ -154,10 +154,11 @@ impl Hoist {
         let store = &self.shared().store;
         let load = store.load(claim.id(), claim.fence()).await;
         match load.map_err(|failure| error::refusal("load", claim.id(), &failure))? {
+            // A target that fails now may do better later; what is stored can be told meanwhile.
             Some(upload) if upload.is_due() => {
                 self.own(move |shared| async move {
-                    let upload = shared.deliver_due(&claim, upload).await?;
-                    Ok((claim, Some(upload)))
+                    let delivered = shared.deliver_due(&claim, upload.clone()).await;
+                    Ok((claim, Some(delivered.unwrap_or(upload))))
                 })
                 .await
             }

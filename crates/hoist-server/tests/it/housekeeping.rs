@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use hoist_proto::policy::{Limits, Policy};
 use hoist_proto::types::{Durable, Fence, Length, Timestamp, UploadId};
-use hoist_proto::upload::Upload;
+use hoist_proto::upload::{Answer as UploadAnswer, Upload};
 use hoist_server::admission::Quotas;
 use hoist_server::auth::Authenticator;
 use hoist_server::cors::Cors;
-use hoist_server::target::Files;
+use hoist_server::target::{Files, Representation, Target};
 use hoist_server::{Builder, Hoist};
 use hoist_store::memory::MemoryStore;
-use hoist_store::store::{Pending, Store};
+use hoist_store::store::{Error, Pending, Store};
 use http::HeaderValue;
 use tower_service::Service;
 
@@ -253,6 +253,37 @@ async fn a_crash_between_the_last_byte_and_its_answer_is_finished_once() {
         assert_eq!(store.exported(directory, "report.txt").as_deref(), Some(b"hello".as_slice()));
         assert_eq!(second.recover().await.expect("readable").delivered, 0);
     }
+}
+
+/// Cannot take anything until it is told to.
+#[derive(Clone, Default)]
+struct Shut(Arc<std::sync::atomic::AtomicBool>);
+
+impl Target for Shut {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> Pending<'a, Result<UploadAnswer, Error>> {
+        let open = self.0.load(std::sync::atomic::Ordering::SeqCst);
+        let answer = if open { Ok(UploadAnswer::of(http::StatusCode::CREATED)) } else { Err(Error::Full) };
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn leaves_content(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_fails_is_asked_again_and_the_offset_stays_known() {
+    let target = Shut::default();
+    let hoist = builder(&MemoryStore::new()).target(target.clone()).build();
+    let got = send(&hoist, request("POST", &[T], Content::sized(b"hello"))).await;
+    assert_eq!(got.status.as_u16(), 507, "{got:?}");
+    let got = send(&hoist, request("HEAD", &[T], Content::none())).await;
+    assert_eq!((got.status.as_u16(), got.offset(), got.field("upload-complete")), (204, Some(5), Some("?0")));
+    let last = || request("PATCH", &[T, ("upload-offset", "5")], Content::none());
+    assert_eq!(send(&hoist, last()).await.status.as_u16(), 507);
+    target.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    let got = send(&hoist, last()).await;
+    assert_eq!((got.status.as_u16(), got.field("upload-complete")), (204, Some("?1")));
 }
 
 #[tokio::test]
