@@ -52,7 +52,7 @@ pub enum Place {
     Endpoint,
     /// A URL this server could have minted for one upload.
     Upload(UploadId),
-    /// Some other name below the endpoint.
+    /// Some other name below the endpoint: the upload URL with a name for the content, as `curl -T` makes it.
     Named,
 }
 
@@ -94,7 +94,7 @@ pub fn detect(head: &Parts, place: Place) -> Detected {
             Refusal::TusVersion
         });
     }
-    if place == Place::Endpoint {
+    if !matches!(place, Place::Upload(_)) {
         // D3: the names of November 2020 are not offered.
         if fields.contains_key(CLIENT_UPLOAD_TOKEN) {
             return Detected::Refuse(Refusal::NotImplemented(

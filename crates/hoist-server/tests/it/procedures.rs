@@ -377,6 +377,21 @@ async fn draft_forms_say_201_and_repeat_their_number() {
     play(&fresh(), vec![x("POST", &[T, (number, "6")], bytes(3), 204, &[(number, "-")])]).await;
 }
 
+/// `curl -T big.bin -H 'Upload-Token: …' http://…/uploads/` puts the name into the path.
+#[tokio::test]
+async fn a_name_behind_the_upload_url_does_not_cost_the_token() {
+    let hoist = fresh();
+    for (method, path, content, status) in [
+        ("PUT", "/uploads/big.bin", cut(3, 9), 400),
+        ("HEAD", "/uploads/big.bin", none(), 204),
+        ("HEAD", "/uploads", none(), 204),
+        ("PUT", "/uploads/big.bin", bytes(9), 409),
+    ] {
+        let got = send(&hoist, request_to(path, method, &[T], content)).await;
+        assert_eq!((got.status.as_u16(), got.offset()), (status, Some(3)), "{method} {path}");
+    }
+}
+
 #[tokio::test]
 async fn requests_of_other_kinds_are_told_what_they_are() {
     let hoist = fresh();
