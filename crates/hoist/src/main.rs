@@ -1,2 +1,5 @@
-//! The `hoist` command.
-fn main() {}
+//! The `hoist` command. Everything it does is in the library beside it.
+
+fn main() -> std::process::ExitCode {
+    hoist::run(std::env::args_os())
+}

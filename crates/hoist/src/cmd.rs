@@ -1,0 +1,33 @@
+//! The verbs, one module each, and which of them runs.
+
+mod ask;
+mod cancel;
+mod config;
+mod dns_record;
+mod put;
+mod serve;
+mod status;
+
+use serde_json::json;
+
+use crate::cli::{Cli, ConfigVerb, Verb};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+/// Runs what the command line asks for.
+pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
+    match cli.verb {
+        Verb::Serve(settings) => serve::run(&settings, output),
+        Verb::Config(ConfigVerb::Check { settings, .. }) => config::check(&settings, output),
+        Verb::Config(ConfigVerb::Print { settings }) => config::print(&settings, output),
+        Verb::Put(put) => put::run(put, output),
+        Verb::Status(ask) => status::run(ask, output),
+        Verb::Cancel(ask) => cancel::run(ask, output),
+        Verb::DnsRecord(asked) => dns_record::run(&asked, output),
+        Verb::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            output.result(format_args!("hoist {version}"), &json!({ "version": version }))?;
+            Ok(Exit::Success)
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `hoist config`: what is wrong with the configuration, and what is in effect.
+
+use serde_json::json;
+
+use super::serve::assemble;
+use crate::cli::Settings;
+use crate::config::{Config, Problem};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+/// Lists the problems, on standard output because they are what was asked for.
+pub(crate) fn check(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+    let (problems, warnings) = match Config::load(&settings.flags, settings.file.clone()) {
+        Ok(config) => (assemble::Parts::of(&config).err().unwrap_or_default(), config.warnings()),
+        Err(problems) => (problems, Vec::new()),
+    };
+    for warning in &warnings {
+        output.talk(format_args!("warning: {warning}"));
+    }
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let text = if problems.is_empty() { "no problems".to_owned() } else { problems.join("\n") };
+    output.result(text, &json!({ "ok": problems.is_empty(), "problems": problems, "warnings": warnings }))?;
+    Ok(if problems.is_empty() { Exit::Success } else { Exit::Config })
+}
+
+/// Prints the effective configuration.
+pub(crate) fn print(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+    let config = load(settings, output)?;
+    Output::data(config.effective())?;
+    Ok(Exit::Success)
+}
+
+/// The configuration, for verbs that can do nothing without a sound one.
+pub(crate) fn load(settings: &Settings, output: Output) -> Result<Config, Failure> {
+    Config::load(&settings.flags, settings.file.clone()).map_err(|problems| unsound(&problems, output))
+}
+
+/// All problems as talk but the last, which is the failure.
+pub(crate) fn unsound(problems: &[Problem], output: Output) -> Failure {
+    let (last, others) = problems.split_last().expect("something was wrong");
+    for problem in others {
+        output.talk(problem);
+    }
+    Failure::say(Exit::Config, last)
+}

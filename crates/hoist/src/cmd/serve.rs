@@ -1,0 +1,224 @@
+//! `hoist serve`: from a configuration to a server, and to its end.
+//!
+//! Owns the order of starting and stopping. What the settings become is in `serve/assemble.rs`.
+
+pub(crate) mod assemble;
+mod log;
+mod naming_key;
+mod signals;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hoist_http::Server;
+use hoist_http::tls::Acceptor;
+use hoist_server::Hoist;
+use hoist_store::fs::{LocalStore, Options};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::config::{load, unsound};
+use crate::cli::Settings;
+use crate::config::Config;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use assemble::Parts;
+use signals::Signals;
+
+/// How long threads that are busy may take once everything is stored.
+const LEFTOVERS: Duration = Duration::from_secs(1);
+
+/// Serves until told to stop.
+pub(crate) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+    let config = load(settings, output)?;
+    log::start(&config);
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let parts = Parts::of(&config).map_err(|problems| unsound(&problems, output))?;
+    raise_descriptor_limit();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(config.workers).enable_all().build();
+    let runtime = runtime.context("cannot start threads; try fewer --workers")?;
+    let ended = runtime.block_on(serve(&config, parts, output));
+    if let Ok(Exit::Forced) = ended {
+        // Whoever signals twice does not want to wait for threads either.
+        std::process::exit(Exit::Forced.code().into());
+    }
+    runtime.shutdown_timeout(LEFTOVERS);
+    ended
+}
+
+/// Each connection and each transfer has a descriptor, and 1024, the usual first limit, would be less than the default
+/// bound on connections.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit on open files stays as it is");
+    }
+}
+
+async fn serve(config: &Config, parts: Parts, output: Output) -> Result<Exit, Failure> {
+    // First, so that a signal during the start is not lost.
+    let mut signals = Signals::listen()?;
+    let listeners = bind(config).await?;
+    let tls = parts.tls.clone();
+    let hoist = open(config, parts).await?;
+    let ready = ready_line(&listeners, tls.is_some(), hoist.endpoint());
+
+    let stop = CancellationToken::new();
+    let mut servers = JoinSet::new();
+    for (listener, _) in listeners {
+        let server = Server::new().limits(config.limits.clone());
+        let server = match &tls {
+            Some(acceptor) => server.tls(acceptor.clone()),
+            None => server,
+        };
+        servers.spawn(server.serve(listener, hoist.clone(), stop.clone()));
+    }
+    output.result(&ready, &json!({ "ready": ready }))?;
+
+    let serving = async {
+        while let Some(ended) = servers.join_next().await {
+            if let Err(error) | Ok(Err(error)) = ended.map_err(io::Error::other) {
+                tracing::error!(%error, "a listener ended");
+                stop.cancel();
+            }
+        }
+    };
+    let draining = async {
+        stop.cancelled().await;
+        hoist.drain().await;
+    };
+    let hangups = reload_on(signals.hangups()?, tls, &stop);
+    let in_order = async {
+        tokio::join!(serving, draining, hangups, hoist.sweep_every(config.sweep_interval, stop.clone()));
+    };
+    let told = async {
+        let signal = signals.next().await;
+        tracing::info!(signal, "stopping: transfers are ended, their bytes kept");
+        stop.cancel();
+        signals.next().await
+    };
+    tokio::select! {
+        biased;
+        () = in_order => {
+            tracing::info!("stopped");
+            Ok(Exit::Success)
+        }
+        signal = told => {
+            tracing::warn!(signal, "stopped at once, without waiting for transfers");
+            Ok(Exit::Forced)
+        }
+    }
+}
+
+async fn bind(config: &Config) -> Result<Vec<(TcpListener, SocketAddr)>, Failure> {
+    let mut listeners = Vec::new();
+    for address in &config.listen {
+        let bound = TcpListener::bind(address).await.and_then(|listener| {
+            let bound = listener.local_addr()?;
+            Ok((listener, bound))
+        });
+        listeners.push(bound.map_err(|error| Failure::say(Exit::Start, cannot_listen(*address, &error)))?);
+    }
+    Ok(listeners)
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => "address in use; choose another with --listen".to_owned(),
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; 0.0.0.0 or [::] stand for all it has".to_owned()
+        }
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); choose another with --listen"
+                .to_owned()
+        }
+        _ => format!("{error}; choose another with --listen"),
+    };
+    format!("cannot listen on {address}: {why}")
+}
+
+/// Opens the data directory and finishes what a crash left there.
+async fn open(config: &Config, parts: Parts) -> Result<Hoist, Failure> {
+    let directory = config.data.clone();
+    let mut options = Options::default();
+    options.durability = config.durability;
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = LocalStore::open(&directory, &options)?;
+        let key = naming_key::of(&directory);
+        anyhow::Ok((store, key?))
+    });
+    let unusable = |error: anyhow::Error| {
+        let directory = config.data.display();
+        Failure::say(
+            Exit::Start,
+            format_args!(
+                "cannot use data directory {directory}: {error:#}; {} says which",
+                config.place("data")
+            ),
+        )
+    };
+    let (store, key) =
+        opened.await.context("opening the store").and_then(|opened| opened).map_err(unusable)?;
+    let hoist =
+        parts.hoist(config, Arc::new(store)).map_err(|problem| Failure::say(Exit::Config, problem))?;
+    let hoist = hoist.key(key).build();
+    let found = hoist.recover().await.context("looking at the uploads that are there").map_err(unusable)?;
+    tracing::info!(?found, data = %config.data.display(), "data directory open");
+    Ok(hoist)
+}
+
+/// What tells scripts that they can begin.
+fn ready_line(listeners: &[(TcpListener, SocketAddr)], is_tls: bool, endpoint: &str) -> String {
+    let scheme = if is_tls { "https" } else { "http" };
+    let urls = listeners.iter().map(|(_, address)| format!("{scheme}://{address}{endpoint}"));
+    format!("hoist listening on {}", urls.collect::<Vec<_>>().join(" "))
+}
+
+/// Reads the certificate again at every SIGHUP.
+//= TOK-SEC-01
+async fn reload_on(mut hangups: signals::Hangups, tls: Option<Acceptor>, stop: &CancellationToken) {
+    while stop.run_until_cancelled(hangups.next()).await.is_some() {
+        let Some(acceptor) = tls.clone() else {
+            tracing::info!("SIGHUP: there is no certificate to read again");
+            continue;
+        };
+        match tokio::task::spawn_blocking(move || acceptor.reload()).await.map_err(anyhow::Error::new) {
+            Ok(Ok(())) => tracing::info!("certificate read again"),
+            Ok(Err(error)) => {
+                let error = anyhow::Error::new(error);
+                tracing::error!("certificate cannot be read again, the old one stays: {error:#}");
+            }
+            Err(error) => tracing::error!(%error, "certificate cannot be read again"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_nobody_can_listen_is_said_with_the_next_step() {
+        let address: SocketAddr = "127.0.0.1:80".parse().expect("an address");
+        let cases = [
+            (io::ErrorKind::AddrInUse, "address in use; choose another with --listen"),
+            (io::ErrorKind::AddrNotAvailable, "this machine has no such address"),
+            (io::ErrorKind::PermissionDenied, "ports below 1024"),
+            (io::ErrorKind::OutOfMemory, "choose another with --listen"),
+        ];
+        for (kind, expected) in cases {
+            let said = cannot_listen(address, &kind.into());
+            assert!(said.starts_with("cannot listen on 127.0.0.1:80: ") && said.contains(expected), "{said}");
+        }
+    }
+}

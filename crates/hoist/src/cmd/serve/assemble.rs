@@ -1,0 +1,156 @@
+//! What the settings name, read and made: certificates, credentials, the hook, the target.
+//!
+//! Owns the problems that show only here, so that `config check` finds all that would keep `serve` from starting, short
+//! of the address and the data directory.
+
+use std::fs;
+use std::sync::Arc;
+
+use hoist_http::tls::Acceptor;
+use hoist_server::auth::bearer::Bearer;
+use hoist_server::auth::jwt::Jwt;
+use hoist_server::auth::{Anyone, Authenticator, Unusable};
+use hoist_server::hook::command::Command;
+use hoist_server::hook::{Hook, NoHook};
+use hoist_server::target::Files;
+use hoist_server::{BadEndpoint, Builder, Hoist};
+use hoist_store::memory::MemoryStore;
+use hoist_store::store::Store;
+
+use crate::config::{Auth, Config, Keys, Problem, Target};
+
+/// Everything of a server but its store.
+pub(crate) struct Parts {
+    pub(super) tls: Option<Acceptor>,
+    auth: Arc<dyn Authenticator>,
+    hook: Arc<dyn Hook>,
+    files: Option<Files>,
+}
+
+impl Parts {
+    /// Reads what the configuration names.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub(crate) fn of(config: &Config) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut note = |name: &str, what: String| {
+            problems.push(Problem::found(config.place(name), what));
+        };
+        let tls = config.tls.as_ref().and_then(|tls| {
+            let acceptor = Acceptor::from_pem_files(&tls.cert, &tls.key).map_err(anyhow::Error::new);
+            acceptor
+                .map_err(|error| note("tls-cert", format!("{error:#}; give a PEM chain and its key")))
+                .ok()
+        });
+        let auth = auth(config).unwrap_or_else(|(name, error)| {
+            note(name, error.to_string());
+            Arc::new(Anyone)
+        });
+        let hook: Arc<dyn Hook> = match &config.hook {
+            None => Arc::new(NoHook),
+            Some(hook) => {
+                if !hook.is_there() {
+                    note(
+                        "hook-command",
+                        format!("there is no program {}; write its whole path", hook.program),
+                    );
+                }
+                Arc::new(Command::new(&hook.program, hook.arguments.clone(), hook.timeout))
+            }
+        };
+        let files = match &config.target {
+            Target::Keep => None,
+            Target::Files { directory, template } => {
+                if directory.exists() && !directory.is_dir() {
+                    note("files-dir", format!("{} is not a directory", directory.display()));
+                }
+                Files::new(directory, template).map_err(|error| note("files-name", error.to_string())).ok()
+            }
+        };
+        if config.data.exists() && !config.data.is_dir() {
+            note("data", format!("{} is not a directory", config.data.display()));
+        }
+        if let Err(error) = Hoist::builder(Arc::new(MemoryStore::new())).endpoint(&config.endpoint) {
+            note("endpoint", error.to_string());
+        }
+        if problems.is_empty() { Ok(Self { tls, auth, hook, files }) } else { Err(problems) }
+    }
+
+    /// The endpoint on a store.
+    pub(super) fn hoist(self, config: &Config, store: Arc<dyn Store>) -> Result<Builder, Problem> {
+        let endpoint = |error: BadEndpoint| Problem::found(config.place("endpoint"), error);
+        let builder = Hoist::builder(store)
+            .endpoint(&config.endpoint)
+            .map_err(endpoint)?
+            .policy(config.policy.clone())
+            .auth(self.auth)
+            .hook(self.hook)
+            .cors(config.cors.clone())
+            .quotas(config.quotas);
+        let (Some(files), Target::Files { directory, .. }) = (self.files, &config.target) else {
+            return Ok(builder);
+        };
+        fs::create_dir_all(directory).map_err(|error| {
+            Problem::found(config.place("files-dir"), format!("cannot make {}: {error}", directory.display()))
+        })?;
+        Ok(builder.target(files))
+    }
+}
+
+//= TOK-SEC-02
+fn auth(config: &Config) -> Result<Arc<dyn Authenticator>, (&'static str, Unusable)> {
+    Ok(match &config.auth {
+        Auth::Anyone => Arc::new(Anyone),
+        Auth::Bearer(file) => Arc::new(Bearer::open(file).map_err(|error| ("bearer-file", error))?),
+        Auth::Jwt { keys, audiences, issuers } => {
+            let jwt = match keys {
+                Keys::Single(file, algorithm) => {
+                    Jwt::with_key_file(file, *algorithm).map_err(|error| ("jwt-key", error))?
+                }
+                Keys::Set(file) => Jwt::with_jwks_file(file).map_err(|error| ("jwks-file", error))?,
+            };
+            Arc::new(jwt.audiences(audiences.clone()).issuers(issuers.clone()))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Given, flags};
+
+    #[test]
+    fn what_a_setting_names_is_looked_at() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        fs::write(at("tokens"), "s3cret alice\n").expect("written");
+        fs::write(at("bad"), "s3cret\n").expect("written");
+        let problems = |given: Given<'_>| {
+            let config = Config::load(&flags(given), None).expect("sound");
+            let problems = Parts::of(&config).err().unwrap_or_default();
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let (tokens, bad, none) = (at("tokens"), at("bad"), at("none"));
+        let cases: [(Given<'_>, &str); 9] = [
+            (&[("bearer-file", &[&tokens])], ""),
+            (&[("bearer-file", &[&bad])], "--bearer-file: "),
+            (&[("bearer-file", &[&none])], "--bearer-file: "),
+            (&[("jwt-key", &[&tokens]), ("jwt-algorithm", &["HS256"])], "--jwt-key: "),
+            (&[("jwks-file", &[&tokens])], "--jwks-file: "),
+            (&[("tls-cert", &[&none]), ("tls-key", &[&none])], "--tls-cert: "),
+            (&[("hook-command", &[&none])], "--hook-command: there is no program "),
+            (&[("endpoint", &["uploads"])], "--endpoint: "),
+            (
+                &[("target", &["files"]), ("files-dir", &[&tokens]), ("files-name", &["{nme}"])],
+                "--files-dir: ",
+            ),
+        ];
+        for (given, expected) in cases {
+            let problems = problems(given);
+            assert_eq!(problems.is_empty(), expected.is_empty(), "{given:?}: {problems:?}");
+            assert!(problems.first().is_none_or(|problem| problem.starts_with(expected)), "{problems:?}");
+            assert!(problems.iter().all(|problem| !problem.contains("s3cret") && !problem.contains('\n')));
+        }
+    }
+}

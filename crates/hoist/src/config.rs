@@ -1,0 +1,226 @@
+//! The configuration of `serve`: flags, environment and file, made into one value that is sound.
+//!
+//! Owns the order of the layers, the warnings and what is printed; the meaning of each text is in `config/reader.rs`.
+//! Nothing here opens a socket or a store; what a
+//! file that a setting names really holds is found out when it is used, in `cmd/serve/assemble.rs`.
+
+mod layers;
+mod print;
+mod reader;
+mod settings;
+mod value;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hoist_proto::policy::Policy;
+use hoist_server::admission::Quotas;
+use hoist_server::auth::jwt::Algorithm;
+use hoist_server::cors::Cors;
+use hoist_store::fs::Durability;
+
+pub(crate) use layers::Flags;
+use layers::{Layers, Source, Variables, Written};
+use reader::Reader;
+pub(crate) use settings::SETTINGS;
+use value::Network;
+pub(crate) use value::Span;
+
+/// Everything `serve` was told, or assumes.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) data: PathBuf,
+    pub(crate) endpoint: String,
+    pub(crate) durability: Durability,
+    pub(crate) policy: Policy,
+    pub(crate) target: Target,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) trusted_proxies: Vec<Network>,
+    pub(crate) cors: Cors,
+    pub(crate) auth: Auth,
+    pub(crate) hook: Option<Hook>,
+    pub(crate) quotas: Quotas,
+    pub(crate) limits: hoist_http::Limits,
+    pub(crate) sweep_interval: Duration,
+    pub(crate) workers: usize,
+    pub(crate) log: Log,
+    pub(crate) log_level: tracing::Level,
+    /// What looks like a slip, and stops nothing.
+    pub(crate) notes: Vec<String>,
+    layers: Layers,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Keep,
+    Files { directory: PathBuf, template: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tls {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Auth {
+    Anyone,
+    Bearer(PathBuf),
+    Jwt { keys: Keys, audiences: Vec<String>, issuers: Vec<String> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    Single(PathBuf, Algorithm),
+    Set(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hook {
+    pub(crate) program: String,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Log {
+    Human,
+    Json,
+}
+
+/// Something that cannot stay as it is: where it is written, what is wrong, what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    place: String,
+    what: String,
+}
+
+impl Problem {
+    fn new(source: &Source, what: impl Into<String>) -> Self {
+        Self { place: source.to_string(), what: what.into() }
+    }
+
+    /// A problem with a setting that was written there.
+    fn with(source: &Source, name: &str, what: impl fmt::Display) -> Self {
+        Self { place: place(source, name), what: what.to_string() }
+    }
+
+    /// A problem that shows only when what the settings name is looked at.
+    pub(crate) fn found(place: impl Into<String>, what: impl fmt::Display) -> Self {
+        Self { place: place.into(), what: what.to_string() }
+    }
+}
+
+/// A place that names the setting too: flags and variables do by themselves.
+fn place(source: &Source, name: &str) -> String {
+    match source {
+        Source::Flag(_) | Source::Default => format!("--{name}"),
+        Source::Variable(variable) => variable.clone(),
+        Source::File { .. } => format!("{source}: {name}"),
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
+
+impl Config {
+    /// Reads all layers.
+    ///
+    /// # Errors
+    /// Every problem there is, not just the first.
+    pub(crate) fn load(flags: &Flags, file: Option<PathBuf>) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut variables = Variables::new();
+        for (name, value) in std::env::vars_os() {
+            let Some(name) = name.to_str().filter(|name| name.starts_with("HOIST_")) else { continue };
+            match value.into_string() {
+                Ok(value) => drop(variables.insert(name.to_owned(), value)),
+                Err(_) => problems.push(Problem::found(name, "is not UTF-8 text")),
+            }
+        }
+        let path =
+            file.or_else(|| variables.get("HOIST_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
+        let file = match path.as_ref().map(|path| (path, std::fs::read_to_string(path))) {
+            None => Layers::default(),
+            Some((path, Ok(text))) => Layers::of_file(path, &text, &mut problems),
+            Some((path, Err(error))) => {
+                problems.push(Problem::found("--config", format!("cannot read {}: {error}", path.display())));
+                Layers::default()
+            }
+        };
+        Self::of(flags, &variables, &file, problems)
+    }
+
+    fn of(
+        flags: &Flags,
+        variables: &Variables,
+        file: &Layers,
+        problems: Vec<Problem>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut layers = Layers::new(flags, variables, file);
+        let is_files = layers.get("target").is_some_and(|written| written.texts == ["files"]);
+        layers.assume("retain", if is_files { "24h" } else { "none" });
+        layers.assume("workers", std::thread::available_parallelism().map_or(1, usize::from).to_string());
+        let mut read = Reader { layers: &layers, problems };
+        let config = read.config(layers::strangers(variables));
+        let problems = read.problems;
+        if problems.is_empty() { Ok(Self { layers, ..config }) } else { Err(problems) }
+    }
+
+    /// What is allowed and should be known, each once.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.notes.clone();
+        //= TOK-TOKEN-05
+        if self.auth == Auth::Anyone && self.policy.token_octets_min < 16 {
+            warnings.push(format!(
+                "uploads are not authenticated and a token may be as short as {} octets: whoever guesses it has the \
+                 upload; set --min-token-length 16, or say who may upload with --bearer-file or --jwt-key",
+                self.policy.token_octets_min
+            ));
+        }
+        //= TOK-SEC-01
+        let open = self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+        if let (Some(address), None, true) = (open, &self.tls, self.trusted_proxies.is_empty()) {
+            warnings.push(format!(
+                "{address} can be reached from other machines without encryption; set --tls-cert and --tls-key, or \
+                 --trusted-proxy if a proxy in front ends TLS"
+            ));
+        }
+        warnings
+    }
+
+    /// Where the setting of this name was set, for a message about it.
+    pub(crate) fn place(&self, name: &str) -> String {
+        place(self.layers.get(name).map_or(&Source::Default, |written| &written.source), name)
+    }
+}
+
+impl Hook {
+    /// Whether there is such a program, where a shell would look for it.
+    pub(crate) fn is_there(&self) -> bool {
+        if self.program.contains('/') {
+            return PathBuf::from(&self.program).is_file();
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|directory| directory.join(&self.program).is_file())
+    }
+}
+
+/// Flags as a test writes them down.
+#[cfg(test)]
+pub(crate) type Given<'a> = &'a [(&'static str, &'a [&'a str])];
+
+/// Flags by name, for the tests of others.
+#[cfg(test)]
+pub(crate) fn flags(given: Given<'_>) -> Flags {
+    given.iter().map(|(name, texts)| (*name, texts.iter().map(ToString::to_string).collect())).collect()
+}
+
+#[cfg(test)]
+mod tests;

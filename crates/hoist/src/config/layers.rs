@@ -1,0 +1,165 @@
+//! Where each setting's text comes from: a flag, the environment, the file, or the default, in this order.
+//!
+//! Owns the reading of the environment and of the TOML file; what the texts mean is `config.rs`'s.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::Problem;
+use super::settings::{self, SETTINGS};
+
+/// Which layer a setting was found in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Flag(&'static str),
+    Variable(String),
+    File { path: String, line: usize },
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::Variable(name) => f.write_str(name),
+            Self::File { path, line } => write!(f, "{path}:{line}"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A setting as it was written, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) texts: Vec<String>,
+    pub(crate) source: Source,
+}
+
+/// Flags as they were given, by name.
+pub(crate) type Flags = BTreeMap<&'static str, Vec<String>>;
+
+/// The variables of the environment that are ours, by name.
+pub(crate) type Variables = BTreeMap<String, String>;
+
+/// Every setting that has a value, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Layers(BTreeMap<&'static str, Written>);
+
+impl Layers {
+    /// Lays flags over variables over the file over the defaults. What cannot be understood is left out and reported.
+    pub(crate) fn new(flags: &Flags, variables: &Variables, file: &Layers) -> Self {
+        let mut layers = BTreeMap::new();
+        for setting in SETTINGS {
+            let variable = setting.variable();
+            let written = if let Some(texts) = flags.get(setting.name) {
+                Some(Written { texts: texts.clone(), source: Source::Flag(setting.name) })
+            } else if let Some(text) = variables.get(&variable).filter(|text| !text.is_empty()) {
+                let texts = if setting.many {
+                    text.split(',').map(|text| text.trim().to_owned()).collect()
+                } else {
+                    vec![text.clone()]
+                };
+                Some(Written { texts, source: Source::Variable(variable) })
+            } else if let Some(written) = file.0.get(setting.name) {
+                Some(written.clone())
+            } else {
+                setting.default.map(|text| Written { texts: vec![text.to_owned()], source: Source::Default })
+            };
+            layers.extend(written.map(|written| (setting.name, written)));
+        }
+        Self(layers)
+    }
+
+    /// Reads the TOML file at `path`, whose content is `text`.
+    pub(crate) fn of_file(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Self {
+        let path = path.display().to_string();
+        let place = |at: usize| Source::File { path: path.clone(), line: line_of(text, at) };
+        let table = match DeTable::parse(text) {
+            Ok(table) => table.into_inner(),
+            Err(error) => {
+                let source = place(error.span().map_or(0, |span| span.start));
+                problems.push(Problem::new(&source, format!("not TOML: {}", one_line(error.message()))));
+                return Self::default();
+            }
+        };
+        let mut layers = BTreeMap::new();
+        for (key, value) in &table {
+            let source = place(key.span().start);
+            let name = key.get_ref().as_ref();
+            match settings::find(name) {
+                None => problems.push(Problem::new(&source, unknown(name, settings::nearest(name)))),
+                Some(setting) => match texts(value.get_ref(), setting.many) {
+                    Ok(texts) => drop(layers.insert(setting.name, Written { texts, source })),
+                    Err(wrong) => problems.push(Problem::with(&source, name, wrong)),
+                },
+            }
+        }
+        Self(layers)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Written> {
+        self.0.get(name)
+    }
+
+    /// Gives a setting a default that depends on others.
+    pub(crate) fn assume(&mut self, name: &'static str, text: impl Into<String>) {
+        let written = || Written { texts: vec![text.into()], source: Source::Default };
+        self.0.entry(name).or_insert_with(written);
+    }
+}
+
+/// Variables that begin like ours and are none of ours: a slip would otherwise change nothing, silently.
+pub(crate) fn strangers(variables: &Variables) -> Vec<String> {
+    let known =
+        |name: &str| name == "HOIST_CONFIG" || SETTINGS.iter().any(|setting| setting.variable() == name);
+    let strangers = variables.keys().filter(|name| !known(name));
+    strangers
+        .map(|name| {
+            let nearest = settings::nearest(name.trim_start_matches("HOIST_"));
+            let nearest = nearest.and_then(settings::find).map(settings::Setting::variable);
+            format!("the environment has {name}, which means nothing{}", hint(nearest.as_deref()))
+        })
+        .collect()
+}
+
+fn unknown(name: &str, nearest: Option<&str>) -> String {
+    format!("unknown key `{}`{}", one_line(name), hint(nearest))
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map_or_else(
+        || "; `hoist serve --help` lists what there is".into(),
+        |name| format!("; did you mean `{name}`?"),
+    )
+}
+
+fn texts(value: &DeValue<'_>, many: bool) -> Result<Vec<String>, String> {
+    match value {
+        DeValue::Array(values) if many && values.is_empty() => Err("an empty list; leave the key out".into()),
+        DeValue::Array(values) if many => values.iter().map(|value| text(value.get_ref())).collect(),
+        DeValue::Array(_) => Err("takes one value, not a list".into()),
+        DeValue::Table(_) => {
+            Err("is no section; every key stands at the top, like `max-size = \"64MiB\"`".into())
+        }
+        value => text(value).map(|text| vec![text]),
+    }
+}
+
+fn text(value: &DeValue<'_>) -> Result<String, String> {
+    match value {
+        DeValue::String(text) => Ok(text.as_ref().to_owned()),
+        DeValue::Integer(number) if number.radix() == 10 => Ok(number.as_str().replace('_', "")),
+        value => Err(format!("takes text or a whole number, not a {}; put it into quotes", value.type_str())),
+    }
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes().iter().take(at).filter(|octet| **octet == b'\n').count() + 1
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

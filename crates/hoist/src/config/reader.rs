@@ -1,0 +1,314 @@
+//! From texts to values: what each setting means, and which of them contradict each other.
+//!
+//! Everything that is wrong is kept, so that an operator hears of all of it at once.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use hoist_proto::policy::{Limits, Policy};
+use hoist_proto::types::Token;
+use hoist_server::admission::Quotas;
+use hoist_server::auth::jwt::Algorithm;
+use hoist_server::cors::Cors;
+use http::HeaderValue;
+
+use super::layers::{Layers, Source};
+use super::settings;
+use super::value::{Count, OrNone, Size, Span, Words};
+use super::{Auth, Config, Hook, Keys, Log, Problem, Target, Tls};
+
+/// Reads settings and keeps what is wrong with them. What it returns in place of a wrong value is never used.
+pub(super) struct Reader<'a> {
+    pub(super) layers: &'a Layers,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    /// The configuration without its layers, to be believed only if there are no problems.
+    pub(super) fn config(&mut self, notes: Vec<String>) -> Config {
+        let (policy, limits) = (self.policy(), self.limits());
+        Config {
+            listen: self.listen(),
+            data: self.path("data").unwrap_or_default(),
+            endpoint: self.one("endpoint").unwrap_or_default(),
+            durability: self.named("durability").unwrap_or_default(),
+            policy,
+            target: self.target(),
+            tls: self.tls(),
+            trusted_proxies: self.many("trusted-proxy"),
+            cors: self.cors(),
+            auth: self.auth(),
+            hook: self.hook(),
+            quotas: self.quotas(),
+            limits,
+            sweep_interval: self.positive_span("sweep-interval"),
+            workers: self.count("workers", 1..=1024),
+            log: self.choice("log", &[("human", Log::Human), ("json", Log::Json)]),
+            log_level: self.choice(
+                "log-level",
+                &[
+                    ("info", tracing::Level::INFO),
+                    ("error", tracing::Level::ERROR),
+                    ("warn", tracing::Level::WARN),
+                    ("debug", tracing::Level::DEBUG),
+                    ("trace", tracing::Level::TRACE),
+                ],
+            ),
+            notes,
+            layers: Layers::default(),
+        }
+    }
+
+    fn listen(&mut self) -> Vec<SocketAddr> {
+        self.each("listen", |text| {
+            text.parse()
+                .map_err(|_| "is not an address and a port; write it like 127.0.0.1:8080 or [::]:8080".into())
+        })
+    }
+
+    //= TOK-SEC-04
+    fn policy(&mut self) -> Policy {
+        let size_max = self.limit("max-size");
+        let append_max = self.limit("max-append-size");
+        let limits = Limits {
+            size_max,
+            size_min: self.size("min-size"),
+            append_max,
+            append_min: self.size("min-append-size"),
+        };
+        for (min, max, name) in
+            [(limits.size_min, size_max, "size"), (limits.append_min, append_max, "append-size")]
+        {
+            if max.is_some_and(|max| min > max) {
+                self.problem(&format!("min-{name}"), format!("is more than max-{name}"));
+            }
+        }
+        let lifetime = self.one::<OrNone<Span>>("max-age").unwrap_or_default().0.map(|span| span.0);
+        if lifetime == Some(Duration::ZERO) {
+            self.problem("max-age", "would end every upload at once; write `none` for no limit");
+        }
+        let retention = self.one::<OrNone<Span>>("retain").unwrap_or_default().0.map(|span| span.0);
+        let token_octets_min = self.count("min-token-length", 1..=Token::OCTETS_MAX);
+        Policy { limits, lifetime, retention, token_octets_min }
+    }
+
+    //= TOK-SEC-04
+    fn limits(&mut self) -> hoist_http::Limits {
+        hoist_http::Limits {
+            head_time: self.positive_span("head-timeout"),
+            body_idle: self.positive_span("idle-timeout"),
+            body_rate_min: self.size("min-rate"),
+            connections_max: self.count("max-connections", 1..=1 << 24),
+            drain_grace: self.one::<Span>("drain-timeout").unwrap_or_default().0,
+            ..hoist_http::Limits::default()
+        }
+    }
+
+    //= TOK-SEC-04
+    fn quotas(&mut self) -> Quotas {
+        let mut count = |name| self.one::<OrNone<Count>>(name).unwrap_or_default().0.map(|count| count.0);
+        let (open_max, open_max_each) = (count("max-open-uploads"), count("max-open-uploads-per-user"));
+        let (bytes_max, bytes_max_each) =
+            (self.limit("max-stored-bytes"), self.limit("max-stored-bytes-per-user"));
+        Quotas { open_max, open_max_each, bytes_max, bytes_max_each }
+    }
+
+    fn target(&mut self) -> Target {
+        let directory = self.path("files-dir");
+        let template = self.one("files-name").unwrap_or_default();
+        let is_files = self.choice("target", &[("keep", false), ("files", true)]);
+        match (is_files, directory) {
+            (true, Some(directory)) => Target::Files { directory, template },
+            (true, None) => {
+                self.problem("target", "`files` needs a directory; set --files-dir");
+                Target::Keep
+            }
+            (false, None) => Target::Keep,
+            (false, Some(_)) => {
+                self.problem("files-dir", "means nothing with --target keep; set --target files");
+                Target::Keep
+            }
+        }
+    }
+
+    fn tls(&mut self) -> Option<Tls> {
+        match (self.path("tls-cert"), self.path("tls-key")) {
+            (Some(cert), Some(key)) => Some(Tls { cert, key }),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.problem("tls-cert", "needs its private key; set --tls-key");
+                None
+            }
+            (None, Some(_)) => {
+                self.problem("tls-key", "needs its certificate; set --tls-cert");
+                None
+            }
+        }
+    }
+
+    fn cors(&mut self) -> Cors {
+        let texts: Vec<String> = self.many("cors-origin");
+        match texts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["*"] => Cors::Any,
+            ["off"] => Cors::Off,
+            several if several.contains(&"*") || several.contains(&"off") => {
+                self.problem("cors-origin", "`*` and `off` stand alone");
+                Cors::Off
+            }
+            _ => Cors::Origins(self.each("cors-origin", |text| {
+                let is_origin = text.split_once("://").is_some_and(|(scheme, host)| {
+                    !scheme.is_empty() && !host.is_empty() && !host.contains('/')
+                });
+                let value = HeaderValue::from_str(text).ok().filter(|_| is_origin);
+                value.ok_or_else(|| {
+                    "is not an origin; write it as browsers do, like https://example.org".into()
+                })
+            })),
+        }
+    }
+
+    fn auth(&mut self) -> Auth {
+        let (bearer, single, set) = (self.path("bearer-file"), self.path("jwt-key"), self.path("jwks-file"));
+        let algorithm = self.named::<Algorithm>("jwt-algorithm");
+        let (audiences, issuers) = (self.many("jwt-audience"), self.many("jwt-issuer"));
+        if single.is_none() {
+            self.useless("jwt-algorithm", "--jwt-key");
+            if set.is_none() {
+                self.useless("jwt-audience", "--jwt-key or --jwks-file");
+                self.useless("jwt-issuer", "--jwt-key or --jwks-file");
+            }
+        }
+        let keys = match (single, set) {
+            (Some(_), Some(_)) => {
+                self.problem("jwks-file", "cannot stand beside --jwt-key; put that key into the set");
+                None
+            }
+            (Some(file), None) => {
+                if self.layers.get("jwt-algorithm").is_none() {
+                    self.problem(
+                        "jwt-key",
+                        "needs the algorithm it verifies; set --jwt-algorithm, for example RS256",
+                    );
+                }
+                algorithm.map(|algorithm| Keys::Single(file, algorithm))
+            }
+            (None, set) => set.map(Keys::Set),
+        };
+        match (bearer, keys) {
+            (None, None) => Auth::Anyone,
+            (Some(file), None) => Auth::Bearer(file),
+            (None, Some(keys)) => Auth::Jwt { keys, audiences, issuers },
+            (Some(_), Some(_)) => {
+                self.problem("bearer-file", "cannot stand beside JWT keys; keep one of them");
+                Auth::Anyone
+            }
+        }
+    }
+
+    fn hook(&mut self) -> Option<Hook> {
+        let timeout = self.positive_span("hook-timeout");
+        let mut words = self.one::<Words>("hook-command")?.0.into_iter();
+        let program = words.next()?;
+        Some(Hook { program, arguments: words.collect(), timeout })
+    }
+
+    /// A setting that would change nothing, so that somebody believes in something that is not so.
+    fn useless(&mut self, name: &'static str, without: &str) {
+        if self.layers.get(name).is_some() {
+            self.problem(name, format!("means nothing without {without}"));
+        }
+    }
+
+    fn size(&mut self, name: &str) -> u64 {
+        self.one::<Size>(name).unwrap_or_default().0
+    }
+
+    /// A largest size; nothing where there is none.
+    fn limit(&mut self, name: &str) -> Option<u64> {
+        let limit = self.one::<OrNone<Size>>(name)?.0?.0;
+        if limit == 0 {
+            self.problem(name, "would allow nothing; write `none` for no limit");
+        }
+        Some(limit)
+    }
+
+    fn positive_span(&mut self, name: &str) -> Duration {
+        let span = self.one::<Span>(name).map(|span| span.0);
+        if span == Some(Duration::ZERO) {
+            self.problem(name, "is zero, and nothing would ever be in time");
+        }
+        span.unwrap_or_default()
+    }
+
+    fn count(&mut self, name: &str, range: std::ops::RangeInclusive<usize>) -> usize {
+        let count = self.one::<Count>(name).map(|count| count.0);
+        if count.is_some_and(|count| !range.contains(&count)) {
+            self.problem(name, format!("is not between {} and {}", range.start(), range.end()));
+        }
+        count.unwrap_or_default()
+    }
+
+    /// One of some words; the first one's meaning stands in for a wrong one.
+    fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> T {
+        let text: String = self.one(name).unwrap_or_default();
+        let chosen = choices.iter().find(|(word, _)| *word == text);
+        if chosen.is_none() {
+            let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
+            self.problem(name, format!("`{text}` is none of {}", words.join(", ")));
+        }
+        chosen.unwrap_or(&choices[0]).1
+    }
+
+    fn path(&mut self, name: &str) -> Option<PathBuf> {
+        let path: String = self.one(name)?;
+        if path.is_empty() {
+            self.problem(name, "is empty");
+        }
+        Some(path.into())
+    }
+
+    /// One of the names a library knows; its error begins with what the text is not.
+    fn named<T: FromStr<Err: fmt::Display>>(&mut self, name: &str) -> Option<T> {
+        self.single(name, |text| text.parse().map_err(|wrong: T::Err| format!("is {wrong}")))
+    }
+
+    fn one<T: FromStr<Err: fmt::Display>>(&mut self, name: &str) -> Option<T> {
+        self.single(name, |text| text.parse().map_err(|wrong: T::Err| wrong.to_string()))
+    }
+
+    fn single<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        if self.layers.get(name)?.texts.len() > 1 {
+            self.problem(name, "is given more than once");
+            return None;
+        }
+        self.each(name, parse).pop()
+    }
+
+    fn many<T: FromStr<Err: fmt::Display>>(&mut self, name: &str) -> Vec<T> {
+        self.each(name, |text| text.parse().map_err(|wrong: T::Err| wrong.to_string()))
+    }
+
+    fn each<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        debug_assert!(settings::find(name).is_some(), "{name} is a setting");
+        let Some(written) = self.layers.get(name) else { return Vec::new() };
+        let mut values = Vec::new();
+        for text in &written.texts {
+            match parse(text) {
+                Ok(value) => values.push(value),
+                Err(wrong) => {
+                    let what = format!("`{text}` {wrong}");
+                    self.problems.push(Problem::with(&written.source, name, what));
+                }
+            }
+        }
+        values
+    }
+
+    fn problem(&mut self, name: &str, wrong: impl fmt::Display) {
+        let source = self.layers.get(name).map_or(&Source::Default, |written| &written.source);
+        self.problems.push(Problem::with(source, name, wrong));
+    }
+}

@@ -1,0 +1,244 @@
+//! The settings of `serve`: one row each, the source of the flag, the variable, the key and the help.
+//!
+//! Owns names, defaults as text, and help. What a text means is `config.rs`'s.
+
+/// One setting.
+pub(crate) struct Setting {
+    /// The flag without its dashes, which is also the key in the file.
+    pub(crate) name: &'static str,
+    /// What a value is called in the help.
+    pub(crate) value: &'static str,
+    /// Whether there may be several values.
+    pub(crate) many: bool,
+    /// As it would be written; nothing where not set means something by itself.
+    pub(crate) default: Option<&'static str>,
+    pub(crate) help: &'static str,
+    /// The heading it stands under in the help.
+    pub(crate) heading: &'static str,
+}
+
+impl Setting {
+    /// The environment variable.
+    pub(crate) fn variable(&self) -> String {
+        format!("HOIST_{}", self.name.to_uppercase().replace('-', "_"))
+    }
+}
+
+/// The setting of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// The known name that is least different, if it is not too different to have been meant.
+pub(crate) fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.replace('_', "-").to_lowercase();
+    if let Some(setting) = SETTINGS.iter().find(|setting| name.len() > 3 && setting.name.starts_with(&name)) {
+        return Some(setting.name);
+    }
+    let distances = SETTINGS.iter().map(|setting| (distance(&name, setting.name), setting.name));
+    let (distance, nearest) = distances.min()?;
+    (distance <= name.len().max(nearest.len()) / 2).then_some(nearest)
+}
+
+/// How many characters have to be added, removed or exchanged to make one of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let exchanged = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = exchanged.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+const PLACE: &str = "Where";
+const UPLOADS: &str = "Uploads";
+const TARGET: &str = "What becomes of them";
+const SECURITY: &str = "Who may";
+const BOUNDS: &str = "Bounds";
+const RUNNING: &str = "Running";
+
+const fn one(
+    heading: &'static str,
+    name: &'static str,
+    value: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> Setting {
+    Setting { name, value, many: false, default, help, heading }
+}
+
+const fn many(
+    heading: &'static str,
+    name: &'static str,
+    value: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> Setting {
+    Setting { name, value, many: true, default, help, heading }
+}
+
+/// Every setting there is, in the order of the help.
+pub(crate) const SETTINGS: &[Setting] = &[
+    many(
+        PLACE,
+        "listen",
+        "ADDR:PORT",
+        Some("127.0.0.1:8080"),
+        "Accept connections here; port 0 takes a free one",
+    ),
+    one(
+        PLACE,
+        "data",
+        "DIR",
+        Some("./hoist-data"),
+        "Keep uploads in this directory, which is made if need be",
+    ),
+    one(PLACE, "endpoint", "PATH", Some("/uploads"), "The path of the upload URL"),
+    one(
+        PLACE,
+        "durability",
+        "LEVEL",
+        Some("disk"),
+        "What an acknowledged byte survives: `disk` a power cut, `os` the end of the process",
+    ),
+    one(UPLOADS, "max-size", "SIZE", None, "The largest upload"),
+    one(UPLOADS, "min-size", "SIZE", Some("0"), "The smallest upload for which resuming is offered"),
+    one(UPLOADS, "max-append-size", "SIZE", None, "The largest content of one request"),
+    one(
+        UPLOADS,
+        "min-append-size",
+        "SIZE",
+        Some("0"),
+        "The smallest content of one request that is not the last",
+    ),
+    one(
+        UPLOADS,
+        "max-age",
+        "TIME",
+        Some("7d"),
+        "How long an unfinished upload is kept after its last byte, or `none`",
+    ),
+    one(
+        UPLOADS,
+        "retain",
+        "TIME",
+        None,
+        "How long a complete upload is remembered, or `none` for ever [default: none; 24h with --target files]",
+    ),
+    one(UPLOADS, "min-token-length", "N", Some("1"), "The fewest octets of an Upload-Token"),
+    one(
+        TARGET,
+        "target",
+        "TARGET",
+        Some("keep"),
+        "`keep` complete uploads in the data directory, or put `files` into --files-dir",
+    ),
+    one(TARGET, "files-dir", "DIR", None, "The directory of --target files"),
+    one(TARGET, "files-name", "TEMPLATE", Some("{name}"), "Their names, made of {name}, {id} and {date}"),
+    one(
+        SECURITY,
+        "tls-cert",
+        "FILE",
+        None,
+        "Certificate chain (PEM); renewed files are noticed, at once with SIGHUP",
+    ),
+    one(SECURITY, "tls-key", "FILE", None, "Private key (PEM)"),
+    many(SECURITY, "trusted-proxy", "CIDR", None, "A proxy in front that ends TLS"),
+    many(
+        SECURITY,
+        "cors-origin",
+        "ORIGIN",
+        Some("*"),
+        "An origin whose pages may upload, `*` for all, `off` for none",
+    ),
+    one(SECURITY, "bearer-file", "FILE", None, "Bearer tokens that are let in: lines of `token principal`"),
+    one(
+        SECURITY,
+        "jwt-key",
+        "FILE",
+        None,
+        "Let in whose JWT this key verifies: a secret for HS..., else a public key (PEM)",
+    ),
+    one(
+        SECURITY,
+        "jwt-algorithm",
+        "ALG",
+        None,
+        "The one algorithm of --jwt-key: HS256, RS256, ES256, EdDSA, ...",
+    ),
+    one(SECURITY, "jwks-file", "FILE", None, "Let in whose JWT a key of this JSON Web Key Set verifies"),
+    many(SECURITY, "jwt-audience", "AUD", None, "An audience a JWT may be for"),
+    many(SECURITY, "jwt-issuer", "ISS", None, "An issuer a JWT may be from"),
+    one(
+        SECURITY,
+        "hook-command",
+        "CMD",
+        None,
+        "Run before an upload is created: JSON on its stdin, exit 0 to go on (no shell; words may be quoted)",
+    ),
+    one(SECURITY, "hook-timeout", "TIME", Some("10s"), "How long it may take"),
+    one(BOUNDS, "max-open-uploads", "N", Some("10000"), "Unfinished uploads of all, or `none`"),
+    one(
+        BOUNDS,
+        "max-open-uploads-per-user",
+        "N",
+        Some("1000"),
+        "Unfinished uploads of one principal, or `none`",
+    ),
+    one(BOUNDS, "max-stored-bytes", "SIZE", None, "Bytes of all uploads together"),
+    one(BOUNDS, "max-stored-bytes-per-user", "SIZE", None, "Bytes of one principal's uploads together"),
+    one(
+        BOUNDS,
+        "head-timeout",
+        "TIME",
+        Some("30s"),
+        "How long a request's header section, or a handshake, may take",
+    ),
+    one(BOUNDS, "idle-timeout", "TIME", Some("60s"), "How long content may stand still"),
+    one(BOUNDS, "min-rate", "BYTES/S", Some("100"), "The slowest content tolerated over a minute; 0 for any"),
+    one(BOUNDS, "max-connections", "N", Some("16384"), "Connections at once, for each --listen"),
+    one(
+        RUNNING,
+        "drain-timeout",
+        "TIME",
+        Some("30s"),
+        "How long requests may take to end once the server is told to stop",
+    ),
+    one(RUNNING, "sweep-interval", "TIME", Some("5m"), "How often uploads whose time is over are removed"),
+    one(RUNNING, "workers", "N", None, "Threads for connections [default: one for each processor]"),
+    one(RUNNING, "log", "FORMAT", Some("human"), "Log lines on stderr: `human` or `json`"),
+    one(RUNNING, "log-level", "LEVEL", Some("info"), "error, warn, info, debug or trace"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_one_each() {
+        for (at, setting) in SETTINGS.iter().enumerate() {
+            assert!(SETTINGS[..at].iter().all(|other| other.name != setting.name), "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn a_slip_finds_what_was_meant() {
+        let cases = [
+            ("max-sise", Some("max-size")),
+            ("maxsize", Some("max-size")),
+            ("max_size", Some("max-size")),
+            ("Listen", Some("listen")),
+            ("bind", None),
+            ("jwks", Some("jwks-file")),
+            ("completely-different-thing", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(nearest(name), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Which layer wins, what contradicts what, and what operators are told.
+
+use std::path::Path;
+
+use hoist_proto::policy::Limits;
+use http::HeaderValue;
+
+use super::*;
+
+fn variables(given: &[(&str, &str)]) -> Variables {
+    given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn of(given: Given<'_>, env: &[(&str, &str)], toml: &str) -> Result<Config, Vec<String>> {
+    let mut problems = Vec::new();
+    let file = Layers::of_file(Path::new("hoist.toml"), toml, &mut problems);
+    let config = Config::of(&flags(given), &variables(env), &file, problems);
+    config.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+fn problems(toml: &str) -> Vec<String> {
+    of(&[], &[], toml).err().unwrap_or_default()
+}
+
+/// Flags, variables, a file, and what comes of them: the largest size, the ports.
+type Case<'a> = (Given<'a>, &'a [(&'a str, &'a str)], &'a str, Option<u64>, &'a [u16]);
+
+#[test]
+fn a_flag_goes_over_a_variable_over_the_file_over_the_default() {
+    let toml = "max-size = \"3KiB\"\nlisten = [\"127.0.0.1:3\", \"[::1]:3\"]\nendpoint = \"/file\"\n";
+    let env = [("HOIST_MAX_SIZE", "2KiB"), ("HOIST_LISTEN", "127.0.0.1:2, [::1]:2"), ("HOIST_ENDPOINT", "")];
+    let cases: [Case<'_>; 4] = [
+        (
+            &[("max-size", &["1KiB"]), ("listen", &["127.0.0.1:1", "[::1]:1"])],
+            &env,
+            toml,
+            Some(1024),
+            &[1, 1],
+        ),
+        (&[], &env, toml, Some(2048), &[2, 2]),
+        (&[], &[], toml, Some(3072), &[3, 3]),
+        (&[], &[], "", None, &[8080]),
+    ];
+    for (given, env, toml, size, ports) in cases {
+        let config = of(given, env, toml).expect("sound");
+        assert_eq!(config.policy.limits.size_max, size);
+        assert_eq!(config.listen.iter().map(SocketAddr::port).collect::<Vec<_>>(), ports);
+        // An empty variable is one that is not set.
+        assert_eq!(config.endpoint, if toml.is_empty() { "/uploads" } else { "/file" });
+    }
+}
+
+// proves: TOK-SEC-04
+#[test]
+fn defaults_are_those_of_the_libraries() {
+    let config = of(&[], &[], "").expect("sound");
+    assert_eq!(config.policy, Policy::default());
+    assert_eq!(config.limits, hoist_http::Limits::default());
+    assert_eq!(config.quotas, Quotas::default());
+    assert_eq!((config.auth, config.target, config.cors), (Auth::Anyone, Target::Keep, Cors::Any));
+}
+
+#[test]
+fn each_setting_means_something() {
+    // A value that is right for each, given as a flag, and the one place it must show.
+    let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\ndurability = \"os\"\nmax-size = 9\n\
+        min-size = 1\nmax-append-size = 8\nmin-append-size = 2\nmax-age = \"none\"\nretain = 5\nmin-token-length = 16\n\
+        target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ntls-cert = \"c\"\ntls-key = \"k\"\n\
+        trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://a.example\"]\njwt-key = \"j\"\n\
+        jwt-algorithm = \"ES256\"\njwt-audience = \"a\"\njwt-issuer = [\"i\"]\nhook-command = \"h 'x y'\"\n\
+        hook-timeout = \"1s\"\nmax-open-uploads = 3\nmax-open-uploads-per-user = \"none\"\nmax-stored-bytes = 4\n\
+        max-stored-bytes-per-user = 5\nhead-timeout = 1\nidle-timeout = 2\nmin-rate = 0\nmax-connections = 7\n\
+        drain-timeout = 0\nsweep-interval = 9\nworkers = 3\nlog = \"json\"\nlog-level = \"debug\"\n";
+    let config = of(&[], &[], all).expect("sound");
+    let seconds = Duration::from_secs;
+    assert_eq!((config.data, config.endpoint), ("d".into(), "/e".into()));
+    assert_eq!(config.durability, Durability::Os);
+    let limits = Limits { size_max: Some(9), size_min: 1, append_max: Some(8), append_min: 2 };
+    let policy = Policy { limits, lifetime: None, retention: Some(seconds(5)), token_octets_min: 16 };
+    assert_eq!(config.policy, policy);
+    assert_eq!(config.target, Target::Files { directory: "f".into(), template: "{id}".into() });
+    assert_eq!(config.tls, Some(Tls { cert: "c".into(), key: "k".into() }));
+    assert_eq!(config.trusted_proxies.len(), 1);
+    assert_eq!(config.cors, Cors::Origins(vec![HeaderValue::from_static("https://a.example")]));
+    let keys = Keys::Single("j".into(), "ES256".parse().expect("known"));
+    assert_eq!(config.auth, Auth::Jwt { keys, audiences: vec!["a".into()], issuers: vec!["i".into()] });
+    let hook = Hook { program: "h".into(), arguments: vec!["x y".into()], timeout: seconds(1) };
+    assert_eq!(config.hook, Some(hook));
+    let quotas =
+        Quotas { open_max: Some(3), open_max_each: None, bytes_max: Some(4), bytes_max_each: Some(5) };
+    assert_eq!(config.quotas, quotas);
+    let limits = hoist_http::Limits {
+        head_time: seconds(1),
+        body_idle: seconds(2),
+        body_rate_min: 0,
+        connections_max: 7,
+        drain_grace: seconds(0),
+        ..hoist_http::Limits::default()
+    };
+    assert_eq!(config.limits, limits);
+    assert_eq!((config.sweep_interval, config.workers), (seconds(9), 3));
+    assert_eq!((config.log, config.log_level), (Log::Json, tracing::Level::DEBUG));
+    // The rest are those that exclude each other with the above.
+    let missing = SETTINGS.iter().filter(|setting| !all.contains(&format!("{} = ", setting.name)));
+    assert_eq!(missing.map(|setting| setting.name).collect::<Vec<_>>(), ["bearer-file", "jwks-file"]);
+    let config = |toml| of(&[], &[], toml).expect("sound").auth;
+    assert_eq!(config("bearer-file = \"b\""), Auth::Bearer("b".into()));
+    let auth = Auth::Jwt { keys: Keys::Set("s".into()), audiences: vec![], issuers: vec![] };
+    assert_eq!(config("jwks-file = \"s\""), auth);
+}
+
+#[test]
+fn a_problem_names_its_place_and_the_next_step() {
+    let cases = [
+        ("\nmax-sise = 3", "hoist.toml:2: unknown key `max-sise`; did you mean `max-size`?"),
+        ("zzzzzz = 3", "hoist.toml:1: unknown key `zzzzzz`; `hoist serve --help` lists what there is"),
+        (
+            "max-size = \"64M\"",
+            "hoist.toml:1: max-size: `64M` has no clear unit; write KiB, MiB, GiB, or KB, MB, GB",
+        ),
+        (
+            "max-size = 1.5",
+            "hoist.toml:1: max-size: takes text or a whole number, not a float; put it into quotes",
+        ),
+        ("max-size = 0", "hoist.toml:1: max-size: would allow nothing; write `none` for no limit"),
+        ("max-size = [1]", "hoist.toml:1: max-size: takes one value, not a list"),
+        ("listen = []", "hoist.toml:1: listen: an empty list; leave the key out"),
+        (
+            "listen = \"8080\"",
+            "hoist.toml:1: listen: `8080` is not an address and a port; write it like 127.0.0.1:8080 or [::]:8080",
+        ),
+        (
+            "[max-size]",
+            "hoist.toml:1: max-size: is no section; every key stands at the top, like `max-size = \"64MiB\"`",
+        ),
+        ("max-size = 5\nmin-size = 6", "hoist.toml:2: min-size: is more than max-size"),
+        (
+            "max-age = \"soon\"",
+            "hoist.toml:1: max-age: `soon` is not a time; write it like 30s, 5m, 12h, 7d, or as a number of seconds",
+        ),
+        ("min-token-length = 300", "hoist.toml:1: min-token-length: is not between 1 and 256"),
+        ("target = \"s3\"", "hoist.toml:1: target: `s3` is none of `keep`, `files`"),
+        ("target = \"files\"", "hoist.toml:1: target: `files` needs a directory; set --files-dir"),
+        (
+            "files-dir = \"x\"",
+            "hoist.toml:1: files-dir: means nothing with --target keep; set --target files",
+        ),
+        ("tls-cert = \"x\"", "hoist.toml:1: tls-cert: needs its private key; set --tls-key"),
+        ("tls-key = \"x\"", "hoist.toml:1: tls-key: needs its certificate; set --tls-cert"),
+        (
+            "jwt-key = \"x\"",
+            "hoist.toml:1: jwt-key: needs the algorithm it verifies; set --jwt-algorithm, for example RS256",
+        ),
+        ("jwt-issuer = \"x\"", "hoist.toml:1: jwt-issuer: means nothing without --jwt-key or --jwks-file"),
+        (
+            "bearer-file = \"x\"\njwks-file = \"y\"",
+            "hoist.toml:1: bearer-file: cannot stand beside JWT keys; keep one of them",
+        ),
+        ("cors-origin = [\"*\", \"https://a\"]", "hoist.toml:1: cors-origin: `*` and `off` stand alone"),
+        (
+            "cors-origin = [\"https://a/\"]",
+            "hoist.toml:1: cors-origin: `https://a/` is not an origin; write it as browsers do, like https://example.org",
+        ),
+        ("hook-command = \"'x\"", "hoist.toml:1: hook-command: `'x` has a quote that does not end"),
+        ("idle-timeout = 0", "hoist.toml:1: idle-timeout: is zero, and nothing would ever be in time"),
+        (
+            "durability = \"maybe\"",
+            "hoist.toml:1: durability: `maybe` is not a durability: it is `disk` or `os`",
+        ),
+    ];
+    for (toml, expected) in cases {
+        assert_eq!(problems(toml), [expected], "{toml}");
+    }
+    for broken in ["max-size =", "max-size = 1\nmax-size = 2", "\u{0}"] {
+        let problems = problems(broken);
+        assert!(
+            problems.iter().all(|problem| problem.starts_with("hoist.toml:") && !problem.contains('\n')),
+            "{problems:?}"
+        );
+        assert_eq!(problems.len(), 1);
+    }
+    let many = problems("max-sise = 1\nlog = \"loud\"\nworkers = 0\n");
+    assert_eq!(many.len(), 3, "all of them, not just the first: {many:?}");
+    let flag = of(&[("max-size", &["1", "2"])], &[("HOIST_WORKERS", "x")], "").expect_err("problems");
+    assert_eq!(flag, ["--max-size: is given more than once", "HOIST_WORKERS: `x` is not a whole number"]);
+}
+
+#[test]
+fn a_strange_variable_is_noticed() {
+    let env = [("HOIST_MAX_SISE", "1"), ("HOIST_CONFIG", "x"), ("HOIST_LOG", "json")];
+    let notes = of(&[], &env, "").expect("sound").notes;
+    assert_eq!(
+        notes,
+        ["the environment has HOIST_MAX_SISE, which means nothing; did you mean `HOIST_MAX_SIZE`?"]
+    );
+}
+
+// proves: TOK-TOKEN-05, TOK-SEC-01
+#[test]
+fn warnings_come_when_there_is_something_to_warn_of() {
+    const TOKEN: &str = "not authenticated";
+    const CLEAR: &str = "without encryption";
+    let cases: [(&str, &[&str]); 9] = [
+        ("", &[TOKEN]),
+        ("min-token-length = 15", &[TOKEN]),
+        ("min-token-length = 16", &[]),
+        ("bearer-file = \"b\"", &[]),
+        ("jwks-file = \"b\"", &[]),
+        ("bearer-file = \"b\"\nlisten = [\"127.0.0.1:0\", \"0.0.0.0:0\", \"[::]:0\"]", &[CLEAR]),
+        ("bearer-file = \"b\"\nlisten = [\"[::1]:0\", \"127.9.9.9:0\", \"[::ffff:127.0.0.1]:0\"]", &[]),
+        ("bearer-file = \"b\"\nlisten = \"192.0.2.1:0\"\ntls-cert = \"c\"\ntls-key = \"k\"", &[]),
+        ("listen = \"[2001:db8::1]:0\"\ntrusted-proxy = \"::1\"", &[TOKEN]),
+    ];
+    for (toml, expected) in cases {
+        let warnings = of(&[], &[], toml).expect("sound").warnings();
+        assert_eq!(warnings.len(), expected.len(), "{toml}: {warnings:?}");
+        for (warning, expected) in warnings.iter().zip(expected) {
+            assert!(warning.contains(expected), "{toml}: {warning}");
+        }
+    }
+}
+
+#[test]
+fn what_is_printed_means_the_same() {
+    let given: [(&'static str, &[&str]); 3] = [
+        ("max-size", &["64MiB"]),
+        ("hook-command", &["check \"it's\\fine\" '\u{1}\u{e9}'"]),
+        ("listen", &["127.0.0.1:1", "127.0.0.1:2"]),
+    ];
+    let env = [("HOIST_WORKERS", "3"), ("HOIST_DATA", "dir with \"quotes\" # and more")];
+    let config = of(&given, &env, "target = \"files\"\nfiles-dir = \"x\"\n").expect("sound");
+    let printed = config.effective().to_string();
+    for expected in [
+        "\"64MiB\"",
+        "# --max-size",
+        "# HOIST_WORKERS",
+        "# hoist.toml:1",
+        "retain = \"24h\"",
+        "# default",
+        "# jwt-key =",
+    ] {
+        assert!(printed.contains(expected), "{expected} in {printed}");
+    }
+    let mut again = of(&[], &[], &printed).expect("sound");
+    assert_eq!(again.policy.retention, Some(Duration::from_hours(24)));
+    again.layers = config.layers.clone();
+    assert_eq!(format!("{again:?}"), format!("{config:?}"));
+}

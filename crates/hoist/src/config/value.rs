@@ -1,0 +1,245 @@
+//! What a setting's text means: sizes, times, networks, command lines.
+//!
+//! Every error says what would have been right.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Bytes: `1024`, `64MiB`, `10GB`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl FromStr for Size {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "is not a size; write it like 64MiB, 10GB or 1024";
+        let (number, unit) = split(text);
+        let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "kib" => 1 << 10,
+            "mib" => 1 << 20,
+            "gib" => 1 << 30,
+            "tib" => 1 << 40,
+            "kb" => 1_000,
+            "mb" => 1_000_000,
+            "gb" => 1_000_000_000,
+            "tb" => 1_000_000_000_000,
+            "k" | "m" | "g" | "t" => return Err("has no clear unit; write KiB, MiB, GiB, or KB, MB, GB"),
+            _ => return Err(WRONG),
+        };
+        let number: u64 = number.parse().map_err(|_| WRONG)?;
+        let bytes = number.checked_mul(factor).filter(|bytes| *bytes <= hoist_proto::types::LARGEST_INTEGER);
+        bytes.map(Self).ok_or("is more bytes than any upload can have, 999999999999999")
+    }
+}
+
+/// A time: `30s`, `5m`, `7d`; a plain number is seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl FromStr for Span {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "is not a time; write it like 30s, 5m, 12h, 7d, or as a number of seconds";
+        /// A thousand years: everything that adds it to a date stays in range.
+        const SECONDS_MAX: u64 = 1000 * 366 * 86_400;
+        let (number, unit) = split(text);
+        let number: u64 = number.parse().map_err(|_| WRONG)?;
+        let seconds = match unit {
+            "ms" => return Ok(Self(Duration::from_millis(number.min(SECONDS_MAX)))),
+            "" | "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            "w" => 7 * 86_400,
+            _ => return Err(WRONG),
+        };
+        let seconds = number.checked_mul(seconds).filter(|seconds| *seconds <= SECONDS_MAX);
+        seconds
+            .map(|seconds| Self(Duration::from_secs(seconds)))
+            .ok_or("is more than a thousand years; write `none`")
+    }
+}
+
+/// The number and the unit behind it, with or without a space.
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim())
+}
+
+/// A value, or `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OrNone<T>(pub(crate) Option<T>);
+
+impl<T> Default for OrNone<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: FromStr> FromStr for OrNone<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text.trim() == "none" { Ok(Self(None)) } else { text.parse().map(|value| Self(Some(value))) }
+    }
+}
+
+/// A whole number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count(pub(crate) usize);
+
+impl FromStr for Count {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.trim().parse().map(Self).map_err(|_| "is not a whole number")
+    }
+}
+
+/// An address, or a range of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    pub(crate) address: IpAddr,
+    pub(crate) prefix_bits: u8,
+}
+
+impl FromStr for Network {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "is not a network; write it like 10.0.0.0/8, fd00::/8 or 192.0.2.7";
+        let (address, prefix) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let address: IpAddr = address.trim().parse().map_err(|_| WRONG)?;
+        let bits_max = if address.is_ipv4() { 32 } else { 128 };
+        let prefix_bits = match prefix {
+            Some(bits) => bits.parse().ok().filter(|bits| *bits <= bits_max).ok_or(WRONG)?,
+            None => bits_max,
+        };
+        Ok(Self { address, prefix_bits })
+    }
+}
+
+/// A program and its arguments: words between white space, which quotes of either kind keep together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Words(pub(crate) Vec<String>);
+
+impl FromStr for Words {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        for c in text.chars() {
+            match quote {
+                Some(open) if c == open => quote = None,
+                None if matches!(c, '"' | '\'') => {
+                    quote = Some(c);
+                    word.get_or_insert_default();
+                }
+                None if c.is_whitespace() => words.extend(word.take()),
+                Some(_) | None => word.get_or_insert_default().push(c),
+            }
+        }
+        words.extend(word);
+        match (quote, words.first()) {
+            (Some(_), _) => Err("has a quote that does not end"),
+            (None, None) => Err("names no program"),
+            (None, Some(program)) if program.is_empty() => Err("names no program"),
+            (None, Some(_)) => Ok(Self(words)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let good = [
+            ("0", 0),
+            ("1024", 1024),
+            ("64MiB", 64 << 20),
+            ("64 mib", 64 << 20),
+            ("10GB", 10_000_000_000),
+            ("1kb", 1000),
+            ("7B", 7),
+            ("999999999999999", 999_999_999_999_999),
+        ];
+        for (text, bytes) in good {
+            assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
+        }
+        let bad = [
+            "",
+            "MiB",
+            "-1",
+            "1.5GiB",
+            "64M",
+            "64 MiBs",
+            "1e9",
+            "1000000000000000",
+            "99999999999999999999TiB",
+        ];
+        for text in bad {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times() {
+        let good = [
+            ("30s", 30),
+            ("5m", 300),
+            ("12h", 43_200),
+            ("7d", 604_800),
+            ("2w", 1_209_600),
+            ("604800", 604_800),
+        ];
+        for (text, seconds) in good {
+            assert_eq!(text.parse(), Ok(Span(Duration::from_secs(seconds))), "{text}");
+        }
+        assert_eq!("250ms".parse(), Ok(Span(Duration::from_millis(250))));
+        for text in ["", "s", "-1s", "1.5h", "7 days", "99999999999999999d"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+        assert_eq!("none".parse(), Ok(OrNone::<Span>(None)));
+        assert_eq!("1s".parse(), Ok(OrNone(Some(Span(Duration::from_secs(1))))));
+        assert!("never".parse::<OrNone<Span>>().is_err());
+    }
+
+    #[test]
+    fn networks() {
+        for text in ["10.0.0.0/8", "192.0.2.7", "fd00::/8", "::1", "0.0.0.0/0"] {
+            assert!(text.parse::<Network>().is_ok(), "{text}");
+        }
+        for text in ["", "10.0.0/8", "10.0.0.0/33", "10.0.0.0/", "::/129", "example.org"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn command_lines() {
+        let good: [(&str, &[&str]); 5] = [
+            ("/bin/check", &["/bin/check"]),
+            ("  check  --strict\t-v ", &["check", "--strict", "-v"]),
+            ("sh -c 'exit 1'", &["sh", "-c", "exit 1"]),
+            ("check \"it's\" ''", &["check", "it's", ""]),
+            ("a\"b c\"d", &["ab cd"]),
+        ];
+        for (text, words) in good {
+            assert_eq!(
+                text.parse::<Words>().map(|words| words.0),
+                Ok(words.iter().map(ToString::to_string).collect())
+            );
+        }
+        for text in ["", "  ", "check 'open", "'' x"] {
+            assert!(text.parse::<Words>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The `hoist` command as a function: resumable uploads to serve, to make and to ask about.
+//!
+//! The verbs are in `cmd/`, one each. They get their settings from `config.rs`, say what they have to say through
+//! `output.rs`, and end with one of the codes in `exit.rs`.
+
+mod cli;
+mod cmd;
+mod config;
+mod exit;
+mod output;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use exit::{Exit, Failure};
+use output::Output;
+
+/// Runs the command with these words, the first of which is its own name, and says how it ended.
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match cli::parse(words) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are asked for, so they are data and end well; clap knows which stream.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Success }.into();
+        }
+    };
+    let output = Output::new(cli.json(), cli.quiet());
+    match cmd::run(cli, output) {
+        Ok(exit) => exit.into(),
+        Err(failure) => report(output, &failure),
+    }
+}
+
+fn report(output: Output, failure: &Failure) -> ExitCode {
+    output.failure(failure);
+    failure.exit.into()
+}
