@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, StatusCode, Uri};
 
 use crate::dialect::answer::{self, Said};
 use crate::dialect::token::{self, Form, Told};
-use crate::operation::{Append, Content, Create, Finish, Operation, Taken};
+use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Small, Taken};
 use crate::types::{Length, Offset, Token};
 use crate::upload::Origin;
 
@@ -237,6 +237,7 @@ impl Uploader {
             Aim::Create => {
                 let content = self.content();
                 let create = Create {
+                    small: Small::Resumes,
                     semantics: token::SEMANTICS,
                     length: Some(self.length),
                     content,
@@ -246,7 +247,8 @@ impl Uploader {
                 self.ask(&Operation::Create(create), true)
             }
             Aim::Append => {
-                let append = Append { at: self.at, length: None, content: self.content() };
+                let finished = Finished::Conflicts;
+                let append = Append { at: self.at, length: None, content: self.content(), finished };
                 self.ask(&Operation::Append(append), true)
             }
             //= TDR-OFF-01

@@ -5,15 +5,18 @@
 
 pub mod answer;
 pub mod conventional;
+pub mod ietf;
+pub mod interop;
 pub mod token;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
-use crate::field::{self, Field};
 use crate::operation::{Decoded, Operation, Reply};
+use crate::policy::Limits;
 use crate::refusal::Refusal;
-use crate::types::UploadId;
+use crate::types::{Durable, Timestamp, UploadId};
+use crate::upload::Upload;
 
 /// `Upload-Token`: the client's name for an upload.
 pub const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
@@ -41,6 +44,9 @@ pub const TUS_VERSION: HeaderName = HeaderName::from_static("tus-version");
 pub const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 /// `Upload-Limit`: what the server takes.
 pub const UPLOAD_LIMIT: HeaderName = HeaderName::from_static("upload-limit");
+
+/// `Accept-Patch`: the media types of appends.
+pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// The methods of the upload URL, for `Allow`.
 pub const METHODS: &str = "POST, PUT, PATCH, HEAD, DELETE, OPTIONS";
@@ -74,12 +80,25 @@ pub enum Detected {
 pub enum Dialect {
     /// `Upload-Token`, in one of its forms.
     Token(token::Form),
+    /// "Resumable Uploads for HTTP", in one of its iterations.
+    Ietf(ietf::Speaker),
     /// No dialect at all: an ordinary request whose content is kept.
     Conventional,
 }
 
-/// The dialect of a request.
-pub fn detect(head: &Parts, place: Place) -> Detected {
+/// What an answer depends on besides what it says.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The upload URL as the peer sees it, absolute where the server knows how.
+    pub base: &'a str,
+    /// The limits that are told.
+    pub limits: &'a Limits,
+    /// The moment of the answer.
+    pub now: Timestamp,
+}
+
+/// The dialect of a request. `rfc_announces` is whether a peer that names no version is sent interim responses.
+pub fn detect(head: &Parts, place: Place, rfc_announces: bool) -> Detected {
     let fields = &head.headers;
     // D0: a preflight must work whatever it carries.
     if head.method == Method::OPTIONS {
@@ -106,8 +125,16 @@ pub fn detect(head: &Parts, place: Place) -> Detected {
             return Detected::Speaks(Dialect::Token(token::Form::of(fields)));
         }
     }
-    if let Some(refusal) = detect_ietf(head, place) {
-        return Detected::Refuse(refusal);
+    // D5 and D6
+    let speaker = match place {
+        Place::Upload(_) => ietf::on_upload(head),
+        Place::Endpoint | Place::Named => match ietf::creation(head, rfc_announces) {
+            ietf::Creation::By(speaker) => Some(speaker),
+            ietf::Creation::Ordinary => None,
+        },
+    };
+    if let Some(speaker) = speaker {
+        return Detected::Speaks(Dialect::Ietf(speaker));
     }
     match place {
         Place::Upload(_) => detect_on_upload(head),
@@ -118,27 +145,6 @@ pub fn detect(head: &Parts, place: Place) -> Detected {
     }
 }
 
-/// D5 and D6. A request that would create an upload whole may be served as an ordinary one, which the draft allows; one
-/// that relies on resuming cannot be.
-fn detect_ietf(head: &Parts, place: Place) -> Option<Refusal> {
-    let fields = &head.headers;
-    let number = field::integer(fields, &INTEROP_VERSION).ignoring_malformed().filter(|number| *number >= 3);
-    let is_append = has_media_type(fields, "application/partial-upload") && head.method == Method::PATCH;
-    match place {
-        Place::Upload(_) if number.is_some() || is_append => Some(Refusal::NotFound),
-        Place::Upload(_) => None,
-        Place::Endpoint | Place::Named => {
-            let partial = match number {
-                Some(3) => field::boolean(fields, &UPLOAD_INCOMPLETE) == Field::Is(true),
-                Some(_) | None => field::boolean(fields, &UPLOAD_COMPLETE) == Field::Is(false),
-            };
-            partial.then_some(Refusal::NotImplemented(
-                "this version of resumable uploads: send the content whole",
-            ))
-        }
-    }
-}
-
 /// D7 to D9.
 fn detect_on_upload(head: &Parts) -> Detected {
     if looks_like_tus(head) {
@@ -146,7 +152,8 @@ fn detect_on_upload(head: &Parts) -> Detected {
     }
     match head.method {
         Method::HEAD | Method::GET | Method::DELETE => Detected::Stored,
-        _ => Detected::Refuse(Refusal::Method { allow: "HEAD, GET, DELETE, OPTIONS" }),
+        Method::PATCH => Detected::Refuse(Refusal::MediaType { accept: ietf::PARTIAL_UPLOAD }),
+        _ => Detected::Refuse(Refusal::Method { allow: "HEAD, GET, PATCH, DELETE, OPTIONS" }),
     }
 }
 
@@ -172,37 +179,59 @@ fn has_media_type(fields: &HeaderMap, expected: &str) -> bool {
 }
 
 impl Dialect {
-    /// Understands a request. `content_bytes` is the size of its content, where the transport knows it.
+    /// Understands a request to `place`. `content_bytes` is the size of its content, where the transport knows it.
     ///
     /// # Errors
     /// A refusal when the header section does not make sense in this dialect. It ends no running transfer.
-    pub fn decode(&self, head: &Parts, content_bytes: Option<u64>) -> Result<Decoded, Refusal> {
-        match self {
-            Self::Token(form) => form.decode(head, content_bytes),
-            Self::Conventional => conventional::decode(head, content_bytes),
+    pub fn decode(&self, head: &Parts, place: Place, content_bytes: Option<u64>) -> Result<Decoded, Refusal> {
+        match (self, place) {
+            (Self::Token(form), _) => form.decode(head, content_bytes),
+            (Self::Ietf(speaker), Place::Upload(id)) => Ok(speaker.decode_on_upload(id, head, content_bytes)),
+            (Self::Ietf(speaker), _) => speaker.decode_creation(head, content_bytes),
+            (Self::Conventional, _) => conventional::decode(head, content_bytes),
         }
     }
 
-    /// The interim response that tells a client its upload can be resumed, to be sent before its content is read.
-    pub fn announcement(&self, operation: &Operation, head: &Parts) -> Option<Response<()>> {
+    /// The interim response that tells a client its upload can be resumed, to be sent when the upload exists and before
+    /// its content is read.
+    pub fn announcement(
+        &self,
+        operation: &Operation,
+        head: &Parts,
+        upload: &Upload,
+        context: &Context<'_>,
+    ) -> Option<Response<()>> {
         match self {
             Self::Token(form) => form.announcement(operation, head),
+            Self::Ietf(speaker) => {
+                matches!(operation, Operation::Create(_)).then(|| speaker.announcement(upload, context))?
+            }
             Self::Conventional => None,
         }
     }
 
-    /// The head of the answer to a request that was carried out. `endpoint` is the path of the upload URL.
-    pub fn encode(&self, reply: &Reply, endpoint: &str) -> Response<()> {
+    /// The interim response that tells a client how much is stored while its content is received.
+    pub fn progress(&self, offset: Durable) -> Option<Response<()>> {
+        match self {
+            Self::Ietf(speaker) => speaker.progress(offset),
+            Self::Token(_) | Self::Conventional => None,
+        }
+    }
+
+    /// The head of the answer to a request that was carried out.
+    pub fn encode(&self, reply: &Reply, context: &Context<'_>) -> Response<()> {
         match self {
             Self::Token(form) => form.encode(reply),
-            Self::Conventional => conventional::encode(reply, endpoint),
+            Self::Ietf(speaker) => speaker.encode(reply, context),
+            Self::Conventional => conventional::encode(reply, context.base),
         }
     }
 
     /// The head of the answer to a request that was refused.
-    pub fn refuse(&self, refusal: &Refusal) -> Response<()> {
+    pub fn refuse(&self, refusal: &Refusal, context: &Context<'_>) -> Response<()> {
         match self {
             Self::Token(form) => form.refuse(refusal),
+            Self::Ietf(speaker) => speaker.refuse(refusal, context),
             Self::Conventional => refused(refusal),
         }
     }
@@ -216,6 +245,10 @@ pub fn refused(refusal: &Refusal) -> Response<()> {
     if let Some(after) = refusal.retry_after() {
         fields.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
+    let refusal = match refusal {
+        Refusal::Beside(refusal, _) => refusal,
+        other => other,
+    };
     match refusal {
         Refusal::Method { allow } => {
             fields.insert(header::ALLOW, HeaderValue::from_static(allow));
@@ -223,12 +256,28 @@ pub fn refused(refusal: &Refusal) -> Response<()> {
         Refusal::Unauthorized { challenge } => {
             fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
+        Refusal::MediaType { accept } => {
+            fields.insert(ACCEPT_PATCH, HeaderValue::from_static(accept));
+        }
         Refusal::TusVersion => {
             fields.insert(TUS_VERSION, HeaderValue::from_static("1.0.0"));
         }
         _ => {}
     }
     head
+}
+
+/// `104 (Upload Resumption Supported)`.
+fn resumption_supported() -> StatusCode {
+    StatusCode::from_u16(104).expect("in the range of status codes")
+}
+
+/// Whether requests of a method carry content that could be an upload.
+fn is_content_method(method: &Method) -> bool {
+    !matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE | Method::CONNECT
+    )
 }
 
 fn status(status: StatusCode) -> Response<()> {

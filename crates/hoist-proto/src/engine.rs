@@ -3,7 +3,7 @@
 //! Two pure functions. [`decide`] looks at the upload before a request, [`settle`] after it. Neither knows a dialect's
 //! name, a clock or a disk; [`deliver`] records what the target said in between.
 
-use crate::operation::{Append, Content, Create, Finish, Operation, Reply, Taken};
+use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Reply, Small, Taken};
 use crate::policy::{Limits, Policy};
 use crate::refusal::{Interrupted, Limit, Refusal};
 use crate::types::{Durable, Length, Offset, Principal, Timestamp, UploadId};
@@ -126,12 +126,20 @@ pub fn decide(known: Option<&Upload>, request: &Request, policy: &Policy, now: T
             Decision::Answer(Reply::State { id: upload.id, state: upload.into() })
         }
         (Operation::Cancel, Some(_)) => Decision::Cancel,
+        (Operation::Reject(refusal), Some(upload)) => {
+            Decision::Refuse(Refusal::Beside(Box::new(refusal.clone()), upload.into()))
+        }
     }
 }
 
 /// A creation under a name that nothing has.
 fn begin(create: &Create, request: &Request, policy: &Policy, now: Timestamp) -> Decision {
-    let Create { semantics, length, content, ref origin, .. } = *create;
+    let Create { mut semantics, length, content, small, ref origin, .. } = *create;
+    //= IETF-LIM-07
+    let is_small = length.is_some_and(|length| length.get() < policy.limits.size_min);
+    if is_small && small == Small::Ordinary && content.finish == Finish::Here {
+        semantics.interruption = Interruption::Discards;
+    }
     let upload = Upload {
         id: request.id,
         family: request.family,
@@ -157,7 +165,8 @@ fn begin(create: &Create, request: &Request, policy: &Policy, now: Timestamp) ->
 fn continue_at_zero(upload: &Upload, create: &Create, policy: &Policy) -> Decision {
     match create.taken {
         Taken::ResumeAtZero if upload.offset == Durable::ZERO && !upload.is_complete() => {
-            let append = Append { at: Offset::ZERO, length: create.length, content: create.content };
+            let (length, content) = (create.length, create.content);
+            let append = Append { at: Offset::ZERO, length, content, finished: Finished::Conflicts };
             extend(upload, &append, policy)
         }
         Taken::ResumeAtZero | Taken::Refuse => Decision::Refuse(Refusal::Taken(upload.into())),
@@ -167,20 +176,29 @@ fn continue_at_zero(upload: &Upload, create: &Create, policy: &Policy) -> Decisi
 /// An append to an upload that exists.
 fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     let state = State::from(upload);
+    if let Finished::Rejects { typed } = append.finished
+        && upload.is_complete()
+    {
+        return Decision::Refuse(Refusal::Finished { state, typed });
+    }
     if append.at != upload.offset.offset() {
-        //= TOK-APP-02
+        //= TOK-APP-02, IETF-APP-07
         return Decision::Refuse(Refusal::Mismatch { state, provided: append.at });
     }
-    //= TOK-APP-06
-    match &upload.phase {
-        Phase::Delivered(answer) | Phase::Failed(answer) if append.content.bytes == Some(0) => {
-            let answer = answer.clone();
-            return Decision::Answer(Reply::Complete { id: upload.id, created: false, state, answer });
-        }
-        Phase::Received | Phase::Delivered(_) | Phase::Failed(_) => {
-            return Decision::Refuse(Refusal::Completed(state));
-        }
-        Phase::Open => {}
+    if upload.is_complete() {
+        return again(upload, append);
+    }
+    // Announced or sent, an excess is an excess: it is found before lengths are compared.
+    let declared = append.content.bytes.and_then(|bytes| append.at.advance(bytes));
+    if let (Some(length), Some(declared)) = (upload.length, declared)
+        && declared.get() > length.get()
+    {
+        //= IETF-LEN-06
+        let refusal = Refusal::Excess(Some(length));
+        return match upload.semantics.excess {
+            Excess::Invalidates => Decision::Invalidate(refusal),
+            Excess::Keeps => Decision::Refuse(refusal),
+        };
     }
     let length = match (upload.length, append.length) {
         (Some(known), Some(said)) if known != said => {
@@ -194,10 +212,24 @@ fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     let upload = Upload { length, ..upload.clone() };
     match plan(&upload, append.at, append.content, &policy.limits, false) {
         Ok(plan) => Decision::Receive(upload, plan),
-        Err(refusal @ Refusal::Excess(_)) if upload.semantics.excess == Excess::Invalidates => {
-            Decision::Invalidate(refusal)
-        }
         Err(refusal) => Decision::Refuse(refusal),
+    }
+}
+
+/// An append at the end of a complete upload: its sender may have lost the answer.
+//= TOK-APP-06, IETF-APP-14, IETF-APP-15
+fn again(upload: &Upload, append: &Append) -> Decision {
+    let state = State::from(upload);
+    let is_last = append.content.finish == Finish::Here || append.finished == Finished::Conflicts;
+    match &upload.phase {
+        Phase::Delivered(answer) | Phase::Failed(answer) if append.content.bytes == Some(0) && is_last => {
+            let answer = answer.clone();
+            Decision::Answer(Reply::Complete { id: upload.id, created: false, state, answer })
+        }
+        _ => Decision::Refuse(match append.finished {
+            Finished::Replays => Refusal::Inconsistent(Some(state)),
+            Finished::Conflicts | Finished::Rejects { .. } => Refusal::Completed(state),
+        }),
     }
 }
 

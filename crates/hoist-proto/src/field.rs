@@ -124,6 +124,12 @@ pub fn integer_value(number: u64) -> HeaderValue {
     HeaderValue::from(number.min(LARGEST_INTEGER))
 }
 
+/// A dictionary of numbers.
+pub fn dictionary_value(members: &[(&str, u64)]) -> HeaderValue {
+    let spelled = members.iter().map(|(key, number)| format!("{key}={}", (*number).min(LARGEST_INTEGER)));
+    HeaderValue::try_from(spelled.collect::<Vec<_>>().join(", ")).expect("keys and numbers")
+}
+
 /// A boolean.
 pub fn boolean_value(value: bool) -> HeaderValue {
     HeaderValue::from_static(if value { "?1" } else { "?0" })

@@ -2,6 +2,7 @@
 //!
 //! Owns the vocabulary alone. Nothing behind a decoded [`Operation`] looks at a header field again.
 
+use crate::refusal::Refusal;
 use crate::types::{Length, Offset, Token, UploadId};
 use crate::upload::{Answer, Family, Origin, Semantics, State};
 
@@ -38,6 +39,9 @@ pub enum Operation {
     Retrieve,
     /// The end of the upload, and of everything stored for it.
     Cancel,
+    /// Nothing that makes sense. Who may see the upload is told what is wrong, and where the upload is; nobody's
+    /// transfer ends for it.
+    Reject(Refusal),
 }
 
 /// A request for a new upload.
@@ -51,6 +55,8 @@ pub struct Create {
     pub content: Content,
     /// What is to happen when the name is taken.
     pub taken: Taken,
+    /// What becomes of an upload below the smallest size that resuming is offered for.
+    pub small: Small,
     /// The request as its target will see it.
     pub origin: Origin,
 }
@@ -64,6 +70,15 @@ pub enum Taken {
     ResumeAtZero,
 }
 
+/// What becomes of an upload below the smallest size that resuming is offered for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Small {
+    /// It is an upload like any other.
+    Resumes,
+    /// When its only request is whole it is received as an ordinary request, and cannot be resumed.
+    Ordinary,
+}
+
 /// A request to append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Append {
@@ -73,6 +88,22 @@ pub struct Append {
     pub length: Option<Length>,
     /// What this request says of its own content.
     pub content: Content,
+    /// What it gets when the upload is complete.
+    pub finished: Finished,
+}
+
+/// What an append to a complete upload gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// A conflict; the answer once more if it is empty and at the end.
+    Conflicts,
+    /// The answer once more if it is empty, at the end and says it is the last; otherwise its lengths are inconsistent.
+    Replays,
+    /// A refusal, whatever it carries.
+    Rejects {
+        /// Whether the refusal has a problem type of its own.
+        typed: bool,
+    },
 }
 
 /// What a request's header section says of the content behind it.

@@ -42,3 +42,16 @@ pub struct Limits {
     /// The smallest content of one request that is not the last and not an empty creation.
     pub append_min: u64,
 }
+
+impl Limits {
+    /// Those that bind, under their names in `Upload-Limit`; `min-size` always, so that the list is never empty.
+    pub fn members(&self) -> Vec<(&'static str, u64)> {
+        let members = [
+            ("max-size", self.size_max),
+            ("min-size", Some(self.size_min)),
+            ("max-append-size", self.append_max),
+            ("min-append-size", Some(self.append_min).filter(|least| *least > 0)),
+        ];
+        members.into_iter().filter_map(|(name, number)| Some((name, number?))).collect()
+    }
+}

@@ -38,8 +38,22 @@ pub enum Refusal {
         /// Where the content would have begun.
         provided: Offset,
     },
-    /// Content for an upload that is complete.
+    /// Content for an upload that is complete, where that is a conflict.
     Completed(State),
+    /// Any append to an upload that is complete, where that is an error.
+    Finished {
+        /// The upload.
+        state: State,
+        /// Whether the problem has a type of its own.
+        typed: bool,
+    },
+    /// Content of another media type than the one that means appending.
+    MediaType {
+        /// That one.
+        accept: &'static str,
+    },
+    /// A request on an upload that is wrong in itself, and the upload's state beside it.
+    Beside(Box<Refusal>, State),
     /// The lengths this request, or an earlier one, declared contradict each other.
     Inconsistent(Option<State>),
     /// Content beyond the declared length.
@@ -138,7 +152,11 @@ impl Refusal {
     /// The upload's state, where the peer may know it.
     pub fn state(&self) -> Option<State> {
         match self {
-            Self::Taken(state) | Self::Mismatch { state, .. } | Self::Completed(state) => Some(*state),
+            Self::Taken(state)
+            | Self::Mismatch { state, .. }
+            | Self::Completed(state)
+            | Self::Finished { state, .. }
+            | Self::Beside(_, state) => Some(*state),
             Self::Inconsistent(state)
             | Self::Full(state)
             | Self::TooLarge { state, .. }
@@ -147,6 +165,7 @@ impl Refusal {
             Self::Field { .. }
             | Self::NotFound
             | Self::Method { .. }
+            | Self::MediaType { .. }
             | Self::Excess(_)
             | Self::Busy
             | Self::Unavailable(_)
@@ -164,9 +183,13 @@ impl Refusal {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Field { .. } | Self::Inconsistent(_) | Self::Excess(_) | Self::TooSmall { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Field { .. }
+            | Self::Inconsistent(_)
+            | Self::Finished { .. }
+            | Self::Excess(_)
+            | Self::TooSmall { .. } => StatusCode::BAD_REQUEST,
+            Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Beside(refusal, _) => refusal.status(),
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Taken(_) | Self::Mismatch { .. } | Self::Completed(_) => StatusCode::CONFLICT,
@@ -208,7 +231,9 @@ impl Refusal {
             Self::Inconsistent(_) | Self::Excess(_) => (INCONSISTENT, "Inconsistent Upload Length Values"),
             Self::Field { .. } => (BLANK, "Malformed Header Field"),
             Self::Taken(_) => (BLANK, "Upload Exists"),
-            Self::Completed(_) => (BLANK, "Upload Is Complete"),
+            Self::Completed(_) | Self::Finished { typed: false, .. } => (BLANK, "Upload Is Complete"),
+            Self::Finished { typed: true, .. } => (COMPLETED, "Upload Is Completed"),
+            Self::Beside(refusal, _) => return refusal.problem(),
             Self::TooLarge { .. } => (BLANK, "Content Too Large"),
             Self::TooSmall { .. } => (BLANK, "Content Too Small"),
             Self::Full(_) => (BLANK, "Storage Is Full"),
@@ -220,6 +245,7 @@ impl Refusal {
             Self::TusVersion => (BLANK, "Unsupported tus Version"),
             Self::NotFound
             | Self::Method { .. }
+            | Self::MediaType { .. }
             | Self::Internal
             | Self::Unauthorized { .. }
             | Self::Forbidden(_)
@@ -240,7 +266,11 @@ impl Refusal {
             Self::Mismatch { state, provided } => {
                 format!("the upload is at offset {}, the content begins at {provided}", state.offset)
             }
-            Self::Completed(_) => "the upload is complete: nothing can be appended".into(),
+            Self::Completed(_) | Self::Finished { .. } => {
+                "the upload is complete: nothing can be appended".into()
+            }
+            Self::MediaType { accept } => format!("content to append is of type {accept}"),
+            Self::Beside(refusal, _) => refusal.detail(),
             Self::Inconsistent(_) => "the declared lengths contradict each other".into(),
             Self::Excess(Some(length)) => {
                 format!(
@@ -291,6 +321,7 @@ impl Refusal {
 
 const BLANK: &str = "about:blank";
 const MISMATCHING: &str = "https://iana.org/assignments/http-problem-types#mismatching-upload-offset";
+const COMPLETED: &str = "https://iana.org/assignments/http-problem-types#completed-upload";
 const INCONSISTENT: &str = "https://iana.org/assignments/http-problem-types#inconsistent-upload-length";
 
 /// A problem document (RFC 9457), not yet spelled in JSON.

@@ -137,11 +137,14 @@ pub struct State {
     pub length: Option<Length>,
     /// Whether it is complete.
     pub complete: bool,
+    /// When it ends by itself.
+    pub expires: Option<Timestamp>,
 }
 
 impl From<&Upload> for State {
     fn from(upload: &Upload) -> Self {
-        Self { offset: upload.offset, length: upload.length, complete: upload.is_complete() }
+        let Upload { offset, length, .. } = *upload;
+        Self { offset, length, complete: upload.is_complete(), expires: upload.expires() }
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hoist_proto::types::{Fence, UploadId};
-use hoist_proto::upload::State;
+use hoist_proto::types::{Fence, Principal, UploadId};
+use hoist_proto::upload::{State, Upload};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,15 @@ struct Shared {
     fences: AtomicU64,
 }
 
+/// A transfer that is running.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Transfer {
+    /// Whose upload it is.
+    pub(crate) owner: Option<Principal>,
+    /// The upload's state when the transfer began.
+    pub(crate) state: State,
+}
+
 /// One upload that somebody holds or waits for.
 struct Entry {
     /// One permit; fair, so that turns come in order.
@@ -35,7 +44,7 @@ struct Entry {
     /// Tells the present holder to stop.
     stop: CancellationToken,
     /// The state of the upload at which the present holder began to receive content.
-    transfer: watch::Sender<Option<State>>,
+    transfer: watch::Sender<Option<Transfer>>,
 }
 
 /// The right to touch one upload, until dropped.
@@ -47,15 +56,20 @@ pub(crate) struct Claim {
     _permit: OwnedSemaphorePermit,
 }
 
-/// The present holder did not yield in time.
+/// Why a claim was not given.
 #[derive(Debug)]
-pub(crate) struct Busy;
+pub(crate) enum Denied {
+    /// The present holder did not yield in time.
+    Busy,
+    /// The upload is somebody else's.
+    Stranger,
+}
 
 /// Why a claim for a creation was not given.
 #[derive(Debug)]
 pub(crate) enum Occupied {
     /// A transfer is running; this is what is known to be stored.
-    Transferring(State),
+    Transferring(Transfer),
     /// Somebody holds the upload for too long.
     Busy,
 }
@@ -66,13 +80,21 @@ impl Claims {
     /// # Cancellation
     /// Safe to drop: the place in the queue is given up. What was running ends all the same.
     //= TOK-OFF-02, TOK-APP-04, TDR-OFF-07
-    pub(crate) async fn take(&self, id: UploadId, patience: Duration) -> Result<Claim, Busy> {
+    pub(crate) async fn take(
+        &self,
+        id: UploadId,
+        principal: Option<&Principal>,
+        patience: Duration,
+    ) -> Result<Claim, Denied> {
+        if self.is_strangers(id, principal) {
+            return Err(Denied::Stranger);
+        }
         let contender = self.contend(id, true);
         let gate = contender.entry(|entry| {
             entry.stop.cancel();
             Arc::clone(&entry.gate)
         });
-        let permit = tokio::time::timeout(patience, gate.acquire_owned()).await.map_err(|_| Busy)?;
+        let permit = tokio::time::timeout(patience, gate.acquire_owned()).await.map_err(|_| Denied::Busy)?;
         Ok(self.seat(contender, permit.expect("gates are never closed")))
     }
 
@@ -89,8 +111,8 @@ impl Claims {
             tokio::select! {
                 biased;
                 running = transfer.wait_for(Option::is_some) => {
-                    let state = running.ok().and_then(|state| *state);
-                    Err(state.map_or(Occupied::Busy, Occupied::Transferring))
+                    let transfer = running.ok().and_then(|transfer| transfer.clone());
+                    Err(transfer.map_or(Occupied::Busy, Occupied::Transferring))
                 }
                 permit = gate.acquire_owned() => Ok(permit.expect("gates are never closed")),
             }
@@ -105,6 +127,15 @@ impl Claims {
         let gate = contender.entry(|entry| Arc::clone(&entry.gate));
         let permit = gate.try_acquire_owned().ok()?;
         Some(self.seat(contender, permit))
+    }
+
+    /// Whether a transfer of another principal's is running: nobody may end that, or learn of it.
+    fn is_strangers(&self, id: UploadId, principal: Option<&Principal>) -> bool {
+        let entries = self.0.entries();
+        let transfer = entries.get(&id).map(|entry| entry.transfer.borrow());
+        transfer.is_some_and(|transfer| {
+            transfer.as_ref().is_some_and(|transfer| transfer.owner.as_ref() != principal)
+        })
     }
 
     fn contend(&self, id: UploadId, pushes: bool) -> Contender {
@@ -166,8 +197,9 @@ impl Claim {
     }
 
     /// Says that content is being received from here on, so that a creation under the same name is refused at once.
-    pub(crate) fn transfers(&self, state: State) {
-        self.contender.entry(|entry| entry.transfer.send_replace(Some(state)));
+    pub(crate) fn transfers(&self, upload: &Upload) {
+        let transfer = Transfer { owner: upload.owner.clone(), state: upload.into() };
+        self.contender.entry(|entry| entry.transfer.send_replace(Some(transfer)));
     }
 }
 
@@ -199,20 +231,36 @@ impl Drop for Contender {
 
 #[cfg(test)]
 mod tests {
-    use hoist_proto::types::Durable;
+    use hoist_proto::types::{Durable, Timestamp};
+    use hoist_proto::upload::{Completion, Excess, Family, Interruption, Origin, Phase, Semantics};
 
     use super::*;
 
     const ID: UploadId = UploadId::from_bits([1; 16]);
     const PATIENCE: Duration = Duration::from_secs(5);
-    const STATE: State = State { offset: Durable::ZERO, length: None, complete: false };
+    fn upload(owner: Option<Principal>) -> Upload {
+        let (completion, excess) = (Completion::AtLength, Excess::Keeps);
+        Upload {
+            id: ID,
+            family: Family::Conventional,
+            semantics: Semantics { completion, excess, interruption: Interruption::Resumes },
+            owner,
+            origin: Origin { method: http::Method::POST, target: "/".into(), fields: http::HeaderMap::new() },
+            created: Timestamp::from_millis(0),
+            touched: Timestamp::from_millis(0),
+            lifetime: None,
+            length: None,
+            offset: Durable::ZERO,
+            phase: Phase::Open,
+        }
+    }
 
     // proves: TOK-OFF-02, TOK-APP-04
     #[tokio::test]
     async fn a_newer_request_stops_the_holder_and_follows_it() {
         let claims = Claims::default();
-        let first = claims.take(ID, PATIENCE).await.expect("free");
-        let mut second = Box::pin(claims.take(ID, PATIENCE));
+        let first = claims.take(ID, None, PATIENCE).await.expect("free");
+        let mut second = Box::pin(claims.take(ID, None, PATIENCE));
         assert!(is_pending(&mut second).await);
         first.stopped().await;
         let older = first.fence();
@@ -226,9 +274,9 @@ mod tests {
     #[tokio::test]
     async fn whoever_is_overtaken_while_waiting_is_stopped_when_its_turn_comes() {
         let claims = Claims::default();
-        let first = claims.take(ID, PATIENCE).await.expect("free");
-        let mut second = Box::pin(claims.take(ID, PATIENCE));
-        let mut third = Box::pin(claims.take(ID, PATIENCE));
+        let first = claims.take(ID, None, PATIENCE).await.expect("free");
+        let mut second = Box::pin(claims.take(ID, None, PATIENCE));
+        let mut third = Box::pin(claims.take(ID, None, PATIENCE));
         assert!(is_pending(&mut second).await && is_pending(&mut third).await);
         drop(first);
         let second = second.await.expect("its turn");
@@ -243,24 +291,37 @@ mod tests {
     #[tokio::test]
     async fn a_creation_disturbs_no_transfer_and_outwaits_everything_else() {
         let claims = Claims::default();
-        let asking = claims.take(ID, PATIENCE).await.expect("free");
+        let asking = claims.take(ID, None, PATIENCE).await.expect("free");
         let mut creation = Box::pin(claims.take_idle(ID, PATIENCE));
         assert!(is_pending(&mut creation).await);
         assert!(!asking.stop.is_cancelled());
         drop(asking);
         let creating = creation.await.expect("its turn");
-        creating.transfers(STATE);
+        creating.transfers(&upload(None));
         let refused = claims.take_idle(ID, PATIENCE).await.map(|_| ());
-        assert!(matches!(refused, Err(Occupied::Transferring(STATE))));
+        assert!(matches!(refused, Err(Occupied::Transferring(_))));
         assert!(!creating.stop.is_cancelled());
         assert!(claims.take_unwanted(ID).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stranger_ends_no_transfer() {
+        let (claims, anna) = (Claims::default(), Principal::new("anna"));
+        let transfer = claims.take(ID, Some(&anna), PATIENCE).await.expect("free");
+        transfer.transfers(&upload(Some(anna.clone())));
+        for stranger in [None, Some(&Principal::new("ben"))] {
+            assert!(matches!(claims.take(ID, stranger, PATIENCE).await, Err(Denied::Stranger)));
+        }
+        assert!(!transfer.stop.is_cancelled());
+        let mut newer = Box::pin(claims.take(ID, Some(&anna), PATIENCE));
+        assert!(is_pending(&mut newer).await && transfer.stop.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_holder_that_does_not_yield_is_not_waited_for_for_ever() {
         let claims = Claims::default();
-        let stuck = claims.take(ID, PATIENCE).await.expect("free");
-        assert!(claims.take(ID, PATIENCE).await.is_err());
+        let stuck = claims.take(ID, None, PATIENCE).await.expect("free");
+        assert!(claims.take(ID, None, PATIENCE).await.is_err());
         assert!(matches!(claims.take_idle(ID, PATIENCE).await.map(|_| ()), Err(Occupied::Busy)));
         drop(stuck);
         assert!(claims.take_unwanted(ID).is_some());
@@ -270,13 +331,13 @@ mod tests {
     #[tokio::test]
     async fn giving_up_waiting_leaves_nothing_behind() {
         let claims = Claims::default();
-        let first = claims.take(ID, PATIENCE).await.expect("free");
-        let mut second = Box::pin(claims.take(ID, PATIENCE));
+        let first = claims.take(ID, None, PATIENCE).await.expect("free");
+        let mut second = Box::pin(claims.take(ID, None, PATIENCE));
         assert!(is_pending(&mut second).await);
         drop(second);
         drop(first);
         assert!(claims.0.entries().is_empty());
-        let third = claims.take(ID, PATIENCE).await.expect("free");
+        let third = claims.take(ID, None, PATIENCE).await.expect("free");
         assert!(!third.stop.is_cancelled(), "who gave up does not push any more");
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use hoist_proto::dialect::{METHODS, UPLOAD_LIMIT};
+use hoist_proto::dialect::ietf::PARTIAL_UPLOAD;
+use hoist_proto::dialect::{ACCEPT_PATCH, METHODS, UPLOAD_LIMIT};
+use hoist_proto::field;
 use hoist_proto::policy::Policy;
-use hoist_proto::types::LARGEST_INTEGER;
 use http::{HeaderValue, Response, StatusCode, header};
 use tokio::sync::Mutex;
 
@@ -17,28 +18,16 @@ pub(crate) fn options(policy: &Policy) -> Answer {
     let mut head = Response::new(());
     let fields = head.headers_mut();
     fields.insert(header::ALLOW, HeaderValue::from_static(METHODS));
-    let limits =
-        limits(policy).into_iter().map(|(name, number)| format!("{name}={number}")).collect::<Vec<_>>();
-    let limits = HeaderValue::try_from(limits.join(", ")).expect("names and numbers");
-    fields.insert(UPLOAD_LIMIT, limits);
+    fields.insert(UPLOAD_LIMIT, field::dictionary_value(&limits(policy)));
+    fields.insert(ACCEPT_PATCH, HeaderValue::from_static(PARTIAL_UPLOAD));
     answer::empty(head)
 }
 
-/// The limits under their field names, `min-size` always, so that the list is never empty.
+/// The limits under their field names, and the life time a new upload would have.
 fn limits(policy: &Policy) -> Vec<(&'static str, u64)> {
-    let limits = policy.limits;
-    let lifetime = policy.lifetime.map(|lifetime| lifetime.as_secs());
-    let optional = |name, number: Option<u64>| number.map(|number| (name, number.min(LARGEST_INTEGER)));
-    [
-        optional("max-size", limits.size_max),
-        optional("min-size", Some(limits.size_min)),
-        optional("max-append-size", limits.append_max),
-        optional("min-append-size", Some(limits.append_min).filter(|least| *least > 0)),
-        optional("max-age", lifetime),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    let mut limits = policy.limits.members();
+    limits.extend(policy.lifetime.map(|lifetime| ("max-age", lifetime.as_secs())));
+    limits
 }
 
 /// `/.well-known/resumable-uploads`.
@@ -48,7 +37,10 @@ pub(crate) fn well_known(endpoint: &str, policy: &Policy) -> Answer {
         limits(policy).into_iter().map(|(name, number)| (name.to_owned(), number.into())).collect();
     let document = serde_json::json!({
         "url": endpoint,
-        "dialects": [{ "name": "upload-token", "versions": ["seed", "1", "2"] }],
+        "dialects": [
+            { "name": "upload-token", "versions": ["seed", "1", "2"] },
+            { "name": "resumable-upload", "versions": ["3", "4", "5", "6", "7", "8", "9", "rfc"] },
+        ],
         "limits": limits,
         "transports": ["http/1.1", "h2"],
     });

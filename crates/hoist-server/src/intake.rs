@@ -3,12 +3,16 @@
 //! An intake belongs to the server and not to the connection: when the peer vanishes it still stores, syncs and settles
 //! what arrived. The only `select!` on the request path is here.
 
+use std::time::{Duration, Instant};
+
 use bytes::{Buf, Bytes};
-use hoist_http::{Abort, BodyError};
+use hoist_http::{Abort, BodyError, Interim};
+use hoist_proto::dialect::Dialect;
 use hoist_proto::engine::{self, End, Ending, Plan, Verdict};
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::{Interrupted, Refusal};
-use hoist_proto::upload::{State, Upload};
+use hoist_proto::types::Durable;
+use hoist_proto::upload::Upload;
 use hoist_store::store::{Error, Writer};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -30,6 +34,44 @@ pub(crate) struct Intake {
     pub(crate) writer: Box<dyn Writer>,
     /// Ends the connection or the stream the content comes from. Absent under a server that offers no such thing.
     pub(crate) abort: Option<Abort>,
+    /// Tells the peer how much is stored, where it can be told.
+    pub(crate) progress: Option<Progress>,
+}
+
+/// Tells a peer how much of its content is stored while more arrives: the latest offset, seldom enough.
+//= IETF-INT-13
+pub(crate) struct Progress {
+    dialect: Dialect,
+    interim: Interim,
+    told: Durable,
+    when: Instant,
+}
+
+/// The shortest time between two progress responses.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// The fewest bytes between two progress responses.
+const PROGRESS_BYTES_MIN: u64 = 1 << 20;
+
+impl Progress {
+    pub(crate) fn new(dialect: Dialect, interim: Interim) -> Self {
+        Self { dialect, interim, told: Durable::ZERO, when: Instant::now() }
+    }
+
+    fn tell(&mut self, writer: &mut dyn Writer) {
+        if self.when.elapsed() < PROGRESS_INTERVAL {
+            return;
+        }
+        self.when = Instant::now();
+        let durable = writer.hasten();
+        let news = durable.offset().bytes_since(self.told.offset()).unwrap_or(0);
+        if news >= PROGRESS_BYTES_MIN
+            && let Some(head) = self.dialect.progress(durable)
+        {
+            self.told = durable;
+            // Who cannot be told is gone, which the body will say.
+            let _ = self.interim.progress(head);
+        }
+    }
 }
 
 /// Why nothing more was stored.
@@ -47,7 +89,7 @@ impl Intake {
     /// # Cancellation
     /// To be awaited by a task of the server's own; dropped, it leaves what the store has accepted.
     pub(crate) async fn receive<B: Content>(mut self, shared: &Shared, body: B) -> Result<Reply, Refusal> {
-        self.claim.transfers(State::from(&self.upload));
+        self.claim.transfers(&self.upload);
         let stop = self.store_content(shared, body).await;
         // Before anything slow: a peer that was overtaken must not wait for a disk to learn of it.
         if let Stop::Ended(End::Cut(Interrupted::Superseded)) = stop
@@ -119,6 +161,9 @@ impl Intake {
             }
             if is_beyond {
                 return Stop::Ended(End::Beyond);
+            }
+            if let Some(progress) = &mut self.progress {
+                progress.tell(&mut *self.writer);
             }
         }
     }

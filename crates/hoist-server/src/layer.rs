@@ -14,7 +14,7 @@ use crate::cors::Cors;
 use crate::discover::Readiness;
 use crate::hook::{Hook, NoHook};
 use crate::naming::Naming;
-use crate::service::Shared;
+use crate::service::{Interims, Shared};
 use crate::target::{Keep, Target};
 
 /// The upload endpoint as a tower service. Clones are the same endpoint.
@@ -35,6 +35,8 @@ pub struct Builder {
     quotas: Quotas,
     endpoint: String,
     key: [u8; 32],
+    interims: Interims,
+    public_origin: Option<String>,
 }
 
 /// The endpoint is not a path uploads can be under.
@@ -55,6 +57,8 @@ impl Hoist {
             quotas: Quotas::default(),
             endpoint: "/uploads".to_owned(),
             key: [0; 32],
+            interims: Interims::default(),
+            public_origin: None,
         }
     }
 
@@ -134,6 +138,17 @@ impl Builder {
         Self { key, ..self }
     }
 
+    /// Who is sent interim responses. Default: who says that it understands them.
+    pub fn interims(self, interims: Interims) -> Self {
+        Self { interims, ..self }
+    }
+
+    /// Scheme and authority under which peers reach the server, as `https://upload.example.org`. Default: what each
+    /// request says of its own.
+    pub fn public_origin(self, origin: impl Into<String>) -> Self {
+        Self { public_origin: Some(origin.into().trim_end_matches('/').to_owned()), ..self }
+    }
+
     /// The service.
     pub fn build(self) -> Hoist {
         Hoist(Arc::new(Shared {
@@ -147,6 +162,8 @@ impl Builder {
             endpoint: self.endpoint,
             ledger: Ledger::new(self.quotas),
             claims: Claims::default(),
+            interims: self.interims,
+            public_origin: self.public_origin,
             readiness: Readiness::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),

@@ -23,6 +23,7 @@ pub mod target;
 pub use answer::Answer;
 pub use intake::Content;
 pub use layer::{BadEndpoint, Builder, Hoist};
+pub use service::Interims;
 pub use sweep::Swept;
 
 /// An error of a body, whatever it is.

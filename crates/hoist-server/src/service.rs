@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hoist_http::{Abort, Interim};
-use hoist_proto::dialect::{self, Detected, Dialect, Place};
+use hoist_http::{Abort, Interim, Peer};
+use hoist_proto::dialect::ietf::Speaker;
+use hoist_proto::dialect::{self, Context, Detected, Dialect, Place};
 use hoist_proto::engine::{self, Decision, Request as Named};
 use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
 use hoist_proto::policy::Policy;
@@ -16,19 +17,19 @@ use hoist_proto::types::{Principal, Timestamp, UploadId};
 use hoist_proto::upload::{Family, Phase, Upload};
 use hoist_store::store::{Error, Store};
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, header};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Ledger;
 use crate::answer::{self, Answer};
 use crate::auth::Authenticator;
-use crate::claim::{Claim, Claims, Occupied};
+use crate::claim::{Claim, Claims, Denied, Occupied, Transfer};
 use crate::cors::{Asked, Cors};
 use crate::discover::{self, Readiness};
 use crate::error;
 use crate::hook::Hook;
-use crate::intake::{Content, Intake};
+use crate::intake::{Content, Intake, Progress};
 use crate::layer::Hoist;
 use crate::naming::{self, Naming};
 use crate::target::{Representation, Target};
@@ -49,8 +50,23 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) claims: Claims,
     pub(crate) readiness: Readiness,
+    pub(crate) interims: Interims,
+    /// Scheme and authority of the server, where the operator knows better than the request.
+    pub(crate) public_origin: Option<String>,
     pub(crate) tasks: TaskTracker,
     pub(crate) draining: CancellationToken,
+}
+
+/// Who is sent interim responses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interims {
+    /// Peers that name a version of a draft, which is how they say that they understand them. The default.
+    #[default]
+    Auto,
+    /// Peers that name no version too, as the RFC will have it.
+    Always,
+    /// Nobody.
+    Never,
 }
 
 /// Where a path leads.
@@ -67,7 +83,7 @@ impl<B: Content> tower_service::Service<Request<B>> for Hoist {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
@@ -86,7 +102,7 @@ impl Hoist {
             Route::WellKnown => discover::well_known(&shared.endpoint, &shared.policy),
             Route::Health => discover::health(),
             Route::Readiness => shared.readiness.answer(shared).await,
-            Route::Nowhere => problem(None, &Refusal::NotFound),
+            Route::Nowhere => problem(None, &Refusal::NotFound, &shared.context(&shared.endpoint)),
         };
         shared.cors.apply(&asked, answer.headers_mut());
         answer
@@ -94,25 +110,33 @@ impl Hoist {
 
     async fn at<B: Content>(&self, place: Place, request: Request<B>) -> Answer {
         let (head, body) = request.into_parts();
-        let (dialect, outcome) = match dialect::detect(&head, place) {
-            Detected::Discover => return discover::options(&self.shared().policy),
+        let shared = self.shared();
+        let base = shared.base(&head);
+        let (dialect, outcome) = match dialect::detect(&head, place, shared.interims == Interims::Always) {
+            Detected::Discover => return discover::options(&shared.policy),
             Detected::Refuse(refusal) => (None, Err(refusal)),
-            Detected::Stored => (Some(Dialect::Conventional), self.stored(place, &head).await),
-            Detected::Speaks(dialect) => (Some(dialect), self.run(dialect, head, body).await),
+            Detected::Stored => self.stored(place, &head).await,
+            Detected::Speaks(dialect) => (Some(dialect), self.run(dialect, place, &base, head, body).await),
         };
+        let context = shared.context(&base);
         match (dialect, outcome) {
-            (Some(dialect), Ok(reply)) => {
-                answer::reply(dialect.encode(&reply, &self.shared().endpoint), reply)
-            }
-            (dialect, Err(refusal)) => problem(dialect, &refusal),
+            (Some(dialect), Ok(reply)) => answer::reply(dialect.encode(&reply, &context), reply),
+            (dialect, Err(refusal)) => problem(dialect, &refusal, &context),
             (None, Ok(_)) => unreachable!("without a dialect there is only a refusal"),
         }
     }
 
     /// The life of a request.
-    async fn run<B: Content>(&self, dialect: Dialect, head: Parts, body: B) -> Result<Reply, Refusal> {
+    async fn run<B: Content>(
+        &self,
+        dialect: Dialect,
+        place: Place,
+        base: &str,
+        head: Parts,
+        body: B,
+    ) -> Result<Reply, Refusal> {
         let shared = self.shared();
-        let decoded = dialect.decode(&head, body.size_hint().exact())?;
+        let decoded = dialect.decode(&head, place, body.size_hint().exact())?;
         let principal = shared.auth.admit(&head).await?; // first: a stranger must not end an upload
         let request = shared.name(decoded, principal)?;
         let claim = shared.claim(&request).await?; // ends the request before this one
@@ -121,31 +145,51 @@ impl Hoist {
             Decision::Answer(reply) => Ok(reply),
             Decision::Refuse(refusal) => Err(refusal),
             decision => {
-                let (announcement, abort) = channels(dialect, &request.operation, &head);
-                let work =
-                    Work { claim, known, announcement, abort, content_bytes: body.size_hint().exact() };
+                let channels = shared.channels(dialect, &request.operation, &decision, base, &head);
+                let work = Work { claim, known, channels, content_bytes: body.size_hint().exact() };
                 self.own(move |shared| async move { work.carry_out(&shared, decision, body).await }).await
             }
         }
     }
 
-    /// A request no dialect claims, on the URL of an upload.
-    async fn stored(&self, place: Place, head: &Parts) -> Result<Reply, Refusal> {
+    /// A request no dialect claims, on the URL of an upload: it is answered in the dialect of the upload.
+    //= IETF-VER-08
+    async fn stored(&self, place: Place, head: &Parts) -> (Option<Dialect>, Result<Reply, Refusal>) {
+        match self.of_upload(place, head).await {
+            Ok((dialect, outcome)) => (Some(dialect), outcome),
+            Err(refusal) => (None, Err(refusal)),
+        }
+    }
+
+    async fn of_upload(
+        &self,
+        place: Place,
+        head: &Parts,
+    ) -> Result<(Dialect, Result<Reply, Refusal>), Refusal> {
         let shared = self.shared();
         let Place::Upload(id) = place else { return Err(Refusal::NotFound) };
         let principal = shared.auth.admit(head).await?;
         let operation = if head.method == Method::DELETE { Operation::Cancel } else { Operation::Retrieve };
-        let request = Named { id, principal, family: Family::Conventional, operation };
+        let mut request = Named { id, principal, family: Family::Conventional, operation };
         let claim = shared.claim(&request).await?;
         let (claim, known) = self.load(claim).await?;
-        match engine::decide(known.as_ref(), &request, &shared.policy, now()) {
+        let dialect = match known.as_ref().map(|upload| upload.family) {
+            Some(Family::Ietf) => Dialect::Ietf(Speaker::unversioned()),
+            Some(Family::Conventional) => Dialect::Conventional,
+            // A token upload has no URL.
+            _ => return Err(Refusal::NotFound),
+        };
+        request.family = known.as_ref().map_or(Family::Conventional, |upload| upload.family);
+        let outcome = match engine::decide(known.as_ref(), &request, &shared.policy, now()) {
             Decision::Cancel => {
                 self.own(move |shared| async move { shared.remove(&claim).await.map(|()| Reply::Cancelled) })
                     .await
             }
             Decision::Refuse(refusal) => Err(refusal),
+            Decision::Answer(reply) if request.family == Family::Ietf => Ok(reply),
             _ => Err(Refusal::Forbidden("the content of uploads cannot be downloaded from here".into())),
-        }
+        };
+        Ok((dialect, outcome))
     }
 
     /// What the store has of the claimed upload. What is whole is delivered first, so that nobody finds an upload in
@@ -180,12 +224,19 @@ impl Hoist {
     }
 }
 
+/// What a transport lets a service do besides answering, where it lets it, and what there is to say.
+struct Channels {
+    dialect: Dialect,
+    interim: Option<Interim>,
+    announcement: Option<Response<()>>,
+    abort: Option<Abort>,
+}
+
 /// What is decided to be done, with all it needs.
 struct Work {
     claim: Claim,
     known: Option<Upload>,
-    announcement: Option<(Interim, Response<()>)>,
-    abort: Option<Abort>,
+    channels: Channels,
     content_bytes: Option<u64>,
 }
 
@@ -233,11 +284,13 @@ impl Work {
             }
         };
         // Only now, when there is something to come back to.
-        if let Some((interim, announcement)) = self.announcement {
+        if let (Some(interim), Some(announcement)) = (&self.channels.interim, self.channels.announcement) {
             // A peer that cannot be told is a peer that is gone; its content, if any, ends in the intake.
             let _ = interim.send(announcement);
         }
-        let intake = Intake { claim: self.claim, upload, plan, writer, abort: self.abort };
+        let Channels { interim, abort, dialect, .. } = self.channels;
+        let progress = interim.map(|interim| Progress::new(dialect, interim));
+        let intake = Intake { claim: self.claim, upload, plan, writer, abort, progress };
         intake.receive(shared, body).await
     }
 }
@@ -266,17 +319,69 @@ impl Shared {
     }
 
     async fn claim(&self, request: &Named) -> Result<Claim, Refusal> {
+        let (id, principal) = (request.id, request.principal.as_ref());
+        let refusal_of = |transfer: Transfer| match &request.operation {
+            _ if transfer.owner.as_ref() != principal => Refusal::NotFound,
+            Operation::Reject(refusal) => Refusal::Beside(Box::new(refusal.clone()), transfer.state),
+            _ => Refusal::Taken(transfer.state),
+        };
         match &request.operation {
-            Operation::Create(_) => {
-                self.claims.take_idle(request.id, PATIENCE).await.map_err(|occupied| match occupied {
-                    Occupied::Transferring(state) => Refusal::Taken(state),
+            // Neither ends a transfer: the one by decision, the other because it makes no sense.
+            Operation::Create(_) | Operation::Reject(_) => {
+                self.claims.take_idle(id, PATIENCE).await.map_err(|occupied| match occupied {
+                    Occupied::Transferring(transfer) => refusal_of(transfer),
                     Occupied::Busy => Refusal::Busy,
                 })
             }
             Operation::Append(_) | Operation::Retrieve | Operation::Cancel => {
-                self.claims.take(request.id, PATIENCE).await.map_err(|_| Refusal::Busy)
+                self.claims.take(id, principal, PATIENCE).await.map_err(|denied| match denied {
+                    Denied::Busy => Refusal::Busy,
+                    Denied::Stranger => Refusal::NotFound,
+                })
             }
         }
+    }
+
+    fn channels(
+        &self,
+        dialect: Dialect,
+        operation: &Operation,
+        decision: &Decision,
+        base: &str,
+        head: &Parts,
+    ) -> Channels {
+        let interim = head.extensions.get::<Interim>().filter(|_| self.interims != Interims::Never).cloned();
+        let announcement = match decision {
+            Decision::Create(upload, _) | Decision::Receive(upload, _) => {
+                dialect.announcement(operation, head, upload, &self.context(base))
+            }
+            _ => None,
+        };
+        Channels { dialect, interim, announcement, abort: head.extensions.get::<Abort>().cloned() }
+    }
+
+    /// The upload URL as the peer of this request sees it.
+    //= IETF-INT-14
+    fn base(&self, head: &Parts) -> String {
+        if let Some(origin) = &self.public_origin {
+            return format!("{origin}{}", self.endpoint);
+        }
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let authority = head.uri.authority().map(http::uri::Authority::as_str).or(host);
+        let scheme = match head.extensions.get::<Peer>() {
+            Some(Peer { tls: true, .. }) => "https",
+            _ => "http",
+        };
+        match authority {
+            Some(authority) if authority.parse::<http::uri::Authority>().is_ok() => {
+                format!("{scheme}://{authority}{}", self.endpoint)
+            }
+            _ => self.endpoint.clone(),
+        }
+    }
+
+    fn context<'a>(&'a self, base: &'a str) -> Context<'a> {
+        Context { base, limits: &self.policy.limits, now: now() }
     }
 
     /// Hands a whole representation to the target and records its answer.
@@ -330,24 +435,11 @@ impl Shared {
     }
 }
 
-/// What a transport lets a service do besides answering, where it lets it.
-fn channels(
-    dialect: Dialect,
-    operation: &Operation,
-    head: &Parts,
-) -> (Option<(Interim, Response<()>)>, Option<Abort>) {
-    let interim = head.extensions.get::<Interim>().cloned();
-    let announcement = interim.and_then(|interim| Some((interim, dialect.announcement(operation, head)?)));
-    (announcement, head.extensions.get::<Abort>().cloned())
-}
-
 /// The answer to a refused request, in its dialect if it has one.
-fn problem(dialect: Option<Dialect>, refusal: &Refusal) -> Answer {
+fn problem(dialect: Option<Dialect>, refusal: &Refusal, context: &Context<'_>) -> Answer {
     tracing::debug!(status = refusal.status().as_u16(), refusal = refusal.problem().title, "refused");
-    answer::problem(
-        dialect.map_or_else(|| dialect::refused(refusal), |dialect| dialect.refuse(refusal)),
-        refusal,
-    )
+    let head = dialect.map_or_else(|| dialect::refused(refusal), |dialect| dialect.refuse(refusal, context));
+    answer::problem(head, refusal)
 }
 
 fn route(path: &str, method: &Method, endpoint: &str) -> Route {

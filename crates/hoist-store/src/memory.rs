@@ -507,6 +507,14 @@ impl Writer for MemoryWriter {
             Ok(Durable::attest(offset))
         })
     }
+
+    fn hasten(&mut self) -> Durable {
+        let store = self.store.clone();
+        let mut machine = store.machine();
+        let synced = self.mine(&mut machine).and_then(|kept| kept.sync()).unwrap_or(Offset::ZERO);
+        #[expect(clippy::disallowed_methods, reason = "a store, and a crash would leave these bytes")]
+        Durable::attest(synced)
+    }
 }
 
 struct MemoryReader {

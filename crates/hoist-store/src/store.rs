@@ -149,6 +149,11 @@ pub trait Writer: Send {
     /// # Cancellation
     /// Safe to drop; the bytes may or may not be durable.
     fn sync(&mut self) -> Pending<'_, Result<Durable, Error>>;
+
+    /// Has what was accepted made durable soon, without waiting for it, and says how far that is already.
+    ///
+    /// A store that cannot do so says what it knows.
+    fn hasten(&mut self) -> Durable;
 }
 
 /// Gives stored bytes, in order.

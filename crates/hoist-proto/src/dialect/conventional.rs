@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use super::{METHODS, refused, status};
-use crate::operation::{Content, Create, Decoded, Finish, Operation, Reply, Subject, Taken};
+use crate::operation::{Content, Create, Decoded, Finish, Operation, Reply, Small, Subject, Taken};
 use crate::refusal::Refusal;
 use crate::types::{Length, UploadId};
 use crate::upload::{Completion, Excess, Family, Interruption, Origin, Semantics};
@@ -28,6 +28,7 @@ pub(super) fn decode(head: &Parts, content_bytes: Option<u64>) -> Result<Decoded
         length: content_bytes.map(Length::new),
         content: Content { bytes: content_bytes, finish: Finish::Here },
         taken: Taken::Refuse,
+        small: Small::Resumes,
         origin: origin(head),
     };
     Ok(Decoded {
@@ -77,4 +78,34 @@ pub(super) fn origin(head: &Parts) -> Origin {
     }
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     Origin { method: head.method.clone(), target, fields }
+}
+
+/// The same with every field the target may want: all but those of the connection, of this protocol, and secrets.
+//= IETF-CRE-14
+pub(super) fn whole_origin(head: &Parts) -> Origin {
+    let mut fields = head.headers.clone();
+    let of_connection = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "expect",
+        "content-length",
+        "host",
+    ];
+    let secrets = ["authorization", "proxy-authorization", "cookie"];
+    let own = [
+        "upload-complete",
+        "upload-incomplete",
+        "upload-offset",
+        "upload-length",
+        "upload-draft-interop-version",
+    ];
+    for name in of_connection.iter().chain(&secrets).chain(&own) {
+        fields.remove(*name);
+    }
+    Origin { fields, ..origin(head) }
 }

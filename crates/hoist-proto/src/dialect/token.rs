@@ -11,7 +11,9 @@ use super::{
     UPLOAD_OFFSET, UPLOAD_TOKEN, conventional, refused, status,
 };
 use crate::field::{self, Field};
-use crate::operation::{Append, Content, Create, Decoded, Finish, Operation, Reply, Subject, Taken};
+use crate::operation::{
+    Append, Content, Create, Decoded, Finish, Finished, Operation, Reply, Small, Subject, Taken,
+};
 use crate::refusal::Refusal;
 use crate::types::{Length, Offset, Token};
 use crate::upload::{Answer, Completion, Excess, Family, Interruption, Semantics, State};
@@ -128,7 +130,8 @@ impl Form {
         };
         match offset {
             Some(at) if at > Offset::ZERO || !creates_at_zero => {
-                Ok(Operation::Append(Append { at, length, content }))
+                let finished = Finished::Conflicts;
+                Ok(Operation::Append(Append { at, length, content, finished }))
             }
             //= TOK-APP-03
             None if self == Self::Seed && head.method == Method::PATCH => {
@@ -138,7 +141,8 @@ impl Form {
                 let taken = if creates_at_zero { Taken::ResumeAtZero } else { Taken::Refuse };
                 let length = length.or_else(|| length_of(content));
                 let origin = conventional::origin(head);
-                Ok(Operation::Create(Create { semantics: SEMANTICS, length, content, taken, origin }))
+                let small = Small::Resumes;
+                Ok(Operation::Create(Create { semantics: SEMANTICS, length, content, taken, small, origin }))
             }
         }
     }
@@ -167,7 +171,7 @@ impl Form {
         if properties.announces_to_strangers_only && knows {
             return None;
         }
-        let mut interim = status(StatusCode::from_u16(104).expect("in the range of status codes"));
+        let mut interim = status(super::resumption_supported());
         interim.headers_mut().insert(name, field::integer_value(number));
         Some(interim)
     }
@@ -259,7 +263,7 @@ impl Form {
         let method = match operation {
             Operation::Create(create) => create.origin.method.clone(),
             Operation::Append(_) => Method::PATCH,
-            Operation::Retrieve => Method::HEAD,
+            Operation::Retrieve | Operation::Reject(_) => Method::HEAD,
             Operation::Cancel => Method::DELETE,
         };
         let mut head = Request::builder().method(method).uri(target).body(())?;
@@ -275,7 +279,7 @@ impl Form {
                 fields.insert(UPLOAD_OFFSET, field::position_value(append.at));
                 (append.length, append.content.finish)
             }
-            Operation::Retrieve | Operation::Cancel => (None, Finish::Here),
+            Operation::Retrieve | Operation::Cancel | Operation::Reject(_) => (None, Finish::Here),
         };
         fields.insert(UPLOAD_TOKEN, field::token_value(token));
         if let Some(length) = length {

@@ -220,7 +220,7 @@ impl Lane {
             self.release(&queue);
             state.failure = Some(failure);
         }
-        self.sync_behind(&mut state);
+        self.sync_behind(&mut state, self.pool.unsynced_bytes);
         if state.queue.is_empty() {
             self.rest(state);
         } else if state.is_syncing && !state.is_ended && self.is_far_ahead(&state) {
@@ -256,12 +256,15 @@ impl Lane {
         }
     }
 
+    /// Starts a sync that nobody waits for, if there is anything to sync.
+    pub(super) fn hasten(self: &Arc<Self>) {
+        self.sync_behind(&mut locked(&self.state), 1);
+    }
+
     /// Starts a sync that nobody waits for when much is unsynced, so that one somebody waits for is short.
-    fn sync_behind(self: &Arc<Self>, state: &mut State) {
+    fn sync_behind(self: &Arc<Self>, state: &mut State, unsynced_bytes: u64) {
         let written = self.content.written();
-        if state.is_syncing
-            || !self.content.is_disk()
-            || written - state.asked.min(written) < self.pool.unsynced_bytes
+        if state.is_syncing || !self.content.is_disk() || written - state.asked.min(written) < unsynced_bytes
         {
             return;
         }

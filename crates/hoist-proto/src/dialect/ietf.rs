@@ -1,0 +1,390 @@
+//! "Resumable Uploads for HTTP": the server names the upload by a URL, and says so in a 104.
+//!
+//! Owns the wire spelling of interop versions 3 to 9 and of the text without a version, both ways; what differs between
+//! them is in [`interop`](super::interop). Source: docs/ietf.md.
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+
+use super::conventional;
+use super::interop::{Interop, LimitKeys, Properties};
+use super::{
+    Context, INTEROP_VERSION, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_LENGTH, UPLOAD_LIMIT, UPLOAD_OFFSET,
+    has_media_type, is_content_method, refused, status,
+};
+use crate::field::{self, Field};
+use crate::operation::{Append, Content, Create, Decoded, Finish, Operation, Reply, Small, Subject, Taken};
+use crate::refusal::{Limit, Refusal};
+use crate::types::{Durable, Length, Offset, UploadId};
+use crate::upload::{Completion, Excess, Family, Interruption, Semantics, State, Upload};
+
+/// The media type of appends.
+pub const PARTIAL_UPLOAD: &str = "application/partial-upload";
+
+const SEMANTICS: Semantics = Semantics {
+    completion: Completion::Explicit,
+    excess: Excess::Invalidates,
+    interruption: Interruption::Resumes,
+};
+
+/// A peer that speaks an iteration of the draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    /// Which iteration its requests are read by and its answers written in.
+    pub version: Interop,
+    /// Whether it understands interim responses of this iteration.
+    pub announces: bool,
+}
+
+/// What a request to a target says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Creation {
+    /// It creates an upload.
+    By(Speaker),
+    /// It is an ordinary request.
+    Ordinary,
+}
+
+/// Whether, and by whom, a request to a target is a creation.
+//= IETF-CRE-02, IETF-VER-06, IETF-VER-07, IETF-SF-04
+pub(super) fn creation(head: &Parts, rfc_announces: bool) -> Creation {
+    let fields = &head.headers;
+    if !is_content_method(&head.method) {
+        return Creation::Ordinary;
+    }
+    let number = field::integer(fields, &INTEROP_VERSION);
+    let speaker = |version, announces| Creation::By(Speaker { version, announces });
+    let complete = field::boolean(fields, &UPLOAD_COMPLETE);
+    match &number {
+        Field::Is(number) if *number < 3 => Creation::Ordinary,
+        Field::Is(number) => match (Interop::of_number(*number), complete) {
+            (Some(version), _) if said_completeness(version, fields).is_some() => speaker(version, true),
+            (Some(_), _) => Creation::Ordinary,
+            (None, Field::Is(false)) => speaker(Interop::NEWEST, false),
+            (None, _) => Creation::Ordinary,
+        },
+        Field::Malformed => match complete {
+            Field::Is(false) => speaker(Interop::NEWEST, false),
+            _ => Creation::Ordinary,
+        },
+        Field::Absent => match (complete, field::boolean(fields, &UPLOAD_INCOMPLETE)) {
+            (Field::Is(_), _) => speaker(Interop::Rfc, rfc_announces),
+            // Apple's printed example, of before there were numbers.
+            (_, Field::Is(true)) => speaker(Interop::V3, false),
+            _ => Creation::Ordinary,
+        },
+    }
+}
+
+/// Who speaks on the URL of an upload, if it says so.
+pub(super) fn on_upload(head: &Parts) -> Option<Speaker> {
+    let version = match field::integer(&head.headers, &INTEROP_VERSION) {
+        Field::Is(number) => Interop::of_number(number),
+        Field::Absent | Field::Malformed => None,
+    };
+    let is_append = head.method == Method::PATCH && has_media_type(&head.headers, PARTIAL_UPLOAD);
+    match version {
+        Some(version) => Some(Speaker { version, announces: true }),
+        None if is_append => Some(Speaker::unversioned()),
+        None => None,
+    }
+}
+
+fn said_completeness(version: Interop, fields: &HeaderMap) -> Option<Finish> {
+    let Properties { completeness, complete_is, .. } = version.properties();
+    let said = field::boolean(fields, &completeness).ignoring_malformed()?;
+    Some(if said == complete_is { Finish::Here } else { Finish::Later })
+}
+
+impl Speaker {
+    /// A peer that names no version.
+    pub fn unversioned() -> Self {
+        Self { version: Interop::Rfc, announces: false }
+    }
+
+    /// Understands a request to a target that [`creation`] found to be one.
+    //= IETF-CRE-01, IETF-CRE-05, IETF-CRE-13, IETF-LEN-02
+    pub(super) fn decode_creation(self, head: &Parts, bytes: Option<u64>) -> Result<Decoded, Refusal> {
+        let finish = said_completeness(self.version, &head.headers).unwrap_or(Finish::Later);
+        let content = Content { bytes, finish };
+        let length = self.length(&head.headers, Offset::ZERO, content)?;
+        let origin = conventional::whole_origin(head);
+        let create = Create {
+            semantics: SEMANTICS,
+            length,
+            content,
+            taken: Taken::Refuse,
+            small: Small::Ordinary,
+            origin,
+        };
+        Ok(Decoded { subject: Subject::Fresh, family: Family::Ietf, operation: Operation::Create(create) })
+    }
+
+    /// Understands a request to the URL of an upload.
+    pub(super) fn decode_on_upload(self, id: UploadId, head: &Parts, bytes: Option<u64>) -> Decoded {
+        let properties = self.version.properties();
+        let operation = match head.method {
+            Method::HEAD | Method::GET => self.question(&properties, head, Operation::Retrieve),
+            Method::DELETE => self.question(&properties, head, Operation::Cancel),
+            Method::PATCH => match self.append(&properties, head, bytes) {
+                Ok(append) => Operation::Append(append),
+                Err(refusal) => Operation::Reject(refusal),
+            },
+            _ => Operation::Reject(Refusal::Method { allow: "HEAD, GET, PATCH, DELETE, OPTIONS" }),
+        };
+        Decoded { subject: Subject::Id(id), family: Family::Ietf, operation }
+    }
+
+    //= IETF-RET-11
+    fn question(self, properties: &Properties, head: &Parts, asked: Operation) -> Operation {
+        let extra = [
+            ("Upload-Offset", &UPLOAD_OFFSET),
+            ("Upload-Complete", &UPLOAD_COMPLETE),
+            ("Upload-Incomplete", &UPLOAD_INCOMPLETE),
+        ];
+        let found = extra.into_iter().find(|(_, name)| head.headers.contains_key(*name));
+        match found {
+            Some((name, _)) if properties.strict_questions => {
+                Operation::Reject(Refusal::field(name, "has no meaning in HEAD and DELETE"))
+            }
+            _ => asked,
+        }
+    }
+
+    //= IETF-APP-04, IETF-APP-05, IETF-APP-06, IETF-APP-16
+    fn append(self, properties: &Properties, head: &Parts, bytes: Option<u64>) -> Result<Append, Refusal> {
+        let fields = &head.headers;
+        if properties.append_type && !has_media_type(fields, PARTIAL_UPLOAD) {
+            return Err(Refusal::MediaType { accept: PARTIAL_UPLOAD });
+        }
+        let Some(at) = field::integer(fields, &UPLOAD_OFFSET).ignoring_malformed().map(Offset::new) else {
+            return Err(Refusal::field("Upload-Offset", "must be one integer from 0 to 999999999999999"));
+        };
+        let Some(finish) = said_completeness(self.version, fields).or(properties.append_default) else {
+            return Err(Refusal::field("Upload-Complete", "must be ?0 or ?1"));
+        };
+        let content = Content { bytes, finish };
+        let length = self.length(fields, at, content)?;
+        Ok(Append { at, length, content, finished: properties.finished })
+    }
+
+    /// The length both indicators agree on.
+    //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04
+    fn length(self, fields: &HeaderMap, at: Offset, content: Content) -> Result<Option<Length>, Refusal> {
+        let said = match self.version.properties().length {
+            true => field::integer(fields, &UPLOAD_LENGTH).ignoring_malformed().map(Length::new),
+            false => None,
+        };
+        let ends = match (content.finish, content.bytes) {
+            (Finish::Here, Some(bytes)) => at.advance(bytes).map(Length::from),
+            _ => None,
+        };
+        match (said, ends) {
+            (Some(said), Some(ends)) if said != ends => Err(Refusal::Inconsistent(None)),
+            _ => Ok(said.or(ends)),
+        }
+    }
+
+    /// The 104 that tells a creation's URL, before its content is read.
+    //= IETF-CRE-07, IETF-INT-01, IETF-INT-07, IETF-INT-14
+    pub(super) fn announcement(self, upload: &Upload, context: &Context<'_>) -> Option<Response<()>> {
+        let resumes = upload.semantics.interruption == Interruption::Resumes;
+        if !self.announces || !resumes {
+            return None;
+        }
+        let mut head = status(super::resumption_supported());
+        let fields = head.headers_mut();
+        fields.insert(header::LOCATION, conventional::location(context.base, upload.id));
+        self.limits(fields, &State::from(upload), context);
+        self.sign(fields);
+        Some(head)
+    }
+
+    /// A 104 that tells how much is stored.
+    //= IETF-INT-02, IETF-INT-03, IETF-INT-04, IETF-INT-05
+    pub(super) fn progress(self, offset: Durable) -> Option<Response<()>> {
+        if !self.announces || !self.version.properties().progress {
+            return None;
+        }
+        let mut head = status(super::resumption_supported());
+        head.headers_mut().insert(UPLOAD_OFFSET, field::offset_value(offset));
+        self.sign(head.headers_mut());
+        Some(head)
+    }
+
+    /// The head of the answer to a request that was carried out.
+    pub(super) fn encode(self, reply: &Reply, context: &Context<'_>) -> Response<()> {
+        let properties = self.version.properties();
+        let mut head = match reply {
+            Reply::Stored { id, created: true, state } => {
+                //= IETF-CRE-08, IETF-CRE-11
+                let mut head = self.stated(StatusCode::CREATED, state, state.complete);
+                head.headers_mut().insert(header::LOCATION, conventional::location(context.base, *id));
+                self.limits(head.headers_mut(), state, context);
+                head
+            }
+            //= IETF-APP-10, IETF-APP-13
+            Reply::Stored { created: false, state, .. } => {
+                self.stated(properties.appended, state, state.complete)
+            }
+            //= IETF-APP-11, IETF-APP-12, IETF-CRE-09, IETF-CRE-10
+            Reply::Complete { id, state, answer, .. } => {
+                let mut head = self.stated(answer.status, state, true);
+                for (name, value) in &answer.fields {
+                    head.headers_mut().append(name, value.clone());
+                }
+                if answer.status == StatusCode::CREATED && !answer.fields.contains_key(header::LOCATION) {
+                    head.headers_mut().insert(header::LOCATION, conventional::location(context.base, *id));
+                }
+                head
+            }
+            //= IETF-RET-02, IETF-RET-03, IETF-RET-04, IETF-RET-05, IETF-RET-06
+            Reply::State { state, .. } => {
+                let mut head = self.stated(StatusCode::NO_CONTENT, state, state.complete);
+                head.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                self.limits(head.headers_mut(), state, context);
+                head
+            }
+            //= IETF-DEL-04
+            Reply::Cancelled => status(StatusCode::NO_CONTENT),
+        };
+        self.sign(head.headers_mut());
+        head
+    }
+
+    /// The head of the answer to a request that was refused. The completeness field says who speaks: not the target.
+    //= IETF-APP-07, IETF-CMP-06, IETF-LIM-06, IETF-RET-10
+    pub(super) fn refuse(self, refusal: &Refusal, context: &Context<'_>) -> Response<()> {
+        let mut head = refused(refusal);
+        let fields = head.headers_mut();
+        match refusal.state() {
+            Some(state) => {
+                self.state(fields, &state, false);
+                self.limits_of_refusal(fields, refusal, &state, context);
+            }
+            None => {
+                self.completeness(fields, false);
+                if let Some(state) = limits_alone(refusal) {
+                    self.limits_of_refusal(fields, refusal, &state, context);
+                }
+            }
+        }
+        self.sign(fields);
+        head
+    }
+
+    fn limits_of_refusal(
+        self,
+        fields: &mut HeaderMap,
+        refusal: &Refusal,
+        state: &State,
+        context: &Context<'_>,
+    ) {
+        if matches!(refusal, Refusal::TooLarge { .. } | Refusal::TooSmall { .. }) {
+            self.limits(fields, state, context);
+        }
+    }
+
+    fn stated(self, code: StatusCode, state: &State, complete: bool) -> Response<()> {
+        let mut head = status(code);
+        self.state(head.headers_mut(), state, complete);
+        head
+    }
+
+    fn state(self, fields: &mut HeaderMap, state: &State, complete: bool) {
+        fields.insert(UPLOAD_OFFSET, field::offset_value(state.offset));
+        self.completeness(fields, complete);
+        if let Some(length) = state.length
+            && self.version.properties().length
+        {
+            fields.insert(UPLOAD_LENGTH, field::length_value(length));
+        }
+    }
+
+    fn completeness(self, fields: &mut HeaderMap, complete: bool) {
+        let Properties { completeness, complete_is, .. } = self.version.properties();
+        fields.insert(completeness, field::boolean_value(complete == complete_is));
+    }
+
+    /// `Upload-Limit`, with the life time counted down to the moment of the answer.
+    //= IETF-LIM-02, IETF-OPT-02
+    fn limits(self, fields: &mut HeaderMap, state: &State, context: &Context<'_>) {
+        let left = state.expires.map(|end| end.until(context.now).as_secs());
+        let keys = match self.version.properties().limits {
+            LimitKeys::None => return,
+            LimitKeys::Both => &["expires", "max-age"][..],
+            LimitKeys::MaxAge => &["max-age"],
+        };
+        let mut limits = context.limits.members();
+        limits.extend(keys.iter().filter_map(|key| left.map(|left| (*key, left))));
+        fields.insert(UPLOAD_LIMIT, field::dictionary_value(&limits));
+    }
+
+    //= IETF-VER-03
+    fn sign(self, fields: &mut HeaderMap) {
+        if let Some(number) = self.version.properties().number {
+            fields.insert(INTEROP_VERSION, field::integer_value(number));
+        }
+    }
+
+    /// The head of a request, for a client: to `target` for a creation, to the upload's URL for all else.
+    //= IETF-VER-01, IETF-APP-01, IETF-CRE-03, IETF-CRE-04
+    pub fn request(self, target: &str, operation: &Operation) -> Result<Request<()>, http::Error> {
+        let properties = self.version.properties();
+        let method = match operation {
+            Operation::Create(create) => create.origin.method.clone(),
+            Operation::Append(_) => Method::PATCH,
+            Operation::Retrieve | Operation::Reject(_) => Method::HEAD,
+            Operation::Cancel => Method::DELETE,
+        };
+        let mut head = Request::builder().method(method).uri(target).body(())?;
+        let fields = head.headers_mut();
+        let said = match operation {
+            Operation::Create(create) => {
+                fields.extend(create.origin.fields.clone());
+                Some((create.content.finish, create.length))
+            }
+            Operation::Append(append) => {
+                fields.insert(UPLOAD_OFFSET, field::position_value(append.at));
+                if properties.append_type {
+                    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(PARTIAL_UPLOAD));
+                }
+                Some((append.content.finish, append.length))
+            }
+            Operation::Retrieve | Operation::Cancel | Operation::Reject(_) => None,
+        };
+        if let Some((finish, length)) = said {
+            self.completeness(fields, finish == Finish::Here);
+            if let Some(length) = length.filter(|_| properties.length) {
+                fields.insert(UPLOAD_LENGTH, field::length_value(length));
+            }
+        }
+        self.sign(fields);
+        Ok(head)
+    }
+
+    /// Whether a 104 is for this client: it repeats the number the client sent.
+    //= IETF-INT-08, IETF-VER-04
+    pub fn heeds(self, fields: &HeaderMap) -> bool {
+        field::integer(fields, &INTEROP_VERSION).ignoring_malformed() == self.version.number()
+    }
+
+    /// Whether the upload is complete, as a response says it in this version; `None` when it does not.
+    pub fn completeness_told(self, fields: &HeaderMap) -> Option<bool> {
+        said_completeness(self.version, fields).map(|finish| finish == Finish::Here)
+    }
+}
+
+/// A refusal for a limit that was met before there was an upload still says which limits there are.
+fn limits_alone(refusal: &Refusal) -> Option<State> {
+    match refusal {
+        Refusal::TooLarge { limit: Limit::Size | Limit::Append, state: None, .. }
+        | Refusal::TooSmall { state: None, .. } => {
+            Some(State { offset: Durable::ZERO, length: None, complete: false, expires: None })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! The iterations of "Resumable Uploads for HTTP", one row of properties each.
+//!
+//! Owns every difference between them. `ietf.rs` reads a row once and never asks for a number again, so that the next
+//! iteration is one more row.
+
+use http::{HeaderName, StatusCode};
+
+use super::{UPLOAD_COMPLETE, UPLOAD_INCOMPLETE};
+use crate::operation::{Finish, Finished};
+
+/// An iteration a peer may speak, by its interop version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Interop {
+    /// draft-ietf-httpbis-resumable-upload-01.
+    V3,
+    /// -02.
+    V4,
+    /// -03.
+    V5,
+    /// -04 and -05.
+    V6,
+    /// -06 to -08.
+    V7,
+    /// -09 to -11.
+    V8,
+    /// -12.
+    V9,
+    /// The text without version numbers, as the RFC will be.
+    Rfc,
+}
+
+/// What an iteration does differently from the others.
+#[derive(Clone, Debug)]
+pub(super) struct Properties {
+    /// Its number, repeated in every response.
+    pub(super) number: Option<u64>,
+    /// The field that says whether the representation is complete.
+    pub(super) completeness: HeaderName,
+    /// The value of that field for "complete".
+    pub(super) complete_is: bool,
+    /// Whether appends have a media type of their own.
+    pub(super) append_type: bool,
+    /// What an append without the completeness field means; `None` where that is an error.
+    pub(super) append_default: Option<Finish>,
+    /// The status of an append that does not complete.
+    pub(super) appended: StatusCode,
+    /// Whether `Upload-Length` exists.
+    pub(super) length: bool,
+    /// Whether interim responses tell progress.
+    pub(super) progress: bool,
+    /// Which limits are told.
+    pub(super) limits: LimitKeys,
+    /// Whether upload fields on questions and cancellations are errors.
+    pub(super) strict_questions: bool,
+    /// What an append to a complete upload gets.
+    pub(super) finished: Finished,
+}
+
+/// The keys of `Upload-Limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LimitKeys {
+    /// The field does not exist.
+    None,
+    /// The life time is called `expires`, and by some already `max-age`.
+    Both,
+    /// The life time is called `max-age`.
+    MaxAge,
+}
+
+impl Interop {
+    /// All of them, oldest first.
+    pub const ALL: [Self; 8] =
+        [Self::V3, Self::V4, Self::V5, Self::V6, Self::V7, Self::V8, Self::V9, Self::Rfc];
+
+    /// The newest that has a number.
+    pub const NEWEST: Self = Self::V9;
+
+    /// The iteration of a number, if this server knows it.
+    pub fn of_number(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.number() == Some(number))
+    }
+
+    /// Its number.
+    pub fn number(self) -> Option<u64> {
+        match self {
+            Self::V3 => Some(3),
+            Self::V4 => Some(4),
+            Self::V5 => Some(5),
+            Self::V6 => Some(6),
+            Self::V7 => Some(7),
+            Self::V8 => Some(8),
+            Self::V9 => Some(9),
+            Self::Rfc => None,
+        }
+    }
+
+    pub(super) fn properties(self) -> Properties {
+        let newest = Properties {
+            number: self.number(),
+            completeness: UPLOAD_COMPLETE,
+            complete_is: true,
+            append_type: true,
+            append_default: None,
+            appended: StatusCode::NO_CONTENT,
+            length: true,
+            progress: true,
+            limits: LimitKeys::MaxAge,
+            strict_questions: false,
+            finished: Finished::Replays,
+        };
+        let numbered_by_text = |typed| Finished::Rejects { typed };
+        match self {
+            Self::V8 | Self::V9 | Self::Rfc => newest,
+            Self::V7 => Properties { finished: numbered_by_text(true), ..newest },
+            Self::V6 => Properties {
+                append_default: Some(Finish::Later),
+                appended: StatusCode::CREATED,
+                limits: LimitKeys::Both,
+                strict_questions: true,
+                finished: numbered_by_text(true),
+                ..newest
+            },
+            Self::V5 | Self::V4 => Properties {
+                append_type: false,
+                append_default: Some(Finish::Later),
+                appended: StatusCode::CREATED,
+                length: false,
+                progress: self == Self::V5,
+                limits: LimitKeys::None,
+                strict_questions: true,
+                finished: numbered_by_text(false),
+                ..newest
+            },
+            Self::V3 => Properties {
+                completeness: UPLOAD_INCOMPLETE,
+                complete_is: false,
+                append_type: false,
+                append_default: Some(Finish::Here),
+                appended: StatusCode::CREATED,
+                length: false,
+                progress: false,
+                limits: LimitKeys::None,
+                strict_questions: true,
+                finished: numbered_by_text(false),
+                ..newest
+            },
+        }
+    }
+}
