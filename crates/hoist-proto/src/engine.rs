@@ -120,7 +120,7 @@ pub fn decide(known: Option<&Upload>, request: &Request, policy: &Policy, now: T
     match (&request.operation, visible) {
         (Operation::Create(create), None) => begin(create, request, policy, now),
         (Operation::Create(create), Some(upload)) => continue_at_zero(upload, create, policy),
-        (_, None) => Decision::Refuse(Refusal::NotFound), //= TOK-OFF-04, TOK-CAN-02
+        (_, None) => Decision::Refuse(Refusal::NotFound), //= TOK-OFF-04, TOK-CAN-02, TDR-APP-02, TDR-OFF-05
         (Operation::Append(append), Some(upload)) => extend(upload, append, policy),
         (Operation::Retrieve, Some(upload)) => {
             Decision::Answer(Reply::State { id: upload.id, state: upload.into() })
@@ -153,7 +153,7 @@ fn begin(create: &Create, request: &Request, policy: &Policy, now: Timestamp) ->
 }
 
 /// A creation under a name that has an upload.
-//= TOK-CRE-05
+//= TOK-CRE-05, TDR-CRE-05, TDR-APP-04
 fn continue_at_zero(upload: &Upload, create: &Create, policy: &Policy) -> Decision {
     match create.taken {
         Taken::ResumeAtZero if upload.offset == Durable::ZERO && !upload.is_complete() => {
@@ -168,7 +168,7 @@ fn continue_at_zero(upload: &Upload, create: &Create, policy: &Policy) -> Decisi
 fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     let state = State::from(upload);
     if append.at != upload.offset.offset() {
-        //= TOK-APP-02
+        //= TOK-APP-02, TDR-APP-03
         return Decision::Refuse(Refusal::Mismatch { state, provided: append.at });
     }
     //= TOK-APP-06

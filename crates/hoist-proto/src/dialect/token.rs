@@ -91,6 +91,7 @@ impl Form {
         if matches!(head.method, Method::GET | Method::TRACE | Method::CONNECT) {
             return Err(Refusal::Method { allow: METHODS });
         }
+        //= TDR-HDR-02, TDR-HDR-04
         let subject = match field::token(fields, &UPLOAD_TOKEN) {
             Field::Is(token) => Subject::Token(token),
             Field::Absent | Field::Malformed => {
@@ -117,6 +118,7 @@ impl Form {
     }
 
     /// A creation or an append, by the presence of an offset.
+    //= TDR-CRE-03
     fn decode_transfer(self, head: &Parts, bytes: Option<u64>) -> Result<Operation, Refusal> {
         let fields = &head.headers;
         let content = Content { bytes, finish: Self::finish(fields)? };
@@ -127,6 +129,7 @@ impl Form {
             Self::Draft(draft) => draft.properties().creates_at_zero,
         };
         match offset {
+            //= TDR-APP-05
             Some(at) if at > Offset::ZERO || !creates_at_zero => {
                 Ok(Operation::Append(Append { at, length, content }))
             }
@@ -136,6 +139,7 @@ impl Form {
             }
             Some(_) | None => {
                 let taken = if creates_at_zero { Taken::ResumeAtZero } else { Taken::Refuse };
+                //= TOK-CRE-06
                 let length = length.or_else(|| length_of(content));
                 let origin = conventional::origin(head);
                 Ok(Operation::Create(Create { semantics: SEMANTICS, length, content, taken, origin }))
@@ -177,7 +181,7 @@ impl Form {
         let mut head = match reply {
             Reply::Stored { state, .. } => self.stated(self.success(), state),
             Reply::Complete { state, answer, .. } => self.completed(state, answer),
-            //= TOK-OFF-01, TDR-OFF-03, TDR-OFF-04
+            //= TOK-OFF-01, TDR-OFF-03, TDR-OFF-04, TDR-RED-01
             Reply::State { state, .. } => {
                 let mut head = self.stated(StatusCode::NO_CONTENT, state);
                 head.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -202,7 +206,7 @@ impl Form {
     }
 
     /// The status of content that was stored.
-    //= TOK-CRE-02, TOK-APP-01
+    //= TOK-CRE-02, TOK-APP-01, TDR-CRE-06, TDR-CRE-07
     fn success(self) -> StatusCode {
         match self {
             Self::Seed => StatusCode::NO_CONTENT,
@@ -250,6 +254,7 @@ impl Form {
     }
 
     /// The head of a request, for a client. The content's size is the transport's to declare.
+    //= TDR-HDR-08, TDR-CRE-01, TDR-CRE-02, TDR-CRE-04, TDR-APP-01
     pub fn request(
         self,
         target: &str,
