@@ -249,7 +249,7 @@ impl Uploader {
                 self.ask(&Operation::Create(create), true)
             }
             Aim::Append => {
-                let append = Append { at: self.at, length: None, content: self.content() };
+                let append = Append { like: None, at: self.at, length: None, content: self.content() };
                 self.ask(&Operation::Append(append), true)
             }
             //= TDR-OFF-01

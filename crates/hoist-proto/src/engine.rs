@@ -157,7 +157,8 @@ fn begin(create: &Create, request: &Request, policy: &Policy, now: Timestamp) ->
 fn continue_at_zero(upload: &Upload, create: &Create, policy: &Policy) -> Decision {
     match create.taken {
         Taken::ResumeAtZero if upload.offset == Durable::ZERO && !upload.is_complete() => {
-            let append = Append { at: Offset::ZERO, length: create.length, content: create.content };
+            let like = Some(create.origin.method.clone());
+            let append = Append { like, at: Offset::ZERO, length: create.length, content: create.content };
             extend(upload, &append, policy)
         }
         Taken::ResumeAtZero | Taken::Refuse => Decision::Refuse(Refusal::Taken(upload.into())),
@@ -167,6 +168,13 @@ fn continue_at_zero(upload: &Upload, create: &Create, policy: &Policy) -> Decisi
 /// An append to an upload that exists.
 fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     let state = State::from(upload);
+    //= TDR-CRE-08
+    if append.like.as_ref().is_some_and(|method| *method != upload.origin.method) {
+        return Decision::Refuse(Refusal::field(
+            "Upload-Offset",
+            "an append is a PATCH, or of the method that created",
+        ));
+    }
     if append.at != upload.offset.offset() {
         //= TOK-APP-02, TDR-APP-03
         return Decision::Refuse(Refusal::Mismatch { state, provided: append.at });

@@ -131,7 +131,8 @@ impl Form {
         match offset {
             //= TDR-APP-05
             Some(at) if at > Offset::ZERO || !creates_at_zero => {
-                Ok(Operation::Append(Append { at, length, content }))
+                let like = (head.method != Method::PATCH).then(|| head.method.clone());
+                Ok(Operation::Append(Append { like, at, length, content }))
             }
             //= TOK-APP-03
             None if self == Self::Seed && head.method == Method::PATCH => {
@@ -263,7 +264,7 @@ impl Form {
     ) -> Result<Request<()>, http::Error> {
         let method = match operation {
             Operation::Create(create) => create.origin.method.clone(),
-            Operation::Append(_) => Method::PATCH,
+            Operation::Append(append) => append.like.clone().unwrap_or(Method::PATCH),
             Operation::Retrieve => Method::HEAD,
             Operation::Cancel => Method::DELETE,
         };

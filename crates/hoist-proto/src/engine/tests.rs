@@ -60,7 +60,7 @@ fn create(length: Option<u64>, content: Content) -> Operation {
 }
 
 fn append(at: u64, length: Option<u64>, content: Content) -> Operation {
-    Operation::Append(Append { at: Offset::new(at), length: length.map(Length::new), content })
+    Operation::Append(Append { at: Offset::new(at), length: length.map(Length::new), content, like: None })
 }
 
 fn request(operation: Operation) -> Request {
@@ -182,6 +182,24 @@ fn an_early_draft_begins_again_only_where_nothing_is_lost() {
     for (known, expected) in table {
         let decision = decided(known.as_ref(), transfer(Some(200), here(200)), Limits::default());
         assert_eq!(decision, expected, "{known:?}");
+    }
+}
+
+// proves: TDR-CRE-08
+#[test]
+fn an_append_by_a_method_of_its_own_continues_what_that_method_began() {
+    let known = upload(100, Some(200), Phase::Open);
+    let table = [
+        (None, 100, "receive 100 bytes by length at 100 of 200"),
+        (Some(Method::POST), 100, "receive 100 bytes by length at 100 of 200"),
+        (Some(Method::PUT), 100, "Field"),
+        (Some(Method::PUT), 99, "Field"),
+        (Some(Method::POST), 99, "Mismatch"),
+    ];
+    for (like, at, expected) in table {
+        let Operation::Append(append) = append(at, None, here(100)) else { unreachable!("it is one") };
+        let operation = Operation::Append(Append { like, ..append });
+        assert_eq!(decided(Some(&known), operation, Limits::default()), expected);
     }
 }
 
@@ -349,7 +367,7 @@ fn a_store_that_takes_bytes_back_is_a_bug() {
     settled(TOKEN, Some(200), Finish::Here, 99, End::Whole);
 }
 
-// proves: TOK-APP-06, TDR-DAT-02
+// proves: TOK-APP-06
 #[test]
 fn a_target_s_answer_is_kept_for_who_lost_it() {
     for (status, failed) in [(StatusCode::NO_CONTENT, false), (StatusCode::UNPROCESSABLE_ENTITY, true)] {

@@ -55,7 +55,10 @@ fn understood(form: Form, method: &str, fields: &str, bytes: Option<u64>) -> Str
             };
             format!("create {}{taken}", of(create.content, create.length))
         }
-        Operation::Append(append) => format!("append at {} {}", append.at, of(append.content, append.length)),
+        Operation::Append(append) => {
+            let like = append.like.map(|method| format!(" like {method}")).unwrap_or_default();
+            format!("append at {} {}{like}", append.at, of(append.content, append.length))
+        }
         Operation::Retrieve => "retrieve".into(),
         Operation::Cancel => "cancel".into(),
     }
@@ -97,7 +100,7 @@ fn seed_form_is_told_apart_by_method_and_offset() {
         ("PATCH", "Upload-Offset: \"1\"|", Some(100), "400 Upload-Offset"),
         ("PATCH", "Upload-Offset: 1000000000000000|", Some(100), "400 Upload-Offset"),
         ("PATCH", "Upload-Offset: 1|Upload-Offset: 1|", Some(100), "400 Upload-Offset"),
-        ("POST", "Upload-Offset: 100|", Some(100), "append at 100 100 of ?"),
+        ("POST", "Upload-Offset: 100|", Some(100), "append at 100 100 of ? like POST"),
         ("DELETE", "", None, "cancel"),
         ("DELETE", "Upload-Offset: 0|", None, "400 Upload-Offset"),
         ("GET", "", None, "405"),
@@ -110,7 +113,7 @@ fn seed_form_is_told_apart_by_method_and_offset() {
     }
 }
 
-// proves: TDR-HDR-07, TDR-CRE-03, TDR-CRE-04, TDR-APP-01, TDR-OFF-02, TDR-CAN-02, TDR-HDR-02
+// proves: TDR-HDR-07, TDR-CRE-03, TDR-CRE-04, TDR-CRE-08, TDR-APP-01, TDR-OFF-02, TDR-CAN-02, TDR-HDR-02
 #[test]
 fn draft_forms_differ_in_what_offset_zero_means() {
     // What versions 1 and before understand, and what version 2 does.
@@ -118,8 +121,20 @@ fn draft_forms_differ_in_what_offset_zero_means() {
         ("POST", "", Some(200), "create 200 of 200 or resume", "create 200 of 200"),
         ("PUT", "", None, "create ? of ? or resume", "create ? of ?"),
         ("PATCH", "", Some(200), "create 200 of 200 or resume", "create 200 of 200"),
-        ("POST", "Upload-Offset: 0|", Some(200), "create 200 of 200 or resume", "append at 0 200 of ?"),
-        ("POST", "Upload-Offset: 5|", Some(200), "append at 5 200 of ?", "append at 5 200 of ?"),
+        (
+            "POST",
+            "Upload-Offset: 0|",
+            Some(200),
+            "create 200 of 200 or resume",
+            "append at 0 200 of ? like POST",
+        ),
+        (
+            "POST",
+            "Upload-Offset: 5|",
+            Some(200),
+            "append at 5 200 of ? like POST",
+            "append at 5 200 of ? like POST",
+        ),
         ("PATCH", "Upload-Offset: 5|", Some(200), "append at 5 200 of ?", "append at 5 200 of ?"),
         ("PATCH", "Upload-Offset: x|", Some(200), "400 Upload-Offset", "400 Upload-Offset"),
         (
@@ -167,7 +182,7 @@ fn draft_forms_differ_in_what_offset_zero_means() {
     for (fields, expected) in [
         ("Upload-Incomplete: ?1|", "create 9 of ? more or resume"),
         ("Upload-Incomplete: ?0|Upload-Offset: 0|", "create 9 of 9 or resume"),
-        ("Upload-Incomplete: ?1|Upload-Offset: 3|", "append at 3 9 of ? more"),
+        ("Upload-Incomplete: ?1|Upload-Offset: 3|", "append at 3 9 of ? more like POST"),
     ] {
         assert_eq!(understood(unnumbered, "POST", &format!("{TOKEN}{fields}"), Some(9)), expected);
     }
@@ -208,6 +223,7 @@ fn a_creation_s_fields_describe_the_representation() {
     // An append has no place for them.
     let decoded = Form::Seed.decode(&head("PATCH", &format!("{fields}|Upload-Offset: 5")), Some(5));
     let append = Append {
+        like: None,
         at: Offset::new(5),
         length: None,
         content: Content { bytes: Some(5), finish: Finish::Here },
@@ -399,6 +415,7 @@ fn a_client_says_no_more_than_its_form_has() {
     };
     let append = |at, finish| {
         Operation::Append(Append {
+            like: None,
             at: Offset::new(at),
             length: None,
             content: Content { bytes: Some(1), finish },
@@ -467,8 +484,12 @@ fn any_operation(form: Form) -> impl Strategy<Value = Operation> {
         let taken = if at_zero { Taken::ResumeAtZero } else { Taken::Refuse };
         Operation::Create(Create { semantics: SEMANTICS, length, content, taken, origin })
     });
-    let append = (u64::from(at_zero)..=LARGEST_INTEGER, any_length(), any_content())
-        .prop_map(|(at, length, content)| Operation::Append(Append { at: Offset::new(at), length, content }));
+    let like = prop::option::of(prop::sample::select(&[Method::POST, Method::PUT][..]));
+    let append = (like, u64::from(at_zero)..=LARGEST_INTEGER, any_length(), any_content()).prop_map(
+        |(like, at, length, content)| {
+            Operation::Append(Append { like, at: Offset::new(at), length, content })
+        },
+    );
     prop_oneof![create, append, Just(Operation::Retrieve), Just(Operation::Cancel)]
 }
 
