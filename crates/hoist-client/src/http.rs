@@ -246,8 +246,9 @@ impl Driven {
     }
 }
 
-/// Sends the request and reads its answer. The answer counts from its head on: what a peer that has answered does to the
+/// Sends the request and reads its answer; hyper passes over interim ones. The answer counts from its head on: what a peer that has answered does to the
 /// connection afterwards is no failure of the request.
+//= TDR-104-04
 async fn converse(
     mut sender: http1::SendRequest<Content>,
     connection: &mut Driven,

@@ -178,7 +178,8 @@ enum Aim {
 }
 
 impl Uploader {
-    /// A new upload of `length` bytes, named by a token that never named another.
+    /// A new upload of `length` bytes, named by a token that never named another. The URL is known to be one for uploads.
+    //= TDR-CLI-02
     pub fn create(target: Uri, token: Token, origin: Origin, length: Length, retries: Retries) -> Self {
         Self {
             target,
@@ -227,7 +228,9 @@ impl Uploader {
         self.attempts_ever
     }
 
-    /// What to do next.
+    /// What to do next. There is one request at a time, and the next one follows from the end of the last, so that no two
+    /// transfers of an upload run in parallel and no offset is used twice.
+    //= TDR-OFF-06, TDR-APP-06
     pub fn step(&mut self) -> Step {
         if let Some(wait) = self.wait.take() {
             return Step::Wait(wait);
@@ -248,7 +251,8 @@ impl Uploader {
             }
             Aim::Append => {
                 let finished = Finished::Conflicts;
-                let append = Append { at: self.at, length: None, content: self.content(), finished };
+                let append =
+                    Append { like: None, at: self.at, length: None, content: self.content(), finished };
                 self.ask(&Operation::Append(append), true)
             }
             //= TDR-OFF-01
@@ -289,6 +293,7 @@ impl Uploader {
     /// The connection was refused or lost, or nothing came over it for too long, before the response.
     ///
     /// `reached` is whether any of the request can have reached the server.
+    //= TDR-SEED-04
     pub fn on_lost(&mut self, reached: bool, moment: Moment) {
         self.maybe_created |= reached && self.aim == Aim::Create;
         let aim = match self.aim {
@@ -325,7 +330,7 @@ impl Uploader {
     }
 
     /// A creation or an append was carried out.
-    //= TDR-RSP-02
+    //= TDR-RSP-02, TDR-SEED-10
     fn transferred(&mut self, told: Told, trouble: Trouble, moment: Moment) {
         let range = self.range();
         let end = Offset::new(range.end);
@@ -413,6 +418,7 @@ impl Uploader {
 
     /// Creates again, with the token that the server has never seen, or has forgotten with nothing behind it. Whatever
     /// led here has waited already, and no answer to a creation leads back here uncounted.
+    //= TDR-OFF-09
     fn restart(&mut self) {
         self.at = Offset::ZERO;
         self.aim = Aim::Create;

@@ -120,7 +120,7 @@ pub fn decide(known: Option<&Upload>, request: &Request, policy: &Policy, now: T
     match (&request.operation, visible) {
         (Operation::Create(create), None) => begin(create, request, policy, now),
         (Operation::Create(create), Some(upload)) => continue_at_zero(upload, create, policy),
-        (_, None) => Decision::Refuse(Refusal::NotFound), //= TOK-OFF-04, TOK-CAN-02
+        (_, None) => Decision::Refuse(Refusal::NotFound), //= TOK-OFF-04, TOK-CAN-02, TDR-APP-02, TDR-OFF-05
         (Operation::Append(append), Some(upload)) => extend(upload, append, policy),
         (Operation::Retrieve, Some(upload)) => {
             Decision::Answer(Reply::State { id: upload.id, state: upload.into() })
@@ -161,12 +161,13 @@ fn begin(create: &Create, request: &Request, policy: &Policy, now: Timestamp) ->
 }
 
 /// A creation under a name that has an upload.
-//= TOK-CRE-05
+//= TOK-CRE-05, TDR-CRE-05, TDR-APP-04
 fn continue_at_zero(upload: &Upload, create: &Create, policy: &Policy) -> Decision {
     match create.taken {
         Taken::ResumeAtZero if upload.offset == Durable::ZERO && !upload.is_complete() => {
+            let like = Some(create.origin.method.clone());
             let (length, content) = (create.length, create.content);
-            let append = Append { at: Offset::ZERO, length, content, finished: Finished::Conflicts };
+            let append = Append { like, at: Offset::ZERO, length, content, finished: Finished::Conflicts };
             extend(upload, &append, policy)
         }
         Taken::ResumeAtZero | Taken::Refuse => Decision::Refuse(Refusal::Taken(upload.into())),
@@ -181,8 +182,15 @@ fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     {
         return Decision::Refuse(Refusal::Finished { state, typed });
     }
+    //= TDR-CRE-08
+    if append.like.as_ref().is_some_and(|method| *method != upload.origin.method) {
+        return Decision::Refuse(Refusal::field(
+            "Upload-Offset",
+            "an append is a PATCH, or of the method that created",
+        ));
+    }
     if append.at != upload.offset.offset() {
-        //= TOK-APP-02, IETF-APP-07
+        //= TOK-APP-02, TDR-APP-03, IETF-APP-07
         return Decision::Refuse(Refusal::Mismatch { state, provided: append.at });
     }
     if upload.is_complete() {

@@ -2,6 +2,8 @@
 //!
 //! Owns the vocabulary alone. Nothing behind a decoded [`Operation`] looks at a header field again.
 
+use http::Method;
+
 use crate::refusal::Refusal;
 use crate::types::{Length, Offset, Token, UploadId};
 use crate::upload::{Answer, Family, Origin, Semantics, State};
@@ -80,8 +82,10 @@ pub enum Small {
 }
 
 /// A request to append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
+    /// The method that must have begun the upload; any may have, where the request's own means nothing but "append".
+    pub like: Option<Method>,
     /// Where the content begins.
     pub at: Offset,
     /// The length of the whole, if this request says it.

@@ -1,8 +1,8 @@
 //! The configuration of `serve`: flags, environment and file, made into one value that is sound.
 //!
 //! Owns the order of the layers, the warnings and what is printed; the meaning of each text is in `config/reader.rs`.
-//! Nothing here opens a socket or a store; what a
-//! file that a setting names really holds is found out when it is used, in `cmd/serve/assemble.rs`.
+//! Nothing here opens a socket or a store; what a file that a setting names really holds is found out when it is used,
+//! in `cmd/serve/assemble.rs`.
 
 mod layers;
 mod print;

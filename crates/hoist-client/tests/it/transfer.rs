@@ -64,7 +64,7 @@ async fn nothing_is_something_to_upload() {
     assert_eq!(seen[0].field("content-length"), Some("0"));
 }
 
-// The very first draft answers a creation without any field. proves: TDR-SEED-10
+// proves: TDR-SEED-10
 #[tokio::test]
 async fn the_seed_s_own_answers_suffice() {
     let server = Server::start().await;
@@ -81,6 +81,30 @@ async fn the_seed_s_own_answers_suffice() {
     let put = client().put(server.url.clone(), Source::bytes(bytes(200)));
     let (outcome, _) = together(put.send(), server.play(vec![answer("204 No Content")])).await;
     assert_eq!(outcome.expect("an upload").bytes, 200);
+}
+
+// proves: TDR-104-04, TDR-CLI-02
+#[tokio::test]
+async fn interim_answers_are_passed_over() {
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::bytes(bytes(100)));
+    let interim = |text: &str| Act::Say(format!("HTTP/1.1 {text}\r\n\r\n"));
+    let script = vec![
+        Act::Head,
+        interim(
+            "104 Upload Resumption Supported\r\nUpload-Draft-Interop-Version: 99\r\nLocation: /elsewhere",
+        ),
+        interim("103 Early Hints\r\nLink: </a>"),
+        Act::Rest,
+        interim("104 Upload Resumption Supported\r\nUpload-Offset: 50"),
+        say("204 No Content|Upload-Offset: 100"),
+    ];
+    let (outcome, seen) = together(put.send(), server.play(vec![script])).await;
+    assert_eq!(outcome.expect("an upload").retries, 0);
+    // The first request is one that any server for uploads understands.
+    for field in ["upload-offset", "upload-incomplete", "upload-complete", "upload-length"] {
+        assert_eq!(seen[0].field(field), None, "{field}");
+    }
 }
 
 #[tokio::test]

@@ -121,6 +121,7 @@ fn tell(stories: Vec<(&str, Vec<(&str, Event)>)>) {
 
 const DONE: &str = "Upload-Offset: 100|Upload-Complete: ?1";
 
+// proves: TDR-SEED-04, TDR-SEED-10, TDR-OFF-09, TDR-CLI-01
 #[test]
 fn what_was_interrupted_goes_on() {
     let done = DONE;
@@ -312,6 +313,7 @@ fn what_cannot_be_is_not_believed() {
     }
 }
 
+// proves: TDR-OFF-01, TDR-OFF-09
 #[test]
 fn an_earlier_run_is_continued() {
     let done = "Upload-Offset: 100|Upload-Complete: ?1";

@@ -165,7 +165,7 @@ impl Speaker {
         };
         let content = Content { bytes, finish };
         let length = self.length(fields, at, content)?;
-        Ok(Append { at, length, content, finished: properties.finished })
+        Ok(Append { like: None, at, length, content, finished: properties.finished })
     }
 
     /// The length both indicators agree on.

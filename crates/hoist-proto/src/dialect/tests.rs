@@ -1,1 +1,353 @@
-//! Tests.
+//! Which dialect a request is in, row by row of the order of tests D0 to D10; and what is said without one.
+
+use std::time::Duration;
+
+use http::Request;
+use proptest::prelude::*;
+
+use super::token::{Draft, Form};
+use super::*;
+use crate::operation::{Content, Finish, Subject};
+use crate::types::{Durable, Length, Offset};
+use crate::upload::{Answer, State};
+
+const ID: UploadId = UploadId::from_bits([5; 16]);
+const ON_UPLOAD: Place = Place::Upload(ID);
+
+/// A head, its fields written `Name: value|Name: value`.
+pub(super) fn head(method: &str, fields: &str) -> Parts {
+    let mut request = Request::builder().method(method).uri("/uploads");
+    for line in fields.split('|').filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(": ").expect("a field");
+        request = request.header(name, value);
+    }
+    request.body(()).expect("a request").into_parts().0
+}
+
+/// What `detect` finds, in a word.
+fn found(place: Place, method: &str, fields: &str) -> String {
+    match detect(&head(method, fields), place) {
+        Detected::Discover => "discover".into(),
+        Detected::Stored => "stored".into(),
+        Detected::Speaks(Dialect::Conventional) => "ordinary".into(),
+        Detected::Speaks(Dialect::Token(Form::Seed)) => "seed".into(),
+        Detected::Speaks(Dialect::Token(Form::Draft(draft))) => match draft {
+            Draft::Unnumbered => "draft".into(),
+            Draft::First => "first".into(),
+            Draft::Interop1 => "v1".into(),
+            Draft::Interop2 => "v2".into(),
+        },
+        Detected::Refuse(refusal) => refusal.status().as_u16().to_string(),
+    }
+}
+
+/// Row, places, method, fields, and what is found. The order is that of the tests: a request also carries what a later row
+/// would claim.
+const ROWS: [(&str, &[Place], &str, &str, &str); 56] = [
+    ("D0", &[Place::Endpoint, Place::Named, ON_UPLOAD], "OPTIONS", "", "discover"),
+    (
+        "D0",
+        &[Place::Endpoint, Place::Named, ON_UPLOAD],
+        "OPTIONS",
+        "Tus-Resumable: 0.1|Upload-Token: a|Upload-Complete: ?0",
+        "discover",
+    ),
+    // D1: without tus the override means nothing.
+    (
+        "D1",
+        &[Place::Endpoint, Place::Named, ON_UPLOAD],
+        "POST",
+        "X-HTTP-Method-Override: PATCH|Tus-Resumable: 1.0.0",
+        "501",
+    ),
+    ("D1", &[Place::Endpoint, Place::Named], "POST", "X-HTTP-Method-Override: PATCH", "ordinary"),
+    ("D1", &[Place::Endpoint], "POST", "X-HTTP-Method-Override: DELETE|Upload-Token: a", "seed"),
+    ("D2", &[Place::Endpoint, Place::Named, ON_UPLOAD], "POST", "Tus-Resumable: 1.0.0", "501"),
+    ("D2", &[Place::Endpoint, Place::Named, ON_UPLOAD], "HEAD", "Tus-Resumable: 0.2.2", "412"),
+    ("D2", &[Place::Endpoint, Place::Named, ON_UPLOAD], "PATCH", "Tus-Resumable: ", "412"),
+    (
+        "D2",
+        &[Place::Endpoint],
+        "POST",
+        "Tus-Resumable: 1.0.0|Upload-Token: a|Upload-Draft-Interop-Version: 6|Upload-Complete: ?0",
+        "501",
+    ),
+    ("D3", &[Place::Endpoint], "POST", "Client-Upload-Token: abcdef", "501"),
+    (
+        "D3",
+        &[Place::Endpoint],
+        "HEAD",
+        "Client-Upload-Token: a|Upload-Token: a|Upload-Draft-Interop-Version: 2",
+        "501",
+    ),
+    ("D3", &[ON_UPLOAD], "HEAD", "Client-Upload-Token: abcdef", "stored"),
+    ("D4", &[Place::Endpoint, Place::Named], "POST", "Upload-Token: abcdef", "seed"),
+    ("D4", &[Place::Endpoint, Place::Named], "HEAD", "Upload-Token: abcdef", "seed"),
+    ("D4", &[Place::Endpoint, Place::Named], "GET", "Upload-Token: abcdef", "seed"),
+    ("D4", &[Place::Endpoint], "POST", "Upload-Token: ", "seed"),
+    (
+        "D4",
+        &[Place::Endpoint],
+        "POST",
+        "Upload-Token: a|Upload-Draft-Interop-Version: 6|Upload-Complete: ?0",
+        "seed",
+    ),
+    (
+        "D4",
+        &[Place::Endpoint],
+        "PATCH",
+        "Upload-Token: a|Content-Type: application/offset+octet-stream|Upload-Metadata: x",
+        "seed",
+    ),
+    ("D4", &[Place::Endpoint], "PATCH", "Upload-Token: a|Content-Type: application/partial-upload", "seed"),
+    ("D4", &[ON_UPLOAD], "HEAD", "Upload-Token: abcdef", "stored"),
+    // D5: a whole creation can be served as an ordinary request, and one that counts on resuming cannot.
+    ("D5", &[Place::Endpoint, Place::Named], "POST", "Upload-Draft-Interop-Version: 6", "ordinary"),
+    (
+        "D5",
+        &[Place::Endpoint, Place::Named],
+        "POST",
+        "Upload-Draft-Interop-Version: 6|Upload-Complete: ?1",
+        "ordinary",
+    ),
+    (
+        "D5",
+        &[Place::Endpoint, Place::Named],
+        "POST",
+        "Upload-Draft-Interop-Version: 6|Upload-Complete: ?0",
+        "501",
+    ),
+    (
+        "D5",
+        &[Place::Endpoint, Place::Named],
+        "POST",
+        "Upload-Draft-Interop-Version: 3|Upload-Incomplete: ?1",
+        "501",
+    ),
+    ("D5", &[Place::Endpoint], "POST", "Upload-Draft-Interop-Version: 3|Upload-Incomplete: ?0", "ordinary"),
+    ("D5", &[Place::Endpoint], "POST", "Upload-Draft-Interop-Version: 3|Upload-Complete: ?0", "ordinary"),
+    ("D5", &[Place::Endpoint], "POST", "Upload-Draft-Interop-Version: 99|Upload-Complete: ?0", "501"),
+    (
+        "D5",
+        &[Place::Endpoint],
+        "POST",
+        "Upload-Draft-Interop-Version: 6|Upload-Metadata: x|Upload-Defer-Length: 1",
+        "ordinary",
+    ),
+    ("D5", &[Place::Endpoint], "POST", "Upload-Draft-Interop-Version: 1", "ordinary"),
+    ("D5", &[Place::Endpoint], "POST", "Upload-Draft-Interop-Version: 2|Upload-Incomplete: ?1", "ordinary"),
+    ("D5", &[ON_UPLOAD], "HEAD", "Upload-Draft-Interop-Version: 6", "404"),
+    ("D5", &[ON_UPLOAD], "DELETE", "Upload-Draft-Interop-Version: 3", "404"),
+    ("D5", &[ON_UPLOAD], "HEAD", "Upload-Draft-Interop-Version: 2", "stored"),
+    ("D6", &[Place::Endpoint, Place::Named], "POST", "Upload-Complete: ?0", "501"),
+    ("D6", &[Place::Endpoint, Place::Named], "POST", "Upload-Complete: ?1", "ordinary"),
+    ("D6", &[Place::Endpoint], "POST", "Upload-Complete: 0", "ordinary"),
+    ("D6", &[Place::Endpoint], "POST", "Upload-Draft-Interop-Version: six|Upload-Complete: ?0", "501"),
+    ("D6", &[ON_UPLOAD], "PATCH", "Content-Type: application/partial-upload", "404"),
+    ("D6", &[ON_UPLOAD], "PATCH", "Content-Type: Application/Partial-Upload; a=b", "404"),
+    ("D7", &[ON_UPLOAD], "HEAD", "", "stored"),
+    ("D7", &[ON_UPLOAD], "GET", "", "stored"),
+    ("D7", &[ON_UPLOAD], "DELETE", "", "stored"),
+    (
+        "D8",
+        &[Place::Endpoint, Place::Named, ON_UPLOAD],
+        "PATCH",
+        "Content-Type: application/offset+octet-stream",
+        "412",
+    ),
+    ("D8", &[Place::Endpoint, Place::Named, ON_UPLOAD], "POST", "Upload-Metadata: filename eA==", "412"),
+    ("D8", &[Place::Endpoint], "POST", "Upload-Defer-Length: 1", "412"),
+    ("D8", &[Place::Endpoint], "POST", "Upload-Concat: partial", "412"),
+    ("D8", &[ON_UPLOAD], "HEAD", "Upload-Checksum: sha1 eA==", "412"),
+    ("D8", &[Place::Endpoint], "POST", "Upload-Length: 5", "ordinary"),
+    ("D8", &[Place::Endpoint], "POST", "Content-Type: application/offset+octet-stream", "ordinary"),
+    ("D9", &[ON_UPLOAD], "POST", "", "405"),
+    ("D9", &[ON_UPLOAD], "PUT", "Upload-Complete: ?1", "405"),
+    ("D9", &[ON_UPLOAD], "PATCH", "Content-Type: text/plain", "405"),
+    ("D10", &[Place::Endpoint, Place::Named], "PUT", "", "ordinary"),
+    ("D10", &[Place::Endpoint, Place::Named], "GET", "", "ordinary"),
+    ("D10", &[Place::Endpoint], "POST", "Upload-Incomplete: ?0|Upload-Offset: 5", "ordinary"),
+    ("D10", &[Place::Endpoint], "POST", "Upload-Incomplete: ?1", "ordinary"),
+];
+
+#[test]
+fn the_first_test_that_matches_decides() {
+    for (row, places, method, fields, expected) in ROWS {
+        for place in places {
+            assert_eq!(found(*place, method, fields), expected, "{row}: {method} {fields:?} at {place:?}");
+        }
+    }
+}
+
+// proves: TOK-CRE-03a, TDR-104-02
+#[test]
+fn the_forms_of_the_token_dialect_are_told_apart() {
+    let table = [
+        ("", "seed"),
+        ("Upload-Draft-Interop-Version: 2", "v2"),
+        ("Upload-Draft-Interop-Version: 1", "v1"),
+        ("Upload-Draft-Version: 1", "first"),
+        ("Upload-Draft-Version: 2", "seed"),
+        ("Upload-Incomplete: ?1", "draft"),
+        ("Upload-Incomplete: ?0", "draft"),
+        ("Upload-Incomplete: perhaps", "draft"),
+        ("Upload-Draft-Interop-Version: 2|Upload-Incomplete: ?1", "v2"),
+        ("Upload-Draft-Interop-Version: 2|Upload-Draft-Version: 1", "v2"),
+        ("Upload-Draft-Interop-Version: 1|Upload-Draft-Version: 1", "v1"),
+        // Decoration by clients that add their number to any request.
+        ("Upload-Draft-Interop-Version: 3|Upload-Complete: ?1", "seed"),
+        ("Upload-Draft-Interop-Version: 6", "seed"),
+        ("Upload-Draft-Interop-Version: 0", "seed"),
+        ("Upload-Draft-Interop-Version: 6|Upload-Incomplete: ?1", "draft"),
+        ("Upload-Draft-Interop-Version: two", "seed"),
+        ("Upload-Draft-Interop-Version: 2|Upload-Draft-Interop-Version: 2", "seed"),
+        ("Upload-Complete: ?0", "seed"),
+        ("Upload-Complete: ?1", "seed"),
+    ];
+    for (fields, expected) in table {
+        let fields = format!("Upload-Token: abcdef|{fields}");
+        assert_eq!(found(Place::Endpoint, "POST", &fields), expected, "{fields}");
+    }
+}
+
+#[test]
+fn an_ordinary_request_is_an_upload_that_cannot_be_resumed() {
+    for method in ["POST", "PUT"] {
+        let decoded =
+            Dialect::Conventional.decode(&head(method, "Upload-Offset: 5|Content-Type: text/x"), Some(7));
+        let decoded = decoded.expect("it is understood");
+        assert_eq!(
+            (&decoded.subject, decoded.family),
+            (&Subject::Fresh, crate::upload::Family::Conventional)
+        );
+        let Operation::Create(create) = decoded.operation else { panic!("it creates") };
+        assert_eq!(create.length, Some(Length::new(7)));
+        assert_eq!(create.content, Content { bytes: Some(7), finish: Finish::Here });
+        assert_eq!(create.semantics.interruption, crate::upload::Interruption::Discards);
+        assert_eq!(create.origin.fields["content-type"], "text/x");
+    }
+    for method in ["GET", "HEAD", "DELETE", "PATCH", "BREW"] {
+        let refusal = Dialect::Conventional.decode(&head(method, ""), None).expect_err("no content to keep");
+        let answer = Dialect::Conventional.refuse(&refusal);
+        assert_eq!(answer.status().as_u16(), 405, "{method}");
+        assert_eq!(answer.headers()["allow"], METHODS);
+    }
+}
+
+#[test]
+fn an_ordinary_request_is_answered_by_the_target() {
+    let state =
+        State { offset: Durable::attest(Offset::new(7)), length: Some(Length::new(7)), complete: true };
+    let complete = |status: u16, fields: &str| {
+        let answer = Answer {
+            status: StatusCode::from_u16(status).expect("a status"),
+            fields: head("GET", fields).headers,
+            content: Vec::new(),
+        };
+        let reply = Reply::Complete { id: ID, created: true, state, answer };
+        let answer = Dialect::Conventional.encode(&reply, "/uploads/");
+        let location =
+            answer.headers().get("location").map(|value| value.to_str().expect("ASCII").to_owned());
+        assert!(!answer.headers().contains_key("upload-offset"));
+        (answer.status().as_u16(), location)
+    };
+    assert_eq!(complete(201, ""), (201, Some(format!("/uploads/{ID}"))));
+    assert_eq!(complete(201, "Location: /elsewhere"), (201, Some("/elsewhere".into())));
+    assert_eq!(complete(200, ""), (200, None));
+    assert_eq!(complete(422, "Location: /why"), (422, Some("/why".into())));
+    let answer = |reply| Dialect::Conventional.encode(&reply, "/uploads").status().as_u16();
+    assert_eq!(answer(Reply::State { id: ID, state }), 204);
+    assert_eq!(answer(Reply::Cancelled), 204);
+    assert_eq!(answer(Reply::Stored { id: ID, created: true, state }), 500);
+    let post = head("POST", "Content-Type: a/b");
+    let operation = Dialect::Conventional.decode(&post, None).expect("it is understood").operation;
+    assert!(Dialect::Conventional.announcement(&operation, &post).is_none());
+}
+
+#[test]
+fn refusals_carry_what_their_statuses_ask_for() {
+    let table = [
+        (Refusal::NotFound, 404, ""),
+        (Refusal::Method { allow: "HEAD" }, 405, "allow: HEAD"),
+        (Refusal::Unauthorized { challenge: "Bearer" }, 401, "www-authenticate: Bearer"),
+        (Refusal::Busy, 503, "retry-after: 1"),
+        (Refusal::Unavailable(Duration::from_millis(10)), 503, "retry-after: 1"),
+        (Refusal::Unavailable(Duration::from_secs(9)), 503, "retry-after: 9"),
+        (Refusal::Full(None), 507, "retry-after: 60"),
+        (Refusal::TooMany { uploads_max: 3 }, 429, "retry-after: 60"),
+        (Refusal::TusVersion, 412, "tus-version: 1.0.0"),
+        (Refusal::NotImplemented("x"), 501, ""),
+        (Refusal::Forbidden("no".into()), 403, ""),
+    ];
+    for (refusal, status, field) in table {
+        let answer = refused(&refusal);
+        assert_eq!(answer.status().as_u16(), status, "{refusal:?}");
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        let mut others = answer.headers().clone();
+        others.remove("cache-control");
+        let written: Vec<_> = others
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().expect("ASCII")))
+            .collect();
+        assert_eq!(written.join("|"), field, "{refusal:?}");
+    }
+}
+
+/// Field names that mean something, and one that does not.
+const NAMES: [&str; 17] = [
+    "upload-token",
+    "upload-index",
+    "upload-offset",
+    "upload-length",
+    "upload-complete",
+    "upload-incomplete",
+    "upload-draft-interop-version",
+    "upload-draft-version",
+    "client-upload-token",
+    "tus-resumable",
+    "x-http-method-override",
+    "upload-metadata",
+    "content-type",
+    "content-disposition",
+    "content-length",
+    "location",
+    "x-other",
+];
+
+const VALUES: [&str; 14] =
+    ["0", "1", "2", "5", "6", "999999999999999", "?0", "?1", "abcdef", ":YWJj:", "1.0.0", "PATCH", "-1", ""];
+
+fn any_value() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::sample::select(&VALUES[..]).prop_map(|text| text.as_bytes().to_vec()),
+        prop::collection::vec(prop_oneof![Just(9_u8), 0x20..=0x7e_u8, 0x80..=0xff_u8], 0..40),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_head_panics(
+        method in prop::sample::select(&["POST", "PUT", "PATCH", "HEAD", "DELETE", "GET", "OPTIONS", "TRACE", "BREW"][..]),
+        fields in prop::collection::vec((prop::sample::select(&NAMES[..]), any_value()), 0..8),
+        place in prop::sample::select(&[Place::Endpoint, Place::Named, ON_UPLOAD][..]),
+        bytes in prop::option::of(any::<u64>()),
+    ) {
+        let mut head = head(method, "");
+        for (name, value) in fields {
+            if let Ok(value) = HeaderValue::from_bytes(&value) {
+                head.headers.append(HeaderName::from_static(name), value);
+            }
+        }
+        if let Detected::Speaks(dialect) = detect(&head, place) {
+            match dialect.decode(&head, bytes) {
+                Ok(decoded) => { dialect.announcement(&decoded.operation, &head); }
+                Err(refusal) => {
+                    let status = dialect.refuse(&refusal).status();
+                    prop_assert!(status.is_client_error() || status.as_u16() == 501, "{refusal:?}");
+                    prop_assert!(!refusal.problem().detail.is_empty());
+                }
+            }
+        }
+        token::told(&head.headers);
+    }
+}

@@ -93,6 +93,7 @@ impl Form {
         if matches!(head.method, Method::GET | Method::TRACE | Method::CONNECT) {
             return Err(Refusal::Method { allow: METHODS });
         }
+        //= TDR-HDR-02, TDR-HDR-04
         let subject = match field::token(fields, &UPLOAD_TOKEN) {
             Field::Is(token) => Subject::Token(token),
             Field::Absent | Field::Malformed => {
@@ -119,6 +120,7 @@ impl Form {
     }
 
     /// A creation or an append, by the presence of an offset.
+    //= TDR-CRE-03
     fn decode_transfer(self, head: &Parts, bytes: Option<u64>) -> Result<Operation, Refusal> {
         let fields = &head.headers;
         let content = Content { bytes, finish: Self::finish(fields)? };
@@ -129,9 +131,11 @@ impl Form {
             Self::Draft(draft) => draft.properties().creates_at_zero,
         };
         match offset {
+            //= TDR-APP-05
             Some(at) if at > Offset::ZERO || !creates_at_zero => {
+                let like = (head.method != Method::PATCH).then(|| head.method.clone());
                 let finished = Finished::Conflicts;
-                Ok(Operation::Append(Append { at, length, content, finished }))
+                Ok(Operation::Append(Append { like, at, length, content, finished }))
             }
             //= TOK-APP-03
             None if self == Self::Seed && head.method == Method::PATCH => {
@@ -139,6 +143,7 @@ impl Form {
             }
             Some(_) | None => {
                 let taken = if creates_at_zero { Taken::ResumeAtZero } else { Taken::Refuse };
+                //= TOK-CRE-06
                 let length = length.or_else(|| length_of(content));
                 let origin = conventional::origin(head);
                 let small = Small::Resumes;
@@ -181,7 +186,7 @@ impl Form {
         let mut head = match reply {
             Reply::Stored { state, .. } => self.stated(self.success(), state),
             Reply::Complete { state, answer, .. } => self.completed(state, answer),
-            //= TOK-OFF-01, TDR-OFF-03, TDR-OFF-04
+            //= TOK-OFF-01, TDR-OFF-03, TDR-OFF-04, TDR-RED-01
             Reply::State { state, .. } => {
                 let mut head = self.stated(StatusCode::NO_CONTENT, state);
                 head.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -206,7 +211,7 @@ impl Form {
     }
 
     /// The status of content that was stored.
-    //= TOK-CRE-02, TOK-APP-01
+    //= TOK-CRE-02, TOK-APP-01, TDR-CRE-06, TDR-CRE-07
     fn success(self) -> StatusCode {
         match self {
             Self::Seed => StatusCode::NO_CONTENT,
@@ -254,6 +259,7 @@ impl Form {
     }
 
     /// The head of a request, for a client. The content's size is the transport's to declare.
+    //= TDR-HDR-08, TDR-CRE-01, TDR-CRE-02, TDR-CRE-04, TDR-APP-01
     pub fn request(
         self,
         target: &str,
@@ -262,7 +268,7 @@ impl Form {
     ) -> Result<Request<()>, http::Error> {
         let method = match operation {
             Operation::Create(create) => create.origin.method.clone(),
-            Operation::Append(_) => Method::PATCH,
+            Operation::Append(append) => append.like.clone().unwrap_or(Method::PATCH),
             Operation::Retrieve | Operation::Reject(_) => Method::HEAD,
             Operation::Cancel => Method::DELETE,
         };

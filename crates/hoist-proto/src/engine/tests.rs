@@ -1,1 +1,568 @@
-//! Tests.
+//! What requests do to uploads, in every state, under every limit; and random lives of an upload that hold the invariants.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode};
+use proptest::prelude::*;
+
+use super::*;
+use crate::types::LARGEST_INTEGER;
+use crate::upload::{Origin, Semantics};
+
+const ID: UploadId = UploadId::from_bits([9; 16]);
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+const TOKEN: Semantics = Semantics {
+    completion: Completion::AtLengthOrEnd,
+    excess: Excess::Invalidates,
+    interruption: Interruption::Resumes,
+};
+
+fn durable(bytes: u64) -> Durable {
+    Durable::attest(Offset::new(bytes))
+}
+
+fn origin() -> Origin {
+    Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() }
+}
+
+fn upload(offset: u64, length: Option<u64>, phase: Phase) -> Upload {
+    Upload {
+        id: ID,
+        family: Family::Token,
+        semantics: TOKEN,
+        owner: None,
+        origin: origin(),
+        created: Timestamp::from_millis(0),
+        touched: Timestamp::from_millis(500_000),
+        lifetime: None,
+        length: length.map(Length::new),
+        offset: durable(offset),
+        phase,
+    }
+}
+
+fn answer() -> Answer {
+    Answer::of(StatusCode::NO_CONTENT)
+}
+
+fn content(bytes: Option<u64>, finish: Finish) -> Content {
+    Content { bytes, finish }
+}
+
+fn here(bytes: u64) -> Content {
+    content(Some(bytes), Finish::Here)
+}
+
+fn create(length: Option<u64>, content: Content) -> Operation {
+    let length = length.map(Length::new);
+    Operation::Create(Create { semantics: TOKEN, length, content, taken: Taken::Refuse, origin: origin() })
+}
+
+fn append(at: u64, length: Option<u64>, content: Content) -> Operation {
+    Operation::Append(Append { at: Offset::new(at), length: length.map(Length::new), content, like: None })
+}
+
+fn request(operation: Operation) -> Request {
+    Request { id: ID, principal: None, family: Family::Token, operation }
+}
+
+/// A decision in a line.
+fn told(decision: &Decision) -> String {
+    let receive = |word: &str, upload: &Upload, plan: &Plan| {
+        let bound = match plan.room.bound {
+            Bound::Length(_) => "length",
+            Bound::Size(_) => "size",
+            Bound::Append(_) => "append",
+            Bound::Integer => "integer",
+        };
+        let length = upload.length.map_or("?".to_owned(), |length| length.to_string());
+        format!("{word} {} bytes by {bound} at {} of {length}", plan.room.bytes, plan.at)
+    };
+    match decision {
+        Decision::Create(upload, plan) => receive("create", upload, plan),
+        Decision::Receive(upload, plan) => receive("receive", upload, plan),
+        Decision::Cancel => "cancel".into(),
+        Decision::Answer(Reply::State { state, .. }) => format!("state {} {}", state.offset, state.complete),
+        Decision::Answer(Reply::Complete { .. }) => "again".into(),
+        Decision::Answer(reply) => format!("{reply:?}"),
+        Decision::Refuse(refusal) => name(refusal),
+        Decision::Invalidate(refusal) => format!("dead: {}", name(refusal)),
+    }
+}
+
+/// A refusal's name.
+fn name(refusal: &Refusal) -> String {
+    let text = format!("{refusal:?}");
+    text.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+}
+
+fn decided(known: Option<&Upload>, operation: Operation, limits: Limits) -> String {
+    let policy = Policy { limits, ..Policy::default() };
+    told(&decide(known, &request(operation), &policy, NOW))
+}
+
+// proves: TOK-CRE-05, TOK-CRE-06, TOK-OFF-04, TOK-APP-02, TOK-APP-06, TOK-CAN-02, TDR-APP-02, TDR-APP-03, TDR-CRE-05, TDR-OFF-05
+#[test]
+fn every_operation_meets_every_state() {
+    let open = || Some(upload(100, Some(200), Phase::Open));
+    let growing = || Some(upload(100, None, Phase::Open));
+    let received = || Some(upload(200, Some(200), Phase::Received));
+    let done = || Some(upload(200, Some(200), Phase::Delivered(answer())));
+    let failed = || Some(upload(200, Some(200), Phase::Failed(Answer::of(StatusCode::UNPROCESSABLE_ENTITY))));
+    let more = |bytes| content(Some(bytes), Finish::Later);
+    let unknown = content(None, Finish::Here);
+    let largest = LARGEST_INTEGER;
+    let table = vec![
+        (None, create(Some(200), here(200)), "create 200 bytes by length at 0 of 200".into()),
+        (None, create(Some(200), here(0)), "create 200 bytes by length at 0 of 200".into()),
+        (None, create(Some(0), here(0)), "create 0 bytes by length at 0 of 0".into()),
+        (None, create(None, unknown), format!("create {largest} bytes by integer at 0 of ?")),
+        (None, create(None, more(0)), format!("create {largest} bytes by integer at 0 of ?")),
+        (None, create(Some(200), here(201)), "Inconsistent".into()),
+        (None, append(0, None, here(1)), "NotFound".into()),
+        (None, Operation::Retrieve, "NotFound".into()),
+        (None, Operation::Cancel, "NotFound".into()),
+        (open(), create(Some(200), here(200)), "Taken".into()),
+        (done(), create(Some(200), here(200)), "Taken".into()),
+        (open(), append(100, None, here(100)), "receive 100 bytes by length at 100 of 200".into()),
+        (open(), append(100, Some(200), here(100)), "receive 100 bytes by length at 100 of 200".into()),
+        (open(), append(100, None, here(1)), "receive 100 bytes by length at 100 of 200".into()),
+        (open(), append(100, None, here(0)), "receive 100 bytes by length at 100 of 200".into()),
+        (open(), append(100, None, unknown), "receive 100 bytes by length at 100 of 200".into()),
+        (open(), append(100, None, here(101)), "dead: Excess".into()),
+        (open(), append(100, Some(201), here(1)), "Inconsistent".into()),
+        (open(), append(99, None, here(1)), "Mismatch".into()),
+        (open(), append(101, None, here(1)), "Mismatch".into()),
+        (open(), append(0, None, here(200)), "Mismatch".into()),
+        // A wrong offset is said before anything else that is wrong.
+        (open(), append(99, Some(7), here(999)), "Mismatch".into()),
+        (
+            growing(),
+            append(100, None, here(9)),
+            format!("receive {} bytes by integer at 100 of ?", largest - 100),
+        ),
+        (growing(), append(100, Some(150), here(50)), "receive 50 bytes by length at 100 of 150".into()),
+        (growing(), append(100, Some(100), here(0)), "receive 0 bytes by length at 100 of 100".into()),
+        (growing(), append(100, Some(99), here(0)), "Inconsistent".into()),
+        (received(), append(200, None, here(0)), "Completed".into()),
+        (done(), append(200, None, here(0)), "again".into()),
+        (failed(), append(200, None, here(0)), "again".into()),
+        (done(), append(200, None, here(1)), "Completed".into()),
+        (done(), append(200, None, unknown), "Completed".into()),
+        (done(), append(100, None, here(100)), "Mismatch".into()),
+        (open(), Operation::Retrieve, "state 100 false".into()),
+        (received(), Operation::Retrieve, "state 200 true".into()),
+        (done(), Operation::Retrieve, "state 200 true".into()),
+        (open(), Operation::Cancel, "cancel".into()),
+        (done(), Operation::Cancel, "cancel".into()),
+    ];
+    for (known, operation, expected) in table {
+        let text = format!("{operation:?} on {known:?}");
+        assert_eq!(decided(known.as_ref(), operation, Limits::default()), expected, "{text}");
+    }
+}
+
+// proves: TDR-CRE-03, TDR-APP-02, TDR-APP-04
+#[test]
+fn an_early_draft_begins_again_only_where_nothing_is_lost() {
+    let transfer = |length, content| {
+        let Operation::Create(create) = create(length, content) else { unreachable!("it is one") };
+        Operation::Create(Create { taken: Taken::ResumeAtZero, ..create })
+    };
+    let table = [
+        (None, "create 200 bytes by length at 0 of 200"),
+        (Some(upload(0, None, Phase::Open)), "receive 200 bytes by length at 0 of 200"),
+        (Some(upload(0, Some(200), Phase::Open)), "receive 200 bytes by length at 0 of 200"),
+        (Some(upload(0, Some(300), Phase::Open)), "Inconsistent"),
+        (Some(upload(1, None, Phase::Open)), "Taken"),
+        (Some(upload(0, Some(0), Phase::Delivered(answer()))), "Taken"),
+        (Some(upload(0, Some(0), Phase::Received)), "Taken"),
+    ];
+    for (known, expected) in table {
+        let decision = decided(known.as_ref(), transfer(Some(200), here(200)), Limits::default());
+        assert_eq!(decision, expected, "{known:?}");
+    }
+}
+
+// proves: TDR-CRE-08
+#[test]
+fn an_append_by_a_method_of_its_own_continues_what_that_method_began() {
+    let known = upload(100, Some(200), Phase::Open);
+    let table = [
+        (None, 100, "receive 100 bytes by length at 100 of 200"),
+        (Some(Method::POST), 100, "receive 100 bytes by length at 100 of 200"),
+        (Some(Method::PUT), 100, "Field"),
+        (Some(Method::PUT), 99, "Field"),
+        (Some(Method::POST), 99, "Mismatch"),
+    ];
+    for (like, at, expected) in table {
+        let Operation::Append(append) = append(at, None, here(100)) else { unreachable!("it is one") };
+        let operation = Operation::Append(Append { like, ..append });
+        assert_eq!(decided(Some(&known), operation, Limits::default()), expected);
+    }
+}
+
+// proves: TOK-SEC-02, TOK-TOKEN-03, TDR-HDR-06
+#[test]
+fn an_upload_that_is_not_the_peer_s_is_none() {
+    let mine = Upload { owner: Some(Principal::new("me")), ..upload(100, Some(200), Phase::Open) };
+    let timed = Upload { lifetime: Some(Duration::from_secs(500)), ..mine.clone() };
+    let me = Some(Principal::new("me"));
+    let other = Some(Principal::new("other"));
+    let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
+    let table = [
+        (&mine, me.clone(), Family::Token, at(1000), true),
+        (&mine, other, Family::Token, at(1000), false),
+        (&mine, None, Family::Token, at(1000), false),
+        (&mine, me.clone(), Family::Ietf, at(1000), false),
+        (&timed, me.clone(), Family::Token, at(999), true),
+        (&timed, me, Family::Token, at(1000), false),
+    ];
+    for (known, principal, family, now, visible) in table {
+        for operation in [Operation::Retrieve, Operation::Cancel, append(100, None, here(1))] {
+            let request = Request { principal: principal.clone(), family, ..request(operation) };
+            let decision = decide(Some(known), &request, &Policy::default(), now);
+            assert_eq!(decision != Decision::Refuse(Refusal::NotFound), visible, "{request:?} at {now:?}");
+        }
+        let request = Request { principal, family, ..request(create(Some(1), here(1))) };
+        let decision = decide(Some(known), &request, &Policy::default(), now);
+        assert_eq!(matches!(decision, Decision::Refuse(Refusal::Taken(_))), visible);
+        assert_eq!(matches!(decision, Decision::Create(..)), !visible);
+    }
+}
+
+// proves: TOK-CRE-09
+#[test]
+fn limits_bound_what_is_received() {
+    let size = |most| Limits { size_max: Some(most), ..Limits::default() };
+    let at_most = |most| Limits { append_max: Some(most), ..Limits::default() };
+    let at_least = |least| Limits { append_min: least, ..Limits::default() };
+    let more = |bytes| content(Some(bytes), Finish::Later);
+    let unknown = content(None, Finish::Here);
+    let open = || Some(upload(100, Some(200), Phase::Open));
+    let growing = || Some(upload(100, None, Phase::Open));
+    let table = [
+        (size(200), None, create(Some(200), here(200)), "create 200 bytes by length at 0 of 200"),
+        (size(199), None, create(Some(200), here(200)), "TooLarge"),
+        (size(199), None, create(Some(200), here(0)), "TooLarge"),
+        (size(199), None, create(None, more(200)), "TooLarge"),
+        (size(199), None, create(None, unknown), "create 199 bytes by size at 0 of ?"),
+        (size(199), growing(), append(100, None, unknown), "receive 99 bytes by size at 100 of ?"),
+        (size(199), growing(), append(100, None, here(100)), "TooLarge"),
+        (size(199), growing(), append(100, Some(200), here(1)), "TooLarge"),
+        // The limit has shrunk since: what is there stays, and no more comes.
+        (size(50), growing(), append(100, None, unknown), "receive 0 bytes by size at 100 of ?"),
+        (at_most(10), None, create(Some(200), here(0)), "create 10 bytes by append at 0 of 200"),
+        (at_most(10), None, create(Some(200), here(11)), "TooLarge"),
+        (at_most(10), open(), append(100, None, more(10)), "receive 10 bytes by append at 100 of 200"),
+        (at_most(10), open(), append(100, None, more(11)), "TooLarge"),
+        (at_least(10), None, create(None, more(9)), "TooSmall"),
+        (at_least(10), None, create(None, more(0)), "create 999999999999999 bytes by integer at 0 of ?"),
+        (at_least(10), None, create(Some(9), here(9)), "create 9 bytes by length at 0 of 9"),
+        (at_least(10), open(), append(100, None, more(9)), "TooSmall"),
+        (at_least(10), open(), append(100, None, more(0)), "TooSmall"),
+        (at_least(10), open(), append(100, None, here(9)), "receive 100 bytes by length at 100 of 200"),
+        (
+            at_least(10),
+            open(),
+            append(100, None, content(None, Finish::Later)),
+            "receive 100 bytes by length at 100 of 200",
+        ),
+    ];
+    for (limits, known, operation, expected) in table {
+        let text = format!("{limits:?} {operation:?}");
+        assert_eq!(decided(known.as_ref(), operation, limits), expected, "{text}");
+    }
+    // An upload that does not exist yet has no state to tell.
+    let policy = Policy { limits: size(5), ..Policy::default() };
+    let decision = decide(None, &request(create(Some(200), here(200))), &policy, NOW);
+    assert!(matches!(decision, Decision::Refuse(refusal) if refusal.state().is_none()));
+}
+
+/// What follows from an ending, in a line.
+fn settled(semantics: Semantics, length: Option<u64>, finish: Finish, stored: u64, how: End) -> String {
+    let before = Upload { semantics, ..upload(100, length, Phase::Open) };
+    let room = match length {
+        Some(length) => Room { bytes: length - 100, bound: Bound::Length(Length::new(length)) },
+        None => Room { bytes: 1000, bound: Bound::Size(1100) },
+    };
+    let plan = Plan { at: Offset::new(100), room, finish, created: false };
+    let (after, verdict) = settle(before.clone(), &plan, &Ending { stored: durable(stored), how }, NOW);
+    assert_eq!(after.offset, durable(stored));
+    assert_eq!(after.touched == NOW, stored > 100);
+    assert_eq!(after.is_complete(), verdict == Verdict::Deliver);
+    match verdict {
+        Verdict::Acknowledge(Reply::Stored { state, .. }) => {
+            assert_eq!(state.offset, after.offset);
+            format!("stored {}", state.complete)
+        }
+        Verdict::Acknowledge(reply) => panic!("{reply:?}"),
+        Verdict::Deliver => {
+            assert_eq!(after.length, Some(Length::new(stored)));
+            "deliver".into()
+        }
+        Verdict::Refuse(refusal) => {
+            if let Some(state) = refusal.state() {
+                assert_eq!(state.offset, after.offset);
+            }
+            name(&refusal)
+        }
+        Verdict::Remove(refusal) => format!("removed: {}", name(&refusal)),
+    }
+}
+
+// proves: TOK-CRE-01, TOK-CRE-04, TOK-CRE-09, TOK-APP-01, TOK-APP-05, TOK-APP-05a
+#[test]
+fn every_ending_meets_every_kind_of_completion() {
+    use Finish::{Here, Later};
+    let cut = End::Cut(Interrupted::Cut);
+    let by_length = Semantics { completion: Completion::AtLength, excess: Excess::Keeps, ..TOKEN };
+    let said = Semantics { completion: Completion::Explicit, excess: Excess::Keeps, ..TOKEN };
+    // Length, whether it ends here, bytes stored, how it ended; then: at length, at length or end, when said so.
+    let table = [
+        (Some(200), Here, 200, End::Whole, ["deliver", "deliver", "deliver"]),
+        (Some(200), Later, 200, End::Whole, ["deliver", "deliver", "stored false"]),
+        (Some(200), Here, 200, cut, ["deliver", "deliver", "Interrupted"]),
+        (Some(200), Later, 200, cut, ["deliver", "deliver", "Interrupted"]),
+        (Some(200), Here, 150, End::Whole, ["stored false", "stored false", "Inconsistent"]),
+        (Some(200), Later, 150, End::Whole, ["stored false", "stored false", "stored false"]),
+        (Some(200), Here, 150, cut, ["Interrupted", "Interrupted", "Interrupted"]),
+        (Some(200), Here, 100, cut, ["Interrupted", "Interrupted", "Interrupted"]),
+        (Some(200), Here, 200, End::Beyond, ["deliver", "removed: Excess", "Excess"]),
+        (Some(200), Later, 200, End::Beyond, ["deliver", "removed: Excess", "Excess"]),
+        (Some(200), Here, 150, End::Full, ["Full", "Full", "Full"]),
+        (Some(200), Here, 200, End::Full, ["deliver", "deliver", "Full"]),
+        (None, Here, 150, End::Whole, ["stored false", "deliver", "deliver"]),
+        (None, Here, 100, End::Whole, ["stored false", "deliver", "deliver"]),
+        (None, Later, 150, End::Whole, ["stored false", "stored false", "stored false"]),
+        (None, Here, 150, cut, ["Interrupted", "Interrupted", "Interrupted"]),
+        (None, Here, 1100, End::Beyond, ["TooLarge", "TooLarge", "TooLarge"]),
+        (None, Here, 150, End::Full, ["Full", "Full", "Full"]),
+        (Some(100), Here, 100, End::Whole, ["deliver", "deliver", "deliver"]),
+    ];
+    for (length, finish, stored, how, expected) in table {
+        for (semantics, expected) in [by_length, TOKEN, said].into_iter().zip(expected) {
+            let found = settled(semantics, length, finish, stored, how);
+            assert_eq!(found, expected, "{:?} {length:?} {finish:?} {stored} {how:?}", semantics.completion);
+        }
+    }
+    // Where nobody could resume, a cut takes everything with it.
+    let ordinary = Semantics { interruption: Interruption::Discards, ..TOKEN };
+    for (how, expected) in
+        [(cut, "removed: Interrupted"), (End::Full, "removed: Full"), (End::Whole, "stored false")]
+    {
+        assert_eq!(settled(ordinary, Some(200), Here, 150, how), expected);
+    }
+    for cause in
+        [Interrupted::Superseded, Interrupted::TooSlow, Interrupted::Malformed, Interrupted::Draining]
+    {
+        assert_eq!(settled(TOKEN, Some(200), Here, 150, End::Cut(cause)), "Interrupted");
+    }
+}
+
+#[test]
+#[should_panic(expected = "took acknowledged bytes back")]
+fn a_store_that_takes_bytes_back_is_a_bug() {
+    settled(TOKEN, Some(200), Finish::Here, 99, End::Whole);
+}
+
+// proves: TOK-APP-06
+#[test]
+fn a_target_s_answer_is_kept_for_who_lost_it() {
+    for (status, failed) in [(StatusCode::NO_CONTENT, false), (StatusCode::UNPROCESSABLE_ENTITY, true)] {
+        let kept = Answer::of(status);
+        let policy = Policy { retention: Some(Duration::from_mins(1)), ..Policy::default() };
+        let received = upload(200, Some(200), Phase::Received);
+        let (upload, reply) = deliver(received, kept.clone(), true, &policy, NOW);
+        assert_eq!(matches!(upload.phase, Phase::Failed(_)), failed);
+        assert_eq!(upload.expires(), Some(NOW.plus(Duration::from_mins(1))));
+        let Reply::Complete { answer, created: true, state, .. } = reply else { panic!("{reply:?}") };
+        assert_eq!((&answer, state.complete), (&kept, true));
+        let again = decide(Some(&upload), &request(append(200, None, here(0))), &policy, NOW);
+        let Decision::Answer(Reply::Complete { answer, .. }) = again else { panic!("{again:?}") };
+        assert_eq!(answer, kept);
+    }
+}
+
+// proves: TOK-APP-05a
+#[test]
+fn an_upload_whose_last_byte_is_here_is_due() {
+    let explicit = Semantics { completion: Completion::Explicit, ..TOKEN };
+    let table = [
+        (TOKEN, upload(200, Some(200), Phase::Open), true),
+        (TOKEN, upload(199, Some(200), Phase::Open), false),
+        (TOKEN, upload(200, None, Phase::Open), false),
+        (TOKEN, upload(0, Some(0), Phase::Open), true),
+        (TOKEN, upload(200, Some(200), Phase::Received), true),
+        (TOKEN, upload(200, Some(200), Phase::Delivered(answer())), false),
+        (TOKEN, upload(200, Some(200), Phase::Failed(answer())), false),
+        (explicit, upload(200, Some(200), Phase::Open), false),
+        (explicit, upload(200, Some(200), Phase::Received), true),
+    ];
+    for (semantics, upload, due) in table {
+        let upload = Upload { semantics, ..upload };
+        assert_eq!(upload.is_due(), due, "{upload:?}");
+    }
+}
+
+/// A request of a random life: what it asks for, how much of its content comes, and how that ends.
+#[derive(Clone, Debug)]
+struct Act {
+    operation: Operation,
+    comes: u64,
+    how: End,
+}
+
+fn any_content() -> impl Strategy<Value = Content> {
+    (prop::option::of(0..40_u64), any::<bool>())
+        .prop_map(|(bytes, here)| content(bytes, if here { Finish::Here } else { Finish::Later }))
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    let length = || prop::option::weighted(0.3, 0..100_u64);
+    let taken = prop::sample::select(&[Taken::Refuse, Taken::ResumeAtZero][..]);
+    let creates = (length(), any_content(), taken).prop_map(|(length, content, taken)| {
+        let Operation::Create(create) = create(length, content) else { unreachable!("it is one") };
+        Operation::Create(Create { taken, ..create })
+    });
+    let appends =
+        (0..100_u64, length(), any_content()).prop_map(|(at, length, content)| append(at, length, content));
+    let operation = prop_oneof![
+        2 => creates,
+        6 => appends,
+        1 => Just(Operation::Retrieve),
+        1 => prop::sample::select(&[Operation::Retrieve, Operation::Cancel][..]),
+    ];
+    let how = prop::sample::select(&[End::Whole, End::Whole, End::Cut(Interrupted::Cut), End::Full][..]);
+    (operation, 0..60_u64, how).prop_map(|(operation, comes, how)| Act { operation, comes, how })
+}
+
+/// Makes most appends begin where the upload is, or nothing would ever be appended.
+fn aimed(operation: Operation, known: Option<&Upload>, straight: bool) -> Operation {
+    match (operation, known) {
+        (Operation::Append(append), Some(upload)) if straight => {
+            Operation::Append(Append { at: upload.offset.offset(), ..append })
+        }
+        (operation, _) => operation,
+    }
+}
+
+/// Receives within the plan, as an intake does, and checks what holds of every ending.
+fn receive(upload: &Upload, plan: &Plan, act: &Act, declared: Option<u64>) -> Option<Upload> {
+    assert_eq!(plan.at, upload.offset.offset());
+    let (bytes, how) = match (declared, act.how) {
+        (Some(declared), End::Whole) => (declared, End::Whole),
+        (Some(declared), how) => (act.comes.min(declared), how),
+        (None, how) => (act.comes, how),
+    };
+    let (bytes, how) = if bytes > plan.room.bytes { (plan.room.bytes, End::Beyond) } else { (bytes, how) };
+    let stored = durable(plan.at.get() + bytes);
+    let (after, verdict) = settle(upload.clone(), plan, &Ending { stored, how }, NOW);
+    assert!(after.offset >= upload.offset);
+    if let Some(length) = upload.length {
+        assert!(after.offset.offset().get() <= length.get(), "a byte beyond the length");
+        assert_eq!(after.length, Some(length));
+    }
+    let reached = after.length.is_some_and(|length| length.is_reached(after.offset.offset()));
+    let may = match upload.semantics.completion {
+        Completion::AtLength => reached,
+        Completion::AtLengthOrEnd => {
+            reached || (upload.length.is_none() && how == End::Whole && plan.finish == Finish::Here)
+        }
+        Completion::Explicit => how == End::Whole && plan.finish == Finish::Here,
+    };
+    match verdict {
+        Verdict::Deliver => {
+            assert!(
+                may && after.phase == Phase::Received && after.length == Some(after.offset.offset().into())
+            );
+            Some(deliver(after, answer(), plan.created, &Policy::default(), NOW).0)
+        }
+        Verdict::Acknowledge(_) => {
+            assert_eq!((how, &after.phase), (End::Whole, &Phase::Open));
+            Some(after)
+        }
+        Verdict::Refuse(_) => {
+            assert_eq!(after.phase, Phase::Open);
+            Some(after)
+        }
+        Verdict::Remove(_) => {
+            let excess = upload.semantics.excess == Excess::Invalidates && how == End::Beyond;
+            assert!(excess || upload.semantics.interruption == Interruption::Discards);
+            None
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    // proves: TOK-OFF-03, TOK-APP-02, TOK-CRE-04, TOK-CRE-09
+    #[test]
+    fn a_life_holds_what_was_promised(
+        completion in prop::sample::select(&[Completion::AtLength, Completion::AtLengthOrEnd, Completion::Explicit][..]),
+        excess in prop::sample::select(&[Excess::Invalidates, Excess::Keeps][..]),
+        limits in (prop::option::of(20..90_u64), prop::option::of(5..40_u64), 0..4_u64),
+        acts in prop::collection::vec((any_act(), prop::bool::weighted(0.8)), 1..40),
+    ) {
+        let semantics = Semantics { completion, excess, interruption: Interruption::Resumes };
+        let (size_max, append_max, append_min) = limits;
+        let policy = Policy { limits: Limits { size_max, append_max, append_min, ..Limits::default() }, ..Policy::default() };
+        let mut known: Option<Upload> = None;
+        for (act, straight) in acts {
+            let operation = match aimed(act.operation.clone(), known.as_ref(), straight) {
+                Operation::Create(create) => Operation::Create(Create { semantics, ..create }),
+                other => other,
+            };
+            let declared = match &operation {
+                Operation::Create(create) => create.content.bytes,
+                Operation::Append(append) => append.content.bytes,
+                Operation::Retrieve | Operation::Cancel => None,
+            };
+            let at = match &operation { Operation::Append(append) => Some(append.at), _ => None };
+            let before = known.clone();
+            known = match decide(known.as_ref(), &request(operation), &policy, NOW) {
+                Decision::Create(upload, plan) => {
+                    prop_assert!(before.is_none() && plan.created && upload.offset == Durable::ZERO);
+                    prop_assert!(size_max.is_none_or(|most| plan.room.bytes <= most));
+                    receive(&upload, &plan, &act, declared)
+                }
+                Decision::Receive(upload, plan) => {
+                    let before = before.expect("there is one");
+                    prop_assert!(!before.is_complete() && !plan.created);
+                    prop_assert!(at.is_none_or(|at| at == before.offset.offset()));
+                    prop_assert!(declared.is_none_or(|bytes| bytes <= plan.room.bytes));
+                    prop_assert!(before.length.is_none() || before.length == upload.length);
+                    let same = Upload { length: before.length, ..upload.clone() };
+                    prop_assert_eq!(&same, &before);
+                    receive(&upload, &plan, &act, declared)
+                }
+                Decision::Cancel => { prop_assert!(before.is_some()); None }
+                Decision::Invalidate(refusal) => {
+                    prop_assert!(matches!(refusal, Refusal::Excess(_)) && excess == Excess::Invalidates);
+                    None
+                }
+                Decision::Answer(reply) => {
+                    let state = match reply {
+                        Reply::State { state, .. } | Reply::Complete { state, .. } => state,
+                        other => panic!("{other:?}"),
+                    };
+                    prop_assert_eq!(Some(state), before.as_ref().map(State::from));
+                    before
+                }
+                Decision::Refuse(refusal) => {
+                    if let Some(state) = refusal.state() {
+                        prop_assert_eq!(state.offset, before.as_ref().expect("it has a state").offset);
+                    }
+                    before
+                }
+            };
+            if let Some(upload) = &known {
+                prop_assert!(size_max.is_none_or(|most| upload.offset.offset().get() <= most));
+                // Nothing that is due waits for another request.
+                prop_assert!(!upload.is_due(), "{upload:?}");
+            }
+        }
+    }
+}

@@ -90,10 +90,10 @@ impl Server {
     /// Handles a request of which `content` arrives. The content is cut when there is less of it than declared.
     fn handle(&mut self, head: &Request<()>, content: &[u8], declared: u64, dice: &mut Dice) -> Response {
         let (parts, ()) = head.clone().into_parts();
-        let Detected::Speaks(dialect) = detect(&parts, Place::Endpoint) else {
+        let Detected::Speaks(dialect) = detect(&parts, Place::Endpoint, false) else {
             panic!("no dialect: {parts:?}")
         };
-        let decoded = match dialect.decode(&parts, Some(declared)) {
+        let decoded = match dialect.decode(&parts, Place::Endpoint, Some(declared)) {
             Ok(decoded) => decoded,
             Err(refusal) => panic!("the client says what makes no sense: {refusal:?} {parts:?}"),
         };

@@ -1,1 +1,541 @@
-//! Tests.
+//! The Upload-Token dialect: what each form puts on the wire, side by side.
+
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+
+use super::super::tests::head;
+use super::*;
+use crate::operation::Operation;
+use crate::types::{Durable, LARGEST_INTEGER, UploadId};
+use crate::upload::Origin;
+
+const ID: UploadId = UploadId::from_bits([5; 16]);
+const FORMS: [Form; 5] = [
+    Form::Seed,
+    Form::Draft(Draft::Unnumbered),
+    Form::Draft(Draft::First),
+    Form::Draft(Draft::Interop1),
+    Form::Draft(Draft::Interop2),
+];
+const TOKEN: &str = "Upload-Token: abcdef|";
+
+/// The number a request of a form carries.
+fn number(form: Form) -> &'static str {
+    match form {
+        Form::Seed => "",
+        Form::Draft(Draft::Unnumbered) => "Upload-Incomplete: ?0|",
+        Form::Draft(Draft::First) => "Upload-Draft-Version: 1|",
+        Form::Draft(Draft::Interop1) => "Upload-Draft-Interop-Version: 1|",
+        Form::Draft(Draft::Interop2) => "Upload-Draft-Interop-Version: 2|",
+    }
+}
+
+/// An operation, or the status and field of a refusal, in a line.
+fn understood(form: Form, method: &str, fields: &str, bytes: Option<u64>) -> String {
+    let decoded = match form.decode(&head(method, fields), bytes) {
+        Ok(decoded) => decoded,
+        Err(Refusal::Field { name, .. }) => return format!("400 {name}"),
+        Err(refusal) => return refusal.status().as_u16().to_string(),
+    };
+    assert_eq!(decoded.family, Family::Token);
+    let optional = |number: Option<u64>| number.map_or("?".to_owned(), |number| number.to_string());
+    let finish = |content: Content| match content.finish {
+        Finish::Here => format!("{} of {{}}", optional(content.bytes)),
+        Finish::Later => format!("{} of {{}} more", optional(content.bytes)),
+    };
+    let of = |content: Content, length: Option<Length>| {
+        finish(content).replace("{}", &optional(length.map(Length::get)))
+    };
+    match decoded.operation {
+        Operation::Create(create) => {
+            let taken = match create.taken {
+                Taken::Refuse => "",
+                Taken::ResumeAtZero => " or resume",
+            };
+            format!("create {}{taken}", of(create.content, create.length))
+        }
+        Operation::Append(append) => {
+            let like = append.like.map(|method| format!(" like {method}")).unwrap_or_default();
+            format!("append at {} {}{like}", append.at, of(append.content, append.length))
+        }
+        Operation::Retrieve => "retrieve".into(),
+        Operation::Cancel => "cancel".into(),
+    }
+}
+
+// proves: TOK-CRE-03, TOK-CRE-03a, TOK-CRE-06, TOK-OFF-05, TOK-APP-03, TOK-CAN-02, TDR-HDR-07
+#[test]
+fn seed_form_is_told_apart_by_method_and_offset() {
+    let table = [
+        ("POST", "", Some(200), "create 200 of 200"),
+        ("PUT", "", Some(200), "create 200 of 200"),
+        ("BREW", "", Some(200), "create 200 of 200"),
+        ("POST", "", Some(0), "create 0 of 0"),
+        ("POST", "", None, "create ? of ?"),
+        ("POST", "Upload-Length: 200|", None, "create ? of 200"),
+        ("POST", "Upload-Length: 300|", Some(200), "create 200 of 300"),
+        ("POST", "Upload-Length: 200|", Some(0), "create 0 of 200"),
+        ("POST", "Upload-Complete: ?1|", Some(200), "create 200 of 200"),
+        ("POST", "Upload-Complete: ?0|", Some(200), "create 200 of ? more"),
+        ("POST", "Upload-Complete: ?0|Upload-Length: 300|", Some(200), "create 200 of 300 more"),
+        ("POST", "Upload-Complete: 0|", Some(200), "create 200 of 200"),
+        ("POST", "Upload-Length: -1|", Some(200), "400 Upload-Length"),
+        ("POST", "Upload-Length: many|", Some(200), "400 Upload-Length"),
+        ("POST", "Upload-Length: 1|Upload-Length: 1|", Some(200), "400 Upload-Length"),
+        ("POST", "Upload-Offset: x|", Some(200), "400 Upload-Offset"),
+        ("POST", "Upload-Index: 0|", Some(200), "501"),
+        ("HEAD", "", None, "retrieve"),
+        ("HEAD", "", Some(0), "retrieve"),
+        ("HEAD", "Upload-Offset: 100|", Some(100), "400 Upload-Offset"),
+        ("HEAD", "Upload-Offset: x|", None, "400 Upload-Offset"),
+        ("PATCH", "Upload-Offset: 100|", Some(100), "append at 100 100 of ?"),
+        ("PATCH", "Upload-Offset: 0|", Some(100), "append at 0 100 of ?"),
+        ("PATCH", "Upload-Offset: 100|Upload-Length: 200|", None, "append at 100 ? of 200"),
+        ("PATCH", "Upload-Offset: 100|Upload-Complete: ?1|", Some(1), "append at 100 1 of ?"),
+        ("PATCH", "Upload-Offset: 100|Upload-Complete: ?0|", Some(1), "append at 100 1 of ? more"),
+        ("PATCH", "", Some(100), "400 Upload-Offset"),
+        ("PATCH", "Upload-Offset: -1|", Some(100), "400 Upload-Offset"),
+        ("PATCH", "Upload-Offset: 1.0|", Some(100), "400 Upload-Offset"),
+        ("PATCH", "Upload-Offset: \"1\"|", Some(100), "400 Upload-Offset"),
+        ("PATCH", "Upload-Offset: 1000000000000000|", Some(100), "400 Upload-Offset"),
+        ("PATCH", "Upload-Offset: 1|Upload-Offset: 1|", Some(100), "400 Upload-Offset"),
+        ("POST", "Upload-Offset: 100|", Some(100), "append at 100 100 of ? like POST"),
+        ("DELETE", "", None, "cancel"),
+        ("DELETE", "Upload-Offset: 0|", None, "400 Upload-Offset"),
+        ("GET", "", None, "405"),
+        ("TRACE", "", None, "405"),
+        ("CONNECT", "", None, "405"),
+    ];
+    for (method, fields, bytes, expected) in table {
+        let fields = format!("{TOKEN}{fields}");
+        assert_eq!(understood(Form::Seed, method, &fields, bytes), expected, "{method} {fields} {bytes:?}");
+    }
+}
+
+// proves: TDR-HDR-07, TDR-CRE-03, TDR-CRE-04, TDR-CRE-08, TDR-APP-01, TDR-OFF-02, TDR-CAN-02, TDR-HDR-02
+#[test]
+fn draft_forms_differ_in_what_offset_zero_means() {
+    // What versions 1 and before understand, and what version 2 does.
+    let table = [
+        ("POST", "", Some(200), "create 200 of 200 or resume", "create 200 of 200"),
+        ("PUT", "", None, "create ? of ? or resume", "create ? of ?"),
+        ("PATCH", "", Some(200), "create 200 of 200 or resume", "create 200 of 200"),
+        (
+            "POST",
+            "Upload-Offset: 0|",
+            Some(200),
+            "create 200 of 200 or resume",
+            "append at 0 200 of ? like POST",
+        ),
+        (
+            "POST",
+            "Upload-Offset: 5|",
+            Some(200),
+            "append at 5 200 of ? like POST",
+            "append at 5 200 of ? like POST",
+        ),
+        ("PATCH", "Upload-Offset: 5|", Some(200), "append at 5 200 of ?", "append at 5 200 of ?"),
+        ("PATCH", "Upload-Offset: x|", Some(200), "400 Upload-Offset", "400 Upload-Offset"),
+        (
+            "POST",
+            "Upload-Incomplete: ?1|",
+            Some(200),
+            "create 200 of ? more or resume",
+            "create 200 of ? more",
+        ),
+        ("POST", "Upload-Incomplete: ?1|", Some(0), "create 0 of ? more or resume", "create 0 of ? more"),
+        ("POST", "Upload-Incomplete: ?0|", Some(200), "create 200 of 200 or resume", "create 200 of 200"),
+        ("POST", "Upload-Incomplete: 1|", Some(200), "400 Upload-Incomplete", "400 Upload-Incomplete"),
+        (
+            "POST",
+            "Upload-Incomplete: ?1|Upload-Length: 300|",
+            Some(200),
+            "create 200 of 300 more or resume",
+            "create 200 of 300 more",
+        ),
+        (
+            "PATCH",
+            "Upload-Offset: 5|Upload-Incomplete: ?1|",
+            Some(2),
+            "append at 5 2 of ? more",
+            "append at 5 2 of ? more",
+        ),
+        ("HEAD", "", None, "retrieve", "retrieve"),
+        ("HEAD", "Upload-Offset: 0|", None, "400 Upload-Offset", "400 Upload-Offset"),
+        ("HEAD", "Upload-Incomplete: ?1|", None, "400 Upload-Incomplete", "400 Upload-Incomplete"),
+        ("DELETE", "", None, "cancel", "cancel"),
+        ("DELETE", "Upload-Offset: 0|", None, "400 Upload-Offset", "400 Upload-Offset"),
+        ("DELETE", "Upload-Incomplete: ?0|", None, "400 Upload-Incomplete", "400 Upload-Incomplete"),
+        ("GET", "", None, "405", "405"),
+    ];
+    for (method, fields, bytes, early, second) in table {
+        for form in [Form::Draft(Draft::First), Form::Draft(Draft::Interop1), Form::Draft(Draft::Interop2)] {
+            let fields = format!("{TOKEN}{}{fields}", number(form));
+            assert_eq!(Form::of(&head(method, &fields).headers), form);
+            let expected = if form == Form::Draft(Draft::Interop2) { second } else { early };
+            assert_eq!(understood(form, method, &fields, bytes), expected, "{method} {fields}");
+        }
+    }
+    // Without a number it is `Upload-Incomplete` that makes the form.
+    let unnumbered = Form::Draft(Draft::Unnumbered);
+    for (fields, expected) in [
+        ("Upload-Incomplete: ?1|", "create 9 of ? more or resume"),
+        ("Upload-Incomplete: ?0|Upload-Offset: 0|", "create 9 of 9 or resume"),
+        ("Upload-Incomplete: ?1|Upload-Offset: 3|", "append at 3 9 of ? more like POST"),
+    ] {
+        assert_eq!(understood(unnumbered, "POST", &format!("{TOKEN}{fields}"), Some(9)), expected);
+    }
+}
+
+// proves: TOK-TOKEN-01, TOK-TOKEN-02, TDR-HDR-02, TDR-HDR-04
+#[test]
+fn a_token_is_checked_behind_the_method_and_before_the_fields() {
+    for form in FORMS {
+        let word = |fields: &str| understood(form, "POST", &format!("{}{fields}", number(form)), Some(1));
+        for token in ["abcdef", "\"abcdef\"", ":YWJjZGVm:"] {
+            let decoded =
+                form.decode(&head("HEAD", &format!("Upload-Token: {token}")), None).expect("a token");
+            assert_eq!(decoded.subject, Subject::Token(Token::new(*b"abcdef").expect("in range")), "{token}");
+        }
+        assert!(word(&format!("Upload-Token: {}", "x".repeat(256))).starts_with("create"));
+        for token in ["Upload-Token: ", "Upload-Token: a b", "Upload-Token: a|Upload-Token: a"] {
+            assert_eq!(word(token), "400 Upload-Token", "{token}");
+        }
+        assert_eq!(word(&format!("Upload-Token: {}", "x".repeat(257))), "400 Upload-Token");
+        assert_eq!(understood(form, "GET", "Upload-Token: ", None), "405");
+        assert_eq!(understood(form, "HEAD", "Upload-Token: |Upload-Offset: 5", None), "400 Upload-Token");
+    }
+}
+
+// proves: TOK-CRE-07, TDR-APP-05
+#[test]
+fn a_creation_s_fields_describe_the_representation() {
+    let fields = "Upload-Token: a|Content-Type: text/plain|Content-Encoding: gzip|Content-Language: sv|\
+                  Content-Disposition: attachment; filename=\"../../x\"|Content-Length: 5|Cookie: secret|X-Other: 1";
+    let decoded = Form::Seed.decode(&head("POST", fields), Some(5)).expect("a creation");
+    let Operation::Create(create) = decoded.operation else { panic!("it creates") };
+    let mut kept: Vec<_> = create.origin.fields.keys().map(http::HeaderName::as_str).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, ["content-disposition", "content-encoding", "content-language", "content-type"]);
+    assert_eq!((create.origin.method.as_str(), create.origin.target.as_str()), ("POST", "/uploads"));
+
+    // An append has no place for them.
+    let decoded = Form::Seed.decode(&head("PATCH", &format!("{fields}|Upload-Offset: 5")), Some(5));
+    let append = Append {
+        like: None,
+        at: Offset::new(5),
+        length: None,
+        content: Content { bytes: Some(5), finish: Finish::Here },
+    };
+    assert_eq!(decoded.expect("an append").operation, Operation::Append(append));
+}
+
+fn state(offset: u64, length: Option<u64>, complete: bool) -> State {
+    State { offset: Durable::attest(Offset::new(offset)), length: length.map(Length::new), complete }
+}
+
+/// Status and our fields, in a line.
+fn written(head: &Response<()>) -> String {
+    let mut line = head.status().as_u16().to_string();
+    let names = [
+        ("offset", "upload-offset"),
+        ("length", "upload-length"),
+        ("complete", "upload-complete"),
+        ("incomplete", "upload-incomplete"),
+        ("interop", "upload-draft-interop-version"),
+        ("draft", "upload-draft-version"),
+        ("cache", "cache-control"),
+        ("location", "location"),
+    ];
+    for (word, name) in names {
+        if let Some(value) = head.headers().get(name) {
+            let _ = write!(line, " {word}={}", value.to_str().expect("ASCII"));
+        }
+    }
+    line
+}
+
+/// What the draft forms add to a line that seed form would write.
+fn in_form(form: Form, seed: &str) -> String {
+    let complete = seed.contains("complete=?1");
+    let mut line = seed.to_owned();
+    if let Form::Draft(draft) = form {
+        let incomplete = format!("complete=?{} incomplete=?{}", u8::from(complete), u8::from(!complete));
+        let sign = match draft {
+            Draft::Unnumbered => "",
+            Draft::First => " draft=1",
+            Draft::Interop1 => " interop=1",
+            Draft::Interop2 => " interop=2",
+        };
+        line = line.replace(if complete { "complete=?1" } else { "complete=?0" }, &incomplete);
+        match line.find(" cache=") {
+            Some(at) => line.insert_str(at, sign),
+            None => line.push_str(sign),
+        }
+    }
+    line
+}
+
+// proves: TOK-CRE-02, TOK-OFF-01, TOK-APP-01, TOK-CAN-01, TDR-CRE-06, TDR-CRE-07, TDR-OFF-03, TDR-OFF-04, TDR-CAN-02, TDR-RSP-01, TDR-RED-01
+#[test]
+fn what_was_done_is_told_in_the_form_of_the_request() {
+    let whole =
+        |answer| Reply::Complete { id: ID, created: false, state: state(200, Some(200), true), answer };
+    let answer = |status: u16, content: &str| Answer {
+        status: StatusCode::from_u16(status).expect("a status"),
+        fields: head("GET", "Location: /x|Upload-Offset: 9|X-Target: said").headers,
+        content: content.into(),
+    };
+    let quiet = || Answer::of(StatusCode::NO_CONTENT);
+    // In seed form, in a draft form.
+    let table = [
+        (
+            Reply::Stored { id: ID, created: true, state: state(100, None, false) },
+            "{ok} offset=100 complete=?0",
+        ),
+        (
+            Reply::Stored { id: ID, created: false, state: state(100, Some(200), false) },
+            "{ok} offset=100 length=200 complete=?0",
+        ),
+        (
+            Reply::Stored { id: ID, created: true, state: state(0, Some(200), false) },
+            "{ok} offset=0 length=200 complete=?0",
+        ),
+        (whole(quiet()), "{ok} offset=200 length=200 complete=?1"),
+        (whole(answer(201, "")), "{ok} offset=200 length=200 complete=?1"),
+        (whole(answer(200, "said")), "200 offset=200 length=200 complete=?1"),
+        (whole(answer(422, "")), "422 offset=200 length=200 complete=?1"),
+        (
+            Reply::State { id: ID, state: state(100, None, false) },
+            "204 offset=100 complete=?0 cache=no-store",
+        ),
+        (
+            Reply::State { id: ID, state: state(200, Some(200), true) },
+            "204 offset=200 length=200 complete=?1 cache=no-store",
+        ),
+        (Reply::Cancelled, "204"),
+    ];
+    for (reply, expected) in table {
+        for form in FORMS {
+            let ok = if form == Form::Seed { "204" } else { "201" };
+            let expected = in_form(form, &expected.replace("{ok}", ok));
+            let head = form.encode(&reply);
+            assert_eq!(written(&head), expected, "{form:?} {reply:?}");
+            assert!(!head.status().is_redirection());
+        }
+    }
+    let said = Form::Seed.encode(&whole(answer(200, "said")));
+    assert_eq!(said.headers()["x-target"], "said");
+}
+
+// proves: TOK-APP-02, TOK-APP-06, TOK-CRE-05, TOK-OFF-04, TOK-CAN-02, TOK-CRE-09, TOK-TOKEN-02, TDR-RSP-01, TDR-APP-02, TDR-APP-03, TDR-CRE-05, TDR-OFF-05
+#[test]
+fn what_was_not_done_tells_where_the_upload_is() {
+    let at = state(100, Some(200), false);
+    let end = state(200, Some(200), true);
+    let table = [
+        (
+            Refusal::Mismatch { state: at, provided: Offset::new(7) },
+            "409 offset=100 length=200 complete=?0 cache=no-store",
+        ),
+        (Refusal::Taken(at), "409 offset=100 length=200 complete=?0 cache=no-store"),
+        (Refusal::Completed(end), "409 offset=200 length=200 complete=?1 cache=no-store"),
+        (Refusal::NotFound, "404 cache=no-store"),
+        (Refusal::field("Upload-Token", "x"), "400 cache=no-store"),
+        (Refusal::Excess(Some(Length::new(200))), "400 cache=no-store"),
+        (Refusal::Inconsistent(Some(at)), "400 offset=100 length=200 complete=?0 cache=no-store"),
+        (
+            Refusal::TooLarge { limit: crate::refusal::Limit::Size, bytes: 5, state: None },
+            "413 cache=no-store",
+        ),
+        (
+            Refusal::TooLarge { limit: crate::refusal::Limit::Append, bytes: 5, state: Some(at) },
+            "413 offset=100 length=200 complete=?0 cache=no-store",
+        ),
+        (Refusal::Full(Some(at)), "507 offset=100 length=200 complete=?0 cache=no-store"),
+        (Refusal::Internal, "500 cache=no-store"),
+    ];
+    for (refusal, expected) in table {
+        for form in FORMS {
+            assert_eq!(written(&form.refuse(&refusal)), in_form(form, expected), "{form:?} {refusal:?}");
+        }
+        let problem = refusal.problem();
+        assert_eq!(problem.status, refusal.status());
+        assert!(!problem.title.is_empty() && !problem.detail.is_empty());
+    }
+}
+
+// proves: TOK-CRE-08, TDR-104-01, TDR-104-02, TDR-104-03
+#[test]
+fn only_a_numbered_creation_is_announced() {
+    // Fields, method, and the forms that announce it.
+    let table: [(&str, &str, &[Draft]); 7] = [
+        ("POST", "", &[Draft::First, Draft::Interop1, Draft::Interop2]),
+        ("PUT", "", &[Draft::First, Draft::Interop1, Draft::Interop2]),
+        ("POST", "Upload-Incomplete: ?1|", &[Draft::Interop2]),
+        ("POST", "Upload-Offset: 0|", &[]),
+        ("PATCH", "Upload-Offset: 5|", &[]),
+        ("HEAD", "", &[]),
+        ("DELETE", "", &[]),
+    ];
+    for (method, fields, announced) in table {
+        for form in FORMS {
+            if form == Form::Draft(Draft::Unnumbered) && method != "POST" {
+                continue;
+            }
+            let head = head(method, &format!("{TOKEN}{}{fields}", number(form)));
+            let Ok(decoded) = form.decode(&head, Some(1)) else { continue };
+            let interim = form.announcement(&decoded.operation, &head);
+            let expected = match form {
+                Form::Draft(draft) if announced.contains(&draft) => in_form(form, "104"),
+                _ => String::new(),
+            };
+            let got = interim.as_ref().map(written).unwrap_or_default();
+            assert_eq!(got, expected, "{method} {fields} {form:?}");
+            if let Some(interim) = interim {
+                assert_eq!(interim.headers().len(), 1, "the number, and neither a place nor progress");
+            }
+        }
+    }
+}
+
+// proves: TDR-HDR-01, TDR-HDR-08, TDR-CRE-01, TDR-CRE-02, TDR-CRE-04, TDR-APP-01, TDR-OFF-01, TDR-CAN-01, TDR-CLI-02
+#[test]
+fn a_client_says_no_more_than_its_form_has() {
+    let token = Token::new(*b"abcdef").expect("in range");
+    let create = |bytes, length: Option<u64>, finish| {
+        Operation::Create(Create {
+            semantics: SEMANTICS,
+            length: length.map(Length::new),
+            content: Content { bytes, finish },
+            taken: Taken::Refuse,
+            origin: Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() },
+        })
+    };
+    let append = |at, finish| {
+        Operation::Append(Append {
+            like: None,
+            at: Offset::new(at),
+            length: None,
+            content: Content { bytes: Some(1), finish },
+        })
+    };
+    // In seed form; in a draft form the number comes first, and "more" is spelled otherwise.
+    let table = [
+        (create(Some(9), Some(9), Finish::Here), "POST"),
+        (create(Some(9), Some(12), Finish::Later), "POST length=12{more}"),
+        (create(None, Some(12), Finish::Here), "POST length=12"),
+        (append(9, Finish::Here), "PATCH offset=9"),
+        (append(9, Finish::Later), "PATCH offset=9{more}"),
+        (Operation::Retrieve, "HEAD"),
+        (Operation::Cancel, "DELETE"),
+    ];
+    for (operation, expected) in table {
+        for form in FORMS {
+            let request = form.request("/uploads", &token, &operation).expect("a request");
+            assert_eq!(request.headers()["upload-token"], ":YWJjZGVm:");
+            let as_response = {
+                let mut head = Response::new(());
+                *head.headers_mut() = request.headers().clone();
+                written(&head).replacen("200", request.method().as_str(), 1)
+            };
+            let more = if form == Form::Seed { " complete=?0" } else { " incomplete=?1" };
+            let sign = in_form(form, "").trim_start().to_owned();
+            let expected = format!("{} {sign}", expected.replace("{more}", more));
+            assert_eq!(as_response, expected.trim_end(), "{form:?} {operation:?}");
+        }
+    }
+}
+
+fn any_content() -> impl Strategy<Value = Content> {
+    let finish = prop::sample::select(&[Finish::Here, Finish::Later][..]);
+    (prop::option::of(0..=LARGEST_INTEGER), finish).prop_map(|(bytes, finish)| Content { bytes, finish })
+}
+
+fn any_length() -> impl Strategy<Value = Option<Length>> {
+    prop::option::of((0..=LARGEST_INTEGER).prop_map(Length::new))
+}
+
+fn any_origin() -> impl Strategy<Value = Origin> {
+    let method = prop::sample::select(&[Method::POST, Method::PUT][..]);
+    let target = prop::sample::select(&["/uploads", "/", "/a/b?c=d"][..]);
+    (method, target, any::<[bool; 4]>()).prop_map(|(method, target, has)| {
+        let described = [
+            (header::CONTENT_TYPE, "text/plain"),
+            (header::CONTENT_ENCODING, "gzip"),
+            (header::CONTENT_LANGUAGE, "sv"),
+            (header::CONTENT_DISPOSITION, "attachment; filename=\"x\""),
+        ];
+        let fields = described.into_iter().zip(has).filter(|(_, has)| *has);
+        let fields = fields.map(|((name, value), _)| (name, HeaderValue::from_static(value))).collect();
+        Origin { method, target: target.into(), fields }
+    })
+}
+
+/// Operations that a form can say: those that would be read as something else are bent to what they would be read as.
+fn any_operation(form: Form) -> impl Strategy<Value = Operation> {
+    let at_zero = match form {
+        Form::Seed => false,
+        Form::Draft(draft) => draft.properties().creates_at_zero,
+    };
+    let create = (any_content(), any_length(), any_origin()).prop_map(move |(content, length, origin)| {
+        let length = length.or_else(|| length_of(content));
+        let taken = if at_zero { Taken::ResumeAtZero } else { Taken::Refuse };
+        Operation::Create(Create { semantics: SEMANTICS, length, content, taken, origin })
+    });
+    let like = prop::option::of(prop::sample::select(&[Method::POST, Method::PUT][..]));
+    let append = (like, u64::from(at_zero)..=LARGEST_INTEGER, any_length(), any_content()).prop_map(
+        |(like, at, length, content)| {
+            Operation::Append(Append { like, at: Offset::new(at), length, content })
+        },
+    );
+    prop_oneof![create, append, Just(Operation::Retrieve), Just(Operation::Cancel)]
+}
+
+fn any_spoken() -> impl Strategy<Value = (Form, Operation)> {
+    prop::sample::select(&FORMS[..]).prop_flat_map(|form| (Just(form), any_operation(form)))
+}
+
+proptest! {
+    #[test]
+    fn what_a_client_says_a_server_understands(
+        (form, operation) in any_spoken(),
+        token in prop::collection::vec(any::<u8>(), 1..=256),
+    ) {
+        let token = Token::new(token).expect("in range");
+        let (target, bytes) = match &operation {
+            Operation::Create(create) => (create.origin.target.clone(), create.content.bytes),
+            Operation::Append(append) => ("/uploads".into(), append.content.bytes),
+            Operation::Retrieve | Operation::Cancel => ("/uploads".into(), None),
+        };
+        let request = form.request(&target, &token, &operation).expect("a request");
+        let (parts, ()) = request.into_parts();
+        if form != Form::Draft(Draft::Unnumbered) {
+            prop_assert_eq!(Form::of(&parts.headers), form);
+        }
+        let expected = Decoded { subject: Subject::Token(token), family: Family::Token, operation };
+        prop_assert_eq!(form.decode(&parts, bytes), Ok(expected));
+    }
+
+    #[test]
+    fn what_a_server_says_a_client_understands(
+        form in prop::sample::select(&FORMS[..]),
+        offset in 0..=LARGEST_INTEGER,
+        length in prop::option::of(0..=LARGEST_INTEGER),
+        complete in any::<bool>(),
+    ) {
+        let state = state(offset, length, complete);
+        let expected = Told { offset: Some(Offset::new(offset)), length: length.map(Length::new), complete: Some(complete) };
+        let heads = [
+            form.encode(&Reply::State { id: ID, state }),
+            form.encode(&Reply::Stored { id: ID, created: true, state }),
+            form.refuse(&Refusal::Taken(state)),
+        ];
+        for head in heads {
+            prop_assert_eq!(told(head.headers()), expected);
+        }
+        let incomplete: HeaderMap = [(UPLOAD_INCOMPLETE, field::boolean_value(!complete))].into_iter().collect();
+        prop_assert_eq!(told(&incomplete), Told { offset: None, length: None, complete: Some(complete) });
+    }
+}

@@ -123,7 +123,10 @@ async fn a_program_nobody_waits_for_is_ended() {
         pid = read_pid => pid,
     };
     // Dropped above: the process is killed, and reaped by the runtime.
-    while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
-        tokio::task::yield_now().await;
-    }
+    let gone = async {
+        while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("killed");
 }

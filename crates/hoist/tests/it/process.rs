@@ -1,0 +1,198 @@
+//! The command as a process of its own: started, listened to, signalled by its id, and ended with the test.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long anything may take before a test fails; nothing waits for it to pass.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The command with these words, in an environment without settings.
+pub(crate) fn hoist<S: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hoist"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOIST_")) {
+        command.env_remove(name);
+    }
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end.
+pub(crate) fn run(words: &[&str]) -> Ended {
+    hoist(words).output().expect("it runs").into()
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+/// A process that ends with the test, whatever becomes of the test.
+pub(crate) struct Running {
+    child: Child,
+    stdout: mpsc::Receiver<String>,
+    readers: Vec<JoinHandle<String>>,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let (lines, stdout) = mpsc::channel();
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut err = child.stderr.take().expect("piped");
+        let out = std::thread::spawn(move || {
+            let mut all = String::new();
+            for line in out.lines() {
+                let line = line.expect("text");
+                all.push_str(&line);
+                all.push('\n');
+                let _ = lines.send(line);
+            }
+            all
+        });
+        let err = std::thread::spawn(move || {
+            let mut all = String::new();
+            err.read_to_string(&mut all).expect("text");
+            all
+        });
+        Self { child, stdout, readers: vec![out, err] }
+    }
+
+    /// The next line of its standard output.
+    pub(crate) fn line(&self) -> String {
+        self.stdout.recv_timeout(PATIENCE).expect("a line")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("signalled");
+    }
+
+    /// Waits for it to end by itself.
+    pub(crate) fn ended(mut self) -> Ended {
+        // Its standard output ends when it does.
+        loop {
+            match self.stdout.recv_timeout(PATIENCE) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end"),
+            }
+        }
+        let code = self.child.wait().expect("our child").code();
+        let mut texts = self.readers.drain(..).map(|reader| reader.join().expect("read"));
+        let (stdout, stderr) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
+        drop(texts);
+        Ended { code, stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for a condition that nothing announces.
+pub(crate) fn until(start: Instant, mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "it never came to be");
+        std::thread::yield_now();
+    }
+}
+
+/// A server on a port of its own.
+pub(crate) struct Server {
+    process: Running,
+    /// The one line it printed.
+    pub(crate) line: String,
+    pub(crate) url: String,
+}
+
+impl Server {
+    pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
+        let data = data.display().to_string();
+        let words = ["serve", "--listen", "127.0.0.1:0", "--log-level", "trace", "--data", &data];
+        let process = Running::start(hoist(words.iter().chain(more)));
+        let line = process.line();
+        let url = line.strip_prefix("hoist listening on ").expect("the contract").to_owned();
+        Self { process, line, url }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        let (_, rest) = self.url.split_once("://").expect("a URL");
+        let (address, _) = rest.split_once('/').expect("a path");
+        address.parse().expect("an address")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    pub(crate) fn ended(self) -> Ended {
+        self.process.ended()
+    }
+
+    /// Ends it in order, and looks at how it ended.
+    pub(crate) fn stop(self) -> Ended {
+        self.signal(Signal::TERM);
+        let ended = self.ended();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended
+    }
+
+    /// Sends these bytes on a connection of their own.
+    pub(crate) fn send(&self, bytes: &[u8]) -> TcpStream {
+        let mut connection = TcpStream::connect(self.address()).expect("connected");
+        connection.set_read_timeout(Some(PATIENCE)).expect("set");
+        connection.write_all(bytes).expect("sent");
+        connection
+    }
+
+    /// The answer to one request.
+    pub(crate) fn ask(&self, head: &str) -> String {
+        let head = format!("{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut answer = String::new();
+        self.send(head.as_bytes()).read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+}
+
+/// A directory of a test, and paths in it.
+pub(crate) struct Place(tempfile::TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// A file with this content, and its path as text.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        std::fs::write(self.path(name), content).expect("written");
+        self.text(name)
+    }
+}
