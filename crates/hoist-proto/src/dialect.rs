@@ -127,7 +127,7 @@ pub fn detect(head: &Parts, place: Place, rfc_announces: bool) -> Detected {
     }
     // D5 and D6
     let speaker = match place {
-        Place::Upload(_) => ietf::on_upload(head),
+        Place::Upload(_) => ietf::on_upload(head, rfc_announces),
         Place::Endpoint | Place::Named => match ietf::creation(head, rfc_announces) {
             ietf::Creation::By(speaker) => Some(speaker),
             ietf::Creation::Ordinary => None,
@@ -161,9 +161,8 @@ fn looks_like_tus(head: &Parts) -> bool {
     let is_append =
         head.method == Method::PATCH && has_media_type(&head.headers, "application/offset+octet-stream");
     let own = ["upload-metadata", "upload-defer-length", "upload-concat", "upload-checksum"];
-    is_append
-        || !head.headers.contains_key(INTEROP_VERSION)
-            && own.iter().any(|name| head.headers.contains_key(*name))
+    !head.headers.contains_key(INTEROP_VERSION)
+        && (is_append || own.iter().any(|name| head.headers.contains_key(*name)))
 }
 
 /// Whether the content is of a media type, parameters and case apart.
@@ -216,6 +215,11 @@ impl Dialect {
             Self::Ietf(speaker) => speaker.progress(offset),
             Self::Token(_) | Self::Conventional => None,
         }
+    }
+
+    /// Whether `Content-Digest` means something in this dialect.
+    pub fn checks_digests(&self) -> bool {
+        matches!(self, Self::Ietf(_))
     }
 
     /// The head of the answer to a request that was carried out.

@@ -7,7 +7,7 @@ use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Rep
 use crate::policy::{Limits, Policy};
 use crate::refusal::{Interrupted, Limit, Refusal};
 use crate::types::{Durable, Length, Offset, Principal, Timestamp, UploadId};
-use crate::upload::{Answer, Completion, Excess, Family, Interruption, Phase, State, Upload};
+use crate::upload::{Answer, Completion, Excess, Family, Interruption, Phase, Semantics, State, Upload};
 
 /// A request whose upload has been named.
 #[derive(Clone, Debug, PartialEq)]
@@ -208,15 +208,16 @@ fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
             Excess::Keeps => Decision::Refuse(refusal),
         };
     }
-    let length = match (upload.length, append.length) {
-        (Some(known), Some(said)) if known != said => {
-            return Decision::Refuse(Refusal::Inconsistent(Some(state)));
-        }
-        (None, Some(said)) if said.get() < append.at.get() => {
-            return Decision::Refuse(Refusal::Inconsistent(Some(state)));
-        }
-        (known, said) => known.or(said),
+    //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04
+    let is_last =
+        upload.semantics.completion == Completion::Explicit && append.content.finish == Finish::Here;
+    let ends = declared.filter(|_| is_last).map(Length::from);
+    let Some(length) = agreed(&[upload.length, append.length, ends]) else {
+        return Decision::Refuse(Refusal::Inconsistent(Some(state)));
     };
+    if length.is_some_and(|length| length.get() < append.at.get()) {
+        return Decision::Refuse(Refusal::Inconsistent(Some(state)));
+    }
     let upload = Upload { length, ..upload.clone() };
     match plan(&upload, append.at, append.content, &policy.limits, false) {
         Ok(plan) => Decision::Receive(upload, plan),
@@ -224,15 +225,27 @@ fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     }
 }
 
+/// The length that all who say one agree on, or `None` where they do not.
+fn agreed(said: &[Option<Length>]) -> Option<Option<Length>> {
+    let mut said = said.iter().flatten();
+    let first = said.next();
+    said.all(|other| Some(other) == first).then_some(first.copied())
+}
+
 /// An append at the end of a complete upload: its sender may have lost the answer.
 //= TOK-APP-06, IETF-APP-14, IETF-APP-15
 fn again(upload: &Upload, append: &Append) -> Decision {
     let state = State::from(upload);
     let is_last = append.content.finish == Finish::Here || append.finished == Finished::Conflicts;
+    let is_replay = append.content.bytes == Some(0) && is_last;
     match &upload.phase {
-        Phase::Delivered(answer) | Phase::Failed(answer) if append.content.bytes == Some(0) && is_last => {
+        Phase::Delivered(answer) | Phase::Failed(answer) if is_replay => {
             let answer = answer.clone();
             Decision::Answer(Reply::Complete { id: upload.id, created: false, state, answer })
+        }
+        // The target was asked and failed before it answered; it is asked again, and so should be the peer.
+        Phase::Received if is_replay && append.finished == Finished::Replays => {
+            Decision::Refuse(Refusal::Busy)
         }
         _ => Decision::Refuse(match append.finished {
             Finished::Replays => Refusal::Inconsistent(Some(state)),
@@ -322,6 +335,9 @@ pub fn settle(upload: Upload, plan: &Plan, ending: &Ending, now: Timestamp) -> (
     {
         return (upload, Verdict::Remove(Refusal::Excess(Some(length))));
     }
+    if ending.how == End::Beyond && dies_beyond_limits(&upload, plan) {
+        return (upload, Verdict::Remove(beyond(plan.room.bound, None)));
+    }
     if is_complete(&upload, plan, whole) {
         upload.length = Some(upload.offset.offset().into());
         upload.phase = Phase::Received;
@@ -342,6 +358,16 @@ pub fn settle(upload: Upload, plan: &Plan, ending: &Ending, now: Timestamp) -> (
         Interruption::Resumes => (upload, Verdict::Refuse(refusal)),
         Interruption::Discards => (upload, Verdict::Remove(without_state(refusal))),
     }
+}
+
+/// Whether an upload cannot outlive that its sender had more than the largest upload may have: saying that it is complete
+/// would be enough to make a whole of what is only its beginning.
+//= IETF-LIM-08
+fn dies_beyond_limits(upload: &Upload, plan: &Plan) -> bool {
+    let Semantics { completion, excess, .. } = upload.semantics;
+    completion == Completion::Explicit
+        && excess == Excess::Invalidates
+        && matches!(plan.room.bound, Bound::Size(_) | Bound::Integer)
 }
 
 //= TOK-CRE-04, TOK-APP-05a

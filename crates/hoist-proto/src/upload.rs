@@ -144,7 +144,13 @@ pub struct State {
 impl From<&Upload> for State {
     fn from(upload: &Upload) -> Self {
         let Upload { offset, length, .. } = *upload;
-        Self { offset, length, complete: upload.is_complete(), expires: upload.expires() }
+        //= IETF-RET-03
+        let complete = match (&upload.phase, upload.semantics.completion) {
+            // Whoever completes an upload in so many words is told that it is when the target has answered.
+            (Phase::Received, Completion::Explicit) => false,
+            _ => upload.is_complete(),
+        };
+        Self { offset, length, complete, expires: upload.expires() }
     }
 }
 

@@ -4,7 +4,7 @@
 //! them is in [`interop`](super::interop). Source: docs/ietf.md.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::conventional;
 use super::interop::{Interop, LimitKeys, Properties};
@@ -77,15 +77,15 @@ pub(super) fn creation(head: &Parts, rfc_announces: bool) -> Creation {
 }
 
 /// Who speaks on the URL of an upload, if it says so.
-pub(super) fn on_upload(head: &Parts) -> Option<Speaker> {
-    let version = match field::integer(&head.headers, &INTEROP_VERSION) {
-        Field::Is(number) => Interop::of_number(number),
-        Field::Absent | Field::Malformed => None,
-    };
+//= IETF-VER-02, IETF-VER-07
+pub(super) fn on_upload(head: &Parts, rfc_announces: bool) -> Option<Speaker> {
+    let number = field::integer(&head.headers, &INTEROP_VERSION);
+    let announces = rfc_announces && !number.is_present();
+    let version = number.ignoring_malformed().and_then(Interop::of_number);
     let is_append = head.method == Method::PATCH && has_media_type(&head.headers, PARTIAL_UPLOAD);
     match version {
         Some(version) => Some(Speaker { version, announces: true }),
-        None if is_append => Some(Speaker::unversioned()),
+        None if is_append => Some(Speaker { announces, ..Speaker::unversioned() }),
         None => None,
     }
 }
@@ -103,12 +103,24 @@ impl Speaker {
     }
 
     /// Understands a request to a target that [`creation`] found to be one.
-    //= IETF-CRE-01, IETF-CRE-05, IETF-CRE-13, IETF-LEN-02
+    //= IETF-CRE-01, IETF-CRE-05, IETF-CRE-13, IETF-CRE-16, IETF-CRE-17
     pub(super) fn decode_creation(self, head: &Parts, bytes: Option<u64>) -> Result<Decoded, Refusal> {
-        let finish = said_completeness(self.version, &head.headers).unwrap_or(Finish::Later);
+        let fields = &head.headers;
+        let mut origin = conventional::whole_origin(head);
+        if has_media_type(fields, PARTIAL_UPLOAD) {
+            if head.method == Method::PATCH {
+                let detail = "an append goes to the URL of its upload".into();
+                return Err(Refusal::Rejected { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, detail });
+            }
+            // No representation is of this type: a client that appends with it has put it here too.
+            origin.fields.remove(header::CONTENT_TYPE);
+        }
+        if field::integer(fields, &UPLOAD_OFFSET).ignoring_malformed().is_some_and(|offset| offset > 0) {
+            return Err(Refusal::field("Upload-Offset", "a creation begins at 0"));
+        }
+        let finish = said_completeness(self.version, fields).unwrap_or(Finish::Later);
         let content = Content { bytes, finish };
-        let length = self.length(&head.headers, Offset::ZERO, content)?;
-        let origin = conventional::whole_origin(head);
+        let length = self.length_of_creation(fields, content)?;
         let create = Create {
             semantics: SEMANTICS,
             length,
@@ -139,8 +151,8 @@ impl Speaker {
     fn question(self, properties: &Properties, head: &Parts, asked: Operation) -> Operation {
         let extra = [
             ("Upload-Offset", &UPLOAD_OFFSET),
-            ("Upload-Complete", &UPLOAD_COMPLETE),
-            ("Upload-Incomplete", &UPLOAD_INCOMPLETE),
+            (spelled(&properties.completeness), &properties.completeness),
+            ("Upload-Length", &UPLOAD_LENGTH),
         ];
         let found = extra.into_iter().find(|(_, name)| head.headers.contains_key(*name));
         match found {
@@ -161,24 +173,24 @@ impl Speaker {
             return Err(Refusal::field("Upload-Offset", "must be one integer from 0 to 999999999999999"));
         };
         let Some(finish) = said_completeness(self.version, fields).or(properties.append_default) else {
-            return Err(Refusal::field("Upload-Complete", "must be ?0 or ?1"));
+            return Err(Refusal::field(spelled(&properties.completeness), "must be ?0 or ?1"));
         };
         let content = Content { bytes, finish };
-        let length = self.length(fields, at, content)?;
+        let length = self.length_said(fields);
         Ok(Append { like: None, at, length, content, finished: properties.finished })
     }
 
-    /// The length both indicators agree on.
+    /// The length in so many words. The other indicator, a last request's own size, is the engine's to compare.
+    fn length_said(self, fields: &HeaderMap) -> Option<Length> {
+        let said = || field::integer(fields, &UPLOAD_LENGTH).ignoring_malformed().map(Length::new);
+        self.version.properties().length.then(said)?
+    }
+
+    /// The length both indicators of a creation agree on. Where they do not, there is no upload to begin.
     //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04
-    fn length(self, fields: &HeaderMap, at: Offset, content: Content) -> Result<Option<Length>, Refusal> {
-        let said = match self.version.properties().length {
-            true => field::integer(fields, &UPLOAD_LENGTH).ignoring_malformed().map(Length::new),
-            false => None,
-        };
-        let ends = match (content.finish, content.bytes) {
-            (Finish::Here, Some(bytes)) => at.advance(bytes).map(Length::from),
-            _ => None,
-        };
+    fn length_of_creation(self, fields: &HeaderMap, content: Content) -> Result<Option<Length>, Refusal> {
+        let ends = content.bytes.filter(|_| content.finish == Finish::Here).map(Length::new);
+        let said = self.length_said(fields);
         match (said, ends) {
             (Some(said), Some(ends)) if said != ends => Err(Refusal::Inconsistent(None)),
             _ => Ok(said.or(ends)),
@@ -228,12 +240,14 @@ impl Speaker {
                 self.stated(properties.appended, state, state.complete)
             }
             //= IETF-APP-11, IETF-APP-12, IETF-CRE-09, IETF-CRE-10
-            Reply::Complete { id, state, answer, .. } => {
+            Reply::Complete { id, created, state, answer } => {
                 let mut head = self.stated(answer.status, state, true);
-                for (name, value) in &answer.fields {
+                // What the target says of uploads is of its own, not of this one.
+                for (name, value) in answer.fields.iter().filter(|(name, _)| !is_own(name)) {
                     head.headers_mut().append(name, value.clone());
                 }
-                if answer.status == StatusCode::CREATED && !answer.fields.contains_key(header::LOCATION) {
+                let locates = answer.status == StatusCode::CREATED || *created && properties.locates_whole;
+                if locates && !answer.fields.contains_key(header::LOCATION) {
                     head.headers_mut().insert(header::LOCATION, conventional::location(context.base, *id));
                 }
                 head
@@ -373,6 +387,18 @@ impl Speaker {
     pub fn completeness_told(self, fields: &HeaderMap) -> Option<bool> {
         said_completeness(self.version, fields).map(|finish| finish == Finish::Here)
     }
+}
+
+/// The name of the completeness field, as a refusal spells it.
+fn spelled(completeness: &HeaderName) -> &'static str {
+    if *completeness == UPLOAD_INCOMPLETE { "Upload-Incomplete" } else { "Upload-Complete" }
+}
+
+/// Whether a field of a response is this dialect's.
+fn is_own(name: &HeaderName) -> bool {
+    let own =
+        [UPLOAD_OFFSET, UPLOAD_LENGTH, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_LIMIT, INTEROP_VERSION];
+    own.contains(name)
 }
 
 /// A refusal for a limit that was met before there was an upload still says which limits there are.

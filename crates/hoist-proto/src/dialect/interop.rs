@@ -44,6 +44,8 @@ pub(super) struct Properties {
     pub(super) append_default: Option<Finish>,
     /// The status of an append that does not complete.
     pub(super) appended: StatusCode,
+    /// Whether the answer to a whole creation says where the upload is, whatever its status.
+    pub(super) locates_whole: bool,
     /// Whether `Upload-Length` exists.
     pub(super) length: bool,
     /// Whether interim responses tell progress.
@@ -102,6 +104,7 @@ impl Interop {
             append_type: true,
             append_default: None,
             appended: StatusCode::NO_CONTENT,
+            locates_whole: false,
             length: true,
             progress: true,
             limits: LimitKeys::MaxAge,
@@ -137,6 +140,7 @@ impl Interop {
                 append_type: false,
                 append_default: Some(Finish::Here),
                 appended: StatusCode::CREATED,
+                locates_whole: true,
                 length: false,
                 progress: false,
                 limits: LimitKeys::None,

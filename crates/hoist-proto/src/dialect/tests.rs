@@ -5,11 +5,12 @@ use std::time::Duration;
 use http::Request;
 use proptest::prelude::*;
 
+use super::ietf::Speaker;
 use super::token::{Draft, Form};
 use super::*;
 use crate::operation::{Content, Finish, Subject};
 use crate::types::{Durable, Length, Offset};
-use crate::upload::{Answer, State};
+use crate::upload::{Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, State};
 
 const ID: UploadId = UploadId::from_bits([5; 16]);
 const ON_UPLOAD: Place = Place::Upload(ID);
@@ -24,12 +25,48 @@ pub(super) fn head(method: &str, fields: &str) -> Parts {
     request.body(()).expect("a request").into_parts().0
 }
 
-/// What `detect` finds, in a word.
+/// What an answer depends on, where nothing is limited.
+pub(super) fn context(base: &str) -> Context<'_> {
+    const NONE: Limits = Limits { size_max: None, size_min: 0, append_max: None, append_min: 0 };
+    Context { base, limits: &NONE, now: Timestamp::from_millis(0) }
+}
+
+/// An upload that has just begun.
+pub(super) fn upload() -> Upload {
+    Upload {
+        id: ID,
+        family: Family::Ietf,
+        semantics: Semantics {
+            completion: Completion::Explicit,
+            excess: Excess::Invalidates,
+            interruption: Interruption::Resumes,
+        },
+        owner: None,
+        origin: Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() },
+        created: Timestamp::from_millis(0),
+        touched: Timestamp::from_millis(0),
+        lifetime: None,
+        length: None,
+        offset: Durable::ZERO,
+        phase: Phase::Open,
+    }
+}
+
+/// What `detect` finds, in a word. An iteration of the draft is its number, with a star where it is sent interim
+/// responses.
 fn found(place: Place, method: &str, fields: &str) -> String {
-    match detect(&head(method, fields), place) {
+    found_where(place, method, fields, false)
+}
+
+fn found_where(place: Place, method: &str, fields: &str, rfc_announces: bool) -> String {
+    match detect(&head(method, fields), place, rfc_announces) {
         Detected::Discover => "discover".into(),
         Detected::Stored => "stored".into(),
         Detected::Speaks(Dialect::Conventional) => "ordinary".into(),
+        Detected::Speaks(Dialect::Ietf(Speaker { version, announces })) => {
+            let number = version.number().map_or("rfc".to_owned(), |number| number.to_string());
+            format!("{number}{}", if announces { "*" } else { "" })
+        }
         Detected::Speaks(Dialect::Token(Form::Seed)) => "seed".into(),
         Detected::Speaks(Dialect::Token(Form::Draft(draft))) => match draft {
             Draft::Unnumbered => "draft".into(),
@@ -43,139 +80,191 @@ fn found(place: Place, method: &str, fields: &str) -> String {
 
 /// Row, places, method, fields, and what is found. The order is that of the tests: a request also carries what a later row
 /// would claim.
-const ROWS: [(&str, &[Place], &str, &str, &str); 56] = [
-    ("D0", &[Place::Endpoint, Place::Named, ON_UPLOAD], "OPTIONS", "", "discover"),
-    (
-        "D0",
-        &[Place::Endpoint, Place::Named, ON_UPLOAD],
-        "OPTIONS",
-        "Tus-Resumable: 0.1|Upload-Token: a|Upload-Complete: ?0",
-        "discover",
-    ),
+const ROWS: &[(&str, &[Place], &str, &str, &str)] = &[
+    ("D0", ALL, "OPTIONS", "", "discover"),
+    ("D0", ALL, "OPTIONS", "Tus-Resumable: 0.1|Upload-Token: a|Upload-Complete: ?0", "discover"),
+    ("D0", ALL, "OPTIONS", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "discover"),
     // D1: without tus the override means nothing.
-    (
-        "D1",
-        &[Place::Endpoint, Place::Named, ON_UPLOAD],
-        "POST",
-        "X-HTTP-Method-Override: PATCH|Tus-Resumable: 1.0.0",
-        "501",
-    ),
-    ("D1", &[Place::Endpoint, Place::Named], "POST", "X-HTTP-Method-Override: PATCH", "ordinary"),
-    ("D1", &[Place::Endpoint], "POST", "X-HTTP-Method-Override: DELETE|Upload-Token: a", "seed"),
-    ("D2", &[Place::Endpoint, Place::Named, ON_UPLOAD], "POST", "Tus-Resumable: 1.0.0", "501"),
-    ("D2", &[Place::Endpoint, Place::Named, ON_UPLOAD], "HEAD", "Tus-Resumable: 0.2.2", "412"),
-    ("D2", &[Place::Endpoint, Place::Named, ON_UPLOAD], "PATCH", "Tus-Resumable: ", "412"),
+    ("D1", ALL, "POST", "X-HTTP-Method-Override: PATCH|Tus-Resumable: 1.0.0", "501"),
+    ("D1", ON_TARGET, "POST", "X-HTTP-Method-Override: PATCH", "ordinary"),
+    ("D1", ENDPOINT, "POST", "X-HTTP-Method-Override: DELETE|Upload-Token: a", "seed"),
+    ("D1", ENDPOINT, "POST", "X-HTTP-Method-Override: HEAD|Upload-Complete: ?0", "rfc"),
+    ("D2", ALL, "POST", "Tus-Resumable: 1.0.0", "501"),
+    ("D2", ALL, "HEAD", "Tus-Resumable: 0.2.2", "412"),
+    ("D2", ALL, "PATCH", "Tus-Resumable: ", "412"),
     (
         "D2",
-        &[Place::Endpoint],
+        ENDPOINT,
         "POST",
         "Tus-Resumable: 1.0.0|Upload-Token: a|Upload-Draft-Interop-Version: 6|Upload-Complete: ?0",
         "501",
     ),
-    ("D3", &[Place::Endpoint], "POST", "Client-Upload-Token: abcdef", "501"),
     (
-        "D3",
-        &[Place::Endpoint],
-        "HEAD",
-        "Client-Upload-Token: a|Upload-Token: a|Upload-Draft-Interop-Version: 2",
+        "D2",
+        UPLOAD,
+        "PATCH",
+        "Tus-Resumable: 1.0.0|Upload-Draft-Interop-Version: 6|Content-Type: application/partial-upload",
         "501",
     ),
-    ("D3", &[ON_UPLOAD], "HEAD", "Client-Upload-Token: abcdef", "stored"),
-    ("D4", &[Place::Endpoint, Place::Named], "POST", "Upload-Token: abcdef", "seed"),
-    ("D4", &[Place::Endpoint, Place::Named], "HEAD", "Upload-Token: abcdef", "seed"),
-    ("D4", &[Place::Endpoint, Place::Named], "GET", "Upload-Token: abcdef", "seed"),
-    ("D4", &[Place::Endpoint], "POST", "Upload-Token: ", "seed"),
+    ("D3", ENDPOINT, "POST", "Client-Upload-Token: abcdef", "501"),
+    ("D3", ENDPOINT, "HEAD", "Client-Upload-Token: a|Upload-Token: a|Upload-Draft-Interop-Version: 2", "501"),
+    ("D3", UPLOAD, "HEAD", "Client-Upload-Token: abcdef", "stored"),
+    ("D4", ON_TARGET, "POST", "Upload-Token: abcdef", "seed"),
+    ("D4", ON_TARGET, "HEAD", "Upload-Token: abcdef", "seed"),
+    ("D4", ON_TARGET, "GET", "Upload-Token: abcdef", "seed"),
+    ("D4", ENDPOINT, "POST", "Upload-Token: ", "seed"),
+    ("D4", ENDPOINT, "POST", "Upload-Token: a|Upload-Draft-Interop-Version: 6|Upload-Complete: ?0", "seed"),
     (
         "D4",
-        &[Place::Endpoint],
-        "POST",
-        "Upload-Token: a|Upload-Draft-Interop-Version: 6|Upload-Complete: ?0",
-        "seed",
-    ),
-    (
-        "D4",
-        &[Place::Endpoint],
+        ENDPOINT,
         "PATCH",
         "Upload-Token: a|Content-Type: application/offset+octet-stream|Upload-Metadata: x",
         "seed",
     ),
-    ("D4", &[Place::Endpoint], "PATCH", "Upload-Token: a|Content-Type: application/partial-upload", "seed"),
-    ("D4", &[ON_UPLOAD], "HEAD", "Upload-Token: abcdef", "stored"),
-    // D5: a whole creation can be served as an ordinary request, and one that counts on resuming cannot.
-    ("D5", &[Place::Endpoint, Place::Named], "POST", "Upload-Draft-Interop-Version: 6", "ordinary"),
+    ("D4", ENDPOINT, "PATCH", "Upload-Token: a|Content-Type: application/partial-upload", "seed"),
+    ("D4", UPLOAD, "HEAD", "Upload-Token: abcdef", "stored"),
+    ("D4", UPLOAD, "HEAD", "Upload-Token: abcdef|Upload-Draft-Interop-Version: 6", "6*"),
+    // D5, on a target: the number decides which field says that it is a creation.
+    ("D5", ON_TARGET, "POST", "Upload-Draft-Interop-Version: 3|Upload-Incomplete: ?1", "3*"),
+    ("D5", ON_TARGET, "PUT", "Upload-Draft-Interop-Version: 3|Upload-Incomplete: ?0", "3*"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 3|Upload-Complete: ?0", "ordinary"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 4|Upload-Incomplete: ?1", "ordinary"),
     (
         "D5",
-        &[Place::Endpoint, Place::Named],
+        ENDPOINT,
         "POST",
-        "Upload-Draft-Interop-Version: 6|Upload-Complete: ?1",
+        "Upload-Draft-Interop-Version: 3|Upload-Incomplete: ?1|Upload-Complete: ?1",
+        "3*",
+    ),
+    ("D5", ON_TARGET, "POST", "Upload-Draft-Interop-Version: 4|Upload-Complete: ?0", "4*"),
+    ("D5", ON_TARGET, "POST", "Upload-Draft-Interop-Version: 5|Upload-Complete: ?1", "5*"),
+    ("D5", ON_TARGET, "PATCH", "Upload-Draft-Interop-Version: 6|Upload-Complete: ?1", "6*"),
+    ("D5", ON_TARGET, "BREW", "Upload-Draft-Interop-Version: 7|Upload-Complete: ?1", "7*"),
+    ("D5", ON_TARGET, "POST", "Upload-Draft-Interop-Version: 8;a=1|Upload-Complete: ?1;b", "8*"),
+    ("D5", ON_TARGET, "POST", "Upload-Draft-Interop-Version: 009|Upload-Complete: ?1", "9*"),
+    ("D5", ON_TARGET, "POST", "Upload-Draft-Interop-Version: 8", "ordinary"),
+    ("D5", ON_TARGET, "POST", "Upload-Draft-Interop-Version: 8|Upload-Complete: true", "ordinary"),
+    (
+        "D5",
+        ON_TARGET,
+        "POST",
+        "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1|Upload-Complete: ?1",
         "ordinary",
     ),
     (
         "D5",
-        &[Place::Endpoint, Place::Named],
+        ENDPOINT,
         "POST",
-        "Upload-Draft-Interop-Version: 6|Upload-Complete: ?0",
-        "501",
+        "Upload-Draft-Interop-Version: 6|Upload-Complete: ?0|Upload-Metadata: x|Upload-Defer-Length: 1",
+        "6*",
     ),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 6|Upload-Metadata: x", "ordinary"),
+    ("D5", ENDPOINT, "GET", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "ordinary"),
+    ("D5", ENDPOINT, "HEAD", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "ordinary"),
+    ("D5", ENDPOINT, "DELETE", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "ordinary"),
+    // A whole creation of an unknown number can be served as an ordinary request; one that counts on resuming cannot.
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 10|Upload-Complete: ?1", "ordinary"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 10|Upload-Complete: ?0", "9"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 10|Upload-Incomplete: ?1", "ordinary"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: six|Upload-Complete: ?0", "9"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: six|Upload-Complete: ?1", "ordinary"),
     (
         "D5",
-        &[Place::Endpoint, Place::Named],
+        ENDPOINT,
         "POST",
-        "Upload-Draft-Interop-Version: 3|Upload-Incomplete: ?1",
-        "501",
+        "Upload-Draft-Interop-Version: 8|Upload-Draft-Interop-Version: 8|Upload-Complete: ?0",
+        "9",
     ),
-    ("D5", &[Place::Endpoint], "POST", "Upload-Draft-Interop-Version: 3|Upload-Incomplete: ?0", "ordinary"),
-    ("D5", &[Place::Endpoint], "POST", "Upload-Draft-Interop-Version: 3|Upload-Complete: ?0", "ordinary"),
-    ("D5", &[Place::Endpoint], "POST", "Upload-Draft-Interop-Version: 99|Upload-Complete: ?0", "501"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 1", "ordinary"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 2|Upload-Incomplete: ?1", "ordinary"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 2|Upload-Complete: ?0", "ordinary"),
+    // D5, on an upload: any method.
+    ("D5", UPLOAD, "HEAD", "Upload-Draft-Interop-Version: 6", "6*"),
+    ("D5", UPLOAD, "GET", "Upload-Draft-Interop-Version: 8", "8*"),
+    ("D5", UPLOAD, "DELETE", "Upload-Draft-Interop-Version: 3", "3*"),
+    ("D5", UPLOAD, "PATCH", "Upload-Draft-Interop-Version: 5", "5*"),
+    ("D5", UPLOAD, "PATCH", "Upload-Draft-Interop-Version: 9|Content-Type: text/plain", "9*"),
+    ("D5", UPLOAD, "POST", "Upload-Draft-Interop-Version: 9|Upload-Complete: ?1", "9*"),
+    ("D5", UPLOAD, "HEAD", "Upload-Draft-Interop-Version: 6|Upload-Metadata: x", "6*"),
+    ("D5", UPLOAD, "HEAD", "Upload-Draft-Interop-Version: 2", "stored"),
+    ("D5", UPLOAD, "HEAD", "Upload-Draft-Interop-Version: 10", "stored"),
+    ("D5", UPLOAD, "DELETE", "Upload-Draft-Interop-Version: six", "stored"),
+    ("D6", ON_TARGET, "POST", "Upload-Complete: ?0", "rfc"),
+    ("D6", ON_TARGET, "POST", "Upload-Complete: ?1", "rfc"),
+    ("D6", ON_TARGET, "POST", "Upload-Complete: ?1|Upload-Metadata: x", "rfc"),
+    ("D6", ENDPOINT, "POST", "Upload-Complete: 0", "ordinary"),
+    ("D6", ENDPOINT, "GET", "Upload-Complete: ?1", "ordinary"),
+    ("D6", UPLOAD, "PATCH", "Content-Type: application/partial-upload", "rfc"),
+    ("D6", UPLOAD, "PATCH", "Content-Type: Application/Partial-Upload; a=b", "rfc"),
     (
-        "D5",
-        &[Place::Endpoint],
-        "POST",
-        "Upload-Draft-Interop-Version: 6|Upload-Metadata: x|Upload-Defer-Length: 1",
-        "ordinary",
+        "D6",
+        UPLOAD,
+        "PATCH",
+        "Upload-Draft-Interop-Version: 10|Content-Type: application/partial-upload",
+        "rfc",
     ),
-    ("D5", &[Place::Endpoint], "POST", "Upload-Draft-Interop-Version: 1", "ordinary"),
-    ("D5", &[Place::Endpoint], "POST", "Upload-Draft-Interop-Version: 2|Upload-Incomplete: ?1", "ordinary"),
-    ("D5", &[ON_UPLOAD], "HEAD", "Upload-Draft-Interop-Version: 6", "404"),
-    ("D5", &[ON_UPLOAD], "DELETE", "Upload-Draft-Interop-Version: 3", "404"),
-    ("D5", &[ON_UPLOAD], "HEAD", "Upload-Draft-Interop-Version: 2", "stored"),
-    ("D6", &[Place::Endpoint, Place::Named], "POST", "Upload-Complete: ?0", "501"),
-    ("D6", &[Place::Endpoint, Place::Named], "POST", "Upload-Complete: ?1", "ordinary"),
-    ("D6", &[Place::Endpoint], "POST", "Upload-Complete: 0", "ordinary"),
-    ("D6", &[Place::Endpoint], "POST", "Upload-Draft-Interop-Version: six|Upload-Complete: ?0", "501"),
-    ("D6", &[ON_UPLOAD], "PATCH", "Content-Type: application/partial-upload", "404"),
-    ("D6", &[ON_UPLOAD], "PATCH", "Content-Type: Application/Partial-Upload; a=b", "404"),
-    ("D7", &[ON_UPLOAD], "HEAD", "", "stored"),
-    ("D7", &[ON_UPLOAD], "GET", "", "stored"),
-    ("D7", &[ON_UPLOAD], "DELETE", "", "stored"),
+    ("D7", UPLOAD, "HEAD", "", "stored"),
+    ("D7", UPLOAD, "GET", "", "stored"),
+    ("D7", UPLOAD, "DELETE", "", "stored"),
+    ("D8", ALL, "PATCH", "Content-Type: application/offset+octet-stream", "412"),
+    ("D8", ALL, "POST", "Upload-Metadata: filename eA==", "412"),
+    ("D8", ENDPOINT, "POST", "Upload-Defer-Length: 1", "412"),
+    ("D8", ENDPOINT, "POST", "Upload-Concat: partial", "412"),
+    ("D8", UPLOAD, "HEAD", "Upload-Checksum: sha1 eA==", "412"),
+    ("D8", ENDPOINT, "POST", "Upload-Length: 5", "ordinary"),
+    ("D8", ENDPOINT, "POST", "Content-Type: application/offset+octet-stream", "ordinary"),
     (
         "D8",
-        &[Place::Endpoint, Place::Named, ON_UPLOAD],
+        ENDPOINT,
         "PATCH",
-        "Content-Type: application/offset+octet-stream",
-        "412",
+        "Content-Type: application/offset+octet-stream|Upload-Draft-Interop-Version: 8",
+        "ordinary",
     ),
-    ("D8", &[Place::Endpoint, Place::Named, ON_UPLOAD], "POST", "Upload-Metadata: filename eA==", "412"),
-    ("D8", &[Place::Endpoint], "POST", "Upload-Defer-Length: 1", "412"),
-    ("D8", &[Place::Endpoint], "POST", "Upload-Concat: partial", "412"),
-    ("D8", &[ON_UPLOAD], "HEAD", "Upload-Checksum: sha1 eA==", "412"),
-    ("D8", &[Place::Endpoint], "POST", "Upload-Length: 5", "ordinary"),
-    ("D8", &[Place::Endpoint], "POST", "Content-Type: application/offset+octet-stream", "ordinary"),
-    ("D9", &[ON_UPLOAD], "POST", "", "405"),
-    ("D9", &[ON_UPLOAD], "PUT", "Upload-Complete: ?1", "405"),
-    ("D9", &[ON_UPLOAD], "PATCH", "Content-Type: text/plain", "405"),
-    ("D10", &[Place::Endpoint, Place::Named], "PUT", "", "ordinary"),
-    ("D10", &[Place::Endpoint, Place::Named], "GET", "", "ordinary"),
-    ("D10", &[Place::Endpoint], "POST", "Upload-Incomplete: ?0|Upload-Offset: 5", "ordinary"),
-    ("D10", &[Place::Endpoint], "POST", "Upload-Incomplete: ?1", "ordinary"),
+    ("D9", UPLOAD, "POST", "", "405"),
+    ("D9", UPLOAD, "PUT", "Upload-Complete: ?1", "405"),
+    ("D9", UPLOAD, "PATCH", "Content-Type: text/plain", "415"),
+    ("D9", UPLOAD, "PATCH", "Upload-Complete: ?1|Upload-Offset: 0", "415"),
+    ("D10", ON_TARGET, "PUT", "", "ordinary"),
+    ("D10", ON_TARGET, "GET", "", "ordinary"),
+    ("D10", ENDPOINT, "POST", "Upload-Incomplete: ?0|Upload-Offset: 5", "ordinary"),
+    // Apple's printed example.
+    ("D10", ENDPOINT, "POST", "Upload-Incomplete: ?1", "3"),
 ];
 
+const ALL: &[Place] = &[Place::Endpoint, Place::Named, ON_UPLOAD];
+const ON_TARGET: &[Place] = &[Place::Endpoint, Place::Named];
+const ENDPOINT: &[Place] = &[Place::Endpoint];
+const UPLOAD: &[Place] = &[ON_UPLOAD];
+
+// proves: IETF-VER-02, IETF-VER-05, IETF-VER-06, IETF-VER-07, IETF-SF-02, IETF-SF-04, IETF-SF-07, IETF-SF-08, IETF-CRE-02, IETF-OPT-06
 #[test]
 fn the_first_test_that_matches_decides() {
     for (row, places, method, fields, expected) in ROWS {
-        for place in places {
-            assert_eq!(found(*place, method, fields), expected, "{row}: {method} {fields:?} at {place:?}");
+        for place in *places {
+            assert_eq!(found(*place, method, fields), *expected, "{row}: {method} {fields:?} at {place:?}");
         }
+    }
+}
+
+// proves: IETF-VER-07
+#[test]
+fn who_names_no_version_is_sent_interim_responses_where_that_is_allowed() {
+    let table = [
+        (Place::Endpoint, "POST", "Upload-Complete: ?1", "rfc*"),
+        (ON_UPLOAD, "PATCH", "Content-Type: application/partial-upload", "rfc*"),
+        // A number that is not known is not the absence of one.
+        (Place::Endpoint, "POST", "Upload-Draft-Interop-Version: 10|Upload-Complete: ?0", "9"),
+        (
+            ON_UPLOAD,
+            "PATCH",
+            "Upload-Draft-Interop-Version: 10|Content-Type: application/partial-upload",
+            "rfc",
+        ),
+        (Place::Endpoint, "POST", "Upload-Incomplete: ?1", "3"),
+        (Place::Endpoint, "POST", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "8*"),
+    ];
+    for (place, method, fields, expected) in table {
+        assert_eq!(found_where(place, method, fields, true), expected, "{method} {fields}");
     }
 }
 
@@ -213,22 +302,20 @@ fn the_forms_of_the_token_dialect_are_told_apart() {
 #[test]
 fn an_ordinary_request_is_an_upload_that_cannot_be_resumed() {
     for method in ["POST", "PUT"] {
-        let decoded =
-            Dialect::Conventional.decode(&head(method, "Upload-Offset: 5|Content-Type: text/x"), Some(7));
+        let head = head(method, "Upload-Offset: 5|Content-Type: text/x");
+        let decoded = Dialect::Conventional.decode(&head, Place::Endpoint, Some(7));
         let decoded = decoded.expect("it is understood");
-        assert_eq!(
-            (&decoded.subject, decoded.family),
-            (&Subject::Fresh, crate::upload::Family::Conventional)
-        );
+        assert_eq!((&decoded.subject, decoded.family), (&Subject::Fresh, Family::Conventional));
         let Operation::Create(create) = decoded.operation else { panic!("it creates") };
         assert_eq!(create.length, Some(Length::new(7)));
         assert_eq!(create.content, Content { bytes: Some(7), finish: Finish::Here });
-        assert_eq!(create.semantics.interruption, crate::upload::Interruption::Discards);
+        assert_eq!(create.semantics.interruption, Interruption::Discards);
         assert_eq!(create.origin.fields["content-type"], "text/x");
     }
     for method in ["GET", "HEAD", "DELETE", "PATCH", "BREW"] {
-        let refusal = Dialect::Conventional.decode(&head(method, ""), None).expect_err("no content to keep");
-        let answer = Dialect::Conventional.refuse(&refusal);
+        let refusal = Dialect::Conventional.decode(&head(method, ""), Place::Endpoint, None);
+        let refusal = refusal.expect_err("no content to keep");
+        let answer = Dialect::Conventional.refuse(&refusal, &context("/uploads"));
         assert_eq!(answer.status().as_u16(), 405, "{method}");
         assert_eq!(answer.headers()["allow"], METHODS);
     }
@@ -236,8 +323,8 @@ fn an_ordinary_request_is_an_upload_that_cannot_be_resumed() {
 
 #[test]
 fn an_ordinary_request_is_answered_by_the_target() {
-    let state =
-        State { offset: Durable::attest(Offset::new(7)), length: Some(Length::new(7)), complete: true };
+    let offset = Durable::attest(Offset::new(7));
+    let state = State { offset, length: Some(Length::new(7)), complete: true, expires: None };
     let complete = |status: u16, fields: &str| {
         let answer = Answer {
             status: StatusCode::from_u16(status).expect("a status"),
@@ -245,7 +332,7 @@ fn an_ordinary_request_is_answered_by_the_target() {
             content: Vec::new(),
         };
         let reply = Reply::Complete { id: ID, created: true, state, answer };
-        let answer = Dialect::Conventional.encode(&reply, "/uploads/");
+        let answer = Dialect::Conventional.encode(&reply, &context("/uploads/"));
         let location =
             answer.headers().get("location").map(|value| value.to_str().expect("ASCII").to_owned());
         assert!(!answer.headers().contains_key("upload-offset"));
@@ -255,13 +342,16 @@ fn an_ordinary_request_is_answered_by_the_target() {
     assert_eq!(complete(201, "Location: /elsewhere"), (201, Some("/elsewhere".into())));
     assert_eq!(complete(200, ""), (200, None));
     assert_eq!(complete(422, "Location: /why"), (422, Some("/why".into())));
-    let answer = |reply| Dialect::Conventional.encode(&reply, "/uploads").status().as_u16();
+    let answer = |reply| Dialect::Conventional.encode(&reply, &context("/uploads")).status().as_u16();
     assert_eq!(answer(Reply::State { id: ID, state }), 204);
     assert_eq!(answer(Reply::Cancelled), 204);
     assert_eq!(answer(Reply::Stored { id: ID, created: true, state }), 500);
     let post = head("POST", "Content-Type: a/b");
-    let operation = Dialect::Conventional.decode(&post, None).expect("it is understood").operation;
-    assert!(Dialect::Conventional.announcement(&operation, &post).is_none());
+    let operation = Dialect::Conventional.decode(&post, Place::Endpoint, None);
+    let operation = operation.expect("it is understood").operation;
+    let (upload, context) = (upload(), context("/uploads"));
+    assert!(Dialect::Conventional.announcement(&operation, &post, &upload, &context).is_none());
+    assert!(Dialect::Conventional.progress(Durable::ZERO).is_none());
 }
 
 #[test]
@@ -314,8 +404,26 @@ const NAMES: [&str; 17] = [
     "x-other",
 ];
 
-const VALUES: [&str; 14] =
-    ["0", "1", "2", "5", "6", "999999999999999", "?0", "?1", "abcdef", ":YWJj:", "1.0.0", "PATCH", "-1", ""];
+const VALUES: [&str; 18] = [
+    "0",
+    "1",
+    "2",
+    "3",
+    "5",
+    "6",
+    "8",
+    "9",
+    "application/partial-upload",
+    "999999999999999",
+    "?0",
+    "?1",
+    "abcdef",
+    ":YWJj:",
+    "1.0.0",
+    "PATCH",
+    "-1",
+    "",
+];
 
 fn any_value() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
@@ -338,11 +446,18 @@ proptest! {
                 head.headers.append(HeaderName::from_static(name), value);
             }
         }
-        if let Detected::Speaks(dialect) = detect(&head, place) {
-            match dialect.decode(&head, bytes) {
-                Ok(decoded) => { dialect.announcement(&decoded.operation, &head); }
+        let context = context("/uploads");
+        if let Detected::Speaks(dialect) = detect(&head, place, true) {
+            match dialect.decode(&head, place, bytes) {
+                Ok(decoded) => {
+                    dialect.announcement(&decoded.operation, &head, &upload(), &context);
+                    if let Operation::Reject(refusal) = decoded.operation {
+                        let status = dialect.refuse(&refusal, &context).status();
+                        prop_assert!(status.is_client_error(), "{refusal:?}");
+                    }
+                }
                 Err(refusal) => {
-                    let status = dialect.refuse(&refusal).status();
+                    let status = dialect.refuse(&refusal, &context).status();
                     prop_assert!(status.is_client_error() || status.as_u16() == 501, "{refusal:?}");
                     prop_assert!(!refusal.problem().detail.is_empty());
                 }

@@ -56,11 +56,13 @@ fn here(bytes: u64) -> Content {
 
 fn create(length: Option<u64>, content: Content) -> Operation {
     let length = length.map(Length::new);
-    Operation::Create(Create { semantics: TOKEN, length, content, taken: Taken::Refuse, origin: origin() })
+    let (taken, small) = (Taken::Refuse, Small::Resumes);
+    Operation::Create(Create { semantics: TOKEN, length, content, taken, small, origin: origin() })
 }
 
 fn append(at: u64, length: Option<u64>, content: Content) -> Operation {
-    Operation::Append(Append { at: Offset::new(at), length: length.map(Length::new), content, like: None })
+    let (at, length, finished) = (Offset::new(at), length.map(Length::new), Finished::Conflicts);
+    Operation::Append(Append { at, length, content, like: None, finished })
 }
 
 fn request(operation: Operation) -> Request {
@@ -518,7 +520,7 @@ proptest! {
             let declared = match &operation {
                 Operation::Create(create) => create.content.bytes,
                 Operation::Append(append) => append.content.bytes,
-                Operation::Retrieve | Operation::Cancel => None,
+                Operation::Retrieve | Operation::Cancel | Operation::Reject(_) => None,
             };
             let at = match &operation { Operation::Append(append) => Some(append.at), _ => None };
             let before = known.clone();

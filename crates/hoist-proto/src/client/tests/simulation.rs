@@ -2,7 +2,7 @@
 //! was not synced. Every run follows from its seed; a failing seed is in the panic.
 
 use super::*;
-use crate::dialect::{Detected, Place, detect};
+use crate::dialect::{Context, Detected, Place, detect};
 use crate::engine::{self, Decision, End, Ending, Verdict};
 use crate::operation::{Operation, Reply, Subject};
 use crate::policy::Policy;
@@ -113,10 +113,11 @@ impl Server {
             Decision::Refuse(refusal) => Err(refusal),
             Decision::Cancel | Decision::Invalidate(_) => panic!("nobody asked for that"),
         };
+        let context = Context { base: "/uploads", limits: &self.policy.limits, now: self.now };
         let head = match reply {
-            Ok(Some(reply)) => dialect.encode(&reply, "/uploads"),
+            Ok(Some(reply)) => dialect.encode(&reply, &context),
             Ok(None) => return None,
-            Err(refusal) => dialect.refuse(&refusal),
+            Err(refusal) => dialect.refuse(&refusal, &context),
         };
         self.remember(head.headers());
         Some((head.status(), head.headers().clone()))

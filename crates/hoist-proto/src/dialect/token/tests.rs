@@ -61,6 +61,7 @@ fn understood(form: Form, method: &str, fields: &str, bytes: Option<u64>) -> Str
         }
         Operation::Retrieve => "retrieve".into(),
         Operation::Cancel => "cancel".into(),
+        Operation::Reject(refusal) => unreachable!("this dialect refuses at once: {refusal:?}"),
     }
 }
 
@@ -227,12 +228,14 @@ fn a_creation_s_fields_describe_the_representation() {
         at: Offset::new(5),
         length: None,
         content: Content { bytes: Some(5), finish: Finish::Here },
+        finished: Finished::Conflicts,
     };
     assert_eq!(decoded.expect("an append").operation, Operation::Append(append));
 }
 
 fn state(offset: u64, length: Option<u64>, complete: bool) -> State {
-    State { offset: Durable::attest(Offset::new(offset)), length: length.map(Length::new), complete }
+    let offset = Durable::attest(Offset::new(offset));
+    State { offset, length: length.map(Length::new), complete, expires: None }
 }
 
 /// Status and our fields, in a line.
@@ -410,6 +413,7 @@ fn a_client_says_no_more_than_its_form_has() {
             length: length.map(Length::new),
             content: Content { bytes, finish },
             taken: Taken::Refuse,
+            small: Small::Resumes,
             origin: Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() },
         })
     };
@@ -419,6 +423,7 @@ fn a_client_says_no_more_than_its_form_has() {
             at: Offset::new(at),
             length: None,
             content: Content { bytes: Some(1), finish },
+            finished: Finished::Conflicts,
         })
     };
     // In seed form; in a draft form the number comes first, and "more" is spelled otherwise.
@@ -482,12 +487,14 @@ fn any_operation(form: Form) -> impl Strategy<Value = Operation> {
     let create = (any_content(), any_length(), any_origin()).prop_map(move |(content, length, origin)| {
         let length = length.or_else(|| length_of(content));
         let taken = if at_zero { Taken::ResumeAtZero } else { Taken::Refuse };
-        Operation::Create(Create { semantics: SEMANTICS, length, content, taken, origin })
+        let small = Small::Resumes;
+        Operation::Create(Create { semantics: SEMANTICS, length, content, taken, small, origin })
     });
     let like = prop::option::of(prop::sample::select(&[Method::POST, Method::PUT][..]));
     let append = (like, u64::from(at_zero)..=LARGEST_INTEGER, any_length(), any_content()).prop_map(
         |(like, at, length, content)| {
-            Operation::Append(Append { like, at: Offset::new(at), length, content })
+            let finished = Finished::Conflicts;
+            Operation::Append(Append { like, at: Offset::new(at), length, content, finished })
         },
     );
     prop_oneof![create, append, Just(Operation::Retrieve), Just(Operation::Cancel)]
@@ -507,7 +514,7 @@ proptest! {
         let (target, bytes) = match &operation {
             Operation::Create(create) => (create.origin.target.clone(), create.content.bytes),
             Operation::Append(append) => ("/uploads".into(), append.content.bytes),
-            Operation::Retrieve | Operation::Cancel => ("/uploads".into(), None),
+            Operation::Retrieve | Operation::Cancel | Operation::Reject(_) => ("/uploads".into(), None),
         };
         let request = form.request(&target, &token, &operation).expect("a request");
         let (parts, ()) = request.into_parts();
