@@ -12,8 +12,9 @@
 //! // A request arrives ...
 //! let request = http::Request::post("/uploads").header("upload-token", "abcdef").body(())?;
 //! let (head, ()) = request.into_parts();
-//! let dialect::Detected::Speaks(dialect) = dialect::detect(&head, dialect::Place::Endpoint) else { panic!() };
-//! let decoded = dialect.decode(&head, Some(200)).expect("well-formed");
+//! let place = dialect::Place::Endpoint;
+//! let dialect::Detected::Speaks(dialect) = dialect::detect(&head, place, false) else { panic!() };
+//! let decoded = dialect.decode(&head, place, Some(200)).expect("well-formed");
 //!
 //! // ... its upload is named, and the engine says what to do about it.
 //! let id = types::UploadId::from_bits([7; 16]);
@@ -26,6 +27,7 @@
 
 pub mod client;
 pub mod dialect;
+pub mod digest;
 pub mod engine;
 pub mod field;
 pub mod operation;

@@ -52,6 +52,8 @@ pub enum Refusal {
         /// That one.
         accept: &'static str,
     },
+    /// Content that does not hash to what its sender says; none of it is kept.
+    Digest(State),
     /// A request on an upload that is wrong in itself, and the upload's state beside it.
     Beside(Box<Refusal>, State),
     /// The lengths this request, or an earlier one, declared contradict each other.
@@ -155,6 +157,7 @@ impl Refusal {
             Self::Taken(state)
             | Self::Mismatch { state, .. }
             | Self::Completed(state)
+            | Self::Digest(state)
             | Self::Finished { state, .. }
             | Self::Beside(_, state) => Some(*state),
             Self::Inconsistent(state)
@@ -185,6 +188,7 @@ impl Refusal {
         match self {
             Self::Field { .. }
             | Self::Inconsistent(_)
+            | Self::Digest(_)
             | Self::Finished { .. }
             | Self::Excess(_)
             | Self::TooSmall { .. } => StatusCode::BAD_REQUEST,
@@ -233,6 +237,7 @@ impl Refusal {
             Self::Taken(_) => (BLANK, "Upload Exists"),
             Self::Completed(_) | Self::Finished { typed: false, .. } => (BLANK, "Upload Is Complete"),
             Self::Finished { typed: true, .. } => (COMPLETED, "Upload Is Completed"),
+            Self::Digest(_) => (BLANK, "Digest Mismatch"),
             Self::Beside(refusal, _) => return refusal.problem(),
             Self::TooLarge { .. } => (BLANK, "Content Too Large"),
             Self::TooSmall { .. } => (BLANK, "Content Too Small"),
@@ -270,6 +275,7 @@ impl Refusal {
                 "the upload is complete: nothing can be appended".into()
             }
             Self::MediaType { accept } => format!("content to append is of type {accept}"),
+            Self::Digest(_) => "the content is not what its digest says; none of it is kept".into(),
             Self::Beside(refusal, _) => refusal.detail(),
             Self::Inconsistent(_) => "the declared lengths contradict each other".into(),
             Self::Excess(Some(length)) => {

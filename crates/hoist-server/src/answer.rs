@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::Refusal;
+use hoist_proto::upload::Answer as Kept;
 use http::{HeaderValue, Response, header};
 use http_body_util::Full;
 
@@ -21,6 +22,22 @@ pub(crate) fn reply(head: Response<()>, reply: Reply) -> Answer {
 
 /// The answer to a request that was refused, under the head a dialect made for it.
 pub(crate) fn problem(mut head: Response<()>, refusal: &Refusal) -> Answer {
+    head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+    head.map(|()| Full::from(spelled(refusal)))
+}
+
+/// A refusal as the last answer of an upload, to be kept with it.
+pub(crate) fn kept(refusal: &Refusal) -> Kept {
+    let mut answer = Kept::of(refusal.status());
+    answer.fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+    answer.content = spelled(refusal).into_bytes();
+    answer
+}
+
+const PROBLEM: &str = "application/problem+json";
+
+/// A refusal as a problem document (RFC 9457).
+fn spelled(refusal: &Refusal) -> String {
     let problem = refusal.problem();
     let mut document = serde_json::Map::new();
     document.insert("type".into(), problem.kind.into());
@@ -30,9 +47,7 @@ pub(crate) fn problem(mut head: Response<()>, refusal: &Refusal) -> Answer {
     for (name, number) in problem.numbers {
         document.insert(name.into(), number.into());
     }
-    let content = serde_json::Value::Object(document).to_string();
-    head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    head.map(|()| Full::from(content))
+    serde_json::Value::Object(document).to_string()
 }
 
 /// An answer without content.

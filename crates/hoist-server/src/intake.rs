@@ -12,12 +12,13 @@ use hoist_proto::engine::{self, End, Ending, Plan, Verdict};
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::{Interrupted, Refusal};
 use hoist_proto::types::Durable;
-use hoist_proto::upload::Upload;
+use hoist_proto::upload::{State, Upload};
 use hoist_store::store::{Error, Writer};
 use http_body::Body;
 use http_body_util::BodyExt;
 
 use crate::claim::Claim;
+use crate::digest::Check;
 use crate::service::{Shared, now};
 use crate::{BoxError, error};
 
@@ -36,6 +37,8 @@ pub(crate) struct Intake {
     pub(crate) abort: Option<Abort>,
     /// Tells the peer how much is stored, where it can be told.
     pub(crate) progress: Option<Progress>,
+    /// What the content should hash to.
+    pub(crate) check: Check,
 }
 
 /// Tells a peer how much of its content is stored while more arrives: the latest offset, seldom enough.
@@ -97,12 +100,19 @@ impl Intake {
         {
             abort.abort();
         }
+        let is_wrong = matches!(stop, Stop::Ended(End::Whole)) && !self.check.holds();
+        if is_wrong && let Err(failure) = self.writer.cut_back(self.plan.at).await {
+            return Err(error::refusal("cut back", self.claim.id(), &failure));
+        }
         //= TOK-CRE-01, TOK-APP-05
         let stored = match self.writer.sync().await {
             Ok(stored) => stored,
             Err(failure) => return Err(error::refusal("sync", self.claim.id(), &failure)),
         };
         drop(self.writer);
+        if is_wrong {
+            return Err(Refusal::Digest(State::from(&self.upload)));
+        }
         let how = match stop {
             Stop::Ended(how) => how,
             Stop::Failed(failure) => return Err(error::refusal("write", self.claim.id(), &failure)),
@@ -111,11 +121,15 @@ impl Intake {
         let (upload, verdict) = engine::settle(self.upload, &self.plan, &Ending { stored, how }, now());
         tracing::debug!(upload = %upload.id.short(), offset = %upload.offset, ended = ?how, "content ended");
         shared.ledger.record(&upload);
+        let whole = self.check.whole();
+        if !matches!(verdict, Verdict::Deliver) {
+            shared.digests.keep(&upload, whole.clone());
+        }
         match verdict {
             Verdict::Acknowledge(reply) => Ok(reply),
             Verdict::Refuse(refusal) => Err(refusal),
             Verdict::Deliver => {
-                shared.deliver(&self.claim, upload, self.plan.created, length_was_known).await
+                shared.deliver(&self.claim, upload, self.plan.created, length_was_known, whole).await
             }
             Verdict::Remove(refusal) => {
                 shared.remove(&self.claim).await?;
@@ -143,13 +157,20 @@ impl Intake {
                 Some(Err(failure)) => return Stop::Ended(End::Cut(cause(&failure))),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if data.has_remaining() => data,
-                    Ok(_) | Err(_) => continue,
+                    Ok(_) => continue,
+                    Err(frame) => {
+                        if let Some(trailers) = frame.trailers_ref() {
+                            self.check.trailers(trailers);
+                        }
+                        continue;
+                    }
                 },
             };
             let fits = usize::try_from(room).unwrap_or(usize::MAX).min(data.len());
             let is_beyond = fits < data.len();
             let accepted = data.split_to(fits);
             room -= accepted.len() as u64;
+            self.check.update(&accepted);
             // Not under the `select!`: only the disk can make this wait, never a peer.
             if !accepted.is_empty()
                 && let Err(failure) = self.writer.write(accepted).await
@@ -162,7 +183,9 @@ impl Intake {
             if is_beyond {
                 return Stop::Ended(End::Beyond);
             }
-            if let Some(progress) = &mut self.progress {
+            if let Some(progress) = &mut self.progress
+                && !self.check.is_pending()
+            {
                 progress.tell(&mut *self.writer);
             }
         }

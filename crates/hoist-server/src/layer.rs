@@ -11,6 +11,7 @@ use crate::admission::{Ledger, Quotas};
 use crate::auth::{Anyone, Authenticator};
 use crate::claim::Claims;
 use crate::cors::Cors;
+use crate::digest::Digests;
 use crate::discover::Readiness;
 use crate::hook::{Hook, NoHook};
 use crate::naming::Naming;
@@ -165,6 +166,7 @@ impl Builder {
             interims: self.interims,
             public_origin: self.public_origin,
             readiness: Readiness::default(),
+            digests: Digests::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
         }))

@@ -9,6 +9,7 @@ mod answer;
 pub mod auth;
 mod claim;
 pub mod cors;
+mod digest;
 mod discover;
 mod error;
 mod filename;

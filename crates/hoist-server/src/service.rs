@@ -9,12 +9,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hoist_http::{Abort, Interim, Peer};
 use hoist_proto::dialect::ietf::Speaker;
 use hoist_proto::dialect::{self, Context, Detected, Dialect, Place};
+use hoist_proto::digest::{self, REPR_DIGEST};
 use hoist_proto::engine::{self, Decision, Request as Named};
 use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
 use hoist_proto::policy::Policy;
 use hoist_proto::refusal::Refusal;
-use hoist_proto::types::{Principal, Timestamp, UploadId};
-use hoist_proto::upload::{Family, Phase, Upload};
+use hoist_proto::types::{Fence, Principal, Timestamp, UploadId};
+use hoist_proto::upload::{Answer as UploadAnswer, Family, Phase, Upload};
 use hoist_store::store::{Error, Store};
 use http::request::Parts;
 use http::{Method, Request, Response, header};
@@ -26,6 +27,7 @@ use crate::answer::{self, Answer};
 use crate::auth::Authenticator;
 use crate::claim::{Claim, Claims, Denied, Occupied, Transfer};
 use crate::cors::{Asked, Cors};
+use crate::digest::{Check, Digests, Hashes, Outcome};
 use crate::discover::{self, Readiness};
 use crate::error;
 use crate::hook::Hook;
@@ -50,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) claims: Claims,
     pub(crate) readiness: Readiness,
+    pub(crate) digests: Digests,
     pub(crate) interims: Interims,
     /// Scheme and authority of the server, where the operator knows better than the request.
     pub(crate) public_origin: Option<String>,
@@ -230,6 +233,8 @@ struct Channels {
     interim: Option<Interim>,
     announcement: Option<Response<()>>,
     abort: Option<Abort>,
+    /// The header section, where its digests are to be checked.
+    checked: Option<http::HeaderMap>,
 }
 
 /// What is decided to be done, with all it needs.
@@ -288,9 +293,10 @@ impl Work {
             // A peer that cannot be told is a peer that is gone; its content, if any, ends in the intake.
             let _ = interim.send(announcement);
         }
-        let Channels { interim, abort, dialect, .. } = self.channels;
+        let Channels { interim, abort, dialect, checked, .. } = self.channels;
+        let check = Check::of(checked.as_ref(), shared.digests.begin(&upload));
         let progress = interim.map(|interim| Progress::new(dialect, interim));
-        let intake = Intake { claim: self.claim, upload, plan, writer, abort, progress };
+        let intake = Intake { claim: self.claim, upload, plan, writer, abort, progress, check };
         intake.receive(shared, body).await
     }
 }
@@ -357,7 +363,8 @@ impl Shared {
             }
             _ => None,
         };
-        Channels { dialect, interim, announcement, abort: head.extensions.get::<Abort>().cloned() }
+        let checked = dialect.checks_digests().then(|| head.headers.clone());
+        Channels { dialect, interim, announcement, abort: head.extensions.get::<Abort>().cloned(), checked }
     }
 
     /// The upload URL as the peer of this request sees it.
@@ -391,25 +398,45 @@ impl Shared {
         upload: Upload,
         created: bool,
         length_is_stored: bool,
+        hashes: Option<Hashes>,
     ) -> Result<Reply, Refusal> {
         let fence = claim.fence();
         let id = claim.id();
         let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
-        // The record alone must tell a crash's survivor that the upload is whole, before anybody outside sees it.
-        if !self.target.leaves_content() && !length_is_stored {
-            self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
-        }
-        let representation =
-            Representation { upload: &upload, store: &*self.store, fence, endpoint: &self.endpoint };
-        let answer = self.target.deliver(representation).await.map_err(failed("deliver"))?;
+        let outcome = self.digests.finish(&upload, hashes, &*self.store).await.map_err(failed("digest"))?;
+        let (answer, keeps_content) = match outcome {
+            Outcome::Wrong => (answer::kept(&Refusal::Digest((&upload).into())), false),
+            Outcome::Right(digest) => {
+                let mut answer =
+                    self.hand_over(&upload, fence, length_is_stored).await.map_err(failed("deliver"))?;
+                if let Some(digest) = digest {
+                    answer.fields.insert(REPR_DIGEST, digest::value(&digest));
+                }
+                (answer, self.target.leaves_content())
+            }
+        };
         let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, now());
         self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
-        if !self.target.leaves_content() {
+        if !keeps_content {
             self.store.discard(upload.id, fence).await.map_err(failed("discard"))?;
         }
         self.ledger.record(&upload);
         tracing::info!(upload = %upload.id.short(), bytes = %upload.offset, "complete");
         Ok(reply)
+    }
+
+    async fn hand_over(
+        &self,
+        upload: &Upload,
+        fence: Fence,
+        length_is_stored: bool,
+    ) -> Result<UploadAnswer, Error> {
+        // The record alone must tell a crash's survivor that the upload is whole, before anybody outside sees it.
+        if !self.target.leaves_content() && !length_is_stored {
+            self.store.commit(upload, fence).await?;
+        }
+        let representation = Representation { upload, store: &*self.store, fence, endpoint: &self.endpoint };
+        self.target.deliver(representation).await
     }
 
     /// Delivers an upload that is whole and was not, for a crash or a cut in between.
@@ -418,7 +445,7 @@ impl Shared {
         let length_is_stored = upload.length.is_some();
         upload.length = Some(upload.offset.offset().into());
         upload.phase = Phase::Received;
-        self.deliver(claim, upload, false, length_is_stored).await?;
+        self.deliver(claim, upload, false, length_is_stored, None).await?;
         let loaded = self.store.load(claim.id(), claim.fence()).await;
         let loaded = loaded.map_err(|failure| error::refusal("load", claim.id(), &failure))?;
         loaded.ok_or(Refusal::NotFound)
@@ -430,6 +457,7 @@ impl Shared {
         let removed = self.store.remove(id, claim.fence()).await;
         removed.map_err(|failure| error::refusal("remove", id, &failure))?;
         self.ledger.forget(id);
+        self.digests.forget(id);
         tracing::debug!(upload = %id.short(), "removed");
         Ok(())
     }

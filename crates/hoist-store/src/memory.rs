@@ -508,6 +508,20 @@ impl Writer for MemoryWriter {
         })
     }
 
+    fn cut_back(&mut self, to: Offset) -> Pending<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let store = self.store.clone();
+            let act = |machine: &mut Machine| {
+                let kept = self.mine(machine)?;
+                let to = usize::try_from(to.get()).unwrap_or(usize::MAX);
+                kept.content.as_mut().ok_or(Error::Missing)?.truncate(to);
+                kept.synced = kept.synced.min(to);
+                Ok(())
+            };
+            store.act("cutting an upload back", act).await
+        })
+    }
+
     fn hasten(&mut self) -> Durable {
         let store = self.store.clone();
         let mut machine = store.machine();

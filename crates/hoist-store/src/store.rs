@@ -150,6 +150,16 @@ pub trait Writer: Send {
     /// Safe to drop; the bytes may or may not be durable.
     fn sync(&mut self) -> Pending<'_, Result<Durable, Error>>;
 
+    /// Takes back what was accepted behind `to`, which is not before where this writer began: content that turned out to
+    /// be worthless before anybody was told of it. The file ends at `to` when this returns; a crash before may leave more.
+    ///
+    /// # Errors
+    /// As [`sync`](Writer::sync).
+    ///
+    /// # Cancellation
+    /// Dropped, the bytes are still there or not.
+    fn cut_back(&mut self, to: Offset) -> Pending<'_, Result<(), Error>>;
+
     /// Has what was accepted made durable soon, without waiting for it, and says how far that is already.
     ///
     /// A store that cannot do so says what it knows.

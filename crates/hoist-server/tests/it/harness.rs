@@ -61,6 +61,7 @@ pub(crate) struct Content {
     frames: VecDeque<Bytes>,
     ends: Ends,
     declared: Option<u64>,
+    trailers: Option<HeaderMap>,
     /// Fires when the frames are used up.
     drained: Option<oneshot::Sender<()>>,
 }
@@ -81,7 +82,13 @@ impl Content {
     /// `bytes` in frames of `frame_bytes`; `declared` is what the header section says of the whole content.
     pub(crate) fn new(bytes: &[u8], frame_bytes: usize, ends: Ends, declared: Option<u64>) -> Self {
         let frames = bytes.chunks(frame_bytes).map(Bytes::copy_from_slice).collect();
-        Self { frames, ends, declared, drained: None }
+        Self { frames, ends, declared, trailers: None, drained: None }
+    }
+
+    pub(crate) fn with_trailer(mut self, name: &'static str, value: &str) -> Self {
+        let value = http::HeaderValue::from_str(value).expect("a field value");
+        self.trailers.get_or_insert_default().insert(name, value);
+        self
     }
 
     /// Tells when the service has taken all there is.
@@ -106,6 +113,9 @@ impl Body for Content {
         if let Some(drained) = self.drained.take() {
             // Nobody may be watching any more.
             let _ = drained.send(());
+        }
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
         match self.ends {
             Ends::Whole => Poll::Ready(None),

@@ -221,6 +221,25 @@ impl Content {
         Ok(())
     }
 
+    /// Cuts the file at `to`, and goes on from there. Nobody was told of the bytes behind it.
+    pub(super) fn take_back(&self, to: u64) -> Result<(), Failure> {
+        let mut progress = locked(&self.progress);
+        let pen = locked(&self.pen);
+        if let Some(failure) = &pen.broken {
+            return Err(failure.clone());
+        }
+        if to < self.written() {
+            sys::cut(&self.file, to).map_err(|errno| self.failed("cutting back the content of", errno))?;
+            self.written.store(to, Ordering::Release);
+            progress.durable = progress.durable.min(to);
+            // Or a crash could bring back what its sender was told is gone.
+            if self.is_disk {
+                sys::sync_data(&self.file).map_err(|errno| self.failed("cutting back the content of", errno))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Cuts off what the disk would not promise, and takes no more.
     fn cut_back(&self, progress: &mut Progress, errno: Errno) -> Failure {
         let mut pen = locked(&self.pen);

@@ -11,6 +11,7 @@ use hoist_proto::types::{Durable, Offset};
 use super::entry::Entry;
 use super::lane::Lane;
 use super::sync::Syncs;
+use super::tree::Shelves;
 use crate::store::{Error, Pending, Writer};
 
 /// Writes to one upload for one claim.
@@ -65,6 +66,17 @@ impl Writer for LocalWriter {
 
     fn sync(&mut self) -> Pending<'_, Result<Durable, Error>> {
         Box::pin(self.make_durable())
+    }
+
+    fn cut_back(&mut self, to: Offset) -> Pending<'_, Result<(), Error>> {
+        Box::pin(async move {
+            self.lane.standing()?;
+            self.lane.idle().await;
+            self.lane.standing()?;
+            let content = Arc::clone(self.lane.content());
+            let job = move || content.take_back(to.get()).map(|()| (0, Shelves::NONE)).map_err(Error::from);
+            self.syncs.call(job).await.map(|_| ())
+        })
     }
 
     fn hasten(&mut self) -> Durable {
