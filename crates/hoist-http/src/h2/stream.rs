@@ -47,6 +47,8 @@ pub(super) struct Exchange {
     gate: Arc<Gate>,
     queue: Arc<Queue>,
     latch: Arc<Latch>,
+    /// The request's content, if it has any.
+    lent: Option<Arc<Lent>>,
 }
 
 /// Everything a service's handles share with the stream. Dropping it, however that comes about, ends them.
@@ -82,7 +84,7 @@ impl Exchange {
     ) -> Self {
         let (limits, gate) = (Arc::clone(limits), Arc::clone(gate));
         let queue = Queue::new(limits.interims_max);
-        Exchange { respond, peer, limits, gate, queue, latch: Latch::new() }
+        Exchange { respond, peer, limits, gate, queue, latch: Latch::new(), lent: None }
     }
 
     /// # Cancellation
@@ -121,15 +123,20 @@ impl Exchange {
                     if lost {
                         loan.leave_content();
                     }
+                    return Outcome::Ended;
                 }
             }
             None => self.problem(Reject::Service),
+        }
+        loan.latch.done();
+        if let Some(lent) = &loan.lent {
+            lent.drain(&self.limits).await;
         }
         Outcome::Ended
     }
 
     /// The request as the service sees it, and what it shares with us.
-    fn lend(&self, request: Request<RecvStream>) -> (Request<Body>, Loan) {
+    fn lend(&mut self, request: Request<RecvStream>) -> (Request<Body>, Loan) {
         let (mut head, content) = request.into_parts();
         let expects = head.headers.contains_key(EXPECT);
         let (body, lent) = if content.is_end_stream() {
@@ -137,6 +144,7 @@ impl Exchange {
         } else {
             let expecting = expects.then(|| Arc::clone(&self.queue));
             let lent = Lent::new(content, expecting, &self.limits);
+            self.lent = Some(Arc::clone(&lent));
             let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
             (Body::h2(Incoming::new(Arc::clone(&lent), length)), Some(lent))
         };
@@ -156,6 +164,9 @@ impl Exchange {
         let answer = poll_fn(|cx| {
             if self.latch.fired(cx) {
                 return Poll::Ready(Err(Broken::Aborted));
+            }
+            if let Some(lent) = &self.lent {
+                lent.poll_background(cx);
             }
             if self.respond.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Broken::Lost));
@@ -292,6 +303,9 @@ impl Exchange {
     fn watch(&self, cx: &mut Context<'_>, sender: &mut SendStream<Bytes>) -> Result<(), Broken> {
         if self.latch.fired(cx) {
             return Err(Broken::Aborted);
+        }
+        if let Some(lent) = &self.lent {
+            lent.poll_background(cx);
         }
         if sender.poll_reset(cx).is_ready() {
             return Err(Broken::Lost);
