@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream, SendStream};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, DATE, EXPECT, HeaderMap, HeaderValue};
+use http::header::{CONTENT_LENGTH, COOKIE, DATE, EXPECT, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use super::body::{Incoming, Lent};
@@ -138,6 +138,7 @@ impl Exchange {
     /// The request as the service sees it, and what it shares with us.
     fn lend(&mut self, request: Request<RecvStream>) -> (Request<Body>, Loan) {
         let (mut head, content) = request.into_parts();
+        join_cookies(&mut head.headers);
         let expects = head.headers.contains_key(EXPECT);
         let (body, lent) = if content.is_end_stream() {
             (Body::empty(), None)
@@ -345,6 +346,16 @@ fn refuse(request: &Request<RecvStream>) -> Option<Reject> {
     }
     let unknown = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     request.headers().get_all(EXPECT).iter().any(unknown).then_some(Reject::Expectation)
+}
+
+/// Cookies may come in crumbs that no application knows (RFC 9113, Compressing the Cookie Header Field).
+fn join_cookies(fields: &mut HeaderMap) {
+    let crumbs: Vec<_> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        fields.insert(COOKIE, joined);
+    }
 }
 
 /// Removes what is the connection's business, and would be an error in h2.

@@ -269,6 +269,19 @@ async fn responses_as_h2_wants_them() {
 }
 
 #[tokio::test]
+async fn crumbs_of_cookies_are_joined() {
+    let server = start(|request: Request<Body>| async move {
+        let cookies: Vec<_> = request.headers().get_all("cookie").iter().collect();
+        text(200, format!("{cookies:?}"))
+    })
+    .await;
+    let mut client = connect(&server).await;
+    let request = Request::get("http://a/").header("cookie", "a=1").header("cookie", "b=2").body(()).unwrap();
+    let (response, _) = client.send_request(request, true).unwrap();
+    assert_eq!(string(soon(response).await.unwrap()).await, "[\"a=1; b=2\"]");
+}
+
+#[tokio::test]
 async fn a_refused_upload_is_answered_and_then_reset_without_error() {
     let limits = Limits { drain_time: Duration::from_millis(20), ..Default::default() };
     let server = start_limited(limits, |_: Request<Body>| async { text(413, "too large") }).await;

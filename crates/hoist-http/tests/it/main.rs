@@ -11,8 +11,13 @@
 
 mod support;
 
+mod differential;
 mod drain;
 mod example;
 mod h1;
 mod h1_bodies;
 mod h2;
+mod h2_abuse;
+mod split;
+#[cfg(feature = "tls")]
+mod tls;
