@@ -158,9 +158,7 @@ impl Connector {
         parts.headers.insert(header::HOST, host);
         let agent = HeaderValue::from_static(concat!("hoist-client/", env!("CARGO_PKG_VERSION")));
         parts.headers.insert(header::USER_AGENT, agent);
-        for (name, value) in &self.fields {
-            parts.headers.insert(name.clone(), value.clone());
-        }
+        parts.headers.extend(self.fields.clone());
         Ok(Request::from_parts(parts, content))
     }
 

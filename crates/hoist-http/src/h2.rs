@@ -26,8 +26,9 @@ use crate::serve::{HttpBody, HttpService};
 use crate::transport::Stream;
 use crate::{Limits, Peer};
 
-/// The smallest connection window the protocol has, and the smallest stream window we go down to.
+/// The windows the protocol allows a connection, and the smallest one of a stream that makes sense.
 const CONNECTION_WINDOW_MIN: u32 = 65_535;
+const CONNECTION_WINDOW_MAX: u32 = (1 << 31) - 1;
 const STREAM_WINDOW_MIN: u32 = 16 << 10;
 const FRAME_BYTES_MAX: u32 = 64 << 10;
 const SEND_BYTES_MAX: usize = 256 << 10;
@@ -48,13 +49,13 @@ pub(crate) async fn serve<S, B>(
     S: HttpService<B>,
     B: HttpBody,
 {
-    let lease = budget.take(limits.h2_connection_window_bytes);
+    let mut windows =
+        Windows::new(budget.take(limits.h2_connection_window_bytes), limits.h2_stream_window_bytes);
     let gate = Arc::new(Gate::default());
     let io = Io::new(stream, first.freeze(), Arc::clone(&gate));
-    let mut windows = Windows::new(lease.bytes, limits.h2_stream_window_bytes);
     let handshake = Builder::new()
-        .initial_connection_window_size(lease.bytes)
-        .initial_window_size(windows.current)
+        .initial_connection_window_size(windows.lease.bytes)
+        .initial_window_size(windows.stream)
         .max_frame_size(FRAME_BYTES_MAX)
         .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
         .max_concurrent_streams(limits.h2_streams_max)
@@ -167,29 +168,30 @@ async fn await_alive<T>(pong: impl Future<Output = T>, gate: &Gate, interval: Du
     }
 }
 
-/// Keeps the windows of all streams together within that of the connection, so that a stream whose service
-/// does not read can never use up what the others need.
+/// Lets the connection's window follow the number of streams, while the server's budget lasts, so that streams
+/// whose services do not read cannot use up what the others need.
+///
+/// Windows of streams stay as they are: to shrink them under way is legal, but clients on h2 0.4 were seen to stall over it.
 struct Windows {
-    connection: u32,
+    lease: Lease,
+    base: u32,
     stream: u32,
-    current: u32,
 }
 
 impl Windows {
-    fn new(connection: u32, stream: u32) -> Self {
-        let stream = stream.clamp(STREAM_WINDOW_MIN, connection);
-        Windows { connection, stream, current: stream }
+    fn new(lease: Lease, stream: u32) -> Self {
+        let base = lease.bytes;
+        Windows { lease, base, stream: stream.clamp(STREAM_WINDOW_MIN, base) }
     }
 
     fn fit(&mut self, connection: &mut Connection<Io, Bytes>, streams: usize) {
-        let shares = u32::try_from(streams.next_power_of_two()).unwrap_or(u32::MAX);
-        let share = (self.connection / shares).clamp(STREAM_WINDOW_MIN, self.stream);
-        // Grown again only when far fewer streams are left, so that the setting does not flap.
-        let changes =
-            share < self.current || share / 4 >= self.current || (share == self.stream && streams <= 1);
-        // An error means that the peer has not acknowledged the change before: the next stream tries again.
-        if changes && share != self.current && connection.set_initial_window_size(share).is_ok() {
-            self.current = share;
+        let streams = u32::try_from(streams).unwrap_or(u32::MAX).saturating_add(1);
+        let wished = streams.saturating_mul(self.stream).clamp(self.base, CONNECTION_WINDOW_MAX);
+        // Shrunk again only when few are left, so that it does not flap.
+        if wished > self.lease.bytes && self.lease.grow(wished)
+            || streams <= 2 && self.lease.shrink(self.base)
+        {
+            connection.set_target_window_size(self.lease.bytes);
         }
     }
 }
@@ -228,26 +230,55 @@ impl Budget {
 
     /// A window for one connection: as large as wished, or what is left, but never less than the protocol's.
     fn take(&self, wished: u32) -> Lease {
+        let bytes = self.reserve(|left| left.min(u64::from(wished)));
+        Lease {
+            bytes: bytes.clamp(CONNECTION_WINDOW_MIN, CONNECTION_WINDOW_MAX),
+            budget: self.clone(),
+            taken: bytes,
+        }
+    }
+
+    /// Takes what `part` says of what is left.
+    fn reserve(&self, part: impl Fn(u64) -> u64) -> u32 {
         let mut taken = 0;
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-            taken = left.min(u64::from(wished));
-            Some(left - taken)
+            taken = part(left);
+            left.checked_sub(taken)
         });
-        // No more than was wished for was taken, so it fits.
-        let bytes = u32::try_from(taken).unwrap_or(wished).clamp(CONNECTION_WINDOW_MIN, (1 << 31) - 1);
-        Lease { bytes, taken, budget: self.clone() }
+        u32::try_from(taken).expect("no more than a window is taken at once")
     }
 }
 
+/// One connection's part of the budget.
 struct Lease {
     bytes: u32,
-    taken: u64,
+    taken: u32,
     budget: Budget,
+}
+
+impl Lease {
+    /// Grows to `wished` if that is at most half of what is left for everybody. False if nothing changed.
+    fn grow(&mut self, wished: u32) -> bool {
+        let more = wished.saturating_sub(self.bytes);
+        let taken = self.budget.reserve(|left| if left / 2 >= u64::from(more) { u64::from(more) } else { 0 });
+        self.bytes += taken;
+        self.taken += taken;
+        taken > 0
+    }
+
+    /// Gives back what is beyond `bytes`. False if nothing changed.
+    fn shrink(&mut self, bytes: u32) -> bool {
+        let excess = self.bytes.saturating_sub(bytes).min(self.taken);
+        self.bytes -= excess;
+        self.taken -= excess;
+        self.budget.0.fetch_add(u64::from(excess), Ordering::Relaxed);
+        excess > 0
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.budget.0.fetch_add(self.taken, Ordering::Relaxed);
+        self.budget.0.fetch_add(u64::from(self.taken), Ordering::Relaxed);
     }
 }
 
@@ -264,5 +295,10 @@ mod tests {
         assert_eq!([first.bytes, second.bytes, third.bytes], [4 << 20, 1 << 20, CONNECTION_WINDOW_MIN]);
         drop(first);
         assert_eq!(budget.take(8 << 20).bytes, 4 << 20);
+        let mut lease = budget.take(1 << 20);
+        assert!(lease.grow(2 << 20) && !lease.grow(4 << 20) && lease.bytes == 2 << 20);
+        assert!(lease.shrink(1 << 20) && !lease.shrink(1 << 20) && lease.bytes == 1 << 20);
+        drop(lease);
+        assert_eq!(budget.0.load(Ordering::Relaxed), 4 << 20);
     }
 }

@@ -58,7 +58,7 @@ pub struct Limits {
     /// Bytes one h2 stream may have in flight before the service has consumed them. Default 1 MiB.
     pub h2_stream_window_bytes: u32,
     /// The same for all streams of one h2 connection together. Throughput is at most this much per round trip.
-    /// Default 4 MiB.
+    /// With more streams it grows to hold the windows of all of them, within the budget below. Default 4 MiB.
     pub h2_connection_window_bytes: u32,
     /// Bytes of all h2 connection windows of the server together. When they are used up, new connections get
     /// the protocol's smallest window, 64 KiB. Default 64 MiB.

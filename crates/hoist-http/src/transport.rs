@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -132,7 +132,7 @@ impl ReadHalf {
             ReadHalf::Tcp(tcp) => poll_read_buf(Pin::new(tcp), cx, buf),
             #[cfg(feature = "tls")]
             ReadHalf::Tls(tls) => {
-                let read = ready!(poll_read_buf(Pin::new(&mut *lock(tls)), cx, buf));
+                let read = std::task::ready!(poll_read_buf(Pin::new(&mut *lock(tls)), cx, buf));
                 // A peer that ends TLS without close_notify has still ended: framing tells a cut from an end.
                 Poll::Ready(match read {
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
@@ -176,7 +176,7 @@ impl WriteHalf {
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            WriteHalf::Tcp(_) => Poll::Ready(Ok(())),
+            WriteHalf::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
             #[cfg(feature = "tls")]
             WriteHalf::Tls(tls) => Pin::new(&mut *lock(tls)).poll_flush(cx),
         }

@@ -101,3 +101,77 @@ impl AsyncWrite for Watched {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Full};
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+
+    use super::*;
+
+    /// A connection whose writes fail behind the head, and whose answer is there only then: the order of events that a
+    /// test over sockets meets once in a thousand runs.
+    struct AnsweredThenReset {
+        written: usize,
+        answer: &'static [u8],
+    }
+
+    impl AsyncWrite for AnsweredThenReset {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            if self.written > 0 {
+                self.written = usize::MAX;
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            self.written = bytes.len().min(10);
+            Poll::Ready(Ok(self.written))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncRead for AnsweredThenReset {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.written < usize::MAX {
+                return Poll::Pending;
+            }
+            buffer.put_slice(std::mem::take(&mut self.answer));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_does_not_hide_the_answer() {
+        let answer = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nmuch";
+        let moved = Arc::new(AtomicU64::new(0));
+        let stream = Watched::new(Box::new(AnsweredThenReset { written: 0, answer }), moved.clone());
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");
+        let request = http::Request::post("/uploads").body(Full::new(Bytes::from_static(b"content")));
+        let asked = async {
+            let response = sender.send_request(request.expect("a request")).await.expect("an answer");
+            (response.status().as_u16(), response.into_body().collect().await.expect("content").to_bytes())
+        };
+        let asked = tokio::select! {
+            asked = asked => asked,
+            // It still has content to write, and nobody to write it to.
+            ended = connection => panic!("the connection ended: {ended:?}"),
+        };
+        assert_eq!((asked.0, &asked.1[..]), (413, &b"much"[..]));
+        assert_eq!(moved.load(Ordering::Relaxed), 10 + answer.len() as u64);
+    }
+}

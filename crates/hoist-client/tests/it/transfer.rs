@@ -114,6 +114,8 @@ async fn every_request_carries_what_the_client_was_given() {
     let client = quick()
         .bearer("hush")
         .header(name("x-tenant"), HeaderValue::from_static("seven"))
+        .header(name("x-many"), HeaderValue::from_static("one"))
+        .header(name("x-many"), HeaderValue::from_static("two"))
         .build()
         .expect("a client");
     let put = client
@@ -130,6 +132,7 @@ async fn every_request_carries_what_the_client_was_given() {
     for request in &seen {
         assert_eq!(request.field("authorization"), Some("Bearer hush"), "{}", request.request());
         assert_eq!(request.field("x-tenant"), Some("seven"));
+        assert!(request.head.contains("x-many: one\r\nx-many: two\r\n"), "{}", request.head);
     }
     assert_eq!(seen[0].field("content-type"), Some("text/plain"));
     let disposition = "attachment; filename=\"r_ksm_rg_s _1_.txt\"; \

@@ -1,7 +1,8 @@
 //! The content of an h2 request, and the flow-control window it holds.
 //!
 //! Owns the rule that window is given back when the *consumer* has dropped the bytes, not when it got them: what
-//! a slow disk has not taken yet is memory the peer must not fill again.
+//! a slow disk has not taken yet is memory the peer must not fill again. A consumer that keeps the bytes and asks
+//! for more, as one that collects a whole body does, has its own bound and gets more.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -9,6 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 use ::h2::{FlowControl, RecvStream};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::time::timeout;
 
 use crate::interim::Queue;
 use crate::pace::Pace;
@@ -24,37 +26,76 @@ struct State {
     /// The content, or what a body that still polls is told.
     content: Result<RecvStream, BodyError>,
     pace: Pace,
-    window_bytes: usize,
     waiting: Option<Waker>,
+    /// The body has been dropped, and so many bytes more are thrown away while the service goes on.
+    abandoned: bool,
+    discards_left: u64,
     /// Takes the 100 (Continue) that the first poll of the body asks for.
     expecting: Option<Arc<Queue>>,
 }
 
 impl Lent {
     pub(super) fn new(mut content: RecvStream, expecting: Option<Arc<Queue>>, limits: &Limits) -> Arc<Self> {
-        let window = Arc::new(Window(Mutex::new(Some(content.flow_control().clone()))));
-        let pace = Pace::new(limits);
-        let window_bytes = usize::try_from(limits.h2_stream_window_bytes).unwrap_or(usize::MAX);
-        let state = State { content: Ok(content), pace, window_bytes, waiting: None, expecting };
+        let window = Window::new(content.flow_control().clone());
+        let state = State {
+            content: Ok(content),
+            pace: Pace::new(limits),
+            waiting: None,
+            abandoned: false,
+            discards_left: limits.drain_bytes_max,
+            expecting,
+        };
         Arc::new(Lent { state: Mutex::new(state), window })
     }
 
     /// Ends the body, which yields `Aborted` if it is still in use, and lets go of the stream: h2 resets it with
     /// `NO_ERROR` once everything queued has been sent and nobody holds it any more.
-    pub(super) fn take_back(&self) {
+    pub(super) fn take_back(&self) -> Option<RecvStream> {
         let (content, waker) = {
             let mut state = self.lock();
             (std::mem::replace(&mut state.content, Err(BodyError::Aborted)), state.waiting.take())
         };
-        drop(content);
         self.window.close();
         if let Some(waker) = waker {
             waker.wake();
         }
+        content.ok()
+    }
+
+    /// Ends the body, and throws away what the peer still sends, within the limits: some clients do not see an
+    /// answer when their stream is reset while they send.
+    pub(super) async fn drain(&self, limits: &Limits) {
+        let Some(mut content) = self.take_back() else { return };
+        let mut bytes_left = limits.drain_bytes_max;
+        let discard = async {
+            while let Some(Ok(data)) = content.data().await {
+                let _ = content.flow_control().release_capacity(data.len());
+                let Some(left) = bytes_left.checked_sub(data.len() as u64) else { return };
+                bytes_left = left;
+            }
+        };
+        // Out of time or not, dropping the content resets the stream if it has not ended.
+        let _ = timeout(limits.drain_time, discard).await;
+    }
+
+    /// What has to be done while a service runs: gives back the window of what was dropped, and throws away
+    /// what nobody will read. The task is woken when there is more to do.
+    pub(super) fn poll_background(&self, cx: &mut Context<'_>) {
+        self.window.poll_settle(cx);
+        let mut state = self.lock();
+        let state = &mut *state;
+        if let (true, Ok(content)) = (state.abandoned, &mut state.content) {
+            while state.discards_left > 0
+                && let Poll::Ready(Some(Ok(data))) = content.poll_data(cx)
+            {
+                let _ = content.flow_control().release_capacity(data.len());
+                state.discards_left = state.discards_left.saturating_sub(data.len() as u64);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -106,10 +147,10 @@ impl Incoming {
 }
 
 impl Drop for Incoming {
-    /// Content nobody wants is not kept, and does not hold window.
+    /// Content nobody wants is thrown away by the stream's task.
     fn drop(&mut self) {
-        let content = std::mem::replace(&mut self.lent.lock().content, Err(BodyError::Aborted));
-        drop(content);
+        self.lent.lock().abandoned = true;
+        self.lent.window.wake();
     }
 }
 
@@ -131,16 +172,13 @@ impl State {
                 Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
                 Poll::Ready(Some(Ok(data))) => {
                     self.pace.arrived(data.len());
+                    window.settle();
                     return Poll::Ready(Some(Ok(Frame::data(window.hold(data)))));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(reason(&error)))),
                 Poll::Ready(None) => break,
                 Poll::Pending => {
-                    // While the consumer sits on the window, it is not the peer we wait for.
-                    if content.flow_control().used_capacity() > self.window_bytes / 2 {
-                        self.pace.pause();
-                        return Poll::Pending;
-                    }
+                    window.write_off();
                     let error = ready!(self.pace.poll_waiting(cx));
                     self.content = Err(error);
                     return Poll::Ready(Some(Err(error)));
@@ -164,15 +202,76 @@ fn reason(error: &::h2::Error) -> BodyError {
 }
 
 /// The way back of a stream's window, for as long as the stream is there.
-struct Window(Mutex<Option<FlowControl>>);
+///
+/// Bytes may be dropped anywhere, also by h2 itself while it holds its lock (a service that sends back what it
+/// gets). So dropping only counts, and the stream's task, or the body when it is polled, gives the window back.
+struct Window {
+    flow: Mutex<Option<FlowControl>>,
+    account: Mutex<Account>,
+}
+
+#[derive(Default)]
+struct Account {
+    /// Bytes the consumer has.
+    held: usize,
+    /// Bytes it has dropped, or will not be waited for, whose window has not been given back yet.
+    returned: usize,
+    /// Counts how often all that was held was written off.
+    age: u64,
+    stream: Option<Waker>,
+}
 
 impl Window {
+    fn new(flow: FlowControl) -> Arc<Self> {
+        Arc::new(Window { flow: Mutex::new(Some(flow)), account: Mutex::default() })
+    }
+
     fn hold(self: &Arc<Self>, data: Bytes) -> Bytes {
-        Bytes::from_owner(Held { data, window: Arc::clone(self) })
+        let mut account = lock(&self.account);
+        account.held += data.len();
+        let age = account.age;
+        drop(account);
+        Bytes::from_owner(Held { data, age, window: Arc::clone(self) })
+    }
+
+    /// The consumer asks for more although it has not dropped what it got.
+    fn write_off(&self) {
+        let mut account = lock(&self.account);
+        account.age += 1;
+        account.returned += std::mem::take(&mut account.held);
+        drop(account);
+        self.settle();
+    }
+
+    /// Gives back what was dropped, and has the task woken when more is.
+    fn poll_settle(&self, cx: &Context<'_>) {
+        let mut account = lock(&self.account);
+        if !account.stream.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            account.stream = Some(cx.waker().clone());
+        }
+        drop(account);
+        self.settle();
+    }
+
+    fn wake(&self) {
+        let waker = lock(&self.account).stream.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn settle(&self) {
+        let returned = std::mem::take(&mut lock(&self.account).returned);
+        if returned > 0
+            && let Some(flow) = &mut *lock(&self.flow)
+        {
+            // An error means that the stream has ended and its window with it.
+            let _ = flow.release_capacity(returned);
+        }
     }
 
     fn close(&self) {
-        let flow = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let flow = lock(&self.flow).take();
         drop(flow);
     }
 }
@@ -180,6 +279,7 @@ impl Window {
 /// Bytes that give their window back when they are dropped.
 struct Held {
     data: Bytes,
+    age: u64,
     window: Arc<Window>,
 }
 
@@ -191,9 +291,19 @@ impl AsRef<[u8]> for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(flow) = &mut *self.window.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            // An error means that the stream has ended and its window with it.
-            let _ = flow.release_capacity(self.data.len());
+        let mut account = lock(&self.window.account);
+        if account.age == self.age {
+            account.held -= self.data.len();
+            account.returned += self.data.len();
+            let waker = account.stream.take();
+            drop(account);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

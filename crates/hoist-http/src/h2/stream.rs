@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream, SendStream};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, DATE, EXPECT, HeaderMap, HeaderValue};
+use http::header::{CONTENT_LENGTH, COOKIE, DATE, EXPECT, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use super::body::{Incoming, Lent};
@@ -47,6 +47,8 @@ pub(super) struct Exchange {
     gate: Arc<Gate>,
     queue: Arc<Queue>,
     latch: Arc<Latch>,
+    /// The request's content, if it has any.
+    lent: Option<Arc<Lent>>,
 }
 
 /// Everything a service's handles share with the stream. Dropping it, however that comes about, ends them.
@@ -82,7 +84,7 @@ impl Exchange {
     ) -> Self {
         let (limits, gate) = (Arc::clone(limits), Arc::clone(gate));
         let queue = Queue::new(limits.interims_max);
-        Exchange { respond, peer, limits, gate, queue, latch: Latch::new() }
+        Exchange { respond, peer, limits, gate, queue, latch: Latch::new(), lent: None }
     }
 
     /// # Cancellation
@@ -121,22 +123,29 @@ impl Exchange {
                     if lost {
                         loan.leave_content();
                     }
+                    return Outcome::Ended;
                 }
             }
             None => self.problem(Reject::Service),
+        }
+        loan.latch.done();
+        if let Some(lent) = &loan.lent {
+            lent.drain(&self.limits).await;
         }
         Outcome::Ended
     }
 
     /// The request as the service sees it, and what it shares with us.
-    fn lend(&self, request: Request<RecvStream>) -> (Request<Body>, Loan) {
+    fn lend(&mut self, request: Request<RecvStream>) -> (Request<Body>, Loan) {
         let (mut head, content) = request.into_parts();
+        join_cookies(&mut head.headers);
         let expects = head.headers.contains_key(EXPECT);
         let (body, lent) = if content.is_end_stream() {
             (Body::empty(), None)
         } else {
             let expecting = expects.then(|| Arc::clone(&self.queue));
             let lent = Lent::new(content, expecting, &self.limits);
+            self.lent = Some(Arc::clone(&lent));
             let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
             (Body::h2(Incoming::new(Arc::clone(&lent), length)), Some(lent))
         };
@@ -156,6 +165,9 @@ impl Exchange {
         let answer = poll_fn(|cx| {
             if self.latch.fired(cx) {
                 return Poll::Ready(Err(Broken::Aborted));
+            }
+            if let Some(lent) = &self.lent {
+                lent.poll_background(cx);
             }
             if self.respond.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Broken::Lost));
@@ -293,6 +305,9 @@ impl Exchange {
         if self.latch.fired(cx) {
             return Err(Broken::Aborted);
         }
+        if let Some(lent) = &self.lent {
+            lent.poll_background(cx);
+        }
         if sender.poll_reset(cx).is_ready() {
             return Err(Broken::Lost);
         }
@@ -331,6 +346,16 @@ fn refuse(request: &Request<RecvStream>) -> Option<Reject> {
     }
     let unknown = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     request.headers().get_all(EXPECT).iter().any(unknown).then_some(Reject::Expectation)
+}
+
+/// Cookies may come in crumbs that no application knows (RFC 9113, Compressing the Cookie Header Field).
+fn join_cookies(fields: &mut HeaderMap) {
+    let crumbs: Vec<_> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        fields.insert(COOKIE, joined);
+    }
 }
 
 /// Removes what is the connection's business, and would be an error in h2.

@@ -1,1 +1,199 @@
-//! t
+//! Tests of the record format: everything comes back, and nothing else is believed.
+
+use std::time::Duration;
+
+use hoist_proto::types::{Durable, Length, Offset, Principal, Timestamp, UploadId};
+use hoist_proto::upload::{
+    Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use proptest::prelude::*;
+
+use super::{Record, decode, encode};
+use crate::store::Error;
+
+/// A record as version 1 was when it was first released. The file never changes, and must decode for ever.
+const SAMPLE: &[u8] = include_bytes!("version1.record");
+
+fn sample() -> Record {
+    let mut fields = HeaderMap::new();
+    fields.append("content-type", HeaderValue::from_static("video/mp4"));
+    fields
+        .append("content-disposition", HeaderValue::from_static("attachment; filename=\"a: \\\"b\\\".mp4\""));
+    fields.append("x-note", HeaderValue::from_static("one"));
+    fields.append("x-note", HeaderValue::from_static(""));
+    fields.append("x-binary", HeaderValue::from_bytes(b"caf\xe9 \xff").expect("obs-text is allowed"));
+    let mut answered = HeaderMap::new();
+    answered.append("location", HeaderValue::from_static("/files/7"));
+    Record {
+        upload: Upload {
+            id: "1m6rt34g64vr34c1m6rt34g64r".parse::<UploadId>().expect("an id"),
+            family: Family::Token,
+            semantics: Semantics {
+                completion: Completion::AtLengthOrEnd,
+                excess: Excess::Invalidates,
+                interruption: Interruption::Resumes,
+            },
+            owner: Some(Principal::new("alice")),
+            origin: Origin { method: Method::POST, target: "/uploads?to=a".to_owned(), fields },
+            created: Timestamp::from_millis(1_700_000_000_123),
+            touched: Timestamp::from_millis(1_700_000_009_876),
+            lifetime: Some(Duration::from_hours(168)),
+            length: Some(Length::new(4_294_967_296)),
+            offset: Durable::ZERO,
+            phase: Phase::Delivered(Answer {
+                status: StatusCode::CREATED,
+                fields: answered,
+                content: b"stored \x00\xff".to_vec(),
+            }),
+        },
+        discarded: Some(Offset::new(4_294_967_296)),
+    }
+}
+
+#[test]
+fn the_sample_of_version_1_is_readable_for_ever() {
+    assert_eq!(decode(SAMPLE).expect("the sample decodes"), sample());
+    // As long as this program writes version 1, it writes it like this.
+    assert_eq!(String::from_utf8(encode(&sample()).expect("encodes")), String::from_utf8(SAMPLE.to_vec()));
+}
+
+#[test]
+fn every_torn_or_edited_record_is_noticed() {
+    for end in 0..SAMPLE.len() {
+        assert!(matches!(decode(&SAMPLE[..end]), Err(Error::Damaged(_))), "cut at {end}");
+        assert!(super::is_torn(&SAMPLE[..end]), "cut at {end}");
+    }
+    for at in 0..SAMPLE.len() {
+        let mut edited = SAMPLE.to_vec();
+        edited[at] ^= 1;
+        assert!(matches!(decode(&edited), Err(Error::Damaged(_))), "edited at {at}");
+    }
+    let mut longer = SAMPLE.to_vec();
+    longer.push(b'\n');
+    assert!(decode(&longer).is_err());
+    assert!(decode(&vec![b' '; super::BYTES_MAX + 1]).is_err());
+}
+
+/// What `text` would be as a whole record.
+fn sealed(text: &str) -> Vec<u8> {
+    use sha2::{Digest as _, Sha256};
+    let sum = super::hex(&Sha256::digest(text.as_bytes()));
+    format!("{text}{}{sum}{}", super::CHECKSUM, super::CLOSING).into_bytes()
+}
+
+fn body() -> String {
+    let text = String::from_utf8(SAMPLE.to_vec()).expect("the sample is text");
+    text[..text.find(super::CHECKSUM).expect("it has a checksum")].to_owned()
+}
+
+#[test]
+fn unknown_members_are_read_over_and_unknown_versions_are_not() {
+    assert_eq!(sealed(&body()), SAMPLE);
+    let extended = sealed(&body().replace("  \"owner\"", "  \"colour\": [1, {\"a\": null}],\n  \"owner\""));
+    assert_eq!(decode(&extended).expect("decodes"), sample());
+    let newer = sealed(&body().replace("\"version\": 1", "\"version\": 2"));
+    let error = decode(&newer).expect_err("a newer version is not guessed at").to_string();
+    assert!(error.contains("version 2") && error.contains("version 1"), "{error}");
+    assert!(!super::is_torn(&newer), "and it is nothing a crash left");
+}
+
+#[test]
+fn whole_records_that_make_no_sense_are_damaged() {
+    let edits = [
+        ("\"delivered\"", "\"open\""),
+        ("\"delivered\"", "\"dreaming\""),
+        ("\"status\": 201", "\"status\": 99"),
+        ("\"method\": \"POST\"", "\"method\": \"P ST\""),
+        ("\"x-note: one\"", "\"x-note\""),
+        ("\"x-note: one\"", "\"x note: one\""),
+        ("\"x-note: one\"", "\"x-note: a\\nb\""),
+        ("636166e920ff", "636166e920f"),
+        ("636166e920ff", "636166e920fg"),
+        ("\"1m6rt34g64vr34c1m6rt34g64r\"", "\"../../../../../../etc/pass\""),
+        ("\"length\": 4294967296", "\"length\": -1"),
+    ];
+    for (old, new) in edits {
+        assert!(body().contains(old), "{old}");
+        let edited = sealed(&body().replace(old, new));
+        assert!(matches!(decode(&edited), Err(Error::Damaged(_))), "{new}");
+    }
+    let deep = format!("{{\"version\": 1, \"a\": {}", "[".repeat(100_000));
+    assert!(decode(deep.as_bytes()).is_err());
+}
+
+fn header_map() -> impl Strategy<Value = HeaderMap> {
+    let octet = prop_oneof![0x20_u8..0x7f, 0x80_u8..=0xff, Just(b'\t')];
+    let field = ("[a-z][a-z0-9-]{0,12}", prop::collection::vec(octet, 0..24));
+    prop::collection::vec(field, 0..6).prop_map(|fields| {
+        let entry = |(name, value): (String, Vec<u8>)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            (name, HeaderValue::from_bytes(&value).expect("a value"))
+        };
+        let mut map = HeaderMap::new();
+        for (name, value) in fields.into_iter().map(entry) {
+            map.append(name, value);
+        }
+        map
+    })
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    (100_u16..1000, header_map(), any::<Vec<u8>>()).prop_map(|(status, fields, content)| Answer {
+        status: StatusCode::from_u16(status).expect("in range"),
+        fields,
+        content,
+    })
+}
+
+fn phase() -> impl Strategy<Value = Phase> {
+    prop_oneof![
+        Just(Phase::Open),
+        Just(Phase::Received),
+        answer().prop_map(Phase::Delivered),
+        answer().prop_map(Phase::Failed),
+    ]
+}
+
+fn upload() -> impl Strategy<Value = Upload> {
+    use prop::sample::select;
+    let semantics = (
+        select(vec![Completion::AtLength, Completion::AtLengthOrEnd, Completion::Explicit]),
+        select(vec![Excess::Invalidates, Excess::Keeps]),
+        select(vec![Interruption::Resumes, Interruption::Discards]),
+    );
+    let family = select(vec![Family::Conventional, Family::Token, Family::Ietf, Family::Tus1]);
+    let origin = (select(vec![Method::POST, Method::PUT, Method::PATCH]), any::<String>(), header_map());
+    let times = (any::<u64>(), any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>());
+    (any::<[u8; 16]>(), family, semantics, any::<Option<String>>(), origin, times, phase()).prop_map(
+        |(bits, family, (completion, excess, interruption), owner, origin, times, phase)| Upload {
+            id: UploadId::from_bits(bits),
+            family,
+            semantics: Semantics { completion, excess, interruption },
+            owner: owner.map(Principal::new),
+            origin: Origin { method: origin.0, target: origin.1, fields: origin.2 },
+            created: Timestamp::from_millis(times.0),
+            touched: Timestamp::from_millis(times.1),
+            lifetime: times.2.map(Duration::from_millis),
+            length: times.3.map(Length::new),
+            offset: Durable::ZERO,
+            phase,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_record_comes_back(upload in upload(), discarded in any::<Option<u64>>()) {
+        let record = Record { upload, discarded: discarded.map(Offset::new) };
+        let bytes = encode(&record).expect("encodes");
+        prop_assert!(!super::is_torn(&bytes));
+        prop_assert_eq!(decode(&bytes).expect("decodes"), record);
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in any::<Vec<u8>>(), text in any::<String>()) {
+        let _ = decode(&bytes);
+        let _ = decode(&sealed(&text));
+    }
+}

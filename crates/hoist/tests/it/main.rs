@@ -1,5 +1,11 @@
 //! Black-box tests of the command and of the server it runs: one module for each theme.
 
 mod cli;
+mod h1;
+mod h2;
+mod harness;
+mod interruptions;
+mod preemption;
 mod process;
+mod races;
 mod serve;

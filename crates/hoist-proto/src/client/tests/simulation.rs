@@ -195,6 +195,8 @@ struct Weather {
     late: u64,
     unheard: u64,
     refused: u64,
+    /// How often the client dies, to be run again with the token it kept.
+    restarted: u64,
 }
 
 struct Run {
@@ -203,6 +205,8 @@ struct Run {
     source: Vec<u8>,
     server: Server,
     uploader: Uploader,
+    /// The same upload as a later process would begin it.
+    later: Uploader,
     elapsed: Duration,
     /// A creation that is still on its way when the client has long given it up.
     late: Option<(Request<()>, u64, u64)>,
@@ -218,16 +222,29 @@ impl Run {
             late: dice.up_to(most),
             unheard: dice.up_to(most),
             refused: dice.up_to(most),
+            restarted: dice.up_to(5),
         };
         let length = if dice.in_percent(10) { 0 } else { dice.up_to(700) };
         let source: Vec<u8> = (0..length).map(|_| dice.roll().to_be_bytes()[0]).collect();
         let retries = Retries { attempts: 40, budget: Duration::from_hours(10), ..Retries::default() };
-        let begin = if dice.in_percent(20) { Uploader::resume } else { Uploader::create };
         let token = token_of([dice.roll().to_be_bytes()[0]; 32]);
-        let uploader = begin(Uri::from_static("/uploads"), token, origin(), Length::new(length), retries);
-        let uploader =
-            if dice.in_percent(30) { uploader.with_content_max(1 + dice.up_to(200)) } else { uploader };
-        Self { dice, weather, source, server: Server::new(), uploader, elapsed: Duration::ZERO, late: None }
+        let content_max = if dice.in_percent(30) { 1 + dice.up_to(200) } else { u64::MAX };
+        let begun = |begin: fn(Uri, Token, Origin, Length, Retries) -> Uploader| {
+            let target = Uri::from_static("/uploads");
+            begin(target, token.clone(), origin(), Length::new(length), retries).with_content_max(content_max)
+        };
+        let later = begun(Uploader::resume);
+        let uploader = if dice.in_percent(20) { later.clone() } else { begun(Uploader::create) };
+        Self {
+            dice,
+            weather,
+            source,
+            server: Server::new(),
+            uploader,
+            later,
+            elapsed: Duration::ZERO,
+            late: None,
+        }
     }
 
     fn bytes(&self, range: Range<u64>) -> Vec<u8> {
@@ -238,6 +255,9 @@ impl Run {
     /// Runs to its end, which is `Ok` when the upload is complete.
     fn play(&mut self) -> Result<(), Failure> {
         for _ in 0..20_000 {
+            if self.dice.in_percent(self.weather.restarted) {
+                self.uploader = self.later.clone();
+            }
             match self.uploader.step() {
                 Step::Wait(wait) => self.elapsed += wait,
                 Step::Send(ask) => self.send(*ask),
@@ -343,7 +363,7 @@ fn uploads_arrive_whole_over_a_lossy_link_to_a_forgetful_disk() {
 fn in_fair_weather_nothing_is_repeated() {
     for seed in 0..200 {
         let mut run = Run::new(seed);
-        run.weather = Weather { unconnected: 0, cut: 0, late: 0, unheard: 0, refused: 0 };
+        run.weather = Weather { unconnected: 0, cut: 0, late: 0, unheard: 0, refused: 0, restarted: 0 };
         run.server.dies = 0;
         assert_eq!((run.play(), run.uploader.attempts_repeated()), (Ok(()), 0), "seed {seed}");
         assert_eq!((run.server.bytes, run.server.deliveries), (run.source, 1), "seed {seed}");

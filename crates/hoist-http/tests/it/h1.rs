@@ -1,0 +1,538 @@
+//! HTTP/1.1 exchanges: interim responses, framing of responses, persistence, refusals, abort.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hoist_http::{Body, Gone, Interim, Limits, Peer};
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
+use tokio::sync::mpsc;
+
+use crate::support::*;
+
+/// A response body that is fed from a test.
+fn fed() -> (mpsc::UnboundedSender<io::Result<Frame<Bytes>>>, BoxBody<Bytes, io::Error>) {
+    let (feed, mut fed) = mpsc::unbounded_channel();
+    let body = BodyExt::boxed(Fed(Box::new(move |cx: &mut std::task::Context<'_>| fed.poll_recv(cx))));
+    (feed, body)
+}
+
+type Poller =
+    dyn FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<io::Result<Frame<Bytes>>>> + Send + Sync;
+
+struct Fed(Box<Poller>);
+
+impl http_body::Body for Fed {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<io::Result<Frame<Bytes>>>> {
+        (self.0)(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_100_follows_what_was_sent_before_the_body_was_polled() {
+    let server = start(|request: Request<Body>| async move {
+        interim_of(&request).send(progress(0)).unwrap();
+        echo(request).await
+    })
+    .await;
+    let mut client = Raw::connect(server.addr).await;
+    client.send("PUT /x HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\r\n").await;
+    assert_eq!(client.head().await.status, 104);
+    assert_eq!(client.head().await.head, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("hello").await;
+    let answer = client.message().await;
+    assert_eq!((answer.status, answer.text()), (200, "PUT /x 5 4f9f2cab\n"));
+    assert_eq!(answer.field("connection"), None);
+}
+
+#[tokio::test]
+async fn no_100_for_a_body_nobody_reads() {
+    let server = start(|_: Request<Body>| async { text(403, "no") }).await;
+    let mut client = Raw::connect(server.addr).await;
+    client.send("PUT /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
+    let answer = client.message().await;
+    // The content may or may not follow, so the connection cannot be used again.
+    assert_eq!((answer.status, answer.field("connection")), (403, Some("close")));
+    client.ends().await;
+}
+
+#[tokio::test]
+async fn no_100_when_the_content_is_there_or_empty() {
+    let server = start(echo).await;
+    let mut client = Raw::connect(server.addr).await;
+    client.send("PUT /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello").await;
+    assert_eq!(client.message().await.status, 200);
+    client.send("PUT /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(client.message().await.status, 200);
+}
+
+#[tokio::test]
+async fn http_1_0_gets_no_interim_responses() {
+    let server = start(|request: Request<Body>| async move {
+        assert!(request.extensions().get::<Interim>().is_none());
+        echo(request).await
+    })
+    .await;
+    let mut client = Raw::connect(server.addr).await;
+    client.send("PUT /x HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello").await;
+    let answer = client.message().await;
+    assert_eq!((answer.status, answer.field("connection")), (200, Some("close")));
+    client.ends().await;
+}
+
+#[tokio::test]
+async fn interim_responses_go_out_in_mid_body() {
+    let server = start(|request: Request<Body>| async move {
+        let interim = interim_of(&request);
+        let mut body = request.into_body();
+        let mut offset = 0;
+        while let Some(frame) = body.frame().await {
+            offset += frame.unwrap().into_data().unwrap().len();
+            interim.progress(progress(offset)).unwrap();
+        }
+        text(200, "done")
+    })
+    .await;
+    let mut client = Raw::connect(server.addr).await;
+    client.send("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\n").await;
+    for offset in ["4", "8"] {
+        client.send("four").await;
+        let head = client.head().await;
+        assert_eq!((head.status, head.field("upload-offset")), (104, Some(offset)));
+        assert_eq!(head.field("content-length"), None);
+    }
+    client.send("four").await;
+    // The last progress may be overtaken by the answer, which replaces it.
+    let mut last = client.message().await;
+    if last.status == 104 {
+        last = client.message().await;
+    }
+    assert_eq!((last.status, last.text()), (200, "done"));
+}
+
+#[tokio::test]
+async fn interim_responses_stay_with_their_request_when_pipelined() {
+    let late = Arc::new(std::sync::Mutex::new(None));
+    let kept = Arc::clone(&late);
+    let server = start(move |request: Request<Body>| {
+        let kept = Arc::clone(&kept);
+        async move {
+            let interim = interim_of(&request);
+            if let Some(earlier) = kept.lock().unwrap().replace(interim.clone()) {
+                let earlier: Interim = earlier;
+                assert_eq!(earlier.send(head(103)), Err(Gone::Answered));
+                assert_eq!(earlier.progress(head(104)), Err(Gone::Answered));
+            }
+            tokio::task::yield_now().await;
+            interim.send(head(103)).unwrap();
+            interim.send(progress(request.uri().path().len())).unwrap();
+            text(200, request.uri().path().to_owned())
+        }
+    })
+    .await;
+    let mut client = Raw::connect(server.addr).await;
+    let paths = ["/a", "/bb", "/ccc", "/dddd"];
+    let requests = paths.map(|path| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+    client.send(requests.concat()).await;
+    for path in paths {
+        assert_eq!(client.head().await.status, 103);
+        let offset = client.head().await;
+        assert_eq!(offset.field("upload-offset"), Some(path.len().to_string().as_str()));
+        assert_eq!(client.message().await.text(), path);
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_no_interim_responses_can_still_send() {
+    const BYTES: usize = 48 << 20;
+    let server = start(|request: Request<Body>| async move {
+        let interim = interim_of(&request);
+        let mut body = request.into_body();
+        let (mut offset, mut full) = (0, 0);
+        while let Some(frame) = body.frame().await {
+            offset += frame.unwrap().into_data().unwrap().len();
+            let large =
+                Response::builder().status(104).header("padding", "x".repeat(60_000)).body(()).unwrap();
+            interim.progress(large.clone()).unwrap();
+            full += usize::from(interim.send(large) == Err(Gone::Full));
+        }
+        assert!(full > 0, "the queue should have been full");
+        text(200, offset.to_string())
+    })
+    .await;
+    let mut client = Raw::connect(server.addr).await;
+    client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {BYTES}\r\n\r\n")).await;
+    let piece = vec![7; 1 << 20];
+    for _ in 0..BYTES / piece.len() {
+        client.send(&piece).await;
+    }
+    let answer = loop {
+        let message = client.message().await;
+        if message.status == 200 {
+            break message;
+        }
+    };
+    assert_eq!(answer.text(), BYTES.to_string());
+}
+
+#[tokio::test]
+async fn persistence() {
+    let server = start(echo).await;
+    for (request, again, field) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true, None),
+        ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", false, Some("close")),
+        ("GET / HTTP/1.0\r\n\r\n", false, Some("close")),
+        ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", true, Some("keep-alive")),
+    ] {
+        let mut client = Raw::connect(server.addr).await;
+        client.send(request).await;
+        assert_eq!(client.message().await.field("connection"), field, "{request}");
+        if again {
+            client.send(request).await;
+            assert_eq!(client.message().await.status, 200);
+        } else {
+            client.ends().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_half_closed_peer_gets_its_answer() {
+    use tokio::io::AsyncWriteExt;
+    let server = start(echo).await;
+    let mut client = Raw::connect(server.addr).await;
+    client
+        .send("PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiGET /b HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await;
+    client.tcp.shutdown().await.unwrap();
+    assert!(client.message().await.text().starts_with("PUT /a 2 "));
+    assert!(client.message().await.text().starts_with("GET /b 0 "));
+    client.ends().await;
+}
+
+#[tokio::test]
+async fn the_service_knows_its_peer_and_both_halves_of_a_target() {
+    let server = start(|request: Request<Body>| async move {
+        let peer = *request.extensions().get::<Peer>().unwrap();
+        let host = request.headers()["host"].to_str().unwrap().to_owned();
+        text(200, format!("{} {} {} {host}", peer.addr, peer.tls, request.uri()))
+    })
+    .await;
+    let mut client = Raw::connect(server.addr).await;
+    let addr = client.tcp.local_addr().unwrap();
+    client.send("GET /a?b HTTP/1.1\r\nHost: x\r\n\r\nGET http://y/a?b HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(client.message().await.text(), format!("{addr} false /a?b x"));
+    assert_eq!(client.message().await.text(), format!("{addr} false http://y/a?b y"));
+    client.send("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(client.message().await.text(), format!("{addr} false * x"));
+}
+
+#[tokio::test]
+async fn responses_are_framed_by_what_is_known_of_them() {
+    let server = start(|request: Request<Body>| async move {
+        let (feed, streamed) = fed();
+        let full = |text: &'static str| BoxBody::new(Full::new(Bytes::from(text)).map_err(io::Error::other));
+        let response = match request.uri().path() {
+            "/length" => Response::new(full("hello")),
+            "/streamed" => {
+                feed.send(Ok(Frame::data("hello ".into()))).unwrap();
+                feed.send(Ok(Frame::data(Bytes::new()))).unwrap();
+                feed.send(Ok(Frame::data("world".into()))).unwrap();
+                Response::new(streamed)
+            }
+            "/trailers" => {
+                feed.send(Ok(Frame::data("hi".into()))).unwrap();
+                let mut trailers = http::HeaderMap::new();
+                trailers.insert("repr-digest", "x".parse().unwrap());
+                trailers.insert("content-length", "9".parse().unwrap());
+                feed.send(Ok(Frame::trailers(trailers))).unwrap();
+                Response::new(streamed)
+            }
+            "/stated" => {
+                feed.send(Ok(Frame::data("hello".into()))).unwrap();
+                Response::builder().header("content-length", "5").body(streamed).unwrap()
+            }
+            "/left-out" => Response::builder().header("content-length", "77").body(full("")).unwrap(),
+            "/204" => Response::builder().status(204).header("content-length", "0").body(full("")).unwrap(),
+            "/304" => Response::builder().status(304).header("content-length", "77").body(full("")).unwrap(),
+            "/fields" => Response::builder()
+                .header("transfer-encoding", "gzip")
+                .header("keep-alive", "timeout=5")
+                .header("date", "never")
+                .body(full("x"))
+                .unwrap(),
+            "/close" => Response::builder().header("connection", "close").body(full("x")).unwrap(),
+            path => panic!("{path}"),
+        };
+        Ok::<_, io::Error>(response)
+    })
+    .await;
+    let chunked = "6\r\nhello \r\n5\r\nworld\r\n0\r\n\r\n";
+    for (request, head, body) in [
+        ("GET /length HTTP/1.1", "Content-Length: 5", "hello"),
+        ("HEAD /length HTTP/1.1", "Content-Length: 5", ""),
+        ("GET /streamed HTTP/1.1", "Transfer-Encoding: chunked", chunked),
+        ("HEAD /streamed HTTP/1.1", "", ""),
+        ("GET /streamed HTTP/1.0", "Connection: close", "hello world"),
+        ("GET /trailers HTTP/1.1", "Transfer-Encoding: chunked", "2\r\nhi\r\n0\r\nRepr-Digest: x\r\n\r\n"),
+        ("GET /stated HTTP/1.1", "Content-Length: 5", "hello"),
+        ("HEAD /left-out HTTP/1.1", "Content-Length: 77", ""),
+        ("GET /204 HTTP/1.1", "", ""),
+        ("GET /304 HTTP/1.1", "Content-Length: 77", ""),
+        ("GET /fields HTTP/1.1", "Content-Length: 1\r\n", "x"),
+        ("GET /close HTTP/1.1", "Content-Length: 1\r\nConnection: close", "x"),
+    ] {
+        let mut client = Raw::connect(server.addr).await;
+        let close = if request.ends_with("1.1") { "Connection: close\r\n" } else { "" };
+        client.send(format!("{request}\r\nHost: a\r\n{close}\r\n")).await;
+        let all = client.rest().await;
+        let (got, content) = all.split_once("\r\n\r\n").unwrap();
+        let got = format!("{got}\r\n");
+        let fields: Vec<_> = got
+            .lines()
+            .skip(1)
+            .filter(|line| !line.starts_with("Date: ") && *line != "Connection: close")
+            .collect();
+        let wanted: Vec<_> = head.lines().filter(|line| *line != "Connection: close").collect();
+        assert_eq!((fields, content), (wanted, body), "{request}");
+        assert_eq!(got.matches("Date: ").count(), 1);
+        assert_eq!(got.contains("Date: never"), request.contains("/fields"));
+    }
+}
+
+#[tokio::test]
+async fn a_broken_response_is_cut_not_ended() {
+    let server = start(|request: Request<Body>| async move {
+        let (feed, streamed) = fed();
+        feed.send(Ok(Frame::data("hello".into()))).unwrap();
+        let response = Response::builder();
+        match request.uri().path() {
+            "/error" => feed.send(Err(io::Error::other("no more"))).unwrap(),
+            "/short" => return Ok(response.header("content-length", "6").body(streamed).unwrap()),
+            "/long" => return Ok(response.header("content-length", "4").body(streamed).unwrap()),
+            "/service" => return Err("failed"),
+            _ => panic!("on purpose"),
+        }
+        Ok(response.body(streamed).unwrap())
+    })
+    .await;
+    for (path, end) in [("/error", ""), ("/short", ""), ("/panic", ""), ("/long", "\r\n\r\nhell")] {
+        let mut client = Raw::connect(server.addr).await;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let all = client.rest().await;
+        assert!(all.ends_with(end) && !all.ends_with("0\r\n\r\n"), "{path}: {all}");
+        assert!(path != "/panic" || all.is_empty(), "{all}");
+    }
+    let mut client = Raw::connect(server.addr).await;
+    client.send("GET /service HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let answer = client.message().await;
+    assert_eq!((answer.status, answer.field("content-type")), (500, Some("application/problem+json")));
+}
+
+#[tokio::test]
+async fn an_interim_status_is_no_final_response() {
+    let server = start(|_: Request<Body>| async { text(103, "") }).await;
+    let mut client = Raw::connect(server.addr).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.message().await.status, 500);
+}
+
+#[tokio::test]
+async fn what_the_connection_refuses_is_a_problem_document_and_the_end() {
+    let called = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&called);
+    let server = start(move |_: Request<Body>| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async { text(200, "") }
+    })
+    .await;
+    let long = "a".repeat(70_000);
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\nHost: a\n\n".to_owned(), 400),
+        (
+            "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+            400,
+        ),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1x\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n".to_owned(), 505),
+        ("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n".to_owned(), 505),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n".to_owned(), 501),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 501),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\nContent-Length: 1\r\n\r\n".to_owned(), 417),
+        (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"), 431),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(100)), 431),
+        ("\x16\x03\x01\x02".to_owned(), 400),
+    ] {
+        let mut client = Raw::connect(server.addr).await;
+        client.send(&request).await;
+        let answer = client.message().await;
+        assert_eq!(answer.status, status, "{request:.80}");
+        assert_eq!(answer.field("content-type"), Some("application/problem+json"));
+        assert_eq!(answer.field("connection"), Some("close"));
+        assert!(answer.text().contains(&format!("\"status\":{status}")), "{}", answer.text());
+        client.ends().await;
+    }
+    assert_eq!(called.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_slow_head_is_refused_and_an_idle_connection_closed() {
+    let limits = Limits {
+        head_time: Duration::from_millis(100),
+        idle_time: Duration::from_millis(100),
+        ..Default::default()
+    };
+    let server = start_limited(limits, echo).await;
+    let mut client = Raw::connect(server.addr).await;
+    client.send("GET / HTTP/1.1\r\nHos").await;
+    let answer = client.message().await;
+    assert_eq!((answer.status, answer.field("connection")), (408, Some("close")));
+    client.ends().await;
+
+    Raw::connect(server.addr).await.ends().await;
+
+    let mut client = Raw::connect(server.addr).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.message().await.status, 200);
+    client.ends().await;
+
+    let mut client = Raw::connect(server.addr).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTT").await;
+    assert_eq!(client.message().await.status, 200);
+    assert_eq!(client.message().await.status, 408);
+    client.ends().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_its_response_is_cut() {
+    let limits = Limits { write_idle: Duration::from_millis(100), ..Default::default() };
+    let (gone, mut went) = mpsc::unbounded_channel();
+    let server = start_limited(limits, move |_: Request<Body>| {
+        let gone = gone.clone();
+        async move {
+            let body = Endless(gone);
+            Ok::<_, io::Error>(Response::new(body))
+        }
+    })
+    .await;
+    let mut client = Raw::connect(server.addr).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    soon(went.recv()).await.expect("the body is dropped");
+}
+
+/// Yields data for ever, and tells when it is dropped.
+struct Endless(mpsc::UnboundedSender<()>);
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<io::Result<Frame<Bytes>>>> {
+        std::task::Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; 8192])))))
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+#[tokio::test]
+async fn abort_cuts_a_connection_whose_peer_stalls() {
+    let (aborts, mut abortable) = mpsc::unbounded_channel();
+    let (gone, mut went) = mpsc::unbounded_channel();
+    let server = start(move |request: Request<Body>| {
+        let (aborts, gone) = (aborts.clone(), gone.clone());
+        async move {
+            aborts.send(abort_of(&request)).unwrap();
+            let body = match request.uri().path() {
+                // The peer does not send: the service waits for its body.
+                "/read" => {
+                    let _end = Endless(gone);
+                    let error = request.into_body().collect().await.expect_err("the content never comes");
+                    panic!("the future should have been dropped, not told of {error}");
+                }
+                // The peer does not read.
+                _ => Endless(gone),
+            };
+            Ok::<_, io::Error>(Response::new(body))
+        }
+    })
+    .await;
+    for path in ["/read", "/write"] {
+        let mut client = Raw::connect(server.addr).await;
+        client.send(format!("PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")).await;
+        let abort = soon(abortable.recv()).await.unwrap();
+        if path == "/write" {
+            client.head().await;
+        }
+        let again = abort.clone();
+        std::thread::spawn(move || abort.abort()).join().unwrap();
+        soon(went.recv()).await.unwrap();
+        while client.more_quietly().await {}
+        again.abort();
+    }
+}
+
+#[tokio::test]
+async fn abort_after_the_response_does_nothing() {
+    let (aborts, mut abortable) = mpsc::unbounded_channel();
+    let server = start(move |request: Request<Body>| {
+        aborts.send(abort_of(&request)).unwrap();
+        echo(request)
+    })
+    .await;
+    let mut client = Raw::connect(server.addr).await;
+    for _ in 0..3 {
+        client.send("PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await;
+        assert_eq!(client.message().await.status, 200);
+        soon(abortable.recv()).await.unwrap().abort();
+    }
+}
+
+#[tokio::test]
+async fn a_service_may_answer_while_it_reads() {
+    let server =
+        start(|request: Request<Body>| async move { Ok::<_, io::Error>(Response::new(request.into_body())) })
+            .await;
+    let mut client = Raw::connect(server.addr).await;
+    for _ in 0..2 {
+        client.send("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        assert_eq!(client.head().await.field("transfer-encoding"), Some("chunked"));
+        for word in ["ping", "pong"] {
+            client.send(format!("4\r\n{word}\r\n")).await;
+            client.until(&format!("4\r\n{word}\r\n")).await;
+        }
+        client.send("0\r\n\r\n").await;
+        client.until("0\r\n\r\n").await;
+    }
+}
+
+#[tokio::test]
+async fn an_empty_body_may_be_any_body() {
+    let server = start(|request: Request<Body>| async move {
+        assert!(http_body::Body::is_end_stream(request.body()));
+        Ok::<_, io::Error>(Response::new(Empty::<Bytes>::new()))
+    })
+    .await;
+    let mut client = Raw::connect(server.addr).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.message().await.field("content-length"), Some("0"));
+}

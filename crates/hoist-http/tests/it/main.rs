@@ -1,0 +1,23 @@
+//! hoist-http over real sockets, as a peer sees it.
+
+#![allow(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![allow(
+    clippy::unnecessary_wraps,
+    clippy::similar_names,
+    reason = "services return results, tests pair things"
+)]
+#![allow(unreachable_pub, reason = "the modules of a test binary have no outside")]
+
+mod support;
+
+mod differential;
+mod drain;
+mod example;
+mod h1;
+mod h1_bodies;
+mod h2;
+mod h2_abuse;
+mod split;
+#[cfg(feature = "tls")]
+mod tls;

@@ -1,0 +1,304 @@
+//! How much the local store costs: each figure beside a named baseline, measured in the same run on the same disk.
+//!
+//! `cargo bench -p hoist-store` runs it below the system's temporary directory; `HOIST_BENCH_DIR` names another, and
+//! `HOIST_BENCH_SYNC_THREADS`, `HOIST_BENCH_WRITE_THREADS` try other numbers of threads. Ratios mean something on any
+//! machine, absolute numbers on this one only.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hoist_proto::types::{Durable, Fence, Length, Timestamp, UploadId};
+use hoist_proto::upload::{
+    Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+};
+use hoist_store::fs::{Durability, LocalStore, Options};
+use hoist_store::record::{self, Record};
+use hoist_store::store::Store;
+use http::{HeaderMap, Method, StatusCode};
+use tokio::task::JoinSet;
+
+const GIB: u64 = 1 << 30;
+const BUFFER_BYTES: usize = 256 * 1024;
+const SMALL_BYTES: usize = 16 * 1024;
+const SMALL_UPLOADS: u64 = 1024;
+const CONCURRENT: u64 = 64;
+const ROUNDS: usize = 3;
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let place = std::env::var_os("HOIST_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let directory = tempfile::tempdir_in(place).expect("a directory");
+    println!("below {}, the best of {ROUNDS} rounds each\n", directory.path().display());
+    runtime.block_on(async {
+        // Arguments choose parts by name; cargo adds flags of its own.
+        let asked =
+            std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect::<Vec<_>>();
+        let wants = |part: &str| asked.is_empty() || asked.iter().any(|argument| argument == part);
+        if wants("writing") {
+            writing(directory.path()).await;
+        }
+        if wants("small") {
+            small_uploads(directory.path()).await;
+        }
+    });
+}
+
+/// (a) The way of a large upload's bytes: 1 GiB in buffers of 256 KiB, against a loop of plain `write`.
+async fn writing(directory: &Path) {
+    let contenders: [Contender<'_>; 5] = [
+        ("a loop of write, no sync", Box::new(|| Box::pin(raw(directory, false)))),
+        ("the store at os", Box::new(|| Box::pin(store_gib(directory, Durability::Os, 1)))),
+        (
+            "the store at os, four uploads at once",
+            Box::new(|| Box::pin(store_gib(directory, Durability::Os, 4))),
+        ),
+        ("a loop of write, one sync at the end", Box::new(|| Box::pin(raw(directory, true)))),
+        ("the store at disk", Box::new(|| Box::pin(store_gib(directory, Durability::Disk, 1)))),
+    ];
+    let costs = best(&contenders).await;
+    println!("1 GiB in buffers of 256 KiB          wall s  CPU s   wall   CPU");
+    for (at, (what, _)) in contenders.iter().enumerate() {
+        // The first three beside the plain loop, the last two beside the loop that syncs.
+        row(what, costs[at], costs[at / 3 * 3]);
+    }
+    println!();
+}
+
+async fn raw(directory: &Path, is_synced: bool) -> Cost {
+    let path = directory.join("raw");
+    let cost = timed(async {
+        let mut file = File::create(&path).expect("a file");
+        for buffer in Buffers::new().gib(1) {
+            file.write_all(&buffer).expect("a write");
+        }
+        if is_synced {
+            file.sync_data().expect("a sync");
+        }
+    })
+    .await;
+    fs::remove_file(&path).expect("it is there");
+    cost
+}
+
+/// Buffers in rotation, as the network side reuses them: what allocating costs is not the store's to answer for.
+struct Buffers(Vec<Bytes>);
+
+impl Buffers {
+    fn new() -> Self {
+        Self((0..8).map(|fill| Bytes::from(vec![fill; BUFFER_BYTES])).collect())
+    }
+
+    fn gib(&self, share: u64) -> impl Iterator<Item = Bytes> {
+        let count = GIB / BUFFER_BYTES as u64 / share;
+        self.0.iter().cycle().take(usize::try_from(count).expect("small")).cloned()
+    }
+}
+
+async fn store_gib(directory: &Path, durability: Durability, uploads: u64) -> Cost {
+    let store = Arc::new(open(directory, durability));
+    let cost = timed(async {
+        let mut tasks = JoinSet::new();
+        for number in 0..uploads {
+            let store = Arc::clone(&store);
+            tasks.spawn(async move {
+                let upload = upload(number, None);
+                let mut writer = store.create(&upload, Fence::new(1)).await.expect("creates");
+                for buffer in Buffers::new().gib(uploads) {
+                    writer.write(buffer).await.expect("writes");
+                }
+                writer.sync().await.expect("syncs");
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.expect("no panic");
+        }
+    })
+    .await;
+    for number in 0..uploads {
+        store.remove(upload(number, None).id, Fence::new(1)).await.expect("removes");
+    }
+    cost
+}
+
+/// (b) Small uploads in one request each: create, 16 KiB, sync, commit the answer.
+async fn small_uploads(directory: &Path) {
+    let contenders: [Contender<'_>; 4] = [
+        ("every fsync, one after the other", Box::new(|| Box::pin(naive(directory, 1)))),
+        ("every fsync, a thread for each upload", Box::new(|| Box::pin(naive(directory, CONCURRENT)))),
+        ("the store at disk", Box::new(|| Box::pin(small(directory, Durability::Disk)))),
+        ("the store at os", Box::new(|| Box::pin(small(directory, Durability::Os)))),
+    ];
+    let costs = best(&contenders).await;
+    println!("{SMALL_UPLOADS} uploads of 16 KiB, {CONCURRENT} at once      per s   times   CPU ms each");
+    for ((what, _), cost) in contenders.iter().zip(&costs) {
+        small_row(what, *cost, costs[0]);
+    }
+}
+
+async fn small(directory: &Path, durability: Durability) -> Cost {
+    let store = Arc::new(open(directory, durability));
+    let cost = timed(async {
+        let mut tasks = JoinSet::new();
+        for worker in 0..CONCURRENT {
+            let store = Arc::clone(&store);
+            tasks.spawn(async move {
+                for number in (worker..SMALL_UPLOADS).step_by(usize::try_from(CONCURRENT).expect("small")) {
+                    let mut upload = upload(number, Some(SMALL_BYTES as u64));
+                    let mut writer = store.create(&upload, Fence::new(1)).await.expect("creates");
+                    writer.write(Bytes::from(vec![7; SMALL_BYTES])).await.expect("writes");
+                    writer.sync().await.expect("syncs");
+                    upload.phase = Phase::Delivered(Answer::of(StatusCode::NO_CONTENT));
+                    store.commit(&upload, Fence::new(1)).await.expect("commits");
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.expect("no panic");
+        }
+    })
+    .await;
+    let mut tasks = JoinSet::new();
+    for number in 0..SMALL_UPLOADS {
+        let store = Arc::clone(&store);
+        tasks.spawn(
+            async move { store.remove(upload(number, None).id, Fence::new(1)).await.expect("removes") },
+        );
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("no panic");
+    }
+    cost
+}
+
+/// The same files, made durable by the book: every file and directory synced as soon as it has changed.
+async fn naive(directory: &Path, threads: u64) -> Cost {
+    let data = directory.join("naive");
+    for shelf in ["open", "done"] {
+        fs::create_dir_all(data.join(shelf)).expect("a directory");
+    }
+    let cost = timed(async {
+        let mut tasks = JoinSet::new();
+        for worker in 0..threads {
+            let data = data.clone();
+            tasks.spawn_blocking(move || {
+                for number in (worker..SMALL_UPLOADS).step_by(usize::try_from(threads).expect("small")) {
+                    by_the_book(&data, upload(number, Some(SMALL_BYTES as u64))).expect("the disk works");
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.expect("no panic");
+        }
+    })
+    .await;
+    fs::remove_dir_all(&data).expect("it is there");
+    cost
+}
+
+fn by_the_book(data: &Path, mut upload: Upload) -> std::io::Result<()> {
+    let sync_dir = |path: &Path| File::open(path)?.sync_all();
+    let (open, done) = (data.join("open"), data.join("done"));
+    let here = open.join(upload.id.to_string());
+    fs::create_dir(&here)?;
+    sync_dir(&open)?;
+    let mut content = File::create(here.join("content"))?;
+    let write_record = |upload: &Upload| {
+        let record = record::encode(&Record { upload: upload.clone(), discarded: None }).expect("a record");
+        let mut file = File::create(here.join("record.new"))?;
+        file.write_all(&record)?;
+        file.sync_all()?;
+        fs::rename(here.join("record.new"), here.join("record"))?;
+        sync_dir(&here)
+    };
+    write_record(&upload)?;
+    content.write_all(&[7; SMALL_BYTES])?;
+    content.sync_all()?;
+    upload.phase = Phase::Delivered(Answer::of(StatusCode::NO_CONTENT));
+    write_record(&upload)?;
+    fs::rename(&here, done.join(upload.id.to_string()))?;
+    sync_dir(&open)?;
+    sync_dir(&done)
+}
+
+fn open(directory: &Path, durability: Durability) -> LocalStore {
+    let mut options = Options::default();
+    options.durability = durability;
+    let threads = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    options.sync_threads = threads("HOIST_BENCH_SYNC_THREADS").unwrap_or(options.sync_threads);
+    options.write_threads = threads("HOIST_BENCH_WRITE_THREADS").unwrap_or(options.write_threads);
+    LocalStore::open(&directory.join("store"), &options).expect("the store opens")
+}
+
+fn upload(number: u64, length: Option<u64>) -> Upload {
+    let mut bits = [7; 16];
+    bits[..8].copy_from_slice(&number.to_be_bytes());
+    Upload {
+        id: UploadId::from_bits(bits),
+        family: Family::Token,
+        semantics: Semantics {
+            completion: Completion::AtLengthOrEnd,
+            excess: Excess::Invalidates,
+            interruption: Interruption::Resumes,
+        },
+        owner: None,
+        origin: Origin { method: Method::POST, target: "/uploads".to_owned(), fields: HeaderMap::new() },
+        created: Timestamp::from_millis(1_700_000_000_000),
+        touched: Timestamp::from_millis(1_700_000_000_000),
+        lifetime: None,
+        length: length.map(Length::new),
+        offset: Durable::ZERO,
+        phase: Phase::Open,
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Cost {
+    wall: Duration,
+    cpu: Duration,
+}
+
+/// One way of doing something, and its name.
+type Contender<'a> = (&'static str, Box<dyn Fn() -> Pin<Box<dyn Future<Output = Cost> + 'a>> + 'a>);
+
+/// The best each contender did. They take turns, so that a busy disk is everybody's.
+async fn best(contenders: &[Contender<'_>]) -> Vec<Cost> {
+    let mut best = vec![Cost { wall: Duration::MAX, cpu: Duration::MAX }; contenders.len()];
+    for _ in 0..ROUNDS {
+        for ((_, run), best) in contenders.iter().zip(&mut best) {
+            let cost = run().await;
+            *best = Cost { wall: best.wall.min(cost.wall), cpu: best.cpu.min(cost.cpu) };
+        }
+    }
+    best
+}
+
+async fn timed(work: impl Future<Output = ()>) -> Cost {
+    let (start, cpu) = (Instant::now(), cpu_time());
+    work.await;
+    Cost { wall: start.elapsed(), cpu: cpu_time().saturating_sub(cpu) }
+}
+
+/// What all threads of the process have used, in user and system mode.
+fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(now).expect("a process has used more than no time")
+}
+
+fn row(what: &str, cost: Cost, baseline: Cost) {
+    let (wall, cpu) = (cost.wall.as_secs_f64(), cost.cpu.as_secs_f64());
+    let times = (wall / baseline.wall.as_secs_f64(), cpu / baseline.cpu.as_secs_f64());
+    println!("{what:<38} {wall:>4.2}   {cpu:>4.2}   {:>4.2}   {:>4.2}", times.0, times.1);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+fn small_row(what: &str, cost: Cost, baseline: Cost) {
+    let rate = SMALL_UPLOADS as f64 / cost.wall.as_secs_f64();
+    let times = baseline.wall.as_secs_f64() / cost.wall.as_secs_f64();
+    let cpu = cost.cpu.as_secs_f64() * 1000.0 / SMALL_UPLOADS as f64;
+    println!("{what:<38} {rate:>5.0}   {times:>5.2}   {cpu:>5.2}");
+}

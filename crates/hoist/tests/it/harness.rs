@@ -1,0 +1,81 @@
+//! What every test here needs: servers that are processes, peers that misbehave at a chosen byte, chance by a seed.
+
+mod exchange;
+mod raw;
+mod server;
+
+use std::time::Duration;
+
+pub(crate) use exchange::{Ask, Cut, Exchange, Got, H2, Lost, WIRES, Wire, h2_send};
+pub(crate) use raw::Raw;
+pub(crate) use server::{Ended, Home, Server};
+
+/// Longer than anything takes on a loaded machine, far shorter than a hung test.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The draft form, whose creations are announced with a 104.
+pub(crate) const V2: (&str, &str) = ("upload-draft-interop-version", "2");
+
+/// What a test waits for happens, or the test fails.
+pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    let done = tokio::time::timeout(PATIENCE, future).await;
+    done.unwrap_or_else(|_| panic!("still waiting after {PATIENCE:?}: {what}"))
+}
+
+/// Looks again and again until there is something to see.
+pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    soon(what, async {
+        loop {
+            ticks.tick().await;
+            if let Some(seen) = look() {
+                return seen;
+            }
+        }
+    })
+    .await
+}
+
+/// Numbers by a seed (`SplitMix64`).
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `end`, which is not zero.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).expect("below a usize")
+    }
+
+    pub(crate) fn one_in(&mut self, many: usize) -> bool {
+        self.below(many) == 0
+    }
+
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(count + 8);
+        while bytes.len() < count {
+            bytes.extend_from_slice(&self.next().to_le_bytes());
+        }
+        bytes.truncate(count);
+        bytes
+    }
+}
+
+/// Bytes nobody would mistake for others, by a seed.
+pub(crate) fn bytes(seed: u64, count: usize) -> Vec<u8> {
+    Dice(seed).bytes(count)
+}
+
+/// The seeds to run: these, or the one that `HOIST_SEED` names.
+pub(crate) fn seeds(these: std::ops::Range<u64>) -> Vec<u64> {
+    match std::env::var("HOIST_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => vec![seed],
+        None => these.collect(),
+    }
+}

@@ -1,0 +1,488 @@
+//! One request and its answer, over HTTP/1.1 or HTTP/2, that can be cut at any byte of the connection and in any manner.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::{Reason, SendStream};
+use http::{HeaderMap, Request};
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, Socket};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
+
+use super::Server;
+use super::raw::Seen;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    H1,
+    H2,
+}
+
+pub(crate) const WIRES: [Wire; 2] = [Wire::H1, Wire::H2];
+
+/// How a peer leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// It closes.
+    Fin,
+    /// It resets the connection.
+    Rst,
+    /// It closes its sending side, and reads on.
+    HalfClose,
+    /// It resets the stream, where there is one.
+    Stream,
+}
+
+/// A request to be.
+#[derive(Clone)]
+pub(crate) struct Ask {
+    method: &'static str,
+    path: String,
+    fields: Vec<(String, String)>,
+    content: Bytes,
+    /// What the header section says of the length of the content.
+    declared: Option<u64>,
+    /// Nothing follows the content, not even its end.
+    stalls: bool,
+}
+
+impl std::fmt::Debug for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { method, fields, content, declared, stalls, .. } = self;
+        write!(
+            f,
+            "{method} {fields:?} {} of {declared:?}{}",
+            content.len(),
+            if *stalls { ", stalls" } else { "" }
+        )
+    }
+}
+
+impl Ask {
+    /// A request about the upload of a token.
+    pub(crate) fn new(method: &'static str, token: &str) -> Self {
+        Self::to(method, "/uploads").field("upload-token", token)
+    }
+
+    pub(crate) fn to(method: &'static str, path: &str) -> Self {
+        let content = Bytes::new();
+        Self { method, path: path.into(), fields: Vec::new(), content, declared: Some(0), stalls: false }
+    }
+
+    /// Content for an upload from an offset on.
+    pub(crate) fn append(token: &str, at: usize) -> Self {
+        Self::new("PATCH", token).field("upload-offset", at)
+    }
+
+    pub(crate) fn field(mut self, name: &str, value: impl ToString) -> Self {
+        self.fields.push((name.into(), value.to_string()));
+        self
+    }
+
+    pub(crate) fn with(self, (name, value): (&str, &str)) -> Self {
+        self.field(name, value)
+    }
+
+    /// Content whose length is said beforehand.
+    pub(crate) fn sized(mut self, content: impl AsRef<[u8]>) -> Self {
+        self.content = Bytes::copy_from_slice(content.as_ref());
+        self.declared = Some(self.content.len() as u64);
+        self
+    }
+
+    /// The same without a copy.
+    pub(crate) fn shared(mut self, content: Bytes) -> Self {
+        self.declared = Some(content.len() as u64);
+        self.content = content;
+        self
+    }
+
+    /// Content whose length is not said.
+    pub(crate) fn chunked(mut self, content: impl AsRef<[u8]>) -> Self {
+        self.content = Bytes::copy_from_slice(content.as_ref());
+        self.declared = None;
+        self
+    }
+
+    /// More is promised than these bytes, and never comes.
+    pub(crate) fn stalls(mut self, declared: Option<usize>) -> Self {
+        self.declared = declared.map(|bytes| bytes as u64);
+        self.stalls = true;
+        self
+    }
+
+    /// The bytes on the wire of HTTP/1.1.
+    pub(crate) fn h1(&self) -> Vec<u8> {
+        let Self { method, path, fields, content, .. } = self;
+        let mut wire = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
+        for (name, value) in fields {
+            wire.push_str(&format!("{name}: {value}\r\n"));
+        }
+        match self.declared {
+            Some(0) if matches!(*method, "HEAD" | "GET" | "DELETE" | "OPTIONS") => wire.push_str("\r\n"),
+            Some(length) => wire.push_str(&format!("Content-Length: {length}\r\n\r\n")),
+            None => wire.push_str("Transfer-Encoding: chunked\r\n\r\n"),
+        }
+        let mut wire = wire.into_bytes();
+        if self.declared.is_some() {
+            wire.extend_from_slice(content);
+            return wire;
+        }
+        for chunk in content.chunks(7919) {
+            wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            wire.extend_from_slice(chunk);
+            wire.extend_from_slice(b"\r\n");
+        }
+        if !self.stalls {
+            wire.extend_from_slice(b"0\r\n\r\n");
+        }
+        wire
+    }
+
+    pub(crate) fn h2(&self) -> Request<()> {
+        let mut request =
+            Request::builder().method(self.method).uri(format!("http://localhost{}", self.path));
+        for (name, value) in &self.fields {
+            request = request.header(name, value);
+        }
+        if let Some(length) = self.declared.filter(|length| *length > 0) {
+            request = request.header("content-length", length);
+        }
+        request.body(()).expect("a sound request")
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) fields: HeaderMap,
+    pub(crate) content: Bytes,
+    /// The interim responses before it.
+    pub(crate) interims: Vec<(u16, HeaderMap)>,
+}
+
+impl Got {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).map(|value| value.to_str().expect("visible ASCII"))
+    }
+
+    pub(crate) fn offset(&self) -> Option<usize> {
+        self.field("upload-offset").map(|text| text.parse().expect("an integer"))
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.field("upload-complete") == Some("?1")
+    }
+}
+
+/// No answer came, for this reason.
+#[derive(Debug)]
+pub(crate) struct Lost(pub(crate) String);
+
+impl From<h2::Error> for Lost {
+    fn from(error: h2::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A request on its way, on a connection of its own. Dropped, it closes the connection.
+pub(crate) struct Exchange {
+    task: JoinSet<Result<Got, Lost>>,
+    tap: Arc<Tap>,
+    socket: Socket,
+    reset: Option<oneshot::Sender<()>>,
+}
+
+impl Exchange {
+    /// Begins to send, but no more than `limit` bytes of the connection.
+    pub(crate) async fn begin(server: &Server, wire: Wire, ask: Ask, limit: u64) -> Result<Self, Lost> {
+        let (line, tap, socket) = Line::connect(server, limit).await?;
+        let (reset, resetting) = oneshot::channel();
+        let tls = server.tls.clone();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            match tls {
+                None => run(line, wire, ask, resetting).await,
+                Some(tls) => run(encrypted(&tls, line, wire).await?, wire, ask, resetting).await,
+            }
+        });
+        Ok(Self { task, tap, socket, reset: Some(reset) })
+    }
+
+    /// The answer, or why there is none.
+    pub(crate) async fn answer(&mut self) -> Result<Got, Lost> {
+        self.task.join_next().await.expect("asked once").expect("no panic")
+    }
+
+    /// Waits until all bytes that may be sent are sent, or until there is an answer before that.
+    pub(crate) async fn reached(&mut self) -> Option<Result<Got, Lost>> {
+        tokio::select! {
+            biased;
+            got = self.task.join_next() => Some(got.expect("asked once").expect("no panic")),
+            () = self.tap.reached.notified() => None,
+        }
+    }
+
+    /// What comes before the server closes, while nothing more can be sent.
+    pub(crate) async fn last(mut self) -> Result<Got, Lost> {
+        // h2 reads nothing while it cannot write.
+        self.tap.fail();
+        super::soon("the end of a connection", self.answer()).await
+    }
+
+    /// Leaves. What is still answered to a peer that only stops sending is given back.
+    pub(crate) async fn cut(mut self, how: Cut) -> Option<Result<Got, Lost>> {
+        match how {
+            Cut::Fin => self.task.shutdown().await,
+            Cut::Rst => {
+                self.socket.set_linger(Some(std::time::Duration::ZERO)).expect("a socket");
+                self.task.shutdown().await;
+            }
+            Cut::HalfClose => {
+                // It fails when the server has closed first.
+                let _ = self.socket.shutdown(std::net::Shutdown::Write);
+                return Some(self.last().await);
+            }
+            Cut::Stream => {
+                self.tap.open();
+                let _ = self.reset.take().expect("reset once").send(());
+                // The answer may have been faster.
+                return Some(super::soon("the end of a reset stream", self.answer()).await);
+            }
+        }
+        None
+    }
+}
+
+async fn run<T>(line: T, wire: Wire, ask: Ask, reset: oneshot::Receiver<()>) -> Result<Got, Lost>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match wire {
+        Wire::H1 => over_h1(line, ask).await,
+        Wire::H2 => H2::on(line).await?.exchange(ask, reset).await,
+    }
+}
+
+async fn encrypted(
+    tls: &tokio_rustls::TlsConnector,
+    line: Line,
+    wire: Wire,
+) -> Result<tokio_rustls::client::TlsStream<Line>, Lost> {
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut config = (**tls.config()).clone();
+    config.alpn_protocols = vec![if wire == Wire::H2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = tls.connect(name, line).await.map_err(|error| Lost(error.to_string()))?;
+    let agreed = stream.get_ref().1.alpn_protocol().expect("a protocol is agreed on");
+    assert_eq!(agreed == b"h2", wire == Wire::H2);
+    Ok(stream)
+}
+
+async fn over_h1(line: impl AsyncRead + AsyncWrite, ask: Ask) -> Result<Got, Lost> {
+    let (mut read, mut write) = tokio::io::split(line);
+    let mut seen = Seen::default();
+    let request = ask.h1();
+    let sending = async {
+        // A server that refuses stops reading, and answers.
+        if write.write_all(&request).await.is_ok() {
+            let _ = write.flush().await;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        biased;
+        got = seen.answer(&mut read, ask.method == "HEAD") => got,
+        () = sending => unreachable!("it stays"),
+    }
+}
+
+/// An h2 connection, to begin streams on.
+pub(crate) struct H2 {
+    pub(crate) streams: SendRequest<Bytes>,
+    /// Ends with this.
+    _connection: JoinSet<()>,
+}
+
+impl H2 {
+    pub(crate) async fn connect(server: &Server) -> Self {
+        let (line, _, _) = Line::connect(server, u64::MAX).await.expect("a connection");
+        Self::on(line).await.expect("an h2 connection")
+    }
+
+    pub(crate) async fn on(line: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Lost> {
+        let (streams, connection) = h2::client::handshake(line).await?;
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            // Its streams say what is wrong.
+            let _ = connection.await;
+        });
+        Ok(Self { streams, _connection: task })
+    }
+
+    pub(crate) async fn ask(&self, ask: Ask) -> Result<Got, Lost> {
+        let (_stays, reset) = oneshot::channel();
+        self.exchange(ask, reset).await
+    }
+
+    /// One stream. It is reset when told so.
+    pub(crate) async fn exchange(&self, ask: Ask, reset: oneshot::Receiver<()>) -> Result<Got, Lost> {
+        let mut streams = self.streams.clone().ready().await?;
+        let ends = ask.content.is_empty() && !ask.stalls;
+        let (mut response, mut stream) = streams.send_request(ask.h2(), ends)?;
+        drop(streams);
+        let sending = async {
+            // A server that refuses resets the stream, and has answered before.
+            if !ends {
+                let _ = h2_send(&mut stream, ask.content.clone(), !ask.stalls).await;
+            }
+            if reset.await.is_ok() {
+                stream.send_reset(Reason::CANCEL);
+            }
+            std::future::pending().await
+        };
+        let answering = async {
+            let mut interims = Vec::new();
+            while let Some(interim) = poll_fn(|cx| response.poll_informational(cx)).await {
+                let (head, ()) = interim?.into_parts();
+                interims.push((head.status.as_u16(), head.headers));
+            }
+            let (head, mut body) = response.await?.into_parts();
+            let mut content = Vec::new();
+            while let Some(data) = body.data().await {
+                let data = data?;
+                let _ = body.flow_control().release_capacity(data.len());
+                content.extend_from_slice(&data);
+            }
+            let (status, fields, content) = (head.status.as_u16(), head.headers, content.into());
+            Ok(Got { status, fields, content, interims })
+        };
+        tokio::select! {
+            biased;
+            got = answering => got,
+            () = sending => unreachable!("it stays"),
+        }
+    }
+}
+
+/// Sends as the windows allow.
+pub(crate) async fn h2_send(
+    stream: &mut SendStream<Bytes>,
+    mut content: Bytes,
+    ends: bool,
+) -> Result<(), Lost> {
+    if content.is_empty() {
+        return stream.send_data(content, ends).map_err(Lost::from);
+    }
+    while !content.is_empty() {
+        stream.reserve_capacity(content.len().min(1 << 20));
+        let capacity = match poll_fn(|cx| stream.poll_capacity(cx)).await {
+            Some(capacity) => capacity?,
+            None => return Err(Lost("the stream was closed".into())),
+        };
+        let piece = content.split_to(capacity.min(content.len()));
+        stream.send_data(piece, ends && content.is_empty())?;
+    }
+    Ok(())
+}
+
+/// A TCP connection that stops sending at a chosen byte, as a link does that is about to break.
+pub(crate) struct Line {
+    tcp: TcpStream,
+    tap: Arc<Tap>,
+}
+
+struct Tap {
+    state: Mutex<Flow>,
+    reached: Notify,
+}
+
+struct Flow {
+    bytes_left: u64,
+    broken: bool,
+    waiting: Option<Waker>,
+}
+
+impl Tap {
+    /// Lets everything through.
+    fn open(&self) {
+        self.change(|flow| flow.bytes_left = u64::MAX);
+    }
+
+    fn fail(&self) {
+        self.change(|flow| flow.broken = true);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Flow)) {
+        let mut flow = self.state.lock().expect("no panic");
+        change(&mut flow);
+        if let Some(waker) = flow.waiting.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Line {
+    async fn connect(server: &Server, limit: u64) -> Result<(Self, Arc<Tap>, Socket), Lost> {
+        let lost = |error: io::Error| Lost(error.to_string());
+        let tcp = TcpStream::connect(server.addr).await.map_err(lost)?;
+        tcp.set_nodelay(true).map_err(lost)?;
+        let socket = SockRef::from(&tcp).try_clone().map_err(lost)?;
+        let state = Mutex::new(Flow { bytes_left: limit, broken: false, waiting: None });
+        let tap = Arc::new(Tap { state, reached: Notify::new() });
+        Ok((Self { tcp, tap: Arc::clone(&tap) }, tap, socket))
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let tap = Arc::clone(&self.tap);
+        let mut flow = tap.state.lock().expect("no panic");
+        if flow.broken {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let fits = usize::try_from(flow.bytes_left).unwrap_or(usize::MAX).min(buf.len());
+        if fits == 0 && !buf.is_empty() {
+            flow.waiting = Some(cx.waker().clone());
+            self.tap.reached.notify_one();
+            return Poll::Pending;
+        }
+        let written = Pin::new(&mut self.tcp).poll_write(cx, &buf[..fits]);
+        if let Poll::Ready(Ok(bytes)) = written
+            && flow.bytes_left < u64::MAX
+        {
+            flow.bytes_left -= bytes as u64;
+            if flow.bytes_left == 0 {
+                self.tap.reached.notify_one();
+            }
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,114 @@
+//! An HTTP/1.1 client that writes what it is told, sees every byte that comes back, and can leave in any manner.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::{Got, Lost, Server, soon};
+
+pub(crate) struct Raw {
+    pub(crate) tcp: TcpStream,
+    seen: Seen,
+}
+
+impl Raw {
+    pub(crate) async fn connect(server: &Server) -> Self {
+        let tcp = soon("a connection", TcpStream::connect(server.addr)).await.expect("a connection");
+        tcp.set_nodelay(true).expect("a socket");
+        Self { tcp, seen: Seen::default() }
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        soon("room to send", self.tcp.write_all(bytes.as_ref())).await.expect("an open connection");
+    }
+
+    /// The next head, interim or final, without its content.
+    pub(crate) async fn head(&mut self) -> Result<(u16, HeaderMap), Lost> {
+        soon("a head", self.seen.head(&mut self.tcp)).await
+    }
+
+    /// The next final answer, with the interim ones before it.
+    pub(crate) async fn answer(&mut self, is_head: bool) -> Result<Got, Lost> {
+        soon("an answer", self.seen.answer(&mut self.tcp, is_head)).await
+    }
+
+    /// Whether the connection ends without another byte.
+    pub(crate) async fn ends(&mut self) -> bool {
+        let mut left = std::mem::take(&mut self.seen.0);
+        let read = soon("the end of the connection", self.tcp.read_to_end(&mut left)).await;
+        read.is_ok_and(|_| left.is_empty()) || left.is_empty()
+    }
+
+    /// Closes so that the server sees a reset.
+    pub(crate) fn reset(self) {
+        self.tcp.set_zero_linger().expect("a socket");
+    }
+}
+
+/// What was read and not yet understood.
+#[derive(Default)]
+pub(super) struct Seen(Vec<u8>);
+
+impl Seen {
+    async fn more(&mut self, from: &mut (impl AsyncRead + Unpin)) -> Result<(), Lost> {
+        let mut buf = [0; 4096];
+        match from.read(&mut buf).await {
+            Ok(0) if self.0.is_empty() => Err(Lost("the connection was closed".into())),
+            Ok(0) => Err(Lost(format!("the connection was closed after {:?}", self.text()))),
+            Err(error) => Err(Lost(error.to_string())),
+            Ok(count) => {
+                self.0.extend_from_slice(&buf[..count]);
+                Ok(())
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+
+    pub(super) async fn head(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+    ) -> Result<(u16, HeaderMap), Lost> {
+        let end = loop {
+            match self.0.windows(4).position(|window| window == b"\r\n\r\n") {
+                Some(end) => break end,
+                None => self.more(from).await?,
+            }
+        };
+        let rest = self.0.split_off(end + 4);
+        let head = String::from_utf8(std::mem::replace(&mut self.0, rest)).expect("ASCII");
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).expect("a status line");
+        let fields = lines.filter(|line| !line.is_empty()).map(|line| {
+            let (name, value) = line.split_once(": ").expect("a field");
+            let name: HeaderName = name.parse().expect("a field name");
+            (name, HeaderValue::from_str(value).expect("a field value"))
+        });
+        Ok((status[..3].parse().expect("a status"), fields.collect()))
+    }
+
+    pub(super) async fn answer(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+        is_head: bool,
+    ) -> Result<Got, Lost> {
+        let mut interims = Vec::new();
+        let (status, fields) = loop {
+            match self.head(from).await? {
+                interim if interim.0 < 200 => interims.push(interim),
+                last => break last,
+            }
+        };
+        let length = fields.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+        let length = if is_head || status == 204 { 0 } else { length.unwrap_or(0) };
+        while self.0.len() < length {
+            self.more(from).await?;
+        }
+        let rest = self.0.split_off(length);
+        let content = Bytes::from(std::mem::replace(&mut self.0, rest));
+        Ok(Got { status, fields, content, interims })
+    }
+}

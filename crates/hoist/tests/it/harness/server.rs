@@ -1,0 +1,227 @@
+//! `hoist serve` as a process, with a data directory that outlives it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{Ask, Exchange, Got, PATIENCE, Wire, soon, until};
+
+/// A data directory, and room for what else a test keeps on disk.
+pub(crate) struct Home(TempDir);
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.path(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// The content of every complete upload.
+    pub(crate) fn done(&self) -> Vec<Vec<u8>> {
+        let entries = fs::read_dir(self.data().join("done")).expect("the shelf");
+        let contents = entries.map(|entry| fs::read(entry.expect("an entry").path().join("content")));
+        contents.map(|content| content.expect("content")).collect()
+    }
+
+    /// The content of the one complete upload, while no other is stored.
+    pub(crate) fn sole(&self) -> Vec<u8> {
+        assert_eq!(self.uploads("open"), 0, "an upload is still open");
+        let mut done = self.done();
+        assert_eq!(done.len(), 1, "one upload, one directory");
+        done.remove(0)
+    }
+
+    /// How many uploads lie on a shelf.
+    pub(crate) fn uploads(&self, shelf: &str) -> usize {
+        fs::read_dir(self.data().join(shelf)).expect("the shelf").count()
+    }
+
+    /// The content of all unfinished uploads, as far as it is in files.
+    pub(crate) fn open(&self) -> Vec<Vec<u8>> {
+        let entries = fs::read_dir(self.data().join("open")).into_iter().flatten().flatten();
+        // An upload may be on its way to the other shelf.
+        entries.filter_map(|entry| fs::read(entry.path().join("content")).ok()).collect()
+    }
+
+    /// Waits until unfinished uploads hold so many bytes together.
+    pub(crate) async fn holds(&self, bytes: usize) {
+        let open = self.data().join("open");
+        let held = || {
+            let entries = fs::read_dir(&open).into_iter().flatten().flatten();
+            let lengths = entries.filter_map(|entry| fs::metadata(entry.path().join("content")).ok());
+            lengths.map(|content| content.len()).sum::<u64>()
+        };
+        until(&format!("{bytes} bytes in the data directory"), || (held() >= bytes as u64).then_some(()))
+            .await;
+    }
+
+    /// What all servers of this home wrote to their standard error.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.path("log")).unwrap_or_default()).into_owned()
+    }
+}
+
+/// A server that could not start.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A running server. It is killed when dropped, by its own process id.
+pub(crate) struct Server {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    log: PathBuf,
+    pub(crate) addr: SocketAddr,
+    pub(crate) url: String,
+    pub(crate) tls: Option<tokio_rustls::TlsConnector>,
+}
+
+impl Server {
+    pub(crate) fn start(home: &Home, flags: &[&str]) -> Self {
+        Self::at(home, &home.data(), flags)
+    }
+
+    /// A server on another data directory than the home's own.
+    pub(crate) fn at(home: &Home, data: &Path, flags: &[&str]) -> Self {
+        let log = home.path("log");
+        let stderr = OpenOptions::new().create(true).append(true).open(&log).expect("a log");
+        let mut child = command(data, flags).stderr(stderr).spawn().expect("a process");
+        let stdout = child.stdout.take().expect("a pipe");
+        let (sender, lines) = mpsc::channel();
+        // It ends with the process, whose end of the pipe it reads.
+        std::thread::spawn(move || {
+            let lines = BufReader::new(stdout).lines();
+            lines.map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let mut server =
+            Self { child, lines, log, addr: ([0, 0, 0, 0], 0).into(), url: String::new(), tls: None };
+        let Ok(line) = server.lines.recv_timeout(PATIENCE) else {
+            panic!("the server did not start: {}", fs::read_to_string(&server.log).unwrap_or_default())
+        };
+        let url = line.strip_prefix("hoist listening on ").expect("the agreed line");
+        let authority = url.split_once("://").expect("a scheme").1;
+        server.addr = authority.split('/').next().expect("an authority").parse().expect("an address");
+        url.clone_into(&mut server.url);
+        server
+    }
+
+    /// Runs a server that is not expected to get far.
+    pub(crate) async fn fail(home: &Home, data: &Path, flags: &[&str]) -> Ended {
+        let (out, err) = (home.path("failed.out"), home.path("failed.err"));
+        let mut command = command(data, flags);
+        command.stdout(File::create(&out).expect("a file")).stderr(File::create(&err).expect("a file"));
+        let mut child = Killed(command.spawn().expect("a process"));
+        let status = until("the server to give up", || child.0.try_wait().expect("a child")).await;
+        let text = |path| fs::read_to_string(path).expect("text");
+        Ended { code: status.code(), stdout: text(out), stderr: text(err) }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The death no process can prepare for.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("a child");
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a process id")).expect("not zero");
+        kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Tells it to stop, and expects it to do so in order.
+    pub(crate) async fn stop(mut self) {
+        self.signal(Signal::TERM);
+        let child = &mut self.child;
+        let status = until("the server to stop", || child.try_wait().expect("a child")).await;
+        assert_eq!(status.code(), Some(0), "SIGTERM: {}", self.log());
+        assert!(self.lines.try_recv().is_err(), "one line on stdout, and no more");
+    }
+
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Memory in use, in bytes.
+    pub(crate) fn rss(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kibibytes << 10
+    }
+
+    /// Sends a request on a connection of its own. It has to be answered.
+    pub(crate) async fn ask(&self, wire: Wire, ask: Ask) -> Got {
+        let what = format!("{wire:?} {ask:?}");
+        let got = self.try_ask(wire, ask).await;
+        got.unwrap_or_else(|lost| panic!("{what}: {lost:?}"))
+    }
+
+    pub(crate) async fn try_ask(&self, wire: Wire, ask: Ask) -> Result<Got, super::Lost> {
+        let what = format!("{wire:?} {ask:?}");
+        let mut exchange = Exchange::begin(self, wire, ask, u64::MAX).await?;
+        soon(&what, exchange.answer()).await
+    }
+
+    /// The offset of an upload, or the status that says why there is none.
+    pub(crate) async fn offset(&self, wire: Wire, token: &str) -> Result<usize, u16> {
+        let got = self.ask(wire, Ask::new("HEAD", token)).await;
+        got.offset().filter(|_| got.status == 204).ok_or(got.status)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if !std::thread::panicking() {
+            let log = self.log();
+            for bug in ["panicked at", "ended in a bug"] {
+                assert!(!log.contains(bug), "the server had a bug: {log}");
+            }
+        } else if std::env::var_os("HOIST_LOG").is_some() {
+            println!("{}", self.log());
+        }
+    }
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn command(data: &Path, flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hoist"));
+    // Every setting is a variable too, and so is the seed.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOIST_")) {
+        command.env_remove(name);
+    }
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(flags);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}

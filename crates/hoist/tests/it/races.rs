@@ -1,0 +1,68 @@
+//! Two requests for one upload at the same moment, over sockets of their own.
+
+use crate::harness::{Ask, Dice, Got, Home, Lost, Server, WIRES, seeds};
+
+// proves: TOK-APP-04, TOK-APP-02
+#[tokio::test]
+async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_stored() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--durability", "os"]);
+    let mut prefixes = 0;
+    for seed in seeds(0..200) {
+        let mut dice = Dice(seed);
+        let token = format!("raced-for-{seed}");
+        let length = 1 + [4000, 100_000, 700_000][dice.below(3)] + dice.below(4000);
+        let base = dice.below(3) * 100;
+        let ask = Ask::new("POST", &token).field("upload-length", base + length).sized(vec![b'-'; base]);
+        assert_eq!(server.ask(WIRES[dice.below(2)], ask).await.offset(), Some(base), "seed {seed}");
+
+        let mut append = |letter: u8| {
+            let ask = Ask::append(&token, base).sized(vec![letter; length]);
+            server.try_ask(WIRES[dice.below(2)], ask)
+        };
+        let (a, b): (Result<Got, Lost>, Result<Got, Lost>) = tokio::join!(append(b'a'), append(b'b'));
+        let won = |got: &Result<Got, Lost>| got.as_ref().is_ok_and(|got| got.status == 204);
+        assert!(!(won(&a) && won(&b)), "seed {seed}: both appends at one offset succeeded");
+        for got in [&a, &b].into_iter().flatten() {
+            assert!(matches!(got.status, 204 | 409), "seed {seed}: {got:?}");
+        }
+
+        let offset = server.offset(WIRES[0], &token).await.expect("it is there");
+        let mut contents = home.open();
+        contents.extend(home.done());
+        assert_eq!(contents.len(), 1);
+        let content = contents.remove(0);
+        assert_eq!(offset, content.len(), "seed {seed}: an offset that is not what is stored");
+        let appended = &content[base..];
+        let first = appended.first().copied();
+        assert!(appended.iter().all(|byte| Some(*byte) == first), "seed {seed}: bytes of both are stored");
+        if let Some(winner) = first {
+            let (told, other) = if winner == b'a' { (&a, &b) } else { (&b, &a) };
+            assert!(!won(other), "seed {seed}: told that its bytes are stored: {other:?}");
+            assert!(!won(told) || appended.len() == length, "seed {seed}: {told:?}");
+            prefixes += u32::from(!won(told));
+        }
+        assert_eq!(server.ask(WIRES[1], Ask::new("DELETE", &token)).await.status, 204);
+    }
+    println!("{prefixes} races ended with a prefix of the one that was overtaken");
+}
+
+// proves: TOK-CRE-05
+#[tokio::test]
+async fn of_many_creations_of_one_token_one_wins() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--durability", "os"]);
+    for seed in seeds(0..30) {
+        let token = format!("wanted-{seed}");
+        let creation = |letter: u8| {
+            let ask = Ask::new("POST", &token).sized([letter; 30_000]);
+            server.ask(WIRES[usize::from(letter % 2)], ask)
+        };
+        let answers: [Got; 4] = tokio::join!(creation(0), creation(1), creation(2), creation(3)).into();
+        let won: Vec<_> = (0_u8..).zip(&answers).filter(|(_, got)| got.status == 204).collect();
+        assert_eq!(won.len(), 1, "seed {seed}: {answers:?}");
+        assert!(answers.iter().all(|got| matches!(got.status, 204 | 409)), "seed {seed}: {answers:?}");
+        assert!(home.sole() == [won[0].0; 30_000], "seed {seed}");
+        assert_eq!(server.ask(WIRES[0], Ask::new("DELETE", &token)).await.status, 204);
+    }
+}
