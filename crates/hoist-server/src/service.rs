@@ -295,7 +295,9 @@ impl Work {
         }
         let Channels { interim, abort, dialect, checked, .. } = self.channels;
         let check = Check::of(checked.as_ref(), shared.digests.begin(&upload));
-        let progress = interim.map(|interim| Progress::new(dialect, interim));
+        let tells = dialect.progress(upload.offset).is_some();
+        let progress =
+            interim.filter(|_| tells).map(|interim| Progress::new(dialect, interim, upload.offset));
         let intake = Intake { claim: self.claim, upload, plan, writer, abort, progress, check };
         intake.receive(shared, body).await
     }
