@@ -50,6 +50,34 @@ pub fn boolean(fields: &HeaderMap, name: &HeaderName) -> Field<bool> {
     })
 }
 
+/// The members of a Dictionary that have one of the `known` keys, in the order of those. A known key whose value is no
+/// integer from 0 on makes the whole field malformed; unknown ones and parameters are ignored. Lines are joined.
+pub fn integers<const N: usize>(
+    fields: &HeaderMap,
+    name: &HeaderName,
+    known: [&str; N],
+) -> Field<[Option<u64>; N]> {
+    let lines: Vec<&[u8]> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    if lines.is_empty() {
+        return Field::Absent;
+    }
+    let Ok(members) = Parser::new(&lines.join(&b", "[..])).parse::<sfv::Dictionary>() else {
+        return Field::Malformed;
+    };
+    let mut numbers = [None; N];
+    for (number, key) in numbers.iter_mut().zip(known) {
+        *number = match members.get(key) {
+            None => None,
+            Some(sfv::ListEntry::Item(Item { bare_item: BareItem::Integer(value), .. })) => {
+                let Ok(value) = u64::try_from(i64::from(*value)) else { return Field::Malformed };
+                Some(value)
+            }
+            Some(_) => return Field::Malformed,
+        };
+    }
+    Field::Is(numbers)
+}
+
 fn item<T>(fields: &HeaderMap, name: &HeaderName, read: impl FnOnce(BareItem) -> Option<T>) -> Field<T> {
     let value = match single(fields, name) {
         Field::Is(value) => value,

@@ -1,10 +1,12 @@
 //! "Resumable Uploads for HTTP": the server names the upload by a URL, and says so in a 104.
 //!
 //! Owns the wire spelling of interop versions 3 to 9 and of the text without a version, both ways; what differs between
-//! them is in [`interop`](super::interop). Source: docs/ietf.md.
+//! them is in [`interop`](super::interop). The client's side is in [`client`]. Source: docs/ietf.md.
+
+pub mod client;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use super::conventional;
 use super::interop::{Interop, LimitKeys, Properties};
@@ -339,53 +341,6 @@ impl Speaker {
         if let Some(number) = self.version.properties().number {
             fields.insert(INTEROP_VERSION, field::integer_value(number));
         }
-    }
-
-    /// The head of a request, for a client: to `target` for a creation, to the upload's URL for all else.
-    //= IETF-VER-01, IETF-APP-01, IETF-CRE-03, IETF-CRE-04
-    pub fn request(self, target: &str, operation: &Operation) -> Result<Request<()>, http::Error> {
-        let properties = self.version.properties();
-        let method = match operation {
-            Operation::Create(create) => create.origin.method.clone(),
-            Operation::Append(_) => Method::PATCH,
-            Operation::Retrieve | Operation::Reject(_) => Method::HEAD,
-            Operation::Cancel => Method::DELETE,
-        };
-        let mut head = Request::builder().method(method).uri(target).body(())?;
-        let fields = head.headers_mut();
-        let said = match operation {
-            Operation::Create(create) => {
-                fields.extend(create.origin.fields.clone());
-                Some((create.content.finish, create.length))
-            }
-            Operation::Append(append) => {
-                fields.insert(UPLOAD_OFFSET, field::position_value(append.at));
-                if properties.append_type {
-                    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(PARTIAL_UPLOAD));
-                }
-                Some((append.content.finish, append.length))
-            }
-            Operation::Retrieve | Operation::Cancel | Operation::Reject(_) => None,
-        };
-        if let Some((finish, length)) = said {
-            self.completeness(fields, finish == Finish::Here);
-            if let Some(length) = length.filter(|_| properties.length) {
-                fields.insert(UPLOAD_LENGTH, field::length_value(length));
-            }
-        }
-        self.sign(fields);
-        Ok(head)
-    }
-
-    /// Whether a 104 is for this client: it repeats the number the client sent.
-    //= IETF-INT-08, IETF-VER-04
-    pub fn heeds(self, fields: &HeaderMap) -> bool {
-        field::integer(fields, &INTEROP_VERSION).ignoring_malformed() == self.version.number()
-    }
-
-    /// Whether the upload is complete, as a response says it in this version; `None` when it does not.
-    pub fn completeness_told(self, fields: &HeaderMap) -> Option<bool> {
-        said_completeness(self.version, fields).map(|finish| finish == Finish::Here)
     }
 }
 

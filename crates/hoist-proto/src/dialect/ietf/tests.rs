@@ -1,1 +1,797 @@
-//! Tests.
+//! The IETF dialect, version by version: what is understood, what is answered byte for byte, and who is sent a 104.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::super::tests::{context, head, upload};
+use super::super::{Dialect, Place};
+use super::client::{Takes, Told};
+use super::*;
+use crate::operation::Finished;
+use crate::policy::Limits;
+use crate::refusal::Interrupted;
+use crate::types::{LARGEST_INTEGER, Timestamp};
+use crate::upload::{Answer, Origin};
+
+const ID: UploadId = UploadId::from_bits([5; 16]);
+const BASE: &str = "https://example.org/uploads";
+
+fn speaker(version: Interop) -> Speaker {
+    Speaker { version, announces: true }
+}
+
+/// All that name a number, with it.
+fn numbered() -> impl Iterator<Item = (Speaker, u64)> {
+    Interop::ALL.into_iter().filter_map(|version| Some((speaker(version), version.number()?)))
+}
+
+/// An operation, or the status and field of a refusal, in a line.
+fn understood(version: Interop, place: Place, method: &str, fields: &str, bytes: Option<u64>) -> String {
+    let refused = |refusal: &Refusal| match refusal {
+        Refusal::Field { name, .. } => format!("400 {name}"),
+        Refusal::Inconsistent(None) => "400 lengths".into(),
+        refusal => refusal.status().as_u16().to_string(),
+    };
+    let head = head(method, fields);
+    let decoded = match Dialect::Ietf(speaker(version)).decode(&head, place, bytes) {
+        Ok(decoded) => decoded,
+        Err(refusal) => return refused(&refusal),
+    };
+    let subject = if let Place::Upload(id) = place { Subject::Id(id) } else { Subject::Fresh };
+    assert_eq!((decoded.subject, decoded.family), (subject, Family::Ietf));
+    let optional = |number: Option<u64>| number.map_or("?".to_owned(), |number| number.to_string());
+    let of = |content: Content, length: Option<Length>| {
+        let more = if content.finish == Finish::Later { " more" } else { "" };
+        format!("{} of {}{more}", optional(content.bytes), optional(length.map(Length::get)))
+    };
+    match decoded.operation {
+        Operation::Create(create) => {
+            assert_eq!((create.semantics, create.taken), (SEMANTICS, Taken::Refuse));
+            assert_eq!(create.small, Small::Ordinary);
+            format!("create {}", of(create.content, create.length))
+        }
+        Operation::Append(append) => {
+            assert_eq!(append.like, None, "an append is a PATCH");
+            format!("append at {} {}", append.at, of(append.content, append.length))
+        }
+        Operation::Retrieve => "retrieve".into(),
+        Operation::Cancel => "cancel".into(),
+        Operation::Reject(refusal) => format!("rejected: {}", refused(&refusal)),
+    }
+}
+
+fn created(version: Interop, method: &str, fields: &str, bytes: Option<u64>) -> String {
+    understood(version, Place::Endpoint, method, fields, bytes)
+}
+
+fn on_upload(version: Interop, method: &str, fields: &str, bytes: Option<u64>) -> String {
+    understood(version, Place::Upload(ID), method, fields, bytes)
+}
+
+// proves: IETF-CRE-01, IETF-CRE-05, IETF-CRE-13, IETF-CRE-17, IETF-LEN-02, IETF-LEN-03, IETF-LEN-04, IETF-LEN-08, IETF-COD-03
+#[test]
+fn creations_are_understood() {
+    // Where `Upload-Length` exists, and where it does not.
+    let table = [
+        ("POST", "{last}", Some(200), "create 200 of 200", "create 200 of 200"),
+        ("PUT", "{last}", Some(0), "create 0 of 0", "create 0 of 0"),
+        ("PATCH", "{last}", Some(200), "create 200 of 200", "create 200 of 200"),
+        ("BREW", "{last}", Some(200), "create 200 of 200", "create 200 of 200"),
+        ("POST", "{last}", None, "create ? of ?", "create ? of ?"),
+        ("POST", "{more}", Some(0), "create 0 of ? more", "create 0 of ? more"),
+        ("POST", "{more}", Some(7), "create 7 of ? more", "create 7 of ? more"),
+        ("POST", "{more}", None, "create ? of ? more", "create ? of ? more"),
+        ("POST", "{more}Upload-Length: 9|", Some(7), "create 7 of 9 more", "create 7 of ? more"),
+        ("POST", "{last}Upload-Length: 9|", None, "create ? of 9", "create ? of ?"),
+        ("POST", "{last}Upload-Length: 9|", Some(9), "create 9 of 9", "create 9 of 9"),
+        ("POST", "{last}Upload-Length: 9|", Some(8), "400 lengths", "create 8 of 8"),
+        ("POST", "{last}Upload-Length: 8|", Some(9), "400 lengths", "create 9 of 9"),
+        // More than it is going to be is the engine's to find.
+        ("POST", "{more}Upload-Length: 8|", Some(9), "create 9 of 8 more", "create 9 of ? more"),
+        ("POST", "{last}Upload-Length: many|", Some(9), "create 9 of 9", "create 9 of 9"),
+        ("POST", "{last}Upload-Offset: 0|", Some(9), "create 9 of 9", "create 9 of 9"),
+        ("POST", "{last}Upload-Offset: -0|", Some(9), "create 9 of 9", "create 9 of 9"),
+        ("POST", "{last}Upload-Offset: x|", Some(9), "create 9 of 9", "create 9 of 9"),
+        ("POST", "{last}Upload-Offset: 1|", Some(9), "400 Upload-Offset", "400 Upload-Offset"),
+        // The type says "append" where nothing can be appended.
+        ("PATCH", "{last}Content-Type: application/partial-upload|", Some(9), "415", "415"),
+        (
+            "POST",
+            "{last}Content-Type: application/partial-upload|",
+            Some(9),
+            "create 9 of 9",
+            "create 9 of 9",
+        ),
+    ];
+    for (method, fields, bytes, expected, without_length) in table {
+        for version in Interop::ALL {
+            let (last, more) = match version {
+                Interop::V3 => ("Upload-Incomplete: ?0|", "Upload-Incomplete: ?1|"),
+                _ => ("Upload-Complete: ?1|", "Upload-Complete: ?0|"),
+            };
+            let fields = fields.replace("{last}", last).replace("{more}", more);
+            let expected = if version < Interop::V6 { without_length } else { expected };
+            assert_eq!(created(version, method, &fields, bytes), expected, "{version:?} {method} {fields}");
+        }
+    }
+}
+
+// proves: IETF-CRE-14, IETF-CRE-15, IETF-CRE-16
+#[test]
+fn a_creation_is_kept_as_its_target_will_see_it() {
+    let fields = "Content-Type: image/png|Content-Encoding: gzip|Content-Disposition: inline; filename=x|\
+                  Want-Repr-Digest: sha-256=1|X-Own: a|X-Own: b|Authorization: secret|Cookie: secret|Host: x|\
+                  Content-Length: 5|Transfer-Encoding: chunked|Connection: close|Expect: 100-continue|\
+                  Upload-Complete: ?0|Upload-Incomplete: ?0|Upload-Offset: 0|Upload-Length: 9|\
+                  Upload-Draft-Interop-Version: 8";
+    let mut parts = head("PUT", fields);
+    parts.uri = "/uploads/name?y=1".parse().expect("a target");
+    let origin_of = |parts: &Parts| {
+        let decoded = speaker(Interop::V8).decode_creation(parts, Some(5)).expect("a creation");
+        let Operation::Create(create) = decoded.operation else { panic!("it creates") };
+        create.origin
+    };
+    let origin = origin_of(&parts);
+    assert_eq!((origin.method.as_str(), origin.target.as_str()), ("PUT", "/uploads/name?y=1"));
+    let kept: Vec<_> = origin
+        .fields
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", value.to_str().expect("ASCII")))
+        .collect();
+    let expected = [
+        "content-type: image/png",
+        "content-encoding: gzip",
+        "content-disposition: inline; filename=x",
+        "want-repr-digest: sha-256=1",
+        "x-own: a",
+        "x-own: b",
+    ];
+    assert_eq!(kept, expected);
+    // No representation is of the type of appends.
+    parts.headers.insert("content-type", "Application/Partial-Upload;a=b".parse().expect("a value"));
+    assert!(!origin_of(&parts).fields.contains_key("content-type"));
+}
+
+const TYPE: &str = "Content-Type: application/partial-upload|";
+
+// proves: IETF-APP-01, IETF-APP-04, IETF-APP-05, IETF-APP-06, IETF-APP-16, IETF-APP-19, IETF-SF-04, IETF-CRE-16, IETF-COD-02
+#[test]
+fn appends_are_understood_by_version() {
+    // In 3, in 4 and 5, in 6, and since 7.
+    let no_type = ["append at 5 2 of ?", "append at 5 2 of ? more", "rejected: 415", "rejected: 415"];
+    let missing = ["append at 5 2 of ?", "append at 5 2 of ? more", "append at 5 2 of ? more"];
+    let without_field = [missing[0], missing[1], missing[2], "rejected: 400 Upload-Complete"];
+    let no_offset = ["rejected: 400 Upload-Offset"; 4];
+    let more = ["append at 5 2 of ? more"; 4];
+    let last = ["append at 5 2 of ?"; 4];
+    let length = ["append at 5 2 of ?", "append at 5 2 of ?", "append at 5 2 of 9", "append at 5 2 of 9"];
+    let table: [(&str, Option<u64>, [&str; 4]); 18] = [
+        ("{type}Upload-Offset: 5|{last}", Some(2), last),
+        ("{type}Upload-Offset: 5|{more}", Some(2), more),
+        ("{type}Upload-Offset: 5|{last}", None, ["append at 5 ? of ?"; 4]),
+        ("{type}Upload-Offset: 5|{more}", Some(0), ["append at 5 0 of ? more"; 4]),
+        ("{type}Upload-Offset: 5|", Some(2), without_field),
+        // What does not parse is not there, and the other generation's field is not either.
+        ("{type}Upload-Offset: 5|{bad}", Some(2), without_field),
+        ("{type}Upload-Offset: 5|{other}", Some(2), without_field),
+        ("{type}{last}", Some(2), no_offset),
+        ("{type}Upload-Offset: -5|{last}", Some(2), no_offset),
+        ("{type}Upload-Offset: 5|Upload-Offset: 5|{last}", Some(2), no_offset),
+        ("{type}", Some(2), no_offset),
+        ("Content-Type: Application/Partial-Upload; a=b|Upload-Offset: 5|{last}", Some(2), last),
+        // The type is looked at before the fields.
+        ("Content-Type: text/plain|Upload-Offset: 5|{bad}", Some(2), no_type),
+        ("Upload-Offset: 5|", Some(2), no_type),
+        (
+            "Content-Type: text/plain|Upload-Offset: x|",
+            Some(2),
+            [no_offset[0], no_offset[0], "rejected: 415", "rejected: 415"],
+        ),
+        // Whether lengths agree is for the engine, which knows more of them.
+        ("{type}Upload-Offset: 5|{last}Upload-Length: 9|", Some(2), length),
+        ("{type}Upload-Offset: 5|{last}Upload-Length: x|", Some(2), last),
+        ("{type}Upload-Offset: 5|{last}Content-Encoding: br|X-Method: POST|", Some(2), last),
+    ];
+    for (fields, bytes, expected) in table {
+        for version in Interop::ALL {
+            let (last, more, bad, other, column) = match version {
+                Interop::V3 => (
+                    "Upload-Incomplete: ?0|",
+                    "Upload-Incomplete: ?1|",
+                    "Upload-Incomplete: 1|",
+                    "Upload-Complete: ?0|",
+                    0,
+                ),
+                Interop::V4 | Interop::V5 => (
+                    "Upload-Complete: ?1|",
+                    "Upload-Complete: ?0|",
+                    "Upload-Complete: 1|",
+                    "Upload-Incomplete: ?0|",
+                    1,
+                ),
+                Interop::V6 => (
+                    "Upload-Complete: ?1|",
+                    "Upload-Complete: ?0|",
+                    "Upload-Complete: 1|",
+                    "Upload-Incomplete: ?0|",
+                    2,
+                ),
+                _ => (
+                    "Upload-Complete: ?1|",
+                    "Upload-Complete: ?0|",
+                    "Upload-Complete: 1|",
+                    "Upload-Incomplete: ?0|",
+                    3,
+                ),
+            };
+            let fields = fields
+                .replace("{type}", TYPE)
+                .replace("{last}", last)
+                .replace("{more}", more)
+                .replace("{bad}", bad)
+                .replace("{other}", other);
+            assert_eq!(on_upload(version, "PATCH", &fields, bytes), expected[column], "{version:?} {fields}");
+        }
+    }
+}
+
+// proves: IETF-RET-01, IETF-RET-11, IETF-DEL-01
+#[test]
+fn questions_and_cancellations_are_strict_up_to_6() {
+    for version in Interop::ALL {
+        let own = if version == Interop::V3 { "Upload-Incomplete" } else { "Upload-Complete" };
+        let other = if version == Interop::V3 { "Upload-Complete" } else { "Upload-Incomplete" };
+        for (method, asked) in [("HEAD", "retrieve"), ("GET", "retrieve"), ("DELETE", "cancel")] {
+            assert_eq!(on_upload(version, method, "", None), asked);
+            assert_eq!(on_upload(version, method, "", Some(3)), asked);
+            assert_eq!(on_upload(version, method, &format!("{other}: ?0|{TYPE}"), None), asked);
+            for name in ["Upload-Offset", own, "Upload-Length"] {
+                for value in ["0", "?0", "rubbish"] {
+                    let expected = match version < Interop::V7 {
+                        true => format!("rejected: 400 {name}"),
+                        false => asked.to_owned(),
+                    };
+                    let found = on_upload(version, method, &format!("{name}: {value}"), None);
+                    assert_eq!(found, expected, "{version:?} {method} {name}");
+                }
+            }
+        }
+        for method in ["POST", "PUT", "BREW", "TRACE"] {
+            assert_eq!(on_upload(version, method, "Upload-Complete: ?1", Some(1)), "rejected: 405");
+        }
+    }
+}
+
+// proves: IETF-SF-01, IETF-SF-02, IETF-SF-04, IETF-SF-07, IETF-SF-08, IETF-SF-10
+#[test]
+fn the_vectors_of_structured_fields_hold_in_place() {
+    let accepted = [
+        ("0", 0),
+        ("7", 7),
+        ("007", 7),
+        ("-0", 0),
+        ("999999999999999", LARGEST_INTEGER),
+        ("12;foo", 12),
+        ("12; a=1", 12),
+        (" 5 ", 5),
+        ("5;a=b", 5),
+    ];
+    for (value, number) in accepted {
+        let fields = format!("{TYPE}Upload-Complete: ?0|Upload-Offset: {value}");
+        assert_eq!(
+            on_upload(Interop::V8, "PATCH", &fields, Some(0)),
+            format!("append at {number} 0 of ? more")
+        );
+        let fields = format!("Upload-Complete: ?0|Upload-Length: {value}");
+        assert_eq!(created(Interop::V8, "POST", &fields, Some(0)), format!("create 0 of {number} more"));
+    }
+    let ignored = [
+        "",
+        "+1",
+        "-1",
+        "1.0",
+        "1e3",
+        "0x10",
+        "\"5\"",
+        ":NQ==:",
+        "1000000000000000",
+        "5,6",
+        "5 6",
+        "?1",
+        "@5",
+    ];
+    for value in ignored {
+        let fields = format!("{TYPE}Upload-Complete: ?0|Upload-Offset: {value}");
+        assert_eq!(
+            on_upload(Interop::V8, "PATCH", &fields, Some(0)),
+            "rejected: 400 Upload-Offset",
+            "{value}"
+        );
+        let fields = format!("Upload-Complete: ?0|Upload-Length: {value}");
+        assert_eq!(created(Interop::V8, "POST", &fields, Some(0)), "create 0 of ? more", "{value}");
+    }
+    for value in ["1", "true", "?2", "\"?1\"", "?T", "", "?1, ?1", "?"] {
+        let fields = format!("{TYPE}Upload-Offset: 0|Upload-Complete: {value}");
+        let found = on_upload(Interop::V8, "PATCH", &fields, Some(0));
+        assert_eq!(found, "rejected: 400 Upload-Complete", "{value}");
+        let creation = creation(&head("POST", &format!("Upload-Complete: {value}")), false);
+        assert_eq!(creation, Creation::Ordinary, "{value}");
+    }
+}
+
+// proves: IETF-SF-03, IETF-SF-05, IETF-SF-06, IETF-SF-08, IETF-SF-10
+#[test]
+fn the_vectors_of_limits_hold() {
+    let takes = |lines: &[&str]| {
+        let name = UPLOAD_LIMIT;
+        let fields: HeaderMap =
+            lines.iter().map(|line| (name.clone(), line.parse().expect("a value"))).collect();
+        speaker(Interop::V8).told(&fields).limits
+    };
+    let nothing = Takes::default();
+    let sizes = |most, least| Some(Takes { size_max: Some(most), size_min: least, ..nothing });
+    let table: [(&[&str], Option<Takes>); 15] = [
+        (&["max-size=10"], sizes(10, None)),
+        (&["max-size=10,min-size=0"], sizes(10, Some(0))),
+        (&["max-size=1, max-size=2"], sizes(2, None)),
+        (&["max-size=1", "max-size=2, min-size=-0"], sizes(2, Some(0))),
+        (&["foo=1, max-size=10, bar=?0, baz"], sizes(10, None)),
+        (&["max-age=60;q=1"], Some(Takes { age_max: Some(60), ..nothing })),
+        (&["expires=60, max-age=50"], Some(Takes { age_max: Some(50), ..nothing })),
+        (&["expires=60"], Some(Takes { age_max: Some(60), ..nothing })),
+        (
+            &["max-append-size=9, min-append-size=3"],
+            Some(Takes { append_max: Some(9), append_min: Some(3), ..nothing }),
+        ),
+        (&[""], Some(nothing)),
+        (&["min-size=0"], Some(Takes { size_min: Some(0), ..nothing })),
+        (&["max-size=10, max-age=?1"], None),
+        (&["max-size=10, min-size=-1"], None),
+        (&["max-size=1000000000000000"], None),
+        (&[], None),
+    ];
+    for (lines, expected) in table {
+        assert_eq!(takes(lines), expected, "{lines:?}");
+    }
+    for line in ["107374182400", "max-size", "max-size=1.5", "max-size=(1 2)", "Max-Size=1", "max-size=10,"] {
+        assert_eq!(takes(&[line]), None, "{line}");
+    }
+}
+
+/// A head, byte for byte: status, then fields in the order of their names.
+fn written(head: &Response<()>) -> String {
+    let mut lines: Vec<_> = head
+        .headers()
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", value.to_str().expect("ASCII")))
+        .collect();
+    lines.sort();
+    lines.insert(0, head.status().as_u16().to_string());
+    lines.join("|")
+}
+
+fn state(offset: u64, length: Option<u64>, complete: bool) -> State {
+    let expires = Some(Timestamp::from_millis(100_000));
+    let offset = Durable::attest(Offset::new(offset));
+    State { offset, length: length.map(Length::new), complete, expires }
+}
+
+const LIMITS: Limits = Limits { size_max: Some(1000), size_min: 2, append_max: Some(500), append_min: 3 };
+
+fn limited() -> Context<'static> {
+    Context { base: BASE, limits: &LIMITS, now: Timestamp::from_millis(39_001) }
+}
+
+/// Puts in what a version writes for `{ok}` and so on, and its number.
+fn spelled_out(version: Interop, template: &str) -> String {
+    let (no, yes) = match version {
+        Interop::V3 => ("upload-incomplete: ?1", "upload-incomplete: ?0"),
+        _ => ("upload-complete: ?0", "upload-complete: ?1"),
+    };
+    let appended = if version < Interop::V7 { "201" } else { "204" };
+    let limits = "max-size=1000, min-size=2, max-append-size=500, min-append-size=3";
+    let (limits, age) = match version {
+        Interop::V3 | Interop::V4 | Interop::V5 => (String::new(), String::new()),
+        Interop::V6 => {
+            (format!("upload-limit: {limits}|"), format!("upload-limit: {limits}, expires=60, max-age=60|"))
+        }
+        _ => (format!("upload-limit: {limits}|"), format!("upload-limit: {limits}, max-age=60|")),
+    };
+    let length = |number: &str| match version < Interop::V6 {
+        true => String::new(),
+        false => format!("upload-length: {number}|"),
+    };
+    let number =
+        version.number().map_or(String::new(), |number| format!("upload-draft-interop-version: {number}|"));
+    let mut lines: Vec<String> = template
+        .replace("{no}", no)
+        .replace("{yes}", yes)
+        .replace("{appended}", appended)
+        .replace("{limits}|", &limits)
+        .replace("{limits and age}|", &age)
+        .replace("{length}|", &length("200"))
+        .replace("{number}|", &number)
+        .split('|')
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect();
+    lines[1..].sort();
+    lines.join("|")
+}
+
+// proves: IETF-SF-09, IETF-CRE-08, IETF-CRE-09, IETF-CRE-10, IETF-CRE-11, IETF-APP-10, IETF-APP-11, IETF-APP-12, IETF-APP-13, IETF-RET-02, IETF-RET-03, IETF-RET-04, IETF-RET-05, IETF-RET-06, IETF-DEL-04, IETF-LIM-02, IETF-OPT-02, IETF-INT-14, IETF-VER-03, IETF-VER-08
+#[test]
+fn every_reply_is_written_as_its_version_has_it() {
+    let location = format!("location: {BASE}/{ID}|");
+    let answer = |status: u16, fields: &str| Answer {
+        status: StatusCode::from_u16(status).expect("a status"),
+        fields: head("GET", fields).headers,
+        content: b"said".to_vec(),
+    };
+    let complete =
+        |created, answer| Reply::Complete { id: ID, created, state: state(200, Some(200), true), answer };
+    let v3_location = |version| if version == Interop::V3 { location.as_str() } else { "" };
+    let table: Vec<(Reply, String, bool)> = vec![
+        (
+            Reply::Stored { id: ID, created: true, state: state(7, None, false) },
+            format!("201|{location}upload-offset: 7|{{no}}|{{limits and age}}|{{number}}|"),
+            false,
+        ),
+        (
+            Reply::Stored { id: ID, created: true, state: state(0, Some(200), false) },
+            format!("201|{location}upload-offset: 0|{{no}}|{{length}}|{{limits and age}}|{{number}}|"),
+            false,
+        ),
+        (
+            Reply::Stored { id: ID, created: false, state: state(7, Some(200), false) },
+            "{appended}|upload-offset: 7|{no}|{length}|{number}|".into(),
+            false,
+        ),
+        (
+            Reply::State { id: ID, state: state(7, None, false) },
+            "204|cache-control: no-store|upload-offset: 7|{no}|{limits and age}|{number}|".into(),
+            false,
+        ),
+        (
+            Reply::State { id: ID, state: state(200, Some(200), true) },
+            "204|cache-control: no-store|upload-offset: 200|{yes}|{length}|{limits and age}|{number}|".into(),
+            false,
+        ),
+        (
+            complete(false, answer(200, "X-Own: a|X-Own: b|Location: /x")),
+            "200|location: /x|upload-offset: 200|{yes}|{length}|x-own: a|x-own: b|{number}|".into(),
+            false,
+        ),
+        (complete(false, answer(422, "")), "422|upload-offset: 200|{yes}|{length}|{number}|".into(), false),
+        (complete(true, answer(422, "")), "422|upload-offset: 200|{yes}|{length}|{number}|".into(), true),
+        (complete(true, answer(204, "")), "204|upload-offset: 200|{yes}|{length}|{number}|".into(), true),
+        (
+            complete(true, answer(201, "")),
+            format!("201|{location}upload-offset: 200|{{yes}}|{{length}}|{{number}}|"),
+            false,
+        ),
+        (
+            complete(true, answer(201, "Location: https://elsewhere.example/1")),
+            "201|location: https://elsewhere.example/1|upload-offset: 200|{yes}|{length}|{number}|".into(),
+            false,
+        ),
+        // A target that speaks of uploads of its own is not heard.
+        (
+            complete(
+                false,
+                answer(
+                    200,
+                    "Upload-Complete: ?0|Upload-Incomplete: ?1|Upload-Offset: 3|Upload-Length: 4|Upload-Limit: x|Upload-Draft-Interop-Version: 1",
+                ),
+            ),
+            "200|upload-offset: 200|{yes}|{length}|{number}|".into(),
+            false,
+        ),
+        (Reply::Cancelled, "204|{number}|".into(), false),
+    ];
+    for (reply, template, creates) in table {
+        for version in Interop::ALL {
+            let template = match (creates, template.split_once('|')) {
+                (true, Some((code, rest))) => format!("{code}|{}{rest}", v3_location(version)),
+                _ => template.clone(),
+            };
+            let expected = spelled_out(version, &template);
+            assert_eq!(
+                written(&speaker(version).encode(&reply, &limited())),
+                expected,
+                "{version:?} {reply:?}"
+            );
+        }
+    }
+}
+
+// proves: IETF-APP-04, IETF-APP-05, IETF-APP-06, IETF-APP-07, IETF-APP-13, IETF-APP-15, IETF-CMP-06, IETF-LIM-06, IETF-LIM-07, IETF-RET-10, IETF-DEL-02, IETF-LEN-04, IETF-LEN-06, IETF-LEN-07, IETF-PRB-01, IETF-PRB-02, IETF-PRB-03
+#[test]
+fn every_refusal_is_written_as_its_version_has_it() {
+    let (at, end) = (state(7, Some(200), false), state(200, Some(200), true));
+    let told = "{no}|{length}|cache-control: no-store|{number}|";
+    let beside = |refusal: Refusal| Refusal::Beside(Box::new(refusal), at);
+    let too_large = |limit, state| Refusal::TooLarge { limit, bytes: 5, state };
+    let cut = |cause| Refusal::Interrupted { cause, state: Some(at) };
+    let table = [
+        (Refusal::Mismatch { state: at, provided: Offset::new(9) }, format!("409|upload-offset: 7|{told}")),
+        // The field says who speaks: on a complete upload too it is not the target.
+        (
+            Refusal::Mismatch { state: end, provided: Offset::new(9) },
+            format!("409|upload-offset: 200|{told}"),
+        ),
+        (Refusal::Inconsistent(Some(end)), format!("400|upload-offset: 200|{told}")),
+        (Refusal::Finished { state: end, typed: true }, format!("400|upload-offset: 200|{told}")),
+        (Refusal::Inconsistent(Some(at)), format!("400|upload-offset: 7|{told}")),
+        (Refusal::Inconsistent(None), "400|{no}|cache-control: no-store|{number}|".into()),
+        (Refusal::Excess(Some(Length::new(200))), "400|{no}|cache-control: no-store|{number}|".into()),
+        (Refusal::NotFound, "404|{no}|cache-control: no-store|{number}|".into()),
+        (beside(Refusal::field("Upload-Offset", "x")), format!("400|upload-offset: 7|{told}")),
+        (
+            beside(Refusal::MediaType { accept: PARTIAL_UPLOAD }),
+            format!("415|accept-patch: application/partial-upload|upload-offset: 7|{told}"),
+        ),
+        (
+            beside(Refusal::Method { allow: "HEAD, PATCH" }),
+            format!("405|allow: HEAD, PATCH|upload-offset: 7|{told}"),
+        ),
+        (too_large(Limit::Append, Some(at)), format!("413|upload-offset: 7|{{limits and age}}|{told}")),
+        (too_large(Limit::Size, None), "413|{no}|{limits}|cache-control: no-store|{number}|".into()),
+        (
+            Refusal::TooSmall { bytes: 3, state: Some(at) },
+            format!("400|upload-offset: 7|{{limits and age}}|{told}"),
+        ),
+        (
+            Refusal::TooSmall { bytes: 3, state: None },
+            "400|{no}|{limits}|cache-control: no-store|{number}|".into(),
+        ),
+        (cut(Interrupted::Cut), format!("400|upload-offset: 7|{told}")),
+        (cut(Interrupted::TooSlow), format!("408|upload-offset: 7|{told}")),
+        (cut(Interrupted::Superseded), format!("409|upload-offset: 7|{told}")),
+        (cut(Interrupted::Draining), format!("503|retry-after: 1|upload-offset: 7|{told}")),
+        (Refusal::Busy, "503|retry-after: 1|{no}|cache-control: no-store|{number}|".into()),
+        (Refusal::Internal, "500|{no}|cache-control: no-store|{number}|".into()),
+        (
+            Refusal::Unauthorized { challenge: "Bearer" },
+            "401|www-authenticate: Bearer|{no}|cache-control: no-store|{number}|".into(),
+        ),
+    ];
+    for (refusal, template) in table {
+        for version in Interop::ALL {
+            let expected = spelled_out(version, &template);
+            assert_eq!(
+                written(&speaker(version).refuse(&refusal, &limited())),
+                expected,
+                "{version:?} {refusal:?}"
+            );
+        }
+    }
+    let problem = Refusal::Mismatch { state: at, provided: Offset::new(9) }.problem();
+    assert_eq!(problem.kind, "https://iana.org/assignments/http-problem-types#mismatching-upload-offset");
+    assert_eq!(problem.title, "Mismatching Upload Offset");
+    assert_eq!(problem.numbers, [("expected-offset", 7), ("provided-offset", 9)]);
+    for refusal in [Refusal::Inconsistent(None), Refusal::Excess(None)] {
+        let problem = refusal.problem();
+        assert_eq!(
+            problem.kind,
+            "https://iana.org/assignments/http-problem-types#inconsistent-upload-length"
+        );
+        assert_eq!((problem.title, problem.numbers.len()), ("Inconsistent Upload Length Values", 0));
+    }
+    let problem = |typed| Refusal::Finished { state: end, typed }.problem().kind;
+    assert_eq!(problem(true), "https://iana.org/assignments/http-problem-types#completed-upload");
+    assert_eq!(problem(false), "about:blank");
+}
+
+// proves: IETF-APP-14, IETF-APP-15
+#[test]
+fn what_a_complete_upload_is_told_depends_on_the_version() {
+    for version in Interop::ALL {
+        let parts =
+            head("PATCH", &format!("{TYPE}Upload-Offset: 5|Upload-Complete: ?1|Upload-Incomplete: ?0"));
+        let decoded = speaker(version).decode_on_upload(ID, &parts, Some(0));
+        let Operation::Append(append) = decoded.operation else { panic!("{decoded:?}") };
+        let expected = match version {
+            Interop::V3 | Interop::V4 | Interop::V5 => Finished::Rejects { typed: false },
+            Interop::V6 | Interop::V7 => Finished::Rejects { typed: true },
+            Interop::V8 | Interop::V9 | Interop::Rfc => Finished::Replays,
+        };
+        assert_eq!(append.finished, expected, "{version:?}");
+    }
+}
+
+// proves: IETF-CRE-07, IETF-INT-01, IETF-INT-02, IETF-INT-03, IETF-INT-04, IETF-INT-05, IETF-INT-07, IETF-INT-12, IETF-INT-14, IETF-LIM-07, IETF-VER-02, IETF-VER-03
+#[test]
+fn who_is_sent_a_104_and_what_it_carries() {
+    let began = Upload { lifetime: Some(Duration::from_secs(100)), ..upload() };
+    let post = head("POST", "Upload-Complete: ?1|Upload-Incomplete: ?0");
+    let create = speaker(Interop::V8).decode_creation(&post, Some(9)).expect("a creation").operation;
+    let patch = head("PATCH", &format!("{TYPE}Upload-Offset: 0|Upload-Complete: ?1"));
+    let append = speaker(Interop::V8).decode_on_upload(ID, &patch, Some(9)).operation;
+    for version in Interop::ALL {
+        let dialect = Dialect::Ietf(speaker(version));
+        let announced = dialect.announcement(&create, &post, &began, &limited()).expect("it is told");
+        let template = format!("104|location: {BASE}/{ID}|{{limits and age}}|{{number}}|");
+        assert_eq!(written(&announced), spelled_out(version, &template), "{version:?}");
+        for operation in [&append, &Operation::Retrieve, &Operation::Cancel] {
+            assert!(dialect.announcement(operation, &patch, &began, &limited()).is_none());
+        }
+        let progress = dialect.progress(Durable::attest(Offset::new(5))).as_ref().map(written);
+        let expected = spelled_out(version, "104|upload-offset: 5|{number}|");
+        assert_eq!(progress, (version > Interop::V4).then_some(expected), "{version:?}");
+
+        // Not to who did not say that it understands, and not of what cannot be resumed.
+        let deaf = Speaker { version, announces: false };
+        assert!(deaf.announcement(&began, &limited()).is_none() && deaf.progress(Durable::ZERO).is_none());
+        let semantics = Semantics { interruption: Interruption::Discards, ..began.semantics };
+        let small = Upload { semantics, ..began.clone() };
+        assert!(speaker(version).announcement(&small, &limited()).is_none());
+    }
+}
+
+// proves: IETF-LIM-02, IETF-OPT-02, IETF-SF-09
+#[test]
+fn limits_are_told_and_their_end_stays_where_it_is() {
+    let limits_at = |limits: &Limits, lifetime: Option<u64>, now| {
+        let upload = Upload { lifetime: lifetime.map(Duration::from_secs), ..upload() };
+        let context = Context { base: BASE, limits, now: Timestamp::from_millis(now) };
+        let head = speaker(Interop::V8).announcement(&upload, &context).expect("it is told");
+        head.headers()["upload-limit"].to_str().expect("ASCII").to_owned()
+    };
+    let none = Limits::default();
+    let huge = Limits { size_max: Some(u64::MAX), append_max: Some(u64::MAX), ..none };
+    let most = LARGEST_INTEGER;
+    let table = [
+        (&none, None, 0, "min-size=0".to_owned()),
+        (&none, Some(100), 0, "min-size=0, max-age=100".into()),
+        (&none, Some(100), 1, "min-size=0, max-age=99".into()),
+        (&none, Some(100), 40_000, "min-size=0, max-age=60".into()),
+        (&none, Some(100), 99_999, "min-size=0, max-age=0".into()),
+        (&none, Some(100), 999_999, "min-size=0, max-age=0".into()),
+        (&none, Some(u64::MAX), 0, format!("min-size=0, max-age={}", (u64::MAX / 1000).min(most))),
+        (&huge, None, 0, format!("max-size={most}, min-size=0, max-append-size={most}")),
+    ];
+    for (limits, lifetime, now, expected) in table {
+        assert_eq!(limits_at(limits, lifetime, now), expected);
+    }
+}
+
+fn any_content() -> impl Strategy<Value = Content> {
+    let finish = prop::sample::select(&[Finish::Here, Finish::Later][..]);
+    (prop::option::of(0..=LARGEST_INTEGER), finish).prop_map(|(bytes, finish)| Content { bytes, finish })
+}
+
+fn any_operation(version: Interop) -> impl Strategy<Value = Operation> {
+    let has_length = version >= Interop::V6;
+    let length = move || {
+        prop::option::of((0..=LARGEST_INTEGER).prop_map(Length::new))
+            .prop_map(move |length| length.filter(|_| has_length))
+    };
+    let fields = prop::sample::subsequence(
+        vec![("content-type", "image/png"), ("content-encoding", "gzip"), ("x-own", "1"), ("prefer", "a")],
+        0..=4,
+    );
+    let method = prop::sample::select(&[Method::POST, Method::PUT, Method::PATCH][..]);
+    let target = prop::sample::select(&["/uploads", "/", "/a/b?c=d"][..]);
+    let origin = (method, target, fields).prop_map(|(method, target, fields)| {
+        let fields = fields
+            .into_iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        Origin { method, target: target.into(), fields }
+    });
+    let create = (any_content(), length(), origin).prop_map(|(content, length, origin)| {
+        // A last request's own size is the length.
+        let ends = content.bytes.filter(|_| content.finish == Finish::Here).map(Length::new);
+        let (taken, small) = (Taken::Refuse, Small::Ordinary);
+        Operation::Create(Create {
+            semantics: SEMANTICS,
+            length: ends.or(length),
+            content,
+            taken,
+            small,
+            origin,
+        })
+    });
+    let finished = version.properties().finished;
+    let append = (0..=LARGEST_INTEGER, length(), any_content()).prop_map(move |(at, length, content)| {
+        Operation::Append(Append { like: None, at: Offset::new(at), length, content, finished })
+    });
+    prop_oneof![create, append, Just(Operation::Retrieve), Just(Operation::Cancel)]
+}
+
+fn any_spoken() -> impl Strategy<Value = (Interop, Operation)> {
+    prop::sample::select(&Interop::ALL[..]).prop_flat_map(|version| (Just(version), any_operation(version)))
+}
+
+proptest! {
+    // proves: IETF-VER-01, IETF-CLI-19, IETF-APP-01, IETF-CRE-03, IETF-CRE-04
+    #[test]
+    fn what_a_client_says_a_server_understands((version, operation) in any_spoken()) {
+        let (target, place, bytes) = match &operation {
+            Operation::Create(create) => (create.origin.target.clone(), Place::Endpoint, create.content.bytes),
+            Operation::Append(append) => (format!("/uploads/{ID}"), Place::Upload(ID), append.content.bytes),
+            _ => (format!("/uploads/{ID}"), Place::Upload(ID), None),
+        };
+        let (parts, ()) = speaker(version).request(&target, &operation).expect("a request").into_parts();
+        let number = parts.headers.get(INTEROP_VERSION).map(|value| value.to_str().expect("ASCII").to_owned());
+        prop_assert_eq!(number, version.number().map(|number| number.to_string()));
+        let detected = super::super::detect(&parts, place, true);
+        let dialect = match detected {
+            super::super::Detected::Speaks(dialect) => dialect,
+            // Who names no version asks in the dialect of the upload.
+            super::super::Detected::Stored => Dialect::Ietf(speaker(version)),
+            other => panic!("{other:?}"),
+        };
+        prop_assert_eq!(dialect, Dialect::Ietf(speaker(version)));
+        let subject = if place == Place::Endpoint { Subject::Fresh } else { Subject::Id(ID) };
+        let expected = Decoded { subject, family: Family::Ietf, operation };
+        prop_assert_eq!(dialect.decode(&parts, place, bytes), Ok(expected));
+    }
+
+    // proves: IETF-INT-08, IETF-VER-04
+    #[test]
+    fn what_a_server_says_a_client_understands(
+        version in prop::sample::select(&Interop::ALL[..]),
+        other in prop::sample::select(&Interop::ALL[..]),
+        offset in 0..=LARGEST_INTEGER,
+        length in prop::option::of(0..=LARGEST_INTEGER),
+        complete in any::<bool>(),
+    ) {
+        let said = state(offset, length, complete);
+        let server = speaker(version);
+        let has_length = version >= Interop::V6;
+        let limits = has_length.then_some(Takes {
+            size_max: Some(1000), size_min: Some(2), append_max: Some(500), append_min: Some(3), age_max: Some(60),
+        });
+        let told = Told {
+            offset: Some(Offset::new(offset)),
+            length: length.filter(|_| has_length).map(Length::new),
+            complete: Some(complete),
+            limits,
+        };
+        let heads = [
+            (server.encode(&Reply::State { id: ID, state: said }, &limited()), told),
+            (server.encode(&Reply::Stored { id: ID, created: true, state: said }, &limited()), told),
+            (server.encode(&Reply::Stored { id: ID, created: false, state: said }, &limited()), Told { limits: None, ..told }),
+            (
+                server.refuse(&Refusal::Mismatch { state: said, provided: Offset::ZERO }, &limited()),
+                Told { complete: Some(false), limits: None, ..told },
+            ),
+        ];
+        for (head, told) in heads {
+            prop_assert_eq!(server.told(head.headers()), told);
+        }
+        // Of interim responses only those of the client's own version count.
+        let interim = server.announcement(&upload(), &context(BASE)).expect("it is told");
+        prop_assert_eq!(speaker(other).heeds(interim.headers()), version == other);
+        if let Some(progress) = server.progress(said.offset) {
+            prop_assert_eq!(server.told(progress.headers()).offset, Some(Offset::new(offset)));
+            prop_assert!(!progress.headers().contains_key(header::LOCATION));
+        }
+    }
+
+    #[test]
+    fn no_field_panics_a_client(
+        version in prop::sample::select(&Interop::ALL[..]),
+        name in prop::sample::select(&["upload-limit", "upload-offset", "upload-complete", "upload-incomplete", "upload-length", "upload-draft-interop-version"][..]),
+        lines in prop::collection::vec(prop::collection::vec(prop_oneof![0x20..=0x7e_u8, 0x80..=0xff_u8], 0..60), 0..3),
+    ) {
+        let values = lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok());
+        let fields: HeaderMap = values.map(|value| (HeaderName::from_static(name), value)).collect();
+        speaker(version).told(&fields);
+        speaker(version).heeds(&fields);
+    }
+}
+
+#[test]
+fn every_number_is_a_version_and_back() {
+    assert_eq!(numbered().map(|(_, number)| number).collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8, 9]);
+    for (speaker, number) in numbered() {
+        assert_eq!(Interop::of_number(number), Some(speaker.version));
+    }
+    for number in [0, 1, 2, 10, u64::MAX] {
+        assert_eq!(Interop::of_number(number), None);
+    }
+}
