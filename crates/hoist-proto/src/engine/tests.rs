@@ -9,6 +9,8 @@ use super::*;
 use crate::types::LARGEST_INTEGER;
 use crate::upload::{Origin, Semantics};
 
+mod explicit;
+
 const ID: UploadId = UploadId::from_bits([9; 16]);
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
