@@ -1,8 +1,9 @@
 //! The `hoist` command as a function: resumable uploads to serve, to make and to ask about.
 //!
 //! The verbs are in `cmd/`, one each. They get their settings from `config.rs`, say what they have to say through
-//! `output.rs`, and end with one of the codes in `exit.rs`.
+//! `output.rs`, and end with one of the codes in `exit.rs`. [`check`] judges any server by the conformance corpus.
 
+pub mod check;
 mod cli;
 mod cmd;
 mod config;

@@ -1,0 +1,87 @@
+//! Conformance of any server: the corpus of `conformance/`, run against a URL.
+//!
+//! Owns the public face. A case is data ([`case`]), is spelled for each version it holds in ([`version`]), spoken over
+//! HTTP/1.1 and HTTP/2 by a client of our own ([`wire`]), and judged ([`judge`]). Nothing here uses the codecs of
+//! `hoist-proto` or the transports of `hoist-http`, so that they never judge themselves.
+
+mod case;
+mod corpus;
+mod judge;
+mod report;
+mod runner;
+mod version;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+pub use corpus::{BadCorpus, Corpus};
+pub use report::{Outcome, Report, Verdict};
+
+use runner::Run;
+use wire::Transport;
+
+/// Limits of a server, by their keys in `Upload-Limit`, in bytes and seconds.
+pub type ServerLimits = BTreeMap<String, u64>;
+
+/// How to run a corpus.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The server's limits. Cases that need others are skipped.
+    pub limits: ServerLimits,
+    /// How many cases run at once.
+    pub parallel: usize,
+    /// How long one exchange may take.
+    pub patience: Duration,
+    /// Only cases whose name contains this.
+    pub only: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { limits: ServerLimits::new(), parallel: 8, patience: Duration::from_secs(20), only: None }
+    }
+}
+
+/// Runs every case in every version and over every transport it holds for, against the upload URL `url`.
+///
+/// # Errors
+/// When the URL is not one of the scheme `http` with an authority.
+///
+/// # Cancellation
+/// Safe to drop. Uploads of cases that were running stay on the server until they expire.
+pub async fn run(url: &str, corpus: &Corpus, options: &Options) -> Result<Report, wire::BadUrl> {
+    let place = Arc::new(wire::Place::of(url)?);
+    let turns = Arc::new(Semaphore::new(options.parallel.max(1)));
+    let mut running = JoinSet::new();
+    let mut report = Report::default();
+    let wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only));
+    for (dialect, case) in corpus.cases().filter(|(_, case)| wanted(&case.name)) {
+        for version in case.versions(dialect) {
+            for transport in Transport::ALL.into_iter().filter(|transport| case.holds_over(*transport)) {
+                if case.limits() != &options.limits {
+                    let why = "needs a server with other limits";
+                    report.enter(case, version, transport, Verdict::Skipped(why.into()));
+                    continue;
+                }
+                let rules = corpus.rules(version);
+                let run = Run::new(Arc::clone(case), version, transport, Arc::clone(&place), rules);
+                let (turns, patience) = (Arc::clone(&turns), options.patience);
+                running.spawn(async move {
+                    let _turn = turns.acquire_owned().await.expect("never closed");
+                    run.judge(patience).await
+                });
+            }
+        }
+    }
+    while let Some(ended) = running.join_next().await {
+        let (case, version, transport, verdict) = ended.expect("a run does not panic");
+        report.enter(&case, version, transport, verdict);
+    }
+    report.sort();
+    Ok(report)
+}

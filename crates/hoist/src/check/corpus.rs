@@ -1,0 +1,154 @@
+//! Where cases come from: the files of `conformance/`, built in, or a directory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::ServerLimits;
+use super::case::{Always, Case, File, Rule};
+use super::version::{Dialect, Version};
+
+macro_rules! built_in {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_str!(concat!("../../../../conformance/", $name)))),*]
+    };
+}
+
+const FILES: [(&str, &str); 1] = built_in!["ietf/always.toml"];
+
+/// Cases, and what holds in each of their exchanges.
+#[derive(Debug, Default)]
+pub struct Corpus {
+    cases: Vec<(Dialect, Arc<Case>)>,
+    always: Vec<(Dialect, Always)>,
+}
+
+/// A corpus that cannot be read.
+#[derive(Debug)]
+pub struct BadCorpus {
+    file: String,
+    wrong: String,
+}
+
+impl std::fmt::Display for BadCorpus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.file, self.wrong)
+    }
+}
+
+impl std::error::Error for BadCorpus {}
+
+impl Corpus {
+    /// The corpus that is built in.
+    ///
+    /// # Errors
+    /// When a file of it is not well formed, which the tests look at.
+    pub fn built_in() -> Result<Self, BadCorpus> {
+        let mut corpus = Self::default();
+        for (name, text) in FILES {
+            corpus.add(name, text)?;
+        }
+        Ok(corpus)
+    }
+
+    /// All `.toml` files of a directory.
+    ///
+    /// # Errors
+    /// When the directory or a file cannot be read, or a file is not well formed.
+    pub fn from_directory(directory: &Path) -> Result<Self, BadCorpus> {
+        let bad = |file: &Path, wrong: std::io::Error| BadCorpus {
+            file: file.display().to_string(),
+            wrong: wrong.to_string(),
+        };
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(|error| bad(directory, error))? {
+            let path = entry.map_err(|error| bad(directory, error))?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        let mut corpus = Self::default();
+        for path in paths {
+            let text = std::fs::read_to_string(&path).map_err(|error| bad(&path, error))?;
+            corpus.add(&path.display().to_string(), &text)?;
+        }
+        Ok(corpus)
+    }
+
+    fn add(&mut self, name: &str, text: &str) -> Result<(), BadCorpus> {
+        let file: File = toml::from_str(text)
+            .map_err(|error| BadCorpus { file: name.to_owned(), wrong: error.to_string() })?;
+        let File { dialect, case, always } = file;
+        self.cases.extend(case.into_iter().map(|case| (dialect, Arc::new(case))));
+        self.always.extend(always.into_iter().map(|rule| (dialect, rule)));
+        Ok(())
+    }
+
+    /// How many cases it has.
+    pub fn len(&self) -> usize {
+        self.cases.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.cases.is_empty()
+    }
+
+    /// The sets of limits that its cases need of servers.
+    pub fn servers(&self) -> Vec<ServerLimits> {
+        let mut servers: Vec<_> = self.cases.iter().map(|(_, case)| case.limits().clone()).collect();
+        servers.sort();
+        servers.dedup();
+        servers
+    }
+
+    pub(super) fn cases(&self) -> impl Iterator<Item = (Dialect, &Arc<Case>)> {
+        self.cases.iter().map(|(dialect, case)| (*dialect, case))
+    }
+
+    /// The rules that hold in a version, with their names.
+    pub(super) fn rules(&self, version: Version) -> Vec<(String, Rule)> {
+        let holds = |(dialect, always): &&(Dialect, Always)| {
+            *dialect == version.dialect() && always.holds_in(version)
+        };
+        self.always.iter().filter(holds).map(|(_, always)| (always.name.clone(), always.rule)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_corpus_is_well_formed_and_its_names_are_unique() {
+        let corpus = Corpus::built_in().unwrap_or_else(|bad| panic!("{bad}"));
+        let mut names: Vec<_> = corpus.cases().map(|(dialect, case)| (dialect, case.name.as_str())).collect();
+        names.sort_unstable();
+        for pair in names.windows(2) {
+            assert_ne!(pair[0], pair[1]);
+        }
+        for (dialect, case) in corpus.cases() {
+            assert!(!case.proves.is_empty(), "{} proves nothing", case.name);
+            assert!(!case.versions(dialect).is_empty(), "{} holds nowhere", case.name);
+        }
+    }
+
+    #[test]
+    fn every_file_there_is_is_built_in() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
+        for dialect in ["ietf", "token"] {
+            let there = Corpus::from_directory(&root.join(dialect)).unwrap_or_else(|bad| panic!("{bad}"));
+            let corpus = Corpus::built_in().unwrap_or_else(|bad| panic!("{bad}"));
+            let built_in = corpus.cases().filter(|(of, _)| of.name() == dialect).count();
+            assert_eq!(built_in, there.len(), "{dialect}: list new files in FILES");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error() {
+        let mut corpus = Corpus::default();
+        let text = "dialect = \"ietf\"\n[[case]]\nname = \"a\"\nproves = []\nsend = { method = \"PUT\" }\nexpekt = {}\n";
+        let bad = corpus.add("x.toml", text).expect_err("misspelt").to_string();
+        assert!(bad.starts_with("x.toml: ") && bad.contains("expekt"), "{bad}");
+    }
+}

@@ -1,0 +1,237 @@
+//! HTTP/1.1 by hand: a request as the case has it, and every response head that follows.
+
+use std::fmt::Write as _;
+use std::io;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::super::case::{Ends, Framing};
+use super::{CONTINUE_WAIT, Exchange, Head, Heard, Outgoing, Place, Standing};
+
+/// More than any response here has; a server that sends more is not read further.
+const RESPONSE_BYTES: usize = 1 << 20;
+
+/// One connection with one request.
+pub(crate) struct Talk {
+    reader: Reader,
+    /// Kept, because closing it would end the request.
+    _writer: OwnedWriteHalf,
+    heard: Heard,
+    to_head: bool,
+}
+
+impl Talk {
+    pub(super) fn heard(&self) -> &Heard {
+        &self.heard
+    }
+
+    pub(super) async fn end(mut self) -> Heard {
+        self.reader.finish(&mut self.heard, self.to_head).await;
+        self.heard
+    }
+}
+
+pub(super) async fn exchange(place: &Place, outgoing: &Outgoing) -> io::Result<Exchange> {
+    let stream = TcpStream::connect(place.address()).await?;
+    stream.set_nodelay(true)?;
+    let (read, mut writer) = stream.into_split();
+    let mut reader = Reader { stream: read, bytes: Vec::new() };
+    let mut heard = Heard::default();
+    let to_head = outgoing.method == "HEAD";
+    writer.write_all(head(place, outgoing).as_bytes()).await?;
+    if outgoing.waits {
+        let asked =
+            async { while !heard.is_asked_to_continue() && reader.next(&mut heard, to_head).await {} };
+        // A server that never asks gets the content all the same.
+        let _ = tokio::time::timeout(CONTINUE_WAIT, asked).await;
+    }
+    let content = content(outgoing);
+    let send = async {
+        // A server that answers early may close before it has read all: what it said is what counts.
+        let _ = writer.write_all(&content).await;
+        if outgoing.ends == Ends::Cut {
+            let _ = writer.shutdown().await;
+        }
+    };
+    if outgoing.ends == Ends::Stall {
+        send.await;
+        return Ok(Exchange::Standing(Standing::H1(Talk { reader, _writer: writer, heard, to_head })));
+    }
+    tokio::join!(send, reader.finish(&mut heard, to_head));
+    Ok(Exchange::Ended(heard))
+}
+
+fn head(place: &Place, outgoing: &Outgoing) -> String {
+    let version = if outgoing.ancient { "1.0" } else { "1.1" };
+    let mut head = format!("{} {} HTTP/{version}\r\n", outgoing.method, outgoing.target);
+    let mut field = |name: &str, value: &str| {
+        let _ = write!(head, "{name}: {value}\r\n");
+    };
+    field("Host", &place.authority);
+    field("Connection", "close");
+    for (name, value) in &outgoing.fields {
+        field(name, value);
+    }
+    if outgoing.waits {
+        field("Expect", "100-continue");
+    }
+    if let Some(content) = &outgoing.content {
+        match outgoing.framing {
+            Framing::Sized => {
+                field("Content-Length", &outgoing.declares.unwrap_or(content.len() as u64).to_string());
+            }
+            Framing::Chunked => field("Transfer-Encoding", "chunked"),
+        }
+    }
+    head.push_str("\r\n");
+    head
+}
+
+/// The content in its framing; in two chunks where there are chunks, so that nobody takes one for all.
+fn content(outgoing: &Outgoing) -> Vec<u8> {
+    let Some(content) = &outgoing.content else { return Vec::new() };
+    if outgoing.framing == Framing::Sized {
+        return content.clone();
+    }
+    let mut framed = Vec::with_capacity(content.len() + 32);
+    let (first, second) = content.split_at(content.len() / 2);
+    for chunk in [first, second].into_iter().filter(|chunk| !chunk.is_empty()) {
+        framed.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        framed.extend_from_slice(chunk);
+        framed.extend_from_slice(b"\r\n");
+    }
+    if outgoing.ends == Ends::Whole {
+        framed.extend_from_slice(b"0\r\n");
+        for (name, value) in &outgoing.trailers {
+            framed.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        framed.extend_from_slice(b"\r\n");
+    }
+    framed
+}
+
+/// The server's side of a connection.
+struct Reader {
+    stream: OwnedReadHalf,
+    bytes: Vec<u8>,
+}
+
+impl Reader {
+    /// Reads to the end of the final response, or of the connection.
+    async fn finish(&mut self, heard: &mut Heard, to_head: bool) {
+        while heard.last.is_none() && self.next(heard, to_head).await {}
+    }
+
+    /// Reads one response, interim or final; false at the end of the connection, or where it makes no sense.
+    ///
+    /// Dropped before it is done, it loses nothing: what was read stays, and is looked at again.
+    async fn next(&mut self, heard: &mut Heard, to_head: bool) -> bool {
+        loop {
+            if let Some((response, length)) = parse(&self.bytes) {
+                if (100..200).contains(&response.status) {
+                    self.bytes.drain(..length);
+                    heard.interims.push(response);
+                    return true;
+                }
+                if let Some(content) = self.content(&response, length, to_head).await {
+                    heard.last = Some((response, content));
+                    return true;
+                }
+                return false;
+            }
+            if !self.more().await {
+                return false;
+            }
+        }
+    }
+
+    /// The content behind a head of this length.
+    async fn content(&mut self, head: &Head, length: usize, to_head: bool) -> Option<Vec<u8>> {
+        if to_head || matches!(head.status, 204 | 304) {
+            return Some(Vec::new());
+        }
+        let declared = head.field("content-length").map(str::parse::<usize>);
+        let is_chunked = head.field("transfer-encoding").is_some();
+        loop {
+            let content = &self.bytes[length..];
+            match &declared {
+                Some(Ok(declared)) if content.len() >= *declared => {
+                    return Some(content[..*declared].to_vec());
+                }
+                Some(Err(_)) => return None,
+                None if is_chunked => {
+                    if let Some(content) = unchunked(content) {
+                        return Some(content);
+                    }
+                }
+                _ => {}
+            }
+            if !self.more().await {
+                // Without a size, the end of the connection is that of the content.
+                let is_all = declared.is_none() && !is_chunked;
+                return is_all.then(|| self.bytes[length..].to_vec());
+            }
+        }
+    }
+
+    async fn more(&mut self) -> bool {
+        self.bytes.len() < RESPONSE_BYTES
+            && matches!(self.stream.read_buf(&mut self.bytes).await, Ok(read) if read > 0)
+    }
+}
+
+/// The head at the front of these bytes, and its length.
+fn parse(bytes: &[u8]) -> Option<(Head, usize)> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let text = String::from_utf8_lossy(&bytes[..end]);
+    let mut lines = text.split("\r\n");
+    // A status line that is none counts as the status 0, which no case expects.
+    let status = lines.next().unwrap_or_default().split(' ').nth(1).and_then(|code| code.parse().ok());
+    let fields = lines.filter_map(|line| line.split_once(':'));
+    let fields = fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
+    Some((Head { status: status.unwrap_or(0), fields }, end + 4))
+}
+
+/// The data of whole chunked content.
+fn unchunked(mut bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut data = Vec::new();
+    loop {
+        let end = bytes.windows(2).position(|window| window == b"\r\n")?;
+        let size = std::str::from_utf8(&bytes[..end]).ok()?.split(';').next()?.trim();
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            return Some(data);
+        }
+        let chunk = bytes.get(end + 2..)?;
+        data.extend_from_slice(chunk.get(..size)?);
+        bytes = chunk.get(size + 2..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_read_one_by_one() {
+        let bytes = b"HTTP/1.1 104 Upload Resumption Supported\r\nLocation: /a\r\n\r\nHTTP/1.1 204 ";
+        let (head, length) = parse(bytes).expect("a head");
+        assert_eq!((head.status, head.field("location")), (104, Some("/a")));
+        assert_eq!(&bytes[length..], b"HTTP/1.1 204 ");
+        assert_eq!(parse(&bytes[length..]), None);
+    }
+
+    #[test]
+    fn chunks_are_joined() {
+        let cases: [(&[u8], Option<&[u8]>); 3] = [
+            (b"3\r\nabc\r\n2;x=1\r\nde\r\n0\r\n\r\n", Some(b"abcde")),
+            (b"3\r\nabc\r\n2\r\nd", None),
+            (b"0\r\n\r\n", Some(b"")),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(unchunked(bytes).as_deref(), expected);
+        }
+    }
+}

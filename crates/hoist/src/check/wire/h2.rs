@@ -1,0 +1,173 @@
+//! HTTP/2 through the `h2` crate, driven in place: no task runs beside the one that listens.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::client::{Connection, ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use tokio::net::TcpStream;
+
+use super::super::case::{Ends, Framing};
+use super::{CONTINUE_WAIT, Exchange, Head, Heard, Outgoing, Place, Standing};
+
+/// One connection with one stream.
+pub(crate) struct Talk {
+    connection: Connection<TcpStream, Bytes>,
+    /// Kept, because a connection without one closes.
+    _requests: SendRequest<Bytes>,
+    sending: SendStream<Bytes>,
+    response: ResponseFuture,
+    receiving: Option<(Head, RecvStream, Vec<u8>)>,
+    heard: Heard,
+    over: bool,
+}
+
+pub(super) async fn exchange(place: &Place, outgoing: &Outgoing) -> io::Result<Exchange> {
+    let stream = TcpStream::connect(place.address()).await?;
+    stream.set_nodelay(true)?;
+    let (requests, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
+    let request = request(place, outgoing).map_err(io::Error::other)?;
+    let content = outgoing.content.clone().unwrap_or_default();
+    let ends_at_once =
+        content.is_empty() && outgoing.ends == Ends::Whole && outgoing.trailers.is_empty() && !outgoing.waits;
+    let mut requests = requests.ready().await.map_err(io::Error::other)?;
+    let (response, sending) = requests.send_request(request, ends_at_once).map_err(io::Error::other)?;
+    let mut talk = Talk {
+        connection,
+        _requests: requests,
+        sending,
+        response,
+        receiving: None,
+        heard: Heard::default(),
+        over: false,
+    };
+    if outgoing.waits {
+        let asked = poll_fn(|cx| talk.poll_until(cx, Heard::is_asked_to_continue));
+        // A server that never asks gets the content all the same.
+        let _ = tokio::time::timeout(CONTINUE_WAIT, asked).await;
+    }
+    if !ends_at_once {
+        talk.send(outgoing, content);
+    }
+    match outgoing.ends {
+        Ends::Whole => Ok(Exchange::Ended(talk.end().await)),
+        Ends::Cut => {
+            talk.settle().await;
+            talk.sending.send_reset(Reason::CANCEL);
+            talk.settle().await;
+            Ok(Exchange::Ended(talk.heard))
+        }
+        Ends::Stall => {
+            talk.settle().await;
+            Ok(Exchange::Standing(Standing::H2(Box::new(talk))))
+        }
+    }
+}
+
+fn request(place: &Place, outgoing: &Outgoing) -> Result<Request<()>, http::Error> {
+    let url = format!("http://{}{}", place.authority, outgoing.target);
+    let mut request = Request::builder().method(outgoing.method.as_str()).uri(url);
+    for (name, value) in &outgoing.fields {
+        request = request.header(name, value);
+    }
+    if outgoing.waits {
+        request = request.header("expect", "100-continue");
+    }
+    if let (Some(content), Framing::Sized) = (&outgoing.content, outgoing.framing) {
+        request = request.header("content-length", outgoing.declares.unwrap_or(content.len() as u64));
+    }
+    request.body(())
+}
+
+impl Talk {
+    pub(super) fn heard(&self) -> &Heard {
+        &self.heard
+    }
+
+    pub(super) async fn end(mut self) -> Heard {
+        poll_fn(|cx| self.poll_until(cx, |heard| heard.last.is_some())).await;
+        self.heard
+    }
+
+    /// Hands the content over. A stream the server has ended takes none, and what the server said is what counts.
+    fn send(&mut self, outgoing: &Outgoing, content: Vec<u8>) {
+        let is_whole = outgoing.ends == Ends::Whole;
+        let has_trailers = !outgoing.trailers.is_empty();
+        let _ = self.sending.send_data(content.into(), is_whole && !has_trailers);
+        if is_whole && has_trailers {
+            let trailers = outgoing.trailers.iter().filter_map(|(name, value)| {
+                Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
+            });
+            let _ = self.sending.send_trailers(trailers.collect::<HeaderMap>());
+        }
+    }
+
+    /// Writes what can be written and reads what is there.
+    async fn settle(&mut self) {
+        poll_fn(|cx| {
+            let _ = self.poll_until(cx, |_| false);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Moves on until enough was heard or the stream is over.
+    fn poll_until(&mut self, cx: &mut Context<'_>, is_enough: impl Fn(&Heard) -> bool) -> Poll<()> {
+        loop {
+            // The connection first and the stream after it, so that no interim response is passed over.
+            let closed = Pin::new(&mut self.connection).poll(cx).is_ready();
+            let moved = self.poll_stream(cx);
+            if closed && moved.is_pending() {
+                self.over = true;
+            }
+            if self.over || is_enough(&self.heard) {
+                return Poll::Ready(());
+            }
+            std::task::ready!(moved);
+        }
+    }
+
+    /// One event of the stream.
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.over || self.heard.last.is_some() {
+            return Poll::Pending;
+        }
+        if let Some((head, receiving, content)) = &mut self.receiving {
+            match std::task::ready!(receiving.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    let _ = receiving.flow_control().release_capacity(data.len());
+                    content.extend_from_slice(&data);
+                }
+                Some(Err(_)) => self.over = true,
+                None => self.heard.last = Some((std::mem::take(head), std::mem::take(content))),
+            }
+            return Poll::Ready(());
+        }
+        if let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
+            match interim {
+                Ok(interim) => self.heard.interims.push(read(&interim)),
+                Err(_) => self.over = true,
+            }
+            return Poll::Ready(());
+        }
+        match std::task::ready!(Pin::new(&mut self.response).poll(cx)) {
+            Ok(response) => {
+                let head = read(&response);
+                self.receiving = Some((head, response.into_body(), Vec::new()));
+            }
+            Err(_) => self.over = true,
+        }
+        Poll::Ready(())
+    }
+}
+
+fn read<B>(response: &Response<B>) -> Head {
+    let fields = response.headers().iter();
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let fields = fields.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+    Head { status: response.status().as_u16(), fields }
+}
