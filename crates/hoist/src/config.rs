@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hoist_proto::policy::Policy;
+use hoist_server::Interims;
 use hoist_server::admission::Quotas;
 use hoist_server::auth::jwt::Algorithm;
 use hoist_server::cors::Cors;
@@ -34,12 +35,14 @@ pub(crate) struct Config {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) data: PathBuf,
     pub(crate) endpoint: String,
+    pub(crate) public_origin: Option<String>,
     pub(crate) durability: Durability,
     pub(crate) policy: Policy,
     pub(crate) target: Target,
     pub(crate) tls: Option<Tls>,
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) cors: Cors,
+    pub(crate) interims: Interims,
     pub(crate) auth: Auth,
     pub(crate) hook: Option<Hook>,
     pub(crate) quotas: Quotas,

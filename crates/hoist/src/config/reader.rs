@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hoist_proto::policy::{Limits, Policy};
 use hoist_proto::types::Token;
+use hoist_server::Interims;
 use hoist_server::admission::Quotas;
 use hoist_server::auth::jwt::Algorithm;
 use hoist_server::cors::Cors;
@@ -17,7 +18,7 @@ use http::HeaderValue;
 
 use super::layers::{Layers, Source};
 use super::settings;
-use super::value::{Count, OrNone, Size, Span, Words};
+use super::value::{Count, OrNone, Origin, Size, Span, Words};
 use super::{Auth, Config, Hook, Keys, Log, Problem, Target, Tls};
 
 /// Reads settings and keeps what is wrong with them. What it returns in place of a wrong value is never used.
@@ -34,12 +35,17 @@ impl Reader<'_> {
             listen: self.listen(),
             data: self.path("data").unwrap_or_default(),
             endpoint: self.one("endpoint").unwrap_or_default(),
+            public_origin: self.one::<Origin>("public-url").map(|origin| origin.0),
             durability: self.named("durability").unwrap_or_default(),
             policy,
             target: self.target(),
             tls: self.tls(),
             trusted_proxies: self.many("trusted-proxy"),
             cors: self.cors(),
+            interims: self.choice(
+                "interim",
+                &[("auto", Interims::Auto), ("always", Interims::Always), ("never", Interims::Never)],
+            ),
             auth: self.auth(),
             hook: self.hook(),
             quotas: self.quotas(),

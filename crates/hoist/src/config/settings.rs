@@ -101,6 +101,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     one(PLACE, "endpoint", "PATH", Some("/uploads"), "The path of the upload URL"),
     one(
         PLACE,
+        "public-url",
+        "URL",
+        None,
+        "Scheme and authority clients reach the server by, as behind a proxy [default: what each request names]",
+    ),
+    one(
+        PLACE,
         "durability",
         "LEVEL",
         Some("disk"),
@@ -131,6 +138,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "How long a complete upload is remembered, or `none` for ever [default: none; 24h with --target files]",
     ),
     one(UPLOADS, "min-token-length", "N", Some("1"), "The fewest octets of an Upload-Token"),
+    one(
+        UPLOADS,
+        "interim",
+        "WHEN",
+        Some("auto"),
+        "Who is sent 104 responses: `auto` who names a version of the draft, `always` who names none too, `never` nobody",
+    ),
     one(
         TARGET,
         "target",

@@ -58,12 +58,14 @@ fn defaults_are_those_of_the_libraries() {
     assert_eq!(config.limits, hoist_http::Limits::default());
     assert_eq!(config.quotas, Quotas::default());
     assert_eq!((config.auth, config.target, config.cors), (Auth::Anyone, Target::Keep, Cors::Any));
+    assert_eq!((config.public_origin, config.interims), (None, Interims::default()));
 }
 
 #[test]
 fn each_setting_means_something() {
     // A value that is right for each, given as a flag, and the one place it must show.
-    let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\ndurability = \"os\"\nmax-size = 9\n\
+    let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
+        durability = \"os\"\nmax-size = 9\n\
         min-size = 1\nmax-append-size = 8\nmin-append-size = 2\nmax-age = \"none\"\nretain = 5\nmin-token-length = 16\n\
         target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ntls-cert = \"c\"\ntls-key = \"k\"\n\
         trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://a.example\"]\njwt-key = \"j\"\n\
@@ -74,6 +76,7 @@ fn each_setting_means_something() {
     let config = of(&[], &[], all).expect("sound");
     let seconds = Duration::from_secs;
     assert_eq!((config.data, config.endpoint), ("d".into(), "/e".into()));
+    assert_eq!((config.public_origin.as_deref(), config.interims), (Some("https://h:1"), Interims::Always));
     assert_eq!(config.durability, Durability::Os);
     let limits = Limits { size_max: Some(9), size_min: 1, append_max: Some(8), append_min: 2 };
     let policy = Policy { limits, lifetime: None, retention: Some(seconds(5)), token_octets_min: 16 };
@@ -139,6 +142,16 @@ fn a_problem_names_its_place_and_the_next_step() {
             "hoist.toml:1: max-age: `soon` is not a time; write it like 30s, 5m, 12h, 7d, or as a number of seconds",
         ),
         ("min-token-length = 300", "hoist.toml:1: min-token-length: is not between 1 and 256"),
+        ("interim = \"maybe\"", "hoist.toml:1: interim: `maybe` is none of `auto`, `always`, `never`"),
+        (
+            "public-url = \"example.org\"",
+            "hoist.toml:1: public-url: `example.org` is not a scheme and a host; write it like \
+             https://upload.example.org",
+        ),
+        (
+            "public-url = \"https://a/uploads\"",
+            "hoist.toml:1: public-url: `https://a/uploads` has a path; that of the upload URL is --endpoint",
+        ),
         ("target = \"s3\"", "hoist.toml:1: target: `s3` is none of `keep`, `files`"),
         ("target = \"files\"", "hoist.toml:1: target: `files` needs a directory; set --files-dir"),
         (

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use http::Uri;
+
 /// Bytes: `1024`, `64MiB`, `10GB`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
@@ -126,6 +128,31 @@ impl FromStr for Network {
     }
 }
 
+/// Scheme and authority, as `https://upload.example.org`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin(pub(crate) String);
+
+impl FromStr for Origin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str = "is not a scheme and a host; write it like https://upload.example.org";
+        let uri: Uri = text.trim().parse().map_err(|_| WRONG)?;
+        let (Some(scheme @ ("http" | "https")), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(WRONG);
+        };
+        if uri.path_and_query().is_some_and(|rest| rest.as_str() != "/") {
+            return Err("has a path; that of the upload URL is --endpoint");
+        }
+        let is_host_alone = authority.as_str() == authority.host();
+        let is_bad = authority.host().is_empty() || authority.as_str().contains('@');
+        if is_bad || !is_host_alone && authority.port_u16().is_none() {
+            return Err(WRONG);
+        }
+        Ok(Self(format!("{scheme}://{authority}")))
+    }
+}
+
 /// A program and its arguments: words between white space, which quotes of either kind keep together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Words(pub(crate) Vec<String>);
@@ -188,6 +215,34 @@ mod tests {
         ];
         for text in bad {
             assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn origins() {
+        let good = [
+            ("https://upload.example.org", "https://upload.example.org"),
+            ("https://upload.example.org/", "https://upload.example.org"),
+            ("HTTP://[::1]:8080", "http://[::1]:8080"),
+        ];
+        for (text, origin) in good {
+            assert_eq!(text.parse(), Ok(Origin(origin.into())), "{text}");
+        }
+        let bad = [
+            "",
+            "upload.example.org",
+            "//a",
+            "ftp://a",
+            "https://",
+            "https://:443",
+            "https://a/b",
+            "https://a?b",
+            "https://a@b",
+            "https://a:99999999",
+            "/uploads",
+        ];
+        for text in bad {
+            assert!(text.parse::<Origin>().is_err(), "{text}");
         }
     }
 

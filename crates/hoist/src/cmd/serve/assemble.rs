@@ -87,7 +87,12 @@ impl Parts {
             .auth(self.auth)
             .hook(self.hook)
             .cors(config.cors.clone())
+            .interims(config.interims)
             .quotas(config.quotas);
+        let builder = match &config.public_origin {
+            Some(origin) => builder.public_origin(origin),
+            None => builder,
+        };
         let (Some(files), Target::Files { directory, .. }) = (self.files, &config.target) else {
             return Ok(builder);
         };
