@@ -1,16 +1,22 @@
 //! The client's machine: what to ask a server next, given what became of the last request.
 //!
-//! [`Uploader`] carries one representation of known length to an upload URL. It owns every decision (where to go on,
+//! [`Uploader`] carries one representation of known length to a server. It owns every decision (where to go on,
 //! whether to try again, how long to wait, when to give up) and no effect: time and randomness are arguments, requests
-//! are heads and ranges of bytes for somebody else to send.
+//! are heads and ranges of bytes for somebody else to send. What an answer means differs between the dialects it speaks:
+//! `token` and `ietf` own that.
+
+mod ietf;
+mod token;
 
 use std::ops::Range;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 
-use crate::dialect::answer::{self, Said};
-use crate::dialect::token::{self, Form, Told};
+use self::ietf::Link;
+pub use self::ietf::Opening;
+use crate::dialect::interop::Interop;
+use crate::dialect::token::{self as token_dialect, Form};
 use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Small, Taken};
 use crate::types::{Length, Offset, Token};
 use crate::upload::Origin;
@@ -88,6 +94,16 @@ pub struct Ask {
     pub content: Option<Range<u64>>,
 }
 
+/// What is to become of the request under way after an interim response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a request that is to end must not be sent on"]
+pub enum Heard {
+    /// It goes on.
+    GoOn,
+    /// It is to be ended at once, without a report; the next step follows.
+    Stop,
+}
+
 /// Why an upload cannot be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -120,6 +136,20 @@ pub enum Failure {
         /// The end of what was sent.
         sent: Offset,
     },
+    /// All of it was sent, the answer was lost, and there is no URL to ask at. Sending it again might do it twice.
+    #[error("the server may have taken the upload, and left no way to ask")]
+    Unanswered,
+    /// The server names two places for one upload.
+    #[error("the server names two places for one upload")]
+    TwoPlaces,
+    /// The server takes no uploads of this length.
+    #[error("the server takes at most {most} bytes, the source has {length}")]
+    TooLarge {
+        /// What the server takes.
+        most: u64,
+        /// What the source has.
+        length: Length,
+    },
     /// The retries are used up.
     #[error("no progress after {attempts} attempts, the last one ended with: {last}")]
     Exhausted {
@@ -145,7 +175,7 @@ pub enum Trouble {
 #[derive(Clone, Debug)]
 pub struct Uploader {
     target: Uri,
-    token: Token,
+    wire: Wire,
     origin: Origin,
     length: Length,
     retries: Retries,
@@ -158,7 +188,9 @@ pub struct Uploader {
     best: Offset,
     /// The furthest that was ever sent, or the length where an earlier client may have sent it.
     sent: Offset,
-    /// Bytes sent of the content of the request under way.
+    /// The bytes the request under way carries.
+    under_way: Range<u64>,
+    /// How many of them are sent.
     sent_now: u64,
     /// Whether the server may have seen a creation.
     maybe_created: bool,
@@ -168,11 +200,22 @@ pub struct Uploader {
     failing_since: Option<Duration>,
 }
 
+/// How the upload is named.
+#[derive(Clone, Debug)]
+enum Wire {
+    Token(Token),
+    Ietf(Link),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Aim {
     Create,
     Retrieve,
     Append,
+    /// An empty append at the end of a complete upload, whose answer was lost.
+    Replay,
+    /// To end the upload, for this reason.
+    Cancel(Failure),
     Done,
     Failed(Failure),
 }
@@ -181,9 +224,13 @@ impl Uploader {
     /// A new upload of `length` bytes, named by a token that never named another. The URL is known to be one for uploads.
     //= TDR-CLI-02
     pub fn create(target: Uri, token: Token, origin: Origin, length: Length, retries: Retries) -> Self {
+        Self::begin(target, Wire::Token(token), origin, length, retries)
+    }
+
+    fn begin(target: Uri, wire: Wire, origin: Origin, length: Length, retries: Retries) -> Self {
         Self {
             target,
-            token,
+            wire,
             origin,
             length,
             retries,
@@ -193,6 +240,7 @@ impl Uploader {
             at: Offset::ZERO,
             best: Offset::ZERO,
             sent: Offset::ZERO,
+            under_way: 0..0,
             sent_now: 0,
             maybe_created: false,
             resumed_at: Offset::ZERO,
@@ -206,6 +254,44 @@ impl Uploader {
     pub fn resume(target: Uri, token: Token, origin: Origin, length: Length, retries: Retries) -> Self {
         let fresh = Self::create(target, token, origin, length, retries);
         Self { aim: Aim::Retrieve, maybe_created: true, sent: Offset::new(length.get()), ..fresh }
+    }
+
+    /// A new upload of `length` bytes by a creation request in an iteration of the IETF dialect.
+    //= IETF-CRE-01, IETF-CLI-17
+    pub fn create_in(
+        target: Uri,
+        version: Interop,
+        opening: Opening,
+        origin: Origin,
+        length: Length,
+        retries: Retries,
+    ) -> Self {
+        Self::begin(target, Wire::Ietf(Link::new(version, opening)), origin, length, retries)
+    }
+
+    /// An upload that an earlier client with the same source began, and that the server gave this URL.
+    pub fn resume_in(url: Uri, version: Interop, length: Length, retries: Retries) -> Self {
+        let origin = Origin { method: Method::POST, target: url.path().to_owned(), fields: HeaderMap::new() };
+        let wire = Wire::Ietf(Link::known(version, url.clone()));
+        let fresh = Self::begin(url, wire, origin, length, retries);
+        Self { aim: Aim::Retrieve, sent: Offset::new(length.get()), ..fresh }
+    }
+
+    /// The upload's URL, once the server has given one: what a later client needs to go on.
+    pub fn url(&self) -> Option<&Uri> {
+        match &self.wire {
+            Wire::Token(_) => Some(&self.target),
+            Wire::Ietf(link) => link.url(),
+        }
+    }
+
+    /// Whether the last response is the target's answer to the whole representation. A server may have taken all of it
+    /// and not know any more what was answered.
+    pub fn is_answered(&self) -> bool {
+        match &self.wire {
+            Wire::Token(_) => self.aim == Aim::Done,
+            Wire::Ietf(link) => link.is_answered(),
+        }
     }
 
     /// Puts at most this many bytes into one request, for servers that take no more. At least one.
@@ -236,172 +322,98 @@ impl Uploader {
             return Step::Wait(wait);
         }
         self.sent_now = 0;
+        self.under_way = self.range();
+        let content = self.content();
+        let (semantics, small, finished) = match &self.wire {
+            Wire::Token(_) => (token_dialect::SEMANTICS, Small::Resumes, Finished::Conflicts),
+            Wire::Ietf(_) => (ietf::SEMANTICS, Small::Ordinary, Finished::Replays),
+        };
         match self.aim {
             Aim::Create => {
-                let content = self.content();
-                let create = Create {
-                    small: Small::Resumes,
-                    semantics: token::SEMANTICS,
-                    length: Some(self.length),
-                    content,
-                    taken: Taken::Refuse,
-                    origin: self.origin.clone(),
-                };
+                let (length, taken, origin) = (Some(self.length), Taken::Refuse, self.origin.clone());
+                let create = Create { semantics, length, content, taken, small, origin };
                 self.ask(&Operation::Create(create), true)
             }
-            Aim::Append => {
-                let finished = Finished::Conflicts;
-                let append =
-                    Append { like: None, at: self.at, length: None, content: self.content(), finished };
+            Aim::Append | Aim::Replay => {
+                let append = Append { like: None, at: self.at, length: None, content, finished };
                 self.ask(&Operation::Append(append), true)
             }
             //= TDR-OFF-01
             Aim::Retrieve => self.ask(&Operation::Retrieve, false),
+            Aim::Cancel(_) => self.ask(&Operation::Cancel, false),
             Aim::Done => Step::Done,
             Aim::Failed(failure) => Step::Failed(failure),
         }
     }
 
     fn ask(&self, operation: &Operation, has_content: bool) -> Step {
-        let target = self.target.path_and_query().map_or("/", |target| target.as_str());
-        let head = Form::Seed.request(target, &self.token, operation).expect("a URI's path is a URI");
-        Step::Send(Box::new(Ask { head, content: has_content.then(|| self.range()) }))
+        let target = || self.target.path_and_query().map_or("/", |target| target.as_str());
+        let head = match &self.wire {
+            Wire::Token(token) => Form::Seed.request(target(), token, operation),
+            Wire::Ietf(link) => link.request(&self.target, operation),
+        };
+        let head = head.expect("a URI's text is a URI");
+        Step::Send(Box::new(Ask { head, content: has_content.then(|| self.under_way.clone()) }))
     }
 
     /// The content of the next transfer.
     fn range(&self) -> Range<u64> {
-        let start = match self.aim {
-            Aim::Create => 0,
-            _ => self.at.get(),
+        let (start, bytes_max) = match (self.aim, &self.wire) {
+            (Aim::Create, Wire::Token(_)) => (0, self.content_max),
+            (Aim::Create, Wire::Ietf(link)) => (0, link.opening_bytes(self.content_max)),
+            (Aim::Append, Wire::Token(_)) => (self.at.get(), self.content_max),
+            (Aim::Append, Wire::Ietf(link)) => (self.at.get(), link.append_bytes(self.content_max)),
+            _ => (self.at.get(), 0),
         };
-        start..self.length.get().min(start.saturating_add(self.content_max))
+        start..self.length.get().min(start.saturating_add(bytes_max))
     }
 
     fn content(&self) -> Content {
-        let range = self.range();
-        let finish = if range.end == self.length.get() { Finish::Here } else { Finish::Later };
-        Content { bytes: Some(range.end - range.start), finish }
+        let Range { start, end } = self.under_way;
+        let opens = match &self.wire {
+            Wire::Ietf(link) => self.aim == Aim::Create && link.opens_carefully(),
+            Wire::Token(_) => false,
+        };
+        let is_last = self.aim == Aim::Replay || (end == self.length.get() && !opens);
+        Content { bytes: Some(end - start), finish: if is_last { Finish::Here } else { Finish::Later } }
+    }
+
+    /// Whether all of the request under way is sent.
+    fn sent_all(&self) -> bool {
+        self.sent_now == self.under_way.end - self.under_way.start
     }
 
     /// The first `bytes` bytes of the content of the request under way have left.
     pub fn on_sent(&mut self, bytes: u64) {
         self.sent_now = self.sent_now.max(bytes);
-        let end = Offset::new(self.range().start.saturating_add(self.sent_now));
+        let end = Offset::new(self.under_way.start.saturating_add(self.sent_now));
         self.sent = self.sent.max(end.min(Offset::new(self.length.get())));
     }
 
     /// The connection was refused or lost, or nothing came over it for too long, before the response.
     ///
     /// `reached` is whether any of the request can have reached the server.
-    //= TDR-SEED-04
     pub fn on_lost(&mut self, reached: bool, moment: Moment) {
-        self.maybe_created |= reached && self.aim == Aim::Create;
-        let aim = match self.aim {
-            Aim::Create if !self.maybe_created => Aim::Create,
-            Aim::Create | Aim::Retrieve | Aim::Append => Aim::Retrieve,
-            Aim::Done | Aim::Failed(_) => return,
-        };
-        self.again(aim, Trouble::Lost, None, moment);
+        match self.wire {
+            Wire::Token(_) => self.token_lost(reached, moment),
+            Wire::Ietf(_) => self.ietf_lost(reached, moment),
+        }
+    }
+
+    /// An interim response came while the request is under way. One that is not for this upload says nothing.
+    pub fn on_interim(&mut self, status: StatusCode, fields: &HeaderMap, moment: Moment) -> Heard {
+        match self.wire {
+            Wire::Token(_) => Heard::GoOn,
+            Wire::Ietf(_) => self.ietf_heard(status, fields, moment),
+        }
     }
 
     /// A final response came; the rest of the request's content, if any, was not sent.
     pub fn on_response(&mut self, status: StatusCode, fields: &HeaderMap, moment: Moment) {
-        let told = token::told(fields);
-        let trouble = Trouble::Status(status);
-        self.maybe_created |= self.aim == Aim::Create && answer::said(status) != Said::Conflict;
-        match (self.aim, answer::said(status)) {
-            (Aim::Done | Aim::Failed(_), _) => {}
-            (Aim::Create | Aim::Append, Said::Done) => self.transferred(told, trouble, moment),
-            (Aim::Retrieve, Said::Done) => self.retrieved(told),
-            (Aim::Append, Said::Conflict) => self.displaced(told, trouble, moment),
-            // A transfer of ours that the server has not given up may still run: asking for the offset ends it.
-            (Aim::Create, Said::Conflict) if self.maybe_created => {
-                self.again(Aim::Retrieve, trouble, None, moment);
-            }
-            (Aim::Create, Said::Conflict) => self.fail(Failure::Taken),
-            // Nothing was ever acknowledged, so nothing is lost by beginning again.
-            (Aim::Append | Aim::Retrieve, Said::Unknown) if self.best == Offset::ZERO => self.restart(),
-            (Aim::Append | Aim::Retrieve, Said::Unknown) => self.fail(Failure::Gone),
-            (_, Said::Later) | (Aim::Retrieve, Said::Conflict) => {
-                self.again(Aim::Retrieve, trouble, answer::retry_after(fields), moment);
-            }
-            (Aim::Create, Said::Unknown) | (_, Said::No) => self.fail(Failure::Rejected(status)),
+        match self.wire {
+            Wire::Token(_) => self.token_answered(status, fields, moment),
+            Wire::Ietf(_) => self.ietf_answered(status, fields, moment),
         }
-    }
-
-    /// A creation or an append was carried out.
-    //= TDR-RSP-02, TDR-SEED-10
-    fn transferred(&mut self, told: Told, trouble: Trouble, moment: Moment) {
-        let range = self.range();
-        let end = Offset::new(range.end);
-        let sent_all = self.sent_now == range.end - range.start;
-        match told.offset {
-            Some(offset) if offset != end || !sent_all => {
-                let sent = Offset::new(range.start + self.sent_now);
-                return self.fail(Failure::Impossible { told: offset, sent });
-            }
-            // The first draft's own answer to a creation says no offset. One given before the content was sent means
-            // nothing.
-            None if !sent_all || !self.length.is_reached(end) => {
-                return self.again(Aim::Retrieve, trouble, None, moment);
-            }
-            Some(_) | None => {}
-        }
-        let ends = self.length.is_reached(end);
-        self.place(end);
-        if ends && told.complete == Some(false) {
-            self.again(Aim::Append, trouble, None, moment);
-        } else {
-            self.aim = if ends { Aim::Done } else { Aim::Append };
-        }
-    }
-
-    /// The server said its offset. An upload that is complete is asked for its answer by an empty append.
-    fn retrieved(&mut self, told: Told) {
-        let Some(offset) = told.offset else { return self.fail(Failure::NotResumable) };
-        if let Some(failure) = self.doubt(offset, told) {
-            return self.fail(failure);
-        }
-        self.place(offset);
-        self.resumed_at = self.resumed_at.max(offset);
-        self.aim = Aim::Append;
-    }
-
-    /// The server is at another offset than the append was for.
-    fn displaced(&mut self, told: Told, trouble: Trouble, moment: Moment) {
-        let Some(offset) = told.offset else { return self.again(Aim::Retrieve, trouble, None, moment) };
-        if let Some(failure) = self.doubt(offset, told) {
-            return self.fail(failure);
-        }
-        let is_here = offset == self.at;
-        if is_here && self.length.is_reached(offset) && told.complete == Some(true) {
-            // It keeps no answer to give again, and says all the same that it has everything.
-            self.aim = Aim::Done;
-        } else if is_here {
-            self.again(Aim::Retrieve, trouble, None, moment);
-        } else {
-            let went_on = self.place(offset);
-            self.resumed_at = self.resumed_at.max(offset);
-            if went_on {
-                self.aim = Aim::Append;
-            } else {
-                self.again(Aim::Append, trouble, None, moment);
-            }
-        }
-    }
-
-    /// Why the upload the server speaks of cannot be this one.
-    //= TDR-OFF-08
-    fn doubt(&self, offset: Offset, told: Told) -> Option<Failure> {
-        let length = self.length;
-        let different = |told: u64| Some(Failure::Different { told, length });
-        match told.length {
-            Some(known) if known != length => return different(known.get()),
-            _ if offset.get() > length.get() => return different(offset.get()),
-            _ if told.complete == Some(true) && !length.is_reached(offset) => return different(offset.get()),
-            _ => {}
-        }
-        (offset > self.sent).then_some(Failure::Impossible { told: offset, sent: self.sent })
     }
 
     /// Takes the server's word for where it is, and says whether that is further than ever.
@@ -416,14 +428,6 @@ impl Uploader {
         further
     }
 
-    /// Creates again, with the token that the server has never seen, or has forgotten with nothing behind it. Whatever
-    /// led here has waited already, and no answer to a creation leads back here uncounted.
-    //= TDR-OFF-09
-    fn restart(&mut self) {
-        self.at = Offset::ZERO;
-        self.aim = Aim::Create;
-    }
-
     /// Aims again after a wait, unless the retries are used up.
     fn again(&mut self, aim: Aim, last: Trouble, at_least: Option<Duration>, moment: Moment) {
         let since = *self.failing_since.get_or_insert(moment.elapsed);
@@ -433,6 +437,11 @@ impl Uploader {
         let spent = moment.elapsed.saturating_sub(since).saturating_add(wait);
         if self.attempts > self.retries.attempts || spent > self.retries.budget {
             return self.fail(Failure::Exhausted { attempts: self.attempts, last });
+        }
+        if let Wire::Ietf(link) = &self.wire
+            && link.is_over(moment.elapsed.saturating_add(wait))
+        {
+            return self.fail(Failure::Gone);
         }
         self.attempts_ever = self.attempts_ever.saturating_add(1);
         self.wait = Some(wait);

@@ -6,6 +6,7 @@ use super::*;
 use crate::dialect::token::Form;
 use crate::field;
 
+mod ietf;
 mod simulation;
 
 /// What happens to a request.

@@ -23,7 +23,7 @@ use crate::upload::{Completion, Excess, Family, Interruption, Semantics, State, 
 /// The media type of appends.
 pub const PARTIAL_UPLOAD: &str = "application/partial-upload";
 
-const SEMANTICS: Semantics = Semantics {
+pub(crate) const SEMANTICS: Semantics = Semantics {
     completion: Completion::Explicit,
     excess: Excess::Invalidates,
     interruption: Interruption::Resumes,

@@ -2,6 +2,7 @@
 //! was not synced. Every run follows from its seed; a failing seed is in the panic.
 
 use super::*;
+use crate::dialect::token::told;
 use crate::dialect::{Context, Detected, Place, detect};
 use crate::engine::{self, Decision, End, Ending, Verdict};
 use crate::operation::{Operation, Reply, Subject};
@@ -113,11 +114,11 @@ impl Server {
             Decision::Refuse(refusal) => Err(refusal),
             Decision::Cancel | Decision::Invalidate(_) => panic!("nobody asked for that"),
         };
-        let context = Context { base: "/uploads", limits: &self.policy.limits, now: self.now };
+        let moment = Context { base: "/uploads", limits: &self.policy.limits, now: self.now };
         let head = match reply {
-            Ok(Some(reply)) => dialect.encode(&reply, &context),
+            Ok(Some(reply)) => dialect.encode(&reply, &moment),
             Ok(None) => return None,
-            Err(refusal) => dialect.refuse(&refusal, &context),
+            Err(refusal) => dialect.refuse(&refusal, &moment),
         };
         self.remember(head.headers());
         Some((head.status(), head.headers().clone()))
@@ -125,7 +126,7 @@ impl Server {
 
     /// An offset that was told holds for ever.
     fn remember(&mut self, fields: &HeaderMap) {
-        if let Some(offset) = token::told(fields).offset {
+        if let Some(offset) = told(fields).offset {
             assert!(offset.get() >= self.told, "the offset went back from {} to {offset}", self.told);
             assert!(offset.get() <= self.synced as u64, "{offset} was told, {} is safe", self.synced);
             self.told = offset.get();

@@ -1,0 +1,448 @@
+//! What the machine makes of the answers to an upload that the server names by a URL.
+//!
+//! The URL comes with a 104 or with the answer to the creation; until then nothing can be resumed. Owns the table of
+//! reactions of the IETF dialect; how fields are read is [`dialect::ietf`](crate::dialect::ietf)'s.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+
+use super::{Aim, Failure, Heard, Moment, Trouble, Uploader, Wire};
+use crate::dialect::answer::{self, Said};
+pub(super) use crate::dialect::ietf::SEMANTICS;
+use crate::dialect::ietf::Speaker;
+use crate::dialect::ietf::client::{Takes, Told};
+use crate::dialect::interop::Interop;
+use crate::operation::{Finish, Operation};
+use crate::types::Offset;
+
+/// How an upload begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// With the whole, or as much of it as one request may carry: a server that does not resume takes it all the same,
+    /// one that does sends the URL ahead.
+    AtOnce,
+    /// With nothing but the wish for a URL, for where interim responses cannot be sent or seen.
+    Careful,
+}
+
+/// Conflicts in a row that are believed before the server is asked.
+const CONFLICTS_MAX: u8 = 3;
+
+/// What is known of the upload on the server.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    speaker: Speaker,
+    opening: Opening,
+    url: Option<Uri>,
+    /// The most and the fewest bytes the server wants in one request.
+    append_max: u64,
+    append_min: u64,
+    /// When the server gives the upload up.
+    ends: Option<Duration>,
+    /// Whether a last request may have arrived whole without its answer having been heard.
+    maybe_complete: bool,
+    conflicts: u8,
+    answered: bool,
+}
+
+impl Link {
+    pub(super) fn new(version: Interop, opening: Opening) -> Self {
+        Self {
+            speaker: Speaker { version, announces: true, ..Speaker::unversioned() },
+            opening,
+            url: None,
+            append_max: u64::MAX,
+            append_min: 0,
+            ends: None,
+            maybe_complete: false,
+            conflicts: 0,
+            answered: false,
+        }
+    }
+
+    pub(super) fn known(version: Interop, url: Uri) -> Self {
+        Self { url: Some(url), maybe_complete: true, ..Self::new(version, Opening::Careful) }
+    }
+
+    pub(super) fn url(&self) -> Option<&Uri> {
+        self.url.as_ref()
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered
+    }
+
+    pub(super) fn opens_carefully(&self) -> bool {
+        self.opening == Opening::Careful
+    }
+
+    /// How much a creation carries.
+    pub(super) fn opening_bytes(&self, content_max: u64) -> u64 {
+        if self.opens_carefully() { 0 } else { self.append_bytes(content_max) }
+    }
+
+    /// How much an append carries. The server's own wishes come before anybody's.
+    //= IETF-LIM-03
+    pub(super) fn append_bytes(&self, content_max: u64) -> u64 {
+        content_max.max(self.append_min).min(self.append_max).max(1)
+    }
+
+    //= IETF-LIM-04
+    pub(super) fn is_over(&self, then: Duration) -> bool {
+        self.url.is_some() && self.ends.is_some_and(|ends| ends <= then)
+    }
+
+    /// The head of a request: to the target while there is no upload, to the upload's URL afterwards.
+    pub(super) fn request(&self, target: &Uri, operation: &Operation) -> Result<Request<()>, http::Error> {
+        let text = match (&self.url, operation) {
+            (_, Operation::Create(_)) | (None, _) => {
+                target.path_and_query().map_or("/", |target| target.as_str()).to_owned()
+            }
+            (Some(url), _) => url.to_string(),
+        };
+        self.speaker.request(&text, operation)
+    }
+
+    fn heed_limits(&mut self, takes: Takes, moment: Moment) {
+        self.append_max = takes.append_max.unwrap_or(self.append_max);
+        self.append_min = takes.append_min.unwrap_or(self.append_min);
+        if let Some(seconds) = takes.age_max {
+            self.ends = Some(moment.elapsed.saturating_add(Duration::from_secs(seconds)));
+        }
+    }
+}
+
+impl Uploader {
+    fn link(&mut self) -> &mut Link {
+        match &mut self.wire {
+            Wire::Ietf(link) => link,
+            Wire::Token(_) => unreachable!("only an upload that is named by a URL is answered here"),
+        }
+    }
+
+    /// Whether the request under way is the last of the representation.
+    fn is_last(&self) -> bool {
+        self.content().finish == Finish::Here
+    }
+
+    /// Remembers that the server may have everything, when nothing says otherwise.
+    fn may_be_complete(&mut self) {
+        let is_transfer = matches!(self.aim, Aim::Create | Aim::Append | Aim::Replay);
+        if is_transfer && self.is_last() && self.sent_all() {
+            self.link().maybe_complete = true;
+        }
+    }
+
+    //= IETF-CLI-04, IETF-CLI-10, IETF-CLI-14
+    pub(super) fn ietf_lost(&mut self, reached: bool, moment: Moment) {
+        if reached {
+            self.may_be_complete();
+        }
+        let is_known = self.link().url.is_some();
+        match self.aim {
+            Aim::Create if !is_known => self.open_again(reached, Trouble::Lost, None, moment),
+            Aim::Create | Aim::Retrieve | Aim::Append | Aim::Replay => {
+                self.again(Aim::Retrieve, Trouble::Lost, None, moment);
+            }
+            Aim::Cancel(failure) => self.fail(failure),
+            Aim::Done | Aim::Failed(_) => {}
+        }
+    }
+
+    /// Creates once more where no URL was learnt. A request that may have been carried out is not made again, unless its
+    /// method promises that this is the same as once.
+    //= IETF-VER-09, IETF-CLI-16
+    fn open_again(&mut self, reached: bool, trouble: Trouble, after: Option<Duration>, moment: Moment) {
+        if self.link().maybe_complete && self.origin.method != Method::PUT {
+            return self.fail(Failure::Unanswered);
+        }
+        if reached {
+            self.link().opening = Opening::Careful;
+        }
+        self.again(Aim::Create, trouble, after, moment);
+    }
+
+    //= IETF-INT-02, IETF-INT-06, IETF-INT-08, IETF-LIM-05, IETF-OFF-04
+    pub(super) fn ietf_heard(&mut self, status: StatusCode, fields: &HeaderMap, moment: Moment) -> Heard {
+        let speaker = self.link().speaker;
+        let is_transfer = matches!(self.aim, Aim::Create | Aim::Append);
+        if status.as_u16() != 104 || !speaker.heeds(fields) || !is_transfer {
+            return Heard::GoOn;
+        }
+        if self.aim == Aim::Create && !self.found(fields) {
+            return Heard::Stop;
+        }
+        let told = speaker.told(fields);
+        let sent = Offset::new(self.under_way.start.saturating_add(self.sent_now));
+        if let Some(offset) = told.offset.filter(|offset| (self.at..=sent).contains(offset)) {
+            self.place(offset);
+        }
+        if !self.suits(told, moment) {
+            return Heard::Stop;
+        }
+        let bytes = self.under_way.end - self.under_way.start;
+        if bytes > self.link().append_max && self.link().url.is_some() {
+            self.aim = Aim::Retrieve;
+            return Heard::Stop;
+        }
+        Heard::GoOn
+    }
+
+    /// Takes the upload's URL from a response, and says whether it is the one known already.
+    //= IETF-INT-05, IETF-INT-06
+    fn found(&mut self, fields: &HeaderMap) -> bool {
+        let location = fields.get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let Some(found) = location.and_then(|location| resolve(&self.target, location)) else { return true };
+        match &self.link().url {
+            None => {
+                self.link().url = Some(found);
+                true
+            }
+            Some(url) if *url == found => true,
+            Some(_) => {
+                self.give_up(Failure::TwoPlaces);
+                false
+            }
+        }
+    }
+
+    /// Takes what the server says of its limits, and says whether the upload can go on within them.
+    //= IETF-CRE-18, IETF-LIM-05
+    fn suits(&mut self, told: Told, moment: Moment) -> bool {
+        let Some(takes) = told.limits else { return true };
+        self.link().heed_limits(takes, moment);
+        match takes.size_max {
+            Some(most) if most < self.length.get() => {
+                let failure = Failure::TooLarge { most, length: self.length };
+                self.give_up(failure);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Ends the upload on the server too, where it is known.
+    //= IETF-RET-14
+    fn give_up(&mut self, failure: Failure) {
+        self.aim = if self.link().url.is_some() { Aim::Cancel(failure) } else { Aim::Failed(failure) };
+    }
+
+    pub(super) fn ietf_answered(&mut self, status: StatusCode, fields: &HeaderMap, moment: Moment) {
+        let told = self.link().speaker.told(fields);
+        match self.aim {
+            Aim::Done | Aim::Failed(_) => {}
+            Aim::Cancel(failure) => self.fail(failure),
+            Aim::Retrieve => self.state_came(status, fields, told, moment),
+            Aim::Create | Aim::Append | Aim::Replay => self.transfer_ended(status, fields, told, moment),
+        }
+    }
+
+    //= IETF-CLI-01, IETF-CLI-02, IETF-CLI-03, IETF-CLI-05, IETF-CLI-06, IETF-CLI-09, IETF-CLI-18
+    fn transfer_ended(&mut self, status: StatusCode, fields: &HeaderMap, told: Told, moment: Moment) {
+        let said = answer::said(status);
+        let trouble = Trouble::Status(status);
+        let is_early_version = self.link().speaker.completes_silently();
+        // Before the field told who speaks, a conflict could carry it too.
+        if told.complete == Some(true) && !(is_early_version && said == Said::Conflict) {
+            return self.answered(status);
+        }
+        let is_creation = self.aim == Aim::Create;
+        if said == Said::Done && told.complete.is_none() && self.is_last() && self.sent_all() {
+            if is_creation || is_early_version || self.aim == Aim::Replay {
+                return self.answered(status);
+            }
+            self.may_be_complete();
+        }
+        if is_creation && said == Said::Done && !self.found(fields) || !self.suits(told, moment) {
+            return;
+        }
+        if said != Said::Done && told.complete.is_none() && status.is_server_error() {
+            self.may_be_complete();
+        }
+        // A transfer that was given up may have arrived since, and completed the upload: not every version calls that a
+        // conflict.
+        let here = Offset::new(self.under_way.start);
+        let is_elsewhere = status == StatusCode::BAD_REQUEST
+            && (told.offset.is_some_and(|offset| offset != here) || self.length.is_reached(here));
+        let (is_known, is_too_small) = (self.link().url.is_some(), self.is_too_small());
+        match (self.aim, said) {
+            (_, Said::Done) => self.advanced(told, trouble, moment),
+            _ if status == StatusCode::PAYLOAD_TOO_LARGE => self.refit(trouble, moment),
+            (Aim::Create, Said::Later) if !is_known => {
+                self.open_again(false, trouble, answer::retry_after(fields), moment);
+            }
+            (_, Said::Later) => self.again(Aim::Retrieve, trouble, answer::retry_after(fields), moment),
+            (Aim::Create, Said::No) if is_too_small => self.again(Aim::Create, trouble, None, moment),
+            (Aim::Create, _) => self.fail(Failure::Rejected(status)),
+            // The server knows it to be complete, and not any more what was answered.
+            (Aim::Replay, _) => self.complete_without_answer(),
+            (_, Said::Conflict) => self.conflicted(told, trouble, moment),
+            (_, Said::Unknown) => self.vanished(trouble, moment),
+            (_, Said::No) if is_too_small || is_elsewhere => self.again(Aim::Retrieve, trouble, None, moment),
+            (_, Said::No) => self.fail(Failure::Rejected(status)),
+        }
+    }
+
+    /// The target has answered: that is final, whatever it says.
+    fn answered(&mut self, status: StatusCode) {
+        self.link().answered = true;
+        if status.is_success() {
+            self.place(Offset::new(self.length.get()));
+            self.aim = Aim::Done;
+        } else {
+            self.fail(Failure::Rejected(status));
+        }
+    }
+
+    fn complete_without_answer(&mut self) {
+        if self.length.is_reached(self.at) {
+            self.aim = Aim::Done;
+        } else {
+            self.fail(Failure::Different { told: self.at.get(), length: self.length });
+        }
+    }
+
+    /// A transfer was carried out, and more is to follow.
+    fn advanced(&mut self, told: Told, trouble: Trouble, moment: Moment) {
+        if self.link().url.is_none() {
+            let failure =
+                if self.is_last() && !self.sent_all() { Failure::Unanswered } else { Failure::NotResumable };
+            return self.fail(failure);
+        }
+        let end = Offset::new(self.under_way.end);
+        let opened = self.aim == Aim::Create;
+        let offset = match told.offset {
+            Some(offset) if self.length.get() < offset.get() => {
+                return self.give_up(Failure::Different { told: offset.get(), length: self.length });
+            }
+            Some(offset) if offset.get() >= self.under_way.start => offset,
+            None if self.sent_all() && told.complete.is_some() => end,
+            None if self.sent_all() && !self.is_last() => end,
+            _ => return self.again(Aim::Retrieve, trouble, None, moment),
+        };
+        self.link().conflicts = 0;
+        let went_on = self.place(offset);
+        if went_on || opened && !self.is_last() {
+            self.aim = Aim::Append;
+        } else {
+            self.again(Aim::Append, trouble, None, moment);
+        }
+    }
+
+    /// The upload's state came, or what hinders it.
+    //= IETF-CLI-11, IETF-CLI-12, IETF-CLI-13, IETF-CLI-15, IETF-RET-13
+    fn state_came(&mut self, status: StatusCode, fields: &HeaderMap, told: Told, moment: Moment) {
+        let trouble = Trouble::Status(status);
+        match answer::said(status) {
+            Said::Done => {}
+            Said::Unknown => return self.vanished(trouble, moment),
+            Said::Later | Said::Conflict => {
+                return self.again(Aim::Retrieve, trouble, answer::retry_after(fields), moment);
+            }
+            Said::No => return self.fail(Failure::Rejected(status)),
+        }
+        let Some(offset) = told.offset else { return self.fail(Failure::NotResumable) };
+        let different = |told| Failure::Different { told, length: self.length };
+        if let Some(known) = told.length.filter(|known| *known != self.length) {
+            return self.give_up(different(known.get()));
+        }
+        if offset.get() > self.length.get() {
+            return self.give_up(different(offset.get()));
+        }
+        if !self.suits(told, moment) {
+            return;
+        }
+        self.place(offset);
+        self.resumed_at = self.resumed_at.max(offset);
+        let is_replayed = self.link().speaker.is_replayed();
+        match told.complete {
+            Some(true) if is_replayed => self.aim = Aim::Replay,
+            Some(true) => self.complete_without_answer(),
+            Some(false) | None => {
+                // One that has everything may be with its target at this moment.
+                let has_all = self.length.is_reached(offset);
+                self.link().maybe_complete &= has_all;
+                self.aim = Aim::Append;
+            }
+        }
+    }
+
+    /// The server is at another offset than the append was for.
+    //= IETF-CLI-08
+    fn conflicted(&mut self, told: Told, trouble: Trouble, moment: Moment) {
+        self.link().conflicts += 1;
+        let is_chain = self.link().conflicts >= CONFLICTS_MAX;
+        let length = self.length;
+        let Some(offset) = told.offset.filter(|offset| !is_chain && offset.get() <= length.get()) else {
+            self.link().conflicts = 0;
+            return self.again(Aim::Retrieve, trouble, None, moment);
+        };
+        self.resumed_at = self.resumed_at.max(offset);
+        if self.place(offset) {
+            self.aim = Aim::Append;
+        } else {
+            self.again(Aim::Append, trouble, None, moment);
+        }
+    }
+
+    /// The upload is not there. It is begun again where nothing can be lost or done twice by that.
+    fn vanished(&mut self, trouble: Trouble, moment: Moment) {
+        if self.link().maybe_complete || self.best > Offset::ZERO {
+            return self.fail(Failure::Gone);
+        }
+        self.link().url = None;
+        self.at = Offset::ZERO;
+        self.again(Aim::Create, trouble, None, moment);
+    }
+
+    /// Sends less at a time: as little as the server says, or half as much where it says nothing.
+    //= IETF-LIM-09
+    fn refit(&mut self, trouble: Trouble, moment: Moment) {
+        let bytes = self.under_way.end - self.under_way.start;
+        let least = self.link().append_min.max(1);
+        let fits = self.link().append_max.min((bytes / 2).max(least));
+        let told = self.link().append_max < bytes;
+        let next = if told { self.link().append_max } else { fits };
+        if next >= bytes {
+            let Trouble::Status(status) = trouble else { return };
+            return self.fail(Failure::Rejected(status));
+        }
+        self.link().append_max = next;
+        let aim = if self.link().url.is_some() { Aim::Retrieve } else { Aim::Create };
+        self.again(aim, trouble, None, moment);
+    }
+
+    /// Whether the request under way carried less than the server has now said that it wants.
+    fn is_too_small(&mut self) -> bool {
+        let bytes = self.under_way.end - self.under_way.start;
+        let least = self.link().append_min;
+        !self.is_last() && bytes < least && least <= self.link().append_max
+    }
+}
+
+/// The URI a `Location` means, seen from the target of the request (RFC 3986, Reference Resolution). Dot segments are
+/// left to the server that wrote them.
+pub(super) fn resolve(target: &Uri, location: &str) -> Option<Uri> {
+    let reference = location.split('#').next().unwrap_or_default();
+    let is_absolute = reference.split_once("://").is_some_and(|(scheme, _)| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    });
+    let origin = match (target.scheme_str(), target.authority()) {
+        (Some(scheme), Some(authority)) => format!("{scheme}://{authority}"),
+        _ => String::new(),
+    };
+    let text = match reference {
+        "" => return None,
+        _ if is_absolute => reference.to_owned(),
+        _ if reference.starts_with("//") => format!("{}:{reference}", target.scheme_str()?),
+        _ if reference.starts_with('/') => format!("{origin}{reference}"),
+        _ if reference.starts_with('?') => format!("{origin}{}{reference}", target.path()),
+        _ => {
+            let folder = target.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+            format!("{origin}{folder}/{reference}")
+        }
+    };
+    text.parse().ok()
+}
