@@ -51,6 +51,8 @@ pub(crate) enum Rule {
     InterimLocationOnce,
     /// Messages about one upload name the same URL.
     OneLocation,
+    /// A creation names an upload that was not there before.
+    FreshLocation,
     /// URLs of uploads are absolute and show nothing but letters, digits and hyphens behind the target.
     OpaqueLocation,
     /// Uploads are not redirected in ways that change methods.
@@ -145,6 +147,9 @@ pub(crate) struct Send {
     pub(crate) trailers: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) ends: Ends,
+    /// Seconds of silence between equal parts of its content.
+    #[serde(default)]
+    pub(crate) paused: Vec<f64>,
     /// Waits for `100 (Continue)` before its content.
     #[serde(default)]
     pub(crate) waits: bool,

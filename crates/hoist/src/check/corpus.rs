@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use toml::{Table, Value};
+
 use super::ServerLimits;
 use super::case::{Always, Case, File, Rule};
 use super::version::{Dialect, Version};
@@ -13,7 +15,24 @@ macro_rules! built_in {
     };
 }
 
-const FILES: [(&str, &str); 1] = built_in!["ietf/always.toml"];
+const FILES: [(&str, &str); 16] = built_in![
+    "ietf/always.toml",
+    "ietf/append.toml",
+    "ietf/cancellation.toml",
+    "ietf/concurrency.toml",
+    "ietf/creation.toml",
+    "ietf/digests.toml",
+    "ietf/fields.toml",
+    "ietf/interim.toml",
+    "ietf/limits.toml",
+    "ietf/options.toml",
+    "ietf/retrieval.toml",
+    "ietf/versions.toml",
+    "token/always.toml",
+    "token/creation.toml",
+    "token/procedures.toml",
+    "token/tokens.toml",
+];
 
 /// Cases, and what holds in each of their exchanges.
 #[derive(Debug, Default)]
@@ -76,9 +95,8 @@ impl Corpus {
     }
 
     fn add(&mut self, name: &str, text: &str) -> Result<(), BadCorpus> {
-        let file: File = toml::from_str(text)
-            .map_err(|error| BadCorpus { file: name.to_owned(), wrong: error.to_string() })?;
-        let File { dialect, case, always } = file;
+        let bad = |error: toml::de::Error| BadCorpus { file: name.to_owned(), wrong: error.to_string() };
+        let File { dialect, case, always } = expand(text).and_then(toml::Table::try_into).map_err(bad)?;
         self.cases.extend(case.into_iter().map(|case| (dialect, Arc::new(case))));
         self.always.extend(always.into_iter().map(|rule| (dialect, rule)));
         Ok(())
@@ -112,6 +130,38 @@ impl Corpus {
             *dialect == version.dialect() && always.holds_in(version)
         };
         self.always.iter().filter(holds).map(|(_, always)| (always.name.clone(), always.rule)).collect()
+    }
+}
+
+/// The file with each case that has an `each` written out, once for every text in it.
+fn expand(text: &str) -> Result<Table, toml::de::Error> {
+    let mut file: Table = text.parse()?;
+    if let Some(Value::Array(cases)) = file.get_mut("case") {
+        let written_out = std::mem::take(cases).into_iter().flat_map(|mut case| {
+            match case.as_table_mut().and_then(|case| case.remove("each")) {
+                Some(Value::Array(each)) => {
+                    let texts = each.iter().filter_map(Value::as_str);
+                    texts.map(|text| with(&case, text)).collect()
+                }
+                _ => vec![case],
+            }
+        });
+        let written_out = written_out.collect();
+        *cases = written_out;
+    }
+    Ok(file)
+}
+
+/// The value with a text in the place of `{each}`.
+fn with(value: &Value, text: &str) -> Value {
+    match value {
+        Value::String(string) => Value::String(string.replace("{each}", text)),
+        Value::Array(values) => Value::Array(values.iter().map(|value| with(value, text)).collect()),
+        Value::Table(table) => {
+            let members = table.iter().map(|(key, value)| (key.replace("{each}", text), with(value, text)));
+            Value::Table(members.collect())
+        }
+        other => other.clone(),
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) creates: bool,
     /// The target's path.
     pub(crate) target: &'a str,
+    /// The path of the upload there was before.
+    pub(crate) upload: Option<&'a str>,
 }
 
 impl Asked<'_> {
@@ -303,6 +305,12 @@ pub(crate) fn rule(
                 announcements().chain(protocol_speaks).filter_map(|head| head.field("location")).collect();
             let differ = locations.windows(2).filter(|pair| pair[0] != pair[1]);
             differ.map(|pair| format!("first {}, then {}", pair[0], pair[1])).collect()
+        }
+        Rule::FreshLocation => {
+            let named = all().filter(|_| asked.creates).filter_map(|head| head.field("location"));
+            let before = asked.upload.unwrap_or_default();
+            let again = named.filter(|location| !before.is_empty() && location.ends_with(before));
+            again.map(|location| format!("{location} is not new")).collect()
         }
         Rule::OpaqueLocation => {
             let created = last.filter(|head| head.status == 201);

@@ -36,6 +36,14 @@ pub(crate) struct Run {
     transcript: String,
 }
 
+/// How a creation's upload is named.
+enum Named {
+    /// By the client.
+    ByToken,
+    /// By the server, at this path.
+    At(String),
+}
+
 /// What is not as it should be.
 type Differences = Vec<String>;
 
@@ -223,22 +231,15 @@ impl Run {
     ) -> Result<(), Differences> {
         let asked = self.asked(outgoing);
         let mut differences = judge::response(heard, expect, &asked, ends);
-        let location = heard.interims.iter().find_map(|head| head.field("location"));
-        let location = location.or_else(|| {
-            let (head, _) = heard.last.as_ref()?;
-            (200..300).contains(&head.status).then(|| head.field("location")).flatten()
-        });
-        let creates = asked.creates && self.version.dialect() == Dialect::Ietf;
-        if let Some(path) = location.filter(|_| creates).and_then(|url| self.place.path_of(url))
-            && self.upload.as_ref() != Some(&path)
-        {
-            self.upload = Some(path);
-            self.largest = 0;
-        }
+        let named = self.named(heard, &asked);
+        let largest = if named.is_some() { 0 } else { self.largest };
         for (name, rule) in &self.rules {
-            let asked = self.asked(outgoing);
-            let broken = judge::rule(*rule, heard, expect, &asked, self.largest);
+            let broken = judge::rule(*rule, heard, expect, &asked, largest);
             differences.extend(broken.into_iter().map(|broken| format!("{name}: {broken}")));
+        }
+        self.largest = largest;
+        if let Some(Named::At(path)) = named {
+            self.upload = Some(path);
         }
         let heads = heard.interims.iter().chain(heard.last.as_ref().map(|(head, _)| head));
         for offset in heads.filter_map(|head| head.field("upload-offset")?.parse().ok()) {
@@ -248,6 +249,20 @@ impl Run {
         if differences.is_empty() { Ok(()) } else { Err(differences) }
     }
 
+    /// The upload that a creation began.
+    fn named(&self, heard: &Heard, asked: &Asked<'_>) -> Option<Named> {
+        let succeeds = heard.last.as_ref().filter(|(head, _)| (200..300).contains(&head.status));
+        if !asked.creates {
+            return None;
+        }
+        if self.version.dialect() == Dialect::Token {
+            return succeeds.map(|_| Named::ByToken);
+        }
+        let announced = heard.interims.iter().find_map(|head| head.field("location"));
+        let location = announced.or_else(|| succeeds.and_then(|(head, _)| head.field("location")))?;
+        self.place.path_of(location).map(Named::At)
+    }
+
     fn asked<'a>(&'a self, outgoing: &'a Outgoing) -> Asked<'a> {
         Asked {
             version: self.version,
@@ -255,6 +270,7 @@ impl Run {
             told: self.told,
             creates: !self.is_upload(outgoing),
             target: &self.place.path,
+            upload: self.upload.as_deref(),
         }
     }
 
@@ -345,6 +361,7 @@ impl Run {
             declares: send.declares,
             framing: send.framing,
             trailers: send.trailers.clone().into_iter().collect(),
+            paused: send.paused.iter().copied().map(Duration::from_secs_f64).collect(),
             ends: send.ends,
             // What is left standing is known to have begun only when the server asks for its content.
             waits: send.waits || send.ends == Ends::Stall,
@@ -414,6 +431,7 @@ impl Send {
             declares: None,
             framing: Framing::Sized,
             trailers: BTreeMap::new(),
+            paused: Vec::new(),
             ends: Ends::Whole,
             waits: false,
             ancient: false,

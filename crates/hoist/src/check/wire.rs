@@ -94,6 +94,8 @@ pub(crate) struct Outgoing {
     pub(crate) declares: Option<u64>,
     pub(crate) framing: Framing,
     pub(crate) trailers: Vec<(String, String)>,
+    /// Silences between equal parts of the content.
+    pub(crate) paused: Vec<Duration>,
     pub(crate) ends: Ends,
     pub(crate) waits: bool,
     pub(crate) ancient: bool,

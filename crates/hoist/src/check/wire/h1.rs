@@ -50,7 +50,13 @@ pub(super) async fn exchange(place: &Place, outgoing: &Outgoing) -> io::Result<E
     let content = content(outgoing);
     let send = async {
         // A server that answers early may close before it has read all: what it said is what counts.
-        let _ = writer.write_all(&content).await;
+        let part = content.len().div_ceil(outgoing.paused.len() + 1).max(1);
+        for (part, bytes) in content.chunks(part).enumerate() {
+            if part > 0 {
+                tokio::time::sleep(outgoing.paused[part - 1]).await;
+            }
+            let _ = writer.write_all(bytes).await;
+        }
         if outgoing.ends == Ends::Cut {
             let _ = writer.shutdown().await;
         }

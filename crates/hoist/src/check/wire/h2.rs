@@ -51,7 +51,7 @@ pub(super) async fn exchange(place: &Place, outgoing: &Outgoing) -> io::Result<E
         let _ = tokio::time::timeout(CONTINUE_WAIT, asked).await;
     }
     if !ends_at_once {
-        talk.send(outgoing, content);
+        talk.send(outgoing, &content).await;
     }
     match outgoing.ends {
         Ends::Whole => Ok(Exchange::Ended(talk.end().await)),
@@ -94,10 +94,18 @@ impl Talk {
     }
 
     /// Hands the content over. A stream the server has ended takes none, and what the server said is what counts.
-    fn send(&mut self, outgoing: &Outgoing, content: Vec<u8>) {
+    async fn send(&mut self, outgoing: &Outgoing, content: &[u8]) {
         let is_whole = outgoing.ends == Ends::Whole;
         let has_trailers = !outgoing.trailers.is_empty();
-        let _ = self.sending.send_data(content.into(), is_whole && !has_trailers);
+        let part = content.len().div_ceil(outgoing.paused.len() + 1).max(1);
+        let mut parts = content.chunks(part).map(Bytes::copy_from_slice);
+        for pause in &outgoing.paused {
+            let _ = self.sending.send_data(parts.next().unwrap_or_default(), false);
+            let heard = poll_fn(|cx| self.poll_until(cx, |heard| heard.last.is_some()));
+            let _ = tokio::time::timeout(*pause, heard).await;
+        }
+        let last = parts.next().unwrap_or_default();
+        let _ = self.sending.send_data(last, is_whole && !has_trailers);
         if is_whole && has_trailers {
             let trailers = outgoing.trailers.iter().filter_map(|(name, value)| {
                 Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
