@@ -217,6 +217,15 @@ impl Dialect {
         }
     }
 
+    /// The same for an operator who goes along with clients that never say that an upload is complete: where a text has
+    /// such clients, reaching the length is enough.
+    pub fn at_length(self) -> Self {
+        match self {
+            Self::Ietf(speaker) => Self::Ietf(ietf::Speaker { at_length: true, ..speaker }),
+            Self::Token(_) | Self::Conventional => self,
+        }
+    }
+
     /// Whether `Content-Digest` means something in this dialect.
     pub fn checks_digests(&self) -> bool {
         matches!(self, Self::Ietf(_))

@@ -209,8 +209,7 @@ fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
         };
     }
     //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04
-    let is_last =
-        upload.semantics.completion == Completion::Explicit && append.content.finish == Finish::Here;
+    let is_last = upload.semantics.completion.is_said() && append.content.finish == Finish::Here;
     let ends = declared.filter(|_| is_last).map(Length::from);
     let Some(length) = agreed(&[upload.length, append.length, ends]) else {
         return Decision::Refuse(Refusal::Inconsistent(Some(state)));
@@ -365,7 +364,7 @@ pub fn settle(upload: Upload, plan: &Plan, ending: &Ending, now: Timestamp) -> (
 //= IETF-LIM-08
 fn dies_beyond_limits(upload: &Upload, plan: &Plan) -> bool {
     let Semantics { completion, excess, .. } = upload.semantics;
-    completion == Completion::Explicit
+    completion.is_said()
         && excess == Excess::Invalidates
         && matches!(plan.room.bound, Bound::Size(_) | Bound::Integer)
 }
@@ -378,12 +377,13 @@ fn is_complete(upload: &Upload, plan: &Plan, whole: bool) -> bool {
         Completion::AtLength => reached == Some(true),
         Completion::AtLengthOrEnd => reached.unwrap_or(said_so),
         Completion::Explicit => said_so && reached != Some(false),
+        Completion::ExplicitOrAtLength => reached.unwrap_or(said_so),
     }
 }
 
 /// Whether a request that arrived whole said it was the last and was not.
 fn contradicts(upload: &Upload, plan: &Plan) -> bool {
-    upload.semantics.completion == Completion::Explicit && plan.finish == Finish::Here
+    upload.semantics.completion.is_said() && plan.finish == Finish::Here
 }
 
 /// The upload after its target has answered, and what the request that completed it is told.

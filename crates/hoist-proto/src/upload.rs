@@ -60,7 +60,7 @@ impl Upload {
     //= TOK-APP-05a
     pub fn is_due(&self) -> bool {
         let by_length = match self.semantics.completion {
-            Completion::AtLength | Completion::AtLengthOrEnd => true,
+            Completion::AtLength | Completion::AtLengthOrEnd | Completion::ExplicitOrAtLength => true,
             Completion::Explicit => false,
         };
         match self.phase {
@@ -117,6 +117,18 @@ pub enum Completion {
     AtLengthOrEnd,
     /// When a request that says it is the last was received to its end. Reaching the length completes nothing.
     Explicit,
+    /// When a request that says it is the last was received to its end, or when its offset has reached its length.
+    ExplicitOrAtLength,
+}
+
+impl Completion {
+    /// Whether requests say that they are the last, so that one that says so and is not contradicts itself.
+    pub fn is_said(self) -> bool {
+        match self {
+            Self::Explicit | Self::ExplicitOrAtLength => true,
+            Self::AtLength | Self::AtLengthOrEnd => false,
+        }
+    }
 }
 
 /// What becomes of an upload whose known length a request would exceed.
@@ -145,11 +157,9 @@ impl From<&Upload> for State {
     fn from(upload: &Upload) -> Self {
         let Upload { offset, length, .. } = *upload;
         //= IETF-RET-03
-        let complete = match (&upload.phase, upload.semantics.completion) {
-            // Whoever completes an upload in so many words is told that it is when the target has answered.
-            (Phase::Received, Completion::Explicit) => false,
-            _ => upload.is_complete(),
-        };
+        // Whoever completes an upload in so many words is told that it is when the target has answered.
+        let waits = upload.phase == Phase::Received && upload.semantics.completion.is_said();
+        let complete = upload.is_complete() && !waits;
         Self { offset, length, complete, expires: upload.expires() }
     }
 }

@@ -37,6 +37,7 @@ pub struct Builder {
     endpoint: String,
     key: [u8; 32],
     interims: Interims,
+    completes_at_length: bool,
     public_origin: Option<String>,
 }
 
@@ -59,6 +60,7 @@ impl Hoist {
             endpoint: "/uploads".to_owned(),
             key: [0; 32],
             interims: Interims::default(),
+            completes_at_length: false,
             public_origin: None,
         }
     }
@@ -144,6 +146,12 @@ impl Builder {
         Self { interims, ..self }
     }
 
+    /// Whether an upload of the IETF dialect's versions 5 and 6 is complete, too, when its length is reached. The text
+    /// wants it to be said, and tus-js-client, which speaks these two, often does not say it. Default: no.
+    pub fn complete_at_length(self, completes: bool) -> Self {
+        Self { completes_at_length: completes, ..self }
+    }
+
     /// Scheme and authority under which peers reach the server, as `https://upload.example.org`. Default: what each
     /// request says of its own.
     pub fn public_origin(self, origin: impl Into<String>) -> Self {
@@ -164,6 +172,7 @@ impl Builder {
             ledger: Ledger::new(self.quotas),
             claims: Claims::default(),
             interims: self.interims,
+            completes_at_length: self.completes_at_length,
             public_origin: self.public_origin,
             readiness: Readiness::default(),
             digests: Digests::default(),

@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) readiness: Readiness,
     pub(crate) digests: Digests,
     pub(crate) interims: Interims,
+    /// Whether clients that never say that an upload is complete are gone along with.
+    pub(crate) completes_at_length: bool,
     /// Scheme and authority of the server, where the operator knows better than the request.
     pub(crate) public_origin: Option<String>,
     pub(crate) tasks: TaskTracker,
@@ -119,7 +121,10 @@ impl Hoist {
             Detected::Discover => return discover::options(&shared.policy),
             Detected::Refuse(refusal) => (None, Err(refusal)),
             Detected::Stored => self.stored(place, &head).await,
-            Detected::Speaks(dialect) => (Some(dialect), self.run(dialect, place, &base, head, body).await),
+            Detected::Speaks(dialect) => {
+                let dialect = if shared.completes_at_length { dialect.at_length() } else { dialect };
+                (Some(dialect), self.run(dialect, place, &base, head, body).await)
+            }
         };
         let context = shared.context(&base);
         match (dialect, outcome) {

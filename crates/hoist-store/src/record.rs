@@ -153,6 +153,7 @@ enum CompletionName {
     AtLength,
     AtLengthOrEnd,
     Explicit,
+    ExplicitOrAtLength,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -223,6 +224,7 @@ impl Version1 {
                 Completion::AtLength => CompletionName::AtLength,
                 Completion::AtLengthOrEnd => CompletionName::AtLengthOrEnd,
                 Completion::Explicit => CompletionName::Explicit,
+                Completion::ExplicitOrAtLength => CompletionName::ExplicitOrAtLength,
             },
             excess: match upload.semantics.excess {
                 Excess::Invalidates => ExcessName::Invalidates,
@@ -276,6 +278,7 @@ impl Version1 {
                     CompletionName::AtLength => Completion::AtLength,
                     CompletionName::AtLengthOrEnd => Completion::AtLengthOrEnd,
                     CompletionName::Explicit => Completion::Explicit,
+                    CompletionName::ExplicitOrAtLength => Completion::ExplicitOrAtLength,
                 },
                 excess: match self.excess {
                     ExcessName::Invalidates => Excess::Invalidates,

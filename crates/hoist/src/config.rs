@@ -43,6 +43,7 @@ pub(crate) struct Config {
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) cors: Cors,
     pub(crate) interims: Interims,
+    pub(crate) completes_at_length: bool,
     pub(crate) auth: Auth,
     pub(crate) hook: Option<Hook>,
     pub(crate) quotas: Quotas,

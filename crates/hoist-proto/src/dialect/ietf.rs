@@ -36,6 +36,8 @@ pub struct Speaker {
     pub version: Interop,
     /// Whether it understands interim responses of this iteration.
     pub announces: bool,
+    /// Whether its uploads are complete, too, when their length is reached, in the versions whose clients need that.
+    pub at_length: bool,
 }
 
 /// What a request to a target says of itself.
@@ -55,7 +57,7 @@ pub(super) fn creation(head: &Parts, rfc_announces: bool) -> Creation {
         return Creation::Ordinary;
     }
     let number = field::integer(fields, &INTEROP_VERSION);
-    let speaker = |version, announces| Creation::By(Speaker { version, announces });
+    let speaker = |version, announces| Creation::By(Speaker { version, announces, ..Speaker::unversioned() });
     let complete = field::boolean(fields, &UPLOAD_COMPLETE);
     match &number {
         Field::Is(number) if *number < 3 => Creation::Ordinary,
@@ -86,7 +88,7 @@ pub(super) fn on_upload(head: &Parts, rfc_announces: bool) -> Option<Speaker> {
     let version = number.ignoring_malformed().and_then(Interop::of_number);
     let is_append = head.method == Method::PATCH && has_media_type(&head.headers, PARTIAL_UPLOAD);
     match version {
-        Some(version) => Some(Speaker { version, announces: true }),
+        Some(version) => Some(Speaker { version, announces: true, ..Speaker::unversioned() }),
         None if is_append => Some(Speaker { announces, ..Speaker::unversioned() }),
         None => None,
     }
@@ -101,7 +103,11 @@ fn said_completeness(version: Interop, fields: &HeaderMap) -> Option<Finish> {
 impl Speaker {
     /// A peer that names no version.
     pub fn unversioned() -> Self {
-        Self { version: Interop::Rfc, announces: false }
+        Self { version: Interop::Rfc, announces: false, at_length: false }
+    }
+
+    fn properties(self) -> Properties {
+        if self.at_length { self.version.properties_at_length() } else { self.version.properties() }
     }
 
     /// Understands a request to a target that [`creation`] found to be one.
@@ -124,7 +130,7 @@ impl Speaker {
         let content = Content { bytes, finish };
         let length = self.length_of_creation(fields, content)?;
         let create = Create {
-            semantics: SEMANTICS,
+            semantics: Semantics { completion: self.properties().completion, ..SEMANTICS },
             length,
             content,
             taken: Taken::Refuse,
@@ -136,7 +142,7 @@ impl Speaker {
 
     /// Understands a request to the URL of an upload.
     pub(super) fn decode_on_upload(self, id: UploadId, head: &Parts, bytes: Option<u64>) -> Decoded {
-        let properties = self.version.properties();
+        let properties = self.properties();
         let operation = match head.method {
             Method::HEAD | Method::GET => self.question(&properties, head, Operation::Retrieve),
             Method::DELETE => self.question(&properties, head, Operation::Cancel),
@@ -185,7 +191,7 @@ impl Speaker {
     /// The length in so many words. The other indicator, a last request's own size, is the engine's to compare.
     fn length_said(self, fields: &HeaderMap) -> Option<Length> {
         let said = || field::integer(fields, &UPLOAD_LENGTH).ignoring_malformed().map(Length::new);
-        self.version.properties().length.then(said)?
+        self.properties().length.then(said)?
     }
 
     /// The length both indicators of a creation agree on. Where they do not, there is no upload to begin.
@@ -217,7 +223,7 @@ impl Speaker {
     /// A 104 that tells how much is stored.
     //= IETF-INT-02, IETF-INT-03, IETF-INT-04, IETF-INT-05
     pub(super) fn progress(self, offset: Durable) -> Option<Response<()>> {
-        if !self.announces || !self.version.properties().progress {
+        if !self.announces || !self.properties().progress {
             return None;
         }
         let mut head = status(super::resumption_supported());
@@ -228,7 +234,7 @@ impl Speaker {
 
     /// The head of the answer to a request that was carried out.
     pub(super) fn encode(self, reply: &Reply, context: &Context<'_>) -> Response<()> {
-        let properties = self.version.properties();
+        let properties = self.properties();
         let mut head = match reply {
             Reply::Stored { id, created: true, state } => {
                 //= IETF-CRE-08, IETF-CRE-11
@@ -311,14 +317,14 @@ impl Speaker {
         fields.insert(UPLOAD_OFFSET, field::offset_value(state.offset));
         self.completeness(fields, complete);
         if let Some(length) = state.length
-            && self.version.properties().length
+            && self.properties().length
         {
             fields.insert(UPLOAD_LENGTH, field::length_value(length));
         }
     }
 
     fn completeness(self, fields: &mut HeaderMap, complete: bool) {
-        let Properties { completeness, complete_is, .. } = self.version.properties();
+        let Properties { completeness, complete_is, .. } = self.properties();
         fields.insert(completeness, field::boolean_value(complete == complete_is));
     }
 
@@ -326,7 +332,7 @@ impl Speaker {
     //= IETF-LIM-02, IETF-OPT-02
     fn limits(self, fields: &mut HeaderMap, state: &State, context: &Context<'_>) {
         let left = state.expires.map(|end| end.until(context.now).as_secs());
-        let keys = match self.version.properties().limits {
+        let keys = match self.properties().limits {
             LimitKeys::None => return,
             LimitKeys::Both => &["expires", "max-age"][..],
             LimitKeys::MaxAge => &["max-age"],
@@ -338,7 +344,7 @@ impl Speaker {
 
     //= IETF-VER-03
     fn sign(self, fields: &mut HeaderMap) {
-        if let Some(number) = self.version.properties().number {
+        if let Some(number) = self.properties().number {
             fields.insert(INTEROP_VERSION, field::integer_value(number));
         }
     }

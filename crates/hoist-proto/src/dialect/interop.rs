@@ -7,6 +7,7 @@ use http::{HeaderName, StatusCode};
 
 use super::{UPLOAD_COMPLETE, UPLOAD_INCOMPLETE};
 use crate::operation::{Finish, Finished};
+use crate::upload::Completion;
 
 /// An iteration a peer may speak, by its interop version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,8 @@ pub(super) struct Properties {
     pub(super) completeness: HeaderName,
     /// The value of that field for "complete".
     pub(super) complete_is: bool,
+    /// When an upload it creates is complete.
+    pub(super) completion: Completion,
     /// Whether appends have a media type of their own.
     pub(super) append_type: bool,
     /// What an append without the completeness field means; `None` where that is an error.
@@ -96,11 +99,26 @@ impl Interop {
         }
     }
 
+    /// The same for an operator who goes along with clients that send everything and never say that it was everything.
+    /// tus-js-client is one, in the two versions it speaks: it completes no empty file, no file it reads from disk in
+    /// chunks (release 4), and nothing of which it finds all bytes there. It tells the length even where the text has
+    /// no field for it.
+    pub(super) fn properties_at_length(self) -> Properties {
+        let properties = self.properties();
+        match self {
+            Self::V5 | Self::V6 => {
+                Properties { completion: Completion::ExplicitOrAtLength, length: true, ..properties }
+            }
+            Self::V3 | Self::V4 | Self::V7 | Self::V8 | Self::V9 | Self::Rfc => properties,
+        }
+    }
+
     pub(super) fn properties(self) -> Properties {
         let newest = Properties {
             number: self.number(),
             completeness: UPLOAD_COMPLETE,
             complete_is: true,
+            completion: Completion::Explicit,
             append_type: true,
             append_default: None,
             appended: StatusCode::NO_CONTENT,
@@ -148,6 +166,27 @@ impl Interop {
                 finished: numbered_by_text(false),
                 ..newest
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // proves: IETF-CMP-03
+    #[test]
+    fn the_length_completes_only_where_an_operator_wants_it_and_clients_need_it() {
+        for version in Interop::ALL {
+            let (by_text, lenient) = (version.properties(), version.properties_at_length());
+            assert_eq!(by_text.completion, Completion::Explicit, "{version:?}");
+            if matches!(version, Interop::V5 | Interop::V6) {
+                assert_eq!((lenient.completion, lenient.length), (Completion::ExplicitOrAtLength, true));
+                let rest = Properties { completion: by_text.completion, length: by_text.length, ..lenient };
+                assert_eq!(format!("{rest:?}"), format!("{by_text:?}"), "{version:?}");
+            } else {
+                assert_eq!(format!("{lenient:?}"), format!("{by_text:?}"), "{version:?}");
+            }
         }
     }
 }

@@ -63,7 +63,7 @@ fn found_where(place: Place, method: &str, fields: &str, rfc_announces: bool) ->
         Detected::Discover => "discover".into(),
         Detected::Stored => "stored".into(),
         Detected::Speaks(Dialect::Conventional) => "ordinary".into(),
-        Detected::Speaks(Dialect::Ietf(Speaker { version, announces })) => {
+        Detected::Speaks(Dialect::Ietf(Speaker { version, announces, .. })) => {
             let number = version.number().map_or("rfc".to_owned(), |number| number.to_string());
             format!("{number}{}", if announces { "*" } else { "" })
         }

@@ -393,6 +393,7 @@ fn a_target_s_answer_is_kept_for_who_lost_it() {
 #[test]
 fn an_upload_whose_last_byte_is_here_is_due() {
     let explicit = Semantics { completion: Completion::Explicit, ..TOKEN };
+    let either = Semantics { completion: Completion::ExplicitOrAtLength, ..TOKEN };
     let table = [
         (TOKEN, upload(200, Some(200), Phase::Open), true),
         (TOKEN, upload(199, Some(200), Phase::Open), false),
@@ -403,6 +404,8 @@ fn an_upload_whose_last_byte_is_here_is_due() {
         (TOKEN, upload(200, Some(200), Phase::Failed(answer())), false),
         (explicit, upload(200, Some(200), Phase::Open), false),
         (explicit, upload(200, Some(200), Phase::Received), true),
+        (either, upload(200, Some(200), Phase::Open), true),
+        (either, upload(200, None, Phase::Open), false),
     ];
     for (semantics, upload, due) in table {
         let upload = Upload { semantics, ..upload };
@@ -471,7 +474,7 @@ fn receive(upload: &Upload, plan: &Plan, act: &Act, declared: Option<u64>) -> Op
     let reached = after.length.is_some_and(|length| length.is_reached(after.offset.offset()));
     let may = match upload.semantics.completion {
         Completion::AtLength => reached,
-        Completion::AtLengthOrEnd => {
+        Completion::AtLengthOrEnd | Completion::ExplicitOrAtLength => {
             reached || (upload.length.is_none() && how == End::Whole && plan.finish == Finish::Here)
         }
         Completion::Explicit => how == End::Whole && plan.finish == Finish::Here,
@@ -505,7 +508,12 @@ proptest! {
     // proves: TOK-OFF-03, TOK-APP-02, TOK-CRE-04, TOK-CRE-09
     #[test]
     fn a_life_holds_what_was_promised(
-        completion in prop::sample::select(&[Completion::AtLength, Completion::AtLengthOrEnd, Completion::Explicit][..]),
+        completion in prop::sample::select(&[
+            Completion::AtLength,
+            Completion::AtLengthOrEnd,
+            Completion::Explicit,
+            Completion::ExplicitOrAtLength,
+        ][..]),
         excess in prop::sample::select(&[Excess::Invalidates, Excess::Keeps][..]),
         limits in (prop::option::of(20..90_u64), prop::option::of(5..40_u64), 0..4_u64),
         acts in prop::collection::vec((any_act(), prop::bool::weighted(0.8)), 1..40),

@@ -42,6 +42,7 @@ impl Reader<'_> {
             tls: self.tls(),
             trusted_proxies: self.many("trusted-proxy"),
             cors: self.cors(),
+            completes_at_length: self.choice("ietf-complete-at-length", &[("off", false), ("v5-v6", true)]),
             interims: self.choice(
                 "interim",
                 &[("auto", Interims::Auto), ("always", Interims::Always), ("never", Interims::Never)],

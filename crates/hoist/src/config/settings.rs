@@ -137,6 +137,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         None,
         "How long a complete upload is remembered, or `none` for ever [default: none; 24h with --target files]",
     ),
+    one(
+        UPLOADS,
+        "ietf-complete-at-length",
+        "VERSIONS",
+        Some("off"),
+        "`v5-v6`: uploads of these versions of the draft are complete once their length is reached, as tus-js-client has it",
+    ),
     one(UPLOADS, "min-token-length", "N", Some("1"), "The fewest octets of an Upload-Token"),
     one(
         UPLOADS,

@@ -59,13 +59,14 @@ fn defaults_are_those_of_the_libraries() {
     assert_eq!(config.quotas, Quotas::default());
     assert_eq!((config.auth, config.target, config.cors), (Auth::Anyone, Target::Keep, Cors::Any));
     assert_eq!((config.public_origin, config.interims), (None, Interims::default()));
+    assert!(!config.completes_at_length);
 }
 
 #[test]
 fn each_setting_means_something() {
     // A value that is right for each, given as a flag, and the one place it must show.
     let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
-        durability = \"os\"\nmax-size = 9\n\
+        ietf-complete-at-length = \"v5-v6\"\ndurability = \"os\"\nmax-size = 9\n\
         min-size = 1\nmax-append-size = 8\nmin-append-size = 2\nmax-age = \"none\"\nretain = 5\nmin-token-length = 16\n\
         target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ntls-cert = \"c\"\ntls-key = \"k\"\n\
         trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://a.example\"]\njwt-key = \"j\"\n\
@@ -77,6 +78,7 @@ fn each_setting_means_something() {
     let seconds = Duration::from_secs;
     assert_eq!((config.data, config.endpoint), ("d".into(), "/e".into()));
     assert_eq!((config.public_origin.as_deref(), config.interims), (Some("https://h:1"), Interims::Always));
+    assert!(config.completes_at_length);
     assert_eq!(config.durability, Durability::Os);
     let limits = Limits { size_max: Some(9), size_min: 1, append_max: Some(8), append_min: 2 };
     let policy = Policy { limits, lifetime: None, retention: Some(seconds(5)), token_octets_min: 16 };

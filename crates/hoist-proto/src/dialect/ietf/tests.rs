@@ -18,7 +18,7 @@ const ID: UploadId = UploadId::from_bits([5; 16]);
 const BASE: &str = "https://example.org/uploads";
 
 fn speaker(version: Interop) -> Speaker {
-    Speaker { version, announces: true }
+    Speaker { version, announces: true, ..Speaker::unversioned() }
 }
 
 /// All that name a number, with it.
@@ -622,7 +622,7 @@ fn who_is_sent_a_104_and_what_it_carries() {
         assert_eq!(progress, (version > Interop::V4).then_some(expected), "{version:?}");
 
         // Not to who did not say that it understands, and not of what cannot be resumed.
-        let deaf = Speaker { version, announces: false };
+        let deaf = Speaker { version, ..Speaker::unversioned() };
         assert!(deaf.announcement(&began, &limited()).is_none() && deaf.progress(Durable::ZERO).is_none());
         let semantics = Semantics { interruption: Interruption::Discards, ..began.semantics };
         let small = Upload { semantics, ..began.clone() };
