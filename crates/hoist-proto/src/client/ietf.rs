@@ -40,7 +40,8 @@ pub(super) struct Link {
     append_min: u64,
     /// When the server gives the upload up.
     ends: Option<Duration>,
-    /// Whether a last request may have arrived whole without its answer having been heard.
+    /// Whether a last request was sent whole without its answer having been heard. It stays so: an upload that is not
+    /// complete yet says nothing about a request that is still on its way.
     maybe_complete: bool,
     conflicts: u8,
     answered: bool,
@@ -175,7 +176,9 @@ impl Uploader {
         }
         let told = speaker.told(fields);
         let sent = Offset::new(self.under_way.start.saturating_add(self.sent_now));
-        if let Some(offset) = told.offset.filter(|offset| (self.at..=sent).contains(offset)) {
+        // Of an upload without a URL nothing can be kept, whatever the server has of it.
+        let can_resume = self.link().url.is_some();
+        if let Some(offset) = told.offset.filter(|offset| can_resume && (self.at..=sent).contains(offset)) {
             self.place(offset);
         }
         if !self.suits(told, moment) {
@@ -322,7 +325,8 @@ impl Uploader {
             _ => return self.again(Aim::Retrieve, trouble, None, moment),
         };
         self.link().conflicts = 0;
-        let went_on = self.place(offset);
+        self.place(offset);
+        let went_on = offset.get() > self.under_way.start;
         if went_on || opened && !self.is_last() {
             self.aim = Aim::Append;
         } else {
@@ -359,12 +363,7 @@ impl Uploader {
         match told.complete {
             Some(true) if is_replayed => self.aim = Aim::Replay,
             Some(true) => self.complete_without_answer(),
-            Some(false) | None => {
-                // One that has everything may be with its target at this moment.
-                let has_all = self.length.is_reached(offset);
-                self.link().maybe_complete &= has_all;
-                self.aim = Aim::Append;
-            }
+            Some(false) | None => self.aim = Aim::Append,
         }
     }
 

@@ -14,10 +14,10 @@ use crate::upload::{Answer, Phase, Upload};
 const SEEDS: u64 = 2_000;
 
 /// Numbers that follow from a seed (splitmix64).
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
+    pub(super) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,11 +26,11 @@ impl Dice {
     }
 
     /// From 0 to `most`, both included.
-    fn up_to(&mut self, most: u64) -> u64 {
+    pub(super) fn up_to(&mut self, most: u64) -> u64 {
         self.roll() % (most + 1)
     }
 
-    fn in_percent(&mut self, chance: u64) -> bool {
+    pub(super) fn in_percent(&mut self, chance: u64) -> bool {
         self.roll() % 100 < chance
     }
 }
