@@ -3,6 +3,8 @@
 //! Two pure functions. [`decide`] looks at the upload before a request, [`settle`] after it. Neither knows a dialect's
 //! name, a clock or a disk; [`deliver`] records what the target said in between.
 
+use http::Method;
+
 use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Reply, Small, Taken};
 use crate::policy::{Limits, Policy};
 use crate::refusal::{Interrupted, Limit, Refusal};
@@ -165,7 +167,7 @@ fn begin(create: &Create, request: &Request, policy: &Policy, now: Timestamp) ->
 fn continue_at_zero(upload: &Upload, create: &Create, policy: &Policy) -> Decision {
     match create.taken {
         Taken::ResumeAtZero if upload.offset == Durable::ZERO && !upload.is_complete() => {
-            let like = Some(create.origin.method.clone());
+            let like = Some(create.origin.method.clone()).filter(|method| *method != Method::PATCH);
             let (length, content) = (create.length, create.content);
             let append = Append { like, at: Offset::ZERO, length, content, finished: Finished::Conflicts };
             extend(upload, &append, policy)
@@ -211,7 +213,7 @@ fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04
     let is_last = upload.semantics.completion.is_said() && append.content.finish == Finish::Here;
     let ends = declared.filter(|_| is_last).map(Length::from);
-    let Some(length) = agreed(&[upload.length, append.length, ends]) else {
+    let Ok(length) = agreed(&[upload.length, append.length, ends]) else {
         return Decision::Refuse(Refusal::Inconsistent(Some(state)));
     };
     if length.is_some_and(|length| length.get() < append.at.get()) {
@@ -224,11 +226,14 @@ fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     }
 }
 
-/// The length that all who say one agree on, or `None` where they do not.
-fn agreed(said: &[Option<Length>]) -> Option<Option<Length>> {
+/// Lengths that contradict each other.
+struct Contradiction;
+
+/// The length that all who say one agree on.
+fn agreed(said: &[Option<Length>]) -> Result<Option<Length>, Contradiction> {
     let mut said = said.iter().flatten();
     let first = said.next();
-    said.all(|other| Some(other) == first).then_some(first.copied())
+    if said.all(|other| Some(other) == first) { Ok(first.copied()) } else { Err(Contradiction) }
 }
 
 /// An append at the end of a complete upload: its sender may have lost the answer.
@@ -375,9 +380,8 @@ fn is_complete(upload: &Upload, plan: &Plan, whole: bool) -> bool {
     let said_so = whole && plan.finish == Finish::Here;
     match upload.semantics.completion {
         Completion::AtLength => reached == Some(true),
-        Completion::AtLengthOrEnd => reached.unwrap_or(said_so),
+        Completion::AtLengthOrEnd | Completion::ExplicitOrAtLength => reached.unwrap_or(said_so),
         Completion::Explicit => said_so && reached != Some(false),
-        Completion::ExplicitOrAtLength => reached.unwrap_or(said_so),
     }
 }
 

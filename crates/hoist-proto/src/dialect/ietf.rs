@@ -63,9 +63,8 @@ pub(super) fn creation(head: &Parts, rfc_announces: bool) -> Creation {
         Field::Is(number) if *number < 3 => Creation::Ordinary,
         Field::Is(number) => match (Interop::of_number(*number), complete) {
             (Some(version), _) if said_completeness(version, fields).is_some() => speaker(version, true),
-            (Some(_), _) => Creation::Ordinary,
             (None, Field::Is(false)) => speaker(Interop::NEWEST, false),
-            (None, _) => Creation::Ordinary,
+            (Some(_) | None, _) => Creation::Ordinary,
         },
         Field::Malformed => match complete {
             Field::Is(false) => speaker(Interop::NEWEST, false),
@@ -144,8 +143,8 @@ impl Speaker {
     pub(super) fn decode_on_upload(self, id: UploadId, head: &Parts, bytes: Option<u64>) -> Decoded {
         let properties = self.properties();
         let operation = match head.method {
-            Method::HEAD | Method::GET => self.question(&properties, head, Operation::Retrieve),
-            Method::DELETE => self.question(&properties, head, Operation::Cancel),
+            Method::HEAD | Method::GET => question(&properties, head, Operation::Retrieve),
+            Method::DELETE => question(&properties, head, Operation::Cancel),
             Method::PATCH => match self.append(&properties, head, bytes) {
                 Ok(append) => Operation::Append(append),
                 Err(refusal) => Operation::Reject(refusal),
@@ -153,22 +152,6 @@ impl Speaker {
             _ => Operation::Reject(Refusal::Method { allow: "HEAD, GET, PATCH, DELETE, OPTIONS" }),
         };
         Decoded { subject: Subject::Id(id), family: Family::Ietf, operation }
-    }
-
-    //= IETF-RET-11
-    fn question(self, properties: &Properties, head: &Parts, asked: Operation) -> Operation {
-        let extra = [
-            ("Upload-Offset", &UPLOAD_OFFSET),
-            (spelled(&properties.completeness), &properties.completeness),
-            ("Upload-Length", &UPLOAD_LENGTH),
-        ];
-        let found = extra.into_iter().find(|(_, name)| head.headers.contains_key(*name));
-        match found {
-            Some((name, _)) if properties.strict_questions => {
-                Operation::Reject(Refusal::field(name, "has no meaning in HEAD and DELETE"))
-            }
-            _ => asked,
-        }
     }
 
     //= IETF-APP-04, IETF-APP-05, IETF-APP-06, IETF-APP-16
@@ -279,16 +262,13 @@ impl Speaker {
     pub(super) fn refuse(self, refusal: &Refusal, context: &Context<'_>) -> Response<()> {
         let mut head = refused(refusal);
         let fields = head.headers_mut();
-        match refusal.state() {
-            Some(state) => {
-                self.state(fields, &state, false);
+        if let Some(state) = refusal.state() {
+            self.state(fields, &state, false);
+            self.limits_of_refusal(fields, refusal, &state, context);
+        } else {
+            self.completeness(fields, false);
+            if let Some(state) = limits_alone(refusal) {
                 self.limits_of_refusal(fields, refusal, &state, context);
-            }
-            None => {
-                self.completeness(fields, false);
-                if let Some(state) = limits_alone(refusal) {
-                    self.limits_of_refusal(fields, refusal, &state, context);
-                }
             }
         }
         self.sign(fields);
@@ -347,6 +327,23 @@ impl Speaker {
         if let Some(number) = self.properties().number {
             fields.insert(INTEROP_VERSION, field::integer_value(number));
         }
+    }
+}
+
+/// A request without content, unless it carries fields that are errors there.
+//= IETF-RET-11
+fn question(properties: &Properties, head: &Parts, asked: Operation) -> Operation {
+    let extra = [
+        ("Upload-Offset", &UPLOAD_OFFSET),
+        (spelled(&properties.completeness), &properties.completeness),
+        ("Upload-Length", &UPLOAD_LENGTH),
+    ];
+    let found = extra.into_iter().find(|(_, name)| head.headers.contains_key(*name));
+    match found {
+        Some((name, _)) if properties.strict_questions => {
+            Operation::Reject(Refusal::field(name, "has no meaning in HEAD and DELETE"))
+        }
+        _ => asked,
     }
 }
 

@@ -31,6 +31,7 @@ pub enum Interop {
 }
 
 /// What an iteration does differently from the others.
+#[expect(clippy::struct_excessive_bools, reason = "a row of independent properties")]
 #[derive(Clone, Debug)]
 pub(super) struct Properties {
     /// Its number, repeated in every response.

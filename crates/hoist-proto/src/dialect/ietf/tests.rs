@@ -248,9 +248,10 @@ fn questions_and_cancellations_are_strict_up_to_6() {
             assert_eq!(on_upload(version, method, &format!("{other}: ?0|{TYPE}"), None), asked);
             for name in ["Upload-Offset", own, "Upload-Length"] {
                 for value in ["0", "?0", "rubbish"] {
-                    let expected = match version < Interop::V7 {
-                        true => format!("rejected: 400 {name}"),
-                        false => asked.to_owned(),
+                    let expected = if version < Interop::V7 {
+                        format!("rejected: 400 {name}")
+                    } else {
+                        asked.to_owned()
                     };
                     let found = on_upload(version, method, &format!("{name}: {value}"), None);
                     assert_eq!(found, expected, "{version:?} {method} {name}");
@@ -398,9 +399,8 @@ fn spelled_out(version: Interop, template: &str) -> String {
         }
         _ => (format!("upload-limit: {limits}|"), format!("upload-limit: {limits}, max-age=60|")),
     };
-    let length = |number: &str| match version < Interop::V6 {
-        true => String::new(),
-        false => format!("upload-length: {number}|"),
+    let length = |number: &str| {
+        if version < Interop::V6 { String::new() } else { format!("upload-length: {number}|") }
     };
     let number =
         version.number().map_or(String::new(), |number| format!("upload-draft-interop-version: {number}|"));
