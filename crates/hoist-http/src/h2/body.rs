@@ -138,7 +138,7 @@ impl Incoming {
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.ended
+        self.ended || self.lent.lock().content.as_ref().is_ok_and(RecvStream::is_end_stream)
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
