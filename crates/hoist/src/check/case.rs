@@ -80,9 +80,9 @@ pub(crate) struct Case {
     #[serde(default)]
     pub(crate) expect: Expect,
     #[serde(default)]
-    pub(crate) then: Vec<Step>,
-    #[serde(default)]
     pub(crate) after: Option<After>,
+    #[serde(default)]
+    pub(crate) then: Vec<Step>,
 }
 
 /// What is there before: the server's limits, and an upload if it has content.
@@ -112,6 +112,8 @@ pub(crate) struct Step {
     pub(crate) stalled: bool,
     #[serde(default)]
     pub(crate) expect: Expect,
+    #[serde(default)]
+    pub(crate) after: Option<After>,
 }
 
 /// A request.

@@ -327,6 +327,8 @@ pub(crate) fn rule(
             let asks = asked.field(name).is_some()
                 && matches!(asked.outgoing.method.as_str(), "POST" | "PUT" | "PATCH");
             let is_exempt = matches!(&expect.complete, Some(Told::Word(_)));
+            // Where the method or the media type makes no append of it, there is nobody to speak for.
+            let last = last.filter(|head| !matches!(head.status, 405 | 415));
             let silent = last.filter(|head| asks && !is_exempt && head.field(name).is_none());
             silent.map(|head| format!("{} has no {name}", head.status)).into_iter().collect()
         }

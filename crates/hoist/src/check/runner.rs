@@ -104,18 +104,17 @@ impl Run {
         let case = Arc::clone(&self.case);
         self.set_up(&case).await?;
         self.step(&case.send, &case.expect).await?;
-        for Step { send, stalled, expect } in &case.then {
+        self.look(case.after.as_ref()).await?;
+        for Step { send, stalled, expect, after } in &case.then {
             if *stalled {
                 self.end_of_standing(expect).await?;
             }
             if let Some(send) = send {
                 self.step(send, expect).await?;
             }
+            self.look(after.as_ref()).await?;
         }
-        match &case.after {
-            Some(after) => self.look(after).await,
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Creates what the case finds there.
@@ -213,9 +212,11 @@ impl Run {
         let Some((standing, outgoing)) = self.standing.take() else {
             return Err(vec!["no request is left standing".into()]);
         };
-        let Ok(heard) = timeout(self.patience, standing.end()).await else {
+        let known = standing.heard().interims.len();
+        let Ok(mut heard) = timeout(self.patience, standing.end()).await else {
             return Err(vec![format!("the standing request does not end in {:?}", self.patience)]);
         };
+        heard.interims.drain(..known);
         self.transcript.push_str("> (the request that was left standing)\n");
         self.transcribe_response(&heard, false);
         self.hear(&heard, &outgoing, expect, Ends::Whole)
@@ -280,7 +281,8 @@ impl Run {
     }
 
     /// Asks for the upload's state, and compares.
-    async fn look(&mut self, after: &After) -> Result<(), Differences> {
+    async fn look(&mut self, after: Option<&After>) -> Result<(), Differences> {
+        let Some(after) = after else { return Ok(()) };
         let head = Send { to: To::Upload, ..Send::of("HEAD") };
         let expect = judge::after(after);
         self.step(&head, &expect).await?;

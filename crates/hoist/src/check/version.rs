@@ -147,13 +147,15 @@ impl Version {
             // What is not said to be incomplete ends here.
             Self::Seed | Self::Unnumbered | Self::Draft(..) if complete => None,
             Self::Seed => Some(("Upload-Complete", "?0")),
+            Self::Unnumbered => Some(("Upload-Incomplete", "?1")),
             _ => Some(self.says(complete)),
         }
     }
 
     /// The field that says in a response whether the upload is complete.
     pub(crate) fn says(self, complete: bool) -> (&'static str, &'static str) {
-        let inverted = !matches!(self, Self::Interop(4..) | Self::Rfc | Self::Seed);
+        // Token drafts say both, but for answers to requests that do not show their form.
+        let inverted = matches!(self, Self::Interop(..4) | Self::Draft(..));
         let name = if inverted { "Upload-Incomplete" } else { "Upload-Complete" };
         (name, if complete == inverted { "?0" } else { "?1" })
     }
@@ -201,6 +203,7 @@ mod tests {
         assert_eq!(Version::Seed.says_in_request(true), None);
         assert_eq!(Version::Seed.says_in_request(false), Some(("Upload-Complete", "?0")));
         assert_eq!(Version::Draft(DRAFT, 1).says_in_request(false), Some(("Upload-Incomplete", "?1")));
-        assert_eq!(Version::Unnumbered.says(true), ("Upload-Incomplete", "?0"));
+        assert_eq!(Version::Unnumbered.says(true), ("Upload-Complete", "?1"));
+        assert_eq!(Version::Unnumbered.says_in_request(false), Some(("Upload-Incomplete", "?1")));
     }
 }

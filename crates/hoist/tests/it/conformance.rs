@@ -12,8 +12,7 @@ async fn the_server_is_as_the_corpus_has_it() {
     for limits in corpus.servers() {
         let place = Place::new();
         let flags = limits.iter().flat_map(|(key, number)| [format!("--{key}"), number.to_string()]);
-        // What survives a power cut is tested elsewhere; here it would be most of the time.
-        let flags: Vec<String> = flags.chain(["--durability".into(), "os".into()]).collect();
+        let flags: Vec<String> = flags.collect();
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let server = Server::start(&place.path("data"), &flags);
         let options = Options { limits, only: only.clone(), ..Options::default() };
