@@ -47,6 +47,7 @@ impl Default for Retries {
 
 impl Retries {
     /// Full jitter: anything from nothing to a bound that doubles, so that clients cut together come back apart.
+    //= IETF-CLI-20
     fn wait(&self, attempt: u32, random: u64) -> Duration {
         let doubled = 1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
         let bound = self.first.saturating_mul(doubled).min(self.most);
@@ -316,7 +317,7 @@ impl Uploader {
 
     /// What to do next. There is one request at a time, and the next one follows from the end of the last, so that no two
     /// transfers of an upload run in parallel and no offset is used twice.
-    //= TDR-OFF-06, TDR-APP-06
+    //= TDR-OFF-06, TDR-APP-06, IETF-RET-12, IETF-CON-01
     pub fn step(&mut self) -> Step {
         if let Some(wait) = self.wait.take() {
             return Step::Wait(wait);

@@ -116,13 +116,14 @@ pub enum Verdict {
 /// The caller loads `known` after every earlier request on the upload has ended, and finishes an upload that
 /// [is due](Upload::is_due) first. The order of checks is: existence, completeness, offset, lengths, limits.
 pub fn decide(known: Option<&Upload>, request: &Request, policy: &Policy, now: Timestamp) -> Decision {
+    //= IETF-SEC-01
     let visible = known.filter(|upload| {
         upload.family == request.family && upload.owner == request.principal && !upload.is_expired(now)
     });
     match (&request.operation, visible) {
         (Operation::Create(create), None) => begin(create, request, policy, now),
         (Operation::Create(create), Some(upload)) => continue_at_zero(upload, create, policy),
-        (_, None) => Decision::Refuse(Refusal::NotFound), //= TOK-OFF-04, TOK-CAN-02, TDR-APP-02, TDR-OFF-05
+        (_, None) => Decision::Refuse(Refusal::NotFound), //= TOK-OFF-04, TOK-CAN-02, TDR-APP-02, TDR-OFF-05, IETF-DEL-02
         (Operation::Append(append), Some(upload)) => extend(upload, append, policy),
         (Operation::Retrieve, Some(upload)) => {
             Decision::Answer(Reply::State { id: upload.id, state: upload.into() })
@@ -237,7 +238,7 @@ fn agreed(said: &[Option<Length>]) -> Result<Option<Length>, Contradiction> {
 }
 
 /// An append at the end of a complete upload: its sender may have lost the answer.
-//= TOK-APP-06, IETF-APP-14, IETF-APP-15
+//= TOK-APP-06, IETF-APP-14, IETF-APP-15, IETF-CMP-02
 fn again(upload: &Upload, append: &Append) -> Decision {
     let state = State::from(upload);
     let is_last = append.content.finish == Finish::Here || append.finished == Finished::Conflicts;
@@ -259,7 +260,7 @@ fn again(upload: &Upload, append: &Append) -> Decision {
 }
 
 /// How much of the content may be stored, or why none of it may.
-//= TOK-CRE-09
+//= TOK-CRE-09, IETF-LIM-01, IETF-SEC-08
 fn plan(
     upload: &Upload,
     at: Offset,
@@ -286,6 +287,7 @@ fn plan(
 }
 
 /// The tightest of the bounds on content that begins at `at`.
+//= IETF-LEN-05
 fn room(length: Option<Length>, at: Offset, limits: &Limits) -> Room {
     let to = |end: u64| end.saturating_sub(at.get());
     [
@@ -324,6 +326,7 @@ fn without_state(refusal: Refusal) -> Refusal {
 /// The upload returned is the one before with its new offset; it is complete only when the verdict is
 /// [`Verdict::Deliver`], and then its length is known.
 pub fn settle(upload: Upload, plan: &Plan, ending: &Ending, now: Timestamp) -> (Upload, Verdict) {
+    //= IETF-OFF-01
     assert!(
         ending.stored >= upload.offset,
         "a store took acknowledged bytes back: {} < {}",
@@ -350,6 +353,7 @@ pub fn settle(upload: Upload, plan: &Plan, ending: &Ending, now: Timestamp) -> (
     let state = State::from(&upload);
     let refusal = match ending.how {
         End::Whole if contradicts(&upload, plan) => Refusal::Inconsistent(Some(state)),
+        //= IETF-APP-19
         End::Whole => {
             let reply = Reply::Stored { id: upload.id, created: plan.created, state };
             return (upload, Verdict::Acknowledge(reply));
@@ -374,7 +378,7 @@ fn dies_beyond_limits(upload: &Upload, plan: &Plan) -> bool {
         && matches!(plan.room.bound, Bound::Size(_) | Bound::Integer)
 }
 
-//= TOK-CRE-04, TOK-APP-05a
+//= TOK-CRE-04, TOK-APP-05a, IETF-CMP-01, IETF-CMP-03, IETF-CMP-04
 fn is_complete(upload: &Upload, plan: &Plan, whole: bool) -> bool {
     let reached = upload.length.map(|length| length.is_reached(upload.offset.offset()));
     let said_so = whole && plan.finish == Finish::Here;
@@ -386,6 +390,7 @@ fn is_complete(upload: &Upload, plan: &Plan, whole: bool) -> bool {
 }
 
 /// Whether a request that arrived whole said it was the last and was not.
+//= IETF-LEN-07
 fn contradicts(upload: &Upload, plan: &Plan) -> bool {
     upload.semantics.completion.is_said() && plan.finish == Finish::Here
 }
@@ -400,6 +405,7 @@ pub fn deliver(
 ) -> (Upload, Reply) {
     let kept = answer.clone();
     let phase = if answer.status.is_success() { Phase::Delivered(kept) } else { Phase::Failed(kept) };
+    //= IETF-RES-03
     let upload = Upload { phase, lifetime: policy.retention, touched: now, ..upload };
     let reply = Reply::Complete { id: upload.id, created, state: State::from(&upload), answer };
     (upload, reply)

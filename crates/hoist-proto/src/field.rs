@@ -35,6 +35,7 @@ impl<T> Field<T> {
 }
 
 /// An Item holding an integer from 0 to 999,999,999,999,999 (RFC 9651, Integers). Parameters are ignored.
+//= IETF-SF-01, IETF-SF-07
 pub fn integer(fields: &HeaderMap, name: &HeaderName) -> Field<u64> {
     item(fields, name, |item| match item {
         BareItem::Integer(number) => u64::try_from(i64::from(number)).ok(),
@@ -43,6 +44,7 @@ pub fn integer(fields: &HeaderMap, name: &HeaderName) -> Field<u64> {
 }
 
 /// An Item holding a boolean, `?0` or `?1`. Parameters are ignored.
+//= IETF-SF-02, IETF-SF-07
 pub fn boolean(fields: &HeaderMap, name: &HeaderName) -> Field<bool> {
     item(fields, name, |item| match item {
         BareItem::Boolean(value) => Some(value),
@@ -91,6 +93,7 @@ fn item<T>(fields: &HeaderMap, name: &HeaderName, read: impl FnOnce(BareItem) ->
 }
 
 /// The one line of a field. Two lines combine into a list (RFC 9110, Field Order), which no Item can be.
+//= IETF-SF-08
 fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Field<&'a HeaderValue> {
     let mut lines = fields.get_all(name).iter();
     match (lines.next(), lines.next()) {
@@ -148,6 +151,7 @@ pub fn length_value(length: Length) -> HeaderValue {
 }
 
 /// A number. The largest that can be told stands for all beyond it.
+//= IETF-SF-09
 pub fn integer_value(number: u64) -> HeaderValue {
     HeaderValue::from(number.min(LARGEST_INTEGER))
 }

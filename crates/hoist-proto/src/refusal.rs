@@ -230,6 +230,7 @@ impl Refusal {
 
     /// The problem document that goes with the status.
     pub fn problem(&self) -> Problem {
+        //= IETF-PRB-01, IETF-PRB-02, IETF-PRB-03, IETF-APP-08
         let (kind, title) = match self {
             Self::Mismatch { .. } => (MISMATCHING, "Mismatching Upload Offset"),
             Self::Inconsistent(_) | Self::Excess(_) => (INCONSISTENT, "Inconsistent Upload Length Values"),

@@ -64,7 +64,7 @@ impl Ledger {
     }
 
     /// Enters a new upload, or more content for one, unless that breaks a quota.
-    //= TOK-SEC-04
+    //= TOK-SEC-04, IETF-SEC-07
     pub(crate) fn admit(&self, upload: &Upload, content_bytes: Option<u64>) -> Result<(), Refusal> {
         let end = upload.offset.offset().get().saturating_add(content_bytes.unwrap_or(0));
         let account = Account {

@@ -13,7 +13,7 @@ use crate::answer::{self, Answer};
 use crate::service::Shared;
 
 /// The answer to every `OPTIONS`, preflight or not. Status 200, because Apple's uploader takes no other for support.
-//= TOK-DISC-03
+//= TOK-DISC-03, IETF-OPT-01, IETF-OPT-04, IETF-OPT-06
 pub(crate) fn options(policy: &Policy) -> Answer {
     let mut head = Response::new(());
     let fields = head.headers_mut();

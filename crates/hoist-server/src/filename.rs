@@ -10,7 +10,7 @@ const OCTETS_MAX: usize = 200;
 
 /// The name a creating request gave its content: in `Content-Disposition`, else as the last segment of its path behind
 /// `endpoint`. Safe as one path segment.
-//= TOK-CRE-07
+//= TOK-CRE-07, IETF-CRE-15, IETF-SEC-04
 pub(crate) fn of(origin: &Origin, endpoint: &str) -> Option<String> {
     let given = from_disposition(&origin.fields).or_else(|| from_target(&origin.target, endpoint))?;
     sanitise(&given)

@@ -125,7 +125,7 @@ impl Intake {
         if is_wrong && let Err(failure) = self.writer.cut_back(self.plan.at).await {
             return Err(error::refusal("cut back", self.claim.id(), &failure));
         }
-        //= TOK-CRE-01, TOK-APP-05
+        //= TOK-CRE-01, TOK-APP-05, IETF-CRE-12, IETF-APP-09, IETF-CON-06, IETF-DIG-10, IETF-OFF-03
         let stored = match self.writer.sync().await {
             Ok(stored) => stored,
             Err(failure) => return Err(error::refusal("sync", self.claim.id(), &failure)),
@@ -160,6 +160,7 @@ impl Intake {
     }
 
     /// Moves content into the store until it ends, in whatever way.
+    //= IETF-COD-01
     async fn store_content<B: Content>(&mut self, shared: &Shared, mut body: B) -> Stop {
         let mut room = self.plan.room.bytes;
         loop {

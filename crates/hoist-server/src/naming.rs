@@ -38,6 +38,7 @@ impl Naming {
 }
 
 /// An id nobody can guess.
+//= IETF-RES-02, IETF-SEC-02, IETF-SEC-03
 pub(crate) fn fresh() -> Result<UploadId, getrandom::Error> {
     let mut bits = [0; 16];
     getrandom::fill(&mut bits)?;

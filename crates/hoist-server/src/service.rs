@@ -202,6 +202,7 @@ impl Hoist {
 
     /// What the store has of the claimed upload. What is whole is delivered first, so that nobody finds an upload in
     /// between.
+    //= IETF-RES-01, IETF-RET-09, IETF-CON-03, IETF-CON-07
     async fn load(&self, claim: Claim) -> Result<(Claim, Option<Upload>), Refusal> {
         let store = &self.shared().store;
         let load = store.load(claim.id(), claim.fence()).await;
@@ -294,6 +295,7 @@ impl Work {
             }
         };
         // Only now, when there is something to come back to.
+        //= IETF-INT-10, IETF-INT-12, IETF-INT-15
         if let (Some(interim), Some(announcement)) = (&self.channels.interim, self.channels.announcement) {
             // A peer that cannot be told is a peer that is gone; its content, if any, ends in the intake.
             let _ = interim.send(announcement);
@@ -399,6 +401,7 @@ impl Shared {
     }
 
     /// Hands a whole representation to the target and records its answer.
+    //= IETF-APP-17
     pub(crate) async fn deliver(
         &self,
         claim: &Claim,
@@ -459,6 +462,7 @@ impl Shared {
     }
 
     /// Frees everything of an upload.
+    //= IETF-DEL-01, IETF-DEL-06
     pub(crate) async fn remove(&self, claim: &Claim) -> Result<(), Refusal> {
         let id: UploadId = claim.id();
         let removed = self.store.remove(id, claim.fence()).await;
@@ -482,6 +486,7 @@ fn route(path: &str, method: &Method, endpoint: &str) -> Route {
         "/.well-known/resumable-uploads" => return Route::WellKnown,
         "/healthz" => return Route::Health,
         "/readyz" => return Route::Readiness,
+        //= IETF-OPT-03
         "*" if method == Method::OPTIONS => return Route::At(Place::Endpoint),
         _ => {}
     }

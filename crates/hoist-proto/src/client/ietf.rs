@@ -153,7 +153,7 @@ impl Uploader {
 
     /// Creates once more where no URL was learnt. A request that may have been carried out is not made again, unless its
     /// method promises that this is the same as once.
-    //= IETF-VER-09, IETF-CLI-16
+    //= IETF-VER-09, IETF-CLI-16, IETF-INT-11
     fn open_again(&mut self, reached: bool, trouble: Trouble, after: Option<Duration>, moment: Moment) {
         if self.link().maybe_complete && self.origin.method != Method::PUT {
             return self.fail(Failure::Unanswered);
@@ -335,7 +335,7 @@ impl Uploader {
     }
 
     /// The upload's state came, or what hinders it.
-    //= IETF-CLI-11, IETF-CLI-12, IETF-CLI-13, IETF-CLI-15, IETF-RET-13
+    //= IETF-CLI-11, IETF-CLI-12, IETF-CLI-13, IETF-CLI-15, IETF-RET-13, IETF-APP-02, IETF-APP-03
     fn state_came(&mut self, status: StatusCode, fields: &HeaderMap, told: Told, moment: Moment) {
         let trouble = Trouble::Status(status);
         match answer::said(status) {

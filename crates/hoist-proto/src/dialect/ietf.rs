@@ -50,7 +50,7 @@ pub(super) enum Creation {
 }
 
 /// Whether, and by whom, a request to a target is a creation.
-//= IETF-CRE-02, IETF-VER-06, IETF-VER-07, IETF-SF-04
+//= IETF-CRE-02, IETF-CRE-06, IETF-VER-06, IETF-VER-07, IETF-SF-04
 pub(super) fn creation(head: &Parts, rfc_announces: bool) -> Creation {
     let fields = &head.headers;
     if !is_content_method(&head.method) {
@@ -93,6 +93,7 @@ pub(super) fn on_upload(head: &Parts, rfc_announces: bool) -> Option<Speaker> {
     }
 }
 
+//= IETF-VER-05
 fn said_completeness(version: Interop, fields: &HeaderMap) -> Option<Finish> {
     let Properties { completeness, complete_is, .. } = version.properties();
     let said = field::boolean(fields, &completeness).ignoring_malformed()?;
@@ -154,7 +155,7 @@ impl Speaker {
         Decoded { subject: Subject::Id(id), family: Family::Ietf, operation }
     }
 
-    //= IETF-APP-04, IETF-APP-05, IETF-APP-06, IETF-APP-16
+    //= IETF-APP-04, IETF-APP-05, IETF-APP-06, IETF-APP-16, IETF-COD-02
     fn append(self, properties: &Properties, head: &Parts, bytes: Option<u64>) -> Result<Append, Refusal> {
         let fields = &head.headers;
         if properties.append_type && !has_media_type(fields, PARTIAL_UPLOAD) {
@@ -178,7 +179,7 @@ impl Speaker {
     }
 
     /// The length both indicators of a creation agree on. Where they do not, there is no upload to begin.
-    //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04
+    //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04, IETF-COD-03
     fn length_of_creation(self, fields: &HeaderMap, content: Content) -> Result<Option<Length>, Refusal> {
         let ends = content.bytes.filter(|_| content.finish == Finish::Here).map(Length::new);
         let said = self.length_said(fields);
@@ -243,14 +244,14 @@ impl Speaker {
                 }
                 head
             }
-            //= IETF-RET-02, IETF-RET-03, IETF-RET-04, IETF-RET-05, IETF-RET-06
+            //= IETF-RET-01, IETF-RET-07, IETF-RET-08, IETF-RET-02, IETF-RET-03, IETF-RET-04, IETF-RET-05, IETF-RET-06
             Reply::State { state, .. } => {
                 let mut head = self.stated(StatusCode::NO_CONTENT, state, state.complete);
                 head.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
                 self.limits(head.headers_mut(), state, context);
                 head
             }
-            //= IETF-DEL-04
+            //= IETF-DEL-04, IETF-DEL-05
             Reply::Cancelled => status(StatusCode::NO_CONTENT),
         };
         self.sign(head.headers_mut());
@@ -296,6 +297,7 @@ impl Speaker {
     fn state(self, fields: &mut HeaderMap, state: &State, complete: bool) {
         fields.insert(UPLOAD_OFFSET, field::offset_value(state.offset));
         self.completeness(fields, complete);
+        //= IETF-LEN-08
         if let Some(length) = state.length
             && self.properties().length
         {

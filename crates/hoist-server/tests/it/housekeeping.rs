@@ -158,7 +158,7 @@ async fn principals_do_not_see_each_others_uploads() {
     );
 }
 
-// proves: TOK-SEC-04
+// proves: TOK-SEC-04, IETF-SEC-07
 #[tokio::test]
 async fn quotas_bind_principals_and_all_together() {
     let quotas =

@@ -41,7 +41,7 @@ pub struct Takes {
 
 impl Speaker {
     /// The head of a request, for a client: to `target` for a creation, to the upload's URL for all else.
-    //= IETF-VER-01, IETF-APP-01, IETF-CRE-03, IETF-CRE-04
+    //= IETF-VER-01, IETF-CLI-19, IETF-APP-01, IETF-CRE-03, IETF-CRE-04
     pub fn request(self, target: &str, operation: &Operation) -> Result<Request<()>, http::Error> {
         let properties = self.version.properties();
         let method = match operation {
