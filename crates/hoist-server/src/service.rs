@@ -195,6 +195,7 @@ impl Hoist {
             }
             Decision::Refuse(refusal) => Err(refusal),
             Decision::Answer(reply) if request.family == Family::Ietf => Ok(reply),
+            //= IETF-SEC-09
             _ => Err(Refusal::Forbidden("the content of uploads cannot be downloaded from here".into())),
         };
         Ok((dialect, outcome))
