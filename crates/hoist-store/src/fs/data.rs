@@ -63,9 +63,14 @@ pub(super) struct Content {
     is_disk: bool,
     /// Where the file ends. Changed by the holder of `pen` alone.
     written: AtomicU64,
+    /// `durable` of `progress` for those who must not wait for a sync, as soon as it holds for good.
+    tellable: AtomicU64,
     pen: Mutex<Pen>,
     progress: Mutex<Progress>,
 }
+
+/// Nothing is durable for good yet.
+const UNKNOWN: u64 = u64::MAX;
 
 /// The right to change the file; broken once bytes had to be cut off.
 struct Pen {
@@ -99,6 +104,7 @@ impl Content {
             file,
             is_disk,
             written: AtomicU64::new(0),
+            tellable: AtomicU64::new(UNKNOWN),
             pen: Mutex::new(Pen { broken: None }),
             progress: Mutex::new(Progress {
                 durable: 0,
@@ -116,6 +122,7 @@ impl Content {
             file,
             is_disk: place.is_disk(),
             written: AtomicU64::new(bytes),
+            tellable: AtomicU64::new(if is_shelf_due { UNKNOWN } else { bytes }),
             pen: Mutex::new(Pen { broken: None }),
             progress: Mutex::new(Progress { durable: bytes, draft: None, is_shelf_due, failure: None }),
         }
@@ -163,6 +170,21 @@ impl Content {
         (progress.draft.is_none() && !progress.is_shelf_due).then_some(progress.durable)
     }
 
+    /// How far everything is durable for good, as far as can be said without waiting for a sync that is running.
+    pub(super) fn tellable(&self) -> u64 {
+        match self.tellable.load(Ordering::Acquire) {
+            UNKNOWN => 0,
+            _ if !self.is_disk => self.written(),
+            durable => durable,
+        }
+    }
+
+    fn note(&self, progress: &Progress) {
+        if progress.draft.is_none() && !progress.is_shelf_due {
+            self.tellable.store(progress.durable, Ordering::Release);
+        }
+    }
+
     /// Why the content cannot be trusted any more, if so.
     pub(super) fn damage(&self) -> Option<String> {
         match &locked(&self.progress).failure {
@@ -204,13 +226,16 @@ impl Content {
             progress.failure = Some(failure.clone());
             return Err(failure);
         }
+        self.note(&progress);
         let shelves = if progress.is_shelf_due { Shelf::Open.into() } else { Shelves::NONE };
         Ok(Settled { durable: progress.durable, shelves })
     }
 
     /// Notes that the directory above has been synced.
     pub(super) fn shelf_synced(&self) {
-        locked(&self.progress).is_shelf_due = false;
+        let mut progress = locked(&self.progress);
+        progress.is_shelf_due = false;
+        self.note(&progress);
     }
 
     /// Has a record put in place of the old one, or of the draft, while no sync is giving that its name.
@@ -232,6 +257,7 @@ impl Content {
             sys::cut(&self.file, to).map_err(|errno| self.failed("cutting back the content of", errno))?;
             self.written.store(to, Ordering::Release);
             progress.durable = progress.durable.min(to);
+            self.note(&progress);
             // Or a crash could bring back what its sender was told is gone.
             if self.is_disk {
                 sys::sync_data(&self.file).map_err(|errno| self.failed("cutting back the content of", errno))?;

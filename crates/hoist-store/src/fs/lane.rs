@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::crew::{self, Hands, Queue, closed, locked};
 use super::data::{Content, Failure};
 use super::entry::Entry;
+use super::tree::Shelves;
 use crate::store::Error;
 
 /// What the lanes of all uploads share.
@@ -220,7 +221,7 @@ impl Lane {
             self.release(&queue);
             state.failure = Some(failure);
         }
-        self.sync_behind(&mut state, self.pool.unsynced_bytes);
+        self.sync_behind(&mut state);
         if state.queue.is_empty() {
             self.rest(state);
         } else if state.is_syncing && !state.is_ended && self.is_far_ahead(&state) {
@@ -256,24 +257,36 @@ impl Lane {
         }
     }
 
-    /// Starts a sync that nobody waits for, if there is anything to sync.
-    pub(super) fn hasten(self: &Arc<Self>) {
-        self.sync_behind(&mut locked(&self.state), 1);
+    /// Starts a sync that nobody waits for, if there is anything to sync, and hands on which directories are to be synced
+    /// behind it.
+    pub(super) fn hasten(self: &Arc<Self>, then: impl FnOnce(Shelves) + Send + 'static) {
+        let mut state = locked(&self.state);
+        if !state.is_syncing && self.content.tellable() < self.content.written() {
+            self.sync(&mut state, then);
+        }
     }
 
     /// Starts a sync that nobody waits for when much is unsynced, so that one somebody waits for is short.
-    fn sync_behind(self: &Arc<Self>, state: &mut State, unsynced_bytes: u64) {
+    fn sync_behind(self: &Arc<Self>, state: &mut State) {
         let written = self.content.written();
-        if state.is_syncing || !self.content.is_disk() || written - state.asked.min(written) < unsynced_bytes
+        if state.is_syncing
+            || !self.content.is_disk()
+            || written - state.asked.min(written) < self.pool.unsynced_bytes
         {
             return;
         }
-        state.asked = written;
+        self.sync(state, drop);
+    }
+
+    fn sync(self: &Arc<Self>, state: &mut State, then: impl FnOnce(Shelves) + Send + 'static) {
+        state.asked = self.content.written();
         state.is_syncing = true;
         let lane = Arc::clone(self);
         self.pool.background.submit(Box::new(move || {
             // A failure is the content's from here on, and every later write and sync reports it.
-            let _ = lane.content.settle();
+            if let Ok(settled) = lane.content.settle() {
+                then(settled.shelves);
+            }
             let mut state = locked(&lane.state);
             state.is_syncing = false;
             if state.stage == Stage::Parked {

@@ -76,6 +76,16 @@ impl Syncs {
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
 
+    /// Syncs shelves that nobody waits for; done when there is nothing to sync.
+    pub(super) fn behind(&self, shelves: Shelves, done: impl FnOnce() + Send + 'static) {
+        if !self.is_disk || shelves.is_empty() {
+            return done();
+        }
+        // Who asks next will find out why, if it fails.
+        let then = move |synced: Result<(), Failure>| synced.map_or((), |()| done());
+        drop(self.shelves.push(Due { shelves, then: Box::new(then) }));
+    }
+
     pub(super) fn close(&self) {
         self.hands.close();
     }

@@ -80,17 +80,55 @@ impl Writer for LocalWriter {
     }
 
     fn hasten(&mut self) -> Durable {
-        self.lane.hasten();
+        let (content, syncs) = (Arc::clone(self.lane.content()), self.syncs.clone());
+        self.lane.hasten(move |shelves| syncs.behind(shelves, move || content.shelf_synced()));
         #[expect(
             clippy::disallowed_methods,
             reason = "this is a store, and the content knows what it has synced"
         )]
-        Durable::attest(Offset::new(self.lane.content().known().unwrap_or(0)))
+        Durable::attest(Offset::new(self.lane.content().tellable()))
     }
 }
 
 impl Drop for LocalWriter {
     fn drop(&mut self) {
         self.lane.orphan(Arc::clone(&self.entry));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hoist_proto::types::Fence;
+
+    use super::super::tests::upload;
+    use super::super::{Durability, LocalStore, Options};
+    use super::*;
+    use crate::store::Store as _;
+
+    #[tokio::test]
+    async fn what_is_hastened_can_soon_be_told_of_an_upload_just_created() {
+        for durability in [Durability::Disk, Durability::Os] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let options = Options { durability, ..Options::default() };
+            let store = LocalStore::open(directory.path(), &options).expect("opens");
+            let mut writer = store.create(&upload(1, None), Fence::new(1)).await.expect("created");
+            let mut told = Durable::ZERO;
+            for end in [5, 10] {
+                writer.write(Bytes::from_static(b"hello")).await.expect("accepted");
+                let telling = async {
+                    while told.offset() < Offset::new(end) {
+                        let now = writer.hasten();
+                        assert!(now >= told, "{now} after {told}");
+                        told = now;
+                        tokio::task::yield_now().await;
+                    }
+                };
+                let done = tokio::time::timeout(Duration::from_secs(40), telling).await;
+                assert!(done.is_ok(), "{durability:?}: nothing is told but {told}");
+            }
+            assert_eq!(writer.sync().await.expect("durable"), told);
+        }
     }
 }

@@ -158,7 +158,12 @@ fn phase() -> impl Strategy<Value = Phase> {
 fn upload() -> impl Strategy<Value = Upload> {
     use prop::sample::select;
     let semantics = (
-        select(vec![Completion::AtLength, Completion::AtLengthOrEnd, Completion::Explicit]),
+        select(vec![
+            Completion::AtLength,
+            Completion::AtLengthOrEnd,
+            Completion::Explicit,
+            Completion::ExplicitOrAtLength,
+        ]),
         select(vec![Excess::Invalidates, Excess::Keeps]),
         select(vec![Interruption::Resumes, Interruption::Discards]),
     );
