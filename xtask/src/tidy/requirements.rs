@@ -108,19 +108,34 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// One line of counts.
+/// A line of counts for each kind of id, and one for all.
 pub(crate) fn summary(tree: &Tree) -> String {
     let list = tree.text(LIST).and_then(|text| toml::from_str::<List>(text).ok());
     let requirements = list.map(|list| list.requirement).unwrap_or_default();
-    let known: BTreeSet<&str> = requirements.iter().map(|r| r.id.get_ref().as_str()).collect();
     let (cited, proven) = (citations(tree), proofs(tree));
-    let done = requirements.iter().filter(|r| r.state == State::Done).count();
-    format!(
-        "requirements: {done} done, {} planned, {} cited, {} proven",
-        requirements.len() - done,
-        ids(&cited).intersection(&known).count(),
-        ids(&proven).intersection(&known).count(),
-    )
+    let (cited, proven) = (ids(&cited), ids(&proven));
+    let counts = |name: &str, of: &[&Requirement]| {
+        let count = |is: &dyn Fn(&&&Requirement) -> bool| of.iter().filter(is).count();
+        let done = count(&|r| r.state == State::Done);
+        format!(
+            "{name}: {done} done, {} planned, {} cited, {} proven",
+            of.len() - done,
+            count(&|r| cited.contains(r.id.get_ref().as_str())),
+            count(&|r| proven.contains(r.id.get_ref().as_str())),
+        )
+    };
+    let mut kinds: BTreeMap<&str, Vec<&Requirement>> = BTreeMap::new();
+    for requirement in &requirements {
+        kinds.entry(first_word(requirement.id.get_ref())).or_default().push(requirement);
+    }
+    let all: Vec<_> = requirements.iter().collect();
+    let kinds = kinds.iter().map(|(kind, of)| counts(kind, of));
+    kinds.chain([counts("requirements", &all)]).collect::<Vec<_>>().join("\n")
+}
+
+/// What an id begins with, which is the same for all of one document.
+fn first_word(id: &str) -> &str {
+    id.split(['-', '.']).next().unwrap_or(id)
 }
 
 /// Whether a requirement's state agrees with what code and tests say.
@@ -189,7 +204,7 @@ fn form(tree: &Tree, text: &str, list: &List) -> Vec<Finding> {
                 "say what it waits for",
             );
         }
-        let document = id.split(['-', '.']).next().and_then(|word| list.documents.get(word));
+        let document = list.documents.get(first_word(id));
         match document.and_then(|path| tree.text(path)) {
             None => fail(format!("{id} has no document"), "name it under [documents] by the id's first word"),
             Some(document) => {
