@@ -5,6 +5,7 @@ mod conformance;
 mod h1;
 mod h2;
 mod harness;
+mod interim;
 mod interruptions;
 mod preemption;
 mod process;
