@@ -11,3 +11,4 @@ mod preemption;
 mod process;
 mod races;
 mod serve;
+mod transcripts;
