@@ -4,6 +4,8 @@
 //! `HOIST_BENCH_SYNC_THREADS`, `HOIST_BENCH_WRITE_THREADS` try other numbers of threads. Ratios mean something on any
 //! machine, absolute numbers on this one only.
 
+#![expect(clippy::print_stdout, reason = "what a benchmark finds is its output")]
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

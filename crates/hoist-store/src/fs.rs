@@ -112,6 +112,9 @@ impl LocalStore {
             older.end(rest);
             older.idle().await;
         }
+        if let Some(dropped) = entry.lane().filter(|lane| lane.is_orphaned()) {
+            dropped.idle().await;
+        }
         Ok(Turn::new(id, entry, guard))
     }
 

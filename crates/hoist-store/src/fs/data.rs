@@ -263,3 +263,12 @@ pub(super) fn cut_back(id: UploadId, file: &OwnedFd, known: Option<u64>, errno: 
         }
     }
 }
+
+#[cfg(test)]
+impl Content {
+    /// Bytes written that a crash of the machine would take.
+    pub(super) fn unsynced(&self) -> u64 {
+        let durable = locked(&self.progress).durable;
+        self.written().saturating_sub(durable)
+    }
+}

@@ -318,7 +318,9 @@ fn shelf(root: &Dir, name: &str) -> Result<Dir, Error> {
 
 fn lock(root: &Dir, path: &Path) -> Result<OwnedFd, Error> {
     let doing = |errno| failed(format!("locking the data directory {}", path.display()), errno);
-    let lock = root.new_file(LOCK, OFlags::empty()).map_err(doing)?;
+    let note = root.new_file(LOCK, OFlags::empty()).map_err(doing)?;
+    // Held open for reading alone: a file system with files open for writing cannot be made read-only.
+    let lock = root.file(LOCK, OFlags::RDONLY).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => {
             let holder = sys::read_at(&lock, 0, 32).unwrap_or_default();
@@ -336,8 +338,8 @@ fn lock(root: &Dir, path: &Path) -> Result<OwnedFd, Error> {
     }
     // For the message above and for operators; the lock is the kernel's, and ends with the process.
     let pid = format!("{}\n", std::process::id());
-    sys::cut(&lock, 0).map_err(doing)?;
-    sys::write_all(&lock, 0, &mut [IoSlice::new(pid.as_bytes())]).1.map_err(doing)?;
+    sys::cut(&note, 0).map_err(doing)?;
+    sys::write_all(&note, 0, &mut [IoSlice::new(pid.as_bytes())]).1.map_err(doing)?;
     Ok(lock)
 }
 

@@ -84,7 +84,14 @@ impl Turn {
                 Err(_) => self.entry.let_go(lane),
             }
         }
-        let file = place.content(OFlags::WRONLY)?.ok_or_else(|| place.lost())?;
+        // For writing, to be able to cut it; on a file system that has become read-only it can still be asked for.
+        let file = match place.content(OFlags::WRONLY) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                place.content(OFlags::RDONLY)?
+            }
+            content => content?,
+        };
+        let file = file.ok_or_else(|| place.lost())?;
         let stat = rustix::fs::fstat(&file).map_err(|errno| place.failed("looking at", "content", errno))?;
         let (bytes, known) = (sys::bytes_of(&stat), self.entry.known());
         if let Some(known) = known
