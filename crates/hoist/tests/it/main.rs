@@ -1,11 +1,18 @@
 //! Black-box tests of the command and of the server it runs: one module for each theme.
 
 mod cli;
+mod crowd;
+mod curl;
+mod disk;
 mod h1;
 mod h2;
 mod harness;
 mod interruptions;
+mod names;
 mod preemption;
 mod process;
 mod races;
+mod secure;
 mod serve;
+mod slowness;
+mod stopping;
