@@ -1,7 +1,11 @@
 //! What every test here needs: servers that are processes, peers that misbehave at a chosen byte, chance by a seed.
 
+// With their paths, because the benchmarks include this file.
+#[path = "harness/exchange.rs"]
 mod exchange;
+#[path = "harness/raw.rs"]
 mod raw;
+#[path = "harness/server.rs"]
 mod server;
 
 use std::time::Duration;

@@ -11,6 +11,7 @@ mod interruptions;
 mod names;
 mod preemption;
 mod process;
+mod put;
 mod races;
 mod secure;
 mod serve;

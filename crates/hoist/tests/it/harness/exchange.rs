@@ -123,7 +123,24 @@ impl Ask {
 
     /// The bytes on the wire of HTTP/1.1.
     pub(crate) fn h1(&self) -> Vec<u8> {
-        let Self { method, path, fields, content, .. } = self;
+        let mut wire = self.h1_head();
+        if self.declared.is_some() {
+            wire.extend_from_slice(&self.content);
+            return wire;
+        }
+        for chunk in self.content.chunks(7919) {
+            wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            wire.extend_from_slice(chunk);
+            wire.extend_from_slice(b"\r\n");
+        }
+        if !self.stalls {
+            wire.extend_from_slice(b"0\r\n\r\n");
+        }
+        wire
+    }
+
+    fn h1_head(&self) -> Vec<u8> {
+        let Self { method, path, fields, .. } = self;
         let mut wire = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
         for (name, value) in fields {
             wire.extend([name, ": ", value, "\r\n"]);
@@ -133,20 +150,7 @@ impl Ask {
             Some(length) => wire.extend(["Content-Length: ", &length.to_string(), "\r\n\r\n"]),
             None => wire.push_str("Transfer-Encoding: chunked\r\n\r\n"),
         }
-        let mut wire = wire.into_bytes();
-        if self.declared.is_some() {
-            wire.extend_from_slice(content);
-            return wire;
-        }
-        for chunk in content.chunks(7919) {
-            wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-            wire.extend_from_slice(chunk);
-            wire.extend_from_slice(b"\r\n");
-        }
-        if !self.stalls {
-            wire.extend_from_slice(b"0\r\n\r\n");
-        }
-        wire
+        wire.into_bytes()
     }
 
     pub(crate) fn h2(&self) -> Request<()> {
@@ -312,10 +316,12 @@ async fn encrypted(
 async fn over_h1(line: impl AsyncRead + AsyncWrite, ask: Ask) -> Result<Got, Lost> {
     let (mut read, mut write) = tokio::io::split(line);
     let mut seen = Seen::default();
-    let request = ask.h1();
+    // Large content is not copied for this.
+    let is_large = ask.declared.is_some() && ask.content.len() > 1 << 20;
+    let (request, content) = if is_large { (ask.h1_head(), &ask.content[..]) } else { (ask.h1(), &[][..]) };
     let sending = async {
         // A server that refuses stops reading, and answers.
-        if write.write_all(&request).await.is_ok() {
+        if write.write_all(&request).await.is_ok() && write.write_all(content).await.is_ok() {
             let _ = write.flush().await;
         }
         std::future::pending::<()>().await;
