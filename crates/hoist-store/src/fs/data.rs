@@ -13,8 +13,9 @@ use hoist_proto::types::UploadId;
 use rustix::io::Errno;
 
 use super::crew::locked;
+use super::place::Place;
 use super::sys;
-use super::tree::{Place, Shelf, Shelves};
+use super::tree::{Shelf, Shelves};
 use crate::store::Error;
 
 /// An [`Error`] that can be told to several.

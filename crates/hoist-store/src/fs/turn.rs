@@ -12,8 +12,9 @@ use tokio::sync::OwnedMutexGuard;
 use super::data::{self, Failure};
 use super::entry::Entry;
 use super::lane::{Lane, Rest};
+use super::place::{CONTENT, Found, Place};
 use super::sys;
-use super::tree::{Found, Place, Shelves, Tree};
+use super::tree::{Shelves, Tree};
 use crate::record::Record;
 use crate::store::Error;
 
@@ -92,7 +93,7 @@ impl Turn {
             content => content?,
         };
         let file = file.ok_or_else(|| place.lost())?;
-        let stat = rustix::fs::fstat(&file).map_err(|errno| place.failed("looking at", "content", errno))?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| place.failed("looking at", CONTENT, errno))?;
         let (bytes, known) = (sys::bytes_of(&stat), self.entry.known());
         if let Some(known) = known
             && known > bytes
