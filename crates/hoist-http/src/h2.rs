@@ -77,6 +77,8 @@ pub(crate) async fn serve<S, B>(
             biased;
             () = drain.cancelled(), if !leaving => {
                 leaving = true;
+                // A peer that has gone silent does not even acknowledge that we leave.
+                idle_until = Instant::now() + limits.drain_time;
                 connection.graceful_shutdown();
             }
             Some(ended) = streams.join_next() => {
@@ -91,7 +93,7 @@ pub(crate) async fn serve<S, B>(
                     Ok(_) | Err(_) => {}
                 }
                 windows.fit(&mut connection, streams.len());
-                idle_until = Instant::now() + limits.idle_time;
+                idle_until = Instant::now() + if leaving { limits.drain_time } else { limits.idle_time };
             }
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {

@@ -4,6 +4,8 @@
 //! `HOIST_BENCH_SYNC_THREADS`, `HOIST_BENCH_WRITE_THREADS` try other numbers of threads. Ratios mean something on any
 //! machine, absolute numbers on this one only.
 
+#![expect(clippy::print_stdout, reason = "what a benchmark finds is its output")]
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,13 @@ fn main() {
         let asked =
             std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect::<Vec<_>>();
         let wants = |part: &str| asked.is_empty() || asked.iter().any(|argument| argument == part);
+        // First, because the system tells the highest figure of the whole process.
+        if wants("memory") {
+            memory(directory.path()).await;
+        }
+        if wants("preempt") {
+            preempt(directory.path()).await;
+        }
         if wants("writing") {
             writing(directory.path()).await;
         }
@@ -46,6 +55,60 @@ fn main() {
             small_uploads(directory.path()).await;
         }
     });
+}
+
+/// How much memory a hundred uploads take that come faster than the disk, in buffers of their own.
+async fn memory(directory: &Path) {
+    let store = Arc::new(open(directory, Durability::Disk));
+    let mut tasks = JoinSet::new();
+    for number in 0..100 {
+        let store = Arc::clone(&store);
+        tasks.spawn(async move {
+            let upload = upload(number, None);
+            let mut writer = store.create(&upload, Fence::new(1)).await.expect("creates");
+            for _ in 0..64 {
+                writer.write(Bytes::from(vec![7; BUFFER_BYTES])).await.expect("writes");
+            }
+            writer.sync().await.expect("syncs");
+            drop(writer);
+            store.remove(upload.id, Fence::new(1)).await.expect("removes");
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("no panic");
+    }
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("VmHWM: unknown here");
+    println!("100 uploads of 16 MiB at once: {}\n", peak.split_whitespace().collect::<Vec<_>>().join(" "));
+}
+
+/// How long a new claim waits for an offset while 4 GiB run, against a sync of what a plain loop left.
+async fn preempt(directory: &Path) {
+    let path = directory.join("raw");
+    let mut file = File::create(&path).expect("a file");
+    for buffer in Buffers::new().gib(1) {
+        file.write_all(&buffer).expect("a write");
+    }
+    let start = Instant::now();
+    file.sync_data().expect("a sync");
+    println!("an offset, asked for while an upload runs at full speed");
+    println!("a loop of write: one sync after 1 GiB  {:>6.3} s", start.elapsed().as_secs_f64());
+    fs::remove_file(&path).expect("it is there");
+    let store = open(directory, Durability::Disk);
+    let upload = upload(0, None);
+    let mut writer = store.create(&upload, Fence::new(0)).await.expect("creates");
+    let mut worst = Duration::ZERO;
+    for round in 1..=16 {
+        for buffer in Buffers::new().gib(4) {
+            writer.write(buffer).await.expect("writes");
+        }
+        let start = Instant::now();
+        let found = store.load(upload.id, Fence::new(round)).await.expect("loads").expect("is there");
+        worst = worst.max(start.elapsed());
+        writer = store.append(upload.id, found.offset.offset(), Fence::new(round)).await.expect("goes on");
+    }
+    println!("the store: the slowest of 16 in 4 GiB  {:>6.3} s\n", worst.as_secs_f64());
+    store.remove(upload.id, Fence::new(99)).await.expect("removes");
 }
 
 /// (a) The way of a large upload's bytes: 1 GiB in buffers of 256 KiB, against a loop of plain `write`.

@@ -1,7 +1,7 @@
 //! The default store: plain files in one directory, which an operator can read.
 //!
-//! Owns the order of locks, fences and threads around each operation. Leaves the files to `fs/tree.rs` (names, records)
-//! and `fs/data.rs` (content), the queues to `fs/lane.rs`, the batching of syncs to `fs/sync.rs`.
+//! Owns the order of locks, fences and threads around each operation. Leaves the files to `fs/tree.rs` and
+//! `fs/place.rs` (names, records) and `fs/data.rs` (content), the queues to `fs/lane.rs`, the batching of syncs to `fs/sync.rs`.
 //!
 //! Every operation has the same shape: take the fence, which refuses older claims from that moment on; wait for the
 //! upload's turn; end an older claim's writer, whose accepted bytes are still written; then do the work on a thread of
@@ -34,6 +34,7 @@ mod entry;
 mod export;
 mod lane;
 mod options;
+mod place;
 mod read;
 mod sync;
 mod sys;
@@ -111,6 +112,9 @@ impl LocalStore {
         if let Some(older) = entry.admit(fence)? {
             older.end(rest);
             older.idle().await;
+        }
+        if let Some(dropped) = entry.lane().filter(|lane| lane.is_orphaned()) {
+            dropped.idle().await;
         }
         Ok(Turn::new(id, entry, guard))
     }
@@ -214,7 +218,7 @@ impl LocalStore {
         let job = move || {
             let (place, found) = turn.visit(&tree)?.ok_or(Error::Missing)?;
             if !found.record.upload.is_complete() {
-                return Err(place.failed("discarding the incomplete", tree::CONTENT, Errno::INVAL));
+                return Err(place.failed("discarding the incomplete", place::CONTENT, Errno::INVAL));
             }
             let (stored, shelves) = turn.settle(&tree, &place, &found)?;
             if found.record.discarded.is_none() {

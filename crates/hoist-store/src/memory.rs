@@ -1,6 +1,6 @@
 //! A store in memory, for tests and simulations: it forgets, fails and dawdles on request, by a seed.
 //!
-//! Owns the model of a machine that may lose what was not synced; `memory/faults.rs` owns what goes wrong when. It is
+//! Owns the model of a machine that may lose what was not synced; `memory/faults.rs` owns what goes wrong when, `memory/handles.rs` the writer and the reader. It is
 //! part of the library because servers and clients are tested against it, and it is no place for real uploads: its
 //! content is only as durable as the process. Leaves threads and clocks alone, so that a seeded simulation of it runs the
 //! same way every time, on any executor or none.
@@ -21,10 +21,12 @@ use hoist_proto::upload::Upload;
 
 pub use self::faults::Faults;
 use self::faults::{Dice, Yields};
+use self::handles::{MemoryReader, MemoryWriter};
 use crate::record::{self, Record};
 use crate::store::{Error, Pending, Reader, Sketch, Store, Writer, export_names};
 
 mod faults;
+mod handles;
 #[cfg(test)]
 mod tests;
 
@@ -286,7 +288,7 @@ impl Store for MemoryStore {
                 Ok((writer, machine.life))
             };
             let (number, life) = self.act("creating an upload", create).await?;
-            Ok(self.writer(upload.id, number, life))
+            Ok(Box::new(MemoryWriter::new(self.clone(), upload.id, number, life)) as Box<dyn Writer>)
         })
     }
 
@@ -316,7 +318,7 @@ impl Store for MemoryStore {
                 Ok((number, life))
             };
             let (number, life) = self.act("opening an upload", open).await?;
-            Ok(self.writer(id, number, life))
+            Ok(Box::new(MemoryWriter::new(self.clone(), id, number, life)) as Box<dyn Writer>)
         })
     }
 
@@ -347,7 +349,7 @@ impl Store for MemoryStore {
                 Ok(Bytes::copy_from_slice(&content[from..]))
             };
             let rest = self.act("reading an upload", open).await?;
-            Ok(Box::new(MemoryReader { store: self.clone(), rest }) as Box<dyn Reader>)
+            Ok(Box::new(MemoryReader::new(self.clone(), rest)) as Box<dyn Reader>)
         })
     }
 
@@ -418,12 +420,6 @@ impl Store for MemoryStore {
     }
 }
 
-impl MemoryStore {
-    fn writer(&self, id: UploadId, number: u64, life: u64) -> Box<dyn Writer> {
-        Box::new(MemoryWriter { store: self.clone(), id, number, life, is_full: false })
-    }
-}
-
 fn sketch(kept: &Kept) -> Sketch {
     let upload = kept.upload();
     Sketch {
@@ -435,117 +431,5 @@ fn sketch(kept: &Kept) -> Sketch {
         touched: upload.touched,
         length: upload.length,
         owner: upload.owner,
-    }
-}
-
-struct MemoryWriter {
-    store: MemoryStore,
-    id: UploadId,
-    number: u64,
-    life: u64,
-    is_full: bool,
-}
-
-impl MemoryWriter {
-    /// The upload, if this writer may still write to it.
-    fn mine<'a>(&self, machine: &'a mut Machine) -> Result<&'a mut Kept, Error> {
-        if self.life != machine.life {
-            return Err(Error::Io {
-                doing: "writing to an upload".to_owned(),
-                source: std::io::Error::other("the machine has crashed since"),
-            });
-        }
-        let number = self.number;
-        machine.uploads.get_mut(&self.id).filter(|kept| kept.writer == number).ok_or(Error::Fenced)
-    }
-
-    fn take(&mut self, machine: &mut Machine, bytes: &Bytes) -> Result<(), Error> {
-        let room = machine.faults.full_after.map_or(u64::MAX, |most| most.saturating_sub(machine.taken));
-        let now = machine.now;
-        let fits = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
-        let kept = self.mine(machine)?;
-        if self.is_full {
-            return Err(Error::Full);
-        }
-        let content = kept.content.as_mut().ok_or(Error::Missing)?;
-        //= TOK-APP-05
-        content.extend_from_slice(&bytes[..fits]);
-        kept.written = now;
-        machine.taken += fits as u64;
-        machine.counts.writes += 1;
-        if fits < bytes.len() {
-            self.is_full = true;
-            return Err(Error::Full);
-        }
-        Ok(())
-    }
-}
-
-impl Writer for MemoryWriter {
-    fn write(&mut self, bytes: Bytes) -> Pending<'_, Result<(), Error>> {
-        Box::pin(async move {
-            let store = self.store.clone();
-            // Whether the bytes are taken is decided by one step, after which nothing is awaited.
-            store.pause().await;
-            let mut machine = store.machine();
-            machine.fail("writing to an upload")?;
-            self.take(&mut machine, &bytes)
-        })
-    }
-
-    fn sync(&mut self) -> Pending<'_, Result<Durable, Error>> {
-        Box::pin(async move {
-            let store = self.store.clone();
-            let offset = store
-                .act("syncing an upload", |machine| {
-                    let offset = self.mine(machine)?.sync()?;
-                    machine.counts.syncs += 1;
-                    Ok(offset)
-                })
-                .await?;
-            #[expect(clippy::disallowed_methods, reason = "a store, and a crash would leave these bytes")]
-            Ok(Durable::attest(offset))
-        })
-    }
-
-    fn cut_back(&mut self, to: Offset) -> Pending<'_, Result<(), Error>> {
-        Box::pin(async move {
-            let store = self.store.clone();
-            let act = |machine: &mut Machine| {
-                let kept = self.mine(machine)?;
-                let to = usize::try_from(to.get()).unwrap_or(usize::MAX);
-                kept.content.as_mut().ok_or(Error::Missing)?.truncate(to);
-                kept.synced = kept.synced.min(to);
-                Ok(())
-            };
-            store.act("cutting an upload back", act).await
-        })
-    }
-
-    fn hasten(&mut self) -> Durable {
-        let store = self.store.clone();
-        let mut machine = store.machine();
-        let synced = self.mine(&mut machine).and_then(|kept| kept.sync()).unwrap_or(Offset::ZERO);
-        #[expect(clippy::disallowed_methods, reason = "a store, and a crash would leave these bytes")]
-        Durable::attest(synced)
-    }
-}
-
-struct MemoryReader {
-    store: MemoryStore,
-    rest: Bytes,
-}
-
-impl Reader for MemoryReader {
-    fn next(&mut self) -> Pending<'_, Result<Option<Bytes>, Error>> {
-        Box::pin(async move {
-            const READ_BYTES_MAX: usize = 256 * 1024;
-            let (store, rest) = (self.store.clone(), &mut self.rest);
-            let next = |_: &mut Machine| {
-                let bytes = rest.split_to(rest.len().min(READ_BYTES_MAX));
-                Ok((!bytes.is_empty()).then_some(bytes))
-            };
-            store.act("reading an upload", next).await
-        })
     }
 }

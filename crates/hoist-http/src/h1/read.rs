@@ -85,8 +85,11 @@ impl Reader {
             ready!(self.half.poll_readable(cx))?;
         }
         let spare = self.buf.capacity() - self.buf.len();
-        if spare < self.read_bytes / 4 {
-            self.buf.reserve(self.read_bytes);
+        if spare < self.read_bytes / 4 && !self.buf.try_reclaim(self.read_bytes) {
+            // The consumer still has the old buffer. What is left in it is a piece of a line at most, or a head.
+            let mut next = BytesMut::with_capacity(self.read_bytes + self.buf.len());
+            next.extend_from_slice(&self.buf);
+            self.buf = next;
         }
         let spare = self.buf.capacity() - self.buf.len();
         let read = ready!(self.half.poll_read(cx, &mut self.buf))?;

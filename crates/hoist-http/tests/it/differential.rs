@@ -116,11 +116,9 @@ fn stricter(bytes: &[u8]) -> Option<&'static str> {
     if target.contains('#') || target.contains('@') && !target.starts_with('/') {
         return Some("a target has no fragment and no user");
     }
-    if !target.starts_with('/')
-        && !target.starts_with("http://")
-        && !target.starts_with("https://")
-        && !(target == "*" && line.starts_with("options "))
-    {
+    let absolute = target.starts_with("http://") || target.starts_with("https://");
+    let asterisk = target == "*" && line.starts_with("options ");
+    if !(target.starts_with('/') || absolute || asterisk) {
         return Some("a target has one of four forms, which must suit the method");
     }
     if count("content-length") + count("transfer-encoding") > 1 {

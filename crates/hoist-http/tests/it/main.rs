@@ -7,6 +7,7 @@
     clippy::similar_names,
     reason = "services return results, tests pair things"
 )]
+#![allow(clippy::too_many_lines, reason = "tables are long")]
 #![allow(unreachable_pub, reason = "the modules of a test binary have no outside")]
 
 mod support;

@@ -100,3 +100,25 @@ fn segments_do_not_matter() {
         prop_assert_eq!(&*seen.lock().unwrap(), &wanted);
     });
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn the_entrances_of_fuzzers_take_anything(
+        pieces in proptest::collection::vec(
+            prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..9).boxed(),
+                proptest::sample::select(vec![
+                    "GET / HTTP/1.1\r\n", "Host: a\r\n", "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n",
+                    "\r\n", "\r", "\n", "5\r\nhello\r\n", "0\r\n", "5;a=b\r\n", "A: b\r\n", "ffffffffffffffff",
+                ]).prop_map(|text| text.as_bytes().to_vec()).boxed(),
+            ],
+            0..12,
+        )
+    ) {
+        let data = pieces.concat();
+        hoist_http::fuzz::head(&data);
+        hoist_http::fuzz::chunked(&data);
+    }
+}

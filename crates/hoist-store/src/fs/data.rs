@@ -13,8 +13,9 @@ use hoist_proto::types::UploadId;
 use rustix::io::Errno;
 
 use super::crew::locked;
+use super::place::Place;
 use super::sys;
-use super::tree::{Place, Shelf, Shelves};
+use super::tree::{Shelf, Shelves};
 use crate::store::Error;
 
 /// An [`Error`] that can be told to several.
@@ -306,5 +307,14 @@ pub(super) fn cut_back(id: UploadId, file: &OwnedFd, known: Option<u64>, errno: 
             };
             Failure::Damaged(what.into())
         }
+    }
+}
+
+#[cfg(test)]
+impl Content {
+    /// Bytes written that a crash of the machine would take.
+    pub(super) fn unsynced(&self) -> u64 {
+        let durable = locked(&self.progress).durable;
+        self.written().saturating_sub(durable)
     }
 }

@@ -88,7 +88,7 @@ impl Entry {
 /// The uploads in use, and the last few that were.
 pub(super) struct Entries {
     table: Mutex<Table>,
-    idle_max: u64,
+    idle_max: usize,
 }
 
 struct Table {
@@ -102,7 +102,7 @@ impl Entries {
     /// A table that remembers the fences of about `idle_max` uploads nobody uses at the moment.
     pub(super) fn new(idle_max: usize) -> Self {
         let table = Table { entries: HashMap::new(), uses: 0, sweep_at: idle_max.max(1) * 2 };
-        Self { table: Mutex::new(table), idle_max: idle_max as u64 }
+        Self { table: Mutex::new(table), idle_max }
     }
 
     /// What is known of an upload, to be found again by everybody who asks while somebody holds it.
@@ -111,14 +111,53 @@ impl Entries {
         table.uses += 1;
         let now = table.uses;
         if table.entries.len() >= table.sweep_at {
-            let recent = now.saturating_sub(self.idle_max);
-            table.entries.retain(|_, (used, entry)| {
-                *used > recent || Arc::strong_count(entry) > 1 || entry.is_damaged() || entry.lane().is_some()
-            });
-            table.sweep_at = (table.entries.len() + 1) * 2;
+            table.sweep(self.idle_max);
         }
         let (used, entry) = table.entries.entry(id).or_default();
         *used = now;
         Arc::clone(entry)
+    }
+}
+
+impl Table {
+    /// Forgets the idle uploads that have not been used for longest, until `idle_max` of them are left.
+    fn sweep(&mut self, idle_max: usize) {
+        let is_idle = |entry: &Arc<Entry>| {
+            Arc::strong_count(entry) == 1 && !entry.is_damaged() && entry.lane().is_none()
+        };
+        let idle = self.entries.values().filter(|(_, entry)| is_idle(entry));
+        let mut uses = idle.map(|(used, _)| *used).collect::<Vec<_>>();
+        if let Some(surplus) = uses.len().checked_sub(idle_max + 1) {
+            let (_, &mut newest, _) = uses.select_nth_unstable(surplus);
+            self.entries.retain(|_, (used, entry)| *used > newest || !is_idle(entry));
+        }
+        self.sweep_at = (self.entries.len() + 1) * 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_bounded_and_keeps_what_is_in_use() {
+        let id = |number: u64| {
+            let mut bits = [0; 16];
+            bits[..8].copy_from_slice(&number.to_be_bytes());
+            UploadId::from_bits(bits)
+        };
+        let entries = Entries::new(100);
+        let held = entries.of(id(0));
+        held.admit(Fence::new(9)).expect("the first fence");
+        entries.of(id(1)).set_damage("the disk failed".to_owned());
+        for number in 2..5000 {
+            entries.of(id(number)).admit(Fence::new(7)).expect("the first fence");
+            assert!(locked(&entries.table).entries.len() <= 206, "{number}");
+            // Among the last hundred in use, though not the last.
+            let early = id(number.saturating_sub(40).max(2));
+            assert!(matches!(entries.of(early).admit(Fence::new(6)), Err(Error::Fenced)), "{number}");
+        }
+        assert!(matches!(entries.of(id(0)).admit(Fence::new(8)), Err(Error::Fenced)));
+        assert!(entries.of(id(1)).damage().is_some());
     }
 }

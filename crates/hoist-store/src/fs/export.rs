@@ -12,8 +12,9 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::place::{CONTENT, EXPORTED, Place};
 use super::sys::{self, Dir, failed};
-use super::tree::{CONTENT, EXPORTED, Place, Tree};
+use super::tree::Tree;
 use crate::store::{Error, export_names};
 
 /// Gives the content of `place` a name in a directory, durably, and says which.

@@ -4,7 +4,7 @@
 //! bounded per upload and in all; an upload whose bytes are not synced fast enough waits alone. Leaves the file to
 //! [`data`](super::data).
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -135,8 +135,7 @@ impl Lane {
         room.forget();
         share.forget();
         state.queue.push(Piece { bytes, charge });
-        self.schedule(state);
-        Ok(())
+        self.schedule(state)
     }
 
     /// Waits until what was accepted is written, or has failed.
@@ -179,6 +178,11 @@ impl Lane {
         }
     }
 
+    /// Whether its writer is gone and the rest of the queue is not written yet.
+    pub(super) fn is_orphaned(&self) -> bool {
+        locked(&self.state).orphan_of.is_some()
+    }
+
     /// Whether it takes no more.
     pub(super) fn is_ended(&self) -> bool {
         locked(&self.state).is_ended
@@ -195,9 +199,13 @@ impl Lane {
         }
     }
 
-    fn schedule(self: &Arc<Self>, mut state: std::sync::MutexGuard<'_, State>) {
+    fn schedule(self: &Arc<Self>, mut state: MutexGuard<'_, State>) -> Result<(), Error> {
         if state.stage != Stage::Idle {
-            return;
+            return Ok(());
+        }
+        if self.is_far_ahead(&state) {
+            state.stage = Stage::Parked;
+            return Ok(());
         }
         state.stage = Stage::Busy;
         drop(state);
@@ -205,7 +213,9 @@ impl Lane {
             let mut state = locked(&self.state);
             state.failure = Some(closed().into());
             self.rest(state);
+            return Err(closed());
         }
+        Ok(())
     }
 
     /// Writes what is in the queue; on a thread of the pool.
@@ -224,7 +234,7 @@ impl Lane {
         self.sync_behind(&mut state);
         if state.queue.is_empty() {
             self.rest(state);
-        } else if state.is_syncing && !state.is_ended && self.is_far_ahead(&state) {
+        } else if self.is_far_ahead(&state) {
             state.stage = Stage::Parked;
         } else {
             drop(state);
@@ -241,7 +251,7 @@ impl Lane {
     }
 
     /// Nothing is left to write: tells those who wait for it.
-    fn rest(self: &Arc<Self>, mut state: std::sync::MutexGuard<'_, State>) {
+    fn rest(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         state.stage = Stage::Idle;
         let queue = std::mem::take(&mut state.queue);
         let waiting = std::mem::take(&mut state.waiting);
@@ -301,7 +311,9 @@ impl Lane {
 
     /// Whether so much is written behind the running sync that the next one would take long.
     fn is_far_ahead(&self, state: &State) -> bool {
-        self.content.written() - state.asked.min(self.content.written()) >= self.pool.unsynced_bytes
+        state.is_syncing
+            && !state.is_ended
+            && self.content.written().saturating_sub(state.asked) >= self.pool.unsynced_bytes
     }
 
     fn release(&self, pieces: &[Piece]) {

@@ -50,7 +50,9 @@ pub struct Options {
     /// Bytes of one upload that may wait to be written. At least 512 KiB keep a disk busy.
     pub queue_bytes_max: u32,
     /// Bytes of all uploads that may wait to be written; bounds the store's memory. A buffer is counted by its length,
-    /// and not by the allocation it may be a slice of.
+    /// and not by the allocation it may be a slice of. With a hundred
+    /// uploads that come faster than the disk the benchmark's process takes 90 to 98 MB; with 64 MiB it took 114 to
+    /// 126 MB, and some 5 % less time.
     pub budget_bytes_max: u32,
     /// Threads that write.
     pub write_threads: usize,
@@ -73,7 +75,7 @@ impl Default for Options {
         Self {
             durability: Durability::Disk,
             queue_bytes_max: 1024 * 1024,
-            budget_bytes_max: 64 * 1024 * 1024,
+            budget_bytes_max: 32 * 1024 * 1024,
             write_threads: 4,
             sync_threads: 16,
             other_threads: 4,

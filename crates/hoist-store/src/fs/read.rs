@@ -11,8 +11,9 @@ use hoist_proto::upload::Upload;
 use rustix::fs::OFlags;
 
 use super::crew::Hands;
+use super::place::{CONTENT, Place};
 use super::sys;
-use super::tree::{CONTENT, Place, Tree};
+use super::tree::Tree;
 use crate::store::{Error, Pending, Reader, Sketch};
 
 const READ_BYTES_MAX: usize = 256 * 1024;

@@ -39,6 +39,10 @@ pub(super) fn open(directory: &Path) -> LocalStore {
     LocalStore::open(directory, &Options::default()).expect("the directory can be used")
 }
 
+mod crash;
+mod disk;
+mod files;
+
 #[cfg(feature = "contract")]
 mod keeps_the_contract {
     use std::path::Path;

@@ -12,8 +12,9 @@ use tokio::sync::OwnedMutexGuard;
 use super::data::{self, Failure};
 use super::entry::Entry;
 use super::lane::{Lane, Rest};
+use super::place::{CONTENT, Found, Place};
 use super::sys;
-use super::tree::{Found, Place, Shelves, Tree};
+use super::tree::{Shelves, Tree};
 use crate::record::Record;
 use crate::store::Error;
 
@@ -84,8 +85,15 @@ impl Turn {
                 Err(_) => self.entry.let_go(lane),
             }
         }
-        let file = place.content(OFlags::WRONLY)?.ok_or_else(|| place.lost())?;
-        let stat = rustix::fs::fstat(&file).map_err(|errno| place.failed("looking at", "content", errno))?;
+        // For writing, to be able to cut it; on a file system that has become read-only it can still be asked for.
+        let file = match place.content(OFlags::WRONLY) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                place.content(OFlags::RDONLY)?
+            }
+            content => content?,
+        };
+        let file = file.ok_or_else(|| place.lost())?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| place.failed("looking at", CONTENT, errno))?;
         let (bytes, known) = (sys::bytes_of(&stat), self.entry.known());
         if let Some(known) = known
             && known > bytes

@@ -39,3 +39,163 @@ mod keeps_the_contract {
         }
     }
 }
+
+mod simulated {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
+    use hoist_proto::upload::{
+        Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+    };
+    use http::{HeaderMap, Method, StatusCode};
+
+    use super::super::faults::Dice;
+    use super::super::{Faults, MemoryStore};
+    use crate::store::{Error, Store};
+
+    fn upload(number: u8) -> Upload {
+        Upload {
+            id: UploadId::from_bits([number; 16]),
+            family: Family::Ietf,
+            semantics: Semantics {
+                completion: Completion::Explicit,
+                excess: Excess::Keeps,
+                interruption: Interruption::Resumes,
+            },
+            owner: None,
+            origin: Origin { method: Method::POST, target: "/".to_owned(), fields: HeaderMap::new() },
+            created: Timestamp::from_millis(1000),
+            touched: Timestamp::from_millis(1000),
+            lifetime: Some(Duration::from_secs(9)),
+            length: None,
+            offset: Durable::ZERO,
+            phase: Phase::Open,
+        }
+    }
+
+    /// Runs a future that needs no runtime: the store wakes it itself.
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        loop {
+            if let std::task::Poll::Ready(done) = future.as_mut().poll(&mut context) {
+                return done;
+            }
+        }
+    }
+
+    /// Uploads that are interrupted by faults and crashes, by seed: each gets to its end, and no offset it was told goes
+    /// back.
+    // proves: TOK-OFF-03
+    #[test]
+    fn every_acknowledged_byte_survives() {
+        for seed in 0..300 {
+            let faults = Faults { error: 0.05, yields_max: 2, ..Faults::NONE };
+            let store = MemoryStore::with_faults(seed, faults);
+            let mut dice = Dice::new(!seed);
+            let upload = upload(1);
+            let (mut told, mut fence) = (Offset::ZERO, 0);
+            while told < Offset::new(100) {
+                fence += 1;
+                if let Some(offset) = run(attempt(&store, &upload, Fence::new(fence), told, &mut dice)) {
+                    assert!(offset >= told, "seed {seed}: {told} became {offset}");
+                    assert!(store.synced(upload.id).is_some_and(|synced| synced >= offset), "seed {seed}");
+                    told = offset;
+                }
+                if dice.below(3) == 0 {
+                    store.crash();
+                    fence = 0;
+                }
+            }
+        }
+    }
+
+    /// One request of a client that was told `told`; answers with what it is told now.
+    async fn attempt(
+        store: &MemoryStore,
+        upload: &Upload,
+        fence: Fence,
+        told: Offset,
+        dice: &mut Dice,
+    ) -> Option<Offset> {
+        let mut writer = if let Some(found) = store.load(upload.id, fence).await.ok()? {
+            let at = found.offset.offset();
+            assert!(at >= told, "{told} became {at}");
+            store.append(upload.id, at, fence).await.ok()?
+        } else {
+            assert_eq!(told, Offset::ZERO, "an acknowledged upload is gone");
+            store.create(upload, fence).await.ok()?
+        };
+        for _ in 0..dice.below(4) {
+            writer.write(Bytes::from_static(b"0123456789")).await.ok()?;
+        }
+        if dice.below(5) == 0 {
+            store.crash();
+            assert!(writer.write(Bytes::from_static(b"late")).await.is_err(), "a dead writer writes");
+        }
+        writer.sync().await.ok().map(Durable::offset)
+    }
+
+    #[test]
+    fn a_crash_takes_what_was_not_synced_and_nothing_else() {
+        let (mut gone, mut cut, mut whole) = (0, 0, 0);
+        for seed in 0..200 {
+            let store = MemoryStore::with_faults(seed, Faults::NONE);
+            let mut unsynced = run(store.create(&upload(1), Fence::new(1))).expect("creates");
+            run(unsynced.write(Bytes::from_static(b"gone"))).expect("writes");
+            let mut synced = run(store.create(&upload(2), Fence::new(1))).expect("creates");
+            run(synced.write(Bytes::from_static(b"kept"))).expect("writes");
+            run(synced.sync()).expect("syncs");
+            run(synced.write(Bytes::from_static(b" or not"))).expect("writes");
+            store.crash();
+            assert!(run(synced.sync()).is_err(), "writers die with the machine");
+            gone += usize::from(run(store.load(upload(1).id, Fence::new(1))).expect("loads").is_none());
+            let found = run(store.load(upload(2).id, Fence::new(1))).expect("loads").expect("is there");
+            let offset = found.offset.offset().get();
+            assert!((4..=11).contains(&offset), "{offset}");
+            cut += usize::from(offset == 4);
+            whole += usize::from(offset == 11);
+        }
+        assert!(gone > 100 && gone < 200 && cut > 0 && whole > 0, "{gone} {cut} {whole}");
+    }
+
+    #[test]
+    fn the_same_seed_is_the_same_story() {
+        let story = |seed| {
+            let store = MemoryStore::with_faults(seed, Faults { error: 0.3, ..Faults::NONE });
+            let tries = (0..50_u8).map(|number| run(store.create(&upload(number), Fence::new(1))).is_ok());
+            (tries.collect::<Vec<_>>(), store.counts())
+        };
+        assert_eq!(story(7), story(7));
+        assert_ne!(story(7), story(8));
+    }
+
+    #[test]
+    fn a_full_store_keeps_what_fitted() {
+        let store = MemoryStore::with_faults(1, Faults { full_after: Some(7), ..Faults::NONE });
+        let mut writer = run(store.create(&upload(1), Fence::new(1))).expect("creates");
+        run(writer.write(Bytes::from_static(b"12345"))).expect("fits");
+        assert!(matches!(run(writer.write(Bytes::from_static(b"67890"))), Err(Error::Full)));
+        assert!(matches!(run(writer.write(Bytes::from_static(b"1"))), Err(Error::Full)));
+        assert_eq!(run(writer.sync()).expect("syncs").offset(), Offset::new(7));
+        assert!(matches!(run(store.probe()), Err(Error::Full)));
+    }
+
+    #[test]
+    fn time_is_told_and_not_asked() {
+        let store = MemoryStore::new();
+        let mut writer = run(store.create(&upload(1), Fence::new(1))).expect("creates");
+        store.set_time(Timestamp::from_millis(5000));
+        let touched = |fence| {
+            let found = run(store.load(upload(1).id, Fence::new(fence))).expect("loads").expect("is there");
+            found.touched.millis()
+        };
+        assert_eq!(touched(1), 1000);
+        run(writer.write(Bytes::from_static(b"now"))).expect("writes");
+        assert_eq!(touched(1), 5000);
+        let done = Upload { phase: Phase::Failed(Answer::of(StatusCode::BAD_REQUEST)), ..upload(1) };
+        run(store.commit(&done, Fence::new(1))).expect("commits");
+        assert_eq!(touched(1), 5000);
+    }
+}

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::case::{After, Case, Content, Ends, Expect, Framing, Number, Rule, Send, Status, Step, To};
 use super::judge::{self, Asked};
 use super::report::Verdict;
+use super::rules;
 use super::version::{Dialect, Version};
 use super::wire::{self, Exchange, Head, Heard, Outgoing, Place, Standing, Transport};
 
@@ -235,7 +236,7 @@ impl Run {
         let named = self.named(heard, &asked);
         let largest = if named.is_some() { 0 } else { self.largest };
         for (name, rule) in &self.rules {
-            let broken = judge::rule(*rule, heard, expect, &asked, largest);
+            let broken = rules::broken(*rule, heard, expect, &asked, largest);
             differences.extend(broken.into_iter().map(|broken| format!("{name}: {broken}")));
         }
         self.largest = largest;
@@ -261,7 +262,7 @@ impl Run {
         }
         let announced = heard.interims.iter().find_map(|head| head.field("location"));
         let location = announced.or_else(|| succeeds.and_then(|(head, _)| head.field("location")))?;
-        self.place.path_of(location).map(Named::At)
+        wire::path_of(location).map(Named::At)
     }
 
     fn asked<'a>(&'a self, outgoing: &'a Outgoing) -> Asked<'a> {
@@ -390,7 +391,7 @@ impl Run {
     }
 
     fn transcribe_response(&mut self, heard: &Heard, stands: bool) {
-        let mut head = |head: &Head| {
+        let mut transcribe = |head: &Head| {
             let _ = writeln!(self.transcript, "< {}", head.status);
             let shown = |name: &str| {
                 let name = name.to_ascii_lowercase();
@@ -400,10 +401,10 @@ impl Run {
                 let _ = writeln!(self.transcript, "<   {name}: {value}");
             }
         };
-        heard.interims.iter().for_each(&mut head);
+        heard.interims.iter().for_each(&mut transcribe);
         match &heard.last {
             Some((last, content)) => {
-                head(last);
+                transcribe(last);
                 if !content.is_empty() {
                     let _ = writeln!(self.transcript, "<   {}", String::from_utf8_lossy(content));
                 }

@@ -115,12 +115,11 @@ impl Version {
     /// Its name in reports and ranges.
     pub(crate) fn label(self) -> String {
         match self {
-            Self::Interop(number) => number.to_string(),
             Self::Rfc => "rfc".into(),
             Self::Seed => "seed".into(),
             Self::Unnumbered => "unnumbered".into(),
             Self::Draft(DRAFT, number) => format!("v{number}"),
-            Self::Draft(_, number) => number.to_string(),
+            Self::Interop(number) | Self::Draft(_, number) => number.to_string(),
         }
     }
 

@@ -66,20 +66,20 @@ impl Place {
         Ok(Self { authority: authority.to_owned(), path: path.to_owned() })
     }
 
-    /// The path of a URL on this server, be it absolute or not.
-    pub(crate) fn path_of(&self, url: &str) -> Option<String> {
-        if url.starts_with('/') && !url.starts_with("//") {
-            return Some(url.to_owned());
-        }
-        let (_, rest) = url.split_once("://")?;
-        let path = rest.find('/').map_or("/", |at| &rest[at..]);
-        Some(path.to_owned())
-    }
-
     fn address(&self) -> String {
         let has_port = self.authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
         if has_port { self.authority.clone() } else { format!("{}:80", self.authority) }
     }
+}
+
+/// The path of a URL on this server, be it absolute or not.
+pub(crate) fn path_of(url: &str) -> Option<String> {
+    if url.starts_with('/') && !url.starts_with("//") {
+        return Some(url.to_owned());
+    }
+    let (_, rest) = url.split_once("://")?;
+    let path = rest.find('/').map_or("/", |at| &rest[at..]);
+    Some(path.to_owned())
 }
 
 /// A request to be sent as it is.
@@ -184,8 +184,8 @@ mod tests {
         assert_eq!(place, Place { authority: "localhost:8080".into(), path: "/uploads".into() });
         assert_eq!(place.address(), "localhost:8080");
         assert_eq!(Place::of("http://[::1]").expect("a place").address(), "[::1]:80");
-        assert_eq!(place.path_of("http://elsewhere/a/b").as_deref(), Some("/a/b"));
-        assert_eq!(place.path_of("/a/b").as_deref(), Some("/a/b"));
+        assert_eq!(path_of("http://elsewhere/a/b").as_deref(), Some("/a/b"));
+        assert_eq!(path_of("/a/b").as_deref(), Some("/a/b"));
         for bad in ["https://localhost/", "localhost:8080", "http:///uploads", "http://a/b#c"] {
             assert!(Place::of(bad).is_err(), "{bad}");
         }

@@ -49,7 +49,7 @@ async fn small_uploads_are_pipelined_and_answered_in_order() {
     let uploads: Vec<_> = (0..50_usize).map(|number| bytes(number as u64, number * 37)).collect();
     let ask = |number: usize| {
         let ask = Ask::new("POST", &format!("piped-{number}"));
-        if number % 2 == 0 { ask.sized(&uploads[number]) } else { ask.chunked(&uploads[number]) }
+        if number.is_multiple_of(2) { ask.sized(&uploads[number]) } else { ask.chunked(&uploads[number]) }
     };
     let wire: Vec<u8> = (0..uploads.len()).flat_map(|number| ask(number).h1()).collect();
     raw.send(wire).await;

@@ -1,14 +1,18 @@
 //! What every test here needs: servers that are processes, peers that misbehave at a chosen byte, chance by a seed.
 
+// With their paths, because the benchmarks include this file.
+#[path = "harness/exchange.rs"]
 mod exchange;
+#[path = "harness/raw.rs"]
 mod raw;
+#[path = "harness/server.rs"]
 mod server;
 
 use std::time::Duration;
 
 pub(crate) use exchange::{Ask, Cut, Exchange, Got, H2, Lost, WIRES, Wire, h2_send};
 pub(crate) use raw::Raw;
-pub(crate) use server::{Ended, Home, Server};
+pub(crate) use server::{Home, Server};
 
 /// Longer than anything takes on a loaded machine, far shorter than a hung test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
@@ -34,6 +38,26 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) ->
         }
     })
     .await
+}
+
+/// The same, where looking is asking.
+pub(crate) async fn until_asked<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    soon(what, async {
+        loop {
+            ticks.tick().await;
+            if let Some(seen) = ask().await {
+                return seen;
+            }
+        }
+    })
+    .await
+}
+
+/// Says something to whoever reads the output of a test.
+#[expect(clippy::print_stdout, reason = "tests talk")]
+pub(crate) fn say(words: std::fmt::Arguments<'_>) {
+    println!("{words}");
 }
 
 /// Numbers by a seed (`SplitMix64`).

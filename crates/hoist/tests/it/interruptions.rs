@@ -3,7 +3,7 @@
 
 use rustix::process::Signal;
 
-use crate::harness::{Ask, Cut, Dice, Exchange, Got, Home, Lost, Server, V2, WIRES, Wire, seeds, soon};
+use crate::harness::{Ask, Cut, Dice, Exchange, Got, Home, Lost, Server, V2, WIRES, Wire, say, seeds, soon};
 
 const STEPS_MAX: usize = 16;
 const TOKEN: &str = "schedule";
@@ -198,9 +198,9 @@ impl Schedule {
                 self.log.push(format!("{signal:?}"));
                 let server = self.server.take().expect("it runs");
                 if signal == Signal::KILL {
-                    server.kill()
+                    server.kill();
                 } else {
-                    server.stop().await
+                    server.stop().await;
                 }
                 self.start();
             }
@@ -244,7 +244,7 @@ impl Schedule {
 impl Drop for Schedule {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("seed {} (alone: HOIST_SEED={0}):\n{}", self.seed, self.log.join("\n"));
+            say(format_args!("seed {} (alone: HOIST_SEED={0}):\n{}", self.seed, self.log.join("\n")));
         }
     }
 }

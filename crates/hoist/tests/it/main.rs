@@ -2,13 +2,21 @@
 
 mod cli;
 mod conformance;
+mod crowd;
+mod curl;
+mod disk;
 mod h1;
 mod h2;
 mod harness;
 mod interim;
 mod interruptions;
+mod names;
 mod preemption;
 mod process;
+mod put;
 mod races;
+mod secure;
 mod serve;
+mod slowness;
+mod stopping;
 mod transcripts;

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::harness::{Ask, Exchange, H2, Home, Raw, Server, V2, WIRES, Wire, bytes, seeds, soon, until};
+use crate::harness::{Ask, Exchange, H2, Home, Raw, Server, V2, WIRES, Wire, bytes, say, seeds, soon, until};
 
 /// No request waits longer for a peer.
 const BOUND: Duration = Duration::from_secs(1);
@@ -286,6 +286,6 @@ async fn an_announcement_or_answer_nobody_takes_holds_nothing() {
             assert_eq!(home.uploads("open") + home.uploads("done"), 0);
         }
     }
-    println!("{created:?} of 100 each had come into being");
+    say(format_args!("{created:?} of 100 each had come into being"));
     assert!(created.iter().all(|created| *created >= 10), "nothing was tested: {created:?}");
 }

@@ -1,6 +1,6 @@
 //! Two requests for one upload at the same moment, over sockets of their own.
 
-use crate::harness::{Ask, Dice, Got, Home, Lost, Server, WIRES, seeds};
+use crate::harness::{Ask, Dice, Got, Home, Lost, Server, WIRES, say, seeds};
 
 // proves: TOK-APP-04, TOK-APP-02
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_store
         }
         assert_eq!(server.ask(WIRES[1], Ask::new("DELETE", &token)).await.status, 204);
     }
-    println!("{prefixes} races ended with a prefix of the one that was overtaken");
+    say(format_args!("{prefixes} races ended with a prefix of the one that was overtaken"));
 }
 
 // proves: TOK-CRE-05
@@ -55,14 +55,14 @@ async fn of_many_creations_of_one_token_one_wins() {
     for seed in seeds(0..30) {
         let token = format!("wanted-{seed}");
         let creation = |letter: u8| {
-            let ask = Ask::new("POST", &token).sized([letter; 30_000]);
+            let ask = Ask::new("POST", &token).sized(vec![letter; 30_000]);
             server.ask(WIRES[usize::from(letter % 2)], ask)
         };
         let answers: [Got; 4] = tokio::join!(creation(0), creation(1), creation(2), creation(3)).into();
         let won: Vec<_> = (0_u8..).zip(&answers).filter(|(_, got)| got.status == 204).collect();
         assert_eq!(won.len(), 1, "seed {seed}: {answers:?}");
         assert!(answers.iter().all(|got| matches!(got.status, 204 | 409)), "seed {seed}: {answers:?}");
-        assert!(home.sole() == [won[0].0; 30_000], "seed {seed}");
+        assert!(home.sole() == vec![won[0].0; 30_000], "seed {seed}");
         assert_eq!(server.ask(WIRES[0], Ask::new("DELETE", &token)).await.status, 204);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 
 use super::Server;
 use super::raw::Seen;
@@ -82,7 +84,7 @@ impl Ask {
         Self::new("PATCH", token).field("upload-offset", at)
     }
 
-    pub(crate) fn field(mut self, name: &str, value: impl ToString) -> Self {
+    pub(crate) fn field(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.fields.push((name.into(), value.to_string()));
         self
     }
@@ -121,22 +123,12 @@ impl Ask {
 
     /// The bytes on the wire of HTTP/1.1.
     pub(crate) fn h1(&self) -> Vec<u8> {
-        let Self { method, path, fields, content, .. } = self;
-        let mut wire = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
-        for (name, value) in fields {
-            wire.push_str(&format!("{name}: {value}\r\n"));
-        }
-        match self.declared {
-            Some(0) if matches!(*method, "HEAD" | "GET" | "DELETE" | "OPTIONS") => wire.push_str("\r\n"),
-            Some(length) => wire.push_str(&format!("Content-Length: {length}\r\n\r\n")),
-            None => wire.push_str("Transfer-Encoding: chunked\r\n\r\n"),
-        }
-        let mut wire = wire.into_bytes();
+        let mut wire = self.h1_head();
         if self.declared.is_some() {
-            wire.extend_from_slice(content);
+            wire.extend_from_slice(&self.content);
             return wire;
         }
-        for chunk in content.chunks(7919) {
+        for chunk in self.content.chunks(7919) {
             wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
             wire.extend_from_slice(chunk);
             wire.extend_from_slice(b"\r\n");
@@ -145,6 +137,20 @@ impl Ask {
             wire.extend_from_slice(b"0\r\n\r\n");
         }
         wire
+    }
+
+    fn h1_head(&self) -> Vec<u8> {
+        let Self { method, path, fields, .. } = self;
+        let mut wire = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
+        for (name, value) in fields {
+            wire.extend([name, ": ", value, "\r\n"]);
+        }
+        match self.declared {
+            Some(0) if matches!(*method, "HEAD" | "GET" | "DELETE" | "OPTIONS") => wire.push_str("\r\n"),
+            Some(length) => wire.extend(["Content-Length: ", &length.to_string(), "\r\n\r\n"]),
+            None => wire.push_str("Transfer-Encoding: chunked\r\n\r\n"),
+        }
+        wire.into_bytes()
     }
 
     pub(crate) fn h2(&self) -> Request<()> {
@@ -205,9 +211,23 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// Begins to send, but no more than `limit` bytes of the connection.
     pub(crate) async fn begin(server: &Server, wire: Wire, ask: Ask, limit: u64) -> Result<Self, Lost> {
-        let (line, tap, socket) = Line::connect(server, limit).await?;
+        Self::connect(server.addr, server.tls.clone(), wire, ask, limit).await
+    }
+
+    /// A request to a server that may be gone.
+    pub(crate) async fn to(addr: SocketAddr, wire: Wire, ask: Ask) -> Result<Self, Lost> {
+        Self::connect(addr, None, wire, ask, u64::MAX).await
+    }
+
+    async fn connect(
+        addr: SocketAddr,
+        tls: Option<TlsConnector>,
+        wire: Wire,
+        ask: Ask,
+        limit: u64,
+    ) -> Result<Self, Lost> {
+        let (line, tap, socket) = Line::connect(addr, limit).await?;
         let (reset, resetting) = oneshot::channel();
-        let tls = server.tls.clone();
         let mut task = JoinSet::new();
         task.spawn(async move {
             match tls {
@@ -230,6 +250,11 @@ impl Exchange {
             got = self.task.join_next() => Some(got.expect("asked once").expect("no panic")),
             () = self.tap.reached.notified() => None,
         }
+    }
+
+    /// Sends the rest after all.
+    pub(crate) fn go_on(&self) {
+        self.tap.open();
     }
 
     /// What comes before the server closes, while nothing more can be sent.
@@ -274,14 +299,14 @@ where
 }
 
 async fn encrypted(
-    tls: &tokio_rustls::TlsConnector,
+    tls: &TlsConnector,
     line: Line,
     wire: Wire,
 ) -> Result<tokio_rustls::client::TlsStream<Line>, Lost> {
     let name = ServerName::try_from("localhost").expect("a name");
     let mut config = (**tls.config()).clone();
     config.alpn_protocols = vec![if wire == Wire::H2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let tls = TlsConnector::from(Arc::new(config));
     let stream = tls.connect(name, line).await.map_err(|error| Lost(error.to_string()))?;
     let agreed = stream.get_ref().1.alpn_protocol().expect("a protocol is agreed on");
     assert_eq!(agreed == b"h2", wire == Wire::H2);
@@ -291,13 +316,15 @@ async fn encrypted(
 async fn over_h1(line: impl AsyncRead + AsyncWrite, ask: Ask) -> Result<Got, Lost> {
     let (mut read, mut write) = tokio::io::split(line);
     let mut seen = Seen::default();
-    let request = ask.h1();
+    // Large content is not copied for this.
+    let is_large = ask.declared.is_some() && ask.content.len() > 1 << 20;
+    let (request, content) = if is_large { (ask.h1_head(), &ask.content[..]) } else { (ask.h1(), &[][..]) };
     let sending = async {
         // A server that refuses stops reading, and answers.
-        if write.write_all(&request).await.is_ok() {
+        if write.write_all(&request).await.is_ok() && write.write_all(content).await.is_ok() {
             let _ = write.flush().await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         biased;
@@ -315,7 +342,7 @@ pub(crate) struct H2 {
 
 impl H2 {
     pub(crate) async fn connect(server: &Server) -> Self {
-        let (line, _, _) = Line::connect(server, u64::MAX).await.expect("a connection");
+        let (line, _, _) = Line::connect(server.addr, u64::MAX).await.expect("a connection");
         Self::on(line).await.expect("an h2 connection")
     }
 
@@ -348,7 +375,7 @@ impl H2 {
             if reset.await.is_ok() {
                 stream.send_reset(Reason::CANCEL);
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let answering = async {
             let mut interims = Vec::new();
@@ -432,9 +459,9 @@ impl Tap {
 }
 
 impl Line {
-    async fn connect(server: &Server, limit: u64) -> Result<(Self, Arc<Tap>, Socket), Lost> {
+    async fn connect(addr: SocketAddr, limit: u64) -> Result<(Self, Arc<Tap>, Socket), Lost> {
         let lost = |error: io::Error| Lost(error.to_string());
-        let tcp = TcpStream::connect(server.addr).await.map_err(lost)?;
+        let tcp = TcpStream::connect(addr).await.map_err(lost)?;
         tcp.set_nodelay(true).map_err(lost)?;
         let socket = SockRef::from(&tcp).try_clone().map_err(lost)?;
         let state = Mutex::new(Flow { bytes_left: limit, broken: false, waiting: None });

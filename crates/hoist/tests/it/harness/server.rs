@@ -5,12 +5,12 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{Ask, Exchange, Got, PATIENCE, Wire, soon, until};
+use super::{Ask, Exchange, Got, PATIENCE, Wire, say, soon, until};
 
 /// A data directory, and room for what else a test keeps on disk.
 pub(crate) struct Home(TempDir);
@@ -35,21 +35,21 @@ impl Home {
     /// The content of every complete upload.
     pub(crate) fn done(&self) -> Vec<Vec<u8>> {
         let entries = fs::read_dir(self.data().join("done")).expect("the shelf");
-        let contents = entries.map(|entry| fs::read(entry.expect("an entry").path().join("content")));
-        contents.map(|content| content.expect("content")).collect()
+        let found = entries.map(|entry| fs::read(entry.expect("an entry").path().join("content")));
+        found.map(|content| content.expect("content")).collect()
     }
 
     /// The content of the one complete upload, while no other is stored.
     pub(crate) fn sole(&self) -> Vec<u8> {
         assert_eq!(self.uploads("open"), 0, "an upload is still open");
-        let mut done = self.done();
-        assert_eq!(done.len(), 1, "one upload, one directory");
-        done.remove(0)
+        let mut all = self.done();
+        assert_eq!(all.len(), 1, "one upload, one directory");
+        all.remove(0)
     }
 
     /// How many uploads lie on a shelf.
-    pub(crate) fn uploads(&self, shelf: &str) -> usize {
-        fs::read_dir(self.data().join(shelf)).expect("the shelf").count()
+    pub(crate) fn uploads(&self, on: &str) -> usize {
+        fs::read_dir(self.data().join(on)).expect("the shelf").count()
     }
 
     /// The content of all unfinished uploads, as far as it is in files.
@@ -88,7 +88,7 @@ pub(crate) struct Ended {
 /// A running server. It is killed when dropped, by its own process id.
 pub(crate) struct Server {
     child: Child,
-    lines: mpsc::Receiver<String>,
+    lines: Mutex<mpsc::Receiver<String>>,
     log: PathBuf,
     pub(crate) addr: SocketAddr,
     pub(crate) url: String,
@@ -107,6 +107,7 @@ impl Server {
         let mut child = command(data, flags).stderr(stderr).spawn().expect("a process");
         let stdout = child.stdout.take().expect("a pipe");
         let (sender, lines) = mpsc::channel();
+        let lines = Mutex::new(lines);
         // It ends with the process, whose end of the pipe it reads.
         std::thread::spawn(move || {
             let lines = BufReader::new(stdout).lines();
@@ -114,7 +115,7 @@ impl Server {
         });
         let mut server =
             Self { child, lines, log, addr: ([0, 0, 0, 0], 0).into(), url: String::new(), tls: None };
-        let Ok(line) = server.lines.recv_timeout(PATIENCE) else {
+        let Ok(line) = server.lines.get_mut().expect("unlocked").recv_timeout(PATIENCE) else {
             panic!("the server did not start: {}", fs::read_to_string(&server.log).unwrap_or_default())
         };
         let url = line.strip_prefix("hoist listening on ").expect("the agreed line");
@@ -156,7 +157,10 @@ impl Server {
         let child = &mut self.child;
         let status = until("the server to stop", || child.try_wait().expect("a child")).await;
         assert_eq!(status.code(), Some(0), "SIGTERM: {}", self.log());
-        assert!(self.lines.try_recv().is_err(), "one line on stdout, and no more");
+        assert!(
+            self.lines.get_mut().expect("unlocked").try_recv().is_err(),
+            "one line on stdout, and no more"
+        );
     }
 
     pub(crate) fn log(&self) -> String {
@@ -165,8 +169,17 @@ impl Server {
 
     /// Memory in use, in bytes.
     pub(crate) fn rss(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory that ever was in use.
+    pub(crate) fn peak_rss(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, which: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        let line = status.lines().find_map(|line| line.strip_prefix(which)).expect("a line");
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         kibibytes << 10
     }
@@ -201,7 +214,7 @@ impl Drop for Server {
                 assert!(!log.contains(bug), "the server had a bug: {log}");
             }
         } else if std::env::var_os("HOIST_LOG").is_some() {
-            println!("{}", self.log());
+            say(format_args!("{}", self.log()));
         }
     }
 }
@@ -221,7 +234,10 @@ fn command(data: &Path, flags: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOIST_")) {
         command.env_remove(name);
     }
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(flags);
+    command.args(["serve", "--data"]).arg(data).args(flags);
+    if !flags.contains(&"--listen") {
+        command.args(["--listen", "127.0.0.1:0"]);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     command
 }

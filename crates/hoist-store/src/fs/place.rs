@@ -1,0 +1,181 @@
+//! One upload's directory: its record, its content, and the notes beside them.
+//!
+//! Owns the names of the files and how each is replaced without ever being half there. Leaves where the directory lies to
+//! [`tree`](super::tree), and the writing of the content to [`data`](super::data).
+
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+
+use hoist_proto::types::{Offset, UploadId};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::sys::{self, Dir, failed};
+use super::tree::{Shelf, label};
+use crate::record::{self, Record};
+use crate::store::Error;
+
+pub(super) const CONTENT: &str = "content";
+pub(super) const DRAFT: &str = "draft";
+pub(super) const EXPORTED: &str = "exported";
+const RECORD: &str = "record";
+const RECORD_NEW: &str = "record.new";
+const DAMAGED: &str = "damaged";
+
+/// One upload's open directory.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) shelf: Shelf,
+    pub(super) id: UploadId,
+    pub(super) dir: Dir,
+    is_disk: bool,
+}
+
+/// A record, and whether the first sync has yet to give it its name.
+pub(super) struct Found {
+    pub(super) record: Record,
+    pub(super) is_draft: bool,
+}
+
+impl Place {
+    pub(super) fn new(shelf: Shelf, id: UploadId, dir: Dir, is_disk: bool) -> Self {
+        Self { shelf, id, dir, is_disk }
+    }
+
+    pub(super) fn label(&self) -> String {
+        label(self.shelf, self.id)
+    }
+
+    pub(super) fn is_disk(&self) -> bool {
+        self.is_disk
+    }
+
+    /// That the content is not where the record says.
+    pub(super) fn lost(&self) -> Error {
+        Error::Damaged(format!("{} has a record and no content", self.label()))
+    }
+
+    /// Frees what was reserved for bytes that will not come.
+    pub(super) fn trim(&self, record: &Record, stored: Offset) -> Result<(), Error> {
+        let is_short = record.upload.length.is_some_and(|length| !length.is_reached(stored));
+        if is_short && let Some(content) = self.content(OFlags::WRONLY)? {
+            sys::cut(content, stored.get()).map_err(|errno| self.failed("trimming", CONTENT, errno))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_content(&self) -> Result<(), Error> {
+        self.dir.remove_file(CONTENT).map_err(|errno| self.failed("removing", CONTENT, errno))
+    }
+
+    /// The record. `None` is an upload nobody was ever told about: its creation was cut off.
+    pub(super) fn record(&self) -> Result<Option<Found>, Error> {
+        if let Some(bytes) = self.bytes_of(RECORD)? {
+            return Ok(Some(Found { record: self.decode(&bytes)?, is_draft: false }));
+        }
+        let Some(bytes) = self.bytes_of(DRAFT)? else { return Ok(None) };
+        if record::is_torn(&bytes) {
+            return Ok(None);
+        }
+        Ok(Some(Found { record: self.decode(&bytes)?, is_draft: true }))
+    }
+
+    /// Fails when an earlier failure of the disk made the content doubtful for good.
+    pub(super) fn trusted(&self) -> Result<(), Error> {
+        match self.bytes_of(DAMAGED)? {
+            None => Ok(()),
+            Some(why) => Err(Error::Damaged(String::from_utf8_lossy(&why).trim().to_owned())),
+        }
+    }
+
+    /// Notes that the content is doubtful. On a disk that fails it may fail too; the running process remembers anyway.
+    pub(super) fn mark_damaged(&self, why: &str) {
+        let noted = self.write(DAMAGED, why.as_bytes()).and_then(|()| self.sync());
+        if let Err(error) = noted {
+            tracing::error!(upload = %self.id.short(), %error, "could not note that an upload is damaged");
+        }
+    }
+
+    /// The content, if it has not been discarded.
+    pub(super) fn content(&self, access: OFlags) -> Result<Option<OwnedFd>, Error> {
+        self.dir.file(CONTENT, access).map_err(|errno| self.failed("opening", CONTENT, errno))
+    }
+
+    /// Makes the draft the record. It is durable when the directory has been synced.
+    pub(super) fn name_draft(&self) -> Result<(), Error> {
+        if self.is_disk {
+            let doing = |errno| self.failed("syncing", DRAFT, errno);
+            let draft =
+                self.dir.file(DRAFT, OFlags::RDONLY).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
+            sys::sync_data(draft).map_err(doing)?;
+        }
+        self.dir.rename(DRAFT, &self.dir, RECORD).map_err(|errno| self.failed("naming", RECORD, errno))
+    }
+
+    /// Puts a new record in the place of the old one, atomically. It is durable when the directory has been synced.
+    pub(super) fn replace_record(&self, record: &Record) -> Result<(), Error> {
+        self.replace(RECORD, RECORD_NEW, &record::encode(record)?)?;
+        self.dir.remove_file(DRAFT).map_err(|errno| self.failed("removing", DRAFT, errno))
+    }
+
+    /// Notes something beside the record, atomically and durably.
+    pub(super) fn note(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        self.replace(name, &format!("{name}.new"), bytes)?;
+        self.sync()
+    }
+
+    /// The bytes of a small file.
+    pub(super) fn bytes_of(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let doing = |errno| self.failed("reading", name, errno);
+        let Some(file) = self.dir.file(name, OFlags::RDONLY).map_err(doing)? else { return Ok(None) };
+        let bytes = sys::bytes_of(&rustix::fs::fstat(&file).map_err(doing)?);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(record::BYTES_MAX + 1);
+        sys::read_at(file, 0, bytes).map(Some).map_err(doing)
+    }
+
+    /// Makes the names in the directory durable.
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        if self.is_disk { self.dir.sync().map_err(|errno| self.failed("syncing", "", errno)) } else { Ok(()) }
+    }
+
+    pub(super) fn failed(&self, doing: &str, name: &str, errno: Errno) -> Error {
+        failed(format!("{doing} {}/{name}", self.label()), errno)
+    }
+
+    /// Whether a creation got as far as a record, readable or not.
+    pub(super) fn is_begun(&self) -> Result<bool, Error> {
+        let has = |name| self.dir.stat(name).map_err(|errno| self.failed("looking for", name, errno));
+        if has(RECORD)?.is_some() {
+            return Ok(true);
+        }
+        Ok(self.bytes_of(DRAFT)?.is_some_and(|draft| !record::is_torn(&draft)))
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Record, Error> {
+        let record = record::decode(bytes)?;
+        if record.upload.id == self.id {
+            Ok(record)
+        } else {
+            Err(Error::Damaged(format!("{} holds the record of another upload", self.label())))
+        }
+    }
+
+    fn replace(&self, name: &str, new: &str, bytes: &[u8]) -> Result<(), Error> {
+        let written = self.write(new, bytes).and_then(|()| {
+            self.dir.rename(new, &self.dir, name).map_err(|errno| self.failed("naming", name, errno))
+        });
+        if written.is_err() {
+            // Best effort: it is written over next time.
+            let _ = self.dir.remove_file(new);
+        }
+        written
+    }
+
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let doing = |errno| self.failed("writing", name, errno);
+        let file = self.dir.new_file(name, OFlags::TRUNC).map_err(doing)?;
+        sys::write_all(&file, 0, &mut [IoSlice::new(bytes)]).1.map_err(doing)?;
+        // The draft is synced later, together with the content's first bytes.
+        if self.is_disk && name != DRAFT { sys::sync_data(&file).map_err(doing) } else { Ok(()) }
+    }
+}

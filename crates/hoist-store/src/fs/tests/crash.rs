@@ -1,0 +1,163 @@
+//! A process killed at any point: whatever it acknowledged is there afterwards.
+//!
+//! The test runs itself again as another process, which stores uploads and says on its standard output what it was
+//! promised. That process is killed at some moment; then the promises are checked. What only a power cut takes is the
+//! memory store's to simulate: the system's page cache outlives a process.
+
+use std::collections::HashMap;
+use std::env;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use bytes::Bytes;
+use hoist_proto::types::{Fence, Offset};
+use hoist_proto::upload::{Answer, Phase, Upload};
+use http::StatusCode;
+
+use super::{open, upload};
+use crate::store::{Error, Store};
+
+const DIRECTORY: &str = "HOIST_TEST_CRASH_DIRECTORY";
+const FIRST: &str = "HOIST_TEST_CRASH_FIRST";
+const ROUNDS: u64 = 16;
+
+/// What was promised of an upload: an offset, and the last state it was put into.
+#[derive(Clone, Debug, Default)]
+struct Promise {
+    offset: u64,
+    is_complete: bool,
+    is_removed: bool,
+}
+
+// proves: TOK-OFF-03
+#[tokio::test]
+async fn a_killed_process_keeps_its_promises() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut promises = HashMap::new();
+    for round in 0..ROUNDS {
+        let test = "fs::tests::crash::what_is_killed";
+        let mut child = Command::new(env::current_exe().expect("a test has a file"))
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env(DIRECTORY, directory.path())
+            .env(FIRST, (round * 1000).to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the test runs again");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        // Later and later, so that the end comes at another step each time.
+        let enough = usize::try_from(round * 3 + 1).expect("small");
+        let mut seen = 0;
+        while seen < enough {
+            let line = lines.next().expect("the process runs until it is killed").expect("text");
+            seen += usize::from(note(&mut promises, &line));
+        }
+        child.kill().expect("it can be killed");
+        child.wait().expect("it has ended");
+        for line in lines.map_while(Result::ok) {
+            note(&mut promises, &line);
+        }
+        check(directory.path(), &promises, round * 1000).await;
+    }
+    assert!(promises.values().any(|promise| promise.is_complete), "some got to their end");
+}
+
+fn note(promises: &mut HashMap<u64, Promise>, line: &str) -> bool {
+    // A line that was cut off is not a promise anybody heard.
+    let mut words = line.split(' ');
+    let (Some("promised"), Some(number), Some(what), Some("end")) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return false;
+    };
+    let promise = promises.entry(number.parse().expect("a number")).or_default();
+    match what {
+        "complete" => promise.is_complete = true,
+        "removed" => promise.is_removed = true,
+        offset => promise.offset = offset.parse().expect("an offset"),
+    }
+    true
+}
+
+/// Every promise is kept, and the bytes of the uploads from number `first` on are the right ones.
+async fn check(directory: &Path, promises: &HashMap<u64, Promise>, first: u64) {
+    let store = open(directory);
+    store.survey().await.expect("surveys");
+    for (&number, promise) in promises {
+        let id = upload(number, None).id;
+        let found = store.load(id, Fence::new(1)).await.expect("loads");
+        let Some(found) = found else {
+            // Its removal may have been under way.
+            assert!(promise.is_removed || is_removable(number), "{number} is gone: {promise:?}");
+            continue;
+        };
+        assert!(!promise.is_removed, "{number} is back");
+        let offset = found.offset.offset();
+        assert!(offset.get() >= promise.offset, "{number} ends at {offset}: {promise:?}");
+        assert!(found.is_complete() || !promise.is_complete, "{number} is open again");
+        if number < first {
+            continue;
+        }
+        let mut reader = store.read(id, Offset::ZERO).await.expect("opens");
+        let mut at = 0;
+        while let Some(bytes) = reader.next().await.expect("reads") {
+            assert!(bytes.iter().zip(at..).all(|(&byte, at)| byte == pattern(number, at)), "{number}");
+            at += bytes.len() as u64;
+        }
+        assert_eq!(at, offset.get());
+        if !found.is_complete() {
+            let appended = store.append(id, offset, Fence::new(1)).await;
+            assert!(appended.is_ok(), "the offset told is accepted");
+        }
+    }
+}
+
+fn is_removable(number: u64) -> bool {
+    number % 5 == 4
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a pattern repeats")]
+fn pattern(number: u64, at: u64) -> u8 {
+    (number ^ (at % 251)) as u8
+}
+
+/// The other process. As a test of its own it has nothing to do.
+#[tokio::test]
+async fn what_is_killed() {
+    let (Some(directory), Ok(first)) = (env::var_os(DIRECTORY), env::var(FIRST)) else { return };
+    let store = open(Path::new(&directory));
+    let first = first.parse::<u64>().expect("a number");
+    for number in first..first + 900 {
+        live(&store, number).await.expect("the disk works");
+    }
+}
+
+async fn live(store: &impl Store, number: u64) -> Result<(), Error> {
+    let fence = Fence::new(1);
+    let upload = upload(number, None);
+    let mut writer = store.create(&upload, fence).await?;
+    let mut at = 0;
+    for size in [16_384, 1, 40_000, 9_000] {
+        let bytes = (at..at + size).map(|at| pattern(number, at)).collect::<Bytes>();
+        at += size;
+        writer.write(bytes).await?;
+        promise(number, &writer.sync().await?.to_string());
+    }
+    if !number.is_multiple_of(3) {
+        let upload = Upload { phase: Phase::Received, ..upload.clone() };
+        store.commit(&upload, fence).await?;
+        promise(number, "complete");
+        let answer = Answer::of(StatusCode::NO_CONTENT);
+        store.commit(&Upload { phase: Phase::Delivered(answer), ..upload }, fence).await?;
+    }
+    if is_removable(number) {
+        store.remove(upload.id, fence).await?;
+        promise(number, "removed");
+    }
+    Ok(())
+}
+
+fn promise(number: u64, what: &str) {
+    let line = format!("\npromised {number} {what} end\n");
+    std::io::stdout().write_all(line.as_bytes()).expect("somebody listens");
+}

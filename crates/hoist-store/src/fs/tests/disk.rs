@@ -1,0 +1,227 @@
+//! What the disk may do: be full, be read-only, be another one, vanish, fail to sync.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bytes::Bytes;
+use hoist_proto::types::{Fence, Offset};
+use hoist_proto::upload::{Answer, Phase, Upload};
+use http::StatusCode;
+use rustix::io::Errno;
+
+use super::{open, upload};
+use crate::fs::data;
+use crate::store::{Error, Store};
+
+const ONE: Fence = Fence::new(1);
+
+/// A file system in memory, a few MiB large.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    /// `None`, with the reason printed, where mounting is not permitted.
+    fn new() -> Option<Self> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let arguments = ["-t", "tmpfs", "-o", "size=4m", "tmpfs"];
+        match Command::new("mount").args(arguments).arg(directory.path()).output() {
+            Ok(output) if output.status.success() => Some(Self(directory)),
+            Ok(output) => {
+                println!("skipped: {}", String::from_utf8_lossy(&output.stderr).trim());
+                None
+            }
+            Err(error) => {
+                println!("skipped: no mount: {error}");
+                None
+            }
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn remount(&self, how: &str) {
+        let arguments = ["-o", &format!("remount,{how}")];
+        let status = Command::new("mount").args(arguments).arg(self.0.path()).status();
+        assert!(status.expect("it was there before").success());
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: a failing test may still have files open.
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_keeps_what_fitted() {
+    let Some(mounted) = Mounted::new() else { return };
+    let store = open(&mounted.data());
+    let large = upload(1, Some(1 << 40));
+    assert!(matches!(store.create(&large, ONE).await.err(), Some(Error::Full)));
+    assert!(store.load(large.id, ONE).await.expect("loads").is_none(), "nothing is left behind");
+    assert!(!mounted.data().join("open").join(large.id.to_string()).exists());
+
+    let upload = upload(2, None);
+    let mut writer = store.create(&upload, ONE).await.expect("creates");
+    let mut sent = Vec::new();
+    let full = loop {
+        let buffer = (0..100_003).map(|at| u8::try_from((sent.len() + at) % 251).expect("small"));
+        let buffer = buffer.collect::<Vec<_>>();
+        sent.extend_from_slice(&buffer);
+        if let Err(error) = writer.write(Bytes::from(buffer)).await {
+            break error;
+        }
+        assert!(sent.len() < 64 << 20, "the disk is small");
+    };
+    assert!(matches!(full, Error::Full), "{full}");
+    assert!(matches!(writer.write(Bytes::from_static(b"more")).await, Err(Error::Full)), "and stays so");
+    let fitted = writer.sync().await.expect("what fitted is good").offset();
+    assert!(fitted.get() > 3 << 20, "{fitted} bytes fitted");
+    let bytes = usize::try_from(fitted.get()).expect("small");
+    let here = mounted.data().join("open").join(upload.id.to_string());
+    assert!(fs::read(here.join("content")).expect("there") == sent[..bytes]);
+    assert!(matches!(store.probe().await, Err(Error::Full)));
+
+    // The record cannot be replaced, and the old one stays.
+    let complete = Upload { phase: Phase::Delivered(Answer::of(StatusCode::OK)), ..upload.clone() };
+    assert!(matches!(store.commit(&complete, ONE).await, Err(Error::Full)));
+    let found = store.load(upload.id, Fence::new(2)).await.expect("loads").expect("is there");
+    assert_eq!((found.offset.offset(), &found.phase), (fitted, &Phase::Open));
+
+    // With room again, the upload goes on where it stood.
+    mounted.remount("size=8m");
+    store.probe().await.expect("there is room");
+    let mut writer = store.append(upload.id, fitted, Fence::new(2)).await.expect("goes on");
+    writer.write(Bytes::from(sent[bytes..].to_vec())).await.expect("writes");
+    assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(sent.len() as u64));
+    assert!(fs::read(here.join("content")).expect("there") == sent);
+}
+
+#[tokio::test]
+async fn a_read_only_disk_is_called_that() {
+    let Some(mounted) = Mounted::new() else { return };
+    let store = open(&mounted.data());
+    let stored = upload(1, None);
+    let mut writer = store.create(&stored, ONE).await.expect("creates");
+    writer.write(Bytes::from_static(b"before")).await.expect("writes");
+    writer.sync().await.expect("syncs");
+    drop(writer);
+    drop(store);
+    mounted.remount("ro");
+    let error = crate::fs::LocalStore::open(&mounted.data(), &crate::fs::Options::default()).err();
+    assert!(matches!(&error, Some(Error::Io { source, .. }) if is_read_only(source)), "{error:?}");
+    mounted.remount("rw");
+    let store = open(&mounted.data());
+    mounted.remount("ro");
+    let error = store.probe().await.expect_err("cannot take an upload");
+    assert!(error.to_string().contains("read-only"), "{error}");
+    let error = store.create(&upload(2, None), ONE).await.err();
+    assert!(matches!(&error, Some(Error::Io { source, .. }) if is_read_only(source)), "{error:?}");
+    // What is stored can still be asked for.
+    let found = store.load(stored.id, Fence::new(2)).await.expect("loads").expect("is there");
+    assert_eq!(found.offset.offset(), Offset::new(6));
+    assert!(store.append(stored.id, Offset::new(6), Fence::new(2)).await.is_err());
+    assert!(store.commit(&stored, Fence::new(2)).await.is_err());
+    assert!(store.remove(stored.id, Fence::new(2)).await.is_err());
+    assert_eq!(store.survey().await.expect("surveys").len(), 1);
+    mounted.remount("rw");
+    store.append(stored.id, Offset::new(6), Fence::new(2)).await.expect("and goes on as it was");
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ReadOnlyFilesystem
+}
+
+#[tokio::test]
+async fn a_vanished_directory_is_an_error_and_no_panic() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path().join("data");
+    let store = open(&data);
+    let stored = upload(1, None);
+    let mut writer = store.create(&stored, ONE).await.expect("creates");
+    fs::remove_dir_all(&data).expect("it is there");
+    let error = store.probe().await.expect_err("cannot take an upload");
+    assert!(error.to_string().contains("deleted"), "{error}");
+    assert!(store.create(&upload(2, None), ONE).await.is_err());
+    // The file still takes bytes; what cannot be found again is never called durable.
+    let _ = writer.write(Bytes::from_static(b"into the void")).await;
+    assert!(writer.sync().await.is_err());
+    assert!(store.load(stored.id, Fence::new(2)).await.expect("loads").is_none());
+    assert!(matches!(store.remove(stored.id, Fence::new(2)).await, Err(Error::Missing)));
+    assert!(store.survey().await.expect("nothing is there").is_empty());
+}
+
+#[tokio::test]
+async fn an_export_to_another_file_system_is_a_copy_made_once() {
+    let Some(mounted) = Mounted::new() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let target = mounted.0.path();
+    for number in 0..2 {
+        let stored = upload(number, None);
+        let bytes = vec![u8::try_from(number).expect("small"); 300_000];
+        let mut writer = store.create(&stored, ONE).await.expect("creates");
+        writer.write(Bytes::from(bytes.clone())).await.expect("writes");
+        let complete = Upload { phase: Phase::Received, ..stored.clone() };
+        store.commit(&complete, ONE).await.expect("commits");
+        // What a crash in the middle of an earlier try left.
+        fs::write(target.join(format!(".{}.part", stored.id)), b"half").expect("a file");
+        let name = store.export(stored.id, target, "film.mp4", ONE).await.expect("exports");
+        let again = store.export(stored.id, target, "film.mp4", ONE).await.expect("exports");
+        assert_eq!(name, again);
+        assert_eq!(name == "film.mp4", number == 0, "{name}");
+        assert!(fs::read(target.join(&name)).expect("there") == bytes);
+        fs::write(target.join(&name), b"somebody else's now").expect("a file");
+    }
+    let names = fs::read_dir(target).expect("a directory").count();
+    assert_eq!(names, 2, "the partial copies are gone");
+    // A disk without room leaves nothing there.
+    let large = upload(9, None);
+    let mut writer = store.create(&large, ONE).await.expect("creates");
+    writer.write(Bytes::from(vec![0; 5 << 20])).await.expect("writes");
+    assert!(matches!(store.export(large.id, target, "large", ONE).await, Err(Error::Full)));
+    assert_eq!(fs::read_dir(target).expect("a directory").count(), names);
+}
+
+#[test]
+fn bytes_that_could_not_be_synced_are_cut_off() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("content");
+    fs::write(&path, b"durable and doubtful").expect("a file");
+    let file = fs::File::options().write(true).open(&path).expect("it is there").into();
+    let id = upload(1, None).id;
+    let failure = Error::from(data::cut_back(id, &file, Some(7), Errno::IO));
+    assert!(matches!(failure, Error::Io { .. }), "{failure}");
+    assert_eq!(fs::read(&path).expect("there"), b"durable");
+    // Nobody knows how much is good.
+    let failure = Error::from(data::cut_back(id, &file, None, Errno::IO));
+    assert!(matches!(failure, Error::Damaged(_)), "{failure}");
+    // The cut fails as well: the file cannot be written.
+    let file = fs::File::open(&path).expect("it is there").into();
+    let failure = Error::from(data::cut_back(id, &file, Some(3), Errno::IO));
+    assert!(matches!(failure, Error::Damaged(_)), "{failure}");
+}
+
+#[tokio::test]
+async fn damage_is_remembered_on_disk() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let stored = upload(1, None);
+    let store = open(directory.path());
+    drop(store.create(&stored, ONE).await.expect("creates"));
+    let place = store.tree.find(stored.id).expect("found").expect("is there");
+    place.mark_damaged("the disk failed");
+    drop((place, store));
+    assert_damaged(directory.path(), &stored).await;
+}
+
+async fn assert_damaged(directory: &Path, stored: &Upload) {
+    let store = open(directory);
+    let Err(Error::Damaged(why)) = store.load(stored.id, ONE).await else { panic!("it is damaged") };
+    assert_eq!(why, "the disk failed");
+    assert!(store.read(stored.id, Offset::ZERO).await.is_err());
+    store.remove(stored.id, ONE).await.expect("removes");
+}

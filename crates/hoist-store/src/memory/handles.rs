@@ -1,0 +1,133 @@
+//! The writer and the reader of a store in memory.
+//!
+//! Owns what one holder may still do: a writer ends with its claim and with the machine. Leaves what is kept to
+//! [`memory`](super).
+
+use bytes::Bytes;
+use hoist_proto::types::{Durable, Offset, UploadId};
+
+use super::{Kept, Machine, MemoryStore};
+use crate::store::{Error, Pending, Reader, Writer};
+
+pub(super) struct MemoryWriter {
+    store: MemoryStore,
+    id: UploadId,
+    number: u64,
+    life: u64,
+    is_full: bool,
+}
+
+impl MemoryWriter {
+    /// The writer of this number, in this life of the machine.
+    pub(super) fn new(store: MemoryStore, id: UploadId, number: u64, life: u64) -> Self {
+        Self { store, id, number, life, is_full: false }
+    }
+
+    /// The upload, if this writer may still write to it.
+    fn mine<'a>(&self, machine: &'a mut Machine) -> Result<&'a mut Kept, Error> {
+        if self.life != machine.life {
+            return Err(Error::Io {
+                doing: "writing to an upload".to_owned(),
+                source: std::io::Error::other("the machine has crashed since"),
+            });
+        }
+        let number = self.number;
+        machine.uploads.get_mut(&self.id).filter(|kept| kept.writer == number).ok_or(Error::Fenced)
+    }
+
+    fn take(&mut self, machine: &mut Machine, bytes: &Bytes) -> Result<(), Error> {
+        let room = machine.faults.full_after.map_or(u64::MAX, |most| most.saturating_sub(machine.taken));
+        let now = machine.now;
+        let fits = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+        let kept = self.mine(machine)?;
+        if self.is_full {
+            return Err(Error::Full);
+        }
+        let content = kept.content.as_mut().ok_or(Error::Missing)?;
+        //= TOK-APP-05
+        content.extend_from_slice(&bytes[..fits]);
+        kept.written = now;
+        machine.taken += fits as u64;
+        machine.counts.writes += 1;
+        if fits < bytes.len() {
+            self.is_full = true;
+            return Err(Error::Full);
+        }
+        Ok(())
+    }
+}
+
+impl Writer for MemoryWriter {
+    fn write(&mut self, bytes: Bytes) -> Pending<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let store = self.store.clone();
+            // Whether the bytes are taken is decided by one step, after which nothing is awaited.
+            store.pause().await;
+            let mut machine = store.machine();
+            machine.fail("writing to an upload")?;
+            self.take(&mut machine, &bytes)
+        })
+    }
+
+    fn sync(&mut self) -> Pending<'_, Result<Durable, Error>> {
+        Box::pin(async move {
+            let store = self.store.clone();
+            let offset = store
+                .act("syncing an upload", |machine| {
+                    let offset = self.mine(machine)?.sync()?;
+                    machine.counts.syncs += 1;
+                    Ok(offset)
+                })
+                .await?;
+            #[expect(clippy::disallowed_methods, reason = "a store, and a crash would leave these bytes")]
+            Ok(Durable::attest(offset))
+        })
+    }
+
+    fn cut_back(&mut self, to: Offset) -> Pending<'_, Result<(), Error>> {
+        Box::pin(async move {
+            let store = self.store.clone();
+            let act = |machine: &mut Machine| {
+                let kept = self.mine(machine)?;
+                let to = usize::try_from(to.get()).unwrap_or(usize::MAX);
+                kept.content.as_mut().ok_or(Error::Missing)?.truncate(to);
+                kept.synced = kept.synced.min(to);
+                Ok(())
+            };
+            store.act("cutting an upload back", act).await
+        })
+    }
+
+    fn hasten(&mut self) -> Durable {
+        let store = self.store.clone();
+        let mut machine = store.machine();
+        let synced = self.mine(&mut machine).and_then(Kept::sync).unwrap_or(Offset::ZERO);
+        #[expect(clippy::disallowed_methods, reason = "a store, and a crash would leave these bytes")]
+        Durable::attest(synced)
+    }
+}
+
+pub(super) struct MemoryReader {
+    store: MemoryStore,
+    rest: Bytes,
+}
+
+impl MemoryReader {
+    pub(super) fn new(store: MemoryStore, rest: Bytes) -> Self {
+        Self { store, rest }
+    }
+}
+
+impl Reader for MemoryReader {
+    fn next(&mut self) -> Pending<'_, Result<Option<Bytes>, Error>> {
+        Box::pin(async move {
+            const READ_BYTES_MAX: usize = 256 * 1024;
+            let (store, rest) = (self.store.clone(), &mut self.rest);
+            let next = |_: &mut Machine| {
+                let bytes = rest.split_to(rest.len().min(READ_BYTES_MAX));
+                Ok((!bytes.is_empty()).then_some(bytes))
+            };
+            store.act("reading an upload", next).await
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! How much memory the server needs while it receives: 100 uploads of 64 MiB at once, over each HTTP.
+//!
+//! `cargo bench -p hoist --bench memory`. It prints the most memory there ever was above that of the idle server, and
+//! fails where that is more than 150 MiB. The data goes below the system's temporary directory.
+
+#[allow(dead_code, unused_imports, reason = "the harness of the tests has more than is needed here")]
+#[path = "../tests/it/harness.rs"]
+mod harness;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use harness::{Ask, Exchange, Home, Server, WIRES, Wire, bytes, say};
+use tokio::task::JoinSet;
+
+const UPLOADS: usize = 100;
+const UPLOAD_BYTES: usize = 64 << 20;
+const GROWTH_BYTES_MAX: u64 = 150 << 20;
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let content = Bytes::from(bytes(1, UPLOAD_BYTES));
+    for wire in WIRES {
+        let (idle, grown) = runtime.block_on(receiving(wire, &content));
+        let mib = |bytes: u64| bytes >> 20;
+        say(format_args!(
+            "{wire:?}: {} MiB idle, at most {} MiB more with {UPLOADS} uploads of {} MiB at once",
+            mib(idle),
+            mib(grown),
+            UPLOAD_BYTES >> 20
+        ));
+        assert!(grown < GROWTH_BYTES_MAX, "more than {} MiB", mib(GROWTH_BYTES_MAX));
+    }
+}
+
+/// The memory of the idle server, and what it grew by.
+async fn receiving(wire: Wire, content: &Bytes) -> (u64, u64) {
+    let home = Home::new();
+    let server = Arc::new(Server::start(&home, &["--durability", "os"]));
+    let first = server.ask(wire, Ask::new("POST", "first").sized(b"hello")).await;
+    assert!(first.is_complete(), "{first:?}");
+    let idle = server.rss();
+    let mut all = JoinSet::new();
+    for number in 0..UPLOADS {
+        let (server, content) = (Arc::clone(&server), content.clone());
+        all.spawn(async move {
+            let ask = Ask::new("POST", &format!("upload-{number}")).shared(content);
+            // Slow machines may take longer than a test would wait.
+            let mut exchange = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
+            let got = exchange.answer().await.expect("an answer");
+            assert!(got.is_complete(), "{got:?}");
+        });
+    }
+    all.join_all().await;
+    let grown = server.peak_rss().saturating_sub(idle);
+    (idle, grown)
+}

@@ -1,0 +1,173 @@
+//! What holds in every exchange of every case, whatever the case is about.
+//!
+//! Pure, like [`judge`](super::judge): from what was heard to sentences that say what breaks a rule.
+
+use super::case::{Expect, Rule, Told};
+use super::judge::Asked;
+use super::version::INTEROP_FIELD;
+use super::wire::{Head, Heard};
+
+/// What breaks a rule. `largest` is the largest offset the upload was told to have before.
+pub(crate) fn broken(
+    rule: Rule,
+    heard: &Heard,
+    expect: &Expect,
+    asked: &Asked<'_>,
+    largest: u64,
+) -> Vec<String> {
+    let announcements = || heard.interims.iter().filter(|head| head.status == 104);
+    let last = heard.last.as_ref().map(|(head, _)| head);
+    let all = || heard.interims.iter().chain(last);
+    match rule {
+        Rule::Canonical => all().flat_map(|head| &head.fields).filter_map(canonical).collect(),
+        Rule::OffsetsGrow => {
+            let mut largest = largest;
+            let mut wrong = Vec::new();
+            for offset in all().filter_map(|head| head.field("upload-offset")?.parse::<u64>().ok()) {
+                if offset < largest {
+                    wrong.push(format!("offset {offset} after {largest}"));
+                }
+                largest = largest.max(offset);
+            }
+            wrong
+        }
+        Rule::InterimNumber => {
+            let number = asked.version.number();
+            let (name, sent) = match number {
+                Some((name, _)) => (name, asked.field(name)),
+                None => (INTEROP_FIELD, asked.field(INTEROP_FIELD)),
+            };
+            let wrong = announcements().filter(|head| sent.is_none() || head.field(name) != sent);
+            wrong.map(|head| format!("a 104 has {:?}, the request {sent:?}", head.field(name))).collect()
+        }
+        Rule::InterimWithoutContent => {
+            let declares = |head: &&Head| {
+                head.field("content-length").is_some() || head.field("transfer-encoding").is_some()
+            };
+            heard
+                .interims
+                .iter()
+                .filter(declares)
+                .map(|head| format!("{} declares content", head.status))
+                .collect()
+        }
+        Rule::InterimLocationOnce => {
+            let allowed = usize::from(asked.creates);
+            let more = announcements().skip(allowed).filter_map(|head| head.field("location"));
+            more.map(|location| format!("a further 104 names {location}")).collect()
+        }
+        Rule::OneLocation => {
+            let protocol_speaks = last.filter(|head| {
+                let (name, value) = asked.version.says(false);
+                head.field(name) == Some(value)
+            });
+            let locations: Vec<_> =
+                announcements().chain(protocol_speaks).filter_map(|head| head.field("location")).collect();
+            let differ = locations.windows(2).filter(|pair| pair[0] != pair[1]);
+            differ.map(|pair| format!("first {}, then {}", pair[0], pair[1])).collect()
+        }
+        Rule::FreshLocation => {
+            let named = all().filter(|_| asked.creates).filter_map(|head| head.field("location"));
+            let before = asked.upload.unwrap_or_default();
+            let again = named.filter(|location| !before.is_empty() && location.ends_with(before));
+            again.map(|location| format!("{location} is not new")).collect()
+        }
+        Rule::OpaqueLocation => {
+            let created = last.filter(|head| head.status == 201);
+            let locations = announcements().chain(created).filter_map(|head| head.field("location"));
+            let opaque = |location: &&str| is_opaque(location, asked.target);
+            locations.filter(|location| !opaque(location)).map(str::to_owned).collect()
+        }
+        Rule::NoRedirect => {
+            let redirect = last.filter(|head| !asked.creates && matches!(head.status, 301..=303));
+            redirect.map(|head| format!("status {}", head.status)).into_iter().collect()
+        }
+        Rule::SaysCompleteness => {
+            let (name, _) = asked.version.says(true);
+            let asks = asked.field(name).is_some()
+                && matches!(asked.outgoing.method.as_str(), "POST" | "PUT" | "PATCH");
+            let is_exempt = matches!(&expect.complete, Some(Told::Word(_)));
+            // Where the method or the media type makes no append of it, there is nobody to speak for.
+            let last = last.filter(|head| !matches!(head.status, 405 | 415));
+            let silent = last.filter(|head| asks && !is_exempt && head.field(name).is_none());
+            silent.map(|head| format!("{} has no {name}", head.status)).into_iter().collect()
+        }
+    }
+}
+
+/// What is wrong with the spelling of a field of ours.
+fn canonical((name, value): &(String, String)) -> Option<String> {
+    let is_number = |text: &str| {
+        (1..=15).contains(&text.len())
+            && text.bytes().all(|digit| digit.is_ascii_digit())
+            && (text == "0" || !text.starts_with('0'))
+    };
+    let is_right = match name.to_ascii_lowercase().as_str() {
+        "upload-offset" | "upload-length" | "upload-draft-interop-version" | "upload-draft-version" => {
+            is_number(value)
+        }
+        "upload-complete" | "upload-incomplete" => matches!(value.as_str(), "?0" | "?1"),
+        "upload-limit" => value.split(", ").all(|member| {
+            let is_key = |key: &str| {
+                key.starts_with(|first: char| first.is_ascii_lowercase())
+                    && key
+                        .bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            };
+            member.split_once('=').is_some_and(|(key, number)| is_key(key) && is_number(number))
+        }),
+        _ => true,
+    };
+    (!is_right).then(|| format!("{name}: {value}"))
+}
+
+/// Whether a URL is absolute, or at least has nothing behind the target that a path or a counter could show.
+fn is_opaque(location: &str, target: &str) -> bool {
+    let Some((scheme, rest)) = location.split_once("://") else { return false };
+    let path = rest.find('/').map_or("", |at| &rest[at..]);
+    let directory = target.split('?').next().unwrap_or_default().trim_end_matches('/');
+    let name = path.strip_prefix(directory).and_then(|below| below.strip_prefix('/'));
+    matches!(scheme, "http" | "https")
+        && name.is_some_and(|name| {
+            name.len() >= 22
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_have_one_spelling() {
+        let cases = [
+            ("Upload-Offset", "0", true),
+            ("upload-offset", "007", false),
+            ("upload-length", "+1", false),
+            ("upload-length", "1000000000000000", false),
+            ("Upload-Complete", "?1", true),
+            ("Upload-Complete", "true", false),
+            ("Upload-Limit", "max-size=10, min-size=0", true),
+            ("Upload-Limit", "max-size=10,min-size=0", false),
+            ("Upload-Limit", "", false),
+            ("ETag", "anything", true),
+        ];
+        for (name, value, expected) in cases {
+            assert_eq!(canonical(&(name.into(), value.into())).is_none(), expected, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn the_url_of_an_upload_shows_nothing() {
+        let id = "0123456789abcdefghjkmnpqrs";
+        assert!(is_opaque(&format!("http://h/uploads/{id}"), "/uploads"));
+        assert!(is_opaque(&format!("https://h:1/{id}"), "/"));
+        for bad in [
+            "/uploads/0123456789abcdefghjkmnpqrs",
+            "http://h/uploads/7",
+            "http://h/other/0123456789abcdefghjkmnpqrs",
+        ] {
+            assert!(!is_opaque(bad, "/uploads"), "{bad}");
+        }
+    }
+}

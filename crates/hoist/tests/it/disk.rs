@@ -1,0 +1,214 @@
+//! Disks that are full, read-only or gone: peers and operators are told, and what was acknowledged stays.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::{
+    Ask, Exchange, Got, Home, Raw, Server, WIRES, Wire, bytes, say, soon, until, until_asked,
+};
+
+const MIB: usize = 1 << 20;
+
+/// A small file system of its own. It goes when dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Nothing, and the reason, where this process may not mount.
+    fn tmpfs(at: &Path, options: &str) -> Option<Self> {
+        fs::create_dir_all(at).expect("a directory");
+        let arguments = ["-t", "tmpfs", "-o", options, "tmpfs"];
+        match Command::new("mount").args(arguments).arg(at).output() {
+            Ok(output) if output.status.success() => Some(Self(at.to_owned())),
+            Ok(output) => {
+                say(format_args!("not tested: mount says {}", String::from_utf8_lossy(&output.stderr)));
+                None
+            }
+            Err(error) => {
+                say(format_args!("not tested: there is no mount: {error}"));
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: the server that uses it is only just gone.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Directories nobody may make anything in, not even root, until this is dropped.
+struct Immutable(Vec<PathBuf>);
+
+impl Immutable {
+    fn make(directories: Vec<PathBuf>) -> Option<Self> {
+        let done = Command::new("chattr").arg("+i").args(&directories).output();
+        let made = Self(directories);
+        match done {
+            Ok(output) if output.status.success() => Some(made),
+            other => {
+                say(format_args!("not tested: chattr says {other:?}"));
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        let _ = Command::new("chattr").arg("-i").args(&self.0).stderr(std::process::Stdio::null()).status();
+    }
+}
+
+fn is_problem(got: &Got, status: u16) -> bool {
+    let document: serde_json::Value = serde_json::from_slice(&got.content).unwrap_or_default();
+    got.status == status
+        && got.field("content-type") == Some("application/problem+json")
+        && document["status"] == status
+}
+
+#[tokio::test]
+async fn a_full_disk_is_found_at_creation_when_the_length_is_known() {
+    let home = Home::new();
+    let Some(_disk) = Mounted::tmpfs(&home.data(), "size=8m") else { return };
+    let server = Server::start(&home, &[]);
+    for wire in WIRES {
+        let declared = server.ask(wire, Ask::new("POST", "a").field("upload-length", 64 * MIB)).await;
+        assert!(is_problem(&declared, 507), "{declared:?}");
+        let sent = server.ask(wire, Ask::new("POST", "b").sized(vec![1; 16 * MIB])).await;
+        assert!(is_problem(&sent, 507), "{sent:?}");
+        // Nobody has to send what cannot be kept.
+        let mut raw = Raw::connect(&server).await;
+        raw.send("POST /uploads HTTP/1.1\r\nHost: a\r\nUpload-Token: c\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n")
+            .await;
+        assert_eq!(raw.answer(false).await.expect("an answer").status, 507);
+        for token in ["a", "b", "c"] {
+            assert_eq!(server.offset(wire, token).await, Err(404));
+        }
+        let fits = server.ask(wire, Ask::new("POST", "fits").sized(vec![1; 4 * MIB])).await;
+        assert!(fits.is_complete(), "{fits:?}");
+        assert_eq!(server.ask(wire, Ask::new("DELETE", "fits")).await.status, 204);
+    }
+    assert_eq!(home.uploads("open") + home.uploads("done"), 0);
+    assert!(home.log().contains("no space left"), "{}", home.log());
+    server.stop().await;
+}
+
+// proves: TOK-CRE-01, TOK-APP-05, TOK-OFF-03
+#[tokio::test]
+async fn what_fits_on_a_full_disk_is_kept_and_the_upload_goes_on_once_there_is_room() {
+    for wire in WIRES {
+        let home = Home::new();
+        let Some(_disk) = Mounted::tmpfs(&home.data(), "size=8m") else { return };
+        let server = Server::start(&home, &[]);
+        let filler = server.ask(wire, Ask::new("POST", "filler").sized(vec![1; 3 * MIB])).await;
+        assert!(filler.is_complete());
+
+        let content = bytes(8, 7 * MIB);
+        let full = server.ask(wire, Ask::new("POST", "film").chunked(&content)).await;
+        assert!(is_problem(&full, 507), "{full:?}");
+        let kept = full.offset().expect("a full disk does not hide the offset");
+        assert!(kept > 4 * MIB && kept < 5 * MIB, "{kept}");
+        assert_eq!(server.offset(wire, "film").await, Ok(kept));
+        assert!(home.open()[0] == content[..kept]);
+        let more = server.ask(wire, Ask::append("film", kept).chunked(&content[kept..])).await;
+        assert!(is_problem(&more, 507), "{more:?}");
+        let kept = more.offset().expect("an offset").max(kept);
+
+        // The full disk is no reason to forget anything when the server restarts.
+        server.stop().await;
+        let server = Server::start(&home, &[]);
+        assert_eq!(server.offset(wire, "film").await, Ok(kept));
+        assert_eq!(server.ask(wire, Ask::new("DELETE", "filler")).await.status, 204);
+        let done = server.ask(wire, Ask::append("film", kept).chunked(&content[kept..])).await;
+        assert!(done.status == 204 && done.is_complete(), "{done:?}");
+        assert!(home.sole() == content);
+        server.stop().await;
+    }
+}
+
+/// Uploads are refused with an error of the server's, the health check says so, and the log why.
+async fn is_out_of_order(home: &Home, server: &Server, running: Option<Exchange>) {
+    for wire in WIRES {
+        let refused = server.ask(wire, Ask::new("POST", "new").sized(b"hello")).await;
+        assert!(is_problem(&refused, refused.status) && refused.status >= 500, "{refused:?}");
+        let health = until_ready(server, wire, 503).await;
+        assert!(!String::from_utf8_lossy(&health.content).contains('/'), "a path is nobody's business");
+        assert_eq!(server.ask(wire, Ask::to("GET", "/healthz")).await.status, 200);
+    }
+    if let Some(mut running) = running {
+        assert!(soon("the running transfer", running.answer()).await.is_err());
+    }
+    let log = home.log();
+    assert!(log.contains("ERROR") && log.contains("the store"), "{log}");
+}
+
+/// The health check remembers for a moment.
+async fn until_ready(server: &Server, wire: Wire, status: u16) -> Got {
+    until_asked(&format!("/readyz to become {status}"), async || {
+        let got = server.ask(wire, Ask::to("GET", "/readyz")).await;
+        (got.status == status).then_some(got)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_data_directory_that_becomes_read_only_is_reported_and_recovers() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    assert_eq!(until_ready(&server, Wire::H1, 200).await.content, "ready\n");
+    let ask = Ask::new("POST", "early").sized(bytes(1, 1000)).stalls(Some(2000));
+    let exchange = Exchange::begin(&server, Wire::H1, ask, u64::MAX).await.expect("a connection");
+    home.holds(1000).await;
+    let directories = vec![home.data(), home.data().join("open"), home.data().join("done")];
+    let Some(immutable) = Immutable::make(directories) else { return };
+    is_out_of_order(&home, &server, None).await;
+    drop(immutable);
+    until_ready(&server, Wire::H1, 200).await;
+    drop(exchange);
+    assert_eq!(server.offset(Wire::H1, "early").await, Ok(1000), "what was stored before is still there");
+    let done = server.ask(Wire::H1, Ask::append("early", 1000).sized(&bytes(1, 2000)[1000..])).await;
+    assert!(done.is_complete(), "{done:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_data_directory_that_vanishes_is_reported() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let ask = Ask::new("POST", "early").sized(bytes(1, 1000)).stalls(Some(2000));
+    let exchange = Exchange::begin(&server, Wire::H2, ask, u64::MAX).await.expect("a connection");
+    home.holds(1000).await;
+    fs::remove_dir_all(home.data()).expect("removed");
+    let asked = server.ask(Wire::H1, Ask::new("HEAD", "early")).await;
+    assert!(asked.status >= 500 || asked.status == 404, "nothing is known any more: {asked:?}");
+    is_out_of_order(&home, &server, Some(exchange)).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_does_not_start_on_a_directory_it_cannot_use() {
+    let home = Home::new();
+    let file = home.path("file");
+    fs::write(&file, "no directory").expect("written");
+    let read_only = home.path("read-only");
+    let disk = Mounted::tmpfs(&read_only, "ro,size=1m");
+    let mut cases = vec![file.clone(), file.join("below")];
+    cases.extend(disk.iter().flat_map(|_| [read_only.clone(), read_only.join("below")]));
+    for data in cases {
+        let ended = Server::fail(&home, &data, &["--log-level", "error"]).await;
+        assert!(ended.code.is_some_and(|code| code != 0), "{}: {ended:?}", data.display());
+        assert_eq!(ended.stdout, "", "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        assert!(ended.stderr.contains(data.to_str().expect("UTF-8")), "{ended:?}");
+        assert!(!ended.stderr.contains("panicked"), "{ended:?}");
+    }
+    // A directory that a server has left is one the next can use.
+    let server = Server::start(&home, &[]);
+    server.stop().await;
+    let server = Server::start(&home, &[]);
+    until("the lock", || home.data().join("lock").exists().then_some(())).await;
+    server.stop().await;
+}

@@ -1,0 +1,150 @@
+//! TLS and who may do what: certificates that change in mid-transfer, and strangers.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::harness::{Ask, Exchange, Home, Server, WIRES, Wire, bytes, soon, until, until_asked};
+
+/// A new certificate for `localhost` in two files, written aside and renamed, as tools that renew certificates do.
+fn certify(home: &Home) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    for (name, text) in [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())] {
+        fs::write(home.path("new"), text).expect("written");
+        fs::rename(home.path("new"), home.path(name)).expect("renamed");
+    }
+    made.cert.der().clone()
+}
+
+/// A client that trusts these and nobody else.
+fn trusting(certificates: &[CertificateDer<'static>]) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate.clone()).expect("a certificate");
+    }
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// Whether the server shows this certificate to who comes now.
+async fn shows(server: &Server, certificate: &CertificateDer<'static>) -> bool {
+    let tcp = TcpStream::connect(server.addr).await.expect("a connection");
+    let name = ServerName::try_from("localhost").expect("a name");
+    soon("a handshake", trusting(std::slice::from_ref(certificate)).connect(name, tcp)).await.is_ok()
+}
+
+// proves: TOK-SEC-01
+#[tokio::test]
+async fn uploads_go_over_tls_and_survive_a_new_certificate() {
+    let home = Home::new();
+    let first = certify(&home);
+    let (cert, key) = (home.text("cert.pem"), home.text("key.pem"));
+    let mut server = Server::start(&home, &["--tls-cert", &cert, "--tls-key", &key]);
+    assert!(server.url.starts_with("https://"), "{}", server.url);
+    server.tls = Some(trusting(std::slice::from_ref(&first)));
+    let content = bytes(1, 2_000_000);
+
+    let mut running = Vec::new();
+    for wire in WIRES {
+        let ask = Ask::new("POST", &format!("running-{wire:?}")).sized(&content);
+        let mut exchange = Exchange::begin(&server, wire, ask, 700_000).await.expect("a connection");
+        assert!(soon("the bytes", exchange.reached()).await.is_none(), "it goes on too far");
+        running.push(exchange);
+    }
+    let second = certify(&home);
+    server.signal(Signal::HUP);
+    until_asked("the new certificate", async || shows(&server, &second).await.then_some(())).await;
+    for exchange in &mut running {
+        exchange.go_on();
+        let got = soon("the answer", exchange.answer()).await.expect("its connection lives");
+        assert!(got.status == 204 && got.is_complete(), "{got:?}");
+    }
+    assert!(home.done().iter().all(|stored| *stored == content));
+
+    // What is no certificate changes nothing.
+    fs::write(home.path("cert.pem"), "half a certificate").expect("written");
+    server.signal(Signal::HUP);
+    until("the complaint", || server.log().contains("cannot be read again").then_some(())).await;
+    assert!(shows(&server, &second).await, "the old certificate stays");
+
+    server.tls = Some(trusting(&[second]));
+    for wire in WIRES {
+        let token = format!("resumed-{wire:?}");
+        let ask = Ask::new("POST", &token).sized(&content[..500_000]).stalls(Some(content.len()));
+        let mut stalled = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
+        home.holds(500_000).await;
+        assert_eq!(server.offset(wire, &token).await, Ok(500_000));
+        assert!(soon("the end of the stalled", stalled.answer()).await.is_err());
+        let done = server.ask(wire, Ask::append(&token, 500_000).sized(&content[500_000..])).await;
+        assert!(done.is_complete(), "{done:?}");
+    }
+    assert!(home.done().len() == 4 && home.done().iter().all(|stored| *stored == content));
+    server.stop().await;
+}
+
+// proves: TOK-SEC-02, TOK-TOKEN-03
+#[tokio::test]
+async fn strangers_find_nothing_and_end_nothing() {
+    let home = Home::new();
+    fs::write(home.path("tokens"), "# for tests\nsecret-of-alice alice\nsecret-of-bob bob\n")
+        .expect("written");
+    let server = Server::start(&home, &["--bearer-file", &home.text("tokens"), "--log-level", "trace"]);
+    let alice = |ask: Ask| ask.field("authorization", "Bearer secret-of-alice");
+    let bob = |ask: Ask| ask.field("authorization", "Bearer secret-of-bob");
+    for wire in WIRES {
+        let token = format!("{wire:?}");
+        let content = bytes(3, 20_000);
+        let ask = alice(Ask::new("POST", &token).sized(&content[..5000]).stalls(Some(20_000)));
+        let mut running = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
+        home.holds(5000).await;
+
+        let attempts =
+            || [Ask::new("HEAD", &token), Ask::append(&token, 5000).sized(b"x"), Ask::new("DELETE", &token)];
+        for ask in attempts().into_iter().chain([Ask::new("POST", &token).sized(b"x")]) {
+            for ask in [ask.clone(), ask.field("authorization", "Bearer secret-of-carol")] {
+                let got = server.ask(wire, ask).await;
+                assert_eq!(got.status, 401, "{got:?}");
+                assert!(
+                    got.field("www-authenticate").is_some_and(|field| field.starts_with("Bearer")),
+                    "{got:?}"
+                );
+                assert_eq!(got.offset(), None);
+            }
+        }
+        for ask in attempts() {
+            let got = server.ask(wire, bob(ask)).await;
+            assert_eq!((got.status, got.offset()), (404, None), "{got:?}");
+        }
+        let others = server.ask(wire, bob(Ask::new("POST", &token).sized(b"bob's"))).await;
+        assert!(others.status == 204 && others.is_complete(), "the same token is another upload: {others:?}");
+        let disturbed = tokio::time::timeout(Duration::from_millis(200), running.answer()).await;
+        assert!(disturbed.is_err(), "a stranger ended a transfer: {disturbed:?}");
+
+        let got = server.ask(wire, alice(Ask::new("HEAD", &token))).await;
+        assert_eq!((got.status, got.offset()), (204, Some(5000)));
+        let done = server.ask(wire, alice(Ask::append(&token, 5000).sized(&content[5000..]))).await;
+        assert!(done.is_complete());
+        let mut done = home.done();
+        done.sort_by_key(Vec::len);
+        assert!(done == [b"bob's".to_vec(), content], "two principals, two uploads");
+        for (who, mine) in [(bob(Ask::new("DELETE", &token)), 1), (alice(Ask::new("DELETE", &token)), 0)] {
+            assert_eq!(server.ask(wire, who).await.status, 204);
+            assert_eq!(home.uploads("done"), mine);
+        }
+    }
+    assert!(!server.log().contains("secret-of-"), "credentials are in the log");
+
+    // Who is struck from the file is a stranger from then on.
+    fs::write(home.path("tokens"), "secret-of-bob bob\n").expect("written");
+    until_asked("alice to be a stranger", async || {
+        let got = server.ask(Wire::H1, alice(Ask::new("HEAD", "whatever"))).await;
+        (got.status == 401).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,105 @@
+//! Peers that take their time: heads, content and rates have bounds, and bytes that came in time are kept.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+
+use crate::harness::{Ask, Exchange, Home, Raw, Server, WIRES, Wire, bytes, soon};
+
+// proves: TOK-SEC-04
+#[tokio::test]
+async fn a_head_that_does_not_come_ends_its_connection() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--head-timeout", "1s"]);
+    for part in [
+        "",
+        "POST",
+        "POST /uploads HTTP/1.1\r\nHost: a\r\nUpload-Token: slow\r\nX-Slow: ",
+        "PRI * HTTP/2.0\r\n",
+    ] {
+        let mut raw = Raw::connect(&server).await;
+        raw.send(part).await;
+        if let Ok(got) = raw.answer(false).await {
+            assert_eq!(got.status, 408, "{part:?}");
+            assert!(raw.ends().await);
+        }
+    }
+    // One field now and then is no head either.
+    let mut raw = Raw::connect(&server).await;
+    raw.send("POST /uploads HTTP/1.1\r\n").await;
+    let (mut read, mut write) = raw.tcp.split();
+    let trickle = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        while write.write_all(b"X-Slow: 1\r\n").await.is_ok() {
+            ticks.tick().await;
+        }
+    };
+    let answer = async {
+        let mut seen = Vec::new();
+        // A reset after the answer is an end too.
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut read, &mut seen).await;
+        seen
+    };
+    let (seen, ()) = soon("the end of a slow head", async { tokio::join!(answer, trickle) }).await;
+    assert!(seen.is_empty() || seen.starts_with(b"HTTP/1.1 408 "), "{}", seen.escape_ascii());
+    assert_eq!(home.uploads("open") + home.uploads("done"), 0);
+}
+
+// proves: TOK-SEC-04, TOK-CRE-01, TOK-APP-05
+#[tokio::test]
+async fn content_that_stands_still_is_kept_and_its_transfer_ended() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--idle-timeout", "1s"]);
+    let content = bytes(1, 30_000);
+    for wire in WIRES {
+        let token = format!("{wire:?}");
+        let ask = Ask::new("POST", &token).sized(&content[..10_000]).stalls(Some(30_000));
+        let mut exchange = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
+        let got = soon("the end of a stalled creation", exchange.answer()).await.expect("an answer");
+        assert_eq!((got.status, got.offset()), (408, Some(10_000)), "{wire:?}");
+        let ask = Ask::append(&token, 10_000).chunked(&content[10_000..20_000]).stalls(None);
+        let mut exchange = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
+        let got = soon("the end of a stalled append", exchange.answer()).await.expect("an answer");
+        assert_eq!((got.status, got.offset()), (408, Some(20_000)), "{wire:?}");
+        let done = server.ask(wire, Ask::append(&token, 20_000).sized(&content[20_000..])).await;
+        assert!(done.is_complete());
+        assert!(home.sole() == content);
+        assert_eq!(server.ask(wire, Ask::new("DELETE", &token)).await.status, 204);
+    }
+    // On HTTP/1.1 the connection is of no further use.
+    let mut raw = Raw::connect(&server).await;
+    raw.send(Ask::new("POST", "closed").sized(b"some").stalls(Some(9)).h1()).await;
+    assert_eq!(raw.answer(false).await.expect("an answer").status, 408);
+    assert!(raw.ends().await);
+}
+
+// The rate is judged over a minute, so this takes one.
+// proves: TOK-SEC-04
+#[tokio::test]
+async fn a_trickle_is_ended_and_kept() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--min-rate", "1000"]);
+    let mut raw = Raw::connect(&server).await;
+    raw.send("POST /uploads HTTP/1.1\r\nHost: a\r\nUpload-Token: trickle\r\nContent-Length: 1000000\r\n\r\n")
+        .await;
+    let mut sent = 0;
+    let mut ticks = tokio::time::interval(Duration::from_millis(250));
+    let answer = loop {
+        let answer = tokio::select! {
+            answer = raw.tcp.readable() => Some(answer),
+            _ = ticks.tick() => None,
+        };
+        if answer.is_some() {
+            break raw.answer(false).await.expect("an answer");
+        }
+        assert!(sent < 400, "a trickle goes on for ever");
+        sent += 1;
+        raw.send([7; 50]).await;
+    };
+    assert_eq!(answer.status, 408);
+    let kept = answer.offset().expect("an offset");
+    assert!(sent > 200, "it was ended after {sent} bits already");
+    assert!(kept >= (sent - 2) * 50 && kept <= sent * 50, "{kept} of {sent} times 50");
+    assert_eq!(server.offset(Wire::H1, "trickle").await, Ok(kept));
+    assert!(raw.ends().await);
+}

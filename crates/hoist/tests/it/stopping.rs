@@ -1,0 +1,97 @@
+//! SIGTERM: transfers end with their bytes kept, and nobody who is silent holds the server up.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::harness::{Ask, Exchange, Home, Raw, Server, WIRES, Wire, bytes, say, soon};
+
+/// More than any disk needs, less than the time that peers are given by default.
+const PROMPT: Duration = Duration::from_secs(15);
+
+// proves: TOK-OFF-03, TOK-CRE-01
+#[tokio::test]
+async fn stalled_transfers_are_ended_and_kept() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let content = bytes(1, 60_000);
+    let mut stalled = Vec::new();
+    for wire in WIRES {
+        let ask = Ask::new("POST", &format!("{wire:?}")).sized(&content[..40_000]).stalls(Some(60_000));
+        stalled.push((wire, Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection")));
+    }
+    home.holds(80_000).await;
+    let began = Instant::now();
+    server.stop().await;
+    assert!(began.elapsed() < PROMPT, "it waited for stalled peers");
+    for (_, exchange) in &mut stalled {
+        // Whoever listens is told why, and how much is stored.
+        if let Ok(got) = soon("the end", exchange.answer()).await {
+            assert_eq!((got.status, got.offset()), (503, Some(40_000)), "{got:?}");
+        }
+    }
+    let server = Server::start(&home, &[]);
+    for wire in WIRES {
+        let token = format!("{wire:?}");
+        assert_eq!(server.offset(wire, &token).await, Ok(40_000));
+        assert!(server.ask(wire, Ask::append(&token, 40_000).sized(&content[40_000..])).await.is_complete());
+    }
+    assert!(home.done().iter().all(|stored| *stored == content));
+}
+
+#[tokio::test]
+async fn idle_peers_that_have_gone_silent_hold_nothing_up() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    // Each has had its answer, keeps its connection and will never say or hear another word, as a laptop that sleeps.
+    let mut silent = Vec::new();
+    for wire in WIRES {
+        let ask = Ask::new("POST", &format!("{wire:?}")).sized(b"hello");
+        let mut exchange = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
+        assert!(soon("an answer", exchange.answer()).await.expect("an answer").is_complete());
+        silent.push(exchange);
+    }
+    let _nothing_said = Raw::connect(&server).await;
+    let began = Instant::now();
+    server.stop().await;
+    assert!(began.elapsed() < PROMPT, "it waited {:?} for peers that are silent", began.elapsed());
+}
+
+#[tokio::test]
+async fn uploads_that_come_in_while_it_stops_are_whole_or_refused() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let addr = server.addr;
+    let mut all = JoinSet::new();
+    let (started, mut some) = tokio::sync::mpsc::unbounded_channel();
+    for number in 0..8_u64 {
+        let started = started.clone();
+        all.spawn(async move {
+            let mut acknowledged = Vec::new();
+            for round in 0..10_000_u64 {
+                let wire = WIRES[usize::from(number % 2 == 0)];
+                let content = bytes(number << 32 | round, 3000);
+                let ask = Ask::new("POST", &format!("{number}-{round}")).sized(&content);
+                let Ok(mut exchange) = Exchange::to(addr, wire, ask).await else { break };
+                match soon("an answer or none", exchange.answer()).await {
+                    Ok(got) if got.status == 204 => acknowledged.push(content),
+                    Ok(got) => assert_eq!(got.status, 503, "{got:?}"),
+                    Err(_) => {}
+                }
+                let _ = started.send(());
+            }
+            acknowledged
+        });
+    }
+    for _ in 0..40 {
+        soon("uploads", some.recv()).await.expect("they go on");
+    }
+    server.stop().await;
+    let acknowledged: Vec<_> = soon("the last of them", all.join_all()).await.into_iter().flatten().collect();
+    let stored = home.done();
+    say(format_args!("{} acknowledged, {} stored", acknowledged.len(), stored.len()));
+    assert!(acknowledged.len() >= 30);
+    assert!(acknowledged.iter().all(|content| stored.contains(content)), "an acknowledged upload is lost");
+    let server = Server::start(&home, &[]);
+    assert_eq!(server.ask(Wire::H1, Ask::to("GET", "/readyz")).await.status, 200);
+}
