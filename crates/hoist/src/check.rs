@@ -1,13 +1,14 @@
 //! Conformance of any server: the corpus of `conformance/`, run against a URL.
 //!
-//! Owns the public face. A case is data ([`case`]), is spelled for each version it holds in ([`version`]), spoken over
-//! HTTP/1.1 and HTTP/2 by a client of our own ([`wire`]), and judged ([`judge`]). Nothing here uses the codecs of
-//! `hoist-proto` or the transports of `hoist-http`, so that they never judge themselves.
+//! Owns the public face. A case is data (`case.rs`), is spelled for each version it holds in (`version.rs`), spoken over
+//! HTTP/1.1 and HTTP/2 by a client of our own (`wire.rs`), and judged (`judge.rs`, `rules.rs`). Nothing here uses the
+//! codecs of `hoist-proto` or the transports of `hoist-http`, so that they never judge themselves.
 
 mod case;
 mod corpus;
 mod judge;
 mod report;
+mod rules;
 mod runner;
 mod version;
 mod wire;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 
 pub use corpus::{BadCorpus, Corpus};
 pub use report::{Outcome, Report, Verdict};
+pub use wire::BadUrl;
 
 use runner::Run;
 use wire::Transport;
@@ -54,7 +56,7 @@ impl Default for Options {
 ///
 /// # Cancellation
 /// Safe to drop. Uploads of cases that were running stay on the server until they expire.
-pub async fn run(url: &str, corpus: &Corpus, options: &Options) -> Result<Report, wire::BadUrl> {
+pub async fn run(url: &str, corpus: &Corpus, options: &Options) -> Result<Report, BadUrl> {
     let place = Arc::new(wire::Place::of(url)?);
     let turns = Arc::new(Semaphore::new(options.parallel.max(1)));
     let mut running = JoinSet::new();
