@@ -3,23 +3,19 @@
 //! An intake belongs to the server and not to the connection: when the peer vanishes it still stores, syncs and settles
 //! what arrived. The only `select!` on the request path is here.
 
-use std::time::Duration;
-
 use bytes::{Buf, Bytes};
-use hoist_http::{Abort, BodyError, Interim};
-use hoist_proto::dialect::Dialect;
+use hoist_http::{Abort, BodyError};
 use hoist_proto::engine::{self, End, Ending, Plan, Verdict};
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::{Interrupted, Refusal};
-use hoist_proto::types::{Durable, Offset};
 use hoist_proto::upload::{State, Upload};
 use hoist_store::store::{Error, Writer};
 use http_body::Body;
 use http_body_util::BodyExt;
-use tokio::time::Instant;
 
 use crate::claim::Claim;
 use crate::digest::Check;
+use crate::progress::Progress;
 use crate::service::{Shared, now};
 use crate::{BoxError, error};
 
@@ -40,62 +36,6 @@ pub(crate) struct Intake {
     pub(crate) progress: Option<Progress>,
     /// What the content should hash to.
     pub(crate) check: Check,
-}
-
-/// Tells a peer how much of its content is stored while more arrives: the latest offset, seldom enough. A peer that waits to
-/// be told before it sends more is told, too.
-//= IETF-INT-13, IETF-INC-02
-pub(crate) struct Progress {
-    dialect: Dialect,
-    interim: Interim,
-    /// Where the content that was accepted ends.
-    accepted: Offset,
-    told: Durable,
-    next: Instant,
-}
-
-/// The shortest time between two progress responses.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// The fewest bytes between two progress responses, while there are more to come.
-const PROGRESS_BYTES_MIN: u64 = 1 << 20;
-
-impl Progress {
-    /// Progress from `at` on, where the peer knows that it is.
-    pub(crate) fn new(dialect: Dialect, interim: Interim, at: Durable) -> Self {
-        let next = Instant::now() + PROGRESS_INTERVAL;
-        Self { dialect, interim, accepted: at.offset(), told: at, next }
-    }
-
-    /// Notes content, and tells what is stored if it is time.
-    fn accepted(&mut self, bytes: u64, writer: &mut dyn Writer) {
-        self.accepted = self.accepted.advance(bytes).unwrap_or(self.accepted);
-        if self.next <= Instant::now() {
-            self.tell(PROGRESS_BYTES_MIN, writer);
-        }
-    }
-
-    /// Completes when it is time to tell a peer that sends nothing.
-    async fn due(progress: Option<&Self>) {
-        match progress {
-            Some(progress) if progress.told.offset() < progress.accepted => {
-                tokio::time::sleep_until(progress.next).await;
-            }
-            Some(_) | None => std::future::pending().await,
-        }
-    }
-
-    fn tell(&mut self, bytes_min: u64, writer: &mut dyn Writer) {
-        self.next = Instant::now() + PROGRESS_INTERVAL;
-        let durable = writer.hasten();
-        let news = durable.offset().bytes_since(self.told.offset()).unwrap_or(0);
-        if news < bytes_min {
-            return;
-        }
-        let Some(head) = self.dialect.progress(durable) else { return };
-        self.told = durable;
-        // Who cannot be told is gone, which the body will say.
-        let _ = self.interim.progress(head);
-    }
 }
 
 /// Why nothing more was stored.

@@ -9,13 +9,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Ledger, Quotas};
 use crate::auth::{Anyone, Authenticator};
+use crate::channel::Interims;
 use crate::claim::Claims;
 use crate::cors::Cors;
 use crate::digest::Digests;
 use crate::discover::Readiness;
 use crate::hook::{Hook, NoHook};
 use crate::naming::Naming;
-use crate::service::{Interims, Shared};
+use crate::service::Shared;
 use crate::target::{Keep, Target};
 
 /// The upload endpoint as a tower service. Clones are the same endpoint.

@@ -7,6 +7,7 @@
 pub mod admission;
 mod answer;
 pub mod auth;
+mod channel;
 mod claim;
 pub mod cors;
 mod digest;
@@ -17,14 +18,15 @@ pub mod hook;
 mod intake;
 mod layer;
 mod naming;
+mod progress;
 mod service;
 mod sweep;
 pub mod target;
 
 pub use answer::Answer;
+pub use channel::Interims;
 pub use intake::Content;
 pub use layer::{BadEndpoint, Builder, Hoist};
-pub use service::Interims;
 pub use sweep::Swept;
 
 /// An error of a body, whatever it is.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hoist_http::{Abort, Interim, Peer};
 use hoist_proto::dialect::ietf::Speaker;
 use hoist_proto::dialect::{self, Context, Detected, Dialect, Place};
 use hoist_proto::digest::{self, REPR_DIGEST};
@@ -18,22 +17,24 @@ use hoist_proto::types::{Fence, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{Answer as UploadAnswer, Family, Phase, Upload};
 use hoist_store::store::{Error, Store};
 use http::request::Parts;
-use http::{Method, Request, Response, header};
+use http::{Method, Request};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Ledger;
 use crate::answer::{self, Answer};
 use crate::auth::Authenticator;
+use crate::channel::{Channels, Interims};
 use crate::claim::{Claim, Claims, Denied, Occupied, Transfer};
 use crate::cors::{Asked, Cors};
 use crate::digest::{Check, Digests, Hashes, Outcome};
 use crate::discover::{self, Readiness};
 use crate::error;
 use crate::hook::Hook;
-use crate::intake::{Content, Intake, Progress};
+use crate::intake::{Content, Intake};
 use crate::layer::Hoist;
 use crate::naming::{self, Naming};
+use crate::progress::Progress;
 use crate::target::{Representation, Target};
 
 /// How long a request waits for the one before it to finish what it is at. Only a slow disk or target can take so long.
@@ -60,18 +61,6 @@ pub(crate) struct Shared {
     pub(crate) public_origin: Option<String>,
     pub(crate) tasks: TaskTracker,
     pub(crate) draining: CancellationToken,
-}
-
-/// Who is sent interim responses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Interims {
-    /// Peers that name a version of a draft, which is how they say that they understand them. The default.
-    #[default]
-    Auto,
-    /// Peers that name no version too, as the RFC will have it.
-    Always,
-    /// Nobody.
-    Never,
 }
 
 /// Where a path leads.
@@ -234,16 +223,6 @@ impl Hoist {
     }
 }
 
-/// What a transport lets a service do besides answering, where it lets it, and what there is to say.
-struct Channels {
-    dialect: Dialect,
-    interim: Option<Interim>,
-    announcement: Option<Response<()>>,
-    abort: Option<Abort>,
-    /// The header section, where its digests are to be checked.
-    checked: Option<http::HeaderMap>,
-}
-
 /// What is decided to be done, with all it needs.
 struct Work {
     claim: Claim,
@@ -358,46 +337,7 @@ impl Shared {
         }
     }
 
-    fn channels(
-        &self,
-        dialect: Dialect,
-        operation: &Operation,
-        decision: &Decision,
-        base: &str,
-        head: &Parts,
-    ) -> Channels {
-        let interim = head.extensions.get::<Interim>().filter(|_| self.interims != Interims::Never).cloned();
-        let announcement = match decision {
-            Decision::Create(upload, _) | Decision::Receive(upload, _) => {
-                dialect.announcement(operation, head, upload, &self.context(base))
-            }
-            _ => None,
-        };
-        let checked = dialect.checks_digests().then(|| head.headers.clone());
-        Channels { dialect, interim, announcement, abort: head.extensions.get::<Abort>().cloned(), checked }
-    }
-
-    /// The upload URL as the peer of this request sees it.
-    //= IETF-INT-14
-    fn base(&self, head: &Parts) -> String {
-        if let Some(origin) = &self.public_origin {
-            return format!("{origin}{}", self.endpoint);
-        }
-        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let authority = head.uri.authority().map(http::uri::Authority::as_str).or(host);
-        let scheme = match head.extensions.get::<Peer>() {
-            Some(Peer { tls: true, .. }) => "https",
-            _ => "http",
-        };
-        match authority {
-            Some(authority) if authority.parse::<http::uri::Authority>().is_ok() => {
-                format!("{scheme}://{authority}{}", self.endpoint)
-            }
-            _ => self.endpoint.clone(),
-        }
-    }
-
-    fn context<'a>(&'a self, base: &'a str) -> Context<'a> {
+    pub(crate) fn context<'a>(&'a self, base: &'a str) -> Context<'a> {
         Context { base, limits: &self.policy.limits, now: now() }
     }
 

@@ -35,6 +35,8 @@ const PLACES: &[Place] = &[
             "crates/hoist-server/src/target/",
             // Whether the server is ready is asked by a load balancer, in no dialect.
             "crates/hoist-server/src/discover.rs",
+            // Reacts to single statuses, as the table of the draft has it; it answers with none.
+            "crates/hoist-proto/src/client/ietf.rs",
         ],
         next: "answer with a Refusal or a Reply and let proto's refusal.rs or dialect/ spell it",
     },
@@ -44,6 +46,8 @@ const PLACES: &[Place] = &[
         allowed: &[
             "crates/hoist-server/src/service.rs",
             "crates/hoist-server/src/sweep.rs",
+            // When a peer was last told how far it is; a monotonic clock, and no decision hangs on it.
+            "crates/hoist-server/src/progress.rs",
             // Remembers for a moment whether the store was reachable.
             "crates/hoist-server/src/discover.rs",
             "crates/hoist-client/src/upload.rs",

@@ -218,6 +218,7 @@ async fn a_silent_or_slow_peer_is_told_apart_from_a_slow_service() {
     let (mut reader, mut writer) = client.tcp.split();
     let drip = async {
         while writer.write_all(b"x").await.is_ok() {
+            // time itself is tested: a byte now and then is what is too slow.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         std::future::pending::<()>().await;
@@ -237,6 +238,7 @@ async fn a_silent_or_slow_peer_is_told_apart_from_a_slow_service() {
     let server = start_limited(idle, |request: Request<Body>| async move {
         let mut body = request.into_body();
         let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        // time itself is tested: the service is slower than the peer may be.
         tokio::time::sleep(Duration::from_millis(200)).await;
         let (rest, error) = read(body).await;
         text(200, format!("{} {error:?}", first.len() + rest.len()))

@@ -1,3 +1,5 @@
+//! The grammar of heads: what is taken, what is refused and how, in pieces of any size.
+
 use super::*;
 
 fn parse_all(input: &[u8], step: usize) -> Result<Option<Head>, Reject> {

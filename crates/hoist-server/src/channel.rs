@@ -1,0 +1,76 @@
+//! What a transport lets a service do besides answering: interim responses, ending a connection, saying where it is.
+//!
+//! Owns the use of `hoist-http`'s extensions. Under another server they are absent, and nothing is sent or ended.
+
+use hoist_http::{Abort, Interim, Peer};
+use hoist_proto::dialect::Dialect;
+use hoist_proto::engine::Decision;
+use hoist_proto::operation::Operation;
+use http::request::Parts;
+use http::{HeaderMap, Response, header};
+
+use crate::service::Shared;
+
+/// Who is sent interim responses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interims {
+    /// Peers that name a version of a draft, which is how they say that they understand them. The default.
+    #[default]
+    Auto,
+    /// Peers that name no version too, as the RFC will have it.
+    Always,
+    /// Nobody.
+    Never,
+}
+
+/// What a transport lets a service do besides answering, where it lets it, and what there is to say.
+pub(crate) struct Channels {
+    pub(crate) dialect: Dialect,
+    pub(crate) interim: Option<Interim>,
+    pub(crate) announcement: Option<Response<()>>,
+    pub(crate) abort: Option<Abort>,
+    /// The header section, where its digests are to be checked.
+    pub(crate) checked: Option<HeaderMap>,
+}
+
+impl Shared {
+    /// What there is between this request's peer and the server.
+    pub(crate) fn channels(
+        &self,
+        dialect: Dialect,
+        operation: &Operation,
+        decision: &Decision,
+        base: &str,
+        head: &Parts,
+    ) -> Channels {
+        let interim = head.extensions.get::<Interim>().filter(|_| self.interims != Interims::Never).cloned();
+        let announcement = match decision {
+            Decision::Create(upload, _) | Decision::Receive(upload, _) => {
+                dialect.announcement(operation, head, upload, &self.context(base))
+            }
+            _ => None,
+        };
+        let checked = dialect.checks_digests().then(|| head.headers.clone());
+        Channels { dialect, interim, announcement, abort: head.extensions.get::<Abort>().cloned(), checked }
+    }
+
+    /// The upload URL as the peer of this request sees it.
+    //= IETF-INT-14
+    pub(crate) fn base(&self, head: &Parts) -> String {
+        if let Some(origin) = &self.public_origin {
+            return format!("{origin}{}", self.endpoint);
+        }
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let authority = head.uri.authority().map(http::uri::Authority::as_str).or(host);
+        let scheme = match head.extensions.get::<Peer>() {
+            Some(Peer { tls: true, .. }) => "https",
+            _ => "http",
+        };
+        match authority {
+            Some(authority) if authority.parse::<http::uri::Authority>().is_ok() => {
+                format!("{scheme}://{authority}{}", self.endpoint)
+            }
+            _ => self.endpoint.clone(),
+        }
+    }
+}
