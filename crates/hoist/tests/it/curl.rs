@@ -111,3 +111,105 @@ async fn curl_is_cut_and_goes_on_where_it_was() {
         assert!(home.sole() == content);
     }
 }
+
+const CREATES: [&str; 4] = ["-H", "Upload-Complete: ?1", "-H", "Upload-Draft-Interop-Version: 8"];
+
+/// The heads of the responses that `-v` shows, in small letters: a status line and fields.
+fn heads(said: &str) -> Vec<Vec<String>> {
+    let mut heads: Vec<Vec<String>> = Vec::new();
+    for line in said.lines().filter_map(|line| line.strip_prefix("< ")).map(str::to_lowercase) {
+        if line.starts_with("http/") {
+            heads.push(Vec::new());
+        }
+        heads.last_mut().expect("a status line comes first").push(line.trim().to_owned());
+    }
+    heads
+}
+
+/// The status in a head.
+fn status(head: &[String]) -> &str {
+    head[0].split(' ').nth(1).expect("a status")
+}
+
+/// The value of a field in a head.
+fn field<'a>(head: &'a [String], name: &str) -> Option<&'a str> {
+    head.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+// proves: IETF-CRE-07, IETF-INT-01, IETF-INT-02, IETF-INT-05, IETF-INT-10
+#[tokio::test]
+async fn curl_is_told_where_its_upload_is_and_how_far_it_has_come() {
+    for version in VERSIONS {
+        let home = Home::new();
+        let server = Server::start(&home, &[]);
+        let content = bytes(3, 5_000_000);
+        let film = home.text("film");
+        fs::write(&film, &content).expect("written");
+        let words = [version, "-v", "--limit-rate", "1400K", "-T", &film, &server.url];
+        let Some((is_well, said)) = curl(CREATES.iter().chain(&words)).await else { return };
+        let heads = heads(&said);
+        let (last, interims) = heads.split_last().expect("an answer");
+        assert!(is_well && status(last) == "201", "{version}: {said}");
+        let mut told = interims.iter().filter(|head| status(head) == "104");
+        let announced = told.next().expect("an announcement");
+        assert!(
+            field(announced, "location").is_some() && field(announced, "upload-offset").is_none(),
+            "{said}"
+        );
+        assert_eq!(field(announced, "location"), field(last, "location"));
+        let mut offset = 0;
+        for progress in told {
+            assert_eq!(field(progress, "location"), None, "{said}");
+            let now = field(progress, "upload-offset").expect("an offset").parse().expect("an integer");
+            assert!(now > offset && now <= content.len(), "{said}");
+            offset = now;
+        }
+        assert!(offset > 0, "no progress was told: {said}");
+        let permitted = interims.iter().any(|head| status(head) == "100");
+        assert_eq!(permitted, said.to_lowercase().contains("> expect: 100-continue"), "{said}");
+        assert!(home.sole() == content);
+    }
+}
+
+// proves: IETF-RET-01, IETF-APP-01, IETF-APP-11
+#[tokio::test]
+async fn curl_goes_on_with_an_upload_it_was_told_of() {
+    for version in VERSIONS {
+        let home = Home::new();
+        let server = Server::start(&home, &[]);
+        let content = bytes(4, 3_000_000);
+        let film = home.text("film");
+        fs::write(&film, &content).expect("written");
+        let words = [version, "-v", "--limit-rate", "800K", "--max-time", "1.5", "-T", &film, &server.url];
+        let Some((is_well, said)) = curl(CREATES.iter().chain(&words)).await else { return };
+        assert!(!is_well, "it had too little time: {said}");
+        let upload = field(&heads(&said)[0], "location").expect("an announcement").to_owned();
+
+        let number = CREATES[3];
+        let (is_well, head) = curl([version, "-I", "-H", number, &upload]).await.expect("curl is there");
+        let head: Vec<_> = head.lines().map(|line| line.trim().to_lowercase()).collect();
+        assert!(is_well && status(&head) == "204", "{head:?}");
+        assert_eq!(
+            (field(&head, "upload-complete"), field(&head, "upload-length")),
+            (Some("?0"), Some("3000000"))
+        );
+        let offset: usize = field(&head, "upload-offset").expect("an offset").parse().expect("an integer");
+        assert!((1..content.len()).contains(&offset), "{offset}");
+
+        let tail = home.text("tail");
+        fs::write(&tail, &content[offset..]).expect("written");
+        let at = format!("Upload-Offset: {offset}");
+        let words = [version, "-v", "-X", "PATCH", "-H", "Content-Type: application/partial-upload"];
+        let more = ["-H", &at, "-T", &tail, &upload];
+        let (is_well, said) = curl(words.iter().chain(&CREATES).chain(&more)).await.expect("curl is there");
+        let heads = heads(&said);
+        let last = heads.last().expect("an answer");
+        assert!(is_well && status(last) == "201", "{said}");
+        assert_eq!(field(last, "upload-complete"), Some("?1"));
+        assert!(
+            heads.iter().all(|head| status(head) != "104" || field(head, "location").is_none()),
+            "{said}"
+        );
+        assert!(home.sole() == content);
+    }
+}
