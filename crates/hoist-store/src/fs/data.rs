@@ -261,7 +261,8 @@ impl Content {
             self.note(&progress);
             // Or a crash could bring back what its sender was told is gone.
             if self.is_disk {
-                sys::sync_data(&self.file).map_err(|errno| self.failed("cutting back the content of", errno))?;
+                sys::sync_data(&self.file)
+                    .map_err(|errno| self.failed("cutting back the content of", errno))?;
             }
         }
         Ok(())
