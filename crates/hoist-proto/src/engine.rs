@@ -8,7 +8,7 @@ use http::Method;
 use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Reply, Small, Taken};
 use crate::policy::{Limits, Policy};
 use crate::refusal::{Interrupted, Limit, Refusal};
-use crate::types::{Durable, Length, Offset, Principal, Timestamp, UploadId};
+use crate::types::{Durable, LARGEST_INTEGER, Length, Offset, Principal, Timestamp, UploadId};
 use crate::upload::{Answer, Completion, Excess, Family, Interruption, Phase, Semantics, State, Upload};
 
 /// A request whose upload has been named.
@@ -269,9 +269,9 @@ fn plan(
     created: bool,
 ) -> Result<Plan, Refusal> {
     let state = Some(State::from(upload));
-    if let (Some(most), Some(length)) = (limits.size_max, upload.length)
-        && length.get() > most
-    {
+    // A length that cannot be told could not be kept to either.
+    let most = limits.size_max.unwrap_or(LARGEST_INTEGER).min(LARGEST_INTEGER);
+    if upload.length.is_some_and(|length| length.get() > most) {
         return Err(Refusal::TooLarge { limit: Limit::Size, bytes: most, state });
     }
     let room = room(upload.length, at, limits);
@@ -298,7 +298,7 @@ fn room(length: Option<Length>, at: Offset, limits: &Limits) -> Room {
     .into_iter()
     .flatten()
     .min_by_key(|room| room.bytes)
-    .unwrap_or(Room { bytes: to(crate::types::LARGEST_INTEGER), bound: Bound::Integer })
+    .unwrap_or(Room { bytes: to(LARGEST_INTEGER), bound: Bound::Integer })
 }
 
 fn beyond(bound: Bound, state: Option<State>) -> Refusal {
@@ -306,9 +306,7 @@ fn beyond(bound: Bound, state: Option<State>) -> Refusal {
         Bound::Length(length) => Refusal::Excess(Some(length)),
         Bound::Size(bytes) => Refusal::TooLarge { limit: Limit::Size, bytes, state },
         Bound::Append(bytes) => Refusal::TooLarge { limit: Limit::Append, bytes, state },
-        Bound::Integer => {
-            Refusal::TooLarge { limit: Limit::Size, bytes: crate::types::LARGEST_INTEGER, state }
-        }
+        Bound::Integer => Refusal::TooLarge { limit: Limit::Size, bytes: LARGEST_INTEGER, state },
     }
 }
 

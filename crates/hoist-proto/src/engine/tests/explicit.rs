@@ -196,6 +196,7 @@ fn what_is_too_small_to_resume_is_taken_as_an_ordinary_request() {
 // proves: IETF-LIM-07, IETF-LIM-08
 #[test]
 fn limits_are_refused_with_what_they_leave() {
+    let (none, huge) = (Limits::default(), LARGEST_INTEGER + 1);
     let size = |most| Limits { size_max: Some(most), ..Limits::default() };
     let at_most = |most| Limits { append_max: Some(most), ..Limits::default() };
     let at_least = |least| Limits { append_min: least, ..Limits::default() };
@@ -206,6 +207,12 @@ fn limits_are_refused_with_what_they_leave() {
     let table = [
         (size(199), None, creates(Some(200), more(0)), "TooLarge"),
         (size(199), None, creates(None, more(200)), "TooLarge"),
+        // What cannot be told is too large everywhere.
+        (none, None, creates(Some(huge), here(huge)), "TooLarge"),
+        (none, None, creates(Some(huge), more(0)), "TooLarge"),
+        (none, None, creates(None, more(huge)), "TooLarge"),
+        (none, growing(), append(here(LARGEST_INTEGER)), "TooLarge"),
+        (size(u64::MAX), None, creates(Some(huge), here(huge)), "TooLarge"),
         (size(199), growing(), append(here(100)), "TooLarge"),
         (size(199), growing(), append(more(100)), "TooLarge"),
         (size(199), growing(), append(content(None, LATER)), "receive 99 bytes by size at 100 of ?"),
