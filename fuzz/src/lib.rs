@@ -5,11 +5,13 @@
 
 #![forbid(unsafe_code)]
 
-use hoist_proto::dialect::{self, Detected, Dialect, Place, token};
+use hoist_proto::dialect::{self, Context, Detected, Dialect, Place, token};
 use hoist_proto::field::{self, Field};
 use hoist_proto::operation::{Operation, Subject};
+use hoist_proto::policy::Limits;
 use hoist_proto::refusal::Refusal;
-use hoist_proto::types::{LARGEST_INTEGER, Token, UploadId};
+use hoist_proto::types::{Durable, LARGEST_INTEGER, Timestamp, Token, UploadId};
+use hoist_proto::upload::{Family, Phase, Upload};
 use hoist_store::record as store_record;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -41,15 +43,17 @@ pub fn h1_chunked(data: &[u8]) {
 /// A request head, written like one, through detection and decoding; and the same fields as a response's.
 pub fn token_decode(data: &[u8]) {
     let head = head(data);
-    let content_bytes =
+    let content_bytes: Option<u64> =
         head.headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
+    // More cannot be told again; it is the engine's to refuse.
+    let content_bytes = content_bytes.filter(|bytes| *bytes <= LARGEST_INTEGER);
     let _ = token::told(&head.headers);
     for place in [Place::Endpoint, Place::Named, Place::Upload(UploadId::from_bits([7; 16]))] {
-        match dialect::detect(&head, place) {
-            Detected::Speaks(dialect) => match dialect.decode(&head, content_bytes) {
+        match dialect::detect(&head, place, true) {
+            Detected::Speaks(dialect) => match dialect.decode(&head, place, content_bytes) {
                 Ok(decoded) => {
-                    dialect.announcement(&decoded.operation, &head);
-                    spelled_again(dialect, &decoded.subject, &decoded.operation);
+                    announced(dialect, &head, &decoded.operation);
+                    spelled_again(dialect, place, &decoded.subject, &decoded.operation);
                 }
                 Err(refusal) => refused(dialect, &refusal),
             },
@@ -62,21 +66,55 @@ pub fn token_decode(data: &[u8]) {
 }
 
 /// A client that asks for what was understood is understood to ask for the same.
-fn spelled_again(dialect: Dialect, subject: &Subject, operation: &Operation) {
-    let (Dialect::Token(form), Subject::Token(token)) = (dialect, subject) else { return };
-    let (again, ()) =
-        form.request("/uploads", token, operation).expect("a head that was decoded").into_parts();
+fn spelled_again(dialect: Dialect, place: Place, subject: &Subject, operation: &Operation) {
+    let again = match (dialect, subject, operation) {
+        // What made no sense is not asked for.
+        (_, _, Operation::Reject(_)) => return,
+        (Dialect::Token(form), Subject::Token(token), _) => form.request("/uploads", token, operation),
+        (Dialect::Ietf(speaker), ..) => speaker.request("/uploads", operation),
+        _ => return,
+    };
+    let (again, ()) = again.expect("a head that was decoded").into_parts();
+    let is_token = matches!(dialect, Dialect::Token(_));
     // The form without a number is known by a field that not every request has; no client of ours speaks it.
-    if dialect::detect(&again, Place::Endpoint) == Detected::Speaks(dialect) {
-        let content_bytes = match operation {
-            Operation::Create(create) => create.content.bytes,
-            Operation::Append(append) => append.content.bytes,
-            Operation::Retrieve | Operation::Cancel => None,
-        };
-        let again = dialect.decode(&again, content_bytes).expect("our own head is well-formed");
-        assert_eq!(&again.subject, subject);
-        assert_eq!(summary(&again.operation), summary(operation));
+    if is_token && dialect::detect(&again, Place::Endpoint, true) != Detected::Speaks(dialect) {
+        return;
     }
+    let content_bytes = match operation {
+        Operation::Create(create) => create.content.bytes,
+        Operation::Append(append) => append.content.bytes,
+        Operation::Retrieve | Operation::Cancel | Operation::Reject(_) => None,
+    };
+    let place = if is_token { Place::Endpoint } else { place };
+    let again = dialect.decode(&again, place, content_bytes).expect("our own head is well-formed");
+    assert_eq!(&again.subject, subject);
+    assert_eq!(summary(&again.operation), summary(operation));
+}
+
+/// An interim response is one, and a creation that was understood makes an upload to speak of.
+fn announced(dialect: Dialect, head: &Parts, operation: &Operation) {
+    let Operation::Create(create) = operation else { return };
+    let upload = Upload {
+        id: UploadId::from_bits([7; 16]),
+        family: Family::Ietf,
+        semantics: create.semantics,
+        owner: None,
+        origin: create.origin.clone(),
+        created: Timestamp::from_millis(0),
+        touched: Timestamp::from_millis(0),
+        lifetime: None,
+        length: create.length,
+        offset: Durable::ZERO,
+        phase: Phase::Open,
+    };
+    if let Some(interim) = dialect.announcement(operation, head, &upload, &context()) {
+        assert_eq!(interim.status().as_u16(), 104);
+    }
+}
+
+fn context() -> Context<'static> {
+    const NONE: Limits = Limits { size_max: None, size_min: 0, append_max: None, append_min: 0 };
+    Context { base: "/uploads", limits: &NONE, now: Timestamp::from_millis(0) }
 }
 
 /// What two spellings of one operation have in common.
@@ -86,11 +124,12 @@ fn summary(operation: &Operation) -> String {
         Operation::Append(append) => format!("append {append:?}"),
         Operation::Retrieve => "retrieve".to_owned(),
         Operation::Cancel => "cancel".to_owned(),
+        Operation::Reject(refusal) => format!("{refusal:?}"),
     }
 }
 
 fn refused(dialect: Dialect, refusal: &Refusal) {
-    assert!(dialect.refuse(refusal).status().as_u16() >= 400);
+    assert!(dialect.refuse(refusal, &context()).status().as_u16() >= 400);
     assert!(!refusal.problem().detail.is_empty());
 }
 
@@ -109,6 +148,9 @@ pub fn fields(data: &[u8]) {
     if let Field::Is(token) = field::token(&map, &NAME) {
         assert!((1..=Token::OCTETS_MAX).contains(&token.octets()));
         assert_eq!(field::token(&one(&NAME, field::token_value(&token)), &NAME), Field::Is(token));
+    }
+    if let Field::Is(numbers) = field::integers(&map, &NAME, ["max-size", "max-age"]) {
+        assert!(numbers.into_iter().flatten().all(|number| number <= LARGEST_INTEGER));
     }
     if map.len() > 1 {
         assert_eq!(field::integer(&map, &NAME), Field::Malformed, "two lines are no item");
