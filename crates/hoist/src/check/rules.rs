@@ -136,7 +136,71 @@ fn is_opaque(location: &str, target: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::case::{Ends, Framing};
+    use super::super::version::Version;
+    use super::super::wire::Outgoing;
     use super::*;
+
+    fn head(status: u16, fields: &[(&str, &str)]) -> Head {
+        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Head { status, fields }
+    }
+
+    #[test]
+    fn each_rule_can_be_broken() {
+        let id = "http://h/uploads/0123456789abcdefghjkmnpqrs";
+        let good = head(104, &[("Location", id), ("Upload-Draft-Interop-Version", "8")]);
+        let cases: [(Rule, Vec<Head>, Head); 12] = [
+            (Rule::Canonical, vec![], head(204, &[("Upload-Offset", "+1")])),
+            (Rule::OffsetsGrow, vec![], head(204, &[("Upload-Offset", "4")])),
+            (
+                Rule::OffsetsGrow,
+                vec![head(104, &[("Upload-Offset", "9")])],
+                head(201, &[("Upload-Offset", "8")]),
+            ),
+            (Rule::InterimNumber, vec![head(104, &[])], head(201, &[])),
+            (Rule::InterimNumber, vec![head(104, &[("Upload-Draft-Interop-Version", "7")])], head(201, &[])),
+            (Rule::InterimWithoutContent, vec![head(100, &[("Content-Length", "0")])], head(201, &[])),
+            (Rule::InterimLocationOnce, vec![good.clone(), good.clone()], head(201, &[])),
+            (
+                Rule::OneLocation,
+                vec![good.clone()],
+                head(201, &[("Location", "http://h/uploads/other"), ("Upload-Complete", "?0")]),
+            ),
+            (Rule::OpaqueLocation, vec![head(104, &[("Location", "/uploads/1")])], head(201, &[])),
+            (Rule::FreshLocation, vec![head(104, &[("Location", "http://h/uploads/old")])], head(201, &[])),
+            (Rule::NoRedirect, vec![], head(302, &[])),
+            (Rule::SaysCompleteness, vec![], head(204, &[])),
+        ];
+        for (rule, interims, last) in cases {
+            // A redirect is one on an upload; everything else is seen on a creation too.
+            let creates = !matches!(rule, Rule::NoRedirect);
+            let fields = [("Upload-Draft-Interop-Version", "8"), ("Upload-Complete", "?1")];
+            let outgoing = Outgoing {
+                method: "PATCH".into(),
+                target: "/uploads".into(),
+                fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+                content: None,
+                declares: None,
+                framing: Framing::Sized,
+                trailers: Vec::new(),
+                paused: Vec::new(),
+                ends: Ends::Whole,
+                waits: false,
+                ancient: false,
+            };
+            let (version, upload) = (Version::Interop(8), Some("/uploads/old"));
+            let asked =
+                Asked { version, outgoing: &outgoing, told: None, creates, target: "/uploads", upload };
+            let heard = |interims, last| Heard { interims, last: Some((last, Vec::new())) };
+            let found = broken(rule, &heard(interims, last), &Expect::default(), &asked, 5);
+            assert!(!found.is_empty(), "{rule:?}");
+            let fields = [("Upload-Offset", "5"), ("Upload-Complete", "?0"), ("Location", id)];
+            let found =
+                broken(rule, &heard(vec![good.clone()], head(201, &fields)), &Expect::default(), &asked, 5);
+            assert!(found.is_empty() || !creates, "{rule:?}: {found:?}");
+        }
+    }
 
     #[test]
     fn fields_have_one_spelling() {
