@@ -221,6 +221,7 @@ async fn progress_is_told_while_content_comes_and_no_more_than_once_a_second() {
         let sending = async {
             for piece in pieces() {
                 write.write_all(&piece).await.expect("sent");
+                // time itself is tested: content comes slowly
                 tokio::time::sleep(PAUSE).await;
             }
         };
@@ -242,6 +243,7 @@ async fn progress_is_told_while_content_comes_and_no_more_than_once_a_second() {
     let sending = async {
         for (number, piece) in pieces().enumerate() {
             h2_send(&mut stream, piece, number + 1 == PIECES).await.expect("sent");
+            // time itself is tested: content comes slowly
             tokio::time::sleep(PAUSE).await;
         }
     };
@@ -271,6 +273,7 @@ async fn what_was_told_survives_the_process() {
             if write.write_all(piece).await.is_err() {
                 break;
             }
+            // time itself is tested: content comes slowly
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         std::future::pending::<()>().await;

@@ -187,6 +187,7 @@ impl Line<'_> {
             };
             let fate = self.fate(way, carried, piece);
             if let Fate { late: Some(late), .. } = fate {
+                // time itself is tested: a link that is slow
                 tokio::time::sleep(late).await;
             }
             let piece = &piece[..fate.passes];
@@ -197,6 +198,7 @@ impl Line<'_> {
             self.count(way, piece.len() as u64);
             if let Some((how, time)) = fate.ends {
                 self.counts.faults.fetch_add(1, Ordering::Relaxed);
+                // time itself is tested: a link that stands still
                 tokio::time::sleep(time).await;
                 return Pumped::Lost(how);
             }
