@@ -335,7 +335,7 @@ impl Uploader {
     }
 
     /// The upload's state came, or what hinders it.
-    //= IETF-CLI-11, IETF-CLI-12, IETF-CLI-13, IETF-CLI-15, IETF-RET-13, IETF-APP-02, IETF-APP-03
+    //= IETF-CLI-11, IETF-CLI-13, IETF-CLI-15, IETF-RET-13, IETF-APP-02, IETF-APP-03
     fn state_came(&mut self, status: StatusCode, fields: &HeaderMap, told: Told, moment: Moment) {
         let trouble = Trouble::Status(status);
         match answer::said(status) {
