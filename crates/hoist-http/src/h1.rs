@@ -144,7 +144,8 @@ impl Connection {
             }
             let read = tokio::select! {
                 biased;
-                () = self.drain.cancelled(), if idle => return Next::Close,
+                // Half a head is no request yet: nobody is owed an answer.
+                () = self.drain.cancelled() => return Next::Close,
                 read = timeout_at(deadline, poll_fn(|cx| reader.poll_fill(cx))) => read,
             };
             match read {

@@ -13,6 +13,12 @@ pub(crate) fn refusal(doing: &'static str, id: UploadId, failure: &Error) -> Ref
             Refusal::Full(None)
         }
         Error::Fenced => Refusal::Interrupted { cause: Interrupted::Superseded, state: None },
+        // Its sender was promised bytes that are not there any more: to it the upload is gone, and only a person can say
+        // what became of them.
+        Error::Damaged(_) => {
+            tracing::error!(upload = %id.short(), doing, error = %failure, "the upload is damaged, and left as it is");
+            Refusal::NotFound
+        }
         other => {
             tracing::error!(upload = %id.short(), doing, error = %chain(other), "the store failed");
             Refusal::Internal

@@ -219,6 +219,9 @@ impl Content {
         {
             return Err(self.cut_back(&mut progress, errno));
         }
+        if written > progress.durable {
+            sys::note_promised(&self.file, written);
+        }
         progress.durable = progress.durable.max(written);
         if let Some(place) = progress.draft.take()
             && let Err(error) = place.sync()
@@ -258,6 +261,7 @@ impl Content {
             sys::cut(&self.file, to).map_err(|errno| self.failed("cutting back the content of", errno))?;
             self.written.store(to, Ordering::Release);
             progress.durable = progress.durable.min(to);
+            sys::note_promised(&self.file, to);
             self.note(&progress);
             // Or a crash could bring back what its sender was told is gone.
             if self.is_disk {

@@ -228,6 +228,27 @@ pub(super) fn reserve(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
     Ok(())
 }
 
+/// The name of the note a content file carries.
+const PROMISED: &str = "user.hoist.promised";
+
+/// Notes on a file how many of its bytes somebody was promised, where the file system keeps such notes. Only for finding
+/// out later that bytes are gone: nothing depends on it.
+pub(super) fn note_promised(file: impl AsFd, bytes: u64) {
+    let note = bytes.to_string();
+    let noted = rustix::fs::fsetxattr(&file, PROMISED, note.as_bytes(), rustix::fs::XattrFlags::empty());
+    if let Err(errno) = noted {
+        tracing::trace!(%errno, "no note of what was promised");
+    }
+}
+
+/// How many bytes of a file somebody was promised, as far as its note says.
+pub(super) fn promised(file: impl AsFd) -> u64 {
+    let mut note = [0; 20];
+    let length = rustix::fs::fgetxattr(&file, PROMISED, &mut note).unwrap_or(0);
+    let text = note.get(..length).and_then(|digits| std::str::from_utf8(digits).ok());
+    text.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
 /// Cuts a file off, and frees what was reserved behind its new end.
 pub(super) fn cut(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
     retry_on_intr(|| rustix::fs::ftruncate(&file, bytes))

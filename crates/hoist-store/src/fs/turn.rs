@@ -95,10 +95,10 @@ impl Turn {
         let file = file.ok_or_else(|| place.lost())?;
         let stat = rustix::fs::fstat(&file).map_err(|errno| place.failed("looking at", CONTENT, errno))?;
         let (bytes, known) = (sys::bytes_of(&stat), self.entry.known());
-        if let Some(known) = known
-            && known > bytes
-        {
-            let why = format!("it had {known} bytes and has {bytes}");
+        //= IETF-OFF-02
+        let promised = known.unwrap_or_else(|| sys::promised(&file));
+        if promised > bytes {
+            let why = format!("it had {promised} bytes and has {bytes}");
             return Err(Error::Damaged(why));
         }
         let shelves = self.settle_record(place, found)?;
@@ -110,6 +110,9 @@ impl Turn {
                 Failure::Damaged(why) => self.damaged(place, &why),
                 failure => failure.into(),
             });
+        }
+        if known != Some(bytes) {
+            sys::note_promised(&file, bytes);
         }
         Ok((Offset::new(bytes), shelves))
     }
