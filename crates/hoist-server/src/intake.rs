@@ -1,7 +1,7 @@
 //! Receives the content of one request, from the body to the store, and settles what it leaves.
 //!
 //! An intake belongs to the server and not to the connection: when the peer vanishes it still stores, syncs and settles
-//! what arrived. The only `select!` on the request path is here.
+//! what arrived. The only `select!`s on the request path are here.
 
 use bytes::{Buf, Bytes};
 use hoist_http::{Abort, BodyError};
@@ -157,6 +157,24 @@ impl Intake {
             {
                 progress.accepted(bytes, &mut *self.writer);
             }
+        }
+    }
+}
+
+/// Whether there is no content, of which the header section did not say how much there is: who asks for a lost answer in
+/// the chunked coding means what one means who says that it is nothing.
+//= IETF-APP-14
+pub(crate) async fn is_empty<B: Content>(claim: &Claim, body: &mut B) -> bool {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            () = claim.stopped() => return false,
+            frame = body.frame() => frame,
+        };
+        match frame {
+            None => return true,
+            Some(Ok(frame)) if frame.data_ref().is_none_or(Bytes::is_empty) => {}
+            Some(Ok(_) | Err(_)) => return false,
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::digest::{Check, Digests, Hashes, Outcome};
 use crate::discover::{self, Readiness};
 use crate::error;
 use crate::hook::Hook;
-use crate::intake::{Content, Intake};
+use crate::intake::{self, Content, Intake};
 use crate::layer::Hoist;
 use crate::naming::{self, Naming};
 use crate::progress::Progress;
@@ -130,14 +130,21 @@ impl Hoist {
         place: Place,
         base: &str,
         head: Parts,
-        body: B,
+        mut body: B,
     ) -> Result<Reply, Refusal> {
         let shared = self.shared();
         let decoded = dialect.decode(&head, place, body.size_hint().exact())?;
         let principal = shared.auth.admit(&head).await?; // first: a stranger must not end an upload
-        let request = shared.name(decoded, principal)?;
+        let mut request = shared.name(decoded, principal)?;
         let claim = shared.claim(&request).await?; // ends the request before this one
         let (claim, known) = self.load(claim).await?; // after the claim, so never stale
+        if let Operation::Append(append) = &mut request.operation
+            && append.content.bytes.is_none()
+            && known.as_ref().is_some_and(Upload::is_complete)
+            && intake::is_empty(&claim, &mut body).await
+        {
+            append.content.bytes = Some(0);
+        }
         match engine::decide(known.as_ref(), &request, &shared.policy, now()) {
             Decision::Answer(reply) => Ok(reply),
             Decision::Refuse(refusal) => Err(refusal),
