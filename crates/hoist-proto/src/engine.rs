@@ -48,10 +48,19 @@ pub struct Plan {
     pub at: Offset,
     /// The most bytes to store of it.
     pub room: Room,
+    /// The fewest bytes this request has to bring. Fewer are kept, and refused.
+    pub bytes_min: u64,
     /// Whether the representation ends with it.
     pub finish: Finish,
     /// Whether this request created the upload.
     pub created: bool,
+}
+
+impl Plan {
+    /// Whether a request that brought so much brought less than it has to. One that only creates need bring nothing.
+    fn is_too_little(&self, bytes: u64) -> bool {
+        bytes < self.bytes_min && !(self.created && bytes == 0)
+    }
 }
 
 /// How much content fits, and which rule says so.
@@ -278,12 +287,13 @@ fn plan(
     if content.bytes.is_some_and(|declared| declared > room.bytes) {
         return Err(beyond(room.bound, state));
     }
-    let is_empty_creation = created && content.bytes == Some(0);
-    let too_small = |declared: u64| declared < limits.append_min && content.finish == Finish::Later;
-    if !is_empty_creation && content.bytes.is_some_and(too_small) {
-        return Err(Refusal::TooSmall { bytes: limits.append_min, state });
+    //= IETF-LIM-07
+    let bytes_min = if content.finish == Finish::Later { limits.append_min } else { 0 };
+    let plan = Plan { at, room, bytes_min, finish: content.finish, created };
+    match content.bytes {
+        Some(declared) if plan.is_too_little(declared) => Err(Refusal::TooSmall { bytes: bytes_min, state }),
+        _ => Ok(plan),
     }
-    Ok(Plan { at, room, finish: content.finish, created })
 }
 
 /// The tightest of the bounds on content that begins at `at`.
@@ -349,8 +359,13 @@ pub fn settle(upload: Upload, plan: &Plan, ending: &Ending, now: Timestamp) -> (
         return (upload, Verdict::Deliver);
     }
     let state = State::from(&upload);
+    let brought = upload.offset.offset().bytes_since(plan.at).unwrap_or(0);
     let refusal = match ending.how {
         End::Whole if contradicts(&upload, plan) => Refusal::Inconsistent(Some(state)),
+        // Counted here, because content need not declare its size beforehand; what is stored by now stays.
+        End::Whole if plan.is_too_little(brought) => {
+            Refusal::TooSmall { bytes: plan.bytes_min, state: Some(state) }
+        }
         //= IETF-APP-19
         End::Whole => {
             let reply = Reply::Stored { id: upload.id, created: plan.created, state };

@@ -276,7 +276,10 @@ impl Uploader {
                 self.open_again(false, trouble, answer::retry_after(fields), moment);
             }
             (_, Said::Later) => self.again(Aim::Retrieve, trouble, answer::retry_after(fields), moment),
-            (Aim::Create, Said::No) if is_too_small => self.again(Aim::Create, trouble, None, moment),
+            (Aim::Create, Said::No) if is_too_small => {
+                let aim = if is_known { Aim::Retrieve } else { Aim::Create };
+                self.again(aim, trouble, None, moment);
+            }
             (Aim::Create, _) => self.fail(Failure::Rejected(status)),
             // The server knows it to be complete, and not any more what was answered.
             (Aim::Replay, _) => self.complete_without_answer(),

@@ -291,7 +291,7 @@ fn settled(semantics: Semantics, length: Option<u64>, finish: Finish, stored: u6
         Some(length) => Room { bytes: length - 100, bound: Bound::Length(Length::new(length)) },
         None => Room { bytes: 1000, bound: Bound::Size(1100) },
     };
-    let plan = Plan { at: Offset::new(100), room, finish, created: false };
+    let plan = Plan { at: Offset::new(100), room, bytes_min: 0, finish, created: false };
     let (after, verdict) = settle(before.clone(), &plan, &Ending { stored: durable(stored), how }, NOW);
     assert_eq!(after.offset, durable(stored));
     assert_eq!(after.touched == NOW, stored > 100);

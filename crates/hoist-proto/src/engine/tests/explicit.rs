@@ -233,10 +233,38 @@ fn limits_are_refused_with_what_they_leave() {
     }
 }
 
+// proves: IETF-LIM-07
+#[test]
+fn too_little_is_counted_where_it_is_not_declared() {
+    let room = Room { bytes: 1000, bound: Bound::Integer };
+    let brought = |bytes, finish, created, how| {
+        let (before, bytes_min) =
+            (if created { 0 } else { 100 }, if finish == Finish::Later { 10 } else { 0 });
+        let plan = Plan { at: Offset::new(before), room, bytes_min, finish, created };
+        let ending = Ending { stored: durable(before + bytes), how };
+        match settle(one(before, None, Phase::Open), &plan, &ending, NOW).1 {
+            Verdict::Refuse(refusal) => {
+                assert_eq!(refusal.state().map(|state| state.offset), Some(durable(before + bytes)));
+                name(&refusal)
+            }
+            Verdict::Acknowledge(_) => "stored".into(),
+            other => format!("{other:?}"),
+        }
+    };
+    assert_eq!(brought(9, Finish::Later, false, End::Whole), "TooSmall");
+    assert_eq!(brought(0, Finish::Later, false, End::Whole), "TooSmall");
+    assert_eq!(brought(9, Finish::Later, true, End::Whole), "TooSmall");
+    assert_eq!(brought(10, Finish::Later, false, End::Whole), "stored");
+    // A creation that only reserves, the last of an upload, and content that was cut.
+    assert_eq!(brought(0, Finish::Later, true, End::Whole), "stored");
+    assert_eq!(brought(9, Finish::Here, false, End::Whole), "Deliver");
+    assert_eq!(brought(9, Finish::Later, false, End::Cut(Interrupted::Cut)), "Interrupted");
+}
+
 /// What an ending leaves, in a word.
 fn ended(length: Option<u64>, bound: Bound, finish: Finish, stored: u64, how: End) -> String {
     let room = Room { bytes: stored - 100, bound };
-    let plan = Plan { at: Offset::new(100), room, finish, created: false };
+    let plan = Plan { at: Offset::new(100), room, bytes_min: 0, finish, created: false };
     let ending = Ending { stored: durable(stored), how };
     let (upload, verdict) = settle(one(100, length, Phase::Open), &plan, &ending, NOW);
     match verdict {
