@@ -1,61 +1,32 @@
 //! The client's machine: what to ask a server next, given what became of the last request.
 //!
-//! [`Uploader`] carries one representation of known length to a server. It owns every decision (where to go on,
-//! whether to try again, how long to wait, when to give up) and no effect: time and randomness are arguments, requests
-//! are heads and ranges of bytes for somebody else to send. What an answer means differs between the dialects it speaks:
-//! `token` and `ietf` own that.
+//! [`Uploader`] carries one representation, whose length may become known only at its end, to a server. It owns every
+//! decision (where to go on, whether to try again, how long to wait, when to give up) and no effect: time and randomness
+//! are arguments, requests are heads and ranges of bytes for somebody else to send. What an answer means differs between
+//! the dialects it speaks: `token`, `ietf`, `tus1` and `conventional` own that.
 
+mod conventional;
+mod failure;
 mod ietf;
+mod retry;
 mod token;
+mod tus1;
 
 use std::ops::Range;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 
+pub use self::failure::{Failure, Trouble};
 use self::ietf::Link;
 pub use self::ietf::Opening;
+pub use self::retry::Retries;
+pub use self::tus1::{Checksum, Offers, Role};
 use crate::dialect::interop::Interop;
 use crate::dialect::token::{self as token_dialect, Form};
 use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Small, Taken};
 use crate::types::{Length, Offset, Token};
 use crate::upload::Origin;
-
-/// How long to go on when nothing goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retries {
-    /// The longest first wait; each further one may be twice as long.
-    pub first: Duration,
-    /// The longest of all waits, unless the server asks for more.
-    pub most: Duration,
-    /// How long to try without a single new byte being acknowledged.
-    pub budget: Duration,
-    /// How many times to try without a single new byte being acknowledged.
-    pub attempts: u32,
-}
-
-impl Default for Retries {
-    fn default() -> Self {
-        Self {
-            first: Duration::from_millis(500),
-            most: Duration::from_secs(30),
-            budget: Duration::from_mins(5),
-            attempts: 100,
-        }
-    }
-}
-
-impl Retries {
-    /// Full jitter: anything from nothing to a bound that doubles, so that clients cut together come back apart.
-    //= IETF-CLI-20
-    fn wait(&self, attempt: u32, random: u64) -> Duration {
-        let doubled = 1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
-        let bound = self.first.saturating_mul(doubled).min(self.most);
-        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
-        let share = (u128::from(nanos) * u128::from(random)) >> 64;
-        Duration::from_nanos(u64::try_from(share).expect("no more than the bound"))
-    }
-}
 
 /// A token for one upload and no other, of 256 bits from a cryptographic random source.
 //= TOK-TOKEN-06, TDR-HDR-01, TDR-HDR-03, TDR-HDR-05
@@ -93,6 +64,12 @@ pub struct Ask {
     pub head: Request<()>,
     /// Its content: these bytes of the representation, which may be none of them; or no content at all.
     pub content: Option<Range<u64>>,
+    /// Whether the content may end before the end of that range: where the representation ends, or where the sender can
+    /// keep no more without its being acknowledged. Such a request declares no size, and [`Uploader::on_content_end`] is
+    /// told where it ended.
+    pub is_open: bool,
+    /// Whether a digest of the content is to go with it.
+    pub checksum: Option<Checksum>,
 }
 
 /// What is to become of the request under way after an interim response.
@@ -105,80 +82,14 @@ pub enum Heard {
     Stop,
 }
 
-/// Why an upload cannot be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Failure {
-    /// The server refuses it.
-    #[error("the server answered {0}")]
-    Rejected(StatusCode),
-    /// The server does not tell offsets at this URL.
-    #[error("the server does not say how much it has: this is not an upload url")]
-    NotResumable,
-    /// The token names an upload that this one did not create.
-    #[error("the token already names another upload")]
-    Taken,
-    /// The server had part of the upload and has it no more: it expired, or was cancelled.
-    #[error("the upload is gone from the server")]
-    Gone,
-    /// The token names an upload of another length.
-    #[error("the server's upload has {told} bytes, the source has {length}")]
-    Different {
-        /// What the server says.
-        told: u64,
-        /// What the source has.
-        length: Length,
-    },
-    /// The server claims an offset that cannot be.
-    #[error("the server claims offset {told}, which cannot be: {sent} bytes were sent")]
-    Impossible {
-        /// What the server says.
-        told: Offset,
-        /// The end of what was sent.
-        sent: Offset,
-    },
-    /// All of it was sent, the answer was lost, and there is no URL to ask at. Sending it again might do it twice.
-    #[error("the server may have taken the upload, and left no way to ask")]
-    Unanswered,
-    /// The server names two places for one upload.
-    #[error("the server names two places for one upload")]
-    TwoPlaces,
-    /// The server takes no uploads of this length.
-    #[error("the server takes at most {most} bytes, the source has {length}")]
-    TooLarge {
-        /// What the server takes.
-        most: u64,
-        /// What the source has.
-        length: Length,
-    },
-    /// The retries are used up.
-    #[error("no progress after {attempts} attempts, the last one ended with: {last}")]
-    Exhausted {
-        /// How many there were without progress.
-        attempts: u32,
-        /// How the last one ended.
-        last: Trouble,
-    },
-}
-
-/// How an attempt ended that may be made again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Trouble {
-    /// The connection could not be made, or was lost.
-    #[error("a lost connection")]
-    Lost,
-    /// The server asked to come back later.
-    #[error("{0}")]
-    Status(StatusCode),
-}
-
 /// One upload, as its client sees it.
 #[derive(Clone, Debug)]
 pub struct Uploader {
     target: Uri,
     wire: Wire,
     origin: Origin,
-    length: Length,
+    /// None as long as nobody knows where the representation ends.
+    length: Option<Length>,
     retries: Retries,
     content_max: u64,
     aim: Aim,
@@ -191,8 +102,14 @@ pub struct Uploader {
     sent: Offset,
     /// The bytes the request under way carries.
     under_way: Range<u64>,
-    /// How many of them are sent.
+    /// Whether its sender says where it ends.
+    open: bool,
+    /// Whether it says that the representation ends with it.
+    finish: Finish,
+    /// How many of its bytes are sent.
     sent_now: u64,
+    /// How often in a row less was sent at a time because the server did not say how much it takes.
+    halvings: u32,
     /// Whether the server may have seen a creation.
     maybe_created: bool,
     resumed_at: Offset,
@@ -204,8 +121,10 @@ pub struct Uploader {
 /// How the upload is named.
 #[derive(Clone, Debug)]
 enum Wire {
-    Token(Token),
+    Token(Token, Form),
     Ietf(Link),
+    Tus1(tus1::Link),
+    Conventional,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,11 +143,17 @@ enum Aim {
 impl Uploader {
     /// A new upload of `length` bytes, named by a token that never named another. The URL is known to be one for uploads.
     //= TDR-CLI-02
-    pub fn create(target: Uri, token: Token, origin: Origin, length: Length, retries: Retries) -> Self {
-        Self::begin(target, Wire::Token(token), origin, length, retries)
+    pub fn create(
+        target: Uri,
+        token: Token,
+        origin: Origin,
+        length: impl Into<Option<Length>>,
+        retries: Retries,
+    ) -> Self {
+        Self::begin(target, Wire::Token(token, Form::Seed), origin, length.into(), retries)
     }
 
-    fn begin(target: Uri, wire: Wire, origin: Origin, length: Length, retries: Retries) -> Self {
+    fn begin(target: Uri, wire: Wire, origin: Origin, length: Option<Length>, retries: Retries) -> Self {
         Self {
             target,
             wire,
@@ -242,7 +167,10 @@ impl Uploader {
             best: Offset::ZERO,
             sent: Offset::ZERO,
             under_way: 0..0,
+            open: false,
+            finish: Finish::Later,
             sent_now: 0,
+            halvings: 0,
             maybe_created: false,
             resumed_at: Offset::ZERO,
             attempts: 0,
@@ -252,9 +180,29 @@ impl Uploader {
     }
 
     /// An upload that an earlier client with the same token and the same source may have begun.
-    pub fn resume(target: Uri, token: Token, origin: Origin, length: Length, retries: Retries) -> Self {
+    pub fn resume(
+        target: Uri,
+        token: Token,
+        origin: Origin,
+        length: impl Into<Option<Length>>,
+        retries: Retries,
+    ) -> Self {
         let fresh = Self::create(target, token, origin, length, retries);
-        Self { aim: Aim::Retrieve, maybe_created: true, sent: Offset::new(length.get()), ..fresh }
+        Self { aim: Aim::Retrieve, maybe_created: true, ..fresh.sent_before() }
+    }
+
+    /// The same, in another form of the token dialect than the first draft's.
+    pub fn in_form(mut self, chosen: Form) -> Self {
+        if let Wire::Token(_, form) = &mut self.wire {
+            *form = chosen;
+        }
+        self
+    }
+
+    /// What an earlier client may have sent: anything there is.
+    fn sent_before(self) -> Self {
+        let sent = self.length.map_or(Offset::ZERO, |length| Offset::new(length.get()));
+        Self { sent, ..self }
     }
 
     /// A new upload of `length` bytes by a creation request in an iteration of the IETF dialect.
@@ -264,34 +212,81 @@ impl Uploader {
         version: Interop,
         opening: Opening,
         origin: Origin,
-        length: Length,
+        length: impl Into<Option<Length>>,
         retries: Retries,
     ) -> Self {
-        Self::begin(target, Wire::Ietf(Link::new(version, opening)), origin, length, retries)
+        Self::begin(target, Wire::Ietf(Link::new(version, opening)), origin, length.into(), retries)
     }
 
     /// An upload that an earlier client with the same source began, and that the server gave this URL.
-    pub fn resume_in(url: Uri, version: Interop, length: Length, retries: Retries) -> Self {
-        let origin = Origin { method: Method::POST, target: url.path().to_owned(), fields: HeaderMap::new() };
-        let wire = Wire::Ietf(Link::known(version, url.clone()));
-        let fresh = Self::begin(url, wire, origin, length, retries);
-        Self { aim: Aim::Retrieve, sent: Offset::new(length.get()), ..fresh }
+    pub fn resume_in(
+        url: Uri,
+        version: Interop,
+        length: impl Into<Option<Length>>,
+        retries: Retries,
+    ) -> Self {
+        let (link, origin) = (Link::known(version, url.clone()), nobody(&url));
+        let fresh = Self::begin(url, Wire::Ietf(link), origin, length.into(), retries);
+        Self { aim: Aim::Retrieve, ..fresh.sent_before() }
+    }
+
+    /// A new upload in tus 1.0, at a server that offers this.
+    pub fn create_tus1(
+        target: Uri,
+        offers: Offers,
+        role: Role,
+        origin: Origin,
+        length: impl Into<Option<Length>>,
+        retries: Retries,
+    ) -> Self {
+        Self::begin(target, Wire::Tus1(tus1::Link::new(offers, role)), origin, length.into(), retries)
+    }
+
+    /// An upload in tus 1.0 that an earlier client with the same source began.
+    pub fn resume_tus1(
+        url: Uri,
+        offers: Offers,
+        role: Role,
+        length: impl Into<Option<Length>>,
+        retries: Retries,
+    ) -> Self {
+        let (link, origin) = (tus1::Link::known(offers, role, url.clone()), nobody(&url));
+        let fresh = Self::begin(url, Wire::Tus1(link), origin, length.into(), retries);
+        Self { aim: Aim::Retrieve, ..fresh.sent_before() }
+    }
+
+    /// An upload to a server that cannot resume: one ordinary request, made again only where that is safe.
+    pub fn create_plainly(
+        target: Uri,
+        origin: Origin,
+        length: impl Into<Option<Length>>,
+        retries: Retries,
+    ) -> Self {
+        Self::begin(target, Wire::Conventional, origin, length.into(), retries)
     }
 
     /// The upload's URL, once the server has given one: what a later client needs to go on.
     pub fn url(&self) -> Option<&Uri> {
         match &self.wire {
-            Wire::Token(_) => Some(&self.target),
+            Wire::Token(..) => Some(&self.target),
             Wire::Ietf(link) => link.url(),
+            Wire::Tus1(link) => link.url(),
+            Wire::Conventional => None,
         }
+    }
+
+    /// The length, once it is known.
+    pub fn length(&self) -> Option<Length> {
+        self.length
     }
 
     /// Whether the last response is the target's answer to the whole representation. A server may have taken all of it
     /// and not know any more what was answered.
     pub fn is_answered(&self) -> bool {
         match &self.wire {
-            Wire::Token(_) => self.aim == Aim::Done,
+            Wire::Token(..) | Wire::Conventional => self.aim == Aim::Done,
             Wire::Ietf(link) => link.is_answered(),
+            Wire::Tus1(link) => link.is_answered(),
         }
     }
 
@@ -324,19 +319,24 @@ impl Uploader {
         }
         self.sent_now = 0;
         self.under_way = self.range();
+        self.open = self.length.is_none() && !self.under_way.is_empty();
         let content = self.content();
+        self.finish = content.finish;
         let (semantics, small, finished) = match &self.wire {
-            Wire::Token(_) => (token_dialect::SEMANTICS, Small::Resumes, Finished::Conflicts),
-            Wire::Ietf(_) => (ietf::SEMANTICS, Small::Ordinary, Finished::Replays),
+            Wire::Token(..) => (token_dialect::SEMANTICS, Small::Resumes, Finished::Conflicts),
+            Wire::Ietf(_) | Wire::Tus1(_) | Wire::Conventional => {
+                (ietf::SEMANTICS, Small::Ordinary, Finished::Replays)
+            }
         };
         match self.aim {
             Aim::Create => {
-                let (length, taken, origin) = (Some(self.length), Taken::Refuse, self.origin.clone());
+                let (length, taken, origin) = (self.length, Taken::Refuse, self.origin.clone());
                 let create = Create { semantics, length, content, taken, small, origin };
                 self.ask(&Operation::Create(create), true)
             }
             Aim::Append | Aim::Replay => {
-                let append = Append { like: None, at: self.at, length: None, content, finished };
+                let length = self.length.filter(|_| self.tells_length());
+                let append = Append { like: None, at: self.at, length, content, finished };
                 self.ask(&Operation::Append(append), true)
             }
             //= TDR-OFF-01
@@ -347,36 +347,67 @@ impl Uploader {
         }
     }
 
+    /// Whether an append has to say a length that the server was not told before.
+    fn tells_length(&self) -> bool {
+        match &self.wire {
+            Wire::Tus1(link) => link.tells_length(),
+            Wire::Token(..) | Wire::Ietf(_) | Wire::Conventional => false,
+        }
+    }
+
     fn ask(&self, operation: &Operation, has_content: bool) -> Step {
         let target = || self.target.path_and_query().map_or("/", |target| target.as_str());
         let head = match &self.wire {
-            Wire::Token(token) => Form::Seed.request(target(), token, operation),
+            Wire::Token(token, form) => form.request(target(), token, operation),
             Wire::Ietf(link) => link.request(&self.target, operation),
+            Wire::Tus1(link) => link.request(&self.target, operation, &self.under_way),
+            Wire::Conventional => conventional::request(target(), operation),
         };
         let head = head.expect("a URI's text is a URI");
-        Step::Send(Box::new(Ask { head, content: has_content.then(|| self.under_way.clone()) }))
+        let carries = match &self.wire {
+            Wire::Tus1(_) => tus1::carries(self.aim == Aim::Create, &self.under_way),
+            Wire::Token(..) | Wire::Ietf(_) | Wire::Conventional => true,
+        };
+        let content = (has_content && carries).then(|| self.under_way.clone());
+        let is_open = content.is_some() && self.open;
+        let checksum = match &self.wire {
+            Wire::Tus1(link) if !is_open && content.as_ref().is_some_and(|range| !range.is_empty()) => {
+                link.checksum()
+            }
+            _ => None,
+        };
+        Step::Send(Box::new(Ask { head, content, is_open, checksum }))
     }
 
     /// The content of the next transfer.
     fn range(&self) -> Range<u64> {
+        let most = self.content_max;
         let (start, bytes_max) = match (self.aim, &self.wire) {
-            (Aim::Create, Wire::Token(_)) => (0, self.content_max),
-            (Aim::Create, Wire::Ietf(link)) => (0, link.opening_bytes(self.content_max)),
-            (Aim::Append, Wire::Token(_)) => (self.at.get(), self.content_max),
-            (Aim::Append, Wire::Ietf(link)) => (self.at.get(), link.append_bytes(self.content_max)),
-            _ => (self.at.get(), 0),
+            (Aim::Create, Wire::Token(..)) => (0, most),
+            (Aim::Create, Wire::Ietf(link)) => (0, link.opening_bytes(most)),
+            (Aim::Create, Wire::Tus1(link)) => (0, link.opening_bytes(most)),
+            (Aim::Create, Wire::Conventional) => (0, u64::MAX),
+            (Aim::Append, Wire::Ietf(link)) => (self.at.get(), link.append_bytes(most)),
+            (Aim::Append, Wire::Tus1(link)) => (self.at.get(), link.append_bytes(most)),
+            (Aim::Append, Wire::Token(..) | Wire::Conventional) => (self.at.get(), most),
+            (Aim::Retrieve | Aim::Replay | Aim::Cancel(_) | Aim::Done | Aim::Failed(_), _) => {
+                (self.at.get(), 0)
+            }
         };
-        start..self.length.get().min(start.saturating_add(bytes_max))
+        let end = self.length.map_or(u64::MAX, Length::get);
+        start..end.min(start.saturating_add(bytes_max)).max(start)
     }
 
     fn content(&self) -> Content {
         let Range { start, end } = self.under_way;
         let opens = match &self.wire {
             Wire::Ietf(link) => self.aim == Aim::Create && link.opens_carefully(),
-            Wire::Token(_) => false,
+            Wire::Token(..) | Wire::Tus1(_) | Wire::Conventional => false,
         };
-        let is_last = self.aim == Aim::Replay || (end == self.length.get() && !opens);
-        Content { bytes: Some(end - start), finish: if is_last { Finish::Here } else { Finish::Later } }
+        let at_end = self.length.is_some_and(|length| end == length.get());
+        let is_last = self.aim == Aim::Replay || (at_end && !opens);
+        let bytes = (!self.open).then_some(end - start);
+        Content { bytes, finish: if is_last { Finish::Here } else { Finish::Later } }
     }
 
     /// Whether all of the request under way is sent.
@@ -384,11 +415,41 @@ impl Uploader {
         self.sent_now == self.under_way.end - self.under_way.start
     }
 
+    /// Whether an upload at `offset` is known to hold the whole representation.
+    fn is_whole(&self, offset: Offset) -> bool {
+        self.length.is_some_and(|length| length.is_reached(offset))
+    }
+
+    /// Why an upload of `told` bytes is not this one.
+    fn different(&self, told: u64) -> Failure {
+        match self.length {
+            Some(length) => Failure::Different { told, length },
+            None => Failure::Impossible { told: Offset::new(told), sent: self.sent },
+        }
+    }
+
+    /// Whether `told` cannot be the offset of this upload.
+    fn is_beyond(&self, told: Offset) -> bool {
+        told.get() > self.length.map_or(self.sent.get(), Length::get)
+    }
+
+    /// The source of the representation has come to its end, which tells the length of the whole.
+    pub fn on_source_end(&mut self, length: Length) {
+        self.length = self.length.or(Some(length));
+    }
+
+    /// The content of the request under way, which is an [open](Ask::is_open) one, ended behind this many bytes.
+    pub fn on_content_end(&mut self, bytes: u64) {
+        let end = self.under_way.start.saturating_add(bytes);
+        self.under_way.end = self.under_way.end.min(end);
+    }
+
     /// The first `bytes` bytes of the content of the request under way have left.
     pub fn on_sent(&mut self, bytes: u64) {
         self.sent_now = self.sent_now.max(bytes);
         let end = Offset::new(self.under_way.start.saturating_add(self.sent_now));
-        self.sent = self.sent.max(end.min(Offset::new(self.length.get())));
+        let whole = self.length.map_or(u64::MAX, Length::get);
+        self.sent = self.sent.max(end.min(Offset::new(whole)));
     }
 
     /// The connection was refused or lost, or nothing came over it for too long, before the response.
@@ -396,15 +457,17 @@ impl Uploader {
     /// `reached` is whether any of the request can have reached the server.
     pub fn on_lost(&mut self, reached: bool, moment: Moment) {
         match self.wire {
-            Wire::Token(_) => self.token_lost(reached, moment),
+            Wire::Token(..) => self.token_lost(reached, moment),
             Wire::Ietf(_) => self.ietf_lost(reached, moment),
+            Wire::Tus1(_) => self.tus1_lost(reached, moment),
+            Wire::Conventional => self.plain_lost(reached, moment),
         }
     }
 
     /// An interim response came while the request is under way. One that is not for this upload says nothing.
     pub fn on_interim(&mut self, status: StatusCode, fields: &HeaderMap, moment: Moment) -> Heard {
         match self.wire {
-            Wire::Token(_) => Heard::GoOn,
+            Wire::Token(..) | Wire::Tus1(_) | Wire::Conventional => Heard::GoOn,
             Wire::Ietf(_) => self.ietf_heard(status, fields, moment),
         }
     }
@@ -412,8 +475,10 @@ impl Uploader {
     /// A final response came; the rest of the request's content, if any, was not sent.
     pub fn on_response(&mut self, status: StatusCode, fields: &HeaderMap, moment: Moment) {
         match self.wire {
-            Wire::Token(_) => self.token_answered(status, fields, moment),
+            Wire::Token(..) => self.token_answered(status, fields, moment),
             Wire::Ietf(_) => self.ietf_answered(status, fields, moment),
+            Wire::Tus1(_) => self.tus1_answered(status, fields, moment),
+            Wire::Conventional => self.plain_answered(status, fields, moment),
         }
     }
 
@@ -424,6 +489,7 @@ impl Uploader {
         if further {
             self.best = offset;
             self.attempts = 0;
+            self.halvings = 0;
             self.failing_since = None;
         }
         further
@@ -439,9 +505,13 @@ impl Uploader {
         if self.attempts > self.retries.attempts || spent > self.retries.budget {
             return self.fail(Failure::Exhausted { attempts: self.attempts, last });
         }
-        if let Wire::Ietf(link) = &self.wire
-            && link.is_over(moment.elapsed.saturating_add(wait))
-        {
+        let then = moment.elapsed.saturating_add(wait);
+        let is_over = match &self.wire {
+            Wire::Ietf(link) => link.is_over(then),
+            // What expired there is begun anew.
+            Wire::Token(..) | Wire::Tus1(_) | Wire::Conventional => false,
+        };
+        if is_over {
             return self.fail(Failure::Gone);
         }
         self.attempts_ever = self.attempts_ever.saturating_add(1);
@@ -449,9 +519,37 @@ impl Uploader {
         self.aim = aim;
     }
 
+    /// How much less to send at a time, when the server takes no more than `told`, or has not said how much. None when
+    /// there is no less, or it was tried often enough.
+    //= IETF-LIM-09
+    fn smaller(&mut self, told: Option<u64>, least: u64) -> Option<u64> {
+        let bytes = self.under_way.end.saturating_sub(self.under_way.start);
+        if let Some(told) = told.filter(|told| (1..bytes).contains(told)) {
+            return Some(told);
+        }
+        self.halvings += 1;
+        let half = (bytes / 2).max(least.max(1));
+        (half < bytes && self.halvings <= HALVINGS_MAX).then_some(half)
+    }
+
+    /// Aims at once at what is another request than the last: no server has to be spared.
+    fn at_once(&mut self, aim: Aim) {
+        self.attempts_ever = self.attempts_ever.saturating_add(1);
+        self.aim = aim;
+    }
+
     fn fail(&mut self, failure: Failure) {
         self.aim = Aim::Failed(failure);
     }
+}
+
+/// How often in a row a request is halved for a server that does not say what it takes: from a terabyte to a few
+/// megabytes, or from what one request should carry to next to nothing.
+const HALVINGS_MAX: u32 = 18;
+
+/// The request that created an upload, where it was made by somebody else.
+fn nobody(url: &Uri) -> Origin {
+    Origin { method: Method::POST, target: url.path().to_owned(), fields: HeaderMap::new() }
 }
 
 #[cfg(test)]

@@ -118,13 +118,15 @@ impl Uploader {
     fn link(&mut self) -> &mut Link {
         match &mut self.wire {
             Wire::Ietf(link) => link,
-            Wire::Token(_) => unreachable!("only an upload that is named by a URL is answered here"),
+            Wire::Token(..) | Wire::Tus1(_) | Wire::Conventional => {
+                unreachable!("only an upload of this dialect is answered here")
+            }
         }
     }
 
     /// Whether the request under way is the last of the representation.
     fn is_last(&self) -> bool {
-        self.content().finish == Finish::Here
+        self.finish == Finish::Here
     }
 
     /// Remembers that the server may have everything, when nothing says otherwise.
@@ -216,8 +218,9 @@ impl Uploader {
         let Some(takes) = told.limits else { return true };
         self.link().heed_limits(takes, moment);
         match takes.size_max {
-            Some(most) if most < self.length.get() => {
-                let failure = Failure::TooLarge { most, length: self.length };
+            Some(most) if self.length.is_some_and(|length| most < length.get()) => {
+                let failure =
+                    self.length.map_or(Failure::NotResumable, |length| Failure::TooLarge { most, length });
                 self.give_up(failure);
                 false
             }
@@ -260,18 +263,18 @@ impl Uploader {
         if is_creation && said == Said::Done && !self.found(fields) || !self.suits(told, moment) {
             return;
         }
-        if said != Said::Done && told.complete.is_none() && status.is_server_error() {
+        if said != Said::Done && told.complete.is_none() && answer::is_in_doubt(status) {
             self.may_be_complete();
         }
         // A transfer that was given up may have arrived since, and completed the upload: not every version calls that a
         // conflict.
         let here = Offset::new(self.under_way.start);
         let is_elsewhere = status == StatusCode::BAD_REQUEST
-            && (told.offset.is_some_and(|offset| offset != here) || self.length.is_reached(here));
+            && (told.offset.is_some_and(|offset| offset != here) || self.is_whole(here));
         let (is_known, is_too_small) = (self.link().url.is_some(), self.is_too_small());
         match (self.aim, said) {
             (_, Said::Done) => self.advanced(told, trouble, moment),
-            _ if status == StatusCode::PAYLOAD_TOO_LARGE => self.refit(trouble, moment),
+            _ if status == StatusCode::PAYLOAD_TOO_LARGE => self.refit(status),
             (Aim::Create, Said::Later) if !is_known => {
                 self.open_again(false, trouble, answer::retry_after(fields), moment);
             }
@@ -294,7 +297,9 @@ impl Uploader {
     fn answered(&mut self, status: StatusCode) {
         self.link().answered = true;
         if status.is_success() {
-            self.place(Offset::new(self.length.get()));
+            self.place(
+                self.length.map_or(Offset::new(self.under_way.end), |length| Offset::new(length.get())),
+            );
             self.aim = Aim::Done;
         } else {
             self.fail(Failure::Rejected(status));
@@ -302,10 +307,10 @@ impl Uploader {
     }
 
     fn complete_without_answer(&mut self) {
-        if self.length.is_reached(self.at) {
+        if self.is_whole(self.at) {
             self.aim = Aim::Done;
         } else {
-            self.fail(Failure::Different { told: self.at.get(), length: self.length });
+            self.fail(self.different(self.at.get()));
         }
     }
 
@@ -319,8 +324,8 @@ impl Uploader {
         let end = Offset::new(self.under_way.end);
         let opened = self.aim == Aim::Create;
         let offset = match told.offset {
-            Some(offset) if self.length.get() < offset.get() => {
-                return self.give_up(Failure::Different { told: offset.get(), length: self.length });
+            Some(offset) if self.is_beyond(offset) => {
+                return self.give_up(self.different(offset.get()));
             }
             Some(offset) if offset.get() >= self.under_way.start => offset,
             None if self.sent_all() && told.complete.is_some() => end,
@@ -330,7 +335,7 @@ impl Uploader {
         self.link().conflicts = 0;
         self.place(offset);
         let went_on = offset.get() > self.under_way.start;
-        if went_on || opened && !self.is_last() {
+        if went_on || (opened || self.is_whole(offset)) && !self.is_last() {
             self.aim = Aim::Append;
         } else {
             self.again(Aim::Append, trouble, None, moment);
@@ -350,12 +355,11 @@ impl Uploader {
             Said::No => return self.fail(Failure::Rejected(status)),
         }
         let Some(offset) = told.offset else { return self.fail(Failure::NotResumable) };
-        let different = |told| Failure::Different { told, length: self.length };
-        if let Some(known) = told.length.filter(|known| *known != self.length) {
-            return self.give_up(different(known.get()));
+        if let Some(known) = told.length.filter(|known| self.length.is_some_and(|length| length != *known)) {
+            return self.give_up(self.different(known.get()));
         }
-        if offset.get() > self.length.get() {
-            return self.give_up(different(offset.get()));
+        if self.is_beyond(offset) {
+            return self.give_up(self.different(offset.get()));
         }
         if !self.suits(told, moment) {
             return;
@@ -375,8 +379,7 @@ impl Uploader {
     fn conflicted(&mut self, told: Told, trouble: Trouble, moment: Moment) {
         self.link().conflicts += 1;
         let is_chain = self.link().conflicts >= CONFLICTS_MAX;
-        let length = self.length;
-        let Some(offset) = told.offset.filter(|offset| !is_chain && offset.get() <= length.get()) else {
+        let Some(offset) = told.offset.filter(|offset| !is_chain && !self.is_beyond(*offset)) else {
             self.link().conflicts = 0;
             return self.again(Aim::Retrieve, trouble, None, moment);
         };
@@ -400,19 +403,14 @@ impl Uploader {
 
     /// Sends less at a time: as little as the server says, or half as much where it says nothing.
     //= IETF-LIM-09
-    fn refit(&mut self, trouble: Trouble, moment: Moment) {
-        let bytes = self.under_way.end - self.under_way.start;
-        let least = self.link().append_min.max(1);
-        let fits = self.link().append_max.min((bytes / 2).max(least));
-        let told = self.link().append_max < bytes;
-        let next = if told { self.link().append_max } else { fits };
-        if next >= bytes {
-            let Trouble::Status(status) = trouble else { return };
+    fn refit(&mut self, status: StatusCode) {
+        let (told, least) = (self.link().append_max, self.link().append_min);
+        let Some(bytes) = self.smaller(Some(told), least) else {
             return self.fail(Failure::Rejected(status));
-        }
-        self.link().append_max = next;
+        };
+        self.link().append_max = bytes;
         let aim = if self.link().url.is_some() { Aim::Retrieve } else { Aim::Create };
-        self.again(aim, trouble, None, moment);
+        self.at_once(aim);
     }
 
     /// Whether the request under way carried less than the server has now said that it wants.

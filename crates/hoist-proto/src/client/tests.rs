@@ -8,6 +8,7 @@ use crate::field;
 
 mod ietf;
 mod simulation;
+mod tus1;
 
 /// What happens to a request.
 enum Event {
@@ -257,7 +258,7 @@ fn what_cannot_be_is_not_believed() {
     let impossible = |told, sent| Failure::Impossible { told: Offset::new(told), sent: Offset::new(sent) };
     let lost = || ("POST 0-100", Lost(Some(60)));
     let stories = [
-        (rejected(413), vec![("POST 0-100", SaysEarly(7, 413, ""))]),
+        (rejected(413), vec![("POST 0-100", SaysEarly(7, 413, "Upload-Complete: ?1"))]),
         (rejected(404), vec![("POST 0-100", Says(404, ""))]),
         (rejected(308), vec![("POST 0-100", Says(308, ""))]),
         (rejected(401), vec![lost(), ("HEAD", Says(401, ""))]),
@@ -354,6 +355,56 @@ fn a_bound_on_requests_splits_the_content() {
     // A whole creation without a told offset would mean all of it, a partial one does not.
     let mut uploader = self::uploader(100).with_content_max(40);
     run(&mut uploader, &[("POST 0-40", Says(204, "")), ("HEAD", Says(404, ""))]);
+}
+
+#[test]
+fn what_is_too_much_at_once_is_sent_in_less() {
+    let mut uploader = uploader(100);
+    let story = [
+        ("POST 0-100", SaysEarly(0, 413, "")),
+        ("POST 0-50", SaysEarly(9, 413, "Upload-Limit: max-append-size=30")),
+        ("HEAD", Says(204, "Upload-Offset: 9")),
+        ("PATCH 9-39 at 9", Says(204, "Upload-Offset: 39|Upload-Complete: ?0")),
+        ("PATCH 39-69 at 39", Says(204, "Upload-Offset: 69|Upload-Complete: ?0")),
+        ("PATCH 69-99 at 69", Says(204, "Upload-Offset: 99|Upload-Complete: ?0")),
+        ("PATCH 99-100 at 99", Says(204, "Upload-Offset: 100|Upload-Complete: ?1")),
+    ];
+    run(&mut uploader, &story);
+    assert_eq!(ends(&mut uploader), Ok(()));
+    // A server that takes nothing at all is not asked for ever.
+    let mut uploader = self::uploader(1 << 40);
+    let mut requests = 0;
+    while let Step::Send(_) = uploader.step() {
+        uploader.on_response(StatusCode::PAYLOAD_TOO_LARGE, &HeaderMap::new(), moment(0));
+        requests += 1;
+        assert!(requests < 30);
+    }
+    assert_eq!(ends(&mut uploader), Err(Failure::Rejected(StatusCode::PAYLOAD_TOO_LARGE)));
+}
+
+#[test]
+fn a_stream_says_where_it_ended_when_it_has_ended() {
+    let target = Uri::from_static("/uploads");
+    let mut uploader = Uploader::create(target, token_of([7; 32]), origin(), None, Retries::default());
+    let mut sends = |expected: (&str, u64, bool), ends_at: Option<u64>, answer: &str| {
+        let Step::Send(ask) = uploader.step() else { panic!("{expected:?}") };
+        let start = ask.content.clone().expect("content").start;
+        let complete = field::boolean(ask.head.headers(), &crate::dialect::UPLOAD_COMPLETE);
+        let said = complete.ignoring_malformed().unwrap_or(true);
+        assert_eq!((ask.head.method().as_str(), start, said), expected);
+        if ask.is_open {
+            uploader.on_sent(60);
+            uploader.on_content_end(60);
+        }
+        if let Some(length) = ends_at {
+            uploader.on_source_end(Length::new(length));
+        }
+        uploader.on_response(StatusCode::NO_CONTENT, &fields(answer), moment(0));
+    };
+    sends(("POST", 0, false), None, "Upload-Offset: 60|Upload-Complete: ?0");
+    sends(("PATCH", 60, false), Some(120), "Upload-Offset: 120|Upload-Complete: ?0");
+    sends(("PATCH", 120, true), None, "Upload-Offset: 120|Upload-Complete: ?1");
+    assert_eq!((ends(&mut uploader), uploader.attempts_repeated()), (Ok(()), 0));
 }
 
 #[test]

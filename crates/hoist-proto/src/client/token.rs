@@ -4,7 +4,9 @@ use http::{HeaderMap, StatusCode};
 
 use super::{Aim, Failure, Moment, Trouble, Uploader};
 use crate::dialect::answer::{self, Said};
+use crate::dialect::ietf::client as ietf;
 use crate::dialect::token::{self, Told};
+use crate::operation::Finish;
 use crate::types::Offset;
 
 impl Uploader {
@@ -43,8 +45,21 @@ impl Uploader {
             (_, Said::Later) | (Aim::Retrieve, Said::Conflict) => {
                 self.again(Aim::Retrieve, trouble, answer::retry_after(fields), moment);
             }
+            (Aim::Create | Aim::Append, Said::No)
+                if status == StatusCode::PAYLOAD_TOO_LARGE && told.complete != Some(true) =>
+            {
+                self.token_refit(status, fields);
+            }
             (Aim::Create, Said::Unknown) | (_, Said::No) => self.fail(Failure::Rejected(status)),
         }
+    }
+
+    /// Sends less at a time: as little as the server says, or half as much where it says nothing.
+    fn token_refit(&mut self, status: StatusCode, fields: &HeaderMap) {
+        let told = ietf::takes(fields).and_then(|takes| takes.append_max);
+        let Some(bytes) = self.smaller(told, 1) else { return self.fail(Failure::Rejected(status)) };
+        self.content_max = bytes;
+        self.at_once(if self.aim == Aim::Create && self.sent_now == 0 { Aim::Create } else { Aim::Retrieve });
     }
 
     /// A creation or an append was carried out.
@@ -60,14 +75,17 @@ impl Uploader {
             }
             // The first draft's own answer to a creation says no offset. One given before the content was sent means
             // nothing.
-            None if !sent_all || !self.length.is_reached(end) => {
+            None if !sent_all || !self.is_whole(end) => {
                 return self.again(Aim::Retrieve, trouble, None, moment);
             }
             Some(_) | None => {}
         }
-        let ends = self.length.is_reached(end);
+        let ends = self.is_whole(end);
         self.place(end);
-        if ends && told.complete == Some(false) {
+        if ends && self.finish == Finish::Later {
+            // Nobody knew that it would end here; now it is to be said.
+            self.aim = Aim::Append;
+        } else if ends && told.complete == Some(false) {
             self.again(Aim::Append, trouble, None, moment);
         } else {
             self.aim = if ends { Aim::Done } else { Aim::Append };
@@ -92,7 +110,7 @@ impl Uploader {
             return self.fail(failure);
         }
         let is_here = offset == self.at;
-        if is_here && self.length.is_reached(offset) && told.complete == Some(true) {
+        if is_here && self.is_whole(offset) && told.complete == Some(true) {
             // It keeps no answer to give again, and says all the same that it has everything.
             self.aim = Aim::Done;
         } else if is_here {
@@ -111,12 +129,12 @@ impl Uploader {
     /// Why the upload the server speaks of cannot be this one.
     //= TDR-OFF-08
     fn doubt(&self, offset: Offset, told: Told) -> Option<Failure> {
-        let length = self.length;
-        let different = |told: u64| Some(Failure::Different { told, length });
-        match told.length {
-            Some(known) if known != length => return different(known.get()),
-            _ if offset.get() > length.get() => return different(offset.get()),
-            _ if told.complete == Some(true) && !length.is_reached(offset) => return different(offset.get()),
+        match (told.length, self.length) {
+            (Some(known), Some(length)) if known != length => return Some(self.different(known.get())),
+            (_, Some(length)) if offset.get() > length.get() => return Some(self.different(offset.get())),
+            (_, Some(length)) if told.complete == Some(true) && !length.is_reached(offset) => {
+                return Some(self.different(offset.get()));
+            }
             _ => {}
         }
         (offset > self.sent).then_some(Failure::Impossible { told: offset, sent: self.sent })

@@ -41,6 +41,12 @@ pub fn said(status: StatusCode) -> Said {
     }
 }
 
+/// Whether a request that failed with this status may have been carried out all the same: something behind whoever
+/// answers had it. A server that has no time has not begun.
+pub fn is_in_doubt(status: StatusCode) -> bool {
+    status.is_server_error() && said(status) == Said::Later && status != StatusCode::SERVICE_UNAVAILABLE
+}
+
 /// How long the server asks a client to wait, when it says so in seconds. A date would need a clock, and counts as
 /// absent.
 pub fn retry_after(fields: &HeaderMap) -> Option<Duration> {
@@ -70,6 +76,15 @@ mod tests {
             for status in statuses {
                 assert_eq!(said(StatusCode::from_u16(*status).expect("in range")), meaning, "{status}");
             }
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_done_is_in_doubt() {
+        let doubtful = [500, 502, 504, 507];
+        for status in [200, 404, 409, 429, 500, 501, 502, 503, 504, 505, 507] {
+            let code = StatusCode::from_u16(status).expect("in range");
+            assert_eq!(is_in_doubt(code), doubtful.contains(&status), "{status}");
         }
     }
 

@@ -106,8 +106,9 @@ impl Speaker {
     }
 }
 
+/// Reads `Upload-Limit`. One that does not parse counts as absent.
 //= IETF-SF-03, IETF-SF-05, IETF-SF-06, IETF-SF-10
-fn takes(fields: &HeaderMap) -> Option<Takes> {
+pub fn takes(fields: &HeaderMap) -> Option<Takes> {
     let known = ["max-size", "min-size", "max-append-size", "min-append-size", "max-age", "expires"];
     let [size_max, size_min, append_max, append_min, max_age, expires] =
         field::integers(fields, &UPLOAD_LIMIT, known).ignoring_malformed()?;

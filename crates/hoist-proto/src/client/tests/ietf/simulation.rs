@@ -320,7 +320,8 @@ impl Run {
         let retries = Retries { attempts: 40, budget: Duration::from_hours(10), ..Retries::default() };
         let target = Uri::from_static(BASE);
         let origin = Origin { method: method.clone(), target: "/uploads".into(), fields: HeaderMap::new() };
-        let uploader = Uploader::create_in(target, version, opening, origin, Length::new(length), retries);
+        let known = (!dice.in_percent(25)).then_some(Length::new(length));
+        let uploader = Uploader::create_in(target, version, opening, origin, known, retries);
         let uploader =
             if dice.in_percent(30) { uploader.with_content_max(1 + dice.up_to(200)) } else { uploader };
         let (elapsed, declares) = (Duration::ZERO, dice.in_percent(85));
@@ -369,7 +370,12 @@ impl Run {
     fn send(&mut self, ask: Ask) {
         self.elapsed += Duration::from_millis(50);
         self.server.now = Timestamp::from_millis(u64::try_from(self.elapsed.as_millis()).expect("short"));
-        let range = ask.content.clone().unwrap_or(0..0);
+        let mut range = ask.content.clone().unwrap_or(0..0);
+        if ask.is_open {
+            // Its sender keeps no more than this, or comes to the end of what there is.
+            let kept = 1 + self.server.policy.limits.append_min + self.dice.up_to(300);
+            range.end = range.end.min(self.source.len() as u64).min(range.start + kept);
+        }
         let declared = range.end - range.start;
         if self.dice.in_percent(self.weather.unconnected) {
             let moment = self.moment();
@@ -380,8 +386,8 @@ impl Run {
         let sent = arrives + self.dice.up_to(declared - arrives);
         if ask.content.is_some() && self.dice.in_percent(self.weather.late) {
             // The connection is lost, but not before the network has taken something along.
+            self.sent(ask.is_open, &range, sent);
             self.late = Some((ask.head, range, arrives));
-            self.uploader.on_sent(sent);
             let moment = self.moment();
             return self.uploader.on_lost(true, moment);
         }
@@ -396,7 +402,7 @@ impl Run {
             },
         };
         self.arrive_late();
-        self.uploader.on_sent(sent);
+        self.sent(ask.is_open, &range, sent);
         // Of a request that was cut no answer is heard.
         let moment = self.moment();
         match answer.filter(|_| !cut) {
@@ -408,9 +414,21 @@ impl Run {
         }
     }
 
+    /// This much content has left, which may have been all of it.
+    fn sent(&mut self, is_open: bool, range: &Range<u64>, sent: u64) {
+        self.uploader.on_sent(sent);
+        if is_open && range.start + sent == range.end {
+            self.uploader.on_content_end(sent);
+            if range.end == self.source.len() as u64 {
+                self.uploader.on_source_end(Length::new(range.end));
+            }
+        }
+    }
+
     /// What the server can know of the size of a request's content. That there is none is always known.
     fn declared(&self, ask: &Ask, bytes: u64) -> Option<u64> {
-        Some(bytes).filter(|bytes| ask.content.is_some() && (self.declares || *bytes == 0))
+        let declares = self.declares && !ask.is_open;
+        Some(bytes).filter(|bytes| ask.content.is_some() && (declares || *bytes == 0))
     }
 
     /// Something in between answers, with or without having passed the request on.
@@ -419,10 +437,10 @@ impl Run {
             [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
         let status = statuses[usize::try_from(self.dice.up_to(2)).expect("small")];
         // Who has too much to do has not passed it on.
-        if status.is_server_error() && self.dice.in_percent(50) {
+        if status == StatusCode::BAD_GATEWAY && self.dice.in_percent(50) {
             self.deliver_blindly(&ask.head, range, arrives);
         }
-        self.uploader.on_sent(sent);
+        self.sent(ask.is_open, range, sent);
         let moment = self.moment();
         self.last = Some(status);
         self.uploader.on_response(status, &fields("Retry-After: 3"), moment);

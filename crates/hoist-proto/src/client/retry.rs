@@ -1,0 +1,41 @@
+//! How often and how long a client tries again.
+//!
+//! Owns the pauses; what is worth another attempt is decided where answers are read.
+
+use std::time::Duration;
+
+/// How long to go on when nothing goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// The longest first wait; each further one may be twice as long.
+    pub first: Duration,
+    /// The longest of all waits, unless the server asks for more.
+    pub most: Duration,
+    /// How long to try without a single new byte being acknowledged.
+    pub budget: Duration,
+    /// How many times to try without a single new byte being acknowledged.
+    pub attempts: u32,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(500),
+            most: Duration::from_secs(30),
+            budget: Duration::from_mins(5),
+            attempts: 100,
+        }
+    }
+}
+
+impl Retries {
+    /// Full jitter: anything from nothing to a bound that doubles, so that clients cut together come back apart.
+    //= IETF-CLI-20
+    pub(super) fn wait(&self, attempt: u32, random: u64) -> Duration {
+        let doubled = 1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+        let bound = self.first.saturating_mul(doubled).min(self.most);
+        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+        let share = (u128::from(nanos) * u128::from(random)) >> 64;
+        Duration::from_nanos(u64::try_from(share).expect("no more than the bound"))
+    }
+}
