@@ -242,6 +242,8 @@ impl Dialect {
 
     /// The head of the answer to a request that was refused.
     pub fn refuse(&self, refusal: &Refusal, context: &Context<'_>) -> Response<()> {
+        // Where the text knows but one answer for what is not there, what was there once gets that too.
+        let refusal = if matches!(refusal, Refusal::Gone) { &Refusal::NotFound } else { refusal };
         match self {
             Self::Token(form) => form.refuse(refusal),
             Self::Ietf(speaker) => speaker.refuse(refusal, context),

@@ -232,7 +232,7 @@ impl Drop for Contender {
 #[cfg(test)]
 mod tests {
     use hoist_proto::types::{Durable, Timestamp};
-    use hoist_proto::upload::{Completion, Excess, Family, Interruption, Origin, Phase, Semantics};
+    use hoist_proto::upload::{Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics};
 
     use super::*;
 
@@ -245,6 +245,7 @@ mod tests {
             family: Family::Conventional,
             semantics: Semantics { completion, excess, interruption: Interruption::Resumes },
             owner,
+            makeup: Makeup::Own,
             origin: Origin { method: http::Method::POST, target: "/".into(), fields: http::HeaderMap::new() },
             created: Timestamp::from_millis(0),
             touched: Timestamp::from_millis(0),

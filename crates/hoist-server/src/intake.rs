@@ -83,13 +83,13 @@ impl Intake {
         tracing::debug!(upload = %upload.id.short(), offset = %upload.offset, ended = ?how, "content ended");
         shared.ledger.record(&upload);
         let whole = self.check.whole();
-        if !matches!(verdict, Verdict::Deliver) {
+        if !matches!(verdict, Verdict::Deliver { .. }) {
             shared.digests.keep(&upload, whole.clone());
         }
         match verdict {
             Verdict::Acknowledge(reply) => Ok(reply),
             Verdict::Refuse(refusal) => Err(refusal),
-            Verdict::Deliver => {
+            Verdict::Deliver { .. } => {
                 shared.deliver(&self.claim, upload, self.plan.created, length_was_known, whole).await
             }
             Verdict::Remove(refusal) => {

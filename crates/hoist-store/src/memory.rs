@@ -301,6 +301,21 @@ impl Store for MemoryStore {
         }))
     }
 
+    fn peek(&self, id: UploadId) -> Pending<'_, Result<Option<Upload>, Error>> {
+        let _ = id;
+        todo!()
+    }
+
+    fn join<'a>(
+        &'a self,
+        id: UploadId,
+        parts: &'a [UploadId],
+        fence: Fence,
+    ) -> Pending<'a, Result<Durable, Error>> {
+        let _ = (id, parts, fence);
+        todo!()
+    }
+
     fn append(&self, id: UploadId, at: Offset, fence: Fence) -> Pending<'_, Result<Box<dyn Writer>, Error>> {
         Box::pin(async move {
             let open = |machine: &mut Machine| {
@@ -430,6 +445,7 @@ fn sketch(kept: &Kept) -> Sketch {
         expires: upload.expires(),
         touched: upload.touched,
         length: upload.length,
+        makeup: upload.makeup,
         owner: upload.owner,
     }
 }

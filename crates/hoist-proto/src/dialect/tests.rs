@@ -10,7 +10,9 @@ use super::token::{Draft, Form};
 use super::*;
 use crate::operation::{Content, Finish, Subject};
 use crate::types::{Durable, Length, Offset};
-use crate::upload::{Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, State};
+use crate::upload::{
+    Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics, State,
+};
 
 const ID: UploadId = UploadId::from_bits([5; 16]);
 const ON_UPLOAD: Place = Place::Upload(ID);
@@ -42,6 +44,7 @@ pub(super) fn upload() -> Upload {
             interruption: Interruption::Resumes,
         },
         owner: None,
+        makeup: Makeup::Own,
         origin: Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() },
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(0),
@@ -324,7 +327,14 @@ fn an_ordinary_request_is_an_upload_that_cannot_be_resumed() {
 #[test]
 fn an_ordinary_request_is_answered_by_the_target() {
     let offset = Durable::attest(Offset::new(7));
-    let state = State { offset, length: Some(Length::new(7)), complete: true, expires: None };
+    let state = State {
+        offset,
+        length: Some(Length::new(7)),
+        complete: true,
+        expires: None,
+        awaits_parts: false,
+        part: None,
+    };
     let complete = |status: u16, fields: &str| {
         let answer = Answer {
             status: StatusCode::from_u16(status).expect("a status"),
@@ -343,7 +353,7 @@ fn an_ordinary_request_is_answered_by_the_target() {
     assert_eq!(complete(200, ""), (200, None));
     assert_eq!(complete(422, "Location: /why"), (422, Some("/why".into())));
     let answer = |reply| Dialect::Conventional.encode(&reply, &context("/uploads")).status().as_u16();
-    assert_eq!(answer(Reply::State { id: ID, state }), 204);
+    assert_eq!(answer(Reply::State { id: ID, state, described: HeaderMap::new() }), 204);
     assert_eq!(answer(Reply::Cancelled), 204);
     assert_eq!(answer(Reply::Stored { id: ID, created: true, state }), 500);
     let post = head("POST", "Content-Type: a/b");

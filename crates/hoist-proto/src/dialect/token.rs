@@ -16,7 +16,7 @@ use crate::operation::{
 };
 use crate::refusal::Refusal;
 use crate::types::{Length, Offset, Token};
-use crate::upload::{Answer, Completion, Excess, Family, Interruption, Semantics, State};
+use crate::upload::{Answer, Completion, Excess, Family, Interruption, Makeup, Semantics, State};
 
 pub(crate) const SEMANTICS: Semantics = Semantics {
     completion: Completion::AtLengthOrEnd,
@@ -147,7 +147,15 @@ impl Form {
                 let length = length.or_else(|| length_of(content));
                 let origin = conventional::origin(head);
                 let small = Small::Resumes;
-                Ok(Operation::Create(Create { semantics: SEMANTICS, length, content, taken, small, origin }))
+                Ok(Operation::Create(Create {
+                    semantics: SEMANTICS,
+                    length,
+                    content,
+                    taken,
+                    small,
+                    makeup: Makeup::Own,
+                    origin,
+                }))
             }
         }
     }

@@ -34,6 +34,7 @@ fn upload(offset: u64, length: Option<u64>, phase: Phase) -> Upload {
         family: Family::Token,
         semantics: TOKEN,
         owner: None,
+        makeup: Makeup::Own,
         origin: origin(),
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(500_000),
@@ -59,7 +60,15 @@ fn here(bytes: u64) -> Content {
 fn create(length: Option<u64>, content: Content) -> Operation {
     let length = length.map(Length::new);
     let (taken, small) = (Taken::Refuse, Small::Resumes);
-    Operation::Create(Create { semantics: TOKEN, length, content, taken, small, origin: origin() })
+    Operation::Create(Create {
+        semantics: TOKEN,
+        length,
+        content,
+        taken,
+        small,
+        makeup: Makeup::Own,
+        origin: origin(),
+    })
 }
 
 fn append(at: u64, length: Option<u64>, content: Content) -> Operation {
@@ -295,14 +304,14 @@ fn settled(semantics: Semantics, length: Option<u64>, finish: Finish, stored: u6
     let (after, verdict) = settle(before.clone(), &plan, &Ending { stored: durable(stored), how }, NOW);
     assert_eq!(after.offset, durable(stored));
     assert_eq!(after.touched == NOW, stored > 100);
-    assert_eq!(after.is_complete(), verdict == Verdict::Deliver);
+    assert_eq!(after.is_complete(), matches!(verdict, Verdict::Deliver { .. }));
     match verdict {
         Verdict::Acknowledge(Reply::Stored { state, .. }) => {
             assert_eq!(state.offset, after.offset);
             format!("stored {}", state.complete)
         }
         Verdict::Acknowledge(reply) => panic!("{reply:?}"),
-        Verdict::Deliver => {
+        Verdict::Deliver { .. } => {
             assert_eq!(after.length, Some(Length::new(stored)));
             "deliver".into()
         }
@@ -480,7 +489,7 @@ fn receive(upload: &Upload, plan: &Plan, act: &Act, declared: Option<u64>) -> Op
         Completion::Explicit => how == End::Whole && plan.finish == Finish::Here,
     };
     match verdict {
-        Verdict::Deliver => {
+        Verdict::Deliver { .. } => {
             assert!(
                 may && after.phase == Phase::Received && after.length == Some(after.offset.offset().into())
             );

@@ -111,5 +111,6 @@ fn look(tree: &Tree, id: UploadId) -> Result<Option<Sketch>, Error> {
         touched: upload.touched,
         length: upload.length,
         owner: upload.owner,
+        makeup: upload.makeup,
     }))
 }

@@ -79,6 +79,10 @@ impl Writer for LocalWriter {
         })
     }
 
+    fn doubt(&mut self) -> Pending<'_, Result<(), Error>> {
+        todo!()
+    }
+
     fn hasten(&mut self) -> Durable {
         let (content, syncs) = (Arc::clone(self.lane.content()), self.syncs.clone());
         self.lane.hasten(move |shelves| syncs.behind(shelves, move || content.shelf_synced()));

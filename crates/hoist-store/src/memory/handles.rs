@@ -98,6 +98,10 @@ impl Writer for MemoryWriter {
         })
     }
 
+    fn doubt(&mut self) -> Pending<'_, Result<(), Error>> {
+        todo!()
+    }
+
     fn hasten(&mut self) -> Durable {
         let store = self.store.clone();
         let mut machine = store.machine();

@@ -46,7 +46,7 @@ mod simulated {
     use bytes::Bytes;
     use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
     use hoist_proto::upload::{
-        Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+        Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics, Upload,
     };
     use http::{HeaderMap, Method, StatusCode};
 
@@ -64,6 +64,7 @@ mod simulated {
                 interruption: Interruption::Resumes,
             },
             owner: None,
+            makeup: Makeup::Own,
             origin: Origin { method: Method::POST, target: "/".to_owned(), fields: HeaderMap::new() },
             created: Timestamp::from_millis(1000),
             touched: Timestamp::from_millis(1000),

@@ -172,7 +172,7 @@ impl Server {
 
     fn settled(&mut self, upload: Upload, verdict: Verdict, created: bool) -> Option<Reply> {
         match verdict {
-            Verdict::Deliver => Some(self.finish(upload, created)),
+            Verdict::Deliver { .. } => Some(self.finish(upload, created)),
             Verdict::Acknowledge(reply) => {
                 self.record = Some(upload);
                 Some(reply)

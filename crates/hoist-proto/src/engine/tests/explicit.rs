@@ -25,7 +25,15 @@ fn appends(at: u64, length: Option<u64>, content: Content, finished: Finished) -
 
 fn creates(length: Option<u64>, content: Content) -> Operation {
     let (length, taken, small) = (length.map(Length::new), Taken::Refuse, Small::Ordinary);
-    Operation::Create(Create { semantics: SAID, length, content, taken, small, origin: origin() })
+    Operation::Create(Create {
+        semantics: SAID,
+        length,
+        content,
+        taken,
+        small,
+        makeup: Makeup::Own,
+        origin: origin(),
+    })
 }
 
 fn decision(known: Option<&Upload>, operation: Operation, limits: Limits) -> String {
@@ -268,7 +276,7 @@ fn ended(length: Option<u64>, bound: Bound, finish: Finish, stored: u64, how: En
     let ending = Ending { stored: durable(stored), how };
     let (upload, verdict) = settle(one(100, length, Phase::Open), &plan, &ending, NOW);
     match verdict {
-        Verdict::Deliver => {
+        Verdict::Deliver { .. } => {
             assert_eq!((upload.phase, upload.length), (Phase::Received, Some(Length::new(stored))));
             "deliver".into()
         }

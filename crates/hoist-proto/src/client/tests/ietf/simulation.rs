@@ -145,7 +145,7 @@ impl Server {
                 self.minted += 1;
                 UploadId::from_bits([self.minted; 16])
             }
-            Subject::Token(_) => panic!("nobody has a token"),
+            Subject::Token(_) | Subject::Part(..) => panic!("nobody has a token"),
         };
         assert!(!matches!(operation, Operation::Reject(_)), "the client makes sense: {parts:?}");
         let is_complete = self.load(id).is_some_and(|upload| upload.is_complete());
@@ -215,7 +215,7 @@ impl Server {
         let limits = self.policy.limits;
         let around = Context { base: BASE, limits: &limits, now: self.now };
         let answer = match verdict {
-            Verdict::Deliver => heads(dialect.encode(&self.finish(upload, plan.created), &around)),
+            Verdict::Deliver { .. } => heads(dialect.encode(&self.finish(upload, plan.created), &around)),
             Verdict::Acknowledge(reply) => {
                 self.kept(id).record = Some(upload);
                 heads(dialect.encode(&reply, &around))
