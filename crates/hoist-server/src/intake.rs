@@ -54,7 +54,8 @@ impl Intake {
     /// To be awaited by a task of the server's own; dropped, it leaves what the store has accepted.
     pub(crate) async fn receive<B: Content>(mut self, shared: &Shared, body: B) -> Result<Reply, Refusal> {
         self.claim.transfers(&self.upload);
-        let stop = self.store_content(shared, body).await;
+        let mut accepted_bytes = 0;
+        let stop = self.store_content(shared, body, &mut accepted_bytes).await;
         // Before anything slow: a peer that was overtaken must not wait for a disk to learn of it.
         if let Stop::Ended(End::Cut(Interrupted::Superseded)) = stop
             && let Some(abort) = &self.abort
@@ -75,6 +76,10 @@ impl Intake {
             return Err(Refusal::Digest(State::from(&self.upload)));
         }
         let how = match stop {
+            // A store takes bytes before they are stored, so that the last of them found no room is known only now.
+            Stop::Ended(End::Whole) if self.plan.at.advance(accepted_bytes) != Some(stored.offset()) => {
+                End::Full
+            }
             Stop::Ended(how) => how,
             Stop::Failed(failure) => return Err(error::refusal("write", self.claim.id(), &failure)),
         };
@@ -101,7 +106,12 @@ impl Intake {
 
     /// Moves content into the store until it ends, in whatever way.
     //= IETF-COD-01
-    async fn store_content<B: Content>(&mut self, shared: &Shared, mut body: B) -> Stop {
+    async fn store_content<B: Content>(
+        &mut self,
+        shared: &Shared,
+        mut body: B,
+        accepted_bytes: &mut u64,
+    ) -> Stop {
         let mut room = self.plan.room.bytes;
         loop {
             // Content that is all here is not overtaken by anything: its sender deserves an answer.
@@ -149,6 +159,7 @@ impl Intake {
                     other => Stop::Failed(other),
                 };
             }
+            *accepted_bytes += bytes;
             if is_beyond {
                 return Stop::Ended(End::Beyond);
             }
