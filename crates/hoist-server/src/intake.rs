@@ -3,6 +3,8 @@
 //! An intake belongs to the server and not to the connection: when the peer vanishes it still stores, syncs and settles
 //! what arrived. The only `select!`s on the request path are here.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes};
 use hoist_http::{Abort, BodyError};
 use hoist_proto::engine::{self, End, Ending, Plan, Verdict};
@@ -175,17 +177,22 @@ impl Intake {
 /// Whether there is no content, of which the header section did not say how much there is: who asks for a lost answer in
 /// the chunked coding means what one means who says that it is nothing.
 //= IETF-APP-14
-pub(crate) async fn is_empty<B: Content>(claim: &Claim, body: &mut B) -> bool {
+pub(crate) async fn is_empty<B: Content>(
+    claim: &Claim,
+    shared: &Shared,
+    body: &mut B,
+) -> Result<bool, Refusal> {
     loop {
         let frame = tokio::select! {
             biased;
-            () = claim.stopped() => return false,
+            () = claim.stopped() => return Ok(false),
+            () = shared.draining.cancelled() => return Err(Refusal::Unavailable(Duration::from_secs(1))),
             frame = body.frame() => frame,
         };
         match frame {
-            None => return true,
+            None => return Ok(true),
             Some(Ok(frame)) if frame.data_ref().is_none_or(Bytes::is_empty) => {}
-            Some(Ok(_) | Err(_)) => return false,
+            Some(Ok(_) | Err(_)) => return Ok(false),
         }
     }
 }

@@ -141,7 +141,7 @@ impl Hoist {
         if let Operation::Append(append) = &mut request.operation
             && append.content.bytes.is_none()
             && known.as_ref().is_some_and(Upload::is_complete)
-            && intake::is_empty(&claim, &mut body).await
+            && intake::is_empty(&claim, shared, &mut body).await?
         {
             append.content.bytes = Some(0);
         }

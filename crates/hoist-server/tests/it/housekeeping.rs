@@ -327,6 +327,23 @@ async fn shutting_down_ends_transfers_and_keeps_their_bytes() {
     assert_eq!(send(&hoist, request_to("/readyz", "GET", &[], Content::none())).await.status.as_u16(), 503);
 }
 
+/// Whether there is content is waited for only by those who may have lost an answer.
+#[tokio::test]
+async fn shutting_down_waits_for_no_content_of_an_upload_that_is_complete() {
+    let hoist = hoist(&MemoryStore::new());
+    assert_eq!(send(&hoist, request("POST", &[T], Content::sized(b"abc"))).await.status.as_u16(), 204);
+    let (content, drained) = Content::new(b"", 1, Ends::Never, None).watched();
+    let mut service = hoist.clone();
+    let append = request("PATCH", &[T, ("upload-offset", "3")], content);
+    let stalled = tokio::spawn(async move { service.call(append).await });
+    tokio::time::timeout(SOON, drained).await.expect("in time").expect("it is asked for content");
+    tokio::time::timeout(SOON, hoist.drain()).await.expect("a drain that ends");
+    let answer = tokio::time::timeout(SOON, stalled).await.expect("an answer in time");
+    let got = collect(answer.expect("no panic").expect("infallible")).await;
+    assert_eq!(got.status.as_u16(), 503);
+    assert!(got.field("retry-after").is_some());
+}
+
 /// A disk may find out that bytes do not fit after they were accepted, and after the last of them came.
 // proves: TOK-APP-05, TOK-CRE-01
 #[tokio::test]
