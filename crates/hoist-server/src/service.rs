@@ -152,7 +152,7 @@ impl Hoist {
         }
         let claim = shared.claim(&request).await?; // ends the request before this one
         let (claim, known) = self.load(claim).await?; // after the claim, so never stale
-        intake::know_size(&claim, &mut request, known.as_ref(), &mut body).await;
+        intake::know_size(&claim, shared, &mut request, known.as_ref(), &mut body).await?;
         match engine::decide(known.as_ref(), &request, &shared.policy, now()) {
             Decision::Answer(Reply::State { id, described, .. }) => {
                 let upload = known.ok_or(Refusal::NotFound)?;

@@ -8,7 +8,7 @@ async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_store
     let home = Home::new();
     let server = Server::start(&home, &["--durability", "os"]);
     let mut prefixes = 0;
-    for seed in seeds(0..200) {
+    for seed in seeds(0..1000) {
         let mut dice = Dice(seed);
         let token = format!("raced-for-{seed}");
         let length = 1 + [4000, 100_000, 700_000][dice.below(3)] + dice.below(4000);
