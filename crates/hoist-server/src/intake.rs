@@ -114,7 +114,7 @@ impl Intake {
                 () = shared.draining.cancelled() => return Stop::Ended(End::Cut(Interrupted::Draining)),
                 () = Progress::due(self.progress.as_ref().filter(|_| !self.check.is_pending())) => {
                     if let Some(progress) = &mut self.progress {
-                        progress.tell(1, &mut *self.writer);
+                        progress.tell(1, &mut *self.writer, &self.claim);
                     }
                     continue;
                 }
@@ -155,7 +155,7 @@ impl Intake {
             if let Some(progress) = &mut self.progress
                 && !self.check.is_pending()
             {
-                progress.accepted(bytes, &mut *self.writer);
+                progress.accepted(bytes, &mut *self.writer, &self.claim);
             }
         }
     }
