@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hoist_http::{Abort, BodyError};
+use hoist_proto::digest::REPR_DIGEST;
 use hoist_proto::engine::{self, End, Ending, Plan, Request, Verdict};
 use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::{Interrupted, Refusal};
-use hoist_proto::upload::Upload;
+use hoist_proto::upload::{Interruption, Upload};
 use hoist_store::store::{Error, Writer};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -80,8 +81,11 @@ impl Intake {
         drop(self.writer);
         if let Some(refusal) = wrong {
             //= TUS1-CWU-05
-            if self.plan.created && self.checked.is_strict() {
-                shared.remove(&self.claim).await?;
+            let is_unknown = self.plan.created && self.checked.is_strict();
+            match self.upload.semantics.interruption {
+                Interruption::Resumes if !is_unknown => shared.ledger.record(&self.upload),
+                // Nobody could ever send the right content to it.
+                Interruption::Resumes | Interruption::Discards => shared.remove(&self.claim).await?,
             }
             return Err(refusal);
         }
@@ -93,6 +97,14 @@ impl Intake {
             Stop::Ended(how) => how,
             Stop::Failed(failure) => return Err(error::refusal("write", id, &failure)),
         };
+        let behind = self.checked.said_behind();
+        if self.plan.created && how == End::Whole && !behind.is_empty() {
+            for value in behind {
+                self.upload.origin.fields.append(REPR_DIGEST, value);
+            }
+            let committed = shared.store.commit(&self.upload, self.claim.fence()).await;
+            committed.map_err(|failure| error::refusal("commit", id, &failure))?;
+        }
         let length_was_known = self.upload.length.is_some();
         let (upload, verdict) = engine::settle(self.upload, &self.plan, &Ending { stored, how }, now());
         tracing::debug!(upload = %upload.id.short(), offset = %upload.offset, ended = ?how, "content ended");
@@ -139,7 +151,7 @@ impl Intake {
                 () = shared.draining.cancelled() => return Stop::Ended(End::Cut(Interrupted::Draining)),
                 () = Progress::due(self.progress.as_ref().filter(|_| !self.checked.is_pending())) => {
                     if let Some(progress) = &mut self.progress {
-                        progress.tell(1, &mut *self.writer);
+                        progress.tell(1, &mut *self.writer, &self.claim);
                     }
                     continue;
                 }
@@ -180,7 +192,7 @@ impl Intake {
             if let Some(progress) = &mut self.progress
                 && !self.checked.is_pending()
             {
-                progress.accepted(bytes, &mut *self.writer);
+                progress.accepted(bytes, &mut *self.writer, &self.claim);
             }
         }
     }

@@ -14,7 +14,7 @@ use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
 use hoist_proto::policy::Policy;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Fence, Principal, Timestamp, UploadId};
-use hoist_proto::upload::{Answer as UploadAnswer, Family, Makeup, Phase, Upload};
+use hoist_proto::upload::{Answer as UploadAnswer, Family, Interruption, Makeup, Phase, Upload};
 use hoist_store::store::{Error, Store};
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
@@ -42,6 +42,7 @@ use crate::progress::Progress;
 use crate::target::{Representation, Target};
 
 /// How long a request waits for the one before it to finish what it is at. Only a slow disk or target can take so long.
+//= IETF-CON-05
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all requests share.
@@ -348,7 +349,10 @@ impl Work {
         let Channels { interim, abort, dialect, fields, .. } = self.channels;
         let check = Check::of(dialect, &fields, plan.at, shared.digests.begin(&upload));
         let checked = Checked::new(check, plan.at);
-        let tells = dialect.progress(upload.offset).is_some();
+        // Who was told of no upload is not told how it grows.
+        //= IETF-LIM-07
+        let tells = upload.semantics.interruption == Interruption::Resumes
+            && dialect.progress(upload.offset).is_some();
         let progress =
             interim.filter(|_| tells).map(|interim| Progress::new(dialect, interim, upload.offset));
         let intake = Intake { claim: self.claim, upload, plan, writer, abort, progress, checked };
