@@ -9,13 +9,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Ledger, Quotas};
 use crate::auth::{Anyone, Authenticator};
-use crate::channel::Interims;
+use crate::channel::{Interims, Locations};
 use crate::claim::Claims;
 use crate::cors::Cors;
 use crate::digest::Digests;
 use crate::discover::Readiness;
 use crate::hook::{Hook, NoHook};
 use crate::naming::Naming;
+use crate::proxy::{Network, Proxies};
 use crate::service::Shared;
 use crate::target::{Keep, Target};
 
@@ -40,6 +41,8 @@ pub struct Builder {
     interims: Interims,
     completes_at_length: bool,
     public_origin: Option<String>,
+    locations: Locations,
+    proxies: Vec<Network>,
 }
 
 /// The endpoint is not a path uploads can be under.
@@ -63,6 +66,8 @@ impl Hoist {
             interims: Interims::default(),
             completes_at_length: false,
             public_origin: None,
+            locations: Locations::default(),
+            proxies: Vec::new(),
         }
     }
 
@@ -159,6 +164,17 @@ impl Builder {
         Self { public_origin: Some(origin.into().trim_end_matches('/').to_owned()), ..self }
     }
 
+    /// How uploads are named in a `Location`. Default: with scheme and host.
+    pub fn locations(self, locations: Locations) -> Self {
+        Self { locations, ..self }
+    }
+
+    /// Addresses whose `Forwarded` and `X-Forwarded-*` fields are believed about the host and scheme a request was for and
+    /// the client it came from. It takes a server that says who its peers are, as [`hoist_http`] does. Default: none.
+    pub fn trusted_proxies(self, networks: Vec<Network>) -> Self {
+        Self { proxies: networks, ..self }
+    }
+
     /// The service.
     pub fn build(self) -> Hoist {
         Hoist(Arc::new(Shared {
@@ -175,6 +191,8 @@ impl Builder {
             interims: self.interims,
             completes_at_length: self.completes_at_length,
             public_origin: self.public_origin,
+            locations: self.locations,
+            proxies: Proxies::new(self.proxies),
             readiness: Readiness::default(),
             digests: Digests::default(),
             tasks: TaskTracker::new(),

@@ -19,12 +19,13 @@ mod intake;
 mod layer;
 mod naming;
 mod progress;
+pub mod proxy;
 mod service;
 mod sweep;
 pub mod target;
 
 pub use answer::Answer;
-pub use channel::Interims;
+pub use channel::{Interims, Locations};
 pub use intake::Content;
 pub use layer::{BadEndpoint, Builder, Hoist};
 pub use sweep::Swept;

@@ -20,11 +20,12 @@ use http::request::Parts;
 use http::{Method, Request};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::admission::Ledger;
 use crate::answer::{self, Answer};
 use crate::auth::Authenticator;
-use crate::channel::{Channels, Interims};
+use crate::channel::{Channels, Interims, Locations};
 use crate::claim::{Claim, Claims, Denied, Occupied, Transfer};
 use crate::cors::{Asked, Cors};
 use crate::digest::{Check, Digests, Hashes, Outcome};
@@ -35,6 +36,7 @@ use crate::intake::{self, Content, Intake};
 use crate::layer::Hoist;
 use crate::naming::{self, Naming};
 use crate::progress::Progress;
+use crate::proxy::Proxies;
 use crate::target::{Representation, Target};
 
 /// How long a request waits for the one before it to finish what it is at. Only a slow disk or target can take so long.
@@ -59,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) completes_at_length: bool,
     /// Scheme and authority of the server, where the operator knows better than the request.
     pub(crate) public_origin: Option<String>,
+    pub(crate) locations: Locations,
+    pub(crate) proxies: Proxies,
     pub(crate) tasks: TaskTracker,
     pub(crate) draining: CancellationToken,
 }
@@ -83,7 +87,8 @@ impl<B: Content> tower_service::Service<Request<B>> for Hoist {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let hoist = self.clone();
-        Box::pin(async move { Ok(hoist.answer(request).await) })
+        let span = hoist.shared().span(&request);
+        Box::pin(async move { Ok(hoist.answer(request).await) }.instrument(span))
     }
 }
 
@@ -222,7 +227,7 @@ impl Hoist {
         T: Send + 'static,
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
-        let task = self.shared().tasks.spawn(work(self.share()));
+        let task = self.shared().tasks.spawn(work(self.share()).in_current_span());
         task.await.unwrap_or_else(|failure| {
             tracing::error!(error = %failure, "a request ended in a bug");
             Err(Refusal::Internal)
@@ -298,6 +303,15 @@ impl Work {
 }
 
 impl Shared {
+    /// What every log line about a request says of it. Its level is that of errors, so that these say it too.
+    fn span<B>(&self, request: &Request<B>) -> tracing::Span {
+        let span = tracing::error_span!("request", client = tracing::field::Empty);
+        if let Some(client) = self.proxies.told(request.extensions(), request.headers()).client {
+            span.record("client", tracing::field::display(client));
+        }
+        span
+    }
+
     /// The upload a request is about.
     fn name(&self, decoded: Decoded, principal: Option<Principal>) -> Result<Named, Refusal> {
         let Decoded { subject, family, operation } = decoded;

@@ -16,17 +16,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hoist_proto::policy::Policy;
-use hoist_server::Interims;
 use hoist_server::admission::Quotas;
 use hoist_server::auth::jwt::Algorithm;
 use hoist_server::cors::Cors;
+use hoist_server::proxy::Network;
+use hoist_server::{Interims, Locations};
 use hoist_store::fs::Durability;
 
 pub(crate) use layers::Flags;
 use layers::{Layers, Source, Variables, Written};
 use reader::Reader;
 pub(crate) use settings::SETTINGS;
-use value::Network;
 pub(crate) use value::Span;
 
 /// Everything `serve` was told, or assumes.
@@ -36,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     pub(crate) endpoint: String,
     pub(crate) public_origin: Option<String>,
+    pub(crate) locations: Locations,
     pub(crate) durability: Durability,
     pub(crate) policy: Policy,
     pub(crate) target: Target,
@@ -194,6 +195,12 @@ impl Config {
             warnings.push(format!(
                 "{address} can be reached from other machines without encryption; set --tls-cert and --tls-key, or \
                  --trusted-proxy if a proxy in front ends TLS"
+            ));
+        }
+        if self.trusted_proxies.iter().any(Network::is_everybody) {
+            warnings.push(format!(
+                "{} trusts every address, so anybody can say who they are; name the addresses of the proxies alone",
+                self.place("trusted-proxy")
             ));
         }
         warnings

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use hoist_proto::policy::{Limits, Policy};
 use hoist_proto::types::Token;
-use hoist_server::Interims;
 use hoist_server::admission::Quotas;
 use hoist_server::auth::jwt::Algorithm;
 use hoist_server::cors::Cors;
+use hoist_server::proxy::BadNetwork;
+use hoist_server::{Interims, Locations};
 use http::HeaderValue;
 
 use super::layers::{Layers, Source};
@@ -36,11 +37,14 @@ impl Reader<'_> {
             data: self.path("data").unwrap_or_default(),
             endpoint: self.one("endpoint").unwrap_or_default(),
             public_origin: self.one::<Origin>("public-url").map(|origin| origin.0),
+            locations: self.locations(),
             durability: self.named("durability").unwrap_or_default(),
             policy,
             target: self.target(),
             tls: self.tls(),
-            trusted_proxies: self.many("trusted-proxy"),
+            trusted_proxies: self.each("trusted-proxy", |text| {
+                text.parse().map_err(|wrong: BadNetwork| format!("is {wrong}"))
+            }),
             cors: self.cors(),
             completes_at_length: self.choice("ietf-complete-at-length", &[("off", false), ("v5-v6", true)]),
             interims: self.choice(
@@ -74,6 +78,15 @@ impl Reader<'_> {
             text.parse()
                 .map_err(|_| "is not an address and a port; write it like 127.0.0.1:8080 or [::]:8080".into())
         })
+    }
+
+    fn locations(&mut self) -> Locations {
+        let choices = [("absolute", Locations::Absolute), ("relative", Locations::Relative)];
+        let locations = self.choice("location", &choices);
+        if locations == Locations::Relative && self.layers.get("public-url").is_some() {
+            self.problem("public-url", "means nothing with --location relative");
+        }
+        locations
     }
 
     //= TOK-SEC-04

@@ -108,6 +108,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     one(
         PLACE,
+        "location",
+        "FORM",
+        Some("absolute"),
+        "How responses name an upload: `absolute` with scheme and host, or `relative`, by its path alone",
+    ),
+    one(
+        PLACE,
         "durability",
         "LEVEL",
         Some("disk"),
@@ -169,7 +176,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Certificate chain (PEM); renewed files are noticed, at once with SIGHUP",
     ),
     one(SECURITY, "tls-key", "FILE", None, "Private key (PEM)"),
-    many(SECURITY, "trusted-proxy", "CIDR", None, "A proxy in front that ends TLS"),
+    many(
+        SECURITY,
+        "trusted-proxy",
+        "CIDR",
+        None,
+        "A proxy in front, believed about scheme, host and client (Forwarded, X-Forwarded-*)",
+    ),
     many(
         SECURITY,
         "cors-origin",

@@ -65,7 +65,7 @@ fn defaults_are_those_of_the_libraries() {
 #[test]
 fn each_setting_means_something() {
     // A value that is right for each, given as a flag, and the one place it must show.
-    let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
+    let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\nlocation = \"absolute\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
         ietf-complete-at-length = \"v5-v6\"\ndurability = \"os\"\nmax-size = 9\n\
         min-size = 1\nmax-append-size = 8\nmin-append-size = 2\nmax-age = \"none\"\nretain = 5\nmin-token-length = 16\n\
         target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ntls-cert = \"c\"\ntls-key = \"k\"\n\
@@ -85,7 +85,9 @@ fn each_setting_means_something() {
     assert_eq!(config.policy, policy);
     assert_eq!(config.target, Target::Files { directory: "f".into(), template: "{id}".into() });
     assert_eq!(config.tls, Some(Tls { cert: "c".into(), key: "k".into() }));
-    assert_eq!(config.trusted_proxies.len(), 1);
+    assert_eq!((config.trusted_proxies.len(), config.locations), (1, Locations::Absolute));
+    let relative = of(&[("location", &["relative"])], &[], "").expect("sound");
+    assert_eq!(relative.locations, Locations::Relative);
     assert_eq!(config.cors, Cors::Origins(vec![HeaderValue::from_static("https://a.example")]));
     let keys = Keys::Single("j".into(), "ES256".parse().expect("known"));
     assert_eq!(config.auth, Auth::Jwt { keys, audiences: vec!["a".into()], issuers: vec!["i".into()] });
@@ -154,6 +156,15 @@ fn a_problem_names_its_place_and_the_next_step() {
             "public-url = \"https://a/uploads\"",
             "hoist.toml:1: public-url: `https://a/uploads` has a path; that of the upload URL is --endpoint",
         ),
+        (
+            "location = \"relative\"\npublic-url = \"https://a\"",
+            "hoist.toml:2: public-url: means nothing with --location relative",
+        ),
+        (
+            "trusted-proxy = [\"::1\", \"10.0.0.0/33\"]",
+            "hoist.toml:1: trusted-proxy: `10.0.0.0/33` is not a network; write it like 10.0.0.0/8, fd00::/8 or \
+             192.0.2.7",
+        ),
         ("target = \"s3\"", "hoist.toml:1: target: `s3` is none of `keep`, `files`"),
         ("target = \"files\"", "hoist.toml:1: target: `files` needs a directory; set --files-dir"),
         (
@@ -215,7 +226,8 @@ fn a_strange_variable_is_noticed() {
 fn warnings_come_when_there_is_something_to_warn_of() {
     const TOKEN: &str = "not authenticated";
     const CLEAR: &str = "without encryption";
-    let cases: [(&str, &[&str]); 9] = [
+    const EVERYBODY: &str = "trusts every address";
+    let cases: [(&str, &[&str]); 11] = [
         ("", &[TOKEN]),
         ("min-token-length = 15", &[TOKEN]),
         ("min-token-length = 16", &[]),
@@ -225,6 +237,8 @@ fn warnings_come_when_there_is_something_to_warn_of() {
         ("bearer-file = \"b\"\nlisten = [\"[::1]:0\", \"127.9.9.9:0\", \"[::ffff:127.0.0.1]:0\"]", &[]),
         ("bearer-file = \"b\"\nlisten = \"192.0.2.1:0\"\ntls-cert = \"c\"\ntls-key = \"k\"", &[]),
         ("listen = \"[2001:db8::1]:0\"\ntrusted-proxy = \"::1\"", &[TOKEN]),
+        ("bearer-file = \"b\"\ntrusted-proxy = [\"::1\", \"0.0.0.0/0\"]", &[EVERYBODY]),
+        ("bearer-file = \"b\"\ntrusted-proxy = \"::/0\"", &[EVERYBODY]),
     ];
     for (toml, expected) in cases {
         let warnings = of(&[], &[], toml).expect("sound").warnings();
