@@ -43,6 +43,7 @@ pub struct Builder {
     public_origin: Option<String>,
     locations: Locations,
     proxies: Vec<Network>,
+    downloads: bool,
 }
 
 /// The endpoint is not a path uploads can be under.
@@ -68,6 +69,7 @@ impl Hoist {
             public_origin: None,
             locations: Locations::default(),
             proxies: Vec::new(),
+            downloads: false,
         }
     }
 
@@ -169,6 +171,12 @@ impl Builder {
         Self { locations, ..self }
     }
 
+    /// Whether a complete upload whose content is in the store can be fetched with `GET` on its URL, by whoever created it.
+    /// Default: no.
+    pub fn downloads(self, downloads: bool) -> Self {
+        Self { downloads, ..self }
+    }
+
     /// Addresses whose `Forwarded` and `X-Forwarded-*` fields are believed about the host and scheme a request was for and
     /// the client it came from. It takes a server that says who its peers are, as [`hoist_http`] does. Default: none.
     pub fn trusted_proxies(self, networks: Vec<Network>) -> Self {
@@ -193,6 +201,7 @@ impl Builder {
             public_origin: self.public_origin,
             locations: self.locations,
             proxies: Proxies::new(self.proxies),
+            downloads: self.downloads,
             readiness: Readiness::default(),
             digests: Digests::default(),
             tasks: TaskTracker::new(),

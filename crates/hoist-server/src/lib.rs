@@ -12,6 +12,7 @@ mod claim;
 pub mod cors;
 mod digest;
 mod discover;
+mod download;
 mod error;
 mod filename;
 pub mod hook;
@@ -24,7 +25,7 @@ mod service;
 mod sweep;
 pub mod target;
 
-pub use answer::Answer;
+pub use answer::{Answer, Body};
 pub use channel::{Interims, Locations};
 pub use intake::Content;
 pub use layer::{BadEndpoint, Builder, Hoist};

@@ -17,7 +17,7 @@ use hoist_proto::types::{Fence, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{Answer as UploadAnswer, Family, Phase, Upload};
 use hoist_store::store::{Error, Store};
 use http::request::Parts;
-use http::{Method, Request};
+use http::{HeaderValue, Method, Request, header};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -40,7 +40,7 @@ use crate::proxy::Proxies;
 use crate::target::{Representation, Target};
 
 /// How long a request waits for the one before it to finish what it is at. Only a slow disk or target can take so long.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) public_origin: Option<String>,
     pub(crate) locations: Locations,
     pub(crate) proxies: Proxies,
+    /// Whether complete uploads can be fetched.
+    pub(crate) downloads: bool,
     pub(crate) tasks: TaskTracker,
     pub(crate) draining: CancellationToken,
 }
@@ -103,6 +105,7 @@ impl Hoist {
             Route::Readiness => shared.readiness.answer(shared).await,
             Route::Nowhere => problem(None, &Refusal::NotFound, &shared.context(&shared.endpoint)),
         };
+        answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         shared.cors.apply(&asked, answer.headers_mut());
         answer
     }
@@ -114,7 +117,10 @@ impl Hoist {
         let (dialect, outcome) = match dialect::detect(&head, place, shared.interims == Interims::Always) {
             Detected::Discover => return discover::options(&shared.policy),
             Detected::Refuse(refusal) => (None, Err(refusal)),
-            Detected::Stored => self.stored(place, &head).await,
+            Detected::Stored => match self.download(place, &head).await {
+                Some(content) => return content,
+                None => self.stored(place, &head).await,
+            },
             Detected::Speaks(dialect) => {
                 let dialect = if shared.completes_at_length { dialect.at_length() } else { dialect };
                 (Some(dialect), self.run(dialect, place, &base, head, body).await)
@@ -205,7 +211,7 @@ impl Hoist {
     /// What the store has of the claimed upload. What is whole is delivered first, so that nobody finds an upload in
     /// between.
     //= IETF-RES-01, IETF-RET-09, IETF-CON-03, IETF-CON-07
-    async fn load(&self, claim: Claim) -> Result<(Claim, Option<Upload>), Refusal> {
+    pub(crate) async fn load(&self, claim: Claim) -> Result<(Claim, Option<Upload>), Refusal> {
         let store = &self.shared().store;
         let load = store.load(claim.id(), claim.fence()).await;
         match load.map_err(|failure| error::refusal("load", claim.id(), &failure))? {
