@@ -26,7 +26,7 @@ use hoist_store::fs::Durability;
 pub(crate) use layers::Flags;
 use layers::{Layers, Source, Variables, Written};
 use reader::Reader;
-pub(crate) use settings::SETTINGS;
+pub(crate) use settings::{SETTINGS, Values};
 pub(crate) use value::Span;
 
 /// Everything `serve` was told, or assumes.
@@ -40,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) durability: Durability,
     pub(crate) policy: Policy,
     pub(crate) target: Target,
+    pub(crate) downloads: bool,
     pub(crate) tls: Option<Tls>,
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) cors: Cors,
@@ -195,6 +196,12 @@ impl Config {
             warnings.push(format!(
                 "{address} can be reached from other machines without encryption; set --tls-cert and --tls-key, or \
                  --trusted-proxy if a proxy in front ends TLS"
+            ));
+        }
+        if self.downloads && self.target != Target::Keep {
+            warnings.push(format!(
+                "{} finds nothing of an upload that --target files has taken away; serve the files from --files-dir",
+                self.place("downloads")
             ));
         }
         if self.trusted_proxies.iter().any(Network::is_everybody) {

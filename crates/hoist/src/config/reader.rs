@@ -41,6 +41,7 @@ impl Reader<'_> {
             durability: self.named("durability").unwrap_or_default(),
             policy,
             target: self.target(),
+            downloads: self.switch("downloads"),
             tls: self.tls(),
             trusted_proxies: self.each("trusted-proxy", |text| {
                 text.parse().map_err(|wrong: BadNetwork| format!("is {wrong}"))
@@ -171,6 +172,11 @@ impl Reader<'_> {
 
     fn cors(&mut self) -> Cors {
         let texts: Vec<String> = self.many("cors-origin");
+        let is_credentialed = self.switch("cors-credentials");
+        if is_credentialed && (texts == ["*"] || texts == ["off"]) {
+            let wrong = "needs to know whose pages may send them; set --cors-origin to their origins";
+            self.problem("cors-credentials", wrong);
+        }
         match texts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["*"] => Cors::Any,
             ["off"] => Cors::Off,
@@ -178,16 +184,20 @@ impl Reader<'_> {
                 self.problem("cors-origin", "`*` and `off` stand alone");
                 Cors::Off
             }
-            _ => Cors::Origins(self.each("cors-origin", |text| {
-                let is_origin = text.split_once("://").is_some_and(|(scheme, host)| {
-                    !scheme.is_empty() && !host.is_empty() && !host.contains('/')
-                });
-                let value = HeaderValue::from_str(text).ok().filter(|_| is_origin);
-                value.ok_or_else(|| {
-                    "is not an origin; write it as browsers do, like https://example.org".into()
-                })
-            })),
+            _ if is_credentialed => Cors::Credentialed(self.origins()),
+            _ => Cors::Origins(self.origins()),
         }
+    }
+
+    fn origins(&mut self) -> Vec<HeaderValue> {
+        self.each("cors-origin", |text| {
+            let is_origin = text
+                .split_once("://")
+                .is_some_and(|(scheme, host)| !scheme.is_empty() && !host.is_empty() && !host.contains('/'));
+            // Browsers spell scheme and host in lower case, and are compared with to the letter.
+            let value = HeaderValue::from_str(&text.to_ascii_lowercase()).ok().filter(|_| is_origin);
+            value.ok_or_else(|| "is not an origin; write it as browsers do, like https://example.org".into())
+        })
     }
 
     fn auth(&mut self) -> Auth {
@@ -280,6 +290,10 @@ impl Reader<'_> {
             self.problem(name, format!("`{text}` is none of {}", words.join(", ")));
         }
         chosen.unwrap_or(&choices[0]).1
+    }
+
+    fn switch(&mut self, name: &str) -> bool {
+        self.choice(name, &[("off", false), ("on", true), ("false", false), ("true", true)])
     }
 
     fn path(&mut self, name: &str) -> Option<PathBuf> {

@@ -89,6 +89,7 @@ impl Parts {
             .cors(config.cors.clone())
             .interims(config.interims)
             .locations(config.locations)
+            .downloads(config.downloads)
             .trusted_proxies(config.trusted_proxies.clone())
             .complete_at_length(config.completes_at_length)
             .quotas(config.quotas);
