@@ -218,11 +218,7 @@ pub(crate) async fn know_size<B: Content>(
     Ok(())
 }
 
-async fn is_empty<B: Content>(
-    claim: &Claim,
-    shared: &Shared,
-    body: &mut B,
-) -> Result<bool, Refusal> {
+async fn is_empty<B: Content>(claim: &Claim, shared: &Shared, body: &mut B) -> Result<bool, Refusal> {
     loop {
         let frame = tokio::select! {
             biased;

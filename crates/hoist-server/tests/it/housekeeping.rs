@@ -1,4 +1,4 @@
-//! Around the procedures: discovery, browsers, quotas, tokens' lengths, expiry, recovery, targets, shutdown.
+//! Around the procedures: discovery, quotas, tokens' lengths, expiry, recovery, targets, shutdown.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,12 +9,10 @@ use hoist_proto::types::{Durable, Fence, Length, Timestamp, UploadId};
 use hoist_proto::upload::{Answer as UploadAnswer, Upload};
 use hoist_server::admission::Quotas;
 use hoist_server::auth::Authenticator;
-use hoist_server::cors::Cors;
 use hoist_server::target::{Files, Representation, Target};
 use hoist_server::{Builder, Hoist};
 use hoist_store::memory::{Faults, MemoryStore};
 use hoist_store::store::{Error, Pending, Store};
-use http::HeaderValue;
 use tower_service::Service;
 
 use crate::harness::{Content, Ends, SOON, collect, hoist, request, request_to, send};
@@ -55,40 +53,6 @@ async fn the_server_says_what_it_takes() {
             200
         );
     }
-}
-
-#[tokio::test]
-async fn browsers_see_answers_and_errors_of_origins_that_are_let_in() {
-    let origin = ("origin", "https://example.org");
-    let any = hoist(&MemoryStore::new());
-    let preflight = [origin, ("access-control-request-method", "PATCH")];
-    let got = send(&any, request("OPTIONS", &preflight, Content::none())).await;
-    assert_eq!(got.field("access-control-allow-origin"), Some("*"));
-    let allowed = got.field("access-control-allow-headers").expect("a list");
-    for name in ["Upload-Token", "Upload-Offset", "Upload-Complete", "Authorization", "Upload-Index"] {
-        assert!(allowed.split(", ").any(|allowed| allowed == name), "{name} in {allowed}");
-    }
-    assert!(got.field("access-control-allow-methods").is_some_and(|methods| methods.contains("PATCH")));
-    for (path, method, fields) in [
-        ("/uploads", "HEAD", vec![T, origin]),
-        ("/uploads", "PATCH", vec![T, origin]),
-        ("/nowhere", "GET", vec![origin]),
-        ("/healthz", "GET", vec![origin]),
-    ] {
-        let got = send(&any, request_to(path, method, &fields, Content::none())).await;
-        assert_eq!(got.field("access-control-allow-origin"), Some("*"), "{path}");
-        assert!(
-            got.field("access-control-expose-headers").is_some_and(|names| names.contains("Upload-Offset"))
-        );
-    }
-    let some = Cors::Origins(vec![HeaderValue::from_static("https://example.org")]);
-    let some = builder(&MemoryStore::new()).cors(some).build();
-    let got = send(&some, request("HEAD", &[T, origin], Content::none())).await;
-    assert_eq!(got.field("access-control-allow-origin"), Some("https://example.org"));
-    assert_eq!(got.field("vary"), Some("Origin"));
-    let got = send(&some, request("HEAD", &[T, ("origin", "https://evil.example")], Content::none())).await;
-    assert_eq!(got.field("access-control-allow-origin"), None);
-    assert_eq!(got.field("vary"), Some("Origin"));
 }
 
 // proves: TOK-TOKEN-05

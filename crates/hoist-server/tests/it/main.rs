@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test owns its tasks by their handles")]
 
+mod browsers;
 mod digests;
 mod harness;
 mod housekeeping;
