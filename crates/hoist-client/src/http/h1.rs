@@ -93,6 +93,7 @@ impl Kept {
 
     /// Sends the request and reads its answer, and says whether the connection is good for another. The answer counts
     /// from its head on: what a peer that has answered does to the connection afterwards is no failure of the request.
+    //= TDR-104-04
     pub(super) async fn converse(
         &mut self,
         mut request: Request<Content>,

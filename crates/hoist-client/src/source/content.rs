@@ -115,6 +115,10 @@ pub(crate) struct Content {
 impl Content {
     pub(super) fn new(reader: Reader, bytes: u64, is_open: bool, meter: Meter, pace: Option<Pace>) -> Self {
         let (failure, gate, rest) = (Trip::default(), None, Bytes::new());
+        if bytes == 0 {
+            // Nobody asks for content that there is none of.
+            meter.end();
+        }
         Self { reader, left: bytes, is_open, rest, meter, failure, gate, pace }
     }
 

@@ -10,6 +10,7 @@ mod h2;
 mod harness;
 mod interim;
 mod interruptions;
+mod library;
 mod names;
 mod node;
 mod preemption;
