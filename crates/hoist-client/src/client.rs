@@ -4,36 +4,37 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hoist_proto::client::Retries;
-use hoist_proto::dialect::token::{self, Form};
+use hoist_proto::client::{Failure, Retries};
+use hoist_proto::dialect::answer::{self, Said};
 use hoist_proto::operation::Operation;
-use hoist_proto::types::Token;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
+use crate::dialect::{Dialect, Habits};
 use crate::error::Error;
-use crate::http::{Alternatives, Answer, Connector, Trust};
+use crate::handle::{Handle, Status};
+use crate::http::{Alternatives, Answer, Connector, Http2, Trust};
 use crate::problem;
-use crate::source::{Content, Source};
+use crate::source::Source;
 use crate::upload::{self, Put};
 
 /// Uploads, and asks about uploads. Cheap to clone; clones share their settings.
 #[derive(Clone)]
 pub struct Client {
     pub(crate) connector: Arc<Connector>,
-    pub(crate) retries: Retries,
-    pub(crate) content_max: Option<u64>,
+    pub(crate) habits: Arc<Habits>,
+    pub(crate) settings: Settings,
 }
 
-/// Where an upload is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Status {
-    /// Bytes the server has.
-    pub offset: u64,
-    /// Bytes it is going to have, if the server knows.
-    pub length: Option<u64>,
-    /// Whether it is complete, if the server says so.
-    pub complete: Option<bool>,
+/// What uploads of a client have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) retries: Retries,
+    pub(crate) content_max: Option<u64>,
+    pub(crate) dialect: Dialect,
+    pub(crate) parts: usize,
+    pub(crate) bytes_per_second: Option<u64>,
+    pub(crate) expect_timeout: Duration,
+    pub(crate) rewind_bytes_max: u64,
 }
 
 impl Client {
@@ -47,7 +48,7 @@ impl Client {
         Put::new(self.clone(), url, source)
     }
 
-    /// Where the upload is that `token` names. Asking ends a transfer of that upload which is still running.
+    /// Where an upload is. Asking ends a transfer of that upload which is still running.
     ///
     /// # Errors
     /// [`Error::Refused`] with 404 when there is none; otherwise what kept the question from being answered, which is
@@ -55,17 +56,22 @@ impl Client {
     ///
     /// # Cancellation
     /// Safe to drop.
-    pub async fn status(&self, url: Uri, token: &Token) -> Result<Status, Error> {
-        let answer = self.ask(&url, token, &Operation::Retrieve).await?;
-        let told = token::told(&answer.fields);
-        let Some(offset) = told.offset else {
-            return Err(Error::Upload(hoist_proto::client::Failure::NotResumable));
-        };
-        let length = told.length.map(hoist_proto::types::Length::get);
-        Ok(Status { offset: offset.get(), length, complete: told.complete })
+    pub async fn status(&self, handle: &Handle) -> Result<Status, Error> {
+        let mut refused = None;
+        for question in handle.questions() {
+            let answer = self.ask(handle.url(), question.head(&Operation::Retrieve)).await;
+            match answer {
+                Ok(answer) => return question.status(&answer).ok_or(Error::Upload(Failure::NotResumable)),
+                Err(Error::Refused { status, detail }) if answer::said(status) == Said::Unknown => {
+                    refused = Some(Error::Refused { status, detail });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused.unwrap_or(Error::Upload(Failure::NotResumable)))
     }
 
-    /// Ends the upload that `token` names, and frees all that is stored of it.
+    /// Ends an upload, and frees all that is stored of it.
     ///
     /// # Errors
     /// [`Error::Refused`] with 404 when there is none; otherwise what kept the request from being answered, which is
@@ -74,18 +80,22 @@ impl Client {
     /// # Cancellation
     /// The server may have cancelled the upload or not.
     //= TDR-CAN-01
-    pub async fn cancel(&self, url: Uri, token: &Token) -> Result<(), Error> {
-        self.ask(&url, token, &Operation::Cancel).await.map(drop)
+    pub async fn cancel(&self, handle: &Handle) -> Result<(), Error> {
+        let mut refused = None;
+        for question in handle.questions() {
+            match self.ask(handle.url(), question.head(&Operation::Cancel)).await {
+                Ok(_) => return Ok(()),
+                Err(Error::Refused { status, detail }) if answer::said(status) == Said::Unknown => {
+                    refused = Some(Error::Refused { status, detail });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused.unwrap_or(Error::Upload(Failure::NotResumable)))
     }
 
-    async fn ask(&self, url: &Uri, token: &Token, operation: &Operation) -> Result<Answer, Error> {
-        let target = url.path_and_query().map_or("/", |target| target.as_str());
-        let head = Form::Seed.request(target, token, operation).expect("a URI's path is a URI");
-        let answer = self
-            .connector
-            .exchange(url, head, Content::none(), upload::now())
-            .await
-            .map_err(|broken| broken.error)?;
+    async fn ask(&self, url: &Uri, head: http::Request<()>) -> Result<Answer, Error> {
+        let answer = self.connector.ask(url, head, upload::now()).await.map_err(|broken| broken.error)?;
         if answer.status.is_success() {
             Ok(answer)
         } else {
@@ -96,7 +106,7 @@ impl Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("retries", &self.retries).finish_non_exhaustive()
+        f.debug_struct("Client").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -108,8 +118,8 @@ pub struct Builder {
     ca_file: Option<PathBuf>,
     connect_timeout: Duration,
     idle_timeout: Duration,
-    retries: Retries,
-    content_max: Option<u64>,
+    http2: Http2,
+    settings: Settings,
 }
 
 impl Default for Builder {
@@ -120,8 +130,16 @@ impl Default for Builder {
             ca_file: None,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(1),
-            retries: Retries::default(),
-            content_max: None,
+            http2: Http2::default(),
+            settings: Settings {
+                retries: Retries::default(),
+                content_max: None,
+                dialect: Dialect::Auto,
+                parts: 1,
+                bytes_per_second: None,
+                expect_timeout: Duration::from_secs(1),
+                rewind_bytes_max: 32 * 1024 * 1024,
+            },
         }
     }
 }
@@ -160,21 +178,66 @@ impl Builder {
 
     /// How long to go on trying while the server acknowledges nothing new. Default: 5 min. Progress renews it.
     pub fn retry_budget(mut self, limit: Duration) -> Self {
-        self.retries.budget = limit;
+        self.settings.retries.budget = limit;
         self
     }
 
     /// How long the pauses between attempts are: each is random, from nothing up to a bound that begins with
     /// `first` and doubles up to `most`. Default: 0.5 s and 30 s.
     pub fn retry_pauses(mut self, first: Duration, most: Duration) -> Self {
-        self.retries.first = first;
-        self.retries.most = most;
+        self.settings.retries.first = first;
+        self.settings.retries.most = most;
+        self
+    }
+
+    /// How many times to try while the server acknowledges nothing new. Default: 100. Progress renews it.
+    pub fn retry_attempts(mut self, most: u32) -> Self {
+        self.settings.retries.attempts = most;
+        self
+    }
+
+    /// The dialect to speak. Default: the one the server speaks.
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.settings.dialect = dialect;
+        self
+    }
+
+    /// Sends an upload in up to this many parts at the same time, where the dialect, the server and the source allow
+    /// it. Default: 1.
+    pub fn parts(mut self, most: usize) -> Self {
+        self.settings.parts = most.max(1);
+        self
+    }
+
+    /// Which version of HTTP to speak. Default: [`Http2::Auto`].
+    pub fn http2(mut self, http2: Http2) -> Self {
+        self.http2 = http2;
+        self
+    }
+
+    /// Sends at most this many bytes in a second, on each connection. Default: as many as will go.
+    pub fn rate_max(mut self, bytes_per_second: u64) -> Self {
+        self.settings.bytes_per_second = Some(bytes_per_second);
+        self
+    }
+
+    /// How long the content of an upload's first request waits for a sign that the server takes it (100 or 104). A
+    /// server that gave none is not waited for again. Default: 1 s.
+    pub fn expect_timeout(mut self, limit: Duration) -> Self {
+        self.settings.expect_timeout = limit;
+        self
+    }
+
+    /// How many bytes of a source that cannot be read again are kept until the server has acknowledged them. When so
+    /// many are kept the request is ended, so that they are. Default: 32 MiB.
+    pub fn rewind_bytes_max(mut self, bytes: u64) -> Self {
+        self.settings.rewind_bytes_max = bytes.max(1);
         self
     }
 
     /// Puts at most this many bytes into one request, for servers and proxies that take no more.
     pub fn request_bytes_max(mut self, bytes: u64) -> Self {
-        self.content_max = Some(bytes);
+        self.settings.content_max = Some(bytes);
         self
     }
 
@@ -195,7 +258,8 @@ impl Builder {
             fields: self.fields,
             connect_timeout: self.connect_timeout,
             idle_timeout: self.idle_timeout,
+            http2: self.http2,
         };
-        Ok(Client { connector: Arc::new(connector), retries: self.retries, content_max: self.content_max })
+        Ok(Client { connector: Arc::new(connector), habits: Arc::default(), settings: self.settings })
     }
 }

@@ -12,7 +12,6 @@ use serde::Deserialize;
 use crate::client::Client;
 use crate::error::Error;
 use crate::http::Answer;
-use crate::source::Content;
 use crate::upload;
 
 const WELL_KNOWN: &str = "/.well-known/resumable-uploads";
@@ -47,7 +46,7 @@ impl Client {
             .header(header::ACCEPT, "application/json")
             .body(())
             .expect("constants make a request");
-        let answer = self.connector.exchange(&base, head, Content::none(), upload::now()).await;
+        let answer = self.connector.ask(&base, head, upload::now()).await;
         let answer = answer.map_err(|broken| broken.error)?;
         match document(&answer) {
             Some(document) => resolve(&base, &document.url),

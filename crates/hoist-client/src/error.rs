@@ -8,6 +8,8 @@ use hoist_proto::client::{Failure, Trouble};
 use hoist_proto::dialect::answer::{self, Said};
 use http::StatusCode;
 
+use crate::dialect::Dialect;
+
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -51,6 +53,36 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The server asks for bytes that it had acknowledged, or that no buffer could hold, of a source that cannot be
+    /// read again.
+    #[error("the server asks for byte {offset} again, which a stream cannot give twice")]
+    Spent {
+        /// The offset the server is at.
+        offset: u64,
+    },
+    /// Another process uploads the same file to the same place.
+    #[error("another process is uploading {}", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The journal could not be read or written.
+    #[error("cannot keep the journal at {}", path.display())]
+    Journal {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server has other bytes than those that were sent.
+    #[error("the server has other bytes than those that were sent: its sha-256 is {theirs}")]
+    Digest {
+        /// The digest as the server says it.
+        theirs: String,
+    },
+    /// The server does not speak what it is to be spoken to in.
+    #[error("the server does not offer {0}")]
+    Dialect(Dialect),
     /// No connection could be made.
     #[error("cannot connect to {authority}")]
     Connect {
@@ -111,7 +143,11 @@ impl Error {
     /// a later attempt with the same token goes on where that one ended.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Connect { .. } | Self::Lost { .. } | Self::Idle(_) | Self::Exhausted { .. } => Retry::Later,
+            Self::Connect { .. }
+            | Self::Lost { .. }
+            | Self::Idle(_)
+            | Self::Exhausted { .. }
+            | Self::Busy { .. } => Retry::Later,
             Self::Refused { status, .. } if answer::said(*status) == Said::Later => Retry::Later,
             Self::Url { .. }
             | Self::Field(_)
@@ -119,10 +155,19 @@ impl Error {
             | Self::Trust { .. }
             | Self::Source { .. }
             | Self::SourceChanged { .. }
+            | Self::Spent { .. }
+            | Self::Journal { .. }
+            | Self::Digest { .. }
+            | Self::Dialect(_)
             | Self::Tls { .. }
             | Self::Refused { .. }
             | Self::Upload(_) => Retry::Never,
         }
+    }
+
+    /// Whether it ends an attempt and not the upload.
+    pub(crate) fn ends_an_attempt(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Lost { .. } | Self::Idle(_))
     }
 
     /// The machine's reason, with what the shell around it knows more precisely: the server's words, or the last error.

@@ -1,42 +1,53 @@
-//! One request and its answer over one connection.
+//! One request and its answer, over a connection that is kept for the next.
 //!
 //! Owns sockets, TLS and the idle timeout. The connection is driven by the future that waits for the answer, so that
 //! dropping that future leaves nothing behind.
 
 mod alternative;
+mod h1;
+mod h2;
 mod io;
 mod trust;
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use hoist_proto::client::Heard;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::error::Error;
-use crate::progress::Meter;
-use crate::source::Content;
+use crate::progress::Flow;
+use crate::source::{Content, Gate};
 #[cfg(feature = "dns")]
 pub(crate) use alternative::Alternative;
 pub(crate) use alternative::Alternatives;
-use io::{Stream, Watched};
+use io::{Moved, Stream, Watched};
 pub(crate) use trust::Trust;
 
 /// The most content kept of an answer.
 const ANSWER_BYTES: usize = 1024 * 1024;
 /// How finely the idle timeout is measured.
 const IDLE_SLICES: u32 = 8;
+
+/// Which version of HTTP to speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Http2 {
+    /// HTTP/2 where a server chooses it over TLS, HTTP/1.1 otherwise.
+    #[default]
+    Auto,
+    /// HTTP/2, without asking, also in cleartext.
+    PriorKnowledge,
+    /// HTTP/1.1.
+    Never,
+}
 
 /// Everything a connection is made with.
 pub(crate) struct Connector {
@@ -46,6 +57,7 @@ pub(crate) struct Connector {
     pub(crate) fields: HeaderMap,
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    pub(crate) http2: Http2,
 }
 
 /// A final answer.
@@ -66,6 +78,63 @@ pub(crate) struct Broken {
     pub(crate) reached: bool,
     /// Bytes of the request's content handed to the connection.
     pub(crate) sent: u64,
+}
+
+/// How an exchange ended that was not broken off.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// With the final answer.
+    Answered(Answer),
+    /// By the wish of who heard an interim response.
+    Stopped {
+        /// Bytes of the request's content handed to the connection.
+        sent: u64,
+    },
+}
+
+/// A sign that is awaited before content is sent, and for how long.
+pub(crate) struct Awaited {
+    pub(crate) gate: Gate,
+    pub(crate) limit: Duration,
+}
+
+/// What goes out in one request.
+pub(crate) struct Outgoing {
+    pub(crate) head: Request<()>,
+    pub(crate) content: Content,
+    pub(crate) awaited: Option<Awaited>,
+    /// Whether it goes to another server than the one the client's own fields are for.
+    pub(crate) is_foreign: bool,
+}
+
+impl Outgoing {
+    /// A request without content.
+    pub(crate) fn question(head: Request<()>) -> Self {
+        Self { head, content: Content::none(), awaited: None, is_foreign: false }
+    }
+}
+
+/// Whether a request goes over TLS, as one of its extensions: HTTP/2 spells it.
+#[derive(Clone, Copy)]
+struct Secure(bool);
+
+/// A connection, open, as the version of HTTP it speaks has it.
+enum Wire {
+    H1(h1::Kept),
+    H2(h2::Kept),
+}
+
+/// A connection to wherever the next request goes: the one of the last, if it is still good.
+#[derive(Default)]
+pub(crate) struct Line {
+    kept: Option<(String, Wire)>,
+}
+
+/// Why a request over an open connection has no answer.
+struct Unanswered {
+    error: Error,
+    /// Whether anything of the request can have reached the server.
+    reached: bool,
 }
 
 /// Where a URL points to.
@@ -100,66 +169,22 @@ impl<'a> Place<'a> {
     }
 }
 
+/// The host and port of a URL, which is what habits are remembered by.
+pub(crate) fn origin(url: &Uri) -> String {
+    Place::of(url).map(|place| place.authority()).unwrap_or_default()
+}
+
 impl Connector {
-    /// Sends a request to the host of `url` and reads the answer, also one that comes before all content was sent.
+    /// Asks something without content, over a connection of its own.
     ///
     /// # Cancellation
-    /// Dropping the future closes the connection. The server may have the request, or part of it.
-    pub(crate) async fn exchange(
-        &self,
-        url: &Uri,
-        head: Request<()>,
-        content: Content,
-        now: Instant,
-    ) -> Result<Answer, Broken> {
-        let meter = content.meter();
-        let unreached = |error| Broken { error, reached: false, sent: 0 };
-        let place = Place::of(url).map_err(unreached)?;
-        let request = self.complete(&place, head, content).map_err(unreached)?;
-
-        let moved = Arc::new(AtomicU64::new(0));
-        // Boxed, because the state of a TLS handshake would make every future around this one as large.
-        let connect = Box::pin(async {
-            let stream = self.connect(&place, now).await?;
-            let stream = TokioIo::new(Watched::new(stream, moved.clone()));
-            http1::handshake(stream).await.map_err(|error| Error::Lost { source: error.into() })
-        });
-        let late = |_| {
-            let source = std::io::ErrorKind::TimedOut.into();
-            Error::Connect { authority: place.authority(), source }
-        };
-        let connected = tokio::time::timeout(self.connect_timeout, connect).await;
-        let (sender, connection) = connected.map_err(late).flatten().map_err(unreached)?;
-        let talk = async {
-            let mut driven = Driven { connection: Some(Box::pin(connection)), cause: None };
-            converse(sender, &mut driven, request, &meter).await.map_err(|error| match driven.cause.take() {
-                Some(cause) => Error::Lost { source: cause.into() },
-                None => Error::Lost { source: error.into() },
-            })
-        };
-        let answer = unless_idle(self.idle_timeout, &moved, talk).await;
-        if let Ok(answer) = &answer {
-            self.hear(&place, answer, now);
+    /// Dropping the future closes the connection. The server may have the request.
+    pub(crate) async fn ask(&self, url: &Uri, head: Request<()>, now: Instant) -> Result<Answer, Broken> {
+        let deaf = async |_: StatusCode, _: &HeaderMap, _: u64| Heard::GoOn;
+        match Line::default().exchange(self, url, Outgoing::question(head), now, deaf).await? {
+            Ended::Answered(answer) => Ok(answer),
+            Ended::Stopped { .. } => unreachable!("nobody stops it"),
         }
-        answer.map_err(|error| Broken { error, reached: true, sent: meter.bytes() })
-    }
-
-    /// Adds what every request of this client carries.
-    fn complete(
-        &self,
-        place: &Place<'_>,
-        head: Request<()>,
-        content: Content,
-    ) -> Result<Request<Content>, Error> {
-        let (mut parts, ()) = head.into_parts();
-        let standard = place.port == if place.secure { 443 } else { 80 };
-        let host = if standard { place.host.to_owned() } else { place.authority() };
-        let host = HeaderValue::try_from(host).map_err(|_| Error::Field("the host"))?;
-        parts.headers.insert(header::HOST, host);
-        let agent = HeaderValue::from_static(concat!("hoist-client/", env!("CARGO_PKG_VERSION")));
-        parts.headers.insert(header::USER_AGENT, agent);
-        parts.headers.extend(self.fields.clone());
-        Ok(Request::from_parts(parts, content))
     }
 
     /// Remembers where else the server says it can be reached.
@@ -170,10 +195,31 @@ impl Connector {
         }
     }
 
+    /// Connects, within the time for it.
+    async fn open(&self, place: &Place<'_>, now: Instant) -> Result<Wire, Error> {
+        // Boxed, because the state of a TLS handshake would make every future around this one as large.
+        let connect = Box::pin(async {
+            let (stream, speaks_h2) = self.connect(place, now).await?;
+            let moved = Arc::new(Moved::default());
+            let stream = Watched::new(stream, moved.clone());
+            if speaks_h2 {
+                h2::Kept::open(stream, moved).await.map(Wire::H2)
+            } else {
+                h1::Kept::open(stream, moved).await.map(Wire::H1)
+            }
+        });
+        let late = |_| {
+            let source = std::io::ErrorKind::TimedOut.into();
+            Error::Connect { authority: place.authority(), source }
+        };
+        tokio::time::timeout(self.connect_timeout, connect).await.map_err(late).flatten()
+    }
+
     /// Connects to where the origin is served, or, when that other place fails, to the origin itself.
-    async fn connect(&self, place: &Place<'_>, now: Instant) -> Result<Stream, Error> {
+    async fn connect(&self, place: &Place<'_>, now: Instant) -> Result<(Stream, bool), Error> {
         if !place.secure {
-            return Ok(Box::new(socket(place, place.bare_host(), place.port).await?));
+            let stream = socket(place, place.bare_host(), place.port).await?;
+            return Ok((Box::new(stream), self.http2 == Http2::PriorKnowledge));
         }
         let authority = place.authority();
         if let Some(other) = self.alternatives.of(&authority, now) {
@@ -189,18 +235,25 @@ impl Connector {
         self.connect_securely(place, place.bare_host(), place.port).await
     }
 
-    async fn connect_securely(&self, place: &Place<'_>, host: &str, port: u16) -> Result<Stream, Error> {
+    async fn connect_securely(
+        &self,
+        place: &Place<'_>,
+        host: &str,
+        port: u16,
+    ) -> Result<(Stream, bool), Error> {
         let untrusted = |source| Error::Tls { authority: place.authority(), source };
         let name = ServerName::try_from(place.bare_host().to_owned())
             .map_err(|error| untrusted(std::io::Error::new(std::io::ErrorKind::InvalidInput, error)))?;
-        let connector = TlsConnector::from(self.trust.config().await?);
+        let connector = TlsConnector::from(self.trust.config(self.http2).await?);
         let stream = connector.connect(name, socket(place, host, port).await?).await.map_err(|source| {
             // Certificates and versions do not get better by waiting; a connection that was cut does.
             let distrust =
                 source.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>);
             if distrust { untrusted(source) } else { Error::Connect { authority: place.authority(), source } }
         })?;
-        Ok(Box::new(stream))
+        let speaks_h2 =
+            stream.get_ref().1.alpn_protocol() == Some(b"h2") || self.http2 == Http2::PriorKnowledge;
+        Ok((Box::new(stream), speaks_h2))
     }
 }
 
@@ -217,79 +270,111 @@ fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-type Connection = http1::Connection<TokioIo<Watched>, Content>;
-
-/// The connection, as long as it lives, and why it ended.
-struct Driven {
-    /// Dropped when it ends, which tells whoever waits for it.
-    connection: Option<Pin<Box<Connection>>>,
-    cause: Option<hyper::Error>,
+/// Adds what every request of this client carries.
+fn complete(
+    place: &Place<'_>,
+    head: Request<()>,
+    content: Content,
+    fields: HeaderMap,
+) -> Result<Request<Content>, Error> {
+    let (mut parts, ()) = head.into_parts();
+    let standard = place.port == if place.secure { 443 } else { 80 };
+    let host = if standard { place.host.to_owned() } else { place.authority() };
+    let host = HeaderValue::try_from(host).map_err(|_| Error::Field("the host"))?;
+    parts.headers.insert(header::HOST, host);
+    let agent = HeaderValue::from_static(concat!("hoist-client/", env!("CARGO_PKG_VERSION")));
+    parts.headers.insert(header::USER_AGENT, agent);
+    parts.headers.extend(fields);
+    parts.extensions.insert(Secure(place.secure));
+    Ok(Request::from_parts(parts, content))
 }
 
-impl Driven {
-    /// Awaits `work`, which the connection makes possible.
-    async fn run<F: Future>(&mut self, work: F) -> F::Output {
-        let mut work = pin!(work);
-        while let Some(connection) = &mut self.connection {
-            tokio::select! {
-                biased;
-                done = &mut work => return done,
-                ended = connection => {
-                    self.cause = ended.err();
-                    self.connection = None;
-                }
+impl Line {
+    /// Sends a request to the host of `url` and reads the answer, also one that comes before all content was sent.
+    /// `hears` is told of each interim response, and of how much content had been handed over by then.
+    ///
+    /// # Cancellation
+    /// Dropping the future closes the connection. The server may have the request, or part of it.
+    pub(crate) async fn exchange(
+        &mut self,
+        connector: &Connector,
+        url: &Uri,
+        outgoing: Outgoing,
+        now: Instant,
+        mut hears: impl AsyncFnMut(StatusCode, &HeaderMap, u64) -> Heard,
+    ) -> Result<Ended, Broken> {
+        let flow = outgoing.content.meter().flow();
+        let unreached = |error| Broken { error, reached: false, sent: 0 };
+        let place = Place::of(url).map_err(unreached)?;
+        let Outgoing { head, content, awaited, is_foreign } = outgoing;
+        let fields = if is_foreign { HeaderMap::new() } else { connector.fields.clone() };
+        let request = complete(&place, head, content, fields).map_err(unreached)?;
+        let authority = place.authority();
+        let mut kept = self.kept.take().filter(|(to, _)| *to == authority).map(|(_, wire)| wire);
+        if let Some(wire) = &mut kept
+            && !wire.is_there().await
+        {
+            kept = None;
+        }
+        let mut wire = match kept {
+            Some(wire) => wire,
+            None => connector.open(&place, now).await.map_err(unreached)?,
+        };
+        let moved = wire.moved();
+        let talk = async {
+            match &mut wire {
+                Wire::H1(kept) => kept.converse(request, &flow, awaited, &mut hears).await,
+                Wire::H2(kept) => kept.converse(request, &flow, awaited, &mut hears).await,
             }
+        };
+        let ended = unless_idle(connector.idle_timeout, &moved, &flow, talk).await;
+        let (ended, is_good) =
+            ended.map_err(|Unanswered { error, reached }| Broken { error, reached, sent: flow.bytes() })?;
+        if let Ended::Answered(answer) = &ended {
+            connector.hear(&place, answer, now);
         }
-        work.await
+        if is_good && !moved.is_deaf() {
+            self.kept = Some((authority, wire));
+        }
+        Ok(ended)
     }
 }
 
-/// Sends the request and reads its answer; hyper passes over interim ones. The answer counts from its head on: what a peer that has answered does to the
-/// connection afterwards is no failure of the request.
-//= TDR-104-04
-async fn converse(
-    mut sender: http1::SendRequest<Content>,
-    connection: &mut Driven,
-    request: Request<Content>,
-    meter: &Meter,
-) -> Result<Answer, hyper::Error> {
-    let response = connection.run(sender.send_request(request)).await?;
-    let sent = meter.bytes();
-    let (parts, mut body) = response.into_parts();
-    let content = connection.run(read(&mut body)).await;
-    Ok(Answer { status: parts.status, fields: parts.headers, content, sent })
-}
-
-async fn read(body: &mut Incoming) -> Bytes {
-    let mut content = BytesMut::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        if let Some(bytes) = frame.data_ref() {
-            content.extend_from_slice(&bytes[..bytes.len().min(ANSWER_BYTES - content.len())]);
-        }
-        if content.len() == ANSWER_BYTES {
-            break;
+impl Wire {
+    fn moved(&self) -> Arc<Moved> {
+        match self {
+            Self::H1(kept) => kept.moved(),
+            Self::H2(kept) => kept.moved(),
         }
     }
-    content.freeze()
+
+    /// Finds out whether the connection is still there, which nobody looked at since the last answer.
+    async fn is_there(&mut self) -> bool {
+        match self {
+            Self::H1(kept) => kept.is_there().await,
+            Self::H2(kept) => kept.is_there().await,
+        }
+    }
 }
 
-/// Awaits `work` as long as bytes move.
+/// Awaits `work` as long as bytes move, or it is the source that has none.
 async fn unless_idle<T>(
     limit: Duration,
-    moved: &AtomicU64,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
+    moved: &Moved,
+    flow: &Flow,
+    work: impl Future<Output = Result<T, Unanswered>>,
+) -> Result<T, Unanswered> {
     let mut work = pin!(work);
     let (mut seen, mut quiet) = (0, 0);
     loop {
         if let Ok(done) = tokio::time::timeout(limit / IDLE_SLICES, &mut work).await {
             return done;
         }
-        let now = moved.load(Ordering::Relaxed);
-        quiet = if now == seen { quiet + 1 } else { 0 };
+        let now = moved.bytes();
+        quiet = if now == seen && !flow.is_starved() { quiet + 1 } else { 0 };
         seen = now;
         if quiet == IDLE_SLICES {
-            return Err(Error::Idle(limit));
+            return Err(Unanswered { error: Error::Idle(limit), reached: true });
         }
     }
 }

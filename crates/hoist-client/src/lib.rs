@@ -1,45 +1,57 @@
 //! Uploads over HTTP that go on after every interruption.
 //!
-//! A [`Client`] holds the settings; [`Client::put`] uploads a [`Source`] and resumes by itself until the server has all
-//! of it. Keep the token of an upload, and a later process can go on where an earlier one was ended:
+//! A [`Client`] holds the settings; [`Client::put`] uploads a [`Source`] in whatever [`Dialect`] the server speaks, and
+//! resumes by itself until the server has all of it. With a [`Journal`] a later process goes on where an earlier one was
+//! ended:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), hoist_client::Error> {
-//! use hoist_client::{Client, Source, fresh_token};
+//! use hoist_client::{Client, Journal, Source};
 //!
 //! let client = Client::builder().bearer("secret").build()?;
 //! let url = http::Uri::from_static("https://example.org/uploads");
 //!
-//! let token = fresh_token()?; // keep it: `put(..).token(token)` in a later run resumes
-//! let put = client.put(url.clone(), Source::file("film.mkv")).new_token(token.clone());
+//! let put = client.put(url, Source::file("film.mkv")).journal(Journal::at("/var/lib/films/uploads"));
 //! let mut progress = put.progress();
 //! let shown = async {
 //!     while progress.changed().await.is_ok() {
 //!         let now = *progress.borrow_and_update();
-//!         println!("{} of {}", now.acknowledged, now.length);
+//!         println!("{} of {:?}, {} bytes in a second", now.acknowledged, now.length, now.rate);
 //!     }
 //! };
 //! let (outcome, ()) = tokio::join!(put.send(), shown);
-//! println!("{} retries", outcome?.retries);
-//!
-//! assert_eq!(client.status(url, &token).await?.complete, Some(true));
+//! let outcome = outcome?;
+//! println!("{}, {} retries, in {}", outcome.start, outcome.retries, outcome.dialect);
 //! # Ok(())
 //! # }
 //! ```
 
 mod client;
+mod dialect;
+mod digest;
 mod discovery;
+mod disposition;
 mod error;
+mod handle;
 mod http;
+mod journal;
+mod negotiate;
 mod problem;
 mod progress;
+mod run;
 mod source;
 mod upload;
 
-pub use client::{Builder, Client, Status};
+pub use client::{Builder, Client};
+pub use dialect::{Dialect, NotADialect};
 pub use error::{Error, Retry};
+pub use handle::{Handle, Status};
 pub use hoist_proto::client::Failure;
+pub use hoist_proto::dialect::interop::Interop;
+pub use hoist_proto::dialect::token::{Draft, Form};
 pub use hoist_proto::types::Token;
-pub use progress::Progress;
+pub use http::Http2;
+pub use journal::{Entry, Journal};
+pub use progress::{Doing, Progress, Start};
 pub use source::Source;
 pub use upload::{Outcome, Put, fresh_token};

@@ -1,35 +1,55 @@
-//! Where the bytes come from: something that can be read again from any offset.
+//! Where the bytes come from.
 //!
 //! A file is read as it is sent, never as a whole. What is already with the server must still belong to what follows, so
-//! a file whose length or time of change moves during the upload ends it.
+//! a file whose length or time of change moves during the upload ends it. A stream cannot be read again, so what the
+//! server has not acknowledged is kept: `rewind`.
 
+mod content;
+mod file;
+mod rewind;
+
+use std::fmt;
 use std::io::{self, SeekFrom};
 use std::ops::Range;
-use std::path::PathBuf;
-use std::pin::Pin;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use tokio::fs::File;
-use tokio::io::{AsyncRead, AsyncSeekExt, ReadBuf};
+use hoist_proto::client::Checksum;
+use tokio::io::{AsyncRead, AsyncSeek, AsyncSeekExt};
 
+pub(crate) use self::content::{Content, Gate};
+use self::content::{Pace, Reader};
+use self::rewind::Rewind;
+use crate::digest;
 use crate::error::Error;
 use crate::progress::Meter;
 
-/// Bytes read from a file at a time.
-const READ_BYTES: u64 = 256 * 1024;
-
 /// What to upload.
-#[derive(Clone, Debug)]
 pub struct Source(Kind);
 
-#[derive(Clone, Debug)]
 enum Kind {
     Bytes(Bytes),
     File(PathBuf),
+    Seek(Box<dyn ReadSeek>),
+    Stream { reader: Box<dyn AsyncRead + Send + Unpin>, length: Option<u64> },
+}
+
+/// A reader that can go back.
+pub(crate) trait ReadSeek: AsyncRead + AsyncSeek + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncSeek + Send + Unpin> ReadSeek for T {}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Bytes(bytes) => write!(f, "Source({} bytes)", bytes.len()),
+            Kind::File(path) => write!(f, "Source({})", path.display()),
+            Kind::Seek(_) => write!(f, "Source(reader)"),
+            Kind::Stream { length, .. } => write!(f, "Source(stream of {length:?} bytes)"),
+        }
+    }
 }
 
 impl Source {
@@ -43,10 +63,39 @@ impl Source {
         Self(Kind::File(path.into()))
     }
 
-    pub(crate) async fn open(self) -> Result<Opened, Error> {
+    /// All that a reader has which can go back, from its beginning to its end.
+    pub fn reader(reader: impl AsyncRead + AsyncSeek + Send + Unpin + 'static) -> Self {
+        Self(Kind::Seek(Box::new(reader)))
+    }
+
+    /// What a stream gives until it ends, standard input for one. What the server has not acknowledged is kept in memory,
+    /// up to [a bound](crate::Builder::rewind_bytes_max).
+    pub fn stream(reader: impl AsyncRead + Send + Unpin + 'static) -> Self {
+        Self(Kind::Stream { reader: Box::new(reader), length: None })
+    }
+
+    /// How many bytes a stream is going to give, when that is known. Without meaning for other sources.
+    pub fn with_length(mut self, bytes: u64) -> Self {
+        if let Kind::Stream { length, .. } = &mut self.0 {
+            *length = Some(bytes);
+        }
+        self
+    }
+
+    /// The file, when it is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &self.0 {
+            Kind::File(path) => Some(path),
+            Kind::Bytes(_) | Kind::Seek(_) | Kind::Stream { .. } => None,
+        }
+    }
+
+    /// `keeps` is how many bytes of a stream are kept.
+    pub(crate) async fn open(self, keeps: u64) -> Result<Opened, Error> {
+        let nowhere = |source| Error::Source { path: PathBuf::new(), source };
         let (kind, facts) = match self.0 {
             Kind::Bytes(bytes) => {
-                let facts = Facts { length: bytes.len() as u64, changed: None };
+                let facts = Facts { length: Some(bytes.len() as u64), changed: None };
                 (OpenedKind::Bytes(bytes), facts)
             }
             Kind::File(path) => {
@@ -54,44 +103,96 @@ impl Source {
                 let facts = facts(&path).await.map_err(failed)?;
                 (OpenedKind::File(path), facts)
             }
+            Kind::Seek(mut reader) => {
+                let length = reader.seek(SeekFrom::End(0)).await.map_err(nowhere)?;
+                let facts = Facts { length: Some(length), changed: None };
+                (OpenedKind::Seek(Arc::new(Mutex::new(reader))), facts)
+            }
+            Kind::Stream { reader, length } => {
+                let rewind = Rewind::new(reader, length, keeps);
+                (OpenedKind::Stream(Arc::new(Mutex::new(rewind))), Facts { length, changed: None })
+            }
         };
-        Ok(Opened { kind, facts })
+        Ok(Opened { kind, facts, bytes_per_second: None })
     }
 }
 
-/// A source whose length is known.
+/// A source that is being uploaded.
 pub(crate) struct Opened {
     kind: OpenedKind,
     facts: Facts,
+    pub(crate) bytes_per_second: Option<u64>,
 }
 
 enum OpenedKind {
     Bytes(Bytes),
     File(PathBuf),
+    Seek(Arc<Mutex<Box<dyn ReadSeek>>>),
+    Stream(Arc<Mutex<Rewind>>),
 }
 
 /// What must not change during an upload.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Facts {
-    length: u64,
+    length: Option<u64>,
     changed: Option<SystemTime>,
 }
 
-async fn facts(path: &PathBuf) -> io::Result<Facts> {
+async fn facts(path: &Path) -> io::Result<Facts> {
     let metadata = tokio::fs::metadata(path).await?;
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    Ok(Facts { length: metadata.len(), changed: metadata.modified().ok() })
+    Ok(Facts { length: Some(metadata.len()), changed: metadata.modified().ok() })
 }
 
 impl Opened {
-    pub(crate) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> Option<u64> {
         self.facts.length
     }
 
-    /// The content of one request.
-    pub(crate) async fn content(&self, range: Range<u64>, meter: Meter) -> Result<Content, Error> {
+    /// Whether any byte can be read again at any time.
+    pub(crate) fn rewinds(&self) -> bool {
+        !matches!(self.kind, OpenedKind::Stream(_))
+    }
+
+    /// Where a stream ended, when it has.
+    pub(crate) fn ended_at(&self) -> Option<u64> {
+        match &self.kind {
+            OpenedKind::Stream(rewind) => lock(rewind).ended_at(),
+            OpenedKind::Bytes(_) | OpenedKind::File(_) | OpenedKind::Seek(_) => None,
+        }
+    }
+
+    /// The digest of all that a stream gave.
+    pub(crate) fn sha256(&self) -> Option<[u8; 32]> {
+        match &self.kind {
+            OpenedKind::Stream(rewind) => lock(rewind).sha256(),
+            OpenedKind::Bytes(_) | OpenedKind::File(_) | OpenedKind::Seek(_) => None,
+        }
+    }
+
+    /// Has a stream's bytes hashed as they are read.
+    pub(crate) fn hash(&self) {
+        if let OpenedKind::Stream(rewind) = &self.kind {
+            lock(rewind).hash();
+        }
+    }
+
+    /// What lies before `offset` will not be asked for again.
+    pub(crate) fn release(&self, offset: u64) {
+        if let OpenedKind::Stream(rewind) = &self.kind {
+            lock(rewind).release(offset);
+        }
+    }
+
+    /// The content of one request; `is_open` when it may end wherever the source has to stop.
+    pub(crate) async fn content(
+        &self,
+        range: Range<u64>,
+        is_open: bool,
+        meter: Meter,
+    ) -> Result<Content, Error> {
         let reader = match &self.kind {
             OpenedKind::Bytes(bytes) => {
                 let within = |at: u64| usize::try_from(at).expect("a range of bytes in memory");
@@ -100,12 +201,37 @@ impl Opened {
             OpenedKind::File(path) => {
                 let failed = |source| Error::Source { path: path.clone(), source };
                 self.unchanged().await?;
-                let mut file = File::open(path).await.map_err(failed)?;
-                file.seek(SeekFrom::Start(range.start)).await.map_err(failed)?;
-                Reader::File(Box::new(file))
+                Reader::File(file::Reading::open(path, range.clone()).await.map_err(failed)?)
+            }
+            OpenedKind::Seek(reader) => {
+                Reader::Seek { reader: reader.clone(), at: range.start, is_there: false }
+            }
+            OpenedKind::Stream(rewind) => {
+                if !lock(rewind).reaches_back_to(range.start) {
+                    return Err(Error::Spent { offset: range.start });
+                }
+                Reader::Stream { rewind: rewind.clone(), at: range.start, is_open }
             }
         };
-        Ok(Content { reader, left: range.end - range.start, meter, failure: Trip::default() })
+        let pace = self.bytes_per_second.map(Pace::new);
+        Ok(Content::new(reader, range.end - range.start, is_open, meter, pace))
+    }
+
+    /// The digest of a range, where it can be had before the range is sent.
+    pub(crate) async fn checksum(&self, kind: Checksum, range: Range<u64>) -> Result<Option<Vec<u8>>, Error> {
+        match &self.kind {
+            OpenedKind::Bytes(bytes) => {
+                let within = |at: u64| usize::try_from(at).expect("a range of bytes in memory");
+                Ok(Some(digest::of(kind, &bytes[within(range.start)..within(range.end)])))
+            }
+            OpenedKind::File(path) => {
+                let of = path.clone();
+                let read = tokio::task::spawn_blocking(move || digest::of_file(kind, &of, range));
+                let read = read.await.map_err(io::Error::other).flatten();
+                read.map(Some).map_err(|error| self.failed(error))
+            }
+            OpenedKind::Seek(_) | OpenedKind::Stream(_) => Ok(None),
+        }
     }
 
     /// Refuses a file that is not what it was when the upload began.
@@ -118,8 +244,8 @@ impl Opened {
     /// An error of reading, as one of the source.
     pub(crate) fn failed(&self, source: io::Error) -> Error {
         let path = match &self.kind {
-            OpenedKind::Bytes(_) => PathBuf::new(),
             OpenedKind::File(path) => path.clone(),
+            OpenedKind::Bytes(_) | OpenedKind::Seek(_) | OpenedKind::Stream(_) => PathBuf::new(),
         };
         match source.kind() {
             io::ErrorKind::UnexpectedEof => Error::SourceChanged { path },
@@ -128,102 +254,6 @@ impl Opened {
     }
 }
 
-/// Keeps the error of a body, because the connection that carries it tells only that there was one.
-#[derive(Clone, Default)]
-pub(crate) struct Trip(Arc<Mutex<Option<io::Error>>>);
-
-impl Trip {
-    fn set(&self, error: io::Error) -> io::Error {
-        let told = io::Error::from(error.kind());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-        told
-    }
-
-    pub(crate) fn take(&self) -> Option<io::Error> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// The content of one request, read as the connection takes it.
-pub(crate) struct Content {
-    reader: Reader,
-    left: u64,
-    meter: Meter,
-    failure: Trip,
-}
-
-enum Reader {
-    Bytes(Bytes),
-    File(Box<File>),
-}
-
-impl Content {
-    /// No content.
-    pub(crate) fn none() -> Self {
-        Self {
-            reader: Reader::Bytes(Bytes::new()),
-            left: 0,
-            meter: Meter::unread(),
-            failure: Trip::default(),
-        }
-    }
-
-    pub(crate) fn meter(&self) -> Meter {
-        self.meter.clone()
-    }
-
-    pub(crate) fn failure(&self) -> Trip {
-        self.failure.clone()
-    }
-
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        let next = usize::try_from(self.left.min(READ_BYTES)).expect("no more than the read size");
-        match &mut self.reader {
-            Reader::Bytes(bytes) => Poll::Ready(Ok(bytes.split_to(next))),
-            Reader::File(file) => {
-                let mut memory = vec![0; next];
-                let mut buffer = ReadBuf::new(&mut memory);
-                ready!(Pin::new(file).poll_read(cx, &mut buffer))?;
-                let read = buffer.filled().len();
-                if read == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                }
-                memory.truncate(read);
-                Poll::Ready(Ok(memory.into()))
-            }
-        }
-    }
-}
-
-impl Body for Content {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        match ready!(self.poll_bytes(cx)) {
-            Ok(bytes) => {
-                self.left -= bytes.len() as u64;
-                self.meter.add(bytes.len() as u64);
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
-            Err(error) => {
-                self.left = 0;
-                Poll::Ready(Some(Err(self.failure.set(error))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
+fn lock<T: ?Sized>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,21 +1,28 @@
-//! One upload: the loop that does what [`Uploader`] decides.
+//! One upload, before it begins and after it has ended.
 //!
-//! Owns the clock, the randomness and the waiting; every decision is the machine's.
+//! Owns the clock and the randomness; `run` is what happens in between.
+
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use hoist_proto::client::{Ask, Moment, Step, Uploader, token_of};
-use hoist_proto::types::{Length, Token};
+use hoist_proto::client::token_of;
+use hoist_proto::dialect::token::Form;
+use hoist_proto::digest::{self, Algorithm, Digest};
+use hoist_proto::types::Token;
 use hoist_proto::upload::Origin;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::client::Client;
+use crate::dialect::Dialect;
+use crate::disposition::disposition;
 use crate::error::Error;
-use crate::http::{Answer, Broken};
-use crate::problem;
-use crate::progress::{Meter, Progress};
-use crate::source::{Content, Opened, Source};
+use crate::handle::Handle;
+use crate::journal::Journal;
+use crate::progress::{Progress, Reporter, Start};
+use crate::run;
+use crate::source::Source;
 
 /// An upload that has not begun.
 ///
@@ -26,27 +33,35 @@ use crate::source::{Content, Opened, Source};
 /// let client = Client::builder().build()?;
 /// let put = client.put(http::Uri::from_static("https://example.org/uploads"), Source::file("film.mkv"));
 /// let outcome = put.name("film.mkv").content_type("video/x-matroska").send().await?;
-/// assert_eq!(outcome.status.as_u16(), 204);
+/// assert!(outcome.status.is_success());
 /// # Ok(())
 /// # }
 /// ```
 #[must_use = "an upload begins when it is sent"]
 #[derive(Debug)]
 pub struct Put {
-    client: Client,
-    url: Uri,
-    source: Source,
-    name: Option<String>,
-    content_type: Option<String>,
-    token: Option<(Token, Known)>,
-    progress: watch::Sender<Progress>,
+    pub(crate) client: Client,
+    pub(crate) url: Uri,
+    pub(crate) source: Source,
+    pub(crate) name: Option<String>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) method: Method,
+    pub(crate) known: Known,
+    pub(crate) journal: Option<Journal>,
+    pub(crate) sha256: Option<[u8; 32]>,
+    pub(crate) verifies: bool,
+    pub(crate) reporter: Reporter,
 }
 
-/// Whether the server may know a token already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    Maybe,
-    No,
+/// What is known of an earlier run.
+#[derive(Clone, Debug)]
+pub(crate) enum Known {
+    /// Nothing, or what the journal knows.
+    Nothing,
+    /// This names an upload, which may have been begun.
+    Maybe(Handle),
+    /// This token never named an upload.
+    Fresh(Token),
 }
 
 /// An upload that is complete.
@@ -65,6 +80,16 @@ pub struct Outcome {
     pub fields: HeaderMap,
     /// Its content, up to 1 MiB of it.
     pub content: Bytes,
+    /// The upload's own URL, where the server gave it one.
+    pub url: Option<Uri>,
+    /// The dialect that was spoken.
+    pub dialect: Dialect,
+    /// How it began.
+    pub start: Start,
+    /// The SHA-256 of the representation, where it was given or made on the way.
+    pub sha256: Option<[u8; 32]>,
+    /// Whether the server has said that it has the bytes with that digest.
+    pub verified: bool,
 }
 
 /// A token for one upload: 256 bits from the operating system's random source.
@@ -83,14 +108,35 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+/// The time of day.
+pub(crate) fn today() -> SystemTime {
+    SystemTime::now()
+}
+
+/// A number nobody can foresee.
+pub(crate) fn random() -> Result<u64, Error> {
+    getrandom::u64().map_err(no_randomness)
+}
+
 fn no_randomness(error: getrandom::Error) -> Error {
     Error::Random { source: std::io::Error::other(error) }
 }
 
 impl Put {
     pub(crate) fn new(client: Client, url: Uri, source: Source) -> Self {
-        let progress = watch::Sender::default();
-        Self { client, url, source, name: None, content_type: None, token: None, progress }
+        Self {
+            client,
+            url,
+            source,
+            name: None,
+            content_type: None,
+            method: Method::POST,
+            known: Known::Nothing,
+            journal: None,
+            sha256: None,
+            verifies: false,
+            reporter: Reporter::new(now),
+        }
     }
 
     /// The file's name, as the server will know it.
@@ -105,23 +151,57 @@ impl Put {
         self
     }
 
-    /// Goes on with the upload this token names, if an earlier run with the same source has begun it, and begins it
-    /// otherwise. The server is asked first.
-    pub fn token(mut self, token: Token) -> Self {
-        self.token = Some((token, Known::Maybe));
+    /// The method of the request that begins the upload. Default: `POST`. A `PUT` may be made again where it is not known
+    /// whether the first was carried out.
+    pub fn method(mut self, method: Method) -> Self {
+        self.method = method;
         self
     }
 
-    /// Names the upload by this token, which never named one: a server that knows it refuses. By default the token is
-    /// made by [`fresh_token`]; giving one allows to keep it for the next run.
+    /// Goes on with the upload this token names, if an earlier run with the same source has begun it, and begins it
+    /// otherwise. The server is asked first. Speaks the token dialect, in the first draft's form unless another is set.
+    pub fn token(mut self, token: Token) -> Self {
+        self.known = Known::Maybe(Handle::Token { url: self.url.clone(), token });
+        self
+    }
+
+    /// Names the upload by this token, which never named one: a server that knows it refuses. Speaks the token dialect
+    /// likewise. Where that dialect is chosen and no token is given, one is made by [`fresh_token`]; giving one allows to
+    /// keep it for the next run.
     pub fn new_token(mut self, token: Token) -> Self {
-        self.token = Some((token, Known::No));
+        self.known = Known::Fresh(token);
+        self
+    }
+
+    /// Goes on with an upload that an earlier run with the same source has begun.
+    pub fn resume(mut self, handle: Handle) -> Self {
+        self.known = Known::Maybe(handle);
+        self
+    }
+
+    /// Goes on with what the journal knows of the same file and URL, and keeps it there until the upload is complete.
+    /// Sources other than files are uploaded without; and what [`resume`](Self::resume) or a token says comes first.
+    pub fn journal(mut self, journal: Journal) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// The SHA-256 of the source, offered to the server, which refuses other bytes if it checks.
+    pub fn sha256(mut self, digest: [u8; 32]) -> Self {
+        self.sha256 = Some(digest);
+        self
+    }
+
+    /// Has the server say the SHA-256 of what it has, in the dialects in which it can, and compares. What can be read
+    /// twice is hashed before it is sent, so that the server can check too; a stream on its way.
+    pub fn verify(mut self) -> Self {
+        self.verifies = true;
         self
     }
 
     /// How far it is, at any time. The last value stays readable after the end.
     pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.subscribe()
+        self.reporter.subscribe()
     }
 
     /// Uploads, and resumes after every interruption, until the server has it all or there is a reason to give up.
@@ -130,72 +210,22 @@ impl Put {
     /// When the server refuses, the source cannot be read or changes, or the retry budget is used up without progress.
     ///
     /// # Cancellation
-    /// Dropping the future closes the connection. What the server has stays there; with the same
-    /// [token](Self::token) a later run goes on behind it.
+    /// Dropping the future closes the connection. What the server has stays there; a later run with the same
+    /// [journal](Self::journal), [handle](Self::resume) or [token](Self::token) goes on behind it.
     pub async fn send(self) -> Result<Outcome, Error> {
-        let source = self.source.clone().open().await?;
-        let mut uploader = self.uploader(Length::new(source.length()))?;
-        let start = now();
-        let mut last = Last { answer: None, error: None };
-        self.progress.send_modify(|progress| progress.length = source.length());
-        loop {
-            match uploader.step() {
-                Step::Wait(wait) => {
-                    tracing::debug!(
-                        ?wait,
-                        offset = uploader.acknowledged().get(),
-                        "waiting before the next attempt"
-                    );
-                    tokio::time::sleep(wait).await;
-                }
-                Step::Send(ask) => {
-                    let result = self.exchange(&source, *ask).await?;
-                    let moment =
-                        Moment { elapsed: start.elapsed(), random: getrandom::u64().map_err(no_randomness)? };
-                    match result {
-                        Ok(answer) => {
-                            uploader.on_sent(answer.sent);
-                            uploader.on_response(answer.status, &answer.fields, moment);
-                            last = Last { answer: Some(answer), error: None };
-                        }
-                        Err(Broken { error, reached, sent }) => {
-                            tracing::debug!(%error, reached, sent, "an attempt was interrupted");
-                            uploader.on_sent(sent);
-                            uploader.on_lost(reached, moment);
-                            last = Last { answer: None, error: Some(error) };
-                        }
-                    }
-                    self.progress.send_modify(|progress| {
-                        progress.acknowledged = uploader.acknowledged().get();
-                        progress.retries = uploader.attempts_repeated();
-                    });
-                }
-                Step::Done => return Ok(last.outcome(&uploader, source.length())),
-                Step::Failed(failure) => {
-                    let detail = last.answer.as_ref().and_then(problem::detail);
-                    return Err(Error::of(failure, detail, last.error));
-                }
-            }
+        // Boxed, because whoever awaits it should not become as large as everything an upload may do.
+        Box::pin(run::send(self)).await
+    }
+
+    /// The form of the token dialect, where it is that which is spoken.
+    pub(crate) fn form(&self) -> Form {
+        match self.client.settings.dialect {
+            Dialect::Token(form) => form,
+            Dialect::Auto | Dialect::Ietf(_) | Dialect::Tus1 | Dialect::Conventional => Form::Seed,
         }
     }
 
-    fn uploader(&self, length: Length) -> Result<Uploader, Error> {
-        let (token, known) = match &self.token {
-            Some(given) => given.clone(),
-            None => (fresh_token()?, Known::No),
-        };
-        let begin = match known {
-            Known::Maybe => Uploader::resume,
-            Known::No => Uploader::create,
-        };
-        let uploader = begin(self.url.clone(), token, self.origin()?, length, self.client.retries);
-        Ok(match self.client.content_max {
-            Some(bytes) => uploader.with_content_max(bytes),
-            None => uploader,
-        })
-    }
-
-    fn origin(&self) -> Result<Origin, Error> {
+    pub(crate) fn origin(&self) -> Result<Origin, Error> {
         let mut fields = HeaderMap::new();
         if let Some(media_type) = &self.content_type {
             let value = HeaderValue::try_from(media_type).map_err(|_| Error::Field("the media type"))?;
@@ -204,82 +234,14 @@ impl Put {
         if let Some(name) = &self.name {
             fields.insert(header::CONTENT_DISPOSITION, disposition(name));
         }
+        if let Some(octets) = self.sha256 {
+            let digest = Digest { algorithm: Algorithm::Sha256, octets: octets.to_vec() };
+            fields.insert(digest::REPR_DIGEST, digest::value(&digest));
+        }
+        if self.verifies {
+            fields.insert(digest::WANT_REPR_DIGEST, HeaderValue::from_static("sha-256=10"));
+        }
         let target = self.url.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-        Ok(Origin { method: Method::POST, target, fields })
+        Ok(Origin { method: self.method.clone(), target, fields })
     }
-
-    /// One request. The outer error ends the upload, the inner one only the attempt.
-    async fn exchange(&self, source: &Opened, mut ask: Ask) -> Result<Result<Answer, Broken>, Error> {
-        let transfers = ask.content.is_some();
-        let content = match ask.content {
-            Some(range) => {
-                // Spelled out, because nothing would be said of content that is empty.
-                let bytes = HeaderValue::from(range.end - range.start);
-                ask.head.headers_mut().insert(header::CONTENT_LENGTH, bytes);
-                let meter = Meter::new(&self.progress, range.start);
-                source.content(range, meter).await?
-            }
-            None => Content::none(),
-        };
-        let trip = content.failure();
-        let result = self.client.connector.exchange(&self.url, ask.head, content, now()).await;
-        if let Some(error) = trip.take() {
-            return Err(source.failed(error));
-        }
-        if transfers {
-            source.unchanged().await?;
-        }
-        match result {
-            Err(Broken { error, .. })
-                if !matches!(error, Error::Connect { .. } | Error::Lost { .. } | Error::Idle(_)) =>
-            {
-                Err(error)
-            }
-            result => Ok(result),
-        }
-    }
-}
-
-/// How the last request ended.
-struct Last {
-    answer: Option<Answer>,
-    error: Option<Error>,
-}
-
-impl Last {
-    fn outcome(self, uploader: &Uploader, bytes: u64) -> Outcome {
-        let Answer { status, fields, content, .. } = self.answer.expect("an upload ends well with an answer");
-        Outcome {
-            bytes,
-            resumed_bytes: uploader.resumed_at().get(),
-            retries: uploader.attempts_repeated(),
-            status,
-            fields,
-            content,
-        }
-    }
-}
-
-/// `Content-Disposition` with a file name, in the form every server reads and in the one that holds all of Unicode
-/// (RFC 6266, RFC 8187).
-fn disposition(name: &str) -> HeaderValue {
-    use std::fmt::Write as _;
-    let plain: String =
-        name.chars()
-            .map(|char| {
-                if char.is_ascii_graphic() && !matches!(char, '"' | '\\') || char == ' ' { char } else { '_' }
-            })
-            .collect();
-    let mut text = format!("attachment; filename=\"{plain}\"");
-    if plain != name {
-        text.push_str("; filename*=UTF-8''");
-        for byte in name.bytes() {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-                text.push(char::from(byte));
-            } else {
-                let _ = write!(text, "%{byte:02X}");
-            }
-        }
-    }
-    HeaderValue::try_from(text).expect("visible ASCII and spaces")
 }

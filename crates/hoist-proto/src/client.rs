@@ -501,12 +501,10 @@ impl Uploader {
     fn again(&mut self, aim: Aim, last: Trouble, at_least: Option<Duration>, moment: Moment) {
         let since = *self.failing_since.get_or_insert(moment.elapsed);
         self.attempts += 1;
-        let wait =
-            self.retries.wait(self.attempts, moment.random).saturating_add(at_least.unwrap_or_default());
-        let spent = moment.elapsed.saturating_sub(since).saturating_add(wait);
-        if self.attempts > self.retries.attempts || spent > self.retries.budget {
+        let failing = moment.elapsed.saturating_sub(since);
+        let Some(wait) = self.retries.pause(self.attempts, failing, at_least, moment.random) else {
             return self.fail(Failure::Exhausted { attempts: self.attempts, last });
-        }
+        };
         let then = moment.elapsed.saturating_add(wait);
         let is_over = match &self.wire {
             Wire::Ietf(link) => link.is_over(then),

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,6 +16,29 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// A TCP connection, with or without TLS.
 pub(crate) type Stream = Box<dyn Duplex>;
 
+/// What a connection has done.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    bytes: AtomicU64,
+    deaf: AtomicBool,
+}
+
+impl Moved {
+    /// Bytes that moved, in both directions.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the peer has stopped reading.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
 /// Counts bytes in both directions, and survives the end of one of them.
 ///
 /// A server that answers before it has read the whole request may close at once, and its kernel then resets the
@@ -23,24 +46,25 @@ pub(crate) type Stream = Box<dyn Duplex>;
 /// So a failed write stops writing and nothing else: reading tells how the connection ended.
 pub(crate) struct Watched {
     stream: Stream,
-    moved: Arc<AtomicU64>,
+    moved: Arc<Moved>,
     deaf: bool,
 }
 
 impl Watched {
-    pub(crate) fn new(stream: Stream, moved: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(stream: Stream, moved: Arc<Moved>) -> Self {
         Self { stream, moved, deaf: false }
     }
 
     fn wrote(&mut self, cx: &Context<'_>, result: &io::Result<usize>) -> Poll<io::Result<usize>> {
         let Ok(bytes) = *result else { return self.deafen(cx) };
-        self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.moved.add(bytes);
         Poll::Ready(Ok(bytes))
     }
 
     /// Stops writing. The task is woken, because it may be about to wait for nothing but this write, and has to read.
     fn deafen<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
         self.deaf = true;
+        self.moved.deaf.store(true, Ordering::Relaxed);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -54,7 +78,7 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
-        self.moved.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        self.moved.add(buffer.filled().len() - before);
         Poll::Ready(result)
     }
 }
@@ -158,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_write_does_not_hide_the_answer() {
         let answer = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nmuch";
-        let moved = Arc::new(AtomicU64::new(0));
+        let moved = Arc::new(Moved::default());
         let stream = Watched::new(Box::new(AnsweredThenReset { written: 0, answer }), moved.clone());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");
         let request = http::Request::post("/uploads").body(Full::new(Bytes::from_static(b"content")));
@@ -172,6 +196,6 @@ mod tests {
             ended = connection => panic!("the connection ended: {ended:?}"),
         };
         assert_eq!((asked.0, &asked.1[..]), (413, &b"much"[..]));
-        assert_eq!(moved.load(Ordering::Relaxed), 10 + answer.len() as u64);
+        assert_eq!((moved.bytes(), moved.is_deaf()), (10 + answer.len() as u64, true));
     }
 }

@@ -10,6 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::sync::OnceCell;
 
+use super::Http2;
 use crate::error::Error;
 
 /// Authorities, read when the first TLS connection needs them.
@@ -26,11 +27,11 @@ impl Trust {
 
     /// # Cancellation
     /// Safe to drop; the next caller reads again.
-    pub(crate) async fn config(&self) -> Result<Arc<ClientConfig>, Error> {
-        self.config.get_or_try_init(|| self.load()).await.cloned()
+    pub(crate) async fn config(&self, http2: Http2) -> Result<Arc<ClientConfig>, Error> {
+        self.config.get_or_try_init(|| self.load(http2)).await.cloned()
     }
 
-    async fn load(&self) -> Result<Arc<ClientConfig>, Error> {
+    async fn load(&self, http2: Http2) -> Result<Arc<ClientConfig>, Error> {
         let from = || self.file.as_ref().map_or("the system".into(), |file| file.display().to_string());
         let file = self.file.clone();
         let read = tokio::task::spawn_blocking(move || match file {
@@ -52,7 +53,12 @@ impl Trust {
             .expect("the provider has ciphers for TLS 1.2 and 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let (h1, h2) = (b"http/1.1".to_vec(), b"h2".to_vec());
+        config.alpn_protocols = match http2 {
+            Http2::Auto => vec![h2, h1],
+            Http2::PriorKnowledge => vec![h2],
+            Http2::Never => vec![h1],
+        };
         Ok(Arc::new(config))
     }
 }

@@ -10,7 +10,7 @@ use crate::script::{Act, Server, answer, bytes, client, problem, quick, say, tog
 #[tokio::test]
 async fn a_refusal_ends_the_upload_in_the_server_s_words() {
     let table = [
-        ("413 Content Too Large", "an upload may have at most 5 bytes"),
+        ("422 Unprocessable Content", "an upload may have at most 5 bytes"),
         ("400 Bad Request", "Upload-Token: must be short"),
         ("401 Unauthorized", "authentication is needed"),
         ("404 Not Found", "nothing here"),
@@ -57,7 +57,7 @@ async fn words_that_are_no_problem_document_are_not_repeated() {
 #[tokio::test]
 async fn an_early_answer_is_heard_before_the_reset() {
     let refusal =
-        problem("413 Content Too Large", "|Connection: close", "an upload may have at most 5 bytes");
+        problem("422 Unprocessable Content", "|Connection: close", "an upload may have at most 5 bytes");
     for ends in [Vec::new(), vec![Act::Stall]] {
         for round in 0..20 {
             let server = Server::start().await;
@@ -67,7 +67,7 @@ async fn an_early_answer_is_heard_before_the_reset() {
             let (outcome, _) = together(put.send(), server.play(vec![script])).await;
             let error = outcome.expect_err("refused");
             assert!(
-                matches!(&error, Error::Refused { status, detail: Some(_) } if *status == 413),
+                matches!(&error, Error::Refused { status, detail: Some(_) } if *status == 422),
                 "{error:?}"
             );
         }

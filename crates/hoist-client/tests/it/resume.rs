@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use hoist_client::{Client, Source, Token};
+use hoist_client::{Source, Token};
 use tokio::time::Instant;
 
-use crate::script::{Act, Seen, Server, answer, bytes, client, problem, say, together};
+use crate::script::{Act, Seen, Server, answer, bytes, client, problem, quick, say, together};
 
 const LENGTH: usize = 300_000;
 
@@ -165,7 +165,7 @@ async fn another_process_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn the_server_says_when_to_come_back() {
     let server = Server::start().await;
-    let client = Client::builder().retry_pauses(Duration::ZERO, Duration::ZERO).build().expect("a client");
+    let client = quick().build().expect("a client");
     let put = client.put(server.url.clone(), Source::bytes(bytes(100)));
     let scripts = vec![
         answer("503 Service Unavailable|Retry-After: 7"),
@@ -189,7 +189,11 @@ async fn the_server_says_when_to_come_back() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_stands_still_is_left() {
     let server = Server::start().await;
-    let client = Client::builder().idle_timeout(Duration::from_secs(20)).build().expect("a client");
+    let client = quick()
+        .retry_pauses(Duration::from_millis(500), Duration::from_secs(30))
+        .idle_timeout(Duration::from_secs(20))
+        .build()
+        .expect("a client");
     let put = client.put(server.url.clone(), Source::bytes(bytes(100)));
     let scripts = vec![
         vec![Act::Head, Act::Content(40), Act::Stall],

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use hoist_client::{Builder, Client};
+use hoist_client::{Builder, Client, Dialect, Form};
 use http::Uri;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -17,6 +17,8 @@ pub(crate) enum Act {
     Content(u64),
     /// Reads all the content the head declares, behind what was read already.
     Rest,
+    /// Reads content in the chunked coding to its end.
+    Chunks,
     /// Writes this.
     Say(String),
     /// Waits for the client to close.
@@ -56,8 +58,12 @@ pub(crate) fn answer(response: &str) -> Vec<Act> {
 pub(crate) fn say(response: &str) -> Act {
     let (head, content) = response.split_once("||").unwrap_or((response, ""));
     let head = head.replace('|', "\r\n");
-    let framing =
-        if head.contains(" 204 ") { String::new() } else { format!("\r\nContent-Length: {}", content.len()) };
+    // Each script is played on a connection of its own.
+    let framing = match head.get(..1) {
+        Some("1") => String::new(),
+        _ if head.starts_with("204") => "\r\nConnection: close".to_owned(),
+        _ => format!("\r\nConnection: close\r\nContent-Length: {}", content.len()),
+    };
     Act::Say(format!("HTTP/1.1 {head}{framing}\r\n\r\n{content}"))
 }
 
@@ -116,6 +122,7 @@ pub(crate) async fn perform(
                 let left = declared - seen.content.len() as u64;
                 content(stream, &mut seen, left).await;
             }
+            Act::Chunks => chunks(stream, &mut seen).await,
             Act::Say(text) => stream.write_all(text.as_bytes()).await.expect("the client reads"),
             Act::Stall => {
                 let mut rest = [0; 4096];
@@ -136,14 +143,36 @@ async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(head).expect("ASCII")
 }
 
+async fn chunks(stream: &mut (impl AsyncRead + Unpin), seen: &mut Seen) {
+    for _ in 0..10_000 {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.push(stream.read_u8().await.expect("a chunk"));
+        }
+        let digits = std::str::from_utf8(&line).expect("ASCII").trim();
+        let bytes = u64::from_str_radix(digits, 16).expect("a size");
+        content(stream, seen, bytes).await;
+        stream.read_u16().await.expect("the end of a chunk");
+        if bytes == 0 {
+            return;
+        }
+    }
+    panic!("chunks without end");
+}
+
 async fn content(stream: &mut (impl AsyncRead + Unpin), seen: &mut Seen, bytes: u64) {
     let start = seen.content.len();
     seen.content.resize(start + usize::try_from(bytes).expect("small"), 0);
     stream.read_exact(&mut seen.content[start..]).await.expect("as much content as the script reads");
 }
 
-/// A client that does not wait long.
+/// A client that does not wait long, and speaks of tokens.
 pub(crate) fn quick() -> Builder {
+    any().dialect(Dialect::Token(Form::Seed))
+}
+
+/// A client that does not wait long.
+pub(crate) fn any() -> Builder {
     Client::builder().retry_pauses(Duration::ZERO, Duration::ZERO)
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hoist_client::{Client, Error, Retry, Source, Token};
+use hoist_client::{Client, Error, Handle, Retry, Source, Token};
 use http::Uri;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
@@ -120,7 +120,13 @@ async fn another_place_is_used_when_the_server_names_it() {
     let asks = async {
         let mut offsets = Vec::new();
         for _ in 0..3 {
-            offsets.push(client.status(secure(&origin), &token).await.expect("a status").offset);
+            offsets.push(
+                client
+                    .status(&Handle::Token { url: secure(&origin), token: token.clone() })
+                    .await
+                    .expect("a status")
+                    .offset,
+            );
         }
         offsets
     };

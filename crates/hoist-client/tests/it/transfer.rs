@@ -1,6 +1,6 @@
 //! Uploads that nothing interrupts: what goes over the wire, and what the caller learns.
 
-use hoist_client::{Error, Source, Token, fresh_token};
+use hoist_client::{Error, Handle, Source, Token, fresh_token};
 use http::{HeaderName, HeaderValue};
 
 use crate::script::{Act, Server, answer, bytes, client, quick, say, together};
@@ -27,7 +27,7 @@ async fn a_whole_upload_is_one_request() {
     assert_eq!((outcome.bytes, outcome.resumed_bytes, outcome.retries), (1000, 0, 0));
     assert_eq!(outcome.status, 204);
     let end = *progress.borrow();
-    assert_eq!((end.sent, end.acknowledged, end.length, end.retries), (1000, 1000, 1000, 0));
+    assert_eq!((end.sent, end.acknowledged, end.length, end.retries), (1000, 1000, Some(1000), 0));
 }
 
 #[tokio::test]
@@ -175,7 +175,8 @@ async fn an_upload_can_be_asked_about_and_cancelled() {
     let server = Server::start().await;
     let token = Token::new(*b"abcdef").expect("in range");
     let client = client();
-    let asked = client.status(server.url.clone(), &token);
+    let handle = Handle::Token { url: server.url.clone(), token };
+    let asked = client.status(&handle);
     let script = vec![answer("204 No Content|Upload-Offset: 7|Upload-Length: 9|Upload-Complete: ?0")];
     let (status, seen) = together(asked, server.play(script)).await;
     let status = status.expect("a status");
@@ -183,18 +184,14 @@ async fn an_upload_can_be_asked_about_and_cancelled() {
     assert_eq!((seen[0].request(), seen[0].field("upload-token")), ("HEAD /uploads", Some(":YWJjZGVm:")));
     assert_eq!((seen[0].field("upload-offset"), seen[0].field("upload-incomplete")), (None, None));
 
-    let cancelled = client.cancel(server.url.clone(), &token);
+    let cancelled = client.cancel(&handle);
     let (cancelled, seen) = together(cancelled, server.play(vec![answer("204 No Content")])).await;
     cancelled.expect("cancelled");
     assert_eq!((seen[0].request(), seen[0].field("upload-token")), ("DELETE /uploads", Some(":YWJjZGVm:")));
 
     let asked = async {
-        let unknown = client.cancel(server.url.clone(), &token).await;
-        (
-            unknown,
-            client.status(server.url.clone(), &token).await,
-            client.status(server.url.clone(), &token).await,
-        )
+        let unknown = client.cancel(&handle).await;
+        (unknown, client.status(&handle).await, client.status(&handle).await)
     };
     // A HEAD has no content in its answer, whatever the length it declares.
     let script = vec![

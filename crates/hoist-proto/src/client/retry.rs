@@ -29,6 +29,20 @@ impl Default for Retries {
 }
 
 impl Retries {
+    /// How long to wait before the attempt after this one, where `failing` is how long nothing has gone on and the server
+    /// may have asked for a pause. None when the retries are used up.
+    pub fn pause(
+        &self,
+        attempt: u32,
+        failing: Duration,
+        at_least: Option<Duration>,
+        random: u64,
+    ) -> Option<Duration> {
+        let wait = self.wait(attempt, random).saturating_add(at_least.unwrap_or_default());
+        let is_over = attempt > self.attempts || failing.saturating_add(wait) > self.budget;
+        (!is_over).then_some(wait)
+    }
+
     /// Full jitter: anything from nothing to a bound that doubles, so that clients cut together come back apart.
     //= IETF-CLI-20
     pub(super) fn wait(&self, attempt: u32, random: u64) -> Duration {

@@ -47,6 +47,11 @@ pub fn is_in_doubt(status: StatusCode) -> bool {
     status.is_server_error() && said(status) == Said::Later && status != StatusCode::SERVICE_UNAVAILABLE
 }
 
+/// Whether it is the expectation of a 100 that could not be met (RFC 9110, Expect), and nothing else about the request.
+pub fn is_unexpected(status: StatusCode) -> bool {
+    status == StatusCode::EXPECTATION_FAILED
+}
+
 /// How long the server asks a client to wait, when it says so in seconds. A date would need a clock, and counts as
 /// absent.
 pub fn retry_after(fields: &HeaderMap) -> Option<Duration> {
@@ -82,9 +87,10 @@ mod tests {
     #[test]
     fn what_may_have_been_done_is_in_doubt() {
         let doubtful = [500, 502, 504, 507];
-        for status in [200, 404, 409, 429, 500, 501, 502, 503, 504, 505, 507] {
+        for status in [200, 404, 409, 417, 429, 500, 501, 502, 503, 504, 505, 507] {
             let code = StatusCode::from_u16(status).expect("in range");
             assert_eq!(is_in_doubt(code), doubtful.contains(&status), "{status}");
+            assert_eq!(is_unexpected(code), status == 417, "{status}");
         }
     }
 

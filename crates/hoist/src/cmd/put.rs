@@ -102,12 +102,13 @@ async fn draw(progress: watch::Receiver<Progress>, output: Output) {
 }
 
 fn line(at: &Progress, rate: Rate) -> String {
-    let percent = if at.length == 0 { 100 } else { u128::from(at.sent) * 100 / u128::from(at.length) };
+    let length = at.length.unwrap_or_default();
+    let percent = if length == 0 { 100 } else { u128::from(at.sent) * 100 / u128::from(length) };
     let again = if at.retries == 0 { String::new() } else { format!(", {} retries", at.retries) };
     format!(
         "{percent:3} %  {} of {}  {}/s{again}",
         Bytes(at.sent),
-        Bytes(at.length),
+        Bytes(length),
         Bytes(rate.bytes_per_second)
     )
 }

@@ -12,6 +12,7 @@ mod h2;
 mod harness;
 mod interim;
 mod interruptions;
+mod library;
 mod names;
 mod node;
 mod preemption;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 
 use crate::dialect::{TUS_RESUMABLE, TUS_VERSION, UPLOAD_LENGTH, UPLOAD_OFFSET};
+use crate::operation::Operation;
 use crate::types::{Length, Offset};
 
 const VERSION: HeaderValue = HeaderValue::from_static("1.0.0");
@@ -83,6 +84,22 @@ impl Offers {
             checksum: checksum.filter(|_| has("checksum")),
             size_max: number(fields, &MAX_SIZE),
         })
+    }
+
+    /// The head of a question about an upload, or of its end.
+    pub fn ask(url: &str, operation: &Operation) -> Result<Request<()>, http::Error> {
+        match operation {
+            Operation::Cancel => cancel(url),
+            Operation::Create(_) | Operation::Append(_) | Operation::Retrieve | Operation::Reject(_) => {
+                retrieve(url)
+            }
+        }
+    }
+
+    /// The offset and the length that the answer to a question says.
+    pub fn told(fields: &HeaderMap) -> (Option<Offset>, Option<Length>) {
+        let told = told(fields);
+        (told.offset, told.length)
     }
 
     /// What every server with `creation` has, where nobody asked.

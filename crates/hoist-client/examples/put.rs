@@ -1,0 +1,23 @@
+//! Uploads a file, and goes on when run again: `cargo run --example put FILE URL`.
+
+use std::path::PathBuf;
+
+use hoist_client::{Client, Journal, Source};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut words = std::env::args_os().skip(1);
+    let (Some(file), Some(url)) = (words.next().map(PathBuf::from), words.next()) else {
+        return Err("usage: put FILE URL".into());
+    };
+    let url = url.to_str().ok_or("the url is not UTF-8")?.parse()?;
+    let journal = Journal::at(std::env::temp_dir().join("hoist-example"));
+
+    let put = Client::builder().build()?.put(url, Source::file(file)).journal(journal);
+    let outcome = put.send().await?;
+    println!(
+        "{} bytes in {}, {}, {} retries",
+        outcome.bytes, outcome.dialect, outcome.start, outcome.retries
+    );
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! How an upload is found again, and what is asked about it.
+
+use hoist_proto::client::Offers;
+use hoist_proto::dialect::ietf::Speaker;
+use hoist_proto::dialect::interop::Interop;
+use hoist_proto::dialect::token::{self, Form};
+use hoist_proto::operation::Operation;
+use hoist_proto::types::{Length, Token};
+use http::{Request, Uri};
+
+use crate::dialect::Dialect;
+use crate::http::Answer;
+
+/// What a later run needs to find an upload again. Whoever has it can go on with the upload, or end it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Handle {
+    /// A token, at an upload URL.
+    Token {
+        /// The upload URL.
+        url: Uri,
+        /// The token.
+        token: Token,
+    },
+    /// The upload's own URL.
+    Url {
+        /// The URL.
+        url: Uri,
+        /// The dialect it is spoken to in. [`Dialect::Auto`] finds out.
+        dialect: Dialect,
+    },
+}
+
+/// Where an upload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Bytes the server has.
+    pub offset: u64,
+    /// Bytes it is going to have, if the server knows.
+    pub length: Option<u64>,
+    /// Whether it is complete, if the server says so.
+    pub complete: Option<bool>,
+}
+
+/// A way to ask about an upload.
+pub(crate) enum Question<'a> {
+    Token(&'a Uri, &'a Token),
+    Ietf(&'a Uri, Interop),
+    Tus1(&'a Uri),
+}
+
+impl Handle {
+    /// The URL that is asked.
+    pub fn url(&self) -> &Uri {
+        match self {
+            Self::Token { url, .. } | Self::Url { url, .. } => url,
+        }
+    }
+
+    /// The ways to ask about it, the likeliest first.
+    pub(crate) fn questions(&self) -> Vec<Question<'_>> {
+        match self {
+            Self::Token { url, token } => vec![Question::Token(url, token)],
+            Self::Url { url, dialect: Dialect::Ietf(version) } => vec![Question::Ietf(url, *version)],
+            Self::Url { url, dialect: Dialect::Tus1 } => vec![Question::Tus1(url)],
+            Self::Url { url, dialect: Dialect::Auto | Dialect::Token(_) | Dialect::Conventional } => {
+                vec![Question::Ietf(url, Interop::NEWEST), Question::Tus1(url)]
+            }
+        }
+    }
+}
+
+fn speaker(version: Interop) -> Speaker {
+    Speaker { version, announces: true, at_length: false }
+}
+
+impl Question<'_> {
+    pub(crate) fn head(&self, operation: &Operation) -> Request<()> {
+        let target = |url: &Uri| url.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let head = match self {
+            Self::Token(url, token) => Form::Seed.request(&target(url), token, operation),
+            Self::Ietf(url, version) => speaker(*version).request(&target(url), operation),
+            Self::Tus1(url) => Offers::ask(&target(url), operation),
+        };
+        head.expect("a URL's path is a URI")
+    }
+
+    pub(crate) fn status(&self, answer: &Answer) -> Option<Status> {
+        let fields = &answer.fields;
+        let (offset, length, complete) = match self {
+            Self::Token(..) => {
+                let told = token::told(fields);
+                (told.offset, told.length, told.complete)
+            }
+            Self::Ietf(_, version) => {
+                let told = speaker(*version).told(fields);
+                (told.offset, told.length, told.complete)
+            }
+            Self::Tus1(_) => {
+                let (offset, length) = Offers::told(fields);
+                let complete = offset.zip(length).map(|(offset, length)| length.is_reached(offset));
+                (offset, length, complete)
+            }
+        };
+        Some(Status { offset: offset?.get(), length: length.map(Length::get), complete })
+    }
+}

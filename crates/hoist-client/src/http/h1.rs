@@ -1,0 +1,168 @@
+//! HTTP/1.1, by hyper.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use hoist_proto::client::Heard;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
+use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+
+use super::io::{Moved, Watched};
+use super::{ANSWER_BYTES, Answer, Awaited, Ended, Unanswered};
+use crate::error::Error;
+use crate::progress::Flow;
+use crate::source::Content;
+
+/// Interim responses that may wait to be heard. More than that say nothing new.
+const INTERIMS_MAX: usize = 16;
+
+type Connection = http1::Connection<TokioIo<Watched>, Content>;
+
+/// A connection, as long as it lives, and why it ended.
+pub(super) struct Kept {
+    sender: http1::SendRequest<Content>,
+    driven: Driven,
+    moved: Arc<Moved>,
+}
+
+struct Driven {
+    /// Dropped when it ends, which tells whoever waits for it.
+    connection: Option<Pin<Box<Connection>>>,
+    cause: Option<hyper::Error>,
+}
+
+impl Driven {
+    /// Awaits `work`, which the connection makes possible.
+    async fn run<F: Future>(&mut self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        while let Some(connection) = &mut self.connection {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                ended = connection => {
+                    self.cause = ended.err();
+                    self.connection = None;
+                }
+            }
+        }
+        work.await
+    }
+
+    /// The error of the connection, which says more than that of the request it broke. A request that comes back was
+    /// never begun.
+    fn unanswered(&mut self, mut error: TrySendError<Request<Content>>) -> Unanswered {
+        let reached = error.take_message().is_none();
+        let source = self.cause.take().unwrap_or_else(|| error.into_error()).into();
+        Unanswered { error: Error::Lost { source }, reached }
+    }
+}
+
+/// What comes next of a request under way.
+enum Event {
+    Interim(StatusCode, HeaderMap),
+    /// Nobody is there any more to tell of interim responses.
+    Quiet,
+    /// The time to wait for a sign is over.
+    Waited,
+    Final(http::Response<Incoming>),
+}
+
+impl Kept {
+    pub(super) async fn open(stream: Watched, moved: Arc<Moved>) -> Result<Self, Error> {
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| Error::Lost { source: error.into() })?;
+        let driven = Driven { connection: Some(Box::pin(connection)), cause: None };
+        Ok(Self { sender, driven, moved })
+    }
+
+    pub(super) fn moved(&self) -> Arc<Moved> {
+        self.moved.clone()
+    }
+
+    /// Whether the next request may go over it.
+    pub(super) async fn is_there(&mut self) -> bool {
+        // A connection that the server has closed ends as soon as somebody looks.
+        self.driven.run(tokio::task::yield_now()).await;
+        self.driven.connection.is_some() && self.driven.run(self.sender.ready()).await.is_ok()
+    }
+
+    /// Sends the request and reads its answer, and says whether the connection is good for another. The answer counts
+    /// from its head on: what a peer that has answered does to the connection afterwards is no failure of the request.
+    //= TDR-104-04
+    pub(super) async fn converse(
+        &mut self,
+        mut request: Request<Content>,
+        flow: &Flow,
+        awaited: Option<Awaited>,
+        hears: &mut impl AsyncFnMut(StatusCode, &HeaderMap, u64) -> Heard,
+    ) -> Result<(Ended, bool), Unanswered> {
+        let (interim_came, mut interims) = mpsc::channel(INTERIMS_MAX);
+        hyper::ext::on_informational(&mut request, move |interim| {
+            let _ = interim_came.try_send((interim.status(), interim.headers().clone()));
+        });
+        let gate = awaited.as_ref().map(|awaited| awaited.gate.clone());
+        let mut waits = gate.is_some();
+        let limit = awaited.map(|awaited| awaited.limit).unwrap_or_default();
+        let mut patience = pin!(tokio::time::sleep(limit));
+        let mut response = pin!(self.sender.try_send_request(request));
+        let mut is_quiet = false;
+        let response = loop {
+            let next = async {
+                tokio::select! {
+                    biased;
+                    interim = interims.recv(), if !is_quiet => {
+                        Ok(interim.map_or(Event::Quiet, |(status, fields)| Event::Interim(status, fields)))
+                    }
+                    response = &mut response => response.map(Event::Final),
+                    () = &mut patience, if waits => Ok(Event::Waited),
+                }
+            };
+            match self.driven.run(next).await.map_err(|error| self.driven.unanswered(error))? {
+                Event::Interim(status, fields) => {
+                    let sent = flow.bytes();
+                    if hears(status, &fields, sent).await == Heard::Stop {
+                        return Ok((Ended::Stopped { sent: flow.bytes() }, false));
+                    }
+                    waits = open(gate.as_ref());
+                }
+                Event::Quiet => is_quiet = true,
+                Event::Waited => waits = open(gate.as_ref()),
+                Event::Final(response) => break response,
+            }
+        };
+        let sent = flow.bytes();
+        let is_sent = flow.has_ended();
+        let (parts, mut body) = response.into_parts();
+        let (content, is_whole) = self.driven.run(read(&mut body)).await;
+        let answer = Answer { status: parts.status, fields: parts.headers, content, sent };
+        Ok((Ended::Answered(answer), is_sent && is_whole && self.driven.connection.is_some()))
+    }
+}
+
+/// Lets content pass; nothing is waited for any more.
+fn open(gate: Option<&crate::source::Gate>) -> bool {
+    if let Some(gate) = gate {
+        gate.open();
+    }
+    false
+}
+
+/// The content of an answer, and whether that was all of it.
+async fn read(body: &mut Incoming) -> (Bytes, bool) {
+    let mut content = BytesMut::new();
+    while content.len() < ANSWER_BYTES {
+        match body.frame().await {
+            Some(Ok(frame)) => {
+                let Some(bytes) = frame.data_ref() else { continue };
+                content.extend_from_slice(&bytes[..bytes.len().min(ANSWER_BYTES - content.len())]);
+            }
+            ended => return (content.freeze(), ended.is_none()),
+        }
+    }
+    (content.freeze(), false)
+}

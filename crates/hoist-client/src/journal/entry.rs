@@ -1,0 +1,141 @@
+//! One upload in the journal, and the file it is written to.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use hoist_proto::types::Token;
+use http::Uri;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::dialect::Dialect;
+use crate::digest::hex;
+use crate::handle::Handle;
+
+/// The form of the file. Another one is not understood.
+const VERSION: u32 = 1;
+/// Bytes from the beginning and from the end of a file that tell it from others.
+const SAMPLE_BYTES: u64 = 64 * 1024;
+
+/// An upload that is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The file, by its absolute path.
+    pub file: PathBuf,
+    /// The URL it is uploaded to.
+    pub target: Uri,
+    /// What names the upload to the server.
+    pub handle: Handle,
+    /// Bytes of the file.
+    pub length: u64,
+    /// When the upload was begun.
+    pub began: SystemTime,
+    pub(crate) mark: Mark,
+}
+
+/// What tells a file from what it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) length: u64,
+    /// Nanoseconds since 1970 of its last change.
+    pub(crate) modified: u128,
+    /// Of its length, its beginning and its end.
+    pub(crate) fingerprint: String,
+}
+
+impl Mark {
+    /// Looks at a file.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let length = metadata.len();
+        let modified = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let mut hash = Sha256::new();
+        hash.update(length.to_be_bytes());
+        let mut sample = Vec::new();
+        Read::by_ref(&mut file).take(SAMPLE_BYTES).read_to_end(&mut sample)?;
+        if let Some(last) = length.checked_sub(SAMPLE_BYTES) {
+            file.seek(SeekFrom::Start(last.max(SAMPLE_BYTES)))?;
+            file.take(SAMPLE_BYTES).read_to_end(&mut sample)?;
+        }
+        hash.update(&sample);
+        Ok(Self { length, modified: modified.as_nanos(), fingerprint: hex(&hash.finalize()) })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    version: u32,
+    file: PathBuf,
+    target: String,
+    length: u64,
+    modified: String,
+    fingerprint: String,
+    began: u64,
+    dialect: String,
+    /// The upload's own URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    /// The token, as hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+impl Entry {
+    /// Reads an entry. One that cannot be read is none.
+    pub(super) fn read(path: &Path) -> Option<Self> {
+        let written: Written = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        if written.version != VERSION {
+            return None;
+        }
+        let target: Uri = written.target.parse().ok()?;
+        let dialect: Dialect = written.dialect.parse().ok()?;
+        let handle = match (written.url, written.token) {
+            (Some(url), None) => Handle::Url { url: url.parse().ok()?, dialect },
+            (None, Some(token)) => Handle::Token { url: target.clone(), token: Token::new(unhex(&token)?)? },
+            _ => return None,
+        };
+        let (length, modified) = (written.length, written.modified.parse().ok()?);
+        let mark = Mark { length, modified, fingerprint: written.fingerprint };
+        let began = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(written.began))?;
+        Some(Self { file: written.file, target, handle, length, began, mark })
+    }
+
+    pub(super) fn to_text(&self) -> String {
+        let (dialect, url, token) = match &self.handle {
+            Handle::Url { url, dialect } => (dialect.to_string(), Some(url.to_string()), None),
+            Handle::Token { token, .. } => ("token".to_owned(), None, Some(hex(token.expose()))),
+        };
+        let began = self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let written = Written {
+            version: VERSION,
+            file: self.file.clone(),
+            target: self.target.to_string(),
+            length: self.length,
+            modified: self.mark.modified.to_string(),
+            fingerprint: self.mark.fingerprint.clone(),
+            began,
+            dialect,
+            url,
+            token,
+        };
+        serde_json::to_string_pretty(&written).unwrap_or_default()
+    }
+}
+
+/// The name of the entry of a source and an upload URL.
+pub(super) fn name(file: &Path, target: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(file.as_os_str().as_encoded_bytes());
+    hash.update([0]);
+    hash.update(target);
+    hex(&hash.finalize()[..16])
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}

@@ -1,0 +1,124 @@
+//! The journal over real files.
+
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::Token;
+use crate::dialect::Dialect;
+use crate::handle::Handle;
+
+fn entry(file: &Path, handle: Handle, began: u64) -> Entry {
+    let mark = Mark::of(file).expect("a file");
+    Entry {
+        file: file.to_owned(),
+        target: "http://h.example/uploads".parse().expect("a URL"),
+        handle,
+        length: mark.length,
+        began: SystemTime::UNIX_EPOCH + Duration::from_secs(began),
+        mark,
+    }
+}
+
+fn handles() -> [Handle; 3] {
+    let url: http::Uri = "http://h.example/uploads".parse().expect("a URL");
+    [
+        Handle::Url { url: "http://h.example/uploads/1".parse().expect("a URL"), dialect: Dialect::Tus1 },
+        Handle::Url {
+            url: "http://h.example/uploads/2".parse().expect("a URL"),
+            dialect: "ietf-6".parse().expect("a dialect"),
+        },
+        Handle::Token { url, token: Token::new(vec![0, 255, 7]).expect("in range") },
+    ]
+}
+
+#[test]
+fn what_is_saved_is_read_and_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = Journal::at(folder.path().join("state/hoist"));
+    assert_eq!(journal.entries().expect("none"), []);
+    let mut saved = Vec::new();
+    for (number, handle) in handles().into_iter().enumerate() {
+        let file = folder.path().join(format!("file {number}"));
+        fs::write(&file, vec![7; 1000 * number]).expect("written");
+        let entry = entry(&file, handle, 100 - number as u64);
+        let held = journal.hold(&file, &entry.target.to_string()).expect("free");
+        held.save(&entry).expect("saved");
+        assert_eq!(held.read(), Some(entry.clone()));
+        saved.insert(0, entry);
+    }
+    fs::write(journal.folder.join("x.json"), "{").expect("written");
+    assert_eq!(journal.entries().expect("read"), saved, "the oldest first, and no others");
+    let name = folder.path().join("file 1");
+    assert_eq!(journal.of_file(&name).expect("read").len(), 1);
+    for entry in &saved {
+        journal.forget(entry).expect("removed");
+        journal.forget(entry).expect("it may be gone already");
+    }
+    assert_eq!(journal.entries().expect("read"), []);
+    let left: Vec<_> = fs::read_dir(&journal.folder).expect("listed").collect();
+    assert_eq!(left.len(), 1, "the stranger's file alone: {left:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn others_cannot_read_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = Journal::at(folder.path().join("a/b"));
+    let file = folder.path().join("file");
+    fs::write(&file, "content").expect("written");
+    let [handle, ..] = handles();
+    let held = journal.hold(&file, "t").expect("free");
+    held.save(&entry(&file, handle, 0)).expect("saved");
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!((mode(&journal.folder), mode(&held.path), mode(&held.lock_path)), (0o700, 0o600, 0o600));
+}
+
+#[test]
+fn only_one_may_be_at_an_upload() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = Journal::at(folder.path());
+    let file = Path::new("/some/file");
+    let held = journal.hold(file, "t").expect("free");
+    assert!(matches!(journal.hold(file, "t"), Err(Error::Busy { .. })));
+    let elsewhere = journal.hold(file, "another").expect("another place is free");
+    drop(held);
+    let held = journal.hold(file, "t").expect("free again");
+    held.remove().expect("removed");
+    journal.hold(file, "t").expect("free again").remove().expect("removed");
+    drop(elsewhere);
+}
+
+#[test]
+fn a_file_that_changed_is_another() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    let mut content = vec![1_u8; 300_000];
+    fs::write(&file, &content).expect("written");
+    let before = Mark::of(&file).expect("a file");
+    assert_eq!(Mark::of(&file).expect("a file"), before);
+    for at in [0, 65_535, 299_999] {
+        content[at] = 2;
+        fs::write(&file, &content).expect("written");
+        let after = Mark::of(&file).expect("a file");
+        assert_ne!(after.fingerprint, before.fingerprint, "{at}");
+        content[at] = 1;
+    }
+    fs::write(&file, &content[..299_999]).expect("written");
+    assert_ne!(Mark::of(&file).expect("a file").fingerprint, before.fingerprint);
+}
+
+#[test]
+fn the_state_directory_is_where_it_belongs() {
+    let os = |text: &'static str| Some(OsStr::new(text));
+    let table = [
+        (os("/state"), os("/home/u"), Some("/state/hoist/uploads")),
+        (None, os("/home/u"), Some("/home/u/.local/state/hoist/uploads")),
+        (os(""), os("/home/u"), Some("/home/u/.local/state/hoist/uploads")),
+        (os("relative"), None, None),
+        (None, None, None),
+    ];
+    for (state, home, expected) in table {
+        assert_eq!(Journal::folder(state, home), expected.map(PathBuf::from), "{state:?} {home:?}");
+    }
+}

@@ -1,0 +1,121 @@
+//! Which dialect a server speaks, with one question.
+//!
+//! A server that resumes says so in its answer to `OPTIONS`. One that does not answer as such may still: an upload in the
+//! newest iteration of the IETF dialect is an ordinary one to whoever has never heard of it.
+
+use ::http::{HeaderMap, Method, Request, Uri};
+use hoist_proto::client::Offers;
+use hoist_proto::dialect::answer::{self, Said};
+use hoist_proto::dialect::interop::Interop;
+use hoist_proto::dialect::{ACCEPT_PATCH, INTEROP_VERSION, UPLOAD_LIMIT};
+use hoist_proto::field;
+
+use crate::client::Client;
+use crate::dialect::Spoken;
+use crate::error::Error;
+use crate::http::{Answer, Broken, Ended, Line, Outgoing, origin};
+use crate::upload;
+
+/// The media type of the IETF dialect's appends.
+const PARTIAL_UPLOAD: &str = "application/partial-upload";
+
+/// What the server at a URL speaks, as it is remembered or as it says now.
+///
+/// # Cancellation
+/// Safe to drop.
+pub(crate) async fn spoken(client: &Client, line: &mut Line, url: &Uri) -> Result<Spoken, Error> {
+    let origin = origin(url);
+    if let Some(spoken) = client.habits.of(&origin).spoken {
+        return Ok(spoken);
+    }
+    let answer = asked(client, line, url).await?;
+    let spoken = if answer.status.is_success() { read(&answer.fields) } else { Spoken::Unknown };
+    tracing::debug!(%url, ?spoken, "the server was asked what it speaks");
+    client.habits.learn(&origin, |habit| habit.spoken = Some(spoken));
+    Ok(spoken)
+}
+
+/// Asks until there is an answer, as long as retries last.
+async fn asked(client: &Client, line: &mut Line, url: &Uri) -> Result<Answer, Error> {
+    let retries = client.settings.retries;
+    let start = upload::now();
+    let mut attempts = 0;
+    loop {
+        let target = url.path_and_query().map_or("/", |target| target.as_str());
+        let mut head =
+            Request::builder().method(Method::OPTIONS).uri(target).body(()).expect("a URL's path is a URI");
+        head.headers_mut().insert(INTEROP_VERSION, Interop::NEWEST.number().unwrap_or_default().into());
+        let deaf = async |_, _: &HeaderMap, _| hoist_proto::client::Heard::GoOn;
+        let ended =
+            line.exchange(&client.connector, url, Outgoing::question(head), upload::now(), deaf).await;
+        let (error, after) = match ended {
+            Ok(Ended::Answered(answer)) if answer::said(answer.status) != Said::Later => return Ok(answer),
+            Ok(Ended::Answered(answer)) => {
+                let detail = crate::problem::detail(&answer);
+                (Error::Refused { status: answer.status, detail }, answer::retry_after(&answer.fields))
+            }
+            Ok(Ended::Stopped { .. }) => unreachable!("nobody stops it"),
+            Err(Broken { error, .. }) if error.ends_an_attempt() => (error, None),
+            Err(Broken { error, .. }) => return Err(error),
+        };
+        attempts += 1;
+        let pause = retries.pause(attempts, start.elapsed(), after, upload::random()?);
+        let Some(pause) = pause else { return Err(Error::Exhausted { attempts, source: Box::new(error) }) };
+        tracing::debug!(%error, ?pause, "asking again what the server speaks");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn read(fields: &HeaderMap) -> Spoken {
+    let takes_parts = fields.get_all(ACCEPT_PATCH).iter().filter_map(|value| value.to_str().ok());
+    let takes_parts = takes_parts.flat_map(|line| line.split(',')).any(|kind| {
+        let essence = kind.split(';').next().unwrap_or_default();
+        essence.trim().eq_ignore_ascii_case(PARTIAL_UPLOAD)
+    });
+    if takes_parts || fields.contains_key(UPLOAD_LIMIT) {
+        let number = field::integer(fields, &INTEROP_VERSION).ignoring_malformed();
+        return Spoken::Ietf(number.and_then(Interop::of_number).unwrap_or(Interop::NEWEST));
+    }
+    Offers::of(fields).map_or(Spoken::Unknown, Spoken::Tus1)
+}
+
+/// What a server of tus 1.0 offers, asked at its creation URL.
+pub(crate) async fn offers(client: &Client, line: &mut Line, url: &Uri) -> Result<Offers, Error> {
+    if let Some(Spoken::Tus1(offers)) = client.habits.of(&origin(url)).spoken {
+        return Ok(offers);
+    }
+    let answer = asked(client, line, url).await?;
+    Ok(Offers::of(&answer.fields).unwrap_or(Offers::least()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_says_what_it_speaks() {
+        let table: [(&[(&str, &str)], &str); 8] = [
+            (&[], "Unknown"),
+            (&[("upload-limit", "min-size=0")], "Ietf(V9)"),
+            (&[("accept-patch", "text/x, application/Partial-Upload;a=b")], "Ietf(V9)"),
+            (
+                &[("accept-patch", "application/partial-upload"), ("upload-draft-interop-version", "6")],
+                "Ietf(V6)",
+            ),
+            (
+                &[("accept-patch", "application/partial-upload"), ("upload-draft-interop-version", "77")],
+                "Ietf(V9)",
+            ),
+            (&[("tus-version", "1.0.0"), ("tus-extension", "creation")], "Tus1"),
+            (&[("tus-version", "1.0.0"), ("tus-extension", "creation"), ("upload-limit", "a=1")], "Ietf(V9)"),
+            (&[("accept-patch", "application/offset+octet-stream")], "Unknown"),
+        ];
+        for (lines, expected) in table {
+            let parsed = lines.iter().map(|(name, value)| {
+                (name.parse::<::http::HeaderName>().expect("a name"), value.parse().expect("a value"))
+            });
+            let spoken = format!("{:?}", read(&parsed.collect()));
+            assert!(spoken.starts_with(expected), "{lines:?}: {spoken}");
+        }
+    }
+}

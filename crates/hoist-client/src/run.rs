@@ -1,0 +1,325 @@
+//! What happens between the beginning and the end of an upload: the loop that does what `Uploader` decides.
+//!
+//! `begin` finds out where to begin; here requests are made, and their ends reported.
+
+mod begin;
+mod record;
+
+use hoist_proto::client::{Ask, Checksum, Failure, Heard, Moment, Step, Uploader};
+use hoist_proto::dialect::answer;
+use hoist_proto::digest::{self, Algorithm};
+use hoist_proto::types::Length;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use tokio::time::Instant;
+
+use self::begin::Begun;
+use self::record::Record;
+use crate::client::Client;
+use crate::dialect::Dialect;
+use crate::error::Error;
+use crate::http::{self as connection, Answer, Awaited, Broken, Ended, Line, Outgoing};
+use crate::problem;
+use crate::progress::{Doing, Reporter, Start};
+use crate::source::{Gate, Opened};
+use crate::upload::{self, Known, Outcome, Put};
+
+/// Content below this many bytes is not held back until the server has given a sign: it costs less than the wait.
+const AWAITED_BYTES: u64 = 256 * 1024;
+
+/// Carries an upload out.
+pub(crate) async fn send(mut put: Put) -> Result<Outcome, Error> {
+    let settings = put.client.settings;
+    let keeps = settings.rewind_bytes_max;
+    let path = put.source.path().map(ToOwned::to_owned);
+    let mut source = std::mem::replace(&mut put.source, crate::Source::bytes("")).open(keeps).await?;
+    source.bytes_per_second = settings.bytes_per_second;
+    put.reporter.tell(|progress| progress.length = source.length());
+    if put.verifies {
+        match (put.sha256, source.length().filter(|_| source.rewinds())) {
+            (None, Some(length)) => {
+                let found = source.checksum(Checksum::Sha256, 0..length).await?;
+                put.sha256 = found.and_then(|found| found.try_into().ok());
+            }
+            _ => source.hash(),
+        }
+    }
+    let mut record = match (put.journal.take(), path, &put.known) {
+        (Some(journal), Some(path), Known::Nothing) => Record::open(journal, path, &put.url).await?,
+        _ => Record::none(),
+    };
+    let mut line = Line::default();
+    let start = upload::now();
+    let begun = begin::begin(&put, &source, &mut record, &mut line).await?;
+    let mut run =
+        Run { put: &put, source: &source, record, line, begun, start, last: Last::default(), may_wait: true };
+    loop {
+        match run.work().await {
+            Err(Error::Upload(Failure::Gone)) if run.can_begin_afresh() => run.begin_afresh().await?,
+            ended => return run.finish(ended).await,
+        }
+    }
+}
+
+/// An upload under way.
+struct Run<'a> {
+    put: &'a Put,
+    source: &'a Opened,
+    record: Record,
+    line: Line,
+    begun: Begun,
+    start: Instant,
+    last: Last,
+    /// Whether content may still be held back for a sign. The first that is much is, and no other.
+    may_wait: bool,
+}
+
+/// How the last request ended.
+#[derive(Default)]
+struct Last {
+    answer: Option<Answer>,
+    error: Option<Error>,
+}
+
+impl Run<'_> {
+    fn client(&self) -> &Client {
+        &self.put.client
+    }
+
+    fn reporter(&self) -> &Reporter {
+        &self.put.reporter
+    }
+
+    /// Does what is to be done until the server has it all.
+    async fn work(&mut self) -> Result<(), Error> {
+        loop {
+            match self.begun.uploader.step() {
+                Step::Wait(wait) => {
+                    let offset = self.begun.uploader.acknowledged().get();
+                    tracing::debug!(?wait, offset, "waiting before the next attempt");
+                    self.reporter().tell(|progress| progress.doing = Doing::Waiting(wait));
+                    tokio::time::sleep(wait).await;
+                }
+                Step::Send(ask) => self.attempt(*ask).await?,
+                Step::Done => return Ok(()),
+                Step::Failed(failure) => {
+                    let detail = self.last.answer.as_ref().and_then(problem::detail);
+                    return Err(Error::of(failure, detail, self.last.error.take()));
+                }
+            }
+        }
+    }
+
+    /// One request. An error ends the upload; what ends only the attempt is reported to the machine.
+    async fn attempt(&mut self, ask: Ask) -> Result<(), Error> {
+        let (is_open, transfers) = (ask.is_open, ask.content.is_some());
+        let outgoing = self.outgoing(ask).await?;
+        let (flow, trip) = (outgoing.content.meter().flow(), outgoing.content.failure());
+        let was_awaited = outgoing.awaited.is_some();
+        let (result, saw_sign) = self.exchange(outgoing).await;
+        if let Some(error) = trip.take() {
+            return Err(self.source.failed(error));
+        }
+        if transfers {
+            self.source.unchanged().await?;
+        }
+        if was_awaited && !saw_sign {
+            let origin = connection::origin(&self.put.url);
+            self.client().habits.learn(&origin, |habit| habit.gives_no_sign = true);
+        }
+        let moment = self.moment()?;
+        let uploader = &mut self.begun.uploader;
+        let sent = match &result {
+            Ok(Ended::Answered(Answer { sent, .. }) | Ended::Stopped { sent }) | Err(Broken { sent, .. }) => {
+                *sent
+            }
+        };
+        uploader.on_sent(sent);
+        if is_open && flow.has_ended() {
+            uploader.on_content_end(sent);
+        }
+        if let Some(length) = self.source.ended_at() {
+            uploader.on_source_end(Length::new(length));
+        }
+        match result {
+            // The request is made again as it was, only without waiting.
+            Ok(Ended::Answered(answer)) if was_awaited && answer::is_unexpected(answer.status) => {}
+            Ok(Ended::Answered(answer)) => {
+                uploader.on_response(answer.status, &answer.fields, moment);
+                self.last = Last { answer: Some(answer), error: None };
+            }
+            Ok(Ended::Stopped { .. }) => {}
+            Err(Broken { error, .. }) if !error.ends_an_attempt() => return Err(error),
+            Err(Broken { error, reached, sent }) => {
+                tracing::debug!(%error, reached, sent, "an attempt was interrupted");
+                uploader.on_lost(reached, moment);
+                self.last = Last { answer: None, error: Some(error) };
+            }
+        }
+        note(&self.begun.uploader, self.put, self.source);
+        self.record.keep(self.begun.uploader.url(), self.begun.dialect).await
+    }
+
+    fn moment(&self) -> Result<Moment, Error> {
+        Ok(Moment { elapsed: self.start.elapsed(), random: upload::random()? })
+    }
+
+    /// The request as it goes out.
+    async fn outgoing(&mut self, mut ask: Ask) -> Result<Outgoing, Error> {
+        let Some(range) = ask.content.take() else {
+            self.reporter().tell(|progress| progress.doing = Doing::Asking);
+            if matches!(*ask.head.method(), Method::POST | Method::PATCH | Method::PUT) {
+                ask.head.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+            }
+            return Ok(Outgoing::question(ask.head));
+        };
+        self.reporter().tell(|progress| progress.doing = Doing::Sending);
+        let fields = ask.head.headers_mut();
+        if !ask.is_open {
+            // Spelled out, because nothing would be said of content that is empty.
+            fields.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+        }
+        if let Some(kind) = ask.checksum
+            && let Some(digest) = self.source.checksum(kind, range.clone()).await?
+        {
+            let (name, value) = kind.field(&digest);
+            fields.insert(name, value);
+        }
+        let is_much = ask.is_open || range.end - range.start >= AWAITED_BYTES;
+        let meter = self.put.reporter.meter(range.start);
+        let content = self.source.content(range, ask.is_open, meter).await?;
+        let habit = self.client().habits.of(&connection::origin(&self.put.url));
+        let waits = is_much && self.begun.gives_signs && self.may_wait && !habit.gives_no_sign;
+        self.may_wait &= !is_much;
+        if waits {
+            ask.head.headers_mut().insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+            let gate = Gate::default();
+            let limit = self.client().settings.expect_timeout;
+            let awaited = Some(Awaited { gate: gate.clone(), limit });
+            return Ok(Outgoing {
+                head: ask.head,
+                content: content.behind(gate),
+                awaited,
+                is_foreign: false,
+            });
+        }
+        Ok(Outgoing { head: ask.head, content, awaited: None, is_foreign: false })
+    }
+
+    /// Sends a request, hears what comes before its answer, and says whether anything did.
+    async fn exchange(&mut self, mut outgoing: Outgoing) -> (Result<Ended, Broken>, bool) {
+        let url = match absolute(&mut outgoing, &self.put.url) {
+            Ok(url) => url,
+            Err(error) => return (Err(Broken { error, reached: false, sent: 0 }), false),
+        };
+        let Self { put, source, record, line, begun, start, .. } = self;
+        let mut saw_sign = false;
+        let mut broken = None;
+        let hears = async |status: StatusCode, fields: &HeaderMap, sent: u64| {
+            saw_sign = true;
+            let Ok(random) = upload::random() else { return Heard::GoOn };
+            begun.uploader.on_sent(sent);
+            let heard =
+                begun.uploader.on_interim(status, fields, Moment { elapsed: start.elapsed(), random });
+            // At once: whatever happens to this process, the upload is found again.
+            let kept = record.keep(begun.uploader.url(), begun.dialect).await;
+            note(&begun.uploader, put, source);
+            match kept {
+                Ok(()) => heard,
+                Err(error) => {
+                    broken = Some(error);
+                    Heard::Stop
+                }
+            }
+        };
+        let ended = line.exchange(&put.client.connector, &url, outgoing, upload::now(), hears).await;
+        let ended = match broken {
+            Some(error) => Err(Broken { error, reached: true, sent: 0 }),
+            None => ended,
+        };
+        (ended, saw_sign)
+    }
+
+    /// Whether what an earlier run began is gone, and nothing but the journal has sent us there.
+    fn can_begin_afresh(&self) -> bool {
+        self.begun.start == Start::Resumed && self.record.is_kept() && self.source.rewinds()
+    }
+
+    async fn begin_afresh(&mut self) -> Result<(), Error> {
+        self.begun = begin::create(self.put, self.source, &mut self.record, &mut self.line).await?;
+        self.begun.start = Start::Forgotten;
+        self.reporter().tell(|progress| progress.start = Start::Forgotten);
+        Ok(())
+    }
+
+    async fn finish(mut self, ended: Result<(), Error>) -> Result<Outcome, Error> {
+        ended?;
+        let uploader = &self.begun.uploader;
+        let bytes = uploader.acknowledged().get();
+        let answer = self.last.answer.take().expect("an upload ends well with an answer");
+        let sha256 = self.put.sha256.or_else(|| self.source.sha256());
+        let theirs = digest::said(&answer.fields, &digest::REPR_DIGEST);
+        let theirs = theirs.into_iter().find(|digest| digest.algorithm == Algorithm::Sha256);
+        let verified = match (&sha256, theirs) {
+            (Some(ours), Some(theirs)) if theirs.octets == ours => true,
+            (Some(_), Some(theirs)) => {
+                return Err(Error::Digest { theirs: crate::digest::hex(&theirs.octets) });
+            }
+            (Some(_) | None, _) => false,
+        };
+        self.record.remove().await?;
+        self.put.reporter.tell(|progress| {
+            (progress.doing, progress.length) = (Doing::Done, Some(bytes));
+            progress.eta = None;
+        });
+        let url = match self.begun.dialect {
+            Dialect::Ietf(_) | Dialect::Tus1 => uploader.url().cloned(),
+            Dialect::Auto | Dialect::Token(_) | Dialect::Conventional => None,
+        };
+        let Answer { status, fields, content, .. } = answer;
+        Ok(Outcome {
+            bytes,
+            resumed_bytes: uploader.resumed_at().get(),
+            retries: uploader.attempts_repeated(),
+            status,
+            fields,
+            content,
+            url,
+            dialect: self.begun.dialect,
+            start: self.begun.start,
+            sha256,
+            verified,
+        })
+    }
+}
+
+/// Tells watchers and source what the server has said.
+fn note(uploader: &Uploader, put: &Put, source: &Opened) {
+    let acknowledged = uploader.acknowledged().get();
+    source.release(acknowledged);
+    put.reporter.tell(|progress| {
+        progress.acknowledged = acknowledged;
+        progress.retries = uploader.attempts_repeated();
+        progress.resumed_bytes = uploader.resumed_at().get();
+        progress.length = uploader.length().map(Length::get);
+    });
+}
+
+/// The URL a request goes to, which leaves the request with the path alone. From a server that has proved its identity no
+/// way leads to one that cannot: one that thinks it is spoken to without TLS, as behind a proxy, means itself. And what is
+/// sent with every request stays with the server it is meant for.
+fn absolute(outgoing: &mut Outgoing, target: &Uri) -> Result<Uri, Error> {
+    let url = outgoing.head.uri().clone();
+    if url.authority().is_none() {
+        return Ok(target.clone());
+    }
+    let path = url.path_and_query().map_or("/", |target| target.as_str());
+    *outgoing.head.uri_mut() = path.parse().expect("a URL's path is a URI");
+    if target.scheme_str() == Some("https") && url.scheme_str() != Some("https") {
+        if url.host() == target.host() {
+            return Ok(target.clone());
+        }
+        return Err(Error::Url { url: url.to_string(), wrong: "would leave https" });
+    }
+    outgoing.is_foreign = connection::origin(&url) != connection::origin(target);
+    Ok(url)
+}

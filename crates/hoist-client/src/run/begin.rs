@@ -1,0 +1,156 @@
+//! Where an upload begins: in which dialect, and whether as a new one or where an earlier run has left it.
+
+use hoist_proto::client::{Opening, Role, Uploader};
+use hoist_proto::dialect::interop::Interop;
+use hoist_proto::dialect::token::Form;
+use hoist_proto::types::{Length, Token};
+
+use super::record::{Left, Record};
+use crate::dialect::{Dialect, Spoken};
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::http::Line;
+use crate::negotiate;
+use crate::progress::Start;
+use crate::source::Opened;
+use crate::upload::{Known, Put, fresh_token};
+
+/// An upload that can begin.
+pub(super) struct Begun {
+    pub(super) uploader: Uploader,
+    pub(super) dialect: Dialect,
+    pub(super) start: Start,
+    /// Whether the server may give a sign before it is sent content.
+    pub(super) gives_signs: bool,
+}
+
+pub(super) async fn begin(
+    put: &Put,
+    source: &Opened,
+    record: &mut Record,
+    line: &mut Line,
+) -> Result<Begun, Error> {
+    let begun = match &put.known {
+        Known::Maybe(handle) => resume(put, source, handle, line).await,
+        Known::Fresh(token) => named(put, source, token),
+        Known::Nothing => match record.left() {
+            Left::Nothing => create(put, source, record, line).await,
+            Left::Same(handle) => resume(put, source, &handle, line).await,
+            Left::Changed => {
+                let begun = create(put, source, record, line).await?;
+                Ok(Begun { start: Start::Changed, ..begun })
+            }
+        },
+    }?;
+    put.reporter.tell(|progress| progress.start = begun.start);
+    Ok(begun)
+}
+
+/// Goes on where an earlier run has left it.
+async fn resume(put: &Put, source: &Opened, handle: &Handle, line: &mut Line) -> Result<Begun, Error> {
+    let (length, retries) = (source.length().map(Length::new), put.client.settings.retries);
+    let (uploader, dialect) = match handle {
+        Handle::Token { url, token } => {
+            let form = put.form();
+            let uploader = Uploader::resume(url.clone(), token.clone(), put.origin()?, length, retries);
+            (uploader.in_form(form), Dialect::Token(form))
+        }
+        Handle::Url { url, dialect } => {
+            let spoken = match dialect {
+                Dialect::Ietf(version) => Spoken::Ietf(*version),
+                Dialect::Tus1 => Spoken::Tus1(negotiate::offers(&put.client, line, &put.url).await?),
+                Dialect::Auto | Dialect::Token(_) | Dialect::Conventional => {
+                    negotiate::spoken(&put.client, line, &put.url).await?
+                }
+            };
+            match spoken {
+                Spoken::Tus1(offers) => {
+                    let uploader = Uploader::resume_tus1(url.clone(), offers, Role::Whole, length, retries);
+                    (uploader, Dialect::Tus1)
+                }
+                Spoken::Ietf(version) => {
+                    (Uploader::resume_in(url.clone(), version, length, retries), Dialect::Ietf(version))
+                }
+                Spoken::Unknown => {
+                    let version = Interop::NEWEST;
+                    (Uploader::resume_in(url.clone(), version, length, retries), Dialect::Ietf(version))
+                }
+            }
+        }
+    };
+    Ok(Begun { uploader: bounded(put, source, uploader), dialect, start: Start::Resumed, gives_signs: false })
+}
+
+/// Begins a new upload.
+pub(super) async fn create(
+    put: &Put,
+    source: &Opened,
+    record: &mut Record,
+    line: &mut Line,
+) -> Result<Begun, Error> {
+    let settings = &put.client.settings;
+    let (length, retries) = (source.length().map(Length::new), settings.retries);
+    let (target, origin) = (put.url.clone(), put.origin()?);
+    let is_chosen = settings.dialect != Dialect::Auto;
+    let spoken = match settings.dialect {
+        Dialect::Auto => negotiate::spoken(&put.client, line, &put.url).await?,
+        Dialect::Ietf(version) => Spoken::Ietf(version),
+        Dialect::Tus1 => Spoken::Tus1(negotiate::offers(&put.client, line, &put.url).await?),
+        Dialect::Token(_) => {
+            let token = fresh_token()?;
+            record.keep_handle(Handle::Token { url: target, token: token.clone() }).await?;
+            return named(put, source, &token);
+        }
+        Dialect::Conventional => {
+            let uploader = Uploader::create_plainly(target, origin, length, retries);
+            return Ok(Begun {
+                uploader,
+                dialect: Dialect::Conventional,
+                start: Start::Fresh,
+                gives_signs: false,
+            });
+        }
+    };
+    let (uploader, dialect, gives_signs) = match spoken {
+        Spoken::Tus1(offers) => {
+            let uploader = Uploader::create_tus1(target, offers, Role::Whole, origin, length, retries);
+            (uploader, Dialect::Tus1, false)
+        }
+        // Without a length, a server that does not resume would take the first request for the whole.
+        Spoken::Unknown if length.is_none() => {
+            (Uploader::create_plainly(target, origin, length, retries), Dialect::Conventional, false)
+        }
+        Spoken::Unknown => {
+            let version = Interop::NEWEST;
+            let uploader = Uploader::create_in(target, version, Opening::AtOnce, origin, length, retries);
+            (uploader, Dialect::Ietf(version), false)
+        }
+        Spoken::Ietf(version) => {
+            let uploader = Uploader::create_in(target, version, Opening::AtOnce, origin, length, retries);
+            (uploader, Dialect::Ietf(version), true)
+        }
+    };
+    tracing::debug!(%dialect, is_chosen, "an upload begins");
+    Ok(Begun { uploader: bounded(put, source, uploader), dialect, start: Start::Fresh, gives_signs })
+}
+
+/// A new upload with a token that never named one.
+fn named(put: &Put, source: &Opened, token: &Token) -> Result<Begun, Error> {
+    let (length, form): (_, Form) = (source.length().map(Length::new), put.form());
+    let origin = put.origin()?;
+    let uploader =
+        Uploader::create(put.url.clone(), token.clone(), origin, length, put.client.settings.retries);
+    let uploader = bounded(put, source, uploader.in_form(form));
+    Ok(Begun { uploader, dialect: Dialect::Token(form), start: Start::Fresh, gives_signs: false })
+}
+
+/// Keeps requests within what the caller wants, and within what can be kept of a stream.
+fn bounded(put: &Put, source: &Opened, uploader: Uploader) -> Uploader {
+    let settings = &put.client.settings;
+    let kept = (!source.rewinds() && source.length().is_some()).then_some(settings.rewind_bytes_max);
+    let most = settings.content_max.into_iter().chain(kept).min();
+    match most {
+        Some(bytes) => uploader.with_content_max(bytes),
+        None => uploader,
+    }
+}

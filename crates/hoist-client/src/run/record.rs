@@ -1,0 +1,110 @@
+//! What the journal keeps of an upload under way, written by a thread that may wait for the disk.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::Uri;
+
+use crate::dialect::Dialect;
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::journal::{self, Entry, Held, Journal, Mark};
+use crate::upload;
+
+/// The entry of an upload, if one is kept.
+pub(super) struct Record(Option<Kept>);
+
+struct Kept {
+    held: Arc<Held>,
+    file: PathBuf,
+    target: Uri,
+    mark: Mark,
+    written: Option<Entry>,
+}
+
+/// What an earlier run has left.
+pub(super) enum Left {
+    Nothing,
+    /// An upload of this very source.
+    Same(Handle),
+    /// An upload of what the source was before.
+    Changed,
+}
+
+impl Record {
+    pub(super) fn none() -> Self {
+        Self(None)
+    }
+
+    /// Takes the right to the entry of a file and an upload URL.
+    pub(super) async fn open(journal: Journal, path: PathBuf, target: &Uri) -> Result<Self, Error> {
+        let target = target.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let file = journal::absolute(&path)?;
+            let mark = Mark::of(&file).map_err(|source| Error::Source { path, source })?;
+            let held = Arc::new(journal.hold(&file, &target.to_string())?);
+            let written = held.read();
+            Ok(Self(Some(Kept { held, file, target, mark, written })))
+        });
+        opened.await.map_err(stopped)?
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// What an earlier run has left. It is forgotten here when it is of no use.
+    pub(super) fn left(&mut self) -> Left {
+        let Some(kept) = &mut self.0 else { return Left::Nothing };
+        match kept.written.take() {
+            None => Left::Nothing,
+            Some(entry) if entry.mark == kept.mark => {
+                let handle = entry.handle.clone();
+                kept.written = Some(entry);
+                Left::Same(handle)
+            }
+            Some(_) => Left::Changed,
+        }
+    }
+
+    /// Keeps what names the upload, if that is news. Tokens are kept by [`keep_handle`](Self::keep_handle), before they
+    /// are used.
+    pub(super) async fn keep(&mut self, url: Option<&Uri>, dialect: Dialect) -> Result<(), Error> {
+        match (url, dialect) {
+            (Some(url), Dialect::Ietf(_) | Dialect::Tus1) => {
+                self.keep_handle(Handle::Url { url: url.clone(), dialect }).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn keep_handle(&mut self, handle: Handle) -> Result<(), Error> {
+        let Some(kept) = &mut self.0 else { return Ok(()) };
+        if kept.written.as_ref().is_some_and(|entry| entry.handle == handle) {
+            return Ok(());
+        }
+        let entry = Entry {
+            file: kept.file.clone(),
+            target: kept.target.clone(),
+            handle,
+            length: kept.mark.length,
+            began: upload::today(),
+            mark: kept.mark.clone(),
+        };
+        kept.written = Some(entry.clone());
+        let held = kept.held.clone();
+        tokio::task::spawn_blocking(move || held.save(&entry)).await.map_err(stopped)?
+    }
+
+    /// The upload is complete.
+    pub(super) async fn remove(self) -> Result<(), Error> {
+        let Some(held) = self.0.and_then(|kept| Arc::into_inner(kept.held)) else { return Ok(()) };
+        tokio::task::spawn_blocking(move || held.remove()).await.map_err(stopped)?
+    }
+}
+
+/// The runtime is being shut down.
+fn stopped(error: tokio::task::JoinError) -> Error {
+    Error::Journal { path: PathBuf::new(), source: io::Error::other(error) }
+}

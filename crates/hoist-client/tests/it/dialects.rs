@@ -1,0 +1,208 @@
+//! What the client speaks: to whom it says what, what it finds out by itself, and what it remembers.
+
+use hoist_client::{Client, Dialect, Error, Handle, Interop, Outcome, Source, Start};
+use http::Uri;
+
+use crate::script::{Act, Seen, Server, answer, any, bytes, say, together};
+
+const LIMITS: &str = "200 OK|Upload-Limit: min-size=0|Accept-Patch: application/partial-upload";
+const TUS: &str =
+    "200 OK|Tus-Resumable: 1.0.0|Tus-Version: 1.0.0|Tus-Extension: creation,creation-defer-length";
+
+fn auto() -> Client {
+    any().build().expect("a client")
+}
+
+fn of(dialect: Dialect) -> Client {
+    any().dialect(dialect).build().expect("a client")
+}
+
+fn requests(seen: &[Seen]) -> Vec<&str> {
+    seen.iter().map(Seen::request).collect()
+}
+
+async fn uploaded(
+    client: &Client,
+    server: &Server,
+    count: usize,
+    scripts: Vec<Vec<Act>>,
+) -> (Outcome, Vec<Seen>) {
+    let put = client.put(server.url.clone(), Source::bytes(bytes(count))).name("a b");
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    (outcome.expect("an upload"), seen)
+}
+
+// proves: IETF-CLI-17, IETF-CLI-19, IETF-VER-01
+#[tokio::test]
+async fn a_server_is_asked_once_what_it_speaks() {
+    let (server, client) = (Server::start().await, auto());
+    let scripts = vec![answer(LIMITS), answer("201 Created|Upload-Complete: ?1|Location: /uploads/1")];
+    let (outcome, seen) = uploaded(&client, &server, 1000, scripts).await;
+    assert_eq!(requests(&seen), ["OPTIONS /uploads", "POST /uploads"]);
+    assert_eq!(seen[1].field("upload-complete"), Some("?1"));
+    assert_eq!(seen[1].field("upload-draft-interop-version"), Some("9"));
+    assert_eq!((seen[1].field("upload-length"), seen[1].field("upload-token")), (Some("1000"), None));
+    assert_eq!(
+        (outcome.dialect, outcome.retries, outcome.start),
+        (Dialect::Ietf(Interop::V9), 0, Start::Fresh)
+    );
+
+    // It is remembered.
+    let (_, seen) = uploaded(&client, &server, 10, vec![answer("201 Created|Upload-Complete: ?1")]).await;
+    assert_eq!(requests(&seen), ["POST /uploads"]);
+}
+
+// proves: IETF-INT-02, IETF-INT-04, IETF-CLI-04
+#[tokio::test]
+async fn a_url_that_came_ahead_is_where_it_goes_on() {
+    let (server, client) = (Server::start().await, of(Dialect::Ietf(Interop::V8)));
+    let announced = "104 Upload Resumption Supported|Location: /uploads/7|Upload-Draft-Interop-Version: 8";
+    let scripts = vec![
+        vec![Act::Head, say(announced), Act::Content(400), Act::Reset],
+        answer("204 No Content|Upload-Offset: 300|Upload-Complete: ?0|Upload-Length: 1000"),
+        answer("200 OK|Upload-Complete: ?1"),
+    ];
+    let (outcome, seen) = uploaded(&client, &server, 1000, scripts).await;
+    assert_eq!(requests(&seen), ["POST /uploads", "HEAD /uploads/7", "PATCH /uploads/7"]);
+    assert_eq!(seen[2].content, bytes(1000)[300..]);
+    assert_eq!(seen[2].field("content-type"), Some("application/partial-upload"));
+    assert_eq!((outcome.resumed_bytes, outcome.retries), (300, 1));
+    assert_eq!(outcome.url.map(|url| url.path().to_owned()).as_deref(), Some("/uploads/7"));
+}
+
+// proves: IETF-INT-06
+#[tokio::test]
+async fn a_url_on_another_server_gets_no_secrets() {
+    let (server, other) = (Server::start().await, Server::start().await);
+    let client = any().dialect(Dialect::Ietf(Interop::V8)).bearer("secret").build().expect("a client");
+    let announced = format!("201 Created|Location: {}/9|Upload-Complete: ?0|Upload-Offset: 0", other.url);
+    let put = client.put(server.url.clone(), Source::bytes(bytes(10)));
+    let played = async {
+        let first = server.play(vec![answer(&announced)]).await;
+        (first, other.play(vec![answer("200 OK|Upload-Complete: ?1")]).await)
+    };
+    let (outcome, (first, second)) = together(put.send(), played).await;
+    outcome.expect("an upload");
+    assert_eq!(first[0].field("authorization"), Some("Bearer secret"));
+    assert_eq!((second[0].request(), second[0].field("authorization")), ("PATCH /uploads/9", None));
+}
+
+#[tokio::test]
+async fn much_content_waits_for_a_sign_and_no_longer_than_it_may() {
+    let server = Server::start().await;
+    let client = any().dialect(Dialect::Ietf(Interop::V9)).build().expect("a client");
+    let much = 300_000;
+    let refused = vec![Act::Head, say("403 Forbidden|Upload-Complete: ?0")];
+    let put = client.put(server.url.clone(), Source::bytes(bytes(much)));
+    let (refusal, seen) = together(put.send(), server.play(vec![refused])).await;
+    assert!(matches!(refusal, Err(Error::Refused { status, .. }) if status == 403));
+    assert_eq!((seen[0].field("expect"), seen[0].content.len()), (Some("100-continue"), 0));
+}
+
+#[tokio::test]
+async fn who_never_gives_a_sign_is_not_waited_for_again() {
+    let server = Server::start().await;
+    let client =
+        any().dialect(Dialect::Ietf(Interop::V9)).expect_timeout(std::time::Duration::from_millis(50));
+    let client = client.build().expect("a client");
+    let done = || answer("201 Created|Upload-Complete: ?1");
+    let (_, seen) = uploaded(&client, &server, 300_000, vec![done()]).await;
+    assert_eq!(seen[0].field("expect"), Some("100-continue"));
+    let (_, seen) = uploaded(&client, &server, 300_000, vec![done()]).await;
+    assert_eq!(seen[0].field("expect"), None);
+
+    // Nor is one that does not know what is asked of it.
+    let client = any().dialect(Dialect::Ietf(Interop::V9)).build().expect("a client");
+    let scripts = vec![vec![Act::Head, say("417 Expectation Failed")], done()];
+    let (outcome, seen) = uploaded(&client, &server, 300_000, scripts).await;
+    assert_eq!((outcome.retries, seen[1].field("expect")), (0, None));
+}
+
+#[tokio::test]
+async fn a_server_that_resumes_nothing_is_uploaded_to_all_the_same() {
+    let (server, client) = (Server::start().await, auto());
+    let scripts = vec![answer("405 Method Not Allowed"), answer("201 Created|Location: /files/a")];
+    let (outcome, seen) = uploaded(&client, &server, 1000, scripts).await;
+    assert_eq!(requests(&seen), ["OPTIONS /uploads", "POST /uploads"]);
+    assert_eq!((seen[1].content.len(), outcome.status.as_u16()), (1000, 201));
+
+    let (outcome, seen) = uploaded(&of(Dialect::Conventional), &server, 10, vec![answer("200 OK")]).await;
+    assert_eq!((requests(&seen), outcome.dialect), (vec!["POST /uploads"], Dialect::Conventional));
+    assert_eq!((seen[0].field("upload-complete"), seen[0].field("content-length")), (None, Some("10")));
+}
+
+#[tokio::test]
+async fn tus_is_found_and_spoken() {
+    let (server, client) = (Server::start().await, auto());
+    let scripts = vec![
+        answer(TUS),
+        answer("201 Created|Location: /uploads/5"),
+        vec![Act::Head, Act::Content(400), Act::Reset],
+        answer("200 OK|Upload-Offset: 400|Upload-Length: 1000"),
+        answer("204 No Content|Upload-Offset: 1000"),
+    ];
+    let (outcome, seen) = uploaded(&client, &server, 1000, scripts).await;
+    let told =
+        ["OPTIONS /uploads", "POST /uploads", "PATCH /uploads/5", "HEAD /uploads/5", "PATCH /uploads/5"];
+    assert_eq!(requests(&seen), told);
+    assert_eq!((seen[1].field("upload-length"), seen[1].field("content-length")), (Some("1000"), Some("0")));
+    assert_eq!(seen[1].field("upload-metadata"), Some("filename YSBi"));
+    assert_eq!(seen[4].content, bytes(1000)[400..]);
+    assert_eq!((outcome.dialect, outcome.resumed_bytes, outcome.bytes), (Dialect::Tus1, 400, 1000));
+}
+
+#[tokio::test]
+async fn digests_go_along_where_tus_takes_them() {
+    use sha1::{Digest as _, Sha1};
+    let (server, client) = (Server::start().await, of(Dialect::Tus1));
+    let offers =
+        "200 OK|Tus-Version: 1.0.0|Tus-Extension: creation,checksum|Tus-Checksum-Algorithm: md5,sha1";
+    let scripts = vec![
+        answer(offers),
+        answer("201 Created|Location: /uploads/5"),
+        answer("460 Checksum Mismatch"),
+        answer("200 OK|Upload-Offset: 0|Upload-Length: 1000"),
+        answer("204 No Content|Upload-Offset: 1000"),
+    ];
+    let (_, seen) = uploaded(&client, &server, 1000, scripts).await;
+    let said = seen[2].field("upload-checksum").expect("a digest");
+    let ours = Sha1::digest(bytes(1000));
+    let value = http::HeaderValue::from_str(said).expect("text");
+    assert_eq!(hoist_proto::client::Checksum::Sha1.field(&ours).1, value);
+    assert_eq!(seen[4].field("upload-checksum"), Some(said));
+}
+
+#[tokio::test]
+async fn a_handle_s_dialect_is_found_by_asking() {
+    let (server, client) = (Server::start().await, auto());
+    let url: Uri = format!("{}/1", server.url).parse().expect("a URL");
+    let handle = Handle::Url { url, dialect: Dialect::Auto };
+    let scripts = vec![answer("404 Not Found"), answer("200 OK|Upload-Offset: 3|Upload-Length: 3")];
+    let (status, seen) = together(client.status(&handle), server.play(scripts)).await;
+    let status = status.expect("a status");
+    assert_eq!((status.offset, status.length, status.complete), (3, Some(3), Some(true)));
+    assert_eq!(seen[0].field("upload-draft-interop-version"), Some("9"));
+    assert_eq!(seen[1].field("tus-resumable"), Some("1.0.0"));
+
+    let scripts = vec![answer("204 No Content")];
+    let (cancelled, seen) = together(client.cancel(&handle), server.play(scripts)).await;
+    cancelled.expect("cancelled");
+    assert_eq!(seen[0].request(), "DELETE /uploads/1");
+}
+
+#[tokio::test]
+async fn the_server_s_digest_is_compared() {
+    let (server, client) = (Server::start().await, of(Dialect::Ietf(Interop::V9)));
+    let right =
+        "201 Created|Upload-Complete: ?1|Repr-Digest: sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
+    for (content, verified) in [("hello", true), ("hullo", false)] {
+        let put = client.put(server.url.clone(), Source::bytes(content)).verify();
+        let (outcome, seen) = together(put.send(), server.play(vec![answer(right)])).await;
+        assert_eq!(seen[0].field("want-repr-digest"), Some("sha-256=10"));
+        assert!(seen[0].field("repr-digest").is_some_and(|said| said.starts_with("sha-256=:")));
+        match outcome {
+            Ok(outcome) => assert!(verified && outcome.verified),
+            Err(error) => assert!(!verified && matches!(error, Error::Digest { .. }), "{error}"),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What a later run finds of an earlier one.
+
+use std::path::Path;
+
+use hoist_client::{Client, Dialect, Error, Form, Handle, Interop, Journal, Put, Source, Start};
+
+use crate::script::{Act, Server, answer, any, bytes, say, together};
+
+const CREATED: &str = "104 Upload Resumption Supported|Location: /uploads/7|Upload-Draft-Interop-Version: 9";
+const DONE: &str = "200 OK|Upload-Complete: ?1";
+
+struct Place {
+    folder: tempfile::TempDir,
+    server: Server,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let (folder, server) = (tempfile::tempdir().expect("a folder"), Server::start().await);
+        std::fs::write(folder.path().join("file"), bytes(1000)).expect("written");
+        Self { folder, server }
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.folder.path().join("file")
+    }
+
+    fn journal(&self) -> Journal {
+        Journal::at(self.folder.path().join("journal"))
+    }
+
+    fn put(&self, client: &Client) -> Put {
+        client.put(self.server.url.clone(), Source::file(self.file())).journal(self.journal())
+    }
+
+    /// Begins an upload that breaks off once its URL is known.
+    async fn begin(&self, client: &Client) {
+        let broken = vec![Act::Head, say(CREATED), Act::Content(400), Act::Stall];
+        let put = self.put(client);
+        let mut progress = put.progress();
+        let journal = self.journal();
+        let dies = async {
+            tokio::select! {
+                _ = put.send() => panic!("nobody answers"),
+                () = async {
+                    while journal.entries().expect("read").is_empty() {
+                        progress.changed().await.expect("it goes on");
+                    }
+                } => {}
+            }
+        };
+        together(dies, self.server.play(vec![broken])).await;
+    }
+}
+
+fn client() -> Client {
+    any().dialect(Dialect::Ietf(Interop::V9)).build().expect("a client")
+}
+
+#[tokio::test]
+async fn a_later_run_goes_on() {
+    let place = Place::new().await;
+    place.begin(&client()).await;
+    let entries = place.journal().entries().expect("read");
+    assert_eq!((entries.len(), entries[0].length, &entries[0].target), (1, 1000, &place.server.url));
+    let url = format!("{}/7", place.server.url).parse().expect("a URL");
+    assert_eq!(entries[0].handle, Handle::Url { url, dialect: Dialect::Ietf(Interop::V9) });
+
+    let scripts = vec![answer("204 No Content|Upload-Offset: 400|Upload-Complete: ?0"), answer(DONE)];
+    let put = place.put(&client());
+    let (outcome, seen) = together(put.send(), place.server.play(scripts)).await;
+    let outcome = outcome.expect("an upload");
+    assert_eq!((outcome.start, outcome.resumed_bytes), (Start::Resumed, 400));
+    assert_eq!(seen[1].content, bytes(1000)[400..]);
+    assert_eq!(place.journal().entries().expect("read"), [], "what is done is forgotten");
+}
+
+#[tokio::test]
+async fn what_changed_or_was_forgotten_is_begun_afresh() {
+    let place = Place::new().await;
+    place.begin(&client()).await;
+    std::fs::write(place.file(), bytes(900)).expect("written");
+    let put = place.put(&client());
+    let (outcome, seen) = together(put.send(), place.server.play(vec![answer(DONE)])).await;
+    assert_eq!(outcome.expect("an upload").start, Start::Changed);
+    assert_eq!((seen[0].request(), seen[0].content.len()), ("POST /uploads", 900));
+
+    place.begin(&client()).await;
+    let put = place.put(&client());
+    let scripts = vec![answer("404 Not Found"), answer(DONE)];
+    let (outcome, seen) = together(put.send(), place.server.play(scripts)).await;
+    assert_eq!(outcome.expect("an upload").start, Start::Forgotten);
+    assert_eq!((seen[0].request(), seen[1].request()), ("HEAD /uploads/7", "POST /uploads"));
+    assert_eq!(place.journal().entries().expect("read"), []);
+}
+
+#[tokio::test]
+async fn a_token_is_kept_before_it_is_used() {
+    let place = Place::new().await;
+    let client = any().dialect(Dialect::Token(Form::Seed)).build().expect("a client");
+    let put = place.put(&client);
+    let (refused, seen) = together(put.send(), place.server.play(vec![answer("401 Unauthorized")])).await;
+    assert!(matches!(refused, Err(Error::Refused { .. })));
+    let put = place.put(&client);
+    let scripts = vec![answer("404 Not Found"), answer("204 No Content|Upload-Offset: 1000")];
+    let (outcome, again) = together(put.send(), place.server.play(scripts)).await;
+    outcome.expect("an upload");
+    assert_eq!((again[0].request(), again[1].request()), ("HEAD /uploads", "POST /uploads"));
+    let token = seen[0].field("upload-token");
+    assert!(token.is_some() && again.iter().all(|request| request.field("upload-token") == token));
+}
+
+#[tokio::test]
+async fn two_runs_do_not_meet() {
+    let place = Place::new().await;
+    let first = place.put(&client());
+    let mut progress = first.progress();
+    let both = async {
+        tokio::select! {
+            _ = first.send() => panic!("nobody answers"),
+            second = async {
+                progress.wait_for(|progress| progress.sent > 0).await.expect("it goes on");
+                place.put(&client()).send().await
+            } => second,
+        }
+    };
+    let script = vec![vec![Act::Head, Act::Content(1000), Act::Stall]];
+    let (second, _) = together(both, place.server.play(script)).await;
+    assert!(matches!(&second, Err(Error::Busy { path }) if path.ends_with(Path::new("file"))), "{second:?}");
+}

@@ -1,0 +1,148 @@
+//! The client library against the server: every dialect over both HTTPs, any source, through a proxy that loses what it
+//! can.
+
+use std::io::Cursor;
+use std::time::Duration;
+
+use hoist_client::{Builder, Client, Dialect, Http2, Interop, Journal, Source};
+
+use crate::harness::{Cut, Dice, Home, Server, seeds};
+use crate::proxy::{Fault, Proxy, Way};
+
+const DIALECTS: [&str; 13] = [
+    "auto", "ietf-3", "ietf-4", "ietf-5", "ietf-6", "ietf-7", "ietf-8", "ietf-9", "ietf-rfc", "token",
+    "token-0", "token-1", "token-2",
+];
+/// Cuts in one upload.
+const FAULTS: usize = 30;
+
+fn quick(dialect: &str) -> Builder {
+    Client::builder()
+        .dialect(dialect.parse().expect("a dialect"))
+        .retry_pauses(Duration::from_millis(2), Duration::from_millis(20))
+        .expect_timeout(Duration::from_millis(200))
+        .idle_timeout(Duration::from_secs(10))
+}
+
+/// A connection that is lost before it has carried more than a small part of the content.
+fn fault(dice: &mut Dice, length: usize) -> Fault {
+    let (how, after) = ([Cut::Fin, Cut::Rst][dice.below(2)], dice.below(length / 40) as u64);
+    match dice.below(6) {
+        0 => Fault::Cut { way: Way::Down, after: dice.below(120) as u64, how },
+        _ => Fault::Cut { way: Way::Up, after, how },
+    }
+}
+
+/// One upload through a bad link, and how often that was lost on purpose.
+async fn survives(seed: u64, dialect: &str, http2: Http2, streams: bool) -> u64 {
+    let mut dice = Dice(seed);
+    let home = Home::new();
+    let server = Server::start(&home, &["--interim", "always"]);
+    let length = 100_000 + dice.below(1_500_000);
+    let content = dice.bytes(length);
+    let mut script: Vec<_> = (0..FAULTS).map(|_| Some(fault(&mut dice, length))).collect();
+    script.push(Some(Fault::Swallow { after: dice.below(length / 2) as u64 }));
+    let proxy = Proxy::start(&server, script).await;
+    let client = quick(dialect).http2(http2).rewind_bytes_max(400_000).build().expect("a client");
+    let source = if streams {
+        Source::stream(Cursor::new(content.clone()))
+    } else {
+        let file = home.path("source");
+        std::fs::write(&file, &content).expect("written");
+        Source::file(file)
+    };
+    // A request that may be made twice, so that an answer that is lost before any URL came is no end.
+    let method = if dialect.starts_with("token") { http::Method::POST } else { http::Method::PUT };
+    let put = client.put(proxy.url("/uploads").parse().expect("a URL"), source).method(method);
+    let outcome = tokio::time::timeout(Duration::from_mins(1), put.send()).await;
+    let what = format!("seed {seed} in {dialect}, {http2:?}, streams: {streams}");
+    let outcome = outcome.unwrap_or_else(|_| panic!("{what}: it never ends"));
+    let outcome = outcome.unwrap_or_else(|error| panic!("{what}: {error:?}\n{}", home.log()));
+    assert_eq!(outcome.bytes, length as u64, "{what}");
+    let done = home.done();
+    assert!(!done.is_empty() && done.iter().all(|done| *done == content), "{what}: the bytes are the bytes");
+    proxy.faults()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_survive_thirty_cuts_in_every_dialect() {
+    let mut faults = 0;
+    for seed in seeds(0..DIALECTS.len() as u64 * 2) {
+        let dialect = DIALECTS[usize::try_from(seed).expect("small") % DIALECTS.len()];
+        faults += survives(seed, dialect, Http2::Never, false).await;
+    }
+    assert!(faults >= 26 * 25, "the link was too good: {faults} faults");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_survive_thirty_cuts_in_every_dialect() {
+    let mut faults = 0;
+    for seed in seeds(0..DIALECTS.len() as u64) {
+        let dialect = DIALECTS[usize::try_from(seed).expect("small") % DIALECTS.len()];
+        faults += survives(1000 + seed, dialect, Http2::Never, true).await;
+    }
+    assert!(faults >= 13 * 25, "the link was too good: {faults} faults");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http2_survives_thirty_cuts() {
+    let mut faults = 0;
+    for seed in seeds(0..8) {
+        let dialect = DIALECTS[usize::try_from(seed * 3).expect("small") % DIALECTS.len()];
+        faults += survives(2000 + seed, dialect, Http2::PriorKnowledge, seed % 2 == 1).await;
+    }
+    assert!(faults >= 8 * 25, "the link was too good: {faults} faults");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_died_is_gone_on_with_and_sends_nothing_twice() {
+    for dialect in ["auto", "ietf-6", "token"] {
+        let home = Home::new();
+        let server = Server::start(&home, &[]);
+        let content = Dice(7).bytes(20_000_000);
+        std::fs::write(home.path("source"), &content).expect("written");
+        let stall =
+            Fault::Stall { way: Way::Up, after: 9_000_000, time: Duration::from_secs(30), how: Cut::Fin };
+        // The question what the server speaks has a connection of its own, or shares that of the upload.
+        let proxy = Proxy::start(&server, [Some(stall)]).await;
+        let put = || {
+            let client = quick(dialect).build().expect("a client");
+            let put =
+                client.put(proxy.url("/uploads").parse().expect("a URL"), Source::file(home.path("source")));
+            put.journal(Journal::at(home.path("journal")))
+        };
+        let first = put();
+        // It dies when the server holds what came through.
+        let dies = async {
+            tokio::select! {
+                ended = first.send() => panic!("{dialect}: {ended:?}"),
+                () = home.holds(8_500_000) => {}
+            }
+        };
+        dies.await;
+        let entries = Journal::at(home.path("journal")).entries().expect("read");
+        assert_eq!(entries.len(), 1, "{dialect}");
+        let before = proxy.up();
+        let outcome = put().send().await.unwrap_or_else(|error| panic!("{dialect}: {error:?}"));
+        assert!(outcome.resumed_bytes >= 8_500_000, "{dialect}: {outcome:?}");
+        assert!(home.sole() == content, "{dialect}");
+        // What was acknowledged does not go over the link again: content and a few heads.
+        let sent = proxy.up() - before;
+        assert!(sent <= 20_000_000 - outcome.resumed_bytes + 4000, "{dialect}: {sent} bytes again");
+        assert_eq!(Journal::at(home.path("journal")).entries().expect("read"), []);
+    }
+}
+
+#[tokio::test]
+async fn the_server_is_found_out_and_its_digest_compared() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let client = quick("auto").build().expect("a client");
+    let put = client.put(server.url.parse().expect("a URL"), Source::bytes("hello")).verify();
+    let outcome = put.send().await.expect("an upload");
+    assert_eq!(outcome.dialect, Dialect::Ietf(Interop::V9));
+    assert!(outcome.verified, "{outcome:?}");
+    let put = client.put(server.url.parse().expect("a URL"), Source::stream(&b"hello"[..])).verify();
+    let outcome = put.send().await.expect("an upload");
+    assert!(outcome.verified, "{outcome:?}");
+}
