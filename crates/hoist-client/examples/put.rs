@@ -1,5 +1,7 @@
 //! Uploads a file, and goes on when run again: `cargo run --example put FILE URL`.
 
+#![expect(clippy::print_stdout, reason = "it is a program")]
+
 use std::path::PathBuf;
 
 use hoist_client::{Client, Journal, Source};

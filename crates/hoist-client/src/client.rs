@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
 use crate::dialect::{Dialect, Habits};
 use crate::error::Error;
-use crate::handle::{Handle, Status};
+use crate::handle::{Handle, Question, Status};
 use crate::http::{Alternatives, Answer, Connector, Http2, Trust};
 use crate::problem;
 use crate::source::Source;
@@ -48,7 +48,8 @@ impl Client {
         Put::new(self.clone(), url, source)
     }
 
-    /// Where an upload is. Asking ends a transfer of that upload which is still running.
+    /// Where an upload is. Asking ends a transfer of that upload which is still running. Of an upload in parts it is what
+    /// they have together.
     ///
     /// # Errors
     /// [`Error::Refused`] with 404 when there is none; otherwise what kept the question from being answered, which is
@@ -57,18 +58,17 @@ impl Client {
     /// # Cancellation
     /// Safe to drop.
     pub async fn status(&self, handle: &Handle) -> Result<Status, Error> {
-        let mut refused = None;
-        for question in handle.questions() {
-            let answer = self.ask(handle.url(), question.head(&Operation::Retrieve)).await;
-            match answer {
-                Ok(answer) => return question.status(&answer).ok_or(Error::Upload(Failure::NotResumable)),
-                Err(Error::Refused { status, detail }) if answer::said(status) == Said::Unknown => {
-                    refused = Some(Error::Refused { status, detail });
-                }
-                Err(error) => return Err(error),
-            }
+        let Some(parts) = handle.parts() else { return self.status_of_one(handle).await };
+        let mut offset = 0;
+        for part in &parts {
+            offset += self.status_of_one(part).await?.offset;
         }
-        Err(refused.unwrap_or(Error::Upload(Failure::NotResumable)))
+        Ok(Status { offset, length: None, complete: Some(false) })
+    }
+
+    async fn status_of_one(&self, handle: &Handle) -> Result<Status, Error> {
+        let (question, answer) = self.questioned(handle, &Operation::Retrieve).await?;
+        question.status(&answer).ok_or(Error::Upload(Failure::NotResumable))
     }
 
     /// Ends an upload, and frees all that is stored of it.
@@ -81,17 +81,32 @@ impl Client {
     /// The server may have cancelled the upload or not.
     //= TDR-CAN-01
     pub async fn cancel(&self, handle: &Handle) -> Result<(), Error> {
-        let mut refused = None;
+        let Some(parts) = handle.parts() else {
+            return self.questioned(handle, &Operation::Cancel).await.map(drop);
+        };
+        for part in &parts {
+            self.questioned(part, &Operation::Cancel).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks in each way there is until one finds the upload.
+    async fn questioned<'a>(
+        &self,
+        handle: &'a Handle,
+        operation: &Operation,
+    ) -> Result<(Question<'a>, Answer), Error> {
+        let mut refused = Error::Upload(Failure::NotResumable);
         for question in handle.questions() {
-            match self.ask(handle.url(), question.head(&Operation::Cancel)).await {
-                Ok(_) => return Ok(()),
+            match self.ask(handle.url(), question.head(operation)).await {
+                Ok(answer) => return Ok((question, answer)),
                 Err(Error::Refused { status, detail }) if answer::said(status) == Said::Unknown => {
-                    refused = Some(Error::Refused { status, detail });
+                    refused = Error::Refused { status, detail };
                 }
                 Err(error) => return Err(error),
             }
         }
-        Err(refused.unwrap_or(Error::Upload(Failure::NotResumable)))
+        Err(refused)
     }
 
     async fn ask(&self, url: &Uri, head: http::Request<()>) -> Result<Answer, Error> {

@@ -29,6 +29,13 @@ pub enum Handle {
         /// The dialect it is spoken to in. [`Dialect::Auto`] finds out.
         dialect: Dialect,
     },
+    /// An upload in parts of about the same size, which are yet to be joined: tus 1.0.
+    Parts {
+        /// The upload URL.
+        url: Uri,
+        /// The URLs of the parts that have one.
+        parts: Vec<Option<Uri>>,
+    },
 }
 
 /// Where an upload is.
@@ -51,11 +58,18 @@ pub(crate) enum Question<'a> {
 }
 
 impl Handle {
-    /// The URL that is asked.
+    /// The URL that is asked; of parts, the upload URL.
     pub fn url(&self) -> &Uri {
         match self {
-            Self::Token { url, .. } | Self::Url { url, .. } => url,
+            Self::Token { url, .. } | Self::Url { url, .. } | Self::Parts { url, .. } => url,
         }
+    }
+
+    /// The handles of its parts, when it is in parts.
+    pub(crate) fn parts(&self) -> Option<Vec<Self>> {
+        let Self::Parts { parts, .. } = self else { return None };
+        let urls = parts.iter().flatten().cloned();
+        Some(urls.map(|url| Self::Url { url, dialect: Dialect::Tus1 }).collect())
     }
 
     /// The ways to ask about it, the likeliest first.
@@ -64,6 +78,7 @@ impl Handle {
             Self::Token { url, token } => vec![Question::Token(url, token)],
             Self::Url { url, dialect: Dialect::Ietf(version) } => vec![Question::Ietf(url, *version)],
             Self::Url { url, dialect: Dialect::Tus1 } => vec![Question::Tus1(url)],
+            Self::Parts { .. } => Vec::new(),
             Self::Url { url, dialect: Dialect::Auto | Dialect::Token(_) | Dialect::Conventional } => {
                 vec![Question::Ietf(url, Interop::NEWEST), Question::Tus1(url)]
             }

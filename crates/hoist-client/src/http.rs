@@ -9,7 +9,7 @@ mod h2;
 mod io;
 mod trust;
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,6 +118,24 @@ impl Outgoing {
 #[derive(Clone, Copy)]
 struct Secure(bool);
 
+/// Who is told of interim responses.
+pub(crate) trait Hears: Send {
+    /// One came, when `sent` bytes of the request's content had been handed over.
+    fn hear<'a>(&'a mut self, status: StatusCode, fields: &'a HeaderMap, sent: u64) -> Hearing<'a>;
+}
+
+/// What is to become of the request, once that is known.
+pub(crate) type Hearing<'a> = Pin<Box<dyn Future<Output = Heard> + Send + 'a>>;
+
+/// To whom they say nothing.
+pub(crate) struct Deaf;
+
+impl Hears for Deaf {
+    fn hear<'a>(&'a mut self, _: StatusCode, _: &'a HeaderMap, _: u64) -> Hearing<'a> {
+        Box::pin(std::future::ready(Heard::GoOn))
+    }
+}
+
 /// A connection, open, as the version of HTTP it speaks has it.
 enum Wire {
     H1(h1::Kept),
@@ -180,8 +198,7 @@ impl Connector {
     /// # Cancellation
     /// Dropping the future closes the connection. The server may have the request.
     pub(crate) async fn ask(&self, url: &Uri, head: Request<()>, now: Instant) -> Result<Answer, Broken> {
-        let deaf = async |_: StatusCode, _: &HeaderMap, _: u64| Heard::GoOn;
-        match Line::default().exchange(self, url, Outgoing::question(head), now, deaf).await? {
+        match Line::default().exchange(self, url, Outgoing::question(head), now, &mut Deaf).await? {
             Ended::Answered(answer) => Ok(answer),
             Ended::Stopped { .. } => unreachable!("nobody stops it"),
         }
@@ -291,7 +308,7 @@ fn complete(
 
 impl Line {
     /// Sends a request to the host of `url` and reads the answer, also one that comes before all content was sent.
-    /// `hears` is told of each interim response, and of how much content had been handed over by then.
+    /// `hears` is told of each interim response.
     ///
     /// # Cancellation
     /// Dropping the future closes the connection. The server may have the request, or part of it.
@@ -301,7 +318,7 @@ impl Line {
         url: &Uri,
         outgoing: Outgoing,
         now: Instant,
-        mut hears: impl AsyncFnMut(StatusCode, &HeaderMap, u64) -> Heard,
+        hears: &mut dyn Hears,
     ) -> Result<Ended, Broken> {
         let flow = outgoing.content.meter().flow();
         let unreached = |error| Broken { error, reached: false, sent: 0 };
@@ -323,8 +340,8 @@ impl Line {
         let moved = wire.moved();
         let talk = async {
             match &mut wire {
-                Wire::H1(kept) => kept.converse(request, &flow, awaited, &mut hears).await,
-                Wire::H2(kept) => kept.converse(request, &flow, awaited, &mut hears).await,
+                Wire::H1(kept) => kept.converse(request, &flow, awaited, hears).await,
+                Wire::H2(kept) => kept.converse(request, &flow, awaited, hears).await,
             }
         };
         let ended = unless_idle(connector.idle_timeout, &moved, &flow, talk).await;

@@ -13,7 +13,7 @@ use hoist_proto::field;
 use crate::client::Client;
 use crate::dialect::Spoken;
 use crate::error::Error;
-use crate::http::{Answer, Broken, Ended, Line, Outgoing, origin};
+use crate::http::{Answer, Broken, Deaf, Ended, Line, Outgoing, origin};
 use crate::upload;
 
 /// The media type of the IETF dialect's appends.
@@ -45,9 +45,8 @@ async fn asked(client: &Client, line: &mut Line, url: &Uri) -> Result<Answer, Er
         let mut head =
             Request::builder().method(Method::OPTIONS).uri(target).body(()).expect("a URL's path is a URI");
         head.headers_mut().insert(INTEROP_VERSION, Interop::NEWEST.number().unwrap_or_default().into());
-        let deaf = async |_, _: &HeaderMap, _| hoist_proto::client::Heard::GoOn;
         let ended =
-            line.exchange(&client.connector, url, Outgoing::question(head), upload::now(), deaf).await;
+            line.exchange(&client.connector, url, Outgoing::question(head), upload::now(), &mut Deaf).await;
         let (error, after) = match ended {
             Ok(Ended::Answered(answer)) if answer::said(answer.status) != Said::Later => return Ok(answer),
             Ok(Ended::Answered(answer)) => {

@@ -3,6 +3,7 @@
 //! `begin` finds out where to begin; here requests are made, and their ends reported.
 
 mod begin;
+mod parts;
 mod record;
 
 use hoist_proto::client::{Ask, Checksum, Failure, Heard, Moment, Step, Uploader};
@@ -13,11 +14,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use tokio::time::Instant;
 
 use self::begin::Begun;
-use self::record::Record;
+use self::record::{Keeper, Record};
 use crate::client::Client;
 use crate::dialect::Dialect;
 use crate::error::Error;
-use crate::http::{self as connection, Answer, Awaited, Broken, Ended, Line, Outgoing};
+use crate::http::{self as connection, Answer, Awaited, Broken, Ended, Hearing, Hears, Line, Outgoing};
 use crate::problem;
 use crate::progress::{Doing, Reporter, Start};
 use crate::source::{Gate, Opened};
@@ -48,23 +49,21 @@ pub(crate) async fn send(mut put: Put) -> Result<Outcome, Error> {
         _ => Record::none(),
     };
     let mut line = Line::default();
-    let start = upload::now();
-    let begun = begin::begin(&put, &source, &mut record, &mut line).await?;
-    let mut run =
-        Run { put: &put, source: &source, record, line, begun, start, last: Last::default(), may_wait: true };
-    loop {
-        match run.work().await {
-            Err(Error::Upload(Failure::Gone)) if run.can_begin_afresh() => run.begin_afresh().await?,
-            ended => return run.finish(ended).await,
-        }
+    if let Some(plan) = parts::plan(&put, &source, &mut record, &mut line).await? {
+        return parts::send(&put, &source, record, plan).await;
     }
+    let begun = begin::begin(&put, &source, &mut record, &mut line).await?;
+    Run::new(&put, &source, Keeper::Own(record), line, begun).carried_out().await
 }
 
 /// An upload under way.
 struct Run<'a> {
     put: &'a Put,
     source: &'a Opened,
-    record: Record,
+    /// Where in the source it begins: not at the beginning, when it is a part.
+    base: u64,
+    reporter: &'a Reporter,
+    keeper: Keeper<'a>,
     line: Line,
     begun: Begun,
     start: Instant,
@@ -80,13 +79,24 @@ struct Last {
     error: Option<Error>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(put: &'a Put, source: &'a Opened, keeper: Keeper<'a>, line: Line, begun: Begun) -> Self {
+        let (start, last, reporter) = (upload::now(), Last::default(), &put.reporter);
+        Self { put, source, base: 0, reporter, keeper, line, begun, start, last, may_wait: true }
+    }
+
     fn client(&self) -> &Client {
         &self.put.client
     }
 
-    fn reporter(&self) -> &Reporter {
-        &self.put.reporter
+    /// Goes on until there is an outcome, afresh where an earlier run's upload is gone.
+    async fn carried_out(mut self) -> Result<Outcome, Error> {
+        loop {
+            match self.work().await {
+                Err(Error::Upload(Failure::Gone)) if self.can_begin_afresh() => self.begin_afresh().await?,
+                ended => return self.finish(ended).await,
+            }
+        }
     }
 
     /// Does what is to be done until the server has it all.
@@ -96,7 +106,7 @@ impl Run<'_> {
                 Step::Wait(wait) => {
                     let offset = self.begun.uploader.acknowledged().get();
                     tracing::debug!(?wait, offset, "waiting before the next attempt");
-                    self.reporter().tell(|progress| progress.doing = Doing::Waiting(wait));
+                    self.reporter.tell(|progress| progress.doing = Doing::Waiting(wait));
                     tokio::time::sleep(wait).await;
                 }
                 Step::Send(ask) => self.attempt(*ask).await?,
@@ -155,8 +165,8 @@ impl Run<'_> {
                 self.last = Last { answer: None, error: Some(error) };
             }
         }
-        note(&self.begun.uploader, self.put, self.source);
-        self.record.keep(self.begun.uploader.url(), self.begun.dialect).await
+        note(&self.begun.uploader, self.reporter, self.source);
+        self.keeper.keep(self.begun.uploader.url(), self.begun.dialect).await
     }
 
     fn moment(&self) -> Result<Moment, Error> {
@@ -166,26 +176,28 @@ impl Run<'_> {
     /// The request as it goes out.
     async fn outgoing(&mut self, mut ask: Ask) -> Result<Outgoing, Error> {
         let Some(range) = ask.content.take() else {
-            self.reporter().tell(|progress| progress.doing = Doing::Asking);
+            self.reporter.tell(|progress| progress.doing = Doing::Asking);
             if matches!(*ask.head.method(), Method::POST | Method::PATCH | Method::PUT) {
                 ask.head.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
             }
             return Ok(Outgoing::question(ask.head));
         };
-        self.reporter().tell(|progress| progress.doing = Doing::Sending);
+        self.reporter.tell(|progress| progress.doing = Doing::Sending);
         let fields = ask.head.headers_mut();
         if !ask.is_open {
             // Spelled out, because nothing would be said of content that is empty.
             fields.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
         }
         if let Some(kind) = ask.checksum
-            && let Some(digest) = self.source.checksum(kind, range.clone()).await?
+            && let Some(digest) =
+                self.source.checksum(kind, self.base + range.start..self.base + range.end).await?
         {
             let (name, value) = kind.field(&digest);
             fields.insert(name, value);
         }
         let is_much = ask.is_open || range.end - range.start >= AWAITED_BYTES;
-        let meter = self.put.reporter.meter(range.start);
+        let meter = self.reporter.meter(range.start);
+        let range = self.base + range.start..self.base.saturating_add(range.end);
         let content = self.source.content(range, ask.is_open, meter).await?;
         let habit = self.client().habits.of(&connection::origin(&self.put.url));
         let waits = is_much && self.begun.gives_signs && self.may_wait && !habit.gives_no_sign;
@@ -211,43 +223,36 @@ impl Run<'_> {
             Ok(url) => url,
             Err(error) => return (Err(Broken { error, reached: false, sent: 0 }), false),
         };
-        let Self { put, source, record, line, begun, start, .. } = self;
-        let mut saw_sign = false;
-        let mut broken = None;
-        let hears = async |status: StatusCode, fields: &HeaderMap, sent: u64| {
-            saw_sign = true;
-            let Ok(random) = upload::random() else { return Heard::GoOn };
-            begun.uploader.on_sent(sent);
-            let heard =
-                begun.uploader.on_interim(status, fields, Moment { elapsed: start.elapsed(), random });
-            // At once: whatever happens to this process, the upload is found again.
-            let kept = record.keep(begun.uploader.url(), begun.dialect).await;
-            note(&begun.uploader, put, source);
-            match kept {
-                Ok(()) => heard,
-                Err(error) => {
-                    broken = Some(error);
-                    Heard::Stop
-                }
-            }
+        let Self { put, source, reporter, keeper, line, begun, start, .. } = self;
+        let (uploader, dialect) = (&mut begun.uploader, begun.dialect);
+        let mut ears = Ears {
+            uploader,
+            dialect,
+            keeper,
+            reporter,
+            source,
+            start: *start,
+            heard_any: false,
+            broken: None,
         };
-        let ended = line.exchange(&put.client.connector, &url, outgoing, upload::now(), hears).await;
-        let ended = match broken {
-            Some(error) => Err(Broken { error, reached: true, sent: 0 }),
-            None => ended,
-        };
-        (ended, saw_sign)
+        let ended = line.exchange(&put.client.connector, &url, outgoing, upload::now(), &mut ears).await;
+        let Ears { heard_any, broken, .. } = ears;
+        match broken {
+            Some(error) => (Err(Broken { error, reached: true, sent: 0 }), heard_any),
+            None => (ended, heard_any),
+        }
     }
 
     /// Whether what an earlier run began is gone, and nothing but the journal has sent us there.
     fn can_begin_afresh(&self) -> bool {
-        self.begun.start == Start::Resumed && self.record.is_kept() && self.source.rewinds()
+        self.begun.start == Start::Resumed && self.keeper.is_kept() && self.source.rewinds()
     }
 
     async fn begin_afresh(&mut self) -> Result<(), Error> {
-        self.begun = begin::create(self.put, self.source, &mut self.record, &mut self.line).await?;
+        let Keeper::Own(record) = &mut self.keeper else { return Err(Error::Upload(Failure::Gone)) };
+        self.begun = begin::create(self.put, self.source, record, &mut self.line).await?;
         self.begun.start = Start::Forgotten;
-        self.reporter().tell(|progress| progress.start = Start::Forgotten);
+        self.reporter.tell(|progress| progress.start = Start::Forgotten);
         Ok(())
     }
 
@@ -266,8 +271,8 @@ impl Run<'_> {
             }
             (Some(_) | None, _) => false,
         };
-        self.record.remove().await?;
-        self.put.reporter.tell(|progress| {
+        self.keeper.remove().await?;
+        self.reporter.tell(|progress| {
             (progress.doing, progress.length) = (Doing::Done, Some(bytes));
             progress.eta = None;
         });
@@ -292,11 +297,46 @@ impl Run<'_> {
     }
 }
 
+/// Hears interim responses for the machine.
+struct Ears<'r, 'a> {
+    uploader: &'r mut Uploader,
+    dialect: Dialect,
+    keeper: &'r mut Keeper<'a>,
+    reporter: &'r Reporter,
+    source: &'r Opened,
+    start: Instant,
+    heard_any: bool,
+    /// Why the upload cannot go on.
+    broken: Option<Error>,
+}
+
+impl Hears for Ears<'_, '_> {
+    fn hear<'h>(&'h mut self, status: StatusCode, fields: &'h HeaderMap, sent: u64) -> Hearing<'h> {
+        Box::pin(async move {
+            self.heard_any = true;
+            let Ok(random) = upload::random() else { return Heard::GoOn };
+            self.uploader.on_sent(sent);
+            let moment = Moment { elapsed: self.start.elapsed(), random };
+            let heard = self.uploader.on_interim(status, fields, moment);
+            // At once: whatever happens to this process, the upload is found again.
+            let kept = self.keeper.keep(self.uploader.url(), self.dialect).await;
+            note(self.uploader, self.reporter, self.source);
+            match kept {
+                Ok(()) => heard,
+                Err(error) => {
+                    self.broken = Some(error);
+                    Heard::Stop
+                }
+            }
+        })
+    }
+}
+
 /// Tells watchers and source what the server has said.
-fn note(uploader: &Uploader, put: &Put, source: &Opened) {
+fn note(uploader: &Uploader, reporter: &Reporter, source: &Opened) {
     let acknowledged = uploader.acknowledged().get();
     source.release(acknowledged);
-    put.reporter.tell(|progress| {
+    reporter.tell(|progress| {
         progress.acknowledged = acknowledged;
         progress.retries = uploader.attempts_repeated();
         progress.resumed_bytes = uploader.resumed_at().get();

@@ -32,8 +32,9 @@ pub struct Source(Kind);
 enum Kind {
     Bytes(Bytes),
     File(PathBuf),
-    Seek(Box<dyn ReadSeek>),
-    Stream { reader: Box<dyn AsyncRead + Send + Unpin>, length: Option<u64> },
+    // The locks are never contended: they make what may be sent to another thread something that may be looked at there.
+    Seek(Mutex<Box<dyn ReadSeek>>),
+    Stream { reader: Mutex<Box<dyn AsyncRead + Send + Unpin>>, length: Option<u64> },
 }
 
 /// A reader that can go back.
@@ -65,13 +66,13 @@ impl Source {
 
     /// All that a reader has which can go back, from its beginning to its end.
     pub fn reader(reader: impl AsyncRead + AsyncSeek + Send + Unpin + 'static) -> Self {
-        Self(Kind::Seek(Box::new(reader)))
+        Self(Kind::Seek(Mutex::new(Box::new(reader))))
     }
 
     /// What a stream gives until it ends, standard input for one. What the server has not acknowledged is kept in memory,
     /// up to [a bound](crate::Builder::rewind_bytes_max).
     pub fn stream(reader: impl AsyncRead + Send + Unpin + 'static) -> Self {
-        Self(Kind::Stream { reader: Box::new(reader), length: None })
+        Self(Kind::Stream { reader: Mutex::new(Box::new(reader)), length: None })
     }
 
     /// How many bytes a stream is going to give, when that is known. Without meaning for other sources.
@@ -103,12 +104,14 @@ impl Source {
                 let facts = facts(&path).await.map_err(failed)?;
                 (OpenedKind::File(path), facts)
             }
-            Kind::Seek(mut reader) => {
+            Kind::Seek(reader) => {
+                let mut reader = reader.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let length = reader.seek(SeekFrom::End(0)).await.map_err(nowhere)?;
                 let facts = Facts { length: Some(length), changed: None };
                 (OpenedKind::Seek(Arc::new(Mutex::new(reader))), facts)
             }
             Kind::Stream { reader, length } => {
+                let reader = reader.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let rewind = Rewind::new(reader, length, keeps);
                 (OpenedKind::Stream(Arc::new(Mutex::new(rewind))), Facts { length, changed: None })
             }
@@ -154,6 +157,11 @@ impl Opened {
     /// Whether any byte can be read again at any time.
     pub(crate) fn rewinds(&self) -> bool {
         !matches!(self.kind, OpenedKind::Stream(_))
+    }
+
+    /// Whether parts of it can be read at the same time.
+    pub(crate) fn splits(&self) -> bool {
+        matches!(self.kind, OpenedKind::Bytes(_) | OpenedKind::File(_))
     }
 
     /// Where a stream ended, when it has.

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 
 use super::io::{Moved, Watched};
-use super::{ANSWER_BYTES, Answer, Awaited, Ended, Unanswered};
+use super::{ANSWER_BYTES, Answer, Awaited, Ended, Hears, Unanswered};
 use crate::error::Error;
 use crate::progress::Flow;
 use crate::source::Content;
@@ -99,7 +99,7 @@ impl Kept {
         mut request: Request<Content>,
         flow: &Flow,
         awaited: Option<Awaited>,
-        hears: &mut impl AsyncFnMut(StatusCode, &HeaderMap, u64) -> Heard,
+        hears: &mut dyn Hears,
     ) -> Result<(Ended, bool), Unanswered> {
         let (interim_came, mut interims) = mpsc::channel(INTERIMS_MAX);
         hyper::ext::on_informational(&mut request, move |interim| {
@@ -125,7 +125,7 @@ impl Kept {
             match self.driven.run(next).await.map_err(|error| self.driven.unanswered(error))? {
                 Event::Interim(status, fields) => {
                     let sent = flow.bytes();
-                    if hears(status, &fields, sent).await == Heard::Stop {
+                    if hears.hear(status, &fields, sent).await == Heard::Stop {
                         return Ok((Ended::Stopped { sent: flow.bytes() }, false));
                     }
                     waits = open(gate.as_ref());

@@ -8,11 +8,11 @@ use bytes::{Bytes, BytesMut};
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use hoist_proto::client::Heard;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
+use http::{Request, Response, Uri, header};
 use http_body_util::BodyExt;
 
 use super::io::{Moved, Watched};
-use super::{ANSWER_BYTES, Answer, Awaited, Ended, Unanswered};
+use super::{ANSWER_BYTES, Answer, Awaited, Ended, Hears, Unanswered};
 use crate::error::Error;
 use crate::progress::Flow;
 use crate::source::Content;
@@ -94,7 +94,7 @@ impl Kept {
         request: Request<Content>,
         flow: &Flow,
         awaited: Option<Awaited>,
-        hears: &mut impl AsyncFnMut(StatusCode, &HeaderMap, u64) -> Heard,
+        hears: &mut dyn Hears,
     ) -> Result<(Ended, bool), Unanswered> {
         let (head, content) = translated(request).map_err(|error| Unanswered { error, reached: false })?;
         let sender = &mut self.sender;
@@ -120,7 +120,7 @@ impl Kept {
             };
             match self.driven.run(next).await.map_err(|error| self.driven.unanswered(error, true))? {
                 Event::Interim(interim) => {
-                    if hears(interim.status(), interim.headers(), flow.bytes()).await == Heard::Stop {
+                    if hears.hear(interim.status(), interim.headers(), flow.bytes()).await == Heard::Stop {
                         return Ok((Ended::Stopped { sent: flow.bytes() }, false));
                     }
                     waits = false;

@@ -82,6 +82,9 @@ struct Written {
     /// The token, as hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
+    /// The URLs of the parts; empty for those that have none yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<String>,
 }
 
 impl Entry {
@@ -96,6 +99,10 @@ impl Entry {
         let handle = match (written.url, written.token) {
             (Some(url), None) => Handle::Url { url: url.parse().ok()?, dialect },
             (None, Some(token)) => Handle::Token { url: target.clone(), token: Token::new(unhex(&token)?)? },
+            (None, None) if !written.parts.is_empty() => {
+                let parts = written.parts.iter().map(|url| url.parse().ok()).collect();
+                Handle::Parts { url: target.clone(), parts }
+            }
             _ => return None,
         };
         let (length, modified) = (written.length, written.modified.parse().ok()?);
@@ -105,9 +112,14 @@ impl Entry {
     }
 
     pub(super) fn to_text(&self) -> String {
+        let mut parts = Vec::new();
         let (dialect, url, token) = match &self.handle {
             Handle::Url { url, dialect } => (dialect.to_string(), Some(url.to_string()), None),
             Handle::Token { token, .. } => ("token".to_owned(), None, Some(hex(token.expose()))),
+            Handle::Parts { parts: urls, .. } => {
+                parts = urls.iter().map(|url| url.as_ref().map(Uri::to_string).unwrap_or_default()).collect();
+                ("tus1".to_owned(), None, None)
+            }
         };
         let began = self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let written = Written {
@@ -121,6 +133,7 @@ impl Entry {
             dialect,
             url,
             token,
+            parts,
         };
         serde_json::to_string_pretty(&written).unwrap_or_default()
     }

@@ -19,7 +19,7 @@ fn entry(file: &Path, handle: Handle, began: u64) -> Entry {
     }
 }
 
-fn handles() -> [Handle; 3] {
+fn handles() -> [Handle; 4] {
     let url: http::Uri = "http://h.example/uploads".parse().expect("a URL");
     [
         Handle::Url { url: "http://h.example/uploads/1".parse().expect("a URL"), dialect: Dialect::Tus1 },
@@ -27,6 +27,7 @@ fn handles() -> [Handle; 3] {
             url: "http://h.example/uploads/2".parse().expect("a URL"),
             dialect: "ietf-6".parse().expect("a dialect"),
         },
+        Handle::Parts { url: url.clone(), parts: vec![None, Some(url.clone()), None] },
         Handle::Token { url, token: Token::new(vec![0, 255, 7]).expect("in range") },
     ]
 }

@@ -1,6 +1,6 @@
 //! Where an upload begins: in which dialect, and whether as a new one or where an earlier run has left it.
 
-use hoist_proto::client::{Opening, Role, Uploader};
+use hoist_proto::client::{Failure, Opening, Role, Uploader};
 use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::token::Form;
 use hoist_proto::types::{Length, Token};
@@ -35,6 +35,11 @@ pub(super) async fn begin(
         Known::Fresh(token) => named(put, source, token),
         Known::Nothing => match record.left() {
             Left::Nothing => create(put, source, record, line).await,
+            // In parts it is not to be had any more.
+            Left::Same(Handle::Parts { .. }) => {
+                let begun = create(put, source, record, line).await?;
+                Ok(Begun { start: Start::Forgotten, ..begun })
+            }
             Left::Same(handle) => resume(put, source, &handle, line).await,
             Left::Changed => {
                 let begun = create(put, source, record, line).await?;
@@ -50,6 +55,7 @@ pub(super) async fn begin(
 async fn resume(put: &Put, source: &Opened, handle: &Handle, line: &mut Line) -> Result<Begun, Error> {
     let (length, retries) = (source.length().map(Length::new), put.client.settings.retries);
     let (uploader, dialect) = match handle {
+        Handle::Parts { .. } => return Err(Error::Upload(Failure::Gone)),
         Handle::Token { url, token } => {
             let form = put.form();
             let uploader = Uploader::resume(url.clone(), token.clone(), put.origin()?, length, retries);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::Uri;
+use tokio::sync::Mutex;
 
 use crate::dialect::Dialect;
 use crate::error::Error;
@@ -13,7 +14,7 @@ use crate::journal::{self, Entry, Held, Journal, Mark};
 use crate::upload;
 
 /// The entry of an upload, if one is kept.
-pub(super) struct Record(Option<Kept>);
+pub(super) struct Record(Option<Box<Kept>>);
 
 struct Kept {
     held: Arc<Held>,
@@ -21,6 +22,42 @@ struct Kept {
     target: Uri,
     mark: Mark,
     written: Option<Entry>,
+}
+
+/// Who keeps what names an upload.
+pub(super) enum Keeper<'a> {
+    /// A record of its own.
+    Own(Record),
+    /// The record of the whole, for this part of it.
+    Part(&'a Mutex<Record>, usize),
+}
+
+impl Keeper<'_> {
+    pub(super) fn is_kept(&self) -> bool {
+        match self {
+            Self::Own(record) => record.0.is_some(),
+            Self::Part(..) => false,
+        }
+    }
+
+    /// Keeps what names the upload, if that is news. Tokens are kept by [`Record::keep_handle`], before they are used.
+    pub(super) async fn keep(&mut self, url: Option<&Uri>, dialect: Dialect) -> Result<(), Error> {
+        match (self, url, dialect) {
+            (Self::Part(record, index), Some(url), _) => record.lock().await.keep_part(*index, url).await,
+            (Self::Own(record), Some(url), Dialect::Ietf(_) | Dialect::Tus1) => {
+                record.keep_handle(Handle::Url { url: url.clone(), dialect }).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The upload is complete.
+    pub(super) async fn remove(self) -> Result<(), Error> {
+        match self {
+            Self::Own(record) => record.remove().await,
+            Self::Part(..) => Ok(()),
+        }
+    }
 }
 
 /// What an earlier run has left.
@@ -45,43 +82,35 @@ impl Record {
             let mark = Mark::of(&file).map_err(|source| Error::Source { path, source })?;
             let held = Arc::new(journal.hold(&file, &target.to_string())?);
             let written = held.read();
-            Ok(Self(Some(Kept { held, file, target, mark, written })))
+            Ok(Self(Some(Box::new(Kept { held, file, target, mark, written }))))
         });
         opened.await.map_err(stopped)?
     }
 
-    pub(super) fn is_kept(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// What an earlier run has left. It is forgotten here when it is of no use.
-    pub(super) fn left(&mut self) -> Left {
-        let Some(kept) = &mut self.0 else { return Left::Nothing };
-        match kept.written.take() {
+    /// What an earlier run has left.
+    pub(super) fn left(&self) -> Left {
+        let Some(kept) = &self.0 else { return Left::Nothing };
+        match &kept.written {
             None => Left::Nothing,
-            Some(entry) if entry.mark == kept.mark => {
-                let handle = entry.handle.clone();
-                kept.written = Some(entry);
-                Left::Same(handle)
-            }
+            Some(entry) if entry.mark == kept.mark => Left::Same(entry.handle.clone()),
             Some(_) => Left::Changed,
         }
     }
 
-    /// Keeps what names the upload, if that is news. Tokens are kept by [`keep_handle`](Self::keep_handle), before they
-    /// are used.
-    pub(super) async fn keep(&mut self, url: Option<&Uri>, dialect: Dialect) -> Result<(), Error> {
-        match (url, dialect) {
-            (Some(url), Dialect::Ietf(_) | Dialect::Tus1) => {
-                self.keep_handle(Handle::Url { url: url.clone(), dialect }).await
-            }
-            _ => Ok(()),
+    async fn keep_part(&mut self, index: usize, url: &Uri) -> Result<(), Error> {
+        let Some(entry) = self.0.as_ref().and_then(|kept| kept.written.as_ref()) else { return Ok(()) };
+        let mut handle = entry.handle.clone();
+        if let Handle::Parts { parts, .. } = &mut handle
+            && let Some(part) = parts.get_mut(index)
+        {
+            *part = Some(url.clone());
         }
+        self.keep_handle(handle).await
     }
 
     pub(super) async fn keep_handle(&mut self, handle: Handle) -> Result<(), Error> {
         let Some(kept) = &mut self.0 else { return Ok(()) };
-        if kept.written.as_ref().is_some_and(|entry| entry.handle == handle) {
+        if kept.written.as_ref().is_some_and(|entry| entry.handle == handle && entry.mark == kept.mark) {
             return Ok(());
         }
         let entry = Entry {

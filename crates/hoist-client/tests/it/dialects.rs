@@ -206,3 +206,61 @@ async fn the_server_s_digest_is_compared() {
         }
     }
 }
+
+/// A server of tus 1.0 that takes everything, each connection for itself, and joins parts.
+async fn tus_server(server: &Server, connections: usize) -> Vec<Seen> {
+    let mut requests = Vec::new();
+    let mut lines = tokio::task::JoinSet::new();
+    for number in 0..connections {
+        let (mut stream, _) = server.listener.accept().await.expect("accepted");
+        lines.spawn(async move {
+            let mut seen = Vec::new();
+            // What it asks first tells what it is going to do.
+            let head = crate::script::perform(&mut stream, &[Act::Head]).await.0;
+            let length: u64 = head.field("upload-length").map_or(0, |text| text.parse().expect("a number"));
+            let created = format!("HTTP/1.1 201 Created\r\nLocation: /uploads/{number}\r\nContent-Length: 0\r\n\r\n");
+            let first = match head.request() {
+                "OPTIONS /uploads" => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTus-Version: 1.0.0\r\nTus-Extension: creation,concatenation\r\n\r\n".to_owned(),
+                _ => created,
+            };
+            crate::script::perform(&mut stream, &[Act::Say(first)]).await;
+            let goes_on = head.request() == "POST /uploads" && length > 0;
+            seen.push(head);
+            if goes_on {
+                let stored = say(&format!("204 No Content|Upload-Offset: {length}"));
+                seen.push(crate::script::perform(&mut stream, &[Act::Head, Act::Rest, stored]).await.0);
+            }
+            seen
+        });
+    }
+    while let Some(seen) = lines.join_next().await {
+        requests.extend(seen.expect("it ends well"));
+    }
+    requests
+}
+
+#[tokio::test]
+async fn parts_go_side_by_side_and_are_joined() {
+    let server = Server::start().await;
+    let client = any().dialect(Dialect::Auto).parts(3).build().expect("a client");
+    let content = bytes(4_000_003);
+    let put = client.put(server.url.clone(), Source::bytes(content.clone())).name("film");
+    let progress = put.progress();
+    let (outcome, seen) = together(put.send(), tus_server(&server, 5)).await;
+    let outcome = outcome.expect("an upload");
+    assert_eq!((outcome.bytes, outcome.dialect, outcome.retries), (4_000_003, Dialect::Tus1, 0));
+    assert_eq!(outcome.url.map(|url| url.path().to_owned()).as_deref(), Some("/uploads/4"));
+    assert_eq!((progress.borrow().sent, progress.borrow().acknowledged), (4_000_003, 4_000_003));
+    let created: Vec<_> = seen.iter().filter_map(|request| request.field("upload-concat")).collect();
+    assert_eq!(created.iter().filter(|said| **said == "partial").count(), 3);
+    let joined = created.iter().find(|said| said.starts_with("final;")).expect("they are joined");
+    let mut whole: Vec<u8> = Vec::new();
+    for url in joined.trim_start_matches("final;").split(' ') {
+        let path = url.strip_prefix(&format!("http://127.0.0.1:{}", server.port())).expect("absolute");
+        let request = format!("PATCH {path}");
+        whole.extend(&seen.iter().find(|seen| seen.request() == request).expect("it was sent").content);
+    }
+    assert!(whole == content, "in their order they are the whole");
+    let last = seen.iter().find(|request| request.field("upload-concat") == Some(joined)).expect("there");
+    assert_eq!(last.field("upload-metadata"), Some("filename ZmlsbQ=="));
+}

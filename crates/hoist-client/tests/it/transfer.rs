@@ -31,6 +31,20 @@ async fn a_whole_upload_is_one_request() {
 }
 
 #[tokio::test]
+async fn an_upload_may_be_a_task_of_its_own() {
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::stream(&b"content"[..]));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(put.send());
+    let scripts = vec![
+        vec![Act::Head, Act::Chunks, say("204 No Content|Upload-Offset: 7|Upload-Complete: ?0")],
+        answer("204 No Content|Upload-Offset: 7|Upload-Complete: ?1"),
+    ];
+    let (outcome, _) = together(tasks.join_next(), server.play(scripts)).await;
+    assert_eq!(outcome.expect("a task").expect("it ends").expect("an upload").bytes, 7);
+}
+
+#[tokio::test]
 async fn tokens_do_not_repeat() {
     let tokens: Vec<_> = (0..100).map(|_| fresh_token().expect("random").expose().to_vec()).collect();
     for (at, token) in tokens.iter().enumerate() {

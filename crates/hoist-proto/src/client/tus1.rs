@@ -239,6 +239,7 @@ impl Uploader {
         link.url = Some(url);
         link.knows_length = knows_length;
         if matches!(link.role, Role::Joined(_)) {
+            self.place(self.length.map_or(Offset::ZERO, |length| Offset::new(length.get())));
             return self.tus1_done();
         }
         match told.offset {

@@ -146,3 +146,31 @@ async fn the_server_is_found_out_and_its_digest_compared() {
     let outcome = put.send().await.expect("an upload");
     assert!(outcome.verified, "{outcome:?}");
 }
+
+#[test]
+fn the_documented_table_is_the_table() {
+    use hoist_proto::dialect::answer::{Said, said};
+    let text = include_str!("../../../../docs/client.md");
+    let table = text.split("## What a status does").nth(1).expect("the table");
+    let rows = table.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let mut documented = 0;
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let meaning = match cells[2] {
+            "done" => Said::Done,
+            "conflict" => Said::Conflict,
+            "unknown" => Said::Unknown,
+            "later" => Said::Later,
+            "no" => Said::No,
+            other => panic!("no such meaning: {other}"),
+        };
+        for status in
+            cells[1].split(", ").map(|text| text.replace("xx", "00").parse::<u16>().expect("a status"))
+        {
+            let status = http::StatusCode::from_u16(status).expect("in range");
+            assert_eq!(said(status), meaning, "{status}");
+            documented += 1;
+        }
+    }
+    assert_eq!(documented, 25);
+}

@@ -11,7 +11,7 @@ use crate::refusal::Interrupted;
 use crate::types::{Durable, Timestamp, UploadId};
 use crate::upload::{Answer, Phase, Upload};
 
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 10_000;
 
 /// Numbers that follow from a seed (splitmix64).
 pub(super) struct Dice(pub(super) u64);
@@ -32,6 +32,30 @@ impl Dice {
 
     pub(super) fn in_percent(&mut self, chance: u64) -> bool {
         self.roll() % 100 < chance
+    }
+}
+
+/// How many requests there were without a pause, and without a byte more.
+#[derive(Default)]
+pub(super) struct Haste {
+    requests: u32,
+    acknowledged: u64,
+}
+
+impl Haste {
+    /// What a machine may ask for at once: a few questions and every halving, never a loop.
+    const MOST: u32 = 25;
+
+    pub(super) fn paused(&mut self) {
+        self.requests = 0;
+    }
+
+    pub(super) fn asked(&mut self, acknowledged: Offset) {
+        if acknowledged.get() > self.acknowledged {
+            *self = Self { requests: 0, acknowledged: acknowledged.get() };
+        }
+        self.requests += 1;
+        assert!(self.requests <= Self::MOST, "it hurries and gets nowhere");
     }
 }
 
@@ -255,13 +279,20 @@ impl Run {
 
     /// Runs to its end, which is `Ok` when the upload is complete.
     fn play(&mut self) -> Result<(), Failure> {
+        let mut haste = Haste::default();
         for _ in 0..20_000 {
             if self.dice.in_percent(self.weather.restarted) {
                 self.uploader = self.later.clone();
             }
             match self.uploader.step() {
-                Step::Wait(wait) => self.elapsed += wait,
-                Step::Send(ask) => self.send(*ask),
+                Step::Wait(wait) => {
+                    self.elapsed += wait;
+                    haste.paused();
+                }
+                Step::Send(ask) => {
+                    haste.asked(self.uploader.acknowledged());
+                    self.send(*ask);
+                }
                 Step::Done => return Ok(()),
                 Step::Failed(failure) => return Err(failure),
             }

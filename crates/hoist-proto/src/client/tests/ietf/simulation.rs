@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::super::simulation::Dice;
+use super::super::simulation::{Dice, Haste};
 use super::*;
 use crate::dialect::ietf::Speaker;
 use crate::dialect::{Context, Detected, Dialect, Offers, Place, detect};
@@ -278,6 +278,8 @@ struct Run {
     last: Option<StatusCode>,
     /// Whether requests say how much they carry.
     declares: bool,
+    /// How many requests to come meet the same trouble.
+    burst: u64,
     /// A transfer that is still on its way when the client has long given it up.
     late: Option<(Request<()>, Range<u64>, u64)>,
 }
@@ -336,6 +338,7 @@ impl Run {
             uploader,
             elapsed,
             last: None,
+            burst: 0,
             late: None,
         }
     }
@@ -352,10 +355,17 @@ impl Run {
     /// Runs to its end, which is `Ok` when the upload is complete.
     fn play(&mut self) -> Result<(), Failure> {
         let mut acknowledged = (None, Offset::ZERO);
+        let mut haste = Haste::default();
         for _ in 0..20_000 {
             match self.uploader.step() {
-                Step::Wait(wait) => self.elapsed += wait,
-                Step::Send(ask) => self.send(*ask),
+                Step::Wait(wait) => {
+                    self.elapsed += wait;
+                    haste.paused();
+                }
+                Step::Send(ask) => {
+                    haste.asked(self.uploader.acknowledged());
+                    self.send(*ask);
+                }
                 Step::Done => return Ok(()),
                 Step::Failed(failure) => return Err(failure),
             }
@@ -391,7 +401,9 @@ impl Run {
             let moment = self.moment();
             return self.uploader.on_lost(true, moment);
         }
-        if self.dice.in_percent(self.weather.refused) {
+        if self.burst > 0 || self.dice.in_percent(self.weather.refused) {
+            // Trouble seldom comes alone.
+            self.burst = if self.burst == 0 { self.dice.up_to(3) } else { self.burst - 1 };
             return self.refuse(&ask, &range, arrives, sent);
         }
         let answer = match self.server.begin(&ask.head, self.declared(&ask, declared), &mut self.dice) {

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::super::simulation::Dice;
+use super::super::simulation::{Dice, Haste};
 use super::*;
 
 const SEEDS: u64 = 10_000;
@@ -169,14 +169,18 @@ impl Run {
     }
 
     fn play(&mut self) -> Played {
-        let mut freed = 0;
+        let (mut freed, mut haste) = (0, Haste::default());
         for _ in 0..20_000 {
             match self.uploader.step() {
-                Step::Wait(wait) => self.elapsed += wait,
+                Step::Wait(wait) => {
+                    self.elapsed += wait;
+                    haste.paused();
+                }
                 Step::Send(ask) => {
                     if !self.rewinds && ask.content.as_ref().is_some_and(|range| range.start < freed) {
                         return Played::Spent;
                     }
+                    haste.asked(self.uploader.acknowledged());
                     self.send(*ask);
                 }
                 Step::Done => return Played::Ended(Ok(())),
