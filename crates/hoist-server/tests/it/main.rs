@@ -8,3 +8,4 @@ mod housekeeping;
 mod procedures;
 mod races;
 mod schedules;
+mod targets;
