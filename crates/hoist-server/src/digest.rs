@@ -11,7 +11,7 @@ use hoist_proto::digest::{self, Algorithm, CONTENT_DIGEST, Digest, REPR_DIGEST};
 use hoist_proto::types::{Offset, UploadId};
 use hoist_proto::upload::Upload;
 use hoist_store::store::{Error, Store};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use sha2::{Digest as _, Sha256, Sha512};
 
 /// Running hashes that are kept between requests at the same time.
@@ -67,6 +67,10 @@ pub(crate) struct Check {
     said: Vec<Digest>,
     content: Option<Hashes>,
     whole: Option<Hashes>,
+    /// Whether digests mean something in the request.
+    reads: bool,
+    /// What came behind the content about the representation.
+    behind: Vec<HeaderValue>,
 }
 
 impl Check {
@@ -86,7 +90,7 @@ impl Check {
             (_, true) => Some(Hashes::new(&Algorithm::ALL)),
             (said, false) => Some(Hashes::new(&algorithms(said.iter().map(|digest| digest.algorithm)))),
         };
-        Self { said, content, whole }
+        Self { said, content, whole, reads: fields.is_some(), behind: Vec::new() }
     }
 
     /// Whether the content may yet turn out to be none, so that nothing of it may be acknowledged before its end.
@@ -103,7 +107,21 @@ impl Check {
 
     /// Takes the trailers.
     pub(crate) fn trailers(&mut self, fields: &HeaderMap) {
+        if !self.reads {
+            return;
+        }
         self.said.extend(digest::said(fields, &CONTENT_DIGEST));
+        self.behind.extend(fields.get_all(REPR_DIGEST).iter().cloned());
+    }
+
+    /// What came behind the content about the representation, to be kept with what was said of it before. What is hashed
+    /// of it so far need not be what that asks for.
+    //= IETF-DIG-08
+    pub(crate) fn said_behind(&mut self) -> Vec<HeaderValue> {
+        if !self.behind.is_empty() {
+            self.whole = None;
+        }
+        std::mem::take(&mut self.behind)
     }
 
     /// Whether content that arrived whole is what its sender said.

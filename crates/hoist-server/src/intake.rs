@@ -5,10 +5,11 @@
 
 use bytes::{Buf, Bytes};
 use hoist_http::{Abort, BodyError};
+use hoist_proto::digest::REPR_DIGEST;
 use hoist_proto::engine::{self, End, Ending, Plan, Verdict};
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::{Interrupted, Refusal};
-use hoist_proto::upload::{State, Upload};
+use hoist_proto::upload::{Interruption, State, Upload};
 use hoist_store::store::{Error, Writer};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -72,12 +73,26 @@ impl Intake {
         };
         drop(self.writer);
         if is_wrong {
-            return Err(Refusal::Digest(State::from(&self.upload)));
+            let refusal = Refusal::Digest(State::from(&self.upload));
+            match self.upload.semantics.interruption {
+                Interruption::Resumes => shared.ledger.record(&self.upload),
+                // Nobody could ever send the right content to it.
+                Interruption::Discards => shared.remove(&self.claim).await?,
+            }
+            return Err(refusal);
         }
         let how = match stop {
             Stop::Ended(how) => how,
             Stop::Failed(failure) => return Err(error::refusal("write", self.claim.id(), &failure)),
         };
+        let behind = self.check.said_behind();
+        if self.plan.created && how == End::Whole && !behind.is_empty() {
+            for value in behind {
+                self.upload.origin.fields.append(REPR_DIGEST, value);
+            }
+            let committed = shared.store.commit(&self.upload, self.claim.fence()).await;
+            committed.map_err(|failure| error::refusal("commit", self.claim.id(), &failure))?;
+        }
         let length_was_known = self.upload.length.is_some();
         let (upload, verdict) = engine::settle(self.upload, &self.plan, &Ending { stored, how }, now());
         tracing::debug!(upload = %upload.id.short(), offset = %upload.offset, ended = ?how, "content ended");
