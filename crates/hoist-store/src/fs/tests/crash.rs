@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use hoist_proto::types::{Fence, Offset};
-use hoist_proto::upload::{Answer, Phase, Upload};
+use hoist_proto::types::{Fence, Offset, UploadId};
+use hoist_proto::upload::{Answer, Makeup, Phase, Upload};
 use http::StatusCode;
 
 use super::{open, upload};
@@ -21,6 +21,8 @@ use crate::store::{Error, Store};
 const DIRECTORY: &str = "HOIST_TEST_CRASH_DIRECTORY";
 const FIRST: &str = "HOIST_TEST_CRASH_FIRST";
 const ROUNDS: u64 = 16;
+const SIZES: [u64; 4] = [16_384, 1, 40_000, 9_000];
+const PART_BYTES: u64 = 16_384 + 1 + 40_000 + 9_000;
 
 /// What was promised of an upload: an offset, and the last state it was put into.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +30,7 @@ struct Promise {
     offset: u64,
     is_complete: bool,
     is_removed: bool,
+    is_joined: bool,
 }
 
 // proves: TOK-OFF-03
@@ -74,6 +77,7 @@ fn note(promises: &mut HashMap<u64, Promise>, line: &str) -> bool {
     match what {
         "complete" => promise.is_complete = true,
         "removed" => promise.is_removed = true,
+        "joined" => promise.is_joined = true,
         offset => promise.offset = offset.parse().expect("an offset"),
     }
     true
@@ -93,23 +97,56 @@ async fn check(directory: &Path, promises: &HashMap<u64, Promise>, first: u64) {
         };
         assert!(!promise.is_removed, "{number} is back");
         let offset = found.offset.offset();
+        assert_eq!(store.peek(id).await.expect("can be looked at"), Some(found.clone()));
         assert!(offset.get() >= promise.offset, "{number} ends at {offset}: {promise:?}");
         assert!(found.is_complete() || !promise.is_complete, "{number} is open again");
         if number < first {
             continue;
         }
-        let mut reader = store.read(id, Offset::ZERO).await.expect("opens");
-        let mut at = 0;
-        while let Some(bytes) = reader.next().await.expect("reads") {
-            assert!(bytes.iter().zip(at..).all(|(&byte, at)| byte == pattern(number, at)), "{number}");
-            at += bytes.len() as u64;
-        }
-        assert_eq!(at, offset.get());
+        assert_holds(&store, id, number, offset).await;
+        check_whole(&store, number, offset, promise).await;
         if !found.is_complete() {
             let appended = store.append(id, offset, Fence::new(1)).await;
             assert!(appended.is_ok(), "the offset told is accepted");
         }
     }
+}
+
+/// That nothing is there but what was written for good, over and over in a whole.
+async fn assert_holds(store: &impl Store, id: UploadId, number: u64, end: Offset) {
+    let mut reader = store.read(id, Offset::ZERO).await.expect("opens");
+    let mut at = 0;
+    while let Some(bytes) = reader.next().await.expect("reads") {
+        let is_right = |(&byte, at): (&u8, u64)| byte == pattern(number, at % PART_BYTES);
+        assert!(bytes.iter().zip(at..).all(is_right), "{number}");
+        at += bytes.len() as u64;
+    }
+    assert_eq!(at, end.get());
+}
+
+/// Whether the upload that was to be made of this one has all of its content or none.
+async fn check_whole(store: &impl Store, number: u64, part: Offset, promise: &Promise) {
+    let id = whole(number).id;
+    let Some(found) = store.load(id, Fence::new(1)).await.expect("loads") else {
+        assert!(!promise.is_joined, "{number}: the whole is gone");
+        return;
+    };
+    let end = found.offset.offset();
+    assert!(
+        end == Offset::ZERO || end.get() == part.get() * parts_of(number).len() as u64,
+        "{end} of {part}"
+    );
+    assert!(end > Offset::ZERO || !promise.is_joined, "{number}: the content of the whole is gone");
+    assert_holds(store, id, number, end).await;
+}
+
+fn whole(number: u64) -> Upload {
+    Upload { makeup: Makeup::Joined(parts_of(number)), ..upload(number | 1 << 32, None) }
+}
+
+/// One part is another thing than several.
+fn parts_of(number: u64) -> Vec<UploadId> {
+    vec![upload(number, None).id; if number.is_multiple_of(2) { 1 } else { 3 }]
 }
 
 fn is_removable(number: u64) -> bool {
@@ -134,19 +171,36 @@ async fn what_is_killed() {
 
 async fn live(store: &impl Store, number: u64) -> Result<(), Error> {
     let fence = Fence::new(1);
-    let upload = upload(number, None);
+    let upload = Upload { makeup: Makeup::Part, ..upload(number, None) };
     let mut writer = store.create(&upload, fence).await?;
     let mut at = 0;
-    for size in [16_384, 1, 40_000, 9_000] {
+    for (round, size) in (0..).zip(SIZES) {
+        if (number + round).is_multiple_of(2) {
+            // What must never be seen by anybody.
+            writer.doubt().await?;
+            writer.write((at..at + size * 2).map(|at| !pattern(number, at)).collect()).await?;
+            writer.cut_back(Offset::new(at)).await?;
+        }
+        if !(number + round).is_multiple_of(3) {
+            writer.doubt().await?;
+        }
         let bytes = (at..at + size).map(|at| pattern(number, at)).collect::<Bytes>();
         at += size;
         writer.write(bytes).await?;
         promise(number, &writer.sync().await?.to_string());
     }
+    if number.is_multiple_of(7) {
+        // Doubted to the end.
+        writer.doubt().await?;
+        writer.write(vec![!pattern(number, at); 50_000].into()).await?;
+    }
     if !number.is_multiple_of(3) {
         let upload = Upload { phase: Phase::Received, ..upload.clone() };
         store.commit(&upload, fence).await?;
         promise(number, "complete");
+        drop(store.create(&whole(number), fence).await?);
+        store.join(whole(number).id, &parts_of(number), fence).await?;
+        promise(number, "joined");
         let answer = Answer::of(StatusCode::NO_CONTENT);
         store.commit(&Upload { phase: Phase::Delivered(answer), ..upload }, fence).await?;
     }
