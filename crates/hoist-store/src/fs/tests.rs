@@ -42,6 +42,7 @@ pub(super) fn open(directory: &Path) -> LocalStore {
 
 mod crash;
 mod disk;
+mod doubt;
 mod files;
 
 #[cfg(feature = "contract")]
