@@ -44,6 +44,7 @@ mod crash;
 mod disk;
 mod doubt;
 mod files;
+mod join;
 
 #[cfg(feature = "contract")]
 mod keeps_the_contract {

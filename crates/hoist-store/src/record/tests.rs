@@ -153,7 +153,7 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
 
 #[test]
 fn the_most_parts_an_upload_may_have_fit_its_record() {
-    let parts = (0..u128::from(PartNumber::MAX) + 1).map(|part| UploadId::from_bits(part.to_be_bytes()));
+    let parts = (0..=u128::from(PartNumber::MAX)).map(|part| UploadId::from_bits(part.to_be_bytes()));
     let makeup = Makeup::Joined(parts.collect());
     let record = Record { upload: Upload { makeup, ..sample().upload }, ..sample() };
     assert_eq!(decode(&encode(&record).expect("encodes")).expect("decodes"), record);
