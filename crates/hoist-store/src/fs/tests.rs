@@ -45,6 +45,7 @@ mod disk;
 mod doubt;
 mod files;
 mod join;
+mod peek;
 
 #[cfg(feature = "contract")]
 mod keeps_the_contract {
