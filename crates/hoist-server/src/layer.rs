@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hoist_proto::policy::Policy;
 use hoist_store::store::Store;
+use http::HeaderName;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -11,7 +12,7 @@ use crate::admission::{Ledger, Quotas};
 use crate::auth::{Anyone, Authenticator};
 use crate::channel::{Interims, Locations};
 use crate::claim::Claims;
-use crate::cors::Cors;
+use crate::cors::{self, Cors};
 use crate::digest::Digests;
 use crate::discover::Readiness;
 use crate::hook::{Hook, NoHook};
@@ -35,6 +36,7 @@ pub struct Builder {
     hook: Arc<dyn Hook>,
     policy: Policy,
     cors: Cors,
+    cors_headers: Vec<HeaderName>,
     quotas: Quotas,
     endpoint: String,
     key: [u8; 32],
@@ -61,6 +63,7 @@ impl Hoist {
             hook: Arc::new(NoHook),
             policy: Policy::default(),
             cors: Cors::default(),
+            cors_headers: Vec::new(),
             quotas: Quotas::default(),
             endpoint: "/uploads".to_owned(),
             key: [0; 32],
@@ -138,6 +141,12 @@ impl Builder {
         Self { cors, ..self }
     }
 
+    /// Fields that pages may send besides those of the protocols, such as one that a proxy in front looks at. Default:
+    /// none.
+    pub fn cors_headers(self, names: Vec<HeaderName>) -> Self {
+        Self { cors_headers: names, ..self }
+    }
+
     /// Bounds over many uploads together.
     pub fn quotas(self, quotas: Quotas) -> Self {
         Self { quotas, ..self }
@@ -192,6 +201,7 @@ impl Builder {
             hook: self.hook,
             policy: self.policy,
             cors: self.cors,
+            sendable: cors::allowed(&self.cors_headers),
             naming: Naming::new(self.key, &self.endpoint),
             endpoint: self.endpoint,
             ledger: Ledger::new(self.quotas),
