@@ -19,7 +19,7 @@ use crate::dialect::interop::Interop;
 use crate::dialect::token::{self as token_dialect, Form};
 use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Small, Taken};
 use crate::types::{Length, Offset, Token};
-use crate::upload::Origin;
+use crate::upload::{Makeup, Origin};
 
 /// How long to go on when nothing goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -332,7 +332,16 @@ impl Uploader {
         match self.aim {
             Aim::Create => {
                 let (length, taken, origin) = (Some(self.length), Taken::Refuse, self.origin.clone());
-                let create = Create { semantics, length, content, taken, small, origin };
+                let create = Create {
+                    semantics,
+                    length,
+                    content,
+                    taken,
+                    small,
+                    makeup: Makeup::Own,
+                    waits_for_parts: false,
+                    origin,
+                };
                 self.ask(&Operation::Create(create), true)
             }
             Aim::Append | Aim::Replay => {

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hoist_proto::dialect::tus1::Extensions;
 use hoist_proto::policy::Policy;
 use hoist_server::admission::Quotas;
 use hoist_server::auth::jwt::Algorithm;
@@ -47,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) cors: Cors,
     pub(crate) cors_headers: Vec<HeaderName>,
     pub(crate) interims: Interims,
+    pub(crate) tus: Extensions,
     pub(crate) completes_at_length: bool,
     pub(crate) auth: Auth,
     pub(crate) hook: Option<Hook>,

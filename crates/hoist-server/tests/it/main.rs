@@ -9,3 +9,4 @@ mod housekeeping;
 mod procedures;
 mod races;
 mod schedules;
+mod targets;

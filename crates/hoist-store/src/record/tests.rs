@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hoist_proto::types::{Durable, Length, Offset, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+    Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics, Upload,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
@@ -35,6 +35,7 @@ fn sample() -> Record {
                 interruption: Interruption::Resumes,
             },
             owner: Some(Principal::new("alice")),
+            makeup: Makeup::Own,
             origin: Origin { method: Method::POST, target: "/uploads?to=a".to_owned(), fields },
             created: Timestamp::from_millis(1_700_000_000_123),
             touched: Timestamp::from_millis(1_700_000_009_876),
@@ -176,6 +177,7 @@ fn upload() -> impl Strategy<Value = Upload> {
             family,
             semantics: Semantics { completion, excess, interruption },
             owner: owner.map(Principal::new),
+            makeup: Makeup::Own,
             origin: Origin { method: origin.0, target: origin.1, fields: origin.2 },
             created: Timestamp::from_millis(times.0),
             touched: Timestamp::from_millis(times.1),

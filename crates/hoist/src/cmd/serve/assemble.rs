@@ -89,6 +89,7 @@ impl Parts {
             .cors(config.cors.clone())
             .cors_headers(config.cors_headers.clone())
             .interims(config.interims)
+            .tus_extensions(config.tus)
             .locations(config.locations)
             .downloads(config.downloads)
             .trusted_proxies(config.trusted_proxies.clone())
