@@ -133,7 +133,7 @@ impl Hoist {
             Detected::Discover => return discover::options(&shared.policy, shared.tus),
             Detected::Refuse(refusal) => (None, Err(refusal)),
             Detected::Stored => match self.download(place, &head).await {
-                Some(content) => return content,
+                Some(fetched) => return fetched,
                 None => self.stored(place, &head).await,
             },
             Detected::Speaks(dialect) => {
