@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) hook: Arc<dyn Hook>,
     pub(crate) policy: Policy,
     pub(crate) cors: Cors,
+    /// The fields pages may send.
+    pub(crate) sendable: HeaderValue,
     pub(crate) endpoint: String,
     pub(crate) naming: Naming,
     pub(crate) ledger: Ledger,
@@ -114,7 +116,7 @@ impl Hoist {
             Route::Nowhere => problem(None, &Refusal::NotFound, &shared.context(&shared.endpoint)),
         };
         answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        shared.cors.apply(&asked, answer.headers_mut());
+        shared.cors.apply(&asked, &shared.sendable, answer.headers_mut());
         answer
     }
 
