@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::{Server, ServerLimits};
 use super::version::{Dialect, Range, Version};
 use super::wire::Transport;
+use super::{Server, ServerLimits};
 
 /// A file of cases.
 #[derive(Debug, Deserialize)]

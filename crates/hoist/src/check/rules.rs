@@ -274,7 +274,11 @@ mod tests {
             (Rule::HeadWithoutContent, vec![], with(200, &[("Content-Length", "9")])),
             (Rule::NoSniff, vec![], head(404, &[])),
             (Rule::ReadableByPages, vec![], head(404, &[])),
-            (Rule::ReadableByPages, vec![], with(404, &[("Access-Control-Allow-Origin", "https://x.example")])),
+            (
+                Rule::ReadableByPages,
+                vec![],
+                with(404, &[("Access-Control-Allow-Origin", "https://x.example")]),
+            ),
             (Rule::ReadableByPages, vec![], with(404, &[("Access-Control-Expose-Headers", "Location")])),
             (Rule::PlainRefusals, vec![], with(404, &[("Content-Type", "application/problem+json")])),
         ];

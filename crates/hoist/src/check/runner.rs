@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::case::{After, Case, Ends, Expect, Framing, GivenUpload, Lines, Number, Rule, Send, Status, Step, To};
+use super::case::{
+    After, Case, Ends, Expect, Framing, GivenUpload, Lines, Number, Rule, Send, Status, Step, To,
+};
 use super::judge::{self, Asked};
 use super::report::Verdict;
 use super::rules;
@@ -187,9 +189,10 @@ impl Run {
         if let Some(count) = send.race {
             return self.race(&outgoing, send, expect, count).await;
         }
-        let exchange = match send.patiently {
-            true => self.exchange_until(&outgoing, expect).await?,
-            false => self.exchange(&outgoing).await?,
+        let exchange = if send.patiently {
+            self.exchange_until(&outgoing, expect).await?
+        } else {
+            self.exchange(&outgoing).await?
         };
         let heard = match exchange {
             Exchange::Ended(heard) => heard,

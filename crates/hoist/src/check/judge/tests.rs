@@ -158,9 +158,8 @@ fn in_tus_what_has_its_length_is_complete() {
         (heard(&[]), false),
     ];
     for (heard, is_complete) in cases {
-        let [met, missed] = [is_complete, !is_complete].map(|complete| {
-            found(&heard, &format!("complete = {complete}"), Version::Tus1, Ends::Whole)
-        });
+        let [met, missed] = [is_complete, !is_complete]
+            .map(|complete| found(&heard, &format!("complete = {complete}"), Version::Tus1, Ends::Whole));
         assert!(met.is_empty() && !missed.is_empty(), "{heard:?}: {met:?}");
     }
 }
