@@ -220,6 +220,14 @@ impl Run {
         self.exchange(outgoing).await
     }
 
+    async fn exchange(&self, outgoing: &Outgoing) -> Result<Exchange, Differences> {
+        match timeout(self.patience, wire::exchange(self.transport, &self.place, outgoing)).await {
+            Ok(Ok(exchange)) => Ok(exchange),
+            Ok(Err(error)) => Err(vec![format!("no exchange: {error}")]),
+            Err(_) => Err(vec![format!("nothing came of it in {:?}", self.patience)]),
+        }
+    }
+
     /// Sends the same several times side by side. One gets what is expected, the others what is left for them.
     async fn race(
         &mut self,
