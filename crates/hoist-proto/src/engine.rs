@@ -3,6 +3,8 @@
 //! Two pure functions. [`decide`] looks at the upload before a request, [`settle`] after it. Neither knows a dialect's
 //! name, a clock or a disk; [`deliver`] records what the target said in between.
 
+pub mod parts;
+
 use http::Method;
 
 use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Reply, Small, Taken};
@@ -448,7 +450,9 @@ pub fn deliver(
     let kept = answer.clone();
     let phase = if answer.status.is_success() { Phase::Delivered(kept) } else { Phase::Failed(kept) };
     //= IETF-RES-03
-    let upload = Upload { phase, lifetime: policy.retention, touched: now, ..upload };
+    // A part is no end in itself: it lives as long as one that is not complete.
+    let lifetime = if upload.makeup == Makeup::Part { upload.lifetime } else { policy.retention };
+    let upload = Upload { phase, lifetime, touched: now, ..upload };
     let reply = Reply::Complete { id: upload.id, created, state: State::from(&upload), answer };
     (upload, reply)
 }

@@ -26,6 +26,12 @@ pub(crate) fn problem(mut head: Response<()>, refusal: &Refusal) -> Answer {
     head.map(|()| Full::from(spelled(refusal)))
 }
 
+/// The same for clients that show it to somebody as it is.
+pub(crate) fn plain(mut head: Response<()>, refusal: &Refusal) -> Answer {
+    head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    head.map(|()| Full::from(format!("{}\n", refusal.problem().detail)))
+}
+
 /// A refusal as the last answer of an upload, to be kept with it.
 pub(crate) fn kept(refusal: &Refusal) -> Kept {
     let mut answer = Kept::of(refusal.status());

@@ -29,8 +29,8 @@ pub(crate) struct Channels {
     pub(crate) interim: Option<Interim>,
     pub(crate) announcement: Option<Response<()>>,
     pub(crate) abort: Option<Abort>,
-    /// The header section, where its digests are to be checked.
-    pub(crate) checked: Option<HeaderMap>,
+    /// The header section, for what it says of the content.
+    pub(crate) fields: HeaderMap,
 }
 
 impl Shared {
@@ -50,8 +50,8 @@ impl Shared {
             }
             _ => None,
         };
-        let checked = dialect.checks_digests().then(|| head.headers.clone());
-        Channels { dialect, interim, announcement, abort: head.extensions.get::<Abort>().cloned(), checked }
+        let (abort, fields) = (head.extensions.get::<Abort>().cloned(), head.headers.clone());
+        Channels { dialect, interim, announcement, abort, fields }
     }
 
     /// The upload URL as the peer of this request sees it.

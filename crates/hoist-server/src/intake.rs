@@ -5,16 +5,16 @@
 
 use bytes::{Buf, Bytes};
 use hoist_http::{Abort, BodyError};
-use hoist_proto::engine::{self, End, Ending, Plan, Verdict};
-use hoist_proto::operation::Reply;
+use hoist_proto::engine::{self, End, Ending, Plan, Request, Verdict};
+use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::{Interrupted, Refusal};
-use hoist_proto::upload::{State, Upload};
+use hoist_proto::upload::Upload;
 use hoist_store::store::{Error, Writer};
 use http_body::Body;
 use http_body_util::BodyExt;
 
+use crate::checked::Checked;
 use crate::claim::Claim;
-use crate::digest::Check;
 use crate::progress::Progress;
 use crate::service::{Shared, now};
 use crate::{BoxError, error};
@@ -34,8 +34,8 @@ pub(crate) struct Intake {
     pub(crate) abort: Option<Abort>,
     /// Tells the peer how much is stored, where it can be told.
     pub(crate) progress: Option<Progress>,
-    /// What the content should hash to.
-    pub(crate) check: Check,
+    /// What the content should hash to, and content that waits for that to be known.
+    pub(crate) checked: Checked,
 }
 
 /// Why nothing more was stored.
@@ -54,43 +54,56 @@ impl Intake {
     /// To be awaited by a task of the server's own; dropped, it leaves what the store has accepted.
     pub(crate) async fn receive<B: Content>(mut self, shared: &Shared, body: B) -> Result<Reply, Refusal> {
         self.claim.transfers(&self.upload);
-        let stop = self.store_content(shared, body).await;
+        let mut stop = self.store_content(shared, body).await;
         // Before anything slow: a peer that was overtaken must not wait for a disk to learn of it.
         if let Stop::Ended(End::Cut(Interrupted::Superseded)) = stop
             && let Some(abort) = &self.abort
         {
             abort.abort();
         }
-        let is_wrong = matches!(stop, Stop::Ended(End::Whole)) && !self.check.holds();
-        if is_wrong && let Err(failure) = self.writer.cut_back(self.plan.at).await {
-            return Err(error::refusal("cut back", self.claim.id(), &failure));
-        }
-        //= TOK-CRE-01, TOK-APP-05, IETF-CRE-12, IETF-APP-09, IETF-CON-06, IETF-DIG-10, IETF-OFF-03
-        let stored = match self.writer.sync().await {
-            Ok(stored) => stored,
-            Err(failure) => return Err(error::refusal("sync", self.claim.id(), &failure)),
+        let id = self.claim.id();
+        let is_whole = matches!(stop, Stop::Ended(End::Whole));
+        let wrong = match self.checked.judge(is_whole, &self.upload, &mut *self.writer, &*shared.store).await
+        {
+            Ok(wrong) => wrong,
+            Err(Error::Full) => {
+                stop = Stop::Ended(End::Full);
+                None
+            }
+            Err(failure) => return Err(error::refusal("check", id, &failure)),
         };
+        //= TOK-CRE-01, TOK-APP-05, IETF-CRE-12, IETF-APP-09, IETF-CON-06, IETF-DIG-10, IETF-OFF-03
+        let stored = self.writer.sync().await.map_err(|failure| error::refusal("sync", id, &failure))?;
         drop(self.writer);
-        if is_wrong {
-            return Err(Refusal::Digest(State::from(&self.upload)));
+        if let Some(refusal) = wrong {
+            //= TUS1-CWU-05
+            if self.plan.created && self.checked.is_strict() {
+                shared.remove(&self.claim).await?;
+            }
+            return Err(refusal);
         }
         let how = match stop {
             Stop::Ended(how) => how,
-            Stop::Failed(failure) => return Err(error::refusal("write", self.claim.id(), &failure)),
+            Stop::Failed(failure) => return Err(error::refusal("write", id, &failure)),
         };
         let length_was_known = self.upload.length.is_some();
         let (upload, verdict) = engine::settle(self.upload, &self.plan, &Ending { stored, how }, now());
         tracing::debug!(upload = %upload.id.short(), offset = %upload.offset, ended = ?how, "content ended");
         shared.ledger.record(&upload);
-        let whole = self.check.whole();
+        let whole = self.checked.whole();
         if !matches!(verdict, Verdict::Deliver { .. }) {
             shared.digests.keep(&upload, whole.clone());
         }
         match verdict {
             Verdict::Acknowledge(reply) => Ok(reply),
             Verdict::Refuse(refusal) => Err(refusal),
-            Verdict::Deliver { .. } => {
-                shared.deliver(&self.claim, upload, self.plan.created, length_was_known, whole).await
+            Verdict::Deliver { but } => {
+                let delivered =
+                    shared.deliver(&self.claim, upload, self.plan.created, length_was_known, whole).await;
+                match but {
+                    Some(refusal) if delivered.is_ok() => Err(refusal),
+                    _ => delivered,
+                }
             }
             Verdict::Remove(refusal) => {
                 shared.remove(&self.claim).await?;
@@ -112,7 +125,7 @@ impl Intake {
                 biased;
                 () = self.claim.stopped() => return Stop::Ended(End::Cut(Interrupted::Superseded)),
                 () = shared.draining.cancelled() => return Stop::Ended(End::Cut(Interrupted::Draining)),
-                () = Progress::due(self.progress.as_ref().filter(|_| !self.check.is_pending())) => {
+                () = Progress::due(self.progress.as_ref().filter(|_| !self.checked.is_pending())) => {
                     if let Some(progress) = &mut self.progress {
                         progress.tell(1, &mut *self.writer);
                     }
@@ -128,7 +141,7 @@ impl Intake {
                     Ok(_) => continue,
                     Err(frame) => {
                         if let Some(trailers) = frame.trailers_ref() {
-                            self.check.trailers(trailers);
+                            self.checked.trailers(trailers);
                         }
                         continue;
                     }
@@ -139,10 +152,9 @@ impl Intake {
             let accepted = data.split_to(fits);
             let bytes = accepted.len() as u64;
             room -= bytes;
-            self.check.update(&accepted);
             // Not under the `select!`: only the disk can make this wait, never a peer.
             if !accepted.is_empty()
-                && let Err(failure) = self.writer.write(accepted).await
+                && let Err(failure) = self.checked.write(accepted, &mut *self.writer).await
             {
                 return match failure {
                     Error::Full => Stop::Ended(End::Full),
@@ -153,7 +165,7 @@ impl Intake {
                 return Stop::Ended(End::Beyond);
             }
             if let Some(progress) = &mut self.progress
-                && !self.check.is_pending()
+                && !self.checked.is_pending()
             {
                 progress.accepted(bytes, &mut *self.writer);
             }
@@ -161,10 +173,25 @@ impl Intake {
     }
 }
 
-/// Whether there is no content, of which the header section did not say how much there is: who asks for a lost answer in
-/// the chunked coding means what one means who says that it is nothing.
+/// Looks whether there is no content for a complete upload where the header section did not say how much there is: who asks
+/// for a lost answer in the chunked coding means what one means who says that it is nothing.
 //= IETF-APP-14
-pub(crate) async fn is_empty<B: Content>(claim: &Claim, body: &mut B) -> bool {
+pub(crate) async fn know_size<B: Content>(
+    claim: &Claim,
+    request: &mut Request,
+    known: Option<&Upload>,
+    body: &mut B,
+) {
+    if let Operation::Append(append) = &mut request.operation
+        && append.content.bytes.is_none()
+        && known.is_some_and(Upload::is_complete)
+        && is_empty(claim, body).await
+    {
+        append.content.bytes = Some(0);
+    }
+}
+
+async fn is_empty<B: Content>(claim: &Claim, body: &mut B) -> bool {
     loop {
         let frame = tokio::select! {
             biased;

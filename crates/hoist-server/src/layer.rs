@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hoist_proto::dialect::tus1::Extensions;
 use hoist_proto::policy::Policy;
 use hoist_store::store::Store;
 use tokio_util::sync::CancellationToken;
@@ -12,10 +13,12 @@ use crate::auth::{Anyone, Authenticator};
 use crate::channel::Interims;
 use crate::claim::Claims;
 use crate::cors::Cors;
+use crate::departed::Departed;
 use crate::digest::Digests;
 use crate::discover::Readiness;
 use crate::hook::{Hook, NoHook};
 use crate::naming::Naming;
+use crate::parts::Waiting;
 use crate::service::Shared;
 use crate::target::{Keep, Target};
 
@@ -38,6 +41,7 @@ pub struct Builder {
     endpoint: String,
     key: [u8; 32],
     interims: Interims,
+    tus: Extensions,
     completes_at_length: bool,
     public_origin: Option<String>,
 }
@@ -61,6 +65,7 @@ impl Hoist {
             endpoint: "/uploads".to_owned(),
             key: [0; 32],
             interims: Interims::default(),
+            tus: Extensions::ALL,
             completes_at_length: false,
             public_origin: None,
         }
@@ -147,6 +152,11 @@ impl Builder {
         Self { interims, ..self }
     }
 
+    /// What the server does for clients of tus 1.0 beyond the core protocol. Default: all there is.
+    pub fn tus_extensions(self, tus: Extensions) -> Self {
+        Self { tus, ..self }
+    }
+
     /// Whether an upload of the IETF dialect's versions 5 and 6 is complete, too, when its length is reached. The text
     /// wants it to be said, and tus-js-client, which speaks these two, often does not say it. Default: no.
     pub fn complete_at_length(self, completes: bool) -> Self {
@@ -173,6 +183,9 @@ impl Builder {
             ledger: Ledger::new(self.quotas),
             claims: Claims::default(),
             interims: self.interims,
+            tus: self.tus,
+            waiting: Waiting::default(),
+            departed: Departed::default(),
             completes_at_length: self.completes_at_length,
             public_origin: self.public_origin,
             readiness: Readiness::default(),

@@ -49,7 +49,10 @@ use crate::store::{Pending, Store, Writer};
 
 mod claims;
 mod content;
+mod doubt;
 mod dropped;
+mod parts;
+mod peek;
 mod records;
 
 /// A place where a store keeps things, empty at first.
@@ -77,6 +80,9 @@ pub async fn run<S: Site>(fresh: impl Fn() -> S) {
     records::run(&fresh).await;
     claims::run(&fresh).await;
     dropped::run(&fresh).await;
+    doubt::run(&fresh).await;
+    parts::run(&fresh).await;
+    peek::run(&fresh).await;
 }
 
 /// An upload nobody has made yet, each number another one.

@@ -57,6 +57,8 @@ struct Kept {
     content: Option<Vec<u8>>,
     /// How many of the bytes a crash leaves.
     synced: usize,
+    /// Where bytes begin that do not count yet. As durable as if it were synced at once: a store has to see to that.
+    doubt: Option<usize>,
     /// The one writer whose bytes are taken.
     writer: u64,
     written: Timestamp,
@@ -79,6 +81,8 @@ pub struct Counts {
     pub syncs: u64,
     /// Records replaced.
     pub commits: u64,
+    /// Contents joined of parts.
+    pub joins: u64,
     /// Crashes.
     pub crashes: u64,
 }
@@ -147,6 +151,7 @@ impl MemoryStore {
                 let survived = usize::try_from(dice.below(unsynced as u64 + 1)).unwrap_or(0);
                 content.truncate(kept.synced + survived);
             }
+            kept.revoke();
         }
         machine.life += 1;
         machine.counts.crashes += 1;
@@ -218,6 +223,7 @@ impl Machine {
             *newest = fence;
             if let Some(kept) = self.uploads.get_mut(&id) {
                 kept.writer = 0;
+                kept.revoke();
             }
         }
         Ok(())
@@ -225,6 +231,43 @@ impl Machine {
 
     fn kept(&mut self, id: UploadId) -> Result<&mut Kept, Error> {
         self.uploads.get_mut(&id).ok_or(Error::Missing)
+    }
+
+    fn join(&mut self, id: UploadId, parts: &[UploadId], fence: Fence) -> Result<Offset, Error> {
+        let refused = |doing: &str| Error::Io {
+            doing: doing.to_owned(),
+            source: std::io::ErrorKind::InvalidInput.into(),
+        };
+        self.admit(id, fence)?;
+        let kept = self.kept(id)?;
+        kept.writer = 0;
+        kept.revoke();
+        if kept.record.upload.is_complete() {
+            return Err(Error::Missing);
+        }
+        if !kept.record.upload.makeup.is_composed() || kept.stored() != Offset::ZERO {
+            return Err(refused("joining parts onto what has content"));
+        }
+        let mut whole = Vec::new();
+        for &part in parts {
+            let part = self.kept(part)?;
+            if !part.record.upload.is_complete() {
+                return Err(refused("joining what is not complete"));
+            }
+            whole.extend_from_slice(part.content.as_ref().ok_or(Error::Missing)?);
+        }
+        let room = self.faults.full_after.map_or(u64::MAX, |most| most.saturating_sub(self.taken));
+        let bytes = whole.len() as u64;
+        if bytes > room {
+            return Err(Error::Full);
+        }
+        self.taken += bytes;
+        self.counts.joins += 1;
+        let now = self.now;
+        let kept = self.kept(id)?;
+        kept.content = Some(whole);
+        kept.written = kept.written.max(now);
+        kept.sync()
     }
 
     /// The next number of a writer, never zero.
@@ -236,12 +279,26 @@ impl Machine {
 
 impl Kept {
     fn stored(&self) -> Offset {
-        let bytes = self.content.as_ref().map_or(0, |content| content.len() as u64);
-        self.record.discarded.unwrap_or(Offset::new(bytes))
+        self.record.discarded.unwrap_or(Offset::new(self.counted() as u64))
+    }
+
+    /// How many bytes there are that count.
+    fn counted(&self) -> usize {
+        let bytes = self.content.as_ref().map_or(0, Vec::len);
+        self.doubt.map_or(bytes, |from| from.min(bytes))
+    }
+
+    /// Takes back what is in doubt.
+    fn revoke(&mut self) {
+        let counted = self.counted();
+        if let Some(content) = &mut self.content {
+            content.truncate(counted);
+        }
+        self.doubt = None;
     }
 
     fn sync(&mut self) -> Result<Offset, Error> {
-        self.synced = self.content.as_ref().map_or(0, Vec::len);
+        self.synced = self.counted();
         if self.recorded.is_none() {
             self.recorded = Some(record::encode(&self.record)?);
         }
@@ -280,6 +337,7 @@ impl Store for MemoryStore {
                     record,
                     content: Some(Vec::new()),
                     synced: 0,
+                    doubt: None,
                     writer,
                     written: upload.touched,
                 };
@@ -302,8 +360,11 @@ impl Store for MemoryStore {
     }
 
     fn peek(&self, id: UploadId) -> Pending<'_, Result<Option<Upload>, Error>> {
-        let _ = id;
-        todo!()
+        Box::pin(self.act("looking at an upload", move |machine| {
+            let Some(kept) = machine.uploads.get_mut(&id) else { return Ok(None) };
+            kept.sync()?;
+            Ok(Some(kept.upload()))
+        }))
     }
 
     fn join<'a>(
@@ -312,8 +373,12 @@ impl Store for MemoryStore {
         parts: &'a [UploadId],
         fence: Fence,
     ) -> Pending<'a, Result<Durable, Error>> {
-        let _ = (id, parts, fence);
-        todo!()
+        Box::pin(async move {
+            let join = |machine: &mut Machine| machine.join(id, parts, fence);
+            let bytes = self.act("joining uploads", join).await?;
+            #[expect(clippy::disallowed_methods, reason = "a store, and a crash would leave these bytes")]
+            Ok(Durable::attest(bytes))
+        })
     }
 
     fn append(&self, id: UploadId, at: Offset, fence: Fence) -> Pending<'_, Result<Box<dyn Writer>, Error>> {
@@ -325,7 +390,11 @@ impl Store for MemoryStore {
                 if kept.record.upload.is_complete() {
                     return Err(Error::Missing);
                 }
+                kept.revoke();
                 let stored = kept.stored();
+                if kept.record.upload.makeup.is_composed() && stored != Offset::ZERO {
+                    return Err(Error::Missing);
+                }
                 if stored != at {
                     return Err(Error::Damaged(format!("it ends at {stored}, and was to go on at {at}")));
                 }
@@ -348,6 +417,7 @@ impl Store for MemoryStore {
             kept.recorded = Some(record::encode(&record)?);
             kept.record = record;
             if upload.is_complete() {
+                kept.revoke();
                 kept.sync()?;
                 kept.writer = 0;
             }
@@ -359,9 +429,11 @@ impl Store for MemoryStore {
     fn read(&self, id: UploadId, from: Offset) -> Pending<'_, Result<Box<dyn Reader>, Error>> {
         Box::pin(async move {
             let open = |machine: &mut Machine| {
-                let content = machine.kept(id)?.content.as_ref().ok_or(Error::Missing)?;
-                let from = usize::try_from(from.get()).unwrap_or(usize::MAX).min(content.len());
-                Ok(Bytes::copy_from_slice(&content[from..]))
+                let kept = machine.kept(id)?;
+                let counted = kept.counted();
+                let content = kept.content.as_ref().ok_or(Error::Missing)?;
+                let from = usize::try_from(from.get()).unwrap_or(usize::MAX).min(counted);
+                Ok(Bytes::copy_from_slice(&content[from..counted]))
             };
             let rest = self.act("reading an upload", open).await?;
             Ok(Box::new(MemoryReader::new(self.clone(), rest)) as Box<dyn Reader>)

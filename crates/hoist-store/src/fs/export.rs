@@ -111,7 +111,7 @@ impl Export<'_> {
         self.directory.remove_file(part)?;
         let copy = self.directory.new_file(part, OFlags::EXCL)?;
         let bytes = sys::bytes_of(&rustix::fs::fstat(&self.content)?);
-        sys::copy(&self.content, &copy, bytes)?;
+        sys::copy(&self.content, &copy, 0, bytes)?;
         rustix::fs::fchmod(&copy, self.mode)?;
         sys::sync_data(&copy)?;
         rustix::fs::fstat(&copy)

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use hoist_proto::dialect::tus1::{Extension, Extensions};
 use hoist_proto::policy::{Limits, Policy};
 use hoist_proto::types::Token;
 use hoist_server::Interims;
@@ -43,6 +44,7 @@ impl Reader<'_> {
             trusted_proxies: self.many("trusted-proxy"),
             cors: self.cors(),
             completes_at_length: self.choice("ietf-complete-at-length", &[("off", false), ("v5-v6", true)]),
+            tus: self.tus(),
             interims: self.choice(
                 "interim",
                 &[("auto", Interims::Auto), ("always", Interims::Always), ("never", Interims::Never)],
@@ -259,6 +261,14 @@ impl Reader<'_> {
     }
 
     /// One of some words; the first one's meaning stands in for a wrong one.
+    fn tus(&mut self) -> Extensions {
+        let named = |text: &str| {
+            let names: Vec<_> = Extension::ALL.into_iter().map(Extension::name).collect();
+            Extension::of_name(text).ok_or_else(|| format!("is none of {}", names.join(", ")))
+        };
+        self.each("tus-disable", named).into_iter().fold(Extensions::ALL, Extensions::without)
+    }
+
     fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> T {
         let text: String = self.one(name).unwrap_or_default();
         let chosen = choices.iter().find(|(word, _)| *word == text);

@@ -144,6 +144,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("off"),
         "`v5-v6`: uploads of these versions of the draft are complete once their length is reached, as tus-js-client has it",
     ),
+    many(
+        UPLOADS,
+        "tus-disable",
+        "EXTENSION",
+        None,
+        "An extension of tus 1.0 that is not offered, like termination or concatenation-unfinished",
+    ),
     one(UPLOADS, "min-token-length", "N", Some("1"), "The fewest octets of an Upload-Token"),
     one(
         UPLOADS,

@@ -88,6 +88,7 @@ impl Parts {
             .hook(self.hook)
             .cors(config.cors.clone())
             .interims(config.interims)
+            .tus_extensions(config.tus)
             .complete_at_length(config.completes_at_length)
             .quotas(config.quotas);
         let builder = match &config.public_origin {
