@@ -298,6 +298,15 @@ impl Dialect {
         }
     }
 
+    /// What the trailer section behind content says the whole representation hashes to.
+    //= IETF-DIG-08
+    pub fn said_behind(&self, trailers: &HeaderMap) -> Vec<HeaderValue> {
+        match self {
+            Self::Ietf(_) => trailers.get_all(digest::REPR_DIGEST).iter().cloned().collect(),
+            Self::Token(_) | Self::Tus1(_) | Self::Conventional => Vec::new(),
+        }
+    }
+
     /// Whether what is wrong is said in plain words, and not in a problem document.
     pub fn speaks_plainly(&self) -> bool {
         matches!(self, Self::Tus1(_))

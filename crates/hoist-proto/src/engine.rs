@@ -252,6 +252,8 @@ fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     let upload = Upload { length, ..upload.clone() };
     match plan(&upload, append.at, append.content, &policy.limits, false) {
         Ok(plan) => Decision::Receive(upload, plan),
+        // The length is this request's own word, and its content contradicts it: nothing that was known is wrong.
+        Err(Refusal::Excess(_)) => Decision::Refuse(Refusal::Inconsistent(Some(state))),
         Err(refusal) => Decision::Refuse(refusal),
     }
 }

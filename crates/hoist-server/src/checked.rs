@@ -8,7 +8,7 @@ use hoist_proto::refusal::Refusal;
 use hoist_proto::types::Offset;
 use hoist_proto::upload::{State, Upload};
 use hoist_store::store::{Error, Store, Writer};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use crate::digest::{self, Check, Compared, Hashes};
 
@@ -100,6 +100,11 @@ impl Checked {
             self.take_back(writer).await?;
         }
         Ok(wrong)
+    }
+
+    /// What came behind the content about the representation.
+    pub(crate) fn said_behind(&mut self) -> Vec<HeaderValue> {
+        self.check.said_behind()
     }
 
     /// The hashes of the representation so far.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hoist_proto::types::{Fence, Principal, UploadId};
+use hoist_proto::types::{Durable, Fence, Principal, UploadId};
 use hoist_proto::upload::{State, Upload};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ struct Shared {
 pub(crate) struct Transfer {
     /// Whose upload it is.
     pub(crate) owner: Option<Principal>,
-    /// The upload's state when the transfer began.
+    /// The upload's state when the transfer began, with the largest offset that its peer was told since.
     pub(crate) state: State,
 }
 
@@ -43,7 +43,7 @@ struct Entry {
     pushing: usize,
     /// Tells the present holder to stop.
     stop: CancellationToken,
-    /// The state of the upload at which the present holder began to receive content.
+    /// What is known of the content that the present holder receives.
     transfer: watch::Sender<Option<Transfer>>,
 }
 
@@ -201,6 +201,18 @@ impl Claim {
         let transfer = Transfer { owner: upload.owner.clone(), state: upload.into() };
         self.contender.entry(|entry| entry.transfer.send_replace(Some(transfer)));
     }
+
+    /// Says how much is stored, before the peer is told so: nobody may be told less from here on.
+    //= IETF-OFF-01
+    pub(crate) fn tells(&self, offset: Durable) {
+        self.contender.entry(|entry| {
+            entry.transfer.send_modify(|transfer| {
+                if let Some(transfer) = transfer {
+                    transfer.state.offset = offset;
+                }
+            });
+        });
+    }
 }
 
 /// One who holds an upload or waits for it.
@@ -231,7 +243,7 @@ impl Drop for Contender {
 
 #[cfg(test)]
 mod tests {
-    use hoist_proto::types::{Durable, Timestamp};
+    use hoist_proto::types::Timestamp;
     use hoist_proto::upload::{Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics};
 
     use super::*;

@@ -15,7 +15,7 @@ use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Offset, UploadId};
 use hoist_proto::upload::Upload;
 use hoist_store::store::{Error, Store};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
@@ -103,6 +103,8 @@ pub(crate) struct Check {
     trailing: Result<Vec<Digest>, Refusal>,
     content: Option<Hashes>,
     whole: Option<Hashes>,
+    /// What came behind the content about the representation.
+    behind: Vec<HeaderValue>,
 }
 
 /// How content that arrived whole compares with what was said of it.
@@ -131,7 +133,7 @@ impl Check {
             (_, true, Strictness::Strict) => checksum::ALGORITHMS.to_vec(),
         };
         let content = (!functions.is_empty()).then(|| Hashes::new(&functions, at));
-        Self { dialect, promises, trailing: Ok(Vec::new()), content, whole }
+        Self { dialect, promises, trailing: Ok(Vec::new()), content, whole, behind: Vec::new() }
     }
 
     /// Whether the content may yet turn out to be none, so that nothing of it may be acknowledged before its end.
@@ -154,6 +156,17 @@ impl Check {
     /// Takes the trailers.
     pub(crate) fn trailers(&mut self, fields: &HeaderMap) {
         self.trailing = self.dialect.promises_kept(fields);
+        self.behind.extend(self.dialect.said_behind(fields));
+    }
+
+    /// What came behind the content about the representation, to be kept with what was said of it before. What is hashed
+    /// of it so far need not be what that asks for.
+    //= IETF-DIG-08
+    pub(crate) fn said_behind(&mut self) -> Vec<HeaderValue> {
+        if !self.behind.is_empty() {
+            self.whole = None;
+        }
+        std::mem::take(&mut self.behind)
     }
 
     /// Whether content that arrived whole is what its sender said.

@@ -3,12 +3,15 @@
 //! An intake belongs to the server and not to the connection: when the peer vanishes it still stores, syncs and settles
 //! what arrived. The only `select!`s on the request path are here.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes};
 use hoist_http::{Abort, BodyError};
+use hoist_proto::digest::REPR_DIGEST;
 use hoist_proto::engine::{self, End, Ending, Plan, Request, Verdict};
 use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::{Interrupted, Refusal};
-use hoist_proto::upload::Upload;
+use hoist_proto::upload::{Interruption, Upload};
 use hoist_store::store::{Error, Writer};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -54,7 +57,8 @@ impl Intake {
     /// To be awaited by a task of the server's own; dropped, it leaves what the store has accepted.
     pub(crate) async fn receive<B: Content>(mut self, shared: &Shared, body: B) -> Result<Reply, Refusal> {
         self.claim.transfers(&self.upload);
-        let mut stop = self.store_content(shared, body).await;
+        let mut accepted_bytes = 0;
+        let mut stop = self.store_content(shared, body, &mut accepted_bytes).await;
         // Before anything slow: a peer that was overtaken must not wait for a disk to learn of it.
         if let Stop::Ended(End::Cut(Interrupted::Superseded)) = stop
             && let Some(abort) = &self.abort
@@ -77,15 +81,30 @@ impl Intake {
         drop(self.writer);
         if let Some(refusal) = wrong {
             //= TUS1-CWU-05
-            if self.plan.created && self.checked.is_strict() {
-                shared.remove(&self.claim).await?;
+            let is_unknown = self.plan.created && self.checked.is_strict();
+            match self.upload.semantics.interruption {
+                Interruption::Resumes if !is_unknown => shared.ledger.record(&self.upload),
+                // Nobody could ever send the right content to it.
+                Interruption::Resumes | Interruption::Discards => shared.remove(&self.claim).await?,
             }
             return Err(refusal);
         }
         let how = match stop {
+            // A store takes bytes before they are stored, so that the last of them found no room is known only now.
+            Stop::Ended(End::Whole) if self.plan.at.advance(accepted_bytes) != Some(stored.offset()) => {
+                End::Full
+            }
             Stop::Ended(how) => how,
             Stop::Failed(failure) => return Err(error::refusal("write", id, &failure)),
         };
+        let behind = self.checked.said_behind();
+        if self.plan.created && how == End::Whole && !behind.is_empty() {
+            for value in behind {
+                self.upload.origin.fields.append(REPR_DIGEST, value);
+            }
+            let committed = shared.store.commit(&self.upload, self.claim.fence()).await;
+            committed.map_err(|failure| error::refusal("commit", id, &failure))?;
+        }
         let length_was_known = self.upload.length.is_some();
         let (upload, verdict) = engine::settle(self.upload, &self.plan, &Ending { stored, how }, now());
         tracing::debug!(upload = %upload.id.short(), offset = %upload.offset, ended = ?how, "content ended");
@@ -114,7 +133,12 @@ impl Intake {
 
     /// Moves content into the store until it ends, in whatever way.
     //= IETF-COD-01
-    async fn store_content<B: Content>(&mut self, shared: &Shared, mut body: B) -> Stop {
+    async fn store_content<B: Content>(
+        &mut self,
+        shared: &Shared,
+        mut body: B,
+        accepted_bytes: &mut u64,
+    ) -> Stop {
         let mut room = self.plan.room.bytes;
         loop {
             // Content that is all here is not overtaken by anything: its sender deserves an answer.
@@ -127,7 +151,7 @@ impl Intake {
                 () = shared.draining.cancelled() => return Stop::Ended(End::Cut(Interrupted::Draining)),
                 () = Progress::due(self.progress.as_ref().filter(|_| !self.checked.is_pending())) => {
                     if let Some(progress) = &mut self.progress {
-                        progress.tell(1, &mut *self.writer);
+                        progress.tell(1, &mut *self.writer, &self.claim);
                     }
                     continue;
                 }
@@ -161,13 +185,14 @@ impl Intake {
                     other => Stop::Failed(other),
                 };
             }
+            *accepted_bytes += bytes;
             if is_beyond {
                 return Stop::Ended(End::Beyond);
             }
             if let Some(progress) = &mut self.progress
                 && !self.checked.is_pending()
             {
-                progress.accepted(bytes, &mut *self.writer);
+                progress.accepted(bytes, &mut *self.writer, &self.claim);
             }
         }
     }
@@ -178,30 +203,33 @@ impl Intake {
 //= IETF-APP-14
 pub(crate) async fn know_size<B: Content>(
     claim: &Claim,
+    shared: &Shared,
     request: &mut Request,
     known: Option<&Upload>,
     body: &mut B,
-) {
+) -> Result<(), Refusal> {
     if let Operation::Append(append) = &mut request.operation
         && append.content.bytes.is_none()
         && known.is_some_and(Upload::is_complete)
-        && is_empty(claim, body).await
+        && is_empty(claim, shared, body).await?
     {
         append.content.bytes = Some(0);
     }
+    Ok(())
 }
 
-async fn is_empty<B: Content>(claim: &Claim, body: &mut B) -> bool {
+async fn is_empty<B: Content>(claim: &Claim, shared: &Shared, body: &mut B) -> Result<bool, Refusal> {
     loop {
         let frame = tokio::select! {
             biased;
-            () = claim.stopped() => return false,
+            () = claim.stopped() => return Ok(false),
+            () = shared.draining.cancelled() => return Err(Refusal::Unavailable(Duration::from_secs(1))),
             frame = body.frame() => frame,
         };
         match frame {
-            None => return true,
+            None => return Ok(true),
             Some(Ok(frame)) if frame.data_ref().is_none_or(Bytes::is_empty) => {}
-            Some(Ok(_) | Err(_)) => return false,
+            Some(Ok(_) | Err(_)) => return Ok(false),
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Ledger, Quotas};
 use crate::auth::{Anyone, Authenticator};
-use crate::channel::Interims;
+use crate::channel::{Interims, Locations};
 use crate::claim::Claims;
 use crate::cors::Cors;
 use crate::departed::Departed;
@@ -19,6 +19,7 @@ use crate::discover::Readiness;
 use crate::hook::{Hook, NoHook};
 use crate::naming::Naming;
 use crate::parts::Waiting;
+use crate::proxy::{Network, Proxies};
 use crate::service::Shared;
 use crate::target::{Keep, Target};
 
@@ -44,6 +45,9 @@ pub struct Builder {
     tus: Extensions,
     completes_at_length: bool,
     public_origin: Option<String>,
+    locations: Locations,
+    proxies: Vec<Network>,
+    downloads: bool,
 }
 
 /// The endpoint is not a path uploads can be under.
@@ -68,6 +72,9 @@ impl Hoist {
             tus: Extensions::ALL,
             completes_at_length: false,
             public_origin: None,
+            locations: Locations::default(),
+            proxies: Vec::new(),
+            downloads: false,
         }
     }
 
@@ -169,6 +176,23 @@ impl Builder {
         Self { public_origin: Some(origin.into().trim_end_matches('/').to_owned()), ..self }
     }
 
+    /// How uploads are named in a `Location`. Default: with scheme and host.
+    pub fn locations(self, locations: Locations) -> Self {
+        Self { locations, ..self }
+    }
+
+    /// Whether a complete upload whose content is in the store can be fetched with `GET` on its URL, by whoever created it.
+    /// Default: no.
+    pub fn downloads(self, downloads: bool) -> Self {
+        Self { downloads, ..self }
+    }
+
+    /// Addresses whose `Forwarded` and `X-Forwarded-*` fields are believed about the host and scheme a request was for and
+    /// the client it came from. It takes a server that says who its peers are, as [`hoist_http`] does. Default: none.
+    pub fn trusted_proxies(self, networks: Vec<Network>) -> Self {
+        Self { proxies: networks, ..self }
+    }
+
     /// The service.
     pub fn build(self) -> Hoist {
         Hoist(Arc::new(Shared {
@@ -188,6 +212,9 @@ impl Builder {
             departed: Departed::default(),
             completes_at_length: self.completes_at_length,
             public_origin: self.public_origin,
+            locations: self.locations,
+            proxies: Proxies::new(self.proxies),
+            downloads: self.downloads,
             readiness: Readiness::default(),
             digests: Digests::default(),
             tasks: TaskTracker::new(),

@@ -94,7 +94,7 @@ impl Hoist {
         let outer = shared.claim_whole(&numbered, &request).await?;
         let claim = shared.claim(&request).await?;
         let (claim, known) = self.load(claim).await?;
-        intake::know_size(&claim, &mut request, known.as_ref(), &mut body).await;
+        intake::know_size(&claim, shared, &mut request, known.as_ref(), &mut body).await?;
         let decision = engine::decide(known.as_ref(), &request, &shared.policy, now());
         let receives = matches!(decision, Decision::Receive(..) | Decision::Answer(_));
         if matches!(decision, Decision::Create(..)) || receives {

@@ -14,18 +14,19 @@ use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
 use hoist_proto::policy::Policy;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Fence, Principal, Timestamp, UploadId};
-use hoist_proto::upload::{Answer as UploadAnswer, Family, Makeup, Phase, Upload};
+use hoist_proto::upload::{Answer as UploadAnswer, Family, Interruption, Makeup, Phase, Upload};
 use hoist_store::store::{Error, Store};
 use http::request::Parts;
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Empty;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::admission::Ledger;
 use crate::answer::{self, Answer};
 use crate::auth::Authenticator;
-use crate::channel::{Channels, Interims};
+use crate::channel::{Channels, Interims, Locations};
 use crate::checked::Checked;
 use crate::claim::{Claim, Claims, Denied, Occupied, Transfer};
 use crate::cors::{Asked, Cors};
@@ -39,9 +40,11 @@ use crate::layer::Hoist;
 use crate::naming::{self, Naming};
 use crate::parts::{Numbered, Waiting};
 use crate::progress::Progress;
+use crate::proxy::Proxies;
 use crate::target::{Representation, Target};
 
 /// How long a request waits for the one before it to finish what it is at. Only a slow disk or target can take so long.
+//= IETF-CON-05
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all requests share.
@@ -66,6 +69,10 @@ pub(crate) struct Shared {
     pub(crate) completes_at_length: bool,
     /// Scheme and authority of the server, where the operator knows better than the request.
     pub(crate) public_origin: Option<String>,
+    pub(crate) locations: Locations,
+    pub(crate) proxies: Proxies,
+    /// Whether complete uploads can be fetched.
+    pub(crate) downloads: bool,
     pub(crate) tasks: TaskTracker,
     pub(crate) draining: CancellationToken,
 }
@@ -90,7 +97,8 @@ impl<B: Content> tower_service::Service<Request<B>> for Hoist {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let hoist = self.clone();
-        Box::pin(async move { Ok(hoist.answer(request).await) })
+        let span = hoist.shared().span(&request);
+        Box::pin(async move { Ok(hoist.answer(request).await) }.instrument(span))
     }
 }
 
@@ -105,6 +113,7 @@ impl Hoist {
             Route::Readiness => shared.readiness.answer(shared).await,
             Route::Nowhere => problem(None, &Refusal::NotFound, &shared.context(&shared.endpoint)),
         };
+        answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         shared.cors.apply(&asked, answer.headers_mut());
         answer
     }
@@ -121,7 +130,10 @@ impl Hoist {
         let (dialect, outcome) = match dialect::detect(&head, place, offers) {
             Detected::Discover => return discover::options(&shared.policy, shared.tus),
             Detected::Refuse(refusal) => (None, Err(refusal)),
-            Detected::Stored => self.stored(place, &head).await,
+            Detected::Stored => match self.download(place, &head).await {
+                Some(content) => return content,
+                None => self.stored(place, &head).await,
+            },
             Detected::Speaks(dialect) => {
                 let dialect = if shared.completes_at_length { dialect.at_length() } else { dialect };
                 (Some(dialect), self.run(dialect, place, &base, head, body).await)
@@ -152,7 +164,7 @@ impl Hoist {
         }
         let claim = shared.claim(&request).await?; // ends the request before this one
         let (claim, known) = self.load(claim).await?; // after the claim, so never stale
-        intake::know_size(&claim, &mut request, known.as_ref(), &mut body).await;
+        intake::know_size(&claim, shared, &mut request, known.as_ref(), &mut body).await?;
         match engine::decide(known.as_ref(), &request, &shared.policy, now()) {
             Decision::Answer(Reply::State { id, described, .. }) => {
                 let upload = known.ok_or(Refusal::NotFound)?;
@@ -249,7 +261,7 @@ impl Hoist {
         T: Send + 'static,
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
-        let task = self.shared().tasks.spawn(work(self.share()));
+        let task = self.shared().tasks.spawn(work(self.share()).in_current_span());
         task.await.unwrap_or_else(|failure| {
             tracing::error!(error = %failure, "a request ended in a bug");
             Err(Refusal::Internal)
@@ -348,7 +360,10 @@ impl Work {
         let Channels { interim, abort, dialect, fields, .. } = self.channels;
         let check = Check::of(dialect, &fields, plan.at, shared.digests.begin(&upload));
         let checked = Checked::new(check, plan.at);
-        let tells = dialect.progress(upload.offset).is_some();
+        // Who was told of no upload is not told how it grows.
+        //= IETF-LIM-07
+        let tells = upload.semantics.interruption == Interruption::Resumes
+            && dialect.progress(upload.offset).is_some();
         let progress =
             interim.filter(|_| tells).map(|interim| Progress::new(dialect, interim, upload.offset));
         let intake = Intake { claim: self.claim, upload, plan, writer, abort, progress, checked };
@@ -357,6 +372,15 @@ impl Work {
 }
 
 impl Shared {
+    /// What every log line about a request says of it. Its level is that of errors, so that these say it too.
+    fn span<B>(&self, request: &Request<B>) -> tracing::Span {
+        let span = tracing::error_span!("request", client = tracing::field::Empty);
+        if let Some(client) = self.proxies.told(request.extensions(), request.headers()).client {
+            span.record("client", tracing::field::display(client));
+        }
+        span
+    }
+
     /// The upload a request is about.
     fn name(
         &self,

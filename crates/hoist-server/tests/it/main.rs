@@ -2,9 +2,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test owns its tasks by their handles")]
 
+mod browsers;
 mod digests;
 mod harness;
 mod housekeeping;
 mod procedures;
 mod races;
 mod schedules;
+mod targets;

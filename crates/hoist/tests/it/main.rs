@@ -5,6 +5,8 @@ mod conformance;
 mod crowd;
 mod curl;
 mod disk;
+mod downloads;
+mod fronts;
 mod h1;
 mod h2;
 mod harness;

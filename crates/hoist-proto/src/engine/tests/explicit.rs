@@ -71,6 +71,7 @@ fn what_every_request_says_of_the_length_agrees() {
         (growing(), 100, Some(108), here(9), "Inconsistent".into()),
         (growing(), 100, Some(110), here(9), "Inconsistent".into()),
         (growing(), 100, Some(99), unknown(LATER), "Inconsistent".into()),
+        (growing(), 100, Some(108), more(9), "Inconsistent".into()),
         (growing(), 100, Some(100), here(0), "receive 0 bytes by length at 100 of 100".into()),
         // An end beyond it does not, whatever else the request says.
         (open(), 100, None, here(101), "dead: Excess".into()),

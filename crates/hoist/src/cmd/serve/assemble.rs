@@ -89,6 +89,9 @@ impl Parts {
             .cors(config.cors.clone())
             .interims(config.interims)
             .tus_extensions(config.tus)
+            .locations(config.locations)
+            .downloads(config.downloads)
+            .trusted_proxies(config.trusted_proxies.clone())
             .complete_at_length(config.completes_at_length)
             .quotas(config.quotas);
         let builder = match &config.public_origin {
