@@ -40,6 +40,8 @@ pub struct Server {
     pub limits: ServerLimits,
     /// The extensions of tus 1 it lacks, by their names there.
     pub lacks: BTreeSet<String>,
+    /// What it does and not every server does: `downloads` of complete uploads, `proxies` on this machine being trusted.
+    pub offers: BTreeSet<String>,
 }
 
 /// How to run a corpus.

@@ -108,6 +108,9 @@ pub(crate) struct Given {
     /// Extensions the server lacks.
     #[serde(default)]
     lacks: BTreeSet<String>,
+    /// What the server does besides.
+    #[serde(default)]
+    offers: BTreeSet<String>,
     /// Uploads with names, made before the one without.
     #[serde(default)]
     pub(crate) uploads: BTreeMap<String, GivenUpload>,
@@ -400,7 +403,8 @@ impl Case {
 
     /// The server it needs.
     pub(crate) fn server(&self) -> Server {
-        Server { limits: self.given.limits.clone(), lacks: self.given.lacks.clone() }
+        let Given { limits, lacks, offers, .. } = &self.given;
+        Server { limits: limits.clone(), lacks: lacks.clone(), offers: offers.clone() }
     }
 }
 

@@ -111,6 +111,8 @@ fn broken_in_tus(rule: Rule, heard: &Heard, asked: &Asked<'_>) -> Vec<String> {
     let Head { status, .. } = last;
     let is_question = asked.outgoing.method == "OPTIONS";
     let wrong = match rule {
+        // GET is no part of the protocol, and is answered as any request for content is.
+        Rule::NamesTus if asked.outgoing.method == "GET" && asked.field("tus-resumable").is_none() => None,
         Rule::NamesTus => {
             let version = last.field("tus-resumable");
             (version != Some("1.0.0")).then(|| format!("{status} has the version {version:?}"))

@@ -16,7 +16,12 @@ async fn the_server_is_as_the_corpus_has_it() {
         let place = Place::new();
         let limits = set.limits.iter().flat_map(|(key, number)| [format!("--{key}"), number.to_string()]);
         let lacks = set.lacks.iter().flat_map(|name| ["--tus-disable".to_owned(), name.clone()]);
-        let flags: Vec<String> = limits.chain(lacks).collect();
+        let offers = set.offers.iter().flat_map(|name| match name.as_str() {
+            "downloads" => vec!["--downloads".to_owned()],
+            "proxies" => vec!["--trusted-proxy".to_owned(), "127.0.0.0/8".to_owned()],
+            other => panic!("no flag is known for {other}"),
+        });
+        let flags: Vec<String> = limits.chain(lacks).chain(offers).collect();
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let server = Server::start(&place.path("data"), &flags);
         let options = Options { server: set, only: only.clone(), ..Options::default() };
