@@ -15,7 +15,7 @@ use hoist_proto::upload::{Makeup, Numbers, Part, Phase, State, Upload};
 use hoist_store::store::Error;
 use http::request::Parts;
 
-use crate::claim::{Claim, Occupied};
+use crate::claim::{Asker, Claim, Occupied};
 use crate::intake::{self, Content};
 use crate::layer::Hoist;
 use crate::service::{PATIENCE, Shared, Work, now};
@@ -96,12 +96,17 @@ impl Hoist {
         let (claim, known) = self.load(claim).await?;
         intake::know_size(&claim, shared, &mut request, known.as_ref(), &mut body).await?;
         let decision = engine::decide(known.as_ref(), &request, &shared.policy, now());
-        let receives = matches!(decision, Decision::Receive(..) | Decision::Answer(_));
-        if matches!(decision, Decision::Create(..)) || receives {
-            shared.number(outer, &numbered, &request).await?;
-        } else {
-            // The answer speaks of the whole, and is to find it free.
-            drop(outer);
+        if let (Decision::Create(..), Some(whole)) = (&decision, &outer.whole)
+            && whole.is_complete()
+        {
+            return Err(Refusal::Taken(whole.into()));
+        }
+        // The whole is given back here in any case: what follows may want it.
+        match decision {
+            Decision::Create(..) | Decision::Receive(..) | Decision::Answer(_) => {
+                shared.number(outer, &numbered, &request).await?;
+            }
+            Decision::Cancel | Decision::Refuse(_) | Decision::Invalidate(_) => drop(outer),
         }
         let channels = shared.channels(dialect, &request.operation, &decision, base, &head);
         let work = Work { claim, known, channels, content_bytes: body.size_hint().exact() };
@@ -145,9 +150,6 @@ impl Shared {
         };
         let numbers = match request.operation {
             Operation::Cancel | Operation::Reject(_) => numbers,
-            Operation::Create(_) if known.is_complete() => {
-                return Err(Refusal::Taken(State { part: Some(part), ..known.into() }));
-            }
             Operation::Create(_) | Operation::Append(_) | Operation::Retrieve => {
                 let highest = self.highest(id, numbers, part).await?;
                 rules::number(known, part, highest)?
@@ -459,9 +461,10 @@ impl Shared {
     //= TOK-IDX-05, TOK-CAN-01
     pub(crate) async fn erase(&self, claim: &Claim, upload: &Upload) -> Result<(), Refusal> {
         if let Makeup::Numbered(Numbers { highest, .. }) = upload.makeup {
+            let asker = Asker { principal: upload.owner.as_ref(), family: None };
             for number in highest.up_to() {
                 let part = self.naming.of_part(upload.id, number);
-                let taken = self.claims.take(part, upload.owner.as_ref(), PATIENCE).await;
+                let taken = self.claims.take(part, asker, PATIENCE).await;
                 let claim = taken.map_err(|_| Refusal::Busy)?;
                 match self.store.remove(part, claim.fence()).await {
                     Ok(()) => self.ledger.forget(part),

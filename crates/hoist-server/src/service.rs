@@ -28,7 +28,7 @@ use crate::answer::{self, Answer};
 use crate::auth::Authenticator;
 use crate::channel::{Channels, Interims, Locations};
 use crate::checked::Checked;
-use crate::claim::{Claim, Claims, Denied, Occupied, Transfer};
+use crate::claim::{Asker, Claim, Claims, Denied, Occupied, Transfer};
 use crate::cors::{Asked, Cors};
 use crate::departed::Departed;
 use crate::digest::{Check, Digests, Hashes, Outcome};
@@ -135,7 +135,7 @@ impl Hoist {
             }
             Detected::Refuse(refusal) => (None, Err(refusal)),
             Detected::Stored => match self.download(place, &head).await {
-                Some(content) => return content,
+                Some(download) => return download,
                 None => self.stored(place, &head).await,
             },
             Detected::Speaks(dialect) => {
@@ -204,7 +204,9 @@ impl Hoist {
         let operation = if head.method == Method::DELETE { Operation::Cancel } else { Operation::Retrieve };
         let asks = head.method == Method::HEAD;
         let mut request = Named { id, principal, family: Family::Conventional, operation };
-        let claim = shared.claim(&request).await?;
+        // Which family the upload is of is not known yet.
+        let asker = Asker { principal: request.principal.as_ref(), family: None };
+        let claim = shared.claim_for(asker, &request).await?;
         let (claim, known) = self.load(claim).await?;
         let dialect = match known.as_ref().map(|upload| upload.family) {
             Some(Family::Ietf) => Dialect::Ietf(Speaker::unversioned()),
@@ -433,10 +435,16 @@ impl Shared {
         Dialect::Tus1(tus1::Speaker::unversioned(self.tus))
     }
 
+    /// Takes the upload of a request, which ends the one before it.
     pub(crate) async fn claim(&self, request: &Named) -> Result<Claim, Refusal> {
-        let (id, principal) = (request.id, request.principal.as_ref());
+        let asker = Asker { principal: request.principal.as_ref(), family: Some(request.family) };
+        self.claim_for(asker, request).await
+    }
+
+    async fn claim_for(&self, asker: Asker<'_>, request: &Named) -> Result<Claim, Refusal> {
+        let id = request.id;
         let refusal_of = |transfer: Transfer| match &request.operation {
-            _ if transfer.owner.as_ref() != principal => Refusal::NotFound,
+            _ if !asker.may_see(&transfer) => Refusal::NotFound,
             Operation::Reject(refusal) => Refusal::Beside(Box::new(refusal.clone()), transfer.state),
             _ => Refusal::Taken(transfer.state),
         };
@@ -449,7 +457,7 @@ impl Shared {
                 })
             }
             Operation::Append(_) | Operation::Retrieve | Operation::Cancel => {
-                self.claims.take(id, principal, PATIENCE).await.map_err(|denied| match denied {
+                self.claims.take(id, asker, PATIENCE).await.map_err(|denied| match denied {
                     Denied::Busy => Refusal::Busy,
                     Denied::Stranger => Refusal::NotFound,
                 })

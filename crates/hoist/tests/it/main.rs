@@ -14,6 +14,7 @@ mod interim;
 mod interruptions;
 mod names;
 mod node;
+mod parts;
 mod preemption;
 mod process;
 mod proxy;
