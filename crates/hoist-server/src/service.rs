@@ -131,6 +131,10 @@ impl Hoist {
         let offers = Offers { rfc_announces: shared.interims == Interims::Always, tus: shared.tus };
         let (dialect, outcome) = match dialect::detect(&head, place, offers) {
             Detected::Discover => return discover::options(&shared.policy, shared.tus),
+            // Who speaks tus 1.0 in another version, or forgot to say so, is answered as clients of tus are.
+            Detected::Refuse(Refusal::TusVersion) => {
+                (Some(shared.unversioned_tus()), Err(Refusal::TusVersion))
+            }
             Detected::Refuse(refusal) => (None, Err(refusal)),
             Detected::Stored => match self.download(place, &head).await {
                 Some(download) => return download,
