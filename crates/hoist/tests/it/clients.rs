@@ -4,6 +4,7 @@
 mod ietf;
 mod installed;
 mod javascript;
+mod snippets;
 mod tus1;
 mod tus_uploader;
 mod tuspy;
