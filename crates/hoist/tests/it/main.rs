@@ -14,6 +14,7 @@ mod harness;
 mod interim;
 mod interruptions;
 mod names;
+mod parts;
 mod preemption;
 mod process;
 mod proxy;
