@@ -178,11 +178,7 @@ impl Check {
         };
         let is_strict = self.promises.strictness == Strictness::Strict;
         let Some(content) = self.content.take() else {
-            return if trailing.is_empty() || !is_strict {
-                Compared::Right
-            } else {
-                Compared::Unread(trailing.clone())
-            };
+            return if trailing.is_empty() { Compared::Right } else { Compared::Unread(trailing.clone()) };
         };
         let unclear = |wrong| Compared::Unclear(Refusal::field("Upload-Checksum", wrong));
         if is_strict && self.promises.follows && trailing.is_empty() {

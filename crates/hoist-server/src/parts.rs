@@ -15,7 +15,7 @@ use hoist_proto::upload::{Makeup, Numbers, Part, Phase, State, Upload};
 use hoist_store::store::Error;
 use http::request::Parts;
 
-use crate::claim::{Claim, Occupied};
+use crate::claim::{Asker, Claim, Occupied};
 use crate::intake::{self, Content};
 use crate::layer::Hoist;
 use crate::service::{PATIENCE, Shared, Work, now};
@@ -96,9 +96,17 @@ impl Hoist {
         let (claim, known) = self.load(claim).await?;
         intake::know_size(&claim, shared, &mut request, known.as_ref(), &mut body).await?;
         let decision = engine::decide(known.as_ref(), &request, &shared.policy, now());
-        let receives = matches!(decision, Decision::Receive(..) | Decision::Answer(_));
-        if matches!(decision, Decision::Create(..)) || receives {
-            shared.number(outer, &numbered, &request).await?;
+        if let (Decision::Create(..), Some(whole)) = (&decision, &outer.whole)
+            && whole.is_complete()
+        {
+            return Err(Refusal::Taken(whole.into()));
+        }
+        // The whole is given back here in any case: what follows may want it.
+        match decision {
+            Decision::Create(..) | Decision::Receive(..) | Decision::Answer(_) => {
+                shared.number(outer, &numbered, &request).await?;
+            }
+            Decision::Cancel | Decision::Refuse(_) | Decision::Invalidate(_) => drop(outer),
         }
         let channels = shared.channels(dialect, &request.operation, &decision, base, &head);
         let work = Work { claim, known, channels, content_bytes: body.size_hint().exact() };
@@ -142,9 +150,6 @@ impl Shared {
         };
         let numbers = match request.operation {
             Operation::Cancel | Operation::Reject(_) => numbers,
-            Operation::Create(_) if known.is_complete() => {
-                return Err(Refusal::Taken(State { part: Some(part), ..known.into() }));
-            }
             Operation::Create(_) | Operation::Append(_) | Operation::Retrieve => {
                 let highest = self.highest(id, numbers, part).await?;
                 rules::number(known, part, highest)?
@@ -376,6 +381,20 @@ impl Shared {
         Ok(Some(Length::new(sum)))
     }
 
+    /// How long parts will be together, once each of them has been told how long it is.
+    async fn length_told(&self, parts: &[UploadId]) -> Result<Option<Length>, Refusal> {
+        let mut known: HashMap<UploadId, Length> = HashMap::new();
+        let mut sum = 0_u64;
+        for id in parts {
+            if !known.contains_key(id) {
+                let Some(length) = self.peek(*id).await?.and_then(|part| part.length) else { return Ok(None) };
+                known.insert(*id, length);
+            }
+            sum = sum.saturating_add(known[id].get());
+        }
+        Ok(Some(Length::new(sum)))
+    }
+
     /// Frees the content of numbered parts, which nobody can name otherwise, and keeps what they have to say. Other parts
     /// may be used again.
     fn release_parts(&self, whole: &Upload, parts: Vec<UploadId>) {
@@ -393,11 +412,20 @@ impl Shared {
         });
     }
 
-    /// How far an upload of numbered parts is while they come.
-    //= TOK-IDX-04
+    /// How far an upload made of others is while they come.
+    //= TOK-IDX-04, TUS1-CAT-10, TUS1-CAT-13
     pub(crate) async fn state_of_parts(&self, whole: &Upload) -> Result<State, Refusal> {
         let mut state = State::from(whole);
-        let Makeup::Numbered(Numbers { highest, last }) = whole.makeup else { return Ok(state) };
+        let (highest, last) = match &whole.makeup {
+            Makeup::Own | Makeup::Part => return Ok(state),
+            Makeup::Joined(parts) => {
+                if state.length.is_none() {
+                    state.length = self.length_told(parts).await?;
+                }
+                return Ok(state);
+            }
+            Makeup::Numbered(Numbers { highest, last }) => (*highest, *last),
+        };
         let mut parts = Vec::new();
         for number in last.unwrap_or(highest).up_to() {
             let part = self.peek(self.naming.of_part(whole.id, number)).await?;
@@ -433,9 +461,10 @@ impl Shared {
     //= TOK-IDX-05, TOK-CAN-01
     pub(crate) async fn erase(&self, claim: &Claim, upload: &Upload) -> Result<(), Refusal> {
         if let Makeup::Numbered(Numbers { highest, .. }) = upload.makeup {
+            let asker = Asker { principal: upload.owner.as_ref(), family: None };
             for number in highest.up_to() {
                 let part = self.naming.of_part(upload.id, number);
-                let taken = self.claims.take(part, upload.owner.as_ref(), PATIENCE).await;
+                let taken = self.claims.take(part, asker, PATIENCE).await;
                 let claim = taken.map_err(|_| Refusal::Busy)?;
                 match self.store.remove(part, claim.fence()).await {
                     Ok(()) => self.ledger.forget(part),

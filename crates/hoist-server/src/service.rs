@@ -28,7 +28,7 @@ use crate::answer::{self, Answer};
 use crate::auth::Authenticator;
 use crate::channel::{Channels, Interims, Locations};
 use crate::checked::Checked;
-use crate::claim::{Claim, Claims, Denied, Occupied, Transfer};
+use crate::claim::{Asker, Claim, Claims, Denied, Occupied, Transfer};
 use crate::cors::{Asked, Cors};
 use crate::departed::Departed;
 use crate::digest::{Check, Digests, Hashes, Outcome};
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) hook: Arc<dyn Hook>,
     pub(crate) policy: Policy,
     pub(crate) cors: Cors,
+    /// The fields pages may send.
+    pub(crate) sendable: HeaderValue,
     pub(crate) endpoint: String,
     pub(crate) naming: Naming,
     pub(crate) ledger: Ledger,
@@ -114,7 +116,7 @@ impl Hoist {
             Route::Nowhere => problem(None, &Refusal::NotFound, &shared.context(&shared.endpoint)),
         };
         answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        shared.cors.apply(&asked, answer.headers_mut());
+        shared.cors.apply(&asked, &shared.sendable, answer.headers_mut());
         answer
     }
 
@@ -129,9 +131,13 @@ impl Hoist {
         let offers = Offers { rfc_announces: shared.interims == Interims::Always, tus: shared.tus };
         let (dialect, outcome) = match dialect::detect(&head, place, offers) {
             Detected::Discover => return discover::options(&shared.policy, shared.tus),
+            // Who speaks tus 1.0 in another version, or forgot to say so, is answered as clients of tus are.
+            Detected::Refuse(Refusal::TusVersion) => {
+                (Some(shared.unversioned_tus()), Err(Refusal::TusVersion))
+            }
             Detected::Refuse(refusal) => (None, Err(refusal)),
             Detected::Stored => match self.download(place, &head).await {
-                Some(content) => return content,
+                Some(download) => return download,
                 None => self.stored(place, &head).await,
             },
             Detected::Speaks(dialect) => {
@@ -200,7 +206,9 @@ impl Hoist {
         let operation = if head.method == Method::DELETE { Operation::Cancel } else { Operation::Retrieve };
         let asks = head.method == Method::HEAD;
         let mut request = Named { id, principal, family: Family::Conventional, operation };
-        let claim = shared.claim(&request).await?;
+        // Which family the upload is of is not known yet.
+        let asker = Asker { principal: request.principal.as_ref(), family: None };
+        let claim = shared.claim_for(asker, &request).await?;
         let (claim, known) = self.load(claim).await?;
         let dialect = match known.as_ref().map(|upload| upload.family) {
             Some(Family::Ietf) => Dialect::Ietf(Speaker::unversioned()),
@@ -429,10 +437,16 @@ impl Shared {
         Dialect::Tus1(tus1::Speaker::unversioned(self.tus))
     }
 
+    /// Takes the upload of a request, which ends the one before it.
     pub(crate) async fn claim(&self, request: &Named) -> Result<Claim, Refusal> {
-        let (id, principal) = (request.id, request.principal.as_ref());
+        let asker = Asker { principal: request.principal.as_ref(), family: Some(request.family) };
+        self.claim_for(asker, request).await
+    }
+
+    async fn claim_for(&self, asker: Asker<'_>, request: &Named) -> Result<Claim, Refusal> {
+        let id = request.id;
         let refusal_of = |transfer: Transfer| match &request.operation {
-            _ if transfer.owner.as_ref() != principal => Refusal::NotFound,
+            _ if !asker.may_see(&transfer) => Refusal::NotFound,
             Operation::Reject(refusal) => Refusal::Beside(Box::new(refusal.clone()), transfer.state),
             _ => Refusal::Taken(transfer.state),
         };
@@ -445,7 +459,7 @@ impl Shared {
                 })
             }
             Operation::Append(_) | Operation::Retrieve | Operation::Cancel => {
-                self.claims.take(id, principal, PATIENCE).await.map_err(|denied| match denied {
+                self.claims.take(id, asker, PATIENCE).await.map_err(|denied| match denied {
                     Denied::Busy => Refusal::Busy,
                     Denied::Stranger => Refusal::NotFound,
                 })

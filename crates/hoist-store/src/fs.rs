@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use hoist_proto::types::{Durable, Fence, Offset, UploadId};
-use hoist_proto::upload::Upload;
+use hoist_proto::upload::{Makeup, Upload};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use self::crew::Hands;
 use self::data::Content;
 use self::entry::Entries;
+use self::export::Sharing;
 use self::lane::{Lane, Pool, Rest};
 pub use self::options::{Durability, NotADurability, Options};
 use self::sync::Syncs;
@@ -328,7 +329,11 @@ impl LocalStore {
             tree.sync_shelves(shelves)?;
             // What others are told while this goes on.
             turn.attest(stored);
-            export::export(&tree, &place, &directory, &name)
+            let sharing = match found.record.upload.makeup {
+                Makeup::Own => Sharing::Alone,
+                Makeup::Part | Makeup::Joined(_) | Makeup::Numbered(_) => Sharing::Shared,
+            };
+            export::export(&tree, &place, sharing, &directory, &name)
         };
         self.haul.call(job).await
     }

@@ -1,6 +1,6 @@
 //! A store in memory, for tests and simulations: it forgets, fails and dawdles on request, by a seed.
 //!
-//! Owns the model of a machine that may lose what was not synced; `memory/faults.rs` owns what goes wrong when, `memory/handles.rs` the writer and the reader. It is
+//! Owns the model of a machine that may lose what was not synced; `memory/faults.rs` owns what goes wrong when, `memory/handles.rs` the writer and the reader, `memory/join.rs` the joining. It is
 //! part of the library because servers and clients are tested against it, and it is no place for real uploads: its
 //! content is only as durable as the process. Leaves threads and clocks alone, so that a seeded simulation of it runs the
 //! same way every time, on any executor or none.
@@ -27,6 +27,7 @@ use crate::store::{Error, Pending, Reader, Sketch, Store, Writer, export_names};
 
 mod faults;
 mod handles;
+mod join;
 #[cfg(test)]
 mod tests;
 
@@ -231,43 +232,6 @@ impl Machine {
 
     fn kept(&mut self, id: UploadId) -> Result<&mut Kept, Error> {
         self.uploads.get_mut(&id).ok_or(Error::Missing)
-    }
-
-    fn join(&mut self, id: UploadId, parts: &[UploadId], fence: Fence) -> Result<Offset, Error> {
-        let refused = |doing: &str| Error::Io {
-            doing: doing.to_owned(),
-            source: std::io::ErrorKind::InvalidInput.into(),
-        };
-        self.admit(id, fence)?;
-        let kept = self.kept(id)?;
-        kept.writer = 0;
-        kept.revoke();
-        if kept.record.upload.is_complete() {
-            return Err(Error::Missing);
-        }
-        if !kept.record.upload.makeup.is_composed() || kept.stored() != Offset::ZERO {
-            return Err(refused("joining parts onto what has content"));
-        }
-        let mut whole = Vec::new();
-        for &part in parts {
-            let part = self.kept(part)?;
-            if !part.record.upload.is_complete() {
-                return Err(refused("joining what is not complete"));
-            }
-            whole.extend_from_slice(part.content.as_ref().ok_or(Error::Missing)?);
-        }
-        let room = self.faults.full_after.map_or(u64::MAX, |most| most.saturating_sub(self.taken));
-        let bytes = whole.len() as u64;
-        if bytes > room {
-            return Err(Error::Full);
-        }
-        self.taken += bytes;
-        self.counts.joins += 1;
-        let now = self.now;
-        let kept = self.kept(id)?;
-        kept.content = Some(whole);
-        kept.written = kept.written.max(now);
-        kept.sync()
     }
 
     /// The next number of a writer, never zero.

@@ -59,8 +59,8 @@ pub trait Store: Send + Sync + 'static {
     /// one gets [`Error::Fenced`] from here on, whatever its fence.
     ///
     /// # Errors
-    /// [`Error::Missing`], also when the upload is complete; [`Error::Fenced`]; [`Error::Damaged`] when the stored bytes
-    /// end elsewhere.
+    /// [`Error::Missing`], also when the upload is complete or has been [joined](Store::join) of its parts;
+    /// [`Error::Fenced`]; [`Error::Damaged`] when the stored bytes end elsewhere.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -77,15 +77,19 @@ pub trait Store: Send + Sync + 'static {
     /// Dropped, the old or the new record is valid.
     fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>>;
 
-    /// Gives an open upload that has no content the content of `parts`, one after the other; the same may come several
-    /// times. Durable when it returns, and all or nothing: a crash leaves the upload without content or with all of it. The
-    /// parts are complete, and stay as they are.
+    /// Gives an open upload that is to be made of others ([`Makeup::is_composed`]) and has no content the content of
+    /// `parts`, one after the other; the same may come several times. Durable when it returns, and all or nothing: a crash
+    /// leaves the upload without content or with all of it. The parts are complete, and stay as they are, whatever becomes
+    /// of the whole; their claims are not looked at. The upload's writer, if there is one, gets [`Error::Fenced`] from here
+    /// on.
     ///
     /// On a local file system no byte passes through this process, where the system can do without.
     ///
     /// # Errors
-    /// [`Error::Missing`] when the upload or a part is not there, or a part's content was discarded; [`Error::Fenced`];
-    /// [`Error::Full`]; [`Error::Io`] for a part that is not complete, or what the disk says. Nothing is left behind then.
+    /// [`Error::Missing`] when the upload or a part is not there, the upload is complete, or a part's content was discarded;
+    /// [`Error::Fenced`]; [`Error::Full`]; [`Error::Damaged`] for a part that cannot be believed; [`Error::Io`] for a part
+    /// that is not complete, an upload that has content or is not to be made of others, or what the disk says. Nothing is
+    /// left behind then.
     ///
     /// # Cancellation
     /// Dropped, the upload has no content or all of it.
@@ -191,8 +195,9 @@ pub trait Writer: Send {
     fn cut_back(&mut self, to: Offset) -> Pending<'_, Result<(), Error>>;
 
     /// Puts what is written from here on in doubt: it does not count, neither for [`Store::load`] and [`Store::peek`] nor
-    /// after a crash, until [`sync`](Writer::sync) says that it does. [`cut_back`](Writer::cut_back) takes it back at once;
-    /// so does, sooner or later, dropping the writer.
+    /// after a crash, until [`sync`](Writer::sync) says that it does. [`cut_back`](Writer::cut_back) to where the doubt
+    /// began, or before, takes it back at once; so does, sooner or later, dropping the writer, and at once a newer claim or
+    /// the upload's completion. What is in doubt already stays so when this is called again.
     ///
     /// # Errors
     /// As [`sync`](Writer::sync); nothing is in doubt then, and nothing should be written.

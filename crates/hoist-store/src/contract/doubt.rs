@@ -35,13 +35,13 @@ async fn assert_counts(store: &dyn Store, id: UploadId, fence: Option<Fence>, by
 // proves: TUS1-CHK-03
 async fn what_is_in_doubt_is_not_told(site: &impl Site) {
     let store = site.open().await;
-    for (number, before) in (1..).zip([0, 1, 70_000]) {
+    for (number, before) in (1..).zip([0, 1, 7_000]) {
         let upload = sample(number);
         let sure = pattern(0, 0, before);
         let mut writer = create(&*store, &upload, ONE).await;
         writer.write(sure.clone()).await.expect("bytes are taken");
         writer.doubt().await.expect("can be doubted");
-        for size in [1, 300_000, 0, 65_536] {
+        for size in [1, 30_000, 0, 16_384] {
             writer.write(pattern(9, before, size)).await.expect("bytes are taken");
             assert!(writer.hasten().offset() <= end_of(&sure), "hasten");
             assert_counts(&*store, upload.id, Some(ONE), &sure).await;
@@ -53,7 +53,7 @@ async fn what_is_in_doubt_is_not_told(site: &impl Site) {
 }
 
 async fn a_sync_ends_the_doubt(site: &impl Site) {
-    let bytes = pattern(0, 0, 500_000);
+    let bytes = pattern(0, 0, 50_000);
     let uploads = [sample(1), sample(2)];
     {
         let store = site.open().await;
@@ -65,7 +65,7 @@ async fn a_sync_ends_the_doubt(site: &impl Site) {
             } else {
                 store.append(upload.id, Offset::ZERO, ONE).await.expect("can go on")
             };
-            for piece in [0..10, 10..10, 10..400_000] {
+            for piece in [0..10, 10..10, 10..40_000] {
                 writer.doubt().await.expect("can be doubted");
                 writer.write(bytes.slice(piece.clone())).await.expect("bytes are taken");
                 let told = writer.sync().await.expect("can be synced").offset();
@@ -73,7 +73,7 @@ async fn a_sync_ends_the_doubt(site: &impl Site) {
                 assert_counts(&*store, upload.id, Some(ONE), &bytes[..piece.end]).await;
             }
             // Not in doubt any more, so this counts though nobody syncs it.
-            writer.write(bytes.slice(400_000..)).await.expect("bytes are taken");
+            writer.write(bytes.slice(40_000..)).await.expect("bytes are taken");
             assert_eq!(load(&*store, upload.id, Fence::new(2)).await.offset.offset(), end_of(&bytes));
         }
     }
@@ -90,7 +90,7 @@ async fn a_cut_back_ends_the_doubt(site: &impl Site) {
         let store = site.open().await;
         stored(&*store, &upload, &sure).await;
         let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can go on");
-        for size in [0, 1, 400_000] {
+        for size in [0, 1, 40_000] {
             writer.doubt().await.expect("can be doubted");
             writer.write(pattern(9, 0, size)).await.expect("bytes are taken");
             writer.cut_back(end_of(&sure)).await.expect("can be cut back");
@@ -131,7 +131,7 @@ async fn a_crash_takes_what_is_in_doubt(site: &impl Site) {
         sure = pattern(0, 0, sure.len() + 100);
         writer.sync().await.expect("can be synced");
         writer.doubt().await.expect("can be doubted");
-        writer.write(pattern(9, 0, round * 90_000)).await.expect("bytes are taken");
+        writer.write(pattern(9, 0, round * 20_000)).await.expect("bytes are taken");
         // As far as any store has it on its way, in doubt or not.
         writer.hasten();
         load(&*store, upload.id, fence).await;
@@ -153,7 +153,7 @@ async fn a_dropped_writer_confirms_nothing(site: &impl Site) {
         }
         writer.doubt().await.expect("can be doubted");
         for _ in 0..number % 4 {
-            writer.write(pattern(9, 0, 200_000)).await.expect("bytes are taken");
+            writer.write(pattern(9, 0, 20_000)).await.expect("bytes are taken");
         }
         drop(writer);
         assert_counts(&*store, upload.id, (number % 3 == 0).then_some(ONE), &sure).await;
@@ -180,7 +180,7 @@ async fn a_newer_claim_cuts_off_what_is_in_doubt(site: &impl Site) {
             load(&*store, upload.id, mine).await;
             let mut writer = store.append(upload.id, end_of(&sure), mine).await.expect("can go on");
             writer.doubt().await.expect("can be doubted");
-            writer.write(pattern(9, 0, 900_000)).await.expect("bytes are taken");
+            writer.write(pattern(9, 0, 60_000)).await.expect("bytes are taken");
             assert_eq!(load(&*store, upload.id, newer).await.offset.offset(), end_of(&sure));
             assert!(matches!(writer.sync().await, Err(Error::Fenced)), "an ended claim confirms nothing");
             assert!(matches!(writer.write(pattern(9, 0, 1)).await, Err(Error::Fenced)));
@@ -208,7 +208,7 @@ async fn completion_confirms_nothing(site: &impl Site) {
         stored(&*store, &upload, &sure).await;
         let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can go on");
         writer.doubt().await.expect("can be doubted");
-        writer.write(pattern(9, 0, 90_000)).await.expect("bytes are taken");
+        writer.write(pattern(9, 0, 20_000)).await.expect("bytes are taken");
         store.commit(&delivered(&upload), ONE).await.expect("can be committed");
         assert_counts(&*store, upload.id, Some(ONE), &sure).await;
     }

@@ -56,7 +56,7 @@ async fn assert_holds(store: &dyn Store, id: UploadId, bytes: &[u8]) {
 // proves: TUS1-CAT-04
 async fn parts_are_joined_in_their_order(site: &impl Site) {
     let store = site.open().await;
-    let parts = parts(&*store, &[10, 0, 70_001, 4096, 1, 8192, 0]).await;
+    let parts = parts(&*store, &[10, 0, 7_001, 4096, 1, 8192, 0]).await;
     let orders: [&[usize]; 10] = [
         &[0, 2, 3],
         &[3, 2, 0],
@@ -95,7 +95,7 @@ async fn a_join_is_durable(site: &impl Site) {
     let mut expected = Vec::new();
     {
         let store = site.open().await;
-        let parts = parts(&*store, &[100_000, 3]).await;
+        let parts = parts(&*store, &[30_000, 3]).await;
         for (number, order) in (0..).zip(orders) {
             let ids = order.iter().map(|&at| parts[at].0).collect::<Vec<_>>();
             let upload = whole(number, &ids);
@@ -120,7 +120,7 @@ async fn a_join_is_durable(site: &impl Site) {
 // proves: TUS1-CAT-05
 async fn what_cannot_be_joined_leaves_nothing(site: &impl Site) {
     let store = site.open().await;
-    let parts = parts(&*store, &[50_000, 50_000]).await;
+    let parts = parts(&*store, &[5_000, 5_000]).await;
     let (good, gone) = (parts[0].0, parts[1].0);
     let open = Upload { makeup: Makeup::Part, ..sample(77) };
     stored(&*store, &open, &pattern(0, 0, 10)).await;
@@ -273,7 +273,7 @@ async fn wholes_of_one_part_are_exported_each(site: &impl Site) {
 
 async fn a_dropped_join_is_whole_or_nothing(site: &impl Site) {
     let store = site.open().await;
-    let parts = parts(&*store, &[300_000, 7]).await;
+    let parts = parts(&*store, &[30_000, 7]).await;
     let ids = [parts[0].0, parts[1].0];
     let bytes = [&parts[0].1[..], &parts[1].1[..]].concat();
     for polls in 0..12_usize {
@@ -292,7 +292,7 @@ async fn a_dropped_join_is_whole_or_nothing(site: &impl Site) {
 
 async fn joins_beside_each_other(site: &impl Site) {
     let store = site.open().await;
-    let parts = parts(&*store, &[100_000, 20, 50_000]).await;
+    let parts = parts(&*store, &[20_000, 20, 10_000]).await;
     let mut joins = tokio::task::JoinSet::new();
     for number in 0..16 {
         let store: Arc<dyn Store> = Arc::clone(&store);
@@ -319,7 +319,7 @@ async fn joins_beside_each_other(site: &impl Site) {
             let (joined, removed) = tokio::join!(store.join(upload.id, &ids, ONE), store.remove(part, ONE));
             removed.expect("can be removed");
             match joined {
-                Ok(joined) => assert_eq!(joined.offset(), Offset::new(200_000)),
+                Ok(joined) => assert_eq!(joined.offset(), Offset::new(40_000)),
                 Err(Error::Missing) => assert_is(&*store, upload.id, &[]).await,
                 Err(error) => panic!("a part that is removed meanwhile is there or missing, not: {error}"),
             }

@@ -17,7 +17,7 @@ pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
 }
 
 async fn a_look_sees_what_a_load_does(site: &impl Site) {
-    let bytes = pattern(0, 0, 40_000);
+    let bytes = pattern(0, 0, 20_000);
     let uploads = [
         sample(1),
         Upload { length: Some(Length::new(90_000)), makeup: Makeup::Part, ..sample(2) },
@@ -35,7 +35,7 @@ async fn a_look_sees_what_a_load_does(site: &impl Site) {
         }
         store.discard(uploads[3].id, ONE).await.expect("can be discarded");
         let mut writer = store.append(uploads[0].id, end_of(&bytes), ONE).await.expect("can go on");
-        writer.write(pattern(0, 40_000, 10)).await.expect("bytes are taken");
+        writer.write(pattern(0, 20_000, 10)).await.expect("bytes are taken");
     }
     for is_asked_twice in [false, true] {
         let store = site.open().await;
@@ -89,7 +89,7 @@ async fn a_transfer_goes_on_beside_looks(site: &impl Site) {
             at = usize::try_from(found.get()).expect("small");
             store.append(upload.id, found, ONE).await.expect("can go on")
         };
-        for size in [1, 70_000, 700_000, 3] {
+        for size in [1, 30_000, 100_000, 3] {
             writer.write(pattern(0, at, size)).await.expect("bytes are taken");
             at += size;
             let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
@@ -105,7 +105,7 @@ async fn a_transfer_goes_on_beside_looks(site: &impl Site) {
 async fn looks_beside_everything_else(site: &impl Site) {
     let store = site.open().await;
     let part = Upload { makeup: Makeup::Part, ..sample(99) };
-    stored(&*store, &part, &pattern(0, 0, 100_000)).await;
+    stored(&*store, &part, &pattern(0, 0, 20_000)).await;
     store.commit(&delivered(&part), ONE).await.expect("can be committed");
     let ids = [part.id; 5];
     let upload = Upload { makeup: Makeup::Joined(ids.to_vec()), ..sample(1) };
@@ -136,7 +136,7 @@ async fn looks_beside_everything_else(site: &impl Site) {
         }
         looks
     };
-    let whole = end_of(&Bytes::from(vec![0; 500_000]));
+    let whole = end_of(&Bytes::from(vec![0; 100_000]));
     let (joined, looks) = tokio::join!(work, looks(Arc::clone(&store), whole));
     assert_eq!(joined, whole);
     assert!(looks > 0);

@@ -300,9 +300,10 @@ impl Content {
         }
         progress.synced = progress.synced.max(end);
         let doubt = if is_confirmed { locked(&self.pen).doubt.take() } else { None };
-        if let Some(doubt) = &doubt
-            && let Err(error) = doubt.place.unlink_doubt(doubt.from)
+        if let Some(Doubt { from, place }) = &doubt
+            && let Err(error) = place.unlink_doubt(*from)
         {
+            locked(&self.pen).doubt = doubt;
             return Err(progress.fail(error));
         }
         let draft = progress.draft.take();

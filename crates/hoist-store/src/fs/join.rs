@@ -15,12 +15,14 @@
 use std::os::fd::OwnedFd;
 
 use hoist_proto::types::{Offset, UploadId};
+use hoist_proto::upload::Makeup;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::place::{CONTENT, CONTENT_NEW, Place};
 use super::sys::{self, failed};
-use super::tree::{Tree, label};
+use super::tree::{Shelves, Tree};
+use crate::record::Record;
 use crate::store::Error;
 
 /// Builds the content of `parts` beside that of `place`, if it has any; how many bytes it has. Nothing is left when it
@@ -49,37 +51,39 @@ fn clear(place: &Place) -> Result<(), Error> {
 /// Complete uploads to be joined, those without content left out.
 struct Parts<'a> {
     tree: &'a Tree,
-    parts: Vec<(UploadId, u64)>,
+    /// Each with its bytes.
+    all: Vec<(UploadId, u64)>,
     bytes: u64,
+}
+
+/// One of them, open.
+struct Part {
+    place: Place,
+    file: OwnedFd,
+    bytes: u64,
+    makeup: Makeup,
 }
 
 impl<'a> Parts<'a> {
     fn measure(tree: &'a Tree, ids: &[UploadId]) -> Result<Self, Error> {
-        let mut parts = Vec::with_capacity(ids.len());
-        let mut all = Offset::ZERO;
+        let mut all = Vec::with_capacity(ids.len());
+        let mut end = Offset::ZERO;
         for &id in ids {
-            let (_, _, bytes) = open(tree, id)?;
+            let bytes = Part::open(tree, id)?.bytes;
             // More than a file can have.
-            all = all.advance(bytes).ok_or(Error::Full)?;
+            end = end.advance(bytes).ok_or(Error::Full)?;
             if bytes > 0 {
-                parts.push((id, bytes));
+                all.push((id, bytes));
             }
         }
-        Ok(Self { tree, parts, bytes: all.get() })
+        Ok(Self { tree, all, bytes: end.get() })
     }
 
     fn put_together(&self, place: &Place) -> Result<u64, Error> {
-        if self.parts.is_empty() {
-            return Ok(0);
-        }
-        let shared = match self.parts[..] {
-            [(part, bytes)] => self.share(place, part, bytes)?,
-            _ => None,
-        };
-        let file = match shared {
-            Some(file) => file,
-            None => self.copy(place)?,
-        };
+        let Some((&(first, bytes), others)) = self.all.split_first() else { return Ok(0) };
+        let first = self.again(first, bytes)?;
+        let shared = if others.is_empty() { self.share(place, &first)? } else { false };
+        let file = if shared { first.file } else { self.copy(place, first, others)? };
         if place.is_disk() {
             sys::sync_data(&file).map_err(|errno| place.failed("syncing", CONTENT_NEW, errno))?;
         }
@@ -87,39 +91,40 @@ impl<'a> Parts<'a> {
         Ok(self.bytes)
     }
 
-    /// Makes the content the same file as a part's. `None` where the file system has it otherwise.
-    fn share(&self, place: &Place, part: UploadId, bytes: u64) -> Result<Option<OwnedFd>, Error> {
-        let (from, file, _) = self.again(part, bytes)?;
-        match from.dir.link(CONTENT, &place.dir, CONTENT_NEW) {
+    /// Makes the content the same file as its only part's, if it may be; whether it is.
+    fn share(&self, place: &Place, part: &Part) -> Result<bool, Error> {
+        // Others may be exported by a link, which is found again by being the same file.
+        if part.makeup != Makeup::Part {
+            return Ok(false);
+        }
+        match part.place.dir.link(CONTENT, &place.dir, CONTENT_NEW) {
+            // The file system has no links, or not so many.
             Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                return Ok(None);
+                return Ok(false);
             }
             Err(Errno::NOENT) => return Err(Error::Missing),
             linked => linked.map_err(|errno| place.failed("linking", CONTENT_NEW, errno))?,
         }
         // If a power cut took back that the part is complete, it could be written to, and this with it.
-        from.sync()?;
-        self.tree.sync_shelves(super::Shelves::BOTH)?;
-        Ok(Some(file))
+        part.place.sync()?;
+        self.tree.sync_shelves(Shelves::BOTH)?;
+        Ok(true)
     }
 
-    fn copy(&self, place: &Place) -> Result<OwnedFd, Error> {
+    fn copy(&self, place: &Place, first: Part, others: &[(UploadId, u64)]) -> Result<OwnedFd, Error> {
         let doing = |errno| place.failed("filling", CONTENT_NEW, errno);
         let whole = place.dir.new_file(CONTENT_NEW, OFlags::EXCL).map_err(doing)?;
-        let Some((&(first, first_bytes), others)) = self.parts.split_first() else { return Ok(whole) };
-        let first = self.again(first, first_bytes)?.1;
         // A file system on which files can share their blocks says so at the first part, and then has it already.
-        let is_shared = sys::share_blocks(&first, &whole).map_err(doing)?;
-        if is_shared {
+        if sys::share_blocks(&first.file, &whole).map_err(doing)? {
             self.reserve_unshared(&whole).map_err(doing)?;
         } else {
             sys::reserve(&whole, 0, self.bytes).map_err(doing)?;
-            sys::copy(&first, &whole, 0, first_bytes).map_err(doing)?;
+            sys::copy(&first.file, &whole, 0, first.bytes).map_err(doing)?;
         }
+        let mut at = first.bytes;
         drop(first);
-        let mut at = first_bytes;
         for &(part, bytes) in others {
-            sys::copy(self.again(part, bytes)?.1, &whole, at, bytes).map_err(doing)?;
+            sys::copy(self.again(part, bytes)?.file, &whole, at, bytes).map_err(doing)?;
             at += bytes;
         }
         Ok(whole)
@@ -130,7 +135,7 @@ impl<'a> Parts<'a> {
     fn reserve_unshared(&self, whole: &OwnedFd) -> Result<(), Errno> {
         let block = sys::block_bytes(whole)?;
         let mut at = 0;
-        for &(_, bytes) in &self.parts {
+        for &(_, bytes) in &self.all {
             if at % block != 0 {
                 sys::reserve(whole, at, bytes)?;
             }
@@ -140,37 +145,36 @@ impl<'a> Parts<'a> {
     }
 
     /// Opens a part that was measured: it may have been removed since.
-    fn again(&self, id: UploadId, bytes: u64) -> Result<(Place, OwnedFd, u64), Error> {
-        let part = open(self.tree, id)?;
-        if part.2 == bytes {
+    fn again(&self, id: UploadId, bytes: u64) -> Result<Part, Error> {
+        let part = Part::open(self.tree, id)?;
+        if part.bytes == bytes {
             return Ok(part);
         }
-        Err(Error::Damaged(format!("{} had {bytes} bytes and has {}", part.0.label(), part.2)))
+        Err(Error::Damaged(format!("{} had {bytes} bytes and has {}", part.place.label(), part.bytes)))
     }
 }
 
-/// Opens the content of a complete upload and says how long it is.
-fn open(tree: &Tree, id: UploadId) -> Result<(Place, OwnedFd, u64), Error> {
-    let place = tree.look_for(id)?.ok_or(Error::Missing)?;
-    place.trusted()?;
-    let record = place.record()?.ok_or(Error::Missing)?.record;
-    if !record.upload.is_complete() {
-        return Err(failed(
-            format!("joining {}, which is not complete", label(place.shelf, id)),
-            Errno::INVAL,
-        ));
-    }
-    if record.discarded.is_some() {
-        return Err(Error::Missing);
-    }
-    let file = place.content(OFlags::RDONLY)?.ok_or(Error::Missing)?;
-    let stat = rustix::fs::fstat(&file).map_err(|errno| place.failed("looking at", CONTENT, errno))?;
-    let bytes = sys::bytes_of(&stat);
-    match record.upload.length {
-        Some(length) if !length.is_reached(Offset::new(bytes)) => {
-            let doing = format!("joining {}, which has {bytes} of {length} bytes", place.label());
-            Err(failed(doing, Errno::INVAL))
+impl Part {
+    /// Opens the content of a complete upload, which has as many bytes as its record says.
+    fn open(tree: &Tree, id: UploadId) -> Result<Self, Error> {
+        let place = tree.look_for(id)?.ok_or(Error::Missing)?;
+        place.trusted()?;
+        let Record { upload, discarded } = place.record()?.ok_or(Error::Missing)?.record;
+        if !upload.is_complete() {
+            return Err(failed(format!("joining {}, which is not complete", place.label()), Errno::INVAL));
         }
-        _ => Ok((place, file, bytes)),
+        if discarded.is_some() {
+            return Err(Error::Missing);
+        }
+        let file = place.content(OFlags::RDONLY)?.ok_or(Error::Missing)?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| place.failed("looking at", CONTENT, errno))?;
+        let bytes = sys::bytes_of(&stat);
+        match upload.length {
+            Some(length) if !length.is_reached(Offset::new(bytes)) => {
+                let doing = format!("joining {}, which has {bytes} of {length} bytes", place.label());
+                Err(failed(doing, Errno::INVAL))
+            }
+            _ => Ok(Self { place, file, bytes, makeup: upload.makeup }),
+        }
     }
 }

@@ -42,7 +42,10 @@ pub(super) fn open(directory: &Path) -> LocalStore {
 
 mod crash;
 mod disk;
+mod doubt;
 mod files;
+mod join;
+mod peek;
 
 #[cfg(feature = "contract")]
 mod keeps_the_contract {

@@ -1,6 +1,7 @@
 //! Black-box tests of the command and of the server it runs: one module for each theme.
 
 mod cli;
+mod clients;
 mod conformance;
 mod crowd;
 mod curl;
@@ -14,7 +15,7 @@ mod interim;
 mod interruptions;
 mod library;
 mod names;
-mod node;
+mod parts;
 mod preemption;
 mod process;
 mod proxy;
