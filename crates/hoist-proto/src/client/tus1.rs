@@ -310,10 +310,24 @@ impl Uploader {
         if self.tus().maybe_complete || self.origin_is_lost() {
             return self.fail(Failure::Gone);
         }
+        self.forget();
+        self.again(Aim::Create, trouble, None, moment);
+    }
+
+    /// Begins again without asking where the server has said that by `then` the upload is gone.
+    pub(super) fn outlive(&mut self, then: Duration) {
+        let link = self.tus();
+        let is_over = link.url.is_some() && link.ends.is_some_and(|ends| ends <= then);
+        if self.aim == Aim::Retrieve && is_over && !self.tus().maybe_complete && !self.origin_is_lost() {
+            self.forget();
+            self.aim = Aim::Create;
+        }
+    }
+
+    fn forget(&mut self) {
         let link = self.tus();
         (link.url, link.knows_length, link.ends) = (None, false, None);
         self.at = Offset::ZERO;
-        self.again(Aim::Create, trouble, None, moment);
     }
 
     /// Whether the upload was begun by an earlier client, so that its creation is not known here.

@@ -184,6 +184,20 @@ fn little_goes_with_the_creation() {
 }
 
 #[test]
+fn what_the_server_has_given_up_is_not_asked_for() {
+    const MADE: &str = "Location: /files/1|Date: Sun, 06 Nov 1994 08:49:37 GMT|Upload-Expires: Sun, 06 Nov 1994 08:49:47 GMT";
+    let mut uploader = begun(Offers::least(), Length::new(100));
+    let story = [
+        (POST, Says(201, MADE)),
+        ("PATCH /files/1 0-100 at 0", SaysEarly(60, 503, "Retry-After: 20")),
+        (POST, Says(201, "Location: /files/2")),
+        ("PATCH /files/2 0-100 at 0", Says(204, "Upload-Offset: 100")),
+    ];
+    play(&mut uploader, &story);
+    assert_eq!(ends(&mut uploader), Ok(()));
+}
+
+#[test]
 fn a_length_is_told_when_it_is_known() {
     let mut uploader = begun(ALL, None);
     play(&mut uploader, &[("POST /files deferred", MADE)]);
