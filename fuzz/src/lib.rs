@@ -49,7 +49,7 @@ pub fn token_decode(data: &[u8]) {
     let content_bytes = content_bytes.filter(|bytes| *bytes <= LARGEST_INTEGER);
     let _ = token::told(&head.headers);
     for place in [Place::Endpoint, Place::Named, Place::Upload(UploadId::from_bits([7; 16]))] {
-        match dialect::detect(&head, place, true) {
+        match dialect::detect(&head, place, dialect::Offers { rfc_announces: true, ..dialect::Offers::default() }) {
             Detected::Speaks(dialect) => match dialect.decode(&head, place, content_bytes) {
                 Ok(decoded) => {
                     announced(dialect, &head, &decoded.operation);
@@ -77,7 +77,7 @@ fn spelled_again(dialect: Dialect, place: Place, subject: &Subject, operation: &
     let (again, ()) = again.expect("a head that was decoded").into_parts();
     let is_token = matches!(dialect, Dialect::Token(_));
     // The form without a number is known by a field that not every request has; no client of ours speaks it.
-    if is_token && dialect::detect(&again, Place::Endpoint, true) != Detected::Speaks(dialect) {
+    if is_token && dialect::detect(&again, Place::Endpoint, dialect::Offers { rfc_announces: true, ..dialect::Offers::default() }) != Detected::Speaks(dialect) {
         return;
     }
     let content_bytes = match operation {

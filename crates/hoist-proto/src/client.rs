@@ -332,7 +332,16 @@ impl Uploader {
         match self.aim {
             Aim::Create => {
                 let (length, taken, origin) = (Some(self.length), Taken::Refuse, self.origin.clone());
-                let create = Create { semantics, length, content, taken, small, makeup: Makeup::Own, origin };
+                let create = Create {
+                    semantics,
+                    length,
+                    content,
+                    taken,
+                    small,
+                    makeup: Makeup::Own,
+                    waits_for_parts: false,
+                    origin,
+                };
                 self.ask(&Operation::Create(create), true)
             }
             Aim::Append | Aim::Replay => {

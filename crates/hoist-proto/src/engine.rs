@@ -3,6 +3,8 @@
 //! Two pure functions. [`decide`] looks at the upload before a request, [`settle`] after it. Neither knows a dialect's
 //! name, a clock or a disk; [`deliver`] records what the target said in between.
 
+pub mod parts;
+
 use http::Method;
 
 use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Reply, Small, Taken};
@@ -250,6 +252,8 @@ fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     let upload = Upload { length, ..upload.clone() };
     match plan(&upload, append.at, append.content, &policy.limits, false) {
         Ok(plan) => Decision::Receive(upload, plan),
+        // The length is this request's own word, and its content contradicts it: nothing that was known is wrong.
+        Err(Refusal::Excess(_)) => Decision::Refuse(Refusal::Inconsistent(Some(state))),
         Err(refusal) => Decision::Refuse(refusal),
     }
 }
@@ -448,7 +452,9 @@ pub fn deliver(
     let kept = answer.clone();
     let phase = if answer.status.is_success() { Phase::Delivered(kept) } else { Phase::Failed(kept) };
     //= IETF-RES-03
-    let upload = Upload { phase, lifetime: policy.retention, touched: now, ..upload };
+    // A part is no end in itself: it lives as long as one that is not complete.
+    let lifetime = if upload.makeup == Makeup::Part { upload.lifetime } else { policy.retention };
+    let upload = Upload { phase, lifetime, touched: now, ..upload };
     let reply = Reply::Complete { id: upload.id, created, state: State::from(&upload), answer };
     (upload, reply)
 }

@@ -63,6 +63,8 @@ pub struct Create {
     pub small: Small,
     /// Where its content will come from.
     pub makeup: Makeup,
+    /// Whether the parts it is to be made of may be incomplete still.
+    pub waits_for_parts: bool,
     /// The request as its target will see it.
     pub origin: Origin,
 }
@@ -168,4 +170,26 @@ pub enum Reply {
     },
     /// The upload is gone.
     Cancelled,
+}
+
+impl Reply {
+    /// The upload's state, where it is told.
+    pub fn state(&self) -> Option<State> {
+        match self {
+            Self::Stored { state, .. } | Self::Complete { state, .. } | Self::State { state, .. } => {
+                Some(*state)
+            }
+            Self::Cancelled => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn state_mut(&mut self) -> Option<&mut State> {
+        match self {
+            Self::Stored { state, .. } | Self::Complete { state, .. } | Self::State { state, .. } => {
+                Some(state)
+            }
+            Self::Cancelled => None,
+        }
+    }
 }

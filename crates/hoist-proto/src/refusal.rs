@@ -199,6 +199,42 @@ impl Refusal {
         }
     }
 
+    /// The same, to be changed.
+    pub fn state_mut(&mut self) -> Option<&mut State> {
+        match self {
+            Self::Taken(state)
+            | Self::Mismatch { state, .. }
+            | Self::Completed(state)
+            | Self::Digest(state)
+            | Self::Composed(state)
+            | Self::Mixed(state)
+            | Self::Finished { state, .. }
+            | Self::Beside(_, state) => Some(state),
+            Self::Inconsistent(state)
+            | Self::Full(state)
+            | Self::TooLarge { state, .. }
+            | Self::TooSmall { state, .. }
+            | Self::Interrupted { state, .. } => state.as_mut(),
+            Self::Field { .. }
+            | Self::NotFound
+            | Self::Gone
+            | Self::NoPart { .. }
+            | Self::Method { .. }
+            | Self::MediaType { .. }
+            | Self::Excess(_)
+            | Self::Busy
+            | Self::Unavailable(_)
+            | Self::Internal
+            | Self::Unauthorized { .. }
+            | Self::Forbidden(_)
+            | Self::Rejected { .. }
+            | Self::TooMany { .. }
+            | Self::Quota { .. }
+            | Self::NotImplemented(_)
+            | Self::TusVersion => None,
+        }
+    }
+
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -213,7 +249,6 @@ impl Refusal {
             Self::Beside(refusal, _) => refusal.status(),
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Gone => StatusCode::GONE,
-            Self::Composed(_) => StatusCode::FORBIDDEN,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Taken(_) | Self::Mixed(_) | Self::Mismatch { .. } | Self::Completed(_) => {
                 StatusCode::CONFLICT
@@ -229,7 +264,7 @@ impl Refusal {
             Self::Busy | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Composed(_) => StatusCode::FORBIDDEN,
             Self::Rejected { status, .. } => *status,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,

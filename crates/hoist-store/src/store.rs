@@ -173,7 +173,8 @@ pub trait Writer: Send {
 
     /// Makes everything that was accepted durable and says how far that is.
     ///
-    /// After [`Error::Full`] it still succeeds, for the bytes that fitted.
+    /// After [`Error::Full`] it still succeeds, for the bytes that fitted. When the last that were accepted do not fit, it is
+    /// the offset alone that says so.
     ///
     /// # Errors
     /// When the disk cannot promise it. What is not promised is cut off again where possible, so that nobody later takes

@@ -30,6 +30,7 @@ pub(super) fn decode(head: &Parts, content_bytes: Option<u64>) -> Result<Decoded
         taken: Taken::Refuse,
         small: Small::Resumes,
         makeup: Makeup::Own,
+        waits_for_parts: false,
         origin: origin(head),
     };
     Ok(Decoded {

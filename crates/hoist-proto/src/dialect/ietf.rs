@@ -136,6 +136,7 @@ impl Speaker {
             taken: Taken::Refuse,
             small: Small::Ordinary,
             makeup: Makeup::Own,
+            waits_for_parts: false,
             origin,
         };
         Ok(Decoded { subject: Subject::Fresh, family: Family::Ietf, operation: Operation::Create(create) })

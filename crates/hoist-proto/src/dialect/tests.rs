@@ -14,7 +14,7 @@ use crate::upload::{
     Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics, State,
 };
 
-const ID: UploadId = UploadId::from_bits([5; 16]);
+pub(super) const ID: UploadId = UploadId::from_bits([5; 16]);
 const ON_UPLOAD: Place = Place::Upload(ID);
 
 /// A head, its fields written `Name: value|Name: value`.
@@ -62,7 +62,7 @@ fn found(place: Place, method: &str, fields: &str) -> String {
 }
 
 fn found_where(place: Place, method: &str, fields: &str, rfc_announces: bool) -> String {
-    match detect(&head(method, fields), place, rfc_announces) {
+    match detect(&head(method, fields), place, Offers { rfc_announces, ..Offers::default() }) {
         Detected::Discover => "discover".into(),
         Detected::Stored => "stored".into(),
         Detected::Speaks(Dialect::Conventional) => "ordinary".into(),
@@ -77,6 +77,7 @@ fn found_where(place: Place, method: &str, fields: &str, rfc_announces: bool) ->
             Draft::Interop1 => "v1".into(),
             Draft::Interop2 => "v2".into(),
         },
+        Detected::Speaks(Dialect::Tus1(_)) => "tus".into(),
         Detected::Refuse(refusal) => refusal.status().as_u16().to_string(),
     }
 }
@@ -88,11 +89,11 @@ const ROWS: &[(&str, &[Place], &str, &str, &str)] = &[
     ("D0", ALL, "OPTIONS", "Tus-Resumable: 0.1|Upload-Token: a|Upload-Complete: ?0", "discover"),
     ("D0", ALL, "OPTIONS", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "discover"),
     // D1: without tus the override means nothing.
-    ("D1", ALL, "POST", "X-HTTP-Method-Override: PATCH|Tus-Resumable: 1.0.0", "501"),
+    ("D1", ALL, "POST", "X-HTTP-Method-Override: PATCH|Tus-Resumable: 1.0.0", "tus"),
     ("D1", ON_TARGET, "POST", "X-HTTP-Method-Override: PATCH", "ordinary"),
     ("D1", ENDPOINT, "POST", "X-HTTP-Method-Override: DELETE|Upload-Token: a", "seed"),
     ("D1", ENDPOINT, "POST", "X-HTTP-Method-Override: HEAD|Upload-Complete: ?0", "rfc"),
-    ("D2", ALL, "POST", "Tus-Resumable: 1.0.0", "501"),
+    ("D2", ALL, "POST", "Tus-Resumable: 1.0.0", "tus"),
     ("D2", ALL, "HEAD", "Tus-Resumable: 0.2.2", "412"),
     ("D2", ALL, "PATCH", "Tus-Resumable: ", "412"),
     (
@@ -100,14 +101,14 @@ const ROWS: &[(&str, &[Place], &str, &str, &str)] = &[
         ENDPOINT,
         "POST",
         "Tus-Resumable: 1.0.0|Upload-Token: a|Upload-Draft-Interop-Version: 6|Upload-Complete: ?0",
-        "501",
+        "tus",
     ),
     (
         "D2",
         UPLOAD,
         "PATCH",
         "Tus-Resumable: 1.0.0|Upload-Draft-Interop-Version: 6|Content-Type: application/partial-upload",
-        "501",
+        "tus",
     ),
     ("D3", ENDPOINT, "POST", "Client-Upload-Token: abcdef", "501"),
     ("D3", ENDPOINT, "HEAD", "Client-Upload-Token: a|Upload-Token: a|Upload-Draft-Interop-Version: 2", "501"),
@@ -375,7 +376,7 @@ fn refusals_carry_what_their_statuses_ask_for() {
         (Refusal::Unavailable(Duration::from_secs(9)), 503, "retry-after: 9"),
         (Refusal::Full(None), 507, "retry-after: 60"),
         (Refusal::TooMany { uploads_max: 3 }, 429, "retry-after: 60"),
-        (Refusal::TusVersion, 412, "tus-version: 1.0.0"),
+        (Refusal::TusVersion, 412, "tus-resumable: 1.0.0|tus-version: 1.0.0"),
         (Refusal::NotImplemented("x"), 501, ""),
         (Refusal::Forbidden("no".into()), 403, ""),
     ];
@@ -457,7 +458,7 @@ proptest! {
             }
         }
         let context = context("/uploads");
-        if let Detected::Speaks(dialect) = detect(&head, place, true) {
+        if let Detected::Speaks(dialect) = detect(&head, place, Offers { rfc_announces: true, ..Offers::default() }) {
             match dialect.decode(&head, place, bytes) {
                 Ok(decoded) => {
                     dialect.announcement(&decoded.operation, &head, &upload(), &context);

@@ -67,6 +67,7 @@ fn create(length: Option<u64>, content: Content) -> Operation {
         taken,
         small,
         makeup: Makeup::Own,
+        waits_for_parts: false,
         origin: origin(),
     })
 }
@@ -236,7 +237,11 @@ fn an_upload_that_is_not_the_peer_s_is_none() {
         for operation in [Operation::Retrieve, Operation::Cancel, append(100, None, here(1))] {
             let request = Request { principal: principal.clone(), family, ..request(operation) };
             let decision = decide(Some(known), &request, &Policy::default(), now);
-            assert_eq!(decision != Decision::Refuse(Refusal::NotFound), visible, "{request:?} at {now:?}");
+            let is_none = [Refusal::NotFound, Refusal::Gone].map(Decision::Refuse).contains(&decision);
+            assert_eq!(!is_none, visible, "{request:?} at {now:?}");
+            // Its creator alone may learn that it was there.
+            let gone = decision == Decision::Refuse(Refusal::Gone);
+            assert_eq!(gone, !visible && is_of(known, &request));
         }
         let request = Request { principal, family, ..request(create(Some(1), here(1))) };
         let decision = decide(Some(known), &request, &Policy::default(), now);
@@ -504,7 +509,9 @@ fn receive(upload: &Upload, plan: &Plan, act: &Act, declared: Option<u64>) -> Op
             Some(after)
         }
         Verdict::Remove(_) => {
-            let excess = upload.semantics.excess == Excess::Invalidates && how == End::Beyond;
+            // One that nobody knows of yet goes whatever its semantics.
+            let invalidates = upload.semantics.excess == Excess::Invalidates || plan.created;
+            let excess = invalidates && how == End::Beyond;
             assert!(excess || upload.semantics.interruption == Interruption::Discards);
             None
         }

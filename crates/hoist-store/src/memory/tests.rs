@@ -271,13 +271,20 @@ mod simulated {
 
     #[test]
     fn a_full_store_keeps_what_fitted() {
-        let store = MemoryStore::with_faults(1, Faults { full_after: Some(7), ..Faults::NONE });
-        let mut writer = run(store.create(&upload(1), Fence::new(1))).expect("creates");
-        run(writer.write(Bytes::from_static(b"12345"))).expect("fits");
-        assert!(matches!(run(writer.write(Bytes::from_static(b"67890"))), Err(Error::Full)));
-        assert!(matches!(run(writer.write(Bytes::from_static(b"1"))), Err(Error::Full)));
-        assert_eq!(run(writer.sync()).expect("syncs").offset(), Offset::new(7));
-        assert!(matches!(run(store.probe()), Err(Error::Full)));
+        let mut told_late = 0;
+        for seed in 0..20 {
+            let store = MemoryStore::with_faults(seed, Faults { full_after: Some(7), ..Faults::NONE });
+            let mut writer = run(store.create(&upload(1), Fence::new(1))).expect("creates");
+            run(writer.write(Bytes::from_static(b"12345"))).expect("fits");
+            match run(writer.write(Bytes::from_static(b"67890"))) {
+                Ok(()) => told_late += 1,
+                Err(error) => assert!(matches!(error, Error::Full), "{error}"),
+            }
+            assert!(matches!(run(writer.write(Bytes::from_static(b"1"))), Err(Error::Full)));
+            assert_eq!(run(writer.sync()).expect("syncs").offset(), Offset::new(7));
+            assert!(matches!(run(store.probe()), Err(Error::Full)));
+        }
+        assert!((1..20).contains(&told_late), "{told_late} of 20");
     }
 
     #[test]

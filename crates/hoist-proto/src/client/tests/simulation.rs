@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::dialect::token::told;
-use crate::dialect::{Context, Detected, Place, detect};
+use crate::dialect::{Context, Detected, Offers, Place, detect};
 use crate::engine::{self, Decision, End, Ending, Verdict};
 use crate::operation::{Operation, Reply, Subject};
 use crate::policy::Policy;
@@ -91,7 +91,7 @@ impl Server {
     /// Handles a request of which `content` arrives. The content is cut when there is less of it than declared.
     fn handle(&mut self, head: &Request<()>, content: &[u8], declared: u64, dice: &mut Dice) -> Response {
         let (parts, ()) = head.clone().into_parts();
-        let Detected::Speaks(dialect) = detect(&parts, Place::Endpoint, false) else {
+        let Detected::Speaks(dialect) = detect(&parts, Place::Endpoint, Offers::default()) else {
             panic!("no dialect: {parts:?}")
         };
         let decoded = match dialect.decode(&parts, Place::Endpoint, Some(declared)) {

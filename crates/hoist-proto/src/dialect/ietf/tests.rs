@@ -692,6 +692,7 @@ fn any_operation(version: Interop) -> impl Strategy<Value = Operation> {
             taken,
             small,
             makeup: Makeup::Own,
+            waits_for_parts: false,
             origin,
         })
     });
@@ -718,7 +719,7 @@ proptest! {
         let (parts, ()) = speaker(version).request(&target, &operation).expect("a request").into_parts();
         let number = parts.headers.get(INTEROP_VERSION).map(|value| value.to_str().expect("ASCII").to_owned());
         prop_assert_eq!(number, version.number().map(|number| number.to_string()));
-        let detected = super::super::detect(&parts, place, true);
+        let detected = super::super::detect(&parts, place, super::super::Offers { rfc_announces: true, ..Default::default() });
         let dialect = match detected {
             super::super::Detected::Speaks(dialect) => dialect,
             // Who names no version asks in the dialect of the upload.

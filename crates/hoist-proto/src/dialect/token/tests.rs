@@ -85,7 +85,8 @@ fn seed_form_is_told_apart_by_method_and_offset() {
         ("POST", "Upload-Length: many|", Some(200), "400 Upload-Length"),
         ("POST", "Upload-Length: 1|Upload-Length: 1|", Some(200), "400 Upload-Length"),
         ("POST", "Upload-Offset: x|", Some(200), "400 Upload-Offset"),
-        ("POST", "Upload-Index: 0|", Some(200), "501"),
+        ("POST", "Upload-Index: 0|", Some(200), "create 200 of 200"),
+        ("POST", "Upload-Index: x|", Some(200), "400 Upload-Index"),
         ("HEAD", "", None, "retrieve"),
         ("HEAD", "", Some(0), "retrieve"),
         ("HEAD", "Upload-Offset: 100|", Some(100), "400 Upload-Offset"),
@@ -422,6 +423,7 @@ fn a_client_says_no_more_than_its_form_has() {
             taken: Taken::Refuse,
             small: Small::Resumes,
             makeup: Makeup::Own,
+            waits_for_parts: false,
             origin: Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() },
         })
     };
@@ -503,6 +505,7 @@ fn any_operation(form: Form) -> impl Strategy<Value = Operation> {
             taken,
             small,
             makeup: Makeup::Own,
+            waits_for_parts: false,
             origin,
         })
     });

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::super::simulation::Dice;
 use super::*;
 use crate::dialect::ietf::Speaker;
-use crate::dialect::{Context, Detected, Dialect, Place, detect};
+use crate::dialect::{Context, Detected, Dialect, Offers, Place, detect};
 use crate::engine::{self, Decision, End, Ending, Plan, Verdict};
 use crate::operation::{Decoded, Reply, Subject};
 use crate::policy::{Limits, Policy};
@@ -131,7 +131,7 @@ impl Server {
         let below =
             parts.uri.path().strip_prefix("/uploads/").map(|name| name.parse().expect("an id it gave"));
         let place = below.map_or(Place::Endpoint, Place::Upload);
-        let dialect = match detect(&parts, place, true) {
+        let dialect = match detect(&parts, place, Offers { rfc_announces: true, ..Offers::default() }) {
             Detected::Speaks(dialect) => dialect,
             Detected::Stored => Dialect::Ietf(Speaker::unversioned()),
             other => panic!("no dialect: {other:?} {parts:?}"),
