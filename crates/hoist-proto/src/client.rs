@@ -26,7 +26,7 @@ pub use self::tus1::{Checksum, Offers, Role};
 use crate::dialect::token::{self as token_dialect, Form};
 use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Small, Taken};
 use crate::types::{Length, Offset, Token};
-use crate::upload::Origin;
+use crate::upload::{Makeup, Origin};
 
 /// A token for one upload and no other, of 256 bits from a cryptographic random source.
 //= TOK-TOKEN-06, TDR-HDR-01, TDR-HDR-03, TDR-HDR-05
@@ -207,7 +207,16 @@ impl Uploader {
         match self.aim {
             Aim::Create => {
                 let (length, taken, origin) = (self.length, Taken::Refuse, self.origin.clone());
-                let create = Create { semantics, length, content, taken, small, origin };
+                let create = Create {
+                    semantics,
+                    length,
+                    content,
+                    taken,
+                    small,
+                    makeup: Makeup::Own,
+                    waits_for_parts: false,
+                    origin,
+                };
                 self.ask(&Operation::Create(create), true)
             }
             Aim::Append | Aim::Replay => {

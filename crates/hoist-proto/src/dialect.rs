@@ -8,10 +8,12 @@ pub mod conventional;
 pub mod ietf;
 pub mod interop;
 pub mod token;
+pub mod tus1;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
+use crate::digest::{self, Digest};
 use crate::operation::{Decoded, Operation, Reply};
 use crate::policy::Limits;
 use crate::refusal::Refusal;
@@ -82,8 +84,31 @@ pub enum Dialect {
     Token(token::Form),
     /// "Resumable Uploads for HTTP", in one of its iterations.
     Ietf(ietf::Speaker),
+    /// tus 1.0.
+    Tus1(tus1::Speaker),
     /// No dialect at all: an ordinary request whose content is kept.
     Conventional,
+}
+
+/// What a request's content should hash to.
+#[derive(Clone, Debug, Default)]
+pub struct Promises {
+    /// By what its header section says.
+    pub said: Vec<Digest>,
+    /// Whether more is said behind the content.
+    pub follows: bool,
+    /// What becomes of content of which that is not known in the end.
+    pub strictness: Strictness,
+}
+
+/// What becomes of content of which it is not known whether it hashes to what it should.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strictness {
+    /// It stays: what arrived of it may be resumed, and a promise that was not kept is none.
+    #[default]
+    Lenient,
+    /// None of it ever counts.
+    Strict,
 }
 
 /// What an answer depends on besides what it says.
@@ -97,21 +122,31 @@ pub struct Context<'a> {
     pub now: Timestamp,
 }
 
-/// The dialect of a request. `rfc_announces` is whether a peer that names no version is sent interim responses.
-pub fn detect(head: &Parts, place: Place, rfc_announces: bool) -> Detected {
+/// What this server offers beyond what every server of a dialect does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// Whether a peer of the IETF dialect that names no version is sent interim responses.
+    pub rfc_announces: bool,
+    /// The extensions of tus 1.0.
+    pub tus: tus1::Extensions,
+}
+
+/// The dialect of a request, its [method already overridden](tus1::override_method).
+pub fn detect(head: &Parts, place: Place, offers: Offers) -> Detected {
     let fields = &head.headers;
     // D0: a preflight must work whatever it carries.
     if head.method == Method::OPTIONS {
         return Detected::Discover;
     }
-    // D1 and D2: tus 1.0, also under another method's name.
+    // D2: before the IETF dialect, whose fields Apple's upload tasks add to any request.
+    //= TUS1-DF-13, TUS1-HDR-10, TUS1-HDR-11
     if let Some(version) = fields.get(TUS_RESUMABLE) {
-        let known = version.as_bytes() == b"1.0.0";
-        return Detected::Refuse(if known {
-            Refusal::NotImplemented("tus 1.0")
+        //= TUS1-HDR-02
+        return if version.as_bytes() == tus1::VERSION.as_bytes() {
+            Detected::Speaks(Dialect::Tus1(tus1::Speaker::of(head, offers.tus)))
         } else {
-            Refusal::TusVersion
-        });
+            Detected::Refuse(Refusal::TusVersion)
+        };
     }
     if !matches!(place, Place::Upload(_)) {
         // D3: the names of November 2020 are not offered.
@@ -127,8 +162,8 @@ pub fn detect(head: &Parts, place: Place, rfc_announces: bool) -> Detected {
     }
     // D5 and D6
     let speaker = match place {
-        Place::Upload(_) => ietf::on_upload(head, rfc_announces),
-        Place::Endpoint | Place::Named => match ietf::creation(head, rfc_announces) {
+        Place::Upload(_) => ietf::on_upload(head, offers.rfc_announces),
+        Place::Endpoint | Place::Named => match ietf::creation(head, offers.rfc_announces) {
             ietf::Creation::By(speaker) => Some(speaker),
             ietf::Creation::Ordinary => None,
         },
@@ -138,6 +173,7 @@ pub fn detect(head: &Parts, place: Place, rfc_announces: bool) -> Detected {
     }
     match place {
         Place::Upload(_) => detect_on_upload(head),
+        //= TUS1-HDR-03
         // D8
         Place::Endpoint | Place::Named if looks_like_tus(head) => Detected::Refuse(Refusal::TusVersion),
         // D10
@@ -158,11 +194,15 @@ fn detect_on_upload(head: &Parts) -> Detected {
 }
 
 fn looks_like_tus(head: &Parts) -> bool {
-    let is_append =
-        head.method == Method::PATCH && has_media_type(&head.headers, "application/offset+octet-stream");
-    let own = ["upload-metadata", "upload-defer-length", "upload-concat", "upload-checksum"];
+    let is_append = head.method == Method::PATCH && has_media_type(&head.headers, tus1::OFFSET_OCTET_STREAM);
+    let own = [
+        tus1::UPLOAD_METADATA,
+        tus1::UPLOAD_DEFER_LENGTH,
+        tus1::UPLOAD_CONCAT,
+        tus1::checksum::UPLOAD_CHECKSUM,
+    ];
     !head.headers.contains_key(INTEROP_VERSION)
-        && (is_append || own.iter().any(|name| head.headers.contains_key(*name)))
+        && (is_append || own.iter().any(|name| head.headers.contains_key(name)))
 }
 
 /// Whether the content is of a media type, parameters and case apart.
@@ -187,6 +227,7 @@ impl Dialect {
             (Self::Token(form), _) => form.decode(head, content_bytes),
             (Self::Ietf(speaker), Place::Upload(id)) => Ok(speaker.decode_on_upload(id, head, content_bytes)),
             (Self::Ietf(speaker), _) => speaker.decode_creation(head, content_bytes),
+            (Self::Tus1(speaker), _) => speaker.decode(head, place, content_bytes),
             (Self::Conventional, _) => conventional::decode(head, content_bytes),
         }
     }
@@ -205,7 +246,7 @@ impl Dialect {
             Self::Ietf(speaker) => {
                 matches!(operation, Operation::Create(_)).then(|| speaker.announcement(upload, context))?
             }
-            Self::Conventional => None,
+            Self::Tus1(_) | Self::Conventional => None,
         }
     }
 
@@ -213,7 +254,7 @@ impl Dialect {
     pub fn progress(&self, offset: Durable) -> Option<Response<()>> {
         match self {
             Self::Ietf(speaker) => speaker.progress(offset),
-            Self::Token(_) | Self::Conventional => None,
+            Self::Token(_) | Self::Tus1(_) | Self::Conventional => None,
         }
     }
 
@@ -222,13 +263,53 @@ impl Dialect {
     pub fn at_length(self) -> Self {
         match self {
             Self::Ietf(speaker) => Self::Ietf(ietf::Speaker { at_length: true, ..speaker }),
-            Self::Token(_) | Self::Conventional => self,
+            Self::Token(_) | Self::Tus1(_) | Self::Conventional => self,
         }
     }
 
-    /// Whether `Content-Digest` means something in this dialect.
-    pub fn checks_digests(&self) -> bool {
-        matches!(self, Self::Ietf(_))
+    /// What a request says its content hashes to, of a header section that [`decode`](Self::decode) found well-formed.
+    pub fn promises(&self, fields: &HeaderMap) -> Promises {
+        match self {
+            Self::Ietf(_) => Promises {
+                said: digest::said(fields, &digest::CONTENT_DIGEST),
+                follows: digest::is_promised(fields),
+                strictness: Strictness::Lenient,
+            },
+            Self::Tus1(speaker) if speaker.extensions.has(tus1::Extension::Checksum) => Promises {
+                said: tus1::checksum::said(fields).ok().flatten().into_iter().collect(),
+                follows: tus1::checksum::is_promised(fields),
+                strictness: Strictness::Strict,
+            },
+            Self::Token(_) | Self::Tus1(_) | Self::Conventional => Promises::default(),
+        }
+    }
+
+    /// What the trailer section behind content says it hashes to.
+    ///
+    /// # Errors
+    /// A refusal where that cannot be compared and must be.
+    pub fn promises_kept(&self, trailers: &HeaderMap) -> Result<Vec<Digest>, Refusal> {
+        match self {
+            Self::Ietf(_) => Ok(digest::said(trailers, &digest::CONTENT_DIGEST)),
+            Self::Tus1(speaker) if speaker.extensions.has(tus1::Extension::ChecksumTrailer) => {
+                tus1::checksum::said(trailers).map(|said| said.into_iter().collect())
+            }
+            Self::Token(_) | Self::Tus1(_) | Self::Conventional => Ok(Vec::new()),
+        }
+    }
+
+    /// What the trailer section behind content says the whole representation hashes to.
+    //= IETF-DIG-08
+    pub fn said_behind(&self, trailers: &HeaderMap) -> Vec<HeaderValue> {
+        match self {
+            Self::Ietf(_) => trailers.get_all(digest::REPR_DIGEST).iter().cloned().collect(),
+            Self::Token(_) | Self::Tus1(_) | Self::Conventional => Vec::new(),
+        }
+    }
+
+    /// Whether what is wrong is said in plain words, and not in a problem document.
+    pub fn speaks_plainly(&self) -> bool {
+        matches!(self, Self::Tus1(_))
     }
 
     /// The head of the answer to a request that was carried out.
@@ -236,15 +317,22 @@ impl Dialect {
         match self {
             Self::Token(form) => form.encode(reply),
             Self::Ietf(speaker) => speaker.encode(reply, context),
+            Self::Tus1(speaker) => speaker.encode(reply, context),
             Self::Conventional => conventional::encode(reply, context.base),
         }
     }
 
     /// The head of the answer to a request that was refused.
     pub fn refuse(&self, refusal: &Refusal, context: &Context<'_>) -> Response<()> {
+        let refusal = match (self, refusal) {
+            // Where the text knows but one answer for what is not there, what was there once gets that too.
+            (Self::Token(_) | Self::Ietf(_) | Self::Conventional, Refusal::Gone) => &Refusal::NotFound,
+            (_, refusal) => refusal,
+        };
         match self {
             Self::Token(form) => form.refuse(refusal),
             Self::Ietf(speaker) => speaker.refuse(refusal, context),
+            Self::Tus1(_) => tus1::Speaker::refuse(refusal),
             Self::Conventional => refused(refusal),
         }
     }
@@ -273,7 +361,8 @@ pub fn refused(refusal: &Refusal) -> Response<()> {
             fields.insert(ACCEPT_PATCH, HeaderValue::from_static(accept));
         }
         Refusal::TusVersion => {
-            fields.insert(TUS_VERSION, HeaderValue::from_static("1.0.0"));
+            fields.insert(TUS_VERSION, HeaderValue::from_static(tus1::VERSION));
+            tus1::sign(fields);
         }
         _ => {}
     }

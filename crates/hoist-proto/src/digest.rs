@@ -21,22 +21,45 @@ pub enum Algorithm {
     Sha256,
     /// `sha-512`.
     Sha512,
+    /// SHA-1, for checksums of tus 1.0 alone: it protects against accidents.
+    Sha1,
+    /// MD5, likewise.
+    Md5,
+    /// CRC-32 as in gzip, its four octets the highest first, likewise.
+    Crc32,
+    /// CRC-32C (Castagnoli), likewise.
+    Crc32c,
 }
 
 impl Algorithm {
-    /// All of them, the preferred first.
-    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+    /// Those of the digest fields, the preferred first.
+    pub const IN_FIELDS: [Self; 2] = [Self::Sha256, Self::Sha512];
 
-    /// Its key in the digest fields.
+    /// Its key in the digest fields. Those that are not offered there have one all the same (RFC 9530, the registry).
     pub const fn key(self) -> &'static str {
         match self {
             Self::Sha256 => "sha-256",
             Self::Sha512 => "sha-512",
+            Self::Sha1 => "sha",
+            Self::Md5 => "md5",
+            Self::Crc32 => "crc32",
+            Self::Crc32c => "crc32c",
+        }
+    }
+
+    /// How many octets its value has.
+    pub const fn octets(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha512 => 64,
+            Self::Sha1 => 20,
+            Self::Md5 => 16,
+            Self::Crc32 | Self::Crc32c => 4,
         }
     }
 
     fn of_key(key: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.key() == key)
+        Self::IN_FIELDS.into_iter().find(|algorithm| algorithm.key() == key)
     }
 }
 
@@ -66,6 +89,14 @@ pub fn said(fields: &HeaderMap, name: &HeaderName) -> Vec<Digest> {
         .into_iter()
         .map(|(algorithm, octets)| Digest { algorithm, octets })
         .collect()
+}
+
+/// Whether a header section promises a `Content-Digest` behind the content.
+pub fn is_promised(fields: &HeaderMap) -> bool {
+    let lines = fields.get_all(http::header::TRAILER).iter().filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .any(|name| name.trim().eq_ignore_ascii_case(CONTENT_DIGEST.as_str()))
 }
 
 /// The function a `Want-Repr-Digest` field likes best among those that can be computed.

@@ -3,13 +3,17 @@
 //! Two pure functions. [`decide`] looks at the upload before a request, [`settle`] after it. Neither knows a dialect's
 //! name, a clock or a disk; [`deliver`] records what the target said in between.
 
+pub mod parts;
+
 use http::Method;
 
 use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Reply, Small, Taken};
 use crate::policy::{Limits, Policy};
 use crate::refusal::{Interrupted, Limit, Refusal};
 use crate::types::{Durable, LARGEST_INTEGER, Length, Offset, Principal, Timestamp, UploadId};
-use crate::upload::{Answer, Completion, Excess, Family, Interruption, Phase, Semantics, State, Upload};
+use crate::upload::{
+    Answer, Completion, Excess, Family, Interruption, Makeup, Phase, Semantics, State, Upload,
+};
 
 /// A request whose upload has been named.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,7 +117,10 @@ pub enum Verdict {
     /// The upload goes on; say this.
     Acknowledge(Reply),
     /// The representation is whole: hand it to the target, then record its answer with [`deliver`].
-    Deliver,
+    Deliver {
+        /// What to say instead of that answer.
+        but: Option<Refusal>,
+    },
     /// The upload stays as it is; say this.
     Refuse(Refusal),
     /// The upload is to be removed; say this.
@@ -126,16 +133,16 @@ pub enum Verdict {
 /// [is due](Upload::is_due) first. The order of checks is: existence, completeness, offset, lengths, limits.
 pub fn decide(known: Option<&Upload>, request: &Request, policy: &Policy, now: Timestamp) -> Decision {
     //= IETF-SEC-01
-    let visible = known.filter(|upload| {
-        upload.family == request.family && upload.owner == request.principal && !upload.is_expired(now)
-    });
+    let visible = known.filter(|upload| is_of(upload, request) && !upload.is_expired(now));
     match (&request.operation, visible) {
         (Operation::Create(create), None) => begin(create, request, policy, now),
         (Operation::Create(create), Some(upload)) => continue_at_zero(upload, create, policy),
+        (_, None) if known.is_some_and(|upload| is_of(upload, request)) => Decision::Refuse(Refusal::Gone),
         (_, None) => Decision::Refuse(Refusal::NotFound), //= TOK-OFF-04, TOK-CAN-02, TDR-APP-02, TDR-OFF-05, IETF-DEL-02
         (Operation::Append(append), Some(upload)) => extend(upload, append, policy),
         (Operation::Retrieve, Some(upload)) => {
-            Decision::Answer(Reply::State { id: upload.id, state: upload.into() })
+            let described = upload.origin.fields.clone();
+            Decision::Answer(Reply::State { id: upload.id, state: upload.into(), described })
         }
         (Operation::Cancel, Some(_)) => Decision::Cancel,
         (Operation::Reject(refusal), Some(upload)) => {
@@ -144,9 +151,14 @@ pub fn decide(known: Option<&Upload>, request: &Request, policy: &Policy, now: T
     }
 }
 
+/// Whether a request may know of an upload: it is its creator's, and of the same family.
+fn is_of(upload: &Upload, request: &Request) -> bool {
+    upload.family == request.family && upload.owner == request.principal
+}
+
 /// A creation under a name that nothing has.
 fn begin(create: &Create, request: &Request, policy: &Policy, now: Timestamp) -> Decision {
-    let Create { mut semantics, length, content, small, ref origin, .. } = *create;
+    let Create { mut semantics, length, content, small, ref origin, ref makeup, .. } = *create;
     //= IETF-LIM-07
     let is_small = length.is_some_and(|length| length.get() < policy.limits.size_min);
     if is_small && small == Small::Ordinary && content.finish == Finish::Here {
@@ -157,6 +169,7 @@ fn begin(create: &Create, request: &Request, policy: &Policy, now: Timestamp) ->
         family: request.family,
         semantics,
         owner: request.principal.clone(),
+        makeup: makeup.clone(),
         origin: origin.clone(),
         created: now,
         touched: now,
@@ -189,6 +202,13 @@ fn continue_at_zero(upload: &Upload, create: &Create, policy: &Policy) -> Decisi
 /// An append to an upload that exists.
 fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     let state = State::from(upload);
+    match upload.makeup {
+        Makeup::Own | Makeup::Part => {}
+        //= TUS1-PATCH-14, TUS1-CAT-08
+        Makeup::Joined(_) => return Decision::Refuse(Refusal::Composed(state)),
+        //= TOK-IDX-06
+        Makeup::Numbered(_) => return Decision::Refuse(Refusal::Mixed(state)),
+    }
     if let Finished::Rejects { typed } = append.finished
         && upload.is_complete()
     {
@@ -220,7 +240,7 @@ fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
             Excess::Keeps => Decision::Refuse(refusal),
         };
     }
-    //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04
+    //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04, TUS1-CDL-03
     let is_last = upload.semantics.completion.is_said() && append.content.finish == Finish::Here;
     let ends = declared.filter(|_| is_last).map(Length::from);
     let Ok(length) = agreed(&[upload.length, append.length, ends]) else {
@@ -232,6 +252,8 @@ fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     let upload = Upload { length, ..upload.clone() };
     match plan(&upload, append.at, append.content, &policy.limits, false) {
         Ok(plan) => Decision::Receive(upload, plan),
+        // The length is this request's own word, and its content contradicts it: nothing that was known is wrong.
+        Err(Refusal::Excess(_)) => Decision::Refuse(Refusal::Inconsistent(Some(state))),
         Err(refusal) => Decision::Refuse(refusal),
     }
 }
@@ -253,6 +275,10 @@ fn again(upload: &Upload, append: &Append) -> Decision {
     let is_last = append.content.finish == Finish::Here || append.finished == Finished::Conflicts;
     let is_replay = append.content.bytes == Some(0) && is_last;
     match &upload.phase {
+        //= TUS1-PATCH-12
+        _ if append.finished == Finished::Admits && append.content.bytes == Some(0) => {
+            Decision::Answer(Reply::Stored { id: upload.id, created: false, state })
+        }
         Phase::Delivered(answer) | Phase::Failed(answer) if is_replay => {
             let answer = answer.clone();
             Decision::Answer(Reply::Complete { id: upload.id, created: false, state, answer })
@@ -263,13 +289,15 @@ fn again(upload: &Upload, append: &Append) -> Decision {
         }
         _ => Decision::Refuse(match append.finished {
             Finished::Replays => Refusal::Inconsistent(Some(state)),
+            //= TUS1-PATCH-13
+            Finished::Admits => Refusal::Excess(upload.length),
             Finished::Conflicts | Finished::Rejects { .. } => Refusal::Completed(state),
         }),
     }
 }
 
 /// How much of the content may be stored, or why none of it may.
-//= TOK-CRE-09, IETF-LIM-01, IETF-SEC-08
+//= TOK-CRE-09, IETF-LIM-01, IETF-SEC-08, TUS1-CRE-04
 fn plan(
     upload: &Upload,
     at: Offset,
@@ -350,13 +378,18 @@ pub fn settle(upload: Upload, plan: &Plan, ending: &Ending, now: Timestamp) -> (
     {
         return (upload, Verdict::Remove(Refusal::Excess(Some(length))));
     }
-    if ending.how == End::Beyond && dies_beyond_limits(&upload, plan) {
+    //= TUS1-CWU-05
+    // Nobody knows yet that it exists, so nobody could go on with what fits.
+    let is_unknown = plan.created && upload.semantics.excess == Excess::Keeps;
+    if ending.how == End::Beyond && (is_unknown || dies_beyond_limits(&upload, plan)) {
         return (upload, Verdict::Remove(beyond(plan.room.bound, None)));
     }
     if is_complete(&upload, plan, whole) {
         upload.length = Some(upload.offset.offset().into());
         upload.phase = Phase::Received;
-        return (upload, Verdict::Deliver);
+        //= TUS1-PATCH-11
+        let but = (ending.how == End::Beyond).then(|| beyond(plan.room.bound, Some(State::from(&upload))));
+        return (upload, Verdict::Deliver { but });
     }
     let state = State::from(&upload);
     let brought = upload.offset.offset().bytes_since(plan.at).unwrap_or(0);
@@ -391,6 +424,7 @@ fn dies_beyond_limits(upload: &Upload, plan: &Plan) -> bool {
         && matches!(plan.room.bound, Bound::Size(_) | Bound::Integer)
 }
 
+//= TUS1-CDL-05
 //= TOK-CRE-04, TOK-APP-05a, IETF-CMP-01, IETF-CMP-03, IETF-CMP-04
 fn is_complete(upload: &Upload, plan: &Plan, whole: bool) -> bool {
     let reached = upload.length.map(|length| length.is_reached(upload.offset.offset()));
@@ -419,7 +453,9 @@ pub fn deliver(
     let kept = answer.clone();
     let phase = if answer.status.is_success() { Phase::Delivered(kept) } else { Phase::Failed(kept) };
     //= IETF-RES-03
-    let upload = Upload { phase, lifetime: policy.retention, touched: now, ..upload };
+    // A part is no end in itself: it lives as long as one that is not complete.
+    let lifetime = if upload.makeup == Makeup::Part { upload.lifetime } else { policy.retention };
+    let upload = Upload { phase, lifetime, touched: now, ..upload };
     let reply = Reply::Complete { id: upload.id, created, state: State::from(&upload), answer };
     (upload, reply)
 }

@@ -3,10 +3,13 @@
 //! Owns syntax. Whether a field that does not parse is an error or counts as absent differs between dialects, so each
 //! reader returns a [`Field`] and the dialect decides.
 
+use std::time::{Duration, SystemTime};
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::{BareItem, Item, Parser};
 
-use crate::types::{Durable, LARGEST_INTEGER, Length, Offset, Token};
+use crate::types::{Durable, LARGEST_INTEGER, Length, Offset, PartNumber, Timestamp, Token};
+use crate::upload::Part;
 
 /// One field of a header section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +81,36 @@ pub fn integers<const N: usize>(
         };
     }
     Field::Is(numbers)
+}
+
+/// The number of a part, and whether it is the last: an integer from 0 to 9999 with a boolean parameter `last`.
+//= TOK-IDX-01
+pub fn part(fields: &HeaderMap, name: &HeaderName) -> Field<Part> {
+    let value = match single(fields, name) {
+        Field::Is(value) => value,
+        Field::Absent => return Field::Absent,
+        Field::Malformed => return Field::Malformed,
+    };
+    let Ok(Item { bare_item: BareItem::Integer(number), params }) = Parser::new(value.as_bytes()).parse()
+    else {
+        return Field::Malformed;
+    };
+    let number = u64::try_from(i64::from(number)).ok().and_then(PartNumber::new);
+    let last = match (params.get("last"), params.len()) {
+        (None, 0) => Some(false),
+        (Some(BareItem::Boolean(last)), 1) => Some(*last),
+        _ => None,
+    };
+    match (number, last) {
+        (Some(number), Some(last)) => Field::Is(Part { number, last }),
+        _ => Field::Malformed,
+    }
+}
+
+/// The same for a response.
+pub fn part_value(part: Part) -> HeaderValue {
+    let last = if part.last { ";last" } else { "" };
+    HeaderValue::try_from(format!("{}{last}", part.number)).expect("digits and letters")
 }
 
 fn item<T>(fields: &HeaderMap, name: &HeaderName, read: impl FnOnce(BareItem) -> Option<T>) -> Field<T> {
@@ -160,6 +193,15 @@ pub fn integer_value(number: u64) -> HeaderValue {
 pub fn dictionary_value(members: &[(&str, u64)]) -> HeaderValue {
     let spelled = members.iter().map(|(key, number)| format!("{key}={}", (*number).min(LARGEST_INTEGER)));
     HeaderValue::try_from(spelled.collect::<Vec<_>>().join(", ")).expect("keys and numbers")
+}
+
+/// A moment, as an IMF-fixdate (RFC 9110, Date/Time Formats).
+pub fn date_value(moment: Timestamp) -> HeaderValue {
+    // The last second that has a date of this form.
+    const MILLIS_MAX: u64 = 253_402_300_799_000;
+    let since = Duration::from_millis(moment.millis().min(MILLIS_MAX));
+    let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since);
+    HeaderValue::try_from(date).expect("a date is ASCII")
 }
 
 /// A boolean.

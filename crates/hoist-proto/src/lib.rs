@@ -13,7 +13,7 @@
 //! let request = http::Request::post("/uploads").header("upload-token", "abcdef").body(())?;
 //! let (head, ()) = request.into_parts();
 //! let place = dialect::Place::Endpoint;
-//! let dialect::Detected::Speaks(dialect) = dialect::detect(&head, place, false) else { panic!() };
+//! let dialect::Detected::Speaks(dialect) = dialect::detect(&head, place, dialect::Offers::default()) else { panic!() };
 //! let decoded = dialect.decode(&head, place, Some(200)).expect("well-formed");
 //!
 //! // ... its upload is named, and the engine says what to do about it.

@@ -2,11 +2,11 @@
 //!
 //! Owns the vocabulary alone. Nothing behind a decoded [`Operation`] looks at a header field again.
 
-use http::Method;
+use http::{HeaderMap, Method};
 
 use crate::refusal::Refusal;
 use crate::types::{Length, Offset, Token, UploadId};
-use crate::upload::{Answer, Family, Origin, Semantics, State};
+use crate::upload::{Answer, Family, Makeup, Origin, Part, Semantics, State};
 
 /// A request, understood: which upload, in which family of dialects, and what to do with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Decoded {
 pub enum Subject {
     /// By the client's token, within its scope.
     Token(Token),
+    /// By the client's token and the number of one of its parts.
+    Part(Token, Part),
     /// By the URL this server minted.
     Id(UploadId),
     /// Not at all: the server names a new one.
@@ -59,6 +61,10 @@ pub struct Create {
     pub taken: Taken,
     /// What becomes of an upload below the smallest size that resuming is offered for.
     pub small: Small,
+    /// Where its content will come from.
+    pub makeup: Makeup,
+    /// Whether the parts it is to be made of may be incomplete still.
+    pub waits_for_parts: bool,
     /// The request as its target will see it.
     pub origin: Origin,
 }
@@ -108,6 +114,8 @@ pub enum Finished {
         /// Whether the refusal has a problem type of its own.
         typed: bool,
     },
+    /// Success if it is empty; otherwise it goes beyond the length.
+    Admits,
 }
 
 /// What a request's header section says of the content behind it.
@@ -157,7 +165,31 @@ pub enum Reply {
         id: UploadId,
         /// Where it is now.
         state: State,
+        /// What its creator said of the representation.
+        described: HeaderMap,
     },
     /// The upload is gone.
     Cancelled,
+}
+
+impl Reply {
+    /// The upload's state, where it is told.
+    pub fn state(&self) -> Option<State> {
+        match self {
+            Self::Stored { state, .. } | Self::Complete { state, .. } | Self::State { state, .. } => {
+                Some(*state)
+            }
+            Self::Cancelled => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn state_mut(&mut self) -> Option<&mut State> {
+        match self {
+            Self::Stored { state, .. } | Self::Complete { state, .. } | Self::State { state, .. } => {
+                Some(state)
+            }
+            Self::Cancelled => None,
+        }
+    }
 }

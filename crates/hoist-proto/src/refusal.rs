@@ -24,6 +24,18 @@ pub enum Refusal {
     },
     /// There is no such upload, for this peer.
     NotFound,
+    /// There was such an upload: it expired, or was cancelled.
+    Gone,
+    /// Content for an upload that is made of others.
+    Composed(State),
+    /// A request on the parts of an upload that has none, or on the whole of one that has, or parts that contradict each
+    /// other.
+    Mixed(State),
+    /// A part of a new upload is not there, or not a part.
+    NoPart {
+        /// What is wrong with which.
+        wrong: Cow<'static, str>,
+    },
     /// The method means nothing here.
     Method {
         /// Those that do.
@@ -158,6 +170,8 @@ impl Refusal {
             | Self::Mismatch { state, .. }
             | Self::Completed(state)
             | Self::Digest(state)
+            | Self::Composed(state)
+            | Self::Mixed(state)
             | Self::Finished { state, .. }
             | Self::Beside(_, state) => Some(*state),
             Self::Inconsistent(state)
@@ -167,6 +181,44 @@ impl Refusal {
             | Self::Interrupted { state, .. } => *state,
             Self::Field { .. }
             | Self::NotFound
+            | Self::Gone
+            | Self::NoPart { .. }
+            | Self::Method { .. }
+            | Self::MediaType { .. }
+            | Self::Excess(_)
+            | Self::Busy
+            | Self::Unavailable(_)
+            | Self::Internal
+            | Self::Unauthorized { .. }
+            | Self::Forbidden(_)
+            | Self::Rejected { .. }
+            | Self::TooMany { .. }
+            | Self::Quota { .. }
+            | Self::NotImplemented(_)
+            | Self::TusVersion => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn state_mut(&mut self) -> Option<&mut State> {
+        match self {
+            Self::Taken(state)
+            | Self::Mismatch { state, .. }
+            | Self::Completed(state)
+            | Self::Digest(state)
+            | Self::Composed(state)
+            | Self::Mixed(state)
+            | Self::Finished { state, .. }
+            | Self::Beside(_, state) => Some(state),
+            Self::Inconsistent(state)
+            | Self::Full(state)
+            | Self::TooLarge { state, .. }
+            | Self::TooSmall { state, .. }
+            | Self::Interrupted { state, .. } => state.as_mut(),
+            Self::Field { .. }
+            | Self::NotFound
+            | Self::Gone
+            | Self::NoPart { .. }
             | Self::Method { .. }
             | Self::MediaType { .. }
             | Self::Excess(_)
@@ -191,12 +243,16 @@ impl Refusal {
             | Self::Digest(_)
             | Self::Finished { .. }
             | Self::Excess(_)
+            | Self::NoPart { .. }
             | Self::TooSmall { .. } => StatusCode::BAD_REQUEST,
             Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Beside(refusal, _) => refusal.status(),
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Gone => StatusCode::GONE,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Taken(_) | Self::Mismatch { .. } | Self::Completed(_) => StatusCode::CONFLICT,
+            Self::Taken(_) | Self::Mixed(_) | Self::Mismatch { .. } | Self::Completed(_) => {
+                StatusCode::CONFLICT
+            }
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Full(_) | Self::Quota { .. } => StatusCode::INSUFFICIENT_STORAGE,
             Self::Interrupted { cause, .. } => match cause {
@@ -208,7 +264,7 @@ impl Refusal {
             Self::Busy | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Composed(_) => StatusCode::FORBIDDEN,
             Self::Rejected { status, .. } => *status,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
@@ -249,7 +305,11 @@ impl Refusal {
             Self::TooMany { .. } => (BLANK, "Too Many Open Uploads"),
             Self::Quota { .. } => (BLANK, "Quota Exceeded"),
             Self::TusVersion => (BLANK, "Unsupported tus Version"),
+            Self::Composed(_) => (BLANK, "Upload Is Made of Parts"),
+            Self::Mixed(_) => (BLANK, "Parts Contradict Each Other"),
+            Self::NoPart { .. } => (BLANK, "No Such Part"),
             Self::NotFound
+            | Self::Gone
             | Self::Method { .. }
             | Self::MediaType { .. }
             | Self::Internal
@@ -265,6 +325,13 @@ impl Refusal {
         match self {
             Self::Field { name, wrong } => format!("{name}: {wrong}"),
             Self::NotFound => "there is no such upload".into(),
+            Self::Gone => "the upload has expired or was cancelled: begin a new one".into(),
+            Self::Composed(_) => "the upload is made of others, and takes no content of its own".into(),
+            Self::Mixed(_) => {
+                "an upload has numbered parts or none, and none of them behind the one that is the last"
+                    .into()
+            }
+            Self::NoPart { wrong } => wrong.to_string(),
             Self::Method { allow } => format!("this resource answers {allow}"),
             Self::Taken(_) => {
                 "the token names an upload already: ask for its offset, or use a new token".into()

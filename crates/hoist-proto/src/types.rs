@@ -108,6 +108,12 @@ impl Durable {
     pub const fn offset(self) -> Offset {
         self.0
     }
+
+    /// How far several contents reach that follow one upon the other, all of them durable; `None` past the range of the
+    /// type.
+    pub fn joined(contents: impl IntoIterator<Item = Self>) -> Option<Self> {
+        contents.into_iter().try_fold(Self::ZERO, |end, content| Some(Self(end.0.advance(content.0.get())?)))
+    }
 }
 
 impl fmt::Display for Durable {
@@ -243,6 +249,38 @@ impl Eq for Token {}
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Token({} octets)", self.0.len())
+    }
+}
+
+/// The number of a part, from 0 to 9999 (upload-token: TOK-IDX-01).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartNumber(u16);
+
+impl PartNumber {
+    /// The first part.
+    pub const FIRST: Self = Self(0);
+    /// The largest number there is.
+    pub const MAX: u16 = 9999;
+
+    /// The part of this number, if there can be one.
+    pub fn new(number: u64) -> Option<Self> {
+        u16::try_from(number).ok().filter(|number| *number <= Self::MAX).map(Self)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+
+    /// All parts from the first to this one.
+    pub fn up_to(self) -> impl Iterator<Item = Self> {
+        (0..=self.0).map(Self)
+    }
+}
+
+impl fmt::Display for PartNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::types::{Durable, Length, Principal, Timestamp, UploadId};
+use crate::types::{Durable, Length, PartNumber, Principal, Timestamp, UploadId};
 
 /// One upload, as a store keeps it.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Upload {
     pub semantics: Semantics,
     /// Who created it; only they may touch it.
     pub owner: Option<Principal>,
+    /// Where its content comes from.
+    pub makeup: Makeup,
     /// The request that created it, as its target will see it.
     pub origin: Origin,
     /// When it was created.
@@ -59,6 +61,10 @@ impl Upload {
     /// or the process died, before it could be settled.
     //= TOK-APP-05a
     pub fn is_due(&self) -> bool {
+        if self.phase == Phase::Open && self.makeup.is_composed() && self.offset == Durable::ZERO {
+            // Whether its parts are complete is not to be seen here.
+            return false;
+        }
         let by_length = match self.semantics.completion {
             Completion::AtLength | Completion::AtLengthOrEnd | Completion::ExplicitOrAtLength => true,
             Completion::Explicit => false,
@@ -71,6 +77,39 @@ impl Upload {
             Phase::Delivered(_) | Phase::Failed(_) => false,
         }
     }
+}
+
+/// Where an upload's content comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Makeup {
+    /// From requests on it.
+    #[default]
+    Own,
+    /// From requests on it, and it is for others to be made of: no target sees it by itself.
+    Part,
+    /// From these parts, one after the other, once all of them are complete. The same may come several times.
+    Joined(Vec<UploadId>),
+    /// From its numbered parts, from 0 on, once the last is known and all are complete.
+    Numbered(Numbers),
+}
+
+impl Makeup {
+    /// Whether the content comes from other uploads.
+    pub fn is_composed(&self) -> bool {
+        match self {
+            Self::Own | Self::Part => false,
+            Self::Joined(_) | Self::Numbered(_) => true,
+        }
+    }
+}
+
+/// What is known of the numbers of an upload's parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// None above this one was ever begun.
+    pub highest: PartNumber,
+    /// The one that was said to be the last.
+    pub last: Option<PartNumber>,
 }
 
 /// A family of dialects whose requests may meet on one upload. The engine compares it and knows no more of it.
@@ -151,6 +190,19 @@ pub struct State {
     pub complete: bool,
     /// When it ends by itself.
     pub expires: Option<Timestamp>,
+    /// Whether it has yet to be made of its parts, so that there is no offset to tell.
+    pub awaits_parts: bool,
+    /// The part that is spoken of, where it is one; `complete` is of the whole all the same.
+    pub part: Option<Part>,
+}
+
+/// One of the numbered parts of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its number.
+    pub number: PartNumber,
+    /// Whether it is said to be the last.
+    pub last: bool,
 }
 
 impl From<&Upload> for State {
@@ -160,7 +212,8 @@ impl From<&Upload> for State {
         // Whoever completes an upload in so many words is told that it is when the target has answered.
         let waits = upload.phase == Phase::Received && upload.semantics.completion.is_said();
         let complete = upload.is_complete() && !waits;
-        Self { offset, length, complete, expires: upload.expires() }
+        let awaits_parts = upload.makeup.is_composed() && !upload.is_complete();
+        Self { offset, length, complete, expires: upload.expires(), awaits_parts, part: None }
     }
 }
 

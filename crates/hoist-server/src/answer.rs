@@ -1,20 +1,23 @@
-//! Responses with their content: problem documents, a target's answer, or nothing.
+//! Responses with their content: problem documents, a target's answer, stored content, or nothing.
+
+mod body;
 
 use bytes::Bytes;
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::upload::Answer as Kept;
 use http::{HeaderValue, Response, header};
-use http_body_util::Full;
 
-/// What this server answers with. All content is short and known beforehand.
-pub type Answer = Response<Full<Bytes>>;
+pub use body::Body;
+
+/// What this server answers with.
+pub type Answer = Response<Body>;
 
 /// The answer to a request that was carried out, under the head a dialect made for it.
 pub(crate) fn reply(head: Response<()>, reply: Reply) -> Answer {
     match reply {
         Reply::Complete { answer, .. } if !answer.content.is_empty() => {
-            head.map(|()| Full::from(answer.content))
+            head.map(|()| Body::from(answer.content))
         }
         _ => empty(head),
     }
@@ -23,7 +26,13 @@ pub(crate) fn reply(head: Response<()>, reply: Reply) -> Answer {
 /// The answer to a request that was refused, under the head a dialect made for it.
 pub(crate) fn problem(mut head: Response<()>, refusal: &Refusal) -> Answer {
     head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
-    head.map(|()| Full::from(spelled(refusal)))
+    head.map(|()| Body::from(spelled(refusal)))
+}
+
+/// The same for clients that show it to somebody as it is.
+pub(crate) fn plain(mut head: Response<()>, refusal: &Refusal) -> Answer {
+    head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    head.map(|()| Body::from(format!("{}\n", refusal.problem().detail)))
 }
 
 /// A refusal as the last answer of an upload, to be kept with it.
@@ -52,12 +61,12 @@ fn spelled(refusal: &Refusal) -> String {
 
 /// An answer without content.
 pub(crate) fn empty(head: Response<()>) -> Answer {
-    head.map(|()| Full::default())
+    head.map(|()| Body::default())
 }
 
 /// A short document of some media type.
 pub(crate) fn document(media_type: &'static str, content: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(content.into()));
+    let mut answer = Response::new(Body::from(content));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer

@@ -2,13 +2,14 @@
 //!
 //! Owns the use of `hoist-http`'s extensions. Under another server they are absent, and nothing is sent or ended.
 
-use hoist_http::{Abort, Interim, Peer};
+use hoist_http::{Abort, Interim};
 use hoist_proto::dialect::Dialect;
 use hoist_proto::engine::Decision;
 use hoist_proto::operation::Operation;
 use http::request::Parts;
 use http::{HeaderMap, Response, header};
 
+use crate::proxy;
 use crate::service::Shared;
 
 /// Who is sent interim responses.
@@ -23,14 +24,24 @@ pub enum Interims {
     Never,
 }
 
+/// How a `Location` names an upload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Locations {
+    /// With scheme and host, as the peer reaches the server. The default: some clients take nothing else.
+    #[default]
+    Absolute,
+    /// By its path alone, which stays right whatever a proxy in front does to scheme and host.
+    Relative,
+}
+
 /// What a transport lets a service do besides answering, where it lets it, and what there is to say.
 pub(crate) struct Channels {
     pub(crate) dialect: Dialect,
     pub(crate) interim: Option<Interim>,
     pub(crate) announcement: Option<Response<()>>,
     pub(crate) abort: Option<Abort>,
-    /// The header section, where its digests are to be checked.
-    pub(crate) checked: Option<HeaderMap>,
+    /// The header section, for what it says of the content.
+    pub(crate) fields: HeaderMap,
 }
 
 impl Shared {
@@ -50,27 +61,26 @@ impl Shared {
             }
             _ => None,
         };
-        let checked = dialect.checks_digests().then(|| head.headers.clone());
-        Channels { dialect, interim, announcement, abort: head.extensions.get::<Abort>().cloned(), checked }
+        let (abort, fields) = (head.extensions.get::<Abort>().cloned(), head.headers.clone());
+        Channels { dialect, interim, announcement, abort, fields }
     }
 
     /// The upload URL as the peer of this request sees it.
     //= IETF-INT-14
     pub(crate) fn base(&self, head: &Parts) -> String {
-        if let Some(origin) = &self.public_origin {
-            return format!("{origin}{}", self.endpoint);
+        match (self.locations, &self.public_origin) {
+            (Locations::Relative, _) => return self.endpoint.clone(),
+            (Locations::Absolute, Some(origin)) => return format!("{origin}{}", self.endpoint),
+            (Locations::Absolute, None) => {}
         }
-        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let authority = head.uri.authority().map(http::uri::Authority::as_str).or(host);
-        let scheme = match head.extensions.get::<Peer>() {
-            Some(Peer { tls: true, .. }) => "https",
-            _ => "http",
+        let told = self.proxies.told(&head.extensions, &head.headers);
+        let named = || {
+            let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+            proxy::authority(head.uri.authority().map(http::uri::Authority::as_str).or(host)?)
         };
-        match authority {
-            Some(authority) if authority.parse::<http::uri::Authority>().is_ok() => {
-                format!("{scheme}://{authority}{}", self.endpoint)
-            }
-            _ => self.endpoint.clone(),
+        match told.authority.or_else(named) {
+            Some(authority) => format!("{}://{authority}{}", told.scheme.unwrap_or("http"), self.endpoint),
+            None => self.endpoint.clone(),
         }
     }
 }

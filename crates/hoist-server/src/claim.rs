@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hoist_proto::types::{Fence, Principal, UploadId};
-use hoist_proto::upload::{State, Upload};
+use hoist_proto::types::{Durable, Fence, Principal, UploadId};
+use hoist_proto::upload::{Family, State, Upload};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +29,27 @@ struct Shared {
 pub(crate) struct Transfer {
     /// Whose upload it is.
     pub(crate) owner: Option<Principal>,
-    /// The upload's state when the transfer began.
+    /// The family of dialects that may touch it.
+    pub(crate) family: Family,
+    /// The upload's state when the transfer began, with the largest offset that its peer was told since.
     pub(crate) state: State,
+}
+
+/// Who wants an upload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    /// By what authentication tells.
+    pub(crate) principal: Option<&'a Principal>,
+    /// The family of its request, where that says so.
+    pub(crate) family: Option<Family>,
+}
+
+impl Asker<'_> {
+    /// Whether the upload of a transfer is the asker's, and of its family.
+    pub(crate) fn may_see(self, transfer: &Transfer) -> bool {
+        transfer.owner.as_ref() == self.principal
+            && self.family.is_none_or(|family| family == transfer.family)
+    }
 }
 
 /// One upload that somebody holds or waits for.
@@ -43,7 +62,7 @@ struct Entry {
     pushing: usize,
     /// Tells the present holder to stop.
     stop: CancellationToken,
-    /// The state of the upload at which the present holder began to receive content.
+    /// What is known of the content that the present holder receives.
     transfer: watch::Sender<Option<Transfer>>,
 }
 
@@ -83,10 +102,10 @@ impl Claims {
     pub(crate) async fn take(
         &self,
         id: UploadId,
-        principal: Option<&Principal>,
+        asker: Asker<'_>,
         patience: Duration,
     ) -> Result<Claim, Denied> {
-        if self.is_strangers(id, principal) {
+        if self.is_strangers(id, asker) {
             return Err(Denied::Stranger);
         }
         let contender = self.contend(id, true);
@@ -129,13 +148,11 @@ impl Claims {
         Some(self.seat(contender, permit))
     }
 
-    /// Whether a transfer of another principal's is running: nobody may end that, or learn of it.
-    fn is_strangers(&self, id: UploadId, principal: Option<&Principal>) -> bool {
+    /// Whether a transfer is running that is none of the asker's: nobody may end that, or learn of it.
+    fn is_strangers(&self, id: UploadId, asker: Asker<'_>) -> bool {
         let entries = self.0.entries();
         let transfer = entries.get(&id).map(|entry| entry.transfer.borrow());
-        transfer.is_some_and(|transfer| {
-            transfer.as_ref().is_some_and(|transfer| transfer.owner.as_ref() != principal)
-        })
+        transfer.is_some_and(|transfer| transfer.as_ref().is_some_and(|transfer| !asker.may_see(transfer)))
     }
 
     fn contend(&self, id: UploadId, pushes: bool) -> Contender {
@@ -198,8 +215,20 @@ impl Claim {
 
     /// Says that content is being received from here on, so that a creation under the same name is refused at once.
     pub(crate) fn transfers(&self, upload: &Upload) {
-        let transfer = Transfer { owner: upload.owner.clone(), state: upload.into() };
+        let transfer = Transfer { owner: upload.owner.clone(), family: upload.family, state: upload.into() };
         self.contender.entry(|entry| entry.transfer.send_replace(Some(transfer)));
+    }
+
+    /// Says how much is stored, before the peer is told so: nobody may be told less from here on.
+    //= IETF-OFF-01
+    pub(crate) fn tells(&self, offset: Durable) {
+        self.contender.entry(|entry| {
+            entry.transfer.send_modify(|transfer| {
+                if let Some(transfer) = transfer {
+                    transfer.state.offset = offset;
+                }
+            });
+        });
     }
 }
 
@@ -231,13 +260,15 @@ impl Drop for Contender {
 
 #[cfg(test)]
 mod tests {
-    use hoist_proto::types::{Durable, Timestamp};
-    use hoist_proto::upload::{Completion, Excess, Family, Interruption, Origin, Phase, Semantics};
+    use hoist_proto::types::Timestamp;
+    use hoist_proto::upload::{Completion, Excess, Interruption, Makeup, Origin, Phase, Semantics};
 
     use super::*;
 
     const ID: UploadId = UploadId::from_bits([1; 16]);
     const PATIENCE: Duration = Duration::from_secs(5);
+    const ANYONE: Asker<'_> = Asker { principal: None, family: Some(Family::Conventional) };
+
     fn upload(owner: Option<Principal>) -> Upload {
         let (completion, excess) = (Completion::AtLength, Excess::Keeps);
         Upload {
@@ -245,6 +276,7 @@ mod tests {
             family: Family::Conventional,
             semantics: Semantics { completion, excess, interruption: Interruption::Resumes },
             owner,
+            makeup: Makeup::Own,
             origin: Origin { method: http::Method::POST, target: "/".into(), fields: http::HeaderMap::new() },
             created: Timestamp::from_millis(0),
             touched: Timestamp::from_millis(0),
@@ -259,8 +291,8 @@ mod tests {
     #[tokio::test]
     async fn a_newer_request_stops_the_holder_and_follows_it() {
         let claims = Claims::default();
-        let first = claims.take(ID, None, PATIENCE).await.expect("free");
-        let mut second = Box::pin(claims.take(ID, None, PATIENCE));
+        let first = claims.take(ID, ANYONE, PATIENCE).await.expect("free");
+        let mut second = Box::pin(claims.take(ID, ANYONE, PATIENCE));
         assert!(is_pending(&mut second).await);
         first.stopped().await;
         let older = first.fence();
@@ -274,9 +306,9 @@ mod tests {
     #[tokio::test]
     async fn whoever_is_overtaken_while_waiting_is_stopped_when_its_turn_comes() {
         let claims = Claims::default();
-        let first = claims.take(ID, None, PATIENCE).await.expect("free");
-        let mut second = Box::pin(claims.take(ID, None, PATIENCE));
-        let mut third = Box::pin(claims.take(ID, None, PATIENCE));
+        let first = claims.take(ID, ANYONE, PATIENCE).await.expect("free");
+        let mut second = Box::pin(claims.take(ID, ANYONE, PATIENCE));
+        let mut third = Box::pin(claims.take(ID, ANYONE, PATIENCE));
         assert!(is_pending(&mut second).await && is_pending(&mut third).await);
         drop(first);
         let second = second.await.expect("its turn");
@@ -291,7 +323,7 @@ mod tests {
     #[tokio::test]
     async fn a_creation_disturbs_no_transfer_and_outwaits_everything_else() {
         let claims = Claims::default();
-        let asking = claims.take(ID, None, PATIENCE).await.expect("free");
+        let asking = claims.take(ID, ANYONE, PATIENCE).await.expect("free");
         let mut creation = Box::pin(claims.take_idle(ID, PATIENCE));
         assert!(is_pending(&mut creation).await);
         assert!(!asking.stop.is_cancelled());
@@ -307,21 +339,24 @@ mod tests {
     #[tokio::test]
     async fn a_stranger_ends_no_transfer() {
         let (claims, anna) = (Claims::default(), Principal::new("anna"));
-        let transfer = claims.take(ID, Some(&anna), PATIENCE).await.expect("free");
+        let transfer =
+            claims.take(ID, Asker { principal: Some(&anna), ..ANYONE }, PATIENCE).await.expect("free");
         transfer.transfers(&upload(Some(anna.clone())));
-        for stranger in [None, Some(&Principal::new("ben"))] {
+        let ben = Principal::new("ben");
+        let of_anna = |family| Asker { principal: Some(&anna), family };
+        for stranger in [ANYONE, Asker { principal: Some(&ben), ..ANYONE }, of_anna(Some(Family::Tus1))] {
             assert!(matches!(claims.take(ID, stranger, PATIENCE).await, Err(Denied::Stranger)));
         }
         assert!(!transfer.stop.is_cancelled());
-        let mut newer = Box::pin(claims.take(ID, Some(&anna), PATIENCE));
+        let mut newer = Box::pin(claims.take(ID, of_anna(None), PATIENCE));
         assert!(is_pending(&mut newer).await && transfer.stop.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_holder_that_does_not_yield_is_not_waited_for_for_ever() {
         let claims = Claims::default();
-        let stuck = claims.take(ID, None, PATIENCE).await.expect("free");
-        assert!(claims.take(ID, None, PATIENCE).await.is_err());
+        let stuck = claims.take(ID, ANYONE, PATIENCE).await.expect("free");
+        assert!(claims.take(ID, ANYONE, PATIENCE).await.is_err());
         assert!(matches!(claims.take_idle(ID, PATIENCE).await.map(|_| ()), Err(Occupied::Busy)));
         drop(stuck);
         assert!(claims.take_unwanted(ID).is_some());
@@ -331,13 +366,13 @@ mod tests {
     #[tokio::test]
     async fn giving_up_waiting_leaves_nothing_behind() {
         let claims = Claims::default();
-        let first = claims.take(ID, None, PATIENCE).await.expect("free");
-        let mut second = Box::pin(claims.take(ID, None, PATIENCE));
+        let first = claims.take(ID, ANYONE, PATIENCE).await.expect("free");
+        let mut second = Box::pin(claims.take(ID, ANYONE, PATIENCE));
         assert!(is_pending(&mut second).await);
         drop(second);
         drop(first);
         assert!(claims.0.entries().is_empty());
-        let third = claims.take(ID, None, PATIENCE).await.expect("free");
+        let third = claims.take(ID, ANYONE, PATIENCE).await.expect("free");
         assert!(!third.stop.is_cancelled(), "who gave up does not push any more");
     }
 

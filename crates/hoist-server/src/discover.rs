@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hoist_proto::dialect::ietf::PARTIAL_UPLOAD;
-use hoist_proto::dialect::{ACCEPT_PATCH, METHODS, UPLOAD_LIMIT};
+use hoist_proto::dialect::{ACCEPT_PATCH, METHODS, UPLOAD_LIMIT, tus1};
 use hoist_proto::field;
 use hoist_proto::policy::Policy;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -14,12 +14,14 @@ use crate::service::Shared;
 
 /// The answer to every `OPTIONS`, preflight or not. Status 200, because Apple's uploader takes no other for support.
 //= TOK-DISC-03, IETF-OPT-01, IETF-OPT-04, IETF-OPT-06
-pub(crate) fn options(policy: &Policy) -> Answer {
+pub(crate) fn options(policy: &Policy, tus: tus1::Extensions) -> Answer {
     let mut head = Response::new(());
     let fields = head.headers_mut();
     fields.insert(header::ALLOW, HeaderValue::from_static(METHODS));
     fields.insert(UPLOAD_LIMIT, field::dictionary_value(&limits(policy)));
-    fields.insert(ACCEPT_PATCH, HeaderValue::from_static(PARTIAL_UPLOAD));
+    let types = format!("{PARTIAL_UPLOAD}, {}", tus1::OFFSET_OCTET_STREAM);
+    fields.insert(ACCEPT_PATCH, HeaderValue::try_from(types).expect("media types are ASCII"));
+    tus1::discover(fields, tus, policy.limits.size_max);
     answer::empty(head)
 }
 
@@ -40,6 +42,7 @@ pub(crate) fn well_known(endpoint: &str, policy: &Policy) -> Answer {
         "dialects": [
             { "name": "upload-token", "versions": ["seed", "1", "2"] },
             { "name": "resumable-upload", "versions": ["3", "4", "5", "6", "7", "8", "9", "rfc"] },
+            { "name": "tus", "versions": [tus1::VERSION] },
         ],
         "limits": limits,
         "transports": ["http/1.1", "h2"],

@@ -3,18 +3,21 @@
 //! An intake belongs to the server and not to the connection: when the peer vanishes it still stores, syncs and settles
 //! what arrived. The only `select!`s on the request path are here.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes};
 use hoist_http::{Abort, BodyError};
-use hoist_proto::engine::{self, End, Ending, Plan, Verdict};
-use hoist_proto::operation::Reply;
+use hoist_proto::digest::REPR_DIGEST;
+use hoist_proto::engine::{self, End, Ending, Plan, Request, Verdict};
+use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::{Interrupted, Refusal};
-use hoist_proto::upload::{State, Upload};
+use hoist_proto::upload::{Interruption, Upload};
 use hoist_store::store::{Error, Writer};
 use http_body::Body;
 use http_body_util::BodyExt;
 
+use crate::checked::Checked;
 use crate::claim::Claim;
-use crate::digest::Check;
 use crate::progress::Progress;
 use crate::service::{Shared, now};
 use crate::{BoxError, error};
@@ -34,8 +37,8 @@ pub(crate) struct Intake {
     pub(crate) abort: Option<Abort>,
     /// Tells the peer how much is stored, where it can be told.
     pub(crate) progress: Option<Progress>,
-    /// What the content should hash to.
-    pub(crate) check: Check,
+    /// What the content should hash to, and content that waits for that to be known.
+    pub(crate) checked: Checked,
 }
 
 /// Why nothing more was stored.
@@ -54,43 +57,73 @@ impl Intake {
     /// To be awaited by a task of the server's own; dropped, it leaves what the store has accepted.
     pub(crate) async fn receive<B: Content>(mut self, shared: &Shared, body: B) -> Result<Reply, Refusal> {
         self.claim.transfers(&self.upload);
-        let stop = self.store_content(shared, body).await;
+        let mut accepted_bytes = 0;
+        let mut stop = self.store_content(shared, body, &mut accepted_bytes).await;
         // Before anything slow: a peer that was overtaken must not wait for a disk to learn of it.
         if let Stop::Ended(End::Cut(Interrupted::Superseded)) = stop
             && let Some(abort) = &self.abort
         {
             abort.abort();
         }
-        let is_wrong = matches!(stop, Stop::Ended(End::Whole)) && !self.check.holds();
-        if is_wrong && let Err(failure) = self.writer.cut_back(self.plan.at).await {
-            return Err(error::refusal("cut back", self.claim.id(), &failure));
-        }
-        //= TOK-CRE-01, TOK-APP-05, IETF-CRE-12, IETF-APP-09, IETF-CON-06, IETF-DIG-10, IETF-OFF-03
-        let stored = match self.writer.sync().await {
-            Ok(stored) => stored,
-            Err(failure) => return Err(error::refusal("sync", self.claim.id(), &failure)),
+        let id = self.claim.id();
+        let is_whole = matches!(stop, Stop::Ended(End::Whole));
+        let wrong = match self.checked.judge(is_whole, &self.upload, &mut *self.writer, &*shared.store).await
+        {
+            Ok(wrong) => wrong,
+            Err(Error::Full) => {
+                stop = Stop::Ended(End::Full);
+                None
+            }
+            Err(failure) => return Err(error::refusal("check", id, &failure)),
         };
+        //= TUS1-PATCH-09
+        //= TOK-CRE-01, TOK-APP-05, IETF-CRE-12, IETF-APP-09, IETF-CON-06, IETF-DIG-10, IETF-OFF-03
+        let stored = self.writer.sync().await.map_err(|failure| error::refusal("sync", id, &failure))?;
         drop(self.writer);
-        if is_wrong {
-            return Err(Refusal::Digest(State::from(&self.upload)));
+        if let Some(refusal) = wrong {
+            //= TUS1-CWU-05
+            let is_unknown = self.plan.created && self.checked.is_strict();
+            match self.upload.semantics.interruption {
+                Interruption::Resumes if !is_unknown => shared.ledger.record(&self.upload),
+                // Nobody could ever send the right content to it.
+                Interruption::Resumes | Interruption::Discards => shared.remove(&self.claim).await?,
+            }
+            return Err(refusal);
         }
         let how = match stop {
+            // A store takes bytes before they are stored, so that the last of them found no room is known only now.
+            Stop::Ended(End::Whole) if self.plan.at.advance(accepted_bytes) != Some(stored.offset()) => {
+                End::Full
+            }
             Stop::Ended(how) => how,
-            Stop::Failed(failure) => return Err(error::refusal("write", self.claim.id(), &failure)),
+            Stop::Failed(failure) => return Err(error::refusal("write", id, &failure)),
         };
+        let behind = self.checked.said_behind();
+        if self.plan.created && how == End::Whole && !behind.is_empty() {
+            for value in behind {
+                self.upload.origin.fields.append(REPR_DIGEST, value);
+            }
+            let committed = shared.store.commit(&self.upload, self.claim.fence()).await;
+            committed.map_err(|failure| error::refusal("commit", id, &failure))?;
+        }
         let length_was_known = self.upload.length.is_some();
         let (upload, verdict) = engine::settle(self.upload, &self.plan, &Ending { stored, how }, now());
         tracing::debug!(upload = %upload.id.short(), offset = %upload.offset, ended = ?how, "content ended");
         shared.ledger.record(&upload);
-        let whole = self.check.whole();
-        if !matches!(verdict, Verdict::Deliver) {
+        let whole = self.checked.whole();
+        if !matches!(verdict, Verdict::Deliver { .. }) {
             shared.digests.keep(&upload, whole.clone());
         }
         match verdict {
             Verdict::Acknowledge(reply) => Ok(reply),
             Verdict::Refuse(refusal) => Err(refusal),
-            Verdict::Deliver => {
-                shared.deliver(&self.claim, upload, self.plan.created, length_was_known, whole).await
+            Verdict::Deliver { but } => {
+                let delivered =
+                    shared.deliver(&self.claim, upload, self.plan.created, length_was_known, whole).await;
+                match but {
+                    Some(refusal) if delivered.is_ok() => Err(refusal),
+                    _ => delivered,
+                }
             }
             Verdict::Remove(refusal) => {
                 shared.remove(&self.claim).await?;
@@ -100,8 +133,13 @@ impl Intake {
     }
 
     /// Moves content into the store until it ends, in whatever way.
-    //= IETF-COD-01
-    async fn store_content<B: Content>(&mut self, shared: &Shared, mut body: B) -> Stop {
+    //= IETF-COD-01, TUS1-CWU-04
+    async fn store_content<B: Content>(
+        &mut self,
+        shared: &Shared,
+        mut body: B,
+        accepted_bytes: &mut u64,
+    ) -> Stop {
         let mut room = self.plan.room.bytes;
         loop {
             // Content that is all here is not overtaken by anything: its sender deserves an answer.
@@ -112,9 +150,9 @@ impl Intake {
                 biased;
                 () = self.claim.stopped() => return Stop::Ended(End::Cut(Interrupted::Superseded)),
                 () = shared.draining.cancelled() => return Stop::Ended(End::Cut(Interrupted::Draining)),
-                () = Progress::due(self.progress.as_ref().filter(|_| !self.check.is_pending())) => {
+                () = Progress::due(self.progress.as_ref().filter(|_| !self.checked.is_pending())) => {
                     if let Some(progress) = &mut self.progress {
-                        progress.tell(1, &mut *self.writer);
+                        progress.tell(1, &mut *self.writer, &self.claim);
                     }
                     continue;
                 }
@@ -128,7 +166,7 @@ impl Intake {
                     Ok(_) => continue,
                     Err(frame) => {
                         if let Some(trailers) = frame.trailers_ref() {
-                            self.check.trailers(trailers);
+                            self.checked.trailers(trailers);
                         }
                         continue;
                     }
@@ -139,42 +177,60 @@ impl Intake {
             let accepted = data.split_to(fits);
             let bytes = accepted.len() as u64;
             room -= bytes;
-            self.check.update(&accepted);
             // Not under the `select!`: only the disk can make this wait, never a peer.
             if !accepted.is_empty()
-                && let Err(failure) = self.writer.write(accepted).await
+                && let Err(failure) = self.checked.write(accepted, &mut *self.writer).await
             {
                 return match failure {
                     Error::Full => Stop::Ended(End::Full),
                     other => Stop::Failed(other),
                 };
             }
+            *accepted_bytes += bytes;
             if is_beyond {
                 return Stop::Ended(End::Beyond);
             }
             if let Some(progress) = &mut self.progress
-                && !self.check.is_pending()
+                && !self.checked.is_pending()
             {
-                progress.accepted(bytes, &mut *self.writer);
+                progress.accepted(bytes, &mut *self.writer, &self.claim);
             }
         }
     }
 }
 
-/// Whether there is no content, of which the header section did not say how much there is: who asks for a lost answer in
-/// the chunked coding means what one means who says that it is nothing.
+/// Looks whether there is no content for a complete upload where the header section did not say how much there is: who asks
+/// for a lost answer in the chunked coding means what one means who says that it is nothing.
 //= IETF-APP-14
-pub(crate) async fn is_empty<B: Content>(claim: &Claim, body: &mut B) -> bool {
+pub(crate) async fn know_size<B: Content>(
+    claim: &Claim,
+    shared: &Shared,
+    request: &mut Request,
+    known: Option<&Upload>,
+    body: &mut B,
+) -> Result<(), Refusal> {
+    if let Operation::Append(append) = &mut request.operation
+        && append.content.bytes.is_none()
+        && known.is_some_and(Upload::is_complete)
+        && is_empty(claim, shared, body).await?
+    {
+        append.content.bytes = Some(0);
+    }
+    Ok(())
+}
+
+async fn is_empty<B: Content>(claim: &Claim, shared: &Shared, body: &mut B) -> Result<bool, Refusal> {
     loop {
         let frame = tokio::select! {
             biased;
-            () = claim.stopped() => return false,
+            () = claim.stopped() => return Ok(false),
+            () = shared.draining.cancelled() => return Err(Refusal::Unavailable(Duration::from_secs(1))),
             frame = body.frame() => frame,
         };
         match frame {
-            None => return true,
+            None => return Ok(true),
             Some(Ok(frame)) if frame.data_ref().is_none_or(Bytes::is_empty) => {}
-            Some(Ok(_) | Err(_)) => return false,
+            Some(Ok(_) | Err(_)) => return Ok(false),
         }
     }
 }

@@ -2,20 +2,25 @@
 
 use std::sync::Arc;
 
+use hoist_proto::dialect::tus1::Extensions;
 use hoist_proto::policy::Policy;
 use hoist_store::store::Store;
+use http::HeaderName;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Ledger, Quotas};
 use crate::auth::{Anyone, Authenticator};
-use crate::channel::Interims;
+use crate::channel::{Interims, Locations};
 use crate::claim::Claims;
-use crate::cors::Cors;
+use crate::cors::{self, Cors};
+use crate::departed::Departed;
 use crate::digest::Digests;
 use crate::discover::Readiness;
 use crate::hook::{Hook, NoHook};
 use crate::naming::Naming;
+use crate::parts::Waiting;
+use crate::proxy::{Network, Proxies};
 use crate::service::Shared;
 use crate::target::{Keep, Target};
 
@@ -34,12 +39,17 @@ pub struct Builder {
     hook: Arc<dyn Hook>,
     policy: Policy,
     cors: Cors,
+    cors_headers: Vec<HeaderName>,
     quotas: Quotas,
     endpoint: String,
     key: [u8; 32],
     interims: Interims,
+    tus: Extensions,
     completes_at_length: bool,
     public_origin: Option<String>,
+    locations: Locations,
+    proxies: Vec<Network>,
+    downloads: bool,
 }
 
 /// The endpoint is not a path uploads can be under.
@@ -57,12 +67,17 @@ impl Hoist {
             hook: Arc::new(NoHook),
             policy: Policy::default(),
             cors: Cors::default(),
+            cors_headers: Vec::new(),
             quotas: Quotas::default(),
             endpoint: "/uploads".to_owned(),
             key: [0; 32],
             interims: Interims::default(),
+            tus: Extensions::ALL,
             completes_at_length: false,
             public_origin: None,
+            locations: Locations::default(),
+            proxies: Vec::new(),
+            downloads: false,
         }
     }
 
@@ -131,6 +146,12 @@ impl Builder {
         Self { cors, ..self }
     }
 
+    /// Fields that pages may send besides those of the protocols, such as one that a proxy in front looks at. Default:
+    /// none.
+    pub fn cors_headers(self, names: Vec<HeaderName>) -> Self {
+        Self { cors_headers: names, ..self }
+    }
+
     /// Bounds over many uploads together.
     pub fn quotas(self, quotas: Quotas) -> Self {
         Self { quotas, ..self }
@@ -147,6 +168,11 @@ impl Builder {
         Self { interims, ..self }
     }
 
+    /// What the server does for clients of tus 1.0 beyond the core protocol. Default: all there is.
+    pub fn tus_extensions(self, tus: Extensions) -> Self {
+        Self { tus, ..self }
+    }
+
     /// Whether an upload of the IETF dialect's versions 5 and 6 is complete, too, when its length is reached. The text
     /// wants it to be said, and tus-js-client, which speaks these two, often does not say it. Default: no.
     pub fn complete_at_length(self, completes: bool) -> Self {
@@ -159,6 +185,23 @@ impl Builder {
         Self { public_origin: Some(origin.into().trim_end_matches('/').to_owned()), ..self }
     }
 
+    /// How uploads are named in a `Location`. Default: with scheme and host.
+    pub fn locations(self, locations: Locations) -> Self {
+        Self { locations, ..self }
+    }
+
+    /// Whether a complete upload whose content is in the store can be fetched with `GET` on its URL, by whoever created it.
+    /// Default: no.
+    pub fn downloads(self, downloads: bool) -> Self {
+        Self { downloads, ..self }
+    }
+
+    /// Addresses whose `Forwarded` and `X-Forwarded-*` fields are believed about the host and scheme a request was for and
+    /// the client it came from. It takes a server that says who its peers are, as [`hoist_http`] does. Default: none.
+    pub fn trusted_proxies(self, networks: Vec<Network>) -> Self {
+        Self { proxies: networks, ..self }
+    }
+
     /// The service.
     pub fn build(self) -> Hoist {
         Hoist(Arc::new(Shared {
@@ -168,13 +211,20 @@ impl Builder {
             hook: self.hook,
             policy: self.policy,
             cors: self.cors,
+            sendable: cors::allowed(&self.cors_headers),
             naming: Naming::new(self.key, &self.endpoint),
             endpoint: self.endpoint,
             ledger: Ledger::new(self.quotas),
             claims: Claims::default(),
             interims: self.interims,
+            tus: self.tus,
+            waiting: Waiting::default(),
+            departed: Departed::default(),
             completes_at_length: self.completes_at_length,
             public_origin: self.public_origin,
+            locations: self.locations,
+            proxies: Proxies::new(self.proxies),
+            downloads: self.downloads,
             readiness: Readiness::default(),
             digests: Digests::default(),
             tasks: TaskTracker::new(),

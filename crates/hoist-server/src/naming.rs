@@ -4,7 +4,7 @@
 //! so the same peer finds its upload again and no other peer can, and nothing that is stored or logged gives a token
 //! away.
 
-use hoist_proto::types::{Principal, Token, UploadId};
+use hoist_proto::types::{PartNumber, Principal, Token, UploadId};
 use sha2::{Digest, Sha256};
 
 /// The scope in which tokens are told apart.
@@ -31,10 +31,24 @@ impl Naming {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        let digest: [u8; 32] = hash.finalize().into();
-        let (bits, _) = digest.split_at(16);
-        UploadId::from_bits(bits.try_into().expect("16 of 32 octets"))
+        id_of(hash)
     }
+
+    /// The id of a numbered part of an upload.
+    //= TOK-IDX-01
+    pub(crate) fn of_part(&self, whole: UploadId, number: PartNumber) -> UploadId {
+        let mut hash = Sha256::new_with_prefix(b"hoist upload part 1\0");
+        hash.update(self.key);
+        hash.update(whole.bits());
+        hash.update(number.get().to_be_bytes());
+        id_of(hash)
+    }
+}
+
+fn id_of(hash: Sha256) -> UploadId {
+    let digest: [u8; 32] = hash.finalize().into();
+    let (bits, _) = digest.split_at(16);
+    UploadId::from_bits(bits.try_into().expect("16 of 32 octets"))
 }
 
 /// An id nobody can guess.

@@ -7,38 +7,42 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hoist_proto::dialect::ietf::Speaker;
-use hoist_proto::dialect::{self, Context, Detected, Dialect, Place};
-use hoist_proto::digest::{self, REPR_DIGEST};
+use hoist_proto::dialect::{self, Context, Detected, Dialect, Offers, Place, tus1};
 use hoist_proto::engine::{self, Decision, Request as Named};
 use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
 use hoist_proto::policy::Policy;
 use hoist_proto::refusal::Refusal;
-use hoist_proto::types::{Fence, Principal, Timestamp, UploadId};
-use hoist_proto::upload::{Answer as UploadAnswer, Family, Phase, Upload};
-use hoist_store::store::{Error, Store};
+use hoist_proto::types::{Principal, Timestamp};
+use hoist_proto::upload::{Family, Makeup, Upload};
+use hoist_store::store::Store;
 use http::request::Parts;
-use http::{Method, Request};
+use http::{HeaderValue, Method, Request, header};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::admission::Ledger;
 use crate::answer::{self, Answer};
 use crate::auth::Authenticator;
-use crate::channel::{Channels, Interims};
-use crate::claim::{Claim, Claims, Denied, Occupied, Transfer};
+use crate::channel::{Interims, Locations};
+use crate::claim::{Asker, Claim, Claims, Denied, Occupied, Transfer};
 use crate::cors::{Asked, Cors};
-use crate::digest::{Check, Digests, Hashes, Outcome};
+use crate::departed::Departed;
+use crate::digest::Digests;
 use crate::discover::{self, Readiness};
 use crate::error;
 use crate::hook::Hook;
-use crate::intake::{self, Content, Intake};
+use crate::intake::{self, Content};
 use crate::layer::Hoist;
 use crate::naming::{self, Naming};
-use crate::progress::Progress;
-use crate::target::{Representation, Target};
+use crate::parts::{Numbered, Waiting};
+use crate::proxy::Proxies;
+use crate::target::Target;
+use crate::work::Work;
 
 /// How long a request waits for the one before it to finish what it is at. Only a slow disk or target can take so long.
-const PATIENCE: Duration = Duration::from_secs(5);
+//= IETF-CON-05
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -48,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) hook: Arc<dyn Hook>,
     pub(crate) policy: Policy,
     pub(crate) cors: Cors,
+    /// The fields pages may send.
+    pub(crate) sendable: HeaderValue,
     pub(crate) endpoint: String,
     pub(crate) naming: Naming,
     pub(crate) ledger: Ledger,
@@ -55,10 +61,17 @@ pub(crate) struct Shared {
     pub(crate) readiness: Readiness,
     pub(crate) digests: Digests,
     pub(crate) interims: Interims,
+    pub(crate) tus: tus1::Extensions,
+    pub(crate) waiting: Waiting,
+    pub(crate) departed: Departed,
     /// Whether clients that never say that an upload is complete are gone along with.
     pub(crate) completes_at_length: bool,
     /// Scheme and authority of the server, where the operator knows better than the request.
     pub(crate) public_origin: Option<String>,
+    pub(crate) locations: Locations,
+    pub(crate) proxies: Proxies,
+    /// Whether complete uploads can be fetched.
+    pub(crate) downloads: bool,
     pub(crate) tasks: TaskTracker,
     pub(crate) draining: CancellationToken,
 }
@@ -83,7 +96,8 @@ impl<B: Content> tower_service::Service<Request<B>> for Hoist {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let hoist = self.clone();
-        Box::pin(async move { Ok(hoist.answer(request).await) })
+        let span = hoist.shared().span(&request);
+        Box::pin(async move { Ok(hoist.answer(request).await) }.instrument(span))
     }
 }
 
@@ -98,24 +112,37 @@ impl Hoist {
             Route::Readiness => shared.readiness.answer(shared).await,
             Route::Nowhere => problem(None, &Refusal::NotFound, &shared.context(&shared.endpoint)),
         };
-        shared.cors.apply(&asked, answer.headers_mut());
+        //= TUS1-DF-17
+        answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        shared.cors.apply(&asked, &shared.sendable, answer.headers_mut());
         answer
     }
 
     async fn at<B: Content>(&self, place: Place, request: Request<B>) -> Answer {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let shared = self.shared();
         let base = shared.base(&head);
-        let (dialect, outcome) = match dialect::detect(&head, place, shared.interims == Interims::Always) {
-            Detected::Discover => return discover::options(&shared.policy),
+        let context = shared.context(&base);
+        if let Err(refusal) = tus1::override_method(&mut head, place) {
+            return problem(Some(shared.unversioned_tus()), &refusal, &context);
+        }
+        let offers = Offers { rfc_announces: shared.interims == Interims::Always, tus: shared.tus };
+        let (dialect, outcome) = match dialect::detect(&head, place, offers) {
+            Detected::Discover => return discover::options(&shared.policy, shared.tus),
+            // Who speaks tus 1.0 in another version, or forgot to say so, is answered as clients of tus are.
+            Detected::Refuse(Refusal::TusVersion) => {
+                (Some(shared.unversioned_tus()), Err(Refusal::TusVersion))
+            }
             Detected::Refuse(refusal) => (None, Err(refusal)),
-            Detected::Stored => self.stored(place, &head).await,
+            Detected::Stored => match self.download(place, &head).await {
+                Some(download) => return download,
+                None => self.stored(place, &head).await,
+            },
             Detected::Speaks(dialect) => {
                 let dialect = if shared.completes_at_length { dialect.at_length() } else { dialect };
                 (Some(dialect), self.run(dialect, place, &base, head, body).await)
             }
         };
-        let context = shared.context(&base);
         match (dialect, outcome) {
             (Some(dialect), Ok(reply)) => answer::reply(dialect.encode(&reply, &context), reply),
             (dialect, Err(refusal)) => problem(dialect, &refusal, &context),
@@ -135,23 +162,24 @@ impl Hoist {
         let shared = self.shared();
         let decoded = dialect.decode(&head, place, body.size_hint().exact())?;
         let principal = shared.auth.admit(&head).await?; // first: a stranger must not end an upload
-        let mut request = shared.name(decoded, principal)?;
+        let (mut request, numbered) = shared.name(decoded, principal)?;
+        if let Some(numbered) = numbered {
+            return self.run_part(numbered, request, dialect, base, head, body).await;
+        }
         let claim = shared.claim(&request).await?; // ends the request before this one
         let (claim, known) = self.load(claim).await?; // after the claim, so never stale
-        if let Operation::Append(append) = &mut request.operation
-            && append.content.bytes.is_none()
-            && known.as_ref().is_some_and(Upload::is_complete)
-            && intake::is_empty(&claim, &mut body).await
-        {
-            append.content.bytes = Some(0);
-        }
+        intake::know_size(&claim, shared, &mut request, known.as_ref(), &mut body).await?;
         match engine::decide(known.as_ref(), &request, &shared.policy, now()) {
+            Decision::Answer(Reply::State { id, described, .. }) => {
+                let upload = known.ok_or(Refusal::NotFound)?;
+                Ok(Reply::State { id, state: shared.state_of_parts(&upload).await?, described })
+            }
             Decision::Answer(reply) => Ok(reply),
-            Decision::Refuse(refusal) => Err(refusal),
+            Decision::Refuse(refusal) => Err(shared.remembering(refusal, &request)),
             decision => {
                 let channels = shared.channels(dialect, &request.operation, &decision, base, &head);
                 let work = Work { claim, known, channels, content_bytes: body.size_hint().exact() };
-                self.own(move |shared| async move { work.carry_out(&shared, decision, body).await }).await
+                self.own(move |shared| async move { work.run(&shared, request, decision, body).await }).await
             }
         }
     }
@@ -174,23 +202,33 @@ impl Hoist {
         let Place::Upload(id) = place else { return Err(Refusal::NotFound) };
         let principal = shared.auth.admit(head).await?;
         let operation = if head.method == Method::DELETE { Operation::Cancel } else { Operation::Retrieve };
+        let asks = head.method == Method::HEAD;
         let mut request = Named { id, principal, family: Family::Conventional, operation };
-        let claim = shared.claim(&request).await?;
+        // Which family the upload is of is not known yet.
+        let asker = Asker { principal: request.principal.as_ref(), family: None };
+        let claim = shared.claim_for(asker, &request).await?;
         let (claim, known) = self.load(claim).await?;
         let dialect = match known.as_ref().map(|upload| upload.family) {
             Some(Family::Ietf) => Dialect::Ietf(Speaker::unversioned()),
             Some(Family::Conventional) => Dialect::Conventional,
+            Some(Family::Tus1) => shared.unversioned_tus(),
             // A token upload has no URL.
             _ => return Err(Refusal::NotFound),
         };
         request.family = known.as_ref().map_or(Family::Conventional, |upload| upload.family);
+        if request.family == Family::Tus1 && !asks {
+            //= TUS1-DF-16
+            let get = Refusal::Method { allow: tus1::METHODS_OF_UPLOAD };
+            let refusal = if head.method == Method::DELETE { Refusal::TusVersion } else { get };
+            return Ok((dialect, Err(refusal)));
+        }
         let outcome = match engine::decide(known.as_ref(), &request, &shared.policy, now()) {
             Decision::Cancel => {
                 self.own(move |shared| async move { shared.remove(&claim).await.map(|()| Reply::Cancelled) })
                     .await
             }
             Decision::Refuse(refusal) => Err(refusal),
-            Decision::Answer(reply) if request.family == Family::Ietf => Ok(reply),
+            Decision::Answer(reply) if matches!(request.family, Family::Ietf | Family::Tus1) => Ok(reply),
             //= IETF-SEC-09
             _ => Err(Refusal::Forbidden("the content of uploads cannot be downloaded from here".into())),
         };
@@ -200,7 +238,7 @@ impl Hoist {
     /// What the store has of the claimed upload. What is whole is delivered first, so that nobody finds an upload in
     /// between.
     //= IETF-RES-01, IETF-RET-09, IETF-CON-03, IETF-CON-07
-    async fn load(&self, claim: Claim) -> Result<(Claim, Option<Upload>), Refusal> {
+    pub(crate) async fn load(&self, claim: Claim) -> Result<(Claim, Option<Upload>), Refusal> {
         let store = &self.shared().store;
         let load = store.load(claim.id(), claim.fence()).await;
         match load.map_err(|failure| error::refusal("load", claim.id(), &failure))? {
@@ -212,17 +250,25 @@ impl Hoist {
                 })
                 .await
             }
+            Some(upload) if upload.makeup.is_composed() && !upload.is_complete() => {
+                self.own(move |shared| async move {
+                    let upload = shared.refreshed(upload).await?;
+                    let joined = shared.try_join(&claim, upload).await?;
+                    Ok((claim, Some(joined)))
+                })
+                .await
+            }
             known => Ok((claim, known)),
         }
     }
 
     /// Runs what must not end half-way in a task of the server's own. Dropping the caller drops the answer alone.
-    async fn own<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, Refusal>
+    pub(crate) async fn own<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, Refusal>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
-        let task = self.shared().tasks.spawn(work(self.share()));
+        let task = self.shared().tasks.spawn(work(self.share()).in_current_span());
         task.await.unwrap_or_else(|failure| {
             tracing::error!(error = %failure, "a request ended in a bug");
             Err(Refusal::Internal)
@@ -230,80 +276,29 @@ impl Hoist {
     }
 }
 
-/// What is decided to be done, with all it needs.
-struct Work {
-    claim: Claim,
-    known: Option<Upload>,
-    channels: Channels,
-    content_bytes: Option<u64>,
-}
-
-impl Work {
-    async fn carry_out<B: Content>(
-        self,
-        shared: &Shared,
-        decision: Decision,
-        body: B,
-    ) -> Result<Reply, Refusal> {
-        let id = self.claim.id();
-        let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
-        let (fence, store) = (self.claim.fence(), &shared.store);
-        let (upload, plan, writer) = match decision {
-            Decision::Answer(reply) => return Ok(reply),
-            Decision::Refuse(refusal) => return Err(refusal),
-            Decision::Cancel => return shared.remove(&self.claim).await.map(|()| Reply::Cancelled),
-            Decision::Invalidate(refusal) => {
-                shared.remove(&self.claim).await?;
-                return Err(refusal);
-            }
-            Decision::Create(..) | Decision::Receive(..) if shared.draining.is_cancelled() => {
-                return Err(Refusal::Unavailable(Duration::from_secs(1)));
-            }
-            Decision::Create(upload, plan) => {
-                shared.hook.before_create(&upload).await?;
-                if self.known.is_some() {
-                    shared.remove(&self.claim).await?; // expired, and not yet swept
-                }
-                shared.ledger.admit(&upload, self.content_bytes)?;
-                let created = store.create(&upload, fence).await;
-                let writer = created.map_err(|failure| {
-                    shared.ledger.forget(upload.id);
-                    failed("create")(failure)
-                })?;
-                (upload, plan, writer)
-            }
-            Decision::Receive(upload, plan) => {
-                shared.ledger.admit(&upload, self.content_bytes)?;
-                if self.known.is_some_and(|known| known.length != upload.length) {
-                    store.commit(&upload, fence).await.map_err(failed("commit"))?;
-                }
-                let writer = store.append(upload.id, plan.at, fence).await.map_err(failed("append"))?;
-                (upload, plan, writer)
-            }
-        };
-        // Only now, when there is something to come back to.
-        //= IETF-INT-10, IETF-INT-12, IETF-INT-15
-        if let (Some(interim), Some(announcement)) = (&self.channels.interim, self.channels.announcement) {
-            // A peer that cannot be told is a peer that is gone; its content, if any, ends in the intake.
-            let _ = interim.send(announcement);
-        }
-        let Channels { interim, abort, dialect, checked, .. } = self.channels;
-        let check = Check::of(checked.as_ref(), shared.digests.begin(&upload));
-        let tells = dialect.progress(upload.offset).is_some();
-        let progress =
-            interim.filter(|_| tells).map(|interim| Progress::new(dialect, interim, upload.offset));
-        let intake = Intake { claim: self.claim, upload, plan, writer, abort, progress, check };
-        intake.receive(shared, body).await
-    }
-}
-
 impl Shared {
+    /// What every log line about a request says of it. Its level is that of errors, so that these say it too.
+    fn span<B>(&self, request: &Request<B>) -> tracing::Span {
+        let span = tracing::error_span!("request", client = tracing::field::Empty);
+        if let Some(client) = self.proxies.told(request.extensions(), request.headers()).client {
+            span.record("client", tracing::field::display(client));
+        }
+        span
+    }
+
     /// The upload a request is about.
-    fn name(&self, decoded: Decoded, principal: Option<Principal>) -> Result<Named, Refusal> {
-        let Decoded { subject, family, operation } = decoded;
+    fn name(
+        &self,
+        decoded: Decoded,
+        principal: Option<Principal>,
+    ) -> Result<(Named, Option<Numbered>), Refusal> {
+        let Decoded { subject, family, mut operation } = decoded;
+        let mut numbered = None;
         let id = match subject {
             //= TOK-TOKEN-05
-            Subject::Token(token) if token.octets() < self.policy.token_octets_min => {
+            Subject::Token(token) | Subject::Part(token, _)
+                if token.octets() < self.policy.token_octets_min =>
+            {
                 let least = self.policy.token_octets_min;
                 return Err(Refusal::field(
                     "Upload-Token",
@@ -311,19 +306,44 @@ impl Shared {
                 ));
             }
             Subject::Token(token) => self.naming.of_token(principal.as_ref(), &token),
+            Subject::Part(token, part) => {
+                let whole = self.naming.of_token(principal.as_ref(), &token);
+                numbered = Some(Numbered { whole, part });
+                if let Operation::Create(create) = &mut operation {
+                    create.makeup = Makeup::Part;
+                }
+                self.naming.of_part(whole, part.number)
+            }
             Subject::Id(id) => id,
             Subject::Fresh => naming::fresh().map_err(|failure| {
                 tracing::error!(error = %failure, "the system gives no random numbers");
                 Refusal::Internal
             })?,
         };
-        Ok(Named { id, principal, family, operation })
+        Ok((Named { id, principal, family, operation }, numbered))
     }
 
-    async fn claim(&self, request: &Named) -> Result<Claim, Refusal> {
-        let (id, principal) = (request.id, request.principal.as_ref());
+    /// What is not there, told apart from what is gone.
+    //= TUS1-HEAD-05, TUS1-PATCH-07, TUS1-TRM-02
+    fn remembering(&self, refusal: Refusal, request: &Named) -> Refusal {
+        let is_gone = || self.departed.knows(request.id, request.principal.as_ref());
+        if refusal == Refusal::NotFound && is_gone() { Refusal::Gone } else { refusal }
+    }
+
+    fn unversioned_tus(&self) -> Dialect {
+        Dialect::Tus1(tus1::Speaker::unversioned(self.tus))
+    }
+
+    /// Takes the upload of a request, which ends the one before it.
+    pub(crate) async fn claim(&self, request: &Named) -> Result<Claim, Refusal> {
+        let asker = Asker { principal: request.principal.as_ref(), family: Some(request.family) };
+        self.claim_for(asker, request).await
+    }
+
+    async fn claim_for(&self, asker: Asker<'_>, request: &Named) -> Result<Claim, Refusal> {
+        let id = request.id;
         let refusal_of = |transfer: Transfer| match &request.operation {
-            _ if transfer.owner.as_ref() != principal => Refusal::NotFound,
+            _ if !asker.may_see(&transfer) => Refusal::NotFound,
             Operation::Reject(refusal) => Refusal::Beside(Box::new(refusal.clone()), transfer.state),
             _ => Refusal::Taken(transfer.state),
         };
@@ -336,7 +356,7 @@ impl Shared {
                 })
             }
             Operation::Append(_) | Operation::Retrieve | Operation::Cancel => {
-                self.claims.take(id, principal, PATIENCE).await.map_err(|denied| match denied {
+                self.claims.take(id, asker, PATIENCE).await.map_err(|denied| match denied {
                     Denied::Busy => Refusal::Busy,
                     Denied::Stranger => Refusal::NotFound,
                 })
@@ -347,86 +367,14 @@ impl Shared {
     pub(crate) fn context<'a>(&'a self, base: &'a str) -> Context<'a> {
         Context { base, limits: &self.policy.limits, now: now() }
     }
-
-    /// Hands a whole representation to the target and records its answer.
-    //= IETF-APP-17
-    pub(crate) async fn deliver(
-        &self,
-        claim: &Claim,
-        upload: Upload,
-        created: bool,
-        length_is_stored: bool,
-        hashes: Option<Hashes>,
-    ) -> Result<Reply, Refusal> {
-        let fence = claim.fence();
-        let id = claim.id();
-        let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
-        let outcome = self.digests.finish(&upload, hashes, &*self.store).await.map_err(failed("digest"))?;
-        let (answer, keeps_content) = match outcome {
-            Outcome::Wrong => (answer::kept(&Refusal::Digest((&upload).into())), false),
-            Outcome::Right(digest) => {
-                let mut answer =
-                    self.hand_over(&upload, fence, length_is_stored).await.map_err(failed("deliver"))?;
-                if let Some(digest) = digest {
-                    answer.fields.insert(REPR_DIGEST, digest::value(&digest));
-                }
-                (answer, self.target.leaves_content())
-            }
-        };
-        let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, now());
-        self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
-        if !keeps_content {
-            self.store.discard(upload.id, fence).await.map_err(failed("discard"))?;
-        }
-        self.ledger.record(&upload);
-        tracing::info!(upload = %upload.id.short(), bytes = %upload.offset, "complete");
-        Ok(reply)
-    }
-
-    async fn hand_over(
-        &self,
-        upload: &Upload,
-        fence: Fence,
-        length_is_stored: bool,
-    ) -> Result<UploadAnswer, Error> {
-        // The record alone must tell a crash's survivor that the upload is whole, before anybody outside sees it.
-        if !self.target.leaves_content() && !length_is_stored {
-            self.store.commit(upload, fence).await?;
-        }
-        let representation = Representation { upload, store: &*self.store, fence, endpoint: &self.endpoint };
-        self.target.deliver(representation).await
-    }
-
-    /// Delivers an upload that is whole and was not, for a crash or a cut in between.
-    pub(crate) async fn deliver_due(&self, claim: &Claim, upload: Upload) -> Result<Upload, Refusal> {
-        let mut upload = upload;
-        let length_is_stored = upload.length.is_some();
-        upload.length = Some(upload.offset.offset().into());
-        upload.phase = Phase::Received;
-        self.deliver(claim, upload, false, length_is_stored, None).await?;
-        let loaded = self.store.load(claim.id(), claim.fence()).await;
-        let loaded = loaded.map_err(|failure| error::refusal("load", claim.id(), &failure))?;
-        loaded.ok_or(Refusal::NotFound)
-    }
-
-    /// Frees everything of an upload.
-    //= IETF-DEL-01, IETF-DEL-06
-    pub(crate) async fn remove(&self, claim: &Claim) -> Result<(), Refusal> {
-        let id: UploadId = claim.id();
-        let removed = self.store.remove(id, claim.fence()).await;
-        removed.map_err(|failure| error::refusal("remove", id, &failure))?;
-        self.ledger.forget(id);
-        self.digests.forget(id);
-        tracing::debug!(upload = %id.short(), "removed");
-        Ok(())
-    }
 }
 
 /// The answer to a refused request, in its dialect if it has one.
 fn problem(dialect: Option<Dialect>, refusal: &Refusal, context: &Context<'_>) -> Answer {
     tracing::debug!(status = refusal.status().as_u16(), refusal = refusal.problem().title, "refused");
     let head = dialect.map_or_else(|| dialect::refused(refusal), |dialect| dialect.refuse(refusal, context));
-    answer::problem(head, refusal)
+    let is_plain = dialect.is_some_and(|dialect| dialect.speaks_plainly());
+    if is_plain { answer::plain(head, refusal) } else { answer::problem(head, refusal) }
 }
 
 fn route(path: &str, method: &Method, endpoint: &str) -> Route {
@@ -442,6 +390,7 @@ fn route(path: &str, method: &Method, endpoint: &str) -> Route {
     match below.strip_prefix('/') {
         None if below.is_empty() => Route::At(Place::Endpoint),
         None => Route::Nowhere,
+        //= TUS1-DF-15
         Some("") => Route::At(Place::Endpoint),
         Some(name) => Route::At(name.parse().map_or(Place::Named, Place::Upload)),
     }

@@ -67,10 +67,14 @@ impl Hoist {
 
     async fn pass(&self, first: bool) -> Result<Swept, Error> {
         let mut swept = Swept::default();
+        let mut composed = Vec::new();
         for sketch in self.shared().store.survey().await? {
             swept.seen += 1;
             if first {
                 self.shared().ledger.found(&sketch);
+            }
+            if first && sketch.is_open && sketch.makeup.is_composed() {
+                composed.push(sketch.id);
             }
             let is_over = sketch.expires.is_some_and(|end| end <= now());
             if !is_over && !sketch.is_due {
@@ -82,7 +86,27 @@ impl Hoist {
                 None => {}
             }
         }
+        // When their parts are as they will be: a crash may have come between the last of them and the whole.
+        for id in composed {
+            self.make_of_parts(id).await;
+        }
         Ok(swept)
+    }
+
+    /// Makes an upload of its parts if they are complete, and has it wait for them otherwise.
+    async fn make_of_parts(&self, id: UploadId) {
+        let shared = self.shared();
+        let Some(claim) = shared.claims.take_unwanted(id) else { return };
+        match shared.store.load(id, claim.fence()).await {
+            Ok(Some(upload)) if !upload.is_complete() => {
+                shared.waiting.add(&upload);
+                if let Err(refusal) = shared.try_join(&claim, upload).await {
+                    tracing::warn!(upload = %id.short(), refusal = refusal.problem().title, "not made of its parts");
+                }
+            }
+            Ok(_) => {}
+            Err(failure) => drop(crate::error::refusal("load", id, &failure)),
+        }
     }
 
     /// Takes one upload, if nobody is at it, and does what is to be done about it.
@@ -99,8 +123,9 @@ impl Hoist {
         if upload.is_due() {
             return shared.deliver_due(&claim, upload).await.ok().map(|_| Outcome::Delivered);
         }
+        let upload = shared.refreshed(upload).await.ok()?;
         if upload.is_expired(now()) {
-            return shared.remove(&claim).await.ok().map(|()| Outcome::Removed);
+            return shared.erase(&claim, &upload).await.ok().map(|()| Outcome::Removed);
         }
         None
     }

@@ -41,7 +41,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Offset, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+    Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics, Upload,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -49,7 +49,10 @@ use crate::store::{Pending, Store, Writer};
 
 mod claims;
 mod content;
+mod doubt;
 mod dropped;
+mod parts;
+mod peek;
 mod records;
 
 /// A place where a store keeps things, empty at first.
@@ -77,6 +80,9 @@ pub async fn run<S: Site>(fresh: impl Fn() -> S) {
     records::run(&fresh).await;
     claims::run(&fresh).await;
     dropped::run(&fresh).await;
+    doubt::run(&fresh).await;
+    parts::run(&fresh).await;
+    peek::run(&fresh).await;
 }
 
 /// An upload nobody has made yet, each number another one.
@@ -98,6 +104,7 @@ fn sample(number: u64) -> Upload {
             interruption: Interruption::Resumes,
         },
         owner: Some(Principal::new("alice@example.org")),
+        makeup: Makeup::Own,
         origin: Origin { method: Method::POST, target: "/uploads?to=\"x\"".to_owned(), fields },
         created: Timestamp::from_millis(1_700_000_000_123),
         touched: Timestamp::from_millis(1_700_000_000_123),

@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use hoist_proto::types::{Durable, Fence, Offset, UploadId};
-use hoist_proto::upload::Upload;
+use hoist_proto::upload::{Makeup, Upload};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use self::crew::Hands;
 use self::data::Content;
 use self::entry::Entries;
+use self::export::Sharing;
 use self::lane::{Lane, Pool, Rest};
 pub use self::options::{Durability, NotADurability, Options};
 use self::sync::Syncs;
@@ -32,6 +33,7 @@ mod crew;
 mod data;
 mod entry;
 mod export;
+mod join;
 mod lane;
 mod options;
 mod place;
@@ -134,7 +136,7 @@ impl LocalStore {
             turn.entry().reset();
             let content = Arc::new(Content::created(place, file, tree.is_disk()));
             let lane = Arc::new(Lane::new(pool, content, fence));
-            Ok(LocalWriter::new(lane, Arc::clone(turn.entry()), syncs))
+            Ok(LocalWriter::new(lane, Arc::clone(turn.entry()), tree, syncs))
         };
         Ok(Box::new(self.desk.call(job).await?))
     }
@@ -149,6 +151,10 @@ impl LocalStore {
                 return Err(Error::Missing);
             }
             let (stored, shelves) = turn.settle(&tree, &place, &found)?;
+            // Its file may be a part's as well.
+            if found.record.upload.makeup.is_composed() && stored != Offset::ZERO {
+                return Err(Error::Missing);
+            }
             if stored != at {
                 return Err(Error::Damaged(format!("it ends at {stored}, and was to go on at {at}")));
             }
@@ -156,7 +162,8 @@ impl LocalStore {
             let file = place.content(OFlags::WRONLY)?.ok_or_else(|| place.lost())?;
             let content = Arc::new(Content::durable(&place, file, stored.get(), !shelves.is_empty()));
             let lane = Arc::new(Lane::new(pool, content, fence));
-            Ok(((LocalWriter::new(lane, Arc::clone(turn.entry()), syncs), turn), shelves))
+            let writer = LocalWriter::new(lane, Arc::clone(turn.entry()), tree, syncs);
+            Ok(((writer, turn), shelves))
         };
         let (writer, _turn) = self.syncs.call(job).await?;
         writer.shelf_synced();
@@ -166,6 +173,26 @@ impl LocalStore {
     //= TOK-OFF-03
     async fn fetch(&self, id: UploadId, fence: Fence) -> Result<Option<Upload>, Error> {
         let turn = self.enter(id, fence, Rest::Write).await?;
+        self.look(turn).await
+    }
+
+    /// Neither takes a fence nor ends a writer. Waits for the disk alone: while somebody else has the turn for longer,
+    /// what is durable of the upload is known.
+    async fn glance(&self, id: UploadId) -> Result<Option<Upload>, Error> {
+        let entry = self.entries.of(id);
+        let guard = if let Ok(guard) = Arc::clone(&entry.turn).try_lock_owned() {
+            guard
+        } else {
+            let (tree, beside) = (Arc::clone(&self.tree), Arc::clone(&entry));
+            if let Some(seen) = self.syncs.call(move || read::aside(&tree, id, &beside)).await? {
+                return Ok(Some(seen));
+            }
+            Arc::clone(&entry.turn).lock_owned().await
+        };
+        self.look(Turn::new(id, entry, guard)).await
+    }
+
+    async fn look(&self, turn: Turn) -> Result<Option<Upload>, Error> {
         let tree = Arc::clone(&self.tree);
         let job = move || {
             let Some((mut place, found)) = turn.visit(&tree)? else {
@@ -210,6 +237,39 @@ impl LocalStore {
         };
         self.syncs.call(job).await?.committed();
         Ok(())
+    }
+
+    async fn compose(&self, id: UploadId, parts: &[UploadId], fence: Fence) -> Result<Durable, Error> {
+        let turn = self.enter(id, fence, Rest::Write).await?;
+        turn.end_lane(Rest::Write).await;
+        let (parts, tree) = (parts.to_owned(), Arc::clone(&self.tree));
+        let job = move || {
+            let (place, found) = turn.visit(&tree)?.ok_or(Error::Missing)?;
+            let upload = &found.record.upload;
+            if upload.is_complete() {
+                return Err(Error::Missing);
+            }
+            let (stored, shelves) = turn.settle(&tree, &place, &found)?;
+            if !upload.makeup.is_composed() || stored != Offset::ZERO {
+                return Err(place.failed(
+                    "joining parts onto what has content",
+                    place::CONTENT,
+                    Errno::INVAL,
+                ));
+            }
+            tree.sync_shelves(shelves)?;
+            // What others are told while this goes on.
+            let nothing = turn.attest(stored);
+            let bytes = join::build(&tree, &place, &parts)?;
+            if bytes == 0 {
+                return Ok(nothing);
+            }
+            turn.entry().unlearn();
+            join::install(&place)?;
+            place.sync()?;
+            Ok(turn.attest(Offset::new(bytes)))
+        };
+        self.haul.call(job).await
     }
 
     async fn forget_content(&self, id: UploadId, fence: Fence) -> Result<(), Error> {
@@ -265,9 +325,15 @@ impl LocalStore {
             if found.record.discarded.is_some() {
                 return Err(Error::Missing);
             }
-            let (_, shelves) = turn.settle(&tree, &place, &found)?;
+            let (stored, shelves) = turn.settle(&tree, &place, &found)?;
             tree.sync_shelves(shelves)?;
-            export::export(&tree, &place, &directory, &name)
+            // What others are told while this goes on.
+            turn.attest(stored);
+            let sharing = match found.record.upload.makeup {
+                Makeup::Own => Sharing::Alone,
+                Makeup::Part | Makeup::Joined(_) | Makeup::Numbered(_) => Sharing::Shared,
+            };
+            export::export(&tree, &place, sharing, &directory, &name)
         };
         self.haul.call(job).await
     }
@@ -285,6 +351,19 @@ impl Store for LocalStore {
 
     fn load(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<Option<Upload>, Error>> {
         Box::pin(self.fetch(id, fence))
+    }
+
+    fn peek(&self, id: UploadId) -> Pending<'_, Result<Option<Upload>, Error>> {
+        Box::pin(self.glance(id))
+    }
+
+    fn join<'a>(
+        &'a self,
+        id: UploadId,
+        parts: &'a [UploadId],
+        fence: Fence,
+    ) -> Pending<'a, Result<Durable, Error>> {
+        Box::pin(self.compose(id, parts, fence))
     }
 
     fn append(&self, id: UploadId, at: Offset, fence: Fence) -> Pending<'_, Result<Box<dyn Writer>, Error>> {

@@ -1,6 +1,6 @@
 //! A store in memory, for tests and simulations: it forgets, fails and dawdles on request, by a seed.
 //!
-//! Owns the model of a machine that may lose what was not synced; `memory/faults.rs` owns what goes wrong when, `memory/handles.rs` the writer and the reader. It is
+//! Owns the model of a machine that may lose what was not synced; `memory/faults.rs` owns what goes wrong when, `memory/handles.rs` the writer and the reader, `memory/join.rs` the joining. It is
 //! part of the library because servers and clients are tested against it, and it is no place for real uploads: its
 //! content is only as durable as the process. Leaves threads and clocks alone, so that a seeded simulation of it runs the
 //! same way every time, on any executor or none.
@@ -27,6 +27,7 @@ use crate::store::{Error, Pending, Reader, Sketch, Store, Writer, export_names};
 
 mod faults;
 mod handles;
+mod join;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +58,8 @@ struct Kept {
     content: Option<Vec<u8>>,
     /// How many of the bytes a crash leaves.
     synced: usize,
+    /// Where bytes begin that do not count yet. As durable as if it were synced at once: a store has to see to that.
+    doubt: Option<usize>,
     /// The one writer whose bytes are taken.
     writer: u64,
     written: Timestamp,
@@ -79,6 +82,8 @@ pub struct Counts {
     pub syncs: u64,
     /// Records replaced.
     pub commits: u64,
+    /// Contents joined of parts.
+    pub joins: u64,
     /// Crashes.
     pub crashes: u64,
 }
@@ -147,6 +152,7 @@ impl MemoryStore {
                 let survived = usize::try_from(dice.below(unsynced as u64 + 1)).unwrap_or(0);
                 content.truncate(kept.synced + survived);
             }
+            kept.revoke();
         }
         machine.life += 1;
         machine.counts.crashes += 1;
@@ -218,6 +224,7 @@ impl Machine {
             *newest = fence;
             if let Some(kept) = self.uploads.get_mut(&id) {
                 kept.writer = 0;
+                kept.revoke();
             }
         }
         Ok(())
@@ -236,12 +243,26 @@ impl Machine {
 
 impl Kept {
     fn stored(&self) -> Offset {
-        let bytes = self.content.as_ref().map_or(0, |content| content.len() as u64);
-        self.record.discarded.unwrap_or(Offset::new(bytes))
+        self.record.discarded.unwrap_or(Offset::new(self.counted() as u64))
+    }
+
+    /// How many bytes there are that count.
+    fn counted(&self) -> usize {
+        let bytes = self.content.as_ref().map_or(0, Vec::len);
+        self.doubt.map_or(bytes, |from| from.min(bytes))
+    }
+
+    /// Takes back what is in doubt.
+    fn revoke(&mut self) {
+        let counted = self.counted();
+        if let Some(content) = &mut self.content {
+            content.truncate(counted);
+        }
+        self.doubt = None;
     }
 
     fn sync(&mut self) -> Result<Offset, Error> {
-        self.synced = self.content.as_ref().map_or(0, Vec::len);
+        self.synced = self.counted();
         if self.recorded.is_none() {
             self.recorded = Some(record::encode(&self.record)?);
         }
@@ -280,6 +301,7 @@ impl Store for MemoryStore {
                     record,
                     content: Some(Vec::new()),
                     synced: 0,
+                    doubt: None,
                     writer,
                     written: upload.touched,
                 };
@@ -301,6 +323,28 @@ impl Store for MemoryStore {
         }))
     }
 
+    fn peek(&self, id: UploadId) -> Pending<'_, Result<Option<Upload>, Error>> {
+        Box::pin(self.act("looking at an upload", move |machine| {
+            let Some(kept) = machine.uploads.get_mut(&id) else { return Ok(None) };
+            kept.sync()?;
+            Ok(Some(kept.upload()))
+        }))
+    }
+
+    fn join<'a>(
+        &'a self,
+        id: UploadId,
+        parts: &'a [UploadId],
+        fence: Fence,
+    ) -> Pending<'a, Result<Durable, Error>> {
+        Box::pin(async move {
+            let join = |machine: &mut Machine| machine.join(id, parts, fence);
+            let bytes = self.act("joining uploads", join).await?;
+            #[expect(clippy::disallowed_methods, reason = "a store, and a crash would leave these bytes")]
+            Ok(Durable::attest(bytes))
+        })
+    }
+
     fn append(&self, id: UploadId, at: Offset, fence: Fence) -> Pending<'_, Result<Box<dyn Writer>, Error>> {
         Box::pin(async move {
             let open = |machine: &mut Machine| {
@@ -310,7 +354,11 @@ impl Store for MemoryStore {
                 if kept.record.upload.is_complete() {
                     return Err(Error::Missing);
                 }
+                kept.revoke();
                 let stored = kept.stored();
+                if kept.record.upload.makeup.is_composed() && stored != Offset::ZERO {
+                    return Err(Error::Missing);
+                }
                 if stored != at {
                     return Err(Error::Damaged(format!("it ends at {stored}, and was to go on at {at}")));
                 }
@@ -333,6 +381,7 @@ impl Store for MemoryStore {
             kept.recorded = Some(record::encode(&record)?);
             kept.record = record;
             if upload.is_complete() {
+                kept.revoke();
                 kept.sync()?;
                 kept.writer = 0;
             }
@@ -344,9 +393,11 @@ impl Store for MemoryStore {
     fn read(&self, id: UploadId, from: Offset) -> Pending<'_, Result<Box<dyn Reader>, Error>> {
         Box::pin(async move {
             let open = |machine: &mut Machine| {
-                let content = machine.kept(id)?.content.as_ref().ok_or(Error::Missing)?;
-                let from = usize::try_from(from.get()).unwrap_or(usize::MAX).min(content.len());
-                Ok(Bytes::copy_from_slice(&content[from..]))
+                let kept = machine.kept(id)?;
+                let counted = kept.counted();
+                let content = kept.content.as_ref().ok_or(Error::Missing)?;
+                let from = usize::try_from(from.get()).unwrap_or(usize::MAX).min(counted);
+                Ok(Bytes::copy_from_slice(&content[from..counted]))
             };
             let rest = self.act("reading an upload", open).await?;
             Ok(Box::new(MemoryReader::new(self.clone(), rest)) as Box<dyn Reader>)
@@ -430,6 +481,7 @@ fn sketch(kept: &Kept) -> Sketch {
         expires: upload.expires(),
         touched: upload.touched,
         length: upload.length,
+        makeup: upload.makeup,
         owner: upload.owner,
     }
 }

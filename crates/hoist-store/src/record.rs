@@ -21,9 +21,9 @@
 
 use std::time::Duration;
 
-use hoist_proto::types::{Durable, Length, Offset, Principal, Timestamp, UploadId};
+use hoist_proto::types::{Durable, Length, Offset, PartNumber, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+    Answer, Completion, Excess, Family, Interruption, Makeup, Numbers, Origin, Phase, Semantics, Upload,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -122,6 +122,8 @@ struct Version1 {
     interruption: InterruptionName,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<String>,
+    #[serde(default, skip_serializing_if = "MakeupText::is_own")]
+    makeup: MakeupText,
     method: String,
     target: String,
     fields: Vec<Field>,
@@ -168,6 +170,21 @@ enum ExcessName {
 enum InterruptionName {
     Resumes,
     Discards,
+}
+
+/// Absent from the record of an upload like any other.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum MakeupText {
+    #[default]
+    Own,
+    Part,
+    Joined(Vec<String>),
+    Numbered {
+        highest: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        last: Option<u64>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -235,6 +252,7 @@ impl Version1 {
                 Interruption::Discards => InterruptionName::Discards,
             },
             owner: upload.owner.as_ref().map(|owner| owner.name().to_owned()),
+            makeup: MakeupText::of(&upload.makeup),
             method: upload.origin.method.to_string(),
             target: upload.origin.target.clone(),
             fields: fields_text(&upload.origin.fields),
@@ -290,6 +308,7 @@ impl Version1 {
                 },
             },
             owner: self.owner.map(Principal::new),
+            makeup: self.makeup.makeup()?,
             origin: Origin {
                 method: Method::from_bytes(self.method.as_bytes())
                     .map_err(|_| damaged("the record's method is none".to_owned()))?,
@@ -304,6 +323,40 @@ impl Version1 {
             phase,
         };
         Ok(Record { upload, discarded: self.discarded.map(Offset::new) })
+    }
+}
+
+impl MakeupText {
+    fn of(makeup: &Makeup) -> Self {
+        match makeup {
+            Makeup::Own => Self::Own,
+            Makeup::Part => Self::Part,
+            Makeup::Joined(parts) => Self::Joined(parts.iter().map(UploadId::to_string).collect()),
+            Makeup::Numbered(Numbers { highest, last }) => {
+                Self::Numbered { highest: highest.get().into(), last: last.map(|last| last.get().into()) }
+            }
+        }
+    }
+
+    fn makeup(self) -> Result<Makeup, Error> {
+        let part = |number| {
+            PartNumber::new(number).ok_or_else(|| damaged(format!("{number} is the number of no part")))
+        };
+        Ok(match self {
+            Self::Own => Makeup::Own,
+            Self::Part => Makeup::Part,
+            Self::Joined(parts) => {
+                let ids: Result<_, _> = parts.iter().map(|id| id.parse::<UploadId>()).collect();
+                Makeup::Joined(ids.map_err(|error| damaged(format!("the id of a part is {error}")))?)
+            }
+            Self::Numbered { highest, last } => {
+                Makeup::Numbered(Numbers { highest: part(highest)?, last: last.map(part).transpose()? })
+            }
+        })
+    }
+
+    fn is_own(&self) -> bool {
+        matches!(self, Self::Own)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Length, Offset, Principal, Timestamp, UploadId};
-use hoist_proto::upload::Upload;
+use hoist_proto::upload::{Makeup, Upload};
 
 /// A boxed future, so that stores can be chosen at run time. One allocation per call, none per byte.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -45,12 +45,22 @@ pub trait Store: Send + Sync + 'static {
     /// Safe to drop; the fence may have been taken.
     fn load(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<Option<Upload>, Error>>;
 
+    /// Reads an upload as it is at this moment, without a fence: a transfer to it goes on. The offset is durable when this
+    /// returns; what a running writer has accepted counts as far as it is written.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], or what the disk says.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    fn peek(&self, id: UploadId) -> Pending<'_, Result<Option<Upload>, Error>>;
+
     /// Opens an open upload for writing behind its last byte, which must be at `at`. An upload has one writer: an earlier
     /// one gets [`Error::Fenced`] from here on, whatever its fence.
     ///
     /// # Errors
-    /// [`Error::Missing`], also when the upload is complete; [`Error::Fenced`]; [`Error::Damaged`] when the stored bytes
-    /// end elsewhere.
+    /// [`Error::Missing`], also when the upload is complete or has been [joined](Store::join) of its parts;
+    /// [`Error::Fenced`]; [`Error::Damaged`] when the stored bytes end elsewhere.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -66,6 +76,29 @@ pub trait Store: Send + Sync + 'static {
     /// # Cancellation
     /// Dropped, the old or the new record is valid.
     fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>>;
+
+    /// Gives an open upload that is to be made of others ([`Makeup::is_composed`]) and has no content the content of
+    /// `parts`, one after the other; the same may come several times. Durable when it returns, and all or nothing: a crash
+    /// leaves the upload without content or with all of it. The parts are complete, and stay as they are, whatever becomes
+    /// of the whole; their claims are not looked at. The upload's writer, if there is one, gets [`Error::Fenced`] from here
+    /// on.
+    ///
+    /// On a local file system no byte passes through this process, where the system can do without.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] when the upload or a part is not there, the upload is complete, or a part's content was discarded;
+    /// [`Error::Fenced`]; [`Error::Full`]; [`Error::Damaged`] for a part that cannot be believed; [`Error::Io`] for a part
+    /// that is not complete, an upload that has content or is not to be made of others, or what the disk says. Nothing is
+    /// left behind then.
+    ///
+    /// # Cancellation
+    /// Dropped, the upload has no content or all of it.
+    fn join<'a>(
+        &'a self,
+        id: UploadId,
+        parts: &'a [UploadId],
+        fence: Fence,
+    ) -> Pending<'a, Result<Durable, Error>>;
 
     /// Reads stored bytes from an offset on, to where they end at this moment. Takes no fence: a transfer goes on.
     ///
@@ -140,7 +173,8 @@ pub trait Writer: Send {
 
     /// Makes everything that was accepted durable and says how far that is.
     ///
-    /// After [`Error::Full`] it still succeeds, for the bytes that fitted.
+    /// After [`Error::Full`] it still succeeds, for the bytes that fitted. When the last that were accepted do not fit, it is
+    /// the offset alone that says so.
     ///
     /// # Errors
     /// When the disk cannot promise it. What is not promised is cut off again where possible, so that nobody later takes
@@ -159,6 +193,18 @@ pub trait Writer: Send {
     /// # Cancellation
     /// Dropped, the bytes are still there or not.
     fn cut_back(&mut self, to: Offset) -> Pending<'_, Result<(), Error>>;
+
+    /// Puts what is written from here on in doubt: it does not count, neither for [`Store::load`] and [`Store::peek`] nor
+    /// after a crash, until [`sync`](Writer::sync) says that it does. [`cut_back`](Writer::cut_back) to where the doubt
+    /// began, or before, takes it back at once; so does, sooner or later, dropping the writer, and at once a newer claim or
+    /// the upload's completion. What is in doubt already stays so when this is called again.
+    ///
+    /// # Errors
+    /// As [`sync`](Writer::sync); nothing is in doubt then, and nothing should be written.
+    ///
+    /// # Cancellation
+    /// What is written afterwards may be in doubt or not.
+    fn doubt(&mut self) -> Pending<'_, Result<(), Error>>;
 
     /// Has what was accepted made durable soon, without waiting for it, and says how far that is already.
     ///
@@ -182,6 +228,8 @@ pub struct Sketch {
     pub id: UploadId,
     /// Who created it.
     pub owner: Option<Principal>,
+    /// Where its content comes from.
+    pub makeup: Makeup,
     /// Bytes stored, durable or not.
     pub stored: Offset,
     /// Bytes of the whole, if known.

@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Su
 use hoist_client::Token;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use crate::config::{Flags, SETTINGS, Span};
+use crate::config::{Flags, SETTINGS, Span, Values};
 use crate::exit;
 
 /// Makes HTTP uploads resumable: the server, and the tools beside it.
@@ -170,7 +170,7 @@ impl Args for Settings {
         let file = Arg::new("config").long("config").value_name("FILE").value_parser(ValueParser::path_buf());
         let command = command.arg(file.help("Read settings from this TOML file [variable: HOIST_CONFIG]"));
         SETTINGS.iter().fold(command, |command, setting| {
-            let repeats = if setting.many { ", repeatable" } else { "" };
+            let repeats = if setting.values == Values::Many { ", repeatable" } else { "" };
             let default = setting.default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
             let arg = Arg::new(setting.name)
                 .long(setting.name)
@@ -179,6 +179,11 @@ impl Args for Settings {
                 .help_heading(setting.heading)
                 // Whether a repetition is sound is judged with the other layers, in the same words.
                 .action(ArgAction::Append);
+            let arg = match setting.values {
+                Values::One | Values::Many => arg,
+                // With the equals sign alone, or the flag would take the next word for its value.
+                Values::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("on"),
+            };
             command.arg(arg.value_parser(ValueParser::string()))
         })
     }
@@ -254,10 +259,19 @@ mod tests {
         assert_eq!(settings.file, Some("x.toml".into()));
         let flags = crate::config::flags(&[("listen", &["127.0.0.1:1", "[::1]:2"]), ("max-size", &["3KiB"])]);
         assert_eq!(settings.flags, flags);
+        for (words, expected) in [("--downloads", "on"), ("--downloads=off", "off")] {
+            let cli = parsed(&format!("hoist serve {words} --endpoint /e")).expect("sound");
+            let Verb::Serve(settings) = cli.verb else { panic!("another verb") };
+            assert_eq!(
+                settings.flags,
+                crate::config::flags(&[("downloads", &[expected]), ("endpoint", &["/e"])])
+            );
+        }
+        assert!(parsed("hoist serve --downloads on").is_err());
         for verb in ["serve", "config check", "config print", "dns-record --host a.example"] {
             for setting in SETTINGS {
                 assert!(
-                    parsed(&format!("hoist {verb} --{} x", setting.name)).is_ok(),
+                    parsed(&format!("hoist {verb} --{}=x", setting.name)).is_ok(),
                     "{verb} {}",
                     setting.name
                 );

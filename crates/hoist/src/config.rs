@@ -15,18 +15,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hoist_proto::dialect::tus1::Extensions;
 use hoist_proto::policy::Policy;
-use hoist_server::Interims;
 use hoist_server::admission::Quotas;
 use hoist_server::auth::jwt::Algorithm;
 use hoist_server::cors::Cors;
+use hoist_server::proxy::Network;
+use hoist_server::{Interims, Locations};
 use hoist_store::fs::Durability;
+use http::HeaderName;
 
 pub(crate) use layers::Flags;
 use layers::{Layers, Source, Variables, Written};
 use reader::Reader;
-pub(crate) use settings::SETTINGS;
-use value::Network;
+pub(crate) use settings::{SETTINGS, Values};
 pub(crate) use value::Span;
 
 /// Everything `serve` was told, or assumes.
@@ -36,13 +38,17 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     pub(crate) endpoint: String,
     pub(crate) public_origin: Option<String>,
+    pub(crate) locations: Locations,
     pub(crate) durability: Durability,
     pub(crate) policy: Policy,
     pub(crate) target: Target,
+    pub(crate) downloads: bool,
     pub(crate) tls: Option<Tls>,
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) cors: Cors,
+    pub(crate) cors_headers: Vec<HeaderName>,
     pub(crate) interims: Interims,
+    pub(crate) tus: Extensions,
     pub(crate) completes_at_length: bool,
     pub(crate) auth: Auth,
     pub(crate) hook: Option<Hook>,
@@ -194,6 +200,18 @@ impl Config {
             warnings.push(format!(
                 "{address} can be reached from other machines without encryption; set --tls-cert and --tls-key, or \
                  --trusted-proxy if a proxy in front ends TLS"
+            ));
+        }
+        if self.downloads && self.target != Target::Keep {
+            warnings.push(format!(
+                "{} finds nothing of an upload that --target files has taken away; serve the files from --files-dir",
+                self.place("downloads")
+            ));
+        }
+        if self.trusted_proxies.iter().any(Network::is_everybody) {
+            warnings.push(format!(
+                "{} trusts every address, so anybody can say who they are; name the addresses of the proxies alone",
+                self.place("trusted-proxy")
             ));
         }
         warnings

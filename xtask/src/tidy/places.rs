@@ -35,6 +35,8 @@ const PLACES: &[Place] = &[
             "crates/hoist-server/src/target/",
             // Whether the server is ready is asked by a load balancer, in no dialect.
             "crates/hoist-server/src/discover.rs",
+            // Fetching content is ordinary HTTP, in no dialect.
+            "crates/hoist-server/src/download.rs",
             // Reacts to single statuses, as the table of the draft has it; it answers with none.
             "crates/hoist-proto/src/client/ietf.rs",
             "crates/hoist-proto/src/client/tus1.rs",

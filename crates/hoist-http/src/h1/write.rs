@@ -147,7 +147,9 @@ impl Writer {
 
     fn status_line(&mut self, status: StatusCode) {
         let reason = match status.as_u16() {
+            // Two that the crate of names does not know.
             104 => "Upload Resumption Supported",
+            460 => "Checksum Mismatch",
             _ => status.canonical_reason().unwrap_or_default(),
         };
         self.put(b"HTTP/1.1 ");

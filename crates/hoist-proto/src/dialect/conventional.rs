@@ -10,7 +10,7 @@ use super::{METHODS, refused, status};
 use crate::operation::{Content, Create, Decoded, Finish, Operation, Reply, Small, Subject, Taken};
 use crate::refusal::Refusal;
 use crate::types::{Length, UploadId};
-use crate::upload::{Completion, Excess, Family, Interruption, Origin, Semantics};
+use crate::upload::{Completion, Excess, Family, Interruption, Makeup, Origin, Semantics};
 
 const SEMANTICS: Semantics = Semantics {
     completion: Completion::AtLengthOrEnd,
@@ -29,6 +29,8 @@ pub(super) fn decode(head: &Parts, content_bytes: Option<u64>) -> Result<Decoded
         content: Content { bytes: content_bytes, finish: Finish::Here },
         taken: Taken::Refuse,
         small: Small::Resumes,
+        makeup: Makeup::Own,
+        waits_for_parts: false,
         origin: origin(head),
     };
     Ok(Decoded {

@@ -18,7 +18,7 @@ use crate::field::{self, Field};
 use crate::operation::{Append, Content, Create, Decoded, Finish, Operation, Reply, Small, Subject, Taken};
 use crate::refusal::{Limit, Refusal};
 use crate::types::{Durable, Length, Offset, UploadId};
-use crate::upload::{Completion, Excess, Family, Interruption, Semantics, State, Upload};
+use crate::upload::{Completion, Excess, Family, Interruption, Makeup, Semantics, State, Upload};
 
 /// The media type of appends.
 pub const PARTIAL_UPLOAD: &str = "application/partial-upload";
@@ -135,6 +135,8 @@ impl Speaker {
             content,
             taken: Taken::Refuse,
             small: Small::Ordinary,
+            makeup: Makeup::Own,
+            waits_for_parts: false,
             origin,
         };
         Ok(Decoded { subject: Subject::Fresh, family: Family::Ietf, operation: Operation::Create(create) })
@@ -365,9 +367,14 @@ fn is_own(name: &HeaderName) -> bool {
 fn limits_alone(refusal: &Refusal) -> Option<State> {
     match refusal {
         Refusal::TooLarge { limit: Limit::Size | Limit::Append, state: None, .. }
-        | Refusal::TooSmall { state: None, .. } => {
-            Some(State { offset: Durable::ZERO, length: None, complete: false, expires: None })
-        }
+        | Refusal::TooSmall { state: None, .. } => Some(State {
+            offset: Durable::ZERO,
+            length: None,
+            complete: false,
+            expires: None,
+            awaits_parts: false,
+            part: None,
+        }),
         _ => None,
     }
 }

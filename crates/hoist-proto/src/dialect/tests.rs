@@ -10,9 +10,11 @@ use super::token::{Draft, Form};
 use super::*;
 use crate::operation::{Content, Finish, Subject};
 use crate::types::{Durable, Length, Offset};
-use crate::upload::{Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, State};
+use crate::upload::{
+    Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics, State,
+};
 
-const ID: UploadId = UploadId::from_bits([5; 16]);
+pub(super) const ID: UploadId = UploadId::from_bits([5; 16]);
 const ON_UPLOAD: Place = Place::Upload(ID);
 
 /// A head, its fields written `Name: value|Name: value`.
@@ -42,6 +44,7 @@ pub(super) fn upload() -> Upload {
             interruption: Interruption::Resumes,
         },
         owner: None,
+        makeup: Makeup::Own,
         origin: Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() },
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(0),
@@ -59,7 +62,7 @@ fn found(place: Place, method: &str, fields: &str) -> String {
 }
 
 fn found_where(place: Place, method: &str, fields: &str, rfc_announces: bool) -> String {
-    match detect(&head(method, fields), place, rfc_announces) {
+    match detect(&head(method, fields), place, Offers { rfc_announces, ..Offers::default() }) {
         Detected::Discover => "discover".into(),
         Detected::Stored => "stored".into(),
         Detected::Speaks(Dialect::Conventional) => "ordinary".into(),
@@ -74,6 +77,7 @@ fn found_where(place: Place, method: &str, fields: &str, rfc_announces: bool) ->
             Draft::Interop1 => "v1".into(),
             Draft::Interop2 => "v2".into(),
         },
+        Detected::Speaks(Dialect::Tus1(_)) => "tus".into(),
         Detected::Refuse(refusal) => refusal.status().as_u16().to_string(),
     }
 }
@@ -85,11 +89,11 @@ const ROWS: &[(&str, &[Place], &str, &str, &str)] = &[
     ("D0", ALL, "OPTIONS", "Tus-Resumable: 0.1|Upload-Token: a|Upload-Complete: ?0", "discover"),
     ("D0", ALL, "OPTIONS", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "discover"),
     // D1: without tus the override means nothing.
-    ("D1", ALL, "POST", "X-HTTP-Method-Override: PATCH|Tus-Resumable: 1.0.0", "501"),
+    ("D1", ALL, "POST", "X-HTTP-Method-Override: PATCH|Tus-Resumable: 1.0.0", "tus"),
     ("D1", ON_TARGET, "POST", "X-HTTP-Method-Override: PATCH", "ordinary"),
     ("D1", ENDPOINT, "POST", "X-HTTP-Method-Override: DELETE|Upload-Token: a", "seed"),
     ("D1", ENDPOINT, "POST", "X-HTTP-Method-Override: HEAD|Upload-Complete: ?0", "rfc"),
-    ("D2", ALL, "POST", "Tus-Resumable: 1.0.0", "501"),
+    ("D2", ALL, "POST", "Tus-Resumable: 1.0.0", "tus"),
     ("D2", ALL, "HEAD", "Tus-Resumable: 0.2.2", "412"),
     ("D2", ALL, "PATCH", "Tus-Resumable: ", "412"),
     (
@@ -97,14 +101,14 @@ const ROWS: &[(&str, &[Place], &str, &str, &str)] = &[
         ENDPOINT,
         "POST",
         "Tus-Resumable: 1.0.0|Upload-Token: a|Upload-Draft-Interop-Version: 6|Upload-Complete: ?0",
-        "501",
+        "tus",
     ),
     (
         "D2",
         UPLOAD,
         "PATCH",
         "Tus-Resumable: 1.0.0|Upload-Draft-Interop-Version: 6|Content-Type: application/partial-upload",
-        "501",
+        "tus",
     ),
     ("D3", ENDPOINT, "POST", "Client-Upload-Token: abcdef", "501"),
     ("D3", ENDPOINT, "HEAD", "Client-Upload-Token: a|Upload-Token: a|Upload-Draft-Interop-Version: 2", "501"),
@@ -324,7 +328,14 @@ fn an_ordinary_request_is_an_upload_that_cannot_be_resumed() {
 #[test]
 fn an_ordinary_request_is_answered_by_the_target() {
     let offset = Durable::attest(Offset::new(7));
-    let state = State { offset, length: Some(Length::new(7)), complete: true, expires: None };
+    let state = State {
+        offset,
+        length: Some(Length::new(7)),
+        complete: true,
+        expires: None,
+        awaits_parts: false,
+        part: None,
+    };
     let complete = |status: u16, fields: &str| {
         let answer = Answer {
             status: StatusCode::from_u16(status).expect("a status"),
@@ -343,7 +354,7 @@ fn an_ordinary_request_is_answered_by_the_target() {
     assert_eq!(complete(200, ""), (200, None));
     assert_eq!(complete(422, "Location: /why"), (422, Some("/why".into())));
     let answer = |reply| Dialect::Conventional.encode(&reply, &context("/uploads")).status().as_u16();
-    assert_eq!(answer(Reply::State { id: ID, state }), 204);
+    assert_eq!(answer(Reply::State { id: ID, state, described: HeaderMap::new() }), 204);
     assert_eq!(answer(Reply::Cancelled), 204);
     assert_eq!(answer(Reply::Stored { id: ID, created: true, state }), 500);
     let post = head("POST", "Content-Type: a/b");
@@ -365,7 +376,7 @@ fn refusals_carry_what_their_statuses_ask_for() {
         (Refusal::Unavailable(Duration::from_secs(9)), 503, "retry-after: 9"),
         (Refusal::Full(None), 507, "retry-after: 60"),
         (Refusal::TooMany { uploads_max: 3 }, 429, "retry-after: 60"),
-        (Refusal::TusVersion, 412, "tus-version: 1.0.0"),
+        (Refusal::TusVersion, 412, "tus-resumable: 1.0.0|tus-version: 1.0.0"),
         (Refusal::NotImplemented("x"), 501, ""),
         (Refusal::Forbidden("no".into()), 403, ""),
     ];
@@ -447,7 +458,7 @@ proptest! {
             }
         }
         let context = context("/uploads");
-        if let Detected::Speaks(dialect) = detect(&head, place, true) {
+        if let Detected::Speaks(dialect) = detect(&head, place, Offers { rfc_announces: true, ..Offers::default() }) {
             match dialect.decode(&head, place, bytes) {
                 Ok(decoded) => {
                     dialect.announcement(&decoded.operation, &head, &upload(), &context);

@@ -16,7 +16,7 @@ use crate::operation::{
 };
 use crate::refusal::Refusal;
 use crate::types::{Length, Offset, Token};
-use crate::upload::{Answer, Completion, Excess, Family, Interruption, Semantics, State};
+use crate::upload::{Answer, Completion, Excess, Family, Interruption, Makeup, Semantics, State};
 
 pub(crate) const SEMANTICS: Semantics = Semantics {
     completion: Completion::AtLengthOrEnd,
@@ -94,17 +94,23 @@ impl Form {
             return Err(Refusal::Method { allow: METHODS });
         }
         //= TDR-HDR-02, TDR-HDR-04
-        let subject = match field::token(fields, &UPLOAD_TOKEN) {
-            Field::Is(token) => Subject::Token(token),
+        let token = match field::token(fields, &UPLOAD_TOKEN) {
+            Field::Is(token) => token,
             Field::Absent | Field::Malformed => {
                 let wrong = "must be one byte sequence, string, or run of visible ASCII without comma and space, of 1 to \
                              256 octets";
                 return Err(Refusal::field("Upload-Token", wrong));
             }
         };
-        if fields.contains_key(UPLOAD_INDEX) {
-            return Err(Refusal::NotImplemented("Upload-Index: send the upload in one part"));
-        }
+        //= TOK-IDX-01
+        let subject = match field::part(fields, &UPLOAD_INDEX) {
+            Field::Absent => Subject::Token(token),
+            Field::Is(part) => Subject::Part(token, part),
+            Field::Malformed => {
+                let wrong = "must be one integer from 0 to 9999, with the parameter `last` or without";
+                return Err(Refusal::field("Upload-Index", wrong));
+            }
+        };
         let operation = match head.method {
             Method::HEAD => {
                 alone(fields)?;
@@ -147,7 +153,16 @@ impl Form {
                 let length = length.or_else(|| length_of(content));
                 let origin = conventional::origin(head);
                 let small = Small::Resumes;
-                Ok(Operation::Create(Create { semantics: SEMANTICS, length, content, taken, small, origin }))
+                Ok(Operation::Create(Create {
+                    semantics: SEMANTICS,
+                    length,
+                    content,
+                    taken,
+                    small,
+                    makeup: Makeup::Own,
+                    waits_for_parts: false,
+                    origin,
+                }))
             }
         }
     }
@@ -243,6 +258,9 @@ impl Form {
         fields.insert(UPLOAD_COMPLETE, field::boolean_value(state.complete));
         if let Some(length) = state.length {
             fields.insert(UPLOAD_LENGTH, field::length_value(length));
+        }
+        if let Some(part) = state.part {
+            fields.insert(UPLOAD_INDEX, field::part_value(part));
         }
         if let Self::Draft(_) = self {
             fields.insert(UPLOAD_INCOMPLETE, field::boolean_value(!state.complete));

@@ -34,6 +34,7 @@ fn upload(offset: u64, length: Option<u64>, phase: Phase) -> Upload {
         family: Family::Token,
         semantics: TOKEN,
         owner: None,
+        makeup: Makeup::Own,
         origin: origin(),
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(500_000),
@@ -59,7 +60,16 @@ fn here(bytes: u64) -> Content {
 fn create(length: Option<u64>, content: Content) -> Operation {
     let length = length.map(Length::new);
     let (taken, small) = (Taken::Refuse, Small::Resumes);
-    Operation::Create(Create { semantics: TOKEN, length, content, taken, small, origin: origin() })
+    Operation::Create(Create {
+        semantics: TOKEN,
+        length,
+        content,
+        taken,
+        small,
+        makeup: Makeup::Own,
+        waits_for_parts: false,
+        origin: origin(),
+    })
 }
 
 fn append(at: u64, length: Option<u64>, content: Content) -> Operation {
@@ -227,7 +237,11 @@ fn an_upload_that_is_not_the_peer_s_is_none() {
         for operation in [Operation::Retrieve, Operation::Cancel, append(100, None, here(1))] {
             let request = Request { principal: principal.clone(), family, ..request(operation) };
             let decision = decide(Some(known), &request, &Policy::default(), now);
-            assert_eq!(decision != Decision::Refuse(Refusal::NotFound), visible, "{request:?} at {now:?}");
+            let is_none = [Refusal::NotFound, Refusal::Gone].map(Decision::Refuse).contains(&decision);
+            assert_eq!(!is_none, visible, "{request:?} at {now:?}");
+            // Its creator alone may learn that it was there.
+            let gone = decision == Decision::Refuse(Refusal::Gone);
+            assert_eq!(gone, !visible && is_of(known, &request));
         }
         let request = Request { principal, family, ..request(create(Some(1), here(1))) };
         let decision = decide(Some(known), &request, &Policy::default(), now);
@@ -295,14 +309,14 @@ fn settled(semantics: Semantics, length: Option<u64>, finish: Finish, stored: u6
     let (after, verdict) = settle(before.clone(), &plan, &Ending { stored: durable(stored), how }, NOW);
     assert_eq!(after.offset, durable(stored));
     assert_eq!(after.touched == NOW, stored > 100);
-    assert_eq!(after.is_complete(), verdict == Verdict::Deliver);
+    assert_eq!(after.is_complete(), matches!(verdict, Verdict::Deliver { .. }));
     match verdict {
         Verdict::Acknowledge(Reply::Stored { state, .. }) => {
             assert_eq!(state.offset, after.offset);
             format!("stored {}", state.complete)
         }
         Verdict::Acknowledge(reply) => panic!("{reply:?}"),
-        Verdict::Deliver => {
+        Verdict::Deliver { .. } => {
             assert_eq!(after.length, Some(Length::new(stored)));
             "deliver".into()
         }
@@ -480,7 +494,7 @@ fn receive(upload: &Upload, plan: &Plan, act: &Act, declared: Option<u64>) -> Op
         Completion::Explicit => how == End::Whole && plan.finish == Finish::Here,
     };
     match verdict {
-        Verdict::Deliver => {
+        Verdict::Deliver { .. } => {
             assert!(
                 may && after.phase == Phase::Received && after.length == Some(after.offset.offset().into())
             );
@@ -495,7 +509,9 @@ fn receive(upload: &Upload, plan: &Plan, act: &Act, declared: Option<u64>) -> Op
             Some(after)
         }
         Verdict::Remove(_) => {
-            let excess = upload.semantics.excess == Excess::Invalidates && how == End::Beyond;
+            // One that nobody knows of yet goes whatever its semantics.
+            let invalidates = upload.semantics.excess == Excess::Invalidates || plan.created;
+            let excess = invalidates && how == End::Beyond;
             assert!(excess || upload.semantics.interruption == Interruption::Discards);
             None
         }

@@ -1,5 +1,8 @@
 //! Digests of content and of representations, across requests, restarts and lies.
 
+use std::sync::Arc;
+
+use hoist_proto::policy::{Limits, Policy};
 use hoist_server::Hoist;
 use hoist_store::memory::MemoryStore;
 use hoist_store::store::Store;
@@ -95,9 +98,52 @@ async fn content_that_is_cut_before_it_can_be_compared_stays() {
 async fn a_digest_may_come_behind_the_content() {
     let hoist = hoist(&MemoryStore::new());
     for (digest, status) in [(sha_256(b"hello"), 201), (sha_256(b"h3llo"), 400)] {
-        let content = Content::chunked(b"hello").with_trailer("content-digest", &digest);
-        assert!(content.size_hint().exact().is_none());
-        let got = create(&hoist, &[WHOLE, ("trailer", "Content-Digest")], content).await;
-        assert_eq!(got.status.as_u16(), status, "{got:?}");
+        // Announced, or read back when it turns out to be there.
+        for fields in [&[WHOLE, ("trailer", "Content-Digest")][..], &[WHOLE]] {
+            let content = Content::chunked(b"hello").with_trailer("content-digest", &digest);
+            assert!(content.size_hint().exact().is_none());
+            let got = create(&hoist, fields, content).await;
+            assert_eq!(got.status.as_u16(), status, "{got:?}");
+        }
     }
+}
+
+// proves: IETF-DIG-02, IETF-DIG-08
+#[tokio::test]
+async fn the_digest_of_a_representation_may_come_behind_the_content_that_creates_it() {
+    for (digest, status) in [(sha_256(b"hello world"), 201), (sha_256(b"h3llo world"), 400)] {
+        for restart in [false, true] {
+            let store = MemoryStore::new();
+            let first = hoist(&store);
+            // Another function is asked for in the header section, and hashed by while the content comes.
+            let wants = ("want-repr-digest", "sha-512=9");
+            let content = Content::chunked(b"hello world").with_trailer("repr-digest", &digest);
+            let got = create(&first, &[WHOLE, wants], content).await;
+            assert_eq!((got.status.as_u16(), got.field("upload-complete")), (status, Some("?1")), "{got:?}");
+            let content = Content::chunked(b"hello ").with_trailer("repr-digest", &digest);
+            let url = create(&first, &[PART, wants], content).await;
+            let url = url.field("location").expect("where it is").to_owned();
+            let second = if restart {
+                store.crash();
+                hoist(&store)
+            } else {
+                first
+            };
+            let got = append(&second, &url, 6, &[WHOLE], Content::sized(b"world")).await;
+            assert_eq!((got.status.as_u16(), got.field("upload-complete")), (status, Some("?1")), "{got:?}");
+        }
+    }
+}
+
+// proves: IETF-DIG-07, IETF-LIM-07
+#[tokio::test]
+async fn nothing_stays_of_wrong_content_that_could_not_be_sent_again() {
+    let store = MemoryStore::new();
+    let limits = Limits { size_min: 100, ..Limits::default() };
+    let policy = Policy { limits, ..Policy::default() };
+    let hoist = Hoist::builder(Arc::new(store.clone()) as Arc<dyn Store>).policy(policy).build();
+    let digest = sha_256(b"h3llo");
+    let got = create(&hoist, &[WHOLE, ("content-digest", &digest)], Content::sized(b"hello")).await;
+    assert_eq!((got.status.as_u16(), got.field("upload-complete")), (400, Some("?0")), "{got:?}");
+    assert_eq!(store.survey().await.expect("readable"), []);
 }

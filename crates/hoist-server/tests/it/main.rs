@@ -2,9 +2,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test owns its tasks by their handles")]
 
+mod browsers;
+mod checksums;
 mod digests;
 mod harness;
 mod housekeeping;
+mod parts;
 mod procedures;
 mod races;
 mod schedules;
+mod targets;

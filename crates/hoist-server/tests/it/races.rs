@@ -36,17 +36,21 @@ async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_store
 
         let id = store.survey().await.expect("readable")[0].id;
         let content = read(&store, id).await;
-        let first = content.first().copied();
-        assert!(content.iter().all(|byte| Some(*byte) == first), "seed {seed}: bytes of both are stored");
-        if let Some(winner) = first {
-            // The bytes are the winner's: either it was told so, or it was overtaken with a prefix stored and the other
-            // was told the offset to go on from.
-            let told = if winner == b'a' { &a } else { &b };
-            let other = if winner == b'a' { &b } else { &a };
-            assert!(!other.status.is_success(), "seed {seed}: {other:?}");
-            stored_by_a_loser += u32::from(!told.status.is_success());
+        let winner = *content.first().expect("one of them stores something");
+        assert!(content.iter().all(|byte| *byte == winner), "seed {seed}: bytes of both are stored");
+        // The bytes are the winner's: either it was told so, or it was overtaken with a prefix stored and the other was
+        // told the offset to go on from.
+        let (told, other) = if winner == b'a' { (&a, &b) } else { (&b, &a) };
+        assert!(!other.status.is_success(), "seed {seed}: {other:?}");
+        if told.status.is_success() {
+            assert_eq!(content.len(), 4000, "seed {seed}: {told:?}");
+        } else {
+            let answer = (other.status, other.offset());
+            assert_eq!(answer, (StatusCode::CONFLICT, Some(content.len())), "seed {seed}: {other:?}");
+            stored_by_a_loser += 1;
         }
     }
+    assert!(stored_by_a_loser < RACES, "nobody ever won");
     println!("{stored_by_a_loser} of {RACES} races ended with a prefix of the one that was overtaken");
 }
 

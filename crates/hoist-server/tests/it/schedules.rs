@@ -34,8 +34,8 @@ impl Schedule {
         let mut dice = Dice(seed);
         let faults = Faults {
             error: if dice.one_in(3) { 0.01 } else { 0.0 },
+            full_after: dice.one_in(6).then(|| dice.below(60_000) as u64),
             yields_max: u32::try_from(dice.below(4)).expect("small"),
-            ..Faults::NONE
         };
         let store = MemoryStore::with_faults(dice.next(), faults);
         let length = [0, 1, 5000, 40_000][dice.below(4)] + dice.below(3000);

@@ -1,7 +1,25 @@
 //! One upload's content while it is written: an append file, and how much of it is durable.
 //!
-//! Owns the file's end, the first sync that makes an upload exist for good, and what becomes of bytes the disk would not
-//! promise. Leaves which bytes come when to [`lane`](super::lane).
+//! Owns the file's end, the first sync that makes an upload exist for good, what becomes of bytes the disk would not
+//! promise, and which bytes are in doubt. Leaves which bytes come when to [`lane`](super::lane).
+//!
+//! # Doubt
+//!
+//! Content in doubt lies in the file like any other, and a note in the directory says where it begins
+//! ([`place`](super::place)). Each step is durable before the next one begins, so a crash finds one of these:
+//!
+//! | step                        | after a crash                                                     |
+//! |-----------------------------|-------------------------------------------------------------------|
+//! | the note is made            | the note or none, and no byte behind it: the content as it was     |
+//! | bytes are written, synced   | the note: what lies behind it is cut off                          |
+//! | confirmed: bytes are synced | the note still: cut off, and nobody was told that they count      |
+//! | … and the note removed      | the note or none: cut off or whole, as it is whole on the disk     |
+//! | taken back: the file is cut | the note still: nothing or something to cut off behind it          |
+//! | … and the note removed      | the note or none: nothing lies behind it                           |
+//!
+//! Only then come other bytes: a note that came back after those were acknowledged would take them too. At `disk` the
+//! note costs two syncs of the upload's directory, one before the first byte and one after the last, the latter shared
+//! with the record's when the upload is a new one.
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -63,6 +81,8 @@ pub(super) struct Content {
     file: OwnedFd,
     is_disk: bool,
     /// Where the file ends. Changed by the holder of `pen` alone.
+    end: AtomicU64,
+    /// How many of its bytes count: all but those in doubt. Changed by the holder of `pen` alone.
     written: AtomicU64,
     /// `durable` of `progress` for those who must not wait for a sync, as soon as it holds for good.
     tellable: AtomicU64,
@@ -76,16 +96,44 @@ const UNKNOWN: u64 = u64::MAX;
 /// The right to change the file; broken once bytes had to be cut off.
 struct Pen {
     broken: Option<Failure>,
+    doubt: Option<Doubt>,
+}
+
+/// Bytes that do not count yet.
+struct Doubt {
+    /// Where they begin.
+    from: u64,
+    /// Where the note of it lies.
+    place: Place,
 }
 
 struct Progress {
-    /// Every byte before this one is durable.
+    /// Every byte before this one is durable, and counts.
     durable: u64,
+    /// Every byte before this one is on the disk, in doubt or not.
+    synced: u64,
     /// The directory, as long as the record in it is a draft.
     draft: Option<Place>,
     /// The directory above has yet to be synced for the upload to be found after a crash.
     is_shelf_due: bool,
     failure: Option<Failure>,
+}
+
+impl Progress {
+    /// From here on nothing is promised any more.
+    fn fail(&mut self, error: impl Into<Failure>) -> Failure {
+        self.failure.insert(error.into()).clone()
+    }
+
+    /// The note of a doubt was removed, and a power cut may bring it back.
+    fn note_stays(&mut self, error: &Error) -> Failure {
+        self.fail(note_stays(error))
+    }
+}
+
+/// Why a content cannot be trusted whose note of a doubt may come back: with it, later bytes would go.
+pub(super) fn note_stays(error: &Error) -> Failure {
+    Failure::Damaged(format!("which of its bytes count could not be made to last: {error}").into())
 }
 
 /// What a sync reached.
@@ -104,11 +152,13 @@ impl Content {
             id: place.id,
             file,
             is_disk,
+            end: AtomicU64::new(0),
             written: AtomicU64::new(0),
             tellable: AtomicU64::new(UNKNOWN),
-            pen: Mutex::new(Pen { broken: None }),
+            pen: Mutex::new(Pen { broken: None, doubt: None }),
             progress: Mutex::new(Progress {
                 durable: 0,
+                synced: 0,
                 draft: Some(place),
                 is_shelf_due: true,
                 failure: None,
@@ -122,14 +172,30 @@ impl Content {
             id: place.id,
             file,
             is_disk: place.is_disk(),
+            end: AtomicU64::new(bytes),
             written: AtomicU64::new(bytes),
             tellable: AtomicU64::new(if is_shelf_due { UNKNOWN } else { bytes }),
-            pen: Mutex::new(Pen { broken: None }),
-            progress: Mutex::new(Progress { durable: bytes, draft: None, is_shelf_due, failure: None }),
+            pen: Mutex::new(Pen { broken: None, doubt: None }),
+            progress: Mutex::new(Progress {
+                durable: bytes,
+                synced: bytes,
+                draft: None,
+                is_shelf_due,
+                failure: None,
+            }),
         }
     }
 
-    /// Where the file ends.
+    pub(super) fn id(&self) -> UploadId {
+        self.id
+    }
+
+    /// Where the file ends, with what is in doubt.
+    pub(super) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// How many bytes are written that count.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Acquire)
     }
@@ -147,9 +213,12 @@ impl Content {
             return Err(failure.clone());
         }
         let mut buffers = pieces.map(|bytes| IoSlice::new(bytes)).collect::<Vec<_>>();
-        let at = self.written.load(Ordering::Acquire);
+        let at = self.end();
         let (bytes, written) = sys::write_all(&self.file, at, &mut buffers);
-        self.written.store(at + bytes, Ordering::Release);
+        self.end.store(at + bytes, Ordering::Release);
+        if pen.doubt.is_none() {
+            self.written.store(at + bytes, Ordering::Release);
+        }
         drop(pen);
         written.map_err(|errno| self.failed("writing the content of", errno))
     }
@@ -159,16 +228,19 @@ impl Content {
         let progress = locked(&self.progress);
         let written = self.written();
         let is_settled = progress.failure.is_none()
+            && locked(&self.pen).doubt.is_none()
             && progress.draft.is_none()
             && !progress.is_shelf_due
             && (progress.durable >= written || !self.is_disk);
         is_settled.then_some(written)
     }
 
-    /// What is known to be durable for good; `None` when the next one to ask has to sync.
+    /// What is known to be durable for good; `None` when the next one to ask has to sync, or to look for doubt.
     pub(super) fn known(&self) -> Option<u64> {
         let progress = locked(&self.progress);
-        (progress.draft.is_none() && !progress.is_shelf_due).then_some(progress.durable)
+        let is_known =
+            progress.draft.is_none() && !progress.is_shelf_due && locked(&self.pen).doubt.is_none();
+        is_known.then_some(progress.durable)
     }
 
     /// How far everything is durable for good, as far as can be said without waiting for a sync that is running.
@@ -194,12 +266,20 @@ impl Content {
         }
     }
 
-    /// Makes durable what is written, and the first time the upload itself.
-    ///
+    /// Makes durable what is written, and the first time the upload itself. What is in doubt stays so.
+    pub(super) fn settle(&self) -> Result<Settled, Failure> {
+        self.make_durable(false)
+    }
+
+    /// Makes durable what is written and lets it count, in this order.
+    pub(super) fn confirm(&self) -> Result<Settled, Failure> {
+        self.make_durable(true)
+    }
+
     /// Four steps the first time: the draft's bytes, its name, the content's bytes, the directory. A journaling file
     /// system commits twice for them, since the third commits the names as well and the last finds nothing to do.
     //= TOK-OFF-03
-    pub(super) fn settle(&self) -> Result<Settled, Failure> {
+    fn make_durable(&self, is_confirmed: bool) -> Result<Settled, Failure> {
         let mut progress = locked(&self.progress);
         if let Some(failure) = &progress.failure {
             return Err(failure.clone());
@@ -208,28 +288,39 @@ impl Content {
             && let Err(error) = place.name_draft()
         {
             // Whether a second sync would tell the truth is not known, so there is none.
-            let failure = Failure::from(error);
-            progress.failure = Some(failure.clone());
-            return Err(failure);
+            return Err(progress.fail(error));
         }
-        let written = self.written();
+        // In this order: the first is never larger then, and doubt neither begins nor ends meanwhile.
+        let (written, end) = (self.written(), self.end());
         if self.is_disk
-            && written > progress.durable
+            && end > progress.synced
             && let Err(errno) = sys::sync_data(&self.file)
         {
             return Err(self.cut_back(&mut progress, errno));
         }
+        progress.synced = progress.synced.max(end);
+        let doubt = if is_confirmed { locked(&self.pen).doubt.take() } else { None };
+        if let Some(Doubt { from, place }) = &doubt
+            && let Err(error) = place.unlink_doubt(*from)
+        {
+            locked(&self.pen).doubt = doubt;
+            return Err(progress.fail(error));
+        }
+        let draft = progress.draft.take();
+        if let Some(place) = draft.as_ref().or(doubt.as_ref().map(|doubt| &doubt.place))
+            && let Err(error) = place.sync()
+        {
+            return Err(if doubt.is_some() { progress.note_stays(&error) } else { progress.fail(error) });
+        }
+        let written = if doubt.is_some() { end } else { written };
+        if doubt.is_some() {
+            self.written.store(end, Ordering::Release);
+        }
+        // Not before the note is gone for good: behind it this would be a promise that was not kept.
         if written > progress.durable {
             sys::note_promised(&self.file, written);
         }
         progress.durable = progress.durable.max(written);
-        if let Some(place) = progress.draft.take()
-            && let Err(error) = place.sync()
-        {
-            let failure = Failure::from(error);
-            progress.failure = Some(failure.clone());
-            return Err(failure);
-        }
         self.note(&progress);
         let shelves = if progress.is_shelf_due { Shelf::Open.into() } else { Shelves::NONE };
         Ok(Settled { durable: progress.durable, shelves })
@@ -250,24 +341,66 @@ impl Content {
         Ok(())
     }
 
+    /// Puts what is written from here on in doubt; `place` is where the upload lies.
+    //= TUS1-CHK-03
+    pub(super) fn doubt(&self, place: Place) -> Result<(), Failure> {
+        let mut progress = locked(&self.progress);
+        let mut pen = locked(&self.pen);
+        if let Some(failure) = progress.failure.as_ref().or(pen.broken.as_ref()) {
+            return Err(failure.clone());
+        }
+        if pen.doubt.is_some() {
+            return Ok(());
+        }
+        let from = self.end();
+        place.note_doubt(from)?;
+        let synced = place.sync();
+        pen.doubt = Some(Doubt { from, place });
+        // The note is there and may be gone after a crash. It stays, so that the next claim removes it for good.
+        synced.map_err(|error| progress.fail(error))
+    }
+
     /// Cuts the file at `to`, and goes on from there. Nobody was told of the bytes behind it.
     pub(super) fn take_back(&self, to: u64) -> Result<(), Failure> {
         let mut progress = locked(&self.progress);
-        let pen = locked(&self.pen);
+        let mut pen = locked(&self.pen);
         if let Some(failure) = &pen.broken {
             return Err(failure.clone());
         }
-        if to < self.written() {
-            sys::cut(&self.file, to).map_err(|errno| self.failed("cutting back the content of", errno))?;
-            self.written.store(to, Ordering::Release);
+        self.cut(&mut progress, &mut pen, to)
+    }
+
+    /// Takes back what is in doubt, and takes no more then: its claim has ended.
+    pub(super) fn revoke(&self) -> Result<(), Failure> {
+        let mut progress = locked(&self.progress);
+        let mut pen = locked(&self.pen);
+        let Some(from) = pen.doubt.as_ref().map(|doubt| doubt.from) else { return Ok(()) };
+        if let Some(failure) = &progress.failure {
+            return Err(failure.clone());
+        }
+        pen.broken.get_or_insert(Failure::Other("the claim on the upload has ended".into()));
+        self.cut(&mut progress, &mut pen, from)
+    }
+
+    fn cut(&self, progress: &mut Progress, pen: &mut Pen, to: u64) -> Result<(), Failure> {
+        let doing = |errno| self.failed("cutting back the content of", errno);
+        if to < self.end() {
+            sys::cut(&self.file, to).map_err(doing)?;
+            self.end.store(to, Ordering::Release);
+            let written = self.written().min(to);
+            self.written.store(written, Ordering::Release);
             progress.durable = progress.durable.min(to);
-            sys::note_promised(&self.file, to);
-            self.note(&progress);
+            progress.synced = progress.synced.min(to);
+            sys::note_promised(&self.file, written);
+            self.note(progress);
             // Or a crash could bring back what its sender was told is gone.
             if self.is_disk {
-                sys::sync_data(&self.file)
-                    .map_err(|errno| self.failed("cutting back the content of", errno))?;
+                sys::sync_data(&self.file).map_err(doing)?;
             }
+        }
+        if let Some(doubt) = pen.doubt.take_if(|doubt| to <= doubt.from) {
+            doubt.place.unlink_doubt(doubt.from)?;
+            doubt.place.sync().map_err(|error| progress.note_stays(&error))?;
         }
         Ok(())
     }
@@ -277,6 +410,7 @@ impl Content {
         let mut pen = locked(&self.pen);
         let failure = cut_back(self.id, &self.file, Some(progress.durable), errno);
         if !matches!(failure, Failure::Damaged(_)) {
+            self.end.store(progress.durable, Ordering::Release);
             self.written.store(progress.durable, Ordering::Release);
         }
         pen.broken = Some(failure.clone());

@@ -62,8 +62,19 @@ impl Entry {
         locked(&self.state).known
     }
 
+    /// The writer there is, and how many bytes are durable for certain where there is none.
+    pub(super) fn last_known(&self) -> (Option<Arc<Lane>>, Option<u64>) {
+        let state = locked(&self.state);
+        (state.lane.clone(), state.known)
+    }
+
     pub(super) fn learn(&self, known: u64) {
         locked(&self.state).known = Some(known);
+    }
+
+    /// The content is about to become another one.
+    pub(super) fn unlearn(&self) {
+        locked(&self.state).known = None;
     }
 
     pub(super) fn damage(&self) -> Option<String> {

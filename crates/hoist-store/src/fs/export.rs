@@ -5,6 +5,11 @@
 //!
 //! Repeating an export finds the earlier one: a link is the same file; a copy is found by a note beside the record, made
 //! when the copy is durable and before it gets its name. The note holds the copy's device and inode numbers.
+//!
+//! An upload made of one part is the same file as that part, and as every other upload made of it alone
+//! ([`join`](super::join)), so that the name of the same file may be another upload's. Such an upload gets a hidden name
+//! first, then a note of the name it is about to have, then that in place of the hidden one: with the note there and the
+//! hidden name gone, it has it.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -17,11 +22,26 @@ use super::sys::{self, Dir, failed};
 use super::tree::Tree;
 use crate::store::{Error, export_names};
 
+/// Whose the file of a content is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Its upload's alone.
+    Alone,
+    /// Other uploads' as well, perhaps.
+    Shared,
+}
+
 /// Gives the content of `place` a name in a directory, durably, and says which.
 ///
 /// The exported file has mode 0644 less the umask of the process; as a link is the same file, the store's own name for it
 /// then shows that mode too, inside directories that are the server's alone.
-pub(super) fn export(tree: &Tree, place: &Place, directory: &Path, name: &str) -> Result<String, Error> {
+pub(super) fn export(
+    tree: &Tree,
+    place: &Place,
+    sharing: Sharing,
+    directory: &Path,
+    name: &str,
+) -> Result<String, Error> {
     let doing = |errno| failed(format!("exporting {} to {}", place.label(), directory.display()), errno);
     if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
         return Err(doing(Errno::INVAL));
@@ -30,18 +50,13 @@ pub(super) fn export(tree: &Tree, place: &Place, directory: &Path, name: &str) -
         content: place.content(OFlags::RDONLY)?.ok_or(Error::Missing)?,
         directory: Dir::at_path(directory).map_err(doing)?,
         names: export_names(place.id, name),
+        hidden: format!(".{}.part", place.id),
         place,
         mode: tree.export_mode,
     };
-    let name = match export.earlier().map_err(doing)? {
+    let name = match export.earlier(sharing).map_err(doing)? {
         Some(name) => name,
-        None => match export.link() {
-            // Another file system, or one without links, or a rule against them.
-            Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                export.copy(doing)?
-            }
-            linked => linked.map_err(doing)?,
-        },
+        None => export.anew(sharing, doing)?,
     };
     if tree.is_disk() {
         export.directory.sync().map_err(doing)?;
@@ -54,64 +69,105 @@ struct Export<'a> {
     content: OwnedFd,
     directory: Dir,
     names: [String; 3],
+    /// Fixed, so that what a crash cut off is written over by the next try.
+    hidden: String,
     mode: Mode,
 }
 
 impl Export<'_> {
     /// The name that this or an earlier try gave the content already.
-    fn earlier(&self) -> Result<Option<String>, Errno> {
+    fn earlier(&self, sharing: Sharing) -> Result<Option<String>, Errno> {
         let content = rustix::fs::fstat(&self.content)?;
-        if content.st_nlink > 1
+        if sharing == Sharing::Alone
+            && content.st_nlink > 1
             && let Some(name) = self.name_of(&identity(&content))?
         {
             return Ok(Some(name));
         }
         let note = self.place.bytes_of(EXPORTED).ok().flatten();
-        match note.and_then(|note| String::from_utf8(note).ok()) {
-            Some(note) => self.name_of(note.trim()),
-            None => Ok(None),
+        let Some(note) = note.and_then(|note| String::from_utf8(note).ok()) else { return Ok(None) };
+        let Some((wanted, which)) = note.trim().split_once(' ') else { return self.name_of(note.trim()) };
+        let name = which.parse().ok().and_then(|which: usize| self.names.get(which));
+        match name {
+            Some(name) if self.directory.stat(&self.hidden)?.is_none() && self.is_file(name, wanted)? => {
+                Ok(Some(name.clone()))
+            }
+            _ => Ok(None),
         }
     }
 
     fn name_of(&self, wanted: &str) -> Result<Option<String>, Errno> {
         for name in &self.names {
-            if self
-                .directory
-                .stat(name)?
-                .is_some_and(|stat| sys::is_plain(&stat) && identity(&stat) == wanted)
-            {
+            if self.is_file(name, wanted)? {
                 return Ok(Some(name.clone()));
             }
         }
         Ok(None)
     }
 
-    fn link(&self) -> Result<String, Errno> {
-        rustix::fs::fchmod(&self.content, self.mode)?;
-        self.first_free(|name| self.place.dir.link(CONTENT, &self.directory, name))
+    fn is_file(&self, name: &str, wanted: &str) -> Result<bool, Errno> {
+        let stat = self.directory.stat(name)?;
+        Ok(stat.is_some_and(|stat| sys::is_plain(&stat) && identity(&stat) == wanted))
     }
 
-    fn copy(&self, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
-        // Hidden, and of a fixed name: a copy that a crash cut off is written over by the next.
-        let part = format!(".{}.part", self.place.id);
-        let copied = self.copy_bytes(&part).map_err(&doing);
-        let named = copied.and_then(|stat| {
-            self.place.note(EXPORTED, format!("{}\n", identity(&stat)).as_bytes())?;
-            self.first_free(|name| self.directory.rename_to_free(&part, name)).map_err(&doing)
-        });
-        if named.is_err() {
-            // Best effort; the next try writes over it.
-            let _ = self.directory.remove_file(&part);
+    fn anew(&self, sharing: Sharing, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
+        rustix::fs::fchmod(&self.content, self.mode).map_err(&doing)?;
+        let linked = match sharing {
+            Sharing::Alone => {
+                self.first_free(|name| self.place.dir.link(CONTENT, &self.directory, name)).map(Some)
+            }
+            Sharing::Shared => self.link_hidden().map(|()| None),
+        };
+        let named = match linked {
+            Ok(Some(name)) => return Ok(name),
+            Ok(None) => self.unveil_link(&doing),
+            // Another file system, or one without links, or a rule against them.
+            Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                self.copy(&doing)
+            }
+            Err(errno) => Err(doing(errno)),
+        };
+        if named.is_err() && self.place.dir.remove_file(EXPORTED).is_ok() {
+            // Best effort; the next try writes over it. In this order: without the hidden name a note says more.
+            let _ = self.directory.remove_file(&self.hidden);
         }
         named
     }
 
-    fn copy_bytes(&self, part: &str) -> Result<Stat, Errno> {
+    fn copy(&self, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
+        let stat = self.copy_bytes().map_err(&doing)?;
+        self.place.note(EXPORTED, format!("{}\n", identity(&stat)).as_bytes())?;
+        self.first_free(|name| self.directory.rename_to_free(&self.hidden, name)).map_err(doing)
+    }
+
+    fn link_hidden(&self) -> Result<(), Errno> {
+        self.directory.remove_file(&self.hidden)?;
+        self.place.dir.link(CONTENT, &self.directory, &self.hidden)?;
+        // Before the note: that without the hidden name would be taken for an export that was done.
+        if self.place.is_disk() { self.directory.sync() } else { Ok(()) }
+    }
+
+    fn unveil_link(&self, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
+        let identity = identity(&rustix::fs::fstat(&self.content).map_err(&doing)?);
+        for (which, name) in self.names.iter().enumerate() {
+            if self.directory.stat(name).map_err(&doing)?.is_some() {
+                continue;
+            }
+            self.place.note(EXPORTED, format!("{identity} {which}\n").as_bytes())?;
+            match self.directory.rename_to_free(&self.hidden, name) {
+                Err(Errno::EXIST) => {}
+                named => return named.map(|()| name.clone()).map_err(doing),
+            }
+        }
+        Err(doing(Errno::EXIST))
+    }
+
+    fn copy_bytes(&self) -> Result<Stat, Errno> {
         // What has the name may be the copy of a crashed try that has its final name too, so it is not written over.
-        self.directory.remove_file(part)?;
-        let copy = self.directory.new_file(part, OFlags::EXCL)?;
+        self.directory.remove_file(&self.hidden)?;
+        let copy = self.directory.new_file(&self.hidden, OFlags::EXCL)?;
         let bytes = sys::bytes_of(&rustix::fs::fstat(&self.content)?);
-        sys::copy(&self.content, &copy, bytes)?;
+        sys::copy(&self.content, &copy, 0, bytes)?;
         rustix::fs::fchmod(&copy, self.mode)?;
         sys::sync_data(&copy)?;
         rustix::fs::fstat(&copy)

@@ -108,7 +108,7 @@ const CHARGE_MIN: u32 = 512;
 impl Lane {
     pub(super) fn new(pool: Arc<Pool>, content: Arc<Content>, fence: Fence) -> Self {
         let room = Semaphore::new(pool.queue_bytes_max as usize);
-        let state = State { asked: content.written(), ..State::default() };
+        let state = State { asked: content.end(), ..State::default() };
         Self { pool, content, fence, room, state: Mutex::new(state) }
     }
 
@@ -186,6 +186,12 @@ impl Lane {
     /// Whether it takes no more.
     pub(super) fn is_ended(&self) -> bool {
         locked(&self.state).is_ended
+    }
+
+    /// Whether it takes no more, and what it took is written.
+    pub(super) fn is_over(&self) -> bool {
+        let state = locked(&self.state);
+        state.is_ended && state.stage == Stage::Idle
     }
 
     /// The writer is gone. Its upload lets go of the lane as soon as the rest is written.
@@ -278,10 +284,10 @@ impl Lane {
 
     /// Starts a sync that nobody waits for when much is unsynced, so that one somebody waits for is short.
     fn sync_behind(self: &Arc<Self>, state: &mut State) {
-        let written = self.content.written();
+        let end = self.content.end();
         if state.is_syncing
             || !self.content.is_disk()
-            || written - state.asked.min(written) < self.pool.unsynced_bytes
+            || end - state.asked.min(end) < self.pool.unsynced_bytes
         {
             return;
         }
@@ -289,7 +295,7 @@ impl Lane {
     }
 
     fn sync(self: &Arc<Self>, state: &mut State, then: impl FnOnce(Shelves) + Send + 'static) {
-        state.asked = self.content.written();
+        state.asked = self.content.end();
         state.is_syncing = true;
         let lane = Arc::clone(self);
         self.pool.background.submit(Box::new(move || {
@@ -313,7 +319,7 @@ impl Lane {
     fn is_far_ahead(&self, state: &State) -> bool {
         state.is_syncing
             && !state.is_ended
-            && self.content.written().saturating_sub(state.asked) >= self.pool.unsynced_bytes
+            && self.content.end().saturating_sub(state.asked) >= self.pool.unsynced_bytes
     }
 
     fn release(&self, pieces: &[Piece]) {

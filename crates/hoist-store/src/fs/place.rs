@@ -18,9 +18,12 @@ use crate::store::Error;
 pub(super) const CONTENT: &str = "content";
 pub(super) const DRAFT: &str = "draft";
 pub(super) const EXPORTED: &str = "exported";
+/// A content that parts are being joined into.
+pub(super) const CONTENT_NEW: &str = "content.new";
 const RECORD: &str = "record";
 const RECORD_NEW: &str = "record.new";
 const DAMAGED: &str = "damaged";
+const DOUBT: &str = "doubt.";
 
 /// One upload's open directory.
 #[derive(Debug)]
@@ -94,6 +97,51 @@ impl Place {
         if let Err(error) = noted {
             tracing::error!(upload = %self.id.short(), %error, "could not note that an upload is damaged");
         }
+    }
+
+    /// How many bytes of the content count at this moment, seen by somebody without the upload's turn; `None` without a
+    /// content.
+    pub(super) fn counted(&self) -> Result<Option<u64>, Error> {
+        // Doubt may begin or end between two looks. What it may have kept back in either of them is left out; ended in
+        // between, it was confirmed, or its bytes have been cut off before they can be read.
+        let before = self.doubt()?;
+        let stat = self.dir.stat(CONTENT).map_err(|errno| self.failed("looking at", CONTENT, errno))?;
+        let Some(stat) = stat else { return Ok(None) };
+        let end = sys::bytes_of(&stat);
+        Ok([before, self.doubt()?].into_iter().flatten().chain([end]).min())
+    }
+
+    /// From which byte on the content is in doubt, if it is.
+    ///
+    /// The offset is in the note's name: a name is there or is not, and one sync of the directory makes it last, where a
+    /// file with the offset in it would need two.
+    pub(super) fn doubt(&self) -> Result<Option<u64>, Error> {
+        if self.shelf == Shelf::Done {
+            return Ok(None);
+        }
+        let names = match self.dir.names() {
+            // Removed since it was found.
+            Err(Errno::NOENT) => return Ok(None),
+            names => names.map_err(|errno| self.failed("listing", "", errno))?,
+        };
+        let offset = |name: &String| {
+            let from = name.strip_prefix(DOUBT)?.parse().ok()?;
+            (doubt_name(from) == *name).then_some(from)
+        };
+        Ok(names.iter().filter_map(offset).min())
+    }
+
+    /// Notes that the content is in doubt from this byte on.
+    pub(super) fn note_doubt(&self, from: u64) -> Result<(), Error> {
+        let name = doubt_name(from);
+        let made = self.dir.new_file(&name, OFlags::TRUNC);
+        made.map(drop).map_err(|errno| self.failed("making", &name, errno))
+    }
+
+    /// Removes the note, which is gone for good once the directory is synced.
+    pub(super) fn unlink_doubt(&self, from: u64) -> Result<(), Error> {
+        let name = doubt_name(from);
+        self.dir.remove_file(&name).map_err(|errno| self.failed("removing", &name, errno))
     }
 
     /// The content, if it has not been discarded.
@@ -178,4 +226,8 @@ impl Place {
         // The draft is synced later, together with the content's first bytes.
         if self.is_disk && name != DRAFT { sys::sync_data(&file).map_err(doing) } else { Ok(()) }
     }
+}
+
+fn doubt_name(from: u64) -> String {
+    format!("{DOUBT}{from}")
 }

@@ -11,20 +11,21 @@ use hoist_proto::upload::Upload;
 use rustix::fs::OFlags;
 
 use super::crew::Hands;
-use super::place::{CONTENT, Place};
+use super::entry::Entry;
+use super::place::{CONTENT, Found, Place};
 use super::sys;
-use super::tree::Tree;
+use super::tree::{Shelves, Tree};
 use crate::store::{Error, Pending, Reader, Sketch};
 
 const READ_BYTES_MAX: usize = 256 * 1024;
 
 /// Opens an upload's content for reading, to where it ends now.
 pub(super) fn open(tree: &Tree, id: UploadId, from: Offset, hands: Hands) -> Result<Box<dyn Reader>, Error> {
-    let place = tree.find(id)?.ok_or(Error::Missing)?;
+    let place = tree.look_for(id)?.ok_or(Error::Missing)?;
     place.trusted()?;
+    // Counted first: joined meanwhile, the content has more bytes and not fewer.
+    let end = place.counted()?.ok_or(Error::Missing)?;
     let file = place.content(OFlags::RDONLY)?.ok_or(Error::Missing)?;
-    let stat = rustix::fs::fstat(&file).map_err(|errno| place.failed("looking at", CONTENT, errno))?;
-    let end = sys::bytes_of(&stat);
     Ok(Box::new(LocalReader { file: Arc::new(file), at: from.get(), end, place: Arc::new(place), hands }))
 }
 
@@ -62,6 +63,37 @@ impl Reader for LocalReader {
     }
 }
 
+/// An upload that somebody else is working on, perhaps for minutes, as far as it can be told without waiting for them;
+/// `None` when it cannot be. What is told holds once the shelves named are synced too.
+pub(super) fn aside(tree: &Tree, id: UploadId, entry: &Entry) -> Result<(Option<Upload>, Shelves), Error> {
+    const CANNOT_TELL: (Option<Upload>, Shelves) = (None, Shelves::NONE);
+    let Some(place) = tree.look_for(id)? else { return Ok(CANNOT_TELL) };
+    if let Some(damage) = entry.damage() {
+        return Err(Error::Damaged(damage));
+    }
+    place.trusted()?;
+    let Some(Found { record, .. }) = place.record()? else { return Ok(CANNOT_TELL) };
+    // After the record: behind one that says complete no byte comes any more.
+    let (offset, shelves) = match (record.discarded, entry.last_known()) {
+        (Some(offset), _) => (offset, Shelves::NONE),
+        (None, (Some(writer), _)) => match writer.content().settle() {
+            Ok(settled) => (Offset::new(settled.durable), settled.shelves),
+            Err(_) => return Ok(CANNOT_TELL),
+        },
+        (None, (None, Some(known))) => (Offset::new(known), Shelves::NONE),
+        (None, (None, None)) => return Ok(CANNOT_TELL),
+    };
+    // It may be the record of a commit that has not come so far.
+    place.sync()?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is a store, and what it says is synced, or said to be due"
+    )]
+    let offset = Durable::attest(offset);
+    let touched = touched(&place, record.upload.touched)?;
+    Ok((Some(Upload { offset, touched, ..record.upload }), shelves))
+}
+
 /// When an upload last changed: what the record says, or when its content got its last byte if that is later.
 pub(super) fn touched(place: &Place, recorded: Timestamp) -> Result<Timestamp, Error> {
     let stat = place.dir.stat(CONTENT).map_err(|errno| place.failed("looking at", CONTENT, errno))?;
@@ -91,10 +123,9 @@ fn look(tree: &Tree, id: UploadId) -> Result<Option<Sketch>, Error> {
         Err(_) if tree.find(id)?.is_none() => return Ok(None),
         Err(error) => return Err(error),
     };
-    let stat = place.dir.stat(CONTENT).map_err(|errno| place.failed("looking at", CONTENT, errno))?;
-    let stored = match (found.record.discarded, &stat) {
+    let stored = match (found.record.discarded, place.counted()?) {
         (Some(offset), _) => offset,
-        (None, Some(stat)) => Offset::new(sys::bytes_of(stat)),
+        (None, Some(bytes)) => Offset::new(bytes),
         (None, None) if tree.find(id)?.is_none() => return Ok(None),
         (None, None) => return Err(place.lost()),
     };
@@ -111,5 +142,6 @@ fn look(tree: &Tree, id: UploadId) -> Result<Option<Sketch>, Error> {
         touched: upload.touched,
         length: upload.length,
         owner: upload.owner,
+        makeup: upload.makeup,
     }))
 }

@@ -217,15 +217,36 @@ pub(super) fn read_at(file: impl AsFd, at: u64, bytes_max: usize) -> Result<Vec<
     Ok(bytes)
 }
 
-/// Sets room aside behind a file's end without making it longer, where the file system can.
-pub(super) fn reserve(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
+/// Sets room aside for bytes behind a file's end without making it longer, where the file system can.
+pub(super) fn reserve(file: impl AsFd, at: u64, bytes: u64) -> Result<(), Errno> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    match retry_on_intr(|| rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes)) {
+    match retry_on_intr(|| rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, at, bytes)) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
         done => return done,
     }
-    let _ = (file, bytes);
+    let _ = (file, at, bytes);
     Ok(())
+}
+
+/// Makes an empty file share the blocks of another, where the file system can; whether it could.
+pub(super) fn share_blocks(from: impl AsFd, to: impl AsFd) -> Result<bool, Errno> {
+    // The call does not exist on these two.
+    #[cfg(all(
+        any(target_os = "linux", target_os = "android"),
+        not(any(target_arch = "sparc", target_arch = "sparc64"))
+    ))]
+    match retry_on_intr(|| rustix::fs::ioctl_ficlone(&to, &from)) {
+        // Which of them says that it cannot, file systems do not agree on.
+        Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS | Errno::XDEV | Errno::INVAL | Errno::PERM) => {}
+        done => return done.map(|()| true),
+    }
+    let _ = (from, to);
+    Ok(false)
+}
+
+/// How many bytes a block of a file's file system has, at least one.
+pub(super) fn block_bytes(file: impl AsFd) -> Result<u64, Errno> {
+    retry_on_intr(|| rustix::fs::fstatvfs(&file)).map(|stat| stat.f_bsize.max(1))
 }
 
 /// The name of the note a content file carries.
@@ -254,15 +275,16 @@ pub(super) fn cut(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
     retry_on_intr(|| rustix::fs::ftruncate(&file, bytes))
 }
 
-/// Copies the first `bytes` bytes of a file into another, inside the kernel where it can.
-pub(super) fn copy(from: impl AsFd, to: impl AsFd, bytes: u64) -> Result<(), Errno> {
+/// Copies the first `bytes` bytes of a file into another from `to_at` on, inside the kernel where it can. Where files
+/// can share their blocks, it has them do so as far as both begin with one.
+pub(super) fn copy(from: impl AsFd, to: impl AsFd, to_at: u64, bytes: u64) -> Result<(), Errno> {
     const STEP: usize = 64 * 1024 * 1024;
     const BUFFER: usize = 256 * 1024;
     let mut at = 0;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     while at < bytes {
         let step = usize::try_from(bytes - at).unwrap_or(STEP).min(STEP);
-        let (mut source, mut target) = (at, at);
+        let (mut source, mut target) = (at, to_at + at);
         let copied = retry_on_intr(|| {
             rustix::fs::copy_file_range(&from, Some(&mut source), &to, Some(&mut target), step)
         });
@@ -277,7 +299,7 @@ pub(super) fn copy(from: impl AsFd, to: impl AsFd, bytes: u64) -> Result<(), Err
         if read.is_empty() {
             return Err(Errno::IO);
         }
-        write_all(&to, at, &mut [IoSlice::new(&read)]).1?;
+        write_all(&to, to_at + at, &mut [IoSlice::new(&read)]).1?;
         at += read.len() as u64;
     }
     Ok(())

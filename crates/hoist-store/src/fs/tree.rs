@@ -10,6 +10,8 @@
 //! DATA/open/<id>/draft      the record as it was created, until the first sync has made it durable
 //! DATA/open/<id>/record     the record; a file of this name was durable before it got the name
 //! DATA/open/<id>/record.new a record being written
+//! DATA/open/<id>/doubt.<n>  empty; says that the content counts up to byte <n> alone, whatever lies behind it
+//! DATA/open/<id>/content.new a content being joined of other uploads' contents
 //! DATA/open/<id>/damaged    says why the content is not to be trusted
 //! DATA/open/<id>.gone/      an upload being removed
 //! DATA/done/<id>/…          the same for uploads that take no more bytes; `exported` notes a copy elsewhere
@@ -27,7 +29,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Durability;
-use super::place::{CONTENT, DRAFT, Place};
+use super::place::{CONTENT, CONTENT_NEW, DRAFT, Place};
 use super::sys::{self, Dir, failed};
 use crate::record::{self, Record};
 use crate::store::Error;
@@ -153,6 +155,14 @@ impl Tree {
         Ok(None)
     }
 
+    /// The same for somebody without the upload's turn: it may be moved to the other shelf while it is looked for.
+    pub(super) fn look_for(&self, id: UploadId) -> Result<Option<Place>, Error> {
+        match self.find(id)? {
+            None => self.find(id),
+            found => Ok(found),
+        }
+    }
+
     /// Sees to it that there is no upload of this id, nor what a failed removal of a failed creation left of one.
     pub(super) fn clear_for(&self, id: UploadId) -> Result<(), Error> {
         match self.find(id)? {
@@ -174,10 +184,12 @@ impl Tree {
             let dir = self.open.dir(&id.to_string()).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
             let place = Place::new(Shelf::Open, id, dir, self.is_disk);
             let content = place.dir.new_file(CONTENT, OFlags::EXCL).map_err(doing)?;
+            // The content of one made of parts is another file, and may share its blocks with theirs.
             if let Some(length) = record.upload.length
                 && length.get() >= RESERVED_BYTES_MIN
+                && !record.upload.makeup.is_composed()
             {
-                sys::reserve(&content, length.get()).map_err(doing)?;
+                sys::reserve(&content, 0, length.get()).map_err(doing)?;
             }
             // Last: a directory with a draft is an upload.
             place.write(DRAFT, &record::encode(record)?)?;
@@ -263,6 +275,10 @@ impl Tree {
                 if !place.is_begun()? {
                     tracing::info!(upload = %id.short(), "removed what a crash left of an upload's creation");
                     self.erase(on, &name)?;
+                } else if on == Shelf::Open {
+                    place.dir.remove_file(CONTENT_NEW).map_err(|errno| {
+                        failed(format!("removing an unfinished join from {}", place.label()), errno)
+                    })?;
                 }
             }
         }

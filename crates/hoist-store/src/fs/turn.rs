@@ -50,7 +50,7 @@ impl Turn {
     /// Forgets the writer there was, if it has ended.
     pub(super) fn let_go(&self) {
         if let Some(lane) = &self.lane
-            && lane.is_ended()
+            && lane.is_over()
         {
             self.entry.let_go(lane);
         }
@@ -77,24 +77,34 @@ impl Turn {
             return Ok((offset, self.settle_record(place, found)?));
         }
         if let Some(lane) = &self.lane {
-            match lane.content().settle() {
+            let content = lane.content();
+            // A claim that has ended confirms nothing any more.
+            let revoked = if lane.is_ended() { content.revoke() } else { Ok(()) };
+            match revoked.and_then(|()| content.settle()) {
                 Ok(settled) => return Ok((Offset::new(settled.durable), settled.shelves)),
                 Err(Failure::Damaged(why)) => return Err(self.damaged(place, &why)),
-                Err(failure) if !lane.is_ended() => return Err(failure.into()),
+                Err(failure) if !lane.is_over() => return Err(failure.into()),
                 // The writer was told, and what it could not be promised was cut off. The rest is good.
                 Err(_) => self.entry.let_go(lane),
             }
         }
+        self.settle_file(tree, place, found)
+    }
+
+    /// The same of a content nobody has open.
+    fn settle_file(&self, tree: &Tree, place: &Place, found: &Found) -> Result<(Offset, Shelves), Error> {
         // For writing, to be able to cut it; on a file system that has become read-only it can still be asked for.
-        let file = match place.content(OFlags::WRONLY) {
+        let (file, is_writable) = match place.content(OFlags::WRONLY) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
-                place.content(OFlags::RDONLY)?
+                (place.content(OFlags::RDONLY)?, false)
             }
-            content => content?,
+            content => (content?, true),
         };
         let file = file.ok_or_else(|| place.lost())?;
-        let stat = rustix::fs::fstat(&file).map_err(|errno| place.failed("looking at", CONTENT, errno))?;
-        let (bytes, known) = (sys::bytes_of(&stat), self.entry.known());
+        let doing = |doing| move |errno| place.failed(doing, CONTENT, errno);
+        let stat = rustix::fs::fstat(&file).map_err(doing("looking at"))?;
+        let (end, known, doubt) = (sys::bytes_of(&stat), self.entry.known(), place.doubt()?);
+        let bytes = doubt.map_or(end, |from| from.min(end));
         //= IETF-OFF-02
         let promised = known.unwrap_or_else(|| sys::promised(&file));
         if promised > bytes {
@@ -102,19 +112,39 @@ impl Turn {
             return Err(Error::Damaged(why));
         }
         let shelves = self.settle_record(place, found)?;
+        let is_cut = bytes < end && is_writable;
+        if is_cut {
+            sys::cut(&file, bytes).map_err(doing("cutting doubtful bytes off"))?;
+        }
         if tree.is_disk()
-            && known != Some(bytes)
+            && (known != Some(bytes) || is_cut)
             && let Err(errno) = sys::sync_data(&file)
         {
-            return Err(match data::cut_back(self.id, &file, known, errno) {
-                Failure::Damaged(why) => self.damaged(place, &why),
-                failure => failure.into(),
-            });
+            return Err(self.told(place, data::cut_back(self.id, &file, known, errno)));
+        }
+        if doubt.is_some() && is_writable {
+            self.remove_doubts(place)?;
         }
         if known != Some(bytes) {
             sys::note_promised(&file, bytes);
         }
         Ok((Offset::new(bytes), shelves))
+    }
+
+    /// Removes for good the notes of doubts whose bytes have been cut off for good.
+    fn remove_doubts(&self, place: &Place) -> Result<(), Error> {
+        while let Some(from) = place.doubt()? {
+            place.unlink_doubt(from)?;
+        }
+        place.sync().map_err(|error| self.told(place, data::note_stays(&error)))
+    }
+
+    /// A failure as the caller is told it; damage is remembered.
+    fn told(&self, place: &Place, failure: Failure) -> Error {
+        match failure {
+            Failure::Damaged(why) => self.damaged(place, &why),
+            failure => failure.into(),
+        }
     }
 
     /// What a commit has to sync so that the upload is found after a crash.

@@ -11,21 +11,23 @@ use hoist_proto::types::{Durable, Offset};
 use super::entry::Entry;
 use super::lane::Lane;
 use super::sync::Syncs;
-use super::tree::Shelves;
+use super::tree::{Shelves, Tree};
+use super::turn::Turn;
 use crate::store::{Error, Pending, Writer};
 
 /// Writes to one upload for one claim.
 pub(super) struct LocalWriter {
     lane: Arc<Lane>,
     entry: Arc<Entry>,
+    tree: Arc<Tree>,
     syncs: Syncs,
 }
 
 impl LocalWriter {
     /// The writer of a lane, which the upload's entry holds from now on.
-    pub(super) fn new(lane: Arc<Lane>, entry: Arc<Entry>, syncs: Syncs) -> Self {
+    pub(super) fn new(lane: Arc<Lane>, entry: Arc<Entry>, tree: Arc<Tree>, syncs: Syncs) -> Self {
         entry.hold(Arc::clone(&lane));
-        Self { lane, entry, syncs }
+        Self { lane, entry, tree, syncs }
     }
 
     pub(super) fn shelf_synced(&self) {
@@ -38,7 +40,7 @@ impl LocalWriter {
         self.lane.standing()?;
         let offset = match self.lane.content().settled() {
             Some(offset) => offset,
-            None => self.settle().await?,
+            None => self.confirm().await?,
         };
         // What is durable stays so; but a claim that has ended is told so and gives no answer any more.
         self.lane.standing()?;
@@ -49,13 +51,30 @@ impl LocalWriter {
         Ok(Durable::attest(Offset::new(offset)))
     }
 
-    async fn settle(&self) -> Result<u64, Error> {
+    async fn confirm(&self) -> Result<u64, Error> {
         let content = Arc::clone(self.lane.content());
         let job =
-            move || content.settle().map(|settled| (settled.durable, settled.shelves)).map_err(Error::from);
+            move || content.confirm().map(|settled| (settled.durable, settled.shelves)).map_err(Error::from);
         let durable = self.syncs.call(job).await?;
         self.lane.content().shelf_synced();
         Ok(durable)
+    }
+
+    async fn begin_doubt(&self) -> Result<(), Error> {
+        self.lane.standing()?;
+        // What was accepted before is in no doubt.
+        self.lane.idle().await;
+        // With the upload's turn, so that nobody moves or removes the directory under the note.
+        let guard = Arc::clone(&self.entry.turn).lock_owned().await;
+        self.lane.standing()?;
+        let (content, tree) = (Arc::clone(self.lane.content()), Arc::clone(&self.tree));
+        let turn = Turn::new(content.id(), Arc::clone(&self.entry), guard);
+        let job = move || {
+            let place = tree.find(content.id())?.ok_or(Error::Missing)?;
+            content.doubt(place)?;
+            Ok((turn, Shelves::NONE))
+        };
+        self.syncs.call(job).await.map(drop)
     }
 }
 
@@ -77,6 +96,10 @@ impl Writer for LocalWriter {
             let job = move || content.take_back(to.get()).map(|()| (0, Shelves::NONE)).map_err(Error::from);
             self.syncs.call(job).await.map(|_| ())
         })
+    }
+
+    fn doubt(&mut self) -> Pending<'_, Result<(), Error>> {
+        Box::pin(self.begin_doubt())
     }
 
     fn hasten(&mut self) -> Durable {

@@ -11,7 +11,7 @@ pub struct Faults {
     /// How likely each operation is to fail with [`Error::Io`](crate::store::Error::Io) and to change nothing: from 0,
     /// never, to 1.
     pub error: f64,
-    /// How many bytes fit in all, for ever.
+    /// How many bytes fit in all, for ever. By the seed, the write that does not fit is told so, or only the next one.
     pub full_after: Option<u64>,
     /// How often an operation lets others run before and after it acts, at most.
     pub yields_max: u32,

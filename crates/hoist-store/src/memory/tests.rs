@@ -46,7 +46,7 @@ mod simulated {
     use bytes::Bytes;
     use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
     use hoist_proto::upload::{
-        Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+        Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics, Upload,
     };
     use http::{HeaderMap, Method, StatusCode};
 
@@ -64,6 +64,7 @@ mod simulated {
                 interruption: Interruption::Resumes,
             },
             owner: None,
+            makeup: Makeup::Own,
             origin: Origin { method: Method::POST, target: "/".to_owned(), fields: HeaderMap::new() },
             created: Timestamp::from_millis(1000),
             touched: Timestamp::from_millis(1000),
@@ -137,6 +138,103 @@ mod simulated {
         writer.sync().await.ok().map(Durable::offset)
     }
 
+    /// Requests whose content proves wrong or right at their end, by seed, with crashes and faults in between: whatever
+    /// else is lost, no byte of one that was not said to be right is ever read.
+    // proves: TUS1-CHK-03
+    #[test]
+    fn no_doubtful_byte_survives() {
+        let (mut confirmed, mut cut) = (0, 0);
+        for seed in 0..300 {
+            let store = MemoryStore::with_faults(seed, Faults { error: 0.05, yields_max: 2, ..Faults::NONE });
+            let mut dice = Dice::new(!seed);
+            let (upload, mut fence) = (upload(1), 0);
+            for _ in 0..20 {
+                fence += 1;
+                let is_right = dice.below(2) == 0;
+                let told = run(doubtful(&store, &upload, Fence::new(fence), is_right, &mut dice));
+                confirmed += usize::from(is_right && told.is_some());
+                if dice.below(3) == 0 {
+                    store.crash();
+                    fence = 0;
+                }
+                let Some(bytes) = run(read(&store, &upload)) else { continue };
+                assert!(bytes.iter().all(|byte| *byte == b'y'), "seed {seed}: {bytes:?}");
+                assert!(told.is_none_or(|told| bytes.len() as u64 >= told.get()), "seed {seed}");
+                cut += usize::from(!is_right);
+            }
+        }
+        assert!(confirmed > 500 && cut > 500, "{confirmed} {cut}");
+    }
+
+    /// One request of ten bytes in doubt; what it was told if it was right, was whole and was told anything.
+    async fn doubtful(
+        store: &MemoryStore,
+        upload: &Upload,
+        fence: Fence,
+        is_right: bool,
+        dice: &mut Dice,
+    ) -> Option<Offset> {
+        let mut writer = match store.load(upload.id, fence).await.ok()? {
+            Some(found) => store.append(upload.id, found.offset.offset(), fence).await.ok()?,
+            None => store.create(upload, fence).await.ok()?,
+        };
+        writer.doubt().await.ok()?;
+        let before = store.peek(upload.id).await.ok()??.offset;
+        for piece in [if is_right { "yyyyy" } else { "ynnnn" }, if is_right { "yyyyy" } else { "nnnny" }] {
+            writer.write(Bytes::from_static(piece.as_bytes())).await.ok()?;
+            let told = writer.hasten().max(store.peek(upload.id).await.ok()??.offset);
+            assert_eq!(told, before, "what is in doubt is told");
+        }
+        match (is_right, dice.below(3)) {
+            (_, 0) => None,
+            (true, _) => writer.sync().await.ok().map(Durable::offset),
+            (false, 1) => writer.cut_back(before.offset()).await.ok().and(None),
+            (false, _) => None,
+        }
+    }
+
+    async fn read(store: &MemoryStore, upload: &Upload) -> Option<Vec<u8>> {
+        let mut reader = store.read(upload.id, Offset::ZERO).await.ok()?;
+        let mut content = Vec::new();
+        while let Some(bytes) = reader.next().await.ok()? {
+            content.extend_from_slice(&bytes);
+        }
+        Some(content)
+    }
+
+    // proves: TUS1-CAT-04
+    #[test]
+    fn a_join_outlives_a_crash_whole_or_leaves_nothing() {
+        let mut joined = 0;
+        for seed in 0..100 {
+            let store = MemoryStore::new();
+            for (number, content) in [(1, "one "), (2, "two ")] {
+                let part = Upload { makeup: Makeup::Part, ..upload(number) };
+                let mut writer = run(store.create(&part, Fence::new(1))).expect("creates");
+                run(writer.write(Bytes::from_static(content.as_bytes()))).expect("writes");
+                let done = Upload { phase: Phase::Delivered(Answer::of(StatusCode::OK)), ..part };
+                run(store.commit(&done, Fence::new(1))).expect("commits");
+            }
+            let parts = [upload(1).id, upload(2).id, upload(1).id];
+            let whole = Upload { makeup: Makeup::Joined(parts.to_vec()), ..upload(3) };
+            drop(run(store.create(&whole, Fence::new(1))).expect("creates"));
+            let mut dice = Dice::new(seed);
+            store.set_faults(Faults { error: 0.5, full_after: Some(8 + dice.below(20)), yields_max: 3 });
+            let told = run(store.join(whole.id, &parts, Fence::new(1))).ok();
+            store.set_faults(Faults::NONE);
+            store.crash();
+            let found = run(store.load(whole.id, Fence::new(1))).expect("loads");
+            let Some(told) = told else {
+                assert!(found.is_none_or(|found| found.offset == Durable::ZERO), "seed {seed}");
+                continue;
+            };
+            joined += 1;
+            assert_eq!(found.expect("is there").offset, told);
+            assert_eq!(run(read(&store, &whole)).as_deref(), Some(&b"one two one "[..]), "seed {seed}");
+        }
+        assert!(joined > 10 && joined < 90, "{joined}");
+    }
+
     #[test]
     fn a_crash_takes_what_was_not_synced_and_nothing_else() {
         let (mut gone, mut cut, mut whole) = (0, 0, 0);
@@ -173,13 +271,20 @@ mod simulated {
 
     #[test]
     fn a_full_store_keeps_what_fitted() {
-        let store = MemoryStore::with_faults(1, Faults { full_after: Some(7), ..Faults::NONE });
-        let mut writer = run(store.create(&upload(1), Fence::new(1))).expect("creates");
-        run(writer.write(Bytes::from_static(b"12345"))).expect("fits");
-        assert!(matches!(run(writer.write(Bytes::from_static(b"67890"))), Err(Error::Full)));
-        assert!(matches!(run(writer.write(Bytes::from_static(b"1"))), Err(Error::Full)));
-        assert_eq!(run(writer.sync()).expect("syncs").offset(), Offset::new(7));
-        assert!(matches!(run(store.probe()), Err(Error::Full)));
+        let mut told_late = 0;
+        for seed in 0..20 {
+            let store = MemoryStore::with_faults(seed, Faults { full_after: Some(7), ..Faults::NONE });
+            let mut writer = run(store.create(&upload(1), Fence::new(1))).expect("creates");
+            run(writer.write(Bytes::from_static(b"12345"))).expect("fits");
+            match run(writer.write(Bytes::from_static(b"67890"))) {
+                Ok(()) => told_late += 1,
+                Err(error) => assert!(matches!(error, Error::Full), "{error}"),
+            }
+            assert!(matches!(run(writer.write(Bytes::from_static(b"1"))), Err(Error::Full)));
+            assert_eq!(run(writer.sync()).expect("syncs").offset(), Offset::new(7));
+            assert!(matches!(run(store.probe()), Err(Error::Full)));
+        }
+        assert!((1..20).contains(&told_late), "{told_late} of 20");
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use hoist_proto::types::{Durable, Length, Offset, Principal, Timestamp, UploadId};
+use hoist_proto::types::{Durable, Length, Offset, PartNumber, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+    Answer, Completion, Excess, Family, Interruption, Makeup, Numbers, Origin, Phase, Semantics, Upload,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
@@ -35,6 +35,7 @@ fn sample() -> Record {
                 interruption: Interruption::Resumes,
             },
             owner: Some(Principal::new("alice")),
+            makeup: Makeup::Own,
             origin: Origin { method: Method::POST, target: "/uploads?to=a".to_owned(), fields },
             created: Timestamp::from_millis(1_700_000_000_123),
             touched: Timestamp::from_millis(1_700_000_009_876),
@@ -98,6 +99,66 @@ fn unknown_members_are_read_over_and_unknown_versions_are_not() {
     assert!(!super::is_torn(&newer), "and it is nothing a crash left");
 }
 
+/// The sample with this in front of its method.
+fn with_member(member: &str) -> Vec<u8> {
+    sealed(&body().replace("  \"method\"", &format!("  {member},\n  \"method\"")))
+}
+
+#[test]
+fn where_content_comes_from_is_written_like_this_for_ever() {
+    let number = |number| PartNumber::new(number).expect("in range");
+    let ids = ["1m6rt34g64vr34c1m6rt34g64r", "00000000000000000000000000", "1m6rt34g64vr34c1m6rt34g64r"];
+    let joined = ids.iter().map(|id| id.parse::<UploadId>().expect("an id")).collect();
+    let numbered = |highest, last: Option<u64>| {
+        Makeup::Numbered(Numbers { highest: number(highest), last: last.map(number) })
+    };
+    let ids_text = ids.map(|id| format!("\n      \"{id}\"")).join(",");
+    for (text, makeup) in [
+        ("\"part\"".to_owned(), Makeup::Part),
+        (format!("{{\n    \"joined\": [{ids_text}\n    ]\n  }}"), Makeup::Joined(joined)),
+        ("{\n    \"joined\": []\n  }".to_owned(), Makeup::Joined(vec![])),
+        ("{\n    \"numbered\": {\n      \"highest\": 7\n    }\n  }".to_owned(), numbered(7, None)),
+        (
+            "{\n    \"numbered\": {\n      \"highest\": 9999,\n      \"last\": 0\n    }\n  }".to_owned(),
+            numbered(9999, Some(0)),
+        ),
+    ] {
+        let bytes = with_member(&format!("\"makeup\": {text}"));
+        let record = Record { upload: Upload { makeup, ..sample().upload }, ..sample() };
+        assert_eq!(decode(&bytes).expect("decodes"), record);
+        assert_eq!(String::from_utf8(encode(&record).expect("encodes")), String::from_utf8(bytes));
+    }
+    // Said in so many words or not at all, as in every record from before there was anything to say.
+    assert_eq!(decode(&with_member("\"makeup\": \"own\"")).expect("decodes"), sample());
+    assert_eq!(decode(SAMPLE).expect("decodes").upload.makeup, Makeup::Own);
+    for wrong in [
+        "\"whole\"",
+        "null",
+        "7",
+        "[]",
+        "{}",
+        "{\"joined\": \"1m6rt34g64vr34c1m6rt34g64r\"}",
+        "{\"joined\": [\"../../../../../../etc/pass\"]}",
+        "{\"joined\": [7]}",
+        "{\"numbered\": {}}",
+        "{\"numbered\": {\"highest\": 10000}}",
+        "{\"numbered\": {\"highest\": -1}}",
+        "{\"numbered\": {\"highest\": 1, \"last\": 18446744073709551615}}",
+        "{\"part\": 1, \"own\": 2}",
+    ] {
+        let edited = with_member(&format!("\"makeup\": {wrong}"));
+        assert!(matches!(decode(&edited), Err(Error::Damaged(_))), "{wrong}");
+    }
+}
+
+#[test]
+fn the_most_parts_an_upload_may_have_fit_its_record() {
+    let parts = (0..=u128::from(PartNumber::MAX)).map(|part| UploadId::from_bits(part.to_be_bytes()));
+    let makeup = Makeup::Joined(parts.collect());
+    let record = Record { upload: Upload { makeup, ..sample().upload }, ..sample() };
+    assert_eq!(decode(&encode(&record).expect("encodes")).expect("decodes"), record);
+}
+
 #[test]
 fn whole_records_that_make_no_sense_are_damaged() {
     let edits = [
@@ -155,6 +216,19 @@ fn phase() -> impl Strategy<Value = Phase> {
     ]
 }
 
+fn makeup() -> impl Strategy<Value = Makeup> {
+    let number =
+        || (0..=u64::from(PartNumber::MAX)).prop_map(|number| PartNumber::new(number).expect("in range"));
+    let ids = prop::collection::vec(any::<[u8; 16]>().prop_map(UploadId::from_bits), 0..40);
+    prop_oneof![
+        Just(Makeup::Own),
+        Just(Makeup::Part),
+        ids.prop_map(Makeup::Joined),
+        (number(), prop::option::of(number()))
+            .prop_map(|(highest, last)| Makeup::Numbered(Numbers { highest, last })),
+    ]
+}
+
 fn upload() -> impl Strategy<Value = Upload> {
     use prop::sample::select;
     let semantics = (
@@ -170,12 +244,14 @@ fn upload() -> impl Strategy<Value = Upload> {
     let family = select(vec![Family::Conventional, Family::Token, Family::Ietf, Family::Tus1]);
     let origin = (select(vec![Method::POST, Method::PUT, Method::PATCH]), any::<String>(), header_map());
     let times = (any::<u64>(), any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>());
-    (any::<[u8; 16]>(), family, semantics, any::<Option<String>>(), origin, times, phase()).prop_map(
-        |(bits, family, (completion, excess, interruption), owner, origin, times, phase)| Upload {
+    let who = (any::<Option<String>>(), makeup());
+    (any::<[u8; 16]>(), family, semantics, who, origin, times, phase()).prop_map(
+        |(bits, family, (completion, excess, interruption), (owner, makeup), origin, times, phase)| Upload {
             id: UploadId::from_bits(bits),
             family,
             semantics: Semantics { completion, excess, interruption },
             owner: owner.map(Principal::new),
+            makeup,
             origin: Origin { method: origin.0, target: origin.1, fields: origin.2 },
             created: Timestamp::from_millis(times.0),
             touched: Timestamp::from_millis(times.1),

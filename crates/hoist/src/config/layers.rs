@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::Problem;
-use super::settings::{self, SETTINGS};
+use super::settings::{self, SETTINGS, Values};
 
 /// Which layer a setting was found in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Layers {
             let written = if let Some(texts) = flags.get(setting.name) {
                 Some(Written { texts: texts.clone(), source: Source::Flag(setting.name) })
             } else if let Some(text) = variables.get(&variable).filter(|text| !text.is_empty()) {
-                let texts = if setting.many {
+                let texts = if setting.many() {
                     text.split(',').map(|text| text.trim().to_owned()).collect()
                 } else {
                     vec![text.clone()]
@@ -91,7 +91,7 @@ impl Layers {
             let name = key.get_ref().as_ref();
             match settings::find(name) {
                 None => problems.push(Problem::new(&source, unknown(name, settings::nearest(name)))),
-                Some(setting) => match texts(value.get_ref(), setting.many) {
+                Some(setting) => match texts(value.get_ref(), setting.values) {
                     Ok(texts) => drop(layers.insert(setting.name, Written { texts, source })),
                     Err(wrong) => problems.push(Problem::with(&source, name, wrong)),
                 },
@@ -136,8 +136,10 @@ fn hint(nearest: Option<&str>) -> String {
     )
 }
 
-fn texts(value: &DeValue<'_>, many: bool) -> Result<Vec<String>, String> {
+fn texts(value: &DeValue<'_>, taken: Values) -> Result<Vec<String>, String> {
+    let many = taken == Values::Many;
     match value {
+        DeValue::Boolean(on) if taken == Values::Switch => Ok(vec![if *on { "on" } else { "off" }.into()]),
         DeValue::Array(values) if many && values.is_empty() => Err("an empty list; leave the key out".into()),
         DeValue::Array(values) if many => values.iter().map(|value| text(value.get_ref())).collect(),
         DeValue::Array(_) => Err("takes one value, not a list".into()),

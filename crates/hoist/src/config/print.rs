@@ -31,7 +31,7 @@ impl fmt::Display for Effective<'_> {
                     let texts: Vec<_> =
                         texts.iter().map(|text| toml::Value::from(text.as_str()).to_string()).collect();
                     let value =
-                        if setting.many { format!("[{}]", texts.join(", ")) } else { texts.join(", ") };
+                        if setting.many() { format!("[{}]", texts.join(", ")) } else { texts.join(", ") };
                     let source = source.to_string();
                     writeln!(f, "{:<44} # {}", format!("{} = {value}", setting.name), source.escape_debug())?;
                 }

@@ -8,12 +8,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use hoist_proto::dialect::tus1::{Extension, Extensions};
 use hoist_proto::policy::{Limits, Policy};
 use hoist_proto::types::Token;
-use hoist_server::Interims;
 use hoist_server::admission::Quotas;
 use hoist_server::auth::jwt::Algorithm;
 use hoist_server::cors::Cors;
+use hoist_server::proxy::BadNetwork;
+use hoist_server::{Interims, Locations};
 use http::HeaderValue;
 
 use super::layers::{Layers, Source};
@@ -36,13 +38,21 @@ impl Reader<'_> {
             data: self.path("data").unwrap_or_default(),
             endpoint: self.one("endpoint").unwrap_or_default(),
             public_origin: self.one::<Origin>("public-url").map(|origin| origin.0),
+            locations: self.locations(),
             durability: self.named("durability").unwrap_or_default(),
             policy,
             target: self.target(),
+            downloads: self.switch("downloads"),
             tls: self.tls(),
-            trusted_proxies: self.many("trusted-proxy"),
+            trusted_proxies: self.each("trusted-proxy", |text| {
+                text.parse().map_err(|wrong: BadNetwork| format!("is {wrong}"))
+            }),
             cors: self.cors(),
+            cors_headers: self.each("cors-header", |text| {
+                text.parse().map_err(|_| "is not the name of a field; write it like X-Csrf-Token".into())
+            }),
             completes_at_length: self.choice("ietf-complete-at-length", &[("off", false), ("v5-v6", true)]),
+            tus: self.tus(),
             interims: self.choice(
                 "interim",
                 &[("auto", Interims::Auto), ("always", Interims::Always), ("never", Interims::Never)],
@@ -74,6 +84,15 @@ impl Reader<'_> {
             text.parse()
                 .map_err(|_| "is not an address and a port; write it like 127.0.0.1:8080 or [::]:8080".into())
         })
+    }
+
+    fn locations(&mut self) -> Locations {
+        let choices = [("absolute", Locations::Absolute), ("relative", Locations::Relative)];
+        let locations = self.choice("location", &choices);
+        if locations == Locations::Relative && self.layers.get("public-url").is_some() {
+            self.problem("public-url", "means nothing with --location relative");
+        }
+        locations
     }
 
     //= TOK-SEC-04
@@ -158,6 +177,11 @@ impl Reader<'_> {
 
     fn cors(&mut self) -> Cors {
         let texts: Vec<String> = self.many("cors-origin");
+        let is_credentialed = self.switch("cors-credentials");
+        if is_credentialed && (texts == ["*"] || texts == ["off"]) {
+            let wrong = "needs to know whose pages may send them; set --cors-origin to their origins";
+            self.problem("cors-credentials", wrong);
+        }
         match texts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["*"] => Cors::Any,
             ["off"] => Cors::Off,
@@ -165,16 +189,20 @@ impl Reader<'_> {
                 self.problem("cors-origin", "`*` and `off` stand alone");
                 Cors::Off
             }
-            _ => Cors::Origins(self.each("cors-origin", |text| {
-                let is_origin = text.split_once("://").is_some_and(|(scheme, host)| {
-                    !scheme.is_empty() && !host.is_empty() && !host.contains('/')
-                });
-                let value = HeaderValue::from_str(text).ok().filter(|_| is_origin);
-                value.ok_or_else(|| {
-                    "is not an origin; write it as browsers do, like https://example.org".into()
-                })
-            })),
+            _ if is_credentialed => Cors::Credentialed(self.origins()),
+            _ => Cors::Origins(self.origins()),
         }
+    }
+
+    fn origins(&mut self) -> Vec<HeaderValue> {
+        self.each("cors-origin", |text| {
+            let is_origin = text
+                .split_once("://")
+                .is_some_and(|(scheme, host)| !scheme.is_empty() && !host.is_empty() && !host.contains('/'));
+            // Browsers spell scheme and host in lower case, and are compared with to the letter.
+            let value = HeaderValue::from_str(&text.to_ascii_lowercase()).ok().filter(|_| is_origin);
+            value.ok_or_else(|| "is not an origin; write it as browsers do, like https://example.org".into())
+        })
     }
 
     fn auth(&mut self) -> Auth {
@@ -259,6 +287,14 @@ impl Reader<'_> {
     }
 
     /// One of some words; the first one's meaning stands in for a wrong one.
+    fn tus(&mut self) -> Extensions {
+        let named = |text: &str| {
+            let names: Vec<_> = Extension::ALL.into_iter().map(Extension::name).collect();
+            Extension::of_name(text).ok_or_else(|| format!("is none of {}", names.join(", ")))
+        };
+        self.each("tus-disable", named).into_iter().fold(Extensions::ALL, Extensions::without)
+    }
+
     fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> T {
         let text: String = self.one(name).unwrap_or_default();
         let chosen = choices.iter().find(|(word, _)| *word == text);
@@ -267,6 +303,10 @@ impl Reader<'_> {
             self.problem(name, format!("`{text}` is none of {}", words.join(", ")));
         }
         chosen.unwrap_or(&choices[0]).1
+    }
+
+    fn switch(&mut self, name: &str) -> bool {
+        self.choice(name, &[("off", false), ("on", true), ("false", false), ("true", true)])
     }
 
     fn path(&mut self, name: &str) -> Option<PathBuf> {

@@ -8,8 +8,7 @@ pub(crate) struct Setting {
     pub(crate) name: &'static str,
     /// What a value is called in the help.
     pub(crate) value: &'static str,
-    /// Whether there may be several values.
-    pub(crate) many: bool,
+    pub(crate) values: Values,
     /// As it would be written; nothing where not set means something by itself.
     pub(crate) default: Option<&'static str>,
     pub(crate) help: &'static str,
@@ -17,7 +16,21 @@ pub(crate) struct Setting {
     pub(crate) heading: &'static str,
 }
 
+/// How many values a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Values {
+    One,
+    Many,
+    /// `on` or `off`; the flag alone is `on`.
+    Switch,
+}
+
 impl Setting {
+    /// Whether there may be several values.
+    pub(crate) fn many(&self) -> bool {
+        self.values == Values::Many
+    }
+
     /// The environment variable.
     pub(crate) fn variable(&self) -> String {
         format!("HOIST_{}", self.name.to_uppercase().replace('-', "_"))
@@ -69,7 +82,7 @@ const fn one(
     default: Option<&'static str>,
     help: &'static str,
 ) -> Setting {
-    Setting { name, value, many: false, default, help, heading }
+    Setting { name, value, values: Values::One, default, help, heading }
 }
 
 const fn many(
@@ -79,7 +92,11 @@ const fn many(
     default: Option<&'static str>,
     help: &'static str,
 ) -> Setting {
-    Setting { name, value, many: true, default, help, heading }
+    Setting { name, value, values: Values::Many, default, help, heading }
+}
+
+const fn switch(heading: &'static str, name: &'static str, help: &'static str) -> Setting {
+    Setting { name, value: "on|off", values: Values::Switch, default: Some("off"), help, heading }
 }
 
 /// Every setting there is, in the order of the help.
@@ -105,6 +122,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "URL",
         None,
         "Scheme and authority clients reach the server by, as behind a proxy [default: what each request names]",
+    ),
+    one(
+        PLACE,
+        "location",
+        "FORM",
+        Some("absolute"),
+        "How responses name an upload: `absolute` with scheme and host, or `relative`, by its path alone",
     ),
     one(
         PLACE,
@@ -144,6 +168,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("off"),
         "`v5-v6`: uploads of these versions of the draft are complete once their length is reached, as tus-js-client has it",
     ),
+    many(
+        UPLOADS,
+        "tus-disable",
+        "EXTENSION",
+        None,
+        "An extension of tus 1.0 that is not offered, like termination or concatenation-unfinished",
+    ),
     one(UPLOADS, "min-token-length", "N", Some("1"), "The fewest octets of an Upload-Token"),
     one(
         UPLOADS,
@@ -161,6 +192,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     one(TARGET, "files-dir", "DIR", None, "The directory of --target files"),
     one(TARGET, "files-name", "TEMPLATE", Some("{name}"), "Their names, made of {name}, {id} and {date}"),
+    switch(
+        TARGET,
+        "downloads",
+        "Let complete uploads be fetched with GET on their URL, by whoever uploaded them",
+    ),
     one(
         SECURITY,
         "tls-cert",
@@ -169,7 +205,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Certificate chain (PEM); renewed files are noticed, at once with SIGHUP",
     ),
     one(SECURITY, "tls-key", "FILE", None, "Private key (PEM)"),
-    many(SECURITY, "trusted-proxy", "CIDR", None, "A proxy in front that ends TLS"),
+    many(
+        SECURITY,
+        "trusted-proxy",
+        "CIDR",
+        None,
+        "A proxy in front, believed about scheme, host and client (Forwarded, X-Forwarded-*)",
+    ),
     many(
         SECURITY,
         "cors-origin",
@@ -177,6 +219,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("*"),
         "An origin whose pages may upload, `*` for all, `off` for none",
     ),
+    switch(
+        SECURITY,
+        "cors-credentials",
+        "Let pages of these origins send the browser's own credentials, such as cookies for a proxy in front",
+    ),
+    many(SECURITY, "cors-header", "NAME", None, "A further request field these pages may send"),
     one(SECURITY, "bearer-file", "FILE", None, "Bearer tokens that are let in: lines of `token principal`"),
     one(
         SECURITY,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use hoist_proto::dialect::tus1::{Extension, Extensions};
 use hoist_proto::policy::Limits;
 use http::HeaderValue;
 
@@ -59,17 +60,17 @@ fn defaults_are_those_of_the_libraries() {
     assert_eq!(config.quotas, Quotas::default());
     assert_eq!((config.auth, config.target, config.cors), (Auth::Anyone, Target::Keep, Cors::Any));
     assert_eq!((config.public_origin, config.interims), (None, Interims::default()));
-    assert!(!config.completes_at_length);
+    assert!(!config.completes_at_length && !config.downloads && config.tus == Extensions::ALL);
 }
 
 #[test]
 fn each_setting_means_something() {
     // A value that is right for each, given as a flag, and the one place it must show.
-    let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
-        ietf-complete-at-length = \"v5-v6\"\ndurability = \"os\"\nmax-size = 9\n\
+    let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\nlocation = \"absolute\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
+        ietf-complete-at-length = \"v5-v6\"\ntus-disable = [\"termination\"]\ndurability = \"os\"\nmax-size = 9\n\
         min-size = 1\nmax-append-size = 8\nmin-append-size = 2\nmax-age = \"none\"\nretain = 5\nmin-token-length = 16\n\
-        target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ntls-cert = \"c\"\ntls-key = \"k\"\n\
-        trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://a.example\"]\njwt-key = \"j\"\n\
+        target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ndownloads = true\ntls-cert = \"c\"\ntls-key = \"k\"\n\
+        trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://A.example\"]\ncors-credentials = false\ncors-header = \"X-A\"\njwt-key = \"j\"\n\
         jwt-algorithm = \"ES256\"\njwt-audience = \"a\"\njwt-issuer = [\"i\"]\nhook-command = \"h 'x y'\"\n\
         hook-timeout = \"1s\"\nmax-open-uploads = 3\nmax-open-uploads-per-user = \"none\"\nmax-stored-bytes = 4\n\
         max-stored-bytes-per-user = 5\nhead-timeout = 1\nidle-timeout = 2\nmin-rate = 0\nmax-connections = 7\n\
@@ -78,15 +79,22 @@ fn each_setting_means_something() {
     let seconds = Duration::from_secs;
     assert_eq!((config.data, config.endpoint), ("d".into(), "/e".into()));
     assert_eq!((config.public_origin.as_deref(), config.interims), (Some("https://h:1"), Interims::Always));
-    assert!(config.completes_at_length);
+    assert!(config.completes_at_length && config.downloads);
+    assert_eq!(config.tus, Extensions::ALL.without(Extension::Termination));
     assert_eq!(config.durability, Durability::Os);
     let limits = Limits { size_max: Some(9), size_min: 1, append_max: Some(8), append_min: 2 };
     let policy = Policy { limits, lifetime: None, retention: Some(seconds(5)), token_octets_min: 16 };
     assert_eq!(config.policy, policy);
     assert_eq!(config.target, Target::Files { directory: "f".into(), template: "{id}".into() });
     assert_eq!(config.tls, Some(Tls { cert: "c".into(), key: "k".into() }));
-    assert_eq!(config.trusted_proxies.len(), 1);
+    assert_eq!((config.trusted_proxies.len(), config.locations), (1, Locations::Absolute));
+    let relative = of(&[("location", &["relative"])], &[], "").expect("sound");
+    assert_eq!(relative.locations, Locations::Relative);
     assert_eq!(config.cors, Cors::Origins(vec![HeaderValue::from_static("https://a.example")]));
+    let credentialed =
+        of(&[("cors-credentials", &["on"])], &[], "cors-origin = \"https://a\"").expect("sound");
+    assert_eq!(credentialed.cors, Cors::Credentialed(vec![HeaderValue::from_static("https://a")]));
+    assert_eq!(config.cors_headers, ["x-a"]);
     let keys = Keys::Single("j".into(), "ES256".parse().expect("known"));
     assert_eq!(config.auth, Auth::Jwt { keys, audiences: vec!["a".into()], issuers: vec!["i".into()] });
     let hook = Hook { program: "h".into(), arguments: vec!["x y".into()], timeout: seconds(1) };
@@ -146,13 +154,8 @@ fn a_problem_names_its_place_and_the_next_step() {
         ("min-token-length = 300", "hoist.toml:1: min-token-length: is not between 1 and 256"),
         ("interim = \"maybe\"", "hoist.toml:1: interim: `maybe` is none of `auto`, `always`, `never`"),
         (
-            "public-url = \"example.org\"",
-            "hoist.toml:1: public-url: `example.org` is not a scheme and a host; write it like \
-             https://upload.example.org",
-        ),
-        (
-            "public-url = \"https://a/uploads\"",
-            "hoist.toml:1: public-url: `https://a/uploads` has a path; that of the upload URL is --endpoint",
+            "max-size = true",
+            "hoist.toml:1: max-size: takes text or a whole number, not a boolean; put it into quotes",
         ),
         ("target = \"s3\"", "hoist.toml:1: target: `s3` is none of `keep`, `files`"),
         ("target = \"files\"", "hoist.toml:1: target: `files` needs a directory; set --files-dir"),
@@ -170,11 +173,6 @@ fn a_problem_names_its_place_and_the_next_step() {
         (
             "bearer-file = \"x\"\njwks-file = \"y\"",
             "hoist.toml:1: bearer-file: cannot stand beside JWT keys; keep one of them",
-        ),
-        ("cors-origin = [\"*\", \"https://a\"]", "hoist.toml:1: cors-origin: `*` and `off` stand alone"),
-        (
-            "cors-origin = [\"https://a/\"]",
-            "hoist.toml:1: cors-origin: `https://a/` is not an origin; write it as browsers do, like https://example.org",
         ),
         ("hook-command = \"'x\"", "hoist.toml:1: hook-command: `'x` has a quote that does not end"),
         ("idle-timeout = 0", "hoist.toml:1: idle-timeout: is zero, and nothing would ever be in time"),
@@ -201,6 +199,47 @@ fn a_problem_names_its_place_and_the_next_step() {
 }
 
 #[test]
+fn so_do_problems_with_proxies_and_pages() {
+    let cases = [
+        (
+            "public-url = \"example.org\"",
+            "hoist.toml:1: public-url: `example.org` is not a scheme and a host; write it like \
+             https://upload.example.org",
+        ),
+        (
+            "public-url = \"https://a/uploads\"",
+            "hoist.toml:1: public-url: `https://a/uploads` has a path; that of the upload URL is --endpoint",
+        ),
+        (
+            "location = \"relative\"\npublic-url = \"https://a\"",
+            "hoist.toml:2: public-url: means nothing with --location relative",
+        ),
+        (
+            "trusted-proxy = [\"::1\", \"10.0.0.0/33\"]",
+            "hoist.toml:1: trusted-proxy: `10.0.0.0/33` is not a network; write it like 10.0.0.0/8, fd00::/8 or \
+             192.0.2.7",
+        ),
+        ("downloads = \"yes\"", "hoist.toml:1: downloads: `yes` is none of `off`, `on`, `false`, `true`"),
+        ("cors-origin = [\"*\", \"https://a\"]", "hoist.toml:1: cors-origin: `*` and `off` stand alone"),
+        (
+            "cors-header = \"X A\"",
+            "hoist.toml:1: cors-header: `X A` is not the name of a field; write it like X-Csrf-Token",
+        ),
+        (
+            "cors-credentials = true",
+            "hoist.toml:1: cors-credentials: needs to know whose pages may send them; set --cors-origin to their origins",
+        ),
+        (
+            "cors-origin = [\"https://a/\"]",
+            "hoist.toml:1: cors-origin: `https://a/` is not an origin; write it as browsers do, like https://example.org",
+        ),
+    ];
+    for (toml, expected) in cases {
+        assert_eq!(problems(toml), [expected], "{toml}");
+    }
+}
+
+#[test]
 fn a_strange_variable_is_noticed() {
     let env = [("HOIST_MAX_SISE", "1"), ("HOIST_CONFIG", "x"), ("HOIST_LOG", "json")];
     let notes = of(&[], &env, "").expect("sound").notes;
@@ -215,7 +254,9 @@ fn a_strange_variable_is_noticed() {
 fn warnings_come_when_there_is_something_to_warn_of() {
     const TOKEN: &str = "not authenticated";
     const CLEAR: &str = "without encryption";
-    let cases: [(&str, &[&str]); 9] = [
+    const EVERYBODY: &str = "trusts every address";
+    const TAKEN: &str = "finds nothing";
+    let cases: [(&str, &[&str]); 13] = [
         ("", &[TOKEN]),
         ("min-token-length = 15", &[TOKEN]),
         ("min-token-length = 16", &[]),
@@ -225,6 +266,10 @@ fn warnings_come_when_there_is_something_to_warn_of() {
         ("bearer-file = \"b\"\nlisten = [\"[::1]:0\", \"127.9.9.9:0\", \"[::ffff:127.0.0.1]:0\"]", &[]),
         ("bearer-file = \"b\"\nlisten = \"192.0.2.1:0\"\ntls-cert = \"c\"\ntls-key = \"k\"", &[]),
         ("listen = \"[2001:db8::1]:0\"\ntrusted-proxy = \"::1\"", &[TOKEN]),
+        ("bearer-file = \"b\"\ntrusted-proxy = [\"::1\", \"0.0.0.0/0\"]", &[EVERYBODY]),
+        ("bearer-file = \"b\"\ntrusted-proxy = \"::/0\"", &[EVERYBODY]),
+        ("bearer-file = \"b\"\ndownloads = true", &[]),
+        ("bearer-file = \"b\"\ndownloads = \"on\"\ntarget = \"files\"\nfiles-dir = \"f\"", &[TAKEN]),
     ];
     for (toml, expected) in cases {
         let warnings = of(&[], &[], toml).expect("sound").warnings();

@@ -1,8 +1,7 @@
-//! What a setting's text means: sizes, times, networks, command lines.
+//! What a setting's text means: sizes, times, command lines.
 //!
 //! Every error says what would have been right.
 
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -101,30 +100,6 @@ impl FromStr for Count {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.trim().parse().map(Self).map_err(|_| "is not a whole number")
-    }
-}
-
-/// An address, or a range of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Network {
-    pub(crate) address: IpAddr,
-    pub(crate) prefix_bits: u8,
-}
-
-impl FromStr for Network {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WRONG: &str = "is not a network; write it like 10.0.0.0/8, fd00::/8 or 192.0.2.7";
-        let (address, prefix) =
-            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let address: IpAddr = address.trim().parse().map_err(|_| WRONG)?;
-        let bits_max = if address.is_ipv4() { 32 } else { 128 };
-        let prefix_bits = match prefix {
-            Some(bits) => bits.parse().ok().filter(|bits| *bits <= bits_max).ok_or(WRONG)?,
-            None => bits_max,
-        };
-        Ok(Self { address, prefix_bits })
     }
 }
 
@@ -266,16 +241,6 @@ mod tests {
         assert_eq!("none".parse(), Ok(OrNone::<Span>(None)));
         assert_eq!("1s".parse(), Ok(OrNone(Some(Span(Duration::from_secs(1))))));
         assert!("never".parse::<OrNone<Span>>().is_err());
-    }
-
-    #[test]
-    fn networks() {
-        for text in ["10.0.0.0/8", "192.0.2.7", "fd00::/8", "::1", "0.0.0.0/0"] {
-            assert!(text.parse::<Network>().is_ok(), "{text}");
-        }
-        for text in ["", "10.0.0/8", "10.0.0.0/33", "10.0.0.0/", "::/129", "example.org"] {
-            assert!(text.parse::<Network>().is_err(), "{text}");
-        }
     }
 
     #[test]

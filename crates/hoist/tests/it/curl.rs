@@ -54,6 +54,37 @@ async fn curl_uploads_in_every_way_it_knows() {
     }
 }
 
+#[tokio::test]
+async fn curl_that_knows_nothing_of_resuming_is_told_where_its_file_is() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let content = bytes(4, 3_000_000);
+    let film = home.text("film");
+    fs::write(&film, &content).expect("written");
+    let (data, directory) = (format!("@{film}"), format!("{}/", server.url));
+    let ways: [&[&str]; 4] = [
+        &["-T", &film, &directory],
+        &["-T", &film, "-H", "Transfer-Encoding: chunked", &directory],
+        &["--data-binary", &data, &server.url],
+        &["-F", &data.replace('@', "film=@"), &server.url],
+    ];
+    for version in VERSIONS {
+        for way in ways {
+            let Some((is_well, said)) = curl(way.iter().chain(&[version, "-v"])).await else { return };
+            let heads = heads(&said);
+            let last = heads.last().expect("an answer");
+            assert!(is_well && status(last) == "201", "{version} {way:?}: {said}");
+            let url = field(last, "location").expect("where it is");
+            assert!(url.starts_with(&directory), "{url}");
+            let stored = home.sole();
+            let is_form = way[0] == "-F";
+            assert!(if is_form { stored.len() > content.len() } else { stored == content }, "{way:?}");
+            let words = ["-X", "DELETE", "-w", "%{http_code}", url];
+            assert_eq!(curl(words).await.expect("curl is there"), (true, "204".into()), "{url}");
+        }
+    }
+}
+
 // proves: TOK-OFF-01, TOK-APP-01
 #[tokio::test]
 async fn curl_is_cut_and_goes_on_where_it_was() {

@@ -129,6 +129,40 @@ async fn what_fits_on_a_full_disk_is_kept_and_the_upload_goes_on_once_there_is_r
     }
 }
 
+// proves: TOK-CRE-01, TOK-APP-05
+#[tokio::test]
+async fn small_content_whose_end_does_not_fit_is_never_taken_for_whole() {
+    let home = Home::new();
+    let Some(_disk) = Mounted::tmpfs(&home.data(), "size=8m") else { return };
+    let server = Server::start(&home, &[]);
+    // As much as fits but for a few pages, and less than is worth a reservation.
+    let room = server.ask(Wire::H1, Ask::new("POST", "room").chunked(vec![1; 9 * MIB])).await;
+    let room = room.offset().expect("a full disk does not hide the offset");
+    assert_eq!(server.ask(Wire::H1, Ask::new("DELETE", "room")).await.status, 204);
+    let filler = Ask::new("POST", "filler").sized(vec![1; room - 100_000]);
+    assert!(server.ask(Wire::H1, filler).await.is_complete());
+
+    let content = bytes(9, 150_000);
+    for wire in WIRES {
+        for ask in [Ask::new("POST", "film").sized(&content), Ask::new("POST", "film").chunked(&content)] {
+            let full = server.ask(wire, ask).await;
+            assert!(is_problem(&full, 507), "{full:?}");
+            let kept = full.offset().expect("a full disk does not hide the offset");
+            assert!(kept > 50_000 && kept < content.len() && !full.is_complete(), "{full:?}");
+            assert!(home.open()[0] == content[..kept]);
+            assert_eq!(server.ask(wire, Ask::new("DELETE", "film")).await.status, 204);
+        }
+        for ask in
+            [Ask::to("PUT", "/uploads/film").sized(&content), Ask::to("POST", "/uploads").chunked(&content)]
+        {
+            let full = server.ask(wire, ask).await;
+            assert!(is_problem(&full, 507), "{full:?}");
+            assert_eq!((home.uploads("open"), home.uploads("done")), (0, 1), "only the filler is there");
+        }
+    }
+    server.stop().await;
+}
+
 /// Uploads are refused with an error of the server's, the health check says so, and the log why.
 async fn is_out_of_order(home: &Home, server: &Server, running: Option<Exchange>) {
     for wire in WIRES {

@@ -260,6 +260,33 @@ async fn progress_is_told_while_content_comes_and_no_more_than_once_a_second() {
     assert!(held_to(&interims[1..], content.len(), began.elapsed()) >= 1, "no progress was told");
 }
 
+// proves: IETF-OFF-01
+#[tokio::test]
+async fn nobody_is_told_less_than_the_running_request_was() {
+    let home = Home::new();
+    let server = Server::start(&home, &OS);
+    let content = bytes(16, 3 * MIB);
+    let (mut raw, fields) = announced(&server, create("?1").stalls(Some(content.len()))).await;
+    raw.send(&content[..2 * MIB]).await;
+    let (status, told) = raw.head().await.expect("progress");
+    let told = text(&told, "upload-offset").expect("an offset").parse().expect("an integer");
+    assert!(status == 104 && told > 0, "{status} {told}");
+    let upload = path(&fields);
+    for wire in WIRES {
+        // What makes no sense ends no transfer, and tells where the upload is.
+        let nonsense = Ask::to("PATCH", &upload).field(NUMBER, 8).field("upload-complete", "?1");
+        let typed = nonsense.clone().field("content-type", "application/partial-upload");
+        for (ask, status) in [(nonsense.field("upload-offset", told), 415), (typed, 400)] {
+            let got = server.ask(wire, ask).await;
+            assert_eq!(got.status, status, "{got:?}");
+            assert!(got.offset() >= Some(told), "{told} was told before {got:?}");
+        }
+    }
+    raw.send(&content[2 * MIB..]).await;
+    let got = raw.answer(false).await.expect("the transfer was not ended");
+    assert!(got.status == 201 && got.is_complete() && home.sole() == content, "{got:?}");
+}
+
 // proves: IETF-OFF-03
 #[tokio::test]
 async fn what_was_told_survives_the_process() {

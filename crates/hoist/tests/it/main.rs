@@ -1,10 +1,13 @@
 //! Black-box tests of the command and of the server it runs: one module for each theme.
 
 mod cli;
+mod clients;
 mod conformance;
 mod crowd;
 mod curl;
 mod disk;
+mod downloads;
+mod fronts;
 mod h1;
 mod h2;
 mod harness;
@@ -12,7 +15,7 @@ mod interim;
 mod interruptions;
 mod library;
 mod names;
-mod node;
+mod parts;
 mod preemption;
 mod process;
 mod proxy;

@@ -162,7 +162,7 @@ fn hold_nothing_of(home: &Home, secrets: &[Vec<u8>]) {
     }
 }
 
-// proves: TOK-CRE-07
+// proves: TOK-CRE-07, IETF-CRE-15, IETF-SEC-04
 #[tokio::test]
 async fn file_names_stay_in_their_directory() {
     let home = Home::new();
@@ -191,19 +191,25 @@ async fn file_names_stay_in_their_directory() {
     ];
     let mut sent = Vec::new();
     for (number, disposition) in dispositions.iter().enumerate() {
-        let content = bytes(number as u64, 50);
-        let mut raw = Raw::connect(&server).await;
-        let head = format!(
-            "POST /uploads HTTP/1.1\r\nHost: a\r\nUpload-Token: name-{number}\r\nContent-Length: 50\r\nContent-Disposition: "
-        );
-        raw.send([head.as_bytes(), disposition, b"\r\n\r\n", &content].concat()).await;
-        let got = raw.answer(false).await.expect("an answer");
-        assert!(
-            got.status < 300 && got.is_complete(),
-            "{:?}: {got:?}",
-            disposition.escape_ascii().to_string()
-        );
-        sent.push(content);
+        let dialects = [
+            format!("Upload-Token: name-{number}"),
+            "Upload-Draft-Interop-Version: 8\r\nUpload-Complete: ?1".into(),
+        ];
+        for dialect in dialects {
+            let content = bytes(number as u64, 50);
+            let mut raw = Raw::connect(&server).await;
+            let head = format!(
+                "POST /uploads HTTP/1.1\r\nHost: a\r\n{dialect}\r\nContent-Length: 50\r\nContent-Disposition: "
+            );
+            raw.send([head.as_bytes(), disposition, b"\r\n\r\n", &content].concat()).await;
+            let got = raw.answer(false).await.expect("an answer");
+            assert!(
+                got.status < 300 && got.is_complete(),
+                "{:?}: {got:?}",
+                disposition.escape_ascii().to_string()
+            );
+            sent.push(content);
+        }
     }
     for (number, path) in
         ["/uploads/..%2f..%2fescaped", "/uploads/%00", "/uploads/a%ffb", "/uploads/plain.txt"]

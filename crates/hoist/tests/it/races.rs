@@ -8,7 +8,7 @@ async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_store
     let home = Home::new();
     let server = Server::start(&home, &["--durability", "os"]);
     let mut prefixes = 0;
-    for seed in seeds(0..200) {
+    for seed in seeds(0..1000) {
         let mut dice = Dice(seed);
         let token = format!("raced-for-{seed}");
         let length = 1 + [4000, 100_000, 700_000][dice.below(3)] + dice.below(4000);
@@ -45,6 +45,52 @@ async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_store
         assert_eq!(server.ask(WIRES[1], Ask::new("DELETE", &token)).await.status, 204);
     }
     say(format_args!("{prefixes} races ended with a prefix of the one that was overtaken"));
+}
+
+// proves: IETF-CON-02, IETF-APP-07
+#[tokio::test]
+async fn of_two_appends_of_the_draft_at_one_offset_the_bytes_of_one_are_stored() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--durability", "os"]);
+    let version = ("upload-draft-interop-version", "8");
+    for seed in seeds(0..60) {
+        let mut dice = Dice(seed);
+        let (base, length) = (dice.below(3) * 100, 1 + [4000, 100_000, 700_000][dice.below(3)]);
+        let create = Ask::to("POST", "/uploads").with(version).field("upload-complete", "?0");
+        let created = server.ask(WIRES[dice.below(2)], create.sized(vec![b'-'; base])).await;
+        let url: http::Uri = created.field("location").expect("where it is").parse().expect("a URL");
+        let ask = |method| Ask::to(method, url.path()).with(version);
+        let finish = ["?0", "?1"][dice.below(2)];
+        let mut append = |letter: u8| {
+            let append = ask("PATCH").field("content-type", "application/partial-upload");
+            let append = append.field("upload-offset", base).field("upload-complete", finish);
+            server.try_ask(WIRES[dice.below(2)], append.sized(vec![letter; length]))
+        };
+        let (a, b): (Result<Got, Lost>, Result<Got, Lost>) = tokio::join!(append(b'a'), append(b'b'));
+        let won = |got: &Result<Got, Lost>| got.as_ref().is_ok_and(|got| got.status < 300);
+        assert!(!(won(&a) && won(&b)), "seed {seed}: both appends at one offset succeeded");
+        for got in [&a, &b].into_iter().flatten() {
+            assert!(got.status < 300 || got.status == 409, "seed {seed}: {got:?}");
+        }
+        let state = server.ask(WIRES[0], ask("HEAD")).await;
+        let mut contents = home.open();
+        contents.extend(home.done());
+        assert_eq!(contents.len(), 1);
+        let content = contents.remove(0);
+        assert_eq!(state.offset(), Some(content.len()), "seed {seed}: an offset that is not what is stored");
+        let appended = &content[base..];
+        let first = appended.first().copied();
+        assert!(appended.iter().all(|byte| Some(*byte) == first), "seed {seed}: bytes of both are stored");
+        let told = if first == Some(b'a') { (&a, &b) } else { (&b, &a) };
+        assert!(!won(told.1), "seed {seed}: told that its bytes are stored: {told:?}");
+        assert!(!won(told.0) || appended.len() == length, "seed {seed}: {told:?}");
+        assert_eq!(
+            state.is_complete(),
+            won(told.0) && finish == "?1",
+            "seed {seed}: {state:?} after {told:?}"
+        );
+        assert_eq!(server.ask(WIRES[1], ask("DELETE")).await.status, 204);
+    }
 }
 
 // proves: TOK-CRE-05

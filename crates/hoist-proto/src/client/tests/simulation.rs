@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::dialect::token::told;
-use crate::dialect::{Context, Detected, Place, detect};
+use crate::dialect::{Context, Detected, Offers, Place, detect};
 use crate::engine::{self, Decision, End, Ending, Verdict};
 use crate::operation::{Operation, Reply, Subject};
 use crate::policy::Policy;
@@ -115,7 +115,7 @@ impl Server {
     /// Handles a request of which `content` arrives. The content is cut when there is less of it than declared.
     fn handle(&mut self, head: &Request<()>, content: &[u8], declared: u64, dice: &mut Dice) -> Response {
         let (parts, ()) = head.clone().into_parts();
-        let Detected::Speaks(dialect) = detect(&parts, Place::Endpoint, false) else {
+        let Detected::Speaks(dialect) = detect(&parts, Place::Endpoint, Offers::default()) else {
             panic!("no dialect: {parts:?}")
         };
         let decoded = match dialect.decode(&parts, Place::Endpoint, Some(declared)) {
@@ -196,7 +196,7 @@ impl Server {
 
     fn settled(&mut self, upload: Upload, verdict: Verdict, created: bool) -> Option<Reply> {
         match verdict {
-            Verdict::Deliver => Some(self.finish(upload, created)),
+            Verdict::Deliver { .. } => Some(self.finish(upload, created)),
             Verdict::Acknowledge(reply) => {
                 self.record = Some(upload);
                 Some(reply)

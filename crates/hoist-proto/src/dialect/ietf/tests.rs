@@ -375,7 +375,7 @@ fn written(head: &Response<()>) -> String {
 fn state(offset: u64, length: Option<u64>, complete: bool) -> State {
     let expires = Some(Timestamp::from_millis(100_000));
     let offset = Durable::attest(Offset::new(offset));
-    State { offset, length: length.map(Length::new), complete, expires }
+    State { offset, length: length.map(Length::new), complete, expires, awaits_parts: false, part: None }
 }
 
 const LIMITS: Limits = Limits { size_max: Some(1000), size_min: 2, append_max: Some(500), append_min: 3 };
@@ -449,12 +449,12 @@ fn every_reply_is_written_as_its_version_has_it() {
             false,
         ),
         (
-            Reply::State { id: ID, state: state(7, None, false) },
+            Reply::State { id: ID, state: state(7, None, false), described: HeaderMap::new() },
             "204|cache-control: no-store|upload-offset: 7|{no}|{limits and age}|{number}|".into(),
             false,
         ),
         (
-            Reply::State { id: ID, state: state(200, Some(200), true) },
+            Reply::State { id: ID, state: state(200, Some(200), true), described: HeaderMap::new() },
             "204|cache-control: no-store|upload-offset: 200|{yes}|{length}|{limits and age}|{number}|".into(),
             false,
         ),
@@ -691,6 +691,8 @@ fn any_operation(version: Interop) -> impl Strategy<Value = Operation> {
             content,
             taken,
             small,
+            makeup: Makeup::Own,
+            waits_for_parts: false,
             origin,
         })
     });
@@ -717,7 +719,7 @@ proptest! {
         let (parts, ()) = speaker(version).request(&target, &operation).expect("a request").into_parts();
         let number = parts.headers.get(INTEROP_VERSION).map(|value| value.to_str().expect("ASCII").to_owned());
         prop_assert_eq!(number, version.number().map(|number| number.to_string()));
-        let detected = super::super::detect(&parts, place, true);
+        let detected = super::super::detect(&parts, place, super::super::Offers { rfc_announces: true, ..Default::default() });
         let dialect = match detected {
             super::super::Detected::Speaks(dialect) => dialect,
             // Who names no version asks in the dialect of the upload.
@@ -752,7 +754,7 @@ proptest! {
             limits,
         };
         let heads = [
-            (server.encode(&Reply::State { id: ID, state: said }, &limited()), told),
+            (server.encode(&Reply::State { id: ID, state: said, described: HeaderMap::new() }, &limited()), told),
             (server.encode(&Reply::Stored { id: ID, created: true, state: said }, &limited()), told),
             (server.encode(&Reply::Stored { id: ID, created: false, state: said }, &limited()), Told { limits: None, ..told }),
             (

@@ -85,7 +85,8 @@ fn seed_form_is_told_apart_by_method_and_offset() {
         ("POST", "Upload-Length: many|", Some(200), "400 Upload-Length"),
         ("POST", "Upload-Length: 1|Upload-Length: 1|", Some(200), "400 Upload-Length"),
         ("POST", "Upload-Offset: x|", Some(200), "400 Upload-Offset"),
-        ("POST", "Upload-Index: 0|", Some(200), "501"),
+        ("POST", "Upload-Index: 0|", Some(200), "create 200 of 200"),
+        ("POST", "Upload-Index: x|", Some(200), "400 Upload-Index"),
         ("HEAD", "", None, "retrieve"),
         ("HEAD", "", Some(0), "retrieve"),
         ("HEAD", "Upload-Offset: 100|", Some(100), "400 Upload-Offset"),
@@ -235,7 +236,14 @@ fn a_creation_s_fields_describe_the_representation() {
 
 fn state(offset: u64, length: Option<u64>, complete: bool) -> State {
     let offset = Durable::attest(Offset::new(offset));
-    State { offset, length: length.map(Length::new), complete, expires: None }
+    State {
+        offset,
+        length: length.map(Length::new),
+        complete,
+        expires: None,
+        awaits_parts: false,
+        part: None,
+    }
 }
 
 /// Status and our fields, in a line.
@@ -310,11 +318,11 @@ fn what_was_done_is_told_in_the_form_of_the_request() {
         (whole(answer(200, "said")), "200 offset=200 length=200 complete=?1"),
         (whole(answer(422, "")), "422 offset=200 length=200 complete=?1"),
         (
-            Reply::State { id: ID, state: state(100, None, false) },
+            Reply::State { id: ID, state: state(100, None, false), described: HeaderMap::new() },
             "204 offset=100 complete=?0 cache=no-store",
         ),
         (
-            Reply::State { id: ID, state: state(200, Some(200), true) },
+            Reply::State { id: ID, state: state(200, Some(200), true), described: HeaderMap::new() },
             "204 offset=200 length=200 complete=?1 cache=no-store",
         ),
         (Reply::Cancelled, "204"),
@@ -414,6 +422,8 @@ fn a_client_says_no_more_than_its_form_has() {
             content: Content { bytes, finish },
             taken: Taken::Refuse,
             small: Small::Resumes,
+            makeup: Makeup::Own,
+            waits_for_parts: false,
             origin: Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() },
         })
     };
@@ -488,7 +498,16 @@ fn any_operation(form: Form) -> impl Strategy<Value = Operation> {
         let length = length.or_else(|| length_of(content));
         let taken = if at_zero { Taken::ResumeAtZero } else { Taken::Refuse };
         let small = Small::Resumes;
-        Operation::Create(Create { semantics: SEMANTICS, length, content, taken, small, origin })
+        Operation::Create(Create {
+            semantics: SEMANTICS,
+            length,
+            content,
+            taken,
+            small,
+            makeup: Makeup::Own,
+            waits_for_parts: false,
+            origin,
+        })
     });
     let like = prop::option::of(prop::sample::select(&[Method::POST, Method::PUT][..]));
     let append = (like, u64::from(at_zero)..=LARGEST_INTEGER, any_length(), any_content()).prop_map(
@@ -535,7 +554,7 @@ proptest! {
         let state = state(offset, length, complete);
         let expected = Told { offset: Some(Offset::new(offset)), length: length.map(Length::new), complete: Some(complete) };
         let heads = [
-            form.encode(&Reply::State { id: ID, state }),
+            form.encode(&Reply::State { id: ID, state, described: HeaderMap::new() }),
             form.encode(&Reply::Stored { id: ID, created: true, state }),
             form.refuse(&Refusal::Taken(state)),
         ];

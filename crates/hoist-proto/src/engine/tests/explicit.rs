@@ -25,7 +25,16 @@ fn appends(at: u64, length: Option<u64>, content: Content, finished: Finished) -
 
 fn creates(length: Option<u64>, content: Content) -> Operation {
     let (length, taken, small) = (length.map(Length::new), Taken::Refuse, Small::Ordinary);
-    Operation::Create(Create { semantics: SAID, length, content, taken, small, origin: origin() })
+    Operation::Create(Create {
+        semantics: SAID,
+        length,
+        content,
+        taken,
+        small,
+        makeup: Makeup::Own,
+        waits_for_parts: false,
+        origin: origin(),
+    })
 }
 
 fn decision(known: Option<&Upload>, operation: Operation, limits: Limits) -> String {
@@ -62,6 +71,7 @@ fn what_every_request_says_of_the_length_agrees() {
         (growing(), 100, Some(108), here(9), "Inconsistent".into()),
         (growing(), 100, Some(110), here(9), "Inconsistent".into()),
         (growing(), 100, Some(99), unknown(LATER), "Inconsistent".into()),
+        (growing(), 100, Some(108), more(9), "Inconsistent".into()),
         (growing(), 100, Some(100), here(0), "receive 0 bytes by length at 100 of 100".into()),
         // An end beyond it does not, whatever else the request says.
         (open(), 100, None, here(101), "dead: Excess".into()),
@@ -156,9 +166,10 @@ fn what_makes_no_sense_is_told_to_who_may_see_the_upload() {
     assert_eq!((*refusal, state), (Refusal::field("Upload-Offset", "x"), State::from(&known)));
     let owned = Upload { owner: Some(Principal::new("me")), ..known.clone() };
     let dead = Upload { lifetime: Some(Duration::ZERO), ..known.clone() };
-    for known in [owned, dead, Upload { family: Family::Token, ..known }] {
+    for known in [owned, Upload { family: Family::Token, ..known }] {
         assert_eq!(decision(Some(&known), reject(), Limits::default()), "NotFound");
     }
+    assert_eq!(decision(Some(&dead), reject(), Limits::default()), "Gone");
 }
 
 // proves: IETF-LIM-07, IETF-CRE-06
@@ -257,7 +268,7 @@ fn too_little_is_counted_where_it_is_not_declared() {
     assert_eq!(brought(10, Finish::Later, false, End::Whole), "stored");
     // A creation that only reserves, the last of an upload, and content that was cut.
     assert_eq!(brought(0, Finish::Later, true, End::Whole), "stored");
-    assert_eq!(brought(9, Finish::Here, false, End::Whole), "Deliver");
+    assert_eq!(brought(9, Finish::Here, false, End::Whole), "Deliver { but: None }");
     assert_eq!(brought(9, Finish::Later, false, End::Cut(Interrupted::Cut)), "Interrupted");
 }
 
@@ -268,7 +279,7 @@ fn ended(length: Option<u64>, bound: Bound, finish: Finish, stored: u64, how: En
     let ending = Ending { stored: durable(stored), how };
     let (upload, verdict) = settle(one(100, length, Phase::Open), &plan, &ending, NOW);
     match verdict {
-        Verdict::Deliver => {
+        Verdict::Deliver { .. } => {
             assert_eq!((upload.phase, upload.length), (Phase::Received, Some(Length::new(stored))));
             "deliver".into()
         }

@@ -22,6 +22,7 @@ fn upload() -> Upload {
             excess: Excess::Invalidates,
             interruption: Interruption::Resumes,
         },
+        makeup: hoist_proto::upload::Makeup::Own,
         owner: Some(Principal::new("alice")),
         origin: Origin { method: http::Method::POST, target: "/uploads?x=1".into(), fields },
         created: Timestamp::from_millis(0),

@@ -1,18 +1,20 @@
 //! A process killed at any point: whatever it acknowledged is there afterwards.
 //!
 //! The test runs itself again as another process, which stores uploads and says on its standard output what it was
-//! promised. That process is killed at some moment; then the promises are checked. What only a power cut takes is the
-//! memory store's to simulate: the system's page cache outlives a process.
+//! promised. That process is killed at some moment; then the promises are checked. The system's page cache outlives a
+//! process, so where it may, another test has the process work on a file system in a file and shuts that down under it
+//! without a flush (as `xfs_io` does for any file system that can): what was not synced is gone then, as after a power
+//! cut. The memory store simulates the same everywhere.
 
 use std::collections::HashMap;
 use std::env;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use hoist_proto::types::{Fence, Offset};
-use hoist_proto::upload::{Answer, Phase, Upload};
+use hoist_proto::types::{Fence, Offset, UploadId};
+use hoist_proto::upload::{Answer, Makeup, Phase, Upload};
 use http::StatusCode;
 
 use super::{open, upload};
@@ -21,6 +23,10 @@ use crate::store::{Error, Store};
 const DIRECTORY: &str = "HOIST_TEST_CRASH_DIRECTORY";
 const FIRST: &str = "HOIST_TEST_CRASH_FIRST";
 const ROUNDS: u64 = 16;
+/// A power cut comes with mounting and checking everything again.
+const CUTS: u64 = 6;
+const SIZES: [u64; 4] = [16_384, 1, 40_000, 9_000];
+const PART_BYTES: u64 = 16_384 + 1 + 40_000 + 9_000;
 
 /// What was promised of an upload: an offset, and the last state it was put into.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +34,7 @@ struct Promise {
     offset: u64,
     is_complete: bool,
     is_removed: bool,
+    is_joined: bool,
 }
 
 // proves: TOK-OFF-03
@@ -36,30 +43,121 @@ async fn a_killed_process_keeps_its_promises() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut promises = HashMap::new();
     for round in 0..ROUNDS {
-        let test = "fs::tests::crash::what_is_killed";
-        let mut child = Command::new(env::current_exe().expect("a test has a file"))
-            .args([test, "--exact", "--nocapture", "--test-threads=1"])
-            .env(DIRECTORY, directory.path())
-            .env(FIRST, (round * 1000).to_string())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the test runs again");
-        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        // Later and later, so that the end comes at another step each time.
-        let enough = usize::try_from(round * 3 + 1).expect("small");
-        let mut seen = 0;
-        while seen < enough {
-            let line = lines.next().expect("the process runs until it is killed").expect("text");
-            seen += usize::from(note(&mut promises, &line));
-        }
-        child.kill().expect("it can be killed");
-        child.wait().expect("it has ended");
-        for line in lines.map_while(Result::ok) {
-            note(&mut promises, &line);
-        }
+        run_until(directory.path(), round, &mut promises, || {});
         check(directory.path(), &promises, round * 1000).await;
     }
     assert!(promises.values().any(|promise| promise.is_complete), "some got to their end");
+}
+
+// proves: TOK-OFF-03, TUS1-CHK-03
+#[tokio::test]
+async fn a_machine_without_power_keeps_its_promises() {
+    for (kind, options) in [("ext4", "-qF"), ("xfs", "-qf")] {
+        let Some(machine) = Machine::new(kind, options) else { continue };
+        let mut promises = HashMap::new();
+        for round in 0..CUTS {
+            let (first, data) = (round * 3, machine.root().join("data"));
+            machine.mount();
+            run_until(&data, first, &mut promises, || machine.shut_down());
+            machine.unmount();
+            machine.mount();
+            check(&data, &promises, first * 1000).await;
+            machine.unmount();
+        }
+        assert!(promises.values().any(|promise| promise.is_joined), "some got to their end");
+    }
+}
+
+/// A file system in a file, which can lose its power.
+struct Machine(tempfile::TempDir);
+
+impl Machine {
+    /// `None`, with the reason printed, where there cannot be one.
+    fn new(kind: &str, option: &str) -> Option<Self> {
+        let machine = Self(tempfile::tempdir().expect("a directory"));
+        std::fs::create_dir(machine.root()).expect("can be made");
+        let image = std::fs::File::create(machine.image()).expect("can be made");
+        image.set_len(512 << 20).expect("takes no room yet");
+        let tried = tried(Command::new(format!("mkfs.{kind}")).arg(option).arg(machine.image()))
+            .and_then(|()| tried(Command::new("xfs_io").arg("-V")))
+            .and_then(|()| tried(&mut machine.mounting()));
+        if let Err(why) = tried {
+            println!("{kind} skipped: {why}");
+            return None;
+        }
+        machine.unmount();
+        Some(machine)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.0.path().join("root")
+    }
+
+    fn image(&self) -> PathBuf {
+        self.0.path().join("image")
+    }
+
+    fn mounting(&self) -> Command {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "loop"]).arg(self.image()).arg(self.root());
+        mount
+    }
+
+    fn mount(&self) {
+        tried(&mut self.mounting()).expect("it could be mounted before");
+    }
+
+    fn shut_down(&self) {
+        tried(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(self.root()))
+            .expect("can be shut down");
+    }
+
+    fn unmount(&self) {
+        tried(Command::new("umount").arg(self.root())).expect("nobody uses it");
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // For a test that failed; there is nothing to unmount otherwise.
+        let _ = Command::new("umount").arg("-l").arg(self.root()).output();
+    }
+}
+
+/// Runs a command, whose words are of interest when it fails.
+fn tried(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// Has another process store uploads until it was promised enough, then does what is to be done and kills it.
+fn run_until(data: &Path, round: u64, promises: &mut HashMap<u64, Promise>, then: impl FnOnce()) {
+    let test = "fs::tests::crash::what_is_killed";
+    let mut child = Command::new(env::current_exe().expect("a test has a file"))
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(DIRECTORY, data)
+        .env(FIRST, (round * 1000).to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the test runs again");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    // Later and later, so that the end comes at another step each time.
+    let enough = usize::try_from(round * 3 + 1).expect("small");
+    let mut seen = 0;
+    while seen < enough {
+        let line = lines.next().expect("the process runs until it is killed").expect("text");
+        seen += usize::from(note(promises, &line));
+    }
+    then();
+    child.kill().expect("it can be killed");
+    child.wait().expect("it has ended");
+    for line in lines.map_while(Result::ok) {
+        note(promises, &line);
+    }
 }
 
 fn note(promises: &mut HashMap<u64, Promise>, line: &str) -> bool {
@@ -74,6 +172,7 @@ fn note(promises: &mut HashMap<u64, Promise>, line: &str) -> bool {
     match what {
         "complete" => promise.is_complete = true,
         "removed" => promise.is_removed = true,
+        "joined" => promise.is_joined = true,
         offset => promise.offset = offset.parse().expect("an offset"),
     }
     true
@@ -93,23 +192,56 @@ async fn check(directory: &Path, promises: &HashMap<u64, Promise>, first: u64) {
         };
         assert!(!promise.is_removed, "{number} is back");
         let offset = found.offset.offset();
+        assert_eq!(store.peek(id).await.expect("can be looked at"), Some(found.clone()));
         assert!(offset.get() >= promise.offset, "{number} ends at {offset}: {promise:?}");
         assert!(found.is_complete() || !promise.is_complete, "{number} is open again");
         if number < first {
             continue;
         }
-        let mut reader = store.read(id, Offset::ZERO).await.expect("opens");
-        let mut at = 0;
-        while let Some(bytes) = reader.next().await.expect("reads") {
-            assert!(bytes.iter().zip(at..).all(|(&byte, at)| byte == pattern(number, at)), "{number}");
-            at += bytes.len() as u64;
-        }
-        assert_eq!(at, offset.get());
+        assert_holds(&store, id, number, offset).await;
+        check_whole(&store, number, offset, promise).await;
         if !found.is_complete() {
             let appended = store.append(id, offset, Fence::new(1)).await;
             assert!(appended.is_ok(), "the offset told is accepted");
         }
     }
+}
+
+/// That nothing is there but what was written for good, over and over in a whole.
+async fn assert_holds(store: &impl Store, id: UploadId, number: u64, end: Offset) {
+    let mut reader = store.read(id, Offset::ZERO).await.expect("opens");
+    let mut at = 0;
+    while let Some(bytes) = reader.next().await.expect("reads") {
+        let is_right = |(&byte, at): (&u8, u64)| byte == pattern(number, at % PART_BYTES);
+        assert!(bytes.iter().zip(at..).all(is_right), "{number}");
+        at += bytes.len() as u64;
+    }
+    assert_eq!(at, end.get());
+}
+
+/// Whether the upload that was to be made of this one has all of its content or none.
+async fn check_whole(store: &impl Store, number: u64, part: Offset, promise: &Promise) {
+    let id = whole(number).id;
+    let Some(found) = store.load(id, Fence::new(1)).await.expect("loads") else {
+        assert!(!promise.is_joined, "{number}: the whole is gone");
+        return;
+    };
+    let end = found.offset.offset();
+    assert!(
+        end == Offset::ZERO || end.get() == part.get() * parts_of(number).len() as u64,
+        "{end} of {part}"
+    );
+    assert!(end > Offset::ZERO || !promise.is_joined, "{number}: the content of the whole is gone");
+    assert_holds(store, id, number, end).await;
+}
+
+fn whole(number: u64) -> Upload {
+    Upload { makeup: Makeup::Joined(parts_of(number)), ..upload(number | 1 << 32, None) }
+}
+
+/// One part is another thing than several.
+fn parts_of(number: u64) -> Vec<UploadId> {
+    vec![upload(number, None).id; if number.is_multiple_of(2) { 1 } else { 3 }]
 }
 
 fn is_removable(number: u64) -> bool {
@@ -134,19 +266,36 @@ async fn what_is_killed() {
 
 async fn live(store: &impl Store, number: u64) -> Result<(), Error> {
     let fence = Fence::new(1);
-    let upload = upload(number, None);
+    let upload = Upload { makeup: Makeup::Part, ..upload(number, None) };
     let mut writer = store.create(&upload, fence).await?;
     let mut at = 0;
-    for size in [16_384, 1, 40_000, 9_000] {
+    for (round, size) in (0..).zip(SIZES) {
+        if (number + round).is_multiple_of(2) {
+            // What must never be seen by anybody.
+            writer.doubt().await?;
+            writer.write((at..at + size * 2).map(|at| !pattern(number, at)).collect()).await?;
+            writer.cut_back(Offset::new(at)).await?;
+        }
+        if !(number + round).is_multiple_of(3) {
+            writer.doubt().await?;
+        }
         let bytes = (at..at + size).map(|at| pattern(number, at)).collect::<Bytes>();
         at += size;
         writer.write(bytes).await?;
         promise(number, &writer.sync().await?.to_string());
     }
+    if number.is_multiple_of(7) {
+        // Doubted to the end.
+        writer.doubt().await?;
+        writer.write(vec![!pattern(number, at); 50_000].into()).await?;
+    }
     if !number.is_multiple_of(3) {
         let upload = Upload { phase: Phase::Received, ..upload.clone() };
         store.commit(&upload, fence).await?;
         promise(number, "complete");
+        drop(store.create(&whole(number), fence).await?);
+        store.join(whole(number).id, &parts_of(number), fence).await?;
+        promise(number, "joined");
         let answer = Answer::of(StatusCode::NO_CONTENT);
         store.commit(&Upload { phase: Phase::Delivered(answer), ..upload }, fence).await?;
     }

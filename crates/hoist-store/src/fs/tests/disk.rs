@@ -18,11 +18,11 @@ use crate::store::{Error, Store};
 const ONE: Fence = Fence::new(1);
 
 /// A file system in memory, a few MiB large.
-struct Mounted(tempfile::TempDir);
+pub(super) struct Mounted(tempfile::TempDir);
 
 impl Mounted {
     /// `None`, with the reason printed, where mounting is not permitted.
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let directory = tempfile::tempdir().expect("a directory");
         let arguments = ["-t", "tmpfs", "-o", "size=4m", "tmpfs"];
         match Command::new("mount").args(arguments).arg(directory.path()).output() {
@@ -38,7 +38,7 @@ impl Mounted {
         }
     }
 
-    fn data(&self) -> PathBuf {
+    pub(super) fn data(&self) -> PathBuf {
         self.0.path().join("data")
     }
 

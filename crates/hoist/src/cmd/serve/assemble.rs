@@ -87,7 +87,12 @@ impl Parts {
             .auth(self.auth)
             .hook(self.hook)
             .cors(config.cors.clone())
+            .cors_headers(config.cors_headers.clone())
             .interims(config.interims)
+            .tus_extensions(config.tus)
+            .locations(config.locations)
+            .downloads(config.downloads)
+            .trusted_proxies(config.trusted_proxies.clone())
             .complete_at_length(config.completes_at_length)
             .quotas(config.quotas);
         let builder = match &config.public_origin {

@@ -32,11 +32,14 @@ impl Home {
         self.path("data")
     }
 
-    /// The content of every complete upload.
+    /// The content of every complete upload that has it still.
     pub(crate) fn done(&self) -> Vec<Vec<u8>> {
         let entries = fs::read_dir(self.data().join("done")).expect("the shelf");
-        let found = entries.map(|entry| fs::read(entry.expect("an entry").path().join("content")));
-        found.map(|content| content.expect("content")).collect()
+        let contents = entries.map(|entry| entry.expect("an entry").path().join("content"));
+        contents
+            .filter(|content| content.exists())
+            .map(|content| fs::read(content).expect("content"))
+            .collect()
     }
 
     /// The content of the one complete upload, while no other is stored.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::super::simulation::{Dice, Haste};
 use super::*;
 use crate::dialect::ietf::Speaker;
-use crate::dialect::{Context, Detected, Dialect, Place, detect};
+use crate::dialect::{Context, Detected, Dialect, Offers, Place, detect};
 use crate::engine::{self, Decision, End, Ending, Plan, Verdict};
 use crate::operation::{Decoded, Reply, Subject};
 use crate::policy::{Limits, Policy};
@@ -131,7 +131,7 @@ impl Server {
         let below =
             parts.uri.path().strip_prefix("/uploads/").map(|name| name.parse().expect("an id it gave"));
         let place = below.map_or(Place::Endpoint, Place::Upload);
-        let dialect = match detect(&parts, place, true) {
+        let dialect = match detect(&parts, place, Offers { rfc_announces: true, ..Offers::default() }) {
             Detected::Speaks(dialect) => dialect,
             Detected::Stored => Dialect::Ietf(Speaker::unversioned()),
             other => panic!("no dialect: {other:?} {parts:?}"),
@@ -145,7 +145,7 @@ impl Server {
                 self.minted += 1;
                 UploadId::from_bits([self.minted; 16])
             }
-            Subject::Token(_) => panic!("nobody has a token"),
+            Subject::Token(_) | Subject::Part(..) => panic!("nobody has a token"),
         };
         assert!(!matches!(operation, Operation::Reject(_)), "the client makes sense: {parts:?}");
         let is_complete = self.load(id).is_some_and(|upload| upload.is_complete());
@@ -215,7 +215,7 @@ impl Server {
         let limits = self.policy.limits;
         let around = Context { base: BASE, limits: &limits, now: self.now };
         let answer = match verdict {
-            Verdict::Deliver => heads(dialect.encode(&self.finish(upload, plan.created), &around)),
+            Verdict::Deliver { .. } => heads(dialect.encode(&self.finish(upload, plan.created), &around)),
             Verdict::Acknowledge(reply) => {
                 self.kept(id).record = Some(upload);
                 heads(dialect.encode(&reply, &around))

@@ -1,0 +1,139 @@
+//! `Upload-Checksum`: what the content of one request hashes to, before it or behind it.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use sfv::{BareItem, Item, Parser};
+
+use crate::digest::{Algorithm, Digest};
+use crate::refusal::Refusal;
+
+/// `Upload-Checksum`: a function's name, and its value in Base64.
+pub const UPLOAD_CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
+
+/// The functions and their names, the preferred first.
+const NAMES: [(Algorithm, &str); 6] = [
+    (Algorithm::Sha1, "sha1"),
+    (Algorithm::Sha256, "sha256"),
+    (Algorithm::Sha512, "sha512"),
+    (Algorithm::Md5, "md5"),
+    (Algorithm::Crc32, "crc32"),
+    (Algorithm::Crc32c, "crc32c"),
+];
+
+/// The functions.
+pub const ALGORITHMS: [Algorithm; 6] = {
+    let [(a, _), (b, _), (c, _), (d, _), (e, _), (f, _)] = NAMES;
+    [a, b, c, d, e, f]
+};
+
+/// The names of all functions, for `Tus-Checksum-Algorithm`.
+//= TUS1-CHK-04
+pub(super) fn names() -> HeaderValue {
+    let names = NAMES.map(|(_, name)| name).join(",");
+    HeaderValue::try_from(names).expect("names are ASCII")
+}
+
+/// What a header section, or a trailer section, says the content hashes to.
+///
+/// # Errors
+/// A refusal when that cannot be compared: there are two, it does not parse, or nobody here knows the function.
+//= TUS1-CHK-01, TUS1-CHK-02, TUS1-CHK-05
+pub fn said(fields: &HeaderMap) -> Result<Option<Digest>, Refusal> {
+    let wrong = |wrong| Err(Refusal::field("Upload-Checksum", wrong));
+    let mut lines = fields.get_all(&UPLOAD_CHECKSUM).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return wrong("must be one line");
+    }
+    let text = line.as_bytes().trim_ascii();
+    let Some(blank) = text.iter().position(|octet| *octet == b' ') else {
+        return wrong("must be the name of a function, a blank, and a value in Base64");
+    };
+    let (name, encoded) = (&text[..blank], text[blank..].trim_ascii());
+    let Some((algorithm, _)) = NAMES.into_iter().find(|(_, known)| known.as_bytes() == name) else {
+        return wrong(
+            "names a function this server does not know: it knows sha1, sha256, sha512, md5, crc32, crc32c",
+        );
+    };
+    match base64(encoded) {
+        Some(octets) if octets.len() == algorithm.octets() => Ok(Some(Digest { algorithm, octets })),
+        Some(_) => wrong("has a value of another length than the function's"),
+        None => wrong("has a value that is no Base64"),
+    }
+}
+
+/// Whether a header section promises a checksum behind the content.
+//= TUS1-CHK-07
+pub fn is_promised(fields: &HeaderMap) -> bool {
+    let lines = fields.get_all(header::TRAILER).iter().filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .any(|name| name.trim().eq_ignore_ascii_case(UPLOAD_CHECKSUM.as_str()))
+}
+
+/// The octets of Base64, in the standard alphabet; padding may be missing.
+pub(super) fn base64(encoded: &[u8]) -> Option<Vec<u8>> {
+    // The parser of byte sequences has the same rules, and is there already.
+    let is_plain = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'/' | b'=');
+    if !encoded.iter().all(is_plain) {
+        return None;
+    }
+    let sequence = [b":", encoded, b":"].concat();
+    match Parser::new(&sequence).parse::<Item>().ok()?.bare_item {
+        BareItem::ByteSequence(octets) => Some(octets),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[&str]) -> HeaderMap {
+        let line = |line: &&str| (UPLOAD_CHECKSUM, HeaderValue::from_str(line).expect("a field value"));
+        lines.iter().map(line).collect()
+    }
+
+    // proves: TUS1-CHK-01, TUS1-CHK-04, TUS1-CHK-05
+    #[test]
+    fn checksums_are_read_or_refused() {
+        let known = [
+            ("sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=", Algorithm::Sha1),
+            ("md5 XrY7u+Ae7tCTyyK7j1rNww==", Algorithm::Md5),
+            ("sha256 uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=", Algorithm::Sha256),
+            ("crc32 DUoRhQ==", Algorithm::Crc32),
+            ("crc32c yZRlqg==", Algorithm::Crc32c),
+            ("sha1  Kq5sNclPz7QV2+lfQIuc6R7oRu0", Algorithm::Sha1),
+        ];
+        for (line, algorithm) in known {
+            let digest = said(&fields(&[line])).expect("well-formed").expect("there");
+            assert_eq!(digest.algorithm, algorithm, "{line}");
+        }
+        assert_eq!(said(&HeaderMap::new()), Ok(None));
+        for line in [
+            "",
+            "sha1",
+            "sha1 ",
+            "sha1 !!!!",
+            "SHA1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
+            "sha1 Kq5s",
+            "sha3 AAAA",
+            "crc32 DUoRhQAA",
+        ] {
+            assert!(said(&fields(&[line])).is_err(), "{line}");
+        }
+        assert!(said(&fields(&["crc32 DUoRhQ==", "crc32 DUoRhQ=="])).is_err());
+        assert_eq!(names(), "sha1,sha256,sha512,md5,crc32,crc32c");
+    }
+
+    // proves: TUS1-CHK-07
+    #[test]
+    fn a_trailer_is_promised_by_name() {
+        for (line, expected) in
+            [("Upload-Checksum", true), ("x, upload-checksum ", true), ("upload-checksums", false)]
+        {
+            let fields = [(header::TRAILER, HeaderValue::from_static(line))].into_iter().collect();
+            assert_eq!(is_promised(&fields), expected, "{line}");
+        }
+        assert!(!is_promised(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,146 @@
+//! `Upload-Metadata`: keys, and values in Base64.
+//!
+//! Owns its syntax, with the liberties that deployed clients take, and what of it describes the representation. The field
+//! itself is kept as it came; nothing here is written back.
+
+use std::fmt::Write as _;
+
+use http::HeaderValue;
+
+use super::checksum::base64;
+use crate::refusal::Refusal;
+
+/// The most octets the field may have.
+const OCTETS_MAX: usize = 16 * 1024;
+
+/// Keys and values, in the order they came. A value is any octets.
+pub type Metadata = Vec<(String, Vec<u8>)>;
+
+/// Reads the field.
+///
+/// # Errors
+/// A refusal when it is too long, or when a key is missing or there twice, or a value is no Base64.
+//= TUS1-MET-01, TUS1-MET-02, TUS1-MET-03, TUS1-MET-04, TUS1-MET-07
+pub fn read(value: &[u8]) -> Result<Metadata, Refusal> {
+    let wrong = |wrong| Err(Refusal::field("Upload-Metadata", wrong));
+    if value.len() > OCTETS_MAX {
+        return wrong("has more than 16384 octets");
+    }
+    let mut metadata = Metadata::new();
+    if value.trim_ascii().is_empty() {
+        return Ok(metadata);
+    }
+    for pair in value.split(|octet| *octet == b',') {
+        let mut words = pair.trim_ascii().split(|octet| *octet == b' ').filter(|word| !word.is_empty());
+        let (Some(key), encoded, None) = (words.next(), words.next(), words.next()) else {
+            return wrong("must be pairs of a key and a value in Base64, with commas between them");
+        };
+        // A blank before the first key is a key that is missing.
+        if metadata.is_empty() && pair.first() == Some(&b' ') {
+            return wrong("has an empty key");
+        }
+        let Ok(key) = std::str::from_utf8(key) else { return wrong("has a key that is no text") };
+        let Some(octets) = base64(encoded.unwrap_or_default()) else {
+            return wrong("has a value that is no Base64");
+        };
+        if metadata.iter().any(|(known, _)| known == key) {
+            return wrong("has a key twice");
+        }
+        metadata.push((key.to_owned(), octets));
+    }
+    Ok(metadata)
+}
+
+/// The media type of the representation, where the metadata say one that can be said in a field.
+//= TUS1-MET-06
+pub fn media_type(metadata: &Metadata) -> Option<HeaderValue> {
+    let text = first(metadata, &["filetype", "type"])?;
+    let is_type = text.split_once('/').is_some_and(|(kind, rest)| !kind.is_empty() && !rest.is_empty());
+    HeaderValue::from_str(text).ok().filter(|_| is_type)
+}
+
+/// The file's name, as `Content-Disposition` says it.
+//= TUS1-MET-05, TUS1-MET-06
+pub fn disposition(metadata: &Metadata) -> Option<HeaderValue> {
+    let name = first(metadata, &["filename", "fileName", "name"])?;
+    let mut text = String::from("attachment; filename*=UTF-8''");
+    for octet in name.bytes() {
+        if octet.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&octet) {
+            text.push(char::from(octet));
+        } else {
+            let _ = write!(text, "%{octet:02X}");
+        }
+    }
+    HeaderValue::try_from(text).ok()
+}
+
+/// The first of some keys that says something. Some clients spell what they have not got as `null`.
+fn first<'a>(metadata: &'a Metadata, keys: &[&str]) -> Option<&'a str> {
+    let said = |key: &&str| metadata.iter().find(|(known, _)| known == *key);
+    let text = |(_, octets): &'a (String, Vec<u8>)| std::str::from_utf8(octets).ok();
+    keys.iter().filter_map(said).filter_map(text).find(|text| !matches!(*text, "" | "null"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(value: &str) -> Option<Vec<(String, String)>> {
+        let metadata = read(value.as_bytes()).ok()?;
+        let text = |(key, octets): (String, Vec<u8>)| (key, String::from_utf8_lossy(&octets).into_owned());
+        Some(metadata.into_iter().map(text).collect())
+    }
+
+    // proves: TUS1-MET-01, TUS1-MET-02, TUS1-MET-03
+    #[test]
+    fn what_clients_send_is_read() {
+        let cases: [(&str, &[(&str, &str)]); 8] = [
+            (
+                "filename d29ybGRfZG9taW5hdGlvbl9wbGFuLnBkZg==,is_confidential",
+                &[("filename", "world_domination_plan.pdf"), ("is_confidential", "")],
+            ),
+            ("a,b Zm9v", &[("a", ""), ("b", "foo")]),
+            ("empty ,b Zm9v", &[("empty", ""), ("b", "foo")]),
+            ("fileName eA==, filetype eQ==", &[("fileName", "x"), ("filetype", "y")]),
+            ("a Zm9vYg", &[("a", "foob")]),
+            ("name w6Q=", &[("name", "\u{e4}")]),
+            ("", &[]),
+            (" ", &[]),
+        ];
+        for (value, expected) in cases {
+            let expected = expected.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned()));
+            assert_eq!(pairs(value), Some(expected.collect()), "{value}");
+        }
+    }
+
+    // proves: TUS1-MET-04, TUS1-MET-07
+    #[test]
+    fn what_is_broken_is_refused() {
+        for value in
+            [",a YQ==", " a YQ==", "a YQ==,a Yg==", "a !!", "a YQ== Yg==", "a YQ==,", "a Y", "a YQ=x"]
+        {
+            assert_eq!(pairs(value), None, "{value}");
+        }
+        assert!(read(format!("a {}", "YWFh".repeat(4096)).as_bytes()).is_err());
+        assert!(read(b"\xff YQ==").is_err());
+    }
+
+    // proves: TUS1-MET-05, TUS1-MET-06
+    #[test]
+    fn names_and_types_are_said_in_fields_and_break_out_of_none() {
+        let metadata = |key: &str, text: &str| vec![(key.to_owned(), text.as_bytes().to_vec())];
+        let named = |text| disposition(&metadata("filename", text)).expect("a name");
+        assert_eq!(named("a b.txt"), "attachment; filename*=UTF-8''a%20b.txt");
+        assert_eq!(
+            named("../x\r\nSet-Cookie: y"),
+            "attachment; filename*=UTF-8''..%2Fx%0D%0ASet-Cookie%3A%20y"
+        );
+        assert_eq!(disposition(&metadata("fileName", "null")), None);
+        assert_eq!(media_type(&metadata("filetype", "image/png")).expect("a type"), "image/png");
+        for text in ["", "null", "image", "/png", "image/", "a/b\r\nc"] {
+            assert_eq!(media_type(&metadata("filetype", text)), None, "{text:?}");
+        }
+        let both = [metadata("name", "second"), metadata("filename", "first")].concat();
+        assert_eq!(disposition(&both).expect("a name"), "attachment; filename*=UTF-8''first");
+    }
+}

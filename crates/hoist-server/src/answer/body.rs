@@ -1,0 +1,123 @@
+//! The content of an answer: short and in memory, or a stretch of what a store has.
+//!
+//! Owns that stored content is read when the transport asks for it and not before: a peer that reads slowly holds one piece.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hoist_store::store::{Error, Reader};
+use http_body::{Frame, SizeHint};
+
+/// The content of an [`Answer`](super::Answer).
+pub struct Body(Source);
+
+enum Source {
+    Memory(Bytes),
+    Store { reading: Reading, bytes_left: u64 },
+}
+
+enum Reading {
+    /// Nobody has asked for the next piece.
+    Idle(Box<dyn Reader>),
+    /// It is on its way, and comes with the reader it takes meanwhile.
+    Waiting(Pin<Box<dyn Future<Output = Read> + Send>>),
+    /// All was given, or it failed.
+    Ended,
+}
+
+type Read = (Box<dyn Reader>, Result<Option<Bytes>, Error>);
+
+/// The store has less than it said.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored content ends {0} bytes early")]
+struct Short(u64);
+
+impl Body {
+    /// The first `bytes` bytes that `reader` gives.
+    pub(crate) fn stored(reader: Box<dyn Reader>, bytes: u64) -> Self {
+        Self(Source::Store { reading: Reading::Idle(reader), bytes_left: bytes })
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Body {
+    fn from(content: T) -> Self {
+        Self(Source::Memory(content.into()))
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::from(Bytes::new())
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({} bytes)", self.bytes_left())
+    }
+}
+
+impl Body {
+    fn bytes_left(&self) -> u64 {
+        match &self.0 {
+            Source::Memory(content) => content.len() as u64,
+            Source::Store { bytes_left, .. } => *bytes_left,
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = crate::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let next = match &mut self.0 {
+            Source::Memory(content) => {
+                Ok(Some(std::mem::take(content)).filter(|content| !content.is_empty()))
+            }
+            Source::Store { reading, bytes_left } => ready!(reading.poll(cx, bytes_left)),
+        };
+        Poll::Ready(next.map(|piece| piece.map(Frame::data)).transpose())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes_left() == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes_left())
+    }
+}
+
+impl Reading {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes_left: &mut u64,
+    ) -> Poll<Result<Option<Bytes>, crate::BoxError>> {
+        let mut future = match std::mem::replace(self, Self::Ended) {
+            Self::Idle(mut reader) if *bytes_left > 0 => Box::pin(async move {
+                let read = reader.next().await;
+                (reader, read)
+            }),
+            Self::Waiting(future) => future,
+            Self::Idle(_) | Self::Ended => return Poll::Ready(Ok(None)),
+        };
+        let Poll::Ready((reader, read)) = future.as_mut().poll(cx) else {
+            *self = Self::Waiting(future);
+            return Poll::Pending;
+        };
+        let mut piece = read?.ok_or(Short(*bytes_left))?;
+        piece.truncate(usize::try_from(*bytes_left).unwrap_or(usize::MAX));
+        *bytes_left -= piece.len() as u64;
+        if *bytes_left > 0 {
+            *self = Self::Idle(reader);
+        }
+        Poll::Ready(Ok(Some(piece)))
+    }
+}

@@ -1,0 +1,175 @@
+//! Complete uploads, fetched again: `GET` on the URL of one, where the operator allows it.
+//!
+//! Owns the head of such an answer. It is ordinary HTTP (RFC 9110) in no dialect; who may fetch is decided as for every
+//! other request, and what is asked for in `select.rs`. Whatever was uploaded is somebody else's, so a browser is told to
+//! save it, to believe its type, and to run none of it.
+
+mod select;
+
+use std::fmt::Write as _;
+
+use hoist_proto::dialect::{self, Place};
+use hoist_proto::digest::{self, REPR_DIGEST};
+use hoist_proto::engine::{self, Decision, Request};
+use hoist_proto::operation::Operation;
+use hoist_proto::refusal::Refusal;
+use hoist_proto::types::Offset;
+use hoist_proto::upload::{Answer as Kept, Family, Phase, Upload};
+use hoist_store::store::Error;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+use crate::answer::{self, Answer, Body};
+use crate::layer::Hoist;
+use crate::service::{PATIENCE, now};
+use crate::{error, filename};
+use select::{Selected, select};
+
+/// What describes a representation and is told as the upload's creator told it.
+const DESCRIBED_BY: [HeaderName; 3] =
+    [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE];
+
+impl Hoist {
+    /// The content of a complete upload; nothing where there is none to fetch and the protocol's own answer stands.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn download(&self, place: Place, head: &Parts) -> Option<Answer> {
+        let shared = self.shared();
+        let (true, &Method::GET, Place::Upload(id)) = (shared.downloads, &head.method, place) else {
+            return None;
+        };
+        let principal = shared.auth.admit(head).await.ok()?;
+        // Whoever fetches what is complete ends no transfer of what is not.
+        let claim = shared.claims.take_idle(id, PATIENCE).await.ok()?;
+        let (claim, known) = self.load(claim).await.ok()?;
+        let upload = known.filter(|upload| upload.family != Family::Token)?; // a token upload has no URL
+        let request = Request { id, principal, family: upload.family, operation: Operation::Retrieve };
+        let visible = engine::decide(Some(&upload), &request, &shared.policy, now());
+        let (Decision::Answer(_), Phase::Delivered(delivered)) = (visible, &upload.phase) else {
+            return None;
+        };
+
+        let length = upload.offset.offset().get();
+        let digest = digest_of(&upload, delivered);
+        let tag = tag(&upload, digest.as_ref());
+        let (first, bytes, part) = match select(&head.headers, &tag, length) {
+            Selected::Whole => (0, length, None),
+            Selected::Part(range) => (*range.start(), range.end() - range.start() + 1, Some(range)),
+            nothing => return Some(without_content(&nothing, &tag, length)),
+        };
+        // Opened under the claim: from here on the content may be removed, and is still this upload's.
+        let reader = match shared.store.read(id, Offset::new(first)).await {
+            Ok(reader) => reader,
+            Err(Error::Missing) => {
+                let detail = "the content of this upload is not kept here".into();
+                return Some(refused(&Refusal::Rejected { status: StatusCode::GONE, detail }));
+            }
+            Err(failure) => return Some(refused(&error::refusal("read", id, &failure))),
+        };
+        drop(claim);
+        let mut answer = Response::new(Body::stored(reader, bytes));
+        if let Some(part) = part {
+            *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let range = format!("bytes {}-{}/{length}", part.start(), part.end());
+            let range = HeaderValue::try_from(range).expect("numbers are visible ASCII");
+            answer.headers_mut().insert(header::CONTENT_RANGE, range);
+        }
+        validated(answer.headers_mut(), &tag);
+        describe(answer.headers_mut(), &upload, digest, &shared.endpoint);
+        Some(answer)
+    }
+}
+
+/// The digest of the content, where one is known: it was told, or said and found to be so.
+fn digest_of(upload: &Upload, delivered: &Kept) -> Option<HeaderValue> {
+    let told = delivered.fields.get(&REPR_DIGEST).cloned();
+    told.or_else(|| digest::said(&upload.origin.fields, &REPR_DIGEST).first().map(digest::value))
+}
+
+/// The entity tag, a strong one: content that is complete never changes. Its digest where one is known, so that the same
+/// content has the same tag wherever it lies; else its name and length.
+fn tag(upload: &Upload, digest: Option<&HeaderValue>) -> String {
+    let is_opaque = |text: &&str| text.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'"');
+    match digest.and_then(|digest| digest.to_str().ok()).filter(is_opaque) {
+        Some(digest) => format!("\"{digest}\""),
+        None => format!("\"{}-{}\"", upload.id, upload.offset),
+    }
+}
+
+/// The validator, and who may keep what it validates.
+fn validated(fields: &mut HeaderMap, tag: &str) {
+    fields.insert(header::ETAG, HeaderValue::try_from(tag).expect("checked, or an id and a number"));
+    fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    // For whoever fetched it alone: the answer may have hung on credentials, and the URL may be the only one. Asked about
+    // before each use, because an upload can be removed; that costs a 304.
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+}
+
+fn describe(fields: &mut HeaderMap, upload: &Upload, digest: Option<HeaderValue>, endpoint: &str) {
+    for name in DESCRIBED_BY {
+        fields.extend(upload.origin.fields.get(&name).map(|value| (name, value.clone())));
+    }
+    let untyped = || HeaderValue::from_static("application/octet-stream");
+    fields.entry(header::CONTENT_TYPE).or_insert_with(untyped);
+    fields.extend(digest.map(|digest| (REPR_DIGEST, digest)));
+    let name = filename::of(&upload.origin, endpoint);
+    fields.insert(header::CONTENT_DISPOSITION, attachment(name.as_deref()));
+    fields.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+}
+
+/// A `Content-Disposition` to save content by this name, which may be of any characters (RFC 6266, RFC 8187).
+fn attachment(name: Option<&str>) -> HeaderValue {
+    let Some(name) = name else { return HeaderValue::from_static("attachment") };
+    let mut value = "attachment; filename*=UTF-8''".to_owned();
+    for octet in name.bytes() {
+        if octet.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&octet) {
+            value.push(char::from(octet));
+        } else {
+            write!(value, "%{octet:02X}").expect("a string takes all");
+        }
+    }
+    HeaderValue::try_from(value).expect("visible ASCII alone is left")
+}
+
+fn without_content(selected: &Selected, tag: &str, length: u64) -> Answer {
+    let rejected = |status, detail: &str| refused(&Refusal::Rejected { status, detail: detail.into() });
+    match selected {
+        Selected::Unsatisfiable => {
+            let detail = "the content has no such bytes; Content-Range says how many it has";
+            let mut answer = rejected(StatusCode::RANGE_NOT_SATISFIABLE, detail);
+            let range = HeaderValue::try_from(format!("bytes */{length}")).expect("visible ASCII");
+            answer.headers_mut().insert(header::CONTENT_RANGE, range);
+            answer
+        }
+        Selected::Failed => rejected(StatusCode::PRECONDITION_FAILED, "the content has another entity tag"),
+        Selected::Unmodified | Selected::Whole | Selected::Part(_) => {
+            let mut answer = Answer::default();
+            *answer.status_mut() = StatusCode::NOT_MODIFIED;
+            validated(answer.headers_mut(), tag);
+            answer
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> Answer {
+    answer::problem(dialect::refused(refusal), refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_arrive_whatever_they_are() {
+        let cases = [
+            (None, "attachment"),
+            (Some("report.pdf"), "attachment; filename*=UTF-8''report.pdf"),
+            (Some("a b;\"c\"\\.txt"), "attachment; filename*=UTF-8''a%20b%3B%22c%22%5C.txt"),
+            (Some("\u{20ac}'%\r\n*"), "attachment; filename*=UTF-8''%E2%82%AC%27%25%0D%0A%2A"),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(attachment(name), expected);
+        }
+    }
+}

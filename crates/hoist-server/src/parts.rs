@@ -1,0 +1,489 @@
+//! Uploads made of others: finding their parts, joining them once all are complete, taking them along when they go.
+//!
+//! Owns the order of claims, without which two requests could wait for each other: who holds the claim of a whole may ask
+//! for those of its parts, never the other way round. What parts must be is the engine's.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hoist_proto::dialect::Dialect;
+use hoist_proto::engine::{self, Decision, Request as Named, parts as rules};
+use hoist_proto::operation::{Create, Operation, Reply};
+use hoist_proto::refusal::Refusal;
+use hoist_proto::types::{Durable, Length, PartNumber, UploadId};
+use hoist_proto::upload::{Makeup, Numbers, Part, Phase, State, Upload};
+use hoist_store::store::Error;
+use http::request::Parts;
+
+use crate::claim::{Asker, Claim, Occupied};
+use crate::intake::{self, Content};
+use crate::layer::Hoist;
+use crate::service::{PATIENCE, Shared, now};
+use crate::work::Work;
+use crate::{answer, error};
+
+/// Which uploads wait for which parts.
+#[derive(Default)]
+pub(crate) struct Waiting(Mutex<HashMap<UploadId, Vec<UploadId>>>);
+
+impl Waiting {
+    /// Notes that an upload waits for its parts.
+    pub(crate) fn add(&self, upload: &Upload) {
+        let Makeup::Joined(parts) = &upload.makeup else { return };
+        let mut waiting = self.map();
+        for part in parts {
+            let wholes = waiting.entry(*part).or_default();
+            if !wholes.contains(&upload.id) {
+                wholes.push(upload.id);
+            }
+        }
+    }
+
+    /// Forgets an upload, which is made or gone.
+    fn forget(&self, upload: &Upload) {
+        let Makeup::Joined(parts) = &upload.makeup else { return };
+        let mut waiting = self.map();
+        for part in parts {
+            if let Some(wholes) = waiting.get_mut(part) {
+                wholes.retain(|whole| *whole != upload.id);
+                if wholes.is_empty() {
+                    waiting.remove(part);
+                }
+            }
+        }
+    }
+
+    fn of(&self, part: UploadId) -> Vec<UploadId> {
+        self.map().get(&part).cloned().unwrap_or_default()
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<UploadId, Vec<UploadId>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A numbered part of an upload, as a request names it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbered {
+    /// The upload it is a part of.
+    pub(crate) whole: UploadId,
+    /// Which part.
+    pub(crate) part: Part,
+}
+
+/// The claim of a whole while one of its parts is decided about.
+struct Outer {
+    claim: Claim,
+    whole: Option<Upload>,
+    /// The numbers as they are when the request is carried out.
+    numbers: Option<Numbers>,
+}
+
+impl Hoist {
+    /// The life of a request on a numbered part: as that of any other, with the whole held until it is decided.
+    //= TOK-IDX-01, TOK-IDX-02, TOK-IDX-04b, TOK-IDX-05, TOK-IDX-06
+    pub(crate) async fn run_part<B: Content>(
+        &self,
+        numbered: Numbered,
+        mut request: Named,
+        dialect: Dialect,
+        base: &str,
+        head: Parts,
+        mut body: B,
+    ) -> Result<Reply, Refusal> {
+        let shared = self.shared();
+        let outer = shared.claim_whole(&numbered, &request).await?;
+        let claim = shared.claim(&request).await?;
+        let (claim, known) = self.load(claim).await?;
+        intake::know_size(&claim, shared, &mut request, known.as_ref(), &mut body).await?;
+        let decision = engine::decide(known.as_ref(), &request, &shared.policy, now());
+        if let (Decision::Create(..), Some(whole)) = (&decision, &outer.whole)
+            && whole.is_complete()
+        {
+            return Err(Refusal::Taken(whole.into()));
+        }
+        // The whole is given back here in any case: what follows may want it.
+        match decision {
+            Decision::Create(..) | Decision::Receive(..) | Decision::Answer(_) => {
+                shared.number(outer, &numbered, &request).await?;
+            }
+            Decision::Cancel | Decision::Refuse(_) | Decision::Invalidate(_) => drop(outer),
+        }
+        let channels = shared.channels(dialect, &request.operation, &decision, base, &head);
+        let work = Work { claim, known, channels, content_bytes: body.size_hint().exact() };
+        self.own(move |shared| async move {
+            let outcome = work.carry_out(&shared, decision, body).await;
+            shared.speak_of_whole(&numbered, outcome).await
+        })
+        .await
+    }
+}
+
+impl Shared {
+    /// Takes the upload that a part belongs to, and sees whether it may have that part.
+    async fn claim_whole(&self, numbered: &Numbered, request: &Named) -> Result<Outer, Refusal> {
+        let Numbered { whole: id, part } = *numbered;
+        let claim = self.claims.take_idle(id, PATIENCE).await.map_err(|occupied| match occupied {
+            // The token names an upload that receives content of its own.
+            Occupied::Transferring(transfer) => Refusal::Mixed(transfer.state),
+            Occupied::Busy => Refusal::Busy,
+        })?;
+        let loaded = self.store.load(id, claim.fence()).await;
+        let loaded = loaded.map_err(|failure| error::refusal("load", id, &failure))?;
+        let whole = match loaded {
+            Some(whole) => {
+                let whole = self.refreshed(whole).await?;
+                if whole.is_expired(now()) {
+                    self.erase(&claim, &whole).await?;
+                    None
+                } else {
+                    Some(whole)
+                }
+            }
+            None => None,
+        };
+        let creates = matches!(request.operation, Operation::Create(_));
+        let Some(known) = &whole else {
+            return if creates { Ok(Outer { claim, whole, numbers: None }) } else { Err(Refusal::NotFound) };
+        };
+        let Makeup::Numbered(numbers) = known.makeup else {
+            return Err(Refusal::Mixed(State { part: Some(part), ..known.into() }));
+        };
+        let numbers = match request.operation {
+            Operation::Cancel | Operation::Reject(_) => numbers,
+            Operation::Create(_) | Operation::Append(_) | Operation::Retrieve => {
+                let highest = self.highest(id, numbers, part).await?;
+                rules::number(known, part, highest)?
+            }
+        };
+        Ok(Outer { claim, whole, numbers: Some(numbers) })
+    }
+
+    /// The highest part of which there is anything. Parts go one by one, so it may be lower than it was; only who claims to
+    /// be the last below it needs to know.
+    async fn highest(&self, whole: UploadId, numbers: Numbers, part: Part) -> Result<PartNumber, Refusal> {
+        if !part.last || numbers.last.is_some() || numbers.highest <= part.number {
+            return Ok(numbers.highest);
+        }
+        for number in numbers.highest.up_to().collect::<Vec<_>>().into_iter().rev() {
+            if number <= part.number || self.peek(self.naming.of_part(whole, number)).await?.is_some() {
+                return Ok(number);
+            }
+        }
+        Ok(part.number)
+    }
+
+    /// Records what a request on a part says of the whole, before the part changes.
+    //= TOK-IDX-03, TOK-CRE-07
+    async fn number(&self, outer: Outer, numbered: &Numbered, request: &Named) -> Result<(), Refusal> {
+        let Outer { claim, whole, numbers } = outer;
+        let (id, part) = (numbered.whole, numbered.part);
+        let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
+        let (mut whole, numbers) = match (whole, numbers, &request.operation) {
+            (Some(whole), Some(numbers), _) => (whole, numbers),
+            (_, _, Operation::Create(create)) => {
+                let named = Named { id, ..request.clone() };
+                let whole = rules::number_first(create, &named, part, &self.policy, now());
+                self.ledger.admit(&whole, Some(0))?;
+                let mut writer = self.store.create(&whole, claim.fence()).await.map_err(failed("create"))?;
+                writer.sync().await.map_err(failed("sync"))?;
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        let before = whole.clone();
+        whole.makeup = Makeup::Numbered(numbers);
+        // The first part speaks for the whole.
+        if let Operation::Create(create) = &request.operation
+            && part.number == PartNumber::FIRST
+        {
+            whole.origin = create.origin.clone();
+        }
+        if whole != before && !whole.is_complete() {
+            self.store.commit(&whole, claim.fence()).await.map_err(failed("commit"))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the answer to a request on a part speak of the whole, which it may have completed.
+    //= TOK-IDX-03, TOK-IDX-04a
+    async fn speak_of_whole(
+        &self,
+        numbered: &Numbered,
+        outcome: Result<Reply, Refusal>,
+    ) -> Result<Reply, Refusal> {
+        let state = match &outcome {
+            Ok(reply) => reply.state(),
+            Err(refusal) => refusal.state(),
+        };
+        let whole = match state {
+            Some(state) if state.complete => self.finish_whole(numbered.whole).await?,
+            Some(_) | None => None,
+        };
+        let complete = whole.as_ref().is_some_and(Upload::is_complete);
+        let speak = |state: &mut State| {
+            state.part = Some(numbered.part);
+            state.complete = complete;
+        };
+        match outcome {
+            Ok(mut reply) => {
+                reply.state_mut().map(speak);
+                let last = whole.and_then(|whole| match whole.phase {
+                    Phase::Delivered(answer) | Phase::Failed(answer) => Some(answer),
+                    Phase::Open | Phase::Received => None,
+                });
+                if let (Reply::Complete { answer, .. }, Some(last)) = (&mut reply, last) {
+                    *answer = last;
+                }
+                Ok(reply)
+            }
+            Err(mut refusal) => {
+                refusal.state_mut().map(speak);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Makes an upload of its parts if they are complete. `None` when it is gone, or somebody else is at it.
+    async fn finish_whole(&self, id: UploadId) -> Result<Option<Upload>, Refusal> {
+        let Ok(claim) = self.claims.take_idle(id, PATIENCE).await else { return Ok(None) };
+        let loaded = self.store.load(id, claim.fence()).await;
+        match loaded.map_err(|failure| error::refusal("load", id, &failure))? {
+            Some(whole) if !whole.is_complete() => self.try_join(&claim, whole).await.map(Some),
+            whole => Ok(whole),
+        }
+    }
+
+    /// Looks after the uploads that a part is for, when it has become complete or has gone.
+    //= TUS1-CAT-13
+    pub(crate) async fn wake(&self, part: UploadId) {
+        for whole in self.waiting.of(part) {
+            if let Err(refusal) = self.finish_whole(whole).await {
+                // It is tried again when somebody asks for it, and at the next start.
+                tracing::debug!(upload = %whole.short(), refusal = refusal.problem().title, "not made of its parts yet");
+            }
+        }
+    }
+
+    /// Creates an upload that is made of others.
+    //= TUS1-TRM-05
+    //= TUS1-CAT-03, TUS1-CAT-04, TUS1-CAT-12, TUS1-CAT-14, TOK-IDX-07
+    pub(crate) async fn compose(
+        &self,
+        claim: &Claim,
+        request: &Named,
+        create: &Create,
+    ) -> Result<Reply, Refusal> {
+        let Makeup::Joined(ids) = &create.makeup else { return Err(Refusal::Internal) };
+        let mut seen = HashMap::new();
+        for id in ids {
+            if !seen.contains_key(id) {
+                seen.insert(*id, self.peek(*id).await?);
+            }
+        }
+        let parts: Vec<_> = ids.iter().map(|id| seen.get(id).cloned().flatten()).collect();
+        drop(seen);
+        let upload = rules::compose(create, request, &parts, &self.policy, now())?;
+        drop(parts);
+        self.hook.before_create(&upload).await?;
+        self.ledger.admit(&upload, Some(0))?;
+        let begun = async {
+            let mut writer = self.store.create(&upload, claim.fence()).await?;
+            writer.sync().await
+        };
+        if let Err(failure) = begun.await {
+            self.ledger.forget(upload.id);
+            return Err(error::refusal("create", upload.id, &failure));
+        }
+        self.waiting.add(&upload);
+        let id = upload.id;
+        let made = match self.try_join(claim, upload.clone()).await {
+            Ok(made) => made,
+            Err(refusal) => {
+                // Nobody knows yet that it exists.
+                self.erase(claim, &upload).await?;
+                return Err(refusal);
+            }
+        };
+        let state = State::from(&made);
+        Ok(match made.phase {
+            Phase::Delivered(answer) | Phase::Failed(answer) => {
+                Reply::Complete { id, created: true, state, answer }
+            }
+            Phase::Open | Phase::Received => Reply::Stored { id, created: true, state },
+        })
+    }
+
+    /// Makes an open upload of its parts and delivers it, if all of them are complete; otherwise it stays as it is.
+    //= TOK-IDX-03, TUS1-CAT-13
+    pub(crate) async fn try_join(&self, claim: &Claim, upload: Upload) -> Result<Upload, Refusal> {
+        let id = upload.id;
+        let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
+        let Some(parts) = self.parts_of(&upload) else { return Ok(upload) };
+        let mut upload = upload;
+        // A crash may have come behind the joining, which is all or nothing.
+        if upload.offset == Durable::ZERO {
+            let Some(length) = self.length_of(claim, &upload, &parts).await? else { return Ok(upload) };
+            if let Err(refusal) = rules::require_room(Some(length), &self.policy.limits) {
+                let answer = answer::kept(&refusal);
+                let (upload, _) = engine::deliver(upload, answer, false, &self.policy, now());
+                self.store.commit(&upload, claim.fence()).await.map_err(failed("commit"))?;
+                self.release_parts(&upload, parts);
+                return Ok(upload);
+            }
+            upload.offset = self.store.join(id, &parts, claim.fence()).await.map_err(failed("join"))?;
+        }
+        upload.length = Some(upload.offset.offset().into());
+        upload.phase = Phase::Received;
+        let reply = self.deliver(claim, upload.clone(), false, false, None).await?;
+        self.waiting.forget(&upload);
+        self.release_parts(&upload, parts);
+        if let Reply::Complete { answer, .. } = reply {
+            (upload, _) = engine::deliver(upload, answer, false, &self.policy, now());
+        }
+        Ok(upload)
+    }
+
+    /// The parts an upload is made of, in order; `None` when it is made of none, or when it is not known which is the last.
+    fn parts_of(&self, upload: &Upload) -> Option<Vec<UploadId>> {
+        match &upload.makeup {
+            Makeup::Own | Makeup::Part => None,
+            Makeup::Joined(parts) => Some(parts.clone()),
+            Makeup::Numbered(Numbers { last, .. }) => {
+                Some(last.as_ref()?.up_to().map(|number| self.naming.of_part(upload.id, number)).collect())
+            }
+        }
+    }
+
+    /// How long parts are together, if all of them are complete.
+    async fn length_of(
+        &self,
+        claim: &Claim,
+        upload: &Upload,
+        parts: &[UploadId],
+    ) -> Result<Option<Length>, Refusal> {
+        let mut known: HashMap<UploadId, u64> = HashMap::new();
+        let mut sum = 0_u64;
+        for part in parts {
+            let length = match known.get(part) {
+                Some(length) => *length,
+                None => match (self.peek(*part).await?, &upload.makeup) {
+                    (Some(part), _) if part.is_complete() => part.offset.offset().get(),
+                    // It was there when the upload was created, and cannot come back.
+                    (None, Makeup::Joined(_)) => {
+                        self.erase(claim, upload).await?;
+                        return Err(Refusal::Gone);
+                    }
+                    (Some(_) | None, _) => return Ok(None),
+                },
+            };
+            known.insert(*part, length);
+            sum = sum.saturating_add(length);
+        }
+        Ok(Some(Length::new(sum)))
+    }
+
+    /// How long parts will be together, once each of them has been told how long it is.
+    async fn length_told(&self, parts: &[UploadId]) -> Result<Option<Length>, Refusal> {
+        let mut known: HashMap<UploadId, Length> = HashMap::new();
+        let mut sum = 0_u64;
+        for id in parts {
+            if !known.contains_key(id) {
+                let Some(length) = self.peek(*id).await?.and_then(|part| part.length) else {
+                    return Ok(None);
+                };
+                known.insert(*id, length);
+            }
+            sum = sum.saturating_add(known[id].get());
+        }
+        Ok(Some(Length::new(sum)))
+    }
+
+    /// Frees the content of numbered parts, which nobody can name otherwise, and keeps what they have to say. Other parts
+    /// may be used again.
+    fn release_parts(&self, whole: &Upload, parts: Vec<UploadId>) {
+        if !matches!(whole.makeup, Makeup::Numbered(_)) {
+            return;
+        }
+        let (claims, store) = (self.claims.clone(), Arc::clone(&self.store));
+        self.tasks.spawn(async move {
+            for part in parts {
+                let Ok(claim) = claims.take_idle(part, PATIENCE).await else { continue };
+                if let Err(failure) = store.discard(part, claim.fence()).await {
+                    error::refusal("discard", part, &failure);
+                }
+            }
+        });
+    }
+
+    /// How far an upload made of others is while they come.
+    //= TOK-IDX-04, TUS1-CAT-10, TUS1-CAT-13
+    pub(crate) async fn state_of_parts(&self, whole: &Upload) -> Result<State, Refusal> {
+        let mut state = State::from(whole);
+        let (highest, last) = match &whole.makeup {
+            Makeup::Own | Makeup::Part => return Ok(state),
+            Makeup::Joined(parts) => {
+                if state.length.is_none() {
+                    state.length = self.length_told(parts).await?;
+                }
+                return Ok(state);
+            }
+            Makeup::Numbered(Numbers { highest, last }) => (*highest, *last),
+        };
+        let mut parts = Vec::new();
+        for number in last.unwrap_or(highest).up_to() {
+            let part = self.peek(self.naming.of_part(whole.id, number)).await?;
+            let goes_on = last.is_some() || part.as_ref().is_some_and(Upload::is_complete);
+            parts.push(part);
+            if !goes_on {
+                break;
+            }
+        }
+        let gathered = rules::gather(parts.iter().map(Option::as_ref));
+        state.offset = gathered.offset;
+        state.length = gathered.length.filter(|_| last.is_some());
+        Ok(state)
+    }
+
+    /// An upload, its time renewed by that of its parts: as long as one of them lives, it does.
+    pub(crate) async fn refreshed(&self, whole: Upload) -> Result<Upload, Refusal> {
+        let Makeup::Numbered(Numbers { highest, .. }) = whole.makeup else { return Ok(whole) };
+        if whole.is_complete() || !whole.is_expired(now()) {
+            return Ok(whole);
+        }
+        for number in highest.up_to() {
+            if let Some(part) = self.peek(self.naming.of_part(whole.id, number)).await?
+                && !part.is_expired(now())
+            {
+                return Ok(Upload { touched: part.touched.max(whole.touched), ..whole });
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Frees everything of an upload, its numbered parts first: a crash in between leaves a whole that can be asked for again.
+    //= TOK-IDX-05, TOK-CAN-01
+    pub(crate) async fn erase(&self, claim: &Claim, upload: &Upload) -> Result<(), Refusal> {
+        if let Makeup::Numbered(Numbers { highest, .. }) = upload.makeup {
+            let asker = Asker { principal: upload.owner.as_ref(), family: None };
+            for number in highest.up_to() {
+                let part = self.naming.of_part(upload.id, number);
+                let taken = self.claims.take(part, asker, PATIENCE).await;
+                let claim = taken.map_err(|_| Refusal::Busy)?;
+                match self.store.remove(part, claim.fence()).await {
+                    Ok(()) => self.ledger.forget(part),
+                    Err(Error::Missing) => {}
+                    Err(failure) => return Err(error::refusal("remove", part, &failure)),
+                }
+            }
+        }
+        self.remove(claim).await?;
+        self.waiting.forget(upload);
+        self.departed.note(upload);
+        Ok(())
+    }
+
+    async fn peek(&self, id: UploadId) -> Result<Option<Upload>, Refusal> {
+        self.store.peek(id).await.map_err(|failure| error::refusal("peek", id, &failure))
+    }
+}

@@ -1,0 +1,267 @@
+//! Proxies in front: which of them are believed about who asked, by which scheme and for which host.
+//!
+//! Owns `Forwarded` (RFC 7239) and the `X-Forwarded-For`, `-Proto` and `-Host` it was made of. A field is anybody's to
+//! send, so what it says counts as far as trusted proxies said it and no further.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use hoist_http::Peer;
+use http::uri::Authority;
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
+
+/// A range of addresses, as `10.0.0.0/8`; an address alone is one too.
+///
+/// An IPv4 address and the same one mapped into IPv6 are equal here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    bits: u128,
+    prefix_bits: u32,
+}
+
+/// The text is not a [`Network`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a network; write it like 10.0.0.0/8, fd00::/8 or 192.0.2.7")]
+pub struct BadNetwork;
+
+impl Network {
+    /// Whether an address is in the range.
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        let differing = self.bits ^ bits(addr);
+        differing.checked_shr(u128::BITS - self.prefix_bits).is_none_or(|differing| differing == 0)
+    }
+
+    /// Whether every address of a family is in the range.
+    pub fn is_everybody(&self) -> bool {
+        self.prefix_bits == 0 || self.prefix_bits == MAPPED_BITS && self.contains([0, 0, 0, 0].into())
+    }
+}
+
+/// The bits all IPv4 addresses have in common when they are mapped into IPv6.
+const MAPPED_BITS: u32 = 96;
+
+fn bits(addr: IpAddr) -> u128 {
+    match addr {
+        IpAddr::V4(addr) => addr.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(addr) => addr.to_bits(),
+    }
+}
+
+impl FromStr for Network {
+    type Err = BadNetwork;
+
+    fn from_str(text: &str) -> Result<Self, BadNetwork> {
+        let (addr, prefix) = text.split_once('/').map_or((text, None), |(addr, bits)| (addr, Some(bits)));
+        let addr: IpAddr = addr.trim().parse().map_err(|_| BadNetwork)?;
+        let unnamed_bits = if addr.is_ipv4() { MAPPED_BITS } else { 0 };
+        let prefix_bits = match prefix {
+            None => u128::BITS,
+            Some(prefix) => {
+                let prefix: u8 = prefix.trim().parse().map_err(|_| BadNetwork)?;
+                unnamed_bits + u32::from(prefix)
+            }
+        };
+        if prefix_bits > u128::BITS {
+            return Err(BadNetwork);
+        }
+        Ok(Self { bits: bits(addr), prefix_bits })
+    }
+}
+
+/// The proxies that are believed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proxies(Vec<Network>);
+
+/// What is known of a request besides what it asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// The address of whoever sent it first, as far as trusted proxies tell.
+    pub(crate) client: Option<IpAddr>,
+    /// The scheme it was sent by.
+    pub(crate) scheme: Option<&'static str>,
+    /// The host it was sent to, where a proxy told another one than the request names itself.
+    pub(crate) authority: Option<Authority>,
+}
+
+/// What one proxy says of the request it was sent. What it says and nobody can read is as if it were not said.
+#[derive(Debug, Default)]
+struct Hop {
+    node: Option<IpAddr>,
+    scheme: Option<&'static str>,
+    authority: Option<Authority>,
+}
+
+impl Proxies {
+    pub(crate) fn new(networks: Vec<Network>) -> Self {
+        Self(networks)
+    }
+
+    /// What is known of the request with these extensions and fields.
+    //= TUS1-DF-14
+    pub(crate) fn told(&self, extensions: &Extensions, fields: &HeaderMap) -> Told {
+        let Some(peer) = extensions.get::<Peer>() else { return Told::default() };
+        let client = peer.addr.ip().to_canonical();
+        let seen = Told { client: Some(client), scheme: Some(http_or_https(peer.tls)), authority: None };
+        if !self.trust(client) {
+            return seen;
+        }
+        // A proxy that sets one family lets the other through as the client sent it. Which is whose cannot be known, so
+        // where they differ neither counts.
+        let (standard, older) = (self.walk(forwarded(fields)), self.walk(x_forwarded(fields)));
+        Told {
+            client: undisputed(standard.client, older.client).or(seen.client),
+            scheme: undisputed(standard.scheme, older.scheme).or(seen.scheme),
+            authority: undisputed(standard.authority, older.authority),
+        }
+    }
+
+    fn trust(&self, addr: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(addr))
+    }
+
+    /// Goes from hop to hop, the nearest first, to the last one that a trusted proxy speaks of. Of what they say the
+    /// farthest counts: it is nearest to the client.
+    fn walk(&self, hops: impl Iterator<Item = Hop>) -> Told {
+        let mut told = Told::default();
+        for hop in hops {
+            told.client = hop.node.or(told.client);
+            told.scheme = hop.scheme.or(told.scheme);
+            told.authority = hop.authority.or(told.authority);
+            if !hop.node.is_some_and(|node| self.trust(node)) {
+                break;
+            }
+        }
+        told
+    }
+}
+
+fn undisputed<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => (one == other).then_some(one),
+        (one, other) => one.or(other),
+    }
+}
+
+fn http_or_https(tls: bool) -> &'static str {
+    if tls { "https" } else { "http" }
+}
+
+fn scheme(text: &str) -> Option<&'static str> {
+    ["http", "https"].into_iter().find(|scheme| scheme.eq_ignore_ascii_case(text))
+}
+
+/// The host and port of a URL, if that is all it is: what is put into a `Location` must not be able to mean anything else.
+pub(crate) fn authority(text: &str) -> Option<Authority> {
+    let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._:[]".contains(&octet);
+    let authority: Authority = text.parse().ok().filter(|_| text.bytes().all(is_plain))?;
+    let has_sound_port = authority.as_str() == authority.host() || authority.port_u16().is_some();
+    (has_sound_port && !authority.host().is_empty()).then_some(authority)
+}
+
+/// An address, with or without port, in the spellings both families use. `unknown` and made-up names are none.
+fn node(text: &str) -> Option<IpAddr> {
+    let alone = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let with_port = || text.parse::<SocketAddr>().map(|addr| addr.ip());
+    alone.parse().or_else(|_| with_port()).ok().map(|addr: IpAddr| addr.to_canonical())
+}
+
+/// The elements of `Forwarded`, the nearest proxy's first. A line that does not parse ends it: nothing in it or before it
+/// can be told apart from what a client made up.
+fn forwarded(fields: &HeaderMap) -> impl Iterator<Item = Hop> {
+    let lines = fields.get_all(header::FORWARDED).iter().rev();
+    lines.map_while(|line| elements(line.to_str().ok()?)).flat_map(|hops| hops.into_iter().rev())
+}
+
+/// One line of `Forwarded` (RFC 7239, Syntax).
+fn elements(line: &str) -> Option<Vec<Hop>> {
+    let mut hops = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    let mut hop = Hop::default();
+    let mut rest = line.trim();
+    while !rest.is_empty() {
+        if let Some((name, value, behind)) = pair(rest) {
+            // A name said twice means that two wrote one element.
+            if names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                return None;
+            }
+            names.push(name);
+            match name.to_ascii_lowercase().as_str() {
+                "for" => hop.node = node(&value),
+                "proto" => hop.scheme = scheme(&value),
+                "host" => hop.authority = authority(&value),
+                _ => {}
+            }
+            rest = behind;
+        }
+        rest = match (rest.strip_prefix(';'), rest.strip_prefix(',')) {
+            (Some(behind), _) => behind.trim_start(),
+            (None, Some(behind)) => {
+                hops.extend((!names.is_empty()).then(|| std::mem::take(&mut hop)));
+                names.clear();
+                behind.trim_start()
+            }
+            (None, None) if rest.is_empty() => break,
+            (None, None) => return None,
+        };
+    }
+    hops.extend((!names.is_empty()).then_some(hop));
+    Some(hops)
+}
+
+/// `name=value` at the beginning of a text, and what is behind it and its white space.
+fn pair(text: &str) -> Option<(&str, String, &str)> {
+    let (name, behind) = token(text)?;
+    let behind = behind.strip_prefix('=')?;
+    let (value, behind) = match behind.strip_prefix('"') {
+        Some(quoted) => quoted_string(quoted)?,
+        None => token(behind).map(|(value, behind)| (value.to_owned(), behind))?,
+    };
+    Some((name, value, behind.trim_start()))
+}
+
+fn token(text: &str) -> Option<(&str, &str)> {
+    let is_of_it = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    let end = text.find(|c| !is_of_it(c)).unwrap_or(text.len());
+    (end > 0).then(|| text.split_at(end))
+}
+
+fn quoted_string(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '"' => return Some((value, &text[at + 1..])),
+            '\\' => value.push(chars.next()?.1),
+            char => value.push(char),
+        }
+    }
+    None
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The same of the older fields: lists that each proxy adds to, or one value that one of them set.
+fn x_forwarded(fields: &HeaderMap) -> impl Iterator<Item = Hop> {
+    let list = |name: &HeaderName| {
+        let lines = fields.get_all(name).iter().map(HeaderValue::as_bytes);
+        let line = lines.map(String::from_utf8_lossy).collect::<Vec<_>>().join(",");
+        let items = line.rsplit(',').map(|item| item.trim().to_owned());
+        items.collect::<Vec<_>>().into_iter()
+    };
+    let (mut nodes, mut schemes, mut authorities) =
+        (list(&X_FORWARDED_FOR), list(&X_FORWARDED_PROTO), list(&X_FORWARDED_HOST));
+    std::iter::from_fn(move || {
+        let said = (nodes.next(), schemes.next(), authorities.next());
+        let hop = Hop {
+            node: said.0.as_deref().and_then(node),
+            scheme: said.1.as_deref().and_then(scheme),
+            authority: said.2.as_deref().and_then(authority),
+        };
+        (said != (None, None, None)).then_some(hop)
+    })
+}
+
+#[cfg(test)]
+mod tests;

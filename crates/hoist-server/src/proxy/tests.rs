@@ -1,0 +1,239 @@
+//! Who is believed, and what about.
+
+use super::*;
+
+fn fields(lines: &[(&str, &str)]) -> HeaderMap {
+    let line = |(name, value): &(&str, &str)| {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+        (name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"))
+    };
+    let mut fields = HeaderMap::new();
+    for (name, value) in lines.iter().map(line) {
+        fields.append(name, value);
+    }
+    fields
+}
+
+/// What 10.0.0.1, a trusted proxy without TLS, is believed.
+fn told_by(peer: &str, lines: &[(&str, &str)]) -> (String, Option<&'static str>, Option<String>) {
+    let trusted = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().expect("a network"));
+    let mut extensions = Extensions::new();
+    extensions.insert(Peer { addr: SocketAddr::new(peer.parse().expect("an address"), 4711), tls: false });
+    let told = Proxies::new(trusted.to_vec()).told(&extensions, &fields(lines));
+    let client = told.client.expect("there is a peer").to_string();
+    (client, told.scheme, told.authority.map(|authority| authority.to_string()))
+}
+
+#[test]
+fn networks_contain_what_their_prefix_says() {
+    let cases: [(&str, &[&str], &[&str]); 8] = [
+        ("10.0.0.0/8", &["10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3"], &["11.0.0.0", "9.255.255.255"]),
+        ("192.0.2.7", &["192.0.2.7"], &["192.0.2.6", "192.0.2.8", "::192.0.2.7"]),
+        ("192.0.2.6/31", &["192.0.2.6", "192.0.2.7"], &["192.0.2.5", "192.0.2.8"]),
+        ("0.0.0.0/0", &["0.0.0.0", "255.255.255.255"], &["::1"]),
+        ("fd00::/8", &["fd00::", "fdff::1"], &["fc00::", "fe00::"]),
+        ("::1", &["::1"], &["::", "::2", "127.0.0.1"]),
+        ("::/0", &["::1", "ffff::", "127.0.0.1"], &[]),
+        ("::ffff:10.0.0.0/104", &["10.1.1.1"], &["11.1.1.1"]),
+    ];
+    for (network, inside, outside) in cases {
+        let parsed: Network = network.parse().expect("a network");
+        for (addr, expected) in inside.iter().map(|a| (a, true)).chain(outside.iter().map(|a| (a, false))) {
+            assert_eq!(parsed.contains(addr.parse().expect("an address")), expected, "{addr} in {network}");
+        }
+        assert_eq!(parsed.is_everybody(), network.ends_with("/0"), "{network}");
+    }
+    for bad in ["", "10.0.0/8", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/-1", "::/129", "::/999", "example.org"]
+    {
+        assert_eq!(bad.parse::<Network>(), Err(BadNetwork), "{bad}");
+    }
+}
+
+#[test]
+fn nobody_else_is_believed() {
+    let lies = [
+        ("forwarded", "for=192.0.2.1;proto=https;host=evil.example"),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "evil.example"),
+    ];
+    assert_eq!(told_by("11.0.0.1", &lies), ("11.0.0.1".into(), Some("http"), None));
+    assert_eq!(told_by("::ffff:11.0.0.1", &lies), ("11.0.0.1".into(), Some("http"), None));
+    // Under another server nobody knows who the peer is.
+    let told = Proxies::new(vec!["0.0.0.0/0".parse().expect("a network")]);
+    assert_eq!(told.told(&Extensions::new(), &fields(&lies)), Told::default());
+}
+
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<&'a str>, Option<&'a str>);
+
+#[test]
+fn what_forwarded_says_counts_as_far_as_proxies_said_it() {
+    let f = "forwarded";
+    let cases: [Case<'_>; 24] = [
+        (&[], "10.0.0.1", Some("http"), None),
+        (&[(f, "for=192.0.2.1;proto=https;host=a.example")], "192.0.2.1", Some("https"), Some("a.example")),
+        (&[(f, "For = 192.0.2.1")], "10.0.0.1", Some("http"), None),
+        (
+            &[(f, "FOR=\"192.0.2.1:80\" ; Proto=HTTPS ;host=\"a.example:8443\"")],
+            "192.0.2.1",
+            Some("https"),
+            Some("a.example:8443"),
+        ),
+        (&[(f, "for=\"[2001:db8::1]:80\"")], "2001:db8::1", Some("http"), None),
+        (&[(f, "for=\"[2001:db8::1]\";host=\"[::1]:80\"")], "2001:db8::1", Some("http"), Some("[::1]:80")),
+        (&[(f, "for=\"\\192.0.2.1\";by=10.0.0.1;ext=\"a,b;c=d\"")], "192.0.2.1", Some("http"), None),
+        // The client's own element stands left of the first one that is believed.
+        (
+            &[(f, "for=6.6.6.6;host=evil.example, for=192.0.2.1;proto=https")],
+            "192.0.2.1",
+            Some("https"),
+            None,
+        ),
+        (
+            &[(f, "for=6.6.6.6;host=evil.example"), (f, "for=192.0.2.1;proto=https")],
+            "192.0.2.1",
+            Some("https"),
+            None,
+        ),
+        // Two proxies of ours; the one nearer to the client knows better.
+        (
+            &[(
+                f,
+                "host=evil.example, for=192.0.2.1;proto=https;host=a.example, for=10.0.0.2;proto=http;host=in",
+            )],
+            "192.0.2.1",
+            Some("https"),
+            Some("a.example"),
+        ),
+        (
+            &[(f, "for=192.0.2.1, for=\"[fd00::2]\";proto=https;host=in")],
+            "192.0.2.1",
+            Some("https"),
+            Some("in"),
+        ),
+        (&[(f, "for=10.0.0.3, for=10.0.0.2;proto=https")], "10.0.0.3", Some("https"), None),
+        (&[(f, "for=6.6.6.6, for=unknown;proto=https")], "10.0.0.1", Some("https"), None),
+        (&[(f, "for=6.6.6.6, for=_hidden, for=10.0.0.2")], "10.0.0.2", Some("http"), None),
+        (&[(f, "for=6.6.6.6, proto=https")], "10.0.0.1", Some("https"), None),
+        // What does not parse takes nothing else with it but what stands left of it.
+        (
+            &[(f, "for=6.6.6.6"), (f, "for=\"open"), (f, "for=10.0.0.2;proto=https")],
+            "10.0.0.2",
+            Some("https"),
+            None,
+        ),
+        (&[(f, "for=\"open, for=192.0.2.1")], "10.0.0.1", Some("http"), None),
+        (&[(f, "for=192.0.2.1;for=192.0.2.2")], "10.0.0.1", Some("http"), None),
+        (&[(f, "for=192.0.2.1 proto=https")], "10.0.0.1", Some("http"), None),
+        (&[(f, ";;, ,for=192.0.2.1;;, ,")], "192.0.2.1", Some("http"), None),
+        (&[(f, "=,;=\\\"")], "10.0.0.1", Some("http"), None),
+        (&[(f, "for=192.0.2.1;proto=ftp;host=\"a/b\"")], "192.0.2.1", Some("http"), None),
+        (&[(f, "for=192.0.2.1;proto=\"https://evil\";host=\"a@b\"")], "192.0.2.1", Some("http"), None),
+        (&[(f, "for=999.0.0.1;host=\"a:99999\"")], "10.0.0.1", Some("http"), None),
+    ];
+    for (lines, client, scheme, authority) in cases {
+        let expected = (client.to_owned(), scheme, authority.map(ToOwned::to_owned));
+        assert_eq!(told_by("10.0.0.1", lines), expected, "{lines:?}");
+    }
+}
+
+#[test]
+fn the_older_fields_mean_the_same() {
+    let (client, proto, host) = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host");
+    let cases: [Case<'_>; 14] = [
+        (
+            &[(client, "192.0.2.1"), (proto, "https"), (host, "a.example")],
+            "192.0.2.1",
+            Some("https"),
+            Some("a.example"),
+        ),
+        (&[(client, "6.6.6.6, 192.0.2.1"), (proto, "https")], "192.0.2.1", Some("https"), None),
+        (
+            &[(client, "6.6.6.6"), (client, "192.0.2.1 ,10.0.0.2"), (proto, "https")],
+            "192.0.2.1",
+            Some("https"),
+            None,
+        ),
+        (
+            &[(client, "192.0.2.1, 10.0.0.2"), (proto, "https, http"), (host, "a.example, in")],
+            "192.0.2.1",
+            Some("https"),
+            Some("a.example"),
+        ),
+        (
+            &[(client, "6.6.6.6, 192.0.2.1"), (host, "evil.example, a.example")],
+            "192.0.2.1",
+            Some("http"),
+            Some("a.example"),
+        ),
+        (
+            &[(host, "evil.example, a.example"), (proto, "http,https")],
+            "10.0.0.1",
+            Some("https"),
+            Some("a.example"),
+        ),
+        (&[(client, "192.0.2.1:4711")], "192.0.2.1", Some("http"), None),
+        (&[(client, "2001:db8::1")], "2001:db8::1", Some("http"), None),
+        (&[(client, "[2001:db8::1]:80")], "2001:db8::1", Some("http"), None),
+        (&[(client, "6.6.6.6, nonsense")], "10.0.0.1", Some("http"), None),
+        (&[(client, ""), (proto, ""), (host, "")], "10.0.0.1", Some("http"), None),
+        (
+            &[(client, "6.6.6.6, \u{e9}"), (proto, "\u{e9}"), (host, "\u{e9}.example")],
+            "10.0.0.1",
+            Some("http"),
+            None,
+        ),
+        (&[(host, "a.example/x"), (proto, "javascript")], "10.0.0.1", Some("http"), None),
+        (&[(host, "a.example\t"), (proto, " HTTPS")], "10.0.0.1", Some("https"), Some("a.example")),
+    ];
+    for (lines, client, scheme, authority) in cases {
+        let expected = (client.to_owned(), scheme, authority.map(ToOwned::to_owned));
+        assert_eq!(told_by("10.0.0.1", lines), expected, "{lines:?}");
+    }
+}
+
+#[test]
+fn families_that_differ_are_not_believed() {
+    let (forwarded, client, host) = ("forwarded", "x-forwarded-for", "x-forwarded-host");
+    let cases: [Case<'_>; 4] = [
+        (
+            &[(forwarded, "for=192.0.2.1;host=A.example"), (client, "192.0.2.1"), (host, "a.example")],
+            "192.0.2.1",
+            Some("http"),
+            Some("A.example"),
+        ),
+        (
+            &[(forwarded, "for=6.6.6.6;host=evil.example"), (client, "192.0.2.1"), (host, "a.example")],
+            "10.0.0.1",
+            Some("http"),
+            None,
+        ),
+        (&[(forwarded, "proto=https"), (client, "192.0.2.1")], "192.0.2.1", Some("https"), None),
+        (&[(forwarded, "proto=https"), ("x-forwarded-proto", "http")], "10.0.0.1", Some("http"), None),
+    ];
+    for (lines, client, scheme, authority) in cases {
+        let expected = (client.to_owned(), scheme, authority.map(ToOwned::to_owned));
+        assert_eq!(told_by("10.0.0.1", lines), expected, "{lines:?}");
+    }
+}
+
+#[test]
+fn nothing_panics() {
+    // Every text of up to four characters that mean something, in every field.
+    let meaning = ['f', '=', '"', '\\', ';', ',', ' ', '[', ']', ':', '1'];
+    let mut texts = vec![String::new()];
+    for at in 0..4 {
+        let longer: Vec<_> = texts
+            .iter()
+            .filter(|text| text.len() == at)
+            .flat_map(|text| meaning.map(|char| format!("{text}{char}")))
+            .collect();
+        texts.extend(longer);
+    }
+    for text in texts {
+        for name in ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"] {
+            let (client, scheme, _) = told_by("10.0.0.1", &[(name, &text)]);
+            assert!(!client.is_empty() && scheme.is_some(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A look at an upload ends nothing and waits for nobody.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hoist_proto::types::{Fence, Length, Offset};
+use hoist_proto::upload::{Makeup, Phase, Upload};
+
+use super::{ONE, Site, create, delivered, end_of, load, pattern, sample, stored};
+use crate::store::{Error, Store};
+
+pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
+    a_look_sees_what_a_load_does(&fresh()).await;
+    a_look_takes_no_claim(&fresh()).await;
+    a_transfer_goes_on_beside_looks(&fresh()).await;
+    looks_beside_everything_else(&fresh()).await;
+}
+
+async fn a_look_sees_what_a_load_does(site: &impl Site) {
+    let bytes = pattern(0, 0, 20_000);
+    let uploads = [
+        sample(1),
+        Upload { length: Some(Length::new(90_000)), makeup: Makeup::Part, ..sample(2) },
+        Upload { phase: Phase::Received, owner: None, ..sample(3) },
+        delivered(&sample(4)),
+    ];
+    {
+        let store = site.open().await;
+        assert!(store.peek(sample(9).id).await.expect("can be asked for").is_none());
+        for upload in &uploads {
+            stored(&*store, &Upload { phase: Phase::Open, ..upload.clone() }, &bytes).await;
+            if upload.is_complete() {
+                store.commit(upload, ONE).await.expect("can be committed");
+            }
+        }
+        store.discard(uploads[3].id, ONE).await.expect("can be discarded");
+        let mut writer = store.append(uploads[0].id, end_of(&bytes), ONE).await.expect("can go on");
+        writer.write(pattern(0, 20_000, 10)).await.expect("bytes are taken");
+    }
+    for is_asked_twice in [false, true] {
+        let store = site.open().await;
+        for upload in &uploads {
+            let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+            if is_asked_twice {
+                assert_eq!(store.peek(upload.id).await.expect("can be looked at").as_ref(), Some(&peeked));
+            }
+            assert_eq!(peeked, load(&*store, upload.id, ONE).await);
+            assert!(peeked.offset.offset() >= end_of(&bytes));
+        }
+        if is_asked_twice {
+            store.remove(uploads[1].id, ONE).await.expect("can be removed");
+            assert!(store.peek(uploads[1].id).await.expect("can be asked for").is_none());
+        }
+    }
+}
+
+async fn a_look_takes_no_claim(site: &impl Site) {
+    let store = site.open().await;
+    let upload = sample(1);
+    let mut writer = create(&*store, &upload, ONE).await;
+    for round in 1..20_usize {
+        writer.write(pattern(0, (round - 1) * 1000, 1000)).await.expect("a look has not ended it");
+        let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+        assert!(peeked.offset.offset() <= Offset::new(round as u64 * 1000));
+        if round % 3 == 0 {
+            let synced = writer.sync().await.expect("a look has not ended it");
+            let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+            assert_eq!(peeked.offset, synced, "everything accepted is written");
+        }
+    }
+    store.commit(&upload, ONE).await.expect("the claim stands");
+    load(&*store, upload.id, Fence::new(2)).await;
+    store.peek(upload.id).await.expect("can be looked at");
+    assert!(matches!(writer.sync().await, Err(Error::Fenced)), "and an ended one is not given back");
+}
+
+/// What a look tells is durable: it is there after a crash.
+async fn a_transfer_goes_on_beside_looks(site: &impl Site) {
+    let upload = sample(1);
+    let mut told = Offset::ZERO;
+    for round in 0..4_u64 {
+        let store = site.open().await;
+        let mut at = 0;
+        let mut writer = if round == 0 {
+            create(&*store, &upload, ONE).await
+        } else {
+            let found = load(&*store, upload.id, ONE).await.offset.offset();
+            assert!(found >= told, "{told} became {found}");
+            at = usize::try_from(found.get()).expect("small");
+            store.append(upload.id, found, ONE).await.expect("can go on")
+        };
+        for size in [1, 30_000, 100_000, 3] {
+            writer.write(pattern(0, at, size)).await.expect("bytes are taken");
+            at += size;
+            let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+            let now = peeked.offset.offset();
+            assert!(now >= told && now <= Offset::new(at as u64), "{told}, then {now} of {at}");
+            told = now;
+        }
+        // A stalled writer: it has not been synced, and nobody waits for it.
+        store.peek(upload.id).await.expect("can be looked at");
+    }
+}
+
+async fn looks_beside_everything_else(site: &impl Site) {
+    let store = site.open().await;
+    let part = Upload { makeup: Makeup::Part, ..sample(99) };
+    stored(&*store, &part, &pattern(0, 0, 20_000)).await;
+    store.commit(&delivered(&part), ONE).await.expect("can be committed");
+    let ids = [part.id; 5];
+    let upload = Upload { makeup: Makeup::Joined(ids.to_vec()), ..sample(1) };
+    create(&*store, &upload, ONE).await.sync().await.expect("can be synced");
+    let work = async {
+        for round in 2..40 {
+            let fence = Fence::new(round);
+            load(&*store, upload.id, fence).await;
+            store.commit(&upload, fence).await.expect("can be committed");
+        }
+        let joined = store.join(upload.id, &ids, Fence::new(40)).await.expect("can be joined");
+        load(&*store, upload.id, Fence::new(41)).await;
+        store.commit(&delivered(&upload), Fence::new(41)).await.expect("can be committed");
+        store.export(upload.id, site.directory(), "whole", Fence::new(41)).await.expect("can be exported");
+        store.discard(upload.id, Fence::new(41)).await.expect("can be discarded");
+        joined.offset()
+    };
+    let looks = async |store: Arc<dyn Store>, whole: Offset| {
+        let (mut last, mut looks) = (Offset::ZERO, 0_u32);
+        while last < whole {
+            let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+            let now = peeked.offset.offset();
+            assert!(now == whole || now == last, "{now} after {last}: nothing or the whole");
+            assert!(!peeked.is_complete() || now == whole, "complete with {now}");
+            last = now;
+            looks += 1;
+            super::pause().await;
+        }
+        looks
+    };
+    let whole = end_of(&Bytes::from(vec![0; 100_000]));
+    let (joined, looks) = tokio::join!(work, looks(Arc::clone(&store), whole));
+    assert_eq!(joined, whole);
+    assert!(looks > 0);
+}

@@ -1,0 +1,170 @@
+//! What a crash may leave of content in doubt, state by state, and that nobody ever sees a byte of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use hoist_proto::types::{Fence, Offset};
+
+use super::{open, upload};
+use crate::fs::{Durability, LocalStore, Options};
+use crate::store::{Error, Store, Writer};
+
+const ONE: Fence = Fence::new(1);
+const SURE: &[u8] = b"sure";
+
+/// An open upload that holds [`SURE`], its store closed; its directory.
+async fn sure(data: &Path) -> PathBuf {
+    let store = open(data);
+    let upload = upload(1, None);
+    let mut writer = store.create(&upload, ONE).await.expect("creates");
+    writer.write(Bytes::from_static(SURE)).await.expect("writes");
+    writer.sync().await.expect("syncs");
+    data.join("open").join(upload.id.to_string())
+}
+
+fn notes(here: &Path) -> Vec<String> {
+    let names = fs::read_dir(here).expect("a directory").map(|entry| entry.expect("a name").file_name());
+    names.filter_map(|name| name.into_string().ok()).filter(|name| name.starts_with("doubt")).collect()
+}
+
+async fn read(store: &LocalStore) -> Vec<u8> {
+    let mut reader = store.read(upload(1, None).id, Offset::ZERO).await.expect("opens");
+    let mut content = Vec::new();
+    while let Some(bytes) = reader.next().await.expect("reads") {
+        content.extend_from_slice(&bytes);
+    }
+    content
+}
+
+/// The states that `fs/data.rs` names, and some that nobody should leave.
+#[tokio::test]
+async fn every_state_a_crash_may_leave_is_read_alike() {
+    let id = upload(1, None).id;
+    for (state, names, content, counted) in [
+        ("the note, nothing behind it", &["doubt.4"][..], &b"sure"[..], 4),
+        ("the note, some bytes", &["doubt.4"], b"suredou", 4),
+        ("the note, bytes whose room came first", &["doubt.4"], b"sure\0\0\0\0", 4),
+        ("no note any more", &[], b"suredoubt", 9),
+        ("the note, and sure bytes that were not synced are gone", &["doubt.9"], b"sure", 4),
+        ("two notes", &["doubt.7", "doubt.4"], b"suredoubt", 4),
+        ("names that are no notes", &["doubt", "doubt.", "doubt.-1", "doubt.04", "doubt.x"], b"surely", 6),
+    ] {
+        for first in ["load", "peek", "read", "survey"] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let here = sure(directory.path()).await;
+            fs::write(here.join("content"), content).expect("a file");
+            for name in names {
+                fs::write(here.join(name), b"").expect("a file");
+            }
+            let store = open(directory.path());
+            let counted_bytes = &content[..counted];
+            let end = Offset::new(counted as u64);
+            match first {
+                "peek" => {
+                    let found = store.peek(id).await.expect("can be looked at").expect("is there");
+                    assert_eq!(found.offset.offset(), end, "{state}");
+                }
+                "read" => assert_eq!(read(&store).await, counted_bytes, "{state}"),
+                "survey" => {
+                    assert_eq!(store.survey().await.expect("surveys")[0].stored, end, "{state}");
+                }
+                _ => {}
+            }
+            let found = store.load(id, ONE).await.expect("loads").expect("is there");
+            assert_eq!(found.offset.offset(), end, "{state}, after {first}");
+            assert_eq!(fs::read(here.join("content")).expect("there"), counted_bytes, "{state}: cut off");
+            let mut writer = store.append(id, end, ONE).await.expect("goes on");
+            writer.write(Bytes::from_static(b"!")).await.expect("writes");
+            assert_eq!(writer.sync().await.expect("syncs").offset().get(), counted as u64 + 1, "{state}");
+            drop((writer, store));
+            // A note that came back would take what was just acknowledged.
+            assert_eq!(notes(&here).len(), if counted == 6 { 5 } else { 0 }, "{state}");
+            assert_eq!(read(&open(directory.path())).await, [counted_bytes, b"!"].concat(), "{state}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_note_is_there_before_the_bytes_and_goes_after_them() {
+    for durability in [Durability::Disk, Durability::Os] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let here = sure(directory.path()).await;
+        let options = Options { durability, ..Options::default() };
+        let store = LocalStore::open(directory.path(), &options).expect("opens");
+        let id = upload(1, None).id;
+        store.load(id, ONE).await.expect("loads");
+        let mut writer = store.append(id, Offset::new(4), ONE).await.expect("goes on");
+        writer.doubt().await.expect("doubts");
+        assert_eq!(notes(&here), ["doubt.4"], "{durability}");
+        assert_eq!(fs::read(here.join("content")).expect("there"), SURE);
+        writer.write(Bytes::from_static(b"ly")).await.expect("writes");
+        while fs::read(here.join("content")).expect("there") != b"surely" {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(read(&store).await, SURE, "{durability}: written, and not to be seen");
+        assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(6));
+        assert!(notes(&here).is_empty(), "{durability}");
+        assert_eq!(read(&store).await, b"surely");
+        writer.doubt().await.expect("doubts");
+        assert_eq!(notes(&here), ["doubt.6"], "{durability}");
+        writer.cut_back(Offset::new(6)).await.expect("cuts back");
+        assert!(notes(&here).is_empty(), "{durability}");
+    }
+}
+
+/// Every moment between two operations may be the last: the directory is copied there, as the disk may have it, and
+/// looked at by another store.
+#[tokio::test]
+async fn a_copy_taken_at_any_moment_shows_no_doubtful_byte() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let here = sure(directory.path()).await;
+    let store = open(directory.path());
+    let id = upload(1, None).id;
+    let mut writer: Box<dyn Writer> = store.append(id, Offset::new(4), ONE).await.expect("goes on");
+    let mut counted = SURE.to_vec();
+    for round in 0..12_u8 {
+        writer.doubt().await.expect("doubts");
+        assert_copy_holds(&here, &counted).await;
+        writer.write(Bytes::from(vec![round; 3000])).await.expect("writes");
+        assert_copy_holds(&here, &counted).await;
+        // Has the bytes written and synced, which confirms nothing.
+        let found = store.load(id, ONE).await.expect("loads").expect("is there");
+        assert_eq!(found.offset.offset().get(), counted.len() as u64);
+        assert_copy_holds(&here, &counted).await;
+        if round % 3 == 0 {
+            writer.cut_back(Offset::new(counted.len() as u64)).await.expect("cuts back");
+        } else {
+            counted.extend_from_slice(&[round; 3000]);
+            writer.sync().await.expect("syncs");
+        }
+        assert_copy_holds(&here, &counted).await;
+    }
+}
+
+async fn assert_copy_holds(here: &Path, counted: &[u8]) {
+    let copied = tempfile::tempdir().expect("a directory");
+    let there = copied.path().join("open").join(here.file_name().expect("a name"));
+    fs::create_dir_all(&there).expect("can be made");
+    for entry in fs::read_dir(here).expect("a directory") {
+        let entry = entry.expect("a name");
+        fs::copy(entry.path(), there.join(entry.file_name())).expect("can be copied");
+    }
+    assert_eq!(read(&open(copied.path())).await, counted);
+}
+
+#[tokio::test]
+async fn a_doubt_that_cannot_be_noted_is_an_error_and_costs_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let here = sure(directory.path()).await;
+    let store = open(directory.path());
+    let id = upload(1, None).id;
+    let mut writer = store.append(id, Offset::new(4), ONE).await.expect("goes on");
+    // Something that is no file has the name.
+    fs::create_dir(here.join("doubt.4")).expect("can be made");
+    let refused = writer.doubt().await;
+    assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
+    fs::remove_dir(here.join("doubt.4")).expect("it is there");
+    writer.write(Bytes::from_static(b"ly")).await.expect("nothing is in doubt");
+    assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(6));
+}

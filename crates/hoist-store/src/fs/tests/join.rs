@@ -1,0 +1,184 @@
+//! How a joined content lies on the disk: what it shares with its parts, and what it takes when it fails.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use hoist_proto::types::{Fence, Offset, UploadId};
+use hoist_proto::upload::{Answer, Makeup, Phase, Upload};
+use http::StatusCode;
+
+use super::disk::Mounted;
+use super::{open, upload};
+use crate::fs::{Durability, LocalStore, Options};
+use crate::store::{Error, Store};
+
+const ONE: Fence = Fence::new(1);
+
+/// A complete part of these bytes.
+async fn part(store: &LocalStore, number: u64, bytes: Vec<u8>) -> UploadId {
+    let part = Upload { makeup: Makeup::Part, ..upload(number, Some(bytes.len() as u64)) };
+    let mut writer = store.create(&part, ONE).await.expect("creates");
+    writer.write(bytes.into()).await.expect("writes");
+    let done = Upload { phase: Phase::Delivered(Answer::of(StatusCode::NO_CONTENT)), ..part.clone() };
+    store.commit(&done, ONE).await.expect("commits");
+    part.id
+}
+
+async fn whole(store: &LocalStore, number: u64, parts: &[UploadId]) -> Upload {
+    let whole = Upload { makeup: Makeup::Joined(parts.to_vec()), ..upload(number, None) };
+    drop(store.create(&whole, ONE).await.expect("creates"));
+    whole
+}
+
+fn content_of(data: &Path, shelf: &str, id: UploadId) -> PathBuf {
+    data.join(shelf).join(id.to_string()).join("content")
+}
+
+#[tokio::test]
+// proves: TOK-IDX-07
+async fn one_part_is_the_same_file_and_nothing_writes_to_it() {
+    for durability in [Durability::Disk, Durability::Os] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let options = Options { durability, ..Options::default() };
+        let store = LocalStore::open(directory.path(), &options).expect("opens");
+        let data = vec![7; 100_000];
+        let (id, empty) = (part(&store, 1, data.clone()).await, part(&store, 2, vec![]).await);
+        let own = upload(3, None);
+        store.create(&own, ONE).await.expect("creates").write(data.clone().into()).await.expect("writes");
+        store.commit(&Upload { phase: Phase::Received, ..own.clone() }, ONE).await.expect("commits");
+        let inode = |path: PathBuf| fs::metadata(path).expect("is there").ino();
+        let file = inode(content_of(directory.path(), "done", id));
+        for (number, parts, is_shared) in [
+            (10, vec![id], true),
+            (11, vec![empty, id, empty], true),
+            (12, vec![id, id], false),
+            (13, vec![own.id], false),
+        ] {
+            let whole = whole(&store, number, &parts).await;
+            store.join(whole.id, &parts, ONE).await.expect("joins");
+            let here = content_of(directory.path(), "open", whole.id);
+            assert_eq!(inode(here) == file, is_shared, "{durability}: {number}");
+            // Whatever becomes of it, and however short its length says it is, the part stays as it was.
+            assert!(store.append(whole.id, Offset::new(100_000), ONE).await.is_err());
+            let length = Some(hoist_proto::types::Length::new(999_999));
+            let failed = Upload { phase: Phase::Failed(Answer::of(StatusCode::OK)), length, ..whole.clone() };
+            store.commit(&failed, ONE).await.expect("commits");
+            store.export(whole.id, directory.path(), "out", ONE).await.expect("exports");
+            if number % 2 == 0 {
+                store.discard(whole.id, ONE).await.expect("discards");
+            }
+            assert!(fs::read(content_of(directory.path(), "done", id)).expect("there") == data);
+        }
+        drop(store);
+        let store = open(directory.path());
+        let found = store.load(id, ONE).await.expect("loads").expect("is there");
+        assert_eq!(found.offset.offset(), Offset::new(100_000));
+    }
+}
+
+#[tokio::test]
+async fn an_upload_made_of_parts_reserves_no_room() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let whole = Upload { makeup: Makeup::Joined(vec![]), ..upload(1, Some(64 << 20)) };
+    drop(store.create(&whole, ONE).await.expect("creates"));
+    assert_eq!(fs::metadata(content_of(directory.path(), "open", whole.id)).expect("is there").blocks(), 0);
+}
+
+#[tokio::test]
+async fn a_join_without_room_leaves_nothing() {
+    let Some(mounted) = Mounted::new() else { return };
+    let store = open(&mounted.data());
+    let parts = [part(&store, 1, vec![1; 1 << 20]).await, part(&store, 2, vec![2; 700_001]).await];
+    let before = room(&mounted.data());
+    // Found out before the first byte is copied: a first part would fit.
+    for parts in [vec![parts[0]; 3], vec![parts[0], parts[1], parts[0], parts[1]]] {
+        let whole = whole(&store, 9, &parts).await;
+        let refused = store.join(whole.id, &parts, ONE).await;
+        assert!(matches!(refused, Err(Error::Full)), "{refused:?}");
+        let here = content_of(&mounted.data(), "open", whole.id);
+        assert_eq!(fs::metadata(&here).expect("is there").len(), 0);
+        assert!(!here.with_file_name("content.new").exists());
+        assert_eq!(
+            store.peek(whole.id).await.expect("can be looked at").map(|found| found.offset.offset().get()),
+            Some(0)
+        );
+        store.remove(whole.id, ONE).await.expect("removes");
+        assert_eq!(room(&mounted.data()), before, "all of it is free again");
+    }
+    let whole = whole(&store, 9, &parts).await;
+    assert_eq!(store.join(whole.id, &parts, ONE).await.expect("fits").offset().get(), (1 << 20) + 700_001);
+}
+
+fn room(path: &Path) -> u64 {
+    let stat = rustix::fs::statvfs(path).expect("is mounted");
+    stat.f_bfree * stat.f_frsize
+}
+
+#[tokio::test]
+async fn what_a_crash_leaves_of_a_join_is_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let id = part(&store, 1, vec![1; 5000]).await;
+    let whole = whole(&store, 2, &[id]).await;
+    store.load(whole.id, ONE).await.expect("loads");
+    drop(store);
+    let here = content_of(directory.path(), "open", whole.id);
+    fs::write(here.with_file_name("content.new"), vec![9; 70_000]).expect("a file");
+    let store = open(directory.path());
+    assert!(!here.with_file_name("content.new").exists(), "at the start");
+    let found = store.load(whole.id, ONE).await.expect("loads").expect("is there");
+    assert_eq!(found.offset.offset(), Offset::ZERO);
+    // Or by the next join, if it came from this process.
+    fs::write(here.with_file_name("content.new"), vec![9; 70_000]).expect("a file");
+    store.join(whole.id, &[id, id], ONE).await.expect("joins");
+    assert!(fs::read(&here).expect("there") == vec![1; 10_000]);
+    assert!(!here.with_file_name("content.new").exists());
+}
+
+#[tokio::test]
+async fn a_part_that_is_not_what_it_was_is_not_joined() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let (good, short) = (part(&store, 1, vec![1; 5000]).await, part(&store, 2, vec![2; 5000]).await);
+    fs::write(content_of(directory.path(), "done", short), vec![2; 4999]).expect("a file");
+    let lost = part(&store, 3, vec![3; 10]).await;
+    fs::remove_file(content_of(directory.path(), "done", lost)).expect("is there");
+    let damaged = part(&store, 4, vec![4; 10]).await;
+    fs::write(content_of(directory.path(), "done", damaged).with_file_name("damaged"), b"why")
+        .expect("a file");
+    for bad in [short, lost, damaged] {
+        for parts in [vec![bad], vec![good, bad], vec![bad, good]] {
+            let whole = whole(&store, 9, &parts).await;
+            assert!(store.join(whole.id, &parts, ONE).await.is_err());
+            let found = store.load(whole.id, ONE).await.expect("loads").expect("is there");
+            assert_eq!(found.offset.offset(), Offset::ZERO);
+            store.remove(whole.id, ONE).await.expect("removes");
+        }
+    }
+}
+
+/// Each is opened when its turn comes.
+#[tokio::test]
+async fn thousands_of_parts_take_few_descriptors() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = Options { durability: Durability::Os, ..Options::default() };
+    let store = LocalStore::open(directory.path(), &options).expect("opens");
+    let pair = [part(&store, 1, b"one".to_vec()).await, part(&store, 2, b"three".to_vec()).await];
+    let parts = pair.repeat(1500);
+    let whole = whole(&store, 9, &parts).await;
+    let descriptors = || fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let before = descriptors();
+    let mut join = store.join(whole.id, &parts, ONE);
+    let mut most = 0;
+    let joined = std::future::poll_fn(|context| {
+        most = most.max(descriptors());
+        context.waker().wake_by_ref();
+        join.as_mut().poll(context)
+    });
+    assert_eq!(joined.await.expect("joins").offset(), Offset::new(8 * 1500));
+    assert!(most < before + 100, "{before} became {most}");
+    let content = fs::read(content_of(directory.path(), "open", whole.id)).expect("there");
+    assert!(content == b"onethree".repeat(1500));
+}

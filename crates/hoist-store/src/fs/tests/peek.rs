@@ -1,0 +1,90 @@
+//! A look at an upload whose turn somebody else has, for as long as they like.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hoist_proto::types::{Durable, Fence, Offset};
+use hoist_proto::upload::{Answer, Phase, Upload};
+use http::StatusCode;
+
+use super::{open, upload};
+use crate::store::{Error, Store};
+
+const ONE: Fence = Fence::new(1);
+
+/// Somebody works on the upload and does not come to an end, as a join of many bytes does not for minutes.
+#[tokio::test]
+async fn a_look_does_not_wait_for_whoever_has_the_turn() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let upload = upload(1, None);
+    let mut writer = store.create(&upload, ONE).await.expect("creates");
+    writer.write(Bytes::from_static(b"written")).await.expect("writes");
+    // With a writer, with the upload known to be durable, and complete.
+    for step in ["running", "synced", "doubted", "dropped", "complete", "discarded"] {
+        match step {
+            "synced" => assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(7)),
+            "doubted" => {
+                writer.doubt().await.expect("doubts");
+                writer.write(Bytes::from_static(b"not yet")).await.expect("writes");
+            }
+            "dropped" => {
+                drop(writer);
+                store.load(upload.id, Fence::new(2)).await.expect("loads");
+                writer = store.append(upload.id, Offset::new(7), Fence::new(2)).await.expect("goes on");
+            }
+            "complete" => {
+                let done = Upload { phase: Phase::Failed(Answer::of(StatusCode::OK)), ..upload.clone() };
+                store.commit(&done, Fence::new(2)).await.expect("commits");
+                store.load(upload.id, Fence::new(2)).await.expect("loads");
+            }
+            "discarded" => store.discard(upload.id, Fence::new(2)).await.expect("discards"),
+            _ => {}
+        }
+        let entry = store.entries.of(upload.id);
+        let turn = Arc::clone(&entry.turn).lock_owned().await;
+        // As far as it is written, which does not wait for this.
+        let mut seen = Durable::ZERO;
+        while seen.offset() < Offset::new(7) {
+            let found = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+            assert!(found.offset >= seen, "{step}: {seen} became {}", found.offset);
+            assert_eq!(found.is_complete(), ["complete", "discarded"].contains(&step), "{step}");
+            seen = found.offset;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(seen.offset(), Offset::new(7), "{step}");
+        drop(turn);
+        // And it has ended nobody.
+        if ["running", "synced"].contains(&step) {
+            writer.write(Bytes::new()).await.expect("the writer goes on");
+        }
+    }
+}
+
+/// The first look at an upload after a start syncs what a crash left, and so has to wait for its turn.
+#[tokio::test]
+async fn a_look_that_has_to_sync_waits_for_its_turn() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let id = upload(1, None).id;
+    {
+        let store = open(directory.path());
+        let mut writer = store.create(&upload(1, None), ONE).await.expect("creates");
+        writer.write(Bytes::from_static(b"written")).await.expect("writes");
+        writer.sync().await.expect("syncs");
+    }
+    let store = open(directory.path());
+    let entry = store.entries.of(id);
+    let turn = Arc::clone(&entry.turn).lock_owned().await;
+    let mut look = store.peek(id);
+    for _ in 0..50 {
+        let polled = std::future::poll_fn(|context| std::task::Poll::Ready(look.as_mut().poll(context)));
+        assert!(polled.await.is_pending(), "nobody has synced it yet");
+        tokio::task::yield_now().await;
+    }
+    drop(turn);
+    assert_eq!(look.await.expect("can be looked at").expect("is there").offset.offset(), Offset::new(7));
+    entry.set_damage("the disk failed".to_owned());
+    for turn in [None, Some(Arc::clone(&entry.turn).lock_owned().await)] {
+        assert!(matches!(store.peek(id).await, Err(Error::Damaged(_))), "{}", turn.is_some());
+    }
+}

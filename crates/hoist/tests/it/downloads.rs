@@ -1,0 +1,269 @@
+//! Complete uploads fetched again: who may, what of them, and what a browser is told to do with it.
+
+use std::fs;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::harness::{Ask, Got, Home, Server, WIRES, Wire, bytes, soon};
+
+const HELLO: &str = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
+
+fn v8(ask: Ask) -> Ask {
+    ask.field("upload-draft-interop-version", 8)
+}
+
+/// The path of an upload that was made.
+fn path(got: &Got) -> String {
+    let location = got.field("location").unwrap_or_else(|| panic!("no Location: {got:?}"));
+    format!("/uploads/{}", location.rsplit_once('/').expect("a path").1)
+}
+
+async fn uploaded(server: &Server, wire: Wire, ask: Ask) -> String {
+    let got = server.ask(wire, ask).await;
+    assert_eq!(got.status, 201, "{got:?}");
+    path(&got)
+}
+
+async fn get(server: &Server, wire: Wire, path: &str, fields: &[(&str, &str)]) -> Got {
+    server.ask(wire, fields.iter().fold(Ask::to("GET", path), |ask, field| ask.with(*field))).await
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_unless_it_is_switched_on() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    for wire in WIRES {
+        let plain = uploaded(&server, wire, Ask::to("PUT", "/uploads/a.txt").sized("hello")).await;
+        let got = get(&server, wire, &plain, &[]).await;
+        assert!(
+            got.status == 403 && got.field("content-type") == Some("application/problem+json"),
+            "{got:?}"
+        );
+        let ask = v8(Ask::to("POST", "/uploads")).field("upload-complete", "?1").sized("hello");
+        let draft = uploaded(&server, wire, ask).await;
+        let got = get(&server, wire, &draft, &[]).await;
+        assert_eq!((got.status, got.offset(), got.content.len()), (204, Some(5), 0), "{got:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_uploaded_comes_back_and_is_not_run() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--downloads"]);
+    for wire in WIRES {
+        let content = bytes(7, 700_000);
+        let ask = Ask::to("PUT", "/uploads").field("content-type", "text/html; charset=utf-8");
+        let ask = ask.field("content-disposition", "inline; filename=\"../na\u{ef}ve \u{20ac}.html\"");
+        let upload = uploaded(&server, wire, ask.field("content-language", "de").sized(&content)).await;
+        let got = get(&server, wire, &upload, &[]).await;
+        assert!(got.status == 200 && got.content == content, "{} bytes", got.content.len());
+        let id = upload.rsplit_once('/').expect("a path").1;
+        let tag = format!("\"{id}-700000\"");
+        let expected = [
+            ("content-type", "text/html; charset=utf-8"),
+            ("content-language", "de"),
+            ("content-length", "700000"),
+            ("content-disposition", "attachment; filename*=UTF-8''na%C3%AFve%20%E2%82%AC.html"),
+            ("content-security-policy", "sandbox"),
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "private, no-cache"),
+            ("accept-ranges", "bytes"),
+            ("etag", &tag),
+        ];
+        for (name, value) in expected {
+            assert_eq!(got.field(name), Some(value), "{name}");
+        }
+        // What says nothing of itself is bytes, to be saved.
+        let bare = uploaded(&server, wire, Ask::to("POST", "/uploads").sized("")).await;
+        let got = get(&server, wire, &bare, &[]).await;
+        assert_eq!((got.status, got.content.len(), got.field("content-length")), (200, 0, Some("0")));
+        assert_eq!(got.field("content-type"), Some("application/octet-stream"));
+        assert_eq!(got.field("content-disposition"), Some("attachment"));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn parts_and_what_a_client_has_already() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--downloads"]);
+    for wire in WIRES {
+        let content = bytes(8, 600_000);
+        let upload = uploaded(&server, wire, Ask::to("PUT", "/uploads/b").sized(&content)).await;
+        let tag = get(&server, wire, &upload, &[]).await.field("etag").expect("a tag").to_owned();
+        let cases = [
+            ("bytes=0-0", 0, 1),
+            ("bytes=262143-262144", 262_143, 2),
+            ("bytes=100-", 100, 599_900),
+            ("bytes=0-", 0, 600_000),
+            ("bytes=-1000", 599_000, 1000),
+            ("bytes=599999-700000", 599_999, 1),
+        ];
+        for (range, first, count) in cases {
+            let got = get(&server, wire, &upload, &[("range", range), ("if-range", &tag)]).await;
+            let said = format!("bytes {first}-{}/600000", first + count - 1);
+            assert_eq!((got.status, got.field("content-range")), (206, Some(&*said)), "{range}");
+            assert!(got.content == content[first..first + count], "{range}: {} bytes", got.content.len());
+            assert_eq!(got.field("etag"), Some(&*tag));
+        }
+        for fields in [
+            &[("range", "bytes=0-1,5-6")][..],
+            &[("range", "bytes=0-1"), ("if-range", "\"other\"")],
+            &[("if-none-match", "\"other\"")],
+            &[("if-match", &tag)],
+        ] {
+            let got = get(&server, wire, &upload, fields).await;
+            assert!(got.status == 200 && got.content == content, "{fields:?}: {}", got.status);
+        }
+        let got = get(&server, wire, &upload, &[("range", "bytes=600000-")]).await;
+        assert_eq!((got.status, got.field("content-range")), (416, Some("bytes */600000")), "{got:?}");
+        assert_eq!(got.field("content-type"), Some("application/problem+json"));
+        let weak = format!("\"x\", W/{tag}");
+        let got = get(&server, wire, &upload, &[("if-none-match", &weak), ("range", "bytes=0-1")]).await;
+        assert_eq!((got.status, got.content.len(), got.field("etag")), (304, 0, Some(&*tag)), "{got:?}");
+        let got = get(&server, wire, &upload, &[("if-match", "\"other\"")]).await;
+        assert_eq!(got.status, 412, "{got:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_protocols_questions_stay_what_they_are() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--downloads"]);
+    for wire in WIRES {
+        // Its digest is known, and so is the tag of the same content under any name.
+        for _ in 0..2 {
+            let ask =
+                v8(Ask::to("POST", "/uploads")).field("repr-digest", HELLO).field("upload-complete", "?1");
+            let upload = uploaded(&server, wire, ask.sized("hello")).await;
+            let got = get(&server, wire, &upload, &[]).await;
+            assert_eq!((got.status, &got.content[..]), (200, &b"hello"[..]), "{got:?}");
+            assert_eq!(got.field("etag"), Some(&*format!("\"{HELLO}\"")));
+            assert_eq!(got.field("repr-digest"), Some(HELLO));
+            for ask in [Ask::to("HEAD", &upload), v8(Ask::to("HEAD", &upload)), v8(Ask::to("GET", &upload))] {
+                let got = server.ask(wire, ask).await;
+                assert_eq!((got.status, got.offset(), got.content.len()), (204, Some(5), 0), "{got:?}");
+            }
+            assert_eq!(server.ask(wire, Ask::to("DELETE", &upload)).await.status, 204);
+            assert_eq!(get(&server, wire, &upload, &[("if-none-match", "*")]).await.status, 404);
+        }
+        // What is not complete is not there to be fetched.
+        let ask = v8(Ask::to("POST", "/uploads")).field("upload-complete", "?0").sized("hel");
+        let open = uploaded(&server, wire, ask).await;
+        let got = get(&server, wire, &open, &[]).await;
+        assert_eq!((got.status, got.offset(), got.content.len()), (204, Some(3), 0), "{got:?}");
+        assert_eq!(server.ask(wire, v8(Ask::to("DELETE", &open))).await.status, 204);
+        // A token is not a URL, even for somebody who sees the data directory.
+        assert_eq!(server.ask(wire, Ask::new("POST", "a-token").sized("hello")).await.status, 204);
+        let ids = fs::read_dir(home.data().join("done")).expect("the shelf");
+        let ids: Vec<_> = ids.map(|entry| entry.expect("an entry").file_name()).collect();
+        assert_eq!(ids.len(), 1);
+        let path = format!("/uploads/{}", ids[0].to_str().expect("an id"));
+        assert_eq!(get(&server, wire, &path, &[]).await.status, 404);
+        assert_eq!(server.ask(wire, Ask::new("DELETE", "a-token")).await.status, 204);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_upload_of_tus_is_called_what_its_metadata_says() {
+    for (flags, status) in [(&["--downloads"][..], 200), (&[], 405)] {
+        let home = Home::new();
+        let server = Server::start(&home, flags);
+        for wire in WIRES {
+            let tus = ("tus-resumable", "1.0.0");
+            let ask = Ask::to("POST", "/uploads").with(tus).field("upload-length", 5);
+            let ask = ask.field("upload-metadata", "filename aMOkLnR4dA==,filetype dGV4dC9wbGFpbg==");
+            let ask = ask.field("content-type", "application/offset+octet-stream").sized("hello");
+            let upload = uploaded(&server, wire, ask).await;
+            let got = get(&server, wire, &upload, &[]).await;
+            assert_eq!(got.status, status, "{got:?}");
+            if status == 200 {
+                assert_eq!(got.content, "hello");
+                assert_eq!(got.field("content-type"), Some("text/plain"));
+                let name = "attachment; filename*=UTF-8''h%C3%A4.txt";
+                assert_eq!(got.field("content-disposition"), Some(name));
+            }
+            let got = server.ask(wire, Ask::to("HEAD", &upload).with(tus)).await;
+            assert_eq!((got.status, got.offset()), (200, Some(5)), "{got:?}");
+            let got = get(&server, wire, &upload, &[tus]).await;
+            assert_eq!(got.status, 405, "{got:?}");
+        }
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn strangers_find_nothing_to_fetch() {
+    let home = Home::new();
+    fs::write(home.path("tokens"), "secret-of-alice alice\nsecret-of-bob bob\n").expect("written");
+    let server = Server::start(&home, &["--downloads", "--bearer-file", &home.text("tokens")]);
+    let (alice, bob) =
+        (("authorization", "Bearer secret-of-alice"), ("authorization", "Bearer secret-of-bob"));
+    for wire in WIRES {
+        let upload = uploaded(&server, wire, Ask::to("PUT", "/uploads/a").with(alice).sized("hers")).await;
+        let got = get(&server, wire, &upload, &[bob]).await;
+        assert!(got.status == 404 && got.field("etag").is_none(), "{got:?}");
+        let nobody = get(&server, wire, &upload, &[]).await;
+        assert!(nobody.status == 401 && nobody.field("www-authenticate").is_some(), "{nobody:?}");
+        assert_eq!(get(&server, wire, &upload, &[alice]).await.content, "hers");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_target_took_away_is_gone() {
+    let home = Home::new();
+    let kept = Server::start(&home, &["--downloads"]);
+    let before = uploaded(&kept, Wire::H1, Ask::to("PUT", "/uploads/a").sized("kept")).await;
+    kept.stop().await;
+    let flags = ["--downloads", "--target", "files", "--files-dir", &home.text("files")];
+    let server = Server::start(&home, &flags);
+    for wire in WIRES {
+        let upload = uploaded(&server, wire, Ask::to("PUT", "/uploads/a").sized("taken")).await;
+        let got = get(&server, wire, &upload, &[]).await;
+        assert!(
+            got.status == 410 && got.field("content-type") == Some("application/problem+json"),
+            "{got:?}"
+        );
+        // What was stored before there was such a target is still there.
+        assert_eq!(get(&server, wire, &before, &[]).await.content, "kept");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_costs_one_piece() {
+    const BYTES: usize = 48 << 20;
+    let home = Home::new();
+    let server = Server::start(&home, &["--downloads"]);
+    let content: Vec<u8> = (0..BYTES).map(|at| (at >> 8 ^ at).to_le_bytes()[0]).collect();
+    let upload = uploaded(&server, Wire::H1, Ask::to("PUT", "/uploads/big").sized(&content)).await;
+    let before = server.rss();
+    let mut readers = Vec::new();
+    for _ in 0..4 {
+        let mut socket = TcpStream::connect(server.addr).await.expect("a connection");
+        let request = format!("GET {upload} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.expect("sent");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(soon("a head", socket.read_u8()).await.expect("a byte"));
+        }
+        readers.push(socket);
+    }
+    // They read nothing more, while another fetches all there is, more than once.
+    for wire in WIRES {
+        assert!(get(&server, wire, &upload, &[]).await.content == content);
+    }
+    let grown = server.rss().saturating_sub(before);
+    assert!(grown < 24 << 20, "four stalled readers hold {} KiB", grown >> 10);
+    for mut socket in readers {
+        let mut got = Vec::with_capacity(BYTES);
+        soon("the content", socket.read_to_end(&mut got)).await.expect("read");
+        assert!(got == content, "{} bytes", got.len());
+    }
+    server.stop().await;
+}

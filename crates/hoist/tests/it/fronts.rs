@@ -1,0 +1,142 @@
+//! Proxies in front of the server: what they are believed, and what uploads are called behind them.
+
+use crate::harness::{Ask, Home, Server, WIRES, Wire, bytes, until};
+
+/// A creation that is announced, with fields of a proxy.
+fn creation(path: &str, fields: &[(&str, &str)]) -> Ask {
+    let ask = Ask::to("POST", path).field("upload-draft-interop-version", 8).field("upload-complete", "?0");
+    fields.iter().fold(ask.sized(bytes(1, 1000)), |ask, field| ask.with(*field))
+}
+
+/// Where the 104 and the 201 say an upload is; they say the same.
+async fn located(server: &Server, wire: Wire, ask: Ask) -> String {
+    let got = server.ask(wire, ask).await;
+    assert_eq!(got.status, 201, "{got:?}");
+    let location = got.field("location").expect("a Location").to_owned();
+    let (_, announced) = got.interims.first().expect("an announcement");
+    assert_eq!(announced.get("location").expect("a Location"), location.as_str());
+    location
+}
+
+/// The part of a `Location` before the id.
+fn base(location: &str) -> &str {
+    let (base, id) = location.rsplit_once('/').expect("a path");
+    assert_eq!(id.len(), 26, "{location}");
+    base
+}
+
+const STANDARD: &[(&str, &str)] = &[
+    ("forwarded", "for=6.6.6.6;host=evil.example;proto=ftp"),
+    ("forwarded", "for=192.0.2.9;proto=https;host=\"up.example:8443\""),
+];
+const OLDER: &[(&str, &str)] = &[
+    ("x-forwarded-for", "6.6.6.6, 192.0.2.9"),
+    ("x-forwarded-proto", "https"),
+    ("x-forwarded-host", "up.example:8443"),
+];
+
+#[tokio::test]
+async fn a_trusted_proxy_says_where_uploads_are_and_who_asks() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--trusted-proxy", "::1", "--trusted-proxy", "127.0.0.0/8"]);
+    for (number, wire) in WIRES.into_iter().enumerate() {
+        for fields in [STANDARD, OLDER] {
+            let location = located(&server, wire, creation("/uploads", fields)).await;
+            assert_eq!(base(&location), "https://up.example:8443/uploads", "{fields:?}");
+        }
+        let lies = [
+            ("forwarded", "host=\"evil.example/x\";proto=\"https://evil\""),
+            ("forwarded", "host=\"a@evil.example\""),
+            ("forwarded", "for=192.0.2.9;host=\"open"),
+            ("forwarded", "host=\"\\\"><script>\""),
+            ("x-forwarded-host", "evil.example/x"),
+            ("x-forwarded-host", "evil.example, "),
+            ("x-forwarded-proto", "javascript"),
+        ];
+        for lie in lies {
+            let location = located(&server, wire, creation("/uploads", &[lie])).await;
+            assert_eq!(base(&location), "http://localhost/uploads", "{lie:?}");
+        }
+        // Ordinary uploads too; and the log has who it was, not who carried it.
+        let ask =
+            OLDER.iter().fold(Ask::to("PUT", "/uploads/a.txt").sized("a"), |ask, field| ask.with(*field));
+        let got = server.ask(wire, ask).await;
+        assert_eq!(base(got.field("location").expect("a Location")), "https://up.example:8443/uploads");
+        let done = |log: String| log.lines().filter(|line| line.contains("complete")).count() > number;
+        until("the line in the log", || done(server.log()).then_some(())).await;
+        let log = server.log();
+        for line in log.lines().filter(|line| line.contains("complete")) {
+            assert!(line.contains("client=192.0.2.9"), "{line}");
+        }
+        assert!(!log.contains("6.6.6.6"), "{log}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn anybody_else_says_it_in_vain() {
+    let home = Home::new();
+    let flags: [&[&str]; 2] = [&[], &["--trusted-proxy", "192.0.2.0/24", "--trusted-proxy", "::1"]];
+    for flags in flags {
+        let server = Server::start(&home, flags);
+        for wire in WIRES {
+            for fields in [STANDARD, OLDER] {
+                let location = located(&server, wire, creation("/uploads", fields)).await;
+                assert_eq!(base(&location), "http://localhost/uploads", "{flags:?}");
+            }
+        }
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_operator_knows_best() {
+    let home = Home::new();
+    let server =
+        Server::start(&home, &["--trusted-proxy", "127.0.0.1", "--public-url", "https://known.example"]);
+    for wire in WIRES {
+        for fields in [&[], STANDARD, OLDER] {
+            let location = located(&server, wire, creation("/uploads", fields)).await;
+            assert_eq!(base(&location), "https://known.example/uploads");
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_relative_location_is_a_path_and_leads_there() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--location", "relative", "--trusted-proxy", "127.0.0.1"]);
+    for wire in WIRES {
+        for fields in [&[], STANDARD] {
+            let location = located(&server, wire, creation("/uploads", fields)).await;
+            assert_eq!(base(&location), "/uploads");
+            let rest = Ask::to("PATCH", &location).field("upload-draft-interop-version", 8);
+            let rest = rest.field("content-type", "application/partial-upload").field("upload-offset", 1000);
+            let got = server.ask(wire, rest.field("upload-complete", "?1").sized("the rest")).await;
+            assert!(got.is_complete(), "{got:?}");
+        }
+        let got = server.ask(wire, Ask::to("PUT", "/uploads/a.txt").sized("a")).await;
+        assert_eq!(base(got.field("location").expect("a Location")), "/uploads");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_slash_at_the_end_of_the_endpoint_is_neither_here_nor_there() {
+    for endpoint in ["/files", "/files/"] {
+        let home = Home::new();
+        let server = Server::start(&home, &["--endpoint", endpoint]);
+        assert!(server.url.ends_with("/files"), "{}", server.url);
+        for wire in WIRES {
+            for path in ["/files", "/files/"] {
+                let location = located(&server, wire, creation(path, &[])).await;
+                assert_eq!(base(&location), "http://localhost/files", "{path}");
+                let token = Ask::to("POST", path).field("upload-token", format!("{wire:?}{}", path.len()));
+                assert_eq!(server.ask(wire, token.sized("x")).await.status, 204);
+                assert_eq!(server.ask(wire, Ask::to("OPTIONS", path)).await.status, 200);
+            }
+        }
+        server.stop().await;
+    }
+}
