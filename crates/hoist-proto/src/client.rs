@@ -5,6 +5,7 @@
 //! are arguments, requests are heads and ranges of bytes for somebody else to send. What an answer means differs between
 //! the dialects it speaks: `token`, `ietf`, `tus1` and `conventional` own that.
 
+mod begin;
 mod conventional;
 mod failure;
 mod ietf;
@@ -15,14 +16,13 @@ mod tus1;
 use std::ops::Range;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, Request, StatusCode, Uri};
 
 pub use self::failure::{Failure, Trouble};
 use self::ietf::Link;
 pub use self::ietf::Opening;
 pub use self::retry::Retries;
 pub use self::tus1::{Checksum, Offers, Role};
-use crate::dialect::interop::Interop;
 use crate::dialect::token::{self as token_dialect, Form};
 use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Small, Taken};
 use crate::types::{Length, Offset, Token};
@@ -141,130 +141,6 @@ enum Aim {
 }
 
 impl Uploader {
-    /// A new upload of `length` bytes, named by a token that never named another. The URL is known to be one for uploads.
-    //= TDR-CLI-02
-    pub fn create(
-        target: Uri,
-        token: Token,
-        origin: Origin,
-        length: impl Into<Option<Length>>,
-        retries: Retries,
-    ) -> Self {
-        Self::begin(target, Wire::Token(token, Form::Seed), origin, length.into(), retries)
-    }
-
-    fn begin(target: Uri, wire: Wire, origin: Origin, length: Option<Length>, retries: Retries) -> Self {
-        Self {
-            target,
-            wire,
-            origin,
-            length,
-            retries,
-            content_max: u64::MAX,
-            aim: Aim::Create,
-            wait: None,
-            at: Offset::ZERO,
-            best: Offset::ZERO,
-            sent: Offset::ZERO,
-            under_way: 0..0,
-            open: false,
-            finish: Finish::Later,
-            sent_now: 0,
-            halvings: 0,
-            maybe_created: false,
-            resumed_at: Offset::ZERO,
-            attempts: 0,
-            attempts_ever: 0,
-            failing_since: None,
-        }
-    }
-
-    /// An upload that an earlier client with the same token and the same source may have begun.
-    pub fn resume(
-        target: Uri,
-        token: Token,
-        origin: Origin,
-        length: impl Into<Option<Length>>,
-        retries: Retries,
-    ) -> Self {
-        let fresh = Self::create(target, token, origin, length, retries);
-        Self { aim: Aim::Retrieve, maybe_created: true, ..fresh.sent_before() }
-    }
-
-    /// The same, in another form of the token dialect than the first draft's.
-    pub fn in_form(mut self, chosen: Form) -> Self {
-        if let Wire::Token(_, form) = &mut self.wire {
-            *form = chosen;
-        }
-        self
-    }
-
-    /// What an earlier client may have sent: anything there is.
-    fn sent_before(self) -> Self {
-        let sent = self.length.map_or(Offset::ZERO, |length| Offset::new(length.get()));
-        Self { sent, ..self }
-    }
-
-    /// A new upload of `length` bytes by a creation request in an iteration of the IETF dialect.
-    //= IETF-CRE-01, IETF-CLI-17
-    pub fn create_in(
-        target: Uri,
-        version: Interop,
-        opening: Opening,
-        origin: Origin,
-        length: impl Into<Option<Length>>,
-        retries: Retries,
-    ) -> Self {
-        Self::begin(target, Wire::Ietf(Link::new(version, opening)), origin, length.into(), retries)
-    }
-
-    /// An upload that an earlier client with the same source began, and that the server gave this URL.
-    pub fn resume_in(
-        url: Uri,
-        version: Interop,
-        length: impl Into<Option<Length>>,
-        retries: Retries,
-    ) -> Self {
-        let (link, origin) = (Link::known(version, url.clone()), nobody(&url));
-        let fresh = Self::begin(url, Wire::Ietf(link), origin, length.into(), retries);
-        Self { aim: Aim::Retrieve, ..fresh.sent_before() }
-    }
-
-    /// A new upload in tus 1.0, at a server that offers this.
-    pub fn create_tus1(
-        target: Uri,
-        offers: Offers,
-        role: Role,
-        origin: Origin,
-        length: impl Into<Option<Length>>,
-        retries: Retries,
-    ) -> Self {
-        Self::begin(target, Wire::Tus1(tus1::Link::new(offers, role)), origin, length.into(), retries)
-    }
-
-    /// An upload in tus 1.0 that an earlier client with the same source began.
-    pub fn resume_tus1(
-        url: Uri,
-        offers: Offers,
-        role: Role,
-        length: impl Into<Option<Length>>,
-        retries: Retries,
-    ) -> Self {
-        let (link, origin) = (tus1::Link::known(offers, role, url.clone()), nobody(&url));
-        let fresh = Self::begin(url, Wire::Tus1(link), origin, length.into(), retries);
-        Self { aim: Aim::Retrieve, ..fresh.sent_before() }
-    }
-
-    /// An upload to a server that cannot resume: one ordinary request, made again only where that is safe.
-    pub fn create_plainly(
-        target: Uri,
-        origin: Origin,
-        length: impl Into<Option<Length>>,
-        retries: Retries,
-    ) -> Self {
-        Self::begin(target, Wire::Conventional, origin, length.into(), retries)
-    }
-
     /// The upload's URL, once the server has given one: what a later client needs to go on.
     pub fn url(&self) -> Option<&Uri> {
         match &self.wire {
@@ -331,9 +207,16 @@ impl Uploader {
         match self.aim {
             Aim::Create => {
                 let (length, taken, origin) = (self.length, Taken::Refuse, self.origin.clone());
-                let (makeup, waits_for_parts) = (Makeup::Own, false);
-                let create =
-                    Create { semantics, length, content, taken, small, makeup, waits_for_parts, origin };
+                let create = Create {
+                    semantics,
+                    length,
+                    content,
+                    taken,
+                    small,
+                    makeup: Makeup::Own,
+                    waits_for_parts: false,
+                    origin,
+                };
                 self.ask(&Operation::Create(create), true)
             }
             Aim::Append | Aim::Replay => {
@@ -506,17 +389,17 @@ impl Uploader {
             return self.fail(Failure::Exhausted { attempts: self.attempts, last });
         };
         let then = moment.elapsed.saturating_add(wait);
-        let is_over = match &self.wire {
-            Wire::Ietf(link) => link.is_over(then),
-            // What expired there is begun anew.
-            Wire::Token(..) | Wire::Tus1(_) | Wire::Conventional => false,
-        };
-        if is_over {
+        if let Wire::Ietf(link) = &self.wire
+            && link.is_over(then)
+        {
             return self.fail(Failure::Gone);
         }
         self.attempts_ever = self.attempts_ever.saturating_add(1);
         self.wait = Some(wait);
         self.aim = aim;
+        if matches!(self.wire, Wire::Tus1(_)) {
+            self.outlive(then);
+        }
     }
 
     /// How much less to send at a time, when the server takes no more than `told`, or has not said how much. None when
@@ -546,11 +429,6 @@ impl Uploader {
 /// How often in a row a request is halved for a server that does not say what it takes: from a terabyte to a few
 /// megabytes, or from what one request should carry to next to nothing.
 const HALVINGS_MAX: u32 = 18;
-
-/// The request that created an upload, where it was made by somebody else.
-fn nobody(url: &Uri) -> Origin {
-    Origin { method: Method::POST, target: url.path().to_owned(), fields: HeaderMap::new() }
-}
 
 #[cfg(test)]
 mod tests;

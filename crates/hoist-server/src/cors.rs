@@ -26,6 +26,7 @@ const ALLOW_HEADERS: &str = "Authorization, If-Match, If-None-Match, If-Range, R
     X-HTTP-Method-Override, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Defer-Length, \
     Upload-Concat, Upload-Checksum, Upload-Complete, Upload-Incomplete, Upload-Draft-Interop-Version, \
     Upload-Draft-Version, Upload-Token, Upload-Index, Client-Upload-Token, Upload-Resumption-Offset";
+//= TUS1-DF-11, TUS1-DF-19
 const EXPOSE_HEADERS: &str = "Location, Upload-Offset, Upload-Length, Upload-Complete, Upload-Incomplete, Upload-Limit, \
     Upload-Index, Upload-Draft-Interop-Version, Upload-Draft-Version, Upload-Resumption-Offset, Upload-Metadata, \
     Upload-Defer-Length, Upload-Concat, Upload-Expires, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, \

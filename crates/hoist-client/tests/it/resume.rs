@@ -185,7 +185,7 @@ async fn the_server_says_when_to_come_back() {
 }
 
 // The next connection is accepted only after the client has closed the one before.
-// proves: TDR-OFF-06, TDR-APP-06
+// proves: TDR-OFF-06, TDR-APP-06, TUS1-PATCH-10
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_stands_still_is_left() {
     let server = Server::start().await;

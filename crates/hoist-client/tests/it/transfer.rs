@@ -218,3 +218,17 @@ async fn an_upload_can_be_asked_about_and_cancelled() {
     assert!(matches!(nothing, Err(Error::Refused { status, .. }) if status == 404));
     assert!(matches!(page, Err(Error::Upload(hoist_client::Failure::NotResumable))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn content_goes_no_faster_than_it_may() {
+    let server = Server::start().await;
+    let client = quick().rate_max(100).build().expect("a client");
+    let put = client.put(server.url.clone(), Source::bytes(bytes(1000)));
+    let start = tokio::time::Instant::now();
+    let script = vec![answer("204 No Content|Upload-Offset: 1000|Upload-Complete: ?1")];
+    let (outcome, seen) = tokio::join!(put.send(), server.play(script));
+    outcome.expect("an upload");
+    assert_eq!(seen[0].content, bytes(1000));
+    let took = start.elapsed();
+    assert!((9.0..15.0).contains(&took.as_secs_f64()), "{took:?}");
+}

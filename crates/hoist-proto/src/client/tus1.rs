@@ -93,6 +93,7 @@ impl Link {
         if self.offers.with_upload && !is_joined { self.append_bytes(content_max) } else { 0 }
     }
 
+    //= TUS1-PATCH-08
     pub(super) fn append_bytes(&self, content_max: u64) -> u64 {
         let checked = if self.offers.checksum.is_some() { CHECKED_BYTES_MAX } else { u64::MAX };
         content_max.min(self.append_max).min(checked).max(1)
@@ -158,6 +159,7 @@ impl Uploader {
         }
     }
 
+    //= TUS1-PATCH-10
     pub(super) fn tus1_lost(&mut self, reached: bool, moment: Moment) {
         if reached && self.completes() {
             self.tus().maybe_complete = true;
@@ -219,6 +221,7 @@ impl Uploader {
             (Aim::Append | Aim::Replay, Said::Conflict) => self.tus1_conflicted(told, trouble, moment),
             (Aim::Retrieve, Said::Done) => self.tus1_state_came(told),
             (Aim::Append | Aim::Retrieve | Aim::Replay, Said::Unknown) => self.expired(trouble, moment),
+            //= TUS1-HEAD-05
             (Aim::Retrieve, Said::No) if status == StatusCode::FORBIDDEN => self.expired(trouble, moment),
             (Aim::Append | Aim::Retrieve | Aim::Replay, Said::Later) | (Aim::Retrieve, Said::Conflict) => {
                 self.again(Aim::Retrieve, trouble, after, moment);
@@ -229,6 +232,7 @@ impl Uploader {
     }
 
     /// The upload exists, with as much of the content as the server says.
+    //= TUS1-CRE-03, TUS1-CWU-03, TUS1-CRE-05, TUS1-CAT-14
     fn created(&mut self, told: Told, fields: &HeaderMap, trouble: Trouble, moment: Moment) {
         let location = fields.get(header::LOCATION).and_then(|value| value.to_str().ok());
         let Some(url) = location.and_then(|location| resolve(&self.target, location)) else {
@@ -267,6 +271,7 @@ impl Uploader {
     }
 
     /// An append was carried out, though perhaps not all of it.
+    //= TUS1-PATCH-06
     fn tus1_advanced(&mut self, told: Told, trouble: Trouble, moment: Moment) {
         let Range { start, .. } = self.under_way;
         let sent = Offset::new(start.saturating_add(self.sent_now));
@@ -282,6 +287,7 @@ impl Uploader {
         }
     }
 
+    //= TUS1-PATCH-04
     fn tus1_conflicted(&mut self, told: Told, trouble: Trouble, moment: Moment) {
         match told.offset.filter(|offset| !self.is_beyond(*offset)) {
             Some(offset) if offset > self.best => {
@@ -292,6 +298,7 @@ impl Uploader {
         }
     }
 
+    //= TUS1-HEAD-01, TUS1-HEAD-02
     fn tus1_state_came(&mut self, told: Told) {
         let Some(offset) = told.offset else { return self.fail(Failure::NotResumable) };
         if let Some(known) = told.length.filter(|known| self.length.is_some_and(|length| length != *known)) {
@@ -306,14 +313,29 @@ impl Uploader {
     }
 
     /// The upload is not there. It is begun again, unless it may have been complete.
+    //= TUS1-EXP-04
     fn expired(&mut self, trouble: Trouble, moment: Moment) {
         if self.tus().maybe_complete || self.origin_is_lost() {
             return self.fail(Failure::Gone);
         }
+        self.forget();
+        self.again(Aim::Create, trouble, None, moment);
+    }
+
+    /// Begins again without asking where the server has said that by `then` the upload is gone.
+    pub(super) fn outlive(&mut self, then: Duration) {
+        let link = self.tus();
+        let is_over = link.url.is_some() && link.ends.is_some_and(|ends| ends <= then);
+        if self.aim == Aim::Retrieve && is_over && !self.tus().maybe_complete && !self.origin_is_lost() {
+            self.forget();
+            self.aim = Aim::Create;
+        }
+    }
+
+    fn forget(&mut self) {
         let link = self.tus();
         (link.url, link.knows_length, link.ends) = (None, false, None);
         self.at = Offset::ZERO;
-        self.again(Aim::Create, trouble, None, moment);
     }
 
     /// Whether the upload was begun by an earlier client, so that its creation is not known here.
@@ -325,6 +347,7 @@ impl Uploader {
     }
 
     /// Ends the upload on the server too, where that is offered.
+    //= TUS1-TRM-01
     fn give_up_tus(&mut self, failure: Failure) {
         let link = self.tus();
         let can_cancel = link.url.is_some() && link.offers.terminates;

@@ -9,9 +9,9 @@ use hoist_client::{Builder, Client, Dialect, Http2, Interop, Journal, Source};
 use crate::harness::{Cut, Dice, Home, Server, seeds};
 use crate::proxy::{Fault, Proxy, Way};
 
-const DIALECTS: [&str; 13] = [
+const DIALECTS: [&str; 14] = [
     "auto", "ietf-3", "ietf-4", "ietf-5", "ietf-6", "ietf-7", "ietf-8", "ietf-9", "ietf-rfc", "token",
-    "token-0", "token-1", "token-2",
+    "token-0", "token-1", "token-2", "tus1",
 ];
 /// Cuts in one upload.
 const FAULTS: usize = 30;

@@ -1,6 +1,7 @@
 //! The machine where the server names the upload, event by event; `simulation` lets it loose on the engine.
 
 use super::*;
+use crate::dialect::interop::Interop;
 
 mod simulation;
 

@@ -69,6 +69,7 @@ const POST: &str = "POST /files length 100";
 const MADE: Event = Says(201, "Location: /files/1");
 const ASKED: &str = "HEAD /files/1";
 
+// proves: TUS1-HDR-01, TUS1-HDR-07, TUS1-CRE-01, TUS1-CRE-03, TUS1-PATCH-02, TUS1-PATCH-04, TUS1-PATCH-06, TUS1-PATCH-08, TUS1-PATCH-10, TUS1-HEAD-01, TUS1-CHK-02, TUS1-EXP-04
 #[test]
 fn what_was_interrupted_goes_on_at_the_url() {
     let stories: Vec<(&str, Story<'_>)> = vec![
@@ -143,6 +144,7 @@ fn what_was_interrupted_goes_on_at_the_url() {
     }
 }
 
+// proves: TUS1-CRE-05, TUS1-CWU-01, TUS1-CWU-03
 #[test]
 fn little_goes_with_the_creation() {
     let with = "POST /files 0-100 length 100";
@@ -184,6 +186,21 @@ fn little_goes_with_the_creation() {
 }
 
 #[test]
+fn what_the_server_has_given_up_is_not_asked_for() {
+    const MADE: &str = "Location: /files/1|Date: Sun, 06 Nov 1994 08:49:37 GMT|Upload-Expires: Sun, 06 Nov 1994 08:49:47 GMT";
+    let mut uploader = begun(Offers::least(), Length::new(100));
+    let story = [
+        (POST, Says(201, MADE)),
+        ("PATCH /files/1 0-100 at 0", SaysEarly(60, 503, "Retry-After: 20")),
+        (POST, Says(201, "Location: /files/2")),
+        ("PATCH /files/2 0-100 at 0", Says(204, "Upload-Offset: 100")),
+    ];
+    play(&mut uploader, &story);
+    assert_eq!(ends(&mut uploader), Ok(()));
+}
+
+// proves: TUS1-CDL-02
+#[test]
 fn a_length_is_told_when_it_is_known() {
     let mut uploader = begun(ALL, None);
     play(&mut uploader, &[("POST /files deferred", MADE)]);
@@ -197,6 +214,7 @@ fn a_length_is_told_when_it_is_known() {
     assert_eq!((ends(&mut uploader), uploader.attempts_repeated()), (Ok(()), 0));
 }
 
+// proves: TUS1-CAT-02, TUS1-CAT-03, TUS1-CAT-05, TUS1-CAT-14
 #[test]
 fn parts_are_joined() {
     let target = || Uri::from_static("https://h.example/files");
@@ -217,6 +235,7 @@ fn parts_are_joined() {
     assert_eq!(ends(&mut whole), Ok(()));
 }
 
+// proves: TUS1-TRM-01
 #[test]
 fn what_cannot_be_is_not_believed() {
     let (length, url) = (Length::new(100), Uri::from_static("https://h.example/files/1"));

@@ -67,6 +67,7 @@ impl Checksum {
 
 impl Offers {
     /// Reads the answer to `OPTIONS`. None when the server does not speak tus 1.0.
+    //= TUS1-OPT-04
     pub fn of(fields: &HeaderMap) -> Option<Self> {
         let speaks = list(fields, &TUS_VERSION).any(|version| version == "1.0.0");
         let creates = list(fields, &EXTENSION).any(|name| name == "creation");
@@ -138,11 +139,13 @@ pub(super) fn told(fields: &HeaderMap) -> Told {
 }
 
 /// The status that says that content does not match its digest; one server says 417.
+//= TUS1-CHK-02
 pub(super) fn is_mismatch(status: StatusCode) -> bool {
     status.as_u16() == 460 || status == StatusCode::EXPECTATION_FAILED
 }
 
 /// A request, signed with the version.
+//= TUS1-HDR-01
 fn signed(method: Method, target: &str) -> Result<Request<()>, http::Error> {
     let mut head = Request::builder().method(method).uri(target).body(())?;
     head.headers_mut().insert(TUS_RESUMABLE, VERSION);
@@ -159,6 +162,7 @@ pub(super) struct Creation<'a> {
     pub(super) fields: &'a HeaderMap,
 }
 
+//= TUS1-CRE-01, TUS1-CWU-01, TUS1-CAT-02
 pub(super) fn create(target: &str, creation: &Creation<'_>) -> Result<Request<()>, http::Error> {
     let mut head = signed(Method::POST, target)?;
     let fields = head.headers_mut();
@@ -178,6 +182,7 @@ pub(super) fn create(target: &str, creation: &Creation<'_>) -> Result<Request<()
 }
 
 /// Joins partial uploads into one.
+//= TUS1-CAT-03, TUS1-CAT-05
 pub(super) fn join(target: &str, parts: &[Uri], origin: &HeaderMap) -> Result<Request<()>, http::Error> {
     let mut head = signed(Method::POST, target)?;
     let urls: Vec<String> = parts.iter().map(Uri::to_string).collect();
@@ -187,6 +192,7 @@ pub(super) fn join(target: &str, parts: &[Uri], origin: &HeaderMap) -> Result<Re
     Ok(head)
 }
 
+//= TUS1-PATCH-02, TUS1-CDL-02
 pub(super) fn append(url: &str, at: Offset, length: Option<Length>) -> Result<Request<()>, http::Error> {
     let mut head = signed(Method::PATCH, url)?;
     let fields = head.headers_mut();
@@ -207,6 +213,7 @@ pub(super) fn cancel(url: &str) -> Result<Request<()>, http::Error> {
 }
 
 /// Says in metadata what an ordinary request says in its fields: the name and the media type.
+//= TUS1-MET-01
 fn describe(fields: &mut HeaderMap, ordinary: &HeaderMap) {
     let text = |name| ordinary.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let name = text(header::CONTENT_DISPOSITION).and_then(file_name);
@@ -260,6 +267,7 @@ fn list<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'
 }
 
 /// A plain decimal number.
+//= TUS1-HDR-07
 fn number(fields: &HeaderMap, name: &HeaderName) -> Option<u64> {
     let text = fields.get(name)?.to_str().ok()?.trim();
     let is_number =
@@ -284,6 +292,7 @@ fn base64(octets: &[u8]) -> String {
 }
 
 /// Seconds since 1970 of an HTTP date in the form every sender has to use, `Sun, 06 Nov 1994 08:49:37 GMT`.
+//= TUS1-EXP-03
 fn seconds(date: &str) -> Option<u64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -316,6 +325,7 @@ mod tests {
         parsed.collect()
     }
 
+    // proves: TUS1-OPT-04
     #[test]
     fn a_server_says_what_it_offers() {
         let all = fields(&[
@@ -336,6 +346,7 @@ mod tests {
         }
     }
 
+    // proves: TUS1-EXP-03
     #[test]
     fn dates_are_seconds() {
         let table = [
@@ -354,6 +365,7 @@ mod tests {
         }
     }
 
+    // proves: TUS1-MET-01
     #[test]
     fn name_and_type_become_metadata() {
         let mut said = HeaderMap::new();

@@ -250,6 +250,7 @@ impl Run {
     }
 }
 
+// proves: TUS1-CRE-01, TUS1-PATCH-06, TUS1-PATCH-09, TUS1-HEAD-01, TUS1-CDL-02
 #[test]
 fn uploads_arrive_whole_over_a_lossy_link_from_a_server_that_restarts() {
     let (mut given_up, mut unanswered, mut spent, mut requests_most) = (0, 0, 0, 0);
