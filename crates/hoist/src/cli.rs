@@ -1,16 +1,17 @@
 //! The words of the command line.
 //!
-//! Owns the verbs and their flags; the flags of `serve` are made from the table of settings, so that flag, variable and
-//! key can never differ.
+//! Owns the verbs; the flags of `serve` are made from the table of settings, so that flag, variable and key can never
+//! differ. The flags of the client's verbs are in `cli/client.rs`.
+
+mod client;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
-use hoist_client::Token;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+pub(crate) use self::client::{Ask, Connection, Demo, Ls, Put, What};
 use crate::config::{Flags, SETTINGS, Span, Values};
 use crate::exit;
 
@@ -33,14 +34,29 @@ pub(crate) enum Verb {
     /// Look at the configuration of `serve`.
     #[command(subcommand)]
     Config(ConfigVerb),
-    /// Upload a file, and go on after each interruption.
+    /// Upload files, and go on after each interruption; when run again, where the last run was ended.
+    #[command(after_long_help = client::AFTER_PUT)]
     Put(Put),
     /// Say how much of an upload the server has. Ends a transfer of it that is still running.
     Status(Ask),
     /// End an upload and free what is stored of it.
     Cancel(Ask),
+    /// List the uploads that are under way, as the journal knows them.
+    Ls(Ls),
+    /// See it work: a server, an upload over a link that is cut again and again, and a comparison of the bytes.
+    Demo(Demo),
     /// Print the HTTPS record to publish for the configuration of `serve` (RFC 9460).
     DnsRecord(DnsRecord),
+    /// Print what a shell needs to complete the command line.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for each verb into a directory.
+    Man {
+        /// The directory; it is made when it is not there.
+        directory: Option<PathBuf>,
+    },
     /// Print the version.
     Version,
 }
@@ -67,62 +83,6 @@ pub(crate) enum ConfigVerb {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Put {
-    /// The file.
-    pub(crate) file: PathBuf,
-    /// The upload URL.
-    pub(crate) url: Uri,
-    /// Go on with the upload of this token, or begin it [default: a new random one]
-    #[arg(long, value_parser = token)]
-    pub(crate) token: Option<Token>,
-    /// The file's name for the server [default: its own]
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// The media type.
-    #[arg(long = "type")]
-    pub(crate) media_type: Option<String>,
-    /// Give up after so long without progress.
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = span)]
-    pub(crate) retry_for: Span,
-    #[command(flatten)]
-    pub(crate) connection: Connection,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Ask {
-    /// The upload URL.
-    pub(crate) url: Uri,
-    /// The token that names the upload.
-    #[arg(long, value_parser = token)]
-    pub(crate) token: Token,
-    #[command(flatten)]
-    pub(crate) connection: Connection,
-}
-
-/// How to talk to the server, and to the user.
-#[derive(Args, Debug)]
-pub(crate) struct Connection {
-    /// A field for every request, like `X-Team: films`.
-    #[arg(long = "header", value_name = "FIELD", value_parser = header)]
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// Authenticate with this bearer token; other users of this machine may see it.
-    #[arg(long, value_name = "TOKEN", conflicts_with = "bearer_file")]
-    pub(crate) bearer: Option<String>,
-    /// Authenticate with the bearer token in this file, its first word.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) bearer_file: Option<PathBuf>,
-    /// Trust the certificates of this PEM file and no others.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Print the result alone.
-    #[arg(long, short)]
-    pub(crate) quiet: bool,
-}
-
-#[derive(Args, Debug)]
 pub(crate) struct DnsRecord {
     #[command(flatten)]
     pub(crate) settings: Settings,
@@ -142,10 +102,14 @@ impl Cli {
         match &self.verb {
             Verb::Put(put) => put.connection.json,
             Verb::Status(ask) | Verb::Cancel(ask) => ask.connection.json,
-            Verb::Config(ConfigVerb::Check { json, .. }) => *json,
-            Verb::Config(ConfigVerb::Print { .. }) | Verb::Serve(_) | Verb::DnsRecord(_) | Verb::Version => {
-                false
-            }
+            Verb::Ls(Ls { json }) | Verb::Config(ConfigVerb::Check { json, .. }) => *json,
+            Verb::Config(ConfigVerb::Print { .. })
+            | Verb::Serve(_)
+            | Verb::Demo(_)
+            | Verb::DnsRecord(_)
+            | Verb::Completions { .. }
+            | Verb::Man { .. }
+            | Verb::Version => false,
         }
     }
 
@@ -153,7 +117,14 @@ impl Cli {
         match &self.verb {
             Verb::Put(put) => put.connection.quiet,
             Verb::Status(ask) | Verb::Cancel(ask) => ask.connection.quiet,
-            Verb::Config(_) | Verb::Serve(_) | Verb::DnsRecord(_) | Verb::Version => false,
+            Verb::Demo(demo) => demo.quiet,
+            Verb::Config(_)
+            | Verb::Serve(_)
+            | Verb::Ls(_)
+            | Verb::DnsRecord(_)
+            | Verb::Completions { .. }
+            | Verb::Man { .. }
+            | Verb::Version => false,
         }
     }
 }
@@ -208,32 +179,35 @@ impl FromArgMatches for Settings {
     }
 }
 
-/// Reads the command line, or says what to print instead.
-pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(words)
+/// The command line itself, for what is made from it.
+pub(crate) fn command() -> Command {
+    <Cli as clap::CommandFactory>::command()
 }
 
-/// A token as servers read it, so that what `put` prints can be given to `status`.
-fn token(text: &str) -> Result<Token, &'static str> {
-    const WRONG: &str = "a token is `:base64:`, `\"text\"`, or visible ASCII without comma";
-    let name = HeaderName::from_static("upload-token");
-    let mut fields = HeaderMap::new();
-    fields.insert(&name, HeaderValue::from_str(text).map_err(|_| WRONG)?);
-    match hoist_proto::field::token(&fields, &name) {
-        hoist_proto::field::Field::Is(token) => Ok(token),
-        _ => Err(WRONG),
-    }
+/// Reads the command line, or says what to print instead.
+pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut cli = Cli::try_parse_from(words)?;
+    let wrong = match &mut cli.verb {
+        Verb::Put(put) => put.settle().err().map(|wrong| ("put", wrong)),
+        Verb::Status(ask) => ask.wrong().map(|wrong| ("status", wrong)),
+        Verb::Cancel(ask) => ask.wrong().map(|wrong| ("cancel", wrong)),
+        Verb::Serve(_)
+        | Verb::Config(_)
+        | Verb::Ls(_)
+        | Verb::Demo(_)
+        | Verb::DnsRecord(_)
+        | Verb::Completions { .. }
+        | Verb::Man { .. }
+        | Verb::Version => None,
+    };
+    let Some((verb, wrong)) = wrong else { return Ok(cli) };
+    let mut command = command();
+    let asked = command.find_subcommand_mut(verb).expect("a verb").clone();
+    Err(asked.bin_name(format!("hoist {verb}")).error(clap::error::ErrorKind::ArgumentConflict, wrong))
 }
 
 fn span(text: &str) -> Result<Span, &'static str> {
     text.parse()
-}
-
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
-    let (name, value) = text.split_once(':').ok_or("write it like `X-Team: films`")?;
-    let name = name.trim().parse().map_err(|_| "this is no field name")?;
-    let value = HeaderValue::from_str(value.trim()).map_err(|_| "this is no field value")?;
-    Ok((name, value))
 }
 
 #[cfg(test)]
@@ -285,15 +259,24 @@ mod tests {
             .expect("sound");
         assert!(cli.json() && cli.quiet());
         let Verb::Put(put) = cli.verb else { panic!("another verb") };
+        assert_eq!((put.files, put.url), (vec!["f".into()], http::Uri::from_static("http://h/u")));
         assert_eq!(put.token.map(|token| token.expose().to_vec()), Some(b"abc".to_vec()));
         assert_eq!(put.retry_for.0, std::time::Duration::from_secs(5));
         let bad = [
             "hoist put f",
+            "hoist put http://h/u",
             "hoist put f http://h/u --token a,b",
             "hoist put f http://h/u --header novalue",
             "hoist put f http://h/u --retry-for soon",
             "hoist put f http://h/u --bearer a --bearer-file b",
-            "hoist status http://h/u",
+            "hoist put f g http://h/u --token abc",
+            "hoist put f g http://h/u --name abc",
+            "hoist put f http://h/u --parallel 0",
+            "hoist put f http://h/u --rate 0",
+            "hoist put f http://h/u --dialect latin",
+            "hoist put f /directory",
+            "hoist status f --token abc",
+            "hoist status http://h/u --to http://h/v",
             "hoist cancel --token abc",
             "hoist serve --sizes 1",
             "hoist",
@@ -304,18 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn a_token_has_the_forms_servers_read() {
-        let cases: [(&str, Option<&[u8]>); 6] = [
-            (":aGVsbG8=:", Some(b"hello")),
-            ("\"hello\"", Some(b"hello")),
-            ("hello", Some(b"hello")),
-            ("", None),
-            ("a b", None),
-            ("\u{e9}", None),
-        ];
-        for (text, expected) in cases {
-            let octets = token(text).ok().map(|token| token.expose().to_vec());
-            assert_eq!(octets.as_deref(), expected, "{text}");
+    fn flags_may_stand_anywhere() {
+        for words in [
+            "hoist put a b http://h/u -q",
+            "hoist put a -q b http://h/u",
+            "hoist put -q a b --json http://h/u",
+        ] {
+            let Verb::Put(put) = parsed(words).expect(words).verb else { panic!("another verb") };
+            assert_eq!((put.files, put.url.path()), (vec!["a".into(), "b".into()], "/u"), "{words}");
         }
     }
 

@@ -3,10 +3,15 @@
 mod ask;
 mod cancel;
 mod config;
+mod demo;
 mod dns_record;
+mod generate;
+mod ls;
 mod put;
 mod serve;
 mod status;
+
+use std::ffi::OsString;
 
 use serde_json::json;
 
@@ -14,16 +19,20 @@ use crate::cli::{Cli, ConfigVerb, Verb};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
-/// Runs what the command line asks for.
-pub(crate) fn run(cli: Cli, output: Output) -> Result<Exit, Failure> {
+/// Runs what the command line asks for, which was given in these words.
+pub(crate) fn run(cli: Cli, words: &[OsString], output: Output) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Serve(settings) => serve::run(&settings, output),
         Verb::Config(ConfigVerb::Check { settings, .. }) => config::check(&settings, output),
         Verb::Config(ConfigVerb::Print { settings }) => config::print(&settings, output),
-        Verb::Put(put) => put::run(put, output),
+        Verb::Put(put) => put::run(put, words, output),
         Verb::Status(ask) => status::run(ask, output),
         Verb::Cancel(ask) => cancel::run(ask, output),
+        Verb::Ls(_) => ls::run(output),
+        Verb::Demo(asked) => demo::run(&asked, output),
         Verb::DnsRecord(asked) => dns_record::run(&asked, output),
+        Verb::Completions { shell } => generate::completions(shell),
+        Verb::Man { directory } => generate::manual(directory.as_deref(), output),
         Verb::Version => {
             let version = env!("CARGO_PKG_VERSION");
             output.result(format_args!("hoist {version}"), &json!({ "version": version }))?;

@@ -29,7 +29,24 @@ pub(crate) use layers::Flags;
 use layers::{Layers, Source, Variables, Written};
 use reader::Reader;
 pub(crate) use settings::{SETTINGS, Values};
-pub(crate) use value::Span;
+pub(crate) use value::{Size, Span};
+
+/// Where the client's verbs keep what they have to know the next time.
+#[derive(Clone, Debug)]
+pub(crate) struct StateFolders {
+    /// The journal of uploads that are under way.
+    pub(crate) uploads: PathBuf,
+    /// What runs over many files have finished.
+    pub(crate) batches: PathBuf,
+}
+
+/// The folders, by the environment; none where it names no home.
+pub(crate) fn state_folders() -> Option<StateFolders> {
+    let (state, home) = (std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"));
+    let uploads = hoist_client::Journal::folder(state.as_deref(), home.as_deref())?;
+    let batches = uploads.with_file_name("batches");
+    Some(StateFolders { uploads, batches })
+}
 
 /// Everything `serve` was told, or assumes.
 #[derive(Clone, Debug)]

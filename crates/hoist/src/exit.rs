@@ -19,11 +19,15 @@ pub(crate) enum Exit {
     Unreachable = 7,
     File = 8,
     Forced = 9,
+    Partial = 10,
+    Busy = 11,
+    Corrupt = 12,
     Interrupted = 130,
+    Terminated = 143,
 }
 
 impl Exit {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Success,
         Self::Failed,
         Self::Usage,
@@ -34,7 +38,11 @@ impl Exit {
         Self::Unreachable,
         Self::File,
         Self::Forced,
+        Self::Partial,
+        Self::Busy,
+        Self::Corrupt,
         Self::Interrupted,
+        Self::Terminated,
     ];
 
     pub(crate) const fn code(self) -> u8 {
@@ -54,7 +62,11 @@ impl Exit {
             Self::Unreachable => "unreachable",
             Self::File => "file",
             Self::Forced => "forced",
+            Self::Partial => "partial",
+            Self::Busy => "busy",
+            Self::Corrupt => "corrupt",
             Self::Interrupted => "interrupted",
+            Self::Terminated => "terminated",
         }
     }
 
@@ -70,9 +82,15 @@ impl Exit {
             Self::Unreachable => {
                 "no connection, or none that lasted, for as long as --retry-for; run it again"
             }
-            Self::File => "a local file cannot be read, or changed while it was uploaded",
+            Self::File => "a local file cannot be read or written, or changed while it was uploaded",
             Self::Forced => "a second signal ended the server before it had drained",
-            Self::Interrupted => "Ctrl-C; what the server has of the upload stays there",
+            Self::Partial => "some files were uploaded and others not; run it again for those",
+            Self::Busy => "another process is uploading the same file to the same place",
+            Self::Corrupt => "the server has other bytes than those that were sent",
+            Self::Interrupted => {
+                "Ctrl-C; what the server has stays there, and the command to go on is printed"
+            }
+            Self::Terminated => "SIGTERM; likewise",
         }
     }
 }

@@ -18,7 +18,8 @@ use output::Output;
 
 /// Runs the command with these words, the first of which is its own name, and says how it ended.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match cli::parse(words) {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let cli = match cli::parse(words.iter().cloned()) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are asked for, so they are data and end well; clap knows which stream.
@@ -27,7 +28,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let output = Output::new(cli.json(), cli.quiet());
-    match cmd::run(cli, output) {
+    match cmd::run(cli, &words, output) {
         Ok(exit) => exit.into(),
         Err(failure) => report(output, &failure),
     }

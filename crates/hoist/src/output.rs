@@ -1,12 +1,15 @@
 //! What the command prints: data on standard output, talk on standard error.
 //!
-//! Owns both streams, and that a closed one is nobody's panic.
+//! Owns both streams, and that a closed one is nobody's panic. Bars are in `output/bars.rs`.
+
+mod bars;
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use serde_json::{Value, json};
 
+pub(crate) use self::bars::{Bar, Bars};
 use crate::exit::Failure;
 
 /// The two streams, and how much to say in which form.
@@ -19,6 +22,11 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) const fn new(json: bool, quiet: bool) -> Self {
         Self { json, quiet }
+    }
+
+    /// Whether programs read it.
+    pub(crate) const fn is_json(self) -> bool {
+        self.json
     }
 
     /// One result: a line of text, or the same as one line of JSON. Flushed, so that who waits for it gets it.
@@ -58,22 +66,54 @@ impl Output {
         };
     }
 
-    /// Whether a line that is drawn over again can be seen, and is wanted.
-    pub(crate) fn is_drawing(self) -> bool {
-        !self.quiet && !self.json && io::stderr().is_terminal()
+    /// Bars, where they can be seen and are wanted. Without color where `NO_COLOR` says so (<https://no-color.org>).
+    pub(crate) fn bars(self) -> Option<Bars> {
+        let is_seen = !self.quiet && !self.json && io::stderr().is_terminal();
+        let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        is_seen.then(|| Bars::new(!is_plain))
     }
 
-    /// Draws the line over again.
-    pub(crate) fn draw(self, text: impl fmt::Display) {
-        if self.is_drawing() {
-            let mut stderr = io::stderr().lock();
-            let _ = write!(stderr, "\r{text}\x1b[K").and_then(|()| stderr.flush());
+    /// One of many things that happen, for programs; nobody minds if it is lost.
+    pub(crate) fn event(self, json: &Value) {
+        if self.json {
+            let mut stdout = io::stdout().lock();
+            let _ = writeln!(stdout, "{json}").and_then(|()| stdout.flush());
         }
     }
+}
 
-    /// Takes the drawn line away.
-    pub(crate) fn wipe(self) {
-        self.draw("");
+/// The two streams with bars between their lines, where there are bars.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    pub(crate) output: Output,
+    pub(crate) bars: Option<Bars>,
+}
+
+impl Stage {
+    pub(crate) fn new(output: Output) -> Self {
+        Self { output, bars: output.bars() }
+    }
+
+    /// As [`Output::talk`].
+    pub(crate) fn talk(&self, text: impl fmt::Display) {
+        self.aside(|| self.output.talk(text));
+    }
+
+    /// As [`Output::result`].
+    pub(crate) fn result(&self, text: impl fmt::Display, json: &Value) -> io::Result<()> {
+        self.aside(|| self.output.result(text, json))
+    }
+
+    /// As [`Output::failure`].
+    pub(crate) fn failure(&self, failure: &Failure) {
+        self.aside(|| self.output.failure(failure));
+    }
+
+    fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
+        match &self.bars {
+            Some(bars) => bars.aside(act),
+            None => act(),
+        }
     }
 }
 

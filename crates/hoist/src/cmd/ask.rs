@@ -4,9 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
-use hoist_client::{Builder, Client, Error};
+use hoist_client::{Builder, Client, Dialect, Entry, Error, Handle, Journal, Token};
+use http::Uri;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::Connection;
+use crate::cli::{Connection, What};
+use crate::config;
 use crate::exit::{Exit, Failure};
 
 /// A client with the settings of the command line.
@@ -49,13 +52,126 @@ pub(crate) fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Res
     ended
 }
 
+/// What tells a client to stop.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+/// Who told it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Told {
+    Interrupt,
+    Terminate,
+}
+
+impl Signals {
+    /// From here on neither signal ends the process by itself.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// # Cancellation
+    /// Safe to drop.
+    pub(crate) async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.interrupt.recv() => Told::Interrupt,
+            _ = self.terminate.recv() => Told::Terminate,
+        }
+    }
+}
+
+impl Told {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        }
+    }
+
+    pub(crate) const fn exit(self) -> Exit {
+        match self {
+            Self::Interrupt => Exit::Interrupted,
+            Self::Terminate => Exit::Terminated,
+        }
+    }
+}
+
+/// The journal of this user.
+pub(crate) fn journal() -> Result<Journal, Failure> {
+    let folders = config::state_folders();
+    let nowhere = || Failure::say(Exit::File, "there is no journal: set HOME or XDG_STATE_HOME");
+    Ok(Journal::at(folders.ok_or_else(nowhere)?.uploads))
+}
+
+/// An upload that somebody asks about.
+pub(crate) struct Found {
+    pub(crate) handle: Handle,
+    /// Where it was found, unless its URL was given.
+    pub(crate) entry: Option<Entry>,
+    pub(crate) is_one_of_many: bool,
+}
+
+impl Found {
+    /// The upload of a URL, or those of a file by the journal, of which there is one at least.
+    pub(crate) fn all(what: What, token: Option<Token>, to: Option<&Uri>) -> Result<Vec<Self>, Failure> {
+        let handle = match (what, token) {
+            (What::File(file), _) => return Self::of_file(&file, to),
+            (What::Url(url), Some(token)) => Handle::Token { url, token },
+            (What::Url(url), None) => Handle::Url { url, dialect: Dialect::Auto },
+        };
+        Ok(vec![Self { handle, entry: None, is_one_of_many: false }])
+    }
+
+    fn of_file(file: &Path, to: Option<&Uri>) -> Result<Vec<Self>, Failure> {
+        let mut entries = journal()?.of_file(file).map_err(failure)?;
+        entries.retain(|entry| to.is_none_or(|to| *to == entry.target));
+        if entries.is_empty() {
+            let file = file.display();
+            let next = format_args!("{file} is not under way, by the journal; `hoist ls` says what is");
+            return Err(Failure::say(Exit::NotFound, next));
+        }
+        let is_one_of_many = entries.len() > 1;
+        let found = entries.into_iter().map(|entry| Self {
+            handle: entry.handle.clone(),
+            entry: Some(entry),
+            is_one_of_many,
+        });
+        Ok(found.collect())
+    }
+
+    /// What goes before a line about it, where there are several.
+    pub(crate) fn label(&self) -> String {
+        let entry = self.entry.as_ref().filter(|_| self.is_one_of_many);
+        entry.map(|entry| format!("{}: ", entry.target)).unwrap_or_default()
+    }
+
+    /// Takes it out of the journal.
+    pub(crate) fn forget(&self) -> Result<(), Failure> {
+        self.entry.as_ref().map_or(Ok(()), |entry| journal()?.forget(entry).map_err(failure))
+    }
+}
+
+/// A token in the form that is sent, which is also one that `--token` takes.
+pub(crate) fn written(token: &Token) -> String {
+    let value = hoist_proto::field::token_value(token);
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
 /// The client's error with its exit code.
 pub(crate) fn failure(error: Error) -> Failure {
     let exit = exit(&error);
     let next = match exit {
         Exit::Unreachable => "; run it again later",
         Exit::NotFound => "; it is complete and forgotten, expired, or was never there",
-        _ => "",
+        Exit::Busy => "; wait for it, or end it",
+        Exit::Corrupt => "; upload it again",
+        _ => match &error {
+            Error::Spent { .. } => "; put it into a file and upload that",
+            Error::Journal { .. } => "; --no-resume goes without",
+            _ => "",
+        },
     };
     let error = anyhow::Error::new(error);
     // The causes belong into the line, before the next step.
@@ -65,9 +181,15 @@ pub(crate) fn failure(error: Error) -> Failure {
 fn exit(error: &Error) -> Exit {
     match error {
         Error::Refused { status, .. } if matches!(status.as_u16(), 404 | 410) => Exit::NotFound,
-        Error::Refused { .. } | Error::Upload(_) => Exit::Refused,
+        Error::Refused { .. } | Error::Upload(_) | Error::Dialect(_) => Exit::Refused,
         Error::Url { .. } | Error::Field(_) => Exit::Usage,
-        Error::Trust { .. } | Error::Source { .. } | Error::SourceChanged { .. } => Exit::File,
+        Error::Busy { .. } => Exit::Busy,
+        Error::Digest { .. } => Exit::Corrupt,
+        Error::Trust { .. }
+        | Error::Source { .. }
+        | Error::SourceChanged { .. }
+        | Error::Spent { .. }
+        | Error::Journal { .. } => Exit::File,
         Error::Connect { .. }
         | Error::Tls { .. }
         | Error::Lost { .. }
@@ -97,6 +219,11 @@ mod tests {
             (Error::Url { url: "x".into(), wrong: "y" }, Exit::Usage),
             (Error::Source { path: "x".into(), source: source() }, Exit::File),
             (Error::SourceChanged { path: "x".into() }, Exit::File),
+            (Error::Spent { offset: 1 }, Exit::File),
+            (Error::Journal { path: "x".into(), source: source() }, Exit::File),
+            (Error::Busy { path: "x".into() }, Exit::Busy),
+            (Error::Digest { theirs: "x".into() }, Exit::Corrupt),
+            (Error::Dialect(hoist_client::Dialect::Tus1), Exit::Refused),
             (Error::Connect { authority: "x".into(), source: source() }, Exit::Unreachable),
             (Error::Idle(Duration::ZERO), Exit::Unreachable),
             (Error::Exhausted { attempts: 1, source: Box::new(refused(503)) }, Exit::Unreachable),
@@ -107,6 +234,15 @@ mod tests {
             assert_eq!(failure.exit, expected, "{text}");
             assert!(failure.to_string().starts_with(&text), "{failure}");
         }
+    }
+
+    #[test]
+    fn a_token_that_is_printed_can_be_given() {
+        let token = Token::new(*b"\x00\xffany octets").expect("in range");
+        let asked =
+            crate::cli::parse(["hoist", "status", "http://h/u", "--token", &written(&token)].map(Into::into));
+        let crate::cli::Verb::Status(ask) = asked.expect("sound").verb else { panic!("another verb") };
+        assert_eq!(ask.token, Some(token));
     }
 
     #[test]

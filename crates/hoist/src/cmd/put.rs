@@ -1,133 +1,339 @@
-//! `hoist put`: uploads a file, and says by which token it can be asked about.
+//! `hoist put`: uploads files, several at the same time, and goes on where an earlier run was ended.
+//!
+//! Owns the order of files and how a run ends. What FILE stands for is in `put/sources.rs`, what is told of an upload on
+//! its way in `put/course.rs`, what a run over many files has finished in `put/batch.rs`.
 
-use std::time::Duration;
+mod batch;
+mod course;
+mod sources;
+mod words;
 
-use anyhow::Context as _;
-use hoist_client::{Outcome, Progress, Source, Token};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hoist_client::{Client, Dialect, Journal, Outcome, Source, Token};
+use http::{Method, Uri};
 use serde_json::json;
-use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::task::JoinSet;
 
-use super::ask;
+use self::batch::Batch;
+use self::course::Course;
+use self::sources::{Input, Item, Sources};
+use super::ask::{self, Told};
 use crate::cli::Put;
+use crate::config;
 use crate::exit::{Exit, Failure};
-use crate::output::{Bytes, Output};
+use crate::output::{Output, Stage};
 
-/// How often the progress is drawn.
-const DRAW_EVERY: Duration = Duration::from_millis(200);
+/// What all uploads of a run have in common.
+struct Run {
+    client: Client,
+    url: Uri,
+    journal: Option<Journal>,
+    batch: Option<Batch>,
+    token: Option<Token>,
+    /// Whether tokens name uploads, so that somebody who keeps no journal has to be told them.
+    speaks_tokens: bool,
+    name: Option<String>,
+    media_type: Option<String>,
+    method: Method,
+    verify: bool,
+    /// Whether there are others to tell a file from.
+    is_many: bool,
+    stage: Stage,
+}
 
-pub(crate) fn run(asked: Put, output: Output) -> Result<Exit, Failure> {
-    if asked.file.as_os_str() == "-" {
-        let next = "standard input cannot be read again after an interruption; put it into a file first";
-        return Err(Failure::say(Exit::Usage, next));
+/// How many files ended in which way.
+#[derive(Default)]
+struct Tally {
+    done: usize,
+    skipped: usize,
+    failed: Vec<Exit>,
+}
+
+pub(crate) fn run(asked: Put, words: &[OsString], output: Output) -> Result<Exit, Failure> {
+    let stage = Stage::new(output);
+    let Sources { items, notes } = Sources::of(&asked.files)?;
+    for note in notes {
+        stage.talk(note);
     }
-    let builder = ask::client(&asked.connection)?.retry_budget(asked.retry_for.0);
-    let client = builder.build().map_err(ask::failure)?;
-    let mut put = client.put(asked.url.clone(), Source::file(&asked.file));
-    let own_name = asked.file.file_name().and_then(|name| name.to_str()).map(ToOwned::to_owned);
-    if let Some(name) = asked.name.or(own_name) {
-        put = put.name(name);
+    if items.is_empty() {
+        return Err(Failure::say(Exit::File, "there is no file to upload in what was given"));
     }
-    if let Some(media_type) = asked.media_type {
-        put = put.content_type(media_type);
+    let many = items.len();
+    let parallel = asked.parallel.min(many);
+    let run = Arc::new(Run::of(asked, parallel, many, stage)?);
+    let mut tally = Tally::default();
+    let items = run.pending(items, &mut tally);
+    let told = ask::block_on(async {
+        let mut signals = ask::Signals::listen()?;
+        tokio::select! {
+            biased;
+            () = all(&run, items, parallel, &mut tally) => Ok(None),
+            told = signals.next() => Ok(Some(told)),
+        }
+    })?;
+    if let Some(told) = told {
+        return Err(interrupted(&run, told, words));
     }
-    let (put, token) = if let Some(token) = asked.token {
-        (put.token(token.clone()), token)
-    } else {
-        let token = hoist_client::fresh_token().map_err(ask::failure)?;
-        (put.new_token(token.clone()), token)
-    };
-    let token = written(&token);
-    output.talk(format_args!("token {token}"));
-    let progress = put.progress();
-    ask::block_on(async {
-        let interrupted = tokio::signal::ctrl_c();
-        let sending = async {
-            tokio::select! {
-                biased;
-                sent = put.send() => sent.map_err(ask::failure),
-                () = draw(progress, output) => unreachable!("drawn for ever"),
-            }
+    let run = Arc::into_inner(run).expect("every upload has ended");
+    Ok(end(run, &tally, many))
+}
+
+impl Run {
+    fn of(asked: Put, parallel: usize, many: usize, stage: Stage) -> Result<Self, Failure> {
+        let mut builder = ask::client(&asked.connection)?
+            .retry_budget(asked.retry_for.0)
+            .dialect(asked.dialect)
+            .parts(asked.parts);
+        if let Some(rate) = asked.rate {
+            // Each connection gets its share, so that all together stay below.
+            let connections = parallel.saturating_mul(asked.parts) as u64;
+            builder = builder.rate_max((rate.0 / connections).max(1));
+        }
+        if let Some(chunk) = asked.chunk {
+            builder = builder.request_bytes_max(chunk.0);
+        }
+        let folders = if asked.no_resume { None } else { Some(config::state_folders()) };
+        let folders = folders.flatten();
+        if folders.is_none() && !asked.no_resume {
+            stage.talk("neither XDG_STATE_HOME nor HOME is set, so no journal is kept");
+        }
+        let batch = folders.as_ref().filter(|_| many > 1);
+        let batch = batch.map(|folders| Batch::open(&folders.batches, &asked.files, &asked.url));
+        Ok(Self {
+            client: builder.build().map_err(ask::failure)?,
+            url: asked.url,
+            journal: folders.map(|folders| Journal::at(folders.uploads)),
+            batch,
+            token: asked.token,
+            speaks_tokens: matches!(asked.dialect, Dialect::Token(_)),
+            name: asked.name,
+            media_type: asked.media_type,
+            method: asked.method.into(),
+            verify: asked.verify,
+            is_many: many > 1,
+            stage,
+        })
+    }
+
+    /// What an earlier run has not finished.
+    fn pending(&self, items: Vec<Item>, tally: &mut Tally) -> Vec<Item> {
+        let Some(batch) = &self.batch else { return items };
+        let (skipped, pending): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|item| matches!(&item.input, Input::File(path) if batch.has(path)));
+        for item in &skipped {
+            self.stage.output.event(&json!({ "event": "skipped", "file": item.label }));
+        }
+        tally.skipped = skipped.len();
+        if tally.skipped > 0 {
+            let (many, all) = (tally.skipped, tally.skipped + pending.len());
+            self.stage.talk(format_args!(
+                "{many} of {all} files were uploaded by an earlier run; --no-resume uploads them again"
+            ));
+        }
+        pending
+    }
+
+    /// One upload, from its beginning to its end.
+    async fn upload(&self, item: Item) -> Result<(), Exit> {
+        let Item { input, label, name } = item;
+        let shown = self.name.as_ref().or(name.as_ref());
+        self.stage.output.event(&json!({
+            "event": "begin", "file": label, "name": shown, "url": self.url.to_string(),
+        }));
+        let path = if let Input::File(path) = &input { Some(path.clone()) } else { None };
+        let uploaded = match self.send(input, &label, name).await {
+            Ok((outcome, token)) => self.say(&outcome, token.as_ref(), &label),
+            Err(failure) => Err(failure),
         };
+        match uploaded {
+            Ok(()) => {
+                if let (Some(batch), Some(path)) = (&self.batch, path) {
+                    batch.add(&path);
+                }
+                Ok(())
+            }
+            Err(failure) => Err(self.complain(&failure, &label)),
+        }
+    }
+
+    async fn send(
+        &self,
+        input: Input,
+        label: &str,
+        name: Option<String>,
+    ) -> Result<(Outcome, Option<Token>), Failure> {
+        let (source, is_file) = match input {
+            Input::File(path) => (Source::file(path), true),
+            Input::Stdin => (Source::stream(tokio::io::stdin()), false),
+            Input::Pipe(path) => (Source::stream(open(&path).await?), false),
+            Input::Unreadable(path, error) => return Err(unreadable(&path, &error)),
+        };
+        let mut put = self.client.put(self.url.clone(), source).method(self.method.clone());
+        if let Some(name) = self.name.clone().or(name) {
+            put = put.name(name);
+        }
+        if let Some(media_type) = &self.media_type {
+            put = put.content_type(media_type);
+        }
+        if self.verify {
+            put = put.verify();
+        }
+        let mut told = self.token.clone();
+        if let Some(token) = &self.token {
+            put = put.token(token.clone());
+        } else if let Some(journal) = self.journal.clone().filter(|_| is_file) {
+            put = put.journal(journal);
+        } else if self.speaks_tokens {
+            let token = hoist_client::fresh_token().map_err(ask::failure)?;
+            put = put.new_token(token.clone());
+            told = Some(token);
+        }
+        if let Some(token) = &told {
+            self.stage.talk(format_args!("{label}: token {}", ask::written(token)));
+        }
+        let progress = put.progress();
+        let mut course = Course::new(&self.stage, label);
         let sent = tokio::select! {
             biased;
-            sent = sending => sent,
-            pressed = interrupted => {
-                pressed.context("cannot listen to Ctrl-C")?;
-                let ask = format_args!("what was sent stays; `hoist status {} --token {token}` says how much, and \
-                    `hoist put` with the same --token goes on", asked.url);
-                Err(Failure::say(Exit::Interrupted, ask))
-            }
+            sent = put.send() => sent.map_err(ask::failure),
+            () = course.follow(&progress) => unreachable!("followed for ever"),
         };
-        output.wipe();
-        say(&sent?, &token, output)
-    })
-}
-
-fn say(outcome: &Outcome, token: &str, output: Output) -> Result<Exit, Failure> {
-    let location = outcome.fields.get("location").and_then(|value| value.to_str().ok());
-    let json = json!({
-        "token": token,
-        "bytes": outcome.bytes,
-        "resumed_bytes": outcome.resumed_bytes,
-        "retries": outcome.retries,
-        "status": outcome.status.as_u16(),
-        "location": location,
-    });
-    output.result(format_args!("uploaded {} bytes, token {token}", outcome.bytes), &json)?;
-    Ok(Exit::Success)
-}
-
-/// A token in the form that is sent, which is also one that `--token` takes.
-fn written(token: &Token) -> String {
-    let value = hoist_proto::field::token_value(token);
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
-}
-
-/// Draws how far it is, until nobody polls it any more.
-async fn draw(progress: watch::Receiver<Progress>, output: Output) {
-    if !output.is_drawing() {
-        return std::future::pending().await;
+        course.look(&progress.borrow());
+        Ok((sent?, told))
     }
-    let mut ticks = tokio::time::interval(DRAW_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut rate, mut last) = (Rate::default(), ticks.tick().await);
+
+    fn say(&self, outcome: &Outcome, token: Option<&Token>, label: &str) -> Result<(), Failure> {
+        let location = outcome.fields.get("location").and_then(|value| value.to_str().ok());
+        let own = outcome.url.as_ref().map(ToString::to_string);
+        let token = token.map(ask::written);
+        let json = json!({
+            "event": "done",
+            "file": label,
+            "bytes": outcome.bytes,
+            "resumed_bytes": outcome.resumed_bytes,
+            "retries": outcome.retries,
+            "status": outcome.status.as_u16(),
+            "start": course::word(outcome.start),
+            "dialect": outcome.dialect.to_string(),
+            "url": own,
+            "token": token,
+            "location": location,
+            "sha256": outcome.sha256.map(|digest| hex(&digest)),
+            "verified": outcome.verified,
+        });
+        let place = match (token, own.as_deref().or(location)) {
+            (Some(token), _) => format!(", token {token}"),
+            (None, Some(url)) => format!(", {url}"),
+            (None, None) => String::new(),
+        };
+        let verified = if outcome.verified { ", SHA-256 verified" } else { "" };
+        let bytes = outcome.bytes;
+        Ok(self.stage.result(format_args!("{label}: uploaded {bytes} bytes{verified}{place}"), &json)?)
+    }
+
+    fn complain(&self, failure: &Failure, label: &str) -> Exit {
+        let exit = failure.exit;
+        self.stage.output.event(&json!({
+            "event": "failed", "file": label, "error": failure.to_string(), "exit": exit.code(),
+            "kind": exit.name(),
+        }));
+        if self.is_many {
+            self.stage.failure(&Failure::say(exit, format_args!("{label}: {failure}")));
+        } else {
+            self.stage.failure(failure);
+        }
+        exit
+    }
+}
+
+/// Uploads all of them, so many at a time. Dropping it ends those that are under way.
+async fn all(run: &Arc<Run>, items: Vec<Item>, parallel: usize, tally: &mut Tally) {
+    let (many, skipped) = (items.len() + tally.skipped, tally.skipped);
+    let total = run.stage.bars.as_ref().filter(|_| many > 1).map(|bars| bars.total(many));
+    let mut waiting = items.into_iter();
+    let mut running = JoinSet::new();
     loop {
-        let now = ticks.tick().await;
-        let at = *progress.borrow();
-        rate.add(at.sent, now - last);
-        last = now;
-        output.draw(line(&at, rate));
+        while running.len() < parallel
+            && let Some(item) = waiting.next()
+        {
+            let run = Arc::clone(run);
+            running.spawn(async move { run.upload(item).await });
+        }
+        if let Some(total) = &total {
+            let (done, failed) = (tally.done + skipped, tally.failed.len());
+            let failures = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+            total.count(done + failed, format_args!("{done} of {many} files{failures}"));
+        }
+        match running.join_next().await {
+            None => return,
+            Some(Ok(Ok(()))) => tally.done += 1,
+            Some(Ok(Err(exit))) => tally.failed.push(exit),
+            Some(Err(error)) => {
+                run.stage.failure(&Failure::say(Exit::Failed, format_args!("a bug in hoist: {error}")));
+                tally.failed.push(Exit::Failed);
+            }
+        }
     }
 }
 
-fn line(at: &Progress, rate: Rate) -> String {
-    let length = at.length.unwrap_or_default();
-    let percent = if length == 0 { 100 } else { u128::from(at.sent) * 100 / u128::from(length) };
-    let again = if at.retries == 0 { String::new() } else { format!(", {} retries", at.retries) };
-    format!(
-        "{percent:3} %  {} of {}  {}/s{again}",
-        Bytes(at.sent),
-        Bytes(length),
-        Bytes(rate.bytes_per_second)
-    )
-}
-
-/// Bytes in a second, smoothed over the last few.
-#[derive(Clone, Copy, Default)]
-struct Rate {
-    sent: u64,
-    bytes_per_second: u64,
-}
-
-impl Rate {
-    fn add(&mut self, sent: u64, since: Duration) {
-        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX).max(1);
-        // An interruption takes `sent` back; that is no negative speed.
-        let now = sent.saturating_sub(self.sent).saturating_mul(1000) / millis;
-        self.bytes_per_second = (self.bytes_per_second * 7 / 8).saturating_add(now / 8);
-        self.sent = sent;
+/// How a run ends in which every upload has ended.
+fn end(run: Run, tally: &Tally, many: usize) -> Exit {
+    let exit = verdict(tally);
+    let Tally { done, skipped, failed } = tally;
+    let failed = failed.len();
+    run.stage.output.event(&json!({
+        "event": "end", "files": many, "done": done, "skipped": skipped, "failed": failed, "exit": exit.code(),
+    }));
+    if many > 1 {
+        let again = if failed > 0 { "; the same command tries those again" } else { "" };
+        let done = done + skipped;
+        run.stage.talk(format_args!("{done} of {many} files are uploaded, {failed} failed{again}"));
     }
+    if let Some(batch) = run.batch.filter(|_| failed == 0) {
+        batch.remove();
+    }
+    exit
+}
+
+/// One code for all: that of the failures when they are alike and nothing else was done.
+fn verdict(tally: &Tally) -> Exit {
+    let Some(first) = tally.failed.first() else { return Exit::Success };
+    match tally {
+        Tally { done: 0, skipped: 0, failed } if failed.iter().all(|exit| exit == first) => *first,
+        Tally { done: 0, skipped: 0, .. } => Exit::Failed,
+        _ => Exit::Partial,
+    }
+}
+
+fn interrupted(run: &Run, told: Told, words: &[OsString]) -> Failure {
+    let again = words::again(words);
+    run.stage.output.event(&json!({ "event": "interrupted", "signal": told.name(), "resume": again }));
+    let next = if run.journal.is_some() || run.token.is_some() {
+        format!("interrupted; what the server has stays there. Go on with: {again}")
+    } else {
+        "interrupted; what the server has stays there, but without the journal nothing finds it again"
+            .to_owned()
+    };
+    Failure::say(told.exit(), next)
+}
+
+async fn open(path: &PathBuf) -> Result<tokio::fs::File, Failure> {
+    tokio::fs::File::open(path).await.map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &std::path::Path, error: &std::io::Error) -> Failure {
+    Failure::say(Exit::File, format_args!("cannot read {}: {error}", path.display()))
+}
+
+pub(super) fn hex(octets: &[u8]) -> String {
+    use std::fmt::Write as _;
+    octets.iter().fold(String::with_capacity(64), |mut text, octet| {
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
 }
 
 #[cfg(test)]
@@ -135,23 +341,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_that_is_printed_can_be_given() {
-        let token = Token::new(*b"\x00\xffany octets").expect("in range");
-        let asked =
-            crate::cli::parse(["hoist", "status", "http://h/u", "--token", &written(&token)].map(Into::into));
-        let crate::cli::Verb::Status(ask) = asked.expect("sound").verb else { panic!("another verb") };
-        assert_eq!(ask.token, token);
-    }
-
-    #[test]
-    fn the_rate_is_smooth_and_never_negative() {
-        let mut rate = Rate::default();
-        for tick in 1..=100 {
-            rate.add(tick * 1000, Duration::from_millis(100));
+    fn one_code_says_how_all_ended() {
+        let cases: [(usize, usize, &[Exit], Exit); 6] = [
+            (3, 0, &[], Exit::Success),
+            (0, 0, &[Exit::File], Exit::File),
+            (0, 0, &[Exit::File, Exit::File], Exit::File),
+            (0, 0, &[Exit::File, Exit::Refused], Exit::Failed),
+            (1, 0, &[Exit::File], Exit::Partial),
+            (0, 1, &[Exit::File], Exit::Partial),
+        ];
+        for (done, skipped, failed, expected) in cases {
+            assert_eq!(verdict(&Tally { done, skipped, failed: failed.to_vec() }), expected, "{failed:?}");
         }
-        assert!((9_900..=10_000).contains(&rate.bytes_per_second), "{}", rate.bytes_per_second);
-        rate.add(0, Duration::from_millis(100));
-        rate.add(1, Duration::ZERO);
-        assert!(rate.bytes_per_second < 9_000);
     }
 }

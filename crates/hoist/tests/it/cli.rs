@@ -9,7 +9,13 @@ use crate::process::{Place, Running, hoist, run};
 
 #[test]
 fn a_wrong_command_line_ends_with_its_own_code() {
-    for words in [&["sarve"][..], &["put", "x"], &["status", "http://h/u"], &[]] {
+    for words in [
+        &["sarve"][..],
+        &["put", "x"],
+        &["put", "-", "-", "http://h/u"],
+        &["status", "f", "--token", "t"],
+        &[],
+    ] {
         let ended = run(words);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{words:?}: {}", ended.stderr);
     }
@@ -109,10 +115,13 @@ fn a_file_or_a_server_that_is_not_there_has_its_code() {
     // A port that was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("an address");
     let url = format!("http://{address}/uploads");
-    let cases: [(&[&str], i32); 5] = [
+    let cases: [(&[&str], i32); 8] = [
         (&["put", "/nonexistent", &url], 8),
         (&["put", &file, &url, "--retry-for", "1ms"], 7),
-        (&["put", "-", &url], 2),
+        (&["put", "-", &url, "--retry-for", "1ms"], 7),
+        (&["put", "/nonexistent*", &url], 8),
+        (&["status", &file], 6),
+        (&["status", &url], 7),
         (&["status", &url, "--token", "abc"], 7),
         (&["cancel", &url, "--token", "abc", "--bearer-file", "/nonexistent"], 8),
     ];
@@ -127,17 +136,37 @@ fn a_file_or_a_server_that_is_not_there_has_its_code() {
 }
 
 #[test]
-fn ctrl_c_leaves_the_upload_and_says_how_to_ask_for_it() {
+fn a_signal_leaves_the_upload_and_prints_the_command_to_go_on() {
     let place = Place::new();
-    let file = place.file("film", vec![0; 1 << 20]);
-    let silent = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let url = format!("http://{}/uploads", silent.local_addr().expect("an address"));
-    let put = Running::start(hoist(["put", &file, &url]));
-    let (_connection, _) = silent.accept().expect("it connects");
-    put.signal(Signal::INT);
-    let ended = put.ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(130), ""));
-    let token =
-        ended.stderr.lines().next().and_then(|line| line.strip_prefix("hoist: token ")).expect("the token");
-    assert!(ended.stderr.contains(&format!("hoist status {url} --token {token}")), "{}", ended.stderr);
+    let file = place.file("a film", vec![0; 1 << 20]);
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let url = format!("http://{}/uploads", silent.local_addr().expect("an address"));
+        let words = ["put", &file, &url, "--bearer", "s3cret", "--header", "X-Team: films"];
+        let put = Running::start(hoist(words));
+        let (_connection, _) = silent.accept().expect("it connects");
+        put.signal(signal);
+        let ended = put.ended();
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""));
+        let again = format!("put '{file}' {url} --bearer ... --header 'X-Team: films' (exit {code})\n");
+        assert!(ended.stderr.ends_with(&again), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn completions_and_pages_are_made_from_the_command_line() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let made = run(&["completions", shell]);
+        assert!(made.code == Some(0) && made.stdout.contains("retry-for"), "{shell}: {}", made.stderr);
+    }
+    assert_eq!(run(&["completions", "tcsh"]).code, Some(2));
+    let page = run(&["man"]);
+    assert!(page.code == Some(0) && page.stdout.contains(".TH hoist 1"), "{}", page.stdout);
+    let place = Place::new();
+    let pages = place.text("man");
+    assert_eq!(run(&["man", &pages]).stdout, format!("pages in {pages}\n"));
+    let put = std::fs::read_to_string(place.path("man/hoist-put.1")).expect("a page of its own");
+    assert!(put.contains("\\-\\-retry\\-for"), "{put}");
+    let file = place.file("file", "");
+    assert_eq!(run(&["man", &file]).code, Some(8));
 }

@@ -2,7 +2,7 @@
 //! can. Each is driven by a script or program that takes a job and prints what became of it in the same form.
 
 mod ietf;
-mod installed;
+pub(crate) mod installed;
 mod javascript;
 mod snippets;
 mod tus1;

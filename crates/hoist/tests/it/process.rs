@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 /// How long anything may take before a test fails; nothing waits for it to pass.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -19,6 +20,8 @@ pub(crate) fn hoist<S: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = S
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOIST_")) {
         command.env_remove(name);
     }
+    // A journal of its own, so that no test looks into that of whoever runs it.
+    command.env("XDG_STATE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
     command.args(words).stdin(Stdio::null());
     command
 }
@@ -34,6 +37,19 @@ pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+}
+
+impl Ended {
+    /// The events of a `hoist put --json`.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// The first event of a kind, which has to be there.
+    pub(crate) fn event(&self, kind: &str) -> Value {
+        let found = self.events().into_iter().find(|event| event["event"] == kind);
+        found.unwrap_or_else(|| panic!("no {kind}: {self:?}"))
+    }
 }
 
 impl From<Output> for Ended {
@@ -82,6 +98,11 @@ impl Running {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("signalled");
+    }
+
+    /// Whether it has ended already.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our child").is_some()
     }
 
     /// Waits for it to end by itself.

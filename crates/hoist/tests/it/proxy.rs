@@ -52,6 +52,7 @@ struct Counts {
     up: AtomicU64,
     down: AtomicU64,
     connections: AtomicU64,
+    ended: AtomicU64,
     faults: AtomicU64,
 }
 
@@ -66,9 +67,14 @@ impl Proxy {
     /// Each connection meets the next fault of the script, in the order in which they are accepted; those after it meet
     /// none.
     pub(crate) async fn start(server: &Server, script: impl IntoIterator<Item = Option<Fault>>) -> Self {
+        Self::before(server.addr, script).await
+    }
+
+    /// The same, before any server.
+    pub(crate) async fn before(server: SocketAddr, script: impl IntoIterator<Item = Option<Fault>>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let (server, counts) = (server.addr, Arc::new(Counts::default()));
+        let counts = Arc::new(Counts::default());
         let mut script = script.into_iter().collect::<Vec<_>>().into_iter();
         let (mut task, shared) = (JoinSet::new(), Arc::clone(&counts));
         task.spawn(async move {
@@ -76,7 +82,10 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 shared.connections.fetch_add(1, Ordering::Relaxed);
                 let (fault, counts) = (script.next().flatten(), Arc::clone(&shared));
-                lines.spawn(async move { carry(client, server, fault, &counts).await });
+                lines.spawn(async move {
+                    carry(client, server, fault, &counts).await;
+                    counts.ended.fetch_add(1, Ordering::Relaxed);
+                });
             }
         });
         Self { addr, counts, _task: task }
@@ -107,6 +116,11 @@ impl Proxy {
 
     pub(crate) fn connections(&self) -> u64 {
         self.counts.connections.load(Ordering::Relaxed)
+    }
+
+    /// Whether all that was on its way has arrived or is lost.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.counts.ended.load(Ordering::Relaxed) == self.connections()
     }
 
     /// Connections that were lost on purpose.

@@ -1,12 +1,44 @@
-//! `hoist put` against a server that dies on it, again and again.
+//! `hoist put` against a bad link, servers that die, and its own death at any moment.
 
 use std::fs;
-use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::process::Command;
+use tokio::task::JoinSet;
 
-use crate::harness::{Home, Server, bytes, soon};
+use crate::harness::{Cut, Dice, Home, Server, bytes, seeds, soon, until};
+use crate::process::{Ended, Running, hoist};
+use crate::proxy::{Fault, Proxy, Way};
+
+const DIALECTS: [&str; 15] = [
+    "auto",
+    "ietf-3",
+    "ietf-4",
+    "ietf-5",
+    "ietf-6",
+    "ietf-7",
+    "ietf-8",
+    "ietf-9",
+    "ietf-rfc",
+    "token",
+    "token-draft",
+    "token-1",
+    "token-2",
+    "tus1",
+    "ietf",
+];
+
+/// The command with a journal in the test's own home.
+fn put(home: &Home, words: &[&str]) -> Running {
+    let mut command = hoist(["put"].iter().chain(words).chain(&["--json", "--retry-for", "30s"]));
+    command.env("XDG_STATE_HOME", home.path("state"));
+    Running::start(command)
+}
+
+async fn ended(put: Running) -> Ended {
+    let waiting = tokio::task::spawn_blocking(move || put.ended());
+    soon("the end of the command", waiting).await.expect("no panic")
+}
 
 // proves: TOK-TOKEN-06
 #[tokio::test]
@@ -16,15 +48,13 @@ async fn a_file_arrives_whole_although_its_server_keeps_dying() {
     fs::write(home.path("film"), &content).expect("written");
     let mut server = Server::start(&home, &[]);
     let listen = server.addr.to_string();
-    let mut put = Command::new(env!("CARGO_BIN_EXE_hoist"));
-    put.arg("put").arg(home.path("film")).arg(&server.url).args(["--json", "--retry-for", "30s"]);
-    let mut put =
-        put.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("it runs");
+    let mut put = Some(put(&home, &[&home.text("film"), &server.url]));
     let mut deaths = 0;
     for (round, signal) in [Signal::KILL, Signal::TERM, Signal::KILL].into_iter().enumerate() {
-        tokio::select! {
-            _ = put.wait() => break,
-            () = home.holds((round + 1) * (8 << 20)) => {}
+        let bytes = (round + 1) * (8 << 20);
+        let has_ended = || put.as_mut().is_some_and(Running::has_ended);
+        if has_come_to(&home, bytes, has_ended).await {
+            break;
         }
         if signal == Signal::KILL {
             server.kill();
@@ -35,8 +65,181 @@ async fn a_file_arrives_whole_although_its_server_keeps_dying() {
         deaths += 1;
     }
     assert!(deaths > 0, "it was too fast");
-    let ended = soon("the upload", put.wait_with_output()).await.expect("a child");
-    assert!(ended.status.success(), "{ended:?}");
+    let ended = ended(put.take().expect("running")).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(home.sole() == content);
+    server.stop().await;
+}
+
+/// Waits until the server holds so many bytes, or says that the command has ended before.
+async fn has_come_to(home: &Home, bytes: usize, mut has_ended: impl FnMut() -> bool) -> bool {
+    until("bytes or an end", || {
+        let held = home.open().iter().map(Vec::len).sum::<usize>();
+        if held >= bytes { Some(false) } else { has_ended().then_some(true) }
+    })
+    .await
+}
+
+/// A file whose upload is killed at seeded moments, between the first byte on the wire and the last, and begun again with
+/// the same command each time. How often it died, and how often a run went on.
+async fn dies_and_goes_on(seed: u64) -> (usize, usize) {
+    const LENGTH: usize = 6 << 20;
+    const HEADS: u64 = 6000;
+    let mut dice = Dice(seed);
+    let dialect = ["auto", "ietf-6", "token", "tus1", "ietf-3"][dice.below(5)];
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let content = dice.bytes(LENGTH);
+    fs::write(home.path("film"), &content).expect("written");
+    // So slow that there are moments.
+    let slow = Fault::Slow { way: Way::Up, piece: 32 << 10, late: Duration::from_millis(1) };
+    let proxy = Proxy::start(&server, vec![Some(slow); 64]).await;
+    let (film, url) = (home.text("film"), proxy.url("/uploads"));
+    let (mut kills, mut resumed) = (0, 0);
+    loop {
+        until("the line to be free", || proxy.is_idle().then_some(())).await;
+        let (sent, held) = (proxy.up(), home.open().iter().map(Vec::len).max().unwrap_or_default());
+        let mut put = put(&home, &[&film, &url, "--dialect", dialect]);
+        // Heads are as worth dying at as content.
+        let after = [dice.below(2500), dice.below(LENGTH / 3)][usize::from(!dice.one_in(3))] as u64;
+        let is_dead = until("a moment to die", || {
+            let ended = put.has_ended();
+            (ended || proxy.up() - sent >= after).then_some(!ended)
+        })
+        .await;
+        let dies = is_dead && kills < 7;
+        if dies {
+            put.signal(Signal::KILL);
+        }
+        let ended = ended(put).await;
+        let what = format!("seed {seed} in {dialect}, after {kills} deaths: {ended:?}");
+        let again = proxy.up() - sent;
+        if let Some(send) = ended.stdout.lines().find(|line| line.contains("\"event\":\"send\"")) {
+            let told: serde_json::Value = serde_json::from_str(send).expect("JSON");
+            let offset = told["offset"].as_u64().expect("an offset");
+            assert!(again <= LENGTH as u64 - offset + HEADS, "sent again what was acknowledged: {what}");
+            if told["start"] == "resumed" {
+                resumed += 1;
+                assert!(offset >= held as u64, "begun before the server's offset of {held}: {what}");
+            }
+        }
+        if ended.code.is_some() {
+            assert_eq!(ended.code, Some(0), "{what}");
+            break;
+        }
+        kills += 1;
+    }
+    let done = home.done();
+    assert!(done.len() == 1 && done[0] == content, "seed {seed}: {} uploads", done.len());
+    let journal = fs::read_dir(home.path("state/hoist/uploads")).expect("a journal");
+    assert_eq!(journal.count(), 0, "nothing is under way any more");
+    (kills, resumed)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_the_same_command_goes_on_and_sends_nothing_twice() {
+    let (mut kills, mut resumed) = (0, 0);
+    for seed in seeds(0..10) {
+        let (killed, went_on) = dies_and_goes_on(seed).await;
+        kills += killed;
+        resumed += went_on;
+    }
+    assert!(kills > 20 && resumed > 10, "it was too fast: {kills} deaths, {resumed} runs went on");
+}
+
+/// One upload over a link that is cut thirty times.
+async fn is_cut(dialect: &'static str, seed: u64) {
+    const CUTS: usize = 30;
+    let mut dice = Dice(seed);
+    let home = Home::new();
+    // Of content with a checksum the server keeps nothing when it is cut, and a link as bad as this carries none of it whole.
+    let unchecked = ["--tus-disable", "checksum"];
+    let server = Server::start(&home, &[&["--interim", "always"][..], &unchecked].concat());
+    let length = 600_000 + dice.below(600_000);
+    let content = dice.bytes(length);
+    fs::write(home.path("film"), &content).expect("written");
+    let cut = |dice: &mut Dice| {
+        let (how, after) = ([Cut::Fin, Cut::Rst][dice.below(2)], dice.below(length / 40) as u64);
+        Some(Fault::Cut { way: Way::Up, after, how })
+    };
+    let mut script: Vec<_> = (0..CUTS).map(|_| cut(&mut dice)).collect();
+    script.push(Some(Fault::Swallow { after: dice.below(length / 2) as u64 }));
+    let proxy = Proxy::start(&server, script).await;
+    // A request that may be made twice, so that an answer that is lost before any URL came is no end.
+    let method = if dialect.starts_with("token") { "post" } else { "put" };
+    let (film, url) = (home.text("film"), proxy.url("/uploads"));
+    let ended = ended(put(&home, &[&film, &url, "--dialect", dialect, "--method", method])).await;
+    assert_eq!(ended.code, Some(0), "seed {seed} in {dialect}: {ended:?}");
+    let done = home.done();
+    assert!(!done.is_empty() && done.iter().all(|done| *done == content), "seed {seed} in {dialect}");
+    assert!(proxy.faults() >= CUTS as u64, "{dialect}: {} cuts: {ended:?}", proxy.faults());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thirty_cuts_in_every_dialect() {
+    let mut all = JoinSet::new();
+    for (number, dialect) in DIALECTS.into_iter().enumerate() {
+        all.spawn(is_cut(dialect, number as u64));
+    }
+    all.join_all().await;
+}
+
+#[tokio::test]
+async fn standard_input_survives_cuts_too() {
+    use std::io::Write as _;
+    use std::process::Stdio;
+
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let content = bytes(5, 3 << 20);
+    let cut = |after| Some(Fault::Cut { way: Way::Up, after, how: Cut::Rst });
+    let proxy = Proxy::start(&server, [cut(200_000), cut(700_000), cut(400_000)]).await;
+    let mut command = hoist(["put", "-", &proxy.url("/uploads"), "--name", "from a pipe", "--json"]);
+    let mut child = command
+        .env("XDG_STATE_HOME", home.path("state"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    let writing = content.clone();
+    let writer = std::thread::spawn(move || stdin.write_all(&writing).expect("taken"));
+    let ended: Ended = tokio::task::spawn_blocking(move || child.wait_with_output())
+        .await
+        .expect("no panic")
+        .expect("a child")
+        .into();
+    writer.join().expect("no panic");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(home.sole() == content);
+    let done = ended.event("done");
+    assert_eq!((&done["file"], &done["bytes"]), (&"-".into(), &content.len().into()), "{done}");
+    assert!(proxy.faults() > 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_that_is_told_to_stop_goes_on_with_the_command_it_prints() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let content = bytes(6, 8 << 20);
+    fs::write(home.path("film"), &content).expect("written");
+    let slow = Fault::Slow { way: Way::Up, piece: 16 << 10, late: Duration::from_millis(2) };
+    let proxy = Proxy::start(&server, vec![Some(slow); 3]).await;
+    let running = put(&home, &[&home.text("film"), &proxy.url("/uploads")]);
+    home.holds(2 << 20).await;
+    running.signal(Signal::INT);
+    let ended = ended(running).await;
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    let again = ended.event("interrupted")["resume"].as_str().expect("a command").to_owned();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &again]).env("XDG_STATE_HOME", home.path("state"));
+    let ended: Ended =
+        tokio::task::spawn_blocking(move || shell.output()).await.expect("no panic").expect("it runs").into();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let send = ended.event("send");
+    assert_eq!(send["start"], "resumed");
+    assert!(send["offset"].as_u64() >= Some(2 << 20), "{send}");
     assert!(home.sole() == content);
     server.stop().await;
 }

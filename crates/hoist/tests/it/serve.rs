@@ -31,7 +31,8 @@ fn a_file_is_uploaded_asked_for_and_cancelled() {
     assert!(server.ask("GET /healthz HTTP/1.1").starts_with("HTTP/1.1 200 "));
 
     let file = place.file("film.mkv", vec![7; 300_000]);
-    let put = json(&run(&["put", &file, &server.url, "--json", "--type", "video/x-matroska"]));
+    let words = ["put", &file, &server.url, "--json", "--type", "video/x-matroska"];
+    let put = run(&[&words[..], &["--dialect", "token", "--no-resume"]].concat()).event("done");
     assert_eq!((&put["bytes"], &put["retries"]), (&300_000.into(), &0.into()), "{put}");
     let token = put["token"].as_str().expect("a token");
     let status = json(&run(&["status", &server.url, "--token", token, "--json"]));
@@ -78,7 +79,7 @@ fn a_signal_ends_transfers_and_keeps_their_bytes() {
         let status = json(&run(&["status", &server.url, "--token", "abcdef", "--json"]));
         assert_eq!(status, serde_json::json!({ "offset": 100, "length": 200, "complete": false }));
         let file = place.file("rest", [b'x'; 200]);
-        let put = json(&run(&["put", &file, &server.url, "--token", "abcdef", "--json"]));
+        let put = run(&["put", &file, &server.url, "--token", "abcdef", "--json"]).event("done");
         assert_eq!(put["resumed_bytes"], 100, "{put}");
         server.stop();
     }
@@ -136,9 +137,9 @@ fn only_who_created_an_upload_finds_it() {
         assert!(server.ask(&format!("GET {path} HTTP/1.1")).starts_with("HTTP/1.1 200 "), "{path}");
     }
 
-    let put = json(&run(&["put", &file, &server.url, "--bearer-file", &alice, "--json"]));
-    let token = put["token"].as_str().expect("a token");
-    let ask = |bearer: &str| run(&["status", &server.url, "--token", token, "--bearer", bearer]).code;
+    let put = run(&["put", &file, &server.url, "--bearer-file", &alice, "--json"]).event("done");
+    let own = put["url"].as_str().expect("its URL");
+    let ask = |bearer: &str| run(&["status", own, "--bearer", bearer]).code;
     assert_eq!((ask("s3cret-a"), ask("s3cret-b"), ask("s3cret-c")), (Some(0), Some(6), Some(5)));
     let log = server.stop().stderr;
     assert!(!log.contains("s3cret"), "{log}");

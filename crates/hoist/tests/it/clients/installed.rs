@@ -23,6 +23,12 @@ pub(super) fn uppy() -> Option<&'static Path> {
     PLACE.get_or_init(|| node_packages("browser", &["drive.js", "page.html"])).as_deref()
 }
 
+/// `@tus/server`, with the script that starts it.
+pub(crate) fn tus_node_server() -> Option<&'static Path> {
+    static PLACE: Place = OnceLock::new();
+    PLACE.get_or_init(|| node_packages("tus-node-server", &["serve.js"])).as_deref()
+}
+
 /// The browser's program.
 pub(super) fn chromium() -> Option<&'static Path> {
     static PLACE: Place = OnceLock::new();

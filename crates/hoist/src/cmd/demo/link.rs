@@ -1,0 +1,154 @@
+//! A link that is cut: it carries bytes between a client and a server until it has carried so many, and then loses the
+//! connection, as a network does.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::Uri;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::exit::{Exit, Failure};
+
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// The link. Its connections end when it is dropped.
+pub(super) struct Link {
+    addr: SocketAddr,
+    server: watch::Sender<SocketAddr>,
+    state: Arc<State>,
+    heard: mpsc::Receiver<Cut>,
+    _carrying: JoinSet<()>,
+}
+
+/// A connection was lost on purpose.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    /// Counted from one.
+    pub(super) number: u32,
+    /// How many there are going to be.
+    pub(super) of: u32,
+    /// Bytes that had been carried to the server.
+    pub(super) at: u64,
+}
+
+struct State {
+    carried: AtomicU64,
+    /// After how many bytes the next cuts come.
+    plan: Mutex<VecDeque<Cut>>,
+    tell: mpsc::Sender<Cut>,
+}
+
+impl Link {
+    /// A link to a server, to be cut so many times while it carries `length` bytes.
+    pub(super) async fn start(server: SocketAddr, length: u64, cuts: u32) -> Result<Self, Failure> {
+        let cannot = |error| Failure::say(Exit::Start, format_args!("there is no port for a link: {error}"));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(cannot)?;
+        let addr = listener.local_addr().map_err(cannot)?;
+        let (tell, heard) = mpsc::channel(cuts.max(1) as usize);
+        let plan = Mutex::new(plan(length, cuts));
+        let state = Arc::new(State { carried: AtomicU64::new(0), plan, tell });
+        let (server, leads_to) = watch::channel(server);
+        let mut carrying = JoinSet::new();
+        let shared = Arc::clone(&state);
+        carrying.spawn(async move {
+            let mut lines = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                while lines.try_join_next().is_some() {}
+                let (state, server) = (Arc::clone(&shared), *leads_to.borrow());
+                lines.spawn(async move { state.carry(client, server).await });
+            }
+        });
+        Ok(Self { addr, server, state, heard, _carrying: carrying })
+    }
+
+    /// The URL of a path at the server, as the link's clients know it.
+    pub(super) fn url(&self, path: &str) -> Uri {
+        let text = format!("http://{}{path}", self.addr);
+        text.parse().expect("an address and a path")
+    }
+
+    /// Leads new connections to another server.
+    pub(super) fn lead_to(&self, server: SocketAddr) {
+        self.server.send_replace(server);
+    }
+
+    /// The next cut.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub(super) async fn cut(&mut self) -> Cut {
+        match self.heard.recv().await {
+            Some(cut) => cut,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Bytes carried to the server.
+    pub(super) fn carried(&self) -> u64 {
+        self.state.carried.load(Ordering::Relaxed)
+    }
+}
+
+/// Cuts at even distances.
+fn plan(length: u64, cuts: u32) -> VecDeque<Cut> {
+    let at = |number: u32| {
+        let at = u128::from(length) * u128::from(number) / (u128::from(cuts) + 1);
+        u64::try_from(at).expect("no more than the length")
+    };
+    (1..=cuts).map(|number| Cut { number, of: cuts, at: at(number) }).collect()
+}
+
+impl State {
+    /// Carries one connection until either end closes it, or it is cut.
+    async fn carry(&self, mut client: TcpStream, server: SocketAddr) {
+        let Ok(mut server) = TcpStream::connect(server).await else { return };
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let (mut client_reads, mut client_writes) = client.split();
+        let (mut server_reads, mut server_writes) = server.split();
+        let up = async {
+            let mut buf = vec![0; BUFFER_BYTES];
+            loop {
+                let Ok(count @ 1..) = client_reads.read(&mut buf).await else { return };
+                if server_writes.write_all(&buf[..count]).await.is_err() {
+                    return;
+                }
+                let carried = self.carried.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+                if let Some(cut) = self.due(carried) {
+                    let _ = self.tell.try_send(Cut { at: carried, ..cut });
+                    return;
+                }
+            }
+        };
+        let down = async {
+            let _ = tokio::io::copy(&mut server_reads, &mut client_writes).await;
+        };
+        tokio::select! {
+            () = up => {}
+            () = down => {}
+        }
+    }
+
+    fn due(&self, carried: u64) -> Option<Cut> {
+        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        plan.pop_front_if(|cut| cut.at <= carried)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_are_spread_and_never_more_than_asked_for() {
+        let at = |length, cuts| plan(length, cuts).iter().map(|cut| cut.at).collect::<Vec<_>>();
+        assert_eq!(at(600, 5), [100, 200, 300, 400, 500]);
+        assert_eq!(at(0, 2), [0, 0]);
+        assert_eq!(at(u64::MAX, 1), [u64::MAX / 2]);
+        assert_eq!(at(10, 0), [0; 0]);
+    }
+}

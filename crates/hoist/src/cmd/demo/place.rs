@@ -1,0 +1,71 @@
+//! A directory that goes away, and what is made up in it.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::exit::{Exit, Failure};
+
+/// A directory for one demonstration, removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place(PathBuf);
+
+impl Place {
+    pub(super) fn new() -> Result<Self, Failure> {
+        let number = getrandom::u64().map_err(|error| Failure::say(Exit::Failed, error))?;
+        let path = std::env::temp_dir().join(format!("hoist-demo-{number:016x}"));
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| {
+            let next = "TMPDIR says where temporary files go";
+            Failure::say(Exit::File, format_args!("cannot make {}: {error}; {next}", path.display()))
+        })?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Writes so many random bytes.
+pub(super) fn fill(path: &Path, bytes: u64) -> Result<(), Failure> {
+    const PIECE: usize = 1 << 20;
+    let cannot = |error: &dyn std::fmt::Display| {
+        let next = "TMPDIR says where temporary files go";
+        Failure::say(Exit::File, format_args!("cannot write {}: {error}; {next}", path.display()))
+    };
+    let mut file = File::create(path).map_err(|error| cannot(&error))?;
+    let mut piece = vec![0; PIECE];
+    let mut left = bytes;
+    while left > 0 {
+        let most = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+        getrandom::fill(&mut piece[..most]).map_err(|error| cannot(&error))?;
+        file.write_all(&piece[..most]).map_err(|error| cannot(&error))?;
+        left -= most as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_goes_away() {
+        let place = Place::new().expect("made");
+        let path = place.path("made-up");
+        fill(&path, (1 << 20) + 7).expect("written");
+        assert_eq!(fs::metadata(&path).expect("there").len(), (1 << 20) + 7);
+        drop(place);
+        assert!(!path.exists() && path.parent().is_some_and(|folder| !folder.exists()));
+        let nowhere = fill(Path::new("/nonexistent/made-up"), 1).expect_err("nowhere");
+        assert!(nowhere.exit == Exit::File && nowhere.to_string().contains("TMPDIR"), "{nowhere}");
+    }
+}

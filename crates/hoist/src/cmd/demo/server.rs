@@ -1,0 +1,97 @@
+//! `hoist serve` as a process of its own, which can crash.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::unix::pipe::Receiver;
+
+use crate::exit::{Exit, Failure};
+
+/// A running server. It is killed when dropped.
+#[derive(Debug)]
+pub(super) struct Server {
+    child: Child,
+    data: PathBuf,
+    url: String,
+    addr: SocketAddr,
+}
+
+impl Server {
+    /// A server on a free port of this machine.
+    ///
+    /// # Cancellation
+    /// The server is killed.
+    pub(super) async fn start(data: PathBuf) -> Result<Self, Failure> {
+        let failed = |why: &dyn std::fmt::Display| {
+            Failure::say(Exit::Start, format_args!("the server cannot be started: {why}"))
+        };
+        let own = std::env::current_exe().map_err(|error| failed(&error))?;
+        let mut command = Command::new(own);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "error", "--data"]).arg(&data);
+        // Settings of another server, in variables, are not meant for this one.
+        let child = command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut server = Self {
+            child: child.map_err(|error| failed(&error))?,
+            data,
+            url: String::new(),
+            addr: ([127, 0, 0, 1], 0).into(),
+        };
+        let stdout = server.child.stdout.take().expect("piped");
+        let stdout = Receiver::from_owned_fd(stdout.into()).map_err(|error| failed(&error))?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).await.map_err(|error| failed(&error))?;
+        let url = line.trim().strip_prefix("hoist listening on ").unwrap_or_default();
+        let authority = url.split('/').nth(2).unwrap_or_default();
+        server.addr = authority.parse().map_err(|_| failed(&"it does not say where it is"))?;
+        url.clone_into(&mut server.url);
+        Ok(server)
+    }
+
+    /// Dies without warning, and starts again with what is on the disk.
+    pub(super) async fn crash(self) -> Result<Self, Failure> {
+        let data = self.data.clone();
+        drop(self);
+        Self::start(data).await
+    }
+
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The path of the endpoint.
+    pub(super) fn endpoint(&self) -> &str {
+        let behind = self.url.find("://").map_or(0, |at| at + 3);
+        self.url[behind..].find('/').map_or("/", |at| &self.url[behind + at..])
+    }
+
+    /// The file with what has arrived.
+    pub(super) fn stored(&self) -> Result<PathBuf, Failure> {
+        let done = self.data.join("done");
+        let found = fs::read_dir(&done).and_then(|entries| {
+            entries.map(|entry| Ok(entry?.path().join("content"))).collect::<std::io::Result<Vec<_>>>()
+        });
+        let missing = |why: &dyn std::fmt::Display| {
+            Failure::say(Exit::Corrupt, format_args!("no upload in {}: {why}", done.display()))
+        };
+        let mut found = found.map_err(|error| missing(&error))?;
+        found.pop().ok_or_else(|| missing(&"it is empty"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,35 @@
+//! `hoist completions` and `hoist man`: what is made from the command line's own description.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::cli;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+/// Prints what the shell needs.
+pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut cli::command(), "hoist", &mut script);
+    Output::data(String::from_utf8_lossy(&script))?;
+    Ok(Exit::Success)
+}
+
+/// Prints the manual page of the command, or writes that and one for each verb into a directory.
+pub(crate) fn manual(directory: Option<&Path>, output: Output) -> Result<Exit, Failure> {
+    let command = cli::command().disable_help_subcommand(true);
+    let Some(directory) = directory else {
+        let mut text = Vec::new();
+        clap_mangen::Man::new(command).render(&mut text)?;
+        Output::data(String::from_utf8_lossy(&text))?;
+        return Ok(Exit::Success);
+    };
+    let written = fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
+    written.map_err(|error| {
+        Failure::say(Exit::File, format_args!("cannot write pages to {}: {error}", directory.display()))
+    })?;
+    output.result(format_args!("pages in {}", directory.display()), &json!({ "directory": directory }))?;
+    Ok(Exit::Success)
+}

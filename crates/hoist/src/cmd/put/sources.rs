@@ -1,0 +1,205 @@
+//! What FILE... stands for: files, all that is in directories, what matches a pattern, standard input.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use crate::exit::{Exit, Failure};
+
+/// One upload that is to be made.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) input: Input,
+    /// What people know it by: the path as it was given.
+    pub(super) label: String,
+    /// What the server is told it is called, unless the command line says otherwise.
+    pub(super) name: Option<String>,
+}
+
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A regular file, or nothing, which shows when it is opened.
+    File(PathBuf),
+    /// A pipe or a device, which can be read once.
+    Pipe(PathBuf),
+    Stdin,
+    /// A directory that cannot be read.
+    Unreadable(PathBuf, io::Error),
+}
+
+/// All that is to be uploaded, in the order given, and what was passed over on the way.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    pub(super) items: Vec<Item>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Sources {
+    pub(super) fn of(given: &[PathBuf]) -> Result<Self, Failure> {
+        let mut sources = Self::default();
+        for path in given {
+            if path.as_os_str() == "-" {
+                let item = Item { input: Input::Stdin, label: "-".to_owned(), name: None };
+                sources.items.push(item);
+            } else if fs::symlink_metadata(path).is_err() && is_pattern(path) {
+                sources.add_matches(path)?;
+            } else {
+                sources.add(path);
+            }
+        }
+        Ok(sources)
+    }
+
+    fn add_matches(&mut self, pattern: &Path) -> Result<(), Failure> {
+        let wrong = |why: &dyn std::fmt::Display| {
+            Failure::say(Exit::File, format_args!("{}: {why}", pattern.display()))
+        };
+        let text = pattern.to_str().ok_or_else(|| wrong(&"a pattern has to be UTF-8"))?;
+        let hidden = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+        let found = glob::glob_with(text, hidden).map_err(|error| wrong(&error))?;
+        let before = self.items.len();
+        // `**` follows links, and would find what lies in a circle again and again.
+        let mut seen = HashSet::new();
+        for path in found {
+            match path {
+                Ok(path) => {
+                    let is_news = fs::canonicalize(&path).map_or(true, |whole| seen.insert(whole));
+                    if is_news {
+                        self.add(&path);
+                    }
+                }
+                Err(error) => {
+                    let path = error.path().to_owned();
+                    self.unreadable(path, error.into());
+                }
+            }
+        }
+        if self.items.len() == before {
+            return Err(wrong(&"nothing matches this pattern"));
+        }
+        Ok(())
+    }
+
+    /// A file by itself, or all files of a directory.
+    fn add(&mut self, path: &Path) {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => self.add_directory(path),
+            Ok(metadata) if !metadata.is_file() => self.push(Input::Pipe(path.to_owned()), path, None),
+            // What is wrong with it is said when its turn comes: the others are uploaded all the same.
+            Ok(_) | Err(_) => {
+                let name = path.file_name().and_then(OsStr::to_str).map(ToOwned::to_owned);
+                self.push(Input::File(path.to_owned()), path, name);
+            }
+        }
+    }
+
+    /// All files below, each folder in the order of its names. Links to directories are passed over, because they may
+    /// lead in a circle.
+    fn add_directory(&mut self, top: &Path) {
+        let mut waiting = vec![top.to_owned()];
+        while let Some(path) = waiting.pop() {
+            let is_link = path != top && path.is_symlink();
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_dir() && is_link => {
+                    self.notes.push(format!("{} is a link to a directory: passed over", path.display()));
+                }
+                Ok(metadata) if metadata.is_dir() => match children(&path) {
+                    Ok(children) => waiting.extend(children.into_iter().rev()),
+                    Err(error) => self.unreadable(path, error),
+                },
+                Ok(metadata) if metadata.is_file() => {
+                    let name = relative_name(top, &path);
+                    self.push(Input::File(path.clone()), &path, name);
+                }
+                Ok(_) => self.notes.push(format!("{} is no file: passed over", path.display())),
+                Err(error) => self.unreadable(path, error),
+            }
+        }
+    }
+
+    fn unreadable(&mut self, path: PathBuf, error: io::Error) {
+        let label = path.display().to_string();
+        self.items.push(Item { input: Input::Unreadable(path, error), label, name: None });
+    }
+
+    fn push(&mut self, input: Input, path: &Path, name: Option<String>) {
+        self.items.push(Item { input, label: path.display().to_string(), name });
+    }
+}
+
+fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths =
+        fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// The path of a file in a directory, which begins with the directory's own name if it has one.
+fn relative_name(top: &Path, path: &Path) -> Option<String> {
+    let below = path.strip_prefix(top).ok()?;
+    let whole = match top.components().next_back() {
+        Some(Component::Normal(own)) => Path::new(own).join(below),
+        _ => below.to_owned(),
+    };
+    let segments = whole.components().map(|component| component.as_os_str().to_str());
+    Some(segments.collect::<Option<Vec<_>>>()?.join("/"))
+}
+
+fn is_pattern(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().iter().any(|octet| matches!(octet, b'*' | b'?' | b'['))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> tempfile::TempDir {
+        let place = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(place.path().join("films/old")).expect("made");
+        for name in ["films/b.mkv", "films/a.mkv", "films/old/c.avi", "films/.hidden", "d[1].txt"] {
+            fs::write(place.path().join(name), name).expect("written");
+        }
+        std::os::unix::fs::symlink(place.path().join("films"), place.path().join("films/old/again"))
+            .expect("linked");
+        place
+    }
+
+    fn names(given: &[PathBuf]) -> Vec<String> {
+        let sources = Sources::of(given).expect("something");
+        sources.items.into_iter().map(|item| item.name.unwrap_or(item.label)).collect()
+    }
+
+    #[test]
+    fn a_directory_is_all_that_is_in_it() {
+        let place = place();
+        let all = ["films/.hidden", "films/a.mkv", "films/b.mkv", "films/old/c.avi"];
+        assert_eq!(names(&[place.path().join("films")]), all);
+        assert_eq!(names(&[place.path().join("films/")]), all);
+        let nameless = [".hidden", "a.mkv", "b.mkv", "old/c.avi"];
+        assert_eq!(names(&[place.path().join("films/old/..")]), nameless);
+        let sources = Sources::of(&[place.path().join("films")]).expect("files");
+        assert_eq!(sources.notes.len(), 1, "{:?}", sources.notes);
+    }
+
+    #[test]
+    fn a_pattern_is_what_matches_it_and_a_file_of_that_name_is_a_file() {
+        let place = place();
+        assert_eq!(names(&[place.path().join("films/*.mkv")]), ["a.mkv", "b.mkv"]);
+        assert_eq!(names(&[place.path().join("films/*")]), ["a.mkv", "b.mkv", "old/c.avi"]);
+        assert_eq!(names(&[place.path().join("**/*.avi")]), ["c.avi"]);
+        assert_eq!(names(&[place.path().join("d[1].txt"), "-".into()]), ["d[1].txt", "-"]);
+        let none = Sources::of(&[place.path().join("*.none")]).expect_err("nothing");
+        assert_eq!(none.exit, Exit::File);
+        assert!(none.to_string().ends_with("nothing matches this pattern"), "{none}");
+        assert!(Sources::of(&[place.path().join("a***")]).is_err());
+    }
+
+    #[test]
+    fn what_is_not_there_is_found_out_later() {
+        let sources = Sources::of(&["/nonexistent/film".into(), "/dev/null".into()]).expect("two");
+        assert!(matches!(sources.items[0].input, Input::File(_)));
+        assert!(matches!(sources.items[1].input, Input::Pipe(_)));
+    }
+}

@@ -1,0 +1,65 @@
+//! The command to go on with, as it can be given to a shell again. Secrets are left out.
+
+use std::ffi::OsString;
+
+/// Flags whose value is a secret.
+const SECRET: [&str; 1] = ["--bearer"];
+/// Fields whose value is one.
+const SECRET_FIELDS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
+
+/// The command line as it was given, quoted for a shell.
+pub(super) fn again(words: &[OsString]) -> String {
+    let mut text = Vec::with_capacity(words.len());
+    let mut flag = String::new();
+    for word in words {
+        let word = word.to_string_lossy();
+        text.push(match word.split_once('=') {
+            Some((name, _)) if SECRET.contains(&name) => format!("{name}=..."),
+            Some((name @ "--header", value)) => format!("{name}={}", quoted(&field(value))),
+            _ if SECRET.contains(&&*flag) => "...".to_owned(),
+            _ if flag == "--header" => quoted(&field(&word)),
+            _ => quoted(&word),
+        });
+        flag = word.into_owned();
+    }
+    text.join(" ")
+}
+
+fn field(text: &str) -> String {
+    match text.split_once(':') {
+        Some((name, _)) if SECRET_FIELDS.contains(&name.trim().to_ascii_lowercase().as_str()) => {
+            format!("{name}: ...")
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn quoted(word: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "_@%+=:,./-".contains(char);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_what_was_given_and_nobody_reads_secrets() {
+        let cases: [(&[&str], &str); 6] = [
+            (&["hoist", "put", "a b", "http://h/u"], "hoist put 'a b' http://h/u"),
+            (&["hoist", "put", "it's", "*.mkv", ""], r"hoist put 'it'\''s' '*.mkv' ''"),
+            (&["hoist", "--bearer", "s3cret", "x"], "hoist --bearer ... x"),
+            (&["hoist", "--bearer=s3cret", "x"], "hoist --bearer=... x"),
+            (&["hoist", "--header", "Cookie: a=b", "x"], "hoist --header 'Cookie: ...' x"),
+            (&["hoist", "--header=X-Team: films"], "hoist --header='X-Team: films'"),
+        ];
+        for (words, expected) in cases {
+            let words: Vec<OsString> = words.iter().map(Into::into).collect();
+            assert_eq!(again(&words), expected);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Bars on a terminal: one for each upload that is under way, and one for all of them.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use hoist_client::{Doing, Progress};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::Bytes;
+
+/// How many columns a bar has.
+const WIDTH: usize = 24;
+
+/// All bars of a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Bars {
+    all: MultiProgress,
+    is_colored: bool,
+}
+
+/// The bar of one upload. It goes away when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Bar(ProgressBar);
+
+/// A bar without an end.
+const ENDLESS: &str = "{prefix:24} {spinner} {msg}";
+
+impl Bars {
+    pub(super) fn new(is_colored: bool) -> Self {
+        Self { all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()), is_colored }
+    }
+
+    /// Does something while no bar is in the way.
+    pub(super) fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.all.suspend(act)
+    }
+
+    /// A bar above the one for all.
+    pub(crate) fn add(&self, label: &str) -> Bar {
+        let bar = self.all.insert(0, ProgressBar::new(0));
+        bar.set_style(self.style());
+        bar.set_prefix(shortened(label));
+        Bar(bar)
+    }
+
+    /// The bar for so many files.
+    pub(crate) fn total(&self, files: usize) -> Bar {
+        let bar = self.all.add(ProgressBar::new(files as u64));
+        bar.set_style(self.style());
+        bar.set_prefix("all files");
+        Bar(bar)
+    }
+
+    fn style(&self) -> ProgressStyle {
+        let color = if self.is_colored { ".cyan/dim" } else { "" };
+        let template = format!("{{prefix:24}} {{bar:{WIDTH}{color}}} {{percent:>3}} %  {{msg}}");
+        ProgressStyle::with_template(&template).expect("sound").progress_chars("=> ")
+    }
+}
+
+impl Bar {
+    /// Draws how far an upload is.
+    pub(crate) fn show(&self, at: &Progress) {
+        let Self(bar) = self;
+        match at.length {
+            Some(length) => bar.set_length(length),
+            // A stream has no length before its end, and then it is as good as over.
+            None => bar.set_style(ProgressStyle::with_template(ENDLESS).expect("sound")),
+        }
+        bar.set_position(at.sent);
+        bar.set_message(sentence(at));
+        bar.tick();
+    }
+
+    /// Draws how many are done.
+    pub(crate) fn count(&self, done: usize, text: impl Display) {
+        self.0.set_position(done as u64);
+        self.0.set_message(text.to_string());
+        self.0.tick();
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// How far it is, in words.
+fn sentence(at: &Progress) -> String {
+    let of = at.length.map(|length| format!(" of {}", Bytes(length))).unwrap_or_default();
+    let doing = match at.doing {
+        Doing::Sending => format!("  {}/s", Bytes(at.rate)),
+        Doing::Waiting(pause) => format!("  again in {} ms", pause.as_millis()),
+        _ => String::new(),
+    };
+    let is_sending = at.doing == Doing::Sending;
+    let eta = at.eta.filter(|_| is_sending).map(|eta| format!("  {} left", Clock(eta))).unwrap_or_default();
+    let retries = match at.retries {
+        0 => String::new(),
+        1 => "  1 retry".to_owned(),
+        many => format!("  {many} retries"),
+    };
+    format!("{}{of}{doing}{eta}{retries}", Bytes(at.sent))
+}
+
+/// Minutes and seconds.
+struct Clock(Duration);
+
+impl Display for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.0.as_secs();
+        match seconds / 3600 {
+            0 => write!(f, "{}:{:02}", seconds / 60, seconds % 60),
+            hours => write!(f, "{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
+        }
+    }
+}
+
+/// The end of a path, which tells more than its beginning.
+fn shortened(label: &str) -> String {
+    const MOST: usize = 24;
+    let many = label.chars().count();
+    if many <= MOST {
+        return label.to_owned();
+    }
+    let end: String = label.chars().skip(many - (MOST - 3)).collect();
+    format!("...{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_paths_fit_their_columns() {
+        for (seconds, expected) in [(0, "0:00"), (75, "1:15"), (3_600, "1:00:00"), (86_399, "23:59:59")] {
+            assert_eq!(Clock(Duration::from_secs(seconds)).to_string(), expected);
+        }
+        assert_eq!(shortened("film.mkv"), "film.mkv");
+        let long = shortened("/a/very/long/path/that/leads/to/film.mkv");
+        assert_eq!((long.chars().count(), long.starts_with("...")), (24, true));
+        assert!(long.ends_with("/film.mkv"));
+    }
+
+    #[test]
+    fn styles_are_sound() {
+        for is_colored in [true, false] {
+            let bar = Bars::new(is_colored).add("film");
+            bar.show(&Progress::default());
+        }
+    }
+}

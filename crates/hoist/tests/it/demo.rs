@@ -1,0 +1,53 @@
+//! `hoist demo`: it tells the truth, and leaves nothing behind.
+
+use std::fs;
+use std::time::Instant;
+
+use rustix::process::Signal;
+
+use crate::process::{Ended, Place, Running, hoist, until};
+
+fn left(place: &Place) -> usize {
+    fs::read_dir(place.path("tmp")).expect("a directory").count()
+}
+
+fn place() -> Place {
+    let place = Place::new();
+    fs::create_dir(place.path("tmp")).expect("made");
+    place
+}
+
+#[test]
+fn a_file_arrives_over_a_link_that_is_cut_and_a_server_that_crashes() {
+    let place = place();
+    for (bytes, cuts) in [(0, "2"), (5, "3"), (20 << 20, "9"), (1 << 20, "0")] {
+        let film = place.file("film", vec![7; bytes]);
+        let mut demo = hoist(["demo", &film, "--cuts", cuts]);
+        // Settings of another server are not meant for its own.
+        demo.env("HOIST_MAX_SIZE", "1").env("TMPDIR", place.path("tmp"));
+        let ended: Ended = demo.output().expect("it runs").into();
+        assert_eq!(ended.code, Some(0), "{bytes} bytes, {cuts} cuts: {ended:?}");
+        assert!(ended.stdout.starts_with(&format!("identical: {bytes} bytes, SHA-256 ")), "{ended:?}");
+        if bytes > 1 << 20 {
+            assert_eq!(ended.stderr.matches("   cut ").count(), 9, "{}", ended.stderr);
+            assert_eq!(ended.stderr.matches("the server is killed").count(), 1, "{}", ended.stderr);
+        }
+        assert_eq!(left(&place), 0, "nothing stays");
+    }
+    let none: Ended = hoist(["demo", "/nonexistent"]).output().expect("it runs").into();
+    assert_eq!(none.code, Some(8), "{none:?}");
+}
+
+#[test]
+fn interrupted_it_cleans_up_too() {
+    let place = place();
+    let film = place.file("film", vec![7; 64 << 20]);
+    let mut demo = hoist(["demo", &film, "--cuts", "50"]);
+    demo.env("TMPDIR", place.path("tmp"));
+    let demo = Running::start(demo);
+    until(Instant::now(), || left(&place) > 0);
+    demo.signal(Signal::TERM);
+    let ended = demo.ended();
+    assert_eq!(ended.code, Some(143), "{ended:?}");
+    assert_eq!(left(&place), 0, "nothing stays");
+}

@@ -1,0 +1,188 @@
+//! What `hoist put` takes: many files, directories, patterns, pipes; and what it does when one of them fails.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::process::{Ended, Place, Server, hoist};
+
+/// A place, a server that makes files of uploads, and a journal of their own.
+struct Bench {
+    place: Place,
+    server: Server,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let place = Place::new();
+        let files = place.text("files");
+        let more = ["--target", "files", "--files-dir", &files];
+        let server = Server::start(&place.path("data"), &more);
+        Self { place, server }
+    }
+
+    fn put(&self, words: &[&str]) -> Ended {
+        let mut command = hoist(["put"].iter().chain(words).chain(&[&*self.server.url]));
+        command.env("XDG_STATE_HOME", self.place.path("state")).current_dir(self.place.path(""));
+        command.output().expect("it runs").into()
+    }
+
+    /// The names of what has arrived.
+    fn arrived(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.place.path("files")).expect("a directory");
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+        names.sort();
+        names
+    }
+
+    fn state(&self, folder: &str) -> usize {
+        fs::read_dir(self.place.path("state/hoist").join(folder)).map_or(0, Iterator::count)
+    }
+}
+
+fn names(ended: &Ended) -> Vec<Value> {
+    let events = ended.events();
+    let mut names: Vec<_> =
+        events.iter().filter(|event| event["event"] == "begin").map(|event| event["name"].clone()).collect();
+    names.sort_by_key(ToString::to_string);
+    names
+}
+
+#[test]
+fn directories_patterns_and_files_are_uploaded_together() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.place.path("films/old")).expect("made");
+    for name in ["films/b.mkv", "films/old/a.mkv", "song.ogg", "x.txt", "y.txt"] {
+        bench.place.file(name, name);
+    }
+    let ended = bench.put(&["films", "song.ogg", "*.txt", "--json", "--parallel", "2"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(names(&ended), ["films/b.mkv", "films/old/a.mkv", "song.ogg", "x.txt", "y.txt"]);
+    let end = ended.event("end");
+    assert_eq!((&end["files"], &end["done"], &end["exit"]), (&5.into(), &5.into(), &0.into()), "{end}");
+    assert_eq!(bench.arrived().len(), 5, "{:?}", bench.arrived());
+    assert_eq!(fs::read(bench.place.path("files/song.ogg")).expect("there"), b"song.ogg");
+    assert_eq!((bench.state("uploads"), bench.state("batches")), (0, 0), "nothing is left of it");
+    bench.server.stop();
+}
+
+#[test]
+fn one_that_fails_does_not_stop_the_others_and_is_tried_again() {
+    let bench = Bench::new();
+    for name in ["a", "c"] {
+        bench.place.file(name, name);
+    }
+    let ended = bench.put(&["a", "b", "c"]);
+    assert_eq!(ended.code, Some(10), "{ended:?}");
+    assert!(ended.stderr.contains("b: cannot read b: No such file"), "{}", ended.stderr);
+    assert_eq!(bench.arrived(), ["a", "c"]);
+    // What is there now is uploaded, what was uploaded is not, and what has changed is.
+    for (name, content) in [("b", "b"), ("c", "changed")] {
+        bench.place.file(name, content);
+    }
+    let ended = bench.put(&["a", "b", "c", "--json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.event("skipped")["file"], "a");
+    assert_eq!(ended.event("end")["skipped"], 1);
+    assert_eq!(bench.arrived().len(), 4, "{:?}", bench.arrived());
+    assert_eq!(bench.state("batches"), 0, "all is done");
+    // And after that it is a new upload.
+    assert_eq!(bench.put(&["a", "b", "c", "--json"]).event("end")["done"], 3);
+    bench.server.stop();
+}
+
+#[test]
+fn codes_of_many_files() {
+    let bench = Bench::new();
+    bench.place.file("a", "a");
+    let cases: [(&[&str], i32); 5] = [
+        (&["none", "neither"], 8),
+        (&["a", "none"], 10),
+        (&["none", "a", "--bearer-file", "none"], 8),
+        (&["no*ne"], 8),
+        (&["a", "a", "--name", "b"], 2),
+    ];
+    for (words, code) in cases {
+        let ended = bench.put(words);
+        assert_eq!(ended.code, Some(code), "{words:?}: {ended:?}");
+    }
+    fs::create_dir(bench.place.path("empty")).expect("made");
+    let ended = bench.put(&["empty"]);
+    assert_eq!(ended.code, Some(8), "{ended:?}");
+    assert!(ended.stderr.contains("no file"), "{}", ended.stderr);
+    bench.server.stop();
+}
+
+#[test]
+fn a_pipe_is_read_to_its_end() {
+    let bench = Bench::new();
+    let script = format!(
+        "mkfifo pipe && {{ echo through a pipe > pipe & }} && '{}' put pipe '{}' --name piped --no-resume",
+        env!("CARGO_BIN_EXE_hoist"),
+        bench.server.url
+    );
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.args(["-c", &script]).current_dir(bench.place.path("")).output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read(bench.place.path("files/piped")).expect("there"), b"through a pipe\n");
+    bench.server.stop();
+}
+
+/// What is under way of a file, by `hoist ls`.
+fn listed(state: &Path) -> Vec<Value> {
+    let mut command = hoist(["ls", "--json"]);
+    let ended: Ended = command.env("XDG_STATE_HOME", state).output().expect("it runs").into();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    ended.events()
+}
+
+#[test]
+fn what_is_under_way_is_listed_asked_for_by_file_and_cancelled() {
+    let bench = Bench::new();
+    let state = bench.place.path("state");
+    let film = bench.place.file("film", vec![7; 4 << 20]);
+    assert_eq!(listed(&state), Vec::<Value>::new());
+    // It ends by itself as soon as it is told to, with something on the server.
+    let mut command = hoist(["put", &film, &bench.server.url, "--rate", "2MB", "--json"]);
+    command.env("XDG_STATE_HOME", &state);
+    let put = crate::process::Running::start(command);
+    while !put.line().contains("\"progress\"") {}
+    crate::process::until(std::time::Instant::now(), || !listed(&state).is_empty());
+    put.signal(rustix::process::Signal::TERM);
+    assert_eq!(put.ended().code, Some(143));
+
+    let all = listed(&state);
+    assert_eq!((all.len(), &all[0]["to"]), (1, &Value::from(&*bench.server.url)));
+    let ask = |words: &[&str]| -> Ended {
+        let mut command = hoist(words);
+        command
+            .env("XDG_STATE_HOME", &state)
+            .current_dir(bench.place.path(""))
+            .output()
+            .expect("it runs")
+            .into()
+    };
+    let table = ask(&["ls"]).stdout;
+    assert!(table.starts_with("FILE ") && table.contains("4.0 MiB"), "{table}");
+    let status = ask(&["status", "film", "--json"]).events().remove(0);
+    assert_eq!((&status["length"], &status["complete"]), (&(4 << 20).into(), &false.into()), "{status}");
+    let own = all[0]["url"].as_str().expect("its URL");
+    let by_url = ask(&["status", own, "--json"]).events().remove(0);
+    assert_eq!(by_url["offset"], status["offset"]);
+    assert_eq!(ask(&["status", "film", "--to", "http://h/other"]).code, Some(6));
+
+    // Changed, it is begun afresh, and says so.
+    bench.place.file("film", "other");
+    let ended = ask(&["put", "film", &bench.server.url]);
+    assert!(
+        ended.code == Some(0) && ended.stderr.contains("begun afresh, because the file has changed"),
+        "{ended:?}"
+    );
+    assert_eq!(fs::read(bench.place.path("files/film")).expect("there"), b"other");
+    assert_eq!(ask(&["cancel", "film"]).code, Some(6), "it is not under way any more");
+    assert_eq!(ask(&["cancel", own]).stdout, "cancelled\n");
+    assert_eq!(ask(&["status", own]).code, Some(6));
+    bench.server.stop();
+}
