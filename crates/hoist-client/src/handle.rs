@@ -29,6 +29,15 @@ pub enum Handle {
         /// The dialect it is spoken to in. [`Dialect::Auto`] finds out.
         dialect: Dialect,
     },
+    /// A token whose upload goes in this many numbered parts of about the same size.
+    Numbered {
+        /// The upload URL.
+        url: Uri,
+        /// The token.
+        token: Token,
+        /// How many parts there are.
+        parts: usize,
+    },
     /// An upload in parts of about the same size, which are yet to be joined: tus 1.0.
     Parts {
         /// The upload URL.
@@ -61,7 +70,10 @@ impl Handle {
     /// The URL that is asked; of parts, the upload URL.
     pub fn url(&self) -> &Uri {
         match self {
-            Self::Token { url, .. } | Self::Url { url, .. } | Self::Parts { url, .. } => url,
+            Self::Token { url, .. }
+            | Self::Numbered { url, .. }
+            | Self::Url { url, .. }
+            | Self::Parts { url, .. } => url,
         }
     }
 
@@ -75,7 +87,9 @@ impl Handle {
     /// The ways to ask about it, the likeliest first.
     pub(crate) fn questions(&self) -> Vec<Question<'_>> {
         match self {
-            Self::Token { url, token } => vec![Question::Token(url, token)],
+            Self::Token { url, token } | Self::Numbered { url, token, .. } => {
+                vec![Question::Token(url, token)]
+            }
             Self::Url { url, dialect: Dialect::Ietf(version) } => vec![Question::Ietf(url, *version)],
             Self::Url { url, dialect: Dialect::Tus1 } => vec![Question::Tus1(url)],
             Self::Parts { .. } => Vec::new(),

@@ -193,7 +193,8 @@ impl Put {
     }
 
     /// Has the server say the SHA-256 of what it has, in the dialects in which it can, and compares. What can be read
-    /// twice is hashed before it is sent, so that the server can check too; a stream on its way.
+    /// twice is hashed before it is sent, so that the server can check too; a stream on its way. In tus 1.0 each request
+    /// carries a digest, where the server takes one; what is cut there is sent again from the beginning of the request.
     pub fn verify(mut self) -> Self {
         self.verifies = true;
         self

@@ -23,7 +23,7 @@ use self::ietf::Link;
 pub use self::ietf::Opening;
 pub use self::retry::Retries;
 pub use self::tus1::{Checksum, Offers, Role};
-use crate::dialect::token::{self as token_dialect, Form};
+use crate::dialect::token as token_dialect;
 use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Small, Taken};
 use crate::types::{Length, Offset, Token};
 use crate::upload::{Makeup, Origin};
@@ -121,7 +121,7 @@ pub struct Uploader {
 /// How the upload is named.
 #[derive(Clone, Debug)]
 enum Wire {
-    Token(Token, Form),
+    Token(token::Named),
     Ietf(Link),
     Tus1(tus1::Link),
     Conventional,
@@ -160,7 +160,8 @@ impl Uploader {
     /// and not know any more what was answered.
     pub fn is_answered(&self) -> bool {
         match &self.wire {
-            Wire::Token(..) | Wire::Conventional => self.aim == Aim::Done,
+            Wire::Token(named) => self.aim == Aim::Done && named.is_answered(),
+            Wire::Conventional => self.aim == Aim::Done,
             Wire::Ietf(link) => link.is_answered(),
             Wire::Tus1(link) => link.is_answered(),
         }
@@ -243,7 +244,7 @@ impl Uploader {
     fn ask(&self, operation: &Operation, has_content: bool) -> Step {
         let target = || self.target.path_and_query().map_or("/", |target| target.as_str());
         let head = match &self.wire {
-            Wire::Token(token, form) => form.request(target(), token, operation),
+            Wire::Token(named) => named.request(target(), operation),
             Wire::Ietf(link) => link.request(&self.target, operation),
             Wire::Tus1(link) => link.request(&self.target, operation, &self.under_way),
             Wire::Conventional => conventional::request(target(), operation),

@@ -82,6 +82,9 @@ struct Written {
     /// The token, as hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
+    /// How many parts that token has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    numbered: Option<usize>,
     /// The URLs of the parts; empty for those that have none yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     parts: Vec<String>,
@@ -98,7 +101,13 @@ impl Entry {
         let dialect: Dialect = written.dialect.parse().ok()?;
         let handle = match (written.url, written.token) {
             (Some(url), None) => Handle::Url { url: url.parse().ok()?, dialect },
-            (None, Some(token)) => Handle::Token { url: target.clone(), token: Token::new(unhex(&token)?)? },
+            (None, Some(token)) => {
+                let (url, token) = (target.clone(), Token::new(unhex(&token)?)?);
+                match written.numbered {
+                    Some(parts) => Handle::Numbered { url, token, parts },
+                    None => Handle::Token { url, token },
+                }
+            }
             (None, None) if !written.parts.is_empty() => {
                 let parts = written.parts.iter().map(|url| url.parse().ok()).collect();
                 Handle::Parts { url: target.clone(), parts }
@@ -115,7 +124,9 @@ impl Entry {
         let mut parts = Vec::new();
         let (dialect, url, token) = match &self.handle {
             Handle::Url { url, dialect } => (dialect.to_string(), Some(url.to_string()), None),
-            Handle::Token { token, .. } => ("token".to_owned(), None, Some(hex(token.expose()))),
+            Handle::Token { token, .. } | Handle::Numbered { token, .. } => {
+                ("token".to_owned(), None, Some(hex(token.expose())))
+            }
             Handle::Parts { parts: urls, .. } => {
                 parts = urls.iter().map(|url| url.as_ref().map(Uri::to_string).unwrap_or_default()).collect();
                 ("tus1".to_owned(), None, None)
@@ -133,6 +144,10 @@ impl Entry {
             dialect,
             url,
             token,
+            numbered: match &self.handle {
+                Handle::Numbered { parts, .. } => Some(*parts),
+                Handle::Token { .. } | Handle::Url { .. } | Handle::Parts { .. } => None,
+            },
             parts,
         };
         serde_json::to_string_pretty(&written).unwrap_or_default()

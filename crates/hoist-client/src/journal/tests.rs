@@ -19,7 +19,7 @@ fn entry(file: &Path, handle: Handle, began: u64) -> Entry {
     }
 }
 
-fn handles() -> [Handle; 4] {
+fn handles() -> [Handle; 5] {
     let url: http::Uri = "http://h.example/uploads".parse().expect("a URL");
     [
         Handle::Url { url: "http://h.example/uploads/1".parse().expect("a URL"), dialect: Dialect::Tus1 },
@@ -28,6 +28,7 @@ fn handles() -> [Handle; 4] {
             dialect: "ietf-6".parse().expect("a dialect"),
         },
         Handle::Parts { url: url.clone(), parts: vec![None, Some(url.clone()), None] },
+        Handle::Numbered { url: url.clone(), token: Token::new(vec![1]).expect("in range"), parts: 9 },
         Handle::Token { url, token: Token::new(vec![0, 255, 7]).expect("in range") },
     ]
 }

@@ -1,6 +1,6 @@
 //! Where an upload begins: in which dialect, and whether as a new one or where an earlier run has left it.
 
-use hoist_proto::client::{Failure, Opening, Role, Uploader};
+use hoist_proto::client::{Failure, Offers, Opening, Role, Uploader};
 use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::token::Form;
 use hoist_proto::types::{Length, Token};
@@ -36,7 +36,7 @@ pub(super) async fn begin(
         Known::Nothing => match record.left() {
             Left::Nothing => create(put, source, record, line).await,
             // In parts it is not to be had any more.
-            Left::Same(Handle::Parts { .. }) => {
+            Left::Same(Handle::Parts { .. } | Handle::Numbered { .. }) => {
                 let begun = create(put, source, record, line).await?;
                 Ok(Begun { start: Start::Forgotten, ..begun })
             }
@@ -55,7 +55,7 @@ pub(super) async fn begin(
 async fn resume(put: &Put, source: &Opened, handle: &Handle, line: &mut Line) -> Result<Begun, Error> {
     let (length, retries) = (source.length().map(Length::new), put.client.settings.retries);
     let (uploader, dialect) = match handle {
-        Handle::Parts { .. } => return Err(Error::Upload(Failure::Gone)),
+        Handle::Parts { .. } | Handle::Numbered { .. } => return Err(Error::Upload(Failure::Gone)),
         Handle::Token { url, token } => {
             let form = put.form();
             let uploader = Uploader::resume(url.clone(), token.clone(), put.origin()?, length, retries);
@@ -71,6 +71,7 @@ async fn resume(put: &Put, source: &Opened, handle: &Handle, line: &mut Line) ->
             };
             match spoken {
                 Spoken::Tus1(offers) => {
+                    let offers = used(put, offers);
                     let uploader = Uploader::resume_tus1(url.clone(), offers, Role::Whole, length, retries);
                     (uploader, Dialect::Tus1)
                 }
@@ -119,6 +120,7 @@ pub(super) async fn create(
     };
     let (uploader, dialect, gives_signs) = match spoken {
         Spoken::Tus1(offers) => {
+            let offers = used(put, offers);
             let uploader = Uploader::create_tus1(target, offers, Role::Whole, origin, length, retries);
             (uploader, Dialect::Tus1, false)
         }
@@ -148,6 +150,12 @@ fn named(put: &Put, source: &Opened, token: &Token) -> Result<Begun, Error> {
         Uploader::create(put.url.clone(), token.clone(), origin, length, put.client.settings.retries);
     let uploader = bounded(put, source, uploader.in_form(form));
     Ok(Begun { uploader, dialect: Dialect::Token(form), start: Start::Fresh, gives_signs: false })
+}
+
+/// What of it is made use of. A digest makes a server discard what it was sent when a request is cut, and the client
+/// compute what it may not need, so it is for those who want it.
+pub(super) fn used(put: &Put, offers: Offers) -> Offers {
+    Offers { checksum: offers.checksum.filter(|_| put.verifies), ..offers }
 }
 
 /// Keeps requests within what the caller wants, and within what can be kept of a stream.

@@ -1,4 +1,5 @@
-//! An upload in parts that are sent at the same time and joined by the server: tus 1.0 with concatenation.
+//! An upload in parts that are sent at the same time and joined by the server: numbered ones under one token, or partial
+//! uploads of tus 1.0 that are concatenated.
 //!
 //! Each part is an upload of its own, over a connection of its own. They are driven by one future, so that dropping it
 //! leaves nothing behind.
@@ -9,12 +10,13 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use hoist_proto::client::{Failure, Offers, Role, Uploader};
-use hoist_proto::types::Length;
+use hoist_proto::types::{Length, PartNumber, Token};
+use hoist_proto::upload::Part;
 use http::Uri;
 use tokio::sync::Mutex;
 
 use super::Run;
-use super::begin::Begun;
+use super::begin::{Begun, used};
 use super::record::{Keeper, Left, Record};
 use crate::dialect::{Dialect, Spoken};
 use crate::error::Error;
@@ -23,7 +25,7 @@ use crate::http::Line;
 use crate::negotiate;
 use crate::progress::{Progress, Reporter, Start};
 use crate::source::Opened;
-use crate::upload::{self, Known, Outcome, Put};
+use crate::upload::{self, Known, Outcome, Put, fresh_token};
 
 /// Bytes of the smallest part that is worth a connection of its own.
 const PART_BYTES_MIN: u64 = 1024 * 1024;
@@ -32,11 +34,25 @@ const PARTS_MAX: usize = 64;
 
 /// How an upload goes in parts.
 pub(super) struct Plan {
-    offers: Offers,
+    way: Way,
     length: u64,
-    /// The URLs of the parts, as far as an earlier run got them.
-    known: Vec<Option<Uri>>,
+    count: usize,
     start: Start,
+}
+
+/// In which dialect.
+enum Way {
+    /// With the URLs of the parts, as far as an earlier run got them.
+    Tus1(Offers, Vec<Option<Uri>>),
+    /// Under one token.
+    Token(Token),
+}
+
+/// What an earlier run has left of parts, or what a new one is to make of them.
+enum Wish {
+    New,
+    Urls(Vec<Option<Uri>>),
+    Numbered(Token, usize),
 }
 
 /// Whether it goes in parts.
@@ -46,26 +62,45 @@ pub(super) async fn plan(
     record: &mut Record,
     line: &mut Line,
 ) -> Result<Option<Plan>, Error> {
-    let (Some(length), Known::Nothing | Known::Maybe(Handle::Parts { .. })) = (source.length(), &put.known)
-    else {
-        return Ok(None);
-    };
     let left = match &put.known {
         Known::Maybe(handle) => Left::Same(handle.clone()),
-        Known::Nothing | Known::Fresh(_) => record.left(),
+        Known::Nothing => record.left(),
+        Known::Fresh(_) => Left::Nothing,
     };
-    let (known, start) = match left {
-        Left::Same(Handle::Parts { parts, .. }) => (parts, Start::Resumed),
+    let (wish, start) = match left {
+        Left::Same(Handle::Parts { parts, .. }) => (Wish::Urls(parts), Start::Resumed),
+        Left::Same(Handle::Numbered { token, parts, .. }) => (Wish::Numbered(token, parts), Start::Resumed),
         // What was begun whole goes on whole.
         Left::Same(Handle::Token { .. } | Handle::Url { .. }) => return Ok(None),
-        Left::Nothing => (Vec::new(), Start::Fresh),
-        Left::Changed => (Vec::new(), Start::Changed),
+        Left::Nothing => (Wish::New, Start::Fresh),
+        Left::Changed => (Wish::New, Start::Changed),
     };
+    let Some(length) = source.length().filter(|_| source.splits()) else { return Ok(None) };
     let most = usize::try_from(length / PART_BYTES_MIN).unwrap_or(usize::MAX).min(PARTS_MAX);
-    let count = if known.is_empty() { put.client.settings.parts.min(most) } else { known.len() };
-    if count < 2 || !source.splits() {
+    let count = match &wish {
+        Wish::New => put.client.settings.parts.min(most),
+        Wish::Urls(urls) => urls.len(),
+        Wish::Numbered(_, parts) => *parts,
+    };
+    if !(2..=PARTS_MAX).contains(&count) {
         return Ok(None);
     }
+    let named =
+        matches!(put.client.settings.dialect, Dialect::Token(_)) || matches!(put.known, Known::Fresh(_));
+    let way = match (wish, &put.known) {
+        (Wish::Numbered(token, _), _) => Way::Token(token),
+        (Wish::New, Known::Fresh(token)) => Way::Token(token.clone()),
+        (Wish::New, _) if named => Way::Token(fresh_token()?),
+        (wish, _) => {
+            let Some(offers) = offers(put, line).await? else { return Ok(None) };
+            Way::Tus1(offers, if let Wish::Urls(urls) = wish { urls } else { vec![None; count] })
+        }
+    };
+    Ok(Some(Plan { way, length, count, start }))
+}
+
+/// What a server of tus 1.0 offers that joins parts.
+async fn offers(put: &Put, line: &mut Line) -> Result<Option<Offers>, Error> {
     let offers = match put.client.settings.dialect {
         Dialect::Tus1 => negotiate::offers(&put.client, line, &put.url).await?,
         Dialect::Auto => match negotiate::spoken(&put.client, line, &put.url).await? {
@@ -74,11 +109,7 @@ pub(super) async fn plan(
         },
         Dialect::Ietf(_) | Dialect::Token(_) | Dialect::Conventional => return Ok(None),
     };
-    if !offers.concatenates {
-        return Ok(None);
-    }
-    let known = if known.is_empty() { vec![None; count] } else { known };
-    Ok(Some(Plan { offers, length, known, start }))
+    Ok(Some(used(put, offers)).filter(|offers| offers.concatenates))
 }
 
 /// Sends the parts and has them joined.
@@ -88,80 +119,134 @@ pub(super) async fn send(
     mut record: Record,
     plan: Plan,
 ) -> Result<Outcome, Error> {
-    record.keep_handle(Handle::Parts { url: put.url.clone(), parts: plan.known.clone() }).await?;
+    record.keep_handle(plan.handle(put)).await?;
     put.reporter.tell(|progress| progress.start = plan.start);
-    let ranges = split(plan.length, plan.known.len());
+    let ranges = split(plan.length, plan.count);
     let reporters: Vec<_> = ranges.iter().map(|_| Reporter::new(upload::now)).collect();
     let record = Mutex::new(record);
     let mut runs = Vec::new();
-    for (index, (range, url)) in ranges.iter().zip(&plan.known).enumerate() {
-        let begun = begin(put, &plan, range, url.as_ref())?;
-        let keeper = Keeper::Part(&record, index);
+    for (index, range) in ranges.iter().enumerate() {
+        let begun = plan.begin(put, index, range, true)?;
+        let keeper = match &plan.way {
+            Way::Tus1(..) => Keeper::Part(&record, index),
+            // The token names them all.
+            Way::Token(_) => Keeper::Own(Record::none()),
+        };
         let run = Run::new(put, source, keeper, Line::default(), begun);
         let run = Run { base: range.start, reporter: &reporters[index], ..run };
-        runs.push(Box::pin(part(run, &plan, range.clone())) as Running<'_, Done>);
+        runs.push(Box::pin(part(run, &plan, index, range.clone())) as Running<'_, Done>);
     }
     let done = together(runs, || sum(&reporters, &put.reporter)).await?;
     sum(&reporters, &put.reporter);
 
-    let urls = done.iter().map(|done| done.url.clone()).collect();
-    let (length, retries) = (Length::new(plan.length), put.client.settings.retries);
-    let (target, role) = (put.url.clone(), Role::Joined(urls));
-    let uploader = Uploader::create_tus1(target, plan.offers, role, put.origin()?, length, retries);
-    let begun = Begun { uploader, dialect: Dialect::Tus1, start: plan.start, gives_signs: false };
-    let quiet = Reporter::new(upload::now);
-    let joining = Run::new(put, source, Keeper::Part(&record, usize::MAX), Line::default(), begun);
-    let outcome = Run { reporter: &quiet, ..joining }.carried_out().await?;
+    let resumed_bytes = done.iter().map(|done| done.outcome.resumed_bytes).sum();
+    let retries = done.iter().map(|done| done.outcome.retries).sum::<u32>();
+    let outcome = match plan.joining(put, &done)? {
+        None => done.into_iter().find(|done| done.is_last).map(|done| done.outcome),
+        Some(begun) => {
+            let quiet = Reporter::new(upload::now);
+            let joining = Run::new(put, source, Keeper::Own(Record::none()), Line::default(), begun);
+            Some(Run { reporter: &quiet, ..joining }.carried_out().await?)
+        }
+    };
+    let outcome = outcome.ok_or(Error::Upload(Failure::NotResumable))?;
     record.into_inner().remove().await?;
     put.reporter.tell(|progress| (progress.doing, progress.eta) = (crate::Doing::Done, None));
-    Ok(Outcome {
-        resumed_bytes: done.iter().map(|done| done.resumed_bytes).sum(),
-        retries: done.iter().map(|done| done.retries).sum::<u32>() + outcome.retries,
-        ..outcome
-    })
+    let retries = retries + if outcome.bytes == plan.length { outcome.retries } else { 0 };
+    Ok(Outcome { bytes: plan.length, start: plan.start, resumed_bytes, retries, ..outcome })
 }
 
-/// A part that is being sent.
-type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+impl Plan {
+    /// What a later run has to know.
+    fn handle(&self, put: &Put) -> Handle {
+        let url = put.url.clone();
+        match &self.way {
+            Way::Tus1(_, parts) => Handle::Parts { url, parts: parts.clone() },
+            Way::Token(token) => Handle::Numbered { url, token: token.clone(), parts: self.count },
+        }
+    }
+
+    /// Begins a part, where an earlier run has left it unless it `may_resume` nothing.
+    fn begin(&self, put: &Put, index: usize, range: &Range<u64>, may_resume: bool) -> Result<Begun, Error> {
+        let (length, retries) = (Length::new(range.end - range.start), put.client.settings.retries);
+        let (url, origin) = (put.url.clone(), put.origin()?);
+        let is_new = (Start::Fresh, Dialect::Tus1);
+        let (uploader, (start, dialect)) = match &self.way {
+            Way::Tus1(offers, known) => match known.get(index).cloned().flatten().filter(|_| may_resume) {
+                Some(url) => {
+                    let uploader = Uploader::resume_tus1(url, *offers, Role::Part, length, retries);
+                    (uploader, (Start::Resumed, Dialect::Tus1))
+                }
+                None => (Uploader::create_tus1(url, *offers, Role::Part, origin, length, retries), is_new),
+            },
+            Way::Token(token) => {
+                let is_known = self.start == Start::Resumed;
+                let begin = if is_known { Uploader::resume } else { Uploader::create };
+                let number = u64::try_from(index).ok().and_then(PartNumber::new);
+                let number = number.ok_or(Error::Upload(Failure::NotResumable))?;
+                let part = Part { number, last: index + 1 == self.count };
+                let uploader = begin(url, token.clone(), origin, Some(length), retries);
+                let start = if is_known { Start::Resumed } else { Start::Fresh };
+                (uploader.in_form(put.form()).as_part(part), (start, Dialect::Token(put.form())))
+            }
+        };
+        let uploader = match put.client.settings.content_max {
+            Some(bytes) => uploader.with_content_max(bytes),
+            None => uploader,
+        };
+        Ok(Begun { uploader, dialect, start, gives_signs: false })
+    }
+
+    /// What is left to do when the server has all parts. Nothing, where one of the answers was to the whole.
+    fn joining(&self, put: &Put, done: &[Done]) -> Result<Option<Begun>, Error> {
+        let (length, retries) = (Length::new(self.length), put.client.settings.retries);
+        let (url, origin) = (put.url.clone(), put.origin()?);
+        let (uploader, dialect) = match &self.way {
+            Way::Tus1(offers, _) => {
+                let urls = done.iter().map(|done| done.url.clone()).collect();
+                let role = Role::Joined(urls);
+                (Uploader::create_tus1(url, *offers, role, origin, length, retries), Dialect::Tus1)
+            }
+            Way::Token(_) if done.iter().any(|done| done.is_last) => return Ok(None),
+            // Its answer was lost, or an earlier run heard it: the whole is asked for it.
+            Way::Token(token) => {
+                let uploader = Uploader::resume(url, token.clone(), origin, length, retries);
+                (uploader.in_form(put.form()), Dialect::Token(put.form()))
+            }
+        };
+        Ok(Some(Begun { uploader, dialect, start: self.start, gives_signs: false }))
+    }
+}
 
 /// A part the server has.
 struct Done {
     url: Uri,
-    resumed_bytes: u64,
-    retries: u32,
-}
-
-fn begin(put: &Put, plan: &Plan, range: &Range<u64>, url: Option<&Uri>) -> Result<Begun, Error> {
-    let (length, retries) = (Length::new(range.end - range.start), put.client.settings.retries);
-    let (offers, role, origin) = (plan.offers, Role::Part, put.origin()?);
-    let (uploader, start) = match url {
-        Some(url) => (Uploader::resume_tus1(url.clone(), offers, role, length, retries), Start::Resumed),
-        None => (Uploader::create_tus1(put.url.clone(), offers, role, origin, length, retries), Start::Fresh),
-    };
-    let uploader = match put.client.settings.content_max {
-        Some(bytes) => uploader.with_content_max(bytes),
-        None => uploader,
-    };
-    Ok(Begun { uploader, dialect: Dialect::Tus1, start, gives_signs: false })
+    outcome: Outcome,
+    /// Whether the answer was to the whole.
+    is_last: bool,
 }
 
 /// Sends one part, afresh where an earlier run's is gone.
-async fn part(mut run: Run<'_>, plan: &Plan, range: Range<u64>) -> Result<Done, Error> {
+async fn part(mut run: Run<'_>, plan: &Plan, index: usize, range: Range<u64>) -> Result<Done, Error> {
     loop {
         match run.work().await {
             Err(Error::Upload(Failure::Gone)) if run.begun.start == Start::Resumed => {
-                run.begun = begin(run.put, plan, &range, None)?;
+                run.begun = plan.begin(run.put, index, &range, false)?;
+                run.begun.start = Start::Fresh;
             }
             ended => {
                 ended?;
                 let uploader = &run.begun.uploader;
                 let url = uploader.url().cloned().ok_or(Error::Upload(Failure::NotResumable))?;
-                let (resumed_bytes, retries) = (uploader.resumed_at().get(), uploader.attempts_repeated());
-                return Ok(Done { url, resumed_bytes, retries });
+                let is_last = matches!(plan.way, Way::Token(_)) && uploader.is_answered();
+                return Ok(Done { url, is_last, outcome: run.finish(Ok(())).await? });
             }
         }
     }
 }
+
+/// A part that is being sent.
+type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
 /// Ranges of about the same size that make up the whole.
 fn split(length: u64, count: usize) -> Vec<Range<u64>> {

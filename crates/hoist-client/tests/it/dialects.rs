@@ -152,7 +152,7 @@ async fn tus_is_found_and_spoken() {
 }
 
 #[tokio::test]
-async fn digests_go_along_where_tus_takes_them() {
+async fn digests_go_along_where_they_are_wanted_and_tus_takes_them() {
     use sha1::{Digest as _, Sha1};
     let (server, client) = (Server::start().await, of(Dialect::Tus1));
     let offers =
@@ -164,7 +164,9 @@ async fn digests_go_along_where_tus_takes_them() {
         answer("200 OK|Upload-Offset: 0|Upload-Length: 1000"),
         answer("204 No Content|Upload-Offset: 1000"),
     ];
-    let (_, seen) = uploaded(&client, &server, 1000, scripts).await;
+    let put = client.put(server.url.clone(), Source::bytes(bytes(1000))).verify();
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    outcome.expect("an upload");
     let said = seen[2].field("upload-checksum").expect("a digest");
     let ours = Sha1::digest(bytes(1000));
     let value = http::HeaderValue::from_str(said).expect("text");

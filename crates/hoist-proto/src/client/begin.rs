@@ -3,12 +3,13 @@
 use http::{HeaderMap, Method, Uri};
 
 use super::ietf::Link;
+use super::token::Named;
 use super::{Aim, Offers, Opening, Retries, Role, Uploader, Wire, tus1};
 use crate::dialect::interop::Interop;
 use crate::dialect::token::Form;
 use crate::operation::Finish;
 use crate::types::{Length, Offset, Token};
-use crate::upload::Origin;
+use crate::upload::{Origin, Part};
 
 impl Uploader {
     /// A new upload of `length` bytes, named by a token that never named another. The URL is known to be one for uploads.
@@ -20,7 +21,7 @@ impl Uploader {
         length: impl Into<Option<Length>>,
         retries: Retries,
     ) -> Self {
-        Self::begin(target, Wire::Token(token, Form::Seed), origin, length.into(), retries)
+        Self::begin(target, Wire::Token(Named::new(token)), origin, length.into(), retries)
     }
 
     fn begin(target: Uri, wire: Wire, origin: Origin, length: Option<Length>, retries: Retries) -> Self {
@@ -63,8 +64,18 @@ impl Uploader {
 
     /// The same, in another form of the token dialect than the first draft's.
     pub fn in_form(mut self, chosen: Form) -> Self {
-        if let Wire::Token(_, form) = &mut self.wire {
-            *form = chosen;
+        if let Wire::Token(named) = &mut self.wire {
+            named.form = chosen;
+        }
+        self
+    }
+
+    /// The same, as one of the numbered parts of the upload its token names. It is done when the server has the part;
+    /// [`is_answered`](Self::is_answered) tells whether the answer was to the whole.
+    //= TOK-IDX-01
+    pub fn as_part(mut self, part: Part) -> Self {
+        if let Wire::Token(named) = &mut self.wire {
+            named.part = Some(part);
         }
         self
     }

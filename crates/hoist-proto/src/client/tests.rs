@@ -382,6 +382,34 @@ fn what_is_too_much_at_once_is_sent_in_less() {
     assert_eq!(ends(&mut uploader), Err(Failure::Rejected(StatusCode::PAYLOAD_TOO_LARGE)));
 }
 
+// proves: TOK-IDX-01, TOK-IDX-03, TOK-IDX-04a
+#[test]
+fn a_part_is_done_when_the_server_has_it() {
+    let part = |uploader: Uploader| {
+        let number = crate::types::PartNumber::new(7).expect("in range");
+        uploader.as_part(crate::upload::Part { number, last: true })
+    };
+    let mut uploader = part(uploader(100));
+    let Step::Send(ask) = uploader.step() else { panic!("it sends") };
+    assert_eq!(ask.head.headers()["upload-index"], "7;last");
+    uploader.on_sent(60);
+    uploader.on_lost(true, moment(0));
+    let story = [
+        ("HEAD", Says(204, "Upload-Offset: 60|Upload-Length: 100|Upload-Complete: ?0")),
+        ("PATCH 60-100 at 60", Says(204, "Upload-Offset: 100|Upload-Complete: ?0")),
+    ];
+    run(&mut uploader, &story);
+    assert_eq!((ends(&mut uploader), uploader.is_answered()), (Ok(()), false));
+
+    let mut uploader = part(resumed(100));
+    run(&mut uploader, &[("HEAD", Says(204, "Upload-Offset: 100|Upload-Length: 100|Upload-Complete: ?0"))]);
+    assert_eq!((ends(&mut uploader), uploader.is_answered()), (Ok(()), false));
+
+    let mut uploader = part(self::uploader(100));
+    run(&mut uploader, &[("POST 0-100", Says(204, "Upload-Offset: 100|Upload-Complete: ?1"))]);
+    assert_eq!((ends(&mut uploader), uploader.is_answered()), (Ok(()), true));
+}
+
 #[test]
 fn a_stream_says_where_it_ended_when_it_has_ended() {
     let target = Uri::from_static("/uploads");

@@ -1,15 +1,53 @@
 //! What the machine makes of the answers to an upload that is named by a token.
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 
-use super::{Aim, Failure, Moment, Trouble, Uploader};
+use super::{Aim, Failure, Moment, Trouble, Uploader, Wire};
+use crate::dialect::UPLOAD_INDEX;
 use crate::dialect::answer::{self, Said};
 use crate::dialect::ietf::client as ietf;
-use crate::dialect::token::{self, Told};
-use crate::operation::Finish;
-use crate::types::Offset;
+use crate::dialect::token::{self, Form, Told};
+use crate::field;
+use crate::operation::{Finish, Operation};
+use crate::types::{Offset, Token};
+use crate::upload::Part;
+
+/// How an upload is named.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    token: Token,
+    pub(super) form: Form,
+    /// The part it is, where it is not the whole.
+    pub(super) part: Option<Part>,
+    /// Whether the server has said that the whole is complete.
+    is_whole: bool,
+}
+
+impl Named {
+    pub(super) fn new(token: Token) -> Self {
+        Self { token, form: Form::Seed, part: None, is_whole: false }
+    }
+
+    /// Whether the last answer is to the whole.
+    pub(super) fn is_answered(&self) -> bool {
+        self.part.is_none() || self.is_whole
+    }
+
+    pub(super) fn request(&self, target: &str, operation: &Operation) -> Result<Request<()>, http::Error> {
+        let mut head = self.form.request(target, &self.token, operation)?;
+        if let Some(part) = self.part {
+            head.headers_mut().insert(UPLOAD_INDEX, field::part_value(part));
+        }
+        Ok(head)
+    }
+}
 
 impl Uploader {
+    /// Whether it is a part, of which the server's word for "complete" does not speak.
+    fn is_part(&self) -> bool {
+        matches!(&self.wire, Wire::Token(named) if named.part.is_some())
+    }
+
     /// The connection was refused or lost, or nothing came over it for too long, before the response.
     ///
     /// `reached` is whether any of the request can have reached the server.
@@ -28,6 +66,9 @@ impl Uploader {
     pub(super) fn token_answered(&mut self, status: StatusCode, fields: &HeaderMap, moment: Moment) {
         let told = token::told(fields);
         let trouble = Trouble::Status(status);
+        if let Wire::Token(named) = &mut self.wire {
+            named.is_whole = told.complete == Some(true);
+        }
         self.maybe_created |= self.aim == Aim::Create && answer::said(status) != Said::Conflict;
         match (self.aim, answer::said(status)) {
             (Aim::Replay | Aim::Cancel(_) | Aim::Done | Aim::Failed(_), _) => {}
@@ -85,7 +126,7 @@ impl Uploader {
         if ends && self.finish == Finish::Later {
             // Nobody knew that it would end here; now it is to be said.
             self.aim = Aim::Append;
-        } else if ends && told.complete == Some(false) {
+        } else if ends && told.complete == Some(false) && !self.is_part() {
             self.again(Aim::Append, trouble, None, moment);
         } else {
             self.aim = if ends { Aim::Done } else { Aim::Append };
@@ -100,7 +141,9 @@ impl Uploader {
         }
         self.place(offset);
         self.resumed_at = self.resumed_at.max(offset);
-        self.aim = Aim::Append;
+        // Whether the whole was answered is asked of the whole.
+        let is_there = self.is_part() && self.is_whole(offset);
+        self.aim = if is_there { Aim::Done } else { Aim::Append };
     }
 
     /// The server is at another offset than the append was for.
@@ -110,7 +153,7 @@ impl Uploader {
             return self.fail(failure);
         }
         let is_here = offset == self.at;
-        if is_here && self.is_whole(offset) && told.complete == Some(true) {
+        if is_here && self.is_whole(offset) && (told.complete == Some(true) || self.is_part()) {
             // It keeps no answer to give again, and says all the same that it has everything.
             self.aim = Aim::Done;
         } else if is_here {

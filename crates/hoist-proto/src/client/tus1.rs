@@ -22,8 +22,11 @@ use crate::types::Offset;
 /// Content up to this many bytes goes with the creation, where the server takes that. More of it would be lost with a
 /// connection that is cut before the URL is known.
 const OPENING_BYTES_MAX: u64 = 64 * 1024;
-/// The most content that is sent under one digest: an interruption loses all of it.
+/// The most content that is sent under one digest, to begin with: an interruption loses all of it, so that each one
+/// halves what goes under the next.
 const CHECKED_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// What it is never less than.
+const CHECKED_BYTES_MIN: u64 = 64 * 1024;
 
 /// What an upload is to its server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub(super) struct Link {
     role: Role,
     url: Option<Uri>,
     append_max: u64,
+    /// The most content under one digest.
+    checked_max: u64,
     /// Whether the server was told the length.
     knows_length: bool,
     /// When the server gives the upload up.
@@ -60,6 +65,7 @@ impl Link {
             role,
             url: None,
             append_max: u64::MAX,
+            checked_max: CHECKED_BYTES_MAX,
             knows_length: false,
             ends: None,
             maybe_complete: false,
@@ -95,7 +101,7 @@ impl Link {
 
     //= TUS1-PATCH-08
     pub(super) fn append_bytes(&self, content_max: u64) -> u64 {
-        let checked = if self.offers.checksum.is_some() { CHECKED_BYTES_MAX } else { u64::MAX };
+        let checked = if self.offers.checksum.is_some() { self.checked_max } else { u64::MAX };
         content_max.min(self.append_max).min(checked).max(1)
     }
 
@@ -167,6 +173,10 @@ impl Uploader {
         match self.aim {
             Aim::Create => self.create_again(reached, Trouble::Lost, None, moment),
             Aim::Retrieve | Aim::Append | Aim::Replay => {
+                if self.aim == Aim::Append {
+                    let link = self.tus();
+                    link.checked_max = (link.checked_max / 2).max(CHECKED_BYTES_MIN);
+                }
                 self.again(Aim::Retrieve, Trouble::Lost, None, moment);
             }
             Aim::Cancel(failure) => self.fail(failure),

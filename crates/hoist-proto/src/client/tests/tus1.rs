@@ -199,6 +199,20 @@ fn what_the_server_has_given_up_is_not_asked_for() {
     assert_eq!(ends(&mut uploader), Ok(()));
 }
 
+#[test]
+fn what_goes_under_one_digest_shrinks_on_a_bad_link() {
+    const MIB: u64 = 1024 * 1024;
+    let offers = Offers { checksum: Some(Checksum::Sha1), ..Offers::least() };
+    let mut uploader = begun(offers, Length::new(100 * MIB));
+    play(&mut uploader, &[("POST /files length 104857600", MADE)]);
+    for most in [16 * MIB, 8 * MIB, 4 * MIB] {
+        let Step::Send(ask) = uploader.step() else { panic!("it sends") };
+        assert_eq!((ask.content, ask.checksum), (Some(0..most), Some(Checksum::Sha1)));
+        uploader.on_lost(true, moment(0));
+        play(&mut uploader, &[(ASKED, Says(200, "Upload-Offset: 0|Upload-Length: 104857600"))]);
+    }
+}
+
 // proves: TUS1-CDL-02
 #[test]
 fn a_length_is_told_when_it_is_known() {
