@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -88,6 +89,33 @@ async fn uppy_uploads_files_from_another_origin() {
         assert!(stored.contains(&bench.content) && (parallel > 1 || stored.contains(&other)), "other bytes");
         done.never_went_back();
     }
+}
+
+/// As many at a time as the browser has connections for, under the names the files have with their owner.
+#[tokio::test]
+async fn uppy_uploads_many_files_at_once() {
+    let (Some(_), Some(_)) = (installed::chromium(), installed::uppy()) else { return };
+    let home = Home::new();
+    let shelf = home.text("shelf");
+    let flags = ["--target", "files", "--files-dir", &shelf];
+    let bench = Bench::at(home, Dialect::Tus, Vec::new(), &flags);
+    let proxy = Proxy::start(&bench.server, []).await;
+    let mut files = Vec::new();
+    for number in 0..25 {
+        let name = format!("Straße {number}, 5 €.bin");
+        let content = bytes(100 + number, 2000 + usize::try_from(number).expect("small") * 7);
+        fs::write(bench.home.path(&name), &content).expect("written");
+        files.push((name, content));
+    }
+    let paths: Vec<_> = files.iter().map(|(name, _)| bench.home.path(name)).collect();
+    let job = json!({ "files": paths, "steps": ["open", "choose", "upload", "end"] });
+    let done = run(&bench, &proxy, job).await.succeeded();
+    assert_eq!((done.count("POST"), done.count("PATCH")), (25, 25), "{:#}", done.0);
+    for (name, content) in &files {
+        let stored = fs::read(Path::new(&shelf).join(name));
+        assert!(stored.is_ok_and(|stored| stored == *content), "{name} is not there as it was");
+    }
+    assert_eq!(fs::read_dir(&shelf).expect("a shelf").count(), files.len());
 }
 
 #[tokio::test]
