@@ -166,6 +166,17 @@ async fn uppy_cancels_and_nothing_is_left() {
     }
 }
 
+/// Uppy deletes what has a URL, and an upload in parts gets its own only in the end. Its parts are left to `--max-age`.
+#[tokio::test]
+async fn uppy_cancels_and_leaves_parts_behind() {
+    let Some(bench) = bench(bytes(89, 2_500_000)) else { return };
+    let proxy = slowly(&bench).await;
+    let steps = ["open", "choose", "upload", "at 20", "cancel", "end"];
+    let done = run(&bench, &proxy, json!({ "parallel": 2, "steps": steps })).await;
+    assert_eq!((done.outcome(), done.count("DELETE")), ("cancelled", 0), "{:#}", done.0);
+    assert_eq!((bench.home.uploads("open"), bench.home.uploads("done")), (2, 0));
+}
+
 /// Pages of one origin may upload, and with them whoever has a bearer token; the same person on another page may not.
 #[tokio::test]
 async fn uppy_uploads_with_credentials_from_where_it_may() {
