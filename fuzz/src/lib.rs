@@ -5,13 +5,13 @@
 
 #![forbid(unsafe_code)]
 
-use hoist_proto::dialect::{self, Context, Detected, Dialect, Place, token};
+use hoist_proto::dialect::{self, Context, Detected, Dialect, Offers, Place, TUS_RESUMABLE, token, tus1};
 use hoist_proto::field::{self, Field};
 use hoist_proto::operation::{Operation, Subject};
 use hoist_proto::policy::Limits;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Durable, LARGEST_INTEGER, Timestamp, Token, UploadId};
-use hoist_proto::upload::{Family, Phase, Upload};
+use hoist_proto::upload::{Family, Makeup, Phase, Upload};
 use hoist_store::record as store_record;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -27,6 +27,8 @@ pub const TARGETS: &[Target] = &[
     ("h1_head", h1_head),
     ("record", record),
     ("token_decode", token_decode),
+    ("tus1_decode", tus1_decode),
+    ("tus1_metadata", tus1_metadata),
     ("upload_id", upload_id),
 ];
 
@@ -40,6 +42,12 @@ pub fn h1_chunked(data: &[u8]) {
     hoist_http::fuzz::chunked(data);
 }
 
+/// Every place a request may go to.
+const PLACES: [Place; 3] = [Place::Endpoint, Place::Named, Place::Upload(UploadId::from_bits([7; 16]))];
+
+/// A server that offers all there is.
+const OFFERS: Offers = Offers { rfc_announces: true, tus: tus1::Extensions::ALL };
+
 /// A request head, written like one, through detection and decoding; and the same fields as a response's.
 pub fn token_decode(data: &[u8]) {
     let head = head(data);
@@ -48,8 +56,8 @@ pub fn token_decode(data: &[u8]) {
     // More cannot be told again; it is the engine's to refuse.
     let content_bytes = content_bytes.filter(|bytes| *bytes <= LARGEST_INTEGER);
     let _ = token::told(&head.headers);
-    for place in [Place::Endpoint, Place::Named, Place::Upload(UploadId::from_bits([7; 16]))] {
-        match dialect::detect(&head, place, dialect::Offers { rfc_announces: true, ..dialect::Offers::default() }) {
+    for place in PLACES {
+        match dialect::detect(&head, place, OFFERS) {
             Detected::Speaks(dialect) => match dialect.decode(&head, place, content_bytes) {
                 Ok(decoded) => {
                     announced(dialect, &head, &decoded.operation);
@@ -77,7 +85,7 @@ fn spelled_again(dialect: Dialect, place: Place, subject: &Subject, operation: &
     let (again, ()) = again.expect("a head that was decoded").into_parts();
     let is_token = matches!(dialect, Dialect::Token(_));
     // The form without a number is known by a field that not every request has; no client of ours speaks it.
-    if is_token && dialect::detect(&again, Place::Endpoint, dialect::Offers { rfc_announces: true, ..dialect::Offers::default() }) != Detected::Speaks(dialect) {
+    if is_token && dialect::detect(&again, Place::Endpoint, OFFERS) != Detected::Speaks(dialect) {
         return;
     }
     let content_bytes = match operation {
@@ -99,6 +107,7 @@ fn announced(dialect: Dialect, head: &Parts, operation: &Operation) {
         family: Family::Ietf,
         semantics: create.semantics,
         owner: None,
+        makeup: create.makeup.clone(),
         origin: create.origin.clone(),
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(0),
@@ -133,6 +142,95 @@ fn refused(dialect: Dialect, refusal: &Refusal) {
     assert!(!refusal.problem().detail.is_empty());
 }
 
+/// A request head of tus 1.0, also under another method's name, through detection and decoding; and what its fields, as
+/// header and as trailer section, say of its content.
+pub fn tus1_decode(data: &[u8]) {
+    let mut sent = head(data);
+    sent.headers.entry(TUS_RESUMABLE).or_insert(HeaderValue::from_static(tus1::VERSION));
+    let content_bytes =
+        sent.headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
+    for place in PLACES {
+        let mut head = sent.clone();
+        if let Err(refusal) = tus1::override_method(&mut head, place) {
+            assert_eq!(refusal.status().as_u16(), 405);
+            continue;
+        }
+        let Detected::Speaks(dialect @ Dialect::Tus1(_)) = dialect::detect(&head, place, OFFERS) else {
+            continue;
+        };
+        match dialect.decode(&head, place, content_bytes) {
+            Ok(decoded) => {
+                holds_together(&decoded.operation);
+                let announced = matches!(&decoded.operation, Operation::Create(_));
+                assert!(!announced || dialect.progress(Durable::ZERO).is_none(), "there is no 104");
+            }
+            Err(refusal) => refused(dialect, &refusal),
+        }
+        for digest in dialect.promises(&head.headers).said {
+            assert_eq!(digest.octets.len(), digest.algorithm.octets());
+        }
+        if let Err(refusal) = dialect.promises_kept(&head.headers) {
+            refused(dialect, &refusal);
+        }
+    }
+}
+
+/// What the engine takes for granted of what was understood.
+fn holds_together(operation: &Operation) {
+    match operation {
+        Operation::Create(create) => {
+            if let Makeup::Joined(parts) = &create.makeup {
+                assert!(!parts.is_empty(), "it is made of something");
+                assert_eq!((create.length, create.content.bytes), (None, Some(0)), "and of nothing else");
+            }
+            if let (Some(length), Some(bytes)) = (create.length, create.content.bytes) {
+                assert!(bytes <= length.get());
+            }
+        }
+        Operation::Reject(refusal) => assert!(refusal.status().as_u16() >= 400),
+        Operation::Append(_) | Operation::Retrieve | Operation::Cancel => {}
+    }
+}
+
+/// `Upload-Metadata`: what is read is written and read again, and becomes fields that can be sent.
+pub fn tus1_metadata(data: &[u8]) {
+    let Ok(metadata) = tus1::metadata::read(data) else { return };
+    let pairs = metadata.iter().map(|(key, octets)| format!("{key} {}", base64(octets)));
+    let written = pairs.collect::<Vec<_>>().join(",");
+    // Padding that was left out makes it longer.
+    if written.len() <= data.len() {
+        assert_eq!(tus1::metadata::read(written.as_bytes()).expect("it was read"), metadata);
+    }
+    let keys = metadata.iter().map(|(key, _)| key.as_str());
+    assert_eq!(
+        keys.collect::<std::collections::BTreeSet<_>>().len(),
+        metadata.len(),
+        "no key is there twice"
+    );
+    assert!(metadata.iter().all(|(key, _)| !key.is_empty() && !key.contains([' ', ','])));
+    let _ = tus1::metadata::media_type(&metadata);
+    if let Some(disposition) = tus1::metadata::disposition(&metadata) {
+        assert!(disposition.to_str().is_ok(), "a name is spelled in ASCII");
+    }
+}
+
+fn base64(octets: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for three in octets.chunks(3) {
+        let bits = three
+            .iter()
+            .chain([0; 2].iter())
+            .take(3)
+            .fold(0_usize, |bits, octet| bits << 8 | usize::from(*octet));
+        for at in 0..4 {
+            let digit = char::from(ALPHABET[bits >> (18 - 6 * at) & 63]);
+            text.push(if at > three.len() { '=' } else { digit });
+        }
+    }
+    text
+}
+
 /// Each line as the line of a field, through every reader of fields; what they read is written and read again.
 pub fn fields(data: &[u8]) {
     const NAME: HeaderName = HeaderName::from_static("upload-token");
@@ -148,6 +246,10 @@ pub fn fields(data: &[u8]) {
     if let Field::Is(token) = field::token(&map, &NAME) {
         assert!((1..=Token::OCTETS_MAX).contains(&token.octets()));
         assert_eq!(field::token(&one(&NAME, field::token_value(&token)), &NAME), Field::Is(token));
+    }
+    if let Field::Is(part) = field::part(&map, &NAME) {
+        assert!(part.number.to_string().parse::<u16>().is_ok_and(|number| number <= 9999));
+        assert_eq!(field::part(&one(&NAME, field::part_value(part)), &NAME), Field::Is(part));
     }
     if let Field::Is(numbers) = field::integers(&map, &NAME, ["max-size", "max-age"]) {
         assert!(numbers.into_iter().flatten().all(|number| number <= LARGEST_INTEGER));

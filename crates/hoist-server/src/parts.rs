@@ -18,7 +18,8 @@ use http::request::Parts;
 use crate::claim::{Asker, Claim, Occupied};
 use crate::intake::{self, Content};
 use crate::layer::Hoist;
-use crate::service::{PATIENCE, Shared, Work, now};
+use crate::service::{PATIENCE, Shared, now};
+use crate::work::Work;
 use crate::{answer, error};
 
 /// Which uploads wait for which parts.
@@ -265,6 +266,7 @@ impl Shared {
     }
 
     /// Creates an upload that is made of others.
+    //= TUS1-TRM-05
     //= TUS1-CAT-03, TUS1-CAT-04, TUS1-CAT-12, TUS1-CAT-14, TOK-IDX-07
     pub(crate) async fn compose(
         &self,
@@ -381,6 +383,22 @@ impl Shared {
         Ok(Some(Length::new(sum)))
     }
 
+    /// How long parts will be together, once each of them has been told how long it is.
+    async fn length_told(&self, parts: &[UploadId]) -> Result<Option<Length>, Refusal> {
+        let mut known: HashMap<UploadId, Length> = HashMap::new();
+        let mut sum = 0_u64;
+        for id in parts {
+            if !known.contains_key(id) {
+                let Some(length) = self.peek(*id).await?.and_then(|part| part.length) else {
+                    return Ok(None);
+                };
+                known.insert(*id, length);
+            }
+            sum = sum.saturating_add(known[id].get());
+        }
+        Ok(Some(Length::new(sum)))
+    }
+
     /// Frees the content of numbered parts, which nobody can name otherwise, and keeps what they have to say. Other parts
     /// may be used again.
     fn release_parts(&self, whole: &Upload, parts: Vec<UploadId>) {
@@ -398,11 +416,20 @@ impl Shared {
         });
     }
 
-    /// How far an upload of numbered parts is while they come.
-    //= TOK-IDX-04
+    /// How far an upload made of others is while they come.
+    //= TOK-IDX-04, TUS1-CAT-10, TUS1-CAT-13
     pub(crate) async fn state_of_parts(&self, whole: &Upload) -> Result<State, Refusal> {
         let mut state = State::from(whole);
-        let Makeup::Numbered(Numbers { highest, last }) = whole.makeup else { return Ok(state) };
+        let (highest, last) = match &whole.makeup {
+            Makeup::Own | Makeup::Part => return Ok(state),
+            Makeup::Joined(parts) => {
+                if state.length.is_none() {
+                    state.length = self.length_told(parts).await?;
+                }
+                return Ok(state);
+            }
+            Makeup::Numbered(Numbers { highest, last }) => (*highest, *last),
+        };
         let mut parts = Vec::new();
         for number in last.unwrap_or(highest).up_to() {
             let part = self.peek(self.naming.of_part(whole.id, number)).await?;

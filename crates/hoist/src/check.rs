@@ -1,6 +1,6 @@
 //! Conformance of any server: the corpus of `conformance/`, run against a URL.
 //!
-//! Owns the public face. A case is data (`case.rs`), is spelled for each version it holds in (`version.rs`), spoken over
+//! Owns the public face. A case is data (`case.rs`), is spelled for each version it holds in (`version.rs`, `spelling.rs`), spoken over
 //! HTTP/1.1 and HTTP/2 by a client of our own (`wire.rs`), and judged (`judge.rs`, `rules.rs`). Nothing here uses the
 //! codecs of `hoist-proto` or the transports of `hoist-http`, so that they never judge themselves.
 
@@ -10,10 +10,13 @@ mod judge;
 mod report;
 mod rules;
 mod runner;
+mod spelling;
+mod transcript;
+mod uploads;
 mod version;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,11 +33,22 @@ use wire::Transport;
 /// Limits of a server, by their keys in `Upload-Limit`, in bytes and seconds.
 pub type ServerLimits = BTreeMap<String, u64>;
 
+/// What a server is set to, as far as cases depend on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Server {
+    /// Its limits.
+    pub limits: ServerLimits,
+    /// The extensions of tus 1 it lacks, by their names there.
+    pub lacks: BTreeSet<String>,
+    /// What it does and not every server does: `downloads` of complete uploads, `proxies` on this machine being trusted.
+    pub offers: BTreeSet<String>,
+}
+
 /// How to run a corpus.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The server's limits. Cases that need others are skipped.
-    pub limits: ServerLimits,
+    /// What the server is set to. Cases that need another are skipped.
+    pub server: Server,
     /// How many cases run at once.
     pub parallel: usize,
     /// How long one exchange may take.
@@ -45,7 +59,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: ServerLimits::new(), parallel: 8, patience: Duration::from_secs(20), only: None }
+        Self { server: Server::default(), parallel: 8, patience: Duration::from_secs(20), only: None }
     }
 }
 
@@ -65,8 +79,8 @@ pub async fn run(url: &str, corpus: &Corpus, options: &Options) -> Result<Report
     for (dialect, case) in corpus.cases().filter(|(_, case)| wanted(&case.name)) {
         for version in case.versions(dialect) {
             for transport in Transport::ALL.into_iter().filter(|transport| case.holds_over(*transport)) {
-                if case.limits() != &options.limits {
-                    let why = "needs a server with other limits";
+                if case.server() != options.server {
+                    let why = "needs a server with other settings";
                     report.enter(case, version, transport, Verdict::Skipped(why.into()));
                     continue;
                 }

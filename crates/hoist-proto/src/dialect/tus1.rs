@@ -65,7 +65,7 @@ pub struct Speaker {
 ///
 /// # Errors
 /// A refusal when it names any other method.
-//= TUS1-HDR-09
+//= TUS1-HDR-09, TUS1-DF-07
 pub fn override_method(head: &mut Parts, place: Place) -> Result<(), Refusal> {
     let concerns = head.headers.contains_key(TUS_RESUMABLE) || matches!(place, Place::Upload(_));
     if head.method != Method::POST || !concerns {
@@ -101,6 +101,11 @@ impl Speaker {
     pub(super) fn decode(self, head: &Parts, place: Place, bytes: Option<u64>) -> Result<Decoded, Refusal> {
         match place {
             Place::Upload(id) => Ok(self.decode_on_upload(id, head, bytes)),
+            // The URL of an upload, and none that this server could have made.
+            //= TUS1-HEAD-05
+            Place::Named if matches!(head.method, Method::HEAD | Method::PATCH | Method::DELETE) => {
+                Err(Refusal::NotFound)
+            }
             Place::Endpoint | Place::Named => {
                 if head.method != Method::POST || !self.extensions.has(Extension::Creation) {
                     return Err(Refusal::Method { allow: METHODS });
@@ -169,7 +174,7 @@ impl Speaker {
     }
 
     /// What `Upload-Concat` says.
-    //= TUS1-CAT-02, TUS1-CAT-03, TUS1-CAT-06, TUS1-CAT-07
+    //= TUS1-CAT-02, TUS1-CAT-03, TUS1-CAT-06, TUS1-CAT-07, TUS1-DF-09
     fn makeup(self, head: &Parts) -> Result<Makeup, Refusal> {
         let wrong = |wrong| Err(Refusal::field("Upload-Concat", wrong));
         let Some(value) = one(&head.headers, &UPLOAD_CONCAT, "Upload-Concat")? else {
@@ -209,7 +214,7 @@ impl Speaker {
         Decoded { subject: Subject::Id(id), family: Family::Tus1, operation }
     }
 
-    //= TUS1-PATCH-03, TUS1-PATCH-05, TUS1-CDL-02
+    //= TUS1-PATCH-01, TUS1-PATCH-03, TUS1-PATCH-05, TUS1-CDL-02, TUS1-DF-10
     fn append(self, head: &Parts, bytes: Option<u64>) -> Result<Append, Refusal> {
         let fields = &head.headers;
         if !has_media_type(fields, OFFSET_OCTET_STREAM) {
@@ -245,6 +250,7 @@ impl Speaker {
         head
     }
 
+    //= TUS1-DF-01, TUS1-DF-02, TUS1-DF-03, TUS1-DF-08, TUS1-DF-12
     //= TUS1-CRE-03, TUS1-CRE-09, TUS1-CWU-03, TUS1-PATCH-06, TUS1-PATCH-16, TUS1-CAT-14
     fn stored(self, id: UploadId, created: bool, state: &State, context: &Context<'_>) -> Response<()> {
         let code = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
@@ -318,6 +324,7 @@ impl Speaker {
     }
 
     /// The head of the answer to a request that was refused.
+    //= TUS1-CON-01, TUS1-CRE-10, TUS1-DF-04, TUS1-DF-05, TUS1-DF-06
     //= TUS1-HDR-01, TUS1-HDR-02, TUS1-PATCH-04, TUS1-PATCH-11, TUS1-CON-02, TUS1-CON-03, TUS1-CHK-02, TUS1-DF-18
     pub(super) fn refuse(refusal: &Refusal) -> Response<()> {
         let mut head = refused(refusal);

@@ -3,13 +3,13 @@
 //! Owns the format, which conformance/README.md explains. Unknown keys are errors, so that a misspelt expectation does
 //! not pass for want of being looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::ServerLimits;
 use super::version::{Dialect, Range, Version};
 use super::wire::Transport;
+use super::{Server, ServerLimits};
 
 /// A file of cases.
 #[derive(Debug, Deserialize)]
@@ -59,6 +59,20 @@ pub(crate) enum Rule {
     NoRedirect,
     /// Answers to creations and appends say whether the target speaks.
     SaysCompleteness,
+    /// Every response names the version of tus.
+    NamesTus,
+    /// There is no 104, and nothing of the other dialects.
+    NothingOfOthers,
+    /// No response is a redirect.
+    NeverRedirect,
+    /// What is successfully asked for by `HEAD` declares no content.
+    HeadWithoutContent,
+    /// Content is never guessed at by browsers.
+    NoSniff,
+    /// Pages of other origins may read what they asked for, and errors too.
+    ReadableByPages,
+    /// Refusals are a short line of text.
+    PlainRefusals,
 }
 
 /// One case.
@@ -85,12 +99,35 @@ pub(crate) struct Case {
     pub(crate) then: Vec<Step>,
 }
 
-/// What is there before: the server's limits, and an upload if it has content.
+/// What is there before: a server, and an upload if it has content.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Given {
     #[serde(default)]
-    pub(crate) limits: ServerLimits,
+    limits: ServerLimits,
+    /// Extensions the server lacks.
+    #[serde(default)]
+    lacks: BTreeSet<String>,
+    /// What the server does besides.
+    #[serde(default)]
+    offers: BTreeSet<String>,
+    /// Uploads with names, made before the one without.
+    #[serde(default)]
+    pub(crate) uploads: BTreeMap<String, GivenUpload>,
+    #[serde(default)]
+    content: Option<Content>,
+    #[serde(default)]
+    length: Option<u64>,
+    #[serde(default)]
+    complete: bool,
+    #[serde(default)]
+    fields: BTreeMap<String, Lines>,
+}
+
+/// An upload that is there before.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GivenUpload {
     #[serde(default)]
     pub(crate) content: Option<Content>,
     #[serde(default)]
@@ -110,6 +147,9 @@ pub(crate) struct Step {
     /// Looks at the end of the request that was left standing.
     #[serde(default)]
     pub(crate) stalled: bool,
+    /// The rest of its content, which is sent first.
+    #[serde(default)]
+    pub(crate) rest: Option<Content>,
     #[serde(default)]
     pub(crate) expect: Expect,
     #[serde(default)]
@@ -123,6 +163,12 @@ pub(crate) struct Send {
     pub(crate) method: String,
     #[serde(default)]
     pub(crate) to: To,
+    /// The name of the upload it goes to, where that is not the last one.
+    #[serde(default)]
+    pub(crate) of: Option<String>,
+    /// A name for the upload it creates.
+    #[serde(default)]
+    pub(crate) names: Option<String>,
     /// Written behind the target's path.
     #[serde(default)]
     pub(crate) below: String,
@@ -161,6 +207,9 @@ pub(crate) struct Send {
     /// How many of it are sent side by side.
     #[serde(default)]
     pub(crate) race: Option<usize>,
+    /// Sent again and again until what is expected comes back, for what takes its time.
+    #[serde(default)]
+    pub(crate) patiently: bool,
 }
 
 /// Where a request goes.
@@ -189,6 +238,7 @@ pub(crate) enum Number {
 pub(crate) enum Lines {
     One(String),
     Many(Vec<String>),
+    Repeated { repeat: String, times: usize },
 }
 
 /// Bytes.
@@ -242,6 +292,12 @@ pub(crate) struct Expect {
     pub(crate) fields: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) absent: Vec<String>,
+    /// Fields that are lists, and all their members in any order.
+    #[serde(default)]
+    pub(crate) members: BTreeMap<String, BTreeSet<String>>,
+    /// The reason phrase, over HTTP/1.1.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
     /// 104 responses that come in this order; an empty list means that none comes.
     #[serde(default)]
     pub(crate) interims: Option<Vec<InterimHead>>,
@@ -314,6 +370,9 @@ pub(crate) struct Problem {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct After {
+    /// The name of the upload, where it is not the last one.
+    #[serde(default)]
+    pub(crate) of: Option<String>,
     #[serde(default)]
     pub(crate) gone: bool,
     #[serde(default)]
@@ -330,10 +389,11 @@ impl Case {
     /// The versions of a dialect it holds in: all of them where it does not say.
     pub(crate) fn versions(&self, dialect: Dialect) -> Vec<Version> {
         let range = match dialect {
-            Dialect::Ietf => &self.interop,
-            Dialect::Token => &self.forms,
+            Dialect::Ietf => self.interop.as_ref(),
+            Dialect::Token => self.forms.as_ref(),
+            Dialect::Tus1 => None,
         };
-        range.as_ref().map_or_else(|| dialect.versions().to_vec(), |range| range.versions(dialect))
+        range.map_or_else(|| dialect.versions().to_vec(), |range| range.versions(dialect))
     }
 
     /// Whether it can be said over a transport.
@@ -341,9 +401,10 @@ impl Case {
         self.transport.is_none_or(|only| only == transport)
     }
 
-    /// The limits of the server it needs.
-    pub(crate) fn limits(&self) -> &ServerLimits {
-        &self.given.limits
+    /// The server it needs.
+    pub(crate) fn server(&self) -> Server {
+        let Given { limits, lacks, offers, .. } = &self.given;
+        Server { limits: limits.clone(), lacks: lacks.clone(), offers: offers.clone() }
     }
 }
 
@@ -356,9 +417,16 @@ impl Always {
 }
 
 impl Given {
-    /// Whether there is an upload.
-    pub(crate) fn is_upload(&self) -> bool {
-        self.content.is_some() || self.length.is_some() || self.complete
+    /// The upload without a name, if there is one.
+    pub(crate) fn upload(&self) -> Option<GivenUpload> {
+        let Self { content, length, complete, fields, .. } = self;
+        let is_there = content.is_some() || length.is_some() || *complete;
+        is_there.then(|| GivenUpload {
+            content: content.clone(),
+            length: *length,
+            complete: *complete,
+            fields: fields.clone(),
+        })
     }
 }
 
@@ -374,10 +442,11 @@ impl Content {
 
 impl Lines {
     /// One after the other.
-    pub(crate) fn each(&self) -> &[String] {
+    pub(crate) fn each(&self) -> Vec<String> {
         match self {
-            Self::One(line) => std::slice::from_ref(line),
-            Self::Many(lines) => lines,
+            Self::One(line) => vec![line.clone()],
+            Self::Many(lines) => lines.clone(),
+            Self::Repeated { repeat, times } => vec![repeat.repeat(*times)],
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use toml::{Table, Value};
 
-use super::ServerLimits;
+use super::Server;
 use super::case::{Always, Case, File, Rule};
 use super::version::{Dialect, Version};
 
@@ -15,7 +15,7 @@ macro_rules! built_in {
     };
 }
 
-const FILES: [(&str, &str); 16] = built_in![
+const FILES: [(&str, &str); 29] = built_in![
     "ietf/always.toml",
     "ietf/append.toml",
     "ietf/cancellation.toml",
@@ -30,8 +30,21 @@ const FILES: [(&str, &str); 16] = built_in![
     "ietf/versions.toml",
     "token/always.toml",
     "token/creation.toml",
+    "token/index.toml",
     "token/procedures.toml",
     "token/tokens.toml",
+    "tus1/always.toml",
+    "tus1/append.toml",
+    "tus1/checksum.toml",
+    "tus1/concatenation.toml",
+    "tus1/concurrency.toml",
+    "tus1/creation.toml",
+    "tus1/expiration.toml",
+    "tus1/head.toml",
+    "tus1/metadata.toml",
+    "tus1/options.toml",
+    "tus1/termination.toml",
+    "tus1/versions.toml",
 ];
 
 /// Cases, and what holds in each of their exchanges.
@@ -112,9 +125,9 @@ impl Corpus {
         self.cases.is_empty()
     }
 
-    /// The sets of limits that its cases need of servers.
-    pub fn servers(&self) -> Vec<ServerLimits> {
-        let mut servers: Vec<_> = self.cases.iter().map(|(_, case)| case.limits().clone()).collect();
+    /// The servers that its cases need.
+    pub fn servers(&self) -> Vec<Server> {
+        let mut servers: Vec<_> = self.cases.iter().map(|(_, case)| case.server()).collect();
         servers.sort();
         servers.dedup();
         servers
@@ -186,7 +199,7 @@ mod tests {
     #[test]
     fn every_file_there_is_is_built_in() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
-        for dialect in ["ietf", "token"] {
+        for dialect in ["ietf", "token", "tus1"] {
             let there = Corpus::from_directory(&root.join(dialect)).unwrap_or_else(|bad| panic!("{bad}"));
             let corpus = Corpus::built_in().unwrap_or_else(|bad| panic!("{bad}"));
             let built_in = corpus.cases().filter(|(of, _)| of.name() == dialect).count();

@@ -2,22 +2,24 @@
 //!
 //! Pure: from what was heard to sentences that say what differs, none of them when all is well.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
 use super::case::{After, Answered, Ends, Expect, InterimHead, Problem, Status, Told};
-use super::version::Version;
+use super::uploads::Uploads;
+use super::version::{Dialect, Version};
 use super::wire::{Head, Heard, Outgoing};
 
 /// What was asked, as far as the answer depends on it.
 pub(crate) struct Asked<'a> {
     pub(crate) version: Version,
     pub(crate) outgoing: &'a Outgoing,
-    /// The offset that was told before.
-    pub(crate) told: Option<u64>,
+    /// The uploads there were before.
+    pub(crate) uploads: &'a Uploads,
     /// Whether it went to the target and not to an upload.
     pub(crate) creates: bool,
     /// The target's path.
     pub(crate) target: &'a str,
-    /// The path of the upload there was before.
-    pub(crate) upload: Option<&'a str>,
 }
 
 impl Asked<'_> {
@@ -93,7 +95,8 @@ fn last(head: &Head, content: &[u8], expect: &Expect, asked: &Asked<'_>) -> Vec<
     {
         wrong.push(format!("the status is {}, expected is {}", head.status, spelled(status, asked.version)));
     }
-    let told = asked.told.map(|told| told.to_string());
+    let mut is_at_length = None;
+    let told = asked.uploads.told().map(|told| told.to_string());
     let mut field = |name: &str, expected: Option<String>, is_absent: bool| {
         let found = head.field(name);
         match expected {
@@ -107,10 +110,10 @@ fn last(head: &Head, content: &[u8], expect: &Expect, asked: &Asked<'_>) -> Vec<
         }
     };
     match &expect.complete {
-        Some(Told::Is(complete)) => {
-            let (name, value) = asked.version.says(*complete);
-            field(name, Some(value.into()), false);
-        }
+        Some(Told::Is(complete)) => match asked.version.says(*complete) {
+            Some((name, value)) => field(name, Some(value.into()), false),
+            None => is_at_length = Some(*complete),
+        },
         Some(Told::Word(_)) => {
             field("Upload-Complete", None, true);
             field("Upload-Incomplete", None, true);
@@ -132,6 +135,13 @@ fn last(head: &Head, content: &[u8], expect: &Expect, asked: &Asked<'_>) -> Vec<
     for name in &expect.absent {
         field(name, None, true);
     }
+    wrong.extend(is_at_length.and_then(|expected| at_length(head, expected)));
+    if let (Some(expected), Some(reason)) = (&expect.reason, &head.reason)
+        && reason != expected
+    {
+        wrong.push(format!("the reason phrase is {reason:?}, expected is {expected:?}"));
+    }
+    wrong.extend(members(head, expect));
     for (name, pattern) in &expect.fields {
         if !has(head, name, pattern, asked) {
             let found = head.field(name).unwrap_or("not there");
@@ -147,6 +157,26 @@ fn last(head: &Head, content: &[u8], expect: &Expect, asked: &Asked<'_>) -> Vec<
     }
     if let Some(expected) = &expect.problem {
         wrong.extend(problem(head, content, expected, asked.outgoing.method == "HEAD"));
+    }
+    wrong
+}
+
+/// Whether an upload is complete, where its offset and length say that.
+fn at_length(head: &Head, expected: bool) -> Option<String> {
+    let (offset, length) = (head.field("upload-offset"), head.field("upload-length"));
+    let is_at_length = offset.is_some() && offset == length;
+    (is_at_length != expected).then(|| format!("the offset is {offset:?}, the length {length:?}"))
+}
+
+/// Compares lists, in any order.
+fn members(head: &Head, expect: &Expect) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (name, expected) in &expect.members {
+        let told = head.field(name).unwrap_or_default();
+        let found: BTreeSet<&str> = told.split(',').map(str::trim).collect();
+        if !expected.iter().map(String::as_str).eq(found.iter().copied()) {
+            wrong.push(format!("{name} is {told:?}, expected are {expected:?}"));
+        }
     }
     wrong
 }
@@ -198,9 +228,30 @@ fn problem(head: &Head, content: &[u8], expected: &Problem, to_head: bool) -> Ve
 /// Whether a line of a field matches a pattern.
 fn has(head: &Head, name: &str, pattern: &str, asked: &Asked<'_>) -> bool {
     let number = asked.version.number().map(|(_, number)| number.to_string()).unwrap_or_default();
-    let pattern = pattern.replace("{number}", &number);
+    let pattern = asked.uploads.fill(&pattern.replace("{number}", &number));
     let mut lines = head.fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
-    lines.any(|(_, value)| matches(&pattern, value))
+    lines.any(|(_, value)| if pattern == "{date}" { is_date(value) } else { matches(&pattern, value) })
+}
+
+/// Whether a text is a date as HTTP writes it: `Wed, 25 Jun 2014 16:00:00 GMT` (RFC 9110, "Date/Time Formats").
+fn is_date(text: &str) -> bool {
+    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let number = |text: &str, digits: usize, range: RangeInclusive<u32>| {
+        text.len() == digits && text.parse().is_ok_and(|number| range.contains(&number))
+    };
+    let words: Vec<&str> = text.split(' ').collect();
+    let [name, day, month, year, time, "GMT"] = words[..] else { return false };
+    let clock: Vec<&str> = time.split(':').collect();
+    let [hour, minute, second] = clock[..] else { return false };
+    name.strip_suffix(',').is_some_and(|name| DAYS.contains(&name))
+        && number(day, 2, 1..=31)
+        && MONTHS.contains(&month)
+        && number(year, 4, 1970..=9999)
+        && number(hour, 2, 0..=23)
+        && number(minute, 2, 0..=59)
+        && number(second, 2, 0..=60)
 }
 
 /// Whether a text is a pattern in which `*` stands for anything.
@@ -234,13 +285,17 @@ fn spelled(status: &Status, version: Version) -> String {
 }
 
 /// What `HEAD` is expected to say.
-pub(crate) fn after(after: &After) -> Expect {
+pub(crate) fn after(after: &After, version: Version) -> Expect {
+    let is_tus = version.dialect() == Dialect::Tus1;
     if after.gone {
+        // tus knows a word for what was there once.
+        let status = if is_tus { Status::OneOf(vec![404, 410]) } else { Status::Is(404) };
         let absent = vec!["Upload-Offset".to_owned()];
-        return Expect { status: Some(Status::Is(404)), absent, ..Expect::default() };
+        return Expect { status: Some(status), absent, ..Expect::default() };
     }
+    let status = if is_tus { Status::Is(200) } else { Status::Class("2xx".into()) };
     Expect {
-        status: Some(Status::Class("2xx".into())),
+        status: Some(status),
         offset: after.offset.map(Told::Is),
         complete: after.complete.map(Told::Is),
         length: after.length.clone(),

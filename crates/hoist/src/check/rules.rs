@@ -57,10 +57,9 @@ pub(crate) fn broken(
             more.map(|location| format!("a further 104 names {location}")).collect()
         }
         Rule::OneLocation => {
-            let protocol_speaks = last.filter(|head| {
-                let (name, value) = asked.version.says(false);
-                head.field(name) == Some(value)
-            });
+            let says = asked.version.says(false);
+            let protocol_speaks =
+                last.filter(|head| says.is_some_and(|(name, value)| head.field(name) == Some(value)));
             let locations: Vec<_> =
                 announcements().chain(protocol_speaks).filter_map(|head| head.field("location")).collect();
             let differ = locations.windows(2).filter(|pair| pair[0] != pair[1]);
@@ -68,8 +67,8 @@ pub(crate) fn broken(
         }
         Rule::FreshLocation => {
             let named = all().filter(|_| asked.creates).filter_map(|head| head.field("location"));
-            let before = asked.upload.unwrap_or_default();
-            let again = named.filter(|location| !before.is_empty() && location.ends_with(before));
+            let is_there = |location: &&str| asked.uploads.paths().any(|path| location.ends_with(&path));
+            let again = named.filter(is_there);
             again.map(|location| format!("{location} is not new")).collect()
         }
         Rule::OpaqueLocation => {
@@ -83,7 +82,7 @@ pub(crate) fn broken(
             redirect.map(|head| format!("status {}", head.status)).into_iter().collect()
         }
         Rule::SaysCompleteness => {
-            let (name, _) = asked.version.says(true);
+            let Some((name, _)) = asked.version.says(true) else { return Vec::new() };
             let asks = asked.field(name).is_some()
                 && matches!(asked.outgoing.method.as_str(), "POST" | "PUT" | "PATCH");
             let is_exempt = matches!(&expect.complete, Some(Told::Word(_)));
@@ -92,7 +91,102 @@ pub(crate) fn broken(
             let silent = last.filter(|head| asks && !is_exempt && head.field(name).is_none());
             silent.map(|head| format!("{} has no {name}", head.status)).into_iter().collect()
         }
+        Rule::NamesTus
+        | Rule::NothingOfOthers
+        | Rule::NeverRedirect
+        | Rule::HeadWithoutContent
+        | Rule::NoSniff
+        | Rule::ReadableByPages
+        | Rule::PlainRefusals => broken_in_tus(rule, heard, asked),
     }
+}
+
+/// What breaks a rule of tus.
+fn broken_in_tus(rule: Rule, heard: &Heard, asked: &Asked<'_>) -> Vec<String> {
+    let Some((last, content)) = &heard.last else { return Vec::new() };
+    let is_of_another = asked.field("upload-draft-interop-version").is_some();
+    if is_of_another && asked.field("tus-resumable").is_none() {
+        return Vec::new();
+    }
+    let Head { status, .. } = last;
+    let is_question = asked.outgoing.method == "OPTIONS";
+    let wrong = match rule {
+        // GET is no part of the protocol, and is answered as any request for content is.
+        Rule::NamesTus if asked.outgoing.method == "GET" && asked.field("tus-resumable").is_none() => None,
+        Rule::NamesTus => {
+            let version = last.field("tus-resumable");
+            (version != Some("1.0.0")).then(|| format!("{status} has the version {version:?}"))
+        }
+        Rule::NothingOfOthers => {
+            let announced = heard.interims.iter().any(|head| head.status == 104);
+            let foreign = FOREIGN.iter().filter(|name| !is_question && last.field(name).is_some());
+            let foreign: Vec<_> = foreign.collect();
+            (announced || !foreign.is_empty()).then(|| format!("104: {announced}, fields: {foreign:?}"))
+        }
+        Rule::NeverRedirect => (300..400).contains(status).then(|| format!("status {status}")),
+        Rule::HeadWithoutContent => {
+            let declared = last.field("content-length").filter(|declared| *declared != "0");
+            let is_told = asked.outgoing.method == "HEAD" && (200..300).contains(status);
+            declared.filter(|_| is_told).map(|declared| format!("{declared} bytes are declared"))
+        }
+        Rule::NoSniff => {
+            let told = last.field("x-content-type-options");
+            (told != Some("nosniff")).then(|| format!("{status} has {told:?}"))
+        }
+        Rule::ReadableByPages => asked.field("origin").and_then(|origin| unreadable(last, origin, asked)),
+        Rule::PlainRefusals => {
+            let media_type = last.field("content-type").unwrap_or_default();
+            let is_plain = media_type.starts_with("text/plain") && content.len() <= SHORT;
+            let is_wrong = *status >= 400 && !content.is_empty() && !is_plain;
+            is_wrong.then(|| format!("{} bytes of {media_type:?}", content.len()))
+        }
+        _ => None,
+    };
+    wrong.into_iter().collect()
+}
+
+/// Fields of the other dialects, which say nothing in an answer of tus.
+const FOREIGN: [&str; 6] = [
+    "upload-complete",
+    "upload-incomplete",
+    "upload-draft-interop-version",
+    "upload-draft-version",
+    "upload-token",
+    "upload-limit",
+];
+
+/// Bytes of a refusal that a client may show to somebody.
+const SHORT: usize = 1024;
+
+/// What scripts of tus clients read.
+const READ_BY_SCRIPTS: [&str; 12] = [
+    "location",
+    "upload-offset",
+    "upload-length",
+    "upload-defer-length",
+    "upload-metadata",
+    "upload-concat",
+    "upload-expires",
+    "tus-resumable",
+    "tus-version",
+    "tus-extension",
+    "tus-max-size",
+    "tus-checksum-algorithm",
+];
+
+/// Why a page of this origin cannot read the answer.
+fn unreadable(head: &Head, origin: &str, asked: &Asked<'_>) -> Option<String> {
+    let allowed = head.field("access-control-allow-origin");
+    if allowed != Some("*") && allowed != Some(origin) {
+        return Some(format!("{origin} may not read it, but {allowed:?}"));
+    }
+    if asked.field("access-control-request-method").is_some() {
+        return None;
+    }
+    let exposed = head.field("access-control-expose-headers").unwrap_or_default().to_ascii_lowercase();
+    let exposed: Vec<&str> = exposed.split(',').map(str::trim).collect();
+    let hidden: Vec<_> = READ_BY_SCRIPTS.iter().filter(|name| !exposed.contains(name)).collect();
+    (!hidden.is_empty()).then(|| format!("{hidden:?} cannot be read"))
 }
 
 /// What is wrong with the spelling of a field of ours.
@@ -137,13 +231,72 @@ fn is_opaque(location: &str, target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::case::{Ends, Framing};
+    use super::super::uploads::Uploads;
     use super::super::version::Version;
     use super::super::wire::Outgoing;
     use super::*;
 
     fn head(status: u16, fields: &[(&str, &str)]) -> Head {
         let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Head { status, fields }
+        Head { status, reason: None, fields }
+    }
+
+    fn outgoing(method: &str, fields: &[(&str, &str)]) -> Outgoing {
+        Outgoing {
+            method: method.into(),
+            target: "/uploads".into(),
+            fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            content: None,
+            declares: None,
+            framing: Framing::Sized,
+            trailers: Vec::new(),
+            paused: Vec::new(),
+            ends: Ends::Whole,
+            waits: false,
+            ancient: false,
+        }
+    }
+
+    #[test]
+    fn each_rule_of_tus_can_be_broken() {
+        let exposed = READ_BY_SCRIPTS.join(", ");
+        let good = [
+            ("Tus-Resumable", "1.0.0"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Access-Control-Allow-Origin", "https://page.example"),
+            ("Access-Control-Expose-Headers", exposed.as_str()),
+            ("Content-Type", "text/plain"),
+        ];
+        let with = |status, more: &[(&str, &str)]| head(status, &[more, &good[..]].concat());
+        let cases = [
+            (Rule::NamesTus, vec![], head(204, &[])),
+            (Rule::NothingOfOthers, vec![head(104, &[])], with(204, &[])),
+            (Rule::NothingOfOthers, vec![], with(204, &[("Upload-Limit", "min-size=0")])),
+            (Rule::NeverRedirect, vec![], with(308, &[])),
+            (Rule::HeadWithoutContent, vec![], with(200, &[("Content-Length", "9")])),
+            (Rule::NoSniff, vec![], head(404, &[])),
+            (Rule::ReadableByPages, vec![], head(404, &[])),
+            (
+                Rule::ReadableByPages,
+                vec![],
+                with(404, &[("Access-Control-Allow-Origin", "https://x.example")]),
+            ),
+            (Rule::ReadableByPages, vec![], with(404, &[("Access-Control-Expose-Headers", "Location")])),
+            (Rule::PlainRefusals, vec![], with(404, &[("Content-Type", "application/problem+json")])),
+        ];
+        let outgoing = outgoing("HEAD", &[("Origin", "https://page.example")]);
+        let (uploads, target) = (Uploads::default(), "/uploads");
+        let asked =
+            Asked { version: Version::Tus1, outgoing: &outgoing, uploads: &uploads, creates: false, target };
+        for (rule, interims, last) in cases {
+            let found = |interims, last: Head| {
+                let heard = Heard { interims, last: Some((last, b"no".to_vec())) };
+                broken(rule, &heard, &Expect::default(), &asked, 0)
+            };
+            assert!(!found(interims, last).is_empty(), "{rule:?}");
+            let well = found(vec![head(100, &[])], with(404, &[("Content-Length", "9")]));
+            assert!(well.is_empty(), "{rule:?}: {well:?}");
+        }
     }
 
     #[test]
@@ -176,22 +329,11 @@ mod tests {
             // A redirect is one on an upload; everything else is seen on a creation too.
             let creates = !matches!(rule, Rule::NoRedirect);
             let fields = [("Upload-Draft-Interop-Version", "8"), ("Upload-Complete", "?1")];
-            let outgoing = Outgoing {
-                method: "PATCH".into(),
-                target: "/uploads".into(),
-                fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-                content: None,
-                declares: None,
-                framing: Framing::Sized,
-                trailers: Vec::new(),
-                paused: Vec::new(),
-                ends: Ends::Whole,
-                waits: false,
-                ancient: false,
-            };
-            let (version, upload) = (Version::Interop(8), Some("/uploads/old"));
-            let asked =
-                Asked { version, outgoing: &outgoing, told: None, creates, target: "/uploads", upload };
+            let outgoing = outgoing("PATCH", &fields);
+            let mut uploads = Uploads::default();
+            uploads.add("http://h/uploads/old", None);
+            let (version, target) = (Version::Interop(8), "/uploads");
+            let asked = Asked { version, outgoing: &outgoing, uploads: &uploads, creates, target };
             let heard = |interims, last| Heard { interims, last: Some((last, Vec::new())) };
             let found = broken(rule, &heard(interims, last), &Expect::default(), &asked, 5);
             assert!(!found.is_empty(), "{rule:?}");

@@ -10,12 +10,20 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::case::{After, Case, Content, Ends, Expect, Framing, Number, Rule, Send, Status, Step, To};
+use super::case::{
+    After, Case, Ends, Expect, Framing, GivenUpload, Lines, Number, Rule, Send, Status, Step, To,
+};
 use super::judge::{self, Asked};
 use super::report::Verdict;
 use super::rules;
+use super::spelling::Speaker;
+use super::transcript::Transcript;
+use super::uploads::Uploads;
 use super::version::{Dialect, Version};
-use super::wire::{self, Exchange, Head, Heard, Outgoing, Place, Standing, Transport};
+use super::wire::{self, Exchange, Heard, Outgoing, Place, Standing, Transport};
+
+/// How long to wait before a request is sent again.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// A run, and what it remembers.
 pub(crate) struct Run {
@@ -25,23 +33,18 @@ pub(crate) struct Run {
     place: Arc<Place>,
     rules: Vec<(String, Rule)>,
     patience: Duration,
-    /// The path of the upload, once a response named it.
-    upload: Option<String>,
     /// The name of the upload, where the client chooses it.
     token: String,
-    /// The offset that was told last.
-    told: Option<u64>,
-    /// The largest offset of the upload that was told.
-    largest: u64,
+    uploads: Uploads,
     standing: Option<(Standing, Outgoing)>,
-    transcript: String,
+    transcript: Transcript,
 }
 
 /// How a creation's upload is named.
 enum Named {
     /// By the client.
     ByToken,
-    /// By the server, at this path.
+    /// By the server, with this URL.
     At(String),
 }
 
@@ -73,12 +76,10 @@ impl Run {
             place,
             rules,
             patience: Duration::ZERO,
-            upload: None,
             token,
-            told: None,
-            largest: 0,
+            uploads: Uploads::default(),
             standing: None,
-            transcript: String::new(),
+            transcript: Transcript::default(),
         }
     }
 
@@ -95,7 +96,7 @@ impl Run {
                 for difference in differences {
                     let _ = writeln!(why, "- {difference}");
                 }
-                Verdict::Failed(why + &self.transcript)
+                Verdict::Failed(why + self.transcript.text())
             }
         };
         (self.case, self.version, self.transport, verdict)
@@ -106,9 +107,10 @@ impl Run {
         self.set_up(&case).await?;
         self.step(&case.send, &case.expect).await?;
         self.look(case.after.as_ref()).await?;
-        for Step { send, stalled, expect, after } in &case.then {
+        for Step { send, stalled, rest, expect, after } in &case.then {
             if *stalled {
-                self.end_of_standing(expect).await?;
+                let rest = rest.as_ref().map(super::case::Content::bytes);
+                self.end_of_standing(rest, expect).await?;
             }
             if let Some(send) = send {
                 self.step(send, expect).await?;
@@ -120,37 +122,78 @@ impl Run {
 
     /// Creates what the case finds there.
     async fn set_up(&mut self, case: &Case) -> Result<(), Differences> {
-        let given = &case.given;
-        if !given.is_upload() {
-            return Ok(());
+        for (name, upload) in &case.given.uploads {
+            self.give(upload, Some(name)).await.map_err(|why| given_fails(&why))?;
+        }
+        match case.given.upload() {
+            Some(upload) => self.give(&upload, None).await.map_err(|why| given_fails(&why)),
+            None => Ok(()),
+        }
+    }
+
+    async fn give(&mut self, upload: &GivenUpload, name: Option<&String>) -> Result<(), Differences> {
+        if self.version.dialect() == Dialect::Tus1 {
+            return self.give_in_tus(upload, name).await;
         }
         let creation = Send {
             complete: Some(false),
-            length: given.length,
-            fields: given.fields.clone(),
-            content: given.content.clone(),
+            length: upload.length,
+            fields: upload.fields.clone(),
+            content: upload.content.clone(),
+            names: name.cloned(),
             ..Send::of("POST")
         };
-        self.step(&creation, &Expect::success()).await.map_err(|why| given_fails(&why))?;
-        if given.complete {
-            let append = Send {
-                to: To::Upload,
-                complete: Some(true),
-                offset: Some(Number::Word("told".into())),
-                ..Send::of("PATCH")
-            };
-            self.step(&append, &Expect::success()).await.map_err(|why| given_fails(&why))?;
+        self.step(&creation, &Expect::success()).await?;
+        if !upload.complete {
+            return Ok(());
         }
-        Ok(())
+        let append = Send {
+            to: To::Upload,
+            complete: Some(true),
+            offset: Some(Number::Word("told".into())),
+            ..Send::of("PATCH")
+        };
+        self.step(&append, &Expect::success()).await
+    }
+
+    /// The core and the creation extension are enough for it, and deferral where nothing says how long it is.
+    async fn give_in_tus(&mut self, upload: &GivenUpload, name: Option<&String>) -> Result<(), Differences> {
+        let GivenUpload { content, length, complete, fields } = upload;
+        let bytes = content.as_ref().map_or(0, |content| content.bytes().len() as u64);
+        let mut creation = Send {
+            length: length.or_else(|| complete.then_some(bytes)),
+            fields: fields.clone(),
+            names: name.cloned(),
+            ..Send::of("POST")
+        };
+        if creation.length.is_none() {
+            let defer = ("Upload-Defer-Length".to_owned(), Lines::One("1".into()));
+            creation.fields.extend([defer]);
+        }
+        self.step(&creation, &Expect::success()).await?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let append = Send {
+            to: To::Upload,
+            offset: Some(Number::Is(0)),
+            content: content.clone(),
+            ..Send::of("PATCH")
+        };
+        self.step(&append, &Expect::success()).await
     }
 
     async fn step(&mut self, send: &Send, expect: &Expect) -> Result<(), Differences> {
         let outgoing = self.outgoing(send).map_err(|why| vec![why])?;
-        self.transcribe_request(&outgoing);
+        self.transcript.request(&outgoing);
         if let Some(count) = send.race {
             return self.race(&outgoing, send, expect, count).await;
         }
-        let exchange = self.exchange(&outgoing).await?;
+        let exchange = if send.patiently {
+            self.exchange_until(&outgoing, expect).await?
+        } else {
+            self.exchange(&outgoing).await?
+        };
         let heard = match exchange {
             Exchange::Ended(heard) => heard,
             Exchange::Standing(standing) => {
@@ -159,8 +202,22 @@ impl Run {
                 heard
             }
         };
-        self.transcribe_response(&heard, send.ends == Ends::Stall);
-        self.hear(&heard, &outgoing, expect, send.ends)
+        self.transcript.response(&heard, send.ends == Ends::Stall);
+        self.hear(&heard, &outgoing, expect, send)
+    }
+
+    /// Sends it again until what is expected comes back, for as long as there is patience.
+    async fn exchange_until(&self, outgoing: &Outgoing, expect: &Expect) -> Result<Exchange, Differences> {
+        let times = self.patience.as_millis() / AGAIN_AFTER.as_millis();
+        for _ in 0..times {
+            let exchange = self.exchange(outgoing).await?;
+            let Exchange::Ended(heard) = &exchange else { return Ok(exchange) };
+            if judge::response(heard, expect, &self.asked(outgoing), Ends::Whole).is_empty() {
+                return Ok(exchange);
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+        self.exchange(outgoing).await
     }
 
     async fn exchange(&self, outgoing: &Outgoing) -> Result<Exchange, Differences> {
@@ -195,7 +252,7 @@ impl Run {
             all.push(heard.map_err(|failure| vec![failure.to_string()])?);
         }
         for heard in &all {
-            self.transcribe_response(heard, false);
+            self.transcript.response(heard, false);
         }
         let judged = |heard: &Heard, expect: &Expect| {
             let asked = self.asked(outgoing);
@@ -209,18 +266,24 @@ impl Run {
         if differences.is_empty() { Ok(()) } else { Err(differences) }
     }
 
-    async fn end_of_standing(&mut self, expect: &Expect) -> Result<(), Differences> {
-        let Some((standing, outgoing)) = self.standing.take() else {
+    async fn end_of_standing(&mut self, rest: Option<Vec<u8>>, expect: &Expect) -> Result<(), Differences> {
+        let Some((mut standing, outgoing)) = self.standing.take() else {
             return Err(vec!["no request is left standing".into()]);
         };
         let known = standing.heard().interims.len();
-        let Ok(mut heard) = timeout(self.patience, standing.end()).await else {
+        self.transcript.note("the request that was left standing");
+        let end = async move {
+            if let Some(rest) = rest {
+                standing.send(rest).await;
+            }
+            standing.end().await
+        };
+        let Ok(mut heard) = timeout(self.patience, end).await else {
             return Err(vec![format!("the standing request does not end in {:?}", self.patience)]);
         };
         heard.interims.drain(..known);
-        self.transcript.push_str("> (the request that was left standing)\n");
-        self.transcribe_response(&heard, false);
-        self.hear(&heard, &outgoing, expect, Ends::Whole)
+        self.transcript.response(&heard, false);
+        self.hear(&heard, &outgoing, expect, &Send::of(&outgoing.method))
     }
 
     /// Judges what came back and remembers what it said.
@@ -229,26 +292,40 @@ impl Run {
         heard: &Heard,
         outgoing: &Outgoing,
         expect: &Expect,
-        ends: Ends,
+        send: &Send,
     ) -> Result<(), Differences> {
         let asked = self.asked(outgoing);
-        let mut differences = judge::response(heard, expect, &asked, ends);
+        let mut differences = judge::response(heard, expect, &asked, send.ends);
         let named = self.named(heard, &asked);
-        let largest = if named.is_some() { 0 } else { self.largest };
+        let of = self.told_of(outgoing, named.as_ref());
+        let largest = if named.is_some() { 0 } else { self.uploads.largest(&of) };
         for (name, rule) in &self.rules {
             let broken = rules::broken(*rule, heard, expect, &asked, largest);
             differences.extend(broken.into_iter().map(|broken| format!("{name}: {broken}")));
         }
-        self.largest = largest;
-        if let Some(Named::At(path)) = named {
-            self.upload = Some(path);
+        let is_cancelled = outgoing.method == "DELETE" && succeeds(heard);
+        self.uploads.hear(&of, named.is_some(), heard);
+        if let Some(Named::At(url)) = named {
+            self.uploads.add(&url, send.names.as_deref());
         }
-        let heads = heard.interims.iter().chain(heard.last.as_ref().map(|(head, _)| head));
-        for offset in heads.filter_map(|head| head.field("upload-offset")?.parse().ok()) {
-            self.told = Some(offset);
-            self.largest = self.largest.max(offset);
+        if is_cancelled {
+            self.uploads.forget();
         }
         if differences.is_empty() { Ok(()) } else { Err(differences) }
+    }
+
+    /// What the offsets of an exchange are those of: an upload by its path, or a part by its number.
+    fn told_of(&self, outgoing: &Outgoing, named: Option<&Named>) -> String {
+        if let Some(Named::At(url)) = named {
+            return wire::path_of(url).unwrap_or_default();
+        }
+        let index = outgoing.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("upload-index"));
+        match index {
+            Some((_, index)) if self.version.dialect() == Dialect::Token => {
+                index.split(';').next().unwrap_or_default().trim().to_owned()
+            }
+            _ => outgoing.target.clone(),
+        }
     }
 
     /// The upload that a creation began.
@@ -262,32 +339,31 @@ impl Run {
         }
         let announced = heard.interims.iter().find_map(|head| head.field("location"));
         let location = announced.or_else(|| succeeds.and_then(|(head, _)| head.field("location")))?;
-        wire::path_of(location).map(Named::At)
+        wire::path_of(location).map(|_| Named::At(location.to_owned()))
     }
 
     fn asked<'a>(&'a self, outgoing: &'a Outgoing) -> Asked<'a> {
         Asked {
             version: self.version,
             outgoing,
-            told: self.told,
+            uploads: &self.uploads,
             creates: !self.is_upload(outgoing),
             target: &self.place.path,
-            upload: self.upload.as_deref(),
         }
     }
 
     fn is_upload(&self, outgoing: &Outgoing) -> bool {
-        self.upload.as_ref() == Some(&outgoing.target)
+        self.uploads.paths().any(|path| path == outgoing.target)
             || (self.version.dialect() == Dialect::Token && outgoing.method != "POST")
     }
 
     /// Asks for the upload's state, and compares.
     async fn look(&mut self, after: Option<&After>) -> Result<(), Differences> {
         let Some(after) = after else { return Ok(()) };
-        let head = Send { to: To::Upload, ..Send::of("HEAD") };
-        let expect = judge::after(after);
+        let head = Send { to: To::Upload, of: after.of.clone(), ..Send::of("HEAD") };
+        let expect = judge::after(after, self.version);
         self.step(&head, &expect).await?;
-        match (after.offset_max, self.told) {
+        match (after.offset_max, self.uploads.told()) {
             (Some(most), Some(told)) if !after.gone && told > most => {
                 Err(vec![format!("the offset is {told}, more than {most}")])
             }
@@ -297,122 +373,26 @@ impl Run {
 
     /// Leaves nothing behind, whether or not the server is still right in its mind.
     async fn clean_up(&mut self) {
-        if self.upload.is_none() && self.version.dialect() == Dialect::Ietf {
-            return;
-        }
         let cancel = Send { to: To::Upload, ..Send::of("DELETE") };
-        if let Ok(outgoing) = self.outgoing(&cancel) {
-            let _ = self.exchange(&outgoing).await;
+        let paths = match self.version.dialect() {
+            Dialect::Token => vec![self.place.path.clone()],
+            Dialect::Ietf | Dialect::Tus1 => self.uploads.paths().collect(),
+        };
+        for path in paths {
+            if let Ok(outgoing) = self.outgoing(&cancel) {
+                let _ = self.exchange(&Outgoing { target: path, ..outgoing }).await;
+            }
         }
     }
 
-    /// A request as the version spells it.
     fn outgoing(&self, send: &Send) -> Result<Outgoing, String> {
-        let is_token = self.version.dialect() == Dialect::Token;
-        let target = match send.to {
-            To::Target => format!("{}{}", self.place.path, send.below),
-            To::Server => "*".to_owned(),
-            To::Upload if is_token => self.place.path.clone(),
-            To::Upload => self.upload.clone().ok_or("no response named an upload")?,
-        };
-        let mut fields = Vec::new();
-        for (name, lines) in &send.fields {
-            fields.extend(lines.each().iter().map(|line| (name.clone(), line.clone())));
-        }
-        let mut add = |name: &str, value: String| {
-            let is_there = fields.iter().any(|(field, _)| field.eq_ignore_ascii_case(name));
-            if !is_there && !send.without.iter().any(|without| without.eq_ignore_ascii_case(name)) {
-                fields.push((name.to_owned(), value));
-            }
-        };
-        if is_token {
-            add("Upload-Token", self.token.clone());
-        }
-        if let Some((name, number)) = self.version.number() {
-            add(name, number.to_string());
-        }
-        // A form without a number shows in nothing else.
-        let carries = !matches!(send.method.as_str(), "HEAD" | "GET" | "DELETE" | "OPTIONS");
-        if self.version == Version::Unnumbered && carries && send.complete != Some(false) {
-            add("Upload-Incomplete", "?0".into());
-        }
-        if let Some((name, value)) = send.complete.and_then(|complete| self.version.says_in_request(complete))
-        {
-            add(name, value.into());
-        }
-        match &send.offset {
-            Some(Number::Is(offset)) => add("Upload-Offset", offset.to_string()),
-            Some(Number::Word(word)) if word != "told" => return Err(format!("{word} is no offset")),
-            Some(Number::Word(_)) => {
-                let told = self.told.ok_or("no response told an offset")?;
-                add("Upload-Offset", told.to_string());
-            }
-            None => {}
-        }
-        if let Some(length) = send.length.filter(|_| self.version.has_length()) {
-            add("Upload-Length", length.to_string());
-        }
-        if send.to == To::Upload && send.method == "PATCH" && self.version.has_append_type() {
-            add("Content-Type", "application/partial-upload".into());
-        }
-        let content = send.content.as_ref().map(Content::bytes);
-        Ok(Outgoing {
-            method: send.method.clone(),
-            target,
-            fields,
-            content: content.or_else(|| carries.then(Vec::new)),
-            declares: send.declares,
-            framing: send.framing,
-            trailers: send.trailers.clone().into_iter().collect(),
-            paused: send.paused.iter().copied().map(Duration::from_secs_f64).collect(),
-            ends: send.ends,
-            // What is left standing is known to have begun only when the server asks for its content.
-            waits: send.waits || send.ends == Ends::Stall,
-            ancient: send.ancient,
-        })
+        let Self { version, place, token, uploads, .. } = self;
+        Speaker { version: *version, place, token, uploads }.outgoing(send)
     }
+}
 
-    fn transcribe_request(&mut self, outgoing: &Outgoing) {
-        let Outgoing { method, target, fields, content, framing, declares, ends, .. } = outgoing;
-        let _ = writeln!(self.transcript, "> {method} {target}");
-        for (name, value) in fields {
-            let _ = writeln!(self.transcript, ">   {name}: {value}");
-        }
-        if let Some(content) = content {
-            let framing = if *framing == Framing::Chunked { "chunked" } else { "sized" };
-            let declared = declares.map(|declares| format!(", declared as {declares}")).unwrap_or_default();
-            let ends = match ends {
-                Ends::Whole => "",
-                Ends::Cut => ", then cut",
-                Ends::Stall => ", then left standing",
-            };
-            let _ = writeln!(self.transcript, ">   ({} bytes, {framing}{declared}{ends})", content.len());
-        }
-    }
-
-    fn transcribe_response(&mut self, heard: &Heard, stands: bool) {
-        let mut transcribe = |head: &Head| {
-            let _ = writeln!(self.transcript, "< {}", head.status);
-            let shown = |name: &str| {
-                let name = name.to_ascii_lowercase();
-                !matches!(name.as_str(), "date" | "connection" | "server")
-            };
-            for (name, value) in head.fields.iter().filter(|(name, _)| shown(name)) {
-                let _ = writeln!(self.transcript, "<   {name}: {value}");
-            }
-        };
-        heard.interims.iter().for_each(&mut transcribe);
-        match &heard.last {
-            Some((last, content)) => {
-                transcribe(last);
-                if !content.is_empty() {
-                    let _ = writeln!(self.transcript, "<   {}", String::from_utf8_lossy(content));
-                }
-            }
-            None if stands => {}
-            None => self.transcript.push_str("< (ended without a response)\n"),
-        }
-    }
+fn succeeds(heard: &Heard) -> bool {
+    heard.last.as_ref().is_some_and(|(head, _)| (200..300).contains(&head.status))
 }
 
 fn given_fails(why: &[String]) -> Differences {
@@ -424,6 +404,8 @@ impl Send {
         Self {
             method: method.to_owned(),
             to: To::Target,
+            of: None,
+            names: None,
             below: String::new(),
             complete: None,
             offset: None,
@@ -439,6 +421,7 @@ impl Send {
             waits: false,
             ancient: false,
             race: None,
+            patiently: false,
         }
     }
 }

@@ -12,6 +12,8 @@ pub(crate) enum Dialect {
     Ietf,
     /// Upload-Token.
     Token,
+    /// The tus resumable upload protocol 1.0.
+    Tus1,
 }
 
 /// One spelling.
@@ -27,6 +29,8 @@ pub(crate) enum Version {
     Unnumbered,
     /// A token draft with a number, in the field of this name.
     Draft(&'static str, u8),
+    /// tus 1.0.0, which has no spellings.
+    Tus1,
 }
 
 /// The versions of the IETF dialect, oldest first.
@@ -82,6 +86,7 @@ impl Dialect {
         match self {
             Self::Ietf => &INTEROP,
             Self::Token => &FORMS,
+            Self::Tus1 => &[Version::Tus1],
         }
     }
 
@@ -90,6 +95,7 @@ impl Dialect {
         match self {
             Self::Ietf => "ietf",
             Self::Token => "token",
+            Self::Tus1 => "tus1",
         }
     }
 }
@@ -104,7 +110,7 @@ impl Version {
             Self::Interop(number) => number,
             Self::Rfc => u8::MAX,
             Self::Unnumbered | Self::Draft(..) => return stretch == "draft",
-            Self::Seed => return false,
+            Self::Seed | Self::Tus1 => return false,
         };
         let Some((from, to)) = stretch.split_once("..") else { return false };
         let from = if from.is_empty() { 0 } else { from.parse().unwrap_or(u8::MAX) };
@@ -117,6 +123,7 @@ impl Version {
         match self {
             Self::Rfc => "rfc".into(),
             Self::Seed => "seed".into(),
+            Self::Tus1 => "1.0.0".into(),
             Self::Unnumbered => "unnumbered".into(),
             Self::Draft(DRAFT, number) => format!("v{number}"),
             Self::Interop(number) | Self::Draft(_, number) => number.to_string(),
@@ -128,6 +135,7 @@ impl Version {
         match self {
             Self::Interop(_) | Self::Rfc => Dialect::Ietf,
             Self::Seed | Self::Unnumbered | Self::Draft(..) => Dialect::Token,
+            Self::Tus1 => Dialect::Tus1,
         }
     }
 
@@ -136,7 +144,7 @@ impl Version {
         match self {
             Self::Interop(number) => Some((INTEROP_FIELD, number)),
             Self::Draft(field, number) => Some((field, number)),
-            Self::Rfc | Self::Seed | Self::Unnumbered => None,
+            Self::Rfc | Self::Seed | Self::Unnumbered | Self::Tus1 => None,
         }
     }
 
@@ -147,16 +155,19 @@ impl Version {
             Self::Seed | Self::Unnumbered | Self::Draft(..) if complete => None,
             Self::Seed => Some(("Upload-Complete", "?0")),
             Self::Unnumbered => Some(("Upload-Incomplete", "?1")),
-            _ => Some(self.says(complete)),
+            Self::Interop(_) | Self::Rfc | Self::Draft(..) | Self::Tus1 => self.says(complete),
         }
     }
 
-    /// The field that says in a response whether the upload is complete.
-    pub(crate) fn says(self, complete: bool) -> (&'static str, &'static str) {
+    /// The field that says in a response whether the upload is complete. tus has none: offset and length say it.
+    pub(crate) fn says(self, complete: bool) -> Option<(&'static str, &'static str)> {
+        if self == Self::Tus1 {
+            return None;
+        }
         // Token drafts say both, but for answers to requests that do not show their form.
         let inverted = matches!(self, Self::Interop(..4) | Self::Draft(..));
         let name = if inverted { "Upload-Incomplete" } else { "Upload-Complete" };
-        (name, if complete == inverted { "?0" } else { "?1" })
+        Some((name, if complete == inverted { "?0" } else { "?1" }))
     }
 
     /// Whether `Upload-Length` exists.
@@ -164,9 +175,13 @@ impl Version {
         !matches!(self, Self::Interop(..6))
     }
 
-    /// Whether appends have a media type.
-    pub(crate) fn has_append_type(self) -> bool {
-        matches!(self, Self::Interop(6..) | Self::Rfc)
+    /// The media type of appends.
+    pub(crate) fn append_type(self) -> Option<&'static str> {
+        match self {
+            Self::Interop(6..) | Self::Rfc => Some("application/partial-upload"),
+            Self::Tus1 => Some("application/offset+octet-stream"),
+            Self::Interop(_) | Self::Seed | Self::Unnumbered | Self::Draft(..) => None,
+        }
     }
 }
 
@@ -196,13 +211,15 @@ mod tests {
 
     #[test]
     fn completeness_is_spelled_as_the_version_has_it() {
-        assert_eq!(Version::Interop(3).says(true), ("Upload-Incomplete", "?0"));
-        assert_eq!(Version::Interop(4).says(true), ("Upload-Complete", "?1"));
-        assert_eq!(Version::Rfc.says(false), ("Upload-Complete", "?0"));
+        assert_eq!(Version::Interop(3).says(true), Some(("Upload-Incomplete", "?0")));
+        assert_eq!(Version::Interop(4).says(true), Some(("Upload-Complete", "?1")));
+        assert_eq!(Version::Rfc.says(false), Some(("Upload-Complete", "?0")));
+        assert_eq!(Version::Tus1.says(true), None);
+        assert_eq!(Version::Tus1.says_in_request(false), None);
         assert_eq!(Version::Seed.says_in_request(true), None);
         assert_eq!(Version::Seed.says_in_request(false), Some(("Upload-Complete", "?0")));
         assert_eq!(Version::Draft(DRAFT, 1).says_in_request(false), Some(("Upload-Incomplete", "?1")));
-        assert_eq!(Version::Unnumbered.says(true), ("Upload-Complete", "?1"));
+        assert_eq!(Version::Unnumbered.says(true), Some(("Upload-Complete", "?1")));
         assert_eq!(Version::Unnumbered.says_in_request(false), Some(("Upload-Incomplete", "?1")));
     }
 }

@@ -105,6 +105,8 @@ pub(crate) struct Outgoing {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) status: u16,
+    /// The reason phrase, where the transport has one.
+    pub(crate) reason: Option<String>,
     pub(crate) fields: Vec<(String, String)>,
 }
 
@@ -150,6 +152,14 @@ impl Standing {
         match self {
             Self::H1(talk) => talk.heard(),
             Self::H2(talk) => talk.heard(),
+        }
+    }
+
+    /// Sends the rest of its content.
+    pub(crate) async fn send(&mut self, rest: Vec<u8>) {
+        match self {
+            Self::H1(talk) => talk.send(&rest).await,
+            Self::H2(talk) => talk.send_rest(rest),
         }
     }
 

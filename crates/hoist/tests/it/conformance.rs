@@ -12,13 +12,19 @@ async fn the_server_is_as_the_corpus_has_it() {
     let corpus = Corpus::built_in().unwrap_or_else(|bad| panic!("{bad}"));
     let only = std::env::var("HOIST_CASE").ok();
     let mut report = Report::default();
-    for limits in corpus.servers() {
+    for set in corpus.servers() {
         let place = Place::new();
-        let flags = limits.iter().flat_map(|(key, number)| [format!("--{key}"), number.to_string()]);
-        let flags: Vec<String> = flags.collect();
+        let limits = set.limits.iter().flat_map(|(key, number)| [format!("--{key}"), number.to_string()]);
+        let lacks = set.lacks.iter().flat_map(|name| ["--tus-disable".to_owned(), name.clone()]);
+        let offers = set.offers.iter().flat_map(|name| match name.as_str() {
+            "downloads" => vec!["--downloads".to_owned()],
+            "proxies" => vec!["--trusted-proxy".to_owned(), "127.0.0.0/8".to_owned()],
+            other => panic!("no flag is known for {other}"),
+        });
+        let flags: Vec<String> = limits.chain(lacks).chain(offers).collect();
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let server = Server::start(&place.path("data"), &flags);
-        let options = Options { limits, only: only.clone(), ..Options::default() };
+        let options = Options { server: set, only: only.clone(), ..Options::default() };
         let found = hoist::check::run(&server.url, &corpus, &options).await.expect("a URL of ours");
         report.merge(found);
         server.stop();

@@ -5,7 +5,7 @@ use super::*;
 
 fn head(status: u16, fields: &[(&str, &str)]) -> Head {
     let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Head { status, fields }
+    Head { status, reason: Some("Conflict".into()), fields }
 }
 
 fn outgoing(method: &str) -> Outgoing {
@@ -26,14 +26,11 @@ fn outgoing(method: &str) -> Outgoing {
 
 fn found(heard: &Heard, expect: &str, version: Version, ends: Ends) -> Vec<String> {
     let outgoing = outgoing("PATCH");
-    let asked = Asked {
-        version,
-        outgoing: &outgoing,
-        told: Some(7),
-        creates: false,
-        target: "/uploads",
-        upload: None,
-    };
+    let mut uploads = Uploads::default();
+    uploads.add("http://h/uploads/x", Some("a"));
+    let told = Heard { interims: vec![head(104, &[("Upload-Offset", "7")])], last: None };
+    uploads.hear("/uploads/x", false, &told);
+    let asked = Asked { version, outgoing: &outgoing, uploads: &uploads, creates: false, target: "/uploads" };
     let expect = toml::from_str(expect).expect("an expectation");
     response(heard, &expect, &asked, ends)
 }
@@ -46,6 +43,8 @@ fn conflict() -> Heard {
         ("Upload-Complete", "?0"),
         ("Upload-Limit", "max-size=5, min-size=0"),
         ("Content-Type", "application/problem+json"),
+        ("Expires", "Wed, 25 Jun 2014 16:00:00 GMT"),
+        ("Link", "<http://h/uploads/x>; </uploads/x>"),
     ];
     let interims = vec![
         head(104, &[("Location", "http://h/uploads/x"), ("Upload-Draft-Interop-Version", "8")]),
@@ -74,6 +73,10 @@ fn each_expectation_is_met_or_missed() {
         "problem = { type = \"mismatching-upload-offset\", members = { expected-offset = 10 } }",
         "answer = \"maybe\"",
         "answer = \"terminated\"",
+        "reason = \"Conflict\"",
+        "members = { Upload-Limit = [\"min-size=0\", \"max-size=5\"] }",
+        "fields = { Expires = \"{date}\" }",
+        "fields = { Link = \"<{a}>; <{a.path}>\" }",
     ];
     let missed = [
         "status = 204",
@@ -96,6 +99,11 @@ fn each_expectation_is_met_or_missed() {
         "problem = { type = \"mismatching-upload-offset\", members = { expected-offset = 11 } }",
         "problem = { type = \"mismatching-upload-offset\", members = { provided-offset = 10 } }",
         "content = \"\"",
+        "reason = \"Checksum Mismatch\"",
+        "members = { Upload-Limit = [\"min-size=0\"] }",
+        "members = { Upload-Limit = [\"min-size=0\", \"max-size=5\", \"max-age=1\"] }",
+        "fields = { Content-Type = \"{date}\" }",
+        "fields = { Link = \"<{a.path}>*\" }",
     ];
     let heard = conflict();
     for expect in met {
@@ -138,6 +146,39 @@ fn fields_are_those_of_the_version() {
     assert!(!found(&old, "complete = true", Version::Interop(3), Ends::Whole).is_empty());
     assert!(!found(&old, "complete = false", Version::Interop(4), Ends::Whole).is_empty());
     assert!(!found(&old, "length = 10", Version::Interop(6), Ends::Whole).is_empty());
+}
+
+#[test]
+fn in_tus_what_has_its_length_is_complete() {
+    let heard = |fields| Heard { interims: Vec::new(), last: Some((head(200, fields), Vec::new())) };
+    let cases = [
+        (heard(&[("Upload-Offset", "5"), ("Upload-Length", "5")]), true),
+        (heard(&[("Upload-Offset", "5"), ("Upload-Length", "6")]), false),
+        (heard(&[("Upload-Offset", "5")]), false),
+        (heard(&[]), false),
+    ];
+    for (heard, is_complete) in cases {
+        let [met, missed] = [is_complete, !is_complete]
+            .map(|complete| found(&heard, &format!("complete = {complete}"), Version::Tus1, Ends::Whole));
+        assert!(met.is_empty() && !missed.is_empty(), "{heard:?}: {met:?}");
+    }
+}
+
+#[test]
+fn dates_have_one_form() {
+    let cases = [
+        ("Wed, 25 Jun 2014 16:00:00 GMT", true),
+        ("Wed, 25 Jun 2014 16:00:00 UTC", false),
+        ("Wed, 25 Jun 2014 16:00:00 +0000", false),
+        ("Wednesday, 25-Jun-14 16:00:00 GMT", false),
+        ("Wed Jun 25 16:00:00 2014", false),
+        ("Wed, 5 Jun 2014 16:00:00 GMT", false),
+        ("2014-06-25T16:00:00Z", false),
+        ("", false),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(is_date(text), expected, "{text}");
+    }
 }
 
 #[test]

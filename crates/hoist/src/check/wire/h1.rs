@@ -17,7 +17,7 @@ const RESPONSE_BYTES: usize = 1 << 20;
 pub(crate) struct Talk {
     reader: Reader,
     /// Kept, because closing it would end the request.
-    _writer: OwnedWriteHalf,
+    writer: OwnedWriteHalf,
     heard: Heard,
     to_head: bool,
 }
@@ -25,6 +25,11 @@ pub(crate) struct Talk {
 impl Talk {
     pub(super) fn heard(&self) -> &Heard {
         &self.heard
+    }
+
+    pub(super) async fn send(&mut self, rest: &[u8]) {
+        // A server that has ended the request takes none, and what it said is what counts.
+        let _ = self.writer.write_all(rest).await;
     }
 
     pub(super) async fn end(mut self) -> Heard {
@@ -63,7 +68,7 @@ pub(super) async fn exchange(place: &Place, outgoing: &Outgoing) -> io::Result<E
     };
     if outgoing.ends == Ends::Stall {
         send.await;
-        return Ok(Exchange::Standing(Standing::H1(Talk { reader, _writer: writer, heard, to_head })));
+        return Ok(Exchange::Standing(Standing::H1(Talk { reader, writer, heard, to_head })));
     }
     tokio::join!(send, reader.finish(&mut heard, to_head));
     Ok(Exchange::Ended(heard))
@@ -194,10 +199,12 @@ fn parse(bytes: &[u8]) -> Option<(Head, usize)> {
     let text = String::from_utf8_lossy(&bytes[..end]);
     let mut lines = text.split("\r\n");
     // A status line that is none counts as the status 0, which no case expects.
-    let status = lines.next().unwrap_or_default().split(' ').nth(1).and_then(|code| code.parse().ok());
+    let mut words = lines.next().unwrap_or_default().splitn(3, ' ').skip(1);
+    let status = words.next().and_then(|code| code.parse().ok());
+    let reason = words.next().map(str::to_owned);
     let fields = lines.filter_map(|line| line.split_once(':'));
     let fields = fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
-    Some((Head { status: status.unwrap_or(0), fields }, end + 4))
+    Some((Head { status: status.unwrap_or(0), reason, fields }, end + 4))
 }
 
 /// The data of whole chunked content.

@@ -88,6 +88,11 @@ impl Talk {
         &self.heard
     }
 
+    pub(super) fn send_rest(&mut self, rest: Vec<u8>) {
+        // A stream the server has ended takes none, and what it said is what counts.
+        let _ = self.sending.send_data(rest.into(), true);
+    }
+
     pub(super) async fn end(mut self) -> Heard {
         poll_fn(|cx| self.poll_until(cx, |heard| heard.last.is_some())).await;
         self.heard
@@ -177,5 +182,5 @@ fn read<B>(response: &Response<B>) -> Head {
     let fields = response.headers().iter();
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let fields = fields.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
-    Head { status: response.status().as_u16(), fields }
+    Head { status: response.status().as_u16(), reason: None, fields }
 }

@@ -1,0 +1,117 @@
+//! Requests as a version spells them: from what a case says to lines of a header section.
+
+use std::time::Duration;
+
+use super::case::{Content, Ends, Number, Send, To};
+use super::uploads::Uploads;
+use super::version::{Dialect, Version};
+use super::wire::{Outgoing, Place};
+
+/// What a request depends on besides what the case says.
+pub(crate) struct Speaker<'a> {
+    pub(crate) version: Version,
+    pub(crate) place: &'a Place,
+    /// The name of the upload, where the client chooses it.
+    pub(crate) token: &'a str,
+    pub(crate) uploads: &'a Uploads,
+}
+
+/// The fields of a request, and those it is to lack.
+struct Fields<'a> {
+    lines: Vec<(String, String)>,
+    without: &'a [String],
+}
+
+impl Fields<'_> {
+    /// Adds a line, unless the case has the field or does not want it.
+    fn add(&mut self, name: &str, value: impl Into<String>) {
+        let is_there = self.lines.iter().any(|(field, _)| field.eq_ignore_ascii_case(name));
+        if !is_there && !self.without.iter().any(|without| without.eq_ignore_ascii_case(name)) {
+            self.lines.push((name.to_owned(), value.into()));
+        }
+    }
+}
+
+impl Speaker<'_> {
+    /// A request, or why there is none.
+    pub(crate) fn outgoing(&self, send: &Send) -> Result<Outgoing, String> {
+        let carries = !matches!(send.method.as_str(), "HEAD" | "GET" | "DELETE" | "OPTIONS");
+        let content = send.content.as_ref().map(Content::bytes);
+        let trailers = send.trailers.iter().map(|(name, value)| (name.clone(), value.clone()));
+        Ok(Outgoing {
+            method: send.method.clone(),
+            target: self.target(send)?,
+            fields: self.fields(send, carries)?,
+            content: content.or_else(|| carries.then(Vec::new)),
+            declares: send.declares,
+            framing: send.framing,
+            trailers: trailers.collect(),
+            paused: send.paused.iter().copied().map(Duration::from_secs_f64).collect(),
+            ends: send.ends,
+            // What is left standing is known to have begun only when the server asks for its content.
+            waits: send.waits || send.ends == Ends::Stall,
+            ancient: send.ancient,
+        })
+    }
+
+    fn target(&self, send: &Send) -> Result<String, String> {
+        let is_token = self.version.dialect() == Dialect::Token;
+        match send.to {
+            To::Target => Ok(format!("{}{}", self.place.path, send.below)),
+            To::Server => Ok("*".to_owned()),
+            To::Upload if is_token => Ok(self.place.path.clone()),
+            To::Upload => {
+                let path = self.uploads.path(send.of.as_deref());
+                path.map(|path| path + &send.below).ok_or_else(|| "no response named an upload".into())
+            }
+        }
+    }
+
+    fn fields(&self, send: &Send, carries: bool) -> Result<Vec<(String, String)>, String> {
+        let mut fields = Fields { lines: Vec::new(), without: &send.without };
+        for (name, lines) in &send.fields {
+            let lines = lines.each();
+            fields.lines.extend(lines.iter().map(|line| (name.clone(), self.uploads.fill(line))));
+        }
+        match self.version.dialect() {
+            Dialect::Ietf => {}
+            Dialect::Token => fields.add("Upload-Token", self.token),
+            // A preflight has not got it either.
+            Dialect::Tus1 if send.method == "OPTIONS" => {}
+            Dialect::Tus1 => fields.add("Tus-Resumable", "1.0.0"),
+        }
+        if let Some((name, number)) = self.version.number() {
+            fields.add(name, number.to_string());
+        }
+        // A form without a number shows in nothing else.
+        if self.version == Version::Unnumbered && carries && send.complete != Some(false) {
+            fields.add("Upload-Incomplete", "?0");
+        }
+        if let Some((name, value)) = send.complete.and_then(|complete| self.version.says_in_request(complete))
+        {
+            fields.add(name, value);
+        }
+        if let Some(offset) = self.offset(send)? {
+            fields.add("Upload-Offset", offset.to_string());
+        }
+        if let Some(length) = send.length.filter(|_| self.version.has_length()) {
+            fields.add("Upload-Length", length.to_string());
+        }
+        let appends = send.to == To::Upload && send.method == "PATCH";
+        if let Some(media_type) = self.version.append_type().filter(|_| appends) {
+            fields.add("Content-Type", media_type);
+        }
+        Ok(fields.lines)
+    }
+
+    fn offset(&self, send: &Send) -> Result<Option<u64>, String> {
+        match &send.offset {
+            None => Ok(None),
+            Some(Number::Is(offset)) => Ok(Some(*offset)),
+            Some(Number::Word(word)) if word == "told" => {
+                self.uploads.told().map(Some).ok_or_else(|| "no response told an offset".into())
+            }
+            Some(Number::Word(word)) => Err(format!("{word} is no offset")),
+        }
+    }
+}

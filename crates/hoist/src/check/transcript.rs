@@ -1,0 +1,68 @@
+//! What was said in a run, for the report of a failure.
+
+use std::fmt::Write as _;
+
+use super::case::{Ends, Framing};
+use super::wire::{Head, Heard, Outgoing};
+
+/// Requests and responses, in their order.
+#[derive(Default)]
+pub(crate) struct Transcript(String);
+
+impl Transcript {
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// A line of our own.
+    pub(crate) fn note(&mut self, note: &str) {
+        let _ = writeln!(self.0, "> ({note})");
+    }
+
+    pub(crate) fn request(&mut self, outgoing: &Outgoing) {
+        let Outgoing { method, target, fields, content, framing, declares, ends, trailers, .. } = outgoing;
+        let _ = writeln!(self.0, "> {method} {target}");
+        for (name, value) in fields {
+            let _ = writeln!(self.0, ">   {name}: {value}");
+        }
+        if let Some(content) = content {
+            let framing = if *framing == Framing::Chunked { "chunked" } else { "sized" };
+            let declared = declares.map(|declares| format!(", declared as {declares}")).unwrap_or_default();
+            let ends = match ends {
+                Ends::Whole => "",
+                Ends::Cut => ", then cut",
+                Ends::Stall => ", then left standing",
+            };
+            let _ = writeln!(self.0, ">   ({} bytes, {framing}{declared}{ends})", content.len());
+        }
+        for (name, value) in trailers {
+            let _ = writeln!(self.0, ">   {name}: {value}");
+        }
+    }
+
+    /// What came back; it may be that a request stands and nothing has to come.
+    pub(crate) fn response(&mut self, heard: &Heard, stands: bool) {
+        heard.interims.iter().for_each(|head| self.head(head));
+        match &heard.last {
+            Some((last, content)) => {
+                self.head(last);
+                if !content.is_empty() {
+                    let _ = writeln!(self.0, "<   {}", String::from_utf8_lossy(content));
+                }
+            }
+            None if stands => {}
+            None => self.0.push_str("< (ended without a response)\n"),
+        }
+    }
+
+    fn head(&mut self, head: &Head) {
+        let _ = writeln!(self.0, "< {}", head.status);
+        let shown = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            !matches!(name.as_str(), "date" | "connection" | "server")
+        };
+        for (name, value) in head.fields.iter().filter(|(name, _)| shown(name)) {
+            let _ = writeln!(self.0, "<   {name}: {value}");
+        }
+    }
+}
