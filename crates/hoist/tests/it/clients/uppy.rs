@@ -68,6 +68,7 @@ fn went_on(done: &Done, after: &str) {
     assert_eq!((done.count("POST"), done.count("HEAD")), (1, 1), "{:#}", done.0);
 }
 
+// proves: TUS1-DF-11, TUS1-DF-19
 #[tokio::test]
 async fn uppy_uploads_files_from_another_origin() {
     let Some(bench) = bench(bytes(81, 700_000)) else { return };
@@ -92,6 +93,7 @@ async fn uppy_uploads_files_from_another_origin() {
 }
 
 /// As many at a time as the browser has connections for, under the names the files have with their owner.
+// proves: TUS1-MET-06
 #[tokio::test]
 async fn uppy_uploads_many_files_at_once() {
     let (Some(_), Some(_)) = (installed::chromium(), installed::uppy()) else { return };
@@ -118,6 +120,7 @@ async fn uppy_uploads_many_files_at_once() {
     assert_eq!(fs::read_dir(&shelf).expect("a shelf").count(), files.len());
 }
 
+// proves: TUS1-DF-11
 #[tokio::test]
 async fn uppy_pauses_and_goes_on() {
     let Some(bench) = bench(bytes(83, 2_500_000)) else { return };
@@ -150,6 +153,7 @@ async fn uppy_goes_on_after_a_reload_with_the_file_that_the_browser_kept() {
     bench.holds(&done).await;
 }
 
+// proves: TUS1-TRM-01
 #[tokio::test]
 async fn uppy_cancels_and_nothing_is_left() {
     let Some(bench) = bench(bytes(86, 2_500_000)) else { return };
