@@ -112,7 +112,11 @@ impl Running {
             match self.stdout.recv_timeout(PATIENCE) {
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("it does not end"),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.child.kill().expect("our child");
+                    let texts = self.readers.drain(..).map(|reader| reader.join().expect("read"));
+                    panic!("it does not end: {:?}", texts.collect::<Vec<_>>());
+                }
             }
         }
         let code = self.child.wait().expect("our child").code();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
-use crate::harness::{Cut, Dice, Home, Server, bytes, seeds, soon, until};
+use crate::harness::{Cut, Dice, Home, Server, bytes, seeds, until};
 use crate::process::{Ended, Running, hoist};
 use crate::proxy::{Fault, Proxy, Way};
 
@@ -36,8 +36,7 @@ fn put(home: &Home, words: &[&str]) -> Running {
 }
 
 async fn ended(put: Running) -> Ended {
-    let waiting = tokio::task::spawn_blocking(move || put.ended());
-    soon("the end of the command", waiting).await.expect("no panic")
+    tokio::task::spawn_blocking(move || put.ended()).await.expect("it ends")
 }
 
 // proves: TOK-TOKEN-06
@@ -83,7 +82,7 @@ async fn has_come_to(home: &Home, bytes: usize, mut has_ended: impl FnMut() -> b
 /// A file whose upload is killed at seeded moments, between the first byte on the wire and the last, and begun again with
 /// the same command each time. How often it died, and how often a run went on.
 async fn dies_and_goes_on(seed: u64) -> (usize, usize) {
-    const LENGTH: usize = 6 << 20;
+    const LENGTH: usize = 16 << 20;
     const HEADS: u64 = 6000;
     let mut dice = Dice(seed);
     let dialect = ["auto", "ietf-6", "token", "tus1", "ietf-3"][dice.below(5)];
@@ -101,7 +100,7 @@ async fn dies_and_goes_on(seed: u64) -> (usize, usize) {
         let (sent, held) = (proxy.up(), home.open().iter().map(Vec::len).max().unwrap_or_default());
         let mut put = put(&home, &[&film, &url, "--dialect", dialect]);
         // Heads are as worth dying at as content.
-        let after = [dice.below(2500), dice.below(LENGTH / 3)][usize::from(!dice.one_in(3))] as u64;
+        let after = [dice.below(2500), dice.below(LENGTH / 10)][usize::from(!dice.one_in(3))] as u64;
         let is_dead = until("a moment to die", || {
             let ended = put.has_ended();
             (ended || proxy.up() - sent >= after).then_some(!ended)
@@ -139,12 +138,12 @@ async fn dies_and_goes_on(seed: u64) -> (usize, usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_the_same_command_goes_on_and_sends_nothing_twice() {
     let (mut kills, mut resumed) = (0, 0);
-    for seed in seeds(0..10) {
+    for seed in seeds(0..6) {
         let (killed, went_on) = dies_and_goes_on(seed).await;
         kills += killed;
         resumed += went_on;
     }
-    assert!(kills > 20 && resumed > 10, "it was too fast: {kills} deaths, {resumed} runs went on");
+    assert!(kills > 12 && resumed > 6, "it was too fast: {kills} deaths, {resumed} runs went on");
 }
 
 /// One upload over a link that is cut thirty times.
@@ -152,9 +151,7 @@ async fn is_cut(dialect: &'static str, seed: u64) {
     const CUTS: usize = 30;
     let mut dice = Dice(seed);
     let home = Home::new();
-    // Of content with a checksum the server keeps nothing when it is cut, and a link as bad as this carries none of it whole.
-    let unchecked = ["--tus-disable", "checksum"];
-    let server = Server::start(&home, &[&["--interim", "always"][..], &unchecked].concat());
+    let server = Server::start(&home, &["--interim", "always"]);
     let length = 600_000 + dice.below(600_000);
     let content = dice.bytes(length);
     fs::write(home.path("film"), &content).expect("written");

@@ -3,13 +3,14 @@
 //! `@tus/server` is that of `tests/tus-node-server/package-lock.json`.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use crate::clients::installed;
-use crate::harness::{Cut, Dice, Home, bytes};
-use crate::process::{Ended, Running, hoist};
+use crate::harness::{Cut, Dice, Home, bytes, say};
+use crate::process::{Ended, Running, hoist, until};
 use crate::proxy::{Fault, Proxy, Way};
 
 const CUTS: usize = 30;
@@ -38,30 +39,63 @@ fn put(home: &Home, words: &[&str]) -> Ended {
     command.env("XDG_STATE_HOME", home.path("state")).output().expect("it runs").into()
 }
 
+/// `rustus`, where the variable says where one is: it takes ten minutes to build, too long for every run.
+fn rustus(home: &Home) -> Option<(Running, SocketAddr)> {
+    let Some(program) = std::env::var_os("HOIST_TEST_RUSTUS") else {
+        say(format_args!("not tested: HOIST_TEST_RUSTUS names no rustus"));
+        return None;
+    };
+    // It cannot say which port it has, so a free one is looked for.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let addr = free.expect("a port");
+    let mut rustus = Command::new(program);
+    rustus.args(["--host", "127.0.0.1", "--port", &addr.port().to_string(), "--log-level", "ERROR"]);
+    rustus.arg("--data-dir").arg(home.path("files")).arg("--info-dir").arg(home.path("info"));
+    let server = Running::start(rustus);
+    until(Instant::now(), || TcpStream::connect(addr).is_ok());
+    Some((server, addr))
+}
+
+/// Connections that are lost after a part of so many bytes.
+fn cuts(dice: &mut Dice, bytes: usize) -> Vec<Option<Fault>> {
+    let cut = |dice: &mut Dice| {
+        let (how, after) = ([Cut::Fin, Cut::Rst][dice.below(2)], dice.below(bytes) as u64);
+        Some(Fault::Cut { way: Way::Up, after, how })
+    };
+    (0..CUTS).map(|_| cut(dice)).collect()
+}
+
+/// One upload over a bad link, whose bytes have to be among those in the folder.
+async fn takes(home: &Home, addr: SocketAddr, path: &str, seed: u64, more: &[&str]) {
+    let mut dice = Dice(seed);
+    let content = bytes(seed, 2_000_000 + dice.below(100_000));
+    fs::write(home.path("film"), &content).expect("written");
+    let proxy = Proxy::before(addr, cuts(&mut dice, content.len() / 20)).await;
+    let (film, url) = (home.text("film"), proxy.url(path));
+    let ended = tokio::task::block_in_place(|| put(home, &[&[&*film, &url][..], more].concat()));
+    assert_eq!(ended.code, Some(0), "{more:?}: {ended:?}");
+    assert!(proxy.faults() >= CUTS as u64, "{more:?}: the link was too good: {} cuts", proxy.faults());
+    assert_eq!(ended.event("done")["dialect"], "tus1", "{ended:?}");
+    let same = |path: &PathBuf| fs::read(path).expect("there") == content;
+    assert!(stored(&home.path("files")).iter().any(same), "{more:?}: the bytes are the bytes");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tus_node_server_takes_what_is_cut_thirty_times() {
     let home = Home::new();
-    let files = home.path("files");
-    let Some((_server, addr, path)) = tus_node_server(&files) else { return };
+    let Some((_server, addr, path)) = tus_node_server(&home.path("files")) else { return };
     for (seed, dialect) in ["auto", "tus1"].into_iter().enumerate() {
-        let mut dice = Dice(seed as u64);
-        let content = bytes(seed as u64, 2_000_000 + dice.below(100_000));
-        fs::write(home.path("film"), &content).expect("written");
-        let script: Vec<_> = (0..CUTS)
-            .map(|_| {
-                let how = [Cut::Fin, Cut::Rst][dice.below(2)];
-                let after = dice.below(content.len() / 20) as u64;
-                Some(Fault::Cut { way: Way::Up, after, how })
-            })
-            .collect();
-        let proxy = Proxy::before(addr, script).await;
-        let (film, url) = (home.text("film"), proxy.url(&path));
-        let ended = tokio::task::block_in_place(|| put(&home, &[&film, &url, "--dialect", dialect]));
-        assert_eq!(ended.code, Some(0), "{dialect}: {ended:?}");
-        assert!(proxy.faults() >= CUTS as u64, "{dialect}: the link was too good: {} cuts", proxy.faults());
-        let done = ended.event("done");
-        assert_eq!(done["dialect"], "tus1", "{done}");
-        let same = |path: &PathBuf| fs::read(path).expect("there") == content;
-        assert!(stored(&files).iter().any(same), "{dialect}: the bytes are the bytes");
+        takes(&home, addr, &path, seed as u64, &["--dialect", dialect]).await;
+    }
+}
+
+/// It keeps nothing of a request that is cut, and takes at most 256 KiB in one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rustus_takes_what_is_cut_thirty_times() {
+    let home = Home::new();
+    let Some((_server, addr)) = rustus(&home) else { return };
+    for (seed, dialect) in ["auto", "tus1"].into_iter().enumerate() {
+        let more = ["--dialect", dialect, "--chunk", "16KiB"];
+        takes(&home, addr, "/files", 10 + seed as u64, &more).await;
     }
 }
