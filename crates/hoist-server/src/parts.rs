@@ -265,7 +265,7 @@ impl Shared {
     }
 
     /// Creates an upload that is made of others.
-    //= TUS1-CAT-03, TUS1-CAT-04, TUS1-CAT-12, TUS1-CAT-14, TOK-IDX-07
+    //= TUS1-CAT-04, TUS1-CAT-12, TUS1-CAT-14, TOK-IDX-07
     pub(crate) async fn compose(
         &self,
         claim: &Claim,
@@ -387,7 +387,9 @@ impl Shared {
         let mut sum = 0_u64;
         for id in parts {
             if !known.contains_key(id) {
-                let Some(length) = self.peek(*id).await?.and_then(|part| part.length) else { return Ok(None) };
+                let Some(length) = self.peek(*id).await?.and_then(|part| part.length) else {
+                    return Ok(None);
+                };
                 known.insert(*id, length);
             }
             sum = sum.saturating_add(known[id].get());

@@ -115,7 +115,7 @@ impl Speaker {
         }
     }
 
-    //= TUS1-CRE-02, TUS1-CRE-08, TUS1-CWU-01, TUS1-CWU-05, TUS1-CWU-06
+    //= TUS1-CRE-02, TUS1-CRE-08, TUS1-CWU-05, TUS1-CWU-06
     fn decode_creation(self, head: &Parts, bytes: Option<u64>) -> Result<Decoded, Refusal> {
         let fields = &head.headers;
         let makeup = self.makeup(head)?;
@@ -148,7 +148,7 @@ impl Speaker {
     }
 
     /// A length, the word that it will be told later, or (for an upload made of others) neither.
-    //= TUS1-CRE-01, TUS1-CDL-01, TUS1-CDL-04, TUS1-CAT-06
+    //= TUS1-CDL-01, TUS1-CDL-04, TUS1-CAT-06
     fn length_of_creation(self, fields: &HeaderMap, makeup: &Makeup) -> Result<Option<Length>, Refusal> {
         let length = number(fields, &UPLOAD_LENGTH, "Upload-Length")?;
         let is_deferred = match one(fields, &UPLOAD_DEFER_LENGTH, "Upload-Defer-Length")? {
@@ -174,7 +174,7 @@ impl Speaker {
     }
 
     /// What `Upload-Concat` says.
-    //= TUS1-CAT-02, TUS1-CAT-03, TUS1-CAT-06, TUS1-CAT-07
+    //= TUS1-CAT-06, TUS1-CAT-07
     fn makeup(self, head: &Parts) -> Result<Makeup, Refusal> {
         let wrong = |wrong| Err(Refusal::field("Upload-Concat", wrong));
         let Some(value) = one(&head.headers, &UPLOAD_CONCAT, "Upload-Concat")? else {
@@ -214,7 +214,7 @@ impl Speaker {
         Decoded { subject: Subject::Id(id), family: Family::Tus1, operation }
     }
 
-    //= TUS1-PATCH-03, TUS1-PATCH-05, TUS1-CDL-02
+    //= TUS1-PATCH-03, TUS1-PATCH-05
     fn append(self, head: &Parts, bytes: Option<u64>) -> Result<Append, Refusal> {
         let fields = &head.headers;
         if !has_media_type(fields, OFFSET_OCTET_STREAM) {
@@ -378,7 +378,7 @@ fn checksum_mismatch() -> StatusCode {
 }
 
 /// The request as its target will see it: what the metadata say of the representation, in the fields that say so.
-//= TUS1-CRE-06, TUS1-MET-06
+//= TUS1-MET-06
 fn origin(head: &Parts) -> Result<Origin, Refusal> {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let mut fields = HeaderMap::new();
