@@ -240,7 +240,7 @@ fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
             Excess::Keeps => Decision::Refuse(refusal),
         };
     }
-    //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04
+    //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04, TUS1-CDL-03
     let is_last = upload.semantics.completion.is_said() && append.content.finish == Finish::Here;
     let ends = declared.filter(|_| is_last).map(Length::from);
     let Ok(length) = agreed(&[upload.length, append.length, ends]) else {
@@ -297,7 +297,7 @@ fn again(upload: &Upload, append: &Append) -> Decision {
 }
 
 /// How much of the content may be stored, or why none of it may.
-//= TOK-CRE-09, IETF-LIM-01, IETF-SEC-08
+//= TOK-CRE-09, IETF-LIM-01, IETF-SEC-08, TUS1-CRE-04, TUS1-CDL-05
 fn plan(
     upload: &Upload,
     at: Offset,
@@ -424,7 +424,7 @@ fn dies_beyond_limits(upload: &Upload, plan: &Plan) -> bool {
         && matches!(plan.room.bound, Bound::Size(_) | Bound::Integer)
 }
 
-//= TOK-CRE-04, TOK-APP-05a, IETF-CMP-01, IETF-CMP-03, IETF-CMP-04
+//= TOK-CRE-04, TOK-APP-05a, IETF-CMP-01, IETF-CMP-03, IETF-CMP-04, TUS1-CDL-05
 fn is_complete(upload: &Upload, plan: &Plan, whole: bool) -> bool {
     let reached = upload.length.map(|length| length.is_reached(upload.offset.offset()));
     let said_so = whole && plan.finish == Finish::Here;

@@ -21,11 +21,13 @@ pub enum Cors {
 }
 
 /// Lists of names are spelled out, because `*` never covers `Authorization`.
+//= TUS1-DF-19, TUS1-HDR-11
 const ALLOW_HEADERS: &str = "Authorization, If-Match, If-None-Match, If-Range, Range, Content-Type, Content-Disposition, Content-Encoding, Content-Language, \
     Content-Digest, Repr-Digest, Want-Repr-Digest, Incremental, X-Requested-With, X-Request-ID, \
     X-HTTP-Method-Override, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Defer-Length, \
     Upload-Concat, Upload-Checksum, Upload-Complete, Upload-Incomplete, Upload-Draft-Interop-Version, \
     Upload-Draft-Version, Upload-Token, Upload-Index, Client-Upload-Token, Upload-Resumption-Offset";
+//= TUS1-DF-11, TUS1-DF-19
 const EXPOSE_HEADERS: &str = "Location, Upload-Offset, Upload-Length, Upload-Complete, Upload-Incomplete, Upload-Limit, \
     Upload-Index, Upload-Draft-Interop-Version, Upload-Draft-Version, Upload-Resumption-Offset, Upload-Metadata, \
     Upload-Defer-Length, Upload-Concat, Upload-Expires, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, \
@@ -49,6 +51,7 @@ impl Asked {
 
 impl Cors {
     /// Adds what a browser needs to let a page see the response.
+    //= TUS1-DF-11
     pub(crate) fn apply(&self, asked: &Asked, fields: &mut HeaderMap) {
         if let Self::Origins(_) | Self::Credentialed(_) = self {
             // Also without `Origin`, or a cache would give a page the answer of a request that had none.

@@ -460,7 +460,7 @@ impl Shared {
     }
 
     /// Frees everything of an upload, its numbered parts first: a crash in between leaves a whole that can be asked for again.
-    //= TOK-IDX-05, TOK-CAN-01
+    //= TOK-IDX-05, TOK-CAN-01, TUS1-TRM-05
     pub(crate) async fn erase(&self, claim: &Claim, upload: &Upload) -> Result<(), Refusal> {
         if let Makeup::Numbered(Numbers { highest, .. }) = upload.makeup {
             let asker = Asker { principal: upload.owner.as_ref(), family: None };

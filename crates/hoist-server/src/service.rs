@@ -113,6 +113,7 @@ impl Hoist {
             Route::Readiness => shared.readiness.answer(shared).await,
             Route::Nowhere => problem(None, &Refusal::NotFound, &shared.context(&shared.endpoint)),
         };
+        //= TUS1-DF-17
         answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         shared.cors.apply(&asked, answer.headers_mut());
         answer
@@ -558,6 +559,7 @@ fn problem(dialect: Option<Dialect>, refusal: &Refusal, context: &Context<'_>) -
     if is_plain { answer::plain(head, refusal) } else { answer::problem(head, refusal) }
 }
 
+//= TUS1-DF-12, TUS1-DF-15
 fn route(path: &str, method: &Method, endpoint: &str) -> Route {
     match path {
         "/.well-known/resumable-uploads" => return Route::WellKnown,

@@ -45,6 +45,7 @@ pub const TUS_CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("tus-chec
 /// The methods of an upload, for `Allow`.
 pub const METHODS_OF_UPLOAD: &str = "HEAD, PATCH, DELETE, OPTIONS";
 
+//= TUS1-PATCH-09
 pub(crate) const SEMANTICS: Semantics = Semantics {
     completion: Completion::AtLength,
     excess: Excess::Keeps,
@@ -65,7 +66,7 @@ pub struct Speaker {
 ///
 /// # Errors
 /// A refusal when it names any other method.
-//= TUS1-HDR-09
+//= TUS1-HDR-09, TUS1-DF-07
 pub fn override_method(head: &mut Parts, place: Place) -> Result<(), Refusal> {
     let concerns = head.headers.contains_key(TUS_RESUMABLE) || matches!(place, Place::Upload(_));
     if head.method != Method::POST || !concerns {
@@ -115,7 +116,7 @@ impl Speaker {
         }
     }
 
-    //= TUS1-CRE-02, TUS1-CRE-08, TUS1-CWU-05, TUS1-CWU-06
+    //= TUS1-CRE-02, TUS1-CRE-08, TUS1-CWU-05, TUS1-CWU-06, TUS1-DF-08
     fn decode_creation(self, head: &Parts, bytes: Option<u64>) -> Result<Decoded, Refusal> {
         let fields = &head.headers;
         let makeup = self.makeup(head)?;
@@ -174,7 +175,7 @@ impl Speaker {
     }
 
     /// What `Upload-Concat` says.
-    //= TUS1-CAT-06, TUS1-CAT-07
+    //= TUS1-CAT-06, TUS1-CAT-07, TUS1-DF-09
     fn makeup(self, head: &Parts) -> Result<Makeup, Refusal> {
         let wrong = |wrong| Err(Refusal::field("Upload-Concat", wrong));
         let Some(value) = one(&head.headers, &UPLOAD_CONCAT, "Upload-Concat")? else {
@@ -214,7 +215,7 @@ impl Speaker {
         Decoded { subject: Subject::Id(id), family: Family::Tus1, operation }
     }
 
-    //= TUS1-PATCH-03, TUS1-PATCH-05
+    //= TUS1-PATCH-03, TUS1-PATCH-05, TUS1-PATCH-01, TUS1-DF-10
     fn append(self, head: &Parts, bytes: Option<u64>) -> Result<Append, Refusal> {
         let fields = &head.headers;
         if !has_media_type(fields, OFFSET_OCTET_STREAM) {
@@ -243,14 +244,14 @@ impl Speaker {
                 self.completed(*id, *created, state, answer, context)
             }
             Reply::State { state, described, .. } => self.retrieved(state, described),
-            //= TUS1-TRM-01, TUS1-TRM-03
+            //= TUS1-TRM-01, TUS1-TRM-03, TUS1-DF-01
             Reply::Cancelled => status(StatusCode::NO_CONTENT),
         };
         sign(head.headers_mut());
         head
     }
 
-    //= TUS1-CRE-03, TUS1-CRE-09, TUS1-CWU-03, TUS1-PATCH-06, TUS1-PATCH-16, TUS1-CAT-14
+    //= TUS1-CRE-03, TUS1-CRE-09, TUS1-CWU-03, TUS1-PATCH-06, TUS1-PATCH-16, TUS1-CAT-14, TUS1-DF-02, TUS1-DF-03
     fn stored(self, id: UploadId, created: bool, state: &State, context: &Context<'_>) -> Response<()> {
         let code = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
         let mut head = status(code);
@@ -266,7 +267,7 @@ impl Speaker {
     }
 
     /// The last answer: the protocol's own, unless the target has more to say than that it went well.
-    //= TUS1-PATCH-15, TUS1-CRE-05
+    //= TUS1-PATCH-15, TUS1-CRE-05, TUS1-DF-02
     fn completed(
         self,
         id: UploadId,
@@ -324,6 +325,7 @@ impl Speaker {
 
     /// The head of the answer to a request that was refused.
     //= TUS1-HDR-01, TUS1-HDR-02, TUS1-PATCH-04, TUS1-PATCH-11, TUS1-CON-02, TUS1-CON-03, TUS1-CHK-02, TUS1-DF-18
+    //= TUS1-CRE-10, TUS1-DF-04, TUS1-DF-05, TUS1-DF-06
     pub(super) fn refuse(refusal: &Refusal) -> Response<()> {
         let mut head = refused(refusal);
         let inner = match refusal {
@@ -417,6 +419,7 @@ fn part_of(url: &str, target: &str) -> Option<UploadId> {
 }
 
 /// The one line of a field.
+//= TUS1-HDR-10
 fn one<'a>(
     fields: &'a HeaderMap,
     name: &HeaderName,

@@ -293,7 +293,7 @@ fn questions_are_answered_with_what_was_said_at_the_beginning() {
     assert_eq!(asked(State { awaits_parts: true, ..state(0, None, false) }), ["", "", ""]);
 }
 
-// proves: TUS1-HDR-01, TUS1-PATCH-04, TUS1-PATCH-11, TUS1-CON-02, TUS1-CHK-02, TUS1-DF-18, TUS1-CAT-08
+// proves: TUS1-HDR-01, TUS1-PATCH-04, TUS1-PATCH-11, TUS1-CON-02, TUS1-CHK-02, TUS1-DF-18, TUS1-CAT-08, TUS1-DF-04, TUS1-DF-05
 #[test]
 fn refusals_have_the_codes_clients_know() {
     let at = state(5, Some(9), false);
@@ -307,6 +307,8 @@ fn refusals_have_the_codes_clients_know() {
         (Refusal::Composed(State { awaits_parts: true, ..at }), 403, None),
         (Refusal::NotFound, 404, None),
         (Refusal::Gone, 410, None),
+        (Refusal::TooMany { uploads_max: 1 }, 429, None),
+        (Refusal::Unavailable(Duration::from_secs(1)), 503, None),
         (interrupted(Interrupted::TooSlow), 503, Some("5")),
         (interrupted(Interrupted::Draining), 503, Some("5")),
         (Refusal::Full(Some(at)), 507, Some("5")),
