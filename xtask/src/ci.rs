@@ -13,6 +13,7 @@ const STEPS: &[Step] = &[
     Step { name: "fmt", act: fmt },
     Step { name: "tidy", act: |root| tidy::run(root).map(|()| Outcome::Passed) },
     Step { name: "clippy", act: clippy },
+    Step { name: "browser", act: browser },
     Step { name: "test", act: |root| suite::run(root, None).map(|()| Outcome::Passed) },
     Step { name: "doc", act: doc },
     Step { name: "features", act: features },
@@ -38,8 +39,10 @@ pub(crate) fn list() {
 fn fmt(root: &Path) -> Result<Outcome> {
     shell::need_component("rustfmt", "fmt", root)?;
     Shell::cargo(root).args(["fmt", "--all", "--check"]).run()?;
-    // Its own workspace, so `--all` does not reach it.
-    Shell::cargo(root).args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]).run()?;
+    // Workspaces of their own, so `--all` does not reach them.
+    for manifest in ["fuzz/Cargo.toml", "crates/hoist/tests/rust-client/Cargo.toml"] {
+        Shell::cargo(root).args(["fmt", "--manifest-path", manifest, "--check"]).run()?;
+    }
     Ok(Outcome::Passed)
 }
 
@@ -53,6 +56,25 @@ fn clippy(root: &Path) -> Result<Outcome> {
         ["clippy", "--manifest-path", "fuzz/Cargo.toml", "--no-deps", "--locked", "--", "-D", "warnings"];
     Shell::cargo(root).args(words).run()?;
     Ok(Outcome::Passed)
+}
+
+/// Some tests drive a browser and are left out where there is none. A machine that can install one gets it.
+fn browser(root: &Path) -> Result<Outcome> {
+    let installed = || suite::version(suite::BROWSERS, root);
+    let without = |why: &str| {
+        eprintln!("    {why}: NOT tested with a browser");
+        Ok(Outcome::Noted(format!("none: {why}")))
+    };
+    if let Some(version) = installed() {
+        return Ok(Outcome::Noted(version));
+    }
+    if !shell::can_install(root) {
+        return without("chromium is missing, and this is not root on a machine with apt-get");
+    }
+    if let Err(error) = shell::install("chromium", root) {
+        return without(&format!("chromium is missing and cannot be installed, {error:#}"));
+    }
+    installed().map(Outcome::Noted).context("chromium is installed and does not start")
 }
 
 fn doc(root: &Path) -> Result<Outcome> {

@@ -132,6 +132,20 @@ pub(crate) fn need_component(name: &str, tool: &str, root: &Path) -> Result<()> 
         .with_context(|| format!("{name} is needed; add it to the toolchain and run this again"))
 }
 
+/// Whether [`install`] has a chance here.
+pub(crate) fn can_install(root: &Path) -> bool {
+    let is_root = Shell::new("id", root).args(["-u"]).output().is_some_and(|user| user.trim() == "0");
+    is_root && Shell::new("apt-get", root).args(["--version"]).output().is_some()
+}
+
+/// Installs a package of the system's own, for root on a Debian.
+pub(crate) fn install(package: &str, root: &Path) -> Result<()> {
+    eprintln!("    {package} is missing; installing it (once)");
+    let apt = || Shell::new("apt-get", root).env("DEBIAN_FRONTEND", "noninteractive");
+    apt().args(["update", "-qq"]).run()?;
+    apt().args(["install", "-qq", "--yes", "--no-install-recommends", package]).run()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

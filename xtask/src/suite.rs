@@ -15,6 +15,12 @@ pub(crate) const SUITES: &[Step] = &[
     Step { name: "doctests", act: doctests },
 ];
 
+/// What Chromium is called, as the tests look for it.
+pub(crate) const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
+
+/// Programs that clients of other people need, by one of these names.
+const PROGRAMS: &[&[&str]] = &[&["node"], &["npm"], &["python3"], BROWSERS];
+
 static FILTER: OnceLock<String> = OnceLock::new();
 
 /// Runs every suite, or the tests whose name contains `filter`.
@@ -29,6 +35,12 @@ fn filter() -> Option<&'static str> {
     FILTER.get().map(String::as_str)
 }
 
+/// What the first of these programs says of its version, if there is any of them.
+pub(crate) fn version(names: &[&str], root: &Path) -> Option<String> {
+    let version = names.iter().find_map(|name| Shell::new(name, root).args(["--version"]).output())?;
+    Some(version.trim().to_owned())
+}
+
 /// Downloads what the lock file names, so that a missing network shows here and not in the middle of a build.
 fn fetch(root: &Path) -> Result<Outcome> {
     if Shell::cargo(root).args(["fetch", "--locked", "--offline", "--quiet"]).output().is_none() {
@@ -38,6 +50,9 @@ fn fetch(root: &Path) -> Result<Outcome> {
 }
 
 fn tests(root: &Path) -> Result<Outcome> {
+    for names in PROGRAMS.iter().filter(|names| version(names, root).is_none()) {
+        eprintln!("    there is no {}: NOT tested with clients that need it", names[0]);
+    }
     if has_cargo_tool("nextest", root) {
         let words = ["nextest", "run", "--workspace", "--all-features", "--locked"];
         Shell::cargo(root).args(words).args(filter()).run()?;

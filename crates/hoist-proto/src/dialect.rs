@@ -139,7 +139,7 @@ pub fn detect(head: &Parts, place: Place, offers: Offers) -> Detected {
         return Detected::Discover;
     }
     // D2: before the IETF dialect, whose fields Apple's upload tasks add to any request.
-    //= TUS1-DF-13
+    //= TUS1-DF-13, TUS1-HDR-10, TUS1-HDR-11
     if let Some(version) = fields.get(TUS_RESUMABLE) {
         //= TUS1-HDR-02
         return if version.as_bytes() == tus1::VERSION.as_bytes() {

@@ -297,7 +297,7 @@ fn again(upload: &Upload, append: &Append) -> Decision {
 }
 
 /// How much of the content may be stored, or why none of it may.
-//= TOK-CRE-09, IETF-LIM-01, IETF-SEC-08, TUS1-CRE-04, TUS1-CDL-05
+//= TOK-CRE-09, IETF-LIM-01, IETF-SEC-08, TUS1-CRE-04
 fn plan(
     upload: &Upload,
     at: Offset,
@@ -424,7 +424,8 @@ fn dies_beyond_limits(upload: &Upload, plan: &Plan) -> bool {
         && matches!(plan.room.bound, Bound::Size(_) | Bound::Integer)
 }
 
-//= TOK-CRE-04, TOK-APP-05a, IETF-CMP-01, IETF-CMP-03, IETF-CMP-04, TUS1-CDL-05
+//= TUS1-CDL-05
+//= TOK-CRE-04, TOK-APP-05a, IETF-CMP-01, IETF-CMP-03, IETF-CMP-04
 fn is_complete(upload: &Upload, plan: &Plan, whole: bool) -> bool {
     let reached = upload.length.map(|length| length.is_reached(upload.offset.offset()));
     let said_so = whole && plan.finish == Finish::Here;

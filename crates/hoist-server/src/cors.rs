@@ -3,7 +3,7 @@
 //! Owns the `Access-Control-*` fields, on every response alike: an error that a page cannot read is an upload that a page
 //! cannot resume.
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 /// Which origins may use the server from a browser.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,10 +49,16 @@ impl Asked {
     }
 }
 
+/// The fields a page may send: those of every dialect, and `more`.
+pub(crate) fn allowed(more: &[HeaderName]) -> HeaderValue {
+    let names: Vec<&str> =
+        std::iter::once(ALLOW_HEADERS).chain(more.iter().map(HeaderName::as_str)).collect();
+    HeaderValue::try_from(names.join(", ")).expect("names of fields are visible ASCII")
+}
+
 impl Cors {
-    /// Adds what a browser needs to let a page see the response.
-    //= TUS1-DF-11
-    pub(crate) fn apply(&self, asked: &Asked, fields: &mut HeaderMap) {
+    /// Adds what a browser needs to let a page see the response, and send the fields of `sendable`.
+    pub(crate) fn apply(&self, asked: &Asked, sendable: &HeaderValue, fields: &mut HeaderMap) {
         if let Self::Origins(_) | Self::Credentialed(_) = self {
             // Also without `Origin`, or a cache would give a page the answer of a request that had none.
             fields.append(header::VARY, HeaderValue::from_static("Origin"));
@@ -73,7 +79,7 @@ impl Cors {
         }
         if asked.preflight {
             fields.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(ALLOW_METHODS));
-            fields.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOW_HEADERS));
+            fields.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, sendable.clone());
             fields.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
         } else {
             fields.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSE_HEADERS));

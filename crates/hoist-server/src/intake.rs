@@ -77,6 +77,7 @@ impl Intake {
             }
             Err(failure) => return Err(error::refusal("check", id, &failure)),
         };
+        //= TUS1-PATCH-09
         //= TOK-CRE-01, TOK-APP-05, IETF-CRE-12, IETF-APP-09, IETF-CON-06, IETF-DIG-10, IETF-OFF-03
         let stored = self.writer.sync().await.map_err(|failure| error::refusal("sync", id, &failure))?;
         drop(self.writer);
@@ -133,7 +134,7 @@ impl Intake {
     }
 
     /// Moves content into the store until it ends, in whatever way.
-    //= IETF-COD-01
+    //= IETF-COD-01, TUS1-CWU-04
     async fn store_content<B: Content>(
         &mut self,
         shared: &Shared,

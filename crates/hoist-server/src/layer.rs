@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hoist_proto::dialect::tus1::Extensions;
 use hoist_proto::policy::Policy;
 use hoist_store::store::Store;
+use http::HeaderName;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -12,7 +13,7 @@ use crate::admission::{Ledger, Quotas};
 use crate::auth::{Anyone, Authenticator};
 use crate::channel::{Interims, Locations};
 use crate::claim::Claims;
-use crate::cors::Cors;
+use crate::cors::{self, Cors};
 use crate::departed::Departed;
 use crate::digest::Digests;
 use crate::discover::Readiness;
@@ -38,6 +39,7 @@ pub struct Builder {
     hook: Arc<dyn Hook>,
     policy: Policy,
     cors: Cors,
+    cors_headers: Vec<HeaderName>,
     quotas: Quotas,
     endpoint: String,
     key: [u8; 32],
@@ -65,6 +67,7 @@ impl Hoist {
             hook: Arc::new(NoHook),
             policy: Policy::default(),
             cors: Cors::default(),
+            cors_headers: Vec::new(),
             quotas: Quotas::default(),
             endpoint: "/uploads".to_owned(),
             key: [0; 32],
@@ -143,6 +146,12 @@ impl Builder {
         Self { cors, ..self }
     }
 
+    /// Fields that pages may send besides those of the protocols, such as one that a proxy in front looks at. Default:
+    /// none.
+    pub fn cors_headers(self, names: Vec<HeaderName>) -> Self {
+        Self { cors_headers: names, ..self }
+    }
+
     /// Bounds over many uploads together.
     pub fn quotas(self, quotas: Quotas) -> Self {
         Self { quotas, ..self }
@@ -202,6 +211,7 @@ impl Builder {
             hook: self.hook,
             policy: self.policy,
             cors: self.cors,
+            sendable: cors::allowed(&self.cors_headers),
             naming: Naming::new(self.key, &self.endpoint),
             endpoint: self.endpoint,
             ledger: Ledger::new(self.quotas),

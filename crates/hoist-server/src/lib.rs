@@ -11,6 +11,7 @@ mod channel;
 mod checked;
 mod claim;
 pub mod cors;
+mod deliver;
 mod departed;
 mod digest;
 mod discover;
@@ -27,6 +28,7 @@ pub mod proxy;
 mod service;
 mod sweep;
 pub mod target;
+mod work;
 
 pub use answer::{Answer, Body};
 pub use channel::{Interims, Locations};

@@ -18,7 +18,8 @@ use http::request::Parts;
 use crate::claim::{Asker, Claim, Occupied};
 use crate::intake::{self, Content};
 use crate::layer::Hoist;
-use crate::service::{PATIENCE, Shared, Work, now};
+use crate::service::{PATIENCE, Shared, now};
+use crate::work::Work;
 use crate::{answer, error};
 
 /// Which uploads wait for which parts.
@@ -265,6 +266,7 @@ impl Shared {
     }
 
     /// Creates an upload that is made of others.
+    //= TUS1-TRM-05
     //= TUS1-CAT-04, TUS1-CAT-12, TUS1-CAT-14, TOK-IDX-07
     pub(crate) async fn compose(
         &self,

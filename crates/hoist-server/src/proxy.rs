@@ -97,6 +97,7 @@ impl Proxies {
     }
 
     /// What is known of the request with these extensions and fields.
+    //= TUS1-DF-14
     pub(crate) fn told(&self, extensions: &Extensions, fields: &HeaderMap) -> Told {
         let Some(peer) = extensions.get::<Peer>() else { return Told::default() };
         let client = peer.addr.ip().to_canonical();

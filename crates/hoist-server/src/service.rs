@@ -8,17 +8,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hoist_proto::dialect::ietf::Speaker;
 use hoist_proto::dialect::{self, Context, Detected, Dialect, Offers, Place, tus1};
-use hoist_proto::digest::{self, REPR_DIGEST};
 use hoist_proto::engine::{self, Decision, Request as Named};
 use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
 use hoist_proto::policy::Policy;
 use hoist_proto::refusal::Refusal;
-use hoist_proto::types::{Fence, Principal, Timestamp, UploadId};
-use hoist_proto::upload::{Answer as UploadAnswer, Family, Interruption, Makeup, Phase, Upload};
-use hoist_store::store::{Error, Store};
+use hoist_proto::types::{Principal, Timestamp};
+use hoist_proto::upload::{Family, Makeup, Upload};
+use hoist_store::store::Store;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::Empty;
+use http::{HeaderValue, Method, Request, header};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -26,22 +24,21 @@ use tracing::Instrument as _;
 use crate::admission::Ledger;
 use crate::answer::{self, Answer};
 use crate::auth::Authenticator;
-use crate::channel::{Channels, Interims, Locations};
-use crate::checked::Checked;
+use crate::channel::{Interims, Locations};
 use crate::claim::{Asker, Claim, Claims, Denied, Occupied, Transfer};
 use crate::cors::{Asked, Cors};
 use crate::departed::Departed;
-use crate::digest::{Check, Digests, Hashes, Outcome};
+use crate::digest::Digests;
 use crate::discover::{self, Readiness};
 use crate::error;
 use crate::hook::Hook;
-use crate::intake::{self, Content, Intake};
+use crate::intake::{self, Content};
 use crate::layer::Hoist;
 use crate::naming::{self, Naming};
 use crate::parts::{Numbered, Waiting};
-use crate::progress::Progress;
 use crate::proxy::Proxies;
-use crate::target::{Representation, Target};
+use crate::target::Target;
+use crate::work::Work;
 
 /// How long a request waits for the one before it to finish what it is at. Only a slow disk or target can take so long.
 //= IETF-CON-05
@@ -55,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) hook: Arc<dyn Hook>,
     pub(crate) policy: Policy,
     pub(crate) cors: Cors,
+    /// The fields pages may send.
+    pub(crate) sendable: HeaderValue,
     pub(crate) endpoint: String,
     pub(crate) naming: Naming,
     pub(crate) ledger: Ledger,
@@ -115,7 +114,7 @@ impl Hoist {
         };
         //= TUS1-DF-17
         answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        shared.cors.apply(&asked, answer.headers_mut());
+        shared.cors.apply(&asked, &shared.sendable, answer.headers_mut());
         answer
     }
 
@@ -218,6 +217,7 @@ impl Hoist {
         };
         request.family = known.as_ref().map_or(Family::Conventional, |upload| upload.family);
         if request.family == Family::Tus1 && !asks {
+            //= TUS1-DF-16
             let get = Refusal::Method { allow: tus1::METHODS_OF_UPLOAD };
             let refusal = if head.method == Method::DELETE { Refusal::TusVersion } else { get };
             return Ok((dialect, Err(refusal)));
@@ -273,108 +273,6 @@ impl Hoist {
             tracing::error!(error = %failure, "a request ended in a bug");
             Err(Refusal::Internal)
         })
-    }
-}
-
-/// What is decided to be done, with all it needs.
-pub(crate) struct Work {
-    pub(crate) claim: Claim,
-    pub(crate) known: Option<Upload>,
-    pub(crate) channels: Channels,
-    pub(crate) content_bytes: Option<u64>,
-}
-
-impl Work {
-    /// Does it, and what follows from it for uploads that are made of this one.
-    async fn run<B: Content>(
-        self,
-        shared: &Shared,
-        request: Named,
-        decision: Decision,
-        body: B,
-    ) -> Result<Reply, Refusal> {
-        if let (Operation::Create(create), Decision::Create(..)) = (&request.operation, &decision) {
-            if create.makeup.is_composed() {
-                return shared.compose(&self.claim, &request, create).await;
-            }
-            if create.content.bytes == Some(0) {
-                //= TUS1-CRE-08
-                drop(body);
-                let work = Self { content_bytes: Some(0), ..self };
-                return work.carry_out(shared, decision, Empty::new()).await;
-            }
-        }
-        let part = self.known.as_ref().filter(|known| known.makeup == Makeup::Part).map(|part| part.id);
-        let outcome = self.carry_out(shared, decision, body).await;
-        if let Some(part) = part {
-            shared.wake(part).await;
-        }
-        outcome
-    }
-
-    /// Does it. The claim is given back when this returns.
-    pub(crate) async fn carry_out<B: Content>(
-        self,
-        shared: &Shared,
-        decision: Decision,
-        body: B,
-    ) -> Result<Reply, Refusal> {
-        let id = self.claim.id();
-        let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
-        let (fence, store) = (self.claim.fence(), &shared.store);
-        let (upload, plan, writer) = match decision {
-            Decision::Answer(reply) => return Ok(reply),
-            Decision::Refuse(refusal) => return Err(refusal),
-            Decision::Cancel => {
-                let known = self.known.ok_or(Refusal::NotFound)?;
-                return shared.erase(&self.claim, &known).await.map(|()| Reply::Cancelled);
-            }
-            Decision::Invalidate(refusal) => {
-                shared.remove(&self.claim).await?;
-                return Err(refusal);
-            }
-            Decision::Create(..) | Decision::Receive(..) if shared.draining.is_cancelled() => {
-                return Err(Refusal::Unavailable(Duration::from_secs(1)));
-            }
-            Decision::Create(upload, plan) => {
-                shared.hook.before_create(&upload).await?;
-                if let Some(known) = &self.known {
-                    shared.erase(&self.claim, known).await?; // expired, and not yet swept
-                }
-                shared.ledger.admit(&upload, self.content_bytes)?;
-                let created = store.create(&upload, fence).await;
-                let writer = created.map_err(|failure| {
-                    shared.ledger.forget(upload.id);
-                    failed("create")(failure)
-                })?;
-                (upload, plan, writer)
-            }
-            Decision::Receive(upload, plan) => {
-                shared.ledger.admit(&upload, self.content_bytes)?;
-                if self.known.is_some_and(|known| known.length != upload.length) {
-                    store.commit(&upload, fence).await.map_err(failed("commit"))?;
-                }
-                let writer = store.append(upload.id, plan.at, fence).await.map_err(failed("append"))?;
-                (upload, plan, writer)
-            }
-        };
-        // Only now, when there is something to come back to.
-        //= IETF-INT-10, IETF-INT-12, IETF-INT-15
-        if let (Some(interim), Some(announcement)) = (&self.channels.interim, self.channels.announcement) {
-            // A peer that cannot be told is a peer that is gone; its content, if any, ends in the intake.
-            let _ = interim.send(announcement);
-        }
-        let Channels { interim, abort, dialect, fields, .. } = self.channels;
-        let check = Check::of(dialect, &fields, plan.at, shared.digests.begin(&upload));
-        let checked = Checked::new(check, plan.at);
-        // Who was told of no upload is not told how it grows.
-        //= IETF-LIM-07
-        let tells = upload.semantics.interruption == Interruption::Resumes
-            && dialect.progress(upload.offset).is_some();
-        let progress =
-            interim.filter(|_| tells).map(|interim| Progress::new(dialect, interim, upload.offset));
-        let intake = Intake { claim: self.claim, upload, plan, writer, abort, progress, checked };
-        intake.receive(shared, body).await
     }
 }
 
@@ -469,86 +367,6 @@ impl Shared {
     pub(crate) fn context<'a>(&'a self, base: &'a str) -> Context<'a> {
         Context { base, limits: &self.policy.limits, now: now() }
     }
-
-    /// Hands a whole representation to the target and records its answer.
-    //= IETF-APP-17
-    pub(crate) async fn deliver(
-        &self,
-        claim: &Claim,
-        upload: Upload,
-        created: bool,
-        length_is_stored: bool,
-        hashes: Option<Hashes>,
-    ) -> Result<Reply, Refusal> {
-        let fence = claim.fence();
-        let id = claim.id();
-        let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
-        if upload.makeup == Makeup::Part {
-            let answer = UploadAnswer::of(StatusCode::NO_CONTENT);
-            let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, now());
-            self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
-            self.ledger.record(&upload);
-            return Ok(reply);
-        }
-        let outcome = self.digests.finish(&upload, hashes, &*self.store).await.map_err(failed("digest"))?;
-        let (answer, keeps_content) = match outcome {
-            Outcome::Wrong => (answer::kept(&Refusal::Digest((&upload).into())), false),
-            Outcome::Right(digest) => {
-                let mut answer =
-                    self.hand_over(&upload, fence, length_is_stored).await.map_err(failed("deliver"))?;
-                if let Some(digest) = digest {
-                    answer.fields.insert(REPR_DIGEST, digest::value(&digest));
-                }
-                (answer, self.target.leaves_content())
-            }
-        };
-        let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, now());
-        self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
-        if !keeps_content {
-            self.store.discard(upload.id, fence).await.map_err(failed("discard"))?;
-        }
-        self.ledger.record(&upload);
-        tracing::info!(upload = %upload.id.short(), bytes = %upload.offset, "complete");
-        Ok(reply)
-    }
-
-    async fn hand_over(
-        &self,
-        upload: &Upload,
-        fence: Fence,
-        length_is_stored: bool,
-    ) -> Result<UploadAnswer, Error> {
-        // The record alone must tell a crash's survivor that the upload is whole, before anybody outside sees it.
-        if !self.target.leaves_content() && !length_is_stored {
-            self.store.commit(upload, fence).await?;
-        }
-        let representation = Representation { upload, store: &*self.store, fence, endpoint: &self.endpoint };
-        self.target.deliver(representation).await
-    }
-
-    /// Delivers an upload that is whole and was not, for a crash or a cut in between.
-    pub(crate) async fn deliver_due(&self, claim: &Claim, upload: Upload) -> Result<Upload, Refusal> {
-        let mut upload = upload;
-        let length_is_stored = upload.length.is_some();
-        upload.length = Some(upload.offset.offset().into());
-        upload.phase = Phase::Received;
-        self.deliver(claim, upload, false, length_is_stored, None).await?;
-        let loaded = self.store.load(claim.id(), claim.fence()).await;
-        let loaded = loaded.map_err(|failure| error::refusal("load", claim.id(), &failure))?;
-        loaded.ok_or(Refusal::NotFound)
-    }
-
-    /// Frees everything of an upload.
-    //= IETF-DEL-01, IETF-DEL-06
-    pub(crate) async fn remove(&self, claim: &Claim) -> Result<(), Refusal> {
-        let id: UploadId = claim.id();
-        let removed = self.store.remove(id, claim.fence()).await;
-        removed.map_err(|failure| error::refusal("remove", id, &failure))?;
-        self.ledger.forget(id);
-        self.digests.forget(id);
-        tracing::debug!(upload = %id.short(), "removed");
-        Ok(())
-    }
 }
 
 /// The answer to a refused request, in its dialect if it has one.
@@ -573,6 +391,7 @@ fn route(path: &str, method: &Method, endpoint: &str) -> Route {
     match below.strip_prefix('/') {
         None if below.is_empty() => Route::At(Place::Endpoint),
         None => Route::Nowhere,
+        //= TUS1-DF-15
         Some("") => Route::At(Place::Endpoint),
         Some(name) => Route::At(name.parse().map_or(Place::Named, Place::Upload)),
     }

@@ -40,6 +40,11 @@ pub struct Representation<'a> {
     pub endpoint: &'a str,
 }
 
+/// The answer to a part, which no target sees: no more than that it went well.
+pub(crate) fn of_part() -> Answer {
+    Answer::of(StatusCode::NO_CONTENT)
+}
+
 /// Leaves the content where it is: in the store, under the upload's id. The default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Keep;

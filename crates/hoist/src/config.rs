@@ -23,6 +23,7 @@ use hoist_server::cors::Cors;
 use hoist_server::proxy::Network;
 use hoist_server::{Interims, Locations};
 use hoist_store::fs::Durability;
+use http::HeaderName;
 
 pub(crate) use layers::Flags;
 use layers::{Layers, Source, Variables, Written};
@@ -45,6 +46,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<Tls>,
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) cors: Cors,
+    pub(crate) cors_headers: Vec<HeaderName>,
     pub(crate) interims: Interims,
     pub(crate) tus: Extensions,
     pub(crate) completes_at_length: bool,

@@ -12,7 +12,9 @@ const INHERITED: &[&str] = &["edition", "license", "rust-version"];
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, text) in tree.files() {
-        let member = path == "xtask/Cargo.toml" || path.starts_with("crates/");
+        // One folder deep, and no deeper: what a crate's tests build on their own is no member.
+        let member =
+            path == "xtask/Cargo.toml" || path.starts_with("crates/") && path.matches('/').count() == 2;
         // A manifest that is not TOML is reported with the arrows.
         if let (true, true, Ok(manifest)) = (member, path.ends_with("/Cargo.toml"), text.parse::<Table>()) {
             findings.extend(member_findings(path, text, &manifest));
@@ -80,6 +82,13 @@ mod tests {
             let findings = check(&Tree::of(&[("crates/a/Cargo.toml", &text)]));
             assert_eq!(findings.iter().map(|f| f.line).collect::<Vec<_>>(), [line], "{findings:?}");
         }
+    }
+
+    #[test]
+    fn what_tests_build_is_no_member() {
+        let text = "[package]\nname = \"t\"\nedition = \"2021\"\n[workspace]\n";
+        assert_eq!(check(&Tree::of(&[("crates/a/tests/t/Cargo.toml", text)])), []);
+        assert!(!check(&Tree::of(&[("crates/a/Cargo.toml", text)])).is_empty());
     }
 
     #[test]

@@ -215,7 +215,7 @@ impl Speaker {
         Decoded { subject: Subject::Id(id), family: Family::Tus1, operation }
     }
 
-    //= TUS1-PATCH-03, TUS1-PATCH-05, TUS1-PATCH-01, TUS1-DF-10
+    //= TUS1-PATCH-01, TUS1-PATCH-03, TUS1-PATCH-05, TUS1-DF-10
     fn append(self, head: &Parts, bytes: Option<u64>) -> Result<Append, Refusal> {
         let fields = &head.headers;
         if !has_media_type(fields, OFFSET_OCTET_STREAM) {
@@ -251,7 +251,8 @@ impl Speaker {
         head
     }
 
-    //= TUS1-CRE-03, TUS1-CRE-09, TUS1-CWU-03, TUS1-PATCH-06, TUS1-PATCH-16, TUS1-CAT-14, TUS1-DF-02, TUS1-DF-03
+    //= TUS1-DF-01, TUS1-DF-02, TUS1-DF-03, TUS1-DF-08, TUS1-DF-12
+    //= TUS1-CRE-03, TUS1-CRE-09, TUS1-CWU-03, TUS1-PATCH-06, TUS1-PATCH-16, TUS1-CAT-14
     fn stored(self, id: UploadId, created: bool, state: &State, context: &Context<'_>) -> Response<()> {
         let code = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
         let mut head = status(code);
@@ -324,8 +325,8 @@ impl Speaker {
     }
 
     /// The head of the answer to a request that was refused.
+    //= TUS1-CON-01, TUS1-CRE-10, TUS1-DF-04, TUS1-DF-05, TUS1-DF-06
     //= TUS1-HDR-01, TUS1-HDR-02, TUS1-PATCH-04, TUS1-PATCH-11, TUS1-CON-02, TUS1-CON-03, TUS1-CHK-02, TUS1-DF-18
-    //= TUS1-CRE-10, TUS1-DF-04, TUS1-DF-05, TUS1-DF-06
     pub(super) fn refuse(refusal: &Refusal) -> Response<()> {
         let mut head = refused(refusal);
         let inner = match refusal {

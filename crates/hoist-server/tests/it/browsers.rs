@@ -147,6 +147,19 @@ async fn only_origins_on_the_list_are_let_in_and_no_cache_mixes_them_up() {
 }
 
 #[tokio::test]
+async fn an_operator_may_let_more_fields_be_sent() {
+    let more = ["x-csrf-token", "X-Tenant"].map(|name| name.parse().expect("a name")).to_vec();
+    let builder = Hoist::builder(Arc::new(MemoryStore::new()) as Arc<dyn Store>);
+    let asked = [PAGE, ("access-control-request-method", "POST")];
+    let hoist = builder.cors_headers(more).build();
+    let got = send(&hoist, request_to("/uploads", "OPTIONS", &asked, Content::none())).await;
+    let allowed = names(&got, "access-control-allow-headers");
+    for name in ["x-csrf-token", "x-tenant", "upload-offset"] {
+        assert!(allowed.iter().any(|allowed| allowed == name), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn it_can_be_left_to_others() {
     let hoist = hoist(Cors::Off);
     for (method, path, fields, _) in REQUESTS {

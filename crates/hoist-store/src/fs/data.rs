@@ -342,6 +342,7 @@ impl Content {
     }
 
     /// Puts what is written from here on in doubt; `place` is where the upload lies.
+    //= TUS1-CHK-03
     pub(super) fn doubt(&self, place: Place) -> Result<(), Failure> {
         let mut progress = locked(&self.progress);
         let mut pen = locked(&self.pen);

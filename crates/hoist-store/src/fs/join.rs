@@ -1,7 +1,7 @@
 //! Making one content of several: the file built beside, and the moment it takes the old one's place.
 //!
 //! Owns where the bytes come from and the order of the steps. Leaves whether the upload may be joined onto to
-//! [`fs`](super), and the moving of bytes to [`sys`](super::sys).
+//! [`fs`](super), and the moving of bytes to [`sys`].
 //!
 //! A content is built as `content.new`, synced, and renamed over the empty `content`: a crash leaves the one or the
 //! other, and what it leaves of `content.new` the next start removes. The parts are not locked: complete content never
@@ -79,6 +79,7 @@ impl<'a> Parts<'a> {
         Ok(Self { tree, all, bytes: end.get() })
     }
 
+    //= TUS1-CAT-04
     fn put_together(&self, place: &Place) -> Result<u64, Error> {
         let Some((&(first, bytes), others)) = self.all.split_first() else { return Ok(0) };
         let first = self.again(first, bytes)?;
@@ -160,6 +161,7 @@ impl Part {
         let place = tree.look_for(id)?.ok_or(Error::Missing)?;
         place.trusted()?;
         let Record { upload, discarded } = place.record()?.ok_or(Error::Missing)?.record;
+        //= TUS1-CAT-05
         if !upload.is_complete() {
             return Err(failed(format!("joining {}, which is not complete", place.label()), Errno::INVAL));
         }

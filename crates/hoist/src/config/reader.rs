@@ -48,6 +48,9 @@ impl Reader<'_> {
                 text.parse().map_err(|wrong: BadNetwork| format!("is {wrong}"))
             }),
             cors: self.cors(),
+            cors_headers: self.each("cors-header", |text| {
+                text.parse().map_err(|_| "is not the name of a field; write it like X-Csrf-Token".into())
+            }),
             completes_at_length: self.choice("ietf-complete-at-length", &[("off", false), ("v5-v6", true)]),
             tus: self.tus(),
             interims: self.choice(

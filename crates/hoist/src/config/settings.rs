@@ -224,6 +224,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "cors-credentials",
         "Let pages of these origins send the browser's own credentials, such as cookies for a proxy in front",
     ),
+    many(SECURITY, "cors-header", "NAME", None, "A further request field these pages may send"),
     one(SECURITY, "bearer-file", "FILE", None, "Bearer tokens that are let in: lines of `token principal`"),
     one(
         SECURITY,

@@ -70,7 +70,7 @@ fn each_setting_means_something() {
         ietf-complete-at-length = \"v5-v6\"\ntus-disable = [\"termination\"]\ndurability = \"os\"\nmax-size = 9\n\
         min-size = 1\nmax-append-size = 8\nmin-append-size = 2\nmax-age = \"none\"\nretain = 5\nmin-token-length = 16\n\
         target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ndownloads = true\ntls-cert = \"c\"\ntls-key = \"k\"\n\
-        trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://A.example\"]\ncors-credentials = false\njwt-key = \"j\"\n\
+        trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://A.example\"]\ncors-credentials = false\ncors-header = \"X-A\"\njwt-key = \"j\"\n\
         jwt-algorithm = \"ES256\"\njwt-audience = \"a\"\njwt-issuer = [\"i\"]\nhook-command = \"h 'x y'\"\n\
         hook-timeout = \"1s\"\nmax-open-uploads = 3\nmax-open-uploads-per-user = \"none\"\nmax-stored-bytes = 4\n\
         max-stored-bytes-per-user = 5\nhead-timeout = 1\nidle-timeout = 2\nmin-rate = 0\nmax-connections = 7\n\
@@ -94,6 +94,7 @@ fn each_setting_means_something() {
     let credentialed =
         of(&[("cors-credentials", &["on"])], &[], "cors-origin = \"https://a\"").expect("sound");
     assert_eq!(credentialed.cors, Cors::Credentialed(vec![HeaderValue::from_static("https://a")]));
+    assert_eq!(config.cors_headers, ["x-a"]);
     let keys = Keys::Single("j".into(), "ES256".parse().expect("known"));
     assert_eq!(config.auth, Auth::Jwt { keys, audiences: vec!["a".into()], issuers: vec!["i".into()] });
     let hook = Hook { program: "h".into(), arguments: vec!["x y".into()], timeout: seconds(1) };
@@ -153,25 +154,6 @@ fn a_problem_names_its_place_and_the_next_step() {
         ("min-token-length = 300", "hoist.toml:1: min-token-length: is not between 1 and 256"),
         ("interim = \"maybe\"", "hoist.toml:1: interim: `maybe` is none of `auto`, `always`, `never`"),
         (
-            "public-url = \"example.org\"",
-            "hoist.toml:1: public-url: `example.org` is not a scheme and a host; write it like \
-             https://upload.example.org",
-        ),
-        (
-            "public-url = \"https://a/uploads\"",
-            "hoist.toml:1: public-url: `https://a/uploads` has a path; that of the upload URL is --endpoint",
-        ),
-        (
-            "location = \"relative\"\npublic-url = \"https://a\"",
-            "hoist.toml:2: public-url: means nothing with --location relative",
-        ),
-        (
-            "trusted-proxy = [\"::1\", \"10.0.0.0/33\"]",
-            "hoist.toml:1: trusted-proxy: `10.0.0.0/33` is not a network; write it like 10.0.0.0/8, fd00::/8 or \
-             192.0.2.7",
-        ),
-        ("downloads = \"yes\"", "hoist.toml:1: downloads: `yes` is none of `off`, `on`, `false`, `true`"),
-        (
             "max-size = true",
             "hoist.toml:1: max-size: takes text or a whole number, not a boolean; put it into quotes",
         ),
@@ -191,15 +173,6 @@ fn a_problem_names_its_place_and_the_next_step() {
         (
             "bearer-file = \"x\"\njwks-file = \"y\"",
             "hoist.toml:1: bearer-file: cannot stand beside JWT keys; keep one of them",
-        ),
-        ("cors-origin = [\"*\", \"https://a\"]", "hoist.toml:1: cors-origin: `*` and `off` stand alone"),
-        (
-            "cors-credentials = true",
-            "hoist.toml:1: cors-credentials: needs to know whose pages may send them; set --cors-origin to their origins",
-        ),
-        (
-            "cors-origin = [\"https://a/\"]",
-            "hoist.toml:1: cors-origin: `https://a/` is not an origin; write it as browsers do, like https://example.org",
         ),
         ("hook-command = \"'x\"", "hoist.toml:1: hook-command: `'x` has a quote that does not end"),
         ("idle-timeout = 0", "hoist.toml:1: idle-timeout: is zero, and nothing would ever be in time"),
@@ -223,6 +196,47 @@ fn a_problem_names_its_place_and_the_next_step() {
     assert_eq!(many.len(), 3, "all of them, not just the first: {many:?}");
     let flag = of(&[("max-size", &["1", "2"])], &[("HOIST_WORKERS", "x")], "").expect_err("problems");
     assert_eq!(flag, ["--max-size: is given more than once", "HOIST_WORKERS: `x` is not a whole number"]);
+}
+
+#[test]
+fn so_do_problems_with_proxies_and_pages() {
+    let cases = [
+        (
+            "public-url = \"example.org\"",
+            "hoist.toml:1: public-url: `example.org` is not a scheme and a host; write it like \
+             https://upload.example.org",
+        ),
+        (
+            "public-url = \"https://a/uploads\"",
+            "hoist.toml:1: public-url: `https://a/uploads` has a path; that of the upload URL is --endpoint",
+        ),
+        (
+            "location = \"relative\"\npublic-url = \"https://a\"",
+            "hoist.toml:2: public-url: means nothing with --location relative",
+        ),
+        (
+            "trusted-proxy = [\"::1\", \"10.0.0.0/33\"]",
+            "hoist.toml:1: trusted-proxy: `10.0.0.0/33` is not a network; write it like 10.0.0.0/8, fd00::/8 or \
+             192.0.2.7",
+        ),
+        ("downloads = \"yes\"", "hoist.toml:1: downloads: `yes` is none of `off`, `on`, `false`, `true`"),
+        ("cors-origin = [\"*\", \"https://a\"]", "hoist.toml:1: cors-origin: `*` and `off` stand alone"),
+        (
+            "cors-header = \"X A\"",
+            "hoist.toml:1: cors-header: `X A` is not the name of a field; write it like X-Csrf-Token",
+        ),
+        (
+            "cors-credentials = true",
+            "hoist.toml:1: cors-credentials: needs to know whose pages may send them; set --cors-origin to their origins",
+        ),
+        (
+            "cors-origin = [\"https://a/\"]",
+            "hoist.toml:1: cors-origin: `https://a/` is not an origin; write it as browsers do, like https://example.org",
+        ),
+    ];
+    for (toml, expected) in cases {
+        assert_eq!(problems(toml), [expected], "{toml}");
+    }
 }
 
 #[test]

@@ -169,6 +169,34 @@ async fn the_protocols_questions_stay_what_they_are() {
 }
 
 #[tokio::test]
+async fn an_upload_of_tus_is_called_what_its_metadata_says() {
+    for (flags, status) in [(&["--downloads"][..], 200), (&[], 405)] {
+        let home = Home::new();
+        let server = Server::start(&home, flags);
+        for wire in WIRES {
+            let tus = ("tus-resumable", "1.0.0");
+            let ask = Ask::to("POST", "/uploads").with(tus).field("upload-length", 5);
+            let ask = ask.field("upload-metadata", "filename aMOkLnR4dA==,filetype dGV4dC9wbGFpbg==");
+            let ask = ask.field("content-type", "application/offset+octet-stream").sized("hello");
+            let upload = uploaded(&server, wire, ask).await;
+            let got = get(&server, wire, &upload, &[]).await;
+            assert_eq!(got.status, status, "{got:?}");
+            if status == 200 {
+                assert_eq!(got.content, "hello");
+                assert_eq!(got.field("content-type"), Some("text/plain"));
+                let name = "attachment; filename*=UTF-8''h%C3%A4.txt";
+                assert_eq!(got.field("content-disposition"), Some(name));
+            }
+            let got = server.ask(wire, Ask::to("HEAD", &upload).with(tus)).await;
+            assert_eq!((got.status, got.offset()), (200, Some(5)), "{got:?}");
+            let got = get(&server, wire, &upload, &[tus]).await;
+            assert_eq!(got.status, 405, "{got:?}");
+        }
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn strangers_find_nothing_to_fetch() {
     let home = Home::new();
     fs::write(home.path("tokens"), "secret-of-alice alice\nsecret-of-bob bob\n").expect("written");

@@ -1,6 +1,7 @@
 //! Black-box tests of the command and of the server it runs: one module for each theme.
 
 mod cli;
+mod clients;
 mod conformance;
 mod crowd;
 mod curl;
@@ -13,7 +14,6 @@ mod harness;
 mod interim;
 mod interruptions;
 mod names;
-mod node;
 mod parts;
 mod preemption;
 mod process;

@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use crate::harness::{Ask, Exchange, Home, Server, WIRES, Wire, bytes, soon, until, until_asked};
 
 /// A new certificate for `localhost` in two files, written aside and renamed, as tools that renew certificates do.
-fn certify(home: &Home) -> CertificateDer<'static> {
+pub(crate) fn certify(home: &Home) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
     for (name, text) in [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())] {
         fs::write(home.path("new"), text).expect("written");
@@ -23,7 +23,7 @@ fn certify(home: &Home) -> CertificateDer<'static> {
 }
 
 /// A client that trusts these and nobody else.
-fn trusting(certificates: &[CertificateDer<'static>]) -> TlsConnector {
+pub(crate) fn trusting(certificates: &[CertificateDer<'static>]) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
         roots.add(certificate.clone()).expect("a certificate");

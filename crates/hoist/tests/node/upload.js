@@ -8,10 +8,18 @@ const job = JSON.parse(process.argv[2])
 const tus = job.release === 4 ? (await import('tus-js-client-4')).default : await import('tus-js-client-5')
 const { FileUrlStorage } = job.release === 4 ? tus : await import('tus-js-client-5/node/FileUrlStorage')
 
-const SENT = ['Upload-Complete', 'Upload-Offset', 'Upload-Length', 'Upload-Defer-Length', 'Content-Type']
-const GOT = ['Upload-Complete', 'Upload-Offset', 'Upload-Length', 'Upload-Limit', 'Upload-Draft-Interop-Version', 'Location']
+const SENT = [
+  'Upload-Complete', 'Upload-Offset', 'Upload-Length', 'Upload-Defer-Length', 'Content-Type',
+  'Tus-Resumable', 'Upload-Concat', 'X-HTTP-Method-Override',
+]
+const GOT = [
+  'Upload-Complete', 'Upload-Offset', 'Upload-Length', 'Upload-Limit', 'Upload-Draft-Interop-Version', 'Location',
+  'Tus-Resumable', 'Upload-Expires',
+]
 
 const requests = []
+let joins = job.retries ?? 0
+const entries = new Map()
 
 function present(names, of) {
   return Object.fromEntries(names.map((name) => [name, of.getHeader(name)]).filter(([, value]) => value != null))
@@ -23,6 +31,11 @@ function end(outcome, error) {
   console.log(JSON.stringify({ outcome, message, status, url: upload.url, requests }))
   process.exit(0)
 }
+
+// The library does not wait for all it still has to do: to end parts, to forget what it stored. And there are ways for it
+// to end without a word.
+let outcome = 'silence'
+process.once('beforeExit', () => end(outcome))
 
 process.on('uncaughtException', (error) => end('crash', error))
 
@@ -46,21 +59,32 @@ const options = {
   uploadDataDuringCreation: job.during ?? false,
   uploadLengthDeferred: job.deferred ?? false,
   retryDelays: Array(job.retries ?? 0).fill(10),
+  overridePatchMethod: job.override ?? false,
+  parallelUploads: job.parallel ?? 1,
   removeFingerprintOnSuccess: true,
   onBeforeRequest(request) {
     const url = new URL(request.getURL()).pathname
-    requests.push({ method: request.getMethod(), url, sent: present(SENT, request), status: null, got: {} })
+    const entry = { method: request.getMethod(), url, sent: present(SENT, request), status: null, got: {} }
+    requests.push(entry)
+    entries.set(request, entry)
   },
-  onAfterResponse(_, response) {
-    Object.assign(requests.at(-1), { status: response.getStatus(), got: present(GOT, response) })
+  onAfterResponse(request, response) {
+    Object.assign(entries.get(request), { status: response.getStatus(), got: present(GOT, response) })
   },
   onProgress(bytes) {
-    if (job.abortAfter == null || bytes < job.abortAfter || upload.url == null) return
+    const isCreated = upload.url != null || job.parallel > 1
+    if (job.abortAfter == null || bytes < job.abortAfter || !isCreated) return
     job.abortAfter = null
-    upload.abort(job.terminate ?? false).then(() => end('aborted'), (error) => end('error', error))
+    const aborted = upload.abort(job.terminate ?? false)
+    aborted.then(() => { outcome = 'aborted' }, (error) => end('error', error))
   },
-  onSuccess: () => end('success'),
-  onError: (error) => end('error', error),
+  onSuccess: () => { outcome = 'success' },
+  onError(error) {
+    // The request that joins parts is one the library does not try again. Whoever uses it has to.
+    const isOfJoining = job.parallel > 1 && error.originalRequest == null
+    if (isOfJoining && joins-- > 0) upload.start()
+    else end('error', error)
+  },
 }
 if (job.storage != null) {
   options.urlStorage = new FileUrlStorage(job.storage)

@@ -1,3 +1,5 @@
+//! The dialect in tables: requests understood or refused, answers as clients need them.
+
 use std::time::Duration;
 
 use http::Request;
@@ -293,7 +295,8 @@ fn questions_are_answered_with_what_was_said_at_the_beginning() {
     assert_eq!(asked(State { awaits_parts: true, ..state(0, None, false) }), ["", "", ""]);
 }
 
-// proves: TUS1-HDR-01, TUS1-PATCH-04, TUS1-PATCH-11, TUS1-CON-02, TUS1-CHK-02, TUS1-DF-18, TUS1-CAT-08, TUS1-DF-04, TUS1-DF-05
+// proves: TUS1-HDR-01, TUS1-PATCH-04, TUS1-PATCH-11, TUS1-CON-02, TUS1-CHK-02, TUS1-DF-18, TUS1-CAT-08, TUS1-CRE-10
+// proves: TUS1-DF-04, TUS1-DF-05, TUS1-DF-06
 #[test]
 fn refusals_have_the_codes_clients_know() {
     let at = state(5, Some(9), false);
@@ -312,6 +315,12 @@ fn refusals_have_the_codes_clients_know() {
         (interrupted(Interrupted::TooSlow), 503, Some("5")),
         (interrupted(Interrupted::Draining), 503, Some("5")),
         (Refusal::Full(Some(at)), 507, Some("5")),
+        (Refusal::Full(None), 507, None),
+        (Refusal::Unauthorized { challenge: "Bearer" }, 401, None),
+        (Refusal::Forbidden("no".into()), 403, None),
+        (Refusal::Rejected { status: StatusCode::IM_A_TEAPOT, detail: "no".into() }, 418, None),
+        (Refusal::TooMany { uploads_max: 3 }, 429, None),
+        (interrupted(Interrupted::Superseded), 409, Some("5")),
     ];
     for (refusal, status, offset) in cases {
         let head = Speaker::refuse(&refusal);
@@ -321,5 +330,9 @@ fn refusals_have_the_codes_clients_know() {
             "{refusal:?}"
         );
         assert_eq!(said(&head, "tus-resumable").as_deref(), Some("1.0.0"));
+        assert_eq!(
+            said(&head, "retry-after").is_some(),
+            matches!(status, 423 | 429 | 507) || refusal.retry_after().is_some()
+        );
     }
 }

@@ -36,6 +36,7 @@ fn content_of(data: &Path, shelf: &str, id: UploadId) -> PathBuf {
 }
 
 #[tokio::test]
+// proves: TOK-IDX-07
 async fn one_part_is_the_same_file_and_nothing_writes_to_it() {
     for durability in [Durability::Disk, Durability::Os] {
         let directory = tempfile::tempdir().expect("a directory");

@@ -87,6 +87,7 @@ impl Parts {
             .auth(self.auth)
             .hook(self.hook)
             .cors(config.cors.clone())
+            .cors_headers(config.cors_headers.clone())
             .interims(config.interims)
             .tus_extensions(config.tus)
             .locations(config.locations)

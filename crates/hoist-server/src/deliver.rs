@@ -1,0 +1,100 @@
+//! What happens to an upload that is whole, and how one goes: the target, the answer that is kept, the end.
+//!
+//! Owns the order in which the store learns of it, so that a crash in between is finished and nothing is done twice that
+//! somebody outside could see. What whole means is the engine's.
+
+use hoist_proto::digest::{self, REPR_DIGEST};
+use hoist_proto::engine;
+use hoist_proto::operation::Reply;
+use hoist_proto::refusal::Refusal;
+use hoist_proto::types::{Fence, UploadId};
+use hoist_proto::upload::{Answer as UploadAnswer, Makeup, Phase, Upload};
+use hoist_store::store::Error;
+
+use crate::claim::Claim;
+use crate::digest::{Hashes, Outcome};
+use crate::service::{Shared, now};
+use crate::target::{self, Representation};
+use crate::{answer, error};
+
+impl Shared {
+    /// Hands a whole representation to the target and records its answer.
+    //= IETF-APP-17
+    pub(crate) async fn deliver(
+        &self,
+        claim: &Claim,
+        upload: Upload,
+        created: bool,
+        length_is_stored: bool,
+        hashes: Option<Hashes>,
+    ) -> Result<Reply, Refusal> {
+        let fence = claim.fence();
+        let id = claim.id();
+        let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
+        if upload.makeup == Makeup::Part {
+            let answer = target::of_part();
+            let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, now());
+            self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
+            self.ledger.record(&upload);
+            return Ok(reply);
+        }
+        let outcome = self.digests.finish(&upload, hashes, &*self.store).await.map_err(failed("digest"))?;
+        let (answer, keeps_content) = match outcome {
+            Outcome::Wrong => (answer::kept(&Refusal::Digest((&upload).into())), false),
+            Outcome::Right(digest) => {
+                let mut answer =
+                    self.hand_over(&upload, fence, length_is_stored).await.map_err(failed("deliver"))?;
+                if let Some(digest) = digest {
+                    answer.fields.insert(REPR_DIGEST, digest::value(&digest));
+                }
+                (answer, self.target.leaves_content())
+            }
+        };
+        let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, now());
+        self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
+        if !keeps_content {
+            self.store.discard(upload.id, fence).await.map_err(failed("discard"))?;
+        }
+        self.ledger.record(&upload);
+        tracing::info!(upload = %upload.id.short(), bytes = %upload.offset, "complete");
+        Ok(reply)
+    }
+
+    async fn hand_over(
+        &self,
+        upload: &Upload,
+        fence: Fence,
+        length_is_stored: bool,
+    ) -> Result<UploadAnswer, Error> {
+        // The record alone must tell a crash's survivor that the upload is whole, before anybody outside sees it.
+        if !self.target.leaves_content() && !length_is_stored {
+            self.store.commit(upload, fence).await?;
+        }
+        let representation = Representation { upload, store: &*self.store, fence, endpoint: &self.endpoint };
+        self.target.deliver(representation).await
+    }
+
+    /// Delivers an upload that is whole and was not, for a crash or a cut in between.
+    pub(crate) async fn deliver_due(&self, claim: &Claim, upload: Upload) -> Result<Upload, Refusal> {
+        let mut upload = upload;
+        let length_is_stored = upload.length.is_some();
+        upload.length = Some(upload.offset.offset().into());
+        upload.phase = Phase::Received;
+        self.deliver(claim, upload, false, length_is_stored, None).await?;
+        let loaded = self.store.load(claim.id(), claim.fence()).await;
+        let loaded = loaded.map_err(|failure| error::refusal("load", claim.id(), &failure))?;
+        loaded.ok_or(Refusal::NotFound)
+    }
+
+    /// Frees everything of an upload.
+    //= IETF-DEL-01, IETF-DEL-06
+    pub(crate) async fn remove(&self, claim: &Claim) -> Result<(), Refusal> {
+        let id: UploadId = claim.id();
+        let removed = self.store.remove(id, claim.fence()).await;
+        removed.map_err(|failure| error::refusal("remove", id, &failure))?;
+        self.ledger.forget(id);
+        self.digests.forget(id);
+        tracing::debug!(upload = %id.short(), "removed");
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! Clients that others wrote, as people install them, against the server and mostly through a proxy that loses what it
+//! can. Each is driven by a script or program that takes a job and prints what became of it in the same form.
+
+mod ietf;
+mod installed;
+mod javascript;
+mod snippets;
+mod tus1;
+mod tus_uploader;
+mod tuspy;
+mod uppy;
+
+use std::collections::HashMap;
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::harness::{Ask, Got, Home, PATIENCE, Server, WIRES, Wire};
+
+const MIB: usize = 1 << 20;
+
+/// What became of a job, as the script says it.
+#[derive(Debug)]
+struct Done(Value);
+
+impl Done {
+    fn outcome(&self) -> &str {
+        self.0["outcome"].as_str().expect("an outcome")
+    }
+
+    /// Requests with their answers, in the order in which they began.
+    fn requests(&self) -> &[Value] {
+        self.0["requests"].as_array().expect("requests")
+    }
+
+    /// The path of the upload.
+    fn path(&self) -> String {
+        path(self.0["url"].as_str().unwrap_or_else(|| panic!("no URL: {:#}", self.0)))
+    }
+
+    /// How many requests there were of a method.
+    fn count(&self, method: &str) -> usize {
+        self.requests().iter().filter(|request| request["method"] == method).count()
+    }
+
+    fn succeeded(self) -> Self {
+        assert_eq!(self.outcome(), "success", "{:#}", self.0);
+        self
+    }
+
+    /// What was acknowledged once stays acknowledged: no answer takes it back, and no request sends it again.
+    fn never_went_back(&self) {
+        let mut acknowledged: HashMap<String, u64> = HashMap::new();
+        for request in self.requests().iter().filter(|request| request["step"].is_null()) {
+            let field = |which: &str, name: &str| {
+                let fields = request[which].as_object().expect("fields").iter();
+                let mut fields = fields.filter(|(other, _)| other.eq_ignore_ascii_case(name));
+                fields.next().map(|(_, value)| value.as_str().expect("text"))
+            };
+            let own = request["url"].as_str().expect("a path").to_owned();
+            let before = acknowledged.entry(field("got", "location").map_or(own, path)).or_default();
+            let offset = |which| field(which, "upload-offset").map(|at| at.parse::<u64>().expect("a number"));
+            for offset in [offset("sent"), offset("got")].into_iter().flatten() {
+                assert!(offset >= *before, "back from {before} to {offset}: {request}\n{:#}", self.0);
+            }
+            *before = offset("got").unwrap_or(*before);
+        }
+    }
+}
+
+fn path(url: &str) -> String {
+    url.parse::<http::Uri>().expect("a URL").path().to_owned()
+}
+
+/// In what the test itself asks the server about uploads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    /// The newest version of the draft.
+    Draft,
+    Tus,
+}
+
+/// One test's server and content.
+struct Bench {
+    dialect: Dialect,
+    home: Home,
+    server: Server,
+    content: Vec<u8>,
+    file: String,
+}
+
+impl Bench {
+    fn new(dialect: Dialect, content: Vec<u8>, flags: &[&str]) -> Self {
+        Self::at(Home::new(), dialect, content, flags)
+    }
+
+    /// Where there is something in the home already.
+    fn at(home: Home, dialect: Dialect, content: Vec<u8>, flags: &[&str]) -> Self {
+        let server = Server::start(&home, &[&["--durability", "os"], flags].concat());
+        let file = home.text("content.bin");
+        fs::write(&file, &content).expect("written");
+        Self { dialect, home, server, content, file }
+    }
+
+    /// Runs what drives a client, and reads what it says in the end.
+    async fn drive(&self, mut driver: Command, job: &Value) -> Done {
+        driver.arg(job.to_string());
+        driver.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let child = driver.spawn().expect("it runs");
+        let output = tokio::time::timeout(PATIENCE * 2, child.wait_with_output()).await;
+        let output = output.unwrap_or_else(|_| panic!("it does not end: {job}")).expect("a child");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let done = serde_json::from_str(&said);
+        let done =
+            done.unwrap_or_else(|_| panic!("{job}: {said} {}", String::from_utf8_lossy(&output.stderr)));
+        Done(done)
+    }
+
+    fn ask(&self, method: &'static str, path: &str) -> Ask {
+        Ask::to(method, path).with(match self.dialect {
+            Dialect::Draft => ("upload-draft-interop-version", "8"),
+            Dialect::Tus => ("tus-resumable", "1.0.0"),
+        })
+    }
+
+    async fn state(&self, path: &str) -> Got {
+        self.server.ask(Wire::H1, self.ask("HEAD", path)).await
+    }
+
+    /// The upload the client ended with is complete and is the content, and so is everything else that is complete, or a
+    /// part of it.
+    async fn holds(&self, done: &Done) {
+        let state = self.state(&done.path()).await;
+        let is_complete = match self.dialect {
+            Dialect::Draft => state.is_complete(),
+            Dialect::Tus => state.field("upload-length") == Some(&self.content.len().to_string()),
+        };
+        assert!(is_complete, "{state:?} after {:#}", done.0);
+        assert_eq!(state.offset(), Some(self.content.len()));
+        let path = done.path();
+        let id = path.rsplit('/').next().expect("an id");
+        let content = fs::read(self.home.data().join("done").join(id).join("content")).expect("content");
+        assert!(content == self.content, "other bytes");
+        for stored in self.home.done() {
+            let is_part =
+                stored.len() < content.len() && content.windows(stored.len()).any(|part| part == stored);
+            assert!(stored == content || is_part, "other bytes");
+        }
+        done.never_went_back();
+    }
+
+    /// For the next upload of the same bench.
+    async fn clear(&self, done: &Done) {
+        for wire in WIRES {
+            let status = self.server.ask(wire, self.ask("DELETE", &done.path())).await.status;
+            assert!(matches!(status, 204 | 404 | 410), "{status}");
+        }
+    }
+
+    /// Not a byte of any upload is left.
+    fn is_empty(&self) {
+        assert_eq!(self.home.uploads("open") + self.home.uploads("done"), 0, "something is left");
+    }
+}
+
+/// A job with more in it.
+fn with(job: &Value, more: Value) -> Value {
+    let mut whole = job.clone();
+    let own = whole.as_object_mut().expect("an object");
+    let Value::Object(more) = more else { panic!("an object") };
+    own.extend(more);
+    whole
+}

@@ -1,0 +1,217 @@
+//! tus-js-client, as people install it, speaking the two versions of the draft it knows: through a proxy that loses what
+//! it can, everything arrives.
+//!
+//! The releases are those of `tests/node/package-lock.json`. They are installed once, below the target directory.
+
+use serde_json::{Value, json};
+
+use super::javascript::{Client, run};
+use super::{Bench, Dialect, MIB, installed, with};
+use crate::harness::{Dice, bytes, say, seeds};
+use crate::proxy::{Fault, Proxy};
+
+/// For clients that send everything and do not say that it was everything.
+const AT_LENGTH: [&str; 2] = ["--ietf-complete-at-length", "v5-v6"];
+
+const CLIENTS: [Client; 4] = [
+    Client { release: 4, protocol: "ietf-draft-03", interop: Some("5") },
+    Client { release: 4, protocol: "ietf-draft-05", interop: Some("6") },
+    Client { release: 5, protocol: "ietf-draft-03", interop: Some("5") },
+    Client { release: 5, protocol: "ietf-draft-05", interop: Some("6") },
+];
+
+fn bench(content: Vec<u8>, flags: &[&str]) -> Option<Bench> {
+    installed::tus_js_client().map(|_| Bench::new(Dialect::Draft, content, flags))
+}
+
+/// A way to upload, and how many appends it takes.
+fn ways() -> [(Value, usize); 6] {
+    [
+        (json!({}), 1),
+        (json!({ "during": true }), 0),
+        (json!({ "source": "file" }), 1),
+        (json!({ "chunk": MIB }), 4),
+        (json!({ "chunk": MIB, "source": "file", "during": true }), 3),
+        (json!({ "chunk": MIB, "source": "stream", "deferred": true }), 4),
+    ]
+}
+
+// proves: IETF-CRE-16, IETF-VER-01, IETF-VER-03
+#[tokio::test]
+async fn tus_js_client_uploads_whole_in_chunks_and_with_a_length_to_come() {
+    let Some(bench) = bench(bytes(41, 3 * MIB + 12_345), &AT_LENGTH) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    for client in CLIENTS {
+        for (job, appends) in ways() {
+            let done = run(&bench, client, &proxy, job.clone()).await.succeeded();
+            bench.holds(&done).await;
+            assert!(bench.home.sole() == bench.content, "{client:?} {job}");
+            assert_eq!((done.count("POST"), done.count("PATCH")), (1, appends), "{client:?} {job}");
+            for request in done.requests() {
+                assert_eq!(request["status"], 201, "{client:?} {job}: {request}");
+                assert_eq!(
+                    request["got"]["Upload-Draft-Interop-Version"],
+                    json!(client.interop),
+                    "{request}"
+                );
+            }
+            bench.clear(&done).await;
+        }
+    }
+    assert_eq!(proxy.faults(), 0);
+    assert!(proxy.up() > 24 * 3 * MIB as u64 && proxy.down() > 0 && proxy.connections() >= 24);
+}
+
+/// By the text nothing is complete that nobody said is complete, and there are files of which release 4 never says it: those
+/// it reads from disk in chunks. It says that it has uploaded them.
+// proves: IETF-CMP-03
+#[tokio::test]
+async fn tus_js_client_leaves_uploads_incomplete_that_it_calls_done() {
+    let Some(bench) = bench(bytes(45, 3 * MIB + 12_345), &[]) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    for client in CLIENTS {
+        for (job, _) in ways().into_iter().skip(3) {
+            let done = run(&bench, client, &proxy, job.clone()).await.succeeded();
+            let state = bench.state(&done.path()).await;
+            let is_said = client.release != 4 || job["source"] != "file";
+            assert_eq!(
+                (state.offset(), state.is_complete()),
+                (Some(bench.content.len()), is_said),
+                "{client:?} {job}"
+            );
+            bench.clear(&done).await;
+        }
+    }
+}
+
+/// Release 4 and 5 create an empty file with `?0`, and that is all, unless they are told to send data with creations.
+// proves: IETF-CMP-03
+#[tokio::test]
+async fn tus_js_client_and_the_empty_file() {
+    for flags in [&[][..], &AT_LENGTH] {
+        let Some(bench) = bench(Vec::new(), flags) else { return };
+        let proxy = Proxy::start(&bench.server, []).await;
+        for client in CLIENTS {
+            for during in [false, true] {
+                let done = run(&bench, client, &proxy, json!({ "during": during })).await.succeeded();
+                assert_eq!(done.requests().len(), 1, "{:#}", done.0);
+                let state = bench.state(&done.path()).await;
+                assert_eq!(state.is_complete(), during || !flags.is_empty(), "{client:?} {during} {flags:?}");
+                assert_eq!((state.status, state.offset()), (204, Some(0)));
+                bench.clear(&done).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn tus_js_client_goes_on_from_a_url_it_has_stored() {
+    let Some(bench) = bench(bytes(42, 4 << 20), &AT_LENGTH) else { return };
+    for (number, client) in CLIENTS.into_iter().enumerate() {
+        let proxy = Proxy::start(&bench.server, []).await;
+        let storage = bench.home.text(&format!("storage-{number}"));
+        let common = json!({ "source": "file", "chunk": MIB, "storage": storage });
+        let job = |more: Value| with(&common, more);
+        let first = run(&bench, client, &proxy, job(json!({ "abortAfter": 2_500_000 }))).await;
+        assert_eq!(first.outcome(), "aborted", "{:#}", first.0);
+        let state = bench.state(&first.path()).await;
+        assert!(!state.is_complete() && state.offset() >= Some(2 << 20), "{state:?}");
+        let sent = proxy.up();
+        let second = run(&bench, client, &proxy, job(json!({ "resume": true }))).await.succeeded();
+        assert_eq!(second.path(), first.path());
+        assert_eq!((second.count("POST"), second.count("HEAD")), (0, 1), "{:#}", second.0);
+        assert!(proxy.up() - sent < (2 << 20) + 5000, "sent again what was there");
+        bench.holds(&second).await;
+        bench.clear(&second).await;
+    }
+}
+
+#[tokio::test]
+async fn tus_js_client_terminates() {
+    let Some(bench) = bench(bytes(43, 2 << 20), &[]) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    for client in CLIENTS {
+        let job = json!({ "chunk": 256 << 10, "abortAfter": 600_000, "terminate": true });
+        let done = run(&bench, client, &proxy, job).await;
+        assert_eq!((done.outcome(), done.count("DELETE")), ("aborted", 1), "{:#}", done.0);
+        assert_eq!(bench.state(&done.path()).await.status, 404);
+        bench.is_empty();
+    }
+}
+
+/// An upload whose connections meet faults by a seed, and how it went.
+async fn interrupted(client: Client, seed: u64) {
+    let mut dice = Dice(seed);
+    let length = [100_000, 1 << 20, 3 << 20][dice.below(3)] + dice.below(5000);
+    let Some(bench) = bench(dice.bytes(length), &AT_LENGTH) else { return };
+    let proxy = Proxy::by_seed(&bench.server, seed, length, 12).await;
+    let source = ["buffer", "file"][dice.below(2)];
+    let mut job = json!({ "source": source, "retries": 100 });
+    if dice.one_in(2) {
+        job["chunk"] = (length / (2 + dice.below(4)) + 1).into();
+    }
+    job["during"] = dice.one_in(2).into();
+    let done = run(&bench, client, &proxy, job.clone()).await;
+    let faults = proxy.faults();
+    let requests = done.requests().len();
+    say(format_args!("seed {seed} {client:?} {job} {length} bytes: {requests} requests, {faults} faults"));
+    bench.holds(&done.succeeded()).await;
+}
+
+#[tokio::test]
+async fn tus_js_client_4_resumes_whatever_is_lost() {
+    for seed in seeds(0..12) {
+        interrupted(CLIENTS[usize::from(seed % 2 == 1)], seed).await;
+    }
+}
+
+#[tokio::test]
+async fn tus_js_client_5_resumes_whatever_is_lost() {
+    for seed in seeds(12..24) {
+        interrupted(CLIENTS[2 + usize::from(seed % 2 == 1)], seed).await;
+    }
+}
+
+/// How an upload ends whose last request is lost in part: the outcome for the user, and whether it is complete.
+fn ending_by_the_text(client: Client, source: &str, fault: Fault) -> (&'static [&'static str], bool) {
+    let finds_the_length = client.interop == Some("6");
+    match fault {
+        // Everything arrived, only the client does not know. Version 5 has no length in the answer to a retrieval, so the
+        // library sends what is missing: nothing, which it cannot read from a file and which is an error to an upload that is
+        // complete.
+        Fault::Swallow { .. } if finds_the_length => (&["success"], true),
+        Fault::Swallow { .. } => (&["error", "crash"], true),
+        // All bytes arrived, but not the end. With the length at hand the library thinks that this is all there is to it.
+        _ if client.release == 4 => (&["success"], true), // content of a length that is told has no such end
+        _ if finds_the_length => (&["success"], false),
+        _ if source == "buffer" => (&["success"], true),
+        _ => (&["error", "crash"], false),
+    }
+}
+
+// proves: IETF-CMP-04, IETF-RET-04
+#[tokio::test]
+async fn tus_js_client_and_the_loss_of_the_last_answer_or_the_last_byte() {
+    const LENGTH: usize = 300_000;
+    for flags in [&[][..], &AT_LENGTH] {
+        let Some(bench) = bench(bytes(44, LENGTH), flags) else { return };
+        for client in CLIENTS {
+            for source in ["buffer", "file"] {
+                let after = LENGTH as u64;
+                for fault in [Fault::Swallow { after }, Fault::BeforeEnd { after }] {
+                    let proxy = Proxy::start(&bench.server, [Some(fault)]).await;
+                    let done = run(&bench, client, &proxy, json!({ "source": source, "retries": 3 })).await;
+                    let what = format!("{flags:?} {client:?} {source} {fault:?} {:#}", done.0);
+                    let (outcomes, is_complete) = match flags {
+                        [] => ending_by_the_text(client, source, fault),
+                        _ => (&["success"][..], true),
+                    };
+                    assert!(outcomes.contains(&done.outcome()), "{what}");
+                    let state = bench.state(&done.path()).await;
+                    assert_eq!((state.offset(), state.is_complete()), (Some(LENGTH), is_complete), "{what}");
+                    bench.clear(&done).await;
+                }
+            }
+        }
+    }
+}

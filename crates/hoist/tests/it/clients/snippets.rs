@@ -1,0 +1,66 @@
+//! The snippets of `docs/clients.md` as they stand there, but for the address and the names of the libraries' releases.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use serde_json::json;
+use tokio::process::Command;
+
+use super::{Bench, installed, tus1, tuspy, uppy};
+use crate::harness::{bytes, soon};
+use crate::proxy::Proxy;
+
+const DOCUMENT: &str = include_str!("../../../../../docs/clients.md");
+
+/// The one snippet in a language, for the server of a bench.
+fn snippet(language: &str, bench: &Bench) -> String {
+    let after = DOCUMENT.split_once(&format!("```{language}\n")).expect("a snippet").1;
+    let snippet = after.split_once("```").expect("its end").0;
+    let url = format!("http://{}/uploads", bench.server.addr);
+    assert!(snippet.contains("https://example.org/uploads"), "{snippet}");
+    fs::write(bench.home.path("film.mp4"), &bench.content).expect("written");
+    snippet.replace("https://example.org/uploads", &url)
+}
+
+/// Runs it where the film is, and compares what it says with where the film went.
+async fn uploads(bench: &Bench, mut command: Command) {
+    command.current_dir(bench.home.path("")).stdin(Stdio::null()).kill_on_drop(true);
+    let output = soon("a snippet", command.output()).await.expect("it runs");
+    let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said} {wrong}");
+    let state = bench.state(&super::path(said.trim())).await;
+    assert_eq!(state.offset(), Some(bench.content.len()), "{said} {wrong}");
+    assert!(bench.home.sole() == bench.content, "other bytes");
+}
+
+#[tokio::test]
+async fn the_snippet_in_javascript_uploads() {
+    let Some(bench) = tus1::bench(bytes(91, 300_000)) else { return };
+    let place = installed::tus_js_client().expect("it is installed");
+    let script = snippet("js", &bench).replace("'tus-js-client'", "'tus-js-client-4'");
+    let mut file = tempfile::Builder::new().suffix(".mjs").tempfile_in(place).expect("a file");
+    file.write_all(script.as_bytes()).expect("written");
+    let mut node = Command::new("node");
+    node.arg(file.path());
+    uploads(&bench, node).await;
+}
+
+#[tokio::test]
+async fn the_snippet_in_python_uploads() {
+    let Some(bench) = tuspy::bench(bytes(92, 300_000)) else { return };
+    let mut python = Command::new(installed::tuspy().expect("it is installed"));
+    python.args(["-c", &snippet("python", &bench)]);
+    uploads(&bench, python).await;
+}
+
+#[tokio::test]
+async fn the_page_of_the_snippets_uploads() {
+    let Some(bench) = uppy::bench(bytes(93, 300_000)) else { return };
+    let page = bench.home.path("page.html");
+    fs::write(&page, snippet("html", &bench)).expect("written");
+    let proxy = Proxy::start(&bench.server, []).await;
+    let steps = ["open", "choose", "upload", "complete"];
+    uppy::run(&bench, &proxy, json!({ "page": page, "steps": steps })).await.succeeded();
+    assert!(bench.home.sole() == bench.content, "other bytes");
+}

@@ -1,0 +1,247 @@
+//! tus-js-client speaking tus 1.0, which is what it does unless told otherwise: in every way it has of uploading, and
+//! through a proxy that loses what it can.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use super::javascript::{Client, run};
+use super::{Bench, Dialect, Done, MIB, installed, with};
+use crate::harness::{Dice, Server, bytes, say, seeds, until_asked};
+use crate::proxy::{Fault, Proxy, Way};
+
+const CLIENTS: [Client; 2] = [
+    Client { release: 4, protocol: "tus-v1", interop: None },
+    Client { release: 5, protocol: "tus-v1", interop: None },
+];
+
+pub(super) fn bench(content: Vec<u8>) -> Option<Bench> {
+    installed::tus_js_client().map(|_| Bench::new(Dialect::Tus, content, &[]))
+}
+
+/// A way to upload four times as much as one chunk and a bit less, and how many requests of POST and PATCH it takes.
+fn ways() -> [(Value, (usize, usize)); 10] {
+    [
+        (json!({}), (1, 1)),
+        (json!({ "during": true }), (1, 0)),
+        (json!({ "source": "file" }), (1, 1)),
+        (json!({ "chunk": MIB }), (1, 4)),
+        (json!({ "chunk": MIB, "source": "file", "during": true }), (1, 3)),
+        (json!({ "chunk": MIB, "source": "stream", "deferred": true }), (1, 4)),
+        (json!({ "override": true }), (2, 0)),
+        (json!({ "chunk": MIB, "override": true }), (5, 0)),
+        (json!({ "parallel": 3 }), (4, 3)),
+        (json!({ "parallel": 2, "chunk": MIB, "source": "file" }), (3, 4)),
+    ]
+}
+
+#[tokio::test]
+async fn tus_js_client_uploads_in_every_way_it_has() {
+    let Some(bench) = bench(bytes(51, 3 * MIB + 12_345)) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    for client in CLIENTS {
+        for (job, (posts, patches)) in ways() {
+            let before = proxy.up();
+            let done = run(&bench, client, &proxy, job.clone()).await.succeeded();
+            let what = format!("{client:?} {job} {:#}", done.0);
+            bench.holds(&done).await;
+            assert_eq!((done.count("POST"), done.count("PATCH")), (posts, patches), "{what}");
+            assert_eq!(done.requests().len(), posts + patches, "{what}");
+            for request in done.requests() {
+                let is_append =
+                    request["method"] == "PATCH" || !request["sent"]["X-HTTP-Method-Override"].is_null();
+                assert_eq!(request["status"], if is_append { 204 } else { 201 }, "{what}");
+                assert_eq!(request["got"]["Tus-Resumable"], "1.0.0", "{what}");
+            }
+            let sent = proxy.up() - before;
+            assert!(sent < bench.content.len() as u64 + 8000, "{sent} bytes: {what}");
+            bench.clear(&done).await;
+        }
+    }
+    assert_eq!(proxy.faults(), 0);
+}
+
+/// An empty file is complete once it is created.
+#[tokio::test]
+async fn tus_js_client_uploads_the_empty_file_with_one_request() {
+    let Some(bench) = bench(Vec::new()) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    for client in CLIENTS {
+        for during in [false, true] {
+            let done = run(&bench, client, &proxy, json!({ "during": during })).await.succeeded();
+            assert_eq!(done.requests().len(), 1, "{:#}", done.0);
+            assert!(bench.home.sole().is_empty());
+            bench.holds(&done).await;
+            bench.clear(&done).await;
+        }
+    }
+}
+
+/// The second process of the same user finds what the first has stored, asks once how far each part came, and sends what is
+/// missing. Afterwards nothing is stored any more.
+async fn goes_on_from_what_is_stored(client: Client, parallel: usize) {
+    const CHUNK: usize = 256 << 10;
+    let Some(bench) = bench(bytes(52, 4 * MIB)) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    let storage = bench.home.text("storage");
+    let common = json!({ "source": "file", "chunk": CHUNK, "storage": storage, "parallel": parallel });
+    let first = run(&bench, client, &proxy, with(&common, json!({ "abortAfter": 2_500_000 }))).await;
+    assert_eq!(first.outcome(), "aborted", "{:#}", first.0);
+    first.never_went_back();
+    let sent = proxy.up();
+    let second = run(&bench, client, &proxy, with(&common, json!({ "resume": true }))).await.succeeded();
+    let joins = usize::from(parallel > 1);
+    assert_eq!((second.count("POST"), second.count("HEAD")), (joins, parallel), "{:#}", second.0);
+    let (again, chunks) = (proxy.up() - sent, (parallel * CHUNK) as u64);
+    assert!(again < 4 * MIB as u64 - 2_500_000 + chunks + 15_000, "{again} bytes: sent again what was there");
+    bench.holds(&second).await;
+    let both: Vec<_> = first.requests().iter().chain(second.requests()).cloned().collect();
+    Done(json!({ "requests": both })).never_went_back();
+    let third = run(&bench, client, &proxy, with(&common, json!({ "resume": true }))).await;
+    assert_eq!((third.outcome(), third.requests().len()), ("error", 0), "{:#}", third.0);
+}
+
+#[tokio::test]
+async fn tus_js_client_goes_on_from_a_stored_url() {
+    for client in CLIENTS {
+        goes_on_from_what_is_stored(client, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn tus_js_client_goes_on_with_parts_from_stored_urls() {
+    for client in CLIENTS {
+        goes_on_from_what_is_stored(client, 3).await;
+    }
+}
+
+#[tokio::test]
+async fn tus_js_client_terminates_and_nothing_is_left() {
+    let Some(bench) = bench(bytes(53, 2 * MIB)) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    for client in CLIENTS {
+        for parallel in [1, 3] {
+            let job =
+                json!({ "chunk": 128 << 10, "abortAfter": 600_000, "terminate": true, "parallel": parallel });
+            let done = run(&bench, client, &proxy, job).await;
+            let what = format!("{client:?} {parallel} {:#}", done.0);
+            assert_eq!((done.outcome(), done.count("DELETE")), ("aborted", parallel), "{what}");
+            for request in done.requests().iter().filter(|request| request["method"] == "DELETE") {
+                assert_eq!(request["status"], 204, "{what}");
+                let status = bench.state(request["url"].as_str().expect("a path")).await.status;
+                assert!(matches!(status, 404 | 410), "{status}");
+            }
+            bench.is_empty();
+        }
+    }
+}
+
+/// The last answer is lost after all bytes arrived, or the connection before the end of the last request.
+#[tokio::test]
+async fn tus_js_client_and_the_loss_of_the_last_answer_or_the_last_byte() {
+    const LENGTH: usize = 300_000;
+    let Some(bench) = bench(bytes(54, LENGTH)) else { return };
+    for client in CLIENTS {
+        for job in [json!({}), json!({ "source": "file", "override": true })] {
+            let after = LENGTH as u64;
+            for fault in [Fault::Swallow { after }, Fault::BeforeEnd { after }] {
+                let proxy = Proxy::start(&bench.server, [Some(fault)]).await;
+                let done = run(&bench, client, &proxy, with(&job, json!({ "retries": 3 }))).await.succeeded();
+                bench.holds(&done).await;
+                assert!(bench.home.sole() == bench.content, "{client:?} {job} {fault:?}");
+                bench.clear(&done).await;
+            }
+        }
+    }
+}
+
+/// Release 5 forgets that it was to tell the length later as soon as it has told it, and does not survive the loss of that
+/// request. Where the length comes by itself, because the content before it ended with a chunk, neither release notices
+/// that there is nothing more to read. On the server all bytes are there.
+#[tokio::test]
+async fn tus_js_client_and_the_loss_of_the_answer_before_the_end_of_a_stream() {
+    const LENGTH: usize = 300_000;
+    let Some(bench) = bench(bytes(55, LENGTH)) else { return };
+    for (chunk, outcomes, is_complete) in
+        [(200_000, ["success", "error"], true), (LENGTH / 2, ["silence", "silence"], false)]
+    {
+        for (client, outcome) in CLIENTS.into_iter().zip(outcomes) {
+            let fault = Fault::Swallow { after: LENGTH as u64 };
+            let proxy = Proxy::start(&bench.server, [Some(fault)]).await;
+            let job = json!({ "source": "stream", "deferred": true, "chunk": chunk, "retries": 3 });
+            let done = run(&bench, client, &proxy, job).await;
+            assert_eq!(done.outcome(), outcome, "{client:?} {:#}", done.0);
+            let state = bench.state(&done.path()).await;
+            assert_eq!((state.offset(), state.field("upload-length").is_some()), (Some(LENGTH), is_complete));
+            bench.clear(&done).await;
+        }
+    }
+}
+
+/// The server is killed in the middle and comes back where it was. The client goes on without being told.
+#[tokio::test]
+async fn tus_js_client_outlives_the_server() {
+    for client in CLIENTS {
+        let Some(bench) = bench(bytes(56, 3 * MIB)) else { return };
+        let slow = Fault::Slow { way: Way::Up, piece: 8 << 10, late: Duration::from_millis(2) };
+        let proxy = Proxy::start(&bench.server, std::iter::repeat_n(Some(slow), 1000)).await;
+        let address = bench.server.addr;
+        let restart = async {
+            bench.home.holds(MIB).await;
+            bench.server.signal(Signal::KILL);
+            let gone = async || TcpStream::connect(address).await.err();
+            until_asked("the server to be gone", gone).await;
+            Server::start(&bench.home, &["--durability", "os", "--listen", &address.to_string()])
+        };
+        let job = json!({ "chunk": 200_000, "retries": 1000 });
+        let (done, _server) = tokio::join!(run(&bench, client, &proxy, job), restart);
+        let done = done.succeeded();
+        assert_eq!(done.count("POST"), 1, "{:#}", done.0);
+        assert!(done.count("HEAD") > 0, "{:#}", done.0);
+        bench.holds(&done).await;
+    }
+}
+
+/// An upload whose connections meet faults by a seed, and how it went.
+async fn interrupted(client: Client, seed: u64) {
+    let mut dice = Dice(seed);
+    let length = [100_000, MIB, 3 * MIB][dice.below(3)] + dice.below(5000);
+    let Some(bench) = bench(dice.bytes(length)) else { return };
+    let proxy = Proxy::by_seed(&bench.server, seed, length, 12).await;
+    let source = ["buffer", "file"][dice.below(2)];
+    let mut job = json!({ "source": source, "retries": 100 });
+    if dice.one_in(2) {
+        job["chunk"] = (length / (2 + dice.below(4)) + 1).into();
+    }
+    match dice.below(5) {
+        0 => job["during"] = true.into(),
+        1 => job["parallel"] = (2 + dice.below(3)).into(),
+        2 => job["override"] = true.into(),
+        3 if client.release == 4 => {
+            let chunk = length / (2 + dice.below(4)) + 1;
+            job = with(&job, json!({ "source": "stream", "deferred": true, "chunk": chunk }));
+        }
+        _ => {}
+    }
+    let done = run(&bench, client, &proxy, job.clone()).await;
+    let faults = proxy.faults();
+    let requests = done.requests().len();
+    say(format_args!("seed {seed} {client:?} {job} {length} bytes: {requests} requests, {faults} faults"));
+    bench.holds(&done.succeeded()).await;
+}
+
+#[tokio::test]
+async fn tus_js_client_4_resumes_in_tus_whatever_is_lost() {
+    for seed in seeds(100..112) {
+        interrupted(CLIENTS[0], seed).await;
+    }
+}
+
+#[tokio::test]
+async fn tus_js_client_5_resumes_in_tus_whatever_is_lost() {
+    for seed in seeds(112..124) {
+        interrupted(CLIENTS[1], seed).await;
+    }
+}

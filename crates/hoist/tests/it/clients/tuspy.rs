@@ -1,0 +1,102 @@
+//! tuspy, which asks the server to check what it sends, and sends a request of its own for each chunk.
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::{Bench, Dialect, Done, MIB, installed, with};
+use crate::harness::{Dice, bytes, say, seeds};
+use crate::proxy::{Fault, Proxy};
+
+pub(super) fn bench(content: Vec<u8>) -> Option<Bench> {
+    installed::tuspy().map(|_| Bench::new(Dialect::Tus, content, &[]))
+}
+
+async fn run(bench: &Bench, proxy: &Proxy, job: Value) -> Done {
+    let common = json!({ "endpoint": proxy.url("/uploads"), "file": bench.file });
+    let mut python = Command::new(installed::tuspy().expect("a bench is only made where there is a client"));
+    python.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/upload.py"));
+    bench.drive(python, &with(&common, job)).await
+}
+
+#[tokio::test]
+async fn tuspy_uploads_whole_in_chunks_and_with_checksums() {
+    let Some(bench) = bench(bytes(61, 3 * MIB + 12_345)) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    for uploader in ["sync", "async"] {
+        for (job, appends) in [
+            (json!({}), 1),
+            (json!({ "checksum": true }), 1),
+            (json!({ "chunk": MIB, "checksum": true, "metadata": { "filename": "Zürich, 5 €.bin" } }), 4),
+        ] {
+            let done = run(&bench, &proxy, with(&job, json!({ "uploader": uploader }))).await.succeeded();
+            bench.holds(&done).await;
+            assert!(bench.home.sole() == bench.content, "{uploader} {job}");
+            assert_eq!((done.count("POST"), done.count("PATCH")), (1, appends), "{uploader} {job}");
+            let checked = |request: &&Value| !request["sent"]["Upload-Checksum"].is_null();
+            let checked = done.requests().iter().filter(checked).count();
+            assert_eq!(checked, if job["checksum"] == true { appends } else { 0 }, "{uploader} {job}");
+            bench.clear(&done).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn tuspy_uploads_the_empty_file() {
+    let Some(bench) = bench(Vec::new()) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    let done = run(&bench, &proxy, json!({ "checksum": true })).await.succeeded();
+    assert_eq!(done.requests().len(), 1, "{:#}", done.0);
+    bench.holds(&done).await;
+}
+
+/// What is not what its checksum says is refused and not kept; the upload goes on without it.
+#[tokio::test]
+async fn tuspy_is_told_of_content_that_is_not_what_its_checksum_says() {
+    let Some(bench) = bench(bytes(62, MIB)) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    let storage = bench.home.text("storage.json");
+    let common = json!({ "storage": storage, "chunk": 300_000, "checksum": true });
+    let first = run(&bench, &proxy, with(&common, json!({ "stopAt": 300_000 }))).await.succeeded();
+    let liar = run(&bench, &proxy, with(&common, json!({ "uploader": "liar", "retries": 2 }))).await;
+    assert_eq!((liar.outcome(), &liar.0["status"]), ("error", &json!(460)), "{:#}", liar.0);
+    assert_eq!((liar.count("HEAD"), liar.count("PATCH")), (3, 3), "asked at first and before each retry");
+    liar.never_went_back();
+    assert_eq!(bench.state(&first.path()).await.offset(), Some(300_000));
+    assert!(bench.home.open() == [&bench.content[..300_000]], "bytes were kept that nobody vouches for");
+    let last = run(&bench, &proxy, common).await.succeeded();
+    assert_eq!((last.path(), last.count("POST"), last.count("PATCH")), (first.path(), 0, 3), "{:#}", last.0);
+    bench.holds(&last).await;
+}
+
+/// Once all bytes have arrived and the answer is lost, tuspy sends what is missing: nothing, with a checksum of it.
+#[tokio::test]
+async fn tuspy_and_the_loss_of_the_last_answer() {
+    let Some(bench) = bench(bytes(63, 300_000)) else { return };
+    // The creation has a connection of its own.
+    let proxy = Proxy::start(&bench.server, [None, Some(Fault::Swallow { after: 300_000 })]).await;
+    let done = run(&bench, &proxy, json!({ "checksum": true, "retries": 3 })).await.succeeded();
+    assert_eq!((proxy.faults(), done.count("HEAD"), done.count("PATCH")), (1, 1, 2), "{:#}", done.0);
+    bench.holds(&done).await;
+}
+
+async fn interrupted(seed: u64) {
+    let mut dice = Dice(seed);
+    let length = [100_000, MIB, 3 * MIB][dice.below(3)] + dice.below(5000);
+    let Some(bench) = bench(dice.bytes(length)) else { return };
+    let proxy = Proxy::by_seed(&bench.server, seed, length, 12).await;
+    let uploader = ["sync", "async"][dice.below(2)];
+    let mut job = json!({ "retries": 100, "uploader": uploader });
+    job["checksum"] = dice.one_in(2).into();
+    job["chunk"] = (length / (1 + dice.below(5)) + 1).into();
+    let done = run(&bench, &proxy, job.clone()).await;
+    let (requests, faults) = (done.requests().len(), proxy.faults());
+    say(format_args!("seed {seed} {job} {length} bytes: {requests} requests, {faults} faults"));
+    bench.holds(&done.succeeded()).await;
+}
+
+#[tokio::test]
+async fn tuspy_resumes_whatever_is_lost() {
+    for seed in seeds(130..142) {
+        interrupted(seed).await;
+    }
+}

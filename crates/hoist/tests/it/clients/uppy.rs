@@ -1,0 +1,204 @@
+//! Uppy in Chromium, on a page of another origin, used by way of its buttons: uploads, pauses, goes on after the page was
+//! loaded again, cancels.
+
+use std::fs;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::{Bench, Dialect, Done, installed, with};
+use crate::harness::{Dice, Home, PATIENCE, bytes, say, seeds};
+use crate::proxy::{Fault, Proxy, Way};
+use crate::secure::{certify, trusting};
+
+const CHUNK: usize = 100_000;
+
+pub(super) fn bench(content: Vec<u8>) -> Option<Bench> {
+    installed::chromium()?;
+    installed::uppy().map(|_| Bench::new(Dialect::Tus, content, &[]))
+}
+
+pub(super) async fn run(bench: &Bench, proxy: &Proxy, job: Value) -> Done {
+    // A person who never was here.
+    let profile = tempfile::tempdir_in(bench.home.path("")).expect("a directory");
+    let scheme = if bench.server.tls.is_some() { "https" } else { "http" };
+    let common = json!({
+        "endpoint": format!("{scheme}://{}/uploads", proxy.addr),
+        "chromium": installed::chromium(),
+        "profile": profile.path(),
+        "files": [bench.file],
+        "chunk": CHUNK,
+        "patience": u64::try_from(PATIENCE.as_millis()).expect("a number"),
+    });
+    let mut node = Command::new("node");
+    node.arg(installed::uppy().expect("a bench is only made where there is a client").join("drive.js"));
+    bench.drive(node, &with(&common, job)).await
+}
+
+/// The same with TLS, over which browsers speak HTTP/2.
+fn secure_bench(content: Vec<u8>) -> Option<Bench> {
+    installed::chromium()?;
+    installed::uppy()?;
+    let home = Home::new();
+    let certificate = certify(&home);
+    let (cert, key) = (home.text("cert.pem"), home.text("key.pem"));
+    let mut bench = Bench::at(home, Dialect::Tus, content, &["--tls-cert", &cert, "--tls-key", &key]);
+    bench.server.tls = Some(trusting(&[certificate]));
+    Some(bench)
+}
+
+/// A proxy over which an upload takes long enough to do something with it.
+async fn slowly(bench: &Bench) -> Proxy {
+    let slow = Fault::Slow { way: Way::Up, piece: 8 << 10, late: Duration::from_millis(2) };
+    Proxy::start(&bench.server, std::iter::repeat_n(Some(slow), 100)).await
+}
+
+/// What had stopped did not begin anew after a step, but asked once how far it came and went on from there.
+fn went_on(done: &Done, after: &str) {
+    let rest = done.requests().iter().skip_while(|entry| entry["step"] != after);
+    let rest: Vec<_> = rest.filter(|entry| entry["step"].is_null()).collect();
+    let [asked, append, ..] = rest[..] else { panic!("nothing happened: {:#}", done.0) };
+    assert_eq!((&asked["method"], &append["method"]), (&json!("HEAD"), &json!("PATCH")), "{:#}", done.0);
+    let at = &asked["got"]["upload-offset"];
+    assert_eq!(&append["sent"]["upload-offset"], at, "{:#}", done.0);
+    assert!(at.as_str().is_some_and(|at| at.parse().is_ok_and(|at: usize| at >= CHUNK)), "{:#}", done.0);
+    assert_eq!((done.count("POST"), done.count("HEAD")), (1, 1), "{:#}", done.0);
+}
+
+#[tokio::test]
+async fn uppy_uploads_files_from_another_origin() {
+    let Some(bench) = bench(bytes(81, 700_000)) else { return };
+    let (other, another) = (bytes(82, 5000), bench.home.text("another.bin"));
+    fs::write(&another, &other).expect("written");
+    let proxy = Proxy::start(&bench.server, []).await;
+    for parallel in [1, 2] {
+        let files = if parallel == 1 { vec![&bench.file, &another] } else { vec![&bench.file] };
+        let job =
+            json!({ "files": files, "parallel": parallel, "steps": ["open", "choose", "upload", "end"] });
+        let done = run(&bench, &proxy, job).await.succeeded();
+        assert_eq!(done.0["urls"].as_array().map(Vec::len), Some(files.len()), "{:#}", done.0);
+        assert!(done.0["preflights"].as_u64() >= Some(1), "the browser did not even ask: {:#}", done.0);
+        for request in done.requests().iter().filter(|request| request["step"].is_null()) {
+            assert!(matches!(request["status"].as_u64(), Some(201 | 204)), "{:#}", done.0);
+            assert!(request["got"]["access-control-allow-origin"].is_string(), "{:#}", done.0);
+        }
+        let stored = bench.home.done();
+        assert!(stored.contains(&bench.content) && (parallel > 1 || stored.contains(&other)), "other bytes");
+        done.never_went_back();
+    }
+}
+
+#[tokio::test]
+async fn uppy_pauses_and_goes_on() {
+    let Some(bench) = bench(bytes(83, 2_500_000)) else { return };
+    let proxy = slowly(&bench).await;
+    let steps = ["open", "choose", "upload", "at 20", "pause", "resume", "end"];
+    let done = run(&bench, &proxy, json!({ "steps": steps })).await.succeeded();
+    went_on(&done, "resume");
+    bench.holds(&done).await;
+}
+
+/// The page is loaded again in the middle, and the file chosen again.
+#[tokio::test]
+async fn uppy_goes_on_after_a_reload_with_the_file_chosen_again() {
+    let Some(bench) = bench(bytes(84, 2_500_000)) else { return };
+    let proxy = slowly(&bench).await;
+    let steps = ["open", "choose", "upload", "at 20", "reload", "choose", "upload again", "end"];
+    let done = run(&bench, &proxy, json!({ "steps": steps })).await.succeeded();
+    went_on(&done, "upload again");
+    bench.holds(&done).await;
+}
+
+/// The same with the plugin that keeps the file itself, so that nothing needs to be chosen.
+#[tokio::test]
+async fn uppy_goes_on_after_a_reload_with_the_file_that_the_browser_kept() {
+    let Some(bench) = bench(bytes(85, 2_500_000)) else { return };
+    let proxy = slowly(&bench).await;
+    let steps = ["open", "choose", "upload", "at 20", "reload", "restored", "upload again", "end"];
+    let done = run(&bench, &proxy, json!({ "retriever": true, "steps": steps })).await.succeeded();
+    went_on(&done, "upload again");
+    bench.holds(&done).await;
+}
+
+#[tokio::test]
+async fn uppy_cancels_and_nothing_is_left() {
+    let Some(bench) = bench(bytes(86, 2_500_000)) else { return };
+    let proxy = slowly(&bench).await;
+    for steps in [
+        &["open", "choose", "upload", "at 20", "cancel", "end"][..],
+        &["open", "choose", "upload", "at 20", "pause", "cancel", "end"],
+    ] {
+        let done = run(&bench, &proxy, json!({ "steps": steps })).await;
+        assert_eq!((done.outcome(), done.count("DELETE")), ("cancelled", 1), "{:#}", done.0);
+        let deletion = done.requests().iter().find(|request| request["method"] == "DELETE").expect("one");
+        assert_eq!(deletion["status"], 204, "{:#}", done.0);
+        bench.is_empty();
+    }
+}
+
+/// Pages of one origin may upload, and with them whoever has a bearer token; the same person on another page may not.
+#[tokio::test]
+async fn uppy_uploads_with_credentials_from_where_it_may() {
+    let (Some(_), Some(_)) = (installed::chromium(), installed::uppy()) else { return };
+    let home = Home::new();
+    let bearers = home.text("bearers");
+    fs::write(&bearers, "7f3c6c1e-a-secret alice\n").expect("written");
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let origin = format!("http://127.0.0.1:{port}");
+    let flags = ["--cors-origin", &origin, "--cors-credentials", "--bearer-file", &bearers];
+    let bench = Bench::at(home, Dialect::Tus, bytes(87, 300_000), &flags);
+    let proxy = Proxy::start(&bench.server, []).await;
+    let job = json!({
+        "steps": ["open", "choose", "upload", "end"],
+        "credentials": true,
+        "headers": { "Authorization": "Bearer 7f3c6c1e-a-secret" },
+    });
+    let elsewhere = run(&bench, &proxy, job.clone()).await;
+    assert_eq!((elsewhere.outcome(), bench.home.done().len()), ("error", 0), "{:#}", elsewhere.0);
+    let stranger = run(&bench, &proxy, with(&job, json!({ "port": port, "headers": {} }))).await;
+    assert_eq!((stranger.outcome(), bench.home.done().len()), ("error", 0), "{:#}", stranger.0);
+    let done = run(&bench, &proxy, with(&job, json!({ "port": port }))).await.succeeded();
+    assert!(done.0["preflights"].as_u64() >= Some(1), "{:#}", done.0);
+    for request in done.requests().iter().filter(|request| request["step"].is_null()) {
+        assert_eq!(request["got"]["access-control-allow-origin"], origin, "{:#}", done.0);
+    }
+    assert!(bench.home.sole() == bench.content, "other bytes");
+}
+
+#[tokio::test]
+async fn uppy_uploads_over_http2() {
+    let Some(bench) = secure_bench(bytes(88, 700_000)) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    let job = json!({ "parallel": 3, "steps": ["open", "choose", "upload", "end"] });
+    let done = run(&bench, &proxy, job).await.succeeded();
+    assert_eq!(done.0["protocols"], json!(["h2"]), "{:#}", done.0);
+    bench.holds(&done).await;
+}
+
+async fn interrupted(seed: u64) {
+    let mut dice = Dice(seed);
+    let length = 300_000 + dice.below(5000);
+    let content = dice.bytes(length);
+    let made = if dice.one_in(2) { bench(content) } else { secure_bench(content) };
+    let Some(bench) = made else { return };
+    let proxy = Proxy::by_seed(&bench.server, seed, length, 10).await;
+    let chunk = if dice.one_in(3) { length } else { CHUNK };
+    let parallel = 1 + dice.below(2);
+    let steps = ["open", "choose", "upload", "end"];
+    let job = json!({ "chunk": chunk, "parallel": parallel, "retries": 100, "steps": steps });
+    let done = run(&bench, &proxy, job).await;
+    let (requests, faults) = (done.requests().len(), proxy.faults());
+    say(format_args!(
+        "seed {seed} {length} bytes in {chunk}s, {parallel} parts: {requests} requests, {faults} faults"
+    ));
+    bench.holds(&done.succeeded()).await;
+}
+
+#[tokio::test]
+async fn uppy_resumes_whatever_is_lost() {
+    for seed in seeds(170..175) {
+        interrupted(seed).await;
+    }
+}
