@@ -31,7 +31,6 @@ impl Shared {
         let fence = claim.fence();
         let id = claim.id();
         let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
-        //= TUS1-CAT-02
         if upload.makeup == Makeup::Part {
             let answer = target::of_part();
             let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, now());

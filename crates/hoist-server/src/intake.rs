@@ -55,6 +55,7 @@ impl Intake {
     ///
     /// # Cancellation
     /// To be awaited by a task of the server's own; dropped, it leaves what the store has accepted.
+    //= TUS1-CWU-04
     pub(crate) async fn receive<B: Content>(mut self, shared: &Shared, body: B) -> Result<Reply, Refusal> {
         self.claim.transfers(&self.upload);
         let mut accepted_bytes = 0;
@@ -236,6 +237,7 @@ async fn is_empty<B: Content>(claim: &Claim, shared: &Shared, body: &mut B) -> R
 }
 
 /// What a failed body says of its peer. Under a foreign server all that is known is that the content ended early.
+//= TUS1-PATCH-10
 fn cause(failure: &BoxError) -> Interrupted {
     match failure.downcast_ref::<BodyError>() {
         Some(BodyError::Idle | BodyError::TooSlow) => Interrupted::TooSlow,

@@ -267,7 +267,7 @@ impl Shared {
 
     /// Creates an upload that is made of others.
     //= TUS1-TRM-05
-    //= TUS1-CAT-03, TUS1-CAT-04, TUS1-CAT-12, TUS1-CAT-14, TOK-IDX-07
+    //= TUS1-CAT-04, TUS1-CAT-12, TUS1-CAT-14, TOK-IDX-07
     pub(crate) async fn compose(
         &self,
         claim: &Claim,
@@ -462,7 +462,7 @@ impl Shared {
     }
 
     /// Frees everything of an upload, its numbered parts first: a crash in between leaves a whole that can be asked for again.
-    //= TOK-IDX-05, TOK-CAN-01
+    //= TOK-IDX-05, TOK-CAN-01, TUS1-TRM-05
     pub(crate) async fn erase(&self, claim: &Claim, upload: &Upload) -> Result<(), Refusal> {
         if let Makeup::Numbered(Numbers { highest, .. }) = upload.makeup {
             let asker = Asker { principal: upload.owner.as_ref(), family: None };

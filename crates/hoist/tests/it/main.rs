@@ -26,3 +26,4 @@ mod serve;
 mod slowness;
 mod stopping;
 mod transcripts;
+mod tus1;
