@@ -27,3 +27,4 @@ mod serve;
 mod slowness;
 mod stopping;
 mod transcripts;
+mod tus1;
