@@ -165,6 +165,29 @@ async fn parts_survive_cuts_and_a_run_that_died() {
 }
 
 #[tokio::test]
+async fn over_tls_the_server_chooses_http2() {
+    let home = Home::new();
+    crate::secure::certify(&home);
+    let (cert, key) = (home.text("cert.pem"), home.text("key.pem"));
+    let server = Server::start(&home, &["--tls-cert", &cert, "--tls-key", &key]);
+    let content = Dice(3).bytes(3_000_000);
+    let url: http::Uri = format!("https://localhost:{}/uploads", server.addr.port()).parse().expect("a URL");
+    let table = [
+        (Http2::Auto, http::Version::HTTP_2),
+        (Http2::Never, http::Version::HTTP_11),
+        (Http2::PriorKnowledge, http::Version::HTTP_2),
+    ];
+    for (number, (http2, version)) in table.into_iter().enumerate() {
+        let client = quick("auto").http2(http2).ca_file(home.path("cert.pem")).build().expect("a client");
+        let outcome =
+            client.put(url.clone(), Source::bytes(content.clone())).send().await.expect("an upload");
+        assert_eq!((outcome.version, outcome.retries), (version, 0), "{http2:?}");
+        let done = home.done();
+        assert!(done.len() == number + 1 && done.iter().all(|done| *done == content), "{http2:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_limit_ends_an_upload_that_is_too_large() {
     let home = Home::new();
     let server = Server::start(&home, &["--max-size", "1000"]);
