@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hoist_proto::client::Heard;
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version, header};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -64,6 +64,7 @@ pub(crate) struct Connector {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    pub(crate) version: Version,
     pub(crate) fields: HeaderMap,
     pub(crate) content: Bytes,
     /// Bytes of the request's content handed to the connection when the answer came.

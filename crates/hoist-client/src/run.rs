@@ -280,7 +280,7 @@ impl<'a> Run<'a> {
             Dialect::Ietf(_) | Dialect::Tus1 => uploader.url().cloned(),
             Dialect::Auto | Dialect::Token(_) | Dialect::Conventional => None,
         };
-        let Answer { status, fields, content, .. } = answer;
+        let Answer { status, version, fields, content, .. } = answer;
         Ok(Outcome {
             bytes,
             resumed_bytes: uploader.resumed_at().get(),
@@ -289,6 +289,7 @@ impl<'a> Run<'a> {
             fields,
             content,
             url,
+            version,
             dialect: self.begun.dialect,
             start: self.begun.start,
             sha256,

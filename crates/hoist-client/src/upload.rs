@@ -10,7 +10,7 @@ use hoist_proto::dialect::token::Form;
 use hoist_proto::digest::{self, Algorithm, Digest};
 use hoist_proto::types::Token;
 use hoist_proto::upload::Origin;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -82,6 +82,8 @@ pub struct Outcome {
     pub content: Bytes,
     /// The upload's own URL, where the server gave it one.
     pub url: Option<Uri>,
+    /// The version of HTTP that was spoken.
+    pub version: Version,
     /// The dialect that was spoken.
     pub dialect: Dialect,
     /// How it began.

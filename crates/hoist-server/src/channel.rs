@@ -66,7 +66,7 @@ impl Shared {
     }
 
     /// The upload URL as the peer of this request sees it.
-    //= IETF-INT-14
+    //= IETF-INT-14, TUS1-DF-14
     pub(crate) fn base(&self, head: &Parts) -> String {
         match (self.locations, &self.public_origin) {
             (Locations::Relative, _) => return self.endpoint.clone(),

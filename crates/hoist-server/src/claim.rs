@@ -98,7 +98,7 @@ impl Claims {
     ///
     /// # Cancellation
     /// Safe to drop: the place in the queue is given up. What was running ends all the same.
-    //= TOK-OFF-02, TOK-APP-04, TDR-OFF-07, IETF-CON-02, IETF-CON-04, IETF-DEL-03
+    //= TOK-OFF-02, TOK-APP-04, TDR-OFF-07, IETF-CON-02, IETF-CON-04, IETF-DEL-03, TUS1-CON-01
     pub(crate) async fn take(
         &self,
         id: UploadId,

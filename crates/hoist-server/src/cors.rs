@@ -21,6 +21,7 @@ pub enum Cors {
 }
 
 /// Lists of names are spelled out, because `*` never covers `Authorization`.
+//= TUS1-DF-19, TUS1-HDR-11
 const ALLOW_HEADERS: &str = "Authorization, If-Match, If-None-Match, If-Range, Range, Content-Type, Content-Disposition, Content-Encoding, Content-Language, \
     Content-Digest, Repr-Digest, Want-Repr-Digest, Incremental, X-Requested-With, X-Request-ID, \
     X-HTTP-Method-Override, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Defer-Length, \

@@ -34,6 +34,7 @@ impl Hoist {
     ///
     /// # Cancellation
     /// Safe to drop.
+    //= TUS1-DF-16
     pub(crate) async fn download(&self, place: Place, head: &Parts) -> Option<Answer> {
         let shared = self.shared();
         let (true, &Method::GET, Place::Upload(id)) = (shared.downloads, &head.method, place) else {

@@ -55,6 +55,7 @@ impl Intake {
     ///
     /// # Cancellation
     /// To be awaited by a task of the server's own; dropped, it leaves what the store has accepted.
+    //= TUS1-CWU-04
     pub(crate) async fn receive<B: Content>(mut self, shared: &Shared, body: B) -> Result<Reply, Refusal> {
         self.claim.transfers(&self.upload);
         let mut accepted_bytes = 0;
@@ -115,7 +116,9 @@ impl Intake {
             shared.digests.keep(&upload, whole.clone());
         }
         match verdict {
-            Verdict::Acknowledge(reply) => Ok(reply),
+            Verdict::Acknowledge(reply) => {
+                Ok(shared.end_early(&self.claim, upload, self.plan.created).await?.unwrap_or(reply))
+            }
             Verdict::Refuse(refusal) => Err(refusal),
             Verdict::Deliver { but } => {
                 let delivered =
@@ -236,6 +239,7 @@ async fn is_empty<B: Content>(claim: &Claim, shared: &Shared, body: &mut B) -> R
 }
 
 /// What a failed body says of its peer. Under a foreign server all that is known is that the content ended early.
+//= TUS1-PATCH-10
 fn cause(failure: &BoxError) -> Interrupted {
     match failure.downcast_ref::<BodyError>() {
         Some(BodyError::Idle | BodyError::TooSlow) => Interrupted::TooSlow,

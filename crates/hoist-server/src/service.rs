@@ -377,6 +377,7 @@ fn problem(dialect: Option<Dialect>, refusal: &Refusal, context: &Context<'_>) -
     if is_plain { answer::plain(head, refusal) } else { answer::problem(head, refusal) }
 }
 
+//= TUS1-DF-12, TUS1-DF-15
 fn route(path: &str, method: &Method, endpoint: &str) -> Route {
     match path {
         "/.well-known/resumable-uploads" => return Route::WellKnown,

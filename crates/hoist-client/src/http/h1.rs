@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use hoist_proto::client::Heard;
+use http::response::Parts;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -139,7 +140,8 @@ impl Kept {
         let is_sent = flow.has_ended();
         let (parts, mut body) = response.into_parts();
         let (content, is_whole) = self.driven.run(read(&mut body)).await;
-        let answer = Answer { status: parts.status, fields: parts.headers, content, sent };
+        let Parts { status, version, headers: fields, .. } = parts;
+        let answer = Answer { status, version, fields, content, sent };
         Ok((Ended::Answered(answer), is_sent && is_whole && self.driven.connection.is_some()))
     }
 }

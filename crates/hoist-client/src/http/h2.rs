@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use hoist_proto::client::Heard;
+use http::response::Parts;
 use http::{Request, Response, Uri, header};
 use http_body_util::BodyExt;
 
@@ -138,7 +139,8 @@ impl Kept {
         let is_sent = is_sent && (has_none || flow.has_ended());
         let (parts, mut body) = response.into_parts();
         let (content, is_whole) = self.driven.run(read(&mut body)).await;
-        let answer = Answer { status: parts.status, fields: parts.headers, content, sent };
+        let Parts { status, version, headers: fields, .. } = parts;
+        let answer = Answer { status, version, fields, content, sent };
         Ok((Ended::Answered(answer), is_sent && is_whole && self.driven.connection.is_some()))
     }
 }

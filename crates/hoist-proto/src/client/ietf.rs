@@ -406,7 +406,7 @@ impl Uploader {
     fn refit(&mut self, status: StatusCode) {
         let (told, least) = (self.link().append_max, self.link().append_min);
         let Some(bytes) = self.smaller(Some(told), least) else {
-            return self.fail(Failure::Rejected(status));
+            return self.give_up(Failure::Rejected(status));
         };
         self.link().append_max = bytes;
         let aim = if self.link().url.is_some() { Aim::Retrieve } else { Aim::Create };

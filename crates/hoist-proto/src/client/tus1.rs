@@ -374,7 +374,7 @@ impl Uploader {
             return self.fail(failure);
         }
         let next = if carried { self.smaller(None, 1) } else { None };
-        let Some(bytes) = next else { return self.fail(Failure::Rejected(status)) };
+        let Some(bytes) = next else { return self.give_up_tus(Failure::Rejected(status)) };
         self.tus().append_max = bytes;
         if self.aim == Aim::Create {
             self.tus().offers.with_upload = false;

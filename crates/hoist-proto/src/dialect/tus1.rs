@@ -45,6 +45,7 @@ pub const TUS_CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("tus-chec
 /// The methods of an upload, for `Allow`.
 pub const METHODS_OF_UPLOAD: &str = "HEAD, PATCH, DELETE, OPTIONS";
 
+//= TUS1-PATCH-09
 pub(crate) const SEMANTICS: Semantics = Semantics {
     completion: Completion::AtLength,
     excess: Excess::Keeps,
@@ -115,7 +116,7 @@ impl Speaker {
         }
     }
 
-    //= TUS1-CRE-02, TUS1-CRE-08, TUS1-CWU-01, TUS1-CWU-05, TUS1-CWU-06
+    //= TUS1-CRE-02, TUS1-CRE-08, TUS1-CWU-05, TUS1-CWU-06, TUS1-DF-08
     fn decode_creation(self, head: &Parts, bytes: Option<u64>) -> Result<Decoded, Refusal> {
         let fields = &head.headers;
         let makeup = self.makeup(head)?;
@@ -148,7 +149,7 @@ impl Speaker {
     }
 
     /// A length, the word that it will be told later, or (for an upload made of others) neither.
-    //= TUS1-CRE-01, TUS1-CDL-01, TUS1-CDL-04, TUS1-CAT-06
+    //= TUS1-CDL-01, TUS1-CDL-04, TUS1-CAT-06
     fn length_of_creation(self, fields: &HeaderMap, makeup: &Makeup) -> Result<Option<Length>, Refusal> {
         let length = number(fields, &UPLOAD_LENGTH, "Upload-Length")?;
         let is_deferred = match one(fields, &UPLOAD_DEFER_LENGTH, "Upload-Defer-Length")? {
@@ -174,7 +175,7 @@ impl Speaker {
     }
 
     /// What `Upload-Concat` says.
-    //= TUS1-CAT-02, TUS1-CAT-03, TUS1-CAT-06, TUS1-CAT-07, TUS1-DF-09
+    //= TUS1-CAT-06, TUS1-CAT-07, TUS1-DF-09
     fn makeup(self, head: &Parts) -> Result<Makeup, Refusal> {
         let wrong = |wrong| Err(Refusal::field("Upload-Concat", wrong));
         let Some(value) = one(&head.headers, &UPLOAD_CONCAT, "Upload-Concat")? else {
@@ -214,7 +215,7 @@ impl Speaker {
         Decoded { subject: Subject::Id(id), family: Family::Tus1, operation }
     }
 
-    //= TUS1-PATCH-01, TUS1-PATCH-03, TUS1-PATCH-05, TUS1-CDL-02, TUS1-DF-10
+    //= TUS1-PATCH-01, TUS1-PATCH-03, TUS1-PATCH-05, TUS1-DF-10
     fn append(self, head: &Parts, bytes: Option<u64>) -> Result<Append, Refusal> {
         let fields = &head.headers;
         if !has_media_type(fields, OFFSET_OCTET_STREAM) {
@@ -243,7 +244,7 @@ impl Speaker {
                 self.completed(*id, *created, state, answer, context)
             }
             Reply::State { state, described, .. } => self.retrieved(state, described),
-            //= TUS1-TRM-01, TUS1-TRM-03
+            //= TUS1-TRM-01, TUS1-TRM-03, TUS1-DF-01
             Reply::Cancelled => status(StatusCode::NO_CONTENT),
         };
         sign(head.headers_mut());
@@ -267,7 +268,7 @@ impl Speaker {
     }
 
     /// The last answer: the protocol's own, unless the target has more to say than that it went well.
-    //= TUS1-PATCH-15, TUS1-CRE-05
+    //= TUS1-PATCH-15, TUS1-CRE-05, TUS1-DF-02
     fn completed(
         self,
         id: UploadId,
@@ -380,7 +381,7 @@ fn checksum_mismatch() -> StatusCode {
 }
 
 /// The request as its target will see it: what the metadata say of the representation, in the fields that say so.
-//= TUS1-CRE-06, TUS1-MET-06
+//= TUS1-MET-06
 fn origin(head: &Parts) -> Result<Origin, Refusal> {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let mut fields = HeaderMap::new();
@@ -419,6 +420,7 @@ fn part_of(url: &str, target: &str) -> Option<UploadId> {
 }
 
 /// The one line of a field.
+//= TUS1-HDR-10
 fn one<'a>(
     fields: &'a HeaderMap,
     name: &HeaderName,

@@ -240,7 +240,7 @@ async fn asked(hoist: &Hoist, path: &str) -> Got {
     send(hoist, request_to(path, "HEAD", &[TUS], Content::none())).await
 }
 
-// proves: TUS1-CAT-02, TUS1-CAT-04, TUS1-CAT-10, TUS1-CAT-12, TUS1-CAT-13, TUS1-PATCH-15
+// proves: TUS1-CAT-04, TUS1-CAT-10, TUS1-CAT-12, TUS1-CAT-13, TUS1-PATCH-15
 #[tokio::test]
 async fn an_upload_waits_for_its_parts_and_is_processed_once() {
     let (store, target) = (MemoryStore::new(), Counting::default());

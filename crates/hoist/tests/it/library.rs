@@ -4,7 +4,7 @@
 use std::io::Cursor;
 use std::time::Duration;
 
-use hoist_client::{Builder, Client, Dialect, Http2, Interop, Journal, Source, Start};
+use hoist_client::{Builder, Client, Dialect, Error, Failure, Http2, Interop, Journal, Source, Start};
 
 use crate::harness::{Cut, Dice, Home, Server, seeds};
 use crate::proxy::{Fault, Proxy, Way};
@@ -162,6 +162,49 @@ async fn parts_survive_cuts_and_a_run_that_died() {
         assert!(home.done().contains(&content), "{dialect}: the bytes are the bytes");
         assert!(Journal::at(home.path("journal")).entries().expect("read").is_empty());
     }
+}
+
+#[tokio::test]
+async fn over_tls_the_server_chooses_http2() {
+    let home = Home::new();
+    crate::secure::certify(&home);
+    let (cert, key) = (home.text("cert.pem"), home.text("key.pem"));
+    let server = Server::start(&home, &["--tls-cert", &cert, "--tls-key", &key]);
+    let content = Dice(3).bytes(3_000_000);
+    let url: http::Uri = format!("https://localhost:{}/uploads", server.addr.port()).parse().expect("a URL");
+    let table = [
+        (Http2::Auto, http::Version::HTTP_2),
+        (Http2::Never, http::Version::HTTP_11),
+        (Http2::PriorKnowledge, http::Version::HTTP_2),
+    ];
+    for (number, (http2, version)) in table.into_iter().enumerate() {
+        let client = quick("auto").http2(http2).ca_file(home.path("cert.pem")).build().expect("a client");
+        let outcome =
+            client.put(url.clone(), Source::bytes(content.clone())).send().await.expect("an upload");
+        assert_eq!((outcome.version, outcome.retries), (version, 0), "{http2:?}");
+        let done = home.done();
+        assert!(done.len() == number + 1 && done.iter().all(|done| *done == content), "{http2:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_ends_an_upload_that_is_too_large() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--max-size", "1000"]);
+    for dialect in DIALECTS {
+        let proxy = Proxy::start(&server, []).await;
+        let client = quick(dialect).build().expect("a client");
+        let put = client.put(proxy.url("/uploads").parse().expect("a URL"), Source::bytes(vec![7; 300_000]));
+        let error = put.send().await.expect_err(dialect);
+        let is_told = match &error {
+            Error::Refused { status, .. } => *status == 413,
+            Error::Upload(Failure::TooLarge { most, .. }) => *most == 1000,
+            _ => false,
+        };
+        assert!(is_told, "{dialect}: {error:?}");
+        assert!(proxy.connections() <= 20 && proxy.up() < 700_000, "{dialect}: {} bytes", proxy.up());
+    }
+    assert_eq!((home.uploads("open"), home.uploads("done")), (0, 0));
 }
 
 #[tokio::test]

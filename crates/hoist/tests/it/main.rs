@@ -31,3 +31,4 @@ mod stopping;
 mod strangers;
 mod told;
 mod transcripts;
+mod tus1;

@@ -36,7 +36,7 @@ pub(super) fn names() -> HeaderValue {
 ///
 /// # Errors
 /// A refusal when that cannot be compared: there are two, it does not parse, or nobody here knows the function.
-//= TUS1-CHK-01, TUS1-CHK-02, TUS1-CHK-05
+//= TUS1-CHK-02, TUS1-CHK-05
 pub fn said(fields: &HeaderMap) -> Result<Option<Digest>, Refusal> {
     let wrong = |wrong| Err(Refusal::field("Upload-Checksum", wrong));
     let mut lines = fields.get_all(&UPLOAD_CHECKSUM).iter();
@@ -93,7 +93,7 @@ mod tests {
         lines.iter().map(line).collect()
     }
 
-    // proves: TUS1-CHK-01, TUS1-CHK-04, TUS1-CHK-05
+    // proves: TUS1-CHK-04, TUS1-CHK-05
     #[test]
     fn checksums_are_read_or_refused() {
         let known = [
