@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
+use hoist_client::Failure::Unanswered;
 use hoist_client::{Builder, Client, Dialect, Entry, Error, Handle, Journal, Token};
 use http::Uri;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -170,6 +171,7 @@ pub(crate) fn failure(error: Error) -> Failure {
         _ => match &error {
             Error::Spent { .. } => "; put it into a file and upload that",
             Error::Journal { .. } => "; --no-resume goes without",
+            Error::Upload(Unanswered) => "; look whether it is there, or send it again with --method put",
             _ => "",
         },
     };

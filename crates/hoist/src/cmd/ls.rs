@@ -49,8 +49,11 @@ impl Row {
     fn json(&self, entry: &Entry) -> serde_json::Value {
         let since = entry.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (dialect, url, token) = match &entry.handle {
-            Handle::Token { token, .. } => ("token".to_owned(), None, Some(ask::written(token))),
+            Handle::Token { token, .. } | Handle::Numbered { token, .. } => {
+                ("token".to_owned(), None, Some(ask::written(token)))
+            }
             Handle::Url { url, dialect } => (dialect.to_string(), Some(url.to_string()), None),
+            Handle::Parts { .. } => ("tus1".to_owned(), None, None),
             _ => ("unknown".to_owned(), None, None),
         };
         json!({

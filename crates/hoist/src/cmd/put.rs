@@ -54,7 +54,7 @@ struct Tally {
 
 pub(crate) fn run(asked: Put, words: &[OsString], output: Output) -> Result<Exit, Failure> {
     let stage = Stage::new(output);
-    let Sources { items, notes } = Sources::of(&asked.files)?;
+    let Sources { items, notes, .. } = Sources::of(&asked.files)?;
     for note in notes {
         stage.talk(note);
     }

@@ -181,6 +181,25 @@ async fn thirty_cuts_in_every_dialect() {
     all.join_all().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_of_one_file_go_side_by_side_and_are_cut() {
+    for (seed, dialect) in ["tus1", "token"].into_iter().enumerate() {
+        let mut dice = Dice(seed as u64);
+        let home = Home::new();
+        let server = Server::start(&home, &[]);
+        let content = dice.bytes(4 << 20);
+        fs::write(home.path("film"), &content).expect("written");
+        let cut = |after| Some(Fault::Cut { way: Way::Up, after, how: Cut::Rst });
+        let script: Vec<_> = (0..12).map(|_| cut(dice.below(300_000) as u64)).collect();
+        let proxy = Proxy::start(&server, script).await;
+        let (film, url) = (home.text("film"), proxy.url("/uploads"));
+        let ended = ended(put(&home, &[&film, &url, "--dialect", dialect, "--parts", "3"])).await;
+        assert_eq!(ended.code, Some(0), "{dialect}: {ended:?}");
+        assert!(proxy.faults() >= 8, "{dialect}: {ended:?}");
+        assert!(home.done().contains(&content), "{dialect}: the bytes are the bytes");
+    }
+}
+
 #[tokio::test]
 async fn standard_input_survives_cuts_too() {
     use std::io::Write as _;

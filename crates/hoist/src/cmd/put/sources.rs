@@ -34,6 +34,8 @@ pub(super) enum Input {
 pub(super) struct Sources {
     pub(super) items: Vec<Item>,
     pub(super) notes: Vec<String>,
+    /// The files among them, each of which is uploaded once, however often it was given or found.
+    seen: HashSet<PathBuf>,
 }
 
 impl Sources {
@@ -60,16 +62,9 @@ impl Sources {
         let hidden = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
         let found = glob::glob_with(text, hidden).map_err(|error| wrong(&error))?;
         let before = self.items.len();
-        // `**` follows links, and would find what lies in a circle again and again.
-        let mut seen = HashSet::new();
         for path in found {
             match path {
-                Ok(path) => {
-                    let is_news = fs::canonicalize(&path).map_or(true, |whole| seen.insert(whole));
-                    if is_news {
-                        self.add(&path);
-                    }
-                }
+                Ok(path) => self.add(&path),
                 Err(error) => {
                     let path = error.path().to_owned();
                     self.unreadable(path, error.into());
@@ -125,6 +120,9 @@ impl Sources {
     }
 
     fn push(&mut self, input: Input, path: &Path, name: Option<String>) {
+        if fs::canonicalize(path).is_ok_and(|whole| !self.seen.insert(whole)) {
+            return;
+        }
         self.items.push(Item { input, label: path.display().to_string(), name });
     }
 }
@@ -190,6 +188,8 @@ mod tests {
         assert_eq!(names(&[place.path().join("films/*")]), ["a.mkv", "b.mkv", "old/c.avi"]);
         assert_eq!(names(&[place.path().join("**/*.avi")]), ["c.avi"]);
         assert_eq!(names(&[place.path().join("d[1].txt"), "-".into()]), ["d[1].txt", "-"]);
+        let film = place.path().join("films/a.mkv");
+        assert_eq!(names(&[film.clone(), film, place.path().join("films/*.mkv")]), ["a.mkv", "b.mkv"]);
         let none = Sources::of(&[place.path().join("*.none")]).expect_err("nothing");
         assert_eq!(none.exit, Exit::File);
         assert!(none.to_string().ends_with("nothing matches this pattern"), "{none}");
