@@ -59,6 +59,7 @@ impl Checksum {
     }
 
     /// The field that carries the digest.
+    //= TUS1-CHK-01
     pub fn field(self, digest: &[u8]) -> (HeaderName, HeaderValue) {
         let text = format!("{} {}", self.name(), base64(digest));
         (CHECKSUM, HeaderValue::try_from(text).expect("letters, digits and a space"))
@@ -213,7 +214,7 @@ pub(super) fn cancel(url: &str) -> Result<Request<()>, http::Error> {
 }
 
 /// Says in metadata what an ordinary request says in its fields: the name and the media type.
-//= TUS1-MET-01
+//= TUS1-MET-01, TUS1-CRE-06
 fn describe(fields: &mut HeaderMap, ordinary: &HeaderMap) {
     let text = |name| ordinary.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let name = text(header::CONTENT_DISPOSITION).and_then(file_name);
@@ -365,7 +366,7 @@ mod tests {
         }
     }
 
-    // proves: TUS1-MET-01
+    // proves: TUS1-MET-01, TUS1-CRE-06
     #[test]
     fn name_and_type_become_metadata() {
         let mut said = HeaderMap::new();
