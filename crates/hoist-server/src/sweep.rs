@@ -77,10 +77,12 @@ impl Hoist {
                 composed.push(sketch.id);
             }
             let is_over = sketch.expires.is_some_and(|end| end <= now());
-            if !is_over && !sketch.is_due {
+            // At the start no request runs, so nobody will ever bring the rest.
+            let is_orphaned = first && sketch.is_open && !sketch.can_resume && !sketch.is_due;
+            if !is_over && !sketch.is_due && !is_orphaned {
                 continue;
             }
-            match self.look_at(sketch.id).await {
+            match self.look_at(sketch.id, is_orphaned).await {
                 Some(Outcome::Removed) => swept.removed += 1,
                 Some(Outcome::Delivered) => swept.delivered += 1,
                 None => {}
@@ -110,7 +112,7 @@ impl Hoist {
     }
 
     /// Takes one upload, if nobody is at it, and does what is to be done about it.
-    async fn look_at(&self, id: UploadId) -> Option<Outcome> {
+    async fn look_at(&self, id: UploadId, is_orphaned: bool) -> Option<Outcome> {
         let shared = self.shared();
         let claim = shared.claims.take_unwanted(id)?;
         let upload = match shared.store.load(id, claim.fence()).await {
@@ -124,7 +126,7 @@ impl Hoist {
             return shared.deliver_due(&claim, upload).await.ok().map(|_| Outcome::Delivered);
         }
         let upload = shared.refreshed(upload).await.ok()?;
-        if upload.is_expired(now()) {
+        if is_orphaned || upload.is_expired(now()) {
             return shared.erase(&claim, &upload).await.ok().map(|()| Outcome::Removed);
         }
         None

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
-use hoist_proto::upload::Upload;
+use hoist_proto::upload::{Interruption, Upload};
 
 pub use self::faults::Faults;
 use self::faults::{Dice, Yields};
@@ -477,6 +477,7 @@ fn sketch(kept: &Kept) -> Sketch {
         id: upload.id,
         stored: kept.stored(),
         is_open: !upload.is_complete(),
+        can_resume: upload.semantics.interruption == Interruption::Resumes,
         is_due: upload.is_due(),
         expires: upload.expires(),
         touched: upload.touched,

@@ -236,6 +236,8 @@ pub struct Sketch {
     pub length: Option<Length>,
     /// Whether it may still be appended to.
     pub is_open: bool,
+    /// Whether anybody could go on with it. One that is open and cannot be resumed lives as long as its only request.
+    pub can_resume: bool,
     /// Whether all bytes are here and the target has not answered: work that a crash left behind.
     pub is_due: bool,
     /// When its time is over.

@@ -370,3 +370,23 @@ async fn the_token_is_not_in_the_record() {
     assert_eq!((upload.length, upload.offset > Durable::ZERO), (Some(Length::new(1)), true));
     assert!(upload.created > Timestamp::from_millis(0));
 }
+
+/// Nobody can go on with an ordinary upload, so one that a crash cut off is nobody's.
+#[tokio::test]
+async fn a_crash_leaves_nothing_of_ordinary_uploads() {
+    let store = MemoryStore::new();
+    let hoist = hoist(&store);
+    for fields in [&[][..], &[T]] {
+        let content = Content::new(b"half", 1, Ends::Never, Some(8));
+        let (content, drained) = content.watched();
+        let mut service = hoist.clone();
+        tokio::spawn(service.call(request("POST", fields, content)));
+        tokio::time::timeout(SOON, drained).await.expect("in time").expect("taken");
+    }
+    // What a process that ends leaves to the next: what it has written.
+    let second = builder(&store).build();
+    let swept = second.recover().await.expect("readable");
+    assert_eq!((swept.seen, swept.removed), (2, 1));
+    let left = store.survey().await.expect("readable");
+    assert!(left.len() == 1 && left[0].can_resume, "{left:?}");
+}

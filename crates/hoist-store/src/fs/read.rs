@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Offset, Timestamp, UploadId};
-use hoist_proto::upload::Upload;
+use hoist_proto::upload::{Interruption, Upload};
 use rustix::fs::OFlags;
 
 use super::crew::Hands;
@@ -137,6 +137,7 @@ fn look(tree: &Tree, id: UploadId) -> Result<Option<Sketch>, Error> {
         id,
         stored,
         is_open: !upload.is_complete(),
+        can_resume: upload.semantics.interruption == Interruption::Resumes,
         is_due: upload.is_due(),
         expires: upload.expires(),
         touched: upload.touched,

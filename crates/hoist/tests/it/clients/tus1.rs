@@ -37,6 +37,7 @@ fn ways() -> [(Value, (usize, usize)); 10] {
     ]
 }
 
+// proves: TUS1-DF-01, TUS1-DF-02, TUS1-DF-03, TUS1-DF-07, TUS1-DF-08, TUS1-DF-09, TUS1-DF-10
 #[tokio::test]
 async fn tus_js_client_uploads_in_every_way_it_has() {
     let Some(bench) = bench(bytes(51, 3 * MIB + 12_345)) else { return };
@@ -64,6 +65,7 @@ async fn tus_js_client_uploads_in_every_way_it_has() {
 }
 
 /// An empty file is complete once it is created.
+// proves: TUS1-DF-02, TUS1-CRE-05
 #[tokio::test]
 async fn tus_js_client_uploads_the_empty_file_with_one_request() {
     let Some(bench) = bench(Vec::new()) else { return };
@@ -103,6 +105,7 @@ async fn goes_on_from_what_is_stored(client: Client, parallel: usize) {
     assert_eq!((third.outcome(), third.requests().len()), ("error", 0), "{:#}", third.0);
 }
 
+// proves: TUS1-DF-04
 #[tokio::test]
 async fn tus_js_client_goes_on_from_a_stored_url() {
     for client in CLIENTS {
@@ -110,6 +113,7 @@ async fn tus_js_client_goes_on_from_a_stored_url() {
     }
 }
 
+// proves: TUS1-DF-04, TUS1-DF-09
 #[tokio::test]
 async fn tus_js_client_goes_on_with_parts_from_stored_urls() {
     for client in CLIENTS {
@@ -117,6 +121,7 @@ async fn tus_js_client_goes_on_with_parts_from_stored_urls() {
     }
 }
 
+// proves: TUS1-DF-01, TUS1-TRM-01, TUS1-TRM-03
 #[tokio::test]
 async fn tus_js_client_terminates_and_nothing_is_left() {
     let Some(bench) = bench(bytes(53, 2 * MIB)) else { return };
@@ -139,6 +144,7 @@ async fn tus_js_client_terminates_and_nothing_is_left() {
 }
 
 /// The last answer is lost after all bytes arrived, or the connection before the end of the last request.
+// proves: TUS1-DF-05, TUS1-DF-18
 #[tokio::test]
 async fn tus_js_client_and_the_loss_of_the_last_answer_or_the_last_byte() {
     const LENGTH: usize = 300_000;
@@ -181,6 +187,7 @@ async fn tus_js_client_and_the_loss_of_the_answer_before_the_end_of_a_stream() {
 }
 
 /// The server is killed in the middle and comes back where it was. The client goes on without being told.
+// proves: TUS1-DF-04, TUS1-DF-05
 #[tokio::test]
 async fn tus_js_client_outlives_the_server() {
     for client in CLIENTS {
@@ -232,6 +239,7 @@ async fn interrupted(client: Client, seed: u64) {
     bench.holds(&done.succeeded()).await;
 }
 
+// proves: TUS1-DF-05, TUS1-DF-18, TUS1-PATCH-09
 #[tokio::test]
 async fn tus_js_client_4_resumes_in_tus_whatever_is_lost() {
     for seed in seeds(100..112) {
@@ -239,6 +247,7 @@ async fn tus_js_client_4_resumes_in_tus_whatever_is_lost() {
     }
 }
 
+// proves: TUS1-DF-05, TUS1-DF-18, TUS1-PATCH-09
 #[tokio::test]
 async fn tus_js_client_5_resumes_in_tus_whatever_is_lost() {
     for seed in seeds(112..124) {

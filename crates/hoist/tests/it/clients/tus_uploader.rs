@@ -17,6 +17,7 @@ async fn run(bench: &Bench, proxy: &Proxy, job: Value) -> Done {
     bench.drive(Command::new(client), &with(&common, job)).await
 }
 
+// proves: TUS1-CWU-03, TUS1-CAT-04
 #[tokio::test]
 async fn tus_uploader_uploads_in_every_way_it_has() {
     let Some(bench) = bench(bytes(71, 3 * MIB + 12_345)) else { return };
@@ -45,6 +46,7 @@ async fn tus_uploader_uploads_in_every_way_it_has() {
 
 /// Over HTTP/2 checksums come behind the content. Over HTTP/1.1 the library promises them and then sends a content of a
 /// length that is told, which has nothing behind it: what it sends so is not kept.
+// proves: TUS1-CHK-07, TUS1-CHK-08
 #[tokio::test]
 async fn tus_uploader_sends_checksums_behind_the_content_or_only_promises_them() {
     let Some(bench) = bench(bytes(73, MIB + 12_345)) else { return };
@@ -64,6 +66,7 @@ async fn tus_uploader_sends_checksums_behind_the_content_or_only_promises_them()
     assert_eq!(bench.state(path).await.offset(), Some(0));
 }
 
+// proves: TUS1-TRM-01
 #[tokio::test]
 async fn tus_uploader_terminates_and_nothing_is_left() {
     let Some(bench) = bench(bytes(72, 10_000)) else { return };

@@ -18,6 +18,7 @@ async fn run(bench: &Bench, proxy: &Proxy, job: Value) -> Done {
     bench.drive(python, &with(&common, job)).await
 }
 
+// proves: TUS1-CHK-01, TUS1-CHK-02, TUS1-MET-03
 #[tokio::test]
 async fn tuspy_uploads_whole_in_chunks_and_with_checksums() {
     let Some(bench) = bench(bytes(61, 3 * MIB + 12_345)) else { return };
@@ -50,6 +51,7 @@ async fn tuspy_uploads_the_empty_file() {
 }
 
 /// What is not what its checksum says is refused and not kept; the upload goes on without it.
+// proves: TUS1-CHK-02, TUS1-CHK-03
 #[tokio::test]
 async fn tuspy_is_told_of_content_that_is_not_what_its_checksum_says() {
     let Some(bench) = bench(bytes(62, MIB)) else { return };
@@ -69,6 +71,7 @@ async fn tuspy_is_told_of_content_that_is_not_what_its_checksum_says() {
 }
 
 /// Once all bytes have arrived and the answer is lost, tuspy sends what is missing: nothing, with a checksum of it.
+// proves: TUS1-PATCH-12
 #[tokio::test]
 async fn tuspy_and_the_loss_of_the_last_answer() {
     let Some(bench) = bench(bytes(63, 300_000)) else { return };

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -67,6 +68,7 @@ fn went_on(done: &Done, after: &str) {
     assert_eq!((done.count("POST"), done.count("HEAD")), (1, 1), "{:#}", done.0);
 }
 
+// proves: TUS1-DF-11, TUS1-DF-19
 #[tokio::test]
 async fn uppy_uploads_files_from_another_origin() {
     let Some(bench) = bench(bytes(81, 700_000)) else { return };
@@ -90,6 +92,35 @@ async fn uppy_uploads_files_from_another_origin() {
     }
 }
 
+/// As many at a time as the browser has connections for, under the names the files have with their owner.
+// proves: TUS1-MET-06
+#[tokio::test]
+async fn uppy_uploads_many_files_at_once() {
+    let (Some(_), Some(_)) = (installed::chromium(), installed::uppy()) else { return };
+    let home = Home::new();
+    let shelf = home.text("shelf");
+    let flags = ["--target", "files", "--files-dir", &shelf];
+    let bench = Bench::at(home, Dialect::Tus, Vec::new(), &flags);
+    let proxy = Proxy::start(&bench.server, []).await;
+    let mut files = Vec::new();
+    for number in 0..25 {
+        let name = format!("Straße {number}, 5 €.bin");
+        let content = bytes(100 + number, 2000 + usize::try_from(number).expect("small") * 7);
+        fs::write(bench.home.path(&name), &content).expect("written");
+        files.push((name, content));
+    }
+    let paths: Vec<_> = files.iter().map(|(name, _)| bench.home.path(name)).collect();
+    let job = json!({ "files": paths, "steps": ["open", "choose", "upload", "end"] });
+    let done = run(&bench, &proxy, job).await.succeeded();
+    assert_eq!((done.count("POST"), done.count("PATCH")), (25, 25), "{:#}", done.0);
+    for (name, content) in &files {
+        let stored = fs::read(Path::new(&shelf).join(name));
+        assert!(stored.is_ok_and(|stored| stored == *content), "{name} is not there as it was");
+    }
+    assert_eq!(fs::read_dir(&shelf).expect("a shelf").count(), files.len());
+}
+
+// proves: TUS1-DF-11
 #[tokio::test]
 async fn uppy_pauses_and_goes_on() {
     let Some(bench) = bench(bytes(83, 2_500_000)) else { return };
@@ -122,6 +153,7 @@ async fn uppy_goes_on_after_a_reload_with_the_file_that_the_browser_kept() {
     bench.holds(&done).await;
 }
 
+// proves: TUS1-TRM-01
 #[tokio::test]
 async fn uppy_cancels_and_nothing_is_left() {
     let Some(bench) = bench(bytes(86, 2_500_000)) else { return };
@@ -136,6 +168,17 @@ async fn uppy_cancels_and_nothing_is_left() {
         assert_eq!(deletion["status"], 204, "{:#}", done.0);
         bench.is_empty();
     }
+}
+
+/// Uppy deletes what has a URL, and an upload in parts gets its own only in the end. Its parts are left to `--max-age`.
+#[tokio::test]
+async fn uppy_cancels_and_leaves_parts_behind() {
+    let Some(bench) = bench(bytes(89, 2_500_000)) else { return };
+    let proxy = slowly(&bench).await;
+    let steps = ["open", "choose", "upload", "at 20", "cancel", "end"];
+    let done = run(&bench, &proxy, json!({ "parallel": 2, "steps": steps })).await;
+    assert_eq!((done.outcome(), done.count("DELETE")), ("cancelled", 0), "{:#}", done.0);
+    assert_eq!((bench.home.uploads("open"), bench.home.uploads("done")), (2, 0));
 }
 
 /// Pages of one origin may upload, and with them whoever has a bearer token; the same person on another page may not.
