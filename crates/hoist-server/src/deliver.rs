@@ -74,6 +74,40 @@ impl Shared {
         self.target.deliver(representation).await
     }
 
+    /// Ends an upload whose target has seen enough of it. Nothing where more is to come.
+    //= IETF-CMP-05
+    pub(crate) async fn end_early(
+        &self,
+        claim: &Claim,
+        upload: Upload,
+        created: bool,
+    ) -> Result<Option<Reply>, Refusal> {
+        if upload.makeup != Makeup::Own {
+            return Ok(None);
+        }
+        let (id, fence) = (claim.id(), claim.fence());
+        let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
+        let representation =
+            Representation { upload: &upload, store: &*self.store, fence, endpoint: &self.endpoint };
+        let answer = match self.target.answer_early(representation).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Ok(None),
+            Err(failure) => {
+                error::refusal("ask the target", id, &failure);
+                return Ok(None);
+            }
+        };
+        let goes_well = answer.status.is_success();
+        let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, now());
+        self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
+        if !goes_well || !self.target.leaves_content() {
+            self.store.discard(id, fence).await.map_err(failed("discard"))?;
+        }
+        self.ledger.record(&upload);
+        self.digests.forget(id);
+        Ok(Some(reply))
+    }
+
     /// Delivers an upload that is whole and was not, for a crash or a cut in between.
     pub(crate) async fn deliver_due(&self, claim: &Claim, upload: Upload) -> Result<Upload, Refusal> {
         let mut upload = upload;

@@ -116,7 +116,9 @@ impl Intake {
             shared.digests.keep(&upload, whole.clone());
         }
         match verdict {
-            Verdict::Acknowledge(reply) => Ok(reply),
+            Verdict::Acknowledge(reply) => {
+                Ok(shared.end_early(&self.claim, upload, self.plan.created).await?.unwrap_or(reply))
+            }
             Verdict::Refuse(refusal) => Err(refusal),
             Verdict::Deliver { but } => {
                 let delivered =

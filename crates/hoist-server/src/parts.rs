@@ -24,7 +24,12 @@ use crate::{answer, error};
 
 /// Which uploads wait for which parts.
 #[derive(Default)]
-pub(crate) struct Waiting(Mutex<HashMap<UploadId, Vec<UploadId>>>);
+pub(crate) struct Waiting {
+    wholes: Mutex<HashMap<UploadId, Vec<UploadId>>>,
+    /// Of an upload, the first of its parts that was not complete when somebody last looked: while that is so, nobody needs
+    /// to look at the others.
+    gaps: Mutex<HashMap<UploadId, usize>>,
+}
 
 impl Waiting {
     /// Notes that an upload waits for its parts.
@@ -41,6 +46,7 @@ impl Waiting {
 
     /// Forgets an upload, which is made or gone.
     fn forget(&self, upload: &Upload) {
+        self.gaps().remove(&upload.id);
         let Makeup::Joined(parts) = &upload.makeup else { return };
         let mut waiting = self.map();
         for part in parts {
@@ -58,7 +64,11 @@ impl Waiting {
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<UploadId, Vec<UploadId>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.wholes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gaps(&self) -> MutexGuard<'_, HashMap<UploadId, usize>> {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -369,9 +379,16 @@ impl Shared {
         upload: &Upload,
         parts: &[UploadId],
     ) -> Result<Option<Length>, Refusal> {
+        let is_numbered = matches!(upload.makeup, Makeup::Numbered(_));
+        let gap = self.waiting.gaps().get(&upload.id).copied().filter(|_| is_numbered);
+        if let Some(part) = gap.and_then(|gap| parts.get(gap))
+            && !self.peek(*part).await?.is_some_and(|part| part.is_complete())
+        {
+            return Ok(None);
+        }
         let mut known: HashMap<UploadId, u64> = HashMap::new();
         let mut sum = 0_u64;
-        for part in parts {
+        for (place, part) in parts.iter().enumerate() {
             let length = match known.get(part) {
                 Some(length) => *length,
                 None => match (self.peek(*part).await?, &upload.makeup) {
@@ -381,7 +398,10 @@ impl Shared {
                         self.erase(claim, upload).await?;
                         return Err(Refusal::Gone);
                     }
-                    (Some(_) | None, _) => return Ok(None),
+                    (Some(_) | None, _) => {
+                        self.waiting.gaps().insert(upload.id, place);
+                        return Ok(None);
+                    }
                 },
             };
             known.insert(*part, length);
@@ -429,6 +449,7 @@ impl Shared {
         let mut state = State::from(whole);
         let (highest, last) = match &whole.makeup {
             Makeup::Own | Makeup::Part => return Ok(state),
+            Makeup::Joined(_) | Makeup::Numbered(_) if whole.is_complete() => return Ok(state),
             Makeup::Joined(parts) => {
                 if state.length.is_none() {
                     state.length = self.length_told(parts).await?;
@@ -440,7 +461,8 @@ impl Shared {
         let mut parts = Vec::new();
         for number in last.unwrap_or(highest).up_to() {
             let part = self.peek(self.naming.of_part(whole.id, number)).await?;
-            let goes_on = last.is_some() || part.as_ref().is_some_and(Upload::is_complete);
+            // Behind an incomplete part there is only its length to learn, and behind a missing one not even that.
+            let goes_on = part.as_ref().is_some_and(|part| last.is_some() || part.is_complete());
             parts.push(part);
             if !goes_on {
                 break;

@@ -24,6 +24,19 @@ pub trait Target: Send + Sync + 'static {
     /// Not dropped while it runs, unless the process ends.
     fn deliver<'a>(&'a self, representation: Representation<'a>) -> Pending<'a, Result<Answer, Error>>;
 
+    /// Asked whenever content has been stored and more is to come, whether the answer is clear already, as when what is
+    /// there cannot be read, or is not wanted. An answer given here is the last one: the upload ends with it, and takes no
+    /// more content. By default no target answers early.
+    ///
+    /// # Errors
+    /// When the target cannot tell now. The upload goes on.
+    ///
+    /// # Cancellation
+    /// As [`deliver`](Self::deliver).
+    fn answer_early<'a>(&'a self, _: Representation<'a>) -> Pending<'a, Result<Option<Answer>, Error>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Whether the content stays in the store once it is delivered.
     fn leaves_content(&self) -> bool;
 }

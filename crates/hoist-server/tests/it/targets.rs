@@ -237,3 +237,62 @@ async fn nobody_waits_for_a_target_for_longer_than_five_seconds() {
     let got = append(&hoist, &upload, 11, WHOLE, Content::none()).await;
     assert_eq!((got.status.as_u16(), target.given().len()), (201, 1), "{got:?}");
 }
+
+/// Wants no programs.
+struct Picky;
+
+impl Target for Picky {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> Pending<'a, Result<Answer, Error>> {
+        Box::pin(std::future::ready(Ok(Answer::of(StatusCode::CREATED))))
+    }
+
+    fn answer_early<'a>(
+        &'a self,
+        representation: Representation<'a>,
+    ) -> Pending<'a, Result<Option<Answer>, Error>> {
+        Box::pin(async move {
+            let Representation { upload, store, .. } = representation;
+            let first = store.read(upload.id, Offset::ZERO).await?.next().await?.unwrap_or_default();
+            let mut answer = Answer::of(StatusCode::UNPROCESSABLE_ENTITY);
+            answer.content = b"no programs".to_vec();
+            Ok(first.starts_with(b"MZ").then_some(answer))
+        })
+    }
+
+    fn leaves_content(&self) -> bool {
+        true
+    }
+}
+
+// proves: IETF-CMP-05, IETF-APP-11
+#[tokio::test]
+async fn a_target_that_has_seen_enough_ends_the_upload() {
+    let store = MemoryStore::new();
+    let hoist = Hoist::builder(Arc::new(store.clone()) as Arc<dyn Store>).target(Picky).build();
+    let begin = async |first: &[u8]| {
+        let got = send(&hoist, request_to("/uploads", "POST", &[V8, PART], Content::sized(first))).await;
+        (got.field("location").map(ToOwned::to_owned), got)
+    };
+    let append = async |url: &str, offset: &str, complete, content: &[u8]| {
+        let kind = ("content-type", "application/partial-upload");
+        let fields = [V8, complete, kind, ("upload-offset", offset)];
+        send(&hoist, request_to(url, "PATCH", &fields, Content::sized(content))).await
+    };
+    let (_, got) = begin(b"MZ program").await;
+    assert_eq!((got.status.as_u16(), got.field("upload-complete")), (422, Some("?1")), "{got:?}");
+    assert_eq!(got.content, "no programs");
+    let (url, got) = begin(b"M").await;
+    assert_eq!((got.status.as_u16(), got.field("upload-complete")), (201, Some("?0")), "{got:?}");
+    let url = url.expect("where it is");
+    let got = append(&url, "1", PART, b"Z").await;
+    assert_eq!((got.status.as_u16(), got.field("upload-complete")), (422, Some("?1")), "{got:?}");
+    let state = send(&hoist, request_to(&url, "HEAD", &[V8], Content::none())).await;
+    assert_eq!((state.offset(), state.field("upload-complete")), (Some(2), Some("?1")));
+    // Nothing more is taken; who lost the answer is given it again.
+    assert_eq!(append(&url, "2", WHOLE, b"more").await.status, StatusCode::BAD_REQUEST);
+    let again = append(&url, "2", WHOLE, b"").await;
+    assert_eq!((again.status.as_u16(), &again.content[..]), (422, &b"no programs"[..]));
+    let (url, _) = begin(b"harmless").await;
+    let got = append(&url.expect("where it is"), "8", WHOLE, b" text").await;
+    assert_eq!((got.status.as_u16(), got.field("upload-complete")), (201, Some("?1")));
+}
