@@ -150,6 +150,11 @@ fn what_is_under_way_is_listed_asked_for_by_file_and_cancelled() {
     let put = crate::process::Running::start(command);
     while !put.line().contains("\"progress\"") {}
     crate::process::until(std::time::Instant::now(), || !listed(&state).is_empty());
+    let second: Ended = {
+        let mut command = hoist(["put", &film, &bench.server.url]);
+        command.env("XDG_STATE_HOME", &state).output().expect("it runs").into()
+    };
+    assert_eq!(second.code, Some(11), "{second:?}");
     put.signal(rustix::process::Signal::TERM);
     assert_eq!(put.ended().code, Some(143));
 
