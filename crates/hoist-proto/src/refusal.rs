@@ -165,38 +165,7 @@ impl Refusal {
 
     /// The upload's state, where the peer may know it.
     pub fn state(&self) -> Option<State> {
-        match self {
-            Self::Taken(state)
-            | Self::Mismatch { state, .. }
-            | Self::Completed(state)
-            | Self::Digest(state)
-            | Self::Composed(state)
-            | Self::Mixed(state)
-            | Self::Finished { state, .. }
-            | Self::Beside(_, state) => Some(*state),
-            Self::Inconsistent(state)
-            | Self::Full(state)
-            | Self::TooLarge { state, .. }
-            | Self::TooSmall { state, .. }
-            | Self::Interrupted { state, .. } => *state,
-            Self::Field { .. }
-            | Self::NotFound
-            | Self::Gone
-            | Self::NoPart { .. }
-            | Self::Method { .. }
-            | Self::MediaType { .. }
-            | Self::Excess(_)
-            | Self::Busy
-            | Self::Unavailable(_)
-            | Self::Internal
-            | Self::Unauthorized { .. }
-            | Self::Forbidden(_)
-            | Self::Rejected { .. }
-            | Self::TooMany { .. }
-            | Self::Quota { .. }
-            | Self::NotImplemented(_)
-            | Self::TusVersion => None,
-        }
+        self.clone().state_mut().copied()
     }
 
     /// The same, to be changed.

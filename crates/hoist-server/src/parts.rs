@@ -311,8 +311,15 @@ impl Shared {
             Ok(made) => made,
             Err(refusal) => {
                 // Nobody knows yet that it exists.
-                self.erase(claim, &upload).await?;
-                return Err(refusal);
+                match self.erase(claim, &upload).await {
+                    Ok(()) | Err(Refusal::NotFound) => {}
+                    Err(failure) => return Err(failure),
+                }
+                return Err(match refusal {
+                    //= TUS1-CAT-06
+                    Refusal::NotFound | Refusal::Gone => Refusal::NoPart { wrong: "a part is gone".into() },
+                    other => other,
+                });
             }
         };
         let state = State::from(&made);

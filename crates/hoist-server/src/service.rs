@@ -212,6 +212,10 @@ impl Hoist {
             Some(Family::Ietf) => Dialect::Ietf(Speaker::unversioned()),
             Some(Family::Conventional) => Dialect::Conventional,
             Some(Family::Tus1) => shared.unversioned_tus(),
+            //= TUS1-HEAD-05, TUS1-TRM-02
+            None if shared.departed.knows(id, request.principal.as_ref()) => {
+                return Ok((shared.unversioned_tus(), Err(Refusal::Gone)));
+            }
             // A token upload has no URL.
             _ => return Err(Refusal::NotFound),
         };
