@@ -116,10 +116,14 @@ impl Held {
     /// Writes what is known: all of it or nothing, whenever the process or the machine ends.
     pub(crate) fn save(&self, entry: &Entry) -> Result<(), Error> {
         let failed = |source| Error::Journal { path: self.path.clone(), source };
+        let Some(text) = entry.to_text() else {
+            tracing::warn!(file = ?entry.file, "cannot be kept in the journal, and will not be resumed: no Unicode path");
+            return Ok(());
+        };
         let temporary = self.path.with_extension("tmp");
         let write = || {
             let mut file = private().create(true).truncate(true).write(true).open(&temporary)?;
-            file.write_all(entry.to_text().as_bytes())?;
+            file.write_all(text.as_bytes())?;
             file.sync_all()?;
             fs::rename(&temporary, &self.path)?;
             sync_folder(&self.path)

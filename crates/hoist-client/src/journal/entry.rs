@@ -120,7 +120,8 @@ impl Entry {
         Some(Self { file: written.file, target, handle, length, began, mark })
     }
 
-    pub(super) fn to_text(&self) -> String {
+    /// What is written. Nothing of a path that is not Unicode, which the form has no place for.
+    pub(super) fn to_text(&self) -> Option<String> {
         let mut parts = Vec::new();
         let (dialect, url, token) = match &self.handle {
             Handle::Url { url, dialect } => (dialect.to_string(), Some(url.to_string()), None),
@@ -150,7 +151,7 @@ impl Entry {
             },
             parts,
         };
-        serde_json::to_string_pretty(&written).unwrap_or_default()
+        serde_json::to_string_pretty(&written).ok()
     }
 }
 

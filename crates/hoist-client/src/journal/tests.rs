@@ -124,3 +124,17 @@ fn the_state_directory_is_where_it_belongs() {
         assert_eq!(Journal::folder(state, home), expected.map(PathBuf::from), "{state:?} {home:?}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_path_that_is_no_text_is_passed_over() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join(OsStr::from_bytes(b"\xff"));
+    fs::write(&file, "content").expect("written");
+    let journal = Journal::at(folder.path().join("journal"));
+    let [handle, ..] = handles();
+    let held = journal.hold(&file, "t").expect("free");
+    held.save(&entry(&file, handle, 0)).expect("it is no error");
+    assert_eq!((held.read(), journal.entries().expect("read")), (None, Vec::new()));
+}

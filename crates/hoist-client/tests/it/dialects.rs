@@ -52,6 +52,26 @@ async fn a_server_is_asked_once_what_it_speaks() {
     assert_eq!(requests(&seen), ["POST /uploads"]);
 }
 
+#[tokio::test]
+async fn the_question_is_tried_again_too() {
+    let (server, client) = (Server::start().await, auto());
+    let scripts = vec![
+        answer("503 Service Unavailable"),
+        vec![Act::Head, Act::Reset],
+        answer(LIMITS),
+        answer("201 Created|Upload-Complete: ?1"),
+    ];
+    let (outcome, seen) = uploaded(&client, &server, 10, scripts).await;
+    assert_eq!(seen.iter().filter(|seen| seen.request() == "OPTIONS /uploads").count(), 3);
+    assert_eq!(outcome.dialect, Dialect::Ietf(Interop::V9));
+
+    let client = any().retry_attempts(2).build().expect("a client");
+    let put = client.put(server.url.clone(), Source::bytes("content"));
+    let scripts = (0..3).map(|_| answer("502 Bad Gateway")).collect();
+    let (error, _) = together(put.send(), server.play(scripts)).await;
+    assert!(matches!(error, Err(Error::Exhausted { attempts: 3, .. })), "{error:?}");
+}
+
 // proves: IETF-INT-02, IETF-INT-04, IETF-CLI-04
 #[tokio::test]
 async fn a_url_that_came_ahead_is_where_it_goes_on() {
