@@ -19,10 +19,10 @@ use crate::digest::Digests;
 use crate::discover::Readiness;
 use crate::hook::{Hook, NoHook};
 use crate::naming::Naming;
-use crate::parts::Waiting;
 use crate::proxy::{Network, Proxies};
 use crate::service::Shared;
 use crate::target::{Keep, Target};
+use crate::waiting::Waiting;
 
 /// The upload endpoint as a tower service. Clones are the same endpoint.
 ///

@@ -28,6 +28,7 @@ pub mod proxy;
 mod service;
 mod sweep;
 pub mod target;
+mod waiting;
 mod work;
 
 pub use answer::{Answer, Body};

@@ -4,7 +4,7 @@
 //! for those of its parts, never the other way round. What parts must be is the engine's.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use hoist_proto::dialect::Dialect;
 use hoist_proto::engine::{self, Decision, Request as Named, parts as rules};
@@ -21,56 +21,6 @@ use crate::layer::Hoist;
 use crate::service::{PATIENCE, Shared, now};
 use crate::work::Work;
 use crate::{answer, error};
-
-/// Which uploads wait for which parts.
-#[derive(Default)]
-pub(crate) struct Waiting {
-    wholes: Mutex<HashMap<UploadId, Vec<UploadId>>>,
-    /// Of an upload, the first of its parts that was not complete when somebody last looked: while that is so, nobody needs
-    /// to look at the others.
-    gaps: Mutex<HashMap<UploadId, usize>>,
-}
-
-impl Waiting {
-    /// Notes that an upload waits for its parts.
-    pub(crate) fn add(&self, upload: &Upload) {
-        let Makeup::Joined(parts) = &upload.makeup else { return };
-        let mut waiting = self.map();
-        for part in parts {
-            let wholes = waiting.entry(*part).or_default();
-            if !wholes.contains(&upload.id) {
-                wholes.push(upload.id);
-            }
-        }
-    }
-
-    /// Forgets an upload, which is made or gone.
-    fn forget(&self, upload: &Upload) {
-        self.gaps().remove(&upload.id);
-        let Makeup::Joined(parts) = &upload.makeup else { return };
-        let mut waiting = self.map();
-        for part in parts {
-            if let Some(wholes) = waiting.get_mut(part) {
-                wholes.retain(|whole| *whole != upload.id);
-                if wholes.is_empty() {
-                    waiting.remove(part);
-                }
-            }
-        }
-    }
-
-    fn of(&self, part: UploadId) -> Vec<UploadId> {
-        self.map().get(&part).cloned().unwrap_or_default()
-    }
-
-    fn map(&self) -> MutexGuard<'_, HashMap<UploadId, Vec<UploadId>>> {
-        self.wholes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn gaps(&self) -> MutexGuard<'_, HashMap<UploadId, usize>> {
-        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// A numbered part of an upload, as a request names it.
 #[derive(Clone, Copy, Debug)]
@@ -380,7 +330,7 @@ impl Shared {
         parts: &[UploadId],
     ) -> Result<Option<Length>, Refusal> {
         let is_numbered = matches!(upload.makeup, Makeup::Numbered(_));
-        let gap = self.waiting.gaps().get(&upload.id).copied().filter(|_| is_numbered);
+        let gap = self.waiting.gap(upload.id).filter(|_| is_numbered);
         if let Some(part) = gap.and_then(|gap| parts.get(gap))
             && !self.peek(*part).await?.is_some_and(|part| part.is_complete())
         {
@@ -399,7 +349,7 @@ impl Shared {
                         return Err(Refusal::Gone);
                     }
                     (Some(_) | None, _) => {
-                        self.waiting.gaps().insert(upload.id, place);
+                        self.waiting.note_gap(upload.id, place);
                         return Ok(None);
                     }
                 },

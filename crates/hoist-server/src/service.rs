@@ -35,9 +35,10 @@ use crate::hook::Hook;
 use crate::intake::{self, Content};
 use crate::layer::Hoist;
 use crate::naming::{self, Naming};
-use crate::parts::{Numbered, Waiting};
+use crate::parts::Numbered;
 use crate::proxy::Proxies;
 use crate::target::Target;
+use crate::waiting::Waiting;
 use crate::work::Work;
 
 /// How long a request waits for the one before it to finish what it is at. Only a slow disk or target can take so long.
