@@ -31,13 +31,13 @@ pub(crate) struct Put {
     /// How many files to upload at the same time.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = count)]
     pub(crate) parallel: usize,
-    /// In how many parts to upload one file at the same time, where server and dialect have parts.
+    /// In how many parts to upload one file at the same time, where server and dialect have parts (tus1, token).
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
     pub(crate) parts: usize,
     /// Go on with the upload of this token, or begin it [default: what the journal knows, or a new one]
     #[arg(long, value_parser = token)]
     pub(crate) token: Option<Token>,
-    /// The file's name for the server [default: its own, in a directory the path from there]
+    /// The file's name for the server [default: its own; of a file in a directory the path, from the directory's name on]
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// The media type.

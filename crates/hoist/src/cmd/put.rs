@@ -38,6 +38,7 @@ struct Run {
     name: Option<String>,
     media_type: Option<String>,
     method: Method,
+    parts: usize,
     verify: bool,
     /// Whether there are others to tell a file from.
     is_many: bool,
@@ -112,6 +113,7 @@ impl Run {
             name: asked.name,
             media_type: asked.media_type,
             method: asked.method.into(),
+            parts: asked.parts,
             verify: asked.verify,
             is_many: many > 1,
             stage,
@@ -224,6 +226,11 @@ impl Run {
             "sha256": outcome.sha256.map(|digest| hex(&digest)),
             "verified": outcome.verified,
         });
+        let has_parts = matches!(outcome.dialect, Dialect::Tus1 | Dialect::Token(_));
+        if self.parts > 1 && !has_parts {
+            let dialect = outcome.dialect;
+            self.stage.talk(format_args!("{label}: {dialect} has no parts; --dialect tus1 and token have"));
+        }
         let place = match (token, own.as_deref().or(location)) {
             (Some(token), _) => format!(", token {token}"),
             (None, Some(url)) => format!(", {url}"),
