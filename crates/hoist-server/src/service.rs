@@ -167,7 +167,12 @@ impl Hoist {
         if let Some(numbered) = numbered {
             return self.run_part(numbered, request, dialect, base, head, body).await;
         }
-        let claim = shared.claim(&request).await?; // ends the request before this one
+        let claim = match shared.claim(&request).await {
+            Err(Refusal::Busy) if request.operation == Operation::Retrieve => {
+                return shared.look_beside(&request).await;
+            }
+            claim => claim?, // ends the request before this one
+        };
         let (claim, known) = self.load(claim).await?; // after the claim, so never stale
         intake::know_size(&claim, shared, &mut request, known.as_ref(), &mut body).await?;
         match engine::decide(known.as_ref(), &request, &shared.policy, now()) {
@@ -326,6 +331,22 @@ impl Shared {
             })?,
         };
         Ok((Named { id, principal, family, operation }, numbered))
+    }
+
+    /// What there is of an upload that somebody is at for too long: when it is all there, its target is at work, and nothing
+    /// can be added to what is told.
+    //= IETF-CON-07
+    async fn look_beside(&self, request: &Named) -> Result<Reply, Refusal> {
+        let known = self.store.peek(request.id).await;
+        let known = known.map_err(|failure| error::refusal("peek", request.id, &failure))?;
+        match engine::decide(known.as_ref(), request, &self.policy, now()) {
+            Decision::Answer(Reply::State { id, state, described })
+                if state.length.is_some_and(|length| length.is_reached(state.offset.offset())) =>
+            {
+                Ok(Reply::State { id, state, described })
+            }
+            _ => Err(Refusal::Busy),
+        }
     }
 
     /// What is not there, told apart from what is gone.

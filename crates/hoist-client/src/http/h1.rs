@@ -141,8 +141,12 @@ impl Kept {
         let (parts, mut body) = response.into_parts();
         let (content, is_whole) = self.driven.run(read(&mut body)).await;
         let Parts { status, version, headers: fields, .. } = parts;
+        // A server that refuses content may have left it unread, and then never reads what comes behind it: that all of it
+        // was sent says no more than that it fits into sockets.
+        let is_read = sent == 0 || status.is_success();
+        let is_good = is_sent && is_read && is_whole && self.driven.connection.is_some();
         let answer = Answer { status, version, fields, content, sent };
-        Ok((Ended::Answered(answer), is_sent && is_whole && self.driven.connection.is_some()))
+        Ok((Ended::Answered(answer), is_good))
     }
 }
 

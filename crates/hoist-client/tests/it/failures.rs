@@ -155,3 +155,17 @@ async fn a_url_must_be_one_that_can_be_uploaded_to() {
         assert!(matches!(put.send().await, Err(Error::Url { .. })), "{url}");
     }
 }
+
+/// A server that refuses content without reading it reads nothing behind it either, although all of it was sent.
+#[tokio::test]
+async fn a_connection_with_refused_content_in_it_is_not_used_again() {
+    let server = Server::start().await;
+    // Fits into the buffers between client and server.
+    let put = client().put(server.url.clone(), Source::bytes(bytes(30_000)));
+    let refusal = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n".to_owned();
+    let scripts = vec![vec![Act::Head, Act::Say(refusal), Act::Stall], answer("403 Forbidden")];
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let error = outcome.expect_err("refused");
+    assert!(matches!(&error, Error::Refused { status, .. } if *status == 403), "{error:?}");
+    assert_eq!(seen.len(), 2, "what follows goes over another connection");
+}

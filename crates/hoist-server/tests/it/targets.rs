@@ -232,6 +232,10 @@ async fn nobody_waits_for_a_target_for_longer_than_five_seconds() {
         assert_eq!((got.status.as_u16(), got.field("retry-after")), (503, Some("1")), "{got:?}");
         assert_eq!((got.field("upload-complete"), began.elapsed().as_secs()), (Some("?0"), 5));
     }
+    // Who asks is told that all of it is there, and that nobody has answered.
+    let got = head(&hoist, &upload).await;
+    assert_eq!((got.status.as_u16(), got.field("upload-complete")), (204, Some("?0")), "{got:?}");
+    assert_eq!((got.offset(), got.field("upload-length")), (Some(11), Some("11")), "{got:?}");
     target.may_answer.add_permits(1);
     assert_eq!(completing.await.expect("no panic").status.as_u16(), 201);
     let got = append(&hoist, &upload, 11, WHOLE, Content::none()).await;
