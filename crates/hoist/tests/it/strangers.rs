@@ -89,11 +89,15 @@ async fn tus_node_server_takes_what_is_cut_thirty_times() {
     }
 }
 
-/// It keeps nothing of a request that is cut, and takes at most 256 KiB in one.
+/// It takes at most 256 KiB in one request, which it says too late to be asked for it, and keeps nothing of one that is cut.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rustus_takes_what_is_cut_thirty_times() {
     let home = Home::new();
     let Some((_server, addr)) = rustus(&home) else { return };
+    fs::write(home.path("song"), bytes(9, 3_000_000)).expect("written");
+    let url = format!("http://{addr}/files");
+    let learnt = tokio::task::block_in_place(|| put(&home, &[&home.text("song"), &url]));
+    assert_eq!(learnt.code, Some(0), "{learnt:?}");
     for (seed, dialect) in ["auto", "tus1"].into_iter().enumerate() {
         let more = ["--dialect", dialect, "--chunk", "16KiB"];
         takes(&home, addr, "/files", 10 + seed as u64, &more).await;
