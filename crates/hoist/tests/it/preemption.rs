@@ -221,14 +221,14 @@ async fn a_peer_that_reads_nothing_delays_nobody_over_h1() {
     let tcp = TcpStream::connect(server.addr).await.expect("a connection");
     SockRef::from(&tcp).set_recv_buffer_size(4096).expect("a socket");
     let (_read, mut write) = tcp.into_split();
-    // Answers enough to fill every buffer on the way, and now and then an upload among them: whichever of them it is that
-    // the server cannot answer any more, it must not hold its upload.
+    // Questions enough to fill every buffer on the way, of which systems may keep 32 MiB, and now and then an upload among
+    // them: whichever of them it is that the server cannot answer any more, it must not hold its upload.
     let filler = Ask::to("OPTIONS", "/uploads").h1();
     let mut stuck = false;
     let mut sent = 0;
     for number in 0..4000 {
         let upload = Ask::new("POST", &format!("unread-{number}")).with(V2).sized(b"a few bytes");
-        let batch = [filler.repeat(20), upload.h1()].concat();
+        let batch = [filler.repeat(400), upload.h1()].concat();
         stuck = timeout(Duration::from_millis(500), write.write_all(&batch)).await.is_err();
         if stuck {
             break;
