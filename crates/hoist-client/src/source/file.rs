@@ -1,7 +1,7 @@
-//! A file, read ahead of the connection by a thread that may wait for the disk.
+//! A file, read as the connection takes it.
 //!
-//! One piece is on its way while the one before it is sent, and their memory is used again: three pieces for however
-//! long a file.
+//! What the system has in memory is read where it is needed; what it has to fetch from a disk is read by a thread that may
+//! wait for it. The memory of pieces is used again: three of them for however long a file.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -24,9 +24,10 @@ type Read = io::Result<(File, Vec<u8>)>;
 
 /// A range of a file that is being read.
 pub(super) struct Reading {
+    /// Away while a thread reads it.
     file: Option<File>,
-    left: u64,
-    ahead: Option<JoinHandle<Read>>,
+    range: Range<u64>,
+    waiting: Option<JoinHandle<Read>>,
     /// Pieces that were handed over, the oldest first.
     handed: VecDeque<Bytes>,
 }
@@ -34,48 +35,43 @@ pub(super) struct Reading {
 impl Reading {
     pub(super) async fn open(path: &Path, range: Range<u64>) -> io::Result<Self> {
         let path = path.to_owned();
-        let start = range.start;
-        let opened = tokio::task::spawn_blocking(move || {
-            let mut file = File::open(path)?;
-            file.seek(SeekFrom::Start(start))?;
-            Ok::<_, io::Error>(file)
-        });
+        let opened = tokio::task::spawn_blocking(move || File::open(path));
         let file = opened.await.map_err(io::Error::other)??;
-        let (left, ahead, handed) = (range.end - range.start, None, VecDeque::new());
-        Ok(Self { file: Some(file), left, ahead, handed })
+        Ok(Self { file: Some(file), range, waiting: None, handed: VecDeque::new() })
     }
 
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        self.read_ahead();
-        let Some(ahead) = &mut self.ahead else {
-            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-        };
-        let (file, memory) = ready!(Pin::new(ahead).poll(cx)).map_err(io::Error::other)??;
-        self.ahead = None;
+        if self.waiting.is_none() {
+            let Some(file) = self.file.take() else {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            };
+            let bytes = (self.range.end - self.range.start).min(READ_BYTES);
+            let mut memory = self.memory();
+            memory.resize(usize::try_from(bytes).unwrap_or_default(), 0);
+            match at_hand(&file, &mut memory, self.range.start) {
+                Some(read) => {
+                    memory.truncate(read);
+                    self.file = Some(file);
+                    return Poll::Ready(Ok(self.hand_over(memory)));
+                }
+                None => self.waiting = Some(read(file, memory, self.range.start)),
+            }
+        }
+        let Some(waiting) = &mut self.waiting else { return Poll::Pending };
+        let (file, memory) = ready!(Pin::new(waiting).poll(cx)).map_err(io::Error::other)??;
+        self.waiting = None;
+        self.file = Some(file);
         if memory.is_empty() {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
-        self.file = Some(file);
-        self.left -= (memory.len() as u64).min(self.left);
-        let piece = Bytes::from(memory);
-        self.handed.push_back(piece.clone());
-        self.read_ahead();
-        Poll::Ready(Ok(piece))
+        Poll::Ready(Ok(self.hand_over(memory)))
     }
 
-    /// Has the next piece read, unless that is being done.
-    fn read_ahead(&mut self) {
-        if self.left == 0 {
-            return;
-        }
-        let Some(mut file) = self.file.take() else { return };
-        let mut memory = self.memory();
-        let bytes = self.left.min(READ_BYTES);
-        self.ahead = Some(tokio::task::spawn_blocking(move || {
-            memory.reserve_exact(usize::try_from(bytes).unwrap_or_default());
-            file.by_ref().take(bytes).read_to_end(&mut memory)?;
-            Ok((file, memory))
-        }));
+    fn hand_over(&mut self, memory: Vec<u8>) -> Bytes {
+        self.range.start = (self.range.start + memory.len() as u64).min(self.range.end);
+        let piece = Bytes::from(memory);
+        self.handed.push_back(piece.clone());
+        piece
     }
 
     /// The memory of a piece that nobody holds any more, or some that is new.
@@ -84,10 +80,41 @@ impl Reading {
         if !is_free && self.handed.len() < PIECES {
             return Vec::new();
         }
-        let Some(Ok(mut memory)) = self.handed.pop_front().map(Bytes::try_into_mut) else {
+        let Some(Ok(memory)) = self.handed.pop_front().map(Bytes::try_into_mut) else {
             return Vec::new();
         };
-        memory.clear();
         <Vec<u8> as From<BytesMut>>::from(memory)
     }
+}
+
+/// Reads what needs no waiting: how many bytes that were, if any.
+#[cfg(target_os = "linux")]
+fn at_hand(file: &File, memory: &mut [u8], at: u64) -> Option<usize> {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let read = preadv2(file, &mut [io::IoSliceMut::new(memory)], at, ReadWriteFlags::NOWAIT);
+    // Some file systems have no such thing; and whether the file ends here is for somebody to find out who may wait.
+    read.ok().filter(|bytes| *bytes > 0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn at_hand(_: &File, _: &mut [u8], _: u64) -> Option<usize> {
+    None
+}
+
+/// Reads on a thread that may wait.
+fn read(mut file: File, mut memory: Vec<u8>, at: u64) -> JoinHandle<Read> {
+    tokio::task::spawn_blocking(move || {
+        file.seek(SeekFrom::Start(at))?;
+        let mut filled = 0;
+        while filled < memory.len() {
+            match file.read(&mut memory[filled..]) {
+                Ok(0) => break,
+                Ok(bytes) => filled += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        memory.truncate(filled);
+        Ok((file, memory))
+    })
 }
