@@ -93,6 +93,8 @@ pub(crate) enum Spoken {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Habit {
     pub(crate) spoken: Option<Spoken>,
+    /// What it offers clients of tus 1.0, also where something else is spoken with it.
+    pub(crate) tus: Option<Offers>,
     /// Whether it was asked for a sign before content, and gave none.
     pub(crate) gives_no_sign: bool,
 }

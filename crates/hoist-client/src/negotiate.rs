@@ -31,7 +31,8 @@ pub(crate) async fn spoken(client: &Client, line: &mut Line, url: &Uri) -> Resul
     let answer = asked(client, line, url).await?;
     let spoken = if answer.status.is_success() { read(&answer.fields) } else { Spoken::Unknown };
     tracing::debug!(%url, ?spoken, "the server was asked what it speaks");
-    client.habits.learn(&origin, |habit| habit.spoken = Some(spoken));
+    let tus = Offers::of(&answer.fields).filter(|_| answer.status.is_success());
+    client.habits.learn(&origin, |habit| (habit.spoken, habit.tus) = (Some(spoken), tus));
     Ok(spoken)
 }
 

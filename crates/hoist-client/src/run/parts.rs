@@ -21,7 +21,7 @@ use super::record::{Keeper, Left, Record};
 use crate::dialect::{Dialect, Spoken};
 use crate::error::Error;
 use crate::handle::Handle;
-use crate::http::Line;
+use crate::http::{Line, origin};
 use crate::negotiate;
 use crate::progress::{Progress, Reporter, Start};
 use crate::source::Opened;
@@ -105,7 +105,12 @@ async fn offers(put: &Put, line: &mut Line) -> Result<Option<Offers>, Error> {
         Dialect::Tus1 => negotiate::offers(&put.client, line, &put.url).await?,
         Dialect::Auto => match negotiate::spoken(&put.client, line, &put.url).await? {
             Spoken::Tus1(offers) => offers,
-            Spoken::Ietf(_) | Spoken::Unknown => return Ok(None),
+            // It has no parts. A server that has them for clients of tus may be spoken to as one.
+            Spoken::Ietf(_) => match put.client.habits.of(&origin(&put.url)).tus {
+                Some(offers) => offers,
+                None => return Ok(None),
+            },
+            Spoken::Unknown => return Ok(None),
         },
         Dialect::Ietf(_) | Dialect::Token(_) | Dialect::Conventional => return Ok(None),
     };

@@ -183,7 +183,7 @@ async fn thirty_cuts_in_every_dialect() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parts_of_one_file_go_side_by_side_and_are_cut() {
-    for (seed, dialect) in ["tus1", "token"].into_iter().enumerate() {
+    for (seed, dialect) in ["tus1", "token", "auto"].into_iter().enumerate() {
         let mut dice = Dice(seed as u64);
         let home = Home::new();
         let server = Server::start(&home, &[]);
