@@ -4,6 +4,7 @@
 //! dropping that future leaves nothing behind.
 
 mod alternative;
+mod driven;
 mod h1;
 mod h2;
 mod io;

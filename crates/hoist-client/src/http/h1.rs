@@ -1,6 +1,6 @@
 //! HTTP/1.1, by hyper.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -13,6 +13,7 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 
+use super::driven::Driven;
 use super::io::{Moved, Watched};
 use super::{ANSWER_BYTES, Answer, Awaited, Ended, Hears, Unanswered};
 use crate::error::Error;
@@ -27,40 +28,8 @@ type Connection = http1::Connection<TokioIo<Watched>, Content>;
 /// A connection, as long as it lives, and why it ended.
 pub(super) struct Kept {
     sender: http1::SendRequest<Content>,
-    driven: Driven,
+    driven: Driven<Connection, hyper::Error>,
     moved: Arc<Moved>,
-}
-
-struct Driven {
-    /// Dropped when it ends, which tells whoever waits for it.
-    connection: Option<Pin<Box<Connection>>>,
-    cause: Option<hyper::Error>,
-}
-
-impl Driven {
-    /// Awaits `work`, which the connection makes possible.
-    async fn run<F: Future>(&mut self, work: F) -> F::Output {
-        let mut work = pin!(work);
-        while let Some(connection) = &mut self.connection {
-            tokio::select! {
-                biased;
-                done = &mut work => return done,
-                ended = connection => {
-                    self.cause = ended.err();
-                    self.connection = None;
-                }
-            }
-        }
-        work.await
-    }
-
-    /// The error of the connection, which says more than that of the request it broke. A request that comes back was
-    /// never begun.
-    fn unanswered(&mut self, mut error: TrySendError<Request<Content>>) -> Unanswered {
-        let reached = error.take_message().is_none();
-        let source = self.cause.take().unwrap_or_else(|| error.into_error()).into();
-        Unanswered { error: Error::Lost { source }, reached }
-    }
 }
 
 /// What comes next of a request under way.
@@ -77,7 +46,7 @@ impl Kept {
     pub(super) async fn open(stream: Watched, moved: Arc<Moved>) -> Result<Self, Error> {
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| Error::Lost { source: error.into() })?;
-        let driven = Driven { connection: Some(Box::pin(connection)), cause: None };
+        let driven = Driven::new(connection);
         Ok(Self { sender, driven, moved })
     }
 
@@ -89,7 +58,7 @@ impl Kept {
     pub(super) async fn is_there(&mut self) -> bool {
         // A connection that the server has closed ends as soon as somebody looks.
         self.driven.run(tokio::task::yield_now()).await;
-        self.driven.connection.is_some() && self.driven.run(self.sender.ready()).await.is_ok()
+        self.driven.is_there() && self.driven.run(self.sender.ready()).await.is_ok()
     }
 
     /// Sends the request and reads its answer, and says whether the connection is good for another. The answer counts
@@ -123,7 +92,7 @@ impl Kept {
                     () = &mut patience, if waits => Ok(Event::Waited),
                 }
             };
-            match self.driven.run(next).await.map_err(|error| self.driven.unanswered(error))? {
+            match self.driven.run(next).await.map_err(|error| self.unanswered(error))? {
                 Event::Interim(status, fields) => {
                     let sent = flow.bytes();
                     if hears.hear(status, &fields, sent).await == Heard::Stop {
@@ -144,9 +113,17 @@ impl Kept {
         // A server that refuses content may have left it unread, and then never reads what comes behind it: that all of it
         // was sent says no more than that it fits into sockets.
         let is_read = sent == 0 || status.is_success();
-        let is_good = is_sent && is_read && is_whole && self.driven.connection.is_some();
+        let is_good = is_sent && is_read && is_whole && self.driven.is_there();
         let answer = Answer { status, version, fields, content, sent };
         Ok((Ended::Answered(answer), is_good))
+    }
+
+    /// The error of the connection, which says more than that of the request it broke. A request that comes back was
+    /// never begun.
+    fn unanswered(&mut self, mut error: TrySendError<Request<Content>>) -> Unanswered {
+        let reached = error.take_message().is_none();
+        let source = self.driven.cause().unwrap_or_else(|| error.into_error()).into();
+        Unanswered { error: Error::Lost { source }, reached }
     }
 }
 

@@ -12,6 +12,7 @@ use http::response::Parts;
 use http::{Request, Response, Uri, header};
 use http_body_util::BodyExt;
 
+use super::driven::Driven;
 use super::io::{Moved, Watched};
 use super::{ANSWER_BYTES, Answer, Awaited, Ended, Hears, Unanswered};
 use crate::error::Error;
@@ -26,36 +27,8 @@ const SEND_BYTES: usize = 1024 * 1024;
 /// A connection, as long as it lives, and why it ended.
 pub(super) struct Kept {
     sender: SendRequest<Bytes>,
-    driven: Driven,
+    driven: Driven<Connection<Watched, Bytes>, h2::Error>,
     moved: Arc<Moved>,
-}
-
-struct Driven {
-    connection: Option<Pin<Box<Connection<Watched, Bytes>>>>,
-    cause: Option<h2::Error>,
-}
-
-impl Driven {
-    /// Awaits `work`, which the connection makes possible.
-    async fn run<F: Future>(&mut self, work: F) -> F::Output {
-        let mut work = pin!(work);
-        while let Some(connection) = &mut self.connection {
-            tokio::select! {
-                biased;
-                done = &mut work => return done,
-                ended = connection => {
-                    self.cause = ended.err();
-                    self.connection = None;
-                }
-            }
-        }
-        work.await
-    }
-
-    fn unanswered(&mut self, error: h2::Error, reached: bool) -> Unanswered {
-        let reached = reached && error.reason() != Some(h2::Reason::REFUSED_STREAM);
-        Unanswered { error: Error::Lost { source: self.cause.take().unwrap_or(error).into() }, reached }
-    }
 }
 
 /// What comes next of a request under way.
@@ -74,7 +47,7 @@ impl Kept {
         builder.max_send_buffer_size(SEND_BYTES).enable_push(false);
         let handshake = builder.handshake(stream).await;
         let (sender, connection) = handshake.map_err(|error| Error::Lost { source: error.into() })?;
-        let driven = Driven { connection: Some(Box::pin(connection)), cause: None };
+        let driven = Driven::new(connection);
         Ok(Self { sender, driven, moved })
     }
 
@@ -86,7 +59,7 @@ impl Kept {
     pub(super) async fn is_there(&mut self) -> bool {
         self.driven.run(tokio::task::yield_now()).await;
         let sender = &mut self.sender;
-        self.driven.connection.is_some() && self.driven.run(poll_fn(|cx| sender.poll_ready(cx))).await.is_ok()
+        self.driven.is_there() && self.driven.run(poll_fn(|cx| sender.poll_ready(cx))).await.is_ok()
     }
 
     /// Sends the request and reads its answer, and says whether the connection is good for another.
@@ -100,10 +73,10 @@ impl Kept {
         let (head, content) = translated(request).map_err(|error| Unanswered { error, reached: false })?;
         let sender = &mut self.sender;
         let ready = self.driven.run(poll_fn(|cx| sender.poll_ready(cx))).await;
-        ready.map_err(|error| self.driven.unanswered(error, false))?;
+        ready.map_err(|error| self.unanswered(error, false))?;
         let has_none = http_body::Body::is_end_stream(&content);
         let begun = self.sender.send_request(head, has_none);
-        let (mut response, stream) = begun.map_err(|error| self.driven.unanswered(error, false))?;
+        let (mut response, stream) = begun.map_err(|error| self.unanswered(error, false))?;
         let gate = awaited.as_ref().map(|awaited| awaited.gate.clone());
         let mut waits = gate.is_some();
         let limit = awaited.map(|awaited| awaited.limit).unwrap_or_default();
@@ -119,7 +92,7 @@ impl Kept {
                     () = &mut patience, if waits => Ok(Event::Waited),
                 }
             };
-            match self.driven.run(next).await.map_err(|error| self.driven.unanswered(error, true))? {
+            match self.driven.run(next).await.map_err(|error| self.unanswered(error, true))? {
                 Event::Interim(interim) => {
                     if hears.hear(interim.status(), interim.headers(), flow.bytes()).await == Heard::Stop {
                         return Ok((Ended::Stopped { sent: flow.bytes() }, false));
@@ -141,7 +114,12 @@ impl Kept {
         let (content, is_whole) = self.driven.run(read(&mut body)).await;
         let Parts { status, version, headers: fields, .. } = parts;
         let answer = Answer { status, version, fields, content, sent };
-        Ok((Ended::Answered(answer), is_sent && is_whole && self.driven.connection.is_some()))
+        Ok((Ended::Answered(answer), is_sent && is_whole && self.driven.is_there()))
+    }
+
+    fn unanswered(&mut self, error: h2::Error, reached: bool) -> Unanswered {
+        let reached = reached && error.reason() != Some(h2::Reason::REFUSED_STREAM);
+        Unanswered { error: Error::Lost { source: self.driven.cause().unwrap_or(error).into() }, reached }
     }
 }
 

@@ -1,0 +1,45 @@
+//! A connection that moves only while somebody waits for something it makes possible.
+
+use std::pin::{Pin, pin};
+
+/// A connection, as long as it lives, and why it ended.
+pub(super) struct Driven<C, E> {
+    /// Dropped when it ends, which tells whoever waits for it.
+    connection: Option<Pin<Box<C>>>,
+    cause: Option<E>,
+}
+
+impl<C: Future<Output = Result<(), E>>, E> Driven<C, E> {
+    pub(super) fn new(connection: C) -> Self {
+        Self { connection: Some(Box::pin(connection)), cause: None }
+    }
+
+    /// Whether it lives, as far as anybody has looked.
+    pub(super) fn is_there(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// Awaits `work`, which the connection makes possible.
+    ///
+    /// # Cancellation
+    /// The connection stands still until it is run again.
+    pub(super) async fn run<F: Future>(&mut self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        while let Some(connection) = &mut self.connection {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                ended = connection => {
+                    self.cause = ended.err();
+                    self.connection = None;
+                }
+            }
+        }
+        work.await
+    }
+
+    /// Why it ended, which says more than the request it broke.
+    pub(super) fn cause(&mut self) -> Option<E> {
+        self.cause.take()
+    }
+}
