@@ -12,7 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use crate::dialect::{Dialect, Habits};
 use crate::error::Error;
 use crate::handle::{Handle, Question, Status};
-use crate::http::{Alternatives, Answer, Connector, Http2, Trust};
+use crate::http::{Alternatives, Answer, Connector, Http2, Outgoing, Trust};
+use crate::location;
+use crate::origin::{Credentials, Origin};
 use crate::problem;
 use crate::source::Source;
 use crate::upload::{self, Put};
@@ -98,7 +100,7 @@ impl Client {
     ) -> Result<(Question<'a>, Answer), Error> {
         let mut refused = Error::Upload(Failure::NotResumable);
         for question in handle.questions() {
-            match self.ask(handle.url(), question.head(operation)).await {
+            match self.ask(handle, question.head(operation)).await {
                 Ok(answer) => return Ok((question, answer)),
                 Err(Error::Refused { status, detail }) if answer::said(status) == Said::Unknown => {
                     refused = Error::Refused { status, detail };
@@ -109,8 +111,11 @@ impl Client {
         Err(refused)
     }
 
-    async fn ask(&self, url: &Uri, head: http::Request<()>) -> Result<Answer, Error> {
-        let answer = self.connector.ask(url, head, upload::now()).await.map_err(|broken| broken.error)?;
+    async fn ask(&self, handle: &Handle, head: http::Request<()>) -> Result<Answer, Error> {
+        let url = location::followed(handle.target(), handle.url())?;
+        let question = Outgoing::question(head, Origin::of(handle.target())?);
+        let answer =
+            self.connector.ask(&url, question, upload::now()).await.map_err(|broken| broken.error)?;
         if answer.status.is_success() {
             Ok(answer)
         } else {
@@ -130,6 +135,7 @@ impl std::fmt::Debug for Client {
 pub struct Builder {
     fields: HeaderMap,
     bearer: Option<String>,
+    bound: Option<Uri>,
     ca_file: Option<PathBuf>,
     connect_timeout: Duration,
     idle_timeout: Duration,
@@ -142,6 +148,7 @@ impl Default for Builder {
         Self {
             fields: HeaderMap::new(),
             bearer: None,
+            bound: None,
             ca_file: None,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(1),
@@ -160,15 +167,22 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// A field of every request.
+    /// A field of every request to the origin it is for: that of the URL each call is given, or the one
+    /// [`credentials_for`](Self::credentials_for) names. Another origin that a server leads to is not sent it.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.fields.append(name, value);
         self
     }
 
-    /// Authenticates every request with this bearer token.
+    /// Authenticates every request with this bearer token, which goes where a [`header`](Self::header) goes.
     pub fn bearer(mut self, secret: impl Into<String>) -> Self {
         self.bearer = Some(secret.into());
+        self
+    }
+
+    /// Binds the bearer token and the headers to the origin of this URL, whatever URLs the calls are given.
+    pub fn credentials_for(mut self, url: Uri) -> Self {
+        self.bound = Some(url);
         self
     }
 
@@ -259,7 +273,8 @@ impl Builder {
     /// The client.
     ///
     /// # Errors
-    /// [`Error::Field`] when the bearer token cannot be sent. Certificates are read when they are first needed.
+    /// [`Error::Field`] when the bearer token cannot be sent; [`Error::Url`] when the URL it is bound to is none.
+    /// Certificates are read when they are first needed.
     pub fn build(mut self) -> Result<Client, Error> {
         if let Some(secret) = self.bearer {
             let value = HeaderValue::try_from(format!("Bearer {secret}"));
@@ -267,10 +282,11 @@ impl Builder {
             value.set_sensitive(true);
             self.fields.insert(header::AUTHORIZATION, value);
         }
+        let bound = self.bound.as_ref().map(Origin::of).transpose()?;
         let connector = Connector {
             trust: Trust::new(self.ca_file),
             alternatives: Alternatives::default(),
-            fields: self.fields,
+            credentials: Credentials::new(self.fields, bound),
             connect_timeout: self.connect_timeout,
             idle_timeout: self.idle_timeout,
             http2: self.http2,

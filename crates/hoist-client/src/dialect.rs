@@ -9,6 +9,8 @@ use hoist_proto::client::Offers;
 use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::token::{Draft, Form};
 
+use crate::origin::Origin;
+
 /// Origins remembered at a time.
 const ORIGINS_MAX: usize = 64;
 
@@ -101,18 +103,18 @@ pub(crate) struct Habit {
 
 /// What is known of the origins talked to.
 #[derive(Debug, Default)]
-pub(crate) struct Habits(Mutex<HashMap<String, Habit>>);
+pub(crate) struct Habits(Mutex<HashMap<Origin, Habit>>);
 
 impl Habits {
-    pub(crate) fn of(&self, origin: &str) -> Habit {
+    pub(crate) fn of(&self, origin: &Origin) -> Habit {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(origin).copied().unwrap_or_default()
     }
 
-    pub(crate) fn learn(&self, origin: &str, change: impl FnOnce(&mut Habit)) {
+    pub(crate) fn learn(&self, origin: &Origin, change: impl FnOnce(&mut Habit)) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() < ORIGINS_MAX || known.contains_key(origin) {
-            change(known.entry(origin.to_owned()).or_default());
+            change(known.entry(origin.clone()).or_default());
         }
     }
 }
@@ -137,11 +139,14 @@ mod tests {
     #[test]
     fn origins_are_remembered_up_to_a_bound() {
         let habits = Habits::default();
+        let origin =
+            |number: u8| Origin::of(&format!("http://{number}").parse().expect("a URL")).expect("one");
         for number in 0..100 {
-            habits.learn(&number.to_string(), |habit| habit.gives_no_sign = true);
+            habits.learn(&origin(number), |habit| habit.gives_no_sign = true);
         }
-        assert!(habits.of("0").gives_no_sign && !habits.of("99").gives_no_sign);
-        habits.learn("0", |habit| habit.spoken = Some(Spoken::Unknown));
-        assert_eq!((habits.of("0").spoken, habits.of("0").gives_no_sign), (Some(Spoken::Unknown), true));
+        assert!(habits.of(&origin(0)).gives_no_sign && !habits.of(&origin(99)).gives_no_sign);
+        habits.learn(&origin(0), |habit| habit.spoken = Some(Spoken::Unknown));
+        let known = habits.of(&origin(0));
+        assert_eq!((known.spoken, known.gives_no_sign), (Some(Spoken::Unknown), true));
     }
 }

@@ -5,13 +5,15 @@
 #[cfg(feature = "dns")]
 mod dns;
 
-use http::uri::{PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{Request, Uri, header};
 use serde::Deserialize;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::http::Answer;
+use crate::http::{Answer, Outgoing};
+use crate::location;
+use crate::origin::Origin;
 use crate::upload;
 
 const WELL_KNOWN: &str = "/.well-known/resumable-uploads";
@@ -46,12 +48,16 @@ impl Client {
             .header(header::ACCEPT, "application/json")
             .body(())
             .expect("constants make a request");
-        let answer = self.connector.ask(&base, head, upload::now()).await;
+        let question = Outgoing::question(head, Origin::of(&base)?);
+        let answer = self.connector.ask(&base, question, upload::now()).await;
         let answer = answer.map_err(|broken| broken.error)?;
-        match document(&answer) {
-            Some(document) => resolve(&base, &document.url),
-            None => at(&base, CONVENTION),
+        let Some(document) = document(&answer) else { return at(&base, CONVENTION) };
+        let url = resolve(&base, &document.url)?;
+        if self.connector.credentials.would_leak(&Origin::of(&base)?, &Origin::of(&url)?) {
+            let wrong = "is not where the credentials were given for: bind them to an origin";
+            return Err(Error::Location { url: url.to_string(), wrong });
         }
+        Ok(url)
     }
 }
 
@@ -63,10 +69,7 @@ fn document(answer: &Answer) -> Option<Document> {
 fn base(origin: &str) -> Result<Uri, Error> {
     let text = if origin.contains("://") { origin.to_owned() } else { format!("https://{origin}") };
     let url: Uri = text.parse().map_err(|_| wrong(origin, "is not the name of a server"))?;
-    match url.scheme() {
-        Some(scheme) if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS => Ok(url),
-        _ => Err(wrong(origin, "is not an http or https url")),
-    }
+    Origin::of(&url).map(|_| url)
 }
 
 /// What the document says, seen from the origin. From a server that proved its identity, the way does not lead to one
@@ -75,19 +78,18 @@ fn resolve(base: &Uri, told: &str) -> Result<Uri, Error> {
     if told.starts_with('/') && !told.starts_with("//") {
         return at(base, told);
     }
-    let url: Uri = told.parse().map_err(|_| wrong(told, "is not a url"))?;
-    match (base.scheme_str(), url.scheme_str()) {
-        (_, Some("https")) | (Some("http"), Some("http")) => Ok(url),
-        (_, Some("http")) => Err(wrong(told, "would leave https")),
-        _ => Err(wrong(told, "is neither a path nor an http or https url")),
+    let unusable = |wrong| Error::Location { url: told.to_owned(), wrong };
+    let url: Uri = told.parse().map_err(|_| unusable("is not a url"))?;
+    if url.authority().is_none() {
+        return Err(unusable("is neither a path nor an http or https url"));
     }
+    location::followed(base, &url)
 }
 
 fn at(base: &Uri, path: &str) -> Result<Uri, Error> {
-    let path = PathAndQuery::try_from(path).map_err(|_| wrong(path, "is not a path"))?;
-    let mut parts = base.clone().into_parts();
-    parts.path_and_query = Some(path);
-    Ok(Uri::from_parts(parts).expect("an origin and a path make a URL"))
+    let path = PathAndQuery::try_from(path);
+    let unusable = |_| Error::Location { url: base.to_string(), wrong: "has a path that is none" };
+    path.map(|path| location::at(base, path)).map_err(unusable)
 }
 
 fn wrong(url: &str, wrong: &'static str) -> Error {
@@ -107,6 +109,8 @@ mod tests {
             ("[::1]:80", Some("https://[::1]:80/")),
             ("https://example.org/files/", Some("https://example.org/files/")),
             ("ftp://example.org", None),
+            ("example.org:65616", None),
+            ("https://user:secret@example.org", None),
             ("", None),
             ("a b", None),
         ];
@@ -125,7 +129,9 @@ mod tests {
             (&secure, "https://cdn.example/up", Some("https://cdn.example/up")),
             (&plain, "http://cdn.example/up", Some("http://cdn.example/up")),
             (&plain, "https://cdn.example/up", Some("https://cdn.example/up")),
-            (&secure, "http://example.org/files", None),
+            (&secure, "http://example.org/files", Some("https://example.org/files")),
+            (&secure, "http://other.example/files", None),
+            (&secure, "https://example.org:65616/files", None),
             (&secure, "//evil.example/files", None),
             (&secure, "files", None),
             (&secure, "file:///etc/passwd", None),

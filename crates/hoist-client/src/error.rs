@@ -22,6 +22,14 @@ pub enum Error {
         /// What is wrong with it.
         wrong: &'static str,
     },
+    /// The server named a URL that cannot be used, or must not be.
+    #[error("the server named {url}, which {wrong}")]
+    Location {
+        /// The URL.
+        url: String,
+        /// What is wrong with it.
+        wrong: &'static str,
+    },
     /// Something that was to be sent is no field value.
     #[error("{0} cannot be written into a header field")]
     Field(&'static str),
@@ -150,6 +158,7 @@ impl Error {
             | Self::Busy { .. } => Retry::Later,
             Self::Refused { status, .. } if answer::said(*status) == Said::Later => Retry::Later,
             Self::Url { .. }
+            | Self::Location { .. }
             | Self::Field(_)
             | Self::Random { .. }
             | Self::Trust { .. }

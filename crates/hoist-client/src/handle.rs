@@ -24,7 +24,10 @@ pub enum Handle {
     },
     /// The upload's own URL.
     Url {
-        /// The URL.
+        /// The URL that the caller gave: the upload's own, or the upload URL of a server that then named the other. What
+        /// the client sends with every request goes to its origin alone.
+        target: Uri,
+        /// The upload's own URL.
         url: Uri,
         /// The dialect it is spoken to in. [`Dialect::Auto`] finds out.
         dialect: Dialect,
@@ -67,6 +70,19 @@ pub(crate) enum Question<'a> {
 }
 
 impl Handle {
+    /// The upload with this URL, which the caller vouches for.
+    pub fn at(url: Uri, dialect: Dialect) -> Self {
+        Self::Url { target: url.clone(), url, dialect }
+    }
+
+    /// The URL that the caller gave.
+    pub(crate) fn target(&self) -> &Uri {
+        match self {
+            Self::Url { target, .. } => target,
+            Self::Token { url, .. } | Self::Numbered { url, .. } | Self::Parts { url, .. } => url,
+        }
+    }
+
     /// The URL that is asked; of parts, the upload URL.
     pub fn url(&self) -> &Uri {
         match self {
@@ -79,9 +95,9 @@ impl Handle {
 
     /// The handles of its parts, when it is in parts.
     pub(crate) fn parts(&self) -> Option<Vec<Self>> {
-        let Self::Parts { parts, .. } = self else { return None };
+        let Self::Parts { url: target, parts } = self else { return None };
         let urls = parts.iter().flatten().cloned();
-        Some(urls.map(|url| Self::Url { url, dialect: Dialect::Tus1 }).collect())
+        Some(urls.map(|url| Self::Url { target: target.clone(), url, dialect: Dialect::Tus1 }).collect())
     }
 
     /// The ways to ask about it, the likeliest first.
@@ -90,10 +106,10 @@ impl Handle {
             Self::Token { url, token } | Self::Numbered { url, token, .. } => {
                 vec![Question::Token(url, token)]
             }
-            Self::Url { url, dialect: Dialect::Ietf(version) } => vec![Question::Ietf(url, *version)],
-            Self::Url { url, dialect: Dialect::Tus1 } => vec![Question::Tus1(url)],
+            Self::Url { url, dialect: Dialect::Ietf(version), .. } => vec![Question::Ietf(url, *version)],
+            Self::Url { url, dialect: Dialect::Tus1, .. } => vec![Question::Tus1(url)],
             Self::Parts { .. } => Vec::new(),
-            Self::Url { url, dialect: Dialect::Auto | Dialect::Token(_) | Dialect::Conventional } => {
+            Self::Url { url, dialect: Dialect::Auto | Dialect::Token(_) | Dialect::Conventional, .. } => {
                 vec![Question::Ietf(url, Interop::NEWEST), Question::Tus1(url)]
             }
         }

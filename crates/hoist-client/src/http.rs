@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hoist_proto::client::Heard;
-use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version, header};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -24,6 +23,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::error::Error;
+use crate::origin::{Credentials, Origin, bare};
 use crate::progress::Flow;
 use crate::source::{Content, Gate};
 #[cfg(feature = "dns")]
@@ -54,8 +54,8 @@ pub enum Http2 {
 pub(crate) struct Connector {
     pub(crate) trust: Trust,
     pub(crate) alternatives: Alternatives,
-    /// Sent with every request.
-    pub(crate) fields: HeaderMap,
+    /// Fields the caller has given.
+    pub(crate) credentials: Credentials,
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) http2: Http2,
@@ -105,14 +105,14 @@ pub(crate) struct Outgoing {
     pub(crate) head: Request<()>,
     pub(crate) content: Content,
     pub(crate) awaited: Option<Awaited>,
-    /// Whether it goes to another server than the one the client's own fields are for.
-    pub(crate) is_foreign: bool,
+    /// The origin of the URL that the caller has given, which alone gets the caller's fields.
+    pub(crate) given: Origin,
 }
 
 impl Outgoing {
     /// A request without content.
-    pub(crate) fn question(head: Request<()>) -> Self {
-        Self { head, content: Content::none(), awaited: None, is_foreign: false }
+    pub(crate) fn question(head: Request<()>, given: Origin) -> Self {
+        Self { head, content: Content::none(), awaited: None, given }
     }
 }
 
@@ -147,7 +147,7 @@ enum Wire {
 /// A connection to wherever the next request goes: the one of the last, if it is still good.
 #[derive(Default)]
 pub(crate) struct Line {
-    kept: Option<(String, Wire)>,
+    kept: Option<(Origin, Wire)>,
 }
 
 /// Why a request over an open connection has no answer.
@@ -157,65 +157,28 @@ struct Unanswered {
     reached: bool,
 }
 
-/// Where a URL points to.
-struct Place<'a> {
-    secure: bool,
-    host: &'a str,
-    port: u16,
-}
-
-impl<'a> Place<'a> {
-    fn of(url: &'a Uri) -> Result<Self, Error> {
-        let wrong = |wrong| Error::Url { url: url.to_string(), wrong };
-        let secure = match url.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            _ => return Err(wrong("is not an http or https url")),
-        };
-        let authority = url.authority().ok_or_else(|| wrong("names no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(wrong("holds credentials: give them apart from the url"));
-        }
-        let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        Ok(Self { secure, host: authority.host(), port })
-    }
-
-    fn bare_host(&self) -> &'a str {
-        bare(self.host)
-    }
-
-    fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
-}
-
-/// The host and port of a URL, which is what habits are remembered by.
-pub(crate) fn origin(url: &Uri) -> String {
-    Place::of(url).map(|place| place.authority()).unwrap_or_default()
-}
-
 impl Connector {
     /// Asks something without content, over a connection of its own.
     ///
     /// # Cancellation
     /// Dropping the future closes the connection. The server may have the request.
-    pub(crate) async fn ask(&self, url: &Uri, head: Request<()>, now: Instant) -> Result<Answer, Broken> {
-        match Line::default().exchange(self, url, Outgoing::question(head), now, &mut Deaf).await? {
+    pub(crate) async fn ask(&self, url: &Uri, question: Outgoing, now: Instant) -> Result<Answer, Broken> {
+        match Line::default().exchange(self, url, question, now, &mut Deaf).await? {
             Ended::Answered(answer) => Ok(answer),
-            Ended::Stopped { .. } => unreachable!("nobody stops it"),
+            Ended::Stopped { .. } => unreachable!("no interim response stops it"),
         }
     }
 
     /// Remembers where else the server says it can be reached.
-    fn hear(&self, place: &Place<'_>, answer: &Answer, now: Instant) {
+    fn hear(&self, place: &Origin, answer: &Answer, now: Instant) {
         let field = answer.fields.get(header::ALT_SVC).and_then(|field| field.to_str().ok());
-        if let (true, Some(field)) = (place.secure, field) {
+        if let (true, Some(field)) = (place.is_secure(), field) {
             self.alternatives.hear(&place.authority(), field, now);
         }
     }
 
     /// Connects, within the time for it.
-    async fn open(&self, place: &Place<'_>, now: Instant) -> Result<Wire, Error> {
+    async fn open(&self, place: &Origin, now: Instant) -> Result<Wire, Error> {
         // Boxed, because the state of a TLS handshake would make every future around this one as large.
         let connect = Box::pin(async {
             let (stream, speaks_h2) = self.connect(place, now).await?;
@@ -235,14 +198,14 @@ impl Connector {
     }
 
     /// Connects to where the origin is served, or, when that other place fails, to the origin itself.
-    async fn connect(&self, place: &Place<'_>, now: Instant) -> Result<(Stream, bool), Error> {
-        if !place.secure {
-            let stream = socket(place, place.bare_host(), place.port).await?;
+    async fn connect(&self, place: &Origin, now: Instant) -> Result<(Stream, bool), Error> {
+        if !place.is_secure() {
+            let stream = socket(place, place.host(), place.port()).await?;
             return Ok((Box::new(stream), self.http2 == Http2::PriorKnowledge));
         }
         let authority = place.authority();
         if let Some(other) = self.alternatives.of(&authority, now) {
-            let host = other.host.as_deref().map_or(place.bare_host(), bare);
+            let host = other.host.as_deref().map_or(place.host(), bare);
             let attempt = self.connect_securely(place, host, other.port);
             // Half of the time is the origin's.
             if let Ok(Ok(stream)) = tokio::time::timeout(self.connect_timeout / 2, attempt).await {
@@ -251,17 +214,12 @@ impl Connector {
             tracing::debug!(host, port = other.port, "another place does not serve the origin as it should");
             self.alternatives.forget(&authority);
         }
-        self.connect_securely(place, place.bare_host(), place.port).await
+        self.connect_securely(place, place.host(), place.port()).await
     }
 
-    async fn connect_securely(
-        &self,
-        place: &Place<'_>,
-        host: &str,
-        port: u16,
-    ) -> Result<(Stream, bool), Error> {
+    async fn connect_securely(&self, place: &Origin, host: &str, port: u16) -> Result<(Stream, bool), Error> {
         let untrusted = |source| Error::Tls { authority: place.authority(), source };
-        let name = ServerName::try_from(place.bare_host().to_owned())
+        let name = ServerName::try_from(place.host().to_owned())
             .map_err(|error| untrusted(std::io::Error::new(std::io::ErrorKind::InvalidInput, error)))?;
         let connector = TlsConnector::from(self.trust.config(self.http2).await?);
         let stream = connector.connect(name, socket(place, host, port).await?).await.map_err(|source| {
@@ -276,7 +234,7 @@ impl Connector {
     }
 }
 
-async fn socket(place: &Place<'_>, host: &str, port: u16) -> Result<TcpStream, Error> {
+async fn socket(place: &Origin, host: &str, port: u16) -> Result<TcpStream, Error> {
     let failed = |source| Error::Connect { authority: place.authority(), source };
     let socket = TcpStream::connect((host, port)).await.map_err(failed)?;
     // Without it the last, small segment of each request waits for the acknowledgement of the one before.
@@ -284,27 +242,20 @@ async fn socket(place: &Place<'_>, host: &str, port: u16) -> Result<TcpStream, E
     Ok(socket)
 }
 
-/// A host without the brackets around a literal IPv6 address.
-fn bare(host: &str) -> &str {
-    host.trim_start_matches('[').trim_end_matches(']')
-}
-
 /// Adds what every request of this client carries.
 fn complete(
-    place: &Place<'_>,
+    place: &Origin,
     head: Request<()>,
     content: Content,
     fields: HeaderMap,
 ) -> Result<Request<Content>, Error> {
     let (mut parts, ()) = head.into_parts();
-    let standard = place.port == if place.secure { 443 } else { 80 };
-    let host = if standard { place.host.to_owned() } else { place.authority() };
-    let host = HeaderValue::try_from(host).map_err(|_| Error::Field("the host"))?;
+    let host = HeaderValue::try_from(place.host_field()).map_err(|_| Error::Field("the host"))?;
     parts.headers.insert(header::HOST, host);
     let agent = HeaderValue::from_static(concat!("hoist-client/", env!("CARGO_PKG_VERSION")));
     parts.headers.insert(header::USER_AGENT, agent);
     parts.headers.extend(fields);
-    parts.extensions.insert(Secure(place.secure));
+    parts.extensions.insert(Secure(place.is_secure()));
     Ok(Request::from_parts(parts, content))
 }
 
@@ -324,12 +275,11 @@ impl Line {
     ) -> Result<Ended, Broken> {
         let flow = outgoing.content.meter().flow();
         let unreached = |error| Broken { error, reached: false, sent: 0 };
-        let place = Place::of(url).map_err(unreached)?;
-        let Outgoing { head, content, awaited, is_foreign } = outgoing;
-        let fields = if is_foreign { HeaderMap::new() } else { connector.fields.clone() };
+        let place = Origin::of(url).map_err(unreached)?;
+        let Outgoing { head, content, awaited, given } = outgoing;
+        let fields = connector.credentials.fields(&given, &place);
         let request = complete(&place, head, content, fields).map_err(unreached)?;
-        let authority = place.authority();
-        let mut kept = self.kept.take().filter(|(to, _)| *to == authority).map(|(_, wire)| wire);
+        let mut kept = self.kept.take().filter(|(to, _)| *to == place).map(|(_, wire)| wire);
         if let Some(wire) = &mut kept
             && !wire.is_there().await
         {
@@ -353,7 +303,7 @@ impl Line {
             connector.hear(&place, answer, now);
         }
         if is_good && !moved.is_deaf() {
-            self.kept = Some((authority, wire));
+            self.kept = Some((place, wire));
         }
         Ok(ended)
     }

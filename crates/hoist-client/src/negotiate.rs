@@ -13,7 +13,8 @@ use hoist_proto::field;
 use crate::client::Client;
 use crate::dialect::Spoken;
 use crate::error::Error;
-use crate::http::{Answer, Broken, Deaf, Ended, Line, Outgoing, origin};
+use crate::http::{Answer, Broken, Deaf, Ended, Line, Outgoing};
+use crate::origin::Origin;
 use crate::upload;
 
 /// The media type of the IETF dialect's appends.
@@ -24,7 +25,7 @@ const PARTIAL_UPLOAD: &str = "application/partial-upload";
 /// # Cancellation
 /// Safe to drop.
 pub(crate) async fn spoken(client: &Client, line: &mut Line, url: &Uri) -> Result<Spoken, Error> {
-    let origin = origin(url);
+    let origin = Origin::of(url)?;
     if let Some(spoken) = client.habits.of(&origin).spoken {
         return Ok(spoken);
     }
@@ -38,7 +39,7 @@ pub(crate) async fn spoken(client: &Client, line: &mut Line, url: &Uri) -> Resul
 
 /// Asks until there is an answer, as long as retries last.
 async fn asked(client: &Client, line: &mut Line, url: &Uri) -> Result<Answer, Error> {
-    let retries = client.settings.retries;
+    let (retries, given) = (client.settings.retries, Origin::of(url)?);
     let start = upload::now();
     let mut attempts = 0;
     loop {
@@ -46,15 +47,15 @@ async fn asked(client: &Client, line: &mut Line, url: &Uri) -> Result<Answer, Er
         let mut head =
             Request::builder().method(Method::OPTIONS).uri(target).body(()).expect("a URL's path is a URI");
         head.headers_mut().insert(INTEROP_VERSION, Interop::NEWEST.number().unwrap_or_default().into());
-        let ended =
-            line.exchange(&client.connector, url, Outgoing::question(head), upload::now(), &mut Deaf).await;
+        let question = Outgoing::question(head, given.clone());
+        let ended = line.exchange(&client.connector, url, question, upload::now(), &mut Deaf).await;
         let (error, after) = match ended {
             Ok(Ended::Answered(answer)) if answer::said(answer.status) != Said::Later => return Ok(answer),
             Ok(Ended::Answered(answer)) => {
                 let detail = crate::problem::detail(&answer);
                 (Error::Refused { status: answer.status, detail }, answer::retry_after(&answer.fields))
             }
-            Ok(Ended::Stopped { .. }) => unreachable!("nobody stops it"),
+            Ok(Ended::Stopped { .. }) => unreachable!("no interim response stops it"),
             Err(Broken { error, .. }) if error.ends_an_attempt() => (error, None),
             Err(Broken { error, .. }) => return Err(error),
         };
@@ -81,7 +82,7 @@ fn read(fields: &HeaderMap) -> Spoken {
 
 /// What a server of tus 1.0 offers, asked at its creation URL.
 pub(crate) async fn offers(client: &Client, line: &mut Line, url: &Uri) -> Result<Offers, Error> {
-    if let Some(Spoken::Tus1(offers)) = client.habits.of(&origin(url)).spoken {
+    if let Some(Spoken::Tus1(offers)) = client.habits.of(&Origin::of(url)?).spoken {
         return Ok(offers);
     }
     let answer = asked(client, line, url).await?;

@@ -18,7 +18,9 @@ use self::record::{Keeper, Record};
 use crate::client::Client;
 use crate::dialect::Dialect;
 use crate::error::Error;
-use crate::http::{self as connection, Answer, Awaited, Broken, Ended, Hearing, Hears, Line, Outgoing};
+use crate::http::{Answer, Awaited, Broken, Ended, Hearing, Hears, Line, Outgoing};
+use crate::location;
+use crate::origin::Origin;
 use crate::problem;
 use crate::progress::{Doing, Reporter, Start};
 use crate::source::{Gate, Opened};
@@ -133,7 +135,7 @@ impl<'a> Run<'a> {
             self.source.unchanged().await?;
         }
         if was_awaited && !saw_sign {
-            let origin = connection::origin(&self.put.url);
+            let origin = Origin::of(&self.put.url)?;
             self.client().habits.learn(&origin, |habit| habit.gives_no_sign = true);
         }
         let moment = self.moment()?;
@@ -166,6 +168,7 @@ impl<'a> Run<'a> {
             }
         }
         note(&self.begun.uploader, self.reporter, self.source);
+        usable(&self.put.url, &self.begun.uploader)?;
         self.keeper.keep(self.begun.uploader.url(), self.begun.dialect).await
     }
 
@@ -180,7 +183,7 @@ impl<'a> Run<'a> {
             if matches!(*ask.head.method(), Method::POST | Method::PATCH | Method::PUT) {
                 ask.head.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
             }
-            return Ok(Outgoing::question(ask.head));
+            return Ok(Outgoing::question(ask.head, Origin::of(&self.put.url)?));
         };
         self.reporter.tell(|progress| progress.doing = Doing::Sending);
         let fields = ask.head.headers_mut();
@@ -199,7 +202,8 @@ impl<'a> Run<'a> {
         let meter = self.reporter.meter(range.start);
         let range = self.base + range.start..self.base.saturating_add(range.end);
         let content = self.source.content(range, ask.is_open, meter).await?;
-        let habit = self.client().habits.of(&connection::origin(&self.put.url));
+        let given = Origin::of(&self.put.url)?;
+        let habit = self.client().habits.of(&given);
         let waits = is_much && self.begun.gives_signs && self.may_wait && !habit.gives_no_sign;
         self.may_wait &= !is_much;
         if waits {
@@ -207,14 +211,9 @@ impl<'a> Run<'a> {
             let gate = Gate::default();
             let limit = self.client().settings.expect_timeout;
             let awaited = Some(Awaited { gate: gate.clone(), limit });
-            return Ok(Outgoing {
-                head: ask.head,
-                content: content.behind(gate),
-                awaited,
-                is_foreign: false,
-            });
+            return Ok(Outgoing { head: ask.head, content: content.behind(gate), awaited, given });
         }
-        Ok(Outgoing { head: ask.head, content, awaited: None, is_foreign: false })
+        Ok(Outgoing { head: ask.head, content, awaited: None, given })
     }
 
     /// Sends a request, hears what comes before its answer, and says whether anything did.
@@ -226,6 +225,7 @@ impl<'a> Run<'a> {
         let Self { put, source, reporter, keeper, line, begun, start, .. } = self;
         let (uploader, dialect) = (&mut begun.uploader, begun.dialect);
         let mut ears = Ears {
+            target: &put.url,
             uploader,
             dialect,
             keeper,
@@ -300,6 +300,8 @@ impl<'a> Run<'a> {
 
 /// Hears interim responses for the machine.
 struct Ears<'r, 'a> {
+    /// The URL the upload is sent to.
+    target: &'r Uri,
     uploader: &'r mut Uploader,
     dialect: Dialect,
     keeper: &'r mut Keeper<'a>,
@@ -320,7 +322,10 @@ impl Hears for Ears<'_, '_> {
             let moment = Moment { elapsed: self.start.elapsed(), random };
             let heard = self.uploader.on_interim(status, fields, moment);
             // At once: whatever happens to this process, the upload is found again.
-            let kept = self.keeper.keep(self.uploader.url(), self.dialect).await;
+            let kept = match usable(self.target, self.uploader) {
+                Ok(()) => self.keeper.keep(self.uploader.url(), self.dialect).await,
+                Err(error) => Err(error),
+            };
             note(self.uploader, self.reporter, self.source);
             match kept {
                 Ok(()) => heard,
@@ -345,22 +350,22 @@ fn note(uploader: &Uploader, reporter: &Reporter, source: &Opened) {
     });
 }
 
-/// The URL a request goes to, which leaves the request with the path alone. From a server that has proved its identity no
-/// way leads to one that cannot: one that thinks it is spoken to without TLS, as behind a proxy, means itself. And what is
-/// sent with every request stays with the server it is meant for.
+/// Makes sure that the URL the server gave the upload can be used before anything is kept of it.
+fn usable(target: &Uri, uploader: &Uploader) -> Result<(), Error> {
+    match uploader.url() {
+        Some(url) if !uploader.is_answered() => location::followed(target, url).map(drop),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The URL a request goes to, which leaves the request with the path alone.
 fn absolute(outgoing: &mut Outgoing, target: &Uri) -> Result<Uri, Error> {
     let url = outgoing.head.uri().clone();
     if url.authority().is_none() {
         return Ok(target.clone());
     }
+    let url = location::followed(target, &url)?;
     let path = url.path_and_query().map_or("/", |target| target.as_str());
     *outgoing.head.uri_mut() = path.parse().expect("a URL's path is a URI");
-    if target.scheme_str() == Some("https") && url.scheme_str() != Some("https") {
-        if url.host() == target.host() {
-            return Ok(target.clone());
-        }
-        return Err(Error::Url { url: url.to_string(), wrong: "would leave https" });
-    }
-    outgoing.is_foreign = connection::origin(&url) != connection::origin(target);
     Ok(url)
 }

@@ -189,8 +189,8 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, cl
     let mut cli = Cli::try_parse_from(words)?;
     let wrong = match &mut cli.verb {
         Verb::Put(put) => put.settle().err().map(|wrong| ("put", wrong)),
-        Verb::Status(ask) => ask.wrong().map(|wrong| ("status", wrong)),
-        Verb::Cancel(ask) => ask.wrong().map(|wrong| ("cancel", wrong)),
+        Verb::Status(ask) => ask.wrong().map(|wrong| ("status", wrong.to_owned())),
+        Verb::Cancel(ask) => ask.wrong().map(|wrong| ("cancel", wrong.to_owned())),
         Verb::Serve(_)
         | Verb::Config(_)
         | Verb::Ls(_)

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::origin;
+
 /// The protocol this client speaks, by its ALPN name.
 const SPOKEN: &str = "http/1.1";
 /// How long an entry holds that does not say.
@@ -68,7 +70,7 @@ fn first_spoken(field: &str) -> Option<(Alternative, Duration)> {
         }
         let (host, port) = authority.strip_prefix('"')?.strip_suffix('"')?.rsplit_once(':')?;
         let host = (!host.is_empty()).then(|| host.to_owned());
-        let port = port.parse().ok()?;
+        let port = origin::port(port)?;
         let seconds = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| *name == "ma");
         let age = match seconds {
             Some((_, seconds)) => Duration::from_secs(seconds.trim_matches('"').parse().ok()?),

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::dialect::Dialect;
 use crate::digest::hex;
 use crate::handle::Handle;
+use crate::origin::Origin;
 
 /// The form of the file. Another one is not understood.
 const VERSION: u32 = 1;
@@ -97,10 +98,10 @@ impl Entry {
         if written.version != VERSION {
             return None;
         }
-        let target: Uri = written.target.parse().ok()?;
+        let target = usable(&written.target)?;
         let dialect: Dialect = written.dialect.parse().ok()?;
         let handle = match (written.url, written.token) {
-            (Some(url), None) => Handle::Url { url: url.parse().ok()?, dialect },
+            (Some(url), None) => Handle::Url { target: target.clone(), url: usable(&url)?, dialect },
             (None, Some(token)) => {
                 let (url, token) = (target.clone(), Token::new(unhex(&token)?)?);
                 match written.numbered {
@@ -109,7 +110,7 @@ impl Entry {
                 }
             }
             (None, None) if !written.parts.is_empty() => {
-                let parts = written.parts.iter().map(|url| url.parse().ok()).collect();
+                let parts = written.parts.iter().map(|url| usable(url)).collect();
                 Handle::Parts { url: target.clone(), parts }
             }
             _ => return None,
@@ -124,7 +125,7 @@ impl Entry {
     pub(super) fn to_text(&self) -> Option<String> {
         let mut parts = Vec::new();
         let (dialect, url, token) = match &self.handle {
-            Handle::Url { url, dialect } => (dialect.to_string(), Some(url.to_string()), None),
+            Handle::Url { url, dialect, .. } => (dialect.to_string(), Some(url.to_string()), None),
             Handle::Token { token, .. } | Handle::Numbered { token, .. } => {
                 ("token".to_owned(), None, Some(hex(token.expose())))
             }
@@ -162,6 +163,12 @@ pub(super) fn name(file: &Path, target: &str) -> String {
     hash.update([0]);
     hash.update(target);
     hex(&hash.finalize()[..16])
+}
+
+/// A URL that can be used. An entry without one is none.
+fn usable(text: &str) -> Option<Uri> {
+    let url = text.parse().ok()?;
+    Origin::of(&url).is_ok().then_some(url)
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -22,9 +22,14 @@ fn entry(file: &Path, handle: Handle, began: u64) -> Entry {
 fn handles() -> [Handle; 5] {
     let url: http::Uri = "http://h.example/uploads".parse().expect("a URL");
     [
-        Handle::Url { url: "http://h.example/uploads/1".parse().expect("a URL"), dialect: Dialect::Tus1 },
         Handle::Url {
-            url: "http://h.example/uploads/2".parse().expect("a URL"),
+            target: url.clone(),
+            url: "http://h.example/uploads/1".parse().expect("a URL"),
+            dialect: Dialect::Tus1,
+        },
+        Handle::Url {
+            target: url.clone(),
+            url: "http://other.example/uploads/2".parse().expect("a URL"),
             dialect: "ietf-6".parse().expect("a dialect"),
         },
         Handle::Parts { url: url.clone(), parts: vec![None, Some(url.clone()), None] },

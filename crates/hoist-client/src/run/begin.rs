@@ -61,7 +61,7 @@ async fn resume(put: &Put, source: &Opened, handle: &Handle, line: &mut Line) ->
             let uploader = Uploader::resume(url.clone(), token.clone(), put.origin()?, length, retries);
             (uploader.in_form(form), Dialect::Token(form))
         }
-        Handle::Url { url, dialect } => {
+        Handle::Url { url, dialect, .. } => {
             let spoken = match dialect {
                 Dialect::Ietf(version) => Spoken::Ietf(*version),
                 Dialect::Tus1 => Spoken::Tus1(negotiate::offers(&put.client, line, &put.url).await?),

@@ -21,8 +21,9 @@ use super::record::{Keeper, Left, Record};
 use crate::dialect::{Dialect, Spoken};
 use crate::error::Error;
 use crate::handle::Handle;
-use crate::http::{Line, origin};
+use crate::http::Line;
 use crate::negotiate;
+use crate::origin::Origin;
 use crate::progress::{Progress, Reporter, Start};
 use crate::source::Opened;
 use crate::upload::{self, Known, Outcome, Put, fresh_token};
@@ -106,7 +107,7 @@ async fn offers(put: &Put, line: &mut Line) -> Result<Option<Offers>, Error> {
         Dialect::Auto => match negotiate::spoken(&put.client, line, &put.url).await? {
             Spoken::Tus1(offers) => offers,
             // It has no parts. A server that has them for clients of tus may be spoken to as one.
-            Spoken::Ietf(_) => match put.client.habits.of(&origin(&put.url)).tus {
+            Spoken::Ietf(_) => match put.client.habits.of(&Origin::of(&put.url)?).tus {
                 Some(offers) => offers,
                 None => return Ok(None),
             },

@@ -45,7 +45,7 @@ impl Keeper<'_> {
         match (self, url, dialect) {
             (Self::Part(record, index), Some(url), _) => record.lock().await.keep_part(*index, url).await,
             (Self::Own(record), Some(url), Dialect::Ietf(_) | Dialect::Tus1) => {
-                record.keep_handle(Handle::Url { url: url.clone(), dialect }).await
+                record.keep_url(url, dialect).await
             }
             _ => Ok(()),
         }
@@ -95,6 +95,12 @@ impl Record {
             Some(entry) if entry.mark == kept.mark => Left::Same(entry.handle.clone()),
             Some(_) => Left::Changed,
         }
+    }
+
+    async fn keep_url(&mut self, url: &Uri, dialect: Dialect) -> Result<(), Error> {
+        let Some(kept) = &self.0 else { return Ok(()) };
+        let target = kept.target.clone();
+        self.keep_handle(Handle::Url { target, url: url.clone(), dialect }).await
     }
 
     async fn keep_part(&mut self, index: usize, url: &Uri) -> Result<(), Error> {

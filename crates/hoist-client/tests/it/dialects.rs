@@ -198,7 +198,7 @@ async fn digests_go_along_where_they_are_wanted_and_tus_takes_them() {
 async fn a_handle_s_dialect_is_found_by_asking() {
     let (server, client) = (Server::start().await, auto());
     let url: Uri = format!("{}/1", server.url).parse().expect("a URL");
-    let handle = Handle::Url { url, dialect: Dialect::Auto };
+    let handle = Handle::at(url, Dialect::Auto);
     let scripts = vec![answer("404 Not Found"), answer("200 OK|Upload-Offset: 3|Upload-Length: 3")];
     let (status, seen) = together(client.status(&handle), server.play(scripts)).await;
     let status = status.expect("a status");

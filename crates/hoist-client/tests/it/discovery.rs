@@ -14,6 +14,7 @@ async fn the_well_known_document_names_the_url_and_uploads_is_the_convention() {
         ("200 OK||{\"uri\":\"/files\"}", Ok("/uploads")),
         ("404 Not Found||{\"url\":\"/files\"}", Ok("/uploads")),
         ("200 OK||{\"url\":\"files\"}", Err(())),
+        ("200 OK||{\"url\":\"http://other.example:65616/up\"}", Err(())),
     ];
     for (response, expected) in table {
         let server = Server::start().await;
@@ -26,7 +27,7 @@ async fn the_well_known_document_names_the_url_and_uploads_is_the_convention() {
                 assert_eq!(found.expect("a URL").to_string(), format!("{origin}{path}"));
             }
             Ok(url) => assert_eq!(found.expect("a URL").to_string(), url),
-            Err(()) => assert!(matches!(found, Err(Error::Url { .. })), "{found:?}"),
+            Err(()) => assert!(matches!(found, Err(Error::Location { .. })), "{found:?}"),
         }
     }
 }

@@ -64,7 +64,8 @@ async fn a_later_run_goes_on() {
     let entries = place.journal().entries().expect("read");
     assert_eq!((entries.len(), entries[0].length, &entries[0].target), (1, 1000, &place.server.url));
     let url = format!("{}/7", place.server.url).parse().expect("a URL");
-    assert_eq!(entries[0].handle, Handle::Url { url, dialect: Dialect::Ietf(Interop::V9) });
+    let target = place.server.url.clone();
+    assert_eq!(entries[0].handle, Handle::Url { target, url, dialect: Dialect::Ietf(Interop::V9) });
 
     let scripts = vec![answer("204 No Content|Upload-Offset: 400|Upload-Complete: ?0"), answer(DONE)];
     let put = place.put(&client());

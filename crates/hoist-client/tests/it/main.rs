@@ -4,6 +4,7 @@ mod dialects;
 mod discovery;
 mod failures;
 mod journal;
+mod origins;
 mod resume;
 mod script;
 mod streams;

@@ -1,12 +1,11 @@
 //! The flags of the client's verbs, and what their values mean.
 
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use hoist_client::{Dialect, Token};
+use hoist_client::{Dialect, Origin, Token};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use crate::config::{Size, Span};
@@ -72,11 +71,11 @@ pub(crate) struct Put {
 
 impl Put {
     /// Tells the URL from the files, wherever flags stand between them.
-    pub(super) fn settle(&mut self) -> Result<(), &'static str> {
+    pub(super) fn settle(&mut self) -> Result<(), String> {
         let last = self.words.pop().unwrap_or_default();
         self.url = url(&last.to_string_lossy())?;
         self.files = self.words.drain(..).map(PathBuf::from).collect();
-        self.wrong().map_or(Ok(()), Err)
+        self.wrong().map_or(Ok(()), |wrong| Err(wrong.to_owned()))
     }
 
     /// What is wrong with it that no single value shows.
@@ -143,17 +142,17 @@ pub(crate) enum What {
 }
 
 impl FromStr for What {
-    type Err = Infallible;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(url(text).map_or_else(|_| Self::File(text.into()), Self::Url))
+    fn from_str(text: &str) -> Result<Self, String> {
+        if looks_like_url(text) { url(text).map(Self::Url) } else { Ok(Self::File(text.into())) }
     }
 }
 
 /// How to talk to the server, and to the user.
 #[derive(Args, Debug)]
 pub(crate) struct Connection {
-    /// A field for every request, like `X-Team: films`.
+    /// A field for every request to the server of the URL, like `X-Team: films`.
     #[arg(long = "header", value_name = "FIELD", value_parser = header)]
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// Authenticate with this bearer token; other users of this machine may see it.
@@ -171,6 +170,13 @@ pub(crate) struct Connection {
     /// Print the result alone.
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+impl Connection {
+    /// Whether something is to be sent that may be a secret.
+    pub(crate) fn has_secrets(&self) -> bool {
+        !self.headers.is_empty() || self.bearer.is_some() || self.bearer_file.is_some()
+    }
 }
 
 #[derive(Args, Debug)]
@@ -204,11 +210,18 @@ fn token(text: &str) -> Result<Token, &'static str> {
     }
 }
 
-fn url(text: &str) -> Result<Uri, &'static str> {
-    const WRONG: &str = "the upload URL comes last; it begins with http:// or https:// and names a host";
-    let url: Uri = text.parse().map_err(|_| WRONG)?;
-    let is_http = matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
-    if is_http { Ok(url) } else { Err(WRONG) }
+fn looks_like_url(text: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| {
+        text.get(..scheme.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(scheme))
+    })
+}
+
+fn url(text: &str) -> Result<Uri, String> {
+    if !looks_like_url(text) {
+        return Err("the upload URL comes last; it begins with http:// or https:// and names a host".into());
+    }
+    let url: Uri = text.parse().map_err(|_| format!("{text} is not a URL"))?;
+    Origin::of(&url).map(|_| url).map_err(|error| error.to_string())
 }
 
 fn span(text: &str) -> Result<Span, &'static str> {
@@ -243,9 +256,20 @@ mod tests {
             ("film.mkv", false),
             ("/a/b", false),
             ("h:1/u", false),
+            ("HTTP://h/u", true),
         ] {
             let what: What = text.parse().expect("one or the other");
             assert_eq!(matches!(what, What::Url(_)), is_url, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_is_neither_a_url_nor_a_file() {
+        for text in
+            ["http://h:65616/u", "http://h:0", "http://h:x/u", "http://a:b@h/u", "https://", "http://a b"]
+        {
+            assert!(url(text).is_err(), "{text}");
+            assert!(text.parse::<What>().is_err(), "{text}");
         }
     }
 

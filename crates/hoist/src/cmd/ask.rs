@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use hoist_client::Failure::Unanswered;
-use hoist_client::{Builder, Client, Dialect, Entry, Error, Handle, Journal, Token};
+use hoist_client::{Builder, Client, Dialect, Entry, Error, Handle, Journal, Origin, Token};
 use http::Uri;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -120,9 +120,16 @@ impl Found {
         let handle = match (what, token) {
             (What::File(file), _) => return Self::of_file(&file, to),
             (What::Url(url), Some(token)) => Handle::Token { url, token },
-            (What::Url(url), None) => Handle::Url { url, dialect: Dialect::Auto },
+            (What::Url(url), None) => Handle::at(url, Dialect::Auto),
         };
         Ok(vec![Self { handle, entry: None, is_one_of_many: false }])
+    }
+
+    /// Whether they were begun at several origins, so that one credential cannot be meant for all of them.
+    pub(crate) fn are_scattered(found: &[Self]) -> bool {
+        let mut origins = found.iter().filter_map(|found| Origin::of(&found.entry.as_ref()?.target).ok());
+        let first = origins.next();
+        origins.any(|origin| Some(origin) != first)
     }
 
     fn of_file(file: &Path, to: Option<&Uri>) -> Result<Vec<Self>, Failure> {
@@ -183,7 +190,9 @@ pub(crate) fn failure(error: Error) -> Failure {
 fn exit(error: &Error) -> Exit {
     match error {
         Error::Refused { status, .. } if matches!(status.as_u16(), 404 | 410) => Exit::NotFound,
-        Error::Refused { .. } | Error::Upload(_) | Error::Dialect(_) => Exit::Refused,
+        Error::Refused { .. } | Error::Upload(_) | Error::Dialect(_) | Error::Location { .. } => {
+            Exit::Refused
+        }
         Error::Url { .. } | Error::Field(_) => Exit::Usage,
         Error::Busy { .. } => Exit::Busy,
         Error::Digest { .. } => Exit::Corrupt,
@@ -219,6 +228,7 @@ mod tests {
             (refused(403), Exit::Refused),
             (Error::Upload(hoist_client::Failure::Taken), Exit::Refused),
             (Error::Url { url: "x".into(), wrong: "y" }, Exit::Usage),
+            (Error::Location { url: "x".into(), wrong: "y" }, Exit::Refused),
             (Error::Source { path: "x".into(), source: source() }, Exit::File),
             (Error::SourceChanged { path: "x".into() }, Exit::File),
             (Error::Spent { offset: 1 }, Exit::File),

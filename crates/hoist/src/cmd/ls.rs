@@ -52,7 +52,7 @@ impl Row {
             Handle::Token { token, .. } | Handle::Numbered { token, .. } => {
                 ("token".to_owned(), None, Some(ask::written(token)))
             }
-            Handle::Url { url, dialect } => (dialect.to_string(), Some(url.to_string()), None),
+            Handle::Url { url, dialect, .. } => (dialect.to_string(), Some(url.to_string()), None),
             Handle::Parts { .. } => ("tus1".to_owned(), None, None),
             _ => ("unknown".to_owned(), None, None),
         };

@@ -10,7 +10,13 @@ use crate::output::Output;
 
 pub(crate) fn run(asked: Ask, output: Output) -> Result<Exit, Failure> {
     let client = ask::client(&asked.connection)?.build().map_err(ask::failure)?;
+    let has_secrets = asked.connection.has_secrets();
     let found = Found::all(asked.what, asked.token, asked.to.as_ref())?;
+    if has_secrets && Found::are_scattered(&found) {
+        let next =
+            "the file is under way to several servers; say with --to which one the credentials are for";
+        return Err(Failure::say(Exit::Usage, next));
+    }
     let mut exit = Exit::Success;
     for upload in found {
         let status = ask::block_on(async { client.status(&upload.handle).await.map_err(ask::failure) });

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use hoist_client::Origin;
 use hoist_proto::dialect::tus1::{Extension, Extensions};
 use hoist_proto::policy::{Limits, Policy};
 use hoist_proto::types::Token;
@@ -20,7 +21,7 @@ use http::HeaderValue;
 
 use super::layers::{Layers, Source};
 use super::settings;
-use super::value::{Count, OrNone, Origin, Size, Span, Words};
+use super::value::{Count, OrNone, PublicOrigin, Size, Span, Words};
 use super::{Auth, Config, Hook, Keys, Log, Problem, Target, Tls};
 
 /// Reads settings and keeps what is wrong with them. What it returns in place of a wrong value is never used.
@@ -37,7 +38,7 @@ impl Reader<'_> {
             listen: self.listen(),
             data: self.path("data").unwrap_or_default(),
             endpoint: self.one("endpoint").unwrap_or_default(),
-            public_origin: self.one::<Origin>("public-url").map(|origin| origin.0),
+            public_origin: self.one::<PublicOrigin>("public-url").map(|origin| origin.0),
             locations: self.locations(),
             durability: self.named("durability").unwrap_or_default(),
             policy,
@@ -196,9 +197,12 @@ impl Reader<'_> {
 
     fn origins(&mut self) -> Vec<HeaderValue> {
         self.each("cors-origin", |text| {
-            let is_origin = text
-                .split_once("://")
-                .is_some_and(|(scheme, host)| !scheme.is_empty() && !host.is_empty() && !host.contains('/'));
+            let is_origin = text.split_once("://").is_some_and(|(scheme, authority)| {
+                // Pages of any scheme may be let in, but a port is a port.
+                let is_sound =
+                    format!("http://{authority}").parse().is_ok_and(|url| Origin::of(&url).is_ok());
+                !scheme.is_empty() && !authority.contains(['/', '?']) && is_sound
+            });
             // Browsers spell scheme and host in lower case, and are compared with to the letter.
             let value = HeaderValue::from_str(&text.to_ascii_lowercase()).ok().filter(|_| is_origin);
             value.ok_or_else(|| "is not an origin; write it as browsers do, like https://example.org".into())

@@ -50,7 +50,8 @@ impl FromStr for Span {
         let (number, unit) = split(text);
         let number: u64 = number.parse().map_err(|_| WRONG)?;
         let seconds = match unit {
-            "ms" => return Ok(Self(Duration::from_millis(number.min(SECONDS_MAX)))),
+            "ms" if number <= SECONDS_MAX => return Ok(Self(Duration::from_millis(number))),
+            "ms" => return Err("is too many milliseconds; write it in seconds"),
             "" | "s" => 1,
             "m" => 60,
             "h" => 3_600,
@@ -105,9 +106,9 @@ impl FromStr for Count {
 
 /// Scheme and authority, as `https://upload.example.org`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Origin(pub(crate) String);
+pub(crate) struct PublicOrigin(pub(crate) String);
 
-impl FromStr for Origin {
+impl FromStr for PublicOrigin {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -119,9 +120,7 @@ impl FromStr for Origin {
         if uri.path_and_query().is_some_and(|rest| rest.as_str() != "/") {
             return Err("has a path; that of the upload URL is --endpoint");
         }
-        let is_host_alone = authority.as_str() == authority.host();
-        let is_bad = authority.host().is_empty() || authority.as_str().contains('@');
-        if is_bad || !is_host_alone && authority.port_u16().is_none() {
+        if hoist_client::Origin::of(&uri).is_err() || authority.as_str().ends_with(':') {
             return Err(WRONG);
         }
         Ok(Self(format!("{scheme}://{authority}")))
@@ -201,7 +200,7 @@ mod tests {
             ("HTTP://[::1]:8080", "http://[::1]:8080"),
         ];
         for (text, origin) in good {
-            assert_eq!(text.parse(), Ok(Origin(origin.into())), "{text}");
+            assert_eq!(text.parse(), Ok(PublicOrigin(origin.into())), "{text}");
         }
         let bad = [
             "",
@@ -217,7 +216,7 @@ mod tests {
             "/uploads",
         ];
         for text in bad {
-            assert!(text.parse::<Origin>().is_err(), "{text}");
+            assert!(text.parse::<PublicOrigin>().is_err(), "{text}");
         }
     }
 
@@ -238,6 +237,7 @@ mod tests {
         for text in ["", "s", "-1s", "1.5h", "7 days", "99999999999999999d"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
+        assert!("99999999999999ms".parse::<Span>().is_err());
         assert_eq!("none".parse(), Ok(OrNone::<Span>(None)));
         assert_eq!("1s".parse(), Ok(OrNone(Some(Span(Duration::from_secs(1))))));
         assert!("never".parse::<OrNone<Span>>().is_err());

@@ -14,6 +14,12 @@ fn a_wrong_command_line_ends_with_its_own_code() {
         &["put", "x"],
         &["put", "-", "-", "http://h/u"],
         &["status", "f", "--token", "t"],
+        // Ports that are none.
+        &["put", "x", "http://127.0.0.1:65616/uploads", "--bearer", "s3cret"],
+        &["put", "x", "http://127.0.0.1:0/uploads"],
+        &["status", "http://127.0.0.1:65616/uploads/1", "--bearer", "s3cret"],
+        &["cancel", "http://127.0.0.1:65616/uploads", "--token", "t"],
+        &["status", "f", "--to", "http://127.0.0.1:65616/uploads"],
         &[],
     ] {
         let ended = run(words);

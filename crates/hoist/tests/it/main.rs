@@ -17,6 +17,7 @@ mod interim;
 mod interruptions;
 mod library;
 mod names;
+mod origins;
 mod parts;
 mod preemption;
 mod process;
