@@ -171,7 +171,8 @@ impl Connector {
 
     /// Remembers where else the server says it can be reached.
     fn hear(&self, place: &Origin, answer: &Answer, now: Instant) {
-        let field = answer.fields.get(header::ALT_SVC).and_then(|field| field.to_str().ok());
+        let field = hoist_proto::field::list(&answer.fields, &header::ALT_SVC);
+        let field = field.as_ref().and_then(|field| field.to_str().ok());
         if let (true, Some(field)) = (place.is_secure(), field) {
             self.alternatives.hear(&place.authority(), field, now);
         }

@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::digest::{self, Digest};
+use crate::field::{self, Field};
 use crate::operation::{Decoded, Operation, Reply};
 use crate::policy::Limits;
 use crate::refusal::Refusal;
@@ -140,13 +141,13 @@ pub fn detect(head: &Parts, place: Place, offers: Offers) -> Detected {
     }
     // D2: before the IETF dialect, whose fields Apple's upload tasks add to any request.
     //= TUS1-DF-13, TUS1-HDR-10, TUS1-HDR-11
-    if let Some(version) = fields.get(TUS_RESUMABLE) {
-        //= TUS1-HDR-02
-        return if version.as_bytes() == tus1::VERSION.as_bytes() {
-            Detected::Speaks(Dialect::Tus1(tus1::Speaker::of(head, offers.tus)))
-        } else {
-            Detected::Refuse(Refusal::TusVersion)
-        };
+    //= TUS1-HDR-02, TUS1-HDR-12
+    match field::agreed(fields, &TUS_RESUMABLE) {
+        Field::Absent => {}
+        Field::Is(version) if version == tus1::VERSION.as_bytes() => {
+            return Detected::Speaks(Dialect::Tus1(tus1::Speaker::of(head, offers.tus)));
+        }
+        Field::Is(_) | Field::Malformed => return Detected::Refuse(Refusal::TusVersion),
     }
     if !matches!(place, Place::Upload(_)) {
         // D3: the names of November 2020 are not offered.
@@ -223,6 +224,7 @@ impl Dialect {
     /// # Errors
     /// A refusal when the header section does not make sense in this dialect. It ends no running transfer.
     pub fn decode(&self, head: &Parts, place: Place, content_bytes: Option<u64>) -> Result<Decoded, Refusal> {
+        refuse_partial_content(head)?;
         match (self, place) {
             (Self::Token(form), _) => form.decode(head, content_bytes),
             (Self::Ietf(speaker), Place::Upload(id)) => Ok(speaker.decode_on_upload(id, head, content_bytes)),
@@ -367,6 +369,21 @@ pub fn refused(refusal: &Refusal) -> Response<()> {
         _ => {}
     }
     head
+}
+
+/// Refuses content that is a part of a representation and says so by `Content-Range`, as `curl -C 100 -T` sends it. Kept as
+/// an upload of its own it would be taken for the whole.
+///
+/// On `PATCH` the field has no meaning (RFC 9110, Content-Range), and `Upload-Offset` says where the content belongs.
+//= TOK-CRE-10, IETF-CRE-19, TUS1-CRE-11
+fn refuse_partial_content(head: &Parts) -> Result<(), Refusal> {
+    if matches!(head.method, Method::POST | Method::PUT) && head.headers.contains_key(header::CONTENT_RANGE) {
+        return Err(Refusal::field(
+            "Content-Range",
+            "a part is not stored as a whole: send all of the content without it, or resume by PATCH with Upload-Offset",
+        ));
+    }
+    Ok(())
 }
 
 /// `104 (Upload Resumption Supported)`.

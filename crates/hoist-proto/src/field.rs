@@ -113,6 +113,32 @@ pub fn part_value(part: Part) -> HeaderValue {
     HeaderValue::try_from(format!("{}{last}", part.number)).expect("digits and letters")
 }
 
+/// The one thing a field says, although its line may be there several times, or in one line several times, as a proxy joins
+/// repeated lines (RFC 9110, Field Order). Values that differ are malformed.
+pub fn agreed<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Field<&'a [u8]> {
+    let lines = fields.get_all(name).iter();
+    let mut values =
+        lines.flat_map(|line| line.as_bytes().split(|octet| *octet == b',')).map(<[u8]>::trim_ascii);
+    match values.next() {
+        None => Field::Absent,
+        Some(first) if values.all(|value| value == first) => Field::Is(first),
+        Some(_) => Field::Malformed,
+    }
+}
+
+/// A field whose value is a list, its lines joined into one in their order (RFC 9110, Field Order). Empty lines say nothing.
+pub fn list(fields: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let lines: Vec<&[u8]> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    match lines[..] {
+        [] => None,
+        [line] => HeaderValue::from_bytes(line).ok(),
+        _ => {
+            let filled: Vec<&[u8]> = lines.into_iter().filter(|line| !line.trim_ascii().is_empty()).collect();
+            HeaderValue::from_bytes(&filled.join(&b","[..])).ok()
+        }
+    }
+}
+
 fn item<T>(fields: &HeaderMap, name: &HeaderName, read: impl FnOnce(BareItem) -> Option<T>) -> Field<T> {
     let value = match single(fields, name) {
         Field::Is(value) => value,
@@ -258,6 +284,44 @@ mod tests {
         assert_eq!(token(&map(&[b"a", b"a"]), &NAME), Field::Malformed);
         assert_eq!(token(&map(&[]), &NAME), Field::Absent);
         assert!(matches!(token(&map(&[format!(":{}:", "QUJD".repeat(32)).as_bytes()]), &NAME), Field::Is(_)));
+    }
+
+    // proves: TUS1-HDR-12
+    #[test]
+    fn a_value_that_is_repeated_is_one_value() {
+        type Case<'a> = (&'a [&'a [u8]], Field<&'a [u8]>);
+        let cases: [Case<'_>; 9] = [
+            (&[], Field::Absent),
+            (&[b"1.0.0"], Field::Is(b"1.0.0")),
+            (&[b"1.0.0, 1.0.0"], Field::Is(b"1.0.0")),
+            (&[b" 1.0.0 ,1.0.0\t", b"1.0.0"], Field::Is(b"1.0.0")),
+            (&[b""], Field::Is(b"")),
+            (&[b"1.0.0, 2.0.0"], Field::Malformed),
+            (&[b"1.0.0", b"2.0.0"], Field::Malformed),
+            (&[b"1.0.0,"], Field::Malformed),
+            (&[b"PATCH", b"patch"], Field::Malformed),
+        ];
+        for (lines, expected) in cases {
+            assert_eq!(agreed(&map(lines), &NAME), expected, "{lines:?}");
+        }
+    }
+
+    // proves: TUS1-MET-08
+    #[test]
+    fn the_lines_of_a_list_are_one_list() {
+        type Case<'a> = (&'a [&'a [u8]], Option<&'a str>);
+        let cases: [Case<'_>; 6] = [
+            (&[], None),
+            (&[b"a YQ=="], Some("a YQ==")),
+            (&[b""], Some("")),
+            (&[b"a YQ==", b"b Yg=="], Some("a YQ==,b Yg==")),
+            (&[b"", b"a YQ==,b Yg==", b" ", b"c"], Some("a YQ==,b Yg==,c")),
+            (&[b"", b""], Some("")),
+        ];
+        for (lines, expected) in cases {
+            let list = list(&map(lines), &NAME);
+            assert_eq!(list.as_ref().map(|list| list.to_str().expect("ASCII")), expected, "{lines:?}");
+        }
     }
 
     #[test]

@@ -109,7 +109,11 @@ fn validated(fields: &mut HeaderMap, tag: &str) {
 
 fn describe(fields: &mut HeaderMap, upload: &Upload, digest: Option<HeaderValue>, endpoint: &str) {
     for name in DESCRIBED_BY {
-        fields.extend(upload.origin.fields.get(&name).map(|value| (name, value.clone())));
+        // Encodings and languages are lists, on as many lines as their sender liked; of types there is one.
+        let lines_max = if name == header::CONTENT_TYPE { 1 } else { usize::MAX };
+        for value in upload.origin.fields.get_all(&name).iter().take(lines_max) {
+            fields.append(&name, value.clone());
+        }
     }
     let untyped = || HeaderValue::from_static("application/octet-stream");
     fields.entry(header::CONTENT_TYPE).or_insert_with(untyped);

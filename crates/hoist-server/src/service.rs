@@ -419,7 +419,11 @@ fn route(path: &str, method: &Method, endpoint: &str) -> Route {
         None => Route::Nowhere,
         //= TUS1-DF-15
         Some("") => Route::At(Place::Endpoint),
-        Some(name) => Route::At(name.parse().map_or(Place::Named, Place::Upload)),
+        //= IETF-RES-04
+        Some(name) => {
+            let id = name.strip_suffix('/').unwrap_or(name).parse();
+            Route::At(id.map_or(Place::Named, Place::Upload))
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     Context, METHOD_OVERRIDE, METHODS, Place, TUS_RESUMABLE, TUS_VERSION, UPLOAD_LENGTH, UPLOAD_OFFSET,
     conventional, has_media_type, refused, status,
 };
-use crate::field;
+use crate::field::{self, Field};
 use crate::operation::{
     Append, Content, Create, Decoded, Finish, Finished, Operation, Reply, Small, Subject, Taken,
 };
@@ -62,19 +62,23 @@ pub struct Speaker {
 }
 
 /// Lets a client whose environment has no `PATCH` or `DELETE` mean them all the same: the method it names instead becomes
-/// the request's own.
+/// the request's own. Some clients name the method on every request, and then `POST` means itself.
 ///
 /// # Errors
-/// A refusal when it names any other method.
-//= TUS1-HDR-09, TUS1-DF-07
+/// A refusal when it names any other method, or several.
+//= TUS1-HDR-09, TUS1-HDR-12, TUS1-DF-07
 pub fn override_method(head: &mut Parts, place: Place) -> Result<(), Refusal> {
     let concerns = head.headers.contains_key(TUS_RESUMABLE) || matches!(place, Place::Upload(_));
     if head.method != Method::POST || !concerns {
         return Ok(());
     }
-    let Some(meant) = head.headers.get(METHOD_OVERRIDE) else { return Ok(()) };
-    let known = [Method::PATCH, Method::DELETE, Method::HEAD];
-    let is_meant = |method: &Method| meant.as_bytes().eq_ignore_ascii_case(method.as_str().as_bytes());
+    let meant = match field::agreed(&head.headers, &METHOD_OVERRIDE) {
+        Field::Is(meant) => meant,
+        Field::Absent => return Ok(()),
+        Field::Malformed => return Err(Refusal::Method { allow: METHODS }),
+    };
+    let known = [Method::POST, Method::PATCH, Method::DELETE, Method::HEAD];
+    let is_meant = |method: &Method| meant.eq_ignore_ascii_case(method.as_str().as_bytes());
     match known.into_iter().find(is_meant) {
         Some(method) => head.method = method,
         None => return Err(Refusal::Method { allow: METHODS }),
@@ -192,8 +196,9 @@ impl Speaker {
             return wrong("must be `partial`, or `final;` and the URLs of parts with blanks between them");
         };
         let mut parts = Vec::new();
+        let endpoints = Endpoints::of(head.uri.path());
         for url in urls.split_ascii_whitespace() {
-            match part_of(url, head.uri.path()) {
+            match endpoints.part_of(url) {
                 Some(id) => parts.push(id),
                 None => return wrong("names a URL that is none of an upload here"),
             }
@@ -381,42 +386,54 @@ fn checksum_mismatch() -> StatusCode {
 }
 
 /// The request as its target will see it: what the metadata say of the representation, in the fields that say so.
-//= TUS1-MET-06
+//= TUS1-MET-06, TUS1-MET-08
 fn origin(head: &Parts) -> Result<Origin, Refusal> {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let mut fields = HeaderMap::new();
-    if let Some(value) = one(&head.headers, &UPLOAD_METADATA, "Upload-Metadata")? {
-        let metadata = metadata::read(value)?;
+    if let Some(value) = field::list(&head.headers, &UPLOAD_METADATA) {
+        let metadata = metadata::read(value.as_bytes().trim_ascii())?;
         if let Some(media_type) = metadata::media_type(&metadata) {
             fields.insert(header::CONTENT_TYPE, media_type);
         }
         if let Some(disposition) = metadata::disposition(&metadata) {
             fields.insert(header::CONTENT_DISPOSITION, disposition);
         }
-    }
-    for name in [UPLOAD_METADATA, UPLOAD_CONCAT] {
-        if let Some(value) = head.headers.get(&name).filter(|value| !value.is_empty()) {
-            fields.insert(name, value.clone());
+        if !value.is_empty() {
+            fields.insert(UPLOAD_METADATA, value);
         }
+    }
+    if let Some(value) = head.headers.get(&UPLOAD_CONCAT).filter(|value| !value.is_empty()) {
+        fields.insert(UPLOAD_CONCAT, value.clone());
     }
     Ok(Origin { method: head.method.clone(), target, fields })
 }
 
-/// The upload a URL in `Upload-Concat` names. Behind proxies scheme and host are whatever they are, so the path decides.
-fn part_of(url: &str, target: &str) -> Option<UploadId> {
-    let path = match url.split_once("://") {
-        Some((_, rest)) => &rest[rest.find('/')?..],
-        None => url,
-    };
-    let path = path.split(['?', '#']).next()?;
-    let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let endpoint = match target.trim_end_matches('/').rsplit_once('/') {
-        // The target may have a name below the endpoint, as `curl -T` makes it.
-        Some((parent, _)) if above == parent => parent,
-        _ => target.trim_end_matches('/'),
-    };
-    let is_below = above == endpoint || !path.contains('/');
-    name.parse().ok().filter(|_| is_below)
+/// The paths that URLs of uploads may be below, as the target of a creation tells them: the target itself, and its parent,
+/// because the target may have a name below the endpoint, as `curl -T` makes it.
+struct Endpoints<'a> {
+    target: &'a str,
+    parent: Option<&'a str>,
+}
+
+impl<'a> Endpoints<'a> {
+    fn of(target: &'a str) -> Self {
+        let target = target.trim_end_matches('/');
+        Self { target, parent: target.rsplit_once('/').map(|(parent, _)| parent) }
+    }
+
+    /// The upload a URL in `Upload-Concat` names. Behind proxies scheme and host are whatever they are, so the path decides.
+    fn part_of(&self, url: &str) -> Option<UploadId> {
+        let path = match url.split_once("://") {
+            Some((_, rest)) => &rest[rest.find('/')?..],
+            None => url,
+        };
+        let path = path.split(['?', '#']).next()?;
+        //= TUS1-DF-15
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let is_below = above == self.target || Some(above) == self.parent || !path.contains('/');
+        name.parse().ok().filter(|_| is_below)
+    }
 }
 
 /// The one line of a field.

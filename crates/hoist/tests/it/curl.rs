@@ -85,6 +85,26 @@ async fn curl_that_knows_nothing_of_resuming_is_told_where_its_file_is() {
     }
 }
 
+// proves: IETF-CRE-19, TOK-CRE-10
+#[tokio::test]
+async fn a_part_that_curl_continues_is_refused_and_stores_nothing() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let film = home.text("film");
+    fs::write(&film, bytes(6, 100_000)).expect("written");
+    let directory = format!("{}/", server.url);
+    for version in VERSIONS {
+        for way in
+            [&["-C", "100"][..], &["-C", "100", "-X", "POST"], &["-C", "100", "-H", "Upload-Token: abc"]]
+        {
+            let words = [version, "-T", &film, "-w", "%{http_code}", &directory];
+            let Some((_, said)) = curl(way.iter().chain(&words)).await else { return };
+            assert!(said.contains("Content-Range") && said.contains("400"), "{version} {way:?}: {said}");
+        }
+    }
+    assert_eq!((home.uploads("open"), home.uploads("done")), (0, 0));
+}
+
 // proves: TOK-OFF-01, TOK-APP-01
 #[tokio::test]
 async fn curl_is_cut_and_goes_on_where_it_was() {

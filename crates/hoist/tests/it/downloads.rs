@@ -56,7 +56,8 @@ async fn what_was_uploaded_comes_back_and_is_not_run() {
         let content = bytes(7, 700_000);
         let ask = Ask::to("PUT", "/uploads").field("content-type", "text/html; charset=utf-8");
         let ask = ask.field("content-disposition", "inline; filename=\"../na\u{ef}ve \u{20ac}.html\"");
-        let upload = uploaded(&server, wire, ask.field("content-language", "de").sized(&content)).await;
+        let ask = ask.field("content-language", "de").field("content-language", "en");
+        let upload = uploaded(&server, wire, ask.sized(&content)).await;
         let got = get(&server, wire, &upload, &[]).await;
         assert!(got.status == 200 && got.content == content, "{} bytes", got.content.len());
         let id = upload.rsplit_once('/').expect("a path").1;
@@ -75,6 +76,8 @@ async fn what_was_uploaded_comes_back_and_is_not_run() {
         for (name, value) in expected {
             assert_eq!(got.field(name), Some(value), "{name}");
         }
+        let languages: Vec<_> = got.fields.get_all("content-language").iter().collect();
+        assert_eq!(languages, ["de", "en"]);
         // What says nothing of itself is bytes, to be saved.
         let bare = uploaded(&server, wire, Ask::to("POST", "/uploads").sized("")).await;
         let got = get(&server, wire, &bare, &[]).await;

@@ -3,6 +3,7 @@
 //! Owns its syntax, with the liberties that deployed clients take, and what of it describes the representation. The field
 //! itself is kept as it came; nothing here is written back.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use http::HeaderValue;
@@ -27,6 +28,7 @@ pub fn read(value: &[u8]) -> Result<Metadata, Refusal> {
         return wrong("has more than 16384 octets");
     }
     let mut metadata = Metadata::new();
+    let mut known = HashSet::new();
     if value.trim_ascii().is_empty() {
         return Ok(metadata);
     }
@@ -43,7 +45,7 @@ pub fn read(value: &[u8]) -> Result<Metadata, Refusal> {
         let Some(octets) = base64(encoded.unwrap_or_default()) else {
             return wrong("has a value that is no Base64");
         };
-        if metadata.iter().any(|(known, _)| known == key) {
+        if !known.insert(key) {
             return wrong("has a key twice");
         }
         metadata.push((key.to_owned(), octets));

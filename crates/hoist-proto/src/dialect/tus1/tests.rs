@@ -208,7 +208,7 @@ fn the_version_decides_before_everything_else() {
     assert!(matches!(detected(&apple, "POST", "/uploads"), Detected::Speaks(Dialect::Tus1(_))));
     for (lines, method) in [
         (&[("tus-resumable", "0.2.2")][..], "POST"),
-        (&[("tus-resumable", "1.0.0, 1.0.0")], "POST"),
+        (&[("tus-resumable", "1.0.0, 2.0.0")], "POST"),
         (&[("upload-metadata", "a")], "POST"),
         (&[("upload-concat", "partial"), ("upload-length", "1")], "POST"),
         (&[PATCH], "PATCH"),

@@ -80,7 +80,9 @@ fn head(place: &Place, outgoing: &Outgoing) -> String {
     let mut field = |name: &str, value: &str| {
         let _ = write!(head, "{name}: {value}\r\n");
     };
-    field("Host", &place.authority);
+    if !outgoing.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        field("Host", &place.authority);
+    }
     field("Connection", "close");
     for (name, value) in &outgoing.fields {
         field(name, value);
