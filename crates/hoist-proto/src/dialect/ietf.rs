@@ -128,7 +128,7 @@ impl Speaker {
         }
         let finish = said_completeness(self.version, fields).unwrap_or(Finish::Later);
         let content = Content { bytes, finish };
-        let length = self.length_of_creation(fields, content)?;
+        let length = length_of_creation(fields, content)?;
         let create = Create {
             semantics: Semantics { completion: self.properties().completion, ..SEMANTICS },
             length,
@@ -170,25 +170,8 @@ impl Speaker {
             return Err(Refusal::field(spelled(&properties.completeness), "must be ?0 or ?1"));
         };
         let content = Content { bytes, finish };
-        let length = self.length_said(fields);
+        let length = length_said(fields);
         Ok(Append { like: None, at, length, content, finished: properties.finished })
-    }
-
-    /// The length in so many words. The other indicator, a last request's own size, is the engine's to compare.
-    fn length_said(self, fields: &HeaderMap) -> Option<Length> {
-        let said = || field::integer(fields, &UPLOAD_LENGTH).ignoring_malformed().map(Length::new);
-        self.properties().length.then(said)?
-    }
-
-    /// The length both indicators of a creation agree on. Where they do not, there is no upload to begin.
-    //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04, IETF-COD-03
-    fn length_of_creation(self, fields: &HeaderMap, content: Content) -> Result<Option<Length>, Refusal> {
-        let ends = content.bytes.filter(|_| content.finish == Finish::Here).map(Length::new);
-        let said = self.length_said(fields);
-        match (said, ends) {
-            (Some(said), Some(ends)) if said != ends => Err(Refusal::Inconsistent(None)),
-            _ => Ok(said.or(ends)),
-        }
     }
 
     /// The 104 that tells a creation's URL, before its content is read.
@@ -300,9 +283,7 @@ impl Speaker {
         fields.insert(UPLOAD_OFFSET, field::offset_value(state.offset));
         self.completeness(fields, complete);
         //= IETF-LEN-08
-        if let Some(length) = state.length
-            && self.properties().length
-        {
+        if let Some(length) = state.length {
             fields.insert(UPLOAD_LENGTH, field::length_value(length));
         }
     }
@@ -331,6 +312,25 @@ impl Speaker {
         if let Some(number) = self.properties().number {
             fields.insert(INTEROP_VERSION, field::integer_value(number));
         }
+    }
+}
+
+/// The value of `Upload-Length`. The other indicator, a last request's own size, is the engine's to compare.
+///
+/// Versions 3 to 5 have no such field, but tus-js-client sends it in version 5, and a length that is passed over there lets
+/// an upload end short of it.
+fn length_said(fields: &HeaderMap) -> Option<Length> {
+    field::integer(fields, &UPLOAD_LENGTH).ignoring_malformed().map(Length::new)
+}
+
+/// The length both indicators of a creation agree on. Where they do not, there is no upload to begin.
+//= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04, IETF-COD-03
+fn length_of_creation(fields: &HeaderMap, content: Content) -> Result<Option<Length>, Refusal> {
+    let ends = content.bytes.filter(|_| content.finish == Finish::Here).map(Length::new);
+    let said = length_said(fields);
+    match (said, ends) {
+        (Some(said), Some(ends)) if said != ends => Err(Refusal::Inconsistent(None)),
+        _ => Ok(said.or(ends)),
     }
 }
 

@@ -50,8 +50,6 @@ pub(super) struct Properties {
     pub(super) appended: StatusCode,
     /// Whether the answer to a whole creation says where the upload is, whatever its status.
     pub(super) locates_whole: bool,
-    /// Whether `Upload-Length` exists.
-    pub(super) length: bool,
     /// Whether interim responses tell progress.
     pub(super) progress: bool,
     /// Which limits are told.
@@ -100,16 +98,13 @@ impl Interop {
         }
     }
 
-    /// The same for an operator who goes along with clients that send everything and never say that it was everything.
+    /// The properties for an operator who tolerates clients that send everything and never say that it was everything.
     /// tus-js-client is one, in the two versions it speaks: it completes no empty file, no file it reads from disk in
-    /// chunks (release 4), and nothing of which it finds all bytes there. It tells the length even where the text has
-    /// no field for it.
+    /// chunks (release 4), and nothing of which it finds all bytes on the server.
     pub(super) fn properties_at_length(self) -> Properties {
         let properties = self.properties();
         match self {
-            Self::V5 | Self::V6 => {
-                Properties { completion: Completion::ExplicitOrAtLength, length: true, ..properties }
-            }
+            Self::V5 | Self::V6 => Properties { completion: Completion::ExplicitOrAtLength, ..properties },
             Self::V3 | Self::V4 | Self::V7 | Self::V8 | Self::V9 | Self::Rfc => properties,
         }
     }
@@ -124,7 +119,6 @@ impl Interop {
             append_default: None,
             appended: StatusCode::NO_CONTENT,
             locates_whole: false,
-            length: true,
             progress: true,
             limits: LimitKeys::MaxAge,
             strict_questions: false,
@@ -146,7 +140,6 @@ impl Interop {
                 append_type: false,
                 append_default: Some(Finish::Later),
                 appended: StatusCode::CREATED,
-                length: false,
                 progress: self == Self::V5,
                 limits: LimitKeys::None,
                 strict_questions: true,
@@ -160,7 +153,6 @@ impl Interop {
                 append_default: Some(Finish::Here),
                 appended: StatusCode::CREATED,
                 locates_whole: true,
-                length: false,
                 progress: false,
                 limits: LimitKeys::None,
                 strict_questions: true,
@@ -182,8 +174,8 @@ mod tests {
             let (by_text, lenient) = (version.properties(), version.properties_at_length());
             assert_eq!(by_text.completion, Completion::Explicit, "{version:?}");
             if matches!(version, Interop::V5 | Interop::V6) {
-                assert_eq!((lenient.completion, lenient.length), (Completion::ExplicitOrAtLength, true));
-                let rest = Properties { completion: by_text.completion, length: by_text.length, ..lenient };
+                assert_eq!(lenient.completion, Completion::ExplicitOrAtLength);
+                let rest = Properties { completion: by_text.completion, ..lenient };
                 assert_eq!(format!("{rest:?}"), format!("{by_text:?}"), "{version:?}");
             } else {
                 assert_eq!(format!("{lenient:?}"), format!("{by_text:?}"), "{version:?}");

@@ -120,16 +120,13 @@ fn last(head: &Head, content: &[u8], expect: &Expect, asked: &Asked<'_>) -> Vec<
         }
         None => {}
     }
-    let numbers = [
-        ("Upload-Offset", &expect.offset, true),
-        ("Upload-Length", &expect.length, asked.version.has_length()),
-    ];
-    for (name, expected, exists) in numbers {
+    let numbers = [("Upload-Offset", &expect.offset), ("Upload-Length", &expect.length)];
+    for (name, expected) in numbers {
         match expected {
-            Some(Told::Is(number)) if exists => field(name, Some(number.to_string()), false),
-            Some(Told::Word(word)) if word == "told" && exists => field(name, told.clone(), false),
+            Some(Told::Is(number)) => field(name, Some(number.to_string()), false),
+            Some(Told::Word(word)) if word == "told" => field(name, told.clone(), false),
             Some(Told::Word(_)) => field(name, None, true),
-            _ => {}
+            None => {}
         }
     }
     for name in &expect.absent {

@@ -94,7 +94,7 @@ impl Speaker<'_> {
         if let Some(offset) = self.offset(send)? {
             fields.add("Upload-Offset", offset.to_string());
         }
-        if let Some(length) = send.length.filter(|_| self.version.has_length()) {
+        if let Some(length) = send.length {
             fields.add("Upload-Length", length.to_string());
         }
         let appends = send.to == To::Upload && send.method == "PATCH";

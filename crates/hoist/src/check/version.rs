@@ -170,11 +170,6 @@ impl Version {
         Some((name, if complete == inverted { "?0" } else { "?1" }))
     }
 
-    /// Whether `Upload-Length` exists.
-    pub(crate) fn has_length(self) -> bool {
-        !matches!(self, Self::Interop(..6))
-    }
-
     /// The media type of appends.
     pub(crate) fn append_type(self) -> Option<&'static str> {
         match self {

@@ -86,6 +86,9 @@ const options = {
     else end('error', error)
   },
 }
+if (job.uploadUrl != null) {
+  options.uploadUrl = job.uploadUrl
+}
 if (job.storage != null) {
   options.urlStorage = new FileUrlStorage(job.storage)
 }

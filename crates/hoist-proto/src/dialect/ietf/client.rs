@@ -68,7 +68,7 @@ impl Speaker {
         };
         if let Some((finish, length)) = said {
             self.completeness(fields, finish == Finish::Here);
-            if let Some(length) = length.filter(|_| properties.length) {
+            if let Some(length) = length {
                 fields.insert(UPLOAD_LENGTH, field::length_value(length));
             }
         }
@@ -89,7 +89,7 @@ impl Speaker {
         let integer = |name| field::integer(fields, name).ignoring_malformed();
         Told {
             offset: integer(&UPLOAD_OFFSET).map(Offset::new),
-            length: integer(&UPLOAD_LENGTH).filter(|_| properties.length).map(Length::new),
+            length: integer(&UPLOAD_LENGTH).map(Length::new),
             complete: said_completeness(self.version, fields).map(|finish| finish == Finish::Here),
             limits: if properties.limits == LimitKeys::None { None } else { takes(fields) },
         }

@@ -72,46 +72,38 @@ fn on_upload(version: Interop, method: &str, fields: &str, bytes: Option<u64>) -
 // proves: IETF-CRE-01, IETF-CRE-05, IETF-CRE-13, IETF-CRE-17, IETF-LEN-02, IETF-LEN-03, IETF-LEN-04, IETF-LEN-08, IETF-COD-03
 #[test]
 fn creations_are_understood() {
-    // Where `Upload-Length` exists, and where it does not.
     let table = [
-        ("POST", "{last}", Some(200), "create 200 of 200", "create 200 of 200"),
-        ("PUT", "{last}", Some(0), "create 0 of 0", "create 0 of 0"),
-        ("PATCH", "{last}", Some(200), "create 200 of 200", "create 200 of 200"),
-        ("BREW", "{last}", Some(200), "create 200 of 200", "create 200 of 200"),
-        ("POST", "{last}", None, "create ? of ?", "create ? of ?"),
-        ("POST", "{more}", Some(0), "create 0 of ? more", "create 0 of ? more"),
-        ("POST", "{more}", Some(7), "create 7 of ? more", "create 7 of ? more"),
-        ("POST", "{more}", None, "create ? of ? more", "create ? of ? more"),
-        ("POST", "{more}Upload-Length: 9|", Some(7), "create 7 of 9 more", "create 7 of ? more"),
-        ("POST", "{last}Upload-Length: 9|", None, "create ? of 9", "create ? of ?"),
-        ("POST", "{last}Upload-Length: 9|", Some(9), "create 9 of 9", "create 9 of 9"),
-        ("POST", "{last}Upload-Length: 9|", Some(8), "400 lengths", "create 8 of 8"),
-        ("POST", "{last}Upload-Length: 8|", Some(9), "400 lengths", "create 9 of 9"),
+        ("POST", "{last}", Some(200), "create 200 of 200"),
+        ("PUT", "{last}", Some(0), "create 0 of 0"),
+        ("PATCH", "{last}", Some(200), "create 200 of 200"),
+        ("BREW", "{last}", Some(200), "create 200 of 200"),
+        ("POST", "{last}", None, "create ? of ?"),
+        ("POST", "{more}", Some(0), "create 0 of ? more"),
+        ("POST", "{more}", Some(7), "create 7 of ? more"),
+        ("POST", "{more}", None, "create ? of ? more"),
+        ("POST", "{more}Upload-Length: 9|", Some(7), "create 7 of 9 more"),
+        ("POST", "{last}Upload-Length: 9|", None, "create ? of 9"),
+        ("POST", "{last}Upload-Length: 9|", Some(9), "create 9 of 9"),
+        ("POST", "{last}Upload-Length: 9|", Some(8), "400 lengths"),
+        ("POST", "{last}Upload-Length: 8|", Some(9), "400 lengths"),
         // More than it is going to be is the engine's to find.
-        ("POST", "{more}Upload-Length: 8|", Some(9), "create 9 of 8 more", "create 9 of ? more"),
-        ("POST", "{last}Upload-Length: many|", Some(9), "create 9 of 9", "create 9 of 9"),
-        ("POST", "{last}Upload-Offset: 0|", Some(9), "create 9 of 9", "create 9 of 9"),
-        ("POST", "{last}Upload-Offset: -0|", Some(9), "create 9 of 9", "create 9 of 9"),
-        ("POST", "{last}Upload-Offset: x|", Some(9), "create 9 of 9", "create 9 of 9"),
-        ("POST", "{last}Upload-Offset: 1|", Some(9), "400 Upload-Offset", "400 Upload-Offset"),
+        ("POST", "{more}Upload-Length: 8|", Some(9), "create 9 of 8 more"),
+        ("POST", "{last}Upload-Length: many|", Some(9), "create 9 of 9"),
+        ("POST", "{last}Upload-Offset: 0|", Some(9), "create 9 of 9"),
+        ("POST", "{last}Upload-Offset: -0|", Some(9), "create 9 of 9"),
+        ("POST", "{last}Upload-Offset: x|", Some(9), "create 9 of 9"),
+        ("POST", "{last}Upload-Offset: 1|", Some(9), "400 Upload-Offset"),
         // The type says "append" where nothing can be appended.
-        ("PATCH", "{last}Content-Type: application/partial-upload|", Some(9), "415", "415"),
-        (
-            "POST",
-            "{last}Content-Type: application/partial-upload|",
-            Some(9),
-            "create 9 of 9",
-            "create 9 of 9",
-        ),
+        ("PATCH", "{last}Content-Type: application/partial-upload|", Some(9), "415"),
+        ("POST", "{last}Content-Type: application/partial-upload|", Some(9), "create 9 of 9"),
     ];
-    for (method, fields, bytes, expected, without_length) in table {
+    for (method, fields, bytes, expected) in table {
         for version in Interop::ALL {
             let (last, more) = match version {
                 Interop::V3 => ("Upload-Incomplete: ?0|", "Upload-Incomplete: ?1|"),
                 _ => ("Upload-Complete: ?1|", "Upload-Complete: ?0|"),
             };
             let fields = fields.replace("{last}", last).replace("{more}", more);
-            let expected = if version < Interop::V6 { without_length } else { expected };
             assert_eq!(created(version, method, &fields, bytes), expected, "{version:?} {method} {fields}");
         }
     }
@@ -165,7 +157,7 @@ fn appends_are_understood_by_version() {
     let no_offset = ["rejected: 400 Upload-Offset"; 4];
     let more = ["append at 5 2 of ? more"; 4];
     let last = ["append at 5 2 of ?"; 4];
-    let length = ["append at 5 2 of ?", "append at 5 2 of ?", "append at 5 2 of 9", "append at 5 2 of 9"];
+    let length = ["append at 5 2 of 9"; 4];
     let table: [(&str, Option<u64>, [&str; 4]); 18] = [
         ("{type}Upload-Offset: 5|{last}", Some(2), last),
         ("{type}Upload-Offset: 5|{more}", Some(2), more),
@@ -399,9 +391,6 @@ fn spelled_out(version: Interop, template: &str) -> String {
         }
         _ => (format!("upload-limit: {limits}|"), format!("upload-limit: {limits}, max-age=60|")),
     };
-    let length = |number: &str| {
-        if version < Interop::V6 { String::new() } else { format!("upload-length: {number}|") }
-    };
     let number =
         version.number().map_or(String::new(), |number| format!("upload-draft-interop-version: {number}|"));
     let mut lines: Vec<String> = template
@@ -410,7 +399,7 @@ fn spelled_out(version: Interop, template: &str) -> String {
         .replace("{appended}", appended)
         .replace("{limits}|", &limits)
         .replace("{limits and age}|", &age)
-        .replace("{length}|", &length("200"))
+        .replace("{length}|", "upload-length: 200|")
         .replace("{number}|", &number)
         .split('|')
         .filter(|line| !line.is_empty())
@@ -663,11 +652,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 }
 
 fn any_operation(version: Interop) -> impl Strategy<Value = Operation> {
-    let has_length = version >= Interop::V6;
-    let length = move || {
-        prop::option::of((0..=LARGEST_INTEGER).prop_map(Length::new))
-            .prop_map(move |length| length.filter(|_| has_length))
-    };
+    let length = || prop::option::of((0..=LARGEST_INTEGER).prop_map(Length::new));
     let fields = prop::sample::subsequence(
         vec![("content-type", "image/png"), ("content-encoding", "gzip"), ("x-own", "1"), ("prefer", "a")],
         0..=4,
@@ -743,13 +728,13 @@ proptest! {
     ) {
         let said = state(offset, length, complete);
         let server = speaker(version);
-        let has_length = version >= Interop::V6;
-        let limits = has_length.then_some(Takes {
+        let has_limits = version >= Interop::V6;
+        let limits = has_limits.then_some(Takes {
             size_max: Some(1000), size_min: Some(2), append_max: Some(500), append_min: Some(3), age_max: Some(60),
         });
         let told = Told {
             offset: Some(Offset::new(offset)),
-            length: length.filter(|_| has_length).map(Length::new),
+            length: length.map(Length::new),
             complete: Some(complete),
             limits,
         };
