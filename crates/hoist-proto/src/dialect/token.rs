@@ -50,24 +50,47 @@ pub enum Draft {
 struct Properties {
     /// The field and number a peer identifies itself with, repeated in every answer.
     number: Option<(HeaderName, u64)>,
-    /// Whether content at offset zero may begin a new upload.
-    creates_at_zero: bool,
+    /// The meaning of content at offset zero.
+    at_zero: AtZero,
     /// Whether 104 is kept for clients that do not know yet that the server resumes.
     announces_to_strangers_only: bool,
 }
 
+/// The meaning of content whose request says that it begins at offset zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AtZero {
+    /// An append, as at any other offset.
+    Appends,
+    /// A creation, except by `PATCH`, which appends. A token in use refuses it.
+    Creates,
+    /// A creation by any method, or the content of an upload that holds nothing yet.
+    CreatesOrResumes,
+}
+
+impl AtZero {
+    fn creates(self, method: &Method) -> bool {
+        match self {
+            Self::Appends => false,
+            Self::Creates => *method != Method::PATCH,
+            Self::CreatesOrResumes => true,
+        }
+    }
+}
+
 impl Draft {
     fn properties(self) -> Properties {
-        let row = |number, creates_at_zero, announces_to_strangers_only| Properties {
+        let row = |number, at_zero, announces_to_strangers_only| Properties {
             number,
-            creates_at_zero,
+            at_zero,
             announces_to_strangers_only,
         };
         match self {
-            Self::Unnumbered => row(None, true, true),
-            Self::First => row(Some((DRAFT_VERSION, 1)), true, true),
-            Self::Interop1 => row(Some((INTEROP_VERSION, 1)), true, true),
-            Self::Interop2 => row(Some((INTEROP_VERSION, 2)), false, false),
+            // Clients that know of the server's support create with `POST` at offset 0. To let `PATCH` create too would
+            // bring a cancelled upload back, by the append of a client that has not heard of its end.
+            Self::Unnumbered => row(None, AtZero::Creates, true),
+            Self::First => row(Some((DRAFT_VERSION, 1)), AtZero::CreatesOrResumes, true),
+            Self::Interop1 => row(Some((INTEROP_VERSION, 1)), AtZero::CreatesOrResumes, true),
+            Self::Interop2 => row(Some((INTEROP_VERSION, 2)), AtZero::Appends, false),
         }
     }
 }
@@ -132,13 +155,10 @@ impl Form {
         let content = Content { bytes, finish: Self::finish(fields)? };
         let length = optional_integer(fields, &UPLOAD_LENGTH, "Upload-Length")?.map(Length::new);
         let offset = optional_integer(fields, &UPLOAD_OFFSET, "Upload-Offset")?.map(Offset::new);
-        let creates_at_zero = match self {
-            Self::Seed => false,
-            Self::Draft(draft) => draft.properties().creates_at_zero,
-        };
+        let at_zero = self.at_zero();
         match offset {
             //= TDR-APP-05
-            Some(at) if at > Offset::ZERO || !creates_at_zero => {
+            Some(at) if at > Offset::ZERO || !at_zero.creates(&head.method) => {
                 let like = (head.method != Method::PATCH).then(|| head.method.clone());
                 let finished = Finished::Conflicts;
                 Ok(Operation::Append(Append { like, at, length, content, finished }))
@@ -148,7 +168,10 @@ impl Form {
                 Err(Refusal::field("Upload-Offset", "an append must say where its content begins"))
             }
             Some(_) | None => {
-                let taken = if creates_at_zero { Taken::ResumeAtZero } else { Taken::Refuse };
+                let taken = match at_zero {
+                    AtZero::CreatesOrResumes => Taken::ResumeAtZero,
+                    AtZero::Creates | AtZero::Appends => Taken::Refuse,
+                };
                 //= TOK-CRE-06
                 let length = length.or_else(|| length_of(content));
                 let origin = conventional::origin(head);
@@ -164,6 +187,13 @@ impl Form {
                     origin,
                 }))
             }
+        }
+    }
+
+    fn at_zero(self) -> AtZero {
+        match self {
+            Self::Seed => AtZero::Appends,
+            Self::Draft(draft) => draft.properties().at_zero,
         }
     }
 

@@ -179,14 +179,23 @@ fn draft_forms_differ_in_what_offset_zero_means() {
             assert_eq!(understood(form, method, &fields, bytes), expected, "{method} {fields}");
         }
     }
+}
+
+// proves: TDR-APP-02, TDR-APP-04, TDR-CRE-05
+#[test]
+fn without_a_number_a_creation_resumes_nothing_and_a_patch_creates_nothing() {
     // Without a number it is `Upload-Incomplete` that makes the form.
-    let unnumbered = Form::Draft(Draft::Unnumbered);
-    for (fields, expected) in [
-        ("Upload-Incomplete: ?1|", "create 9 of ? more or resume"),
-        ("Upload-Incomplete: ?0|Upload-Offset: 0|", "create 9 of 9 or resume"),
-        ("Upload-Incomplete: ?1|Upload-Offset: 3|", "append at 3 9 of ? more like POST"),
+    let form = Form::Draft(Draft::Unnumbered);
+    for (method, fields, expected) in [
+        ("POST", "Upload-Incomplete: ?1|", "create 9 of ? more"),
+        ("POST", "Upload-Incomplete: ?0|Upload-Offset: 0|", "create 9 of 9"),
+        ("POST", "Upload-Incomplete: ?1|Upload-Offset: 3|", "append at 3 9 of ? more like POST"),
+        ("PATCH", "Upload-Incomplete: ?1|Upload-Offset: 0|", "append at 0 9 of ? more"),
+        ("PATCH", "Upload-Incomplete: ?0|Upload-Offset: 0|", "append at 0 9 of ?"),
+        ("PATCH", "Upload-Incomplete: ?0|", "create 9 of 9"),
     ] {
-        assert_eq!(understood(unnumbered, "POST", &format!("{TOKEN}{fields}"), Some(9)), expected);
+        let fields = format!("{TOKEN}{fields}");
+        assert_eq!(understood(form, method, &fields, Some(9)), expected, "{method} {fields}");
     }
 }
 
@@ -490,13 +499,12 @@ fn any_origin() -> impl Strategy<Value = Origin> {
 
 /// Operations that a form can say: those that would be read as something else are bent to what they would be read as.
 fn any_operation(form: Form) -> impl Strategy<Value = Operation> {
-    let at_zero = match form {
-        Form::Seed => false,
-        Form::Draft(draft) => draft.properties().creates_at_zero,
-    };
+    let at_zero = form.at_zero();
+    let least = u64::from(at_zero != AtZero::Appends);
     let create = (any_content(), any_length(), any_origin()).prop_map(move |(content, length, origin)| {
         let length = length.or_else(|| length_of(content));
-        let taken = if at_zero { Taken::ResumeAtZero } else { Taken::Refuse };
+        let resumes = at_zero == AtZero::CreatesOrResumes;
+        let taken = if resumes { Taken::ResumeAtZero } else { Taken::Refuse };
         let small = Small::Resumes;
         Operation::Create(Create {
             semantics: SEMANTICS,
@@ -510,7 +518,7 @@ fn any_operation(form: Form) -> impl Strategy<Value = Operation> {
         })
     });
     let like = prop::option::of(prop::sample::select(&[Method::POST, Method::PUT][..]));
-    let append = (like, u64::from(at_zero)..=LARGEST_INTEGER, any_length(), any_content()).prop_map(
+    let append = (like, least..=LARGEST_INTEGER, any_length(), any_content()).prop_map(
         |(like, at, length, content)| {
             let finished = Finished::Conflicts;
             Operation::Append(Append { like, at: Offset::new(at), length, content, finished })
