@@ -162,8 +162,10 @@ pub fn detect(head: &Parts, place: Place, offers: Offers) -> Detected {
         }
     }
     // D5 and D6
+    let means_an_upload = means_an_upload(&head.method);
     let speaker = match place {
         Place::Upload(_) => ietf::on_upload(head, offers.rfc_announces),
+        Place::Named if means_an_upload => ietf::on_upload(head, offers.rfc_announces),
         Place::Endpoint | Place::Named => match ietf::creation(head, offers.rfc_announces) {
             ietf::Creation::By(speaker) => Some(speaker),
             ietf::Creation::Ordinary => None,
@@ -177,6 +179,8 @@ pub fn detect(head: &Parts, place: Place, offers: Offers) -> Detected {
         //= TUS1-HDR-03
         // D8
         Place::Endpoint | Place::Named if looks_like_tus(head) => Detected::Refuse(Refusal::TusVersion),
+        //= IETF-RET-10
+        Place::Named if means_an_upload => Detected::Refuse(Refusal::NotFound),
         // D10
         Place::Endpoint | Place::Named => Detected::Speaks(Dialect::Conventional),
     }
@@ -228,6 +232,7 @@ impl Dialect {
         match (self, place) {
             (Self::Token(form), _) => form.decode(head, content_bytes),
             (Self::Ietf(speaker), Place::Upload(id)) => Ok(speaker.decode_on_upload(id, head, content_bytes)),
+            (Self::Ietf(_), Place::Named) if means_an_upload(&head.method) => Err(Refusal::NotFound),
             (Self::Ietf(speaker), _) => speaker.decode_creation(head, content_bytes),
             (Self::Tus1(speaker), _) => speaker.decode(head, place, content_bytes),
             (Self::Conventional, _) => conventional::decode(head, content_bytes),
@@ -389,6 +394,12 @@ fn refuse_partial_content(head: &Parts) -> Result<(), Refusal> {
 /// `104 (Upload Resumption Supported)`.
 fn resumption_supported() -> StatusCode {
     StatusCode::from_u16(104).expect("in the range of status codes")
+}
+
+/// Whether a request below the endpoint is about an upload that exists, so that a name no upload can have is not found.
+/// Only `PUT`, `POST` and their like make an upload there.
+fn means_an_upload(method: &Method) -> bool {
+    matches!(*method, Method::HEAD | Method::GET | Method::PATCH | Method::DELETE)
 }
 
 /// Whether requests of a method carry content that could be an upload.

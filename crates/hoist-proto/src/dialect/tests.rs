@@ -142,7 +142,7 @@ const ROWS: &[(&str, &[Place], &str, &str, &str)] = &[
     ),
     ("D5", ON_TARGET, "POST", "Upload-Draft-Interop-Version: 4|Upload-Complete: ?0", "4*"),
     ("D5", ON_TARGET, "POST", "Upload-Draft-Interop-Version: 5|Upload-Complete: ?1", "5*"),
-    ("D5", ON_TARGET, "PATCH", "Upload-Draft-Interop-Version: 6|Upload-Complete: ?1", "6*"),
+    ("D5", ALL, "PATCH", "Upload-Draft-Interop-Version: 6|Upload-Complete: ?1", "6*"),
     ("D5", ON_TARGET, "BREW", "Upload-Draft-Interop-Version: 7|Upload-Complete: ?1", "7*"),
     ("D5", ON_TARGET, "POST", "Upload-Draft-Interop-Version: 8;a=1|Upload-Complete: ?1;b", "8*"),
     ("D5", ON_TARGET, "POST", "Upload-Draft-Interop-Version: 009|Upload-Complete: ?1", "9*"),
@@ -228,8 +228,17 @@ const ROWS: &[(&str, &[Place], &str, &str, &str)] = &[
     ("D9", UPLOAD, "PUT", "Upload-Complete: ?1", "405"),
     ("D9", UPLOAD, "PATCH", "Content-Type: text/plain", "415"),
     ("D9", UPLOAD, "PATCH", "Upload-Complete: ?1|Upload-Offset: 0", "415"),
+    // Below the endpoint, under a name that no upload can have.
+    ("D5", NAMED, "HEAD", "Upload-Draft-Interop-Version: 8", "8*"),
+    ("D5", NAMED, "GET", "Upload-Draft-Interop-Version: 3", "3*"),
+    ("D5", NAMED, "DELETE", "Upload-Draft-Interop-Version: 9", "9*"),
+    ("D6", NAMED, "PATCH", "Content-Type: application/partial-upload", "rfc"),
+    ("D7", NAMED, "HEAD", "", "404"),
+    ("D7", NAMED, "GET", "", "404"),
+    ("D7", NAMED, "DELETE", "Upload-Draft-Interop-Version: 99", "404"),
+    ("D9", NAMED, "PATCH", "Upload-Complete: ?1|Upload-Offset: 0", "404"),
     ("D10", ON_TARGET, "PUT", "", "ordinary"),
-    ("D10", ON_TARGET, "GET", "", "ordinary"),
+    ("D10", ENDPOINT, "GET", "", "ordinary"),
     ("D10", ENDPOINT, "POST", "Upload-Incomplete: ?0|Upload-Offset: 5", "ordinary"),
     // Apple's printed example.
     ("D10", ENDPOINT, "POST", "Upload-Incomplete: ?1", "3"),
@@ -238,6 +247,7 @@ const ROWS: &[(&str, &[Place], &str, &str, &str)] = &[
 const ALL: &[Place] = &[Place::Endpoint, Place::Named, ON_UPLOAD];
 const ON_TARGET: &[Place] = &[Place::Endpoint, Place::Named];
 const ENDPOINT: &[Place] = &[Place::Endpoint];
+const NAMED: &[Place] = &[Place::Named];
 const UPLOAD: &[Place] = &[ON_UPLOAD];
 
 // proves: IETF-VER-02, IETF-VER-05, IETF-VER-06, IETF-VER-07, IETF-SF-02, IETF-SF-04, IETF-SF-07, IETF-SF-08, IETF-CRE-02, IETF-OPT-06
@@ -246,6 +256,27 @@ fn the_first_test_that_matches_decides() {
     for (row, places, method, fields, expected) in ROWS {
         for place in *places {
             assert_eq!(found(*place, method, fields), *expected, "{row}: {method} {fields:?} at {place:?}");
+        }
+    }
+}
+
+// proves: IETF-RET-10, IETF-DEL-02, TUS1-HEAD-05
+#[test]
+fn a_name_that_no_upload_can_have_is_not_found_in_any_dialect() {
+    for fields in
+        ["Upload-Draft-Interop-Version: 3", "Upload-Draft-Interop-Version: 9", "Tus-Resumable: 1.0.0"]
+    {
+        for method in ["HEAD", "GET", "PATCH", "DELETE"] {
+            let head =
+                head(method, &format!("{fields}|Upload-Offset: 0|Upload-Complete: ?1|Upload-Incomplete: ?0"));
+            let Detected::Speaks(dialect) = detect(&head, Place::Named, Offers::default()) else {
+                panic!("{method} {fields} is in a dialect")
+            };
+            assert_eq!(
+                dialect.decode(&head, Place::Named, Some(5)),
+                Err(Refusal::NotFound),
+                "{method} {fields}"
+            );
         }
     }
 }

@@ -108,9 +108,7 @@ impl Speaker {
             Place::Upload(id) => Ok(self.decode_on_upload(id, head, bytes)),
             // The URL of an upload, and none that this server could have made.
             //= TUS1-HEAD-05
-            Place::Named if matches!(head.method, Method::HEAD | Method::PATCH | Method::DELETE) => {
-                Err(Refusal::NotFound)
-            }
+            Place::Named if super::means_an_upload(&head.method) => Err(Refusal::NotFound),
             Place::Endpoint | Place::Named => {
                 if head.method != Method::POST || !self.extensions.has(Extension::Creation) {
                     return Err(Refusal::Method { allow: METHODS });
