@@ -13,7 +13,7 @@ use hoist_store::store::Error;
 
 use crate::claim::Claim;
 use crate::digest::{Hashes, Outcome};
-use crate::service::{Shared, now};
+use crate::service::Shared;
 use crate::target::{self, Representation};
 use crate::{answer, error};
 
@@ -33,7 +33,7 @@ impl Shared {
         let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
         if upload.makeup == Makeup::Part {
             let answer = target::of_part();
-            let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, now());
+            let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.clock.now());
             self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
             self.ledger.record(&upload);
             return Ok(reply);
@@ -50,7 +50,7 @@ impl Shared {
                 (answer, self.target.leaves_content())
             }
         };
-        let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, now());
+        let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.clock.now());
         self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
         if !keeps_content {
             self.store.discard(upload.id, fence).await.map_err(failed("discard"))?;
@@ -98,7 +98,7 @@ impl Shared {
             }
         };
         let goes_well = answer.status.is_success();
-        let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, now());
+        let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.clock.now());
         self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
         if !goes_well || !self.target.leaves_content() {
             self.store.discard(id, fence).await.map_err(failed("discard"))?;
@@ -115,9 +115,7 @@ impl Shared {
         upload.length = Some(upload.offset.offset().into());
         upload.phase = Phase::Received;
         self.deliver(claim, upload, false, length_is_stored, None).await?;
-        let loaded = self.store.load(claim.id(), claim.fence()).await;
-        let loaded = loaded.map_err(|failure| error::refusal("load", claim.id(), &failure))?;
-        loaded.ok_or(Refusal::NotFound)
+        self.fetch(claim).await?.ok_or(Refusal::NotFound)
     }
 
     /// Frees everything of an upload.

@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 
 use crate::answer::{self, Answer, Body};
 use crate::layer::Hoist;
-use crate::service::{PATIENCE, now};
+use crate::service::PATIENCE;
 use crate::{error, filename};
 use select::{Selected, select};
 
@@ -46,7 +46,7 @@ impl Hoist {
         let (claim, known) = self.load(claim).await.ok()?;
         let upload = known.filter(|upload| upload.family != Family::Token)?; // a token upload has no URL
         let request = Request { id, principal, family: upload.family, operation: Operation::Retrieve };
-        let visible = engine::decide(Some(&upload), &request, &shared.policy, now());
+        let visible = engine::decide(Some(&upload), &request, &shared.policy, shared.clock.now());
         let (Decision::Answer(_), Phase::Delivered(delivered)) = (visible, &upload.phase) else {
             return None;
         };

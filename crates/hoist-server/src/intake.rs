@@ -19,7 +19,7 @@ use http_body_util::BodyExt;
 use crate::checked::Checked;
 use crate::claim::Claim;
 use crate::progress::Progress;
-use crate::service::{Shared, now};
+use crate::service::Shared;
 use crate::{BoxError, error};
 
 /// What content can be received from: the body of any server's requests.
@@ -108,7 +108,8 @@ impl Intake {
             committed.map_err(|failure| error::refusal("commit", id, &failure))?;
         }
         let length_was_known = self.upload.length.is_some();
-        let (upload, verdict) = engine::settle(self.upload, &self.plan, &Ending { stored, how }, now());
+        let (upload, verdict) =
+            engine::settle(self.upload, &self.plan, &Ending { stored, how }, shared.clock.now());
         tracing::debug!(upload = %upload.id.short(), offset = %upload.offset, ended = ?how, "content ended");
         shared.ledger.record(&upload);
         let whole = self.checked.whole();

@@ -13,6 +13,7 @@ use crate::admission::{Ledger, Quotas};
 use crate::auth::{Anyone, Authenticator};
 use crate::channel::{Interims, Locations};
 use crate::claim::Claims;
+use crate::clock::{Clock, SystemClocks, TimeSource};
 use crate::cors::{self, Cors};
 use crate::departed::Departed;
 use crate::digest::Digests;
@@ -50,6 +51,7 @@ pub struct Builder {
     locations: Locations,
     proxies: Vec<Network>,
     downloads: bool,
+    clocks: Box<dyn TimeSource>,
 }
 
 /// The endpoint is not a path uploads can be under.
@@ -78,6 +80,7 @@ impl Hoist {
             locations: Locations::default(),
             proxies: Vec::new(),
             downloads: false,
+            clocks: Box::<SystemClocks>::default(),
         }
     }
 
@@ -202,6 +205,11 @@ impl Builder {
         Self { proxies: networks, ..self }
     }
 
+    /// Which clocks tell the time. Default: those of the operating system.
+    pub fn clocks(self, clocks: impl TimeSource) -> Self {
+        Self { clocks: Box::new(clocks), ..self }
+    }
+
     /// The service.
     pub fn build(self) -> Hoist {
         Hoist(Arc::new(Shared {
@@ -225,6 +233,7 @@ impl Builder {
             locations: self.locations,
             proxies: Proxies::new(self.proxies),
             downloads: self.downloads,
+            clock: Clock::new(self.clocks),
             readiness: Readiness::default(),
             digests: Digests::default(),
             tasks: TaskTracker::new(),

@@ -18,7 +18,7 @@ use http::request::Parts;
 use crate::claim::{Asker, Claim, Occupied};
 use crate::intake::{self, Content};
 use crate::layer::Hoist;
-use crate::service::{PATIENCE, Shared, now};
+use crate::service::{PATIENCE, Shared};
 use crate::work::Work;
 use crate::{answer, error};
 
@@ -56,7 +56,7 @@ impl Hoist {
         let claim = shared.claim(&request).await?;
         let (claim, known) = self.load(claim).await?;
         intake::know_size(&claim, shared, &mut request, known.as_ref(), &mut body).await?;
-        let decision = engine::decide(known.as_ref(), &request, &shared.policy, now());
+        let decision = engine::decide(known.as_ref(), &request, &shared.policy, shared.clock.now());
         if let (Decision::Create(..), Some(whole)) = (&decision, &outer.whole)
             && whole.is_complete()
         {
@@ -88,12 +88,10 @@ impl Shared {
             Occupied::Transferring(transfer) => Refusal::Mixed(transfer.state),
             Occupied::Busy => Refusal::Busy,
         })?;
-        let loaded = self.store.load(id, claim.fence()).await;
-        let loaded = loaded.map_err(|failure| error::refusal("load", id, &failure))?;
-        let whole = match loaded {
+        let whole = match self.fetch(&claim).await? {
             Some(whole) => {
                 let whole = self.refreshed(whole).await?;
-                if whole.is_expired(now()) {
+                if whole.is_expired(self.clock.now()) {
                     self.erase(&claim, &whole).await?;
                     None
                 } else {
@@ -143,7 +141,7 @@ impl Shared {
             (Some(whole), Some(numbers), _) => (whole, numbers),
             (_, _, Operation::Create(create)) => {
                 let named = Named { id, ..request.clone() };
-                let whole = rules::number_first(create, &named, part, &self.policy, now());
+                let whole = rules::number_first(create, &named, part, &self.policy, self.clock.now());
                 self.ledger.admit(&whole, Some(0))?;
                 let mut writer = self.store.create(&whole, claim.fence()).await.map_err(failed("create"))?;
                 writer.sync().await.map_err(failed("sync"))?;
@@ -207,8 +205,7 @@ impl Shared {
     /// Makes an upload of its parts if they are complete. `None` when it is gone, or somebody else is at it.
     async fn finish_whole(&self, id: UploadId) -> Result<Option<Upload>, Refusal> {
         let Ok(claim) = self.claims.take_idle(id, PATIENCE).await else { return Ok(None) };
-        let loaded = self.store.load(id, claim.fence()).await;
-        match loaded.map_err(|failure| error::refusal("load", id, &failure))? {
+        match self.fetch(&claim).await? {
             Some(whole) if !whole.is_complete() => self.try_join(&claim, whole).await.map(Some),
             whole => Ok(whole),
         }
@@ -243,7 +240,7 @@ impl Shared {
         }
         let parts: Vec<_> = ids.iter().map(|id| seen.get(id).cloned().flatten()).collect();
         drop(seen);
-        let upload = rules::compose(create, request, &parts, &self.policy, now())?;
+        let upload = rules::compose(create, request, &parts, &self.policy, self.clock.now())?;
         drop(parts);
         self.hook.before_create(&upload).await?;
         self.ledger.admit(&upload, Some(0))?;
@@ -293,7 +290,7 @@ impl Shared {
             let Some(length) = self.length_of(claim, &upload, &parts).await? else { return Ok(upload) };
             if let Err(refusal) = rules::require_room(Some(length), &self.policy.limits) {
                 let answer = answer::kept(&refusal);
-                let (upload, _) = engine::deliver(upload, answer, false, &self.policy, now());
+                let (upload, _) = engine::deliver(upload, answer, false, &self.policy, self.clock.now());
                 self.store.commit(&upload, claim.fence()).await.map_err(failed("commit"))?;
                 self.release_parts(&upload, parts);
                 return Ok(upload);
@@ -306,7 +303,7 @@ impl Shared {
         self.waiting.forget(&upload);
         self.release_parts(&upload, parts);
         if let Reply::Complete { answer, .. } = reply {
-            (upload, _) = engine::deliver(upload, answer, false, &self.policy, now());
+            (upload, _) = engine::deliver(upload, answer, false, &self.policy, self.clock.now());
         }
         Ok(upload)
     }
@@ -427,12 +424,12 @@ impl Shared {
     /// An upload, its time renewed by that of its parts: as long as one of them lives, it does.
     pub(crate) async fn refreshed(&self, whole: Upload) -> Result<Upload, Refusal> {
         let Makeup::Numbered(Numbers { highest, .. }) = whole.makeup else { return Ok(whole) };
-        if whole.is_complete() || !whole.is_expired(now()) {
+        if whole.is_complete() || !whole.is_expired(self.clock.now()) {
             return Ok(whole);
         }
         for number in highest.up_to() {
             if let Some(part) = self.peek(self.naming.of_part(whole.id, number)).await?
-                && !part.is_expired(now())
+                && !part.is_expired(self.clock.now())
             {
                 return Ok(Upload { touched: part.touched.max(whole.touched), ..whole });
             }
@@ -460,9 +457,5 @@ impl Shared {
         self.waiting.forget(upload);
         self.departed.note(upload);
         Ok(())
-    }
-
-    async fn peek(&self, id: UploadId) -> Result<Option<Upload>, Refusal> {
-        self.store.peek(id).await.map_err(|failure| error::refusal("peek", id, &failure))
     }
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use hoist_proto::dialect::ietf::Speaker;
 use hoist_proto::dialect::{self, Context, Detected, Dialect, Offers, Place, tus1};
@@ -12,7 +12,7 @@ use hoist_proto::engine::{self, Decision, Request as Named};
 use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
 use hoist_proto::policy::Policy;
 use hoist_proto::refusal::Refusal;
-use hoist_proto::types::{Principal, Timestamp};
+use hoist_proto::types::Principal;
 use hoist_proto::upload::{Family, Makeup, Upload};
 use hoist_store::store::Store;
 use http::request::Parts;
@@ -26,11 +26,11 @@ use crate::answer::{self, Answer};
 use crate::auth::Authenticator;
 use crate::channel::{Interims, Locations};
 use crate::claim::{Asker, Claim, Claims, Denied, Occupied, Transfer};
+use crate::clock::Clock;
 use crate::cors::{Asked, Cors};
 use crate::departed::Departed;
 use crate::digest::Digests;
 use crate::discover::{self, Readiness};
-use crate::error;
 use crate::hook::Hook;
 use crate::intake::{self, Content};
 use crate::layer::Hoist;
@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) proxies: Proxies,
     /// Whether complete uploads can be fetched.
     pub(crate) downloads: bool,
+    /// The time by which uploads expire.
+    pub(crate) clock: Clock,
     pub(crate) tasks: TaskTracker,
     pub(crate) draining: CancellationToken,
 }
@@ -175,7 +177,7 @@ impl Hoist {
         };
         let (claim, known) = self.load(claim).await?; // after the claim, so never stale
         intake::know_size(&claim, shared, &mut request, known.as_ref(), &mut body).await?;
-        match engine::decide(known.as_ref(), &request, &shared.policy, now()) {
+        match engine::decide(known.as_ref(), &request, &shared.policy, shared.clock.now()) {
             Decision::Answer(Reply::State { id, described, .. }) => {
                 let upload = known.ok_or(Refusal::NotFound)?;
                 Ok(Reply::State { id, state: shared.state_of_parts(&upload).await?, described })
@@ -232,7 +234,7 @@ impl Hoist {
             let refusal = if head.method == Method::DELETE { Refusal::TusVersion } else { get };
             return Ok((dialect, Err(refusal)));
         }
-        let outcome = match engine::decide(known.as_ref(), &request, &shared.policy, now()) {
+        let outcome = match engine::decide(known.as_ref(), &request, &shared.policy, shared.clock.now()) {
             Decision::Cancel => {
                 self.own(move |shared| async move { shared.remove(&claim).await.map(|()| Reply::Cancelled) })
                     .await
@@ -249,9 +251,7 @@ impl Hoist {
     /// between.
     //= IETF-RES-01, IETF-RET-09, IETF-CON-03, IETF-CON-07
     pub(crate) async fn load(&self, claim: Claim) -> Result<(Claim, Option<Upload>), Refusal> {
-        let store = &self.shared().store;
-        let load = store.load(claim.id(), claim.fence()).await;
-        match load.map_err(|failure| error::refusal("load", claim.id(), &failure))? {
+        match self.shared().fetch(&claim).await? {
             // A target that fails now may do better later; what is stored can be told meanwhile.
             Some(upload) if upload.is_due() => {
                 self.own(move |shared| async move {
@@ -337,9 +337,8 @@ impl Shared {
     /// can be added to what is told.
     //= IETF-CON-07
     async fn look_beside(&self, request: &Named) -> Result<Reply, Refusal> {
-        let known = self.store.peek(request.id).await;
-        let known = known.map_err(|failure| error::refusal("peek", request.id, &failure))?;
-        match engine::decide(known.as_ref(), request, &self.policy, now()) {
+        let known = self.peek(request.id).await?;
+        match engine::decide(known.as_ref(), request, &self.policy, self.clock.now()) {
             Decision::Answer(Reply::State { id, state, described })
                 if state.length.is_some_and(|length| length.is_reached(state.offset.offset())) =>
             {
@@ -391,7 +390,7 @@ impl Shared {
     }
 
     pub(crate) fn context<'a>(&'a self, base: &'a str) -> Context<'a> {
-        Context { base, limits: &self.policy.limits, now: now() }
+        Context { base, limits: &self.policy.limits, now: self.clock.now() }
     }
 }
 
@@ -425,10 +424,4 @@ fn route(path: &str, method: &Method, endpoint: &str) -> Route {
             Route::At(id.map_or(Place::Named, Place::Upload))
         }
     }
-}
-
-/// What time it is.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use hoist_proto::types::{Durable, Fence, Offset, UploadId};
+use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
 use hoist_proto::upload::{Makeup, Upload};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -38,6 +38,7 @@ mod lane;
 mod options;
 mod place;
 mod read;
+mod seen;
 mod sync;
 mod sys;
 #[cfg(test)]
@@ -406,6 +407,16 @@ impl Store for LocalStore {
             let ids = tree.ids()?;
             Ok(ids.into_iter().filter_map(|id| read::sketch(&tree, id)).collect())
         }))
+    }
+
+    fn seen(&self) -> Pending<'_, Result<Option<Timestamp>, Error>> {
+        let tree = Arc::clone(&self.tree);
+        Box::pin(self.desk.call(move || seen::read(&tree)))
+    }
+
+    fn note_seen(&self, now: Timestamp) -> Pending<'_, Result<(), Error>> {
+        let tree = Arc::clone(&self.tree);
+        Box::pin(self.desk.call(move || seen::write(&tree, now)))
     }
 
     fn probe(&self) -> Pending<'_, Result<(), Error>> {

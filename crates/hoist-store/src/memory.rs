@@ -48,6 +48,8 @@ struct Machine {
     counts: Counts,
     writers: u64,
     now: Timestamp,
+    /// When the store was last known to be in use.
+    seen: Option<Timestamp>,
 }
 
 struct Kept {
@@ -113,6 +115,7 @@ impl MemoryStore {
             counts: Counts::default(),
             writers: 0,
             now: Timestamp::from_millis(0),
+            seen: None,
         })))
     }
 
@@ -460,6 +463,17 @@ impl Store for MemoryStore {
             let mut sketches = machine.uploads.values().map(sketch).collect::<Vec<_>>();
             sketches.sort_unstable_by_key(|sketch| sketch.id);
             Ok(sketches)
+        }))
+    }
+
+    fn seen(&self) -> Pending<'_, Result<Option<Timestamp>, Error>> {
+        Box::pin(self.act("reading the time of the last use", |machine| Ok(machine.seen)))
+    }
+
+    fn note_seen(&self, now: Timestamp) -> Pending<'_, Result<(), Error>> {
+        Box::pin(self.act("noting the time of use", move |machine| {
+            machine.seen = Some(now);
+            Ok(())
         }))
     }
 

@@ -148,6 +148,26 @@ pub trait Store: Send + Sync + 'static {
     /// reported by the store's log and left out.
     fn survey(&self) -> Pending<'_, Result<Vec<Sketch>, Error>>;
 
+    /// The time that [`note_seen`](Store::note_seen) was last given; `None` when there is nothing to tell it by. A store
+    /// that has kept uploads and was never given one may answer with the newest time it has itself.
+    ///
+    /// # Errors
+    /// What the disk says.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    fn seen(&self) -> Pending<'_, Result<Option<Timestamp>, Error>>;
+
+    /// Keeps the time at which the store was last known to be in use, so that a clock that is wrong at the next start can
+    /// be told from one that is right. Need not be durable at once; an older time is as safe.
+    ///
+    /// # Errors
+    /// What the disk says; the time before is then still kept.
+    ///
+    /// # Cancellation
+    /// Dropped, the old or the new time is kept.
+    fn note_seen(&self, now: Timestamp) -> Pending<'_, Result<(), Error>>;
+
     /// Whether the store could take an upload now: it can be reached, and written.
     ///
     /// # Errors

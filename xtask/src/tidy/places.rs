@@ -49,8 +49,7 @@ const PLACES: &[Place] = &[
         does: "reads the clock",
         words: &["SystemTime::now", "Instant::now"],
         allowed: &[
-            "crates/hoist-server/src/service.rs",
-            "crates/hoist-server/src/sweep.rs",
+            "crates/hoist-server/src/clock.rs",
             // When a peer was last told how far it is; a monotonic clock, and no decision hangs on it.
             "crates/hoist-server/src/progress.rs",
             // Remembers for a moment whether the store was reachable.
@@ -123,7 +122,7 @@ mod tests {
             ),
             (
                 "let t = SystemTime::now();",
-                "crates/hoist-server/src/sweep.rs",
+                "crates/hoist-server/src/clock.rs",
                 "crates/hoist-server/src/claim.rs",
             ),
             ("let t = Instant::now();", "crates/hoist-http/src/h1.rs", "crates/hoist-store/src/fs.rs"),

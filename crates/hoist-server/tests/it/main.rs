@@ -4,6 +4,7 @@
 
 mod browsers;
 mod checksums;
+mod clocks;
 mod digests;
 mod harness;
 mod housekeeping;

@@ -14,6 +14,7 @@ pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
     a_removed_upload_is_forgotten(&fresh()).await;
     a_survey_sees_everything(&fresh()).await;
     touching_never_goes_back(&fresh()).await;
+    the_time_of_the_last_use_is_kept(&fresh()).await;
 }
 
 async fn an_unknown_id_is_unknown(site: &impl Site) {
@@ -184,4 +185,13 @@ async fn touching_never_goes_back(site: &impl Site) {
     let touched = load(&*store, upload.id, ONE).await.touched;
     assert!(touched >= upload.touched);
     assert!(load(&*store, upload.id, Fence::new(2)).await.touched >= touched);
+}
+
+async fn the_time_of_the_last_use_is_kept(site: &impl Site) {
+    for noted in [1_700_000_000_123, 5].map(Timestamp::from_millis) {
+        let store = site.open().await;
+        store.note_seen(noted).await.expect("can be noted");
+        drop(store);
+        assert_eq!(site.open().await.seen().await.expect("can be asked for"), Some(noted));
+    }
 }

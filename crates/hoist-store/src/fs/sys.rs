@@ -130,6 +130,11 @@ impl Dir {
         }
     }
 
+    /// When a name in it last came or went, in milliseconds since the epoch.
+    pub(super) fn changed_ms(&self) -> Result<u64, Errno> {
+        rustix::fs::fstat(&self.0).map(|stat| changed_ms(&stat))
+    }
+
     /// Whether it has been deleted while it was open.
     pub(super) fn is_deleted(&self) -> bool {
         rustix::fs::fstat(&self.0).is_ok_and(|stat| stat.st_nlink == 0)

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! DATA/lock                 held by the one process that uses the directory; says which
+//! DATA/seen                 when the directory was last in use, in milliseconds since the epoch
 //! DATA/open/<id>/content    the bytes; their number is the offset
 //! DATA/open/<id>/draft      the record as it was created, until the first sync has made it durable
 //! DATA/open/<id>/record     the record; a file of this name was durable before it got the name
@@ -72,7 +73,7 @@ impl From<Shelf> for Shelves {
 
 /// The open data directory.
 pub(super) struct Tree {
-    root: Dir,
+    pub(super) root: Dir,
     open: Dir,
     done: Dir,
     lock: OwnedFd,

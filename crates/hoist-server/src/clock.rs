@@ -1,0 +1,327 @@
+//! The time by which uploads expire: the wall clock, corrected by the monotonic one.
+//!
+//! Owns the detection of clock steps. A wall clock can be wrong: a machine starts before it has asked a time server, a
+//! battery is empty, a guest was paused. Deleting by a wrong clock cannot be undone, so a step never makes an upload
+//! older. While the process runs, the wall clock is compared with the monotonic one; at the start, with the time at which
+//! the store was last known to be in use ([`Store::seen`](hoist_store::store::Store::seen)).
+//!
+//! The correction is applied to an upload when it is loaded ([`Clock::correct`]): the time of its last change moves
+//! forward by each step that the clock has made since. Everything that is computed from it, the expiry that a client is
+//! told included, is then true in terms of the wall clock as it is now.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hoist_proto::types::Timestamp;
+use hoist_proto::upload::Upload;
+
+/// The longest time between two runs that counts towards the age of uploads without doubt. What the wall clock claims
+/// beyond it does not count.
+pub(crate) const STOP_MAX: Duration = Duration::from_hours(24);
+
+/// The monotonic time for which the wall clock must have run evenly after a step of more than [`STOP_MAX`] before the
+/// store takes the new time for its own.
+const ADOPTED_AFTER: Duration = Duration::from_hours(24);
+
+/// The difference between the two clocks, from one look to the next, that is no step yet. Adjusting a clock slowly
+/// changes its rate by 0.05 %, and a leap second is one second.
+const TOLERANCE: Duration = Duration::from_secs(2);
+
+/// The most steps that are remembered one by one.
+const STEPS_MAX: usize = 64;
+
+/// The two clocks of a machine.
+pub trait TimeSource: Send + Sync + 'static {
+    /// The wall clock, which may be wrong and may be set.
+    fn wall(&self) -> SystemTime;
+
+    /// The time since some moment, by a clock that never goes back and cannot be set.
+    fn monotonic(&self) -> Duration;
+}
+
+/// The clocks of the operating system. The default.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClocks(Instant);
+
+impl Default for SystemClocks {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl TimeSource for SystemClocks {
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// The time by which uploads expire.
+pub(crate) struct Clock {
+    source: Box<dyn TimeSource>,
+    timeline: Mutex<Timeline>,
+}
+
+impl Clock {
+    pub(crate) fn new(source: Box<dyn TimeSource>) -> Self {
+        let (wall, steady) = (timestamp(source.wall()), source.monotonic());
+        Self { source, timeline: Mutex::new(Timeline::starting(wall, steady)) }
+    }
+
+    /// The wall clock as it is. Logs a step, if there was one since the last call.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.observe(|_, wall, _| wall)
+    }
+
+    /// Takes into account when the store was last in use, once at the start.
+    pub(crate) fn resume(&self, seen: Option<Timestamp>) {
+        let Some(seen) = seen else { return };
+        let step = self.observe(|timeline, wall, steady| timeline.resume(seen, wall, steady));
+        match step {
+            Some(Step::Forward(by)) => tracing::error!(
+                ahead = ?by,
+                "the system clock is far ahead of when the data directory was last used; time beyond {STOP_MAX:?} does \
+                 not count towards the age of uploads; check the clock"
+            ),
+            Some(Step::Back(by)) => tracing::error!(
+                behind = ?by,
+                "the system clock is behind the time at which the data directory was last used; nothing expires that is \
+                 newer than the clock; check the clock"
+            ),
+            None => {}
+        }
+    }
+
+    /// An upload with the time of its last change as the present wall clock has it.
+    pub(crate) fn correct(&self, upload: Upload) -> Upload {
+        let touched = self.present(upload.touched);
+        Upload { touched, ..upload }
+    }
+
+    /// A time that was taken from the wall clock earlier, as the present wall clock has it. Never before `then`.
+    pub(crate) fn present(&self, then: Timestamp) -> Timestamp {
+        self.observe(|timeline, _, _| timeline.present(then))
+    }
+
+    /// The monotonic time for which the wall clock has run evenly.
+    pub(crate) fn even_for(&self) -> Duration {
+        self.observe(|timeline, _, steady| steady.saturating_sub(timeline.even_since))
+    }
+
+    /// The time to be kept as the last one at which the store was in use; none while the wall clock is in doubt.
+    pub(crate) fn trusted(&self) -> Option<Timestamp> {
+        self.observe(|timeline, wall, steady| timeline.is_trusted(steady).then_some(wall))
+    }
+
+    fn observe<T>(&self, act: impl FnOnce(&mut Timeline, Timestamp, Duration) -> T) -> T {
+        let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read under the lock: two threads that read first could seem to see a step.
+        let (wall, steady) = (timestamp(self.source.wall()), self.source.monotonic());
+        let step = timeline.observe(wall, steady);
+        let done = act(&mut timeline, wall, steady);
+        drop(timeline);
+        match step {
+            Some(Step::Forward(by)) => tracing::error!(
+                ?by,
+                "the system clock stepped forward; uploads keep the age they had, and nothing is removed for it"
+            ),
+            Some(Step::Back(by)) => {
+                tracing::error!(
+                    ?by,
+                    "the system clock stepped back; uploads may be kept for longer by as much"
+                );
+            }
+            None => {}
+        }
+        done
+    }
+}
+
+/// A difference between what the wall clock says and what time has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Forward(Duration),
+    Back(Duration),
+}
+
+/// A step forward, as it is applied to times before it.
+#[derive(Clone, Copy, Debug)]
+struct Shift {
+    /// Times up to this one are moved,
+    from: Timestamp,
+    /// by this much,
+    by: Duration,
+    /// but not beyond this one.
+    to: Timestamp,
+}
+
+/// The steps that the wall clock has made.
+struct Timeline {
+    wall: Timestamp,
+    steady: Duration,
+    /// Since when the wall clock has run evenly.
+    even_since: Duration,
+    /// When the wall clock last stepped by more than [`STOP_MAX`].
+    doubted_at: Option<Duration>,
+    shifts: Vec<Shift>,
+}
+
+impl Timeline {
+    fn starting(wall: Timestamp, steady: Duration) -> Self {
+        Self { wall, steady, even_since: steady, doubted_at: None, shifts: Vec::new() }
+    }
+
+    /// Compares both clocks with the last look at them.
+    fn observe(&mut self, wall: Timestamp, steady: Duration) -> Option<Step> {
+        let passed = steady.saturating_sub(self.steady);
+        let expected = self.wall.plus(passed);
+        let tolerance = TOLERANCE + passed / 1000;
+        let (ahead, behind) = (wall.until(expected), expected.until(wall));
+        let before = std::mem::replace(&mut self.wall, wall);
+        self.steady = steady;
+        if ahead > tolerance {
+            self.step(ahead, steady);
+            self.shift(Shift { from: before.plus(passed), by: ahead, to: wall });
+            Some(Step::Forward(ahead))
+        } else if behind > tolerance {
+            self.step(behind, steady);
+            Some(Step::Back(behind))
+        } else {
+            None
+        }
+    }
+
+    /// Compares the wall clock with when the store was last in use.
+    fn resume(&mut self, seen: Timestamp, wall: Timestamp, steady: Duration) -> Option<Step> {
+        let (stopped, behind) = (wall.until(seen), seen.until(wall));
+        if behind > TOLERANCE {
+            self.step(behind, steady);
+            return Some(Step::Back(behind));
+        }
+        let excess = stopped.checked_sub(STOP_MAX).filter(|excess| !excess.is_zero())?;
+        self.step(stopped, steady);
+        // Nothing says which of the store's times are from before the step, so all of them are moved.
+        self.shift(Shift { from: wall, by: excess, to: wall });
+        Some(Step::Forward(stopped))
+    }
+
+    fn step(&mut self, by: Duration, steady: Duration) {
+        self.even_since = steady;
+        if by > STOP_MAX {
+            self.doubted_at = Some(steady);
+        }
+    }
+
+    fn shift(&mut self, shift: Shift) {
+        if self.shifts.len() == STEPS_MAX {
+            // Two become one that moves at least as many times at least as far.
+            let oldest = self.shifts.remove(0);
+            let next = &mut self.shifts[0];
+            next.from = next.from.max(oldest.from);
+            next.by += oldest.by;
+        }
+        self.shifts.push(shift);
+    }
+
+    fn present(&self, then: Timestamp) -> Timestamp {
+        self.shifts.iter().fold(then, |then, shift| {
+            if then > shift.from { then } else { then.plus(shift.by).min(shift.to).max(then) }
+        })
+    }
+
+    fn is_trusted(&self, steady: Duration) -> bool {
+        self.doubted_at.is_none_or(|doubted_at| steady.saturating_sub(doubted_at) >= ADOPTED_AFTER)
+    }
+}
+
+fn timestamp(wall: SystemTime) -> Timestamp {
+    let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 24 * 3600;
+    const LIFE: Duration = Duration::from_hours(7 * 24);
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn steady(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_clock_that_is_adjusted_slowly_does_not_step() {
+        let mut timeline = Timeline::starting(at(1000 * DAY), steady(0));
+        // Half a tenth of a percent fast, looked at once an hour for a week.
+        for hour in 1..=168 {
+            let wall = Timestamp::from_millis((1000 * DAY + hour * 3600) * 1000 + hour * 1800);
+            assert_eq!(timeline.observe(wall, steady(hour * 3600)), None);
+        }
+        assert_eq!(timeline.present(at(5)), at(5));
+        assert!(timeline.is_trusted(steady(168 * 3600)));
+    }
+
+    #[test]
+    fn a_step_forward_makes_no_upload_older() {
+        let start = 1000 * DAY;
+        let mut timeline = Timeline::starting(at(start), steady(0));
+        let ahead = start + 400 * DAY;
+        let stepped = timeline.observe(at(ahead + 10), steady(10));
+        assert_eq!(stepped, Some(Step::Forward(Duration::from_hours(400 * 24))));
+        // Three seconds before the step, and a year before the start.
+        for (then, age) in [(start + 7, 3), (start - 365 * DAY, 365 * DAY + 10)] {
+            assert_eq!(at(ahead + 10).until(timeline.present(at(then))), steady(age), "{then}");
+        }
+        // Afterwards.
+        assert_eq!(timeline.present(at(ahead + 11)), at(ahead + 11));
+        assert!(!timeline.is_trusted(steady(20)) && timeline.is_trusted(steady(10 + DAY)));
+        assert_eq!(timeline.even_since, steady(10));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_right_again_makes_no_upload_older() {
+        let mut timeline = Timeline::starting(at(0), steady(0));
+        assert_eq!(timeline.resume(at(1000 * DAY), at(0), steady(0)), Some(Step::Back(steady(1000 * DAY))));
+        // An upload of the wrong time, then the right time.
+        assert!(timeline.observe(at(1000 * DAY + 60), steady(60)).is_some());
+        let touched = timeline.present(at(57));
+        assert!(touched.plus(LIFE) > at(1000 * DAY + 60), "3 s old");
+        assert_eq!(timeline.present(at(1000 * DAY - 1)), at(1000 * DAY - 1));
+        // And back, and forth.
+        assert_eq!(timeline.observe(at(70), steady(70)), Some(Step::Back(steady(1000 * DAY))));
+        assert!(timeline.observe(at(1000 * DAY + 80), steady(80)).is_some());
+        assert!(timeline.present(at(75)).plus(LIFE) > at(1000 * DAY + 80));
+    }
+
+    #[test]
+    fn a_long_stop_counts_for_a_day() {
+        let (last, wall) = (1000 * DAY, 1400 * DAY);
+        let mut timeline = Timeline::starting(at(wall), steady(0));
+        assert!(matches!(timeline.resume(at(last), at(wall), steady(0)), Some(Step::Forward(_))));
+        for (then, age) in [(last - DAY, 2 * DAY), (last + 60, DAY - 60), (last + 300 * DAY, 0)] {
+            assert_eq!(at(wall).until(timeline.present(at(then))), steady(age), "{then}");
+        }
+        let mut timeline = Timeline::starting(at(last + DAY), steady(0));
+        assert_eq!(timeline.resume(at(last), at(last + DAY), steady(0)), None);
+        assert_eq!(timeline.present(at(last - DAY)), at(last - DAY));
+    }
+
+    #[test]
+    fn many_steps_are_remembered_in_little_space() {
+        let mut timeline = Timeline::starting(at(DAY), steady(0));
+        for step in 1..=1000 {
+            assert!(timeline.observe(at(DAY + step * 100), steady(step)).is_some());
+        }
+        assert_eq!(timeline.shifts.len(), STEPS_MAX);
+        let age = at(DAY + 100_000).until(timeline.present(at(DAY)));
+        assert!(age <= steady(1000), "{age:?}");
+    }
+}

@@ -1,0 +1,28 @@
+//! Looking at uploads in the store.
+//!
+//! Owns what every look has in common: the time of the last change is corrected for steps of the clock.
+
+use hoist_proto::refusal::Refusal;
+use hoist_proto::types::UploadId;
+use hoist_proto::upload::Upload;
+
+use crate::claim::Claim;
+use crate::error;
+use crate::service::Shared;
+
+impl Shared {
+    /// The claimed upload, as the store has it.
+    pub(crate) async fn fetch(&self, claim: &Claim) -> Result<Option<Upload>, Refusal> {
+        let id = claim.id();
+        let loaded = self.store.load(id, claim.fence()).await;
+        let loaded = loaded.map_err(|failure| error::refusal("load", id, &failure))?;
+        Ok(loaded.map(|upload| self.clock.correct(upload)))
+    }
+
+    /// An upload as it is at this moment, without a claim on it.
+    pub(crate) async fn peek(&self, id: UploadId) -> Result<Option<Upload>, Refusal> {
+        let seen = self.store.peek(id).await;
+        let seen = seen.map_err(|failure| error::refusal("peek", id, &failure))?;
+        Ok(seen.map(|upload| self.clock.correct(upload)))
+    }
+}
