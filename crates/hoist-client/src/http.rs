@@ -30,7 +30,7 @@ use crate::source::{Content, Gate};
 pub(crate) use alternative::Alternative;
 pub(crate) use alternative::Alternatives;
 use io::{Moved, Stream, Watched};
-pub(crate) use trust::Trust;
+pub use trust::Trust;
 
 /// The most content kept of an answer.
 const ANSWER_BYTES: usize = 1024 * 1024;

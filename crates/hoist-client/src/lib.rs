@@ -53,6 +53,8 @@ pub use hoist_proto::dialect::interop::Interop;
 pub use hoist_proto::dialect::token::{Draft, Form};
 pub use hoist_proto::types::Token;
 pub use http::Http2;
+#[doc(hidden)] // For `hoist check`, which speaks HTTP itself and trusts the same certificates.
+pub use http::Trust;
 pub use journal::{Entry, Journal};
 pub use origin::Origin;
 pub use progress::{Doing, Progress, Start};

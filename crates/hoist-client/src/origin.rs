@@ -48,16 +48,18 @@ impl Origin {
         Ok(Self { secure, host: host.to_ascii_lowercase(), port })
     }
 
-    pub(crate) fn is_secure(&self) -> bool {
+    /// Whether connections to it use TLS.
+    pub fn is_secure(&self) -> bool {
         self.secure
     }
 
     /// The host as a name server or a certificate has it: a literal IPv6 address without its brackets.
-    pub(crate) fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         bare(&self.host)
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// The port, also where it is the scheme's own.
+    pub fn port(&self) -> u16 {
         self.port
     }
 
@@ -67,7 +69,7 @@ impl Origin {
     }
 
     /// The value of a `Host` field.
-    pub(crate) fn host_field(&self) -> String {
+    pub fn host_field(&self) -> String {
         if self.port == standard(self.secure) { self.host.clone() } else { self.authority() }
     }
 }

@@ -6,10 +6,14 @@
 
 mod case;
 mod corpus;
+mod extension;
 mod judge;
+mod probe;
 mod report;
+mod requirement;
 mod rules;
 mod runner;
+mod selection;
 mod spelling;
 mod transcript;
 mod uploads;
@@ -22,13 +26,20 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 pub use corpus::{BadCorpus, Corpus};
 pub use report::{Outcome, Report, Verdict};
-pub use wire::BadUrl;
+pub use requirement::Level;
+pub use selection::Selection;
+pub use wire::Site;
+
+pub(crate) use probe::{Found, probe};
+pub(crate) use selection::Interop;
+pub(crate) use version::Dialect;
+pub(crate) use wire::Transport;
 
 use runner::Run;
-use wire::Transport;
 
 /// Limits of a server, by their keys in `Upload-Limit`, in bytes and seconds.
 pub type ServerLimits = BTreeMap<String, u64>;
@@ -44,60 +55,57 @@ pub struct Server {
     pub offers: BTreeSet<String>,
 }
 
-/// How to run a corpus.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// What the server is set to. Cases that need another are skipped.
-    pub server: Server,
+/// How many cases run at once, and how long a server may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
     /// How many cases run at once.
     pub parallel: usize,
     /// How long one exchange may take.
     pub patience: Duration,
-    /// Only cases whose name contains this.
-    pub only: Option<String>,
 }
 
-impl Default for Options {
+impl Default for Pace {
     fn default() -> Self {
-        Self { server: Server::default(), parallel: 8, patience: Duration::from_secs(20), only: None }
+        Self { parallel: 8, patience: Duration::from_secs(20) }
     }
 }
 
-/// Runs every case in every version and over every transport it holds for, against the upload URL `url`.
-///
-/// # Errors
-/// When the URL is not one of the scheme `http` with an authority.
+/// Runs the selected cases against a server.
 ///
 /// # Cancellation
 /// Safe to drop. Uploads of cases that were running stay on the server until they expire.
-pub async fn run(url: &str, corpus: &Corpus, options: &Options) -> Result<Report, BadUrl> {
-    let place = Arc::new(wire::Place::of(url)?);
-    let turns = Arc::new(Semaphore::new(options.parallel.max(1)));
+pub async fn run(site: &Site, corpus: &Corpus, selection: &Selection, pace: Pace) -> Report {
+    let site = Arc::new(site.clone());
+    let turns = Arc::new(Semaphore::new(pace.parallel.max(1)));
     let mut running = JoinSet::new();
     let mut report = Report::default();
-    let wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only));
-    for (dialect, case) in corpus.cases().filter(|(_, case)| wanted(&case.name)) {
-        for version in case.versions(dialect) {
-            for transport in Transport::ALL.into_iter().filter(|transport| case.holds_over(*transport)) {
-                if case.server() != options.server {
-                    let why = "needs a server with other settings";
-                    report.enter(case, version, transport, Verdict::Skipped(why.into()));
+    let is_wanted = |case: &case::Case| {
+        selection.only.as_ref().is_none_or(|only| case.name.contains(only))
+            && corpus.level(&case.proves) >= selection.level
+    };
+    for (dialect, case) in corpus.cases().filter(|(_, case)| is_wanted(case)) {
+        for version in selection.versions(case, dialect) {
+            for transport in selection.transports(case) {
+                let outcome = Outcome::new(corpus, case, version, transport);
+                if let Some(why) = selection.obstacle(case, dialect) {
+                    report.enter(outcome.ended(Verdict::Skipped(why), Duration::ZERO));
                     continue;
                 }
-                let rules = corpus.rules(version);
-                let run = Run::new(Arc::clone(case), version, transport, Arc::clone(&place), rules);
-                let (turns, patience) = (Arc::clone(&turns), options.patience);
+                let rules = corpus.rules(version, selection.level);
+                let run = Run::new(Arc::clone(case), version, transport, Arc::clone(&site), rules);
+                let turns = Arc::clone(&turns);
                 running.spawn(async move {
                     let _turn = turns.acquire_owned().await.expect("never closed");
-                    run.judge(patience).await
+                    let began = Instant::now();
+                    let verdict = run.judge(pace.patience).await;
+                    outcome.ended(verdict, began.elapsed())
                 });
             }
         }
     }
     while let Some(ended) = running.join_next().await {
-        let (case, version, transport, verdict) = ended.expect("a run does not panic");
-        report.enter(&case, version, transport, verdict);
+        report.enter(ended.expect("a run does not panic"));
     }
     report.sort();
-    Ok(report)
+    report
 }

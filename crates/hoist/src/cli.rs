@@ -3,6 +3,7 @@
 //! Owns the verbs; the flags of `serve` are made from the table of settings, so that flag, variable and key can never
 //! differ. The flags of the client's verbs are in `cli/client.rs`.
 
+mod check;
 mod client;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
+pub(crate) use self::check::Check;
 pub(crate) use self::client::{Ask, Connection, Demo, Ls, Put, What};
 use crate::config::{Flags, SETTINGS, Span, Values};
 use crate::exit;
@@ -43,6 +45,9 @@ pub(crate) enum Verb {
     Cancel(Ask),
     /// List the uploads that are under way, as the journal knows them.
     Ls(Ls),
+    /// Check that a server speaks the protocols as their documents say, with cases that are built in.
+    #[command(after_long_help = check::AFTER)]
+    Check(Check),
     /// See it work: a server, an upload over a link that is cut again and again, and a comparison of the bytes.
     Demo(Demo),
     /// Print the HTTPS record to publish for the configuration of `serve` (RFC 9460).
@@ -102,6 +107,7 @@ impl Cli {
         match &self.verb {
             Verb::Put(put) => put.connection.json,
             Verb::Status(ask) | Verb::Cancel(ask) => ask.connection.json,
+            Verb::Check(check) => check.connection.json,
             Verb::Ls(Ls { json }) | Verb::Config(ConfigVerb::Check { json, .. }) => *json,
             Verb::Config(ConfigVerb::Print { .. })
             | Verb::Serve(_)
@@ -117,6 +123,7 @@ impl Cli {
         match &self.verb {
             Verb::Put(put) => put.connection.quiet,
             Verb::Status(ask) | Verb::Cancel(ask) => ask.connection.quiet,
+            Verb::Check(check) => check.connection.quiet,
             Verb::Demo(demo) => demo.quiet,
             Verb::Config(_)
             | Verb::Serve(_)
@@ -191,6 +198,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, cl
         Verb::Put(put) => put.settle().err().map(|wrong| ("put", wrong)),
         Verb::Status(ask) => ask.wrong().map(|wrong| ("status", wrong.to_owned())),
         Verb::Cancel(ask) => ask.wrong().map(|wrong| ("cancel", wrong.to_owned())),
+        Verb::Check(check) => check.wrong().map(|wrong| ("check", wrong)),
         Verb::Serve(_)
         | Verb::Config(_)
         | Verb::Ls(_)

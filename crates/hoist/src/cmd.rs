@@ -2,6 +2,7 @@
 
 mod ask;
 mod cancel;
+mod check;
 mod config;
 mod demo;
 mod dns_record;
@@ -28,6 +29,7 @@ pub(crate) fn run(cli: Cli, words: &[OsString], output: Output) -> Result<Exit, 
         Verb::Put(put) => put::run(put, words, output),
         Verb::Status(ask) => status::run(ask, output),
         Verb::Cancel(ask) => cancel::run(ask, output),
+        Verb::Check(asked) => check::run(&asked, output),
         Verb::Ls(_) => ls::run(output),
         Verb::Demo(asked) => demo::run(&asked, output),
         Verb::DnsRecord(asked) => dns_record::run(&asked, output),

@@ -22,12 +22,13 @@ pub(crate) enum Exit {
     Partial = 10,
     Busy = 11,
     Corrupt = 12,
+    Nonconforming = 13,
     Interrupted = 130,
     Terminated = 143,
 }
 
 impl Exit {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Success,
         Self::Failed,
         Self::Usage,
@@ -41,6 +42,7 @@ impl Exit {
         Self::Partial,
         Self::Busy,
         Self::Corrupt,
+        Self::Nonconforming,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -65,6 +67,7 @@ impl Exit {
             Self::Partial => "partial",
             Self::Busy => "busy",
             Self::Corrupt => "corrupt",
+            Self::Nonconforming => "nonconforming",
             Self::Interrupted => "interrupted",
             Self::Terminated => "terminated",
         }
@@ -87,6 +90,7 @@ impl Exit {
             Self::Partial => "some files were uploaded and others not; run it again for those",
             Self::Busy => "another process is uploading the same file to the same place",
             Self::Corrupt => "the server has other bytes than those that were sent",
+            Self::Nonconforming => "the server does not do what a protocol says; each difference is printed",
             Self::Interrupted => {
                 "Ctrl-C; what the server has stays there, and the command to go on is printed"
             }

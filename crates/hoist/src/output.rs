@@ -47,6 +47,12 @@ impl Output {
         stdout.flush()
     }
 
+    /// Whether text on standard output may have colors: on a terminal, unless `NO_COLOR` is set
+    /// (<https://no-color.org>).
+    pub(crate) fn is_colored(self) -> bool {
+        !self.json && io::stdout().is_terminal() && !is_plain()
+    }
+
     /// Something for a person who is watching; nobody minds if it is lost.
     pub(crate) fn talk(self, text: impl fmt::Display) {
         if !self.quiet {
@@ -69,8 +75,7 @@ impl Output {
     /// Bars, where they can be seen and are wanted. Without color where `NO_COLOR` says so (<https://no-color.org>).
     pub(crate) fn bars(self) -> Option<Bars> {
         let is_seen = !self.quiet && !self.json && io::stderr().is_terminal();
-        let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        is_seen.then(|| Bars::new(!is_plain))
+        is_seen.then(|| Bars::new(!is_plain()))
     }
 
     /// One of many things that happen, for programs; nobody minds if it is lost.
@@ -80,6 +85,10 @@ impl Output {
             let _ = writeln!(stdout, "{json}").and_then(|()| stdout.flush());
         }
     }
+}
+
+fn is_plain() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// The two streams with bars between their lines, where there are bars.

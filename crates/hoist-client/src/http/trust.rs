@@ -14,20 +14,25 @@ use super::Http2;
 use crate::error::Error;
 
 /// Authorities, read when the first TLS connection needs them.
-pub(crate) struct Trust {
+pub struct Trust {
     file: Option<PathBuf>,
     config: OnceCell<Arc<ClientConfig>>,
 }
 
 impl Trust {
     /// Those of a PEM file, or of the system.
-    pub(crate) fn new(file: Option<PathBuf>) -> Self {
+    pub fn new(file: Option<PathBuf>) -> Self {
         Self { file, config: OnceCell::new() }
     }
 
+    /// The settings of TLS for the versions of HTTP that are spoken.
+    ///
+    /// # Errors
+    /// [`Error::Trust`] when there is no certificate to trust.
+    ///
     /// # Cancellation
     /// Safe to drop; the next caller reads again.
-    pub(crate) async fn config(&self, http2: Http2) -> Result<Arc<ClientConfig>, Error> {
+    pub async fn config(&self, http2: Http2) -> Result<Arc<ClientConfig>, Error> {
         self.config.get_or_try_init(|| self.load(http2)).await.cloned()
     }
 

@@ -27,9 +27,8 @@ pub(crate) struct File {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Always {
     pub(crate) name: String,
-    /// Read by `xtask tidy`.
-    #[serde(rename = "proves")]
-    _proves: Vec<String>,
+    /// Ids of requirements.
+    pub(crate) proves: Vec<String>,
     #[serde(default)]
     pub(crate) interop: Option<Range>,
     pub(crate) rule: Rule,
@@ -80,7 +79,7 @@ pub(crate) enum Rule {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
     pub(crate) name: String,
-    /// Read by `xtask tidy`, and told in reports of failures.
+    /// Ids of requirements, told in reports of failures.
     pub(crate) proves: Vec<String>,
     #[serde(default)]
     interop: Option<Range>,
@@ -427,6 +426,34 @@ impl Given {
             complete: *complete,
             fields: fields.clone(),
         })
+    }
+}
+
+impl Send {
+    /// A request with this method and nothing else.
+    pub(crate) fn of(method: &str) -> Self {
+        Self {
+            method: method.to_owned(),
+            to: To::Target,
+            of: None,
+            names: None,
+            below: String::new(),
+            complete: None,
+            offset: None,
+            length: None,
+            fields: BTreeMap::new(),
+            without: Vec::new(),
+            content: None,
+            declares: None,
+            framing: Framing::Sized,
+            trailers: BTreeMap::new(),
+            paused: Vec::new(),
+            ends: Ends::Whole,
+            waits: false,
+            ancient: false,
+            race: None,
+            patiently: false,
+        }
     }
 }
 

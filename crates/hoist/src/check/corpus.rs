@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::Server;
 use super::case::{Always, Case, File, Rule};
+use super::requirement::{Level, Requirements};
 use super::version::{Dialect, Version};
 
 macro_rules! built_in {
@@ -52,6 +53,16 @@ const FILES: [(&str, &str); 29] = built_in![
 pub struct Corpus {
     cases: Vec<(Dialect, Arc<Case>)>,
     always: Vec<(Dialect, Always)>,
+    requirements: Requirements,
+}
+
+/// A case in a list of them.
+pub(crate) struct Listed<'a> {
+    pub(crate) dialect: Dialect,
+    pub(crate) name: &'a str,
+    pub(crate) proves: &'a [String],
+    pub(crate) level: Level,
+    pub(crate) section: String,
 }
 
 /// A corpus that cannot be read.
@@ -75,7 +86,7 @@ impl Corpus {
     /// # Errors
     /// When a file of it is not well formed, which the tests look at.
     pub fn built_in() -> Result<Self, BadCorpus> {
-        let mut corpus = Self::default();
+        let mut corpus = Self::empty()?;
         for (name, text) in FILES {
             corpus.add(name, text)?;
         }
@@ -99,12 +110,21 @@ impl Corpus {
             }
         }
         paths.sort();
-        let mut corpus = Self::default();
+        let mut corpus = Self::empty()?;
         for path in paths {
             let text = std::fs::read_to_string(&path).map_err(|error| bad(&path, error))?;
             corpus.add(&path.display().to_string(), &text)?;
         }
         Ok(corpus)
+    }
+
+    /// A corpus without cases.
+    fn empty() -> Result<Self, BadCorpus> {
+        let bad = |error: toml::de::Error| BadCorpus {
+            file: "spec/requirements.toml".to_owned(),
+            wrong: error.to_string(),
+        };
+        Ok(Self { requirements: Requirements::built_in().map_err(bad)?, ..Self::default() })
     }
 
     fn add(&mut self, name: &str, text: &str) -> Result<(), BadCorpus> {
@@ -133,14 +153,35 @@ impl Corpus {
         servers
     }
 
+    /// How strongly the documents ask for what these requirements say.
+    pub(super) fn level(&self, proves: &[String]) -> Level {
+        self.requirements.strongest(proves).map_or(Level::Own, |requirement| requirement.level)
+    }
+
+    /// The section that states the strongest of these requirements.
+    pub(super) fn section(&self, proves: &[String]) -> String {
+        self.requirements.strongest(proves).map(|requirement| requirement.section.clone()).unwrap_or_default()
+    }
+
+    /// Each case with what it proves, for a list of them.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = Listed<'_>> {
+        self.cases.iter().map(|(dialect, case)| Listed {
+            dialect: *dialect,
+            name: &case.name,
+            proves: &case.proves,
+            level: self.level(&case.proves),
+            section: self.section(&case.proves),
+        })
+    }
+
     pub(super) fn cases(&self) -> impl Iterator<Item = (Dialect, &Arc<Case>)> {
         self.cases.iter().map(|(dialect, case)| (*dialect, case))
     }
 
-    /// The rules that hold in a version, with their names.
-    pub(super) fn rules(&self, version: Version) -> Vec<(String, Rule)> {
+    /// The rules of this level or a stronger one that hold in a version, with their names.
+    pub(super) fn rules(&self, version: Version, level: Level) -> Vec<(String, Rule)> {
         let holds = |(dialect, always): &&(Dialect, Always)| {
-            *dialect == version.dialect() && always.holds_in(version)
+            *dialect == version.dialect() && always.holds_in(version) && self.level(&always.proves) >= level
         };
         self.always.iter().filter(holds).map(|(_, always)| (always.name.clone(), always.rule)).collect()
     }

@@ -1,9 +1,17 @@
 //! What a run of the corpus found: a verdict for each case, version and transport, and their counts.
+//!
+//! Owns the text. The forms for programs are in `report/junit.rs` and `report/json.rs`.
+
+mod json;
+mod junit;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use super::case::Case;
+use super::corpus::Corpus;
+use super::requirement::Level;
 use super::version::{Dialect, Version};
 use super::wire::Transport;
 
@@ -25,12 +33,18 @@ pub struct Outcome {
     pub case: String,
     /// The requirements it proves.
     pub proves: Vec<String>,
+    /// How strongly the document asks for the strongest of them.
+    pub level: Level,
+    /// The section of the document that states that one.
+    pub section: String,
     /// The version's name.
     pub version: String,
     /// `h1` or `h2`.
     pub transport: &'static str,
     /// How it ended.
     pub verdict: Verdict,
+    /// How long it took.
+    pub took: Duration,
     order: (Dialect, Version),
 }
 
@@ -40,16 +54,40 @@ pub struct Report {
     outcomes: Vec<Outcome>,
 }
 
-impl Report {
-    pub(super) fn enter(&mut self, case: &Case, version: Version, transport: Transport, verdict: Verdict) {
-        self.outcomes.push(Outcome {
+impl Outcome {
+    /// A case that is about to be run.
+    pub(super) fn new(corpus: &Corpus, case: &Case, version: Version, transport: Transport) -> Self {
+        Self {
             case: case.name.clone(),
             proves: case.proves.clone(),
+            level: corpus.level(&case.proves),
+            section: corpus.section(&case.proves),
             version: version.label(),
             transport: transport.name(),
-            verdict,
+            verdict: Verdict::Skipped("not run".into()),
+            took: Duration::ZERO,
             order: (version.dialect(), version),
-        });
+        }
+    }
+
+    /// The same with its end.
+    pub(super) fn ended(self, verdict: Verdict, took: Duration) -> Self {
+        Self { verdict, took, ..self }
+    }
+
+    /// The name of the dialect the case was run in.
+    pub fn dialect(&self) -> &'static str {
+        self.order.0.name()
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.verdict, Verdict::Failed(_))
+    }
+}
+
+impl Report {
+    pub(super) fn enter(&mut self, outcome: Outcome) {
+        self.outcomes.push(outcome);
     }
 
     /// Puts the outcomes in an order that does not depend on what ended first.
@@ -78,7 +116,7 @@ impl Report {
 
     /// Those that failed.
     pub fn failures(&self) -> impl Iterator<Item = &Outcome> {
-        self.outcomes.iter().filter(|outcome| matches!(outcome.verdict, Verdict::Failed(_)))
+        self.outcomes.iter().filter(|outcome| outcome.has_failed())
     }
 
     /// How many passed, failed and were skipped.
@@ -90,32 +128,93 @@ impl Report {
             count(|verdict| matches!(verdict, Verdict::Skipped(_))),
         )
     }
+
+    /// The text with ANSI colors.
+    pub(crate) fn colored(&self) -> impl fmt::Display {
+        Text { report: self, colors: true }
+    }
+
+    /// The outcomes of each version over each transport.
+    fn rows(&self) -> BTreeMap<(Dialect, Version, &'static str), Vec<&Outcome>> {
+        let mut rows: BTreeMap<_, Vec<&Outcome>> = BTreeMap::new();
+        for outcome in &self.outcomes {
+            let (dialect, version) = outcome.order;
+            rows.entry((dialect, version, outcome.transport)).or_default().push(outcome);
+        }
+        rows
+    }
 }
 
-/// The failures in full, then a line of counts for each version.
+/// The failures in full, the reasons for what was skipped, then a line of counts for each version and transport.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for outcome in self.failures() {
+        Text { report: self, colors: false }.fmt(f)
+    }
+}
+
+struct Text<'a> {
+    report: &'a Report,
+    colors: bool,
+}
+
+impl Text<'_> {
+    fn paint(&self, color: u8, text: &str) -> String {
+        if self.colors { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+const RED: u8 = 31;
+const GREEN: u8 = 32;
+const FAINT: u8 = 2;
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for outcome in self.report.failures() {
             let Verdict::Failed(why) = &outcome.verdict else { continue };
-            let Outcome { case, proves, version, transport, order: (dialect, _), .. } = outcome;
-            let dialect = dialect.name();
-            writeln!(f, "FAILED {case}\n  {dialect} {version} over {transport}, {}", proves.join(", "))?;
+            let Outcome { case, proves, level, section, version, transport, .. } = outcome;
+            writeln!(f, "{} {case}", self.paint(RED, "FAILED"))?;
+            let (dialect, proves, level) = (outcome.dialect(), proves.join(", "), level.word());
+            writeln!(f, "  {dialect} {version} over {transport}; {level}, \"{section}\" ({proves})")?;
             for line in why.lines() {
-                writeln!(f, "  {line}")?;
+                let is_heard = line.starts_with(['<', '>']);
+                writeln!(f, "  {}", if is_heard { self.paint(FAINT, line) } else { line.to_owned() })?;
             }
             writeln!(f)?;
         }
-        let mut rows: BTreeMap<(Dialect, Version), Self> = BTreeMap::new();
-        for outcome in &self.outcomes {
-            rows.entry(outcome.order).or_default().outcomes.push(outcome.clone());
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        for outcome in &self.report.outcomes {
+            if let Verdict::Skipped(why) = &outcome.verdict {
+                *reasons.entry(why).or_default() += 1;
+            }
         }
-        writeln!(f, "{:<6} {:<10} {:>7} {:>7} {:>7}", "", "version", "passed", "failed", "skipped")?;
-        let mut row = |dialect: &str, version: &str, (passed, failed, skipped): (usize, usize, usize)| {
-            writeln!(f, "{dialect:<6} {version:<10} {passed:>7} {failed:>7} {skipped:>7}")
-        };
-        for ((dialect, version), report) in &rows {
-            row(dialect.name(), &version.label(), report.counts())?;
+        for (why, count) in reasons {
+            writeln!(f, "skipped {count:>4}: {why}")?;
         }
-        row("", "all", self.counts())
+        writeln!(
+            f,
+            "{:<6} {:<10} {:<4} {:>7} {:>7} {:>7}",
+            "", "version", "over", "passed", "failed", "skipped"
+        )?;
+        for ((dialect, version, transport), outcomes) in self.report.rows() {
+            let row = Report { outcomes: outcomes.into_iter().cloned().collect() };
+            self.row(f, [dialect.name(), &version.label(), transport], &row)?;
+        }
+        self.row(f, ["", "all", ""], self.report)
+    }
+}
+
+impl Text<'_> {
+    fn row(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        [dialect, version, over]: [&str; 3],
+        of: &Report,
+    ) -> fmt::Result {
+        let (passed, failed, skipped) = of.counts();
+        // Painted after they were padded: the codes of colors count as characters.
+        let passed = self.paint(GREEN, &format!("{passed:>7}"));
+        let failed = format!("{failed:>7}");
+        let failed = if of.failures().next().is_some() { self.paint(RED, &failed) } else { failed };
+        writeln!(f, "{dialect:<6} {version:<10} {over:<4} {passed} {failed} {skipped:>7}")
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the order of events and what is remembered between them; what was right is for [`judge`](super::judge).
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::case::{
-    After, Case, Ends, Expect, Framing, GivenUpload, Lines, Number, Rule, Send, Status, Step, To,
-};
+use super::case::{After, Case, Ends, Expect, GivenUpload, Lines, Number, Rule, Send, Status, Step, To};
 use super::judge::{self, Asked};
 use super::report::Verdict;
 use super::rules;
@@ -20,7 +18,7 @@ use super::spelling::Speaker;
 use super::transcript::Transcript;
 use super::uploads::Uploads;
 use super::version::{Dialect, Version};
-use super::wire::{self, Exchange, Heard, Outgoing, Place, Standing, Transport};
+use super::wire::{self, Exchange, Heard, Outgoing, Site, Standing, Transport};
 
 /// How long to wait before a request is sent again.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -30,12 +28,14 @@ pub(crate) struct Run {
     case: Arc<Case>,
     version: Version,
     transport: Transport,
-    place: Arc<Place>,
+    site: Arc<Site>,
     rules: Vec<(String, Rule)>,
     patience: Duration,
     /// The name of the upload, where the client chooses it.
     token: String,
     uploads: Uploads,
+    /// The path of each upload that any response named, those of ordinary requests too.
+    made: BTreeSet<String>,
     standing: Option<(Standing, Outgoing)>,
     transcript: Transcript,
 }
@@ -51,45 +51,47 @@ enum Named {
 /// What is not as it should be.
 type Differences = Vec<String>;
 
-/// A case, where it was run, and how it ended.
-pub(crate) type Judged = (Arc<Case>, Version, Transport, Verdict);
+/// A token that no other run uses.
+pub(crate) fn fresh_token() -> String {
+    let mut bits = [0_u8; 16];
+    // Without random numbers every run has the same token, and the cases fail visibly.
+    let _ = getrandom::fill(&mut bits);
+    bits.iter().fold(String::from("check-"), |mut token, octet| {
+        let _ = write!(token, "{octet:02x}");
+        token
+    })
+}
 
 impl Run {
     pub(crate) fn new(
         case: Arc<Case>,
         version: Version,
         transport: Transport,
-        place: Arc<Place>,
+        site: Arc<Site>,
         rules: Vec<(String, Rule)>,
     ) -> Self {
-        let mut bits = [0_u8; 16];
-        // Without random numbers every run has the same token, and the cases say so.
-        let _ = getrandom::fill(&mut bits);
-        let token = bits.iter().fold(String::from("check-"), |mut token, octet| {
-            let _ = write!(token, "{octet:02x}");
-            token
-        });
         Self {
             case,
             version,
             transport,
-            place,
+            site,
             rules,
             patience: Duration::ZERO,
-            token,
+            token: fresh_token(),
             uploads: Uploads::default(),
+            made: BTreeSet::new(),
             standing: None,
             transcript: Transcript::default(),
         }
     }
 
     /// Runs it. Each exchange may take as long as `patience`.
-    pub(crate) async fn judge(mut self, patience: Duration) -> Judged {
+    pub(crate) async fn judge(mut self, patience: Duration) -> Verdict {
         self.patience = patience;
         let differences = self.steps().await;
         drop(self.standing.take());
         self.clean_up().await;
-        let verdict = match differences {
+        match differences {
             Ok(()) => Verdict::Passed,
             Err(differences) => {
                 let mut why = String::new();
@@ -98,8 +100,7 @@ impl Run {
                 }
                 Verdict::Failed(why + self.transcript.text())
             }
-        };
-        (self.case, self.version, self.transport, verdict)
+        }
     }
 
     async fn steps(&mut self) -> Result<(), Differences> {
@@ -221,7 +222,7 @@ impl Run {
     }
 
     async fn exchange(&self, outgoing: &Outgoing) -> Result<Exchange, Differences> {
-        match timeout(self.patience, wire::exchange(self.transport, &self.place, outgoing)).await {
+        match timeout(self.patience, wire::exchange(self.transport, &self.site, outgoing)).await {
             Ok(Ok(exchange)) => Ok(exchange),
             Ok(Err(error)) => Err(vec![format!("no exchange: {error}")]),
             Err(_) => Err(vec![format!("nothing came of it in {:?}", self.patience)]),
@@ -238,10 +239,10 @@ impl Run {
     ) -> Result<(), Differences> {
         let mut running = JoinSet::new();
         for _ in 0..count {
-            let (outgoing, place) = (outgoing.clone(), Arc::clone(&self.place));
+            let (outgoing, site) = (outgoing.clone(), Arc::clone(&self.site));
             let (transport, patience) = (self.transport, self.patience);
             running.spawn(async move {
-                match timeout(patience, wire::exchange(transport, &place, &outgoing)).await {
+                match timeout(patience, wire::exchange(transport, &site, &outgoing)).await {
                     Ok(Ok(Exchange::Ended(heard))) => heard,
                     _ => Heard::default(),
                 }
@@ -253,6 +254,7 @@ impl Run {
         }
         for heard in &all {
             self.transcript.response(heard, false);
+            self.note_made(heard);
         }
         let judged = |heard: &Heard, expect: &Expect| {
             let asked = self.asked(outgoing);
@@ -294,6 +296,7 @@ impl Run {
         expect: &Expect,
         send: &Send,
     ) -> Result<(), Differences> {
+        self.note_made(heard);
         let asked = self.asked(outgoing);
         let mut differences = judge::response(heard, expect, &asked, send.ends);
         let named = self.named(heard, &asked);
@@ -348,7 +351,7 @@ impl Run {
             outgoing,
             uploads: &self.uploads,
             creates: !self.is_upload(outgoing),
-            target: &self.place.path,
+            target: self.site.path(),
         }
     }
 
@@ -371,23 +374,44 @@ impl Run {
         }
     }
 
-    /// Leaves nothing behind, whether or not the server is still right in its mind.
+    /// Remembers the upload that a response names, to delete it in the end.
+    fn note_made(&mut self, heard: &Heard) {
+        let announced = heard.interims.iter().filter(|head| head.status == 104);
+        let created =
+            heard.last.as_ref().map(|(head, _)| head).filter(|head| (200..300).contains(&head.status));
+        let urls = announced.chain(created).filter_map(|head| head.field("location"));
+        self.made.extend(urls.filter_map(wire::path_of));
+    }
+
+    /// Deletes every upload of the run, however the run ended.
     async fn clean_up(&mut self) {
         let cancel = Send { to: To::Upload, ..Send::of("DELETE") };
-        let paths = match self.version.dialect() {
-            Dialect::Token => vec![self.place.path.clone()],
+        let paths: BTreeSet<String> = match self.version.dialect() {
+            Dialect::Token => [self.site.path().to_owned()].into(),
             Dialect::Ietf | Dialect::Tus1 => self.uploads.paths().collect(),
         };
         for path in paths {
-            if let Ok(outgoing) = self.outgoing(&cancel) {
-                let _ = self.exchange(&Outgoing { target: path, ..outgoing }).await;
+            if let Ok(outgoing) = self.outgoing(&cancel)
+                && let Ok(Exchange::Ended(heard)) =
+                    self.exchange(&Outgoing { target: path.clone(), ..outgoing }).await
+                && succeeds(&heard)
+            {
+                self.made.remove(&path);
+            }
+        }
+        // An upload that an ordinary request made is deleted by an ordinary request.
+        self.made.remove(self.site.path());
+        let plain = Speaker { version: Version::Rfc, site: &self.site, token: "", uploads: &self.uploads };
+        for path in &self.made {
+            if let Ok(outgoing) = plain.outgoing(&Send::of("DELETE")) {
+                let _ = self.exchange(&Outgoing { target: path.clone(), ..outgoing }).await;
             }
         }
     }
 
     fn outgoing(&self, send: &Send) -> Result<Outgoing, String> {
-        let Self { version, place, token, uploads, .. } = self;
-        Speaker { version: *version, place, token, uploads }.outgoing(send)
+        let Self { version, site, token, uploads, .. } = self;
+        Speaker { version: *version, site, token, uploads }.outgoing(send)
     }
 }
 
@@ -397,33 +421,6 @@ fn succeeds(heard: &Heard) -> bool {
 
 fn given_fails(why: &[String]) -> Differences {
     why.iter().map(|why| format!("what is given cannot be had: {why}")).collect()
-}
-
-impl Send {
-    fn of(method: &str) -> Self {
-        Self {
-            method: method.to_owned(),
-            to: To::Target,
-            of: None,
-            names: None,
-            below: String::new(),
-            complete: None,
-            offset: None,
-            length: None,
-            fields: BTreeMap::new(),
-            without: Vec::new(),
-            content: None,
-            declares: None,
-            framing: Framing::Sized,
-            trailers: BTreeMap::new(),
-            paused: Vec::new(),
-            ends: Ends::Whole,
-            waits: false,
-            ancient: false,
-            race: None,
-            patiently: false,
-        }
-    }
 }
 
 impl Expect {

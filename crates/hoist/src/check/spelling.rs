@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::case::{Content, Ends, Number, Send, To};
 use super::uploads::Uploads;
 use super::version::{Dialect, Version};
-use super::wire::{Outgoing, Place};
+use super::wire::{Outgoing, Site};
 
 /// What a request depends on besides what the case says.
 pub(crate) struct Speaker<'a> {
     pub(crate) version: Version,
-    pub(crate) place: &'a Place,
+    pub(crate) site: &'a Site,
     /// The name of the upload, where the client chooses it.
     pub(crate) token: &'a str,
     pub(crate) uploads: &'a Uploads,
@@ -57,9 +57,9 @@ impl Speaker<'_> {
     fn target(&self, send: &Send) -> Result<String, String> {
         let is_token = self.version.dialect() == Dialect::Token;
         match send.to {
-            To::Target => Ok(format!("{}{}", self.place.path, send.below)),
+            To::Target => Ok(format!("{}{}", self.site.path(), send.below)),
             To::Server => Ok("*".to_owned()),
-            To::Upload if is_token => Ok(self.place.path.clone()),
+            To::Upload if is_token => Ok(self.site.path().to_owned()),
             To::Upload => {
                 let path = self.uploads.path(send.of.as_deref());
                 path.map(|path| path + &send.below).ok_or_else(|| "no response named an upload".into())
@@ -72,6 +72,9 @@ impl Speaker<'_> {
         for (name, lines) in &send.fields {
             let lines = lines.each();
             fields.lines.extend(lines.iter().map(|line| (name.clone(), self.uploads.fill(line))));
+        }
+        for (name, value) in self.site.fields() {
+            fields.add(name, value.clone());
         }
         match self.version.dialect() {
             Dialect::Ietf => {}

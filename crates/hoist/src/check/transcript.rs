@@ -23,6 +23,10 @@ impl Transcript {
         let Outgoing { method, target, fields, content, framing, declares, ends, trailers, .. } = outgoing;
         let _ = writeln!(self.0, "> {method} {target}");
         for (name, value) in fields {
+            // A report may be published, and credentials are in it otherwise.
+            let is_secret = ["authorization", "cookie", "proxy-authorization"]
+                .contains(&name.to_ascii_lowercase().as_str());
+            let value = if is_secret { "(not shown)" } else { value };
             let _ = writeln!(self.0, ">   {name}: {value}");
         }
         if let Some(content) = content {

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 /// A family of versions that share a corpus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Dialect {
     /// "Resumable Uploads for HTTP".
@@ -81,6 +81,9 @@ impl Range {
 }
 
 impl Dialect {
+    /// Every dialect there is a corpus for.
+    pub(crate) const ALL: [Self; 3] = [Self::Ietf, Self::Token, Self::Tus1];
+
     /// All of it.
     pub(crate) fn versions(self) -> &'static [Version] {
         match self {

@@ -1,10 +1,11 @@
-//! One exchange with a server, as bytes and frames: what was sent, and all that was heard.
+//! One exchange with the server under test: the request as it is sent, and every response to it.
 //!
-//! Owns the connection to the server under test. HTTP/1.1 is written and read by hand in [`h1`], HTTP/2 goes through
-//! the `h2` crate in [`h2`](self::h2); neither follows, retries or corrects anything.
+//! Owns the connection. HTTP/1.1 is written and read by hand in [`h1`], HTTP/2 goes through the `h2` crate in
+//! [`h2`](self::h2), and both run over TCP or TLS ([`site`]). Neither follows redirects, retries, or corrects anything.
 
 mod h1;
 mod h2;
+mod site;
 
 use std::io;
 use std::time::Duration;
@@ -12,15 +13,18 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::case::{Ends, Framing};
+pub use site::Site;
 
 /// How long a request that waits for `100 (Continue)` does so (RFC 9110, Expect).
 const CONTINUE_WAIT: Duration = Duration::from_secs(2);
 
 /// What an exchange goes over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Transport {
+    /// HTTP/1.1.
     H1,
+    /// HTTP/2.
     H2,
 }
 
@@ -34,41 +38,13 @@ impl Transport {
             Self::H2 => "h2",
         }
     }
-}
 
-/// Where the server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) authority: String,
-    pub(crate) path: String,
-}
-
-/// The URL cannot be tested.
-#[derive(Debug, PartialEq, Eq)]
-pub struct BadUrl(String);
-
-impl std::fmt::Display for BadUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} cannot be tested: give a URL like http://localhost:8080/uploads", self.0)
-    }
-}
-
-impl std::error::Error for BadUrl {}
-
-impl Place {
-    /// The place a URL names.
-    pub(crate) fn of(url: &str) -> Result<Self, BadUrl> {
-        let rest = url.strip_prefix("http://").ok_or_else(|| BadUrl(url.to_owned()))?;
-        let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-        if authority.is_empty() || path.contains(['#', ' ']) {
-            return Err(BadUrl(url.to_owned()));
+    /// Its name in sentences.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::H1 => "HTTP/1.1",
+            Self::H2 => "HTTP/2",
         }
-        Ok(Self { authority: authority.to_owned(), path: path.to_owned() })
-    }
-
-    fn address(&self) -> String {
-        let has_port = self.authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-        if has_port { self.authority.clone() } else { format!("{}:80", self.authority) }
     }
 }
 
@@ -173,14 +149,10 @@ impl Standing {
 }
 
 /// Sends a request on a connection of its own.
-pub(crate) async fn exchange(
-    transport: Transport,
-    place: &Place,
-    outgoing: &Outgoing,
-) -> io::Result<Exchange> {
+pub(crate) async fn exchange(transport: Transport, site: &Site, outgoing: &Outgoing) -> io::Result<Exchange> {
     match transport {
-        Transport::H1 => h1::exchange(place, outgoing).await,
-        Transport::H2 => h2::exchange(place, outgoing).await,
+        Transport::H1 => h1::exchange(site, outgoing).await,
+        Transport::H2 => h2::exchange(site, outgoing).await,
     }
 }
 
@@ -189,15 +161,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_a_place() {
-        let place = Place::of("http://localhost:8080/uploads").expect("a place");
-        assert_eq!(place, Place { authority: "localhost:8080".into(), path: "/uploads".into() });
-        assert_eq!(place.address(), "localhost:8080");
-        assert_eq!(Place::of("http://[::1]").expect("a place").address(), "[::1]:80");
+    fn the_path_of_a_url_is_absolute() {
         assert_eq!(path_of("http://elsewhere/a/b").as_deref(), Some("/a/b"));
+        assert_eq!(path_of("https://elsewhere").as_deref(), Some("/"));
         assert_eq!(path_of("/a/b").as_deref(), Some("/a/b"));
-        for bad in ["https://localhost/", "localhost:8080", "http:///uploads", "http://a/b#c"] {
-            assert!(Place::of(bad).is_err(), "{bad}");
-        }
+        assert_eq!(path_of("//elsewhere/a"), None);
     }
 }

@@ -216,7 +216,7 @@ fn looks_like_url(text: &str) -> bool {
     })
 }
 
-fn url(text: &str) -> Result<Uri, String> {
+pub(super) fn url(text: &str) -> Result<Uri, String> {
     if !looks_like_url(text) {
         return Err("the upload URL comes last; it begins with http:// or https:// and names a host".into());
     }
@@ -224,11 +224,11 @@ fn url(text: &str) -> Result<Uri, String> {
     Origin::of(&url).map(|_| url).map_err(|error| error.to_string())
 }
 
-fn span(text: &str) -> Result<Span, &'static str> {
+pub(super) fn span(text: &str) -> Result<Span, &'static str> {
     text.parse()
 }
 
-fn count(text: &str) -> Result<usize, &'static str> {
+pub(super) fn count(text: &str) -> Result<usize, &'static str> {
     text.parse().ok().filter(|count| (1..=256).contains(count)).ok_or("a number from 1 to 256")
 }
 

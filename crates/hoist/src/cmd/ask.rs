@@ -22,13 +22,19 @@ pub(crate) fn client(connection: &Connection) -> Result<Builder, Failure> {
     if let Some(path) = &connection.ca {
         builder = builder.ca_file(path);
     }
-    if let Some(secret) = &connection.bearer {
+    if let Some(secret) = bearer_of(connection)? {
         builder = builder.bearer(secret);
     }
-    if let Some(path) = &connection.bearer_file {
-        builder = builder.bearer(bearer(path)?);
-    }
     Ok(builder)
+}
+
+/// The bearer token of the command line or of the file it names.
+pub(crate) fn bearer_of(connection: &Connection) -> Result<Option<String>, Failure> {
+    match (&connection.bearer, &connection.bearer_file) {
+        (Some(secret), _) => Ok(Some(secret.clone())),
+        (None, Some(path)) => bearer(path).map(Some),
+        (None, None) => Ok(None),
+    }
 }
 
 /// The first word of the file that is in no comment, so that the server's own file will do.

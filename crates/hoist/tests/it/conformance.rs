@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read as _;
 
-use hoist::check::{Corpus, Options, Report};
+use hoist::check::{Corpus, Pace, Report, Selection, Site};
 
 use crate::process::{Place, Server};
 
@@ -24,8 +24,10 @@ async fn the_server_is_as_the_corpus_has_it() {
         let flags: Vec<String> = limits.chain(lacks).chain(offers).collect();
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let server = Server::start(&place.path("data"), &flags);
-        let options = Options { server: set, only: only.clone(), ..Options::default() };
-        let found = hoist::check::run(&server.url, &corpus, &options).await.expect("a URL of ours");
+        let site = Site::new(&server.url.parse().expect("a URL"), None).expect("a URL of ours");
+        let mut selection = Selection::exactly(set);
+        selection.only.clone_from(&only);
+        let found = hoist::check::run(&site, &corpus, &selection, Pace::default()).await;
         report.merge(found);
         server.stop();
     }

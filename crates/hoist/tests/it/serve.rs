@@ -182,7 +182,7 @@ fn log_lines_can_be_json() {
 }
 
 /// A certificate for `localhost` and 127.0.0.1 that is its own authority, written to two files.
-fn certify(place: &Place) {
+pub(crate) fn certify(place: &Place) {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).expect("made");
     // Written aside and renamed, as tools that renew certificates do.

@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 use std::io;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use super::super::case::{Ends, Framing};
-use super::{CONTINUE_WAIT, Exchange, Head, Heard, Outgoing, Place, Standing};
+use super::site::Stream;
+use super::{CONTINUE_WAIT, Exchange, Head, Heard, Outgoing, Site, Standing, Transport};
 
 /// More than any response here has; a server that sends more is not read further.
 const RESPONSE_BYTES: usize = 1 << 20;
@@ -17,7 +16,7 @@ const RESPONSE_BYTES: usize = 1 << 20;
 pub(crate) struct Talk {
     reader: Reader,
     /// Kept, because closing it would end the request.
-    writer: OwnedWriteHalf,
+    writer: WriteHalf<Stream>,
     heard: Heard,
     to_head: bool,
 }
@@ -30,6 +29,7 @@ impl Talk {
     pub(super) async fn send(&mut self, rest: &[u8]) {
         // A server that has ended the request takes none, and what it said is what counts.
         let _ = self.writer.write_all(rest).await;
+        let _ = self.writer.flush().await;
     }
 
     pub(super) async fn end(mut self) -> Heard {
@@ -38,14 +38,13 @@ impl Talk {
     }
 }
 
-pub(super) async fn exchange(place: &Place, outgoing: &Outgoing) -> io::Result<Exchange> {
-    let stream = TcpStream::connect(place.address()).await?;
-    stream.set_nodelay(true)?;
-    let (read, mut writer) = stream.into_split();
+pub(super) async fn exchange(site: &Site, outgoing: &Outgoing) -> io::Result<Exchange> {
+    let (read, mut writer) = tokio::io::split(site.connect(Transport::H1).await?);
     let mut reader = Reader { stream: read, bytes: Vec::new() };
     let mut heard = Heard::default();
     let to_head = outgoing.method == "HEAD";
-    writer.write_all(head(place, outgoing).as_bytes()).await?;
+    writer.write_all(head(site, outgoing).as_bytes()).await?;
+    writer.flush().await?;
     if outgoing.waits {
         let asked =
             async { while !heard.is_asked_to_continue() && reader.next(&mut heard, to_head).await {} };
@@ -61,6 +60,7 @@ pub(super) async fn exchange(place: &Place, outgoing: &Outgoing) -> io::Result<E
                 tokio::time::sleep(outgoing.paused[part - 1]).await;
             }
             let _ = writer.write_all(bytes).await;
+            let _ = writer.flush().await;
         }
         if outgoing.ends == Ends::Cut {
             let _ = writer.shutdown().await;
@@ -74,14 +74,14 @@ pub(super) async fn exchange(place: &Place, outgoing: &Outgoing) -> io::Result<E
     Ok(Exchange::Ended(heard))
 }
 
-fn head(place: &Place, outgoing: &Outgoing) -> String {
+fn head(site: &Site, outgoing: &Outgoing) -> String {
     let version = if outgoing.ancient { "1.0" } else { "1.1" };
     let mut head = format!("{} {} HTTP/{version}\r\n", outgoing.method, outgoing.target);
     let mut field = |name: &str, value: &str| {
         let _ = write!(head, "{name}: {value}\r\n");
     };
     if !outgoing.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-        field("Host", &place.authority);
+        field("Host", &site.authority());
     }
     field("Connection", "close");
     for (name, value) in &outgoing.fields {
@@ -127,7 +127,7 @@ fn content(outgoing: &Outgoing) -> Vec<u8> {
 
 /// The server's side of a connection.
 struct Reader {
-    stream: OwnedReadHalf,
+    stream: ReadHalf<Stream>,
     bytes: Vec<u8>,
 }
 

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use tokio::net::TcpStream;
 
 use super::super::case::{Ends, Framing};
-use super::{CONTINUE_WAIT, Exchange, Head, Heard, Outgoing, Place, Standing};
+use super::site::Stream;
+use super::{CONTINUE_WAIT, Exchange, Head, Heard, Outgoing, Site, Standing, Transport};
 
 /// One connection with one stream.
 pub(crate) struct Talk {
-    connection: Connection<TcpStream, Bytes>,
+    connection: Connection<Stream, Bytes>,
     /// Kept, because a connection without one closes.
     _requests: SendRequest<Bytes>,
     sending: SendStream<Bytes>,
@@ -26,11 +26,10 @@ pub(crate) struct Talk {
     over: bool,
 }
 
-pub(super) async fn exchange(place: &Place, outgoing: &Outgoing) -> io::Result<Exchange> {
-    let stream = TcpStream::connect(place.address()).await?;
-    stream.set_nodelay(true)?;
+pub(super) async fn exchange(site: &Site, outgoing: &Outgoing) -> io::Result<Exchange> {
+    let stream = site.connect(Transport::H2).await?;
     let (requests, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
-    let request = request(place, outgoing).map_err(io::Error::other)?;
+    let request = request(site, outgoing).map_err(io::Error::other)?;
     let content = outgoing.content.clone().unwrap_or_default();
     let ends_at_once =
         content.is_empty() && outgoing.ends == Ends::Whole && outgoing.trailers.is_empty() && !outgoing.waits;
@@ -68,8 +67,8 @@ pub(super) async fn exchange(place: &Place, outgoing: &Outgoing) -> io::Result<E
     }
 }
 
-fn request(place: &Place, outgoing: &Outgoing) -> Result<Request<()>, http::Error> {
-    let url = format!("http://{}{}", place.authority, outgoing.target);
+fn request(site: &Site, outgoing: &Outgoing) -> Result<Request<()>, http::Error> {
+    let url = format!("{}{}", site.origin(), outgoing.target);
     let mut request = Request::builder().method(outgoing.method.as_str()).uri(url);
     for (name, value) in &outgoing.fields {
         request = request.header(name, value);

@@ -1,0 +1,34 @@
+//! The report as one JSON document.
+
+use serde_json::{Value, json};
+
+use super::{Outcome, Report, Verdict};
+
+impl Report {
+    /// Counts, and each outcome with the requirements it proves.
+    pub(crate) fn json(&self) -> Value {
+        let (passed, failed, skipped) = self.counts();
+        let outcomes: Vec<Value> = self.outcomes.iter().map(outcome).collect();
+        json!({ "passed": passed, "failed": failed, "skipped": skipped, "outcomes": outcomes })
+    }
+}
+
+fn outcome(outcome: &Outcome) -> Value {
+    let (verdict, why) = match &outcome.verdict {
+        Verdict::Passed => ("passed", None),
+        Verdict::Skipped(why) => ("skipped", Some(why)),
+        Verdict::Failed(why) => ("failed", Some(why)),
+    };
+    json!({
+        "case": outcome.case,
+        "dialect": outcome.dialect(),
+        "version": outcome.version,
+        "transport": outcome.transport,
+        "level": outcome.level.word(),
+        "section": outcome.section,
+        "proves": outcome.proves,
+        "verdict": verdict,
+        "why": why,
+        "milliseconds": u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
+    })
+}

@@ -1,0 +1,162 @@
+//! The part of the corpus that is run: for which settings of the server, versions, transports and levels.
+
+use std::collections::BTreeSet;
+
+use super::Server;
+use super::case::Case;
+use super::extension;
+use super::probe::Found;
+use super::requirement::Level;
+use super::version::{Dialect, Version};
+use super::wire::Transport;
+
+/// Bytes that every case without limits of its own may send. Limits above this are in no case's way.
+const ROOM: u64 = 16 << 20;
+
+/// The part of a corpus to run.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    /// The weakest level of requirements to look at.
+    pub level: Level,
+    /// A text that the names of the cases contain.
+    pub only: Option<String>,
+    transports: Vec<Transport>,
+    /// All versions where absent.
+    versions: Option<Vec<Version>>,
+    settings: Settings,
+}
+
+/// The server's settings, as far as cases depend on them.
+#[derive(Clone, Debug)]
+enum Settings {
+    /// The server was started with them.
+    Set(Server),
+    /// They were asked for.
+    Found(Found),
+}
+
+/// Which versions of the IETF dialect to check, of those a server accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Interop {
+    /// The one with the highest number, and the form without a number.
+    Newest,
+    /// All of them.
+    All,
+    /// The ones with these labels, accepted or not.
+    These(Vec<String>),
+}
+
+impl Selection {
+    /// Every case that is written for a server with exactly these settings, in every version and over every transport.
+    pub fn exactly(server: Server) -> Self {
+        Self {
+            level: Level::Own,
+            only: None,
+            transports: Transport::ALL.to_vec(),
+            versions: None,
+            settings: Settings::Set(server),
+        }
+    }
+
+    /// The cases that hold for a server as it was found, in the newest version it accepts of each dialect.
+    pub(crate) fn found(
+        found: Found,
+        interop: &Interop,
+        dialects: &[Dialect],
+        transports: &[Transport],
+    ) -> Self {
+        let is_wanted = |dialect: Dialect| dialects.is_empty() || dialects.contains(&dialect);
+        let mut versions = Vec::new();
+        for dialect in Dialect::ALL.into_iter().filter(|dialect| is_wanted(*dialect)) {
+            let accepted = || found.versions.iter().copied().filter(|version| version.dialect() == dialect);
+            match interop {
+                Interop::All => versions.extend(accepted()),
+                Interop::These(labels) if dialect == Dialect::Ietf => {
+                    let all = dialect.versions().iter().copied();
+                    versions.extend(all.filter(|version| labels.contains(&version.label())));
+                }
+                Interop::Newest | Interop::These(_) => {
+                    versions.extend(accepted().rfind(|version| *version != Version::Rfc));
+                    versions.extend(accepted().filter(|version| *version == Version::Rfc));
+                }
+            }
+        }
+        let is_over = |transport: &Transport| transports.is_empty() || transports.contains(transport);
+        Self {
+            level: Level::Should,
+            only: None,
+            transports: found.transports.iter().copied().filter(is_over).collect(),
+            versions: Some(versions),
+            settings: Settings::Found(found),
+        }
+    }
+
+    /// Whether nothing is left to run.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.transports.is_empty() || self.versions.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// The versions in which a case is run.
+    pub(crate) fn versions(&self, case: &Case, dialect: Dialect) -> Vec<Version> {
+        let is_wanted =
+            |version: &Version| self.versions.as_ref().is_none_or(|wanted| wanted.contains(version));
+        case.versions(dialect).into_iter().filter(is_wanted).collect()
+    }
+
+    /// The transports over which a case is run.
+    pub(crate) fn transports(&self, case: &Case) -> impl Iterator<Item = Transport> {
+        self.transports.iter().copied().filter(|transport| case.holds_over(*transport))
+    }
+
+    /// The versions that are looked at, if they were chosen.
+    pub(crate) fn chosen(&self) -> &[Version] {
+        self.versions.as_deref().unwrap_or_default()
+    }
+
+    /// Why the case cannot be run on this server.
+    pub(crate) fn obstacle(&self, case: &Case, dialect: Dialect) -> Option<String> {
+        match &self.settings {
+            Settings::Set(server) if *server == case.server() => None,
+            Settings::Set(_) => Some("needs a server with other settings".into()),
+            Settings::Found(found) => found.obstacle(case, dialect),
+        }
+    }
+}
+
+impl Found {
+    fn obstacle(&self, case: &Case, dialect: Dialect) -> Option<String> {
+        let needed = case.server();
+        if let Some(missing) = needed.offers.difference(&self.offers).next() {
+            return Some(format!("needs a server with {missing}"));
+        }
+        for (key, number) in &needed.limits {
+            if self.limits.get(key) != Some(number) {
+                return Some(format!("needs a server with {key}={number}"));
+            }
+        }
+        for (key, number) in self.limits.iter().filter(|(key, _)| !needed.limits.contains_key(*key)) {
+            let is_narrow = match key.as_str() {
+                "max-size" | "max-append-size" => *number < ROOM,
+                "min-size" | "min-append-size" => *number > 0,
+                _ => false,
+            };
+            if is_narrow {
+                return Some(format!("the server's {key}={number} is in the way"));
+            }
+        }
+        (dialect == Dialect::Tus1).then(|| self.lacks(case, &needed.lacks)).flatten()
+    }
+
+    fn lacks(&self, case: &Case, needed: &BTreeSet<String>) -> Option<String> {
+        if let Some(there) = needed.iter().find(|name| self.extensions.contains(*name)) {
+            return Some(format!("needs a server without the extension {there}"));
+        }
+        let used = extension::used(case);
+        let missing = used.iter().find(|name| !self.extensions.contains(**name) && !needed.contains(**name));
+        if let Some(missing) = missing {
+            return Some(format!("the server does not offer the extension {missing}"));
+        }
+        let algorithm = extension::algorithms(case).into_iter().find(|name| !self.algorithms.contains(*name));
+        algorithm.map(|name| format!("the server does not offer the checksum algorithm {name}"))
+    }
+}

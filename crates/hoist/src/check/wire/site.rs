@@ -1,0 +1,141 @@
+//! The server under test: its URL, the fields every request to it carries, and how a connection to it is opened.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use hoist_client::{Error, Http2, Origin, Trust};
+use http::{HeaderName, HeaderValue, Uri};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::Transport;
+
+/// A server under test.
+#[derive(Clone)]
+pub struct Site {
+    origin: Origin,
+    path: String,
+    fields: Vec<(String, String)>,
+    tls: Option<Arc<Tls>>,
+}
+
+/// The name to verify, and the certificates to trust, for each version of HTTP, since they differ in ALPN.
+struct Tls {
+    name: ServerName<'static>,
+    h1: Trust,
+    h2: Trust,
+}
+
+/// A connection, over TCP or TLS.
+pub(crate) type Stream = Box<dyn Duplex>;
+
+/// Bytes in both directions.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Duplex for T {}
+
+impl Site {
+    /// The server at a URL. `ca` is a PEM file of the only certificates to trust; without it the system's are.
+    ///
+    /// # Errors
+    /// [`Error::Url`] when the URL is not an `http` or `https` URL of a host.
+    pub fn new(url: &Uri, ca: Option<&Path>) -> Result<Self, Error> {
+        let origin = Origin::of(url)?;
+        let tls = if origin.is_secure() {
+            let wrong =
+                |_| Error::Url { url: url.to_string(), wrong: "names a host that no certificate can name" };
+            let name = ServerName::try_from(origin.host().to_owned()).map_err(wrong)?;
+            let trust = || Trust::new(ca.map(Path::to_owned));
+            Some(Arc::new(Tls { name, h1: trust(), h2: trust() }))
+        } else {
+            None
+        };
+        let path = url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok(Self { origin, path, fields: Vec::new(), tls })
+    }
+
+    /// Adds a field to every request.
+    pub fn with_field(mut self, name: &HeaderName, value: &HeaderValue) -> Self {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        self.fields.push((name.as_str().to_owned(), value));
+        self
+    }
+
+    /// The value of a `Host` field.
+    pub(crate) fn authority(&self) -> String {
+        self.origin.host_field()
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The path of the URL.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The fields of every request.
+    pub(crate) fn fields(&self) -> &[(String, String)] {
+        &self.fields
+    }
+
+    /// Opens a connection for one version of HTTP.
+    ///
+    /// # Cancellation
+    /// Safe to drop; the connection is then closed.
+    pub(crate) async fn connect(&self, transport: Transport) -> io::Result<Stream> {
+        let stream = TcpStream::connect((self.origin.host(), self.origin.port())).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
+        let config = tls.config(transport).await.map_err(io::Error::other)?;
+        let stream = TlsConnector::from(config).connect(tls.name.clone(), stream).await?;
+        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        if transport == Transport::H2 && !is_h2 {
+            return Err(io::Error::other("the server does not choose h2 by ALPN"));
+        }
+        Ok(Box::new(stream))
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin, self.path)
+    }
+}
+
+impl Tls {
+    async fn config(&self, transport: Transport) -> Result<Arc<ClientConfig>, Error> {
+        match transport {
+            Transport::H1 => self.h1.config(Http2::Never).await,
+            Transport::H2 => self.h2.config(Http2::PriorKnowledge).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_a_site() {
+        let cases = [
+            ("http://localhost:8080/uploads", "localhost", 8080, "/uploads"),
+            ("http://[::1]", "::1", 80, "/"),
+            ("https://example.org/files/?a=b", "example.org", 443, "/files/?a=b"),
+        ];
+        for (url, host, port, path) in cases {
+            let site = Site::new(&Uri::from_static(url), None).expect(url);
+            assert_eq!((site.origin.host(), site.origin.port(), site.path()), (host, port, path), "{url}");
+            assert_eq!(site.tls.is_some(), url.starts_with("https"), "{url}");
+        }
+        for url in ["ftp://localhost/", "/uploads", "http://localhost:65616/uploads"] {
+            assert!(Site::new(&Uri::from_static(url), None).is_err(), "{url}");
+        }
+    }
+}
