@@ -57,6 +57,8 @@ const PLACES: &[Place] = &[
             "crates/hoist-client/src/upload.rs",
             // How long ago a file of credentials was looked at.
             "crates/hoist-server/src/auth/watched.rs",
+            // How long a case took, for its report.
+            "crates/hoist/src/check.rs",
             // Head, idle and rate limits belong to the connection.
             "crates/hoist-http/src/",
         ],
