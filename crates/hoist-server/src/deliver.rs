@@ -51,13 +51,20 @@ impl Shared {
             }
         };
         let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.clock.now());
-        self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
-        if !keeps_content {
-            self.store.discard(upload.id, fence).await.map_err(failed("discard"))?;
-        }
+        self.record_end(&upload, fence, keeps_content).await.map_err(failed("commit"))?;
         self.ledger.record(&upload);
         tracing::info!(upload = %upload.id.short(), bytes = %upload.offset, "complete");
         Ok(reply)
+    }
+
+    /// Records an upload's last answer, and frees its content in the same step unless that stays: between two steps a crash
+    /// would leave content that no later run knows to be superfluous.
+    async fn record_end(&self, upload: &Upload, fence: Fence, keeps_content: bool) -> Result<(), Error> {
+        if keeps_content {
+            self.store.commit(upload, fence).await
+        } else {
+            self.store.conclude(upload, fence).await
+        }
     }
 
     async fn hand_over(
@@ -99,10 +106,8 @@ impl Shared {
         };
         let goes_well = answer.status.is_success();
         let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.clock.now());
-        self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
-        if !goes_well || !self.target.leaves_content() {
-            self.store.discard(id, fence).await.map_err(failed("discard"))?;
-        }
+        let keeps_content = goes_well && self.target.leaves_content();
+        self.record_end(&upload, fence, keeps_content).await.map_err(failed("commit"))?;
         self.ledger.record(&upload);
         self.digests.forget(id);
         Ok(Some(reply))

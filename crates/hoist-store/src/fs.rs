@@ -212,7 +212,7 @@ impl LocalStore {
         Ok(loaded.map(|(upload, offset)| Upload { offset: turn.attest(offset), ..upload }))
     }
 
-    async fn replace(&self, upload: &Upload, fence: Fence) -> Result<(), Error> {
+    async fn replace(&self, upload: &Upload, fence: Fence, content: Afterwards) -> Result<(), Error> {
         let turn = self.enter(upload.id, fence, Rest::Write).await?;
         let is_complete = upload.is_complete();
         if is_complete {
@@ -222,18 +222,28 @@ impl LocalStore {
         let upload = bare(upload);
         let job = move || {
             let (mut place, old) = turn.visit(&tree)?.ok_or(Error::Missing)?;
+            let mut discarded = old.record.discarded;
+            if content == Afterwards::Freed && !is_complete {
+                return Err(place.failed("concluding the incomplete", place::CONTENT, Errno::INVAL));
+            }
             let mut shelves = turn.shelf_due(&place);
             if is_complete {
                 // A complete upload whose bytes are not durable must not be found after a crash.
                 let (stored, due) = turn.settle(&tree, &place, &old)?;
                 shelves = shelves.and(due);
-                place.trim(&old.record, stored)?;
+                match content {
+                    Afterwards::Kept => place.trim(&old.record, stored)?,
+                    Afterwards::Freed => discarded = discarded.or(Some(stored)),
+                }
             }
-            turn.replace_record(&place, &Record { upload, discarded: old.record.discarded })?;
+            turn.replace_record(&place, &Record { upload, discarded })?;
             if is_complete {
                 shelves = shelves.and(tree.finish(&mut place)?);
             }
             place.sync()?;
+            if content == Afterwards::Freed {
+                place.remove_content()?;
+            }
             Ok((turn, shelves))
         };
         self.syncs.call(job).await?.committed();
@@ -340,6 +350,14 @@ impl LocalStore {
     }
 }
 
+/// What becomes of an upload's content with a new record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Afterwards {
+    Kept,
+    /// The record answers for its length from then on.
+    Freed,
+}
+
 /// An upload as records have it: without an offset.
 fn bare(upload: &Upload) -> Upload {
     Upload { offset: Durable::ZERO, ..upload.clone() }
@@ -372,7 +390,11 @@ impl Store for LocalStore {
     }
 
     fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>> {
-        Box::pin(self.replace(upload, fence))
+        Box::pin(self.replace(upload, fence, Afterwards::Kept))
+    }
+
+    fn conclude<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>> {
+        Box::pin(self.replace(upload, fence, Afterwards::Freed))
     }
 
     fn read(&self, id: UploadId, from: Offset) -> Pending<'_, Result<Box<dyn Reader>, Error>> {

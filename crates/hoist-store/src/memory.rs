@@ -237,6 +237,39 @@ impl Machine {
         self.uploads.get_mut(&id).ok_or(Error::Missing)
     }
 
+    fn commit(&mut self, upload: &Upload, fence: Fence) -> Result<(), Error> {
+        self.admit(upload.id, fence)?;
+        let kept = self.kept(upload.id)?;
+        let upload = Upload { offset: Durable::ZERO, ..upload.clone() };
+        let is_complete = upload.is_complete();
+        let record = Record { upload, discarded: kept.record.discarded };
+        kept.recorded = Some(record::encode(&record)?);
+        kept.record = record;
+        if is_complete {
+            kept.revoke();
+            kept.sync()?;
+            kept.writer = 0;
+        }
+        self.counts.commits += 1;
+        Ok(())
+    }
+
+    fn discard(&mut self, id: UploadId, fence: Fence) -> Result<(), Error> {
+        self.admit(id, fence)?;
+        let kept = self.kept(id)?;
+        if !kept.record.upload.is_complete() {
+            return Err(Error::Io {
+                doing: "discarding the content of an incomplete upload".to_owned(),
+                source: std::io::ErrorKind::InvalidInput.into(),
+            });
+        }
+        kept.record.discarded = Some(kept.stored());
+        kept.recorded = Some(record::encode(&kept.record)?);
+        kept.content = None;
+        kept.synced = 0;
+        Ok(())
+    }
+
     /// The next number of a writer, never zero.
     fn next_writer(&mut self) -> u64 {
         self.writers += 1;
@@ -374,22 +407,15 @@ impl Store for MemoryStore {
     }
 
     fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>> {
-        Box::pin(self.act("replacing a record", move |machine| {
-            machine.admit(upload.id, fence)?;
-            let kept = machine.kept(upload.id)?;
-            let record = Record {
-                upload: Upload { offset: Durable::ZERO, ..upload.clone() },
-                discarded: kept.record.discarded,
-            };
-            kept.recorded = Some(record::encode(&record)?);
-            kept.record = record;
+        Box::pin(self.act("replacing a record", move |machine| machine.commit(upload, fence)))
+    }
+
+    fn conclude<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>> {
+        Box::pin(self.act("concluding an upload", move |machine| {
             if upload.is_complete() {
-                kept.revoke();
-                kept.sync()?;
-                kept.writer = 0;
+                machine.commit(upload, fence)?;
             }
-            machine.counts.commits += 1;
-            Ok(())
+            machine.discard(upload.id, fence)
         }))
     }
 
@@ -434,21 +460,7 @@ impl Store for MemoryStore {
     }
 
     fn discard(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>> {
-        Box::pin(self.act("discarding a content", move |machine| {
-            machine.admit(id, fence)?;
-            let kept = machine.kept(id)?;
-            if !kept.record.upload.is_complete() {
-                return Err(Error::Io {
-                    doing: "discarding the content of an incomplete upload".to_owned(),
-                    source: std::io::ErrorKind::InvalidInput.into(),
-                });
-            }
-            kept.record.discarded = Some(kept.stored());
-            kept.recorded = Some(record::encode(&kept.record)?);
-            kept.content = None;
-            kept.synced = 0;
-            Ok(())
-        }))
+        Box::pin(self.act("discarding a content", move |machine| machine.discard(id, fence)))
     }
 
     fn remove(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>> {

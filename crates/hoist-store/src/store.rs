@@ -77,6 +77,18 @@ pub trait Store: Send + Sync + 'static {
     /// Dropped, the old or the new record is valid.
     fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>>;
 
+    /// Does as [`commit`](Store::commit) with a phase that takes no more bytes, and as [`discard`](Store::discard), in one
+    /// step: for an upload whose content has gone elsewhere, or is worthless. A crash leaves the old record with the
+    /// content, or the new record, which answers for the offset. Content that a crash leaves beside the new record is
+    /// freed by the next [`survey`](Store::survey).
+    ///
+    /// # Errors
+    /// As [`commit`](Store::commit), and [`Error::Io`] for a phase that takes more bytes.
+    ///
+    /// # Cancellation
+    /// Dropped, the old record with the content or the new one is valid.
+    fn conclude<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>>;
+
     /// Gives an open upload that is to be made of others ([`Makeup::is_composed`]) and has no content the content of
     /// `parts`, one after the other; the same may come several times. Durable when it returns, and all or nothing: a crash
     /// leaves the upload without content or with all of it. The parts are complete, and stay as they are, whatever becomes

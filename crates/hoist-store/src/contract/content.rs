@@ -18,6 +18,7 @@ pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
     an_upload_may_be_empty(&fresh()).await;
     a_length_without_room_leaves_nothing(&fresh()).await;
     discarded_content_leaves_its_offset(&fresh()).await;
+    a_concluded_upload_has_its_record_and_no_content(&fresh()).await;
     exports_take_no_name_twice(&fresh()).await;
     uploads_do_not_mix(&fresh()).await;
 }
@@ -168,6 +169,27 @@ async fn discarded_content_leaves_its_offset(site: &impl Site) {
     assert_eq!(store.survey().await.expect("can be surveyed")[0].stored, Offset::new(1000));
     store.commit(&found, ONE).await.expect("can be committed");
     assert_eq!(load(&*store, upload.id, ONE).await.offset.offset(), Offset::new(1000));
+    store.remove(upload.id, ONE).await.expect("can be removed");
+}
+
+async fn a_concluded_upload_has_its_record_and_no_content(site: &impl Site) {
+    let upload = sample(1);
+    {
+        let store = site.open().await;
+        stored(&*store, &upload, &pattern(0, 0, 1000)).await;
+        assert!(store.conclude(&upload, ONE).await.is_err(), "an incomplete upload needs its content");
+        assert_eq!(load(&*store, upload.id, ONE).await.offset.offset(), Offset::new(1000));
+        let mut writer = store.append(upload.id, Offset::new(1000), ONE).await.expect("goes on");
+        writer.write(pattern(0, 1000, 1000)).await.expect("bytes are taken");
+        store.conclude(&delivered(&upload), ONE).await.expect("can be concluded");
+        assert!(matches!(writer.write(pattern(0, 2000, 1)).await, Err(Error::Fenced)));
+        store.conclude(&delivered(&upload), ONE).await.expect("can be concluded again");
+    }
+    let store = site.open().await;
+    let found = load(&*store, upload.id, ONE).await;
+    assert_eq!((found.offset.offset(), found.phase), (Offset::new(2000), delivered(&upload).phase));
+    assert!(matches!(store.read(upload.id, Offset::ZERO).await.err(), Some(Error::Missing)));
+    assert_eq!(store.survey().await.expect("can be surveyed")[0].stored, Offset::new(2000));
     store.remove(upload.id, ONE).await.expect("can be removed");
 }
 

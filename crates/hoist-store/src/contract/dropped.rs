@@ -11,6 +11,7 @@ pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
     writing(&fresh()).await;
     loading_and_appending(&fresh()).await;
     committing(&fresh()).await;
+    concluding(&fresh()).await;
     removing(&fresh()).await;
     exporting(&fresh()).await;
 }
@@ -98,6 +99,27 @@ async fn committing(site: &impl Site) {
         assert_eq!(load(&*store, upload.id, ONE).await.phase, done.phase);
         drop(dropped_after(polls, store.discard(upload.id, ONE)).await);
         assert_eq!(load(&*store, upload.id, ONE).await.offset.offset(), Offset::new(500));
+        store.remove(upload.id, ONE).await.expect("can be removed");
+    }
+}
+
+async fn concluding(site: &impl Site) {
+    for polls in 0..POLLS {
+        let upload = sample(1);
+        let done = delivered(&upload);
+        {
+            let store = site.open().await;
+            stored(&*store, &upload, &pattern(0, 0, 500)).await;
+            drop(dropped_after(polls, store.conclude(&done, ONE)).await);
+        }
+        let store = site.open().await;
+        let found = load(&*store, upload.id, ONE).await;
+        assert_eq!(found.offset.offset(), Offset::new(500));
+        if found.phase == upload.phase {
+            assert!(content(&*store, upload.id, Offset::ZERO).await == pattern(0, 0, 500));
+        } else {
+            assert_eq!(found.phase, done.phase);
+        }
         store.remove(upload.id, ONE).await.expect("can be removed");
     }
 }

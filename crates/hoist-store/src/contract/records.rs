@@ -28,6 +28,7 @@ async fn an_unknown_id_is_unknown(site: &impl Site) {
         ("commit", store.commit(&sample(1), ONE).await.err()),
         ("read", store.read(id, Offset::ZERO).await.err()),
         ("export", store.export(id, site.directory(), "name", ONE).await.err()),
+        ("conclude", store.conclude(&delivered(&sample(1)), ONE).await.err()),
         ("discard", store.discard(id, ONE).await.err()),
         ("remove", store.remove(id, ONE).await.err()),
     ];

@@ -124,7 +124,13 @@ fn look(tree: &Tree, id: UploadId) -> Result<Option<Sketch>, Error> {
         Err(error) => return Err(error),
     };
     let stored = match (found.record.discarded, place.counted()?) {
-        (Some(offset), _) => offset,
+        (Some(offset), None) => offset,
+        (Some(offset), Some(_)) => {
+            // A crash came between the record and the removal. Best effort: the next survey tries again.
+            let freed = place.remove_content();
+            tracing::info!(upload = %id.short(), ?freed, "freed content that was discarded before a crash");
+            offset
+        }
         (None, Some(bytes)) => Offset::new(bytes),
         (None, None) if tree.find(id)?.is_none() => return Ok(None),
         (None, None) => return Err(place.lost()),
