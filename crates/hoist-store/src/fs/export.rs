@@ -14,7 +14,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, Stat};
+use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
 
 use super::place::{CONTENT, EXPORTED, Place};
@@ -33,8 +33,9 @@ pub(super) enum Sharing {
 
 /// Gives the content of `place` a name in a directory, durably, and says which.
 ///
-/// The exported file has mode 0644 less the umask of the process; as a link is the same file, the store's own name for it
-/// then shows that mode too, inside directories that are the server's alone.
+/// The exported file has the mode that the umask of the process leaves of 0666, as any file a program makes; where the
+/// file system does not let modes be set, it has another one and is exported all the same. As a link is the same file, the
+/// store's own name for it then shows that mode too, inside directories that are the server's alone.
 pub(super) fn export(
     tree: &Tree,
     place: &Place,
@@ -52,7 +53,7 @@ pub(super) fn export(
         names: export_names(place.id, name),
         hidden: format!(".{}.part", place.id),
         place,
-        mode: tree.export_mode,
+        tree,
     };
     let name = match export.earlier(sharing).map_err(doing)? {
         Some(name) => name,
@@ -71,7 +72,7 @@ struct Export<'a> {
     names: [String; 3],
     /// Fixed, so that what a crash cut off is written over by the next try.
     hidden: String,
-    mode: Mode,
+    tree: &'a Tree,
 }
 
 impl Export<'_> {
@@ -111,7 +112,7 @@ impl Export<'_> {
     }
 
     fn anew(&self, sharing: Sharing, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
-        rustix::fs::fchmod(&self.content, self.mode).map_err(&doing)?;
+        self.tree.open_to_others(&self.content);
         let linked = match sharing {
             Sharing::Alone => {
                 self.first_free(|name| self.place.dir.link(CONTENT, &self.directory, name)).map(Some)
@@ -122,9 +123,7 @@ impl Export<'_> {
             Ok(Some(name)) => return Ok(name),
             Ok(None) => self.unveil_link(&doing),
             // Another file system, or one without links, or a rule against them.
-            Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                self.copy(&doing)
-            }
+            Err(errno) if sys::is_refusal(errno) => self.copy(&doing),
             Err(errno) => Err(doing(errno)),
         };
         if named.is_err() && self.place.dir.remove_file(EXPORTED).is_ok() {
@@ -165,10 +164,9 @@ impl Export<'_> {
     fn copy_bytes(&self) -> Result<Stat, Errno> {
         // What has the name may be the copy of a crashed try that has its final name too, so it is not written over.
         self.directory.remove_file(&self.hidden)?;
-        let copy = self.directory.new_file(&self.hidden, OFlags::EXCL)?;
+        let copy = self.directory.new_file_of_mode(&self.hidden, OFlags::EXCL, sys::SHARED_FILE_MODE)?;
         let bytes = sys::bytes_of(&rustix::fs::fstat(&self.content)?);
         sys::copy(&self.content, &copy, 0, bytes)?;
-        rustix::fs::fchmod(&copy, self.mode)?;
         sys::sync_data(&copy)?;
         rustix::fs::fstat(&copy)
     }

@@ -100,9 +100,7 @@ impl<'a> Parts<'a> {
         }
         match part.place.dir.link(CONTENT, &place.dir, CONTENT_NEW) {
             // The file system has no links, or not so many.
-            Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                return Ok(false);
-            }
+            Err(errno) if sys::is_refusal(errno) => return Ok(false),
             Err(Errno::NOENT) => return Err(Error::Missing),
             linked => linked.map_err(|errno| place.failed("linking", CONTENT_NEW, errno))?,
         }

@@ -17,8 +17,11 @@ use crate::store::Error;
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 /// And so are files.
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// Files for other programs are as open as the umask of the process allows.
+pub(super) const SHARED_FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 
-/// What the system said, and what it hindered.
+/// Turns an error number into the store's error. A file that may not become larger (`ulimit -f`, or a limit of the
+/// file system) is a lack of room like a full disk: what is stored stays, and only this upload cannot go on.
 pub(super) fn failed(doing: impl Into<String>, errno: Errno) -> Error {
     match errno {
         Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Error::Full,
@@ -89,8 +92,23 @@ impl Dir {
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
             done => return done,
         }
-        self.link(from, self, to)?;
-        self.remove_file(from)
+        match self.link(from, self, to) {
+            Ok(()) => self.remove_file(from),
+            Err(errno) if is_refusal(errno) => self.rename_over_placeholder(from, to),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The same for a file system with neither exclusive renames nor links: an empty file takes the name first, so that
+    /// no other file is overwritten.
+    fn rename_over_placeholder(&self, from: &str, to: &str) -> Result<(), Errno> {
+        drop(self.new_file(to, OFlags::EXCL)?);
+        let renamed = self.rename(from, self, to);
+        if renamed.is_err() {
+            // Best effort: the failure of the rename is what the caller has to know.
+            let _ = self.remove_file(to);
+        }
+        renamed
     }
 
     /// Gives a file a second name, which must be free.
@@ -125,7 +143,7 @@ impl Dir {
     pub(super) fn sync(&self) -> Result<(), Errno> {
         match retry_on_intr(|| rustix::fs::fsync(&self.0)) {
             // Some network file systems have no such thing for directories; their servers do it themselves.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             done => done,
         }
     }
@@ -226,11 +244,27 @@ pub(super) fn read_at(file: impl AsFd, at: u64, bytes_max: usize) -> Result<Vec<
 pub(super) fn reserve(file: impl AsFd, at: u64, bytes: u64) -> Result<(), Errno> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     match retry_on_intr(|| rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, at, bytes)) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+        Err(errno) if is_refusal(errno) => {}
         done => return done,
     }
     let _ = (file, at, bytes);
     Ok(())
+}
+
+/// Whether an error says that this file system, or a rule of the system, does not offer an operation at all. File systems
+/// do not agree on which number says so (SMB, NFS, FUSE, seccomp filters); another way to the same end may then work.
+pub(super) fn is_refusal(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::PERM
+            | Errno::ACCESS
+            | Errno::INVAL
+            | Errno::NOSYS
+            | Errno::NOTTY
+            | Errno::OPNOTSUPP
+            | Errno::XDEV
+            | Errno::MLINK
+    ) || errno == Errno::NOTSUP
 }
 
 /// Makes an empty file share the blocks of another, where the file system can; whether it could.
@@ -241,8 +275,7 @@ pub(super) fn share_blocks(from: impl AsFd, to: impl AsFd) -> Result<bool, Errno
         not(any(target_arch = "sparc", target_arch = "sparc64"))
     ))]
     match retry_on_intr(|| rustix::fs::ioctl_ficlone(&to, &from)) {
-        // Which of them says that it cannot, file systems do not agree on.
-        Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS | Errno::XDEV | Errno::INVAL | Errno::PERM) => {}
+        Err(errno) if is_refusal(errno) => {}
         done => return done.map(|()| true),
     }
     let _ = (from, to);
@@ -294,7 +327,8 @@ pub(super) fn copy(from: impl AsFd, to: impl AsFd, to_at: u64, bytes: u64) -> Re
             rustix::fs::copy_file_range(&from, Some(&mut source), &to, Some(&mut target), step)
         });
         match copied {
-            Ok(0) | Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => break,
+            Ok(0) => break,
+            Err(errno) if is_refusal(errno) => break,
             copied => at += copied? as u64,
         }
     }

@@ -45,6 +45,7 @@ mod disk;
 mod doubt;
 mod files;
 mod join;
+mod odd;
 mod peek;
 
 #[cfg(feature = "contract")]

@@ -23,7 +23,7 @@
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hoist_proto::types::UploadId;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -31,11 +31,11 @@ use rustix::io::Errno;
 
 use super::Durability;
 use super::place::{CONTENT, CONTENT_NEW, DRAFT, Place};
+use super::root;
 use super::sys::{self, Dir, failed};
 use crate::record::{self, Record};
 use crate::store::Error;
 
-const LOCK: &str = "lock";
 const GONE: &str = ".gone";
 
 /// Which of the two directories.
@@ -79,23 +79,27 @@ pub(super) struct Tree {
     lock: OwnedFd,
     /// Whether anything is synced at all.
     is_disk: bool,
-    /// The mode of exported files: what the process's umask leaves of 0644.
-    pub(super) export_mode: Mode,
+    /// The mode of exported files.
+    export_mode: Mode,
+    /// Whether a mode that could not be set has been reported.
+    is_mode_reported: AtomicBool,
     probes: AtomicU64,
 }
 
 impl Tree {
     /// Opens or makes the directory, locks it, and clears away what a crash left of uploads nobody was told about.
     pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, Error> {
-        make_root(path)?;
+        let is_disk = durability == Durability::Disk;
+        root::make(path, is_disk)?;
         let root = Dir::at_path(path)
             .map_err(|errno| failed(format!("opening the data directory {}", path.display()), errno))?;
-        let lock = lock(&root, path)?;
+        let lock = root::lock(&root, path)?;
         let tree = Self {
             open: shelf(&root, "open")?,
             done: shelf(&root, "done")?,
-            export_mode: unmasked(&root)?,
-            is_disk: durability == Durability::Disk,
+            export_mode: root::shared_file_mode(&root)?,
+            is_mode_reported: AtomicBool::new(false),
+            is_disk,
             probes: AtomicU64::new(0),
             lock,
             root,
@@ -110,6 +114,25 @@ impl Tree {
 
     pub(super) fn is_disk(&self) -> bool {
         self.is_disk
+    }
+
+    /// Makes a file as readable to other programs as the umask allows. Some file systems (SMB, FUSE, FAT) do not let modes
+    /// be set; that is no reason to keep the file back.
+    pub(super) fn open_to_others(&self, file: &OwnedFd) {
+        let mode = rustix::fs::fstat(file).map(|stat| Mode::from_raw_mode(stat.st_mode));
+        if mode.is_ok_and(|mode| mode == self.export_mode) {
+            return;
+        }
+        if let Err(errno) = rustix::fs::fchmod(file, self.export_mode)
+            && !self.is_mode_reported.swap(true, Ordering::Relaxed)
+        {
+            let mode = self.export_mode.as_raw_mode();
+            tracing::warn!(
+                %errno,
+                mode = format_args!("{mode:o}"),
+                "files are delivered without the mode of the umask: the file system does not let it be set"
+            );
+        }
     }
 
     /// Lets another process have the directory, also while a reader or writer of this one is still about.
@@ -128,7 +151,8 @@ impl Tree {
 
     /// Makes the names on shelves durable.
     pub(super) fn sync_shelves(&self, shelves: Shelves) -> Result<(), Error> {
-        for (is_due, shelf) in [(shelves.open, Shelf::Open), (shelves.done, Shelf::Done)] {
+        // The destination of a move first: in the other order a crash in between could leave the upload on neither.
+        for (is_due, shelf) in [(shelves.done, Shelf::Done), (shelves.open, Shelf::Open)] {
             if is_due && self.is_disk {
                 self.dir_of(shelf)
                     .sync()
@@ -223,7 +247,10 @@ impl Tree {
         uploads
             .rename(&name, uploads, &gone)
             .map_err(|errno| failed(format!("removing {}", place.label()), errno))?;
-        self.erase(place.shelf, &gone)
+        if let Err(error) = self.erase(place.shelf, &gone) {
+            tracing::warn!(upload = %place.id.short(), error = %said(&error), "files of a removed upload stay");
+        }
+        Ok(())
     }
 
     /// Every upload there is.
@@ -263,27 +290,46 @@ impl Tree {
         synced.map_err(doing)
     }
 
-    /// Removes what only a crash leaves: half-removed uploads, and those that never got a record.
+    /// Removes what only a crash leaves: half-removed uploads, and those that never got a record. An entry that cannot be
+    /// dealt with is logged and passed over: it concerns one upload, or none.
     fn clean(&self, on: Shelf) -> Result<(), Error> {
         let names = self.dir_of(on).names();
-        for name in names.map_err(|errno| failed(format!("listing {}", self::name(on)), errno))? {
-            if name.strip_suffix(GONE).is_some_and(|id| id.parse::<UploadId>().is_ok()) {
-                self.erase(on, &name)?;
-            } else if let Ok(id) = name.parse::<UploadId>()
-                && let Ok(Some(dir)) = self.dir_of(on).dir(&name)
-            {
-                let place = Place::new(on, id, dir, self.is_disk);
-                if !place.is_begun()? {
-                    tracing::info!(upload = %id.short(), "removed what a crash left of an upload's creation");
-                    self.erase(on, &name)?;
-                } else if on == Shelf::Open {
-                    place.dir.remove_file(CONTENT_NEW).map_err(|errno| {
-                        failed(format!("removing an unfinished join from {}", place.label()), errno)
-                    })?;
+        let mut foreign = Vec::new();
+        for entry in names.map_err(|errno| failed(format!("listing {}", name(on)), errno))? {
+            let cleaned = match (entry.strip_suffix(GONE).unwrap_or(&entry).parse(), entry.ends_with(GONE)) {
+                (Err(_), _) => {
+                    foreign.push(entry);
+                    continue;
                 }
+                (Ok(_), true) => self.erase(on, &entry),
+                (Ok(id), false) => self.clean_upload(on, id, &entry),
+            };
+            if let Err(error) = cleaned {
+                tracing::warn!(error = %said(&error), "an entry of the data directory is passed over");
             }
         }
+        if let Some(first) = foreign.first() {
+            let count = foreign.len();
+            tracing::warn!(directory = name(on), count, first, "entries that are no uploads are passed over");
+        }
         Ok(())
+    }
+
+    fn clean_upload(&self, on: Shelf, id: UploadId, entry: &str) -> Result<(), Error> {
+        let dir = self
+            .dir_of(on)
+            .dir(entry)
+            .map_err(|errno| failed(format!("opening {}", label(on, id)), errno))?;
+        let Some(dir) = dir else { return Ok(()) };
+        let place = Place::new(on, id, dir, self.is_disk);
+        if !place.is_begun()? {
+            tracing::info!(upload = %id.short(), "removed what a crash left of an upload's creation");
+            self.erase(on, entry)
+        } else if on == Shelf::Open {
+            place.dir.remove_file(CONTENT_NEW).map_err(|errno| place.failed("removing", CONTENT_NEW, errno))
+        } else {
+            Ok(())
+        }
     }
 
     /// Removes a directory of ours with the files in it.
@@ -300,6 +346,14 @@ impl Tree {
 /// A reservation is worth its two system calls from here on; less fits or fails within the same request anyway.
 const RESERVED_BYTES_MIN: u64 = 256 * 1024;
 
+/// A failure with its cause, for the log.
+fn said(error: &Error) -> String {
+    match error {
+        Error::Io { doing, source } => format!("{doing}: {source}"),
+        error => error.to_string(),
+    }
+}
+
 fn name(shelf: Shelf) -> &'static str {
     match shelf {
         Shelf::Open => "open",
@@ -312,14 +366,6 @@ pub(super) fn label(shelf: Shelf, id: UploadId) -> String {
     format!("{}/{}…", name(shelf), id.short())
 }
 
-fn make_root(path: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| Error::Io {
-        doing: format!("making the data directory {}", path.display()),
-        source,
-    })
-}
-
 fn shelf(root: &Dir, name: &str) -> Result<Dir, Error> {
     let doing = |errno| failed(format!("opening {name} in the data directory"), errno);
     match root.make_dir(name) {
@@ -327,43 +373,4 @@ fn shelf(root: &Dir, name: &str) -> Result<Dir, Error> {
         Err(errno) => return Err(doing(errno)),
     }
     root.dir(name).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))
-}
-
-fn lock(root: &Dir, path: &Path) -> Result<OwnedFd, Error> {
-    let doing = |errno| failed(format!("locking the data directory {}", path.display()), errno);
-    let note = root.new_file(LOCK, OFlags::empty()).map_err(doing)?;
-    // Held open for reading alone: a file system with files open for writing cannot be made read-only.
-    let lock = root.file(LOCK, OFlags::RDONLY).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => {
-            let holder = sys::read_at(&lock, 0, 32).unwrap_or_default();
-            let holder = String::from_utf8(holder).unwrap_or_default();
-            let holder = match holder.trim() {
-                "" => "another process".to_owned(),
-                pid => format!("process {pid}"),
-            };
-            return Err(Error::Busy(format!(
-                "the data directory {} is in use by {holder}: stop that, or give this one a directory of its own",
-                path.display()
-            )));
-        }
-        locked => locked.map_err(doing)?,
-    }
-    // For the message above and for operators; the lock is the kernel's, and ends with the process.
-    let pid = format!("{}\n", std::process::id());
-    sys::cut(&note, 0).map_err(doing)?;
-    sys::write_all(&note, 0, &mut [IoSlice::new(pid.as_bytes())]).1.map_err(doing)?;
-    Ok(lock)
-}
-
-/// What the process's umask leaves of 0644. Asked of a file, since asking the process means changing it for all threads.
-fn unmasked(root: &Dir) -> Result<Mode, Error> {
-    const NAME: &str = "umask";
-    let doing = |errno| failed("writing to the data directory", errno);
-    let readable = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
-    root.remove_file(NAME).map_err(doing)?;
-    let file = root.new_file_of_mode(NAME, OFlags::EXCL, readable).map_err(doing)?;
-    let stat = rustix::fs::fstat(&file).map_err(doing)?;
-    root.remove_file(NAME).map_err(doing)?;
-    Ok(Mode::from_raw_mode(stat.st_mode) & readable)
 }
