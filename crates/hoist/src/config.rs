@@ -57,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) public_origin: Option<String>,
     pub(crate) locations: Locations,
     pub(crate) durability: Durability,
+    /// Whether a key that is missing or broken may be made anew.
+    pub(crate) new_key: bool,
     pub(crate) policy: Policy,
     pub(crate) target: Target,
     pub(crate) downloads: bool,

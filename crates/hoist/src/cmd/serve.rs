@@ -36,16 +36,21 @@ const LEFTOVERS: Duration = Duration::from_secs(1);
 /// Serves until told to stop.
 pub(crate) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> {
     let config = load(settings, output)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(config.workers).enable_all().build();
+    let runtime = runtime.context("cannot start threads; try fewer --workers")?;
+    // First, so that neither a signal during the start nor a log file at its limit ends the process.
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::listen()?
+    };
     log::start(&config);
-    for warning in config.warnings() {
+    for warning in config.warnings().into_iter().chain(file_size_warning()) {
         tracing::warn!("{warning}");
     }
     let parts = Parts::of(&config).map_err(|problems| unsound(&problems, output))?;
     raise_descriptor_limit();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(config.workers).enable_all().build();
-    let runtime = runtime.context("cannot start threads; try fewer --workers")?;
-    let ended = runtime.block_on(serve(&config, parts, output));
+    let ended = runtime.block_on(serve(&config, parts, signals, output));
     if let Ok(Exit::Forced) = ended {
         // Whoever signals twice does not want to wait for threads either.
         std::process::exit(Exit::Forced.code().into());
@@ -65,9 +70,17 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn serve(config: &Config, parts: Parts, output: Output) -> Result<Exit, Failure> {
-    // First, so that a signal during the start is not lost.
-    let mut signals = Signals::listen()?;
+/// Says that the process may not write large files, where that is so.
+fn file_size_warning() -> Option<String> {
+    use rustix::process::{Resource, getrlimit};
+    let bytes = getrlimit(Resource::Fsize).current?;
+    Some(format!(
+        "no file of this process may have more than {bytes} bytes (ulimit -f): larger uploads are refused with 507; \
+         start it with `ulimit -f unlimited`, or LimitFSIZE=infinity in its unit"
+    ))
+}
+
+async fn serve(config: &Config, parts: Parts, mut signals: Signals, output: Output) -> Result<Exit, Failure> {
     let listeners = bind(config).await?;
     let tls = parts.tls.clone();
     let hoist = open(config, parts).await?;
@@ -83,7 +96,10 @@ async fn serve(config: &Config, parts: Parts, output: Output) -> Result<Exit, Fa
         };
         servers.spawn(server.serve(listener, hoist.clone(), stop.clone()));
     }
-    output.result(&ready, &json!({ "ready": ready }))?;
+    if let Err(error) = output.result(&ready, &json!({ "ready": ready })) {
+        // Uploads do not depend on the one line that scripts wait for.
+        tracing::warn!(%error, "cannot write to standard output; {ready}");
+    }
 
     let serving = async {
         while let Some(ended) = servers.join_next().await {
@@ -150,11 +166,12 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
 /// Opens the data directory and finishes what a crash left there.
 async fn open(config: &Config, parts: Parts) -> Result<Hoist, Failure> {
     let directory = config.data.clone();
+    let may_be_new = config.new_key;
     let mut options = Options::default();
     options.durability = config.durability;
     let opened = tokio::task::spawn_blocking(move || {
         let store = LocalStore::open(&directory, &options)?;
-        let key = naming_key::of(&directory);
+        let key = naming_key::of(&directory, may_be_new);
         anyhow::Ok((store, key?))
     });
     let unusable = |error: anyhow::Error| {

@@ -41,6 +41,7 @@ impl Reader<'_> {
             public_origin: self.one::<PublicOrigin>("public-url").map(|origin| origin.0),
             locations: self.locations(),
             durability: self.named("durability").unwrap_or_default(),
+            new_key: self.switch("new-key"),
             policy,
             target: self.target(),
             downloads: self.switch("downloads"),

@@ -137,6 +137,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("disk"),
         "What an acknowledged byte survives: `disk` a power cut, `os` the end of the process",
     ),
+    switch(
+        PLACE,
+        "new-key",
+        "Make the data directory's `key` anew if it is missing or broken; uploads that tokens name are lost to clients",
+    ),
     one(UPLOADS, "max-size", "SIZE", None, "The largest upload"),
     one(UPLOADS, "min-size", "SIZE", Some("0"), "The smallest upload for which resuming is offered"),
     one(UPLOADS, "max-append-size", "SIZE", None, "The largest content of one request"),

@@ -7,12 +7,14 @@ mod exchange;
 mod raw;
 #[path = "harness/server.rs"]
 mod server;
+#[path = "harness/system.rs"]
+pub(crate) mod system;
 
 use std::time::Duration;
 
 pub(crate) use exchange::{Ask, Cut, Exchange, Got, H2, Lost, WIRES, Wire, h2_send};
 pub(crate) use raw::Raw;
-pub(crate) use server::{Home, Server};
+pub(crate) use server::{Home, Server, command};
 
 /// Longer than anything takes on a loaded machine, far shorter than a hung test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);

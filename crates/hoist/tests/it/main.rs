@@ -26,6 +26,7 @@ mod proxy;
 mod put;
 mod python;
 mod races;
+mod refusals;
 mod secure;
 mod serve;
 mod slowness;

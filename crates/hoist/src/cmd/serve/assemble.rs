@@ -3,7 +3,6 @@
 //! Owns the problems that show only here, so that `config check` finds all that would keep `serve` from starting, short
 //! of the address and the data directory.
 
-use std::fs;
 use std::sync::Arc;
 
 use hoist_http::tls::Acceptor;
@@ -14,6 +13,7 @@ use hoist_server::hook::command::Command;
 use hoist_server::hook::{Hook, NoHook};
 use hoist_server::target::Files;
 use hoist_server::{BadEndpoint, Builder, Hoist};
+use hoist_store::fs::make_directory;
 use hoist_store::memory::MemoryStore;
 use hoist_store::store::Store;
 
@@ -102,7 +102,7 @@ impl Parts {
         let (Some(files), Target::Files { directory, .. }) = (self.files, &config.target) else {
             return Ok(builder);
         };
-        fs::create_dir_all(directory).map_err(|error| {
+        make_directory(directory, 0o777).map_err(|error| {
             Problem::found(config.place("files-dir"), format!("cannot make {}: {error}", directory.display()))
         })?;
         Ok(builder.target(files))
@@ -128,6 +128,8 @@ fn auth(config: &Config) -> Result<Arc<dyn Authenticator>, (&'static str, Unusab
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::config::{Given, flags};
 

@@ -1,7 +1,7 @@
 //! The secret in the data directory that goes into the ids of token uploads.
 //!
-//! With it, who sees the names of a data directory cannot try tokens against them. It belongs to the uploads beside it:
-//! without it clients no longer find them.
+//! With it, a reader of the names in a data directory cannot try tokens against them. It belongs to the uploads beside it:
+//! without it clients no longer find them, so a new one is made silently only where there is no upload yet.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,30 +9,53 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use hoist_proto::types::UploadId;
 
 const NAME: &str = "key";
 const BYTES: usize = 32;
 
-/// The key of this data directory, made if there is none yet. The caller holds the directory's lock.
+/// The key of this data directory, made if there is none yet. The caller holds the directory's lock. `may_be_new` lets a key
+/// that is missing beside uploads, or cannot be read, be replaced.
 //= TOK-TOKEN-04
-pub(super) fn of(directory: &Path) -> anyhow::Result<[u8; BYTES]> {
+pub(super) fn of(directory: &Path, may_be_new: bool) -> anyhow::Result<[u8; BYTES]> {
+    const NEXT: &str =
+        "restore it from a backup, or start once with --new-key and give up the uploads that tokens name";
     let path = directory.join(NAME);
-    match fs::read_to_string(&path) {
-        Ok(text) => match parse(&text) {
+    let path = path.display();
+    match fs::read(directory.join(NAME)) {
+        Ok(text) => match std::str::from_utf8(&text).ok().and_then(parse) {
             Some(key) => Ok(key),
-            None => bail!(
-                "{} is not a key; restore it, or remove it and give up the unfinished uploads",
-                path.display()
-            ),
+            None if may_be_new => make(directory),
+            None => bail!("{path} is not a key; {NEXT}"),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut key = [0; BYTES];
-            getrandom::fill(&mut key).context("the system has no random numbers")?;
-            write(directory, &key).with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(key)
+            if may_be_new || !has_uploads(directory).with_context(|| format!("cannot look beside {path}"))? {
+                make(directory)
+            } else {
+                bail!("{path} is missing, and the uploads beside it were named with it; {NEXT}")
+            }
         }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
     }
+}
+
+fn make(directory: &Path) -> anyhow::Result<[u8; BYTES]> {
+    let mut key = [0; BYTES];
+    getrandom::fill(&mut key).context("the system has no random numbers")?;
+    write(directory, &key).with_context(|| format!("cannot write {}", directory.join(NAME).display()))?;
+    Ok(key)
+}
+
+/// Whether there is an upload, unfinished or complete.
+fn has_uploads(directory: &Path) -> io::Result<bool> {
+    for shelf in ["open", "done"] {
+        for entry in fs::read_dir(directory.join(shelf))? {
+            if entry?.file_name().to_str().is_some_and(|name| name.parse::<UploadId>().is_ok()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Whole and on the disk, or not there: half a key would be another key.
@@ -68,13 +91,39 @@ mod tests {
     fn a_directory_keeps_its_key() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join(NAME);
-        let key = of(directory.path()).expect("made");
+        for shelf in ["open", "done"] {
+            fs::create_dir(directory.path().join(shelf)).expect("a shelf");
+        }
+        let key = of(directory.path(), false).expect("made");
         assert_ne!(key, [0; BYTES]);
-        assert_eq!(of(directory.path()).expect("read"), key);
+        assert_eq!(of(directory.path(), false).expect("read"), key);
+        assert_eq!(of(directory.path(), true).expect("read"), key, "a good key is never replaced");
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
         for bad in ["", "abc", &"g".repeat(64), &"a".repeat(63), &"\u{e9}".repeat(32)] {
             fs::write(&path, bad).expect("written");
-            assert!(of(directory.path()).is_err(), "{bad}");
+            let refused = of(directory.path(), false).expect_err(bad).to_string();
+            assert!(refused.contains("is not a key") && refused.contains("--new-key"), "{refused}");
+        }
+        let renewed = of(directory.path(), true).expect("made");
+        assert_eq!(of(directory.path(), false).expect("read"), renewed);
+    }
+
+    #[test]
+    fn a_missing_key_beside_uploads_is_not_made_silently() {
+        for shelf in ["open", "done"] {
+            let directory = tempfile::tempdir().expect("a directory");
+            for name in ["open/lost+found", "done"] {
+                fs::create_dir_all(directory.path().join(name)).expect("directories");
+            }
+            let first = of(directory.path(), false).expect("made where no upload is");
+            let upload = UploadId::from_bits([7; 16]).to_string();
+            fs::create_dir(directory.path().join(shelf).join(upload)).expect("an upload");
+            fs::remove_file(directory.path().join(NAME)).expect("it is there");
+            let refused = of(directory.path(), false).expect_err("uploads would be orphaned").to_string();
+            assert!(refused.contains("is missing") && refused.contains("--new-key"), "{refused}");
+            assert!(!directory.path().join(NAME).exists());
+            assert_ne!(of(directory.path(), true).expect("made"), first);
+            of(directory.path(), false).expect("read");
         }
     }
 }

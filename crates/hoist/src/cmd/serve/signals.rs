@@ -12,6 +12,9 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Option<Signal>,
+    /// Sent when a file reaches the limit of the process (`ulimit -f`), and by default the end of it. With a listener the
+    /// write fails with EFBIG instead, which concerns one upload. A program started from here gets the default back.
+    _file_size: Signal,
 }
 
 /// Told to read files again.
@@ -25,6 +28,7 @@ impl Signals {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,
                 hangup: Some(signal(SignalKind::hangup())?),
+                _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
             })
         };
         Ok(listen().context("cannot listen to signals")?)

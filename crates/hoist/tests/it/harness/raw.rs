@@ -1,5 +1,7 @@
 //! An HTTP/1.1 client that writes what it is told, sees every byte that comes back, and can leave in any manner.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,7 +16,11 @@ pub(crate) struct Raw {
 
 impl Raw {
     pub(crate) async fn connect(server: &Server) -> Self {
-        let tcp = soon("a connection", TcpStream::connect(server.addr)).await.expect("a connection");
+        Self::to(server.addr).await
+    }
+
+    pub(crate) async fn to(addr: SocketAddr) -> Self {
+        let tcp = soon("a connection", TcpStream::connect(addr)).await.expect("a connection");
         tcp.set_nodelay(true).expect("a socket");
         Self { tcp, seen: Seen::default() }
     }

@@ -105,9 +105,25 @@ impl Server {
 
     /// A server on another data directory than the home's own.
     pub(crate) fn at(home: &Home, data: &Path, flags: &[&str]) -> Self {
+        Self::spawn(home, command(data, flags))
+    }
+
+    /// A server that another program becomes: the words of that program, followed by those of the server.
+    pub(crate) fn under(home: &Home, program: &[String], flags: &[&str]) -> Self {
+        let server = command(&home.data(), flags);
+        let mut command = Command::new(&program[0]);
+        command.args(&program[1..]).arg(server.get_program()).args(server.get_args());
+        for (name, _) in server.get_envs() {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        Self::spawn(home, command)
+    }
+
+    fn spawn(home: &Home, mut command: Command) -> Self {
         let log = home.path("log");
         let stderr = OpenOptions::new().create(true).append(true).open(&log).expect("a log");
-        let mut child = command(data, flags).stderr(stderr).spawn().expect("a process");
+        let mut child = command.stderr(stderr).spawn().expect("a process");
         let stdout = child.stdout.take().expect("a pipe");
         let (sender, lines) = mpsc::channel();
         let lines = Mutex::new(lines);
@@ -231,7 +247,7 @@ impl Drop for Killed {
     }
 }
 
-fn command(data: &Path, flags: &[&str]) -> Command {
+pub(crate) fn command(data: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hoist"));
     // Every setting is a variable too, and so is the seed.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOIST_")) {

@@ -1,0 +1,25 @@
+//! Programs that start a server under a system with other rules.
+
+use std::process::Command;
+
+use super::say;
+
+/// A shell that does something first, such as setting a limit, and then becomes the server.
+pub(crate) fn shell(first: &str) -> Vec<String> {
+    ["sh", "-c", &format!("{first}; exec \"$0\" \"$@\"")].map(str::to_owned).to_vec()
+}
+
+/// `strace` with these arguments, detached from the server so that the process started is the server itself. `None`, with
+/// the reason, where processes cannot be traced.
+pub(crate) fn strace(arguments: &[&str]) -> Option<Vec<String>> {
+    match Command::new("strace").args(["-o", "/dev/null", "true"]).output() {
+        Ok(output) if output.status.success() => {
+            let words = ["strace", "-D", "-f", "--seccomp-bpf", "-q"];
+            Some(words.iter().chain(arguments).map(|word| (*word).to_owned()).collect())
+        }
+        other => {
+            say(format_args!("not tested: strace says {other:?}"));
+            None
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What the system refuses a server: larger files, modes, locks, output. Each concerns one upload, or none.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::system::{shell, strace};
+use crate::harness::{Ask, Home, Raw, Server, WIRES, Wire, bytes, command, say, until};
+
+const MIB: usize = 1 << 20;
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+/// A server that delivers into the directory `files` of its home.
+fn delivering(home: &Home, program: &[String]) -> Server {
+    Server::under(home, program, &["--target", "files", "--files-dir", &home.text("files")])
+}
+
+#[tokio::test]
+async fn a_limit_on_the_size_of_files_concerns_the_upload_that_reaches_it() {
+    for wire in WIRES {
+        let home = Home::new();
+        let server = Server::under(&home, &shell("ulimit -f 4096"), &[]);
+        let content = bytes(1, 5 * MIB);
+        let full = server.ask(wire, Ask::new("POST", "large").chunked(&content)).await;
+        assert_eq!(full.status, 507, "{full:?}");
+        let kept = full.offset().expect("the limit does not hide the offset");
+        assert!(kept >= 2 * MIB && kept < content.len(), "{kept}");
+        for _ in 0..2 {
+            assert_eq!(server.offset(wire, "large").await, Ok(kept), "what was stored stays");
+            let again = server.ask(wire, Ask::append("large", kept).chunked(&content[kept..])).await;
+            assert_eq!((again.status, again.offset()), (507, Some(kept)), "{again:?}");
+        }
+        assert!(home.open()[0] == content[..kept]);
+
+        let created = Ask::to("POST", "/uploads").with(("tus-resumable", "1.0.0"));
+        let created = server.ask(wire, created.field("upload-length", content.len())).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        let location = created.field("location").expect("a URL");
+        let path = &location[location.find("/uploads/").expect("an upload")..];
+        let append = Ask::to("PATCH", path)
+            .with(("tus-resumable", "1.0.0"))
+            .with(("content-type", "application/offset+octet-stream"))
+            .field("upload-offset", 0);
+        let full = server.ask(wire, append.sized(&content)).await;
+        assert_eq!(full.status, 507, "{full:?}");
+
+        let small = server.ask(wire, Ask::new("POST", "small").sized(&content[..MIB])).await;
+        assert!(small.is_complete(), "others go on: {small:?}");
+        assert!(home.log().contains("ulimit -f"), "operators are told at the start: {}", home.log());
+        server.stop().await;
+    }
+}
+
+/// The disposition of the signal is not inherited: for a hook the limit means what it does elsewhere.
+#[tokio::test]
+async fn a_hook_is_ended_by_the_limit_on_the_size_of_files() {
+    let home = Home::new();
+    let hook = home.path("hook");
+    fs::write(&hook, "#!/bin/sh\nexec dd if=/dev/zero of=\"$0.out\" bs=65536 count=999 2>/dev/null\n")
+        .expect("written");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("executable");
+    let flags = ["--hook-command", hook.to_str().expect("UTF-8")];
+    let server = Server::under(&home, &shell("ulimit -f 4096"), &flags);
+    let refused = server.ask(Wire::H1, Ask::new("POST", "a").sized(b"hello")).await;
+    assert!(refused.status >= 400, "{refused:?}");
+    assert!(home.log().contains("signal: 25"), "{}", home.log());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn files_are_delivered_where_modes_cannot_be_set() {
+    for errno in ["EPERM", "EOPNOTSUPP", "EACCES", "ENOSYS", "EROFS"] {
+        let inject = format!("inject=fchmod:error={errno}");
+        let Some(strace) = strace(&["-o", "/dev/null", "-e", "trace=fchmod", "-e", &inject]) else { return };
+        let home = Home::new();
+        let server = delivering(&home, &strace);
+        for token in ["a", "b", "c"] {
+            let done = server.ask(Wire::H1, Ask::new("POST", token).sized(token)).await;
+            assert!(done.is_complete(), "{errno}: {done:?}");
+        }
+        let mut contents: Vec<_> = fs::read_dir(home.path("files"))
+            .expect("the directory")
+            .map(|entry| fs::read_to_string(entry.expect("an entry").path()).expect("text"))
+            .collect();
+        contents.sort();
+        assert_eq!(contents, ["a", "b", "c"], "{errno}");
+        let log = home.log();
+        assert_eq!(log.matches("without the mode of the umask").count(), 1, "one warning: {log}");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn delivered_files_follow_the_umask() {
+    for (umask, expected) in [("022", 0o644), ("002", 0o664), ("077", 0o600), ("000", 0o666)] {
+        let home = Home::new();
+        let server = delivering(&home, &shell(&format!("umask {umask}")));
+        let ask =
+            Ask::new("POST", "a").field("content-disposition", "attachment; filename=f").sized(b"hello");
+        assert!(server.ask(Wire::H1, ask).await.is_complete());
+        assert_eq!(mode(&home.path("files/f")), expected, "umask {umask}");
+        server.stop().await;
+        // Another file system, where the content is copied.
+        let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
+            say(format_args!("not tested: no second file system at /dev/shm"));
+            continue;
+        };
+        let files = elsewhere.path().to_str().expect("UTF-8");
+        let flags = ["--target", "files", "--files-dir", files];
+        let server = Server::under(&home, &shell(&format!("umask {umask}")), &flags);
+        let ask =
+            Ask::new("POST", "b").field("content-disposition", "attachment; filename=f").sized(b"hello");
+        assert!(server.ask(Wire::H1, ask).await.is_complete());
+        assert_eq!(mode(&elsewhere.path().join("f")), expected, "umask {umask}");
+        server.stop().await;
+    }
+}
+
+/// A file system (such as FUSE over SSH) that offers neither links nor exclusive renames, nor copies in the kernel.
+#[tokio::test]
+async fn files_are_delivered_by_the_plainest_calls_alone() {
+    let refused = "inject=linkat,copy_file_range,fchmod,fallocate:error=EPERM";
+    let unknown = "inject=renameat2:error=EINVAL";
+    let Some(strace) = strace(&["-o", "/dev/null", "-e", refused, "-e", unknown]) else { return };
+    let home = Home::new();
+    let server = delivering(&home, &strace);
+    let content = bytes(4, 3 * MIB);
+    for token in ["a", "b"] {
+        let ask = Ask::new("POST", token).field("content-disposition", "attachment; filename=film.mkv");
+        let done = server.ask(Wire::H1, ask.sized(&content)).await;
+        assert!(done.is_complete(), "{done:?}");
+    }
+    let files: Vec<_> = fs::read_dir(home.path("files"))
+        .expect("the directory")
+        .map(|entry| fs::read(entry.expect("an entry").path()).expect("readable"))
+        .collect();
+    assert!(files.len() == 2 && files.iter().all(|file| *file == content), "{} files", files.len());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_data_directory_is_locked_where_only_a_descriptor_for_writing_can_lock() {
+    let arguments = ["-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:error=EBADF:when=1"];
+    let Some(strace) = strace(&arguments) else { return };
+    let home = Home::new();
+    let server = Server::under(&home, &strace, &[]);
+    assert!(server.ask(Wire::H1, Ask::new("POST", "a").sized(b"hello")).await.is_complete());
+    let second = Server::fail(&home, &home.data(), &[]).await;
+    assert!(second.stderr.contains(&format!("in use by process {}", server.pid())), "{second:?}");
+    server.stop().await;
+}
+
+/// A power cut between two syncs finds an upload on one shelf or both, and never on neither; a directory just made is not
+/// lost with all that is in it.
+#[tokio::test]
+async fn names_are_synced_in_an_order_that_loses_none() {
+    let home = Home::new();
+    let trace = home.text("trace");
+    let Some(strace) = strace(&["-o", &trace, "-y", "-e", "trace=fsync"]) else { return };
+    let files = home.text("new/files");
+    let flags = ["--target", "files", "--files-dir", &files];
+    let server = Server::under(&home, &strace, &flags);
+    assert!(server.ask(Wire::H1, Ask::new("POST", "a").sized(b"hello")).await.is_complete());
+    server.stop().await;
+    let ended = || {
+        let trace = fs::read_to_string(&trace).ok()?;
+        trace.contains("exited with 0").then_some(trace)
+    };
+    let trace = until("the end of the trace", ended).await;
+    let synced: Vec<&str> = trace
+        .lines()
+        .filter_map(|line| line.split_once('<')?.1.rsplit_once(">)")?.0.into())
+        .map(|path| path.split_once('>').map_or(path, |(path, _)| path))
+        .collect();
+    let data = home.data();
+    let place = |path: &Path| {
+        let path = fs::canonicalize(path).expect("it is there");
+        synced.iter().rposition(|synced| Path::new(synced) == path)
+    };
+    for above in [home.path(""), home.path("new")] {
+        assert!(place(&above).is_some(), "the parent {} of a new directory: {synced:?}", above.display());
+    }
+    let (open, done) = (place(&data.join("open")), place(&data.join("done")));
+    assert!(done.is_some() && done < open, "the destination of a move first: {synced:?}");
+}
+
+/// A process that is killed when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_server_whose_output_cannot_be_written_serves() {
+    let full = || File::options().write(true).open("/dev/full").expect("Linux has it");
+    let home = Home::new();
+    // A port that is free, unless another process takes it meanwhile: then the server ends, and there is another try.
+    let mut server = None;
+    for _ in 0..5 {
+        let addr = TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a port");
+        let listen = addr.to_string();
+        let mut command = command(&home.data(), &["--listen", &listen, "--log-level", "trace"]);
+        let child = command.stdout(full()).stderr(full()).stdin(Stdio::null()).spawn().expect("a process");
+        let mut child = Running(child);
+        let connects = || {
+            let has_ended = child.0.try_wait().expect("a child").is_some();
+            (has_ended || std::net::TcpStream::connect(addr).is_ok()).then_some(has_ended)
+        };
+        if !until("the server to listen", connects).await {
+            server = Some((child, addr));
+            break;
+        }
+    }
+    let (mut child, addr) = server.expect("a server that listens");
+    let mut raw = Raw::to(addr).await;
+    let put = "PUT /uploads/f HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+    raw.send(put).await;
+    assert_eq!(raw.answer(false).await.expect("an answer").status, 201);
+    assert_eq!(home.sole(), b"hello");
+    kill_process(Pid::from_child(&child.0), Signal::TERM).expect("it runs");
+    let status = until("the server to stop", || child.0.try_wait().expect("a child")).await;
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_missing_key_beside_uploads_keeps_the_server_from_starting() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let ask = Ask::new("POST", "film").field("upload-length", 10).sized(b"hello");
+    assert_eq!(server.ask(Wire::H1, ask).await.offset(), Some(5));
+    server.stop().await;
+    let key = home.data().join("key");
+    let kept = fs::read(&key).expect("the key");
+    fs::remove_file(&key).expect("it is there");
+    let refused = Server::fail(&home, &home.data(), &["--log-level", "error"]).await;
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    assert!(refused.stderr.contains("key is missing") && refused.stderr.contains("--new-key"), "{refused:?}");
+    assert!(!key.exists(), "nothing is made that would hide the loss");
+    fs::write(&key, kept).expect("restored");
+    let server = Server::start(&home, &[]);
+    assert_eq!(server.offset(Wire::H1, "film").await, Ok(5));
+    server.stop().await;
+    fs::remove_file(&key).expect("it is there");
+    let server = Server::start(&home, &["--new-key"]);
+    assert_eq!(server.offset(Wire::H1, "film").await, Err(404));
+    server.stop().await;
+    Server::start(&home, &[]).stop().await;
+}
