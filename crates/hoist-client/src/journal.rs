@@ -1,18 +1,22 @@
-//! What is under way, on disk: so that the same command, given again, goes on.
+//! The uploads that are under way, on disk: so that the same command, given again, goes on.
 //!
-//! One file an upload, named by a hash of the source's path and the upload URL, written whole or not at all, readable by
-//! its owner alone. A lock beside it keeps two processes from the same upload; it is the kernel's, so that it ends with
-//! the process.
+//! One file an upload, named by a hash of the source's path and the place it is uploaded to, written whole or not at all,
+//! readable by its owner alone. A lock beside it keeps two processes from the same upload; it is the kernel's, so that it
+//! ends with the process.
 
 mod entry;
+mod place;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use http::Uri;
+
 pub use self::entry::Entry;
 pub(crate) use self::entry::Mark;
+pub use self::place::place;
 use crate::error::Error;
 
 /// A folder of uploads that are under way. Cheap to clone.
@@ -81,14 +85,14 @@ impl Journal {
     /// # Errors
     /// [`Error::Busy`] while a process is at it; [`Error::Journal`] when it cannot be removed.
     pub fn forget(&self, entry: &Entry) -> Result<(), Error> {
-        self.hold(&entry.file, &entry.target.to_string())?.remove()
+        self.hold(&entry.file, &entry.target)?.remove()
     }
 
     /// Takes the right to the entry of a source and an upload URL.
-    pub(crate) fn hold(&self, file: &Path, target: &str) -> Result<Held, Error> {
+    pub(crate) fn hold(&self, file: &Path, target: &Uri) -> Result<Held, Error> {
         let failed = |source| Error::Journal { path: self.folder.clone(), source };
         private_folder(&self.folder).map_err(failed)?;
-        let name = entry::name(file, target);
+        let name = entry::name(file, &place(target));
         let lock_path = self.folder.join(format!("{name}.lock"));
         // A lock whose file was removed by its last holder locks nobody else out: look again.
         for _ in 0..100 {
@@ -100,15 +104,27 @@ impl Journal {
             }
             if is_still_at(&lock, &lock_path) {
                 let path = self.folder.join(format!("{name}.json"));
+                self.adopt(file, target, &path);
                 return Ok(Held { path, lock_path, _lock: lock });
             }
         }
         Err(Error::Busy { path: file.to_owned() })
     }
+
+    /// Gives the entry of an older version, which was named by the URL as it was written, the name it has today. One that
+    /// cannot be renamed is no entry any more, and the upload is begun afresh.
+    fn adopt(&self, file: &Path, target: &Uri, path: &Path) {
+        for written in place::spellings(target) {
+            let older = self.folder.join(format!("{}.json", entry::name(file, &written)));
+            if older != path && !path.exists() && older.exists() {
+                let _ = fs::rename(&older, path);
+            }
+        }
+    }
 }
 
 impl Held {
-    /// What is known of the upload, if anything is.
+    /// Reads the entry of the upload, if there is one.
     pub(crate) fn read(&self) -> Option<Entry> {
         Entry::read(&self.path)
     }
@@ -116,10 +132,7 @@ impl Held {
     /// Writes what is known: all of it or nothing, whenever the process or the machine ends.
     pub(crate) fn save(&self, entry: &Entry) -> Result<(), Error> {
         let failed = |source| Error::Journal { path: self.path.clone(), source };
-        let Some(text) = entry.to_text() else {
-            tracing::warn!(file = ?entry.file, "cannot be kept in the journal, and will not be resumed: no Unicode path");
-            return Ok(());
-        };
+        let text = entry.to_text();
         let temporary = self.path.with_extension("tmp");
         let write = || {
             let mut file = private().create(true).truncate(true).write(true).open(&temporary)?;

@@ -55,7 +55,7 @@ pub use hoist_proto::types::Token;
 pub use http::Http2;
 #[doc(hidden)] // For `hoist check`, which speaks HTTP itself and trusts the same certificates.
 pub use http::Trust;
-pub use journal::{Entry, Journal};
+pub use journal::{Entry, Journal, place};
 pub use origin::Origin;
 pub use progress::{Doing, Progress, Start};
 pub use source::Source;

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::output::Unwritten;
+
 /// How the command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -142,6 +144,19 @@ impl fmt::Display for Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::new(Exit::Failed, error)
+    }
+}
+
+impl Failure {
+    /// Whether the command failed only because the reader of its output has gone.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.error.downcast_ref::<Unwritten>().is_some_and(Unwritten::is_closed)
+    }
+}
+
+impl From<Unwritten> for Failure {
+    fn from(unwritten: Unwritten) -> Self {
+        Self::new(Exit::Failed, unwritten)
     }
 }
 

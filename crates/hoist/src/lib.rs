@@ -23,8 +23,12 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are asked for, so they are data and end well; clap knows which stream.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Success }.into();
+            let printed = error.print().map_err(output::Unwritten::from);
+            return match printed {
+                _ if error.use_stderr() => Exit::Usage.into(),
+                Ok(()) => Exit::Success.into(),
+                Err(unwritten) => report(Output::new(false, false), &unwritten.into()),
+            };
         }
     };
     let output = Output::new(cli.json(), cli.quiet());
@@ -35,6 +39,9 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn report(output: Output, failure: &Failure) -> ExitCode {
+    if failure.is_unheard() {
+        return Exit::Success.into();
+    }
     output.failure(failure);
     failure.exit.into()
 }

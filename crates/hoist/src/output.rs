@@ -1,16 +1,53 @@
-//! What the command prints: data on standard output, talk on standard error.
+//! The command's output: data on standard output, talk on standard error.
 //!
-//! Owns both streams, and that a closed one is nobody's panic. Bars are in `output/bars.rs`.
+//! Owns both streams. A stream that is closed or full ends nothing but the printing: `Output::report` goes on where the
+//! result stands whether or not it is read, `Output::result` and `Output::data` give an error where printing was all there
+//! was to do. Bars are in `output/bars.rs`.
 
 mod bars;
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
 pub(crate) use self::bars::{Bar, Bars};
 use crate::exit::Failure;
+
+/// An error of writing to standard output.
+#[derive(Debug)]
+pub(crate) struct Unwritten(io::Error);
+
+impl Unwritten {
+    /// Whether the reader has gone, as `head` does when it has read enough.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
+    }
+
+    pub(crate) fn cause(&self) -> &io::Error {
+        &self.0
+    }
+}
+
+impl From<io::Error> for Unwritten {
+    fn from(error: io::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl fmt::Display for Unwritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cannot write to standard output")
+    }
+}
+
+impl std::error::Error for Unwritten {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
 
 /// The two streams, and how much to say in which form.
 #[derive(Clone, Copy, Debug)]
@@ -29,22 +66,32 @@ impl Output {
         self.json
     }
 
-    /// One result: a line of text, or the same as one line of JSON. Flushed, so that who waits for it gets it.
-    pub(crate) fn result(self, text: impl fmt::Display, json: &Value) -> io::Result<()> {
+    /// Prints one result: a line of text, or the same as one line of JSON. Flushed, so that a waiting reader gets it.
+    pub(crate) fn result(self, text: impl fmt::Display, json: &Value) -> Result<(), Unwritten> {
         let mut stdout = io::stdout().lock();
         if self.json {
             writeln!(stdout, "{json}")?;
         } else {
             writeln!(stdout, "{text}")?;
         }
-        stdout.flush()
+        Ok(stdout.flush()?)
     }
 
-    /// Text that is data by itself.
-    pub(crate) fn data(text: impl fmt::Display) -> io::Result<()> {
+    /// Prints the result of something that is done, and whose outcome stands if it cannot be printed. A reader that has
+    /// gone wants no more; any other error is told on standard error, also when quiet.
+    pub(crate) fn report(self, text: impl fmt::Display, json: &Value) {
+        if let Err(unwritten) = self.result(text, json)
+            && !unwritten.is_closed()
+        {
+            warn_unwritten(&unwritten);
+        }
+    }
+
+    /// Prints text that is data by itself.
+    pub(crate) fn data(text: impl fmt::Display) -> Result<(), Unwritten> {
         let mut stdout = io::stdout().lock();
         write!(stdout, "{text}")?;
-        stdout.flush()
+        Ok(stdout.flush()?)
     }
 
     /// Whether text on standard output may have colors: on a terminal, unless `NO_COLOR` is set
@@ -53,14 +100,14 @@ impl Output {
         !self.json && io::stdout().is_terminal() && !is_plain()
     }
 
-    /// Something for a person who is watching; nobody minds if it is lost.
+    /// Tells a person who is watching something that may be lost.
     pub(crate) fn talk(self, text: impl fmt::Display) {
         if !self.quiet {
             let _ = writeln!(io::stderr().lock(), "hoist: {text}");
         }
     }
 
-    /// Why it did not work. Said even when quiet.
+    /// Tells why the command failed, also when quiet.
     pub(crate) fn failure(self, failure: &Failure) {
         let exit = failure.exit;
         let mut stderr = io::stderr().lock();
@@ -78,7 +125,7 @@ impl Output {
         is_seen.then(|| Bars::new(!is_plain()))
     }
 
-    /// One of many things that happen, for programs; nobody minds if it is lost.
+    /// Tells programs one of many things that happen, which may be lost.
     pub(crate) fn event(self, json: &Value) {
         if self.json {
             let mut stdout = io::stdout().lock();
@@ -91,16 +138,23 @@ fn is_plain() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
+fn warn_unwritten(unwritten: &Unwritten) {
+    let why = unwritten.cause();
+    let _ = writeln!(io::stderr().lock(), "hoist: warning: {unwritten}: {why}; results are missing there");
+}
+
 /// The two streams with bars between their lines, where there are bars.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
     pub(crate) output: Output,
     pub(crate) bars: Option<Bars>,
+    /// Whether a result could not be written and that was told.
+    has_warned: Arc<AtomicBool>,
 }
 
 impl Stage {
     pub(crate) fn new(output: Output) -> Self {
-        Self { output, bars: output.bars() }
+        Self { output, bars: output.bars(), has_warned: Arc::default() }
     }
 
     /// As [`Output::talk`].
@@ -109,8 +163,18 @@ impl Stage {
     }
 
     /// As [`Output::result`].
-    pub(crate) fn result(&self, text: impl fmt::Display, json: &Value) -> io::Result<()> {
+    pub(crate) fn result(&self, text: impl fmt::Display, json: &Value) -> Result<(), Unwritten> {
         self.aside(|| self.output.result(text, json))
+    }
+
+    /// As [`Output::report`], with one warning for all results.
+    pub(crate) fn report(&self, text: impl fmt::Display, json: &Value) {
+        if let Err(unwritten) = self.result(text, json)
+            && !unwritten.is_closed()
+            && !self.has_warned.swap(true, Ordering::Relaxed)
+        {
+            self.aside(|| warn_unwritten(&unwritten));
+        }
     }
 
     /// As [`Output::failure`].

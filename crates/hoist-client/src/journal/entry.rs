@@ -1,6 +1,6 @@
 //! One upload in the journal, and the file it is written to.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -37,22 +37,47 @@ pub struct Entry {
     pub(crate) mark: Mark,
 }
 
-/// What tells a file from what it was before.
+/// The state of a file that an upload must be resumed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) length: u64,
-    /// Nanoseconds since 1970 of its last change.
+    /// Nanoseconds since 1970 of the last change of the content, as the file's owner may set it.
     pub(crate) modified: u128,
-    /// Of its length, its beginning and its end.
+    /// A digest of its length, its beginning and its end.
     pub(crate) fingerprint: String,
+    /// None in records of older versions, and on systems that have neither.
+    pub(crate) identity: Option<Identity>,
+}
+
+/// The part of a file's state that its owner cannot set back. The device is left out: its number may differ after a
+/// restart of the machine, and two files that agree in all else are one on a snapshot of its file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) inode: u64,
+    /// Nanoseconds since 1970 of the last change of the inode, which every write moves on.
+    pub(crate) changed: i128,
+}
+
+impl Identity {
+    #[cfg(unix)]
+    pub(crate) fn of(metadata: &Metadata) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let changed = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+        Some(Self { inode: metadata.ino(), changed })
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn of(_: &Metadata) -> Option<Self> {
+        None
+    }
 }
 
 impl Mark {
-    /// Looks at a file.
+    /// Reads the state of a file.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let metadata = file.metadata()?;
-        let length = metadata.len();
+        let (length, identity) = (metadata.len(), Identity::of(&metadata));
         let modified = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut hash = Sha256::new();
         hash.update(length.to_be_bytes());
@@ -63,18 +88,25 @@ impl Mark {
             file.take(SAMPLE_BYTES).read_to_end(&mut sample)?;
         }
         hash.update(&sample);
-        Ok(Self { length, modified: modified.as_nanos(), fingerprint: hex(&hash.finalize()) })
+        Ok(Self { length, modified: modified.as_nanos(), fingerprint: hex(&hash.finalize()), identity })
     }
 }
 
 #[derive(Serialize, Deserialize)]
 struct Written {
     version: u32,
-    file: PathBuf,
+    file: String,
+    /// The path as hexadecimal digits, where it is not Unicode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    octets: Option<String>,
     target: String,
     length: u64,
     modified: String,
     fingerprint: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    inode: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changed: Option<String>,
     began: u64,
     dialect: String,
     /// The upload's own URL.
@@ -92,6 +124,22 @@ struct Written {
 }
 
 impl Entry {
+    /// Whether the upload was begun with the file in this state.
+    pub(crate) fn is_of(&self, now: &Mark) -> bool {
+        let Mark { length, modified, fingerprint, identity } = &self.mark;
+        let is_alike = *length == now.length && *modified == now.modified && *fingerprint == now.fingerprint;
+        let has_stayed = match (identity, now.identity) {
+            (Some(then), Some(now)) => *then == now,
+            // An older version wrote the record. The file is the same if nothing touched it since then.
+            (None, Some(now)) => {
+                let began = self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                now.changed.div_euclid(1_000_000_000) <= i128::from(began.as_secs())
+            }
+            (_, None) => true,
+        };
+        is_alike && has_stayed
+    }
+
     /// Reads an entry. One that cannot be read is none.
     pub(super) fn read(path: &Path) -> Option<Self> {
         let written: Written = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
@@ -115,14 +163,20 @@ impl Entry {
             }
             _ => return None,
         };
+        let file = match written.octets {
+            Some(octets) => path_of(unhex(&octets)?)?,
+            None => written.file.into(),
+        };
         let (length, modified) = (written.length, written.modified.parse().ok()?);
-        let mark = Mark { length, modified, fingerprint: written.fingerprint };
+        let changed = written.changed.and_then(|text| text.parse().ok());
+        let identity = written.inode.zip(changed).map(|(inode, changed)| Identity { inode, changed });
+        let mark = Mark { length, modified, fingerprint: written.fingerprint, identity };
         let began = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(written.began))?;
-        Some(Self { file: written.file, target, handle, length, began, mark })
+        Some(Self { file, target, handle, length, began, mark })
     }
 
-    /// What is written. Nothing of a path that is not Unicode, which the form has no place for.
-    pub(super) fn to_text(&self) -> Option<String> {
+    /// The text of the file.
+    pub(super) fn to_text(&self) -> String {
         let mut parts = Vec::new();
         let (dialect, url, token) = match &self.handle {
             Handle::Url { url, dialect, .. } => (dialect.to_string(), Some(url.to_string()), None),
@@ -137,11 +191,14 @@ impl Entry {
         let began = self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let written = Written {
             version: VERSION,
-            file: self.file.clone(),
+            file: self.file.to_string_lossy().into_owned(),
+            octets: self.file.to_str().is_none().then(|| hex(self.file.as_os_str().as_encoded_bytes())),
             target: self.target.to_string(),
             length: self.length,
             modified: self.mark.modified.to_string(),
             fingerprint: self.mark.fingerprint.clone(),
+            inode: self.mark.identity.map(|identity| identity.inode),
+            changed: self.mark.identity.map(|identity| identity.changed.to_string()),
             began,
             dialect,
             url,
@@ -152,16 +209,16 @@ impl Entry {
             },
             parts,
         };
-        serde_json::to_string_pretty(&written).ok()
+        serde_json::to_string_pretty(&written).expect("strings and numbers are JSON")
     }
 }
 
-/// The name of the entry of a source and an upload URL.
-pub(super) fn name(file: &Path, target: &str) -> String {
+/// The name of the entry of a source and the place it is uploaded to.
+pub(super) fn name(file: &Path, place: &str) -> String {
     let mut hash = Sha256::new();
     hash.update(file.as_os_str().as_encoded_bytes());
     hash.update([0]);
-    hash.update(target);
+    hash.update(place);
     hex(&hash.finalize()[..16])
 }
 
@@ -169,6 +226,16 @@ pub(super) fn name(file: &Path, target: &str) -> String {
 fn usable(text: &str) -> Option<Uri> {
     let url = text.parse().ok()?;
     Origin::of(&url).is_ok().then_some(url)
+}
+
+#[cfg(unix)]
+fn path_of(octets: Vec<u8>) -> Option<PathBuf> {
+    Some(std::os::unix::ffi::OsStringExt::from_vec(octets)).map(|path: std::ffi::OsString| path.into())
+}
+
+#[cfg(not(unix))]
+fn path_of(_: Vec<u8>) -> Option<PathBuf> {
+    None
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -19,6 +19,10 @@ fn entry(file: &Path, handle: Handle, began: u64) -> Entry {
     }
 }
 
+fn target() -> Uri {
+    Uri::from_static("http://h.example/uploads")
+}
+
 fn handles() -> [Handle; 5] {
     let url: http::Uri = "http://h.example/uploads".parse().expect("a URL");
     [
@@ -48,7 +52,7 @@ fn what_is_saved_is_read_and_removed() {
         let file = folder.path().join(format!("file {number}"));
         fs::write(&file, vec![7; 1000 * number]).expect("written");
         let entry = entry(&file, handle, 100 - number as u64);
-        let held = journal.hold(&file, &entry.target.to_string()).expect("free");
+        let held = journal.hold(&file, &entry.target).expect("free");
         held.save(&entry).expect("saved");
         assert_eq!(held.read(), Some(entry.clone()));
         saved.insert(0, entry);
@@ -75,7 +79,7 @@ fn others_cannot_read_it() {
     let file = folder.path().join("file");
     fs::write(&file, "content").expect("written");
     let [handle, ..] = handles();
-    let held = journal.hold(&file, "t").expect("free");
+    let held = journal.hold(&file, &target()).expect("free");
     held.save(&entry(&file, handle, 0)).expect("saved");
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!((mode(&journal.folder), mode(&held.path), mode(&held.lock_path)), (0o700, 0o600, 0o600));
@@ -86,13 +90,17 @@ fn only_one_may_be_at_an_upload() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::at(folder.path());
     let file = Path::new("/some/file");
-    let held = journal.hold(file, "t").expect("free");
-    assert!(matches!(journal.hold(file, "t"), Err(Error::Busy { .. })));
-    let elsewhere = journal.hold(file, "another").expect("another place is free");
+    let held = journal.hold(file, &target()).expect("free");
+    let slashed = Uri::from_static("http://h.example/uploads/");
+    for same in [target(), slashed.clone()] {
+        assert!(matches!(journal.hold(file, &same), Err(Error::Busy { .. })), "{same}");
+    }
+    let another = Uri::from_static("http://h.example/uploads/a");
+    let elsewhere = journal.hold(file, &another).expect("another place is free");
     drop(held);
-    let held = journal.hold(file, "t").expect("free again");
+    let held = journal.hold(file, &slashed).expect("free again");
     held.remove().expect("removed");
-    journal.hold(file, "t").expect("free again").remove().expect("removed");
+    journal.hold(file, &target()).expect("free again").remove().expect("removed");
     drop(elsewhere);
 }
 
@@ -115,6 +123,52 @@ fn a_file_that_changed_is_another() {
     assert_ne!(Mark::of(&file).expect("a file").fingerprint, before.fingerprint);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_change_in_the_middle_shows_although_length_and_time_are_restored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    let mut content = vec![1_u8; 300_000];
+    fs::write(&file, &content).expect("written");
+    let [handle, ..] = handles();
+    let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    let entry = entry(&file, handle, began);
+    assert!(entry.is_of(&Mark::of(&file).expect("a file")));
+
+    let modified = fs::metadata(&file).expect("a file").modified().expect("a time");
+    content[150_000] = 2;
+    // The clock of a file system may stand still for some milliseconds.
+    let changed_mark = || {
+        fs::write(&file, &content).expect("written");
+        File::options().write(true).open(&file).and_then(|file| file.set_modified(modified)).expect("set");
+        Mark::of(&file).expect("a file")
+    };
+    let after = (0..1_000_000).map(|_| changed_mark()).find(|mark| mark.identity != entry.mark.identity);
+    let after = after.expect("the time of change moves on");
+    assert_eq!((after.modified, &after.fingerprint), (entry.mark.modified, &entry.mark.fingerprint));
+    assert!(!entry.is_of(&after));
+}
+
+#[test]
+fn a_record_of_an_older_version_counts_while_the_file_is_untouched_since() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    fs::write(&file, vec![1_u8; 1000]).expect("written");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    let journal = Journal::at(folder.path().join("journal"));
+    for (began, is_same) in [(now + 1, true), (now - 10, cfg!(not(unix)))] {
+        let [handle, ..] = handles();
+        let held = journal.hold(&file, &target()).expect("free");
+        held.save(&entry(&file, handle, began)).expect("saved");
+        let text = fs::read_to_string(&held.path).expect("read");
+        let older = text.lines().filter(|line| !line.contains("\"inode\"") && !line.contains("\"changed\""));
+        fs::write(&held.path, older.collect::<Vec<_>>().join("\n")).expect("written");
+        let read = held.read().expect("an entry");
+        assert_eq!(read.mark.identity, None);
+        assert_eq!(read.is_of(&Mark::of(&file).expect("a file")), is_same, "{began}");
+    }
+}
+
 #[test]
 fn the_state_directory_is_where_it_belongs() {
     let os = |text: &'static str| Some(OsStr::new(text));
@@ -132,14 +186,36 @@ fn the_state_directory_is_where_it_belongs() {
 
 #[cfg(unix)]
 #[test]
-fn a_path_that_is_no_text_is_passed_over() {
+fn a_path_that_is_not_unicode_is_kept_like_any_other() {
     use std::os::unix::ffi::OsStrExt as _;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join(OsStr::from_bytes(b"\xff"));
     fs::write(&file, "content").expect("written");
     let journal = Journal::at(folder.path().join("journal"));
     let [handle, ..] = handles();
-    let held = journal.hold(&file, "t").expect("free");
-    held.save(&entry(&file, handle, 0)).expect("it is no error");
-    assert_eq!((held.read(), journal.entries().expect("read")), (None, Vec::new()));
+    let held = journal.hold(&file, &target()).expect("free");
+    let entry = entry(&file, handle, 0);
+    held.save(&entry).expect("saved");
+    assert_eq!((held.read(), journal.entries().expect("read")), (Some(entry.clone()), vec![entry]));
+}
+
+#[test]
+fn an_entry_that_an_older_version_named_by_the_url_as_written_is_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    fs::write(&file, "content").expect("written");
+    let journal = Journal::at(folder.path().join("journal"));
+    let [handle, ..] = handles();
+    let entry = entry(&file, handle, 0);
+    for written in ["http://h.example/uploads/", "http://h.example/uploads"] {
+        let held = journal.hold(&file, &target()).expect("free");
+        held.save(&entry).expect("saved");
+        let older = journal.folder.join(format!("{}.json", entry::name(&file, written)));
+        fs::rename(&held.path, &older).expect("renamed");
+        drop(held);
+        let held = journal.hold(&file, &target()).expect("free");
+        assert_eq!(held.read().as_ref(), Some(&entry), "{written}");
+        held.remove().expect("removed");
+        assert_eq!(journal.entries().expect("read"), []);
+    }
 }

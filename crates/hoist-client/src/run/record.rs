@@ -80,7 +80,7 @@ impl Record {
         let opened = tokio::task::spawn_blocking(move || {
             let file = journal::absolute(&path)?;
             let mark = Mark::of(&file).map_err(|source| Error::Source { path, source })?;
-            let held = Arc::new(journal.hold(&file, &target.to_string())?);
+            let held = Arc::new(journal.hold(&file, &target)?);
             let written = held.read();
             Ok(Self(Some(Box::new(Kept { held, file, target, mark, written }))))
         });
@@ -92,7 +92,7 @@ impl Record {
         let Some(kept) = &self.0 else { return Left::Nothing };
         match &kept.written {
             None => Left::Nothing,
-            Some(entry) if entry.mark == kept.mark => Left::Same(entry.handle.clone()),
+            Some(entry) if entry.is_of(&kept.mark) => Left::Same(entry.handle.clone()),
             Some(_) => Left::Changed,
         }
     }

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 use hoist_client::{Dialect, Origin, Token};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
@@ -112,7 +112,7 @@ impl From<Verb> for Method {
 #[derive(Args, Debug)]
 pub(crate) struct Ask {
     /// The upload's own URL; the upload URL, with --token; or a file that is under way, by the journal.
-    #[arg(value_name = "URL|FILE")]
+    #[arg(value_name = "URL|FILE", value_parser = OsStringValueParser::new().try_map(What::of))]
     pub(crate) what: What,
     /// The token that names the upload.
     #[arg(long, value_parser = token)]
@@ -141,11 +141,12 @@ pub(crate) enum What {
     File(PathBuf),
 }
 
-impl FromStr for What {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if looks_like_url(text) { url(text).map(Self::Url) } else { Ok(Self::File(text.into())) }
+impl What {
+    fn of(word: OsString) -> Result<Self, String> {
+        match word.to_str() {
+            Some(text) if looks_like_url(text) => url(text).map(Self::Url),
+            _ => Ok(Self::File(word.into())),
+        }
     }
 }
 
@@ -258,7 +259,7 @@ mod tests {
             ("h:1/u", false),
             ("HTTP://h/u", true),
         ] {
-            let what: What = text.parse().expect("one or the other");
+            let what = What::of(text.into()).expect("one or the other");
             assert_eq!(matches!(what, What::Url(_)), is_url, "{text}");
         }
     }
@@ -269,7 +270,7 @@ mod tests {
             ["http://h:65616/u", "http://h:0", "http://h:x/u", "http://a:b@h/u", "https://", "http://a b"]
         {
             assert!(url(text).is_err(), "{text}");
-            assert!(text.parse::<What>().is_err(), "{text}");
+            assert!(What::of(text.into()).is_err(), "{text}");
         }
     }
 

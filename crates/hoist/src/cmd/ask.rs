@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use hoist_client::Failure::Unanswered;
-use hoist_client::{Builder, Client, Dialect, Entry, Error, Handle, Journal, Origin, Token};
+use hoist_client::{Builder, Client, Dialect, Entry, Error, Handle, Journal, Origin, Token, place};
 use http::Uri;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -140,7 +140,7 @@ impl Found {
 
     fn of_file(file: &Path, to: Option<&Uri>) -> Result<Vec<Self>, Failure> {
         let mut entries = journal()?.of_file(file).map_err(failure)?;
-        entries.retain(|entry| to.is_none_or(|to| *to == entry.target));
+        entries.retain(|entry| to.is_none_or(|to| place(to) == place(&entry.target)));
         if entries.is_empty() {
             let file = file.display();
             let next = format_args!("{file} is not under way, by the journal; `hoist ls` says what is");

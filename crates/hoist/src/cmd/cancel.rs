@@ -27,6 +27,6 @@ pub(crate) fn run(asked: Ask, output: Output) -> Result<Exit, Failure> {
     // What the server does not have the journal need not keep.
     upload.forget()?;
     cancelled?;
-    output.result("cancelled", &json!({ "cancelled": true }))?;
+    output.report("cancelled", &json!({ "cancelled": true }));
     Ok(Exit::Success)
 }

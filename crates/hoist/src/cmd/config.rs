@@ -19,7 +19,7 @@ pub(crate) fn check(settings: &Settings, output: Output) -> Result<Exit, Failure
     }
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let text = if problems.is_empty() { "no problems".to_owned() } else { problems.join("\n") };
-    output.result(text, &json!({ "ok": problems.is_empty(), "problems": problems, "warnings": warnings }))?;
+    output.report(text, &json!({ "ok": problems.is_empty(), "problems": problems, "warnings": warnings }));
     Ok(if problems.is_empty() { Exit::Success } else { Exit::Config })
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn manual(directory: Option<&Path>, output: Output) -> Result<Exit, F
     written.map_err(|error| {
         Failure::say(Exit::File, format_args!("cannot write pages to {}: {error}", directory.display()))
     })?;
-    output.result(format_args!("pages in {}", directory.display()), &json!({ "directory": directory }))?;
+    let shown = directory.display().to_string();
+    output.report(format_args!("pages in {shown}"), &json!({ "directory": shown }));
     Ok(Exit::Success)
 }

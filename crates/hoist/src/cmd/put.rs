@@ -17,7 +17,7 @@ use http::{Method, Uri};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use self::batch::Batch;
+use self::batch::{Batch, Mark};
 use self::course::Course;
 use self::sources::{Input, Item, Sources};
 use super::ask::{self, Told};
@@ -140,21 +140,26 @@ impl Run {
 
     /// One upload, from its beginning to its end.
     async fn upload(&self, item: Item) -> Result<(), Exit> {
-        let Item { input, label, name } = item;
+        let Item { input, label, name, is_altered } = item;
         let shown = self.name.as_ref().or(name.as_ref());
+        if let (true, None, Some(name)) = (is_altered, &self.name, &name) {
+            self.stage.talk(format_args!("{label}: its name is not UTF-8; the server is told {name:?}"));
+        }
         self.stage.output.event(&json!({
             "event": "begin", "file": label, "name": shown, "url": self.url.to_string(),
         }));
-        let path = if let Input::File(path) = &input { Some(path.clone()) } else { None };
-        let uploaded = match self.send(input, &label, name).await {
-            Ok((outcome, token)) => self.say(&outcome, token.as_ref(), &label),
-            Err(failure) => Err(failure),
+        // Taken before the first byte is read: a file that changes on its way is one that a later run has to upload.
+        let mark = match (&self.batch, &input) {
+            (Some(_), Input::File(path)) => Mark::of(path).ok(),
+            _ => None,
         };
-        match uploaded {
-            Ok(()) => {
-                if let (Some(batch), Some(path)) = (&self.batch, path) {
-                    batch.add(&path);
+        match self.send(input, &label, name).await {
+            Ok((outcome, token)) => {
+                // Before anything is printed: a reader of the output that has gone makes no upload undone.
+                if let (Some(batch), Some(mark)) = (&self.batch, mark) {
+                    batch.add(&mark);
                 }
+                self.say(&outcome, token.as_ref(), &label);
                 Ok(())
             }
             Err(failure) => Err(self.complain(&failure, &label)),
@@ -207,7 +212,7 @@ impl Run {
         Ok((sent?, told))
     }
 
-    fn say(&self, outcome: &Outcome, token: Option<&Token>, label: &str) -> Result<(), Failure> {
+    fn say(&self, outcome: &Outcome, token: Option<&Token>, label: &str) {
         let location = outcome.fields.get("location").and_then(|value| value.to_str().ok());
         let own = outcome.url.as_ref().map(ToString::to_string);
         let token = token.map(ask::written);
@@ -238,7 +243,7 @@ impl Run {
         };
         let verified = if outcome.verified { ", SHA-256 verified" } else { "" };
         let bytes = outcome.bytes;
-        Ok(self.stage.result(format_args!("{label}: uploaded {bytes} bytes{verified}{place}"), &json)?)
+        self.stage.report(format_args!("{label}: uploaded {bytes} bytes{verified}{place}"), &json);
     }
 
     fn complain(&self, failure: &Failure, label: &str) -> Exit {

@@ -96,9 +96,9 @@ async fn serve(config: &Config, parts: Parts, mut signals: Signals, output: Outp
         };
         servers.spawn(server.serve(listener, hoist.clone(), stop.clone()));
     }
-    if let Err(error) = output.result(&ready, &json!({ "ready": ready })) {
+    if let Err(unwritten) = output.result(&ready, &json!({ "ready": ready })) {
         // Uploads do not depend on the one line that scripts wait for.
-        tracing::warn!(%error, "cannot write to standard output; {ready}");
+        tracing::warn!(error = %unwritten.cause(), "cannot write to standard output; {ready}");
     }
 
     let serving = async {

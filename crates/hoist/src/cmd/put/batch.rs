@@ -3,10 +3,12 @@
 //! The journal knows uploads that are under way and forgets those that are complete. This is the rest: one file for each
 //! command that was ended before all was uploaded, with a line for each file that was. It is removed with the last one.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -19,39 +21,80 @@ use sha2::{Digest as _, Sha256};
 #[derive(Debug)]
 pub(super) struct Batch {
     path: PathBuf,
-    done: HashSet<Mark>,
+    done: HashMap<PathBuf, State>,
     /// Opened when the first file is complete.
     file: Mutex<Option<File>>,
 }
 
-/// What tells a file from what it was before.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Mark {
+/// A file in the state it has at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
     file: PathBuf,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
     length: u64,
     modified: u64,
+    /// The inode and its last change, which no owner of a file can set back. None in lines of older versions.
+    identity: Option<(u64, i64)>,
+}
+
+impl State {
+    fn of(metadata: &fs::Metadata) -> io::Result<Self> {
+        let modified = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let modified = u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX);
+        let changed = metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec());
+        Ok(Self { length: metadata.len(), modified, identity: Some((metadata.ino(), changed)) })
+    }
+
+    /// Whether a file in this state is the one that was recorded.
+    fn is(&self, recorded: &Self) -> bool {
+        let identity = recorded.identity.and(self.identity);
+        Self { identity, ..*self } == *recorded
+    }
 }
 
 impl Mark {
-    fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs::metadata(path)?;
-        let modified = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let modified = u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX);
-        Ok(Self { file: fs::canonicalize(path)?, length: metadata.len(), modified })
+    /// Reads the state of a file.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: fs::canonicalize(path)?, state: State::of(&fs::metadata(path)?)? })
     }
 
     fn read(line: &str) -> Option<Self> {
         let line: Value = serde_json::from_str(line).ok()?;
-        let file = line["file"].as_str()?.into();
-        Some(Self { file, length: line["length"].as_u64()?, modified: line["modified"].as_u64()? })
+        let file = match line["octets"].as_array() {
+            Some(octets) => OsString::from_vec(octets.iter().map(octet).collect::<Option<_>>()?).into(),
+            None => line["file"].as_str()?.into(),
+        };
+        let identity = line["inode"].as_u64().zip(line["changed"].as_i64());
+        let (length, modified) = (line["length"].as_u64()?, line["modified"].as_u64()?);
+        Some(Self { file, state: State { length, modified, identity } })
     }
+
+    fn line(&self) -> Value {
+        let State { length, modified, identity } = self.state;
+        let mut line = json!({ "file": self.file.to_string_lossy(), "length": length, "modified": modified });
+        if self.file.to_str().is_none() {
+            line["octets"] = self.file.as_os_str().as_bytes().into();
+        }
+        if let Some((inode, changed)) = identity {
+            (line["inode"], line["changed"]) = (inode.into(), changed.into());
+        }
+        line
+    }
+}
+
+fn octet(value: &Value) -> Option<u8> {
+    u8::try_from(value.as_u64()?).ok()
 }
 
 impl Batch {
     /// The record of the command that uploads these files to this URL, below a folder.
     pub(super) fn open(folder: &Path, given: &[PathBuf], url: &Uri) -> Self {
         let mut name = Sha256::new();
-        name.update(url.to_string());
+        name.update(hoist_client::place(url));
         for path in given {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             name.update(b"\0");
@@ -62,19 +105,20 @@ impl Batch {
         let path = folder.join(format!("{name}.jsonl"));
         // A line that was not written to its end is none.
         let text = fs::read_to_string(&path).unwrap_or_default();
-        Self { path, done: text.lines().filter_map(Mark::read).collect(), file: Mutex::new(None) }
+        let done = text.lines().filter_map(Mark::read).map(|mark| (mark.file, mark.state));
+        Self { path, done: done.collect(), file: Mutex::new(None) }
     }
 
     /// Whether an earlier run has uploaded the file as it is now.
     pub(super) fn has(&self, path: &Path) -> bool {
-        !self.done.is_empty() && Mark::of(path).is_ok_and(|mark| self.done.contains(&mark))
+        let recorded = |mark: Mark| self.done.get(&mark.file).is_some_and(|done| mark.state.is(done));
+        !self.done.is_empty() && Mark::of(path).is_ok_and(recorded)
     }
 
-    /// The file is uploaded. What cannot be written down is uploaded again by a later run, which harms nobody.
-    pub(super) fn add(&self, path: &Path) {
-        let Ok(mark) = Mark::of(path) else { return };
-        let Some(name) = mark.file.to_str() else { return };
-        let line = json!({ "file": name, "length": mark.length, "modified": mark.modified });
+    /// Records that a file is uploaded, in the state it had before. A file whose line cannot be written is uploaded again
+    /// by a later run.
+    pub(super) fn add(&self, mark: &Mark) {
+        let line = mark.line();
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.is_none() {
             *file = self.create().ok();
@@ -99,7 +143,21 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
+
+    #[test]
+    fn lines_hold_any_name_and_those_of_older_versions_count() {
+        let (identity, file) = (Some((7, -3)), PathBuf::from(OsStr::from_bytes(b"/a/\xff\n")));
+        let mark = Mark { file: file.clone(), state: State { length: 5, modified: 9, identity } };
+        let read = Mark::read(&mark.line().to_string()).expect("a line");
+        assert_eq!((read.file, read.state), (file, mark.state));
+        let older = Mark::read(r#"{"file":"/a","length":5,"modified":9}"#).expect("a line");
+        assert!(mark.state.is(&older.state));
+        assert!(!mark.state.is(&State { identity: Some((7, -2)), ..mark.state }), "the inode has changed");
+        assert!(!mark.state.is(&State { length: 6, ..older.state }));
+    }
 
     #[test]
     fn what_was_uploaded_is_known_until_it_changes_or_all_is() {
@@ -110,13 +168,13 @@ mod tests {
         let open = || Batch::open(&folder, std::slice::from_ref(&file), &url);
         let batch = open();
         assert!(!batch.has(&file));
-        batch.add(&file);
+        batch.add(&Mark::of(&file).expect("a file"));
         assert!(open().has(&file));
         let elsewhere = Uri::from_static("http://h/v");
         assert!(!Batch::open(&folder, std::slice::from_ref(&file), &elsewhere).has(&file));
         fs::write(&file, "other").expect("written");
         assert!(!open().has(&file), "it has changed");
-        open().add(&file);
+        open().add(&Mark::of(&file).expect("a file"));
         open().remove();
         assert!(!open().has(&file));
         assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 0);

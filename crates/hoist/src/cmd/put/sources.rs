@@ -1,7 +1,6 @@
 //! What FILE... stands for: files, all that is in directories, what matches a pattern, standard input.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -14,8 +13,10 @@ pub(super) struct Item {
     pub(super) input: Input,
     /// What people know it by: the path as it was given.
     pub(super) label: String,
-    /// What the server is told it is called, unless the command line says otherwise.
+    /// The name the server is told, unless the command line says otherwise.
     pub(super) name: Option<String>,
+    /// Whether the file's own name is not UTF-8, so that the server is told another.
+    pub(super) is_altered: bool,
 }
 
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Sources {
         let mut sources = Self::default();
         for path in given {
             if path.as_os_str() == "-" {
-                let item = Item { input: Input::Stdin, label: "-".to_owned(), name: None };
+                let item = Item { input: Input::Stdin, label: "-".to_owned(), name: None, is_altered: false };
                 sources.items.push(item);
             } else if fs::symlink_metadata(path).is_err() && is_pattern(path) {
                 sources.add_matches(path)?;
@@ -84,8 +85,7 @@ impl Sources {
             Ok(metadata) if !metadata.is_file() => self.push(Input::Pipe(path.to_owned()), path, None),
             // What is wrong with it is said when its turn comes: the others are uploaded all the same.
             Ok(_) | Err(_) => {
-                let name = path.file_name().and_then(OsStr::to_str).map(ToOwned::to_owned);
-                self.push(Input::File(path.to_owned()), path, name);
+                self.push(Input::File(path.to_owned()), path, path.file_name().map(PathBuf::from));
             }
         }
     }
@@ -116,14 +116,18 @@ impl Sources {
 
     fn unreadable(&mut self, path: PathBuf, error: io::Error) {
         let label = path.display().to_string();
-        self.items.push(Item { input: Input::Unreadable(path, error), label, name: None });
+        let input = Input::Unreadable(path, error);
+        self.items.push(Item { input, label, name: None, is_altered: false });
     }
 
-    fn push(&mut self, input: Input, path: &Path, name: Option<String>) {
+    fn push(&mut self, input: Input, path: &Path, name: Option<PathBuf>) {
         if fs::canonicalize(path).is_ok_and(|whole| !self.seen.insert(whole)) {
             return;
         }
-        self.items.push(Item { input, label: path.display().to_string(), name });
+        // Names travel as UTF-8 (RFC 8187): what is none in one is replaced, and the rest of it kept.
+        let is_altered = name.as_ref().is_some_and(|name| name.to_str().is_none());
+        let name = name.map(|name| name.to_string_lossy().into_owned());
+        self.items.push(Item { input, label: path.display().to_string(), name, is_altered });
     }
 }
 
@@ -135,14 +139,13 @@ fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The path of a file in a directory, which begins with the directory's own name if it has one.
-fn relative_name(top: &Path, path: &Path) -> Option<String> {
+fn relative_name(top: &Path, path: &Path) -> Option<PathBuf> {
     let below = path.strip_prefix(top).ok()?;
     let whole = match top.components().next_back() {
         Some(Component::Normal(own)) => Path::new(own).join(below),
         _ => below.to_owned(),
     };
-    let segments = whole.components().map(|component| component.as_os_str().to_str());
-    Some(segments.collect::<Option<Vec<_>>>()?.join("/"))
+    Some(whole)
 }
 
 fn is_pattern(path: &Path) -> bool {
@@ -151,6 +154,8 @@ fn is_pattern(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     fn place() -> tempfile::TempDir {
@@ -194,6 +199,23 @@ mod tests {
         assert_eq!(none.exit, Exit::File);
         assert!(none.to_string().ends_with("nothing matches this pattern"), "{none}");
         assert!(Sources::of(&[place.path().join("a***")]).is_err());
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_keeps_what_can_be_told() {
+        use std::os::unix::ffi::OsStrExt as _;
+
+        let place = tempfile::tempdir().expect("a directory");
+        let (folder, name) = (place.path().join("films"), OsStr::from_bytes(b"caf\xe9.mkv"));
+        fs::create_dir(&folder).expect("made");
+        fs::write(folder.join(name), "content").expect("written");
+        for (given, expected) in
+            [(folder.join(name), "caf\u{fffd}.mkv"), (folder.clone(), "films/caf\u{fffd}.mkv")]
+        {
+            let sources = Sources::of(&[given]).expect("something");
+            let [item] = &sources.items[..] else { panic!("{sources:?}") };
+            assert_eq!((item.name.as_deref(), item.is_altered), (Some(expected), true));
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The command to go on with, as it can be given to a shell again. Secrets are left out.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 
 /// Flags whose value is a secret.
 const SECRET: [&str; 1] = ["--bearer"];
@@ -12,15 +14,19 @@ pub(super) fn again(words: &[OsString]) -> String {
     let mut text = Vec::with_capacity(words.len());
     let mut flag = String::new();
     for word in words {
-        let word = word.to_string_lossy();
+        let Some(word) = word.to_str() else {
+            text.push(if SECRET.contains(&&*flag) { "...".to_owned() } else { escaped(word) });
+            flag.clear();
+            continue;
+        };
         text.push(match word.split_once('=') {
             Some((name, _)) if SECRET.contains(&name) => format!("{name}=..."),
             Some((name @ "--header", value)) => format!("{name}={}", quoted(&field(value))),
             _ if SECRET.contains(&&*flag) => "...".to_owned(),
-            _ if flag == "--header" => quoted(&field(&word)),
-            _ => quoted(&word),
+            _ if flag == "--header" => quoted(&field(word)),
+            _ => quoted(word),
         });
-        flag = word.into_owned();
+        word.clone_into(&mut flag);
     }
     text.join(" ")
 }
@@ -43,9 +49,32 @@ fn quoted(word: &str) -> String {
     }
 }
 
+/// A word that is not UTF-8, in the quotes that take octets by their numbers.
+fn escaped(word: &OsStr) -> String {
+    let mut text = String::from("$'");
+    for octet in word.as_bytes() {
+        match octet {
+            b'\'' | b'\\' => {
+                text.push('\\');
+                text.push(char::from(*octet));
+            }
+            b' '..=b'~' => text.push(char::from(*octet)),
+            _ => write!(text, "\\{octet:03o}").expect("a string takes all"),
+        }
+    }
+    text.push('\'');
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_of_any_octets_reaches_the_command_again() {
+        let words = ["hoist".into(), OsString::from(OsStr::from_bytes(b"it's \\ \xe9\n"))];
+        assert_eq!(again(&words), r"hoist $'it\'s \\ \351\012'");
+    }
 
     #[test]
     fn a_shell_reads_what_was_given_and_nobody_reads_secrets() {

@@ -1,0 +1,141 @@
+//! Output that cannot be written: a reader that has gone, and a device that is full.
+
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
+
+use crate::harness::{Ask, Home, Server, Wire};
+use crate::process::{Ended, Place, hoist};
+
+/// A pipe whose reader has gone.
+fn closed() -> Stdio {
+    let (_, writer) = std::io::pipe().expect("a pipe");
+    writer.into()
+}
+
+/// A device that takes nothing.
+fn full() -> Stdio {
+    File::options().write(true).open("/dev/full").expect("a device").into()
+}
+
+async fn ended(mut command: Command, stdout: Stdio) -> Ended {
+    command.stdout(stdout).stderr(Stdio::piped());
+    let child = command.spawn().expect("it runs");
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output());
+    output.await.expect("no panic").expect("it ends").into()
+}
+
+#[tokio::test]
+async fn a_verb_that_only_prints_ends_quietly_without_a_reader_and_says_that_a_device_is_full() {
+    let place = Place::new();
+    let film = place.file("film", "content");
+    let verbs: [&[&str]; 8] = [
+        &["--help"],
+        &["--version"],
+        &["version"],
+        &["config", "print"],
+        &["completions", "bash"],
+        &["man"],
+        &["dns-record", "--host", "upload.example.org"],
+        &["demo", &film, "--cuts", "1", "--quiet"],
+    ];
+    for words in verbs {
+        let unheard = ended(hoist(words), closed()).await;
+        assert!(unheard.code == Some(0) && !unheard.stderr.contains("output"), "{words:?}: {unheard:?}");
+        let unwritten = ended(hoist(words), full()).await;
+        assert_eq!(unwritten.code, Some(1), "{words:?}: {}", unwritten.stderr);
+        let why = "cannot write to standard output: No space left on device";
+        assert!(unwritten.stderr.contains(why), "{words:?}: {}", unwritten.stderr);
+    }
+}
+
+#[tokio::test]
+async fn the_code_of_a_verb_that_did_something_is_that_of_what_it_did() {
+    let place = Place::new();
+    let wrong = place.file("hoist.toml", "max-size = \"soon\"\n");
+    let pages = place.text("man");
+    let verbs: [(&[&str], i32); 3] =
+        [(&["config", "check", "--config", &wrong], 3), (&["config", "check"], 0), (&["man", &pages], 0)];
+    for (words, code) in verbs {
+        let unheard = ended(hoist(words), closed()).await;
+        assert!(unheard.code == Some(code) && !unheard.stderr.contains("output"), "{words:?}: {unheard:?}");
+        let unwritten = ended(hoist(words), full()).await;
+        assert_eq!(unwritten.code, Some(code), "{words:?}: {}", unwritten.stderr);
+        assert_eq!(unwritten.stderr.matches("cannot write to standard output").count(), 1, "{unwritten:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_uploaded_is_uploaded_although_its_result_cannot_be_printed() {
+    const FILES: usize = 20;
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    fs::create_dir(home.path("films")).expect("made");
+    for number in 0..FILES {
+        fs::write(home.path("films").join(format!("{number}.mkv")), number.to_string()).expect("written");
+    }
+    // One that fails, so that the run has something to do again.
+    std::os::unix::fs::symlink("nowhere", home.path("films/dangling")).expect("linked");
+    let put = || {
+        let mut command = hoist(["put", &home.text("films"), &server.url]);
+        command.env("XDG_STATE_HOME", home.path("state"));
+        command
+    };
+    for (round, stdout) in [closed(), full(), closed()].into_iter().enumerate() {
+        let ended = ended(put(), stdout).await;
+        assert_eq!(ended.code, Some(10), "{round}: {ended:?}");
+        assert!(ended.stderr.contains(&format!("{FILES} of 21 files are uploaded, 1 failed")), "{ended:?}");
+        assert_eq!(home.done().len(), FILES, "{round}: no file is uploaded twice");
+    }
+    fs::remove_file(home.path("films/dangling")).expect("removed");
+    for stdout in [full(), closed()] {
+        let ended = ended(put(), stdout).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    server.stop().await;
+}
+
+/// The URL of an upload that has no content yet.
+async fn begun(server: &Server) -> String {
+    let create = Ask::to("POST", "/uploads").field("tus-resumable", "1.0.0").field("upload-length", 10);
+    let created = server.ask(Wire::H1, create).await;
+    let location: http::Uri = created.field("location").expect("a URL").parse().expect("a URL");
+    format!("http://{}{}", server.addr, location.path())
+}
+
+#[tokio::test]
+async fn what_is_asked_about_uploads_is_a_matter_of_printing() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let url = begun(&server).await;
+    fs::create_dir_all(home.path("state/hoist/uploads")).expect("made");
+    // As an older version wrote it.
+    let entry = r#"{"version":1,"file":"/film","target":"http://h/u","length":1,"modified":"0","fingerprint":"",
+        "began":0,"dialect":"tus1","url":"http://h/u/1"}"#;
+    fs::write(home.path("state/hoist/uploads/0.json"), entry).expect("written");
+    for words in [&["status", &url][..], &["ls"], &["ls", "--json"]] {
+        let asked = || {
+            let mut command = hoist(words);
+            command.env("XDG_STATE_HOME", home.path("state"));
+            command
+        };
+        let unheard = ended(asked(), closed()).await;
+        assert!(unheard.code == Some(0) && !unheard.stderr.contains("output"), "{words:?}: {unheard:?}");
+        let unwritten = ended(asked(), full()).await;
+        assert!(unwritten.code == Some(1) && unwritten.stderr.contains("No space left"), "{unwritten:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_upload_that_is_cancelled_is_cancelled_although_nothing_can_be_printed() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    for (stdout, warnings) in [(closed(), 0), (full(), 1)] {
+        let url = begun(&server).await;
+        let cancelled = ended(hoist(["cancel", &url]), stdout).await;
+        assert_eq!(cancelled.code, Some(0), "{cancelled:?}");
+        assert_eq!(cancelled.stderr.matches("cannot write to standard output").count(), warnings);
+        assert_eq!(home.uploads("open"), 0, "it is gone");
+    }
+    server.stop().await;
+}
