@@ -24,7 +24,7 @@ use crate::output::Output;
 pub(crate) fn run(cli: Cli, words: &[OsString], output: Output) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Serve(settings) => serve::run(&settings, output),
-        Verb::Config(ConfigVerb::Check { settings, .. }) => config::check(&settings, output),
+        Verb::Config(ConfigVerb::Check { settings, .. }) => Ok(config::check(&settings, output)),
         Verb::Config(ConfigVerb::Print { settings }) => config::print(&settings, output),
         Verb::Put(put) => put::run(put, words, output),
         Verb::Status(ask) => status::run(ask, output),

@@ -60,15 +60,10 @@ pub(crate) struct Identity {
 
 impl Identity {
     #[cfg(unix)]
-    pub(crate) fn of(metadata: &Metadata) -> Option<Self> {
+    fn of(metadata: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt as _;
         let changed = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
-        Some(Self { inode: metadata.ino(), changed })
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) fn of(_: &Metadata) -> Option<Self> {
-        None
+        Self { inode: metadata.ino(), changed }
     }
 }
 
@@ -77,7 +72,11 @@ impl Mark {
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let metadata = file.metadata()?;
-        let (length, identity) = (metadata.len(), Identity::of(&metadata));
+        let length = metadata.len();
+        #[cfg(unix)]
+        let identity = Some(Identity::of(&metadata));
+        #[cfg(not(unix))]
+        let identity = None;
         let modified = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut hash = Sha256::new();
         hash.update(length.to_be_bytes());
@@ -164,7 +163,7 @@ impl Entry {
             _ => return None,
         };
         let file = match written.octets {
-            Some(octets) => path_of(unhex(&octets)?)?,
+            Some(octets) => path_of(unhex(&octets)?),
             None => written.file.into(),
         };
         let (length, modified) = (written.length, written.modified.parse().ok()?);
@@ -229,13 +228,14 @@ fn usable(text: &str) -> Option<Uri> {
 }
 
 #[cfg(unix)]
-fn path_of(octets: Vec<u8>) -> Option<PathBuf> {
-    Some(std::os::unix::ffi::OsStringExt::from_vec(octets)).map(|path: std::ffi::OsString| path.into())
+fn path_of(octets: Vec<u8>) -> PathBuf {
+    let path: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(octets);
+    path.into()
 }
 
 #[cfg(not(unix))]
-fn path_of(_: Vec<u8>) -> Option<PathBuf> {
-    None
+fn path_of(octets: Vec<u8>) -> PathBuf {
+    String::from_utf8_lossy(&octets).into_owned().into()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

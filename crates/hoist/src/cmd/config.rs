@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
 /// Lists the problems, on standard output because they are what was asked for.
-pub(crate) fn check(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+pub(crate) fn check(settings: &Settings, output: Output) -> Exit {
     let (problems, warnings) = match Config::load(&settings.flags, settings.file.clone()) {
         Ok(config) => (assemble::Parts::of(&config).err().unwrap_or_default(), config.warnings()),
         Err(problems) => (problems, Vec::new()),
@@ -20,7 +20,7 @@ pub(crate) fn check(settings: &Settings, output: Output) -> Result<Exit, Failure
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let text = if problems.is_empty() { "no problems".to_owned() } else { problems.join("\n") };
     output.report(text, &json!({ "ok": problems.is_empty(), "problems": problems, "warnings": warnings }));
-    Ok(if problems.is_empty() { Exit::Success } else { Exit::Config })
+    if problems.is_empty() { Exit::Success } else { Exit::Config }
 }
 
 /// Prints the effective configuration.
