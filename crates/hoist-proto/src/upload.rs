@@ -9,6 +9,10 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::types::{Durable, Length, PartNumber, Principal, Timestamp, UploadId};
 
+pub use numbers::{Begun, Numbers};
+
+mod numbers;
+
 /// One upload, as a store keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upload {
@@ -50,6 +54,17 @@ impl Upload {
     /// Whether its time is over at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires().is_some_and(|end| end <= now)
+    }
+
+    /// Bytes of what is kept of its creation at its creator's will: the fields, and the ids of parts.
+    pub fn record_bytes(&self) -> u64 {
+        let fields = &self.origin.fields;
+        let fields: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let parts = match &self.makeup {
+            Makeup::Joined(parts) => parts.len() * UploadId::CHARS,
+            Makeup::Own | Makeup::Part | Makeup::Numbered(_) => 0,
+        };
+        (fields + parts) as u64
     }
 
     /// Whether nothing can be appended any more.
@@ -101,15 +116,6 @@ impl Makeup {
             Self::Joined(_) | Self::Numbered(_) => true,
         }
     }
-}
-
-/// What is known of the numbers of an upload's parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Numbers {
-    /// None above this one was ever begun.
-    pub highest: PartNumber,
-    /// The one that was said to be the last.
-    pub last: Option<PartNumber>,
 }
 
 /// A family of dialects whose requests may meet on one upload. The engine compares it and knows no more of it.

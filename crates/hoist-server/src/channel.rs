@@ -2,6 +2,8 @@
 //!
 //! Owns the use of `hoist-http`'s extensions. Under another server they are absent, and nothing is sent or ended.
 
+use std::net::IpAddr;
+
 use hoist_http::{Abort, Interim};
 use hoist_proto::dialect::Dialect;
 use hoist_proto::engine::Decision;
@@ -42,6 +44,8 @@ pub(crate) struct Channels {
     pub(crate) abort: Option<Abort>,
     /// The header section, for what it says of the content.
     pub(crate) fields: HeaderMap,
+    /// The address of the client.
+    pub(crate) client: Option<IpAddr>,
 }
 
 impl Shared {
@@ -62,7 +66,8 @@ impl Shared {
             _ => None,
         };
         let (abort, fields) = (head.extensions.get::<Abort>().cloned(), head.headers.clone());
-        Channels { dialect, interim, announcement, abort, fields }
+        let client = self.proxies.told(&head.extensions, &head.headers).client;
+        Channels { dialect, interim, announcement, abort, fields, client }
     }
 
     /// The upload URL as the peer of this request sees it.

@@ -16,6 +16,7 @@ use hoist_store::store::{Error, Writer};
 use http_body::Body;
 use http_body_util::BodyExt;
 
+use crate::admission::Reservation;
 use crate::checked::Checked;
 use crate::claim::Claim;
 use crate::progress::Progress;
@@ -29,6 +30,8 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static> Cont
 
 /// One request's content on its way to the store.
 pub(crate) struct Intake {
+    // Before the claim: what a dropped reservation gives back is this request's alone.
+    pub(crate) reservation: Reservation,
     pub(crate) claim: Claim,
     pub(crate) upload: Upload,
     pub(crate) plan: Plan,
@@ -85,7 +88,7 @@ impl Intake {
             //= TUS1-CWU-05
             let is_unknown = self.plan.created && self.checked.is_strict();
             match self.upload.semantics.interruption {
-                Interruption::Resumes if !is_unknown => shared.ledger.record(&self.upload),
+                Interruption::Resumes if !is_unknown => self.reservation.settle(&self.upload),
                 // Nobody could ever send the right content to it.
                 Interruption::Resumes | Interruption::Discards => shared.remove(&self.claim).await?,
             }
@@ -111,7 +114,7 @@ impl Intake {
         let (upload, verdict) =
             engine::settle(self.upload, &self.plan, &Ending { stored, how }, shared.clock.now());
         tracing::debug!(upload = %upload.id.short(), offset = %upload.offset, ended = ?how, "content ended");
-        shared.ledger.record(&upload);
+        self.reservation.settle(&upload);
         let whole = self.checked.whole();
         if !matches!(verdict, Verdict::Deliver { .. }) {
             shared.digests.keep(&upload, whole.clone());
@@ -178,7 +181,8 @@ impl Intake {
             };
             let fits = usize::try_from(room).unwrap_or(usize::MAX).min(data.len());
             let is_beyond = fits < data.len();
-            let accepted = data.split_to(fits);
+            let granted = self.granted(*accepted_bytes, fits);
+            let accepted = data.split_to(granted);
             let bytes = accepted.len() as u64;
             room -= bytes;
             // Not under the `select!`: only the disk can make this wait, never a peer.
@@ -191,6 +195,9 @@ impl Intake {
                 };
             }
             *accepted_bytes += bytes;
+            if granted < fits {
+                return Stop::Ended(End::Full);
+            }
             if is_beyond {
                 return Stop::Ended(End::Beyond);
             }
@@ -200,6 +207,17 @@ impl Intake {
                 progress.accepted(bytes, &mut *self.writer, &self.claim);
             }
         }
+    }
+}
+
+impl Intake {
+    /// How many of the next `bytes` the quotas leave room for.
+    fn granted(&mut self, accepted_bytes: u64, bytes: usize) -> usize {
+        let at = self.plan.at.advance(accepted_bytes);
+        let end = at.and_then(|at| at.advance(bytes as u64));
+        let (Some(at), Some(end)) = (at, end) else { return bytes };
+        let granted = self.reservation.extend(end).bytes_since(at).unwrap_or(0);
+        usize::try_from(granted).unwrap_or(bytes)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Looking at uploads in the store.
 //!
-//! Owns what every look has in common: the time of the last change is corrected for steps of the clock.
+//! Owns what every look has in common: the time of the last change is corrected for steps of the clock, and the ledger of
+//! the quotas is corrected where an earlier request failed half-way.
 
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::UploadId;
@@ -16,6 +17,11 @@ impl Shared {
         let id = claim.id();
         let loaded = self.store.load(id, claim.fence()).await;
         let loaded = loaded.map_err(|failure| error::refusal("load", id, &failure))?;
+        // Whatever became of the request before, the quotas are right from here on.
+        match &loaded {
+            Some(upload) => self.ledger.record(upload),
+            None => self.ledger.absent(id),
+        }
         Ok(loaded.map(|upload| self.clock.correct(upload)))
     }
 

@@ -4,6 +4,7 @@
 //! for those of its parts, never the other way round. What parts must be is the engine's.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hoist_proto::dialect::Dialect;
@@ -15,10 +16,12 @@ use hoist_proto::upload::{Makeup, Numbers, Part, Phase, State, Upload};
 use hoist_store::store::Error;
 use http::request::Parts;
 
+use crate::admission::Reservation;
 use crate::claim::{Asker, Claim, Occupied};
 use crate::intake::{self, Content};
 use crate::layer::Hoist;
 use crate::service::{PATIENCE, Shared};
+use crate::waiting::Present;
 use crate::work::Work;
 use crate::{answer, error};
 
@@ -53,6 +56,7 @@ impl Hoist {
     ) -> Result<Reply, Refusal> {
         let shared = self.shared();
         let outer = shared.claim_whole(&numbered, &request).await?;
+        let present = shared.waiting.enter(numbered.whole);
         let claim = shared.claim(&request).await?;
         let (claim, known) = self.load(claim).await?;
         intake::know_size(&claim, shared, &mut request, known.as_ref(), &mut body).await?;
@@ -62,17 +66,24 @@ impl Hoist {
         {
             return Err(Refusal::Taken(whole.into()));
         }
-        // The whole is given back here in any case: what follows may want it.
-        match decision {
-            Decision::Create(..) | Decision::Receive(..) | Decision::Answer(_) => {
-                shared.number(outer, &numbered, &request).await?;
-            }
-            Decision::Cancel | Decision::Refuse(_) | Decision::Invalidate(_) => drop(outer),
-        }
         let channels = shared.channels(dialect, &request.operation, &decision, base, &head);
         let work = Work { claim, known, channels, content_bytes: body.size_hint().exact() };
         self.own(move |shared| async move {
+            // The whole is given back here in any case: what follows may want it.
+            let began = match decision {
+                Decision::Create(..) | Decision::Receive(..) | Decision::Answer(_) => {
+                    shared.number(outer, &numbered, &request, work.channels.client).await?
+                }
+                Decision::Cancel | Decision::Refuse(_) | Decision::Invalidate(_) => {
+                    drop(outer);
+                    false
+                }
+            };
             let outcome = work.carry_out(&shared, decision, body).await;
+            if began && outcome.is_err() {
+                shared.retract_whole(numbered.whole, &present).await;
+            }
+            drop(present);
             shared.speak_of_whole(&numbered, outcome).await
         })
         .await
@@ -104,11 +115,11 @@ impl Shared {
         let Some(known) = &whole else {
             return if creates { Ok(Outer { claim, whole, numbers: None }) } else { Err(Refusal::NotFound) };
         };
-        let Makeup::Numbered(numbers) = known.makeup else {
+        let Makeup::Numbered(numbers) = &known.makeup else {
             return Err(Refusal::Mixed(State { part: Some(part), ..known.into() }));
         };
         let numbers = match request.operation {
-            Operation::Cancel | Operation::Reject(_) => numbers,
+            Operation::Cancel | Operation::Reject(_) => numbers.clone(),
             Operation::Create(_) | Operation::Append(_) | Operation::Retrieve => {
                 let highest = self.highest(id, numbers, part).await?;
                 rules::number(known, part, highest)?
@@ -119,11 +130,12 @@ impl Shared {
 
     /// The highest part of which there is anything. Parts go one by one, so it may be lower than it was; only who claims to
     /// be the last below it needs to know.
-    async fn highest(&self, whole: UploadId, numbers: Numbers, part: Part) -> Result<PartNumber, Refusal> {
-        if !part.last || numbers.last.is_some() || numbers.highest <= part.number {
-            return Ok(numbers.highest);
+    async fn highest(&self, whole: UploadId, numbers: &Numbers, part: Part) -> Result<PartNumber, Refusal> {
+        let highest = numbers.begun.highest();
+        if !part.last || numbers.last.is_some() || highest <= part.number {
+            return Ok(highest);
         }
-        for number in numbers.highest.up_to().collect::<Vec<_>>().into_iter().rev() {
+        for number in numbers.begun.iter().rev() {
             if number <= part.number || self.peek(self.naming.of_part(whole, number)).await?.is_some() {
                 return Ok(number);
             }
@@ -131,9 +143,15 @@ impl Shared {
         Ok(part.number)
     }
 
-    /// Records what a request on a part says of the whole, before the part changes.
+    /// Records what a request on a part says of the whole, before the part changes. Says whether that created the whole.
     //= TOK-IDX-03, TOK-CRE-07
-    async fn number(&self, outer: Outer, numbered: &Numbered, request: &Named) -> Result<(), Refusal> {
+    async fn number(
+        &self,
+        outer: Outer,
+        numbered: &Numbered,
+        request: &Named,
+        client: Option<IpAddr>,
+    ) -> Result<bool, Refusal> {
         let Outer { claim, whole, numbers } = outer;
         let (id, part) = (numbered.whole, numbered.part);
         let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
@@ -142,12 +160,12 @@ impl Shared {
             (_, _, Operation::Create(create)) => {
                 let named = Named { id, ..request.clone() };
                 let whole = rules::number_first(create, &named, part, &self.policy, self.clock.now());
-                self.ledger.admit(&whole, Some(0))?;
-                let mut writer = self.store.create(&whole, claim.fence()).await.map_err(failed("create"))?;
-                writer.sync().await.map_err(failed("sync"))?;
-                return Ok(());
+                self.ledger.ready().await?;
+                let reservation = self.ledger.admit(&whole, Some(0), client)?;
+                self.establish(&claim, &whole, reservation).await?;
+                return Ok(true);
             }
-            _ => return Ok(()),
+            _ => return Ok(false),
         };
         let before = whole.clone();
         whole.makeup = Makeup::Numbered(numbers);
@@ -160,7 +178,47 @@ impl Shared {
         if whole != before && !whole.is_complete() {
             self.store.commit(&whole, claim.fence()).await.map_err(failed("commit"))?;
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Stores a new upload that receives no content of its own. When that fails nothing is left of it.
+    async fn establish(
+        &self,
+        claim: &Claim,
+        upload: &Upload,
+        mut reservation: Reservation,
+    ) -> Result<(), Refusal> {
+        let (id, fence) = (upload.id, claim.fence());
+        let mut writer = self
+            .store
+            .create(upload, fence)
+            .await
+            .map_err(|failure| error::refusal("create", id, &failure))?;
+        reservation.stored();
+        let Err(failure) = writer.sync().await else { return Ok(()) };
+        drop(writer);
+        let refusal = error::refusal("sync", id, &failure);
+        // No client has heard of it. A removal that fails has been logged, and the upload expires.
+        let _ = self.remove(claim).await;
+        Err(refusal)
+    }
+
+    /// Removes a whole that the first request on one of its parts created, when nothing came of that part.
+    async fn retract_whole(&self, id: UploadId, present: &Present) {
+        let Ok(claim) = self.claims.take_idle(id, PATIENCE).await else { return };
+        // Another request has found the whole and may be about to create a part of it.
+        if !present.is_alone() {
+            return;
+        }
+        let Ok(Some(whole)) = self.fetch(&claim).await else { return };
+        let Makeup::Numbered(numbers) = &whole.makeup else { return };
+        for number in numbers.begun.iter() {
+            if !matches!(self.peek(self.naming.of_part(id, number)).await, Ok(None)) {
+                return;
+            }
+        }
+        // A removal that fails has been logged, and the upload expires.
+        let _ = self.erase(&claim, &whole).await;
     }
 
     /// Makes the answer to a request on a part speak of the whole, which it may have completed.
@@ -230,6 +288,7 @@ impl Shared {
         claim: &Claim,
         request: &Named,
         create: &Create,
+        client: Option<IpAddr>,
     ) -> Result<Reply, Refusal> {
         let Makeup::Joined(ids) = &create.makeup else { return Err(Refusal::Internal) };
         let mut seen = HashMap::new();
@@ -242,16 +301,10 @@ impl Shared {
         drop(seen);
         let upload = rules::compose(create, request, &parts, &self.policy, self.clock.now())?;
         drop(parts);
+        self.ledger.ready().await?;
         self.hook.before_create(&upload).await?;
-        self.ledger.admit(&upload, Some(0))?;
-        let begun = async {
-            let mut writer = self.store.create(&upload, claim.fence()).await?;
-            writer.sync().await
-        };
-        if let Err(failure) = begun.await {
-            self.ledger.forget(upload.id);
-            return Err(error::refusal("create", upload.id, &failure));
-        }
+        let reservation = self.ledger.admit(&upload, Some(0), client)?;
+        self.establish(claim, &upload, reservation).await?;
         self.waiting.add(&upload);
         let id = upload.id;
         let made = match self.try_join(claim, upload.clone()).await {
@@ -308,13 +361,15 @@ impl Shared {
         Ok(upload)
     }
 
-    /// The parts an upload is made of, in order; `None` when it is made of none, or when it is not known which is the last.
+    /// The parts an upload is made of, in order; `None` when it is made of none, or when it is not known which is the last
+    /// or not all of them have begun.
     fn parts_of(&self, upload: &Upload) -> Option<Vec<UploadId>> {
         match &upload.makeup {
             Makeup::Own | Makeup::Part => None,
             Makeup::Joined(parts) => Some(parts.clone()),
-            Makeup::Numbered(Numbers { last, .. }) => {
-                Some(last.as_ref()?.up_to().map(|number| self.naming.of_part(upload.id, number)).collect())
+            Makeup::Numbered(Numbers { begun, last }) => {
+                let last = last.filter(|last| begun.covers(*last))?;
+                Some(last.up_to().map(|number| self.naming.of_part(upload.id, number)).collect())
             }
         }
     }
@@ -403,7 +458,7 @@ impl Shared {
                 }
                 return Ok(state);
             }
-            Makeup::Numbered(Numbers { highest, last }) => (*highest, *last),
+            Makeup::Numbered(Numbers { begun, last }) => (begun.highest(), *last),
         };
         let mut parts = Vec::new();
         for number in last.unwrap_or(highest).up_to() {
@@ -423,26 +478,28 @@ impl Shared {
 
     /// An upload, its time renewed by that of its parts: as long as one of them lives, it does.
     pub(crate) async fn refreshed(&self, whole: Upload) -> Result<Upload, Refusal> {
-        let Makeup::Numbered(Numbers { highest, .. }) = whole.makeup else { return Ok(whole) };
+        let Makeup::Numbered(Numbers { begun, .. }) = &whole.makeup else { return Ok(whole) };
         if whole.is_complete() || !whole.is_expired(self.clock.now()) {
             return Ok(whole);
         }
-        for number in highest.up_to() {
+        let mut renewed = whole.touched;
+        for number in begun.iter() {
             if let Some(part) = self.peek(self.naming.of_part(whole.id, number)).await?
                 && !part.is_expired(self.clock.now())
             {
-                return Ok(Upload { touched: part.touched.max(whole.touched), ..whole });
+                renewed = renewed.max(part.touched);
+                break;
             }
         }
-        Ok(whole)
+        Ok(Upload { touched: renewed, ..whole })
     }
 
     /// Frees everything of an upload, its numbered parts first: a crash in between leaves a whole that can be asked for again.
     //= TOK-IDX-05, TOK-CAN-01, TUS1-TRM-05
     pub(crate) async fn erase(&self, claim: &Claim, upload: &Upload) -> Result<(), Refusal> {
-        if let Makeup::Numbered(Numbers { highest, .. }) = upload.makeup {
+        if let Makeup::Numbered(Numbers { begun, .. }) = &upload.makeup {
             let asker = Asker { principal: upload.owner.as_ref(), family: None };
-            for number in highest.up_to() {
+            for number in begun.iter() {
                 let part = self.naming.of_part(upload.id, number);
                 let taken = self.claims.take(part, asker, PATIENCE).await;
                 let claim = taken.map_err(|_| Refusal::Busy)?;

@@ -6,6 +6,7 @@ use hoist_proto::types::UploadId;
 use hoist_store::store::Error;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Filled;
 use crate::layer::Hoist;
 
 /// What a sweep or a recovery did.
@@ -39,7 +40,10 @@ impl Hoist {
             }
         }
         self.note_seen().await;
-        self.pass(true, false).await
+        shared.ledger.fill();
+        let swept = self.pass(true, false).await?;
+        shared.ledger.filled(Filled::All);
+        Ok(swept)
     }
 
     /// Removes what is over. Steps of the wall clock do not count.

@@ -1,17 +1,19 @@
-//! Which uploads wait for which parts, as far as this process has heard: a start finds it out again.
+//! The uploads that wait for parts, as far as this process has heard: a start finds them out again.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_proto::types::UploadId;
 use hoist_proto::upload::{Makeup, Upload};
 
-/// Which uploads wait for which parts.
+/// The uploads that wait for parts.
 #[derive(Default)]
 pub(crate) struct Waiting {
+    /// The requests on parts of a whole that run at this moment.
+    present: Arc<Mutex<HashMap<UploadId, usize>>>,
     wholes: Mutex<HashMap<UploadId, Vec<UploadId>>>,
-    /// Of an upload, the first of its parts that was not complete when somebody last looked: while that is so, nobody needs
-    /// to look at the others.
+    /// Of an upload, the first of its parts that was not complete at the last look. While it is not, the others need not be
+    /// looked at.
     gaps: Mutex<HashMap<UploadId, usize>>,
 }
 
@@ -43,14 +45,20 @@ impl Waiting {
         }
     }
 
-    /// Which of an upload's parts was the first that was not complete when somebody last looked.
+    /// The place of the first of an upload's parts that was not complete at the last look.
     pub(crate) fn gap(&self, whole: UploadId) -> Option<usize> {
         self.gaps().get(&whole).copied()
     }
 
-    /// Notes which that is.
+    /// Notes that place.
     pub(crate) fn note_gap(&self, whole: UploadId, place: usize) {
         self.gaps().insert(whole, place);
+    }
+
+    /// Notes that a request on a part of a whole runs, until it is dropped. To be called under the whole's claim.
+    pub(crate) fn enter(&self, whole: UploadId) -> Present {
+        *locked(&self.present).entry(whole).or_default() += 1;
+        Present { all: Arc::clone(&self.present), whole }
     }
 
     /// The uploads that wait for a part.
@@ -59,10 +67,39 @@ impl Waiting {
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<UploadId, Vec<UploadId>>> {
-        self.wholes.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.wholes)
     }
 
     fn gaps(&self) -> MutexGuard<'_, HashMap<UploadId, usize>> {
-        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.gaps)
     }
+}
+
+/// A request on a part of a whole, while it runs.
+pub(crate) struct Present {
+    all: Arc<Mutex<HashMap<UploadId, usize>>>,
+    whole: UploadId,
+}
+
+impl Present {
+    /// Whether no other request on a part of the same whole runs.
+    pub(crate) fn is_alone(&self) -> bool {
+        locked(&self.all).get(&self.whole).is_none_or(|present| *present == 1)
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        let mut all = locked(&self.all);
+        if let Some(present) = all.get_mut(&self.whole) {
+            *present -= 1;
+            if *present == 0 {
+                all.remove(&self.whole);
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -40,7 +40,7 @@ impl Work {
     ) -> Result<Reply, Refusal> {
         if let (Operation::Create(create), Decision::Create(..)) = (&request.operation, &decision) {
             if create.makeup.is_composed() {
-                return shared.compose(&self.claim, &request, create).await;
+                return shared.compose(&self.claim, &request, create, self.channels.client).await;
             }
             if create.content.bytes == Some(0) {
                 //= TUS1-CRE-08
@@ -67,7 +67,7 @@ impl Work {
         let id = self.claim.id();
         let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
         let (fence, store) = (self.claim.fence(), &shared.store);
-        let (upload, plan, writer) = match decision {
+        let (upload, plan, writer, reservation) = match decision {
             Decision::Answer(reply) => return Ok(reply),
             Decision::Refuse(refusal) => return Err(refusal),
             Decision::Cancel => {
@@ -82,25 +82,29 @@ impl Work {
                 return Err(Refusal::Unavailable(Duration::from_secs(1)));
             }
             Decision::Create(upload, plan) => {
+                shared.ledger.ready().await?;
                 shared.hook.before_create(&upload).await?;
                 if let Some(known) = &self.known {
                     shared.erase(&self.claim, known).await?; // expired, and not yet swept
                 }
-                shared.ledger.admit(&upload, self.content_bytes)?;
-                let created = store.create(&upload, fence).await;
-                let writer = created.map_err(|failure| {
-                    shared.ledger.forget(upload.id);
-                    failed("create")(failure)
-                })?;
-                (upload, plan, writer)
+                let client = self.channels.client;
+                let mut reservation = shared.ledger.admit(&upload, self.content_bytes, client)?;
+                let writer = store.create(&upload, fence).await.map_err(failed("create"))?;
+                reservation.stored();
+                (upload, plan, writer, reservation)
             }
             Decision::Receive(upload, plan) => {
-                shared.ledger.admit(&upload, self.content_bytes)?;
+                if shared.ledger.counts_bytes() {
+                    shared.ledger.ready().await?;
+                }
+                let client = self.channels.client;
+                let mut reservation = shared.ledger.admit(&upload, self.content_bytes, client)?;
                 if self.known.is_some_and(|known| known.length != upload.length) {
                     store.commit(&upload, fence).await.map_err(failed("commit"))?;
                 }
                 let writer = store.append(upload.id, plan.at, fence).await.map_err(failed("append"))?;
-                (upload, plan, writer)
+                reservation.stored();
+                (upload, plan, writer, reservation)
             }
         };
         // Only now, when there is something to come back to.
@@ -118,7 +122,8 @@ impl Work {
             && dialect.progress(upload.offset).is_some();
         let progress =
             interim.filter(|_| tells).map(|interim| Progress::new(dialect, interim, upload.offset));
-        let intake = Intake { claim: self.claim, upload, plan, writer, abort, progress, checked };
+        let intake =
+            Intake { reservation, claim: self.claim, upload, plan, writer, abort, progress, checked };
         intake.receive(shared, body).await
     }
 }

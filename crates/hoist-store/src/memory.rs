@@ -88,6 +88,8 @@ pub struct Counts {
     pub joins: u64,
     /// Crashes.
     pub crashes: u64,
+    /// Uploads loaded, peeked at or removed, whether there were any or not.
+    pub looks: u64,
 }
 
 impl Default for MemoryStore {
@@ -352,6 +354,7 @@ impl Store for MemoryStore {
 
     fn load(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<Option<Upload>, Error>> {
         Box::pin(self.act("loading an upload", move |machine| {
+            machine.counts.looks += 1;
             machine.admit(id, fence)?;
             let Some(kept) = machine.uploads.get_mut(&id) else { return Ok(None) };
             kept.sync()?;
@@ -361,6 +364,7 @@ impl Store for MemoryStore {
 
     fn peek(&self, id: UploadId) -> Pending<'_, Result<Option<Upload>, Error>> {
         Box::pin(self.act("looking at an upload", move |machine| {
+            machine.counts.looks += 1;
             let Some(kept) = machine.uploads.get_mut(&id) else { return Ok(None) };
             kept.sync()?;
             Ok(Some(kept.upload()))
@@ -465,6 +469,7 @@ impl Store for MemoryStore {
 
     fn remove(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>> {
         Box::pin(self.act("removing an upload", move |machine| {
+            machine.counts.looks += 1;
             machine.admit(id, fence)?;
             machine.uploads.remove(&id).map(|_| ()).ok_or(Error::Missing)
         }))
@@ -508,6 +513,7 @@ fn sketch(kept: &Kept) -> Sketch {
         expires: upload.expires(),
         touched: upload.touched,
         length: upload.length,
+        record_bytes: upload.record_bytes(),
         makeup: upload.makeup,
         owner: upload.owner,
     }

@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use hoist_proto::types::{Durable, Length, Offset, PartNumber, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Excess, Family, Interruption, Makeup, Numbers, Origin, Phase, Semantics, Upload,
+    Answer, Begun, Completion, Excess, Family, Interruption, Makeup, Numbers, Origin, Phase, Semantics,
+    Upload,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -184,6 +185,9 @@ enum MakeupText {
         highest: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         last: Option<u64>,
+        /// First and last number of each range of parts that were begun; absent where all up to the highest may have been.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        begun: Option<Vec<(u64, u64)>>,
     },
 }
 
@@ -332,8 +336,14 @@ impl MakeupText {
             Makeup::Own => Self::Own,
             Makeup::Part => Self::Part,
             Makeup::Joined(parts) => Self::Joined(parts.iter().map(UploadId::to_string).collect()),
-            Makeup::Numbered(Numbers { highest, last }) => {
-                Self::Numbered { highest: highest.get().into(), last: last.map(|last| last.get().into()) }
+            Makeup::Numbered(Numbers { begun, last }) => {
+                let highest = begun.highest();
+                let ranges = begun.ranges().map(|(first, last)| (first.get().into(), last.get().into()));
+                Self::Numbered {
+                    highest: highest.get().into(),
+                    last: last.map(|last| last.get().into()),
+                    begun: (!begun.covers(highest)).then(|| ranges.collect()),
+                }
             }
         }
     }
@@ -349,8 +359,18 @@ impl MakeupText {
                 let ids: Result<_, _> = parts.iter().map(|id| id.parse::<UploadId>()).collect();
                 Makeup::Joined(ids.map_err(|error| damaged(format!("the id of a part is {error}")))?)
             }
-            Self::Numbered { highest, last } => {
-                Makeup::Numbered(Numbers { highest: part(highest)?, last: last.map(part).transpose()? })
+            Self::Numbered { highest, last, begun } => {
+                let highest = part(highest)?;
+                let begun = match begun {
+                    None => Begun::up_to(highest),
+                    Some(ranges) => {
+                        let ranges = ranges.into_iter().map(|(first, last)| Ok((part(first)?, part(last)?)));
+                        let begun = Begun::of_ranges(ranges.collect::<Result<Vec<_>, Error>>()?);
+                        let begun = begun.filter(|begun| begun.highest() == highest);
+                        begun.ok_or_else(|| damaged("the numbers of the parts make no sense".to_owned()))?
+                    }
+                };
+                Makeup::Numbered(Numbers { begun, last: last.map(part).transpose()? })
             }
         })
     }

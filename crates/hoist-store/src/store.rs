@@ -266,6 +266,8 @@ pub struct Sketch {
     pub stored: Offset,
     /// Bytes of the whole, if known.
     pub length: Option<Length>,
+    /// Bytes of the fields that its record keeps of its creation, and of the ids of its parts.
+    pub record_bytes: u64,
     /// Whether it may still be appended to.
     pub is_open: bool,
     /// Whether anybody could go on with it. One that is open and cannot be resumed lives as long as its only request.

@@ -236,6 +236,25 @@ impl Config {
         warnings
     }
 
+    /// What has no bound by default and may need one, for an operator who asks.
+    pub(crate) fn advice(&self) -> Vec<String> {
+        let mut advice = Vec::new();
+        if self.policy.retention.is_none() && self.quotas.bytes_max.is_none() {
+            let content = if self.target == Target::Keep { "content" } else { "records" };
+            advice.push(format!(
+                "the {content} of complete uploads are kept for ever, so the disk fills up in the end; set --retain, or bound \
+                 them with --max-stored-bytes"
+            ));
+        }
+        if self.policy.lifetime.is_none() {
+            advice.push(
+                "unfinished uploads are kept for ever, and count towards --max-open-uploads; set --max-age"
+                    .to_owned(),
+            );
+        }
+        advice
+    }
+
     /// Where the setting of this name was set, for a message about it.
     pub(crate) fn place(&self, name: &str) -> String {
         place(self.layers.get(name).map_or(&Source::Default, |written| &written.source), name)

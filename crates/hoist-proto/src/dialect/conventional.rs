@@ -4,7 +4,7 @@
 //! resume, so nothing stays of one that was cut.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use super::{METHODS, refused, status};
 use crate::operation::{Content, Create, Decoded, Finish, Operation, Reply, Small, Subject, Taken};
@@ -31,7 +31,7 @@ pub(super) fn decode(head: &Parts, content_bytes: Option<u64>) -> Result<Decoded
         small: Small::Resumes,
         makeup: Makeup::Own,
         waits_for_parts: false,
-        origin: origin(head),
+        origin: origin(head)?,
     };
     Ok(Decoded {
         subject: Subject::Fresh,
@@ -63,51 +63,56 @@ pub(super) fn location(endpoint: &str, id: UploadId) -> HeaderValue {
     HeaderValue::try_from(path).expect("a path and an id are visible ASCII")
 }
 
+/// The most bytes of fields, besides those there is one of, that are kept of a creation. A record is kept for as long as its
+/// upload, and a field that is compressed costs its sender next to nothing.
+const KEPT_BYTES_MAX: usize = 8 * 1024;
+
 /// What of a creating request its target will see: all that describes the representation.
+///
+/// # Errors
+/// A refusal when that is too much to keep.
 //= TOK-CRE-07
-pub(super) fn origin(head: &Parts) -> Origin {
-    let described_by = [
-        header::CONTENT_TYPE,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LANGUAGE,
-        header::CONTENT_DISPOSITION,
-    ];
+pub(super) fn origin(head: &Parts) -> Result<Origin, Refusal> {
+    kept(head, |name| [header::CONTENT_ENCODING, header::CONTENT_LANGUAGE].contains(name))
+}
+
+/// The same with every field that a target may want: those that describe content, and those of applications.
+///
+/// # Errors
+/// A refusal when that is too much to keep.
+//= IETF-CRE-14
+pub(super) fn whole_origin(head: &Parts) -> Result<Origin, Refusal> {
+    kept(head, |name| {
+        let is_of_proxies = ["x-forwarded-", "x-real-ip", "x-request-id", "x-http-method-override"];
+        let name = name.as_str();
+        let is_of_an_application =
+            name.starts_with("x-") && !is_of_proxies.iter().any(|of| name.starts_with(of));
+        let describes = name.starts_with("content-") || name.ends_with("-digest");
+        let others = ["last-modified", "link", "origin", "prefer", "slug", "user-agent"];
+        is_of_an_application || describes && name != "content-length" || others.contains(&name)
+    })
+}
+
+/// The creation with the fields there is one of, and all lines of those that `keeps` names.
+fn kept(head: &Parts, keeps: impl Fn(&HeaderName) -> bool) -> Result<Origin, Refusal> {
+    let singles = [header::CONTENT_TYPE, header::CONTENT_DISPOSITION];
     let mut fields = HeaderMap::new();
-    for name in described_by {
-        for value in head.headers.get_all(&name) {
+    let mut bytes = 0;
+    for (name, value) in &head.headers {
+        if singles.contains(name) {
+            // A second line means nothing, and the first one counts.
+            fields.entry(name.clone()).or_insert_with(|| value.clone());
+        } else if keeps(name) {
+            bytes += name.as_str().len() + value.len();
             fields.append(name.clone(), value.clone());
         }
     }
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    Origin { method: head.method.clone(), target, fields }
-}
-
-/// The same with every field the target may want: all but those of the connection, of this protocol, and secrets.
-//= IETF-CRE-14
-pub(super) fn whole_origin(head: &Parts) -> Origin {
-    let mut fields = head.headers.clone();
-    let of_connection = [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "expect",
-        "content-length",
-        "host",
-    ];
-    let secrets = ["authorization", "proxy-authorization", "cookie"];
-    let own = [
-        "upload-complete",
-        "upload-incomplete",
-        "upload-offset",
-        "upload-length",
-        "upload-draft-interop-version",
-    ];
-    for name in of_connection.iter().chain(&secrets).chain(&own) {
-        fields.remove(*name);
+    if bytes > KEPT_BYTES_MAX {
+        return Err(Refusal::Rejected {
+            status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            detail: format!("more than {KEPT_BYTES_MAX} bytes of fields describe this upload"),
+        });
     }
-    Origin { fields, ..origin(head) }
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    Ok(Origin { method: head.method.clone(), target, fields })
 }

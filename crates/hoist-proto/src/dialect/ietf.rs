@@ -114,7 +114,7 @@ impl Speaker {
     //= IETF-CRE-01, IETF-CRE-05, IETF-CRE-13, IETF-CRE-16, IETF-CRE-17
     pub(super) fn decode_creation(self, head: &Parts, bytes: Option<u64>) -> Result<Decoded, Refusal> {
         let fields = &head.headers;
-        let mut origin = conventional::whole_origin(head);
+        let mut origin = conventional::whole_origin(head)?;
         if has_media_type(fields, PARTIAL_UPLOAD) {
             if head.method == Method::PATCH {
                 let detail = "an append goes to the URL of its upload".into();

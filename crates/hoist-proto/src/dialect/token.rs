@@ -174,7 +174,7 @@ impl Form {
                 };
                 //= TOK-CRE-06
                 let length = length.or_else(|| length_of(content));
-                let origin = conventional::origin(head);
+                let origin = conventional::origin(head)?;
                 let small = Small::Resumes;
                 Ok(Operation::Create(Create {
                     semantics: SEMANTICS,

@@ -7,7 +7,7 @@ use crate::operation::Create;
 use crate::policy::{Limits, Policy};
 use crate::refusal::{Limit, Refusal};
 use crate::types::{Durable, LARGEST_INTEGER, Length, PartNumber, Timestamp};
-use crate::upload::{Makeup, Numbers, Part, Phase, State, Upload};
+use crate::upload::{Begun, Makeup, Numbers, Part, Phase, State, Upload};
 
 /// How far some parts are together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub fn number_first(
     policy: &Policy,
     now: Timestamp,
 ) -> Upload {
-    let numbers = Numbers { highest: part.number, last: part.last.then_some(part.number) };
+    let numbers = Numbers { begun: Begun::with(part.number), last: part.last.then_some(part.number) };
     Upload {
         id: request.id,
         family: request.family,
@@ -124,14 +124,14 @@ pub fn number_first(
 //= TOK-IDX-03, TOK-IDX-06
 pub fn number(whole: &Upload, part: Part, highest: PartNumber) -> Result<Numbers, Refusal> {
     let mixed = || Refusal::Mixed(State { part: Some(part), ..whole.into() });
-    let Makeup::Numbered(Numbers { last, .. }) = whole.makeup else { return Err(mixed()) };
-    let highest = highest.max(part.number);
-    let last = match (last, part.last) {
+    let Makeup::Numbered(Numbers { begun, last }) = &whole.makeup else { return Err(mixed()) };
+    let begun = begun.clone().without_above(highest).and(part.number);
+    let last = match (*last, part.last) {
         (Some(known), true) if known != part.number => return Err(mixed()),
         (Some(known), _) => Some(known),
         (None, said) => said.then_some(part.number),
     };
-    if last.is_some_and(|last| highest > last) { Err(mixed()) } else { Ok(Numbers { highest, last }) }
+    if last.is_some_and(|last| begun.highest() > last) { Err(mixed()) } else { Ok(Numbers { begun, last }) }
 }
 
 #[cfg(test)]
@@ -258,11 +258,11 @@ mod tests {
             ((2, Some(5)), (5, false), Some((5, Some(5)))),
         ];
         for ((highest, last), (asked, is_last), expected) in cases {
-            let numbers = Numbers { highest: n(highest), last: last.map(n) };
+            let numbers = Numbers { begun: Begun::up_to(n(highest)), last: last.map(n) };
             let whole = Upload { makeup: Makeup::Numbered(numbers), ..part(0, None, false) };
             let found = number(&whole, Part { number: n(asked), last: is_last }, n(highest)).ok();
-            let expected = expected
-                .map(|(highest, last): (_, Option<u64>)| Numbers { highest: n(highest), last: last.map(n) });
+            let found = found.map(|numbers| (numbers.begun.highest(), numbers.last));
+            let expected = expected.map(|(highest, last): (_, Option<u64>)| (n(highest), last.map(n)));
             assert_eq!(found, expected, "{highest} {last:?} {asked} {is_last}");
         }
         let plain = part(0, None, false);

@@ -127,7 +127,7 @@ async fn principals_do_not_see_each_others_uploads() {
 #[tokio::test]
 async fn quotas_bind_principals_and_all_together() {
     let quotas =
-        Quotas { open_max: Some(3), open_max_each: Some(2), bytes_max: None, bytes_max_each: Some(100) };
+        Quotas { open_max: Some(3), open_max_each: Some(2), bytes_max_each: Some(100), ..Quotas::default() };
     let store = MemoryStore::new();
     let hoist = builder(&store).auth(Arc::new(ByName)).quotas(quotas).build();
     let open = async |who: &str, token: &str, length: &str| {

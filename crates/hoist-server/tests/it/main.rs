@@ -10,6 +10,7 @@ mod harness;
 mod housekeeping;
 mod parts;
 mod procedures;
+mod quotas;
 mod races;
 mod schedules;
 mod targets;

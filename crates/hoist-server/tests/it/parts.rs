@@ -333,3 +333,26 @@ fn a_power_cut_leaves_an_upload_made_or_not_made() {
     }
     assert!(made.iter().all(|count| *count > 0), "both happen: {made:?}");
 }
+
+/// A number costs its sender four octets, so it must not cost the server a look for each number below it.
+// proves: TOK-IDX-05
+#[tokio::test]
+async fn a_high_number_costs_no_more_than_a_low_one() {
+    let mut looks = Vec::new();
+    for index in ["3", "9999"] {
+        let store = MemoryStore::new();
+        let hoist = hoist(&store);
+        for index in ["1", index] {
+            let fields = [TOKEN, ("upload-index", index), ("upload-length", "9")];
+            assert_eq!(send(&hoist, request("POST", &fields, Content::none())).await.status.as_u16(), 204);
+        }
+        assert_eq!(send(&hoist, request("HEAD", &[TOKEN], Content::none())).await.status.as_u16(), 204);
+        let last = format!("{index};last");
+        let fields = [TOKEN, ("upload-index", last.as_str())];
+        assert_eq!(send(&hoist, request("HEAD", &fields, Content::none())).await.status.as_u16(), 204);
+        assert_eq!(send(&hoist, request("DELETE", &[TOKEN], Content::none())).await.status.as_u16(), 204);
+        assert!(store.survey().await.expect("readable").is_empty(), "all parts are gone");
+        looks.push(store.counts().looks);
+    }
+    assert_eq!(looks[0], looks[1]);
+}

@@ -148,6 +148,7 @@ fn look(tree: &Tree, id: UploadId) -> Result<Option<Sketch>, Error> {
         expires: upload.expires(),
         touched: upload.touched,
         length: upload.length,
+        record_bytes: upload.record_bytes(),
         owner: upload.owner,
         makeup: upload.makeup,
     }))

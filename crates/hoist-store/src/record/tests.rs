@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use hoist_proto::types::{Durable, Length, Offset, PartNumber, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Excess, Family, Interruption, Makeup, Numbers, Origin, Phase, Semantics, Upload,
+    Answer, Begun, Completion, Excess, Family, Interruption, Makeup, Numbers, Origin, Phase, Semantics,
+    Upload,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
@@ -110,7 +111,7 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
     let ids = ["1m6rt34g64vr34c1m6rt34g64r", "00000000000000000000000000", "1m6rt34g64vr34c1m6rt34g64r"];
     let joined = ids.iter().map(|id| id.parse::<UploadId>().expect("an id")).collect();
     let numbered = |highest, last: Option<u64>| {
-        Makeup::Numbered(Numbers { highest: number(highest), last: last.map(number) })
+        Makeup::Numbered(Numbers { begun: Begun::up_to(number(highest)), last: last.map(number) })
     };
     let ids_text = ids.map(|id| format!("\n      \"{id}\"")).join(",");
     for (text, makeup) in [
@@ -121,6 +122,12 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
         (
             "{\n    \"numbered\": {\n      \"highest\": 9999,\n      \"last\": 0\n    }\n  }".to_owned(),
             numbered(9999, Some(0)),
+        ),
+        (
+            "{\n    \"numbered\": {\n      \"highest\": 9,\n      \"begun\": [\n        [\n          0,\n          3\n        \
+             ],\n        [\n          9,\n          9\n        ]\n      ]\n    }\n  }"
+                .to_owned(),
+            Makeup::Numbered(Numbers { begun: Begun::up_to(number(3)).and(number(9)), last: None }),
         ),
     ] {
         let bytes = with_member(&format!("\"makeup\": {text}"));
@@ -224,8 +231,12 @@ fn makeup() -> impl Strategy<Value = Makeup> {
         Just(Makeup::Own),
         Just(Makeup::Part),
         ids.prop_map(Makeup::Joined),
-        (number(), prop::option::of(number()))
-            .prop_map(|(highest, last)| Makeup::Numbered(Numbers { highest, last })),
+        (number(), prop::collection::vec(number(), 0..20), prop::option::of(number())).prop_map(
+            |(first, more, last)| {
+                let begun = more.into_iter().fold(Begun::with(first), Begun::and);
+                Makeup::Numbered(Numbers { begun, last })
+            }
+        ),
     ]
 }
 

@@ -11,7 +11,10 @@ use crate::output::Output;
 /// Lists the problems, on standard output because they are what was asked for.
 pub(crate) fn check(settings: &Settings, output: Output) -> Exit {
     let (problems, warnings) = match Config::load(&settings.flags, settings.file.clone()) {
-        Ok(config) => (assemble::Parts::of(&config).err().unwrap_or_default(), config.warnings()),
+        Ok(config) => {
+            let warnings = [config.warnings(), config.advice()].concat();
+            (assemble::Parts::of(&config).err().unwrap_or_default(), warnings)
+        }
         Err(problems) => (problems, Vec::new()),
     };
     for warning in &warnings {

@@ -139,9 +139,11 @@ impl Reader<'_> {
     fn quotas(&mut self) -> Quotas {
         let mut count = |name| self.one::<OrNone<Count>>(name).unwrap_or_default().0.map(|count| count.0);
         let (open_max, open_max_each) = (count("max-open-uploads"), count("max-open-uploads-per-user"));
+        let (open_max_address, complete_max) =
+            (count("max-open-uploads-per-address"), count("max-complete-uploads"));
         let (bytes_max, bytes_max_each) =
             (self.limit("max-stored-bytes"), self.limit("max-stored-bytes-per-user"));
-        Quotas { open_max, open_max_each, bytes_max, bytes_max_each }
+        Quotas { open_max, open_max_each, open_max_address, complete_max, bytes_max, bytes_max_each }
     }
 
     fn target(&mut self) -> Target {

@@ -264,6 +264,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("1000"),
         "Unfinished uploads of one principal, or `none`",
     ),
+    one(
+        BOUNDS,
+        "max-open-uploads-per-address",
+        "N",
+        Some("1000"),
+        "Unfinished uploads of one client address without a principal (IPv6: of one /64), or `none`",
+    ),
+    one(BOUNDS, "max-complete-uploads", "N", Some("1000000"), "Complete uploads that are kept, or `none`"),
     one(BOUNDS, "max-stored-bytes", "SIZE", None, "Bytes of all uploads together"),
     one(BOUNDS, "max-stored-bytes-per-user", "SIZE", None, "Bytes of one principal's uploads together"),
     one(

@@ -72,7 +72,7 @@ fn each_setting_means_something() {
         target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ndownloads = true\ntls-cert = \"c\"\ntls-key = \"k\"\n\
         trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://A.example\"]\ncors-credentials = false\ncors-header = \"X-A\"\njwt-key = \"j\"\n\
         jwt-algorithm = \"ES256\"\njwt-audience = \"a\"\njwt-issuer = [\"i\"]\nhook-command = \"h 'x y'\"\n\
-        hook-timeout = \"1s\"\nmax-open-uploads = 3\nmax-open-uploads-per-user = \"none\"\nmax-stored-bytes = 4\n\
+        hook-timeout = \"1s\"\nmax-open-uploads = 3\nmax-open-uploads-per-user = \"none\"\nmax-open-uploads-per-address = 6\nmax-complete-uploads = 8\nmax-stored-bytes = 4\n\
         max-stored-bytes-per-user = 5\nhead-timeout = 1\nidle-timeout = 2\nmin-rate = 0\nmax-connections = 7\n\
         drain-timeout = 0\nsweep-interval = 9\nworkers = 3\nlog = \"json\"\nlog-level = \"debug\"\n";
     let config = of(&[], &[], all).expect("sound");
@@ -99,8 +99,14 @@ fn each_setting_means_something() {
     assert_eq!(config.auth, Auth::Jwt { keys, audiences: vec!["a".into()], issuers: vec!["i".into()] });
     let hook = Hook { program: "h".into(), arguments: vec!["x y".into()], timeout: seconds(1) };
     assert_eq!(config.hook, Some(hook));
-    let quotas =
-        Quotas { open_max: Some(3), open_max_each: None, bytes_max: Some(4), bytes_max_each: Some(5) };
+    let quotas = Quotas {
+        open_max: Some(3),
+        open_max_each: None,
+        open_max_address: Some(6),
+        complete_max: Some(8),
+        bytes_max: Some(4),
+        bytes_max_each: Some(5),
+    };
     assert_eq!(config.quotas, quotas);
     let limits = hoist_http::Limits {
         head_time: seconds(1),
@@ -276,6 +282,25 @@ fn warnings_come_when_there_is_something_to_warn_of() {
         assert_eq!(warnings.len(), expected.len(), "{toml}: {warnings:?}");
         for (warning, expected) in warnings.iter().zip(expected) {
             assert!(warning.contains(expected), "{toml}: {warning}");
+        }
+    }
+}
+
+#[test]
+fn a_check_advises_about_what_is_kept_for_ever() {
+    let cases: [(&str, &[&str]); 6] = [
+        ("", &["content of complete uploads"]),
+        ("retain = \"30d\"", &[]),
+        ("max-stored-bytes = \"1GiB\"", &[]),
+        ("target = \"files\"\nfiles-dir = \"f\"", &[]),
+        ("target = \"files\"\nfiles-dir = \"f\"\nretain = \"none\"", &["records of complete uploads"]),
+        ("retain = \"30d\"\nmax-age = \"none\"", &["unfinished uploads"]),
+    ];
+    for (toml, expected) in cases {
+        let advice = of(&[], &[], toml).expect("sound").advice();
+        assert_eq!(advice.len(), expected.len(), "{toml}: {advice:?}");
+        for (advice, expected) in advice.iter().zip(expected) {
+            assert!(advice.contains(expected), "{toml}: {advice}");
         }
     }
 }
