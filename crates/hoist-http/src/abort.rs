@@ -2,6 +2,7 @@
 //!
 //! Owns the latch between the handle and the connection. What ending means is the connection's business.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
@@ -29,6 +30,15 @@ impl Abort {
             waker.wake();
         }
     }
+
+    /// Ends the request's content after the bytes that have arrived. The request can still be answered.
+    ///
+    /// The [`Body`](crate::Body) yields what the server and its kernel hold already, and then
+    /// [`BodyError::Aborted`](crate::BodyError::Aborted) instead of waiting for the peer. Content whose end is
+    /// among these bytes is whole and ends as usual. Takes effect when the body is polled next.
+    pub fn end_content(&self) {
+        self.0.content_ends.store(true, Ordering::Release);
+    }
 }
 
 impl std::fmt::Debug for Abort {
@@ -38,7 +48,10 @@ impl std::fmt::Debug for Abort {
 }
 
 #[derive(Default)]
-pub(crate) struct Latch(Mutex<State>);
+pub(crate) struct Latch {
+    state: Mutex<State>,
+    content_ends: AtomicBool,
+}
 
 #[derive(Default)]
 struct State {
@@ -54,6 +67,11 @@ impl Latch {
 
     pub(crate) fn handle(self: &Arc<Self>) -> Abort {
         Abort(Arc::clone(self))
+    }
+
+    /// Whether the content ends with what has arrived.
+    pub(crate) fn content_ends(&self) -> bool {
+        self.content_ends.load(Ordering::Acquire)
     }
 
     /// Whether the exchange is to end. If not, the task is woken when that changes.
@@ -73,6 +91,6 @@ impl Latch {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

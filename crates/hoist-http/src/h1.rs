@@ -17,6 +17,7 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use http::header::{CONNECTION, HeaderMap};
 use http::{Method, Request, Response, Version};
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +64,11 @@ pub(crate) async fn serve<S, B>(
                 return connection.close(reader, true).await;
             }
         };
+        // Requests that arrived earlier on other connections go first: a safe one asks for what they did. The runtime
+        // begins with the task it woke last.
+        if head.method.is_safe() {
+            yield_now().await;
+        }
         reader = match connection.exchange(reader, *head, service.clone()).await {
             After::Again(reader) => reader,
             After::Close { reader, linger } => return connection.close(reader, linger).await,
@@ -170,9 +176,10 @@ impl Connection {
         let queue = Queue::new(self.limits.interims_max);
         let length = head.framing.left();
         reader.begin(head.framing);
-        let lent = Lent::new(reader, head.expects_continue.then(|| Arc::clone(&queue)));
+        let latch = Latch::new();
+        let lent = Lent::new(reader, head.expects_continue.then(|| Arc::clone(&queue)), &latch);
         let body = if length == Some(0) { Body::empty() } else { Body::h1(lent.incoming(length)) };
-        let loan = Loan { lent, queue, latch: Latch::new() };
+        let loan = Loan { lent, queue, latch };
 
         let mut request = Request::new(body);
         *request.method_mut() = head.method;

@@ -7,15 +7,19 @@ mod body;
 mod io;
 mod stream;
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use ::h2::server::{Builder, Connection};
 use ::h2::{Ping, PingPong, Reason};
 use bytes::{Bytes, BytesMut};
-use tokio::task::JoinSet;
+use tokio::task::coop::unconstrained;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -83,13 +87,8 @@ pub(crate) async fn serve<S, B>(
             }
             Some(ended) = streams.join_next() => {
                 match ended {
-                    Ok(Outcome::Reset) if resets.too_many() => {
-                        tracing::warn!(peer = %peer.addr, "too many streams were reset by the peer");
-                        connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-                    }
-                    Err(error) if error.is_panic() => {
-                        tracing::error!(%error, "a service panicked, its stream is reset");
-                    }
+                    Ok(Outcome::Reset) if resets.too_many() => calm_down(&mut connection, peer),
+                    Err(error) if error.is_panic() => tracing::error!(%error, "{PANICKED}"),
                     Ok(_) | Err(_) => {}
                 }
                 windows.fit(&mut connection, streams.len());
@@ -97,8 +96,18 @@ pub(crate) async fn serve<S, B>(
             }
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    // Requests that arrived earlier on other connections go first: a safe one asks for what they did.
+                    if request.method().is_safe() {
+                        yield_now().await;
+                    }
                     let exchange = Exchange::new(respond, peer, &limits, &gate);
-                    streams.spawn(exchange.run(request, service.clone()));
+                    let mut exchange = Box::pin(exchange.run(request, service.clone()));
+                    match begin(exchange.as_mut()).await {
+                        Poll::Pending => drop(streams.spawn(exchange)),
+                        Poll::Ready(Outcome::Reset) if resets.too_many() => calm_down(&mut connection, peer),
+                        Poll::Ready(_) if !leaving => idle_until = Instant::now() + limits.idle_time,
+                        Poll::Ready(_) => {}
+                    }
                     windows.fit(&mut connection, streams.len());
                 }
                 Some(Err(error)) => {
@@ -127,6 +136,29 @@ pub(crate) async fn serve<S, B>(
     if timeout(limits.drain_time, rest).await.is_err() {
         streams.shutdown().await;
     }
+}
+
+const PANICKED: &str = "a service panicked, its stream is reset";
+
+fn calm_down(connection: &mut Connection<Io, Bytes>, peer: Peer) {
+    tracing::warn!(peer = %peer.addr, "too many streams were reset by the peer");
+    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+}
+
+/// Runs an exchange up to where it first waits.
+///
+/// Done by the connection for each request in turn, so that the service sees them in the order in which they arrived.
+/// Tasks of their own begin in any order.
+async fn begin(mut exchange: Pin<&mut (impl Future<Output = Outcome> + Send)>) -> Poll<Outcome> {
+    // Without a bound on the work, because tasks that have used theirs up wait before they have begun.
+    let first = poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| exchange.as_mut().poll(cx)));
+        Poll::Ready(polled.unwrap_or_else(|_| {
+            tracing::error!("{PANICKED}");
+            Poll::Ready(Outcome::Ended)
+        }))
+    });
+    unconstrained(first).await
 }
 
 /// Returns when the peer has sent nothing for two intervals although it was pinged.

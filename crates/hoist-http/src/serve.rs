@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::h2::Budget;
-use crate::transport::Stream;
+use crate::transport::{Socket, Stream};
 use crate::{Body, Limits, h1, h2};
 
 /// Any error a service or its response bodies may have.
@@ -230,9 +230,10 @@ impl Shared {
 
     /// Encrypts if asked to, and finds out which HTTP the peer speaks.
     async fn open(&self, tcp: TcpStream) -> io::Result<(Stream, BytesMut, bool, bool)> {
+        let socket = Socket::new(tcp);
         #[cfg(feature = "tls")]
         if let Some(acceptor) = &self.tls {
-            let tls = acceptor.accept(tcp).await?;
+            let tls = acceptor.accept(socket).await?;
             let agreed = tls.get_ref().1.alpn_protocol().map(|protocol| protocol == b"h2");
             let mut stream = Stream::Tls(Box::new(tls));
             return match agreed {
@@ -240,7 +241,7 @@ impl Shared {
                 None => sniff(&mut stream).await.map(|(first, is_h2)| (stream, first, is_h2, true)),
             };
         }
-        let mut stream = Stream::Tcp(tcp);
+        let mut stream = Stream::Tcp(socket);
         let (first, is_h2) = sniff(&mut stream).await?;
         Ok((stream, first, is_h2, false))
     }

@@ -324,6 +324,22 @@ fn plan(
     }
 }
 
+/// The refusal of an append that says itself that it is beyond the server's limits, whatever the upload's state is.
+pub fn beyond_limits(append: &Append, limits: &Limits, state: Option<State>) -> Option<Refusal> {
+    let most = limits.size_max.unwrap_or(LARGEST_INTEGER).min(LARGEST_INTEGER);
+    if append.length.is_some_and(|length| length.get() > most) {
+        return Some(Refusal::TooLarge { limit: Limit::Size, bytes: most, state });
+    }
+    let room = room(None, append.at, limits);
+    let declared = append.content.bytes?;
+    if declared > room.bytes {
+        return Some(beyond(room.bound, state));
+    }
+    let is_last = append.content.finish == Finish::Here;
+    (!is_last && declared < limits.append_min)
+        .then_some(Refusal::TooSmall { bytes: limits.append_min, state })
+}
+
 /// The tightest of the bounds on content that begins at `at`.
 //= IETF-LEN-05
 fn room(length: Option<Length>, at: Offset, limits: &Limits) -> Room {

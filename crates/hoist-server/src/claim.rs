@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hoist_proto::engine::Request;
 use hoist_proto::types::{Durable, Fence, Principal, UploadId};
 use hoist_proto::upload::{Family, State, Upload};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -44,7 +45,12 @@ pub(crate) struct Asker<'a> {
     pub(crate) family: Option<Family>,
 }
 
-impl Asker<'_> {
+impl<'a> Asker<'a> {
+    /// The sender of a request.
+    pub(crate) fn of(request: &'a Request) -> Self {
+        Self { principal: request.principal.as_ref(), family: Some(request.family) }
+    }
+
     /// Whether the upload of a transfer is the asker's, and of its family.
     pub(crate) fn may_see(self, transfer: &Transfer) -> bool {
         transfer.owner.as_ref() == self.principal

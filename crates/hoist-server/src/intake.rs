@@ -3,6 +3,9 @@
 //! An intake belongs to the server and not to the connection: when the peer vanishes it still stores, syncs and settles
 //! what arrived. The only `select!`s on the request path are here.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -13,8 +16,10 @@ use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::{Interrupted, Refusal};
 use hoist_proto::upload::{Interruption, Upload};
 use hoist_store::store::{Error, Writer};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
+use tokio::task::coop::unconstrained;
+use tokio::time::{Sleep, sleep};
 
 use crate::admission::Reservation;
 use crate::checked::Checked;
@@ -43,6 +48,11 @@ pub(crate) struct Intake {
     /// What the content should hash to, and content that waits for that to be known.
     pub(crate) checked: Checked,
 }
+
+/// Bounds on what is stored of content that has arrived when its transfer has to end: about what a kernel holds for one
+/// connection, and a time that the request behind it can spare.
+const LAST_BYTES_MAX: u64 = 8 << 20;
+const LAST_TIME_MAX: Duration = Duration::from_millis(250);
 
 /// Why nothing more was stored.
 enum Stop {
@@ -148,36 +158,22 @@ impl Intake {
         accepted_bytes: &mut u64,
     ) -> Stop {
         let mut room = self.plan.room.bytes;
+        let mut last_call = None;
         loop {
-            // Content that is all here is not overtaken by anything: its sender deserves an answer.
-            if body.is_end_stream() {
-                return Stop::Ended(End::Whole);
-            }
-            let frame = tokio::select! {
-                biased;
-                () = self.claim.stopped() => return Stop::Ended(End::Cut(Interrupted::Superseded)),
-                () = shared.draining.cancelled() => return Stop::Ended(End::Cut(Interrupted::Draining)),
-                () = Progress::due(self.progress.as_ref().filter(|_| !self.checked.is_pending())) => {
-                    if let Some(progress) = &mut self.progress {
-                        progress.tell(1, &mut *self.writer, &self.claim);
+            let frame = match self.next(shared, &mut body, &mut last_call).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Stop::Ended(End::Whole),
+                Err(why) => return Stop::Ended(End::Cut(why)),
+            };
+            let mut data = match frame.into_data() {
+                Ok(data) if data.has_remaining() => data,
+                Ok(_) => continue,
+                Err(frame) => {
+                    if let Some(trailers) = frame.trailers_ref() {
+                        self.checked.trailers(trailers);
                     }
                     continue;
                 }
-                frame = body.frame() => frame.map(|frame| frame.map_err(Into::into)),
-            };
-            let mut data = match frame {
-                None => return Stop::Ended(End::Whole),
-                Some(Err(failure)) => return Stop::Ended(End::Cut(cause(&failure))),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if data.has_remaining() => data,
-                    Ok(_) => continue,
-                    Err(frame) => {
-                        if let Some(trailers) = frame.trailers_ref() {
-                            self.checked.trailers(trailers);
-                        }
-                        continue;
-                    }
-                },
             };
             let fits = usize::try_from(room).unwrap_or(usize::MAX).min(data.len());
             let is_beyond = fits < data.len();
@@ -208,6 +204,85 @@ impl Intake {
             }
         }
     }
+    /// The next frame of the content, `None` at its end, or why there will be no more of it.
+    ///
+    /// A transfer that has to end still takes what has arrived of its content: the peer may have been told by its own
+    /// system that these bytes were delivered, and asks for the offset next.
+    //= TOK-CRE-01, TOK-APP-05, IETF-CON-06
+    async fn next<B: Content>(
+        &mut self,
+        shared: &Shared,
+        body: &mut B,
+        last_call: &mut Option<LastCall>,
+    ) -> Result<Option<Frame<Bytes>>, Interrupted> {
+        loop {
+            // Content that is all here is not overtaken by anything: its sender deserves an answer.
+            if body.is_end_stream() {
+                return Ok(None);
+            }
+            if let Some(last_call) = last_call {
+                return last_call.next(body).await;
+            }
+            let why = tokio::select! {
+                biased;
+                () = self.claim.stopped() => Interrupted::Superseded,
+                () = shared.draining.cancelled() => Interrupted::Draining,
+                () = Progress::due(self.progress.as_ref().filter(|_| !self.checked.is_pending())) => {
+                    if let Some(progress) = &mut self.progress {
+                        progress.tell(1, &mut *self.writer, &self.claim);
+                    }
+                    continue;
+                }
+                frame = body.frame() => {
+                    return frame.transpose().map_err(|failure| cause(&failure.into()));
+                }
+            };
+            *last_call = Some(LastCall::new(why, self.abort.as_ref()));
+        }
+    }
+}
+
+/// The end of a transfer that has to give way: what has arrived of its content is taken, and the peer is not waited for.
+struct LastCall {
+    why: Interrupted,
+    end: Pin<Box<Sleep>>,
+    bytes_left: u64,
+    /// Whether the transport ends the body itself behind what has arrived.
+    ends_itself: bool,
+}
+
+impl LastCall {
+    fn new(why: Interrupted, abort: Option<&Abort>) -> Self {
+        if let Some(abort) = abort {
+            abort.end_content();
+        }
+        let end = Box::pin(sleep(LAST_TIME_MAX));
+        Self { why, end, bytes_left: LAST_BYTES_MAX, ends_itself: abort.is_some() }
+    }
+
+    async fn next<B: Content>(&mut self, body: &mut B) -> Result<Option<Frame<Bytes>>, Interrupted> {
+        // The runtime makes tasks wait that have worked for long. That must not look like a peer that has sent nothing.
+        let frame = poll_fn(|cx| {
+            if self.bytes_left == 0 || self.end.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Ready(frame) => Poll::Ready(Some(frame)),
+                Poll::Pending if self.ends_itself => Poll::Pending,
+                Poll::Pending => Poll::Ready(None),
+            }
+        });
+        let Some(frame) = unconstrained(frame).await else { return Err(self.why) };
+        let frame = frame.transpose().map_err(|failure| match failure.into() {
+            failure if matches!(failure.downcast_ref(), Some(BodyError::Malformed(_))) => {
+                Interrupted::Malformed
+            }
+            _ => self.why,
+        })?;
+        let bytes = frame.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len);
+        self.bytes_left = self.bytes_left.saturating_sub(bytes as u64);
+        Ok(frame)
+    }
 }
 
 impl Intake {
@@ -231,12 +306,14 @@ pub(crate) async fn know_size<B: Content>(
     known: Option<&Upload>,
     body: &mut B,
 ) -> Result<(), Refusal> {
-    if let Operation::Append(append) = &mut request.operation
+    if let (Operation::Append(append), Some(known)) = (&mut request.operation, known)
         && append.content.bytes.is_none()
-        && known.is_some_and(Upload::is_complete)
-        && is_empty(claim, shared, body).await?
+        && known.is_complete()
     {
-        append.content.bytes = Some(0);
+        claim.transfers(known);
+        if is_empty(claim, shared, body).await? {
+            append.content.bytes = Some(0);
+        }
     }
     Ok(())
 }

@@ -12,8 +12,8 @@ use hoist_proto::engine::{self, Decision, Request as Named};
 use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
 use hoist_proto::policy::Policy;
 use hoist_proto::refusal::Refusal;
-use hoist_proto::types::Principal;
-use hoist_proto::upload::{Family, Makeup, Upload};
+use hoist_proto::types::{Principal, UploadId};
+use hoist_proto::upload::{Family, Makeup, State, Upload};
 use hoist_store::store::Store;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, header};
@@ -210,41 +210,60 @@ impl Hoist {
         let Place::Upload(id) = place else { return Err(Refusal::NotFound) };
         let principal = shared.auth.admit(head).await?;
         let operation = if head.method == Method::DELETE { Operation::Cancel } else { Operation::Retrieve };
-        let asks = head.method == Method::HEAD;
         let mut request = Named { id, principal, family: Family::Conventional, operation };
-        // Which family the upload is of is not known yet.
-        let asker = Asker { principal: request.principal.as_ref(), family: None };
-        let claim = shared.claim_for(asker, &request).await?;
-        let (claim, known) = self.load(claim).await?;
-        let dialect = match known.as_ref().map(|upload| upload.family) {
-            Some(Family::Ietf) => Dialect::Ietf(Speaker::unversioned()),
-            Some(Family::Conventional) => Dialect::Conventional,
-            Some(Family::Tus1) => shared.unversioned_tus(),
-            //= TUS1-HEAD-05, TUS1-TRM-02
-            None if shared.departed.knows(id, request.principal.as_ref()) => {
-                return Ok((shared.unversioned_tus(), Err(Refusal::Gone)));
-            }
-            // A token upload has no URL.
-            _ => return Err(Refusal::NotFound),
+        let claim = match self.claim_stored(&request, &head.method).await? {
+            Ok(claim) => claim,
+            Err((family, refusal)) => return Ok((shared.dialect_of(family)?, Err(refusal))),
         };
-        request.family = known.as_ref().map_or(Family::Conventional, |upload| upload.family);
-        if request.family == Family::Tus1 && !asks {
-            //= TUS1-DF-16
-            let get = Refusal::Method { allow: tus1::METHODS_OF_UPLOAD };
-            let refusal = if head.method == Method::DELETE { Refusal::TusVersion } else { get };
-            return Ok((dialect, Err(refusal)));
-        }
-        let outcome = match engine::decide(known.as_ref(), &request, &shared.policy, shared.clock.now()) {
-            Decision::Cancel => {
+        let (claim, known) = self.load(claim).await?;
+        let Some(family) = known.as_ref().map(|upload| upload.family) else {
+            //= TUS1-HEAD-05, TUS1-TRM-02
+            let is_gone = shared.departed.knows(id, request.principal.as_ref());
+            let gone = (shared.unversioned_tus(), Err(Refusal::Gone));
+            return if is_gone { Ok(gone) } else { Err(Refusal::NotFound) };
+        };
+        let dialect = shared.dialect_of(family)?;
+        request.family = family;
+        let decision = engine::decide(known.as_ref(), &request, &shared.policy, shared.clock.now());
+        let outcome = match (decision, meaningless(family, &head.method)) {
+            (Decision::Refuse(refusal), _) | (_, Some(refusal)) => Err(refusal),
+            (Decision::Cancel, None) => {
                 self.own(move |shared| async move { shared.remove(&claim).await.map(|()| Reply::Cancelled) })
                     .await
             }
-            Decision::Refuse(refusal) => Err(refusal),
-            Decision::Answer(reply) if matches!(request.family, Family::Ietf | Family::Tus1) => Ok(reply),
-            //= IETF-SEC-09
-            _ => Err(Refusal::Forbidden("the content of uploads cannot be downloaded from here".into())),
+            (Decision::Answer(reply), None) => Ok(reply),
+            _ => Err(Refusal::Internal),
         };
         Ok((dialect, outcome))
+    }
+
+    /// Takes the upload of a request in no dialect, as [`claim`](Shared::claim) does. A running transfer tells which family
+    /// the upload is of, and a request that is refused in that family does not end it.
+    async fn claim_stored(
+        &self,
+        request: &Named,
+        method: &Method,
+    ) -> Result<Result<Claim, (Family, Refusal)>, Refusal> {
+        let shared = self.shared();
+        let asker = Asker { principal: request.principal.as_ref(), family: None };
+        match shared.claims.take_idle(request.id, PATIENCE).await {
+            Ok(claim) => return Ok(Ok(claim)),
+            Err(Occupied::Busy) => return Err(Refusal::Busy),
+            Err(Occupied::Transferring(transfer)) if !asker.may_see(&transfer) => {
+                return Err(Refusal::NotFound);
+            }
+            Err(Occupied::Transferring(Transfer { family, .. })) => {
+                let incomplete = || {
+                    Refusal::Forbidden("the content of this upload can be fetched once it is complete".into())
+                };
+                let fetches = shared.downloads && method == Method::GET;
+                let refusal = meaningless(family, method).or_else(|| fetches.then(incomplete));
+                if let Some(refusal) = refusal {
+                    return Ok(Err((family, refusal)));
+                }
+            }
+        }
+        shared.take(request.id, asker).await.map(Ok)
     }
 
     /// What the store has of the claimed upload. What is whole is delivered first, so that nobody finds an upload in
@@ -355,42 +374,82 @@ impl Shared {
         if refusal == Refusal::NotFound && is_gone() { Refusal::Gone } else { refusal }
     }
 
+    /// The dialect in which a request that names none is answered about an upload of this family.
+    fn dialect_of(&self, family: Family) -> Result<Dialect, Refusal> {
+        match family {
+            Family::Ietf => Ok(Dialect::Ietf(Speaker::unversioned())),
+            Family::Conventional => Ok(Dialect::Conventional),
+            Family::Tus1 => Ok(self.unversioned_tus()),
+            // A token upload has no URL.
+            _ => Err(Refusal::NotFound),
+        }
+    }
+
     fn unversioned_tus(&self) -> Dialect {
         Dialect::Tus1(tus1::Speaker::unversioned(self.tus))
     }
 
-    /// Takes the upload of a request, which ends the one before it.
+    /// Takes the upload of a request. Ends the transfer that is running on it, unless the request would be refused whatever
+    /// the upload's state is.
     pub(crate) async fn claim(&self, request: &Named) -> Result<Claim, Refusal> {
-        let asker = Asker { principal: request.principal.as_ref(), family: Some(request.family) };
-        self.claim_for(asker, request).await
-    }
-
-    async fn claim_for(&self, asker: Asker<'_>, request: &Named) -> Result<Claim, Refusal> {
-        let id = request.id;
-        let refusal_of = |transfer: Transfer| match &request.operation {
-            _ if !asker.may_see(&transfer) => Refusal::NotFound,
-            Operation::Reject(refusal) => Refusal::Beside(Box::new(refusal.clone()), transfer.state),
-            _ => Refusal::Taken(transfer.state),
-        };
+        let limits = &self.policy.limits;
         match &request.operation {
-            // Neither ends a transfer: the one by decision, the other because it makes no sense.
-            Operation::Create(_) | Operation::Reject(_) => {
-                self.claims.take_idle(id, PATIENCE).await.map_err(|occupied| match occupied {
-                    Occupied::Transferring(transfer) => refusal_of(transfer),
-                    Occupied::Busy => Refusal::Busy,
-                })
+            // A creation never ends a transfer.
+            Operation::Create(_) => self.claim_idle(request, Refusal::Taken).await,
+            Operation::Reject(refusal) => {
+                self.claim_idle(request, |state| Refusal::Beside(Box::new(refusal.clone()), state)).await
+            }
+            Operation::Append(append) if engine::beyond_limits(append, limits, None).is_some() => {
+                let beyond = |state| engine::beyond_limits(append, limits, Some(state));
+                self.claim_idle(request, |state| beyond(state).unwrap_or(Refusal::Taken(state))).await
             }
             Operation::Append(_) | Operation::Retrieve | Operation::Cancel => {
-                self.claims.take(id, asker, PATIENCE).await.map_err(|denied| match denied {
-                    Denied::Busy => Refusal::Busy,
-                    Denied::Stranger => Refusal::NotFound,
-                })
+                self.take(request.id, Asker::of(request)).await
             }
         }
     }
 
+    /// Takes an upload, and ends the transfer that is running on it.
+    async fn take(&self, id: UploadId, asker: Asker<'_>) -> Result<Claim, Refusal> {
+        let taken = self.claims.take(id, asker, PATIENCE).await;
+        taken.map_err(|denied| match denied {
+            Denied::Busy => Refusal::Busy,
+            Denied::Stranger => Refusal::NotFound,
+        })
+    }
+
+    /// Takes the upload of a request if no transfer is running on it. `refusal` says what the request gets otherwise.
+    async fn claim_idle(
+        &self,
+        request: &Named,
+        refusal: impl FnOnce(State) -> Refusal,
+    ) -> Result<Claim, Refusal> {
+        let taken = self.claims.take_idle(request.id, PATIENCE).await;
+        taken.map_err(|occupied| match occupied {
+            Occupied::Transferring(transfer) if Asker::of(request).may_see(&transfer) => {
+                refusal(transfer.state)
+            }
+            Occupied::Transferring(_) => Refusal::NotFound,
+            Occupied::Busy => Refusal::Busy,
+        })
+    }
+
     pub(crate) fn context<'a>(&'a self, base: &'a str) -> Context<'a> {
         Context { base, limits: &self.policy.limits, now: self.clock.now() }
+    }
+}
+
+/// The refusal of a request in no dialect that means nothing to an upload of this family.
+//= TUS1-DF-16, IETF-SEC-09
+fn meaningless(family: Family, method: &Method) -> Option<Refusal> {
+    match (family, method) {
+        (Family::Tus1, &Method::DELETE) => Some(Refusal::TusVersion),
+        (Family::Tus1, &Method::GET) => Some(Refusal::Method { allow: tus1::METHODS_OF_UPLOAD }),
+        (Family::Conventional, &Method::GET | &Method::HEAD) => {
+            Some(Refusal::Forbidden("the content of uploads cannot be downloaded from here".into()))
+        }
+        (Family::Token, _) => Some(Refusal::NotFound),
+        _ => None,
     }
 }
 

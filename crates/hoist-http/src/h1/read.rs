@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::body::{Decoded, Framing};
 use super::head::{Head, Heads, Reject};
+use crate::abort::Latch;
 use crate::interim::Queue;
 use crate::pace::Pace;
 use crate::transport::ReadHalf;
@@ -84,6 +85,22 @@ impl Reader {
         if self.buf.is_empty() {
             ready!(self.half.poll_readable(cx))?;
         }
+        let spare = self.make_room();
+        let read = ready!(self.half.poll_read(cx, &mut self.buf))?;
+        self.grow(read, spare);
+        Poll::Ready(Ok(read))
+    }
+
+    /// The same for what has arrived: pending means that the kernel has nothing.
+    fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let spare = self.make_room();
+        let read = ready!(self.half.poll_arrived(cx, &mut self.buf))?;
+        self.grow(read, spare);
+        Poll::Ready(Ok(read))
+    }
+
+    /// Makes sure that there is room to read into, and says how much.
+    fn make_room(&mut self) -> usize {
         let spare = self.buf.capacity() - self.buf.len();
         if spare < self.read_bytes / 4 && !self.buf.try_reclaim(self.read_bytes) {
             // The consumer still has the old buffer. What is left in it is a piece of a line at most, or a head.
@@ -91,13 +108,14 @@ impl Reader {
             next.extend_from_slice(&self.buf);
             self.buf = next;
         }
-        let spare = self.buf.capacity() - self.buf.len();
-        let read = ready!(self.half.poll_read(cx, &mut self.buf))?;
-        // Only a body that keeps filling the buffer earns a larger one.
+        self.buf.capacity() - self.buf.len()
+    }
+
+    /// Only a body that keeps filling the buffer earns a larger one.
+    fn grow(&mut self, read: usize, spare: usize) {
         if read == spare && self.framing != Framing::Done {
             self.read_bytes = (self.read_bytes * 2).min(self.limits.read_bytes_max.max(READ_BYTES_FIRST));
         }
-        Poll::Ready(Ok(read))
     }
 
     /// Gives memory back between requests.
@@ -108,7 +126,12 @@ impl Reader {
         }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// The next piece of the content. With `ends`, it ends with what has arrived.
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        ends: bool,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(error) = self.failed {
             return Poll::Ready(Some(Err(error)));
         }
@@ -123,9 +146,10 @@ impl Reader {
                 Ok(Decoded::More) => {}
                 Err(reason) => return self.fail(BodyError::Malformed(reason)),
             }
-            match self.poll_fill(cx) {
+            match if ends { self.poll_arrived(cx) } else { self.poll_fill(cx) } {
                 Poll::Ready(Ok(0) | Err(_)) => return self.fail(BodyError::Cut),
                 Poll::Ready(Ok(bytes)) => self.pace.arrived(bytes),
+                Poll::Pending if ends => return self.fail(BodyError::Aborted),
                 Poll::Pending => {
                     let error = ready!(self.pace.poll_waiting(cx));
                     return self.fail(error);
@@ -143,7 +167,7 @@ impl Reader {
     pub(super) async fn drain(&mut self, until: Instant) -> bool {
         let mut bytes_left = self.limits.drain_bytes_max;
         while !self.failed() {
-            match timeout_at(until, poll_fn(|cx| self.poll_frame(cx))).await {
+            match timeout_at(until, poll_fn(|cx| self.poll_frame(cx, false))).await {
                 Ok(None) => return true,
                 Ok(Some(Ok(frame))) => {
                     let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
@@ -178,7 +202,10 @@ impl Reader {
 }
 
 /// A reader that is lent to a body until the connection wants it back.
-pub(super) struct Lent(Mutex<State>);
+pub(super) struct Lent {
+    state: Mutex<State>,
+    latch: Arc<Latch>,
+}
 
 struct State {
     /// The reader, or what a body that still polls is told.
@@ -191,9 +218,9 @@ struct State {
 }
 
 impl Lent {
-    pub(super) fn new(reader: Box<Reader>, expecting: Option<Arc<Queue>>) -> Arc<Self> {
+    pub(super) fn new(reader: Box<Reader>, expecting: Option<Arc<Queue>>, latch: &Arc<Latch>) -> Arc<Self> {
         let state = State { reader: Ok(reader), waiting: None, expecting, connection: None };
-        Arc::new(Lent(Mutex::new(state)))
+        Arc::new(Lent { state: Mutex::new(state), latch: Arc::clone(latch) })
     }
 
     /// The body that reads from here.
@@ -238,7 +265,7 @@ impl Lent {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -258,17 +285,19 @@ impl Incoming {
         if self.ended {
             return Poll::Ready(None);
         }
+        let ends = self.lent.latch.content_ends();
         let mut state = self.lent.lock();
         let state = &mut *state;
         let polled = match &mut state.reader {
             Ok(reader) => {
                 // Content that has arrived needs no permission any more.
-                if let Some(queue) = state.expecting.take()
+                if !ends
+                    && let Some(queue) = state.expecting.take()
                     && reader.is_empty()
                 {
                     queue.push_continue();
                 }
-                reader.poll_frame(cx)
+                reader.poll_frame(cx, ends)
             }
             Err(error) => Poll::Ready(Some(Err(*error))),
         };

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::time::timeout;
 
+use super::io::Gate;
+use crate::abort::Latch;
 use crate::interim::Queue;
 use crate::pace::Pace;
 use crate::{BodyError, Limits};
@@ -20,6 +22,8 @@ use crate::{BodyError, Limits};
 pub(super) struct Lent {
     state: Mutex<State>,
     window: Arc<Window>,
+    latch: Arc<Latch>,
+    gate: Arc<Gate>,
 }
 
 struct State {
@@ -32,10 +36,18 @@ struct State {
     discards_left: u64,
     /// Takes the 100 (Continue) that the first poll of the body asks for.
     expecting: Option<Arc<Queue>>,
+    /// The request that the connection read all that has arrived, once the content is to end with that.
+    catching_up: Option<u64>,
 }
 
 impl Lent {
-    pub(super) fn new(mut content: RecvStream, expecting: Option<Arc<Queue>>, limits: &Limits) -> Arc<Self> {
+    pub(super) fn new(
+        mut content: RecvStream,
+        expecting: Option<Arc<Queue>>,
+        limits: &Limits,
+        latch: &Arc<Latch>,
+        gate: &Arc<Gate>,
+    ) -> Arc<Self> {
         let window = Window::new(content.flow_control().clone());
         let state = State {
             content: Ok(content),
@@ -44,8 +56,10 @@ impl Lent {
             abandoned: false,
             discards_left: limits.drain_bytes_max,
             expecting,
+            catching_up: None,
         };
-        Arc::new(Lent { state: Mutex::new(state), window })
+        let (latch, gate) = (Arc::clone(latch), Arc::clone(gate));
+        Arc::new(Lent { state: Mutex::new(state), window, latch, gate })
     }
 
     /// Ends the body, which yields `Aborted` if it is still in use, and lets go of the stream: h2 resets it with
@@ -120,7 +134,7 @@ impl Incoming {
             return Poll::Ready(None);
         }
         let mut state = self.lent.lock();
-        let polled = state.poll_frame(cx, &self.lent.window);
+        let polled = state.poll_frame(cx, &self.lent);
         match &polled {
             Poll::Pending => {
                 if !state.waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -158,13 +172,17 @@ impl State {
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-        window: &Arc<Window>,
+        lent: &Lent,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let window = &lent.window;
+        let ends = lent.latch.content_ends();
+        // Before the content is polled, which may otherwise miss what the connection reads in between.
+        let has_all = ends && lent.gate.poll_caught_up(&mut self.catching_up, cx).is_ready();
         let content = match &mut self.content {
             Ok(content) => content,
             Err(error) => return Poll::Ready(Some(Err(*error))),
         };
-        if let Some(queue) = self.expecting.take() {
+        if !ends && let Some(queue) = self.expecting.take() {
             queue.push_continue();
         }
         loop {
@@ -177,6 +195,7 @@ impl State {
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(reason(&error)))),
                 Poll::Ready(None) => break,
+                Poll::Pending if has_all => return Poll::Ready(Some(Err(BodyError::Aborted))),
                 Poll::Pending => {
                     window.write_off();
                     let error = ready!(self.pace.poll_waiting(cx));
@@ -185,10 +204,12 @@ impl State {
                 }
             }
         }
-        match ready!(content.poll_trailers(cx)) {
-            Ok(None) => Poll::Ready(None),
-            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-            Err(error) => Poll::Ready(Some(Err(reason(&error)))),
+        match content.poll_trailers(cx) {
+            Poll::Pending if has_all => Poll::Ready(Some(Err(BodyError::Aborted))),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(None)) => Poll::Ready(None),
+            Poll::Ready(Ok(Some(trailers))) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(reason(&error)))),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The byte stream under an h2 connection, observed.
 //!
-//! Owns what h2 does not tell: whether the peer takes what we write, and whether it sends anything at all.
+//! Owns what h2 does not tell: whether the peer takes what we write, whether it sends anything at all, and whether
+//! everything that has arrived was read.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
@@ -26,6 +27,17 @@ pub(super) struct Gate {
     closed: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
     reads: AtomicU64,
+    catching_up: Mutex<CatchingUp>,
+}
+
+/// Requests to read everything that has arrived. They are numbered in the order of asking.
+#[derive(Default)]
+struct CatchingUp {
+    asked: u64,
+    done: u64,
+    /// The connection's task, which reads.
+    connection: Option<Waker>,
+    waiting: Vec<Waker>,
 }
 
 impl Gate {
@@ -48,6 +60,52 @@ impl Gate {
     /// Counts the reads that brought something.
     pub(super) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Ready once the connection has read everything that had arrived when this was first polled. `ticket` belongs to
+    /// the caller and begins as `None`.
+    pub(super) fn poll_caught_up(&self, ticket: &mut Option<u64>, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.catching_up();
+        let number = *ticket.get_or_insert_with(|| {
+            state.asked += 1;
+            state.asked
+        });
+        if state.done >= number {
+            return Poll::Ready(());
+        }
+        if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.waiting.push(cx.waker().clone());
+        }
+        let connection = state.connection.take();
+        drop(state);
+        if let Some(waker) = connection {
+            waker.wake();
+        }
+        Poll::Pending
+    }
+
+    /// The number of the latest request to catch up that is not yet done. If there is none, the next one wakes the task.
+    fn behind(&self, cx: &Context<'_>) -> Option<u64> {
+        let mut state = self.catching_up();
+        if state.asked > state.done {
+            return Some(state.asked);
+        }
+        if !state.connection.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            state.connection = Some(cx.waker().clone());
+        }
+        None
+    }
+
+    fn caught_up(&self, number: u64) {
+        let mut state = self.catching_up();
+        state.done = number;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    fn catching_up(&self) -> MutexGuard<'_, CatchingUp> {
+        self.catching_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, closed: bool) {
@@ -81,11 +139,27 @@ impl AsyncRead for Io {
             self.first.advance(bytes);
             return Poll::Ready(Ok(()));
         }
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let mut polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        // h2 reads until there is nothing more, and hands out what it has read before it reads again.
+        while polled.is_pending()
+            && let Some(number) = self.gate.behind(cx)
+        {
+            polled = self.stream.poll_arrived(cx, buf);
+            if polled.is_pending() {
+                self.gate.caught_up(number);
+            }
+        }
         if polled.is_ready() {
             self.gate.reads.fetch_add(1, Ordering::Relaxed);
         }
         polled
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        // Nothing more will ever be read.
+        self.gate.caught_up(u64::MAX);
     }
 }
 

@@ -144,7 +144,7 @@ impl Exchange {
             (Body::empty(), None)
         } else {
             let expecting = expects.then(|| Arc::clone(&self.queue));
-            let lent = Lent::new(content, expecting, &self.limits);
+            let lent = Lent::new(content, expecting, &self.limits, &self.latch, &self.gate);
             self.lent = Some(Arc::clone(&lent));
             let length = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
             (Body::h2(Incoming::new(Arc::clone(&lent), length)), Some(lent))

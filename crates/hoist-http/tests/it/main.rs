@@ -14,6 +14,7 @@ mod support;
 
 mod differential;
 mod drain;
+mod end_content;
 mod example;
 mod h1;
 mod h1_bodies;

@@ -1,5 +1,6 @@
 //! Black-box tests of the command and of the server it runs: one module for each theme.
 
+mod arrived;
 mod check;
 mod cli;
 mod clients;

@@ -1,0 +1,165 @@
+//! A transfer that has to end first stores the content that has arrived.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hoist_http::BodyError;
+use hoist_server::{Answer, Hoist};
+use hoist_store::memory::MemoryStore;
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
+use tower_service::Service as _;
+
+use crate::harness::{Content, SOON, hoist, request_to, send};
+
+const FRAMES_MAX: usize = 64;
+
+/// The length of every upload here.
+pub(crate) const LENGTH: usize = 5000;
+
+/// Content that a test sends frame by frame.
+struct Fed {
+    frames: mpsc::Receiver<Bytes>,
+    length: u64,
+}
+
+impl Body for Fed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = std::task::ready!(self.frames.poll_recv(cx));
+        Poll::Ready(frame.map(|frame| Ok(Frame::data(frame))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.length)
+    }
+}
+
+type Fields = &'static [(&'static str, &'static str)];
+
+/// A dialect's fields for creating an upload of [`LENGTH`] bytes, for an append at its start, and for both and the offset query.
+pub(crate) struct Dialect {
+    create: Fields,
+    append: Fields,
+    pub(crate) every: Fields,
+}
+
+pub(crate) const DIALECTS: [Dialect; 3] = [
+    Dialect { create: &[], append: &[("upload-offset", "0")], every: &[("upload-token", "abcdef")] },
+    Dialect {
+        create: &[("upload-complete", "?0")],
+        append: &[
+            ("upload-offset", "0"),
+            ("upload-complete", "?1"),
+            ("content-type", "application/partial-upload"),
+        ],
+        every: &[("upload-draft-interop-version", "8")],
+    },
+    Dialect {
+        create: &[],
+        append: &[("upload-offset", "0"), ("content-type", "application/offset+octet-stream")],
+        every: &[("tus-resumable", "1.0.0")],
+    },
+];
+
+/// An append that has taken its first 100 bytes, and what sends it more.
+pub(crate) struct Running {
+    pub(crate) path: String,
+    pub(crate) frames: mpsc::Sender<Bytes>,
+    pub(crate) answer: tokio::task::JoinHandle<Answer>,
+}
+
+impl Dialect {
+    fn fields(&self, of: Fields) -> Vec<(&'static str, &'static str)> {
+        [of, self.every].concat()
+    }
+
+    pub(crate) async fn append(&self, hoist: &Hoist) -> Running {
+        let create = [self.fields(self.create), vec![("upload-length", "5000")]].concat();
+        let created = send(hoist, request_to("/uploads", "POST", &create, Content::none())).await;
+        assert!(created.status.is_success(), "{created:?}");
+        let path = created.field("location").unwrap_or("/uploads").to_owned();
+        let (frames, fed) = mpsc::channel(FRAMES_MAX);
+        let mut append = Request::patch(&path);
+        for (name, value) in self.fields(self.append) {
+            append = append.header(name, value);
+        }
+        let append = append.body(Fed { frames: fed, length: LENGTH as u64 }).expect("a request");
+        let answer = hoist.clone().call(append);
+        let answer = tokio::spawn(async move { answer.await.expect("infallible") });
+        frames.send(Bytes::from_static(&[b'x'; 100])).await.expect("it is read");
+        let running = Running { path, frames, answer };
+        running.is_taken().await;
+        running
+    }
+
+    async fn offset(&self, hoist: &Hoist, path: &str) -> Option<usize> {
+        send(hoist, request_to(path, "HEAD", self.every, Content::none())).await.offset()
+    }
+}
+
+impl Running {
+    /// Sends more without letting any other task run.
+    pub(crate) fn feed(&self, frames: usize) {
+        for _ in 0..frames {
+            self.frames.try_send(Bytes::from_static(&[b'x'; 100])).expect("room");
+        }
+    }
+
+    pub(crate) async fn is_taken(&self) {
+        let taken = async {
+            while self.frames.capacity() < FRAMES_MAX {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(SOON, taken).await.expect("it is read");
+    }
+}
+
+// proves: TOK-CRE-01, TOK-APP-05, IETF-CON-06
+#[tokio::test]
+async fn a_newer_request_finds_all_that_had_arrived() {
+    for dialect in &DIALECTS {
+        let hoist = hoist(&MemoryStore::new());
+        let running = dialect.append(&hoist).await;
+        running.feed(5);
+        assert_eq!(dialect.offset(&hoist, &running.path).await, Some(600));
+        assert!(running.frames.is_closed(), "the transfer has ended");
+    }
+}
+
+// proves: TOK-CRE-01, TOK-APP-05
+#[tokio::test]
+async fn stopping_keeps_all_that_had_arrived() {
+    for dialect in &DIALECTS {
+        let hoist = hoist(&MemoryStore::new());
+        let running = dialect.append(&hoist).await;
+        running.feed(5);
+        tokio::time::timeout(SOON, hoist.drain()).await.expect("no peer is waited for");
+        assert_eq!(dialect.offset(&hoist, &running.path).await, Some(600));
+        let answer = running.answer.await.expect("no panic");
+        assert_eq!(answer.status().as_u16(), 503);
+    }
+}
+
+#[tokio::test]
+async fn content_that_ends_with_what_had_arrived_is_whole() {
+    for dialect in &DIALECTS {
+        let hoist = hoist(&MemoryStore::new());
+        let running = dialect.append(&hoist).await;
+        running.feed(49);
+        let Running { path, frames, answer } = running;
+        drop(frames);
+        let asked = dialect.offset(&hoist, &path).await;
+        let answer = answer.await.expect("no panic");
+        assert!(answer.status().is_success(), "{:?}", answer.status());
+        assert_eq!(asked, Some(5000));
+    }
+}
