@@ -58,6 +58,7 @@ const fn append(fields: Fields, bytes: usize, status: u16) -> Refused {
     Refused { method: "PATCH", own: true, fields, bytes, status }
 }
 
+const V6: (&str, &str) = ("upload-draft-interop-version", "6");
 const V8: (&str, &str) = ("upload-draft-interop-version", "8");
 const TUS: (&str, &str) = ("tus-resumable", "1.0.0");
 const AT_0: (&str, &str) = ("upload-offset", "0");
@@ -103,8 +104,8 @@ const ON_TOKEN: &[Refused] = &[
 
 const ON_IETF: &[Refused] = &[
     own("POST", &[], 405),
-    own("HEAD", &[AT_0], 400),
-    own("DELETE", &[LAST], 400),
+    bare("HEAD", &[V6, AT_0], 400),
+    bare("DELETE", &[V6, LAST], 400),
     own("PATCH", &[AT_0, LAST], 415),
     append(&[PARTIAL, LAST], 1, 400),
     append(&[PARTIAL, AT_0, LAST], 5501, 413),
