@@ -34,8 +34,10 @@ mod crew;
 mod data;
 mod entry;
 mod export;
+mod failure;
 mod join;
 mod lane;
+mod note;
 mod options;
 mod place;
 mod read;
@@ -137,7 +139,7 @@ impl LocalStore {
             turn.entry().admit(fence)?;
             let (place, file) = tree.create(&Record { upload, discarded: None })?;
             turn.entry().reset();
-            let content = Arc::new(Content::created(place, file, tree.is_disk()));
+            let content = Arc::new(Content::created(place, file));
             let lane = Arc::new(Lane::new(pool, content, fence));
             Ok(LocalWriter::new(lane, Arc::clone(turn.entry()), tree, syncs))
         };
@@ -161,7 +163,7 @@ impl LocalStore {
             if stored != at {
                 return Err(Error::Damaged(format!("it ends at {stored}, and was to go on at {at}")));
             }
-            turn.let_go();
+            turn.retire();
             let file = place.content(OFlags::WRONLY)?.ok_or_else(|| place.lost())?;
             let content = Arc::new(Content::durable(&place, file, stored.get(), !shelves.is_empty()));
             let lane = Arc::new(Lane::new(pool, content, fence));
@@ -179,15 +181,21 @@ impl LocalStore {
         self.look(turn).await
     }
 
-    /// Neither takes a fence nor ends a writer. Waits for the disk alone: while somebody else has the turn for longer,
+    /// Neither takes a fence nor ends a writer. Waits for the disk alone: while another operation has the turn for longer,
     /// what is durable of the upload is known.
     async fn glance(&self, id: UploadId) -> Result<Option<Upload>, Error> {
         let entry = self.entries.of(id);
         let guard = if let Ok(guard) = Arc::clone(&entry.turn).try_lock_owned() {
             guard
         } else {
+            let one = Arc::clone(&entry.aside).lock_owned().await;
             let (tree, beside) = (Arc::clone(&self.tree), Arc::clone(&entry));
-            if let Some(seen) = self.syncs.call(move || read::aside(&tree, id, &beside)).await? {
+            let job = move || {
+                let seen = read::aside(&tree, id, &beside);
+                drop(one);
+                seen
+            };
+            if let Some(seen) = self.syncs.call(job).await? {
                 return Ok(Some(seen));
             }
             Arc::clone(&entry.turn).lock_owned().await
@@ -273,6 +281,7 @@ impl LocalStore {
             tree.sync_shelves(shelves)?;
             // What others are told while this goes on.
             let nothing = turn.attest(stored);
+            turn.retire();
             let bytes = join::build(&tree, &place, &parts)?;
             if bytes == 0 {
                 return Ok(nothing);
@@ -310,7 +319,8 @@ impl LocalStore {
         turn.end_lane(Rest::Forget).await;
         let tree = Arc::clone(&self.tree);
         let job = move || {
-            turn.let_go();
+            // Or a sync could name the draft in the directory while that is being removed.
+            turn.retire();
             let mut shelves = Shelves::NONE;
             let mut was_upload = false;
             while let Some(place) = tree.find(id)? {

@@ -78,6 +78,14 @@ impl<T> Queue<T> {
 
 /// Starts a thread of the store.
 pub(super) fn start(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    #[cfg(test)]
+    let run = {
+        let faults = super::sys::faults::current();
+        move || {
+            super::sys::faults::adopt(faults);
+            run();
+        }
+    };
     Builder::new()
         .name(name)
         .spawn(run)

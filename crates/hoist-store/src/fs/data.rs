@@ -3,6 +3,11 @@
 //! Owns the file's end, the first sync that makes an upload exist for good, what becomes of bytes the disk would not
 //! promise, and which bytes are in doubt. Leaves which bytes come when to [`lane`](super::lane).
 //!
+//! # Locks
+//!
+//! `progress` and `pen` are held over system calls, so only the store's own threads take them, in this order. `facts` is
+//! held for moments and never over a system call: threads of an async runtime ask it and nothing else.
+//!
 //! # Doubt
 //!
 //! Content in doubt lies in the file like any other, and a note in the directory says where it begins
@@ -12,7 +17,7 @@
 //! |-----------------------------|-------------------------------------------------------------------|
 //! | the note is made            | the note or none, and no byte behind it: the content as it was     |
 //! | bytes are written, synced   | the note: what lies behind it is cut off                          |
-//! | confirmed: bytes are synced | the note still: cut off, and nobody was told that they count      |
+//! | confirmed: bytes are synced | the note still: cut off, and no client was told that they count   |
 //! | … and the note removed      | the note or none: cut off or whole, as it is whole on the disk     |
 //! | taken back: the file is cut | the note still: nothing or something to cut off behind it          |
 //! | … and the note removed      | the note or none: nothing lies behind it                           |
@@ -24,56 +29,18 @@
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 use hoist_proto::types::UploadId;
 use rustix::io::Errno;
 
 use super::crew::locked;
+use super::failure::{Failure, Repair};
 use super::place::Place;
-use super::sys;
 use super::tree::{Shelf, Shelves};
+use super::{note, sys};
 use crate::store::Error;
-
-/// An [`Error`] that can be told to several.
-#[derive(Clone, Debug)]
-pub(super) enum Failure {
-    Full,
-    Damaged(Arc<str>),
-    Io { doing: Arc<str>, source: Arc<std::io::Error> },
-    Other(Arc<str>),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Full => Self::Full,
-            Error::Damaged(why) => Self::Damaged(why.into()),
-            Error::Io { doing, source } => Self::Io { doing: doing.into(), source: Arc::new(source) },
-            other => Self::Other(other.to_string().into()),
-        }
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Full => Self::Full,
-            Failure::Damaged(why) => Self::Damaged(why.to_string()),
-            Failure::Io { doing, source } => {
-                let source = match source.raw_os_error() {
-                    Some(code) => std::io::Error::from_raw_os_error(code),
-                    None => std::io::Error::new(source.kind(), source.to_string()),
-                };
-                Self::Io { doing: doing.to_string(), source }
-            }
-            Failure::Other(what) => {
-                Self::Io { doing: what.to_string(), source: std::io::ErrorKind::Other.into() }
-            }
-        }
-    }
-}
 
 /// The content file of an upload, open for writing.
 pub(super) struct Content {
@@ -84,14 +51,18 @@ pub(super) struct Content {
     end: AtomicU64,
     /// How many of its bytes count: all but those in doubt. Changed by the holder of `pen` alone.
     written: AtomicU64,
-    /// `durable` of `progress` for those who must not wait for a sync, as soon as it holds for good.
-    tellable: AtomicU64,
-    pen: Mutex<Pen>,
     progress: Mutex<Progress>,
+    pen: Mutex<Pen>,
+    facts: Mutex<Facts>,
 }
 
-/// Nothing is durable for good yet.
-const UNKNOWN: u64 = u64::MAX;
+/// The right to sync the file.
+struct Progress {
+    /// Every byte before this one is on the disk, in doubt or not.
+    synced: u64,
+    /// The directory, as long as the record in it is a draft.
+    draft: Option<Place>,
+}
 
 /// The right to change the file; broken once bytes had to be cut off.
 struct Pen {
@@ -107,33 +78,26 @@ struct Doubt {
     place: Place,
 }
 
-struct Progress {
+/// What can be said of the content without waiting for the disk. Changed by the holder of `progress`, except for the
+/// shelf.
+struct Facts {
     /// Every byte before this one is durable, and counts.
     durable: u64,
-    /// Every byte before this one is on the disk, in doubt or not.
-    synced: u64,
-    /// The directory, as long as the record in it is a draft.
-    draft: Option<Place>,
+    /// The record is still a draft.
+    is_draft: bool,
     /// The directory above has yet to be synced for the upload to be found after a crash.
     is_shelf_due: bool,
+    is_doubted: bool,
+    /// Why nothing is promised any more.
     failure: Option<Failure>,
+    repair: Option<Repair>,
 }
 
-impl Progress {
-    /// From here on nothing is promised any more.
-    fn fail(&mut self, error: impl Into<Failure>) -> Failure {
-        self.failure.insert(error.into()).clone()
+impl Facts {
+    /// Whether a crash would leave all that is durable.
+    fn is_lasting(&self) -> bool {
+        !self.is_draft && !self.is_shelf_due
     }
-
-    /// The note of a doubt was removed, and a power cut may bring it back.
-    fn note_stays(&mut self, error: &Error) -> Failure {
-        self.fail(note_stays(error))
-    }
-}
-
-/// Why a content cannot be trusted whose note of a doubt may come back: with it, later bytes would go.
-pub(super) fn note_stays(error: &Error) -> Failure {
-    Failure::Damaged(format!("which of its bytes count could not be made to last: {error}").into())
 }
 
 /// What a sync reached.
@@ -147,42 +111,42 @@ pub(super) struct Settled {
 
 impl Content {
     /// The content of an upload just created at `place`.
-    pub(super) fn created(place: Place, file: OwnedFd, is_disk: bool) -> Self {
-        Self {
-            id: place.id,
-            file,
-            is_disk,
-            end: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            tellable: AtomicU64::new(UNKNOWN),
-            pen: Mutex::new(Pen { broken: None, doubt: None }),
-            progress: Mutex::new(Progress {
-                durable: 0,
-                synced: 0,
-                draft: Some(place),
-                is_shelf_due: true,
-                failure: None,
-            }),
+    pub(super) fn created(place: Place, file: OwnedFd) -> Self {
+        if let Err(errno) = note::set(&file, 0) {
+            tracing::debug!(upload = %place.id.short(), %errno, "could not note that no byte was told");
         }
+        Self::new(place.id, place.is_disk(), file, 0, Some(place), true)
     }
 
     /// The content of an upload whose `bytes` bytes are known to be durable, once the directory above is if that is due.
     pub(super) fn durable(place: &Place, file: OwnedFd, bytes: u64, is_shelf_due: bool) -> Self {
+        Self::new(place.id, place.is_disk(), file, bytes, None, is_shelf_due)
+    }
+
+    fn new(
+        id: UploadId,
+        is_disk: bool,
+        file: OwnedFd,
+        bytes: u64,
+        draft: Option<Place>,
+        is_shelf_due: bool,
+    ) -> Self {
         Self {
-            id: place.id,
+            id,
             file,
-            is_disk: place.is_disk(),
+            is_disk,
             end: AtomicU64::new(bytes),
             written: AtomicU64::new(bytes),
-            tellable: AtomicU64::new(if is_shelf_due { UNKNOWN } else { bytes }),
-            pen: Mutex::new(Pen { broken: None, doubt: None }),
-            progress: Mutex::new(Progress {
+            facts: Mutex::new(Facts {
                 durable: bytes,
-                synced: bytes,
-                draft: None,
+                is_draft: draft.is_some(),
                 is_shelf_due,
+                is_doubted: false,
                 failure: None,
+                repair: None,
             }),
+            pen: Mutex::new(Pen { broken: None, doubt: None }),
+            progress: Mutex::new(Progress { synced: bytes, draft }),
         }
     }
 
@@ -225,45 +189,38 @@ impl Content {
 
     /// How far everything is durable already, if no sync is needed to say so.
     pub(super) fn settled(&self) -> Option<u64> {
-        let progress = locked(&self.progress);
-        let written = self.written();
-        let is_settled = progress.failure.is_none()
-            && locked(&self.pen).doubt.is_none()
-            && progress.draft.is_none()
-            && !progress.is_shelf_due
-            && (progress.durable >= written || !self.is_disk);
+        let (facts, written) = (locked(&self.facts), self.written());
+        let is_settled = facts.failure.is_none()
+            && !facts.is_doubted
+            && facts.is_lasting()
+            && (facts.durable >= written || !self.is_disk);
         is_settled.then_some(written)
     }
 
     /// What is known to be durable for good; `None` when the next one to ask has to sync, or to look for doubt.
     pub(super) fn known(&self) -> Option<u64> {
-        let progress = locked(&self.progress);
-        let is_known =
-            progress.draft.is_none() && !progress.is_shelf_due && locked(&self.pen).doubt.is_none();
-        is_known.then_some(progress.durable)
+        let facts = locked(&self.facts);
+        (facts.is_lasting() && !facts.is_doubted).then_some(facts.durable)
     }
 
-    /// How far everything is durable for good, as far as can be said without waiting for a sync that is running.
+    /// How far everything is durable for good, without waiting for a sync that is running.
     pub(super) fn tellable(&self) -> u64 {
-        match self.tellable.load(Ordering::Acquire) {
-            UNKNOWN => 0,
-            _ if !self.is_disk => self.written(),
-            durable => durable,
+        let facts = locked(&self.facts);
+        match facts.is_lasting() {
+            false => 0,
+            true if self.is_disk => facts.durable,
+            true => self.written(),
         }
     }
 
-    fn note(&self, progress: &Progress) {
-        if progress.draft.is_none() && !progress.is_shelf_due {
-            self.tellable.store(progress.durable, Ordering::Release);
-        }
+    /// What a failing disk left undone.
+    pub(super) fn repair(&self) -> Option<Repair> {
+        locked(&self.facts).repair
     }
 
-    /// Why the content cannot be trusted any more, if so.
-    pub(super) fn damage(&self) -> Option<String> {
-        match &locked(&self.progress).failure {
-            Some(Failure::Damaged(why)) => Some(why.to_string()),
-            _ => None,
-        }
+    /// Whether it promises nothing any more.
+    pub(super) fn is_failed(&self) -> bool {
+        locked(&self.facts).failure.is_some()
     }
 
     /// Makes durable what is written, and the first time the upload itself. What is in doubt stays so.
@@ -280,15 +237,10 @@ impl Content {
     /// system commits twice for them, since the third commits the names as well and the last finds nothing to do.
     //= TOK-OFF-03
     fn make_durable(&self, is_confirmed: bool) -> Result<Settled, Failure> {
-        let mut progress = locked(&self.progress);
-        if let Some(failure) = &progress.failure {
-            return Err(failure.clone());
-        }
-        if let Some(place) = &progress.draft
-            && let Err(error) = place.name_draft()
-        {
+        let mut progress = self.sound()?;
+        if let Some(place) = &progress.draft {
             // Whether a second sync would tell the truth is not known, so there is none.
-            return Err(progress.fail(error));
+            place.name_draft().map_err(|error| self.fail(error, Repair::default()))?;
         }
         // In this order: the first is never larger then, and doubt neither begins nor ends meanwhile.
         let (written, end) = (self.written(), self.end());
@@ -296,7 +248,7 @@ impl Content {
             && end > progress.synced
             && let Err(errno) = sys::sync_data(&self.file)
         {
-            return Err(self.cut_back(&mut progress, errno));
+            return Err(self.cut_back(errno));
         }
         progress.synced = progress.synced.max(end);
         let doubt = if is_confirmed { locked(&self.pen).doubt.take() } else { None };
@@ -304,33 +256,55 @@ impl Content {
             && let Err(error) = place.unlink_doubt(*from)
         {
             locked(&self.pen).doubt = doubt;
-            return Err(progress.fail(error));
+            return Err(self.fail(error, Repair::default()));
         }
         let draft = progress.draft.take();
-        if let Some(place) = draft.as_ref().or(doubt.as_ref().map(|doubt| &doubt.place))
-            && let Err(error) = place.sync()
-        {
-            return Err(if doubt.is_some() { progress.note_stays(&error) } else { progress.fail(error) });
+        if let Some(place) = draft.as_ref().or(doubt.as_ref().map(|doubt| &doubt.place)) {
+            let from = doubt.as_ref().map(|doubt| doubt.from);
+            let repair = Repair { cut_to: from, doubt: from };
+            place.sync().map_err(|error| self.fail(error, repair))?;
         }
         let written = if doubt.is_some() { end } else { written };
+        // Not before the note is gone for good: behind it this would be a promise that was not kept.
+        if written > self.durable_now() {
+            // Or a byte would be told of which the note knows nothing.
+            note::set(&self.file, written)
+                .map_err(|errno| self.fail(self.failed("noting the bytes of", errno), Repair::default()))?;
+        }
         if doubt.is_some() {
             self.written.store(end, Ordering::Release);
         }
-        // Not before the note is gone for good: behind it this would be a promise that was not kept.
-        if written > progress.durable {
-            sys::note_promised(&self.file, written);
+        let mut facts = locked(&self.facts);
+        facts.is_draft = false;
+        facts.is_doubted &= doubt.is_none();
+        facts.durable = facts.durable.max(written);
+        let shelves = if facts.is_shelf_due { Shelf::Open.into() } else { Shelves::NONE };
+        Ok(Settled { durable: facts.durable, shelves })
+    }
+
+    /// The right to sync the file, if it is still to be trusted.
+    fn sound(&self) -> Result<MutexGuard<'_, Progress>, Failure> {
+        let progress = locked(&self.progress);
+        match &locked(&self.facts).failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(progress),
         }
-        progress.durable = progress.durable.max(written);
-        self.note(&progress);
-        let shelves = if progress.is_shelf_due { Shelf::Open.into() } else { Shelves::NONE };
-        Ok(Settled { durable: progress.durable, shelves })
+    }
+
+    fn durable_now(&self) -> u64 {
+        locked(&self.facts).durable
+    }
+
+    /// From here on nothing is promised any more, until the next operation on the upload has repaired it.
+    fn fail(&self, error: impl Into<Failure>, repair: Repair) -> Failure {
+        let mut facts = locked(&self.facts);
+        facts.repair = Some(repair);
+        facts.failure.insert(error.into()).clone()
     }
 
     /// Notes that the directory above has been synced.
     pub(super) fn shelf_synced(&self) {
-        let mut progress = locked(&self.progress);
-        progress.is_shelf_due = false;
-        self.note(&progress);
+        locked(&self.facts).is_shelf_due = false;
     }
 
     /// Has a record put in place of the old one, or of the draft, while no sync is giving that its name.
@@ -338,15 +312,24 @@ impl Content {
         let mut progress = locked(&self.progress);
         replace()?;
         progress.draft = None;
+        locked(&self.facts).is_draft = false;
         Ok(())
+    }
+
+    /// Waits for the change that is being made, and lets no later one happen: another owner has the files from here on.
+    pub(super) fn close(&self) {
+        let _progress = locked(&self.progress);
+        let ended = claim_ended();
+        locked(&self.pen).broken.get_or_insert(ended.clone());
+        locked(&self.facts).failure.get_or_insert(ended);
     }
 
     /// Puts what is written from here on in doubt; `place` is where the upload lies.
     //= TUS1-CHK-03
     pub(super) fn doubt(&self, place: Place) -> Result<(), Failure> {
-        let mut progress = locked(&self.progress);
+        let _progress = self.sound()?;
         let mut pen = locked(&self.pen);
-        if let Some(failure) = progress.failure.as_ref().or(pen.broken.as_ref()) {
+        if let Some(failure) = &pen.broken {
             return Err(failure.clone());
         }
         if pen.doubt.is_some() {
@@ -356,13 +339,14 @@ impl Content {
         place.note_doubt(from)?;
         let synced = place.sync();
         pen.doubt = Some(Doubt { from, place });
+        locked(&self.facts).is_doubted = true;
         // The note is there and may be gone after a crash. It stays, so that the next claim removes it for good.
-        synced.map_err(|error| progress.fail(error))
+        synced.map_err(|error| self.fail(error, Repair::default()))
     }
 
-    /// Cuts the file at `to`, and goes on from there. Nobody was told of the bytes behind it.
+    /// Cuts the file at `to`, and goes on from there. No client was told of the bytes behind it.
     pub(super) fn take_back(&self, to: u64) -> Result<(), Failure> {
-        let mut progress = locked(&self.progress);
+        let mut progress = self.sound()?;
         let mut pen = locked(&self.pen);
         if let Some(failure) = &pen.broken {
             return Err(failure.clone());
@@ -375,46 +359,55 @@ impl Content {
         let mut progress = locked(&self.progress);
         let mut pen = locked(&self.pen);
         let Some(from) = pen.doubt.as_ref().map(|doubt| doubt.from) else { return Ok(()) };
-        if let Some(failure) = &progress.failure {
+        if let Some(failure) = &locked(&self.facts).failure {
             return Err(failure.clone());
         }
-        pen.broken.get_or_insert(Failure::Other("the claim on the upload has ended".into()));
+        pen.broken.get_or_insert(claim_ended());
         self.cut(&mut progress, &mut pen, from)
     }
 
     fn cut(&self, progress: &mut Progress, pen: &mut Pen, to: u64) -> Result<(), Failure> {
         let doing = |errno| self.failed("cutting back the content of", errno);
         if to < self.end() {
-            sys::cut(&self.file, to).map_err(doing)?;
+            let durable = {
+                let mut facts = locked(&self.facts);
+                facts.durable = facts.durable.min(to);
+                facts.durable
+            };
+            // The note first: a crash in between must not leave a file that is shorter than its note.
+            note::lower(&self.file, to)
+                .and_then(|()| sys::cut(&self.file, to))
+                .map_err(|errno| self.fail(doing(errno), Repair::cut_to(to)))?;
             self.end.store(to, Ordering::Release);
-            let written = self.written().min(to);
-            self.written.store(written, Ordering::Release);
-            progress.durable = progress.durable.min(to);
+            self.written.store(self.written().min(to), Ordering::Release);
             progress.synced = progress.synced.min(to);
-            sys::note_promised(&self.file, written);
-            self.note(progress);
             // Or a crash could bring back what its sender was told is gone.
             if self.is_disk {
-                sys::sync_data(&self.file).map_err(doing)?;
+                sys::sync_data(&self.file)
+                    .map_err(|errno| self.fail(doing(errno), Repair::cut_to(durable)))?;
             }
         }
-        if let Some(doubt) = pen.doubt.take_if(|doubt| to <= doubt.from) {
-            doubt.place.unlink_doubt(doubt.from)?;
-            doubt.place.sync().map_err(|error| progress.note_stays(&error))?;
+        if let Some(Doubt { from, place }) = pen.doubt.take_if(|doubt| to <= doubt.from) {
+            place
+                .unlink_doubt(from)
+                .and_then(|()| place.sync())
+                .map_err(|error| self.fail(error, Repair { cut_to: Some(to), doubt: Some(from) }))?;
+            locked(&self.facts).is_doubted = false;
         }
         Ok(())
     }
 
-    /// Cuts off what the disk would not promise, and takes no more.
-    fn cut_back(&self, progress: &mut Progress, errno: Errno) -> Failure {
+    /// Cuts off what the disk would not promise, and takes no more. After a failed sync the system takes the pages for
+    /// clean, so another sync would succeed without having written anything: it must never be asked about these bytes.
+    fn cut_back(&self, errno: Errno) -> Failure {
         let mut pen = locked(&self.pen);
-        let failure = cut_back(self.id, &self.file, Some(progress.durable), errno);
-        if !matches!(failure, Failure::Damaged(_)) {
-            self.end.store(progress.durable, Ordering::Release);
-            self.written.store(progress.durable, Ordering::Release);
-        }
+        let durable = self.durable_now();
+        let failure = self.fail(self.failed("syncing the content of", errno), Repair::cut_to(durable));
         pen.broken = Some(failure.clone());
-        progress.failure = Some(failure.clone());
+        if cut_unsynced(self.id, &self.file, durable, errno) {
+            self.end.store(durable, Ordering::Release);
+        }
+        self.written.store(durable, Ordering::Release);
         failure
     }
 
@@ -423,37 +416,28 @@ impl Content {
     }
 }
 
-/// Cuts a content off where a failed sync leaves it in doubt. After a failed sync the system takes the pages for clean,
-/// so another sync would succeed without having written anything: it must never be asked.
-pub(super) fn cut_back(id: UploadId, file: &OwnedFd, known: Option<u64>, errno: Errno) -> Failure {
-    let failure = sys::failed(format!("syncing the content of {}…", id.short()), errno);
-    tracing::error!(upload = %id.short(), known, %errno, "the disk failed to sync an upload's content");
-    let cut = match known {
-        Some(durable) => sys::cut(file, durable).and_then(|()| sys::sync_data(file)),
-        None => Err(errno),
-    };
-    match cut {
-        Ok(()) => failure.into(),
-        Err(errno) => {
-            let errno = std::io::Error::from(errno);
-            let what = match known {
-                Some(durable) => {
-                    format!("the bytes behind {durable} could not be synced, nor cut off: {errno}")
-                }
-                None => {
-                    format!("its bytes could not be synced, and which of them were is not known: {errno}")
-                }
-            };
-            Failure::Damaged(what.into())
-        }
+fn claim_ended() -> Failure {
+    Failure::Other("the claim on the upload has ended".into())
+}
+
+/// Cuts a content off behind its durable bytes after a sync has failed; whether it could. That the cut lasts is for the
+/// next operation on the upload to see to, when the disk may be well again.
+pub(super) fn cut_unsynced(id: UploadId, file: &OwnedFd, durable: u64, errno: Errno) -> bool {
+    tracing::error!(
+        upload = %id.short(), durable, %errno,
+        "the disk failed to sync an upload's content; what it did not confirm before is cut off"
+    );
+    let cut = note::lower(file, durable).and_then(|()| sys::cut(file, durable));
+    if let Err(errno) = cut {
+        tracing::error!(upload = %id.short(), %errno, "it could not be cut off yet");
     }
+    cut.is_ok()
 }
 
 #[cfg(test)]
 impl Content {
     /// Bytes written that a crash of the machine would take.
     pub(super) fn unsynced(&self) -> u64 {
-        let durable = locked(&self.progress).durable;
-        self.written().saturating_sub(durable)
+        self.written().saturating_sub(self.durable_now())
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use hoist_proto::types::{Fence, UploadId};
 
 use super::crew::locked;
+use super::failure::Repair;
 use super::lane::Lane;
 use crate::store::Error;
 
@@ -18,6 +19,9 @@ pub(super) struct Entry {
     state: Mutex<State>,
     /// One operation at a time. Waited for without a thread, so a slow upload costs the others nothing.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    /// One look at a time beside the operation that has the turn, so that looks at an upload whose sync takes long do not
+    /// take all threads.
+    pub(super) aside: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -26,7 +30,7 @@ struct State {
     lane: Option<Arc<Lane>>,
     /// How many bytes were durable when they were last looked at; unknown after a start.
     known: Option<u64>,
-    damage: Option<String>,
+    repair: Option<Repair>,
 }
 
 impl Entry {
@@ -54,7 +58,7 @@ impl Entry {
         if state.lane.as_ref().is_some_and(|held| Arc::ptr_eq(held, lane)) {
             state.lane = None;
             state.known = lane.content().known();
-            state.damage = lane.content().damage().or(state.damage.take());
+            state.repair = lane.content().repair().or(state.repair);
         }
     }
 
@@ -68,8 +72,10 @@ impl Entry {
         (state.lane.clone(), state.known)
     }
 
-    pub(super) fn learn(&self, known: u64) {
-        locked(&self.state).known = Some(known);
+    /// Notes that so many bytes are durable. An older look that says less changes nothing.
+    pub(super) fn learn(&self, bytes: u64) {
+        let mut state = locked(&self.state);
+        state.known = state.known.max(Some(bytes));
     }
 
     /// The content is about to become another one.
@@ -77,22 +83,23 @@ impl Entry {
         locked(&self.state).known = None;
     }
 
-    pub(super) fn damage(&self) -> Option<String> {
-        locked(&self.state).damage.clone()
+    /// What a failing disk left undone.
+    pub(super) fn repair(&self) -> Option<Repair> {
+        locked(&self.state).repair
     }
 
-    pub(super) fn set_damage(&self, damage: String) {
-        locked(&self.state).damage = Some(damage);
+    pub(super) fn set_repair(&self, repair: Repair) {
+        locked(&self.state).repair = Some(repair);
+    }
+
+    pub(super) fn repaired(&self) {
+        locked(&self.state).repair = None;
     }
 
     /// The upload is another one now, or none.
     pub(super) fn reset(&self) {
         let mut state = locked(&self.state);
-        (state.known, state.damage) = (None, None);
-    }
-
-    fn is_damaged(&self) -> bool {
-        locked(&self.state).damage.is_some()
+        (state.known, state.repair) = (None, None);
     }
 }
 
@@ -134,7 +141,7 @@ impl Table {
     /// Forgets the idle uploads that have not been used for longest, until `idle_max` of them are left.
     fn sweep(&mut self, idle_max: usize) {
         let is_idle = |entry: &Arc<Entry>| {
-            Arc::strong_count(entry) == 1 && !entry.is_damaged() && entry.lane().is_none()
+            Arc::strong_count(entry) == 1 && entry.repair().is_none() && entry.lane().is_none()
         };
         let idle = self.entries.values().filter(|(_, entry)| is_idle(entry));
         let mut uses = idle.map(|(used, _)| *used).collect::<Vec<_>>();
@@ -160,7 +167,7 @@ mod tests {
         let entries = Entries::new(100);
         let held = entries.of(id(0));
         held.admit(Fence::new(9)).expect("the first fence");
-        entries.of(id(1)).set_damage("the disk failed".to_owned());
+        entries.of(id(1)).set_repair(Repair::cut_to(5));
         for number in 2..5000 {
             entries.of(id(number)).admit(Fence::new(7)).expect("the first fence");
             assert!(locked(&entries.table).entries.len() <= 206, "{number}");
@@ -169,6 +176,6 @@ mod tests {
             assert!(matches!(entries.of(early).admit(Fence::new(6)), Err(Error::Fenced)), "{number}");
         }
         assert!(matches!(entries.of(id(0)).admit(Fence::new(8)), Err(Error::Fenced)));
-        assert!(entries.of(id(1)).damage().is_some());
+        assert_eq!(entries.of(id(1)).repair(), Some(Repair::cut_to(5)));
     }
 }

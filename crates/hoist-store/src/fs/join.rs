@@ -19,6 +19,7 @@ use hoist_proto::upload::Makeup;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::note;
 use super::place::{CONTENT, CONTENT_NEW, Place};
 use super::sys::{self, failed};
 use super::tree::{Shelves, Tree};
@@ -88,7 +89,8 @@ impl<'a> Parts<'a> {
         if place.is_disk() {
             sys::sync_data(&file).map_err(|errno| place.failed("syncing", CONTENT_NEW, errno))?;
         }
-        sys::note_promised(&file, self.bytes);
+        note::set(&file, self.bytes)
+            .map_err(|errno| place.failed("noting the bytes of", CONTENT_NEW, errno))?;
         Ok(self.bytes)
     }
 

@@ -12,8 +12,9 @@ use hoist_proto::types::Fence;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::crew::{self, Hands, Queue, closed, locked};
-use super::data::{Content, Failure};
+use super::data::Content;
 use super::entry::Entry;
+use super::failure::Failure;
 use super::tree::Shelves;
 use crate::store::Error;
 
@@ -75,6 +76,8 @@ struct State {
     queue: Vec<Piece>,
     stage: Stage,
     is_syncing: bool,
+    /// Jobs of the writer that are queued or running.
+    jobs: u32,
     /// How far the last background sync was asked to go.
     asked: u64,
     /// Takes no more: another claim has the upload now, or it is complete.
@@ -194,10 +197,21 @@ impl Lane {
         state.is_ended && state.stage == Stage::Idle
     }
 
-    /// The writer is gone. Its upload lets go of the lane as soon as the rest is written.
+    /// Begins a job of the writer on the content. Until it is done the upload keeps the lane, so that a later writer knows
+    /// what it has to wait for.
+    pub(super) fn begin(self: &Arc<Self>) -> Result<InFlight, Error> {
+        let mut state = locked(&self.state);
+        if state.is_ended {
+            return Err(Error::Fenced);
+        }
+        state.jobs += 1;
+        Ok(InFlight(Arc::clone(self)))
+    }
+
+    /// The writer is gone or has ended. Its upload lets go of the lane as soon as the rest is written and no job is left.
     pub(super) fn orphan(self: &Arc<Self>, entry: Arc<Entry>) {
         let mut state = locked(&self.state);
-        if state.stage != Stage::Idle || state.is_syncing {
+        if state.stage != Stage::Idle || state.has_jobs() {
             state.orphan_of = Some(entry);
         } else {
             drop(state);
@@ -261,7 +275,7 @@ impl Lane {
         state.stage = Stage::Idle;
         let queue = std::mem::take(&mut state.queue);
         let waiting = std::mem::take(&mut state.waiting);
-        let orphan_of = if state.is_syncing { None } else { state.orphan_of.take() };
+        let orphan_of = if state.has_jobs() { None } else { state.orphan_of.take() };
         drop(state);
         self.release(&queue);
         for waiter in waiting {
@@ -329,6 +343,19 @@ impl Lane {
     }
 }
 
+/// A job on a lane's content that is queued or running.
+pub(super) struct InFlight(Arc<Lane>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut state = locked(&self.0.state);
+        state.jobs -= 1;
+        if state.stage == Stage::Idle {
+            self.0.rest(state);
+        }
+    }
+}
+
 /// What becomes of accepted bytes when a lane ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
@@ -337,6 +364,11 @@ pub(super) enum Rest {
 }
 
 impl State {
+    /// Whether a job may still change the content.
+    fn has_jobs(&self) -> bool {
+        self.is_syncing || self.jobs > 0
+    }
+
     fn usable(&self) -> Result<(), Error> {
         match &self.failure {
             _ if self.is_ended => Err(Error::Fenced),

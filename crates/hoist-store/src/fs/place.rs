@@ -83,19 +83,11 @@ impl Place {
         Ok(Some(Found { record: self.decode(&bytes)?, is_draft: true }))
     }
 
-    /// Fails when an earlier failure of the disk made the content doubtful for good.
+    /// Fails when an earlier version noted here that the content is doubtful for good. This one repairs it instead.
     pub(super) fn trusted(&self) -> Result<(), Error> {
         match self.bytes_of(DAMAGED)? {
             None => Ok(()),
             Some(why) => Err(Error::Damaged(String::from_utf8_lossy(&why).trim().to_owned())),
-        }
-    }
-
-    /// Notes that the content is doubtful. On a disk that fails it may fail too; the running process remembers anyway.
-    pub(super) fn mark_damaged(&self, why: &str) {
-        let noted = self.write(DAMAGED, why.as_bytes()).and_then(|()| self.sync());
-        if let Err(error) = noted {
-            tracing::error!(upload = %self.id.short(), %error, "could not note that an upload is damaged");
         }
     }
 

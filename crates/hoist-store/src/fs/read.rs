@@ -68,9 +68,6 @@ impl Reader for LocalReader {
 pub(super) fn aside(tree: &Tree, id: UploadId, entry: &Entry) -> Result<(Option<Upload>, Shelves), Error> {
     const CANNOT_TELL: (Option<Upload>, Shelves) = (None, Shelves::NONE);
     let Some(place) = tree.look_for(id)? else { return Ok(CANNOT_TELL) };
-    if let Some(damage) = entry.damage() {
-        return Err(Error::Damaged(damage));
-    }
     place.trusted()?;
     let Some(Found { record, .. }) = place.record()? else { return Ok(CANNOT_TELL) };
     // After the record: behind one that says complete no byte comes any more.

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use super::crew::{self, Hands, Queue, closed};
-use super::data::Failure;
+use super::failure::Failure;
 use super::tree::{Shelves, Tree};
 use crate::store::Error;
 
@@ -76,12 +76,12 @@ impl Syncs {
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Syncs shelves that nobody waits for; done when there is nothing to sync.
+    /// Syncs shelves without a caller that waits for it; `done` is called then, and at once when there is nothing to sync.
     pub(super) fn behind(&self, shelves: Shelves, done: impl FnOnce() + Send + 'static) {
         if !self.is_disk || shelves.is_empty() {
             return done();
         }
-        // Who asks next will find out why, if it fails.
+        // A failure shows when the offset is asked for next.
         let then = move |synced: Result<(), Failure>| synced.map_or((), |()| done());
         drop(self.shelves.push(Due { shelves, then: Box::new(then) }));
     }

@@ -13,6 +13,38 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::store::Error;
 
+#[cfg(test)]
+pub(super) mod faults;
+#[cfg(test)]
+use self::faults::pass;
+
+/// A kind of system call, as tests tell them apart to make one fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// One that changes nothing.
+    Look,
+    MakeDir,
+    NewFile,
+    Rename,
+    Link,
+    RemoveFile,
+    RemoveDir,
+    SyncDir,
+    SyncData,
+    Write,
+    Reserve,
+    Copy,
+    Note,
+    Cut,
+}
+
+/// Asks before a system call whether a test wants it to fail.
+#[cfg(not(test))]
+#[expect(clippy::unnecessary_wraps, reason = "it fails under test")]
+fn pass(_: Call) -> Result<(), Errno> {
+    Ok(())
+}
+
 /// Directories are for the server's user alone.
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 /// And so are files.
@@ -42,17 +74,20 @@ impl Dir {
 
     /// The directory of this name, if there is one.
     pub(super) fn dir(&self, name: &str) -> Result<Option<Self>, Errno> {
+        pass(Call::Look)?;
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
         found(retry_on_intr(|| rustix::fs::openat(&self.0, name, flags, Mode::empty())).map(Self))
     }
 
     /// Makes a directory; the name must be free.
     pub(super) fn make_dir(&self, name: &str) -> Result<(), Errno> {
+        pass(Call::MakeDir)?;
         rustix::fs::mkdirat(&self.0, name, DIRECTORY_MODE)
     }
 
     /// The plain file of this name, if there is one. Anything else under the name is an error, and never waited for.
     pub(super) fn file(&self, name: &str, access: OFlags) -> Result<Option<OwnedFd>, Errno> {
+        pass(Call::Look)?;
         let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let Some(file) = found(retry_on_intr(|| rustix::fs::openat(&self.0, name, flags, Mode::empty())))?
         else {
@@ -68,6 +103,7 @@ impl Dir {
 
     /// The same, for files that others are to read.
     pub(super) fn new_file_of_mode(&self, name: &str, how: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+        pass(Call::NewFile)?;
         let flags =
             OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | how;
         let file = retry_on_intr(|| rustix::fs::openat(&self.0, name, flags, mode))?;
@@ -76,16 +112,19 @@ impl Dir {
 
     /// What is under a name, without following it.
     pub(super) fn stat(&self, name: &str) -> Result<Option<Stat>, Errno> {
+        pass(Call::Look)?;
         found(retry_on_intr(|| rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)))
     }
 
     /// Gives a file or directory another name, over whatever file has it.
     pub(super) fn rename(&self, from: &str, directory: &Self, to: &str) -> Result<(), Errno> {
+        pass(Call::Rename)?;
         retry_on_intr(|| rustix::fs::renameat(&self.0, from, &directory.0, to))
     }
 
     /// Gives a file another name, unless that is taken ([`Errno::EXIST`]).
     pub(super) fn rename_to_free(&self, from: &str, to: &str) -> Result<(), Errno> {
+        pass(Call::Rename)?;
         #[cfg(any(target_os = "linux", target_os = "android"))]
         match rustix::fs::renameat_with(&self.0, from, &self.0, to, rustix::fs::RenameFlags::NOREPLACE) {
             // Some network file systems do not know the flag; a link then a removal does the same.
@@ -113,21 +152,25 @@ impl Dir {
 
     /// Gives a file a second name, which must be free.
     pub(super) fn link(&self, from: &str, directory: &Self, to: &str) -> Result<(), Errno> {
+        pass(Call::Link)?;
         rustix::fs::linkat(&self.0, from, &directory.0, to, AtFlags::empty())
     }
 
     /// Removes a file; none is as good.
     pub(super) fn remove_file(&self, name: &str) -> Result<(), Errno> {
+        pass(Call::RemoveFile)?;
         found(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())).map(|_| ())
     }
 
     /// Removes an empty directory; none is as good.
     pub(super) fn remove_dir(&self, name: &str) -> Result<(), Errno> {
+        pass(Call::RemoveDir)?;
         found(rustix::fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR)).map(|_| ())
     }
 
     /// The names in it, as far as they are text; every name the store makes is.
     pub(super) fn names(&self) -> Result<Vec<String>, Errno> {
+        pass(Call::Look)?;
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.0)? {
             let entry = entry?;
@@ -141,6 +184,7 @@ impl Dir {
 
     /// Makes the names in it durable.
     pub(super) fn sync(&self) -> Result<(), Errno> {
+        pass(Call::SyncDir)?;
         match retry_on_intr(|| rustix::fs::fsync(&self.0)) {
             // Some network file systems have no such thing for directories; their servers do it themselves.
             Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
@@ -185,6 +229,7 @@ pub(super) fn changed_ms(stat: &Stat) -> u64 {
 
 /// Makes the bytes of a file, and its length, durable.
 pub(super) fn sync_data(file: impl AsFd) -> Result<(), Errno> {
+    pass(Call::SyncData)?;
     #[cfg(not(target_vendor = "apple"))]
     return retry_on_intr(|| rustix::fs::fdatasync(&file));
     // There `fsync` reaches the drive but not its platter.
@@ -219,6 +264,7 @@ pub(super) fn write_all(
 const BUFFERS_MAX: usize = 1024;
 
 fn write_some(file: impl AsFd, at: u64, buffers: &[IoSlice<'_>]) -> Result<usize, Errno> {
+    pass(Call::Write)?;
     #[cfg(not(target_vendor = "apple"))]
     return rustix::io::pwritev(file, &buffers[..buffers.len().min(BUFFERS_MAX)], at);
     #[cfg(target_vendor = "apple")]
@@ -227,6 +273,7 @@ fn write_some(file: impl AsFd, at: u64, buffers: &[IoSlice<'_>]) -> Result<usize
 
 /// Reads up to `bytes_max` bytes at an offset, until that many are there or the file ends.
 pub(super) fn read_at(file: impl AsFd, at: u64, bytes_max: usize) -> Result<Vec<u8>, Errno> {
+    pass(Call::Look)?;
     let mut bytes = Vec::with_capacity(bytes_max);
     while bytes.len() < bytes_max {
         let here = at + bytes.len() as u64;
@@ -242,6 +289,7 @@ pub(super) fn read_at(file: impl AsFd, at: u64, bytes_max: usize) -> Result<Vec<
 
 /// Sets room aside for bytes behind a file's end without making it longer, where the file system can.
 pub(super) fn reserve(file: impl AsFd, at: u64, bytes: u64) -> Result<(), Errno> {
+    pass(Call::Reserve)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     match retry_on_intr(|| rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, at, bytes)) {
         Err(errno) if is_refusal(errno) => {}
@@ -269,6 +317,7 @@ pub(super) fn is_refusal(errno: Errno) -> bool {
 
 /// Makes an empty file share the blocks of another, where the file system can; whether it could.
 pub(super) fn share_blocks(from: impl AsFd, to: impl AsFd) -> Result<bool, Errno> {
+    pass(Call::Copy)?;
     // The call does not exist on these two.
     #[cfg(all(
         any(target_os = "linux", target_os = "android"),
@@ -288,28 +337,31 @@ pub(super) fn block_bytes(file: impl AsFd) -> Result<u64, Errno> {
 }
 
 /// The name of the note a content file carries.
-const PROMISED: &str = "user.hoist.promised";
+const NOTE: &str = "user.hoist.promised";
 
-/// Notes on a file how many of its bytes somebody was promised, where the file system keeps such notes. Only for finding
-/// out later that bytes are gone: nothing depends on it.
-pub(super) fn note_promised(file: impl AsFd, bytes: u64) {
-    let note = bytes.to_string();
-    let noted = rustix::fs::fsetxattr(&file, PROMISED, note.as_bytes(), rustix::fs::XattrFlags::empty());
-    if let Err(errno) = noted {
-        tracing::trace!(%errno, "no note of what was promised");
-    }
+/// Puts a note on a file, in place of the one it has.
+pub(super) fn set_note(file: impl AsFd, note: &[u8]) -> Result<(), Errno> {
+    pass(Call::Note)?;
+    rustix::fs::fsetxattr(&file, NOTE, note, rustix::fs::XattrFlags::empty())
 }
 
-/// How many bytes of a file somebody was promised, as far as its note says.
-pub(super) fn promised(file: impl AsFd) -> u64 {
-    let mut note = [0; 20];
-    let length = rustix::fs::fgetxattr(&file, PROMISED, &mut note).unwrap_or(0);
-    let text = note.get(..length).and_then(|digits| std::str::from_utf8(digits).ok());
-    text.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+/// Removes the note of a file.
+pub(super) fn remove_note(file: impl AsFd) -> Result<(), Errno> {
+    pass(Call::Note)?;
+    rustix::fs::fremovexattr(&file, NOTE)
+}
+
+/// The note of a file, if it carries one.
+pub(super) fn note(file: impl AsFd) -> Option<String> {
+    pass(Call::Look).ok()?;
+    let mut note = [0; 64];
+    let length = rustix::fs::fgetxattr(&file, NOTE, &mut note).ok()?;
+    String::from_utf8(note.get(..length)?.to_vec()).ok()
 }
 
 /// Cuts a file off, and frees what was reserved behind its new end.
 pub(super) fn cut(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
+    pass(Call::Cut)?;
     retry_on_intr(|| rustix::fs::ftruncate(&file, bytes))
 }
 
@@ -318,6 +370,7 @@ pub(super) fn cut(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
 pub(super) fn copy(from: impl AsFd, to: impl AsFd, to_at: u64, bytes: u64) -> Result<(), Errno> {
     const STEP: usize = 64 * 1024 * 1024;
     const BUFFER: usize = 256 * 1024;
+    pass(Call::Copy)?;
     let mut at = 0;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     while at < bytes {

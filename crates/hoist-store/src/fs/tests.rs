@@ -40,12 +40,16 @@ pub(super) fn open(directory: &Path) -> LocalStore {
     LocalStore::open(directory, &Options::default()).expect("the directory can be used")
 }
 
+mod blocked;
 mod crash;
 mod disk;
 mod doubt;
+mod failing;
 mod files;
 mod join;
+mod killed;
 mod odd;
+mod operations;
 mod peek;
 
 #[cfg(feature = "contract")]

@@ -13,7 +13,7 @@
 //! DATA/open/<id>/record.new a record being written
 //! DATA/open/<id>/doubt.<n>  empty; says that the content counts up to byte <n> alone, whatever lies behind it
 //! DATA/open/<id>/content.new a content being joined of other uploads' contents
-//! DATA/open/<id>/damaged    says why the content is not to be trusted
+//! DATA/open/<id>/damaged    says why the content is not to be trusted; earlier versions made it
 //! DATA/open/<id>.gone/      an upload being removed
 //! DATA/done/<id>/…          the same for uploads that take no more bytes; `exported` notes a copy elsewhere
 //! ```

@@ -9,12 +9,12 @@ use hoist_proto::types::{Durable, Offset, UploadId};
 use rustix::fs::OFlags;
 use tokio::sync::OwnedMutexGuard;
 
-use super::data::{self, Failure};
 use super::entry::Entry;
+use super::failure::Repair;
 use super::lane::{Lane, Rest};
 use super::place::{CONTENT, Found, Place};
-use super::sys;
 use super::tree::{Shelves, Tree};
+use super::{data, note, sys};
 use crate::record::Record;
 use crate::store::Error;
 
@@ -39,7 +39,7 @@ impl Turn {
         &self.entry
     }
 
-    /// Ends the writer there is, whoever's it is.
+    /// Ends the writer there is, of whichever claim.
     pub(super) async fn end_lane(&self, rest: Rest) {
         if let Some(lane) = &self.lane {
             lane.end(rest);
@@ -47,11 +47,22 @@ impl Turn {
         }
     }
 
-    /// Forgets the writer there was, if it has ended.
-    pub(super) fn let_go(&self) {
+    /// Has the upload forget the writer there was, if it has ended, as soon as no job of it is left. Waits for nothing.
+    fn let_go(&self) {
         if let Some(lane) = &self.lane
             && lane.is_over()
         {
+            lane.orphan(Arc::clone(&self.entry));
+        }
+    }
+
+    /// Forgets the writer there was, if it has ended, after waiting for a job of it that is running: nothing of it changes
+    /// the upload's files from here on. Not for a thread of the runtime.
+    pub(super) fn retire(&self) {
+        if let Some(lane) = &self.lane
+            && lane.is_over()
+        {
+            lane.content().close();
             self.entry.let_go(lane);
         }
     }
@@ -59,9 +70,6 @@ impl Turn {
     /// Where the upload lies and what its record says, if it exists and can be believed.
     pub(super) fn visit(&self, tree: &Tree) -> Result<Option<(Place, Found)>, Error> {
         let Some(place) = tree.find(self.id)? else { return Ok(None) };
-        if let Some(damage) = self.entry.damage() {
-            return Err(Error::Damaged(damage));
-        }
         place.trusted()?;
         Ok(place.record()?.map(|found| (place, found)))
     }
@@ -82,16 +90,15 @@ impl Turn {
             let revoked = if lane.is_ended() { content.revoke() } else { Ok(()) };
             match revoked.and_then(|()| content.settle()) {
                 Ok(settled) => return Ok((Offset::new(settled.durable), settled.shelves)),
-                Err(Failure::Damaged(why)) => return Err(self.damaged(place, &why)),
                 Err(failure) if !lane.is_over() => return Err(failure.into()),
-                // The writer was told, and what it could not be promised was cut off. The rest is good.
+                // The writer was told, and what it could not be promised is cut off. The rest is good.
                 Err(_) => self.entry.let_go(lane),
             }
         }
         self.settle_file(tree, place, found)
     }
 
-    /// The same of a content nobody has open.
+    /// The same of a content that no writer has open.
     fn settle_file(&self, tree: &Tree, place: &Place, found: &Found) -> Result<(Offset, Shelves), Error> {
         // For writing, to be able to cut it; on a file system that has become read-only it can still be asked for.
         let (file, is_writable) = match place.content(OFlags::WRONLY) {
@@ -104,9 +111,11 @@ impl Turn {
         let doing = |doing| move |errno| place.failed(doing, CONTENT, errno);
         let stat = rustix::fs::fstat(&file).map_err(doing("looking at"))?;
         let (end, known, doubt) = (sys::bytes_of(&stat), self.entry.known(), place.doubt()?);
-        let bytes = doubt.map_or(end, |from| from.min(end));
+        let (told, repair) = (note::of(&file), self.entry.repair());
+        let cut_to = repair.and_then(|repair| repair.cut_to);
+        let bytes = [doubt, cut_to].into_iter().flatten().chain([end]).min().unwrap_or(end);
         //= IETF-OFF-02
-        let promised = known.unwrap_or_else(|| sys::promised(&file));
+        let promised = known.or(told.map(|told| told.bytes)).unwrap_or(0);
         if promised > bytes {
             let why = format!("it had {promised} bytes and has {bytes}");
             return Err(Error::Damaged(why));
@@ -114,37 +123,44 @@ impl Turn {
         let shelves = self.settle_record(place, found)?;
         let is_cut = bytes < end && is_writable;
         if is_cut {
-            sys::cut(&file, bytes).map_err(doing("cutting doubtful bytes off"))?;
+            let cut = note::lower(&file, bytes).and_then(|()| sys::cut(&file, bytes));
+            cut.map_err(doing("cutting doubtful bytes off"))?;
         }
         if tree.is_disk()
-            && (known != Some(bytes) || is_cut)
+            && (known != Some(bytes) || is_cut || repair.is_some())
             && let Err(errno) = sys::sync_data(&file)
         {
-            return Err(self.told(place, data::cut_back(self.id, &file, known, errno)));
+            // Without either, none of its bytes can be told from those that were durable before.
+            let durable = known.or(told.filter(|told| told.is_exact).map(|told| told.bytes));
+            if let Some(durable) = durable.filter(|&durable| durable < bytes) {
+                self.entry.set_repair(Repair { cut_to: Some(durable), ..repair.unwrap_or_default() });
+                data::cut_unsynced(self.id, &file, durable, errno);
+            }
+            return Err(place.failed("syncing", CONTENT, errno));
         }
-        if doubt.is_some() && is_writable {
-            self.remove_doubts(place)?;
-        }
-        if known != Some(bytes) {
-            sys::note_promised(&file, bytes);
+        if is_writable {
+            self.remove_doubts(place, doubt.or(repair.and_then(|repair| repair.doubt)))?;
+            if known != Some(bytes) || told.is_none_or(|told| told.bytes != bytes) {
+                note::set(&file, bytes).map_err(doing("noting the bytes of"))?;
+            }
+            self.entry.repaired();
         }
         Ok((Offset::new(bytes), shelves))
     }
 
-    /// Removes for good the notes of doubts whose bytes have been cut off for good.
-    fn remove_doubts(&self, place: &Place) -> Result<(), Error> {
-        while let Some(from) = place.doubt()? {
-            place.unlink_doubt(from)?;
-        }
-        place.sync().map_err(|error| self.told(place, data::note_stays(&error)))
-    }
-
-    /// A failure as the caller is told it; damage is remembered.
-    fn told(&self, place: &Place, failure: Failure) -> Error {
-        match failure {
-            Failure::Damaged(why) => self.damaged(place, &why),
-            failure => failure.into(),
-        }
+    /// Removes for good the notes of doubts whose bytes have been cut off for good. `from` is one of them, and made again
+    /// if it is not there: a name that was removed and not synced may come back.
+    fn remove_doubts(&self, place: &Place, from: Option<u64>) -> Result<(), Error> {
+        let Some(from) = from else { return Ok(()) };
+        let removed = place.note_doubt(from).and_then(|()| {
+            while let Some(from) = place.doubt()? {
+                place.unlink_doubt(from)?;
+            }
+            place.sync()
+        });
+        removed.inspect_err(|_| {
+            self.entry.set_repair(Repair { doubt: Some(from), ..self.entry.repair().unwrap_or_default() });
+        })
     }
 
     /// What a commit has to sync so that the upload is found after a crash.
@@ -171,6 +187,8 @@ impl Turn {
                 lane.content().shelf_synced();
                 self.let_go();
             }
+            // The writer there was has come to its end meanwhile, and what it left is newer.
+            None if self.lane.as_ref().is_some_and(|lane| !lane.content().is_failed()) => {}
             None => self.entry.learn(offset.get()),
         }
         #[expect(
@@ -192,17 +210,11 @@ impl Turn {
         if self.entry.known().is_some() {
             return Ok(Shelves::NONE);
         }
-        if found.is_draft {
-            // Written anew: whether the draft's own bytes reached the disk cannot be asked twice.
+        if found.is_draft || self.entry.repair().is_some() {
+            // Written anew: whether the old one's bytes and name reached the disk cannot be asked twice.
             place.replace_record(&found.record)?;
         }
-        place.sync()?;
+        place.sync().inspect_err(|_| self.entry.set_repair(self.entry.repair().unwrap_or_default()))?;
         Ok(place.shelf.into())
-    }
-
-    fn damaged(&self, place: &Place, why: &str) -> Error {
-        place.mark_damaged(why);
-        self.entry.set_damage(why.to_owned());
-        Error::Damaged(why.to_owned())
     }
 }

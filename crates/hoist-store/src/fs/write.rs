@@ -52,9 +52,12 @@ impl LocalWriter {
     }
 
     async fn confirm(&self) -> Result<u64, Error> {
-        let content = Arc::clone(self.lane.content());
-        let job =
-            move || content.confirm().map(|settled| (settled.durable, settled.shelves)).map_err(Error::from);
+        let (content, in_flight) = (Arc::clone(self.lane.content()), self.lane.begin()?);
+        let job = move || {
+            let confirmed = content.confirm();
+            drop(in_flight);
+            confirmed.map(|settled| (settled.durable, settled.shelves)).map_err(Error::from)
+        };
         let durable = self.syncs.call(job).await?;
         self.lane.content().shelf_synced();
         Ok(durable)
@@ -68,10 +71,12 @@ impl LocalWriter {
         let guard = Arc::clone(&self.entry.turn).lock_owned().await;
         self.lane.standing()?;
         let (content, tree) = (Arc::clone(self.lane.content()), Arc::clone(&self.tree));
-        let turn = Turn::new(content.id(), Arc::clone(&self.entry), guard);
+        let (turn, in_flight) = (Turn::new(content.id(), Arc::clone(&self.entry), guard), self.lane.begin()?);
         let job = move || {
             let place = tree.find(content.id())?.ok_or(Error::Missing)?;
-            content.doubt(place)?;
+            let doubted = content.doubt(place);
+            drop(in_flight);
+            doubted?;
             Ok((turn, Shelves::NONE))
         };
         self.syncs.call(job).await.map(drop)
@@ -92,9 +97,13 @@ impl Writer for LocalWriter {
             self.lane.standing()?;
             self.lane.idle().await;
             self.lane.standing()?;
-            let content = Arc::clone(self.lane.content());
-            let job = move || content.take_back(to.get()).map(|()| (0, Shelves::NONE)).map_err(Error::from);
-            self.syncs.call(job).await.map(|_| ())
+            let (content, in_flight) = (Arc::clone(self.lane.content()), self.lane.begin()?);
+            let job = move || {
+                let taken_back = content.take_back(to.get());
+                drop(in_flight);
+                taken_back.map(|()| ((), Shelves::NONE)).map_err(Error::from)
+            };
+            self.syncs.call(job).await
         })
     }
 

@@ -9,10 +9,8 @@ use bytes::Bytes;
 use hoist_proto::types::{Fence, Offset};
 use hoist_proto::upload::{Answer, Phase, Upload};
 use http::StatusCode;
-use rustix::io::Errno;
 
 use super::{open, upload};
-use crate::fs::data;
 use crate::store::{Error, Store};
 
 const ONE: Fence = Fence::new(1);
@@ -183,38 +181,21 @@ async fn an_export_to_another_file_system_is_a_copy_made_once() {
     let large = upload(9, None);
     let mut writer = store.create(&large, ONE).await.expect("creates");
     writer.write(Bytes::from(vec![0; 5 << 20])).await.expect("writes");
-    assert!(matches!(store.export(large.id, target, "large", ONE).await, Err(Error::Full)));
+    writer.sync().await.expect("syncs");
+    let exported = store.export(large.id, target, "large", ONE).await;
+    assert!(matches!(exported, Err(Error::Full)), "{exported:?}");
     assert_eq!(fs::read_dir(target).expect("a directory").count(), names);
 }
 
-#[test]
-fn bytes_that_could_not_be_synced_are_cut_off() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("content");
-    fs::write(&path, b"durable and doubtful").expect("a file");
-    let file = fs::File::options().write(true).open(&path).expect("it is there").into();
-    let id = upload(1, None).id;
-    let failure = Error::from(data::cut_back(id, &file, Some(7), Errno::IO));
-    assert!(matches!(failure, Error::Io { .. }), "{failure}");
-    assert_eq!(fs::read(&path).expect("there"), b"durable");
-    // Nobody knows how much is good.
-    let failure = Error::from(data::cut_back(id, &file, None, Errno::IO));
-    assert!(matches!(failure, Error::Damaged(_)), "{failure}");
-    // The cut fails as well: the file cannot be written.
-    let file = fs::File::open(&path).expect("it is there").into();
-    let failure = Error::from(data::cut_back(id, &file, Some(3), Errno::IO));
-    assert!(matches!(failure, Error::Damaged(_)), "{failure}");
-}
-
 #[tokio::test]
-async fn damage_is_remembered_on_disk() {
+async fn damage_that_an_earlier_version_noted_counts() {
     let directory = tempfile::tempdir().expect("a directory");
     let stored = upload(1, None);
     let store = open(directory.path());
     drop(store.create(&stored, ONE).await.expect("creates"));
-    let place = store.tree.find(stored.id).expect("found").expect("is there");
-    place.mark_damaged("the disk failed");
-    drop((place, store));
+    drop(store);
+    let here = directory.path().join("open").join(stored.id.to_string());
+    fs::write(here.join("damaged"), "the disk failed").expect("as an earlier version noted it");
     assert_damaged(directory.path(), &stored).await;
 }
 

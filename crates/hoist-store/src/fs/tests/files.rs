@@ -237,7 +237,8 @@ async fn bytes_unsynced_are_bounded_while_an_upload_runs() {
     for _ in 0..256 {
         writer.write(Bytes::from(vec![1; 16 * 1024])).await.expect("writes");
         let unsynced = lane.content().unsynced();
-        assert!(unsynced <= 2 * (256 + 64) * 1024, "{unsynced} bytes are unsynced");
+        // What one sync writes and what comes while it runs, each with the queue that was on its way.
+        assert!(unsynced <= (2 * 256 + 3 * 64) * 1024, "{unsynced} bytes are unsynced");
     }
     assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(4 * 1024 * 1024));
 }

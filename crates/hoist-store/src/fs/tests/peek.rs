@@ -78,12 +78,13 @@ async fn a_look_that_has_to_sync_waits_for_its_turn() {
     let mut look = store.peek(id);
     for _ in 0..50 {
         let polled = std::future::poll_fn(|context| std::task::Poll::Ready(look.as_mut().poll(context)));
-        assert!(polled.await.is_pending(), "nobody has synced it yet");
+        assert!(polled.await.is_pending(), "it is not synced yet");
         tokio::task::yield_now().await;
     }
     drop(turn);
     assert_eq!(look.await.expect("can be looked at").expect("is there").offset.offset(), Offset::new(7));
-    entry.set_damage("the disk failed".to_owned());
+    let here = directory.path().join("open").join(id.to_string());
+    std::fs::write(here.join("damaged"), "the disk failed").expect("can be noted");
     for turn in [None, Some(Arc::clone(&entry.turn).lock_owned().await)] {
         assert!(matches!(store.peek(id).await, Err(Error::Damaged(_))), "{}", turn.is_some());
     }

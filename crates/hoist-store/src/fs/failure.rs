@@ -1,0 +1,58 @@
+//! Failures of the disk: as several callers are told them, and what they leave to be done again.
+
+use std::sync::Arc;
+
+use crate::store::Error;
+
+/// An [`Error`] that can be told to several callers.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    Full,
+    Io { doing: Arc<str>, source: Arc<std::io::Error> },
+    Other(Arc<str>),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Full => Self::Full,
+            Error::Io { doing, source } => Self::Io { doing: doing.into(), source: Arc::new(source) },
+            other => Self::Other(other.to_string().into()),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Full => Self::Full,
+            Failure::Io { doing, source } => {
+                let source = match source.raw_os_error() {
+                    Some(code) => std::io::Error::from_raw_os_error(code),
+                    None => std::io::Error::new(source.kind(), source.to_string()),
+                };
+                Self::Io { doing: doing.to_string(), source }
+            }
+            Failure::Other(what) => {
+                Self::Io { doing: what.to_string(), source: std::io::ErrorKind::Other.into() }
+            }
+        }
+    }
+}
+
+/// What a failing disk left undone of an upload. The next operation on the upload does it again before it relies on the
+/// content, so an upload is usable as soon as the disk is. Whatever else it says, the record is written again: whether the
+/// disk has it cannot be asked twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Repair {
+    /// Where the content is to be cut: the disk failed to confirm the bytes behind.
+    pub(super) cut_to: Option<u64>,
+    /// A doubt whose note was removed, but may be back after a power cut and would then take later bytes with it.
+    pub(super) doubt: Option<u64>,
+}
+
+impl Repair {
+    pub(super) fn cut_to(bytes: u64) -> Self {
+        Self { cut_to: Some(bytes), doubt: None }
+    }
+}

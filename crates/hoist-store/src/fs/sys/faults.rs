@@ -1,0 +1,157 @@
+//! Faults in system calls, on request of a test: a call that fails, a call that blocks, a process that is killed.
+//!
+//! A plan of faults applies to the thread that installed it and to the threads of every store opened on that thread, so
+//! tests that run at the same time do not affect each other.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::Call;
+use crate::fs::crew::locked;
+
+/// How long a held call blocks at most, so that a test that fails does not hang.
+const HELD_MAX: Duration = Duration::from_secs(30);
+
+thread_local! {
+    static PLAN: RefCell<Option<Arc<Plan>>> = const { RefCell::new(None) };
+}
+
+/// The faults of one test. Dropped, it lets every call of this thread through again.
+pub(in crate::fs) struct Faults(Arc<Plan>);
+
+#[derive(Default)]
+pub(in crate::fs) struct Plan {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The calls that changed something, in order.
+    made: Vec<Call>,
+    /// How many more calls may change something before the process counts as killed.
+    left: Option<usize>,
+    failing: Vec<Failing>,
+    /// The call that is to block, and how many of its kind go before.
+    to_hold: Option<(Call, usize)>,
+    is_holding: bool,
+}
+
+struct Failing {
+    call: Call,
+    skip: usize,
+    times: usize,
+    errno: Errno,
+}
+
+impl Faults {
+    /// Installs a plan without any fault in it.
+    pub(in crate::fs) fn install() -> Self {
+        let plan = Arc::new(Plan::default());
+        adopt(Some(Arc::clone(&plan)));
+        Self(plan)
+    }
+
+    /// Lets `calls` more calls change something. From then on no call has an effect, and every one fails: what is on the
+    /// file system is what `kill -9` leaves there, because the page cache outlives a process.
+    pub(in crate::fs) fn kill_after(&self, calls: usize) {
+        locked(&self.0.state).left = Some(calls);
+    }
+
+    /// Makes calls of one kind fail: `times` of them after `skip` more of them.
+    pub(in crate::fs) fn fail(&self, call: Call, skip: usize, times: usize, errno: Errno) {
+        locked(&self.0.state).failing.push(Failing { call, skip, times, errno });
+    }
+
+    /// Whether the process counts as killed, or will with the next call.
+    pub(in crate::fs) fn is_over(&self) -> bool {
+        locked(&self.0.state).left == Some(0)
+    }
+
+    /// Removes every fault that has not happened yet.
+    pub(in crate::fs) fn heal(&self) {
+        let mut state = locked(&self.0.state);
+        state.left = None;
+        state.failing.clear();
+    }
+
+    /// Blocks a call of this kind until [`release`](Self::release), after `skip` more of them.
+    pub(in crate::fs) fn hold(&self, call: Call, skip: usize) {
+        locked(&self.0.state).to_hold = Some((call, skip));
+    }
+
+    /// Whether a call is being blocked at this moment.
+    pub(in crate::fs) fn is_holding(&self) -> bool {
+        locked(&self.0.state).is_holding
+    }
+
+    pub(in crate::fs) fn release(&self) {
+        let mut state = locked(&self.0.state);
+        (state.to_hold, state.is_holding) = (None, false);
+        drop(state);
+        self.0.changed.notify_all();
+    }
+
+    /// The calls so far that changed something.
+    pub(in crate::fs) fn made(&self) -> Vec<Call> {
+        locked(&self.0.state).made.clone()
+    }
+}
+
+impl Drop for Faults {
+    fn drop(&mut self) {
+        self.release();
+        adopt(None);
+    }
+}
+
+/// The plan of this thread, for a thread it is about to start.
+pub(in crate::fs) fn current() -> Option<Arc<Plan>> {
+    PLAN.with_borrow(Clone::clone)
+}
+
+/// Makes a plan the one of this thread.
+pub(in crate::fs) fn adopt(plan: Option<Arc<Plan>>) {
+    PLAN.set(plan);
+}
+
+/// Lets a call through, blocks it, or fails it.
+pub(super) fn pass(call: Call) -> Result<(), Errno> {
+    current().map_or(Ok(()), |plan| plan.pass(call))
+}
+
+impl Plan {
+    fn pass(&self, call: Call) -> Result<(), Errno> {
+        let mut state = locked(&self.state);
+        match &mut state.to_hold {
+            Some((kind, 0)) if *kind == call => {
+                (state.to_hold, state.is_holding) = (None, true);
+                let held = self.changed.wait_timeout_while(state, HELD_MAX, |state| state.is_holding);
+                state = held.map(|(state, _)| state).expect("no thread panics with this lock");
+                state.is_holding = false;
+            }
+            Some((kind, skip)) if *kind == call => *skip -= 1,
+            _ => {}
+        }
+        if state.left == Some(0) {
+            return Err(Errno::IO);
+        }
+        let mut of_kind =
+            state.failing.iter_mut().filter(|failing| failing.call == call && failing.times > 0);
+        if let Some(failing) = of_kind.next() {
+            if failing.skip == 0 {
+                failing.times -= 1;
+                return Err(failing.errno);
+            }
+            failing.skip -= 1;
+        }
+        if call != Call::Look {
+            state.left = state.left.map(|left| left - 1);
+            state.made.push(call);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! A disk that does not answer: only what needs it waits, and no thread of the runtime does. Each test runs on one thread,
+//! so a store that blocked it would stop everything.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use hoist_proto::types::{Fence, Offset, UploadId};
+use hoist_proto::upload::{Phase, Upload};
+use rustix::io::Errno;
+
+use super::operations::pattern;
+use super::upload;
+use crate::fs::sys::Call;
+use crate::fs::sys::faults::Faults;
+use crate::fs::{LocalStore, Options};
+use crate::store::{Pending, Store, Writer};
+
+const ONE: Fence = Fence::new(1);
+const TWO: Fence = Fence::new(2);
+const SYNC_BYTES: u64 = 64 * 1024;
+
+fn narrow(data: &tempfile::TempDir) -> LocalStore {
+    let options = Options { sync_bytes: SYNC_BYTES, sync_threads: 4, ..Options::default() };
+    LocalStore::open(data.path(), &options).expect("the directory can be used")
+}
+
+fn id() -> UploadId {
+    upload(1, None).id
+}
+
+/// An upload whose background sync is blocked by the disk.
+async fn blocked(store: &LocalStore, faults: &Faults) -> Box<dyn Writer> {
+    let mut writer = store.create(&upload(1, None), ONE).await.expect("creates");
+    writer.write(pattern(0, 1000)).await.expect("writes");
+    writer.sync().await.expect("syncs");
+    faults.hold(Call::SyncData, 0);
+    writer.write(pattern(1000, 1000 + SYNC_BYTES)).await.expect("writes");
+    until_holding(faults).await;
+    writer
+}
+
+async fn until_holding(faults: &Faults) {
+    while !faults.is_holding() {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn is_pending<T>(future: &mut Pending<'_, T>) -> bool {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
+}
+
+/// All that can be done to an upload.
+async fn live(store: &LocalStore, number: u64) {
+    let upload = upload(number, None);
+    let mut writer = store.create(&upload, ONE).await.expect("creates");
+    writer.write(pattern(0, 1000)).await.expect("writes");
+    writer.hasten();
+    assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(1000));
+    let seen = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+    assert_eq!(seen.offset.offset(), Offset::new(1000));
+    drop(writer);
+    store.load(upload.id, TWO).await.expect("can be asked for").expect("is there");
+    store.commit(&Upload { phase: Phase::Received, ..upload.clone() }, TWO).await.expect("can be committed");
+    store.remove(upload.id, TWO).await.expect("can be removed");
+}
+
+#[tokio::test]
+async fn a_disk_that_does_not_answer_holds_up_no_other_upload() {
+    let (faults, data) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+    let store = narrow(&data);
+    let mut writer = blocked(&store, &faults).await;
+    writer.write(pattern(0, 10)).await.expect("is accepted");
+    assert_eq!(writer.hasten().offset(), Offset::new(1000), "and it says what it knows");
+    let mut sync = writer.sync();
+    // Questions about it wait; they take turns, and do not take every thread.
+    let mut looks = (0..20).map(|_| store.peek(id())).collect::<Vec<_>>();
+    for _ in 0..10 {
+        assert!(is_pending(&mut sync).await);
+        for look in &mut looks {
+            assert!(is_pending(look).await);
+        }
+        tokio::task::yield_now().await;
+    }
+    live(&store, 2).await;
+    drop(sync);
+    drop(writer);
+    let mut load = store.load(id(), TWO);
+    assert!(is_pending(&mut load).await);
+    live(&store, 3).await;
+    assert!(faults.is_holding(), "the disk still does not answer");
+    faults.release();
+    // The looks first: one of them has the turn that the load waits for.
+    for look in looks {
+        assert!(look.await.expect("can be looked at").is_some());
+    }
+    let end = Offset::new(1010 + SYNC_BYTES);
+    assert_eq!(load.await.expect("can be asked for").expect("is there").offset.offset(), end);
+}
+
+#[tokio::test]
+async fn a_removal_waits_for_a_sync_that_is_naming_the_record() {
+    let (faults, data) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+    let store = narrow(&data);
+    // The draft is synced, and would be named next.
+    faults.hold(Call::SyncData, 0);
+    let mut writer = store.create(&upload(1, None), ONE).await.expect("creates");
+    writer.write(pattern(0, 1000)).await.expect("writes");
+    while !faults.is_holding() {
+        writer.hasten();
+        tokio::task::yield_now().await;
+    }
+    let mut removal = store.remove(id(), TWO);
+    for _ in 0..20 {
+        assert!(is_pending(&mut removal).await);
+        tokio::task::yield_now().await;
+    }
+    live(&store, 2).await;
+    faults.release();
+    removal.await.expect("can be removed");
+    assert!(store.survey().await.expect("can be surveyed").is_empty());
+    assert_eq!(std::fs::read_dir(data.path().join("open")).expect("is there").count(), 0);
+}
+
+/// Asked before a sync and answered after it, a look knows less than the writer was told meanwhile.
+#[tokio::test]
+async fn an_older_look_does_not_lower_what_is_known() {
+    struct Flag(AtomicBool);
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+    let (faults, data) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+    let store = narrow(&data);
+    let mut writer = store.create(&upload(1, None), ONE).await.expect("creates");
+    writer.write(pattern(0, 1000)).await.expect("writes");
+    writer.sync().await.expect("syncs");
+    let is_answered = Arc::new(Flag(AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&is_answered));
+    faults.hold(Call::Look, 0);
+    let mut look = store.peek(id());
+    let polled = Pin::new(&mut look).poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    until_holding(&faults).await;
+    faults.release();
+    while !is_answered.0.load(Ordering::Acquire) {
+        tokio::task::yield_now().await;
+    }
+    writer.write(pattern(1000, 2000)).await.expect("writes");
+    assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(2000));
+    drop(writer);
+    let seen = look.await.expect("can be looked at").expect("is there");
+    assert_eq!(seen.offset.offset(), Offset::new(1000));
+    // What is not known to be durable would be cut off now.
+    faults.fail(Call::SyncData, 0, 1, Errno::IO);
+    let _ = store.load(id(), TWO).await;
+    let found = store.load(id(), TWO).await.expect("can be asked for").expect("is there");
+    assert_eq!(found.offset.offset(), Offset::new(2000));
+}

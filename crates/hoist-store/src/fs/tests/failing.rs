@@ -1,0 +1,269 @@
+//! System calls that fail once, twice, or until the disk is well again: what was acknowledged is answered as soon as it can
+//! be, and no upload is called damaged that a restart would not call so.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hoist_proto::types::{Fence, Offset};
+use rustix::io::Errno;
+
+use super::operations::{Operation, Site, pattern};
+use super::{open, upload};
+use crate::fs::LocalStore;
+use crate::fs::sys::Call;
+use crate::fs::sys::faults::Faults;
+use crate::store::{Error, Store, Writer};
+
+const ONE: Fence = Fence::new(1);
+const TWO: Fence = Fence::new(2);
+
+/// Writes 1000 bytes that are acknowledged, and then `more` that are not.
+async fn written(store: &LocalStore, more: u64) -> Box<dyn Writer> {
+    let mut writer = store.create(&upload(1, None), ONE).await.expect("creates");
+    writer.write(pattern(0, 1000)).await.expect("writes");
+    assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(1000));
+    if more > 0 {
+        writer.write(pattern(1000, 1000 + more)).await.expect("writes");
+    }
+    writer
+}
+
+fn content(data: &Path) -> PathBuf {
+    data.join("open").join(upload(1, None).id.to_string()).join("content")
+}
+
+/// Asks for the offset until the store can say it. Until then it says that the disk failed, and nothing else.
+async fn offset_after(store: &LocalStore, failures: usize) -> u64 {
+    for _ in 0..failures {
+        let failure = store.load(upload(1, None).id, TWO).await.expect_err("the disk still fails");
+        assert!(matches!(failure, Error::Io { .. }), "{failure}");
+    }
+    let found = store.load(upload(1, None).id, TWO).await.expect("the disk is well");
+    found.expect("the upload is there").offset.offset().get()
+}
+
+fn set_note(file: &Path, note: &str) -> bool {
+    rustix::fs::setxattr(file, "user.hoist.promised", note.as_bytes(), rustix::fs::XattrFlags::empty())
+        .is_ok()
+}
+
+// proves: TOK-OFF-03
+#[tokio::test]
+async fn a_sync_that_fails_at_the_first_look_after_a_restart_hides_nothing() {
+    for failures in [1, 2, 5] {
+        let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+        let store = open(directory.path());
+        drop(written(&store, 0).await);
+        drop(store);
+        let store = open(directory.path());
+        faults.fail(Call::SyncData, 0, failures, Errno::IO);
+        assert_eq!(offset_after(&store, failures).await, 1000);
+        assert_eq!(fs::read(content(directory.path())).expect("is there"), pattern(0, 1000));
+        drop(store.append(upload(1, None).id, Offset::new(1000), TWO).await.expect("goes on"));
+        drop(store);
+        assert_eq!(offset_after(&open(directory.path()), 0).await, 1000);
+    }
+}
+
+/// After a failed sync a second one that succeeds says nothing of the bytes that the first was to write.
+#[tokio::test]
+async fn bytes_that_were_not_told_are_cut_off_when_their_first_sync_fails() {
+    let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+    let store = open(directory.path());
+    drop(written(&store, 500).await);
+    drop(store);
+    assert_eq!(fs::metadata(content(directory.path())).expect("is there").len(), 1500);
+    for cuts in [0, 2] {
+        let store = open(directory.path());
+        faults.fail(Call::SyncData, 0, 1, Errno::IO);
+        faults.fail(Call::Cut, 0, cuts, Errno::IO);
+        // The first of the cuts that fail belongs to the failed sync.
+        assert_eq!(offset_after(&store, 1 + cuts.saturating_sub(1)).await, 1000);
+        assert_eq!(fs::read(content(directory.path())).expect("is there"), pattern(0, 1000));
+        let mut writer = store.append(upload(1, None).id, Offset::new(1000), TWO).await.expect("goes on");
+        writer.write(pattern(1000, 1500)).await.expect("writes");
+        drop(writer);
+    }
+}
+
+/// The note may then be older than what was told: a power cut took the last of it.
+#[tokio::test]
+async fn bytes_behind_the_note_of_another_boot_stay_when_a_sync_fails() {
+    for note in [Some("00000000000000000600 0123456789abcdef0123456789abcdef"), Some("600"), None] {
+        let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+        let store = open(directory.path());
+        drop(written(&store, 0).await);
+        drop(store);
+        let file = content(directory.path());
+        match note {
+            Some(note) if !set_note(&file, note) => return println!("skipped: no extended attributes"),
+            Some(_) => {}
+            None => drop(rustix::fs::removexattr(&file, "user.hoist.promised")),
+        }
+        let store = open(directory.path());
+        faults.fail(Call::SyncData, 0, 2, Errno::IO);
+        assert_eq!(offset_after(&store, 2).await, 1000);
+    }
+}
+
+// proves: TOK-OFF-03
+#[tokio::test]
+async fn syncs_that_fail_during_an_append_leave_what_was_acknowledged() {
+    for failures in [1, 2, 3, 6] {
+        let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+        let store = open(directory.path());
+        let mut writer = written(&store, 500).await;
+        faults.fail(Call::SyncData, 0, failures, Errno::IO);
+        let failure = writer.sync().await.expect_err("the disk fails");
+        assert!(matches!(failure, Error::Io { .. }), "{failure}");
+        writer.sync().await.expect_err("nor does it promise anything later");
+        drop(writer);
+        assert_eq!(offset_after(&store, failures - 1).await, 1000);
+        let mut writer = store.append(upload(1, None).id, Offset::new(1000), TWO).await.expect("goes on");
+        writer.write(pattern(1000, 2000)).await.expect("writes");
+        assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(2000));
+        assert_eq!(fs::read(content(directory.path())).expect("is there"), pattern(0, 2000));
+    }
+}
+
+#[tokio::test]
+async fn a_cut_that_fails_after_a_failed_sync_is_tried_again() {
+    let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+    let store = open(directory.path());
+    let mut writer = written(&store, 500).await;
+    faults.fail(Call::SyncData, 0, 1, Errno::IO);
+    faults.fail(Call::Cut, 0, 2, Errno::IO);
+    writer.sync().await.expect_err("the disk fails");
+    drop(writer);
+    assert_eq!(offset_after(&store, 1).await, 1000);
+    assert_eq!(fs::read(content(directory.path())).expect("is there"), pattern(0, 1000));
+}
+
+/// What was to be taken back does not count, whichever of its steps fails.
+#[tokio::test]
+async fn content_that_could_not_be_taken_back_does_not_count_later() {
+    for call in [Call::Note, Call::Cut, Call::SyncData] {
+        let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+        let store = open(directory.path());
+        let mut writer = written(&store, 500).await;
+        while writer.hasten().offset() < Offset::new(1500) {
+            tokio::task::yield_now().await;
+        }
+        // Changing the note takes two tries, of which the second removes it.
+        faults.fail(call, 0, if call == Call::Note { 2 } else { 1 }, Errno::IO);
+        writer.cut_back(Offset::new(1000)).await.expect_err("the disk fails");
+        assert!(writer.sync().await.is_err(), "and it says no more how far it came");
+        drop(writer);
+        assert_eq!(offset_after(&store, 0).await, 1000, "{call:?}");
+    }
+}
+
+/// The note of a doubt that is removed may be back after a power cut, until the directory is synced.
+#[tokio::test]
+async fn a_doubt_that_could_not_be_removed_for_good_is_removed_later() {
+    for skip in [0, 1] {
+        let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+        let store = open(directory.path());
+        let mut writer = written(&store, 0).await;
+        writer.doubt().await.expect("can be doubted");
+        writer.write(pattern(1000, 1500)).await.expect("writes");
+        // Of the writer, and then of the first that asks.
+        faults.fail(Call::SyncDir, 0, 1 + skip, Errno::IO);
+        writer.sync().await.expect_err("the disk fails");
+        drop(writer);
+        assert_eq!(offset_after(&store, skip).await, 1000);
+        let mut writer = store.append(upload(1, None).id, Offset::new(1000), TWO).await.expect("goes on");
+        writer.write(pattern(1000, 1200)).await.expect("writes");
+        assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(1200));
+        drop((writer, store));
+        assert_eq!(offset_after(&open(directory.path()), 0).await, 1200);
+    }
+}
+
+/// The limit on the size of files is this upload's "no room".
+#[tokio::test]
+async fn a_file_that_may_grow_no_more_keeps_what_is_stored() {
+    for errno in [Errno::FBIG, Errno::NOSPC, Errno::DQUOT] {
+        let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
+        let store = open(directory.path());
+        let mut writer = written(&store, 0).await;
+        faults.fail(Call::Write, 0, 1, errno);
+        // The failure shows with this write or a later one.
+        let refused = loop {
+            if let Err(error) = writer.write(pattern(1000, 1500)).await {
+                break error;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(matches!(refused, Error::Full), "{refused}");
+        assert_eq!(writer.sync().await.expect("what fitted is good").offset(), Offset::new(1000));
+        drop(writer);
+        assert_eq!(offset_after(&store, 0).await, 1000);
+        faults.fail(Call::Reserve, 0, 1, errno);
+        let large = store.create(&upload(2, Some(1 << 20)), ONE).await.err();
+        assert!(matches!(large, Some(Error::Full)), "{large:?}");
+        assert_eq!(store.survey().await.expect("can be surveyed").len(), 1, "nothing is left of it");
+    }
+}
+
+/// Has calls of one kind fail while an operation is tried again and again.
+async fn fails(operation: Operation, call: Call) {
+    for failures in [1, 2, usize::MAX] {
+        for skip in 0..6 {
+            let context = format!("{operation:?}, {call:?} fails {failures} times after {skip}");
+            let mut site = Site::prepared(operation).await;
+            let store = site.open();
+            site.faults.fail(call, skip, failures, Errno::IO);
+            for round in 0.. {
+                match site.attempt(&store).await {
+                    Ok(()) => break,
+                    Err(Error::Io { .. }) if round < 3 => {}
+                    // By then the disk is well again.
+                    Err(Error::Io { .. }) if round == 3 => site.faults.heal(),
+                    Err(error) => panic!("{context}: {error}"),
+                }
+            }
+            site.faults.heal();
+            site.check_done(&store, &context).await;
+            drop(store);
+            let store = site.open();
+            site.check_done(&store, &context).await;
+        }
+    }
+}
+
+// proves: TOK-OFF-03
+#[tokio::test]
+async fn failing_syncs_of_files_lose_nothing() {
+    for operation in [Operation::Create, Operation::Append, Operation::ConfirmDoubtful] {
+        fails(operation, Call::SyncData).await;
+    }
+}
+
+#[tokio::test]
+async fn failing_syncs_of_directories_lose_nothing() {
+    for operation in [Operation::Create, Operation::ConfirmDoubtful, Operation::Commit, Operation::Deliver] {
+        fails(operation, Call::SyncDir).await;
+    }
+}
+
+#[tokio::test]
+async fn failing_syncs_hinder_a_commit_and_a_join_for_as_long_as_they_fail() {
+    for operation in [Operation::Commit, Operation::JoinOne, Operation::JoinSeveral] {
+        fails(operation, Call::SyncData).await;
+    }
+}
+
+#[tokio::test]
+async fn failing_syncs_hinder_a_delivery_for_as_long_as_they_fail() {
+    for operation in [Operation::Deliver, Operation::DeliverShared] {
+        fails(operation, Call::SyncData).await;
+    }
+}
+
+#[tokio::test]
+async fn notes_that_cannot_be_made_lose_nothing() {
+    for operation in [Operation::Append, Operation::CutBack, Operation::JoinSeveral] {
+        fails(operation, Call::Note).await;
+    }
+}

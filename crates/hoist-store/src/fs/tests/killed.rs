@@ -1,0 +1,87 @@
+//! `kill -9` between any two system calls of an operation: nothing acknowledged is lost or hidden, and the operation can be
+//! done again.
+
+use super::operations::{Operation, Site};
+
+/// More calls than any of the operations makes.
+const CALLS_MAX: usize = 200;
+
+async fn killed_at_every_call(operation: Operation) {
+    for calls in 0..CALLS_MAX {
+        let mut site = Site::prepared(operation).await;
+        let before = site.faults.made().len();
+        let store = site.open();
+        site.faults.kill_after(calls);
+        let done = site.attempt(&store).await;
+        drop(store);
+        let was_killed = site.faults.is_over();
+        site.faults.heal();
+        let made = site.faults.made();
+        let context = format!("{operation:?} killed after {:?}", &made[before.min(made.len())..]);
+        if !was_killed {
+            done.unwrap_or_else(|error| panic!("{operation:?} without a fault: {error}"));
+            assert!(calls > 3, "{operation:?} consists of more than {calls} calls");
+            return;
+        }
+        let store = site.open();
+        site.check(&store, &context).await;
+        let again = site.attempt(&store).await;
+        again.unwrap_or_else(|error| panic!("{context}, tried again: {error}"));
+        site.check_done(&store, &context).await;
+    }
+    panic!("{operation:?} does not end");
+}
+
+// proves: TOK-OFF-03
+#[tokio::test]
+async fn a_creation_killed_at_any_call_can_be_done_again() {
+    killed_at_every_call(Operation::Create).await;
+}
+
+// proves: TOK-OFF-03
+#[tokio::test]
+async fn an_append_killed_at_any_call_keeps_what_was_acknowledged() {
+    killed_at_every_call(Operation::Append).await;
+}
+
+#[tokio::test]
+async fn cutting_back_killed_at_any_call_damages_nothing() {
+    killed_at_every_call(Operation::CutBack).await;
+}
+
+// proves: TUS1-CHK-03
+#[tokio::test]
+async fn refusing_content_in_doubt_killed_at_any_call_lets_none_of_it_count() {
+    killed_at_every_call(Operation::RefuseDoubtful).await;
+}
+
+#[tokio::test]
+async fn confirming_content_in_doubt_killed_at_any_call_keeps_what_was_acknowledged() {
+    killed_at_every_call(Operation::ConfirmDoubtful).await;
+}
+
+#[tokio::test]
+async fn a_commit_killed_at_any_call_leaves_the_old_record_or_the_new() {
+    killed_at_every_call(Operation::Commit).await;
+}
+
+#[tokio::test]
+async fn a_join_killed_at_any_call_has_all_content_or_none() {
+    killed_at_every_call(Operation::JoinOne).await;
+    killed_at_every_call(Operation::JoinSeveral).await;
+}
+
+#[tokio::test]
+async fn a_delivery_killed_at_any_call_delivers_once() {
+    killed_at_every_call(Operation::Deliver).await;
+}
+
+#[tokio::test]
+async fn a_delivery_of_shared_content_killed_at_any_call_delivers_once() {
+    killed_at_every_call(Operation::DeliverShared).await;
+}
+
+#[tokio::test]
+async fn a_removal_killed_at_any_call_leaves_all_or_nothing() {
+    killed_at_every_call(Operation::Remove).await;
+}

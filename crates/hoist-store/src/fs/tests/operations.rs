@@ -1,0 +1,295 @@
+//! Operations on a store with their faults, each of which can be tried again after a failure or a crash.
+//!
+//! Owns what an operation does, what was acknowledged meanwhile, and what must hold afterwards. Leaves what goes wrong to
+//! its users.
+
+use std::fs;
+
+use bytes::Bytes;
+use hoist_proto::types::{Fence, Offset, UploadId};
+use hoist_proto::upload::{Answer, Makeup, Phase, Upload};
+use http::StatusCode;
+
+use super::upload;
+use crate::fs::sys::faults::Faults;
+use crate::fs::{LocalStore, Options};
+use crate::store::{Error, Store};
+
+/// Bytes of an upload that were acknowledged before an operation begins.
+pub(super) const BEFORE: u64 = 1000;
+/// And how many the operation adds.
+const MORE: u64 = 500;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Create,
+    Append,
+    CutBack,
+    RefuseDoubtful,
+    ConfirmDoubtful,
+    Commit,
+    JoinOne,
+    JoinSeveral,
+    Deliver,
+    DeliverShared,
+    Remove,
+}
+
+/// A data directory, a directory for exports, and the faults of whatever is opened there.
+pub(super) struct Site {
+    data: tempfile::TempDir,
+    exports: tempfile::TempDir,
+    pub(super) faults: Faults,
+    operation: Operation,
+    /// Raised with each claim.
+    fence: u64,
+    /// The offset that was acknowledged last.
+    told: u64,
+    is_complete: bool,
+    is_removed: bool,
+}
+
+impl Site {
+    /// A site on which everything is done that comes before the operation.
+    pub(super) async fn prepared(operation: Operation) -> Self {
+        let directory = || tempfile::tempdir().expect("a directory");
+        let (data, exports, faults) = (directory(), directory(), Faults::install());
+        let mut site = Self {
+            data,
+            exports,
+            faults,
+            operation,
+            fence: 1,
+            told: 0,
+            is_complete: false,
+            is_removed: false,
+        };
+        let store = site.open();
+        site.prepare(&store).await.expect("no fault yet");
+        site
+    }
+
+    pub(super) fn open(&self) -> LocalStore {
+        let options = Options { write_threads: 1, sync_threads: 2, other_threads: 1, ..Options::default() };
+        LocalStore::open(self.data.path(), &options).expect("the directory can be used")
+    }
+
+    fn claim(&mut self) -> Fence {
+        self.fence += 1;
+        Fence::new(self.fence)
+    }
+
+    async fn prepare(&mut self, store: &LocalStore) -> Result<(), Error> {
+        match self.operation {
+            Operation::Create => return Ok(()),
+            Operation::JoinOne | Operation::JoinSeveral => {
+                for part in self.parts() {
+                    let part = Upload { id: part, makeup: Makeup::Part, ..upload(0, None) };
+                    fill(store, &part, Phase::Received).await?;
+                }
+                let mut writer = store.create(&self.subject(), Fence::new(1)).await?;
+                writer.sync().await?;
+                return Ok(());
+            }
+            Operation::Deliver | Operation::DeliverShared => {
+                fill(store, &self.subject(), Phase::Received).await?;
+                self.is_complete = true;
+            }
+            _ => fill(store, &self.subject(), Phase::Open).await?,
+        }
+        self.told = BEFORE;
+        Ok(())
+    }
+
+    pub(super) fn subject(&self) -> Upload {
+        let makeup = match self.operation {
+            Operation::JoinOne | Operation::JoinSeveral => Makeup::Joined(self.parts()),
+            Operation::DeliverShared => Makeup::Part,
+            _ => Makeup::Own,
+        };
+        Upload { makeup, ..upload(1, None) }
+    }
+
+    fn parts(&self) -> Vec<UploadId> {
+        let parts = if self.operation == Operation::JoinOne { 1 } else { 3 };
+        (0..parts).map(|part| upload(10 + part, None).id).collect()
+    }
+
+    /// Tries the operation, from wherever earlier tries have left it.
+    pub(super) async fn attempt(&mut self, store: &LocalStore) -> Result<(), Error> {
+        let (subject, fence) = (self.subject(), self.claim());
+        let answered =
+            Upload { phase: Phase::Delivered(Answer::of(StatusCode::NO_CONTENT)), ..subject.clone() };
+        match self.operation {
+            Operation::Create => {
+                let found = store.load(subject.id, fence).await?;
+                if found.is_none() {
+                    drop(store.create(&subject, fence).await?);
+                }
+                self.write_to(store, BEFORE, fence, After::Keep).await?;
+            }
+            Operation::Append => self.write_to(store, BEFORE + MORE, fence, After::Keep).await?,
+            Operation::CutBack => self.write_to(store, BEFORE + MORE, fence, After::CutBack).await?,
+            Operation::RefuseDoubtful => self.write_to(store, BEFORE + MORE, fence, After::Refuse).await?,
+            Operation::ConfirmDoubtful => self.write_to(store, BEFORE + MORE, fence, After::Confirm).await?,
+            Operation::Commit => {
+                store.commit(&Upload { phase: Phase::Received, ..subject }, fence).await?;
+                self.is_complete = true;
+                store.commit(&answered, fence).await?;
+            }
+            Operation::JoinOne | Operation::JoinSeveral => {
+                let found = store.load(subject.id, fence).await?.ok_or(Error::Missing)?;
+                if found.offset.offset() == Offset::ZERO {
+                    self.told = store.join(subject.id, &self.parts(), fence).await?.offset().get();
+                }
+                store.commit(&Upload { phase: Phase::Received, ..subject }, fence).await?;
+                self.is_complete = true;
+            }
+            Operation::Deliver | Operation::DeliverShared => {
+                let found = store.load(subject.id, fence).await?.ok_or(Error::Missing)?;
+                if found.phase == Phase::Received {
+                    let name = store.export(subject.id, self.exports.path(), "film", fence).await?;
+                    assert_eq!(name, "film", "done again, it finds what it did before");
+                }
+                if self.operation == Operation::Deliver {
+                    store.conclude(&answered, fence).await?;
+                } else {
+                    store.commit(&answered, fence).await?;
+                    store.discard(subject.id, fence).await?;
+                }
+            }
+            Operation::Remove => {
+                // Not told before it is tried: it may be done and fail all the same.
+                self.is_removed = true;
+                match store.remove(subject.id, fence).await {
+                    Err(Error::Missing) => {}
+                    removed => removed?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes up to `end` behind what there is.
+    async fn write_to(
+        &mut self,
+        store: &LocalStore,
+        end: u64,
+        fence: Fence,
+        after: After,
+    ) -> Result<(), Error> {
+        let id = self.subject().id;
+        let found = store.load(id, fence).await?.ok_or(Error::Missing)?;
+        let at = found.offset.offset();
+        self.tell(at);
+        let mut writer = store.append(id, at, fence).await?;
+        if matches!(after, After::Refuse | After::Confirm) {
+            writer.doubt().await?;
+        }
+        writer.write(pattern(at.get(), end.max(at.get()))).await?;
+        match after {
+            After::Keep | After::Confirm => self.tell(writer.sync().await?.offset()),
+            After::Refuse => writer.cut_back(at).await?,
+            After::CutBack => {
+                // Made durable and noted without being told, as happens behind a long request.
+                for _ in 0..100_000 {
+                    if writer.hasten().offset().get() >= end || self.faults.is_over() {
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                writer.cut_back(at).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, offset: Offset) {
+        assert!(offset.get() >= self.told, "{offset} after {}", self.told);
+        self.told = offset.get();
+    }
+
+    /// That every promise is kept, as a store sees it that works.
+    pub(super) async fn check(&mut self, store: &LocalStore, context: &str) {
+        let subject = self.subject();
+        store.survey().await.expect("can be surveyed");
+        let found = store.load(subject.id, Fence::new(self.fence)).await;
+        let Some(found) = found.unwrap_or_else(|error| panic!("{context}: {error}")) else {
+            assert!(self.told == 0 || self.is_removed, "{context}: the upload is gone");
+            return;
+        };
+        self.tell(found.offset.offset());
+        assert!(found.is_complete() || !self.is_complete, "{context}: the upload is open again");
+        if self.operation == Operation::RefuseDoubtful {
+            assert_eq!(self.told, BEFORE, "{context}: what was refused counts");
+        }
+        let expected = match self.operation {
+            Operation::JoinSeveral => pattern(0, BEFORE).repeat(3).into(),
+            _ => pattern(0, self.told),
+        };
+        match store.read(subject.id, Offset::ZERO).await {
+            Ok(mut reader) => {
+                let mut stored = Vec::new();
+                while let Some(bytes) = reader.next().await.expect("can be read") {
+                    stored.extend_from_slice(&bytes);
+                }
+                assert_eq!(stored.len() as u64, self.told, "{context}");
+                assert!(expected.starts_with(&stored), "{context}: other bytes");
+            }
+            Err(error) => assert!(self.is_exported(), "{context}: {error}"),
+        }
+        let names = fs::read_dir(self.exports.path()).expect("is there");
+        let names = names.map(|entry| entry.expect("can be listed").file_name()).collect::<Vec<_>>();
+        let visible = names.iter().filter(|name| !name.to_string_lossy().starts_with('.'));
+        assert!(visible.count() <= 1, "{context}: {names:?}");
+    }
+
+    /// What holds once the operation is done.
+    pub(super) async fn check_done(&mut self, store: &LocalStore, context: &str) {
+        self.check(store, context).await;
+        let end = match self.operation {
+            Operation::Append | Operation::ConfirmDoubtful => BEFORE + MORE,
+            Operation::JoinSeveral => 3 * BEFORE,
+            Operation::CutBack => self.told,
+            _ => BEFORE,
+        };
+        assert_eq!(self.told, end, "{context}");
+        if matches!(self.operation, Operation::Deliver | Operation::DeliverShared) {
+            let exported = fs::read(self.exports.path().join("film")).expect("is there");
+            assert!(exported == pattern(0, BEFORE), "{context}");
+            assert_eq!(fs::read_dir(self.exports.path()).expect("is there").count(), 1, "{context}");
+        }
+        if self.is_removed {
+            assert!(store.survey().await.expect("can be surveyed").is_empty(), "{context}");
+        }
+    }
+
+    fn is_exported(&self) -> bool {
+        let is_delivery = matches!(self.operation, Operation::Deliver | Operation::DeliverShared);
+        is_delivery && self.exports.path().join("film").exists()
+    }
+}
+
+/// What becomes of bytes that were written.
+#[derive(Clone, Copy)]
+enum After {
+    Keep,
+    CutBack,
+    Refuse,
+    Confirm,
+}
+
+async fn fill(store: &LocalStore, upload: &Upload, phase: Phase) -> Result<(), Error> {
+    let mut writer = store.create(upload, Fence::new(1)).await?;
+    writer.write(pattern(0, BEFORE)).await?;
+    writer.sync().await?;
+    if phase != Phase::Open {
+        store.commit(&Upload { phase, ..upload.clone() }, Fence::new(1)).await?;
+    }
+    Ok(())
+}
+
+/// The bytes every upload here has.
+pub(super) fn pattern(from: u64, to: u64) -> Bytes {
+    (from..to).map(|at| (at % 251) as u8).collect()
+}
