@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use crate::dialect::{Dialect, Habits};
 use crate::error::Error;
 use crate::handle::{Handle, Question, Status};
-use crate::http::{Alternatives, Answer, Connector, Http2, Outgoing, Trust};
+use crate::http::{Alternatives, Answer, Connector, Http2, Line, Proxies, Resolve, System, Trust};
 use crate::location;
 use crate::origin::{Credentials, Origin};
 use crate::problem;
@@ -27,7 +27,7 @@ pub struct Client {
     pub(crate) settings: Settings,
 }
 
-/// What uploads of a client have in common.
+/// Settings that all uploads of a client share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) retries: Retries,
@@ -50,8 +50,8 @@ impl Client {
         Put::new(self.clone(), url, source)
     }
 
-    /// Where an upload is. Asking ends a transfer of that upload which is still running. Of an upload in parts it is what
-    /// they have together.
+    /// Asks how far an upload is. Asking ends a transfer of that upload which is still running. The offset of an upload in
+    /// parts is the sum of theirs.
     ///
     /// # Errors
     /// [`Error::Refused`] with 404 when there is none; otherwise what kept the question from being answered, which is
@@ -113,14 +113,13 @@ impl Client {
 
     async fn ask(&self, handle: &Handle, head: http::Request<()>) -> Result<Answer, Error> {
         let url = location::followed(handle.target(), handle.url())?;
-        let question = Outgoing::question(head, Origin::of(handle.target())?);
-        let answer =
-            self.connector.ask(&url, question, upload::now()).await.map_err(|broken| broken.error)?;
+        let (mut line, given) = (Line::default(), Origin::of(handle.target())?);
+        let answer = line.ask(&self.connector, &url, head, &given, upload::now()).await;
+        let answer = answer.map_err(|broken| broken.error)?;
         if answer.status.is_success() {
-            Ok(answer)
-        } else {
-            Err(Error::Refused { status: answer.status, detail: problem::detail(&answer) })
+            return Ok(answer);
         }
+        Err(Error::Refused { status: answer.status, detail: problem::detail(&answer) })
     }
 }
 
@@ -140,6 +139,8 @@ pub struct Builder {
     connect_timeout: Duration,
     idle_timeout: Duration,
     http2: Http2,
+    proxies: Proxies,
+    resolver: Arc<dyn Resolve>,
     settings: Settings,
 }
 
@@ -153,6 +154,8 @@ impl Default for Builder {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(1),
             http2: Http2::default(),
+            proxies: Proxies::default(),
+            resolver: Arc::new(System),
             settings: Settings {
                 retries: Retries::default(),
                 content_max: None,
@@ -192,26 +195,26 @@ impl Builder {
         self
     }
 
-    /// How long making a connection may take, with TLS. Default: 10 s.
+    /// The time within which a connection has to be made, TLS included. Default: 10 s.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
         self
     }
 
-    /// How long a connection may stand still before it counts as lost. Default: 60 s. As long as bytes move in either
+    /// The time after which a connection that stands still counts as lost. Default: 60 s. As long as bytes move in either
     /// direction, a request may take any time.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = limit;
         self
     }
 
-    /// How long to go on trying while the server acknowledges nothing new. Default: 5 min. Progress renews it.
+    /// The time to go on trying while the server acknowledges nothing new. Default: 5 min. Progress renews it.
     pub fn retry_budget(mut self, limit: Duration) -> Self {
         self.settings.retries.budget = limit;
         self
     }
 
-    /// How long the pauses between attempts are: each is random, from nothing up to a bound that begins with
+    /// The pauses between attempts: each is random, from nothing up to a bound that begins with
     /// `first` and doubles up to `most`. Default: 0.5 s and 30 s.
     pub fn retry_pauses(mut self, first: Duration, most: Duration) -> Self {
         self.settings.retries.first = first;
@@ -219,7 +222,7 @@ impl Builder {
         self
     }
 
-    /// How many times to try while the server acknowledges nothing new. Default: 100. Progress renews it.
+    /// The number of attempts while the server acknowledges nothing new. Default: 100. Progress renews it.
     pub fn retry_attempts(mut self, most: u32) -> Self {
         self.settings.retries.attempts = most;
         self
@@ -244,21 +247,34 @@ impl Builder {
         self
     }
 
+    /// Goes through these proxies. Default: none; [`Proxies::of_variables`] reads what the environment says.
+    pub fn proxies(mut self, proxies: Proxies) -> Self {
+        self.proxies = proxies;
+        self
+    }
+
+    /// Looks names up in another way than the operating system's.
+    #[cfg(test)]
+    pub(crate) fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
+        self.resolver = resolver;
+        self
+    }
+
     /// Sends at most this many bytes in a second, on each connection. Default: as many as will go.
     pub fn rate_max(mut self, bytes_per_second: u64) -> Self {
         self.settings.bytes_per_second = Some(bytes_per_second);
         self
     }
 
-    /// How long the content of an upload's first request waits for a sign that the server takes it (100 or 104). A
+    /// The time that the content of an upload's first request waits for a sign that the server takes it (100 or 104). A
     /// server that gave none is not waited for again. Default: 1 s.
     pub fn expect_timeout(mut self, limit: Duration) -> Self {
         self.settings.expect_timeout = limit;
         self
     }
 
-    /// How many bytes of a source that cannot be read again are kept until the server has acknowledged them. When so
-    /// many are kept the request is ended, so that they are. Default: 32 MiB.
+    /// The number of bytes kept of a source that cannot be read again, until the server has acknowledged them. The request
+    /// is ended when so many are kept, so that they are acknowledged. Default: 32 MiB.
     pub fn rewind_bytes_max(mut self, bytes: u64) -> Self {
         self.settings.rewind_bytes_max = bytes.max(1);
         self
@@ -290,6 +306,8 @@ impl Builder {
             connect_timeout: self.connect_timeout,
             idle_timeout: self.idle_timeout,
             http2: self.http2,
+            proxies: self.proxies,
+            resolver: self.resolver,
         };
         Ok(Client { connector: Arc::new(connector), habits: Arc::default(), settings: self.settings })
     }

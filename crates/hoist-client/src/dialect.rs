@@ -53,7 +53,7 @@ const NAMES: [(&str, Dialect); 17] = [
 ];
 
 impl Dialect {
-    /// What [`FromStr`] understands, for a message to whom it does not.
+    /// The names that [`FromStr`] understands, for error messages.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMES.iter().map(|(name, _)| *name)
     }
@@ -82,7 +82,7 @@ impl FromStr for Dialect {
     }
 }
 
-/// What an origin was found to speak.
+/// The dialect an origin was found to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spoken {
     Ietf(Interop),
@@ -91,17 +91,17 @@ pub(crate) enum Spoken {
     Unknown,
 }
 
-/// What is known of an origin.
+/// Habits of an origin.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Habit {
     pub(crate) spoken: Option<Spoken>,
-    /// What it offers clients of tus 1.0, also where something else is spoken with it.
+    /// Its offers to clients of tus 1.0, also where another dialect is spoken with it.
     pub(crate) tus: Option<Offers>,
-    /// Whether it was asked for a sign before content, and gave none.
+    /// True if it was asked for a sign before content and gave none.
     pub(crate) gives_no_sign: bool,
 }
 
-/// What is known of the origins talked to.
+/// Habits of the origins in use.
 #[derive(Debug, Default)]
 pub(crate) struct Habits(Mutex<HashMap<Origin, Habit>>);
 

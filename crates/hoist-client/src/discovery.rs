@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::http::{Answer, Outgoing};
+use crate::http::{Answer, Line};
 use crate::location;
 use crate::origin::Origin;
 use crate::upload;
@@ -48,12 +48,12 @@ impl Client {
             .header(header::ACCEPT, "application/json")
             .body(())
             .expect("constants make a request");
-        let question = Outgoing::question(head, Origin::of(&base)?);
-        let answer = self.connector.ask(&base, question, upload::now()).await;
+        let (mut line, given) = (Line::default(), Origin::of(&base)?);
+        let answer = line.ask(&self.connector, &base, head, &given, upload::now()).await;
         let answer = answer.map_err(|broken| broken.error)?;
         let Some(document) = document(&answer) else { return at(&base, CONVENTION) };
         let url = resolve(&base, &document.url)?;
-        if self.connector.credentials.would_leak(&Origin::of(&base)?, &Origin::of(&url)?) {
+        if self.connector.credentials.would_leak(&given, &Origin::of(&url)?) {
             let wrong = "is not where the credentials were given for: bind them to an origin";
             return Err(Error::Location { url: url.to_string(), wrong });
         }
@@ -72,8 +72,7 @@ fn base(origin: &str) -> Result<Uri, Error> {
     Origin::of(&url).map(|_| url)
 }
 
-/// What the document says, seen from the origin. From a server that proved its identity, the way does not lead to one
-/// that cannot.
+/// Resolves the URL of the document against the origin.
 fn resolve(base: &Uri, told: &str) -> Result<Uri, Error> {
     if told.starts_with('/') && !told.starts_with("//") {
         return at(base, told);

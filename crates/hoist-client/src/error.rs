@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use crate::dialect::Dialect;
 
-/// Why something could not be done.
+/// An error of the client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,7 +19,7 @@ pub enum Error {
     Url {
         /// The URL, or what was given for one.
         url: String,
-        /// What is wrong with it.
+        /// The fault, as the end of a sentence about the URL.
         wrong: &'static str,
     },
     /// The server named a URL that cannot be used, or must not be.
@@ -27,7 +27,7 @@ pub enum Error {
     Location {
         /// The URL.
         url: String,
-        /// What is wrong with it.
+        /// The fault, as the end of a sentence about the URL.
         wrong: &'static str,
     },
     /// Something that was to be sent is no field value.
@@ -36,15 +36,15 @@ pub enum Error {
     /// The system gave no random numbers.
     #[error("the system has no random numbers")]
     Random {
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The certificates to trust could not be read.
     #[error("cannot read certificates from {from}")]
     Trust {
-        /// Where they were looked for.
+        /// The file, or the system.
         from: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The source of an upload could not be read.
@@ -52,7 +52,7 @@ pub enum Error {
     Source {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The source changed while it was uploaded, so the bytes sent before and after do not belong together.
@@ -79,7 +79,7 @@ pub enum Error {
     Journal {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The server has other bytes than those that were sent.
@@ -96,21 +96,37 @@ pub enum Error {
     Connect {
         /// Host and port.
         authority: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The server could not prove that it is who it should be.
-    #[error("cannot trust {authority}")]
+    /// A proxy refused to pass a request on, or could not.
+    #[error("the proxy {proxy} answered {status}")]
+    Proxy {
+        /// Host and port of the proxy.
+        proxy: String,
+        /// The status of its answer.
+        status: StatusCode,
+    },
+    /// The URL asks for TLS where the server speaks none, or the other way round.
+    #[error("{authority} {}", if *speaks_tls { "speaks TLS, and the url says http" } else { "does not speak TLS, and the url says https" })]
+    Scheme {
+        /// Host and port.
+        authority: String,
+        /// True if the server speaks TLS.
+        speaks_tls: bool,
+    },
+    /// TLS cannot be spoken with the server, or its certificate is not to be trusted.
+    #[error("TLS with {authority} failed")]
     Tls {
         /// Host and port.
         authority: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The connection was lost before the answer came.
     #[error("the connection was lost")]
     Lost {
-        /// Why.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// No byte moved in either direction for as long as the idle timeout.
@@ -121,7 +137,7 @@ pub enum Error {
     Refused {
         /// The status.
         status: StatusCode,
-        /// What its problem document says.
+        /// The text of its problem document.
         detail: Option<String>,
     },
     /// The upload cannot go on.
@@ -130,14 +146,14 @@ pub enum Error {
     /// The retries are used up without progress.
     #[error("no progress after {attempts} attempts")]
     Exhausted {
-        /// How many there were.
+        /// The number of attempts.
         attempts: u32,
-        /// How the last one ended.
+        /// The error of the last one.
         source: Box<Error>,
     },
 }
 
-/// Whether trying again may help.
+/// The answer to the question whether trying again may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// It may, without anything being changed.
@@ -147,7 +163,7 @@ pub enum Retry {
 }
 
 impl Error {
-    /// Whether trying again may help. What [`send`](crate::Put::send) returns was tried as often as its budget allows;
+    /// Tells whether trying again may help. What [`send`](crate::Put::send) returns was tried as often as its budget allows;
     /// a later attempt with the same token goes on where that one ended.
     pub fn retry(&self) -> Retry {
         match self {
@@ -156,7 +172,11 @@ impl Error {
             | Self::Idle(_)
             | Self::Exhausted { .. }
             | Self::Busy { .. } => Retry::Later,
-            Self::Refused { status, .. } if answer::said(*status) == Said::Later => Retry::Later,
+            Self::Refused { status, .. } | Self::Proxy { status, .. }
+                if answer::said(*status) == Said::Later =>
+            {
+                Retry::Later
+            }
             Self::Url { .. }
             | Self::Location { .. }
             | Self::Field(_)
@@ -168,15 +188,18 @@ impl Error {
             | Self::Journal { .. }
             | Self::Digest { .. }
             | Self::Dialect(_)
+            | Self::Proxy { .. }
+            | Self::Scheme { .. }
             | Self::Tls { .. }
             | Self::Refused { .. }
             | Self::Upload(_) => Retry::Never,
         }
     }
 
-    /// Whether it ends an attempt and not the upload.
+    /// True if it ends an attempt and not the upload.
     pub(crate) fn ends_an_attempt(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Lost { .. } | Self::Idle(_))
+        let is_proxy_in_trouble = matches!(self, Self::Proxy { .. }) && self.retry() == Retry::Later;
+        is_proxy_in_trouble || matches!(self, Self::Connect { .. } | Self::Lost { .. } | Self::Idle(_))
     }
 
     /// The machine's reason, with what the shell around it knows more precisely: the server's words, or the last error.

@@ -11,7 +11,8 @@ use http::{Request, Uri};
 use crate::dialect::Dialect;
 use crate::http::Answer;
 
-/// What a later run needs to find an upload again. Whoever has it can go on with the upload, or end it.
+/// The name of an upload, by which a later run finds it again. It is a capability: its holder can go on with the upload, or
+/// end it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Handle {
@@ -38,7 +39,7 @@ pub enum Handle {
         url: Uri,
         /// The token.
         token: Token,
-        /// How many parts there are.
+        /// The number of parts.
         parts: usize,
     },
     /// An upload in parts of about the same size, which are yet to be joined: tus 1.0.
@@ -50,7 +51,7 @@ pub enum Handle {
     },
 }
 
-/// Where an upload is.
+/// The state of an upload on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
@@ -58,7 +59,7 @@ pub struct Status {
     pub offset: u64,
     /// Bytes it is going to have, if the server knows.
     pub length: Option<u64>,
-    /// Whether it is complete, if the server says so.
+    /// True if it is complete; none if the server does not say.
     pub complete: Option<bool>,
 }
 

@@ -4,10 +4,13 @@
 //! dropping that future leaves nothing behind.
 
 mod alternative;
+mod connect;
+mod dial;
 mod driven;
 mod h1;
 mod h2;
 mod io;
+mod proxy;
 mod trust;
 
 use std::pin::{Pin, pin};
@@ -17,24 +20,26 @@ use std::time::Duration;
 use bytes::Bytes;
 use hoist_proto::client::Heard;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version, header};
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_rustls::TlsConnector;
 
 use crate::error::Error;
-use crate::origin::{Credentials, Origin, bare};
+use crate::origin::{Credentials, Origin};
 use crate::progress::Flow;
 use crate::source::{Content, Gate};
 #[cfg(feature = "dns")]
 pub(crate) use alternative::Alternative;
 pub(crate) use alternative::Alternatives;
-use io::{Moved, Stream, Watched};
+pub(crate) use dial::{Resolve, System};
+use io::Moved;
+pub use proxy::Proxies;
+use proxy::Proxy;
 pub use trust::Trust;
 
 /// The most content kept of an answer.
 const ANSWER_BYTES: usize = 1024 * 1024;
-/// How finely the idle timeout is measured.
+/// The program, as servers and proxies are told.
+const AGENT: &str = concat!("hoist-client/", env!("CARGO_PKG_VERSION"));
+/// The number of slices in which the idle timeout is measured.
 const IDLE_SLICES: u32 = 8;
 
 /// Which version of HTTP to speak.
@@ -54,6 +59,8 @@ pub enum Http2 {
 pub(crate) struct Connector {
     pub(crate) trust: Trust,
     pub(crate) alternatives: Alternatives,
+    pub(crate) proxies: Proxies,
+    pub(crate) resolver: Arc<dyn Resolve>,
     /// Fields the caller has given.
     pub(crate) credentials: Credentials,
     pub(crate) connect_timeout: Duration,
@@ -72,22 +79,22 @@ pub(crate) struct Answer {
     pub(crate) sent: u64,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) error: Error,
-    /// Whether anything of the request can have reached the server.
+    /// True if anything of the request can have reached the server.
     pub(crate) reached: bool,
     /// Bytes of the request's content handed to the connection.
     pub(crate) sent: u64,
 }
 
-/// How an exchange ended that was not broken off.
+/// The end of an exchange that was not broken off.
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// With the final answer.
     Answered(Answer),
-    /// By the wish of who heard an interim response.
+    /// At the wish of the listener, after an interim response.
     Stopped {
         /// Bytes of the request's content handed to the connection.
         sent: u64,
@@ -100,7 +107,7 @@ pub(crate) struct Awaited {
     pub(crate) limit: Duration,
 }
 
-/// What goes out in one request.
+/// One request as it goes out.
 pub(crate) struct Outgoing {
     pub(crate) head: Request<()>,
     pub(crate) content: Content,
@@ -116,20 +123,20 @@ impl Outgoing {
     }
 }
 
-/// Whether a request goes over TLS, as one of its extensions: HTTP/2 spells it.
+/// The scheme of a request, as one of its extensions. HTTP/2 sends it; it is true for `https`.
 #[derive(Clone, Copy)]
 struct Secure(bool);
 
-/// Who is told of interim responses.
+/// A listener to interim responses.
 pub(crate) trait Hears: Send {
-    /// One came, when `sent` bytes of the request's content had been handed over.
+    /// Is called for each, when `sent` bytes of the request's content had been handed over.
     fn hear<'a>(&'a mut self, status: StatusCode, fields: &'a HeaderMap, sent: u64) -> Hearing<'a>;
 }
 
-/// What is to become of the request, once that is known.
+/// The listener's decision about the request, once it is known.
 pub(crate) type Hearing<'a> = Pin<Box<dyn Future<Output = Heard> + Send + 'a>>;
 
-/// To whom they say nothing.
+/// A listener that ignores them.
 pub(crate) struct Deaf;
 
 impl Hears for Deaf {
@@ -150,25 +157,14 @@ pub(crate) struct Line {
     kept: Option<(Origin, Wire)>,
 }
 
-/// Why a request over an open connection has no answer.
+/// The reason why a request over an open connection has no answer.
 struct Unanswered {
     error: Error,
-    /// Whether anything of the request can have reached the server.
+    /// True if anything of the request can have reached the server.
     reached: bool,
 }
 
 impl Connector {
-    /// Asks something without content, over a connection of its own.
-    ///
-    /// # Cancellation
-    /// Dropping the future closes the connection. The server may have the request.
-    pub(crate) async fn ask(&self, url: &Uri, question: Outgoing, now: Instant) -> Result<Answer, Broken> {
-        match Line::default().exchange(self, url, question, now, &mut Deaf).await? {
-            Ended::Answered(answer) => Ok(answer),
-            Ended::Stopped { .. } => unreachable!("no interim response stops it"),
-        }
-    }
-
     /// Remembers where else the server says it can be reached.
     fn hear(&self, place: &Origin, answer: &Answer, now: Instant) {
         let field = hoist_proto::field::list(&answer.fields, &header::ALT_SVC);
@@ -177,75 +173,12 @@ impl Connector {
             self.alternatives.hear(&place.authority(), field, now);
         }
     }
-
-    /// Connects, within the time for it.
-    async fn open(&self, place: &Origin, now: Instant) -> Result<Wire, Error> {
-        // Boxed, because the state of a TLS handshake would make every future around this one as large.
-        let connect = Box::pin(async {
-            let (stream, speaks_h2) = self.connect(place, now).await?;
-            let moved = Arc::new(Moved::default());
-            let stream = Watched::new(stream, moved.clone());
-            if speaks_h2 {
-                h2::Kept::open(stream, moved).await.map(Wire::H2)
-            } else {
-                h1::Kept::open(stream, moved).await.map(Wire::H1)
-            }
-        });
-        let late = |_| {
-            let source = std::io::ErrorKind::TimedOut.into();
-            Error::Connect { authority: place.authority(), source }
-        };
-        tokio::time::timeout(self.connect_timeout, connect).await.map_err(late).flatten()
-    }
-
-    /// Connects to where the origin is served, or, when that other place fails, to the origin itself.
-    async fn connect(&self, place: &Origin, now: Instant) -> Result<(Stream, bool), Error> {
-        if !place.is_secure() {
-            let stream = socket(place, place.host(), place.port()).await?;
-            return Ok((Box::new(stream), self.http2 == Http2::PriorKnowledge));
-        }
-        let authority = place.authority();
-        if let Some(other) = self.alternatives.of(&authority, now) {
-            let host = other.host.as_deref().map_or(place.host(), bare);
-            let attempt = self.connect_securely(place, host, other.port);
-            // Half of the time is the origin's.
-            if let Ok(Ok(stream)) = tokio::time::timeout(self.connect_timeout / 2, attempt).await {
-                return Ok(stream);
-            }
-            tracing::debug!(host, port = other.port, "another place does not serve the origin as it should");
-            self.alternatives.forget(&authority);
-        }
-        self.connect_securely(place, place.host(), place.port()).await
-    }
-
-    async fn connect_securely(&self, place: &Origin, host: &str, port: u16) -> Result<(Stream, bool), Error> {
-        let untrusted = |source| Error::Tls { authority: place.authority(), source };
-        let name = ServerName::try_from(place.host().to_owned())
-            .map_err(|error| untrusted(std::io::Error::new(std::io::ErrorKind::InvalidInput, error)))?;
-        let connector = TlsConnector::from(self.trust.config(self.http2).await?);
-        let stream = connector.connect(name, socket(place, host, port).await?).await.map_err(|source| {
-            // Certificates and versions do not get better by waiting; a connection that was cut does.
-            let distrust =
-                source.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>);
-            if distrust { untrusted(source) } else { Error::Connect { authority: place.authority(), source } }
-        })?;
-        let speaks_h2 =
-            stream.get_ref().1.alpn_protocol() == Some(b"h2") || self.http2 == Http2::PriorKnowledge;
-        Ok((Box::new(stream), speaks_h2))
-    }
 }
 
-async fn socket(place: &Origin, host: &str, port: u16) -> Result<TcpStream, Error> {
-    let failed = |source| Error::Connect { authority: place.authority(), source };
-    let socket = TcpStream::connect((host, port)).await.map_err(failed)?;
-    // Without it the last, small segment of each request waits for the acknowledgement of the one before.
-    socket.set_nodelay(true).map_err(failed)?;
-    Ok(socket)
-}
-
-/// Adds what every request of this client carries.
+/// Adds what every request of this client carries. A proxy that forwards it is sent the whole URL.
 fn complete(
     place: &Origin,
+    forwarder: Option<&Proxy>,
     head: Request<()>,
     content: Content,
     fields: HeaderMap,
@@ -253,14 +186,39 @@ fn complete(
     let (mut parts, ()) = head.into_parts();
     let host = HeaderValue::try_from(place.host_field()).map_err(|_| Error::Field("the host"))?;
     parts.headers.insert(header::HOST, host);
-    let agent = HeaderValue::from_static(concat!("hoist-client/", env!("CARGO_PKG_VERSION")));
-    parts.headers.insert(header::USER_AGENT, agent);
+    parts.headers.insert(header::USER_AGENT, HeaderValue::from_static(AGENT));
     parts.headers.extend(fields);
+    if let Some(proxy) = forwarder {
+        let whole = format!("{place}{}", parts.uri).parse();
+        parts.uri = whole.map_err(|_| Error::Field("the path of the url"))?;
+        if let Some(authorization) = &proxy.authorization {
+            parts.headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
+        }
+    }
     parts.extensions.insert(Secure(place.is_secure()));
     Ok(Request::from_parts(parts, content))
 }
 
 impl Line {
+    /// Asks something without content.
+    ///
+    /// # Cancellation
+    /// Dropping the future closes the connection. The server may have the request.
+    pub(crate) async fn ask(
+        &mut self,
+        connector: &Connector,
+        url: &Uri,
+        head: Request<()>,
+        given: &Origin,
+        now: Instant,
+    ) -> Result<Answer, Broken> {
+        let question = Outgoing::question(head, given.clone());
+        match self.exchange(connector, url, question, now, &mut Deaf).await? {
+            Ended::Answered(answer) => Ok(answer),
+            Ended::Stopped { .. } => unreachable!("no interim response stops it"),
+        }
+    }
+
     /// Sends a request to the host of `url` and reads the answer, also one that comes before all content was sent.
     /// `hears` is told of each interim response.
     ///
@@ -279,7 +237,8 @@ impl Line {
         let place = Origin::of(url).map_err(unreached)?;
         let Outgoing { head, content, awaited, given } = outgoing;
         let fields = connector.credentials.fields(&given, &place);
-        let request = complete(&place, head, content, fields).map_err(unreached)?;
+        let forwarder = connector.forwarder(&place);
+        let request = complete(&place, forwarder.as_ref(), head, content, fields).map_err(unreached)?;
         let mut kept = self.kept.take().filter(|(to, _)| *to == place).map(|(_, wire)| wire);
         if let Some(wire) = &mut kept
             && !wire.is_there().await
@@ -298,9 +257,14 @@ impl Line {
             }
         };
         let ended = unless_idle(connector.idle_timeout, &moved, &flow, talk).await;
-        let (ended, is_good) =
-            ended.map_err(|Unanswered { error, reached }| Broken { error, reached, sent: flow.bytes() })?;
+        let (ended, is_good) = ended.map_err(|Unanswered { error, reached }| {
+            let error = if !place.is_secure() && moved.got_alert() { speaks_tls(&place) } else { error };
+            Broken { error, reached, sent: flow.bytes() }
+        })?;
         if let Ended::Answered(answer) = &ended {
+            if let Some(error) = misdirected(&place, forwarder.as_ref(), answer) {
+                return Err(unreached(error));
+            }
             connector.hear(&place, answer, now);
         }
         if is_good && !moved.is_deaf() {
@@ -308,6 +272,24 @@ impl Line {
         }
         Ok(ended)
     }
+}
+
+fn speaks_tls(place: &Origin) -> Error {
+    Error::Scheme { authority: place.authority(), speaks_tls: true }
+}
+
+/// Finds the error in an answer that does not come from the service at the URL: a proxy asks for credentials, or a server
+/// that expects TLS answers in cleartext.
+fn misdirected(place: &Origin, forwarder: Option<&Proxy>, answer: &Answer) -> Option<Error> {
+    /// The words of nginx, Go and Apache.
+    const WANTS_TLS: [&str; 3] =
+        ["sent to HTTPS port", "HTTP request to an HTTPS server", "plain HTTP to an SSL-enabled"];
+    if let (Some(proxy), 407) = (forwarder, answer.status.as_u16()) {
+        return Some(proxy.refused(answer.status));
+    }
+    let is_plain = !place.is_secure() && answer.status.as_u16() == 400;
+    let says = |words: &str| answer.content.windows(words.len()).any(|window| window == words.as_bytes());
+    (is_plain && WANTS_TLS.into_iter().any(says)).then(|| speaks_tls(place))
 }
 
 impl Wire {
@@ -318,7 +300,7 @@ impl Wire {
         }
     }
 
-    /// Finds out whether the connection is still there, which nobody looked at since the last answer.
+    /// Checks that the connection is still open, which it may have ceased to be since the last answer.
     async fn is_there(&mut self) -> bool {
         match self {
             Self::H1(kept) => kept.is_there().await,

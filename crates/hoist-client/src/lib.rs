@@ -52,9 +52,9 @@ pub use hoist_proto::client::Failure;
 pub use hoist_proto::dialect::interop::Interop;
 pub use hoist_proto::dialect::token::{Draft, Form};
 pub use hoist_proto::types::Token;
-pub use http::Http2;
 #[doc(hidden)] // For `hoist check`, which speaks HTTP itself and trusts the same certificates.
 pub use http::Trust;
+pub use http::{Http2, Proxies};
 pub use journal::{Entry, Journal, place};
 pub use origin::Origin;
 pub use progress::{Doing, Progress, Start};

@@ -1,7 +1,7 @@
 //! Which dialect a server speaks, with one question.
 //!
 //! A server that resumes says so in its answer to `OPTIONS`. One that does not answer as such may still: an upload in the
-//! newest iteration of the IETF dialect is an ordinary one to whoever has never heard of it.
+//! newest iteration of the IETF dialect is an ordinary one to a server that does not know it.
 
 use ::http::{HeaderMap, Method, Request, Uri};
 use hoist_proto::client::Offers;
@@ -13,14 +13,14 @@ use hoist_proto::field;
 use crate::client::Client;
 use crate::dialect::Spoken;
 use crate::error::Error;
-use crate::http::{Answer, Broken, Deaf, Ended, Line, Outgoing};
+use crate::http::{Answer, Broken, Line};
 use crate::origin::Origin;
 use crate::upload;
 
 /// The media type of the IETF dialect's appends.
 const PARTIAL_UPLOAD: &str = "application/partial-upload";
 
-/// What the server at a URL speaks, as it is remembered or as it says now.
+/// Returns the dialect of the server at a URL, as it is remembered or as the server says now.
 ///
 /// # Cancellation
 /// Safe to drop.
@@ -47,15 +47,13 @@ async fn asked(client: &Client, line: &mut Line, url: &Uri) -> Result<Answer, Er
         let mut head =
             Request::builder().method(Method::OPTIONS).uri(target).body(()).expect("a URL's path is a URI");
         head.headers_mut().insert(INTEROP_VERSION, Interop::NEWEST.number().unwrap_or_default().into());
-        let question = Outgoing::question(head, given.clone());
-        let ended = line.exchange(&client.connector, url, question, upload::now(), &mut Deaf).await;
+        let ended = line.ask(&client.connector, url, head, &given, upload::now()).await;
         let (error, after) = match ended {
-            Ok(Ended::Answered(answer)) if answer::said(answer.status) != Said::Later => return Ok(answer),
-            Ok(Ended::Answered(answer)) => {
+            Ok(answer) if answer::said(answer.status) != Said::Later => return Ok(answer),
+            Ok(answer) => {
                 let detail = crate::problem::detail(&answer);
                 (Error::Refused { status: answer.status, detail }, answer::retry_after(&answer.fields))
             }
-            Ok(Ended::Stopped { .. }) => unreachable!("no interim response stops it"),
             Err(Broken { error, .. }) if error.ends_an_attempt() => (error, None),
             Err(Broken { error, .. }) => return Err(error),
         };
@@ -80,7 +78,7 @@ fn read(fields: &HeaderMap) -> Spoken {
     Offers::of(fields).map_or(Spoken::Unknown, Spoken::Tus1)
 }
 
-/// What a server of tus 1.0 offers, asked at its creation URL.
+/// Returns the offers of a server of tus 1.0, asked at its creation URL.
 pub(crate) async fn offers(client: &Client, line: &mut Line, url: &Uri) -> Result<Offers, Error> {
     if let Some(Spoken::Tus1(offers)) = client.habits.of(&Origin::of(url)?).spoken {
         return Ok(offers);

@@ -118,8 +118,8 @@ impl Credentials {
         if given != to || is_bound_elsewhere { HeaderMap::new() } else { self.fields.clone() }
     }
 
-    /// Whether a URL that a server names must not be handed to the caller as one to use: the next call with it would take
-    /// the fields there.
+    /// True if a URL that a server names must not be returned to the caller, because the next call with it would take the
+    /// fields there.
     pub(crate) fn would_leak(&self, given: &Origin, named: &Origin) -> bool {
         !self.fields.is_empty() && self.bound.is_none() && given != named
     }

@@ -53,7 +53,7 @@ pub struct Put {
     pub(crate) reporter: Reporter,
 }
 
-/// What is known of an earlier run.
+/// An earlier run, as far as it is known.
 #[derive(Clone, Debug)]
 pub(crate) enum Known {
     /// Nothing, or what the journal knows.
@@ -72,7 +72,7 @@ pub struct Outcome {
     pub bytes: u64,
     /// Bytes that did not have to be sent again: where the latest interruption, in this run or before it, was resumed.
     pub resumed_bytes: u64,
-    /// How many requests had to be repeated.
+    /// The number of requests that had to be repeated.
     pub retries: u32,
     /// The status of the last answer.
     pub status: StatusCode,
@@ -86,11 +86,11 @@ pub struct Outcome {
     pub version: Version,
     /// The dialect that was spoken.
     pub dialect: Dialect,
-    /// How it began.
+    /// The way it began.
     pub start: Start,
     /// The SHA-256 of the representation, where it was given or made on the way.
     pub sha256: Option<[u8; 32]>,
-    /// Whether the server has said that it has the bytes with that digest.
+    /// True if the server has said that it has the bytes with that digest.
     pub verified: bool,
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn today() -> SystemTime {
     SystemTime::now()
 }
 
-/// A number nobody can foresee.
+/// An unpredictable number.
 pub(crate) fn random() -> Result<u64, Error> {
     getrandom::u64().map_err(no_randomness)
 }
@@ -202,7 +202,7 @@ impl Put {
         self
     }
 
-    /// How far it is, at any time. The last value stays readable after the end.
+    /// A channel that tells how far it is, at any time. The last value stays readable after the end.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.reporter.subscribe()
     }
@@ -216,7 +216,7 @@ impl Put {
     /// Dropping the future closes the connection. What the server has stays there; a later run with the same
     /// [journal](Self::journal), [handle](Self::resume) or [token](Self::token) goes on behind it.
     pub async fn send(self) -> Result<Outcome, Error> {
-        // Boxed, because whoever awaits it should not become as large as everything an upload may do.
+        // Boxed, because a future that awaits it should not become as large as everything an upload may do.
         Box::pin(run::send(self)).await
     }
 

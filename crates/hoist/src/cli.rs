@@ -13,7 +13,7 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
 pub(crate) use self::check::Check;
-pub(crate) use self::client::{Ask, Connection, Demo, Ls, Put, What};
+pub(crate) use self::client::{Ask, Connection, Demo, Ls, Put, Route, What};
 use crate::config::{Flags, SETTINGS, Span, Values};
 use crate::exit;
 

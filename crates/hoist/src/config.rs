@@ -48,6 +48,11 @@ pub(crate) fn state_folders() -> Option<StateFolders> {
     Some(StateFolders { uploads, batches })
 }
 
+/// A variable of the environment.
+pub(crate) fn variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
+}
+
 /// Everything `serve` was told, or assumes.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use crate::output::Unwritten;
 
-/// How the command ended.
+/// The end of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -25,12 +25,13 @@ pub(crate) enum Exit {
     Busy = 11,
     Corrupt = 12,
     Nonconforming = 13,
+    Tls = 14,
     Interrupted = 130,
     Terminated = 143,
 }
 
 impl Exit {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Success,
         Self::Failed,
         Self::Usage,
@@ -45,6 +46,7 @@ impl Exit {
         Self::Busy,
         Self::Corrupt,
         Self::Nonconforming,
+        Self::Tls,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -70,6 +72,7 @@ impl Exit {
             Self::Busy => "busy",
             Self::Corrupt => "corrupt",
             Self::Nonconforming => "nonconforming",
+            Self::Tls => "tls",
             Self::Interrupted => "interrupted",
             Self::Terminated => "terminated",
         }
@@ -93,6 +96,9 @@ impl Exit {
             Self::Busy => "another process is uploading the same file to the same place",
             Self::Corrupt => "the server has other bytes than those that were sent",
             Self::Nonconforming => "the server does not do what a protocol says; each difference is printed",
+            Self::Tls => {
+                "TLS with the server failed: a certificate that is not trusted, or a URL with the wrong scheme"
+            }
             Self::Interrupted => {
                 "Ctrl-C; what the server has stays there, and the command to go on is printed"
             }
@@ -117,7 +123,7 @@ pub(crate) fn table() -> String {
     text
 }
 
-/// Why the command could not do what it was asked: one line for a person, one code for a script.
+/// The reason why the command failed: one line for a person, one code for a script.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,

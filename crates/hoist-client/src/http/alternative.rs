@@ -13,7 +13,7 @@ use crate::origin;
 
 /// The protocol this client speaks, by its ALPN name.
 const SPOKEN: &str = "http/1.1";
-/// How long an entry holds that does not say.
+/// The lifetime of an entry that does not state one.
 const MAX_AGE: Duration = Duration::from_hours(24);
 /// The longest an entry is believed.
 const MAX_AGE_MOST: Duration = Duration::from_hours(24 * 30);
@@ -28,7 +28,7 @@ pub(crate) struct Alternative {
     pub(crate) port: u16,
 }
 
-/// What is known of the origins talked to, by authority.
+/// Alternatives of the origins in use, by authority.
 #[derive(Default)]
 pub(crate) struct Alternatives(Mutex<HashMap<String, (Alternative, Instant)>>);
 

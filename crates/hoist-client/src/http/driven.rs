@@ -1,10 +1,10 @@
-//! A connection that moves only while somebody waits for something it makes possible.
+//! A connection that makes progress only while the caller awaits something that depends on it.
 
 use std::pin::{Pin, pin};
 
 /// A connection, as long as it lives, and why it ended.
 pub(super) struct Driven<C, E> {
-    /// Dropped when it ends, which tells whoever waits for it.
+    /// Dropped when it ends, which ends the requests that wait for it.
     connection: Option<Pin<Box<C>>>,
     cause: Option<E>,
 }
@@ -14,7 +14,7 @@ impl<C: Future<Output = Result<(), E>>, E> Driven<C, E> {
         Self { connection: Some(Box::pin(connection)), cause: None }
     }
 
-    /// Whether it lives, as far as anybody has looked.
+    /// True if it was open when it was last polled.
     pub(super) fn is_there(&self) -> bool {
         self.connection.is_some()
     }
@@ -38,7 +38,7 @@ impl<C: Future<Output = Result<(), E>>, E> Driven<C, E> {
         work.await
     }
 
-    /// Why it ended, which says more than the request it broke.
+    /// The error it ended with, which says more than that of the request it broke.
     pub(super) fn cause(&mut self) -> Option<E> {
         self.cause.take()
     }

@@ -32,7 +32,7 @@ pub(super) struct Kept {
     moved: Arc<Moved>,
 }
 
-/// What comes next of a request under way.
+/// The next event of a request under way.
 enum Event {
     Interim(StatusCode, HeaderMap),
     /// Nobody is there any more to tell of interim responses.
@@ -54,9 +54,9 @@ impl Kept {
         self.moved.clone()
     }
 
-    /// Whether the next request may go over it.
+    /// True if the next request may go over it.
     pub(super) async fn is_there(&mut self) -> bool {
-        // A connection that the server has closed ends as soon as somebody looks.
+        // A connection that the server has closed ends when it is polled.
         self.driven.run(tokio::task::yield_now()).await;
         self.driven.is_there() && self.driven.run(self.sender.ready()).await.is_ok()
     }

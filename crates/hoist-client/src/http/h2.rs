@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::progress::Flow;
 use crate::source::Content;
 
-/// What may be under way from the server: answers are small.
+/// The receive window. Answers are small.
 const WINDOW_BYTES: u32 = 1024 * 1024;
 /// Bytes handed to the connection before they are written.
 const SEND_BYTES: usize = 1024 * 1024;
@@ -31,7 +31,7 @@ pub(super) struct Kept {
     moved: Arc<Moved>,
 }
 
-/// What comes next of a request under way.
+/// The next event of a request under way.
 enum Event {
     Interim(Response<()>),
     /// All content is handed over, or the server wants no more of it.
@@ -55,7 +55,7 @@ impl Kept {
         self.moved.clone()
     }
 
-    /// Whether the next request may go over it.
+    /// True if the next request may go over it.
     pub(super) async fn is_there(&mut self) -> bool {
         self.driven.run(tokio::task::yield_now()).await;
         let sender = &mut self.sender;

@@ -16,11 +16,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// A TCP connection, with or without TLS.
 pub(crate) type Stream = Box<dyn Duplex>;
 
-/// What a connection has done.
+/// The activity of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
     bytes: AtomicU64,
     deaf: AtomicBool,
+    alert: AtomicBool,
 }
 
 impl Moved {
@@ -29,9 +30,14 @@ impl Moved {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether the peer has stopped reading.
+    /// True once the peer has stopped reading.
     pub(crate) fn is_deaf(&self) -> bool {
         self.deaf.load(Ordering::Relaxed)
+    }
+
+    /// True if the peer's first bytes were a TLS alert, although this side speaks cleartext.
+    pub(crate) fn got_alert(&self) -> bool {
+        self.alert.load(Ordering::Relaxed)
     }
 
     fn add(&self, bytes: usize) {
@@ -42,17 +48,21 @@ impl Moved {
 /// Counts bytes in both directions, and survives the end of one of them.
 ///
 /// A server that answers before it has read the whole request may close at once, and its kernel then resets the
-/// connection for the bytes nobody read. Writing fails at that moment; the answer may be there to be read all the same.
+/// connection for the unread bytes. Writing fails at that moment; the answer may be there to be read all the same.
 /// So a failed write stops writing and nothing else: reading tells how the connection ended.
 pub(crate) struct Watched {
     stream: Stream,
     moved: Arc<Moved>,
     deaf: bool,
+    has_read: bool,
 }
+
+/// The first bytes of an alert (RFC 8446, Record Protocol): its content type and the major version.
+const ALERT: [u8; 2] = [21, 3];
 
 impl Watched {
     pub(crate) fn new(stream: Stream, moved: Arc<Moved>) -> Self {
-        Self { stream, moved, deaf: false }
+        Self { stream, moved, deaf: false, has_read: false }
     }
 
     fn wrote(&mut self, cx: &Context<'_>, result: &io::Result<usize>) -> Poll<io::Result<usize>> {
@@ -78,7 +88,12 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
-        self.moved.add(buffer.filled().len() - before);
+        let new = &buffer.filled()[before..];
+        self.moved.add(new.len());
+        if !self.has_read && !new.is_empty() {
+            self.has_read = true;
+            self.moved.alert.store(new.starts_with(&ALERT), Ordering::Relaxed);
+        }
         Poll::Ready(result)
     }
 }
@@ -192,7 +207,7 @@ mod tests {
         };
         let asked = tokio::select! {
             asked = asked => asked,
-            // It still has content to write, and nobody to write it to.
+            // It still has content to write, and no peer that reads it.
             ended = connection => panic!("the connection ended: {ended:?}"),
         };
         assert_eq!((asked.0, &asked.1[..]), (413, &b"much"[..]));

@@ -1,15 +1,20 @@
-//! Whom TLS connections trust: the operating system's authorities, or those of one file.
+//! The certificates TLS connections trust: those of the operating system's authorities, or those of one file.
+
+mod listed;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::sync::OnceCell;
 
+use self::listed::Listed;
 use super::Http2;
 use crate::error::Error;
 
@@ -44,19 +49,27 @@ impl Trust {
             None => of_system(),
         });
         let read = read.await.map_err(io::Error::other).and_then(|read| read);
-        let authorities = read.map_err(|source| Error::Trust { from: from(), source })?;
+        let certificates = read.map_err(|source| Error::Trust { from: from(), source })?;
 
         let mut roots = rustls::RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(authorities);
+        let (added, _) = roots.add_parsable_certificates(certificates.iter().cloned());
         if added == 0 {
             let source = io::Error::new(io::ErrorKind::InvalidData, "there is no certificate");
             return Err(Error::Trust { from: from(), source });
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
+        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .build()
+            .expect("there are authorities, and no lists of revoked certificates");
+        let verifier: Arc<dyn ServerCertVerifier> = match &self.file {
+            Some(_) => Arc::new(Listed::new(webpki, certificates)),
+            None => webpki,
+        };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider has ciphers for TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
         let (h1, h2) = (b"http/1.1".to_vec(), b"h2".to_vec());
         config.alpn_protocols = match http2 {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use hoist_client::{Client, Error, Handle, Retry, Source, Token};
 use http::Uri;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::script::{Act, Seen, Server, answer, bytes, perform, quick, together};
+use crate::script::{Act, Seen, Server, answer, bytes, perform, quick, say, together};
 
 /// An authority of one test, in a file.
 struct Authority {
@@ -29,24 +29,35 @@ impl Authority {
         Self { issuer, file }
     }
 
+    /// A certificate of a server named `localhost`, unless that is changed, and its key.
+    fn leaf(&self, change: impl FnOnce(&mut CertificateParams)) -> (Certificate, KeyPair) {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        change(&mut params);
+        (params.signed_by(&key, &self.issuer).expect("signed"), key)
+    }
+
     /// What a server named `localhost` shows.
     fn acceptor(&self) -> TlsAcceptor {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("a certificate");
-        TlsAcceptor::from(Arc::new(config))
+        let (certificate, key) = self.leaf(|_| {});
+        shows(certificate.der().clone(), &key)
     }
 
     fn client(&self) -> Client {
         quick().ca_file(self.file.path()).build().expect("a client")
     }
+}
+
+/// A server with this certificate.
+fn shows(certificate: CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor {
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("a certificate");
+    TlsAcceptor::from(Arc::new(config))
 }
 
 fn secure(server: &Server) -> Uri {
@@ -143,4 +154,114 @@ async fn another_place_is_used_when_the_server_names_it() {
     };
     let (offsets, ()) = together(asks, played).await;
     assert_eq!(offsets, [1, 2, 3]);
+}
+
+/// The certificate of `localhost`, as `openssl req -x509` makes it: signed by itself and marked as one of an authority.
+fn self_made(change: impl FnOnce(&mut CertificateParams)) -> (tempfile::NamedTempFile, TlsAcceptor) {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("signed");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), certificate.pem()).expect("written");
+    (file, shows(certificate.der().clone(), &key))
+}
+
+#[tokio::test]
+async fn a_certificate_in_the_file_is_trusted_although_it_is_marked_as_an_authority() {
+    let (file, acceptor) = self_made(|_| {});
+    let server = Server::start().await;
+    let client = quick().ca_file(file.path()).build().expect("a client");
+    let put = client.put(secure(&server), Source::bytes(bytes(100)));
+    let script = answer("204 No Content|Upload-Offset: 100");
+    let (outcome, _) = together(put.send(), play(&server, &acceptor, script)).await;
+    assert_eq!(outcome.expect("an upload").bytes, 100);
+}
+
+#[tokio::test]
+async fn a_certificate_in_the_file_is_trusted_without_its_issuer() {
+    let authority = Authority::new();
+    let (leaf, key) = authority.leaf(|_| {});
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), leaf.pem()).expect("written");
+    let server = Server::start().await;
+    let client = quick().ca_file(file.path()).build().expect("a client");
+    let put = client.put(secure(&server), Source::bytes(bytes(100)));
+    let acceptor = shows(leaf.der().clone(), &key);
+    let script = answer("204 No Content|Upload-Offset: 100");
+    let (outcome, _) = together(put.send(), play(&server, &acceptor, script)).await;
+    assert_eq!(outcome.expect("an upload").bytes, 100);
+
+    // The same authority's other certificates are not.
+    let (other, key) = authority.leaf(|_| {});
+    let put = client.put(secure(&server), Source::bytes(bytes(100)));
+    let acceptor = shows(other.der().clone(), &key);
+    let (outcome, _) = together(put.send(), play(&server, &acceptor, vec![Act::Head])).await;
+    assert!(matches!(outcome, Err(Error::Tls { .. })), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_in_the_file_has_to_be_valid_and_for_the_name() {
+    type Change = fn(&mut CertificateParams);
+    let changes: [(Change, &str); 3] = [
+        (|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1), "expired"),
+        (|params| params.not_before = rcgen::date_time_ymd(4000, 1, 1), "not valid yet"),
+        (|params| params.subject_alt_names = elsewhere(), "not valid for name"),
+    ];
+    for (change, expected) in changes {
+        let authority = Authority::new();
+        let (leaf, key) = authority.leaf(change);
+        let leaf_file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(leaf_file.path(), leaf.pem()).expect("written");
+        let of_leaf = (leaf_file, shows(leaf.der().clone(), &key));
+        for (file, acceptor) in [self_made(change), of_leaf] {
+            let server = Server::start().await;
+            let client = quick().ca_file(file.path()).build().expect("a client");
+            let put = client.put(secure(&server), Source::bytes(bytes(100)));
+            let (outcome, seen) = together(put.send(), play(&server, &acceptor, vec![Act::Head])).await;
+            let error = outcome.expect_err("not trusted");
+            let Error::Tls { source, .. } = &error else { panic!("{error:?}") };
+            assert!(source.to_string().contains(expected), "{expected}: {source}");
+            assert_eq!((error.retry(), seen.head.as_str()), (Retry::Never, ""));
+        }
+    }
+}
+
+fn elsewhere() -> Vec<SanType> {
+    vec![SanType::DnsName("elsewhere.example".try_into().expect("a name"))]
+}
+
+#[tokio::test]
+async fn a_url_with_the_wrong_scheme_is_told_so_at_once() {
+    let server = Server::start().await;
+    let put = quick().build().expect("a client").put(secure(&server), Source::bytes(bytes(100)));
+    let played = async {
+        let (mut socket, _) = server.listener.accept().await.expect("accepted");
+        perform(&mut socket, &[say("400 Bad Request")]).await
+    };
+    let (outcome, _) = together(put.send(), played).await;
+    let error = outcome.expect_err("no TLS");
+    assert!(matches!(error, Error::Scheme { speaks_tls: false, .. }), "{error:?}");
+    assert_eq!(error.retry(), Retry::Never);
+
+    let authority = Authority::new();
+    let acceptor = authority.acceptor();
+    let server = Server::start().await;
+    let put = quick().build().expect("a client").put(server.url.clone(), Source::bytes(bytes(100)));
+    let (outcome, _) = together(put.send(), play(&server, &acceptor, vec![])).await;
+    let error = outcome.expect_err("TLS");
+    assert!(matches!(error, Error::Scheme { speaks_tls: true, .. }), "{error:?}");
+
+    // As nginx and Go say it, in cleartext.
+    for words in
+        ["The plain HTTP request was sent to HTTPS port", "Client sent an HTTP request to an HTTPS server."]
+    {
+        let server = Server::start().await;
+        let put = quick().build().expect("a client").put(server.url.clone(), Source::bytes(bytes(100)));
+        let script = vec![answer(&format!("400 Bad Request||<p>{words}</p>"))];
+        let (outcome, _) = together(put.send(), server.play(script)).await;
+        let error = outcome.expect_err("TLS");
+        assert!(matches!(error, Error::Scheme { speaks_tls: true, .. }), "{error:?}");
+    }
 }

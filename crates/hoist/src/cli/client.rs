@@ -66,6 +66,8 @@ pub(crate) struct Put {
     #[arg(long)]
     pub(crate) verify: bool,
     #[command(flatten)]
+    pub(crate) route: Route,
+    #[command(flatten)]
     pub(crate) connection: Connection,
 }
 
@@ -78,7 +80,7 @@ impl Put {
         self.wrong().map_or(Ok(()), |wrong| Err(wrong.to_owned()))
     }
 
-    /// What is wrong with it that no single value shows.
+    /// Finds a fault that no single value shows.
     fn wrong(&self) -> Option<&'static str> {
         let is_one = self.files.len() == 1;
         let inputs = self.files.iter().filter(|file| file.as_os_str() == "-").count();
@@ -108,7 +110,7 @@ impl From<Verb> for Method {
     }
 }
 
-/// An upload somebody asks about.
+/// An upload to ask about.
 #[derive(Args, Debug)]
 pub(crate) struct Ask {
     /// The upload's own URL; the upload URL, with --token; or a file that is under way, by the journal.
@@ -120,6 +122,8 @@ pub(crate) struct Ask {
     /// Of a file that is uploaded to several places: the one to this upload URL.
     #[arg(long, value_name = "URL", value_parser = url)]
     pub(crate) to: Option<Uri>,
+    #[command(flatten)]
+    pub(crate) route: Route,
     #[command(flatten)]
     pub(crate) connection: Connection,
 }
@@ -150,7 +154,7 @@ impl What {
     }
 }
 
-/// How to talk to the server, and to the user.
+/// Options of the connection and of the output.
 #[derive(Args, Debug)]
 pub(crate) struct Connection {
     /// A field for every request to the server of the URL, like `X-Team: films`.
@@ -173,8 +177,21 @@ pub(crate) struct Connection {
     pub(crate) quiet: bool,
 }
 
+/// The way to the server.
+#[derive(Args, Debug)]
+pub(crate) struct Route {
+    /// Go through this proxy, like `http://user:password@proxy.example:3128` [default: by `http_proxy`, `https_proxy` and
+    /// `all_proxy` of the environment]
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy: Option<String>,
+    /// Reach these hosts without a proxy: names, addresses and networks with commas between them, or `*` for all
+    /// [default: by `no_proxy` of the environment]
+    #[arg(long, value_name = "HOSTS")]
+    pub(crate) no_proxy: Option<String>,
+}
+
 impl Connection {
-    /// Whether something is to be sent that may be a secret.
+    /// True if something is to be sent that may be a secret.
     pub(crate) fn has_secrets(&self) -> bool {
         !self.headers.is_empty() || self.bearer.is_some() || self.bearer_file.is_some()
     }

@@ -5,17 +5,19 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use hoist_client::Failure::Unanswered;
-use hoist_client::{Builder, Client, Dialect, Entry, Error, Handle, Journal, Origin, Token, place};
+use hoist_client::{
+    Builder, Client, Dialect, Entry, Error, Handle, Journal, Origin, Proxies, Retry, Token, place,
+};
 use http::Uri;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::{Connection, What};
+use crate::cli::{Connection, Route, What};
 use crate::config;
 use crate::exit::{Exit, Failure};
 
 /// A client with the settings of the command line.
-pub(crate) fn client(connection: &Connection) -> Result<Builder, Failure> {
-    let mut builder = Client::builder();
+pub(crate) fn client(connection: &Connection, route: &Route) -> Result<Builder, Failure> {
+    let mut builder = Client::builder().proxies(proxies(route).map_err(failure)?);
     for (name, value) in &connection.headers {
         builder = builder.header(name.clone(), value.clone());
     }
@@ -35,6 +37,22 @@ pub(crate) fn bearer_of(connection: &Connection) -> Result<Option<String>, Failu
         (None, Some(path)) => bearer(path).map(Some),
         (None, None) => Ok(None),
     }
+}
+
+/// The proxies of the command line, and of the environment where it has none.
+fn proxies(route: &Route) -> Result<Proxies, Error> {
+    let proxies = match &route.proxy {
+        None => Proxies::of_variables(config::variable)?,
+        Some(proxy) => {
+            let exceptions =
+                |name: &str| config::variable(name).filter(|_| name.eq_ignore_ascii_case("no_proxy"));
+            Proxies::of_variables(exceptions)?.through(proxy)?
+        }
+    };
+    Ok(match &route.no_proxy {
+        Some(hosts) => proxies.except(hosts),
+        None => proxies,
+    })
 }
 
 /// The first word of the file that is in no comment, so that the server's own file will do.
@@ -59,13 +77,13 @@ pub(crate) fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Res
     ended
 }
 
-/// What tells a client to stop.
+/// The signals that tell a client to stop.
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-/// Who told it.
+/// One of these signals.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Told {
     Interrupt,
@@ -112,10 +130,10 @@ pub(crate) fn journal() -> Result<Journal, Failure> {
     Ok(Journal::at(folders.ok_or_else(nowhere)?.uploads))
 }
 
-/// An upload that somebody asks about.
+/// An upload that is asked about.
 pub(crate) struct Found {
     pub(crate) handle: Handle,
-    /// Where it was found, unless its URL was given.
+    /// The entry of the journal it was found in, unless its URL was given.
     pub(crate) entry: Option<Entry>,
     pub(crate) is_one_of_many: bool,
 }
@@ -131,7 +149,7 @@ impl Found {
         Ok(vec![Self { handle, entry: None, is_one_of_many: false }])
     }
 
-    /// Whether they were begun at several origins, so that one credential cannot be meant for all of them.
+    /// True if they were begun at several origins, so that one credential cannot be meant for all of them.
     pub(crate) fn are_scattered(found: &[Self]) -> bool {
         let mut origins = found.iter().filter_map(|found| Origin::of(&found.entry.as_ref()?.target).ok());
         let first = origins.next();
@@ -155,7 +173,7 @@ impl Found {
         Ok(found.collect())
     }
 
-    /// What goes before a line about it, where there are several.
+    /// The beginning of a line about it, where there are several.
     pub(crate) fn label(&self) -> String {
         let entry = self.entry.as_ref().filter(|_| self.is_one_of_many);
         entry.map(|entry| format!("{}: ", entry.target)).unwrap_or_default()
@@ -182,6 +200,11 @@ pub(crate) fn failure(error: Error) -> Failure {
         Exit::Busy => "; wait for it, or end it",
         Exit::Corrupt => "; upload it again",
         _ => match &error {
+            Error::Tls { .. } => "; --ca names a file with the certificates to trust",
+            Error::Scheme { speaks_tls: true, .. } => "; write https:// in the URL",
+            Error::Scheme { speaks_tls: false, .. } => {
+                "; write http:// in the URL if the network can be trusted"
+            }
             Error::Spent { .. } => "; put it into a file and upload that",
             Error::Journal { .. } => "; --no-resume goes without",
             Error::Upload(Unanswered) => "; look whether it is there, or send it again with --method put",
@@ -196,9 +219,13 @@ pub(crate) fn failure(error: Error) -> Failure {
 fn exit(error: &Error) -> Exit {
     match error {
         Error::Refused { status, .. } if matches!(status.as_u16(), 404 | 410) => Exit::NotFound,
-        Error::Refused { .. } | Error::Upload(_) | Error::Dialect(_) | Error::Location { .. } => {
-            Exit::Refused
-        }
+        Error::Proxy { .. } if error.retry() == Retry::Later => Exit::Unreachable,
+        Error::Refused { .. }
+        | Error::Proxy { .. }
+        | Error::Upload(_)
+        | Error::Dialect(_)
+        | Error::Location { .. } => Exit::Refused,
+        Error::Tls { .. } | Error::Scheme { .. } => Exit::Tls,
         Error::Url { .. } | Error::Field(_) => Exit::Usage,
         Error::Busy { .. } => Exit::Busy,
         Error::Digest { .. } => Exit::Corrupt,
@@ -207,11 +234,9 @@ fn exit(error: &Error) -> Exit {
         | Error::SourceChanged { .. }
         | Error::Spent { .. }
         | Error::Journal { .. } => Exit::File,
-        Error::Connect { .. }
-        | Error::Tls { .. }
-        | Error::Lost { .. }
-        | Error::Idle(_)
-        | Error::Exhausted { .. } => Exit::Unreachable,
+        Error::Connect { .. } | Error::Lost { .. } | Error::Idle(_) | Error::Exhausted { .. } => {
+            Exit::Unreachable
+        }
         _ => Exit::Failed,
     }
 }
@@ -225,8 +250,8 @@ mod tests {
 
     #[test]
     fn errors_have_their_codes() {
-        let refused =
-            |status: u16| Error::Refused { status: status.try_into().expect("a status"), detail: None };
+        let status = |status: u16| status.try_into().expect("a status");
+        let refused = |code: u16| Error::Refused { status: status(code), detail: None };
         let source = || io::Error::other("why");
         let cases = [
             (refused(404), Exit::NotFound),
@@ -244,6 +269,10 @@ mod tests {
             (Error::Dialect(hoist_client::Dialect::Tus1), Exit::Refused),
             (Error::Connect { authority: "x".into(), source: source() }, Exit::Unreachable),
             (Error::Idle(Duration::ZERO), Exit::Unreachable),
+            (Error::Tls { authority: "x".into(), source: source() }, Exit::Tls),
+            (Error::Scheme { authority: "x".into(), speaks_tls: true }, Exit::Tls),
+            (Error::Proxy { proxy: "x".into(), status: status(407) }, Exit::Refused),
+            (Error::Proxy { proxy: "x".into(), status: status(503) }, Exit::Unreachable),
             (Error::Exhausted { attempts: 1, source: Box::new(refused(503)) }, Exit::Unreachable),
         ];
         for (error, expected) in cases {

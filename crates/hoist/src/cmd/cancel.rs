@@ -8,7 +8,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
 pub(crate) fn run(asked: Ask, output: Output) -> Result<Exit, Failure> {
-    let client = ask::client(&asked.connection)?.build().map_err(ask::failure)?;
+    let client = ask::client(&asked.connection, &asked.route)?.build().map_err(ask::failure)?;
     let found = Found::all(asked.what, asked.token, asked.to.as_ref())?;
     let [upload] = &found[..] else {
         let places = found.iter().filter_map(|upload| Some(upload.entry.as_ref()?.target.to_string()));

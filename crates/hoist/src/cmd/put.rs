@@ -84,7 +84,7 @@ pub(crate) fn run(asked: Put, words: &[OsString], output: Output) -> Result<Exit
 
 impl Run {
     fn of(asked: Put, parallel: usize, many: usize, stage: Stage) -> Result<Self, Failure> {
-        let mut builder = ask::client(&asked.connection)?
+        let mut builder = ask::client(&asked.connection, &asked.route)?
             .retry_budget(asked.retry_for.0)
             .dialect(asked.dialect)
             .parts(asked.parts);

@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
 pub(crate) fn run(asked: Ask, output: Output) -> Result<Exit, Failure> {
-    let client = ask::client(&asked.connection)?.build().map_err(ask::failure)?;
+    let client = ask::client(&asked.connection, &asked.route)?.build().map_err(ask::failure)?;
     let has_secrets = asked.connection.has_secrets();
     let found = Found::all(asked.what, asked.token, asked.to.as_ref())?;
     if has_secrets && Found::are_scattered(&found) {

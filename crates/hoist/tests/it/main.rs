@@ -11,6 +11,7 @@ mod demo;
 mod disk;
 mod downloads;
 mod files;
+mod forward;
 mod fronts;
 mod h1;
 mod h2;

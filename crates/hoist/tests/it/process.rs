@@ -20,6 +20,9 @@ pub(crate) fn hoist<S: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = S
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOIST_")) {
         command.env_remove(name);
     }
+    for small in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+        command.env_remove(small).env_remove(small.to_ascii_uppercase());
+    }
     // A journal of its own, so that no test looks into that of whoever runs it.
     command.env("XDG_STATE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
     command.args(words).stdin(Stdio::null());

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::harness::{Ask, Exchange, Home, Server, WIRES, Wire, bytes, soon, until, until_asked};
+use crate::process::{Ended, hoist};
 
 /// A new certificate for `localhost` in two files, written aside and renamed, as tools that renew certificates do.
 pub(crate) fn certify(home: &Home) -> CertificateDer<'static> {
@@ -85,6 +86,56 @@ async fn uploads_go_over_tls_and_survive_a_new_certificate() {
         assert!(done.is_complete(), "{done:?}");
     }
     assert!(home.done().len() == 4 && home.done().iter().all(|stored| *stored == content));
+    server.stop().await;
+}
+
+/// The certificate of `localhost` in two files, as `openssl req -x509` makes it: marked as one of an authority.
+fn certify_as_openssl(home: &Home) {
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("signed");
+    fs::write(home.path("cert.pem"), certificate.pem()).expect("written");
+    fs::write(home.path("key.pem"), key.serialize_pem()).expect("written");
+}
+
+async fn run(home: &Home, words: &[&str]) -> Ended {
+    let mut command = hoist(words);
+    command.env("XDG_STATE_HOME", home.path("state"));
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
+    output.expect("it runs").into()
+}
+
+#[tokio::test]
+async fn the_servers_own_certificate_is_enough_for_its_clients() {
+    let home = Home::new();
+    certify_as_openssl(&home);
+    let (cert, key) = (home.text("cert.pem"), home.text("key.pem"));
+    let server = Server::start(&home, &["--tls-cert", &cert, "--tls-key", &key]);
+    fs::write(home.path("film"), "content").expect("written");
+    let (film, port) = (home.text("film"), server.addr.port());
+    let url = format!("https://localhost:{port}/uploads");
+    let ended = run(&home, &["put", &film, &url, "--ca", &cert]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(home.sole() == b"content");
+
+    // What waiting does not mend is not called temporary, and is not tried for long.
+    for (url, more, said) in [
+        (url, &[][..], "TLS with localhost"),
+        (format!("https://127.0.0.1:{port}/uploads"), &["--ca", &cert], "not valid for name"),
+        (format!("http://localhost:{port}/uploads"), &[], "write https://"),
+    ] {
+        let ended = run(&home, &[&["put", &film, &url][..], more].concat()).await;
+        assert_eq!(ended.code, Some(14), "{url}: {ended:?}");
+        assert!(ended.stderr.contains(said) && !ended.stderr.contains("later"), "{url}: {ended:?}");
+    }
+    server.stop().await;
+
+    let plain = Home::new();
+    let server = Server::start(&plain, &[]);
+    let ended = run(&home, &["put", &film, &server.url.replace("http://", "https://")]).await;
+    assert_eq!(ended.code, Some(14), "{ended:?}");
+    assert!(ended.stderr.contains("does not speak TLS"), "{ended:?}");
     server.stop().await;
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
 /// Flags whose value is a secret.
-const SECRET: [&str; 1] = ["--bearer"];
+const SECRET: [&str; 2] = ["--bearer", "--proxy"];
 /// Fields whose value is one.
 const SECRET_FIELDS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
 

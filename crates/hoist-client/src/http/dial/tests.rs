@@ -1,0 +1,133 @@
+//! The order of addresses, and addresses that refuse, swallow packets or answer.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::{Client, Dialect, Source};
+
+/// A name with these addresses.
+#[derive(Debug)]
+struct Fixed(Vec<SocketAddr>);
+
+impl Resolve for Fixed {
+    fn resolve(&self, _: &str, _: u16) -> Addresses {
+        let addresses = self.0.clone();
+        Box::pin(async move { Ok(addresses) })
+    }
+}
+
+/// An address whose kernel drops each new SYN: a listener that never accepts, whose queue is full.
+struct Swallowing {
+    listener: Socket,
+    _queued: Vec<Socket>,
+}
+
+impl Swallowing {
+    fn new() -> Self {
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let listener = socket();
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
+        listener.listen(0).expect("listening");
+        let address = listener.local_addr().expect("bound");
+        let mut queued = Vec::new();
+        // The queue is one or two longer than it was asked to be.
+        for _ in 0..16 {
+            let socket = socket();
+            if socket.connect_timeout(&address, Duration::from_millis(300)).is_err() {
+                return Self { listener, _queued: queued };
+            }
+            queued.push(socket);
+        }
+        panic!("every connection was taken");
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.listener.local_addr().expect("bound").as_socket().expect("an address of IPv4")
+    }
+}
+
+/// Longer than anything here takes, and shorter than the kernel tries to connect.
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), work).await.expect("it ends soon")
+}
+
+async fn listening() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    (listener, address)
+}
+
+/// An address where nothing listens.
+async fn closed() -> SocketAddr {
+    listening().await.1
+}
+
+#[test]
+fn families_take_turns() {
+    let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
+    let new = [at("[::1]:1"), at("[::2]:1"), at("[::3]:1")];
+    let old = [at("10.0.0.1:1"), at("10.0.0.2:1")];
+    let mixed = [&new[..], &old].concat();
+    assert_eq!(interleaved(&mixed), [new[0], old[0], new[1], old[1], new[2]]);
+    assert_eq!(interleaved(&[old[0], old[1], new[0]]), [old[0], new[0], old[1]]);
+    assert_eq!(interleaved(&[old[0], old[0], new[0], old[0]]), [old[0], new[0]]);
+    assert_eq!(interleaved(&new), new);
+    assert_eq!(interleaved(&[]), []);
+    let many: Vec<_> = (1..100).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).collect();
+    assert_eq!(interleaved(&many), many[..ADDRESSES_MAX]);
+}
+
+#[tokio::test]
+async fn an_address_that_swallows_packets_does_not_keep_the_next_from_being_used() {
+    let (mute, (_listener, good)) = (Swallowing::new(), listening().await);
+    let stream =
+        soon(connect(&Fixed(vec![mute.address(), good]), "example.org", 1)).await.expect("connected");
+    assert_eq!(stream.peer_addr().expect("connected"), good);
+}
+
+#[tokio::test]
+async fn an_address_that_refuses_is_passed_over_and_the_first_that_answers_is_used() {
+    let ((_first, one), (_second, two)) = (listening().await, listening().await);
+    let stream = soon(connect(&Fixed(vec![closed().await, one, two]), "h", 1)).await.expect("connected");
+    assert_eq!(stream.peer_addr().expect("connected"), one);
+}
+
+#[tokio::test]
+async fn without_an_address_that_answers_there_is_an_error() {
+    let error =
+        soon(connect(&Fixed(vec![closed().await, closed().await]), "h", 1)).await.expect_err("closed");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    let error = soon(connect(&Fixed(Vec::new()), "h", 1)).await.expect_err("no address");
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn an_upload_gets_through_although_the_first_address_is_mute() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let (mute, (listener, good)) = (Swallowing::new(), listening().await);
+    let client = Client::builder()
+        .connect_timeout(Duration::from_mins(5))
+        .dialect(Dialect::Conventional)
+        .resolver(Arc::new(Fixed(vec![mute.address(), good])))
+        .build()
+        .expect("a client");
+    let url = http::Uri::from_static("http://upload.example/uploads");
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.expect("accepted");
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\ncontent") {
+            request.push(stream.read_u8().await.expect("a request"));
+        }
+        stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").await.expect("written");
+        String::from_utf8(request).expect("text")
+    };
+    let upload = client.put(url, Source::bytes("content")).send();
+    let (outcome, request) = soon(async { tokio::join!(upload, serve) }).await;
+    assert_eq!(outcome.expect("an upload").bytes, 7);
+    assert!(request.to_ascii_lowercase().contains("host: upload.example\r\n"), "{request}");
+}
