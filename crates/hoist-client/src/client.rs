@@ -16,6 +16,7 @@ use crate::http::{Alternatives, Answer, Connector, Http2, Line, Proxies, Resolve
 use crate::location;
 use crate::origin::{Credentials, Origin};
 use crate::problem;
+use crate::redirect;
 use crate::source::Source;
 use crate::upload::{self, Put};
 
@@ -119,7 +120,8 @@ impl Client {
         if answer.status.is_success() {
             return Ok(answer);
         }
-        Err(Error::Refused { status: answer.status, detail: problem::detail(&answer) })
+        let refused = || Error::Refused { status: answer.status, detail: problem::detail(&answer) };
+        Err(redirect::error(&answer).unwrap_or_else(refused))
     }
 }
 

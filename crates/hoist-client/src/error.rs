@@ -140,6 +140,16 @@ pub enum Error {
         /// The text of its problem document.
         detail: Option<String>,
     },
+    /// The server leads to another URL, which was not followed.
+    #[error("the server answered {status} and leads to {to}{}", wrong.map(|wrong| format!(", which {wrong}")).unwrap_or_default())]
+    Redirected {
+        /// The status.
+        status: StatusCode,
+        /// The URL, as the server wrote it.
+        to: String,
+        /// The reason why the client did not follow a redirection of a kind that it follows.
+        wrong: Option<&'static str>,
+    },
     /// The upload cannot go on.
     #[error(transparent)]
     Upload(Failure),
@@ -192,6 +202,7 @@ impl Error {
             | Self::Scheme { .. }
             | Self::Tls { .. }
             | Self::Refused { .. }
+            | Self::Redirected { .. }
             | Self::Upload(_) => Retry::Never,
         }
     }

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::origin::{Credentials, Origin};
 use crate::progress::Flow;
+use crate::redirect::{self, Hops};
 use crate::source::{Content, Gate};
 #[cfg(feature = "dns")]
 pub(crate) use alternative::Alternative;
@@ -200,7 +201,7 @@ fn complete(
 }
 
 impl Line {
-    /// Asks something without content.
+    /// Asks something without content, and asks again where the server leads with 307 or 308.
     ///
     /// # Cancellation
     /// Dropping the future closes the connection. The server may have the request.
@@ -208,14 +209,23 @@ impl Line {
         &mut self,
         connector: &Connector,
         url: &Uri,
-        head: Request<()>,
+        mut head: Request<()>,
         given: &Origin,
         now: Instant,
     ) -> Result<Answer, Broken> {
-        let question = Outgoing::question(head, given.clone());
-        match self.exchange(connector, url, question, now, &mut Deaf).await? {
-            Ended::Answered(answer) => Ok(answer),
-            Ended::Stopped { .. } => unreachable!("no interim response stops it"),
+        let (mut url, mut hops) = (url.clone(), Hops::default());
+        loop {
+            let question = Outgoing::question(head.clone(), given.clone());
+            let answer = match self.exchange(connector, &url, question, now, &mut Deaf).await? {
+                Ended::Answered(answer) => answer,
+                Ended::Stopped { .. } => unreachable!("no interim response stops it"),
+            };
+            let next = hops.next(&head, &url, &answer);
+            match next.map_err(|error| Broken { error, reached: true, sent: 0 })? {
+                Some(next) => url = next,
+                None => return Ok(answer),
+            }
+            *head.uri_mut() = redirect::target(&url);
         }
     }
 

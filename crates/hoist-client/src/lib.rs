@@ -40,6 +40,7 @@ mod negotiate;
 mod origin;
 mod problem;
 mod progress;
+mod redirect;
 mod run;
 mod source;
 mod upload;

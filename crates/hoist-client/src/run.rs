@@ -6,6 +6,8 @@ mod begin;
 mod parts;
 mod record;
 
+use std::sync::Arc;
+
 use hoist_proto::client::{Ask, Checksum, Failure, Heard, Moment, Step, Uploader};
 use hoist_proto::dialect::answer;
 use hoist_proto::digest::{self, Algorithm};
@@ -22,12 +24,15 @@ use crate::http::{Answer, Awaited, Broken, Ended, Hearing, Hears, Line, Outgoing
 use crate::location;
 use crate::origin::Origin;
 use crate::problem;
-use crate::progress::{Doing, Reporter, Start};
+use crate::progress::{Doing, Flow, Reporter, Start};
+use crate::redirect::{self, Hops};
 use crate::source::{Gate, Opened};
 use crate::upload::{self, Known, Outcome, Put};
 
 /// Content below this many bytes is not held back until the server has given a sign: it costs less than the wait.
 const AWAITED_BYTES: u64 = 256 * 1024;
+/// Permanent redirections that are remembered.
+const MOVED_MAX: usize = 16;
 
 /// Carries an upload out.
 pub(crate) async fn send(mut put: Put) -> Result<Outcome, Error> {
@@ -72,6 +77,16 @@ struct Run<'a> {
     last: Last,
     /// Whether content may still be held back for a sign. The first that is much is, and no other.
     may_wait: bool,
+    /// URLs that the server has moved for good, and where to.
+    moved: Vec<(Uri, Uri)>,
+}
+
+/// One request that has ended.
+struct Attempt {
+    result: Result<Ended, Broken>,
+    flow: Arc<Flow>,
+    /// True if its content was held back until a sign came.
+    was_awaited: bool,
 }
 
 /// How the last request ended.
@@ -84,7 +99,19 @@ struct Last {
 impl<'a> Run<'a> {
     fn new(put: &'a Put, source: &'a Opened, keeper: Keeper<'a>, line: Line, begun: Begun) -> Self {
         let (start, last, reporter) = (upload::now(), Last::default(), &put.reporter);
-        Self { put, source, base: 0, reporter, keeper, line, begun, start, last, may_wait: true }
+        Self {
+            put,
+            source,
+            base: 0,
+            reporter,
+            keeper,
+            line,
+            begun,
+            start,
+            last,
+            may_wait: true,
+            moved: Vec::new(),
+        }
     }
 
     fn client(&self) -> &Client {
@@ -114,7 +141,11 @@ impl<'a> Run<'a> {
                 Step::Send(ask) => self.attempt(*ask).await?,
                 Step::Done => return Ok(()),
                 Step::Failed(failure) => {
-                    let detail = self.last.answer.as_ref().and_then(problem::detail);
+                    let answer = self.last.answer.as_ref();
+                    if let (Failure::Rejected(_), Some(error)) = (failure, answer.and_then(redirect::error)) {
+                        return Err(error);
+                    }
+                    let detail = answer.and_then(problem::detail);
                     return Err(Error::of(failure, detail, self.last.error.take()));
                 }
             }
@@ -123,21 +154,7 @@ impl<'a> Run<'a> {
 
     /// One request. An error ends the upload; what ends only the attempt is reported to the machine.
     async fn attempt(&mut self, ask: Ask) -> Result<(), Error> {
-        let (is_open, transfers) = (ask.is_open, ask.content.is_some());
-        let outgoing = self.outgoing(ask).await?;
-        let (flow, trip) = (outgoing.content.meter().flow(), outgoing.content.failure());
-        let was_awaited = outgoing.awaited.is_some();
-        let (result, saw_sign) = self.exchange(outgoing).await;
-        if let Some(error) = trip.take() {
-            return Err(self.source.failed(error));
-        }
-        if transfers {
-            self.source.unchanged().await?;
-        }
-        if was_awaited && !saw_sign {
-            let origin = Origin::of(&self.put.url)?;
-            self.client().habits.learn(&origin, |habit| habit.gives_no_sign = true);
-        }
+        let Attempt { result, flow, was_awaited } = self.followed(&ask).await?;
         let moment = self.moment()?;
         let uploader = &mut self.begun.uploader;
         let sent = match &result {
@@ -146,7 +163,7 @@ impl<'a> Run<'a> {
             }
         };
         uploader.on_sent(sent);
-        if is_open && flow.has_ended() {
+        if ask.is_open && flow.has_ended() {
             uploader.on_content_end(sent);
         }
         if let Some(length) = self.source.ended_at() {
@@ -170,6 +187,60 @@ impl<'a> Run<'a> {
         note(&self.begun.uploader, self.reporter, self.source);
         usable(&self.put.url, &self.begun.uploader)?;
         self.keeper.keep(self.begun.uploader.url(), self.begun.dialect).await
+    }
+
+    /// Makes a request, and makes it again where the server leads with 307 or 308.
+    async fn followed(&mut self, ask: &Ask) -> Result<Attempt, Error> {
+        let (mut hops, mut to) = (Hops::default(), None);
+        loop {
+            let mut outgoing = self.outgoing(ask.clone()).await?;
+            let (from, head) = (self.url(&mut outgoing, to.take())?, outgoing.head.clone());
+            let attempt = self.exchanged(&from, outgoing, ask.content.is_some()).await?;
+            let Ok(Ended::Answered(answer)) = &attempt.result else { return Ok(attempt) };
+            to = hops.next(&head, &from, answer)?;
+            let Some(next) = &to else { return Ok(attempt) };
+            self.may_wait |= attempt.was_awaited;
+            if redirect::is_permanent(answer) && self.moved.len() < MOVED_MAX {
+                self.moved.push((from, next.clone()));
+            }
+        }
+    }
+
+    /// The URL a request goes to, which leaves the request with the path alone.
+    fn url(&self, outgoing: &mut Outgoing, redirected: Option<Uri>) -> Result<Uri, Error> {
+        let named = outgoing.head.uri();
+        let mut url = match redirected {
+            Some(url) => url,
+            None if named.authority().is_none() => self.put.url.clone(),
+            None => location::followed(&self.put.url, named)?,
+        };
+        for (from, to) in &self.moved {
+            if *from == url {
+                url = to.clone();
+            }
+        }
+        *outgoing.head.uri_mut() = redirect::target(&url);
+        Ok(url)
+    }
+
+    /// Sends a request, and looks at what became of the source meanwhile.
+    async fn exchanged(&mut self, url: &Uri, outgoing: Outgoing, transfers: bool) -> Result<Attempt, Error> {
+        let (flow, trip) = (outgoing.content.meter().flow(), outgoing.content.failure());
+        let was_awaited = outgoing.awaited.is_some();
+        let (result, saw_sign) = self.exchange(url, outgoing).await;
+        if let Some(error) = trip.take() {
+            return Err(self.source.failed(error));
+        }
+        if transfers {
+            self.source.unchanged().await?;
+        }
+        let is_redirection =
+            matches!(&result, Ok(Ended::Answered(answer)) if redirect::error(answer).is_some());
+        if was_awaited && !saw_sign && !is_redirection {
+            let origin = Origin::of(&self.put.url)?;
+            self.client().habits.learn(&origin, |habit| habit.gives_no_sign = true);
+        }
+        Ok(Attempt { result, flow, was_awaited })
     }
 
     fn moment(&self) -> Result<Moment, Error> {
@@ -217,15 +288,12 @@ impl<'a> Run<'a> {
     }
 
     /// Sends a request, hears what comes before its answer, and says whether anything did.
-    async fn exchange(&mut self, mut outgoing: Outgoing) -> (Result<Ended, Broken>, bool) {
-        let url = match absolute(&mut outgoing, &self.put.url) {
-            Ok(url) => url,
-            Err(error) => return (Err(Broken { error, reached: false, sent: 0 }), false),
-        };
+    async fn exchange(&mut self, url: &Uri, outgoing: Outgoing) -> (Result<Ended, Broken>, bool) {
         let Self { put, source, reporter, keeper, line, begun, start, .. } = self;
         let (uploader, dialect) = (&mut begun.uploader, begun.dialect);
         let mut ears = Ears {
             target: &put.url,
+            url,
             uploader,
             dialect,
             keeper,
@@ -235,8 +303,13 @@ impl<'a> Run<'a> {
             heard_any: false,
             broken: None,
         };
-        let ended = line.exchange(&put.client.connector, &url, outgoing, upload::now(), &mut ears).await;
+        let mut ended = line.exchange(&put.client.connector, url, outgoing, upload::now(), &mut ears).await;
         let Ears { heard_any, broken, .. } = ears;
+        if let Ok(Ended::Answered(answer)) = &mut ended
+            && *url != put.url
+        {
+            redirect::rebase(&mut answer.fields, url);
+        }
         match broken {
             Some(error) => (Err(Broken { error, reached: true, sent: 0 }), heard_any),
             None => (ended, heard_any),
@@ -302,6 +375,8 @@ impl<'a> Run<'a> {
 struct Ears<'r, 'a> {
     /// The URL the upload is sent to.
     target: &'r Uri,
+    /// The URL this request goes to.
+    url: &'r Uri,
     uploader: &'r mut Uploader,
     dialect: Dialect,
     keeper: &'r mut Keeper<'a>,
@@ -320,7 +395,12 @@ impl Hears for Ears<'_, '_> {
             let Ok(random) = upload::random() else { return Heard::GoOn };
             self.uploader.on_sent(sent);
             let moment = Moment { elapsed: self.start.elapsed(), random };
-            let heard = self.uploader.on_interim(status, fields, moment);
+            let rebased = (self.url != self.target).then(|| {
+                let mut fields = fields.clone();
+                redirect::rebase(&mut fields, self.url);
+                fields
+            });
+            let heard = self.uploader.on_interim(status, rebased.as_ref().unwrap_or(fields), moment);
             // At once: whatever happens to this process, the upload is found again.
             let kept = match usable(self.target, self.uploader) {
                 Ok(()) => self.keeper.keep(self.uploader.url(), self.dialect).await,
@@ -356,16 +436,4 @@ fn usable(target: &Uri, uploader: &Uploader) -> Result<(), Error> {
         Some(url) if !uploader.is_answered() => location::followed(target, url).map(drop),
         Some(_) | None => Ok(()),
     }
-}
-
-/// The URL a request goes to, which leaves the request with the path alone.
-fn absolute(outgoing: &mut Outgoing, target: &Uri) -> Result<Uri, Error> {
-    let url = outgoing.head.uri().clone();
-    if url.authority().is_none() {
-        return Ok(target.clone());
-    }
-    let url = location::followed(target, &url)?;
-    let path = url.path_and_query().map_or("/", |target| target.as_str());
-    *outgoing.head.uri_mut() = path.parse().expect("a URL's path is a URI");
-    Ok(url)
 }

@@ -20,7 +20,7 @@ use http::{HeaderMap, Request, StatusCode, Uri};
 
 pub use self::failure::{Failure, Trouble};
 use self::ietf::Link;
-pub use self::ietf::Opening;
+pub use self::ietf::{Opening, resolve};
 pub use self::retry::Retries;
 pub use self::tus1::{Checksum, Offers, Role};
 use crate::dialect::token as token_dialect;
@@ -58,7 +58,7 @@ pub enum Step {
 }
 
 /// One request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ask {
     /// Its head, without the fields of the connection and without `Content-Length`.
     pub head: Request<()>,

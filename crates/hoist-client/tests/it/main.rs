@@ -5,6 +5,7 @@ mod discovery;
 mod failures;
 mod journal;
 mod origins;
+mod redirects;
 mod resume;
 mod script;
 mod streams;

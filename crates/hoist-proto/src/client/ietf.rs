@@ -423,7 +423,7 @@ impl Uploader {
 
 /// The URI a `Location` means, seen from the target of the request (RFC 3986, Reference Resolution). Dot segments are
 /// left to the server that wrote them.
-pub(super) fn resolve(target: &Uri, location: &str) -> Option<Uri> {
+pub fn resolve(target: &Uri, location: &str) -> Option<Uri> {
     let reference = location.split('#').next().unwrap_or_default();
     let is_absolute = reference.split_once("://").is_some_and(|(scheme, _)| {
         scheme.starts_with(|first: char| first.is_ascii_alphabetic())

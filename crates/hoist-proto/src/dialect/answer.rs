@@ -21,6 +21,30 @@ pub enum Said {
     No,
 }
 
+/// What a status asks for that leads to another URL (RFC 9110, Redirection).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirection {
+    /// The same request, at the other URL.
+    Repeat {
+        /// Whether that URL is to be used from now on.
+        permanent: bool,
+    },
+    /// Another request, or one that may differ.
+    Elsewhere,
+}
+
+/// Reads a status that leads elsewhere.
+pub fn redirection(status: StatusCode) -> Option<Redirection> {
+    match status {
+        StatusCode::TEMPORARY_REDIRECT => Some(Redirection::Repeat { permanent: false }),
+        StatusCode::PERMANENT_REDIRECT => Some(Redirection::Repeat { permanent: true }),
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => {
+            Some(Redirection::Elsewhere)
+        }
+        _ => None,
+    }
+}
+
 /// Reads a final status.
 //= TDR-CLI-01
 pub fn said(status: StatusCode) -> Said {
@@ -63,6 +87,23 @@ pub fn retry_after(fields: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_repeated_request_is_the_same() {
+        let table = [
+            (307, Some(Redirection::Repeat { permanent: false })),
+            (308, Some(Redirection::Repeat { permanent: true })),
+            (301, Some(Redirection::Elsewhere)),
+            (302, Some(Redirection::Elsewhere)),
+            (303, Some(Redirection::Elsewhere)),
+            (300, None),
+            (304, None),
+            (200, None),
+        ];
+        for (status, expected) in table {
+            assert_eq!(redirection(status.try_into().expect("a status")), expected, "{status}");
+        }
+    }
 
     // proves: TDR-CLI-01
     #[test]

@@ -205,6 +205,7 @@ pub(crate) fn failure(error: Error) -> Failure {
             Error::Scheme { speaks_tls: false, .. } => {
                 "; write http:// in the URL if the network can be trusted"
             }
+            Error::Redirected { .. } => "; give that URL if it is the right one",
             Error::Spent { .. } => "; put it into a file and upload that",
             Error::Journal { .. } => "; --no-resume goes without",
             Error::Upload(Unanswered) => "; look whether it is there, or send it again with --method put",
@@ -221,6 +222,7 @@ fn exit(error: &Error) -> Exit {
         Error::Refused { status, .. } if matches!(status.as_u16(), 404 | 410) => Exit::NotFound,
         Error::Proxy { .. } if error.retry() == Retry::Later => Exit::Unreachable,
         Error::Refused { .. }
+        | Error::Redirected { .. }
         | Error::Proxy { .. }
         | Error::Upload(_)
         | Error::Dialect(_)
@@ -273,6 +275,7 @@ mod tests {
             (Error::Scheme { authority: "x".into(), speaks_tls: true }, Exit::Tls),
             (Error::Proxy { proxy: "x".into(), status: status(407) }, Exit::Refused),
             (Error::Proxy { proxy: "x".into(), status: status(503) }, Exit::Unreachable),
+            (Error::Redirected { status: status(302), to: "x".into(), wrong: None }, Exit::Refused),
             (Error::Exhausted { attempts: 1, source: Box::new(refused(503)) }, Exit::Unreachable),
         ];
         for (error, expected) in cases {
