@@ -76,16 +76,20 @@ impl Lent {
         content.ok()
     }
 
-    /// Ends the body, and throws away what the peer still sends, within the limits: some clients do not see an
-    /// answer when their stream is reset while they send.
+    /// Ends the body, and throws away what the peer still sends until it has ended the stream, within the limits:
+    /// some clients do not see an answer when their stream is reset while they send.
+    ///
+    /// Past the bytes that may be thrown away the peer is given no more window, so that it stops sending, but it
+    /// still has its time to notice the answer.
     pub(super) async fn drain(&self, limits: &Limits) {
         let Some(mut content) = self.take_back() else { return };
         let mut bytes_left = limits.drain_bytes_max;
         let discard = async {
             while let Some(Ok(data)) = content.data().await {
-                let _ = content.flow_control().release_capacity(data.len());
-                let Some(left) = bytes_left.checked_sub(data.len() as u64) else { return };
-                bytes_left = left;
+                bytes_left = bytes_left.saturating_sub(data.len() as u64);
+                if bytes_left > 0 {
+                    let _ = content.flow_control().release_capacity(data.len());
+                }
             }
         };
         // Out of time or not, dropping the content resets the stream if it has not ended.

@@ -299,6 +299,27 @@ async fn a_refused_upload_is_answered_and_then_reset_without_error() {
     }
 }
 
+#[tokio::test]
+async fn a_refused_upload_is_not_reset_before_its_client_has_noticed() {
+    let limits = Limits { drain_time: PATIENCE, drain_bytes_max: 100_000, ..Default::default() };
+    let server = start_limited(limits, |_: Request<Body>| async { text(413, "too large") }).await;
+    let mut client = connect(&server).await;
+    let (response, mut stream) = client.send_request(put("/"), false).unwrap();
+    // The whole window goes, which is more than is thrown away, before the answer is looked at.
+    let window = vec![0; 1 << 20];
+    assert!(soon(send_all(&mut stream, window.into(), false)).await);
+    let response = soon(response).await.unwrap();
+    assert_eq!((response.status().as_u16(), string(response).await.as_str()), (413, "too large"));
+    assert!(poll_fn(|cx| std::task::Poll::Ready(stream.poll_reset(cx).is_pending())).await, "it was reset");
+    stream.send_reset(Reason::NO_ERROR);
+    // The connection goes on, and has its window back.
+    for _ in 0..8 {
+        let (response, mut stream) = client.send_request(put("/"), false).unwrap();
+        assert!(soon(send_all(&mut stream, vec![0; 50_000].into(), true)).await);
+        assert_eq!(soon(response).await.unwrap().status(), 413);
+    }
+}
+
 /// A service that reads its body in another task until told, and tells how it ended.
 fn observed(
     ends: mpsc::UnboundedSender<(Vec<u8>, Option<BodyError>)>,
