@@ -30,8 +30,11 @@ use crate::output::Output;
 use assemble::Parts;
 use signals::Signals;
 
-/// How long threads that are busy may take once everything is stored.
-const LEFTOVERS: Duration = Duration::from_secs(1);
+/// How long transfers that were ended when the time for stopping is over may take to be stored.
+const STORING: Duration = Duration::from_secs(1);
+
+/// How long threads that are busy may take after that.
+const LEFTOVERS: Duration = Duration::from_millis(250);
 
 /// Serves until told to stop.
 pub(crate) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> {
@@ -83,7 +86,14 @@ fn file_size_warning() -> Option<String> {
 async fn serve(config: &Config, parts: Parts, mut signals: Signals, output: Output) -> Result<Exit, Failure> {
     let listeners = bind(config).await?;
     let tls = parts.tls.clone();
-    let hoist = open(config, parts).await?;
+    let hoist = tokio::select! {
+        biased;
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped while starting; the next start goes on from here");
+            return Ok(Exit::Success);
+        }
+        hoist = open(config, parts) => hoist?,
+    };
     let ready = ready_line(&listeners, tls.is_some(), hoist.endpoint());
 
     let stop = CancellationToken::new();
@@ -117,6 +127,10 @@ async fn serve(config: &Config, parts: Parts, mut signals: Signals, output: Outp
     let in_order = async {
         tokio::join!(serving, draining, hangups, hoist.sweep_every(config.sweep_interval, stop.clone()));
     };
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(config.limits.drain_grace + STORING).await;
+    };
     let told = async {
         let signal = signals.next().await;
         tracing::info!(signal, "stopping: transfers are ended, their bytes kept");
@@ -127,6 +141,11 @@ async fn serve(config: &Config, parts: Parts, mut signals: Signals, output: Outp
         biased;
         () = in_order => {
             tracing::info!("stopped");
+            Ok(Exit::Success)
+        }
+        () = overdue => {
+            let after = config.limits.drain_grace;
+            tracing::warn!(?after, "stopped before everything was done, as --drain-timeout says; the next start does the rest");
             Ok(Exit::Success)
         }
         signal = told => {

@@ -289,7 +289,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "drain-timeout",
         "TIME",
         Some("30s"),
-        "How long requests may take to end once the server is told to stop",
+        "How long the server may take to stop; what is not done by then is done after the next start",
     ),
     one(RUNNING, "sweep-interval", "TIME", Some("5m"), "How often uploads whose time is over are removed"),
     one(RUNNING, "workers", "N", None, "Threads for connections [default: one for each processor]"),

@@ -1,10 +1,10 @@
-//! SIGTERM: transfers end with their bytes kept, and nobody who is silent holds the server up.
+//! SIGTERM: transfers end with their bytes kept, and nothing that is slow or silent holds the server up.
 
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::harness::{Ask, Exchange, Home, Raw, Server, WIRES, Wire, bytes, say, soon};
+use crate::harness::{Ask, Exchange, Home, Raw, Server, WIRES, Wire, bytes, say, soon, until};
 
 /// More than any disk needs, less than the time that peers are given by default.
 const PROMPT: Duration = Duration::from_secs(15);
@@ -94,4 +94,35 @@ async fn uploads_that_come_in_while_it_stops_are_whole_or_refused() {
     assert!(acknowledged.iter().all(|content| stored.contains(content)), "an acknowledged upload is lost");
     let server = Server::start(&home, &[]);
     assert_eq!(server.ask(Wire::H1, Ask::to("GET", "/readyz")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_hook_that_takes_its_time_is_not_waited_for_beyond_the_drain_timeout() {
+    let home = Home::new();
+    let asked = home.text("asked");
+    let hook = format!("sh -c 'echo $$ > {asked}.new; mv {asked}.new {asked}; exec sleep 1000'");
+    let flags = ["--hook-command", &hook, "--hook-timeout", "1h", "--drain-timeout", "1s"];
+    let server = Server::start(&home, &flags);
+    let ask = Ask::new("POST", "asked").sized(bytes(3, 5000));
+    let mut waiting = Exchange::begin(&server, Wire::H1, ask, u64::MAX).await.expect("a connection");
+    until("the question", || home.path("asked").exists().then_some(())).await;
+    let began = Instant::now();
+    server.stop().await;
+    assert!(began.elapsed() < PROMPT, "it waited {:?} for a hook", began.elapsed());
+    assert!(
+        !soon("the end", waiting.answer()).await.is_ok_and(|got| got.status < 500),
+        "nothing was decided"
+    );
+    let server = Server::start(&home, &[]);
+    assert_eq!(server.offset(Wire::H1, "asked").await, Err(404));
+}
+
+#[tokio::test]
+async fn a_start_that_takes_its_time_can_be_stopped() {
+    let home = Home::new();
+    std::fs::create_dir(home.data()).expect("a directory");
+    // Reading it waits for a writer that never comes, as a disk may that has gone.
+    let fifo = std::process::Command::new("mkfifo").arg(home.data().join("key")).status().expect("a FIFO");
+    assert!(fifo.success());
+    assert_eq!(Server::stop_starting(&home).await, Some(0));
 }

@@ -155,6 +155,23 @@ impl Server {
         Ended { code: status.code(), stdout: text(out), stderr: text(err) }
     }
 
+    /// Sends SIGTERM to a server that is still starting, and returns its exit code.
+    pub(crate) async fn stop_starting(home: &Home) -> Option<i32> {
+        let mut command = command(&home.data(), &[]);
+        let mut child = Killed(command.stdout(Stdio::null()).spawn().expect("a process"));
+        let status = format!("/proc/{}/status", child.0.id());
+        let listens = || {
+            let status = fs::read_to_string(&status).ok()?;
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+            let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");
+            (caught >> (Signal::TERM.as_raw() - 1) & 1 == 1).then_some(())
+        };
+        until("the server to listen to signals", listens).await;
+        let pid = Pid::from_raw(i32::try_from(child.0.id()).expect("a process id")).expect("not zero");
+        kill_process(pid, Signal::TERM).expect("it runs");
+        until("the server to stop", || child.0.try_wait().expect("a child")).await.code()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
