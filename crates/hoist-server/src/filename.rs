@@ -2,6 +2,8 @@
 //!
 //! Owns what a name may look like when it reaches a file system. A name is metadata until a target asks for it here.
 
+use std::borrow::Cow;
+
 use hoist_proto::upload::Origin;
 use http::{HeaderMap, header};
 
@@ -102,18 +104,24 @@ fn percent_decoded(text: &str) -> String {
 pub(crate) fn sanitise(given: &str) -> Option<String> {
     // Some clients send whole paths of theirs; only the last segment was ever meant.
     let last = given.rsplit(['/', '\\']).find(|segment| !segment.trim().is_empty())?;
-    let mut name: String = last.chars().filter(|char| is_harmless(*char)).collect();
-    while name.len() > OCTETS_MAX {
-        // From the middle, so that the extension stays.
-        let middle = name.char_indices().nth(name.chars().count() / 2).map_or(0, |(place, _)| place);
-        name.remove(middle);
-    }
+    let harmless: String = last.chars().filter(|char| is_harmless(*char)).collect();
+    let name = shortened(&harmless);
     // No hidden files, no `.` and `..`, and nothing a shell or Windows would trip over at the ends.
     let name = name.trim().trim_start_matches(['.', '-', '~', ' ']).trim_end_matches(['.', ' ']);
     if name.is_empty() {
         return None;
     }
     Some(if is_device(name) { format!("_{name}") } else { name.to_owned() })
+}
+
+/// A name of at most [`OCTETS_MAX`] octets. What is too much goes from the middle, so that the extension stays.
+fn shortened(name: &str) -> Cow<'_, str> {
+    if name.len() <= OCTETS_MAX {
+        return Cow::Borrowed(name);
+    }
+    let beginning = &name[..name.floor_char_boundary(OCTETS_MAX / 2)];
+    let end = &name[name.ceil_char_boundary(name.len() - OCTETS_MAX / 2)..];
+    Cow::Owned([beginning, end].concat())
 }
 
 fn is_harmless(char: char) -> bool {

@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod clients;
 mod conformance;
+mod cost;
 mod crowd;
 mod curl;
 mod demo;
