@@ -83,9 +83,6 @@ impl Shared {
             let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
             proxy::authority(head.uri.authority().map(http::uri::Authority::as_str).or(host)?)
         };
-        match told.authority.or_else(named) {
-            Some(authority) => format!("{}://{authority}{}", told.scheme.unwrap_or("http"), self.endpoint),
-            None => self.endpoint.clone(),
-        }
+        told.origin(named).unwrap_or_default() + &self.endpoint
     }
 }

@@ -1,8 +1,9 @@
 //! Proxies in front: which of them are believed about who asked, by which scheme and for which host.
 //!
-//! Owns `Forwarded` (RFC 7239) and the `X-Forwarded-For`, `-Proto` and `-Host` it was made of. A field is anybody's to
-//! send, so what it says counts as far as trusted proxies said it and no further.
+//! Owns `Forwarded` (RFC 7239) and the `X-Forwarded-For`, `-Proto`, `-Host` and `-Port` it was made of. Any client can send
+//! such a field, so what it says counts as far as trusted proxies said it and no further.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -81,14 +82,17 @@ pub(crate) struct Told {
     pub(crate) scheme: Option<&'static str>,
     /// The host it was sent to, where a proxy told another one than the request names itself.
     pub(crate) authority: Option<Authority>,
+    /// The port it was sent to, where a proxy told it apart from the host.
+    pub(crate) port: Option<u16>,
 }
 
-/// What one proxy says of the request it was sent. What it says and nobody can read is as if it were not said.
+/// One proxy's account of the request it was sent. A value that does not parse counts as absent.
 #[derive(Debug, Default)]
 struct Hop {
     node: Option<IpAddr>,
     scheme: Option<&'static str>,
     authority: Option<Authority>,
+    port: Option<u16>,
 }
 
 impl Proxies {
@@ -101,14 +105,18 @@ impl Proxies {
     pub(crate) fn told(&self, extensions: &Extensions, fields: &HeaderMap) -> Told {
         let Some(peer) = extensions.get::<Peer>() else { return Told::default() };
         let client = peer.addr.ip().to_canonical();
-        let seen = Told { client: Some(client), scheme: Some(http_or_https(peer.tls)), authority: None };
+        let scheme = Some(http_or_https(peer.tls));
+        let seen = Told { client: Some(client), scheme, ..Told::default() };
         if !self.trust(client) {
             return seen;
         }
         // A proxy that sets one family lets the other through as the client sent it. Which is whose cannot be known, so
         // where they differ neither counts.
         let (standard, older) = (self.walk(forwarded(fields)), self.walk(x_forwarded(fields)));
+        // `Forwarded` has no port of its own, so a proxy that sets it cannot contradict a client's `X-Forwarded-Port`.
+        let port = older.port.filter(|_| standard == Told::default());
         Told {
+            port,
             client: undisputed(standard.client, older.client).or(seen.client),
             scheme: undisputed(standard.scheme, older.scheme).or(seen.scheme),
             authority: undisputed(standard.authority, older.authority),
@@ -127,6 +135,7 @@ impl Proxies {
             told.client = hop.node.or(told.client);
             told.scheme = hop.scheme.or(told.scheme);
             told.authority = hop.authority.or(told.authority);
+            told.port = hop.port.or(told.port);
             if !hop.node.is_some_and(|node| self.trust(node)) {
                 break;
             }
@@ -158,6 +167,22 @@ pub(crate) fn authority(text: &str) -> Option<Authority> {
     (has_sound_port && !authority.host().is_empty()).then_some(authority)
 }
 
+impl Told {
+    /// Scheme, host and port of the server as the client reaches it, when the request itself `names` a host or a proxy does.
+    /// A host that has a port of its own keeps it.
+    pub(crate) fn origin(&self, named: impl FnOnce() -> Option<Authority>) -> Option<String> {
+        let scheme = self.scheme.unwrap_or("http");
+        let authority = self.authority.clone().or_else(named)?;
+        let default = if scheme == "https" { 443 } else { 80 };
+        Some(match self.port {
+            Some(port) if port != default && authority.as_str() == authority.host() => {
+                format!("{scheme}://{authority}:{port}")
+            }
+            _ => format!("{scheme}://{authority}"),
+        })
+    }
+}
+
 /// An address, with or without port, in the spellings both families use. `unknown` and made-up names are none.
 fn node(text: &str) -> Option<IpAddr> {
     let alone = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -175,17 +200,17 @@ fn forwarded(fields: &HeaderMap) -> impl Iterator<Item = Hop> {
 /// One line of `Forwarded` (RFC 7239, Syntax).
 fn elements(line: &str) -> Option<Vec<Hop>> {
     let mut hops = Vec::new();
-    let mut names: Vec<&str> = Vec::new();
+    let mut names = HashSet::new();
     let mut hop = Hop::default();
     let mut rest = line.trim();
     while !rest.is_empty() {
         if let Some((name, value, behind)) = pair(rest) {
             // A name said twice means that two wrote one element.
-            if names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            let name = name.to_ascii_lowercase();
+            if !names.insert(name.clone()) {
                 return None;
             }
-            names.push(name);
-            match name.to_ascii_lowercase().as_str() {
+            match name.as_str() {
                 "for" => hop.node = node(&value),
                 "proto" => hop.scheme = scheme(&value),
                 "host" => hop.authority = authority(&value),
@@ -241,25 +266,36 @@ fn quoted_string(text: &str) -> Option<(String, &str)> {
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// The same of the older fields: lists that each proxy adds to, or one value that one of them set.
 fn x_forwarded(fields: &HeaderMap) -> impl Iterator<Item = Hop> {
     let list = |name: &HeaderName| {
         let lines = fields.get_all(name).iter().map(HeaderValue::as_bytes);
         let line = lines.map(String::from_utf8_lossy).collect::<Vec<_>>().join(",");
-        let items = line.rsplit(',').map(|item| item.trim().to_owned());
-        items.collect::<Vec<_>>().into_iter()
+        line.rsplit(',').map(|item| item.trim().to_owned()).collect::<Vec<_>>()
     };
-    let (mut nodes, mut schemes, mut authorities) =
-        (list(&X_FORWARDED_FOR), list(&X_FORWARDED_PROTO), list(&X_FORWARDED_HOST));
+    let (nodes, mut schemes, mut ports) =
+        (list(&X_FORWARDED_FOR), list(&X_FORWARDED_PROTO), list(&X_FORWARDED_PORT));
+    // Some proxies replace the address and add to the other lists (`for=192.0.2.1`, `proto=https,http`). The one address is
+    // the client's, and what it connected to is told first.
+    if let [only] = &nodes[..]
+        && !only.is_empty()
+    {
+        schemes.drain(..schemes.len() - 1);
+        ports.drain(..ports.len() - 1);
+    }
+    let (mut nodes, mut schemes, mut ports) = (nodes.into_iter(), schemes.into_iter(), ports.into_iter());
+    let mut authorities = list(&X_FORWARDED_HOST).into_iter();
     std::iter::from_fn(move || {
-        let said = (nodes.next(), schemes.next(), authorities.next());
+        let said = (nodes.next(), schemes.next(), authorities.next(), ports.next());
         let hop = Hop {
             node: said.0.as_deref().and_then(node),
             scheme: said.1.as_deref().and_then(scheme),
             authority: said.2.as_deref().and_then(authority),
+            port: said.3.as_deref().and_then(|port| port.parse().ok()).filter(|port| *port != 0),
         };
-        (said != (None, None, None)).then_some(hop)
+        (said != (None, None, None, None)).then_some(hop)
     })
 }
 

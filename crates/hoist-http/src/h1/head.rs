@@ -216,7 +216,7 @@ fn target(method: &Method, target: &str) -> Result<Uri, Reject> {
         _ if *method == Method::CONNECT => uri.scheme().is_none() && uri.port().is_some(),
         _ => matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some(),
     };
-    if !form_fits || uri.authority().is_some_and(has_userinfo) {
+    if !form_fits || uri.authority().is_some_and(|authority| !is_sound(authority)) {
         return Err(MALFORMED);
     }
     Ok(uri)
@@ -231,7 +231,7 @@ fn host(uri: &Uri, version: Version, fields: &mut HeaderMap) -> Result<(), Rejec
         (None, _) => {}
         (Some(host), None) => {
             let sound = host.is_empty()
-                || Authority::try_from(host.as_bytes()).is_ok_and(|authority| !has_userinfo(&authority));
+                || Authority::try_from(host.as_bytes()).is_ok_and(|authority| is_sound(&authority));
             if !sound {
                 return Err(Reject::Malformed("the Host is malformed"));
             }
@@ -247,8 +247,11 @@ fn host(uri: &Uri, version: Version, fields: &mut HeaderMap) -> Result<(), Rejec
     Ok(())
 }
 
-fn has_userinfo(authority: &Authority) -> bool {
-    authority.as_str().contains('@')
+/// A host and, where there is one, a port from 0 to 65535. An empty port is allowed and means the default one (RFC 3986, Port).
+//= TUS1-HDR-13
+pub(crate) fn is_sound(authority: &Authority) -> bool {
+    let port = authority.as_str().strip_prefix(authority.host());
+    port.is_some_and(|port| matches!(port, "" | ":") || authority.port_u16().is_some())
 }
 
 /// Where the content ends (RFC 9112, Message Body Length): by one unmistakable statement, or not at all.

@@ -11,13 +11,14 @@ use std::task::{Context, Poll};
 use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream, SendStream};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, COOKIE, DATE, EXPECT, HeaderMap, HeaderValue};
+use http::header::{CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderMap, HeaderValue};
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
 
 use super::body::{Incoming, Lent};
 use super::io::Gate;
 use crate::abort::Latch;
-use crate::h1::head::Reject;
+use crate::h1::head::{Reject, is_sound};
 use crate::interim::Queue;
 use crate::pace::Stall;
 use crate::serve::{self, BoxError, HttpBody, HttpService};
@@ -343,6 +344,13 @@ impl Exchange {
 fn refuse(request: &Request<RecvStream>) -> Option<Reject> {
     if *request.method() == Method::CONNECT {
         return Some(Reject::Connect);
+    }
+    let host = request.headers().get(HOST).filter(|host| !host.is_empty());
+    let host = host.map(|host| Authority::try_from(host.as_bytes()));
+    let is_told = request.uri().authority().is_none_or(is_sound)
+        && host.is_none_or(|host| host.is_ok_and(|host| is_sound(&host)));
+    if !is_told {
+        return Some(Reject::Malformed("the authority is malformed"));
     }
     let unknown = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     request.headers().get_all(EXPECT).iter().any(unknown).then_some(Reject::Expectation)

@@ -14,12 +14,17 @@ fn fields(lines: &[(&str, &str)]) -> HeaderMap {
     fields
 }
 
-/// What 10.0.0.1, a trusted proxy without TLS, is believed.
-fn told_by(peer: &str, lines: &[(&str, &str)]) -> (String, Option<&'static str>, Option<String>) {
+/// What a peer without TLS is believed; 10.0.0.1 is a trusted proxy.
+fn told(peer: &str, lines: &[(&str, &str)]) -> Told {
     let trusted = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().expect("a network"));
     let mut extensions = Extensions::new();
     extensions.insert(Peer { addr: SocketAddr::new(peer.parse().expect("an address"), 4711), tls: false });
-    let told = Proxies::new(trusted.to_vec()).told(&extensions, &fields(lines));
+    Proxies::new(trusted.to_vec()).told(&extensions, &fields(lines))
+}
+
+/// Client, scheme and host of the same.
+fn told_by(peer: &str, lines: &[(&str, &str)]) -> (String, Option<&'static str>, Option<String>) {
+    let told = told(peer, lines);
     let client = told.client.expect("there is a peer").to_string();
     (client, told.scheme, told.authority.map(|authority| authority.to_string()))
 }
@@ -140,7 +145,7 @@ fn what_forwarded_says_counts_as_far_as_proxies_said_it() {
 #[test]
 fn the_older_fields_mean_the_same() {
     let (client, proto, host) = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host");
-    let cases: [Case<'_>; 14] = [
+    let cases: [Case<'_>; 17] = [
         (
             &[(client, "192.0.2.1"), (proto, "https"), (host, "a.example")],
             "192.0.2.1",
@@ -184,12 +189,42 @@ fn the_older_fields_mean_the_same() {
             None,
         ),
         (&[(host, "a.example/x"), (proto, "javascript")], "10.0.0.1", Some("http"), None),
+        // One address and several schemes: the proxies replaced the one and added to the other.
+        (&[(client, "192.0.2.1"), (proto, "https,http")], "192.0.2.1", Some("https"), None),
+        (&[(client, "192.0.2.1"), (proto, "https"), (proto, "http")], "192.0.2.1", Some("https"), None),
+        (&[(client, "6.6.6.6, 192.0.2.1"), (proto, "https,http")], "192.0.2.1", Some("http"), None),
         (&[(host, "a.example\t"), (proto, " HTTPS")], "10.0.0.1", Some("https"), Some("a.example")),
     ];
     for (lines, client, scheme, authority) in cases {
         let expected = (client.to_owned(), scheme, authority.map(ToOwned::to_owned));
         assert_eq!(told_by("10.0.0.1", lines), expected, "{lines:?}");
     }
+}
+
+#[test]
+fn a_port_that_is_told_goes_with_a_host_that_has_none() {
+    let (proto, host, port) = ("x-forwarded-proto", "x-forwarded-host", "x-forwarded-port");
+    let cases: [(&[(&str, &str)], &str); 12] = [
+        (&[], "http://named.example"),
+        (&[(port, "8080")], "http://named.example:8080"),
+        (&[(port, "80")], "http://named.example"),
+        (&[(proto, "https"), (port, "443")], "https://named.example"),
+        (&[(proto, "https"), (port, "8443")], "https://named.example:8443"),
+        (&[(proto, "https"), (host, "a.example"), (port, "8443")], "https://a.example:8443"),
+        (&[(proto, "https"), (host, "[2001:db8::1]"), (port, "8443")], "https://[2001:db8::1]:8443"),
+        (&[(proto, "https"), (host, "a.example:1"), (port, "8443")], "https://a.example:1"),
+        (&[("x-forwarded-for", "192.0.2.1"), (port, "8443, 80")], "http://named.example:8443"),
+        (&[(port, "99999")], "http://named.example"),
+        (&[(port, "80x")], "http://named.example"),
+        // A proxy that speaks `Forwarded` lets the field of a client through.
+        (&[("forwarded", "for=192.0.2.1;host=a.example"), (port, "1")], "http://a.example"),
+    ];
+    for (lines, expected) in cases {
+        let origin = told("10.0.0.1", lines).origin(|| authority("named.example"));
+        assert_eq!(origin.as_deref(), Some(expected), "{lines:?}");
+    }
+    let lie = told("11.0.0.1", &[(port, "8443")]).origin(|| authority("named.example"));
+    assert_eq!(lie.as_deref(), Some("http://named.example"), "from a peer that is no proxy of ours");
 }
 
 #[test]
