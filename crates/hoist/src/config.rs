@@ -103,13 +103,15 @@ pub(crate) struct Tls {
 pub(crate) enum Auth {
     Anyone,
     Bearer(PathBuf),
-    Jwt { keys: Keys, audiences: Vec<String>, issuers: Vec<String> },
+    Jwt { keys: Keys, audiences: Vec<String>, issuers: Vec<String>, main_issuer: Option<String> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Keys {
     Single(PathBuf, Algorithm),
     Set(PathBuf),
+    /// Issuers, each with the key set that verifies its tokens.
+    ByIssuer(Vec<(String, PathBuf)>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,6 +226,15 @@ impl Config {
             warnings.push(format!(
                 "{address} can be reached from other machines without encryption; set --tls-cert and --tls-key, or \
                  --trusted-proxy if a proxy in front ends TLS"
+            ));
+        }
+        if let Auth::Jwt { keys: Keys::Set(_), issuers, .. } = &self.auth
+            && issuers.is_empty()
+        {
+            warnings.push(format!(
+                "{} lets in tokens of every issuer its keys sign for, and takes equal subjects for one user; name the \
+                 issuers with --jwt-issuer",
+                self.place("jwks-file")
             ));
         }
         if self.downloads && self.target != Target::Keep {

@@ -57,6 +57,11 @@ impl<T: Send + Sync + 'static> Watched<T> {
         }
     }
 
+    /// The meaning of the file when it was last read well.
+    pub(super) fn last_read(&self) -> Arc<T> {
+        Arc::clone(&self.0.lock().value)
+    }
+
     /// What the file says; at most a second old. A file that became unusable goes on meaning what it meant.
     ///
     /// # Cancellation
@@ -72,7 +77,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
         let inner = Arc::clone(&self.0);
         // A panic in a parser is a bug of its own; the value from before is still there.
         let _ = tokio::task::spawn_blocking(move || inner.look()).await;
-        Arc::clone(&self.0.lock().value)
+        self.last_read()
     }
 }
 

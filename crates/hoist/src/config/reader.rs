@@ -2,6 +2,7 @@
 //!
 //! Everything that is wrong is kept, so that an operator hears of all of it at once.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -215,19 +216,25 @@ impl Reader<'_> {
     fn auth(&mut self) -> Auth {
         let (bearer, single, set) = (self.path("bearer-file"), self.path("jwt-key"), self.path("jwks-file"));
         let algorithm = self.named::<Algorithm>("jwt-algorithm");
-        let (audiences, issuers) = (self.many("jwt-audience"), self.many("jwt-issuer"));
+        let audiences = self.many("jwt-audience");
+        let by_issuer = self.keys_by_issuer(single.is_some() || set.is_some());
         if single.is_none() {
             self.useless("jwt-algorithm", "--jwt-key");
-            if set.is_none() {
-                self.useless("jwt-audience", "--jwt-key or --jwks-file");
-                self.useless("jwt-issuer", "--jwt-key or --jwks-file");
-            }
         }
+        if single.is_none() && set.is_none() && by_issuer.is_empty() {
+            self.useless("jwt-audience", "--jwt-key, --jwks-file or --jwt-issuer-keys");
+            self.useless("jwt-main-issuer", "--jwt-issuer or --jwt-issuer-keys");
+        }
+        if single.is_none() && set.is_none() {
+            self.useless("jwt-issuer", "--jwt-key or --jwks-file");
+        }
+        let (issuers, main_issuer) = self.issuers(&by_issuer);
         let keys = match (single, set) {
             (Some(_), Some(_)) => {
                 self.problem("jwks-file", "cannot stand beside --jwt-key; put that key into the set");
                 None
             }
+            (None, None) if !by_issuer.is_empty() => Some(Keys::ByIssuer(by_issuer)),
             (Some(file), None) => {
                 if self.layers.get("jwt-algorithm").is_none() {
                     self.problem(
@@ -242,12 +249,57 @@ impl Reader<'_> {
         match (bearer, keys) {
             (None, None) => Auth::Anyone,
             (Some(file), None) => Auth::Bearer(file),
-            (None, Some(keys)) => Auth::Jwt { keys, audiences, issuers },
+            (None, Some(keys)) => Auth::Jwt { keys, audiences, issuers, main_issuer },
             (Some(_), Some(_)) => {
                 self.problem("bearer-file", "cannot stand beside JWT keys; keep one of them");
                 Auth::Anyone
             }
         }
+    }
+
+    /// Key sets that are bound to issuers.
+    fn keys_by_issuer(&mut self, has_other_keys: bool) -> Vec<(String, PathBuf)> {
+        let by_issuer = self.each("jwt-issuer-keys", |text| {
+            // From the right: an issuer may be a URL with a query.
+            match text.rsplit_once('=') {
+                Some((issuer, file)) if !issuer.is_empty() && !file.is_empty() => {
+                    Ok((issuer.to_owned(), PathBuf::from(file)))
+                }
+                _ => {
+                    Err("is not an issuer and a file; write it like https://id.example=keys.json".to_owned())
+                }
+            }
+        });
+        if !by_issuer.is_empty() && has_other_keys {
+            let wrong = "cannot stand beside --jwt-key or --jwks-file; give every key set with its issuer";
+            self.problem("jwt-issuer-keys", wrong);
+        }
+        by_issuer
+    }
+
+    /// The issuers that are allowed whichever key verifies, and the one whose subjects keep their bare names.
+    fn issuers(&mut self, by_issuer: &[(String, PathBuf)]) -> (Vec<String>, Option<String>) {
+        let issuers: Vec<String> = self.many("jwt-issuer");
+        let main: Option<String> = self.one("jwt-main-issuer");
+        let (name, allowed): (_, BTreeSet<&str>) = if by_issuer.is_empty() {
+            ("jwt-issuer", issuers.iter().map(String::as_str).collect())
+        } else {
+            ("jwt-issuer-keys", by_issuer.iter().map(|(issuer, _)| issuer.as_str()).collect())
+        };
+        // A principal is then an issuer, a space and a subject.
+        if allowed.len() > 1 && allowed.iter().any(|issuer| issuer.contains(char::is_whitespace)) {
+            self.problem(
+                name,
+                "has an issuer with white space in it, which stands between issuers and subjects",
+            );
+        }
+        if let Some(main) = &main
+            && !allowed.is_empty()
+            && !allowed.contains(main.as_str())
+        {
+            self.problem("jwt-main-issuer", format!("`{main}` is none of the issuers of --{name}"));
+        }
+        (issuers, main)
     }
 
     fn hook(&mut self) -> Option<Hook> {

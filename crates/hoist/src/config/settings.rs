@@ -247,7 +247,27 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     one(SECURITY, "jwks-file", "FILE", None, "Let in whose JWT a key of this JSON Web Key Set verifies"),
     many(SECURITY, "jwt-audience", "AUD", None, "An audience a JWT may be for"),
-    many(SECURITY, "jwt-issuer", "ISS", None, "An issuer a JWT may be from"),
+    many(
+        SECURITY,
+        "jwt-issuer",
+        "ISS",
+        None,
+        "An issuer a JWT may be from; with several, a user is an issuer and a subject, and no longer a subject alone",
+    ),
+    many(
+        SECURITY,
+        "jwt-issuer-keys",
+        "ISS=FILE",
+        None,
+        "Let in whose JWT of this issuer a key of this JSON Web Key Set verifies, and no key of another issuer's",
+    ),
+    one(
+        SECURITY,
+        "jwt-main-issuer",
+        "ISS",
+        None,
+        "Of several issuers, the one whose subjects keep their uploads of the time when it was the only one",
+    ),
     one(
         SECURITY,
         "hook-command",

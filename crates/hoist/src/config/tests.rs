@@ -71,7 +71,7 @@ fn each_setting_means_something() {
         min-size = 1\nmax-append-size = 8\nmin-append-size = 2\nmax-age = \"none\"\nretain = 5\nmin-token-length = 16\n\
         target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ndownloads = true\ntls-cert = \"c\"\ntls-key = \"k\"\n\
         trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://A.example\"]\ncors-credentials = false\ncors-header = \"X-A\"\njwt-key = \"j\"\n\
-        jwt-algorithm = \"ES256\"\njwt-audience = \"a\"\njwt-issuer = [\"i\"]\nhook-command = \"h 'x y'\"\n\
+        jwt-algorithm = \"ES256\"\njwt-audience = \"a\"\njwt-issuer = [\"i\"]\njwt-main-issuer = \"i\"\nhook-command = \"h 'x y'\"\n\
         hook-timeout = \"1s\"\nmax-open-uploads = 3\nmax-open-uploads-per-user = \"none\"\nmax-open-uploads-per-address = 6\nmax-complete-uploads = 8\nmax-stored-bytes = 4\n\
         max-stored-bytes-per-user = 5\nhead-timeout = 1\nidle-timeout = 2\nmin-rate = 0\nmax-connections = 7\n\
         drain-timeout = 0\nsweep-interval = 9\nworkers = 3\nlog = \"json\"\nlog-level = \"debug\"\n";
@@ -96,7 +96,8 @@ fn each_setting_means_something() {
     assert_eq!(credentialed.cors, Cors::Credentialed(vec![HeaderValue::from_static("https://a")]));
     assert_eq!(config.cors_headers, ["x-a"]);
     let keys = Keys::Single("j".into(), "ES256".parse().expect("known"));
-    assert_eq!(config.auth, Auth::Jwt { keys, audiences: vec!["a".into()], issuers: vec!["i".into()] });
+    let (audiences, issuers) = (vec!["a".into()], vec!["i".into()]);
+    assert_eq!(config.auth, Auth::Jwt { keys, audiences, issuers, main_issuer: Some("i".into()) });
     let hook = Hook { program: "h".into(), arguments: vec!["x y".into()], timeout: seconds(1) };
     assert_eq!(config.hook, Some(hook));
     let quotas = Quotas {
@@ -121,11 +122,17 @@ fn each_setting_means_something() {
     assert_eq!((config.log, config.log_level), (Log::Json, tracing::Level::DEBUG));
     // The rest are those that exclude each other with the above.
     let missing = SETTINGS.iter().filter(|setting| !all.contains(&format!("{} = ", setting.name)));
-    assert_eq!(missing.map(|setting| setting.name).collect::<Vec<_>>(), ["bearer-file", "jwks-file"]);
+    assert_eq!(
+        missing.map(|setting| setting.name).collect::<Vec<_>>(),
+        ["bearer-file", "jwks-file", "jwt-issuer-keys"]
+    );
     let config = |toml| of(&[], &[], toml).expect("sound").auth;
     assert_eq!(config("bearer-file = \"b\""), Auth::Bearer("b".into()));
-    let auth = Auth::Jwt { keys: Keys::Set("s".into()), audiences: vec![], issuers: vec![] };
-    assert_eq!(config("jwks-file = \"s\""), auth);
+    let auth = |keys| Auth::Jwt { keys, audiences: vec![], issuers: vec![], main_issuer: None };
+    assert_eq!(config("jwks-file = \"s\""), auth(Keys::Set("s".into())));
+    let sets = vec![("https://a?x=1".to_owned(), "a.json".into()), ("b".to_owned(), "b.json".into())];
+    let toml = "jwt-issuer-keys = [\"https://a?x=1=a.json\", \"b=b.json\"]";
+    assert_eq!(config(toml), auth(Keys::ByIssuer(sets)));
 }
 
 #[test]
@@ -179,6 +186,24 @@ fn a_problem_names_its_place_and_the_next_step() {
         (
             "bearer-file = \"x\"\njwks-file = \"y\"",
             "hoist.toml:1: bearer-file: cannot stand beside JWT keys; keep one of them",
+        ),
+        (
+            "jwt-issuer-keys = \"https://a\"",
+            "hoist.toml:1: jwt-issuer-keys: `https://a` is not an issuer and a file; write it like \
+             https://id.example=keys.json",
+        ),
+        (
+            "jwt-issuer-keys = \"a=k\"\njwks-file = \"k\"",
+            "hoist.toml:1: jwt-issuer-keys: cannot stand beside --jwt-key or --jwks-file; give every key set with its \
+             issuer",
+        ),
+        (
+            "jwks-file = \"k\"\njwt-issuer = [\"a\", \"b c\"]",
+            "hoist.toml:2: jwt-issuer: has an issuer with white space in it, which stands between issuers and subjects",
+        ),
+        (
+            "jwks-file = \"k\"\njwt-issuer = [\"a\", \"b\"]\njwt-main-issuer = \"c\"",
+            "hoist.toml:3: jwt-main-issuer: `c` is none of the issuers of --jwt-issuer",
         ),
         ("hook-command = \"'x\"", "hoist.toml:1: hook-command: `'x` has a quote that does not end"),
         ("idle-timeout = 0", "hoist.toml:1: idle-timeout: is zero, and nothing would ever be in time"),
@@ -262,12 +287,14 @@ fn warnings_come_when_there_is_something_to_warn_of() {
     const CLEAR: &str = "without encryption";
     const EVERYBODY: &str = "trusts every address";
     const TAKEN: &str = "finds nothing";
-    let cases: [(&str, &[&str]); 13] = [
+    const ISSUERS: &str = "every issuer";
+    let cases: [(&str, &[&str]); 14] = [
         ("", &[TOKEN]),
         ("min-token-length = 15", &[TOKEN]),
         ("min-token-length = 16", &[]),
         ("bearer-file = \"b\"", &[]),
-        ("jwks-file = \"b\"", &[]),
+        ("jwks-file = \"b\"", &[ISSUERS]),
+        ("jwks-file = \"b\"\njwt-issuer = \"i\"", &[]),
         ("bearer-file = \"b\"\nlisten = [\"127.0.0.1:0\", \"0.0.0.0:0\", \"[::]:0\"]", &[CLEAR]),
         ("bearer-file = \"b\"\nlisten = [\"[::1]:0\", \"127.9.9.9:0\", \"[::ffff:127.0.0.1]:0\"]", &[]),
         ("bearer-file = \"b\"\nlisten = \"192.0.2.1:0\"\ntls-cert = \"c\"\ntls-key = \"k\"", &[]),

@@ -3,8 +3,10 @@
 //! Owns which algorithm each key is pinned to. A key that does not fit its algorithm is refused when it is read, not
 //! when the first token fails.
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Header};
+use serde::Deserialize as _;
+use serde_json::Value;
 
 /// One key and the one algorithm it verifies.
 pub(super) struct Key {
@@ -41,33 +43,70 @@ pub(super) fn single(bytes: &[u8], algorithm: Algorithm) -> Result<Key, String> 
     Ok(Key { id: None, algorithm, verifying: key })
 }
 
-/// The usable keys of a key set. Those for other purposes, or of kinds we do not know, are passed over (RFC 7517,
-/// section 5).
-pub(super) fn set(bytes: &[u8]) -> Result<Vec<Key>, String> {
-    // Messages of serde_json quote no values, so a secret in the file stays there.
-    let set: JwkSet =
+/// The keys of a file.
+pub(super) struct KeySet {
+    pub(super) keys: Vec<Key>,
+    /// A line for each key that cannot be used. It never quotes a key.
+    pub(super) passed_over: Vec<String>,
+}
+
+impl KeySet {
+    /// A set of one key.
+    pub(super) fn of(key: Key) -> Self {
+        Self { keys: vec![key], passed_over: Vec::new() }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Members {
+    keys: Vec<Value>,
+}
+
+/// The usable keys of a key set. One that cannot be used, because it is of an unknown kind or broken, takes no other with
+/// it (RFC 7517, section 5), and one for another purpose than signatures is not ours to look at.
+pub(super) fn set(bytes: &[u8]) -> Result<KeySet, String> {
+    // Messages of serde_json about this quote no values, so a secret in the file stays there.
+    let members: Members =
         serde_json::from_slice(bytes).map_err(|error| format!("not a JSON Web Key Set: {error}"))?;
-    let mut keys = Vec::new();
-    for (number, jwk) in (1..).zip(&set.keys) {
-        if jwk.common.public_key_use.as_ref().is_some_and(|purpose| *purpose != PublicKeyUse::Signature) {
+    let mut set = KeySet { keys: Vec::new(), passed_over: Vec::new() };
+    for (number, member) in (1..).zip(&members.keys) {
+        let text = |name: &str| member.get(name).and_then(Value::as_str);
+        if text("use").is_some_and(|purpose| purpose != "sig") {
             continue;
         }
-        let Some(algorithm) = algorithm_of(jwk) else { continue };
-        let key = DecodingKey::from_jwk(jwk).map_err(|error| format!("key {number}: {error}"))?;
-        if key.family() != algorithm.family() {
-            return Err(format!("key {number}: its alg is {algorithm:?}, which its kty cannot verify"));
+        match usable(member) {
+            Ok(key) => set.keys.push(key),
+            Err(why) => {
+                let named = text("kid").map(|id| format!(" ({id:?})")).unwrap_or_default();
+                set.passed_over.push(format!("key {number}{named}: {why}"));
+            }
         }
-        if key.family() == AlgorithmFamily::Hmac {
-            let octets = key.try_get_as_bytes().map_err(|error| format!("key {number}: {error}"))?;
-            long_enough(octets, algorithm).map_err(|why| format!("key {number}: {why}"))?;
-        }
-        keys.push(Key { id: jwk.common.key_id.clone(), algorithm, verifying: key });
     }
-    match (keys.len(), set.keys.len()) {
-        (0, 0) => Err("it holds no key".into()),
-        (0, _) => Err("none of its keys can verify signatures: RSA and oct keys need an \"alg\"".into()),
-        _ => Ok(keys),
+    Ok(set)
+}
+
+fn usable(member: &Value) -> Result<Key, String> {
+    // What serde says of it may quote the key.
+    let jwk = Jwk::deserialize(member)
+        .map_err(|_| format!("it is broken or of an unknown kind: {}", kind(member)))?;
+    let algorithm = algorithm_of(&jwk).ok_or_else(|| {
+        format!("it has no algorithm that is known here; RSA and oct keys need an \"alg\": {}", kind(member))
+    })?;
+    let key = DecodingKey::from_jwk(&jwk).map_err(|_| "it is broken")?;
+    if key.family() != algorithm.family() {
+        return Err(format!("its alg is {algorithm:?}, which its kty cannot verify"));
     }
+    if key.family() == AlgorithmFamily::Hmac {
+        let octets = key.try_get_as_bytes().map_err(|_| "it is broken")?;
+        long_enough(octets, algorithm)?;
+    }
+    Ok(Key { id: jwk.common.key_id.clone(), algorithm, verifying: key })
+}
+
+/// The members of a key that say what it is, none of which is secret.
+fn kind(member: &Value) -> String {
+    let said = |name: &&str| Some(format!("{name} {:?}", member.get(*name)?.as_str()?));
+    ["kty", "crv", "alg"].iter().filter_map(said).collect::<Vec<_>>().join(", ")
 }
 
 /// What the key says, or what its curve leaves no choice in. An RSA key could verify six algorithms, so it has to say.

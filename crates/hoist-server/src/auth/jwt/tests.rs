@@ -202,7 +202,11 @@ fn a_key_that_does_not_fit_is_refused_when_it_is_read() {
     let sets = [
         ("{}", "missing field `keys`"),
         (r#"{"keys":[]}"#, "no key"),
+        (r#"{"keys":[{"kty":"RSA","use":"enc","n":"AQAB","e":"AQAB"}]}"#, "no key"),
         (r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#, "none of its keys"),
+        (r#"{"keys":[{"kty":"OKP","crv":"Ed448","x":"c2hvcnQ"}]}"#, "crv \"Ed448\""),
+        (r#"{"keys":[{"kty":"oct","k":["c2hvcnQ"],"alg":"HS256"}]}"#, "broken"),
+        (r#"{"keys":[{"kty":"EC","crv":"P-256","x":"c2hvcnQ","y":7,"kid":"one"}]}"#, "key 1 (\"one\")"),
         (r#"{"keys":[{"kty":"oct","k":"c2hvcnQ","alg":"HS256"}]}"#, "at least 32 bytes"),
         (r#"{"keys":[{"kty":"oct","k":"c2hvcnQ","alg":"RS256"}]}"#, "kty cannot verify"),
     ];
@@ -210,4 +214,127 @@ fn a_key_that_does_not_fit_is_refused_when_it_is_read() {
         let why = jwks(set).err().expect("unusable").to_string();
         assert!(why.contains(expected) && !why.contains("c2hvcnQ"), "{why}");
     }
+}
+
+/// A key set file with these members.
+fn set_of(members: &[Value]) -> String {
+    json!({ "keys": members }).to_string()
+}
+
+/// The public key of an algorithm, as a set has it.
+fn member(id: &str, algorithm: Alg) -> Value {
+    let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+    let mut jwk = Jwk::from_encoding_key(&signing(algorithm), algorithm).expect("a key");
+    jwk.common.key_id = Some(id.into());
+    serde_json::to_value(jwk).expect("JSON")
+}
+
+fn of_issuer(issuer: &str, subject: &str, algorithm: Alg) -> String {
+    token(&Header::new(algorithm), &signing(algorithm), &json!({ "iss": issuer, "sub": subject }))
+}
+
+// proves: TOK-SEC-02
+#[tokio::test]
+async fn a_subject_is_a_principal_within_its_issuer() {
+    let set = set_of(&[member("a", Alg::ES256), member("b", Alg::EdDSA)]);
+    let of = |issuers: &[&str], main: Option<&str>| {
+        let issuers = issuers.iter().map(|issuer| (*issuer).to_owned());
+        jwks(&set).expect("usable").issuers(issuers).main_issuer(main.map(str::to_owned))
+    };
+    let (alone, both) = (of(&["a"], None), of(&["a", "b"], None));
+    let with_main = of(&["a", "b"], Some("a"));
+    let cases = [
+        (&alone, "a", "42", Some("42")),
+        (&alone, "b", "42", None),
+        (&both, "a", "42", Some("a 42")),
+        (&both, "b", "42", Some("b 42")),
+        (&both, "c", "42", None),
+        (&both, "a", "b 42", Some("a b 42")),
+        (&with_main, "a", "42", Some("42")),
+        (&with_main, "b", "42", Some("b 42")),
+        (&with_main, "a", "x y", Some("x y")),
+        (&with_main, "a", "b 42", None),
+        (&with_main, "a", "a 42", None),
+    ];
+    for (jwt, issuer, subject, expected) in cases {
+        let token = of_issuer(issuer, subject, Alg::ES256);
+        assert_eq!(admitted(jwt, &token).await.as_deref(), expected, "{subject} of {issuer}");
+    }
+    // Several issuers in one token leave open whose subject it is.
+    let claims = json!({ "iss": ["a", "b"], "sub": "42" });
+    let token = token(&Header::new(Alg::ES256), &signing(Alg::ES256), &claims);
+    assert_eq!(admitted(&both, &token).await, None);
+}
+
+// proves: TOK-SEC-02
+#[tokio::test]
+async fn a_key_that_is_bound_to_an_issuer_verifies_for_no_other() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, algorithm| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, set_of(&[member(name, algorithm)])).expect("written");
+        (name.to_owned(), path)
+    };
+    let jwt = Jwt::with_jwks_files([file("a", Alg::ES256), file("b", Alg::EdDSA)]).expect("usable");
+    let cases = [
+        ("a", Alg::ES256, Some("a 42")),
+        ("b", Alg::EdDSA, Some("b 42")),
+        ("a", Alg::EdDSA, None),
+        ("b", Alg::ES256, None),
+    ];
+    for (issuer, algorithm, expected) in cases {
+        let token = of_issuer(issuer, "42", algorithm);
+        assert_eq!(admitted(&jwt, &token).await.as_deref(), expected, "{issuer} {algorithm:?}");
+    }
+}
+
+/// Keys as other software writes them that cannot be used here.
+fn unusable() -> Vec<Value> {
+    vec![
+        json!({ "kty": "OKP", "crv": "Ed448", "x": "X9dEm1m0Yf0s54fsYWrUah2hNCSFpw4fig6nXYDpZ3jt8SR2m0bHBhvWeD3x5Q9s0foavq_oJWGA" }),
+        json!({ "kty": "AKP", "alg": "ML-DSA-65", "pub": "AAAA" }),
+        json!({ "kty": "EC", "crv": "secp256k1", "x": "AAAA", "y": "AAAA" }),
+        json!({ "kty": "EC", "crv": "P-256", "x": "!", "y": "!" }),
+        json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "RS4096" }),
+        json!({ "kid": "nothing else" }),
+        json!("no key at all"),
+        json!(null),
+    ]
+}
+
+// proves: TOK-SEC-02
+#[tokio::test]
+async fn a_key_that_cannot_be_used_takes_no_other_with_it() {
+    for odd in unusable() {
+        let jwt = jwks(&set_of(&[odd.clone(), member("a", Alg::ES256)]));
+        let jwt = jwt.unwrap_or_else(|error| panic!("{odd}: {error}"));
+        assert_eq!(admitted(&jwt, &of_issuer("i", "42", Alg::ES256)).await.as_deref(), Some("42"), "{odd}");
+    }
+}
+
+// proves: TOK-SEC-02
+#[tokio::test(start_paused = true)]
+async fn a_revoked_key_ends_whatever_else_the_set_holds() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("keys.json");
+    let write = |members: &[Value]| std::fs::write(&path, set_of(members)).expect("written");
+    write(&[member("a", Alg::ES256), member("b", Alg::EdDSA)]);
+    let jwt = Jwt::with_jwks_file(&path).expect("usable");
+    let (a, b) = (of_issuer("i", "42", Alg::ES256), of_issuer("i", "42", Alg::EdDSA));
+    assert!(admitted(&jwt, &a).await.is_some() && admitted(&jwt, &b).await.is_some());
+
+    write(&[unusable(), vec![member("b", Alg::EdDSA)]].concat());
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    assert!(admitted(&jwt, &a).await.is_none() && admitted(&jwt, &b).await.is_some());
+
+    // A set without keys says that none is valid; half a file says nothing.
+    write(&[]);
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    assert_eq!(admitted(&jwt, &b).await, None);
+    write(&[member("b", Alg::EdDSA)]);
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    assert!(admitted(&jwt, &b).await.is_some());
+    std::fs::write(&path, "{\"keys\":[{").expect("written");
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    assert!(admitted(&jwt, &b).await.is_some());
 }

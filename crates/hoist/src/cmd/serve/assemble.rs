@@ -114,14 +114,18 @@ fn auth(config: &Config) -> Result<Arc<dyn Authenticator>, (&'static str, Unusab
     Ok(match &config.auth {
         Auth::Anyone => Arc::new(Anyone),
         Auth::Bearer(file) => Arc::new(Bearer::open(file).map_err(|error| ("bearer-file", error))?),
-        Auth::Jwt { keys, audiences, issuers } => {
+        Auth::Jwt { keys, audiences, issuers, main_issuer } => {
             let jwt = match keys {
                 Keys::Single(file, algorithm) => {
                     Jwt::with_key_file(file, *algorithm).map_err(|error| ("jwt-key", error))?
                 }
                 Keys::Set(file) => Jwt::with_jwks_file(file).map_err(|error| ("jwks-file", error))?,
+                Keys::ByIssuer(sets) => {
+                    Jwt::with_jwks_files(sets.clone()).map_err(|error| ("jwt-issuer-keys", error))?
+                }
             };
-            Arc::new(jwt.audiences(audiences.clone()).issuers(issuers.clone()))
+            let jwt = if issuers.is_empty() { jwt } else { jwt.issuers(issuers.clone()) };
+            Arc::new(jwt.audiences(audiences.clone()).main_issuer(main_issuer.clone()))
         }
     })
 }
