@@ -21,7 +21,7 @@ use crate::discover::Readiness;
 use crate::hook::{Hook, NoHook};
 use crate::naming::Naming;
 use crate::proxy::{Network, Proxies};
-use crate::service::Shared;
+use crate::service::{RESERVED, Shared};
 use crate::target::{Keep, Target};
 use crate::waiting::Waiting;
 
@@ -56,8 +56,16 @@ pub struct Builder {
 
 /// The endpoint is not a path uploads can be under.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("endpoint {0:?} is not an absolute path of visible ASCII without query, like /uploads")]
-pub struct BadEndpoint(String);
+pub enum BadEndpoint {
+    /// It is no path, or a client would send another one in its place.
+    #[error(
+        "endpoint {0:?} is not an absolute path of visible ASCII without query, `.` and `..`, like /uploads"
+    )]
+    NoPath(String),
+    /// The server answers something else there.
+    #[error("endpoint {0:?} is a path of the server's own; choose another one, like /uploads")]
+    Reserved(String),
+}
 
 impl Hoist {
     /// An endpoint whose uploads live in `store`, with defaults for all else.
@@ -113,13 +121,18 @@ impl Builder {
     /// The path of the upload URL. Default `/uploads`.
     ///
     /// # Errors
-    /// When it is not an absolute path.
+    /// When it is not an absolute path, or one the server uses itself.
     pub fn endpoint(mut self, path: &str) -> Result<Self, BadEndpoint> {
         let is_path = path.starts_with('/') && path.bytes().all(|octet| octet.is_ascii_graphic());
-        if !is_path || path.contains(['?', '#', '%', '"', '\\']) || path.contains("//") {
-            return Err(BadEndpoint(path.to_owned()));
+        // Clients resolve dot segments before they send a path (RFC 3986, Remove Dot Segments).
+        let has_dots = path.split('/').any(|segment| matches!(segment, "." | ".."));
+        if !is_path || has_dots || path.contains(['?', '#', '%', '"', '\\']) || path.contains("//") {
+            return Err(BadEndpoint::NoPath(path.to_owned()));
         }
         let trimmed = path.trim_end_matches('/');
+        if RESERVED.contains(&trimmed) {
+            return Err(BadEndpoint::Reserved(path.to_owned()));
+        }
         self.endpoint = if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() };
         Ok(self)
     }

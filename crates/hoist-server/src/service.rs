@@ -461,12 +461,19 @@ fn problem(dialect: Option<Dialect>, refusal: &Refusal, context: &Context<'_>) -
     if is_plain { answer::plain(head, refusal) } else { answer::problem(head, refusal) }
 }
 
+const WELL_KNOWN: &str = "/.well-known/resumable-uploads";
+const HEALTH: &str = "/healthz";
+const READINESS: &str = "/readyz";
+
+/// Paths that are answered whatever the endpoint is.
+pub(crate) const RESERVED: [&str; 3] = [WELL_KNOWN, HEALTH, READINESS];
+
 //= TUS1-DF-12, TUS1-DF-15
 fn route(path: &str, method: &Method, endpoint: &str) -> Route {
     match path {
-        "/.well-known/resumable-uploads" => return Route::WellKnown,
-        "/healthz" => return Route::Health,
-        "/readyz" => return Route::Readiness,
+        WELL_KNOWN => return Route::WellKnown,
+        HEALTH => return Route::Health,
+        READINESS => return Route::Readiness,
         //= IETF-OPT-03
         "*" if method == Method::OPTIONS => return Route::At(Place::Endpoint),
         _ => {}

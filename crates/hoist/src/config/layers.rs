@@ -115,14 +115,35 @@ impl Layers {
 pub(crate) fn strangers(variables: &Variables) -> Vec<String> {
     let known =
         |name: &str| name == "HOIST_CONFIG" || SETTINGS.iter().any(|setting| setting.variable() == name);
-    let strangers = variables.keys().filter(|name| !known(name));
+    let strangers = variables.iter().filter(|(name, value)| !known(name) && !is_service_link(name, value));
     strangers
-        .map(|name| {
+        .map(|(name, _)| {
             let nearest = settings::nearest(name.trim_start_matches("HOIST_"));
             let nearest = nearest.and_then(settings::find).map(settings::Setting::variable);
             format!("the environment has {name}, which means nothing{}", hint(nearest.as_deref()))
         })
         .collect()
+}
+
+/// Whether a variable is one that Kubernetes, and Docker before it, sets in every container for a service that is called
+/// `hoist` or `hoist-...`: `HOIST_SERVICE_HOST`, `HOIST_PORT=tcp://10.0.0.1:80`, `HOIST_PORT_80_TCP_ADDR` and their like.
+fn is_service_link(name: &str, value: &str) -> bool {
+    const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
+    if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
+        return true;
+    }
+    if name.ends_with("_PORT") {
+        let protocol = value.split_once("://").map(|(protocol, _)| protocol);
+        if protocol.is_some_and(|protocol| PROTOCOLS.contains(&protocol)) {
+            return true;
+        }
+    }
+    let Some((_, link)) = name.rsplit_once("_PORT_") else { return false };
+    let mut words = link.split('_');
+    let is_port = words.next().is_some_and(|port| port.parse::<u16>().is_ok());
+    let is_protocol = words.next().is_some_and(|word| PROTOCOLS.contains(&word.to_lowercase().as_str()));
+    let is_end = matches!((words.next(), words.next()), (None | Some("ADDR" | "PORT" | "PROTO"), None));
+    is_port && is_protocol && is_end
 }
 
 fn unknown(name: &str, nearest: Option<&str>) -> String {

@@ -280,6 +280,32 @@ fn a_strange_variable_is_noticed() {
     );
 }
 
+#[test]
+fn variables_of_a_kubernetes_service_are_passed_over() {
+    let env = [
+        ("HOIST_SERVICE_HOST", "10.96.0.7"),
+        ("HOIST_SERVICE_PORT", "80"),
+        ("HOIST_SERVICE_PORT_HTTP", "80"),
+        ("HOIST_PORT", "tcp://10.96.0.7:80"),
+        ("HOIST_PORT_80_TCP", "tcp://10.96.0.7:80"),
+        ("HOIST_PORT_80_TCP_PROTO", "tcp"),
+        ("HOIST_PORT_80_TCP_PORT", "80"),
+        ("HOIST_PORT_80_TCP_ADDR", "10.96.0.7"),
+        ("HOIST_SERVER_PORT", "udp://10.96.0.7:80"),
+        ("HOIST_SERVER_PORT_443_UDP_ADDR", "10.96.0.7"),
+    ];
+    assert_eq!(of(&[], &env, "").expect("sound").notes, Vec::<String>::new());
+    for slip in [
+        ("HOIST_PORT", "8080"),
+        ("HOIST_PORT_X_TCP", "1"),
+        ("HOIST_PORT_80_TCP_NAME", "1"),
+        ("HOIST_HOST", "h"),
+    ] {
+        let notes = of(&[], &[slip], "").expect("sound").notes;
+        assert!(notes.len() == 1 && notes[0].contains(slip.0), "{slip:?}: {notes:?}");
+    }
+}
+
 // proves: TOK-TOKEN-05, TOK-SEC-01
 #[test]
 fn warnings_come_when_there_is_something_to_warn_of() {

@@ -149,7 +149,7 @@ mod tests {
             problems.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let (tokens, bad, none) = (at("tokens"), at("bad"), at("none"));
-        let cases: [(Given<'_>, &str); 9] = [
+        let cases: [(Given<'_>, &str); 16] = [
             (&[("bearer-file", &[&tokens])], ""),
             (&[("bearer-file", &[&bad])], "--bearer-file: "),
             (&[("bearer-file", &[&none])], "--bearer-file: "),
@@ -158,6 +158,13 @@ mod tests {
             (&[("tls-cert", &[&none]), ("tls-key", &[&none])], "--tls-cert: "),
             (&[("hook-command", &[&none])], "--hook-command: there is no program "),
             (&[("endpoint", &["uploads"])], "--endpoint: "),
+            (&[("endpoint", &["/a/../b"])], "--endpoint: "),
+            (&[("endpoint", &["/a/./b"])], "--endpoint: "),
+            (&[("endpoint", &["/a/.."])], "--endpoint: "),
+            (&[("endpoint", &["/healthz"])], "--endpoint: "),
+            (&[("endpoint", &["/readyz/"])], "--endpoint: "),
+            (&[("endpoint", &["/.well-known/resumable-uploads"])], "--endpoint: "),
+            (&[("endpoint", &["/a/..b/healthz"])], ""),
             (
                 &[("target", &["files"]), ("files-dir", &[&tokens]), ("files-name", &["{nme}"])],
                 "--files-dir: ",
