@@ -1,4 +1,4 @@
-//! Uploads that claim no dialect: `curl -T`, an HTML form, any client of before.
+//! Uploads that claim no dialect: `curl -T` and any client that knows no protocol for uploads.
 //!
 //! They are received like every other upload and answered like every other `POST` or `PUT`. What they cannot do is
 //! resume, so nothing stays of one that was cut.
@@ -6,7 +6,7 @@
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
-use super::{METHODS, refused, status};
+use super::{METHODS, has_media_type, refused, status};
 use crate::operation::{Content, Create, Decoded, Finish, Operation, Reply, Small, Subject, Taken};
 use crate::refusal::Refusal;
 use crate::types::{Length, UploadId};
@@ -23,6 +23,7 @@ pub(super) fn decode(head: &Parts, content_bytes: Option<u64>) -> Result<Decoded
     if !matches!(head.method, Method::POST | Method::PUT) {
         return Err(Refusal::Method { allow: METHODS });
     }
+    refuse_form(head)?;
     let create = Create {
         semantics: SEMANTICS,
         length: content_bytes.map(Length::new),
@@ -38,6 +39,17 @@ pub(super) fn decode(head: &Parts, content_bytes: Option<u64>) -> Result<Decoded
         family: Family::Conventional,
         operation: Operation::Create(create),
     })
+}
+
+/// Refuses the form of an HTML page, or of `curl -F`: what would be stored is the form, boundaries and all, and not the file
+/// within it. In the other dialects a client says on purpose what its representation is.
+//= IETF-CRE-20
+fn refuse_form(head: &Parts) -> Result<(), Refusal> {
+    if has_media_type(&head.headers, "multipart/form-data") {
+        let detail = "a form is not the file in it: send the file alone as the content of the request, as `curl -T FILE` does";
+        return Err(Refusal::Rejected { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, detail: detail.into() });
+    }
+    Ok(())
 }
 
 /// The head of the answer.
