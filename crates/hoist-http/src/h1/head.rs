@@ -248,7 +248,7 @@ fn host(uri: &Uri, version: Version, fields: &mut HeaderMap) -> Result<(), Rejec
 }
 
 /// A host and, where there is one, a port from 0 to 65535. An empty port is allowed and means the default one (RFC 3986, Port).
-//= TUS1-HDR-13
+//= IETF-CRE-21
 pub(crate) fn is_sound(authority: &Authority) -> bool {
     let port = authority.as_str().strip_prefix(authority.host());
     port.is_some_and(|port| matches!(port, "" | ":") || authority.port_u16().is_some())
