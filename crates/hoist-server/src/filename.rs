@@ -26,7 +26,7 @@ fn from_target(target: &str, endpoint: &str) -> Option<String> {
 }
 
 /// `filename*` (RFC 8187), else `filename`.
-fn from_disposition(fields: &HeaderMap) -> Option<String> {
+pub(crate) fn from_disposition(fields: &HeaderMap) -> Option<String> {
     let value = fields.get(header::CONTENT_DISPOSITION)?;
     let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
     let mut plain = None;
@@ -47,8 +47,8 @@ fn from_disposition(fields: &HeaderMap) -> Option<String> {
     plain
 }
 
-/// The parameters behind a disposition type, quoted strings unquoted. What does not parse is passed over.
-fn parameters(text: &str) -> Vec<(String, String)> {
+/// The parameters behind a disposition or media type, quoted strings unquoted. What does not parse is passed over.
+pub(crate) fn parameters(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut rest = text.split_once(';').map_or("", |(_, rest)| rest);
     while let Some((name, behind)) = rest.split_once('=') {

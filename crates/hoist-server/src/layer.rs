@@ -51,6 +51,7 @@ pub struct Builder {
     locations: Locations,
     proxies: Vec<Network>,
     downloads: bool,
+    accepts_forms: bool,
     clocks: Box<dyn TimeSource>,
 }
 
@@ -88,6 +89,7 @@ impl Hoist {
             locations: Locations::default(),
             proxies: Vec::new(),
             downloads: false,
+            accepts_forms: false,
             clocks: Box::<SystemClocks>::default(),
         }
     }
@@ -212,6 +214,12 @@ impl Builder {
         Self { downloads, ..self }
     }
 
+    /// Whether an ordinary request may bring a form (`multipart/form-data`), whose one file is then the upload. Default: no,
+    /// and such a request is refused.
+    pub fn accept_forms(self, accepts: bool) -> Self {
+        Self { accepts_forms: accepts, ..self }
+    }
+
     /// Addresses whose `Forwarded` and `X-Forwarded-*` fields are believed about the host and scheme a request was for and
     /// the client it came from. It takes a server that says who its peers are, as [`hoist_http`] does. Default: none.
     pub fn trusted_proxies(self, networks: Vec<Network>) -> Self {
@@ -246,6 +254,7 @@ impl Builder {
             locations: self.locations,
             proxies: Proxies::new(self.proxies),
             downloads: self.downloads,
+            accepts_forms: self.accepts_forms,
             clock: Clock::new(self.clocks),
             readiness: Readiness::default(),
             digests: Digests::default(),

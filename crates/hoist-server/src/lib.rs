@@ -19,6 +19,7 @@ mod discover;
 mod download;
 mod error;
 mod filename;
+mod form;
 pub mod hook;
 mod intake;
 mod layer;

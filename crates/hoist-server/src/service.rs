@@ -31,6 +31,7 @@ use crate::cors::{Asked, Cors};
 use crate::departed::Departed;
 use crate::digest::Digests;
 use crate::discover::{self, Readiness};
+use crate::form;
 use crate::hook::Hook;
 use crate::intake::{self, Content};
 use crate::layer::Hoist;
@@ -73,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) proxies: Proxies,
     /// Whether complete uploads can be fetched.
     pub(crate) downloads: bool,
+    /// Whether the file in a form is taken for an upload.
+    pub(crate) accepts_forms: bool,
     /// The time by which uploads expire.
     pub(crate) clock: Clock,
     pub(crate) tasks: TaskTracker,
@@ -143,7 +146,13 @@ impl Hoist {
             },
             Detected::Speaks(dialect) => {
                 let dialect = if shared.completes_at_length { dialect.at_length() } else { dialect };
-                (Some(dialect), self.run(dialect, place, &base, head, body).await)
+                let boundary = form::boundary(&head.headers)
+                    .filter(|_| shared.accepts_forms && dialect == Dialect::Conventional);
+                let outcome = match boundary {
+                    Some(boundary) => self.run_form(&boundary, place, &base, head, body).await,
+                    None => self.run(dialect, place, &base, head, body).await,
+                };
+                (Some(dialect), outcome)
             }
         };
         match (dialect, outcome) {
@@ -151,6 +160,25 @@ impl Hoist {
             (dialect, Err(refusal)) => problem(dialect, &refusal, &context),
             (None, Ok(_)) => unreachable!("without a dialect there is only a refusal"),
         }
+    }
+
+    /// A form: the file in it is the content of an ordinary request.
+    async fn run_form<B: Content>(
+        &self,
+        boundary: &str,
+        place: Place,
+        base: &str,
+        head: Parts,
+        body: B,
+    ) -> Result<Reply, Refusal> {
+        let shared = self.shared();
+        shared.auth.admit(&head).await?; // before anything of a stranger's content is read
+        let (head, file) = tokio::select! {
+            biased;
+            () = shared.draining.cancelled() => return Err(Refusal::Unavailable(Duration::from_secs(1))),
+            read = form::file(head, body, boundary) => read?,
+        };
+        self.run(Dialect::Conventional, place, base, head, file).await
     }
 
     /// The life of a request.

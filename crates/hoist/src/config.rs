@@ -55,6 +55,7 @@ pub(crate) fn variable(name: &str) -> Option<std::ffi::OsString> {
 
 /// Everything `serve` was told, or assumes.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
 pub(crate) struct Config {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) data: PathBuf,
@@ -67,6 +68,7 @@ pub(crate) struct Config {
     pub(crate) policy: Policy,
     pub(crate) target: Target,
     pub(crate) downloads: bool,
+    pub(crate) accepts_forms: bool,
     pub(crate) tls: Option<Tls>,
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) cors: Cors,

@@ -46,6 +46,7 @@ impl Reader<'_> {
             policy,
             target: self.target(),
             downloads: self.switch("downloads"),
+            accepts_forms: self.switch("accept-forms"),
             tls: self.tls(),
             trusted_proxies: self.each("trusted-proxy", |text| {
                 text.parse().map_err(|wrong: BadNetwork| format!("is {wrong}"))

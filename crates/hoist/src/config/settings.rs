@@ -180,6 +180,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         None,
         "An extension of tus 1.0 that is not offered, like termination or concatenation-unfinished",
     ),
+    switch(
+        UPLOADS,
+        "accept-forms",
+        "Take the file out of a form (multipart/form-data), as browsers and `curl -F` send it; refused otherwise",
+    ),
     one(UPLOADS, "min-token-length", "N", Some("1"), "The fewest octets of an Upload-Token"),
     one(
         UPLOADS,

@@ -60,7 +60,8 @@ fn defaults_are_those_of_the_libraries() {
     assert_eq!(config.quotas, Quotas::default());
     assert_eq!((config.auth, config.target, config.cors), (Auth::Anyone, Target::Keep, Cors::Any));
     assert_eq!((config.public_origin, config.interims), (None, Interims::default()));
-    assert!(!config.completes_at_length && !config.downloads && config.tus == Extensions::ALL);
+    assert!(!config.completes_at_length && !config.downloads && !config.accepts_forms);
+    assert!(config.tus == Extensions::ALL);
 }
 
 #[test]
@@ -69,7 +70,7 @@ fn each_setting_means_something() {
     let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\nlocation = \"absolute\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
         ietf-complete-at-length = \"v5-v6\"\ntus-disable = [\"termination\"]\ndurability = \"os\"\nnew-key = true\nmax-size = 9\n\
         min-size = 1\nmax-append-size = 8\nmin-append-size = 2\nmax-age = \"none\"\nretain = 5\nmin-token-length = 16\n\
-        target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ndownloads = true\ntls-cert = \"c\"\ntls-key = \"k\"\n\
+        target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ndownloads = true\naccept-forms = true\ntls-cert = \"c\"\ntls-key = \"k\"\n\
         trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://A.example\"]\ncors-credentials = false\ncors-header = \"X-A\"\njwt-key = \"j\"\n\
         jwt-algorithm = \"ES256\"\njwt-audience = \"a\"\njwt-issuer = [\"i\"]\njwt-main-issuer = \"i\"\nhook-command = \"h 'x y'\"\n\
         hook-timeout = \"1s\"\nmax-open-uploads = 3\nmax-open-uploads-per-user = \"none\"\nmax-open-uploads-per-address = 6\nmax-complete-uploads = 8\nmax-stored-bytes = 4\n\
@@ -79,7 +80,7 @@ fn each_setting_means_something() {
     let seconds = Duration::from_secs;
     assert_eq!((config.data, config.endpoint), ("d".into(), "/e".into()));
     assert_eq!((config.public_origin.as_deref(), config.interims), (Some("https://h:1"), Interims::Always));
-    assert!(config.completes_at_length && config.downloads);
+    assert!(config.completes_at_length && config.downloads && config.accepts_forms);
     assert_eq!(config.tus, Extensions::ALL.without(Extension::Termination));
     assert_eq!((config.durability, config.new_key), (Durability::Os, true));
     let limits = Limits { size_max: Some(9), size_min: 1, append_max: Some(8), append_min: 2 };

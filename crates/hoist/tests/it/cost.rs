@@ -272,7 +272,7 @@ fn credentials() -> Vec<(&'static str, Make)> {
 /// Sends a request on a connection of its own and waits for the end of the answer.
 fn answered(server: &Server, request: &str) -> String {
     let mut stream = TcpStream::connect(server.addr).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout");
+    stream.set_read_timeout(Some(Duration::from_mins(2))).expect("a timeout");
     // A server that has refused may close before it has read all, and what it said may then be lost.
     let _ = stream.write_all(request.as_bytes());
     let mut answer = Vec::new();

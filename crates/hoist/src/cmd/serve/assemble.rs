@@ -92,6 +92,7 @@ impl Parts {
             .tus_extensions(config.tus)
             .locations(config.locations)
             .downloads(config.downloads)
+            .accept_forms(config.accepts_forms)
             .trusted_proxies(config.trusted_proxies.clone())
             .complete_at_length(config.completes_at_length)
             .quotas(config.quotas);
