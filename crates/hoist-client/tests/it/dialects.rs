@@ -286,3 +286,22 @@ async fn parts_go_side_by_side_and_are_joined() {
     let last = seen.iter().find(|request| request.field("upload-concat") == Some(joined)).expect("there");
     assert_eq!(last.field("upload-metadata"), Some("filename ZmlsbQ=="));
 }
+
+// proves: IETF-CON-01
+#[tokio::test]
+async fn nothing_is_appended_before_the_creation_has_ended() {
+    let (server, client) = (Server::start().await, of(Dialect::Ietf(Interop::V9)));
+    let announced = "HTTP/1.1 104 Upload Resumption Supported\r\nUpload-Draft-Interop-Version: 9\r\n\
+                     Location: /uploads/1\r\nUpload-Limit: max-append-size=600\r\n\r\n";
+    let scripts = vec![
+        // The next connection is accepted when the client has closed this one.
+        vec![Act::Head, Act::Say(announced.to_owned()), Act::Stall],
+        answer("204 No Content|Upload-Offset: 0|Upload-Complete: ?0"),
+        answer("204 No Content|Upload-Offset: 600|Upload-Complete: ?0"),
+        answer("200 OK|Upload-Complete: ?1"),
+    ];
+    let (_, seen) = uploaded(&client, &server, 1000, scripts).await;
+    let expected = ["POST /uploads", "HEAD /uploads/1", "PATCH /uploads/1", "PATCH /uploads/1"];
+    assert_eq!(requests(&seen), expected);
+    assert!([&seen[2].content[..], &seen[3].content].concat() == bytes(1000));
+}

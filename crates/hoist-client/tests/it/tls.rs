@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hoist_client::{Client, Error, Handle, Retry, Source, Token};
+use hoist_client::{Client, Error, Handle, Proxies, Retry, Source, Token};
 use http::Uri;
 use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rustls::ServerConfig;
@@ -264,4 +264,34 @@ async fn a_url_with_the_wrong_scheme_is_told_so_at_once() {
         let error = outcome.expect_err("TLS");
         assert!(matches!(error, Error::Scheme { speaks_tls: true, .. }), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn a_proxy_may_want_tls_itself_and_may_be_in_trouble() {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor();
+    let proxy = Server::start().await;
+    let proxies = Proxies::default().through(&format!("https://a:b@localhost:{}", proxy.port()));
+    let client = quick().ca_file(authority.file.path()).proxies(proxies.expect("a proxy")).bearer("hush");
+    let url = Uri::from_static("https://localhost:1/uploads");
+    let put = client.build().expect("a client").put(url, Source::bytes(bytes(100)));
+    let played = async {
+        let busy = play(&proxy, &acceptor, vec![Act::Head, say("503 Service Unavailable")]).await;
+        let (socket, _) = proxy.listener.accept().await.expect("accepted");
+        let mut outer = acceptor.accept(socket).await.expect("TLS with the proxy");
+        let opened = [Act::Head, Act::Say("HTTP/1.1 200 Connection established\r\n\r\n".to_owned())];
+        let tunnel = perform(&mut outer, &opened).await.0;
+        let mut inner = acceptor.accept(outer).await.expect("TLS with the server");
+        (busy, tunnel, perform(&mut inner, &answer("204 No Content|Upload-Offset: 100")).await.0)
+    };
+    let (outcome, (busy, tunnel, request)) = together(put.send(), played).await;
+    let outcome = outcome.expect("an upload");
+    assert_eq!((outcome.bytes, outcome.retries), (100, 1));
+    for connect in [busy, tunnel] {
+        assert_eq!(connect.request(), "CONNECT localhost:1");
+        assert_eq!(connect.field("proxy-authorization"), Some("Basic YTpi"));
+        assert_eq!(connect.field("authorization"), None);
+    }
+    assert_eq!((request.request(), request.field("authorization")), ("POST /uploads", Some("Bearer hush")));
+    assert_eq!(request.field("proxy-authorization"), None);
 }
