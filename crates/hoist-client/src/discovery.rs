@@ -87,7 +87,7 @@ fn resolve(base: &Uri, told: &str) -> Result<Uri, Error> {
 
 fn at(base: &Uri, path: &str) -> Result<Uri, Error> {
     let path = PathAndQuery::try_from(path);
-    let unusable = |_| Error::Location { url: base.to_string(), wrong: "has a path that is none" };
+    let unusable = |_| Error::Location { url: base.to_string(), wrong: "has an invalid path" };
     path.map(|path| location::at(base, path)).map_err(unusable)
 }
 

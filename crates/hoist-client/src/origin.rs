@@ -34,7 +34,7 @@ impl Origin {
         };
         let authority = url.authority().ok_or("names no host")?;
         if authority.as_str().contains('@') {
-            return Err("holds credentials; give them apart from the url");
+            return Err("contains credentials: give them apart from the url");
         }
         let host = authority.host();
         if host.is_empty() {
@@ -43,7 +43,7 @@ impl Origin {
         let port = match authority.as_str()[host.len()..].strip_prefix(':') {
             // An empty port is the scheme's own (RFC 3986, Port).
             None | Some("") => standard(secure),
-            Some(digits) => port(digits).ok_or("has a port that is none: ports go from 1 to 65535")?,
+            Some(digits) => port(digits).ok_or("has an invalid port: ports go from 1 to 65535")?,
         };
         Ok(Self { secure, host: host.to_ascii_lowercase(), port })
     }

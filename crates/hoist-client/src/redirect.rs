@@ -49,7 +49,8 @@ impl Hops {
         if self.0 > HOPS_MAX {
             return Err(refused(Some("is one redirection too many")));
         }
-        tracing::debug!(%url, %next, status = %answer.status, "a request is made again elsewhere");
+        // An upload's URL may be a capability, so the log has the origin alone.
+        tracing::debug!(to = %Origin::of(&next)?, status = %answer.status, "following a redirection");
         Ok(Some(next))
     }
 }

@@ -13,6 +13,7 @@ use http::Uri;
 
 use crate::client::Client;
 use crate::http::Alternative;
+use crate::origin::Origin;
 use crate::upload;
 
 /// The parameter that holds the upload path.
@@ -35,7 +36,8 @@ impl Client {
         let is_name = base.scheme_str() == Some("https")
             && host.parse::<std::net::IpAddr>().is_err()
             && !host.starts_with('[');
-        if !is_name {
+        // Behind a proxy it is the proxy that looks names up.
+        if !is_name || self.connector.proxies.of(&Origin::of(base).ok()?).is_some() {
             return None;
         }
         let resolver = Resolver::builder_tokio().ok()?.build().ok()?;

@@ -72,7 +72,7 @@ impl Proxies {
         Self { except: hosts.into(), ..self }
     }
 
-    pub(super) fn of(&self, place: &Origin) -> Option<Proxy> {
+    pub(crate) fn of(&self, place: &Origin) -> Option<Proxy> {
         // The matcher takes `*` for names alone and not for addresses.
         if self.except.split(',').any(|host| host.trim() == "*") {
             return None;
@@ -106,7 +106,7 @@ fn checked(name: &str, text: &str) -> Result<String, Error> {
 
 /// A proxy to go through.
 #[derive(Clone)]
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     pub(super) origin: Origin,
     pub(super) authorization: Option<HeaderValue>,
 }
