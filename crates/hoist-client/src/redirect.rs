@@ -67,6 +67,13 @@ pub(crate) fn error(answer: &Answer) -> Option<Error> {
     Some(Error::Redirected { status: answer.status, to, wrong: None })
 }
 
+/// The error of an answer to a request for `url` whose `Location` cannot be read.
+pub(crate) fn unreadable(answer: &Answer, url: &Uri) -> Option<Error> {
+    let text = leads_to(&answer.fields)?;
+    let wrong = "is not a url";
+    resolve(url, text).is_none().then(|| Error::Location { url: text.to_owned(), wrong })
+}
+
 /// Makes a `Location` absolute that is seen from `url`, where the upload was begun at another URL.
 pub(crate) fn rebase(fields: &mut HeaderMap, url: &Uri) {
     let absolute = leads_to(fields).and_then(|text| resolve(url, text));

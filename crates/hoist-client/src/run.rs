@@ -142,7 +142,14 @@ impl<'a> Run<'a> {
                 Step::Done => return Ok(()),
                 Step::Failed(failure) => {
                     let answer = self.last.answer.as_ref();
-                    if let (Failure::Rejected(_), Some(error)) = (failure, answer.and_then(redirect::error)) {
+                    let precise = match failure {
+                        Failure::Rejected(_) => answer.and_then(redirect::error),
+                        Failure::NotResumable => {
+                            answer.and_then(|answer| redirect::unreadable(answer, &self.put.url))
+                        }
+                        _ => None,
+                    };
+                    if let Some(error) = precise {
                         return Err(error);
                     }
                     let detail = answer.and_then(problem::detail);

@@ -108,9 +108,14 @@ async fn a_location_that_makes_no_sense_ends_the_upload_and_is_not_kept() {
     let file = place.path().join("film");
     std::fs::write(&file, bytes(1000)).expect("written");
     let journal = Journal::at(place.path().join("journal"));
-    for location in
-        ["http://127.0.0.1:65616/1", "http://127.0.0.1:0/1", "http://a:b@127.0.0.1/1", "ftp://h/1"]
-    {
+    for location in [
+        "http://127.0.0.1:1 2/",
+        "http://[::1/",
+        "http://127.0.0.1:65616/1",
+        "http://127.0.0.1:0/1",
+        "http://a:b@127.0.0.1/1",
+        "ftp://h/1",
+    ] {
         let server = Server::start().await;
         let put = client().put(server.url.clone(), Source::file(&file)).journal(journal.clone());
         let told = format!("201 Created|Upload-Complete: ?0|Location: {location}");
