@@ -123,10 +123,13 @@ fn describe(fields: &mut HeaderMap, upload: &Upload, digest: Option<HeaderValue>
     fields.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
 }
 
-/// A `Content-Disposition` to save content by this name, which may be of any characters (RFC 6266, RFC 8187).
+/// A `Content-Disposition` to save content by this name, which may be of any characters (RFC 6266, RFC 8187). The plain form
+/// comes first, as appendix D of RFC 6266 advises: clients that do not know the other, such as curl, read that.
 fn attachment(name: Option<&str>) -> HeaderValue {
     let Some(name) = name else { return HeaderValue::from_static("attachment") };
-    let mut value = "attachment; filename*=UTF-8''".to_owned();
+    let is_plain = |char: char| char == ' ' || char.is_ascii_graphic() && !r#""%/\"#.contains(char);
+    let plain: String = name.chars().map(|char| if is_plain(char) { char } else { '_' }).collect();
+    let mut value = format!("attachment; filename=\"{plain}\"; filename*=UTF-8''");
     for octet in name.bytes() {
         if octet.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&octet) {
             value.push(char::from(octet));
@@ -169,9 +172,15 @@ mod tests {
     fn names_arrive_whatever_they_are() {
         let cases = [
             (None, "attachment"),
-            (Some("report.pdf"), "attachment; filename*=UTF-8''report.pdf"),
-            (Some("a b;\"c\"\\.txt"), "attachment; filename*=UTF-8''a%20b%3B%22c%22%5C.txt"),
-            (Some("\u{20ac}'%\r\n*"), "attachment; filename*=UTF-8''%E2%82%AC%27%25%0D%0A%2A"),
+            (Some("report.pdf"), "attachment; filename=\"report.pdf\"; filename*=UTF-8''report.pdf"),
+            (
+                Some("a b;\"c\"\\.txt"),
+                "attachment; filename=\"a b;_c__.txt\"; filename*=UTF-8''a%20b%3B%22c%22%5C.txt",
+            ),
+            (
+                Some("\u{20ac}'%\r\n*"),
+                "attachment; filename=\"_'___*\"; filename*=UTF-8''%E2%82%AC%27%25%0D%0A%2A",
+            ),
         ];
         for (name, expected) in cases {
             assert_eq!(attachment(name), expected);
