@@ -38,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) bytes_per_second: Option<u64>,
     pub(crate) expect_timeout: Duration,
     pub(crate) rewind_bytes_max: u64,
+    pub(crate) requires_resumable: bool,
 }
 
 impl Client {
@@ -166,6 +167,7 @@ impl Default for Builder {
                 bytes_per_second: None,
                 expect_timeout: Duration::from_secs(1),
                 rewind_bytes_max: 32 * 1024 * 1024,
+                requires_resumable: false,
             },
         }
     }
@@ -279,6 +281,13 @@ impl Builder {
     /// is ended when so many are kept, so that they are acknowledged. Default: 32 MiB.
     pub fn rewind_bytes_max(mut self, bytes: u64) -> Self {
         self.settings.rewind_bytes_max = bytes.max(1);
+        self
+    }
+
+    /// Uploads only to servers that show an upload protocol: to others it ends with [`Error::Unresumable`]. A server that
+    /// does not say what it speaks is sent no content before it has shown one. Default: any server will do.
+    pub fn require_resumable(mut self) -> Self {
+        self.settings.requires_resumable = true;
         self
     }
 

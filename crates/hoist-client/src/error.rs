@@ -88,6 +88,12 @@ pub enum Error {
         /// The digest as the server says it.
         theirs: String,
     },
+    /// The server took an ordinary request where the caller wants one that speaks an upload protocol.
+    #[error("the server answered {status} and speaks no upload protocol")]
+    Unresumable {
+        /// The status.
+        status: StatusCode,
+    },
     /// The server does not speak what it is to be spoken to in.
     #[error("the server does not offer {0}")]
     Dialect(Dialect),
@@ -197,6 +203,7 @@ impl Error {
             | Self::Spent { .. }
             | Self::Journal { .. }
             | Self::Digest { .. }
+            | Self::Unresumable { .. }
             | Self::Dialect(_)
             | Self::Proxy { .. }
             | Self::Scheme { .. }

@@ -78,6 +78,11 @@ fn read(fields: &HeaderMap) -> Spoken {
     Offers::of(fields).map_or(Spoken::Unknown, Spoken::Tus1)
 }
 
+/// Whether an answer has a field that only a server of an upload protocol sends.
+pub(crate) fn shows_a_protocol(fields: &HeaderMap) -> bool {
+    fields.keys().any(|name| name.as_str().starts_with("upload-") || name.as_str() == "tus-resumable")
+}
+
 /// Returns the offers of a server of tus 1.0, asked at its creation URL.
 pub(crate) async fn offers(client: &Client, line: &mut Line, url: &Uri) -> Result<Offers, Error> {
     if let Some(Spoken::Tus1(offers)) = client.habits.of(&Origin::of(url)?).spoken {

@@ -22,6 +22,7 @@ use crate::dialect::Dialect;
 use crate::error::Error;
 use crate::http::{Answer, Awaited, Broken, Ended, Hearing, Hears, Line, Outgoing};
 use crate::location;
+use crate::negotiate;
 use crate::origin::Origin;
 use crate::problem;
 use crate::progress::{Doing, Flow, Reporter, Start};
@@ -51,6 +52,8 @@ pub(crate) async fn send(mut put: Put) -> Result<Outcome, Error> {
             _ => source.hash(),
         }
     }
+    // A later run cannot go on in the middle of what can be read once.
+    let path = path.filter(|_| source.rewinds());
     let mut record = match (put.journal.take(), path, &put.known) {
         (Some(journal), Some(path), Known::Nothing) => Record::open(journal, path, &put.url).await?,
         _ => Record::none(),
@@ -79,6 +82,8 @@ struct Run<'a> {
     may_wait: bool,
     /// URLs that the server has moved for good, and where to.
     moved: Vec<(Uri, Uri)>,
+    /// Whether the server has shown that it speaks an upload protocol.
+    is_resumable: bool,
 }
 
 /// One request that has ended.
@@ -111,6 +116,7 @@ impl<'a> Run<'a> {
             last,
             may_wait: true,
             moved: Vec::new(),
+            is_resumable: false,
         }
     }
 
@@ -180,6 +186,7 @@ impl<'a> Run<'a> {
             // The request is made again as it was, only without waiting.
             Ok(Ended::Answered(answer)) if was_awaited && answer::is_unexpected(answer.status) => {}
             Ok(Ended::Answered(answer)) => {
+                self.is_resumable |= negotiate::shows_a_protocol(&answer.fields);
                 uploader.on_response(answer.status, &answer.fields, moment);
                 self.last = Last { answer: Some(answer), error: None };
             }
@@ -296,7 +303,7 @@ impl<'a> Run<'a> {
 
     /// Sends a request, hears what comes before its answer, and says whether anything did.
     async fn exchange(&mut self, url: &Uri, outgoing: Outgoing) -> (Result<Ended, Broken>, bool) {
-        let Self { put, source, reporter, keeper, line, begun, start, .. } = self;
+        let Self { put, source, reporter, keeper, line, begun, start, is_resumable, .. } = self;
         let (uploader, dialect) = (&mut begun.uploader, begun.dialect);
         let mut ears = Ears {
             target: &put.url,
@@ -307,6 +314,7 @@ impl<'a> Run<'a> {
             reporter,
             source,
             start: *start,
+            is_resumable,
             heard_any: false,
             broken: None,
         };
@@ -337,6 +345,7 @@ impl<'a> Run<'a> {
     }
 
     async fn finish(mut self, ended: Result<(), Error>) -> Result<Outcome, Error> {
+        self.resumable(&ended)?;
         ended?;
         let uploader = &self.begun.uploader;
         let bytes = uploader.acknowledged().get();
@@ -356,7 +365,12 @@ impl<'a> Run<'a> {
             (progress.doing, progress.length) = (Doing::Done, Some(bytes));
             progress.eta = None;
         });
-        let url = match self.begun.dialect {
+        // A server that has never heard of the dialect took an ordinary request.
+        let dialect = match self.begun.dialect {
+            Dialect::Ietf(_) if !self.is_resumable => Dialect::Conventional,
+            dialect => dialect,
+        };
+        let url = match dialect {
             Dialect::Ietf(_) | Dialect::Tus1 => uploader.url().cloned(),
             Dialect::Auto | Dialect::Token(_) | Dialect::Conventional => None,
         };
@@ -370,11 +384,25 @@ impl<'a> Run<'a> {
             content,
             url,
             version,
-            dialect: self.begun.dialect,
+            dialect,
+            resumable: self.is_resumable,
             start: self.begun.start,
             sha256,
             verified,
         })
+    }
+}
+
+impl Run<'_> {
+    /// Refuses a server that has shown no upload protocol in its answers, where the caller wants one that has.
+    fn resumable(&self, ended: &Result<(), Error>) -> Result<(), Error> {
+        let is_over = matches!(ended, Ok(()) | Err(Error::Upload(Failure::NotResumable)));
+        match &self.last.answer {
+            Some(answer) if is_over && !self.is_resumable && self.put.client.settings.requires_resumable => {
+                Err(Error::Unresumable { status: answer.status })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -390,6 +418,7 @@ struct Ears<'r, 'a> {
     reporter: &'r Reporter,
     source: &'r Opened,
     start: Instant,
+    is_resumable: &'r mut bool,
     heard_any: bool,
     /// Why the upload cannot go on.
     broken: Option<Error>,
@@ -399,6 +428,7 @@ impl Hears for Ears<'_, '_> {
     fn hear<'h>(&'h mut self, status: StatusCode, fields: &'h HeaderMap, sent: u64) -> Hearing<'h> {
         Box::pin(async move {
             self.heard_any = true;
+            *self.is_resumable |= status.as_u16() == 104;
             let Ok(random) = upload::random() else { return Heard::GoOn };
             self.uploader.on_sent(sent);
             let moment = Moment { elapsed: self.start.elapsed(), random };

@@ -1,27 +1,29 @@
-//! Where the bytes come from.
+//! The source of the bytes of an upload.
 //!
-//! A file is read as it is sent, never as a whole. What is already with the server must still belong to what follows, so
-//! a file whose length or time of change moves during the upload ends it. A stream cannot be read again, so what the
-//! server has not acknowledged is kept: `rewind`.
+//! A file is read as it is sent, never as a whole. The bytes the server has must belong to those that follow, so a file in
+//! which they change ends the upload: `watched`. A stream cannot be read again, so what the server has not acknowledged is
+//! kept: `rewind`.
 
 mod content;
 mod file;
 mod rewind;
+mod trace;
+mod watched;
 
 use std::fmt;
 use std::io::{self, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use hoist_proto::client::Checksum;
-use tokio::io::{AsyncRead, AsyncSeek, AsyncSeekExt};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeek, AsyncSeekExt};
 
 pub(crate) use self::content::{Content, Gate};
 use self::content::{Pace, Reader};
 use self::rewind::Rewind;
+use self::watched::{Found, Watched};
 use crate::digest;
 use crate::error::Error;
 use crate::progress::Meter;
@@ -59,7 +61,8 @@ impl Source {
         Self(Kind::Bytes(bytes.into()))
     }
 
-    /// The content of a file, which is opened when the upload begins. It must be one that can be read from any offset.
+    /// The content of a file, which is opened when the upload begins. Bytes that are added to it later are left out. A file
+    /// whose length is not what the file system says, as in procfs and sysfs, is uploaded as a [stream](Self::stream).
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(Kind::File(path.into()))
     }
@@ -94,64 +97,57 @@ impl Source {
     /// `keeps` is how many bytes of a stream are kept.
     pub(crate) async fn open(self, keeps: u64) -> Result<Opened, Error> {
         let nowhere = |source| Error::Source { path: PathBuf::new(), source };
-        let (kind, facts) = match self.0 {
+        let (kind, length) = match self.0 {
             Kind::Bytes(bytes) => {
-                let facts = Facts { length: Some(bytes.len() as u64), changed: None };
-                (OpenedKind::Bytes(bytes), facts)
+                let length = bytes.len() as u64;
+                (OpenedKind::Bytes(bytes), Some(length))
             }
             Kind::File(path) => {
                 let failed = |source| Error::Source { path: path.clone(), source };
-                let facts = facts(&path).await.map_err(failed)?;
-                (OpenedKind::File(path), facts)
+                match Watched::find(path.clone()).await.map_err(failed)? {
+                    Found::File(file) => {
+                        let length = file.length();
+                        (OpenedKind::File(file), Some(length))
+                    }
+                    Found::Stream(first, rest) => {
+                        let all = io::Cursor::new(first).chain(tokio::fs::File::from_std(rest));
+                        let rewind = Rewind::new(Box::new(all), None, keeps);
+                        (OpenedKind::Stream(Arc::new(Mutex::new(rewind))), None)
+                    }
+                }
             }
             Kind::Seek(reader) => {
                 let mut reader = reader.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let length = reader.seek(SeekFrom::End(0)).await.map_err(nowhere)?;
-                let facts = Facts { length: Some(length), changed: None };
-                (OpenedKind::Seek(Arc::new(Mutex::new(reader))), facts)
+                (OpenedKind::Seek(Arc::new(Mutex::new(reader))), Some(length))
             }
             Kind::Stream { reader, length } => {
                 let reader = reader.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let rewind = Rewind::new(reader, length, keeps);
-                (OpenedKind::Stream(Arc::new(Mutex::new(rewind))), Facts { length, changed: None })
+                (OpenedKind::Stream(Arc::new(Mutex::new(rewind))), length)
             }
         };
-        Ok(Opened { kind, facts, bytes_per_second: None })
+        Ok(Opened { kind, length, bytes_per_second: None })
     }
 }
 
 /// A source that is being uploaded.
 pub(crate) struct Opened {
     kind: OpenedKind,
-    facts: Facts,
+    length: Option<u64>,
     pub(crate) bytes_per_second: Option<u64>,
 }
 
 enum OpenedKind {
     Bytes(Bytes),
-    File(PathBuf),
+    File(Watched),
     Seek(Arc<Mutex<Box<dyn ReadSeek>>>),
     Stream(Arc<Mutex<Rewind>>),
 }
 
-/// What must not change during an upload.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Facts {
-    length: Option<u64>,
-    changed: Option<SystemTime>,
-}
-
-async fn facts(path: &Path) -> io::Result<Facts> {
-    let metadata = tokio::fs::metadata(path).await?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    Ok(Facts { length: Some(metadata.len()), changed: metadata.modified().ok() })
-}
-
 impl Opened {
     pub(crate) fn length(&self) -> Option<u64> {
-        self.facts.length
+        self.length
     }
 
     /// Whether any byte can be read again at any time.
@@ -206,10 +202,9 @@ impl Opened {
                 let within = |at: u64| usize::try_from(at).expect("a range of bytes in memory");
                 Reader::Bytes(bytes.slice(within(range.start)..within(range.end)))
             }
-            OpenedKind::File(path) => {
-                let failed = |source| Error::Source { path: path.clone(), source };
+            OpenedKind::File(file) => {
                 self.unchanged().await?;
-                Reader::File(file::Reading::open(path, range.clone()).await.map_err(failed)?)
+                Reader::File(file.reading(range.clone()).await.map_err(|error| self.failed(error))?)
             }
             OpenedKind::Seek(reader) => {
                 Reader::Seek { reader: reader.clone(), at: range.start, is_there: false }
@@ -232,8 +227,8 @@ impl Opened {
                 let within = |at: u64| usize::try_from(at).expect("a range of bytes in memory");
                 Ok(Some(digest::of(kind, &bytes[within(range.start)..within(range.end)])))
             }
-            OpenedKind::File(path) => {
-                let of = path.clone();
+            OpenedKind::File(file) => {
+                let of = file.path().to_owned();
                 let read = tokio::task::spawn_blocking(move || digest::of_file(kind, &of, range));
                 let read = read.await.map_err(io::Error::other).flatten();
                 read.map(Some).map_err(|error| self.failed(error))
@@ -242,17 +237,17 @@ impl Opened {
         }
     }
 
-    /// Refuses a file that is not what it was when the upload began.
+    /// Refuses a file that does not hold any more what was read of it since the upload began.
     pub(crate) async fn unchanged(&self) -> Result<(), Error> {
-        let OpenedKind::File(path) = &self.kind else { return Ok(()) };
-        let now = facts(path).await.map_err(|source| Error::Source { path: path.clone(), source })?;
-        if now == self.facts { Ok(()) } else { Err(Error::SourceChanged { path: path.clone() }) }
+        let OpenedKind::File(file) = &self.kind else { return Ok(()) };
+        let has_stayed = file.has_stayed().await.map_err(|error| self.failed(error))?;
+        if has_stayed { Ok(()) } else { Err(Error::SourceChanged { path: file.path().to_owned() }) }
     }
 
     /// An error of reading, as one of the source.
     pub(crate) fn failed(&self, source: io::Error) -> Error {
         let path = match &self.kind {
-            OpenedKind::File(path) => path.clone(),
+            OpenedKind::File(file) => file.path().to_owned(),
             OpenedKind::Bytes(_) | OpenedKind::Seek(_) | OpenedKind::Stream(_) => PathBuf::new(),
         };
         match source.kind() {

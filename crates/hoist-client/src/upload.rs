@@ -84,8 +84,11 @@ pub struct Outcome {
     pub url: Option<Uri>,
     /// The version of HTTP that was spoken.
     pub version: Version,
-    /// The dialect that was spoken.
+    /// The dialect that was spoken: conventional, if the server's answers showed none.
     pub dialect: Dialect,
+    /// Whether the server has shown that it speaks an upload protocol, by a 104 or a field of one. If not, its status is all
+    /// there is to say that it has kept the bytes.
+    pub resumable: bool,
     /// The way it began.
     pub start: Start,
     /// The SHA-256 of the representation, where it was given or made on the way.

@@ -26,12 +26,13 @@ pub(crate) enum Exit {
     Corrupt = 12,
     Nonconforming = 13,
     Tls = 14,
+    Unresumable = 15,
     Interrupted = 130,
     Terminated = 143,
 }
 
 impl Exit {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Success,
         Self::Failed,
         Self::Usage,
@@ -47,6 +48,7 @@ impl Exit {
         Self::Corrupt,
         Self::Nonconforming,
         Self::Tls,
+        Self::Unresumable,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -73,6 +75,7 @@ impl Exit {
             Self::Corrupt => "corrupt",
             Self::Nonconforming => "nonconforming",
             Self::Tls => "tls",
+            Self::Unresumable => "unresumable",
             Self::Interrupted => "interrupted",
             Self::Terminated => "terminated",
         }
@@ -99,6 +102,7 @@ impl Exit {
             Self::Tls => {
                 "TLS with the server failed: a certificate that is not trusted, or a URL with the wrong scheme"
             }
+            Self::Unresumable => "the server speaks no upload protocol, and --require-resumable was given",
             Self::Interrupted => {
                 "Ctrl-C; what the server has stays there, and the command to go on is printed"
             }

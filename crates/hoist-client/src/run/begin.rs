@@ -124,6 +124,11 @@ pub(super) async fn create(
             let uploader = Uploader::create_tus1(target, offers, Role::Whole, origin, length, retries);
             (uploader, Dialect::Tus1, false)
         }
+        Spoken::Unknown if settings.requires_resumable => {
+            let (version, opening) = (Interop::NEWEST, Opening::Careful);
+            let uploader = Uploader::create_in(target, version, opening, origin, length, retries);
+            (uploader, Dialect::Ietf(version), false)
+        }
         // Without a length, a server that does not resume would take the first request for the whole.
         Spoken::Unknown if length.is_none() => {
             (Uploader::create_plainly(target, origin, length, retries), Dialect::Conventional, false)

@@ -9,10 +9,14 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
+
+use super::lock;
+use super::trace::Trace;
 
 /// Bytes read at a time.
 const READ_BYTES: u64 = 512 * 1024;
@@ -30,14 +34,15 @@ pub(super) struct Reading {
     waiting: Option<JoinHandle<Read>>,
     /// Pieces that were handed over, the oldest first.
     handed: VecDeque<Bytes>,
+    trace: Arc<Mutex<Trace>>,
 }
 
 impl Reading {
-    pub(super) async fn open(path: &Path, range: Range<u64>) -> io::Result<Self> {
+    pub(super) async fn open(path: &Path, range: Range<u64>, trace: Arc<Mutex<Trace>>) -> io::Result<Self> {
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || File::open(path));
         let file = opened.await.map_err(io::Error::other)??;
-        Ok(Self { file: Some(file), range, waiting: None, handed: VecDeque::new() })
+        Ok(Self { file: Some(file), range, waiting: None, handed: VecDeque::new(), trace })
     }
 
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
@@ -68,6 +73,7 @@ impl Reading {
     }
 
     fn hand_over(&mut self, memory: Vec<u8>) -> Bytes {
+        lock(&self.trace).add(self.range.start, &memory);
         self.range.start = (self.range.start + memory.len() as u64).min(self.range.end);
         let piece = Bytes::from(memory);
         self.handed.push_back(piece.clone());

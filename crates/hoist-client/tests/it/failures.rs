@@ -128,12 +128,12 @@ async fn a_source_must_stay_what_it_was() {
     let no_file = client().put(server.url.clone(), Source::file(folder.path())).send().await;
     assert!(matches!(no_file, Err(Error::Source { .. })), "{no_file:?}");
 
-    for shorter in [500, 2000] {
+    for other in [bytes(500), vec![0; 1000], vec![0; 2000]] {
         std::fs::write(&path, bytes(1000)).expect("written");
         let put = client().put(server.url.clone(), Source::file(&path));
         let played = async {
             server.play(vec![vec![Act::Head, Act::Content(100), Act::Reset]]).await;
-            std::fs::write(&path, bytes(shorter)).expect("written");
+            std::fs::write(&path, other).expect("written");
             // The client may ask for the offset before it looks at the file.
             tokio::select! {
                 () = std::future::pending() => {}
@@ -168,4 +168,58 @@ async fn a_connection_with_refused_content_in_it_is_not_used_again() {
     let error = outcome.expect_err("refused");
     assert!(matches!(&error, Error::Refused { status, .. } if *status == 403), "{error:?}");
     assert_eq!(seen.len(), 2, "what follows goes over another connection");
+}
+
+/// Times that say nothing: the inode is another one, or has changed.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_source_that_is_edited_between_two_attempts_is_found_out_although_its_times_are_restored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("source");
+    for replaces in [false, true] {
+        std::fs::write(&path, bytes(1000)).expect("written");
+        let modified = std::fs::metadata(&path).and_then(|file| file.modified()).expect("a time");
+        let server = Server::start().await;
+        let put = client().put(server.url.clone(), Source::file(&path));
+        let played = async {
+            server.play(vec![vec![Act::Head, Act::Content(100), Act::Reset]]).await;
+            let mut edited = bytes(1000);
+            edited[50] ^= 1;
+            if replaces {
+                std::fs::remove_file(&path).expect("removed");
+            }
+            std::fs::write(&path, edited).expect("written");
+            let file = std::fs::File::options().write(true).open(&path).expect("open");
+            file.set_modified(modified).expect("set");
+            tokio::select! {
+                () = std::future::pending() => {}
+                _ = server.play(vec![answer("204 No Content|Upload-Offset: 100")]) => {}
+            }
+        };
+        let outcome = tokio::select! {
+            outcome = put.send() => outcome,
+            () = async { played.await; std::future::pending().await } => unreachable!("waits for ever"),
+        };
+        assert!(matches!(outcome, Err(Error::SourceChanged { .. })), "{replaces}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_grows_is_sent_with_the_length_it_had() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("log");
+    std::fs::write(&path, bytes(1000)).expect("written");
+    let server = Server::start().await;
+    let put = client().put(server.url.clone(), Source::file(&path));
+    let played = async {
+        let mut seen = server.play(vec![vec![Act::Head, Act::Content(100), Act::Reset]]).await;
+        std::fs::write(&path, bytes(2000)).expect("written");
+        let scripts =
+            vec![answer("204 No Content|Upload-Offset: 100"), answer("204 No Content|Upload-Offset: 1000")];
+        seen.extend(server.play(scripts).await);
+        seen
+    };
+    let (outcome, seen) = together(put.send(), played).await;
+    assert_eq!(outcome.expect("an upload").bytes, 1000);
+    assert_eq!(seen[2].content, bytes(1000)[100..]);
 }

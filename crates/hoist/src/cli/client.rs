@@ -59,6 +59,9 @@ pub(crate) struct Put {
     /// Give up on a file after so long without progress.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = span)]
     pub(crate) retry_for: Span,
+    /// Fail (exit code 15) where the server shows no upload protocol, so that an interruption would mean to begin again.
+    #[arg(long)]
+    pub(crate) require_resumable: bool,
     /// Neither look into the journal nor keep one.
     #[arg(long)]
     pub(crate) no_resume: bool,
@@ -87,6 +90,9 @@ impl Put {
         match self {
             Self { token: Some(_), .. } if !is_one => Some("--token is for one FILE alone"),
             Self { name: Some(_), .. } if !is_one => Some("--name is for one FILE alone"),
+            Self { require_resumable: true, dialect: Dialect::Conventional, .. } => {
+                Some("--require-resumable and --dialect conventional exclude each other")
+            }
             _ if self.files.is_empty() => Some("give a FILE before the upload URL"),
             _ if inputs > 1 => Some("standard input can be uploaded once: give `-` once"),
             _ => None,

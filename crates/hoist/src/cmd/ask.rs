@@ -230,6 +230,7 @@ fn exit(error: &Error) -> Exit {
         Error::Tls { .. } | Error::Scheme { .. } => Exit::Tls,
         Error::Url { .. } | Error::Field(_) => Exit::Usage,
         Error::Busy { .. } => Exit::Busy,
+        Error::Unresumable { .. } => Exit::Unresumable,
         Error::Digest { .. } => Exit::Corrupt,
         Error::Trust { .. }
         | Error::Source { .. }
@@ -267,6 +268,7 @@ mod tests {
             (Error::Spent { offset: 1 }, Exit::File),
             (Error::Journal { path: "x".into(), source: source() }, Exit::File),
             (Error::Busy { path: "x".into() }, Exit::Busy),
+            (Error::Unresumable { status: http::StatusCode::OK }, Exit::Unresumable),
             (Error::Digest { theirs: "x".into() }, Exit::Corrupt),
             (Error::Dialect(hoist_client::Dialect::Tus1), Exit::Refused),
             (Error::Connect { authority: "x".into(), source: source() }, Exit::Unreachable),

@@ -33,8 +33,8 @@ struct Run {
     journal: Option<Journal>,
     batch: Option<Batch>,
     token: Option<Token>,
-    /// Whether tokens name uploads, so that somebody who keeps no journal has to be told them.
-    speaks_tokens: bool,
+    /// The dialect that was asked for.
+    dialect: Dialect,
     name: Option<String>,
     media_type: Option<String>,
     method: Method,
@@ -93,6 +93,9 @@ impl Run {
             let connections = parallel.saturating_mul(asked.parts) as u64;
             builder = builder.rate_max((rate.0 / connections).max(1));
         }
+        if asked.require_resumable {
+            builder = builder.require_resumable();
+        }
         if let Some(chunk) = asked.chunk {
             builder = builder.request_bytes_max(chunk.0);
         }
@@ -109,7 +112,7 @@ impl Run {
             journal: folders.map(|folders| Journal::at(folders.uploads)),
             batch,
             token: asked.token,
-            speaks_tokens: matches!(asked.dialect, Dialect::Token(_)),
+            dialect: asked.dialect,
             name: asked.name,
             media_type: asked.media_type,
             method: asked.method.into(),
@@ -193,7 +196,8 @@ impl Run {
             put = put.token(token.clone());
         } else if let Some(journal) = self.journal.clone().filter(|_| is_file) {
             put = put.journal(journal);
-        } else if self.speaks_tokens {
+        } else if matches!(self.dialect, Dialect::Token(_)) {
+            // Without a journal the caller alone can keep it.
             let token = hoist_client::fresh_token().map_err(ask::failure)?;
             put = put.new_token(token.clone());
             told = Some(token);
@@ -225,6 +229,7 @@ impl Run {
             "status": outcome.status.as_u16(),
             "start": course::word(outcome.start),
             "dialect": outcome.dialect.to_string(),
+            "resumable": outcome.resumable,
             "url": own,
             "token": token,
             "location": location,
@@ -235,6 +240,13 @@ impl Run {
         if self.parts > 1 && !has_parts {
             let dialect = outcome.dialect;
             self.stage.talk(format_args!("{label}: {dialect} has no parts; --dialect tus1 and token have"));
+        }
+        if !outcome.resumable && self.dialect != Dialect::Conventional {
+            let status = outcome.status;
+            self.stage.talk(format_args!(
+                "{label}: warning: the server answered {status} and spoke no upload protocol, so nothing but that says \
+                that it has the file; --require-resumable makes it a failure"
+            ));
         }
         let place = match (token, own.as_deref().or(location)) {
             (Some(token), _) => format!(", token {token}"),

@@ -70,3 +70,93 @@ async fn a_file_that_was_edited_in_the_middle_is_begun_afresh_whatever_its_times
     assert!(home.done() == [content], "the bytes are those of one version");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_file_of_procfs_is_uploaded_as_it_is_read() {
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    // The kernel keeps both as they are while the machine runs.
+    for file in ["/proc/version", "/sys/kernel/mm/transparent_hugepage/enabled"] {
+        let Ok(content) = fs::read(file) else { continue };
+        assert_ne!(content.len() as u64, fs::metadata(file).expect("a file").len(), "{file} is no example");
+        let ended = ended(put(&home, &[file, &server.url])).await;
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(ended.event("done")["bytes"], content.len(), "{ended:?}");
+        assert!(home.done().contains(&content), "{file}");
+    }
+    assert!(home.done().iter().all(|content| !content.is_empty()));
+    server.stop().await;
+}
+
+/// A web server that knows one answer, which it gives once it has read a request whose content has a known length.
+async fn says_ok() -> (String, tokio::task::JoinSet<()>) {
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/uploads", listener.local_addr().expect("an address"));
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            let (mut line, mut bytes) = (String::new(), 0_usize);
+            while stream.read_line(&mut line).await.is_ok_and(|read| read > 2) {
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    bytes = value.trim().parse().expect("a number");
+                }
+                line.clear();
+            }
+            let mut content = vec![0; bytes];
+            let page =
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<h1>Hello</h1>";
+            if stream.read_exact(&mut content).await.is_ok() {
+                let _ = stream.write_all(page.as_bytes()).await;
+            }
+        }
+    });
+    (url, serving)
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_no_upload_protocol_is_said_to_be_one() {
+    let home = Home::new();
+    let (url, _serving) = says_ok().await;
+    fs::write(home.path("film"), bytes(3, 1000)).expect("written");
+    for dialect in ["auto", "ietf", "token"] {
+        let ended = ended(put(&home, &[&home.text("film"), &url, "--dialect", dialect])).await;
+        assert_eq!(ended.code, Some(0), "{dialect}: {ended:?}");
+        let done = ended.event("done");
+        assert_eq!((&done["resumable"], &done["bytes"]), (&false.into(), &1000.into()), "{dialect}");
+        assert!(ended.stderr.contains("spoke no upload protocol"), "{dialect}: {}", ended.stderr);
+    }
+    for dialect in ["auto", "ietf", "token"] {
+        let film = home.text("film");
+        let words: [&str; 5] = [&film, &url, "--dialect", dialect, "--require-resumable"];
+        let ended = ended(put(&home, &words)).await;
+        assert_eq!(ended.code, Some(15), "{dialect}: {ended:?}");
+        assert_eq!(ended.event("failed")["kind"], "unresumable", "{dialect}");
+    }
+    let own = Home::new();
+    let server = Server::start(&own, &[]);
+    let ended = ended(put(&home, &[&home.text("film"), &server.url, "--require-resumable"])).await;
+    assert_eq!((ended.code, &ended.event("done")["resumable"]), (Some(0), &true.into()), "{ended:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_grows_while_it_is_uploaded_is_sent_with_the_length_it_had() {
+    use std::io::Write as _;
+
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    let content = bytes(4, LENGTH);
+    fs::write(home.path("film"), &content).expect("written");
+    let proxy = slow(&server).await;
+    let running = put(&home, &[&home.text("film"), &proxy.url("/uploads")]);
+    home.holds(1 << 20).await;
+    let mut film = File::options().append(true).open(home.path("film")).expect("open");
+    film.write_all(b"more").expect("written");
+    let ended = ended(running).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(home.done() == [content]);
+    server.stop().await;
+}
