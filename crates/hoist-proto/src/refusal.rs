@@ -99,9 +99,9 @@ pub enum Refusal {
     },
     /// A running request did not yield in time.
     Busy,
-    /// The server is shutting down or cannot reach its store.
+    /// The server is shutting down, or its store fails at the moment.
     Unavailable(Duration),
-    /// The store failed, or an invariant did. The log has the cause.
+    /// An invariant failed. The log has the cause.
     Internal,
     /// Nobody said who asks, or not convincingly.
     Unauthorized {
@@ -341,7 +341,10 @@ impl Refusal {
                 Interrupted::Draining => "the server is shutting down; what arrived is stored".into(),
             },
             Self::Busy => "a request on this upload is still being finished".into(),
-            Self::Unavailable(_) => "the server cannot take uploads at the moment".into(),
+            Self::Unavailable(_) => {
+                "the server cannot do this at the moment; what it acknowledged is safe, so try again later"
+                    .into()
+            }
             Self::Internal => "the server failed to store the upload; what it acknowledged is safe".into(),
             Self::Unauthorized { .. } => "authentication is needed".into(),
             Self::Forbidden(detail) | Self::Rejected { detail, .. } => detail.clone(),

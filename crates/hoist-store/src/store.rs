@@ -313,7 +313,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether trying again later may help without anybody doing anything.
+    /// When trying again may help without the operator doing anything.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Full => Some(Duration::from_mins(1)),

@@ -6,6 +6,7 @@ mod browsers;
 mod checksums;
 mod clocks;
 mod digests;
+mod failing;
 mod giving_way;
 mod harness;
 mod housekeeping;
