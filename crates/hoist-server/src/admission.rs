@@ -300,7 +300,8 @@ impl Ledger {
         self.quotas.bytes_max.is_some() || self.quotas.bytes_max_each.is_some()
     }
 
-    fn is_filled(&self) -> bool {
+    /// Whether everything that was stored at the start is known.
+    pub(crate) fn is_filled(&self) -> bool {
         *self.filled.borrow() == Filled::All
     }
 

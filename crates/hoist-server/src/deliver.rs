@@ -3,6 +3,8 @@
 //! Owns the order in which the store learns of it, so that a crash in between is finished and nothing is done twice that
 //! somebody outside could see. What whole means is the engine's.
 
+use std::time::Duration;
+
 use hoist_proto::digest::{self, REPR_DIGEST};
 use hoist_proto::engine;
 use hoist_proto::operation::Reply;
@@ -18,7 +20,8 @@ use crate::target::{self, Representation};
 use crate::{answer, error};
 
 impl Shared {
-    /// Hands a whole representation to the target and records its answer.
+    /// Hands a whole representation to the target and records its answer. After failures, attempts are made less and less
+    /// often, and without a client too.
     //= IETF-APP-17
     pub(crate) async fn deliver(
         &self,
@@ -36,8 +39,30 @@ impl Shared {
             let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.clock.now());
             self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
             self.ledger.record(&upload);
+            self.lifetimes.note_complete(upload.lifetime);
             return Ok(reply);
         }
+        if let Some(wait) = self.backlog.wait(id) {
+            return Err(Refusal::Unavailable(Duration::from_secs(wait.as_secs() + 1)));
+        }
+        let delivered = self.deliver_now(claim, upload, created, length_is_stored, hashes).await;
+        match &delivered {
+            Ok(_) => self.backlog.done(id),
+            Err(_) => self.backlog.failed(id),
+        }
+        delivered
+    }
+
+    async fn deliver_now(
+        &self,
+        claim: &Claim,
+        upload: Upload,
+        created: bool,
+        length_is_stored: bool,
+        hashes: Option<Hashes>,
+    ) -> Result<Reply, Refusal> {
+        let (id, fence) = (claim.id(), claim.fence());
+        let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
         let outcome = self.digests.finish(&upload, hashes, &*self.store).await.map_err(failed("digest"))?;
         let (answer, keeps_content) = match outcome {
             Outcome::Wrong => (answer::kept(&Refusal::Digest((&upload).into())), false),
@@ -131,6 +156,7 @@ impl Shared {
         removed.map_err(|failure| error::refusal("remove", id, &failure))?;
         self.ledger.forget(id);
         self.digests.forget(id);
+        self.backlog.done(id);
         tracing::debug!(upload = %id.short(), "removed");
         Ok(())
     }

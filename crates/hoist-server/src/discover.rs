@@ -67,6 +67,9 @@ impl Readiness {
         if shared.draining.is_cancelled() {
             return unready("shutting down\n".into());
         }
+        if !shared.ledger.is_filled() {
+            return unready("looking at the uploads that are there\n".into());
+        }
         // Held while the store is asked, so that many askers make one question.
         let mut last = self.0.lock().await;
         let recent = last.as_ref().filter(|(when, _)| when.elapsed() < READINESS_AGE_MAX);

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Ledger, Quotas};
 use crate::auth::{Anyone, Authenticator};
+use crate::backlog::Backlog;
 use crate::channel::{Interims, Locations};
 use crate::claim::Claims;
 use crate::clock::{Clock, SystemClocks, TimeSource};
@@ -22,6 +23,7 @@ use crate::hook::{Hook, NoHook};
 use crate::naming::Naming;
 use crate::proxy::{Network, Proxies};
 use crate::service::{RESERVED, Shared};
+use crate::sweep::Lifetimes;
 use crate::target::{Keep, Target};
 use crate::waiting::Waiting;
 
@@ -238,7 +240,6 @@ impl Builder {
             target: self.target,
             auth: self.auth,
             hook: self.hook,
-            policy: self.policy,
             cors: self.cors,
             sendable: cors::allowed(&self.cors_headers),
             naming: Naming::new(self.key, &self.endpoint),
@@ -255,6 +256,9 @@ impl Builder {
             proxies: Proxies::new(self.proxies),
             downloads: self.downloads,
             accepts_forms: self.accepts_forms,
+            backlog: Backlog::default(),
+            lifetimes: Lifetimes::new(&self.policy),
+            policy: self.policy,
             clock: Clock::new(self.clocks),
             readiness: Readiness::default(),
             digests: Digests::default(),

@@ -7,6 +7,7 @@
 pub mod admission;
 mod answer;
 pub mod auth;
+mod backlog;
 mod channel;
 mod checked;
 mod claim;

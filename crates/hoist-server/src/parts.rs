@@ -260,9 +260,13 @@ impl Shared {
         }
     }
 
-    /// Makes an upload of its parts if they are complete. `None` when it is gone, or somebody else is at it.
+    /// Makes an upload of its parts if they are complete. `None` when it is gone, or when another request has its claim for
+    /// too long; it is made then as soon as the claim is free.
     async fn finish_whole(&self, id: UploadId) -> Result<Option<Upload>, Refusal> {
-        let Ok(claim) = self.claims.take_idle(id, PATIENCE).await else { return Ok(None) };
+        let Ok(claim) = self.claims.take_idle(id, PATIENCE).await else {
+            self.backlog.add(id);
+            return Ok(None);
+        };
         match self.fetch(&claim).await? {
             Some(whole) if !whole.is_complete() => self.try_join(&claim, whole).await.map(Some),
             whole => Ok(whole),
@@ -338,6 +342,9 @@ impl Shared {
         let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
         let Some(parts) = self.parts_of(&upload) else { return Ok(upload) };
         let mut upload = upload;
+        if self.backlog.wait(id).is_some() {
+            return Ok(upload);
+        }
         // A crash may have come behind the joining, which is all or nothing.
         if upload.offset == Durable::ZERO {
             let Some(length) = self.length_of(claim, &upload, &parts).await? else { return Ok(upload) };
@@ -348,7 +355,9 @@ impl Shared {
                 self.release_parts(&upload, parts);
                 return Ok(upload);
             }
-            upload.offset = self.store.join(id, &parts, claim.fence()).await.map_err(failed("join"))?;
+            let joined =
+                self.store.join(id, &parts, claim.fence()).await.inspect_err(|_| self.backlog.failed(id));
+            upload.offset = joined.map_err(failed("join"))?;
         }
         upload.length = Some(upload.offset.offset().into());
         upload.phase = Phase::Received;

@@ -24,6 +24,7 @@ use tracing::Instrument as _;
 use crate::admission::Ledger;
 use crate::answer::{self, Answer};
 use crate::auth::Authenticator;
+use crate::backlog::Backlog;
 use crate::channel::{Interims, Locations};
 use crate::claim::{Asker, Claim, Claims, Denied, Occupied, Transfer};
 use crate::clock::Clock;
@@ -38,6 +39,7 @@ use crate::layer::Hoist;
 use crate::naming::{self, Naming};
 use crate::parts::Numbered;
 use crate::proxy::Proxies;
+use crate::sweep::Lifetimes;
 use crate::target::Target;
 use crate::waiting::Waiting;
 use crate::work::Work;
@@ -76,6 +78,9 @@ pub(crate) struct Shared {
     pub(crate) downloads: bool,
     /// Whether the file in a form is taken for an upload.
     pub(crate) accepts_forms: bool,
+    /// Uploads to be finished without a client.
+    pub(crate) backlog: Backlog,
+    pub(crate) lifetimes: Lifetimes,
     /// The time by which uploads expire.
     pub(crate) clock: Clock,
     pub(crate) tasks: TaskTracker,

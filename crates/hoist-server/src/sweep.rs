@@ -1,13 +1,24 @@
 //! Removes what is over: abandoned uploads, and complete ones whose time has passed. Finishes what a crash left.
+//!
+//! Owns the passes over the store. They go a few uploads at a time beside the requests, under the claim of each upload
+//! they touch, and read only what may be over.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use hoist_proto::types::UploadId;
-use hoist_store::store::Error;
+use hoist_proto::policy::Policy;
+use hoist_proto::types::{Timestamp, UploadId};
+use hoist_store::store::{Among, Error, Sketch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Filled;
 use crate::layer::Hoist;
+
+/// The part of the time that a sweep in the background may take from the disk: one in so many.
+const PACE: u32 = 20;
+
+/// The time after which a recovery that failed is begun again.
+const RECOVERY_RETRY: Duration = Duration::from_secs(5);
 
 /// What a sweep or a recovery did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,9 +31,78 @@ pub struct Swept {
     pub delivered: usize,
 }
 
+/// The shortest life of an upload there may be: one that changed more recently need not be looked at.
+pub(crate) struct Lifetimes(Mutex<Shortest>);
+
+#[derive(Clone, Copy)]
+struct Shortest {
+    /// Whether every upload of the store has been taken into account.
+    is_known: bool,
+    open: Option<Duration>,
+    complete: Option<Duration>,
+}
+
+impl Lifetimes {
+    pub(crate) fn new(policy: &Policy) -> Self {
+        let (open, complete) = (policy.lifetime, policy.retention);
+        Self(Mutex::new(Shortest { is_known: false, open, complete }))
+    }
+
+    /// Takes a complete upload into account.
+    pub(crate) fn note_complete(&self, lifetime: Option<Duration>) {
+        self.note(Among::Complete, lifetime);
+    }
+
+    fn note(&self, among: Among, lifetime: Option<Duration>) {
+        let Some(lifetime) = lifetime else { return };
+        let mut shortest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match among {
+            Among::Open => &mut shortest.open,
+            Among::Complete => &mut shortest.complete,
+        };
+        *known = Some(known.map_or(lifetime, |known| known.min(lifetime)));
+    }
+
+    fn known(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_known = true;
+    }
+
+    /// What of a half of the store may be over.
+    fn scope(&self, among: Among, now: Timestamp) -> Scope {
+        let shortest = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lifetime = match among {
+            Among::Open => shortest.open,
+            Among::Complete => shortest.complete,
+        };
+        match (shortest.is_known, lifetime) {
+            (false, _) => Scope::All,
+            (true, None) => Scope::Nothing,
+            (true, Some(lifetime)) => {
+                let life_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+                Scope::QuietSince(Timestamp::from_millis(now.millis().saturating_sub(life_ms)))
+            }
+        }
+    }
+}
+
+enum Scope {
+    All,
+    QuietSince(Timestamp),
+    Nothing,
+}
+
+/// Work that a crash left.
+#[derive(Default)]
+struct Left {
+    due: Vec<UploadId>,
+    orphaned: Vec<UploadId>,
+    composed: Vec<UploadId>,
+}
+
 impl Hoist {
     /// Looks at everything the store has: counts it for the quotas, delivers what a crash left undelivered, removes what
-    /// nobody could go on with. To be called once before the first request.
+    /// no client could go on with. To be called once before the first request; a server that is to answer meanwhile calls
+    /// [`prepare`](Hoist::prepare) before and [`catch_up`](Hoist::catch_up) beside the requests.
     ///
     /// What has merely expired stays for [`sweep`](Hoist::sweep): a clock that is wrong at the start must delete nothing.
     ///
@@ -32,6 +112,30 @@ impl Hoist {
     /// # Cancellation
     /// Safe to drop between two uploads; call it again.
     pub async fn recover(&self) -> Result<Swept, Error> {
+        self.prepare().await;
+        let (mut swept, left) = self.look_over().await?;
+        for (ids, is_orphaned) in [(left.due, false), (left.orphaned, true)] {
+            for id in ids {
+                match self.look_at(id, is_orphaned, false).await {
+                    Some(Outcome::Removed) => swept.removed += 1,
+                    Some(Outcome::Delivered) => swept.delivered += 1,
+                    None => {}
+                }
+            }
+        }
+        // When their parts are as they will be: a crash may have come between the last of them and the whole.
+        for id in left.composed {
+            self.make_of_parts(id).await;
+        }
+        Ok(swept)
+    }
+
+    /// Prepares a recovery beside requests. Until it has seen what there is, the server is not ready (`/readyz`), and
+    /// creations wait for the quotas.
+    ///
+    /// # Cancellation
+    /// Safe to drop; call it again.
+    pub async fn prepare(&self) {
         let shared = self.shared();
         match shared.store.seen().await {
             Ok(seen) => shared.clock.resume(seen),
@@ -41,9 +145,58 @@ impl Hoist {
         }
         self.note_seen().await;
         shared.ledger.fill();
-        let swept = self.pass(true, false).await?;
-        shared.ledger.filled(Filled::All);
-        Ok(swept)
+    }
+
+    /// Looks at everything the store has.
+    async fn look_over(&self) -> Result<(Swept, Left), Error> {
+        let shared = self.shared();
+        let (mut swept, mut left) = (Swept::default(), Left::default());
+        for (among, filled) in [(Among::Open, Filled::Open), (Among::Complete, Filled::All)] {
+            let mut listing = shared.store.list(among, None).await?;
+            while let Some(sketches) = listing.next().await? {
+                swept.seen += sketches.len();
+                for sketch in sketches {
+                    shared.ledger.found(&sketch);
+                    shared.lifetimes.note(among, lifetime(&sketch));
+                    left.note(&sketch);
+                }
+            }
+            shared.ledger.filled(filled);
+        }
+        shared.lifetimes.known();
+        Ok((swept, left))
+    }
+
+    /// Recovers beside requests, and begins again after a while if the store cannot be read, until told to stop. What is to
+    /// be delivered or joined is left to [`sweep_every`](Hoist::sweep_every).
+    ///
+    /// # Cancellation
+    /// As [`Hoist::recover`].
+    pub async fn catch_up(&self, stop: CancellationToken) {
+        loop {
+            match stop.run_until_cancelled(self.look_over()).await {
+                None => return,
+                Some(Ok((swept, left))) => {
+                    let due = left.due.len() + left.composed.len();
+                    tracing::info!(uploads = swept.seen, due, "the uploads that are there are known");
+                    for id in left.due.into_iter().chain(left.composed) {
+                        self.shared().backlog.add(id);
+                    }
+                    for id in left.orphaned {
+                        if stop.run_until_cancelled(self.look_at(id, true, false)).await.is_none() {
+                            return;
+                        }
+                    }
+                    return;
+                }
+                Some(Err(failure)) => {
+                    tracing::error!(error = %crate::error::chain(&failure), "cannot look at the uploads that are there");
+                }
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(RECOVERY_RETRY)).await.is_none() {
+                return;
+            }
+        }
     }
 
     /// Removes what is over. Steps of the wall clock do not count.
@@ -55,19 +208,25 @@ impl Hoist {
     /// As [`Hoist::recover`].
     pub async fn sweep(&self) -> Result<Swept, Error> {
         self.note_seen().await;
-        self.pass(false, true).await
+        self.pass(true, false).await
     }
 
-    /// Sweeps every `interval` until told to stop. Removes nothing unless the wall clock has run evenly for as long.
+    /// Sweeps every `interval`, and finishes uploads whose target failed, until told to stop. Removes nothing unless the
+    /// wall clock has run evenly for as long.
     ///
     /// # Cancellation
     /// As [`Hoist::recover`].
     pub async fn sweep_every(&self, interval: Duration, stop: CancellationToken) {
+        tokio::join!(self.pass_every(interval, &stop), self.work_off(&stop));
+    }
+
+    async fn pass_every(&self, interval: Duration, stop: &CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
             let is_even = self.shared().clock.even_for() >= interval;
             self.note_seen().await;
-            match self.pass(false, is_even).await {
-                Ok(swept) if swept.removed + swept.delivered > 0 => {
+            match stop.run_until_cancelled(self.pass(is_even, true)).await {
+                None => return,
+                Some(Ok(swept)) if swept.removed + swept.delivered > 0 => {
                     tracing::info!(
                         seen = swept.seen,
                         removed = swept.removed,
@@ -75,8 +234,57 @@ impl Hoist {
                         "swept"
                     );
                 }
-                Ok(_) => {}
-                Err(failure) => tracing::error!(error = %crate::error::chain(&failure), "cannot sweep"),
+                Some(Ok(_)) => {}
+                Some(Err(failure)) => tracing::error!(error = %crate::error::chain(&failure), "cannot sweep"),
+            }
+        }
+    }
+
+    async fn work_off(&self, stop: &CancellationToken) {
+        while stop.run_until_cancelled(self.shared().backlog.wait_for_due()).await.is_some() {
+            if stop.run_until_cancelled(self.finish_due()).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Makes the attempts that are due.
+    async fn finish_due(&self) -> usize {
+        let mut delivered = 0;
+        for id in self.shared().backlog.due() {
+            delivered += usize::from(self.finish(id).await);
+        }
+        delivered
+    }
+
+    /// Makes one attempt to finish an upload, unless a request has its claim. Says whether it was delivered.
+    async fn finish(&self, id: UploadId) -> bool {
+        let shared = self.shared();
+        let Some(claim) = shared.claims.take_unwanted(id) else { return false };
+        // Failures have been logged, and postpone the next attempt where they were the target's or the store's.
+        match shared.fetch(&claim).await {
+            Ok(Some(upload)) if upload.is_due() => shared.deliver_due(&claim, upload).await.is_ok(),
+            Ok(Some(upload)) if upload.makeup.is_composed() && !upload.is_complete() => {
+                shared.waiting.add(&upload);
+                match shared.try_join(&claim, upload).await {
+                    Ok(upload) if upload.is_complete() => true,
+                    Ok(_) => {
+                        // A part is missing, and will wake it.
+                        if shared.backlog.wait(id).is_none() {
+                            shared.backlog.done(id);
+                        }
+                        false
+                    }
+                    Err(_) => false,
+                }
+            }
+            Ok(_) => {
+                shared.backlog.done(id);
+                false
+            }
+            Err(_) => {
+                shared.backlog.failed(id);
+                false
             }
         }
     }
@@ -89,37 +297,44 @@ impl Hoist {
         }
     }
 
-    async fn pass(&self, first: bool, removes: bool) -> Result<Swept, Error> {
-        let clock = &self.shared().clock;
-        let mut swept = Swept::default();
-        let mut composed = Vec::new();
-        for sketch in self.shared().store.survey().await? {
-            swept.seen += 1;
-            if first {
-                self.shared().ledger.found(&sketch);
+    async fn pass(&self, removes: bool, is_paced: bool) -> Result<Swept, Error> {
+        let shared = self.shared();
+        let mut swept = Swept { delivered: self.finish_due().await, ..Swept::default() };
+        for among in [Among::Open, Among::Complete] {
+            let quiet_since = match shared.lifetimes.scope(among, shared.clock.now()) {
+                Scope::All => None,
+                Scope::QuietSince(quiet_since) => Some(quiet_since),
+                Scope::Nothing => continue,
+            };
+            let mut listing = shared.store.list(among, quiet_since).await?;
+            loop {
+                let begun = tokio::time::Instant::now();
+                let Some(sketches) = listing.next().await? else { break };
+                let took = begun.elapsed();
+                for sketch in sketches {
+                    swept.seen += 1;
+                    let is_over = removes && self.is_over(&sketch);
+                    if !is_over && !sketch.is_due {
+                        continue;
+                    }
+                    match self.look_at(sketch.id, false, removes).await {
+                        Some(Outcome::Removed) => swept.removed += 1,
+                        Some(Outcome::Delivered) => swept.delivered += 1,
+                        None => {}
+                    }
+                }
+                if is_paced {
+                    tokio::time::sleep(took.saturating_mul(PACE)).await;
+                }
             }
-            if first && sketch.is_open && sketch.makeup.is_composed() {
-                composed.push(sketch.id);
-            }
-            let lifetime = sketch.expires.map(|end| end.until(sketch.touched));
-            let touched = clock.present(sketch.touched);
-            let is_over = removes && lifetime.is_some_and(|lifetime| touched.plus(lifetime) <= clock.now());
-            // At the start no request runs, so nobody will ever bring the rest.
-            let is_orphaned = first && sketch.is_open && !sketch.can_resume && !sketch.is_due;
-            if !is_over && !sketch.is_due && !is_orphaned {
-                continue;
-            }
-            match self.look_at(sketch.id, is_orphaned, removes).await {
-                Some(Outcome::Removed) => swept.removed += 1,
-                Some(Outcome::Delivered) => swept.delivered += 1,
-                None => {}
-            }
-        }
-        // When their parts are as they will be: a crash may have come between the last of them and the whole.
-        for id in composed {
-            self.make_of_parts(id).await;
         }
         Ok(swept)
+    }
+
+    fn is_over(&self, sketch: &Sketch) -> bool {
+        let clock = &self.shared().clock;
+        let touched = clock.present(sketch.touched);
+        lifetime(sketch).is_some_and(|lifetime| touched.plus(lifetime) <= clock.now())
     }
 
     /// Makes an upload of its parts if they are complete, and has it wait for them otherwise.
@@ -138,7 +353,7 @@ impl Hoist {
         }
     }
 
-    /// Takes one upload, if nobody is at it, and does what is to be done about it.
+    /// Takes one upload, if no request has it, and does what is to be done about it.
     async fn look_at(&self, id: UploadId, is_orphaned: bool, removes: bool) -> Option<Outcome> {
         let shared = self.shared();
         let claim = shared.claims.take_unwanted(id)?;
@@ -147,11 +362,30 @@ impl Hoist {
             return shared.deliver_due(&claim, upload).await.ok().map(|_| Outcome::Delivered);
         }
         let upload = shared.refreshed(upload).await.ok()?;
+        let is_orphaned = is_orphaned && !upload.is_complete();
         if is_orphaned || removes && upload.is_expired(shared.clock.now()) {
             return shared.erase(&claim, &upload).await.ok().map(|()| Outcome::Removed);
         }
         None
     }
+}
+
+impl Left {
+    fn note(&mut self, sketch: &Sketch) {
+        if sketch.is_due {
+            self.due.push(sketch.id);
+        } else if sketch.is_open && !sketch.can_resume {
+            // Its only request ended with the process.
+            self.orphaned.push(sketch.id);
+        }
+        if sketch.is_open && sketch.makeup.is_composed() {
+            self.composed.push(sketch.id);
+        }
+    }
+}
+
+fn lifetime(sketch: &Sketch) -> Option<Duration> {
+    sketch.expires.map(|end| end.until(sketch.touched))
 }
 
 enum Outcome {

@@ -21,14 +21,15 @@ use self::data::Content;
 use self::entry::Entries;
 use self::export::Sharing;
 use self::lane::{Lane, Pool, Rest};
+use self::listing::LocalListing;
 pub use self::options::{Durability, NotADurability, Options};
 pub use self::root::make_directory;
 use self::sync::Syncs;
-use self::tree::{Shelves, Tree};
+use self::tree::{Shelf, Shelves, Tree};
 use self::turn::Turn;
 use self::write::LocalWriter;
 use crate::record::Record;
-use crate::store::{Error, Pending, Reader, Sketch, Store, Writer};
+use crate::store::{Among, Error, Listing, Pending, Reader, Store, Writer};
 
 mod crew;
 mod data;
@@ -37,6 +38,7 @@ mod export;
 mod failure;
 mod join;
 mod lane;
+mod listing;
 mod note;
 mod options;
 mod place;
@@ -57,7 +59,7 @@ mod write;
 /// is still about then fails.
 pub struct LocalStore {
     tree: Arc<Tree>,
-    entries: Entries,
+    entries: Arc<Entries>,
     pool: Arc<Pool>,
     /// For what takes a moment.
     desk: Hands,
@@ -95,7 +97,7 @@ impl LocalStore {
             &mut threads.write,
         )?;
         Ok(Self {
-            entries: Entries::new(options.fences_max),
+            entries: Arc::new(Entries::new(options.fences_max)),
             desk: Hands::start("hoist-files", options.other_threads, &mut threads.rest)?,
             haul: Hands::start("hoist-haul", 2, &mut threads.rest)?,
             syncs: Syncs::start(&tree, options.sync_threads, &mut threads.sync)?,
@@ -435,11 +437,19 @@ impl Store for LocalStore {
         Box::pin(self.erase(id, fence))
     }
 
-    fn survey(&self) -> Pending<'_, Result<Vec<Sketch>, Error>> {
-        let tree = Arc::clone(&self.tree);
+    fn list(
+        &self,
+        among: Among,
+        quiet_since: Option<Timestamp>,
+    ) -> Pending<'_, Result<Box<dyn Listing>, Error>> {
+        let on = match among {
+            Among::Open => Shelf::Open,
+            Among::Complete => Shelf::Done,
+        };
+        let (tree, entries, hands) = (Arc::clone(&self.tree), Arc::clone(&self.entries), self.haul.clone());
         Box::pin(self.haul.call(move || {
-            let ids = tree.ids()?;
-            Ok(ids.into_iter().filter_map(|id| read::sketch(&tree, id)).collect())
+            let listing = LocalListing::begin(tree, entries, on, quiet_since, hands)?;
+            Ok(Box::new(listing) as Box<dyn Listing>)
         }))
     }
 

@@ -21,9 +21,9 @@ use hoist_proto::upload::{Interruption, Upload};
 
 pub use self::faults::Faults;
 use self::faults::{Dice, Yields};
-use self::handles::{MemoryReader, MemoryWriter};
+use self::handles::{MemoryListing, MemoryReader, MemoryWriter};
 use crate::record::{self, Record};
-use crate::store::{Error, Pending, Reader, Sketch, Store, Writer, export_names};
+use crate::store::{Among, Error, Listing, Pending, Reader, Sketch, Store, Writer, export_names};
 
 mod faults;
 mod handles;
@@ -475,11 +475,19 @@ impl Store for MemoryStore {
         }))
     }
 
-    fn survey(&self) -> Pending<'_, Result<Vec<Sketch>, Error>> {
-        Box::pin(self.act("looking through the uploads", |machine| {
+    fn list(
+        &self,
+        among: Among,
+        quiet_since: Option<Timestamp>,
+    ) -> Pending<'_, Result<Box<dyn Listing>, Error>> {
+        Box::pin(self.act("looking through the uploads", move |machine| {
             let mut sketches = machine.uploads.values().map(sketch).collect::<Vec<_>>();
+            sketches.retain(|sketch| {
+                sketch.is_open == (among == Among::Open)
+                    && quiet_since.is_none_or(|quiet_since| sketch.touched <= quiet_since)
+            });
             sketches.sort_unstable_by_key(|sketch| sketch.id);
-            Ok(sketches)
+            Ok(Box::new(MemoryListing(sketches)) as Box<dyn Listing>)
         }))
     }
 

@@ -3,6 +3,7 @@
 //! Owns the contract; `contract.rs` tests it, `fs.rs` and `memory.rs` fulfil it. Leaves every protocol decision to
 //! `hoist-proto`: a store knows no status code and no dialect.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
@@ -156,9 +157,48 @@ pub trait Store: Send + Sync + 'static {
     /// Dropped, the upload is there whole or not at all.
     fn remove(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>>;
 
-    /// Everything that is stored, in no particular order, each as far as one look tells. A record that cannot be read is
-    /// reported by the store's log and left out.
-    fn survey(&self) -> Pending<'_, Result<Vec<Sketch>, Error>>;
+    /// Lists what is stored, a few uploads at a time and in no particular order, each as far as one look tells. A record
+    /// that cannot be read is reported by the store's log and left out.
+    ///
+    /// Uploads that changed after `quiet_since` may be left out, so that a store need not read what cannot be over yet. An
+    /// upload that is created, completed or removed meanwhile is listed or not; one that is there all the time is, in the
+    /// listing of one of the two shelves or in both when it is completed between them, open ones first.
+    ///
+    /// # Errors
+    /// What the disk says.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    fn list(
+        &self,
+        among: Among,
+        quiet_since: Option<Timestamp>,
+    ) -> Pending<'_, Result<Box<dyn Listing>, Error>>;
+
+    /// Everything that is stored, at once: for tests, and for stores that are known to be small.
+    ///
+    /// # Errors
+    /// What the disk says.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    fn survey(&self) -> Pending<'_, Result<Vec<Sketch>, Error>> {
+        Box::pin(async move {
+            let mut all = Vec::new();
+            for among in [Among::Open, Among::Complete] {
+                let mut listing = self.list(among, None).await?;
+                while let Some(sketches) = listing.next().await? {
+                    all.extend(sketches);
+                }
+            }
+            // One that is completed between the listings is met twice, and is newer in the second.
+            all.reverse();
+            let mut met = HashSet::new();
+            all.retain(|sketch: &Sketch| met.insert(sketch.id));
+            all.sort_unstable_by_key(|sketch| sketch.id);
+            Ok(all)
+        })
+    }
 
     /// The time that [`note_seen`](Store::note_seen) was last given; `None` when there is nothing to tell it by. A store
     /// that has kept uploads and was never given one may answer with the newest time it has itself.
@@ -253,7 +293,28 @@ pub trait Reader: Send {
     fn next(&mut self) -> Pending<'_, Result<Option<Bytes>, Error>>;
 }
 
-/// One upload as a [`Store::survey`] sees it.
+/// A half of what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Among {
+    /// Uploads that may still be appended to, and some that were completed when the process ended.
+    Open,
+    /// Complete uploads.
+    Complete,
+}
+
+/// Uploads of a [`Store::list`], a few at a time.
+pub trait Listing: Send {
+    /// The next few, which may be none; `None` at the end.
+    ///
+    /// # Errors
+    /// What the disk says.
+    ///
+    /// # Cancellation
+    /// Dropped, some of the next few may be skipped.
+    fn next(&mut self) -> Pending<'_, Result<Option<Vec<Sketch>>, Error>>;
+}
+
+/// One upload as a [`Store::list`] sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sketch {
     /// Its id.

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test owns its tasks by their handles")]
 
 mod browsers;
+mod catching_up;
 mod checksums;
 mod clocks;
 mod digests;

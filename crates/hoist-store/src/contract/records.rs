@@ -4,7 +4,7 @@ use hoist_proto::types::{Fence, Length, Offset, Timestamp};
 use hoist_proto::upload::{Phase, Upload};
 
 use super::{ONE, Site, content, create, delivered, load, pattern, sample, stored};
-use crate::store::Error;
+use crate::store::{Among, Error};
 
 pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
     an_unknown_id_is_unknown(&fresh()).await;
@@ -15,6 +15,7 @@ pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
     a_survey_sees_everything(&fresh()).await;
     touching_never_goes_back(&fresh()).await;
     the_time_of_the_last_use_is_kept(&fresh()).await;
+    a_listing_has_each_upload_and_may_leave_out_the_recent(&fresh()).await;
 }
 
 async fn an_unknown_id_is_unknown(site: &impl Site) {
@@ -194,5 +195,38 @@ async fn the_time_of_the_last_use_is_kept(site: &impl Site) {
         store.note_seen(noted).await.expect("can be noted");
         drop(store);
         assert_eq!(site.open().await.seen().await.expect("can be asked for"), Some(noted));
+    }
+}
+
+async fn a_listing_has_each_upload_and_may_leave_out_the_recent(site: &impl Site) {
+    const COUNT: u64 = 400;
+    let store = site.open().await;
+    let mut expected = [Vec::new(), Vec::new()];
+    for number in 0..COUNT {
+        let upload = sample(number);
+        stored(&*store, &upload, &pattern(0, 0, 10)).await;
+        let is_complete = number % 3 == 0;
+        if is_complete {
+            store.commit(&delivered(&upload), ONE).await.expect("can be committed");
+        }
+        expected[usize::from(is_complete)].push(upload.id);
+    }
+    let listed = async |among, quiet_since| {
+        let mut listing = store.list(among, quiet_since).await.expect("can be listed");
+        let mut ids = Vec::new();
+        while let Some(sketches) = listing.next().await.expect("can be read") {
+            assert!(sketches.len() < 300, "a few at a time");
+            ids.extend(sketches.into_iter().map(|sketch| sketch.id));
+        }
+        ids.sort_unstable();
+        ids
+    };
+    let future = Some(Timestamp::from_millis(32_000_000_000_000));
+    for (among, expected) in [Among::Open, Among::Complete].into_iter().zip(expected) {
+        assert_eq!(listed(among, None).await, expected, "{among:?}");
+        assert_eq!(listed(among, future).await, expected, "{among:?}");
+        // A store that left out what is older would never remove it; one that lists the recent is only slower.
+        let recent = listed(among, Some(Timestamp::from_millis(0))).await;
+        assert!(recent.iter().all(|id| expected.contains(id)), "{among:?}");
     }
 }

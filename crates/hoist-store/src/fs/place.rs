@@ -20,7 +20,7 @@ pub(super) const DRAFT: &str = "draft";
 pub(super) const EXPORTED: &str = "exported";
 /// A content that parts are being joined into.
 pub(super) const CONTENT_NEW: &str = "content.new";
-const RECORD: &str = "record";
+pub(super) const RECORD: &str = "record";
 const RECORD_NEW: &str = "record.new";
 const DAMAGED: &str = "damaged";
 const DOUBT: &str = "doubt.";

@@ -182,6 +182,11 @@ impl Dir {
         Ok(names)
     }
 
+    /// The entries in it, read as they are asked for.
+    pub(super) fn entries(&self) -> Result<rustix::fs::Dir, Errno> {
+        rustix::fs::Dir::read_from(&self.0)
+    }
+
     /// Makes the names in it durable.
     pub(super) fn sync(&self) -> Result<(), Errno> {
         pass(Call::SyncDir)?;

@@ -1,6 +1,6 @@
 //! What lies where below the data directory, and what a crash may have left of it.
 //!
-//! Owns the layout, the order of the steps by which an upload comes, moves and goes, and the cleaning at the start.
+//! Owns the layout, the order of the steps by which an upload comes, moves and goes, and what a crash leaves of them.
 //! Leaves what is inside an upload's directory to [`place`](super::place), and who may do what to
 //! [`entry`](super::entry).
 //!
@@ -25,12 +25,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hoist_proto::types::UploadId;
+use hoist_proto::types::{Timestamp, UploadId};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Durability;
-use super::place::{CONTENT, CONTENT_NEW, DRAFT, Place};
+use super::place::{CONTENT, CONTENT_NEW, DRAFT, Place, RECORD};
 use super::root;
 use super::sys::{self, Dir, failed};
 use crate::record::{self, Record};
@@ -84,10 +84,22 @@ pub(super) struct Tree {
     /// Whether a mode that could not be set has been reported.
     is_mode_reported: AtomicBool,
     probes: AtomicU64,
+    is_open_clean: AtomicBool,
+    is_done_clean: AtomicBool,
+}
+
+/// What only a crash leaves of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leftover {
+    Nothing,
+    /// A directory without a record: no client was ever told of the upload.
+    Creation,
+    /// A content that was being joined of parts.
+    Join,
 }
 
 impl Tree {
-    /// Opens or makes the directory, locks it, and clears away what a crash left of uploads nobody was told about.
+    /// Opens or makes the directory, and locks it. What a crash left in it is cleared away on the way of the first listing.
     pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, Error> {
         let is_disk = durability == Durability::Disk;
         root::make(path, is_disk)?;
@@ -101,14 +113,14 @@ impl Tree {
             is_mode_reported: AtomicBool::new(false),
             is_disk,
             probes: AtomicU64::new(0),
+            is_open_clean: AtomicBool::new(false),
+            is_done_clean: AtomicBool::new(false),
             lock,
             root,
         };
         if tree.is_disk {
             tree.root.sync().map_err(|errno| failed("syncing the data directory", errno))?;
         }
-        tree.clean(Shelf::Open)?;
-        tree.clean(Shelf::Done)?;
         Ok(tree)
     }
 
@@ -253,20 +265,6 @@ impl Tree {
         Ok(())
     }
 
-    /// Every upload there is.
-    pub(super) fn ids(&self) -> Result<Vec<UploadId>, Error> {
-        let mut ids = Vec::new();
-        for shelf in [Shelf::Open, Shelf::Done] {
-            let names = self.dir_of(shelf).names();
-            let names = names.map_err(|errno| failed(format!("listing {}", name(shelf)), errno))?;
-            ids.extend(names.iter().filter_map(|name| name.parse::<UploadId>().ok()));
-        }
-        // One that moves from one shelf to the other meanwhile is met twice.
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(ids)
-    }
-
     /// Writes, syncs and removes a little file.
     pub(super) fn probe(&self) -> Result<(), Error> {
         if self.root.is_deleted() || self.open.is_deleted() || self.done.is_deleted() {
@@ -290,46 +288,65 @@ impl Tree {
         synced.map_err(doing)
     }
 
-    /// Removes what only a crash leaves: half-removed uploads, and those that never got a record. An entry that cannot be
-    /// dealt with is logged and passed over: it concerns one upload, or none.
-    fn clean(&self, on: Shelf) -> Result<(), Error> {
-        let names = self.dir_of(on).names();
-        let mut foreign = Vec::new();
-        for entry in names.map_err(|errno| failed(format!("listing {}", name(on)), errno))? {
-            let cleaned = match (entry.strip_suffix(GONE).unwrap_or(&entry).parse(), entry.ends_with(GONE)) {
-                (Err(_), _) => {
-                    foreign.push(entry);
-                    continue;
-                }
-                (Ok(_), true) => self.erase(on, &entry),
-                (Ok(id), false) => self.clean_upload(on, id, &entry),
-            };
-            if let Err(error) = cleaned {
-                tracing::warn!(error = %said(&error), "an entry of the data directory is passed over");
-            }
-        }
-        if let Some(first) = foreign.first() {
-            let count = foreign.len();
-            tracing::warn!(directory = name(on), count, first, "entries that are no uploads are passed over");
-        }
-        Ok(())
+    /// Whether the caller is the first to clean a directory, and has to.
+    pub(super) fn begins_to_clean(&self, on: Shelf) -> bool {
+        let is_clean = match on {
+            Shelf::Open => &self.is_open_clean,
+            Shelf::Done => &self.is_done_clean,
+        };
+        !is_clean.swap(true, Ordering::Relaxed)
     }
 
-    fn clean_upload(&self, on: Shelf, id: UploadId, entry: &str) -> Result<(), Error> {
-        let dir = self
-            .dir_of(on)
-            .dir(entry)
-            .map_err(|errno| failed(format!("opening {}", label(on, id)), errno))?;
-        let Some(dir) = dir else { return Ok(()) };
+    /// The upload of which an entry is the rest of a removal.
+    pub(super) fn half_removed(entry: &str) -> Option<UploadId> {
+        entry.strip_suffix(GONE)?.parse().ok()
+    }
+
+    /// When an upload's record or content last changed, in as far as one look tells.
+    pub(super) fn changed(&self, on: Shelf, entry: &str) -> Option<Timestamp> {
+        let stat = |file| self.dir_of(on).stat(&format!("{entry}/{file}")).ok().flatten();
+        let record = stat(RECORD).or_else(|| stat(DRAFT));
+        let changed = [record, stat(CONTENT)].into_iter().flatten().map(|stat| sys::changed_ms(&stat)).max();
+        changed.map(Timestamp::from_millis)
+    }
+
+    /// What only a crash leaves of an upload, unless an operation on it is under way.
+    pub(super) fn leftover(&self, on: Shelf, id: UploadId, entry: &str) -> Leftover {
+        let Ok(Some(dir)) = self.dir_of(on).dir(entry) else { return Leftover::Nothing };
         let place = Place::new(on, id, dir, self.is_disk);
-        if !place.is_begun()? {
-            tracing::info!(upload = %id.short(), "removed what a crash left of an upload's creation");
-            self.erase(on, entry)
-        } else if on == Shelf::Open {
-            place.dir.remove_file(CONTENT_NEW).map_err(|errno| place.failed("removing", CONTENT_NEW, errno))
-        } else {
-            Ok(())
+        match place.is_begun() {
+            Ok(false) => Leftover::Creation,
+            Ok(true) if on == Shelf::Open && matches!(place.dir.stat(CONTENT_NEW), Ok(Some(_))) => {
+                Leftover::Join
+            }
+            Ok(true) | Err(_) => Leftover::Nothing,
         }
+    }
+
+    /// Removes what only a crash leaves: half-removed uploads, those that never got a record, and unfinished joins. To be
+    /// called with the upload's turn. A failure is logged and concerns this one upload.
+    pub(super) fn clean(&self, on: Shelf, id: UploadId, entry: &str) {
+        let cleaned = if Self::half_removed(entry).is_some() {
+            self.erase(on, entry)
+        } else {
+            match self.leftover(on, id, entry) {
+                Leftover::Nothing => Ok(()),
+                Leftover::Creation => {
+                    tracing::info!(upload = %id.short(), "removed what a crash left of an upload's creation");
+                    self.erase(on, entry)
+                }
+                Leftover::Join => self.clean_join(on, id, entry),
+            }
+        };
+        if let Err(error) = cleaned {
+            tracing::warn!(error = %said(&error), "an entry of the data directory is passed over");
+        }
+    }
+
+    fn clean_join(&self, on: Shelf, id: UploadId, entry: &str) -> Result<(), Error> {
+        let doing = |errno| failed(format!("removing {CONTENT_NEW} of {}", label(on, id)), errno);
+        let Some(dir) = self.dir_of(on).dir(entry).map_err(doing)? else { return Ok(()) };
+        dir.remove_file(CONTENT_NEW).map_err(doing)
     }
 
     /// Removes a directory of ours with the files in it.
@@ -354,7 +371,7 @@ fn said(error: &Error) -> String {
     }
 }
 
-fn name(shelf: Shelf) -> &'static str {
+pub(super) fn name(shelf: Shelf) -> &'static str {
     match shelf {
         Shelf::Open => "open",
         Shelf::Done => "done",

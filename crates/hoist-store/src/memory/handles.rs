@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hoist_proto::types::{Durable, Offset, UploadId};
 
 use super::{Kept, Machine, MemoryStore};
-use crate::store::{Error, Pending, Reader, Writer};
+use crate::store::{Error, Listing, Pending, Reader, Sketch, Writer};
 
 pub(super) struct MemoryWriter {
     store: MemoryStore,
@@ -148,5 +148,16 @@ impl Reader for MemoryReader {
             };
             store.act("reading an upload", next).await
         })
+    }
+}
+
+/// What there was when the listing began, a few at a time.
+pub(super) struct MemoryListing(pub(super) Vec<Sketch>);
+
+impl Listing for MemoryListing {
+    fn next(&mut self) -> Pending<'_, Result<Option<Vec<Sketch>>, Error>> {
+        const FEW: usize = 16;
+        let few: Vec<_> = self.0.drain(..self.0.len().min(FEW)).collect();
+        Box::pin(std::future::ready(Ok((!few.is_empty()).then_some(few))))
     }
 }

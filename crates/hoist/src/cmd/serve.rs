@@ -3,6 +3,7 @@
 //! Owns the order of starting and stopping. What the settings become is in `serve/assemble.rs`.
 
 pub(crate) mod assemble;
+mod descriptors;
 mod log;
 mod naming_key;
 mod signals;
@@ -13,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hoist_http::Server;
 use hoist_http::tls::Acceptor;
+use hoist_http::{Limits, Server};
 use hoist_server::Hoist;
 use hoist_store::fs::{LocalStore, Options};
 use serde_json::json;
@@ -52,7 +53,7 @@ pub(crate) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> 
         tracing::warn!("{warning}");
     }
     let parts = Parts::of(&config).map_err(|problems| unsound(&problems, output))?;
-    raise_descriptor_limit();
+    descriptors::raise_limit();
     let ended = runtime.block_on(serve(&config, parts, signals, output));
     if let Ok(Exit::Forced) = ended {
         // Whoever signals twice does not want to wait for threads either.
@@ -60,17 +61,6 @@ pub(crate) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> 
     }
     runtime.shutdown_timeout(LEFTOVERS);
     ended
-}
-
-/// Each connection and each transfer has a descriptor, and 1024, the usual first limit, would be less than the default
-/// bound on connections.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the limit on open files stays as it is");
-    }
 }
 
 /// Says that the process may not write large files, where that is so.
@@ -98,8 +88,10 @@ async fn serve(config: &Config, parts: Parts, mut signals: Signals, output: Outp
 
     let stop = CancellationToken::new();
     let mut servers = JoinSet::new();
+    let connections_max = descriptors::connections_max(config.limits.connections_max, listeners.len());
+    let limits = Limits { connections_max, ..config.limits.clone() };
     for (listener, _) in listeners {
-        let server = Server::new().limits(config.limits.clone());
+        let server = Server::new().limits(limits.clone());
         let server = match &tls {
             Some(acceptor) => server.tls(acceptor.clone()),
             None => server,
@@ -125,7 +117,8 @@ async fn serve(config: &Config, parts: Parts, mut signals: Signals, output: Outp
     };
     let hangups = reload_on(signals.hangups()?, tls, &stop);
     let in_order = async {
-        tokio::join!(serving, draining, hangups, hoist.sweep_every(config.sweep_interval, stop.clone()));
+        let sweeping = hoist.sweep_every(config.sweep_interval, stop.clone());
+        tokio::join!(serving, draining, hangups, hoist.catch_up(stop.clone()), sweeping);
     };
     let overdue = async {
         stop.cancelled().await;
@@ -182,7 +175,7 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
     format!("cannot listen on {address}: {why}")
 }
 
-/// Opens the data directory and finishes what a crash left there.
+/// Opens the data directory. What a crash left there is finished beside the requests.
 async fn open(config: &Config, parts: Parts) -> Result<Hoist, Failure> {
     let directory = config.data.clone();
     let may_be_new = config.new_key;
@@ -208,8 +201,8 @@ async fn open(config: &Config, parts: Parts) -> Result<Hoist, Failure> {
     let hoist =
         parts.hoist(config, Arc::new(store)).map_err(|problem| Failure::say(Exit::Config, problem))?;
     let hoist = hoist.key(key).build();
-    let found = hoist.recover().await.context("looking at the uploads that are there").map_err(unusable)?;
-    tracing::info!(?found, data = %config.data.display(), "data directory open");
+    hoist.prepare().await;
+    tracing::info!(data = %config.data.display(), "data directory open");
     Ok(hoist)
 }
 

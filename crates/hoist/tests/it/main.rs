@@ -9,6 +9,7 @@ mod cost;
 mod crowd;
 mod curl;
 mod demo;
+mod descriptors;
 mod disk;
 mod downloads;
 mod files;

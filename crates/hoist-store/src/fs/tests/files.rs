@@ -160,6 +160,7 @@ async fn what_a_crash_leaves_is_cleared_and_what_is_damaged_stays() {
         put("open/lost+found", &[("whose", b"?")]),
     ];
     let store = open(data);
+    assert_eq!(store.survey().await.expect("surveys").len(), 2);
     assert!(cleared.iter().all(|path| !path.exists()), "{cleared:?}");
     assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
     for (number, expected) in [(1, None), (2, None), (3, None), (5, Some(5)), (6, Some(6))] {

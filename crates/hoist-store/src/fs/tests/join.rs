@@ -127,7 +127,8 @@ async fn what_a_crash_leaves_of_a_join_is_removed() {
     let here = content_of(directory.path(), "open", whole.id);
     fs::write(here.with_file_name("content.new"), vec![9; 70_000]).expect("a file");
     let store = open(directory.path());
-    assert!(!here.with_file_name("content.new").exists(), "at the start");
+    assert_eq!(store.survey().await.expect("surveys").len(), 2);
+    assert!(!here.with_file_name("content.new").exists(), "the first look after the start removes it");
     let found = store.load(whole.id, ONE).await.expect("loads").expect("is there");
     assert_eq!(found.offset.offset(), Offset::ZERO);
     // Or by the next join, if it came from this process.
