@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+use hoist_proto::dialect::interop::Versions;
 use hoist_proto::dialect::{self, Context, Detected, Dialect, Offers, Place, TUS_RESUMABLE, token, tus1};
 use hoist_proto::field::{self, Field};
 use hoist_proto::operation::{Operation, Subject};
@@ -46,7 +47,7 @@ pub fn h1_chunked(data: &[u8]) {
 const PLACES: [Place; 3] = [Place::Endpoint, Place::Named, Place::Upload(UploadId::from_bits([7; 16]))];
 
 /// A server that offers all there is.
-const OFFERS: Offers = Offers { rfc_announces: true, tus: tus1::Extensions::ALL };
+const OFFERS: Offers = Offers { rfc_announces: true, versions: Versions::KNOWN, tus: tus1::Extensions::ALL };
 
 /// A request head, written like one, through detection and decoding; and the same fields as a response's.
 pub fn token_decode(data: &[u8]) {
@@ -123,7 +124,7 @@ fn announced(dialect: Dialect, head: &Parts, operation: &Operation) {
 
 fn context() -> Context<'static> {
     const NONE: Limits = Limits { size_max: None, size_min: 0, append_max: None, append_min: 0 };
-    Context { base: "/uploads", limits: &NONE, now: Timestamp::from_millis(0) }
+    Context { base: "/uploads", limits: &NONE, now: Timestamp::from_millis(0), lifetime: None }
 }
 
 /// What two spellings of one operation have in common.

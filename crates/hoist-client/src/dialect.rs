@@ -32,7 +32,7 @@ pub enum Dialect {
 }
 
 /// The names of all dialects.
-const NAMES: [(&str, Dialect); 17] = [
+const NAMES: [(&str, Dialect); 18] = [
     ("auto", Dialect::Auto),
     ("ietf", Dialect::Ietf(Interop::NEWEST)),
     ("ietf-3", Dialect::Ietf(Interop::V3)),
@@ -42,6 +42,7 @@ const NAMES: [(&str, Dialect); 17] = [
     ("ietf-7", Dialect::Ietf(Interop::V7)),
     ("ietf-8", Dialect::Ietf(Interop::V8)),
     ("ietf-9", Dialect::Ietf(Interop::V9)),
+    ("ietf-10", Dialect::Ietf(Interop::V10)),
     ("ietf-rfc", Dialect::Ietf(Interop::Rfc)),
     ("token", Dialect::Token(Form::Seed)),
     ("token-draft", Dialect::Token(Form::Draft(Draft::Unnumbered))),
@@ -61,6 +62,9 @@ impl Dialect {
 
 impl fmt::Display for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Ietf(Interop::Later(number)) = self {
+            return write!(f, "ietf-{number}");
+        }
         // The last of its names is the exact one.
         let name = NAMES.iter().rev().find(|(_, dialect)| dialect == self);
         f.write_str(name.map_or("unknown", |(name, _)| name))
@@ -70,7 +74,7 @@ impl fmt::Display for Dialect {
 /// The text names no dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no such dialect: it is auto, ietf, ietf-3 to ietf-9, ietf-rfc, token, token-draft, token-0 to token-2, tus1 or conventional"
+    "no such dialect: it is auto, ietf, ietf-3 to ietf-10, ietf-rfc, token, token-draft, token-0 to token-2, tus1 or conventional"
 )]
 pub struct NotADialect;
 
@@ -87,8 +91,8 @@ impl FromStr for Dialect {
 pub(crate) enum Spoken {
     Ietf(Interop),
     Tus1(Offers),
-    /// It did not say that it resumes anything.
-    Unknown,
+    /// It did not say that it resumes anything. The version is one that it did not refuse.
+    Unknown(Interop),
 }
 
 /// Habits of an origin.
@@ -129,7 +133,7 @@ mod tests {
             assert_eq!(name.parse(), Ok(dialect));
             assert_eq!(dialect.to_string().parse(), Ok(dialect));
         }
-        assert_eq!(Dialect::Ietf(Interop::V9).to_string(), "ietf-9");
+        assert_eq!(Dialect::Ietf(Interop::V10).to_string(), "ietf-10");
         for wrong in ["", "IETF", "ietf-2", "tus"] {
             assert_eq!(wrong.parse::<Dialect>(), Err(NotADialect));
         }
@@ -145,8 +149,8 @@ mod tests {
             habits.learn(&origin(number), |habit| habit.gives_no_sign = true);
         }
         assert!(habits.of(&origin(0)).gives_no_sign && !habits.of(&origin(99)).gives_no_sign);
-        habits.learn(&origin(0), |habit| habit.spoken = Some(Spoken::Unknown));
+        habits.learn(&origin(0), |habit| habit.spoken = Some(Spoken::Unknown(Interop::V6)));
         let known = habits.of(&origin(0));
-        assert_eq!((known.spoken, known.gives_no_sign), (Some(Spoken::Unknown), true));
+        assert_eq!((known.spoken, known.gives_no_sign), (Some(Spoken::Unknown(Interop::V6)), true));
     }
 }

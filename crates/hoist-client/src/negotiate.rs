@@ -4,8 +4,9 @@
 //! newest iteration of the IETF dialect is an ordinary one to a server that does not know it.
 
 use ::http::{HeaderMap, Method, Request, Uri};
-use hoist_proto::client::Offers;
+use hoist_proto::client::{Offers, VERSIONS};
 use hoist_proto::dialect::answer::{self, Said};
+use hoist_proto::dialect::ietf::client::refuses_version;
 use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::{ACCEPT_PATCH, INTEROP_VERSION, UPLOAD_LIMIT};
 use hoist_proto::field;
@@ -29,16 +30,35 @@ pub(crate) async fn spoken(client: &Client, line: &mut Line, url: &Uri) -> Resul
     if let Some(spoken) = client.habits.of(&origin).spoken {
         return Ok(spoken);
     }
-    let answer = asked(client, line, url).await?;
-    let spoken = if answer.status.is_success() { read(&answer.fields) } else { Spoken::Unknown };
+    let (answer, version) = answered(client, line, url).await?;
+    let is_success = answer.status.is_success();
+    let spoken = if is_success { read(&answer.fields, version) } else { Spoken::Unknown(version) };
     tracing::debug!(%url, ?spoken, "the server was asked what it speaks");
-    let tus = Offers::of(&answer.fields).filter(|_| answer.status.is_success());
+    let tus = Offers::of(&answer.fields).filter(|_| is_success);
     client.habits.learn(&origin, |habit| (habit.spoken, habit.tus) = (Some(spoken), tus));
     Ok(spoken)
 }
 
+/// Asks in one version after the other until there is one that the server does not refuse.
+//= IETF-VER-11
+async fn answered(client: &Client, line: &mut Line, url: &Uri) -> Result<(Answer, Interop), Error> {
+    let [first, rest @ ..] = VERSIONS;
+    let answer = asked(client, line, url, first).await?;
+    if !refuses_version(answer.status, &answer.fields) {
+        return Ok((answer, first));
+    }
+    for version in rest {
+        let answer = asked(client, line, url, version).await?;
+        if !refuses_version(answer.status, &answer.fields) {
+            return Ok((answer, version));
+        }
+    }
+    // It is the method that the server refuses.
+    Ok((answer, first))
+}
+
 /// Asks until there is an answer, as long as retries last.
-async fn asked(client: &Client, line: &mut Line, url: &Uri) -> Result<Answer, Error> {
+async fn asked(client: &Client, line: &mut Line, url: &Uri, version: Interop) -> Result<Answer, Error> {
     let (retries, given) = (client.settings.retries, Origin::of(url)?);
     let start = upload::now();
     let mut attempts = 0;
@@ -46,7 +66,9 @@ async fn asked(client: &Client, line: &mut Line, url: &Uri) -> Result<Answer, Er
         let target = url.path_and_query().map_or("/", |target| target.as_str());
         let mut head =
             Request::builder().method(Method::OPTIONS).uri(target).body(()).expect("a URL's path is a URI");
-        head.headers_mut().insert(INTEROP_VERSION, Interop::NEWEST.number().unwrap_or_default().into());
+        if let Some(number) = version.number() {
+            head.headers_mut().insert(INTEROP_VERSION, number.into());
+        }
         let ended = line.ask(&client.connector, url, head, &given, upload::now()).await;
         let (error, after) = match ended {
             Ok(answer) if answer::said(answer.status) != Said::Later => return Ok(answer),
@@ -65,7 +87,8 @@ async fn asked(client: &Client, line: &mut Line, url: &Uri) -> Result<Answer, Er
     }
 }
 
-fn read(fields: &HeaderMap) -> Spoken {
+/// What a server says that it speaks when it is asked in a `version`.
+fn read(fields: &HeaderMap, version: Interop) -> Spoken {
     let takes_parts = fields.get_all(ACCEPT_PATCH).iter().filter_map(|value| value.to_str().ok());
     let takes_parts = takes_parts.flat_map(|line| line.split(',')).any(|kind| {
         let essence = kind.split(';').next().unwrap_or_default();
@@ -73,9 +96,9 @@ fn read(fields: &HeaderMap) -> Spoken {
     });
     if takes_parts || fields.contains_key(UPLOAD_LIMIT) {
         let number = field::integer(fields, &INTEROP_VERSION).ignoring_malformed();
-        return Spoken::Ietf(number.and_then(Interop::of_number).unwrap_or(Interop::NEWEST));
+        return Spoken::Ietf(number.and_then(Interop::of_number).unwrap_or(version));
     }
-    Offers::of(fields).map_or(Spoken::Unknown, Spoken::Tus1)
+    Offers::of(fields).map_or(Spoken::Unknown(version), Spoken::Tus1)
 }
 
 /// Whether an answer has a field that only a server of an upload protocol sends.
@@ -88,7 +111,7 @@ pub(crate) async fn offers(client: &Client, line: &mut Line, url: &Uri) -> Resul
     if let Some(Spoken::Tus1(offers)) = client.habits.of(&Origin::of(url)?).spoken {
         return Ok(offers);
     }
-    let answer = asked(client, line, url).await?;
+    let (answer, _) = answered(client, line, url).await?;
     Ok(Offers::of(&answer.fields).unwrap_or(Offers::least()))
 }
 
@@ -100,25 +123,28 @@ mod tests {
     fn a_server_says_what_it_speaks() {
         let table: [(&[(&str, &str)], &str); 8] = [
             (&[], "Unknown"),
-            (&[("upload-limit", "min-size=0")], "Ietf(V9)"),
-            (&[("accept-patch", "text/x, application/Partial-Upload;a=b")], "Ietf(V9)"),
+            (&[("upload-limit", "min-size=0")], "Ietf(V10)"),
+            (&[("accept-patch", "text/x, application/Partial-Upload;a=b")], "Ietf(V10)"),
             (
                 &[("accept-patch", "application/partial-upload"), ("upload-draft-interop-version", "6")],
                 "Ietf(V6)",
             ),
             (
                 &[("accept-patch", "application/partial-upload"), ("upload-draft-interop-version", "77")],
-                "Ietf(V9)",
+                "Ietf(V10)",
             ),
             (&[("tus-version", "1.0.0"), ("tus-extension", "creation")], "Tus1"),
-            (&[("tus-version", "1.0.0"), ("tus-extension", "creation"), ("upload-limit", "a=1")], "Ietf(V9)"),
+            (
+                &[("tus-version", "1.0.0"), ("tus-extension", "creation"), ("upload-limit", "a=1")],
+                "Ietf(V10)",
+            ),
             (&[("accept-patch", "application/offset+octet-stream")], "Unknown"),
         ];
         for (lines, expected) in table {
             let parsed = lines.iter().map(|(name, value)| {
                 (name.parse::<::http::HeaderName>().expect("a name"), value.parse().expect("a value"))
             });
-            let spoken = format!("{:?}", read(&parsed.collect()));
+            let spoken = format!("{:?}", read(&parsed.collect(), Interop::V10));
             assert!(spoken.starts_with(expected), "{lines:?}: {spoken}");
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use hoist_proto::client::{Ask, Checksum, Failure, Heard, Moment, Step, Uploader};
 use hoist_proto::dialect::answer;
+use hoist_proto::dialect::ietf::client::refuses_version;
 use hoist_proto::digest::{self, Algorithm};
 use hoist_proto::types::Length;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use self::begin::Begun;
 use self::record::{Keeper, Record};
 use crate::client::Client;
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Spoken};
 use crate::error::Error;
 use crate::http::{Answer, Awaited, Broken, Ended, Hearing, Hears, Line, Outgoing};
 use crate::location;
@@ -188,6 +189,9 @@ impl<'a> Run<'a> {
             Ok(Ended::Answered(answer)) => {
                 self.is_resumable |= negotiate::shows_a_protocol(&answer.fields);
                 uploader.on_response(answer.status, &answer.fields, moment);
+                if !refuses_version(answer.status, &answer.fields) {
+                    self.note_version()?;
+                }
                 self.last = Last { answer: Some(answer), error: None };
             }
             Ok(Ended::Stopped { .. }) => {}
@@ -257,6 +261,27 @@ impl<'a> Run<'a> {
         Ok(Attempt { result, flow, was_awaited })
     }
 
+    /// Remembers the version that the server made the client turn to.
+    //= IETF-VER-11
+    fn note_version(&mut self) -> Result<(), Error> {
+        let dialect = self.begun.spoken();
+        if dialect == self.begun.dialect {
+            return Ok(());
+        }
+        tracing::debug!(%dialect, refused = %self.begun.dialect, "the server refused a version, and took another");
+        self.begun.dialect = dialect;
+        let Dialect::Ietf(version) = dialect else { return Ok(()) };
+        let origin = Origin::of(&self.put.url)?;
+        self.client().habits.learn(&origin, |habit| {
+            habit.spoken = match habit.spoken {
+                Some(Spoken::Ietf(_)) => Some(Spoken::Ietf(version)),
+                Some(Spoken::Unknown(_)) | None => Some(Spoken::Unknown(version)),
+                Some(Spoken::Tus1(offers)) => Some(Spoken::Tus1(offers)),
+            };
+        });
+        Ok(())
+    }
+
     fn moment(&self) -> Result<Moment, Error> {
         Ok(Moment { elapsed: self.start.elapsed(), random: upload::random()? })
     }
@@ -304,7 +329,8 @@ impl<'a> Run<'a> {
     /// Sends a request, hears what comes before its answer, and says whether anything did.
     async fn exchange(&mut self, url: &Uri, outgoing: Outgoing) -> (Result<Ended, Broken>, bool) {
         let Self { put, source, reporter, keeper, line, begun, start, is_resumable, .. } = self;
-        let (uploader, dialect) = (&mut begun.uploader, begun.dialect);
+        let dialect = begun.spoken();
+        let uploader = &mut begun.uploader;
         let mut ears = Ears {
             target: &put.url,
             url,

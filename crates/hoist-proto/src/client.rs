@@ -20,9 +20,10 @@ use http::{HeaderMap, Request, StatusCode, Uri};
 
 pub use self::failure::{Failure, Trouble};
 use self::ietf::Link;
-pub use self::ietf::{Opening, resolve};
+pub use self::ietf::{Opening, VERSIONS, resolve};
 pub use self::retry::Retries;
 pub use self::tus1::{Checksum, Offers, Role};
+use crate::dialect::interop::Interop;
 use crate::dialect::token as token_dialect;
 use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Small, Taken};
 use crate::types::{Length, Offset, Token};
@@ -164,6 +165,22 @@ impl Uploader {
             Wire::Conventional => self.aim == Aim::Done,
             Wire::Ietf(link) => link.is_answered(),
             Wire::Tus1(link) => link.is_answered(),
+        }
+    }
+
+    /// Tries the next of [`VERSIONS`] where the server refuses the number of this one. Only the IETF dialect has them.
+    pub fn negotiating(mut self) -> Self {
+        if let Wire::Ietf(link) = &mut self.wire {
+            link.negotiate();
+        }
+        self
+    }
+
+    /// The iteration of the IETF dialect that is spoken.
+    pub fn version(&self) -> Option<Interop> {
+        match &self.wire {
+            Wire::Ietf(link) => Some(link.version()),
+            Wire::Token(..) | Wire::Tus1(_) | Wire::Conventional => None,
         }
     }
 

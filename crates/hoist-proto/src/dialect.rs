@@ -10,6 +10,8 @@ pub mod interop;
 pub mod token;
 pub mod tus1;
 
+use std::time::Duration;
+
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
@@ -121,6 +123,8 @@ pub struct Context<'a> {
     pub limits: &'a Limits,
     /// The moment of the answer.
     pub now: Timestamp,
+    /// How long a new upload lives without a new byte; for ever when absent.
+    pub lifetime: Option<Duration>,
 }
 
 /// What this server offers beyond what every server of a dialect does.
@@ -128,6 +132,8 @@ pub struct Context<'a> {
 pub struct Offers {
     /// Whether a peer of the IETF dialect that names no version is sent interim responses.
     pub rfc_announces: bool,
+    /// The interop versions of the IETF dialect that are spoken.
+    pub versions: interop::Versions,
     /// The extensions of tus 1.0.
     pub tus: tus1::Extensions,
 }
@@ -164,9 +170,9 @@ pub fn detect(head: &Parts, place: Place, offers: Offers) -> Detected {
     // D5 and D6
     let means_an_upload = means_an_upload(&head.method);
     let speaker = match place {
-        Place::Upload(_) => ietf::on_upload(head, offers.rfc_announces),
-        Place::Named if means_an_upload => ietf::on_upload(head, offers.rfc_announces),
-        Place::Endpoint | Place::Named => match ietf::creation(head, offers.rfc_announces) {
+        Place::Upload(_) => ietf::on_upload(head, offers),
+        Place::Named if means_an_upload => ietf::on_upload(head, offers),
+        Place::Endpoint | Place::Named => match ietf::creation(head, offers) {
             ietf::Creation::By(speaker) => Some(speaker),
             ietf::Creation::Ordinary => None,
         },

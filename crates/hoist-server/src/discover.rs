@@ -34,14 +34,16 @@ fn limits(policy: &Policy) -> Vec<(&'static str, u64)> {
 
 /// `/.well-known/resumable-uploads`.
 //= TOK-DISC-03
-pub(crate) fn well_known(endpoint: &str, policy: &Policy) -> Answer {
+pub(crate) fn well_known(shared: &Shared) -> Answer {
     let limits: serde_json::Map<_, _> =
-        limits(policy).into_iter().map(|(name, number)| (name.to_owned(), number.into())).collect();
+        limits(&shared.policy).into_iter().map(|(name, number)| (name.to_owned(), number.into())).collect();
+    let numbers = shared.versions.numbers().map(|number| number.to_string());
+    let versions: Vec<String> = numbers.chain(["rfc".to_owned()]).collect();
     let document = serde_json::json!({
-        "url": endpoint,
+        "url": shared.endpoint,
         "dialects": [
             { "name": "upload-token", "versions": ["seed", "1", "2"] },
-            { "name": "resumable-upload", "versions": ["3", "4", "5", "6", "7", "8", "9", "rfc"] },
+            { "name": "resumable-upload", "versions": versions },
             { "name": "tus", "versions": [tus1::VERSION] },
         ],
         "limits": limits,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hoist_proto::dialect::interop::Versions;
 use hoist_proto::dialect::tus1::Extensions;
 use hoist_proto::policy::Policy;
 use hoist_store::store::Store;
@@ -48,6 +49,7 @@ pub struct Builder {
     key: [u8; 32],
     interims: Interims,
     tus: Extensions,
+    versions: Versions,
     completes_at_length: bool,
     public_origin: Option<String>,
     locations: Locations,
@@ -86,6 +88,7 @@ impl Hoist {
             key: [0; 32],
             interims: Interims::default(),
             tus: Extensions::ALL,
+            versions: Versions::default(),
             completes_at_length: false,
             public_origin: None,
             locations: Locations::default(),
@@ -193,6 +196,12 @@ impl Builder {
         Self { tus, ..self }
     }
 
+    /// The interop versions of the IETF draft that are spoken. Requests of any other number are ordinary ones, or are
+    /// answered in the newest version and without interim responses. Default: all that are known.
+    pub fn ietf_versions(self, versions: Versions) -> Self {
+        Self { versions, ..self }
+    }
+
     /// Whether an upload of the IETF dialect's versions 5 and 6 is complete, too, when its length is reached. The text
     /// wants it to be said, and tus-js-client, which speaks these two, often does not say it. Default: no.
     pub fn complete_at_length(self, completes: bool) -> Self {
@@ -248,6 +257,7 @@ impl Builder {
             claims: Claims::default(),
             interims: self.interims,
             tus: self.tus,
+            versions: self.versions,
             waiting: Waiting::default(),
             departed: Departed::default(),
             completes_at_length: self.completes_at_length,

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hoist_proto::dialect::ietf::Speaker;
+use hoist_proto::dialect::interop::Versions;
 use hoist_proto::dialect::{self, Context, Detected, Dialect, Offers, Place, tus1};
 use hoist_proto::engine::{self, Decision, Request as Named};
 use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) digests: Digests,
     pub(crate) interims: Interims,
     pub(crate) tus: tus1::Extensions,
+    /// The interop versions of the IETF draft that are spoken.
+    pub(crate) versions: Versions,
     pub(crate) waiting: Waiting,
     pub(crate) departed: Departed,
     /// Whether clients that never say that an upload is complete are gone along with.
@@ -118,7 +121,7 @@ impl Hoist {
         let shared = self.shared();
         let mut answer = match route(request.uri().path(), request.method(), &shared.endpoint) {
             Route::At(place) => self.at(place, request).await,
-            Route::WellKnown => discover::well_known(&shared.endpoint, &shared.policy),
+            Route::WellKnown => discover::well_known(shared),
             Route::Health => discover::health(),
             Route::Readiness => shared.readiness.answer(shared).await,
             Route::Nowhere => problem(None, &Refusal::NotFound, &shared.context(&shared.endpoint)),
@@ -137,7 +140,7 @@ impl Hoist {
         if let Err(refusal) = tus1::override_method(&mut head, place) {
             return problem(Some(shared.unversioned_tus()), &refusal, &context);
         }
-        let offers = Offers { rfc_announces: shared.interims == Interims::Always, tus: shared.tus };
+        let offers = shared.offers();
         let (dialect, outcome) = match dialect::detect(&head, place, offers) {
             Detected::Discover => return discover::options(&shared.policy, shared.tus),
             // Who speaks tus 1.0 in another version, or forgot to say so, is answered as clients of tus are.
@@ -418,6 +421,11 @@ impl Shared {
         }
     }
 
+    fn offers(&self) -> Offers {
+        let rfc_announces = self.interims == Interims::Always;
+        Offers { rfc_announces, versions: self.versions, tus: self.tus }
+    }
+
     fn unversioned_tus(&self) -> Dialect {
         Dialect::Tus1(tus1::Speaker::unversioned(self.tus))
     }
@@ -468,7 +476,8 @@ impl Shared {
     }
 
     pub(crate) fn context<'a>(&'a self, base: &'a str) -> Context<'a> {
-        Context { base, limits: &self.policy.limits, now: self.clock.now() }
+        let Policy { limits, lifetime, .. } = &self.policy;
+        Context { base, limits, now: self.clock.now(), lifetime: *lifetime }
     }
 }
 

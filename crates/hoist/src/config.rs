@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hoist_proto::dialect::interop::Versions;
 use hoist_proto::dialect::tus1::Extensions;
 use hoist_proto::policy::Policy;
 use hoist_server::admission::Quotas;
@@ -75,6 +76,7 @@ pub(crate) struct Config {
     pub(crate) cors_headers: Vec<HeaderName>,
     pub(crate) interims: Interims,
     pub(crate) tus: Extensions,
+    pub(crate) ietf_versions: Versions,
     pub(crate) completes_at_length: bool,
     pub(crate) auth: Auth,
     pub(crate) hook: Option<Hook>,

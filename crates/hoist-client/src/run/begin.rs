@@ -1,7 +1,6 @@
 //! Where an upload begins: in which dialect, and whether as a new one or where an earlier run has left it.
 
 use hoist_proto::client::{Failure, Offers, Opening, Role, Uploader};
-use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::token::Form;
 use hoist_proto::types::{Length, Token};
 
@@ -22,6 +21,13 @@ pub(super) struct Begun {
     pub(super) start: Start,
     /// Whether the server may give a sign before it is sent content.
     pub(super) gives_signs: bool,
+}
+
+impl Begun {
+    /// The dialect in which the next request is made.
+    pub(super) fn spoken(&self) -> Dialect {
+        self.uploader.version().map_or(self.dialect, Dialect::Ietf)
+    }
 }
 
 pub(super) async fn begin(
@@ -75,12 +81,9 @@ async fn resume(put: &Put, source: &Opened, handle: &Handle, line: &mut Line) ->
                     let uploader = Uploader::resume_tus1(url.clone(), offers, Role::Whole, length, retries);
                     (uploader, Dialect::Tus1)
                 }
-                Spoken::Ietf(version) => {
-                    (Uploader::resume_in(url.clone(), version, length, retries), Dialect::Ietf(version))
-                }
-                Spoken::Unknown => {
-                    let version = Interop::NEWEST;
-                    (Uploader::resume_in(url.clone(), version, length, retries), Dialect::Ietf(version))
+                Spoken::Ietf(version) | Spoken::Unknown(version) => {
+                    let uploader = Uploader::resume_in(url.clone(), version, length, retries);
+                    (negotiating(put, uploader), Dialect::Ietf(version))
                 }
             }
         }
@@ -124,23 +127,18 @@ pub(super) async fn create(
             let uploader = Uploader::create_tus1(target, offers, Role::Whole, origin, length, retries);
             (uploader, Dialect::Tus1, false)
         }
-        Spoken::Unknown if settings.requires_resumable => {
-            let (version, opening) = (Interop::NEWEST, Opening::Careful);
+        Spoken::Unknown(version) if settings.requires_resumable => {
+            let opening = Opening::Careful;
             let uploader = Uploader::create_in(target, version, opening, origin, length, retries);
-            (uploader, Dialect::Ietf(version), false)
+            (negotiating(put, uploader), Dialect::Ietf(version), false)
         }
         // Without a length, a server that does not resume would take the first request for the whole.
-        Spoken::Unknown if length.is_none() => {
+        Spoken::Unknown(_) if length.is_none() => {
             (Uploader::create_plainly(target, origin, length, retries), Dialect::Conventional, false)
         }
-        Spoken::Unknown => {
-            let version = Interop::NEWEST;
+        Spoken::Unknown(version) | Spoken::Ietf(version) => {
             let uploader = Uploader::create_in(target, version, Opening::AtOnce, origin, length, retries);
-            (uploader, Dialect::Ietf(version), false)
-        }
-        Spoken::Ietf(version) => {
-            let uploader = Uploader::create_in(target, version, Opening::AtOnce, origin, length, retries);
-            (uploader, Dialect::Ietf(version), true)
+            (negotiating(put, uploader), Dialect::Ietf(version), matches!(spoken, Spoken::Ietf(_)))
         }
     };
     tracing::debug!(%dialect, is_chosen, "an upload begins");
@@ -161,6 +159,11 @@ fn named(put: &Put, source: &Opened, token: &Token) -> Result<Begun, Error> {
 /// compute what it may not need, so it is for those who want it.
 pub(super) fn used(put: &Put, offers: Offers) -> Offers {
     Offers { checksum: offers.checksum.filter(|_| put.verifies), ..offers }
+}
+
+/// Lets the version be one that the server accepts, unless the caller has chosen one.
+fn negotiating(put: &Put, uploader: Uploader) -> Uploader {
+    if put.client.settings.dialect == Dialect::Auto { uploader.negotiating() } else { uploader }
 }
 
 /// Keeps requests within what the caller wants, and within what can be kept of a stream.

@@ -111,7 +111,7 @@ async fn offers(put: &Put, line: &mut Line) -> Result<Option<Offers>, Error> {
                 Some(offers) => offers,
                 None => return Ok(None),
             },
-            Spoken::Unknown => return Ok(None),
+            Spoken::Unknown(_) => return Ok(None),
         },
         Dialect::Ietf(_) | Dialect::Token(_) | Dialect::Conventional => return Ok(None),
     };

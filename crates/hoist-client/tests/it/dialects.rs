@@ -1,6 +1,6 @@
 //! What the client speaks: to whom it says what, what it finds out by itself, and what it remembers.
 
-use hoist_client::{Client, Dialect, Error, Handle, Interop, Outcome, Source, Start};
+use hoist_client::{Client, Dialect, Error, Failure, Handle, Interop, Outcome, Source, Start};
 use http::Uri;
 
 use crate::script::{Act, Seen, Server, answer, any, bytes, say, together};
@@ -40,11 +40,11 @@ async fn a_server_is_asked_once_what_it_speaks() {
     let (outcome, seen) = uploaded(&client, &server, 1000, scripts).await;
     assert_eq!(requests(&seen), ["OPTIONS /uploads", "POST /uploads"]);
     assert_eq!(seen[1].field("upload-complete"), Some("?1"));
-    assert_eq!(seen[1].field("upload-draft-interop-version"), Some("9"));
+    assert_eq!(seen[1].field("upload-draft-interop-version"), Some("10"));
     assert_eq!((seen[1].field("upload-length"), seen[1].field("upload-token")), (Some("1000"), None));
     assert_eq!(
         (outcome.dialect, outcome.retries, outcome.start),
-        (Dialect::Ietf(Interop::V9), 0, Start::Fresh)
+        (Dialect::Ietf(Interop::V10), 0, Start::Fresh)
     );
 
     // It is remembered.
@@ -63,7 +63,7 @@ async fn the_question_is_tried_again_too() {
     ];
     let (outcome, seen) = uploaded(&client, &server, 10, scripts).await;
     assert_eq!(seen.iter().filter(|seen| seen.request() == "OPTIONS /uploads").count(), 3);
-    assert_eq!(outcome.dialect, Dialect::Ietf(Interop::V9));
+    assert_eq!(outcome.dialect, Dialect::Ietf(Interop::V10));
 
     let client = any().retry_attempts(2).build().expect("a client");
     let put = client.put(server.url.clone(), Source::bytes("content"));
@@ -151,6 +151,60 @@ async fn a_server_that_resumes_nothing_is_uploaded_to_all_the_same() {
     assert_eq!((seen[0].field("upload-complete"), seen[0].field("content-length")), (None, Some("10")));
 }
 
+// proves: IETF-VER-11
+#[tokio::test]
+async fn a_version_that_is_refused_is_followed_by_the_next_and_remembered() {
+    let (server, client) = (Server::start().await, auto());
+    let number = |seen: &Seen| seen.field("upload-draft-interop-version").map(ToOwned::to_owned);
+    // A server that knows 6 and not 10.
+    let scripts = vec![
+        answer("400 Bad Request"),
+        answer(LIMITS),
+        answer("201 Created|Upload-Complete: ?1|Upload-Draft-Interop-Version: 6"),
+    ];
+    let (outcome, seen) = uploaded(&client, &server, 1000, scripts).await;
+    assert_eq!(requests(&seen), ["OPTIONS /uploads", "OPTIONS /uploads", "POST /uploads"]);
+    let numbers: Vec<_> = seen.iter().map(number).collect();
+    assert_eq!(numbers, ["10", "6", "6"].map(|number| Some(number.to_owned())));
+    assert_eq!(outcome.dialect, Dialect::Ietf(Interop::V6));
+
+    // One that refuses only when it is sent content.
+    let (server, client) = (Server::start().await, auto());
+    let scripts = vec![
+        answer(LIMITS),
+        answer("400 Bad Request"),
+        answer("400 Bad Request"),
+        answer("201 Created|Upload-Complete: ?1"),
+    ];
+    let (outcome, seen) = uploaded(&client, &server, 1000, scripts).await;
+    let numbers: Vec<_> = seen.iter().map(number).collect();
+    assert_eq!(numbers, [Some("10".to_owned()), Some("10".to_owned()), Some("6".to_owned()), None]);
+    assert!(seen[1..].iter().all(|seen| seen.content == bytes(1000)));
+    assert_eq!(outcome.dialect, Dialect::Ietf(Interop::Rfc));
+    let (_, seen) = uploaded(&client, &server, 10, vec![answer("201 Created|Upload-Complete: ?1")]).await;
+    assert_eq!((requests(&seen), number(&seen[0])), (vec!["POST /uploads"], None));
+
+    // A version that was chosen stays.
+    let client = of(Dialect::Ietf(Interop::V10));
+    let put = client.put(server.url.clone(), Source::bytes(bytes(10)));
+    let (refused, _) = together(put.send(), server.play(vec![answer("400 Bad Request")])).await;
+    assert!(matches!(refused, Err(Error::Refused { status, .. }) if status == 400));
+}
+
+// proves: IETF-CLI-18
+#[tokio::test]
+async fn the_place_an_ordinary_server_names_is_none_to_append_to() {
+    let (server, client) = (Server::start().await, of(Dialect::Ietf(Interop::V10)));
+    let scripts =
+        vec![vec![Act::Head, Act::Content(400), Act::Reset], answer("201 Created|Location: /files/7")];
+    // PUT may be made again, whatever became of the first.
+    let put = client.put(server.url.clone(), Source::bytes(bytes(1000))).method(http::Method::PUT);
+    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    assert!(matches!(outcome, Err(Error::Upload(Failure::NotResumable))), "{outcome:?}");
+    assert_eq!(requests(&seen), ["PUT /uploads", "PUT /uploads"]);
+    assert_eq!((seen[1].field("upload-complete"), seen[1].content.len()), (Some("?0"), 0));
+}
+
 #[tokio::test]
 async fn tus_is_found_and_spoken() {
     let (server, client) = (Server::start().await, auto());
@@ -203,7 +257,7 @@ async fn a_handle_s_dialect_is_found_by_asking() {
     let (status, seen) = together(client.status(&handle), server.play(scripts)).await;
     let status = status.expect("a status");
     assert_eq!((status.offset, status.length, status.complete), (3, Some(3), Some(true)));
-    assert_eq!(seen[0].field("upload-draft-interop-version"), Some("9"));
+    assert_eq!(seen[0].field("upload-draft-interop-version"), Some("10"));
     assert_eq!(seen[1].field("tus-resumable"), Some("1.0.0"));
 
     let scripts = vec![answer("204 No Content")];

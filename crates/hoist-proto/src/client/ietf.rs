@@ -3,116 +3,26 @@
 //! The URL comes with a 104 or with the answer to the creation; until then nothing can be resumed. Owns the table of
 //! reactions of the IETF dialect; how fields are read is [`dialect::ietf`](crate::dialect::ietf)'s.
 
+mod link;
+
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
 
+pub(super) use self::link::Link;
+pub use self::link::{Opening, VERSIONS};
 use super::{Aim, Failure, Heard, Moment, Trouble, Uploader, Wire};
 use crate::dialect::answer::{self, Said};
 pub(super) use crate::dialect::ietf::SEMANTICS;
-use crate::dialect::ietf::Speaker;
-use crate::dialect::ietf::client::{Takes, Told};
-use crate::dialect::interop::Interop;
-use crate::operation::{Finish, Operation};
+use crate::dialect::ietf::client::{Told, has_own_field};
+use crate::operation::Finish;
 use crate::types::Offset;
-
-/// How an upload begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opening {
-    /// With the whole, or as much of it as one request may carry: a server that does not resume takes it all the same,
-    /// one that does sends the URL ahead.
-    AtOnce,
-    /// With nothing but the wish for a URL, for where interim responses cannot be sent or seen.
-    Careful,
-}
 
 /// Conflicts in a row that are believed before the server is asked.
 const CONFLICTS_MAX: u8 = 3;
 
-/// What is known of the upload on the server.
-#[derive(Clone, Debug)]
-pub(super) struct Link {
-    speaker: Speaker,
-    opening: Opening,
-    url: Option<Uri>,
-    /// The most and the fewest bytes the server wants in one request.
-    append_max: u64,
-    append_min: u64,
-    /// When the server gives the upload up.
-    ends: Option<Duration>,
-    /// Whether a last request was sent whole without its answer having been heard. It stays so: an upload that is not
-    /// complete yet says nothing about a request that is still on its way.
-    maybe_complete: bool,
-    conflicts: u8,
-    answered: bool,
-}
-
-impl Link {
-    pub(super) fn new(version: Interop, opening: Opening) -> Self {
-        Self {
-            speaker: Speaker { version, announces: true, ..Speaker::unversioned() },
-            opening,
-            url: None,
-            append_max: u64::MAX,
-            append_min: 0,
-            ends: None,
-            maybe_complete: false,
-            conflicts: 0,
-            answered: false,
-        }
-    }
-
-    pub(super) fn known(version: Interop, url: Uri) -> Self {
-        Self { url: Some(url), maybe_complete: true, ..Self::new(version, Opening::Careful) }
-    }
-
-    pub(super) fn url(&self) -> Option<&Uri> {
-        self.url.as_ref()
-    }
-
-    pub(super) fn is_answered(&self) -> bool {
-        self.answered
-    }
-
-    pub(super) fn opens_carefully(&self) -> bool {
-        self.opening == Opening::Careful
-    }
-
-    /// How much a creation carries.
-    pub(super) fn opening_bytes(&self, content_max: u64) -> u64 {
-        if self.opens_carefully() { 0 } else { self.append_bytes(content_max) }
-    }
-
-    /// How much an append carries. The server's own wishes come before anybody's.
-    //= IETF-LIM-03
-    pub(super) fn append_bytes(&self, content_max: u64) -> u64 {
-        content_max.max(self.append_min).min(self.append_max).max(1)
-    }
-
-    //= IETF-LIM-04
-    pub(super) fn is_over(&self, then: Duration) -> bool {
-        self.url.is_some() && self.ends.is_some_and(|ends| ends <= then)
-    }
-
-    /// The head of a request: to the target while there is no upload, to the upload's URL afterwards.
-    pub(super) fn request(&self, target: &Uri, operation: &Operation) -> Result<Request<()>, http::Error> {
-        let text = match (&self.url, operation) {
-            (_, Operation::Create(_)) | (None, _) => {
-                target.path_and_query().map_or("/", |target| target.as_str()).to_owned()
-            }
-            (Some(url), _) => url.to_string(),
-        };
-        self.speaker.request(&text, operation)
-    }
-
-    fn heed_limits(&mut self, takes: Takes, moment: Moment) {
-        self.append_max = takes.append_max.unwrap_or(self.append_max);
-        self.append_min = takes.append_min.unwrap_or(self.append_min);
-        if let Some(seconds) = takes.age_max {
-            self.ends = Some(moment.elapsed.saturating_add(Duration::from_secs(seconds)));
-        }
-    }
-}
+/// Answers in a row to a question that tell no offset before the upload has failed.
+const UNCLEAR_MAX: u8 = 3;
 
 impl Uploader {
     fn link(&mut self) -> &mut Link {
@@ -173,6 +83,7 @@ impl Uploader {
         if status.as_u16() != 104 || !speaker.heeds(fields) || !is_transfer {
             return Heard::GoOn;
         }
+        self.link().is_evident = true;
         if self.aim == Aim::Create && !self.found(fields) {
             return Heard::Stop;
         }
@@ -236,6 +147,11 @@ impl Uploader {
 
     pub(super) fn ietf_answered(&mut self, status: StatusCode, fields: &HeaderMap, moment: Moment) {
         let told = self.link().speaker.told(fields);
+        let asks = matches!(self.aim, Aim::Create | Aim::Retrieve | Aim::Append | Aim::Replay);
+        if asks && self.link().is_renegotiated(status, fields) {
+            return self.at_once(self.aim);
+        }
+        self.link().is_evident |= has_own_field(fields);
         match self.aim {
             Aim::Done | Aim::Failed(_) => {}
             Aim::Cancel(failure) => self.fail(failure),
@@ -254,13 +170,18 @@ impl Uploader {
             return self.answered(status);
         }
         let is_creation = self.aim == Aim::Create;
+        let is_evident = self.link().is_evident;
         if said == Said::Done && told.complete.is_none() && self.is_last() && self.sent_all() {
-            if is_creation || is_early_version || self.aim == Aim::Replay {
+            // A server that has shown nothing of the protocol took an ordinary request.
+            let is_whole = is_creation && !(is_evident && self.link().speaker.completes_in_words());
+            if is_whole || is_early_version || self.aim == Aim::Replay {
                 return self.answered(status);
             }
             self.may_be_complete();
         }
-        if is_creation && said == Said::Done && !self.found(fields) || !self.suits(told, moment) {
+        // The place that a server without the protocol names is that of what it made, and takes no appends.
+        let is_created = is_creation && is_evident && said == Said::Done;
+        if is_created && !self.found(fields) || !self.suits(told, moment) {
             return;
         }
         if said != Said::Done && told.complete.is_none() && answer::is_in_doubt(status) {
@@ -352,9 +273,13 @@ impl Uploader {
             Said::Later | Said::Conflict => {
                 return self.again(Aim::Retrieve, trouble, answer::retry_after(fields), moment);
             }
-            Said::No => return self.fail(Failure::Rejected(status)),
+            Said::No if is_final(status) => return self.fail(Failure::Rejected(status)),
+            Said::No => return self.unclear(Failure::Rejected(status), trouble, moment),
         }
-        let Some(offset) = told.offset else { return self.fail(Failure::NotResumable) };
+        let Some(offset) = told.offset else {
+            return self.unclear(Failure::NotResumable, trouble, moment);
+        };
+        self.link().unclear = 0;
         if let Some(known) = told.length.filter(|known| self.length.is_some_and(|length| length != *known)) {
             return self.give_up(self.different(known.get()));
         }
@@ -374,12 +299,26 @@ impl Uploader {
         }
     }
 
-    /// The server is at another offset than the append was for.
+    /// Asks again for an offset that the answer did not tell, a few times.
+    fn unclear(&mut self, failure: Failure, trouble: Trouble, moment: Moment) {
+        self.link().unclear += 1;
+        if self.link().unclear >= UNCLEAR_MAX {
+            self.fail(failure);
+        } else {
+            self.again(Aim::Retrieve, trouble, None, moment);
+        }
+    }
+
+    /// The server is at another offset than the append was for, or still has another request on the upload. The second
+    /// is ended by a question: Apple's servers detach a request that hangs when they are asked, and refuse appends until
+    /// then.
     //= IETF-CLI-08
     fn conflicted(&mut self, told: Told, trouble: Trouble, moment: Moment) {
         self.link().conflicts += 1;
         let is_chain = self.link().conflicts >= CONFLICTS_MAX;
-        let Some(offset) = told.offset.filter(|offset| !is_chain && !self.is_beyond(*offset)) else {
+        let here = Offset::new(self.under_way.start);
+        let is_elsewhere = |offset: &Offset| *offset != here && !is_chain && !self.is_beyond(*offset);
+        let Some(offset) = told.offset.filter(is_elsewhere) else {
             self.link().conflicts = 0;
             return self.again(Aim::Retrieve, trouble, None, moment);
         };
@@ -419,6 +358,16 @@ impl Uploader {
         let least = self.link().append_min;
         !self.is_last() && bytes < least && least <= self.link().append_max
     }
+}
+
+/// Whether a question that was refused like this is not to be asked again: the client would have to be another, or to ask
+/// elsewhere.
+fn is_final(status: StatusCode) -> bool {
+    let is_of_client = matches!(
+        status,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+    );
+    is_of_client || status.is_redirection()
 }
 
 /// The URI a `Location` means, seen from the target of the request (RFC 3986, Reference Resolution). Dot segments are

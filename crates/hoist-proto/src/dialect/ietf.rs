@@ -1,6 +1,6 @@
 //! "Resumable Uploads for HTTP": the server names the upload by a URL, and says so in a 104.
 //!
-//! Owns the wire spelling of interop versions 3 to 9 and of the text without a version, both ways; what differs between
+//! Owns the wire spelling of interop versions 3 to 10 and of the text without a version, both ways; what differs between
 //! them is in [`interop`](super::interop). The client's side is in [`client`]. Source: docs/ietf.md.
 
 pub mod client;
@@ -11,12 +11,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use super::conventional;
 use super::interop::{Interop, LimitKeys, Properties};
 use super::{
-    Context, INTEROP_VERSION, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_LENGTH, UPLOAD_LIMIT, UPLOAD_OFFSET,
-    has_media_type, is_content_method, refused, status,
+    Context, INTEROP_VERSION, Offers, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_LENGTH, UPLOAD_LIMIT,
+    UPLOAD_OFFSET, has_media_type, is_content_method, refused, status,
 };
 use crate::field::{self, Field};
 use crate::operation::{Append, Content, Create, Decoded, Finish, Operation, Reply, Small, Subject, Taken};
-use crate::refusal::{Limit, Refusal};
+use crate::refusal::Refusal;
 use crate::types::{Durable, Length, Offset, UploadId};
 use crate::upload::{Completion, Excess, Family, Interruption, Makeup, Semantics, State, Upload};
 
@@ -49,9 +49,9 @@ pub(super) enum Creation {
     Ordinary,
 }
 
-/// Whether, and by whom, a request to a target is a creation.
-//= IETF-CRE-02, IETF-CRE-06, IETF-VER-06, IETF-VER-07, IETF-SF-04
-pub(super) fn creation(head: &Parts, rfc_announces: bool) -> Creation {
+/// Tells a creation from an ordinary request to a target.
+//= IETF-CRE-02, IETF-CRE-06, IETF-VER-06, IETF-VER-07, IETF-VER-10, IETF-SF-04
+pub(super) fn creation(head: &Parts, offers: Offers) -> Creation {
     let fields = &head.headers;
     if !is_content_method(&head.method) {
         return Creation::Ordinary;
@@ -61,17 +61,17 @@ pub(super) fn creation(head: &Parts, rfc_announces: bool) -> Creation {
     let complete = field::boolean(fields, &UPLOAD_COMPLETE);
     match &number {
         Field::Is(number) if *number < 3 => Creation::Ordinary,
-        Field::Is(number) => match (Interop::of_number(*number), complete) {
+        Field::Is(number) => match (offers.versions.find(*number), complete) {
             (Some(version), _) if said_completeness(version, fields).is_some() => speaker(version, true),
-            (None, Field::Is(false)) => speaker(Interop::NEWEST, false),
+            (None, Field::Is(false)) => speaker(offers.versions.newest(), false),
             (Some(_) | None, _) => Creation::Ordinary,
         },
         Field::Malformed => match complete {
-            Field::Is(false) => speaker(Interop::NEWEST, false),
+            Field::Is(false) => speaker(offers.versions.newest(), false),
             _ => Creation::Ordinary,
         },
         Field::Absent => match (complete, field::boolean(fields, &UPLOAD_INCOMPLETE)) {
-            (Field::Is(_), _) => speaker(Interop::Rfc, rfc_announces),
+            (Field::Is(_), _) => speaker(Interop::Rfc, offers.rfc_announces),
             // Apple's printed example, of before there were numbers.
             (_, Field::Is(true)) => speaker(Interop::V3, false),
             _ => Creation::Ordinary,
@@ -79,12 +79,12 @@ pub(super) fn creation(head: &Parts, rfc_announces: bool) -> Creation {
     }
 }
 
-/// Who speaks on the URL of an upload, if it says so.
-//= IETF-VER-02, IETF-VER-07
-pub(super) fn on_upload(head: &Parts, rfc_announces: bool) -> Option<Speaker> {
+/// The speaker of a request on the URL of an upload, if the request is in this dialect.
+//= IETF-VER-02, IETF-VER-07, IETF-VER-10
+pub(super) fn on_upload(head: &Parts, offers: Offers) -> Option<Speaker> {
     let number = field::integer(&head.headers, &INTEROP_VERSION);
-    let announces = rfc_announces && !number.is_present();
-    let version = number.ignoring_malformed().and_then(Interop::of_number);
+    let announces = offers.rfc_announces && !number.is_present();
+    let version = number.ignoring_malformed().and_then(|number| offers.versions.find(number));
     let is_append = head.method == Method::PATCH && has_media_type(&head.headers, PARTIAL_UPLOAD);
     match version {
         Some(version) => Some(Speaker { version, announces: true, ..Speaker::unversioned() }),
@@ -244,33 +244,25 @@ impl Speaker {
     }
 
     /// The head of the answer to a request that was refused. The completeness field says who speaks: not the target.
-    //= IETF-APP-07, IETF-CMP-06, IETF-LIM-06, IETF-RET-10
+    //= IETF-APP-07, IETF-CMP-06, IETF-CRE-22, IETF-LIM-06, IETF-RET-10
     pub(super) fn refuse(self, refusal: &Refusal, context: &Context<'_>) -> Response<()> {
         let mut head = refused(refusal);
         let fields = head.headers_mut();
-        if let Some(state) = refusal.state() {
-            self.state(fields, &state, false);
-            self.limits_of_refusal(fields, refusal, &state, context);
-        } else {
-            self.completeness(fields, false);
-            if let Some(state) = limits_alone(refusal) {
-                self.limits_of_refusal(fields, refusal, &state, context);
+        let state = refusal.state();
+        match &state {
+            Some(state) => self.state(fields, state, false),
+            None => self.completeness(fields, false),
+        }
+        if is_for_a_limit(refusal) {
+            if let Some(state) = &state {
+                self.limits(fields, state, context);
+            } else {
+                let left = context.lifetime.map(|lifetime| lifetime.as_secs());
+                self.write_limits(fields, left, context);
             }
         }
         self.sign(fields);
         head
-    }
-
-    fn limits_of_refusal(
-        self,
-        fields: &mut HeaderMap,
-        refusal: &Refusal,
-        state: &State,
-        context: &Context<'_>,
-    ) {
-        if matches!(refusal, Refusal::TooLarge { .. } | Refusal::TooSmall { .. }) {
-            self.limits(fields, state, context);
-        }
     }
 
     fn stated(self, code: StatusCode, state: &State, complete: bool) -> Response<()> {
@@ -296,7 +288,11 @@ impl Speaker {
     /// `Upload-Limit`, with the life time counted down to the moment of the answer.
     //= IETF-LIM-02, IETF-OPT-02
     fn limits(self, fields: &mut HeaderMap, state: &State, context: &Context<'_>) {
-        let left = state.expires.map(|end| end.until(context.now).as_secs());
+        self.write_limits(fields, state.expires.map(|end| end.until(context.now).as_secs()), context);
+    }
+
+    /// `Upload-Limit`, with the seconds that are `left` of a life time.
+    fn write_limits(self, fields: &mut HeaderMap, left: Option<u64>, context: &Context<'_>) {
         let keys = match self.properties().limits {
             LimitKeys::None => return,
             LimitKeys::Both => &["expires", "max-age"][..],
@@ -363,19 +359,15 @@ fn is_own(name: &HeaderName) -> bool {
     own.contains(name)
 }
 
-/// A refusal for a limit that was met before there was an upload still says which limits there are.
-fn limits_alone(refusal: &Refusal) -> Option<State> {
+/// Whether a limit of the server's is what the request violates, so that the answer tells all of them.
+fn is_for_a_limit(refusal: &Refusal) -> bool {
     match refusal {
-        Refusal::TooLarge { limit: Limit::Size | Limit::Append, state: None, .. }
-        | Refusal::TooSmall { state: None, .. } => Some(State {
-            offset: Durable::ZERO,
-            length: None,
-            complete: false,
-            expires: None,
-            awaits_parts: false,
-            part: None,
-        }),
-        _ => None,
+        Refusal::TooLarge { .. }
+        | Refusal::TooSmall { .. }
+        | Refusal::TooMany { .. }
+        | Refusal::Quota { .. } => true,
+        Refusal::Beside(refusal, _) => is_for_a_limit(refusal),
+        _ => false,
     }
 }
 

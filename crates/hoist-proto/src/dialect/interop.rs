@@ -3,8 +3,11 @@
 //! Owns every difference between them. `ietf.rs` reads a row once and never asks for a number again, so that the next
 //! iteration is one more row.
 
+mod versions;
+
 use http::{HeaderName, StatusCode};
 
+pub use self::versions::{NotVersions, Versions};
 use super::{UPLOAD_COMPLETE, UPLOAD_INCOMPLETE};
 use crate::operation::{Finish, Finished};
 use crate::upload::Completion;
@@ -26,6 +29,10 @@ pub enum Interop {
     V8,
     /// -12.
     V9,
+    /// -13 and later.
+    V10,
+    /// An iteration after this release, by its number; it has the properties of the newest that is known.
+    Later(u64),
     /// The text without version numbers, as the RFC will be.
     Rfc,
 }
@@ -72,14 +79,14 @@ pub(super) enum LimitKeys {
 }
 
 impl Interop {
-    /// All of them, oldest first.
-    pub const ALL: [Self; 8] =
-        [Self::V3, Self::V4, Self::V5, Self::V6, Self::V7, Self::V8, Self::V9, Self::Rfc];
+    /// All that are known, oldest first.
+    pub const ALL: [Self; 9] =
+        [Self::V3, Self::V4, Self::V5, Self::V6, Self::V7, Self::V8, Self::V9, Self::V10, Self::Rfc];
 
     /// The newest that has a number.
-    pub const NEWEST: Self = Self::V9;
+    pub const NEWEST: Self = Self::V10;
 
-    /// The iteration of a number, if this server knows it.
+    /// The iteration of a number, if it is known.
     pub fn of_number(number: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.number() == Some(number))
     }
@@ -94,6 +101,8 @@ impl Interop {
             Self::V7 => Some(7),
             Self::V8 => Some(8),
             Self::V9 => Some(9),
+            Self::V10 => Some(10),
+            Self::Later(number) => Some(number),
             Self::Rfc => None,
         }
     }
@@ -105,7 +114,9 @@ impl Interop {
         let properties = self.properties();
         match self {
             Self::V5 | Self::V6 => Properties { completion: Completion::ExplicitOrAtLength, ..properties },
-            Self::V3 | Self::V4 | Self::V7 | Self::V8 | Self::V9 | Self::Rfc => properties,
+            Self::V3 | Self::V4 | Self::V7 | Self::V8 | Self::V9 | Self::V10 | Self::Later(_) | Self::Rfc => {
+                properties
+            }
         }
     }
 
@@ -126,7 +137,7 @@ impl Interop {
         };
         let numbered_by_text = |typed| Finished::Rejects { typed };
         match self {
-            Self::V8 | Self::V9 | Self::Rfc => newest,
+            Self::V8 | Self::V9 | Self::V10 | Self::Later(_) | Self::Rfc => newest,
             Self::V7 => Properties { finished: numbered_by_text(true), ..newest },
             Self::V6 => Properties {
                 append_default: Some(Finish::Later),

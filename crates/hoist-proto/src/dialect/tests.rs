@@ -6,6 +6,7 @@ use http::Request;
 use proptest::prelude::*;
 
 use super::ietf::Speaker;
+use super::interop::Interop;
 use super::token::{Draft, Form};
 use super::*;
 use crate::operation::{Content, Finish, Subject};
@@ -30,7 +31,7 @@ pub(super) fn head(method: &str, fields: &str) -> Parts {
 /// What an answer depends on, where nothing is limited.
 pub(super) fn context(base: &str) -> Context<'_> {
     const NONE: Limits = Limits { size_max: None, size_min: 0, append_max: None, append_min: 0 };
-    Context { base, limits: &NONE, now: Timestamp::from_millis(0) }
+    Context { base, limits: &NONE, now: Timestamp::from_millis(0), lifetime: None }
 }
 
 /// An upload that has just begun.
@@ -167,17 +168,18 @@ const ROWS: &[(&str, &[Place], &str, &str, &str)] = &[
     ("D5", ENDPOINT, "HEAD", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "ordinary"),
     ("D5", ENDPOINT, "DELETE", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "ordinary"),
     // A whole creation of an unknown number can be served as an ordinary request; one that counts on resuming cannot.
-    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 10|Upload-Complete: ?1", "ordinary"),
-    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 10|Upload-Complete: ?0", "9"),
-    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 10|Upload-Incomplete: ?1", "ordinary"),
-    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: six|Upload-Complete: ?0", "9"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 10|Upload-Complete: ?1", "10*"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 11|Upload-Complete: ?1", "ordinary"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 11|Upload-Complete: ?0", "10"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 11|Upload-Incomplete: ?1", "ordinary"),
+    ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: six|Upload-Complete: ?0", "10"),
     ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: six|Upload-Complete: ?1", "ordinary"),
     (
         "D5",
         ENDPOINT,
         "POST",
         "Upload-Draft-Interop-Version: 8|Upload-Draft-Interop-Version: 8|Upload-Complete: ?0",
-        "9",
+        "10",
     ),
     ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 1", "ordinary"),
     ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 2|Upload-Incomplete: ?1", "ordinary"),
@@ -191,7 +193,8 @@ const ROWS: &[(&str, &[Place], &str, &str, &str)] = &[
     ("D5", UPLOAD, "POST", "Upload-Draft-Interop-Version: 9|Upload-Complete: ?1", "9*"),
     ("D5", UPLOAD, "HEAD", "Upload-Draft-Interop-Version: 6|Upload-Metadata: x", "6*"),
     ("D5", UPLOAD, "HEAD", "Upload-Draft-Interop-Version: 2", "stored"),
-    ("D5", UPLOAD, "HEAD", "Upload-Draft-Interop-Version: 10", "stored"),
+    ("D5", UPLOAD, "HEAD", "Upload-Draft-Interop-Version: 10", "10*"),
+    ("D5", UPLOAD, "HEAD", "Upload-Draft-Interop-Version: 11", "stored"),
     ("D5", UPLOAD, "DELETE", "Upload-Draft-Interop-Version: six", "stored"),
     ("D6", ON_TARGET, "POST", "Upload-Complete: ?0", "rfc"),
     ("D6", ON_TARGET, "POST", "Upload-Complete: ?1", "rfc"),
@@ -204,7 +207,7 @@ const ROWS: &[(&str, &[Place], &str, &str, &str)] = &[
         "D6",
         UPLOAD,
         "PATCH",
-        "Upload-Draft-Interop-Version: 10|Content-Type: application/partial-upload",
+        "Upload-Draft-Interop-Version: 11|Content-Type: application/partial-upload",
         "rfc",
     ),
     ("D7", UPLOAD, "HEAD", "", "stored"),
@@ -281,6 +284,27 @@ fn a_name_that_no_upload_can_have_is_not_found_in_any_dialect() {
     }
 }
 
+// proves: IETF-VER-10, IETF-VER-06
+#[test]
+fn an_operator_chooses_which_versions_are_spoken() {
+    let offers = Offers { versions: "6-8,11".parse().expect("a set"), ..Offers::default() };
+    let spoken = |place, method, number: u64| {
+        let fields = format!("Upload-Draft-Interop-Version: {number}|Upload-Complete: ?0");
+        match detect(&head(method, &fields), place, offers) {
+            Detected::Speaks(Dialect::Ietf(speaker)) => Some((speaker.version, speaker.announces)),
+            _ => None,
+        }
+    };
+    for (number, version) in [(6, Interop::V6), (8, Interop::V8), (11, Interop::Later(11))] {
+        assert_eq!(spoken(Place::Endpoint, "POST", number), Some((version, true)));
+        assert_eq!(spoken(ON_UPLOAD, "HEAD", number), Some((version, true)));
+    }
+    for number in [3, 5, 9, 10, 12, 99] {
+        assert_eq!(spoken(Place::Endpoint, "POST", number), Some((Interop::Later(11), false)), "{number}");
+        assert_eq!(spoken(ON_UPLOAD, "HEAD", number), None, "{number}");
+    }
+}
+
 // proves: IETF-VER-07
 #[test]
 fn who_names_no_version_is_sent_interim_responses_where_that_is_allowed() {
@@ -288,11 +312,11 @@ fn who_names_no_version_is_sent_interim_responses_where_that_is_allowed() {
         (Place::Endpoint, "POST", "Upload-Complete: ?1", "rfc*"),
         (ON_UPLOAD, "PATCH", "Content-Type: application/partial-upload", "rfc*"),
         // A number that is not known is not the absence of one.
-        (Place::Endpoint, "POST", "Upload-Draft-Interop-Version: 10|Upload-Complete: ?0", "9"),
+        (Place::Endpoint, "POST", "Upload-Draft-Interop-Version: 11|Upload-Complete: ?0", "10"),
         (
             ON_UPLOAD,
             "PATCH",
-            "Upload-Draft-Interop-Version: 10|Content-Type: application/partial-upload",
+            "Upload-Draft-Interop-Version: 11|Content-Type: application/partial-upload",
             "rfc",
         ),
         (Place::Endpoint, "POST", "Upload-Incomplete: ?1", "3"),

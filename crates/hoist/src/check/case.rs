@@ -54,7 +54,7 @@ pub(crate) enum Rule {
     FreshLocation,
     /// URLs of uploads are absolute and show nothing but letters, digits and hyphens behind the target.
     OpaqueLocation,
-    /// Uploads are not redirected in ways that change methods.
+    /// The protocol's own answers are no redirects that change methods; those of a target may be.
     NoRedirect,
     /// Answers to creations and appends say whether the target speaks.
     SaysCompleteness,

@@ -78,7 +78,16 @@ pub(crate) fn broken(
             locations.filter(|location| !opaque(location)).map(str::to_owned).collect()
         }
         Rule::NoRedirect => {
-            let redirect = last.filter(|head| !asked.creates && matches!(head.status, 301..=303));
+            let transfers = matches!(asked.outgoing.method.as_str(), "POST" | "PUT" | "PATCH")
+                && asked.version.says(true).is_some_and(|(name, _)| asked.field(name).is_some());
+            // What the target answers to the whole representation is its own affair.
+            let is_of_target = |head: &Head| {
+                let says = asked.version.says(true);
+                transfers && says.is_some_and(|(name, value)| head.field(name) == Some(value))
+            };
+            let redirect = last.filter(|head| {
+                matches!(head.status, 301..=303) && (transfers || !asked.creates) && !is_of_target(head)
+            });
             redirect.map(|head| format!("status {}", head.status)).into_iter().collect()
         }
         Rule::SaysCompleteness => {

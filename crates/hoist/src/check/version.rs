@@ -34,7 +34,7 @@ pub(crate) enum Version {
 }
 
 /// The versions of the IETF dialect, oldest first.
-const INTEROP: [Version; 8] = [
+const INTEROP: [Version; 9] = [
     Version::Interop(3),
     Version::Interop(4),
     Version::Interop(5),
@@ -42,6 +42,7 @@ const INTEROP: [Version; 8] = [
     Version::Interop(7),
     Version::Interop(8),
     Version::Interop(9),
+    Version::Interop(10),
     Version::Rfc,
 ];
 
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn ranges_contain_versions() {
         let cases: [(&str, &[&str]); 6] = [
-            ("6..", &["6", "7", "8", "9", "rfc"]),
+            ("6..", &["6", "7", "8", "9", "10", "rfc"]),
             ("..4", &["3", "4"]),
             ("5..6", &["5", "6"]),
             ("8", &["8"]),

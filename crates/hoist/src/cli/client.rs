@@ -46,7 +46,7 @@ pub(crate) struct Put {
     /// server may have the file twice.
     #[arg(long, value_enum, default_value = "post")]
     pub(crate) method: Verb,
-    /// The dialect to speak: ietf, ietf-3 to ietf-9, ietf-rfc, token, token-draft, token-1, token-2, tus1, conventional
+    /// The dialect to speak: ietf, ietf-3 to ietf-10, ietf-rfc, token, token-draft, token-1, token-2, tus1, conventional
     /// [default: the one the server speaks]
     #[arg(long, hide_default_value = true, default_value_t)]
     pub(crate) dialect: Dialect,

@@ -55,6 +55,7 @@ impl Reader<'_> {
             cors_headers: self.each("cors-header", |text| {
                 text.parse().map_err(|_| "is not the name of a field; write it like X-Csrf-Token".into())
             }),
+            ietf_versions: self.one("ietf-versions").unwrap_or_default(),
             completes_at_length: self.choice("ietf-complete-at-length", &[("off", false), ("v5-v6", true)]),
             tus: self.tus(),
             interims: self.choice(

@@ -168,6 +168,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     one(
         UPLOADS,
+        "ietf-versions",
+        "LIST",
+        Some("3-10"),
+        "Interop versions of the draft that are spoken, like 3-10 or 5,6,8-10; one after 10 is spoken as 10",
+    ),
+    one(
+        UPLOADS,
         "ietf-complete-at-length",
         "VERSIONS",
         Some("off"),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use hoist_proto::dialect::interop::Versions;
 use hoist_proto::dialect::tus1::{Extension, Extensions};
 use hoist_proto::policy::Limits;
 use http::HeaderValue;
@@ -62,13 +63,14 @@ fn defaults_are_those_of_the_libraries() {
     assert_eq!((config.public_origin, config.interims), (None, Interims::default()));
     assert!(!config.completes_at_length && !config.downloads && !config.accepts_forms);
     assert!(config.tus == Extensions::ALL);
+    assert_eq!(config.ietf_versions, Versions::default());
 }
 
 #[test]
 fn each_setting_means_something() {
     // A value that is right for each, given as a flag, and the one place it must show.
     let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\nlocation = \"absolute\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
-        ietf-complete-at-length = \"v5-v6\"\ntus-disable = [\"termination\"]\ndurability = \"os\"\nnew-key = true\nmax-size = 9\n\
+        ietf-versions = \"5,8-11\"\nietf-complete-at-length = \"v5-v6\"\ntus-disable = [\"termination\"]\ndurability = \"os\"\nnew-key = true\nmax-size = 9\n\
         min-size = 1\nmax-append-size = 8\nmin-append-size = 2\nmax-age = \"none\"\nretain = 5\nmin-token-length = 16\n\
         target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ndownloads = true\naccept-forms = true\ntls-cert = \"c\"\ntls-key = \"k\"\n\
         trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://A.example\"]\ncors-credentials = false\ncors-header = \"X-A\"\njwt-key = \"j\"\n\
@@ -81,6 +83,7 @@ fn each_setting_means_something() {
     assert_eq!((config.data, config.endpoint), ("d".into(), "/e".into()));
     assert_eq!((config.public_origin.as_deref(), config.interims), (Some("https://h:1"), Interims::Always));
     assert!(config.completes_at_length && config.downloads && config.accepts_forms);
+    assert_eq!(config.ietf_versions.to_string(), "5,8-11");
     assert_eq!(config.tus, Extensions::ALL.without(Extension::Termination));
     assert_eq!((config.durability, config.new_key), (Durability::Os, true));
     let limits = Limits { size_max: Some(9), size_min: 1, append_max: Some(8), append_min: 2 };

@@ -126,7 +126,7 @@ async fn only_who_names_a_known_version_is_sent_interim_responses() {
     let home = Home::new();
     let server = Server::start(&home, &OS);
     for wire in WIRES {
-        for number in 3..=9 {
+        for number in 3..=10 {
             let field = if number == 3 { ("upload-incomplete", "?0") } else { ("upload-complete", "?1") };
             let ask = Ask::to("POST", "/uploads").with(field).field(NUMBER, number).sized("hello");
             let got = server.ask(wire, ask).await;
@@ -134,7 +134,7 @@ async fn only_who_names_a_known_version_is_sent_interim_responses() {
             assert_eq!(text(announcement(&got), NUMBER), Some(&*number.to_string()));
             assert_eq!(text(announcement(&got), "location"), got.field("location"), "{number}");
         }
-        for number in ["10", "99", "1", "2", "x", "8.0", "\"8\"", "-8", ""] {
+        for number in ["11", "99", "1", "2", "x", "8.0", "\"8\"", "-8", ""] {
             for complete in ["?0", "?1"] {
                 let got = server.ask(wire, create(complete).field(NUMBER, number).sized("hello")).await;
                 assert!(got.status < 400 && got.interims.is_empty(), "{number}: {got:?}");
@@ -173,7 +173,7 @@ async fn an_operator_has_it_otherwise() {
                 .is_some_and(|url| url.starts_with("https://upload.example.org/uploads/"))
         );
         assert_eq!(got.field("location"), text(fields, "location"));
-        for number in ["10", "x"] {
+        for number in ["11", "x"] {
             let got = server.ask(wire, create("?0").field(NUMBER, number).sized("hello")).await;
             assert!(got.interims.is_empty(), "{got:?}");
         }
@@ -457,4 +457,25 @@ async fn a_stranger_ends_no_transfer() {
     let mut own =
         Exchange::begin(&server, Wire::H2, is(head(&upload), "a"), u64::MAX).await.expect("a connection");
     assert!(own.answer().await.expect("an answer").is_complete());
+}
+
+/// A number that came after this release is spoken as the newest version, under its own name, where the operator says so.
+// proves: IETF-VER-10, IETF-VER-02, IETF-VER-03, IETF-VER-06
+#[tokio::test]
+async fn the_versions_an_operator_chooses_are_spoken_and_no_others() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--ietf-versions", "6-8,11"]);
+    for wire in WIRES {
+        for (number, is_spoken) in
+            [(5, false), (6, true), (8, true), (9, false), (10, false), (11, true), (12, false)]
+        {
+            let got = server.ask(wire, create("?1").field(NUMBER, number).sized(bytes(1, 10))).await;
+            assert_eq!(got.status, 201, "{wire:?} {number}: {got:?}");
+            let own = number.to_string();
+            assert_eq!(got.field(NUMBER), is_spoken.then_some(own.as_str()), "{wire:?} {number}: {got:?}");
+            assert_eq!(got.interims.len(), usize::from(is_spoken), "{wire:?} {number}: {got:?}");
+        }
+        let got = server.ask(wire, create("?0").field(NUMBER, 12)).await;
+        assert_eq!((got.status, got.field(NUMBER), got.interims.len()), (201, Some("11"), 0), "{got:?}");
+    }
 }

@@ -9,9 +9,9 @@ use hoist_client::{Builder, Client, Dialect, Error, Failure, Http2, Interop, Jou
 use crate::harness::{Cut, Dice, Home, Server, seeds, until};
 use crate::proxy::{Fault, Proxy, Way};
 
-const DIALECTS: [&str; 14] = [
-    "auto", "ietf-3", "ietf-4", "ietf-5", "ietf-6", "ietf-7", "ietf-8", "ietf-9", "ietf-rfc", "token",
-    "token-0", "token-1", "token-2", "tus1",
+const DIALECTS: [&str; 15] = [
+    "auto", "ietf-3", "ietf-4", "ietf-5", "ietf-6", "ietf-7", "ietf-8", "ietf-9", "ietf-10", "ietf-rfc",
+    "token", "token-0", "token-1", "token-2", "tus1",
 ];
 /// Cuts in one upload.
 const FAULTS: usize = 30;
@@ -217,7 +217,7 @@ async fn the_server_is_found_out_and_its_digest_compared() {
     let client = quick("auto").build().expect("a client");
     let put = client.put(server.url.parse().expect("a URL"), Source::bytes("hello")).verify();
     let outcome = put.send().await.expect("an upload");
-    assert_eq!(outcome.dialect, Dialect::Ietf(Interop::V9));
+    assert_eq!(outcome.dialect, Dialect::Ietf(Interop::V10));
     assert!(outcome.verified, "{outcome:?}");
     let put = client.put(server.url.parse().expect("a URL"), Source::stream(&b"hello"[..])).verify();
     let outcome = put.send().await.expect("an upload");

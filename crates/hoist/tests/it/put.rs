@@ -10,7 +10,7 @@ use crate::harness::{Cut, Dice, Home, Server, bytes, seeds, until};
 use crate::process::{Ended, Running, hoist};
 use crate::proxy::{Fault, Proxy, Way};
 
-const DIALECTS: [&str; 15] = [
+const DIALECTS: [&str; 16] = [
     "auto",
     "ietf-3",
     "ietf-4",
@@ -19,6 +19,7 @@ const DIALECTS: [&str; 15] = [
     "ietf-7",
     "ietf-8",
     "ietf-9",
+    "ietf-10",
     "ietf-rfc",
     "token",
     "token-draft",

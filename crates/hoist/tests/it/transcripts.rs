@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::harness::{Ask, H2, Home, Raw, Server, h2_send, soon};
 
-const TRANSCRIPTS: [(&str, &str); 8] = [
+const TRANSCRIPTS: [(&str, &str); 9] = [
     ("v3", include_str!("../transcripts/v3.txt")),
     ("v4", include_str!("../transcripts/v4.txt")),
     ("v5", include_str!("../transcripts/v5.txt")),
@@ -19,6 +19,7 @@ const TRANSCRIPTS: [(&str, &str); 8] = [
     ("v7", include_str!("../transcripts/v7.txt")),
     ("v8", include_str!("../transcripts/v8.txt")),
     ("v9", include_str!("../transcripts/v9.txt")),
+    ("v10", include_str!("../transcripts/v10.txt")),
     ("rfc", include_str!("../transcripts/rfc.txt")),
 ];
 

@@ -193,6 +193,39 @@ fn what_was_interrupted_goes_on_at_the_url() {
     ]);
 }
 
+// proves: IETF-CLI-08, IETF-CLI-13
+#[test]
+fn a_question_ends_what_hangs_and_is_asked_until_it_is_answered() {
+    goes_well(vec![
+        (
+            "a question is asked again where its answer tells no offset",
+            vec![
+                (POST, &[Hears(0, U), Breaks(Some(10))]),
+                (ASKED, &[Answers(200, "")]),
+                (ASKED, &[Answers(400, "")]),
+                (ASKED, &[Answers(204, "Upload-Offset: 10|Upload-Complete: ?0")]),
+                ("PATCH /u/1 10-100 at 10 ?1", &[Breaks(Some(5))]),
+                (ASKED, &[Answers(204, "Upload-Complete: ?0")]),
+                (ASKED, &[Answers(204, "Upload-Offset: 12|Upload-Complete: ?0")]),
+                ("PATCH /u/1 12-100 at 12 ?1", DONE),
+            ],
+        ),
+        (
+            "a conflict at the very offset is another request's, which a question ends",
+            vec![
+                (POST, &[Hears(0, U), Breaks(Some(50))]),
+                (ASKED, &[Answers(204, "Upload-Offset: 10|Upload-Complete: ?0")]),
+                (
+                    "PATCH /u/1 10-100 at 10 ?1",
+                    &[AnswersEarly(0, 409, "Upload-Offset: 10|Upload-Complete: ?0")],
+                ),
+                (ASKED, &[Answers(204, "Upload-Offset: 50|Upload-Complete: ?0")]),
+                ("PATCH /u/1 50-100 at 50 ?1", DONE),
+            ],
+        ),
+    ]);
+}
+
 // proves: IETF-INT-02, IETF-INT-08, IETF-INT-11, IETF-VER-04, IETF-VER-09, IETF-OFF-04, IETF-CLI-16, IETF-CRE-05
 #[test]
 fn only_its_own_104_counts() {
@@ -297,6 +330,9 @@ fn what_cannot_be_done_has_a_reason() {
     let cut: (&str, &[Act]) = (POST, &[Hears(0, U), Breaks(Some(60))]);
     let at: (&str, &[Act]) = (ASKED, &[Answers(204, "Upload-Offset: 9|Upload-Complete: ?0")]);
     let append = "PATCH /u/1 9-100 at 9 ?1";
+    let silent: (&str, &[Act]) = (ASKED, &[Answers(200, "")]);
+    let malformed: (&str, &[Act]) = (ASKED, &[Answers(204, "Upload-Offset: -1|Upload-Complete: ?0")]);
+    let unclear: (&str, &[Act]) = (ASKED, &[Answers(400, "Upload-Complete: ?0")]);
     let stories: Vec<(Failure, bool, Story<'_>)> = vec![
         (rejected(422), true, vec![(POST, &[Answers(422, "Upload-Complete: ?1")])]),
         (rejected(503), true, vec![(POST, &[Answers(503, "Upload-Complete: ?1|Retry-After: 1")])]),
@@ -311,12 +347,10 @@ fn what_cannot_be_done_has_a_reason() {
             vec![cut, at, (append, &[Answers(415, "Upload-Offset: 9|Upload-Complete: ?0")])],
         ),
         (rejected(422), true, vec![cut, at, (append, &[Answers(422, "Upload-Complete: ?1")])]),
-        (Failure::NotResumable, false, vec![cut, (ASKED, &[Answers(200, "")])]),
-        (
-            Failure::NotResumable,
-            false,
-            vec![cut, (ASKED, &[Answers(204, "Upload-Offset: -1|Upload-Complete: ?0")])],
-        ),
+        (Failure::NotResumable, false, vec![cut, silent, silent, silent]),
+        (Failure::NotResumable, false, vec![cut, silent, malformed, malformed]),
+        (rejected(400), false, vec![cut, malformed, unclear, unclear]),
+        (rejected(302), false, vec![cut, (ASKED, &[Answers(302, "Location: /login")])]),
         (Failure::Gone, false, vec![cut, at, (append, &[Answers(404, "")])]),
         (Failure::Gone, false, vec![cut, at, (append, &[Breaks(Some(3))]), (ASKED, &[Answers(410, "")])]),
         // It may be complete, and forgotten: to begin again might do it twice.
@@ -358,6 +392,114 @@ fn what_cannot_be_done_has_a_reason() {
     let mut uploader = begun(Interop::V8, Opening::Careful, Method::POST, 100);
     play(&mut uploader, &[("POST /uploads 0-0 ?0", &[Answers(200, "")])]);
     assert_eq!(ends(&mut uploader), Err(Failure::NotResumable));
+}
+
+// proves: IETF-CLI-01, IETF-CLI-02, IETF-CLI-18
+#[test]
+fn a_success_is_judged_by_what_shows_that_the_server_speaks_the_protocol() {
+    const CAREFUL: &str = "POST /uploads 0-0 ?0";
+    const U10: &str = "Location: https://h.example/u/1|Upload-Draft-Interop-Version: 10";
+    let end = |opening, version, story: Story<'_>| {
+        let mut uploader = begun(version, opening, Method::POST, 100);
+        play(&mut uploader, &story);
+        (ends(&mut uploader), uploader.url().is_some())
+    };
+    // The place of what an ordinary server made of it is none to append to.
+    let made = vec![(CAREFUL, &[Answers(201, "Location: /files/7")][..])];
+    assert_eq!(end(Opening::Careful, Interop::V10, made), (Err(Failure::NotResumable), false));
+    let made = vec![(POST, &[Answers(201, "Location: /files/7")][..])];
+    assert_eq!(end(Opening::AtOnce, Interop::V10, made), (Ok(()), false));
+    // One field is evidence enough.
+    let opened = vec![
+        (CAREFUL, &[Answers(201, "Location: /u/1|Upload-Limit: min-size=0")][..]),
+        ("PATCH /u/1 0-100 at 0 ?1", DONE),
+    ];
+    assert_eq!(end(Opening::Careful, Interop::V10, opened), (Ok(()), true));
+    // Since -12 a success that does not say that it completes leaves an upload to go on with.
+    let silent = (POST, &[Hears(0, U10), Answers(200, "")][..]);
+    let story = vec![
+        silent,
+        (ASKED, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?0")]),
+        ("PATCH /u/1 100-100 at 100 ?1", DONE),
+    ];
+    assert_eq!(end(Opening::AtOnce, Interop::V10, story), (Ok(()), true));
+    let story = vec![(POST, &[Hears(0, U), Answers(200, "")][..])];
+    assert_eq!(end(Opening::AtOnce, Interop::V8, story), (Ok(()), true));
+}
+
+// proves: IETF-VER-11
+#[test]
+fn a_number_that_is_refused_without_a_word_is_followed_by_the_next() {
+    const U6: &str = "Location: /u/1|Upload-Draft-Interop-Version: 6";
+    let refused: &[Act] = &[AnswersEarly(10, 400, "")];
+    let number = |uploader: &mut Uploader| match uploader.clone().step() {
+        Step::Send(ask) => ask
+            .head
+            .headers()
+            .get("upload-draft-interop-version")
+            .map(|value| value.to_str().expect("ASCII").to_owned()),
+        other => panic!("{other:?}"),
+    };
+    let negotiating = |version| begun(version, Opening::AtOnce, Method::POST, 100).negotiating();
+    let mut uploader = negotiating(VERSIONS[0]);
+    let mut spoken = vec![number(&mut uploader)];
+    for _ in 0..2 {
+        play(&mut uploader, &[(POST, refused)]);
+        spoken.push(number(&mut uploader));
+    }
+    assert_eq!(spoken, [Some("10".to_owned()), Some("6".to_owned()), None]);
+    assert_eq!(uploader.version(), Some(Interop::Rfc));
+    play(&mut uploader, &[(POST, refused)]);
+    assert_eq!(ends(&mut uploader), Err(Failure::Rejected(StatusCode::BAD_REQUEST)));
+
+    // The second number is spoken to the end, at a URL that it has named.
+    let mut uploader = negotiating(VERSIONS[0]);
+    let story: Story<'_> = vec![
+        (POST, refused),
+        (POST, &[Hears(0, U6), Breaks(Some(60))]),
+        (ASKED, &[Answers(204, "Upload-Offset: 40|Upload-Complete: ?0")]),
+        ("PATCH /u/1 40-100 at 40 ?1", &[Answers(201, "Upload-Complete: ?1")]),
+    ];
+    play(&mut uploader, &story);
+    assert_eq!((ends(&mut uploader), uploader.version()), (Ok(()), Some(Interop::V6)));
+
+    // A refusal in words is one of the upload, and a version that was chosen is not changed.
+    let bad = Failure::Rejected(StatusCode::BAD_REQUEST);
+    let mut uploader = negotiating(VERSIONS[0]);
+    play(&mut uploader, &[(POST, &[AnswersEarly(0, 400, "Upload-Complete: ?0")])]);
+    assert_eq!(ends(&mut uploader), Err(bad));
+    let mut uploader = begun(VERSIONS[0], Opening::AtOnce, Method::POST, 100);
+    play(&mut uploader, &[(POST, refused)]);
+    assert_eq!(ends(&mut uploader), Err(bad));
+
+    // An upload of an earlier run is asked for in the next version too.
+    let url = Uri::from_static("https://h.example/u/1");
+    let mut uploader = Uploader::resume_in(url, Interop::V10, Length::new(100), retries()).negotiating();
+    let story: Story<'_> = vec![
+        (ASKED, &[Answers(400, "")]),
+        (ASKED, &[Answers(204, "Upload-Offset: 70|Upload-Complete: ?0")]),
+        ("PATCH /u/1 70-100 at 70 ?1", DONE),
+    ];
+    play(&mut uploader, &story);
+    assert_eq!((ends(&mut uploader), uploader.version()), (Ok(()), Some(Interop::V6)));
+}
+
+/// However a creation ends early, a question comes before the first append: it ends what is left of the creation at the
+/// server.
+// proves: IETF-CON-01, IETF-RET-12
+#[test]
+fn no_transfer_begins_while_the_creation_of_its_upload_may_still_run() {
+    const SHORTER: &str = "Location: /u/1|Upload-Limit: max-append-size=60|Upload-Draft-Interop-Version: 8";
+    let endings: [&[Act]; 4] = [
+        &[Stops(0, SHORTER)],
+        &[Hears(0, U), Breaks(Some(50))],
+        &[Hears(0, U), AnswersEarly(50, 503, "")],
+        &[Hears(0, U), AnswersEarly(50, 201, "Location: /u/1|Upload-Complete: ?0")],
+    ];
+    for ending in endings {
+        let mut uploader = begun(Interop::V8, Opening::AtOnce, Method::POST, 100);
+        play(&mut uploader, &[(POST, ending), (ASKED, &[Breaks(None)])]);
+    }
 }
 
 // proves: IETF-LIM-03, IETF-LIM-09

@@ -138,7 +138,7 @@ impl Server {
             Decision::Refuse(refusal) => Err(refusal),
             Decision::Cancel | Decision::Invalidate(_) => panic!("nobody asked for that"),
         };
-        let moment = Context { base: "/uploads", limits: &self.policy.limits, now: self.now };
+        let moment = Context { base: "/uploads", limits: &self.policy.limits, now: self.now, lifetime: None };
         let head = match reply {
             Ok(Some(reply)) => dialect.encode(&reply, &moment),
             Ok(None) => return None,

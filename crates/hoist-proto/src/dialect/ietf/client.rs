@@ -2,7 +2,7 @@
 //!
 //! Owns the spelling alone; what to do about it is [`client`](crate::client)'s to decide.
 
-use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 
 use super::super::interop::LimitKeys;
 use super::super::{INTEROP_VERSION, UPLOAD_LENGTH, UPLOAD_LIMIT, UPLOAD_OFFSET};
@@ -100,10 +100,26 @@ impl Speaker {
         self.version.properties().finished == Finished::Replays
     }
 
+    /// Whether an upload is complete only by a success that says so. Up to -11 the answer to a whole creation was the
+    /// target's also where it did not.
+    pub(crate) fn completes_in_words(self) -> bool {
+        self.version >= super::Interop::V9
+    }
+
     /// Whether a success that does not say whether the upload is complete answers the last request of one.
     pub(crate) fn completes_silently(self) -> bool {
         self.version < super::Interop::V7
     }
+}
+
+/// Whether a response has a field of the protocol, and so comes from a server that speaks it.
+pub fn has_own_field(fields: &HeaderMap) -> bool {
+    fields.keys().any(|name| name.as_str().starts_with("upload-"))
+}
+
+/// Whether an answer refuses the number of a request: a server that does not know it has no word of the protocol to say.
+pub fn refuses_version(status: StatusCode, fields: &HeaderMap) -> bool {
+    status == StatusCode::BAD_REQUEST && !has_own_field(fields)
 }
 
 /// Reads `Upload-Limit`. One that does not parse counts as absent.

@@ -10,7 +10,7 @@ use super::client::{Takes, Told};
 use super::*;
 use crate::operation::Finished;
 use crate::policy::Limits;
-use crate::refusal::Interrupted;
+use crate::refusal::{Interrupted, Limit};
 use crate::types::{LARGEST_INTEGER, Timestamp};
 use crate::upload::{Answer, Origin};
 
@@ -308,7 +308,7 @@ fn the_vectors_of_structured_fields_hold_in_place() {
         let fields = format!("{TYPE}Upload-Offset: 0|Upload-Complete: {value}");
         let found = on_upload(Interop::V8, "PATCH", &fields, Some(0));
         assert_eq!(found, "rejected: 400 Upload-Complete", "{value}");
-        let creation = creation(&head("POST", &format!("Upload-Complete: {value}")), false);
+        let creation = creation(&head("POST", &format!("Upload-Complete: {value}")), Offers::default());
         assert_eq!(creation, Creation::Ordinary, "{value}");
     }
 }
@@ -373,7 +373,8 @@ fn state(offset: u64, length: Option<u64>, complete: bool) -> State {
 const LIMITS: Limits = Limits { size_max: Some(1000), size_min: 2, append_max: Some(500), append_min: 3 };
 
 fn limited() -> Context<'static> {
-    Context { base: BASE, limits: &LIMITS, now: Timestamp::from_millis(39_001) }
+    let lifetime = Some(Duration::from_secs(90));
+    Context { base: BASE, limits: &LIMITS, now: Timestamp::from_millis(39_001), lifetime }
 }
 
 /// Puts in what a version writes for `{ok}` and so on, and its number.
@@ -384,12 +385,10 @@ fn spelled_out(version: Interop, template: &str) -> String {
     };
     let appended = if version < Interop::V7 { "201" } else { "204" };
     let limits = "max-size=1000, min-size=2, max-append-size=500, min-append-size=3";
-    let (limits, age) = match version {
-        Interop::V3 | Interop::V4 | Interop::V5 => (String::new(), String::new()),
-        Interop::V6 => {
-            (format!("upload-limit: {limits}|"), format!("upload-limit: {limits}, expires=60, max-age=60|"))
-        }
-        _ => (format!("upload-limit: {limits}|"), format!("upload-limit: {limits}, max-age=60|")),
+    let age = |seconds: u64| match version {
+        Interop::V3 | Interop::V4 | Interop::V5 => String::new(),
+        Interop::V6 => format!("upload-limit: {limits}, expires={seconds}, max-age={seconds}|"),
+        _ => format!("upload-limit: {limits}, max-age={seconds}|"),
     };
     let number =
         version.number().map_or(String::new(), |number| format!("upload-draft-interop-version: {number}|"));
@@ -397,8 +396,8 @@ fn spelled_out(version: Interop, template: &str) -> String {
         .replace("{no}", no)
         .replace("{yes}", yes)
         .replace("{appended}", appended)
-        .replace("{limits}|", &limits)
-        .replace("{limits and age}|", &age)
+        .replace("{limits}|", &age(90))
+        .replace("{limits and age}|", &age(60))
         .replace("{length}|", "upload-length: 200|")
         .replace("{number}|", &number)
         .split('|')
@@ -535,6 +534,15 @@ fn every_refusal_is_written_as_its_version_has_it() {
             Refusal::TooSmall { bytes: 3, state: None },
             "400|{no}|{limits}|cache-control: no-store|{number}|".into(),
         ),
+        (
+            Refusal::TooMany { uploads_max: 1 },
+            "429|retry-after: 60|{no}|{limits}|cache-control: no-store|{number}|".into(),
+        ),
+        (
+            Refusal::Quota { bytes_max: 1 },
+            "507|retry-after: 60|{no}|{limits}|cache-control: no-store|{number}|".into(),
+        ),
+        (Refusal::Full(Some(at)), format!("507|retry-after: 60|upload-offset: 7|{told}")),
         (cut(Interrupted::Cut), format!("400|upload-offset: 7|{told}")),
         (cut(Interrupted::TooSlow), format!("408|upload-offset: 7|{told}")),
         (cut(Interrupted::Superseded), format!("409|upload-offset: 7|{told}")),
@@ -584,7 +592,7 @@ fn what_a_complete_upload_is_told_depends_on_the_version() {
         let expected = match version {
             Interop::V3 | Interop::V4 | Interop::V5 => Finished::Rejects { typed: false },
             Interop::V6 | Interop::V7 => Finished::Rejects { typed: true },
-            Interop::V8 | Interop::V9 | Interop::Rfc => Finished::Replays,
+            Interop::V8 | Interop::V9 | Interop::V10 | Interop::Later(_) | Interop::Rfc => Finished::Replays,
         };
         assert_eq!(append.finished, expected, "{version:?}");
     }
@@ -624,7 +632,7 @@ fn who_is_sent_a_104_and_what_it_carries() {
 fn limits_are_told_and_their_end_stays_where_it_is() {
     let limits_at = |limits: &Limits, lifetime: Option<u64>, now| {
         let upload = Upload { lifetime: lifetime.map(Duration::from_secs), ..upload() };
-        let context = Context { base: BASE, limits, now: Timestamp::from_millis(now) };
+        let context = Context { base: BASE, limits, now: Timestamp::from_millis(now), lifetime: None };
         let head = speaker(Interop::V8).announcement(&upload, &context).expect("it is told");
         head.headers()["upload-limit"].to_str().expect("ASCII").to_owned()
     };
@@ -774,11 +782,11 @@ proptest! {
 
 #[test]
 fn every_number_is_a_version_and_back() {
-    assert_eq!(numbered().map(|(_, number)| number).collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(numbered().map(|(_, number)| number).collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8, 9, 10]);
     for (speaker, number) in numbered() {
         assert_eq!(Interop::of_number(number), Some(speaker.version));
     }
-    for number in [0, 1, 2, 10, u64::MAX] {
+    for number in [0, 1, 2, 11, u64::MAX] {
         assert_eq!(Interop::of_number(number), None);
     }
 }

@@ -94,6 +94,7 @@ impl Parts {
             .downloads(config.downloads)
             .accept_forms(config.accepts_forms)
             .trusted_proxies(config.trusted_proxies.clone())
+            .ietf_versions(config.ietf_versions)
             .complete_at_length(config.completes_at_length)
             .quotas(config.quotas);
         let builder = match &config.public_origin {

@@ -154,7 +154,7 @@ impl Server {
         }
         let known = self.load(id);
         let policy = self.policy.clone();
-        let around = Context { base: BASE, limits: &policy.limits, now: self.now };
+        let around = Context { base: BASE, limits: &policy.limits, now: self.now, lifetime: None };
         let request = engine::Request { id, principal: None, family, operation };
         let (upload, plan) = match engine::decide(known.as_ref(), &request, &policy, self.now) {
             Decision::Create(upload, plan) | Decision::Receive(upload, plan) => (upload, plan),
@@ -213,7 +213,7 @@ impl Server {
             return None;
         }
         let limits = self.policy.limits;
-        let around = Context { base: BASE, limits: &limits, now: self.now };
+        let around = Context { base: BASE, limits: &limits, now: self.now, lifetime: None };
         let answer = match verdict {
             Verdict::Deliver { .. } => heads(dialect.encode(&self.finish(upload, plan.created), &around)),
             Verdict::Acknowledge(reply) => {
