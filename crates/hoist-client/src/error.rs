@@ -1,4 +1,4 @@
-//! What can go wrong, and whether trying again may help.
+//! Errors of the client, and which of them may be tried again.
 
 use std::io;
 use std::path::PathBuf;

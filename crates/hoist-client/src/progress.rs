@@ -1,4 +1,4 @@
-//! How far an upload is, for whoever watches.
+//! The progress of an upload, for its watchers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How far an upload is.
+/// The progress of an upload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -18,21 +18,21 @@ pub struct Progress {
     pub acknowledged: u64,
     /// Bytes of the representation; `None` until it is known, which for a stream is at its end.
     pub length: Option<u64>,
-    /// How many requests had to be repeated.
+    /// The number of requests that had to be repeated.
     pub retries: u32,
     /// Bytes that did not have to be sent again: where the latest interruption was resumed.
     pub resumed_bytes: u64,
     /// Bytes in a second, smoothed over the last few.
     pub rate: u64,
-    /// How long it takes at that rate; `None` when nobody can know.
+    /// The time left at that rate; `None` while it is unknown.
     pub eta: Option<Duration>,
-    /// What is done at the moment.
+    /// The current activity.
     pub doing: Doing,
-    /// How it began.
+    /// The way it began.
     pub start: Start,
 }
 
-/// What an upload does at the moment.
+/// The current activity of an upload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Doing {
@@ -49,14 +49,14 @@ pub enum Doing {
     Done,
 }
 
-/// How an upload began.
+/// The way an upload began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
     /// As a new one.
     #[default]
     Fresh,
-    /// Where an earlier run was ended.
+    /// At the offset where an earlier run ended.
     Resumed,
     /// As a new one: the source is not what it was when an earlier run began to upload it.
     Changed,
@@ -75,7 +75,7 @@ impl fmt::Display for Start {
     }
 }
 
-/// How much of an older rate a second leaves over: a half.
+/// The share of an older rate that is left after a second: a half.
 const HALF_LIFE: Duration = Duration::from_secs(2);
 
 /// Tells the watchers of one upload.
@@ -121,7 +121,7 @@ struct Tells {
     counted: u64,
 }
 
-/// What a request's content has done so far.
+/// The flow of a request's content so far.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     bytes: AtomicU64,
@@ -135,19 +135,19 @@ impl Flow {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether that was all of it.
+    /// True if that was all of it.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Whether it is the source that keeps the connection waiting.
+    /// True while the connection waits for the source.
     pub(crate) fn is_starved(&self) -> bool {
         self.starved.load(Ordering::Relaxed)
     }
 }
 
 impl Meter {
-    /// A meter nobody reads.
+    /// A meter that is not read.
     pub(crate) fn unread() -> Self {
         Self { flow: Arc::default(), tells: None }
     }

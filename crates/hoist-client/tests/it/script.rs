@@ -8,7 +8,7 @@ use http::Uri;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// What the server does next on a connection.
+/// The next act of the server on a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     /// Reads the head of a request.
@@ -27,7 +27,7 @@ pub(crate) enum Act {
     Reset,
 }
 
-/// What a connection carried.
+/// The request that a connection carried.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) head: String,

@@ -37,7 +37,7 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).expect("signed"), key)
     }
 
-    /// What a server named `localhost` shows.
+    /// The side of a server named `localhost`.
     fn acceptor(&self) -> TlsAcceptor {
         let (certificate, key) = self.leaf(|_| {});
         shows(certificate.der().clone(), &key)

@@ -1,4 +1,4 @@
-//! What the client's verbs have in common: a client made of flags, a runtime for one task, and exit codes for errors.
+//! The shared parts of the client's verbs: a client made of flags, a runtime for one task, and exit codes for errors.
 
 use std::fs;
 use std::path::Path;

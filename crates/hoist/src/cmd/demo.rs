@@ -24,7 +24,7 @@ use crate::cli::Demo;
 use crate::exit::{Exit, Failure};
 use crate::output::{Bytes, Output, Stage};
 
-/// How much is made up when no file is given.
+/// The size of the file that is made up when none is given.
 const MADE_UP_BYTES: u64 = 256 << 20;
 /// Slow enough to be watched: at most this many bytes in a second, or all of it in so many seconds.
 const BYTES_PER_SECOND: u64 = 64 << 20;
@@ -80,7 +80,7 @@ async fn show(asked: &Demo, stage: &Stage) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// What there is after the upload.
+/// The outcome of the upload.
 struct Carried {
     outcome: Outcome,
     link: Link,

@@ -1,4 +1,4 @@
-//! What is given to one server is not sent to another: the command's credentials, in every verb.
+//! The command's credentials go to the server they were given for and to no other, in every verb.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -30,7 +30,7 @@ pub(super) struct Link {
 pub(super) struct Cut {
     /// Counted from one.
     pub(super) number: u32,
-    /// How many there are going to be.
+    /// The number of all cuts of the run.
     pub(super) of: u32,
     /// Bytes that had been carried to the server.
     pub(super) at: u64,
