@@ -1,21 +1,25 @@
 //! Forms (`multipart/form-data`, RFC 7578), where the operator takes them: the one file in a form is the upload.
 //!
 //! Owns the framing (RFC 2046, Multipart). Nothing of a form is held in memory but the head of one part and the octets that
-//! may begin a delimiter. The other fields of a form are read and thrown away; a second file is an error, because nobody
-//! would be told that it was not kept.
+//! may begin a delimiter. The other fields of a form are read and thrown away; a second file is an error, because it
+//! would be lost without a word to its sender.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use hoist_http::BodyError;
+use hoist_proto::dialect::{Dialect, Place};
+use hoist_proto::operation::Reply;
 use hoist_proto::refusal::Refusal;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 
 use crate::intake::Content;
+use crate::layer::Hoist;
 use crate::{BoxError, filename};
 
 /// The longest boundary (RFC 2046, Common Syntax).
@@ -25,8 +29,35 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Octets of a form besides its file.
 const BESIDES_BYTES_MAX: usize = 1 << 20;
 
-/// The boundary of a form, if a request says that its content is one.
-pub(crate) fn boundary(fields: &HeaderMap) -> Option<String> {
+impl Hoist {
+    /// Receives the file in a form as the content of an ordinary request.
+    ///
+    /// # Cancellation
+    /// Safe to drop: content that is being received is settled in a task of the server's own.
+    pub(crate) async fn run_form<B: Content>(
+        &self,
+        boundary: &str,
+        place: Place,
+        base: &str,
+        head: Parts,
+        body: B,
+    ) -> Result<Reply, Refusal> {
+        let shared = self.shared();
+        shared.auth.admit(&head).await?; // before anything of a stranger's content is read
+        let (head, file) = tokio::select! {
+            biased;
+            () = shared.draining.cancelled() => return Err(Refusal::Unavailable(Duration::from_secs(1))),
+            read = file(head, body, boundary) => read?,
+        };
+        self.run(Dialect::Conventional, place, base, head, file).await
+    }
+}
+
+/// The boundary of a form, if a request that may bring content says that it brings one.
+pub(crate) fn boundary(method: &Method, fields: &HeaderMap) -> Option<String> {
+    if !matches!(*method, Method::POST | Method::PUT) {
+        return None;
+    }
     let text = fields.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let essence = text.split(';').next().unwrap_or_default().trim();
     let is_form = essence.eq_ignore_ascii_case("multipart/form-data");
@@ -42,11 +73,7 @@ pub(crate) fn boundary(fields: &HeaderMap) -> Option<String> {
 ///
 /// # Cancellation
 /// Safe to drop; the body goes with it.
-pub(crate) async fn file<B: Content>(
-    mut head: Parts,
-    mut body: B,
-    boundary: &str,
-) -> Result<(Parts, File<B>), Refusal> {
+async fn file<B: Content>(mut head: Parts, mut body: B, boundary: &str) -> Result<(Parts, File<B>), Refusal> {
     let wrong = |wrong: &'static str| Refusal::field("Content-Type", wrong);
     let mut form = Form::new(boundary);
     let described = loop {
@@ -67,7 +94,7 @@ pub(crate) async fn file<B: Content>(
 }
 
 /// The content of the file in a form.
-pub(crate) struct File<B> {
+struct File<B> {
     body: B,
     form: Form,
 }
@@ -218,7 +245,7 @@ impl Form {
         self.state = State::Delimiter;
     }
 
-    /// Whether it is known what a delimiter begins: another part, or the end.
+    /// Tells another part from the end of the form. False while too little has arrived to know.
     fn end_of_delimiter(&mut self) -> Result<bool, &'static str> {
         const PADDING_MAX: usize = 256;
         const WRONG: &str = "a delimiter of the form does not end its line";
@@ -270,7 +297,7 @@ impl Form {
     }
 }
 
-/// What the head of a part says of its content. Other fields mean nothing here (RFC 7578, Other Content- Header Fields).
+/// The type and disposition of a part's content. Other fields mean nothing here (RFC 7578, Other Content- Header Fields).
 fn described(head: &[u8]) -> HeaderMap {
     let lines = head.split(|octet| *octet == b'\n');
     let fields = lines.filter_map(|line| {

@@ -23,7 +23,8 @@ use crate::discover::Readiness;
 use crate::hook::{Hook, NoHook};
 use crate::naming::Naming;
 use crate::proxy::{Network, Proxies};
-use crate::service::{RESERVED, Shared};
+use crate::route::RESERVED;
+use crate::service::Shared;
 use crate::sweep::Lifetimes;
 use crate::target::{Keep, Target};
 use crate::waiting::Waiting;
@@ -225,8 +226,8 @@ impl Builder {
         Self { downloads, ..self }
     }
 
-    /// Whether an ordinary request may bring a form (`multipart/form-data`), whose one file is then the upload. Default: no,
-    /// and such a request is refused.
+    /// Takes the one file out of a form (`multipart/form-data`) that an ordinary request brings. Default: such a request is
+    /// refused.
     pub fn accept_forms(self, accepts: bool) -> Self {
         Self { accepts_forms: accepts, ..self }
     }

@@ -29,6 +29,7 @@ mod naming;
 mod parts;
 mod progress;
 pub mod proxy;
+mod route;
 mod service;
 mod sweep;
 pub mod target;

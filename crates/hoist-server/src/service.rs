@@ -40,6 +40,7 @@ use crate::layer::Hoist;
 use crate::naming::{self, Naming};
 use crate::parts::Numbered;
 use crate::proxy::Proxies;
+use crate::route::{Route, route};
 use crate::sweep::Lifetimes;
 use crate::target::Target;
 use crate::waiting::Waiting;
@@ -79,7 +80,7 @@ pub(crate) struct Shared {
     pub(crate) proxies: Proxies,
     /// Whether complete uploads can be fetched.
     pub(crate) downloads: bool,
-    /// Whether the file in a form is taken for an upload.
+    /// Takes the file in a form for an upload.
     pub(crate) accepts_forms: bool,
     /// Uploads to be finished without a client.
     pub(crate) backlog: Backlog,
@@ -88,15 +89,6 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) tasks: TaskTracker,
     pub(crate) draining: CancellationToken,
-}
-
-/// Where a path leads.
-enum Route {
-    At(Place),
-    WellKnown,
-    Health,
-    Readiness,
-    Nowhere,
 }
 
 impl<B: Content> tower_service::Service<Request<B>> for Hoist {
@@ -154,7 +146,7 @@ impl Hoist {
             },
             Detected::Speaks(dialect) => {
                 let dialect = if shared.completes_at_length { dialect.at_length() } else { dialect };
-                let boundary = form::boundary(&head.headers)
+                let boundary = form::boundary(&head.method, &head.headers)
                     .filter(|_| shared.accepts_forms && dialect == Dialect::Conventional);
                 let outcome = match boundary {
                     Some(boundary) => self.run_form(&boundary, place, &base, head, body).await,
@@ -170,27 +162,8 @@ impl Hoist {
         }
     }
 
-    /// A form: the file in it is the content of an ordinary request.
-    async fn run_form<B: Content>(
-        &self,
-        boundary: &str,
-        place: Place,
-        base: &str,
-        head: Parts,
-        body: B,
-    ) -> Result<Reply, Refusal> {
-        let shared = self.shared();
-        shared.auth.admit(&head).await?; // before anything of a stranger's content is read
-        let (head, file) = tokio::select! {
-            biased;
-            () = shared.draining.cancelled() => return Err(Refusal::Unavailable(Duration::from_secs(1))),
-            read = form::file(head, body, boundary) => read?,
-        };
-        self.run(Dialect::Conventional, place, base, head, file).await
-    }
-
     /// The life of a request.
-    async fn run<B: Content>(
+    pub(crate) async fn run<B: Content>(
         &self,
         dialect: Dialect,
         place: Place,
@@ -501,35 +474,4 @@ fn problem(dialect: Option<Dialect>, refusal: &Refusal, context: &Context<'_>) -
     let head = dialect.map_or_else(|| dialect::refused(refusal), |dialect| dialect.refuse(refusal, context));
     let is_plain = dialect.is_some_and(|dialect| dialect.speaks_plainly());
     if is_plain { answer::plain(head, refusal) } else { answer::problem(head, refusal) }
-}
-
-const WELL_KNOWN: &str = "/.well-known/resumable-uploads";
-const HEALTH: &str = "/healthz";
-const READINESS: &str = "/readyz";
-
-/// Paths that are answered whatever the endpoint is.
-pub(crate) const RESERVED: [&str; 3] = [WELL_KNOWN, HEALTH, READINESS];
-
-//= TUS1-DF-12, TUS1-DF-15
-fn route(path: &str, method: &Method, endpoint: &str) -> Route {
-    match path {
-        WELL_KNOWN => return Route::WellKnown,
-        HEALTH => return Route::Health,
-        READINESS => return Route::Readiness,
-        //= IETF-OPT-03
-        "*" if method == Method::OPTIONS => return Route::At(Place::Endpoint),
-        _ => {}
-    }
-    let Some(below) = path.strip_prefix(endpoint.trim_end_matches('/')) else { return Route::Nowhere };
-    match below.strip_prefix('/') {
-        None if below.is_empty() => Route::At(Place::Endpoint),
-        None => Route::Nowhere,
-        //= TUS1-DF-15
-        Some("") => Route::At(Place::Endpoint),
-        //= IETF-RES-04
-        Some(name) => {
-            let id = name.strip_suffix('/').unwrap_or(name).parse();
-            Route::At(id.map_or(Place::Named, Place::Upload))
-        }
-    }
 }

@@ -269,6 +269,27 @@ async fn responses_as_h2_wants_them() {
 }
 
 #[tokio::test]
+async fn a_port_that_is_none_is_refused_in_the_authority_and_in_host() {
+    let server = start(|_: Request<Body>| async { text(200, "hello") }).await;
+    let mut client = connect(&server).await;
+    for (target, host, status) in [
+        ("http://a:65535/", None, 200),
+        ("http://a:/", Some("a:"), 200),
+        ("http://a:65536/", None, 400),
+        ("http://[::1]:99999/", None, 400),
+        ("http://a/", Some("a:65536"), 400),
+        ("http://a/", Some("a:x"), 400),
+    ] {
+        let mut request = Request::get(target);
+        if let Some(host) = host {
+            request = request.header("host", host);
+        }
+        let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+        assert_eq!(soon(response).await.unwrap().status(), status, "{target} {host:?}");
+    }
+}
+
+#[tokio::test]
 async fn crumbs_of_cookies_are_joined() {
     let server = start(|request: Request<Body>| async move {
         let cookies: Vec<_> = request.headers().get_all("cookie").iter().collect();

@@ -85,11 +85,15 @@ fn a_boundary_is_that_of_a_form() {
     ];
     for (text, expected) in cases {
         let fields = [(header::CONTENT_TYPE, HeaderValue::from_static(text))].into_iter().collect();
-        assert_eq!(boundary(&fields).as_deref(), expected, "{text}");
+        assert_eq!(boundary(&Method::POST, &fields).as_deref(), expected, "{text}");
     }
     let long =
         HeaderValue::try_from(format!("multipart/form-data; boundary={}", "x".repeat(71))).expect("a value");
-    assert_eq!(boundary(&[(header::CONTENT_TYPE, long)].into_iter().collect()), None);
+    let fields = [(header::CONTENT_TYPE, long)].into_iter().collect();
+    assert_eq!(boundary(&Method::POST, &fields), None);
+    let form = HeaderValue::from_static("multipart/form-data; boundary=xyz");
+    let fields = [(header::CONTENT_TYPE, form)].into_iter().collect();
+    assert_eq!(boundary(&Method::GET, &fields), None);
 }
 
 /// Octets that nearly are a delimiter, at every place: the work for each is bounded by the boundary's length, whatever the

@@ -14,7 +14,7 @@ fn fields(lines: &[(&str, &str)]) -> HeaderMap {
     fields
 }
 
-/// What a peer without TLS is believed; 10.0.0.1 is a trusted proxy.
+/// The account that is believed of a request from this peer, without TLS. 10.0.0.1 is a trusted proxy.
 fn told(peer: &str, lines: &[(&str, &str)]) -> Told {
     let trusted = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().expect("a network"));
     let mut extensions = Extensions::new();

@@ -125,7 +125,7 @@ pub(crate) fn strangers(variables: &Variables) -> Vec<String> {
         .collect()
 }
 
-/// Whether a variable is one that Kubernetes, and Docker before it, sets in every container for a service that is called
+/// Recognizes the variables that Kubernetes, and Docker before it, sets in every container for a service that is called
 /// `hoist` or `hoist-...`: `HOIST_SERVICE_HOST`, `HOIST_PORT=tcp://10.0.0.1:80`, `HOIST_PORT_80_TCP_ADDR` and their like.
 fn is_service_link(name: &str, value: &str) -> bool {
     const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];

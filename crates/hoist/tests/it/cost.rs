@@ -14,11 +14,11 @@ use crate::harness::{Home, Server};
 
 /// Octets of a long request's field; with the rest of the head it stays below the limit of 64 KiB.
 const LONG: usize = 48 << 10;
-/// How many short requests carry as much as a long one.
+/// Short requests that together carry as much as a long one.
 const SPLIT: usize = 16;
 /// Long requests for one measurement.
 const ROUNDS: usize = 2;
-/// How much more processor time the long ones may take. Sixteen would be quadratic.
+/// The bound on how many times as much processor time the long ones take. Sixteen would be quadratic.
 const TIMES_MORE_MAX: u32 = 3;
 /// Processor time below which nothing is worth comparing.
 const NEGLIGIBLE: Duration = Duration::from_millis(60);
@@ -235,6 +235,32 @@ fn content() -> Vec<(&'static str, Make)> {
     ]
 }
 
+/// The beginning of a file in a form.
+const FILE: &str = "--xyz\r\nContent-Disposition: form-data; name=f; filename=f\r\n\r\n";
+
+/// Forms, where the file in one is taken.
+fn forms() -> Vec<(&'static str, Make)> {
+    let form = |content: fn(usize) -> String| -> Make {
+        Box::new(move |octets| {
+            let content = content(octets) + "\r\n--xyz--\r\n";
+            let (form, length) = ("multipart/form-data; boundary=xyz", content.len().to_string());
+            head("POST", "/uploads", &[("Content-Type", form), ("Content-Length", &length)]) + &content
+        })
+    };
+    vec![
+        ("fields of a form", form(|n| "--xyz\r\n\r\nx\r\n".repeat(n / 12) + FILE)),
+        ("almost delimiters in a form", form(|n| FILE.to_owned() + &"\r\n--xy".repeat(n / 6))),
+        ("almost delimiters before a form", form(|n| "\r\n--xy".repeat(n / 6) + "\r\n" + FILE)),
+        (
+            "the head of a part",
+            form(|n| {
+                let fields = many(n / 4, |at| format!("A{at}: b\r\n"));
+                format!("--xyz\r\nContent-Disposition: form-data; filename=f\r\n{fields}: \r\n\r\n")
+            }),
+        ),
+    ]
+}
+
 /// Questions about what may be fetched.
 fn questions(upload: &str) -> Vec<(&'static str, Make)> {
     let ask = |name: &'static str, value: fn(usize) -> String| -> Make {
@@ -250,7 +276,7 @@ fn questions(upload: &str) -> Vec<(&'static str, Make)> {
     ]
 }
 
-/// Tokens that nobody signed.
+/// Tokens without a valid signature.
 fn credentials() -> Vec<(&'static str, Make)> {
     let bearer = |value: fn(usize) -> String| {
         field("POST", "Authorization", EMPTY, move |octets| format!("Bearer {}", value(octets)))
@@ -327,6 +353,13 @@ fn header_fields_are_read_in_linear_time() {
     is_linear(&server, proxies());
     is_linear(&server, dialects());
     is_linear(&server, content());
+}
+
+#[test]
+fn forms_are_read_in_linear_time() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--accept-forms"]);
+    is_linear(&server, forms());
 }
 
 #[test]

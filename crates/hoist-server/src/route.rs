@@ -1,0 +1,44 @@
+//! Routing by path: uploads below the endpoint, and the few paths the server answers itself.
+
+use hoist_proto::dialect::Place;
+use http::Method;
+
+/// The destination of a request, by its path.
+pub(crate) enum Route {
+    At(Place),
+    WellKnown,
+    Health,
+    Readiness,
+    Nowhere,
+}
+
+const WELL_KNOWN: &str = "/.well-known/resumable-uploads";
+const HEALTH: &str = "/healthz";
+const READINESS: &str = "/readyz";
+
+/// Paths that are answered whatever the endpoint is.
+pub(crate) const RESERVED: [&str; 3] = [WELL_KNOWN, HEALTH, READINESS];
+
+//= TUS1-DF-12, TUS1-DF-15
+pub(crate) fn route(path: &str, method: &Method, endpoint: &str) -> Route {
+    match path {
+        WELL_KNOWN => return Route::WellKnown,
+        HEALTH => return Route::Health,
+        READINESS => return Route::Readiness,
+        //= IETF-OPT-03
+        "*" if method == Method::OPTIONS => return Route::At(Place::Endpoint),
+        _ => {}
+    }
+    let Some(below) = path.strip_prefix(endpoint.trim_end_matches('/')) else { return Route::Nowhere };
+    match below.strip_prefix('/') {
+        None if below.is_empty() => Route::At(Place::Endpoint),
+        None => Route::Nowhere,
+        //= TUS1-DF-15
+        Some("") => Route::At(Place::Endpoint),
+        //= IETF-RES-04
+        Some(name) => {
+            let id = name.strip_suffix('/').unwrap_or(name).parse();
+            Route::At(id.map_or(Place::Named, Place::Upload))
+        }
+    }
+}
