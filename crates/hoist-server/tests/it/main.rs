@@ -11,6 +11,7 @@ mod failing;
 mod giving_way;
 mod harness;
 mod housekeeping;
+mod issuers;
 mod parts;
 mod procedures;
 mod quotas;
