@@ -3,7 +3,7 @@
 //! A server that resumes says so in its answer to `OPTIONS`. One that does not answer as such may still: an upload in the
 //! newest iteration of the IETF dialect is an ordinary one to a server that does not know it.
 
-use ::http::{HeaderMap, Method, Request, Uri};
+use ::http::{HeaderMap, Method, Request, StatusCode, Uri};
 use hoist_proto::client::{Offers, VERSIONS};
 use hoist_proto::dialect::answer::{self, Said};
 use hoist_proto::dialect::ietf::client::refuses_version;
@@ -43,12 +43,12 @@ pub(crate) async fn spoken(client: &Client, line: &mut Line, url: &Uri) -> Resul
 //= IETF-VER-11
 async fn answered(client: &Client, line: &mut Line, url: &Uri) -> Result<(Answer, Interop), Error> {
     let [first, rest @ ..] = VERSIONS;
-    let answer = asked(client, line, url, first).await?;
+    let answer = asked(client, line, url, || options(url, first), says_later).await?;
     if !refuses_version(answer.status, &answer.fields) {
         return Ok((answer, first));
     }
     for version in rest {
-        let answer = asked(client, line, url, version).await?;
+        let answer = asked(client, line, url, || options(url, version), says_later).await?;
         if !refuses_version(answer.status, &answer.fields) {
             return Ok((answer, version));
         }
@@ -57,21 +57,46 @@ async fn answered(client: &Client, line: &mut Line, url: &Uri) -> Result<(Answer
     Ok((answer, first))
 }
 
-/// Asks until there is an answer, as long as retries last.
-async fn asked(client: &Client, line: &mut Line, url: &Uri, version: Interop) -> Result<Answer, Error> {
+fn options(url: &Uri, version: Interop) -> Request<()> {
+    let target = url.path_and_query().map_or("/", |target| target.as_str());
+    let mut head =
+        Request::builder().method(Method::OPTIONS).uri(target).body(()).expect("a URL's path is a URI");
+    if let Some(number) = version.number() {
+        head.headers_mut().insert(INTEROP_VERSION, number.into());
+    }
+    head
+}
+
+fn says_later(status: StatusCode) -> bool {
+    answer::said(status) == Said::Later
+}
+
+/// Asks a URL for the state of an upload that it may be the URL of. Where it is not, a server may answer with any error, and
+/// only those that ask for patience are worth another attempt.
+pub(crate) async fn retrieved(
+    client: &Client,
+    line: &mut Line,
+    url: &Uri,
+    head: impl Fn() -> Request<()>,
+) -> Result<Answer, Error> {
+    asked(client, line, url, head, |status| matches!(status.as_u16(), 423 | 429 | 503)).await
+}
+
+/// Asks until there is an answer that is not to be asked for again, as long as retries last.
+async fn asked(
+    client: &Client,
+    line: &mut Line,
+    url: &Uri,
+    head: impl Fn() -> Request<()>,
+    is_later: fn(StatusCode) -> bool,
+) -> Result<Answer, Error> {
     let (retries, given) = (client.settings.retries, Origin::of(url)?);
     let start = upload::now();
     let mut attempts = 0;
     loop {
-        let target = url.path_and_query().map_or("/", |target| target.as_str());
-        let mut head =
-            Request::builder().method(Method::OPTIONS).uri(target).body(()).expect("a URL's path is a URI");
-        if let Some(number) = version.number() {
-            head.headers_mut().insert(INTEROP_VERSION, number.into());
-        }
-        let ended = line.ask(&client.connector, url, head, &given, upload::now()).await;
+        let ended = line.ask(&client.connector, url, head(), &given, upload::now()).await;
         let (error, after) = match ended {
-            Ok(answer) if answer::said(answer.status) != Said::Later => return Ok(answer),
+            Ok(answer) if !is_later(answer.status) => return Ok(answer),
             Ok(answer) => {
                 let detail = crate::problem::detail(&answer);
                 (Error::Refused { status: answer.status, detail }, answer::retry_after(&answer.fields))
@@ -82,7 +107,7 @@ async fn asked(client: &Client, line: &mut Line, url: &Uri, version: Interop) ->
         attempts += 1;
         let pause = retries.pause(attempts, start.elapsed(), after, upload::random()?);
         let Some(pause) = pause else { return Err(Error::Exhausted { attempts, source: Box::new(error) }) };
-        tracing::debug!(%error, ?pause, "asking again what the server speaks");
+        tracing::debug!(%error, ?pause, "asking again");
         tokio::time::sleep(pause).await;
     }
 }

@@ -58,6 +58,8 @@ pub enum Start {
     Fresh,
     /// At the offset where an earlier run ended.
     Resumed,
+    /// Behind what an upload has that was made elsewhere, at the URL it was given.
+    Found,
     /// As a new one: the source is not what it was when an earlier run began to upload it.
     Changed,
     /// As a new one: the server has nothing any more of what an earlier run began.
@@ -69,6 +71,7 @@ impl fmt::Display for Start {
         f.write_str(match self {
             Self::Fresh => "begun",
             Self::Resumed => "resumed where an earlier run was ended",
+            Self::Found => "continued: the URL is that of an upload",
             Self::Changed => "begun afresh, because the file has changed since an earlier run",
             Self::Forgotten => "begun afresh, because the server has nothing any more of an earlier run",
         })

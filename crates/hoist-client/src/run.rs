@@ -3,6 +3,7 @@
 //! `begin` finds out where to begin; here requests are made, and their ends reported.
 
 mod begin;
+mod found;
 mod parts;
 mod record;
 
@@ -60,6 +61,7 @@ pub(crate) async fn send(mut put: Put) -> Result<Outcome, Error> {
         _ => Record::none(),
     };
     let mut line = Line::default();
+    found::look(&mut put, &source, &record, &mut line).await?;
     if let Some(plan) = parts::plan(&put, &source, &mut record, &mut line).await? {
         return parts::send(&put, &source, record, plan).await;
     }
@@ -357,9 +359,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether what an earlier run began is gone, and nothing but the journal has sent us there.
+    /// Whether the upload is one that the journal led to, so that another can take its place. At a URL that is the
+    /// upload's own there is no other.
     fn can_begin_afresh(&self) -> bool {
-        self.begun.start == Start::Resumed && self.keeper.is_kept() && self.source.rewinds()
+        let is_at_its_own_url =
+            self.begun.dialect_has_urls() && self.begun.uploader.url() == Some(&self.put.url);
+        let is_left = self.begun.start == Start::Resumed && self.keeper.is_kept();
+        is_left && self.source.rewinds() && !is_at_its_own_url
     }
 
     async fn begin_afresh(&mut self) -> Result<(), Error> {
@@ -392,6 +398,7 @@ impl<'a> Run<'a> {
             progress.eta = None;
         });
         // A server that has never heard of the dialect took an ordinary request.
+        //= IETF-CLI-18
         let dialect = match self.begun.dialect {
             Dialect::Ietf(_) if !self.is_resumable => Dialect::Conventional,
             dialect => dialect,

@@ -50,6 +50,7 @@ pub struct Put {
     pub(crate) journal: Option<Journal>,
     pub(crate) sha256: Option<[u8; 32]>,
     pub(crate) verifies: bool,
+    pub(crate) continues: bool,
     pub(crate) reporter: Reporter,
 }
 
@@ -62,6 +63,8 @@ pub(crate) enum Known {
     Maybe(Handle),
     /// This token never named an upload.
     Fresh(Token),
+    /// The URL is that of this upload, which is there.
+    Found(Handle),
 }
 
 /// An upload that is complete.
@@ -140,6 +143,7 @@ impl Put {
             journal: None,
             sha256: None,
             verifies: false,
+            continues: false,
             reporter: Reporter::new(now),
         }
     }
@@ -188,6 +192,14 @@ impl Put {
     /// Sources other than files are uploaded without; and what [`resume`](Self::resume) or a token says comes first.
     pub fn journal(mut self, journal: Journal) -> Self {
         self.journal = Some(journal);
+        self
+    }
+
+    /// Asks first whether the URL is that of an upload which was made elsewhere, and goes on with that one behind the bytes
+    /// it has, which are taken for the beginning of the source. With a [journal](Self::journal) that is begun with a file
+    /// and later found to hold another version of it, it is an error. A token and [`resume`](Self::resume) come first.
+    pub fn continue_at_url(mut self) -> Self {
+        self.continues = true;
         self
     }
 

@@ -28,6 +28,11 @@ impl Begun {
     pub(super) fn spoken(&self) -> Dialect {
         self.uploader.version().map_or(self.dialect, Dialect::Ietf)
     }
+
+    /// Whether an upload has a URL of its own.
+    pub(super) fn dialect_has_urls(&self) -> bool {
+        matches!(self.dialect, Dialect::Ietf(_) | Dialect::Tus1)
+    }
 }
 
 pub(super) async fn begin(
@@ -38,6 +43,10 @@ pub(super) async fn begin(
 ) -> Result<Begun, Error> {
     let begun = match &put.known {
         Known::Maybe(handle) => resume(put, source, handle, line).await,
+        Known::Found(handle) => {
+            let begun = resume(put, source, handle, line).await?;
+            Ok(Begun { start: Start::Found, ..begun })
+        }
         Known::Fresh(token) => named(put, source, token),
         Known::Nothing => match record.left() {
             Left::Nothing => create(put, source, record, line).await,

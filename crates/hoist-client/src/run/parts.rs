@@ -67,6 +67,7 @@ pub(super) async fn plan(
         Known::Maybe(handle) => Left::Same(handle.clone()),
         Known::Nothing => record.left(),
         Known::Fresh(_) => Left::Nothing,
+        Known::Found(_) => return Ok(None),
     };
     let (wish, start) = match left {
         Left::Same(Handle::Parts { parts, .. }) => (Wish::Urls(parts), Start::Resumed),

@@ -1,7 +1,7 @@
 //! What the journal keeps of an upload under way, written by a thread that may wait for the disk.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::Uri;
@@ -101,6 +101,11 @@ impl Record {
         let Some(kept) = &self.0 else { return Ok(()) };
         let target = kept.target.clone();
         self.keep_handle(Handle::Url { target, url: url.clone(), dialect }).await
+    }
+
+    /// The file, where an entry is kept.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.0.as_ref().map(|kept| kept.file.as_path())
     }
 
     async fn keep_part(&mut self, index: usize, url: &Uri) -> Result<(), Error> {

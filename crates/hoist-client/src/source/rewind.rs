@@ -71,36 +71,49 @@ impl Rewind {
         }
     }
 
-    /// The bytes from `at` on. Only who `may_stop` is told that no more may be kept: who has said how much it sends is
-    /// given it.
+    /// The bytes from `at` on. A request that `may_stop` is told that no more may be kept; one that has declared its length
+    /// is given all of it. Bytes before `at` that were never read are skipped: the server has them from an earlier run.
     pub(super) fn poll_at(
         &mut self,
         cx: &mut Context<'_>,
         at: u64,
         may_stop: bool,
     ) -> Poll<io::Result<Piece>> {
-        if at < self.end {
-            return Poll::Ready(Ok(Piece::Bytes(self.kept_at(at))));
+        loop {
+            if at < self.end {
+                return Poll::Ready(Ok(Piece::Bytes(self.kept_at(at))));
+            }
+            match (self.ended, at > self.end) {
+                (true, false) => return Poll::Ready(Ok(Piece::End)),
+                (true, true) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                (false, is_skipping) => {
+                    if is_skipping {
+                        self.kept.clear();
+                        self.start = self.end;
+                    }
+                }
+            }
+            if may_stop && self.end - self.start >= self.keeps {
+                return Poll::Ready(Ok(Piece::Full));
+            }
+            ready!(self.poll_more(cx))?;
         }
-        if self.ended {
-            return Poll::Ready(Ok(Piece::End));
-        }
-        if may_stop && self.end - self.start >= self.keeps {
-            return Poll::Ready(Ok(Piece::Full));
-        }
+    }
+
+    /// Reads one piece more, or the end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut buffer = ReadBuf::new(&mut self.memory);
         ready!(Pin::new(&mut self.reader).poll_read(cx, &mut buffer))?;
         let read = Bytes::copy_from_slice(buffer.filled());
-        if read.is_empty() {
-            self.ended = true;
-            return Poll::Ready(Ok(Piece::End));
-        }
+        self.ended = read.is_empty();
         if let Some(hash) = &mut self.hash {
             hash.update(&read);
         }
         self.end += read.len() as u64;
-        self.kept.push_back(read.clone());
-        Poll::Ready(Ok(Piece::Bytes(read)))
+        if !read.is_empty() {
+            self.kept.push_back(read);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn kept_at(&self, at: u64) -> Bytes {
@@ -128,6 +141,20 @@ mod tests {
             Poll::Ready(Ok(Piece::End)) => None,
             other => panic!("{}", other.is_pending()),
         }
+    }
+
+    #[test]
+    fn what_the_server_has_from_an_earlier_run_is_skipped() {
+        let content: Vec<u8> = (0..400_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+        for at in [1, READ_BYTES, READ_BYTES + 1, 399_999] {
+            let mut rewind = Rewind::new(Box::new(io::Cursor::new(content.clone())), Some(400_000), 1);
+            let first = next(&mut rewind, at as u64).expect("bytes");
+            assert_eq!(first, content[at..at + first.len()], "{at}");
+        }
+        let mut rewind = Rewind::new(Box::new(io::Cursor::new(content)), None, 200_000);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let beyond = rewind.poll_at(&mut cx, 400_001, true);
+        assert!(matches!(beyond, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof));
     }
 
     #[test]

@@ -191,6 +191,10 @@ impl Run {
         if self.verify {
             put = put.verify();
         }
+        // One URL of an upload cannot be that of several files.
+        if !self.is_many {
+            put = put.continue_at_url();
+        }
         let mut told = self.token.clone();
         if let Some(token) = &self.token {
             put = put.token(token.clone());

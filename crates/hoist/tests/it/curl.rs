@@ -5,7 +5,7 @@ use std::fs;
 
 use tokio::process::Command;
 
-use crate::harness::{Home, Server, bytes, say, soon};
+use crate::harness::{Ask, Home, Server, Wire, bytes, say, soon};
 
 /// Runs curl to its end; its standard output. Nothing, and the reason, where there is none.
 async fn curl<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Option<(bool, String)> {
@@ -307,4 +307,22 @@ async fn curl_goes_on_with_an_upload_it_was_told_of() {
         );
         assert!(home.sole() == content);
     }
+}
+
+#[tokio::test]
+async fn curl_saves_a_download_under_its_name() {
+    let home = Home::new();
+    let server = Server::start(&home, &["--downloads"]);
+    fs::create_dir(home.path("saved")).expect("made");
+    for (name, expected) in [("report.pdf", "report.pdf"), ("na\u{ef}ve.txt", "na_ve.txt")] {
+        let upload = Ask::to("PUT", "/uploads")
+            .field("content-disposition", format!("attachment; filename=\"{name}\""));
+        let uploaded = server.ask(Wire::H1, upload.sized("content")).await;
+        let location: http::Uri = uploaded.field("location").expect("a URL").parse().expect("a URL");
+        let (url, saved) = (format!("http://{}{}", server.addr, location.path()), home.text("saved"));
+        let Some((is_well, said)) = curl(["-OJ", "--output-dir", &saved, &url]).await else { return };
+        assert!(is_well, "{said}");
+        assert_eq!(fs::read(home.path("saved").join(expected)).expect("saved"), b"content");
+    }
+    server.stop().await;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Home, Server, bytes};
+use crate::harness::{Ask, Home, Server, Wire, bytes};
 use crate::process::{Ended, Running, hoist};
 use crate::proxy::{Fault, Proxy, Way};
 
@@ -26,7 +26,7 @@ async fn ended(put: Running) -> Ended {
 /// A link so slow that an upload can be interrupted on it.
 async fn slow(server: &Server) -> Proxy {
     let slow = Fault::Slow { way: Way::Up, piece: 16 << 10, late: Duration::from_millis(2) };
-    Proxy::start(server, [Some(slow), Some(slow)]).await
+    Proxy::start(server, [Some(slow); 16]).await
 }
 
 /// Uploads `film` over a proxy until the server holds a part of it, and interrupts that.
@@ -116,6 +116,7 @@ async fn says_ok() -> (String, tokio::task::JoinSet<()>) {
     (url, serving)
 }
 
+// proves: IETF-CLI-18
 #[tokio::test]
 async fn a_server_that_speaks_no_upload_protocol_is_said_to_be_one() {
     let home = Home::new();
@@ -159,4 +160,67 @@ async fn a_file_that_grows_while_it_is_uploaded_is_sent_with_the_length_it_had()
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(home.done() == [content]);
     server.stop().await;
+}
+
+/// Makes an upload of some length, as an API would, and gives it its first bytes. Its path.
+async fn made(server: &Server, dialect: &str, length: usize, first: &[u8]) -> String {
+    let create = Ask::to("POST", "/uploads");
+    let create = match dialect {
+        "tus1" => create.field("tus-resumable", "1.0.0").field("upload-length", length),
+        _ => create
+            .field("upload-draft-interop-version", 6)
+            .field("upload-complete", "?0")
+            .field("upload-length", length),
+    };
+    let created = server.ask(Wire::H1, create).await;
+    let location: http::Uri = created.field("location").expect("a URL").parse().expect("a URL");
+    let append = Ask::to("PATCH", location.path()).field("upload-offset", 0).sized(first);
+    let append = match dialect {
+        "tus1" => {
+            append.field("tus-resumable", "1.0.0").field("content-type", "application/offset+octet-stream")
+        }
+        _ => append
+            .field("upload-draft-interop-version", 6)
+            .field("upload-complete", "?0")
+            .field("content-type", "application/partial-upload"),
+    };
+    let appended = server.ask(Wire::H1, append).await;
+    assert!((200..300).contains(&appended.status), "{dialect}: {appended:?}");
+    location.path().to_owned()
+}
+
+#[tokio::test]
+async fn an_upload_that_was_made_elsewhere_is_gone_on_with_at_its_own_url() {
+    for dialect in ["tus1", "ietf"] {
+        let home = Home::new();
+        let server = Server::start(&home, &[]);
+        let content = bytes(5, LENGTH);
+        fs::write(home.path("film"), &content).expect("written");
+        let path = made(&server, dialect, LENGTH, &content[..100_000]).await;
+        let proxy = slow(&server).await;
+        let url = proxy.url(&path);
+
+        // A file that cannot be the one is refused, and the upload stays.
+        fs::write(home.path("other"), b"short").expect("written");
+        let other = ended(put(&home, &[&home.text("other"), &url])).await;
+        assert_eq!(other.code, Some(5), "{dialect}: {other:?}");
+        assert_eq!(home.uploads("open"), 1);
+
+        let running = put(&home, &[&home.text("film"), &url]);
+        home.holds(2 << 20).await;
+        running.signal(Signal::INT);
+        let first = ended(running).await;
+        assert_eq!((first.code, &first.event("send")["start"]), (Some(130), &"found".into()), "{first:?}");
+        assert_eq!(first.event("send")["offset"], 100_000);
+
+        // Another version of the file does not get the head of the first.
+        edit(&home);
+        let edited = ended(put(&home, &[&home.text("film"), &url])).await;
+        assert_eq!(edited.code, Some(8), "{dialect}: {edited:?}");
+        fs::write(home.path("again"), &content).expect("written");
+        let last = ended(put(&home, &[&home.text("again"), &url])).await;
+        assert_eq!((last.code, &last.event("send")["start"]), (Some(0), &"found".into()), "{last:?}");
+        assert!(home.sole() == content, "{dialect}");
+        server.stop().await;
+    }
 }

@@ -54,11 +54,11 @@ impl<'a> Course<'a> {
         let has_begun = matches!(at.doing, Doing::Sending | Doing::Done);
         if has_begun && self.start != Some(at.start) {
             self.start = Some(at.start);
-            let offset = if at.start == Start::Resumed { at.resumed_bytes } else { 0 };
+            let offset = if matches!(at.start, Start::Resumed | Start::Found) { at.resumed_bytes } else { 0 };
             if at.start != Start::Fresh {
                 let of = at.length.map(|length| format!(" of {}", Bytes(length))).unwrap_or_default();
                 let place = match at.start {
-                    Start::Resumed => format!(", at {}{of}", Bytes(offset)),
+                    Start::Resumed | Start::Found => format!(", at {}{of}", Bytes(offset)),
                     _ => String::new(),
                 };
                 self.stage.talk(format_args!("{}: {}{place}", self.label, at.start));
@@ -109,6 +109,7 @@ impl<'a> Course<'a> {
 pub(super) fn word(start: Start) -> &'static str {
     match start {
         Start::Resumed => "resumed",
+        Start::Found => "found",
         Start::Changed => "changed",
         Start::Forgotten => "forgotten",
         _ => "fresh",
