@@ -17,7 +17,6 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use http::header::{CONNECTION, HeaderMap};
 use http::{Method, Request, Response, Version};
-use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -64,11 +63,7 @@ pub(crate) async fn serve<S, B>(
                 return connection.close(reader, true).await;
             }
         };
-        // Requests that arrived earlier on other connections go first: a safe one asks for what they did. The runtime
-        // begins with the task it woke last.
-        if head.method.is_safe() {
-            yield_now().await;
-        }
+        serve::let_others_pass(&head.method).await;
         reader = match connection.exchange(reader, *head, service.clone()).await {
             After::Again(reader) => reader,
             After::Close { reader, linger } => return connection.close(reader, linger).await,

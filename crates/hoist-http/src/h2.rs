@@ -18,15 +18,15 @@ use std::time::Duration;
 use ::h2::server::{Builder, Connection};
 use ::h2::{Ping, PingPong, Reason};
 use bytes::{Bytes, BytesMut};
+use tokio::task::JoinSet;
 use tokio::task::coop::unconstrained;
-use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::body::Incoming;
 use self::io::{Gate, Io};
 use self::stream::{Exchange, Outcome};
-use crate::serve::{HttpBody, HttpService};
+use crate::serve::{HttpBody, HttpService, let_others_pass};
 use crate::transport::Stream;
 use crate::{Limits, Peer};
 
@@ -96,10 +96,7 @@ pub(crate) async fn serve<S, B>(
             }
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    // Requests that arrived earlier on other connections go first: a safe one asks for what they did.
-                    if request.method().is_safe() {
-                        yield_now().await;
-                    }
+                    let_others_pass(request.method()).await;
                     let exchange = Exchange::new(respond, peer, &limits, &gate);
                     let mut exchange = Box::pin(exchange.run(request, service.clone()));
                     match begin(exchange.as_mut()).await {

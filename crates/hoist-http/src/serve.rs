@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
@@ -291,6 +291,17 @@ pub(crate) trait HttpBody:
 }
 
 impl<B> HttpBody for B where B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static {}
+
+/// Lets requests that have arrived on other connections reach the service before a safe one, which asks for what they did.
+///
+/// The runtime begins with the task that it woke last, so a request could overtake one that was sent before it. The first
+/// wait has the runtime look at all sockets, the second lets the tasks run that it woke then.
+pub(crate) async fn let_others_pass(method: &Method) {
+    if method.is_safe() {
+        yield_now().await;
+        yield_now().await;
+    }
+}
 
 /// Waits until the service is ready, and calls it.
 pub(crate) async fn call<S, B>(mut service: S, request: Request<Body>) -> Result<Response<B>, BoxError>
