@@ -1,8 +1,9 @@
 //! Who may touch an upload now. A new request ends the running one; nobody waits for a stalled peer.
 //!
-//! One [`Claim`] per upload at a time, in the order they were asked for. Asking for one tells the present holder to stop;
-//! a holder that is overtaken while it still waits is told at once when its turn comes. There are no lock files and
-//! nothing to time out by hand: a claim is released when it is dropped, however its request ended.
+//! One [`Claim`] per upload at a time, in the order they were asked for. Asking for one tells the present holder to stop as
+//! soon as it transfers content, and only if the transfer is one that the new request may know of; a holder that was
+//! overtaken while it still waited is told when it begins to transfer. There are no lock files and nothing to time out by
+//! hand: a claim is released when it is dropped, however its request ended.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,7 @@ pub(crate) struct Claims(Arc<Shared>);
 struct Shared {
     entries: Mutex<HashMap<UploadId, Entry>>,
     fences: AtomicU64,
+    pushers: AtomicU64,
 }
 
 /// A transfer that is running.
@@ -64,12 +66,25 @@ struct Entry {
     gate: Arc<Semaphore>,
     /// The present holder and all who wait.
     contenders: usize,
-    /// Those who wait and want whoever is before them to stop.
-    pushing: usize,
+    /// The requests that wait and want the one before them to stop.
+    pushing: Vec<Pusher>,
     /// Tells the present holder to stop.
     stop: CancellationToken,
     /// What is known of the content that the present holder receives.
     transfer: watch::Sender<Option<Transfer>>,
+}
+
+/// A request that wants the one before it to stop, if it may know of that one's transfer.
+struct Pusher {
+    number: u64,
+    principal: Option<Principal>,
+    family: Option<Family>,
+}
+
+impl Pusher {
+    fn may_see(&self, transfer: &Transfer) -> bool {
+        Asker { principal: self.principal.as_ref(), family: self.family }.may_see(transfer)
+    }
 }
 
 /// The right to touch one upload, until dropped.
@@ -111,16 +126,22 @@ impl Claims {
         asker: Asker<'_>,
         patience: Duration,
     ) -> Result<Claim, Denied> {
-        if self.is_strangers(id, asker) {
-            return Err(Denied::Stranger);
-        }
-        let contender = self.contend(id, true);
-        let gate = contender.entry(|entry| {
-            entry.stop.cancel();
-            Arc::clone(&entry.gate)
+        let contender = self.contend(id, Some(asker));
+        let (gate, mut transfer) = contender.entry(|entry| {
+            entry.push();
+            (Arc::clone(&entry.gate), entry.transfer.subscribe())
         });
-        let permit = tokio::time::timeout(patience, gate.acquire_owned()).await.map_err(|_| Denied::Busy)?;
-        Ok(self.seat(contender, permit.expect("gates are never closed")))
+        let is_strangers =
+            |transfer: &Option<Transfer>| transfer.as_ref().is_some_and(|transfer| !asker.may_see(transfer));
+        let turn = async {
+            tokio::select! {
+                biased;
+                _ = transfer.wait_for(is_strangers) => Err(Denied::Stranger),
+                permit = gate.acquire_owned() => Ok(permit.expect("gates are never closed")),
+            }
+        };
+        let permit = tokio::time::timeout(patience, turn).await.map_err(|_| Denied::Busy)??;
+        Ok(self.seat(contender, permit))
     }
 
     /// Takes the upload without ending a transfer that is running on it.
@@ -129,7 +150,7 @@ impl Claims {
     /// Safe to drop.
     //= TOK-CRE-05
     pub(crate) async fn take_idle(&self, id: UploadId, patience: Duration) -> Result<Claim, Occupied> {
-        let contender = self.contend(id, false);
+        let contender = self.contend(id, None);
         let (gate, mut transfer) =
             contender.entry(|entry| (Arc::clone(&entry.gate), entry.transfer.subscribe()));
         let turn = async {
@@ -148,48 +169,60 @@ impl Claims {
 
     /// Takes the upload if nobody else wants it.
     pub(crate) fn take_unwanted(&self, id: UploadId) -> Option<Claim> {
-        let contender = self.contend(id, false);
+        let contender = self.contend(id, None);
         let gate = contender.entry(|entry| Arc::clone(&entry.gate));
         let permit = gate.try_acquire_owned().ok()?;
         Some(self.seat(contender, permit))
     }
 
-    /// Whether a transfer is running that is none of the asker's: nobody may end that, or learn of it.
-    fn is_strangers(&self, id: UploadId, asker: Asker<'_>) -> bool {
-        let entries = self.0.entries();
-        let transfer = entries.get(&id).map(|entry| entry.transfer.borrow());
-        transfer.is_some_and(|transfer| transfer.as_ref().is_some_and(|transfer| !asker.may_see(transfer)))
-    }
-
-    fn contend(&self, id: UploadId, pushes: bool) -> Contender {
+    fn contend(&self, id: UploadId, pushes: Option<Asker<'_>>) -> Contender {
+        let number = self.0.pushers.fetch_add(1, Ordering::Relaxed);
         let mut entries = self.0.entries();
         let entry = entries.entry(id).or_insert_with(|| Entry {
             gate: Arc::new(Semaphore::new(1)),
             contenders: 0,
-            pushing: 0,
+            pushing: Vec::new(),
             stop: CancellationToken::new(),
             transfer: watch::Sender::new(None),
         });
         entry.contenders += 1;
-        entry.pushing += usize::from(pushes);
+        if let Some(Asker { principal, family }) = pushes {
+            entry.pushing.push(Pusher { number, principal: principal.cloned(), family });
+        }
         drop(entries);
-        Contender { claims: self.clone(), id, pushes }
+        Contender { claims: self.clone(), id, pusher: pushes.map(|_| number) }
     }
 
     fn seat(&self, mut contender: Contender, permit: OwnedSemaphorePermit) -> Claim {
         let stop = CancellationToken::new();
-        let pushed = std::mem::take(&mut contender.pushes);
+        let pusher = contender.pusher.take();
         contender.entry(|entry| {
-            entry.pushing -= usize::from(pushed);
+            entry.forget(pusher);
             entry.stop = stop.clone();
             entry.transfer.send_replace(None);
-            // Turns come in order, so whoever pushes now is newer than this request.
-            if entry.pushing > 0 {
-                stop.cancel();
-            }
         });
         let fence = Fence::new(self.0.fences.fetch_add(1, Ordering::Relaxed) + 1);
         Claim { contender, fence, stop, _permit: permit }
+    }
+}
+
+impl Entry {
+    /// Tells the present holder to stop, if it transfers and a request that may know of it waits. Turns come in order, so
+    /// every request that pushes is newer than the holder.
+    fn push(&self) {
+        let transfer = self.transfer.borrow();
+        if transfer
+            .as_ref()
+            .is_some_and(|transfer| self.pushing.iter().any(|pusher| pusher.may_see(transfer)))
+        {
+            self.stop.cancel();
+        }
+    }
+
+    fn forget(&mut self, pusher: Option<u64>) {
+        if let Some(number) = pusher {
+            self.pushing.retain(|pusher| pusher.number != number);
+        }
     }
 }
 
@@ -211,7 +244,7 @@ impl Claim {
         self.fence
     }
 
-    /// Completes when a newer request wants the upload.
+    /// Completes when a newer request wants the upload, once this one [transfers](Self::transfers).
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -219,10 +252,14 @@ impl Claim {
         self.stop.cancelled().await;
     }
 
-    /// Says that content is being received from here on, so that a creation under the same name is refused at once.
+    /// Says that content is being received from here on, so that a creation under the same name is refused at once, and a
+    /// newer request that may know of it can end it.
     pub(crate) fn transfers(&self, upload: &Upload) {
         let transfer = Transfer { owner: upload.owner.clone(), family: upload.family, state: upload.into() };
-        self.contender.entry(|entry| entry.transfer.send_replace(Some(transfer)));
+        self.contender.entry(|entry| {
+            entry.transfer.send_replace(Some(transfer));
+            entry.push();
+        });
     }
 
     /// Says how much is stored, before the peer is told so: nobody may be told less from here on.
@@ -242,7 +279,7 @@ impl Claim {
 struct Contender {
     claims: Claims,
     id: UploadId,
-    pushes: bool,
+    pusher: Option<u64>,
 }
 
 impl Contender {
@@ -257,7 +294,7 @@ impl Drop for Contender {
         let mut entries = self.claims.0.entries();
         let Some(entry) = entries.get_mut(&self.id) else { return };
         entry.contenders -= 1;
-        entry.pushing -= usize::from(self.pushes);
+        entry.forget(self.pusher);
         if entry.contenders == 0 {
             entries.remove(&self.id);
         }
@@ -298,6 +335,7 @@ mod tests {
     async fn a_newer_request_stops_the_holder_and_follows_it() {
         let claims = Claims::default();
         let first = claims.take(ID, ANYONE, PATIENCE).await.expect("free");
+        first.transfers(&upload(None));
         let mut second = Box::pin(claims.take(ID, ANYONE, PATIENCE));
         assert!(is_pending(&mut second).await);
         first.stopped().await;
@@ -318,6 +356,7 @@ mod tests {
         assert!(is_pending(&mut second).await && is_pending(&mut third).await);
         drop(first);
         let second = second.await.expect("its turn");
+        second.transfers(&upload(None));
         second.stopped().await;
         assert!(is_pending(&mut third).await);
         drop(second);
@@ -354,6 +393,16 @@ mod tests {
             assert!(matches!(claims.take(ID, stranger, PATIENCE).await, Err(Denied::Stranger)));
         }
         assert!(!transfer.stop.is_cancelled());
+        drop(transfer);
+        // Nor one that begins while the stranger waits.
+        let holder =
+            claims.take(ID, Asker { principal: Some(&anna), ..ANYONE }, PATIENCE).await.expect("free");
+        let mut early = Box::pin(claims.take(ID, Asker { principal: Some(&ben), ..ANYONE }, PATIENCE));
+        assert!(is_pending(&mut early).await);
+        holder.transfers(&upload(Some(anna.clone())));
+        assert!(matches!(early.await, Err(Denied::Stranger)));
+        assert!(!holder.stop.is_cancelled());
+        let transfer = holder;
         let mut newer = Box::pin(claims.take(ID, of_anna(None), PATIENCE));
         assert!(is_pending(&mut newer).await && transfer.stop.is_cancelled());
     }
