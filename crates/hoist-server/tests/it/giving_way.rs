@@ -163,3 +163,38 @@ async fn content_that_ends_with_what_had_arrived_is_whole() {
         assert_eq!(asked, Some(5000));
     }
 }
+
+/// Content that never ends and is always there, as from a peer faster than any disk.
+struct Endless(usize);
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.0 += 1;
+        // Other tasks have their turn now and then.
+        if self.0.is_multiple_of(64) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 4096])))))
+    }
+}
+
+// proves: TOK-OFF-02
+#[tokio::test]
+async fn a_peer_that_never_stops_sending_is_not_waited_for() {
+    let hoist = hoist(&MemoryStore::new());
+    let create = Request::post("/uploads").header("upload-token", "endless");
+    let create = hoist.clone().call(create.body(Endless(0)).expect("a request"));
+    let answer = tokio::spawn(async move { create.await.expect("infallible") });
+    tokio::task::yield_now().await;
+    let head = request_to("/uploads", "HEAD", &[("upload-token", "endless")], Content::none());
+    assert_eq!(send(&hoist, head).await.status.as_u16(), 204);
+    let answer = tokio::time::timeout(SOON, answer).await.expect("it has ended").expect("no panic");
+    assert_eq!(answer.status().as_u16(), 409);
+}

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::harness::{
-    Ask, H2, Home, Raw, Server, WIRES, Wire, bytes, h2_send, say, soon, until, until_asked,
+    Ask, Exchange, H2, Home, Raw, Server, WIRES, Wire, bytes, h2_send, say, soon, until, until_asked,
 };
 use crate::secure::{certify, trusting};
 
@@ -115,6 +115,26 @@ async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_o
         .await;
     }
     say(format_args!("{overtook} of 120 requests were read before the content sent ahead of them"));
+}
+
+// proves: TOK-CRE-01, TOK-APP-05, IETF-CON-06
+#[tokio::test]
+async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_over_tls() {
+    let home = Home::new();
+    let server = serve(&home, true);
+    let content = bytes(4, 300);
+    for round in 0..60 {
+        let dialect = DIALECTS[round % 3];
+        let to = dialect.create(&server, &format!("record-{round}"), 1000).await;
+        let append = dialect.append(&to).sized(&content).stalls(Some(1000));
+        let _stays =
+            Exchange::begin(&server, WIRES[round % 2], append, u64::MAX).await.expect("a connection");
+        until_asked("300 bytes", async || {
+            let got = server.ask(Wire::H1, dialect.ask("HEAD", &to)).await;
+            (got.offset() == Some(300)).then_some(())
+        })
+        .await;
+    }
 }
 
 // proves: TOK-CRE-01, TOK-APP-05, IETF-CON-06

@@ -96,6 +96,25 @@ async fn uploads_that_come_in_while_it_stops_are_whole_or_refused() {
     assert_eq!(server.ask(Wire::H1, Ask::to("GET", "/readyz")).await.status, 200);
 }
 
+// proves: TOK-CRE-01
+#[tokio::test]
+async fn content_that_arrives_right_before_the_signal_is_kept() {
+    let home = Home::new();
+    let mut kept = 0;
+    for round in 0..6 {
+        let server = Server::start(&home, &["--durability", "os"]);
+        let ask = Ask::new("POST", &format!("last-{round}")).sized([b'x'; 100]).stalls(Some(100_000));
+        let mut raw = Raw::connect(&server).await;
+        raw.send(ask.h1()).await;
+        kept += 100;
+        home.holds(kept).await;
+        raw.send(vec![b'y'; 50_000]).await;
+        server.stop().await;
+        kept += 50_000;
+        assert_eq!(home.open().iter().map(Vec::len).sum::<usize>(), kept, "round {round}");
+    }
+}
+
 #[tokio::test]
 async fn a_hook_that_takes_its_time_is_not_waited_for_beyond_the_drain_timeout() {
     let home = Home::new();
