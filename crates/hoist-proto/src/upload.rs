@@ -102,7 +102,7 @@ pub enum Makeup {
     Own,
     /// From requests on it, and it is for others to be made of: no target sees it by itself.
     Part,
-    /// From these parts, one after the other, once all of them are complete. The same may come several times.
+    /// From these parts, one after the other, once all of them are complete.
     Joined(Vec<UploadId>),
     /// From its numbered parts, from 0 on, once the last is known and all are complete.
     Numbered(Numbers),
