@@ -22,7 +22,7 @@ use self::entry::Entries;
 use self::export::Sharing;
 use self::lane::{Lane, Pool, Rest};
 use self::listing::LocalListing;
-pub use self::options::{Durability, NotADurability, Options};
+pub use self::options::{Durability, Headroom, NotADurability, Options};
 pub use self::root::make_directory;
 use self::sync::Syncs;
 use self::tree::{Shelf, Shelves, Tree};
@@ -43,6 +43,7 @@ mod note;
 mod options;
 mod place;
 mod read;
+mod room;
 mod root;
 mod seen;
 mod sync;
@@ -85,10 +86,11 @@ impl LocalStore {
     /// # Errors
     /// [`Error::Busy`] when another process, or another store of this one, uses the directory; else what the system says.
     pub fn open(directory: &Path, options: &Options) -> Result<Self, Error> {
-        let tree = Arc::new(Tree::open(directory, options.durability)?);
+        let tree = Arc::new(Tree::open(directory, options)?);
         let mut threads = Threads { write: vec![], background: vec![], rest: vec![], sync: vec![] };
         let background = Hands::start("hoist-flush", 2, &mut threads.background)?;
         let pool = Pool::start(
+            Arc::clone(tree.room()),
             options.write_threads,
             options.queue_bytes_max,
             options.budget_bytes_max,
@@ -243,9 +245,8 @@ impl LocalStore {
                 // A complete upload whose bytes are not durable must not be found after a crash.
                 let (stored, due) = turn.settle(&tree, &place, &old)?;
                 shelves = shelves.and(due);
-                match content {
-                    Afterwards::Kept => place.trim(&old.record, stored)?,
-                    Afterwards::Freed => discarded = discarded.or(Some(stored)),
+                if content == Afterwards::Freed {
+                    discarded = discarded.or(Some(stored));
                 }
             }
             turn.replace_record(&place, &Record { upload, discarded })?;

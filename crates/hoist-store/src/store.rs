@@ -22,7 +22,8 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Store: Send + Sync + 'static {
     /// Makes room for a new upload and opens it for writing at offset zero.
     ///
-    /// With a known length the room is reserved, so that a full disk shows here and not after hours. The record becomes
+    /// A known length for which there is no room is refused here and not after hours. Nothing is reserved for it: an upload
+    /// takes from others what has arrived of it, and no more. The record becomes
     /// durable with the first [`Writer::sync`] that succeeds, or earlier; until then a crash may forget the upload.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use hoist_server::auth::jwt::Algorithm;
 use hoist_server::cors::Cors;
 use hoist_server::proxy::Network;
 use hoist_server::{Interims, Locations};
-use hoist_store::fs::Durability;
+use hoist_store::fs::{Durability, Headroom};
 use http::HeaderName;
 
 pub(crate) use layers::Flags;
@@ -64,6 +64,7 @@ pub(crate) struct Config {
     pub(crate) public_origin: Option<String>,
     pub(crate) locations: Locations,
     pub(crate) durability: Durability,
+    pub(crate) headroom: Headroom,
     /// Whether a key that is missing or broken may be made anew.
     pub(crate) new_key: bool,
     pub(crate) policy: Policy,

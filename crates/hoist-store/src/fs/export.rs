@@ -166,6 +166,9 @@ impl Export<'_> {
         self.directory.remove_file(&self.hidden)?;
         let copy = self.directory.new_file_of_mode(&self.hidden, OFlags::EXCL, sys::SHARED_FILE_MODE)?;
         let bytes = sys::bytes_of(&rustix::fs::fstat(&self.content)?);
+        if sys::volume(&copy)?.is_some_and(|volume| volume.available < bytes) {
+            return Err(Errno::NOSPC);
+        }
         sys::copy(&self.content, &copy, 0, bytes)?;
         sys::sync_data(&copy)?;
         rustix::fs::fstat(&copy)

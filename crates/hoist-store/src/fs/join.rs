@@ -119,6 +119,7 @@ impl<'a> Parts<'a> {
         if sys::share_blocks(&first.file, &whole).map_err(doing)? {
             self.reserve_unshared(&whole).map_err(doing)?;
         } else {
+            self.tree.room().require(self.bytes)?;
             sys::reserve(&whole, 0, self.bytes).map_err(doing)?;
             sys::copy(&first.file, &whole, 0, first.bytes).map_err(doing)?;
         }

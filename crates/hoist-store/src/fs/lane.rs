@@ -15,12 +15,14 @@ use super::crew::{self, Hands, Queue, closed, locked};
 use super::data::Content;
 use super::entry::Entry;
 use super::failure::Failure;
+use super::room::Room;
 use super::tree::Shelves;
 use crate::store::Error;
 
 /// What the lanes of all uploads share.
 pub(super) struct Pool {
     run: Queue<Arc<Lane>>,
+    room: Arc<Room>,
     /// Bytes that may wait in all lanes together.
     budget: Semaphore,
     /// Bytes that may wait in one.
@@ -32,6 +34,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn start(
+        room: Arc<Room>,
         count: usize,
         queue_bytes_max: u32,
         budget_bytes: u32,
@@ -41,6 +44,7 @@ impl Pool {
     ) -> Result<Arc<Self>, Error> {
         let pool = Arc::new(Self {
             run: Queue::new(),
+            room,
             budget: Semaphore::new(budget_bytes.max(queue_bytes_max) as usize),
             queue_bytes_max,
             background,
@@ -241,7 +245,7 @@ impl Lane {
     /// Writes what is in the queue; on a thread of the pool.
     fn drain(self: &Arc<Self>) {
         let batch = std::mem::take(&mut locked(&self.state).queue);
-        let written = self.content.append(batch.iter().map(|piece| &piece.bytes));
+        let written = self.write(&batch);
         self.release(&batch);
         drop(batch);
         let mut state = locked(&self.state);
@@ -260,6 +264,24 @@ impl Lane {
             drop(state);
             self.go_on();
         }
+    }
+
+    /// Writes as much of a batch as there is room for.
+    fn write(&self, batch: &[Piece]) -> Result<(), Failure> {
+        let bytes = batch.iter().map(|piece| piece.bytes.len() as u64).sum();
+        let room = self.pool.room.take(bytes);
+        if room >= bytes {
+            return self.content.append(batch.iter().map(|piece| &piece.bytes));
+        }
+        let mut left = usize::try_from(room).unwrap_or(usize::MAX);
+        let fitting = batch.iter().map(|piece| {
+            let fitting = piece.bytes.slice(..piece.bytes.len().min(left));
+            left -= fitting.len();
+            fitting
+        });
+        let fitting: Vec<Bytes> = fitting.take_while(|bytes| !bytes.is_empty()).collect();
+        self.content.append(fitting.iter())?;
+        Err(Failure::Full)
     }
 
     /// Queues up again, behind the others that wait, so that one fast upload does not keep a thread for itself.

@@ -41,12 +41,36 @@ impl FromStr for Durability {
 #[error("not a durability: it is `disk` or `os`")]
 pub struct NotADurability;
 
+/// Room on the volume of the data directory that uploads leave free, so that records, logs and other programs can go on
+/// when uploads have taken the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Headroom {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many hundredths of the volume, but never more than 1 GiB.
+    Percent(u8),
+}
+
+impl Headroom {
+    pub(super) fn is_none(self) -> bool {
+        matches!(self, Self::Bytes(0) | Self::Percent(0))
+    }
+}
+
+impl Default for Headroom {
+    fn default() -> Self {
+        Self::Percent(1)
+    }
+}
+
 /// How a [`LocalStore`](super::LocalStore) works.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
     /// What an acknowledged byte survives.
     pub durability: Durability,
+    /// What uploads leave free.
+    pub headroom: Headroom,
     /// Bytes of one upload that may wait to be written. At least 512 KiB keep a disk busy.
     pub queue_bytes_max: u32,
     /// Bytes of all uploads that may wait to be written; bounds the store's memory. A buffer is counted by its length,
@@ -74,6 +98,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             durability: Durability::Disk,
+            headroom: Headroom::default(),
             queue_bytes_max: 1024 * 1024,
             budget_bytes_max: 32 * 1024 * 1024,
             write_threads: 4,

@@ -58,15 +58,6 @@ impl Place {
         Error::Damaged(format!("{} has a record and no content", self.label()))
     }
 
-    /// Frees what was reserved for bytes that will not come.
-    pub(super) fn trim(&self, record: &Record, stored: Offset) -> Result<(), Error> {
-        let is_short = record.upload.length.is_some_and(|length| !length.is_reached(stored));
-        if is_short && let Some(content) = self.content(OFlags::WRONLY)? {
-            sys::cut(content, stored.get()).map_err(|errno| self.failed("trimming", CONTENT, errno))?;
-        }
-        Ok(())
-    }
-
     pub(super) fn remove_content(&self) -> Result<(), Error> {
         self.dir.remove_file(CONTENT).map_err(|errno| self.failed("removing", CONTENT, errno))
     }

@@ -72,6 +72,15 @@ impl Dir {
         retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).map(Self)
     }
 
+    /// The same directory once more.
+    pub(super) fn again(&self) -> Result<Self, Errno> {
+        self.0.try_clone().map(Self).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.0
+    }
+
     /// The directory of this name, if there is one.
     pub(super) fn dir(&self, name: &str) -> Result<Option<Self>, Errno> {
         pass(Call::Look)?;
@@ -302,6 +311,22 @@ pub(super) fn reserve(file: impl AsFd, at: u64, bytes: u64) -> Result<(), Errno>
     }
     let _ = (file, at, bytes);
     Ok(())
+}
+
+/// A file system by its numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Volume {
+    pub(super) bytes: u64,
+    /// What this process may still use of it.
+    pub(super) available: u64,
+}
+
+/// The file system of an open file or directory; `None` where it has no numbers, as some in user space.
+pub(super) fn volume(file: impl AsFd) -> Result<Option<Volume>, Errno> {
+    let stat = retry_on_intr(|| rustix::fs::fstatvfs(&file))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize.max(1));
+    let volume = Volume { bytes: bytes(stat.f_blocks), available: bytes(stat.f_bavail) };
+    Ok((stat.f_blocks > 0).then_some(volume))
 }
 
 /// Whether an error says that this file system, or a rule of the system, does not offer an operation at all. File systems

@@ -23,16 +23,18 @@
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hoist_proto::types::{Timestamp, UploadId};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Durability;
 use super::place::{CONTENT, CONTENT_NEW, DRAFT, Place, RECORD};
+use super::room::Room;
 use super::root;
 use super::sys::{self, Dir, failed};
+use super::{Durability, Options};
 use crate::record::{self, Record};
 use crate::store::Error;
 
@@ -79,6 +81,7 @@ pub(super) struct Tree {
     lock: OwnedFd,
     /// Whether anything is synced at all.
     is_disk: bool,
+    room: Arc<Room>,
     /// The mode of exported files.
     export_mode: Mode,
     /// Whether a mode that could not be set has been reported.
@@ -100,17 +103,19 @@ pub(super) enum Leftover {
 
 impl Tree {
     /// Opens or makes the directory, and locks it. What a crash left in it is cleared away on the way of the first listing.
-    pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, Error> {
-        let is_disk = durability == Durability::Disk;
+    pub(super) fn open(path: &Path, options: &Options) -> Result<Self, Error> {
+        let is_disk = options.durability == Durability::Disk;
         root::make(path, is_disk)?;
         let root = Dir::at_path(path)
             .map_err(|errno| failed(format!("opening the data directory {}", path.display()), errno))?;
         let lock = root::lock(&root, path)?;
+        let again = root.again().map_err(|errno| failed("opening the data directory", errno))?;
         let tree = Self {
             open: shelf(&root, "open")?,
             done: shelf(&root, "done")?,
             export_mode: root::shared_file_mode(&root)?,
             is_mode_reported: AtomicBool::new(false),
+            room: Arc::new(Room::new(again, options.headroom)),
             is_disk,
             probes: AtomicU64::new(0),
             is_open_clean: AtomicBool::new(false),
@@ -126,6 +131,10 @@ impl Tree {
 
     pub(super) fn is_disk(&self) -> bool {
         self.is_disk
+    }
+
+    pub(super) fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     /// Makes a file as readable to other programs as the umask allows. Some file systems (SMB, FUSE, FAT) do not let modes
@@ -212,6 +221,13 @@ impl Tree {
     /// Makes the directory of a new upload, with its draft and its empty content. All of it or nothing is left behind.
     pub(super) fn create(&self, record: &Record) -> Result<(Place, OwnedFd), Error> {
         let id = record.upload.id;
+        // The content of one made of parts is another file, and may share its blocks with theirs.
+        if let Some(length) = record.upload.length
+            && length.get() >= REQUIRED_BYTES_MIN
+            && !record.upload.makeup.is_composed()
+        {
+            self.room.require(length.get())?;
+        }
         let doing = |errno| failed(format!("creating {}", label(Shelf::Open, id)), errno);
         match self.open.make_dir(&id.to_string()) {
             Err(Errno::EXIST) => return Err(Error::Exists),
@@ -221,13 +237,6 @@ impl Tree {
             let dir = self.open.dir(&id.to_string()).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
             let place = Place::new(Shelf::Open, id, dir, self.is_disk);
             let content = place.dir.new_file(CONTENT, OFlags::EXCL).map_err(doing)?;
-            // The content of one made of parts is another file, and may share its blocks with theirs.
-            if let Some(length) = record.upload.length
-                && length.get() >= RESERVED_BYTES_MIN
-                && !record.upload.makeup.is_composed()
-            {
-                sys::reserve(&content, 0, length.get()).map_err(doing)?;
-            }
             // Last: a directory with a draft is an upload.
             place.write(DRAFT, &record::encode(record)?)?;
             Ok((place, content))
@@ -272,6 +281,9 @@ impl Tree {
                 doing: "the data directory has been deleted; make it again and restart".to_owned(),
                 source: Errno::NOENT.into(),
             });
+        }
+        if self.room.left() == Some(0) {
+            return Err(Error::Full);
         }
         let name = format!("probe-{}", self.probes.fetch_add(1, Ordering::Relaxed));
         let doing = |errno| match errno {
@@ -360,8 +372,8 @@ impl Tree {
     }
 }
 
-/// A reservation is worth its two system calls from here on; less fits or fails within the same request anyway.
-const RESERVED_BYTES_MIN: u64 = 256 * 1024;
+/// The file system is asked for its room from here on; less fits or fails within the same request anyway.
+const REQUIRED_BYTES_MIN: u64 = 256 * 1024;
 
 /// A failure with its cause, for the log.
 fn said(error: &Error) -> String {

@@ -181,6 +181,7 @@ async fn open(config: &Config, parts: Parts) -> Result<Hoist, Failure> {
     let may_be_new = config.new_key;
     let mut options = Options::default();
     options.durability = config.durability;
+    options.headroom = config.headroom;
     let opened = tokio::task::spawn_blocking(move || {
         let store = LocalStore::open(&directory, &options)?;
         let key = naming_key::of(&directory, may_be_new);

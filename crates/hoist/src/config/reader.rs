@@ -22,7 +22,7 @@ use http::HeaderValue;
 
 use super::layers::{Layers, Source};
 use super::settings;
-use super::value::{Count, OrNone, PublicOrigin, Size, Span, Words};
+use super::value::{Count, KeepFree, OrNone, PublicOrigin, Size, Span, Words};
 use super::{Auth, Config, Hook, Keys, Log, Problem, Target, Tls};
 
 /// Reads settings and keeps what is wrong with them. What it returns in place of a wrong value is never used.
@@ -42,6 +42,7 @@ impl Reader<'_> {
             public_origin: self.one::<PublicOrigin>("public-url").map(|origin| origin.0),
             locations: self.locations(),
             durability: self.named("durability").unwrap_or_default(),
+            headroom: self.one::<KeepFree>("keep-free").unwrap_or_default().0,
             new_key: self.switch("new-key"),
             policy,
             target: self.target(),

@@ -288,6 +288,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Run before an upload is created: JSON on its stdin, exit 0 to go on (no shell; words may be quoted)",
     ),
     one(SECURITY, "hook-timeout", "TIME", Some("10s"), "How long it may take"),
+    one(
+        BOUNDS,
+        "keep-free",
+        "SIZE|N%",
+        Some("1%"),
+        "Room on the volume of --data that uploads leave free; a share is at most 1 GiB. Beyond it they are answered 507",
+    ),
     one(BOUNDS, "max-open-uploads", "N", Some("10000"), "Unfinished uploads of all, or `none`"),
     one(
         BOUNDS,

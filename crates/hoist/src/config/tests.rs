@@ -70,7 +70,7 @@ fn defaults_are_those_of_the_libraries() {
 fn each_setting_means_something() {
     // A value that is right for each, given as a flag, and the one place it must show.
     let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\nlocation = \"absolute\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
-        ietf-versions = \"5,8-11\"\nietf-complete-at-length = \"v5-v6\"\ntus-disable = [\"termination\"]\ndurability = \"os\"\nnew-key = true\nmax-size = 9\n\
+        ietf-versions = \"5,8-11\"\nietf-complete-at-length = \"v5-v6\"\ntus-disable = [\"termination\"]\ndurability = \"os\"\nnew-key = true\nkeep-free = \"3%\"\nmax-size = 9\n\
         min-size = 1\nmax-append-size = 8\nmin-append-size = 2\nmax-age = \"none\"\nretain = 5\nmin-token-length = 16\n\
         target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ndownloads = true\naccept-forms = true\ntls-cert = \"c\"\ntls-key = \"k\"\n\
         trusted-proxy = [\"10.0.0.0/8\"]\ncors-origin = [\"https://A.example\"]\ncors-credentials = false\ncors-header = \"X-A\"\njwt-key = \"j\"\n\
@@ -86,6 +86,11 @@ fn each_setting_means_something() {
     assert_eq!(config.ietf_versions.to_string(), "5,8-11");
     assert_eq!(config.tus, Extensions::ALL.without(Extension::Termination));
     assert_eq!((config.durability, config.new_key), (Durability::Os, true));
+    assert_eq!(config.headroom, Headroom::Percent(3));
+    let headroom = |text| of(&[("keep-free", &[text])], &[], "").map(|config| config.headroom).ok();
+    assert_eq!(headroom("2GiB"), Some(Headroom::Bytes(2 << 30)));
+    assert_eq!(headroom("0"), Some(Headroom::Bytes(0)));
+    assert_eq!([headroom("100%"), headroom("-1%"), headroom("%"), headroom("1.5%")], [None; 4]);
     let limits = Limits { size_max: Some(9), size_min: 1, append_max: Some(8), append_min: 2 };
     let policy = Policy { limits, lifetime: None, retention: Some(seconds(5)), token_octets_min: 16 };
     assert_eq!(config.policy, policy);

@@ -5,6 +5,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use hoist_store::fs::Headroom;
 use http::Uri;
 
 /// Bytes: `1024`, `64MiB`, `10GB`.
@@ -33,6 +34,24 @@ impl FromStr for Size {
         let number: u64 = number.parse().map_err(|_| WRONG)?;
         let bytes = number.checked_mul(factor).filter(|bytes| *bytes <= hoist_proto::types::LARGEST_INTEGER);
         bytes.map(Self).ok_or("is more bytes than any upload can have, 999999999999999")
+    }
+}
+
+/// Room that stays free: a size, or a share of the volume like `1%`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KeepFree(pub(crate) Headroom);
+
+impl FromStr for KeepFree {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let Some(number) = text.trim().strip_suffix('%') else {
+            return text.parse::<Size>().map(|size| Self(Headroom::Bytes(size.0)));
+        };
+        let percent = number.trim_end().parse().ok().filter(|percent| *percent < 100);
+        percent
+            .map(|percent| Self(Headroom::Percent(percent)))
+            .ok_or("is not a share; write it like 1% or 10GiB")
     }
 }
 

@@ -32,6 +32,14 @@ impl Mounted {
     }
 }
 
+impl Mounted {
+    fn remount(&self, how: &str) {
+        let options = format!("remount,{how}");
+        let status = Command::new("mount").args(["-o", &options]).arg(&self.0).status();
+        assert!(status.expect("it was there before").success(), "remounted {how}");
+    }
+}
+
 impl Drop for Mounted {
     fn drop(&mut self) {
         // Lazily: the server that uses it is only just gone.
@@ -94,6 +102,72 @@ async fn a_full_disk_is_found_at_creation_when_the_length_is_known() {
     assert_eq!(home.uploads("open") + home.uploads("done"), 0);
     assert!(home.log().contains("no space left"), "{}", home.log());
     server.stop().await;
+}
+
+#[tokio::test]
+async fn empty_requests_take_the_disk_from_nobody() {
+    for wire in WIRES {
+        let home = Home::new();
+        let Some(_disk) = Mounted::tmpfs(&home.data(), "size=64m") else { return };
+        let server = Server::start(&home, &[]);
+        for token in ["a", "b"] {
+            let ask =
+                Ask::new("POST", token).field("upload-length", 33_000_000).field("upload-complete", "?0");
+            let created = server.ask(wire, ask).await;
+            assert!(created.status < 300 && !created.is_complete(), "{created:?}");
+        }
+        let honest = server.ask(wire, Ask::new("POST", "honest").sized(bytes(1, 5 * MIB))).await;
+        assert!(honest.is_complete(), "{honest:?}");
+        let never =
+            server.ask(wire, Ask::new("POST", "never").field("upload-length", 15_000_000_000_000_u64)).await;
+        assert!(is_problem(&never, 507), "{never:?}");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn uploads_leave_room_on_the_volume() {
+    let home = Home::new();
+    let Some(_disk) = Mounted::tmpfs(&home.data(), "size=8m") else { return };
+    let server = Server::start(&home, &["--keep-free", "3MiB"]);
+    for wire in WIRES {
+        let declared = server.ask(wire, Ask::new("POST", "a").field("upload-length", 6 * MIB)).await;
+        assert!(is_problem(&declared, 507), "{declared:?}");
+        let full = server.ask(wire, Ask::new("POST", "b").chunked(vec![1; 7 * MIB])).await;
+        assert!(is_problem(&full, 507), "{full:?}");
+        let kept = full.offset().expect("the offset of what fitted");
+        assert!(kept > 4 * MIB && kept <= 5 * MIB, "{kept}");
+        assert_eq!(server.offset(wire, "b").await, Ok(kept));
+        assert_eq!(server.ask(wire, Ask::new("DELETE", "b")).await.status, 204);
+    }
+    server.stop().await;
+}
+
+/// A volume that the kernel makes read-only, as after an error of the disk.
+#[tokio::test]
+async fn a_volume_that_becomes_read_only_keeps_what_was_acknowledged() {
+    for wire in WIRES {
+        let home = Home::new();
+        let Some(disk) = Mounted::tmpfs(&home.data(), "size=8m") else { return };
+        let server = Server::start(&home, &[]);
+        let content = bytes(3, 2000);
+        let ask = Ask::new("POST", "film").field("upload-length", 2000).field("upload-complete", "?0");
+        assert_eq!(server.ask(wire, ask.sized(&content[..1000])).await.offset(), Some(1000));
+        disk.remount("ro");
+        assert_eq!(server.offset(wire, "film").await, Ok(1000), "what is stored can be asked for");
+        let refused = server.ask(wire, Ask::append("film", 1000).sized(&content[1000..])).await;
+        assert!(is_problem(&refused, refused.status) && refused.status >= 500, "{refused:?}");
+        assert!(server.ask(wire, Ask::new("POST", "new").sized(b"hello")).await.status >= 500);
+        assert!(server.ask(wire, Ask::new("DELETE", "film")).await.status >= 500, "it cannot be removed now");
+        until_ready(&server, wire, 503).await;
+        disk.remount("rw");
+        until_ready(&server, wire, 200).await;
+        assert_eq!(server.offset(wire, "film").await, Ok(1000));
+        let done = server.ask(wire, Ask::append("film", 1000).sized(&content[1000..])).await;
+        assert!(done.is_complete(), "{done:?}");
+        assert!(home.sole() == content);
+        server.stop().await;
+    }
 }
 
 // proves: TOK-CRE-01, TOK-APP-05, TOK-OFF-03

@@ -11,6 +11,7 @@ use hoist_proto::upload::{Answer, Phase, Upload};
 use http::StatusCode;
 
 use super::{open, upload};
+use crate::fs::{Headroom, LocalStore, Options};
 use crate::store::{Error, Store};
 
 const ONE: Fence = Fence::new(1);
@@ -57,7 +58,8 @@ impl Drop for Mounted {
 #[tokio::test]
 async fn a_full_disk_keeps_what_fitted() {
     let Some(mounted) = Mounted::new() else { return };
-    let store = open(&mounted.data());
+    let options = Options { headroom: Headroom::Bytes(0), ..Options::default() };
+    let store = LocalStore::open(&mounted.data(), &options).expect("opens");
     let large = upload(1, Some(1 << 40));
     assert!(matches!(store.create(&large, ONE).await.err(), Some(Error::Full)));
     assert!(store.load(large.id, ONE).await.expect("loads").is_none(), "nothing is left behind");
@@ -99,6 +101,67 @@ async fn a_full_disk_keeps_what_fitted() {
     assert!(fs::read(here.join("content")).expect("there") == sent);
 }
 
+/// Writes until the store takes no more; how many bytes are durable then.
+async fn fill(store: &LocalStore, stored: &Upload, fence: Fence) -> u64 {
+    let mut writer = store.create(stored, fence).await.expect("creates");
+    let mut sent = 0;
+    while writer.write(Bytes::from(vec![7; 100_003])).await.is_ok() {
+        sent += 100_003;
+        assert!(sent < 64 << 20, "the disk is small");
+    }
+    writer.sync().await.expect("what fitted is good").offset().get()
+}
+
+fn available(path: &Path) -> u64 {
+    let stat = rustix::fs::statvfs(path).expect("a file system");
+    stat.f_bavail * stat.f_frsize
+}
+
+#[tokio::test]
+async fn uploads_leave_the_headroom_free() {
+    for (headroom, kept_free) in [(Headroom::Bytes(1 << 20), 1 << 20), (Headroom::Percent(50), 2 << 20)] {
+        let Some(mounted) = Mounted::new() else { return };
+        let options = Options { headroom, ..Options::default() };
+        let store = LocalStore::open(&mounted.data(), &options).expect("opens");
+        let left = available(mounted.0.path()) - kept_free;
+        assert!(matches!(store.create(&upload(1, Some(left + 4096)), ONE).await.err(), Some(Error::Full)));
+        drop(store.create(&upload(2, Some(left - 100_000)), ONE).await.expect("fits"));
+
+        let full = upload(3, None);
+        let bytes = fill(&store, &full, ONE).await;
+        let free = available(mounted.0.path());
+        // Its records take a few pages of what is kept free: that is what it is for.
+        assert!(free > kept_free - 100_000 && free < kept_free + 100_000, "{free} bytes are free");
+        let found = store.load(full.id, Fence::new(2)).await.expect("loads").expect("is there");
+        assert_eq!(found.offset.offset(), Offset::new(bytes), "what fitted stays");
+        let complete = Upload { phase: Phase::Delivered(Answer::of(StatusCode::OK)), ..full.clone() };
+        store.commit(&complete, Fence::new(2)).await.expect("there is room for records");
+        store.remove(full.id, Fence::new(2)).await.expect("removes");
+        store.probe().await.expect("there is room again");
+        assert!(fill(&store, &full, Fence::new(3)).await.abs_diff(bytes) < 100_000);
+    }
+}
+
+#[tokio::test]
+async fn a_declared_length_takes_no_room_from_others() {
+    let Some(mounted) = Mounted::new() else { return };
+    let store = open(&mounted.data());
+    let before = available(mounted.0.path());
+    for number in 0..3 {
+        drop(store.create(&upload(number, Some(3 << 20)), ONE).await.expect("each fits by itself"));
+    }
+    assert!(before - available(mounted.0.path()) < 200_000, "an empty upload takes its records alone");
+    let mut writer = store.create(&upload(9, Some(3 << 20)), ONE).await.expect("fits");
+    for _ in 0..48 {
+        writer.write(Bytes::from(vec![1; 64 * 1024])).await.expect("writes");
+    }
+    assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(3 << 20));
+    // What can never fit is refused at once, and leaves nothing.
+    let large = upload(10, Some(15 << 40));
+    assert!(matches!(store.create(&large, ONE).await.err(), Some(Error::Full)));
+    assert!(store.load(large.id, ONE).await.expect("loads").is_none());
+}
+
 #[tokio::test]
 async fn a_read_only_disk_is_called_that() {
     let Some(mounted) = Mounted::new() else { return };
@@ -110,7 +173,7 @@ async fn a_read_only_disk_is_called_that() {
     drop(writer);
     drop(store);
     mounted.remount("ro");
-    let error = crate::fs::LocalStore::open(&mounted.data(), &crate::fs::Options::default()).err();
+    let error = LocalStore::open(&mounted.data(), &Options::default()).err();
     assert!(matches!(&error, Some(Error::Io { source, .. }) if is_read_only(source)), "{error:?}");
     mounted.remount("rw");
     let store = open(&mounted.data());

@@ -209,24 +209,6 @@ async fn a_content_that_shrank_is_damage() {
 }
 
 #[tokio::test]
-async fn room_is_reserved_and_given_back() {
-    const MIB: u64 = 1024 * 1024;
-    let directory = tempfile::tempdir().expect("a directory");
-    let store = open(directory.path());
-    let upload = upload(1, Some(16 * MIB));
-    let here = stored(&store, directory.path(), &upload, b"short").await;
-    let taken = |path: &Path| fs::metadata(path.join("content")).expect("there").blocks() * 512;
-    if taken(&here) < 16 * MIB {
-        println!("skipped: {} reserves no room", directory.path().display());
-        return;
-    }
-    store.commit(&done(&upload), ONE).await.expect("commits");
-    let here = directory.path().join("done").join(upload.id.to_string());
-    assert!(taken(&here) < MIB, "{} bytes are still taken", taken(&here));
-    assert_eq!(fs::read(here.join("content")).expect("there"), b"short");
-}
-
-#[tokio::test]
 async fn bytes_unsynced_are_bounded_while_an_upload_runs() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut options = Options::default();
