@@ -6,7 +6,7 @@
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 
-use hoist_proto::types::{Offset, UploadId};
+use hoist_proto::types::UploadId;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 

@@ -1,7 +1,7 @@
 //! What the files look like: their modes, their names, and what is made of files that somebody else put there.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
