@@ -37,6 +37,9 @@ const STORING: Duration = Duration::from_secs(1);
 /// How long threads that are busy may take after that.
 const LEFTOVERS: Duration = Duration::from_millis(250);
 
+/// How long the line that says that the server listens waits for it to know its uploads. It listens meanwhile.
+const READY_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Serves until told to stop.
 pub(crate) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> {
     let config = load(settings, output)?;
@@ -98,6 +101,9 @@ async fn serve(config: &Config, parts: Parts, mut signals: Signals, output: Outp
         };
         servers.spawn(server.serve(listener, hoist.clone(), stop.clone()));
     }
+    // A script that asks for /readyz at once finds a small data directory ready.
+    let mut catching_up = Box::pin(hoist.catch_up(stop.clone()));
+    let is_caught_up = tokio::time::timeout(READY_PATIENCE, &mut catching_up).await.is_ok();
     if let Err(unwritten) = output.result(&ready, &json!({ "ready": ready })) {
         // Uploads do not depend on the one line that scripts wait for.
         tracing::warn!(error = %unwritten.cause(), "cannot write to standard output; {ready}");
@@ -118,7 +124,12 @@ async fn serve(config: &Config, parts: Parts, mut signals: Signals, output: Outp
     let hangups = reload_on(signals.hangups()?, tls, &stop);
     let in_order = async {
         let sweeping = hoist.sweep_every(config.sweep_interval, stop.clone());
-        tokio::join!(serving, draining, hangups, hoist.catch_up(stop.clone()), sweeping);
+        let catching_up = async {
+            if !is_caught_up {
+                catching_up.await;
+            }
+        };
+        tokio::join!(serving, draining, hangups, catching_up, sweeping);
     };
     let overdue = async {
         stop.cancelled().await;

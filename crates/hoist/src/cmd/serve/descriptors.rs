@@ -20,11 +20,14 @@ pub(super) fn raise_limit() {
     }
 }
 
-/// The connections that each of `listeners` may have. Warns when that is less than was asked for.
+/// So few connections that an operator should know.
+const FEW: usize = 1024;
+
+/// The connections that each of `listeners` may have. Warns when they are few.
 pub(super) fn connections_max(asked: usize, listeners: usize) -> usize {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return asked };
     let room = room(limit, in_use(), listeners);
-    if room < asked {
+    if room < asked.min(FEW) {
         tracing::warn!(
             "the limit of {limit} open files (ulimit -n) leaves room for {room} connections of each --listen, not the \
              {asked} of --max-connections; raise it with `ulimit -n`, or LimitNOFILE in its unit"
