@@ -94,23 +94,31 @@ impl Client {
         Ok(())
     }
 
-    /// Asks in each way there is until one finds the upload.
+    /// Asks in each dialect that the upload may be of, until one finds it. Fails as a server that does not know the upload
+    /// does, if any dialect is answered so, or else like the first one.
     async fn questioned<'a>(
         &self,
         handle: &'a Handle,
         operation: &Operation,
     ) -> Result<(Question<'a>, Answer), Error> {
-        let mut refused = Error::Upload(Failure::NotResumable);
+        let mut refused: Option<Error> = None;
         for question in handle.questions() {
             match self.ask(handle, question.head(operation)).await {
                 Ok(answer) => return Ok((question, answer)),
-                Err(Error::Refused { status, detail }) if answer::said(status) == Said::Unknown => {
-                    refused = Error::Refused { status, detail };
+                Err(Error::Refused { status, detail }) => {
+                    let is_unknown = answer::said(status) == Said::Unknown;
+                    // A server that does not speak the dialect of the question says so by one of these.
+                    if !is_unknown && !matches!(status.as_u16(), 400 | 405 | 412) {
+                        return Err(Error::Refused { status, detail });
+                    }
+                    if is_unknown || refused.is_none() {
+                        refused = Some(Error::Refused { status, detail });
+                    }
                 }
                 Err(error) => return Err(error),
             }
         }
-        Err(refused)
+        Err(refused.unwrap_or(Error::Upload(Failure::NotResumable)))
     }
 
     async fn ask(&self, handle: &Handle, head: http::Request<()>) -> Result<Answer, Error> {

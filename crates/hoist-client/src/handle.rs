@@ -111,7 +111,9 @@ impl Handle {
             Self::Url { url, dialect: Dialect::Tus1, .. } => vec![Question::Tus1(url)],
             Self::Parts { .. } => Vec::new(),
             Self::Url { url, dialect: Dialect::Auto | Dialect::Token(_) | Dialect::Conventional, .. } => {
-                vec![Question::Ietf(url, Interop::NEWEST), Question::Tus1(url)]
+                // Some servers accept the sixth version of the draft alone.
+                let versions = [Interop::NEWEST, Interop::V6].map(|version| Question::Ietf(url, version));
+                versions.into_iter().chain([Question::Tus1(url)]).collect()
             }
         }
     }

@@ -253,12 +253,22 @@ async fn a_handle_s_dialect_is_found_by_asking() {
     let (server, client) = (Server::start().await, auto());
     let url: Uri = format!("{}/1", server.url).parse().expect("a URL");
     let handle = Handle::at(url, Dialect::Auto);
-    let scripts = vec![answer("404 Not Found"), answer("200 OK|Upload-Offset: 3|Upload-Length: 3")];
-    let (status, seen) = together(client.status(&handle), server.play(scripts)).await;
-    let status = status.expect("a status");
-    assert_eq!((status.offset, status.length, status.complete), (3, Some(3), Some(true)));
-    assert_eq!(seen[0].field("upload-draft-interop-version"), Some("10"));
-    assert_eq!(seen[1].field("tus-resumable"), Some("1.0.0"));
+    // Servers say in several ways that a request is in no dialect of theirs.
+    for (newest, sixth) in
+        [("404 Not Found", "404 Not Found"), ("400 Bad Request", "405 No"), ("412 No", "412 No")]
+    {
+        let told = answer("200 OK|Upload-Offset: 3|Upload-Length: 3");
+        let scripts = vec![answer(newest), answer(sixth), told];
+        let (status, seen) = together(client.status(&handle), server.play(scripts)).await;
+        let status = status.expect("a status");
+        assert_eq!((status.offset, status.length, status.complete), (3, Some(3), Some(true)));
+        assert_eq!(seen[0].field("upload-draft-interop-version"), Some("10"));
+        assert_eq!(seen[1].field("upload-draft-interop-version"), Some("6"));
+        assert_eq!(seen[2].field("tus-resumable"), Some("1.0.0"));
+    }
+    let scripts = vec![answer("404 Not Found"), answer("400 Bad Request"), answer("412 No")];
+    let (status, _) = together(client.status(&handle), server.play(scripts)).await;
+    assert!(matches!(status, Err(Error::Refused { status, .. }) if status == 404), "the upload is unknown");
 
     let scripts = vec![answer("204 No Content")];
     let (cancelled, seen) = together(client.cancel(&handle), server.play(scripts)).await;
