@@ -36,7 +36,7 @@ pub(crate) fn run(asked: &Check, output: Output) -> Result<Exit, Failure> {
         output.talk(format_args!("checking {}", versions(&selection)));
         let pace = Pace { parallel: asked.parallel, patience: asked.timeout.0 };
         let report = check::run(&site, &corpus, &selection, pace).await;
-        say(&site, &found, &report, output)?;
+        say(&site, &found, &report, output);
         if let Some(file) = &asked.junit {
             write_junit(file, &report)?;
         }
@@ -121,19 +121,13 @@ fn versions(selection: &Selection) -> String {
         .join(", ")
 }
 
-fn say(site: &Site, found: &Found, report: &Report, output: Output) -> Result<(), Failure> {
-    if output.is_json() {
-        let mut json = report.json();
-        json["url"] = site.to_string().into();
-        json["server"] = server(found);
-        return Ok(output.result("", &json)?);
-    }
-    if output.is_colored() {
-        Output::data(report.colored())?;
-    } else {
-        Output::data(report)?;
-    }
-    Ok(())
+/// Prints the report. The verdict stands if it cannot be printed.
+fn say(site: &Site, found: &Found, report: &Report, output: Output) {
+    let text = if output.is_colored() { report.colored().to_string() } else { report.to_string() };
+    let mut json = report.json();
+    json["url"] = site.to_string().into();
+    json["server"] = server(found);
+    output.report(text.trim_end(), &json);
 }
 
 fn server(found: &Found) -> Value {
