@@ -45,7 +45,7 @@ async fn a_thousand_uploads_and_two_hundred_stalled_ones_do_not_disturb_each_oth
         return;
     }
     let home = Home::new();
-    let server = Arc::new(Server::start(&home, &[]));
+    let server = Arc::new(Server::start(&home, &["--max-open-uploads-per-address", "2000"]));
     let large = Bytes::from(bytes(1, 4 << 20));
     let alone = fresh(&server, &large, "alone").await;
 

@@ -11,7 +11,11 @@ use tokio::task::JoinSet;
 use crate::harness::Home;
 use crate::process::{Ended, hoist};
 
-/// A server that gives the same answer to every request, one a connection, and keeps their heads.
+/// The upload URL is none of an upload.
+const NO_UPLOAD: &str = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// A server that gives the same answer to every request, one a connection, and keeps their heads. Only the question for
+/// an upload at the upload URL itself has an answer of its own.
 struct Parrot {
     addr: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -32,6 +36,8 @@ impl Parrot {
                     head.push(byte);
                 }
                 let head = String::from_utf8_lossy(&head).into_owned();
+                let is_question = head.starts_with("HEAD /uploads HTTP/1.1\r\n");
+                let answer = if is_question { NO_UPLOAD } else { answer.as_str() };
                 shared.lock().unwrap_or_else(PoisonError::into_inner).push(head);
                 let _ = stream.write_all(answer.as_bytes()).await;
             }

@@ -36,7 +36,7 @@ async fn who_does_not_ask_for_interim_responses_is_not_surprised_by_one() {
         ["POST", chunked, true],
         ["POST", { "Upload-Complete": "?1" }, false],
         ["PUT", { "Upload-Complete": "?1", "Transfer-Encoding": "chunked" }, true],
-        ["POST", number("10"), false],
+        ["POST", number("11"), false],
         ["POST", number("eight"), false],
         ["PUT", { "Upload-Complete": "yes" }, false],
     ]);

@@ -206,7 +206,7 @@ fn a_renewed_certificate_is_used_after_a_hangup() {
     let first = put(&server);
     assert_eq!(first.code, Some(0), "{}", first.stderr);
     certify(&place);
-    assert_eq!(put(&server).code, Some(7), "the old certificate is not the one that is trusted now");
+    assert_eq!(put(&server).code, Some(14), "the old certificate is not the one that is trusted now");
     server.signal(Signal::HUP);
     until(Instant::now(), || put(&server).code == Some(0));
     assert!(server.stop().stderr.contains("certificate read again"));
