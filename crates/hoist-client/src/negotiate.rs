@@ -82,7 +82,7 @@ pub(crate) async fn retrieved(
     asked(client, line, url, head, |status| matches!(status.as_u16(), 423 | 429 | 503)).await
 }
 
-/// Asks until there is an answer that is not to be asked for again, as long as retries last.
+/// Repeats a request until its answer is final or the retries are used up.
 async fn asked(
     client: &Client,
     line: &mut Line,
@@ -112,7 +112,7 @@ async fn asked(
     }
 }
 
-/// What a server says that it speaks when it is asked in a `version`.
+/// Reads the protocol that a server speaks from its answer to a request in `version`.
 fn read(fields: &HeaderMap, version: Interop) -> Spoken {
     let takes_parts = fields.get_all(ACCEPT_PATCH).iter().filter_map(|value| value.to_str().ok());
     let takes_parts = takes_parts.flat_map(|line| line.split(',')).any(|kind| {
@@ -126,7 +126,7 @@ fn read(fields: &HeaderMap, version: Interop) -> Spoken {
     Offers::of(fields).map_or(Spoken::Unknown(version), Spoken::Tus1)
 }
 
-/// Whether an answer has a field that only a server of an upload protocol sends.
+/// Returns `true` if an answer has a field that only a server with an upload protocol sends.
 pub(crate) fn shows_a_protocol(fields: &HeaderMap) -> bool {
     fields.keys().any(|name| name.as_str().starts_with("upload-") || name.as_str() == "tus-resumable")
 }

@@ -48,7 +48,7 @@ impl Origin {
         Ok(Self { secure, host: host.to_ascii_lowercase(), port })
     }
 
-    /// Whether connections to it use TLS.
+    /// Returns `true` if connections to this origin use TLS.
     pub fn is_secure(&self) -> bool {
         self.secure
     }

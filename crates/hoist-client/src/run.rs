@@ -85,7 +85,7 @@ struct Run<'a> {
     may_wait: bool,
     /// URLs that the server has moved for good, and where to.
     moved: Vec<(Uri, Uri)>,
-    /// Whether the server has shown that it speaks an upload protocol.
+    /// Set when the server has shown that it speaks an upload protocol.
     is_resumable: bool,
 }
 
@@ -359,8 +359,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether the upload is one that the journal led to, so that another can take its place. At a URL that is the
-    /// upload's own there is no other.
+    /// Returns `true` if a new upload may replace this one. It must have been resumed from the journal and its source
+    /// must rewind. An upload that was requested by its own URL is never replaced.
     fn can_begin_afresh(&self) -> bool {
         let is_at_its_own_url =
             self.begun.dialect_has_urls() && self.begun.uploader.url() == Some(&self.put.url);

@@ -89,8 +89,8 @@ pub struct Outcome {
     pub version: Version,
     /// The dialect that was spoken: conventional, if the server's answers showed none.
     pub dialect: Dialect,
-    /// Whether the server has shown that it speaks an upload protocol, by a 104 or a field of one. If not, its status is all
-    /// there is to say that it has kept the bytes.
+    /// True if the server has shown that it speaks an upload protocol, by a 104 or a field of the protocol. If false,
+    /// the status is the only evidence that the server has kept the bytes.
     pub resumable: bool,
     /// The way it began.
     pub start: Start,

@@ -69,12 +69,12 @@ impl Latch {
         Abort(Arc::clone(self))
     }
 
-    /// Whether the content ends with what has arrived.
+    /// Returns `true` if the content ends after the bytes that have arrived.
     pub(crate) fn content_ends(&self) -> bool {
         self.content_ends.load(Ordering::Acquire)
     }
 
-    /// Whether the exchange is to end. If not, the task is woken when that changes.
+    /// Returns `true` if the exchange is to end. If not, registers the task to be woken when that changes.
     pub(crate) fn fired(&self, cx: &Context<'_>) -> bool {
         let mut state = self.lock();
         if !state.fired && !state.connection.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {

@@ -24,7 +24,7 @@ type SharedTls = std::sync::Arc<std::sync::Mutex<Tls>>;
 /// A TCP socket that can be read without waiting for the runtime to learn that it is readable.
 pub(crate) struct Socket {
     tcp: TcpStream,
-    /// Whether a read that the runtime would make wait is tried all the same.
+    /// True if a read that the runtime reports as pending is tried on the kernel's socket as well.
     asks_kernel: bool,
 }
 

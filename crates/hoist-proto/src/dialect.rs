@@ -123,7 +123,7 @@ pub struct Context<'a> {
     pub limits: &'a Limits,
     /// The moment of the answer.
     pub now: Timestamp,
-    /// How long a new upload lives without a new byte; for ever when absent.
+    /// The time that a new upload is kept without receiving a byte; unlimited if `None`.
     pub lifetime: Option<Duration>,
 }
 
@@ -402,8 +402,8 @@ fn resumption_supported() -> StatusCode {
     StatusCode::from_u16(104).expect("in the range of status codes")
 }
 
-/// Whether a request below the endpoint is about an upload that exists, so that a name no upload can have is not found.
-/// Only `PUT`, `POST` and their like make an upload there.
+/// Returns `true` if a request below the endpoint refers to an existing upload, so that a name no upload can have is
+/// answered with 404. Other methods, such as `PUT` and `POST`, create an upload there.
 fn means_an_upload(method: &Method) -> bool {
     matches!(*method, Method::HEAD | Method::GET | Method::PATCH | Method::DELETE)
 }

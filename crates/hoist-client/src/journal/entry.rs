@@ -123,7 +123,7 @@ struct Written {
 }
 
 impl Entry {
-    /// Whether the upload was begun with the file in this state.
+    /// Returns whether the upload was begun from the file in the state `now`.
     pub(crate) fn is_of(&self, now: &Mark) -> bool {
         let Mark { length, modified, fingerprint, identity } = &self.mark;
         let is_alike = *length == now.length && *modified == now.modified && *fingerprint == now.fingerprint;

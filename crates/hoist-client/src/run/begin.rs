@@ -19,7 +19,7 @@ pub(super) struct Begun {
     pub(super) uploader: Uploader,
     pub(super) dialect: Dialect,
     pub(super) start: Start,
-    /// Whether the server may give a sign before it is sent content.
+    /// True if the server may send an interim response before it receives content.
     pub(super) gives_signs: bool,
 }
 
@@ -29,7 +29,7 @@ impl Begun {
         self.uploader.version().map_or(self.dialect, Dialect::Ietf)
     }
 
-    /// Whether an upload has a URL of its own.
+    /// Returns `true` if uploads have a URL of their own in this dialect.
     pub(super) fn dialect_has_urls(&self) -> bool {
         matches!(self.dialect, Dialect::Ietf(_) | Dialect::Tus1)
     }

@@ -1,7 +1,8 @@
-//! Checksums of what was read of a file, by which that can be compared with what the file holds later.
+//! Checksums of the bytes read from a file, for a comparison with its content at a later time.
 //!
-//! CRC-32 and CRC-32C together are a checksum of 64 bits: an edit is overlooked once in 2^64. They cost a few
-//! microseconds per piece, which a cryptographic digest would not, and the file belongs to whoever uploads it.
+//! CRC-32 and CRC-32C together form a checksum of 64 bits, which misses one edit in 2^64. They cost a few
+//! microseconds per piece, far less than a cryptographic digest. Collisions made on purpose are no threat: the file
+//! belongs to the user who uploads it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
@@ -11,11 +12,11 @@ const SPANS_MAX: usize = 4096;
 /// Bytes compared at a time.
 const READ_BYTES: usize = 256 * 1024;
 
-/// What was read so far.
+/// The spans of a file that have been read so far, with their checksums.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trace {
     spans: Vec<Span>,
-    /// Whether there were more spans than are remembered.
+    /// Set when there were more than [`SPANS_MAX`] spans.
     is_incomplete: bool,
 }
 
@@ -61,7 +62,7 @@ impl Trace {
         }
     }
 
-    /// Whether a file holds all that was read, where it was read.
+    /// Returns `true` if the file still holds every byte that was read, at the same offset.
     pub(super) fn is_in(&self, file: &mut File) -> io::Result<bool> {
         if self.is_incomplete {
             return Ok(false);

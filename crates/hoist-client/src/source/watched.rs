@@ -93,7 +93,7 @@ impl Watched {
         Reading::open(&self.path, range, self.trace.clone()).await
     }
 
-    /// Whether the file still begins with what was read of it, and is as long as it was at least.
+    /// Returns `true` if the file still holds the bytes that were read from it and is not shorter than before.
     pub(super) async fn has_stayed(&self) -> io::Result<bool> {
         let (path, length, known) = (self.path.clone(), self.length, *lock(&self.stamp));
         let trace = self.trace.clone();

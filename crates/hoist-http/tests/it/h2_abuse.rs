@@ -47,8 +47,9 @@ fn with(extra: &[(&'static str, &'static str)]) -> Vec<u8> {
     fields(&[&PUT[..], extra].concat())
 }
 
-/// What the server says: frames until it ends the connection, or answers several pings one after the other, since it
-/// answers a ping before what it has to say of streams, and lets other connections pass before safe requests.
+/// Sends frames and returns the frames that the server sends until it closes the connection or has answered several
+/// pings in a row. One ping is not enough: the server answers it before it writes the frames of streams, and it lets
+/// other connections go before safe requests.
 async fn exchange(server: &Running, frames: &[u8]) -> Vec<(u8, u32, Vec<u8>)> {
     let mut tcp = TcpStream::connect(server.addr).await.unwrap();
     let mut sent = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();

@@ -360,8 +360,7 @@ impl Uploader {
     }
 }
 
-/// Whether a question that was refused like this is not to be asked again: the client would have to be another, or to ask
-/// elsewhere.
+/// Returns `true` if repeating a request for the offset cannot help: it needs other credentials or another URL.
 fn is_final(status: StatusCode) -> bool {
     let is_of_client = matches!(
         status,

@@ -21,12 +21,12 @@ pub enum Said {
     No,
 }
 
-/// What a status asks for that leads to another URL (RFC 9110, Redirection).
+/// The action that a redirecting status asks for (RFC 9110, Redirection).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redirection {
     /// The same request, at the other URL.
     Repeat {
-        /// Whether that URL is to be used from now on.
+        /// True if all later requests are to use that URL, too.
         permanent: bool,
     },
     /// Another request, or one that may differ.

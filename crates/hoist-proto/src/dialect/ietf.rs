@@ -359,7 +359,7 @@ fn is_own(name: &HeaderName) -> bool {
     own.contains(name)
 }
 
-/// Whether a limit of the server's is what the request violates, so that the answer tells all of them.
+/// Returns `true` if the request violates a limit of the server. The answer then states all limits.
 fn is_for_a_limit(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::TooLarge { .. }

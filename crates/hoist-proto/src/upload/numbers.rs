@@ -2,12 +2,12 @@
 
 use crate::types::PartNumber;
 
-/// What is known of the numbers of an upload's parts.
+/// The part numbers of an upload, as far as they are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbers {
-    /// The ones that were ever begun. A part may be gone again.
+    /// The numbers of all parts that were ever begun. Some of these parts may have been removed since.
     pub begun: Begun,
-    /// The one that was said to be the last.
+    /// The number that the client declared to be the last.
     pub last: Option<PartNumber>,
 }
 
@@ -49,7 +49,7 @@ impl Begun {
         self.ranges().last().map_or(PartNumber::FIRST, |(_, last)| last)
     }
 
-    /// Whether it holds every number up to this one.
+    /// Returns `true` if the set contains every number up to `last`.
     pub fn covers(&self, last: PartNumber) -> bool {
         self.ranges.first().is_some_and(|range| range.0 == 0 && range.1 >= last.get())
     }

@@ -1,4 +1,4 @@
-//! What a client knows of its upload on a server of the IETF dialect: the version spoken, the URL, the limits.
+//! The client's state of an upload in the IETF dialect: the version spoken, the URL, the limits.
 
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use crate::dialect::ietf::client::{Takes, refuses_version};
 use crate::dialect::interop::Interop;
 use crate::operation::Operation;
 
-/// How an upload begins.
+/// The way an upload begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
-    /// With the whole, or as much of it as one request may carry: a server that does not resume takes it all the same,
-    /// one that does sends the URL ahead.
+    /// With the whole content, or as much of it as one request may carry. A server without resumption accepts it as
+    /// an ordinary upload; one with resumption sends the upload's URL in an interim response.
     AtOnce,
-    /// With nothing but the wish for a URL, for where interim responses cannot be sent or seen.
+    /// With an empty creation that only requests a URL, for connections on which interim responses cannot be sent or
+    /// seen.
     Careful,
 }
 
@@ -24,7 +25,7 @@ pub enum Opening {
 /// number but 10 and 6, or but 6, 5 and 3; a server made after the RFC needs none.
 pub const VERSIONS: [Interop; 3] = [Interop::V10, Interop::V6, Interop::Rfc];
 
-/// What is known of the upload on the server.
+/// The client's knowledge of the upload on the server.
 #[derive(Clone, Debug)]
 pub(in crate::client) struct Link {
     pub(super) speaker: Speaker,
@@ -33,16 +34,16 @@ pub(in crate::client) struct Link {
     /// The most and the fewest bytes the server wants in one request.
     pub(super) append_max: u64,
     pub(super) append_min: u64,
-    /// When the server gives the upload up.
+    /// The time at which the server discards the upload.
     ends: Option<Duration>,
-    /// Whether a last request was sent whole without its answer having been heard. It stays so: an upload that is not
-    /// complete yet says nothing about a request that is still on its way.
+    /// Set when a last request was sent whole and its answer was not received. It stays set, because an incomplete
+    /// upload does not rule out that the request is still on its way.
     pub(super) maybe_complete: bool,
     pub(super) conflicts: u8,
-    /// Answers in a row that told no offset when they were asked for one.
+    /// The number of successive answers to an offset query that carried no offset.
     pub(super) unclear: u8,
     pub(super) answered: bool,
-    /// Whether the server has shown that it speaks the protocol: by a 104, or by a field of an answer.
+    /// Set when the server has shown that it speaks the protocol, by a 104 or by a field of an answer.
     pub(super) is_evident: bool,
     /// The versions to try where the server refuses this one.
     alternatives: &'static [Interop],
@@ -84,7 +85,7 @@ impl Link {
         self.alternatives = at.and_then(|at| ALL.get(at + 1..)).unwrap_or_default();
     }
 
-    /// Takes the next of [`VERSIONS`] where an answer refuses this one, and says whether there is a next one.
+    /// Switches to the next of [`VERSIONS`] if an answer refuses the current one. Returns `true` if it switched.
     //= IETF-VER-11
     pub(super) fn is_renegotiated(&mut self, status: StatusCode, fields: &HeaderMap) -> bool {
         if self.is_evident || !refuses_version(status, fields) {
@@ -104,12 +105,12 @@ impl Link {
         self.opening == Opening::Careful
     }
 
-    /// How much a creation carries.
+    /// The number of content bytes in a creation.
     pub(in crate::client) fn opening_bytes(&self, content_max: u64) -> u64 {
         if self.opens_carefully() { 0 } else { self.append_bytes(content_max) }
     }
 
-    /// How much an append carries. The server's own wishes come before anybody's.
+    /// The number of content bytes in an append. The server's limits override `content_max`.
     //= IETF-LIM-03
     pub(in crate::client) fn append_bytes(&self, content_max: u64) -> u64 {
         content_max.max(self.append_min).min(self.append_max).max(1)

@@ -95,29 +95,30 @@ impl Speaker {
         }
     }
 
-    /// Whether a server of this version may give a lost answer again.
+    /// Returns `true` if a server of this version may repeat an answer that was lost.
     pub(crate) fn is_replayed(self) -> bool {
         self.version.properties().finished == Finished::Replays
     }
 
-    /// Whether an upload is complete only by a success that says so. Up to -11 the answer to a whole creation was the
-    /// target's also where it did not.
+    /// Returns `true` if only a success that says so completes an upload. In earlier versions the success of a whole
+    /// creation completes it in any case.
     pub(crate) fn completes_in_words(self) -> bool {
         self.version >= super::Interop::V9
     }
 
-    /// Whether a success that does not say whether the upload is complete answers the last request of one.
+    /// Returns `true` if a success without a statement on completeness may answer the last request of an upload.
     pub(crate) fn completes_silently(self) -> bool {
         self.version < super::Interop::V7
     }
 }
 
-/// Whether a response has a field of the protocol, and so comes from a server that speaks it.
+/// Returns `true` if a response has a field of the protocol, and so comes from a server that speaks it.
 pub fn has_own_field(fields: &HeaderMap) -> bool {
     fields.keys().any(|name| name.as_str().starts_with("upload-"))
 }
 
-/// Whether an answer refuses the number of a request: a server that does not know it has no word of the protocol to say.
+/// Returns `true` if an answer refuses the version number of a request. A server that does not know the number
+/// answers 400 without any field of the protocol.
 pub fn refuses_version(status: StatusCode, fields: &HeaderMap) -> bool {
     status == StatusCode::BAD_REQUEST && !has_own_field(fields)
 }

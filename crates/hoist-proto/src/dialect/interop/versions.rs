@@ -24,7 +24,7 @@ impl Versions {
     /// All that this release knows.
     pub const KNOWN: Self = Self((1 << 11) - (1 << OLDEST));
 
-    /// Whether a number is accepted.
+    /// Returns `true` if the version number is accepted.
     pub fn contains(self, number: u64) -> bool {
         number <= LARGEST && self.0 & (1 << number) != 0
     }
