@@ -73,7 +73,7 @@ impl Payer {
     }
 }
 
-/// What is stored, and for which party.
+/// The accounts of stored uploads, in total and for each payer.
 #[derive(Clone)]
 pub(crate) struct Ledger {
     quotas: Quotas,
@@ -81,7 +81,7 @@ pub(crate) struct Ledger {
     filled: Arc<watch::Sender<Filled>>,
 }
 
-/// How much of what was stored at the start the ledger knows.
+/// The share of the uploads stored at the start that the ledger has counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Filled {
     Nothing,
@@ -252,7 +252,7 @@ impl Ledger {
         }
     }
 
-    /// Whether there may be one more open upload.
+    /// Checks that the quotas allow one more open upload.
     fn require_place(&self, books: &Books, payer: Option<&Payer>) -> Result<(), Refusal> {
         let open_of = |payer| books.payers.get(payer).map_or(0, |sum| sum.open);
         let each = match payer {
@@ -295,12 +295,12 @@ impl Ledger {
         bounds.min().unwrap_or((u64::MAX, u64::MAX))
     }
 
-    /// Whether bytes are bound at all.
+    /// Returns `true` if a quota limits the stored bytes.
     pub(crate) fn counts_bytes(&self) -> bool {
         self.quotas.bytes_max.is_some() || self.quotas.bytes_max_each.is_some()
     }
 
-    /// Whether everything that was stored at the start is known.
+    /// Returns `true` if all uploads stored at the start have been counted.
     pub(crate) fn is_filled(&self) -> bool {
         *self.filled.borrow() == Filled::All
     }
@@ -310,7 +310,7 @@ impl Ledger {
     }
 }
 
-/// What a request has reserved for the upload whose claim it holds. Dropped, it gives back what was not kept.
+/// The quota that a request has reserved for the upload whose claim it holds. Releases the unused part when dropped.
 #[must_use = "a reservation that is dropped is given back"]
 pub(crate) struct Reservation {
     ledger: Ledger,

@@ -29,9 +29,9 @@ pub(crate) struct Backlog {
 
 struct Entry {
     failures: u32,
-    /// When the next attempt is made by itself.
+    /// The time of the next scheduled attempt.
     next: Instant,
-    /// Until when none is made for a client.
+    /// The time before which no client's request starts an attempt.
     postponed: Option<Instant>,
 }
 

@@ -162,9 +162,9 @@ struct Shift {
 struct Timeline {
     wall: Timestamp,
     steady: Duration,
-    /// Since when the wall clock has run evenly.
+    /// The time since which the wall clock has run evenly.
     even_since: Duration,
-    /// When the wall clock last stepped by more than [`STOP_MAX`].
+    /// The time of the wall clock's last step by more than [`STOP_MAX`].
     doubted_at: Option<Duration>,
     shifts: Vec<Shift>,
 }

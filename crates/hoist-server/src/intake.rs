@@ -242,12 +242,12 @@ impl Intake {
     }
 }
 
-/// The end of a transfer that has to give way: what has arrived of its content is taken, and the peer is not waited for.
+/// The end of an interrupted transfer. It accepts the content that has arrived and does not wait for the peer.
 struct LastCall {
     why: Interrupted,
     end: Pin<Box<Sleep>>,
     bytes_left: u64,
-    /// Whether the transport ends the body itself behind what has arrived.
+    /// True if the transport ends the body itself after the bytes that have arrived.
     ends_itself: bool,
 }
 
@@ -286,7 +286,7 @@ impl LastCall {
 }
 
 impl Intake {
-    /// How many of the next `bytes` the quotas leave room for.
+    /// Reserves quota for the next `bytes` and returns the number granted.
     fn granted(&mut self, accepted_bytes: u64, bytes: usize) -> usize {
         let at = self.plan.at.advance(accepted_bytes);
         let end = at.and_then(|at| at.advance(bytes as u64));

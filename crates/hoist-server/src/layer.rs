@@ -129,7 +129,7 @@ impl Builder {
     /// The path of the upload URL. Default `/uploads`.
     ///
     /// # Errors
-    /// When it is not an absolute path, or one the server uses itself.
+    /// Returns an error if the path is not absolute or is one that the server uses itself.
     pub fn endpoint(mut self, path: &str) -> Result<Self, BadEndpoint> {
         let is_path = path.starts_with('/') && path.bytes().all(|octet| octet.is_ascii_graphic());
         // Clients resolve dot segments before they send a path (RFC 3986, Remove Dot Segments).

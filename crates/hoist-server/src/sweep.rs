@@ -36,7 +36,7 @@ pub(crate) struct Lifetimes(Mutex<Shortest>);
 
 #[derive(Clone, Copy)]
 struct Shortest {
-    /// Whether every upload of the store has been taken into account.
+    /// Set when every upload of the store has been taken into account.
     is_known: bool,
     open: Option<Duration>,
     complete: Option<Duration>,
@@ -67,7 +67,7 @@ impl Lifetimes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_known = true;
     }
 
-    /// What of a half of the store may be over.
+    /// Returns the scope of a listing that covers every upload that may have expired.
     fn scope(&self, among: Among, now: Timestamp) -> Scope {
         let shortest = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lifetime = match among {
@@ -100,11 +100,12 @@ struct Left {
 }
 
 impl Hoist {
-    /// Looks at everything the store has: counts it for the quotas, delivers what a crash left undelivered, removes what
-    /// no client could go on with. To be called once before the first request; a server that is to answer meanwhile calls
-    /// [`prepare`](Hoist::prepare) before and [`catch_up`](Hoist::catch_up) beside the requests.
+    /// Visits every stored upload: counts it for the quotas, delivers it if a crash left it undelivered, and removes
+    /// it if no client can continue it. Must be called once before the first request. A server that answers requests
+    /// meanwhile calls [`prepare`](Hoist::prepare) before them and [`catch_up`](Hoist::catch_up) alongside them
+    /// instead.
     ///
-    /// What has merely expired stays for [`sweep`](Hoist::sweep): a clock that is wrong at the start must delete nothing.
+    /// Expired uploads are left to [`sweep`](Hoist::sweep), so that a wrong clock at the start deletes nothing.
     ///
     /// # Errors
     /// When the store cannot be read. Single uploads that fail are logged and left.

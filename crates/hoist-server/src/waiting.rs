@@ -82,7 +82,7 @@ pub(crate) struct Present {
 }
 
 impl Present {
-    /// Whether no other request on a part of the same whole runs.
+    /// Returns `true` if no other request on a part of the same upload is running.
     pub(crate) fn is_alone(&self) -> bool {
         locked(&self.all).get(&self.whole).is_none_or(|present| *present == 1)
     }

@@ -32,13 +32,13 @@ impl Clocks {
         clocks
     }
 
-    /// Time passes.
+    /// Advances both clocks.
     fn pass(&self, seconds: u64) {
         self.wall_s.fetch_add(seconds, Ordering::SeqCst);
         self.steady_s.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    /// Somebody sets the wall clock.
+    /// Sets the wall clock, as an operator would.
     fn step_to(&self, seconds: u64) {
         self.wall_s.store(seconds, Ordering::SeqCst);
     }

@@ -67,7 +67,7 @@ const OCTETS: (&str, &str) = ("content-type", "application/offset+octet-stream")
 const MORE: (&str, &str) = ("upload-complete", "?0");
 const LAST: (&str, &str) = ("upload-complete", "?1");
 
-/// What clients of any dialect may send to the URL of any upload.
+/// Requests that clients of any dialect may send to the URL of any upload.
 const ON_A_URL: &[Refused] = &[
     bare("POST", &[], 405),
     bare("PUT", &[], 405),
