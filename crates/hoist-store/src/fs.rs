@@ -365,11 +365,11 @@ impl LocalStore {
     }
 }
 
-/// What becomes of an upload's content with a new record.
+/// The fate of an upload's content once a new record is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Afterwards {
     Kept,
-    /// The record answers for its length from then on.
+    /// The content is removed; the record states its length.
     Freed,
 }
 

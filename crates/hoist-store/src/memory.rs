@@ -48,7 +48,7 @@ struct Machine {
     counts: Counts,
     writers: u64,
     now: Timestamp,
-    /// When the store was last known to be in use.
+    /// The time at which the store was last known to be in use.
     seen: Option<Timestamp>,
 }
 

@@ -158,15 +158,15 @@ pub trait Store: Send + Sync + 'static {
     /// Dropped, the upload is there whole or not at all.
     fn remove(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>>;
 
-    /// Lists what is stored, a few uploads at a time and in no particular order, each as far as one look tells. A record
-    /// that cannot be read is reported by the store's log and left out.
+    /// Lists the stored uploads in small batches and in no particular order. A record that cannot be read is logged
+    /// by the store and left out.
     ///
     /// Uploads that changed after `quiet_since` may be left out, so that a store need not read what cannot be over yet. An
     /// upload that is created, completed or removed meanwhile is listed or not; one that is there all the time is, in the
     /// listing of one of the two shelves or in both when it is completed between them, open ones first.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Returns an error if the disk fails.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -176,10 +176,10 @@ pub trait Store: Send + Sync + 'static {
         quiet_since: Option<Timestamp>,
     ) -> Pending<'_, Result<Box<dyn Listing>, Error>>;
 
-    /// Everything that is stored, at once: for tests, and for stores that are known to be small.
+    /// Returns all stored uploads at once, for tests and for stores that are known to be small.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Returns an error if the disk fails.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -205,7 +205,7 @@ pub trait Store: Send + Sync + 'static {
     /// that has kept uploads and was never given one may answer with the newest time it has itself.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Returns an error if the disk fails.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -215,10 +215,10 @@ pub trait Store: Send + Sync + 'static {
     /// be told from one that is right. Need not be durable at once; an older time is as safe.
     ///
     /// # Errors
-    /// What the disk says; the time before is then still kept.
+    /// Returns an error if the disk fails; the previous time is then still kept.
     ///
     /// # Cancellation
-    /// Dropped, the old or the new time is kept.
+    /// If dropped, either the old or the new time is kept.
     fn note_seen(&self, now: Timestamp) -> Pending<'_, Result<(), Error>>;
 
     /// Whether the store could take an upload now: it can be reached, and written.
@@ -305,13 +305,13 @@ pub enum Among {
 
 /// Uploads of a [`Store::list`], a few at a time.
 pub trait Listing: Send {
-    /// The next few, which may be none; `None` at the end.
+    /// Returns the next batch, which may be empty; `None` at the end.
     ///
     /// # Errors
-    /// What the disk says.
+    /// Returns an error if the disk fails.
     ///
     /// # Cancellation
-    /// Dropped, some of the next few may be skipped.
+    /// If dropped, some uploads of the next batch may be skipped.
     fn next(&mut self) -> Pending<'_, Result<Option<Vec<Sketch>>, Error>>;
 }
 
@@ -375,7 +375,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// When trying again may help without the operator doing anything.
+    /// Returns the delay after which a retry may succeed without the operator's help; `None` if it cannot.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Full => Some(Duration::from_mins(1)),

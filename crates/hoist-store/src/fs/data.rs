@@ -78,8 +78,8 @@ struct Doubt {
     place: Place,
 }
 
-/// What can be said of the content without waiting for the disk. Changed by the holder of `progress`, except for the
-/// shelf.
+/// The facts about the content that can be read without waiting for the disk. Only the holder of `progress` changes
+/// them, except for `is_shelf_due`.
 struct Facts {
     /// Every byte before this one is durable, and counts.
     durable: u64,
@@ -88,13 +88,13 @@ struct Facts {
     /// The directory above has yet to be synced for the upload to be found after a crash.
     is_shelf_due: bool,
     is_doubted: bool,
-    /// Why nothing is promised any more.
+    /// The failure after which the content makes no further promise of durability.
     failure: Option<Failure>,
     repair: Option<Repair>,
 }
 
 impl Facts {
-    /// Whether a crash would leave all that is durable.
+    /// Returns `true` if the upload itself is durable, so that its durable bytes survive a crash.
     fn is_lasting(&self) -> bool {
         !self.is_draft && !self.is_shelf_due
     }
@@ -203,7 +203,7 @@ impl Content {
         (facts.is_lasting() && !facts.is_doubted).then_some(facts.durable)
     }
 
-    /// How far everything is durable for good, without waiting for a sync that is running.
+    /// Returns the number of leading bytes that may be acknowledged, without waiting for a running sync.
     pub(super) fn tellable(&self) -> u64 {
         let facts = locked(&self.facts);
         match facts.is_lasting() {
@@ -213,12 +213,12 @@ impl Content {
         }
     }
 
-    /// What a failing disk left undone.
+    /// The work that a failing disk left undone.
     pub(super) fn repair(&self) -> Option<Repair> {
         locked(&self.facts).repair
     }
 
-    /// Whether it promises nothing any more.
+    /// Returns `true` if an earlier failure keeps the content from promising durability.
     pub(super) fn is_failed(&self) -> bool {
         locked(&self.facts).failure.is_some()
     }

@@ -83,7 +83,7 @@ impl Entry {
         locked(&self.state).known = None;
     }
 
-    /// What a failing disk left undone.
+    /// The work that a failing disk left undone.
     pub(super) fn repair(&self) -> Option<Repair> {
         locked(&self.state).repair
     }

@@ -40,14 +40,14 @@ impl From<Failure> for Error {
     }
 }
 
-/// What a failing disk left undone of an upload. The next operation on the upload does it again before it relies on the
-/// content, so an upload is usable as soon as the disk is. Whatever else it says, the record is written again: whether the
-/// disk has it cannot be asked twice.
+/// The work on an upload that a failing disk left undone. The next operation on the upload repeats it before it
+/// relies on the content, so the upload is usable as soon as the disk is. The record is written again in every case,
+/// because the disk reports the failure of a write only once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Repair {
-    /// Where the content is to be cut: the disk failed to confirm the bytes behind.
+    /// The length to truncate the content to. The disk failed to confirm the bytes after it.
     pub(super) cut_to: Option<u64>,
-    /// A doubt whose note was removed, but may be back after a power cut and would then take later bytes with it.
+    /// A doubt whose note was removed. A power cut may restore the note, which would then discard later bytes, too.
     pub(super) doubt: Option<u64>,
 }
 

@@ -378,7 +378,7 @@ impl Drop for InFlight {
     }
 }
 
-/// What becomes of accepted bytes when a lane ends.
+/// The fate of accepted bytes when a lane ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
     Write,
@@ -386,7 +386,7 @@ pub(super) enum Rest {
 }
 
 impl State {
-    /// Whether a job may still change the content.
+    /// Returns `true` if a running job may still change the content.
     fn has_jobs(&self) -> bool {
         self.is_syncing || self.jobs > 0
     }

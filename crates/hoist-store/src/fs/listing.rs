@@ -29,7 +29,7 @@ struct Position {
     names: rustix::fs::Dir,
     on: Shelf,
     quiet_since: Option<Timestamp>,
-    /// Whether what a crash left is removed on the way: once for each directory and process.
+    /// True if the listing also removes what a crash left behind. The first full listing of each directory does.
     cleans: bool,
     foreign: usize,
 }

@@ -19,12 +19,12 @@ use rustix::io::Errno;
 
 use super::sys;
 
-/// What a note says.
+/// The content of a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Note {
-    /// So many bytes are durable and were told.
+    /// The number of bytes that are durable and were reported to a client.
     pub(super) bytes: u64,
-    /// And none behind them was told.
+    /// True if no byte after them was reported.
     pub(super) is_exact: bool,
 }
 
@@ -33,11 +33,11 @@ pub(super) fn of(file: impl AsFd) -> Option<Note> {
     parse(&sys::note(file)?, boot())
 }
 
-/// Notes that `bytes` bytes are durable and are about to be told. A note that cannot be changed is removed, since a wrong
-/// one is worse than none.
+/// Notes that `bytes` bytes are durable and are about to be reported. A note that cannot be changed is removed, since
+/// a wrong note is worse than none.
 ///
 /// # Errors
-/// When the old note stays.
+/// Returns an error if the old note could be neither changed nor removed.
 pub(super) fn set(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
     // Always of one length, so that it never needs more room than it had on a disk that was not full.
     let Err(errno) = sys::set_note(&file, format!("{bytes:020} {}", boot()).as_bytes()) else {
@@ -51,10 +51,10 @@ pub(super) fn set(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
     }
 }
 
-/// Sees to it that the note says no more than `bytes`: to be called before the file is cut there.
+/// Lowers the note to at most `bytes`. Must be called before the file is truncated to that length.
 ///
 /// # Errors
-/// When it says more, and stays.
+/// Returns an error if the note states more and could be neither changed nor removed.
 pub(super) fn lower(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
     match of(&file) {
         Some(note) if note.bytes > bytes => set(file, bytes),
@@ -68,7 +68,7 @@ fn parse(text: &str, boot: &str) -> Option<Note> {
     Some(Note { bytes: bytes.parse().ok()?, is_exact: !boot.is_empty() && made_in == boot })
 }
 
-/// What tells this boot of the machine from every other; empty where the system does not say.
+/// The system's identifier of the current boot; empty if the system has none.
 fn boot() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {

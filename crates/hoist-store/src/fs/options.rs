@@ -69,7 +69,7 @@ impl Default for Headroom {
 pub struct Options {
     /// What an acknowledged byte survives.
     pub durability: Durability,
-    /// What uploads leave free.
+    /// The space on the volume that uploads leave free.
     pub headroom: Headroom,
     /// Bytes of one upload that may wait to be written. At least 512 KiB keep a disk busy.
     pub queue_bytes_max: u32,

@@ -1,7 +1,7 @@
-//! How much room the volume has for uploads.
+//! The space that the volume has for uploads.
 //!
-//! Owns the headroom that uploads leave free, and the questions whether bytes fit. Reserves nothing: what an upload declares
-//! costs no other upload a byte until it arrives.
+//! Owns the headroom that uploads leave free, and the checks that bytes fit. Reserves nothing: the declared length of
+//! an upload takes no space from other uploads before its bytes arrive.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,7 +22,7 @@ impl Room {
         Self { root, headroom, granted: AtomicU64::new(0) }
     }
 
-    /// How many bytes uploads may still take; `None` where the file system does not tell.
+    /// The number of bytes that uploads may still take; `None` if the file system does not report it.
     pub(super) fn left(&self) -> Option<u64> {
         let volume = sys::volume(self.root.fd()).ok().flatten()?;
         Some(volume.available.saturating_sub(self.kept_free(volume)))
@@ -33,7 +33,8 @@ impl Room {
         if self.left().is_some_and(|left| bytes > left) { Err(Error::Full) } else { Ok(()) }
     }
 
-    /// How many of these bytes may be written now. Away from the limit most calls ask nothing of the file system.
+    /// Returns how many of `bytes` bytes may be written now. Far from the limit, most calls do not query the file
+    /// system.
     pub(super) fn take(&self, bytes: u64) -> u64 {
         /// The most that is written between two looks, so that other programs on the volume are noticed soon.
         const GRANT_MAX: u64 = 64 * 1024 * 1024;

@@ -20,7 +20,7 @@ const LOCK: &str = "lock";
 /// take the directory with everything in it. `mode` is that of the directories it makes, less the umask.
 ///
 /// # Errors
-/// When a directory cannot be made, or the system cannot promise that it stays.
+/// Returns an error if a directory cannot be created or its name cannot be made durable.
 pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|above| !is_named(above)).collect();
     std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;

@@ -206,7 +206,7 @@ impl Dir {
         }
     }
 
-    /// When a name in it last came or went, in milliseconds since the epoch.
+    /// The time at which a name was last added or removed, in milliseconds since the epoch.
     pub(super) fn changed_ms(&self) -> Result<u64, Errno> {
         rustix::fs::fstat(&self.0).map(|stat| changed_ms(&stat))
     }
@@ -317,7 +317,7 @@ pub(super) fn reserve(file: impl AsFd, at: u64, bytes: u64) -> Result<(), Errno>
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Volume {
     pub(super) bytes: u64,
-    /// What this process may still use of it.
+    /// The number of bytes that this process may still use.
     pub(super) available: u64,
 }
 
@@ -329,8 +329,8 @@ pub(super) fn volume(file: impl AsFd) -> Result<Option<Volume>, Errno> {
     Ok((stat.f_blocks > 0).then_some(volume))
 }
 
-/// Whether an error says that this file system, or a rule of the system, does not offer an operation at all. File systems
-/// do not agree on which number says so (SMB, NFS, FUSE, seccomp filters); another way to the same end may then work.
+/// Returns `true` if an error means that the file system or a system policy does not support an operation at all. The
+/// number varies (SMB, NFS, FUSE, seccomp filters). Another way to the same end may then work.
 pub(super) fn is_refusal(errno: Errno) -> bool {
     matches!(
         errno,

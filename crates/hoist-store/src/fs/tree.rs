@@ -79,25 +79,25 @@ pub(super) struct Tree {
     open: Dir,
     done: Dir,
     lock: OwnedFd,
-    /// Whether anything is synced at all.
+    /// True if the store syncs to disk at all.
     is_disk: bool,
     room: Arc<Room>,
     /// The mode of exported files.
     export_mode: Mode,
-    /// Whether a mode that could not be set has been reported.
+    /// Set when a mode that could not be set has been reported.
     is_mode_reported: AtomicBool,
     probes: AtomicU64,
     is_open_clean: AtomicBool,
     is_done_clean: AtomicBool,
 }
 
-/// What only a crash leaves of an upload.
+/// The remains of an upload that only a crash leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leftover {
     Nothing,
     /// A directory without a record: no client was ever told of the upload.
     Creation,
-    /// A content that was being joined of parts.
+    /// Content that was being joined from parts.
     Join,
 }
 
@@ -300,7 +300,7 @@ impl Tree {
         synced.map_err(doing)
     }
 
-    /// Whether the caller is the first to clean a directory, and has to.
+    /// Returns `true` for the first caller on each shelf, which must then clean it.
     pub(super) fn begins_to_clean(&self, on: Shelf) -> bool {
         let is_clean = match on {
             Shelf::Open => &self.is_open_clean,
@@ -314,7 +314,7 @@ impl Tree {
         entry.strip_suffix(GONE)?.parse().ok()
     }
 
-    /// When an upload's record or content last changed, in as far as one look tells.
+    /// The time at which an upload's record or content last changed, if either could be read.
     pub(super) fn changed(&self, on: Shelf, entry: &str) -> Option<Timestamp> {
         let stat = |file| self.dir_of(on).stat(&format!("{entry}/{file}")).ok().flatten();
         let record = stat(RECORD).or_else(|| stat(DRAFT));
@@ -322,7 +322,8 @@ impl Tree {
         changed.map(Timestamp::from_millis)
     }
 
-    /// What only a crash leaves of an upload, unless an operation on it is under way.
+    /// Returns the remains of an upload that a crash left. Not conclusive while an operation on the upload is
+    /// running.
     pub(super) fn leftover(&self, on: Shelf, id: UploadId, entry: &str) -> Leftover {
         let Ok(Some(dir)) = self.dir_of(on).dir(entry) else { return Leftover::Nothing };
         let place = Place::new(on, id, dir, self.is_disk);

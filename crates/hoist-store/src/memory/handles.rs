@@ -151,7 +151,7 @@ impl Reader for MemoryReader {
     }
 }
 
-/// What there was when the listing began, a few at a time.
+/// The uploads that existed when the listing began, returned in small batches.
 pub(super) struct MemoryListing(pub(super) Vec<Sketch>);
 
 impl Listing for MemoryListing {

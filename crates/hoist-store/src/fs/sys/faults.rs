@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::Call;
 use crate::fs::crew::locked;
 
-/// How long a held call blocks at most, so that a test that fails does not hang.
+/// The longest time for which a held call blocks, so that a failing test does not hang.
 const HELD_MAX: Duration = Duration::from_secs(30);
 
 thread_local! {
@@ -32,10 +32,10 @@ pub(in crate::fs) struct Plan {
 struct State {
     /// The calls that changed something, in order.
     made: Vec<Call>,
-    /// How many more calls may change something before the process counts as killed.
+    /// The number of calls that may still change something before the process counts as killed.
     left: Option<usize>,
     failing: Vec<Failing>,
-    /// The call that is to block, and how many of its kind go before.
+    /// The call to block, and the number of calls of its kind to let through first.
     to_hold: Option<(Call, usize)>,
     is_holding: bool,
 }
@@ -66,7 +66,7 @@ impl Faults {
         locked(&self.0.state).failing.push(Failing { call, skip, times, errno });
     }
 
-    /// Whether the process counts as killed, or will with the next call.
+    /// Returns `true` if no further call may change anything.
     pub(in crate::fs) fn is_over(&self) -> bool {
         locked(&self.0.state).left == Some(0)
     }
@@ -83,7 +83,7 @@ impl Faults {
         locked(&self.0.state).to_hold = Some((call, skip));
     }
 
-    /// Whether a call is being blocked at this moment.
+    /// Returns `true` while a call is blocked.
     pub(in crate::fs) fn is_holding(&self) -> bool {
         locked(&self.0.state).is_holding
     }

@@ -139,7 +139,7 @@ async fn a_cut_that_fails_after_a_failed_sync_is_tried_again() {
     assert_eq!(fs::read(content(directory.path())).expect("is there"), pattern(0, 1000));
 }
 
-/// What was to be taken back does not count, whichever of its steps fails.
+/// Each step of taking bytes back fails in turn; the bytes count in no case.
 #[tokio::test]
 async fn content_that_could_not_be_taken_back_does_not_count_later() {
     for call in [Call::Note, Call::Cut, Call::SyncData] {

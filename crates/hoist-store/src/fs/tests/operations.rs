@@ -244,7 +244,7 @@ impl Site {
         assert!(visible.count() <= 1, "{context}: {names:?}");
     }
 
-    /// What holds once the operation is done.
+    /// Checks the state that must hold once the operation is done.
     pub(super) async fn check_done(&mut self, store: &LocalStore, context: &str) {
         self.check(store, context).await;
         let end = match self.operation {
@@ -270,7 +270,7 @@ impl Site {
     }
 }
 
-/// What becomes of bytes that were written.
+/// The fate of bytes that were written.
 #[derive(Clone, Copy)]
 enum After {
     Keep,
