@@ -55,12 +55,12 @@ pub struct Server {
     pub offers: BTreeSet<String>,
 }
 
-/// How many cases run at once, and how long a server may take.
+/// The number of cases that run at once, and the time that a server may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How many cases run at once.
+    /// The number of cases that run at once.
     pub parallel: usize,
-    /// How long one exchange may take.
+    /// The longest time that one exchange may take.
     pub patience: Duration,
 }
 

@@ -65,7 +65,7 @@ pub(crate) struct Config {
     pub(crate) locations: Locations,
     pub(crate) durability: Durability,
     pub(crate) headroom: Headroom,
-    /// Whether a key that is missing or broken may be made anew.
+    /// True if a key that is missing or broken may be replaced by a new one.
     pub(crate) new_key: bool,
     pub(crate) policy: Policy,
     pub(crate) target: Target,
@@ -257,7 +257,7 @@ impl Config {
         warnings
     }
 
-    /// What has no bound by default and may need one, for an operator who asks.
+    /// Advice on settings that are unlimited by default and may need a limit, for an operator who asks.
     pub(crate) fn advice(&self) -> Vec<String> {
         let mut advice = Vec::new();
         if self.policy.retention.is_none() && self.quotas.bytes_max.is_none() {
@@ -276,7 +276,7 @@ impl Config {
         advice
     }
 
-    /// Where the setting of this name was set, for a message about it.
+    /// The place where the setting of this name was made, for a message about it.
     pub(crate) fn place(&self, name: &str) -> String {
         place(self.layers.get(name).map_or(&Source::Default, |written| &written.source), name)
     }

@@ -158,7 +158,7 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl Failure {
-    /// Whether the command failed only because the reader of its output has gone.
+    /// Returns `true` if the command failed only because the reader of its output has closed the pipe.
     pub(crate) fn is_unheard(&self) -> bool {
         self.error.downcast_ref::<Unwritten>().is_some_and(Unwritten::is_closed)
     }

@@ -21,7 +21,7 @@ use crate::exit::Failure;
 pub(crate) struct Unwritten(io::Error);
 
 impl Unwritten {
-    /// Whether the reader has gone, as `head` does when it has read enough.
+    /// Returns `true` if the reader has closed the pipe, as `head` does when it has read enough.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
@@ -94,7 +94,7 @@ impl Output {
         Ok(stdout.flush()?)
     }
 
-    /// Whether text on standard output may have colors: on a terminal, unless `NO_COLOR` is set
+    /// Returns `true` if text on standard output may have colors: on a terminal, unless `NO_COLOR` is set
     /// (<https://no-color.org>).
     pub(crate) fn is_colored(self) -> bool {
         !self.json && io::stdout().is_terminal() && !is_plain()
@@ -148,7 +148,7 @@ fn warn_unwritten(unwritten: &Unwritten) {
 pub(crate) struct Stage {
     pub(crate) output: Output,
     pub(crate) bars: Option<Bars>,
-    /// Whether a result could not be written and that was told.
+    /// Set when a warning about a result that could not be written has been printed.
     has_warned: Arc<AtomicBool>,
 }
 

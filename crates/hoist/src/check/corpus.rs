@@ -153,7 +153,7 @@ impl Corpus {
         servers
     }
 
-    /// How strongly the documents ask for what these requirements say.
+    /// The strongest level among these requirements.
     pub(super) fn level(&self, proves: &[String]) -> Level {
         self.requirements.strongest(proves).map_or(Level::Own, |requirement| requirement.level)
     }

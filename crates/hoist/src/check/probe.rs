@@ -1,6 +1,6 @@
-//! What a server speaks, found out by asking it: transports, dialects and versions, limits, extensions.
+//! Probes of a server's capabilities: transports, dialects and versions, limits, extensions.
 //!
-//! Every upload that is made for it is deleted again.
+//! Every upload that a probe creates is deleted again.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,23 +16,23 @@ use super::version::{Dialect, Version};
 use super::wire::{self, Exchange, Head, Heard, Outgoing, Site, Transport};
 use super::{ServerLimits, extension};
 
-/// What a server speaks.
+/// The capabilities of a server, as a probe found them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Found {
     pub(crate) transports: Vec<Transport>,
-    /// Every version it accepts, oldest first in each dialect.
+    /// Every version that it accepts, oldest first in each dialect.
     pub(crate) versions: Vec<Version>,
-    /// The limits it tells, by their keys in `Upload-Limit`.
+    /// The limits that it announces, by their keys in `Upload-Limit`.
     pub(crate) limits: ServerLimits,
     /// The extensions of tus 1.0 it offers.
     pub(crate) extensions: BTreeSet<String>,
     /// The algorithms of its checksum extension.
     pub(crate) algorithms: BTreeSet<String>,
-    /// Settings that cannot be asked for, as the operator names them.
+    /// Capabilities that a probe cannot detect, as named by the operator.
     pub(crate) offers: BTreeSet<String>,
 }
 
-/// Why nothing was found out: what each version of HTTP ended in.
+/// The failure of a probe, with the error for each version of HTTP.
 #[derive(Debug)]
 pub(crate) struct NoAnswer {
     site: String,
@@ -114,7 +114,7 @@ impl Asker<'_> {
             .ok_or_else(|| io::Error::other("the connection ended without a response"))
     }
 
-    /// Whether a creation in this version is understood. What was created is deleted.
+    /// Checks whether the server understands a creation in this version. Deletes the upload that it created.
     async fn accepts(self, version: Version, found: &mut Found) -> bool {
         let token = fresh_token();
         let mut uploads = Uploads::default();
@@ -184,7 +184,7 @@ fn location(heard: &Heard) -> Option<&str> {
     announced.or_else(|| final_of(heard)?.field("location"))
 }
 
-/// Whether there is an upload, and anything in the answer that a server without the protocol would not say.
+/// Returns `true` if the server created an upload and its answer shows that it speaks the protocol.
 fn is_upload_of_ietf(heard: &Heard) -> bool {
     let is_ours = |head: &Head| {
         head.fields

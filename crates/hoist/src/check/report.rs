@@ -33,17 +33,17 @@ pub struct Outcome {
     pub case: String,
     /// The requirements it proves.
     pub proves: Vec<String>,
-    /// How strongly the document asks for the strongest of them.
+    /// The strongest level among these requirements.
     pub level: Level,
-    /// The section of the document that states that one.
+    /// The section of the document that states the strongest one.
     pub section: String,
     /// The version's name.
     pub version: String,
     /// `h1` or `h2`.
     pub transport: &'static str,
-    /// How it ended.
+    /// The result.
     pub verdict: Verdict,
-    /// How long it took.
+    /// The time that the case took.
     pub took: Duration,
     order: (Dialect, Version),
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// The list of requirements, as the repository keeps it.
 const LIST: &str = include_str!("../../../../spec/requirements.toml");
 
-/// How strongly a document asks for something, weakest first.
+/// The level of a requirement in its document, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
 #[serde(from = "String")]
 pub enum Level {

@@ -91,7 +91,7 @@ impl Selection {
         }
     }
 
-    /// Whether nothing is left to run.
+    /// Returns `true` if there is nothing to run.
     pub(crate) fn is_empty(&self) -> bool {
         self.transports.is_empty() || self.versions.as_ref().is_some_and(Vec::is_empty)
     }
@@ -113,7 +113,7 @@ impl Selection {
         self.versions.as_deref().unwrap_or_default()
     }
 
-    /// Why the case cannot be run on this server.
+    /// The reason the case cannot be run on this server, if there is one.
     pub(crate) fn obstacle(&self, case: &Case, dialect: Dialect) -> Option<String> {
         match &self.settings {
             Settings::Set(server) if *server == case.server() => None,

@@ -95,7 +95,7 @@ fn nothing_to_check(site: &Site, asked: &Check) -> Failure {
     )
 }
 
-/// What a server speaks, in one line.
+/// Formats the transports and versions of a server as one line.
 fn spoken(found: &Found) -> String {
     let mut text =
         found.transports.iter().map(|transport| transport.title()).collect::<Vec<_>>().join(" and ");

@@ -31,13 +31,13 @@ use crate::output::Output;
 use assemble::Parts;
 use signals::Signals;
 
-/// How long transfers that were ended when the time for stopping is over may take to be stored.
+/// The time for storing the bytes of transfers that were ended at the end of the grace period.
 const STORING: Duration = Duration::from_secs(1);
 
-/// How long threads that are busy may take after that.
+/// The time that busy threads may take after that.
 const LEFTOVERS: Duration = Duration::from_millis(250);
 
-/// How long the line that says that the server listens waits for it to know its uploads. It listens meanwhile.
+/// The longest time that the ready line waits for the scan of the data directory. The server listens meanwhile.
 const READY_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Serves until told to stop.

@@ -73,7 +73,7 @@ impl Dialect {
     }
 }
 
-/// What names an upload in requests.
+/// The name of an upload in requests.
 enum Address {
     Path(String),
     Token(String),

@@ -1,4 +1,4 @@
-//! What the system refuses a server: larger files, modes, locks, output. Each concerns one upload, or none.
+//! Refusals by the operating system: larger files, modes, locks, output. Each affects at most one upload.
 
 use std::fs::{self, File};
 use std::net::TcpListener;

@@ -49,7 +49,7 @@ impl State {
         Ok(Self { length: metadata.len(), modified, identity: Some((metadata.ino(), changed)) })
     }
 
-    /// Whether a file in this state is the one that was recorded.
+    /// Returns `true` if a file in this state is the recorded one.
     fn is(&self, recorded: &Self) -> bool {
         let identity = recorded.identity.and(self.identity);
         Self { identity, ..*self } == *recorded

@@ -11,11 +11,11 @@ use crate::exit::{Exit, Failure};
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) input: Input,
-    /// What people know it by: the path as it was given.
+    /// The path as it was given, for messages.
     pub(super) label: String,
-    /// The name the server is told, unless the command line says otherwise.
+    /// The name sent to the server, unless the command line gives another.
     pub(super) name: Option<String>,
-    /// Whether the file's own name is not UTF-8, so that the server is told another.
+    /// True if the file's own name is not UTF-8, so that a different one is sent to the server.
     pub(super) is_altered: bool,
 }
 

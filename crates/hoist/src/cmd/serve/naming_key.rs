@@ -46,7 +46,7 @@ fn make(directory: &Path) -> anyhow::Result<[u8; BYTES]> {
     Ok(key)
 }
 
-/// Whether there is an upload, unfinished or complete.
+/// Checks whether the directory holds an upload, unfinished or complete.
 fn has_uploads(directory: &Path) -> io::Result<bool> {
     for shelf in ["open", "done"] {
         for entry in fs::read_dir(directory.join(shelf))? {
