@@ -169,7 +169,7 @@ pub enum Error {
     },
 }
 
-/// The answer to the question whether trying again may help.
+/// A classification of errors by the chance that a retry succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// It may, without anything being changed.

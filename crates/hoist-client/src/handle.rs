@@ -71,7 +71,7 @@ pub(crate) enum Question<'a> {
 }
 
 impl Handle {
-    /// The upload with this URL, which the caller vouches for.
+    /// Names the upload at this URL. The caller vouches for the URL.
     pub fn at(url: Uri, dialect: Dialect) -> Self {
         Self::Url { target: url.clone(), url, dialect }
     }

@@ -95,7 +95,7 @@ pub(crate) struct Broken {
 pub(crate) enum Ended {
     /// With the final answer.
     Answered(Answer),
-    /// At the wish of the listener, after an interim response.
+    /// The listener ended it after an interim response.
     Stopped {
         /// Bytes of the request's content handed to the connection.
         sent: u64,
@@ -130,11 +130,11 @@ struct Secure(bool);
 
 /// A listener to interim responses.
 pub(crate) trait Hears: Send {
-    /// Is called for each, when `sent` bytes of the request's content had been handed over.
+    /// Receives each interim response, with the number of content bytes sent before it.
     fn hear<'a>(&'a mut self, status: StatusCode, fields: &'a HeaderMap, sent: u64) -> Hearing<'a>;
 }
 
-/// The listener's decision about the request, once it is known.
+/// The listener's decision about the request, once there is one.
 pub(crate) type Hearing<'a> = Pin<Box<dyn Future<Output = Heard> + Send + 'a>>;
 
 /// A listener that ignores them.

@@ -1,4 +1,4 @@
-//! The uploads that are under way, on disk: so that the same command, given again, goes on.
+//! A record on disk of each unfinished upload, by which the same command resumes it.
 //!
 //! One file an upload, named by a hash of the source's path and the place it is uploaded to, written whole or not at all,
 //! readable by its owner alone. A lock beside it keeps two processes from the same upload; it is the kernel's, so that it

@@ -6,8 +6,8 @@ use http::uri::PathAndQuery;
 use crate::error::Error;
 use crate::origin::Origin;
 
-/// The URL to use where a server that was asked at `asked` names `named`. A server that was reached over TLS leads to no
-/// place without TLS; where such a URL names its own host, as behind a proxy that ends TLS, the server means itself.
+/// Resolves the URL `named` in an answer to a request for `asked`. After a request over TLS, a URL without TLS is
+/// refused, unless it names the server's own host, as behind a proxy that terminates TLS; TLS is then kept.
 ///
 /// # Errors
 /// [`Error::Location`] for a URL that cannot be used.

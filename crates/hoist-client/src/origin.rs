@@ -74,7 +74,7 @@ impl Origin {
     }
 }
 
-/// As it begins a URL.
+/// Formats the origin as the beginning of a URL.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.secure { "https" } else { "http" };
@@ -118,8 +118,8 @@ impl Credentials {
         if given != to || is_bound_elsewhere { HeaderMap::new() } else { self.fields.clone() }
     }
 
-    /// True if a URL that a server names must not be returned to the caller, because the next call with it would take the
-    /// fields there.
+    /// Returns `true` if a URL from a server must not be returned to the caller, because the next call with it would
+    /// send the fields there.
     pub(crate) fn would_leak(&self, given: &Origin, named: &Origin) -> bool {
         !self.fields.is_empty() && self.bound.is_none() && given != named
     }

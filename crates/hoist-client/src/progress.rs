@@ -58,7 +58,7 @@ pub enum Start {
     Fresh,
     /// At the offset where an earlier run ended.
     Resumed,
-    /// Behind what an upload has that was made elsewhere, at the URL it was given.
+    /// At the offset of an upload that was created elsewhere, resumed by its URL.
     Found,
     /// As a new one: the source is not what it was when an earlier run began to upload it.
     Changed,
@@ -78,7 +78,7 @@ impl fmt::Display for Start {
     }
 }
 
-/// The share of an older rate that is left after a second: a half.
+/// The weight of an older rate after one second: a half.
 const HALF_LIFE: Duration = Duration::from_secs(2);
 
 /// Tells the watchers of one upload.

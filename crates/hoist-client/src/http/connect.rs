@@ -20,7 +20,7 @@ use crate::origin::{Origin, bare};
 type Connected = (Stream, bool);
 
 impl Connector {
-    /// Connects, within the time for it.
+    /// Connects within the connect timeout.
     pub(super) async fn open(&self, place: &Origin, now: Instant) -> Result<Wire, Error> {
         // Boxed, because the state of a TLS handshake would make every future around this one as large.
         let connect = Box::pin(async {
@@ -57,7 +57,7 @@ impl Connector {
         if let Some(other) = self.alternatives.of(&authority, now) {
             let host = other.host.as_deref().map_or(place.host(), bare);
             let attempt = self.connect_securely(place, host, other.port);
-            // Half of the time is the origin's.
+            // Keeps half of the time for the origin itself.
             if let Ok(Ok(stream)) = tokio::time::timeout(self.connect_timeout / 2, attempt).await {
                 return Ok(stream);
             }

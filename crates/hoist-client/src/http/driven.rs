@@ -38,7 +38,7 @@ impl<C: Future<Output = Result<(), E>>, E> Driven<C, E> {
         work.await
     }
 
-    /// The error it ended with, which says more than that of the request it broke.
+    /// The error that ended the connection. It is more specific than the error of the request that was broken off.
     pub(super) fn cause(&mut self) -> Option<E> {
         self.cause.take()
     }

@@ -207,7 +207,7 @@ mod tests {
         };
         let asked = tokio::select! {
             asked = asked => asked,
-            // It still has content to write, and no peer that reads it.
+            // There is still content to write, and the peer no longer reads it.
             ended = connection => panic!("the connection ended: {ended:?}"),
         };
         assert_eq!((asked.0, &asked.1[..]), (413, &b"much"[..]));

@@ -16,7 +16,7 @@ use super::io::Stream;
 use crate::error::Error;
 use crate::origin::Origin;
 
-/// Which proxies requests go through. The default is none.
+/// The proxies that requests go through. The default is none.
 ///
 /// A proxy is an `http` or `https` URL, which may hold a name and a password for it; without a scheme it is `http`. Hosts
 /// that are reached without one are listed with commas between them: names, which stand for their subdomains too,
@@ -38,9 +38,9 @@ impl Proxies {
         Ok(Self { http: proxy.clone(), https: proxy, ..self })
     }
 
-    /// Those that the variables `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` of an environment name. The name in
-    /// capitals counts where the one in small letters is missing or empty, except for `HTTP_PROXY` in a CGI program
-    /// (with `REQUEST_METHOD`), where a client's field `Proxy` sets it.
+    /// Reads the proxies from the variables `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` of an
+    /// environment. A name in capitals is used if the one in small letters is missing or empty, except for
+    /// `HTTP_PROXY` in a CGI program (with `REQUEST_METHOD`), where a client's field `Proxy` sets it.
     ///
     /// # Errors
     /// [`Error::Url`] when one of them is no proxy.
@@ -117,12 +117,12 @@ impl Proxy {
         format!("the proxy {}", self.origin.authority())
     }
 
-    /// It refused, or could not reach the server.
+    /// The proxy refused the request or could not reach the server.
     pub(super) fn refused(&self, status: StatusCode) -> Error {
         Error::Proxy { proxy: self.origin.authority(), status }
     }
 
-    /// Has the proxy connect to a server (RFC 9110, CONNECT).
+    /// Asks the proxy to connect to a server (RFC 9110, CONNECT).
     ///
     /// # Cancellation
     /// Dropping the future closes the connection.
