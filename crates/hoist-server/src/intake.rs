@@ -296,8 +296,8 @@ impl Intake {
     }
 }
 
-/// Looks whether there is no content for a complete upload where the header section did not say how much there is: who asks
-/// for a lost answer in the chunked coding means what one means who says that it is nothing.
+/// Checks whether an append of unknown size to a complete upload is empty, and if so sets its size to zero. A client
+/// may ask for a lost answer with an empty body in the chunked coding instead of `Content-Length: 0`.
 //= IETF-APP-14
 pub(crate) async fn know_size<B: Content>(
     claim: &Claim,

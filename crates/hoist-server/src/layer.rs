@@ -129,7 +129,7 @@ impl Builder {
     /// The path of the upload URL. Default `/uploads`.
     ///
     /// # Errors
-    /// Returns an error if the path is not absolute or is one that the server uses itself.
+    /// Returns an error if `path` is not a plain absolute path, or is one that the server uses itself.
     pub fn endpoint(mut self, path: &str) -> Result<Self, BadEndpoint> {
         let is_path = path.starts_with('/') && path.bytes().all(|octet| octet.is_ascii_graphic());
         // Clients resolve dot segments before they send a path (RFC 3986, Remove Dot Segments).
@@ -238,7 +238,7 @@ impl Builder {
         Self { proxies: networks, ..self }
     }
 
-    /// Which clocks tell the time. Default: those of the operating system.
+    /// The clocks that tell the time. Default: those of the operating system.
     pub fn clocks(self, clocks: impl TimeSource) -> Self {
         Self { clocks: Box::new(clocks), ..self }
     }

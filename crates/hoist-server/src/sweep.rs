@@ -108,7 +108,8 @@ impl Hoist {
     /// Expired uploads are left to [`sweep`](Hoist::sweep), so that a wrong clock at the start deletes nothing.
     ///
     /// # Errors
-    /// When the store cannot be read. Single uploads that fail are logged and left.
+    /// Returns an error if the store cannot be read. The failure of a single upload is logged, and the upload is
+    /// left.
     ///
     /// # Cancellation
     /// Safe to drop between two uploads; call it again.

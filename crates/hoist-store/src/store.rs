@@ -158,8 +158,8 @@ pub trait Store: Send + Sync + 'static {
     /// Dropped, the upload is there whole or not at all.
     fn remove(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>>;
 
-    /// Lists the stored uploads in small batches and in no particular order. A record that cannot be read is logged
-    /// by the store and left out.
+    /// Lists the stored uploads in small batches and in no particular order. Each [`Sketch`] holds what a single look
+    /// at the upload shows. The store logs a record that cannot be read and leaves it out.
     ///
     /// Uploads that changed after `quiet_since` may be left out, so that a store need not read what cannot be over yet. An
     /// upload that is created, completed or removed meanwhile is listed or not; one that is there all the time is, in the
@@ -320,9 +320,9 @@ pub trait Listing: Send {
 pub struct Sketch {
     /// Its id.
     pub id: UploadId,
-    /// Who created it.
+    /// The principal that created it.
     pub owner: Option<Principal>,
-    /// Where its content comes from.
+    /// The origin of its content.
     pub makeup: Makeup,
     /// Bytes stored, durable or not.
     pub stored: Offset,
@@ -330,7 +330,7 @@ pub struct Sketch {
     pub length: Option<Length>,
     /// Bytes of the fields that its record keeps of its creation, and of the ids of its parts.
     pub record_bytes: u64,
-    /// Whether it may still be appended to.
+    /// True if it may still be appended to.
     pub is_open: bool,
     /// Whether anybody could go on with it. One that is open and cannot be resumed lives as long as its only request.
     pub can_resume: bool,

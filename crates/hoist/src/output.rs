@@ -100,7 +100,7 @@ impl Output {
         !self.json && io::stdout().is_terminal() && !is_plain()
     }
 
-    /// Tells a person who is watching something that may be lost.
+    /// Prints a message to standard error unless quiet. Ignores write errors.
     pub(crate) fn talk(self, text: impl fmt::Display) {
         if !self.quiet {
             let _ = writeln!(io::stderr().lock(), "hoist: {text}");

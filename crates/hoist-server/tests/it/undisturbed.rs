@@ -14,7 +14,7 @@ use http::request::Parts;
 use crate::giving_way::{DIALECTS, Dialect, LENGTH, Running};
 use crate::harness::{Content, request_to, send};
 
-/// Takes the client's word for who it is.
+/// Trusts the name that the client gives.
 struct Named;
 
 impl Authenticator for Named {

@@ -70,11 +70,11 @@ struct Pen {
     doubt: Option<Doubt>,
 }
 
-/// Bytes that do not count yet.
+/// Doubted bytes, which do not count yet.
 struct Doubt {
-    /// Where they begin.
+    /// The offset of the first of them.
     from: u64,
-    /// Where the note of it lies.
+    /// The place of the note on them.
     place: Place,
 }
 
@@ -100,12 +100,12 @@ impl Facts {
     }
 }
 
-/// What a sync reached.
+/// The result of a sync.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settled {
     /// Every byte before this one is durable, once `shelves` are.
     pub(super) durable: u64,
-    /// What has yet to be synced.
+    /// The directories that have yet to be synced.
     pub(super) shelves: Shelves,
 }
 
@@ -197,7 +197,7 @@ impl Content {
         is_settled.then_some(written)
     }
 
-    /// What is known to be durable for good; `None` when the next one to ask has to sync, or to look for doubt.
+    /// The number of bytes known to be durable; `None` if the next caller has to sync or to check for doubted bytes.
     pub(super) fn known(&self) -> Option<u64> {
         let facts = locked(&self.facts);
         (facts.is_lasting() && !facts.is_doubted).then_some(facts.durable)

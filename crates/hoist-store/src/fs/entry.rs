@@ -66,7 +66,7 @@ impl Entry {
         locked(&self.state).known
     }
 
-    /// The writer there is, and how many bytes are durable for certain where there is none.
+    /// Returns the current writer, if any, and the number of bytes known to be durable without one.
     pub(super) fn last_known(&self) -> (Option<Arc<Lane>>, Option<u64>) {
         let state = locked(&self.state);
         (state.lane.clone(), state.known)

@@ -1,4 +1,4 @@
-//! Failures of the disk: as several callers are told them, and what they leave to be done again.
+//! Failures of the disk: errors that several callers can receive, and the work to repeat after them.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ impl From<Failure> for Error {
 
 /// The work on an upload that a failing disk left undone. The next operation on the upload repeats it before it
 /// relies on the content, so the upload is usable as soon as the disk is. The record is written again in every case,
-/// because the disk reports the failure of a write only once.
+/// because the system reports a failed sync only once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Repair {
     /// The length to truncate the content to. The disk failed to confirm the bytes after it.

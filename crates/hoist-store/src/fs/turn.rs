@@ -47,7 +47,7 @@ impl Turn {
         }
     }
 
-    /// Has the upload forget the writer there was, if it has ended, as soon as no job of it is left. Waits for nothing.
+    /// Makes the upload forget its writer, if that has ended, as soon as none of its jobs is left. Does not wait.
     fn let_go(&self) {
         if let Some(lane) = &self.lane
             && lane.is_over()

@@ -35,7 +35,7 @@ enum Settings {
     Found(Found),
 }
 
-/// Which versions of the IETF dialect to check, of those a server accepts.
+/// The versions of the IETF dialect to check, of those that a server accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Interop {
     /// The one with the highest number, and the form without a number.

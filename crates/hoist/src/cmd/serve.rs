@@ -59,7 +59,7 @@ pub(crate) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> 
     descriptors::raise_limit();
     let ended = runtime.block_on(serve(&config, parts, signals, output));
     if let Ok(Exit::Forced) = ended {
-        // Whoever signals twice does not want to wait for threads either.
+        // After a second signal, busy threads are not waited for either.
         std::process::exit(Exit::Forced.code().into());
     }
     runtime.shutdown_timeout(LEFTOVERS);

@@ -202,7 +202,7 @@ async fn a_file_that_may_grow_no_more_keeps_what_is_stored() {
     }
 }
 
-/// Has calls of one kind fail while an operation is tried again and again.
+/// Makes calls of one kind fail while an operation is retried.
 async fn fails(operation: Operation, call: Call) {
     for failures in [1, 2, usize::MAX] {
         for skip in 0..6 {
