@@ -22,9 +22,9 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Store: Send + Sync + 'static {
     /// Makes room for a new upload and opens it for writing at offset zero.
     ///
-    /// A known length for which there is no room is refused here and not after hours. Nothing is reserved for it: an upload
-    /// takes from others what has arrived of it, and no more. The record becomes
-    /// durable with the first [`Writer::sync`] that succeeds, or earlier; until then a crash may forget the upload.
+    /// A known length for which there is no room is refused at once. No room is reserved for it: an upload takes up
+    /// only the bytes that have arrived. The record becomes durable with the first [`Writer::sync`] that succeeds, or
+    /// earlier; until then a crash may forget the upload.
     ///
     /// # Errors
     /// [`Error::Exists`] when the id is taken: the fence is not taken then, and a transfer to that upload goes on
@@ -79,16 +79,16 @@ pub trait Store: Send + Sync + 'static {
     /// Dropped, the old or the new record is valid.
     fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>>;
 
-    /// Does as [`commit`](Store::commit) with a phase that takes no more bytes, and as [`discard`](Store::discard), in one
-    /// step: for an upload whose content has gone elsewhere, or is worthless. A crash leaves the old record with the
-    /// content, or the new record, which answers for the offset. Content that a crash leaves beside the new record is
-    /// freed by the next [`survey`](Store::survey).
+    /// Combines [`commit`](Store::commit), with a phase that accepts no more bytes, and [`discard`](Store::discard)
+    /// in one step, for an upload whose content was moved elsewhere or is worthless. A crash leaves either the old
+    /// record with the content, or the new record, which states the offset. Content that a crash leaves beside the
+    /// new record is freed by the next [`survey`](Store::survey).
     ///
     /// # Errors
     /// As [`commit`](Store::commit), and [`Error::Io`] for a phase that takes more bytes.
     ///
     /// # Cancellation
-    /// Dropped, the old record with the content or the new one is valid.
+    /// If dropped, either the old record with the content or the new record is valid.
     fn conclude<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>>;
 
     /// Gives an open upload that is to be made of others ([`Makeup::is_composed`]) and has no content the content of

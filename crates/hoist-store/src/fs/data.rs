@@ -295,7 +295,7 @@ impl Content {
         locked(&self.facts).durable
     }
 
-    /// From here on nothing is promised any more, until the next operation on the upload has repaired it.
+    /// Records a failure. The content promises no durability until the next operation on the upload has repaired it.
     fn fail(&self, error: impl Into<Failure>, repair: Repair) -> Failure {
         let mut facts = locked(&self.facts);
         facts.repair = Some(repair);
@@ -316,7 +316,7 @@ impl Content {
         Ok(())
     }
 
-    /// Waits for the change that is being made, and lets no later one happen: another owner has the files from here on.
+    /// Waits for a running change and prevents later ones, because another owner takes over the files.
     pub(super) fn close(&self) {
         let _progress = locked(&self.progress);
         let ended = claim_ended();
@@ -344,7 +344,7 @@ impl Content {
         synced.map_err(|error| self.fail(error, Repair::default()))
     }
 
-    /// Cuts the file at `to`, and goes on from there. No client was told of the bytes behind it.
+    /// Truncates the file to `to` and continues there. No client was told of the bytes after it.
     pub(super) fn take_back(&self, to: u64) -> Result<(), Failure> {
         let mut progress = self.sound()?;
         let mut pen = locked(&self.pen);
@@ -397,8 +397,9 @@ impl Content {
         Ok(())
     }
 
-    /// Cuts off what the disk would not promise, and takes no more. After a failed sync the system takes the pages for
-    /// clean, so another sync would succeed without having written anything: it must never be asked about these bytes.
+    /// Truncates the bytes that the disk failed to sync and accepts no more. After a failed sync the system marks the
+    /// pages as clean, so another sync would succeed without writing anything. These bytes must never be synced
+    /// again.
     fn cut_back(&self, errno: Errno) -> Failure {
         let mut pen = locked(&self.pen);
         let durable = self.durable_now();
@@ -420,8 +421,8 @@ fn claim_ended() -> Failure {
     Failure::Other("the claim on the upload has ended".into())
 }
 
-/// Cuts a content off behind its durable bytes after a sync has failed; whether it could. That the cut lasts is for the
-/// next operation on the upload to see to, when the disk may be well again.
+/// Truncates content to its durable bytes after a failed sync, and returns whether that succeeded. The next operation
+/// on the upload makes the truncation durable, when the disk may work again.
 pub(super) fn cut_unsynced(id: UploadId, file: &OwnedFd, durable: u64, errno: Errno) -> bool {
     tracing::error!(
         upload = %id.short(), durable, %errno,

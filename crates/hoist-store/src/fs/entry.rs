@@ -19,8 +19,8 @@ pub(super) struct Entry {
     state: Mutex<State>,
     /// One operation at a time. Waited for without a thread, so a slow upload costs the others nothing.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
-    /// One look at a time beside the operation that has the turn, so that looks at an upload whose sync takes long do not
-    /// take all threads.
+    /// Admits one reader at a time beside the operation that has the turn, so that readers of an upload with a slow
+    /// sync do not occupy all threads.
     pub(super) aside: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -72,7 +72,7 @@ impl Entry {
         (state.lane.clone(), state.known)
     }
 
-    /// Notes that so many bytes are durable. An older look that says less changes nothing.
+    /// Notes that at least `bytes` bytes are durable. A lower number from an earlier look changes nothing.
     pub(super) fn learn(&self, bytes: u64) {
         let mut state = locked(&self.state);
         state.known = state.known.max(Some(bytes));

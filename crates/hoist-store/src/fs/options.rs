@@ -45,9 +45,9 @@ pub struct NotADurability;
 /// when uploads have taken the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Headroom {
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(u64),
-    /// So many hundredths of the volume, but never more than 1 GiB.
+    /// A percentage of the volume, but never more than 1 GiB.
     Percent(u8),
 }
 

@@ -46,7 +46,7 @@ impl Room {
             return bytes;
         }
         let Some(left) = self.left() else { return bytes };
-        // A fraction: several uploads may be doing the same at this moment.
+        // Grants a fraction only, because several uploads may do the same at this moment.
         self.granted.store((left.saturating_sub(bytes) / 8).min(GRANT_MAX), Ordering::Release);
         left.min(bytes)
     }

@@ -1,7 +1,7 @@
 //! The time at which the data directory was last in use, by the clock of then.
 //!
-//! Owns the file that keeps it. Nothing depends on it but how far a clock is believed at the next start, so a file that is
-//! missing or makes no sense is none.
+//! Owns the file that keeps it. Only the trust in the clock at the next start depends on it, so a file that cannot be
+//! parsed counts as missing.
 
 use std::io::IoSlice;
 
@@ -36,7 +36,7 @@ pub(super) fn read(tree: &Tree) -> Result<Option<Timestamp>, Error> {
     Ok(newest.map(Timestamp::from_millis))
 }
 
-/// Notes a time. Not synced: after a crash an older one is as good.
+/// Notes a time. Does not sync, because an older time is as good after a crash.
 pub(super) fn write(tree: &Tree, now: Timestamp) -> Result<(), Error> {
     let doing = |errno| failed("noting that the data directory is in use", errno);
     let file = tree.root.new_file(SEEN_NEW, OFlags::TRUNC).map_err(doing)?;

@@ -72,7 +72,7 @@ impl Dir {
         retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).map(Self)
     }
 
-    /// The same directory once more.
+    /// Duplicates the handle of the directory.
     pub(super) fn again(&self) -> Result<Self, Errno> {
         self.0.try_clone().map(Self).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
@@ -313,7 +313,7 @@ pub(super) fn reserve(file: impl AsFd, at: u64, bytes: u64) -> Result<(), Errno>
     Ok(())
 }
 
-/// A file system by its numbers.
+/// The size and the free space of a file system.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Volume {
     pub(super) bytes: u64,
@@ -321,7 +321,8 @@ pub(super) struct Volume {
     pub(super) available: u64,
 }
 
-/// The file system of an open file or directory; `None` where it has no numbers, as some in user space.
+/// Reads the space of the file system that holds an open file or directory; `None` if it reports none, as some in
+/// user space do.
 pub(super) fn volume(file: impl AsFd) -> Result<Option<Volume>, Errno> {
     let stat = retry_on_intr(|| rustix::fs::fstatvfs(&file))?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize.max(1));

@@ -137,8 +137,8 @@ impl Tree {
         &self.room
     }
 
-    /// Makes a file as readable to other programs as the umask allows. Some file systems (SMB, FUSE, FAT) do not let modes
-    /// be set; that is no reason to keep the file back.
+    /// Makes a file as readable to other programs as the umask allows. An error is logged once and otherwise ignored,
+    /// because some file systems (SMB, FUSE, FAT) do not let modes be set.
     pub(super) fn open_to_others(&self, file: &OwnedFd) {
         let mode = rustix::fs::fstat(file).map(|stat| Mode::from_raw_mode(stat.st_mode));
         if mode.is_ok_and(|mode| mode == self.export_mode) {
@@ -309,7 +309,7 @@ impl Tree {
         !is_clean.swap(true, Ordering::Relaxed)
     }
 
-    /// The upload of which an entry is the rest of a removal.
+    /// The id of the upload whose unfinished removal left the entry.
     pub(super) fn half_removed(entry: &str) -> Option<UploadId> {
         entry.strip_suffix(GONE)?.parse().ok()
     }

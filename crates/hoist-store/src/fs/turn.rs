@@ -39,7 +39,7 @@ impl Turn {
         &self.entry
     }
 
-    /// Ends the writer there is, of whichever claim.
+    /// Ends the current writer, whichever claim it has.
     pub(super) async fn end_lane(&self, rest: Rest) {
         if let Some(lane) = &self.lane {
             lane.end(rest);
@@ -56,8 +56,8 @@ impl Turn {
         }
     }
 
-    /// Forgets the writer there was, if it has ended, after waiting for a job of it that is running: nothing of it changes
-    /// the upload's files from here on. Not for a thread of the runtime.
+    /// Waits for the running job of a writer that has ended, and forgets the writer. It changes none of the upload's
+    /// files afterwards. Blocks, so it must not be called on a thread of the runtime.
     pub(super) fn retire(&self) {
         if let Some(lane) = &self.lane
             && lane.is_over()
