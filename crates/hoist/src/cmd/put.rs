@@ -5,6 +5,7 @@
 
 mod batch;
 mod course;
+mod pattern;
 mod sources;
 mod words;
 
@@ -252,6 +253,9 @@ impl Run {
                 that it has the file; --require-resumable makes it a failure"
             ));
         }
+        if self.verify && !outcome.verified {
+            self.stage.talk(format_args!("{label}: warning: not verified: {}", unverified(outcome)));
+        }
         let place = match (token, own.as_deref().or(location)) {
             (Some(token), _) => format!(", token {token}"),
             (None, Some(url)) => format!(", {url}"),
@@ -346,6 +350,15 @@ fn interrupted(run: &Run, told: Told, words: &[OsString]) -> Failure {
             .to_owned()
     };
     Failure::say(told.exit(), next)
+}
+
+/// Explains why an upload was not verified.
+fn unverified(outcome: &Outcome) -> &'static str {
+    match outcome.dialect {
+        _ if outcome.sha256.is_none() => "this run has not read the whole content",
+        Dialect::Tus1 => "tus1 has no digest of a whole upload",
+        _ => "the server told no digest",
+    }
 }
 
 async fn open(path: &PathBuf) -> Result<tokio::fs::File, Failure> {

@@ -154,7 +154,7 @@ fn a_signal_leaves_the_upload_and_prints_the_command_to_go_on() {
         put.signal(signal);
         let ended = put.ended();
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""));
-        let again = format!("put '{file}' {url} --bearer ... --header 'X-Team: films' (exit {code})\n");
+        let again = format!("put '{file}' {url} --bearer ... --header 'X-Team: ...' (exit {code})\n");
         assert!(ended.stderr.ends_with(&again), "{}", ended.stderr);
     }
 }

@@ -55,6 +55,18 @@ fn logs_are_told_what_matters() {
     server.stop();
 }
 
+#[test]
+fn an_upload_that_is_not_verified_is_warned_about() {
+    let place = Place::new();
+    let server = Server::start(&place.path("data"), &[]);
+    let film = place.file("film", "bytes");
+    let words = ["put", &film, &server.url, "--verify", "--no-resume", "--dialect", "tus1"];
+    let ended: Ended = hoist(words).output().expect("it runs").into();
+    let warning = format!("hoist: {film}: warning: not verified: tus1 has no digest of a whole upload\n");
+    assert_eq!((ended.code, ended.stderr), (Some(0), warning));
+    server.stop();
+}
+
 /// What a terminal shows of an upload, with these variables set.
 fn seen(variables: &[(&str, &str)], words: &[&str]) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");

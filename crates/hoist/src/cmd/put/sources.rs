@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use super::pattern;
 use crate::exit::{Exit, Failure};
 
 /// One upload that is to be made.
@@ -55,21 +56,17 @@ impl Sources {
         Ok(sources)
     }
 
-    fn add_matches(&mut self, pattern: &Path) -> Result<(), Failure> {
+    fn add_matches(&mut self, given: &Path) -> Result<(), Failure> {
         let wrong = |why: &dyn std::fmt::Display| {
-            Failure::say(Exit::File, format_args!("{}: {why}", pattern.display()))
+            Failure::say(Exit::File, format_args!("{}: {why}", given.display()))
         };
-        let text = pattern.to_str().ok_or_else(|| wrong(&"a pattern has to be UTF-8"))?;
-        let hidden = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
-        let found = glob::glob_with(text, hidden).map_err(|error| wrong(&error))?;
+        let text = given.to_str().ok_or_else(|| wrong(&"a pattern has to be UTF-8"))?;
+        let found = pattern::expand(text).map_err(|error| wrong(&error))?;
         let before = self.items.len();
         for path in found {
             match path {
                 Ok(path) => self.add(&path),
-                Err(error) => {
-                    let path = error.path().to_owned();
-                    self.unreadable(path, error.into());
-                }
+                Err((path, error)) => self.unreadable(path, error),
             }
         }
         if self.items.len() == before {
@@ -199,6 +196,17 @@ mod tests {
         assert_eq!(none.exit, Exit::File);
         assert!(none.to_string().ends_with("nothing matches this pattern"), "{none}");
         assert!(Sources::of(&[place.path().join("a***")]).is_err());
+    }
+
+    #[test]
+    fn a_pattern_takes_names_that_are_not_utf8() {
+        use std::os::unix::ffi::OsStrExt as _;
+
+        let place = place();
+        fs::write(place.path().join("films").join(OsStr::from_bytes(b"b\xff")), "content").expect("written");
+        assert_eq!(names(&[place.path().join("films/*.mkv")]), ["a.mkv", "b.mkv"]);
+        assert_eq!(names(&[place.path().join("films/*")]), ["a.mkv", "b.mkv", "b\u{fffd}", "old/c.avi"]);
+        assert_eq!(names(&[place.path().join("**/a.mkv")]), ["a.mkv"]);
     }
 
     #[test]

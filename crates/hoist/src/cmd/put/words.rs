@@ -6,16 +6,14 @@ use std::os::unix::ffi::OsStrExt as _;
 
 /// Flags whose value is a secret.
 const SECRET: [&str; 2] = ["--bearer", "--proxy"];
-/// Fields whose value is one.
-const SECRET_FIELDS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
-
 /// The command line as it was given, quoted for a shell.
 pub(super) fn again(words: &[OsString]) -> String {
     let mut text = Vec::with_capacity(words.len());
     let mut flag = String::new();
     for word in words {
         let Some(word) = word.to_str() else {
-            text.push(if SECRET.contains(&&*flag) { "...".to_owned() } else { escaped(word) });
+            let is_secret = flag == "--header" || SECRET.contains(&&*flag) || is_secret_with_value(word);
+            text.push(if is_secret { "...".to_owned() } else { escaped(word) });
             flag.clear();
             continue;
         };
@@ -31,12 +29,18 @@ pub(super) fn again(words: &[OsString]) -> String {
     text.join(" ")
 }
 
+/// True for `--flag=value` with a value that is not UTF-8, whose flag takes a secret or a field.
+fn is_secret_with_value(word: &OsStr) -> bool {
+    let flags = SECRET.into_iter().chain(["--header"]);
+    let mut flags = flags.map(|flag| format!("{flag}="));
+    flags.any(|flag| word.as_bytes().starts_with(flag.as_bytes()))
+}
+
+/// The name of a field alone: any value may be a secret (`Private-Token`, `X-Api-Key`).
 fn field(text: &str) -> String {
     match text.split_once(':') {
-        Some((name, _)) if SECRET_FIELDS.contains(&name.trim().to_ascii_lowercase().as_str()) => {
-            format!("{name}: ...")
-        }
-        _ => text.to_owned(),
+        Some((name, _)) => format!("{name}: ..."),
+        None => "...".to_owned(),
     }
 }
 
@@ -77,14 +81,24 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_reads_what_was_given_and_nobody_reads_secrets() {
-        let cases: [(&[&str], &str); 6] = [
+    fn a_secret_of_any_octets_is_left_out() {
+        let secret = |text: &[u8]| OsString::from(OsStr::from_bytes(text));
+        let words =
+            ["--header".into(), secret(b"X-Secret: s3cret\xe9"), secret(b"--header=X-Secret: s3cret\xe9")];
+        assert_eq!(again(&words), "--header ... ...");
+    }
+
+    #[test]
+    fn the_command_is_quoted_for_a_shell_and_has_no_secrets() {
+        let cases: [(&[&str], &str); 8] = [
             (&["hoist", "put", "a b", "http://h/u"], "hoist put 'a b' http://h/u"),
             (&["hoist", "put", "it's", "*.mkv", ""], r"hoist put 'it'\''s' '*.mkv' ''"),
             (&["hoist", "--bearer", "s3cret", "x"], "hoist --bearer ... x"),
             (&["hoist", "--bearer=s3cret", "x"], "hoist --bearer=... x"),
             (&["hoist", "--header", "Cookie: a=b", "x"], "hoist --header 'Cookie: ...' x"),
-            (&["hoist", "--header=X-Team: films"], "hoist --header='X-Team: films'"),
+            (&["hoist", "--header=X-Team: films"], "hoist --header='X-Team: ...'"),
+            (&["hoist", "--header", "Private-Token: s3cret"], "hoist --header 'Private-Token: ...'"),
+            (&["hoist", "--header=s3cret", "x"], "hoist --header=... x"),
         ];
         for (words, expected) in cases {
             let words: Vec<OsString> = words.iter().map(Into::into).collect();
