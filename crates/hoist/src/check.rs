@@ -81,7 +81,7 @@ pub async fn run(site: &Site, corpus: &Corpus, selection: &Selection, pace: Pace
     let mut report = Report::default();
     let is_wanted = |case: &case::Case| {
         selection.only.as_ref().is_none_or(|only| case.name.contains(only))
-            && corpus.level(&case.proves) >= selection.level
+            && corpus.level(case) >= selection.level
     };
     for (dialect, case) in corpus.cases().filter(|(_, case)| is_wanted(case)) {
         for version in selection.versions(case, dialect) {

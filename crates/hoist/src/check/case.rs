@@ -29,6 +29,9 @@ pub(crate) struct Always {
     pub(crate) name: String,
     /// Ids of requirements.
     pub(crate) proves: Vec<String>,
+    /// True if it expects more than the requirements say, so that its level is [`Level::Own`](super::Level::Own).
+    #[serde(default)]
+    pub(crate) own: bool,
     #[serde(default)]
     pub(crate) interop: Option<Range>,
     pub(crate) rule: Rule,
@@ -81,6 +84,9 @@ pub(crate) struct Case {
     pub(crate) name: String,
     /// Ids of requirements, told in reports of failures.
     pub(crate) proves: Vec<String>,
+    /// True if it expects more than the requirements say, so that its level is [`Level::Own`](super::Level::Own).
+    #[serde(default)]
+    pub(crate) own: bool,
     #[serde(default)]
     interop: Option<Range>,
     #[serde(default)]

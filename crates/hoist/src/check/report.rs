@@ -33,7 +33,7 @@ pub struct Outcome {
     pub case: String,
     /// The requirements it proves.
     pub proves: Vec<String>,
-    /// The strongest level among these requirements.
+    /// The strongest level among these requirements, or `OWN` where the case expects more than they say.
     pub level: Level,
     /// The section of the document that states the strongest one.
     pub section: String,
@@ -60,7 +60,7 @@ impl Outcome {
         Self {
             case: case.name.clone(),
             proves: case.proves.clone(),
-            level: corpus.level(&case.proves),
+            level: corpus.level(case),
             section: corpus.section(&case.proves),
             version: version.label(),
             transport: transport.name(),
