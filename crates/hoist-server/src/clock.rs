@@ -7,13 +7,15 @@
 //!
 //! The correction is applied to an upload when it is loaded ([`Clock::correct`]): the time of its last change moves
 //! forward by each step that the clock has made since. Everything that is computed from it, the expiry that a client is
-//! told included, is then true in terms of the wall clock as it is now.
+//! told included, is then true in terms of the wall clock as it is now. The store keeps the steps for later runs, since its
+//! times stay as they were written. A step to a time that is still to come was a mistake, and moves nothing.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hoist_proto::types::Timestamp;
 use hoist_proto::upload::Upload;
+use hoist_store::store::{ClockStep, Seen};
 
 /// The longest time between two runs that counts towards the age of uploads without doubt. What the wall clock claims
 /// beyond it does not count.
@@ -26,6 +28,9 @@ const ADOPTED_AFTER: Duration = Duration::from_hours(24);
 /// The difference between the two clocks, from one look to the next, that is no step yet. Adjusting a clock slowly
 /// changes its rate by 0.05 %, and a leap second is one second.
 const TOLERANCE: Duration = Duration::from_secs(2);
+
+/// The first time there is.
+const START: Timestamp = Timestamp::from_millis(0);
 
 /// The most steps that are remembered one by one.
 const STEPS_MAX: usize = 64;
@@ -76,8 +81,8 @@ impl Clock {
         self.observe(|_, wall, _| wall)
     }
 
-    /// Takes into account when the store was last in use, once at the start.
-    pub(crate) fn resume(&self, seen: Option<Timestamp>) {
+    /// Takes into account when the store was last in use, and the steps of the clock before, once at the start.
+    pub(crate) fn resume(&self, seen: Option<Seen>) {
         let Some(seen) = seen else { return };
         let step = self.observe(|timeline, wall, steady| timeline.resume(seen, wall, steady));
         match step {
@@ -111,9 +116,9 @@ impl Clock {
         self.observe(|timeline, _, steady| steady.saturating_sub(timeline.even_since))
     }
 
-    /// The time to be kept as the last one at which the store was in use; none while the wall clock is in doubt.
-    pub(crate) fn trusted(&self) -> Option<Timestamp> {
-        self.observe(|timeline, wall, steady| timeline.is_trusted(steady).then_some(wall))
+    /// The note to keep for the next start: the steps, and the last time at which the wall clock was not in doubt.
+    pub(crate) fn note(&self) -> Option<Seen> {
+        self.observe(Timeline::note)
     }
 
     fn observe<T>(&self, act: impl FnOnce(&mut Timeline, Timestamp, Duration) -> T) -> T {
@@ -147,17 +152,6 @@ enum Step {
     Back(Duration),
 }
 
-/// A step forward, as it is applied to times before it.
-#[derive(Clone, Copy, Debug)]
-struct Shift {
-    /// Times up to this one are moved,
-    from: Timestamp,
-    /// by this much,
-    by: Duration,
-    /// but not beyond this one.
-    to: Timestamp,
-}
-
 /// The steps that the wall clock has made.
 struct Timeline {
     wall: Timestamp,
@@ -166,12 +160,24 @@ struct Timeline {
     even_since: Duration,
     /// The time of the wall clock's last step by more than [`STOP_MAX`].
     doubted_at: Option<Duration>,
-    shifts: Vec<Shift>,
+    steps: Vec<ClockStep>,
+    /// The last time at which the store was in use and the clock was not in doubt.
+    seen: Option<Timestamp>,
+    /// The wall clock at a start before that time, as long as it has not been set right.
+    behind_since: Option<Timestamp>,
 }
 
 impl Timeline {
     fn starting(wall: Timestamp, steady: Duration) -> Self {
-        Self { wall, steady, even_since: steady, doubted_at: None, shifts: Vec::new() }
+        Self {
+            wall,
+            steady,
+            even_since: steady,
+            doubted_at: None,
+            steps: Vec::new(),
+            seen: None,
+            behind_since: None,
+        }
     }
 
     /// Compares both clocks with the last look at them.
@@ -184,7 +190,10 @@ impl Timeline {
         self.steady = steady;
         if ahead > tolerance {
             self.step(ahead, steady);
-            self.shift(Shift { from: before.plus(passed), by: ahead, to: wall });
+            self.add(ClockStep { since: START, until: before.plus(passed), by: ahead, to: wall });
+            if self.seen.is_none_or(|seen| seen <= wall) {
+                self.behind_since = None;
+            }
             Some(Step::Forward(ahead))
         } else if behind > tolerance {
             self.step(behind, steady);
@@ -194,18 +203,42 @@ impl Timeline {
         }
     }
 
-    /// Compares the wall clock with when the store was last in use.
-    fn resume(&mut self, seen: Timestamp, wall: Timestamp, steady: Duration) -> Option<Step> {
-        let (stopped, behind) = (wall.until(seen), seen.until(wall));
+    /// Compares the wall clock with the time at which the store was last in use.
+    fn resume(&mut self, seen: Seen, wall: Timestamp, steady: Duration) -> Option<Step> {
+        let Seen { at, steps } = seen;
+        self.seen = Some(at);
+        self.steps = steps;
+        let (stopped, behind) = (wall.until(at), at.until(wall));
         if behind > TOLERANCE {
             self.step(behind, steady);
+            self.behind_since = Some(wall);
             return Some(Step::Back(behind));
         }
+        // A stop is measured from that time, so a longer one takes the place of those since.
+        self.steps.retain(|step| step.until != step.to || step.to <= at);
         let excess = stopped.checked_sub(STOP_MAX).filter(|excess| !excess.is_zero())?;
         self.step(stopped, steady);
         // Nothing says which of the store's times are from before the step, so all of them are moved.
-        self.shift(Shift { from: wall, by: excess, to: wall });
+        self.add(ClockStep { since: START, until: wall, by: excess, to: wall });
         Some(Step::Forward(stopped))
+    }
+
+    /// The note for the next start. Its clock may be right again: times that were taken while this one is behind are then
+    /// moved to the last one that was not in doubt.
+    fn note(&mut self, wall: Timestamp, steady: Duration) -> Option<Seen> {
+        let is_trusted =
+            self.doubted_at.is_none_or(|doubted| steady.saturating_sub(doubted) >= ADOPTED_AFTER);
+        let mut steps = self.steps.clone();
+        if let (Some(since), Some(to)) = (self.behind_since, self.seen) {
+            steps.push(ClockStep { since, until: wall.min(to), by: to.until(since), to });
+        }
+        if is_trusted {
+            if self.behind_since.take().is_some() {
+                self.steps.clone_from(&steps);
+            }
+            self.seen = Some(wall);
+        }
+        self.seen.map(|at| Seen { at, steps })
     }
 
     fn step(&mut self, by: Duration, steady: Duration) {
@@ -215,25 +248,24 @@ impl Timeline {
         }
     }
 
-    fn shift(&mut self, shift: Shift) {
-        if self.shifts.len() == STEPS_MAX {
+    fn add(&mut self, step: ClockStep) {
+        if self.steps.len() >= STEPS_MAX {
             // Two become one that moves at least as many times at least as far.
-            let oldest = self.shifts.remove(0);
-            let next = &mut self.shifts[0];
-            next.from = next.from.max(oldest.from);
-            next.by += oldest.by;
+            let oldest = self.steps.remove(0);
+            let next = &mut self.steps[0];
+            next.since = next.since.min(oldest.since);
+            next.until = next.until.max(oldest.until);
+            next.by = next.by.saturating_add(oldest.by);
         }
-        self.shifts.push(shift);
+        self.steps.push(step);
     }
 
     fn present(&self, then: Timestamp) -> Timestamp {
-        self.shifts.iter().fold(then, |then, shift| {
-            if then > shift.from { then } else { then.plus(shift.by).min(shift.to).max(then) }
+        let now = self.wall.plus(TOLERANCE);
+        self.steps.iter().filter(|step| step.to <= now).fold(then, |then, step| {
+            let is_before = (step.since..=step.until).contains(&then);
+            if is_before { then.plus(step.by).min(step.to).max(then) } else { then }
         })
-    }
-
-    fn is_trusted(&self, steady: Duration) -> bool {
-        self.doubted_at.is_none_or(|doubted_at| steady.saturating_sub(doubted_at) >= ADOPTED_AFTER)
     }
 }
 
@@ -253,6 +285,10 @@ mod tests {
         Timestamp::from_millis(seconds * 1000)
     }
 
+    fn seen(seconds: u64) -> Seen {
+        Seen { at: at(seconds), steps: Vec::new() }
+    }
+
     fn steady(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -266,7 +302,10 @@ mod tests {
             assert_eq!(timeline.observe(wall, steady(hour * 3600)), None);
         }
         assert_eq!(timeline.present(at(5)), at(5));
-        assert!(timeline.is_trusted(steady(168 * 3600)));
+        assert_eq!(
+            timeline.note(at(1007 * DAY), steady(168 * 3600)).map(|seen| seen.at),
+            Some(at(1007 * DAY))
+        );
     }
 
     #[test]
@@ -282,14 +321,16 @@ mod tests {
         }
         // Afterwards.
         assert_eq!(timeline.present(at(ahead + 11)), at(ahead + 11));
-        assert!(!timeline.is_trusted(steady(20)) && timeline.is_trusted(steady(10 + DAY)));
+        let noted =
+            |timeline: &mut Timeline, seconds| timeline.note(at(5), steady(seconds)).map(|seen| seen.at);
+        assert_eq!((noted(&mut timeline, 20), noted(&mut timeline, 10 + DAY)), (None, Some(at(5))));
         assert_eq!(timeline.even_since, steady(10));
     }
 
     #[test]
     fn a_clock_that_is_set_right_again_makes_no_upload_older() {
         let mut timeline = Timeline::starting(at(0), steady(0));
-        assert_eq!(timeline.resume(at(1000 * DAY), at(0), steady(0)), Some(Step::Back(steady(1000 * DAY))));
+        assert_eq!(timeline.resume(seen(1000 * DAY), at(0), steady(0)), Some(Step::Back(steady(1000 * DAY))));
         // An upload of the wrong time, then the right time.
         assert!(timeline.observe(at(1000 * DAY + 60), steady(60)).is_some());
         let touched = timeline.present(at(57));
@@ -305,12 +346,12 @@ mod tests {
     fn a_long_stop_counts_for_a_day() {
         let (last, wall) = (1000 * DAY, 1400 * DAY);
         let mut timeline = Timeline::starting(at(wall), steady(0));
-        assert!(matches!(timeline.resume(at(last), at(wall), steady(0)), Some(Step::Forward(_))));
+        assert!(matches!(timeline.resume(seen(last), at(wall), steady(0)), Some(Step::Forward(_))));
         for (then, age) in [(last - DAY, 2 * DAY), (last + 60, DAY - 60), (last + 300 * DAY, 0)] {
             assert_eq!(at(wall).until(timeline.present(at(then))), steady(age), "{then}");
         }
         let mut timeline = Timeline::starting(at(last + DAY), steady(0));
-        assert_eq!(timeline.resume(at(last), at(last + DAY), steady(0)), None);
+        assert_eq!(timeline.resume(seen(last), at(last + DAY), steady(0)), None);
         assert_eq!(timeline.present(at(last - DAY)), at(last - DAY));
     }
 
@@ -320,8 +361,48 @@ mod tests {
         for step in 1..=1000 {
             assert!(timeline.observe(at(DAY + step * 100), steady(step)).is_some());
         }
-        assert_eq!(timeline.shifts.len(), STEPS_MAX);
+        assert_eq!(timeline.steps.len(), STEPS_MAX);
         let age = at(DAY + 100_000).until(timeline.present(at(DAY)));
         assert!(age <= steady(1000), "{age:?}");
+    }
+
+    #[test]
+    fn a_later_run_moves_the_times_of_a_run_whose_clock_was_behind() {
+        let (right, behind) = (1000 * DAY, 600 * DAY);
+        // Set right while the server runs, or while it is stopped.
+        for corrected in [true, false] {
+            let mut timeline = Timeline::starting(at(behind), steady(0));
+            assert!(matches!(timeline.resume(seen(right), at(behind), steady(0)), Some(Step::Back(_))));
+            assert_eq!(timeline.observe(at(behind + 20), steady(20)), None);
+            if corrected {
+                assert!(timeline.observe(at(right + 60), steady(60)).is_some());
+            }
+            let now = if corrected { right + 60 } else { behind + 20 };
+            let noted = timeline.note(at(now), steady(60)).expect("the last trusted time is known");
+            assert_eq!(noted.at, at(right));
+
+            let mut next = Timeline::starting(at(right + 120), steady(0));
+            assert_eq!(next.resume(noted.clone(), at(right + 120), steady(0)), None);
+            let age = at(right + 120).until(next.present(at(behind + 10)));
+            assert!(age <= steady(120), "{corrected}: {age:?}");
+            assert_eq!(next.present(at(right + 5)), at(right + 5));
+            // And the run behind it.
+            let noted = next.note(at(right + 180), steady(60)).expect("trusted");
+            let mut last = Timeline::starting(at(right + DAY), steady(0));
+            assert_eq!(last.resume(noted, at(right + DAY), steady(0)), None);
+            assert!(at(right + DAY).until(last.present(at(behind + 10))) <= steady(DAY));
+        }
+    }
+
+    #[test]
+    fn a_step_that_was_taken_back_moves_nothing_in_a_later_run() {
+        let mut timeline = Timeline::starting(at(1000 * DAY), steady(0));
+        assert_eq!(timeline.resume(seen(1000 * DAY), at(1000 * DAY), steady(0)), None);
+        assert!(timeline.observe(at(1400 * DAY), steady(10)).is_some());
+        assert!(timeline.observe(at(1000 * DAY + 20), steady(20)).is_some());
+        let noted = timeline.note(at(1000 * DAY + 20), steady(20)).expect("known");
+        let mut next = Timeline::starting(at(1001 * DAY), steady(0));
+        next.resume(noted, at(1001 * DAY), steady(0));
+        assert_eq!(next.present(at(999 * DAY)), at(999 * DAY));
     }
 }

@@ -291,10 +291,10 @@ impl Hoist {
         }
     }
 
-    /// Keeps the time for the next start, unless it is in doubt.
+    /// Keeps the state of the clock for the next start.
     async fn note_seen(&self) {
-        let Some(now) = self.shared().clock.trusted() else { return };
-        if let Err(failure) = self.shared().store.note_seen(now).await {
+        let Some(seen) = self.shared().clock.note() else { return };
+        if let Err(failure) = self.shared().store.note_seen(&seen).await {
             tracing::warn!(error = %crate::error::chain(&failure), "cannot note when the store was last in use");
         }
     }

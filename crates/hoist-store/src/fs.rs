@@ -29,7 +29,7 @@ use self::tree::{Shelf, Shelves, Tree};
 use self::turn::Turn;
 use self::write::LocalWriter;
 use crate::record::Record;
-use crate::store::{Among, Error, Listing, Pending, Reader, Store, Writer};
+use crate::store::{Among, Error, Listing, Pending, Reader, Seen, Store, Writer};
 
 mod crew;
 mod data;
@@ -454,14 +454,14 @@ impl Store for LocalStore {
         }))
     }
 
-    fn seen(&self) -> Pending<'_, Result<Option<Timestamp>, Error>> {
+    fn seen(&self) -> Pending<'_, Result<Option<Seen>, Error>> {
         let tree = Arc::clone(&self.tree);
         Box::pin(self.desk.call(move || seen::read(&tree)))
     }
 
-    fn note_seen(&self, now: Timestamp) -> Pending<'_, Result<(), Error>> {
-        let tree = Arc::clone(&self.tree);
-        Box::pin(self.desk.call(move || seen::write(&tree, now)))
+    fn note_seen<'a>(&'a self, seen: &'a Seen) -> Pending<'a, Result<(), Error>> {
+        let (tree, seen) = (Arc::clone(&self.tree), seen.clone());
+        Box::pin(self.desk.call(move || seen::write(&tree, &seen)))
     }
 
     fn probe(&self) -> Pending<'_, Result<(), Error>> {

@@ -23,7 +23,7 @@ pub use self::faults::Faults;
 use self::faults::{Dice, Yields};
 use self::handles::{MemoryListing, MemoryReader, MemoryWriter};
 use crate::record::{self, Record};
-use crate::store::{Among, Error, Listing, Pending, Reader, Sketch, Store, Writer, export_names};
+use crate::store::{Among, Error, Listing, Pending, Reader, Seen, Sketch, Store, Writer, export_names};
 
 mod faults;
 mod handles;
@@ -48,8 +48,8 @@ struct Machine {
     counts: Counts,
     writers: u64,
     now: Timestamp,
-    /// The time at which the store was last known to be in use.
-    seen: Option<Timestamp>,
+    /// The note of the last use.
+    seen: Option<Seen>,
 }
 
 struct Kept {
@@ -491,13 +491,13 @@ impl Store for MemoryStore {
         }))
     }
 
-    fn seen(&self) -> Pending<'_, Result<Option<Timestamp>, Error>> {
-        Box::pin(self.act("reading the time of the last use", |machine| Ok(machine.seen)))
+    fn seen(&self) -> Pending<'_, Result<Option<Seen>, Error>> {
+        Box::pin(self.act("reading the time of the last use", |machine| Ok(machine.seen.clone())))
     }
 
-    fn note_seen(&self, now: Timestamp) -> Pending<'_, Result<(), Error>> {
-        Box::pin(self.act("noting the time of use", move |machine| {
-            machine.seen = Some(now);
+    fn note_seen<'a>(&'a self, seen: &'a Seen) -> Pending<'a, Result<(), Error>> {
+        Box::pin(self.act("noting the time of use", |machine| {
+            machine.seen = Some(seen.clone());
             Ok(())
         }))
     }

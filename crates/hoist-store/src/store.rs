@@ -201,7 +201,7 @@ pub trait Store: Send + Sync + 'static {
         })
     }
 
-    /// The time that [`note_seen`](Store::note_seen) was last given; `None` when there is nothing to tell it by. A store
+    /// The note that [`note_seen`](Store::note_seen) was last given; `None` when there is nothing to tell it by. A store
     /// that has kept uploads and was never given one may answer with the newest time it has itself.
     ///
     /// # Errors
@@ -209,17 +209,18 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Safe to drop.
-    fn seen(&self) -> Pending<'_, Result<Option<Timestamp>, Error>>;
+    fn seen(&self) -> Pending<'_, Result<Option<Seen>, Error>>;
 
-    /// Keeps the time at which the store was last known to be in use, so that a clock that is wrong at the next start can
-    /// be told from one that is right. Need not be durable at once; an older time is as safe.
+    /// Keeps the time at which the store was last known to be in use, and the steps that its clock has made, so that a
+    /// clock that is wrong at the next start can be told from one that is right. Need not be durable at once; an older
+    /// note is as safe.
     ///
     /// # Errors
-    /// Returns an error if the disk fails; the previous time is then still kept.
+    /// Returns an error if the disk fails; the previous note is then still kept.
     ///
     /// # Cancellation
-    /// If dropped, either the old or the new time is kept.
-    fn note_seen(&self, now: Timestamp) -> Pending<'_, Result<(), Error>>;
+    /// If dropped, either the old or the new note is kept.
+    fn note_seen<'a>(&'a self, seen: &'a Seen) -> Pending<'a, Result<(), Error>>;
 
     /// Whether the store could take an upload now: it can be reached, and written.
     ///
@@ -340,6 +341,28 @@ pub struct Sketch {
     pub expires: Option<Timestamp>,
     /// When it last changed.
     pub touched: Timestamp,
+}
+
+/// The last use of a store, by a wall clock that may have been wrong since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The last time at which the store was in use and the clock was not in doubt.
+    pub at: Timestamp,
+    /// The steps of the clock, oldest first. The store's times from before them are to be moved.
+    pub steps: Vec<ClockStep>,
+}
+
+/// One step of the wall clock, as it is applied to times that were taken from the clock before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockStep {
+    /// The first time that is moved.
+    pub since: Timestamp,
+    /// The last time that is moved.
+    pub until: Timestamp,
+    /// The distance by which a time is moved forward.
+    pub by: Duration,
+    /// The time beyond which no time is moved.
+    pub to: Timestamp,
 }
 
 /// Why a store could not do as asked.

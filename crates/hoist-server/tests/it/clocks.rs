@@ -145,9 +145,42 @@ async fn time_that_passes_removes_what_is_over() {
     }
     assert_eq!(statuses(&hoist).await, [404, 204]);
     drop(hoist);
-    // The clock that has run evenly for days is the right one, so the year is over at the next start.
+    // The step is remembered: the complete upload is eight days old, and not more than a year.
     let next = start(&store, &clocks).await;
-    assert_eq!(next.sweep().await.expect("readable").removed, 1);
+    assert_eq!(next.sweep().await.expect("readable").removed, 0);
+    drop(next);
+    clocks.pass(360 * DAY);
+    for _ in 0..3 {
+        clocks.pass(DAY);
+        start(&store, &clocks).await.sweep().await.expect("readable");
+    }
+    assert_eq!(statuses(&start(&store, &clocks).await).await, [404, 204], "a stop counts for a day");
+}
+
+#[tokio::test]
+async fn an_upload_of_a_run_whose_clock_was_behind_is_kept_by_the_next_run() {
+    for set_right_while_running in [true, false] {
+        let store = MemoryStore::new();
+        let clocks = Clocks::starting_at(START);
+        drop(start(&store, &clocks).await);
+        clocks.step_to(START - 400 * DAY);
+        let behind = start(&store, &clocks).await;
+        make_two(&behind).await;
+        clocks.pass(20);
+        if set_right_while_running {
+            clocks.step_to(START + 60);
+        }
+        assert_eq!(behind.sweep().await.expect("readable").removed, 0);
+        drop(behind);
+
+        clocks.step_to(START + 120);
+        for _ in 0..2 {
+            let right = start(&store, &clocks).await;
+            assert_eq!(right.sweep().await.expect("readable").removed, 0, "{set_right_while_running}");
+            assert_eq!(statuses(&right).await, [204, 204], "{set_right_while_running}");
+            clocks.pass(60);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,12 @@
 //! What is remembered of an upload: its record, what a survey tells, and that nothing is when it was removed.
 
+use std::time::Duration;
+
 use hoist_proto::types::{Fence, Length, Offset, Timestamp};
 use hoist_proto::upload::{Phase, Upload};
 
 use super::{ONE, Site, content, create, delivered, load, pattern, sample, stored};
-use crate::store::{Among, Error};
+use crate::store::{Among, ClockStep, Error, Seen};
 
 pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
     an_unknown_id_is_unknown(&fresh()).await;
@@ -190,9 +192,13 @@ async fn touching_never_goes_back(site: &impl Site) {
 }
 
 async fn the_time_of_the_last_use_is_kept(site: &impl Site) {
-    for noted in [1_700_000_000_123, 5].map(Timestamp::from_millis) {
+    let at = Timestamp::from_millis;
+    let step =
+        |since, by| ClockStep { since: at(since), until: at(7), by: Duration::from_millis(by), to: at(9) };
+    for (millis, steps) in [(1_700_000_000_123, vec![step(0, 3), step(5, 1 << 40)]), (5, Vec::new())] {
+        let noted = Seen { at: at(millis), steps };
         let store = site.open().await;
-        store.note_seen(noted).await.expect("can be noted");
+        store.note_seen(&noted).await.expect("can be noted");
         drop(store);
         assert_eq!(site.open().await.seen().await.expect("can be asked for"), Some(noted));
     }
