@@ -30,6 +30,7 @@ use crate::source::{Content, Gate};
 #[cfg(feature = "dns")]
 pub(crate) use alternative::Alternative;
 pub(crate) use alternative::Alternatives;
+pub use connect::handshake_failure;
 pub(crate) use dial::{Resolve, System};
 use io::Moved;
 pub use proxy::Proxies;

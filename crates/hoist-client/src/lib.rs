@@ -53,9 +53,9 @@ pub use hoist_proto::client::Failure;
 pub use hoist_proto::dialect::interop::Interop;
 pub use hoist_proto::dialect::token::{Draft, Form};
 pub use hoist_proto::types::Token;
-#[doc(hidden)] // For `hoist check`, which speaks HTTP itself and trusts the same certificates.
-pub use http::Trust;
 pub use http::{Http2, Proxies};
+#[doc(hidden)] // For `hoist check`, which speaks HTTP itself and trusts the same certificates.
+pub use http::{Trust, handshake_failure};
 pub use journal::{Entry, Journal, place};
 pub use origin::Origin;
 pub use progress::{Doing, Progress, Start};

@@ -21,6 +21,7 @@ mod version;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub use requirement::Level;
 pub use selection::Selection;
 pub use wire::Site;
 
-pub(crate) use probe::{Found, probe};
+pub(crate) use probe::{Found, NoAnswer, probe};
 pub(crate) use selection::Interop;
 pub(crate) use version::Dialect;
 pub(crate) use wire::Transport;
@@ -75,6 +76,21 @@ impl Default for Pace {
 /// # Cancellation
 /// Safe to drop. Uploads of cases that were running stay on the server until they expire.
 pub async fn run(site: &Site, corpus: &Corpus, selection: &Selection, pace: Pace) -> Report {
+    run_until(site, corpus, selection, pace, std::future::pending()).await
+}
+
+/// Runs the selected cases until `stop` is ready. From then on no further case starts; those that are running come to
+/// their end and delete their uploads.
+///
+/// # Cancellation
+/// As for [`run`].
+pub(crate) async fn run_until(
+    site: &Site,
+    corpus: &Corpus,
+    selection: &Selection,
+    pace: Pace,
+    stop: impl Future<Output = ()>,
+) -> Report {
     let site = Arc::new(site.clone());
     let turns = Arc::new(Semaphore::new(pace.parallel.max(1)));
     let mut running = JoinSet::new();
@@ -95,7 +111,10 @@ pub async fn run(site: &Site, corpus: &Corpus, selection: &Selection, pace: Pace
                 let run = Run::new(Arc::clone(case), version, transport, Arc::clone(&site), rules);
                 let turns = Arc::clone(&turns);
                 running.spawn(async move {
-                    let _turn = turns.acquire_owned().await.expect("never closed");
+                    let Ok(_turn) = turns.acquire_owned().await else {
+                        return outcome
+                            .ended(Verdict::Skipped("the check was interrupted".into()), Duration::ZERO);
+                    };
                     let began = Instant::now();
                     let verdict = run.judge(pace.patience).await;
                     outcome.ended(verdict, began.elapsed())
@@ -103,8 +122,16 @@ pub async fn run(site: &Site, corpus: &Corpus, selection: &Selection, pace: Pace
             }
         }
     }
-    while let Some(ended) = running.join_next().await {
-        report.enter(ended.expect("a run does not panic"));
+    let mut stop = pin!(stop);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop, if !turns.is_closed() => turns.close(),
+            ended = running.join_next() => match ended {
+                Some(ended) => report.enter(ended.expect("a run does not panic")),
+                None => break,
+            },
+        }
     }
     report.sort();
     report

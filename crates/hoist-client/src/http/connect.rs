@@ -120,21 +120,23 @@ async fn handshake<S: Duplex>(
     config: Arc<ClientConfig>,
     stream: S,
 ) -> Result<TlsStream<S>, Error> {
-    let authority = place.authority();
     let name = ServerName::try_from(place.host().to_owned());
     let name = name.map_err(|error| {
         let source = io::Error::new(io::ErrorKind::InvalidInput, error);
-        Error::Tls { authority: authority.clone(), source }
+        Error::Tls { authority: place.authority(), source }
     })?;
-    TlsConnector::from(config).connect(name, stream).await.map_err(|source| {
-        let reason = source.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
-        match reason {
-            Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-                Error::Scheme { authority, speaks_tls: false }
-            }
-            // Certificates and versions do not get better by waiting; a connection that was cut does.
-            Some(_) => Error::Tls { authority, source },
-            None => Error::Connect { authority, source },
+    TlsConnector::from(config).connect(name, stream).await.map_err(|source| handshake_failure(place, source))
+}
+
+/// Classifies the error of a TLS handshake with the server at an origin.
+pub fn handshake_failure(place: &Origin, source: io::Error) -> Error {
+    let authority = place.authority();
+    match source.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            Error::Scheme { authority, speaks_tls: false }
         }
-    })
+        // Certificates and versions do not get better by waiting; a connection that was cut does.
+        Some(_) => Error::Tls { authority, source },
+        None => Error::Connect { authority, source },
+    }
 }

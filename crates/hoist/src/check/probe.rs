@@ -40,6 +40,14 @@ pub(crate) struct NoAnswer {
     h2: io::Error,
 }
 
+impl NoAnswer {
+    /// The error of the client where TLS or its certificates are the cause, which are the same for every version of HTTP.
+    pub(crate) fn into_client_error(self) -> Result<hoist_client::Error, Self> {
+        let Self { site, h1, h2 } = self;
+        h1.downcast().map_err(|h1| Self { site, h1, h2 })
+    }
+}
+
 impl std::fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} gives no answer: {} over HTTP/1.1; {} over HTTP/2", self.site, self.h1, self.h2)

@@ -2,7 +2,7 @@
 //!
 //! Pure, like [`judge`](super::judge): from what was heard to sentences that say what breaks a rule.
 
-use super::case::{Expect, Rule, Told};
+use super::case::{Ends, Expect, Rule, Told};
 use super::judge::Asked;
 use super::version::INTEROP_FIELD;
 use super::wire::{Head, Heard};
@@ -122,6 +122,8 @@ fn broken_in_tus(rule: Rule, heard: &Heard, asked: &Asked<'_>) -> Vec<String> {
     let wrong = match rule {
         // GET is no part of the protocol, and is answered as any request for content is.
         Rule::NamesTus if asked.outgoing.method == "GET" && asked.field("tus-resumable").is_none() => None,
+        // A request that breaks off is refused by HTTP servers themselves.
+        Rule::NamesTus if asked.outgoing.ends == Ends::Cut => None,
         Rule::NamesTus => {
             let version = last.field("tus-resumable");
             (version != Some("1.0.0")).then(|| format!("{status} has the version {version:?}"))

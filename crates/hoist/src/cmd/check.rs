@@ -3,13 +3,16 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 
 use anyhow::Context as _;
 use http::{HeaderValue, Uri};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
-use super::ask;
-use crate::check::{self, Corpus, Found, Pace, Report, Selection, Site};
+use super::ask::{self, Signals, Told};
+use crate::check::{self, Corpus, Found, NoAnswer, Pace, Report, Selection, Site};
 use crate::cli::{Check, Connection};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -21,9 +24,13 @@ pub(crate) fn run(asked: &Check, output: Output) -> Result<Exit, Failure> {
     }
     let site = site(&asked.url, &asked.connection)?;
     ask::block_on(async {
-        let mut found = check::probe(&site, asked.timeout.0)
-            .await
-            .map_err(|error| Failure::new(Exit::Unreachable, error))?;
+        let mut signals = Signals::listen()?;
+        let (found, told) =
+            to_its_end(&mut signals, output, |_| check::probe(&site, asked.timeout.0)).await?;
+        if let Some(told) = told {
+            return Ok(told.exit());
+        }
+        let mut found = found.map_err(unanswered)?;
         found.offers.extend(asked.offers.iter().cloned());
         output.talk(format_args!("{site} speaks {}", spoken(&found)));
         let mut selection =
@@ -35,18 +42,55 @@ pub(crate) fn run(asked: &Check, output: Output) -> Result<Exit, Failure> {
         selection.only.clone_from(&asked.only);
         output.talk(format_args!("checking {}", versions(&selection)));
         let pace = Pace { parallel: asked.parallel, patience: asked.timeout.0 };
-        let report = check::run(&site, &corpus, &selection, pace).await;
+        let cases = |stop| check::run_until(&site, &corpus, &selection, pace, stop);
+        let (report, told) = to_its_end(&mut signals, output, cases).await?;
         say(&site, &found, &report, output);
         if let Some(file) = &asked.junit {
             write_junit(file, &report)?;
         }
         let (passed, failed, _) = report.counts();
-        match (passed, failed) {
-            (_, 1..) => Ok(Exit::Nonconforming),
-            (0, 0) => Err(Failure::say(Exit::Usage, "no case applies: widen --only, --level or --dialect")),
-            (_, 0) => Ok(Exit::Success),
+        match (told, passed, failed) {
+            (Some(told), _, _) => Ok(told.exit()),
+            (None, _, 1..) => Ok(Exit::Nonconforming),
+            (None, 0, 0) => {
+                Err(Failure::say(Exit::Usage, "no case applies: widen --only, --level or --dialect"))
+            }
+            (None, _, 0) => Ok(Exit::Success),
         }
     })
+}
+
+/// Runs a task to its end, so that it deletes what it created. The first signal is passed to the task as the end of the
+/// future it is made with, and returned with its result; the second one ends it at once.
+async fn to_its_end<T, F: Future<Output = T>>(
+    signals: &mut Signals,
+    output: Output,
+    task: impl FnOnce(Pin<Box<dyn Future<Output = ()>>>) -> F,
+) -> Result<(T, Option<Told>), Failure> {
+    let stop = Rc::new(Notify::new());
+    let stopped = Rc::clone(&stop);
+    let mut task = pin!(task(Box::pin(async move { stopped.notified().await })));
+    let mut first = None;
+    loop {
+        tokio::select! {
+            biased;
+            told = signals.next() => {
+                if first.replace(told).is_some() {
+                    return Err(Failure::say(told.exit(), "interrupted; uploads of this check may be left on the server"));
+                }
+                output.talk("interrupted; what is running deletes its uploads first. A second signal ends it at once");
+                stop.notify_one();
+            }
+            ended = &mut task => return Ok((ended, first)),
+        }
+    }
+}
+
+fn unanswered(error: NoAnswer) -> Failure {
+    match error.into_client_error() {
+        Ok(error) => ask::failure(error),
+        Err(error) => Failure::new(Exit::Unreachable, error),
+    }
 }
 
 /// The names of the cases that the flags select, each with its level and what it proves.

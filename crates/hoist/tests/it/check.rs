@@ -3,10 +3,12 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{Ended, Place, Server, run};
+use crate::process::{Ended, Place, Running, Server, hoist, run, until};
 use crate::serve::certify;
 
 /// A server for a test: answers each request with what `answer` makes of its first line and fields, and ends with it.
@@ -137,6 +139,67 @@ fn a_server_without_the_protocol_is_told_from_one_that_is_away() {
     let ended = check(&format!("http://{port}/uploads"), &[]);
     assert_eq!(ended.code, Some(7));
     assert!(ended.stderr.contains("gives no answer"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_failure_of_tls_has_its_code() {
+    let place = Place::new();
+    certify(&place);
+    let (cert, key) = (place.text("cert.pem"), place.text("key.pem"));
+    let server = Server::start(&place.path("data"), &["--tls-cert", &cert, "--tls-key", &key]);
+    let url = server.url.replace("127.0.0.1", "localhost");
+    let ended = check(&url, &[]);
+    assert_eq!(ended.code, Some(14), "{ended:?}");
+    assert!(ended.stderr.contains("TLS with localhost"), "{}", ended.stderr);
+    let ended = check(&url, &["--ca", &place.text("none.pem")]);
+    assert_eq!(ended.code, Some(8), "{ended:?}");
+    assert!(ended.stderr.contains("none.pem"), "{}", ended.stderr);
+    server.stop();
+
+    let server = Server::start(&place.path("plain"), &[]);
+    let ended = check(&server.url.replace("http://", "https://"), &["--ca", &cert]);
+    assert_eq!(ended.code, Some(14), "{ended:?}");
+    assert!(
+        ended.stderr.contains("does not speak TLS") && ended.stderr.contains("http://"),
+        "{}",
+        ended.stderr
+    );
+    server.stop();
+}
+
+#[test]
+fn an_interrupted_check_deletes_its_uploads() {
+    let place = Place::new();
+    let data = place.path("data");
+    let server = Server::start(&data, &[]);
+    let count = |shelf: &str| std::fs::read_dir(data.join(shelf)).map_or(0, Iterator::count);
+    let running = Running::start(hoist(["check", &server.url, "--level", "own", "--json"]));
+    // A probe has one upload at a time.
+    until(Instant::now(), || count("open") > 1);
+    running.signal(Signal::INT);
+    let ended = running.ended();
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    assert!(ended.stderr.contains("interrupted"), "{}", ended.stderr);
+    let report = json(&ended);
+    let outcomes = report["outcomes"].as_array().expect("outcomes");
+    assert!(outcomes.iter().any(|outcome| outcome["why"] == "the check was interrupted"), "{report}");
+    assert_eq!((count("open"), count("done")), (0, 0), "uploads of the check stayed");
+    server.stop();
+}
+
+#[test]
+fn a_second_signal_ends_a_check_at_once() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/uploads", silent.local_addr().expect("an address"));
+    let mut running = Running::start(hoist(["check", &url, "--timeout", "1h"]));
+    let (_connection, _) = silent.accept().expect("it connects");
+    until(Instant::now(), || {
+        running.signal(Signal::TERM);
+        running.has_ended()
+    });
+    let ended = running.ended();
+    assert_eq!(ended.code, Some(143), "{ended:?}");
+    assert!(ended.stderr.contains("may be left on the server"), "{}", ended.stderr);
 }
 
 #[test]

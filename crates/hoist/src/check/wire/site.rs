@@ -94,7 +94,9 @@ impl Site {
         stream.set_nodelay(true)?;
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
         let config = tls.config(transport).await.map_err(io::Error::other)?;
-        let stream = TlsConnector::from(config).connect(tls.name.clone(), stream).await?;
+        let stream = TlsConnector::from(config).connect(tls.name.clone(), stream).await;
+        let failed = |source| io::Error::other(hoist_client::handshake_failure(&self.origin, source));
+        let stream = stream.map_err(failed)?;
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         if transport == Transport::H2 && !is_h2 {
             return Err(io::Error::other("the server does not choose h2 by ALPN"));
