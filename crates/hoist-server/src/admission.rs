@@ -2,7 +2,7 @@
 //!
 //! Owns a ledger of what is stored. It is filled from the store after the start and kept by the requests since; a request
 //! reserves before it writes, so that requests that run at once cannot exceed a bound together. What a request has
-//! reserved is given back when its [`Reservation`] is dropped, unless it was kept. Bounds on one upload are the policy's,
+//! reserved is given back when its `Reservation` is dropped, unless it was kept. Bounds on one upload are the policy's,
 //! those on connections the transport's.
 
 use std::collections::{HashMap, HashSet};

@@ -5,7 +5,7 @@
 //! older. While the process runs, the wall clock is compared with the monotonic one; at the start, with the time at which
 //! the store was last known to be in use ([`Store::seen`](hoist_store::store::Store::seen)).
 //!
-//! The correction is applied to an upload when it is loaded ([`Clock::correct`]): the time of its last change moves
+//! The correction is applied to an upload when it is loaded (`Clock::correct`): the time of its last change moves
 //! forward by each step that the clock has made since. Everything that is computed from it, the expiry that a client is
 //! told included, is then true in terms of the wall clock as it is now. The store keeps the steps for later runs, since its
 //! times stay as they were written. A step to a time that is still to come was a mistake, and moves nothing.
