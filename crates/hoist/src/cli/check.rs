@@ -46,7 +46,7 @@ pub(crate) struct Check {
     pub(crate) list: bool,
     #[arg(long, value_name = "FILE", help = "Write the report as JUnit XML to this file, too")]
     pub(crate) junit: Option<PathBuf>,
-    /// How many cases to run at the same time.
+    /// Run at most this many cases at the same time.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = count)]
     pub(crate) parallel: usize,
     /// Wait this long for the end of one request.
