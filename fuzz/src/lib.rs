@@ -12,7 +12,7 @@ use hoist_proto::operation::{Operation, Subject};
 use hoist_proto::policy::Limits;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Durable, LARGEST_INTEGER, Timestamp, Token, UploadId};
-use hoist_proto::upload::{Family, Makeup, Phase, Upload};
+use hoist_proto::upload::{Family, Composition, Phase, Upload};
 use hoist_store::record as store_record;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -108,7 +108,7 @@ fn announced(dialect: Dialect, head: &Parts, operation: &Operation) {
         family: Family::Ietf,
         semantics: create.semantics,
         owner: None,
-        makeup: create.makeup.clone(),
+        composition: create.composition.clone(),
         origin: create.origin.clone(),
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(0),
@@ -170,7 +170,7 @@ pub fn tus1_decode(data: &[u8]) {
         for digest in dialect.promises(&head.headers).said {
             assert_eq!(digest.octets.len(), digest.algorithm.octets());
         }
-        if let Err(refusal) = dialect.promises_kept(&head.headers) {
+        if let Err(refusal) = dialect.trailer_digests(&head.headers) {
             refused(dialect, &refusal);
         }
     }
@@ -180,7 +180,7 @@ pub fn tus1_decode(data: &[u8]) {
 fn holds_together(operation: &Operation) {
     match operation {
         Operation::Create(create) => {
-            if let Makeup::Joined(parts) = &create.makeup {
+            if let Composition::Concatenated(parts) = &create.composition {
                 assert!(!parts.is_empty(), "it is made of something");
                 assert_eq!((create.length, create.content.bytes), (None, Some(0)), "and of nothing else");
             }

@@ -173,15 +173,15 @@ impl Meter {
         let (now, sent) = ((tells.now)(), tells.start + sum);
         let (since, counted) = (now.duration_since(tells.since), sum - tells.counted);
         // A rate over less than this says more about buffers than about the network.
-        let is_due = since >= Duration::from_millis(100);
+        let awaits_delivery = since >= Duration::from_millis(100);
         tells.watch.send_modify(|progress| {
             progress.sent = sent;
-            if is_due {
+            if awaits_delivery {
                 progress.rate = smoothed(progress.rate, counted, since);
                 progress.eta = remaining(progress);
             }
         });
-        if is_due {
+        if awaits_delivery {
             (tells.since, tells.counted) = (now, sum);
         }
     }

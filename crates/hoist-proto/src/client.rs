@@ -25,9 +25,11 @@ pub use self::retry::Retries;
 pub use self::tus1::{Checksum, Offers, Role};
 use crate::dialect::interop::Interop;
 use crate::dialect::token as token_dialect;
-use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Small, Taken};
+use crate::operation::{
+    Append, AppendToComplete, BelowMinSize, Content, Create, Finish, OnExisting, Operation,
+};
 use crate::types::{Length, Offset, Token};
-use crate::upload::{Makeup, Origin};
+use crate::upload::{Composition, Origin};
 
 /// A token for one upload and no other, of 256 bits from a cryptographic random source.
 //= TOK-TOKEN-06, TDR-HDR-01, TDR-HDR-03, TDR-HDR-05
@@ -216,22 +218,22 @@ impl Uploader {
         self.open = self.length.is_none() && !self.under_way.is_empty();
         let content = self.content();
         self.finish = content.finish;
-        let (semantics, small, finished) = match &self.wire {
-            Wire::Token(..) => (token_dialect::SEMANTICS, Small::Resumes, Finished::Conflicts),
+        let (semantics, below_min_size, when_complete) = match &self.wire {
+            Wire::Token(..) => (token_dialect::SEMANTICS, BelowMinSize::Resumes, AppendToComplete::Conflicts),
             Wire::Ietf(_) | Wire::Tus1(_) | Wire::Conventional => {
-                (ietf::SEMANTICS, Small::Ordinary, Finished::Replays)
+                (ietf::SEMANTICS, BelowMinSize::Ordinary, AppendToComplete::Replays)
             }
         };
         match self.aim {
             Aim::Create => {
-                let (length, taken, origin) = (self.length, Taken::Refuse, self.origin.clone());
+                let (length, on_existing, origin) = (self.length, OnExisting::Refuse, self.origin.clone());
                 let create = Create {
                     semantics,
                     length,
                     content,
-                    taken,
-                    small,
-                    makeup: Makeup::Own,
+                    on_existing,
+                    below_min_size,
+                    composition: Composition::Direct,
                     waits_for_parts: false,
                     origin,
                 };
@@ -239,7 +241,7 @@ impl Uploader {
             }
             Aim::Append | Aim::Replay => {
                 let length = self.length.filter(|_| self.tells_length());
-                let append = Append { like: None, at: self.at, length, content, finished };
+                let append = Append { like: None, at: self.at, length, content, when_complete };
                 self.ask(&Operation::Append(append), true)
             }
             //= TDR-OFF-01

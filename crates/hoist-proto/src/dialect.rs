@@ -301,7 +301,7 @@ impl Dialect {
     ///
     /// # Errors
     /// A refusal where that cannot be compared and must be.
-    pub fn promises_kept(&self, trailers: &HeaderMap) -> Result<Vec<Digest>, Refusal> {
+    pub fn trailer_digests(&self, trailers: &HeaderMap) -> Result<Vec<Digest>, Refusal> {
         match self {
             Self::Ietf(_) => Ok(digest::said(trailers, &digest::CONTENT_DIGEST)),
             Self::Tus1(speaker) if speaker.extensions.has(tus1::Extension::ChecksumTrailer) => {
@@ -313,7 +313,7 @@ impl Dialect {
 
     /// What the trailer section behind content says the whole representation hashes to.
     //= IETF-DIG-08
-    pub fn said_behind(&self, trailers: &HeaderMap) -> Vec<HeaderValue> {
+    pub fn trailer_repr_digest(&self, trailers: &HeaderMap) -> Vec<HeaderValue> {
         match self {
             Self::Ietf(_) => trailers.get_all(digest::REPR_DIGEST).iter().cloned().collect(),
             Self::Token(_) | Self::Tus1(_) | Self::Conventional => Vec::new(),

@@ -7,12 +7,14 @@ pub mod parts;
 
 use http::Method;
 
-use crate::operation::{Append, Content, Create, Finish, Finished, Operation, Reply, Small, Taken};
+use crate::operation::{
+    Append, AppendToComplete, BelowMinSize, Content, Create, Finish, OnExisting, Operation, Reply,
+};
 use crate::policy::{Limits, Policy};
 use crate::refusal::{Interrupted, Limit, Refusal};
 use crate::types::{Durable, LARGEST_INTEGER, Length, Offset, Principal, Timestamp, UploadId};
 use crate::upload::{
-    Answer, Completion, Excess, Family, Interruption, Makeup, Phase, Semantics, State, Upload,
+    Answer, Completion, Composition, Excess, Family, Interruption, Phase, Semantics, State, Upload,
 };
 
 /// A request whose upload has been named.
@@ -130,7 +132,7 @@ pub enum Verdict {
 /// What a request does to the upload it names, of which `known` is what the store has.
 ///
 /// The caller loads `known` after every earlier request on the upload has ended, and finishes an upload that
-/// [is due](Upload::is_due) first. The order of checks is: existence, completeness, offset, lengths, limits.
+/// [awaits delivery](Upload::awaits_delivery) first. The order of checks is: existence, completeness, offset, lengths, limits.
 pub fn decide(known: Option<&Upload>, request: &Request, policy: &Policy, now: Timestamp) -> Decision {
     //= IETF-SEC-01
     let visible = known.filter(|upload| is_of(upload, request) && !upload.is_expired(now));
@@ -158,10 +160,10 @@ fn is_of(upload: &Upload, request: &Request) -> bool {
 
 /// A creation under a name that nothing has.
 fn begin(create: &Create, request: &Request, policy: &Policy, now: Timestamp) -> Decision {
-    let Create { mut semantics, length, content, small, ref origin, ref makeup, .. } = *create;
+    let Create { mut semantics, length, content, below_min_size, ref origin, ref composition, .. } = *create;
     //= IETF-LIM-07
     let is_small = length.is_some_and(|length| length.get() < policy.limits.size_min);
-    if is_small && small == Small::Ordinary && content.finish == Finish::Here {
+    if is_small && below_min_size == BelowMinSize::Ordinary && content.finish == Finish::Here {
         semantics.interruption = Interruption::Discards;
     }
     let upload = Upload {
@@ -169,7 +171,7 @@ fn begin(create: &Create, request: &Request, policy: &Policy, now: Timestamp) ->
         family: request.family,
         semantics,
         owner: request.principal.clone(),
-        makeup: makeup.clone(),
+        composition: composition.clone(),
         origin: origin.clone(),
         created: now,
         touched: now,
@@ -188,28 +190,34 @@ fn begin(create: &Create, request: &Request, policy: &Policy, now: Timestamp) ->
 /// A creation under a name that has an upload.
 //= TOK-CRE-05, TDR-CRE-05, TDR-APP-04
 fn continue_at_zero(upload: &Upload, create: &Create, policy: &Policy) -> Decision {
-    match create.taken {
-        Taken::ResumeAtZero if upload.offset == Durable::ZERO && !upload.is_complete() => {
+    match create.on_existing {
+        OnExisting::ResumeAtZero if upload.offset == Durable::ZERO && !upload.is_complete() => {
             let like = Some(create.origin.method.clone()).filter(|method| *method != Method::PATCH);
             let (length, content) = (create.length, create.content);
-            let append = Append { like, at: Offset::ZERO, length, content, finished: Finished::Conflicts };
+            let append = Append {
+                like,
+                at: Offset::ZERO,
+                length,
+                content,
+                when_complete: AppendToComplete::Conflicts,
+            };
             extend(upload, &append, policy)
         }
-        Taken::ResumeAtZero | Taken::Refuse => Decision::Refuse(Refusal::Taken(upload.into())),
+        OnExisting::ResumeAtZero | OnExisting::Refuse => Decision::Refuse(Refusal::Taken(upload.into())),
     }
 }
 
 /// An append to an upload that exists.
 fn extend(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     let state = State::from(upload);
-    match upload.makeup {
-        Makeup::Own | Makeup::Part => {}
+    match upload.composition {
+        Composition::Direct | Composition::Part => {}
         //= TUS1-PATCH-14, TUS1-CAT-08
-        Makeup::Joined(_) => return Decision::Refuse(Refusal::Composed(state)),
+        Composition::Concatenated(_) => return Decision::Refuse(Refusal::Composed(state)),
         //= TOK-IDX-06
-        Makeup::Numbered(_) => return Decision::Refuse(Refusal::Mixed(state)),
+        Composition::Indexed(_) => return Decision::Refuse(Refusal::Mixed(state)),
     }
-    if let Finished::Rejects { typed } = append.finished
+    if let AppendToComplete::Rejects { typed } = append.when_complete
         && upload.is_complete()
     {
         return Decision::Refuse(Refusal::Finished { state, typed });
@@ -272,11 +280,12 @@ fn agreed(said: &[Option<Length>]) -> Result<Option<Length>, Contradiction> {
 //= TOK-APP-06, IETF-APP-14, IETF-APP-15, IETF-CMP-02
 fn again(upload: &Upload, append: &Append) -> Decision {
     let state = State::from(upload);
-    let is_last = append.content.finish == Finish::Here || append.finished == Finished::Conflicts;
+    let is_last =
+        append.content.finish == Finish::Here || append.when_complete == AppendToComplete::Conflicts;
     let is_replay = append.content.bytes == Some(0) && is_last;
     match &upload.phase {
         //= TUS1-PATCH-12
-        _ if append.finished == Finished::Admits && append.content.bytes == Some(0) => {
+        _ if append.when_complete == AppendToComplete::Admits && append.content.bytes == Some(0) => {
             Decision::Answer(Reply::Stored { id: upload.id, created: false, state })
         }
         Phase::Delivered(answer) | Phase::Failed(answer) if is_replay => {
@@ -284,14 +293,14 @@ fn again(upload: &Upload, append: &Append) -> Decision {
             Decision::Answer(Reply::Complete { id: upload.id, created: false, state, answer })
         }
         // The target was asked and failed before it answered; it is asked again, and so should be the peer.
-        Phase::Received if is_replay && append.finished == Finished::Replays => {
+        Phase::Received if is_replay && append.when_complete == AppendToComplete::Replays => {
             Decision::Refuse(Refusal::Busy)
         }
-        _ => Decision::Refuse(match append.finished {
-            Finished::Replays => Refusal::Inconsistent(Some(state)),
+        _ => Decision::Refuse(match append.when_complete {
+            AppendToComplete::Replays => Refusal::Inconsistent(Some(state)),
             //= TUS1-PATCH-13
-            Finished::Admits => Refusal::Excess(upload.length),
-            Finished::Conflicts | Finished::Rejects { .. } => Refusal::Completed(state),
+            AppendToComplete::Admits => Refusal::Excess(upload.length),
+            AppendToComplete::Conflicts | AppendToComplete::Rejects { .. } => Refusal::Completed(state),
         }),
     }
 }
@@ -470,7 +479,7 @@ pub fn deliver(
     let phase = if answer.status.is_success() { Phase::Delivered(kept) } else { Phase::Failed(kept) };
     //= IETF-RES-03
     // A part is no end in itself: it lives as long as one that is not complete.
-    let lifetime = if upload.makeup == Makeup::Part { upload.lifetime } else { policy.retention };
+    let lifetime = if upload.composition == Composition::Part { upload.lifetime } else { policy.retention };
     let upload = Upload { phase, lifetime, touched: now, ..upload };
     let reply = Reply::Complete { id: upload.id, created, state: State::from(&upload), answer };
     (upload, reply)

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method};
 
 use crate::refusal::Refusal;
 use crate::types::{Length, Offset, Token, UploadId};
-use crate::upload::{Answer, Family, Makeup, Origin, Part, Semantics, State};
+use crate::upload::{Answer, Composition, Family, Origin, Part, Semantics, State};
 
 /// A request, understood: which upload, in which family of dialects, and what to do with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,11 +58,11 @@ pub struct Create {
     /// What this request says of its own content.
     pub content: Content,
     /// What is to happen when the name is taken.
-    pub taken: Taken,
+    pub on_existing: OnExisting,
     /// What becomes of an upload below the smallest size that resuming is offered for.
-    pub small: Small,
+    pub below_min_size: BelowMinSize,
     /// Where its content will come from.
-    pub makeup: Makeup,
+    pub composition: Composition,
     /// Whether the parts it is to be made of may be incomplete still.
     pub waits_for_parts: bool,
     /// The request as its target will see it.
@@ -71,7 +71,7 @@ pub struct Create {
 
 /// What creating an upload under a taken name does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum OnExisting {
     /// It is refused, and the upload that has the name is not disturbed.
     Refuse,
     /// It continues that upload if nothing is stored there yet, and is refused otherwise.
@@ -80,7 +80,7 @@ pub enum Taken {
 
 /// What becomes of an upload below the smallest size that resuming is offered for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Small {
+pub enum BelowMinSize {
     /// It is an upload like any other.
     Resumes,
     /// When its only request is whole it is received as an ordinary request, and cannot be resumed.
@@ -99,12 +99,12 @@ pub struct Append {
     /// What this request says of its own content.
     pub content: Content,
     /// What it gets when the upload is complete.
-    pub finished: Finished,
+    pub when_complete: AppendToComplete,
 }
 
 /// What an append to a complete upload gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finished {
+pub enum AppendToComplete {
     /// A conflict; the answer once more if it is empty and at the end.
     Conflicts,
     /// The answer once more if it is empty, at the end and says it is the last; otherwise its lengths are inconsistent.

@@ -266,7 +266,7 @@ impl Refusal {
             Self::Digest(_) => (BLANK, "Digest Mismatch"),
             Self::Beside(refusal, _) => return refusal.problem(),
             Self::TooLarge { .. } => (BLANK, "Content Too Large"),
-            Self::TooSmall { .. } => (BLANK, "Content Too Small"),
+            Self::TooSmall { .. } => (BLANK, "Content Too BelowMinSize"),
             Self::Full(_) => (BLANK, "Storage Is Full"),
             Self::Interrupted { .. } => (BLANK, "Content Ended Early"),
             Self::Busy => (BLANK, "Upload Is Busy"),

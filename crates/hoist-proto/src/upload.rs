@@ -25,7 +25,7 @@ pub struct Upload {
     /// Who created it; only they may touch it.
     pub owner: Option<Principal>,
     /// Where its content comes from.
-    pub makeup: Makeup,
+    pub composition: Composition,
     /// The request that created it, as its target will see it.
     pub origin: Origin,
     /// When it was created.
@@ -60,9 +60,9 @@ impl Upload {
     pub fn record_bytes(&self) -> u64 {
         let fields = &self.origin.fields;
         let fields: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        let parts = match &self.makeup {
-            Makeup::Joined(parts) => parts.len() * UploadId::CHARS,
-            Makeup::Own | Makeup::Part | Makeup::Numbered(_) => 0,
+        let parts = match &self.composition {
+            Composition::Concatenated(parts) => parts.len() * UploadId::CHARS,
+            Composition::Direct | Composition::Part | Composition::Indexed(_) => 0,
         };
         (fields + parts) as u64
     }
@@ -75,8 +75,8 @@ impl Upload {
     /// Whether every byte is here though no request has been told so yet: the one that brought the last byte was cut,
     /// or the process died, before it could be settled.
     //= TOK-APP-05a
-    pub fn is_due(&self) -> bool {
-        if self.phase == Phase::Open && self.makeup.is_composed() && self.offset == Durable::ZERO {
+    pub fn awaits_delivery(&self) -> bool {
+        if self.phase == Phase::Open && self.composition.is_composed() && self.offset == Durable::ZERO {
             // Whether its parts are complete is not to be seen here.
             return false;
         }
@@ -96,24 +96,24 @@ impl Upload {
 
 /// Where an upload's content comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Makeup {
+pub enum Composition {
     /// From requests on it.
     #[default]
-    Own,
+    Direct,
     /// From requests on it, and it is for others to be made of: no target sees it by itself.
     Part,
     /// From these parts, one after the other, once all of them are complete.
-    Joined(Vec<UploadId>),
+    Concatenated(Vec<UploadId>),
     /// From its numbered parts, from 0 on, once the last is known and all are complete.
-    Numbered(Numbers),
+    Indexed(Numbers),
 }
 
-impl Makeup {
+impl Composition {
     /// Whether the content comes from other uploads.
     pub fn is_composed(&self) -> bool {
         match self {
-            Self::Own | Self::Part => false,
-            Self::Joined(_) | Self::Numbered(_) => true,
+            Self::Direct | Self::Part => false,
+            Self::Concatenated(_) | Self::Indexed(_) => true,
         }
     }
 }
@@ -218,7 +218,7 @@ impl From<&Upload> for State {
         // Whoever completes an upload in so many words is told that it is when the target has answered.
         let waits = upload.phase == Phase::Received && upload.semantics.completion.is_said();
         let complete = upload.is_complete() && !waits;
-        let awaits_parts = upload.makeup.is_composed() && !upload.is_complete();
+        let awaits_parts = upload.composition.is_composed() && !upload.is_complete();
         Self { offset, length, complete, expires: upload.expires(), awaits_parts, part: None }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Offset, Principal, UploadId};
 use hoist_proto::upload::Upload;
-use hoist_store::store::Sketch;
+use hoist_store::store::UploadSummary;
 use tokio::sync::watch;
 
 /// Content of unknown length is reserved in steps of this size, as long as a quota leaves so much.
@@ -96,7 +96,7 @@ struct Books {
     uploads: HashMap<UploadId, Account>,
     payers: HashMap<Payer, Sum>,
     all: Sum,
-    /// While the ledger is being filled: the uploads that requests have entered or struck out meanwhile, of which a survey
+    /// While the ledger is being filled: the uploads that requests have entered or struck out meanwhile, of which a listing
     /// that began earlier knows nothing.
     entered: HashSet<UploadId>,
 }
@@ -202,18 +202,18 @@ impl Ledger {
     }
 
     /// Enters an upload that was there before the start.
-    pub(crate) fn found(&self, sketch: &Sketch) {
-        let stored = sketch.stored.get();
-        let bytes = sketch.length.map_or(stored, |length| length.get().max(stored));
+    pub(crate) fn found(&self, summary: &UploadSummary) {
+        let stored = summary.stored.get();
+        let bytes = summary.length.map_or(stored, |length| length.get().max(stored));
         let account = Account {
-            payer: sketch.owner.clone().map(Payer::Principal),
-            open: sketch.is_open,
-            bytes: sketch.record_bytes.saturating_add(if sketch.is_open { bytes } else { stored }),
+            payer: summary.owner.clone().map(Payer::Principal),
+            open: summary.is_open,
+            bytes: summary.record_bytes.saturating_add(if summary.is_open { bytes } else { stored }),
         };
         let mut books = self.books();
         // A request knows better, and an upload that moves while it is surveyed is met twice.
-        if !books.entered.contains(&sketch.id) {
-            self.settle(&mut books, sketch.id, account, false);
+        if !books.entered.contains(&summary.id) {
+            self.settle(&mut books, summary.id, account, false);
         }
     }
 

@@ -57,7 +57,7 @@ impl Checked {
         self.held_bytes += bytes.len();
         self.held.push(bytes);
         if self.held_bytes > HELD_BYTES_MAX {
-            writer.doubt().await?;
+            writer.mark_unverified().await?;
             self.is_doubted = true;
             self.let_go(writer).await?;
         }
@@ -103,8 +103,8 @@ impl Checked {
     }
 
     /// What came behind the content about the representation.
-    pub(crate) fn said_behind(&mut self) -> Vec<HeaderValue> {
-        self.check.said_behind()
+    pub(crate) fn trailer_repr_digest(&mut self) -> Vec<HeaderValue> {
+        self.check.trailer_repr_digest()
     }
 
     /// The hashes of the representation so far.
@@ -121,6 +121,6 @@ impl Checked {
 
     async fn take_back(&mut self, writer: &mut dyn Writer) -> Result<(), Error> {
         self.held.clear();
-        writer.cut_back(self.at).await
+        writer.truncate(self.at).await
     }
 }

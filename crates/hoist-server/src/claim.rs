@@ -304,7 +304,7 @@ impl Drop for Contender {
 #[cfg(test)]
 mod tests {
     use hoist_proto::types::Timestamp;
-    use hoist_proto::upload::{Completion, Excess, Interruption, Makeup, Origin, Phase, Semantics};
+    use hoist_proto::upload::{Completion, Composition, Excess, Interruption, Origin, Phase, Semantics};
 
     use super::*;
 
@@ -319,7 +319,7 @@ mod tests {
             family: Family::Conventional,
             semantics: Semantics { completion, excess, interruption: Interruption::Resumes },
             owner,
-            makeup: Makeup::Own,
+            composition: Composition::Direct,
             origin: Origin { method: http::Method::POST, target: "/".into(), fields: http::HeaderMap::new() },
             created: Timestamp::from_millis(0),
             touched: Timestamp::from_millis(0),

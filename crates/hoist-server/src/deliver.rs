@@ -10,7 +10,7 @@ use hoist_proto::engine;
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Fence, UploadId};
-use hoist_proto::upload::{Answer as UploadAnswer, Makeup, Phase, Upload};
+use hoist_proto::upload::{Answer as UploadAnswer, Composition, Phase, Upload};
 use hoist_store::store::Error;
 
 use crate::claim::Claim;
@@ -34,7 +34,7 @@ impl Shared {
         let fence = claim.fence();
         let id = claim.id();
         let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
-        if upload.makeup == Makeup::Part {
+        if upload.composition == Composition::Part {
             let answer = target::of_part();
             let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.clock.now());
             self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
@@ -114,7 +114,7 @@ impl Shared {
         upload: Upload,
         created: bool,
     ) -> Result<Option<Reply>, Refusal> {
-        if upload.makeup != Makeup::Own {
+        if upload.composition != Composition::Direct {
             return Ok(None);
         }
         let (id, fence) = (claim.id(), claim.fence());

@@ -155,14 +155,14 @@ impl Check {
 
     /// Takes the trailers.
     pub(crate) fn trailers(&mut self, fields: &HeaderMap) {
-        self.trailing = self.dialect.promises_kept(fields);
-        self.behind.extend(self.dialect.said_behind(fields));
+        self.trailing = self.dialect.trailer_digests(fields);
+        self.behind.extend(self.dialect.trailer_repr_digest(fields));
     }
 
     /// What came behind the content about the representation, to be kept with what was said of it before. What is hashed
     /// of it so far need not be what that asks for.
     //= IETF-DIG-08
-    pub(crate) fn said_behind(&mut self) -> Vec<HeaderValue> {
+    pub(crate) fn trailer_repr_digest(&mut self) -> Vec<HeaderValue> {
         if !self.behind.is_empty() {
             self.whole = None;
         }

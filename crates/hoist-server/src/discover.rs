@@ -78,7 +78,7 @@ impl Readiness {
         let state = if let Some((_, state)) = recent {
             state.clone()
         } else {
-            let state = shared.store.probe().await.map_err(|failure| crate::error::chain(&failure));
+            let state = shared.store.check_health().await.map_err(|failure| crate::error::chain(&failure));
             if let Err(failure) = &state {
                 tracing::error!(error = failure, "the store cannot take uploads");
             }

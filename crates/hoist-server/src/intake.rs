@@ -112,7 +112,7 @@ impl Intake {
             Stop::Ended(how) => how,
             Stop::Failed(failure) => return Err(error::refusal("write", id, &failure)),
         };
-        let behind = self.checked.said_behind();
+        let behind = self.checked.trailer_repr_digest();
         if self.plan.created && how == End::Whole && !behind.is_empty() {
             for value in behind {
                 self.upload.origin.fields.append(REPR_DIGEST, value);

@@ -12,7 +12,7 @@ use hoist_proto::engine::{self, Decision, Request as Named, parts as rules};
 use hoist_proto::operation::{Create, Operation, Reply};
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Durable, Length, PartNumber, UploadId};
-use hoist_proto::upload::{Makeup, Numbers, Part, Phase, State, Upload};
+use hoist_proto::upload::{Composition, Numbers, Part, Phase, State, Upload};
 use hoist_store::store::Error;
 use http::request::Parts;
 
@@ -115,7 +115,7 @@ impl Shared {
         let Some(known) = &whole else {
             return if creates { Ok(Outer { claim, whole, numbers: None }) } else { Err(Refusal::NotFound) };
         };
-        let Makeup::Numbered(numbers) = &known.makeup else {
+        let Composition::Indexed(numbers) = &known.composition else {
             return Err(Refusal::Mixed(State { part: Some(part), ..known.into() }));
         };
         let numbers = match request.operation {
@@ -168,7 +168,7 @@ impl Shared {
             _ => return Ok(false),
         };
         let before = whole.clone();
-        whole.makeup = Makeup::Numbered(numbers);
+        whole.composition = Composition::Indexed(numbers);
         // The first part speaks for the whole.
         if let Operation::Create(create) = &request.operation
             && part.number == PartNumber::FIRST
@@ -211,7 +211,7 @@ impl Shared {
             return;
         }
         let Ok(Some(whole)) = self.fetch(&claim).await else { return };
-        let Makeup::Numbered(numbers) = &whole.makeup else { return };
+        let Composition::Indexed(numbers) = &whole.composition else { return };
         for number in numbers.begun.iter() {
             if !matches!(self.peek(self.naming.of_part(id, number)).await, Ok(None)) {
                 return;
@@ -294,7 +294,7 @@ impl Shared {
         create: &Create,
         client: Option<IpAddr>,
     ) -> Result<Reply, Refusal> {
-        let Makeup::Joined(ids) = &create.makeup else { return Err(Refusal::Internal) };
+        let Composition::Concatenated(ids) = &create.composition else { return Err(Refusal::Internal) };
         let mut seen = HashMap::new();
         for id in ids {
             if !seen.contains_key(id) {
@@ -373,10 +373,10 @@ impl Shared {
     /// The parts an upload is made of, in order; `None` when it is made of none, or when it is not known which is the last
     /// or not all of them have begun.
     fn parts_of(&self, upload: &Upload) -> Option<Vec<UploadId>> {
-        match &upload.makeup {
-            Makeup::Own | Makeup::Part => None,
-            Makeup::Joined(parts) => Some(parts.clone()),
-            Makeup::Numbered(Numbers { begun, last }) => {
+        match &upload.composition {
+            Composition::Direct | Composition::Part => None,
+            Composition::Concatenated(parts) => Some(parts.clone()),
+            Composition::Indexed(Numbers { begun, last }) => {
                 let last = last.filter(|last| begun.covers(*last))?;
                 Some(last.up_to().map(|number| self.naming.of_part(upload.id, number)).collect())
             }
@@ -390,7 +390,7 @@ impl Shared {
         upload: &Upload,
         parts: &[UploadId],
     ) -> Result<Option<Length>, Refusal> {
-        let is_numbered = matches!(upload.makeup, Makeup::Numbered(_));
+        let is_numbered = matches!(upload.composition, Composition::Indexed(_));
         let gap = self.waiting.gap(upload.id).filter(|_| is_numbered);
         if let Some(part) = gap.and_then(|gap| parts.get(gap))
             && !self.peek(*part).await?.is_some_and(|part| part.is_complete())
@@ -402,10 +402,10 @@ impl Shared {
         for (place, part) in parts.iter().enumerate() {
             let length = match known.get(part) {
                 Some(length) => *length,
-                None => match (self.peek(*part).await?, &upload.makeup) {
+                None => match (self.peek(*part).await?, &upload.composition) {
                     (Some(part), _) if part.is_complete() => part.offset.offset().get(),
                     // It was there when the upload was created, and cannot come back.
-                    (None, Makeup::Joined(_)) => {
+                    (None, Composition::Concatenated(_)) => {
                         self.erase(claim, upload).await?;
                         return Err(Refusal::Gone);
                     }
@@ -440,7 +440,7 @@ impl Shared {
     /// Frees the content of numbered parts, which nobody can name otherwise, and keeps what they have to say. Other parts
     /// may be used again.
     fn release_parts(&self, whole: &Upload, parts: Vec<UploadId>) {
-        if !matches!(whole.makeup, Makeup::Numbered(_)) {
+        if !matches!(whole.composition, Composition::Indexed(_)) {
             return;
         }
         let (claims, store) = (self.claims.clone(), Arc::clone(&self.store));
@@ -458,16 +458,18 @@ impl Shared {
     //= TOK-IDX-04, TUS1-CAT-10, TUS1-CAT-13
     pub(crate) async fn state_of_parts(&self, whole: &Upload) -> Result<State, Refusal> {
         let mut state = State::from(whole);
-        let (highest, last) = match &whole.makeup {
-            Makeup::Own | Makeup::Part => return Ok(state),
-            Makeup::Joined(_) | Makeup::Numbered(_) if whole.is_complete() => return Ok(state),
-            Makeup::Joined(parts) => {
+        let (highest, last) = match &whole.composition {
+            Composition::Direct | Composition::Part => return Ok(state),
+            Composition::Concatenated(_) | Composition::Indexed(_) if whole.is_complete() => {
+                return Ok(state);
+            }
+            Composition::Concatenated(parts) => {
                 if state.length.is_none() {
                     state.length = self.length_told(parts).await?;
                 }
                 return Ok(state);
             }
-            Makeup::Numbered(Numbers { begun, last }) => (begun.highest(), *last),
+            Composition::Indexed(Numbers { begun, last }) => (begun.highest(), *last),
         };
         let mut parts = Vec::new();
         for number in last.unwrap_or(highest).up_to() {
@@ -487,7 +489,7 @@ impl Shared {
 
     /// An upload, its time renewed by that of its parts: as long as one of them lives, it does.
     pub(crate) async fn refreshed(&self, whole: Upload) -> Result<Upload, Refusal> {
-        let Makeup::Numbered(Numbers { begun, .. }) = &whole.makeup else { return Ok(whole) };
+        let Composition::Indexed(Numbers { begun, .. }) = &whole.composition else { return Ok(whole) };
         if whole.is_complete() || !whole.is_expired(self.clock.now()) {
             return Ok(whole);
         }
@@ -506,7 +508,7 @@ impl Shared {
     /// Frees everything of an upload, its numbered parts first: a crash in between leaves a whole that can be asked for again.
     //= TOK-IDX-05, TOK-CAN-01, TUS1-TRM-05
     pub(crate) async fn erase(&self, claim: &Claim, upload: &Upload) -> Result<(), Refusal> {
-        if let Makeup::Numbered(Numbers { begun, .. }) = &upload.makeup {
+        if let Composition::Indexed(Numbers { begun, .. }) = &upload.composition {
             let asker = Asker { principal: upload.owner.as_ref(), family: None };
             for number in begun.iter() {
                 let part = self.naming.of_part(upload.id, number);

@@ -65,7 +65,7 @@ impl Progress {
     /// Tells what is stored, if that is at least so much more than was told.
     pub(crate) fn tell(&mut self, bytes_min: u64, writer: &mut dyn Writer, claim: &Claim) {
         self.next = Instant::now() + PROGRESS_INTERVAL;
-        let durable = writer.hasten();
+        let durable = writer.start_sync();
         let news = durable.offset().bytes_since(self.told.offset()).unwrap_or(0);
         if news < bytes_min {
             return;

@@ -14,7 +14,7 @@ use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
 use hoist_proto::policy::Policy;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Principal, UploadId};
-use hoist_proto::upload::{Family, Makeup, State, Upload};
+use hoist_proto::upload::{Composition, Family, State, Upload};
 use hoist_store::store::Store;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, header};
@@ -281,14 +281,14 @@ impl Hoist {
     pub(crate) async fn load(&self, claim: Claim) -> Result<(Claim, Option<Upload>), Refusal> {
         match self.shared().fetch(&claim).await? {
             // A target that fails now may do better later; what is stored can be told meanwhile.
-            Some(upload) if upload.is_due() => {
+            Some(upload) if upload.awaits_delivery() => {
                 self.own(move |shared| async move {
                     let delivered = shared.deliver_due(&claim, upload.clone()).await;
                     Ok((claim, Some(delivered.unwrap_or(upload))))
                 })
                 .await
             }
-            Some(upload) if upload.makeup.is_composed() && !upload.is_complete() => {
+            Some(upload) if upload.composition.is_composed() && !upload.is_complete() => {
                 self.own(move |shared| async move {
                     let upload = shared.refreshed(upload).await?;
                     let joined = shared.try_join(&claim, upload).await?;
@@ -348,7 +348,7 @@ impl Shared {
                 let whole = self.naming.of_token(principal.as_ref(), &token);
                 numbered = Some(Numbered { whole, part });
                 if let Operation::Create(create) = &mut operation {
-                    create.makeup = Makeup::Part;
+                    create.composition = Composition::Part;
                 }
                 self.naming.of_part(whole, part.number)
             }

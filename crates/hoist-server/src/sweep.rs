@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hoist_proto::policy::Policy;
 use hoist_proto::types::{Timestamp, UploadId};
-use hoist_store::store::{Among, Error, Sketch};
+use hoist_store::store::{Among, Error, UploadSummary};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Filled;
@@ -155,12 +155,12 @@ impl Hoist {
         let (mut swept, mut left) = (Swept::default(), Left::default());
         for (among, filled) in [(Among::Open, Filled::Open), (Among::Complete, Filled::All)] {
             let mut listing = shared.store.list(among, None).await?;
-            while let Some(sketches) = listing.next().await? {
-                swept.seen += sketches.len();
-                for sketch in sketches {
-                    shared.ledger.found(&sketch);
-                    shared.lifetimes.note(among, lifetime(&sketch));
-                    left.note(&sketch);
+            while let Some(summaries) = listing.next().await? {
+                swept.seen += summaries.len();
+                for summary in summaries {
+                    shared.ledger.found(&summary);
+                    shared.lifetimes.note(among, lifetime(&summary));
+                    left.note(&summary);
                 }
             }
             shared.ledger.filled(filled);
@@ -265,8 +265,8 @@ impl Hoist {
         let Some(claim) = shared.claims.take_unwanted(id) else { return false };
         // Failures have been logged, and postpone the next attempt where they were the target's or the store's.
         match shared.fetch(&claim).await {
-            Ok(Some(upload)) if upload.is_due() => shared.deliver_due(&claim, upload).await.is_ok(),
-            Ok(Some(upload)) if upload.makeup.is_composed() && !upload.is_complete() => {
+            Ok(Some(upload)) if upload.awaits_delivery() => shared.deliver_due(&claim, upload).await.is_ok(),
+            Ok(Some(upload)) if upload.composition.is_composed() && !upload.is_complete() => {
                 shared.waiting.add(&upload);
                 match shared.try_join(&claim, upload).await {
                     Ok(upload) if upload.is_complete() => true,
@@ -311,15 +311,15 @@ impl Hoist {
             let mut listing = shared.store.list(among, quiet_since).await?;
             loop {
                 let begun = tokio::time::Instant::now();
-                let Some(sketches) = listing.next().await? else { break };
+                let Some(summaries) = listing.next().await? else { break };
                 let took = begun.elapsed();
-                for sketch in sketches {
+                for summary in summaries {
                     swept.seen += 1;
-                    let is_over = removes && self.is_over(&sketch);
-                    if !is_over && !sketch.is_due {
+                    let is_over = removes && self.is_over(&summary);
+                    if !is_over && !summary.awaits_delivery {
                         continue;
                     }
-                    match self.look_at(sketch.id, false, removes).await {
+                    match self.look_at(summary.id, false, removes).await {
                         Some(Outcome::Removed) => swept.removed += 1,
                         Some(Outcome::Delivered) => swept.delivered += 1,
                         None => {}
@@ -333,10 +333,10 @@ impl Hoist {
         Ok(swept)
     }
 
-    fn is_over(&self, sketch: &Sketch) -> bool {
+    fn is_over(&self, summary: &UploadSummary) -> bool {
         let clock = &self.shared().clock;
-        let touched = clock.present(sketch.touched);
-        lifetime(sketch).is_some_and(|lifetime| touched.plus(lifetime) <= clock.now())
+        let touched = clock.present(summary.touched);
+        lifetime(summary).is_some_and(|lifetime| touched.plus(lifetime) <= clock.now())
     }
 
     /// Makes an upload of its parts if they are complete, and has it wait for them otherwise.
@@ -360,7 +360,7 @@ impl Hoist {
         let shared = self.shared();
         let claim = shared.claims.take_unwanted(id)?;
         let upload = shared.fetch(&claim).await.ok()??;
-        if upload.is_due() {
+        if upload.awaits_delivery() {
             return shared.deliver_due(&claim, upload).await.ok().map(|_| Outcome::Delivered);
         }
         let upload = shared.refreshed(upload).await.ok()?;
@@ -373,21 +373,21 @@ impl Hoist {
 }
 
 impl Left {
-    fn note(&mut self, sketch: &Sketch) {
-        if sketch.is_due {
-            self.due.push(sketch.id);
-        } else if sketch.is_open && !sketch.can_resume {
+    fn note(&mut self, summary: &UploadSummary) {
+        if summary.awaits_delivery {
+            self.due.push(summary.id);
+        } else if summary.is_open && !summary.can_resume {
             // Its only request ended with the process.
-            self.orphaned.push(sketch.id);
+            self.orphaned.push(summary.id);
         }
-        if sketch.is_open && sketch.makeup.is_composed() {
-            self.composed.push(sketch.id);
+        if summary.is_open && summary.composition.is_composed() {
+            self.composed.push(summary.id);
         }
     }
 }
 
-fn lifetime(sketch: &Sketch) -> Option<Duration> {
-    sketch.expires.map(|end| end.until(sketch.touched))
+fn lifetime(summary: &UploadSummary) -> Option<Duration> {
+    summary.expires.map(|end| end.until(summary.touched))
 }
 
 enum Outcome {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_proto::types::UploadId;
-use hoist_proto::upload::{Makeup, Upload};
+use hoist_proto::upload::{Composition, Upload};
 
 /// The uploads that wait for parts.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub(crate) struct Waiting {
 impl Waiting {
     /// Notes that an upload waits for its parts.
     pub(crate) fn add(&self, upload: &Upload) {
-        let Makeup::Joined(parts) = &upload.makeup else { return };
+        let Composition::Concatenated(parts) = &upload.composition else { return };
         let mut waiting = self.map();
         for part in parts {
             let wholes = waiting.entry(*part).or_default();
@@ -33,7 +33,7 @@ impl Waiting {
     /// Forgets an upload, which is made or gone.
     pub(crate) fn forget(&self, upload: &Upload) {
         self.gaps().remove(&upload.id);
-        let Makeup::Joined(parts) = &upload.makeup else { return };
+        let Composition::Concatenated(parts) = &upload.composition else { return };
         let mut waiting = self.map();
         for part in parts {
             if let Some(wholes) = waiting.get_mut(part) {

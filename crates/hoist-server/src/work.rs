@@ -8,7 +8,7 @@ use std::time::Duration;
 use hoist_proto::engine::{Decision, Request as Named};
 use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::Refusal;
-use hoist_proto::upload::{Interruption, Makeup, Upload};
+use hoist_proto::upload::{Composition, Interruption, Upload};
 use hoist_store::store::Error;
 use http_body_util::Empty;
 
@@ -39,7 +39,7 @@ impl Work {
         body: B,
     ) -> Result<Reply, Refusal> {
         if let (Operation::Create(create), Decision::Create(..)) = (&request.operation, &decision) {
-            if create.makeup.is_composed() {
+            if create.composition.is_composed() {
                 return shared.compose(&self.claim, &request, create, self.channels.client).await;
             }
             if create.content.bytes == Some(0) {
@@ -49,7 +49,8 @@ impl Work {
                 return work.carry_out(shared, decision, Empty::new()).await;
             }
         }
-        let part = self.known.as_ref().filter(|known| known.makeup == Makeup::Part).map(|part| part.id);
+        let part =
+            self.known.as_ref().filter(|known| known.composition == Composition::Part).map(|part| part.id);
         let outcome = self.carry_out(shared, decision, body).await;
         if let Some(part) = part {
             shared.wake(part).await;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Length, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics, Upload,
+    Answer, Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
 };
 use hoist_store::fs::{Durability, LocalStore, Options};
 use hoist_store::store::Store;
@@ -73,7 +73,7 @@ async fn compare(directory: &Path, durability: Durability, parts: u64, bytes: u6
 
 /// A complete part of this many bytes, each other bytes.
 async fn stored(store: &LocalStore, number: u64, bytes: u64) -> UploadId {
-    let part = upload(number, Makeup::Part, Some(bytes));
+    let part = upload(number, Composition::Part, Some(bytes));
     let mut writer = store.create(&part, ONE).await.expect("creates");
     let buffer = (0..BUFFER_BYTES).map(|at| u8::try_from((at * 31 + number) % 251).expect("small"));
     let buffer = buffer.collect::<Bytes>();
@@ -90,7 +90,7 @@ async fn stored(store: &LocalStore, number: u64, bytes: u64) -> UploadId {
 }
 
 async fn join(store: &LocalStore, parts: &[UploadId]) -> Cost {
-    let whole = upload(u64::MAX, Makeup::Joined(parts.to_vec()), None);
+    let whole = upload(u64::MAX, Composition::Concatenated(parts.to_vec()), None);
     drop(store.create(&whole, ONE).await.expect("creates"));
     let (start, cpu) = (Instant::now(), cpu_time());
     store.join(whole.id, parts, ONE).await.expect("joins");
@@ -147,7 +147,7 @@ fn children_cpu_time() -> Duration {
     Duration::from_millis(ticks.sum::<u64>() * 1000 / rustix::param::clock_ticks_per_second())
 }
 
-fn upload(number: u64, makeup: Makeup, length: Option<u64>) -> Upload {
+fn upload(number: u64, composition: Composition, length: Option<u64>) -> Upload {
     let mut bits = [7; 16];
     bits[..8].copy_from_slice(&number.to_be_bytes());
     Upload {
@@ -159,7 +159,7 @@ fn upload(number: u64, makeup: Makeup, length: Option<u64>) -> Upload {
             interruption: Interruption::Resumes,
         },
         owner: None,
-        makeup,
+        composition,
         origin: Origin { method: Method::POST, target: "/uploads".to_owned(), fields: HeaderMap::new() },
         created: Timestamp::from_millis(1_700_000_000_000),
         touched: Timestamp::from_millis(1_700_000_000_000),

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Length, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics, Upload,
+    Answer, Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
 };
 use hoist_store::fs::{Durability, LocalStore, Options};
 use hoist_store::record::{self, Record};
@@ -309,7 +309,7 @@ fn upload(number: u64, length: Option<u64>) -> Upload {
             interruption: Interruption::Resumes,
         },
         owner: None,
-        makeup: Makeup::Own,
+        composition: Composition::Direct,
         origin: Origin { method: Method::POST, target: "/uploads".to_owned(), fields: HeaderMap::new() },
         created: Timestamp::from_millis(1_700_000_000_000),
         touched: Timestamp::from_millis(1_700_000_000_000),

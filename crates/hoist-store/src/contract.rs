@@ -41,7 +41,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Offset, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics, Upload,
+    Answer, Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -104,7 +104,7 @@ fn sample(number: u64) -> Upload {
             interruption: Interruption::Resumes,
         },
         owner: Some(Principal::new("alice@example.org")),
-        makeup: Makeup::Own,
+        composition: Composition::Direct,
         origin: Origin { method: Method::POST, target: "/uploads?to=\"x\"".to_owned(), fields },
         created: Timestamp::from_millis(1_700_000_000_123),
         touched: Timestamp::from_millis(1_700_000_000_123),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
-use hoist_proto::upload::{Makeup, Upload};
+use hoist_proto::upload::{Composition, Upload};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -64,7 +64,7 @@ pub struct LocalStore {
     pool: Arc<Pool>,
     /// For what takes a moment.
     desk: Hands,
-    /// For what may take minutes: a survey, a copy to another file system.
+    /// For what may take minutes: a listing, a copy to another file system.
     haul: Hands,
     background: Hands,
     syncs: Syncs,
@@ -161,7 +161,7 @@ impl LocalStore {
             }
             let (stored, shelves) = turn.settle(&tree, &place, &found)?;
             // Its file may be a part's as well.
-            if found.record.upload.makeup.is_composed() && stored != Offset::ZERO {
+            if found.record.upload.composition.is_composed() && stored != Offset::ZERO {
                 return Err(Error::Missing);
             }
             if stored != at {
@@ -274,7 +274,7 @@ impl LocalStore {
                 return Err(Error::Missing);
             }
             let (stored, shelves) = turn.settle(&tree, &place, &found)?;
-            if !upload.makeup.is_composed() || stored != Offset::ZERO {
+            if !upload.composition.is_composed() || stored != Offset::ZERO {
                 return Err(place.failed(
                     "joining parts onto what has content",
                     place::CONTENT,
@@ -355,9 +355,9 @@ impl LocalStore {
             tree.sync_shelves(shelves)?;
             // What others are told while this goes on.
             turn.attest(stored);
-            let sharing = match found.record.upload.makeup {
-                Makeup::Own => Sharing::Alone,
-                Makeup::Part | Makeup::Joined(_) | Makeup::Numbered(_) => Sharing::Shared,
+            let sharing = match found.record.upload.composition {
+                Composition::Direct => Sharing::Alone,
+                Composition::Part | Composition::Concatenated(_) | Composition::Indexed(_) => Sharing::Shared,
             };
             export::export(&tree, &place, sharing, &directory, &name)
         };
@@ -464,9 +464,9 @@ impl Store for LocalStore {
         Box::pin(self.desk.call(move || seen::write(&tree, &seen)))
     }
 
-    fn probe(&self) -> Pending<'_, Result<(), Error>> {
+    fn check_health(&self) -> Pending<'_, Result<(), Error>> {
         let tree = Arc::clone(&self.tree);
-        Box::pin(self.syncs.call(move || tree.probe().map(|()| ((), Shelves::NONE))))
+        Box::pin(self.syncs.call(move || tree.check_health().map(|()| ((), Shelves::NONE))))
     }
 }
 

@@ -33,7 +33,7 @@
 //! #       interruption: Interruption::Resumes,
 //! #   },
 //! #   owner: None,
-//! #   makeup: hoist_proto::upload::Makeup::Own,
+//! #   composition: hoist_proto::upload::Composition::Direct,
 //! #   origin: Origin { method: http::Method::POST, target: "/".to_owned(), fields: http::HeaderMap::new() },
 //! #   created: Timestamp::from_millis(0),
 //! #   touched: Timestamp::from_millis(0),

@@ -23,7 +23,9 @@ pub use self::faults::Faults;
 use self::faults::{Dice, Yields};
 use self::handles::{MemoryListing, MemoryReader, MemoryWriter};
 use crate::record::{self, Record};
-use crate::store::{Among, Error, Listing, Pending, Reader, Seen, Sketch, Store, Writer, export_names};
+use crate::store::{
+    Among, Error, Listing, Pending, Reader, Seen, Store, UploadSummary, Writer, export_names,
+};
 
 mod faults;
 mod handles;
@@ -396,7 +398,7 @@ impl Store for MemoryStore {
                 }
                 kept.revoke();
                 let stored = kept.stored();
-                if kept.record.upload.makeup.is_composed() && stored != Offset::ZERO {
+                if kept.record.upload.composition.is_composed() && stored != Offset::ZERO {
                     return Err(Error::Missing);
                 }
                 if stored != at {
@@ -481,13 +483,13 @@ impl Store for MemoryStore {
         quiet_since: Option<Timestamp>,
     ) -> Pending<'_, Result<Box<dyn Listing>, Error>> {
         Box::pin(self.act("looking through the uploads", move |machine| {
-            let mut sketches = machine.uploads.values().map(sketch).collect::<Vec<_>>();
-            sketches.retain(|sketch| {
-                sketch.is_open == (among == Among::Open)
-                    && quiet_since.is_none_or(|quiet_since| sketch.touched <= quiet_since)
+            let mut summaries = machine.uploads.values().map(summary).collect::<Vec<_>>();
+            summaries.retain(|summary| {
+                summary.is_open == (among == Among::Open)
+                    && quiet_since.is_none_or(|quiet_since| summary.touched <= quiet_since)
             });
-            sketches.sort_unstable_by_key(|sketch| sketch.id);
-            Ok(Box::new(MemoryListing(sketches)) as Box<dyn Listing>)
+            summaries.sort_unstable_by_key(|summary| summary.id);
+            Ok(Box::new(MemoryListing(summaries)) as Box<dyn Listing>)
         }))
     }
 
@@ -502,7 +504,7 @@ impl Store for MemoryStore {
         }))
     }
 
-    fn probe(&self) -> Pending<'_, Result<(), Error>> {
+    fn check_health(&self) -> Pending<'_, Result<(), Error>> {
         Box::pin(self.act("probing", |machine| {
             let is_full = machine.faults.full_after.is_some_and(|most| machine.taken >= most);
             if is_full { Err(Error::Full) } else { Ok(()) }
@@ -510,19 +512,19 @@ impl Store for MemoryStore {
     }
 }
 
-fn sketch(kept: &Kept) -> Sketch {
+fn summary(kept: &Kept) -> UploadSummary {
     let upload = kept.upload();
-    Sketch {
+    UploadSummary {
         id: upload.id,
         stored: kept.stored(),
         is_open: !upload.is_complete(),
         can_resume: upload.semantics.interruption == Interruption::Resumes,
-        is_due: upload.is_due(),
+        awaits_delivery: upload.awaits_delivery(),
         expires: upload.expires(),
         touched: upload.touched,
         length: upload.length,
         record_bytes: upload.record_bytes(),
-        makeup: upload.makeup,
+        composition: upload.composition,
         owner: upload.owner,
     }
 }

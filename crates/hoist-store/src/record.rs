@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use hoist_proto::types::{Durable, Length, Offset, PartNumber, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Begun, Completion, Excess, Family, Interruption, Makeup, Numbers, Origin, Phase, Semantics,
+    Answer, Begun, Completion, Composition, Excess, Family, Interruption, Numbers, Origin, Phase, Semantics,
     Upload,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -124,7 +124,7 @@ struct Version1 {
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<String>,
     #[serde(default, skip_serializing_if = "MakeupText::is_own")]
-    makeup: MakeupText,
+    composition: MakeupText,
     method: String,
     target: String,
     fields: Vec<Field>,
@@ -256,7 +256,7 @@ impl Version1 {
                 Interruption::Discards => InterruptionName::Discards,
             },
             owner: upload.owner.as_ref().map(|owner| owner.name().to_owned()),
-            makeup: MakeupText::of(&upload.makeup),
+            composition: MakeupText::of(&upload.composition),
             method: upload.origin.method.to_string(),
             target: upload.origin.target.clone(),
             fields: fields_text(&upload.origin.fields),
@@ -312,7 +312,7 @@ impl Version1 {
                 },
             },
             owner: self.owner.map(Principal::new),
-            makeup: self.makeup.makeup()?,
+            composition: self.composition.composition()?,
             origin: Origin {
                 method: Method::from_bytes(self.method.as_bytes())
                     .map_err(|_| damaged("the record's method is none".to_owned()))?,
@@ -331,12 +331,12 @@ impl Version1 {
 }
 
 impl MakeupText {
-    fn of(makeup: &Makeup) -> Self {
-        match makeup {
-            Makeup::Own => Self::Own,
-            Makeup::Part => Self::Part,
-            Makeup::Joined(parts) => Self::Joined(parts.iter().map(UploadId::to_string).collect()),
-            Makeup::Numbered(Numbers { begun, last }) => {
+    fn of(composition: &Composition) -> Self {
+        match composition {
+            Composition::Direct => Self::Own,
+            Composition::Part => Self::Part,
+            Composition::Concatenated(parts) => Self::Joined(parts.iter().map(UploadId::to_string).collect()),
+            Composition::Indexed(Numbers { begun, last }) => {
                 let highest = begun.highest();
                 let ranges = begun.ranges().map(|(first, last)| (first.get().into(), last.get().into()));
                 Self::Numbered {
@@ -348,16 +348,18 @@ impl MakeupText {
         }
     }
 
-    fn makeup(self) -> Result<Makeup, Error> {
+    fn composition(self) -> Result<Composition, Error> {
         let part = |number| {
             PartNumber::new(number).ok_or_else(|| damaged(format!("{number} is the number of no part")))
         };
         Ok(match self {
-            Self::Own => Makeup::Own,
-            Self::Part => Makeup::Part,
+            Self::Own => Composition::Direct,
+            Self::Part => Composition::Part,
             Self::Joined(parts) => {
                 let ids: Result<_, _> = parts.iter().map(|id| id.parse::<UploadId>()).collect();
-                Makeup::Joined(ids.map_err(|error| damaged(format!("the id of a part is {error}")))?)
+                Composition::Concatenated(
+                    ids.map_err(|error| damaged(format!("the id of a part is {error}")))?,
+                )
             }
             Self::Numbered { highest, last, begun } => {
                 let highest = part(highest)?;
@@ -370,7 +372,7 @@ impl MakeupText {
                         begun.ok_or_else(|| damaged("the numbers of the parts make no sense".to_owned()))?
                     }
                 };
-                Makeup::Numbered(Numbers { begun, last: last.map(part).transpose()? })
+                Composition::Indexed(Numbers { begun, last: last.map(part).transpose()? })
             }
         })
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Length, Offset, Principal, Timestamp, UploadId};
-use hoist_proto::upload::{Makeup, Upload};
+use hoist_proto::upload::{Composition, Upload};
 
 /// A boxed future, so that stores can be chosen at run time. One allocation per call, none per byte.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -82,7 +82,7 @@ pub trait Store: Send + Sync + 'static {
     /// Combines [`commit`](Store::commit), with a phase that accepts no more bytes, and [`discard`](Store::discard)
     /// in one step, for an upload whose content was moved elsewhere or is worthless. A crash leaves either the old
     /// record with the content, or the new record, which states the offset. Content that a crash leaves beside the
-    /// new record is freed by the next [`survey`](Store::survey).
+    /// new record is freed by the next [`list_all`](Store::list_all).
     ///
     /// # Errors
     /// As [`commit`](Store::commit), and [`Error::Io`] for a phase that takes more bytes.
@@ -91,7 +91,7 @@ pub trait Store: Send + Sync + 'static {
     /// If dropped, either the old record with the content or the new record is valid.
     fn conclude<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>>;
 
-    /// Gives an open upload that is to be made of others ([`Makeup::is_composed`]) and has no content the content of
+    /// Gives an open upload that is to be made of others ([`Composition::is_composed`]) and has no content the content of
     /// `parts`, one after the other; the same may come several times. Durable when it returns, and all or nothing: a crash
     /// leaves the upload without content or with all of it. The parts are complete, and stay as they are, whatever becomes
     /// of the whole; their claims are not looked at. The upload's writer, if there is one, gets [`Error::Fenced`] from here
@@ -158,7 +158,7 @@ pub trait Store: Send + Sync + 'static {
     /// Dropped, the upload is there whole or not at all.
     fn remove(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>>;
 
-    /// Lists the stored uploads in small batches and in no particular order. Each [`Sketch`] holds what a single look
+    /// Lists the stored uploads in small batches and in no particular order. Each [`UploadSummary`] holds what a single look
     /// at the upload shows. The store logs a record that cannot be read and leaves it out.
     ///
     /// Uploads that changed after `quiet_since` may be left out, so that a store need not read what cannot be over yet. An
@@ -183,20 +183,20 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Safe to drop.
-    fn survey(&self) -> Pending<'_, Result<Vec<Sketch>, Error>> {
+    fn list_all(&self) -> Pending<'_, Result<Vec<UploadSummary>, Error>> {
         Box::pin(async move {
             let mut all = Vec::new();
             for among in [Among::Open, Among::Complete] {
                 let mut listing = self.list(among, None).await?;
-                while let Some(sketches) = listing.next().await? {
-                    all.extend(sketches);
+                while let Some(summaries) = listing.next().await? {
+                    all.extend(summaries);
                 }
             }
             // One that is completed between the listings is met twice, and is newer in the second.
             all.reverse();
             let mut met = HashSet::new();
-            all.retain(|sketch: &Sketch| met.insert(sketch.id));
-            all.sort_unstable_by_key(|sketch| sketch.id);
+            all.retain(|summary: &UploadSummary| met.insert(summary.id));
+            all.sort_unstable_by_key(|summary| summary.id);
             Ok(all)
         })
     }
@@ -226,7 +226,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// What is in the way, in words for an operator.
-    fn probe(&self) -> Pending<'_, Result<(), Error>>;
+    fn check_health(&self) -> Pending<'_, Result<(), Error>>;
 }
 
 /// Takes the content of one request, in order.
@@ -266,10 +266,10 @@ pub trait Writer: Send {
     ///
     /// # Cancellation
     /// Dropped, the bytes are still there or not.
-    fn cut_back(&mut self, to: Offset) -> Pending<'_, Result<(), Error>>;
+    fn truncate(&mut self, to: Offset) -> Pending<'_, Result<(), Error>>;
 
     /// Puts what is written from here on in doubt: it does not count, neither for [`Store::load`] and [`Store::peek`] nor
-    /// after a crash, until [`sync`](Writer::sync) says that it does. [`cut_back`](Writer::cut_back) to where the doubt
+    /// after a crash, until [`sync`](Writer::sync) says that it does. [`truncate`](Writer::truncate) to where the doubt
     /// began, or before, takes it back at once; so does, sooner or later, dropping the writer, and at once a newer claim or
     /// the upload's completion. What is in doubt already stays so when this is called again.
     ///
@@ -278,12 +278,12 @@ pub trait Writer: Send {
     ///
     /// # Cancellation
     /// What is written afterwards may be in doubt or not.
-    fn doubt(&mut self) -> Pending<'_, Result<(), Error>>;
+    fn mark_unverified(&mut self) -> Pending<'_, Result<(), Error>>;
 
     /// Has what was accepted made durable soon, without waiting for it, and says how far that is already.
     ///
     /// A store that cannot do so says what it knows.
-    fn hasten(&mut self) -> Durable;
+    fn start_sync(&mut self) -> Durable;
 }
 
 /// Gives stored bytes, in order.
@@ -313,18 +313,18 @@ pub trait Listing: Send {
     ///
     /// # Cancellation
     /// If dropped, some uploads of the next batch may be skipped.
-    fn next(&mut self) -> Pending<'_, Result<Option<Vec<Sketch>>, Error>>;
+    fn next(&mut self) -> Pending<'_, Result<Option<Vec<UploadSummary>>, Error>>;
 }
 
 /// One upload as a [`Store::list`] sees it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sketch {
+pub struct UploadSummary {
     /// Its id.
     pub id: UploadId,
     /// The principal that created it.
     pub owner: Option<Principal>,
     /// The origin of its content.
-    pub makeup: Makeup,
+    pub composition: Composition,
     /// Bytes stored, durable or not.
     pub stored: Offset,
     /// Bytes of the whole, if known.
@@ -336,7 +336,7 @@ pub struct Sketch {
     /// Whether anybody could go on with it. One that is open and cannot be resumed lives as long as its only request.
     pub can_resume: bool,
     /// Whether all bytes are here and the target has not answered: work that a crash left behind.
-    pub is_due: bool,
+    pub awaits_delivery: bool,
     /// When its time is over.
     pub expires: Option<Timestamp>,
     /// When it last changed.

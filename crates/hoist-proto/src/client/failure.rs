@@ -37,7 +37,7 @@ pub enum Failure {
         sent: Offset,
     },
     /// All of it was sent, the answer was lost, and there is no URL to ask at. Sending it again might do it twice.
-    #[error("the server may have taken the upload, and left no way to ask")]
+    #[error("the server may have on_existing the upload, and left no way to ask")]
     Unanswered,
     /// The server names two places for one upload.
     #[error("the server names two places for one upload")]

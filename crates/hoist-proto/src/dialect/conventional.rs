@@ -7,10 +7,12 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use super::{METHODS, has_media_type, refused, status};
-use crate::operation::{Content, Create, Decoded, Finish, Operation, Reply, Small, Subject, Taken};
+use crate::operation::{
+    BelowMinSize, Content, Create, Decoded, Finish, OnExisting, Operation, Reply, Subject,
+};
 use crate::refusal::Refusal;
 use crate::types::{Length, UploadId};
-use crate::upload::{Completion, Excess, Family, Interruption, Makeup, Origin, Semantics};
+use crate::upload::{Completion, Composition, Excess, Family, Interruption, Origin, Semantics};
 
 const SEMANTICS: Semantics = Semantics {
     completion: Completion::AtLengthOrEnd,
@@ -28,9 +30,9 @@ pub(super) fn decode(head: &Parts, content_bytes: Option<u64>) -> Result<Decoded
         semantics: SEMANTICS,
         length: content_bytes.map(Length::new),
         content: Content { bytes: content_bytes, finish: Finish::Here },
-        taken: Taken::Refuse,
-        small: Small::Resumes,
-        makeup: Makeup::Own,
+        on_existing: OnExisting::Refuse,
+        below_min_size: BelowMinSize::Resumes,
+        composition: Composition::Direct,
         waits_for_parts: false,
         origin: origin(head)?,
     };

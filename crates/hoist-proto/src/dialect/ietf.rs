@@ -15,10 +15,12 @@ use super::{
     UPLOAD_OFFSET, has_media_type, is_content_method, refused, status,
 };
 use crate::field::{self, Field};
-use crate::operation::{Append, Content, Create, Decoded, Finish, Operation, Reply, Small, Subject, Taken};
+use crate::operation::{
+    Append, BelowMinSize, Content, Create, Decoded, Finish, OnExisting, Operation, Reply, Subject,
+};
 use crate::refusal::Refusal;
 use crate::types::{Durable, Length, Offset, UploadId};
-use crate::upload::{Completion, Excess, Family, Interruption, Makeup, Semantics, State, Upload};
+use crate::upload::{Completion, Composition, Excess, Family, Interruption, Semantics, State, Upload};
 
 /// The media type of appends.
 pub const PARTIAL_UPLOAD: &str = "application/partial-upload";
@@ -133,9 +135,9 @@ impl Speaker {
             semantics: Semantics { completion: self.properties().completion, ..SEMANTICS },
             length,
             content,
-            taken: Taken::Refuse,
-            small: Small::Ordinary,
-            makeup: Makeup::Own,
+            on_existing: OnExisting::Refuse,
+            below_min_size: BelowMinSize::Ordinary,
+            composition: Composition::Direct,
             waits_for_parts: false,
             origin,
         };
@@ -171,7 +173,7 @@ impl Speaker {
         };
         let content = Content { bytes, finish };
         let length = length_said(fields);
-        Ok(Append { like: None, at, length, content, finished: properties.finished })
+        Ok(Append { like: None, at, length, content, when_complete: properties.when_complete })
     }
 
     /// The 104 that tells a creation's URL, before its content is read.

@@ -9,7 +9,7 @@ use http::{HeaderName, StatusCode};
 
 pub use self::versions::{NotVersions, Versions};
 use super::{UPLOAD_COMPLETE, UPLOAD_INCOMPLETE};
-use crate::operation::{Finish, Finished};
+use crate::operation::{AppendToComplete, Finish};
 use crate::upload::Completion;
 
 /// An iteration a peer may speak, by its interop version.
@@ -64,7 +64,7 @@ pub(super) struct Properties {
     /// Whether upload fields on questions and cancellations are errors.
     pub(super) strict_questions: bool,
     /// What an append to a complete upload gets.
-    pub(super) finished: Finished,
+    pub(super) when_complete: AppendToComplete,
 }
 
 /// The keys of `Upload-Limit`.
@@ -133,18 +133,18 @@ impl Interop {
             progress: true,
             limits: LimitKeys::MaxAge,
             strict_questions: false,
-            finished: Finished::Replays,
+            when_complete: AppendToComplete::Replays,
         };
-        let numbered_by_text = |typed| Finished::Rejects { typed };
+        let numbered_by_text = |typed| AppendToComplete::Rejects { typed };
         match self {
             Self::V8 | Self::V9 | Self::V10 | Self::Later(_) | Self::Rfc => newest,
-            Self::V7 => Properties { finished: numbered_by_text(true), ..newest },
+            Self::V7 => Properties { when_complete: numbered_by_text(true), ..newest },
             Self::V6 => Properties {
                 append_default: Some(Finish::Later),
                 appended: StatusCode::CREATED,
                 limits: LimitKeys::Both,
                 strict_questions: true,
-                finished: numbered_by_text(true),
+                when_complete: numbered_by_text(true),
                 ..newest
             },
             Self::V5 | Self::V4 => Properties {
@@ -154,7 +154,7 @@ impl Interop {
                 progress: self == Self::V5,
                 limits: LimitKeys::None,
                 strict_questions: true,
-                finished: numbered_by_text(false),
+                when_complete: numbered_by_text(false),
                 ..newest
             },
             Self::V3 => Properties {
@@ -167,7 +167,7 @@ impl Interop {
                 progress: false,
                 limits: LimitKeys::None,
                 strict_questions: true,
-                finished: numbered_by_text(false),
+                when_complete: numbered_by_text(false),
                 ..newest
             },
         }

@@ -12,7 +12,7 @@ use super::*;
 use crate::operation::{Content, Finish, Subject};
 use crate::types::{Durable, Length, Offset};
 use crate::upload::{
-    Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics, State,
+    Answer, Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, State,
 };
 
 pub(super) const ID: UploadId = UploadId::from_bits([5; 16]);
@@ -45,7 +45,7 @@ pub(super) fn upload() -> Upload {
             interruption: Interruption::Resumes,
         },
         owner: None,
-        makeup: Makeup::Own,
+        composition: Composition::Direct,
         origin: Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() },
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(0),

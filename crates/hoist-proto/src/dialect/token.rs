@@ -12,11 +12,12 @@ use super::{
 };
 use crate::field::{self, Field};
 use crate::operation::{
-    Append, Content, Create, Decoded, Finish, Finished, Operation, Reply, Small, Subject, Taken,
+    Append, AppendToComplete, BelowMinSize, Content, Create, Decoded, Finish, OnExisting, Operation, Reply,
+    Subject,
 };
 use crate::refusal::Refusal;
 use crate::types::{Length, Offset, Token};
-use crate::upload::{Answer, Completion, Excess, Family, Interruption, Makeup, Semantics, State};
+use crate::upload::{Answer, Completion, Composition, Excess, Family, Interruption, Semantics, State};
 
 pub(crate) const SEMANTICS: Semantics = Semantics {
     completion: Completion::AtLengthOrEnd,
@@ -160,29 +161,29 @@ impl Form {
             //= TDR-APP-05
             Some(at) if at > Offset::ZERO || !at_zero.creates(&head.method) => {
                 let like = (head.method != Method::PATCH).then(|| head.method.clone());
-                let finished = Finished::Conflicts;
-                Ok(Operation::Append(Append { like, at, length, content, finished }))
+                let when_complete = AppendToComplete::Conflicts;
+                Ok(Operation::Append(Append { like, at, length, content, when_complete }))
             }
             //= TOK-APP-03
             None if self == Self::Seed && head.method == Method::PATCH => {
                 Err(Refusal::field("Upload-Offset", "an append must say where its content begins"))
             }
             Some(_) | None => {
-                let taken = match at_zero {
-                    AtZero::CreatesOrResumes => Taken::ResumeAtZero,
-                    AtZero::Creates | AtZero::Appends => Taken::Refuse,
+                let on_existing = match at_zero {
+                    AtZero::CreatesOrResumes => OnExisting::ResumeAtZero,
+                    AtZero::Creates | AtZero::Appends => OnExisting::Refuse,
                 };
                 //= TOK-CRE-06
                 let length = length.or_else(|| length_of(content));
                 let origin = conventional::origin(head)?;
-                let small = Small::Resumes;
+                let below_min_size = BelowMinSize::Resumes;
                 Ok(Operation::Create(Create {
                     semantics: SEMANTICS,
                     length,
                     content,
-                    taken,
-                    small,
-                    makeup: Makeup::Own,
+                    on_existing,
+                    below_min_size,
+                    composition: Composition::Direct,
                     waits_for_parts: false,
                     origin,
                 }))

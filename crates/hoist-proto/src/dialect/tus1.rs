@@ -17,11 +17,14 @@ use super::{
 };
 use crate::field::{self, Field};
 use crate::operation::{
-    Append, Content, Create, Decoded, Finish, Finished, Operation, Reply, Small, Subject, Taken,
+    Append, AppendToComplete, BelowMinSize, Content, Create, Decoded, Finish, OnExisting, Operation, Reply,
+    Subject,
 };
 use crate::refusal::{Interrupted, Refusal};
 use crate::types::{Length, Offset, UploadId};
-use crate::upload::{Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Semantics, State};
+use crate::upload::{
+    Answer, Completion, Composition, Excess, Family, Interruption, Origin, Semantics, State,
+};
 
 /// The only version there is.
 pub const VERSION: &str = "1.0.0";
@@ -121,11 +124,11 @@ impl Speaker {
     //= TUS1-CRE-02, TUS1-CRE-08, TUS1-CWU-05, TUS1-CWU-06, TUS1-DF-08
     fn decode_creation(self, head: &Parts, bytes: Option<u64>) -> Result<Decoded, Refusal> {
         let fields = &head.headers;
-        let makeup = self.makeup(head)?;
-        let length = self.length_of_creation(fields, &makeup)?;
+        let composition = self.composition(head)?;
+        let length = self.length_of_creation(fields, &composition)?;
         // Content that is of no type to be stored is somebody's habit, and read by nobody.
         let bytes = if self.brings_content { bytes } else { Some(0) };
-        if makeup.is_composed() && bytes != Some(0) {
+        if composition.is_composed() && bytes != Some(0) {
             return Err(Refusal::field(
                 "Upload-Concat",
                 "an upload made of others has no content of its own",
@@ -141,9 +144,9 @@ impl Speaker {
             semantics: SEMANTICS,
             length,
             content: Content { bytes, finish: Finish::Here },
-            taken: Taken::Refuse,
-            small: Small::Resumes,
-            makeup,
+            on_existing: OnExisting::Refuse,
+            below_min_size: BelowMinSize::Resumes,
+            composition,
             waits_for_parts: self.extensions.has(Extension::ConcatenationUnfinished),
             origin: origin(head)?,
         };
@@ -152,7 +155,11 @@ impl Speaker {
 
     /// A length, the word that it will be told later, or (for an upload made of others) neither.
     //= TUS1-CDL-01, TUS1-CDL-04, TUS1-CAT-06
-    fn length_of_creation(self, fields: &HeaderMap, makeup: &Makeup) -> Result<Option<Length>, Refusal> {
+    fn length_of_creation(
+        self,
+        fields: &HeaderMap,
+        composition: &Composition,
+    ) -> Result<Option<Length>, Refusal> {
         let length = number(fields, &UPLOAD_LENGTH, "Upload-Length")?;
         let is_deferred = match one(fields, &UPLOAD_DEFER_LENGTH, "Upload-Defer-Length")? {
             None => false,
@@ -163,8 +170,8 @@ impl Speaker {
             Some(_) => return Err(Refusal::field("Upload-Defer-Length", "must be 1")),
         };
         match (length, is_deferred) {
-            (None, false) if makeup.is_composed() => Ok(None),
-            (Some(_), _) | (_, true) if makeup.is_composed() => {
+            (None, false) if composition.is_composed() => Ok(None),
+            (Some(_), _) | (_, true) if composition.is_composed() => {
                 Err(Refusal::field("Upload-Length", "an upload made of others is as long as they are"))
             }
             (Some(length), false) => Ok(Some(Length::new(length))),
@@ -178,17 +185,17 @@ impl Speaker {
 
     /// What `Upload-Concat` says.
     //= TUS1-CAT-06, TUS1-CAT-07, TUS1-DF-09
-    fn makeup(self, head: &Parts) -> Result<Makeup, Refusal> {
+    fn composition(self, head: &Parts) -> Result<Composition, Refusal> {
         let wrong = |wrong| Err(Refusal::field("Upload-Concat", wrong));
         let Some(value) = one(&head.headers, &UPLOAD_CONCAT, "Upload-Concat")? else {
-            return Ok(Makeup::Own);
+            return Ok(Composition::Direct);
         };
         if !self.extensions.has(Extension::Concatenation) {
             return wrong("this server does not concatenate uploads");
         }
         let Ok(text) = std::str::from_utf8(value) else { return wrong("holds no URLs") };
         if text.trim() == "partial" {
-            return Ok(Makeup::Part);
+            return Ok(Composition::Part);
         }
         let Some(urls) = text.trim().strip_prefix("final;") else {
             return wrong("must be `partial`, or `final;` and the URLs of parts with blanks between them");
@@ -201,7 +208,7 @@ impl Speaker {
                 None => return wrong("names a URL that is none of an upload here"),
             }
         }
-        if parts.is_empty() { wrong("names no part") } else { Ok(Makeup::Joined(parts)) }
+        if parts.is_empty() { wrong("names no part") } else { Ok(Composition::Concatenated(parts)) }
     }
 
     fn decode_on_upload(self, id: UploadId, head: &Parts, bytes: Option<u64>) -> Decoded {
@@ -230,7 +237,7 @@ impl Speaker {
         let length = number(fields, &UPLOAD_LENGTH, "Upload-Length")?.map(Length::new);
         self.require_checkable(fields)?;
         let content = Content { bytes, finish: Finish::Here };
-        Ok(Append { like: None, at, length, content, finished: Finished::Admits })
+        Ok(Append { like: None, at, length, content, when_complete: AppendToComplete::Admits })
     }
 
     /// Refuses a checksum that could not be compared, before any content is read.

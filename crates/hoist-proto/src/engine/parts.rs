@@ -9,7 +9,7 @@ use crate::operation::Create;
 use crate::policy::{Limits, Policy};
 use crate::refusal::{Limit, Refusal};
 use crate::types::{Durable, LARGEST_INTEGER, Length, PartNumber, Timestamp};
-use crate::upload::{Begun, Makeup, Numbers, Part, Phase, State, Upload};
+use crate::upload::{Begun, Composition, Numbers, Part, Phase, State, Upload};
 
 /// How far some parts are together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +54,12 @@ pub fn compose(
     policy: &Policy,
     now: Timestamp,
 ) -> Result<Upload, Refusal> {
-    refuse_repeated(&create.makeup)?;
+    refuse_repeated(&create.composition)?;
     for (place, part) in (1..).zip(parts) {
         let no_part = |wrong: &str| Err(Refusal::NoPart { wrong: format!("part {place} {wrong}").into() });
         match part.as_ref().filter(|part| is_of(part, request) && !part.is_expired(now)) {
             None => return no_part("is not there"),
-            Some(part) if part.makeup != Makeup::Part => return no_part("is not a partial upload"),
+            Some(part) if part.composition != Composition::Part => return no_part("is not a partial upload"),
             Some(part) if !part.is_complete() && !create.waits_for_parts => {
                 return no_part("is not complete");
             }
@@ -73,7 +73,7 @@ pub fn compose(
         family: request.family,
         semantics: create.semantics,
         owner: request.principal.clone(),
-        makeup: create.makeup.clone(),
+        composition: create.composition.clone(),
         origin: create.origin.clone(),
         created: now,
         touched: now,
@@ -87,8 +87,8 @@ pub fn compose(
 /// Refuses to name a part twice. A name costs the client a few octets and the server the part's whole length, so the work
 /// is bounded by what was uploaded only if each part is joined once. tus 1.0 has no word on it, and no client does it.
 //= TUS1-CAT-15
-fn refuse_repeated(makeup: &Makeup) -> Result<(), Refusal> {
-    let Makeup::Joined(ids) = makeup else { return Ok(()) };
+fn refuse_repeated(composition: &Composition) -> Result<(), Refusal> {
+    let Composition::Concatenated(ids) = composition else { return Ok(()) };
     let mut seen = HashSet::new();
     match (1..).zip(ids).find(|(_, id)| !seen.insert(**id)) {
         Some((place, _)) => {
@@ -123,7 +123,7 @@ pub fn number_first(
         family: request.family,
         semantics: create.semantics,
         owner: request.principal.clone(),
-        makeup: Makeup::Numbered(numbers),
+        composition: Composition::Indexed(numbers),
         origin: create.origin.clone(),
         created: now,
         touched: now,
@@ -141,7 +141,7 @@ pub fn number_first(
 //= TOK-IDX-03, TOK-IDX-06
 pub fn number(whole: &Upload, part: Part, highest: PartNumber) -> Result<Numbers, Refusal> {
     let mixed = || Refusal::Mixed(State { part: Some(part), ..whole.into() });
-    let Makeup::Numbered(Numbers { begun, last }) = &whole.makeup else { return Err(mixed()) };
+    let Composition::Indexed(Numbers { begun, last }) = &whole.composition else { return Err(mixed()) };
     let begun = begun.clone().without_above(highest).and(part.number);
     let last = match (*last, part.last) {
         (Some(known), true) if known != part.number => return Err(mixed()),
@@ -158,7 +158,7 @@ mod tests {
     use http::{HeaderMap, Method};
 
     use super::*;
-    use crate::operation::{Content, Finish, Operation, Small, Taken};
+    use crate::operation::{BelowMinSize, Content, Finish, OnExisting, Operation};
     use crate::types::{Offset, Principal, UploadId};
     use crate::upload::{Answer, Completion, Excess, Family, Interruption, Origin, Semantics};
 
@@ -176,7 +176,7 @@ mod tests {
                 interruption: Interruption::Resumes,
             },
             owner: None,
-            makeup: Makeup::Part,
+            composition: Composition::Part,
             origin: Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() },
             created: NOW,
             touched: NOW,
@@ -226,9 +226,9 @@ mod tests {
             semantics: sample.semantics,
             length: None,
             content: Content { bytes: Some(0), finish: Finish::Here },
-            taken: Taken::Refuse,
-            small: Small::Resumes,
-            makeup: Makeup::Joined(ids),
+            on_existing: OnExisting::Refuse,
+            below_min_size: BelowMinSize::Resumes,
+            composition: Composition::Concatenated(ids),
             waits_for_parts: waits,
             origin: sample.origin,
         };
@@ -249,8 +249,8 @@ mod tests {
         let strange = [
             None,
             Some(half),
-            Some(Upload { makeup: Makeup::Own, ..full.clone() }),
-            Some(Upload { makeup: Makeup::Joined(vec![]), ..full.clone() }),
+            Some(Upload { composition: Composition::Direct, ..full.clone() }),
+            Some(Upload { composition: Composition::Concatenated(vec![]), ..full.clone() }),
             Some(Upload { owner: Some(Principal::new("ben")), ..full.clone() }),
             Some(Upload { family: Family::Ietf, ..full.clone() }),
             Some(Upload {
@@ -300,7 +300,7 @@ mod tests {
         ];
         for ((highest, last), (asked, is_last), expected) in cases {
             let numbers = Numbers { begun: Begun::up_to(n(highest)), last: last.map(n) };
-            let whole = Upload { makeup: Makeup::Numbered(numbers), ..part(0, None, false) };
+            let whole = Upload { composition: Composition::Indexed(numbers), ..part(0, None, false) };
             let found = number(&whole, Part { number: n(asked), last: is_last }, n(highest)).ok();
             let found = found.map(|numbers| (numbers.begun.highest(), numbers.last));
             let expected = expected.map(|(highest, last): (_, Option<u64>)| (n(highest), last.map(n)));

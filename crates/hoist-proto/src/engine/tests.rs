@@ -34,7 +34,7 @@ fn upload(offset: u64, length: Option<u64>, phase: Phase) -> Upload {
         family: Family::Token,
         semantics: TOKEN,
         owner: None,
-        makeup: Makeup::Own,
+        composition: Composition::Direct,
         origin: origin(),
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(500_000),
@@ -59,22 +59,22 @@ fn here(bytes: u64) -> Content {
 
 fn create(length: Option<u64>, content: Content) -> Operation {
     let length = length.map(Length::new);
-    let (taken, small) = (Taken::Refuse, Small::Resumes);
+    let (on_existing, below_min_size) = (OnExisting::Refuse, BelowMinSize::Resumes);
     Operation::Create(Create {
         semantics: TOKEN,
         length,
         content,
-        taken,
-        small,
-        makeup: Makeup::Own,
+        on_existing,
+        below_min_size,
+        composition: Composition::Direct,
         waits_for_parts: false,
         origin: origin(),
     })
 }
 
 fn append(at: u64, length: Option<u64>, content: Content) -> Operation {
-    let (at, length, finished) = (Offset::new(at), length.map(Length::new), Finished::Conflicts);
-    Operation::Append(Append { at, length, content, like: None, finished })
+    let (at, length, when_complete) = (Offset::new(at), length.map(Length::new), AppendToComplete::Conflicts);
+    Operation::Append(Append { at, length, content, like: None, when_complete })
 }
 
 fn request(operation: Operation) -> Request {
@@ -182,7 +182,7 @@ fn every_operation_meets_every_state() {
 fn an_early_draft_begins_again_only_where_nothing_is_lost() {
     let transfer = |length, content| {
         let Operation::Create(create) = create(length, content) else { unreachable!("it is one") };
-        Operation::Create(Create { taken: Taken::ResumeAtZero, ..create })
+        Operation::Create(Create { on_existing: OnExisting::ResumeAtZero, ..create })
     };
     let table = [
         (None, "create 200 bytes by length at 0 of 200"),
@@ -423,7 +423,7 @@ fn an_upload_whose_last_byte_is_here_is_due() {
     ];
     for (semantics, upload, due) in table {
         let upload = Upload { semantics, ..upload };
-        assert_eq!(upload.is_due(), due, "{upload:?}");
+        assert_eq!(upload.awaits_delivery(), due, "{upload:?}");
     }
 }
 
@@ -442,10 +442,10 @@ fn any_content() -> impl Strategy<Value = Content> {
 
 fn any_act() -> impl Strategy<Value = Act> {
     let length = || prop::option::weighted(0.3, 0..100_u64);
-    let taken = prop::sample::select(&[Taken::Refuse, Taken::ResumeAtZero][..]);
-    let creates = (length(), any_content(), taken).prop_map(|(length, content, taken)| {
+    let on_existing = prop::sample::select(&[OnExisting::Refuse, OnExisting::ResumeAtZero][..]);
+    let creates = (length(), any_content(), on_existing).prop_map(|(length, content, on_existing)| {
         let Operation::Create(create) = create(length, content) else { unreachable!("it is one") };
-        Operation::Create(Create { taken, ..create })
+        Operation::Create(Create { on_existing, ..create })
     });
     let appends =
         (0..100_u64, length(), any_content()).prop_map(|(at, length, content)| append(at, length, content));
@@ -589,7 +589,7 @@ proptest! {
             if let Some(upload) = &known {
                 prop_assert!(size_max.is_none_or(|most| upload.offset.offset().get() <= most));
                 // Nothing that is due waits for another request.
-                prop_assert!(!upload.is_due(), "{upload:?}");
+                prop_assert!(!upload.awaits_delivery(), "{upload:?}");
             }
         }
     }

@@ -107,11 +107,11 @@ async fn what_cannot_be_compared_does_not_count() {
     assert_eq!(offset(&hoist, &path).await, Some(0));
     call.await.expect("ended").expect("infallible");
     // A creation with the wrong content creates nothing.
-    let before = store.survey().await.expect("no faults").len();
+    let before = store.list_all().await.expect("no faults").len();
     let fields = [TUS, TYPE, ("upload-length", "11"), ("upload-checksum", WRONG)];
     let refused = send(&hoist, request("POST", &fields, Content::sized(HELLO))).await;
     assert_eq!((refused.status.as_u16(), refused.field("location")), (460, None));
-    assert_eq!(store.survey().await.expect("no faults").len(), before);
+    assert_eq!(store.list_all().await.expect("no faults").len(), before);
 }
 
 /// The server is killed while content is on its way that nobody has compared yet.

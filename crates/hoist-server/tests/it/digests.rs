@@ -59,7 +59,7 @@ async fn a_representation_is_compared_with_what_its_creator_said() {
             // A lost answer is given again, as it was.
             let again = append(&second, &url, bytes.len(), &[WHOLE], Content::none()).await;
             assert_eq!((again.status, again.content), (got.status, got.content));
-            let id = store.survey().await.expect("readable")[0].id;
+            let id = store.list_all().await.expect("readable")[0].id;
             let kept = store.read(id, hoist_proto::types::Offset::ZERO).await.is_ok();
             assert_eq!(kept, status == 201, "wrong content is not kept");
         }
@@ -79,7 +79,7 @@ async fn content_that_is_not_what_it_says_is_not_appended() {
     assert_eq!(head(&hoist, &url).await.offset(), Some(6));
     let got = append(&hoist, &url, 6, &[WHOLE, ("content-digest", &wrong)], Content::sized(b"world")).await;
     assert_eq!((got.status.as_u16(), got.field("upload-complete")), (201, Some("?1")));
-    let id = store.survey().await.expect("readable")[0].id;
+    let id = store.list_all().await.expect("readable")[0].id;
     assert_eq!(read(&store, id).await, b"hello world");
 }
 
@@ -145,5 +145,5 @@ async fn nothing_stays_of_wrong_content_that_could_not_be_sent_again() {
     let digest = sha_256(b"h3llo");
     let got = create(&hoist, &[WHOLE, ("content-digest", &digest)], Content::sized(b"hello")).await;
     assert_eq!((got.status.as_u16(), got.field("upload-complete")), (400, Some("?0")), "{got:?}");
-    assert_eq!(store.survey().await.expect("readable"), []);
+    assert_eq!(store.list_all().await.expect("readable"), []);
 }

@@ -166,7 +166,7 @@ async fn what_is_over_is_swept_and_nobody_sees_it_before() {
     {
         send(&hoist, request("POST", &[("upload-token", token)], content)).await;
     }
-    assert_eq!(store.survey().await.expect("readable").len(), 2);
+    assert_eq!(store.list_all().await.expect("readable").len(), 2);
     // The wall clock is what is tested; it only has to move.
     let begun = std::time::Instant::now();
     while begun.elapsed() < Duration::from_millis(5) {
@@ -183,7 +183,7 @@ async fn what_is_over_is_swept_and_nobody_sees_it_before() {
     while hoist.sweep().await.expect("readable").removed == 0 {
         tokio::task::yield_now().await;
     }
-    let ids = store.survey().await.expect("readable").len();
+    let ids = store.list_all().await.expect("readable").len();
     assert!(ids <= 1, "{ids} are left");
 }
 
@@ -199,7 +199,7 @@ async fn a_crash_between_the_last_byte_and_its_answer_is_finished_once() {
         let fields =
             [T, ("upload-length", "5"), ("content-disposition", "attachment; filename=\"report.txt\"")];
         send(&first, request("POST", &fields, Content::none())).await;
-        let id = store.survey().await.expect("readable")[0].id;
+        let id = store.list_all().await.expect("readable")[0].id;
         let fence = Fence::new(1000);
         let upload = store.load(id, fence).await.expect("readable").expect("there");
         let mut writer = store.append(id, upload.offset.offset(), fence).await.expect("open");
@@ -333,7 +333,7 @@ async fn content_that_only_seemed_to_fit_makes_nothing_complete() {
                 continue;
             }
             assert_eq!(got.status.as_u16(), 507, "seed {seed}: {got:?}");
-            let left = store.survey().await.expect("readable");
+            let left = store.list_all().await.expect("readable");
             if kind == 2 {
                 assert!(left.is_empty(), "seed {seed}: an ordinary upload is whole or not there");
                 continue;
@@ -363,7 +363,7 @@ async fn the_token_is_not_in_the_record() {
     let hoist = hoist(&store);
     let token = ("upload-token", "correct-horse-battery-staple");
     send(&hoist, request("POST", &[token, ("content-type", "text/plain")], Content::sized(b"x"))).await;
-    let id: UploadId = store.survey().await.expect("readable")[0].id;
+    let id: UploadId = store.list_all().await.expect("readable")[0].id;
     let upload: Upload = store.load(id, Fence::new(99)).await.expect("readable").expect("there");
     let shown = format!("{upload:?} {id}");
     assert!(!shown.contains("horse"), "{shown}");
@@ -387,6 +387,6 @@ async fn a_crash_leaves_nothing_of_ordinary_uploads() {
     let second = builder(&store).build();
     let swept = second.recover().await.expect("readable");
     assert_eq!((swept.seen, swept.removed), (2, 1));
-    let left = store.survey().await.expect("readable");
+    let left = store.list_all().await.expect("readable");
     assert!(left.len() == 1 && left[0].can_resume, "{left:?}");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hoist_proto::upload::{Answer, Makeup};
+use hoist_proto::upload::{Answer, Composition};
 use hoist_server::Hoist;
 use hoist_server::target::{Representation, Target};
 use hoist_store::memory::{Faults, MemoryStore};
@@ -171,14 +171,16 @@ impl Schedule {
         }
         self.look().await;
         assert!(self.complete, "it never became complete");
-        let sketches = self.store.survey().await.expect("no faults any more");
-        let wholes: Vec<_> =
-            sketches.iter().filter(|sketch| matches!(sketch.makeup, Makeup::Numbered(_))).collect();
+        let summaries = self.store.list_all().await.expect("no faults any more");
+        let wholes: Vec<_> = summaries
+            .iter()
+            .filter(|summary| matches!(summary.composition, Composition::Indexed(_)))
+            .collect();
         assert_eq!(wholes.len(), 1, "one upload");
         assert_eq!(read(&self.store, wholes[0].id).await, self.parts.concat(), "other bytes than were sent");
         let got = send(&self.hoist, request("DELETE", &[TOKEN], Content::none())).await;
         assert_eq!(got.status, StatusCode::NO_CONTENT);
-        assert_eq!(self.store.survey().await.expect("no faults"), [], "something of it is left");
+        assert_eq!(self.store.list_all().await.expect("no faults"), [], "something of it is left");
     }
 }
 
@@ -285,7 +287,7 @@ async fn an_upload_whose_part_has_gone_is_gone() {
         assert_eq!(asked(&hoist, path).await.status, StatusCode::GONE);
     }
     assert_eq!(last(&hoist, &format!("{first} {second}")).await.status, StatusCode::BAD_REQUEST);
-    assert_eq!(store.survey().await.expect("no faults").len(), 1, "the first part alone is left");
+    assert_eq!(store.list_all().await.expect("no faults").len(), 1, "the first part alone is left");
 }
 
 /// The power fails at each moment of the making.
@@ -319,11 +321,11 @@ fn a_power_cut_leaves_an_upload_made_or_not_made() {
             let hoist = counted(&store, &target);
             hoist.recover().await.expect("readable");
             let mut finals = 0;
-            for sketch in store.survey().await.expect("readable") {
-                if matches!(sketch.makeup, Makeup::Joined(_)) {
+            for summary in store.list_all().await.expect("readable") {
+                if matches!(summary.composition, Composition::Concatenated(_)) {
                     finals += 1;
-                    assert!(!sketch.is_open, "seed {seed}: its parts are complete, and so is it");
-                    assert_eq!(read(&store, sketch.id).await, b"abcdefg", "seed {seed}");
+                    assert!(!summary.is_open, "seed {seed}: its parts are complete, and so is it");
+                    assert_eq!(read(&store, summary.id).await, b"abcdefg", "seed {seed}");
                 }
             }
             made[finals] += 1;
@@ -351,7 +353,7 @@ async fn a_high_number_costs_no_more_than_a_low_one() {
         let fields = [TOKEN, ("upload-index", last.as_str())];
         assert_eq!(send(&hoist, request("HEAD", &fields, Content::none())).await.status.as_u16(), 204);
         assert_eq!(send(&hoist, request("DELETE", &[TOKEN], Content::none())).await.status.as_u16(), 204);
-        assert!(store.survey().await.expect("readable").is_empty(), "all parts are gone");
+        assert!(store.list_all().await.expect("readable").is_empty(), "all parts are gone");
         looks.push(store.counts().looks);
     }
     assert_eq!(looks[0], looks[1]);

@@ -145,7 +145,7 @@ async fn spellings_of_a_token_meet_and_what_is_none_creates_nothing() {
         play(&hoist, vec![x("POST", &[(name, bad)], bytes(1), 400, &[])]).await;
     }
     play(&hoist, vec![x("POST", &[(name, "one"), (name, "two")], bytes(1), 400, &[])]).await;
-    assert_eq!(store.survey().await.expect("readable").len(), 1);
+    assert_eq!(store.list_all().await.expect("readable").len(), 1);
 }
 
 // proves: TOK-CRE-03, TOK-CRE-03a, TOK-CRE-04, TOK-CRE-06, TOK-APP-05a
@@ -444,14 +444,14 @@ async fn ordinary_uploads_are_kept_whole_or_not_at_all() {
         let got = send(&hoist, request_to(&location, "PUT", &[], bytes(1))).await;
         assert_eq!(got.status.as_u16(), 405, "{got:?}");
     }
-    let sketches = store.survey().await.expect("readable");
-    assert_eq!(sketches.len(), 4);
-    let location = format!("/uploads/{}", sketches[0].id);
+    let summaries = store.list_all().await.expect("readable");
+    assert_eq!(summaries.len(), 4);
+    let location = format!("/uploads/{}", summaries[0].id);
     assert_eq!(send(&hoist, request_to(&location, "DELETE", &[], none())).await.status.as_u16(), 204);
     assert_eq!(send(&hoist, request_to(&location, "DELETE", &[], none())).await.status.as_u16(), 404);
     let got = send(&hoist, request_to("/uploads", "POST", &[], cut(3, 5))).await;
     assert_eq!(got.status.as_u16(), 400);
-    assert_eq!(store.survey().await.expect("readable").len(), 3);
+    assert_eq!(store.list_all().await.expect("readable").len(), 3);
     for path in ["/uploadsx", "/other", "/"] {
         assert_eq!(
             send(&hoist, request_to(path, "POST", &[], bytes(1))).await.status.as_u16(),

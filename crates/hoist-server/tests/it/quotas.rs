@@ -32,7 +32,7 @@ fn open_max(uploads: usize) -> Quotas {
 }
 
 async fn stored(store: &MemoryStore) -> u64 {
-    store.survey().await.expect("readable").iter().map(|sketch| sketch.stored.get()).sum()
+    store.list_all().await.expect("readable").iter().map(|summary| summary.stored.get()).sum()
 }
 
 /// The first part of a token that nothing is known of.
@@ -115,10 +115,10 @@ async fn nothing_is_left_of_a_part_that_a_hook_refused() {
     for number in 0..10 {
         assert_eq!(first_part(&hoist, &format!("refused-{number}")).await.status.as_u16(), 403);
     }
-    assert!(store.survey().await.expect("readable").is_empty());
+    assert!(store.list_all().await.expect("readable").is_empty());
     hook.0.store(true, Ordering::SeqCst);
     assert_eq!(first_part(&hoist, "taken").await.status.as_u16(), 204);
-    assert_eq!(store.survey().await.expect("readable").len(), 2, "the whole and its part");
+    assert_eq!(store.list_all().await.expect("readable").len(), 2, "the whole and its part");
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn nothing_is_left_of_a_part_that_a_quota_refused() {
     for number in 0..3 {
         assert_eq!(first_part(&hoist, &format!("refused-{number}")).await.status.as_u16(), 429);
     }
-    assert!(store.survey().await.expect("readable").is_empty());
+    assert!(store.list_all().await.expect("readable").is_empty());
     let fields = [("upload-token", "plain"), ("upload-length", "9")];
     assert_eq!(send(&hoist, request("POST", &fields, Content::none())).await.status.as_u16(), 204);
 }
@@ -146,7 +146,7 @@ async fn failures_of_the_store_leave_no_open_upload_in_the_ledger() {
             send(&hoist, request("POST", &fields, Content::none())).await;
         }
         store.set_faults(Faults::NONE);
-        let open = store.survey().await.expect("readable").iter().filter(|sketch| sketch.is_open).count();
+        let open = store.list_all().await.expect("readable").iter().filter(|summary| summary.is_open).count();
         // As many more as the quota leaves, and not one less.
         for number in open..4 {
             let token = format!("{seed}-more-{number}");

@@ -34,7 +34,7 @@ async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_store
         let winners = [&a, &b].iter().filter(|got| got.status.is_success()).count();
         assert!(winners <= 1, "seed {seed}: both appends at offset 0 succeeded");
 
-        let id = store.survey().await.expect("readable")[0].id;
+        let id = store.list_all().await.expect("readable")[0].id;
         let content = read(&store, id).await;
         let winner = *content.first().expect("one of them stores something");
         assert!(content.iter().all(|byte| *byte == winner), "seed {seed}: bytes of both are stored");
@@ -78,7 +78,7 @@ async fn of_many_creations_of_one_token_one_wins() {
             }
         }
         assert_eq!(won.len(), 1, "seed {seed}");
-        let id = store.survey().await.expect("readable")[0].id;
+        let id = store.list_all().await.expect("readable")[0].id;
         assert_eq!(read(&store, id).await, [won[0]; 300], "seed {seed}");
     }
 }

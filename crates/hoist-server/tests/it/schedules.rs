@@ -184,9 +184,9 @@ impl Schedule {
     }
 
     async fn stored(&self) -> Vec<u8> {
-        let sketches = self.store.survey().await.expect("no faults any more");
-        assert_eq!(sketches.len(), 1, "one upload, one record");
-        read(&self.store, sketches[0].id).await
+        let summaries = self.store.list_all().await.expect("no faults any more");
+        assert_eq!(summaries.len(), 1, "one upload, one record");
+        read(&self.store, summaries[0].id).await
     }
 }
 

@@ -141,7 +141,7 @@ async fn a_length_without_room_leaves_nothing(site: &impl Site) {
         Ok(_) => {}
         Err(Error::Full) => {
             assert!(store.load(upload.id, ONE).await.expect("can be asked for").is_none());
-            assert!(store.survey().await.expect("can be surveyed").is_empty());
+            assert!(store.list_all().await.expect("can be surveyed").is_empty());
             let small = super::Upload { length: Some(Length::new(10)), ..upload };
             create(&*store, &small, ONE).await;
         }
@@ -166,7 +166,7 @@ async fn discarded_content_leaves_its_offset(site: &impl Site) {
     assert!(matches!(store.read(upload.id, Offset::ZERO).await.err(), Some(Error::Missing)));
     let exported = store.export(upload.id, site.directory(), "late", ONE).await;
     assert!(matches!(exported, Err(Error::Missing)));
-    assert_eq!(store.survey().await.expect("can be surveyed")[0].stored, Offset::new(1000));
+    assert_eq!(store.list_all().await.expect("can be surveyed")[0].stored, Offset::new(1000));
     store.commit(&found, ONE).await.expect("can be committed");
     assert_eq!(load(&*store, upload.id, ONE).await.offset.offset(), Offset::new(1000));
     store.remove(upload.id, ONE).await.expect("can be removed");
@@ -189,7 +189,7 @@ async fn a_concluded_upload_has_its_record_and_no_content(site: &impl Site) {
     let found = load(&*store, upload.id, ONE).await;
     assert_eq!((found.offset.offset(), found.phase), (Offset::new(2000), delivered(&upload).phase));
     assert!(matches!(store.read(upload.id, Offset::ZERO).await.err(), Some(Error::Missing)));
-    assert_eq!(store.survey().await.expect("can be surveyed")[0].stored, Offset::new(2000));
+    assert_eq!(store.list_all().await.expect("can be surveyed")[0].stored, Offset::new(2000));
     store.remove(upload.id, ONE).await.expect("can be removed");
 }
 
@@ -248,7 +248,7 @@ async fn uploads_do_not_mix(site: &impl Site) {
     while let Some(done) = uploads.join_next().await {
         done.expect("an upload among many is stored like one alone");
     }
-    assert_eq!(store.survey().await.expect("can be surveyed").len(), 48);
+    assert_eq!(store.list_all().await.expect("can be surveyed").len(), 48);
 }
 
 async fn check(store: &dyn Store, upload: &super::Upload, bytes: &Bytes) {

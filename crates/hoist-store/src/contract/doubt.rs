@@ -27,9 +27,9 @@ async fn assert_counts(store: &dyn Store, id: UploadId, fence: Option<Fence>, by
     let peeked = store.peek(id).await.expect("can be looked at").expect("is there");
     assert_eq!(peeked.offset.offset(), end, "peek");
     assert!(content(store, id, Offset::ZERO).await == bytes, "read");
-    let sketches = store.survey().await.expect("can be surveyed");
-    let sketch = sketches.iter().find(|sketch| sketch.id == id).expect("is there");
-    assert_eq!(sketch.stored, end, "survey");
+    let summaries = store.list_all().await.expect("can be surveyed");
+    let summary = summaries.iter().find(|summary| summary.id == id).expect("is there");
+    assert_eq!(summary.stored, end, "list_all");
 }
 
 // proves: TUS1-CHK-03
@@ -40,15 +40,15 @@ async fn what_is_in_doubt_is_not_told(site: &impl Site) {
         let sure = pattern(0, 0, before);
         let mut writer = create(&*store, &upload, ONE).await;
         writer.write(sure.clone()).await.expect("bytes are taken");
-        writer.doubt().await.expect("can be doubted");
+        writer.mark_unverified().await.expect("can be doubted");
         for size in [1, 30_000, 0, 16_384] {
             writer.write(pattern(9, before, size)).await.expect("bytes are taken");
-            assert!(writer.hasten().offset() <= end_of(&sure), "hasten");
+            assert!(writer.start_sync().offset() <= end_of(&sure), "start_sync");
             assert_counts(&*store, upload.id, Some(ONE), &sure).await;
         }
         // The look at it has ended nothing.
         writer.write(pattern(9, before, 1)).await.expect("bytes are taken");
-        writer.cut_back(end_of(&sure)).await.expect("can be cut back");
+        writer.truncate(end_of(&sure)).await.expect("can be cut back");
     }
 }
 
@@ -66,7 +66,7 @@ async fn a_sync_ends_the_doubt(site: &impl Site) {
                 store.append(upload.id, Offset::ZERO, ONE).await.expect("can go on")
             };
             for piece in [0..10, 10..10, 10..40_000] {
-                writer.doubt().await.expect("can be doubted");
+                writer.mark_unverified().await.expect("can be doubted");
                 writer.write(bytes.slice(piece.clone())).await.expect("bytes are taken");
                 let told = writer.sync().await.expect("can be synced").offset();
                 assert_eq!(told, Offset::new(piece.end as u64), "what was in doubt counts");
@@ -91,17 +91,17 @@ async fn a_cut_back_ends_the_doubt(site: &impl Site) {
         stored(&*store, &upload, &sure).await;
         let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can go on");
         for size in [0, 1, 40_000] {
-            writer.doubt().await.expect("can be doubted");
+            writer.mark_unverified().await.expect("can be doubted");
             writer.write(pattern(9, 0, size)).await.expect("bytes are taken");
-            writer.cut_back(end_of(&sure)).await.expect("can be cut back");
+            writer.truncate(end_of(&sure)).await.expect("can be cut back");
             assert_counts(&*store, upload.id, Some(ONE), &sure).await;
         }
         writer.write(pattern(0, 1000, 500)).await.expect("bytes are taken");
         assert_eq!(writer.sync().await.expect("can be synced").offset(), Offset::new(1500));
         // Cut back to within what is in doubt, what is left stays so.
-        writer.doubt().await.expect("can be doubted");
+        writer.mark_unverified().await.expect("can be doubted");
         writer.write(pattern(0, 1500, 500)).await.expect("bytes are taken");
-        writer.cut_back(Offset::new(1700)).await.expect("can be cut back");
+        writer.truncate(Offset::new(1700)).await.expect("can be cut back");
         assert_counts(&*store, upload.id, Some(ONE), &pattern(0, 0, 1500)).await;
         assert_eq!(writer.sync().await.expect("can be synced").offset(), Offset::new(1700));
     }
@@ -130,10 +130,10 @@ async fn a_crash_takes_what_is_in_doubt(site: &impl Site) {
         writer.write(pattern(0, sure.len(), 100)).await.expect("bytes are taken");
         sure = pattern(0, 0, sure.len() + 100);
         writer.sync().await.expect("can be synced");
-        writer.doubt().await.expect("can be doubted");
+        writer.mark_unverified().await.expect("can be doubted");
         writer.write(pattern(9, 0, round * 20_000)).await.expect("bytes are taken");
         // As far as any store has it on its way, in doubt or not.
-        writer.hasten();
+        writer.start_sync();
         load(&*store, upload.id, fence).await;
     }
     let store = site.open().await;
@@ -151,7 +151,7 @@ async fn a_dropped_writer_confirms_nothing(site: &impl Site) {
         if number % 2 == 0 {
             writer.sync().await.expect("can be synced");
         }
-        writer.doubt().await.expect("can be doubted");
+        writer.mark_unverified().await.expect("can be doubted");
         for _ in 0..number % 4 {
             writer.write(pattern(9, 0, 20_000)).await.expect("bytes are taken");
         }
@@ -179,12 +179,12 @@ async fn a_newer_claim_cuts_off_what_is_in_doubt(site: &impl Site) {
             let (mine, newer) = (Fence::new(round * 2), Fence::new(round * 2 + 1));
             load(&*store, upload.id, mine).await;
             let mut writer = store.append(upload.id, end_of(&sure), mine).await.expect("can go on");
-            writer.doubt().await.expect("can be doubted");
+            writer.mark_unverified().await.expect("can be doubted");
             writer.write(pattern(9, 0, 60_000)).await.expect("bytes are taken");
             assert_eq!(load(&*store, upload.id, newer).await.offset.offset(), end_of(&sure));
             assert!(matches!(writer.sync().await, Err(Error::Fenced)), "an ended claim confirms nothing");
             assert!(matches!(writer.write(pattern(9, 0, 1)).await, Err(Error::Fenced)));
-            assert!(matches!(writer.doubt().await, Err(Error::Fenced)));
+            assert!(matches!(writer.mark_unverified().await, Err(Error::Fenced)));
             let mut next = store.append(upload.id, end_of(&sure), newer).await.expect("can go on");
             next.write(pattern(0, sure.len(), 10)).await.expect("bytes are taken");
             sure = pattern(0, 0, sure.len() + 10);
@@ -207,7 +207,7 @@ async fn completion_confirms_nothing(site: &impl Site) {
         let store = site.open().await;
         stored(&*store, &upload, &sure).await;
         let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can go on");
-        writer.doubt().await.expect("can be doubted");
+        writer.mark_unverified().await.expect("can be doubted");
         writer.write(pattern(9, 0, 20_000)).await.expect("bytes are taken");
         store.commit(&delivered(&upload), ONE).await.expect("can be committed");
         assert_counts(&*store, upload.id, Some(ONE), &sure).await;
@@ -222,12 +222,12 @@ async fn doubt_begins_once(site: &impl Site) {
     let mut writer = create(&*store, &upload, ONE).await;
     writer.write(pattern(0, 0, 10)).await.expect("bytes are taken");
     for _ in 0..3 {
-        writer.doubt().await.expect("can be doubted");
+        writer.mark_unverified().await.expect("can be doubted");
         writer.write(pattern(0, 10, 10)).await.expect("bytes are taken");
     }
     assert_counts(&*store, upload.id, Some(ONE), &pattern(0, 0, 10)).await;
     assert_eq!(writer.sync().await.expect("can be synced").offset(), Offset::new(40));
     store.remove(upload.id, ONE).await.expect("can be removed");
-    assert!(matches!(writer.doubt().await, Err(Error::Fenced)));
-    assert!(store.survey().await.expect("can be surveyed").is_empty());
+    assert!(matches!(writer.mark_unverified().await, Err(Error::Fenced)));
+    assert!(store.list_all().await.expect("can be surveyed").is_empty());
 }

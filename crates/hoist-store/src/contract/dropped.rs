@@ -137,7 +137,7 @@ async fn removing(site: &impl Site) {
             let again = store.remove(upload.id, ONE).await;
             assert!(matches!(again, Err(Error::Missing)), "{again:?}");
         }
-        assert!(store.survey().await.expect("can be surveyed").is_empty());
+        assert!(store.list_all().await.expect("can be surveyed").is_empty());
     }
 }
 

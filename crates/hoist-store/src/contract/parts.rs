@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hoist_proto::types::{Fence, Length, Offset, UploadId};
-use hoist_proto::upload::{Makeup, Upload};
+use hoist_proto::upload::{Composition, Upload};
 
 use super::{ONE, Site, content, create, delivered, dropped_after, end_of, load, pattern, sample, stored};
 use crate::store::{Error, Store};
@@ -23,7 +23,7 @@ pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
 
 /// A whole that nobody has made yet.
 fn whole(number: u64, parts: &[UploadId]) -> Upload {
-    Upload { makeup: Makeup::Joined(parts.to_vec()), owner: None, ..sample(1000 + number) }
+    Upload { composition: Composition::Concatenated(parts.to_vec()), owner: None, ..sample(1000 + number) }
 }
 
 /// Complete parts of these sizes, and what each has in it.
@@ -32,7 +32,7 @@ async fn parts(store: &dyn Store, sizes: &[usize]) -> Vec<(UploadId, Bytes)> {
     for (number, &size) in (0..).zip(sizes) {
         let bytes = pattern(number, 0, size);
         let length = Some(Length::new(size as u64));
-        let part = Upload { makeup: Makeup::Part, length, ..sample(number.into()) };
+        let part = Upload { composition: Composition::Part, length, ..sample(number.into()) };
         stored(store, &part, &bytes).await;
         store.commit(&delivered(&part), ONE).await.expect("can be committed");
         parts.push((part.id, bytes));
@@ -83,7 +83,7 @@ async fn parts_are_joined_in_their_order(site: &impl Site) {
         assert_is(&*store, upload.id, &bytes).await;
         let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
         assert_eq!(peeked.offset, joined);
-        assert_eq!(peeked.makeup, upload.makeup);
+        assert_eq!(peeked.composition, upload.composition);
     }
     for (id, bytes) in &parts {
         assert_is(&*store, *id, bytes).await;
@@ -106,10 +106,10 @@ async fn a_join_is_durable(site: &impl Site) {
     }
     let store = site.open().await;
     for (upload, bytes) in expected {
-        let sketches = store.survey().await.expect("can be surveyed");
-        let sketch = sketches.iter().find(|sketch| sketch.id == upload.id).expect("is there");
-        assert_eq!((sketch.stored, sketch.is_open), (end_of(&bytes), true));
-        assert_eq!(sketch.makeup, upload.makeup);
+        let summaries = store.list_all().await.expect("can be surveyed");
+        let summary = summaries.iter().find(|summary| summary.id == upload.id).expect("is there");
+        assert_eq!((summary.stored, summary.is_open), (end_of(&bytes), true));
+        assert_eq!(summary.composition, upload.composition);
         assert_is(&*store, upload.id, &bytes).await;
         let length = Some(Length::new(bytes.len() as u64));
         store.commit(&Upload { length, ..delivered(&upload) }, ONE).await.expect("can be committed");
@@ -122,7 +122,7 @@ async fn what_cannot_be_joined_leaves_nothing(site: &impl Site) {
     let store = site.open().await;
     let parts = parts(&*store, &[5_000, 5_000]).await;
     let (good, gone) = (parts[0].0, parts[1].0);
-    let open = Upload { makeup: Makeup::Part, ..sample(77) };
+    let open = Upload { composition: Composition::Part, ..sample(77) };
     stored(&*store, &open, &pattern(0, 0, 10)).await;
     store.discard(gone, ONE).await.expect("can be discarded");
     let unknown = sample(78).id;

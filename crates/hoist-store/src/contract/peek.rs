@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hoist_proto::types::{Fence, Length, Offset};
-use hoist_proto::upload::{Makeup, Phase, Upload};
+use hoist_proto::upload::{Composition, Phase, Upload};
 
 use super::{ONE, Site, create, delivered, end_of, load, pattern, sample, stored};
 use crate::store::{Error, Store};
@@ -20,7 +20,7 @@ async fn a_look_sees_what_a_load_does(site: &impl Site) {
     let bytes = pattern(0, 0, 20_000);
     let uploads = [
         sample(1),
-        Upload { length: Some(Length::new(90_000)), makeup: Makeup::Part, ..sample(2) },
+        Upload { length: Some(Length::new(90_000)), composition: Composition::Part, ..sample(2) },
         Upload { phase: Phase::Received, owner: None, ..sample(3) },
         delivered(&sample(4)),
     ];
@@ -104,11 +104,11 @@ async fn a_transfer_goes_on_beside_looks(site: &impl Site) {
 
 async fn looks_beside_everything_else(site: &impl Site) {
     let store = site.open().await;
-    let part = Upload { makeup: Makeup::Part, ..sample(99) };
+    let part = Upload { composition: Composition::Part, ..sample(99) };
     stored(&*store, &part, &pattern(0, 0, 20_000)).await;
     store.commit(&delivered(&part), ONE).await.expect("can be committed");
     let ids = [part.id; 5];
-    let upload = Upload { makeup: Makeup::Joined(ids.to_vec()), ..sample(1) };
+    let upload = Upload { composition: Composition::Concatenated(ids.to_vec()), ..sample(1) };
     create(&*store, &upload, ONE).await.sync().await.expect("can be synced");
     let work = async {
         for round in 2..40 {

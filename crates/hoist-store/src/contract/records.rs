@@ -1,4 +1,4 @@
-//! What is remembered of an upload: its record, what a survey tells, and that nothing is when it was removed.
+//! What is remembered of an upload: its record, what a listing tells, and that nothing is when it was removed.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
 
 async fn an_unknown_id_is_unknown(site: &impl Site) {
     let store = site.open().await;
-    store.probe().await.expect("an empty store can take an upload");
-    assert!(store.survey().await.expect("can be surveyed").is_empty());
+    store.check_health().await.expect("an empty store can take an upload");
+    assert!(store.list_all().await.expect("can be surveyed").is_empty());
     let id = sample(1).id;
     assert!(store.load(id, ONE).await.expect("can be asked for").is_none());
     let answers = [
@@ -85,7 +85,7 @@ async fn a_commit_is_durable(site: &impl Site) {
         store.commit(step, Fence::new(round)).await.expect("can be committed");
         let found = load(&*store, upload.id, Fence::new(round)).await;
         assert_eq!(found.phase, step.phase);
-        assert_eq!(store.survey().await.expect("can be surveyed").len(), 1);
+        assert_eq!(store.list_all().await.expect("can be surveyed").len(), 1);
     }
     let another = sample(2);
     {
@@ -138,7 +138,7 @@ async fn a_removed_upload_is_forgotten(site: &impl Site) {
         assert!(matches!(writer.write(pattern(1, 0, 1)).await, Err(Error::Fenced)));
         assert!(matches!(writer.sync().await, Err(Error::Fenced)));
         assert!(store.load(upload.id, Fence::new(2)).await.expect("can be asked for").is_none());
-        assert!(store.survey().await.expect("can be surveyed").is_empty());
+        assert!(store.list_all().await.expect("can be surveyed").is_empty());
         let again = Upload { length: Some(Length::new(4)), ..upload.clone() };
         assert!(matches!(store.create(&again, ONE).await.err(), Some(Error::Fenced)));
         let mut second = create(&*store, &again, Fence::new(3)).await;
@@ -165,17 +165,19 @@ async fn a_survey_sees_everything(site: &impl Site) {
         stored(&*store, &created, &pattern(0, 0, 10)).await;
     }
     store.commit(&received, ONE).await.expect("can be committed");
-    let mut sketches = store.survey().await.expect("can be surveyed");
-    sketches.sort_unstable_by_key(|sketch| sketch.id);
-    let seen = sketches.iter().map(|sketch| (sketch.id, sketch.stored, sketch.is_open, sketch.is_due));
+    let mut summaries = store.list_all().await.expect("can be surveyed");
+    summaries.sort_unstable_by_key(|summary| summary.id);
+    let seen = summaries
+        .iter()
+        .map(|summary| (summary.id, summary.stored, summary.is_open, summary.awaits_delivery));
     let ten = Offset::new(10);
     let expected =
         [(open.id, ten, true, false), (whole.id, ten, true, true), (received.id, ten, false, true)];
     assert_eq!(seen.collect::<Vec<_>>(), expected);
-    assert_eq!((sketches[0].owner.as_ref(), sketches[1].length), (open.owner.as_ref(), whole.length));
+    assert_eq!((summaries[0].owner.as_ref(), summaries[1].length), (open.owner.as_ref(), whole.length));
     let lifetime = open.lifetime.expect("it has one");
-    assert_eq!(sketches[0].expires, Some(sketches[0].touched.plus(lifetime)));
-    assert_eq!(sketches[2].expires, None);
+    assert_eq!(summaries[0].expires, Some(summaries[0].touched.plus(lifetime)));
+    assert_eq!(summaries[2].expires, None);
 }
 
 async fn touching_never_goes_back(site: &impl Site) {
@@ -220,9 +222,9 @@ async fn a_listing_has_each_upload_and_may_leave_out_the_recent(site: &impl Site
     let listed = async |among, quiet_since| {
         let mut listing = store.list(among, quiet_since).await.expect("can be listed");
         let mut ids = Vec::new();
-        while let Some(sketches) = listing.next().await.expect("can be read") {
-            assert!(sketches.len() < 300, "a few at a time");
-            ids.extend(sketches.into_iter().map(|sketch| sketch.id));
+        while let Some(summaries) = listing.next().await.expect("can be read") {
+            assert!(summaries.len() < 300, "a few at a time");
+            ids.extend(summaries.into_iter().map(|summary| summary.id));
         }
         ids.sort_unstable();
         ids

@@ -248,7 +248,7 @@ impl Content {
             && end > progress.synced
             && let Err(errno) = sys::sync_data(&self.file)
         {
-            return Err(self.cut_back(errno));
+            return Err(self.truncate(errno));
         }
         progress.synced = progress.synced.max(end);
         let doubt = if is_confirmed { locked(&self.pen).doubt.take() } else { None };
@@ -326,7 +326,7 @@ impl Content {
 
     /// Puts what is written from here on in doubt; `place` is where the upload lies.
     //= TUS1-CHK-03
-    pub(super) fn doubt(&self, place: Place) -> Result<(), Failure> {
+    pub(super) fn mark_unverified(&self, place: Place) -> Result<(), Failure> {
         let _progress = self.sound()?;
         let mut pen = locked(&self.pen);
         if let Some(failure) = &pen.broken {
@@ -400,7 +400,7 @@ impl Content {
     /// Truncates the bytes that the disk failed to sync and accepts no more. After a failed sync the system marks the
     /// pages as clean, so another sync would succeed without writing anything. These bytes must never be synced
     /// again.
-    fn cut_back(&self, errno: Errno) -> Failure {
+    fn truncate(&self, errno: Errno) -> Failure {
         let mut pen = locked(&self.pen);
         let durable = self.durable_now();
         let failure = self.fail(self.failed("syncing the content of", errno), Repair::cut_to(durable));

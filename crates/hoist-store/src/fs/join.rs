@@ -15,7 +15,7 @@
 use std::os::fd::OwnedFd;
 
 use hoist_proto::types::{Offset, UploadId};
-use hoist_proto::upload::Makeup;
+use hoist_proto::upload::Composition;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -62,7 +62,7 @@ struct Part {
     place: Place,
     file: OwnedFd,
     bytes: u64,
-    makeup: Makeup,
+    composition: Composition,
 }
 
 impl<'a> Parts<'a> {
@@ -97,7 +97,7 @@ impl<'a> Parts<'a> {
     /// Makes the content the same file as its only part's, if it may be; whether it is.
     fn share(&self, place: &Place, part: &Part) -> Result<bool, Error> {
         // Others may be exported by a link, which is found again by being the same file.
-        if part.makeup != Makeup::Part {
+        if part.composition != Composition::Part {
             return Ok(false);
         }
         match part.place.dir.link(CONTENT, &place.dir, CONTENT_NEW) {
@@ -177,7 +177,7 @@ impl Part {
                 let doing = format!("joining {}, which has {bytes} of {length} bytes", place.label());
                 Err(failed(doing, Errno::INVAL))
             }
-            _ => Ok(Self { place, file, bytes, makeup: upload.makeup }),
+            _ => Ok(Self { place, file, bytes, composition: upload.composition }),
         }
     }
 }

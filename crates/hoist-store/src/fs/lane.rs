@@ -311,7 +311,7 @@ impl Lane {
 
     /// Starts a sync that nobody waits for, if there is anything to sync, and hands on which directories are to be synced
     /// behind it.
-    pub(super) fn hasten(self: &Arc<Self>, then: impl FnOnce(Shelves) + Send + 'static) {
+    pub(super) fn start_sync(self: &Arc<Self>, then: impl FnOnce(Shelves) + Send + 'static) {
         let mut state = locked(&self.state);
         if !state.is_syncing && self.content.tellable() < self.content.written() {
             self.sync(&mut state, then);

@@ -12,7 +12,7 @@ use super::entry::Entries;
 use super::read;
 use super::sys::failed;
 use super::tree::{Leftover, Shelf, Tree, name};
-use crate::store::{Error, Listing, Pending, Sketch};
+use crate::store::{Error, Listing, Pending, UploadSummary};
 
 /// The most entries of a directory that one step looks at.
 const STEP: usize = 256;
@@ -50,7 +50,7 @@ impl LocalListing {
         Ok(Self { hands, position: Some(position) })
     }
 
-    async fn step(&mut self) -> Result<Option<Vec<Sketch>>, Error> {
+    async fn step(&mut self) -> Result<Option<Vec<UploadSummary>>, Error> {
         let Some(mut position) = self.position.take() else { return Ok(None) };
         let (few, position) = self.hands.call(move || Ok((position.few()?, position))).await?;
         self.position = few.is_some().then_some(position);
@@ -59,13 +59,13 @@ impl LocalListing {
 }
 
 impl Listing for LocalListing {
-    fn next(&mut self) -> Pending<'_, Result<Option<Vec<Sketch>>, Error>> {
+    fn next(&mut self) -> Pending<'_, Result<Option<Vec<UploadSummary>>, Error>> {
         Box::pin(self.step())
     }
 }
 
 impl Position {
-    fn few(&mut self) -> Result<Option<Vec<Sketch>>, Error> {
+    fn few(&mut self) -> Result<Option<Vec<UploadSummary>>, Error> {
         let mut few = Vec::new();
         for _ in 0..STEP {
             let Some(entry) = self.names.read() else {
@@ -83,7 +83,7 @@ impl Position {
         Ok(Some(few))
     }
 
-    fn look_at(&mut self, entry: &str) -> Option<Sketch> {
+    fn look_at(&mut self, entry: &str) -> Option<UploadSummary> {
         let id = match entry.parse::<UploadId>() {
             Ok(id) => id,
             Err(_) if matches!(entry, "." | "..") => return None,
@@ -102,7 +102,7 @@ impl Position {
         if self.quiet_since.is_some_and(|quiet_since| self.tree.changed(self.on, entry) > Some(quiet_since)) {
             return None;
         }
-        read::sketch(&self.tree, id)
+        read::summary(&self.tree, id)
     }
 
     /// Clears away what a crash left, unless an operation is under way that made it.

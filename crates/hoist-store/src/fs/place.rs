@@ -87,18 +87,18 @@ impl Place {
     pub(super) fn counted(&self) -> Result<Option<u64>, Error> {
         // Doubt may begin or end between two looks. What it may have kept back in either of them is left out; ended in
         // between, it was confirmed, or its bytes have been cut off before they can be read.
-        let before = self.doubt()?;
+        let before = self.unverified_from()?;
         let stat = self.dir.stat(CONTENT).map_err(|errno| self.failed("looking at", CONTENT, errno))?;
         let Some(stat) = stat else { return Ok(None) };
         let end = sys::bytes_of(&stat);
-        Ok([before, self.doubt()?].into_iter().flatten().chain([end]).min())
+        Ok([before, self.unverified_from()?].into_iter().flatten().chain([end]).min())
     }
 
     /// From which byte on the content is in doubt, if it is.
     ///
     /// The offset is in the note's name: a name is there or is not, and one sync of the directory makes it last, where a
     /// file with the offset in it would need two.
-    pub(super) fn doubt(&self) -> Result<Option<u64>, Error> {
+    pub(super) fn unverified_from(&self) -> Result<Option<u64>, Error> {
         if self.shelf == Shelf::Done {
             return Ok(None);
         }

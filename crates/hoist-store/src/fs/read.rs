@@ -1,4 +1,4 @@
-//! Looking at uploads without changing them: the reader, and the sketch of a survey.
+//! Looking at uploads without changing them: the reader, and the summary of a listing.
 //!
 //! Owns nothing but open files; takes no fence and no turn.
 
@@ -15,7 +15,7 @@ use super::entry::Entry;
 use super::place::{CONTENT, Found, Place};
 use super::sys;
 use super::tree::{Shelves, Tree};
-use crate::store::{Error, Pending, Reader, Sketch};
+use crate::store::{Error, Pending, Reader, UploadSummary};
 
 const READ_BYTES_MAX: usize = 256 * 1024;
 
@@ -100,9 +100,9 @@ pub(super) fn touched(place: &Place, recorded: Timestamp) -> Result<Timestamp, E
 }
 
 /// One upload at one look; `None` when it cannot be read, which is logged, or has gone meanwhile.
-pub(super) fn sketch(tree: &Tree, id: UploadId) -> Option<Sketch> {
+pub(super) fn summary(tree: &Tree, id: UploadId) -> Option<UploadSummary> {
     match look(tree, id) {
-        Ok(sketch) => sketch,
+        Ok(summary) => summary,
         Err(error) => {
             tracing::warn!(upload = %id.short(), %error, "an upload cannot be read");
             None
@@ -110,7 +110,7 @@ pub(super) fn sketch(tree: &Tree, id: UploadId) -> Option<Sketch> {
     }
 }
 
-fn look(tree: &Tree, id: UploadId) -> Result<Option<Sketch>, Error> {
+fn look(tree: &Tree, id: UploadId) -> Result<Option<UploadSummary>, Error> {
     let Some(place) = tree.find(id)? else { return Ok(None) };
     place.trusted()?;
     let found = match place.record() {
@@ -123,7 +123,7 @@ fn look(tree: &Tree, id: UploadId) -> Result<Option<Sketch>, Error> {
     let stored = match (found.record.discarded, place.counted()?) {
         (Some(offset), None) => offset,
         (Some(offset), Some(_)) => {
-            // A crash came between the record and the removal. Best effort: the next survey tries again.
+            // A crash came between the record and the removal. Best effort: the next listing tries again.
             let freed = place.remove_content();
             tracing::info!(upload = %id.short(), ?freed, "freed content that was discarded before a crash");
             offset
@@ -136,17 +136,17 @@ fn look(tree: &Tree, id: UploadId) -> Result<Option<Sketch>, Error> {
     let offset = Durable::attest(stored);
     let upload =
         Upload { touched: touched(&place, found.record.upload.touched)?, offset, ..found.record.upload };
-    Ok(Some(Sketch {
+    Ok(Some(UploadSummary {
         id,
         stored,
         is_open: !upload.is_complete(),
         can_resume: upload.semantics.interruption == Interruption::Resumes,
-        is_due: upload.is_due(),
+        awaits_delivery: upload.awaits_delivery(),
         expires: upload.expires(),
         touched: upload.touched,
         length: upload.length,
         record_bytes: upload.record_bytes(),
         owner: upload.owner,
-        makeup: upload.makeup,
+        composition: upload.composition,
     }))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Length, Offset, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics, Upload,
+    Answer, Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
 };
 use http::{HeaderMap, Method, StatusCode};
 
@@ -25,7 +25,7 @@ pub(super) fn upload(number: u64, length: Option<u64>) -> Upload {
             interruption: Interruption::Resumes,
         },
         owner: None,
-        makeup: Makeup::Own,
+        composition: Composition::Direct,
         origin: Origin { method: Method::POST, target: "/uploads".to_owned(), fields: HeaderMap::new() },
         created: Timestamp::from_millis(1_700_000_000_000),
         touched: Timestamp::from_millis(1_700_000_000_000),

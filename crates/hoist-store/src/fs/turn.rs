@@ -110,7 +110,7 @@ impl Turn {
         let file = file.ok_or_else(|| place.lost())?;
         let doing = |doing| move |errno| place.failed(doing, CONTENT, errno);
         let stat = rustix::fs::fstat(&file).map_err(doing("looking at"))?;
-        let (end, known, doubt) = (sys::bytes_of(&stat), self.entry.known(), place.doubt()?);
+        let (end, known, doubt) = (sys::bytes_of(&stat), self.entry.known(), place.unverified_from()?);
         let (told, repair) = (note::of(&file), self.entry.repair());
         let cut_to = repair.and_then(|repair| repair.cut_to);
         let bytes = [doubt, cut_to].into_iter().flatten().chain([end]).min().unwrap_or(end);
@@ -153,7 +153,7 @@ impl Turn {
     fn remove_doubts(&self, place: &Place, from: Option<u64>) -> Result<(), Error> {
         let Some(from) = from else { return Ok(()) };
         let removed = place.note_doubt(from).and_then(|()| {
-            while let Some(from) = place.doubt()? {
+            while let Some(from) = place.unverified_from()? {
                 place.unlink_doubt(from)?;
             }
             place.sync()

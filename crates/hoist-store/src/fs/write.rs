@@ -74,7 +74,7 @@ impl LocalWriter {
         let (turn, in_flight) = (Turn::new(content.id(), Arc::clone(&self.entry), guard), self.lane.begin()?);
         let job = move || {
             let place = tree.find(content.id())?.ok_or(Error::Missing)?;
-            let doubted = content.doubt(place);
+            let doubted = content.mark_unverified(place);
             drop(in_flight);
             doubted?;
             Ok((turn, Shelves::NONE))
@@ -92,7 +92,7 @@ impl Writer for LocalWriter {
         Box::pin(self.make_durable())
     }
 
-    fn cut_back(&mut self, to: Offset) -> Pending<'_, Result<(), Error>> {
+    fn truncate(&mut self, to: Offset) -> Pending<'_, Result<(), Error>> {
         Box::pin(async move {
             self.lane.standing()?;
             self.lane.idle().await;
@@ -107,13 +107,13 @@ impl Writer for LocalWriter {
         })
     }
 
-    fn doubt(&mut self) -> Pending<'_, Result<(), Error>> {
+    fn mark_unverified(&mut self) -> Pending<'_, Result<(), Error>> {
         Box::pin(self.begin_doubt())
     }
 
-    fn hasten(&mut self) -> Durable {
+    fn start_sync(&mut self) -> Durable {
         let (content, syncs) = (Arc::clone(self.lane.content()), self.syncs.clone());
-        self.lane.hasten(move |shelves| syncs.behind(shelves, move || content.shelf_synced()));
+        self.lane.start_sync(move |shelves| syncs.behind(shelves, move || content.shelf_synced()));
         #[expect(
             clippy::disallowed_methods,
             reason = "this is a store, and the content knows what it has synced"
@@ -151,7 +151,7 @@ mod tests {
                 writer.write(Bytes::from_static(b"hello")).await.expect("accepted");
                 let telling = async {
                     while told.offset() < Offset::new(end) {
-                        let now = writer.hasten();
+                        let now = writer.start_sync();
                         assert!(now >= told, "{now} after {told}");
                         told = now;
                         tokio::task::yield_now().await;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hoist_proto::types::{Durable, Offset, UploadId};
 
 use super::{Kept, Machine, MemoryStore};
-use crate::store::{Error, Listing, Pending, Reader, Sketch, Writer};
+use crate::store::{Error, Listing, Pending, Reader, UploadSummary, Writer};
 
 pub(super) struct MemoryWriter {
     store: MemoryStore,
@@ -89,7 +89,7 @@ impl Writer for MemoryWriter {
         })
     }
 
-    fn cut_back(&mut self, to: Offset) -> Pending<'_, Result<(), Error>> {
+    fn truncate(&mut self, to: Offset) -> Pending<'_, Result<(), Error>> {
         Box::pin(async move {
             let store = self.store.clone();
             let act = |machine: &mut Machine| {
@@ -104,7 +104,7 @@ impl Writer for MemoryWriter {
         })
     }
 
-    fn doubt(&mut self) -> Pending<'_, Result<(), Error>> {
+    fn mark_unverified(&mut self) -> Pending<'_, Result<(), Error>> {
         Box::pin(async move {
             let store = self.store.clone();
             let act = |machine: &mut Machine| {
@@ -117,7 +117,7 @@ impl Writer for MemoryWriter {
         })
     }
 
-    fn hasten(&mut self) -> Durable {
+    fn start_sync(&mut self) -> Durable {
         let store = self.store.clone();
         let mut machine = store.machine();
         let synced = self.mine(&mut machine).and_then(Kept::sync).unwrap_or(Offset::ZERO);
@@ -152,10 +152,10 @@ impl Reader for MemoryReader {
 }
 
 /// The uploads that existed when the listing began, returned in small batches.
-pub(super) struct MemoryListing(pub(super) Vec<Sketch>);
+pub(super) struct MemoryListing(pub(super) Vec<UploadSummary>);
 
 impl Listing for MemoryListing {
-    fn next(&mut self) -> Pending<'_, Result<Option<Vec<Sketch>>, Error>> {
+    fn next(&mut self) -> Pending<'_, Result<Option<Vec<UploadSummary>>, Error>> {
         const FEW: usize = 16;
         let few: Vec<_> = self.0.drain(..self.0.len().min(FEW)).collect();
         Box::pin(std::future::ready(Ok((!few.is_empty()).then_some(few))))

@@ -20,7 +20,7 @@ impl Machine {
         if kept.record.upload.is_complete() {
             return Err(Error::Missing);
         }
-        if !kept.record.upload.makeup.is_composed() || kept.stored() != Offset::ZERO {
+        if !kept.record.upload.composition.is_composed() || kept.stored() != Offset::ZERO {
             return Err(refused("joining parts onto what has content"));
         }
         let mut whole = Vec::new();

@@ -46,7 +46,7 @@ mod simulated {
     use bytes::Bytes;
     use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
     use hoist_proto::upload::{
-        Answer, Completion, Excess, Family, Interruption, Makeup, Origin, Phase, Semantics, Upload,
+        Answer, Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
     };
     use http::{HeaderMap, Method, StatusCode};
 
@@ -64,7 +64,7 @@ mod simulated {
                 interruption: Interruption::Resumes,
             },
             owner: None,
-            makeup: Makeup::Own,
+            composition: Composition::Direct,
             origin: Origin { method: Method::POST, target: "/".to_owned(), fields: HeaderMap::new() },
             created: Timestamp::from_millis(1000),
             touched: Timestamp::from_millis(1000),
@@ -178,17 +178,17 @@ mod simulated {
             Some(found) => store.append(upload.id, found.offset.offset(), fence).await.ok()?,
             None => store.create(upload, fence).await.ok()?,
         };
-        writer.doubt().await.ok()?;
+        writer.mark_unverified().await.ok()?;
         let before = store.peek(upload.id).await.ok()??.offset;
         for piece in [if is_right { "yyyyy" } else { "ynnnn" }, if is_right { "yyyyy" } else { "nnnny" }] {
             writer.write(Bytes::from_static(piece.as_bytes())).await.ok()?;
-            let told = writer.hasten().max(store.peek(upload.id).await.ok()??.offset);
+            let told = writer.start_sync().max(store.peek(upload.id).await.ok()??.offset);
             assert_eq!(told, before, "what is in doubt is told");
         }
         match (is_right, dice.below(3)) {
             (_, 0) => None,
             (true, _) => writer.sync().await.ok().map(Durable::offset),
-            (false, 1) => writer.cut_back(before.offset()).await.ok().and(None),
+            (false, 1) => writer.truncate(before.offset()).await.ok().and(None),
             (false, _) => None,
         }
     }
@@ -209,14 +209,14 @@ mod simulated {
         for seed in 0..100 {
             let store = MemoryStore::new();
             for (number, content) in [(1, "one "), (2, "two ")] {
-                let part = Upload { makeup: Makeup::Part, ..upload(number) };
+                let part = Upload { composition: Composition::Part, ..upload(number) };
                 let mut writer = run(store.create(&part, Fence::new(1))).expect("creates");
                 run(writer.write(Bytes::from_static(content.as_bytes()))).expect("writes");
                 let done = Upload { phase: Phase::Delivered(Answer::of(StatusCode::OK)), ..part };
                 run(store.commit(&done, Fence::new(1))).expect("commits");
             }
             let parts = [upload(1).id, upload(2).id, upload(1).id];
-            let whole = Upload { makeup: Makeup::Joined(parts.to_vec()), ..upload(3) };
+            let whole = Upload { composition: Composition::Concatenated(parts.to_vec()), ..upload(3) };
             drop(run(store.create(&whole, Fence::new(1))).expect("creates"));
             let mut dice = Dice::new(seed);
             store.set_faults(Faults { error: 0.5, full_after: Some(8 + dice.below(20)), yields_max: 3 });
@@ -282,7 +282,7 @@ mod simulated {
             }
             assert!(matches!(run(writer.write(Bytes::from_static(b"1"))), Err(Error::Full)));
             assert_eq!(run(writer.sync()).expect("syncs").offset(), Offset::new(7));
-            assert!(matches!(run(store.probe()), Err(Error::Full)));
+            assert!(matches!(run(store.check_health()), Err(Error::Full)));
         }
         assert!((1..20).contains(&told_late), "{told_late} of 20");
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hoist_proto::types::{Durable, Length, Offset, PartNumber, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Begun, Completion, Excess, Family, Interruption, Makeup, Numbers, Origin, Phase, Semantics,
+    Answer, Begun, Completion, Composition, Excess, Family, Interruption, Numbers, Origin, Phase, Semantics,
     Upload,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -36,7 +36,7 @@ fn sample() -> Record {
                 interruption: Interruption::Resumes,
             },
             owner: Some(Principal::new("alice")),
-            makeup: Makeup::Own,
+            composition: Composition::Direct,
             origin: Origin { method: Method::POST, target: "/uploads?to=a".to_owned(), fields },
             created: Timestamp::from_millis(1_700_000_000_123),
             touched: Timestamp::from_millis(1_700_000_009_876),
@@ -111,13 +111,13 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
     let ids = ["1m6rt34g64vr34c1m6rt34g64r", "00000000000000000000000000", "1m6rt34g64vr34c1m6rt34g64r"];
     let joined = ids.iter().map(|id| id.parse::<UploadId>().expect("an id")).collect();
     let numbered = |highest, last: Option<u64>| {
-        Makeup::Numbered(Numbers { begun: Begun::up_to(number(highest)), last: last.map(number) })
+        Composition::Indexed(Numbers { begun: Begun::up_to(number(highest)), last: last.map(number) })
     };
     let ids_text = ids.map(|id| format!("\n      \"{id}\"")).join(",");
-    for (text, makeup) in [
-        ("\"part\"".to_owned(), Makeup::Part),
-        (format!("{{\n    \"joined\": [{ids_text}\n    ]\n  }}"), Makeup::Joined(joined)),
-        ("{\n    \"joined\": []\n  }".to_owned(), Makeup::Joined(vec![])),
+    for (text, composition) in [
+        ("\"part\"".to_owned(), Composition::Part),
+        (format!("{{\n    \"joined\": [{ids_text}\n    ]\n  }}"), Composition::Concatenated(joined)),
+        ("{\n    \"joined\": []\n  }".to_owned(), Composition::Concatenated(vec![])),
         ("{\n    \"numbered\": {\n      \"highest\": 7\n    }\n  }".to_owned(), numbered(7, None)),
         (
             "{\n    \"numbered\": {\n      \"highest\": 9999,\n      \"last\": 0\n    }\n  }".to_owned(),
@@ -127,17 +127,17 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
             "{\n    \"numbered\": {\n      \"highest\": 9,\n      \"begun\": [\n        [\n          0,\n          3\n        \
              ],\n        [\n          9,\n          9\n        ]\n      ]\n    }\n  }"
                 .to_owned(),
-            Makeup::Numbered(Numbers { begun: Begun::up_to(number(3)).and(number(9)), last: None }),
+            Composition::Indexed(Numbers { begun: Begun::up_to(number(3)).and(number(9)), last: None }),
         ),
     ] {
-        let bytes = with_member(&format!("\"makeup\": {text}"));
-        let record = Record { upload: Upload { makeup, ..sample().upload }, ..sample() };
+        let bytes = with_member(&format!("\"composition\": {text}"));
+        let record = Record { upload: Upload { composition, ..sample().upload }, ..sample() };
         assert_eq!(decode(&bytes).expect("decodes"), record);
         assert_eq!(String::from_utf8(encode(&record).expect("encodes")), String::from_utf8(bytes));
     }
     // Said in so many words or not at all, as in every record from before there was anything to say.
-    assert_eq!(decode(&with_member("\"makeup\": \"own\"")).expect("decodes"), sample());
-    assert_eq!(decode(SAMPLE).expect("decodes").upload.makeup, Makeup::Own);
+    assert_eq!(decode(&with_member("\"composition\": \"own\"")).expect("decodes"), sample());
+    assert_eq!(decode(SAMPLE).expect("decodes").upload.composition, Composition::Direct);
     for wrong in [
         "\"whole\"",
         "null",
@@ -153,7 +153,7 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
         "{\"numbered\": {\"highest\": 1, \"last\": 18446744073709551615}}",
         "{\"part\": 1, \"own\": 2}",
     ] {
-        let edited = with_member(&format!("\"makeup\": {wrong}"));
+        let edited = with_member(&format!("\"composition\": {wrong}"));
         assert!(matches!(decode(&edited), Err(Error::Damaged(_))), "{wrong}");
     }
 }
@@ -161,8 +161,8 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
 #[test]
 fn the_most_parts_an_upload_may_have_fit_its_record() {
     let parts = (0..=u128::from(PartNumber::MAX)).map(|part| UploadId::from_bits(part.to_be_bytes()));
-    let makeup = Makeup::Joined(parts.collect());
-    let record = Record { upload: Upload { makeup, ..sample().upload }, ..sample() };
+    let composition = Composition::Concatenated(parts.collect());
+    let record = Record { upload: Upload { composition, ..sample().upload }, ..sample() };
     assert_eq!(decode(&encode(&record).expect("encodes")).expect("decodes"), record);
 }
 
@@ -223,18 +223,18 @@ fn phase() -> impl Strategy<Value = Phase> {
     ]
 }
 
-fn makeup() -> impl Strategy<Value = Makeup> {
+fn composition() -> impl Strategy<Value = Composition> {
     let number =
         || (0..=u64::from(PartNumber::MAX)).prop_map(|number| PartNumber::new(number).expect("in range"));
     let ids = prop::collection::vec(any::<[u8; 16]>().prop_map(UploadId::from_bits), 0..40);
     prop_oneof![
-        Just(Makeup::Own),
-        Just(Makeup::Part),
-        ids.prop_map(Makeup::Joined),
+        Just(Composition::Direct),
+        Just(Composition::Part),
+        ids.prop_map(Composition::Concatenated),
         (number(), prop::collection::vec(number(), 0..20), prop::option::of(number())).prop_map(
             |(first, more, last)| {
                 let begun = more.into_iter().fold(Begun::with(first), Begun::and);
-                Makeup::Numbered(Numbers { begun, last })
+                Composition::Indexed(Numbers { begun, last })
             }
         ),
     ]
@@ -255,21 +255,23 @@ fn upload() -> impl Strategy<Value = Upload> {
     let family = select(vec![Family::Conventional, Family::Token, Family::Ietf, Family::Tus1]);
     let origin = (select(vec![Method::POST, Method::PUT, Method::PATCH]), any::<String>(), header_map());
     let times = (any::<u64>(), any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>());
-    let who = (any::<Option<String>>(), makeup());
+    let who = (any::<Option<String>>(), composition());
     (any::<[u8; 16]>(), family, semantics, who, origin, times, phase()).prop_map(
-        |(bits, family, (completion, excess, interruption), (owner, makeup), origin, times, phase)| Upload {
-            id: UploadId::from_bits(bits),
-            family,
-            semantics: Semantics { completion, excess, interruption },
-            owner: owner.map(Principal::new),
-            makeup,
-            origin: Origin { method: origin.0, target: origin.1, fields: origin.2 },
-            created: Timestamp::from_millis(times.0),
-            touched: Timestamp::from_millis(times.1),
-            lifetime: times.2.map(Duration::from_millis),
-            length: times.3.map(Length::new),
-            offset: Durable::ZERO,
-            phase,
+        |(bits, family, (completion, excess, interruption), (owner, composition), origin, times, phase)| {
+            Upload {
+                id: UploadId::from_bits(bits),
+                family,
+                semantics: Semantics { completion, excess, interruption },
+                owner: owner.map(Principal::new),
+                composition,
+                origin: Origin { method: origin.0, target: origin.1, fields: origin.2 },
+                created: Timestamp::from_millis(times.0),
+                touched: Timestamp::from_millis(times.1),
+                lifetime: times.2.map(Duration::from_millis),
+                length: times.3.map(Length::new),
+                offset: Durable::ZERO,
+                phase,
+            }
         },
     )
 }

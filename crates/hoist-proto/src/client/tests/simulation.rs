@@ -95,7 +95,7 @@ impl Server {
     fn load(&mut self) -> Option<Upload> {
         let offset = self.sync();
         let mut upload = Upload { offset, ..self.record.clone()? };
-        if upload.is_due() {
+        if upload.awaits_delivery() {
             upload.length = Some(upload.offset.offset().into());
             upload.phase = Phase::Received;
             self.finish(upload, false);

@@ -8,7 +8,7 @@ use super::super::interop::LimitKeys;
 use super::super::{INTEROP_VERSION, UPLOAD_LENGTH, UPLOAD_LIMIT, UPLOAD_OFFSET};
 use super::{PARTIAL_UPLOAD, Speaker, said_completeness};
 use crate::field;
-use crate::operation::{Finish, Finished, Operation};
+use crate::operation::{AppendToComplete, Finish, Operation};
 use crate::types::{Length, Offset};
 
 /// What a response says of the upload.
@@ -97,7 +97,7 @@ impl Speaker {
 
     /// Returns `true` if a server of this version may repeat an answer that was lost.
     pub(crate) fn is_replayed(self) -> bool {
-        self.version.properties().finished == Finished::Replays
+        self.version.properties().when_complete == AppendToComplete::Replays
     }
 
     /// Returns `true` if only a success that says so completes an upload. In earlier versions the success of a whole

@@ -8,7 +8,7 @@ use super::super::tests::{context, head, upload};
 use super::super::{Dialect, Place};
 use super::client::{Takes, Told};
 use super::*;
-use crate::operation::Finished;
+use crate::operation::AppendToComplete;
 use crate::policy::Limits;
 use crate::refusal::{Interrupted, Limit};
 use crate::types::{LARGEST_INTEGER, Timestamp};
@@ -47,8 +47,8 @@ fn understood(version: Interop, place: Place, method: &str, fields: &str, bytes:
     };
     match decoded.operation {
         Operation::Create(create) => {
-            assert_eq!((create.semantics, create.taken), (SEMANTICS, Taken::Refuse));
-            assert_eq!(create.small, Small::Ordinary);
+            assert_eq!((create.semantics, create.on_existing), (SEMANTICS, OnExisting::Refuse));
+            assert_eq!(create.below_min_size, BelowMinSize::Ordinary);
             format!("create {}", of(create.content, create.length))
         }
         Operation::Append(append) => {
@@ -590,11 +590,13 @@ fn what_a_complete_upload_is_told_depends_on_the_version() {
         let decoded = speaker(version).decode_on_upload(ID, &parts, Some(0));
         let Operation::Append(append) = decoded.operation else { panic!("{decoded:?}") };
         let expected = match version {
-            Interop::V3 | Interop::V4 | Interop::V5 => Finished::Rejects { typed: false },
-            Interop::V6 | Interop::V7 => Finished::Rejects { typed: true },
-            Interop::V8 | Interop::V9 | Interop::V10 | Interop::Later(_) | Interop::Rfc => Finished::Replays,
+            Interop::V3 | Interop::V4 | Interop::V5 => AppendToComplete::Rejects { typed: false },
+            Interop::V6 | Interop::V7 => AppendToComplete::Rejects { typed: true },
+            Interop::V8 | Interop::V9 | Interop::V10 | Interop::Later(_) | Interop::Rfc => {
+                AppendToComplete::Replays
+            }
         };
-        assert_eq!(append.finished, expected, "{version:?}");
+        assert_eq!(append.when_complete, expected, "{version:?}");
     }
 }
 
@@ -622,8 +624,8 @@ fn who_is_sent_a_104_and_what_it_carries() {
         let deaf = Speaker { version, ..Speaker::unversioned() };
         assert!(deaf.announcement(&began, &limited()).is_none() && deaf.progress(Durable::ZERO).is_none());
         let semantics = Semantics { interruption: Interruption::Discards, ..began.semantics };
-        let small = Upload { semantics, ..began.clone() };
-        assert!(speaker(version).announcement(&small, &limited()).is_none());
+        let below_min_size = Upload { semantics, ..began.clone() };
+        assert!(speaker(version).announcement(&below_min_size, &limited()).is_none());
     }
 }
 
@@ -677,21 +679,21 @@ fn any_operation(version: Interop) -> impl Strategy<Value = Operation> {
     let create = (any_content(), length(), origin).prop_map(|(content, length, origin)| {
         // A last request's own size is the length.
         let ends = content.bytes.filter(|_| content.finish == Finish::Here).map(Length::new);
-        let (taken, small) = (Taken::Refuse, Small::Ordinary);
+        let (on_existing, below_min_size) = (OnExisting::Refuse, BelowMinSize::Ordinary);
         Operation::Create(Create {
             semantics: SEMANTICS,
             length: ends.or(length),
             content,
-            taken,
-            small,
-            makeup: Makeup::Own,
+            on_existing,
+            below_min_size,
+            composition: Composition::Direct,
             waits_for_parts: false,
             origin,
         })
     });
-    let finished = version.properties().finished;
+    let when_complete = version.properties().when_complete;
     let append = (0..=LARGEST_INTEGER, length(), any_content()).prop_map(move |(at, length, content)| {
-        Operation::Append(Append { like: None, at: Offset::new(at), length, content, finished })
+        Operation::Append(Append { like: None, at: Offset::new(at), length, content, when_complete })
     });
     prop_oneof![create, append, Just(Operation::Retrieve), Just(Operation::Cancel)]
 }

@@ -49,11 +49,11 @@ fn understood(form: Form, method: &str, fields: &str, bytes: Option<u64>) -> Str
     };
     match decoded.operation {
         Operation::Create(create) => {
-            let taken = match create.taken {
-                Taken::Refuse => "",
-                Taken::ResumeAtZero => " or resume",
+            let on_existing = match create.on_existing {
+                OnExisting::Refuse => "",
+                OnExisting::ResumeAtZero => " or resume",
             };
-            format!("create {}{taken}", of(create.content, create.length))
+            format!("create {}{on_existing}", of(create.content, create.length))
         }
         Operation::Append(append) => {
             let like = append.like.map(|method| format!(" like {method}")).unwrap_or_default();
@@ -238,7 +238,7 @@ fn a_creation_s_fields_describe_the_representation() {
         at: Offset::new(5),
         length: None,
         content: Content { bytes: Some(5), finish: Finish::Here },
-        finished: Finished::Conflicts,
+        when_complete: AppendToComplete::Conflicts,
     };
     assert_eq!(decoded.expect("an append").operation, Operation::Append(append));
 }
@@ -429,9 +429,9 @@ fn a_client_says_no_more_than_its_form_has() {
             semantics: SEMANTICS,
             length: length.map(Length::new),
             content: Content { bytes, finish },
-            taken: Taken::Refuse,
-            small: Small::Resumes,
-            makeup: Makeup::Own,
+            on_existing: OnExisting::Refuse,
+            below_min_size: BelowMinSize::Resumes,
+            composition: Composition::Direct,
             waits_for_parts: false,
             origin: Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() },
         })
@@ -442,7 +442,7 @@ fn a_client_says_no_more_than_its_form_has() {
             at: Offset::new(at),
             length: None,
             content: Content { bytes: Some(1), finish },
-            finished: Finished::Conflicts,
+            when_complete: AppendToComplete::Conflicts,
         })
     };
     // In seed form; in a draft form the number comes first, and "more" is spelled otherwise.
@@ -504,15 +504,15 @@ fn any_operation(form: Form) -> impl Strategy<Value = Operation> {
     let create = (any_content(), any_length(), any_origin()).prop_map(move |(content, length, origin)| {
         let length = length.or_else(|| length_of(content));
         let resumes = at_zero == AtZero::CreatesOrResumes;
-        let taken = if resumes { Taken::ResumeAtZero } else { Taken::Refuse };
-        let small = Small::Resumes;
+        let on_existing = if resumes { OnExisting::ResumeAtZero } else { OnExisting::Refuse };
+        let below_min_size = BelowMinSize::Resumes;
         Operation::Create(Create {
             semantics: SEMANTICS,
             length,
             content,
-            taken,
-            small,
-            makeup: Makeup::Own,
+            on_existing,
+            below_min_size,
+            composition: Composition::Direct,
             waits_for_parts: false,
             origin,
         })
@@ -520,8 +520,8 @@ fn any_operation(form: Form) -> impl Strategy<Value = Operation> {
     let like = prop::option::of(prop::sample::select(&[Method::POST, Method::PUT][..]));
     let append = (like, least..=LARGEST_INTEGER, any_length(), any_content()).prop_map(
         |(like, at, length, content)| {
-            let finished = Finished::Conflicts;
-            Operation::Append(Append { like, at: Offset::new(at), length, content, finished })
+            let when_complete = AppendToComplete::Conflicts;
+            Operation::Append(Append { like, at: Offset::new(at), length, content, when_complete })
         },
     );
     prop_oneof![create, append, Just(Operation::Retrieve), Just(Operation::Cancel)]

@@ -84,14 +84,18 @@ fn a_creation_has_one_length() {
 fn uploads_are_parts_or_made_of_them() {
     let length = ("upload-length", "5");
     let part = creation(&[length, ("upload-concat", "partial")], Some(0)).expect("sound");
-    assert_eq!(part.makeup, Makeup::Part);
+    assert_eq!(part.composition, Composition::Part);
     let made = [
         format!("final;/uploads/{ID} https://elsewhere.example/uploads/{ID}?x"),
         format!("final; /uploads/{ID}   {ID} "),
     ];
     for value in made {
         let made = creation(&[("upload-concat", &value)], Some(0)).expect("sound");
-        assert_eq!((made.makeup, made.length), (Makeup::Joined(vec![ID, ID]), None), "{value}");
+        assert_eq!(
+            (made.composition, made.length),
+            (Composition::Concatenated(vec![ID, ID]), None),
+            "{value}"
+        );
     }
     let one = format!("final;/uploads/{ID}");
     let strange: [Lines<'_>; 8] = [
@@ -139,7 +143,7 @@ fn requests_on_an_upload_are_understood_or_rejected_beside_it() {
     let at = ("upload-offset", "7");
     let Operation::Append(append) = asked("PATCH", &[PATCH, at, ("upload-length", "10")]) else { panic!() };
     assert_eq!((append.at, append.length), (Offset::new(7), Some(Length::new(10))));
-    assert_eq!((append.content.bytes, append.finished), (Some(3), Finished::Admits));
+    assert_eq!((append.content.bytes, append.when_complete), (Some(3), AppendToComplete::Admits));
     let with_charset = ("content-type", "Application/Offset+Octet-Stream; charset=utf-8");
     assert!(matches!(asked("PATCH", &[with_charset, at]), Operation::Append(_)));
     assert!(matches!(

@@ -18,20 +18,21 @@ fn asks(operation: Operation) -> Request {
     Request { family: Family::Ietf, ..request(operation) }
 }
 
-fn appends(at: u64, length: Option<u64>, content: Content, finished: Finished) -> Operation {
+fn appends(at: u64, length: Option<u64>, content: Content, when_complete: AppendToComplete) -> Operation {
     let (at, length) = (Offset::new(at), length.map(Length::new));
-    Operation::Append(Append { like: None, at, length, content, finished })
+    Operation::Append(Append { like: None, at, length, content, when_complete })
 }
 
 fn creates(length: Option<u64>, content: Content) -> Operation {
-    let (length, taken, small) = (length.map(Length::new), Taken::Refuse, Small::Ordinary);
+    let (length, on_existing, below_min_size) =
+        (length.map(Length::new), OnExisting::Refuse, BelowMinSize::Ordinary);
     Operation::Create(Create {
         semantics: SAID,
         length,
         content,
-        taken,
-        small,
-        makeup: Makeup::Own,
+        on_existing,
+        below_min_size,
+        composition: Composition::Direct,
         waits_for_parts: false,
         origin: origin(),
     })
@@ -84,7 +85,7 @@ fn what_every_request_says_of_the_length_agrees() {
         (open(), 0, None, here(200), "Mismatch".into()),
     ];
     for (known, at, length, content, expected) in table {
-        let operation = appends(at, length, content, Finished::Replays);
+        let operation = appends(at, length, content, AppendToComplete::Replays);
         let text = format!("{operation:?}");
         assert_eq!(decision(Some(&known), operation, Limits::default()), expected, "{text}");
     }
@@ -119,20 +120,22 @@ fn a_complete_upload_gives_its_answer_again_or_refuses() {
         (done(), 201, None, here(0), "Mismatch", "Finished"),
     ];
     for (known, at, length, content, replays, rejects) in table {
-        for (finished, expected) in [
-            (Finished::Replays, replays),
-            (Finished::Rejects { typed: true }, rejects),
-            (Finished::Rejects { typed: false }, rejects),
+        for (when_complete, expected) in [
+            (AppendToComplete::Replays, replays),
+            (AppendToComplete::Rejects { typed: true }, rejects),
+            (AppendToComplete::Rejects { typed: false }, rejects),
         ] {
-            let operation = appends(at, length, content, finished);
+            let operation = appends(at, length, content, when_complete);
             let text = format!("{operation:?} on {:?}", known.phase);
             assert_eq!(decision(Some(&known), operation, Limits::default()), expected, "{text}");
         }
     }
     // One that is not complete is not finished for anybody.
     let open = one(100, Some(200), Phase::Open);
-    for finished in [Finished::Rejects { typed: true }, Finished::Replays, Finished::Conflicts] {
-        let found = decision(Some(&open), appends(100, None, here(100), finished), Limits::default());
+    for when_complete in
+        [AppendToComplete::Rejects { typed: true }, AppendToComplete::Replays, AppendToComplete::Conflicts]
+    {
+        let found = decision(Some(&open), appends(100, None, here(100), when_complete), Limits::default());
         assert_eq!(found, "receive 100 bytes by length at 100 of 200");
     }
 }
@@ -188,13 +191,13 @@ fn what_is_too_small_to_resume_is_taken_as_an_ordinary_request() {
         (None, content(Some(5), LATER), true),
     ];
     for (length, content, resumes) in table {
-        for small in [Small::Ordinary, Small::Resumes] {
+        for below_min_size in [BelowMinSize::Ordinary, BelowMinSize::Resumes] {
             let Operation::Create(create) = creates(length, content) else { unreachable!("it is one") };
-            let operation = Operation::Create(Create { small, ..create });
+            let operation = Operation::Create(Create { below_min_size, ..create });
             let Decision::Create(upload, _) = decide(None, &asks(operation), &policy, NOW) else {
-                panic!("small is no error")
+                panic!("below_min_size is no error")
             };
-            let expected = resumes || small == Small::Resumes;
+            let expected = resumes || below_min_size == BelowMinSize::Resumes;
             assert_eq!(
                 upload.semantics.interruption == Interruption::Resumes,
                 expected,
@@ -214,7 +217,7 @@ fn limits_are_refused_with_what_they_leave() {
     let open = || Some(one(100, Some(200), Phase::Open));
     let growing = || Some(one(100, None, Phase::Open));
     let more = |bytes| content(Some(bytes), LATER);
-    let append = |content| appends(100, None, content, Finished::Replays);
+    let append = |content| appends(100, None, content, AppendToComplete::Replays);
     let table = [
         (size(199), None, creates(Some(200), more(0)), "TooLarge"),
         (size(199), None, creates(None, more(200)), "TooLarge"),

@@ -22,7 +22,7 @@ fn upload() -> Upload {
             excess: Excess::Invalidates,
             interruption: Interruption::Resumes,
         },
-        makeup: hoist_proto::upload::Makeup::Own,
+        composition: hoist_proto::upload::Composition::Direct,
         owner: Some(Principal::new("alice")),
         origin: Origin { method: http::Method::POST, target: "/uploads?x=1".into(), fields },
         created: Timestamp::from_millis(0),

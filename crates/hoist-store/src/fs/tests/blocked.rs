@@ -57,7 +57,7 @@ async fn live(store: &LocalStore, number: u64) {
     let upload = upload(number, None);
     let mut writer = store.create(&upload, ONE).await.expect("creates");
     writer.write(pattern(0, 1000)).await.expect("writes");
-    writer.hasten();
+    writer.start_sync();
     assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(1000));
     let seen = store.peek(upload.id).await.expect("can be looked at").expect("is there");
     assert_eq!(seen.offset.offset(), Offset::new(1000));
@@ -73,7 +73,7 @@ async fn a_disk_that_does_not_answer_holds_up_no_other_upload() {
     let store = narrow(&data);
     let mut writer = blocked(&store, &faults).await;
     writer.write(pattern(0, 10)).await.expect("is accepted");
-    assert_eq!(writer.hasten().offset(), Offset::new(1000), "and it says what it knows");
+    assert_eq!(writer.start_sync().offset(), Offset::new(1000), "and it says what it knows");
     let mut sync = writer.sync();
     // Questions about it wait; they take turns, and do not take every thread.
     let mut looks = (0..20).map(|_| store.peek(id())).collect::<Vec<_>>();
@@ -109,7 +109,7 @@ async fn a_removal_waits_for_a_sync_that_is_naming_the_record() {
     let mut writer = store.create(&upload(1, None), ONE).await.expect("creates");
     writer.write(pattern(0, 1000)).await.expect("writes");
     while !faults.is_holding() {
-        writer.hasten();
+        writer.start_sync();
         tokio::task::yield_now().await;
     }
     let mut removal = store.remove(id(), TWO);
@@ -120,7 +120,7 @@ async fn a_removal_waits_for_a_sync_that_is_naming_the_record() {
     live(&store, 2).await;
     faults.release();
     removal.await.expect("can be removed");
-    assert!(store.survey().await.expect("can be surveyed").is_empty());
+    assert!(store.list_all().await.expect("can be surveyed").is_empty());
     assert_eq!(std::fs::read_dir(data.path().join("open")).expect("is there").count(), 0);
 }
 

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use hoist_proto::types::{Fence, Offset, UploadId};
-use hoist_proto::upload::{Answer, Makeup, Phase, Upload};
+use hoist_proto::upload::{Answer, Composition, Phase, Upload};
 use http::StatusCode;
 
 use super::{open, upload};
@@ -181,7 +181,7 @@ fn note(promises: &mut HashMap<u64, Promise>, line: &str) -> bool {
 /// Every promise is kept, and the bytes of the uploads from number `first` on are the right ones.
 async fn check(directory: &Path, promises: &HashMap<u64, Promise>, first: u64) {
     let store = open(directory);
-    store.survey().await.expect("surveys");
+    store.list_all().await.expect("surveys");
     for (&number, promise) in promises {
         let id = upload(number, None).id;
         let found = store.load(id, Fence::new(1)).await.expect("loads");
@@ -236,7 +236,7 @@ async fn check_whole(store: &impl Store, number: u64, part: Offset, promise: &Pr
 }
 
 fn whole(number: u64) -> Upload {
-    Upload { makeup: Makeup::Joined(parts_of(number)), ..upload(number | 1 << 32, None) }
+    Upload { composition: Composition::Concatenated(parts_of(number)), ..upload(number | 1 << 32, None) }
 }
 
 /// One part is another thing than several.
@@ -266,18 +266,18 @@ async fn what_is_killed() {
 
 async fn live(store: &impl Store, number: u64) -> Result<(), Error> {
     let fence = Fence::new(1);
-    let upload = Upload { makeup: Makeup::Part, ..upload(number, None) };
+    let upload = Upload { composition: Composition::Part, ..upload(number, None) };
     let mut writer = store.create(&upload, fence).await?;
     let mut at = 0;
     for (round, size) in (0..).zip(SIZES) {
         if (number + round).is_multiple_of(2) {
             // What must never be seen by anybody.
-            writer.doubt().await?;
+            writer.mark_unverified().await?;
             writer.write((at..at + size * 2).map(|at| !pattern(number, at)).collect()).await?;
-            writer.cut_back(Offset::new(at)).await?;
+            writer.truncate(Offset::new(at)).await?;
         }
         if !(number + round).is_multiple_of(3) {
-            writer.doubt().await?;
+            writer.mark_unverified().await?;
         }
         let bytes = (at..at + size).map(|at| pattern(number, at)).collect::<Bytes>();
         at += size;
@@ -286,7 +286,7 @@ async fn live(store: &impl Store, number: u64) -> Result<(), Error> {
     }
     if number.is_multiple_of(7) {
         // Doubted to the end.
-        writer.doubt().await?;
+        writer.mark_unverified().await?;
         writer.write(vec![!pattern(number, at); 50_000].into()).await?;
     }
     if !number.is_multiple_of(3) {

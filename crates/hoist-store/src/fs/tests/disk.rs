@@ -84,7 +84,7 @@ async fn a_full_disk_keeps_what_fitted() {
     let bytes = usize::try_from(fitted.get()).expect("small");
     let here = mounted.data().join("open").join(upload.id.to_string());
     assert!(fs::read(here.join("content")).expect("there") == sent[..bytes]);
-    assert!(matches!(store.probe().await, Err(Error::Full)));
+    assert!(matches!(store.check_health().await, Err(Error::Full)));
 
     // The record cannot be replaced, and the old one stays.
     let complete = Upload { phase: Phase::Delivered(Answer::of(StatusCode::OK)), ..upload.clone() };
@@ -94,7 +94,7 @@ async fn a_full_disk_keeps_what_fitted() {
 
     // With room again, the upload goes on where it stood.
     mounted.remount("size=8m");
-    store.probe().await.expect("there is room");
+    store.check_health().await.expect("there is room");
     let mut writer = store.append(upload.id, fitted, Fence::new(2)).await.expect("goes on");
     writer.write(Bytes::from(sent[bytes..].to_vec())).await.expect("writes");
     assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(sent.len() as u64));
@@ -137,7 +137,7 @@ async fn uploads_leave_the_headroom_free() {
         let complete = Upload { phase: Phase::Delivered(Answer::of(StatusCode::OK)), ..full.clone() };
         store.commit(&complete, Fence::new(2)).await.expect("there is room for records");
         store.remove(full.id, Fence::new(2)).await.expect("removes");
-        store.probe().await.expect("there is room again");
+        store.check_health().await.expect("there is room again");
         assert!(fill(&store, &full, Fence::new(3)).await.abs_diff(bytes) < 100_000);
     }
 }
@@ -178,7 +178,7 @@ async fn a_read_only_disk_is_called_that() {
     mounted.remount("rw");
     let store = open(&mounted.data());
     mounted.remount("ro");
-    let error = store.probe().await.expect_err("cannot take an upload");
+    let error = store.check_health().await.expect_err("cannot take an upload");
     assert!(error.to_string().contains("read-only"), "{error}");
     let error = store.create(&upload(2, None), ONE).await.err();
     assert!(matches!(&error, Some(Error::Io { source, .. }) if is_read_only(source)), "{error:?}");
@@ -188,7 +188,7 @@ async fn a_read_only_disk_is_called_that() {
     assert!(store.append(stored.id, Offset::new(6), Fence::new(2)).await.is_err());
     assert!(store.commit(&stored, Fence::new(2)).await.is_err());
     assert!(store.remove(stored.id, Fence::new(2)).await.is_err());
-    assert_eq!(store.survey().await.expect("surveys").len(), 1);
+    assert_eq!(store.list_all().await.expect("surveys").len(), 1);
     mounted.remount("rw");
     store.append(stored.id, Offset::new(6), Fence::new(2)).await.expect("and goes on as it was");
 }
@@ -205,7 +205,7 @@ async fn a_vanished_directory_is_an_error_and_no_panic() {
     let stored = upload(1, None);
     let mut writer = store.create(&stored, ONE).await.expect("creates");
     fs::remove_dir_all(&data).expect("it is there");
-    let error = store.probe().await.expect_err("cannot take an upload");
+    let error = store.check_health().await.expect_err("cannot take an upload");
     assert!(error.to_string().contains("deleted"), "{error}");
     assert!(store.create(&upload(2, None), ONE).await.is_err());
     // The file still takes bytes; what cannot be found again is never called durable.
@@ -213,7 +213,7 @@ async fn a_vanished_directory_is_an_error_and_no_panic() {
     assert!(writer.sync().await.is_err());
     assert!(store.load(stored.id, Fence::new(2)).await.expect("loads").is_none());
     assert!(matches!(store.remove(stored.id, Fence::new(2)).await, Err(Error::Missing)));
-    assert!(store.survey().await.expect("nothing is there").is_empty());
+    assert!(store.list_all().await.expect("nothing is there").is_empty());
 }
 
 #[tokio::test]

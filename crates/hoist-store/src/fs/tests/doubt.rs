@@ -50,7 +50,7 @@ async fn every_state_a_crash_may_leave_is_read_alike() {
         ("two notes", &["doubt.7", "doubt.4"], b"suredoubt", 4),
         ("names that are no notes", &["doubt", "doubt.", "doubt.-1", "doubt.04", "doubt.x"], b"surely", 6),
     ] {
-        for first in ["load", "peek", "read", "survey"] {
+        for first in ["load", "peek", "read", "list_all"] {
             let directory = tempfile::tempdir().expect("a directory");
             let here = sure(directory.path()).await;
             fs::write(here.join("content"), content).expect("a file");
@@ -66,8 +66,8 @@ async fn every_state_a_crash_may_leave_is_read_alike() {
                     assert_eq!(found.offset.offset(), end, "{state}");
                 }
                 "read" => assert_eq!(read(&store).await, counted_bytes, "{state}"),
-                "survey" => {
-                    assert_eq!(store.survey().await.expect("surveys")[0].stored, end, "{state}");
+                "list_all" => {
+                    assert_eq!(store.list_all().await.expect("surveys")[0].stored, end, "{state}");
                 }
                 _ => {}
             }
@@ -95,7 +95,7 @@ async fn the_note_is_there_before_the_bytes_and_goes_after_them() {
         let id = upload(1, None).id;
         store.load(id, ONE).await.expect("loads");
         let mut writer = store.append(id, Offset::new(4), ONE).await.expect("goes on");
-        writer.doubt().await.expect("doubts");
+        writer.mark_unverified().await.expect("doubts");
         assert_eq!(notes(&here), ["doubt.4"], "{durability}");
         assert_eq!(fs::read(here.join("content")).expect("there"), SURE);
         writer.write(Bytes::from_static(b"ly")).await.expect("writes");
@@ -106,9 +106,9 @@ async fn the_note_is_there_before_the_bytes_and_goes_after_them() {
         assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(6));
         assert!(notes(&here).is_empty(), "{durability}");
         assert_eq!(read(&store).await, b"surely");
-        writer.doubt().await.expect("doubts");
+        writer.mark_unverified().await.expect("doubts");
         assert_eq!(notes(&here), ["doubt.6"], "{durability}");
-        writer.cut_back(Offset::new(6)).await.expect("cuts back");
+        writer.truncate(Offset::new(6)).await.expect("cuts back");
         assert!(notes(&here).is_empty(), "{durability}");
     }
 }
@@ -124,7 +124,7 @@ async fn a_copy_taken_at_any_moment_shows_no_doubtful_byte() {
     let mut writer: Box<dyn Writer> = store.append(id, Offset::new(4), ONE).await.expect("goes on");
     let mut counted = SURE.to_vec();
     for round in 0..12_u8 {
-        writer.doubt().await.expect("doubts");
+        writer.mark_unverified().await.expect("doubts");
         assert_copy_holds(&here, &counted).await;
         writer.write(Bytes::from(vec![round; 3000])).await.expect("writes");
         assert_copy_holds(&here, &counted).await;
@@ -133,7 +133,7 @@ async fn a_copy_taken_at_any_moment_shows_no_doubtful_byte() {
         assert_eq!(found.offset.offset().get(), counted.len() as u64);
         assert_copy_holds(&here, &counted).await;
         if round % 3 == 0 {
-            writer.cut_back(Offset::new(counted.len() as u64)).await.expect("cuts back");
+            writer.truncate(Offset::new(counted.len() as u64)).await.expect("cuts back");
         } else {
             counted.extend_from_slice(&[round; 3000]);
             writer.sync().await.expect("syncs");
@@ -162,7 +162,7 @@ async fn a_doubt_that_cannot_be_noted_is_an_error_and_costs_nothing() {
     let mut writer = store.append(id, Offset::new(4), ONE).await.expect("goes on");
     // Something that is no file has the name.
     fs::create_dir(here.join("doubt.4")).expect("can be made");
-    let refused = writer.doubt().await;
+    let refused = writer.mark_unverified().await;
     assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
     fs::remove_dir(here.join("doubt.4")).expect("it is there");
     writer.write(Bytes::from_static(b"ly")).await.expect("nothing is in doubt");

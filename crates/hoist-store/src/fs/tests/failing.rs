@@ -146,12 +146,12 @@ async fn content_that_could_not_be_taken_back_does_not_count_later() {
         let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
         let store = open(directory.path());
         let mut writer = written(&store, 500).await;
-        while writer.hasten().offset() < Offset::new(1500) {
+        while writer.start_sync().offset() < Offset::new(1500) {
             tokio::task::yield_now().await;
         }
         // Changing the note takes two tries, of which the second removes it.
         faults.fail(call, 0, if call == Call::Note { 2 } else { 1 }, Errno::IO);
-        writer.cut_back(Offset::new(1000)).await.expect_err("the disk fails");
+        writer.truncate(Offset::new(1000)).await.expect_err("the disk fails");
         assert!(writer.sync().await.is_err(), "and it says no more how far it came");
         drop(writer);
         assert_eq!(offset_after(&store, 0).await, 1000, "{call:?}");
@@ -165,7 +165,7 @@ async fn a_doubt_that_could_not_be_removed_for_good_is_removed_later() {
         let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
         let store = open(directory.path());
         let mut writer = written(&store, 0).await;
-        writer.doubt().await.expect("can be doubted");
+        writer.mark_unverified().await.expect("can be doubted");
         writer.write(pattern(1000, 1500)).await.expect("writes");
         // Of the writer, and then of the first that asks.
         faults.fail(Call::SyncDir, 0, 1 + skip, Errno::IO);

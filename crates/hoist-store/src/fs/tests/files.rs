@@ -92,7 +92,7 @@ async fn links_inside_the_directory_lead_nowhere() {
     assert!(store.append(victim.id, Offset::new(6), ONE).await.is_err());
     assert!(store.read(victim.id, Offset::ZERO).await.is_err());
     assert!(store.remove(victim.id, ONE).await.is_err());
-    assert!(store.survey().await.expect("surveys").is_empty());
+    assert!(store.list_all().await.expect("surveys").is_empty());
 
     // Links, and a pipe nobody writes to, in the place of its files.
     for (number, name, is_pipe) in [(2, "content", false), (3, "record", false), (4, "content", true)] {
@@ -160,7 +160,7 @@ async fn what_a_crash_leaves_is_cleared_and_what_is_damaged_stays() {
         put("open/lost+found", &[("whose", b"?")]),
     ];
     let store = open(data);
-    assert_eq!(store.survey().await.expect("surveys").len(), 2);
+    assert_eq!(store.list_all().await.expect("surveys").len(), 2);
     assert!(cleared.iter().all(|path| !path.exists()), "{cleared:?}");
     assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
     for (number, expected) in [(1, None), (2, None), (3, None), (5, Some(5)), (6, Some(6))] {
@@ -172,9 +172,9 @@ async fn what_a_crash_leaves_is_cleared_and_what_is_damaged_stays() {
         assert!(matches!(found, Err(Error::Damaged(_))), "{number}: {found:?}");
     }
     assert!(kept[5].join("content").exists(), "what is damaged is left as it is");
-    let mut seen = store.survey().await.expect("surveys");
-    seen.sort_unstable_by_key(|sketch| sketch.id);
-    assert_eq!(seen.iter().map(|sketch| sketch.id).collect::<Vec<_>>(), [id(5), id(6)]);
+    let mut seen = store.list_all().await.expect("surveys");
+    seen.sort_unstable_by_key(|summary| summary.id);
+    assert_eq!(seen.iter().map(|summary| summary.id).collect::<Vec<_>>(), [id(5), id(6)]);
     for number in 5..=10 {
         store.remove(id(number), ONE).await.expect("removes, damaged or not");
     }
@@ -192,7 +192,7 @@ async fn an_upload_cut_off_on_its_way_to_done_arrives() {
     let shelves = ["done", "open"].map(|shelf| directory.path().join(shelf).join(upload.id.to_string()));
     fs::rename(&shelves[0], &shelves[1]).expect("it is there");
     let store = open(directory.path());
-    assert_eq!(store.survey().await.expect("surveys").len(), 1);
+    assert_eq!(store.list_all().await.expect("surveys").len(), 1);
     let found = store.load(upload.id, ONE).await.expect("loads").expect("is there");
     assert_eq!((found.offset.offset().get(), found.is_complete()), (5, true));
     assert!(shelves[0].exists() && !shelves[1].exists());

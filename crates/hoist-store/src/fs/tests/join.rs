@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use hoist_proto::types::{Fence, Offset, UploadId};
-use hoist_proto::upload::{Answer, Makeup, Phase, Upload};
+use hoist_proto::upload::{Answer, Composition, Phase, Upload};
 use http::StatusCode;
 
 use super::disk::Mounted;
@@ -17,7 +17,7 @@ const ONE: Fence = Fence::new(1);
 
 /// A complete part of these bytes.
 async fn part(store: &LocalStore, number: u64, bytes: Vec<u8>) -> UploadId {
-    let part = Upload { makeup: Makeup::Part, ..upload(number, Some(bytes.len() as u64)) };
+    let part = Upload { composition: Composition::Part, ..upload(number, Some(bytes.len() as u64)) };
     let mut writer = store.create(&part, ONE).await.expect("creates");
     writer.write(bytes.into()).await.expect("writes");
     let done = Upload { phase: Phase::Delivered(Answer::of(StatusCode::NO_CONTENT)), ..part.clone() };
@@ -26,7 +26,7 @@ async fn part(store: &LocalStore, number: u64, bytes: Vec<u8>) -> UploadId {
 }
 
 async fn whole(store: &LocalStore, number: u64, parts: &[UploadId]) -> Upload {
-    let whole = Upload { makeup: Makeup::Joined(parts.to_vec()), ..upload(number, None) };
+    let whole = Upload { composition: Composition::Concatenated(parts.to_vec()), ..upload(number, None) };
     drop(store.create(&whole, ONE).await.expect("creates"));
     whole
 }
@@ -81,7 +81,7 @@ async fn one_part_is_the_same_file_and_nothing_writes_to_it() {
 async fn an_upload_made_of_parts_reserves_no_room() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(directory.path());
-    let whole = Upload { makeup: Makeup::Joined(vec![]), ..upload(1, Some(64 << 20)) };
+    let whole = Upload { composition: Composition::Concatenated(vec![]), ..upload(1, Some(64 << 20)) };
     drop(store.create(&whole, ONE).await.expect("creates"));
     assert_eq!(fs::metadata(content_of(directory.path(), "open", whole.id)).expect("is there").blocks(), 0);
 }
@@ -127,7 +127,7 @@ async fn what_a_crash_leaves_of_a_join_is_removed() {
     let here = content_of(directory.path(), "open", whole.id);
     fs::write(here.with_file_name("content.new"), vec![9; 70_000]).expect("a file");
     let store = open(directory.path());
-    assert_eq!(store.survey().await.expect("surveys").len(), 2);
+    assert_eq!(store.list_all().await.expect("surveys").len(), 2);
     assert!(!here.with_file_name("content.new").exists(), "the first look after the start removes it");
     let found = store.load(whole.id, ONE).await.expect("loads").expect("is there");
     assert_eq!(found.offset.offset(), Offset::ZERO);

@@ -40,14 +40,14 @@ async fn odd_entries_are_passed_over_at_the_start() {
         fs::create_dir_all(shelf.join(id(8).to_string()).join("draft")).expect("directories");
     }
     fs::create_dir(data.join("umask")).expect("a directory");
-    fs::create_dir(data.join("probe-0")).expect("a directory");
+    fs::create_dir(data.join("check_health-0")).expect("a directory");
     symlink("nowhere", data.join("dangling")).expect("a link");
 
     let store = open(data);
     let found = store.load(good.id, ONE).await.expect("loads").expect("is there");
     assert_eq!(found.offset.offset(), Offset::new(4));
-    let seen = store.survey().await.expect("surveys");
-    assert_eq!(seen.iter().map(|sketch| sketch.id).collect::<Vec<_>>(), [good.id]);
+    let seen = store.list_all().await.expect("surveys");
+    assert_eq!(seen.iter().map(|summary| summary.id).collect::<Vec<_>>(), [good.id]);
     for number in [2, 4, 7, 8] {
         assert!(store.load(id(number), ONE).await.is_err(), "{number}");
     }
@@ -85,8 +85,8 @@ async fn content_that_a_crash_left_beside_a_concluded_record_is_freed() {
     // As a crash between the record and the removal leaves it.
     fs::write(here.join("content"), b"delivered").expect("a file");
     let store = open(directory.path());
-    let seen = store.survey().await.expect("surveys");
-    assert_eq!(seen.iter().map(|sketch| sketch.stored).collect::<Vec<_>>(), [Offset::new(9)]);
+    let seen = store.list_all().await.expect("surveys");
+    assert_eq!(seen.iter().map(|summary| summary.stored).collect::<Vec<_>>(), [Offset::new(9)]);
     assert!(!here.join("content").exists(), "no later run would free it");
     let found = store.load(upload.id, ONE).await.expect("loads").expect("is there");
     assert_eq!(found.offset.offset(), Offset::new(9));

@@ -7,7 +7,7 @@ use std::fs;
 
 use bytes::Bytes;
 use hoist_proto::types::{Fence, Offset, UploadId};
-use hoist_proto::upload::{Answer, Makeup, Phase, Upload};
+use hoist_proto::upload::{Answer, Composition, Phase, Upload};
 use http::StatusCode;
 
 use super::upload;
@@ -84,7 +84,7 @@ impl Site {
             Operation::Create => return Ok(()),
             Operation::JoinOne | Operation::JoinSeveral => {
                 for part in self.parts() {
-                    let part = Upload { id: part, makeup: Makeup::Part, ..upload(0, None) };
+                    let part = Upload { id: part, composition: Composition::Part, ..upload(0, None) };
                     fill(store, &part, Phase::Received).await?;
                 }
                 let mut writer = store.create(&self.subject(), Fence::new(1)).await?;
@@ -102,12 +102,12 @@ impl Site {
     }
 
     pub(super) fn subject(&self) -> Upload {
-        let makeup = match self.operation {
-            Operation::JoinOne | Operation::JoinSeveral => Makeup::Joined(self.parts()),
-            Operation::DeliverShared => Makeup::Part,
-            _ => Makeup::Own,
+        let composition = match self.operation {
+            Operation::JoinOne | Operation::JoinSeveral => Composition::Concatenated(self.parts()),
+            Operation::DeliverShared => Composition::Part,
+            _ => Composition::Direct,
         };
-        Upload { makeup, ..upload(1, None) }
+        Upload { composition, ..upload(1, None) }
     }
 
     fn parts(&self) -> Vec<UploadId> {
@@ -184,21 +184,21 @@ impl Site {
         self.tell(at);
         let mut writer = store.append(id, at, fence).await?;
         if matches!(after, After::Refuse | After::Confirm) {
-            writer.doubt().await?;
+            writer.mark_unverified().await?;
         }
         writer.write(pattern(at.get(), end.max(at.get()))).await?;
         match after {
             After::Keep | After::Confirm => self.tell(writer.sync().await?.offset()),
-            After::Refuse => writer.cut_back(at).await?,
+            After::Refuse => writer.truncate(at).await?,
             After::CutBack => {
                 // Made durable and noted without being told, as happens behind a long request.
                 for _ in 0..100_000 {
-                    if writer.hasten().offset().get() >= end || self.faults.is_over() {
+                    if writer.start_sync().offset().get() >= end || self.faults.is_over() {
                         break;
                     }
                     tokio::task::yield_now().await;
                 }
-                writer.cut_back(at).await?;
+                writer.truncate(at).await?;
             }
         }
         Ok(())
@@ -212,7 +212,7 @@ impl Site {
     /// That every promise is kept, as a store sees it that works.
     pub(super) async fn check(&mut self, store: &LocalStore, context: &str) {
         let subject = self.subject();
-        store.survey().await.expect("can be surveyed");
+        store.list_all().await.expect("can be surveyed");
         let found = store.load(subject.id, Fence::new(self.fence)).await;
         let Some(found) = found.unwrap_or_else(|error| panic!("{context}: {error}")) else {
             assert!(self.told == 0 || self.is_removed, "{context}: the upload is gone");
@@ -260,7 +260,7 @@ impl Site {
             assert_eq!(fs::read_dir(self.exports.path()).expect("is there").count(), 1, "{context}");
         }
         if self.is_removed {
-            assert!(store.survey().await.expect("can be surveyed").is_empty(), "{context}");
+            assert!(store.list_all().await.expect("can be surveyed").is_empty(), "{context}");
         }
     }
 

@@ -25,7 +25,7 @@ async fn a_look_does_not_wait_for_whoever_has_the_turn() {
         match step {
             "synced" => assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(7)),
             "doubted" => {
-                writer.doubt().await.expect("doubts");
+                writer.mark_unverified().await.expect("doubts");
                 writer.write(Bytes::from_static(b"not yet")).await.expect("writes");
             }
             "dropped" => {

@@ -84,8 +84,8 @@ impl<'a> Course<'a> {
     fn complain(&mut self, at: &Progress, now: Instant) {
         let is_news = at.retries > self.retries;
         self.retries = self.retries.max(at.retries);
-        let is_due = self.complained.is_none_or(|before| now - before >= COMPLAIN_EVERY);
-        if is_news && is_due && self.bar.is_none() {
+        let awaits_delivery = self.complained.is_none_or(|before| now - before >= COMPLAIN_EVERY);
+        if is_news && awaits_delivery && self.bar.is_none() {
             self.complained = Some(now);
             let at = Bytes(at.acknowledged);
             self.stage.talk(format_args!("{}: interrupted, trying again; the server has {at}", self.label));
@@ -93,8 +93,9 @@ impl<'a> Course<'a> {
     }
 
     fn count(&mut self, at: &Progress, now: Instant) {
-        let is_due = self.told.is_none_or(|(before, sent)| now - before >= TELL_EVERY && sent != at.sent);
-        if at.doing != Doing::Preparing && is_due {
+        let awaits_delivery =
+            self.told.is_none_or(|(before, sent)| now - before >= TELL_EVERY && sent != at.sent);
+        if at.doing != Doing::Preparing && awaits_delivery {
             self.told = Some((now, at.sent));
             self.stage.output.event(&json!({
                 "event": "progress", "file": self.label, "sent": at.sent, "acknowledged": at.acknowledged,

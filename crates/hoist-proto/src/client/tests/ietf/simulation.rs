@@ -105,7 +105,7 @@ impl Server {
     fn load(&mut self, id: UploadId) -> Option<Upload> {
         let kept = self.uploads.get_mut(&id)?;
         let mut upload = Upload { offset: kept.sync(), ..kept.record.clone()? };
-        if upload.is_due() {
+        if upload.awaits_delivery() {
             upload.length = Some(upload.offset.offset().into());
             upload.phase = Phase::Received;
             self.finish(upload, false);
