@@ -16,7 +16,7 @@ use hoist_store::store::Error;
 use crate::claim::Claim;
 use crate::digest::{Hashes, Outcome};
 use crate::service::Shared;
-use crate::target::{self, Representation};
+use crate::targets::{self, Representation};
 use crate::{answer, error};
 
 impl Shared {
@@ -35,7 +35,7 @@ impl Shared {
         let id = claim.id();
         let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
         if upload.composition == Composition::Part {
-            let answer = target::of_part();
+            let answer = targets::of_part();
             let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.clock.now());
             self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
             self.ledger.record(&upload);

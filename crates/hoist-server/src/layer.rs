@@ -26,7 +26,7 @@ use crate::proxy::{Network, Proxies};
 use crate::route::RESERVED;
 use crate::service::Shared;
 use crate::sweep::Lifetimes;
-use crate::target::{Keep, Target};
+use crate::targets::{Keep, Target};
 use crate::waiting::Waiting;
 
 /// The upload endpoint as a tower service. Clones are the same endpoint.

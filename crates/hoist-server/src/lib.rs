@@ -1,8 +1,8 @@
 //! Resumable uploads as a tower service: one endpoint for every dialect.
 //!
-//! [`Hoist`] is the endpoint. It takes what [`hoist_proto`] decides about a request and does it to a
-//! [`Store`](hoist_store::store::Store); what to do with a whole representation is its [`target`]'s. The life of a request
-//! is in `service.rs` and reads in one screen.
+//! [`Hoist`] is the endpoint: it executes what [`hoist_proto`] decides about a request on a
+//! [`Store`](hoist_store::store::Store), and hands complete representations to a [`Target`](targets::Target). The life of a
+//! request is in `service.rs` and fits on one screen.
 
 pub mod admission;
 mod answer;
@@ -32,7 +32,7 @@ pub mod proxy;
 mod route;
 mod service;
 mod sweep;
-pub mod target;
+pub mod targets;
 mod waiting;
 mod work;
 

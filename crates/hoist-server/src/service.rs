@@ -42,7 +42,7 @@ use crate::parts::Numbered;
 use crate::proxy::Proxies;
 use crate::route::{Route, route};
 use crate::sweep::Lifetimes;
-use crate::target::Target;
+use crate::targets::Target;
 use crate::waiting::Waiting;
 use crate::work::Work;
 

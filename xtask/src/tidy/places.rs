@@ -31,8 +31,8 @@ const PLACES: &[Place] = &[
             // Answers of example uploads, in a suite of tests.
             "crates/hoist-store/src/contract.rs",
             // A target is an ordinary HTTP service, and these are its own answers.
-            "crates/hoist-server/src/target.rs",
-            "crates/hoist-server/src/target/",
+            "crates/hoist-server/src/targets.rs",
+            "crates/hoist-server/src/targets/",
             // Whether the server is ready is asked by a load balancer, in no dialect.
             "crates/hoist-server/src/discover.rs",
             // Fetching content is ordinary HTTP, in no dialect.

@@ -9,7 +9,7 @@ use hoist_proto::types::{Durable, Fence, Length, Timestamp, UploadId};
 use hoist_proto::upload::{Answer as UploadAnswer, Upload};
 use hoist_server::admission::Quotas;
 use hoist_server::auth::Authenticator;
-use hoist_server::target::{Files, Representation, Target};
+use hoist_server::targets::{Files, Representation, Target};
 use hoist_server::{Builder, Hoist};
 use hoist_store::memory::{Faults, MemoryStore};
 use hoist_store::store::{Error, Pending, Store};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hoist_proto::upload::{Answer, Composition};
 use hoist_server::Hoist;
-use hoist_server::target::{Representation, Target};
+use hoist_server::targets::{Representation, Target};
 use hoist_store::memory::{Faults, MemoryStore};
 use hoist_store::store::{Error, Pending, Store};
 use http::StatusCode;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hoist_proto::types::Offset;
 use hoist_proto::upload::Answer;
 use hoist_server::Hoist;
-use hoist_server::target::{Representation, Target};
+use hoist_server::targets::{Representation, Target};
 use hoist_store::memory::MemoryStore;
 use hoist_store::store::{Error, Pending, Store};
 use http::{HeaderValue, StatusCode, header};

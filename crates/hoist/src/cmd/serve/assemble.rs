@@ -11,7 +11,7 @@ use hoist_server::auth::jwt::Jwt;
 use hoist_server::auth::{Anyone, Authenticator, Unusable};
 use hoist_server::hook::command::Command;
 use hoist_server::hook::{Hook, NoHook};
-use hoist_server::target::Files;
+use hoist_server::targets::Files;
 use hoist_server::{BadEndpoint, Builder, Hoist};
 use hoist_store::fs::make_directory;
 use hoist_store::memory::MemoryStore;
