@@ -309,7 +309,7 @@ mod tests {
     use super::*;
 
     const ID: UploadId = UploadId::from_bits([1; 16]);
-    const PATIENCE: Duration = Duration::from_secs(5);
+    const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
     const ANYONE: Asker<'_> = Asker { principal: None, family: Some(Family::Conventional) };
 
     fn upload(owner: Option<Principal>) -> Upload {
@@ -334,9 +334,9 @@ mod tests {
     #[tokio::test]
     async fn a_newer_request_stops_the_holder_and_follows_it() {
         let claims = Claims::default();
-        let first = claims.take(ID, ANYONE, PATIENCE).await.expect("free");
+        let first = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
         first.transfers(&upload(None));
-        let mut second = Box::pin(claims.take(ID, ANYONE, PATIENCE));
+        let mut second = Box::pin(claims.take(ID, ANYONE, CLAIM_TIMEOUT));
         assert!(is_pending(&mut second).await);
         first.stopped().await;
         let older = first.fence();
@@ -350,9 +350,9 @@ mod tests {
     #[tokio::test]
     async fn whoever_is_overtaken_while_waiting_is_stopped_when_its_turn_comes() {
         let claims = Claims::default();
-        let first = claims.take(ID, ANYONE, PATIENCE).await.expect("free");
-        let mut second = Box::pin(claims.take(ID, ANYONE, PATIENCE));
-        let mut third = Box::pin(claims.take(ID, ANYONE, PATIENCE));
+        let first = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
+        let mut second = Box::pin(claims.take(ID, ANYONE, CLAIM_TIMEOUT));
+        let mut third = Box::pin(claims.take(ID, ANYONE, CLAIM_TIMEOUT));
         assert!(is_pending(&mut second).await && is_pending(&mut third).await);
         drop(first);
         let second = second.await.expect("its turn");
@@ -368,14 +368,14 @@ mod tests {
     #[tokio::test]
     async fn a_creation_disturbs_no_transfer_and_outwaits_everything_else() {
         let claims = Claims::default();
-        let asking = claims.take(ID, ANYONE, PATIENCE).await.expect("free");
-        let mut creation = Box::pin(claims.take_idle(ID, PATIENCE));
+        let asking = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
+        let mut creation = Box::pin(claims.take_idle(ID, CLAIM_TIMEOUT));
         assert!(is_pending(&mut creation).await);
         assert!(!asking.stop.is_cancelled());
         drop(asking);
         let creating = creation.await.expect("its turn");
         creating.transfers(&upload(None));
-        let refused = claims.take_idle(ID, PATIENCE).await.map(|_| ());
+        let refused = claims.take_idle(ID, CLAIM_TIMEOUT).await.map(|_| ());
         assert!(matches!(refused, Err(Occupied::Transferring(_))));
         assert!(!creating.stop.is_cancelled());
         assert!(claims.take_unwanted(ID).is_none());
@@ -385,34 +385,34 @@ mod tests {
     async fn a_stranger_ends_no_transfer() {
         let (claims, anna) = (Claims::default(), Principal::new("anna"));
         let transfer =
-            claims.take(ID, Asker { principal: Some(&anna), ..ANYONE }, PATIENCE).await.expect("free");
+            claims.take(ID, Asker { principal: Some(&anna), ..ANYONE }, CLAIM_TIMEOUT).await.expect("free");
         transfer.transfers(&upload(Some(anna.clone())));
         let ben = Principal::new("ben");
         let of_anna = |family| Asker { principal: Some(&anna), family };
         for stranger in [ANYONE, Asker { principal: Some(&ben), ..ANYONE }, of_anna(Some(Family::Tus1))] {
-            assert!(matches!(claims.take(ID, stranger, PATIENCE).await, Err(Denied::Stranger)));
+            assert!(matches!(claims.take(ID, stranger, CLAIM_TIMEOUT).await, Err(Denied::Stranger)));
         }
         assert!(!transfer.stop.is_cancelled());
         drop(transfer);
         // Nor one that begins while the stranger waits.
         let holder =
-            claims.take(ID, Asker { principal: Some(&anna), ..ANYONE }, PATIENCE).await.expect("free");
-        let mut early = Box::pin(claims.take(ID, Asker { principal: Some(&ben), ..ANYONE }, PATIENCE));
+            claims.take(ID, Asker { principal: Some(&anna), ..ANYONE }, CLAIM_TIMEOUT).await.expect("free");
+        let mut early = Box::pin(claims.take(ID, Asker { principal: Some(&ben), ..ANYONE }, CLAIM_TIMEOUT));
         assert!(is_pending(&mut early).await);
         holder.transfers(&upload(Some(anna.clone())));
         assert!(matches!(early.await, Err(Denied::Stranger)));
         assert!(!holder.stop.is_cancelled());
         let transfer = holder;
-        let mut newer = Box::pin(claims.take(ID, of_anna(None), PATIENCE));
+        let mut newer = Box::pin(claims.take(ID, of_anna(None), CLAIM_TIMEOUT));
         assert!(is_pending(&mut newer).await && transfer.stop.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_holder_that_does_not_yield_is_not_waited_for_for_ever() {
         let claims = Claims::default();
-        let stuck = claims.take(ID, ANYONE, PATIENCE).await.expect("free");
-        assert!(claims.take(ID, ANYONE, PATIENCE).await.is_err());
-        assert!(matches!(claims.take_idle(ID, PATIENCE).await.map(|_| ()), Err(Occupied::Busy)));
+        let stuck = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
+        assert!(claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.is_err());
+        assert!(matches!(claims.take_idle(ID, CLAIM_TIMEOUT).await.map(|_| ()), Err(Occupied::Busy)));
         drop(stuck);
         assert!(claims.take_unwanted(ID).is_some());
         assert!(claims.0.entries().is_empty());
@@ -421,13 +421,13 @@ mod tests {
     #[tokio::test]
     async fn giving_up_waiting_leaves_nothing_behind() {
         let claims = Claims::default();
-        let first = claims.take(ID, ANYONE, PATIENCE).await.expect("free");
-        let mut second = Box::pin(claims.take(ID, ANYONE, PATIENCE));
+        let first = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
+        let mut second = Box::pin(claims.take(ID, ANYONE, CLAIM_TIMEOUT));
         assert!(is_pending(&mut second).await);
         drop(second);
         drop(first);
         assert!(claims.0.entries().is_empty());
-        let third = claims.take(ID, ANYONE, PATIENCE).await.expect("free");
+        let third = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
         assert!(!third.stop.is_cancelled(), "who gave up does not push any more");
     }
 

@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 
 use crate::answer::{self, Answer, Body};
 use crate::layer::Hoist;
-use crate::service::PATIENCE;
+use crate::service::CLAIM_TIMEOUT;
 use crate::{error, filename};
 use select::{Selected, select};
 
@@ -42,7 +42,7 @@ impl Hoist {
         };
         let principal = shared.auth.admit(head).await.ok()?;
         // Whoever fetches what is complete ends no transfer of what is not.
-        let claim = shared.claims.take_idle(id, PATIENCE).await.ok()?;
+        let claim = shared.claims.take_idle(id, CLAIM_TIMEOUT).await.ok()?;
         let (claim, known) = self.load(claim).await.ok()?;
         let upload = known.filter(|upload| upload.family != Family::Token)?; // a token upload has no URL
         let request = Request { id, principal, family: upload.family, operation: Operation::Retrieve };

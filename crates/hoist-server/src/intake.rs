@@ -22,10 +22,10 @@ use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep};
 
 use crate::admission::Reservation;
-use crate::checked::Checked;
 use crate::claim::Claim;
 use crate::progress::Progress;
 use crate::service::Shared;
+use crate::unverified::UnverifiedContent;
 use crate::{BoxError, error};
 
 /// What content can be received from: the body of any server's requests.
@@ -46,7 +46,7 @@ pub(crate) struct Intake {
     /// Tells the peer how much is stored, where it can be told.
     pub(crate) progress: Option<Progress>,
     /// What the content should hash to, and content that waits for that to be known.
-    pub(crate) checked: Checked,
+    pub(crate) checked: UnverifiedContent,
 }
 
 /// Bounds on what is stored of content that has arrived when its transfer has to end: about what a kernel holds for one

@@ -13,21 +13,21 @@ use tokio_util::task::TaskTracker;
 use crate::admission::{Ledger, Quotas};
 use crate::auth::{Anyone, Authenticator};
 use crate::backlog::Backlog;
-use crate::channel::{Interims, Locations};
 use crate::claim::Claims;
 use crate::clock::{Clock, SystemClocks, TimeSource};
 use crate::cors::{self, Cors};
-use crate::departed::Departed;
 use crate::digest::Digests;
 use crate::discover::Readiness;
 use crate::hook::{Hook, NoHook};
-use crate::naming::Naming;
+use crate::pending_parts::PendingParts;
 use crate::proxy::{Network, Proxies};
 use crate::route::RESERVED;
 use crate::service::Shared;
 use crate::sweep::Lifetimes;
 use crate::targets::{Keep, Target};
-use crate::waiting::Waiting;
+use crate::tombstones::Tombstones;
+use crate::transport_handles::{Interims, Locations};
+use crate::upload_id::IdDerivation;
 
 /// The upload endpoint as a tower service. Clones are the same endpoint.
 ///
@@ -252,15 +252,15 @@ impl Builder {
             hook: self.hook,
             cors: self.cors,
             sendable: cors::allowed(&self.cors_headers),
-            naming: Naming::new(self.key, &self.endpoint),
+            ids: IdDerivation::new(self.key, &self.endpoint),
             endpoint: self.endpoint,
             ledger: Ledger::new(self.quotas),
             claims: Claims::default(),
             interims: self.interims,
             tus: self.tus,
             versions: self.versions,
-            waiting: Waiting::default(),
-            departed: Departed::default(),
+            pending_parts: PendingParts::default(),
+            tombstones: Tombstones::default(),
             completes_at_length: self.completes_at_length,
             public_origin: self.public_origin,
             locations: self.locations,

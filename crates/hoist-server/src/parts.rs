@@ -18,11 +18,11 @@ use http::request::Parts;
 
 use crate::admission::Reservation;
 use crate::claim::{Asker, Claim, Occupied};
+use crate::execute::Execution;
 use crate::intake::{self, Content};
 use crate::layer::Hoist;
-use crate::service::{PATIENCE, Shared};
-use crate::waiting::Present;
-use crate::work::Work;
+use crate::pending_parts::Present;
+use crate::service::{CLAIM_TIMEOUT, Shared};
 use crate::{answer, error};
 
 /// A numbered part of an upload, as a request names it.
@@ -56,7 +56,7 @@ impl Hoist {
     ) -> Result<Reply, Refusal> {
         let shared = self.shared();
         let outer = shared.claim_whole(&numbered, &request).await?;
-        let present = shared.waiting.enter(numbered.whole);
+        let present = shared.pending_parts.enter(numbered.whole);
         let claim = shared.claim(&request).await?;
         let (claim, known) = self.load(claim).await?;
         intake::know_size(&claim, shared, &mut request, known.as_ref(), &mut body).await?;
@@ -67,7 +67,7 @@ impl Hoist {
             return Err(Refusal::Taken(whole.into()));
         }
         let channels = shared.channels(dialect, &request.operation, &decision, base, &head);
-        let work = Work { claim, known, channels, content_bytes: body.size_hint().exact() };
+        let work = Execution { claim, known, channels, content_bytes: body.size_hint().exact() };
         self.own(move |shared| async move {
             // The whole is given back here in any case: what follows may want it.
             let began = match decision {
@@ -94,7 +94,7 @@ impl Shared {
     /// Takes the upload that a part belongs to, and sees whether it may have that part.
     async fn claim_whole(&self, numbered: &Numbered, request: &Named) -> Result<Outer, Refusal> {
         let Numbered { whole: id, part } = *numbered;
-        let claim = self.claims.take_idle(id, PATIENCE).await.map_err(|occupied| match occupied {
+        let claim = self.claims.take_idle(id, CLAIM_TIMEOUT).await.map_err(|occupied| match occupied {
             // The token names an upload that receives content of its own.
             Occupied::Transferring(transfer) => Refusal::Mixed(transfer.state),
             Occupied::Busy => Refusal::Busy,
@@ -136,7 +136,7 @@ impl Shared {
             return Ok(highest);
         }
         for number in numbers.begun.iter().rev() {
-            if number <= part.number || self.peek(self.naming.of_part(whole, number)).await?.is_some() {
+            if number <= part.number || self.peek(self.ids.of_part(whole, number)).await?.is_some() {
                 return Ok(number);
             }
         }
@@ -205,7 +205,7 @@ impl Shared {
 
     /// Removes a whole that the first request on one of its parts created, when nothing came of that part.
     async fn retract_whole(&self, id: UploadId, present: &Present) {
-        let Ok(claim) = self.claims.take_idle(id, PATIENCE).await else { return };
+        let Ok(claim) = self.claims.take_idle(id, CLAIM_TIMEOUT).await else { return };
         // Another request has found the whole and may be about to create a part of it.
         if !present.is_alone() {
             return;
@@ -213,7 +213,7 @@ impl Shared {
         let Ok(Some(whole)) = self.fetch(&claim).await else { return };
         let Composition::Indexed(numbers) = &whole.composition else { return };
         for number in numbers.begun.iter() {
-            if !matches!(self.peek(self.naming.of_part(id, number)).await, Ok(None)) {
+            if !matches!(self.peek(self.ids.of_part(id, number)).await, Ok(None)) {
                 return;
             }
         }
@@ -263,7 +263,7 @@ impl Shared {
     /// Makes an upload of its parts if they are complete. `None` when it is gone, or when another request has its claim for
     /// too long; it is made then as soon as the claim is free.
     async fn finish_whole(&self, id: UploadId) -> Result<Option<Upload>, Refusal> {
-        let Ok(claim) = self.claims.take_idle(id, PATIENCE).await else {
+        let Ok(claim) = self.claims.take_idle(id, CLAIM_TIMEOUT).await else {
             self.backlog.add(id);
             return Ok(None);
         };
@@ -276,7 +276,7 @@ impl Shared {
     /// Looks after the uploads that a part is for, when it has become complete or has gone.
     //= TUS1-CAT-13
     pub(crate) async fn wake(&self, part: UploadId) {
-        for whole in self.waiting.of(part) {
+        for whole in self.pending_parts.of(part) {
             if let Err(refusal) = self.finish_whole(whole).await {
                 // It is tried again when somebody asks for it, and at the next start.
                 tracing::debug!(upload = %whole.short(), refusal = refusal.problem().title, "not made of its parts yet");
@@ -309,7 +309,7 @@ impl Shared {
         self.hook.before_create(&upload).await?;
         let reservation = self.ledger.admit(&upload, Some(0), client)?;
         self.establish(claim, &upload, reservation).await?;
-        self.waiting.add(&upload);
+        self.pending_parts.add(&upload);
         let id = upload.id;
         let made = match self.try_join(claim, upload.clone()).await {
             Ok(made) => made,
@@ -362,7 +362,7 @@ impl Shared {
         upload.length = Some(upload.offset.offset().into());
         upload.phase = Phase::Received;
         let reply = self.deliver(claim, upload.clone(), false, false, None).await?;
-        self.waiting.forget(&upload);
+        self.pending_parts.forget(&upload);
         self.release_parts(&upload, parts);
         if let Reply::Complete { answer, .. } = reply {
             (upload, _) = engine::deliver(upload, answer, false, &self.policy, self.clock.now());
@@ -378,7 +378,7 @@ impl Shared {
             Composition::Concatenated(parts) => Some(parts.clone()),
             Composition::Indexed(Numbers { begun, last }) => {
                 let last = last.filter(|last| begun.covers(*last))?;
-                Some(last.up_to().map(|number| self.naming.of_part(upload.id, number)).collect())
+                Some(last.up_to().map(|number| self.ids.of_part(upload.id, number)).collect())
             }
         }
     }
@@ -391,7 +391,7 @@ impl Shared {
         parts: &[UploadId],
     ) -> Result<Option<Length>, Refusal> {
         let is_numbered = matches!(upload.composition, Composition::Indexed(_));
-        let gap = self.waiting.gap(upload.id).filter(|_| is_numbered);
+        let gap = self.pending_parts.gap(upload.id).filter(|_| is_numbered);
         if let Some(part) = gap.and_then(|gap| parts.get(gap))
             && !self.peek(*part).await?.is_some_and(|part| part.is_complete())
         {
@@ -410,7 +410,7 @@ impl Shared {
                         return Err(Refusal::Gone);
                     }
                     (Some(_) | None, _) => {
-                        self.waiting.note_gap(upload.id, place);
+                        self.pending_parts.note_gap(upload.id, place);
                         return Ok(None);
                     }
                 },
@@ -446,7 +446,7 @@ impl Shared {
         let (claims, store) = (self.claims.clone(), Arc::clone(&self.store));
         self.tasks.spawn(async move {
             for part in parts {
-                let Ok(claim) = claims.take_idle(part, PATIENCE).await else { continue };
+                let Ok(claim) = claims.take_idle(part, CLAIM_TIMEOUT).await else { continue };
                 if let Err(failure) = store.discard(part, claim.fence()).await {
                     error::refusal("discard", part, &failure);
                 }
@@ -473,7 +473,7 @@ impl Shared {
         };
         let mut parts = Vec::new();
         for number in last.unwrap_or(highest).up_to() {
-            let part = self.peek(self.naming.of_part(whole.id, number)).await?;
+            let part = self.peek(self.ids.of_part(whole.id, number)).await?;
             // Behind an incomplete part there is only its length to learn, and behind a missing one not even that.
             let goes_on = part.as_ref().is_some_and(|part| last.is_some() || part.is_complete());
             parts.push(part);
@@ -495,7 +495,7 @@ impl Shared {
         }
         let mut renewed = whole.touched;
         for number in begun.iter() {
-            if let Some(part) = self.peek(self.naming.of_part(whole.id, number)).await?
+            if let Some(part) = self.peek(self.ids.of_part(whole.id, number)).await?
                 && !part.is_expired(self.clock.now())
             {
                 renewed = renewed.max(part.touched);
@@ -511,8 +511,8 @@ impl Shared {
         if let Composition::Indexed(Numbers { begun, .. }) = &upload.composition {
             let asker = Asker { principal: upload.owner.as_ref(), family: None };
             for number in begun.iter() {
-                let part = self.naming.of_part(upload.id, number);
-                let taken = self.claims.take(part, asker, PATIENCE).await;
+                let part = self.ids.of_part(upload.id, number);
+                let taken = self.claims.take(part, asker, CLAIM_TIMEOUT).await;
                 let claim = taken.map_err(|_| Refusal::Busy)?;
                 match self.store.remove(part, claim.fence()).await {
                     Ok(()) => self.ledger.forget(part),
@@ -522,8 +522,8 @@ impl Shared {
             }
         }
         self.remove(claim).await?;
-        self.waiting.forget(upload);
-        self.departed.note(upload);
+        self.pending_parts.forget(upload);
+        self.tombstones.note(upload);
         Ok(())
     }
 }

@@ -26,29 +26,29 @@ use crate::admission::Ledger;
 use crate::answer::{self, Answer};
 use crate::auth::Authenticator;
 use crate::backlog::Backlog;
-use crate::channel::{Interims, Locations};
 use crate::claim::{Asker, Claim, Claims, Denied, Occupied, Transfer};
 use crate::clock::Clock;
 use crate::cors::{Asked, Cors};
-use crate::departed::Departed;
 use crate::digest::Digests;
 use crate::discover::{self, Readiness};
+use crate::execute::Execution;
 use crate::form;
 use crate::hook::Hook;
 use crate::intake::{self, Content};
 use crate::layer::Hoist;
-use crate::naming::{self, Naming};
 use crate::parts::Numbered;
+use crate::pending_parts::PendingParts;
 use crate::proxy::Proxies;
 use crate::route::{Route, route};
 use crate::sweep::Lifetimes;
 use crate::targets::Target;
-use crate::waiting::Waiting;
-use crate::work::Work;
+use crate::tombstones::Tombstones;
+use crate::transport_handles::{Interims, Locations};
+use crate::upload_id::{self, IdDerivation};
 
 /// How long a request waits for the one before it to finish what it is at. Only a slow disk or target can take so long.
 //= IETF-CON-05
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What all requests share.
 pub(crate) struct Shared {
@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     /// The fields pages may send.
     pub(crate) sendable: HeaderValue,
     pub(crate) endpoint: String,
-    pub(crate) naming: Naming,
+    pub(crate) ids: IdDerivation,
     pub(crate) ledger: Ledger,
     pub(crate) claims: Claims,
     pub(crate) readiness: Readiness,
@@ -70,8 +70,8 @@ pub(crate) struct Shared {
     pub(crate) tus: tus1::Extensions,
     /// The interop versions of the IETF draft that are spoken.
     pub(crate) versions: Versions,
-    pub(crate) waiting: Waiting,
-    pub(crate) departed: Departed,
+    pub(crate) pending_parts: PendingParts,
+    pub(crate) tombstones: Tombstones,
     /// Whether clients that never say that an upload is complete are gone along with.
     pub(crate) completes_at_length: bool,
     /// Scheme and authority of the server, where the operator knows better than the request.
@@ -195,7 +195,7 @@ impl Hoist {
             Decision::Refuse(refusal) => Err(shared.remembering(refusal, &request)),
             decision => {
                 let channels = shared.channels(dialect, &request.operation, &decision, base, &head);
-                let work = Work { claim, known, channels, content_bytes: body.size_hint().exact() };
+                let work = Execution { claim, known, channels, content_bytes: body.size_hint().exact() };
                 self.own(move |shared| async move { work.run(&shared, request, decision, body).await }).await
             }
         }
@@ -227,7 +227,7 @@ impl Hoist {
         let (claim, known) = self.load(claim).await?;
         let Some(family) = known.as_ref().map(|upload| upload.family) else {
             //= TUS1-HEAD-05, TUS1-TRM-02
-            let is_gone = shared.departed.knows(id, request.principal.as_ref());
+            let is_gone = shared.tombstones.knows(id, request.principal.as_ref());
             let gone = (shared.unversioned_tus(), Err(Refusal::Gone));
             return if is_gone { Ok(gone) } else { Err(Refusal::NotFound) };
         };
@@ -255,7 +255,7 @@ impl Hoist {
     ) -> Result<Result<Claim, (Family, Refusal)>, Refusal> {
         let shared = self.shared();
         let asker = Asker { principal: request.principal.as_ref(), family: None };
-        match shared.claims.take_idle(request.id, PATIENCE).await {
+        match shared.claims.take_idle(request.id, CLAIM_TIMEOUT).await {
             Ok(claim) => return Ok(Ok(claim)),
             Err(Occupied::Busy) => return Err(Refusal::Busy),
             Err(Occupied::Transferring(transfer)) if !asker.may_see(&transfer) => {
@@ -343,17 +343,17 @@ impl Shared {
                     format!("must have at least {least} octets here"),
                 ));
             }
-            Subject::Token(token) => self.naming.of_token(principal.as_ref(), &token),
+            Subject::Token(token) => self.ids.of_token(principal.as_ref(), &token),
             Subject::Part(token, part) => {
-                let whole = self.naming.of_token(principal.as_ref(), &token);
+                let whole = self.ids.of_token(principal.as_ref(), &token);
                 numbered = Some(Numbered { whole, part });
                 if let Operation::Create(create) = &mut operation {
                     create.composition = Composition::Part;
                 }
-                self.naming.of_part(whole, part.number)
+                self.ids.of_part(whole, part.number)
             }
             Subject::Id(id) => id,
-            Subject::Fresh => naming::fresh().map_err(|failure| {
+            Subject::Fresh => upload_id::random_id().map_err(|failure| {
                 tracing::error!(error = %failure, "the system gives no random numbers");
                 Refusal::Internal
             })?,
@@ -379,7 +379,7 @@ impl Shared {
     /// What is not there, told apart from what is gone.
     //= TUS1-HEAD-05, TUS1-PATCH-07, TUS1-TRM-02
     fn remembering(&self, refusal: Refusal, request: &Named) -> Refusal {
-        let is_gone = || self.departed.knows(request.id, request.principal.as_ref());
+        let is_gone = || self.tombstones.knows(request.id, request.principal.as_ref());
         if refusal == Refusal::NotFound && is_gone() { Refusal::Gone } else { refusal }
     }
 
@@ -425,7 +425,7 @@ impl Shared {
 
     /// Takes an upload, and ends the transfer that is running on it.
     async fn take(&self, id: UploadId, asker: Asker<'_>) -> Result<Claim, Refusal> {
-        let taken = self.claims.take(id, asker, PATIENCE).await;
+        let taken = self.claims.take(id, asker, CLAIM_TIMEOUT).await;
         taken.map_err(|denied| match denied {
             Denied::Busy => Refusal::Busy,
             Denied::Stranger => Refusal::NotFound,
@@ -438,7 +438,7 @@ impl Shared {
         request: &Named,
         refusal: impl FnOnce(State) -> Refusal,
     ) -> Result<Claim, Refusal> {
-        let taken = self.claims.take_idle(request.id, PATIENCE).await;
+        let taken = self.claims.take_idle(request.id, CLAIM_TIMEOUT).await;
         taken.map_err(|occupied| match occupied {
             Occupied::Transferring(transfer) if Asker::of(request).may_see(&transfer) => {
                 refusal(transfer.state)

@@ -267,7 +267,7 @@ impl Hoist {
         match shared.fetch(&claim).await {
             Ok(Some(upload)) if upload.awaits_delivery() => shared.deliver_due(&claim, upload).await.is_ok(),
             Ok(Some(upload)) if upload.composition.is_composed() && !upload.is_complete() => {
-                shared.waiting.add(&upload);
+                shared.pending_parts.add(&upload);
                 match shared.try_join(&claim, upload).await {
                     Ok(upload) if upload.is_complete() => true,
                     Ok(_) => {
@@ -345,7 +345,7 @@ impl Hoist {
         let Some(claim) = shared.claims.take_unwanted(id) else { return };
         match shared.fetch(&claim).await {
             Ok(Some(upload)) if !upload.is_complete() => {
-                shared.waiting.add(&upload);
+                shared.pending_parts.add(&upload);
                 if let Err(refusal) = shared.try_join(&claim, upload).await {
                     tracing::warn!(upload = %id.short(), refusal = refusal.problem().title, "not made of its parts");
                 }

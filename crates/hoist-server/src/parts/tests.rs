@@ -62,7 +62,7 @@ async fn a_whole_whose_claim_was_held_is_joined_when_it_is_free() {
     let store = MemoryStore::new();
     let hoist = Hoist::builder(Arc::new(store.clone()) as Arc<dyn Store>).build();
     let token = Token::new(*b"abcdef").expect("in range");
-    let whole = hoist.shared().naming.of_token(None, &token);
+    let whole = hoist.shared().ids.of_token(None, &token);
 
     let (first, _polled, go) = Held::new(b"hello ");
     go.send(()).expect("the content waits");

@@ -18,7 +18,7 @@ use crate::schedules::read;
 
 const SCHEDULES: u64 = 400;
 /// How long the server has requests wait for each other.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Counts what it is given and leaves it where it is.
 #[derive(Clone, Default)]
@@ -213,7 +213,7 @@ fn numbered_parts_make_one_upload_whatever_happens_to_them() {
         let log = schedule.log.join("\n");
         assert!(passed.is_ok(), "seed {seed} (run it alone with HOIST_SEED={seed}):\n{log}");
         // Milliseconds, unless two requests wait for each other until their patience ends.
-        assert!(begun.elapsed() < PATIENCE, "seed {seed} waits for itself:\n{log}");
+        assert!(begun.elapsed() < CLAIM_TIMEOUT, "seed {seed} waits for itself:\n{log}");
     }
 }
 

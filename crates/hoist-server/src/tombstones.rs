@@ -13,7 +13,7 @@ const REMEMBERED_MAX: usize = 4096;
 
 /// The last uploads that have gone.
 #[derive(Default)]
-pub(crate) struct Departed(Mutex<Memory>);
+pub(crate) struct Tombstones(Mutex<Memory>);
 
 #[derive(Default)]
 struct Memory {
@@ -21,7 +21,7 @@ struct Memory {
     order: VecDeque<UploadId>,
 }
 
-impl Departed {
+impl Tombstones {
     /// Remembers an upload that has gone, if anybody can be told.
     //= TUS1-TRM-02, TUS1-EXP-04
     pub(crate) fn note(&self, upload: &Upload) {

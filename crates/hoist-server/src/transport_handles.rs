@@ -37,7 +37,7 @@ pub enum Locations {
 }
 
 /// What a transport lets a service do besides answering, where it lets it, and what there is to say.
-pub(crate) struct Channels {
+pub(crate) struct TransportHandles {
     pub(crate) dialect: Dialect,
     pub(crate) interim: Option<Interim>,
     pub(crate) announcement: Option<Response<()>>,
@@ -57,7 +57,7 @@ impl Shared {
         decision: &Decision,
         base: &str,
         head: &Parts,
-    ) -> Channels {
+    ) -> TransportHandles {
         let interim = head.extensions.get::<Interim>().filter(|_| self.interims != Interims::Never).cloned();
         let announcement = match decision {
             Decision::Create(upload, _) | Decision::Receive(upload, _) => {
@@ -67,7 +67,7 @@ impl Shared {
         };
         let (abort, fields) = (head.extensions.get::<Abort>().cloned(), head.headers.clone());
         let client = self.proxies.told(&head.extensions, &head.headers).client;
-        Channels { dialect, interim, announcement, abort, fields, client }
+        TransportHandles { dialect, interim, announcement, abort, fields, client }
     }
 
     /// The upload URL as the peer of this request sees it.

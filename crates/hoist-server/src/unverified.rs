@@ -16,7 +16,7 @@ use crate::digest::{self, Check, Compared, Hashes};
 const HELD_BYTES_MAX: usize = 256 * 1024;
 
 /// The content of one request on its way to the store, and what it should hash to.
-pub(crate) struct Checked {
+pub(crate) struct UnverifiedContent {
     check: Check,
     at: Offset,
     is_strict: bool,
@@ -26,7 +26,7 @@ pub(crate) struct Checked {
     is_doubted: bool,
 }
 
-impl Checked {
+impl UnverifiedContent {
     /// Content that begins at `at`.
     pub(crate) fn new(check: Check, at: Offset) -> Self {
         Self { is_strict: check.is_strict(), check, at, held: Vec::new(), held_bytes: 0, is_doubted: false }

@@ -9,12 +9,12 @@ use sha2::{Digest, Sha256};
 
 /// The scope in which tokens are told apart.
 #[derive(Clone)]
-pub(crate) struct Naming {
+pub(crate) struct IdDerivation {
     key: [u8; 32],
     endpoint: String,
 }
 
-impl Naming {
+impl IdDerivation {
     pub(crate) fn new(key: [u8; 32], endpoint: &str) -> Self {
         Self { key, endpoint: endpoint.to_owned() }
     }
@@ -53,7 +53,7 @@ fn id_of(hash: Sha256) -> UploadId {
 
 /// An id nobody can guess.
 //= IETF-RES-02, IETF-SEC-02, IETF-SEC-03
-pub(crate) fn fresh() -> Result<UploadId, getrandom::Error> {
+pub(crate) fn random_id() -> Result<UploadId, getrandom::Error> {
     let mut bits = [0; 16];
     getrandom::fill(&mut bits)?;
     Ok(UploadId::from_bits(bits))
@@ -68,20 +68,20 @@ mod tests {
     fn a_token_means_something_only_in_its_scope() {
         let token = |text: &str| Token::new(text.as_bytes()).expect("in range");
         let (anna, ben) = (Principal::new("anna"), Principal::new("ben"));
-        let naming = Naming::new([0; 32], "/uploads");
+        let derivation = IdDerivation::new([0; 32], "/uploads");
         let ids = [
-            naming.of_token(None, &token("abcdef")),
-            naming.of_token(None, &token("abcdeg")),
-            naming.of_token(Some(&anna), &token("abcdef")),
-            naming.of_token(Some(&ben), &token("abcdef")),
-            naming.of_token(Some(&Principal::new("")), &token("abcdef")),
-            naming.of_token(Some(&Principal::new("annaabc")), &token("def")),
-            Naming::new([0; 32], "/other").of_token(None, &token("abcdef")),
-            Naming::new([1; 32], "/uploads").of_token(None, &token("abcdef")),
+            derivation.of_token(None, &token("abcdef")),
+            derivation.of_token(None, &token("abcdeg")),
+            derivation.of_token(Some(&anna), &token("abcdef")),
+            derivation.of_token(Some(&ben), &token("abcdef")),
+            derivation.of_token(Some(&Principal::new("")), &token("abcdef")),
+            derivation.of_token(Some(&Principal::new("annaabc")), &token("def")),
+            IdDerivation::new([0; 32], "/other").of_token(None, &token("abcdef")),
+            IdDerivation::new([1; 32], "/uploads").of_token(None, &token("abcdef")),
         ];
         for (place, id) in ids.iter().enumerate() {
             assert!(!ids[place + 1..].contains(id), "{place}");
         }
-        assert_eq!(ids[0], naming.of_token(None, &token("abcdef")));
+        assert_eq!(ids[0], derivation.of_token(None, &token("abcdef")));
     }
 }

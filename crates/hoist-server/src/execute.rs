@@ -12,24 +12,24 @@ use hoist_proto::upload::{Composition, Interruption, Upload};
 use hoist_store::store::Error;
 use http_body_util::Empty;
 
-use crate::channel::Channels;
-use crate::checked::Checked;
 use crate::claim::Claim;
 use crate::digest::Check;
 use crate::error;
 use crate::intake::{Content, Intake};
 use crate::progress::Progress;
 use crate::service::Shared;
+use crate::transport_handles::TransportHandles;
+use crate::unverified::UnverifiedContent;
 
 /// What is decided to be done, with all it needs.
-pub(crate) struct Work {
+pub(crate) struct Execution {
     pub(crate) claim: Claim,
     pub(crate) known: Option<Upload>,
-    pub(crate) channels: Channels,
+    pub(crate) channels: TransportHandles,
     pub(crate) content_bytes: Option<u64>,
 }
 
-impl Work {
+impl Execution {
     /// Does it, and what follows from it for uploads that are made of this one.
     pub(crate) async fn run<B: Content>(
         self,
@@ -114,9 +114,9 @@ impl Work {
             // A peer that cannot be told is a peer that is gone; its content, if any, ends in the intake.
             let _ = interim.send(announcement);
         }
-        let Channels { interim, abort, dialect, fields, .. } = self.channels;
+        let TransportHandles { interim, abort, dialect, fields, .. } = self.channels;
         let check = Check::of(dialect, &fields, plan.at, shared.digests.begin(&upload));
-        let checked = Checked::new(check, plan.at);
+        let checked = UnverifiedContent::new(check, plan.at);
         // Who was told of no upload is not told how it grows.
         //= IETF-LIM-07
         let tells = upload.semantics.interruption == Interruption::Resumes

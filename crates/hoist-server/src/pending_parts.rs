@@ -8,7 +8,7 @@ use hoist_proto::upload::{Composition, Upload};
 
 /// The uploads that wait for parts.
 #[derive(Default)]
-pub(crate) struct Waiting {
+pub(crate) struct PendingParts {
     /// The requests on parts of a whole that run at this moment.
     present: Arc<Mutex<HashMap<UploadId, usize>>>,
     wholes: Mutex<HashMap<UploadId, Vec<UploadId>>>,
@@ -17,7 +17,7 @@ pub(crate) struct Waiting {
     gaps: Mutex<HashMap<UploadId, usize>>,
 }
 
-impl Waiting {
+impl PendingParts {
     /// Notes that an upload waits for its parts.
     pub(crate) fn add(&self, upload: &Upload) {
         let Composition::Concatenated(parts) = &upload.composition else { return };
