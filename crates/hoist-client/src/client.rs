@@ -9,10 +9,12 @@ use hoist_proto::dialect::answer::{self, Said};
 use hoist_proto::operation::Operation;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
-use crate::dialect::{Dialect, Habits};
+use crate::dialect::{Dialect, OriginCache};
 use crate::error::Error;
-use crate::handle::{Handle, Question, Status};
-use crate::http::{Alternatives, Answer, Connector, Http2, Line, Proxies, Resolve, System, Trust};
+use crate::handle::{Handle, Query, Status};
+use crate::http::{
+    Alternatives, Connector, FinalResponse, Http2, Proxies, Resolve, ReusedConnection, System, Trust,
+};
 use crate::location;
 use crate::origin::{Credentials, Origin};
 use crate::problem;
@@ -24,7 +26,7 @@ use crate::upload::{self, Put};
 #[derive(Clone)]
 pub struct Client {
     pub(crate) connector: Arc<Connector>,
-    pub(crate) habits: Arc<Habits>,
+    pub(crate) origins: Arc<OriginCache>,
     pub(crate) settings: Settings,
 }
 
@@ -43,8 +45,8 @@ pub(crate) struct Settings {
 
 impl Client {
     /// Settings, all with sensible defaults.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
     }
 
     /// An upload of `source` to an upload URL, to be completed by its [`send`](Put::send).
@@ -71,8 +73,8 @@ impl Client {
     }
 
     async fn status_of_one(&self, handle: &Handle) -> Result<Status, Error> {
-        let (question, answer) = self.questioned(handle, &Operation::Retrieve).await?;
-        question.status(&answer).ok_or(Error::Upload(Failure::NotResumable))
+        let (query, answer) = self.questioned(handle, &Operation::Retrieve).await?;
+        query.status(&answer).ok_or(Error::Upload(Failure::NotResumable))
     }
 
     /// Ends an upload, and frees all that is stored of it.
@@ -100,11 +102,11 @@ impl Client {
         &self,
         handle: &'a Handle,
         operation: &Operation,
-    ) -> Result<(Question<'a>, Answer), Error> {
+    ) -> Result<(Query<'a>, FinalResponse), Error> {
         let mut refused: Option<Error> = None;
-        for question in handle.questions() {
-            match self.ask(handle, question.head(operation)).await {
-                Ok(answer) => return Ok((question, answer)),
+        for query in handle.queries() {
+            match self.ask(handle, query.head(operation)).await {
+                Ok(answer) => return Ok((query, answer)),
                 Err(Error::Refused { status, detail }) => {
                     let is_unknown = answer::said(status) == Said::Unknown;
                     // A server that does not speak the dialect of the question says so by one of these.
@@ -121,10 +123,10 @@ impl Client {
         Err(refused.unwrap_or(Error::Upload(Failure::NotResumable)))
     }
 
-    async fn ask(&self, handle: &Handle, head: http::Request<()>) -> Result<Answer, Error> {
+    async fn ask(&self, handle: &Handle, head: http::Request<()>) -> Result<FinalResponse, Error> {
         let url = location::followed(handle.target(), handle.url())?;
-        let (mut line, given) = (Line::default(), Origin::of(handle.target())?);
-        let answer = line.ask(&self.connector, &url, head, &given, upload::now()).await;
+        let (mut connection, given) = (ReusedConnection::default(), Origin::of(handle.target())?);
+        let answer = connection.ask(&self.connector, &url, head, &given, upload::now()).await;
         let answer = answer.map_err(|broken| broken.error)?;
         if answer.status.is_success() {
             return Ok(answer);
@@ -142,7 +144,7 @@ impl std::fmt::Debug for Client {
 
 /// Settings of a [`Client`].
 #[derive(Clone, Debug)]
-pub struct Builder {
+pub struct ClientBuilder {
     fields: HeaderMap,
     bearer: Option<String>,
     bound: Option<Uri>,
@@ -155,7 +157,7 @@ pub struct Builder {
     settings: Settings,
 }
 
-impl Default for Builder {
+impl Default for ClientBuilder {
     fn default() -> Self {
         Self {
             fields: HeaderMap::new(),
@@ -181,7 +183,7 @@ impl Default for Builder {
     }
 }
 
-impl Builder {
+impl ClientBuilder {
     /// A field of every request to the origin it is for: that of the URL each call is given, or the one
     /// [`credentials_for`](Self::credentials_for) names. Another origin that a server leads to is not sent it.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -259,7 +261,7 @@ impl Builder {
         self
     }
 
-    /// Goes through these proxies. Default: none; [`Proxies::of_variables`] reads what the environment says.
+    /// Goes through these proxies. Default: none; [`Proxies::from_variables`] reads what the environment says.
     pub fn proxies(mut self, proxies: Proxies) -> Self {
         self.proxies = proxies;
         self
@@ -328,6 +330,6 @@ impl Builder {
             proxies: self.proxies,
             resolver: self.resolver,
         };
-        Ok(Client { connector: Arc::new(connector), habits: Arc::default(), settings: self.settings })
+        Ok(Client { connector: Arc::new(connector), origins: Arc::default(), settings: self.settings })
     }
 }

@@ -76,19 +76,19 @@ impl fmt::Display for Dialect {
 #[error(
     "no such dialect: it is auto, ietf, ietf-3 to ietf-10, ietf-rfc, token, token-draft, token-0 to token-2, tus1 or conventional"
 )]
-pub struct NotADialect;
+pub struct UnknownDialect;
 
 impl FromStr for Dialect {
-    type Err = NotADialect;
+    type Err = UnknownDialect;
 
-    fn from_str(text: &str) -> Result<Self, NotADialect> {
-        NAMES.iter().find(|(name, _)| *name == text).map(|(_, dialect)| *dialect).ok_or(NotADialect)
+    fn from_str(text: &str) -> Result<Self, UnknownDialect> {
+        NAMES.iter().find(|(name, _)| *name == text).map(|(_, dialect)| *dialect).ok_or(UnknownDialect)
     }
 }
 
 /// The dialect an origin was found to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spoken {
+pub(crate) enum ServerSupport {
     Ietf(Interop),
     Tus1(Offers),
     /// It did not say that it resumes anything. The version is one that it did not refuse.
@@ -97,25 +97,25 @@ pub(crate) enum Spoken {
 
 /// Habits of an origin.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Habit {
-    pub(crate) spoken: Option<Spoken>,
+pub(crate) struct OriginFacts {
+    pub(crate) support: Option<ServerSupport>,
     /// Its offers to clients of tus 1.0, also where another dialect is spoken with it.
     pub(crate) tus: Option<Offers>,
     /// True if it was asked for a sign before content and gave none.
-    pub(crate) gives_no_sign: bool,
+    pub(crate) ignores_expect: bool,
 }
 
 /// Habits of the origins in use.
 #[derive(Debug, Default)]
-pub(crate) struct Habits(Mutex<HashMap<Origin, Habit>>);
+pub(crate) struct OriginCache(Mutex<HashMap<Origin, OriginFacts>>);
 
-impl Habits {
-    pub(crate) fn of(&self, origin: &Origin) -> Habit {
+impl OriginCache {
+    pub(crate) fn of(&self, origin: &Origin) -> OriginFacts {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(origin).copied().unwrap_or_default()
     }
 
-    pub(crate) fn learn(&self, origin: &Origin, change: impl FnOnce(&mut Habit)) {
+    pub(crate) fn learn(&self, origin: &Origin, change: impl FnOnce(&mut OriginFacts)) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() < ORIGINS_MAX || known.contains_key(origin) {
             change(known.entry(origin.clone()).or_default());
@@ -135,22 +135,22 @@ mod tests {
         }
         assert_eq!(Dialect::Ietf(Interop::V10).to_string(), "ietf-10");
         for wrong in ["", "IETF", "ietf-2", "tus"] {
-            assert_eq!(wrong.parse::<Dialect>(), Err(NotADialect));
+            assert_eq!(wrong.parse::<Dialect>(), Err(UnknownDialect));
         }
         assert_eq!(Dialect::names().count(), NAMES.len());
     }
 
     #[test]
     fn origins_are_remembered_up_to_a_bound() {
-        let habits = Habits::default();
+        let origins = OriginCache::default();
         let origin =
             |number: u8| Origin::of(&format!("http://{number}").parse().expect("a URL")).expect("one");
         for number in 0..100 {
-            habits.learn(&origin(number), |habit| habit.gives_no_sign = true);
+            origins.learn(&origin(number), |facts| facts.ignores_expect = true);
         }
-        assert!(habits.of(&origin(0)).gives_no_sign && !habits.of(&origin(99)).gives_no_sign);
-        habits.learn(&origin(0), |habit| habit.spoken = Some(Spoken::Unknown(Interop::V6)));
-        let known = habits.of(&origin(0));
-        assert_eq!((known.spoken, known.gives_no_sign), (Some(Spoken::Unknown(Interop::V6)), true));
+        assert!(origins.of(&origin(0)).ignores_expect && !origins.of(&origin(99)).ignores_expect);
+        origins.learn(&origin(0), |facts| facts.support = Some(ServerSupport::Unknown(Interop::V6)));
+        let known = origins.of(&origin(0));
+        assert_eq!((known.support, known.ignores_expect), (Some(ServerSupport::Unknown(Interop::V6)), true));
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::http::{Answer, Line};
+use crate::http::{FinalResponse, ReusedConnection};
 use crate::location;
 use crate::origin::Origin;
 use crate::upload;
@@ -48,8 +48,8 @@ impl Client {
             .header(header::ACCEPT, "application/json")
             .body(())
             .expect("constants make a request");
-        let (mut line, given) = (Line::default(), Origin::of(&base)?);
-        let answer = line.ask(&self.connector, &base, head, &given, upload::now()).await;
+        let (mut connection, given) = (ReusedConnection::default(), Origin::of(&base)?);
+        let answer = connection.ask(&self.connector, &base, head, &given, upload::now()).await;
         let answer = answer.map_err(|broken| broken.error)?;
         let Some(document) = document(&answer) else { return at(&base, CONVENTION) };
         let url = resolve(&base, &document.url)?;
@@ -61,7 +61,7 @@ impl Client {
     }
 }
 
-fn document(answer: &Answer) -> Option<Document> {
+fn document(answer: &FinalResponse) -> Option<Document> {
     answer.status.is_success().then(|| serde_json::from_slice(&answer.content).ok()).flatten()
 }
 

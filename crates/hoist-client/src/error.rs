@@ -64,7 +64,7 @@ pub enum Error {
     /// The server asks for bytes that it had acknowledged, or that no buffer could hold, of a source that cannot be
     /// read again.
     #[error("the server asks for byte {offset} again, which a stream cannot give twice")]
-    Spent {
+    NotRewindable {
         /// The offset the server is at.
         offset: u64,
     },
@@ -200,7 +200,7 @@ impl Error {
             | Self::Trust { .. }
             | Self::Source { .. }
             | Self::SourceChanged { .. }
-            | Self::Spent { .. }
+            | Self::NotRewindable { .. }
             | Self::Journal { .. }
             | Self::Digest { .. }
             | Self::Unresumable { .. }

@@ -9,7 +9,7 @@ use hoist_proto::types::{Length, Token};
 use http::{Request, Uri};
 
 use crate::dialect::Dialect;
-use crate::http::Answer;
+use crate::http::FinalResponse;
 
 /// The name of an upload, by which a later run finds it again. It is a capability: its holder can go on with the upload, or
 /// end it.
@@ -64,7 +64,7 @@ pub struct Status {
 }
 
 /// A way to ask about an upload.
-pub(crate) enum Question<'a> {
+pub(crate) enum Query<'a> {
     Token(&'a Uri, &'a Token),
     Ietf(&'a Uri, Interop),
     Tus1(&'a Uri),
@@ -102,18 +102,18 @@ impl Handle {
     }
 
     /// The ways to ask about it, the likeliest first.
-    pub(crate) fn questions(&self) -> Vec<Question<'_>> {
+    pub(crate) fn queries(&self) -> Vec<Query<'_>> {
         match self {
             Self::Token { url, token } | Self::Numbered { url, token, .. } => {
-                vec![Question::Token(url, token)]
+                vec![Query::Token(url, token)]
             }
-            Self::Url { url, dialect: Dialect::Ietf(version), .. } => vec![Question::Ietf(url, *version)],
-            Self::Url { url, dialect: Dialect::Tus1, .. } => vec![Question::Tus1(url)],
+            Self::Url { url, dialect: Dialect::Ietf(version), .. } => vec![Query::Ietf(url, *version)],
+            Self::Url { url, dialect: Dialect::Tus1, .. } => vec![Query::Tus1(url)],
             Self::Parts { .. } => Vec::new(),
             Self::Url { url, dialect: Dialect::Auto | Dialect::Token(_) | Dialect::Conventional, .. } => {
                 // Some servers accept the sixth version of the draft alone.
-                let versions = [Interop::NEWEST, Interop::V6].map(|version| Question::Ietf(url, version));
-                versions.into_iter().chain([Question::Tus1(url)]).collect()
+                let versions = [Interop::NEWEST, Interop::V6].map(|version| Query::Ietf(url, version));
+                versions.into_iter().chain([Query::Tus1(url)]).collect()
             }
         }
     }
@@ -123,7 +123,7 @@ fn speaker(version: Interop) -> Speaker {
     Speaker { version, announces: true, at_length: false }
 }
 
-impl Question<'_> {
+impl Query<'_> {
     pub(crate) fn head(&self, operation: &Operation) -> Request<()> {
         let target = |url: &Uri| url.path_and_query().map_or("/", |target| target.as_str()).to_owned();
         let head = match self {
@@ -134,7 +134,7 @@ impl Question<'_> {
         head.expect("a URL's path is a URI")
     }
 
-    pub(crate) fn status(&self, answer: &Answer) -> Option<Status> {
+    pub(crate) fn status(&self, answer: &FinalResponse) -> Option<Status> {
         let fields = &answer.fields;
         let (offset, length, complete) = match self {
             Self::Token(..) => {

@@ -24,15 +24,17 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::origin::{Credentials, Origin};
-use crate::progress::Flow;
+use crate::progress::ContentFlow;
 use crate::redirect::{self, Hops};
-use crate::source::{Content, Gate};
+use crate::source::{Gate, RequestBody};
 #[cfg(feature = "dns")]
 pub(crate) use alternative::Alternative;
 pub(crate) use alternative::Alternatives;
 pub use connect::handshake_failure;
 pub(crate) use dial::{Resolve, System};
-use io::Moved;
+use h1::H1Connection;
+use h2::H2Connection;
+use io::Traffic;
 pub use proxy::Proxies;
 use proxy::Proxy;
 pub use trust::Trust;
@@ -72,7 +74,7 @@ pub(crate) struct Connector {
 
 /// A final answer.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct FinalResponse {
     pub(crate) status: StatusCode,
     pub(crate) version: Version,
     pub(crate) fields: HeaderMap,
@@ -83,7 +85,7 @@ pub(crate) struct Answer {
 
 /// The reason why there is no answer.
 #[derive(Debug)]
-pub(crate) struct Broken {
+pub(crate) struct ExchangeError {
     pub(crate) error: Error,
     /// True if anything of the request can have reached the server.
     pub(crate) reached: bool,
@@ -93,9 +95,9 @@ pub(crate) struct Broken {
 
 /// The end of an exchange that was not broken off.
 #[derive(Debug)]
-pub(crate) enum Ended {
+pub(crate) enum ExchangeEnd {
     /// With the final answer.
-    Answered(Answer),
+    Response(FinalResponse),
     /// The listener ended it after an interim response.
     Stopped {
         /// Bytes of the request's content handed to the connection.
@@ -104,59 +106,64 @@ pub(crate) enum Ended {
 }
 
 /// A sign that is awaited before content is sent, and for how long.
-pub(crate) struct Awaited {
+pub(crate) struct ExpectContinue {
     pub(crate) gate: Gate,
     pub(crate) limit: Duration,
 }
 
 /// One request as it goes out.
-pub(crate) struct Outgoing {
+pub(crate) struct OutgoingRequest {
     pub(crate) head: Request<()>,
-    pub(crate) content: Content,
-    pub(crate) awaited: Option<Awaited>,
+    pub(crate) content: RequestBody,
+    pub(crate) awaited: Option<ExpectContinue>,
     /// The origin of the URL that the caller has given, which alone gets the caller's fields.
     pub(crate) given: Origin,
 }
 
-impl Outgoing {
+impl OutgoingRequest {
     /// A request without content.
-    pub(crate) fn question(head: Request<()>, given: Origin) -> Self {
-        Self { head, content: Content::none(), awaited: None, given }
+    pub(crate) fn without_content(head: Request<()>, given: Origin) -> Self {
+        Self { head, content: RequestBody::none(), awaited: None, given }
     }
 }
 
 /// The scheme of a request, as one of its extensions. HTTP/2 sends it; it is true for `https`.
 #[derive(Clone, Copy)]
-struct Secure(bool);
+struct SchemeIsHttps(bool);
 
 /// A listener to interim responses.
-pub(crate) trait Hears: Send {
+pub(crate) trait InterimObserver: Send {
     /// Receives each interim response, with the number of content bytes sent before it.
-    fn hear<'a>(&'a mut self, status: StatusCode, fields: &'a HeaderMap, sent: u64) -> Hearing<'a>;
+    fn on_interim<'a>(
+        &'a mut self,
+        status: StatusCode,
+        fields: &'a HeaderMap,
+        sent: u64,
+    ) -> ObserverFuture<'a>;
 }
 
 /// The listener's decision about the request, once there is one.
-pub(crate) type Hearing<'a> = Pin<Box<dyn Future<Output = Heard> + Send + 'a>>;
+pub(crate) type ObserverFuture<'a> = Pin<Box<dyn Future<Output = Heard> + Send + 'a>>;
 
 /// A listener that ignores them.
-pub(crate) struct Deaf;
+pub(crate) struct NoObserver;
 
-impl Hears for Deaf {
-    fn hear<'a>(&'a mut self, _: StatusCode, _: &'a HeaderMap, _: u64) -> Hearing<'a> {
+impl InterimObserver for NoObserver {
+    fn on_interim<'a>(&'a mut self, _: StatusCode, _: &'a HeaderMap, _: u64) -> ObserverFuture<'a> {
         Box::pin(std::future::ready(Heard::GoOn))
     }
 }
 
 /// A connection, open, as the version of HTTP it speaks has it.
-enum Wire {
-    H1(h1::Kept),
-    H2(h2::Kept),
+enum Connection {
+    H1(H1Connection),
+    H2(H2Connection),
 }
 
 /// A connection to wherever the next request goes: the one of the last, if it is still good.
 #[derive(Default)]
-pub(crate) struct Line {
-    kept: Option<(Origin, Wire)>,
+pub(crate) struct ReusedConnection {
+    kept: Option<(Origin, Connection)>,
 }
 
 /// The reason why a request over an open connection has no answer.
@@ -168,7 +175,7 @@ struct Unanswered {
 
 impl Connector {
     /// Remembers where else the server says it can be reached.
-    fn hear(&self, place: &Origin, answer: &Answer, now: Instant) {
+    fn hear(&self, place: &Origin, answer: &FinalResponse, now: Instant) {
         let field = hoist_proto::field::list(&answer.fields, &header::ALT_SVC);
         let field = field.as_ref().and_then(|field| field.to_str().ok());
         if let (true, Some(field)) = (place.is_secure(), field) {
@@ -182,9 +189,9 @@ fn complete(
     place: &Origin,
     forwarder: Option<&Proxy>,
     head: Request<()>,
-    content: Content,
+    content: RequestBody,
     fields: HeaderMap,
-) -> Result<Request<Content>, Error> {
+) -> Result<Request<RequestBody>, Error> {
     let (mut parts, ()) = head.into_parts();
     let host = HeaderValue::try_from(place.host_field()).map_err(|_| Error::Field("the host"))?;
     parts.headers.insert(header::HOST, host);
@@ -197,11 +204,11 @@ fn complete(
             parts.headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
         }
     }
-    parts.extensions.insert(Secure(place.is_secure()));
+    parts.extensions.insert(SchemeIsHttps(place.is_secure()));
     Ok(Request::from_parts(parts, content))
 }
 
-impl Line {
+impl ReusedConnection {
     /// Asks something without content, and asks again where the server leads with 307 or 308.
     ///
     /// # Cancellation
@@ -213,16 +220,16 @@ impl Line {
         mut head: Request<()>,
         given: &Origin,
         now: Instant,
-    ) -> Result<Answer, Broken> {
+    ) -> Result<FinalResponse, ExchangeError> {
         let (mut url, mut hops) = (url.clone(), Hops::default());
         loop {
-            let question = Outgoing::question(head.clone(), given.clone());
-            let answer = match self.exchange(connector, &url, question, now, &mut Deaf).await? {
-                Ended::Answered(answer) => answer,
-                Ended::Stopped { .. } => unreachable!("no interim response stops it"),
+            let request = OutgoingRequest::without_content(head.clone(), given.clone());
+            let answer = match self.exchange(connector, &url, request, now, &mut NoObserver).await? {
+                ExchangeEnd::Response(answer) => answer,
+                ExchangeEnd::Stopped { .. } => unreachable!("no interim response stops it"),
             };
             let next = hops.next(&head, &url, &answer);
-            match next.map_err(|error| Broken { error, reached: true, sent: 0 })? {
+            match next.map_err(|error| ExchangeError { error, reached: true, sent: 0 })? {
                 Some(next) => url = next,
                 None => return Ok(answer),
             }
@@ -231,7 +238,7 @@ impl Line {
     }
 
     /// Sends a request to the host of `url` and reads the answer, also one that comes before all content was sent.
-    /// `hears` is told of each interim response.
+    /// `observer` is told of each interim response.
     ///
     /// # Cancellation
     /// Dropping the future closes the connection. The server may have the request, or part of it.
@@ -239,14 +246,14 @@ impl Line {
         &mut self,
         connector: &Connector,
         url: &Uri,
-        outgoing: Outgoing,
+        outgoing: OutgoingRequest,
         now: Instant,
-        hears: &mut dyn Hears,
-    ) -> Result<Ended, Broken> {
+        observer: &mut dyn InterimObserver,
+    ) -> Result<ExchangeEnd, ExchangeError> {
         let flow = outgoing.content.meter().flow();
-        let unreached = |error| Broken { error, reached: false, sent: 0 };
+        let unreached = |error| ExchangeError { error, reached: false, sent: 0 };
         let place = Origin::of(url).map_err(unreached)?;
-        let Outgoing { head, content, awaited, given } = outgoing;
+        let OutgoingRequest { head, content, awaited, given } = outgoing;
         let fields = connector.credentials.fields(&given, &place);
         let forwarder = connector.forwarder(&place);
         let request = complete(&place, forwarder.as_ref(), head, content, fields).map_err(unreached)?;
@@ -263,22 +270,23 @@ impl Line {
         let moved = wire.moved();
         let talk = async {
             match &mut wire {
-                Wire::H1(kept) => kept.converse(request, &flow, awaited, hears).await,
-                Wire::H2(kept) => kept.converse(request, &flow, awaited, hears).await,
+                Connection::H1(kept) => kept.converse(request, &flow, awaited, observer).await,
+                Connection::H2(kept) => kept.converse(request, &flow, awaited, observer).await,
             }
         };
         let ended = unless_idle(connector.idle_timeout, &moved, &flow, talk).await;
         let (ended, is_good) = ended.map_err(|Unanswered { error, reached }| {
-            let error = if !place.is_secure() && moved.got_alert() { speaks_tls(&place) } else { error };
-            Broken { error, reached, sent: flow.bytes() }
+            let error =
+                if !place.is_secure() && moved.received_tls_alert() { speaks_tls(&place) } else { error };
+            ExchangeError { error, reached, sent: flow.bytes() }
         })?;
-        if let Ended::Answered(answer) = &ended {
+        if let ExchangeEnd::Response(answer) = &ended {
             if let Some(error) = misdirected(&place, forwarder.as_ref(), answer) {
                 return Err(unreached(error));
             }
             connector.hear(&place, answer, now);
         }
-        if is_good && !moved.is_deaf() {
+        if is_good && !moved.peer_stopped_reading() {
             self.kept = Some((place, wire));
         }
         Ok(ended)
@@ -291,7 +299,7 @@ fn speaks_tls(place: &Origin) -> Error {
 
 /// Finds the error in an answer that does not come from the service at the URL: a proxy asks for credentials, or a server
 /// that expects TLS answers in cleartext.
-fn misdirected(place: &Origin, forwarder: Option<&Proxy>, answer: &Answer) -> Option<Error> {
+fn misdirected(place: &Origin, forwarder: Option<&Proxy>, answer: &FinalResponse) -> Option<Error> {
     /// The words of nginx, Go and Apache.
     const WANTS_TLS: [&str; 3] =
         ["sent to HTTPS port", "HTTP request to an HTTPS server", "plain HTTP to an SSL-enabled"];
@@ -303,8 +311,8 @@ fn misdirected(place: &Origin, forwarder: Option<&Proxy>, answer: &Answer) -> Op
     (is_plain && WANTS_TLS.into_iter().any(says)).then(|| speaks_tls(place))
 }
 
-impl Wire {
-    fn moved(&self) -> Arc<Moved> {
+impl Connection {
+    fn moved(&self) -> Arc<Traffic> {
         match self {
             Self::H1(kept) => kept.moved(),
             Self::H2(kept) => kept.moved(),
@@ -323,8 +331,8 @@ impl Wire {
 /// Awaits `work` as long as bytes move, or it is the source that has none.
 async fn unless_idle<T>(
     limit: Duration,
-    moved: &Moved,
-    flow: &Flow,
+    moved: &Traffic,
+    flow: &ContentFlow,
     work: impl Future<Output = Result<T, Unanswered>>,
 ) -> Result<T, Unanswered> {
     let mut work = pin!(work);

@@ -5,7 +5,7 @@
 //! ends with the process.
 
 mod entry;
-mod place;
+mod target_key;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 
 use http::Uri;
 
-pub use self::entry::Entry;
-pub(crate) use self::entry::Mark;
-pub use self::place::place;
+pub(crate) use self::entry::FileState;
+pub use self::entry::JournalEntry;
+pub use self::target_key::target_key;
 use crate::error::Error;
 
 /// A folder of uploads that are under way. Cheap to clone.
@@ -27,7 +27,7 @@ pub struct Journal {
 
 /// The right to one upload's entry, until it is dropped or the process ends.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct LockedEntry {
     path: PathBuf,
     lock_path: PathBuf,
     _lock: File,
@@ -53,7 +53,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Journal`] when the folder is there and cannot be read.
-    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+    pub fn entries(&self) -> Result<Vec<JournalEntry>, Error> {
         let failed = |source| Error::Journal { path: self.folder.clone(), source };
         let listed = match fs::read_dir(&self.folder) {
             Ok(listed) => listed,
@@ -64,7 +64,7 @@ impl Journal {
         for file in listed {
             let path = file.map_err(failed)?.path();
             if path.extension() == Some(OsStr::new("json")) {
-                entries.extend(Entry::read(&path));
+                entries.extend(JournalEntry::read(&path));
             }
         }
         entries.sort_by(|a, b| a.began.cmp(&b.began).then_with(|| a.file.cmp(&b.file)));
@@ -75,7 +75,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`entries`](Self::entries); and when the path cannot be made absolute.
-    pub fn of_file(&self, path: &Path) -> Result<Vec<Entry>, Error> {
+    pub fn of_file(&self, path: &Path) -> Result<Vec<JournalEntry>, Error> {
         let file = absolute(path)?;
         Ok(self.entries()?.into_iter().filter(|entry| entry.file == file).collect())
     }
@@ -84,15 +84,15 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Busy`] while a process is at it; [`Error::Journal`] when it cannot be removed.
-    pub fn forget(&self, entry: &Entry) -> Result<(), Error> {
+    pub fn forget(&self, entry: &JournalEntry) -> Result<(), Error> {
         self.hold(&entry.file, &entry.target)?.remove()
     }
 
     /// Takes the right to the entry of a source and an upload URL.
-    pub(crate) fn hold(&self, file: &Path, target: &Uri) -> Result<Held, Error> {
+    pub(crate) fn hold(&self, file: &Path, target: &Uri) -> Result<LockedEntry, Error> {
         let failed = |source| Error::Journal { path: self.folder.clone(), source };
         private_folder(&self.folder).map_err(failed)?;
-        let name = entry::name(file, &place(target));
+        let name = entry::name(file, &target_key(target));
         let lock_path = self.folder.join(format!("{name}.lock"));
         // A lock whose file was removed by its last holder locks nobody else out: look again.
         for _ in 0..100 {
@@ -105,7 +105,7 @@ impl Journal {
             if is_still_at(&lock, &lock_path) {
                 let path = self.folder.join(format!("{name}.json"));
                 self.adopt(file, target, &path);
-                return Ok(Held { path, lock_path, _lock: lock });
+                return Ok(LockedEntry { path, lock_path, _lock: lock });
             }
         }
         Err(Error::Busy { path: file.to_owned() })
@@ -114,7 +114,7 @@ impl Journal {
     /// Gives the entry of an older version, which was named by the URL as it was written, the name it has today. One that
     /// cannot be renamed is no entry any more, and the upload is begun afresh.
     fn adopt(&self, file: &Path, target: &Uri, path: &Path) {
-        for written in place::spellings(target) {
+        for written in target_key::legacy_keys(target) {
             let older = self.folder.join(format!("{}.json", entry::name(file, &written)));
             if older != path && !path.exists() && older.exists() {
                 let _ = fs::rename(&older, path);
@@ -123,14 +123,14 @@ impl Journal {
     }
 }
 
-impl Held {
+impl LockedEntry {
     /// Reads the entry of the upload, if there is one.
-    pub(crate) fn read(&self) -> Option<Entry> {
-        Entry::read(&self.path)
+    pub(crate) fn read(&self) -> Option<JournalEntry> {
+        JournalEntry::read(&self.path)
     }
 
     /// Writes what is known: all of it or nothing, whenever the process or the machine ends.
-    pub(crate) fn save(&self, entry: &Entry) -> Result<(), Error> {
+    pub(crate) fn save(&self, entry: &JournalEntry) -> Result<(), Error> {
         let failed = |source| Error::Journal { path: self.path.clone(), source };
         let text = entry.to_text();
         let temporary = self.path.with_extension("tmp");

@@ -45,8 +45,8 @@ mod run;
 mod source;
 mod upload;
 
-pub use client::{Builder, Client};
-pub use dialect::{Dialect, NotADialect};
+pub use client::{Client, ClientBuilder};
+pub use dialect::{Dialect, UnknownDialect};
 pub use error::{Error, Retry};
 pub use handle::{Handle, Status};
 pub use hoist_proto::client::Failure;
@@ -56,8 +56,8 @@ pub use hoist_proto::types::Token;
 pub use http::{Http2, Proxies};
 #[doc(hidden)] // For `hoist check`, which speaks HTTP itself and trusts the same certificates.
 pub use http::{Trust, handshake_failure};
-pub use journal::{Entry, Journal, place};
+pub use journal::{Journal, JournalEntry, target_key};
 pub use origin::Origin;
-pub use progress::{Doing, Progress, Start};
+pub use progress::{Activity, Progress, Start};
 pub use source::Source;
-pub use upload::{Outcome, Put, fresh_token};
+pub use upload::{Outcome, Put, random_token};

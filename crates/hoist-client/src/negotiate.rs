@@ -12,9 +12,9 @@ use hoist_proto::dialect::{ACCEPT_PATCH, INTEROP_VERSION, UPLOAD_LIMIT};
 use hoist_proto::field;
 
 use crate::client::Client;
-use crate::dialect::Spoken;
+use crate::dialect::ServerSupport;
 use crate::error::Error;
-use crate::http::{Answer, Broken, Line};
+use crate::http::{ExchangeError, FinalResponse, ReusedConnection};
 use crate::origin::Origin;
 use crate::upload;
 
@@ -25,30 +25,38 @@ const PARTIAL_UPLOAD: &str = "application/partial-upload";
 ///
 /// # Cancellation
 /// Safe to drop.
-pub(crate) async fn spoken(client: &Client, line: &mut Line, url: &Uri) -> Result<Spoken, Error> {
+pub(crate) async fn spoken(
+    client: &Client,
+    connection: &mut ReusedConnection,
+    url: &Uri,
+) -> Result<ServerSupport, Error> {
     let origin = Origin::of(url)?;
-    if let Some(spoken) = client.habits.of(&origin).spoken {
+    if let Some(spoken) = client.origins.of(&origin).support {
         return Ok(spoken);
     }
-    let (answer, version) = answered(client, line, url).await?;
+    let (answer, version) = answered(client, connection, url).await?;
     let is_success = answer.status.is_success();
-    let spoken = if is_success { read(&answer.fields, version) } else { Spoken::Unknown(version) };
+    let spoken = if is_success { read(&answer.fields, version) } else { ServerSupport::Unknown(version) };
     tracing::debug!(%url, ?spoken, "the server was asked what it speaks");
     let tus = Offers::of(&answer.fields).filter(|_| is_success);
-    client.habits.learn(&origin, |habit| (habit.spoken, habit.tus) = (Some(spoken), tus));
+    client.origins.learn(&origin, |facts| (facts.support, facts.tus) = (Some(spoken), tus));
     Ok(spoken)
 }
 
 /// Asks in one version after the other until there is one that the server does not refuse.
 //= IETF-VER-11
-async fn answered(client: &Client, line: &mut Line, url: &Uri) -> Result<(Answer, Interop), Error> {
+async fn answered(
+    client: &Client,
+    connection: &mut ReusedConnection,
+    url: &Uri,
+) -> Result<(FinalResponse, Interop), Error> {
     let [first, rest @ ..] = VERSIONS;
-    let answer = asked(client, line, url, || options(url, first), says_later).await?;
+    let answer = asked(client, connection, url, || options(url, first), says_later).await?;
     if !refuses_version(answer.status, &answer.fields) {
         return Ok((answer, first));
     }
     for version in rest {
-        let answer = asked(client, line, url, || options(url, version), says_later).await?;
+        let answer = asked(client, connection, url, || options(url, version), says_later).await?;
         if !refuses_version(answer.status, &answer.fields) {
             return Ok((answer, version));
         }
@@ -75,34 +83,34 @@ fn says_later(status: StatusCode) -> bool {
 /// only those that ask for patience are worth another attempt.
 pub(crate) async fn retrieved(
     client: &Client,
-    line: &mut Line,
+    connection: &mut ReusedConnection,
     url: &Uri,
     head: impl Fn() -> Request<()>,
-) -> Result<Answer, Error> {
-    asked(client, line, url, head, |status| matches!(status.as_u16(), 423 | 429 | 503)).await
+) -> Result<FinalResponse, Error> {
+    asked(client, connection, url, head, |status| matches!(status.as_u16(), 423 | 429 | 503)).await
 }
 
 /// Repeats a request until its answer is final or the retries are used up.
 async fn asked(
     client: &Client,
-    line: &mut Line,
+    connection: &mut ReusedConnection,
     url: &Uri,
     head: impl Fn() -> Request<()>,
     is_later: fn(StatusCode) -> bool,
-) -> Result<Answer, Error> {
+) -> Result<FinalResponse, Error> {
     let (retries, given) = (client.settings.retries, Origin::of(url)?);
     let start = upload::now();
     let mut attempts = 0;
     loop {
-        let ended = line.ask(&client.connector, url, head(), &given, upload::now()).await;
+        let ended = connection.ask(&client.connector, url, head(), &given, upload::now()).await;
         let (error, after) = match ended {
             Ok(answer) if !is_later(answer.status) => return Ok(answer),
             Ok(answer) => {
                 let detail = crate::problem::detail(&answer);
                 (Error::Refused { status: answer.status, detail }, answer::retry_after(&answer.fields))
             }
-            Err(Broken { error, .. }) if error.ends_an_attempt() => (error, None),
-            Err(Broken { error, .. }) => return Err(error),
+            Err(ExchangeError { error, .. }) if error.ends_an_attempt() => (error, None),
+            Err(ExchangeError { error, .. }) => return Err(error),
         };
         attempts += 1;
         let pause = retries.pause(attempts, start.elapsed(), after, upload::random()?);
@@ -113,7 +121,7 @@ async fn asked(
 }
 
 /// Reads the protocol that a server speaks from its answer to a request in `version`.
-fn read(fields: &HeaderMap, version: Interop) -> Spoken {
+fn read(fields: &HeaderMap, version: Interop) -> ServerSupport {
     let takes_parts = fields.get_all(ACCEPT_PATCH).iter().filter_map(|value| value.to_str().ok());
     let takes_parts = takes_parts.flat_map(|line| line.split(',')).any(|kind| {
         let essence = kind.split(';').next().unwrap_or_default();
@@ -121,9 +129,9 @@ fn read(fields: &HeaderMap, version: Interop) -> Spoken {
     });
     if takes_parts || fields.contains_key(UPLOAD_LIMIT) {
         let number = field::integer(fields, &INTEROP_VERSION).ignoring_malformed();
-        return Spoken::Ietf(number.and_then(Interop::of_number).unwrap_or(version));
+        return ServerSupport::Ietf(number.and_then(Interop::of_number).unwrap_or(version));
     }
-    Offers::of(fields).map_or(Spoken::Unknown(version), Spoken::Tus1)
+    Offers::of(fields).map_or(ServerSupport::Unknown(version), ServerSupport::Tus1)
 }
 
 /// Returns `true` if an answer has a field that only a server with an upload protocol sends.
@@ -132,11 +140,15 @@ pub(crate) fn shows_a_protocol(fields: &HeaderMap) -> bool {
 }
 
 /// Returns the offers of a server of tus 1.0, asked at its creation URL.
-pub(crate) async fn offers(client: &Client, line: &mut Line, url: &Uri) -> Result<Offers, Error> {
-    if let Some(Spoken::Tus1(offers)) = client.habits.of(&Origin::of(url)?).spoken {
+pub(crate) async fn offers(
+    client: &Client,
+    connection: &mut ReusedConnection,
+    url: &Uri,
+) -> Result<Offers, Error> {
+    if let Some(ServerSupport::Tus1(offers)) = client.origins.of(&Origin::of(url)?).support {
         return Ok(offers);
     }
-    let (answer, _) = answered(client, line, url).await?;
+    let (answer, _) = answered(client, connection, url).await?;
     Ok(Offers::of(&answer.fields).unwrap_or(Offers::least()))
 }
 

@@ -3,7 +3,7 @@
 use http::header;
 use serde::Deserialize;
 
-use crate::http::Answer;
+use crate::http::FinalResponse;
 
 /// Characters of a detail that are kept.
 const DETAIL_CHARS: usize = 300;
@@ -16,7 +16,7 @@ struct Problem {
 
 /// The detail, or else the title, of an answer that is a problem document. Control characters are dropped, because the
 /// text is meant for a terminal.
-pub(crate) fn detail(answer: &Answer) -> Option<String> {
+pub(crate) fn detail(answer: &FinalResponse) -> Option<String> {
     let media_type = answer.fields.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let essence = media_type.split(';').next()?.trim();
     if !essence.eq_ignore_ascii_case("application/problem+json") {

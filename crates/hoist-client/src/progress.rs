@@ -27,7 +27,7 @@ pub struct Progress {
     /// The time left at that rate; `None` while it is unknown.
     pub eta: Option<Duration>,
     /// The current activity.
-    pub doing: Doing,
+    pub activity: Activity,
     /// The way it began.
     pub start: Start,
 }
@@ -35,7 +35,7 @@ pub struct Progress {
 /// The current activity of an upload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Doing {
+pub enum Activity {
     /// It looks at the source and at what is known of the server.
     #[default]
     Preparing,
@@ -81,7 +81,7 @@ impl fmt::Display for Start {
 /// The weight of an older rate after one second: a half.
 const HALF_LIFE: Duration = Duration::from_secs(2);
 
-/// Tells the watchers of one upload.
+/// Publishes the progress of one upload.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     watch: watch::Sender<Progress>,
@@ -97,26 +97,26 @@ impl Reporter {
         self.watch.subscribe()
     }
 
-    pub(crate) fn tell(&self, change: impl FnOnce(&mut Progress)) {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Progress)) {
         self.watch.send_modify(change);
     }
 
     /// A meter for content that begins at `start`.
     pub(crate) fn meter(&self, start: u64) -> Meter {
         self.watch.send_modify(|progress| progress.sent = start);
-        let tells =
-            Tells { watch: self.watch.clone(), start, now: self.now, since: (self.now)(), counted: 0 };
-        Meter { flow: Arc::default(), tells: Some(Box::new(tells)) }
+        let report =
+            MeterReport { watch: self.watch.clone(), start, now: self.now, since: (self.now)(), counted: 0 };
+        Meter { flow: Arc::default(), report: Some(Box::new(report)) }
     }
 }
 
 /// Counts what one request's content hands over, and tells the watchers.
 pub(crate) struct Meter {
-    flow: Arc<Flow>,
-    tells: Option<Box<Tells>>,
+    flow: Arc<ContentFlow>,
+    report: Option<Box<MeterReport>>,
 }
 
-struct Tells {
+struct MeterReport {
     watch: watch::Sender<Progress>,
     start: u64,
     now: fn() -> Instant,
@@ -126,13 +126,13 @@ struct Tells {
 
 /// The flow of a request's content so far.
 #[derive(Debug, Default)]
-pub(crate) struct Flow {
+pub(crate) struct ContentFlow {
     bytes: AtomicU64,
     ended: AtomicBool,
     starved: AtomicBool,
 }
 
-impl Flow {
+impl ContentFlow {
     /// Bytes handed over so far.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -152,10 +152,10 @@ impl Flow {
 impl Meter {
     /// A meter that is not read.
     pub(crate) fn unread() -> Self {
-        Self { flow: Arc::default(), tells: None }
+        Self { flow: Arc::default(), report: None }
     }
 
-    pub(crate) fn flow(&self) -> Arc<Flow> {
+    pub(crate) fn flow(&self) -> Arc<ContentFlow> {
         self.flow.clone()
     }
 
@@ -169,20 +169,20 @@ impl Meter {
 
     pub(crate) fn add(&mut self, bytes: u64) {
         let sum = self.flow.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let Some(tells) = &mut self.tells else { return };
-        let (now, sent) = ((tells.now)(), tells.start + sum);
-        let (since, counted) = (now.duration_since(tells.since), sum - tells.counted);
+        let Some(report) = &mut self.report else { return };
+        let (now, sent) = ((report.now)(), report.start + sum);
+        let (since, counted) = (now.duration_since(report.since), sum - report.counted);
         // A rate over less than this says more about buffers than about the network.
-        let awaits_delivery = since >= Duration::from_millis(100);
-        tells.watch.send_modify(|progress| {
+        let is_due = since >= Duration::from_millis(100);
+        report.watch.send_modify(|progress| {
             progress.sent = sent;
-            if awaits_delivery {
+            if is_due {
                 progress.rate = smoothed(progress.rate, counted, since);
                 progress.eta = remaining(progress);
             }
         });
-        if awaits_delivery {
-            (tells.since, tells.counted) = (now, sum);
+        if is_due {
+            (report.since, report.counted) = (now, sum);
         }
     }
 }

@@ -7,7 +7,7 @@ use hoist_proto::field::{self, Field};
 use http::{HeaderMap, HeaderValue, Request, Uri, header};
 
 use crate::error::Error;
-use crate::http::Answer;
+use crate::http::FinalResponse;
 use crate::location;
 use crate::origin::Origin;
 
@@ -28,7 +28,7 @@ impl Hops {
         &mut self,
         head: &Request<()>,
         url: &Uri,
-        answer: &Answer,
+        answer: &FinalResponse,
     ) -> Result<Option<Uri>, Error> {
         let repeats = matches!(answer::redirection(answer.status), Some(Redirection::Repeat { .. }));
         // The answer of the target itself, which may be anything.
@@ -56,19 +56,19 @@ impl Hops {
 }
 
 /// True if an answer leads elsewhere for good.
-pub(crate) fn is_permanent(answer: &Answer) -> bool {
+pub(crate) fn is_permanent(answer: &FinalResponse) -> bool {
     answer::redirection(answer.status) == Some(Redirection::Repeat { permanent: true })
 }
 
 /// The error of an answer that leads elsewhere and was not followed.
-pub(crate) fn error(answer: &Answer) -> Option<Error> {
+pub(crate) fn error(answer: &FinalResponse) -> Option<Error> {
     answer::redirection(answer.status)?;
     let to = leads_to(&answer.fields)?.to_owned();
     Some(Error::Redirected { status: answer.status, to, wrong: None })
 }
 
 /// The error of an answer to a request for `url` whose `Location` cannot be read.
-pub(crate) fn unreadable(answer: &Answer, url: &Uri) -> Option<Error> {
+pub(crate) fn unreadable(answer: &FinalResponse, url: &Uri) -> Option<Error> {
     let text = leads_to(&answer.fields)?;
     let wrong = "is not a url";
     resolve(url, text).is_none().then(|| Error::Location { url: text.to_owned(), wrong })

@@ -2,10 +2,10 @@
 //!
 //! `begin` finds out where to begin; here requests are made, and their ends reported.
 
-mod begin;
-mod found;
+mod existing;
+mod journal_slot;
 mod parts;
-mod record;
+mod start;
 
 use std::sync::Arc;
 
@@ -17,20 +17,23 @@ use hoist_proto::types::Length;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use tokio::time::Instant;
 
-use self::begin::Begun;
-use self::record::{Keeper, Record};
+use self::journal_slot::{JournalRecord, JournalSlot};
+use self::start::Started;
 use crate::client::Client;
-use crate::dialect::{Dialect, Spoken};
+use crate::dialect::{Dialect, ServerSupport};
 use crate::error::Error;
-use crate::http::{Answer, Awaited, Broken, Ended, Hearing, Hears, Line, Outgoing};
+use crate::http::{
+    ExchangeEnd, ExchangeError, ExpectContinue, FinalResponse, InterimObserver, ObserverFuture,
+    OutgoingRequest, ReusedConnection,
+};
 use crate::location;
 use crate::negotiate;
 use crate::origin::Origin;
 use crate::problem;
-use crate::progress::{Doing, Flow, Reporter, Start};
+use crate::progress::{Activity, ContentFlow, Reporter, Start};
 use crate::redirect::{self, Hops};
-use crate::source::{Gate, Opened};
-use crate::upload::{self, Known, Outcome, Put};
+use crate::source::{Gate, OpenSource};
+use crate::upload::{self, Outcome, Put, StartFrom};
 
 /// Content below this many bytes is not held back until the server has given a sign: it costs less than the wait.
 const AWAITED_BYTES: u64 = 256 * 1024;
@@ -44,7 +47,7 @@ pub(crate) async fn send(mut put: Put) -> Result<Outcome, Error> {
     let path = put.source.path().map(ToOwned::to_owned);
     let mut source = std::mem::replace(&mut put.source, crate::Source::bytes("")).open(keeps).await?;
     source.bytes_per_second = settings.bytes_per_second;
-    put.reporter.tell(|progress| progress.length = source.length());
+    put.reporter.update(|progress| progress.length = source.length());
     if put.verifies {
         match (put.sha256, source.length().filter(|_| source.rewinds())) {
             (None, Some(length)) => {
@@ -56,33 +59,35 @@ pub(crate) async fn send(mut put: Put) -> Result<Outcome, Error> {
     }
     // A later run cannot go on in the middle of what can be read once.
     let path = path.filter(|_| source.rewinds());
-    let mut record = match (put.journal.take(), path, &put.known) {
-        (Some(journal), Some(path), Known::Nothing) => Record::open(journal, path, &put.url).await?,
-        _ => Record::none(),
+    let mut record = match (put.journal.take(), path, &put.start_from) {
+        (Some(journal), Some(path), StartFrom::Journal) => {
+            JournalRecord::open(journal, path, &put.url).await?
+        }
+        _ => JournalRecord::none(),
     };
-    let mut line = Line::default();
-    found::look(&mut put, &source, &record, &mut line).await?;
-    if let Some(plan) = parts::plan(&put, &source, &mut record, &mut line).await? {
+    let mut connection = ReusedConnection::default();
+    existing::detect(&mut put, &source, &record, &mut connection).await?;
+    if let Some(plan) = parts::plan(&put, &source, &mut record, &mut connection).await? {
         return parts::send(&put, &source, record, plan).await;
     }
-    let begun = begin::begin(&put, &source, &mut record, &mut line).await?;
-    Run::new(&put, &source, Keeper::Own(record), line, begun).carried_out().await
+    let started = start::start(&put, &source, &mut record, &mut connection).await?;
+    Transfer::new(&put, &source, JournalSlot::Own(record), connection, started).run().await
 }
 
 /// An upload under way.
-struct Run<'a> {
+struct Transfer<'a> {
     put: &'a Put,
-    source: &'a Opened,
+    source: &'a OpenSource,
     /// Where in the source it begins: not at the beginning, when it is a part.
     base: u64,
     reporter: &'a Reporter,
-    keeper: Keeper<'a>,
-    line: Line,
-    begun: Begun,
+    journal: JournalSlot<'a>,
+    connection: ReusedConnection,
+    started: Started,
     start: Instant,
-    last: Last,
+    last: LastResult,
     /// Whether content may still be held back for a sign. The first that is much is, and no other.
-    may_wait: bool,
+    may_expect_continue: bool,
     /// URLs that the server has moved for good, and where to.
     moved: Vec<(Uri, Uri)>,
     /// Set when the server has shown that it speaks an upload protocol.
@@ -91,33 +96,39 @@ struct Run<'a> {
 
 /// One request that has ended.
 struct Attempt {
-    result: Result<Ended, Broken>,
-    flow: Arc<Flow>,
+    result: Result<ExchangeEnd, ExchangeError>,
+    flow: Arc<ContentFlow>,
     /// True if its content was held back until a sign came.
     was_awaited: bool,
 }
 
 /// How the last request ended.
 #[derive(Default)]
-struct Last {
-    answer: Option<Answer>,
+struct LastResult {
+    answer: Option<FinalResponse>,
     error: Option<Error>,
 }
 
-impl<'a> Run<'a> {
-    fn new(put: &'a Put, source: &'a Opened, keeper: Keeper<'a>, line: Line, begun: Begun) -> Self {
-        let (start, last, reporter) = (upload::now(), Last::default(), &put.reporter);
+impl<'a> Transfer<'a> {
+    fn new(
+        put: &'a Put,
+        source: &'a OpenSource,
+        journal: JournalSlot<'a>,
+        connection: ReusedConnection,
+        started: Started,
+    ) -> Self {
+        let (start, last, reporter) = (upload::now(), LastResult::default(), &put.reporter);
         Self {
             put,
             source,
             base: 0,
             reporter,
-            keeper,
-            line,
-            begun,
+            journal,
+            connection,
+            started,
             start,
             last,
-            may_wait: true,
+            may_expect_continue: true,
             moved: Vec::new(),
             is_resumable: false,
         }
@@ -128,23 +139,23 @@ impl<'a> Run<'a> {
     }
 
     /// Goes on until there is an outcome, afresh where an earlier run's upload is gone.
-    async fn carried_out(mut self) -> Result<Outcome, Error> {
+    async fn run(mut self) -> Result<Outcome, Error> {
         loop {
-            match self.work().await {
-                Err(Error::Upload(Failure::Gone)) if self.can_begin_afresh() => self.begin_afresh().await?,
+            match self.drive().await {
+                Err(Error::Upload(Failure::Gone)) if self.can_restart() => self.restart().await?,
                 ended => return self.finish(ended).await,
             }
         }
     }
 
     /// Does what is to be done until the server has it all.
-    async fn work(&mut self) -> Result<(), Error> {
+    async fn drive(&mut self) -> Result<(), Error> {
         loop {
-            match self.begun.uploader.step() {
+            match self.started.uploader.step() {
                 Step::Wait(wait) => {
-                    let offset = self.begun.uploader.acknowledged().get();
+                    let offset = self.started.uploader.acknowledged().get();
                     tracing::debug!(?wait, offset, "waiting before the next attempt");
-                    self.reporter.tell(|progress| progress.doing = Doing::Waiting(wait));
+                    self.reporter.update(|progress| progress.activity = Activity::Waiting(wait));
                     tokio::time::sleep(wait).await;
                 }
                 Step::Send(ask) => self.attempt(*ask).await?,
@@ -170,13 +181,12 @@ impl<'a> Run<'a> {
 
     /// One request. An error ends the upload; what ends only the attempt is reported to the machine.
     async fn attempt(&mut self, ask: Ask) -> Result<(), Error> {
-        let Attempt { result, flow, was_awaited } = self.followed(&ask).await?;
+        let Attempt { result, flow, was_awaited } = self.send_following_redirects(&ask).await?;
         let moment = self.moment()?;
-        let uploader = &mut self.begun.uploader;
+        let uploader = &mut self.started.uploader;
         let sent = match &result {
-            Ok(Ended::Answered(Answer { sent, .. }) | Ended::Stopped { sent }) | Err(Broken { sent, .. }) => {
-                *sent
-            }
+            Ok(ExchangeEnd::Response(FinalResponse { sent, .. }) | ExchangeEnd::Stopped { sent })
+            | Err(ExchangeError { sent, .. }) => *sent,
         };
         uploader.on_sent(sent);
         if ask.is_open && flow.has_ended() {
@@ -187,39 +197,39 @@ impl<'a> Run<'a> {
         }
         match result {
             // The request is made again as it was, only without waiting.
-            Ok(Ended::Answered(answer)) if was_awaited && answer::is_unexpected(answer.status) => {}
-            Ok(Ended::Answered(answer)) => {
+            Ok(ExchangeEnd::Response(answer)) if was_awaited && answer::is_unexpected(answer.status) => {}
+            Ok(ExchangeEnd::Response(answer)) => {
                 self.is_resumable |= negotiate::shows_a_protocol(&answer.fields);
                 uploader.on_response(answer.status, &answer.fields, moment);
                 if !refuses_version(answer.status, &answer.fields) {
                     self.note_version()?;
                 }
-                self.last = Last { answer: Some(answer), error: None };
+                self.last = LastResult { answer: Some(answer), error: None };
             }
-            Ok(Ended::Stopped { .. }) => {}
-            Err(Broken { error, .. }) if !error.ends_an_attempt() => return Err(error),
-            Err(Broken { error, reached, sent }) => {
+            Ok(ExchangeEnd::Stopped { .. }) => {}
+            Err(ExchangeError { error, .. }) if !error.ends_an_attempt() => return Err(error),
+            Err(ExchangeError { error, reached, sent }) => {
                 tracing::debug!(%error, reached, sent, "an attempt was interrupted");
                 uploader.on_lost(reached, moment);
-                self.last = Last { answer: None, error: Some(error) };
+                self.last = LastResult { answer: None, error: Some(error) };
             }
         }
-        note(&self.begun.uploader, self.reporter, self.source);
-        usable(&self.put.url, &self.begun.uploader)?;
-        self.keeper.keep(self.begun.uploader.url(), self.begun.dialect).await
+        note(&self.started.uploader, self.reporter, self.source);
+        usable(&self.put.url, &self.started.uploader)?;
+        self.journal.keep(self.started.uploader.url(), self.started.dialect).await
     }
 
     /// Makes a request, and makes it again where the server leads with 307 or 308.
-    async fn followed(&mut self, ask: &Ask) -> Result<Attempt, Error> {
+    async fn send_following_redirects(&mut self, ask: &Ask) -> Result<Attempt, Error> {
         let (mut hops, mut to) = (Hops::default(), None);
         loop {
             let mut outgoing = self.outgoing(ask.clone()).await?;
             let (from, head) = (self.url(&mut outgoing, to.take())?, outgoing.head.clone());
-            let attempt = self.exchanged(&from, outgoing, ask.content.is_some()).await?;
-            let Ok(Ended::Answered(answer)) = &attempt.result else { return Ok(attempt) };
+            let attempt = self.send_once(&from, outgoing, ask.content.is_some()).await?;
+            let Ok(ExchangeEnd::Response(answer)) = &attempt.result else { return Ok(attempt) };
             to = hops.next(&head, &from, answer)?;
             let Some(next) = &to else { return Ok(attempt) };
-            self.may_wait |= attempt.was_awaited;
+            self.may_expect_continue |= attempt.was_awaited;
             if redirect::is_permanent(answer) && self.moved.len() < MOVED_MAX {
                 self.moved.push((from, next.clone()));
             }
@@ -227,7 +237,7 @@ impl<'a> Run<'a> {
     }
 
     /// The URL a request goes to, which leaves the request with the path alone.
-    fn url(&self, outgoing: &mut Outgoing, redirected: Option<Uri>) -> Result<Uri, Error> {
+    fn url(&self, outgoing: &mut OutgoingRequest, redirected: Option<Uri>) -> Result<Uri, Error> {
         let named = outgoing.head.uri();
         let mut url = match redirected {
             Some(url) => url,
@@ -244,7 +254,12 @@ impl<'a> Run<'a> {
     }
 
     /// Sends a request, and looks at what became of the source meanwhile.
-    async fn exchanged(&mut self, url: &Uri, outgoing: Outgoing, transfers: bool) -> Result<Attempt, Error> {
+    async fn send_once(
+        &mut self,
+        url: &Uri,
+        outgoing: OutgoingRequest,
+        transfers: bool,
+    ) -> Result<Attempt, Error> {
         let (flow, trip) = (outgoing.content.meter().flow(), outgoing.content.failure());
         let was_awaited = outgoing.awaited.is_some();
         let (result, saw_sign) = self.exchange(url, outgoing).await;
@@ -255,10 +270,10 @@ impl<'a> Run<'a> {
             self.source.unchanged().await?;
         }
         let is_redirection =
-            matches!(&result, Ok(Ended::Answered(answer)) if redirect::error(answer).is_some());
+            matches!(&result, Ok(ExchangeEnd::Response(answer)) if redirect::error(answer).is_some());
         if was_awaited && !saw_sign && !is_redirection {
             let origin = Origin::of(&self.put.url)?;
-            self.client().habits.learn(&origin, |habit| habit.gives_no_sign = true);
+            self.client().origins.learn(&origin, |facts| facts.ignores_expect = true);
         }
         Ok(Attempt { result, flow, was_awaited })
     }
@@ -266,19 +281,19 @@ impl<'a> Run<'a> {
     /// Remembers the version that the server made the client turn to.
     //= IETF-VER-11
     fn note_version(&mut self) -> Result<(), Error> {
-        let dialect = self.begun.spoken();
-        if dialect == self.begun.dialect {
+        let dialect = self.started.spoken();
+        if dialect == self.started.dialect {
             return Ok(());
         }
-        tracing::debug!(%dialect, refused = %self.begun.dialect, "the server refused a version, and took another");
-        self.begun.dialect = dialect;
+        tracing::debug!(%dialect, refused = %self.started.dialect, "the server refused a version, and took another");
+        self.started.dialect = dialect;
         let Dialect::Ietf(version) = dialect else { return Ok(()) };
         let origin = Origin::of(&self.put.url)?;
-        self.client().habits.learn(&origin, |habit| {
-            habit.spoken = match habit.spoken {
-                Some(Spoken::Ietf(_)) => Some(Spoken::Ietf(version)),
-                Some(Spoken::Unknown(_)) | None => Some(Spoken::Unknown(version)),
-                Some(Spoken::Tus1(offers)) => Some(Spoken::Tus1(offers)),
+        self.client().origins.learn(&origin, |facts| {
+            facts.support = match facts.support {
+                Some(ServerSupport::Ietf(_)) => Some(ServerSupport::Ietf(version)),
+                Some(ServerSupport::Unknown(_)) | None => Some(ServerSupport::Unknown(version)),
+                Some(ServerSupport::Tus1(offers)) => Some(ServerSupport::Tus1(offers)),
             };
         });
         Ok(())
@@ -289,15 +304,15 @@ impl<'a> Run<'a> {
     }
 
     /// The request as it goes out.
-    async fn outgoing(&mut self, mut ask: Ask) -> Result<Outgoing, Error> {
+    async fn outgoing(&mut self, mut ask: Ask) -> Result<OutgoingRequest, Error> {
         let Some(range) = ask.content.take() else {
-            self.reporter.tell(|progress| progress.doing = Doing::Asking);
+            self.reporter.update(|progress| progress.activity = Activity::Asking);
             if matches!(*ask.head.method(), Method::POST | Method::PATCH | Method::PUT) {
                 ask.head.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
             }
-            return Ok(Outgoing::question(ask.head, Origin::of(&self.put.url)?));
+            return Ok(OutgoingRequest::without_content(ask.head, Origin::of(&self.put.url)?));
         };
-        self.reporter.tell(|progress| progress.doing = Doing::Sending);
+        self.reporter.update(|progress| progress.activity = Activity::Sending);
         let fields = ask.head.headers_mut();
         if !ask.is_open {
             // Spelled out, because nothing would be said of content that is empty.
@@ -315,30 +330,35 @@ impl<'a> Run<'a> {
         let range = self.base + range.start..self.base.saturating_add(range.end);
         let content = self.source.content(range, ask.is_open, meter).await?;
         let given = Origin::of(&self.put.url)?;
-        let habit = self.client().habits.of(&given);
-        let waits = is_much && self.begun.gives_signs && self.may_wait && !habit.gives_no_sign;
-        self.may_wait &= !is_much;
+        let facts = self.client().origins.of(&given);
+        let waits =
+            is_much && self.started.sends_interim && self.may_expect_continue && !facts.ignores_expect;
+        self.may_expect_continue &= !is_much;
         if waits {
             ask.head.headers_mut().insert(header::EXPECT, HeaderValue::from_static("100-continue"));
             let gate = Gate::default();
             let limit = self.client().settings.expect_timeout;
-            let awaited = Some(Awaited { gate: gate.clone(), limit });
-            return Ok(Outgoing { head: ask.head, content: content.behind(gate), awaited, given });
+            let awaited = Some(ExpectContinue { gate: gate.clone(), limit });
+            return Ok(OutgoingRequest { head: ask.head, content: content.behind(gate), awaited, given });
         }
-        Ok(Outgoing { head: ask.head, content, awaited: None, given })
+        Ok(OutgoingRequest { head: ask.head, content, awaited: None, given })
     }
 
-    /// Sends a request, hears what comes before its answer, and says whether anything did.
-    async fn exchange(&mut self, url: &Uri, outgoing: Outgoing) -> (Result<Ended, Broken>, bool) {
-        let Self { put, source, reporter, keeper, line, begun, start, is_resumable, .. } = self;
-        let dialect = begun.spoken();
-        let uploader = &mut begun.uploader;
-        let mut ears = Ears {
+    /// Sends a request, observer what comes before its answer, and says whether anything did.
+    async fn exchange(
+        &mut self,
+        url: &Uri,
+        outgoing: OutgoingRequest,
+    ) -> (Result<ExchangeEnd, ExchangeError>, bool) {
+        let Self { put, source, reporter, journal, connection, started, start, is_resumable, .. } = self;
+        let dialect = started.spoken();
+        let uploader = &mut started.uploader;
+        let mut observer = UploadObserver {
             target: &put.url,
             url,
             uploader,
             dialect,
-            keeper,
+            journal,
             reporter,
             source,
             start: *start,
@@ -346,40 +366,41 @@ impl<'a> Run<'a> {
             heard_any: false,
             broken: None,
         };
-        let mut ended = line.exchange(&put.client.connector, url, outgoing, upload::now(), &mut ears).await;
-        let Ears { heard_any, broken, .. } = ears;
-        if let Ok(Ended::Answered(answer)) = &mut ended
+        let mut ended =
+            connection.exchange(&put.client.connector, url, outgoing, upload::now(), &mut observer).await;
+        let UploadObserver { heard_any, broken, .. } = observer;
+        if let Ok(ExchangeEnd::Response(answer)) = &mut ended
             && *url != put.url
         {
             redirect::rebase(&mut answer.fields, url);
         }
         match broken {
-            Some(error) => (Err(Broken { error, reached: true, sent: 0 }), heard_any),
+            Some(error) => (Err(ExchangeError { error, reached: true, sent: 0 }), heard_any),
             None => (ended, heard_any),
         }
     }
 
     /// Returns `true` if a new upload may replace this one. It must have been resumed from the journal and its source
     /// must rewind. An upload that was requested by its own URL is never replaced.
-    fn can_begin_afresh(&self) -> bool {
+    fn can_restart(&self) -> bool {
         let is_at_its_own_url =
-            self.begun.dialect_has_urls() && self.begun.uploader.url() == Some(&self.put.url);
-        let is_left = self.begun.start == Start::Resumed && self.keeper.is_kept();
+            self.started.dialect_has_urls() && self.started.uploader.url() == Some(&self.put.url);
+        let is_left = self.started.start == Start::Resumed && self.journal.is_kept();
         is_left && self.source.rewinds() && !is_at_its_own_url
     }
 
-    async fn begin_afresh(&mut self) -> Result<(), Error> {
-        let Keeper::Own(record) = &mut self.keeper else { return Err(Error::Upload(Failure::Gone)) };
-        self.begun = begin::create(self.put, self.source, record, &mut self.line).await?;
-        self.begun.start = Start::Forgotten;
-        self.reporter.tell(|progress| progress.start = Start::Forgotten);
+    async fn restart(&mut self) -> Result<(), Error> {
+        let JournalSlot::Own(record) = &mut self.journal else { return Err(Error::Upload(Failure::Gone)) };
+        self.started = start::create(self.put, self.source, record, &mut self.connection).await?;
+        self.started.start = Start::Forgotten;
+        self.reporter.update(|progress| progress.start = Start::Forgotten);
         Ok(())
     }
 
     async fn finish(mut self, ended: Result<(), Error>) -> Result<Outcome, Error> {
         self.resumable(&ended)?;
         ended?;
-        let uploader = &self.begun.uploader;
+        let uploader = &self.started.uploader;
         let bytes = uploader.acknowledged().get();
         let answer = self.last.answer.take().expect("an upload ends well with an answer");
         let sha256 = self.put.sha256.or_else(|| self.source.sha256());
@@ -392,14 +413,14 @@ impl<'a> Run<'a> {
             }
             (Some(_) | None, _) => false,
         };
-        self.keeper.remove().await?;
-        self.reporter.tell(|progress| {
-            (progress.doing, progress.length) = (Doing::Done, Some(bytes));
+        self.journal.remove().await?;
+        self.reporter.update(|progress| {
+            (progress.activity, progress.length) = (Activity::Done, Some(bytes));
             progress.eta = None;
         });
         // A server that has never heard of the dialect took an ordinary request.
         //= IETF-CLI-18
-        let dialect = match self.begun.dialect {
+        let dialect = match self.started.dialect {
             Dialect::Ietf(_) if !self.is_resumable => Dialect::Conventional,
             dialect => dialect,
         };
@@ -407,7 +428,7 @@ impl<'a> Run<'a> {
             Dialect::Ietf(_) | Dialect::Tus1 => uploader.url().cloned(),
             Dialect::Auto | Dialect::Token(_) | Dialect::Conventional => None,
         };
-        let Answer { status, version, fields, content, .. } = answer;
+        let FinalResponse { status, version, fields, content, .. } = answer;
         Ok(Outcome {
             bytes,
             resumed_bytes: uploader.resumed_at().get(),
@@ -419,14 +440,14 @@ impl<'a> Run<'a> {
             version,
             dialect,
             resumable: self.is_resumable,
-            start: self.begun.start,
+            start: self.started.start,
             sha256,
             verified,
         })
     }
 }
 
-impl Run<'_> {
+impl Transfer<'_> {
     /// Refuses a server that has shown no upload protocol in its answers, where the caller wants one that has.
     fn resumable(&self, ended: &Result<(), Error>) -> Result<(), Error> {
         let is_over = matches!(ended, Ok(()) | Err(Error::Upload(Failure::NotResumable)));
@@ -439,17 +460,17 @@ impl Run<'_> {
     }
 }
 
-/// Hears interim responses for the machine.
-struct Ears<'r, 'a> {
+/// Passes interim responses to the uploader.
+struct UploadObserver<'r, 'a> {
     /// The URL the upload is sent to.
     target: &'r Uri,
     /// The URL this request goes to.
     url: &'r Uri,
     uploader: &'r mut Uploader,
     dialect: Dialect,
-    keeper: &'r mut Keeper<'a>,
+    journal: &'r mut JournalSlot<'a>,
     reporter: &'r Reporter,
-    source: &'r Opened,
+    source: &'r OpenSource,
     start: Instant,
     is_resumable: &'r mut bool,
     heard_any: bool,
@@ -457,8 +478,13 @@ struct Ears<'r, 'a> {
     broken: Option<Error>,
 }
 
-impl Hears for Ears<'_, '_> {
-    fn hear<'h>(&'h mut self, status: StatusCode, fields: &'h HeaderMap, sent: u64) -> Hearing<'h> {
+impl InterimObserver for UploadObserver<'_, '_> {
+    fn on_interim<'h>(
+        &'h mut self,
+        status: StatusCode,
+        fields: &'h HeaderMap,
+        sent: u64,
+    ) -> ObserverFuture<'h> {
         Box::pin(async move {
             self.heard_any = true;
             *self.is_resumable |= status.as_u16() == 104;
@@ -473,7 +499,7 @@ impl Hears for Ears<'_, '_> {
             let heard = self.uploader.on_interim(status, rebased.as_ref().unwrap_or(fields), moment);
             // At once: whatever happens to this process, the upload is found again.
             let kept = match usable(self.target, self.uploader) {
-                Ok(()) => self.keeper.keep(self.uploader.url(), self.dialect).await,
+                Ok(()) => self.journal.keep(self.uploader.url(), self.dialect).await,
                 Err(error) => Err(error),
             };
             note(self.uploader, self.reporter, self.source);
@@ -488,11 +514,11 @@ impl Hears for Ears<'_, '_> {
     }
 }
 
-/// Tells watchers and source what the server has said.
-fn note(uploader: &Uploader, reporter: &Reporter, source: &Opened) {
+/// Updates the progress and the source after a response.
+fn note(uploader: &Uploader, reporter: &Reporter, source: &OpenSource) {
     let acknowledged = uploader.acknowledged().get();
     source.release(acknowledged);
-    reporter.tell(|progress| {
+    reporter.update(|progress| {
         progress.acknowledged = acknowledged;
         progress.retries = uploader.attempts_repeated();
         progress.resumed_bytes = uploader.resumed_at().get();

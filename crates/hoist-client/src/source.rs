@@ -4,11 +4,11 @@
 //! which they change ends the upload: `watched`. A stream cannot be read again, so what the server has not acknowledged is
 //! kept: `rewind`.
 
-mod content;
-mod file;
-mod rewind;
-mod trace;
-mod watched;
+mod body;
+mod file_reader;
+mod guarded_file;
+mod read_checksums;
+mod rewind_buffer;
 
 use std::fmt;
 use std::io::{self, SeekFrom};
@@ -20,10 +20,10 @@ use bytes::Bytes;
 use hoist_proto::client::Checksum;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeek, AsyncSeekExt};
 
-pub(crate) use self::content::{Content, Gate};
-use self::content::{Pace, Reader};
-use self::rewind::Rewind;
-use self::watched::{Found, Watched};
+use self::body::{BodyReader, RateLimit};
+pub(crate) use self::body::{Gate, RequestBody};
+use self::guarded_file::{GuardedFile, OpenedFile};
+use self::rewind_buffer::RewindBuffer;
 use crate::digest;
 use crate::error::Error;
 use crate::progress::Meter;
@@ -73,7 +73,7 @@ impl Source {
     }
 
     /// What a stream gives until it ends, standard input for one. What the server has not acknowledged is kept in memory,
-    /// up to [a bound](crate::Builder::rewind_bytes_max).
+    /// up to [a bound](crate::ClientBuilder::rewind_bytes_max).
     pub fn stream(reader: impl AsyncRead + Send + Unpin + 'static) -> Self {
         Self(Kind::Stream { reader: Mutex::new(Box::new(reader)), length: None })
     }
@@ -95,97 +95,97 @@ impl Source {
     }
 
     /// `keeps` is how many bytes of a stream are kept.
-    pub(crate) async fn open(self, keeps: u64) -> Result<Opened, Error> {
+    pub(crate) async fn open(self, keeps: u64) -> Result<OpenSource, Error> {
         let nowhere = |source| Error::Source { path: PathBuf::new(), source };
         let (kind, length) = match self.0 {
             Kind::Bytes(bytes) => {
                 let length = bytes.len() as u64;
-                (OpenedKind::Bytes(bytes), Some(length))
+                (OpenKind::Bytes(bytes), Some(length))
             }
             Kind::File(path) => {
                 let failed = |source| Error::Source { path: path.clone(), source };
-                match Watched::find(path.clone()).await.map_err(failed)? {
-                    Found::File(file) => {
+                match GuardedFile::find(path.clone()).await.map_err(failed)? {
+                    OpenedFile::File(file) => {
                         let length = file.length();
-                        (OpenedKind::File(file), Some(length))
+                        (OpenKind::File(file), Some(length))
                     }
-                    Found::Stream(first, rest) => {
+                    OpenedFile::Stream(first, rest) => {
                         let all = io::Cursor::new(first).chain(tokio::fs::File::from_std(rest));
-                        let rewind = Rewind::new(Box::new(all), None, keeps);
-                        (OpenedKind::Stream(Arc::new(Mutex::new(rewind))), None)
+                        let rewind = RewindBuffer::new(Box::new(all), None, keeps);
+                        (OpenKind::Stream(Arc::new(Mutex::new(rewind))), None)
                     }
                 }
             }
             Kind::Seek(reader) => {
                 let mut reader = reader.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let length = reader.seek(SeekFrom::End(0)).await.map_err(nowhere)?;
-                (OpenedKind::Seek(Arc::new(Mutex::new(reader))), Some(length))
+                (OpenKind::Seek(Arc::new(Mutex::new(reader))), Some(length))
             }
             Kind::Stream { reader, length } => {
                 let reader = reader.into_inner().unwrap_or_else(PoisonError::into_inner);
-                let rewind = Rewind::new(reader, length, keeps);
-                (OpenedKind::Stream(Arc::new(Mutex::new(rewind))), length)
+                let rewind = RewindBuffer::new(reader, length, keeps);
+                (OpenKind::Stream(Arc::new(Mutex::new(rewind))), length)
             }
         };
-        Ok(Opened { kind, length, bytes_per_second: None })
+        Ok(OpenSource { kind, length, bytes_per_second: None })
     }
 }
 
 /// A source that is being uploaded.
-pub(crate) struct Opened {
-    kind: OpenedKind,
+pub(crate) struct OpenSource {
+    kind: OpenKind,
     length: Option<u64>,
     pub(crate) bytes_per_second: Option<u64>,
 }
 
-enum OpenedKind {
+enum OpenKind {
     Bytes(Bytes),
-    File(Watched),
+    File(GuardedFile),
     Seek(Arc<Mutex<Box<dyn ReadSeek>>>),
-    Stream(Arc<Mutex<Rewind>>),
+    Stream(Arc<Mutex<RewindBuffer>>),
 }
 
-impl Opened {
+impl OpenSource {
     pub(crate) fn length(&self) -> Option<u64> {
         self.length
     }
 
     /// Whether any byte can be read again at any time.
     pub(crate) fn rewinds(&self) -> bool {
-        !matches!(self.kind, OpenedKind::Stream(_))
+        !matches!(self.kind, OpenKind::Stream(_))
     }
 
     /// Whether parts of it can be read at the same time.
     pub(crate) fn splits(&self) -> bool {
-        matches!(self.kind, OpenedKind::Bytes(_) | OpenedKind::File(_))
+        matches!(self.kind, OpenKind::Bytes(_) | OpenKind::File(_))
     }
 
     /// Where a stream ended, when it has.
     pub(crate) fn ended_at(&self) -> Option<u64> {
         match &self.kind {
-            OpenedKind::Stream(rewind) => lock(rewind).ended_at(),
-            OpenedKind::Bytes(_) | OpenedKind::File(_) | OpenedKind::Seek(_) => None,
+            OpenKind::Stream(rewind) => lock(rewind).ended_at(),
+            OpenKind::Bytes(_) | OpenKind::File(_) | OpenKind::Seek(_) => None,
         }
     }
 
     /// The digest of all that a stream gave.
     pub(crate) fn sha256(&self) -> Option<[u8; 32]> {
         match &self.kind {
-            OpenedKind::Stream(rewind) => lock(rewind).sha256(),
-            OpenedKind::Bytes(_) | OpenedKind::File(_) | OpenedKind::Seek(_) => None,
+            OpenKind::Stream(rewind) => lock(rewind).sha256(),
+            OpenKind::Bytes(_) | OpenKind::File(_) | OpenKind::Seek(_) => None,
         }
     }
 
     /// Has a stream's bytes hashed as they are read.
     pub(crate) fn hash(&self) {
-        if let OpenedKind::Stream(rewind) = &self.kind {
+        if let OpenKind::Stream(rewind) = &self.kind {
             lock(rewind).hash();
         }
     }
 
     /// What lies before `offset` will not be asked for again.
     pub(crate) fn release(&self, offset: u64) {
-        if let OpenedKind::Stream(rewind) = &self.kind {
+        if let OpenKind::Stream(rewind) = &self.kind {
             lock(rewind).release(offset);
         }
     }
@@ -196,59 +196,59 @@ impl Opened {
         range: Range<u64>,
         is_open: bool,
         meter: Meter,
-    ) -> Result<Content, Error> {
+    ) -> Result<RequestBody, Error> {
         let reader = match &self.kind {
-            OpenedKind::Bytes(bytes) => {
+            OpenKind::Bytes(bytes) => {
                 let within = |at: u64| usize::try_from(at).expect("a range of bytes in memory");
-                Reader::Bytes(bytes.slice(within(range.start)..within(range.end)))
+                BodyReader::Bytes(bytes.slice(within(range.start)..within(range.end)))
             }
-            OpenedKind::File(file) => {
+            OpenKind::File(file) => {
                 self.unchanged().await?;
-                Reader::File(file.reading(range.clone()).await.map_err(|error| self.failed(error))?)
+                BodyReader::File(file.reading(range.clone()).await.map_err(|error| self.failed(error))?)
             }
-            OpenedKind::Seek(reader) => {
-                Reader::Seek { reader: reader.clone(), at: range.start, is_there: false }
+            OpenKind::Seek(reader) => {
+                BodyReader::Seek { reader: reader.clone(), at: range.start, is_there: false }
             }
-            OpenedKind::Stream(rewind) => {
+            OpenKind::Stream(rewind) => {
                 if !lock(rewind).reaches_back_to(range.start) {
-                    return Err(Error::Spent { offset: range.start });
+                    return Err(Error::NotRewindable { offset: range.start });
                 }
-                Reader::Stream { rewind: rewind.clone(), at: range.start, is_open }
+                BodyReader::Stream { rewind: rewind.clone(), at: range.start, is_open }
             }
         };
-        let pace = self.bytes_per_second.map(Pace::new);
-        Ok(Content::new(reader, range.end - range.start, is_open, meter, pace))
+        let pace = self.bytes_per_second.map(RateLimit::new);
+        Ok(RequestBody::new(reader, range.end - range.start, is_open, meter, pace))
     }
 
     /// The digest of a range, where it can be had before the range is sent.
     pub(crate) async fn checksum(&self, kind: Checksum, range: Range<u64>) -> Result<Option<Vec<u8>>, Error> {
         match &self.kind {
-            OpenedKind::Bytes(bytes) => {
+            OpenKind::Bytes(bytes) => {
                 let within = |at: u64| usize::try_from(at).expect("a range of bytes in memory");
                 Ok(Some(digest::of(kind, &bytes[within(range.start)..within(range.end)])))
             }
-            OpenedKind::File(file) => {
+            OpenKind::File(file) => {
                 let of = file.path().to_owned();
                 let read = tokio::task::spawn_blocking(move || digest::of_file(kind, &of, range));
                 let read = read.await.map_err(io::Error::other).flatten();
                 read.map(Some).map_err(|error| self.failed(error))
             }
-            OpenedKind::Seek(_) | OpenedKind::Stream(_) => Ok(None),
+            OpenKind::Seek(_) | OpenKind::Stream(_) => Ok(None),
         }
     }
 
     /// Refuses a file that does not hold any more what was read of it since the upload began.
     pub(crate) async fn unchanged(&self) -> Result<(), Error> {
-        let OpenedKind::File(file) = &self.kind else { return Ok(()) };
-        let has_stayed = file.has_stayed().await.map_err(|error| self.failed(error))?;
-        if has_stayed { Ok(()) } else { Err(Error::SourceChanged { path: file.path().to_owned() }) }
+        let OpenKind::File(file) = &self.kind else { return Ok(()) };
+        let is_unchanged = file.is_unchanged().await.map_err(|error| self.failed(error))?;
+        if is_unchanged { Ok(()) } else { Err(Error::SourceChanged { path: file.path().to_owned() }) }
     }
 
     /// An error of reading, as one of the source.
     pub(crate) fn failed(&self, source: io::Error) -> Error {
         let path = match &self.kind {
-            OpenedKind::File(file) => file.path().to_owned(),
-            OpenedKind::Bytes(_) | OpenedKind::Seek(_) | OpenedKind::Stream(_) => PathBuf::new(),
+            OpenKind::File(file) => file.path().to_owned(),
+            OpenKind::Bytes(_) | OpenKind::Seek(_) | OpenKind::Stream(_) => PathBuf::new(),
         };
         match source.kind() {
             io::ErrorKind::UnexpectedEof => Error::SourceChanged { path },

@@ -46,7 +46,7 @@ pub struct Put {
     pub(crate) name: Option<String>,
     pub(crate) content_type: Option<String>,
     pub(crate) method: Method,
-    pub(crate) known: Known,
+    pub(crate) start_from: StartFrom,
     pub(crate) journal: Option<Journal>,
     pub(crate) sha256: Option<[u8; 32]>,
     pub(crate) verifies: bool,
@@ -56,15 +56,15 @@ pub struct Put {
 
 /// An earlier run, as far as it is known.
 #[derive(Clone, Debug)]
-pub(crate) enum Known {
+pub(crate) enum StartFrom {
     /// Nothing, or what the journal knows.
-    Nothing,
+    Journal,
     /// This names an upload, which may have been begun.
-    Maybe(Handle),
+    Handle(Handle),
     /// This token never named an upload.
-    Fresh(Token),
+    NewToken(Token),
     /// The URL is that of this upload, which is there.
-    Found(Handle),
+    ExistingUrl(Handle),
 }
 
 /// An upload that is complete.
@@ -105,7 +105,7 @@ pub struct Outcome {
 /// # Errors
 /// When that source fails, which it does not on any system that has started.
 //= TOK-TOKEN-06
-pub fn fresh_token() -> Result<Token, Error> {
+pub fn random_token() -> Result<Token, Error> {
     let mut bits = [0; 32];
     getrandom::fill(&mut bits).map_err(no_randomness)?;
     Ok(token_of(bits))
@@ -139,7 +139,7 @@ impl Put {
             name: None,
             content_type: None,
             method: Method::POST,
-            known: Known::Nothing,
+            start_from: StartFrom::Journal,
             journal: None,
             sha256: None,
             verifies: false,
@@ -170,21 +170,21 @@ impl Put {
     /// Goes on with the upload this token names, if an earlier run with the same source has begun it, and begins it
     /// otherwise. The server is asked first. Speaks the token dialect, in the first draft's form unless another is set.
     pub fn token(mut self, token: Token) -> Self {
-        self.known = Known::Maybe(Handle::Token { url: self.url.clone(), token });
+        self.start_from = StartFrom::Handle(Handle::Token { url: self.url.clone(), token });
         self
     }
 
     /// Names the upload by this token, which never named one: a server that knows it refuses. Speaks the token dialect
-    /// likewise. Where that dialect is chosen and no token is given, one is made by [`fresh_token`]; giving one allows to
+    /// likewise. Where that dialect is chosen and no token is given, one is made by [`random_token`]; giving one allows to
     /// keep it for the next run.
     pub fn new_token(mut self, token: Token) -> Self {
-        self.known = Known::Fresh(token);
+        self.start_from = StartFrom::NewToken(token);
         self
     }
 
     /// Goes on with an upload that an earlier run with the same source has begun.
     pub fn resume(mut self, handle: Handle) -> Self {
-        self.known = Known::Maybe(handle);
+        self.start_from = StartFrom::Handle(handle);
         self
     }
 

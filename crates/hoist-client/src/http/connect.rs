@@ -10,9 +10,11 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::io::{Duplex, Moved, Stream, Watched};
+use super::h1::H1Connection;
+use super::h2::H2Connection;
+use super::io::{Duplex, MonitoredStream, Stream, Traffic};
 use super::proxy::Proxy;
-use super::{Connector, Http2, Wire, dial, h1, h2};
+use super::{Connection, Connector, Http2, dial};
 use crate::error::Error;
 use crate::origin::{Origin, bare};
 
@@ -21,16 +23,16 @@ type Connected = (Stream, bool);
 
 impl Connector {
     /// Connects within the connect timeout.
-    pub(super) async fn open(&self, place: &Origin, now: Instant) -> Result<Wire, Error> {
+    pub(super) async fn open(&self, place: &Origin, now: Instant) -> Result<Connection, Error> {
         // Boxed, because the state of a TLS handshake would make every future around this one as large.
         let connect = Box::pin(async {
             let (stream, speaks_h2) = self.connect(place, now).await?;
-            let moved = Arc::new(Moved::default());
-            let stream = Watched::new(stream, moved.clone());
+            let moved = Arc::new(Traffic::default());
+            let stream = MonitoredStream::new(stream, moved.clone());
             if speaks_h2 {
-                h2::Kept::open(stream, moved).await.map(Wire::H2)
+                H2Connection::open(stream, moved).await.map(Connection::H2)
             } else {
-                h1::Kept::open(stream, moved).await.map(Wire::H1)
+                H1Connection::open(stream, moved).await.map(Connection::H1)
             }
         });
         let late =

@@ -14,22 +14,22 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 
 use super::driven::Driven;
-use super::io::{Moved, Watched};
-use super::{ANSWER_BYTES, Answer, Awaited, Ended, Hears, Unanswered};
+use super::io::{MonitoredStream, Traffic};
+use super::{ANSWER_BYTES, ExchangeEnd, ExpectContinue, FinalResponse, InterimObserver, Unanswered};
 use crate::error::Error;
-use crate::progress::Flow;
-use crate::source::Content;
+use crate::progress::ContentFlow;
+use crate::source::RequestBody;
 
 /// Interim responses that may wait to be heard. More than that say nothing new.
 const INTERIMS_MAX: usize = 16;
 
-type Connection = http1::Connection<TokioIo<Watched>, Content>;
+type HyperConnection = http1::Connection<TokioIo<MonitoredStream>, RequestBody>;
 
 /// A connection, as long as it lives, and why it ended.
-pub(super) struct Kept {
-    sender: http1::SendRequest<Content>,
-    driven: Driven<Connection, hyper::Error>,
-    moved: Arc<Moved>,
+pub(super) struct H1Connection {
+    sender: http1::SendRequest<RequestBody>,
+    driven: Driven<HyperConnection, hyper::Error>,
+    moved: Arc<Traffic>,
 }
 
 /// The next event of a request under way.
@@ -42,15 +42,15 @@ enum Event {
     Final(http::Response<Incoming>),
 }
 
-impl Kept {
-    pub(super) async fn open(stream: Watched, moved: Arc<Moved>) -> Result<Self, Error> {
+impl H1Connection {
+    pub(super) async fn open(stream: MonitoredStream, moved: Arc<Traffic>) -> Result<Self, Error> {
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| Error::Lost { source: error.into() })?;
         let driven = Driven::new(connection);
         Ok(Self { sender, driven, moved })
     }
 
-    pub(super) fn moved(&self) -> Arc<Moved> {
+    pub(super) fn moved(&self) -> Arc<Traffic> {
         self.moved.clone()
     }
 
@@ -66,11 +66,11 @@ impl Kept {
     //= TDR-104-04
     pub(super) async fn converse(
         &mut self,
-        mut request: Request<Content>,
-        flow: &Flow,
-        awaited: Option<Awaited>,
-        hears: &mut dyn Hears,
-    ) -> Result<(Ended, bool), Unanswered> {
+        mut request: Request<RequestBody>,
+        flow: &ContentFlow,
+        awaited: Option<ExpectContinue>,
+        observer: &mut dyn InterimObserver,
+    ) -> Result<(ExchangeEnd, bool), Unanswered> {
         let (interim_came, mut interims) = mpsc::channel(INTERIMS_MAX);
         hyper::ext::on_informational(&mut request, move |interim| {
             let _ = interim_came.try_send((interim.status(), interim.headers().clone()));
@@ -95,8 +95,8 @@ impl Kept {
             match self.driven.run(next).await.map_err(|error| self.unanswered(error))? {
                 Event::Interim(status, fields) => {
                     let sent = flow.bytes();
-                    if hears.hear(status, &fields, sent).await == Heard::Stop {
-                        return Ok((Ended::Stopped { sent: flow.bytes() }, false));
+                    if observer.on_interim(status, &fields, sent).await == Heard::Stop {
+                        return Ok((ExchangeEnd::Stopped { sent: flow.bytes() }, false));
                     }
                     waits = open(gate.as_ref());
                 }
@@ -114,13 +114,13 @@ impl Kept {
         // was sent says no more than that it fits into sockets.
         let is_read = sent == 0 || status.is_success();
         let is_good = is_sent && is_read && is_whole && self.driven.is_there();
-        let answer = Answer { status, version, fields, content, sent };
-        Ok((Ended::Answered(answer), is_good))
+        let answer = FinalResponse { status, version, fields, content, sent };
+        Ok((ExchangeEnd::Response(answer), is_good))
     }
 
     /// The error of the connection, which says more than that of the request it broke. A request that comes back was
     /// never begun.
-    fn unanswered(&mut self, mut error: TrySendError<Request<Content>>) -> Unanswered {
+    fn unanswered(&mut self, mut error: TrySendError<Request<RequestBody>>) -> Unanswered {
         let reached = error.take_message().is_none();
         let source = self.driven.cause().unwrap_or_else(|| error.into_error()).into();
         Unanswered { error: Error::Lost { source }, reached }

@@ -13,11 +13,11 @@ use http::{Request, Response, Uri, header};
 use http_body_util::BodyExt;
 
 use super::driven::Driven;
-use super::io::{Moved, Watched};
-use super::{ANSWER_BYTES, Answer, Awaited, Ended, Hears, Unanswered};
+use super::io::{MonitoredStream, Traffic};
+use super::{ANSWER_BYTES, ExchangeEnd, ExpectContinue, FinalResponse, InterimObserver, Unanswered};
 use crate::error::Error;
-use crate::progress::Flow;
-use crate::source::Content;
+use crate::progress::ContentFlow;
+use crate::source::RequestBody;
 
 /// The receive window. Answers are small.
 const WINDOW_BYTES: u32 = 1024 * 1024;
@@ -25,10 +25,10 @@ const WINDOW_BYTES: u32 = 1024 * 1024;
 const SEND_BYTES: usize = 1024 * 1024;
 
 /// A connection, as long as it lives, and why it ended.
-pub(super) struct Kept {
+pub(super) struct H2Connection {
     sender: SendRequest<Bytes>,
-    driven: Driven<Connection<Watched, Bytes>, h2::Error>,
-    moved: Arc<Moved>,
+    driven: Driven<Connection<MonitoredStream, Bytes>, h2::Error>,
+    moved: Arc<Traffic>,
 }
 
 /// The next event of a request under way.
@@ -40,8 +40,8 @@ enum Event {
     Final(Response<RecvStream>),
 }
 
-impl Kept {
-    pub(super) async fn open(stream: Watched, moved: Arc<Moved>) -> Result<Self, Error> {
+impl H2Connection {
+    pub(super) async fn open(stream: MonitoredStream, moved: Arc<Traffic>) -> Result<Self, Error> {
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
         builder.max_send_buffer_size(SEND_BYTES).enable_push(false);
@@ -51,7 +51,7 @@ impl Kept {
         Ok(Self { sender, driven, moved })
     }
 
-    pub(super) fn moved(&self) -> Arc<Moved> {
+    pub(super) fn moved(&self) -> Arc<Traffic> {
         self.moved.clone()
     }
 
@@ -65,11 +65,11 @@ impl Kept {
     /// Sends the request and reads its answer, and says whether the connection is good for another.
     pub(super) async fn converse(
         &mut self,
-        request: Request<Content>,
-        flow: &Flow,
-        awaited: Option<Awaited>,
-        hears: &mut dyn Hears,
-    ) -> Result<(Ended, bool), Unanswered> {
+        request: Request<RequestBody>,
+        flow: &ContentFlow,
+        awaited: Option<ExpectContinue>,
+        observer: &mut dyn InterimObserver,
+    ) -> Result<(ExchangeEnd, bool), Unanswered> {
         let (head, content) = translated(request).map_err(|error| Unanswered { error, reached: false })?;
         let sender = &mut self.sender;
         let ready = self.driven.run(poll_fn(|cx| sender.poll_ready(cx))).await;
@@ -94,8 +94,10 @@ impl Kept {
             };
             match self.driven.run(next).await.map_err(|error| self.unanswered(error, true))? {
                 Event::Interim(interim) => {
-                    if hears.hear(interim.status(), interim.headers(), flow.bytes()).await == Heard::Stop {
-                        return Ok((Ended::Stopped { sent: flow.bytes() }, false));
+                    if observer.on_interim(interim.status(), interim.headers(), flow.bytes()).await
+                        == Heard::Stop
+                    {
+                        return Ok((ExchangeEnd::Stopped { sent: flow.bytes() }, false));
                     }
                     waits = false;
                     gate.iter().for_each(crate::source::Gate::open);
@@ -113,8 +115,8 @@ impl Kept {
         let (parts, mut body) = response.into_parts();
         let (content, is_whole) = self.driven.run(read(&mut body)).await;
         let Parts { status, version, headers: fields, .. } = parts;
-        let answer = Answer { status, version, fields, content, sent };
-        Ok((Ended::Answered(answer), is_sent && is_whole && self.driven.is_there()))
+        let answer = FinalResponse { status, version, fields, content, sent };
+        Ok((ExchangeEnd::Response(answer), is_sent && is_whole && self.driven.is_there()))
     }
 
     fn unanswered(&mut self, error: h2::Error, reached: bool) -> Unanswered {
@@ -136,7 +138,7 @@ async fn next(response: &mut ResponseFuture) -> Result<Event, h2::Error> {
 }
 
 /// Hands content over as fast as the server's windows allow.
-async fn send(mut content: Content, mut stream: SendStream<Bytes>) -> Result<(), h2::Error> {
+async fn send(mut content: RequestBody, mut stream: SendStream<Bytes>) -> Result<(), h2::Error> {
     loop {
         let Some(frame) = content.frame().await else { break };
         // Why the source failed is kept where it failed; the server is told that no more comes.
@@ -156,13 +158,13 @@ async fn send(mut content: Content, mut stream: SendStream<Bytes>) -> Result<(),
 }
 
 /// A request as HTTP/2 has it: with the whole URL and without the fields of an HTTP/1.1 connection.
-fn translated(request: Request<Content>) -> Result<(Request<()>, Content), Error> {
+fn translated(request: Request<RequestBody>) -> Result<(Request<()>, RequestBody), Error> {
     let (mut parts, content) = request.into_parts();
     let host = parts.headers.remove(header::HOST);
     let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
     let scheme = parts
         .extensions
-        .remove::<super::Secure>()
+        .remove::<super::SchemeIsHttps>()
         .map_or("http", |secure| if secure.0 { "https" } else { "http" });
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let url: Result<Uri, _> = format!("{scheme}://{host}{target}").parse();

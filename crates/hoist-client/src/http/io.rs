@@ -18,25 +18,25 @@ pub(crate) type Stream = Box<dyn Duplex>;
 
 /// The activity of a connection.
 #[derive(Debug, Default)]
-pub(crate) struct Moved {
+pub(crate) struct Traffic {
     bytes: AtomicU64,
     deaf: AtomicBool,
     alert: AtomicBool,
 }
 
-impl Moved {
+impl Traffic {
     /// Bytes that moved, in both directions.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// True once the peer has stopped reading.
-    pub(crate) fn is_deaf(&self) -> bool {
+    pub(crate) fn peer_stopped_reading(&self) -> bool {
         self.deaf.load(Ordering::Relaxed)
     }
 
     /// True if the peer's first bytes were a TLS alert, although this side speaks cleartext.
-    pub(crate) fn got_alert(&self) -> bool {
+    pub(crate) fn received_tls_alert(&self) -> bool {
         self.alert.load(Ordering::Relaxed)
     }
 
@@ -50,9 +50,9 @@ impl Moved {
 /// A server that answers before it has read the whole request may close at once, and its kernel then resets the
 /// connection for the unread bytes. Writing fails at that moment; the answer may be there to be read all the same.
 /// So a failed write stops writing and nothing else: reading tells how the connection ended.
-pub(crate) struct Watched {
+pub(crate) struct MonitoredStream {
     stream: Stream,
-    moved: Arc<Moved>,
+    moved: Arc<Traffic>,
     deaf: bool,
     has_read: bool,
 }
@@ -60,8 +60,8 @@ pub(crate) struct Watched {
 /// The first bytes of an alert (RFC 8446, Record Protocol): its content type and the major version.
 const ALERT: [u8; 2] = [21, 3];
 
-impl Watched {
-    pub(crate) fn new(stream: Stream, moved: Arc<Moved>) -> Self {
+impl MonitoredStream {
+    pub(crate) fn new(stream: Stream, moved: Arc<Traffic>) -> Self {
         Self { stream, moved, deaf: false, has_read: false }
     }
 
@@ -80,7 +80,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for MonitoredStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -98,7 +98,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for MonitoredStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.deaf {
             return Poll::Pending;
@@ -197,8 +197,8 @@ mod tests {
     #[tokio::test]
     async fn a_failed_write_does_not_hide_the_answer() {
         let answer = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nmuch";
-        let moved = Arc::new(Moved::default());
-        let stream = Watched::new(Box::new(AnsweredThenReset { written: 0, answer }), moved.clone());
+        let moved = Arc::new(Traffic::default());
+        let stream = MonitoredStream::new(Box::new(AnsweredThenReset { written: 0, answer }), moved.clone());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");
         let request = http::Request::post("/uploads").body(Full::new(Bytes::from_static(b"content")));
         let asked = async {
@@ -211,6 +211,6 @@ mod tests {
             ended = connection => panic!("the connection ended: {ended:?}"),
         };
         assert_eq!((asked.0, &asked.1[..]), (413, &b"much"[..]));
-        assert_eq!((moved.bytes(), moved.is_deaf()), (10 + answer.len() as u64, true));
+        assert_eq!((moved.bytes(), moved.peer_stopped_reading()), (10 + answer.len() as u64, true));
     }
 }

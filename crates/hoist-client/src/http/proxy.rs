@@ -44,7 +44,7 @@ impl Proxies {
     ///
     /// # Errors
     /// [`Error::Url`] when one of them is no proxy.
-    pub fn of_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+    pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
         let is_cgi = variable("REQUEST_METHOD").is_some();
         let read = |small: &str| {
             let capitals = small.to_ascii_uppercase();
@@ -173,7 +173,7 @@ mod tests {
 
     fn of(variables: &[(&str, &str)]) -> Result<Proxies, Error> {
         let variables: HashMap<_, _> = variables.iter().copied().collect();
-        Proxies::of_variables(|name| variables.get(name).map(Into::into))
+        Proxies::from_variables(|name| variables.get(name).map(Into::into))
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The certificates TLS connections trust: those of the operating system's authorities, or those of one file.
 
-mod listed;
+mod pinned;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::sync::OnceCell;
 
-use self::listed::Listed;
+use self::pinned::PinnedCertificates;
 use super::Http2;
 use crate::error::Error;
 
@@ -62,7 +62,7 @@ impl Trust {
             .build()
             .expect("there are authorities, and no lists of revoked certificates");
         let verifier: Arc<dyn ServerCertVerifier> = match &self.file {
-            Some(_) => Arc::new(Listed::new(webpki, certificates)),
+            Some(_) => Arc::new(PinnedCertificates::new(webpki, certificates)),
             None => webpki,
         };
         let mut config = ClientConfig::builder_with_provider(provider)

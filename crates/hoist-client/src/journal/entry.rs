@@ -23,7 +23,7 @@ const SAMPLE_BYTES: u64 = 64 * 1024;
 /// An upload that is under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Entry {
+pub struct JournalEntry {
     /// The file, by its absolute path.
     pub file: PathBuf,
     /// The URL it is uploaded to.
@@ -34,31 +34,31 @@ pub struct Entry {
     pub length: u64,
     /// When the upload was begun.
     pub began: SystemTime,
-    pub(crate) mark: Mark,
+    pub(crate) mark: FileState,
 }
 
 /// The state of a file that an upload must be resumed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct FileState {
     pub(crate) length: u64,
     /// Nanoseconds since 1970 of the last change of the content, as the file's owner may set it.
     pub(crate) modified: u128,
     /// A digest of its length, its beginning and its end.
     pub(crate) fingerprint: String,
     /// None in records of older versions, and on systems that have neither.
-    pub(crate) identity: Option<Identity>,
+    pub(crate) identity: Option<InodeState>,
 }
 
 /// The part of a file's state that its owner cannot set back. The device is left out: its number may differ after a
 /// restart of the machine, and two files that agree in all else are one on a snapshot of its file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
+pub(crate) struct InodeState {
     pub(crate) inode: u64,
     /// Nanoseconds since 1970 of the last change of the inode, which every write moves on.
     pub(crate) changed: i128,
 }
 
-impl Identity {
+impl InodeState {
     #[cfg(unix)]
     fn of(metadata: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt as _;
@@ -67,14 +67,14 @@ impl Identity {
     }
 }
 
-impl Mark {
+impl FileState {
     /// Reads the state of a file.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let metadata = file.metadata()?;
         let length = metadata.len();
         #[cfg(unix)]
-        let identity = Some(Identity::of(&metadata));
+        let identity = Some(InodeState::of(&metadata));
         #[cfg(not(unix))]
         let identity = None;
         let modified = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -122,10 +122,10 @@ struct Written {
     parts: Vec<String>,
 }
 
-impl Entry {
+impl JournalEntry {
     /// Returns whether the upload was begun from the file in the state `now`.
-    pub(crate) fn is_of(&self, now: &Mark) -> bool {
-        let Mark { length, modified, fingerprint, identity } = &self.mark;
+    pub(crate) fn is_of(&self, now: &FileState) -> bool {
+        let FileState { length, modified, fingerprint, identity } = &self.mark;
         let is_alike = *length == now.length && *modified == now.modified && *fingerprint == now.fingerprint;
         let has_stayed = match (identity, now.identity) {
             (Some(then), Some(now)) => *then == now,
@@ -168,8 +168,8 @@ impl Entry {
         };
         let (length, modified) = (written.length, written.modified.parse().ok()?);
         let changed = written.changed.and_then(|text| text.parse().ok());
-        let identity = written.inode.zip(changed).map(|(inode, changed)| Identity { inode, changed });
-        let mark = Mark { length, modified, fingerprint: written.fingerprint, identity };
+        let identity = written.inode.zip(changed).map(|(inode, changed)| InodeState { inode, changed });
+        let mark = FileState { length, modified, fingerprint: written.fingerprint, identity };
         let began = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(written.began))?;
         Some(Self { file, target, handle, length, began, mark })
     }

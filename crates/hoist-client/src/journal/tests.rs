@@ -7,9 +7,9 @@ use crate::Token;
 use crate::dialect::Dialect;
 use crate::handle::Handle;
 
-fn entry(file: &Path, handle: Handle, began: u64) -> Entry {
-    let mark = Mark::of(file).expect("a file");
-    Entry {
+fn entry(file: &Path, handle: Handle, began: u64) -> JournalEntry {
+    let mark = FileState::of(file).expect("a file");
+    JournalEntry {
         file: file.to_owned(),
         target: "http://h.example/uploads".parse().expect("a URL"),
         handle,
@@ -110,17 +110,17 @@ fn a_file_that_changed_is_another() {
     let file = folder.path().join("file");
     let mut content = vec![1_u8; 300_000];
     fs::write(&file, &content).expect("written");
-    let before = Mark::of(&file).expect("a file");
-    assert_eq!(Mark::of(&file).expect("a file"), before);
+    let before = FileState::of(&file).expect("a file");
+    assert_eq!(FileState::of(&file).expect("a file"), before);
     for at in [0, 65_535, 299_999] {
         content[at] = 2;
         fs::write(&file, &content).expect("written");
-        let after = Mark::of(&file).expect("a file");
+        let after = FileState::of(&file).expect("a file");
         assert_ne!(after.fingerprint, before.fingerprint, "{at}");
         content[at] = 1;
     }
     fs::write(&file, &content[..299_999]).expect("written");
-    assert_ne!(Mark::of(&file).expect("a file").fingerprint, before.fingerprint);
+    assert_ne!(FileState::of(&file).expect("a file").fingerprint, before.fingerprint);
 }
 
 #[cfg(unix)]
@@ -133,7 +133,7 @@ fn a_change_in_the_middle_shows_although_length_and_time_are_restored() {
     let [handle, ..] = handles();
     let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
     let entry = entry(&file, handle, began);
-    assert!(entry.is_of(&Mark::of(&file).expect("a file")));
+    assert!(entry.is_of(&FileState::of(&file).expect("a file")));
 
     let modified = fs::metadata(&file).expect("a file").modified().expect("a time");
     content[150_000] = 2;
@@ -141,7 +141,7 @@ fn a_change_in_the_middle_shows_although_length_and_time_are_restored() {
     let changed_mark = || {
         fs::write(&file, &content).expect("written");
         File::options().write(true).open(&file).and_then(|file| file.set_modified(modified)).expect("set");
-        Mark::of(&file).expect("a file")
+        FileState::of(&file).expect("a file")
     };
     let after = (0..1_000_000).map(|_| changed_mark()).find(|mark| mark.identity != entry.mark.identity);
     let after = after.expect("the time of change moves on");
@@ -165,7 +165,7 @@ fn a_record_of_an_older_version_counts_while_the_file_is_untouched_since() {
         fs::write(&held.path, older.collect::<Vec<_>>().join("\n")).expect("written");
         let read = held.read().expect("an entry");
         assert_eq!(read.mark.identity, None);
-        assert_eq!(read.is_of(&Mark::of(&file).expect("a file")), is_same, "{began}");
+        assert_eq!(read.is_of(&FileState::of(&file).expect("a file")), is_same, "{began}");
     }
 }
 

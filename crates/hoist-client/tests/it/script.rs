@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use hoist_client::{Builder, Client, Dialect, Form};
+use hoist_client::{Client, ClientBuilder, Dialect, Form};
 use http::Uri;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -167,12 +167,12 @@ async fn content(stream: &mut (impl AsyncRead + Unpin), seen: &mut Seen, bytes: 
 }
 
 /// A client that does not wait long, and speaks of tokens.
-pub(crate) fn quick() -> Builder {
+pub(crate) fn quick() -> ClientBuilder {
     any().dialect(Dialect::Token(Form::Seed))
 }
 
 /// A client that does not wait long.
-pub(crate) fn any() -> Builder {
+pub(crate) fn any() -> ClientBuilder {
     Client::builder().retry_pauses(Duration::ZERO, Duration::ZERO)
 }
 

@@ -96,7 +96,7 @@ async fn what_was_acknowledged_is_not_kept() {
         answer("204 No Content|Upload-Offset: 5|Upload-Complete: ?0"),
     ];
     let (outcome, _) = together(put.send(), server.play(scripts)).await;
-    assert!(matches!(outcome, Err(Error::Spent { offset: 5 })), "{outcome:?}");
+    assert!(matches!(outcome, Err(Error::NotRewindable { offset: 5 })), "{outcome:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Uploads that nothing interrupts: what goes over the wire, and what the caller learns.
 
-use hoist_client::{Error, Handle, Source, Token, fresh_token};
+use hoist_client::{Error, Handle, Source, Token, random_token};
 use http::{HeaderName, HeaderValue};
 
 use crate::script::{Act, Server, answer, bytes, client, quick, say, together};
@@ -46,7 +46,7 @@ async fn an_upload_may_be_a_task_of_its_own() {
 
 #[tokio::test]
 async fn tokens_do_not_repeat() {
-    let tokens: Vec<_> = (0..100).map(|_| fresh_token().expect("random").expose().to_vec()).collect();
+    let tokens: Vec<_> = (0..100).map(|_| random_token().expect("random").expose().to_vec()).collect();
     for (at, token) in tokens.iter().enumerate() {
         assert_eq!(token.len(), 32);
         assert!(!tokens[..at].contains(token));

@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use hoist_client::Failure::Unanswered;
 use hoist_client::{
-    Builder, Client, Dialect, Entry, Error, Handle, Journal, Origin, Proxies, Retry, Token, place,
+    Client, ClientBuilder, Dialect, Error, Handle, Journal, JournalEntry, Origin, Proxies, Retry, Token,
+    target_key,
 };
 use http::Uri;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,7 +17,7 @@ use crate::config;
 use crate::exit::{Exit, Failure};
 
 /// A client with the settings of the command line.
-pub(crate) fn client(connection: &Connection, route: &Route) -> Result<Builder, Failure> {
+pub(crate) fn client(connection: &Connection, route: &Route) -> Result<ClientBuilder, Failure> {
     let mut builder = Client::builder().proxies(proxies(route).map_err(failure)?);
     for (name, value) in &connection.headers {
         builder = builder.header(name.clone(), value.clone());
@@ -42,11 +43,11 @@ pub(crate) fn bearer_of(connection: &Connection) -> Result<Option<String>, Failu
 /// The proxies of the command line, and of the environment where it has none.
 fn proxies(route: &Route) -> Result<Proxies, Error> {
     let proxies = match &route.proxy {
-        None => Proxies::of_variables(config::variable)?,
+        None => Proxies::from_variables(config::variable)?,
         Some(proxy) => {
             let exceptions =
                 |name: &str| config::variable(name).filter(|_| name.eq_ignore_ascii_case("no_proxy"));
-            Proxies::of_variables(exceptions)?.through(proxy)?
+            Proxies::from_variables(exceptions)?.through(proxy)?
         }
     };
     Ok(match &route.no_proxy {
@@ -134,7 +135,7 @@ pub(crate) fn journal() -> Result<Journal, Failure> {
 pub(crate) struct Found {
     pub(crate) handle: Handle,
     /// The entry of the journal it was found in, unless its URL was given.
-    pub(crate) entry: Option<Entry>,
+    pub(crate) entry: Option<JournalEntry>,
     pub(crate) is_one_of_many: bool,
 }
 
@@ -158,7 +159,7 @@ impl Found {
 
     fn of_file(file: &Path, to: Option<&Uri>) -> Result<Vec<Self>, Failure> {
         let mut entries = journal()?.of_file(file).map_err(failure)?;
-        entries.retain(|entry| to.is_none_or(|to| place(to) == place(&entry.target)));
+        entries.retain(|entry| to.is_none_or(|to| target_key(to) == target_key(&entry.target)));
         if entries.is_empty() {
             let file = file.display();
             let next = format_args!("{file} is not under way, by the journal; `hoist ls` says what is");
@@ -206,7 +207,7 @@ pub(crate) fn failure(error: Error) -> Failure {
                 "; write http:// in the URL if the network can be trusted"
             }
             Error::Redirected { .. } => "; give that URL if it is the right one",
-            Error::Spent { .. } => "; put it into a file and upload that",
+            Error::NotRewindable { .. } => "; put it into a file and upload that",
             Error::Journal { .. } => "; --no-resume goes without",
             Error::Upload(Unanswered) => "; look whether it is there, or send it again with --method put",
             _ => "",
@@ -235,7 +236,7 @@ fn exit(error: &Error) -> Exit {
         Error::Trust { .. }
         | Error::Source { .. }
         | Error::SourceChanged { .. }
-        | Error::Spent { .. }
+        | Error::NotRewindable { .. }
         | Error::Journal { .. } => Exit::File,
         Error::Connect { .. } | Error::Lost { .. } | Error::Idle(_) | Error::Exhausted { .. } => {
             Exit::Unreachable
@@ -265,7 +266,7 @@ mod tests {
             (Error::Location { url: "x".into(), wrong: "y" }, Exit::Refused),
             (Error::Source { path: "x".into(), source: source() }, Exit::File),
             (Error::SourceChanged { path: "x".into() }, Exit::File),
-            (Error::Spent { offset: 1 }, Exit::File),
+            (Error::NotRewindable { offset: 1 }, Exit::File),
             (Error::Journal { path: "x".into(), source: source() }, Exit::File),
             (Error::Busy { path: "x".into() }, Exit::Busy),
             (Error::Unresumable { status: http::StatusCode::OK }, Exit::Unresumable),

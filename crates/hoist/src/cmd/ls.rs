@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use hoist_client::{Entry, Handle};
+use hoist_client::{Handle, JournalEntry};
 use serde_json::json;
 
 use super::ask;
@@ -36,7 +36,7 @@ struct Row {
 }
 
 impl Row {
-    fn of(entry: &Entry) -> Self {
+    fn of(entry: &JournalEntry) -> Self {
         let since = entry.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {
             file: entry.file.display().to_string(),
@@ -46,7 +46,7 @@ impl Row {
         }
     }
 
-    fn json(&self, entry: &Entry) -> serde_json::Value {
+    fn json(&self, entry: &JournalEntry) -> serde_json::Value {
         let since = entry.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (dialect, url, token) = match &entry.handle {
             Handle::Token { token, .. } | Handle::Numbered { token, .. } => {

@@ -203,7 +203,7 @@ impl Run {
             put = put.journal(journal);
         } else if matches!(self.dialect, Dialect::Token(_)) {
             // Without a journal the caller alone can keep it.
-            let token = hoist_client::fresh_token().map_err(ask::failure)?;
+            let token = hoist_client::random_token().map_err(ask::failure)?;
             put = put.new_token(token.clone());
             told = Some(token);
         }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use hoist_client::{Doing, Progress};
+use hoist_client::{Activity, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Bytes;
@@ -89,12 +89,12 @@ impl Drop for Bar {
 /// How far it is, in words.
 fn sentence(at: &Progress) -> String {
     let of = at.length.map(|length| format!(" of {}", Bytes(length))).unwrap_or_default();
-    let doing = match at.doing {
-        Doing::Sending => format!("  {}/s", Bytes(at.rate)),
-        Doing::Waiting(pause) => format!("  again in {} ms", pause.as_millis()),
+    let doing = match at.activity {
+        Activity::Sending => format!("  {}/s", Bytes(at.rate)),
+        Activity::Waiting(pause) => format!("  again in {} ms", pause.as_millis()),
         _ => String::new(),
     };
-    let is_sending = at.doing == Doing::Sending;
+    let is_sending = at.activity == Activity::Sending;
     let eta = at.eta.filter(|_| is_sending).map(|eta| format!("  {} left", Clock(eta))).unwrap_or_default();
     let retries = match at.retries {
         0 => String::new(),

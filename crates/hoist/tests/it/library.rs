@@ -4,7 +4,7 @@
 use std::io::Cursor;
 use std::time::Duration;
 
-use hoist_client::{Builder, Client, Dialect, Error, Failure, Http2, Interop, Journal, Source, Start};
+use hoist_client::{Client, ClientBuilder, Dialect, Error, Failure, Http2, Interop, Journal, Source, Start};
 
 use crate::harness::{Cut, Dice, Home, Server, seeds, until};
 use crate::proxy::{Fault, Proxy, Way};
@@ -16,7 +16,7 @@ const DIALECTS: [&str; 15] = [
 /// Cuts in one upload.
 const FAULTS: usize = 30;
 
-fn quick(dialect: &str) -> Builder {
+fn quick(dialect: &str) -> ClientBuilder {
     Client::builder()
         .dialect(dialect.parse().expect("a dialect"))
         .retry_pauses(Duration::from_millis(2), Duration::from_millis(20))

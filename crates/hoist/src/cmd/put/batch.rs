@@ -94,7 +94,7 @@ impl Batch {
     /// The record of the command that uploads these files to this URL, below a folder.
     pub(super) fn open(folder: &Path, given: &[PathBuf], url: &Uri) -> Self {
         let mut name = Sha256::new();
-        name.update(hoist_client::place(url));
+        name.update(hoist_client::target_key(url));
         for path in given {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             name.update(b"\0");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hoist_client::{Doing, Progress, Start};
+use hoist_client::{Activity, Progress, Start};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -51,7 +51,7 @@ impl<'a> Course<'a> {
 
     /// Tells how it began, once it has, and that it was interrupted.
     pub(super) fn look(&mut self, at: &Progress) {
-        let has_begun = matches!(at.doing, Doing::Sending | Doing::Done);
+        let has_begun = matches!(at.activity, Activity::Sending | Activity::Done);
         if has_begun && self.start != Some(at.start) {
             self.start = Some(at.start);
             let offset = if matches!(at.start, Start::Resumed | Start::Found) { at.resumed_bytes } else { 0 };
@@ -69,8 +69,8 @@ impl<'a> Course<'a> {
             }));
         }
         if at.retries > self.retries {
-            let wait = match at.doing {
-                Doing::Waiting(pause) => Some(pause.as_secs_f64()),
+            let wait = match at.activity {
+                Activity::Waiting(pause) => Some(pause.as_secs_f64()),
                 _ => None,
             };
             self.stage.output.event(&json!({
@@ -95,7 +95,7 @@ impl<'a> Course<'a> {
     fn count(&mut self, at: &Progress, now: Instant) {
         let awaits_delivery =
             self.told.is_none_or(|(before, sent)| now - before >= TELL_EVERY && sent != at.sent);
-        if at.doing != Doing::Preparing && awaits_delivery {
+        if at.activity != Activity::Preparing && awaits_delivery {
             self.told = Some((now, at.sent));
             self.stage.output.event(&json!({
                 "event": "progress", "file": self.label, "sent": at.sent, "acknowledged": at.acknowledged,

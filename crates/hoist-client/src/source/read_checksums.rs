@@ -14,7 +14,7 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// The spans of a file that have been read so far, with their checksums.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Trace {
+pub(super) struct ReadChecksums {
     spans: Vec<Span>,
     /// Set when there were more than [`SPANS_MAX`] spans.
     is_incomplete: bool,
@@ -43,7 +43,7 @@ impl Checksum {
     }
 }
 
-impl Trace {
+impl ReadChecksums {
     /// Takes note of bytes that were read at an offset.
     pub(super) fn add(&mut self, at: u64, bytes: &[u8]) {
         let end = at.saturating_add(bytes.len() as u64);
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_file_is_compared_where_it_was_read_and_nowhere_else() {
         let content: Vec<u8> = (0..600_000_u32).map(|at| at.to_le_bytes()[1]).collect();
-        let mut trace = Trace::default();
+        let mut trace = ReadChecksums::default();
         trace.add(0, &content[..300_000]);
         trace.add(300_000, &content[300_000..400_000]);
         // An interruption, after which the server is at an earlier offset.
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_remembered_is_not_vouched_for() {
-        let (content, mut trace) = (vec![7; 3 * SPANS_MAX], Trace::default());
+        let (content, mut trace) = (vec![7; 3 * SPANS_MAX], ReadChecksums::default());
         for span in 0..SPANS_MAX {
             trace.add(3 * span as u64, &content[..2]);
         }

@@ -11,8 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
-use super::file::Reading;
-use super::rewind::{Piece, Rewind};
+use super::file_reader::FileReader;
+use super::rewind_buffer::{Piece, RewindBuffer};
 use super::{ReadSeek, lock};
 use crate::progress::Meter;
 
@@ -21,9 +21,9 @@ const PIECE_BYTES: usize = 256 * 1024;
 
 /// Keeps the error of a body, because the connection that carries it tells only that there was one.
 #[derive(Clone, Default)]
-pub(crate) struct Trip(Arc<Mutex<Option<io::Error>>>);
+pub(crate) struct ErrorSlot(Arc<Mutex<Option<io::Error>>>);
 
-impl Trip {
+impl ErrorSlot {
     fn set(&self, error: io::Error) -> io::Error {
         let told = io::Error::from(error.kind());
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -60,12 +60,12 @@ impl Gate {
 }
 
 /// Keeps content from going faster than somebody wants.
-pub(super) struct Pace {
+pub(super) struct RateLimit {
     bytes_per_second: u64,
     wait: Option<Pin<Box<Sleep>>>,
 }
 
-impl Pace {
+impl RateLimit {
     pub(super) fn new(bytes_per_second: u64) -> Self {
         Self { bytes_per_second: bytes_per_second.max(1), wait: None }
     }
@@ -91,30 +91,36 @@ impl Pace {
 }
 
 /// What content is read from.
-pub(super) enum Reader {
+pub(super) enum BodyReader {
     Bytes(Bytes),
-    File(Reading),
+    File(FileReader),
     Seek { reader: Arc<Mutex<Box<dyn ReadSeek>>>, at: u64, is_there: bool },
-    Stream { rewind: Arc<Mutex<Rewind>>, at: u64, is_open: bool },
+    Stream { rewind: Arc<Mutex<RewindBuffer>>, at: u64, is_open: bool },
 }
 
 /// The content of one request.
-pub(crate) struct Content {
-    reader: Reader,
+pub(crate) struct RequestBody {
+    reader: BodyReader,
     left: u64,
     /// Whether it may end before that.
     is_open: bool,
     /// What was read and may not go yet.
     rest: Bytes,
     meter: Meter,
-    failure: Trip,
+    failure: ErrorSlot,
     gate: Option<Gate>,
-    pace: Option<Pace>,
+    pace: Option<RateLimit>,
 }
 
-impl Content {
-    pub(super) fn new(reader: Reader, bytes: u64, is_open: bool, meter: Meter, pace: Option<Pace>) -> Self {
-        let (failure, gate, rest) = (Trip::default(), None, Bytes::new());
+impl RequestBody {
+    pub(super) fn new(
+        reader: BodyReader,
+        bytes: u64,
+        is_open: bool,
+        meter: Meter,
+        pace: Option<RateLimit>,
+    ) -> Self {
+        let (failure, gate, rest) = (ErrorSlot::default(), None, Bytes::new());
         if bytes == 0 {
             // Nobody asks for content that there is none of.
             meter.end();
@@ -124,7 +130,7 @@ impl Content {
 
     /// No content.
     pub(crate) fn none() -> Self {
-        Self::new(Reader::Bytes(Bytes::new()), 0, false, Meter::unread(), None)
+        Self::new(BodyReader::Bytes(Bytes::new()), 0, false, Meter::unread(), None)
     }
 
     /// Holds all of it back until the gate is opened.
@@ -136,7 +142,7 @@ impl Content {
         &self.meter
     }
 
-    pub(crate) fn failure(&self) -> Trip {
+    pub(crate) fn failure(&self) -> ErrorSlot {
         self.failure.clone()
     }
 
@@ -146,16 +152,16 @@ impl Content {
             return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
         }
         match &mut self.reader {
-            Reader::Bytes(bytes) => {
+            BodyReader::Bytes(bytes) => {
                 let piece = bytes.len().min(PIECE_BYTES);
                 Poll::Ready(Ok(Some(bytes.split_to(piece))))
             }
-            Reader::File(reading) => reading.poll_piece(cx).map_ok(Some),
-            Reader::Seek { reader, at, is_there } => {
+            BodyReader::File(reading) => reading.poll_piece(cx).map_ok(Some),
+            BodyReader::Seek { reader, at, is_there } => {
                 let piece = ready!(poll_seeking(&mut **lock(reader), *at, is_there, cx))?;
                 Poll::Ready(Ok(Some(piece)))
             }
-            Reader::Stream { rewind, at, is_open } => {
+            BodyReader::Stream { rewind, at, is_open } => {
                 match ready!(lock(rewind).poll_at(cx, *at, *is_open))? {
                     Piece::Bytes(bytes) => {
                         *at += bytes.len() as u64;
@@ -189,7 +195,7 @@ impl Content {
             }
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
-        let most = self.pace.as_ref().map_or(u64::MAX, Pace::most).min(self.left);
+        let most = self.pace.as_ref().map_or(u64::MAX, RateLimit::most).min(self.left);
         if piece.len() as u64 > most {
             self.rest = piece.split_off(usize::try_from(most).expect("less than what is in memory"));
         }
@@ -228,7 +234,7 @@ fn poll_seeking(
     Poll::Ready(Ok(memory.into()))
 }
 
-impl Body for Content {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = io::Error;
 

@@ -22,7 +22,7 @@ pub(super) enum Piece {
 }
 
 /// A stream, and the bytes of it that may be asked for again.
-pub(super) struct Rewind {
+pub(super) struct RewindBuffer {
     reader: Box<dyn AsyncRead + Send + Unpin>,
     /// What it is going to give, if that is known.
     length: Option<u64>,
@@ -36,7 +36,7 @@ pub(super) struct Rewind {
     hash: Option<Sha256>,
 }
 
-impl Rewind {
+impl RewindBuffer {
     pub(super) fn new(reader: Box<dyn AsyncRead + Send + Unpin>, length: Option<u64>, keeps: u64) -> Self {
         let (memory, kept) = (vec![0; READ_BYTES], VecDeque::new());
         Self { reader, length, memory, kept, start: 0, end: 0, keeps, ended: false, hash: None }
@@ -133,7 +133,7 @@ impl Rewind {
 mod tests {
     use super::*;
 
-    fn next(rewind: &mut Rewind, at: u64) -> Option<Vec<u8>> {
+    fn next(rewind: &mut RewindBuffer, at: u64) -> Option<Vec<u8>> {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         match rewind.poll_at(&mut cx, at, true) {
             Poll::Ready(Ok(Piece::Bytes(bytes))) => Some(bytes.to_vec()),
@@ -147,11 +147,11 @@ mod tests {
     fn what_the_server_has_from_an_earlier_run_is_skipped() {
         let content: Vec<u8> = (0..400_000_u32).map(|at| at.to_le_bytes()[0]).collect();
         for at in [1, READ_BYTES, READ_BYTES + 1, 399_999] {
-            let mut rewind = Rewind::new(Box::new(io::Cursor::new(content.clone())), Some(400_000), 1);
+            let mut rewind = RewindBuffer::new(Box::new(io::Cursor::new(content.clone())), Some(400_000), 1);
             let first = next(&mut rewind, at as u64).expect("bytes");
             assert_eq!(first, content[at..at + first.len()], "{at}");
         }
-        let mut rewind = Rewind::new(Box::new(io::Cursor::new(content)), None, 200_000);
+        let mut rewind = RewindBuffer::new(Box::new(io::Cursor::new(content)), None, 200_000);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let beyond = rewind.poll_at(&mut cx, 400_001, true);
         assert!(matches!(beyond, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof));
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn what_is_not_acknowledged_can_be_read_again_and_is_bounded() {
         let content: Vec<u8> = (0..400_000_u32).map(|at| at.to_le_bytes()[0]).collect();
-        let mut rewind = Rewind::new(Box::new(io::Cursor::new(content.clone())), None, 200_000);
+        let mut rewind = RewindBuffer::new(Box::new(io::Cursor::new(content.clone())), None, 200_000);
         rewind.hash();
         let mut read = Vec::new();
         while let Some(piece) = next(&mut rewind, read.len() as u64) {

@@ -4,26 +4,26 @@ use hoist_proto::client::{Failure, Offers, Opening, Role, Uploader};
 use hoist_proto::dialect::token::Form;
 use hoist_proto::types::{Length, Token};
 
-use super::record::{Left, Record};
-use crate::dialect::{Dialect, Spoken};
+use super::journal_slot::{JournalRecord, Previous};
+use crate::dialect::{Dialect, ServerSupport};
 use crate::error::Error;
 use crate::handle::Handle;
-use crate::http::Line;
+use crate::http::ReusedConnection;
 use crate::negotiate;
 use crate::progress::Start;
-use crate::source::Opened;
-use crate::upload::{Known, Put, fresh_token};
+use crate::source::OpenSource;
+use crate::upload::{Put, StartFrom, random_token};
 
 /// An upload that can begin.
-pub(super) struct Begun {
+pub(super) struct Started {
     pub(super) uploader: Uploader,
     pub(super) dialect: Dialect,
     pub(super) start: Start,
     /// True if the server may send an interim response before it receives content.
-    pub(super) gives_signs: bool,
+    pub(super) sends_interim: bool,
 }
 
-impl Begun {
+impl Started {
     /// The dialect in which the next request is made.
     pub(super) fn spoken(&self) -> Dialect {
         self.uploader.version().map_or(self.dialect, Dialect::Ietf)
@@ -35,39 +35,44 @@ impl Begun {
     }
 }
 
-pub(super) async fn begin(
+pub(super) async fn start(
     put: &Put,
-    source: &Opened,
-    record: &mut Record,
-    line: &mut Line,
-) -> Result<Begun, Error> {
-    let begun = match &put.known {
-        Known::Maybe(handle) => resume(put, source, handle, line).await,
-        Known::Found(handle) => {
-            let begun = resume(put, source, handle, line).await?;
-            Ok(Begun { start: Start::Found, ..begun })
+    source: &OpenSource,
+    record: &mut JournalRecord,
+    connection: &mut ReusedConnection,
+) -> Result<Started, Error> {
+    let started = match &put.start_from {
+        StartFrom::Handle(handle) => resume(put, source, handle, connection).await,
+        StartFrom::ExistingUrl(handle) => {
+            let started = resume(put, source, handle, connection).await?;
+            Ok(Started { start: Start::Found, ..started })
         }
-        Known::Fresh(token) => named(put, source, token),
-        Known::Nothing => match record.left() {
-            Left::Nothing => create(put, source, record, line).await,
+        StartFrom::NewToken(token) => named(put, source, token),
+        StartFrom::Journal => match record.left() {
+            Previous::None => create(put, source, record, connection).await,
             // In parts it is not to be had any more.
-            Left::Same(Handle::Parts { .. } | Handle::Numbered { .. }) => {
-                let begun = create(put, source, record, line).await?;
-                Ok(Begun { start: Start::Forgotten, ..begun })
+            Previous::Same(Handle::Parts { .. } | Handle::Numbered { .. }) => {
+                let started = create(put, source, record, connection).await?;
+                Ok(Started { start: Start::Forgotten, ..started })
             }
-            Left::Same(handle) => resume(put, source, &handle, line).await,
-            Left::Changed => {
-                let begun = create(put, source, record, line).await?;
-                Ok(Begun { start: Start::Changed, ..begun })
+            Previous::Same(handle) => resume(put, source, &handle, connection).await,
+            Previous::Changed => {
+                let started = create(put, source, record, connection).await?;
+                Ok(Started { start: Start::Changed, ..started })
             }
         },
     }?;
-    put.reporter.tell(|progress| progress.start = begun.start);
-    Ok(begun)
+    put.reporter.update(|progress| progress.start = started.start);
+    Ok(started)
 }
 
 /// Goes on where an earlier run has left it.
-async fn resume(put: &Put, source: &Opened, handle: &Handle, line: &mut Line) -> Result<Begun, Error> {
+async fn resume(
+    put: &Put,
+    source: &OpenSource,
+    handle: &Handle,
+    connection: &mut ReusedConnection,
+) -> Result<Started, Error> {
     let (length, retries) = (source.length().map(Length::new), put.client.settings.retries);
     let (uploader, dialect) = match handle {
         Handle::Parts { .. } | Handle::Numbered { .. } => return Err(Error::Upload(Failure::Gone)),
@@ -78,90 +83,97 @@ async fn resume(put: &Put, source: &Opened, handle: &Handle, line: &mut Line) ->
         }
         Handle::Url { url, dialect, .. } => {
             let spoken = match dialect {
-                Dialect::Ietf(version) => Spoken::Ietf(*version),
-                Dialect::Tus1 => Spoken::Tus1(negotiate::offers(&put.client, line, &put.url).await?),
+                Dialect::Ietf(version) => ServerSupport::Ietf(*version),
+                Dialect::Tus1 => {
+                    ServerSupport::Tus1(negotiate::offers(&put.client, connection, &put.url).await?)
+                }
                 Dialect::Auto | Dialect::Token(_) | Dialect::Conventional => {
-                    negotiate::spoken(&put.client, line, &put.url).await?
+                    negotiate::spoken(&put.client, connection, &put.url).await?
                 }
             };
             match spoken {
-                Spoken::Tus1(offers) => {
+                ServerSupport::Tus1(offers) => {
                     let offers = used(put, offers);
                     let uploader = Uploader::resume_tus1(url.clone(), offers, Role::Whole, length, retries);
                     (uploader, Dialect::Tus1)
                 }
-                Spoken::Ietf(version) | Spoken::Unknown(version) => {
+                ServerSupport::Ietf(version) | ServerSupport::Unknown(version) => {
                     let uploader = Uploader::resume_in(url.clone(), version, length, retries);
                     (negotiating(put, uploader), Dialect::Ietf(version))
                 }
             }
         }
     };
-    Ok(Begun { uploader: bounded(put, source, uploader), dialect, start: Start::Resumed, gives_signs: false })
+    Ok(Started {
+        uploader: bounded(put, source, uploader),
+        dialect,
+        start: Start::Resumed,
+        sends_interim: false,
+    })
 }
 
 /// Begins a new upload.
 pub(super) async fn create(
     put: &Put,
-    source: &Opened,
-    record: &mut Record,
-    line: &mut Line,
-) -> Result<Begun, Error> {
+    source: &OpenSource,
+    record: &mut JournalRecord,
+    connection: &mut ReusedConnection,
+) -> Result<Started, Error> {
     let settings = &put.client.settings;
     let (length, retries) = (source.length().map(Length::new), settings.retries);
     let (target, origin) = (put.url.clone(), put.origin()?);
     let is_chosen = settings.dialect != Dialect::Auto;
     let spoken = match settings.dialect {
-        Dialect::Auto => negotiate::spoken(&put.client, line, &put.url).await?,
-        Dialect::Ietf(version) => Spoken::Ietf(version),
-        Dialect::Tus1 => Spoken::Tus1(negotiate::offers(&put.client, line, &put.url).await?),
+        Dialect::Auto => negotiate::spoken(&put.client, connection, &put.url).await?,
+        Dialect::Ietf(version) => ServerSupport::Ietf(version),
+        Dialect::Tus1 => ServerSupport::Tus1(negotiate::offers(&put.client, connection, &put.url).await?),
         Dialect::Token(_) => {
-            let token = fresh_token()?;
+            let token = random_token()?;
             record.keep_handle(Handle::Token { url: target, token: token.clone() }).await?;
             return named(put, source, &token);
         }
         Dialect::Conventional => {
             let uploader = Uploader::create_plainly(target, origin, length, retries);
-            return Ok(Begun {
+            return Ok(Started {
                 uploader,
                 dialect: Dialect::Conventional,
                 start: Start::Fresh,
-                gives_signs: false,
+                sends_interim: false,
             });
         }
     };
-    let (uploader, dialect, gives_signs) = match spoken {
-        Spoken::Tus1(offers) => {
+    let (uploader, dialect, sends_interim) = match spoken {
+        ServerSupport::Tus1(offers) => {
             let offers = used(put, offers);
             let uploader = Uploader::create_tus1(target, offers, Role::Whole, origin, length, retries);
             (uploader, Dialect::Tus1, false)
         }
-        Spoken::Unknown(version) if settings.requires_resumable => {
+        ServerSupport::Unknown(version) if settings.requires_resumable => {
             let opening = Opening::Careful;
             let uploader = Uploader::create_in(target, version, opening, origin, length, retries);
             (negotiating(put, uploader), Dialect::Ietf(version), false)
         }
         // Without a length, a server that does not resume would take the first request for the whole.
-        Spoken::Unknown(_) if length.is_none() => {
+        ServerSupport::Unknown(_) if length.is_none() => {
             (Uploader::create_plainly(target, origin, length, retries), Dialect::Conventional, false)
         }
-        Spoken::Unknown(version) | Spoken::Ietf(version) => {
+        ServerSupport::Unknown(version) | ServerSupport::Ietf(version) => {
             let uploader = Uploader::create_in(target, version, Opening::AtOnce, origin, length, retries);
-            (negotiating(put, uploader), Dialect::Ietf(version), matches!(spoken, Spoken::Ietf(_)))
+            (negotiating(put, uploader), Dialect::Ietf(version), matches!(spoken, ServerSupport::Ietf(_)))
         }
     };
     tracing::debug!(%dialect, is_chosen, "an upload begins");
-    Ok(Begun { uploader: bounded(put, source, uploader), dialect, start: Start::Fresh, gives_signs })
+    Ok(Started { uploader: bounded(put, source, uploader), dialect, start: Start::Fresh, sends_interim })
 }
 
 /// A new upload with a token that never named one.
-fn named(put: &Put, source: &Opened, token: &Token) -> Result<Begun, Error> {
+fn named(put: &Put, source: &OpenSource, token: &Token) -> Result<Started, Error> {
     let (length, form): (_, Form) = (source.length().map(Length::new), put.form());
     let origin = put.origin()?;
     let uploader =
         Uploader::create(put.url.clone(), token.clone(), origin, length, put.client.settings.retries);
     let uploader = bounded(put, source, uploader.in_form(form));
-    Ok(Begun { uploader, dialect: Dialect::Token(form), start: Start::Fresh, gives_signs: false })
+    Ok(Started { uploader, dialect: Dialect::Token(form), start: Start::Fresh, sends_interim: false })
 }
 
 /// What of it is made use of. A digest makes a server discard what it was sent when a request is cut, and the client
@@ -176,7 +188,7 @@ fn negotiating(put: &Put, uploader: Uploader) -> Uploader {
 }
 
 /// Keeps requests within what the caller wants, and within what can be kept of a stream.
-fn bounded(put: &Put, source: &Opened, uploader: Uploader) -> Uploader {
+fn bounded(put: &Put, source: &OpenSource, uploader: Uploader) -> Uploader {
     let settings = &put.client.settings;
     let kept = (!source.rewinds() && source.length().is_some()).then_some(settings.rewind_bytes_max);
     let most = settings.content_max.into_iter().chain(kept).min();

@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 
 use super::lock;
-use super::trace::Trace;
+use super::read_checksums::ReadChecksums;
 
 /// Bytes read at a time.
 const READ_BYTES: u64 = 512 * 1024;
@@ -27,18 +27,22 @@ const PIECES: usize = 3;
 type Read = io::Result<(File, Vec<u8>)>;
 
 /// A range of a file that is being read.
-pub(super) struct Reading {
+pub(super) struct FileReader {
     /// Away while a thread reads it.
     file: Option<File>,
     range: Range<u64>,
     waiting: Option<JoinHandle<Read>>,
     /// Pieces that were handed over, the oldest first.
     handed: VecDeque<Bytes>,
-    trace: Arc<Mutex<Trace>>,
+    trace: Arc<Mutex<ReadChecksums>>,
 }
 
-impl Reading {
-    pub(super) async fn open(path: &Path, range: Range<u64>, trace: Arc<Mutex<Trace>>) -> io::Result<Self> {
+impl FileReader {
+    pub(super) async fn open(
+        path: &Path,
+        range: Range<u64>,
+        trace: Arc<Mutex<ReadChecksums>>,
+    ) -> io::Result<Self> {
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || File::open(path));
         let file = opened.await.map_err(io::Error::other)??;

@@ -6,17 +6,17 @@ use crate::origin::Origin;
 
 /// The text by which the [journal](super::Journal) knows an upload URL. It is the same for two URLs that differ in nothing
 /// but a slash at the end of the path, the case of scheme and host, or a port that is the scheme's own.
-pub fn place(url: &Uri) -> String {
-    spelled(url, url.path().trim_end_matches('/'))
+pub fn target_key(url: &Uri) -> String {
+    key_with_path(url, url.path().trim_end_matches('/'))
 }
 
 /// The ways in which older versions may have been given the URL of the same place.
-pub(super) fn spellings(url: &Uri) -> [String; 3] {
+pub(super) fn legacy_keys(url: &Uri) -> [String; 3] {
     let path = url.path().trim_end_matches('/');
-    [url.to_string(), spelled(url, path), spelled(url, &format!("{path}/"))]
+    [url.to_string(), key_with_path(url, path), key_with_path(url, &format!("{path}/"))]
 }
 
-fn spelled(url: &Uri, path: &str) -> String {
+fn key_with_path(url: &Uri, path: &str) -> String {
     let Ok(origin) = Origin::read(url) else { return url.to_string() };
     // A URL always has a path, and older versions named their entries by it.
     let path = if path.is_empty() { "/" } else { path };
@@ -42,9 +42,9 @@ mod tests {
         ];
         for (url, expected) in cases {
             let url: Uri = url.parse().expect("a URL");
-            assert_eq!(place(&url), expected);
+            assert_eq!(target_key(&url), expected);
             let again: Uri = expected.parse().expect("a URL");
-            assert_eq!((place(&again), again.to_string()), (expected.to_owned(), expected.to_owned()));
+            assert_eq!((target_key(&again), again.to_string()), (expected.to_owned(), expected.to_owned()));
         }
     }
 }

@@ -13,18 +13,18 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 /// Without it rustls refuses a certificate that is marked as one of an authority, which is what `openssl req -x509` makes,
 /// and one whose issuer is not in the file.
 #[derive(Debug)]
-pub(super) struct Listed {
+pub(super) struct PinnedCertificates {
     webpki: Arc<WebPkiServerVerifier>,
     certificates: Vec<CertificateDer<'static>>,
 }
 
-impl Listed {
+impl PinnedCertificates {
     pub(super) fn new(webpki: Arc<WebPkiServerVerifier>, certificates: Vec<CertificateDer<'static>>) -> Self {
         Self { webpki, certificates }
     }
 }
 
-impl ServerCertVerifier for Listed {
+impl ServerCertVerifier for PinnedCertificates {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

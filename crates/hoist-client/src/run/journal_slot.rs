@@ -10,29 +10,29 @@ use tokio::sync::Mutex;
 use crate::dialect::Dialect;
 use crate::error::Error;
 use crate::handle::Handle;
-use crate::journal::{self, Entry, Held, Journal, Mark};
+use crate::journal::{self, FileState, Journal, JournalEntry, LockedEntry};
 use crate::upload;
 
 /// The entry of an upload, if one is kept.
-pub(super) struct Record(Option<Box<Kept>>);
+pub(super) struct JournalRecord(Option<Box<OpenRecord>>);
 
-struct Kept {
-    held: Arc<Held>,
+struct OpenRecord {
+    held: Arc<LockedEntry>,
     file: PathBuf,
     target: Uri,
-    mark: Mark,
-    written: Option<Entry>,
+    mark: FileState,
+    written: Option<JournalEntry>,
 }
 
 /// Who keeps what names an upload.
-pub(super) enum Keeper<'a> {
+pub(super) enum JournalSlot<'a> {
     /// A record of its own.
-    Own(Record),
+    Own(JournalRecord),
     /// The record of the whole, for this part of it.
-    Part(&'a Mutex<Record>, usize),
+    Part(&'a Mutex<JournalRecord>, usize),
 }
 
-impl Keeper<'_> {
+impl JournalSlot<'_> {
     pub(super) fn is_kept(&self) -> bool {
         match self {
             Self::Own(record) => record.0.is_some(),
@@ -61,15 +61,15 @@ impl Keeper<'_> {
 }
 
 /// What an earlier run has left.
-pub(super) enum Left {
-    Nothing,
+pub(super) enum Previous {
+    None,
     /// An upload of this very source.
     Same(Handle),
     /// An upload of what the source was before.
     Changed,
 }
 
-impl Record {
+impl JournalRecord {
     pub(super) fn none() -> Self {
         Self(None)
     }
@@ -79,21 +79,21 @@ impl Record {
         let target = target.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let file = journal::absolute(&path)?;
-            let mark = Mark::of(&file).map_err(|source| Error::Source { path, source })?;
+            let mark = FileState::of(&file).map_err(|source| Error::Source { path, source })?;
             let held = Arc::new(journal.hold(&file, &target)?);
             let written = held.read();
-            Ok(Self(Some(Box::new(Kept { held, file, target, mark, written }))))
+            Ok(Self(Some(Box::new(OpenRecord { held, file, target, mark, written }))))
         });
         opened.await.map_err(stopped)?
     }
 
     /// What an earlier run has left.
-    pub(super) fn left(&self) -> Left {
-        let Some(kept) = &self.0 else { return Left::Nothing };
+    pub(super) fn left(&self) -> Previous {
+        let Some(kept) = &self.0 else { return Previous::None };
         match &kept.written {
-            None => Left::Nothing,
-            Some(entry) if entry.is_of(&kept.mark) => Left::Same(entry.handle.clone()),
-            Some(_) => Left::Changed,
+            None => Previous::None,
+            Some(entry) if entry.is_of(&kept.mark) => Previous::Same(entry.handle.clone()),
+            Some(_) => Previous::Changed,
         }
     }
 
@@ -124,7 +124,7 @@ impl Record {
         if kept.written.as_ref().is_some_and(|entry| entry.handle == handle && entry.mark == kept.mark) {
             return Ok(());
         }
-        let entry = Entry {
+        let entry = JournalEntry {
             file: kept.file.clone(),
             target: kept.target.clone(),
             handle,
