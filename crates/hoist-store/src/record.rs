@@ -123,7 +123,8 @@ struct Version1 {
     interruption: InterruptionName,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<String>,
-    #[serde(default, skip_serializing_if = "MakeupText::is_own")]
+    /// The member keeps its first name, `makeup`: records with it exist.
+    #[serde(default, rename = "makeup", skip_serializing_if = "MakeupText::is_own")]
     composition: MakeupText,
     method: String,
     target: String,

@@ -173,8 +173,8 @@ impl Tree {
     /// Makes the names on shelves durable.
     pub(super) fn sync_shelves(&self, shelves: Shelves) -> Result<(), Error> {
         // The destination of a move first: in the other order a crash in between could leave the upload on neither.
-        for (awaits_delivery, shelf) in [(shelves.done, Shelf::Done), (shelves.open, Shelf::Open)] {
-            if awaits_delivery && self.is_disk {
+        for (is_due, shelf) in [(shelves.done, Shelf::Done), (shelves.open, Shelf::Open)] {
+            if is_due && self.is_disk {
                 self.dir_of(shelf)
                     .sync()
                     .map_err(|errno| failed(format!("syncing {}", name(shelf)), errno))?;
@@ -285,7 +285,7 @@ impl Tree {
         if self.room.left() == Some(0) {
             return Err(Error::Full);
         }
-        let name = format!("check_health-{}", self.probes.fetch_add(1, Ordering::Relaxed));
+        let name = format!("probe-{}", self.probes.fetch_add(1, Ordering::Relaxed));
         let doing = |errno| match errno {
             Errno::ROFS => failed("the data directory's file system is read-only", errno),
             Errno::ACCESS | Errno::PERM => {

@@ -130,13 +130,13 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
             Composition::Indexed(Numbers { begun: Begun::up_to(number(3)).and(number(9)), last: None }),
         ),
     ] {
-        let bytes = with_member(&format!("\"composition\": {text}"));
+        let bytes = with_member(&format!("\"makeup\": {text}"));
         let record = Record { upload: Upload { composition, ..sample().upload }, ..sample() };
         assert_eq!(decode(&bytes).expect("decodes"), record);
         assert_eq!(String::from_utf8(encode(&record).expect("encodes")), String::from_utf8(bytes));
     }
     // Said in so many words or not at all, as in every record from before there was anything to say.
-    assert_eq!(decode(&with_member("\"composition\": \"own\"")).expect("decodes"), sample());
+    assert_eq!(decode(&with_member("\"makeup\": \"own\"")).expect("decodes"), sample());
     assert_eq!(decode(SAMPLE).expect("decodes").upload.composition, Composition::Direct);
     for wrong in [
         "\"whole\"",
@@ -153,7 +153,7 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
         "{\"numbered\": {\"highest\": 1, \"last\": 18446744073709551615}}",
         "{\"part\": 1, \"own\": 2}",
     ] {
-        let edited = with_member(&format!("\"composition\": {wrong}"));
+        let edited = with_member(&format!("\"makeup\": {wrong}"));
         assert!(matches!(decode(&edited), Err(Error::Damaged(_))), "{wrong}");
     }
 }

@@ -40,7 +40,7 @@ async fn odd_entries_are_passed_over_at_the_start() {
         fs::create_dir_all(shelf.join(id(8).to_string()).join("draft")).expect("directories");
     }
     fs::create_dir(data.join("umask")).expect("a directory");
-    fs::create_dir(data.join("check_health-0")).expect("a directory");
+    fs::create_dir(data.join("probe-0")).expect("a directory");
     symlink("nowhere", data.join("dangling")).expect("a link");
 
     let store = open(data);
