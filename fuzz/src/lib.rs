@@ -264,9 +264,9 @@ pub fn fields(data: &[u8]) {
 pub fn record(data: &[u8]) {
     let sealed = seal(data);
     for bytes in [data, &sealed] {
-        if let Ok(record) = store_record::decode(bytes) {
-            let written = store_record::encode(&record).expect("what was read can be written");
-            assert_eq!(store_record::decode(&written).expect("what was written can be read"), record);
+        if let Ok(record) = store_record::from_bytes(bytes) {
+            let written = store_record::to_bytes(&record).expect("what was read can be written");
+            assert_eq!(store_record::from_bytes(&written).expect("what was written can be read"), record);
         }
     }
 }

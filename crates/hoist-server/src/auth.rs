@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::Principal;
-use hoist_store::store::Pending;
+use hoist_store::store::BoxFuture;
 use http::header;
 use http::request::Parts;
 
@@ -23,7 +23,7 @@ pub trait Authenticator: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Safe to drop.
-    fn admit<'a>(&'a self, head: &'a Parts) -> Pending<'a, Result<Option<Principal>, Refusal>>;
+    fn admit<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Option<Principal>, Refusal>>;
 }
 
 /// Lets anybody in and tells nobody apart. The default.
@@ -31,7 +31,7 @@ pub trait Authenticator: Send + Sync + 'static {
 pub struct Anyone;
 
 impl Authenticator for Anyone {
-    fn admit<'a>(&'a self, _: &'a Parts) -> Pending<'a, Result<Option<Principal>, Refusal>> {
+    fn admit<'a>(&'a self, _: &'a Parts) -> BoxFuture<'a, Result<Option<Principal>, Refusal>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 }

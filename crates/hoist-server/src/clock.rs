@@ -3,7 +3,7 @@
 //! Owns the detection of clock steps. A wall clock can be wrong: a machine starts before it has asked a time server, a
 //! battery is empty, a guest was paused. Deleting by a wrong clock cannot be undone, so a step never makes an upload
 //! older. While the process runs, the wall clock is compared with the monotonic one; at the start, with the time at which
-//! the store was last known to be in use ([`Store::seen`](hoist_store::store::Store::seen)).
+//! the store was last known to be in use ([`Store::last_used`](hoist_store::store::Store::last_used)).
 //!
 //! The correction is applied to an upload when it is loaded (`Clock::correct`): the time of its last change moves
 //! forward by each step that the clock has made since. Everything that is computed from it, the expiry that a client is
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hoist_proto::types::Timestamp;
 use hoist_proto::upload::Upload;
-use hoist_store::store::{ClockStep, Seen};
+use hoist_store::store::{ClockStep, LastUsed};
 
 /// The longest time between two runs that counts towards the age of uploads without doubt. What the wall clock claims
 /// beyond it does not count.
@@ -82,7 +82,7 @@ impl Clock {
     }
 
     /// Takes into account when the store was last in use, and the steps of the clock before, once at the start.
-    pub(crate) fn resume(&self, seen: Option<Seen>) {
+    pub(crate) fn resume(&self, seen: Option<LastUsed>) {
         let Some(seen) = seen else { return };
         let step = self.observe(|timeline, wall, steady| timeline.resume(seen, wall, steady));
         match step {
@@ -117,7 +117,7 @@ impl Clock {
     }
 
     /// The note to keep for the next start: the steps, and the last time at which the wall clock was not in doubt.
-    pub(crate) fn note(&self) -> Option<Seen> {
+    pub(crate) fn note(&self) -> Option<LastUsed> {
         self.observe(Timeline::note)
     }
 
@@ -204,8 +204,8 @@ impl Timeline {
     }
 
     /// Compares the wall clock with the time at which the store was last in use.
-    fn resume(&mut self, seen: Seen, wall: Timestamp, steady: Duration) -> Option<Step> {
-        let Seen { at, steps } = seen;
+    fn resume(&mut self, seen: LastUsed, wall: Timestamp, steady: Duration) -> Option<Step> {
+        let LastUsed { at, steps } = seen;
         self.seen = Some(at);
         self.steps = steps;
         let (stopped, behind) = (wall.until(at), at.until(wall));
@@ -225,7 +225,7 @@ impl Timeline {
 
     /// The note for the next start. Its clock may be right again: times that were taken while this one is behind are then
     /// moved to the last one that was not in doubt.
-    fn note(&mut self, wall: Timestamp, steady: Duration) -> Option<Seen> {
+    fn note(&mut self, wall: Timestamp, steady: Duration) -> Option<LastUsed> {
         let is_trusted =
             self.doubted_at.is_none_or(|doubted| steady.saturating_sub(doubted) >= ADOPTED_AFTER);
         let mut steps = self.steps.clone();
@@ -238,7 +238,7 @@ impl Timeline {
             }
             self.seen = Some(wall);
         }
-        self.seen.map(|at| Seen { at, steps })
+        self.seen.map(|at| LastUsed { at, steps })
     }
 
     fn step(&mut self, by: Duration, steady: Duration) {
@@ -285,8 +285,8 @@ mod tests {
         Timestamp::from_millis(seconds * 1000)
     }
 
-    fn seen(seconds: u64) -> Seen {
-        Seen { at: at(seconds), steps: Vec::new() }
+    fn seen(seconds: u64) -> LastUsed {
+        LastUsed { at: at(seconds), steps: Vec::new() }
     }
 
     fn steady(seconds: u64) -> Duration {

@@ -4,7 +4,7 @@ pub mod command;
 
 use hoist_proto::refusal::Refusal;
 use hoist_proto::upload::Upload;
-use hoist_store::store::Pending;
+use hoist_store::store::BoxFuture;
 
 /// Decides what the protocol leaves open.
 pub trait Hook: Send + Sync + 'static {
@@ -15,7 +15,7 @@ pub trait Hook: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Not dropped when the peer vanishes: a question once asked gets its answer.
-    fn before_create<'a>(&'a self, upload: &'a Upload) -> Pending<'a, Result<(), Refusal>>;
+    fn before_create<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<(), Refusal>>;
 }
 
 /// Has no objections. The default.
@@ -23,7 +23,7 @@ pub trait Hook: Send + Sync + 'static {
 pub struct NoHook;
 
 impl Hook for NoHook {
-    fn before_create<'a>(&'a self, _: &'a Upload) -> Pending<'a, Result<(), Refusal>> {
+    fn before_create<'a>(&'a self, _: &'a Upload) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(std::future::ready(Ok(())))
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hoist_proto::policy::Policy;
 use hoist_proto::types::{Timestamp, UploadId};
-use hoist_store::store::{Among, Error, UploadSummary};
+use hoist_store::store::{Error, UploadGroup, UploadSummary};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Filled;
@@ -50,15 +50,15 @@ impl Lifetimes {
 
     /// Takes a complete upload into account.
     pub(crate) fn note_complete(&self, lifetime: Option<Duration>) {
-        self.note(Among::Complete, lifetime);
+        self.note(UploadGroup::Complete, lifetime);
     }
 
-    fn note(&self, among: Among, lifetime: Option<Duration>) {
+    fn note(&self, group: UploadGroup, lifetime: Option<Duration>) {
         let Some(lifetime) = lifetime else { return };
         let mut shortest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = match among {
-            Among::Open => &mut shortest.open,
-            Among::Complete => &mut shortest.complete,
+        let known = match group {
+            UploadGroup::Open => &mut shortest.open,
+            UploadGroup::Complete => &mut shortest.complete,
         };
         *known = Some(known.map_or(lifetime, |known| known.min(lifetime)));
     }
@@ -68,18 +68,18 @@ impl Lifetimes {
     }
 
     /// Returns the scope of a listing that covers every upload that may have expired.
-    fn scope(&self, among: Among, now: Timestamp) -> Scope {
+    fn scope(&self, group: UploadGroup, now: Timestamp) -> Scope {
         let shortest = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lifetime = match among {
-            Among::Open => shortest.open,
-            Among::Complete => shortest.complete,
+        let lifetime = match group {
+            UploadGroup::Open => shortest.open,
+            UploadGroup::Complete => shortest.complete,
         };
         match (shortest.is_known, lifetime) {
             (false, _) => Scope::All,
             (true, None) => Scope::Nothing,
             (true, Some(lifetime)) => {
                 let life_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
-                Scope::QuietSince(Timestamp::from_millis(now.millis().saturating_sub(life_ms)))
+                Scope::UnchangedSince(Timestamp::from_millis(now.millis().saturating_sub(life_ms)))
             }
         }
     }
@@ -87,7 +87,7 @@ impl Lifetimes {
 
 enum Scope {
     All,
-    QuietSince(Timestamp),
+    UnchangedSince(Timestamp),
     Nothing,
 }
 
@@ -139,13 +139,13 @@ impl Hoist {
     /// Safe to drop; call it again.
     pub async fn prepare(&self) {
         let shared = self.shared();
-        match shared.store.seen().await {
+        match shared.store.last_used().await {
             Ok(seen) => shared.clock.resume(seen),
             Err(failure) => {
                 tracing::warn!(error = %crate::error::chain(&failure), "cannot tell when the store was last in use");
             }
         }
-        self.note_seen().await;
+        self.set_last_used().await;
         shared.ledger.fill();
     }
 
@@ -153,13 +153,13 @@ impl Hoist {
     async fn look_over(&self) -> Result<(Swept, Left), Error> {
         let shared = self.shared();
         let (mut swept, mut left) = (Swept::default(), Left::default());
-        for (among, filled) in [(Among::Open, Filled::Open), (Among::Complete, Filled::All)] {
-            let mut listing = shared.store.list(among, None).await?;
+        for (group, filled) in [(UploadGroup::Open, Filled::Open), (UploadGroup::Complete, Filled::All)] {
+            let mut listing = shared.store.list(group, None).await?;
             while let Some(summaries) = listing.next().await? {
                 swept.seen += summaries.len();
                 for summary in summaries {
                     shared.ledger.found(&summary);
-                    shared.lifetimes.note(among, lifetime(&summary));
+                    shared.lifetimes.note(group, lifetime(&summary));
                     left.note(&summary);
                 }
             }
@@ -209,7 +209,7 @@ impl Hoist {
     /// # Cancellation
     /// As [`Hoist::recover`].
     pub async fn sweep(&self) -> Result<Swept, Error> {
-        self.note_seen().await;
+        self.set_last_used().await;
         self.pass(true, false).await
     }
 
@@ -225,7 +225,7 @@ impl Hoist {
     async fn pass_every(&self, interval: Duration, stop: &CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
             let is_even = self.shared().clock.even_for() >= interval;
-            self.note_seen().await;
+            self.set_last_used().await;
             match stop.run_until_cancelled(self.pass(is_even, true)).await {
                 None => return,
                 Some(Ok(swept)) if swept.removed + swept.delivered > 0 => {
@@ -292,9 +292,9 @@ impl Hoist {
     }
 
     /// Keeps the state of the clock for the next start.
-    async fn note_seen(&self) {
+    async fn set_last_used(&self) {
         let Some(seen) = self.shared().clock.note() else { return };
-        if let Err(failure) = self.shared().store.note_seen(&seen).await {
+        if let Err(failure) = self.shared().store.set_last_used(&seen).await {
             tracing::warn!(error = %crate::error::chain(&failure), "cannot note when the store was last in use");
         }
     }
@@ -302,13 +302,13 @@ impl Hoist {
     async fn pass(&self, removes: bool, is_paced: bool) -> Result<Swept, Error> {
         let shared = self.shared();
         let mut swept = Swept { delivered: self.finish_due().await, ..Swept::default() };
-        for among in [Among::Open, Among::Complete] {
-            let quiet_since = match shared.lifetimes.scope(among, shared.clock.now()) {
+        for group in [UploadGroup::Open, UploadGroup::Complete] {
+            let unchanged_since = match shared.lifetimes.scope(group, shared.clock.now()) {
                 Scope::All => None,
-                Scope::QuietSince(quiet_since) => Some(quiet_since),
+                Scope::UnchangedSince(unchanged_since) => Some(unchanged_since),
                 Scope::Nothing => continue,
             };
-            let mut listing = shared.store.list(among, quiet_since).await?;
+            let mut listing = shared.store.list(group, unchanged_since).await?;
             loop {
                 let begun = tokio::time::Instant::now();
                 let Some(summaries) = listing.next().await? else { break };

@@ -7,7 +7,7 @@ mod files;
 
 use hoist_proto::types::Fence;
 use hoist_proto::upload::{Answer, Upload};
-use hoist_store::store::{Error, Pending, Store};
+use hoist_store::store::{BoxFuture, Error, Store};
 use http::StatusCode;
 
 pub use files::{BadTemplate, Files};
@@ -22,7 +22,7 @@ pub trait Target: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Not dropped while it runs, unless the process ends.
-    fn deliver<'a>(&'a self, representation: Representation<'a>) -> Pending<'a, Result<Answer, Error>>;
+    fn deliver<'a>(&'a self, representation: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>>;
 
     /// Asked whenever content has been stored and more is to come, whether the answer is clear already, as when what is
     /// there cannot be read, or is not wanted. An answer given here is the last one: the upload ends with it, and takes no
@@ -33,7 +33,7 @@ pub trait Target: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// As [`deliver`](Self::deliver).
-    fn answer_early<'a>(&'a self, _: Representation<'a>) -> Pending<'a, Result<Option<Answer>, Error>> {
+    fn answer_early<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Option<Answer>, Error>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 
@@ -63,7 +63,7 @@ pub(crate) fn of_part() -> Answer {
 pub struct Keep;
 
 impl Target for Keep {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> Pending<'a, Result<Answer, Error>> {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
         Box::pin(std::future::ready(Ok(Answer::of(StatusCode::CREATED))))
     }
 

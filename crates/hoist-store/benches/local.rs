@@ -271,7 +271,7 @@ fn by_the_book(data: &Path, mut upload: Upload) -> std::io::Result<()> {
     sync_dir(&open)?;
     let mut content = File::create(here.join("content"))?;
     let write_record = |upload: &Upload| {
-        let record = record::encode(&Record { upload: upload.clone(), discarded: None }).expect("a record");
+        let record = record::to_bytes(&Record { upload: upload.clone(), discarded: None }).expect("a record");
         let mut file = File::create(here.join("record.new"))?;
         file.write_all(&record)?;
         file.sync_all()?;

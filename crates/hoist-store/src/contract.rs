@@ -11,11 +11,11 @@
 //! # use std::sync::Arc;
 //! # use hoist_store::contract::{self, Site};
 //! # use hoist_store::memory::MemoryStore;
-//! # use hoist_store::store::{Pending, Store};
+//! # use hoist_store::store::{BoxFuture, Store};
 //! struct Memory(MemoryStore);
 //!
 //! impl Site for Memory {
-//!     fn open(&self) -> Pending<'_, Arc<dyn Store>> {
+//!     fn open(&self) -> BoxFuture<'_, Arc<dyn Store>> {
 //!         self.0.crash(); // opening again is coming back from a crash
 //!         Box::pin(async { Arc::new(self.0.clone()) as Arc<dyn Store> })
 //!     }
@@ -45,21 +45,21 @@ use hoist_proto::upload::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use crate::store::{Pending, Store, Writer};
+use crate::store::{BoxFuture, Store, Writer};
 
 mod claims;
 mod content;
-mod doubt;
 mod dropped;
 mod parts;
 mod peek;
 mod records;
+mod unverified;
 
 /// A place where a store keeps things, empty at first.
 pub trait Site: Send + Sync {
     /// Opens the store. Called again when everything from the earlier call has been dropped: what was durable is there
     /// then. May come back from a crash in between, and is the harder test if it does.
-    fn open(&self) -> Pending<'_, Arc<dyn Store>>;
+    fn open(&self) -> BoxFuture<'_, Arc<dyn Store>>;
 
     /// An empty directory that uploads can be exported to.
     fn directory(&self) -> &Path;
@@ -80,7 +80,7 @@ pub async fn run<S: Site>(fresh: impl Fn() -> S) {
     records::run(&fresh).await;
     claims::run(&fresh).await;
     dropped::run(&fresh).await;
-    doubt::run(&fresh).await;
+    unverified::run(&fresh).await;
     parts::run(&fresh).await;
     peek::run(&fresh).await;
 }
@@ -179,7 +179,7 @@ async fn pause() {
 }
 
 /// Polls a future this many times, letting others run in between, and drops it if that was not enough.
-async fn dropped_after<T>(polls: usize, mut future: Pending<'_, T>) -> Option<T> {
+async fn dropped_after<T>(polls: usize, mut future: BoxFuture<'_, T>) -> Option<T> {
     for _ in 0..polls {
         let polled = std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
         match polled {

@@ -16,58 +16,61 @@ use hoist_proto::upload::{Composition, Upload};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use self::crew::Hands;
-use self::data::Content;
+use self::content::Content;
+use self::data_dir::DataDir;
 use self::entry::Entries;
 use self::export::Sharing;
-use self::lane::{Lane, Pool, Rest};
+use self::layout::{ParentDir, ParentDirs};
 use self::listing::LocalListing;
 pub use self::options::{Durability, Headroom, NotADurability, Options};
-pub use self::root::make_directory;
-use self::sync::Syncs;
-use self::tree::{Shelf, Shelves, Tree};
-use self::turn::Turn;
-use self::write::LocalWriter;
+pub use self::setup::make_directory;
+use self::sync::Syncer;
+use self::thread_pool::ThreadPool;
+use self::upload_lock::UploadLock;
+use self::write_queue::{Queued, WritePool, WriteQueue};
+use self::writer::LocalWriter;
 use crate::record::Record;
-use crate::store::{Among, Error, Listing, Pending, Reader, Seen, Store, Writer};
+use crate::store::{BoxFuture, Error, LastUsed, Listing, Reader, Store, UploadGroup, Writer};
 
-mod crew;
-mod data;
+mod acknowledged;
+mod content;
+mod data_dir;
 mod entry;
 mod export;
 mod failure;
+mod free_space;
 mod join;
-mod lane;
+mod last_used;
+mod layout;
 mod listing;
-mod note;
+mod mutex;
 mod options;
-mod place;
 mod read;
-mod room;
-mod root;
-mod seen;
+mod setup;
 mod sync;
 mod sys;
 #[cfg(test)]
 mod tests;
-mod tree;
-mod turn;
-mod write;
+mod thread_pool;
+mod upload_dir;
+mod upload_lock;
+mod write_queue;
+mod writer;
 
 /// Uploads in a directory of a local file system.
 ///
 /// Dropping it writes what was accepted, ends its threads and lets go of the directory. A [`Writer`] or [`Reader`] that
 /// is still about then fails.
 pub struct LocalStore {
-    tree: Arc<Tree>,
+    data_dir: Arc<DataDir>,
     entries: Arc<Entries>,
-    pool: Arc<Pool>,
+    pool: Arc<WritePool>,
     /// For what takes a moment.
-    desk: Hands,
+    io_pool: ThreadPool,
     /// For what may take minutes: a listing, a copy to another file system.
-    haul: Hands,
-    background: Hands,
-    syncs: Syncs,
+    bulk_pool: ThreadPool,
+    background: ThreadPool,
+    syncer: Syncer,
     threads: Threads,
 }
 
@@ -86,11 +89,11 @@ impl LocalStore {
     /// # Errors
     /// [`Error::Busy`] when another process, or another store of this one, uses the directory; else what the system says.
     pub fn open(directory: &Path, options: &Options) -> Result<Self, Error> {
-        let tree = Arc::new(Tree::open(directory, options)?);
+        let data_dir = Arc::new(DataDir::open(directory, options)?);
         let mut threads = Threads { write: vec![], background: vec![], rest: vec![], sync: vec![] };
-        let background = Hands::start("hoist-flush", 2, &mut threads.background)?;
-        let pool = Pool::start(
-            Arc::clone(tree.room()),
+        let background = ThreadPool::start("hoist-flush", 2, &mut threads.background)?;
+        let pool = WritePool::start(
+            Arc::clone(data_dir.room()),
             options.write_threads,
             options.queue_bytes_max,
             options.budget_bytes_max,
@@ -100,12 +103,12 @@ impl LocalStore {
         )?;
         Ok(Self {
             entries: Arc::new(Entries::new(options.fences_max)),
-            desk: Hands::start("hoist-files", options.other_threads, &mut threads.rest)?,
-            haul: Hands::start("hoist-haul", 2, &mut threads.rest)?,
-            syncs: Syncs::start(&tree, options.sync_threads, &mut threads.sync)?,
+            io_pool: ThreadPool::start("hoist-files", options.other_threads, &mut threads.rest)?,
+            bulk_pool: ThreadPool::start("hoist-haul", 2, &mut threads.rest)?,
+            syncer: Syncer::start(&data_dir, options.sync_threads, &mut threads.sync)?,
             background,
             pool,
-            tree,
+            data_dir,
             threads,
         })
     }
@@ -113,53 +116,55 @@ impl LocalStore {
     /// Takes a fence and the upload's turn. What an older claim accepted is written when this returns, or forgotten, and
     /// nothing of it can be written later.
     //= TOK-APP-04
-    async fn enter(&self, id: UploadId, fence: Fence, rest: Rest) -> Result<Turn, Error> {
+    async fn enter(&self, id: UploadId, fence: Fence, rest: Queued) -> Result<UploadLock, Error> {
         let entry = self.entries.of(id);
         if let Some(older) = entry.admit(fence)? {
             older.end(rest);
         }
-        let guard = Arc::clone(&entry.turn).lock_owned().await;
+        let guard = Arc::clone(&entry.lock).lock_owned().await;
         // Another claim may have come while this one waited.
         if let Some(older) = entry.admit(fence)? {
             older.end(rest);
             older.idle().await;
         }
-        if let Some(dropped) = entry.lane().filter(|lane| lane.is_orphaned()) {
+        if let Some(dropped) = entry.queue().filter(|queue| queue.is_detached()) {
             dropped.idle().await;
         }
-        Ok(Turn::new(id, entry, guard))
+        Ok(UploadLock::new(id, entry, guard))
     }
 
     //= TOK-CRE-05
     async fn begin(&self, upload: &Upload, fence: Fence) -> Result<Box<dyn Writer>, Error> {
         // No fence is taken yet: the transfer of an upload that exists goes on.
         let entry = self.entries.of(upload.id);
-        let guard = Arc::clone(&entry.turn).lock_owned().await;
-        let turn = Turn::new(upload.id, entry, guard);
+        let guard = Arc::clone(&entry.lock).lock_owned().await;
+        let lock = UploadLock::new(upload.id, entry, guard);
         let upload = bare(upload);
-        let (tree, pool, syncs) = (Arc::clone(&self.tree), Arc::clone(&self.pool), self.syncs.clone());
+        let (data_dir, pool, syncer) =
+            (Arc::clone(&self.data_dir), Arc::clone(&self.pool), self.syncer.clone());
         let job = move || {
-            tree.clear_for(upload.id)?;
-            turn.entry().admit(fence)?;
-            let (place, file) = tree.create(&Record { upload, discarded: None })?;
-            turn.entry().reset();
-            let content = Arc::new(Content::created(place, file));
-            let lane = Arc::new(Lane::new(pool, content, fence));
-            Ok(LocalWriter::new(lane, Arc::clone(turn.entry()), tree, syncs))
+            data_dir.clear_for(upload.id)?;
+            lock.entry().admit(fence)?;
+            let (upload_dir, file) = data_dir.create(&Record { upload, discarded: None })?;
+            lock.entry().reset();
+            let content = Arc::new(Content::created(upload_dir, file));
+            let queue = Arc::new(WriteQueue::new(pool, content, fence));
+            Ok(LocalWriter::new(queue, Arc::clone(lock.entry()), data_dir, syncer))
         };
-        Ok(Box::new(self.desk.call(job).await?))
+        Ok(Box::new(self.io_pool.call(job).await?))
     }
 
     async fn resume(&self, id: UploadId, at: Offset, fence: Fence) -> Result<Box<dyn Writer>, Error> {
-        let turn = self.enter(id, fence, Rest::Write).await?;
-        turn.end_lane(Rest::Write).await;
-        let (tree, pool, syncs) = (Arc::clone(&self.tree), Arc::clone(&self.pool), self.syncs.clone());
+        let lock = self.enter(id, fence, Queued::Write).await?;
+        lock.end_queue(Queued::Write).await;
+        let (data_dir, pool, syncer) =
+            (Arc::clone(&self.data_dir), Arc::clone(&self.pool), self.syncer.clone());
         let job = move || {
-            let (place, found) = turn.visit(&tree)?.ok_or(Error::Missing)?;
+            let (upload_dir, found) = lock.visit(&data_dir)?.ok_or(Error::Missing)?;
             if found.record.upload.is_complete() {
                 return Err(Error::Missing);
             }
-            let (stored, shelves) = turn.settle(&tree, &place, &found)?;
+            let (stored, parents) = lock.settle(&data_dir, &upload_dir, &found)?;
             // Its file may be a part's as well.
             if found.record.upload.composition.is_composed() && stored != Offset::ZERO {
                 return Err(Error::Missing);
@@ -167,174 +172,174 @@ impl LocalStore {
             if stored != at {
                 return Err(Error::Damaged(format!("it ends at {stored}, and was to go on at {at}")));
             }
-            turn.retire();
-            let file = place.content(OFlags::WRONLY)?.ok_or_else(|| place.lost())?;
-            let content = Arc::new(Content::durable(&place, file, stored.get(), !shelves.is_empty()));
-            let lane = Arc::new(Lane::new(pool, content, fence));
-            let writer = LocalWriter::new(lane, Arc::clone(turn.entry()), tree, syncs);
-            Ok(((writer, turn), shelves))
+            lock.retire();
+            let file = upload_dir.content(OFlags::WRONLY)?.ok_or_else(|| upload_dir.lost())?;
+            let content = Arc::new(Content::durable(&upload_dir, file, stored.get(), !parents.is_empty()));
+            let queue = Arc::new(WriteQueue::new(pool, content, fence));
+            let writer = LocalWriter::new(queue, Arc::clone(lock.entry()), data_dir, syncer);
+            Ok(((writer, lock), parents))
         };
-        let (writer, _turn) = self.syncs.call(job).await?;
-        writer.shelf_synced();
+        let (writer, _lock) = self.syncer.call(job).await?;
+        writer.parents_synced();
         Ok(Box::new(writer))
     }
 
     //= TOK-OFF-03
     async fn fetch(&self, id: UploadId, fence: Fence) -> Result<Option<Upload>, Error> {
-        let turn = self.enter(id, fence, Rest::Write).await?;
-        self.look(turn).await
+        let lock = self.enter(id, fence, Queued::Write).await?;
+        self.look(lock).await
     }
 
     /// Neither takes a fence nor ends a writer. Waits for the disk alone: while another operation has the turn for longer,
     /// what is durable of the upload is known.
     async fn glance(&self, id: UploadId) -> Result<Option<Upload>, Error> {
         let entry = self.entries.of(id);
-        let guard = if let Ok(guard) = Arc::clone(&entry.turn).try_lock_owned() {
+        let guard = if let Ok(guard) = Arc::clone(&entry.lock).try_lock_owned() {
             guard
         } else {
-            let one = Arc::clone(&entry.aside).lock_owned().await;
-            let (tree, beside) = (Arc::clone(&self.tree), Arc::clone(&entry));
+            let one = Arc::clone(&entry.peek_beside).lock_owned().await;
+            let (data_dir, beside) = (Arc::clone(&self.data_dir), Arc::clone(&entry));
             let job = move || {
-                let seen = read::aside(&tree, id, &beside);
+                let seen = read::peek_beside(&data_dir, id, &beside);
                 drop(one);
                 seen
             };
-            if let Some(seen) = self.syncs.call(job).await? {
+            if let Some(seen) = self.syncer.call(job).await? {
                 return Ok(Some(seen));
             }
-            Arc::clone(&entry.turn).lock_owned().await
+            Arc::clone(&entry.lock).lock_owned().await
         };
-        self.look(Turn::new(id, entry, guard)).await
+        self.look(UploadLock::new(id, entry, guard)).await
     }
 
-    async fn look(&self, turn: Turn) -> Result<Option<Upload>, Error> {
-        let tree = Arc::clone(&self.tree);
+    async fn look(&self, lock: UploadLock) -> Result<Option<Upload>, Error> {
+        let data_dir = Arc::clone(&self.data_dir);
         let job = move || {
-            let Some((mut place, found)) = turn.visit(&tree)? else {
-                return Ok(((None, turn), Shelves::NONE));
+            let Some((mut upload_dir, found)) = lock.visit(&data_dir)? else {
+                return Ok(((None, lock), ParentDirs::NONE));
             };
-            let (offset, mut shelves) = turn.settle(&tree, &place, &found)?;
+            let (offset, mut parents) = lock.settle(&data_dir, &upload_dir, &found)?;
             let mut upload = found.record.upload;
             if upload.is_complete() {
                 // A crash came between a commit and the move that belongs to it.
-                shelves = shelves.and(tree.finish(&mut place)?);
+                parents = parents.and(data_dir.finish(&mut upload_dir)?);
             }
-            upload.touched = read::touched(&place, upload.touched)?;
-            Ok(((Some((upload, offset)), turn), shelves))
+            upload.touched = read::touched(&upload_dir, upload.touched)?;
+            Ok(((Some((upload, offset)), lock), parents))
         };
-        let (loaded, turn) = self.syncs.call(job).await?;
-        Ok(loaded.map(|(upload, offset)| Upload { offset: turn.attest(offset), ..upload }))
+        let (loaded, lock) = self.syncer.call(job).await?;
+        Ok(loaded.map(|(upload, offset)| Upload { offset: lock.attest(offset), ..upload }))
     }
 
-    async fn replace(&self, upload: &Upload, fence: Fence, content: Afterwards) -> Result<(), Error> {
-        let turn = self.enter(upload.id, fence, Rest::Write).await?;
+    async fn replace(&self, upload: &Upload, fence: Fence, content: ContentFate) -> Result<(), Error> {
+        let lock = self.enter(upload.id, fence, Queued::Write).await?;
         let is_complete = upload.is_complete();
         if is_complete {
-            turn.end_lane(Rest::Write).await;
+            lock.end_queue(Queued::Write).await;
         }
-        let tree = Arc::clone(&self.tree);
+        let data_dir = Arc::clone(&self.data_dir);
         let upload = bare(upload);
         let job = move || {
-            let (mut place, old) = turn.visit(&tree)?.ok_or(Error::Missing)?;
+            let (mut upload_dir, old) = lock.visit(&data_dir)?.ok_or(Error::Missing)?;
             let mut discarded = old.record.discarded;
-            if content == Afterwards::Freed && !is_complete {
-                return Err(place.failed("concluding the incomplete", place::CONTENT, Errno::INVAL));
+            if content == ContentFate::Discarded && !is_complete {
+                return Err(upload_dir.failed("concluding the incomplete", layout::CONTENT, Errno::INVAL));
             }
-            let mut shelves = turn.shelf_due(&place);
+            let mut parents = lock.unsynced_parents(&upload_dir);
             if is_complete {
                 // A complete upload whose bytes are not durable must not be found after a crash.
-                let (stored, due) = turn.settle(&tree, &place, &old)?;
-                shelves = shelves.and(due);
-                if content == Afterwards::Freed {
+                let (stored, due) = lock.settle(&data_dir, &upload_dir, &old)?;
+                parents = parents.and(due);
+                if content == ContentFate::Discarded {
                     discarded = discarded.or(Some(stored));
                 }
             }
-            turn.replace_record(&place, &Record { upload, discarded })?;
+            lock.replace_record(&upload_dir, &Record { upload, discarded })?;
             if is_complete {
-                shelves = shelves.and(tree.finish(&mut place)?);
+                parents = parents.and(data_dir.finish(&mut upload_dir)?);
             }
-            place.sync()?;
-            if content == Afterwards::Freed {
-                place.remove_content()?;
+            upload_dir.sync()?;
+            if content == ContentFate::Discarded {
+                upload_dir.remove_content()?;
             }
-            Ok((turn, shelves))
+            Ok((lock, parents))
         };
-        self.syncs.call(job).await?.committed();
+        self.syncer.call(job).await?.committed();
         Ok(())
     }
 
     async fn compose(&self, id: UploadId, parts: &[UploadId], fence: Fence) -> Result<Durable, Error> {
-        let turn = self.enter(id, fence, Rest::Write).await?;
-        turn.end_lane(Rest::Write).await;
-        let (parts, tree) = (parts.to_owned(), Arc::clone(&self.tree));
+        let lock = self.enter(id, fence, Queued::Write).await?;
+        lock.end_queue(Queued::Write).await;
+        let (parts, data_dir) = (parts.to_owned(), Arc::clone(&self.data_dir));
         let job = move || {
-            let (place, found) = turn.visit(&tree)?.ok_or(Error::Missing)?;
+            let (upload_dir, found) = lock.visit(&data_dir)?.ok_or(Error::Missing)?;
             let upload = &found.record.upload;
             if upload.is_complete() {
                 return Err(Error::Missing);
             }
-            let (stored, shelves) = turn.settle(&tree, &place, &found)?;
+            let (stored, parents) = lock.settle(&data_dir, &upload_dir, &found)?;
             if !upload.composition.is_composed() || stored != Offset::ZERO {
-                return Err(place.failed(
+                return Err(upload_dir.failed(
                     "joining parts onto what has content",
-                    place::CONTENT,
+                    layout::CONTENT,
                     Errno::INVAL,
                 ));
             }
-            tree.sync_shelves(shelves)?;
+            data_dir.sync_parents(parents)?;
             // What others are told while this goes on.
-            let nothing = turn.attest(stored);
-            turn.retire();
-            let bytes = join::build(&tree, &place, &parts)?;
+            let nothing = lock.attest(stored);
+            lock.retire();
+            let bytes = join::build(&data_dir, &upload_dir, &parts)?;
             if bytes == 0 {
                 return Ok(nothing);
             }
-            turn.entry().unlearn();
-            join::install(&place)?;
-            place.sync()?;
-            Ok(turn.attest(Offset::new(bytes)))
+            lock.entry().clear_durable_bytes();
+            join::install(&upload_dir)?;
+            upload_dir.sync()?;
+            Ok(lock.attest(Offset::new(bytes)))
         };
-        self.haul.call(job).await
+        self.bulk_pool.call(job).await
     }
 
     async fn forget_content(&self, id: UploadId, fence: Fence) -> Result<(), Error> {
-        let turn = self.enter(id, fence, Rest::Write).await?;
-        let tree = Arc::clone(&self.tree);
+        let lock = self.enter(id, fence, Queued::Write).await?;
+        let data_dir = Arc::clone(&self.data_dir);
         let job = move || {
-            let (place, found) = turn.visit(&tree)?.ok_or(Error::Missing)?;
+            let (upload_dir, found) = lock.visit(&data_dir)?.ok_or(Error::Missing)?;
             if !found.record.upload.is_complete() {
-                return Err(place.failed("discarding the incomplete", place::CONTENT, Errno::INVAL));
+                return Err(upload_dir.failed("discarding the incomplete", layout::CONTENT, Errno::INVAL));
             }
-            let (stored, shelves) = turn.settle(&tree, &place, &found)?;
+            let (stored, parents) = lock.settle(&data_dir, &upload_dir, &found)?;
             if found.record.discarded.is_none() {
-                turn.replace_record(&place, &Record { discarded: Some(stored), ..found.record })?;
-                place.sync()?;
+                lock.replace_record(&upload_dir, &Record { discarded: Some(stored), ..found.record })?;
+                upload_dir.sync()?;
             }
-            place.remove_content()?;
-            Ok(((), shelves))
+            upload_dir.remove_content()?;
+            Ok(((), parents))
         };
-        self.syncs.call(job).await
+        self.syncer.call(job).await
     }
 
     //= TOK-CAN-01
     async fn erase(&self, id: UploadId, fence: Fence) -> Result<(), Error> {
-        let turn = self.enter(id, fence, Rest::Forget).await?;
-        turn.end_lane(Rest::Forget).await;
-        let tree = Arc::clone(&self.tree);
+        let lock = self.enter(id, fence, Queued::Drop).await?;
+        lock.end_queue(Queued::Drop).await;
+        let data_dir = Arc::clone(&self.data_dir);
         let job = move || {
             // Or a sync could name the draft in the directory while that is being removed.
-            turn.retire();
-            let mut shelves = Shelves::NONE;
+            lock.retire();
+            let mut parents = ParentDirs::NONE;
             let mut was_upload = false;
-            while let Some(place) = tree.find(id)? {
-                was_upload |= !matches!(place.record(), Ok(None));
-                tree.remove(&place)?;
-                shelves = shelves.and(place.shelf.into());
+            while let Some(upload_dir) = data_dir.find(id)? {
+                was_upload |= !matches!(upload_dir.record(), Ok(None));
+                data_dir.remove(&upload_dir)?;
+                parents = parents.and(upload_dir.parent.into());
             }
-            turn.entry().reset();
-            if was_upload { Ok(((), shelves)) } else { Err(Error::Missing) }
+            lock.entry().reset();
+            if was_upload { Ok(((), parents)) } else { Err(Error::Missing) }
         };
-        self.syncs.call(job).await
+        self.syncer.call(job).await
     }
 
     async fn publish(
@@ -344,33 +349,33 @@ impl LocalStore {
         name: &str,
         fence: Fence,
     ) -> Result<String, Error> {
-        let turn = self.enter(id, fence, Rest::Write).await?;
-        let (directory, name, tree) = (directory.to_owned(), name.to_owned(), Arc::clone(&self.tree));
+        let lock = self.enter(id, fence, Queued::Write).await?;
+        let (directory, name, data_dir) = (directory.to_owned(), name.to_owned(), Arc::clone(&self.data_dir));
         let job = move || {
-            let (place, found) = turn.visit(&tree)?.ok_or(Error::Missing)?;
+            let (upload_dir, found) = lock.visit(&data_dir)?.ok_or(Error::Missing)?;
             if found.record.discarded.is_some() {
                 return Err(Error::Missing);
             }
-            let (stored, shelves) = turn.settle(&tree, &place, &found)?;
-            tree.sync_shelves(shelves)?;
+            let (stored, parents) = lock.settle(&data_dir, &upload_dir, &found)?;
+            data_dir.sync_parents(parents)?;
             // What others are told while this goes on.
-            turn.attest(stored);
+            lock.attest(stored);
             let sharing = match found.record.upload.composition {
                 Composition::Direct => Sharing::Alone,
                 Composition::Part | Composition::Concatenated(_) | Composition::Indexed(_) => Sharing::Shared,
             };
-            export::export(&tree, &place, sharing, &directory, &name)
+            export::export(&data_dir, &upload_dir, sharing, &directory, &name)
         };
-        self.haul.call(job).await
+        self.bulk_pool.call(job).await
     }
 }
 
 /// The fate of an upload's content once a new record is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Afterwards {
-    Kept,
+enum ContentFate {
+    StoredUpload,
     /// The content is removed; the record states its length.
-    Freed,
+    Discarded,
 }
 
 /// An upload as records have it: without an offset.
@@ -379,15 +384,19 @@ fn bare(upload: &Upload) -> Upload {
 }
 
 impl Store for LocalStore {
-    fn create<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<Box<dyn Writer>, Error>> {
+    fn create<'a>(
+        &'a self,
+        upload: &'a Upload,
+        fence: Fence,
+    ) -> BoxFuture<'a, Result<Box<dyn Writer>, Error>> {
         Box::pin(self.begin(upload, fence))
     }
 
-    fn load(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<Option<Upload>, Error>> {
+    fn load(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<Option<Upload>, Error>> {
         Box::pin(self.fetch(id, fence))
     }
 
-    fn peek(&self, id: UploadId) -> Pending<'_, Result<Option<Upload>, Error>> {
+    fn peek(&self, id: UploadId) -> BoxFuture<'_, Result<Option<Upload>, Error>> {
         Box::pin(self.glance(id))
     }
 
@@ -396,27 +405,32 @@ impl Store for LocalStore {
         id: UploadId,
         parts: &'a [UploadId],
         fence: Fence,
-    ) -> Pending<'a, Result<Durable, Error>> {
+    ) -> BoxFuture<'a, Result<Durable, Error>> {
         Box::pin(self.compose(id, parts, fence))
     }
 
-    fn append(&self, id: UploadId, at: Offset, fence: Fence) -> Pending<'_, Result<Box<dyn Writer>, Error>> {
+    fn append(
+        &self,
+        id: UploadId,
+        at: Offset,
+        fence: Fence,
+    ) -> BoxFuture<'_, Result<Box<dyn Writer>, Error>> {
         Box::pin(self.resume(id, at, fence))
     }
 
-    fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>> {
-        Box::pin(self.replace(upload, fence, Afterwards::Kept))
+    fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(self.replace(upload, fence, ContentFate::StoredUpload))
     }
 
-    fn conclude<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>> {
-        Box::pin(self.replace(upload, fence, Afterwards::Freed))
+    fn conclude<'a>(&'a self, upload: &'a Upload, fence: Fence) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(self.replace(upload, fence, ContentFate::Discarded))
     }
 
-    fn read(&self, id: UploadId, from: Offset) -> Pending<'_, Result<Box<dyn Reader>, Error>> {
-        let (tree, desk) = (Arc::clone(&self.tree), self.desk.clone());
+    fn read(&self, id: UploadId, from: Offset) -> BoxFuture<'_, Result<Box<dyn Reader>, Error>> {
+        let (data_dir, io_pool) = (Arc::clone(&self.data_dir), self.io_pool.clone());
         Box::pin(async move {
-            let hands = desk.clone();
-            desk.call(move || read::open(&tree, id, from, hands)).await
+            let pool = io_pool.clone();
+            io_pool.call(move || read::open(&data_dir, id, from, pool)).await
         })
     }
 
@@ -426,47 +440,48 @@ impl Store for LocalStore {
         directory: &'a Path,
         name: &'a str,
         fence: Fence,
-    ) -> Pending<'a, Result<String, Error>> {
+    ) -> BoxFuture<'a, Result<String, Error>> {
         Box::pin(self.publish(id, directory, name, fence))
     }
 
-    fn discard(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>> {
+    fn discard(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.forget_content(id, fence))
     }
 
-    fn remove(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>> {
+    fn remove(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.erase(id, fence))
     }
 
     fn list(
         &self,
-        among: Among,
-        quiet_since: Option<Timestamp>,
-    ) -> Pending<'_, Result<Box<dyn Listing>, Error>> {
-        let on = match among {
-            Among::Open => Shelf::Open,
-            Among::Complete => Shelf::Done,
+        group: UploadGroup,
+        unchanged_since: Option<Timestamp>,
+    ) -> BoxFuture<'_, Result<Box<dyn Listing>, Error>> {
+        let on = match group {
+            UploadGroup::Open => ParentDir::Open,
+            UploadGroup::Complete => ParentDir::Done,
         };
-        let (tree, entries, hands) = (Arc::clone(&self.tree), Arc::clone(&self.entries), self.haul.clone());
-        Box::pin(self.haul.call(move || {
-            let listing = LocalListing::begin(tree, entries, on, quiet_since, hands)?;
+        let (data_dir, entries, pool) =
+            (Arc::clone(&self.data_dir), Arc::clone(&self.entries), self.bulk_pool.clone());
+        Box::pin(self.bulk_pool.call(move || {
+            let listing = LocalListing::begin(data_dir, entries, on, unchanged_since, pool)?;
             Ok(Box::new(listing) as Box<dyn Listing>)
         }))
     }
 
-    fn seen(&self) -> Pending<'_, Result<Option<Seen>, Error>> {
-        let tree = Arc::clone(&self.tree);
-        Box::pin(self.desk.call(move || seen::read(&tree)))
+    fn last_used(&self) -> BoxFuture<'_, Result<Option<LastUsed>, Error>> {
+        let data_dir = Arc::clone(&self.data_dir);
+        Box::pin(self.io_pool.call(move || last_used::read(&data_dir)))
     }
 
-    fn note_seen<'a>(&'a self, seen: &'a Seen) -> Pending<'a, Result<(), Error>> {
-        let (tree, seen) = (Arc::clone(&self.tree), seen.clone());
-        Box::pin(self.desk.call(move || seen::write(&tree, &seen)))
+    fn set_last_used<'a>(&'a self, seen: &'a LastUsed) -> BoxFuture<'a, Result<(), Error>> {
+        let (data_dir, seen) = (Arc::clone(&self.data_dir), seen.clone());
+        Box::pin(self.io_pool.call(move || last_used::write(&data_dir, &seen)))
     }
 
-    fn check_health(&self) -> Pending<'_, Result<(), Error>> {
-        let tree = Arc::clone(&self.tree);
-        Box::pin(self.syncs.call(move || tree.check_health().map(|()| ((), Shelves::NONE))))
+    fn check_health(&self) -> BoxFuture<'_, Result<(), Error>> {
+        let data_dir = Arc::clone(&self.data_dir);
+        Box::pin(self.syncer.call(move || data_dir.check_health().map(|()| ((), ParentDirs::NONE))))
     }
 }
 
@@ -482,14 +497,14 @@ impl Drop for LocalStore {
         join(&mut self.threads.write);
         self.background.close();
         join(&mut self.threads.background);
-        self.desk.close();
-        self.haul.close();
+        self.io_pool.close();
+        self.bulk_pool.close();
         join(&mut self.threads.rest);
-        self.syncs.close();
+        self.syncer.close();
         let directories = self.threads.sync.pop();
         join(&mut self.threads.sync);
-        self.syncs.close_shelves();
+        self.syncer.close_parents();
         join(&mut directories.into_iter().collect());
-        self.tree.unlock();
+        self.data_dir.unlock();
     }
 }

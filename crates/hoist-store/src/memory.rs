@@ -24,7 +24,7 @@ use self::faults::{Dice, Yields};
 use self::handles::{MemoryListing, MemoryReader, MemoryWriter};
 use crate::record::{self, Record};
 use crate::store::{
-    Among, Error, Listing, Pending, Reader, Seen, Store, UploadSummary, Writer, export_names,
+    BoxFuture, Error, LastUsed, Listing, Reader, Store, UploadGroup, UploadSummary, Writer, export_names,
 };
 
 mod faults;
@@ -42,7 +42,7 @@ struct Machine {
     dice: Dice,
     /// Which life of the machine this is; writers of an earlier one are dead.
     life: u64,
-    uploads: HashMap<UploadId, Kept>,
+    uploads: HashMap<UploadId, StoredUpload>,
     fences: HashMap<UploadId, Fence>,
     exports: HashMap<(PathBuf, String), Exported>,
     /// Bytes that were taken in all, for [`Faults::full_after`].
@@ -51,10 +51,10 @@ struct Machine {
     writers: u64,
     now: Timestamp,
     /// The note of the last use.
-    seen: Option<Seen>,
+    seen: Option<LastUsed>,
 }
 
-struct Kept {
+struct StoredUpload {
     /// The record as the disk has it: its bytes, so that a simulation exercises the format too.
     recorded: Option<Vec<u8>>,
     record: Record,
@@ -63,7 +63,7 @@ struct Kept {
     /// How many of the bytes a crash leaves.
     synced: usize,
     /// Where bytes begin that do not count yet. As durable as if it were synced at once: a store has to see to that.
-    doubt: Option<usize>,
+    unverified: Option<usize>,
     /// The one writer whose bytes are taken.
     writer: u64,
     written: Timestamp,
@@ -82,8 +82,8 @@ pub struct Counts {
     pub creates: u64,
     /// Calls of `write` that took their bytes.
     pub writes: u64,
-    /// Syncs that made something durable, or had nothing to do.
-    pub syncs: u64,
+    /// Syncer that made something durable, or had nothing to do.
+    pub syncer: u64,
     /// Records replaced.
     pub commits: u64,
     /// Contents joined of parts.
@@ -146,7 +146,7 @@ impl MemoryStore {
         for id in ids {
             let Some(kept) = uploads.get_mut(&id) else { continue };
             let was_lucky = dice.below(4) == 0;
-            match kept.recorded.as_deref().map(record::decode) {
+            match kept.recorded.as_deref().map(record::from_bytes) {
                 Some(Ok(record)) => kept.record = record,
                 _ if was_lucky => {}
                 _ => {
@@ -159,7 +159,7 @@ impl MemoryStore {
                 let survived = usize::try_from(dice.below(unsynced as u64 + 1)).unwrap_or(0);
                 content.truncate(kept.synced + survived);
             }
-            kept.revoke();
+            kept.drop_unverified();
         }
         machine.life += 1;
         machine.counts.crashes += 1;
@@ -231,13 +231,13 @@ impl Machine {
             *newest = fence;
             if let Some(kept) = self.uploads.get_mut(&id) {
                 kept.writer = 0;
-                kept.revoke();
+                kept.drop_unverified();
             }
         }
         Ok(())
     }
 
-    fn kept(&mut self, id: UploadId) -> Result<&mut Kept, Error> {
+    fn kept(&mut self, id: UploadId) -> Result<&mut StoredUpload, Error> {
         self.uploads.get_mut(&id).ok_or(Error::Missing)
     }
 
@@ -247,10 +247,10 @@ impl Machine {
         let upload = Upload { offset: Durable::ZERO, ..upload.clone() };
         let is_complete = upload.is_complete();
         let record = Record { upload, discarded: kept.record.discarded };
-        kept.recorded = Some(record::encode(&record)?);
+        kept.recorded = Some(record::to_bytes(&record)?);
         kept.record = record;
         if is_complete {
-            kept.revoke();
+            kept.drop_unverified();
             kept.sync()?;
             kept.writer = 0;
         }
@@ -268,7 +268,7 @@ impl Machine {
             });
         }
         kept.record.discarded = Some(kept.stored());
-        kept.recorded = Some(record::encode(&kept.record)?);
+        kept.recorded = Some(record::to_bytes(&kept.record)?);
         kept.content = None;
         kept.synced = 0;
         Ok(())
@@ -281,7 +281,7 @@ impl Machine {
     }
 }
 
-impl Kept {
+impl StoredUpload {
     fn stored(&self) -> Offset {
         self.record.discarded.unwrap_or(Offset::new(self.counted() as u64))
     }
@@ -289,22 +289,22 @@ impl Kept {
     /// How many bytes there are that count.
     fn counted(&self) -> usize {
         let bytes = self.content.as_ref().map_or(0, Vec::len);
-        self.doubt.map_or(bytes, |from| from.min(bytes))
+        self.unverified.map_or(bytes, |from| from.min(bytes))
     }
 
     /// Takes back what is in doubt.
-    fn revoke(&mut self) {
+    fn drop_unverified(&mut self) {
         let counted = self.counted();
         if let Some(content) = &mut self.content {
             content.truncate(counted);
         }
-        self.doubt = None;
+        self.unverified = None;
     }
 
     fn sync(&mut self) -> Result<Offset, Error> {
         self.synced = self.counted();
         if self.recorded.is_none() {
-            self.recorded = Some(record::encode(&self.record)?);
+            self.recorded = Some(record::to_bytes(&self.record)?);
         }
         Ok(self.stored())
     }
@@ -321,7 +321,11 @@ impl Kept {
 }
 
 impl Store for MemoryStore {
-    fn create<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<Box<dyn Writer>, Error>> {
+    fn create<'a>(
+        &'a self,
+        upload: &'a Upload,
+        fence: Fence,
+    ) -> BoxFuture<'a, Result<Box<dyn Writer>, Error>> {
         Box::pin(async move {
             let create = |machine: &mut Machine| {
                 if machine.uploads.contains_key(&upload.id) {
@@ -336,12 +340,12 @@ impl Store for MemoryStore {
                 let writer = machine.next_writer();
                 let record =
                     Record { upload: Upload { offset: Durable::ZERO, ..upload.clone() }, discarded: None };
-                let kept = Kept {
+                let kept = StoredUpload {
                     recorded: None,
                     record,
                     content: Some(Vec::new()),
                     synced: 0,
-                    doubt: None,
+                    unverified: None,
                     writer,
                     written: upload.touched,
                 };
@@ -354,7 +358,7 @@ impl Store for MemoryStore {
         })
     }
 
-    fn load(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<Option<Upload>, Error>> {
+    fn load(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<Option<Upload>, Error>> {
         Box::pin(self.act("loading an upload", move |machine| {
             machine.counts.looks += 1;
             machine.admit(id, fence)?;
@@ -364,7 +368,7 @@ impl Store for MemoryStore {
         }))
     }
 
-    fn peek(&self, id: UploadId) -> Pending<'_, Result<Option<Upload>, Error>> {
+    fn peek(&self, id: UploadId) -> BoxFuture<'_, Result<Option<Upload>, Error>> {
         Box::pin(self.act("looking at an upload", move |machine| {
             machine.counts.looks += 1;
             let Some(kept) = machine.uploads.get_mut(&id) else { return Ok(None) };
@@ -378,7 +382,7 @@ impl Store for MemoryStore {
         id: UploadId,
         parts: &'a [UploadId],
         fence: Fence,
-    ) -> Pending<'a, Result<Durable, Error>> {
+    ) -> BoxFuture<'a, Result<Durable, Error>> {
         Box::pin(async move {
             let join = |machine: &mut Machine| machine.join(id, parts, fence);
             let bytes = self.act("joining uploads", join).await?;
@@ -387,7 +391,12 @@ impl Store for MemoryStore {
         })
     }
 
-    fn append(&self, id: UploadId, at: Offset, fence: Fence) -> Pending<'_, Result<Box<dyn Writer>, Error>> {
+    fn append(
+        &self,
+        id: UploadId,
+        at: Offset,
+        fence: Fence,
+    ) -> BoxFuture<'_, Result<Box<dyn Writer>, Error>> {
         Box::pin(async move {
             let open = |machine: &mut Machine| {
                 machine.admit(id, fence)?;
@@ -396,7 +405,7 @@ impl Store for MemoryStore {
                 if kept.record.upload.is_complete() {
                     return Err(Error::Missing);
                 }
-                kept.revoke();
+                kept.drop_unverified();
                 let stored = kept.stored();
                 if kept.record.upload.composition.is_composed() && stored != Offset::ZERO {
                     return Err(Error::Missing);
@@ -412,11 +421,11 @@ impl Store for MemoryStore {
         })
     }
 
-    fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>> {
+    fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(self.act("replacing a record", move |machine| machine.commit(upload, fence)))
     }
 
-    fn conclude<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>> {
+    fn conclude<'a>(&'a self, upload: &'a Upload, fence: Fence) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(self.act("concluding an upload", move |machine| {
             if upload.is_complete() {
                 machine.commit(upload, fence)?;
@@ -425,7 +434,7 @@ impl Store for MemoryStore {
         }))
     }
 
-    fn read(&self, id: UploadId, from: Offset) -> Pending<'_, Result<Box<dyn Reader>, Error>> {
+    fn read(&self, id: UploadId, from: Offset) -> BoxFuture<'_, Result<Box<dyn Reader>, Error>> {
         Box::pin(async move {
             let open = |machine: &mut Machine| {
                 let kept = machine.kept(id)?;
@@ -445,7 +454,7 @@ impl Store for MemoryStore {
         directory: &'a Path,
         name: &'a str,
         fence: Fence,
-    ) -> Pending<'a, Result<String, Error>> {
+    ) -> BoxFuture<'a, Result<String, Error>> {
         Box::pin(self.act("exporting an upload", move |machine| {
             machine.admit(id, fence)?;
             let content = machine.kept(id)?.content.clone().ok_or(Error::Missing)?;
@@ -465,11 +474,11 @@ impl Store for MemoryStore {
         }))
     }
 
-    fn discard(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>> {
+    fn discard(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.act("discarding a content", move |machine| machine.discard(id, fence)))
     }
 
-    fn remove(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>> {
+    fn remove(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.act("removing an upload", move |machine| {
             machine.counts.looks += 1;
             machine.admit(id, fence)?;
@@ -479,32 +488,32 @@ impl Store for MemoryStore {
 
     fn list(
         &self,
-        among: Among,
-        quiet_since: Option<Timestamp>,
-    ) -> Pending<'_, Result<Box<dyn Listing>, Error>> {
+        group: UploadGroup,
+        unchanged_since: Option<Timestamp>,
+    ) -> BoxFuture<'_, Result<Box<dyn Listing>, Error>> {
         Box::pin(self.act("looking through the uploads", move |machine| {
             let mut summaries = machine.uploads.values().map(summary).collect::<Vec<_>>();
             summaries.retain(|summary| {
-                summary.is_open == (among == Among::Open)
-                    && quiet_since.is_none_or(|quiet_since| summary.touched <= quiet_since)
+                summary.is_open == (group == UploadGroup::Open)
+                    && unchanged_since.is_none_or(|unchanged_since| summary.touched <= unchanged_since)
             });
             summaries.sort_unstable_by_key(|summary| summary.id);
             Ok(Box::new(MemoryListing(summaries)) as Box<dyn Listing>)
         }))
     }
 
-    fn seen(&self) -> Pending<'_, Result<Option<Seen>, Error>> {
+    fn last_used(&self) -> BoxFuture<'_, Result<Option<LastUsed>, Error>> {
         Box::pin(self.act("reading the time of the last use", |machine| Ok(machine.seen.clone())))
     }
 
-    fn note_seen<'a>(&'a self, seen: &'a Seen) -> Pending<'a, Result<(), Error>> {
+    fn set_last_used<'a>(&'a self, seen: &'a LastUsed) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(self.act("noting the time of use", |machine| {
             machine.seen = Some(seen.clone());
             Ok(())
         }))
     }
 
-    fn check_health(&self) -> Pending<'_, Result<(), Error>> {
+    fn check_health(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.act("probing", |machine| {
             let is_full = machine.faults.full_after.is_some_and(|most| machine.taken >= most);
             if is_full { Err(Error::Full) } else { Ok(()) }
@@ -512,7 +521,7 @@ impl Store for MemoryStore {
     }
 }
 
-fn summary(kept: &Kept) -> UploadSummary {
+fn summary(kept: &StoredUpload) -> UploadSummary {
     let upload = kept.upload();
     UploadSummary {
         id: upload.id,

@@ -51,7 +51,7 @@ pub struct Record {
 ///
 /// # Errors
 /// [`Error::Damaged`] when the upload is of a family this version has no name for.
-pub fn encode(record: &Record) -> Result<Vec<u8>, Error> {
+pub fn to_bytes(record: &Record) -> Result<Vec<u8>, Error> {
     let text = serde_json::to_string_pretty(&Version1::of(record)?)
         .map_err(|error| Error::Damaged(format!("the record cannot be written: {error}")))?;
     let mut text = text.strip_suffix("\n}").unwrap_or(&text).to_owned();
@@ -67,7 +67,7 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, Error> {
 ///
 /// # Errors
 /// [`Error::Damaged`], with what is wrong, when the bytes are not a whole and unaltered record of a known version.
-pub fn decode(bytes: &[u8]) -> Result<Record, Error> {
+pub fn from_bytes(bytes: &[u8]) -> Result<Record, Error> {
     if bytes.len() > BYTES_MAX {
         return Err(damaged(format!("the record has {} bytes, more than any", bytes.len())));
     }

@@ -13,7 +13,7 @@ use hoist_proto::types::{Durable, Fence, Length, Offset, Principal, Timestamp, U
 use hoist_proto::upload::{Composition, Upload};
 
 /// A boxed future, so that stores can be chosen at run time. One allocation per call, none per byte.
-pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Keeps uploads: their bytes, and the record beside them.
 ///
@@ -33,7 +33,11 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Dropped before it completes, the upload either exists with nothing stored or does not exist.
-    fn create<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<Box<dyn Writer>, Error>>;
+    fn create<'a>(
+        &'a self,
+        upload: &'a Upload,
+        fence: Fence,
+    ) -> BoxFuture<'a, Result<Box<dyn Writer>, Error>>;
 
     /// Reads an upload and makes `fence` the only one that may change it from here on.
     ///
@@ -45,7 +49,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Safe to drop; the fence may have been taken.
-    fn load(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<Option<Upload>, Error>>;
+    fn load(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<Option<Upload>, Error>>;
 
     /// Reads an upload as it is at this moment, without a fence: a transfer to it goes on. The offset is durable when this
     /// returns; what a running writer has accepted counts as far as it is written.
@@ -55,7 +59,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Safe to drop.
-    fn peek(&self, id: UploadId) -> Pending<'_, Result<Option<Upload>, Error>>;
+    fn peek(&self, id: UploadId) -> BoxFuture<'_, Result<Option<Upload>, Error>>;
 
     /// Opens an open upload for writing behind its last byte, which must be at `at`. An upload has one writer: an earlier
     /// one gets [`Error::Fenced`] from here on, whatever its fence.
@@ -66,7 +70,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Safe to drop.
-    fn append(&self, id: UploadId, at: Offset, fence: Fence) -> Pending<'_, Result<Box<dyn Writer>, Error>>;
+    fn append(&self, id: UploadId, at: Offset, fence: Fence)
+    -> BoxFuture<'_, Result<Box<dyn Writer>, Error>>;
 
     /// Replaces the record: a length that became known, a phase. Durable when it returns, and atomic: a crash leaves the
     /// old record or the new one. The upload's own offset is not looked at. With a phase that takes no more bytes the
@@ -77,7 +82,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Dropped, the old or the new record is valid.
-    fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>>;
+    fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Combines [`commit`](Store::commit), with a phase that accepts no more bytes, and [`discard`](Store::discard)
     /// in one step, for an upload whose content was moved elsewhere or is worthless. A crash leaves either the old
@@ -89,7 +94,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// If dropped, either the old record with the content or the new record is valid.
-    fn conclude<'a>(&'a self, upload: &'a Upload, fence: Fence) -> Pending<'a, Result<(), Error>>;
+    fn conclude<'a>(&'a self, upload: &'a Upload, fence: Fence) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Gives an open upload that is to be made of others ([`Composition::is_composed`]) and has no content the content of
     /// `parts`, one after the other; the same may come several times. Durable when it returns, and all or nothing: a crash
@@ -112,13 +117,13 @@ pub trait Store: Send + Sync + 'static {
         id: UploadId,
         parts: &'a [UploadId],
         fence: Fence,
-    ) -> Pending<'a, Result<Durable, Error>>;
+    ) -> BoxFuture<'a, Result<Durable, Error>>;
 
     /// Reads stored bytes from an offset on, to where they end at this moment. Takes no fence: a transfer goes on.
     ///
     /// # Errors
     /// [`Error::Missing`] when there is no such upload, or its content was discarded.
-    fn read(&self, id: UploadId, from: Offset) -> Pending<'_, Result<Box<dyn Reader>, Error>>;
+    fn read(&self, id: UploadId, from: Offset) -> BoxFuture<'_, Result<Box<dyn Reader>, Error>>;
 
     /// Gives the content of an upload a second name: `name` in `directory`, durable when it returns. Nothing that is
     /// there already is overwritten: a taken name gets the upload's id added. Done again for the same upload it finds
@@ -137,7 +142,7 @@ pub trait Store: Send + Sync + 'static {
         directory: &'a Path,
         name: &'a str,
         fence: Fence,
-    ) -> Pending<'a, Result<String, Error>>;
+    ) -> BoxFuture<'a, Result<String, Error>>;
 
     /// Frees the content of a complete upload and keeps the record, which from then on answers for its offset. Done again
     /// it changes nothing.
@@ -147,7 +152,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Dropped, the content is there or it is not; the record knows.
-    fn discard(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>>;
+    fn discard(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Frees everything of an upload, damaged or not. Afterwards the id is unknown, and may be created again.
     ///
@@ -156,12 +161,12 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Dropped, the upload is there whole or not at all.
-    fn remove(&self, id: UploadId, fence: Fence) -> Pending<'_, Result<(), Error>>;
+    fn remove(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Lists the stored uploads in small batches and in no particular order. Each [`UploadSummary`] holds what a single look
     /// at the upload shows. The store logs a record that cannot be read and leaves it out.
     ///
-    /// Uploads that changed after `quiet_since` may be left out, so that a store need not read what cannot be over yet. An
+    /// Uploads that changed after `unchanged_since` may be left out, so that a store need not read what cannot be over yet. An
     /// upload that is created, completed or removed meanwhile is listed or not; one that is there all the time is, in the
     /// listing of one of the two shelves or in both when it is completed between them, open ones first.
     ///
@@ -172,9 +177,9 @@ pub trait Store: Send + Sync + 'static {
     /// Safe to drop.
     fn list(
         &self,
-        among: Among,
-        quiet_since: Option<Timestamp>,
-    ) -> Pending<'_, Result<Box<dyn Listing>, Error>>;
+        group: UploadGroup,
+        unchanged_since: Option<Timestamp>,
+    ) -> BoxFuture<'_, Result<Box<dyn Listing>, Error>>;
 
     /// Returns all stored uploads at once, for tests and for stores that are known to be small.
     ///
@@ -183,11 +188,11 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Safe to drop.
-    fn list_all(&self) -> Pending<'_, Result<Vec<UploadSummary>, Error>> {
+    fn list_all(&self) -> BoxFuture<'_, Result<Vec<UploadSummary>, Error>> {
         Box::pin(async move {
             let mut all = Vec::new();
-            for among in [Among::Open, Among::Complete] {
-                let mut listing = self.list(among, None).await?;
+            for group in [UploadGroup::Open, UploadGroup::Complete] {
+                let mut listing = self.list(group, None).await?;
                 while let Some(summaries) = listing.next().await? {
                     all.extend(summaries);
                 }
@@ -201,7 +206,7 @@ pub trait Store: Send + Sync + 'static {
         })
     }
 
-    /// The note that [`note_seen`](Store::note_seen) was last given; `None` when there is nothing to tell it by. A store
+    /// The note that [`set_last_used`](Store::set_last_used) was last given; `None` when there is nothing to tell it by. A store
     /// that has kept uploads and was never given one may answer with the newest time it has itself.
     ///
     /// # Errors
@@ -209,7 +214,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Safe to drop.
-    fn seen(&self) -> Pending<'_, Result<Option<Seen>, Error>>;
+    fn last_used(&self) -> BoxFuture<'_, Result<Option<LastUsed>, Error>>;
 
     /// Keeps the time at which the store was last known to be in use, and the steps that its clock has made, so that a
     /// clock that is wrong at the next start can be told from one that is right. Need not be durable at once; an older
@@ -220,13 +225,13 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// If dropped, either the old or the new note is kept.
-    fn note_seen<'a>(&'a self, seen: &'a Seen) -> Pending<'a, Result<(), Error>>;
+    fn set_last_used<'a>(&'a self, seen: &'a LastUsed) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Whether the store could take an upload now: it can be reached, and written.
     ///
     /// # Errors
     /// What is in the way, in words for an operator.
-    fn check_health(&self) -> Pending<'_, Result<(), Error>>;
+    fn check_health(&self) -> BoxFuture<'_, Result<(), Error>>;
 }
 
 /// Takes the content of one request, in order.
@@ -243,7 +248,7 @@ pub trait Writer: Send {
     ///
     /// # Cancellation
     /// Dropped, the bytes are accepted whole or not at all.
-    fn write(&mut self, bytes: Bytes) -> Pending<'_, Result<(), Error>>;
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Makes everything that was accepted durable and says how far that is.
     ///
@@ -256,7 +261,7 @@ pub trait Writer: Send {
     ///
     /// # Cancellation
     /// Safe to drop; the bytes may or may not be durable.
-    fn sync(&mut self) -> Pending<'_, Result<Durable, Error>>;
+    fn sync(&mut self) -> BoxFuture<'_, Result<Durable, Error>>;
 
     /// Takes back what was accepted behind `to`, which is not before where this writer began: content that turned out to
     /// be worthless before anybody was told of it. The file ends at `to` when this returns; a crash before may leave more.
@@ -266,7 +271,7 @@ pub trait Writer: Send {
     ///
     /// # Cancellation
     /// Dropped, the bytes are still there or not.
-    fn truncate(&mut self, to: Offset) -> Pending<'_, Result<(), Error>>;
+    fn truncate(&mut self, to: Offset) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Puts what is written from here on in doubt: it does not count, neither for [`Store::load`] and [`Store::peek`] nor
     /// after a crash, until [`sync`](Writer::sync) says that it does. [`truncate`](Writer::truncate) to where the doubt
@@ -278,7 +283,7 @@ pub trait Writer: Send {
     ///
     /// # Cancellation
     /// What is written afterwards may be in doubt or not.
-    fn mark_unverified(&mut self) -> Pending<'_, Result<(), Error>>;
+    fn mark_unverified(&mut self) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Has what was accepted made durable soon, without waiting for it, and says how far that is already.
     ///
@@ -292,12 +297,12 @@ pub trait Reader: Send {
     ///
     /// # Cancellation
     /// Dropped, no byte is skipped.
-    fn next(&mut self) -> Pending<'_, Result<Option<Bytes>, Error>>;
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Error>>;
 }
 
 /// A half of what is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Among {
+pub enum UploadGroup {
     /// Uploads that may still be appended to, and some that were completed when the process ended.
     Open,
     /// Complete uploads.
@@ -313,7 +318,7 @@ pub trait Listing: Send {
     ///
     /// # Cancellation
     /// If dropped, some uploads of the next batch may be skipped.
-    fn next(&mut self) -> Pending<'_, Result<Option<Vec<UploadSummary>>, Error>>;
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<UploadSummary>>, Error>>;
 }
 
 /// One upload as a [`Store::list`] sees it.
@@ -345,7 +350,7 @@ pub struct UploadSummary {
 
 /// The last use of a store, by a wall clock that may have been wrong since.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct LastUsed {
     /// The last time at which the store was in use and the clock was not in doubt.
     pub at: Timestamp,
     /// The steps of the clock, oldest first. The store's times from before them are to be moved.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::Principal;
-use hoist_store::store::Pending;
+use hoist_store::store::BoxFuture;
 use http::request::Parts;
 use sha2::{Digest as _, Sha256};
 
@@ -33,7 +33,7 @@ impl Bearer {
 
 impl Authenticator for Bearer {
     //= TOK-SEC-02
-    fn admit<'a>(&'a self, head: &'a Parts) -> Pending<'a, Result<Option<Principal>, Refusal>> {
+    fn admit<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Option<Principal>, Refusal>> {
         Box::pin(async move {
             let token = presented(head)?;
             let table = self.0.current().await;

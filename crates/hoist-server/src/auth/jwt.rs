@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::Principal;
-use hoist_store::store::Pending;
+use hoist_store::store::BoxFuture;
 use http::request::Parts;
 use jsonwebtoken::{Validation, decode, decode_header};
 use keys::{Key, KeySet};
@@ -218,7 +218,7 @@ fn key_set(path: PathBuf) -> Result<Watched<KeySet>, Unusable> {
 
 impl Authenticator for Jwt {
     //= TOK-SEC-02
-    fn admit<'a>(&'a self, head: &'a Parts) -> Pending<'a, Result<Option<Principal>, Refusal>> {
+    fn admit<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Option<Principal>, Refusal>> {
         Box::pin(async move {
             let token = presented(head)?;
             self.principal(token).await.map(Some).map_err(|why| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hoist_proto::refusal::Refusal;
 use hoist_proto::upload::Upload;
-use hoist_store::store::Pending;
+use hoist_store::store::BoxFuture;
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -101,7 +101,7 @@ impl Command {
 
 impl Hook for Command {
     //= TOK-SEC-02
-    fn before_create<'a>(&'a self, upload: &'a Upload) -> Pending<'a, Result<(), Refusal>> {
+    fn before_create<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async move {
             let question = question(upload).to_string();
             let ended = match tokio::time::timeout(self.timeout, self.run(question.as_bytes())).await {

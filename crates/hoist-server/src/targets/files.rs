@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use hoist_proto::types::Timestamp;
 use hoist_proto::upload::{Answer, Upload};
-use hoist_store::store::{Error, Pending};
+use hoist_store::store::{BoxFuture, Error};
 use http::StatusCode;
 
 use super::{Representation, Target};
@@ -65,7 +65,7 @@ impl Files {
 const PLACEHOLDERS: [&str; 3] = ["{name}", "{id}", "{date}"];
 
 impl Target for Files {
-    fn deliver<'a>(&'a self, representation: Representation<'a>) -> Pending<'a, Result<Answer, Error>> {
+    fn deliver<'a>(&'a self, representation: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
         Box::pin(async move {
             let Representation { upload, store, fence, endpoint } = representation;
             let name = self.name(upload, endpoint);

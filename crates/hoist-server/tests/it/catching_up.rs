@@ -9,7 +9,7 @@ use hoist_server::Hoist;
 use hoist_server::admission::Quotas;
 use hoist_server::targets::{Representation, Target};
 use hoist_store::memory::MemoryStore;
-use hoist_store::store::{Error, Pending, Store};
+use hoist_store::store::{BoxFuture, Error, Store};
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +25,7 @@ struct Failing {
 }
 
 impl Target for Failing {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> Pending<'a, Result<Answer, Error>> {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let is_mended = self.is_mended.load(Ordering::SeqCst);
         let answer = if is_mended { Ok(Answer::of(StatusCode::CREATED)) } else { Err(Error::Full) };

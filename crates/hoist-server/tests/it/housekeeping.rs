@@ -12,7 +12,7 @@ use hoist_server::auth::Authenticator;
 use hoist_server::targets::{Files, Representation, Target};
 use hoist_server::{Builder, Hoist};
 use hoist_store::memory::{Faults, MemoryStore};
-use hoist_store::store::{Error, Pending, Store};
+use hoist_store::store::{BoxFuture, Error, Store};
 use tower_service::Service;
 
 use crate::harness::{Content, Ends, SOON, collect, hoist, request, request_to, send};
@@ -73,7 +73,7 @@ impl Authenticator for ByName {
     fn admit<'a>(
         &'a self,
         head: &'a http::request::Parts,
-    ) -> Pending<'a, Result<Option<hoist_proto::types::Principal>, hoist_proto::refusal::Refusal>> {
+    ) -> BoxFuture<'a, Result<Option<hoist_proto::types::Principal>, hoist_proto::refusal::Refusal>> {
         let name = head.headers.get("from").and_then(|name| name.to_str().ok());
         let refusal = hoist_proto::refusal::Refusal::Unauthorized { challenge: "Bearer" };
         let principal = name.map(hoist_proto::types::Principal::new).map(Some).ok_or(refusal);
@@ -225,7 +225,7 @@ async fn a_crash_between_the_last_byte_and_its_answer_is_finished_once() {
 struct Shut(Arc<std::sync::atomic::AtomicBool>);
 
 impl Target for Shut {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> Pending<'a, Result<UploadAnswer, Error>> {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<UploadAnswer, Error>> {
         let open = self.0.load(std::sync::atomic::Ordering::SeqCst);
         let answer = if open { Ok(UploadAnswer::of(http::StatusCode::CREATED)) } else { Err(Error::Full) };
         Box::pin(std::future::ready(answer))

@@ -9,7 +9,7 @@ use hoist_proto::upload::{Answer, Composition};
 use hoist_server::Hoist;
 use hoist_server::targets::{Representation, Target};
 use hoist_store::memory::{Faults, MemoryStore};
-use hoist_store::store::{Error, Pending, Store};
+use hoist_store::store::{BoxFuture, Error, Store};
 use http::StatusCode;
 use tower_service::Service;
 
@@ -31,7 +31,7 @@ impl Counting {
 }
 
 impl Target for Counting {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> Pending<'a, Result<Answer, Error>> {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Box::pin(std::future::ready(Ok(Answer::of(StatusCode::CREATED))))
     }

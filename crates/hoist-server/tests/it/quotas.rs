@@ -11,7 +11,7 @@ use hoist_server::admission::Quotas;
 use hoist_server::hook::Hook;
 use hoist_server::{Builder, Hoist};
 use hoist_store::memory::{Faults, MemoryStore};
-use hoist_store::store::{Pending, Store};
+use hoist_store::store::{BoxFuture, Store};
 use http::{Request, StatusCode};
 
 use crate::harness::{Content, Ends, Got, request, request_to, send};
@@ -98,7 +98,7 @@ async fn room_that_a_cut_request_had_reserved_is_free_again() {
 struct Refusing(Arc<AtomicBool>);
 
 impl Hook for Refusing {
-    fn before_create<'a>(&'a self, _: &'a Upload) -> Pending<'a, Result<(), Refusal>> {
+    fn before_create<'a>(&'a self, _: &'a Upload) -> BoxFuture<'a, Result<(), Refusal>> {
         let admits = self.0.load(Ordering::SeqCst);
         let detail = "not today".to_owned();
         let refusal = Refusal::Rejected { status: StatusCode::FORBIDDEN, detail };

@@ -8,7 +8,7 @@ use hoist_proto::upload::Answer;
 use hoist_server::Hoist;
 use hoist_server::targets::{Representation, Target};
 use hoist_store::memory::MemoryStore;
-use hoist_store::store::{Error, Pending, Store};
+use hoist_store::store::{BoxFuture, Error, Store};
 use http::{HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
 
@@ -60,7 +60,7 @@ impl Noting {
 }
 
 impl Target for Noting {
-    fn deliver<'a>(&'a self, representation: Representation<'a>) -> Pending<'a, Result<Answer, Error>> {
+    fn deliver<'a>(&'a self, representation: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
         Box::pin(async move {
             let Representation { upload, store, .. } = representation;
             let mut content = Vec::new();
@@ -246,14 +246,14 @@ async fn nobody_waits_for_a_target_for_longer_than_five_seconds() {
 struct Picky;
 
 impl Target for Picky {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> Pending<'a, Result<Answer, Error>> {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
         Box::pin(std::future::ready(Ok(Answer::of(StatusCode::CREATED))))
     }
 
     fn answer_early<'a>(
         &'a self,
         representation: Representation<'a>,
-    ) -> Pending<'a, Result<Option<Answer>, Error>> {
+    ) -> BoxFuture<'a, Result<Option<Answer>, Error>> {
         Box::pin(async move {
             let Representation { upload, store, .. } = representation;
             let first = store.read(upload.id, Offset::ZERO).await?.next().await?.unwrap_or_default();

@@ -8,7 +8,7 @@ use hoist_proto::types::Principal;
 use hoist_server::Hoist;
 use hoist_server::auth::Authenticator;
 use hoist_store::memory::MemoryStore;
-use hoist_store::store::{Pending, Store};
+use hoist_store::store::{BoxFuture, Store};
 use http::request::Parts;
 
 use crate::giving_way::{DIALECTS, Dialect, LENGTH, Running};
@@ -18,7 +18,7 @@ use crate::harness::{Content, request_to, send};
 struct Named;
 
 impl Authenticator for Named {
-    fn admit<'a>(&'a self, head: &'a Parts) -> Pending<'a, Result<Option<Principal>, Refusal>> {
+    fn admit<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Option<Principal>, Refusal>> {
         let name = head.headers.get("x-name").map(|name| name.to_str().expect("visible ASCII"));
         Box::pin(std::future::ready(match name {
             Some("nobody") => Err(Refusal::Unauthorized { challenge: "Bearer" }),

@@ -6,7 +6,7 @@ use hoist_proto::types::{Fence, Length, Offset, Timestamp};
 use hoist_proto::upload::{Phase, Upload};
 
 use super::{ONE, Site, content, create, delivered, load, pattern, sample, stored};
-use crate::store::{Among, ClockStep, Error, Seen};
+use crate::store::{ClockStep, Error, LastUsed, UploadGroup};
 
 pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
     an_unknown_id_is_unknown(&fresh()).await;
@@ -198,11 +198,11 @@ async fn the_time_of_the_last_use_is_kept(site: &impl Site) {
     let step =
         |since, by| ClockStep { since: at(since), until: at(7), by: Duration::from_millis(by), to: at(9) };
     for (millis, steps) in [(1_700_000_000_123, vec![step(0, 3), step(5, 1 << 40)]), (5, Vec::new())] {
-        let noted = Seen { at: at(millis), steps };
+        let noted = LastUsed { at: at(millis), steps };
         let store = site.open().await;
-        store.note_seen(&noted).await.expect("can be noted");
+        store.set_last_used(&noted).await.expect("can be noted");
         drop(store);
-        assert_eq!(site.open().await.seen().await.expect("can be asked for"), Some(noted));
+        assert_eq!(site.open().await.last_used().await.expect("can be asked for"), Some(noted));
     }
 }
 
@@ -219,8 +219,8 @@ async fn a_listing_has_each_upload_and_may_leave_out_the_recent(site: &impl Site
         }
         expected[usize::from(is_complete)].push(upload.id);
     }
-    let listed = async |among, quiet_since| {
-        let mut listing = store.list(among, quiet_since).await.expect("can be listed");
+    let listed = async |among, unchanged_since| {
+        let mut listing = store.list(among, unchanged_since).await.expect("can be listed");
         let mut ids = Vec::new();
         while let Some(summaries) = listing.next().await.expect("can be read") {
             assert!(summaries.len() < 300, "a few at a time");
@@ -230,7 +230,7 @@ async fn a_listing_has_each_upload_and_may_leave_out_the_recent(site: &impl Site
         ids
     };
     let future = Some(Timestamp::from_millis(32_000_000_000_000));
-    for (among, expected) in [Among::Open, Among::Complete].into_iter().zip(expected) {
+    for (among, expected) in [UploadGroup::Open, UploadGroup::Complete].into_iter().zip(expected) {
         assert_eq!(listed(among, None).await, expected, "{among:?}");
         assert_eq!(listed(among, future).await, expected, "{among:?}");
         // A store that left out what is older would never remove it; one that lists the recent is only slower.

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use hoist_proto::types::{Fence, UploadId};
 
-use super::crew::locked;
 use super::failure::Repair;
-use super::lane::Lane;
+use super::mutex::lock;
+use super::write_queue::WriteQueue;
 use crate::store::Error;
 
 /// What this process knows of an upload.
@@ -18,16 +18,16 @@ use crate::store::Error;
 pub(super) struct Entry {
     state: Mutex<State>,
     /// One operation at a time. Waited for without a thread, so a slow upload costs the others nothing.
-    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    pub(super) lock: Arc<tokio::sync::Mutex<()>>,
     /// Admits one reader at a time beside the operation that has the turn, so that readers of an upload with a slow
     /// sync do not occupy all threads.
-    pub(super) aside: Arc<tokio::sync::Mutex<()>>,
+    pub(super) peek_beside: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
 struct State {
     fence: Option<Fence>,
-    lane: Option<Arc<Lane>>,
+    queue: Option<Arc<WriteQueue>>,
     /// How many bytes were durable when they were last looked at; unknown after a start.
     known: Option<u64>,
     repair: Option<Repair>,
@@ -35,70 +35,76 @@ struct State {
 
 impl Entry {
     /// Takes a fence, unless a newer one was seen. A writer of an older one is told apart and given back, to be ended.
-    pub(super) fn admit(&self, fence: Fence) -> Result<Option<Arc<Lane>>, Error> {
-        let mut state = locked(&self.state);
+    pub(super) fn admit(&self, fence: Fence) -> Result<Option<Arc<WriteQueue>>, Error> {
+        let mut state = lock(&self.state);
         if state.fence.is_some_and(|newest| newest > fence) {
             return Err(Error::Fenced);
         }
         state.fence = Some(fence);
-        Ok(state.lane.clone().filter(|lane| lane.fence() < fence))
+        Ok(state.queue.clone().filter(|queue| queue.fence() < fence))
     }
 
-    pub(super) fn lane(&self) -> Option<Arc<Lane>> {
-        locked(&self.state).lane.clone()
+    pub(super) fn queue(&self) -> Option<Arc<WriteQueue>> {
+        lock(&self.state).queue.clone()
     }
 
-    pub(super) fn hold(&self, lane: Arc<Lane>) {
-        locked(&self.state).lane = Some(lane);
+    pub(super) fn hold(&self, queue: Arc<WriteQueue>) {
+        lock(&self.state).queue = Some(queue);
     }
 
     /// Forgets a lane that writes no more, and keeps what it knew of its upload.
-    pub(super) fn let_go(&self, lane: &Arc<Lane>) {
-        let mut state = locked(&self.state);
-        if state.lane.as_ref().is_some_and(|held| Arc::ptr_eq(held, lane)) {
-            state.lane = None;
-            state.known = lane.content().known();
-            state.repair = lane.content().repair().or(state.repair);
+    pub(super) fn release_queue(&self, queue: &Arc<WriteQueue>) {
+        let mut state = lock(&self.state);
+        if state.queue.as_ref().is_some_and(|held| Arc::ptr_eq(held, queue)) {
+            state.queue = None;
+            state.known = queue.content().known();
+            state.repair = queue.content().repair().or(state.repair);
         }
     }
 
+    /// Forgets a queue as soon as it is idle and none of its jobs is left. Does not wait.
+    pub(super) fn detach(self: &Arc<Self>, queue: &Arc<WriteQueue>) {
+        let entry = Arc::clone(self);
+        queue.detach(move |queue| entry.release_queue(queue));
+    }
+
     pub(super) fn known(&self) -> Option<u64> {
-        locked(&self.state).known
+        lock(&self.state).known
     }
 
     /// Returns the current writer, if any, and the number of bytes known to be durable without one.
-    pub(super) fn last_known(&self) -> (Option<Arc<Lane>>, Option<u64>) {
-        let state = locked(&self.state);
-        (state.lane.clone(), state.known)
+    pub(super) fn snapshot(&self) -> (Option<Arc<WriteQueue>>, Option<u64>) {
+        let state = lock(&self.state);
+        (state.queue.clone(), state.known)
     }
 
     /// Notes that at least `bytes` bytes are durable. A lower number from an earlier look changes nothing.
-    pub(super) fn learn(&self, bytes: u64) {
-        let mut state = locked(&self.state);
+    pub(super) fn raise_durable_bytes(&self, bytes: u64) {
+        let mut state = lock(&self.state);
         state.known = state.known.max(Some(bytes));
     }
 
     /// The content is about to become another one.
-    pub(super) fn unlearn(&self) {
-        locked(&self.state).known = None;
+    pub(super) fn clear_durable_bytes(&self) {
+        lock(&self.state).known = None;
     }
 
     /// The work that a failing disk left undone.
     pub(super) fn repair(&self) -> Option<Repair> {
-        locked(&self.state).repair
+        lock(&self.state).repair
     }
 
     pub(super) fn set_repair(&self, repair: Repair) {
-        locked(&self.state).repair = Some(repair);
+        lock(&self.state).repair = Some(repair);
     }
 
-    pub(super) fn repaired(&self) {
-        locked(&self.state).repair = None;
+    pub(super) fn clear_repair(&self) {
+        lock(&self.state).repair = None;
     }
 
     /// The upload is another one now, or none.
     pub(super) fn reset(&self) {
-        let mut state = locked(&self.state);
+        let mut state = lock(&self.state);
         (state.known, state.repair) = (None, None);
     }
 }
@@ -125,7 +131,7 @@ impl Entries {
 
     /// What is known of an upload, to be found again by everybody who asks while somebody holds it.
     pub(super) fn of(&self, id: UploadId) -> Arc<Entry> {
-        let mut table = locked(&self.table);
+        let mut table = lock(&self.table);
         table.uses += 1;
         let now = table.uses;
         if table.entries.len() >= table.sweep_at {
@@ -141,7 +147,7 @@ impl Table {
     /// Forgets the idle uploads that have not been used for longest, until `idle_max` of them are left.
     fn sweep(&mut self, idle_max: usize) {
         let is_idle = |entry: &Arc<Entry>| {
-            Arc::strong_count(entry) == 1 && entry.repair().is_none() && entry.lane().is_none()
+            Arc::strong_count(entry) == 1 && entry.repair().is_none() && entry.queue().is_none()
         };
         let idle = self.entries.values().filter(|(_, entry)| is_idle(entry));
         let mut uses = idle.map(|(used, _)| *used).collect::<Vec<_>>();
@@ -170,8 +176,8 @@ mod tests {
         entries.of(id(1)).set_repair(Repair::cut_to(5));
         for number in 2..5000 {
             entries.of(id(number)).admit(Fence::new(7)).expect("the first fence");
-            assert!(locked(&entries.table).entries.len() <= 206, "{number}");
-            // Among the last hundred in use, though not the last.
+            assert!(lock(&entries.table).entries.len() <= 206, "{number}");
+            // UploadGroup the last hundred in use, though not the last.
             let early = id(number.saturating_sub(40).max(2));
             assert!(matches!(entries.of(early).admit(Fence::new(6)), Err(Error::Fenced)), "{number}");
         }

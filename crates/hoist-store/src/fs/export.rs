@@ -17,9 +17,10 @@ use std::path::Path;
 use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
 
-use super::place::{CONTENT, EXPORTED, Place};
+use super::data_dir::DataDir;
+use super::layout::{CONTENT, EXPORTED};
 use super::sys::{self, Dir, failed};
-use super::tree::Tree;
+use super::upload_dir::UploadDir;
 use crate::store::{Error, export_names};
 
 /// Whose the file of a content is.
@@ -37,42 +38,42 @@ pub(super) enum Sharing {
 /// file system does not let modes be set, it has another one and is exported all the same. As a link is the same file, the
 /// store's own name for it then shows that mode too, inside directories that are the server's alone.
 pub(super) fn export(
-    tree: &Tree,
-    place: &Place,
+    data_dir: &DataDir,
+    upload_dir: &UploadDir,
     sharing: Sharing,
     directory: &Path,
     name: &str,
 ) -> Result<String, Error> {
-    let doing = |errno| failed(format!("exporting {} to {}", place.label(), directory.display()), errno);
+    let doing = |errno| failed(format!("exporting {} to {}", upload_dir.label(), directory.display()), errno);
     if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
         return Err(doing(Errno::INVAL));
     }
     let export = Export {
-        content: place.content(OFlags::RDONLY)?.ok_or(Error::Missing)?,
+        content: upload_dir.content(OFlags::RDONLY)?.ok_or(Error::Missing)?,
         directory: Dir::at_path(directory).map_err(doing)?,
-        names: export_names(place.id, name),
-        hidden: format!(".{}.part", place.id),
-        place,
-        tree,
+        names: export_names(upload_dir.id, name),
+        hidden: format!(".{}.part", upload_dir.id),
+        upload_dir,
+        data_dir,
     };
     let name = match export.earlier(sharing).map_err(doing)? {
         Some(name) => name,
         None => export.anew(sharing, doing)?,
     };
-    if tree.is_disk() {
+    if data_dir.is_disk() {
         export.directory.sync().map_err(doing)?;
     }
     Ok(name)
 }
 
 struct Export<'a> {
-    place: &'a Place,
+    upload_dir: &'a UploadDir,
     content: OwnedFd,
     directory: Dir,
     names: [String; 3],
     /// Fixed, so that what a crash cut off is written over by the next try.
     hidden: String,
-    tree: &'a Tree,
+    data_dir: &'a DataDir,
 }
 
 impl Export<'_> {
@@ -85,7 +86,7 @@ impl Export<'_> {
         {
             return Ok(Some(name));
         }
-        let note = self.place.bytes_of(EXPORTED).ok().flatten();
+        let note = self.upload_dir.bytes_of(EXPORTED).ok().flatten();
         let Some(note) = note.and_then(|note| String::from_utf8(note).ok()) else { return Ok(None) };
         let Some((wanted, which)) = note.trim().split_once(' ') else { return self.name_of(note.trim()) };
         let name = which.parse().ok().and_then(|which: usize| self.names.get(which));
@@ -112,10 +113,10 @@ impl Export<'_> {
     }
 
     fn anew(&self, sharing: Sharing, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
-        self.tree.open_to_others(&self.content);
+        self.data_dir.open_to_others(&self.content);
         let linked = match sharing {
             Sharing::Alone => {
-                self.first_free(|name| self.place.dir.link(CONTENT, &self.directory, name)).map(Some)
+                self.first_free(|name| self.upload_dir.dir.link(CONTENT, &self.directory, name)).map(Some)
             }
             Sharing::Shared => self.link_hidden().map(|()| None),
         };
@@ -126,7 +127,7 @@ impl Export<'_> {
             Err(errno) if sys::is_refusal(errno) => self.copy(&doing),
             Err(errno) => Err(doing(errno)),
         };
-        if named.is_err() && self.place.dir.remove_file(EXPORTED).is_ok() {
+        if named.is_err() && self.upload_dir.dir.remove_file(EXPORTED).is_ok() {
             // Best effort; the next try writes over it. In this order: without the hidden name a note says more.
             let _ = self.directory.remove_file(&self.hidden);
         }
@@ -135,15 +136,15 @@ impl Export<'_> {
 
     fn copy(&self, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
         let stat = self.copy_bytes().map_err(&doing)?;
-        self.place.note(EXPORTED, format!("{}\n", identity(&stat)).as_bytes())?;
+        self.upload_dir.note(EXPORTED, format!("{}\n", identity(&stat)).as_bytes())?;
         self.first_free(|name| self.directory.rename_to_free(&self.hidden, name)).map_err(doing)
     }
 
     fn link_hidden(&self) -> Result<(), Errno> {
         self.directory.remove_file(&self.hidden)?;
-        self.place.dir.link(CONTENT, &self.directory, &self.hidden)?;
+        self.upload_dir.dir.link(CONTENT, &self.directory, &self.hidden)?;
         // Before the note: that without the hidden name would be taken for an export that was done.
-        if self.place.is_disk() { self.directory.sync() } else { Ok(()) }
+        if self.upload_dir.is_disk() { self.directory.sync() } else { Ok(()) }
     }
 
     fn unveil_link(&self, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
@@ -152,7 +153,7 @@ impl Export<'_> {
             if self.directory.stat(name).map_err(&doing)?.is_some() {
                 continue;
             }
-            self.place.note(EXPORTED, format!("{identity} {which}\n").as_bytes())?;
+            self.upload_dir.note(EXPORTED, format!("{identity} {which}\n").as_bytes())?;
             match self.directory.rename_to_free(&self.hidden, name) {
                 Err(Errno::EXIST) => {}
                 named => return named.map(|()| name.clone()).map_err(doing),

@@ -48,11 +48,11 @@ pub(super) struct Repair {
     /// The length to truncate the content to. The disk failed to confirm the bytes after it.
     pub(super) cut_to: Option<u64>,
     /// A doubt whose note was removed. A power cut may restore the note, which would then discard later bytes, too.
-    pub(super) doubt: Option<u64>,
+    pub(super) marker: Option<u64>,
 }
 
 impl Repair {
     pub(super) fn cut_to(bytes: u64) -> Self {
-        Self { cut_to: Some(bytes), doubt: None }
+        Self { cut_to: Some(bytes), marker: None }
     }
 }

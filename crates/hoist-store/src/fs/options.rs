@@ -41,7 +41,7 @@ impl FromStr for Durability {
 #[error("not a durability: it is `disk` or `os`")]
 pub struct NotADurability;
 
-/// Room on the volume of the data directory that uploads leave free, so that records, logs and other programs can go on
+/// Space on the volume of the data directory that uploads leave free, so that records, logs and other programs can go on
 /// when uploads have taken the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Headroom {

@@ -1,7 +1,7 @@
-//! Syncs for many uploads at once.
+//! Syncer for many uploads at once.
 //!
 //! Owns the threads that sync, and the batching of the two directories all uploads share. Leaves what is synced to
-//! [`data`](super::data) and [`tree`](super::tree).
+//! [`data`](super::data) and [`data_dir`](super::data_dir).
 //!
 //! The files of different uploads are synced by several threads at the same time, and the file system's journal makes
 //! one commit of them; waiting for a whole batch here instead would let one large upload hold up many small ones. The
@@ -13,85 +13,86 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-use super::crew::{self, Hands, Queue, closed};
+use super::data_dir::DataDir;
 use super::failure::Failure;
-use super::tree::{Shelves, Tree};
+use super::layout::ParentDirs;
+use super::thread_pool::{self, Queue, ThreadPool, closed};
 use crate::store::Error;
 
 /// A place to ask for syncs.
 #[derive(Clone)]
-pub(super) struct Syncs {
-    hands: Hands,
-    shelves: Arc<Queue<Due>>,
+pub(super) struct Syncer {
+    pool: ThreadPool,
+    parents: Arc<Queue<ParentSync>>,
     is_disk: bool,
 }
 
-struct Due {
-    shelves: Shelves,
+struct ParentSync {
+    parents: ParentDirs,
     then: Box<dyn FnOnce(Result<(), Failure>) + Send>,
 }
 
-impl Syncs {
+impl Syncer {
     pub(super) fn start(
-        tree: &Arc<Tree>,
+        data_dir: &Arc<DataDir>,
         count: usize,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<Self, Error> {
-        let hands = Hands::start("hoist-sync", count, threads)?;
-        let shelves = Arc::new(Queue::<Due>::new());
-        let (queue, tree, is_disk) = (Arc::clone(&shelves), Arc::clone(tree), tree.is_disk());
-        threads.push(crew::start("hoist-sync-dirs".to_owned(), move || {
+        let pool = ThreadPool::start("hoist-sync", count, threads)?;
+        let parents = Arc::new(Queue::<ParentSync>::new());
+        let (queue, data_dir, is_disk) = (Arc::clone(&parents), Arc::clone(data_dir), data_dir.is_disk());
+        threads.push(thread_pool::start("hoist-sync-dirs".to_owned(), move || {
             loop {
                 let batch = queue.all();
                 if batch.is_empty() {
                     return;
                 }
-                let shelves = batch.iter().fold(Shelves::NONE, |all, due| all.and(due.shelves));
-                let synced = tree.sync_shelves(shelves).map_err(Failure::from);
+                let parents = batch.iter().fold(ParentDirs::NONE, |all, due| all.and(due.parents));
+                let synced = data_dir.sync_parents(parents).map_err(Failure::from);
                 for due in batch {
                     (due.then)(synced.clone());
                 }
             }
         })?);
-        Ok(Self { hands, shelves, is_disk })
+        Ok(Self { pool, parents, is_disk })
     }
 
     /// Does a job that syncs, then syncs the shelves it names, and answers when both are done. Dropped, both happen all
     /// the same.
     pub(super) async fn call<T: Send + 'static>(
         &self,
-        job: impl FnOnce() -> Result<(T, Shelves), Error> + Send + 'static,
+        job: impl FnOnce() -> Result<(T, ParentDirs), Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
-        let (shelves, is_disk) = (Arc::clone(&self.shelves), self.is_disk);
-        self.hands.submit(Box::new(move || match job() {
+        let (parents, is_disk) = (Arc::clone(&self.parents), self.is_disk);
+        self.pool.submit(Box::new(move || match job() {
             Ok((value, due)) if is_disk && !due.is_empty() => {
                 let then = move |synced: Result<(), Failure>| {
                     drop(answer.send(synced.map(|()| value).map_err(Error::from)));
                 };
-                drop(shelves.push(Due { shelves: due, then: Box::new(then) }));
+                drop(parents.push(ParentSync { parents: due, then: Box::new(then) }));
             }
             done => drop(answer.send(done.map(|(value, _)| value))),
         }));
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Syncs shelves without a caller that waits for it; `done` is called then, and at once when there is nothing to sync.
-    pub(super) fn behind(&self, shelves: Shelves, done: impl FnOnce() + Send + 'static) {
-        if !self.is_disk || shelves.is_empty() {
+    /// Syncer shelves without a caller that waits for it; `done` is called then, and at once when there is nothing to sync.
+    pub(super) fn behind(&self, parents: ParentDirs, done: impl FnOnce() + Send + 'static) {
+        if !self.is_disk || parents.is_empty() {
             return done();
         }
         // A failure shows when the offset is asked for next.
         let then = move |synced: Result<(), Failure>| synced.map_or((), |()| done());
-        drop(self.shelves.push(Due { shelves, then: Box::new(then) }));
+        drop(self.parents.push(ParentSync { parents, then: Box::new(then) }));
     }
 
     pub(super) fn close(&self) {
-        self.hands.close();
+        self.pool.close();
     }
 
     /// To be called when the threads of the jobs have ended: they are the ones who queue here.
-    pub(super) fn close_shelves(&self) {
-        self.shelves.close();
+    pub(super) fn close_parents(&self) {
+        self.parents.close();
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns directory handles: every name is one segment, looked up in an open directory and never followed when it is a
 //! symbolic link, so no path is ever joined and nothing outside the data directory can be reached (`openat2` with
-//! `RESOLVE_BENEATH` would say the same of a single segment). Leaves what the names mean to [`tree`](super::tree).
+//! `RESOLVE_BENEATH` would say the same of a single segment). Leaves what the names mean to [`data_dir`](super::data_dir).
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};

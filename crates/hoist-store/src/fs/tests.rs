@@ -43,7 +43,6 @@ pub(super) fn open(directory: &Path) -> LocalStore {
 mod blocked;
 mod crash;
 mod disk;
-mod doubt;
 mod failing;
 mod files;
 mod join;
@@ -51,15 +50,16 @@ mod killed;
 mod odd;
 mod operations;
 mod peek;
+mod unverified;
 
 #[cfg(feature = "contract")]
 mod keeps_the_contract {
     use std::path::Path;
     use std::sync::Arc;
 
-    use super::super::{Durability, LocalStore, Options};
     use crate::contract::{self, Site};
-    use crate::store::{Pending, Store};
+    use crate::fs::{Durability, LocalStore, Options};
+    use crate::store::{BoxFuture, Store};
 
     struct Local {
         data: tempfile::TempDir,
@@ -75,7 +75,7 @@ mod keeps_the_contract {
     }
 
     impl Site for Local {
-        fn open(&self) -> Pending<'_, Arc<dyn Store>> {
+        fn open(&self) -> BoxFuture<'_, Arc<dyn Store>> {
             Box::pin(async {
                 let store = LocalStore::open(self.data.path(), &self.options).expect("opens");
                 Arc::new(store) as Arc<dyn Store>

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Offset, UploadId};
 
-use super::{Kept, Machine, MemoryStore};
-use crate::store::{Error, Listing, Pending, Reader, UploadSummary, Writer};
+use super::{Machine, MemoryStore, StoredUpload};
+use crate::store::{BoxFuture, Error, Listing, Reader, UploadSummary, Writer};
 
 pub(super) struct MemoryWriter {
     store: MemoryStore,
@@ -24,7 +24,7 @@ impl MemoryWriter {
     }
 
     /// The upload, if this writer may still write to it.
-    fn mine<'a>(&self, machine: &'a mut Machine) -> Result<&'a mut Kept, Error> {
+    fn mine<'a>(&self, machine: &'a mut Machine) -> Result<&'a mut StoredUpload, Error> {
         if self.life != machine.life {
             return Err(Error::Io {
                 doing: "writing to an upload".to_owned(),
@@ -61,7 +61,7 @@ impl MemoryWriter {
 }
 
 impl Writer for MemoryWriter {
-    fn write(&mut self, bytes: Bytes) -> Pending<'_, Result<(), Error>> {
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             let store = self.store.clone();
             // Whether the bytes are taken is decided by one step, after which nothing is awaited.
@@ -72,15 +72,15 @@ impl Writer for MemoryWriter {
         })
     }
 
-    fn sync(&mut self) -> Pending<'_, Result<Durable, Error>> {
+    fn sync(&mut self) -> BoxFuture<'_, Result<Durable, Error>> {
         Box::pin(async move {
             let store = self.store.clone();
             let offset = store
                 .act("syncing an upload", |machine| {
                     let kept = self.mine(machine)?;
-                    kept.doubt = None;
+                    kept.unverified = None;
                     let offset = kept.sync()?;
-                    machine.counts.syncs += 1;
+                    machine.counts.syncer += 1;
                     Ok(offset)
                 })
                 .await?;
@@ -89,7 +89,7 @@ impl Writer for MemoryWriter {
         })
     }
 
-    fn truncate(&mut self, to: Offset) -> Pending<'_, Result<(), Error>> {
+    fn truncate(&mut self, to: Offset) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             let store = self.store.clone();
             let act = |machine: &mut Machine| {
@@ -97,20 +97,20 @@ impl Writer for MemoryWriter {
                 let to = usize::try_from(to.get()).unwrap_or(usize::MAX);
                 kept.content.as_mut().ok_or(Error::Missing)?.truncate(to);
                 kept.synced = kept.synced.min(to);
-                kept.doubt = kept.doubt.filter(|from| *from < to);
+                kept.unverified = kept.unverified.filter(|from| *from < to);
                 Ok(())
             };
             store.act("cutting an upload back", act).await
         })
     }
 
-    fn mark_unverified(&mut self) -> Pending<'_, Result<(), Error>> {
+    fn mark_unverified(&mut self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
             let store = self.store.clone();
             let act = |machine: &mut Machine| {
                 let kept = self.mine(machine)?;
                 let end = kept.content.as_ref().ok_or(Error::Missing)?.len();
-                kept.doubt.get_or_insert(end);
+                kept.unverified.get_or_insert(end);
                 Ok(())
             };
             store.act("doubting an upload", act).await
@@ -120,7 +120,7 @@ impl Writer for MemoryWriter {
     fn start_sync(&mut self) -> Durable {
         let store = self.store.clone();
         let mut machine = store.machine();
-        let synced = self.mine(&mut machine).and_then(Kept::sync).unwrap_or(Offset::ZERO);
+        let synced = self.mine(&mut machine).and_then(StoredUpload::sync).unwrap_or(Offset::ZERO);
         #[expect(clippy::disallowed_methods, reason = "a store, and a crash would leave these bytes")]
         Durable::attest(synced)
     }
@@ -138,7 +138,7 @@ impl MemoryReader {
 }
 
 impl Reader for MemoryReader {
-    fn next(&mut self) -> Pending<'_, Result<Option<Bytes>, Error>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Error>> {
         Box::pin(async move {
             const READ_BYTES_MAX: usize = 256 * 1024;
             let (store, rest) = (self.store.clone(), &mut self.rest);
@@ -155,7 +155,7 @@ impl Reader for MemoryReader {
 pub(super) struct MemoryListing(pub(super) Vec<UploadSummary>);
 
 impl Listing for MemoryListing {
-    fn next(&mut self) -> Pending<'_, Result<Option<Vec<UploadSummary>>, Error>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<UploadSummary>>, Error>> {
         const FEW: usize = 16;
         let few: Vec<_> = self.0.drain(..self.0.len().min(FEW)).collect();
         Box::pin(std::future::ready(Ok((!few.is_empty()).then_some(few))))

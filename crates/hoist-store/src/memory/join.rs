@@ -16,7 +16,7 @@ impl Machine {
         self.admit(id, fence)?;
         let kept = self.kept(id)?;
         kept.writer = 0;
-        kept.revoke();
+        kept.drop_unverified();
         if kept.record.upload.is_complete() {
             return Err(Error::Missing);
         }

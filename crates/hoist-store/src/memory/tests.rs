@@ -7,12 +7,12 @@ mod keeps_the_contract {
 
     use super::super::{Faults, MemoryStore};
     use crate::contract::{self, Site};
-    use crate::store::{Pending, Store};
+    use crate::store::{BoxFuture, Store};
 
     struct Memory(MemoryStore);
 
     impl Site for Memory {
-        fn open(&self) -> Pending<'_, Arc<dyn Store>> {
+        fn open(&self) -> BoxFuture<'_, Arc<dyn Store>> {
             self.0.crash();
             Box::pin(async { Arc::new(self.0.clone()) as Arc<dyn Store> })
         }

@@ -10,7 +10,7 @@ use hoist_proto::upload::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
 
-use super::{Record, decode, encode};
+use super::{Record, from_bytes, to_bytes};
 use crate::store::Error;
 
 /// A record as version 1 was when it was first released. The file never changes, and must decode for ever.
@@ -55,26 +55,26 @@ fn sample() -> Record {
 
 #[test]
 fn the_sample_of_version_1_is_readable_for_ever() {
-    assert_eq!(decode(SAMPLE).expect("the sample decodes"), sample());
+    assert_eq!(from_bytes(SAMPLE).expect("the sample decodes"), sample());
     // As long as this program writes version 1, it writes it like this.
-    assert_eq!(String::from_utf8(encode(&sample()).expect("encodes")), String::from_utf8(SAMPLE.to_vec()));
+    assert_eq!(String::from_utf8(to_bytes(&sample()).expect("encodes")), String::from_utf8(SAMPLE.to_vec()));
 }
 
 #[test]
 fn every_torn_or_edited_record_is_noticed() {
     for end in 0..SAMPLE.len() {
-        assert!(matches!(decode(&SAMPLE[..end]), Err(Error::Damaged(_))), "cut at {end}");
+        assert!(matches!(from_bytes(&SAMPLE[..end]), Err(Error::Damaged(_))), "cut at {end}");
         assert!(super::is_torn(&SAMPLE[..end]), "cut at {end}");
     }
     for at in 0..SAMPLE.len() {
         let mut edited = SAMPLE.to_vec();
         edited[at] ^= 1;
-        assert!(matches!(decode(&edited), Err(Error::Damaged(_))), "edited at {at}");
+        assert!(matches!(from_bytes(&edited), Err(Error::Damaged(_))), "edited at {at}");
     }
     let mut longer = SAMPLE.to_vec();
     longer.push(b'\n');
-    assert!(decode(&longer).is_err());
-    assert!(decode(&vec![b' '; super::BYTES_MAX + 1]).is_err());
+    assert!(from_bytes(&longer).is_err());
+    assert!(from_bytes(&vec![b' '; super::BYTES_MAX + 1]).is_err());
 }
 
 /// What `text` would be as a whole record.
@@ -93,9 +93,9 @@ fn body() -> String {
 fn unknown_members_are_read_over_and_unknown_versions_are_not() {
     assert_eq!(sealed(&body()), SAMPLE);
     let extended = sealed(&body().replace("  \"owner\"", "  \"colour\": [1, {\"a\": null}],\n  \"owner\""));
-    assert_eq!(decode(&extended).expect("decodes"), sample());
+    assert_eq!(from_bytes(&extended).expect("decodes"), sample());
     let newer = sealed(&body().replace("\"version\": 1", "\"version\": 2"));
-    let error = decode(&newer).expect_err("a newer version is not guessed at").to_string();
+    let error = from_bytes(&newer).expect_err("a newer version is not guessed at").to_string();
     assert!(error.contains("version 2") && error.contains("version 1"), "{error}");
     assert!(!super::is_torn(&newer), "and it is nothing a crash left");
 }
@@ -132,12 +132,12 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
     ] {
         let bytes = with_member(&format!("\"makeup\": {text}"));
         let record = Record { upload: Upload { composition, ..sample().upload }, ..sample() };
-        assert_eq!(decode(&bytes).expect("decodes"), record);
-        assert_eq!(String::from_utf8(encode(&record).expect("encodes")), String::from_utf8(bytes));
+        assert_eq!(from_bytes(&bytes).expect("decodes"), record);
+        assert_eq!(String::from_utf8(to_bytes(&record).expect("encodes")), String::from_utf8(bytes));
     }
     // Said in so many words or not at all, as in every record from before there was anything to say.
-    assert_eq!(decode(&with_member("\"makeup\": \"own\"")).expect("decodes"), sample());
-    assert_eq!(decode(SAMPLE).expect("decodes").upload.composition, Composition::Direct);
+    assert_eq!(from_bytes(&with_member("\"makeup\": \"own\"")).expect("decodes"), sample());
+    assert_eq!(from_bytes(SAMPLE).expect("decodes").upload.composition, Composition::Direct);
     for wrong in [
         "\"whole\"",
         "null",
@@ -154,7 +154,7 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
         "{\"part\": 1, \"own\": 2}",
     ] {
         let edited = with_member(&format!("\"makeup\": {wrong}"));
-        assert!(matches!(decode(&edited), Err(Error::Damaged(_))), "{wrong}");
+        assert!(matches!(from_bytes(&edited), Err(Error::Damaged(_))), "{wrong}");
     }
 }
 
@@ -163,7 +163,7 @@ fn the_most_parts_an_upload_may_have_fit_its_record() {
     let parts = (0..=u128::from(PartNumber::MAX)).map(|part| UploadId::from_bits(part.to_be_bytes()));
     let composition = Composition::Concatenated(parts.collect());
     let record = Record { upload: Upload { composition, ..sample().upload }, ..sample() };
-    assert_eq!(decode(&encode(&record).expect("encodes")).expect("decodes"), record);
+    assert_eq!(from_bytes(&to_bytes(&record).expect("encodes")).expect("decodes"), record);
 }
 
 #[test]
@@ -184,10 +184,10 @@ fn whole_records_that_make_no_sense_are_damaged() {
     for (old, new) in edits {
         assert!(body().contains(old), "{old}");
         let edited = sealed(&body().replace(old, new));
-        assert!(matches!(decode(&edited), Err(Error::Damaged(_))), "{new}");
+        assert!(matches!(from_bytes(&edited), Err(Error::Damaged(_))), "{new}");
     }
     let deep = format!("{{\"version\": 1, \"a\": {}", "[".repeat(100_000));
-    assert!(decode(deep.as_bytes()).is_err());
+    assert!(from_bytes(deep.as_bytes()).is_err());
 }
 
 fn header_map() -> impl Strategy<Value = HeaderMap> {
@@ -280,14 +280,14 @@ proptest! {
     #[test]
     fn a_record_comes_back(upload in upload(), discarded in any::<Option<u64>>()) {
         let record = Record { upload, discarded: discarded.map(Offset::new) };
-        let bytes = encode(&record).expect("encodes");
+        let bytes = to_bytes(&record).expect("encodes");
         prop_assert!(!super::is_torn(&bytes));
-        prop_assert_eq!(decode(&bytes).expect("decodes"), record);
+        prop_assert_eq!(from_bytes(&bytes).expect("decodes"), record);
     }
 
     #[test]
     fn no_bytes_panic(bytes in any::<Vec<u8>>(), text in any::<String>()) {
-        let _ = decode(&bytes);
-        let _ = decode(&sealed(&text));
+        let _ = from_bytes(&bytes);
+        let _ = from_bytes(&sealed(&text));
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::Call;
-use crate::fs::crew::locked;
+use crate::fs::mutex::lock;
 
 /// The longest time for which a held call blocks, so that a failing test does not hang.
 const HELD_MAX: Duration = Duration::from_secs(30);
@@ -58,38 +58,38 @@ impl Faults {
     /// Lets `calls` more calls change something. From then on no call has an effect, and every one fails: what is on the
     /// file system is what `kill -9` leaves there, because the page cache outlives a process.
     pub(in crate::fs) fn kill_after(&self, calls: usize) {
-        locked(&self.0.state).left = Some(calls);
+        lock(&self.0.state).left = Some(calls);
     }
 
     /// Makes calls of one kind fail: `times` of them after `skip` more of them.
     pub(in crate::fs) fn fail(&self, call: Call, skip: usize, times: usize, errno: Errno) {
-        locked(&self.0.state).failing.push(Failing { call, skip, times, errno });
+        lock(&self.0.state).failing.push(Failing { call, skip, times, errno });
     }
 
     /// Returns `true` if no further call may change anything.
     pub(in crate::fs) fn is_over(&self) -> bool {
-        locked(&self.0.state).left == Some(0)
+        lock(&self.0.state).left == Some(0)
     }
 
     /// Removes every fault that has not happened yet.
     pub(in crate::fs) fn heal(&self) {
-        let mut state = locked(&self.0.state);
+        let mut state = lock(&self.0.state);
         state.left = None;
         state.failing.clear();
     }
 
     /// Blocks a call of this kind until [`release`](Self::release), after `skip` more of them.
     pub(in crate::fs) fn hold(&self, call: Call, skip: usize) {
-        locked(&self.0.state).to_hold = Some((call, skip));
+        lock(&self.0.state).to_hold = Some((call, skip));
     }
 
     /// Returns `true` while a call is blocked.
     pub(in crate::fs) fn is_holding(&self) -> bool {
-        locked(&self.0.state).is_holding
+        lock(&self.0.state).is_holding
     }
 
     pub(in crate::fs) fn release(&self) {
-        let mut state = locked(&self.0.state);
+        let mut state = lock(&self.0.state);
         (state.to_hold, state.is_holding) = (None, false);
         drop(state);
         self.0.changed.notify_all();
@@ -97,7 +97,7 @@ impl Faults {
 
     /// The calls so far that changed something.
     pub(in crate::fs) fn made(&self) -> Vec<Call> {
-        locked(&self.0.state).made.clone()
+        lock(&self.0.state).made.clone()
     }
 }
 
@@ -125,7 +125,7 @@ pub(super) fn pass(call: Call) -> Result<(), Errno> {
 
 impl Plan {
     fn pass(&self, call: Call) -> Result<(), Errno> {
-        let mut state = locked(&self.state);
+        let mut state = lock(&self.state);
         match &mut state.to_hold {
             Some((kind, 0)) if *kind == call => {
                 (state.to_hold, state.is_holding) = (None, true);

@@ -16,7 +16,7 @@ use super::upload;
 use crate::fs::sys::Call;
 use crate::fs::sys::faults::Faults;
 use crate::fs::{LocalStore, Options};
-use crate::store::{Pending, Store, Writer};
+use crate::store::{BoxFuture, Store, Writer};
 
 const ONE: Fence = Fence::new(1);
 const TWO: Fence = Fence::new(2);
@@ -48,7 +48,7 @@ async fn until_holding(faults: &Faults) {
     }
 }
 
-async fn is_pending<T>(future: &mut Pending<'_, T>) -> bool {
+async fn is_pending<T>(future: &mut BoxFuture<'_, T>) -> bool {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
 }
 

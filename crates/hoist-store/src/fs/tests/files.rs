@@ -81,7 +81,7 @@ async fn links_inside_the_directory_lead_nowhere() {
     fs::create_dir(&outside).expect("a directory");
     let store = open(&data);
     let victim = upload(1, None);
-    let text = record::encode(&Record { upload: victim.clone(), discarded: None }).expect("encodes");
+    let text = record::to_bytes(&Record { upload: victim.clone(), discarded: None }).expect("encodes");
     fs::write(outside.join("record"), &text).expect("a file");
     fs::write(outside.join("content"), b"theirs").expect("a file");
 
@@ -131,7 +131,7 @@ async fn what_a_crash_leaves_is_cleared_and_what_is_damaged_stays() {
     drop(open(data));
     let text = |number| {
         let record = Record { upload: upload(number, None), discarded: None };
-        record::encode(&record).expect("encodes")
+        record::to_bytes(&record).expect("encodes")
     };
     let put = |directory: &str, files: &[(&str, &[u8])]| {
         let here = data.join(directory);
@@ -189,13 +189,13 @@ async fn an_upload_cut_off_on_its_way_to_done_arrives() {
     stored(&store, directory.path(), &upload, b"whole").await;
     store.commit(&done(&upload), ONE).await.expect("commits");
     drop(store);
-    let shelves = ["done", "open"].map(|shelf| directory.path().join(shelf).join(upload.id.to_string()));
-    fs::rename(&shelves[0], &shelves[1]).expect("it is there");
+    let parents = ["done", "open"].map(|parent| directory.path().join(parent).join(upload.id.to_string()));
+    fs::rename(&parents[0], &parents[1]).expect("it is there");
     let store = open(directory.path());
     assert_eq!(store.list_all().await.expect("surveys").len(), 1);
     let found = store.load(upload.id, ONE).await.expect("loads").expect("is there");
     assert_eq!((found.offset.offset().get(), found.is_complete()), (5, true));
-    assert!(shelves[0].exists() && !shelves[1].exists());
+    assert!(parents[0].exists() && !parents[1].exists());
 }
 
 #[tokio::test]
@@ -216,10 +216,10 @@ async fn bytes_unsynced_are_bounded_while_an_upload_runs() {
     let store = LocalStore::open(directory.path(), &options).expect("opens");
     let upload = upload(1, None);
     let mut writer = store.create(&upload, ONE).await.expect("creates");
-    let lane = store.entries.of(upload.id).lane().expect("it has a writer");
+    let queue = store.entries.of(upload.id).queue().expect("it has a writer");
     for _ in 0..256 {
         writer.write(Bytes::from(vec![1; 16 * 1024])).await.expect("writes");
-        let unsynced = lane.content().unsynced();
+        let unsynced = queue.content().unsynced();
         // What one sync writes and what comes while it runs, each with the queue that was on its way.
         assert!(unsynced <= (2 * 256 + 3 * 64) * 1024, "{unsynced} bytes are unsynced");
     }

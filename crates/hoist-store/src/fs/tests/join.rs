@@ -31,8 +31,8 @@ async fn whole(store: &LocalStore, number: u64, parts: &[UploadId]) -> Upload {
     whole
 }
 
-fn content_of(data: &Path, shelf: &str, id: UploadId) -> PathBuf {
-    data.join(shelf).join(id.to_string()).join("content")
+fn content_of(data: &Path, parent: &str, id: UploadId) -> PathBuf {
+    data.join(parent).join(id.to_string()).join("content")
 }
 
 #[tokio::test]

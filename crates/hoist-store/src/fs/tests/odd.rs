@@ -26,18 +26,18 @@ async fn odd_entries_are_passed_over_at_the_start() {
     drop((writer, store));
 
     let id = |number| upload(number, None).id;
-    for shelf in ["open", "done"].map(|shelf| data.join(shelf)) {
-        symlink("nowhere", shelf.join("dangling")).expect("a link");
-        symlink("nowhere", shelf.join(format!("{}", id(2)))).expect("a link");
-        symlink("nowhere", shelf.join(format!("{}.gone", id(3)))).expect("a link");
-        fs::write(shelf.join(format!("{}", id(4))), "a file").expect("a file");
-        fs::write(shelf.join(format!("{}.gone", id(5))), "a file").expect("a file");
-        fs::write(shelf.join("\u{1b}[2Jnotes.txt"), "foreign").expect("a file");
-        fs::create_dir_all(shelf.join(format!("{}.gone/below", id(6)))).expect("directories");
+    for parent in ["open", "done"].map(|parent| data.join(parent)) {
+        symlink("nowhere", parent.join("dangling")).expect("a link");
+        symlink("nowhere", parent.join(format!("{}", id(2)))).expect("a link");
+        symlink("nowhere", parent.join(format!("{}.gone", id(3)))).expect("a link");
+        fs::write(parent.join(format!("{}", id(4))), "a file").expect("a file");
+        fs::write(parent.join(format!("{}.gone", id(5))), "a file").expect("a file");
+        fs::write(parent.join("\u{1b}[2Jnotes.txt"), "foreign").expect("a file");
+        fs::create_dir_all(parent.join(format!("{}.gone/below", id(6)))).expect("directories");
         for name in ["content", "draft", "record", "content.new"] {
-            fs::create_dir_all(shelf.join(id(7).to_string()).join(name)).expect("directories");
+            fs::create_dir_all(parent.join(id(7).to_string()).join(name)).expect("directories");
         }
-        fs::create_dir_all(shelf.join(id(8).to_string()).join("draft")).expect("directories");
+        fs::create_dir_all(parent.join(id(8).to_string()).join("draft")).expect("directories");
     }
     fs::create_dir(data.join("umask")).expect("a directory");
     fs::create_dir(data.join("probe-0")).expect("a directory");

@@ -42,7 +42,7 @@ async fn a_look_does_not_wait_for_whoever_has_the_turn() {
             _ => {}
         }
         let entry = store.entries.of(upload.id);
-        let turn = Arc::clone(&entry.turn).lock_owned().await;
+        let lock = Arc::clone(&entry.lock).lock_owned().await;
         // As far as it is written, which does not wait for this.
         let mut seen = Durable::ZERO;
         while seen.offset() < Offset::new(7) {
@@ -53,7 +53,7 @@ async fn a_look_does_not_wait_for_whoever_has_the_turn() {
             tokio::task::yield_now().await;
         }
         assert_eq!(seen.offset(), Offset::new(7), "{step}");
-        drop(turn);
+        drop(lock);
         // And it has ended nobody.
         if ["running", "synced"].contains(&step) {
             writer.write(Bytes::new()).await.expect("the writer goes on");
@@ -74,18 +74,18 @@ async fn a_look_that_has_to_sync_waits_for_its_turn() {
     }
     let store = open(directory.path());
     let entry = store.entries.of(id);
-    let turn = Arc::clone(&entry.turn).lock_owned().await;
+    let guard = Arc::clone(&entry.lock).lock_owned().await;
     let mut look = store.peek(id);
     for _ in 0..50 {
         let polled = std::future::poll_fn(|context| std::task::Poll::Ready(look.as_mut().poll(context)));
         assert!(polled.await.is_pending(), "it is not synced yet");
         tokio::task::yield_now().await;
     }
-    drop(turn);
+    drop(guard);
     assert_eq!(look.await.expect("can be looked at").expect("is there").offset.offset(), Offset::new(7));
     let here = directory.path().join("open").join(id.to_string());
     std::fs::write(here.join("damaged"), "the disk failed").expect("can be noted");
-    for turn in [None, Some(Arc::clone(&entry.turn).lock_owned().await)] {
-        assert!(matches!(store.peek(id).await, Err(Error::Damaged(_))), "{}", turn.is_some());
+    for guard in [None, Some(Arc::clone(&entry.lock).lock_owned().await)] {
+        assert!(matches!(store.peek(id).await, Err(Error::Damaged(_))), "{}", guard.is_some());
     }
 }

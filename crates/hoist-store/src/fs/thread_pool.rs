@@ -6,17 +6,13 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use tokio::sync::oneshot;
 
+use super::mutex::lock;
 use crate::store::Error;
-
-/// Locks, whatever became of the thread that held it last: what the store guards is whole between statements.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Work waiting for threads. Closed, it is worked off and takes no more.
 pub(super) struct Queue<T> {
@@ -37,7 +33,7 @@ impl<T> Queue<T> {
 
     /// Adds work at the end, or gives it back when the queue is closed.
     pub(super) fn push(&self, work: T) -> Result<(), T> {
-        let mut waiting = locked(&self.waiting);
+        let mut waiting = lock(&self.waiting);
         if waiting.is_closed {
             return Err(work);
         }
@@ -49,7 +45,7 @@ impl<T> Queue<T> {
 
     /// The next piece of work; waits for it. `None` when there will be none.
     pub(super) fn next(&self) -> Option<T> {
-        let mut waiting = locked(&self.waiting);
+        let mut waiting = lock(&self.waiting);
         loop {
             if let Some(work) = waiting.work.pop_front() {
                 return Some(work);
@@ -63,7 +59,7 @@ impl<T> Queue<T> {
 
     /// All the work there is; waits for some. Empty when there will be none.
     pub(super) fn all(&self) -> VecDeque<T> {
-        let mut waiting = locked(&self.waiting);
+        let mut waiting = lock(&self.waiting);
         while waiting.work.is_empty() && !waiting.is_closed {
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
@@ -71,7 +67,7 @@ impl<T> Queue<T> {
     }
 
     pub(super) fn close(&self) {
-        locked(&self.waiting).is_closed = true;
+        lock(&self.waiting).is_closed = true;
         self.changed.notify_all();
     }
 }
@@ -96,9 +92,9 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 /// A place to hand jobs to.
 #[derive(Clone)]
-pub(super) struct Hands(Arc<Queue<Job>>);
+pub(super) struct ThreadPool(Arc<Queue<Job>>);
 
-impl Hands {
+impl ThreadPool {
     /// Starts `count` threads and adds them to `threads`.
     pub(super) fn start(name: &str, count: usize, threads: &mut Vec<JoinHandle<()>>) -> Result<Self, Error> {
         let queue = Arc::new(Queue::<Job>::new());

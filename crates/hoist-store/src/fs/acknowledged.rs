@@ -21,7 +21,7 @@ use super::sys;
 
 /// The content of a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Note {
+pub(super) struct Acknowledged {
     /// The number of bytes that are durable and were reported to a client.
     pub(super) bytes: u64,
     /// True if no byte after them was reported.
@@ -29,7 +29,7 @@ pub(super) struct Note {
 }
 
 /// The note of a file, if it carries one.
-pub(super) fn of(file: impl AsFd) -> Option<Note> {
+pub(super) fn read(file: impl AsFd) -> Option<Acknowledged> {
     parse(&sys::note(file)?, boot())
 }
 
@@ -56,16 +56,16 @@ pub(super) fn set(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
 /// # Errors
 /// Returns an error if the note states more and could be neither changed nor removed.
 pub(super) fn lower(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
-    match of(&file) {
+    match read(&file) {
         Some(note) if note.bytes > bytes => set(file, bytes),
         _ => Ok(()),
     }
 }
 
-fn parse(text: &str, boot: &str) -> Option<Note> {
+fn parse(text: &str, boot: &str) -> Option<Acknowledged> {
     // Earlier versions noted the number alone.
     let (bytes, made_in) = text.split_once(' ').unwrap_or((text, ""));
-    Some(Note { bytes: bytes.parse().ok()?, is_exact: !boot.is_empty() && made_in == boot })
+    Some(Acknowledged { bytes: bytes.parse().ok()?, is_exact: !boot.is_empty() && made_in == boot })
 }
 
 /// The system's identifier of the current boot; empty if the system has none.
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn only_a_note_of_this_boot_is_exact() {
-        let note = |bytes, is_exact| Some(Note { bytes, is_exact });
+        let note = |bytes, is_exact| Some(Acknowledged { bytes, is_exact });
         for (text, boot, expected) in [
             ("00000000000000001000 ab12", "ab12", note(1000, true)),
             ("00000000000000001000 ab12", "cd34", note(1000, false)),

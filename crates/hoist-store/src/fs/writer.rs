@@ -1,6 +1,6 @@
 //! The local store's writer.
 //!
-//! Owns the joining of a lane and the syncs for one holder. Leaves both to [`lane`](super::lane) and
+//! Owns the joining of a lane and the syncs for one holder. Leaves both to [`queue`](super::queue) and
 //! [`sync`](super::sync).
 
 use std::sync::Arc;
@@ -8,42 +8,48 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Offset};
 
+use super::data_dir::DataDir;
 use super::entry::Entry;
-use super::lane::Lane;
-use super::sync::Syncs;
-use super::tree::{Shelves, Tree};
-use super::turn::Turn;
-use crate::store::{Error, Pending, Writer};
+use super::layout::ParentDirs;
+use super::sync::Syncer;
+use super::upload_lock::UploadLock;
+use super::write_queue::WriteQueue;
+use crate::store::{BoxFuture, Error, Writer};
 
 /// Writes to one upload for one claim.
 pub(super) struct LocalWriter {
-    lane: Arc<Lane>,
+    queue: Arc<WriteQueue>,
     entry: Arc<Entry>,
-    tree: Arc<Tree>,
-    syncs: Syncs,
+    data_dir: Arc<DataDir>,
+    syncer: Syncer,
 }
 
 impl LocalWriter {
     /// The writer of a lane, which the upload's entry holds from now on.
-    pub(super) fn new(lane: Arc<Lane>, entry: Arc<Entry>, tree: Arc<Tree>, syncs: Syncs) -> Self {
-        entry.hold(Arc::clone(&lane));
-        Self { lane, entry, tree, syncs }
+    pub(super) fn new(
+        queue: Arc<WriteQueue>,
+        entry: Arc<Entry>,
+        data_dir: Arc<DataDir>,
+        syncer: Syncer,
+    ) -> Self {
+        entry.hold(Arc::clone(&queue));
+        Self { queue, entry, data_dir, syncer }
     }
 
-    pub(super) fn shelf_synced(&self) {
-        self.lane.content().shelf_synced();
+    pub(super) fn parents_synced(&self) {
+        self.queue.content().parents_synced();
     }
 
     async fn make_durable(&self) -> Result<Durable, Error> {
-        self.lane.standing()?;
-        self.lane.idle().await;
-        self.lane.standing()?;
-        let offset = match self.lane.content().settled() {
+        self.queue.check_syncable()?;
+        self.queue.idle().await;
+        self.queue.check_syncable()?;
+        let offset = match self.queue.content().settled() {
             Some(offset) => offset,
             None => self.confirm().await?,
         };
         // What is durable stays so; but a claim that has ended is told so and gives no answer any more.
-        self.lane.standing()?;
+        self.queue.check_syncable()?;
         #[expect(
             clippy::disallowed_methods,
             reason = "this is a store, and everything before it has been synced"
@@ -52,79 +58,80 @@ impl LocalWriter {
     }
 
     async fn confirm(&self) -> Result<u64, Error> {
-        let (content, in_flight) = (Arc::clone(self.lane.content()), self.lane.begin()?);
+        let (content, in_flight) = (Arc::clone(self.queue.content()), self.queue.begin()?);
         let job = move || {
             let confirmed = content.confirm();
             drop(in_flight);
-            confirmed.map(|settled| (settled.durable, settled.shelves)).map_err(Error::from)
+            confirmed.map(|settled| (settled.durable, settled.parents)).map_err(Error::from)
         };
-        let durable = self.syncs.call(job).await?;
-        self.lane.content().shelf_synced();
+        let durable = self.syncer.call(job).await?;
+        self.queue.content().parents_synced();
         Ok(durable)
     }
 
-    async fn begin_doubt(&self) -> Result<(), Error> {
-        self.lane.standing()?;
+    async fn mark_unverified_from_end(&self) -> Result<(), Error> {
+        self.queue.check_syncable()?;
         // What was accepted before is in no doubt.
-        self.lane.idle().await;
+        self.queue.idle().await;
         // With the upload's turn, so that nobody moves or removes the directory under the note.
-        let guard = Arc::clone(&self.entry.turn).lock_owned().await;
-        self.lane.standing()?;
-        let (content, tree) = (Arc::clone(self.lane.content()), Arc::clone(&self.tree));
-        let (turn, in_flight) = (Turn::new(content.id(), Arc::clone(&self.entry), guard), self.lane.begin()?);
+        let guard = Arc::clone(&self.entry.lock).lock_owned().await;
+        self.queue.check_syncable()?;
+        let (content, data_dir) = (Arc::clone(self.queue.content()), Arc::clone(&self.data_dir));
+        let (lock, in_flight) =
+            (UploadLock::new(content.id(), Arc::clone(&self.entry), guard), self.queue.begin()?);
         let job = move || {
-            let place = tree.find(content.id())?.ok_or(Error::Missing)?;
-            let doubted = content.mark_unverified(place);
+            let upload_dir = data_dir.find(content.id())?.ok_or(Error::Missing)?;
+            let doubted = content.mark_unverified(upload_dir);
             drop(in_flight);
             doubted?;
-            Ok((turn, Shelves::NONE))
+            Ok((lock, ParentDirs::NONE))
         };
-        self.syncs.call(job).await.map(drop)
+        self.syncer.call(job).await.map(drop)
     }
 }
 
 impl Writer for LocalWriter {
-    fn write(&mut self, bytes: Bytes) -> Pending<'_, Result<(), Error>> {
-        Box::pin(self.lane.accept(bytes))
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.queue.accept(bytes))
     }
 
-    fn sync(&mut self) -> Pending<'_, Result<Durable, Error>> {
+    fn sync(&mut self) -> BoxFuture<'_, Result<Durable, Error>> {
         Box::pin(self.make_durable())
     }
 
-    fn truncate(&mut self, to: Offset) -> Pending<'_, Result<(), Error>> {
+    fn truncate(&mut self, to: Offset) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
-            self.lane.standing()?;
-            self.lane.idle().await;
-            self.lane.standing()?;
-            let (content, in_flight) = (Arc::clone(self.lane.content()), self.lane.begin()?);
+            self.queue.check_syncable()?;
+            self.queue.idle().await;
+            self.queue.check_syncable()?;
+            let (content, in_flight) = (Arc::clone(self.queue.content()), self.queue.begin()?);
             let job = move || {
-                let taken_back = content.take_back(to.get());
+                let taken_back = content.truncate_to(to.get());
                 drop(in_flight);
-                taken_back.map(|()| ((), Shelves::NONE)).map_err(Error::from)
+                taken_back.map(|()| ((), ParentDirs::NONE)).map_err(Error::from)
             };
-            self.syncs.call(job).await
+            self.syncer.call(job).await
         })
     }
 
-    fn mark_unverified(&mut self) -> Pending<'_, Result<(), Error>> {
-        Box::pin(self.begin_doubt())
+    fn mark_unverified(&mut self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.mark_unverified_from_end())
     }
 
     fn start_sync(&mut self) -> Durable {
-        let (content, syncs) = (Arc::clone(self.lane.content()), self.syncs.clone());
-        self.lane.start_sync(move |shelves| syncs.behind(shelves, move || content.shelf_synced()));
+        let (content, syncer) = (Arc::clone(self.queue.content()), self.syncer.clone());
+        self.queue.start_sync(move |parents| syncer.behind(parents, move || content.parents_synced()));
         #[expect(
             clippy::disallowed_methods,
             reason = "this is a store, and the content knows what it has synced"
         )]
-        Durable::attest(Offset::new(self.lane.content().tellable()))
+        Durable::attest(Offset::new(self.queue.content().acknowledgeable()))
     }
 }
 
 impl Drop for LocalWriter {
     fn drop(&mut self) {
-        self.lane.orphan(Arc::clone(&self.entry));
+        self.entry.detach(&self.queue);
     }
 }
 
@@ -134,9 +141,9 @@ mod tests {
 
     use hoist_proto::types::Fence;
 
-    use super::super::tests::upload;
-    use super::super::{Durability, LocalStore, Options};
     use super::*;
+    use crate::fs::tests::upload;
+    use crate::fs::{Durability, LocalStore, Options};
     use crate::store::Store as _;
 
     #[tokio::test]

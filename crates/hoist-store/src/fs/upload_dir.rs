@@ -1,7 +1,7 @@
 //! One upload's directory: its record, its content, and the notes beside them.
 //!
 //! Owns the names of the files and how each is replaced without ever being half there. Leaves where the directory lies to
-//! [`tree`](super::tree), and the writing of the content to [`data`](super::data).
+//! [`data_dir`](super::data_dir), and the writing of the content to [`data`](super::data).
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -10,43 +10,33 @@ use hoist_proto::types::UploadId;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::layout::{CONTENT, DAMAGED, DRAFT, ParentDir, RECORD, RECORD_NEW, UNVERIFIED_PREFIX, label};
 use super::sys::{self, Dir, failed};
-use super::tree::{Shelf, label};
 use crate::record::{self, Record};
 use crate::store::Error;
 
-pub(super) const CONTENT: &str = "content";
-pub(super) const DRAFT: &str = "draft";
-pub(super) const EXPORTED: &str = "exported";
-/// A content that parts are being joined into.
-pub(super) const CONTENT_NEW: &str = "content.new";
-pub(super) const RECORD: &str = "record";
-const RECORD_NEW: &str = "record.new";
-const DAMAGED: &str = "damaged";
-const DOUBT: &str = "doubt.";
-
 /// One upload's open directory.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub(super) shelf: Shelf,
+pub(super) struct UploadDir {
+    pub(super) parent: ParentDir,
     pub(super) id: UploadId,
     pub(super) dir: Dir,
     is_disk: bool,
 }
 
 /// A record, and whether the first sync has yet to give it its name.
-pub(super) struct Found {
+pub(super) struct StoredRecord {
     pub(super) record: Record,
     pub(super) is_draft: bool,
 }
 
-impl Place {
-    pub(super) fn new(shelf: Shelf, id: UploadId, dir: Dir, is_disk: bool) -> Self {
-        Self { shelf, id, dir, is_disk }
+impl UploadDir {
+    pub(super) fn new(parent: ParentDir, id: UploadId, dir: Dir, is_disk: bool) -> Self {
+        Self { parent, id, dir, is_disk }
     }
 
     pub(super) fn label(&self) -> String {
-        label(self.shelf, self.id)
+        label(self.parent, self.id)
     }
 
     pub(super) fn is_disk(&self) -> bool {
@@ -63,15 +53,15 @@ impl Place {
     }
 
     /// The record. `None` is an upload nobody was ever told about: its creation was cut off.
-    pub(super) fn record(&self) -> Result<Option<Found>, Error> {
+    pub(super) fn record(&self) -> Result<Option<StoredRecord>, Error> {
         if let Some(bytes) = self.bytes_of(RECORD)? {
-            return Ok(Some(Found { record: self.decode(&bytes)?, is_draft: false }));
+            return Ok(Some(StoredRecord { record: self.decode(&bytes)?, is_draft: false }));
         }
         let Some(bytes) = self.bytes_of(DRAFT)? else { return Ok(None) };
         if record::is_torn(&bytes) {
             return Ok(None);
         }
-        Ok(Some(Found { record: self.decode(&bytes)?, is_draft: true }))
+        Ok(Some(StoredRecord { record: self.decode(&bytes)?, is_draft: true }))
     }
 
     /// Fails when an earlier version noted here that the content is doubtful for good. This one repairs it instead.
@@ -85,7 +75,7 @@ impl Place {
     /// How many bytes of the content count at this moment, seen by somebody without the upload's turn; `None` without a
     /// content.
     pub(super) fn counted(&self) -> Result<Option<u64>, Error> {
-        // Doubt may begin or end between two looks. What it may have kept back in either of them is left out; ended in
+        // Unverified may begin or end between two looks. What it may have kept back in either of them is left out; ended in
         // between, it was confirmed, or its bytes have been cut off before they can be read.
         let before = self.unverified_from()?;
         let stat = self.dir.stat(CONTENT).map_err(|errno| self.failed("looking at", CONTENT, errno))?;
@@ -99,7 +89,7 @@ impl Place {
     /// The offset is in the note's name: a name is there or is not, and one sync of the directory makes it last, where a
     /// file with the offset in it would need two.
     pub(super) fn unverified_from(&self) -> Result<Option<u64>, Error> {
-        if self.shelf == Shelf::Done {
+        if self.parent == ParentDir::Done {
             return Ok(None);
         }
         let names = match self.dir.names() {
@@ -108,22 +98,22 @@ impl Place {
             names => names.map_err(|errno| self.failed("listing", "", errno))?,
         };
         let offset = |name: &String| {
-            let from = name.strip_prefix(DOUBT)?.parse().ok()?;
-            (doubt_name(from) == *name).then_some(from)
+            let from = name.strip_prefix(UNVERIFIED_PREFIX)?.parse().ok()?;
+            (unverified_marker(from) == *name).then_some(from)
         };
         Ok(names.iter().filter_map(offset).min())
     }
 
     /// Notes that the content is in doubt from this byte on.
-    pub(super) fn note_doubt(&self, from: u64) -> Result<(), Error> {
-        let name = doubt_name(from);
+    pub(super) fn add_unverified_marker(&self, from: u64) -> Result<(), Error> {
+        let name = unverified_marker(from);
         let made = self.dir.new_file(&name, OFlags::TRUNC);
         made.map(drop).map_err(|errno| self.failed("making", &name, errno))
     }
 
     /// Removes the note, which is gone for good once the directory is synced.
-    pub(super) fn unlink_doubt(&self, from: u64) -> Result<(), Error> {
-        let name = doubt_name(from);
+    pub(super) fn remove_unverified_marker(&self, from: u64) -> Result<(), Error> {
+        let name = unverified_marker(from);
         self.dir.remove_file(&name).map_err(|errno| self.failed("removing", &name, errno))
     }
 
@@ -145,7 +135,7 @@ impl Place {
 
     /// Puts a new record in the place of the old one, atomically. It is durable when the directory has been synced.
     pub(super) fn replace_record(&self, record: &Record) -> Result<(), Error> {
-        self.replace(RECORD, RECORD_NEW, &record::encode(record)?)?;
+        self.replace(RECORD, RECORD_NEW, &record::to_bytes(record)?)?;
         self.dir.remove_file(DRAFT).map_err(|errno| self.failed("removing", DRAFT, errno))
     }
 
@@ -183,7 +173,7 @@ impl Place {
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<Record, Error> {
-        let record = record::decode(bytes)?;
+        let record = record::from_bytes(bytes)?;
         if record.upload.id == self.id {
             Ok(record)
         } else {
@@ -211,6 +201,6 @@ impl Place {
     }
 }
 
-fn doubt_name(from: u64) -> String {
-    format!("{DOUBT}{from}")
+fn unverified_marker(from: u64) -> String {
+    format!("{UNVERIFIED_PREFIX}{from}")
 }

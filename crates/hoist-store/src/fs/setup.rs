@@ -1,7 +1,7 @@
 //! The data directory itself: made durably, locked, and asked for the umask.
 //!
 //! Owns everything that happens before the first upload is looked at. Leaves what lies in the directory to
-//! [`tree`](super::tree).
+//! [`data_dir`](super::data_dir).
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;

@@ -11,9 +11,10 @@ use hoist_proto::types::Timestamp;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::data_dir::DataDir;
+use super::layout::ParentDir;
 use super::sys::{self, failed};
-use super::tree::{Shelf, Tree};
-use crate::store::{ClockStep, Error, Seen};
+use crate::store::{ClockStep, Error, LastUsed};
 
 const SEEN: &str = "seen";
 const SEEN_NEW: &str = "seen.new";
@@ -22,9 +23,9 @@ const SEEN_NEW: &str = "seen.new";
 const BYTES_MAX: usize = 16 << 10;
 
 /// The note that was made last. A directory without one was last in use when an upload last came, moved or went.
-pub(super) fn read(tree: &Tree) -> Result<Option<Seen>, Error> {
+pub(super) fn read(data_dir: &DataDir) -> Result<Option<LastUsed>, Error> {
     let doing = |errno| failed("reading when the data directory was last in use", errno);
-    let note = match tree.root.file(SEEN, OFlags::RDONLY) {
+    let note = match data_dir.root.file(SEEN, OFlags::RDONLY) {
         Ok(Some(file)) => sys::read_at(file, 0, BYTES_MAX).map_err(doing)?,
         Ok(None) | Err(Errno::INVAL | Errno::LOOP | Errno::ISDIR) => Vec::new(),
         Err(errno) => return Err(doing(errno)),
@@ -32,22 +33,22 @@ pub(super) fn read(tree: &Tree) -> Result<Option<Seen>, Error> {
     if let Some(seen) = std::str::from_utf8(&note).ok().and_then(parse) {
         return Ok(Some(seen));
     }
-    let changed = [Shelf::Open, Shelf::Done].map(|shelf| tree.dir_of(shelf).changed_ms());
+    let changed = [ParentDir::Open, ParentDir::Done].map(|parent| data_dir.dir_of(parent).changed_ms());
     let newest = changed.into_iter().collect::<Result<Vec<_>, _>>().map_err(doing)?.into_iter().max();
-    Ok(newest.map(|at| Seen { at: Timestamp::from_millis(at), steps: Vec::new() }))
+    Ok(newest.map(|at| LastUsed { at: Timestamp::from_millis(at), steps: Vec::new() }))
 }
 
 /// Keeps a note. Does not sync, because an older note is as good after a crash.
-pub(super) fn write(tree: &Tree, seen: &Seen) -> Result<(), Error> {
+pub(super) fn write(data_dir: &DataDir, seen: &LastUsed) -> Result<(), Error> {
     let doing = |errno| failed("noting that the data directory is in use", errno);
-    let file = tree.root.new_file(SEEN_NEW, OFlags::TRUNC).map_err(doing)?;
+    let file = data_dir.root.new_file(SEEN_NEW, OFlags::TRUNC).map_err(doing)?;
     let note = text(seen);
     sys::write_all(&file, 0, &mut [IoSlice::new(note.as_bytes())]).1.map_err(doing)?;
-    tree.root.rename(SEEN_NEW, &tree.root, SEEN).map_err(doing)
+    data_dir.root.rename(SEEN_NEW, &data_dir.root, SEEN).map_err(doing)
 }
 
 /// The time in milliseconds, and below it a line for each step: from, to, distance, limit.
-fn text(seen: &Seen) -> String {
+fn text(seen: &LastUsed) -> String {
     let mut text = format!("{}\n", seen.at.millis());
     for ClockStep { since, until, by, to } in &seen.steps {
         let by = by.as_millis();
@@ -57,7 +58,7 @@ fn text(seen: &Seen) -> String {
 }
 
 /// The note in a text. A line that is no step is passed over.
-fn parse(text: &str) -> Option<Seen> {
+fn parse(text: &str) -> Option<LastUsed> {
     let mut lines = text.lines();
     let at = Timestamp::from_millis(lines.next()?.trim().parse().ok()?);
     let step = |line: &str| {
@@ -66,5 +67,5 @@ fn parse(text: &str) -> Option<Seen> {
         let [since, until, to] = [since, until, to].map(Timestamp::from_millis);
         Some(ClockStep { since, until, by: Duration::from_millis(by), to })
     };
-    Some(Seen { at, steps: lines.filter_map(step).collect() })
+    Some(LastUsed { at, steps: lines.filter_map(step).collect() })
 }

@@ -10,14 +10,14 @@ use super::sys::{self, Dir, Volume};
 use crate::store::Error;
 
 /// The volume of the data directory.
-pub(super) struct Room {
+pub(super) struct FreeSpace {
     root: Dir,
     headroom: Headroom,
     /// Bytes that may be written before the file system is asked again.
     granted: AtomicU64,
 }
 
-impl Room {
+impl FreeSpace {
     pub(super) fn new(root: Dir, headroom: Headroom) -> Self {
         Self { root, headroom, granted: AtomicU64::new(0) }
     }

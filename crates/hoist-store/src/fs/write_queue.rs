@@ -11,35 +11,35 @@ use bytes::Bytes;
 use hoist_proto::types::Fence;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::crew::{self, Hands, Queue, closed, locked};
-use super::data::Content;
-use super::entry::Entry;
+use super::content::Content;
 use super::failure::Failure;
-use super::room::Room;
-use super::tree::Shelves;
+use super::free_space::FreeSpace;
+use super::layout::ParentDirs;
+use super::mutex::lock;
+use super::thread_pool::{self, Queue, ThreadPool, closed};
 use crate::store::Error;
 
 /// What the lanes of all uploads share.
-pub(super) struct Pool {
-    run: Queue<Arc<Lane>>,
-    room: Arc<Room>,
+pub(super) struct WritePool {
+    run: Queue<Arc<WriteQueue>>,
+    room: Arc<FreeSpace>,
     /// Bytes that may wait in all lanes together.
     budget: Semaphore,
     /// Bytes that may wait in one.
     queue_bytes_max: u32,
     /// Where syncs run that nobody waits for.
-    background: Hands,
+    background: ThreadPool,
     unsynced_bytes: u64,
 }
 
-impl Pool {
+impl WritePool {
     pub(super) fn start(
-        room: Arc<Room>,
+        room: Arc<FreeSpace>,
         count: usize,
         queue_bytes_max: u32,
         budget_bytes: u32,
         unsynced_bytes: u64,
-        background: Hands,
+        background: ThreadPool,
         threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<Arc<Self>, Error> {
         let pool = Arc::new(Self {
@@ -52,9 +52,9 @@ impl Pool {
         });
         for number in 0..count.max(1) {
             let pool = Arc::clone(&pool);
-            threads.push(crew::start(format!("hoist-write-{number}"), move || {
-                while let Some(lane) = pool.run.next() {
-                    lane.drain();
+            threads.push(thread_pool::start(format!("hoist-write-{number}"), move || {
+                while let Some(queue) = pool.run.next() {
+                    queue.drain();
                 }
             })?);
         }
@@ -67,8 +67,8 @@ impl Pool {
 }
 
 /// One writer's queue.
-pub(super) struct Lane {
-    pool: Arc<Pool>,
+pub(super) struct WriteQueue {
+    pool: Arc<WritePool>,
     content: Arc<Content>,
     fence: Fence,
     room: Semaphore,
@@ -77,7 +77,7 @@ pub(super) struct Lane {
 
 #[derive(Default)]
 struct State {
-    queue: Vec<Piece>,
+    queue: Vec<QueuedBuffer>,
     stage: Stage,
     is_syncing: bool,
     /// Jobs of the writer that are queued or running.
@@ -89,8 +89,11 @@ struct State {
     failure: Option<Failure>,
     waiting: Vec<oneshot::Sender<()>>,
     /// The writer was dropped; who to tell when the rest is written.
-    orphan_of: Option<Arc<Entry>>,
+    on_idle: Option<OnIdle>,
 }
+
+/// Called once the queue is idle and none of its jobs is left.
+type OnIdle = Box<dyn FnOnce(&Arc<WriteQueue>) + Send>;
 
 /// Whose business the queue is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,12 +102,12 @@ enum Stage {
     #[default]
     Idle,
     /// A thread's, or it waits for one.
-    Busy,
+    Scheduled,
     /// The background sync's, which is to get ahead first so that a later one has little to do.
-    Parked,
+    Throttled,
 }
 
-struct Piece {
+struct QueuedBuffer {
     bytes: Bytes,
     charge: u32,
 }
@@ -112,8 +115,8 @@ struct Piece {
 /// A small buffer costs more than its bytes, so a queue of one-byte buffers is bounded too.
 const CHARGE_MIN: u32 = 512;
 
-impl Lane {
-    pub(super) fn new(pool: Arc<Pool>, content: Arc<Content>, fence: Fence) -> Self {
+impl WriteQueue {
+    pub(super) fn new(pool: Arc<WritePool>, content: Arc<Content>, fence: Fence) -> Self {
         let room = Semaphore::new(pool.queue_bytes_max as usize);
         let state = State { asked: content.end(), ..State::default() };
         Self { pool, content, fence, room, state: Mutex::new(state) }
@@ -129,7 +132,7 @@ impl Lane {
 
     /// Takes bytes into the queue as soon as there is room.
     pub(super) async fn accept(self: &Arc<Self>, bytes: Bytes) -> Result<(), Error> {
-        locked(&self.state).usable()?;
+        lock(&self.state).check_writable()?;
         if bytes.is_empty() {
             return Ok(());
         }
@@ -137,18 +140,18 @@ impl Lane {
         let charge = charge.max(CHARGE_MIN).min(self.pool.queue_bytes_max);
         let room = self.room.acquire_many(charge).await.map_err(|_| closed())?;
         let share = self.pool.budget.acquire_many(charge).await.map_err(|_| closed())?;
-        let mut state = locked(&self.state);
-        state.usable()?;
+        let mut state = lock(&self.state);
+        state.check_writable()?;
         room.forget();
         share.forget();
-        state.queue.push(Piece { bytes, charge });
+        state.queue.push(QueuedBuffer { bytes, charge });
         self.schedule(state)
     }
 
     /// Waits until what was accepted is written, or has failed.
     pub(super) async fn idle(&self) {
         let idle = {
-            let mut state = locked(&self.state);
+            let mut state = lock(&self.state);
             if state.stage == Stage::Idle {
                 return;
             }
@@ -161,8 +164,8 @@ impl Lane {
     }
 
     /// Why this lane's holder cannot count on its bytes. A full disk is no reason: what fitted is good.
-    pub(super) fn standing(&self) -> Result<(), Error> {
-        let state = locked(&self.state);
+    pub(super) fn check_syncable(&self) -> Result<(), Error> {
+        let state = lock(&self.state);
         match &state.failure {
             _ if state.is_ended => Err(Error::Fenced),
             None | Some(Failure::Full) => Ok(()),
@@ -171,40 +174,40 @@ impl Lane {
     }
 
     /// Takes no more from here on. What was accepted is still written, or forgotten when it is of no use.
-    pub(super) fn end(self: &Arc<Self>, rest: Rest) {
-        let mut state = locked(&self.state);
+    pub(super) fn end(self: &Arc<Self>, rest: Queued) {
+        let mut state = lock(&self.state);
         state.is_ended = true;
-        if rest == Rest::Forget {
+        if rest == Queued::Drop {
             let queue = std::mem::take(&mut state.queue);
             self.release(&queue);
         }
-        if state.stage == Stage::Parked {
-            state.stage = Stage::Busy;
+        if state.stage == Stage::Throttled {
+            state.stage = Stage::Scheduled;
             drop(state);
             self.go_on();
         }
     }
 
     /// Whether its writer is gone and the rest of the queue is not written yet.
-    pub(super) fn is_orphaned(&self) -> bool {
-        locked(&self.state).orphan_of.is_some()
+    pub(super) fn is_detached(&self) -> bool {
+        lock(&self.state).on_idle.is_some()
     }
 
     /// Whether it takes no more.
     pub(super) fn is_ended(&self) -> bool {
-        locked(&self.state).is_ended
+        lock(&self.state).is_ended
     }
 
     /// Whether it takes no more, and what it took is written.
     pub(super) fn is_over(&self) -> bool {
-        let state = locked(&self.state);
+        let state = lock(&self.state);
         state.is_ended && state.stage == Stage::Idle
     }
 
     /// Begins a job of the writer on the content. Until it is done the upload keeps the lane, so that a later writer knows
     /// what it has to wait for.
     pub(super) fn begin(self: &Arc<Self>) -> Result<InFlight, Error> {
-        let mut state = locked(&self.state);
+        let mut state = lock(&self.state);
         if state.is_ended {
             return Err(Error::Fenced);
         }
@@ -213,13 +216,13 @@ impl Lane {
     }
 
     /// The writer is gone or has ended. Its upload lets go of the lane as soon as the rest is written and no job is left.
-    pub(super) fn orphan(self: &Arc<Self>, entry: Arc<Entry>) {
-        let mut state = locked(&self.state);
+    pub(super) fn detach(self: &Arc<Self>, on_idle: impl FnOnce(&Arc<Self>) + Send + 'static) {
+        let mut state = lock(&self.state);
         if state.stage != Stage::Idle || state.has_jobs() {
-            state.orphan_of = Some(entry);
+            state.on_idle = Some(Box::new(on_idle));
         } else {
             drop(state);
-            entry.let_go(self);
+            on_idle(self);
         }
     }
 
@@ -228,13 +231,13 @@ impl Lane {
             return Ok(());
         }
         if self.is_far_ahead(&state) {
-            state.stage = Stage::Parked;
+            state.stage = Stage::Throttled;
             return Ok(());
         }
-        state.stage = Stage::Busy;
+        state.stage = Stage::Scheduled;
         drop(state);
         if self.pool.run.push(Arc::clone(self)).is_err() {
-            let mut state = locked(&self.state);
+            let mut state = lock(&self.state);
             state.failure = Some(closed().into());
             self.rest(state);
             return Err(closed());
@@ -244,22 +247,22 @@ impl Lane {
 
     /// Writes what is in the queue; on a thread of the pool.
     fn drain(self: &Arc<Self>) {
-        let batch = std::mem::take(&mut locked(&self.state).queue);
+        let batch = std::mem::take(&mut lock(&self.state).queue);
         let written = self.write(&batch);
         self.release(&batch);
         drop(batch);
-        let mut state = locked(&self.state);
+        let mut state = lock(&self.state);
         if let Err(failure) = written {
             // The prefix stays gapless: nothing that was queued behind the failure is written.
             let queue = std::mem::take(&mut state.queue);
             self.release(&queue);
             state.failure = Some(failure);
         }
-        self.sync_behind(&mut state);
+        self.sync_in_background(&mut state);
         if state.queue.is_empty() {
             self.rest(state);
         } else if self.is_far_ahead(&state) {
-            state.stage = Stage::Parked;
+            state.stage = Stage::Throttled;
         } else {
             drop(state);
             self.go_on();
@@ -267,7 +270,7 @@ impl Lane {
     }
 
     /// Writes as much of a batch as there is room for.
-    fn write(&self, batch: &[Piece]) -> Result<(), Failure> {
+    fn write(&self, batch: &[QueuedBuffer]) -> Result<(), Failure> {
         let bytes = batch.iter().map(|piece| piece.bytes.len() as u64).sum();
         let room = self.pool.room.take(bytes);
         if room >= bytes {
@@ -297,29 +300,29 @@ impl Lane {
         state.stage = Stage::Idle;
         let queue = std::mem::take(&mut state.queue);
         let waiting = std::mem::take(&mut state.waiting);
-        let orphan_of = if state.has_jobs() { None } else { state.orphan_of.take() };
+        let on_idle = if state.has_jobs() { None } else { state.on_idle.take() };
         drop(state);
         self.release(&queue);
         for waiter in waiting {
             // One that has stopped waiting needs no answer.
             let _ = waiter.send(());
         }
-        if let Some(entry) = orphan_of {
-            entry.let_go(self);
+        if let Some(on_idle) = on_idle {
+            on_idle(self);
         }
     }
 
     /// Starts a sync that nobody waits for, if there is anything to sync, and hands on which directories are to be synced
     /// behind it.
-    pub(super) fn start_sync(self: &Arc<Self>, then: impl FnOnce(Shelves) + Send + 'static) {
-        let mut state = locked(&self.state);
-        if !state.is_syncing && self.content.tellable() < self.content.written() {
+    pub(super) fn start_sync(self: &Arc<Self>, then: impl FnOnce(ParentDirs) + Send + 'static) {
+        let mut state = lock(&self.state);
+        if !state.is_syncing && self.content.acknowledgeable() < self.content.written() {
             self.sync(&mut state, then);
         }
     }
 
     /// Starts a sync that nobody waits for when much is unsynced, so that one somebody waits for is short.
-    fn sync_behind(self: &Arc<Self>, state: &mut State) {
+    fn sync_in_background(self: &Arc<Self>, state: &mut State) {
         let end = self.content.end();
         if state.is_syncing
             || !self.content.is_disk()
@@ -330,23 +333,23 @@ impl Lane {
         self.sync(state, drop);
     }
 
-    fn sync(self: &Arc<Self>, state: &mut State, then: impl FnOnce(Shelves) + Send + 'static) {
+    fn sync(self: &Arc<Self>, state: &mut State, then: impl FnOnce(ParentDirs) + Send + 'static) {
         state.asked = self.content.end();
         state.is_syncing = true;
-        let lane = Arc::clone(self);
+        let queue = Arc::clone(self);
         self.pool.background.submit(Box::new(move || {
             // A failure is the content's from here on, and every later write and sync reports it.
-            if let Ok(settled) = lane.content.settle() {
-                then(settled.shelves);
+            if let Ok(settled) = queue.content.settle() {
+                then(settled.parents);
             }
-            let mut state = locked(&lane.state);
+            let mut state = lock(&queue.state);
             state.is_syncing = false;
-            if state.stage == Stage::Parked {
-                state.stage = Stage::Busy;
+            if state.stage == Stage::Throttled {
+                state.stage = Stage::Scheduled;
                 drop(state);
-                lane.go_on();
+                queue.go_on();
             } else if state.stage == Stage::Idle {
-                lane.rest(state);
+                queue.rest(state);
             }
         }));
     }
@@ -358,7 +361,7 @@ impl Lane {
             && self.content.end().saturating_sub(state.asked) >= self.pool.unsynced_bytes
     }
 
-    fn release(&self, pieces: &[Piece]) {
+    fn release(&self, pieces: &[QueuedBuffer]) {
         let charge = pieces.iter().map(|piece| piece.charge as usize).sum();
         self.room.add_permits(charge);
         self.pool.budget.add_permits(charge);
@@ -366,11 +369,11 @@ impl Lane {
 }
 
 /// A job on a lane's content that is queued or running.
-pub(super) struct InFlight(Arc<Lane>);
+pub(super) struct InFlight(Arc<WriteQueue>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut state = locked(&self.0.state);
+        let mut state = lock(&self.0.state);
         state.jobs -= 1;
         if state.stage == Stage::Idle {
             self.0.rest(state);
@@ -380,9 +383,9 @@ impl Drop for InFlight {
 
 /// The fate of accepted bytes when a lane ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(super) enum Queued {
     Write,
-    Forget,
+    Drop,
 }
 
 impl State {
@@ -391,7 +394,7 @@ impl State {
         self.is_syncing || self.jobs > 0
     }
 
-    fn usable(&self) -> Result<(), Error> {
+    fn check_writable(&self) -> Result<(), Error> {
         match &self.failure {
             _ if self.is_ended => Err(Error::Fenced),
             Some(failure) => Err(failure.clone().into()),
