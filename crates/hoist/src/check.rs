@@ -10,11 +10,11 @@ mod extension;
 mod judge;
 mod probe;
 mod report;
+mod request_builder;
 mod requirement;
 mod rules;
 mod runner;
 mod selection;
-mod spelling;
 mod transcript;
 mod uploads;
 mod version;
@@ -29,25 +29,25 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use corpus::{BadCorpus, Corpus};
-pub use report::{Outcome, Report, Verdict};
+pub use corpus::{Corpus, CorpusError};
+pub use report::{CaseOutcome, CaseResult, Report};
 pub use requirement::Level;
 pub use selection::Selection;
-pub use wire::Site;
+pub use wire::Endpoint;
 
-pub(crate) use probe::{Found, NoAnswer, probe};
-pub(crate) use selection::Interop;
-pub(crate) use version::Dialect;
+pub(crate) use probe::{Capabilities, ProbeError, probe};
+pub(crate) use selection::InteropSelection;
+pub(crate) use version::CorpusDialect;
 pub(crate) use wire::Transport;
 
-use runner::Run;
+use runner::CaseRun;
 
 /// Limits of a server, by their keys in `Upload-Limit`, in bytes and seconds.
 pub type ServerLimits = BTreeMap<String, u64>;
 
 /// What a server is set to, as far as cases depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Server {
+pub struct ServerSettings {
     /// Its limits.
     pub limits: ServerLimits,
     /// The extensions of tus 1 it lacks, by their names there.
@@ -58,16 +58,16 @@ pub struct Server {
 
 /// The number of cases that run at once, and the time that a server may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct RunOptions {
     /// The number of cases that run at once.
     pub parallel: usize,
     /// The longest time that one exchange may take.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
-impl Default for Pace {
+impl Default for RunOptions {
     fn default() -> Self {
-        Self { parallel: 8, patience: Duration::from_secs(20) }
+        Self { parallel: 8, timeout: Duration::from_secs(20) }
     }
 }
 
@@ -75,8 +75,8 @@ impl Default for Pace {
 ///
 /// # Cancellation
 /// Safe to drop. Uploads of cases that were running stay on the server until they expire.
-pub async fn run(site: &Site, corpus: &Corpus, selection: &Selection, pace: Pace) -> Report {
-    run_until(site, corpus, selection, pace, std::future::pending()).await
+pub async fn run(endpoint: &Endpoint, corpus: &Corpus, selection: &Selection, pace: RunOptions) -> Report {
+    run_until(endpoint, corpus, selection, pace, std::future::pending()).await
 }
 
 /// Runs the selected cases until `stop` is ready. From then on no further case starts; those that are running come to
@@ -85,13 +85,13 @@ pub async fn run(site: &Site, corpus: &Corpus, selection: &Selection, pace: Pace
 /// # Cancellation
 /// As for [`run`].
 pub(crate) async fn run_until(
-    site: &Site,
+    endpoint: &Endpoint,
     corpus: &Corpus,
     selection: &Selection,
-    pace: Pace,
+    pace: RunOptions,
     stop: impl Future<Output = ()>,
 ) -> Report {
-    let site = Arc::new(site.clone());
+    let endpoint = Arc::new(endpoint.clone());
     let turns = Arc::new(Semaphore::new(pace.parallel.max(1)));
     let mut running = JoinSet::new();
     let mut report = Report::default();
@@ -102,21 +102,21 @@ pub(crate) async fn run_until(
     for (dialect, case) in corpus.cases().filter(|(_, case)| is_wanted(case)) {
         for version in selection.versions(case, dialect) {
             for transport in selection.transports(case) {
-                let outcome = Outcome::new(corpus, case, version, transport);
+                let outcome = CaseOutcome::new(corpus, case, version, transport);
                 if let Some(why) = selection.obstacle(case, dialect) {
-                    report.enter(outcome.ended(Verdict::Skipped(why), Duration::ZERO));
+                    report.enter(outcome.ended(CaseResult::Skipped(why), Duration::ZERO));
                     continue;
                 }
                 let rules = corpus.rules(version, selection.level);
-                let run = Run::new(Arc::clone(case), version, transport, Arc::clone(&site), rules);
+                let run = CaseRun::new(Arc::clone(case), version, transport, Arc::clone(&endpoint), rules);
                 let turns = Arc::clone(&turns);
                 running.spawn(async move {
                     let Ok(_turn) = turns.acquire_owned().await else {
                         return outcome
-                            .ended(Verdict::Skipped("the check was interrupted".into()), Duration::ZERO);
+                            .ended(CaseResult::Skipped("the check was interrupted".into()), Duration::ZERO);
                     };
                     let began = Instant::now();
-                    let verdict = run.judge(pace.patience).await;
+                    let verdict = run.judge(pace.timeout).await;
                     outcome.ended(verdict, began.elapsed())
                 });
             }

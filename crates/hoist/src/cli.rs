@@ -13,8 +13,8 @@ use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
 pub(crate) use self::check::Check;
-pub(crate) use self::client::{Ask, Connection, Demo, Ls, Put, Route, What};
-use crate::config::{Flags, SETTINGS, Span, Values};
+pub(crate) use self::client::{ConnectionArgs, Demo, Ls, ProxyArgs, Put, UploadArgs, UploadRef};
+use crate::config::{Flags, SETTINGS, TimeSpan, Values};
 use crate::exit;
 
 /// Makes HTTP uploads resumable: the server, and the tools beside it.
@@ -32,7 +32,7 @@ pub(crate) enum Verb {
     /// Prints one line with the upload URL when it accepts connections. SIGTERM and SIGINT end running transfers,
     /// keeping their bytes, and then the server; a second signal ends it at once. SIGHUP reads the certificate again.
     #[command(after_long_help = LAYERS)]
-    Serve(Settings),
+    Serve(ServeArgs),
     /// Look at the configuration of `serve`.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -40,9 +40,9 @@ pub(crate) enum Verb {
     #[command(after_long_help = client::AFTER_PUT)]
     Put(Put),
     /// Say how much of an upload the server has. Ends a transfer of it that is still running.
-    Status(Ask),
+    Status(UploadArgs),
     /// End an upload and free what is stored of it.
-    Cancel(Ask),
+    Cancel(UploadArgs),
     /// List the uploads that are under way, as the journal knows them.
     Ls(Ls),
     /// Check that a server speaks the protocols as their documents say, with cases that are built in.
@@ -75,7 +75,7 @@ pub(crate) enum ConfigVerb {
     /// List every problem, each with the next step; exit code 0 when there is none.
     Check {
         #[command(flatten)]
-        settings: Settings,
+        settings: ServeArgs,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -83,14 +83,14 @@ pub(crate) enum ConfigVerb {
     /// Print the configuration in effect as a TOML file, each value with its source.
     Print {
         #[command(flatten)]
-        settings: Settings,
+        settings: ServeArgs,
     },
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct DnsRecord {
     #[command(flatten)]
-    pub(crate) settings: Settings,
+    pub(crate) settings: ServeArgs,
     /// The name clients know the server by.
     #[arg(long, value_name = "NAME")]
     pub(crate) host: String,
@@ -99,7 +99,7 @@ pub(crate) struct DnsRecord {
     pub(crate) port: Option<u16>,
     /// How long resolvers may remember the record.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = span)]
-    pub(crate) ttl: Span,
+    pub(crate) ttl: TimeSpan,
 }
 
 impl Cli {
@@ -138,12 +138,12 @@ impl Cli {
 
 /// The flags of `serve`, as they were given.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Settings {
+pub(crate) struct ServeArgs {
     pub(crate) file: Option<PathBuf>,
     pub(crate) flags: Flags,
 }
 
-impl Args for Settings {
+impl Args for ServeArgs {
     fn augment_args(command: Command) -> Command {
         let file = Arg::new("config").long("config").value_name("FILE").value_parser(ValueParser::path_buf());
         let command = command.arg(file.help("Read settings from this TOML file [variable: HOIST_CONFIG]"));
@@ -171,7 +171,7 @@ impl Args for Settings {
     }
 }
 
-impl FromArgMatches for Settings {
+impl FromArgMatches for ServeArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = SETTINGS.iter().filter_map(|setting| {
             let texts = matches.get_many::<String>(setting.name)?;
@@ -195,10 +195,10 @@ pub(crate) fn command() -> Command {
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut cli = Cli::try_parse_from(words)?;
     let wrong = match &mut cli.verb {
-        Verb::Put(put) => put.settle().err().map(|wrong| ("put", wrong)),
-        Verb::Status(ask) => ask.wrong().map(|wrong| ("status", wrong.to_owned())),
-        Verb::Cancel(ask) => ask.wrong().map(|wrong| ("cancel", wrong.to_owned())),
-        Verb::Check(check) => check.wrong().map(|wrong| ("check", wrong)),
+        Verb::Put(put) => put.split_url_from_files().err().map(|wrong| ("put", wrong)),
+        Verb::Status(ask) => ask.conflict().map(|wrong| ("status", wrong.to_owned())),
+        Verb::Cancel(ask) => ask.conflict().map(|wrong| ("cancel", wrong.to_owned())),
+        Verb::Check(check) => check.conflict().map(|wrong| ("check", wrong)),
         Verb::Serve(_)
         | Verb::Config(_)
         | Verb::Ls(_)
@@ -214,7 +214,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, cl
     Err(asked.bin_name(format!("hoist {verb}")).error(clap::error::ErrorKind::ArgumentConflict, wrong))
 }
 
-fn span(text: &str) -> Result<Span, &'static str> {
+fn span(text: &str) -> Result<TimeSpan, &'static str> {
     text.parse()
 }
 

@@ -1,16 +1,18 @@
 //! The verbs, one module each, and which of them runs.
 
-mod ask;
 mod cancel;
 mod check;
+mod client;
 mod config;
 mod demo;
 mod dns_record;
 mod generate;
+mod lookup;
 mod ls;
 mod put;
 mod serve;
 mod status;
+mod stop_signal;
 
 use std::ffi::OsString;
 
@@ -29,10 +31,10 @@ pub(crate) fn run(cli: Cli, words: &[OsString], output: Output) -> Result<Exit, 
         Verb::Put(put) => put::run(put, words, output),
         Verb::Status(ask) => status::run(ask, output),
         Verb::Cancel(ask) => cancel::run(ask, output),
-        Verb::Check(asked) => check::run(&asked, output),
+        Verb::Check(args) => check::run(&args, output),
         Verb::Ls(_) => ls::run(output),
-        Verb::Demo(asked) => demo::run(&asked, output),
-        Verb::DnsRecord(asked) => dns_record::run(&asked, output),
+        Verb::Demo(args) => demo::run(&args, output),
+        Verb::DnsRecord(args) => dns_record::run(&args, output),
         Verb::Completions { shell } => generate::completions(shell),
         Verb::Man { directory } => generate::manual(directory.as_deref(), output),
         Verb::Version => {

@@ -27,10 +27,10 @@ use hoist_store::fs::{Durability, Headroom};
 use http::HeaderName;
 
 pub(crate) use layers::Flags;
-use layers::{Layers, Source, Variables, Written};
-use reader::Reader;
+use layers::{Layers, SettingSource, SettingValue, Variables};
+use reader::SettingsReader;
 pub(crate) use settings::{SETTINGS, Values};
-pub(crate) use value::{Size, Span};
+pub(crate) use value::{Size, TimeSpan};
 
 /// Where the client's verbs keep what they have to know the next time.
 #[derive(Clone, Debug)]
@@ -68,10 +68,10 @@ pub(crate) struct Config {
     /// True if a key that is missing or broken may be replaced by a new one.
     pub(crate) new_key: bool,
     pub(crate) policy: Policy,
-    pub(crate) target: Target,
+    pub(crate) target: TargetConfig,
     pub(crate) downloads: bool,
     pub(crate) accepts_forms: bool,
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<TlsFiles>,
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) cors: Cors,
     pub(crate) cors_headers: Vec<HeaderName>,
@@ -79,13 +79,13 @@ pub(crate) struct Config {
     pub(crate) tus: Extensions,
     pub(crate) ietf_versions: Versions,
     pub(crate) completes_at_length: bool,
-    pub(crate) auth: Auth,
-    pub(crate) hook: Option<Hook>,
+    pub(crate) auth: AuthConfig,
+    pub(crate) hook: Option<HookConfig>,
     pub(crate) quotas: Quotas,
     pub(crate) limits: hoist_http::Limits,
     pub(crate) sweep_interval: Duration,
     pub(crate) workers: usize,
-    pub(crate) log: Log,
+    pub(crate) log: LogFormat,
     pub(crate) log_level: tracing::Level,
     /// What looks like a slip, and stops nothing.
     pub(crate) notes: Vec<String>,
@@ -93,26 +93,26 @@ pub(crate) struct Config {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum TargetConfig {
     Keep,
     Files { directory: PathBuf, template: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Tls {
+pub(crate) struct TlsFiles {
     pub(crate) cert: PathBuf,
     pub(crate) key: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Auth {
+pub(crate) enum AuthConfig {
     Anyone,
     Bearer(PathBuf),
-    Jwt { keys: Keys, audiences: Vec<String>, issuers: Vec<String>, main_issuer: Option<String> },
+    Jwt { keys: JwtKeys, audiences: Vec<String>, issuers: Vec<String>, main_issuer: Option<String> },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Keys {
+pub(crate) enum JwtKeys {
     Single(PathBuf, Algorithm),
     Set(PathBuf),
     /// Issuers, each with the key set that verifies its tokens.
@@ -120,53 +120,54 @@ pub(crate) enum Keys {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hook {
+pub(crate) struct HookConfig {
     pub(crate) program: String,
     pub(crate) arguments: Vec<String>,
     pub(crate) timeout: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Log {
+pub(crate) enum LogFormat {
     Human,
     Json,
 }
 
-/// Something that cannot stay as it is: where it is written, what is wrong, what would be right.
+/// An invalid setting: its location, and a message that says what is wrong and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
-    place: String,
-    what: String,
+pub(crate) struct ConfigError {
+    location: String,
+    message: String,
 }
 
-impl Problem {
-    fn new(source: &Source, what: impl Into<String>) -> Self {
-        Self { place: source.to_string(), what: what.into() }
+impl ConfigError {
+    fn new(source: &SettingSource, message: impl Into<String>) -> Self {
+        Self { location: source.to_string(), message: message.into() }
     }
 
-    /// A problem with a setting that was written there.
-    fn with(source: &Source, name: &str, what: impl fmt::Display) -> Self {
-        Self { place: place(source, name), what: what.to_string() }
+    /// An error in the value that `source` gives to the setting `name`.
+    fn in_setting(source: &SettingSource, name: &str, message: impl fmt::Display) -> Self {
+        Self { location: location(source, name), message: message.to_string() }
     }
 
-    /// A problem that shows only when what the settings name is looked at.
-    pub(crate) fn found(place: impl Into<String>, what: impl fmt::Display) -> Self {
-        Self { place: place.into(), what: what.to_string() }
+    /// An error found while using a setting, such as a certificate file that cannot be read.
+    pub(crate) fn at(location: impl Into<String>, message: impl fmt::Display) -> Self {
+        Self { location: location.into(), message: message.to_string() }
     }
 }
 
-/// A place that names the setting too: flags and variables do by themselves.
-fn place(source: &Source, name: &str) -> String {
+/// Returns the location of a setting for a message. Unlike flags and variables, a line of a file does not show the
+/// setting's name, so it is added.
+fn location(source: &SettingSource, name: &str) -> String {
     match source {
-        Source::Flag(_) | Source::Default => format!("--{name}"),
-        Source::Variable(variable) => variable.clone(),
-        Source::File { .. } => format!("{source}: {name}"),
+        SettingSource::Flag(_) | SettingSource::Default => format!("--{name}"),
+        SettingSource::Variable(variable) => variable.clone(),
+        SettingSource::File { .. } => format!("{source}: {name}"),
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
+        write!(f, "{}: {}", self.location, self.message)
     }
 }
 
@@ -175,50 +176,50 @@ impl Config {
     ///
     /// # Errors
     /// Every problem there is, not just the first.
-    pub(crate) fn load(flags: &Flags, file: Option<PathBuf>) -> Result<Self, Vec<Problem>> {
-        let mut problems = Vec::new();
+    pub(crate) fn load(flags: &Flags, file: Option<PathBuf>) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
         let mut variables = Variables::new();
         for (name, value) in std::env::vars_os() {
             let Some(name) = name.to_str().filter(|name| name.starts_with("HOIST_")) else { continue };
             match value.into_string() {
                 Ok(value) => drop(variables.insert(name.to_owned(), value)),
-                Err(_) => problems.push(Problem::found(name, "is not UTF-8 text")),
+                Err(_) => errors.push(ConfigError::at(name, "is not UTF-8 text")),
             }
         }
         let path =
             file.or_else(|| variables.get("HOIST_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
         let file = match path.as_ref().map(|path| (path, std::fs::read_to_string(path))) {
             None => Layers::default(),
-            Some((path, Ok(text))) => Layers::of_file(path, &text, &mut problems),
+            Some((path, Ok(text))) => Layers::of_file(path, &text, &mut errors),
             Some((path, Err(error))) => {
-                problems.push(Problem::found("--config", format!("cannot read {}: {error}", path.display())));
+                errors.push(ConfigError::at("--config", format!("cannot read {}: {error}", path.display())));
                 Layers::default()
             }
         };
-        Self::of(flags, &variables, &file, problems)
+        Self::of(flags, &variables, &file, errors)
     }
 
     fn of(
         flags: &Flags,
         variables: &Variables,
         file: &Layers,
-        problems: Vec<Problem>,
-    ) -> Result<Self, Vec<Problem>> {
+        errors: Vec<ConfigError>,
+    ) -> Result<Self, Vec<ConfigError>> {
         let mut layers = Layers::new(flags, variables, file);
         let is_files = layers.get("target").is_some_and(|written| written.texts == ["files"]);
         layers.assume("retain", if is_files { "24h" } else { "none" });
         layers.assume("workers", std::thread::available_parallelism().map_or(1, usize::from).to_string());
-        let mut read = Reader { layers: &layers, problems };
-        let config = read.config(layers::strangers(variables));
-        let problems = read.problems;
-        if problems.is_empty() { Ok(Self { layers, ..config }) } else { Err(problems) }
+        let mut read = SettingsReader { layers: &layers, errors };
+        let config = read.config(layers::unknown_variables(variables));
+        let errors = read.errors;
+        if errors.is_empty() { Ok(Self { layers, ..config }) } else { Err(errors) }
     }
 
     /// What is allowed and should be known, each once.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.notes.clone();
         //= TOK-TOKEN-05
-        if self.auth == Auth::Anyone && self.policy.token_octets_min < 16 {
+        if self.auth == AuthConfig::Anyone && self.policy.token_octets_min < 16 {
             warnings.push(format!(
                 "uploads are not authenticated and a token may be as short as {} octets: whoever guesses it has the \
                  upload; set --min-token-length 16, or say who may upload with --bearer-file or --jwt-key",
@@ -233,25 +234,25 @@ impl Config {
                  --trusted-proxy if a proxy in front ends TLS"
             ));
         }
-        if let Auth::Jwt { keys: Keys::Set(_), issuers, .. } = &self.auth
+        if let AuthConfig::Jwt { keys: JwtKeys::Set(_), issuers, .. } = &self.auth
             && issuers.is_empty()
         {
             warnings.push(format!(
                 "{} lets in tokens of every issuer its keys sign for, and takes equal subjects for one user; name the \
                  issuers with --jwt-issuer",
-                self.place("jwks-file")
+                self.location("jwks-file")
             ));
         }
-        if self.downloads && self.target != Target::Keep {
+        if self.downloads && self.target != TargetConfig::Keep {
             warnings.push(format!(
                 "{} finds nothing of an upload that --target files has taken away; serve the files from --files-dir",
-                self.place("downloads")
+                self.location("downloads")
             ));
         }
         if self.trusted_proxies.iter().any(Network::is_everybody) {
             warnings.push(format!(
                 "{} trusts every address, so anybody can say who they are; name the addresses of the proxies alone",
-                self.place("trusted-proxy")
+                self.location("trusted-proxy")
             ));
         }
         warnings
@@ -261,7 +262,7 @@ impl Config {
     pub(crate) fn advice(&self) -> Vec<String> {
         let mut advice = Vec::new();
         if self.policy.retention.is_none() && self.quotas.bytes_max.is_none() {
-            let content = if self.target == Target::Keep { "content" } else { "records" };
+            let content = if self.target == TargetConfig::Keep { "content" } else { "records" };
             advice.push(format!(
                 "the {content} of complete uploads are kept for ever, so the disk fills up in the end; set --retain, or bound \
                  them with --max-stored-bytes"
@@ -277,12 +278,12 @@ impl Config {
     }
 
     /// The place where the setting of this name was made, for a message about it.
-    pub(crate) fn place(&self, name: &str) -> String {
-        place(self.layers.get(name).map_or(&Source::Default, |written| &written.source), name)
+    pub(crate) fn location(&self, name: &str) -> String {
+        location(self.layers.get(name).map_or(&SettingSource::Default, |written| &written.source), name)
     }
 }
 
-impl Hook {
+impl HookConfig {
     /// Whether there is such a program, where a shell would look for it.
     pub(crate) fn is_there(&self) -> bool {
         if self.program.contains('/') {

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use crate::output::Unwritten;
+use crate::output::StdoutError;
 
 /// The end of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Failure {
         Self { exit, error: error.into() }
     }
 
-    pub(crate) fn say(exit: Exit, words: impl fmt::Display) -> Self {
+    pub(crate) fn message(exit: Exit, words: impl fmt::Display) -> Self {
         Self { exit, error: anyhow::anyhow!("{words}") }
     }
 }
@@ -159,14 +159,14 @@ impl From<anyhow::Error> for Failure {
 
 impl Failure {
     /// Returns `true` if the command failed only because the reader of its output has closed the pipe.
-    pub(crate) fn is_unheard(&self) -> bool {
-        self.error.downcast_ref::<Unwritten>().is_some_and(Unwritten::is_closed)
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        self.error.downcast_ref::<StdoutError>().is_some_and(StdoutError::is_closed)
     }
 }
 
-impl From<Unwritten> for Failure {
-    fn from(unwritten: Unwritten) -> Self {
-        Self::new(Exit::Failed, unwritten)
+impl From<StdoutError> for Failure {
+    fn from(error: StdoutError) -> Self {
+        Self::new(Exit::Failed, error)
     }
 }
 

@@ -23,11 +23,11 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are asked for, so they are data and end well; clap knows which stream.
-            let printed = error.print().map_err(output::Unwritten::from);
+            let printed = error.print().map_err(output::StdoutError::from);
             return match printed {
                 _ if error.use_stderr() => Exit::Usage.into(),
                 Ok(()) => Exit::Success.into(),
-                Err(unwritten) => report(Output::new(false, false), &unwritten.into()),
+                Err(error) => report(Output::new(false, false), &error.into()),
             };
         }
     };
@@ -39,7 +39,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn report(output: Output, failure: &Failure) -> ExitCode {
-    if failure.is_unheard() {
+    if failure.is_closed_pipe() {
         return Exit::Success.into();
     }
     output.failure(failure);

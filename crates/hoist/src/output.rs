@@ -18,9 +18,9 @@ use crate::exit::Failure;
 
 /// An error of writing to standard output.
 #[derive(Debug)]
-pub(crate) struct Unwritten(io::Error);
+pub(crate) struct StdoutError(io::Error);
 
-impl Unwritten {
+impl StdoutError {
     /// Returns `true` if the reader has closed the pipe, as `head` does when it has read enough.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
@@ -31,19 +31,19 @@ impl Unwritten {
     }
 }
 
-impl From<io::Error> for Unwritten {
+impl From<io::Error> for StdoutError {
     fn from(error: io::Error) -> Self {
         Self(error)
     }
 }
 
-impl fmt::Display for Unwritten {
+impl fmt::Display for StdoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("cannot write to standard output")
     }
 }
 
-impl std::error::Error for Unwritten {
+impl std::error::Error for StdoutError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.0)
     }
@@ -67,7 +67,7 @@ impl Output {
     }
 
     /// Prints one result: a line of text, or the same as one line of JSON. Flushed, so that a waiting reader gets it.
-    pub(crate) fn result(self, text: impl fmt::Display, json: &Value) -> Result<(), Unwritten> {
+    pub(crate) fn result(self, text: impl fmt::Display, json: &Value) -> Result<(), StdoutError> {
         let mut stdout = io::stdout().lock();
         if self.json {
             writeln!(stdout, "{json}")?;
@@ -80,15 +80,15 @@ impl Output {
     /// Prints the result of something that is done, and whose outcome stands if it cannot be printed. A reader that has
     /// gone wants no more; any other error is told on standard error, also when quiet.
     pub(crate) fn report(self, text: impl fmt::Display, json: &Value) {
-        if let Err(unwritten) = self.result(text, json)
-            && !unwritten.is_closed()
+        if let Err(error) = self.result(text, json)
+            && !error.is_closed()
         {
-            warn_unwritten(&unwritten);
+            warn_unwritten(&error);
         }
     }
 
     /// Prints text that is data by itself.
-    pub(crate) fn data(text: impl fmt::Display) -> Result<(), Unwritten> {
+    pub(crate) fn data(text: impl fmt::Display) -> Result<(), StdoutError> {
         let mut stdout = io::stdout().lock();
         write!(stdout, "{text}")?;
         Ok(stdout.flush()?)
@@ -101,7 +101,7 @@ impl Output {
     }
 
     /// Prints a message to standard error unless quiet. Ignores write errors.
-    pub(crate) fn talk(self, text: impl fmt::Display) {
+    pub(crate) fn message(self, text: impl fmt::Display) {
         if !self.quiet {
             let _ = writeln!(io::stderr().lock(), "hoist: {text}");
         }
@@ -138,53 +138,53 @@ fn is_plain() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
-fn warn_unwritten(unwritten: &Unwritten) {
-    let why = unwritten.cause();
-    let _ = writeln!(io::stderr().lock(), "hoist: warning: {unwritten}: {why}; results are missing there");
+fn warn_unwritten(error: &StdoutError) {
+    let why = error.cause();
+    let _ = writeln!(io::stderr().lock(), "hoist: warning: {error}: {why}; results are missing there");
 }
 
 /// The two streams with bars between their lines, where there are bars.
 #[derive(Clone, Debug)]
-pub(crate) struct Stage {
+pub(crate) struct Console {
     pub(crate) output: Output,
     pub(crate) bars: Option<Bars>,
     /// Set when a warning about a result that could not be written has been printed.
     has_warned: Arc<AtomicBool>,
 }
 
-impl Stage {
+impl Console {
     pub(crate) fn new(output: Output) -> Self {
         Self { output, bars: output.bars(), has_warned: Arc::default() }
     }
 
     /// As [`Output::talk`].
-    pub(crate) fn talk(&self, text: impl fmt::Display) {
-        self.aside(|| self.output.talk(text));
+    pub(crate) fn message(&self, text: impl fmt::Display) {
+        self.suspend_bars(|| self.output.message(text));
     }
 
     /// As [`Output::result`].
-    pub(crate) fn result(&self, text: impl fmt::Display, json: &Value) -> Result<(), Unwritten> {
-        self.aside(|| self.output.result(text, json))
+    pub(crate) fn result(&self, text: impl fmt::Display, json: &Value) -> Result<(), StdoutError> {
+        self.suspend_bars(|| self.output.result(text, json))
     }
 
     /// As [`Output::report`], with one warning for all results.
     pub(crate) fn report(&self, text: impl fmt::Display, json: &Value) {
-        if let Err(unwritten) = self.result(text, json)
-            && !unwritten.is_closed()
+        if let Err(error) = self.result(text, json)
+            && !error.is_closed()
             && !self.has_warned.swap(true, Ordering::Relaxed)
         {
-            self.aside(|| warn_unwritten(&unwritten));
+            self.suspend_bars(|| warn_unwritten(&error));
         }
     }
 
     /// As [`Output::failure`].
     pub(crate) fn failure(&self, failure: &Failure) {
-        self.aside(|| self.output.failure(failure));
+        self.suspend_bars(|| self.output.failure(failure));
     }
 
-    fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
+    fn suspend_bars<T>(&self, act: impl FnOnce() -> T) -> T {
         match &self.bars {
-            Some(bars) => bars.aside(act),
+            Some(bars) => bars.suspend(act),
             None => act(),
         }
     }

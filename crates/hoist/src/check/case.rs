@@ -3,29 +3,39 @@
 //! Owns the format, which conformance/README.md explains. Unknown keys are errors, so that a misspelt expectation does
 //! not pass for want of being looked at.
 
+mod expect;
+mod request;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::version::{Dialect, Range, Version};
+use super::version::{CorpusDialect, Range, Version};
 use super::wire::Transport;
-use super::{Server, ServerLimits};
+use super::{ServerLimits, ServerSettings};
+
+pub(crate) use expect::{
+    AnswerExpectation, Expect, Expected, ExpectedInterim, ExpectedProblem, StateAfter, Status,
+};
+pub(crate) use request::{
+    ContentSpec, FieldLines, Framing, OffsetSpec, RequestEnd, RequestSpec, RequestTarget,
+};
 
 /// A file of cases.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct File {
-    pub(crate) dialect: Dialect,
+    pub(crate) dialect: CorpusDialect,
     #[serde(default)]
     pub(crate) case: Vec<Case>,
     #[serde(default)]
-    pub(crate) always: Vec<Always>,
+    pub(crate) always: Vec<AlwaysRule>,
 }
 
 /// What holds for every exchange of every case.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Always {
+pub(crate) struct AlwaysRule {
     pub(crate) name: String,
     /// Ids of requirements.
     pub(crate) proves: Vec<String>,
@@ -95,11 +105,11 @@ pub(crate) struct Case {
     transport: Option<Transport>,
     #[serde(default)]
     pub(crate) given: Given,
-    pub(crate) send: Send,
+    pub(crate) send: RequestSpec,
     #[serde(default)]
     pub(crate) expect: Expect,
     #[serde(default)]
-    pub(crate) after: Option<After>,
+    pub(crate) after: Option<StateAfter>,
     #[serde(default)]
     pub(crate) then: Vec<Step>,
 }
@@ -120,13 +130,13 @@ pub(crate) struct Given {
     #[serde(default)]
     pub(crate) uploads: BTreeMap<String, GivenUpload>,
     #[serde(default)]
-    content: Option<Content>,
+    content: Option<ContentSpec>,
     #[serde(default)]
     length: Option<u64>,
     #[serde(default)]
     complete: bool,
     #[serde(default)]
-    fields: BTreeMap<String, Lines>,
+    fields: BTreeMap<String, FieldLines>,
 }
 
 /// An upload that is there before.
@@ -134,269 +144,40 @@ pub(crate) struct Given {
 #[serde(deny_unknown_fields)]
 pub(crate) struct GivenUpload {
     #[serde(default)]
-    pub(crate) content: Option<Content>,
+    pub(crate) content: Option<ContentSpec>,
     #[serde(default)]
     pub(crate) length: Option<u64>,
     #[serde(default)]
     pub(crate) complete: bool,
     #[serde(default)]
-    pub(crate) fields: BTreeMap<String, Lines>,
+    pub(crate) fields: BTreeMap<String, FieldLines>,
 }
 
-/// A further request, or the end of one that was left standing.
+/// A further request, or the end of one that was left pending.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Step {
     #[serde(default)]
-    pub(crate) send: Option<Send>,
-    /// Looks at the end of the request that was left standing.
+    pub(crate) send: Option<RequestSpec>,
+    /// Looks at the end of the request that was left pending.
     #[serde(default)]
     pub(crate) stalled: bool,
     /// The rest of its content, which is sent first.
     #[serde(default)]
-    pub(crate) rest: Option<Content>,
+    pub(crate) rest: Option<ContentSpec>,
     #[serde(default)]
     pub(crate) expect: Expect,
     #[serde(default)]
-    pub(crate) after: Option<After>,
-}
-
-/// A request.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Send {
-    pub(crate) method: String,
-    #[serde(default)]
-    pub(crate) to: To,
-    /// The name of the upload it goes to, where that is not the last one.
-    #[serde(default)]
-    pub(crate) of: Option<String>,
-    /// A name for the upload it creates.
-    #[serde(default)]
-    pub(crate) names: Option<String>,
-    /// Written behind the target's path.
-    #[serde(default)]
-    pub(crate) below: String,
-    #[serde(default)]
-    pub(crate) complete: Option<bool>,
-    #[serde(default)]
-    pub(crate) offset: Option<Number>,
-    #[serde(default)]
-    pub(crate) length: Option<u64>,
-    /// As they are, before those the version adds.
-    #[serde(default)]
-    pub(crate) fields: BTreeMap<String, Lines>,
-    /// Fields the version would add and this request lacks.
-    #[serde(default)]
-    pub(crate) without: Vec<String>,
-    #[serde(default)]
-    pub(crate) content: Option<Content>,
-    /// `Content-Length`, where it is not the content's.
-    #[serde(default)]
-    pub(crate) declares: Option<u64>,
-    #[serde(default)]
-    pub(crate) framing: Framing,
-    #[serde(default)]
-    pub(crate) trailers: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(crate) ends: Ends,
-    /// Seconds of silence between equal parts of its content.
-    #[serde(default)]
-    pub(crate) paused: Vec<f64>,
-    /// Waits for `100 (Continue)` before its content.
-    #[serde(default)]
-    pub(crate) waits: bool,
-    /// HTTP/1.0.
-    #[serde(default)]
-    pub(crate) ancient: bool,
-    /// How many of it are sent side by side.
-    #[serde(default)]
-    pub(crate) race: Option<usize>,
-    /// Sent again and again until what is expected comes back, for what takes its time.
-    #[serde(default)]
-    pub(crate) patiently: bool,
-}
-
-/// Where a request goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum To {
-    #[default]
-    Target,
-    Upload,
-    /// `*`, the server as a whole.
-    Server,
-}
-
-/// A number, or the one that was told last.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Number {
-    Is(u64),
-    /// `"told"`.
-    Word(String),
-}
-
-/// The lines of a field.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Lines {
-    One(String),
-    Many(Vec<String>),
-    Repeated { repeat: String, times: usize },
-}
-
-/// Bytes.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Content {
-    Text(String),
-    Repeated { repeat: String, times: usize },
-}
-
-/// How a size is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Framing {
-    #[default]
-    Sized,
-    Chunked,
-}
-
-/// How a request ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Ends {
-    /// With the end of its content.
-    #[default]
-    Whole,
-    /// Before.
-    Cut,
-    /// Not at all: it is left standing behind the content given.
-    Stall,
-}
-
-/// What comes back.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Expect {
-    #[serde(default)]
-    pub(crate) status: Option<Status>,
-    /// The completeness field: `true`, `false`, or `"absent"`.
-    #[serde(default)]
-    pub(crate) complete: Option<Told<bool>>,
-    #[serde(default)]
-    pub(crate) offset: Option<Told<u64>>,
-    #[serde(default)]
-    pub(crate) length: Option<Told<u64>>,
-    /// Members of `Upload-Limit`.
-    #[serde(default)]
-    pub(crate) limits: ServerLimits,
-    /// Values, in which `*` stands for anything.
-    #[serde(default)]
-    pub(crate) fields: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(crate) absent: Vec<String>,
-    /// Fields that are lists, and all their members in any order.
-    #[serde(default)]
-    pub(crate) members: BTreeMap<String, BTreeSet<String>>,
-    /// The reason phrase, over HTTP/1.1.
-    #[serde(default)]
-    pub(crate) reason: Option<String>,
-    /// 104 responses that come in this order; an empty list means that none comes.
-    #[serde(default)]
-    pub(crate) interims: Option<Vec<InterimHead>>,
-    /// Whether `100 (Continue)` comes.
-    #[serde(default)]
-    pub(crate) continues: Option<bool>,
-    #[serde(default)]
-    pub(crate) problem: Option<Problem>,
-    #[serde(default)]
-    pub(crate) content: Option<String>,
-    #[serde(default)]
-    pub(crate) answer: Answered,
-    /// In a race: what all but one get.
-    #[serde(default)]
-    pub(crate) others: Option<Box<Expect>>,
-}
-
-/// Whether there is a final response.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Answered {
-    #[default]
-    Yes,
-    /// The connection or stream is ended, with a response that is no success or without one.
-    Terminated,
-    /// Either.
-    Maybe,
-}
-
-/// What a field says.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Told<T> {
-    Is(T),
-    /// `"absent"`, or `"told"`: as it was told last.
-    Word(String),
-}
-
-/// A status code, or several, or a class like `"2xx"`, or one for each range of versions.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Status {
-    Is(u16),
-    OneOf(Vec<u16>),
-    Class(String),
-    ByVersion(BTreeMap<String, Status>),
-}
-
-/// A 104.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct InterimHead {
-    #[serde(default)]
-    pub(crate) fields: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(crate) absent: Vec<String>,
-}
-
-/// A problem document.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Problem {
-    #[serde(rename = "type")]
-    pub(crate) kind: String,
-    #[serde(default)]
-    pub(crate) members: BTreeMap<String, serde_json::Value>,
-}
-
-/// What the upload is like afterwards, as `HEAD` says it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct After {
-    /// The name of the upload, where it is not the last one.
-    #[serde(default)]
-    pub(crate) of: Option<String>,
-    #[serde(default)]
-    pub(crate) gone: bool,
-    #[serde(default)]
-    pub(crate) offset: Option<u64>,
-    #[serde(default)]
-    pub(crate) offset_max: Option<u64>,
-    #[serde(default)]
-    pub(crate) complete: Option<bool>,
-    #[serde(default)]
-    pub(crate) length: Option<Told<u64>>,
+    pub(crate) after: Option<StateAfter>,
 }
 
 impl Case {
     /// The versions of a dialect it holds in: all of them where it does not say.
-    pub(crate) fn versions(&self, dialect: Dialect) -> Vec<Version> {
+    pub(crate) fn versions(&self, dialect: CorpusDialect) -> Vec<Version> {
         let range = match dialect {
-            Dialect::Ietf => self.interop.as_ref(),
-            Dialect::Token => self.forms.as_ref(),
-            Dialect::Tus1 => None,
+            CorpusDialect::Ietf => self.interop.as_ref(),
+            CorpusDialect::Token => self.forms.as_ref(),
+            CorpusDialect::Tus1 => None,
         };
         range.map_or_else(|| dialect.versions().to_vec(), |range| range.versions(dialect))
     }
@@ -407,13 +188,13 @@ impl Case {
     }
 
     /// The server it needs.
-    pub(crate) fn server(&self) -> Server {
+    pub(crate) fn server(&self) -> ServerSettings {
         let Given { limits, lacks, offers, .. } = &self.given;
-        Server { limits: limits.clone(), lacks: lacks.clone(), offers: offers.clone() }
+        ServerSettings { limits: limits.clone(), lacks: lacks.clone(), offers: offers.clone() }
     }
 }
 
-impl Always {
+impl AlwaysRule {
     /// Whether it holds in a version.
     pub(crate) fn holds_in(&self, version: Version) -> bool {
         let dialect = version.dialect();
@@ -432,68 +213,5 @@ impl Given {
             complete: *complete,
             fields: fields.clone(),
         })
-    }
-}
-
-impl Send {
-    /// A request with this method and nothing else.
-    pub(crate) fn of(method: &str) -> Self {
-        Self {
-            method: method.to_owned(),
-            to: To::Target,
-            of: None,
-            names: None,
-            below: String::new(),
-            complete: None,
-            offset: None,
-            length: None,
-            fields: BTreeMap::new(),
-            without: Vec::new(),
-            content: None,
-            declares: None,
-            framing: Framing::Sized,
-            trailers: BTreeMap::new(),
-            paused: Vec::new(),
-            ends: Ends::Whole,
-            waits: false,
-            ancient: false,
-            race: None,
-            patiently: false,
-        }
-    }
-}
-
-impl Content {
-    /// The bytes.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        match self {
-            Self::Text(text) => text.clone().into_bytes(),
-            Self::Repeated { repeat, times } => repeat.repeat(*times).into_bytes(),
-        }
-    }
-}
-
-impl Lines {
-    /// One after the other.
-    pub(crate) fn each(&self) -> Vec<String> {
-        match self {
-            Self::One(line) => vec![line.clone()],
-            Self::Many(lines) => lines.clone(),
-            Self::Repeated { repeat, times } => vec![repeat.repeat(*times)],
-        }
-    }
-}
-
-impl Status {
-    /// Whether a code is meant, in a version.
-    pub(crate) fn admits(&self, code: u16, version: Version) -> bool {
-        match self {
-            Self::Is(is) => *is == code,
-            Self::OneOf(codes) => codes.contains(&code),
-            Self::Class(class) => class.strip_suffix("xx") == Some(&(code / 100).to_string()),
-            Self::ByVersion(rows) => {
-                rows.iter().any(|(stretch, status)| version.is_in(stretch) && status.admits(code, version))
-            }
-        }
     }
 }

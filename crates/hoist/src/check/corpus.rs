@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use toml::{Table, Value};
 
-use super::Server;
-use super::case::{Always, Case, File, Rule};
+use super::ServerSettings;
+use super::case::{AlwaysRule, Case, File, Rule};
 use super::requirement::{Level, Requirements};
-use super::version::{Dialect, Version};
+use super::version::{CorpusDialect, Version};
 
 macro_rules! built_in {
     ($($name:literal),* $(,)?) => {
@@ -51,14 +51,14 @@ const FILES: [(&str, &str); 29] = built_in![
 /// Cases, and what holds in each of their exchanges.
 #[derive(Debug, Default)]
 pub struct Corpus {
-    cases: Vec<(Dialect, Arc<Case>)>,
-    always: Vec<(Dialect, Always)>,
+    cases: Vec<(CorpusDialect, Arc<Case>)>,
+    always: Vec<(CorpusDialect, AlwaysRule)>,
     requirements: Requirements,
 }
 
 /// A case in a list of them.
-pub(crate) struct Listed<'a> {
-    pub(crate) dialect: Dialect,
+pub(crate) struct CaseSummary<'a> {
+    pub(crate) dialect: CorpusDialect,
     pub(crate) name: &'a str,
     pub(crate) proves: &'a [String],
     pub(crate) level: Level,
@@ -67,25 +67,25 @@ pub(crate) struct Listed<'a> {
 
 /// A corpus that cannot be read.
 #[derive(Debug)]
-pub struct BadCorpus {
+pub struct CorpusError {
     file: String,
     wrong: String,
 }
 
-impl std::fmt::Display for BadCorpus {
+impl std::fmt::Display for CorpusError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.file, self.wrong)
     }
 }
 
-impl std::error::Error for BadCorpus {}
+impl std::error::Error for CorpusError {}
 
 impl Corpus {
     /// The corpus that is built in.
     ///
     /// # Errors
     /// When a file of it is not well formed, which the tests look at.
-    pub fn built_in() -> Result<Self, BadCorpus> {
+    pub fn built_in() -> Result<Self, CorpusError> {
         let mut corpus = Self::empty()?;
         for (name, text) in FILES {
             corpus.add(name, text)?;
@@ -97,8 +97,8 @@ impl Corpus {
     ///
     /// # Errors
     /// When the directory or a file cannot be read, or a file is not well formed.
-    pub fn from_directory(directory: &Path) -> Result<Self, BadCorpus> {
-        let bad = |file: &Path, wrong: std::io::Error| BadCorpus {
+    pub fn from_directory(directory: &Path) -> Result<Self, CorpusError> {
+        let bad = |file: &Path, wrong: std::io::Error| CorpusError {
             file: file.display().to_string(),
             wrong: wrong.to_string(),
         };
@@ -119,16 +119,16 @@ impl Corpus {
     }
 
     /// A corpus without cases.
-    fn empty() -> Result<Self, BadCorpus> {
-        let bad = |error: toml::de::Error| BadCorpus {
+    fn empty() -> Result<Self, CorpusError> {
+        let bad = |error: toml::de::Error| CorpusError {
             file: "spec/requirements.toml".to_owned(),
             wrong: error.to_string(),
         };
         Ok(Self { requirements: Requirements::built_in().map_err(bad)?, ..Self::default() })
     }
 
-    fn add(&mut self, name: &str, text: &str) -> Result<(), BadCorpus> {
-        let bad = |error: toml::de::Error| BadCorpus { file: name.to_owned(), wrong: error.to_string() };
+    fn add(&mut self, name: &str, text: &str) -> Result<(), CorpusError> {
+        let bad = |error: toml::de::Error| CorpusError { file: name.to_owned(), wrong: error.to_string() };
         let File { dialect, case, always } = expand(text).and_then(toml::Table::try_into).map_err(bad)?;
         self.cases.extend(case.into_iter().map(|case| (dialect, Arc::new(case))));
         self.always.extend(always.into_iter().map(|rule| (dialect, rule)));
@@ -146,7 +146,7 @@ impl Corpus {
     }
 
     /// The servers that its cases need.
-    pub fn servers(&self) -> Vec<Server> {
+    pub fn servers(&self) -> Vec<ServerSettings> {
         let mut servers: Vec<_> = self.cases.iter().map(|(_, case)| case.server()).collect();
         servers.sort();
         servers.dedup();
@@ -169,8 +169,8 @@ impl Corpus {
     }
 
     /// Each case with what it proves, for a list of them.
-    pub(crate) fn listed(&self) -> impl Iterator<Item = Listed<'_>> {
-        self.cases.iter().map(|(dialect, case)| Listed {
+    pub(crate) fn listed(&self) -> impl Iterator<Item = CaseSummary<'_>> {
+        self.cases.iter().map(|(dialect, case)| CaseSummary {
             dialect: *dialect,
             name: &case.name,
             proves: &case.proves,
@@ -179,13 +179,13 @@ impl Corpus {
         })
     }
 
-    pub(super) fn cases(&self) -> impl Iterator<Item = (Dialect, &Arc<Case>)> {
+    pub(super) fn cases(&self) -> impl Iterator<Item = (CorpusDialect, &Arc<Case>)> {
         self.cases.iter().map(|(dialect, case)| (*dialect, case))
     }
 
     /// The rules of this level or a stronger one that hold in a version, with their names.
     pub(super) fn rules(&self, version: Version, level: Level) -> Vec<(String, Rule)> {
-        let holds = |(dialect, always): &&(Dialect, Always)| {
+        let holds = |(dialect, always): &&(CorpusDialect, AlwaysRule)| {
             let own = if always.own { Level::Own } else { self.strongest(&always.proves) };
             *dialect == version.dialect() && always.holds_in(version) && own >= level
         };
@@ -258,7 +258,7 @@ mod tests {
     fn a_case_that_expects_more_than_its_requirement_has_the_level_own() {
         let corpus = Corpus::built_in().unwrap_or_else(|bad| panic!("{bad}"));
         let level = |name: &str| {
-            let mut listed = corpus.listed().filter(|case| case.dialect == Dialect::Tus1);
+            let mut listed = corpus.listed().filter(|case| case.dialect == CorpusDialect::Tus1);
             listed.find(|case| case.name == name).map(|case| case.level)
         };
         assert_eq!(level("OPTIONS tells the extensions"), Some(Level::Own));

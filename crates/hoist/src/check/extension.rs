@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::case::{Case, Content, GivenUpload, Lines, Send, To};
+use super::case::{Case, ContentSpec, FieldLines, GivenUpload, RequestSpec, RequestTarget};
 
 /// Every extension that requests can show.
 pub(crate) const ALL: [&str; 8] = [
@@ -43,8 +43,8 @@ pub(crate) fn used(case: &Case) -> BTreeSet<&'static str> {
         }
         let has_content = send.content.as_ref().is_some_and(|content| !content.bytes().is_empty());
         match (send.method.as_str(), send.to) {
-            ("POST", To::Target) if has_content => drop(used.insert("creation-with-upload")),
-            ("DELETE", To::Upload) => drop(used.insert("termination")),
+            ("POST", RequestTarget::Target) if has_content => drop(used.insert("creation-with-upload")),
+            ("DELETE", RequestTarget::Upload) => drop(used.insert("termination")),
             _ => {}
         }
     }
@@ -79,19 +79,19 @@ fn shown_by<'a>(names: impl Iterator<Item = &'a String>) -> impl Iterator<Item =
     })
 }
 
-fn has(fields: &std::collections::BTreeMap<String, Lines>, name: &str, value: &str) -> bool {
+fn has(fields: &std::collections::BTreeMap<String, FieldLines>, name: &str, value: &str) -> bool {
     let mut lines = fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
     lines.any(|(_, lines)| lines.each().iter().any(|line| line == value))
 }
 
 fn is_whole(given: &GivenUpload) -> bool {
-    let bytes = given.content.as_ref().map_or(0, |content: &Content| content.bytes().len() as u64);
+    let bytes = given.content.as_ref().map_or(0, |content: &ContentSpec| content.bytes().len() as u64);
     given.complete || given.length == Some(bytes)
 }
 
 impl Case {
     /// Every request of the case.
-    pub(crate) fn sends(&self) -> impl Iterator<Item = &Send> {
+    pub(crate) fn sends(&self) -> impl Iterator<Item = &RequestSpec> {
         std::iter::once(&self.send).chain(self.then.iter().filter_map(|step| step.send.as_ref()))
     }
 

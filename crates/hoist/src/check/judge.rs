@@ -1,17 +1,19 @@
 //! What came back against what a case expects.
 //!
-//! Pure: from what was heard to sentences that say what differs, none of them when all is well.
+//! Pure: from what was responses to sentences that say what differs, none of them when all is well.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use super::case::{After, Answered, Ends, Expect, InterimHead, Problem, Status, Told};
+use super::case::{
+    AnswerExpectation, Expect, Expected, ExpectedInterim, ExpectedProblem, RequestEnd, StateAfter, Status,
+};
 use super::uploads::Uploads;
-use super::version::{Dialect, Version};
-use super::wire::{Head, Heard, Outgoing};
+use super::version::{CorpusDialect, Version};
+use super::wire::{Head, Outgoing, Responses};
 
-/// What was asked, as far as the answer depends on it.
-pub(crate) struct Asked<'a> {
+/// What was request, as far as the answer depends on it.
+pub(crate) struct RequestContext<'a> {
     pub(crate) version: Version,
     pub(crate) outgoing: &'a Outgoing,
     /// The uploads there were before.
@@ -22,7 +24,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) target: &'a str,
 }
 
-impl Asked<'_> {
+impl RequestContext<'_> {
     /// The first line of a field of the request.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.outgoing.fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
@@ -31,51 +33,56 @@ impl Asked<'_> {
 }
 
 /// Compares a response, its interim responses and its content.
-pub(crate) fn response(heard: &Heard, expect: &Expect, asked: &Asked<'_>, ends: Ends) -> Vec<String> {
+pub(crate) fn differences(
+    responses: &Responses,
+    expect: &Expect,
+    request: &RequestContext<'_>,
+    ends: RequestEnd,
+) -> Vec<String> {
     let mut wrong = Vec::new();
-    let announcements: Vec<&Head> = heard.interims.iter().filter(|head| head.status == 104).collect();
+    let announcements: Vec<&Head> = responses.interims.iter().filter(|head| head.status == 104).collect();
     if let Some(interims) = &expect.interims {
-        wrong.extend(interim_heads(&announcements, interims, asked));
+        wrong.extend(interim_heads(&announcements, interims, request));
     }
     if let Some(expected) = expect.continues
-        && heard.interims.iter().any(|head| head.status == 100) != expected
+        && responses.interims.iter().any(|head| head.status == 100) != expected
     {
         wrong.push(format!("100 (Continue) {}", if expected { "does not come" } else { "comes" }));
     }
-    match (&heard.last, expect.answer) {
-        _ if ends == Ends::Stall => {
-            if heard.last.is_some() {
+    match (&responses.last, expect.answer) {
+        _ if ends == RequestEnd::Stall => {
+            if responses.last.is_some() {
                 wrong.push("there is a final response before the content is there".into());
             }
         }
-        (None, Answered::Terminated | Answered::Maybe) => {}
-        (None, Answered::Yes) => {
+        (None, AnswerExpectation::Terminated | AnswerExpectation::Maybe) => {}
+        (None, AnswerExpectation::Yes) => {
             // Who cuts a request cannot ask for its answer.
-            if ends == Ends::Whole {
+            if ends == RequestEnd::Whole {
                 wrong.push("there is no final response".into());
             }
         }
-        (Some((answer, _)), Answered::Terminated) => {
+        (Some((answer, _)), AnswerExpectation::Terminated) => {
             if answer.status < 400 {
                 wrong.push(format!("the request is answered {} instead of ended", answer.status));
             }
         }
-        (Some((answer, content)), Answered::Yes | Answered::Maybe) => {
-            wrong.extend(last(answer, content, expect, asked));
+        (Some((answer, content)), AnswerExpectation::Yes | AnswerExpectation::Maybe) => {
+            wrong.extend(last(answer, content, expect, request));
         }
     }
     wrong
 }
 
-fn interim_heads(heads: &[&Head], expected: &[InterimHead], asked: &Asked<'_>) -> Vec<String> {
+fn interim_heads(heads: &[&Head], expected: &[ExpectedInterim], request: &RequestContext<'_>) -> Vec<String> {
     if expected.is_empty() {
         return heads.iter().map(|_| "a 104 comes, and none should".to_owned()).collect();
     }
     let mut left = heads.iter();
     let mut wrong = Vec::new();
-    for (at, InterimHead { fields, absent }) in expected.iter().enumerate() {
+    for (at, ExpectedInterim { fields, absent }) in expected.iter().enumerate() {
         let matching = |head: &&&Head| {
-            fields.iter().all(|(name, pattern)| has(head, name, pattern, asked))
+            fields.iter().all(|(name, pattern)| has(head, name, pattern, request))
                 && absent.iter().all(|name| head.field(name).is_none())
         };
         if !left.any(|head| matching(&head)) {
@@ -88,15 +95,19 @@ fn interim_heads(heads: &[&Head], expected: &[InterimHead], asked: &Asked<'_>) -
 }
 
 /// Compares the final response.
-fn last(head: &Head, content: &[u8], expect: &Expect, asked: &Asked<'_>) -> Vec<String> {
+fn last(head: &Head, content: &[u8], expect: &Expect, request: &RequestContext<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
     if let Some(status) = &expect.status
-        && !status.admits(head.status, asked.version)
+        && !status.admits(head.status, request.version)
     {
-        wrong.push(format!("the status is {}, expected is {}", head.status, spelled(status, asked.version)));
+        wrong.push(format!(
+            "the status is {}, expected is {}",
+            head.status,
+            spelled(status, request.version)
+        ));
     }
     let mut is_at_length = None;
-    let told = asked.uploads.told().map(|told| told.to_string());
+    let told = request.uploads.last_offset().map(|told| told.to_string());
     let mut field = |name: &str, expected: Option<String>, is_absent: bool| {
         let found = head.field(name);
         match expected {
@@ -110,11 +121,11 @@ fn last(head: &Head, content: &[u8], expect: &Expect, asked: &Asked<'_>) -> Vec<
         }
     };
     match &expect.complete {
-        Some(Told::Is(complete)) => match asked.version.says(*complete) {
+        Some(Expected::Is(complete)) => match request.version.says(*complete) {
             Some((name, value)) => field(name, Some(value.into()), false),
             None => is_at_length = Some(*complete),
         },
-        Some(Told::Word(_)) => {
+        Some(Expected::Word(_)) => {
             field("Upload-Complete", None, true);
             field("Upload-Incomplete", None, true);
         }
@@ -123,9 +134,9 @@ fn last(head: &Head, content: &[u8], expect: &Expect, asked: &Asked<'_>) -> Vec<
     let numbers = [("Upload-Offset", &expect.offset), ("Upload-Length", &expect.length)];
     for (name, expected) in numbers {
         match expected {
-            Some(Told::Is(number)) => field(name, Some(number.to_string()), false),
-            Some(Told::Word(word)) if word == "told" => field(name, told.clone(), false),
-            Some(Told::Word(_)) => field(name, None, true),
+            Some(Expected::Is(number)) => field(name, Some(number.to_string()), false),
+            Some(Expected::Word(word)) if word == "told" => field(name, told.clone(), false),
+            Some(Expected::Word(_)) => field(name, None, true),
             None => {}
         }
     }
@@ -140,7 +151,7 @@ fn last(head: &Head, content: &[u8], expect: &Expect, asked: &Asked<'_>) -> Vec<
     }
     wrong.extend(members(head, expect));
     for (name, pattern) in &expect.fields {
-        if !has(head, name, pattern, asked) {
+        if !has(head, name, pattern, request) {
             let found = head.field(name).unwrap_or("not there");
             wrong.push(format!("{name} is {found}, expected is {pattern}"));
         }
@@ -153,7 +164,7 @@ fn last(head: &Head, content: &[u8], expect: &Expect, asked: &Asked<'_>) -> Vec<
             .push(format!("the content is {:?}, expected is {expected:?}", String::from_utf8_lossy(content)));
     }
     if let Some(expected) = &expect.problem {
-        wrong.extend(problem(head, content, expected, asked.outgoing.method == "HEAD"));
+        wrong.extend(problem(head, content, expected, request.outgoing.method == "HEAD"));
     }
     wrong
 }
@@ -191,7 +202,7 @@ fn limits(head: &Head, expect: &Expect) -> Vec<String> {
         .collect()
 }
 
-fn problem(head: &Head, content: &[u8], expected: &Problem, to_head: bool) -> Vec<String> {
+fn problem(head: &Head, content: &[u8], expected: &ExpectedProblem, to_head: bool) -> Vec<String> {
     let media_type = head.field("content-type").unwrap_or_default();
     if !media_type.starts_with("application/problem+json") {
         return vec![format!("the content is of type {media_type:?}, expected is a problem document")];
@@ -223,9 +234,9 @@ fn problem(head: &Head, content: &[u8], expected: &Problem, to_head: bool) -> Ve
 }
 
 /// Whether a line of a field matches a pattern.
-fn has(head: &Head, name: &str, pattern: &str, asked: &Asked<'_>) -> bool {
-    let number = asked.version.number().map(|(_, number)| number.to_string()).unwrap_or_default();
-    let pattern = asked.uploads.fill(&pattern.replace("{number}", &number));
+fn has(head: &Head, name: &str, pattern: &str, request: &RequestContext<'_>) -> bool {
+    let number = request.version.number().map(|(_, number)| number.to_string()).unwrap_or_default();
+    let pattern = request.uploads.fill(&pattern.replace("{number}", &number));
     let mut lines = head.fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
     lines.any(|(_, value)| if pattern == "{date}" { is_date(value) } else { matches(&pattern, value) })
 }
@@ -282,8 +293,8 @@ fn spelled(status: &Status, version: Version) -> String {
 }
 
 /// What `HEAD` is expected to say.
-pub(crate) fn after(after: &After, version: Version) -> Expect {
-    let is_tus = version.dialect() == Dialect::Tus1;
+pub(crate) fn state_expectation(after: &StateAfter, version: Version) -> Expect {
+    let is_tus = version.dialect() == CorpusDialect::Tus1;
     if after.gone {
         // tus knows a word for what was there once.
         let status = if is_tus { Status::OneOf(vec![404, 410]) } else { Status::Is(404) };
@@ -293,8 +304,8 @@ pub(crate) fn after(after: &After, version: Version) -> Expect {
     let status = if is_tus { Status::Is(200) } else { Status::Class("2xx".into()) };
     Expect {
         status: Some(status),
-        offset: after.offset.map(Told::Is),
-        complete: after.complete.map(Told::Is),
+        offset: after.offset.map(Expected::Is),
+        complete: after.complete.map(Expected::Is),
         length: after.length.clone(),
         ..Expect::default()
     }

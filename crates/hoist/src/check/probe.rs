@@ -6,19 +6,17 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use tokio::time::timeout;
-
-use super::case::{Send, To};
+use super::case::{RequestSpec, RequestTarget};
+use super::request_builder::RequestBuilder;
 use super::runner::fresh_token;
-use super::spelling::Speaker;
 use super::uploads::Uploads;
-use super::version::{Dialect, Version};
-use super::wire::{self, Exchange, Head, Heard, Outgoing, Site, Transport};
+use super::version::{CorpusDialect, Version};
+use super::wire::{self, Endpoint, Exchange, Head, Outgoing, Responses, Transport};
 use super::{ServerLimits, extension};
 
 /// The capabilities of a server, as a probe found them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct Capabilities {
     pub(crate) transports: Vec<Transport>,
     /// Every version that it accepts, oldest first in each dialect.
     pub(crate) versions: Vec<Version>,
@@ -34,47 +32,47 @@ pub(crate) struct Found {
 
 /// The failure of a probe, with the error for each version of HTTP.
 #[derive(Debug)]
-pub(crate) struct NoAnswer {
-    site: String,
+pub(crate) struct ProbeError {
+    endpoint: String,
     h1: io::Error,
     h2: io::Error,
 }
 
-impl NoAnswer {
+impl ProbeError {
     /// The error of the client where TLS or its certificates are the cause, which are the same for every version of HTTP.
     pub(crate) fn into_client_error(self) -> Result<hoist_client::Error, Self> {
-        let Self { site, h1, h2 } = self;
-        h1.downcast().map_err(|h1| Self { site, h1, h2 })
+        let Self { endpoint, h1, h2 } = self;
+        h1.downcast().map_err(|h1| Self { endpoint, h1, h2 })
     }
 }
 
-impl std::fmt::Display for NoAnswer {
+impl std::fmt::Display for ProbeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} gives no answer: {} over HTTP/1.1; {} over HTTP/2", self.site, self.h1, self.h2)
+        write!(f, "{} gives no answer: {} over HTTP/1.1; {} over HTTP/2", self.endpoint, self.h1, self.h2)
     }
 }
 
-impl std::error::Error for NoAnswer {}
+impl std::error::Error for ProbeError {}
 
-/// Asks a server what it speaks. Each question may take as long as `patience`.
+/// Asks a server what it speaks. Each question may take as long as `timeout`.
 ///
 /// # Cancellation
 /// Safe to drop; an empty upload that was just made may stay until it expires.
-pub(crate) async fn probe(site: &Site, patience: Duration) -> Result<Found, NoAnswer> {
-    let asker = |transport| Asker { site, transport, patience };
-    let (h1, h2) = (asker(Transport::H1).options().await, asker(Transport::H2).options().await);
-    let mut found = Found::default();
+pub(crate) async fn probe(endpoint: &Endpoint, timeout: Duration) -> Result<Capabilities, ProbeError> {
+    let prober = |transport| Prober { endpoint, transport, timeout };
+    let (h1, h2) = (prober(Transport::H1).options().await, prober(Transport::H2).options().await);
+    let mut found = Capabilities::default();
     found.transports.extend(h1.is_ok().then_some(Transport::H1));
     found.transports.extend(h2.is_ok().then_some(Transport::H2));
     let (told, transport) = match (h1, h2) {
         (Ok(told), _) => (told, Transport::H1),
         (Err(_), Ok(told)) => (told, Transport::H2),
-        (Err(h1), Err(h2)) => return Err(NoAnswer { site: site.to_string(), h1, h2 }),
+        (Err(h1), Err(h2)) => return Err(ProbeError { endpoint: endpoint.to_string(), h1, h2 }),
     };
     found.read(&told);
-    for dialect in Dialect::ALL {
+    for dialect in CorpusDialect::ALL {
         for version in dialect.versions() {
-            if asker(transport).accepts(*version, &mut found).await {
+            if prober(transport).accepts(*version, &mut found).await {
                 found.versions.push(*version);
             }
         }
@@ -82,7 +80,7 @@ pub(crate) async fn probe(site: &Site, patience: Duration) -> Result<Found, NoAn
     Ok(found)
 }
 
-impl Found {
+impl Capabilities {
     /// Reads what the answer to `OPTIONS` tells.
     fn read(&mut self, told: &Head) {
         let list = |name| told.field(name).into_iter().flat_map(|value| value.split(',')).map(str::trim);
@@ -106,38 +104,41 @@ impl Found {
 
 /// Asks over one transport.
 #[derive(Clone, Copy)]
-struct Asker<'a> {
-    site: &'a Site,
+struct Prober<'a> {
+    endpoint: &'a Endpoint,
     transport: Transport,
-    patience: Duration,
+    timeout: Duration,
 }
 
-impl Asker<'_> {
+impl Prober<'_> {
     async fn options(self) -> io::Result<Head> {
-        let outgoing = self.speaker(Version::Rfc, "", &Uploads::default()).outgoing(&Send::of("OPTIONS"));
-        let heard = self.exchange(&outgoing.map_err(io::Error::other)?).await?;
-        heard
+        let outgoing =
+            self.request_builder(Version::Rfc, "", &Uploads::default()).outgoing(&RequestSpec::of("OPTIONS"));
+        let responses = self.exchange(&outgoing.map_err(io::Error::other)?).await?;
+        responses
             .last
             .map(|(head, _)| head)
             .ok_or_else(|| io::Error::other("the connection ended without a response"))
     }
 
     /// Checks whether the server understands a creation in this version. Deletes the upload that it created.
-    async fn accepts(self, version: Version, found: &mut Found) -> bool {
+    async fn accepts(self, version: Version, found: &mut Capabilities) -> bool {
         let token = fresh_token();
         let mut uploads = Uploads::default();
         let creation = match version.dialect() {
-            Dialect::Tus1 => Send { length: Some(1), ..Send::of("POST") },
-            Dialect::Ietf | Dialect::Token => Send { complete: Some(false), ..Send::of("POST") },
+            CorpusDialect::Tus1 => RequestSpec { length: Some(1), ..RequestSpec::of("POST") },
+            CorpusDialect::Ietf | CorpusDialect::Token => {
+                RequestSpec { complete: Some(false), ..RequestSpec::of("POST") }
+            }
         };
-        let Some(heard) = self.ask(version, &token, &uploads, &creation).await else { return false };
+        let Some(responses) = self.ask(version, &token, &uploads, &creation).await else { return false };
         let is_understood = match version.dialect() {
-            Dialect::Ietf => is_upload_of_ietf(&heard),
-            Dialect::Tus1 => is_upload_of_tus(&heard),
-            Dialect::Token => {
+            CorpusDialect::Ietf => is_upload_of_ietf(&responses),
+            CorpusDialect::Tus1 => is_upload_of_tus(&responses),
+            CorpusDialect::Token => {
                 // A server that does not know the field makes an upload of its own of this, which HEAD on the upload
                 // URL does not find.
-                let question = Send { to: To::Upload, ..Send::of("HEAD") };
+                let question = RequestSpec { to: RequestTarget::Upload, ..RequestSpec::of("HEAD") };
                 let told = self.ask(version, &token, &uploads, &question).await;
                 told.is_some_and(|told| {
                     final_of(&told).is_some_and(|head| head.field("upload-offset") == Some("0"))
@@ -147,65 +148,73 @@ impl Asker<'_> {
         if is_understood && version == Version::Tus1 {
             found.extensions.insert("creation".to_owned());
         }
-        if let Some(url) = location(&heard) {
+        if let Some(url) = location(&responses) {
             uploads.add(url, None);
         }
         let is_named = uploads.paths().next().is_some();
         if is_understood || is_named {
-            let delete = Send { to: To::Upload, ..Send::of("DELETE") };
+            let delete = RequestSpec { to: RequestTarget::Upload, ..RequestSpec::of("DELETE") };
             // By its URL where the token means nothing: a DELETE of the upload URL itself could be taken for more.
-            let by_url = version.dialect() == Dialect::Token && !is_understood;
+            let by_url = version.dialect() == CorpusDialect::Token && !is_understood;
             self.ask(if by_url { Version::Rfc } else { version }, &token, &uploads, &delete).await;
         }
         is_understood
     }
 
-    async fn ask(self, version: Version, token: &str, uploads: &Uploads, send: &Send) -> Option<Heard> {
-        let outgoing = self.speaker(version, token, uploads).outgoing(send).ok()?;
+    async fn ask(
+        self,
+        version: Version,
+        token: &str,
+        uploads: &Uploads,
+        send: &RequestSpec,
+    ) -> Option<Responses> {
+        let outgoing = self.request_builder(version, token, uploads).outgoing(send).ok()?;
         self.exchange(&outgoing).await.ok()
     }
 
-    fn speaker<'a>(self, version: Version, token: &'a str, uploads: &'a Uploads) -> Speaker<'a>
+    fn request_builder<'a>(self, version: Version, token: &'a str, uploads: &'a Uploads) -> RequestBuilder<'a>
     where
         Self: 'a,
     {
-        Speaker { version, site: self.site, token, uploads }
+        RequestBuilder { version, endpoint: self.endpoint, token, uploads }
     }
 
-    async fn exchange(self, outgoing: &Outgoing) -> io::Result<Heard> {
-        match timeout(self.patience, wire::exchange(self.transport, self.site, outgoing)).await {
-            Ok(Ok(Exchange::Ended(heard))) => Ok(heard),
-            Ok(Ok(Exchange::Standing(standing))) => Ok(standing.heard().clone()),
+    async fn exchange(self, outgoing: &Outgoing) -> io::Result<Responses> {
+        match tokio::time::timeout(self.timeout, wire::exchange(self.transport, self.endpoint, outgoing))
+            .await
+        {
+            Ok(Ok(Exchange::Complete(responses))) => Ok(responses),
+            Ok(Ok(Exchange::Pending(pending))) => Ok(pending.responses().clone()),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
 }
 
-fn final_of(heard: &Heard) -> Option<&Head> {
-    heard.last.as_ref().map(|(head, _)| head).filter(|head| (200..300).contains(&head.status))
+fn final_of(responses: &Responses) -> Option<&Head> {
+    responses.last.as_ref().map(|(head, _)| head).filter(|head| (200..300).contains(&head.status))
 }
 
-fn location(heard: &Heard) -> Option<&str> {
+fn location(responses: &Responses) -> Option<&str> {
     let announced =
-        heard.interims.iter().filter(|head| head.status == 104).find_map(|head| head.field("location"));
-    announced.or_else(|| final_of(heard)?.field("location"))
+        responses.interims.iter().filter(|head| head.status == 104).find_map(|head| head.field("location"));
+    announced.or_else(|| final_of(responses)?.field("location"))
 }
 
 /// Returns `true` if the server created an upload and its answer shows that it speaks the protocol.
-fn is_upload_of_ietf(heard: &Heard) -> bool {
+fn is_upload_of_ietf(responses: &Responses) -> bool {
     let is_ours = |head: &Head| {
         head.fields
             .iter()
             .any(|(name, _)| name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("upload-")))
     };
-    let is_announced = heard.interims.iter().any(|head| head.status == 104);
-    location(heard).is_some() && final_of(heard).is_some_and(|head| is_announced || is_ours(head))
+    let is_announced = responses.interims.iter().any(|head| head.status == 104);
+    location(responses).is_some() && final_of(responses).is_some_and(|head| is_announced || is_ours(head))
 }
 
-fn is_upload_of_tus(heard: &Heard) -> bool {
-    location(heard).is_some()
-        && final_of(heard).is_some_and(|head| head.field("tus-resumable") == Some("1.0.0"))
+fn is_upload_of_tus(responses: &Responses) -> bool {
+    location(responses).is_some()
+        && final_of(responses).is_some_and(|head| head.field("tus-resumable") == Some("1.0.0"))
 }
 
 #[cfg(test)]
@@ -219,7 +228,7 @@ mod tests {
 
     #[test]
     fn options_tell_limits_and_extensions() {
-        let mut found = Found::default();
+        let mut found = Capabilities::default();
         found.read(&head(
             204,
             &[
@@ -238,14 +247,14 @@ mod tests {
 
     #[test]
     fn an_ordinary_201_is_no_upload() {
-        let created = |fields: &[(&str, &str)]| Heard {
+        let created = |fields: &[(&str, &str)]| Responses {
             interims: Vec::new(),
             last: Some((head(201, &[&[("Location", "/a")], fields].concat()), Vec::new())),
         };
         assert!(!is_upload_of_ietf(&created(&[])) && !is_upload_of_tus(&created(&[])));
         assert!(is_upload_of_ietf(&created(&[("Upload-Complete", "?0")])));
         assert!(is_upload_of_tus(&created(&[("Tus-Resumable", "1.0.0")])));
-        let announced = Heard { interims: vec![head(104, &[("Location", "/a")])], ..created(&[]) };
+        let announced = Responses { interims: vec![head(104, &[("Location", "/a")])], ..created(&[]) };
         assert!(is_upload_of_ietf(&announced));
     }
 }

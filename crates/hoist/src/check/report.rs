@@ -12,12 +12,12 @@ use std::time::Duration;
 use super::case::Case;
 use super::corpus::Corpus;
 use super::requirement::Level;
-use super::version::{Dialect, Version};
+use super::version::{CorpusDialect, Version};
 use super::wire::Transport;
 
 /// How one run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CaseResult {
     /// As the case says.
     Passed,
     /// Not run, and why.
@@ -28,7 +28,7 @@ pub enum Verdict {
 
 /// One case in one version over one transport.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct CaseOutcome {
     /// The case's name.
     pub case: String,
     /// The requirements it proves.
@@ -42,19 +42,19 @@ pub struct Outcome {
     /// `h1` or `h2`.
     pub transport: &'static str,
     /// The result.
-    pub verdict: Verdict,
+    pub verdict: CaseResult,
     /// The time that the case took.
     pub took: Duration,
-    order: (Dialect, Version),
+    order: (CorpusDialect, Version),
 }
 
 /// All of them.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<CaseOutcome>,
 }
 
-impl Outcome {
+impl CaseOutcome {
     /// A case that is about to be run.
     pub(super) fn new(corpus: &Corpus, case: &Case, version: Version, transport: Transport) -> Self {
         Self {
@@ -64,14 +64,14 @@ impl Outcome {
             section: corpus.section(&case.proves),
             version: version.label(),
             transport: transport.name(),
-            verdict: Verdict::Skipped("not run".into()),
+            verdict: CaseResult::Skipped("not run".into()),
             took: Duration::ZERO,
             order: (version.dialect(), version),
         }
     }
 
     /// The same with its end.
-    pub(super) fn ended(self, verdict: Verdict, took: Duration) -> Self {
+    pub(super) fn ended(self, verdict: CaseResult, took: Duration) -> Self {
         Self { verdict, took, ..self }
     }
 
@@ -81,12 +81,12 @@ impl Outcome {
     }
 
     fn has_failed(&self) -> bool {
-        matches!(self.verdict, Verdict::Failed(_))
+        matches!(self.verdict, CaseResult::Failed(_))
     }
 }
 
 impl Report {
-    pub(super) fn enter(&mut self, outcome: Outcome) {
+    pub(super) fn enter(&mut self, outcome: CaseOutcome) {
         self.outcomes.push(outcome);
     }
 
@@ -98,8 +98,8 @@ impl Report {
     /// Takes in another server's outcomes. What was skipped on one and run on another was run.
     pub fn merge(&mut self, other: Self) {
         self.outcomes.extend(other.outcomes);
-        let is_run = |outcome: &Outcome| !matches!(outcome.verdict, Verdict::Skipped(_));
-        let key = |outcome: &Outcome| (outcome.order, outcome.case.clone(), outcome.transport);
+        let is_run = |outcome: &CaseOutcome| !matches!(outcome.verdict, CaseResult::Skipped(_));
+        let key = |outcome: &CaseOutcome| (outcome.order, outcome.case.clone(), outcome.transport);
         self.outcomes.sort_by_cached_key(|outcome| (key(outcome), !is_run(outcome)));
         let mut seen = None;
         self.outcomes.retain(|outcome| {
@@ -110,22 +110,22 @@ impl Report {
     }
 
     /// Each outcome.
-    pub fn outcomes(&self) -> &[Outcome] {
+    pub fn outcomes(&self) -> &[CaseOutcome] {
         &self.outcomes
     }
 
     /// Those that failed.
-    pub fn failures(&self) -> impl Iterator<Item = &Outcome> {
+    pub fn failures(&self) -> impl Iterator<Item = &CaseOutcome> {
         self.outcomes.iter().filter(|outcome| outcome.has_failed())
     }
 
     /// How many passed, failed and were skipped.
     pub fn counts(&self) -> (usize, usize, usize) {
-        let count = |is: fn(&Verdict) -> bool| self.outcomes.iter().filter(|o| is(&o.verdict)).count();
+        let count = |is: fn(&CaseResult) -> bool| self.outcomes.iter().filter(|o| is(&o.verdict)).count();
         (
-            count(|verdict| matches!(verdict, Verdict::Passed)),
-            count(|verdict| matches!(verdict, Verdict::Failed(_))),
-            count(|verdict| matches!(verdict, Verdict::Skipped(_))),
+            count(|verdict| matches!(verdict, CaseResult::Passed)),
+            count(|verdict| matches!(verdict, CaseResult::Failed(_))),
+            count(|verdict| matches!(verdict, CaseResult::Skipped(_))),
         )
     }
 
@@ -135,8 +135,8 @@ impl Report {
     }
 
     /// The outcomes of each version over each transport.
-    fn rows(&self) -> BTreeMap<(Dialect, Version, &'static str), Vec<&Outcome>> {
-        let mut rows: BTreeMap<_, Vec<&Outcome>> = BTreeMap::new();
+    fn rows(&self) -> BTreeMap<(CorpusDialect, Version, &'static str), Vec<&CaseOutcome>> {
+        let mut rows: BTreeMap<_, Vec<&CaseOutcome>> = BTreeMap::new();
         for outcome in &self.outcomes {
             let (dialect, version) = outcome.order;
             rows.entry((dialect, version, outcome.transport)).or_default().push(outcome);
@@ -170,8 +170,8 @@ const FAINT: u8 = 2;
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for outcome in self.report.failures() {
-            let Verdict::Failed(why) = &outcome.verdict else { continue };
-            let Outcome { case, proves, level, section, version, transport, .. } = outcome;
+            let CaseResult::Failed(why) = &outcome.verdict else { continue };
+            let CaseOutcome { case, proves, level, section, version, transport, .. } = outcome;
             writeln!(f, "{} {case}", self.paint(RED, "FAILED"))?;
             let (dialect, proves, level) = (outcome.dialect(), proves.join(", "), level.word());
             writeln!(f, "  {dialect} {version} over {transport}; {level}, \"{section}\" ({proves})")?;
@@ -183,7 +183,7 @@ impl fmt::Display for Text<'_> {
         }
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         for outcome in &self.report.outcomes {
-            if let Verdict::Skipped(why) = &outcome.verdict {
+            if let CaseResult::Skipped(why) = &outcome.verdict {
                 *reasons.entry(why).or_default() += 1;
             }
         }

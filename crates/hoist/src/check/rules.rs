@@ -1,23 +1,23 @@
 //! What holds in every exchange of every case, whatever the case is about.
 //!
-//! Pure, like [`judge`](super::judge): from what was heard to sentences that say what breaks a rule.
+//! Pure, like [`judge`](super::judge): from what was responses to sentences that say what breaks a rule.
 
-use super::case::{Ends, Expect, Rule, Told};
-use super::judge::Asked;
+use super::case::{Expect, Expected, RequestEnd, Rule};
+use super::judge::RequestContext;
 use super::version::INTEROP_FIELD;
-use super::wire::{Head, Heard};
+use super::wire::{Head, Responses};
 
 /// What breaks a rule. `largest` is the largest offset the upload was told to have before.
-pub(crate) fn broken(
+pub(crate) fn violations(
     rule: Rule,
-    heard: &Heard,
+    responses: &Responses,
     expect: &Expect,
-    asked: &Asked<'_>,
+    request: &RequestContext<'_>,
     largest: u64,
 ) -> Vec<String> {
-    let announcements = || heard.interims.iter().filter(|head| head.status == 104);
-    let last = heard.last.as_ref().map(|(head, _)| head);
-    let all = || heard.interims.iter().chain(last);
+    let announcements = || responses.interims.iter().filter(|head| head.status == 104);
+    let last = responses.last.as_ref().map(|(head, _)| head);
+    let all = || responses.interims.iter().chain(last);
     match rule {
         Rule::Canonical => all().flat_map(|head| &head.fields).filter_map(canonical).collect(),
         Rule::OffsetsGrow => {
@@ -32,10 +32,10 @@ pub(crate) fn broken(
             wrong
         }
         Rule::InterimNumber => {
-            let number = asked.version.number();
+            let number = request.version.number();
             let (name, sent) = match number {
-                Some((name, _)) => (name, asked.field(name)),
-                None => (INTEROP_FIELD, asked.field(INTEROP_FIELD)),
+                Some((name, _)) => (name, request.field(name)),
+                None => (INTEROP_FIELD, request.field(INTEROP_FIELD)),
             };
             let wrong = announcements().filter(|head| sent.is_none() || head.field(name) != sent);
             wrong.map(|head| format!("a 104 has {:?}, the request {sent:?}", head.field(name))).collect()
@@ -44,7 +44,7 @@ pub(crate) fn broken(
             let declares = |head: &&Head| {
                 head.field("content-length").is_some() || head.field("transfer-encoding").is_some()
             };
-            heard
+            responses
                 .interims
                 .iter()
                 .filter(declares)
@@ -52,12 +52,12 @@ pub(crate) fn broken(
                 .collect()
         }
         Rule::InterimLocationOnce => {
-            let allowed = usize::from(asked.creates);
+            let allowed = usize::from(request.creates);
             let more = announcements().skip(allowed).filter_map(|head| head.field("location"));
             more.map(|location| format!("a further 104 names {location}")).collect()
         }
         Rule::OneLocation => {
-            let says = asked.version.says(false);
+            let says = request.version.says(false);
             let protocol_speaks =
                 last.filter(|head| says.is_some_and(|(name, value)| head.field(name) == Some(value)));
             let locations: Vec<_> =
@@ -66,35 +66,35 @@ pub(crate) fn broken(
             differ.map(|pair| format!("first {}, then {}", pair[0], pair[1])).collect()
         }
         Rule::FreshLocation => {
-            let named = all().filter(|_| asked.creates).filter_map(|head| head.field("location"));
-            let is_there = |location: &&str| asked.uploads.paths().any(|path| location.ends_with(&path));
+            let named = all().filter(|_| request.creates).filter_map(|head| head.field("location"));
+            let is_there = |location: &&str| request.uploads.paths().any(|path| location.ends_with(&path));
             let again = named.filter(is_there);
             again.map(|location| format!("{location} is not new")).collect()
         }
         Rule::OpaqueLocation => {
             let created = last.filter(|head| head.status == 201);
             let locations = announcements().chain(created).filter_map(|head| head.field("location"));
-            let opaque = |location: &&str| is_opaque(location, asked.target);
+            let opaque = |location: &&str| is_opaque(location, request.target);
             locations.filter(|location| !opaque(location)).map(str::to_owned).collect()
         }
         Rule::NoRedirect => {
-            let transfers = matches!(asked.outgoing.method.as_str(), "POST" | "PUT" | "PATCH")
-                && asked.version.says(true).is_some_and(|(name, _)| asked.field(name).is_some());
+            let transfers = matches!(request.outgoing.method.as_str(), "POST" | "PUT" | "PATCH")
+                && request.version.says(true).is_some_and(|(name, _)| request.field(name).is_some());
             // What the target answers to the whole representation is its own affair.
             let is_of_target = |head: &Head| {
-                let says = asked.version.says(true);
+                let says = request.version.says(true);
                 transfers && says.is_some_and(|(name, value)| head.field(name) == Some(value))
             };
             let redirect = last.filter(|head| {
-                matches!(head.status, 301..=303) && (transfers || !asked.creates) && !is_of_target(head)
+                matches!(head.status, 301..=303) && (transfers || !request.creates) && !is_of_target(head)
             });
             redirect.map(|head| format!("status {}", head.status)).into_iter().collect()
         }
         Rule::SaysCompleteness => {
-            let Some((name, _)) = asked.version.says(true) else { return Vec::new() };
-            let asks = asked.field(name).is_some()
-                && matches!(asked.outgoing.method.as_str(), "POST" | "PUT" | "PATCH");
-            let is_exempt = matches!(&expect.complete, Some(Told::Word(_)));
+            let Some((name, _)) = request.version.says(true) else { return Vec::new() };
+            let asks = request.field(name).is_some()
+                && matches!(request.outgoing.method.as_str(), "POST" | "PUT" | "PATCH");
+            let is_exempt = matches!(&expect.complete, Some(Expected::Word(_)));
             // Where the method or the media type makes no append of it, there is nobody to speak for.
             let last = last.filter(|head| !matches!(head.status, 405 | 415));
             let silent = last.filter(|head| asks && !is_exempt && head.field(name).is_none());
@@ -106,30 +106,32 @@ pub(crate) fn broken(
         | Rule::HeadWithoutContent
         | Rule::NoSniff
         | Rule::ReadableByPages
-        | Rule::PlainRefusals => broken_in_tus(rule, heard, asked),
+        | Rule::PlainRefusals => tus_violations(rule, responses, request),
     }
 }
 
 /// What breaks a rule of tus.
-fn broken_in_tus(rule: Rule, heard: &Heard, asked: &Asked<'_>) -> Vec<String> {
-    let Some((last, content)) = &heard.last else { return Vec::new() };
-    let is_of_another = asked.field("upload-draft-interop-version").is_some();
-    if is_of_another && asked.field("tus-resumable").is_none() {
+fn tus_violations(rule: Rule, responses: &Responses, request: &RequestContext<'_>) -> Vec<String> {
+    let Some((last, content)) = &responses.last else { return Vec::new() };
+    let is_of_another = request.field("upload-draft-interop-version").is_some();
+    if is_of_another && request.field("tus-resumable").is_none() {
         return Vec::new();
     }
     let Head { status, .. } = last;
-    let is_question = asked.outgoing.method == "OPTIONS";
+    let is_question = request.outgoing.method == "OPTIONS";
     let wrong = match rule {
         // GET is no part of the protocol, and is answered as any request for content is.
-        Rule::NamesTus if asked.outgoing.method == "GET" && asked.field("tus-resumable").is_none() => None,
+        Rule::NamesTus if request.outgoing.method == "GET" && request.field("tus-resumable").is_none() => {
+            None
+        }
         // A request that breaks off is refused by HTTP servers themselves.
-        Rule::NamesTus if asked.outgoing.ends == Ends::Cut => None,
+        Rule::NamesTus if request.outgoing.ends == RequestEnd::Cut => None,
         Rule::NamesTus => {
             let version = last.field("tus-resumable");
             (version != Some("1.0.0")).then(|| format!("{status} has the version {version:?}"))
         }
         Rule::NothingOfOthers => {
-            let announced = heard.interims.iter().any(|head| head.status == 104);
+            let announced = responses.interims.iter().any(|head| head.status == 104);
             let foreign = FOREIGN.iter().filter(|name| !is_question && last.field(name).is_some());
             let foreign: Vec<_> = foreign.collect();
             (announced || !foreign.is_empty()).then(|| format!("104: {announced}, fields: {foreign:?}"))
@@ -137,14 +139,14 @@ fn broken_in_tus(rule: Rule, heard: &Heard, asked: &Asked<'_>) -> Vec<String> {
         Rule::NeverRedirect => (300..400).contains(status).then(|| format!("status {status}")),
         Rule::HeadWithoutContent => {
             let declared = last.field("content-length").filter(|declared| *declared != "0");
-            let is_told = asked.outgoing.method == "HEAD" && (200..300).contains(status);
+            let is_told = request.outgoing.method == "HEAD" && (200..300).contains(status);
             declared.filter(|_| is_told).map(|declared| format!("{declared} bytes are declared"))
         }
         Rule::NoSniff => {
             let told = last.field("x-content-type-options");
             (told != Some("nosniff")).then(|| format!("{status} has {told:?}"))
         }
-        Rule::ReadableByPages => asked.field("origin").and_then(|origin| unreadable(last, origin, asked)),
+        Rule::ReadableByPages => request.field("origin").and_then(|origin| unreadable(last, origin, request)),
         Rule::PlainRefusals => {
             let media_type = last.field("content-type").unwrap_or_default();
             let is_plain = media_type.starts_with("text/plain") && content.len() <= SHORT;
@@ -186,12 +188,12 @@ const READ_BY_SCRIPTS: [&str; 12] = [
 ];
 
 /// Why a page of this origin cannot read the answer.
-fn unreadable(head: &Head, origin: &str, asked: &Asked<'_>) -> Option<String> {
+fn unreadable(head: &Head, origin: &str, request: &RequestContext<'_>) -> Option<String> {
     let allowed = head.field("access-control-allow-origin");
     if allowed != Some("*") && allowed != Some(origin) {
         return Some(format!("{origin} may not read it, but {allowed:?}"));
     }
-    if asked.field("access-control-request-method").is_some() {
+    if request.field("access-control-request-method").is_some() {
         return None;
     }
     let exposed = head.field("access-control-expose-headers").unwrap_or_default().to_ascii_lowercase();
@@ -241,7 +243,7 @@ fn is_opaque(location: &str, target: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::case::{Ends, Framing};
+    use super::super::case::{Framing, RequestEnd};
     use super::super::uploads::Uploads;
     use super::super::version::Version;
     use super::super::wire::Outgoing;
@@ -262,7 +264,7 @@ mod tests {
             framing: Framing::Sized,
             trailers: Vec::new(),
             paused: Vec::new(),
-            ends: Ends::Whole,
+            ends: RequestEnd::Whole,
             waits: false,
             ancient: false,
         }
@@ -297,12 +299,17 @@ mod tests {
         ];
         let outgoing = outgoing("HEAD", &[("Origin", "https://page.example")]);
         let (uploads, target) = (Uploads::default(), "/uploads");
-        let asked =
-            Asked { version: Version::Tus1, outgoing: &outgoing, uploads: &uploads, creates: false, target };
+        let request = RequestContext {
+            version: Version::Tus1,
+            outgoing: &outgoing,
+            uploads: &uploads,
+            creates: false,
+            target,
+        };
         for (rule, interims, last) in cases {
             let found = |interims, last: Head| {
-                let heard = Heard { interims, last: Some((last, b"no".to_vec())) };
-                broken(rule, &heard, &Expect::default(), &asked, 0)
+                let responses = Responses { interims, last: Some((last, b"no".to_vec())) };
+                violations(rule, &responses, &Expect::default(), &request, 0)
             };
             assert!(!found(interims, last).is_empty(), "{rule:?}");
             let well = found(vec![head(100, &[])], with(404, &[("Content-Length", "9")]));
@@ -344,13 +351,18 @@ mod tests {
             let mut uploads = Uploads::default();
             uploads.add("http://h/uploads/old", None);
             let (version, target) = (Version::Interop(8), "/uploads");
-            let asked = Asked { version, outgoing: &outgoing, uploads: &uploads, creates, target };
-            let heard = |interims, last| Heard { interims, last: Some((last, Vec::new())) };
-            let found = broken(rule, &heard(interims, last), &Expect::default(), &asked, 5);
+            let request = RequestContext { version, outgoing: &outgoing, uploads: &uploads, creates, target };
+            let responses = |interims, last| Responses { interims, last: Some((last, Vec::new())) };
+            let found = violations(rule, &responses(interims, last), &Expect::default(), &request, 5);
             assert!(!found.is_empty(), "{rule:?}");
             let fields = [("Upload-Offset", "5"), ("Upload-Complete", "?0"), ("Location", id)];
-            let found =
-                broken(rule, &heard(vec![good.clone()], head(201, &fields)), &Expect::default(), &asked, 5);
+            let found = violations(
+                rule,
+                &responses(vec![good.clone()], head(201, &fields)),
+                &Expect::default(),
+                &request,
+                5,
+            );
             assert!(found.is_empty() || !creates, "{rule:?}: {found:?}");
         }
     }

@@ -2,46 +2,47 @@
 //!
 //! Owns the order of events and what is remembered between them; what was right is for [`judge`](super::judge).
 
+mod setup;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
-use super::case::{After, Case, Ends, Expect, GivenUpload, Lines, Number, Rule, Send, Status, Step, To};
-use super::judge::{self, Asked};
-use super::report::Verdict;
+use super::case::{Case, Expect, RequestEnd, RequestSpec, RequestTarget, Rule, StateAfter, Step};
+use super::judge::{self, RequestContext};
+use super::report::CaseResult;
+use super::request_builder::RequestBuilder;
 use super::rules;
-use super::spelling::Speaker;
 use super::transcript::Transcript;
 use super::uploads::Uploads;
-use super::version::{Dialect, Version};
-use super::wire::{self, Exchange, Heard, Outgoing, Site, Standing, Transport};
+use super::version::{CorpusDialect, Version};
+use super::wire::{self, Endpoint, Exchange, Outgoing, PendingRequest, Responses, Transport};
 
 /// How long to wait before a request is sent again.
-const AGAIN_AFTER: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// A run, and what it remembers.
-pub(crate) struct Run {
+pub(crate) struct CaseRun {
     case: Arc<Case>,
     version: Version,
     transport: Transport,
-    site: Arc<Site>,
+    endpoint: Arc<Endpoint>,
     rules: Vec<(String, Rule)>,
-    patience: Duration,
+    timeout: Duration,
     /// The name of the upload, where the client chooses it.
     token: String,
     uploads: Uploads,
     /// The path of each upload that any response named, those of ordinary requests too.
-    made: BTreeSet<String>,
-    standing: Option<(Standing, Outgoing)>,
+    created: BTreeSet<String>,
+    pending: Option<(PendingRequest, Outgoing)>,
     transcript: Transcript,
 }
 
 /// How a creation's upload is named.
-enum Named {
+enum UploadName {
     /// By the client.
     ByToken,
     /// By the server, with this URL.
@@ -62,43 +63,43 @@ pub(crate) fn fresh_token() -> String {
     })
 }
 
-impl Run {
+impl CaseRun {
     pub(crate) fn new(
         case: Arc<Case>,
         version: Version,
         transport: Transport,
-        site: Arc<Site>,
+        endpoint: Arc<Endpoint>,
         rules: Vec<(String, Rule)>,
     ) -> Self {
         Self {
             case,
             version,
             transport,
-            site,
+            endpoint,
             rules,
-            patience: Duration::ZERO,
+            timeout: Duration::ZERO,
             token: fresh_token(),
             uploads: Uploads::default(),
-            made: BTreeSet::new(),
-            standing: None,
+            created: BTreeSet::new(),
+            pending: None,
             transcript: Transcript::default(),
         }
     }
 
-    /// Runs it. Each exchange may take as long as `patience`.
-    pub(crate) async fn judge(mut self, patience: Duration) -> Verdict {
-        self.patience = patience;
+    /// Runs it. Each exchange may take as long as `timeout`.
+    pub(crate) async fn judge(mut self, timeout: Duration) -> CaseResult {
+        self.timeout = timeout;
         let differences = self.steps().await;
-        drop(self.standing.take());
+        drop(self.pending.take());
         self.clean_up().await;
         match differences {
-            Ok(()) => Verdict::Passed,
+            Ok(()) => CaseResult::Passed,
             Err(differences) => {
                 let mut why = String::new();
                 for difference in differences {
                     let _ = writeln!(why, "- {difference}");
                 }
-                Verdict::Failed(why + self.transcript.text())
+                CaseResult::Failed(why + self.transcript.text())
             }
         }
     }
@@ -107,84 +108,21 @@ impl Run {
         let case = Arc::clone(&self.case);
         self.set_up(&case).await?;
         self.step(&case.send, &case.expect).await?;
-        self.look(case.after.as_ref()).await?;
+        self.check_state(case.after.as_ref()).await?;
         for Step { send, stalled, rest, expect, after } in &case.then {
             if *stalled {
-                let rest = rest.as_ref().map(super::case::Content::bytes);
-                self.end_of_standing(rest, expect).await?;
+                let rest = rest.as_ref().map(super::case::ContentSpec::bytes);
+                self.finish_pending(rest, expect).await?;
             }
             if let Some(send) = send {
                 self.step(send, expect).await?;
             }
-            self.look(after.as_ref()).await?;
+            self.check_state(after.as_ref()).await?;
         }
         Ok(())
     }
 
-    /// Creates what the case finds there.
-    async fn set_up(&mut self, case: &Case) -> Result<(), Differences> {
-        for (name, upload) in &case.given.uploads {
-            self.give(upload, Some(name)).await.map_err(|why| given_fails(&why))?;
-        }
-        match case.given.upload() {
-            Some(upload) => self.give(&upload, None).await.map_err(|why| given_fails(&why)),
-            None => Ok(()),
-        }
-    }
-
-    async fn give(&mut self, upload: &GivenUpload, name: Option<&String>) -> Result<(), Differences> {
-        if self.version.dialect() == Dialect::Tus1 {
-            return self.give_in_tus(upload, name).await;
-        }
-        let creation = Send {
-            complete: Some(false),
-            length: upload.length,
-            fields: upload.fields.clone(),
-            content: upload.content.clone(),
-            names: name.cloned(),
-            ..Send::of("POST")
-        };
-        self.step(&creation, &Expect::success()).await?;
-        if !upload.complete {
-            return Ok(());
-        }
-        let append = Send {
-            to: To::Upload,
-            complete: Some(true),
-            offset: Some(Number::Word("told".into())),
-            ..Send::of("PATCH")
-        };
-        self.step(&append, &Expect::success()).await
-    }
-
-    /// The core and the creation extension are enough for it, and deferral where nothing says how long it is.
-    async fn give_in_tus(&mut self, upload: &GivenUpload, name: Option<&String>) -> Result<(), Differences> {
-        let GivenUpload { content, length, complete, fields } = upload;
-        let bytes = content.as_ref().map_or(0, |content| content.bytes().len() as u64);
-        let mut creation = Send {
-            length: length.or_else(|| complete.then_some(bytes)),
-            fields: fields.clone(),
-            names: name.cloned(),
-            ..Send::of("POST")
-        };
-        if creation.length.is_none() {
-            let defer = ("Upload-Defer-Length".to_owned(), Lines::One("1".into()));
-            creation.fields.extend([defer]);
-        }
-        self.step(&creation, &Expect::success()).await?;
-        if bytes == 0 {
-            return Ok(());
-        }
-        let append = Send {
-            to: To::Upload,
-            offset: Some(Number::Is(0)),
-            content: content.clone(),
-            ..Send::of("PATCH")
-        };
-        self.step(&append, &Expect::success()).await
-    }
-
-    async fn step(&mut self, send: &Send, expect: &Expect) -> Result<(), Differences> {
+    async fn step(&mut self, send: &RequestSpec, expect: &Expect) -> Result<(), Differences> {
         let outgoing = self.outgoing(send).map_err(|why| vec![why])?;
         self.transcript.request(&outgoing);
         if let Some(count) = send.race {
@@ -195,37 +133,41 @@ impl Run {
         } else {
             self.exchange(&outgoing).await?
         };
-        let heard = match exchange {
-            Exchange::Ended(heard) => heard,
-            Exchange::Standing(standing) => {
-                let heard = standing.heard().clone();
-                self.standing = Some((standing, outgoing.clone()));
-                heard
+        let responses = match exchange {
+            Exchange::Complete(responses) => responses,
+            Exchange::Pending(pending) => {
+                let responses = pending.responses().clone();
+                self.pending = Some((pending, outgoing.clone()));
+                responses
             }
         };
-        self.transcript.response(&heard, send.ends == Ends::Stall);
-        self.hear(&heard, &outgoing, expect, send)
+        self.transcript.response(&responses, send.ends == RequestEnd::Stall);
+        self.judge_responses(&responses, &outgoing, expect, send)
     }
 
-    /// Sends it again until what is expected comes back, for as long as there is patience.
+    /// Sends it again until what is expected comes back, for as long as there is timeout.
     async fn exchange_until(&self, outgoing: &Outgoing, expect: &Expect) -> Result<Exchange, Differences> {
-        let times = self.patience.as_millis() / AGAIN_AFTER.as_millis();
+        let times = self.timeout.as_millis() / RETRY_PAUSE.as_millis();
         for _ in 0..times {
             let exchange = self.exchange(outgoing).await?;
-            let Exchange::Ended(heard) = &exchange else { return Ok(exchange) };
-            if judge::response(heard, expect, &self.asked(outgoing), Ends::Whole).is_empty() {
+            let Exchange::Complete(responses) = &exchange else { return Ok(exchange) };
+            if judge::differences(responses, expect, &self.request_context(outgoing), RequestEnd::Whole)
+                .is_empty()
+            {
                 return Ok(exchange);
             }
-            tokio::time::sleep(AGAIN_AFTER).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
         self.exchange(outgoing).await
     }
 
     async fn exchange(&self, outgoing: &Outgoing) -> Result<Exchange, Differences> {
-        match timeout(self.patience, wire::exchange(self.transport, &self.site, outgoing)).await {
+        match tokio::time::timeout(self.timeout, wire::exchange(self.transport, &self.endpoint, outgoing))
+            .await
+        {
             Ok(Ok(exchange)) => Ok(exchange),
             Ok(Err(error)) => Err(vec![format!("no exchange: {error}")]),
-            Err(_) => Err(vec![format!("nothing came of it in {:?}", self.patience)]),
+            Err(_) => Err(vec![format!("nothing came of it in {:?}", self.timeout)]),
         }
     }
 
@@ -233,98 +175,98 @@ impl Run {
     async fn race(
         &mut self,
         outgoing: &Outgoing,
-        send: &Send,
+        send: &RequestSpec,
         expect: &Expect,
         count: usize,
     ) -> Result<(), Differences> {
         let mut running = JoinSet::new();
         for _ in 0..count {
-            let (outgoing, site) = (outgoing.clone(), Arc::clone(&self.site));
-            let (transport, patience) = (self.transport, self.patience);
+            let (outgoing, endpoint) = (outgoing.clone(), Arc::clone(&self.endpoint));
+            let (transport, timeout) = (self.transport, self.timeout);
             running.spawn(async move {
-                match timeout(patience, wire::exchange(transport, &site, &outgoing)).await {
-                    Ok(Ok(Exchange::Ended(heard))) => heard,
-                    _ => Heard::default(),
+                match tokio::time::timeout(timeout, wire::exchange(transport, &endpoint, &outgoing)).await {
+                    Ok(Ok(Exchange::Complete(responses))) => responses,
+                    _ => Responses::default(),
                 }
             });
         }
         let mut all = Vec::new();
-        while let Some(heard) = running.join_next().await {
-            all.push(heard.map_err(|failure| vec![failure.to_string()])?);
+        while let Some(responses) = running.join_next().await {
+            all.push(responses.map_err(|failure| vec![failure.to_string()])?);
         }
-        for heard in &all {
-            self.transcript.response(heard, false);
-            self.note_made(heard);
+        for responses in &all {
+            self.transcript.response(responses, false);
+            self.record_created(responses);
         }
-        let judged = |heard: &Heard, expect: &Expect| {
-            let asked = self.asked(outgoing);
-            judge::response(heard, expect, &asked, send.ends)
+        let judged = |responses: &Responses, expect: &Expect| {
+            let request = self.request_context(outgoing);
+            judge::differences(responses, expect, &request, send.ends)
         };
-        let winner = all.iter().position(|heard| judged(heard, expect).is_empty());
+        let winner = all.iter().position(|responses| judged(responses, expect).is_empty());
         let Some(winner) = winner else { return Err(judged(&all[0], expect)) };
         let others = expect.others.as_deref().cloned().unwrap_or_default();
         let losers = all.iter().enumerate().filter(|(at, _)| *at != winner);
-        let differences: Differences = losers.flat_map(|(_, heard)| judged(heard, &others)).collect();
+        let differences: Differences = losers.flat_map(|(_, responses)| judged(responses, &others)).collect();
         if differences.is_empty() { Ok(()) } else { Err(differences) }
     }
 
-    async fn end_of_standing(&mut self, rest: Option<Vec<u8>>, expect: &Expect) -> Result<(), Differences> {
-        let Some((mut standing, outgoing)) = self.standing.take() else {
+    async fn finish_pending(&mut self, rest: Option<Vec<u8>>, expect: &Expect) -> Result<(), Differences> {
+        let Some((mut pending, outgoing)) = self.pending.take() else {
             return Err(vec!["no request is left standing".into()]);
         };
-        let known = standing.heard().interims.len();
+        let known = pending.responses().interims.len();
         self.transcript.note("the request that was left standing");
         let end = async move {
             if let Some(rest) = rest {
-                standing.send(rest).await;
+                pending.send(rest).await;
             }
-            standing.end().await
+            pending.end().await
         };
-        let Ok(mut heard) = timeout(self.patience, end).await else {
-            return Err(vec![format!("the standing request does not end in {:?}", self.patience)]);
+        let Ok(mut responses) = tokio::time::timeout(self.timeout, end).await else {
+            return Err(vec![format!("the standing request does not end in {:?}", self.timeout)]);
         };
-        heard.interims.drain(..known);
-        self.transcript.response(&heard, false);
-        self.hear(&heard, &outgoing, expect, &Send::of(&outgoing.method))
+        responses.interims.drain(..known);
+        self.transcript.response(&responses, false);
+        self.judge_responses(&responses, &outgoing, expect, &RequestSpec::of(&outgoing.method))
     }
 
     /// Judges what came back and remembers what it said.
-    fn hear(
+    fn judge_responses(
         &mut self,
-        heard: &Heard,
+        responses: &Responses,
         outgoing: &Outgoing,
         expect: &Expect,
-        send: &Send,
+        send: &RequestSpec,
     ) -> Result<(), Differences> {
-        self.note_made(heard);
-        let asked = self.asked(outgoing);
-        let mut differences = judge::response(heard, expect, &asked, send.ends);
-        let named = self.named(heard, &asked);
-        let of = self.told_of(outgoing, named.as_ref());
-        let largest = if named.is_some() { 0 } else { self.uploads.largest(&of) };
+        self.record_created(responses);
+        let request = self.request_context(outgoing);
+        let mut differences = judge::differences(responses, expect, &request, send.ends);
+        let named = self.named(responses, &request);
+        let of = self.offsets_of(outgoing, named.as_ref());
+        let largest = if named.is_some() { 0 } else { self.uploads.max_offset(&of) };
         for (name, rule) in &self.rules {
-            let broken = rules::broken(*rule, heard, expect, &asked, largest);
+            let broken = rules::violations(*rule, responses, expect, &request, largest);
             differences.extend(broken.into_iter().map(|broken| format!("{name}: {broken}")));
         }
-        let is_cancelled = outgoing.method == "DELETE" && succeeds(heard);
-        self.uploads.hear(&of, named.is_some(), heard);
-        if let Some(Named::At(url)) = named {
+        let is_cancelled = outgoing.method == "DELETE" && succeeds(responses);
+        self.uploads.record_offsets(&of, named.is_some(), responses);
+        if let Some(UploadName::At(url)) = named {
             self.uploads.add(&url, send.names.as_deref());
         }
         if is_cancelled {
-            self.uploads.forget();
+            self.uploads.clear_offsets();
         }
         if differences.is_empty() { Ok(()) } else { Err(differences) }
     }
 
     /// What the offsets of an exchange are those of: an upload by its path, or a part by its number.
-    fn told_of(&self, outgoing: &Outgoing, named: Option<&Named>) -> String {
-        if let Some(Named::At(url)) = named {
+    fn offsets_of(&self, outgoing: &Outgoing, named: Option<&UploadName>) -> String {
+        if let Some(UploadName::At(url)) = named {
             return wire::path_of(url).unwrap_or_default();
         }
         let index = outgoing.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("upload-index"));
         match index {
-            Some((_, index)) if self.version.dialect() == Dialect::Token => {
+            Some((_, index)) if self.version.dialect() == CorpusDialect::Token => {
                 index.split(';').next().unwrap_or_default().trim().to_owned()
             }
             _ => outgoing.target.clone(),
@@ -332,41 +274,41 @@ impl Run {
     }
 
     /// The upload that a creation began.
-    fn named(&self, heard: &Heard, asked: &Asked<'_>) -> Option<Named> {
-        let succeeds = heard.last.as_ref().filter(|(head, _)| (200..300).contains(&head.status));
-        if !asked.creates {
+    fn named(&self, responses: &Responses, request: &RequestContext<'_>) -> Option<UploadName> {
+        let succeeds = responses.last.as_ref().filter(|(head, _)| (200..300).contains(&head.status));
+        if !request.creates {
             return None;
         }
-        if self.version.dialect() == Dialect::Token {
-            return succeeds.map(|_| Named::ByToken);
+        if self.version.dialect() == CorpusDialect::Token {
+            return succeeds.map(|_| UploadName::ByToken);
         }
-        let announced = heard.interims.iter().find_map(|head| head.field("location"));
+        let announced = responses.interims.iter().find_map(|head| head.field("location"));
         let location = announced.or_else(|| succeeds.and_then(|(head, _)| head.field("location")))?;
-        wire::path_of(location).map(|_| Named::At(location.to_owned()))
+        wire::path_of(location).map(|_| UploadName::At(location.to_owned()))
     }
 
-    fn asked<'a>(&'a self, outgoing: &'a Outgoing) -> Asked<'a> {
-        Asked {
+    fn request_context<'a>(&'a self, outgoing: &'a Outgoing) -> RequestContext<'a> {
+        RequestContext {
             version: self.version,
             outgoing,
             uploads: &self.uploads,
             creates: !self.is_upload(outgoing),
-            target: self.site.path(),
+            target: self.endpoint.path(),
         }
     }
 
     fn is_upload(&self, outgoing: &Outgoing) -> bool {
         self.uploads.paths().any(|path| path == outgoing.target)
-            || (self.version.dialect() == Dialect::Token && outgoing.method != "POST")
+            || (self.version.dialect() == CorpusDialect::Token && outgoing.method != "POST")
     }
 
     /// Asks for the upload's state, and compares.
-    async fn look(&mut self, after: Option<&After>) -> Result<(), Differences> {
+    async fn check_state(&mut self, after: Option<&StateAfter>) -> Result<(), Differences> {
         let Some(after) = after else { return Ok(()) };
-        let head = Send { to: To::Upload, of: after.of.clone(), ..Send::of("HEAD") };
-        let expect = judge::after(after, self.version);
+        let head = RequestSpec { to: RequestTarget::Upload, of: after.of.clone(), ..RequestSpec::of("HEAD") };
+        let expect = judge::state_expectation(after, self.version);
         self.step(&head, &expect).await?;
-        match (after.offset_max, self.uploads.told()) {
+        match (after.offset_max, self.uploads.last_offset()) {
             (Some(most), Some(told)) if !after.gone && told > most => {
                 Err(vec![format!("the offset is {told}, more than {most}")])
             }
@@ -375,56 +317,20 @@ impl Run {
     }
 
     /// Remembers the upload that a response names, to delete it in the end.
-    fn note_made(&mut self, heard: &Heard) {
-        let announced = heard.interims.iter().filter(|head| head.status == 104);
+    fn record_created(&mut self, responses: &Responses) {
+        let announced = responses.interims.iter().filter(|head| head.status == 104);
         let created =
-            heard.last.as_ref().map(|(head, _)| head).filter(|head| (200..300).contains(&head.status));
+            responses.last.as_ref().map(|(head, _)| head).filter(|head| (200..300).contains(&head.status));
         let urls = announced.chain(created).filter_map(|head| head.field("location"));
-        self.made.extend(urls.filter_map(wire::path_of));
+        self.created.extend(urls.filter_map(wire::path_of));
     }
 
-    /// Deletes every upload of the run, however the run ended.
-    async fn clean_up(&mut self) {
-        let cancel = Send { to: To::Upload, ..Send::of("DELETE") };
-        let paths: BTreeSet<String> = match self.version.dialect() {
-            Dialect::Token => [self.site.path().to_owned()].into(),
-            Dialect::Ietf | Dialect::Tus1 => self.uploads.paths().collect(),
-        };
-        for path in paths {
-            if let Ok(outgoing) = self.outgoing(&cancel)
-                && let Ok(Exchange::Ended(heard)) =
-                    self.exchange(&Outgoing { target: path.clone(), ..outgoing }).await
-                && succeeds(&heard)
-            {
-                self.made.remove(&path);
-            }
-        }
-        // An upload that an ordinary request made is deleted by an ordinary request.
-        self.made.remove(self.site.path());
-        let plain = Speaker { version: Version::Rfc, site: &self.site, token: "", uploads: &self.uploads };
-        for path in &self.made {
-            if let Ok(outgoing) = plain.outgoing(&Send::of("DELETE")) {
-                let _ = self.exchange(&Outgoing { target: path.clone(), ..outgoing }).await;
-            }
-        }
-    }
-
-    fn outgoing(&self, send: &Send) -> Result<Outgoing, String> {
-        let Self { version, site, token, uploads, .. } = self;
-        Speaker { version: *version, site, token, uploads }.outgoing(send)
+    fn outgoing(&self, send: &RequestSpec) -> Result<Outgoing, String> {
+        let Self { version, endpoint, token, uploads, .. } = self;
+        RequestBuilder { version: *version, endpoint, token, uploads }.outgoing(send)
     }
 }
 
-fn succeeds(heard: &Heard) -> bool {
-    heard.last.as_ref().is_some_and(|(head, _)| (200..300).contains(&head.status))
-}
-
-fn given_fails(why: &[String]) -> Differences {
-    why.iter().map(|why| format!("what is given cannot be had: {why}")).collect()
-}
-
-impl Expect {
-    fn success() -> Self {
-        Self { status: Some(Status::Class("2xx".into())), ..Self::default() }
-    }
+fn succeeds(responses: &Responses) -> bool {
+    responses.last.as_ref().is_some_and(|(head, _)| (200..300).contains(&head.status))
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::Server;
+use super::ServerSettings;
 use super::case::Case;
 use super::extension;
-use super::probe::Found;
+use super::probe::Capabilities;
 use super::requirement::Level;
-use super::version::{Dialect, Version};
+use super::version::{CorpusDialect, Version};
 use super::wire::Transport;
 
 /// Bytes that every case without limits of its own may send. Limits above this are in no case's way.
@@ -23,21 +23,21 @@ pub struct Selection {
     transports: Vec<Transport>,
     /// All versions where absent.
     versions: Option<Vec<Version>>,
-    settings: Settings,
+    settings: SettingsSource,
 }
 
 /// The server's settings, as far as cases depend on them.
 #[derive(Clone, Debug)]
-enum Settings {
+enum SettingsSource {
     /// The server was started with them.
-    Set(Server),
+    Known(ServerSettings),
     /// They were asked for.
-    Found(Found),
+    Capabilities(Capabilities),
 }
 
 /// The versions of the IETF dialect to check, of those that a server accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Interop {
+pub(crate) enum InteropSelection {
     /// The one with the highest number, and the form without a number.
     Newest,
     /// All of them.
@@ -48,34 +48,34 @@ pub(crate) enum Interop {
 
 impl Selection {
     /// Every case that is written for a server with exactly these settings, in every version and over every transport.
-    pub fn exactly(server: Server) -> Self {
+    pub fn exactly(server: ServerSettings) -> Self {
         Self {
             level: Level::Own,
             only: None,
             transports: Transport::ALL.to_vec(),
             versions: None,
-            settings: Settings::Set(server),
+            settings: SettingsSource::Known(server),
         }
     }
 
     /// The cases that hold for a server as it was found, in the newest version it accepts of each dialect.
     pub(crate) fn found(
-        found: Found,
-        interop: &Interop,
-        dialects: &[Dialect],
+        found: Capabilities,
+        interop: &InteropSelection,
+        dialects: &[CorpusDialect],
         transports: &[Transport],
     ) -> Self {
-        let is_wanted = |dialect: Dialect| dialects.is_empty() || dialects.contains(&dialect);
+        let is_wanted = |dialect: CorpusDialect| dialects.is_empty() || dialects.contains(&dialect);
         let mut versions = Vec::new();
-        for dialect in Dialect::ALL.into_iter().filter(|dialect| is_wanted(*dialect)) {
+        for dialect in CorpusDialect::ALL.into_iter().filter(|dialect| is_wanted(*dialect)) {
             let accepted = || found.versions.iter().copied().filter(|version| version.dialect() == dialect);
             match interop {
-                Interop::All => versions.extend(accepted()),
-                Interop::These(labels) if dialect == Dialect::Ietf => {
+                InteropSelection::All => versions.extend(accepted()),
+                InteropSelection::These(labels) if dialect == CorpusDialect::Ietf => {
                     let all = dialect.versions().iter().copied();
                     versions.extend(all.filter(|version| labels.contains(&version.label())));
                 }
-                Interop::Newest | Interop::These(_) => {
+                InteropSelection::Newest | InteropSelection::These(_) => {
                     versions.extend(accepted().rfind(|version| *version != Version::Rfc));
                     versions.extend(accepted().filter(|version| *version == Version::Rfc));
                 }
@@ -87,7 +87,7 @@ impl Selection {
             only: None,
             transports: found.transports.iter().copied().filter(is_over).collect(),
             versions: Some(versions),
-            settings: Settings::Found(found),
+            settings: SettingsSource::Capabilities(found),
         }
     }
 
@@ -97,7 +97,7 @@ impl Selection {
     }
 
     /// The versions in which a case is run.
-    pub(crate) fn versions(&self, case: &Case, dialect: Dialect) -> Vec<Version> {
+    pub(crate) fn versions(&self, case: &Case, dialect: CorpusDialect) -> Vec<Version> {
         let is_wanted =
             |version: &Version| self.versions.as_ref().is_none_or(|wanted| wanted.contains(version));
         case.versions(dialect).into_iter().filter(is_wanted).collect()
@@ -114,17 +114,17 @@ impl Selection {
     }
 
     /// The reason the case cannot be run on this server, if there is one.
-    pub(crate) fn obstacle(&self, case: &Case, dialect: Dialect) -> Option<String> {
+    pub(crate) fn obstacle(&self, case: &Case, dialect: CorpusDialect) -> Option<String> {
         match &self.settings {
-            Settings::Set(server) if *server == case.server() => None,
-            Settings::Set(_) => Some("needs a server with other settings".into()),
-            Settings::Found(found) => found.obstacle(case, dialect),
+            SettingsSource::Known(server) if *server == case.server() => None,
+            SettingsSource::Known(_) => Some("needs a server with other settings".into()),
+            SettingsSource::Capabilities(found) => found.obstacle(case, dialect),
         }
     }
 }
 
-impl Found {
-    fn obstacle(&self, case: &Case, dialect: Dialect) -> Option<String> {
+impl Capabilities {
+    fn obstacle(&self, case: &Case, dialect: CorpusDialect) -> Option<String> {
         let needed = case.server();
         if let Some(missing) = needed.offers.difference(&self.offers).next() {
             return Some(format!("needs a server with {missing}"));
@@ -144,7 +144,7 @@ impl Found {
                 return Some(format!("the server's {key}={number} is in the way"));
             }
         }
-        (dialect == Dialect::Tus1).then(|| self.lacks(case, &needed.lacks)).flatten()
+        (dialect == CorpusDialect::Tus1).then(|| self.lacks(case, &needed.lacks)).flatten()
     }
 
     fn lacks(&self, case: &Case, needed: &BTreeSet<String>) -> Option<String> {

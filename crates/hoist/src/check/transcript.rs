@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::case::{Ends, Framing};
-use super::wire::{Head, Heard, Outgoing};
+use super::case::{Framing, RequestEnd};
+use super::wire::{Head, Outgoing, Responses};
 
 /// Requests and responses, in their order.
 #[derive(Default)]
@@ -33,9 +33,9 @@ impl Transcript {
             let framing = if *framing == Framing::Chunked { "chunked" } else { "sized" };
             let declared = declares.map(|declares| format!(", declared as {declares}")).unwrap_or_default();
             let ends = match ends {
-                Ends::Whole => "",
-                Ends::Cut => ", then cut",
-                Ends::Stall => ", then left standing",
+                RequestEnd::Whole => "",
+                RequestEnd::Cut => ", then cut",
+                RequestEnd::Stall => ", then left standing",
             };
             let _ = writeln!(self.0, ">   ({} bytes, {framing}{declared}{ends})", content.len());
         }
@@ -45,9 +45,9 @@ impl Transcript {
     }
 
     /// What came back; it may be that a request stands and nothing has to come.
-    pub(crate) fn response(&mut self, heard: &Heard, stands: bool) {
-        heard.interims.iter().for_each(|head| self.head(head));
-        match &heard.last {
+    pub(crate) fn response(&mut self, responses: &Responses, stands: bool) {
+        responses.interims.iter().for_each(|head| self.head(head));
+        match &responses.last {
             Some((last, content)) => {
                 self.head(last);
                 if !content.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::wire::{Heard, path_of};
+use super::wire::{Responses, path_of};
 
 /// The uploads of a run.
 #[derive(Default)]
@@ -11,9 +11,9 @@ pub(crate) struct Uploads {
     urls: Vec<String>,
     named: BTreeMap<String, String>,
     /// The offset that was told last, of whichever upload.
-    told: Option<u64>,
-    /// The largest offset that was told of each upload, or part of one.
-    largest: BTreeMap<String, u64>,
+    last_offset: Option<u64>,
+    /// The `max_offset` offset that was told of each upload, or part of one.
+    max_offsets: BTreeMap<String, u64>,
 }
 
 impl Uploads {
@@ -47,30 +47,30 @@ impl Uploads {
         })
     }
 
-    pub(crate) fn told(&self) -> Option<u64> {
-        self.told
+    pub(crate) fn last_offset(&self) -> Option<u64> {
+        self.last_offset
     }
 
-    pub(crate) fn largest(&self, of: &str) -> u64 {
-        self.largest.get(of).copied().unwrap_or_default()
+    pub(crate) fn max_offset(&self, of: &str) -> u64 {
+        self.max_offsets.get(of).copied().unwrap_or_default()
     }
 
-    /// Counts the offsets that were told of one. `anew` is whether it has just begun.
-    pub(crate) fn hear(&mut self, of: &str, anew: bool, heard: &Heard) {
-        let largest = self.largest.entry(of.to_owned()).or_default();
-        if anew {
-            *largest = 0;
+    /// Counts the offsets that were told of one. `is_new` is whether it has just begun.
+    pub(crate) fn record_offsets(&mut self, of: &str, is_new: bool, responses: &Responses) {
+        let max_offset = self.max_offsets.entry(of.to_owned()).or_default();
+        if is_new {
+            *max_offset = 0;
         }
-        let heads = heard.interims.iter().chain(heard.last.as_ref().map(|(head, _)| head));
+        let heads = responses.interims.iter().chain(responses.last.as_ref().map(|(head, _)| head));
         for offset in heads.filter_map(|head| head.field("upload-offset")?.parse().ok()) {
-            self.told = Some(offset);
-            *largest = offset.max(*largest);
+            self.last_offset = Some(offset);
+            *max_offset = offset.max(*max_offset);
         }
     }
 
     /// Nothing that was told holds after a cancellation: of what is made of parts, less may be there.
-    pub(crate) fn forget(&mut self) {
-        self.largest.clear();
+    pub(crate) fn clear_offsets(&mut self) {
+        self.max_offsets.clear();
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 /// A family of versions that share a corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Dialect {
+pub(crate) enum CorpusDialect {
     /// "Resumable Uploads for HTTP".
     Ietf,
     /// Upload-Token.
@@ -71,7 +71,7 @@ pub(crate) enum Range {
 
 impl Range {
     /// Those of a dialect it contains.
-    pub(crate) fn versions(&self, dialect: Dialect) -> Vec<Version> {
+    pub(crate) fn versions(&self, dialect: CorpusDialect) -> Vec<Version> {
         let stretches = match self {
             Self::One(stretch) => std::slice::from_ref(stretch),
             Self::Many(stretches) => stretches,
@@ -81,7 +81,7 @@ impl Range {
     }
 }
 
-impl Dialect {
+impl CorpusDialect {
     /// Every dialect there is a corpus for.
     pub(crate) const ALL: [Self; 3] = [Self::Ietf, Self::Token, Self::Tus1];
 
@@ -135,11 +135,11 @@ impl Version {
     }
 
     /// Its dialect.
-    pub(crate) fn dialect(self) -> Dialect {
+    pub(crate) fn dialect(self) -> CorpusDialect {
         match self {
-            Self::Interop(_) | Self::Rfc => Dialect::Ietf,
-            Self::Seed | Self::Unnumbered | Self::Draft(..) => Dialect::Token,
-            Self::Tus1 => Dialect::Tus1,
+            Self::Interop(_) | Self::Rfc => CorpusDialect::Ietf,
+            Self::Seed | Self::Unnumbered | Self::Draft(..) => CorpusDialect::Token,
+            Self::Tus1 => CorpusDialect::Tus1,
         }
     }
 
@@ -199,13 +199,13 @@ mod tests {
             ("draft", &[]),
         ];
         for (range, expected) in cases {
-            let versions = Range::One(range.into()).versions(Dialect::Ietf);
+            let versions = Range::One(range.into()).versions(CorpusDialect::Ietf);
             let labels: Vec<_> = versions.into_iter().map(Version::label).collect();
             assert_eq!(labels, expected, "{range}");
         }
-        let forms = Range::Many(vec!["seed".into(), "2".into()]).versions(Dialect::Token);
+        let forms = Range::Many(vec!["seed".into(), "2".into()]).versions(CorpusDialect::Token);
         assert_eq!(forms, [Version::Seed, Version::Draft(INTEROP_FIELD, 2)]);
-        assert_eq!(Range::One("draft".into()).versions(Dialect::Token).len(), 4);
+        assert_eq!(Range::One("draft".into()).versions(CorpusDialect::Token).len(), 4);
     }
 
     #[test]

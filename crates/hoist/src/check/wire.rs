@@ -1,19 +1,19 @@
 //! One exchange with the server under test: the request as it is sent, and every response to it.
 //!
 //! Owns the connection. HTTP/1.1 is written and read by hand in [`h1`], HTTP/2 goes through the `h2` crate in
-//! [`h2`](self::h2), and both run over TCP or TLS ([`site`]). Neither follows redirects, retries, or corrects anything.
+//! [`h2`](self::h2), and both run over TCP or TLS ([`endpoint`]). Neither follows redirects, retries, or corrects anything.
 
+mod endpoint;
 mod h1;
 mod h2;
-mod site;
 
 use std::io;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::case::{Ends, Framing};
-pub use site::Site;
+use super::case::{Framing, RequestEnd};
+pub use endpoint::Endpoint;
 
 /// How long a request that waits for `100 (Continue)` does so (RFC 9110, Expect).
 const CONTINUE_WAIT: Duration = Duration::from_secs(2);
@@ -72,7 +72,7 @@ pub(crate) struct Outgoing {
     pub(crate) trailers: Vec<(String, String)>,
     /// Silences between equal parts of the content.
     pub(crate) paused: Vec<Duration>,
-    pub(crate) ends: Ends,
+    pub(crate) ends: RequestEnd,
     pub(crate) waits: bool,
     pub(crate) ancient: bool,
 }
@@ -96,13 +96,13 @@ impl Head {
 
 /// All that came back.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Heard {
+pub(crate) struct Responses {
     pub(crate) interims: Vec<Head>,
     /// The final response and its content; none when the connection or stream ended without one.
     pub(crate) last: Option<(Head, Vec<u8>)>,
 }
 
-impl Heard {
+impl Responses {
     fn is_asked_to_continue(&self) -> bool {
         self.last.is_some() || self.interims.iter().any(|head| head.status == 100)
     }
@@ -111,23 +111,23 @@ impl Heard {
 /// What became of a request.
 pub(crate) enum Exchange {
     /// It ended.
-    Ended(Heard),
+    Complete(Responses),
     /// It stands where its content was left.
-    Standing(Standing),
+    Pending(PendingRequest),
 }
 
-/// A request that is left standing, and what was heard meanwhile.
-pub(crate) enum Standing {
-    H1(h1::Talk),
-    H2(Box<h2::Talk>),
+/// A request that is left pending, and what was responses meanwhile.
+pub(crate) enum PendingRequest {
+    H1(h1::H1Request),
+    H2(Box<h2::H2Request>),
 }
 
-impl Standing {
-    /// What was heard so far.
-    pub(crate) fn heard(&self) -> &Heard {
+impl PendingRequest {
+    /// What was responses so far.
+    pub(crate) fn responses(&self) -> &Responses {
         match self {
-            Self::H1(talk) => talk.heard(),
-            Self::H2(talk) => talk.heard(),
+            Self::H1(talk) => talk.responses(),
+            Self::H2(talk) => talk.responses(),
         }
     }
 
@@ -140,7 +140,7 @@ impl Standing {
     }
 
     /// Waits for its end, sending nothing more.
-    pub(crate) async fn end(self) -> Heard {
+    pub(crate) async fn end(self) -> Responses {
         match self {
             Self::H1(talk) => talk.end().await,
             Self::H2(talk) => talk.end().await,
@@ -149,10 +149,14 @@ impl Standing {
 }
 
 /// Sends a request on a connection of its own.
-pub(crate) async fn exchange(transport: Transport, site: &Site, outgoing: &Outgoing) -> io::Result<Exchange> {
+pub(crate) async fn exchange(
+    transport: Transport,
+    endpoint: &Endpoint,
+    outgoing: &Outgoing,
+) -> io::Result<Exchange> {
     match transport {
-        Transport::H1 => h1::exchange(site, outgoing).await,
-        Transport::H2 => h2::exchange(site, outgoing).await,
+        Transport::H1 => h1::exchange(endpoint, outgoing).await,
+        Transport::H2 => h2::exchange(endpoint, outgoing).await,
     }
 }
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use http::Uri;
 
-use super::client::{Connection, count, span, url};
-use crate::check::{Dialect, Interop, Level, Transport};
-use crate::config::Span;
+use super::client::{ConnectionArgs, count, span, url};
+use crate::check::{CorpusDialect, InteropSelection, Level, Transport};
+use crate::config::TimeSpan;
 
 pub(super) const AFTER: &str = "The server is asked what it speaks: HTTP/1.1 and HTTP/2, the dialects, the interop \
     versions it accepts, its limits and extensions. The cases that apply are then run in the newest version of each \
@@ -22,7 +22,7 @@ pub(crate) struct Check {
     pub(crate) url: Uri,
     /// Check this dialect alone, repeatable [default: all that the server speaks]
     #[arg(long = "dialect", value_enum, value_name = "DIALECT")]
-    pub(crate) dialects: Vec<Dialect>,
+    pub(crate) dialects: Vec<CorpusDialect>,
     /// Check this version of the IETF draft, repeatable: 3 to 10, `rfc` for the form without a number, or `all` for every
     /// version the server accepts, in the other dialects too [default: the newest and `rfc`]
     #[arg(long = "interop", value_name = "VERSION")]
@@ -51,23 +51,23 @@ pub(crate) struct Check {
     pub(crate) parallel: usize,
     /// Wait this long for the end of one request.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = span)]
-    pub(crate) timeout: Span,
+    pub(crate) timeout: TimeSpan,
     #[command(flatten)]
-    pub(crate) connection: Connection,
+    pub(crate) connection: ConnectionArgs,
 }
 
 impl Check {
     /// The versions of the IETF draft to check.
-    pub(crate) fn interop(&self) -> Interop {
+    pub(crate) fn interop(&self) -> InteropSelection {
         match self.interop.as_slice() {
-            [] => Interop::Newest,
-            labels if labels.iter().any(|label| label == "all") => Interop::All,
-            labels => Interop::These(labels.to_vec()),
+            [] => InteropSelection::Newest,
+            labels if labels.iter().any(|label| label == "all") => InteropSelection::All,
+            labels => InteropSelection::These(labels.to_vec()),
         }
     }
 
-    pub(super) fn wrong(&self) -> Option<String> {
-        let known = || Dialect::Ietf.versions().iter().map(|version| version.label());
+    pub(super) fn conflict(&self) -> Option<String> {
+        let known = || CorpusDialect::Ietf.versions().iter().map(|version| version.label());
         let unknown =
             self.interop.iter().find(|label| *label != "all" && !known().any(|known| known == **label))?;
         let known: Vec<String> = known().collect();

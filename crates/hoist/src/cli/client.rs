@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use hoist_client::{Dialect, Origin, Token};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use crate::config::{Size, Span};
+use crate::config::{Size, TimeSpan};
 
 pub(super) const AFTER_PUT: &str = "What is under way is kept in a journal ($XDG_STATE_HOME/hoist/uploads, or \
     ~/.local/state/hoist/uploads): the same command, run again after whatever ended it, goes on where the server is. A \
@@ -22,7 +22,7 @@ pub(crate) struct Put {
     /// Files, directories with all that is in them, quoted patterns (`'*.mkv'`), or - for standard input; and last the
     /// upload URL.
     #[arg(required = true, value_name = "FILE... URL")]
-    words: Vec<OsString>,
+    arguments: Vec<OsString>,
     #[arg(skip)]
     pub(crate) files: Vec<PathBuf>,
     #[arg(skip)]
@@ -45,7 +45,7 @@ pub(crate) struct Put {
     /// The method of the request that begins an upload. A put may be made again where its answer was lost; then the
     /// server may have the file twice.
     #[arg(long, value_enum, default_value = "post")]
-    pub(crate) method: Verb,
+    pub(crate) method: CreateMethod,
     /// The dialect to speak: ietf, ietf-3 to ietf-10, ietf-rfc, token, token-draft, token-1, token-2, tus1, conventional
     /// [default: the one the server speaks]
     #[arg(long, hide_default_value = true, default_value_t)]
@@ -58,7 +58,7 @@ pub(crate) struct Put {
     pub(crate) chunk: Option<Size>,
     /// Give up on a file after so long without progress.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = span)]
-    pub(crate) retry_for: Span,
+    pub(crate) retry_for: TimeSpan,
     /// Fail (exit code 15) where the server shows no upload protocol, so that an interruption would mean to begin again.
     #[arg(long)]
     pub(crate) require_resumable: bool,
@@ -69,22 +69,22 @@ pub(crate) struct Put {
     #[arg(long)]
     pub(crate) verify: bool,
     #[command(flatten)]
-    pub(crate) route: Route,
+    pub(crate) route: ProxyArgs,
     #[command(flatten)]
-    pub(crate) connection: Connection,
+    pub(crate) connection: ConnectionArgs,
 }
 
 impl Put {
     /// Tells the URL from the files, wherever flags stand between them.
-    pub(super) fn settle(&mut self) -> Result<(), String> {
-        let last = self.words.pop().unwrap_or_default();
+    pub(super) fn split_url_from_files(&mut self) -> Result<(), String> {
+        let last = self.arguments.pop().unwrap_or_default();
         self.url = url(&last.to_string_lossy())?;
-        self.files = self.words.drain(..).map(PathBuf::from).collect();
-        self.wrong().map_or(Ok(()), |wrong| Err(wrong.to_owned()))
+        self.files = self.arguments.drain(..).map(PathBuf::from).collect();
+        self.conflict().map_or(Ok(()), |wrong| Err(wrong.to_owned()))
     }
 
     /// Finds a fault that no single value shows.
-    fn wrong(&self) -> Option<&'static str> {
+    fn conflict(&self) -> Option<&'static str> {
         let is_one = self.files.len() == 1;
         let inputs = self.files.iter().filter(|file| file.as_os_str() == "-").count();
         match self {
@@ -102,26 +102,26 @@ impl Put {
 
 /// The methods that begin uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Verb {
+pub(crate) enum CreateMethod {
     Post,
     Put,
 }
 
-impl From<Verb> for Method {
-    fn from(verb: Verb) -> Self {
+impl From<CreateMethod> for Method {
+    fn from(verb: CreateMethod) -> Self {
         match verb {
-            Verb::Post => Self::POST,
-            Verb::Put => Self::PUT,
+            CreateMethod::Post => Self::POST,
+            CreateMethod::Put => Self::PUT,
         }
     }
 }
 
 /// An upload to ask about.
 #[derive(Args, Debug)]
-pub(crate) struct Ask {
+pub(crate) struct UploadArgs {
     /// The upload's own URL; the upload URL, with --token; or a file that is under way, by the journal.
-    #[arg(value_name = "URL|FILE", value_parser = OsStringValueParser::new().try_map(What::of))]
-    pub(crate) what: What,
+    #[arg(value_name = "URL|FILE", value_parser = OsStringValueParser::new().try_map(UploadRef::of))]
+    pub(crate) upload: UploadRef,
     /// The token that names the upload.
     #[arg(long, value_parser = token)]
     pub(crate) token: Option<Token>,
@@ -129,16 +129,18 @@ pub(crate) struct Ask {
     #[arg(long, value_name = "URL", value_parser = url)]
     pub(crate) to: Option<Uri>,
     #[command(flatten)]
-    pub(crate) route: Route,
+    pub(crate) route: ProxyArgs,
     #[command(flatten)]
-    pub(crate) connection: Connection,
+    pub(crate) connection: ConnectionArgs,
 }
 
-impl Ask {
-    pub(super) fn wrong(&self) -> Option<&'static str> {
-        match (&self.what, &self.token, &self.to) {
-            (What::File(_), Some(_), _) => Some("--token goes with an upload URL, which begins with http"),
-            (What::Url(_), _, Some(_)) => Some("--to goes with a FILE"),
+impl UploadArgs {
+    pub(super) fn conflict(&self) -> Option<&'static str> {
+        match (&self.upload, &self.token, &self.to) {
+            (UploadRef::File(_), Some(_), _) => {
+                Some("--token goes with an upload URL, which begins with http")
+            }
+            (UploadRef::Url(_), _, Some(_)) => Some("--to goes with a FILE"),
             _ => None,
         }
     }
@@ -146,12 +148,12 @@ impl Ask {
 
 /// A URL or a file: what looks like a URL is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum UploadRef {
     Url(Uri),
     File(PathBuf),
 }
 
-impl What {
+impl UploadRef {
     fn of(word: OsString) -> Result<Self, String> {
         match word.to_str() {
             Some(text) if looks_like_url(text) => url(text).map(Self::Url),
@@ -162,7 +164,7 @@ impl What {
 
 /// Options of the connection and of the output.
 #[derive(Args, Debug)]
-pub(crate) struct Connection {
+pub(crate) struct ConnectionArgs {
     /// A field for every request to the server of the URL, like `X-Team: films`.
     #[arg(long = "header", value_name = "FIELD", value_parser = header)]
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
@@ -185,7 +187,7 @@ pub(crate) struct Connection {
 
 /// The way to the server.
 #[derive(Args, Debug)]
-pub(crate) struct Route {
+pub(crate) struct ProxyArgs {
     /// Go through this proxy, like `http://user:password@proxy.example:3128` [default: by `http_proxy`, `https_proxy` and
     /// `all_proxy` of the environment]
     #[arg(long, value_name = "URL")]
@@ -196,7 +198,7 @@ pub(crate) struct Route {
     pub(crate) no_proxy: Option<String>,
 }
 
-impl Connection {
+impl ConnectionArgs {
     /// True if something is to be sent that may be a secret.
     pub(crate) fn has_secrets(&self) -> bool {
         !self.headers.is_empty() || self.bearer.is_some() || self.bearer_file.is_some()
@@ -248,7 +250,7 @@ pub(super) fn url(text: &str) -> Result<Uri, String> {
     Origin::of(&url).map(|_| url).map_err(|error| error.to_string())
 }
 
-pub(super) fn span(text: &str) -> Result<Span, &'static str> {
+pub(super) fn span(text: &str) -> Result<TimeSpan, &'static str> {
     text.parse()
 }
 
@@ -282,8 +284,8 @@ mod tests {
             ("h:1/u", false),
             ("HTTP://h/u", true),
         ] {
-            let what = What::of(text.into()).expect("one or the other");
-            assert_eq!(matches!(what, What::Url(_)), is_url, "{text}");
+            let upload = UploadRef::of(text.into()).expect("one or the other");
+            assert_eq!(matches!(upload, UploadRef::Url(_)), is_url, "{text}");
         }
     }
 
@@ -293,7 +295,7 @@ mod tests {
             ["http://h:65616/u", "http://h:0", "http://h:x/u", "http://a:b@h/u", "https://", "http://a b"]
         {
             assert!(url(text).is_err(), "{text}");
-            assert!(What::of(text.into()).is_err(), "{text}");
+            assert!(UploadRef::of(text.into()).is_err(), "{text}");
         }
     }
 

@@ -2,23 +2,24 @@
 
 use serde_json::json;
 
-use super::ask::{self, Found};
-use crate::cli::Ask;
+use super::client;
+use super::lookup::FoundUpload;
+use crate::cli::UploadArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
-pub(crate) fn run(asked: Ask, output: Output) -> Result<Exit, Failure> {
-    let client = ask::client(&asked.connection, &asked.route)?.build().map_err(ask::failure)?;
-    let found = Found::all(asked.what, asked.token, asked.to.as_ref())?;
+pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
+    let client = client::builder(&args.connection, &args.route)?.build().map_err(client::failure)?;
+    let found = FoundUpload::find_all(args.upload, args.token, args.to.as_ref())?;
     let [upload] = &found[..] else {
         let places = found.iter().filter_map(|upload| Some(upload.entry.as_ref()?.target.to_string()));
         let places = places.collect::<Vec<_>>().join(" or ");
-        return Err(Failure::say(
+        return Err(Failure::message(
             Exit::Usage,
             format_args!("the file is under way to several places; say which with --to {places}"),
         ));
     };
-    let cancelled = ask::block_on(async { client.cancel(&upload.handle).await.map_err(ask::failure) });
+    let cancelled = client::block_on(async { client.cancel(&upload.handle).await.map_err(client::failure) });
     if let Err(failure) = &cancelled
         && failure.exit != Exit::NotFound
     {

@@ -2,23 +2,23 @@
 
 use serde_json::json;
 
-use super::serve::assemble;
-use crate::cli::Settings;
-use crate::config::{Config, Problem};
+use super::serve::components;
+use crate::cli::ServeArgs;
+use crate::config::{Config, ConfigError};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
 /// Lists the problems, on standard output because they are what was asked for.
-pub(crate) fn check(settings: &Settings, output: Output) -> Exit {
+pub(crate) fn check(settings: &ServeArgs, output: Output) -> Exit {
     let (problems, warnings) = match Config::load(&settings.flags, settings.file.clone()) {
         Ok(config) => {
             let warnings = [config.warnings(), config.advice()].concat();
-            (assemble::Parts::of(&config).err().unwrap_or_default(), warnings)
+            (components::Components::of(&config).err().unwrap_or_default(), warnings)
         }
         Err(problems) => (problems, Vec::new()),
     };
     for warning in &warnings {
-        output.talk(format_args!("warning: {warning}"));
+        output.message(format_args!("warning: {warning}"));
     }
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let text = if problems.is_empty() { "no problems".to_owned() } else { problems.join("\n") };
@@ -27,22 +27,22 @@ pub(crate) fn check(settings: &Settings, output: Output) -> Exit {
 }
 
 /// Prints the effective configuration.
-pub(crate) fn print(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+pub(crate) fn print(settings: &ServeArgs, output: Output) -> Result<Exit, Failure> {
     let config = load(settings, output)?;
     Output::data(config.effective())?;
     Ok(Exit::Success)
 }
 
 /// The configuration, for verbs that can do nothing without a sound one.
-pub(crate) fn load(settings: &Settings, output: Output) -> Result<Config, Failure> {
-    Config::load(&settings.flags, settings.file.clone()).map_err(|problems| unsound(&problems, output))
+pub(crate) fn load(settings: &ServeArgs, output: Output) -> Result<Config, Failure> {
+    Config::load(&settings.flags, settings.file.clone()).map_err(|problems| config_failure(&problems, output))
 }
 
 /// All problems as talk but the last, which is the failure.
-pub(crate) fn unsound(problems: &[Problem], output: Output) -> Failure {
+pub(crate) fn config_failure(problems: &[ConfigError], output: Output) -> Failure {
     let (last, others) = problems.split_last().expect("something was wrong");
     for problem in others {
-        output.talk(problem);
+        output.message(problem);
     }
-    Failure::say(Exit::Config, last)
+    Failure::message(Exit::Config, last)
 }

@@ -2,7 +2,7 @@
 //! middle, and a comparison of the bytes.
 
 mod link;
-mod place;
+mod scratch_dir;
 mod server;
 
 use std::io::Read as _;
@@ -16,125 +16,130 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use self::link::Link;
-use self::place::Place;
-use self::server::Server;
-use super::ask;
+use self::link::UnreliableLink;
+use self::scratch_dir::ScratchDir;
+use self::server::ServerProcess;
+use super::client;
+use super::stop_signal::StopSignals;
 use crate::cli::Demo;
 use crate::exit::{Exit, Failure};
-use crate::output::{Bytes, Output, Stage};
+use crate::output::{Bytes, Console, Output};
 
 /// The size of the file that is made up when none is given.
-const MADE_UP_BYTES: u64 = 256 << 20;
+const RANDOM_FILE_BYTES: u64 = 256 << 20;
 /// Slow enough to be watched: at most this many bytes in a second, or all of it in so many seconds.
 const BYTES_PER_SECOND: u64 = 64 << 20;
 const SECONDS_MAX: u64 = 10;
 
-pub(crate) fn run(asked: &Demo, output: Output) -> Result<Exit, Failure> {
-    let stage = Stage::new(output);
-    ask::block_on(async {
-        let mut signals = ask::Signals::listen()?;
+pub(crate) fn run(args: &Demo, output: Output) -> Result<Exit, Failure> {
+    let console = Console::new(output);
+    client::block_on(async {
+        let mut signals = StopSignals::listen()?;
         tokio::select! {
             biased;
-            shown = show(asked, &stage) => shown,
-            told = signals.next() => {
-                Err(Failure::say(told.exit(), "interrupted; everything it made is removed"))
+            shown = run_demo(args, &console) => shown,
+            signal = signals.next() => {
+                Err(Failure::message(signal.exit(), "interrupted; everything it made is removed"))
             }
         }
     })
 }
 
 /// The story, told while it happens. Everything it makes goes away with this future.
-async fn show(asked: &Demo, stage: &Stage) -> Result<Exit, Failure> {
-    let place = Place::new()?;
-    let file = match &asked.file {
+async fn run_demo(args: &Demo, console: &Console) -> Result<Exit, Failure> {
+    let scratch = ScratchDir::new()?;
+    let file = match &args.file {
         Some(file) => file.clone(),
-        None => made_up(&place, stage).await?,
+        None => random_file(&scratch, console).await?,
     };
     let length = std::fs::metadata(&file).map_err(|error| unreadable(&file, &error))?.len();
-    let server = Server::start(place.path("data")).await?;
-    stage.talk(format_args!("1. a server is at {}, its data in {}", server.url(), server.data().display()));
-    let link = Link::start(server.addr(), length, asked.cuts).await?;
-    stage.talk(format_args!(
+    let server = ServerProcess::start(scratch.path("data")).await?;
+    console.message(format_args!(
+        "1. a server is at {}, its data in {}",
+        server.url(),
+        server.data().display()
+    ));
+    let link = UnreliableLink::start(server.addr(), length, args.cuts).await?;
+    console.message(format_args!(
         "2. {} go to it over a link that is going to be cut {} times",
         Bytes(length),
-        asked.cuts
+        args.cuts
     ));
-    let carried = carry(&file, length, link, server, stage).await?;
-    let Carried { outcome, link, server } = carried;
-    stage.talk(format_args!(
+    let transferred = transfer(&file, length, link, server, console).await?;
+    let Transferred { outcome, link, server } = transferred;
+    console.message(format_args!(
         "3. it has arrived after {} retries; of {} bytes, {} went over the link twice",
         outcome.retries,
         length,
-        Bytes(link.carried().saturating_sub(length)),
+        Bytes(link.bytes_forwarded().saturating_sub(length)),
     ));
-    stage.talk("4. comparing SHA-256 of the file and of what the server has");
+    console.message("4. comparing SHA-256 of the file and of what the server has");
     let (ours, theirs) = (digest(file.clone()).await?, digest(server.stored()?).await?);
     if ours != theirs {
         let what =
             format_args!("the bytes differ: {ours} was sent, {theirs} has arrived; please report this");
-        return Err(Failure::say(Exit::Corrupt, what));
+        return Err(Failure::message(Exit::Corrupt, what));
     }
     let text = format_args!("identical: {length} bytes, SHA-256 {ours}");
-    stage.result(text, &json!({ "bytes": length, "sha256": ours, "retries": outcome.retries }))?;
+    console.result(text, &json!({ "bytes": length, "sha256": ours, "retries": outcome.retries }))?;
     Ok(Exit::Success)
 }
 
 /// The outcome of the upload.
-struct Carried {
+struct Transferred {
     outcome: Outcome,
-    link: Link,
-    server: Server,
+    link: UnreliableLink,
+    server: ServerProcess,
 }
 
 /// The upload, and what is done to it.
-async fn carry(
+async fn transfer(
     file: &Path,
     length: u64,
-    mut link: Link,
-    mut server: Server,
-    stage: &Stage,
-) -> Result<Carried, Failure> {
+    mut link: UnreliableLink,
+    mut server: ServerProcess,
+    console: &Console,
+) -> Result<Transferred, Failure> {
     let rate = BYTES_PER_SECOND.max(length / SECONDS_MAX);
     let client = Client::builder()
         .retry_pauses(Duration::from_millis(50), Duration::from_millis(500))
         .retry_budget(Duration::from_mins(1))
         .rate_max(rate)
         .build()
-        .map_err(ask::failure)?;
+        .map_err(client::failure)?;
     let url = link.url(server.endpoint());
     // A method that may be repeated: the answer may be what a cut loses.
     let put = client.put(url, Source::file(file)).method(Method::PUT).name("demo");
     let progress = put.progress();
     let mut sending = std::pin::pin!(put.send());
-    let mut drawing = std::pin::pin!(draw(progress.clone(), stage));
+    let mut drawing = std::pin::pin!(draw(progress.clone(), console));
     loop {
         let cut = tokio::select! {
             biased;
             sent = &mut sending => {
-                let outcome = sent.map_err(ask::failure)?;
-                return Ok(Carried { outcome, link, server });
+                let outcome = sent.map_err(client::failure)?;
+                return Ok(Transferred { outcome, link, server });
             }
             cut = link.cut() => cut,
             () = &mut drawing => unreachable!("drawn for ever"),
         };
         let at = Bytes(cut.at);
         if cut.number == cut.of.div_ceil(2) {
-            stage.talk(format_args!(
+            console.message(format_args!(
                 "   cut {} after {at}, and the server is killed and started again",
                 cut.number
             ));
             server = server.crash().await?;
-            link.lead_to(server.addr());
+            link.set_server(server.addr());
         } else {
-            stage.talk(format_args!("   cut {} after {at}", cut.number));
+            console.message(format_args!("   cut {} after {at}", cut.number));
         }
     }
 }
 
 /// Draws how far it is, for ever.
-async fn draw(progress: watch::Receiver<Progress>, stage: &Stage) {
-    let Some(bars) = &stage.bars else { return std::future::pending().await };
+async fn draw(progress: watch::Receiver<Progress>, console: &Console) {
+    let Some(bars) = &console.bars else { return std::future::pending().await };
     let bar = bars.add("upload");
     let mut ticks = tokio::time::interval(Duration::from_millis(100));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -145,11 +150,11 @@ async fn draw(progress: watch::Receiver<Progress>, stage: &Stage) {
 }
 
 /// A file of random bytes.
-async fn made_up(place: &Place, stage: &Stage) -> Result<PathBuf, Failure> {
-    stage.talk(format_args!("0. making up {}", Bytes(MADE_UP_BYTES)));
-    let path = place.path("made-up");
+async fn random_file(scratch: &ScratchDir, console: &Console) -> Result<PathBuf, Failure> {
+    console.message(format_args!("0. making up {}", Bytes(RANDOM_FILE_BYTES)));
+    let path = scratch.path("made-up");
     let to = path.clone();
-    blocking(move || place::fill(&to, MADE_UP_BYTES)).await?;
+    blocking(move || scratch_dir::write_random(&to, RANDOM_FILE_BYTES)).await?;
     Ok(path)
 }
 
@@ -178,5 +183,5 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::say(Exit::File, format_args!("cannot read {}: {error}", path.display()))
+    Failure::message(Exit::File, format_args!("cannot read {}: {error}", path.display()))
 }

@@ -13,23 +13,24 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
 //= TOK-DISC-02
-pub(crate) fn run(asked: &DnsRecord, output: Output) -> Result<Exit, Failure> {
-    let config = load(&asked.settings, output)?;
-    let host = absolute(&asked.host).map_err(|wrong| Failure::say(Exit::Usage, wrong))?;
+pub(crate) fn run(args: &DnsRecord, output: Output) -> Result<Exit, Failure> {
+    let config = load(&args.settings, output)?;
+    let host = absolute(&args.host).map_err(|wrong| Failure::message(Exit::Usage, wrong))?;
     if config.tls.is_none() {
-        output
-            .talk("warning: the server itself has no TLS; the record is right if a proxy in front ends TLS");
+        output.message(
+            "warning: the server itself has no TLS; the record is right if a proxy in front ends TLS",
+        );
     }
-    let port = port(asked.port, &config).map_err(|wrong| Failure::say(Exit::Usage, wrong))?;
-    let record = record(&host, asked.ttl.0.as_secs(), port, &config.endpoint);
+    let port = port(args.port, &config).map_err(|wrong| Failure::message(Exit::Usage, wrong))?;
+    let record = record(&host, args.ttl.0.as_secs(), port, &config.endpoint);
     output.result(&record, &json!({ "record": record }))?;
     Ok(Exit::Success)
 }
 
-/// The port clients have to use: what was asked for, the listener's own, or that of HTTPS where a proxy stands in front.
-fn port(asked: Option<u16>, config: &Config) -> Result<u16, String> {
+/// The port clients have to use: what was args for, the listener's own, or that of HTTPS where a proxy stands in front.
+fn port(args: Option<u16>, config: &Config) -> Result<u16, String> {
     let own = config.listen.first().map(std::net::SocketAddr::port).filter(|_| config.tls.is_some());
-    match asked.or(own).unwrap_or(443) {
+    match args.or(own).unwrap_or(443) {
         0 => Err("port 0 is a different one at every start; say which with --port".into()),
         port => Ok(port),
     }
@@ -87,10 +88,10 @@ mod tests {
     // proves: TOK-DISC-02
     #[test]
     fn the_record_says_where_the_endpoint_is() {
-        let of = |given: Given<'_>, asked: Option<u16>| {
+        let of = |given: Given<'_>, args: Option<u16>| {
             let config = Config::load(&flags(given), None).expect("sound");
             let host = absolute("Upload.example.org").expect("a name");
-            port(asked, &config).map(|port| record(&host, 3600, port, &config.endpoint))
+            port(args, &config).map(|port| record(&host, 3600, port, &config.endpoint))
         };
         let tls: (&str, &[&str]) = ("tls-cert", &["c"]);
         let key: (&str, &[&str]) = ("tls-key", &["k"]);

@@ -28,7 +28,7 @@ pub(crate) fn manual(directory: Option<&Path>, output: Output) -> Result<Exit, F
     };
     let written = fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
     written.map_err(|error| {
-        Failure::say(Exit::File, format_args!("cannot write pages to {}: {error}", directory.display()))
+        Failure::message(Exit::File, format_args!("cannot write pages to {}: {error}", directory.display()))
     })?;
     let shown = directory.display().to_string();
     output.report(format_args!("pages in {shown}"), &json!({ "directory": shown }));

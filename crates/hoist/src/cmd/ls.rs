@@ -5,18 +5,18 @@ use std::time::SystemTime;
 use hoist_client::{Handle, JournalEntry};
 use serde_json::json;
 
-use super::ask;
+use super::{client, lookup};
 use crate::exit::{Exit, Failure};
 use crate::output::{Bytes, Output};
 
 pub(crate) fn run(output: Output) -> Result<Exit, Failure> {
-    let entries = ask::journal()?.entries().map_err(ask::failure)?;
+    let entries = lookup::journal()?.entries().map_err(client::failure)?;
     let rows: Vec<_> = entries.iter().map(Row::of).collect();
     let widest = |column: fn(&Row) -> &str| rows.iter().map(|row| column(row).chars().count()).max();
     let file = widest(|row| &row.file).unwrap_or_default().max(4);
     let length = widest(|row| &row.length).unwrap_or_default().max(6);
     if rows.is_empty() {
-        output.talk("nothing is under way");
+        output.message("nothing is under way");
     } else if !output.is_json() {
         Output::data(format_args!("{:file$}  {:>length$}  {:16}  TO\n", "FILE", "LENGTH", "BEGUN"))?;
     }
@@ -50,7 +50,7 @@ impl Row {
         let since = entry.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (dialect, url, token) = match &entry.handle {
             Handle::Token { token, .. } | Handle::Numbered { token, .. } => {
-                ("token".to_owned(), None, Some(ask::written(token)))
+                ("token".to_owned(), None, Some(client::written(token)))
             }
             Handle::Url { url, dialect, .. } => (dialect.to_string(), Some(url.to_string()), None),
             Handle::Parts { .. } => ("tus1".to_owned(), None, None),

@@ -1,13 +1,13 @@
 //! `hoist put`: uploads files, several at the same time, and goes on where an earlier run was ended.
 //!
 //! Owns the order of files and how a run ends. What FILE stands for is in `put/sources.rs`, what is told of an upload on
-//! its way in `put/course.rs`, what a run over many files has finished in `put/batch.rs`.
+//! its way in `put/reporter.rs`, what a run over many files has finished in `put/batch.rs`.
 
 mod batch;
-mod course;
 mod pattern;
+mod progress_reporter;
+mod resume_command;
 mod sources;
-mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,17 +18,18 @@ use http::{Method, Uri};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use self::batch::{Batch, Mark};
-use self::course::Course;
+use self::batch::{Batch, FileSnapshot};
+use self::progress_reporter::ProgressReporter;
 use self::sources::{Input, Item, Sources};
-use super::ask::{self, Told};
+use super::client;
+use super::stop_signal::{StopSignal, StopSignals};
 use crate::cli::Put;
 use crate::config;
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, Stage};
+use crate::output::{Console, Output};
 
 /// What all uploads of a run have in common.
-struct Run {
+struct PutRun {
     client: Client,
     url: Uri,
     journal: Option<Journal>,
@@ -43,7 +44,7 @@ struct Run {
     verify: bool,
     /// Whether there are others to tell a file from.
     is_many: bool,
-    stage: Stage,
+    console: Console,
 }
 
 /// How many files ended in which way.
@@ -54,73 +55,73 @@ struct Tally {
     failed: Vec<Exit>,
 }
 
-pub(crate) fn run(asked: Put, words: &[OsString], output: Output) -> Result<Exit, Failure> {
-    let stage = Stage::new(output);
-    let Sources { items, notes, .. } = Sources::of(&asked.files)?;
+pub(crate) fn run(args: Put, arguments: &[OsString], output: Output) -> Result<Exit, Failure> {
+    let console = Console::new(output);
+    let Sources { items, notes, .. } = Sources::of(&args.files)?;
     for note in notes {
-        stage.talk(note);
+        console.message(note);
     }
     if items.is_empty() {
-        return Err(Failure::say(Exit::File, "there is no file to upload in what was given"));
+        return Err(Failure::message(Exit::File, "there is no file to upload in what was given"));
     }
     let many = items.len();
-    let parallel = asked.parallel.min(many);
-    let run = Arc::new(Run::of(asked, parallel, many, stage)?);
+    let parallel = args.parallel.min(many);
+    let run = Arc::new(PutRun::of(args, parallel, many, console)?);
     let mut tally = Tally::default();
     let items = run.pending(items, &mut tally);
-    let told = ask::block_on(async {
-        let mut signals = ask::Signals::listen()?;
+    let stopped_by = client::block_on(async {
+        let mut signals = StopSignals::listen()?;
         tokio::select! {
             biased;
-            () = all(&run, items, parallel, &mut tally) => Ok(None),
-            told = signals.next() => Ok(Some(told)),
+            () = upload_all(&run, items, parallel, &mut tally) => Ok(None),
+            signal = signals.next() => Ok(Some(signal)),
         }
     })?;
-    if let Some(told) = told {
-        return Err(interrupted(&run, told, words));
+    if let Some(signal) = stopped_by {
+        return Err(interrupted(&run, signal, arguments));
     }
     let run = Arc::into_inner(run).expect("every upload has ended");
-    Ok(end(run, &tally, many))
+    Ok(finish(run, &tally, many))
 }
 
-impl Run {
-    fn of(asked: Put, parallel: usize, many: usize, stage: Stage) -> Result<Self, Failure> {
-        let mut builder = ask::client(&asked.connection, &asked.route)?
-            .retry_budget(asked.retry_for.0)
-            .dialect(asked.dialect)
-            .parts(asked.parts);
-        if let Some(rate) = asked.rate {
+impl PutRun {
+    fn of(args: Put, parallel: usize, many: usize, console: Console) -> Result<Self, Failure> {
+        let mut builder = client::builder(&args.connection, &args.route)?
+            .retry_budget(args.retry_for.0)
+            .dialect(args.dialect)
+            .parts(args.parts);
+        if let Some(rate) = args.rate {
             // Each connection gets its share, so that all together stay below.
-            let connections = parallel.saturating_mul(asked.parts) as u64;
+            let connections = parallel.saturating_mul(args.parts) as u64;
             builder = builder.rate_max((rate.0 / connections).max(1));
         }
-        if asked.require_resumable {
+        if args.require_resumable {
             builder = builder.require_resumable();
         }
-        if let Some(chunk) = asked.chunk {
+        if let Some(chunk) = args.chunk {
             builder = builder.request_bytes_max(chunk.0);
         }
-        let folders = if asked.no_resume { None } else { Some(config::state_folders()) };
+        let folders = if args.no_resume { None } else { Some(config::state_folders()) };
         let folders = folders.flatten();
-        if folders.is_none() && !asked.no_resume {
-            stage.talk("neither XDG_STATE_HOME nor HOME is set, so no journal is kept");
+        if folders.is_none() && !args.no_resume {
+            console.message("neither XDG_STATE_HOME nor HOME is set, so no journal is kept");
         }
         let batch = folders.as_ref().filter(|_| many > 1);
-        let batch = batch.map(|folders| Batch::open(&folders.batches, &asked.files, &asked.url));
+        let batch = batch.map(|folders| Batch::open(&folders.batches, &args.files, &args.url));
         Ok(Self {
-            client: builder.build().map_err(ask::failure)?,
-            url: asked.url,
+            client: builder.build().map_err(client::failure)?,
+            url: args.url,
             journal: folders.map(|folders| Journal::at(folders.uploads)),
             batch,
-            token: asked.token,
-            dialect: asked.dialect,
-            name: asked.name,
-            media_type: asked.media_type,
-            method: asked.method.into(),
-            parts: asked.parts,
-            verify: asked.verify,
+            token: args.token,
+            dialect: args.dialect,
+            name: args.name,
+            media_type: args.media_type,
+            method: args.method.into(),
+            parts: args.parts,
+            verify: args.verify,
             is_many: many > 1,
-            stage,
+            console,
         })
     }
 
@@ -130,12 +131,12 @@ impl Run {
         let (skipped, pending): (Vec<_>, Vec<_>) =
             items.into_iter().partition(|item| matches!(&item.input, Input::File(path) if batch.has(path)));
         for item in &skipped {
-            self.stage.output.event(&json!({ "event": "skipped", "file": item.label }));
+            self.console.output.event(&json!({ "event": "skipped", "file": item.label }));
         }
         tally.skipped = skipped.len();
         if tally.skipped > 0 {
             let (many, all) = (tally.skipped, tally.skipped + pending.len());
-            self.stage.talk(format_args!(
+            self.console.message(format_args!(
                 "{many} of {all} files were uploaded by an earlier run; --no-resume uploads them again"
             ));
         }
@@ -147,26 +148,26 @@ impl Run {
         let Item { input, label, name, is_altered } = item;
         let shown = self.name.as_ref().or(name.as_ref());
         if let (true, None, Some(name)) = (is_altered, &self.name, &name) {
-            self.stage.talk(format_args!("{label}: its name is not UTF-8; the server is told {name:?}"));
+            self.console.message(format_args!("{label}: its name is not UTF-8; the server is told {name:?}"));
         }
-        self.stage.output.event(&json!({
+        self.console.output.event(&json!({
             "event": "begin", "file": label, "name": shown, "url": self.url.to_string(),
         }));
         // Taken before the first byte is read: a file that changes on its way is one that a later run has to upload.
-        let mark = match (&self.batch, &input) {
-            (Some(_), Input::File(path)) => Mark::of(path).ok(),
+        let snapshot = match (&self.batch, &input) {
+            (Some(_), Input::File(path)) => FileSnapshot::of(path).ok(),
             _ => None,
         };
         match self.send(input, &label, name).await {
             Ok((outcome, token)) => {
                 // Before anything is printed: a reader of the output that has gone makes no upload undone.
-                if let (Some(batch), Some(mark)) = (&self.batch, mark) {
-                    batch.add(&mark);
+                if let (Some(batch), Some(snapshot)) = (&self.batch, snapshot) {
+                    batch.add(&snapshot);
                 }
-                self.say(&outcome, token.as_ref(), &label);
+                self.report_success(&outcome, token.as_ref(), &label);
                 Ok(())
             }
-            Err(failure) => Err(self.complain(&failure, &label)),
+            Err(failure) => Err(self.report_failure(&failure, &label)),
         }
     }
 
@@ -196,35 +197,35 @@ impl Run {
         if !self.is_many {
             put = put.continue_at_url();
         }
-        let mut told = self.token.clone();
+        let mut token = self.token.clone();
         if let Some(token) = &self.token {
             put = put.token(token.clone());
         } else if let Some(journal) = self.journal.clone().filter(|_| is_file) {
             put = put.journal(journal);
         } else if matches!(self.dialect, Dialect::Token(_)) {
             // Without a journal the caller alone can keep it.
-            let token = hoist_client::random_token().map_err(ask::failure)?;
-            put = put.new_token(token.clone());
-            told = Some(token);
+            let fresh = hoist_client::random_token().map_err(client::failure)?;
+            put = put.new_token(fresh.clone());
+            token = Some(fresh);
         }
-        if let Some(token) = &told {
-            self.stage.talk(format_args!("{label}: token {}", ask::written(token)));
+        if let Some(token) = &token {
+            self.console.message(format_args!("{label}: token {}", client::written(token)));
         }
         let progress = put.progress();
-        let mut course = Course::new(&self.stage, label);
+        let mut reporter = ProgressReporter::new(&self.console, label);
         let sent = tokio::select! {
             biased;
-            sent = put.send() => sent.map_err(ask::failure),
-            () = course.follow(&progress) => unreachable!("followed for ever"),
+            sent = put.send() => sent.map_err(client::failure),
+            () = reporter.follow(&progress) => unreachable!("followed for ever"),
         };
-        course.look(&progress.borrow());
-        Ok((sent?, told))
+        reporter.update(&progress.borrow());
+        Ok((sent?, token))
     }
 
-    fn say(&self, outcome: &Outcome, token: Option<&Token>, label: &str) {
+    fn report_success(&self, outcome: &Outcome, token: Option<&Token>, label: &str) {
         let location = outcome.fields.get("location").and_then(|value| value.to_str().ok());
         let own = outcome.url.as_ref().map(ToString::to_string);
-        let token = token.map(ask::written);
+        let token = token.map(client::written);
         let json = json!({
             "event": "done",
             "file": label,
@@ -232,7 +233,7 @@ impl Run {
             "resumed_bytes": outcome.resumed_bytes,
             "retries": outcome.retries,
             "status": outcome.status.as_u16(),
-            "start": course::word(outcome.start),
+            "start": progress_reporter::start_name(outcome.start),
             "dialect": outcome.dialect.to_string(),
             "resumable": outcome.resumable,
             "url": own,
@@ -244,17 +245,18 @@ impl Run {
         let has_parts = matches!(outcome.dialect, Dialect::Tus1 | Dialect::Token(_));
         if self.parts > 1 && !has_parts {
             let dialect = outcome.dialect;
-            self.stage.talk(format_args!("{label}: {dialect} has no parts; --dialect tus1 and token have"));
+            self.console
+                .message(format_args!("{label}: {dialect} has no parts; --dialect tus1 and token have"));
         }
         if !outcome.resumable && self.dialect != Dialect::Conventional {
             let status = outcome.status;
-            self.stage.talk(format_args!(
+            self.console.message(format_args!(
                 "{label}: warning: the server answered {status} and spoke no upload protocol, so nothing but that says \
                 that it has the file; --require-resumable makes it a failure"
             ));
         }
         if self.verify && !outcome.verified {
-            self.stage.talk(format_args!("{label}: warning: not verified: {}", unverified(outcome)));
+            self.console.message(format_args!("{label}: warning: not verified: {}", unverified(outcome)));
         }
         let place = match (token, own.as_deref().or(location)) {
             (Some(token), _) => format!(", token {token}"),
@@ -263,28 +265,28 @@ impl Run {
         };
         let verified = if outcome.verified { ", SHA-256 verified" } else { "" };
         let bytes = outcome.bytes;
-        self.stage.report(format_args!("{label}: uploaded {bytes} bytes{verified}{place}"), &json);
+        self.console.report(format_args!("{label}: uploaded {bytes} bytes{verified}{place}"), &json);
     }
 
-    fn complain(&self, failure: &Failure, label: &str) -> Exit {
+    fn report_failure(&self, failure: &Failure, label: &str) -> Exit {
         let exit = failure.exit;
-        self.stage.output.event(&json!({
+        self.console.output.event(&json!({
             "event": "failed", "file": label, "error": failure.to_string(), "exit": exit.code(),
             "kind": exit.name(),
         }));
         if self.is_many {
-            self.stage.failure(&Failure::say(exit, format_args!("{label}: {failure}")));
+            self.console.failure(&Failure::message(exit, format_args!("{label}: {failure}")));
         } else {
-            self.stage.failure(failure);
+            self.console.failure(failure);
         }
         exit
     }
 }
 
 /// Uploads all of them, so many at a time. Dropping it ends those that are under way.
-async fn all(run: &Arc<Run>, items: Vec<Item>, parallel: usize, tally: &mut Tally) {
+async fn upload_all(run: &Arc<PutRun>, items: Vec<Item>, parallel: usize, tally: &mut Tally) {
     let (many, skipped) = (items.len() + tally.skipped, tally.skipped);
-    let total = run.stage.bars.as_ref().filter(|_| many > 1).map(|bars| bars.total(many));
+    let total = run.console.bars.as_ref().filter(|_| many > 1).map(|bars| bars.total(many));
     let mut waiting = items.into_iter();
     let mut running = JoinSet::new();
     loop {
@@ -304,7 +306,7 @@ async fn all(run: &Arc<Run>, items: Vec<Item>, parallel: usize, tally: &mut Tall
             Some(Ok(Ok(()))) => tally.done += 1,
             Some(Ok(Err(exit))) => tally.failed.push(exit),
             Some(Err(error)) => {
-                run.stage.failure(&Failure::say(Exit::Failed, format_args!("a bug in hoist: {error}")));
+                run.console.failure(&Failure::message(Exit::Failed, format_args!("a bug in hoist: {error}")));
                 tally.failed.push(Exit::Failed);
             }
         }
@@ -312,17 +314,17 @@ async fn all(run: &Arc<Run>, items: Vec<Item>, parallel: usize, tally: &mut Tall
 }
 
 /// How a run ends in which every upload has ended.
-fn end(run: Run, tally: &Tally, many: usize) -> Exit {
-    let exit = verdict(tally);
+fn finish(run: PutRun, tally: &Tally, many: usize) -> Exit {
+    let exit = exit_code(tally);
     let Tally { done, skipped, failed } = tally;
     let failed = failed.len();
-    run.stage.output.event(&json!({
+    run.console.output.event(&json!({
         "event": "end", "files": many, "done": done, "skipped": skipped, "failed": failed, "exit": exit.code(),
     }));
     if many > 1 {
         let again = if failed > 0 { "; the same command tries those again" } else { "" };
         let done = done + skipped;
-        run.stage.talk(format_args!("{done} of {many} files are uploaded, {failed} failed{again}"));
+        run.console.message(format_args!("{done} of {many} files are uploaded, {failed} failed{again}"));
     }
     if let Some(batch) = run.batch.filter(|_| failed == 0) {
         batch.remove();
@@ -331,7 +333,7 @@ fn end(run: Run, tally: &Tally, many: usize) -> Exit {
 }
 
 /// One code for all: that of the failures when they are alike and nothing else was done.
-fn verdict(tally: &Tally) -> Exit {
+fn exit_code(tally: &Tally) -> Exit {
     let Some(first) = tally.failed.first() else { return Exit::Success };
     match tally {
         Tally { done: 0, skipped: 0, failed } if failed.iter().all(|exit| exit == first) => *first,
@@ -340,16 +342,16 @@ fn verdict(tally: &Tally) -> Exit {
     }
 }
 
-fn interrupted(run: &Run, told: Told, words: &[OsString]) -> Failure {
-    let again = words::again(words);
-    run.stage.output.event(&json!({ "event": "interrupted", "signal": told.name(), "resume": again }));
+fn interrupted(run: &PutRun, signal: StopSignal, arguments: &[OsString]) -> Failure {
+    let again = resume_command::format(arguments);
+    run.console.output.event(&json!({ "event": "interrupted", "signal": signal.name(), "resume": again }));
     let next = if run.journal.is_some() || run.token.is_some() {
         format!("interrupted; what the server has stays there. Go on with: {again}")
     } else {
         "interrupted; what the server has stays there, but without the journal nothing finds it again"
             .to_owned()
     };
-    Failure::say(told.exit(), next)
+    Failure::message(signal.exit(), next)
 }
 
 /// Explains why an upload was not verified.
@@ -366,7 +368,7 @@ async fn open(path: &PathBuf) -> Result<tokio::fs::File, Failure> {
 }
 
 fn unreadable(path: &std::path::Path, error: &std::io::Error) -> Failure {
-    Failure::say(Exit::File, format_args!("cannot read {}: {error}", path.display()))
+    Failure::message(Exit::File, format_args!("cannot read {}: {error}", path.display()))
 }
 
 pub(super) fn hex(octets: &[u8]) -> String {
@@ -392,7 +394,7 @@ mod tests {
             (0, 1, &[Exit::File], Exit::Partial),
         ];
         for (done, skipped, failed, expected) in cases {
-            assert_eq!(verdict(&Tally { done, skipped, failed: failed.to_vec() }), expected, "{failed:?}");
+            assert_eq!(exit_code(&Tally { done, skipped, failed: failed.to_vec() }), expected, "{failed:?}");
         }
     }
 }

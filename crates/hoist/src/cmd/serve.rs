@@ -2,7 +2,7 @@
 //!
 //! Owns the order of starting and stopping. What the settings become is in `serve/assemble.rs`.
 
-pub(crate) mod assemble;
+pub(crate) mod components;
 mod descriptors;
 mod log;
 mod naming_key;
@@ -23,25 +23,25 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::config::{load, unsound};
-use crate::cli::Settings;
+use super::config::{config_failure, load};
+use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use assemble::Parts;
+use components::Components;
 use signals::Signals;
 
 /// The time for storing the bytes of transfers that were ended at the end of the grace period.
-const STORING: Duration = Duration::from_secs(1);
+const STORE_GRACE: Duration = Duration::from_secs(1);
 
 /// The time that busy threads may take after that.
-const LEFTOVERS: Duration = Duration::from_millis(250);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The longest time that the ready line waits for the scan of the data directory. The server listens meanwhile.
-const READY_PATIENCE: Duration = Duration::from_millis(500);
+const READY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Serves until told to stop.
-pub(crate) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> {
+pub(crate) fn run(settings: &ServeArgs, output: Output) -> Result<Exit, Failure> {
     let config = load(settings, output)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(config.workers).enable_all().build();
@@ -55,14 +55,14 @@ pub(crate) fn run(settings: &Settings, output: Output) -> Result<Exit, Failure> 
     for warning in config.warnings().into_iter().chain(file_size_warning()) {
         tracing::warn!("{warning}");
     }
-    let parts = Parts::of(&config).map_err(|problems| unsound(&problems, output))?;
+    let parts = Components::of(&config).map_err(|problems| config_failure(&problems, output))?;
     descriptors::raise_limit();
     let ended = runtime.block_on(serve(&config, parts, signals, output));
     if let Ok(Exit::Forced) = ended {
         // After a second signal, busy threads are not waited for either.
         std::process::exit(Exit::Forced.code().into());
     }
-    runtime.shutdown_timeout(LEFTOVERS);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     ended
 }
 
@@ -76,7 +76,12 @@ fn file_size_warning() -> Option<String> {
     ))
 }
 
-async fn serve(config: &Config, parts: Parts, mut signals: Signals, output: Output) -> Result<Exit, Failure> {
+async fn serve(
+    config: &Config,
+    parts: Components,
+    mut signals: Signals,
+    output: Output,
+) -> Result<Exit, Failure> {
     let listeners = bind(config).await?;
     let tls = parts.tls.clone();
     let hoist = tokio::select! {
@@ -103,10 +108,10 @@ async fn serve(config: &Config, parts: Parts, mut signals: Signals, output: Outp
     }
     // A script that asks for /readyz at once finds a small data directory ready.
     let mut catching_up = Box::pin(hoist.catch_up(stop.clone()));
-    let is_caught_up = tokio::time::timeout(READY_PATIENCE, &mut catching_up).await.is_ok();
-    if let Err(unwritten) = output.result(&ready, &json!({ "ready": ready })) {
+    let is_caught_up = tokio::time::timeout(READY_TIMEOUT, &mut catching_up).await.is_ok();
+    if let Err(error) = output.result(&ready, &json!({ "ready": ready })) {
         // Uploads do not depend on the one line that scripts wait for.
-        tracing::warn!(error = %unwritten.cause(), "cannot write to standard output; {ready}");
+        tracing::warn!(error = %error.cause(), "cannot write to standard output; {ready}");
     }
 
     let serving = async {
@@ -133,7 +138,7 @@ async fn serve(config: &Config, parts: Parts, mut signals: Signals, output: Outp
     };
     let overdue = async {
         stop.cancelled().await;
-        tokio::time::sleep(config.limits.drain_grace + STORING).await;
+        tokio::time::sleep(config.limits.drain_grace + STORE_GRACE).await;
     };
     let told = async {
         let signal = signals.next().await;
@@ -166,7 +171,8 @@ async fn bind(config: &Config) -> Result<Vec<(TcpListener, SocketAddr)>, Failure
             let bound = listener.local_addr()?;
             Ok((listener, bound))
         });
-        listeners.push(bound.map_err(|error| Failure::say(Exit::Start, cannot_listen(*address, &error)))?);
+        listeners
+            .push(bound.map_err(|error| Failure::message(Exit::Start, cannot_listen(*address, &error)))?);
     }
     Ok(listeners)
 }
@@ -187,7 +193,7 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
 }
 
 /// Opens the data directory. What a crash left there is finished beside the requests.
-async fn open(config: &Config, parts: Parts) -> Result<Hoist, Failure> {
+async fn open(config: &Config, parts: Components) -> Result<Hoist, Failure> {
     let directory = config.data.clone();
     let may_be_new = config.new_key;
     let mut options = Options::default();
@@ -195,23 +201,23 @@ async fn open(config: &Config, parts: Parts) -> Result<Hoist, Failure> {
     options.headroom = config.headroom;
     let opened = tokio::task::spawn_blocking(move || {
         let store = LocalStore::open(&directory, &options)?;
-        let key = naming_key::of(&directory, may_be_new);
+        let key = naming_key::load_or_create(&directory, may_be_new);
         anyhow::Ok((store, key?))
     });
     let unusable = |error: anyhow::Error| {
         let directory = config.data.display();
-        Failure::say(
+        Failure::message(
             Exit::Start,
             format_args!(
                 "cannot use data directory {directory}: {error:#}; {} says which",
-                config.place("data")
+                config.location("data")
             ),
         )
     };
     let (store, key) =
         opened.await.context("opening the store").and_then(|opened| opened).map_err(unusable)?;
     let hoist =
-        parts.hoist(config, Arc::new(store)).map_err(|problem| Failure::say(Exit::Config, problem))?;
+        parts.hoist(config, Arc::new(store)).map_err(|problem| Failure::message(Exit::Config, problem))?;
     let hoist = hoist.key(key).build();
     hoist.prepare().await;
     tracing::info!(data = %config.data.display(), "data directory open");

@@ -3,29 +3,30 @@
 use hoist_client::Status;
 use serde_json::json;
 
-use super::ask::{self, Found};
-use crate::cli::Ask;
+use super::client;
+use super::lookup::FoundUpload;
+use crate::cli::UploadArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
-pub(crate) fn run(asked: Ask, output: Output) -> Result<Exit, Failure> {
-    let client = ask::client(&asked.connection, &asked.route)?.build().map_err(ask::failure)?;
-    let has_secrets = asked.connection.has_secrets();
-    let found = Found::all(asked.what, asked.token, asked.to.as_ref())?;
-    if has_secrets && Found::are_scattered(&found) {
+pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
+    let client = client::builder(&args.connection, &args.route)?.build().map_err(client::failure)?;
+    let has_secrets = args.connection.has_secrets();
+    let found = FoundUpload::find_all(args.upload, args.token, args.to.as_ref())?;
+    if has_secrets && FoundUpload::have_several_origins(&found) {
         let next =
             "the file is under way to several servers; say with --to which one the credentials are for";
-        return Err(Failure::say(Exit::Usage, next));
+        return Err(Failure::message(Exit::Usage, next));
     }
     let mut exit = Exit::Success;
     for upload in found {
-        let status = ask::block_on(async { client.status(&upload.handle).await.map_err(ask::failure) });
+        let status = client::block_on(async { client.status(&upload.handle).await.map_err(client::failure) });
         match status {
-            Ok(status) => say(status, &upload, output)?,
+            Ok(status) => print_status(status, &upload, output)?,
             // With several, one that is gone does not hide the others.
             Err(failure) if upload.is_one_of_many => {
                 exit = failure.exit;
-                output.failure(&Failure::say(failure.exit, format_args!("{}{failure}", upload.label())));
+                output.failure(&Failure::message(failure.exit, format_args!("{}{failure}", upload.label())));
             }
             Err(failure) => return Err(failure),
         }
@@ -33,7 +34,7 @@ pub(crate) fn run(asked: Ask, output: Output) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-fn say(status: Status, upload: &Found, output: Output) -> Result<(), Failure> {
+fn print_status(status: Status, upload: &FoundUpload, output: Output) -> Result<(), Failure> {
     let of = status.length.map(|length| format!(" of {length}")).unwrap_or_default();
     let state = match status.complete {
         Some(true) => ", complete",

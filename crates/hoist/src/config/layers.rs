@@ -8,19 +8,19 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::Problem;
+use super::ConfigError;
 use super::settings::{self, SETTINGS, Values};
 
 /// Which layer a setting was found in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum SettingSource {
     Flag(&'static str),
     Variable(String),
     File { path: String, line: usize },
     Default,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) => write!(f, "--{name}"),
@@ -33,9 +33,9 @@ impl fmt::Display for Source {
 
 /// A setting as it was written, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Written {
+pub(crate) struct SettingValue {
     pub(crate) texts: Vec<String>,
-    pub(crate) source: Source,
+    pub(crate) source: SettingSource,
 }
 
 /// Flags as they were given, by name.
@@ -46,7 +46,7 @@ pub(crate) type Variables = BTreeMap<String, String>;
 
 /// Every setting that has a value, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Layers(BTreeMap<&'static str, Written>);
+pub(crate) struct Layers(BTreeMap<&'static str, SettingValue>);
 
 impl Layers {
     /// Lays flags over variables over the file over the defaults. What cannot be understood is left out and reported.
@@ -55,18 +55,20 @@ impl Layers {
         for setting in SETTINGS {
             let variable = setting.variable();
             let written = if let Some(texts) = flags.get(setting.name) {
-                Some(Written { texts: texts.clone(), source: Source::Flag(setting.name) })
+                Some(SettingValue { texts: texts.clone(), source: SettingSource::Flag(setting.name) })
             } else if let Some(text) = variables.get(&variable).filter(|text| !text.is_empty()) {
                 let texts = if setting.many() {
                     text.split(',').map(|text| text.trim().to_owned()).collect()
                 } else {
                     vec![text.clone()]
                 };
-                Some(Written { texts, source: Source::Variable(variable) })
+                Some(SettingValue { texts, source: SettingSource::Variable(variable) })
             } else if let Some(written) = file.0.get(setting.name) {
                 Some(written.clone())
             } else {
-                setting.default.map(|text| Written { texts: vec![text.to_owned()], source: Source::Default })
+                setting
+                    .default
+                    .map(|text| SettingValue { texts: vec![text.to_owned()], source: SettingSource::Default })
             };
             layers.extend(written.map(|written| (setting.name, written)));
         }
@@ -74,49 +76,50 @@ impl Layers {
     }
 
     /// Reads the TOML file at `path`, whose content is `text`.
-    pub(crate) fn of_file(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Self {
+    pub(crate) fn of_file(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Self {
         let path = path.display().to_string();
-        let place = |at: usize| Source::File { path: path.clone(), line: line_of(text, at) };
+        let source_at = |at: usize| SettingSource::File { path: path.clone(), line: line_of(text, at) };
         let table = match DeTable::parse(text) {
             Ok(table) => table.into_inner(),
             Err(error) => {
-                let source = place(error.span().map_or(0, |span| span.start));
-                problems.push(Problem::new(&source, format!("not TOML: {}", one_line(error.message()))));
+                let source = source_at(error.span().map_or(0, |span| span.start));
+                errors.push(ConfigError::new(&source, format!("not TOML: {}", one_line(error.message()))));
                 return Self::default();
             }
         };
         let mut layers = BTreeMap::new();
         for (key, value) in &table {
-            let source = place(key.span().start);
+            let source = source_at(key.span().start);
             let name = key.get_ref().as_ref();
             match settings::find(name) {
-                None => problems.push(Problem::new(&source, unknown(name, settings::nearest(name)))),
+                None => errors.push(ConfigError::new(&source, unknown(name, settings::nearest(name)))),
                 Some(setting) => match texts(value.get_ref(), setting.values) {
-                    Ok(texts) => drop(layers.insert(setting.name, Written { texts, source })),
-                    Err(wrong) => problems.push(Problem::with(&source, name, wrong)),
+                    Ok(texts) => drop(layers.insert(setting.name, SettingValue { texts, source })),
+                    Err(wrong) => errors.push(ConfigError::in_setting(&source, name, wrong)),
                 },
             }
         }
         Self(layers)
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Written> {
+    pub(crate) fn get(&self, name: &str) -> Option<&SettingValue> {
         self.0.get(name)
     }
 
     /// Gives a setting a default that depends on others.
     pub(crate) fn assume(&mut self, name: &'static str, text: impl Into<String>) {
-        let written = || Written { texts: vec![text.into()], source: Source::Default };
+        let written = || SettingValue { texts: vec![text.into()], source: SettingSource::Default };
         self.0.entry(name).or_insert_with(written);
     }
 }
 
 /// Variables that begin like ours and are none of ours: a slip would otherwise change nothing, silently.
-pub(crate) fn strangers(variables: &Variables) -> Vec<String> {
+pub(crate) fn unknown_variables(variables: &Variables) -> Vec<String> {
     let known =
         |name: &str| name == "HOIST_CONFIG" || SETTINGS.iter().any(|setting| setting.variable() == name);
-    let strangers = variables.iter().filter(|(name, value)| !known(name) && !is_service_link(name, value));
-    strangers
+    let unknown_variables =
+        variables.iter().filter(|(name, value)| !known(name) && !is_container_link(name, value));
+    unknown_variables
         .map(|(name, _)| {
             let nearest = settings::nearest(name.trim_start_matches("HOIST_"));
             let nearest = nearest.and_then(settings::find).map(settings::Setting::variable);
@@ -127,7 +130,7 @@ pub(crate) fn strangers(variables: &Variables) -> Vec<String> {
 
 /// Recognizes the variables that Kubernetes, and Docker before it, sets in every container for a service that is called
 /// `hoist` or `hoist-...`: `HOIST_SERVICE_HOST`, `HOIST_PORT=tcp://10.0.0.1:80`, `HOIST_PORT_80_TCP_ADDR` and their like.
-fn is_service_link(name: &str, value: &str) -> bool {
+fn is_container_link(name: &str, value: &str) -> bool {
     const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
     if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
         return true;

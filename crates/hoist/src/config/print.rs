@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::settings::SETTINGS;
-use super::{Config, Written};
+use super::{Config, SettingValue};
 
 /// A configuration, to be displayed.
 pub(crate) struct Effective<'a>(&'a Config);
@@ -27,7 +27,7 @@ impl fmt::Display for Effective<'_> {
                 writeln!(f, "{gap}# {heading}")?;
             }
             match self.0.layers.get(setting.name) {
-                Some(Written { texts, source }) => {
+                Some(SettingValue { texts, source }) => {
                     let texts: Vec<_> =
                         texts.iter().map(|text| toml::Value::from(text.as_str()).to_string()).collect();
                     let value =

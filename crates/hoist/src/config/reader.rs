@@ -2,7 +2,8 @@
 //!
 //! Everything that is wrong is kept, so that an operator hears of all of it at once.
 
-use std::collections::BTreeSet;
+mod auth;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,25 +15,24 @@ use hoist_proto::dialect::tus1::{Extension, Extensions};
 use hoist_proto::policy::{Limits, Policy};
 use hoist_proto::types::Token;
 use hoist_server::admission::Quotas;
-use hoist_server::auth::jwt::Algorithm;
 use hoist_server::cors::Cors;
 use hoist_server::proxy::BadNetwork;
 use hoist_server::{Interims, Locations};
 use http::HeaderValue;
 
-use super::layers::{Layers, Source};
+use super::layers::{Layers, SettingSource};
 use super::settings;
-use super::value::{Count, KeepFree, OrNone, PublicOrigin, Size, Span, Words};
-use super::{Auth, Config, Hook, Keys, Log, Problem, Target, Tls};
+use super::value::{CommandLine, Count, KeepFree, OrNone, PublicOrigin, Size, TimeSpan};
+use super::{Config, ConfigError, HookConfig, LogFormat, TargetConfig, TlsFiles};
 
 /// Reads settings and keeps what is wrong with them. What it returns in place of a wrong value is never used.
-pub(super) struct Reader<'a> {
+pub(super) struct SettingsReader<'a> {
     pub(super) layers: &'a Layers,
-    pub(super) problems: Vec<Problem>,
+    pub(super) errors: Vec<ConfigError>,
 }
 
-impl Reader<'_> {
-    /// The configuration without its layers, to be believed only if there are no problems.
+impl SettingsReader<'_> {
+    /// The configuration without its layers, to be believed only if there are no errors.
     pub(super) fn config(&mut self, notes: Vec<String>) -> Config {
         let (policy, limits) = (self.policy(), self.limits());
         Config {
@@ -69,7 +69,7 @@ impl Reader<'_> {
             limits,
             sweep_interval: self.positive_span("sweep-interval"),
             workers: self.count("workers", 1..=1024),
-            log: self.choice("log", &[("human", Log::Human), ("json", Log::Json)]),
+            log: self.choice("log", &[("human", LogFormat::Human), ("json", LogFormat::Json)]),
             log_level: self.choice(
                 "log-level",
                 &[
@@ -96,7 +96,7 @@ impl Reader<'_> {
         let choices = [("absolute", Locations::Absolute), ("relative", Locations::Relative)];
         let locations = self.choice("location", &choices);
         if locations == Locations::Relative && self.layers.get("public-url").is_some() {
-            self.problem("public-url", "means nothing with --location relative");
+            self.error("public-url", "means nothing with --location relative");
         }
         locations
     }
@@ -115,14 +115,14 @@ impl Reader<'_> {
             [(limits.size_min, size_max, "size"), (limits.append_min, append_max, "append-size")]
         {
             if max.is_some_and(|max| min > max) {
-                self.problem(&format!("min-{name}"), format!("is more than max-{name}"));
+                self.error(&format!("min-{name}"), format!("is more than max-{name}"));
             }
         }
-        let lifetime = self.one::<OrNone<Span>>("max-age").unwrap_or_default().0.map(|span| span.0);
+        let lifetime = self.one::<OrNone<TimeSpan>>("max-age").unwrap_or_default().0.map(|span| span.0);
         if lifetime == Some(Duration::ZERO) {
-            self.problem("max-age", "would end every upload at once; write `none` for no limit");
+            self.error("max-age", "would end every upload at once; write `none` for no limit");
         }
-        let retention = self.one::<OrNone<Span>>("retain").unwrap_or_default().0.map(|span| span.0);
+        let retention = self.one::<OrNone<TimeSpan>>("retain").unwrap_or_default().0.map(|span| span.0);
         let token_octets_min = self.count("min-token-length", 1..=Token::OCTETS_MAX);
         Policy { limits, lifetime, retention, token_octets_min }
     }
@@ -134,7 +134,7 @@ impl Reader<'_> {
             body_idle: self.positive_span("idle-timeout"),
             body_rate_min: self.size("min-rate"),
             connections_max: self.count("max-connections", 1..=1 << 24),
-            drain_grace: self.one::<Span>("drain-timeout").unwrap_or_default().0,
+            drain_grace: self.one::<TimeSpan>("drain-timeout").unwrap_or_default().0,
             ..hoist_http::Limits::default()
         }
     }
@@ -150,34 +150,34 @@ impl Reader<'_> {
         Quotas { open_max, open_max_each, open_max_address, complete_max, bytes_max, bytes_max_each }
     }
 
-    fn target(&mut self) -> Target {
+    fn target(&mut self) -> TargetConfig {
         let directory = self.path("files-dir");
         let template = self.one("files-name").unwrap_or_default();
         let is_files = self.choice("target", &[("keep", false), ("files", true)]);
         match (is_files, directory) {
-            (true, Some(directory)) => Target::Files { directory, template },
+            (true, Some(directory)) => TargetConfig::Files { directory, template },
             (true, None) => {
-                self.problem("target", "`files` needs a directory; set --files-dir");
-                Target::Keep
+                self.error("target", "`files` needs a directory; set --files-dir");
+                TargetConfig::Keep
             }
-            (false, None) => Target::Keep,
+            (false, None) => TargetConfig::Keep,
             (false, Some(_)) => {
-                self.problem("files-dir", "means nothing with --target keep; set --target files");
-                Target::Keep
+                self.error("files-dir", "means nothing with --target keep; set --target files");
+                TargetConfig::Keep
             }
         }
     }
 
-    fn tls(&mut self) -> Option<Tls> {
+    fn tls(&mut self) -> Option<TlsFiles> {
         match (self.path("tls-cert"), self.path("tls-key")) {
-            (Some(cert), Some(key)) => Some(Tls { cert, key }),
+            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
             (None, None) => None,
             (Some(_), None) => {
-                self.problem("tls-cert", "needs its private key; set --tls-key");
+                self.error("tls-cert", "needs its private key; set --tls-key");
                 None
             }
             (None, Some(_)) => {
-                self.problem("tls-key", "needs its certificate; set --tls-cert");
+                self.error("tls-key", "needs its certificate; set --tls-cert");
                 None
             }
         }
@@ -188,13 +188,13 @@ impl Reader<'_> {
         let is_credentialed = self.switch("cors-credentials");
         if is_credentialed && (texts == ["*"] || texts == ["off"]) {
             let wrong = "needs to know whose pages may send them; set --cors-origin to their origins";
-            self.problem("cors-credentials", wrong);
+            self.error("cors-credentials", wrong);
         }
         match texts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["*"] => Cors::Any,
             ["off"] => Cors::Off,
             several if several.contains(&"*") || several.contains(&"off") => {
-                self.problem("cors-origin", "`*` and `off` stand alone");
+                self.error("cors-origin", "`*` and `off` stand alone");
                 Cors::Off
             }
             _ if is_credentialed => Cors::Credentialed(self.origins()),
@@ -216,106 +216,17 @@ impl Reader<'_> {
         })
     }
 
-    fn auth(&mut self) -> Auth {
-        let (bearer, single, set) = (self.path("bearer-file"), self.path("jwt-key"), self.path("jwks-file"));
-        let algorithm = self.named::<Algorithm>("jwt-algorithm");
-        let audiences = self.many("jwt-audience");
-        let by_issuer = self.keys_by_issuer(single.is_some() || set.is_some());
-        if single.is_none() {
-            self.useless("jwt-algorithm", "--jwt-key");
-        }
-        if single.is_none() && set.is_none() && by_issuer.is_empty() {
-            self.useless("jwt-audience", "--jwt-key, --jwks-file or --jwt-issuer-keys");
-            self.useless("jwt-main-issuer", "--jwt-issuer or --jwt-issuer-keys");
-        }
-        if single.is_none() && set.is_none() {
-            self.useless("jwt-issuer", "--jwt-key or --jwks-file");
-        }
-        let (issuers, main_issuer) = self.issuers(&by_issuer);
-        let keys = match (single, set) {
-            (Some(_), Some(_)) => {
-                self.problem("jwks-file", "cannot stand beside --jwt-key; put that key into the set");
-                None
-            }
-            (None, None) if !by_issuer.is_empty() => Some(Keys::ByIssuer(by_issuer)),
-            (Some(file), None) => {
-                if self.layers.get("jwt-algorithm").is_none() {
-                    self.problem(
-                        "jwt-key",
-                        "needs the algorithm it verifies; set --jwt-algorithm, for example RS256",
-                    );
-                }
-                algorithm.map(|algorithm| Keys::Single(file, algorithm))
-            }
-            (None, set) => set.map(Keys::Set),
-        };
-        match (bearer, keys) {
-            (None, None) => Auth::Anyone,
-            (Some(file), None) => Auth::Bearer(file),
-            (None, Some(keys)) => Auth::Jwt { keys, audiences, issuers, main_issuer },
-            (Some(_), Some(_)) => {
-                self.problem("bearer-file", "cannot stand beside JWT keys; keep one of them");
-                Auth::Anyone
-            }
-        }
-    }
-
-    /// Key sets that are bound to issuers.
-    fn keys_by_issuer(&mut self, has_other_keys: bool) -> Vec<(String, PathBuf)> {
-        let by_issuer = self.each("jwt-issuer-keys", |text| {
-            // From the right: an issuer may be a URL with a query.
-            match text.rsplit_once('=') {
-                Some((issuer, file)) if !issuer.is_empty() && !file.is_empty() => {
-                    Ok((issuer.to_owned(), PathBuf::from(file)))
-                }
-                _ => {
-                    Err("is not an issuer and a file; write it like https://id.example=keys.json".to_owned())
-                }
-            }
-        });
-        if !by_issuer.is_empty() && has_other_keys {
-            let wrong = "cannot stand beside --jwt-key or --jwks-file; give every key set with its issuer";
-            self.problem("jwt-issuer-keys", wrong);
-        }
-        by_issuer
-    }
-
-    /// The issuers that are allowed whichever key verifies, and the one whose subjects keep their bare names.
-    fn issuers(&mut self, by_issuer: &[(String, PathBuf)]) -> (Vec<String>, Option<String>) {
-        let issuers: Vec<String> = self.many("jwt-issuer");
-        let main: Option<String> = self.one("jwt-main-issuer");
-        let (name, allowed): (_, BTreeSet<&str>) = if by_issuer.is_empty() {
-            ("jwt-issuer", issuers.iter().map(String::as_str).collect())
-        } else {
-            ("jwt-issuer-keys", by_issuer.iter().map(|(issuer, _)| issuer.as_str()).collect())
-        };
-        // A principal is then an issuer, a space and a subject.
-        if allowed.len() > 1 && allowed.iter().any(|issuer| issuer.contains(char::is_whitespace)) {
-            self.problem(
-                name,
-                "has an issuer with white space in it, which stands between issuers and subjects",
-            );
-        }
-        if let Some(main) = &main
-            && !allowed.is_empty()
-            && !allowed.contains(main.as_str())
-        {
-            self.problem("jwt-main-issuer", format!("`{main}` is none of the issuers of --{name}"));
-        }
-        (issuers, main)
-    }
-
-    fn hook(&mut self) -> Option<Hook> {
+    fn hook(&mut self) -> Option<HookConfig> {
         let timeout = self.positive_span("hook-timeout");
-        let mut words = self.one::<Words>("hook-command")?.0.into_iter();
+        let mut words = self.one::<CommandLine>("hook-command")?.0.into_iter();
         let program = words.next()?;
-        Some(Hook { program, arguments: words.collect(), timeout })
+        Some(HookConfig { program, arguments: words.collect(), timeout })
     }
 
     /// A setting that would change nothing, so that somebody believes in something that is not so.
-    fn useless(&mut self, name: &'static str, without: &str) {
+    fn reject_without(&mut self, name: &'static str, without: &str) {
         if self.layers.get(name).is_some() {
-            self.problem(name, format!("means nothing without {without}"));
+            self.error(name, format!("means nothing without {without}"));
         }
     }
 
@@ -327,15 +238,15 @@ impl Reader<'_> {
     fn limit(&mut self, name: &str) -> Option<u64> {
         let limit = self.one::<OrNone<Size>>(name)?.0?.0;
         if limit == 0 {
-            self.problem(name, "would allow nothing; write `none` for no limit");
+            self.error(name, "would allow nothing; write `none` for no limit");
         }
         Some(limit)
     }
 
     fn positive_span(&mut self, name: &str) -> Duration {
-        let span = self.one::<Span>(name).map(|span| span.0);
+        let span = self.one::<TimeSpan>(name).map(|span| span.0);
         if span == Some(Duration::ZERO) {
-            self.problem(name, "is zero, and nothing would ever be in time");
+            self.error(name, "is zero, and nothing would ever be in time");
         }
         span.unwrap_or_default()
     }
@@ -343,7 +254,7 @@ impl Reader<'_> {
     fn count(&mut self, name: &str, range: std::ops::RangeInclusive<usize>) -> usize {
         let count = self.one::<Count>(name).map(|count| count.0);
         if count.is_some_and(|count| !range.contains(&count)) {
-            self.problem(name, format!("is not between {} and {}", range.start(), range.end()));
+            self.error(name, format!("is not between {} and {}", range.start(), range.end()));
         }
         count.unwrap_or_default()
     }
@@ -362,7 +273,7 @@ impl Reader<'_> {
         let chosen = choices.iter().find(|(word, _)| *word == text);
         if chosen.is_none() {
             let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
-            self.problem(name, format!("`{text}` is none of {}", words.join(", ")));
+            self.error(name, format!("`{text}` is none of {}", words.join(", ")));
         }
         chosen.unwrap_or(&choices[0]).1
     }
@@ -374,7 +285,7 @@ impl Reader<'_> {
     fn path(&mut self, name: &str) -> Option<PathBuf> {
         let path: String = self.one(name)?;
         if path.is_empty() {
-            self.problem(name, "is empty");
+            self.error(name, "is empty");
         }
         Some(path.into())
     }
@@ -390,7 +301,7 @@ impl Reader<'_> {
 
     fn single<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         if self.layers.get(name)?.texts.len() > 1 {
-            self.problem(name, "is given more than once");
+            self.error(name, "is given more than once");
             return None;
         }
         self.each(name, parse).pop()
@@ -409,15 +320,15 @@ impl Reader<'_> {
                 Ok(value) => values.push(value),
                 Err(wrong) => {
                     let what = format!("`{text}` {wrong}");
-                    self.problems.push(Problem::with(&written.source, name, what));
+                    self.errors.push(ConfigError::in_setting(&written.source, name, what));
                 }
             }
         }
         values
     }
 
-    fn problem(&mut self, name: &str, wrong: impl fmt::Display) {
-        let source = self.layers.get(name).map_or(&Source::Default, |written| &written.source);
-        self.problems.push(Problem::with(source, name, wrong));
+    fn error(&mut self, name: &str, wrong: impl fmt::Display) {
+        let source = self.layers.get(name).map_or(&SettingSource::Default, |written| &written.source);
+        self.errors.push(ConfigError::in_setting(source, name, wrong));
     }
 }

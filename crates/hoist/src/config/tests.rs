@@ -14,13 +14,13 @@ fn variables(given: &[(&str, &str)]) -> Variables {
 }
 
 fn of(given: Given<'_>, env: &[(&str, &str)], toml: &str) -> Result<Config, Vec<String>> {
-    let mut problems = Vec::new();
-    let file = Layers::of_file(Path::new("hoist.toml"), toml, &mut problems);
-    let config = Config::of(&flags(given), &variables(env), &file, problems);
-    config.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    let mut errors = Vec::new();
+    let file = Layers::of_file(Path::new("hoist.toml"), toml, &mut errors);
+    let config = Config::of(&flags(given), &variables(env), &file, errors);
+    config.map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
-fn problems(toml: &str) -> Vec<String> {
+fn errors(toml: &str) -> Vec<String> {
     of(&[], &[], toml).err().unwrap_or_default()
 }
 
@@ -59,7 +59,10 @@ fn defaults_are_those_of_the_libraries() {
     assert_eq!(config.policy, Policy::default());
     assert_eq!(config.limits, hoist_http::Limits::default());
     assert_eq!(config.quotas, Quotas::default());
-    assert_eq!((config.auth, config.target, config.cors), (Auth::Anyone, Target::Keep, Cors::Any));
+    assert_eq!(
+        (config.auth, config.target, config.cors),
+        (AuthConfig::Anyone, TargetConfig::Keep, Cors::Any)
+    );
     assert_eq!((config.public_origin, config.interims), (None, Interims::default()));
     assert!(!config.completes_at_length && !config.downloads && !config.accepts_forms);
     assert!(config.tus == Extensions::ALL);
@@ -94,8 +97,8 @@ fn each_setting_means_something() {
     let limits = Limits { size_max: Some(9), size_min: 1, append_max: Some(8), append_min: 2 };
     let policy = Policy { limits, lifetime: None, retention: Some(seconds(5)), token_octets_min: 16 };
     assert_eq!(config.policy, policy);
-    assert_eq!(config.target, Target::Files { directory: "f".into(), template: "{id}".into() });
-    assert_eq!(config.tls, Some(Tls { cert: "c".into(), key: "k".into() }));
+    assert_eq!(config.target, TargetConfig::Files { directory: "f".into(), template: "{id}".into() });
+    assert_eq!(config.tls, Some(TlsFiles { cert: "c".into(), key: "k".into() }));
     assert_eq!((config.trusted_proxies.len(), config.locations), (1, Locations::Absolute));
     let relative = of(&[("location", &["relative"])], &[], "").expect("sound");
     assert_eq!(relative.locations, Locations::Relative);
@@ -104,10 +107,10 @@ fn each_setting_means_something() {
         of(&[("cors-credentials", &["on"])], &[], "cors-origin = \"https://a\"").expect("sound");
     assert_eq!(credentialed.cors, Cors::Credentialed(vec![HeaderValue::from_static("https://a")]));
     assert_eq!(config.cors_headers, ["x-a"]);
-    let keys = Keys::Single("j".into(), "ES256".parse().expect("known"));
+    let keys = JwtKeys::Single("j".into(), "ES256".parse().expect("known"));
     let (audiences, issuers) = (vec!["a".into()], vec!["i".into()]);
-    assert_eq!(config.auth, Auth::Jwt { keys, audiences, issuers, main_issuer: Some("i".into()) });
-    let hook = Hook { program: "h".into(), arguments: vec!["x y".into()], timeout: seconds(1) };
+    assert_eq!(config.auth, AuthConfig::Jwt { keys, audiences, issuers, main_issuer: Some("i".into()) });
+    let hook = HookConfig { program: "h".into(), arguments: vec!["x y".into()], timeout: seconds(1) };
     assert_eq!(config.hook, Some(hook));
     let quotas = Quotas {
         open_max: Some(3),
@@ -128,7 +131,7 @@ fn each_setting_means_something() {
     };
     assert_eq!(config.limits, limits);
     assert_eq!((config.sweep_interval, config.workers), (seconds(9), 3));
-    assert_eq!((config.log, config.log_level), (Log::Json, tracing::Level::DEBUG));
+    assert_eq!((config.log, config.log_level), (LogFormat::Json, tracing::Level::DEBUG));
     // The rest are those that exclude each other with the above.
     let missing = SETTINGS.iter().filter(|setting| !all.contains(&format!("{} = ", setting.name)));
     assert_eq!(
@@ -136,12 +139,12 @@ fn each_setting_means_something() {
         ["bearer-file", "jwks-file", "jwt-issuer-keys"]
     );
     let config = |toml| of(&[], &[], toml).expect("sound").auth;
-    assert_eq!(config("bearer-file = \"b\""), Auth::Bearer("b".into()));
-    let auth = |keys| Auth::Jwt { keys, audiences: vec![], issuers: vec![], main_issuer: None };
-    assert_eq!(config("jwks-file = \"s\""), auth(Keys::Set("s".into())));
+    assert_eq!(config("bearer-file = \"b\""), AuthConfig::Bearer("b".into()));
+    let auth = |keys| AuthConfig::Jwt { keys, audiences: vec![], issuers: vec![], main_issuer: None };
+    assert_eq!(config("jwks-file = \"s\""), auth(JwtKeys::Set("s".into())));
     let sets = vec![("https://a?x=1".to_owned(), "a.json".into()), ("b".to_owned(), "b.json".into())];
     let toml = "jwt-issuer-keys = [\"https://a?x=1=a.json\", \"b=b.json\"]";
-    assert_eq!(config(toml), auth(Keys::ByIssuer(sets)));
+    assert_eq!(config(toml), auth(JwtKeys::ByIssuer(sets)));
 }
 
 #[test]
@@ -222,19 +225,19 @@ fn a_problem_names_its_place_and_the_next_step() {
         ),
     ];
     for (toml, expected) in cases {
-        assert_eq!(problems(toml), [expected], "{toml}");
+        assert_eq!(errors(toml), [expected], "{toml}");
     }
     for broken in ["max-size =", "max-size = 1\nmax-size = 2", "\u{0}"] {
-        let problems = problems(broken);
+        let errors = errors(broken);
         assert!(
-            problems.iter().all(|problem| problem.starts_with("hoist.toml:") && !problem.contains('\n')),
-            "{problems:?}"
+            errors.iter().all(|problem| problem.starts_with("hoist.toml:") && !problem.contains('\n')),
+            "{errors:?}"
         );
-        assert_eq!(problems.len(), 1);
+        assert_eq!(errors.len(), 1);
     }
-    let many = problems("max-sise = 1\nlog = \"loud\"\nworkers = 0\n");
+    let many = errors("max-sise = 1\nlog = \"loud\"\nworkers = 0\n");
     assert_eq!(many.len(), 3, "all of them, not just the first: {many:?}");
-    let flag = of(&[("max-size", &["1", "2"])], &[("HOIST_WORKERS", "x")], "").expect_err("problems");
+    let flag = of(&[("max-size", &["1", "2"])], &[("HOIST_WORKERS", "x")], "").expect_err("errors");
     assert_eq!(flag, ["--max-size: is given more than once", "HOIST_WORKERS: `x` is not a whole number"]);
 }
 
@@ -275,7 +278,7 @@ fn so_do_problems_with_proxies_and_pages() {
         ),
     ];
     for (toml, expected) in cases {
-        assert_eq!(problems(toml), [expected], "{toml}");
+        assert_eq!(errors(toml), [expected], "{toml}");
     }
 }
 

@@ -57,9 +57,9 @@ impl FromStr for KeepFree {
 
 /// A time: `30s`, `5m`, `7d`; a plain number is seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Span(pub(crate) Duration);
+pub(crate) struct TimeSpan(pub(crate) Duration);
 
-impl FromStr for Span {
+impl FromStr for TimeSpan {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -148,9 +148,9 @@ impl FromStr for PublicOrigin {
 
 /// A program and its arguments: words between white space, which quotes of either kind keep together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Words(pub(crate) Vec<String>);
+pub(crate) struct CommandLine(pub(crate) Vec<String>);
 
-impl FromStr for Words {
+impl FromStr for CommandLine {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -250,16 +250,16 @@ mod tests {
             ("604800", 604_800),
         ];
         for (text, seconds) in good {
-            assert_eq!(text.parse(), Ok(Span(Duration::from_secs(seconds))), "{text}");
+            assert_eq!(text.parse(), Ok(TimeSpan(Duration::from_secs(seconds))), "{text}");
         }
-        assert_eq!("250ms".parse(), Ok(Span(Duration::from_millis(250))));
+        assert_eq!("250ms".parse(), Ok(TimeSpan(Duration::from_millis(250))));
         for text in ["", "s", "-1s", "1.5h", "7 days", "99999999999999999d"] {
-            assert!(text.parse::<Span>().is_err(), "{text}");
+            assert!(text.parse::<TimeSpan>().is_err(), "{text}");
         }
-        assert!("99999999999999ms".parse::<Span>().is_err());
-        assert_eq!("none".parse(), Ok(OrNone::<Span>(None)));
-        assert_eq!("1s".parse(), Ok(OrNone(Some(Span(Duration::from_secs(1))))));
-        assert!("never".parse::<OrNone<Span>>().is_err());
+        assert!("99999999999999ms".parse::<TimeSpan>().is_err());
+        assert_eq!("none".parse(), Ok(OrNone::<TimeSpan>(None)));
+        assert_eq!("1s".parse(), Ok(OrNone(Some(TimeSpan(Duration::from_secs(1))))));
+        assert!("never".parse::<OrNone<TimeSpan>>().is_err());
     }
 
     #[test]
@@ -273,12 +273,12 @@ mod tests {
         ];
         for (text, words) in good {
             assert_eq!(
-                text.parse::<Words>().map(|words| words.0),
+                text.parse::<CommandLine>().map(|words| words.0),
                 Ok(words.iter().map(ToString::to_string).collect())
             );
         }
         for text in ["", "  ", "check 'open", "'' x"] {
-            assert!(text.parse::<Words>().is_err(), "{text}");
+            assert!(text.parse::<CommandLine>().is_err(), "{text}");
         }
     }
 }

@@ -31,7 +31,7 @@ impl Bars {
     }
 
     /// Does something while no bar is in the way.
-    pub(super) fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
+    pub(super) fn suspend<T>(&self, act: impl FnOnce() -> T) -> T {
         self.all.suspend(act)
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read as _;
 
-use hoist::check::{Corpus, Pace, Report, Selection, Site};
+use hoist::check::{Corpus, Endpoint, Report, RunOptions, Selection};
 
 use crate::process::{Place, Server};
 
@@ -24,10 +24,10 @@ async fn the_server_is_as_the_corpus_has_it() {
         let flags: Vec<String> = limits.chain(lacks).chain(offers).collect();
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let server = Server::start(&place.path("data"), &flags);
-        let site = Site::new(&server.url.parse().expect("a URL"), None).expect("a URL of ours");
+        let endpoint = Endpoint::new(&server.url.parse().expect("a URL"), None).expect("a URL of ours");
         let mut selection = Selection::exactly(set);
         selection.only.clone_from(&only);
-        let found = hoist::check::run(&site, &corpus, &selection, Pace::default()).await;
+        let found = hoist::check::run(&endpoint, &corpus, &selection, RunOptions::default()).await;
         report.merge(found);
         server.stop();
     }

@@ -18,25 +18,31 @@ fn outgoing(method: &str) -> Outgoing {
         framing: Framing::Sized,
         trailers: Vec::new(),
         paused: Vec::new(),
-        ends: Ends::Whole,
+        ends: RequestEnd::Whole,
         waits: false,
         ancient: false,
     }
 }
 
-fn found(heard: &Heard, expect: &str, version: Version, ends: Ends) -> Vec<String> {
+fn found(responses: &Responses, expect: &str, version: Version, ends: RequestEnd) -> Vec<String> {
     let outgoing = outgoing("PATCH");
     let mut uploads = Uploads::default();
     uploads.add("http://h/uploads/x", Some("a"));
-    let told = Heard { interims: vec![head(104, &[("Upload-Offset", "7")])], last: None };
-    uploads.hear("/uploads/x", false, &told);
-    let asked = Asked { version, outgoing: &outgoing, uploads: &uploads, creates: false, target: "/uploads" };
+    let told = Responses { interims: vec![head(104, &[("Upload-Offset", "7")])], last: None };
+    uploads.record_offsets("/uploads/x", false, &told);
+    let request = RequestContext {
+        version,
+        outgoing: &outgoing,
+        uploads: &uploads,
+        creates: false,
+        target: "/uploads",
+    };
     let expect = toml::from_str(expect).expect("an expectation");
-    response(heard, &expect, &asked, ends)
+    differences(responses, &expect, &request, ends)
 }
 
 /// What a server says that is wrong about everything.
-fn conflict() -> Heard {
+fn conflict() -> Responses {
     let problem = br#"{"type":"https://iana.org/assignments/http-problem-types#mismatching-upload-offset","expected-offset":10}"#;
     let fields = [
         ("Upload-Offset", "10"),
@@ -50,7 +56,7 @@ fn conflict() -> Heard {
         head(104, &[("Location", "http://h/uploads/x"), ("Upload-Draft-Interop-Version", "8")]),
         head(104, &[("Upload-Offset", "3")]),
     ];
-    Heard { interims, last: Some((head(409, &fields), problem.to_vec())) }
+    Responses { interims, last: Some((head(409, &fields), problem.to_vec())) }
 }
 
 #[test]
@@ -105,62 +111,63 @@ fn each_expectation_is_met_or_missed() {
         "fields = { Content-Type = \"{date}\" }",
         "fields = { Link = \"<{a.path}>*\" }",
     ];
-    let heard = conflict();
+    let responses = conflict();
     for expect in met {
-        let found = found(&heard, expect, Version::Interop(8), Ends::Whole);
+        let found = found(&responses, expect, Version::Interop(8), RequestEnd::Whole);
         assert!(found.is_empty(), "{expect}: {found:?}");
     }
     for expect in missed {
-        assert!(!found(&heard, expect, Version::Interop(8), Ends::Whole).is_empty(), "{expect}");
+        assert!(!found(&responses, expect, Version::Interop(8), RequestEnd::Whole).is_empty(), "{expect}");
     }
 }
 
 #[test]
 fn an_answer_is_missed_where_there_should_be_one() {
-    let success = Heard { interims: Vec::new(), last: Some((head(204, &[]), Vec::new())) };
-    let nothing = Heard::default();
-    // What is heard, what is expected of it, how the request ended, whether all is well.
+    let success = Responses { interims: Vec::new(), last: Some((head(204, &[]), Vec::new())) };
+    let nothing = Responses::default();
+    // What is responses, what is expected of it, how the request ended, whether all is well.
     let cases = [
-        (&nothing, "", Ends::Whole, false),
-        (&nothing, "", Ends::Cut, true),
-        (&nothing, "", Ends::Stall, true),
-        (&nothing, "answer = \"terminated\"", Ends::Whole, true),
-        (&nothing, "answer = \"maybe\"\nstatus = 204", Ends::Whole, true),
-        (&success, "", Ends::Stall, false),
-        (&success, "answer = \"terminated\"", Ends::Whole, false),
-        (&success, "answer = \"maybe\"\nstatus = 409", Ends::Whole, false),
+        (&nothing, "", RequestEnd::Whole, false),
+        (&nothing, "", RequestEnd::Cut, true),
+        (&nothing, "", RequestEnd::Stall, true),
+        (&nothing, "answer = \"terminated\"", RequestEnd::Whole, true),
+        (&nothing, "answer = \"maybe\"\nstatus = 204", RequestEnd::Whole, true),
+        (&success, "", RequestEnd::Stall, false),
+        (&success, "answer = \"terminated\"", RequestEnd::Whole, false),
+        (&success, "answer = \"maybe\"\nstatus = 409", RequestEnd::Whole, false),
     ];
-    for (heard, expect, ends, is_well) in cases {
-        let found = found(heard, expect, Version::Rfc, ends);
+    for (responses, expect, ends, is_well) in cases {
+        let found = found(responses, expect, Version::Rfc, ends);
         assert_eq!(found.is_empty(), is_well, "{expect} {ends:?}: {found:?}");
     }
 }
 
 #[test]
 fn fields_are_those_of_the_version() {
-    let old = Heard {
+    let old = Responses {
         interims: Vec::new(),
         last: Some((head(201, &[("Upload-Incomplete", "?1"), ("Upload-Offset", "10")]), Vec::new())),
     };
-    assert!(found(&old, "complete = false\noffset = 10", Version::Interop(3), Ends::Whole).is_empty());
-    assert!(!found(&old, "complete = true", Version::Interop(3), Ends::Whole).is_empty());
-    assert!(!found(&old, "complete = false", Version::Interop(4), Ends::Whole).is_empty());
-    assert!(!found(&old, "length = 10", Version::Interop(3), Ends::Whole).is_empty());
+    assert!(found(&old, "complete = false\noffset = 10", Version::Interop(3), RequestEnd::Whole).is_empty());
+    assert!(!found(&old, "complete = true", Version::Interop(3), RequestEnd::Whole).is_empty());
+    assert!(!found(&old, "complete = false", Version::Interop(4), RequestEnd::Whole).is_empty());
+    assert!(!found(&old, "length = 10", Version::Interop(3), RequestEnd::Whole).is_empty());
 }
 
 #[test]
 fn in_tus_what_has_its_length_is_complete() {
-    let heard = |fields| Heard { interims: Vec::new(), last: Some((head(200, fields), Vec::new())) };
+    let responses = |fields| Responses { interims: Vec::new(), last: Some((head(200, fields), Vec::new())) };
     let cases = [
-        (heard(&[("Upload-Offset", "5"), ("Upload-Length", "5")]), true),
-        (heard(&[("Upload-Offset", "5"), ("Upload-Length", "6")]), false),
-        (heard(&[("Upload-Offset", "5")]), false),
-        (heard(&[]), false),
+        (responses(&[("Upload-Offset", "5"), ("Upload-Length", "5")]), true),
+        (responses(&[("Upload-Offset", "5"), ("Upload-Length", "6")]), false),
+        (responses(&[("Upload-Offset", "5")]), false),
+        (responses(&[]), false),
     ];
-    for (heard, is_complete) in cases {
-        let [met, missed] = [is_complete, !is_complete]
-            .map(|complete| found(&heard, &format!("complete = {complete}"), Version::Tus1, Ends::Whole));
-        assert!(met.is_empty() && !missed.is_empty(), "{heard:?}: {met:?}");
+    for (responses, is_complete) in cases {
+        let [met, missed] = [is_complete, !is_complete].map(|complete| {
+            found(&responses, &format!("complete = {complete}"), Version::Tus1, RequestEnd::Whole)
+        });
+        assert!(met.is_empty() && !missed.is_empty(), "{responses:?}: {met:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Outcome, Report, Verdict};
+use super::{CaseOutcome, CaseResult, Report};
 
 impl Report {
     /// Counts, and each outcome with the requirements it proves.
@@ -13,11 +13,11 @@ impl Report {
     }
 }
 
-fn outcome(outcome: &Outcome) -> Value {
+fn outcome(outcome: &CaseOutcome) -> Value {
     let (verdict, why) = match &outcome.verdict {
-        Verdict::Passed => ("passed", None),
-        Verdict::Skipped(why) => ("skipped", Some(why)),
-        Verdict::Failed(why) => ("failed", Some(why)),
+        CaseResult::Passed => ("passed", None),
+        CaseResult::Skipped(why) => ("skipped", Some(why)),
+        CaseResult::Failed(why) => ("failed", Some(why)),
     };
     json!({
         "case": outcome.case,

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Outcome, Report, Verdict};
+use super::{CaseOutcome, CaseResult, Report};
 
 impl Report {
     /// A `testsuite` for each version and transport, a `testcase` for each case.
@@ -25,9 +25,9 @@ impl fmt::Display for Junit<'_> {
         for ((dialect, version, transport), outcomes) in self.0.rows() {
             let name = format!("{} {} over {transport}", dialect.name(), version.label());
             let count =
-                |is: fn(&Verdict) -> bool| outcomes.iter().filter(|outcome| is(&outcome.verdict)).count();
-            let failed = count(|verdict| matches!(verdict, Verdict::Failed(_)));
-            let skipped = count(|verdict| matches!(verdict, Verdict::Skipped(_)));
+                |is: fn(&CaseResult) -> bool| outcomes.iter().filter(|outcome| is(&outcome.verdict)).count();
+            let failed = count(|verdict| matches!(verdict, CaseResult::Failed(_)));
+            let skipped = count(|verdict| matches!(verdict, CaseResult::Skipped(_)));
             let seconds: f64 = outcomes.iter().map(|outcome| outcome.took.as_secs_f64()).sum();
             writeln!(
                 f,
@@ -44,15 +44,15 @@ impl fmt::Display for Junit<'_> {
     }
 }
 
-fn testcase(f: &mut fmt::Formatter<'_>, suite: &str, outcome: &Outcome) -> fmt::Result {
+fn testcase(f: &mut fmt::Formatter<'_>, suite: &str, outcome: &CaseOutcome) -> fmt::Result {
     let (name, seconds) = (Escaped(&outcome.case), outcome.took.as_secs_f64());
     write!(f, r#"    <testcase classname="{}" name="{name}" time="{seconds:.3}""#, Escaped(suite))?;
     match &outcome.verdict {
-        Verdict::Passed => writeln!(f, "/>"),
-        Verdict::Skipped(why) => {
+        CaseResult::Passed => writeln!(f, "/>"),
+        CaseResult::Skipped(why) => {
             writeln!(f, ">\n      <skipped message=\"{}\"/>\n    </testcase>", Escaped(why))
         }
-        Verdict::Failed(why) => {
+        CaseResult::Failed(why) => {
             let first = why.lines().next().unwrap_or_default().trim_start_matches("- ");
             let (first, level) = (Escaped(first), outcome.level.word());
             writeln!(f, ">\n      <failure message=\"{first}\" type=\"{level}\">{}", Escaped(why))?;

@@ -5,25 +5,25 @@ use std::io;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
-use super::super::case::{Ends, Framing};
-use super::site::Stream;
-use super::{CONTINUE_WAIT, Exchange, Head, Heard, Outgoing, Site, Standing, Transport};
+use super::super::case::{Framing, RequestEnd};
+use super::endpoint::Stream;
+use super::{CONTINUE_WAIT, Endpoint, Exchange, Head, Outgoing, PendingRequest, Responses, Transport};
 
 /// More than any response here has; a server that sends more is not read further.
 const RESPONSE_BYTES: usize = 1 << 20;
 
 /// One connection with one request.
-pub(crate) struct Talk {
+pub(crate) struct H1Request {
     reader: Reader,
     /// Kept, because closing it would end the request.
     writer: WriteHalf<Stream>,
-    heard: Heard,
+    responses: Responses,
     to_head: bool,
 }
 
-impl Talk {
-    pub(super) fn heard(&self) -> &Heard {
-        &self.heard
+impl H1Request {
+    pub(super) fn responses(&self) -> &Responses {
+        &self.responses
     }
 
     pub(super) async fn send(&mut self, rest: &[u8]) {
@@ -32,24 +32,25 @@ impl Talk {
         let _ = self.writer.flush().await;
     }
 
-    pub(super) async fn end(mut self) -> Heard {
-        self.reader.finish(&mut self.heard, self.to_head).await;
-        self.heard
+    pub(super) async fn end(mut self) -> Responses {
+        self.reader.finish(&mut self.responses, self.to_head).await;
+        self.responses
     }
 }
 
-pub(super) async fn exchange(site: &Site, outgoing: &Outgoing) -> io::Result<Exchange> {
-    let (read, mut writer) = tokio::io::split(site.connect(Transport::H1).await?);
+pub(super) async fn exchange(endpoint: &Endpoint, outgoing: &Outgoing) -> io::Result<Exchange> {
+    let (read, mut writer) = tokio::io::split(endpoint.connect(Transport::H1).await?);
     let mut reader = Reader { stream: read, bytes: Vec::new() };
-    let mut heard = Heard::default();
+    let mut responses = Responses::default();
     let to_head = outgoing.method == "HEAD";
-    writer.write_all(head(site, outgoing).as_bytes()).await?;
+    writer.write_all(head(endpoint, outgoing).as_bytes()).await?;
     writer.flush().await?;
     if outgoing.waits {
-        let asked =
-            async { while !heard.is_asked_to_continue() && reader.next(&mut heard, to_head).await {} };
+        let wait_for_continue = async {
+            while !responses.is_asked_to_continue() && reader.next(&mut responses, to_head).await {}
+        };
         // A server that never asks gets the content all the same.
-        let _ = tokio::time::timeout(CONTINUE_WAIT, asked).await;
+        let _ = tokio::time::timeout(CONTINUE_WAIT, wait_for_continue).await;
     }
     let content = content(outgoing);
     let send = async {
@@ -62,26 +63,26 @@ pub(super) async fn exchange(site: &Site, outgoing: &Outgoing) -> io::Result<Exc
             let _ = writer.write_all(bytes).await;
             let _ = writer.flush().await;
         }
-        if outgoing.ends == Ends::Cut {
+        if outgoing.ends == RequestEnd::Cut {
             let _ = writer.shutdown().await;
         }
     };
-    if outgoing.ends == Ends::Stall {
+    if outgoing.ends == RequestEnd::Stall {
         send.await;
-        return Ok(Exchange::Standing(Standing::H1(Talk { reader, writer, heard, to_head })));
+        return Ok(Exchange::Pending(PendingRequest::H1(H1Request { reader, writer, responses, to_head })));
     }
-    tokio::join!(send, reader.finish(&mut heard, to_head));
-    Ok(Exchange::Ended(heard))
+    tokio::join!(send, reader.finish(&mut responses, to_head));
+    Ok(Exchange::Complete(responses))
 }
 
-fn head(site: &Site, outgoing: &Outgoing) -> String {
+fn head(endpoint: &Endpoint, outgoing: &Outgoing) -> String {
     let version = if outgoing.ancient { "1.0" } else { "1.1" };
     let mut head = format!("{} {} HTTP/{version}\r\n", outgoing.method, outgoing.target);
     let mut field = |name: &str, value: &str| {
         let _ = write!(head, "{name}: {value}\r\n");
     };
     if !outgoing.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-        field("Host", &site.authority());
+        field("Host", &endpoint.authority());
     }
     field("Connection", "close");
     for (name, value) in &outgoing.fields {
@@ -115,7 +116,7 @@ fn content(outgoing: &Outgoing) -> Vec<u8> {
         framed.extend_from_slice(chunk);
         framed.extend_from_slice(b"\r\n");
     }
-    if outgoing.ends == Ends::Whole {
+    if outgoing.ends == RequestEnd::Whole {
         framed.extend_from_slice(b"0\r\n");
         for (name, value) in &outgoing.trailers {
             framed.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -133,23 +134,23 @@ struct Reader {
 
 impl Reader {
     /// Reads to the end of the final response, or of the connection.
-    async fn finish(&mut self, heard: &mut Heard, to_head: bool) {
-        while heard.last.is_none() && self.next(heard, to_head).await {}
+    async fn finish(&mut self, responses: &mut Responses, to_head: bool) {
+        while responses.last.is_none() && self.next(responses, to_head).await {}
     }
 
     /// Reads one response, interim or final; false at the end of the connection, or where it makes no sense.
     ///
     /// Dropped before it is done, it loses nothing: what was read stays, and is looked at again.
-    async fn next(&mut self, heard: &mut Heard, to_head: bool) -> bool {
+    async fn next(&mut self, responses: &mut Responses, to_head: bool) -> bool {
         loop {
             if let Some((response, length)) = parse(&self.bytes) {
                 if (100..200).contains(&response.status) {
                     self.bytes.drain(..length);
-                    heard.interims.push(response);
+                    responses.interims.push(response);
                     return true;
                 }
                 if let Some(content) = self.content(&response, length, to_head).await {
-                    heard.last = Some((response, content));
+                    responses.last = Some((response, content));
                     return true;
                 }
                 return false;

@@ -10,65 +10,67 @@ use h2::client::{Connection, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 
-use super::super::case::{Ends, Framing};
-use super::site::Stream;
-use super::{CONTINUE_WAIT, Exchange, Head, Heard, Outgoing, Site, Standing, Transport};
+use super::super::case::{Framing, RequestEnd};
+use super::endpoint::Stream;
+use super::{CONTINUE_WAIT, Endpoint, Exchange, Head, Outgoing, PendingRequest, Responses, Transport};
 
 /// One connection with one stream.
-pub(crate) struct Talk {
+pub(crate) struct H2Request {
     connection: Connection<Stream, Bytes>,
     /// Kept, because a connection without one closes.
     _requests: SendRequest<Bytes>,
     sending: SendStream<Bytes>,
     response: ResponseFuture,
     receiving: Option<(Head, RecvStream, Vec<u8>)>,
-    heard: Heard,
+    responses: Responses,
     over: bool,
 }
 
-pub(super) async fn exchange(site: &Site, outgoing: &Outgoing) -> io::Result<Exchange> {
-    let stream = site.connect(Transport::H2).await?;
+pub(super) async fn exchange(endpoint: &Endpoint, outgoing: &Outgoing) -> io::Result<Exchange> {
+    let stream = endpoint.connect(Transport::H2).await?;
     let (requests, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
-    let request = request(site, outgoing).map_err(io::Error::other)?;
+    let request = request(endpoint, outgoing).map_err(io::Error::other)?;
     let content = outgoing.content.clone().unwrap_or_default();
-    let ends_at_once =
-        content.is_empty() && outgoing.ends == Ends::Whole && outgoing.trailers.is_empty() && !outgoing.waits;
+    let ends_at_once = content.is_empty()
+        && outgoing.ends == RequestEnd::Whole
+        && outgoing.trailers.is_empty()
+        && !outgoing.waits;
     let mut requests = requests.ready().await.map_err(io::Error::other)?;
     let (response, sending) = requests.send_request(request, ends_at_once).map_err(io::Error::other)?;
-    let mut talk = Talk {
+    let mut talk = H2Request {
         connection,
         _requests: requests,
         sending,
         response,
         receiving: None,
-        heard: Heard::default(),
+        responses: Responses::default(),
         over: false,
     };
     if outgoing.waits {
-        let asked = poll_fn(|cx| talk.poll_until(cx, Heard::is_asked_to_continue));
+        let wait_for_continue = poll_fn(|cx| talk.poll_until(cx, Responses::is_asked_to_continue));
         // A server that never asks gets the content all the same.
-        let _ = tokio::time::timeout(CONTINUE_WAIT, asked).await;
+        let _ = tokio::time::timeout(CONTINUE_WAIT, wait_for_continue).await;
     }
     if !ends_at_once {
         talk.send(outgoing, &content).await;
     }
     match outgoing.ends {
-        Ends::Whole => Ok(Exchange::Ended(talk.end().await)),
-        Ends::Cut => {
+        RequestEnd::Whole => Ok(Exchange::Complete(talk.end().await)),
+        RequestEnd::Cut => {
             talk.settle().await;
             talk.sending.send_reset(Reason::CANCEL);
             talk.settle().await;
-            Ok(Exchange::Ended(talk.heard))
+            Ok(Exchange::Complete(talk.responses))
         }
-        Ends::Stall => {
+        RequestEnd::Stall => {
             talk.settle().await;
-            Ok(Exchange::Standing(Standing::H2(Box::new(talk))))
+            Ok(Exchange::Pending(PendingRequest::H2(Box::new(talk))))
         }
     }
 }
 
-fn request(site: &Site, outgoing: &Outgoing) -> Result<Request<()>, http::Error> {
-    let url = format!("{}{}", site.origin(), outgoing.target);
+fn request(endpoint: &Endpoint, outgoing: &Outgoing) -> Result<Request<()>, http::Error> {
+    let url = format!("{}{}", endpoint.origin(), outgoing.target);
     let mut request = Request::builder().method(outgoing.method.as_str()).uri(url);
     for (name, value) in &outgoing.fields {
         request = request.header(name, value);
@@ -82,9 +84,9 @@ fn request(site: &Site, outgoing: &Outgoing) -> Result<Request<()>, http::Error>
     request.body(())
 }
 
-impl Talk {
-    pub(super) fn heard(&self) -> &Heard {
-        &self.heard
+impl H2Request {
+    pub(super) fn responses(&self) -> &Responses {
+        &self.responses
     }
 
     pub(super) fn send_rest(&mut self, rest: Vec<u8>) {
@@ -92,21 +94,21 @@ impl Talk {
         let _ = self.sending.send_data(rest.into(), true);
     }
 
-    pub(super) async fn end(mut self) -> Heard {
-        poll_fn(|cx| self.poll_until(cx, |heard| heard.last.is_some())).await;
-        self.heard
+    pub(super) async fn end(mut self) -> Responses {
+        poll_fn(|cx| self.poll_until(cx, |responses| responses.last.is_some())).await;
+        self.responses
     }
 
     /// Hands the content over. A stream the server has ended takes none, and what the server said is what counts.
     async fn send(&mut self, outgoing: &Outgoing, content: &[u8]) {
-        let is_whole = outgoing.ends == Ends::Whole;
+        let is_whole = outgoing.ends == RequestEnd::Whole;
         let has_trailers = !outgoing.trailers.is_empty();
         let part = content.len().div_ceil(outgoing.paused.len() + 1).max(1);
         let mut parts = content.chunks(part).map(Bytes::copy_from_slice);
         for pause in &outgoing.paused {
             let _ = self.sending.send_data(parts.next().unwrap_or_default(), false);
-            let heard = poll_fn(|cx| self.poll_until(cx, |heard| heard.last.is_some()));
-            let _ = tokio::time::timeout(*pause, heard).await;
+            let responses = poll_fn(|cx| self.poll_until(cx, |responses| responses.last.is_some()));
+            let _ = tokio::time::timeout(*pause, responses).await;
         }
         let last = parts.next().unwrap_or_default();
         let _ = self.sending.send_data(last, is_whole && !has_trailers);
@@ -127,8 +129,8 @@ impl Talk {
         .await;
     }
 
-    /// Moves on until enough was heard or the stream is over.
-    fn poll_until(&mut self, cx: &mut Context<'_>, is_enough: impl Fn(&Heard) -> bool) -> Poll<()> {
+    /// Moves on until enough was responses or the stream is over.
+    fn poll_until(&mut self, cx: &mut Context<'_>, is_enough: impl Fn(&Responses) -> bool) -> Poll<()> {
         loop {
             // The connection first and the stream after it, so that no interim response is passed over.
             let closed = Pin::new(&mut self.connection).poll(cx).is_ready();
@@ -136,7 +138,7 @@ impl Talk {
             if closed && moved.is_pending() {
                 self.over = true;
             }
-            if self.over || is_enough(&self.heard) {
+            if self.over || is_enough(&self.responses) {
                 return Poll::Ready(());
             }
             std::task::ready!(moved);
@@ -145,7 +147,7 @@ impl Talk {
 
     /// One event of the stream.
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.over || self.heard.last.is_some() {
+        if self.over || self.responses.last.is_some() {
             return Poll::Pending;
         }
         if let Some((head, receiving, content)) = &mut self.receiving {
@@ -155,13 +157,13 @@ impl Talk {
                     content.extend_from_slice(&data);
                 }
                 Some(Err(_)) => self.over = true,
-                None => self.heard.last = Some((std::mem::take(head), std::mem::take(content))),
+                None => self.responses.last = Some((std::mem::take(head), std::mem::take(content))),
             }
             return Poll::Ready(());
         }
         if let Poll::Ready(Some(interim)) = self.response.poll_informational(cx) {
             match interim {
-                Ok(interim) => self.heard.interims.push(read(&interim)),
+                Ok(interim) => self.responses.interims.push(read(&interim)),
                 Err(_) => self.over = true,
             }
             return Poll::Ready(());

@@ -17,12 +17,12 @@ use crate::exit::{Exit, Failure};
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// The link. Its connections end when it is dropped.
-pub(super) struct Link {
+pub(super) struct UnreliableLink {
     addr: SocketAddr,
     server: watch::Sender<SocketAddr>,
-    state: Arc<State>,
-    heard: mpsc::Receiver<Cut>,
-    _carrying: JoinSet<()>,
+    state: Arc<LinkState>,
+    cuts: mpsc::Receiver<Cut>,
+    _forwarding: JoinSet<()>,
 }
 
 /// A connection was lost on purpose.
@@ -36,34 +36,35 @@ pub(super) struct Cut {
     pub(super) at: u64,
 }
 
-struct State {
-    carried: AtomicU64,
+struct LinkState {
+    forwarded: AtomicU64,
     /// After how many bytes the next cuts come.
     plan: Mutex<VecDeque<Cut>>,
-    tell: mpsc::Sender<Cut>,
+    cut_sender: mpsc::Sender<Cut>,
 }
 
-impl Link {
+impl UnreliableLink {
     /// A link to a server, to be cut so many times while it carries `length` bytes.
     pub(super) async fn start(server: SocketAddr, length: u64, cuts: u32) -> Result<Self, Failure> {
-        let cannot = |error| Failure::say(Exit::Start, format_args!("there is no port for a link: {error}"));
+        let cannot =
+            |error| Failure::message(Exit::Start, format_args!("there is no port for a link: {error}"));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(cannot)?;
         let addr = listener.local_addr().map_err(cannot)?;
-        let (tell, heard) = mpsc::channel(cuts.max(1) as usize);
+        let (cut_sender, cut_receiver) = mpsc::channel(cuts.max(1) as usize);
         let plan = Mutex::new(plan(length, cuts));
-        let state = Arc::new(State { carried: AtomicU64::new(0), plan, tell });
-        let (server, leads_to) = watch::channel(server);
-        let mut carrying = JoinSet::new();
+        let state = Arc::new(LinkState { forwarded: AtomicU64::new(0), plan, cut_sender });
+        let (server, current_server) = watch::channel(server);
+        let mut forwarding = JoinSet::new();
         let shared = Arc::clone(&state);
-        carrying.spawn(async move {
+        forwarding.spawn(async move {
             let mut lines = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 while lines.try_join_next().is_some() {}
-                let (state, server) = (Arc::clone(&shared), *leads_to.borrow());
-                lines.spawn(async move { state.carry(client, server).await });
+                let (state, server) = (Arc::clone(&shared), *current_server.borrow());
+                lines.spawn(async move { state.forward(client, server).await });
             }
         });
-        Ok(Self { addr, server, state, heard, _carrying: carrying })
+        Ok(Self { addr, server, state, cuts: cut_receiver, _forwarding: forwarding })
     }
 
     /// The URL of a path at the server, as the link's clients know it.
@@ -73,7 +74,7 @@ impl Link {
     }
 
     /// Leads new connections to another server.
-    pub(super) fn lead_to(&self, server: SocketAddr) {
+    pub(super) fn set_server(&self, server: SocketAddr) {
         self.server.send_replace(server);
     }
 
@@ -82,15 +83,15 @@ impl Link {
     /// # Cancellation
     /// Safe to drop.
     pub(super) async fn cut(&mut self) -> Cut {
-        match self.heard.recv().await {
+        match self.cuts.recv().await {
             Some(cut) => cut,
             None => std::future::pending().await,
         }
     }
 
     /// Bytes carried to the server.
-    pub(super) fn carried(&self) -> u64 {
-        self.state.carried.load(Ordering::Relaxed)
+    pub(super) fn bytes_forwarded(&self) -> u64 {
+        self.state.forwarded.load(Ordering::Relaxed)
     }
 }
 
@@ -103,9 +104,9 @@ fn plan(length: u64, cuts: u32) -> VecDeque<Cut> {
     (1..=cuts).map(|number| Cut { number, of: cuts, at: at(number) }).collect()
 }
 
-impl State {
+impl LinkState {
     /// Carries one connection until either end closes it, or it is cut.
-    async fn carry(&self, mut client: TcpStream, server: SocketAddr) {
+    async fn forward(&self, mut client: TcpStream, server: SocketAddr) {
         let Ok(mut server) = TcpStream::connect(server).await else { return };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (mut client_reads, mut client_writes) = client.split();
@@ -117,9 +118,9 @@ impl State {
                 if server_writes.write_all(&buf[..count]).await.is_err() {
                     return;
                 }
-                let carried = self.carried.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
-                if let Some(cut) = self.due(carried) {
-                    let _ = self.tell.try_send(Cut { at: carried, ..cut });
+                let forwarded = self.forwarded.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+                if let Some(cut) = self.next_due(forwarded) {
+                    let _ = self.cut_sender.try_send(Cut { at: forwarded, ..cut });
                     return;
                 }
             }
@@ -133,9 +134,9 @@ impl State {
         }
     }
 
-    fn due(&self, carried: u64) -> Option<Cut> {
+    fn next_due(&self, forwarded: u64) -> Option<Cut> {
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        plan.pop_front_if(|cut| cut.at <= carried)
+        plan.pop_front_if(|cut| cut.at <= forwarded)
     }
 }
 

@@ -12,21 +12,21 @@ use crate::exit::{Exit, Failure};
 
 /// A running server. It is killed when dropped.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(super) struct ServerProcess {
     child: Child,
     data: PathBuf,
     url: String,
     addr: SocketAddr,
 }
 
-impl Server {
+impl ServerProcess {
     /// A server on a free port of this machine.
     ///
     /// # Cancellation
     /// The server is killed.
     pub(super) async fn start(data: PathBuf) -> Result<Self, Failure> {
         let failed = |why: &dyn std::fmt::Display| {
-            Failure::say(Exit::Start, format_args!("the server cannot be started: {why}"))
+            Failure::message(Exit::Start, format_args!("the server cannot be started: {why}"))
         };
         let own = std::env::current_exe().map_err(|error| failed(&error))?;
         let mut command = Command::new(own);
@@ -82,14 +82,14 @@ impl Server {
             entries.map(|entry| Ok(entry?.path().join("content"))).collect::<std::io::Result<Vec<_>>>()
         });
         let missing = |why: &dyn std::fmt::Display| {
-            Failure::say(Exit::Corrupt, format_args!("no upload in {}: {why}", done.display()))
+            Failure::message(Exit::Corrupt, format_args!("no upload in {}: {why}", done.display()))
         };
         let mut found = found.map_err(|error| missing(&error))?;
         found.pop().ok_or_else(|| missing(&"it is empty"))
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -21,27 +21,27 @@ use sha2::{Digest as _, Sha256};
 #[derive(Debug)]
 pub(super) struct Batch {
     path: PathBuf,
-    done: HashMap<PathBuf, State>,
+    done: HashMap<PathBuf, FileState>,
     /// Opened when the first file is complete.
     file: Mutex<Option<File>>,
 }
 
 /// A file in the state it has at one moment.
 #[derive(Clone, Debug)]
-pub(super) struct Mark {
+pub(super) struct FileSnapshot {
     file: PathBuf,
-    state: State,
+    state: FileState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct State {
+struct FileState {
     length: u64,
     modified: u64,
     /// The inode and its last change, which no owner of a file can set back. None in lines of older versions.
     identity: Option<(u64, i64)>,
 }
 
-impl State {
+impl FileState {
     fn of(metadata: &fs::Metadata) -> io::Result<Self> {
         let modified = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let modified = u64::try_from(modified.as_nanos()).unwrap_or(u64::MAX);
@@ -56,10 +56,10 @@ impl State {
     }
 }
 
-impl Mark {
+impl FileSnapshot {
     /// Reads the state of a file.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: fs::canonicalize(path)?, state: State::of(&fs::metadata(path)?)? })
+        Ok(Self { file: fs::canonicalize(path)?, state: FileState::of(&fs::metadata(path)?)? })
     }
 
     fn read(line: &str) -> Option<Self> {
@@ -70,11 +70,11 @@ impl Mark {
         };
         let identity = line["inode"].as_u64().zip(line["changed"].as_i64());
         let (length, modified) = (line["length"].as_u64()?, line["modified"].as_u64()?);
-        Some(Self { file, state: State { length, modified, identity } })
+        Some(Self { file, state: FileState { length, modified, identity } })
     }
 
     fn line(&self) -> Value {
-        let State { length, modified, identity } = self.state;
+        let FileState { length, modified, identity } = self.state;
         let mut line = json!({ "file": self.file.to_string_lossy(), "length": length, "modified": modified });
         if self.file.to_str().is_none() {
             line["octets"] = self.file.as_os_str().as_bytes().into();
@@ -105,20 +105,23 @@ impl Batch {
         let path = folder.join(format!("{name}.jsonl"));
         // A line that was not written to its end is none.
         let text = fs::read_to_string(&path).unwrap_or_default();
-        let done = text.lines().filter_map(Mark::read).map(|mark| (mark.file, mark.state));
+        let done =
+            text.lines().filter_map(FileSnapshot::read).map(|snapshot| (snapshot.file, snapshot.state));
         Self { path, done: done.collect(), file: Mutex::new(None) }
     }
 
     /// Whether an earlier run has uploaded the file as it is now.
     pub(super) fn has(&self, path: &Path) -> bool {
-        let recorded = |mark: Mark| self.done.get(&mark.file).is_some_and(|done| mark.state.is(done));
-        !self.done.is_empty() && Mark::of(path).is_ok_and(recorded)
+        let recorded = |snapshot: FileSnapshot| {
+            self.done.get(&snapshot.file).is_some_and(|done| snapshot.state.is(done))
+        };
+        !self.done.is_empty() && FileSnapshot::of(path).is_ok_and(recorded)
     }
 
     /// Records that a file is uploaded, in the state it had before. A file whose line cannot be written is uploaded again
     /// by a later run.
-    pub(super) fn add(&self, mark: &Mark) {
-        let line = mark.line();
+    pub(super) fn add(&self, snapshot: &FileSnapshot) {
+        let line = snapshot.line();
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.is_none() {
             *file = self.create().ok();
@@ -150,13 +153,17 @@ mod tests {
     #[test]
     fn lines_hold_any_name_and_those_of_older_versions_count() {
         let (identity, file) = (Some((7, -3)), PathBuf::from(OsStr::from_bytes(b"/a/\xff\n")));
-        let mark = Mark { file: file.clone(), state: State { length: 5, modified: 9, identity } };
-        let read = Mark::read(&mark.line().to_string()).expect("a line");
-        assert_eq!((read.file, read.state), (file, mark.state));
-        let older = Mark::read(r#"{"file":"/a","length":5,"modified":9}"#).expect("a line");
-        assert!(mark.state.is(&older.state));
-        assert!(!mark.state.is(&State { identity: Some((7, -2)), ..mark.state }), "the inode has changed");
-        assert!(!mark.state.is(&State { length: 6, ..older.state }));
+        let snapshot =
+            FileSnapshot { file: file.clone(), state: FileState { length: 5, modified: 9, identity } };
+        let read = FileSnapshot::read(&snapshot.line().to_string()).expect("a line");
+        assert_eq!((read.file, read.state), (file, snapshot.state));
+        let older = FileSnapshot::read(r#"{"file":"/a","length":5,"modified":9}"#).expect("a line");
+        assert!(snapshot.state.is(&older.state));
+        assert!(
+            !snapshot.state.is(&FileState { identity: Some((7, -2)), ..snapshot.state }),
+            "the inode has changed"
+        );
+        assert!(!snapshot.state.is(&FileState { length: 6, ..older.state }));
     }
 
     #[test]
@@ -168,13 +175,13 @@ mod tests {
         let open = || Batch::open(&folder, std::slice::from_ref(&file), &url);
         let batch = open();
         assert!(!batch.has(&file));
-        batch.add(&Mark::of(&file).expect("a file"));
+        batch.add(&FileSnapshot::of(&file).expect("a file"));
         assert!(open().has(&file));
         let elsewhere = Uri::from_static("http://h/v");
         assert!(!Batch::open(&folder, std::slice::from_ref(&file), &elsewhere).has(&file));
         fs::write(&file, "other").expect("written");
         assert!(!open().has(&file), "it has changed");
-        open().add(&Mark::of(&file).expect("a file"));
+        open().add(&FileSnapshot::of(&file).expect("a file"));
         open().remove();
         assert!(!open().has(&file));
         assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 0);

@@ -58,7 +58,7 @@ impl Sources {
 
     fn add_matches(&mut self, given: &Path) -> Result<(), Failure> {
         let wrong = |why: &dyn std::fmt::Display| {
-            Failure::say(Exit::File, format_args!("{}: {why}", given.display()))
+            Failure::message(Exit::File, format_args!("{}: {why}", given.display()))
         };
         let text = given.to_str().ok_or_else(|| wrong(&"a pattern has to be UTF-8"))?;
         let found = pattern::expand(text).map_err(|error| wrong(&error))?;

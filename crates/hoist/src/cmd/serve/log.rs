@@ -9,14 +9,14 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::config::{Config, Log};
+use crate::config::{Config, LogFormat};
 
 /// Begins to log. A second server of one process logs as the first one does.
 pub(super) fn start(config: &Config) {
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let lines = match config.log {
-        Log::Human => lines.with_ansi(io::stderr().is_terminal()).boxed(),
-        Log::Json => lines.json().flatten_event(true).with_ansi(false).boxed(),
+        LogFormat::Human => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_ansi(false).boxed(),
     };
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter(config.log_level))).try_init();
 }

@@ -17,7 +17,7 @@ const BYTES: usize = 32;
 /// The key of this data directory, made if there is none yet. The caller holds the directory's lock. `may_be_new` lets a key
 /// that is missing beside uploads, or cannot be read, be replaced.
 //= TOK-TOKEN-04
-pub(super) fn of(directory: &Path, may_be_new: bool) -> anyhow::Result<[u8; BYTES]> {
+pub(super) fn load_or_create(directory: &Path, may_be_new: bool) -> anyhow::Result<[u8; BYTES]> {
     const NEXT: &str =
         "restore it from a backup, or start once with --new-key and give up the uploads that tokens name";
     let path = directory.join(NAME);
@@ -94,18 +94,22 @@ mod tests {
         for shelf in ["open", "done"] {
             fs::create_dir(directory.path().join(shelf)).expect("a shelf");
         }
-        let key = of(directory.path(), false).expect("made");
+        let key = load_or_create(directory.path(), false).expect("made");
         assert_ne!(key, [0; BYTES]);
-        assert_eq!(of(directory.path(), false).expect("read"), key);
-        assert_eq!(of(directory.path(), true).expect("read"), key, "a good key is never replaced");
+        assert_eq!(load_or_create(directory.path(), false).expect("read"), key);
+        assert_eq!(
+            load_or_create(directory.path(), true).expect("read"),
+            key,
+            "a good key is never replaced"
+        );
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
         for bad in ["", "abc", &"g".repeat(64), &"a".repeat(63), &"\u{e9}".repeat(32)] {
             fs::write(&path, bad).expect("written");
-            let refused = of(directory.path(), false).expect_err(bad).to_string();
+            let refused = load_or_create(directory.path(), false).expect_err(bad).to_string();
             assert!(refused.contains("is not a key") && refused.contains("--new-key"), "{refused}");
         }
-        let renewed = of(directory.path(), true).expect("made");
-        assert_eq!(of(directory.path(), false).expect("read"), renewed);
+        let renewed = load_or_create(directory.path(), true).expect("made");
+        assert_eq!(load_or_create(directory.path(), false).expect("read"), renewed);
     }
 
     #[test]
@@ -115,15 +119,16 @@ mod tests {
             for name in ["open/lost+found", "done"] {
                 fs::create_dir_all(directory.path().join(name)).expect("directories");
             }
-            let first = of(directory.path(), false).expect("made where no upload is");
+            let first = load_or_create(directory.path(), false).expect("made where no upload is");
             let upload = UploadId::from_bits([7; 16]).to_string();
             fs::create_dir(directory.path().join(shelf).join(upload)).expect("an upload");
             fs::remove_file(directory.path().join(NAME)).expect("it is there");
-            let refused = of(directory.path(), false).expect_err("uploads would be orphaned").to_string();
+            let refused =
+                load_or_create(directory.path(), false).expect_err("uploads would be orphaned").to_string();
             assert!(refused.contains("is missing") && refused.contains("--new-key"), "{refused}");
             assert!(!directory.path().join(NAME).exists());
-            assert_ne!(of(directory.path(), true).expect("made"), first);
-            of(directory.path(), false).expect("read");
+            assert_ne!(load_or_create(directory.path(), true).expect("made"), first);
+            load_or_create(directory.path(), false).expect("read");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the settings name, read and made: certificates, credentials, the hook, the target.
 //!
-//! Owns the problems that show only here, so that `config check` finds all that would keep `serve` from starting, short
+//! Owns the errors that show only here, so that `config check` finds all that would keep `serve` from starting, short
 //! of the address and the data directory.
 
 use std::sync::Arc;
@@ -17,25 +17,25 @@ use hoist_store::fs::make_directory;
 use hoist_store::memory::MemoryStore;
 use hoist_store::store::Store;
 
-use crate::config::{Auth, Config, Keys, Problem, Target};
+use crate::config::{AuthConfig, Config, ConfigError, JwtKeys, TargetConfig};
 
 /// Everything of a server but its store.
-pub(crate) struct Parts {
+pub(crate) struct Components {
     pub(super) tls: Option<Acceptor>,
     auth: Arc<dyn Authenticator>,
     hook: Arc<dyn Hook>,
     files: Option<Files>,
 }
 
-impl Parts {
+impl Components {
     /// Reads what the configuration names.
     ///
     /// # Errors
     /// All that is wrong with it.
-    pub(crate) fn of(config: &Config) -> Result<Self, Vec<Problem>> {
-        let mut problems = Vec::new();
+    pub(crate) fn of(config: &Config) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
         let mut note = |name: &str, what: String| {
-            problems.push(Problem::found(config.place(name), what));
+            errors.push(ConfigError::at(config.location(name), what));
         };
         let tls = config.tls.as_ref().and_then(|tls| {
             let acceptor = Acceptor::from_pem_files(&tls.cert, &tls.key).map_err(anyhow::Error::new);
@@ -60,8 +60,8 @@ impl Parts {
             }
         };
         let files = match &config.target {
-            Target::Keep => None,
-            Target::Files { directory, template } => {
+            TargetConfig::Keep => None,
+            TargetConfig::Files { directory, template } => {
                 if directory.exists() && !directory.is_dir() {
                     note("files-dir", format!("{} is not a directory", directory.display()));
                 }
@@ -74,12 +74,12 @@ impl Parts {
         if let Err(error) = Hoist::builder(Arc::new(MemoryStore::new())).endpoint(&config.endpoint) {
             note("endpoint", error.to_string());
         }
-        if problems.is_empty() { Ok(Self { tls, auth, hook, files }) } else { Err(problems) }
+        if errors.is_empty() { Ok(Self { tls, auth, hook, files }) } else { Err(errors) }
     }
 
     /// The endpoint on a store.
-    pub(super) fn hoist(self, config: &Config, store: Arc<dyn Store>) -> Result<Builder, Problem> {
-        let endpoint = |error: BadEndpoint| Problem::found(config.place("endpoint"), error);
+    pub(super) fn hoist(self, config: &Config, store: Arc<dyn Store>) -> Result<Builder, ConfigError> {
+        let endpoint = |error: BadEndpoint| ConfigError::at(config.location("endpoint"), error);
         let builder = Hoist::builder(store)
             .endpoint(&config.endpoint)
             .map_err(endpoint)?
@@ -101,11 +101,14 @@ impl Parts {
             Some(origin) => builder.public_origin(origin),
             None => builder,
         };
-        let (Some(files), Target::Files { directory, .. }) = (self.files, &config.target) else {
+        let (Some(files), TargetConfig::Files { directory, .. }) = (self.files, &config.target) else {
             return Ok(builder);
         };
         make_directory(directory, 0o777).map_err(|error| {
-            Problem::found(config.place("files-dir"), format!("cannot make {}: {error}", directory.display()))
+            ConfigError::at(
+                config.location("files-dir"),
+                format!("cannot make {}: {error}", directory.display()),
+            )
         })?;
         Ok(builder.target(files))
     }
@@ -114,15 +117,15 @@ impl Parts {
 //= TOK-SEC-02
 fn auth(config: &Config) -> Result<Arc<dyn Authenticator>, (&'static str, Unusable)> {
     Ok(match &config.auth {
-        Auth::Anyone => Arc::new(Anyone),
-        Auth::Bearer(file) => Arc::new(Bearer::open(file).map_err(|error| ("bearer-file", error))?),
-        Auth::Jwt { keys, audiences, issuers, main_issuer } => {
+        AuthConfig::Anyone => Arc::new(Anyone),
+        AuthConfig::Bearer(file) => Arc::new(Bearer::open(file).map_err(|error| ("bearer-file", error))?),
+        AuthConfig::Jwt { keys, audiences, issuers, main_issuer } => {
             let jwt = match keys {
-                Keys::Single(file, algorithm) => {
+                JwtKeys::Single(file, algorithm) => {
                     Jwt::with_key_file(file, *algorithm).map_err(|error| ("jwt-key", error))?
                 }
-                Keys::Set(file) => Jwt::with_jwks_file(file).map_err(|error| ("jwks-file", error))?,
-                Keys::ByIssuer(sets) => {
+                JwtKeys::Set(file) => Jwt::with_jwks_file(file).map_err(|error| ("jwks-file", error))?,
+                JwtKeys::ByIssuer(sets) => {
                     Jwt::with_jwks_files(sets.clone()).map_err(|error| ("jwt-issuer-keys", error))?
                 }
             };
@@ -145,10 +148,10 @@ mod tests {
         let at = |name: &str| directory.path().join(name).display().to_string();
         fs::write(at("tokens"), "s3cret alice\n").expect("written");
         fs::write(at("bad"), "s3cret\n").expect("written");
-        let problems = |given: Given<'_>| {
+        let errors = |given: Given<'_>| {
             let config = Config::load(&flags(given), None).expect("sound");
-            let problems = Parts::of(&config).err().unwrap_or_default();
-            problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+            let errors = Components::of(&config).err().unwrap_or_default();
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let (tokens, bad, none) = (at("tokens"), at("bad"), at("none"));
         let cases: [(Given<'_>, &str); 16] = [
@@ -173,10 +176,10 @@ mod tests {
             ),
         ];
         for (given, expected) in cases {
-            let problems = problems(given);
-            assert_eq!(problems.is_empty(), expected.is_empty(), "{given:?}: {problems:?}");
-            assert!(problems.first().is_none_or(|problem| problem.starts_with(expected)), "{problems:?}");
-            assert!(problems.iter().all(|problem| !problem.contains("s3cret") && !problem.contains('\n')));
+            let errors = errors(given);
+            assert_eq!(errors.is_empty(), expected.is_empty(), "{given:?}: {errors:?}");
+            assert!(errors.first().is_none_or(|problem| problem.starts_with(expected)), "{errors:?}");
+            assert!(errors.iter().all(|problem| !problem.contains("s3cret") && !problem.contains('\n')));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How an upload's course is told: as a bar where there is one, as events in JSON, as the lines worth reading elsewhere.
+//! How an upload's reporter is signal: as a bar where there is one, as events in JSON, as the lines worth reading elsewhere.
 
 use std::time::Duration;
 
@@ -7,42 +7,42 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::output::{Bar, Bytes, Stage};
+use crate::output::{Bar, Bytes, Console};
 
 /// How often somebody looks.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How often JSON tells how far it is.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+const EVENT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a line without bars says that there was an interruption.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
+const WARNING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What was told of one upload so far.
-pub(super) struct Course<'a> {
-    stage: &'a Stage,
+/// What was `last_event` of one upload so far.
+pub(super) struct ProgressReporter<'a> {
+    console: &'a Console,
     label: &'a str,
     bar: Option<Bar>,
     start: Option<Start>,
     retries: u32,
-    told: Option<(Instant, u64)>,
-    complained: Option<Instant>,
+    last_event: Option<(Instant, u64)>,
+    last_warning: Option<Instant>,
 }
 
-impl<'a> Course<'a> {
-    pub(super) fn new(stage: &'a Stage, label: &'a str) -> Self {
-        let bar = stage.bars.as_ref().map(|bars| bars.add(label));
-        Self { stage, label, bar, start: None, retries: 0, told: None, complained: None }
+impl<'a> ProgressReporter<'a> {
+    pub(super) fn new(console: &'a Console, label: &'a str) -> Self {
+        let bar = console.bars.as_ref().map(|bars| bars.add(label));
+        Self { console, label, bar, start: None, retries: 0, last_event: None, last_warning: None }
     }
 
     /// Tells what happens, until nobody polls it any more.
     pub(super) async fn follow(&mut self, progress: &watch::Receiver<Progress>) {
-        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let now = ticks.tick().await;
             let at = *progress.borrow();
-            self.look(&at);
-            self.complain(&at, now);
-            self.count(&at, now);
+            self.update(&at);
+            self.report_interruption(&at, now);
+            self.report_progress(&at, now);
             if let Some(bar) = &self.bar {
                 bar.show(&at);
             }
@@ -50,7 +50,7 @@ impl<'a> Course<'a> {
     }
 
     /// Tells how it began, once it has, and that it was interrupted.
-    pub(super) fn look(&mut self, at: &Progress) {
+    pub(super) fn update(&mut self, at: &Progress) {
         let has_begun = matches!(at.activity, Activity::Sending | Activity::Done);
         if has_begun && self.start != Some(at.start) {
             self.start = Some(at.start);
@@ -61,10 +61,10 @@ impl<'a> Course<'a> {
                     Start::Resumed | Start::Found => format!(", at {}{of}", Bytes(offset)),
                     _ => String::new(),
                 };
-                self.stage.talk(format_args!("{}: {}{place}", self.label, at.start));
+                self.console.message(format_args!("{}: {}{place}", self.label, at.start));
             }
-            self.stage.output.event(&json!({
-                "event": "send", "file": self.label, "start": word(at.start),
+            self.console.output.event(&json!({
+                "event": "send", "file": self.label, "start": start_name(at.start),
                 "offset": offset, "length": at.length,
             }));
         }
@@ -73,7 +73,7 @@ impl<'a> Course<'a> {
                 Activity::Waiting(pause) => Some(pause.as_secs_f64()),
                 _ => None,
             };
-            self.stage.output.event(&json!({
+            self.console.output.event(&json!({
                 "event": "retry", "file": self.label, "retries": at.retries, "wait": wait,
                 "offset": at.acknowledged,
             }));
@@ -81,23 +81,24 @@ impl<'a> Course<'a> {
     }
 
     /// Says that there was an interruption, where no bar shows it.
-    fn complain(&mut self, at: &Progress, now: Instant) {
+    fn report_interruption(&mut self, at: &Progress, now: Instant) {
         let is_news = at.retries > self.retries;
         self.retries = self.retries.max(at.retries);
-        let awaits_delivery = self.complained.is_none_or(|before| now - before >= COMPLAIN_EVERY);
-        if is_news && awaits_delivery && self.bar.is_none() {
-            self.complained = Some(now);
+        let is_due = self.last_warning.is_none_or(|before| now - before >= WARNING_INTERVAL);
+        if is_news && is_due && self.bar.is_none() {
+            self.last_warning = Some(now);
             let at = Bytes(at.acknowledged);
-            self.stage.talk(format_args!("{}: interrupted, trying again; the server has {at}", self.label));
+            self.console
+                .message(format_args!("{}: interrupted, trying again; the server has {at}", self.label));
         }
     }
 
-    fn count(&mut self, at: &Progress, now: Instant) {
-        let awaits_delivery =
-            self.told.is_none_or(|(before, sent)| now - before >= TELL_EVERY && sent != at.sent);
-        if at.activity != Activity::Preparing && awaits_delivery {
-            self.told = Some((now, at.sent));
-            self.stage.output.event(&json!({
+    fn report_progress(&mut self, at: &Progress, now: Instant) {
+        let is_due =
+            self.last_event.is_none_or(|(before, sent)| now - before >= EVENT_INTERVAL && sent != at.sent);
+        if at.activity != Activity::Preparing && is_due {
+            self.last_event = Some((now, at.sent));
+            self.console.output.event(&json!({
                 "event": "progress", "file": self.label, "sent": at.sent, "acknowledged": at.acknowledged,
                 "length": at.length, "rate": at.rate, "eta": at.eta.map(|eta| eta.as_secs()),
                 "retries": at.retries,
@@ -107,7 +108,7 @@ impl<'a> Course<'a> {
 }
 
 /// How an upload began, as programs read it.
-pub(super) fn word(start: Start) -> &'static str {
+pub(super) fn start_name(start: Start) -> &'static str {
     match start {
         Start::Resumed => "resumed",
         Start::Found => "found",

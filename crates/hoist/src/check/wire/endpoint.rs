@@ -17,7 +17,7 @@ use super::Transport;
 
 /// A server under test.
 #[derive(Clone)]
-pub struct Site {
+pub struct Endpoint {
     origin: Origin,
     path: String,
     fields: Vec<(String, String)>,
@@ -39,7 +39,7 @@ pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Duplex for T {}
 
-impl Site {
+impl Endpoint {
     /// The server at a URL. `ca` is a PEM file of the only certificates to trust; without it the system's are.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl Site {
     }
 }
 
-impl fmt::Display for Site {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.origin, self.path)
     }
@@ -132,12 +132,16 @@ mod tests {
             ("https://example.org/files/?a=b", "example.org", 443, "/files/?a=b"),
         ];
         for (url, host, port, path) in cases {
-            let site = Site::new(&Uri::from_static(url), None).expect(url);
-            assert_eq!((site.origin.host(), site.origin.port(), site.path()), (host, port, path), "{url}");
-            assert_eq!(site.tls.is_some(), url.starts_with("https"), "{url}");
+            let endpoint = Endpoint::new(&Uri::from_static(url), None).expect(url);
+            assert_eq!(
+                (endpoint.origin.host(), endpoint.origin.port(), endpoint.path()),
+                (host, port, path),
+                "{url}"
+            );
+            assert_eq!(endpoint.tls.is_some(), url.starts_with("https"), "{url}");
         }
         for url in ["ftp://localhost/", "/uploads", "http://localhost:65616/uploads"] {
-            assert!(Site::new(&Uri::from_static(url), None).is_err(), "{url}");
+            assert!(Endpoint::new(&Uri::from_static(url), None).is_err(), "{url}");
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::case::{Content, Ends, Number, Send, To};
+use super::case::{ContentSpec, OffsetSpec, RequestEnd, RequestSpec, RequestTarget};
 use super::uploads::Uploads;
-use super::version::{Dialect, Version};
-use super::wire::{Outgoing, Site};
+use super::version::{CorpusDialect, Version};
+use super::wire::{Endpoint, Outgoing};
 
 /// What a request depends on besides what the case says.
-pub(crate) struct Speaker<'a> {
+pub(crate) struct RequestBuilder<'a> {
     pub(crate) version: Version,
-    pub(crate) site: &'a Site,
+    pub(crate) endpoint: &'a Endpoint,
     /// The name of the upload, where the client chooses it.
     pub(crate) token: &'a str,
     pub(crate) uploads: &'a Uploads,
@@ -32,11 +32,11 @@ impl Fields<'_> {
     }
 }
 
-impl Speaker<'_> {
+impl RequestBuilder<'_> {
     /// A request, or why there is none.
-    pub(crate) fn outgoing(&self, send: &Send) -> Result<Outgoing, String> {
+    pub(crate) fn outgoing(&self, send: &RequestSpec) -> Result<Outgoing, String> {
         let carries = !matches!(send.method.as_str(), "HEAD" | "GET" | "DELETE" | "OPTIONS");
-        let content = send.content.as_ref().map(Content::bytes);
+        let content = send.content.as_ref().map(ContentSpec::bytes);
         let trailers = send.trailers.iter().map(|(name, value)| (name.clone(), value.clone()));
         Ok(Outgoing {
             method: send.method.clone(),
@@ -49,39 +49,39 @@ impl Speaker<'_> {
             paused: send.paused.iter().copied().map(Duration::from_secs_f64).collect(),
             ends: send.ends,
             // What is left standing is known to have begun only when the server asks for its content.
-            waits: send.waits || send.ends == Ends::Stall,
+            waits: send.waits || send.ends == RequestEnd::Stall,
             ancient: send.ancient,
         })
     }
 
-    fn target(&self, send: &Send) -> Result<String, String> {
-        let is_token = self.version.dialect() == Dialect::Token;
+    fn target(&self, send: &RequestSpec) -> Result<String, String> {
+        let is_token = self.version.dialect() == CorpusDialect::Token;
         match send.to {
-            To::Target => Ok(format!("{}{}", self.site.path(), send.below)),
-            To::Server => Ok("*".to_owned()),
-            To::Upload if is_token => Ok(self.site.path().to_owned()),
-            To::Upload => {
+            RequestTarget::Target => Ok(format!("{}{}", self.endpoint.path(), send.below)),
+            RequestTarget::Server => Ok("*".to_owned()),
+            RequestTarget::Upload if is_token => Ok(self.endpoint.path().to_owned()),
+            RequestTarget::Upload => {
                 let path = self.uploads.path(send.of.as_deref());
                 path.map(|path| path + &send.below).ok_or_else(|| "no response named an upload".into())
             }
         }
     }
 
-    fn fields(&self, send: &Send, carries: bool) -> Result<Vec<(String, String)>, String> {
+    fn fields(&self, send: &RequestSpec, carries: bool) -> Result<Vec<(String, String)>, String> {
         let mut fields = Fields { lines: Vec::new(), without: &send.without };
         for (name, lines) in &send.fields {
             let lines = lines.each();
             fields.lines.extend(lines.iter().map(|line| (name.clone(), self.uploads.fill(line))));
         }
-        for (name, value) in self.site.fields() {
+        for (name, value) in self.endpoint.fields() {
             fields.add(name, value.clone());
         }
         match self.version.dialect() {
-            Dialect::Ietf => {}
-            Dialect::Token => fields.add("Upload-Token", self.token),
+            CorpusDialect::Ietf => {}
+            CorpusDialect::Token => fields.add("Upload-Token", self.token),
             // A preflight has not got it either.
-            Dialect::Tus1 if send.method == "OPTIONS" => {}
-            Dialect::Tus1 => fields.add("Tus-Resumable", "1.0.0"),
+            CorpusDialect::Tus1 if send.method == "OPTIONS" => {}
+            CorpusDialect::Tus1 => fields.add("Tus-Resumable", "1.0.0"),
         }
         if let Some((name, number)) = self.version.number() {
             fields.add(name, number.to_string());
@@ -100,21 +100,21 @@ impl Speaker<'_> {
         if let Some(length) = send.length {
             fields.add("Upload-Length", length.to_string());
         }
-        let appends = send.to == To::Upload && send.method == "PATCH";
+        let appends = send.to == RequestTarget::Upload && send.method == "PATCH";
         if let Some(media_type) = self.version.append_type().filter(|_| appends) {
             fields.add("Content-Type", media_type);
         }
         Ok(fields.lines)
     }
 
-    fn offset(&self, send: &Send) -> Result<Option<u64>, String> {
+    fn offset(&self, send: &RequestSpec) -> Result<Option<u64>, String> {
         match &send.offset {
             None => Ok(None),
-            Some(Number::Is(offset)) => Ok(Some(*offset)),
-            Some(Number::Word(word)) if word == "told" => {
-                self.uploads.told().map(Some).ok_or_else(|| "no response told an offset".into())
+            Some(OffsetSpec::Is(offset)) => Ok(Some(*offset)),
+            Some(OffsetSpec::Word(word)) if word == "told" => {
+                self.uploads.last_offset().map(Some).ok_or_else(|| "no response told an offset".into())
             }
-            Some(Number::Word(word)) => Err(format!("{word} is no offset")),
+            Some(OffsetSpec::Word(word)) => Err(format!("{word} is no offset")),
         }
     }
 }

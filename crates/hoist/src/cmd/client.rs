@@ -5,19 +5,14 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use hoist_client::Failure::Unanswered;
-use hoist_client::{
-    Client, ClientBuilder, Dialect, Error, Handle, Journal, JournalEntry, Origin, Proxies, Retry, Token,
-    target_key,
-};
-use http::Uri;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use hoist_client::{Client, ClientBuilder, Error, Proxies, Retry, Token};
 
-use crate::cli::{Connection, Route, What};
+use crate::cli::{ConnectionArgs, ProxyArgs};
 use crate::config;
 use crate::exit::{Exit, Failure};
 
 /// A client with the settings of the command line.
-pub(crate) fn client(connection: &Connection, route: &Route) -> Result<ClientBuilder, Failure> {
+pub(crate) fn builder(connection: &ConnectionArgs, route: &ProxyArgs) -> Result<ClientBuilder, Failure> {
     let mut builder = Client::builder().proxies(proxies(route).map_err(failure)?);
     for (name, value) in &connection.headers {
         builder = builder.header(name.clone(), value.clone());
@@ -32,7 +27,7 @@ pub(crate) fn client(connection: &Connection, route: &Route) -> Result<ClientBui
 }
 
 /// The bearer token of the command line or of the file it names.
-pub(crate) fn bearer_of(connection: &Connection) -> Result<Option<String>, Failure> {
+pub(crate) fn bearer_of(connection: &ConnectionArgs) -> Result<Option<String>, Failure> {
     match (&connection.bearer, &connection.bearer_file) {
         (Some(secret), _) => Ok(Some(secret.clone())),
         (None, Some(path)) => bearer(path).map(Some),
@@ -41,7 +36,7 @@ pub(crate) fn bearer_of(connection: &Connection) -> Result<Option<String>, Failu
 }
 
 /// The proxies of the command line, and of the environment where it has none.
-fn proxies(route: &Route) -> Result<Proxies, Error> {
+fn proxies(route: &ProxyArgs) -> Result<Proxies, Error> {
     let proxies = match &route.proxy {
         None => Proxies::from_variables(config::variable)?,
         Some(proxy) => {
@@ -64,7 +59,7 @@ fn bearer(path: &Path) -> Result<String, Failure> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     let word = lines.flat_map(str::split_whitespace).next();
     word.map(ToOwned::to_owned).ok_or_else(|| {
-        Failure::say(Exit::File, format_args!("{} has no token in it; write one into it", path.display()))
+        Failure::message(Exit::File, format_args!("{} has no token in it; write one into it", path.display()))
     })
 }
 
@@ -76,114 +71,6 @@ pub(crate) fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Res
     // Nothing that is left over, such as a look-up of a name, is worth waiting for.
     runtime.shutdown_background();
     ended
-}
-
-/// The signals that tell a client to stop.
-pub(crate) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-/// One of these signals.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Told {
-    Interrupt,
-    Terminate,
-}
-
-impl Signals {
-    /// From here on neither signal ends the process by itself.
-    pub(crate) fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).context("cannot listen to signals");
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    /// # Cancellation
-    /// Safe to drop.
-    pub(crate) async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.interrupt.recv() => Told::Interrupt,
-            _ = self.terminate.recv() => Told::Terminate,
-        }
-    }
-}
-
-impl Told {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Interrupt => "SIGINT",
-            Self::Terminate => "SIGTERM",
-        }
-    }
-
-    pub(crate) const fn exit(self) -> Exit {
-        match self {
-            Self::Interrupt => Exit::Interrupted,
-            Self::Terminate => Exit::Terminated,
-        }
-    }
-}
-
-/// The journal of this user.
-pub(crate) fn journal() -> Result<Journal, Failure> {
-    let folders = config::state_folders();
-    let nowhere = || Failure::say(Exit::File, "there is no journal: set HOME or XDG_STATE_HOME");
-    Ok(Journal::at(folders.ok_or_else(nowhere)?.uploads))
-}
-
-/// An upload that is asked about.
-pub(crate) struct Found {
-    pub(crate) handle: Handle,
-    /// The entry of the journal it was found in, unless its URL was given.
-    pub(crate) entry: Option<JournalEntry>,
-    pub(crate) is_one_of_many: bool,
-}
-
-impl Found {
-    /// The upload of a URL, or those of a file by the journal, of which there is one at least.
-    pub(crate) fn all(what: What, token: Option<Token>, to: Option<&Uri>) -> Result<Vec<Self>, Failure> {
-        let handle = match (what, token) {
-            (What::File(file), _) => return Self::of_file(&file, to),
-            (What::Url(url), Some(token)) => Handle::Token { url, token },
-            (What::Url(url), None) => Handle::at(url, Dialect::Auto),
-        };
-        Ok(vec![Self { handle, entry: None, is_one_of_many: false }])
-    }
-
-    /// True if they were begun at several origins, so that one credential cannot be meant for all of them.
-    pub(crate) fn are_scattered(found: &[Self]) -> bool {
-        let mut origins = found.iter().filter_map(|found| Origin::of(&found.entry.as_ref()?.target).ok());
-        let first = origins.next();
-        origins.any(|origin| Some(origin) != first)
-    }
-
-    fn of_file(file: &Path, to: Option<&Uri>) -> Result<Vec<Self>, Failure> {
-        let mut entries = journal()?.of_file(file).map_err(failure)?;
-        entries.retain(|entry| to.is_none_or(|to| target_key(to) == target_key(&entry.target)));
-        if entries.is_empty() {
-            let file = file.display();
-            let next = format_args!("{file} is not under way, by the journal; `hoist ls` says what is");
-            return Err(Failure::say(Exit::NotFound, next));
-        }
-        let is_one_of_many = entries.len() > 1;
-        let found = entries.into_iter().map(|entry| Self {
-            handle: entry.handle.clone(),
-            entry: Some(entry),
-            is_one_of_many,
-        });
-        Ok(found.collect())
-    }
-
-    /// The beginning of a line about it, where there are several.
-    pub(crate) fn label(&self) -> String {
-        let entry = self.entry.as_ref().filter(|_| self.is_one_of_many);
-        entry.map(|entry| format!("{}: ", entry.target)).unwrap_or_default()
-    }
-
-    /// Takes it out of the journal.
-    pub(crate) fn forget(&self) -> Result<(), Failure> {
-        self.entry.as_ref().map_or(Ok(()), |entry| journal()?.forget(entry).map_err(failure))
-    }
 }
 
 /// A token in the form that is sent, which is also one that `--token` takes.
@@ -215,7 +102,7 @@ pub(crate) fn failure(error: Error) -> Failure {
     };
     let error = anyhow::Error::new(error);
     // The causes belong into the line, before the next step.
-    Failure::say(exit, format_args!("{error:#}{next}"))
+    Failure::message(exit, format_args!("{error:#}{next}"))
 }
 
 fn exit(error: &Error) -> Exit {

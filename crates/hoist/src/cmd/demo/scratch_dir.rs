@@ -9,16 +9,16 @@ use crate::exit::{Exit, Failure};
 
 /// A directory for one demonstration, removed when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(PathBuf);
+pub(super) struct ScratchDir(PathBuf);
 
-impl Place {
+impl ScratchDir {
     pub(super) fn new() -> Result<Self, Failure> {
-        let number = getrandom::u64().map_err(|error| Failure::say(Exit::Failed, error))?;
+        let number = getrandom::u64().map_err(|error| Failure::message(Exit::Failed, error))?;
         let path = std::env::temp_dir().join(format!("hoist-demo-{number:016x}"));
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|error| {
             let next = "TMPDIR says where temporary files go";
-            Failure::say(Exit::File, format_args!("cannot make {}: {error}; {next}", path.display()))
+            Failure::message(Exit::File, format_args!("cannot make {}: {error}; {next}", path.display()))
         })?;
         Ok(Self(path))
     }
@@ -28,18 +28,18 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ScratchDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
 /// Writes so many random bytes.
-pub(super) fn fill(path: &Path, bytes: u64) -> Result<(), Failure> {
+pub(super) fn write_random(path: &Path, bytes: u64) -> Result<(), Failure> {
     const PIECE: usize = 1 << 20;
     let cannot = |error: &dyn std::fmt::Display| {
         let next = "TMPDIR says where temporary files go";
-        Failure::say(Exit::File, format_args!("cannot write {}: {error}; {next}", path.display()))
+        Failure::message(Exit::File, format_args!("cannot write {}: {error}; {next}", path.display()))
     };
     let mut file = File::create(path).map_err(|error| cannot(&error))?;
     let mut piece = vec![0; PIECE];
@@ -59,13 +59,13 @@ mod tests {
 
     #[test]
     fn what_was_made_goes_away() {
-        let place = Place::new().expect("made");
-        let path = place.path("made-up");
-        fill(&path, (1 << 20) + 7).expect("written");
+        let scratch = ScratchDir::new().expect("made");
+        let path = scratch.path("made-up");
+        write_random(&path, (1 << 20) + 7).expect("written");
         assert_eq!(fs::metadata(&path).expect("there").len(), (1 << 20) + 7);
-        drop(place);
+        drop(scratch);
         assert!(!path.exists() && path.parent().is_some_and(|folder| !folder.exists()));
-        let nowhere = fill(Path::new("/nonexistent/made-up"), 1).expect_err("nowhere");
+        let nowhere = write_random(Path::new("/nonexistent/made-up"), 1).expect_err("nowhere");
         assert!(nowhere.exit == Exit::File && nowhere.to_string().contains("TMPDIR"), "{nowhere}");
     }
 }

@@ -7,10 +7,10 @@ use std::os::unix::ffi::OsStrExt as _;
 /// Flags whose value is a secret.
 const SECRET: [&str; 2] = ["--bearer", "--proxy"];
 /// The command line as it was given, quoted for a shell.
-pub(super) fn again(words: &[OsString]) -> String {
-    let mut text = Vec::with_capacity(words.len());
+pub(super) fn format(arguments: &[OsString]) -> String {
+    let mut text = Vec::with_capacity(arguments.len());
     let mut flag = String::new();
-    for word in words {
+    for word in arguments {
         let Some(word) = word.to_str() else {
             let is_secret = flag == "--header" || SECRET.contains(&&*flag) || is_secret_with_value(word);
             text.push(if is_secret { "...".to_owned() } else { escaped(word) });
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_word_of_any_octets_reaches_the_command_again() {
         let words = ["hoist".into(), OsString::from(OsStr::from_bytes(b"it's \\ \xe9\n"))];
-        assert_eq!(again(&words), r"hoist $'it\'s \\ \351\012'");
+        assert_eq!(format(&words), r"hoist $'it\'s \\ \351\012'");
     }
 
     #[test]
@@ -85,7 +85,7 @@ mod tests {
         let secret = |text: &[u8]| OsString::from(OsStr::from_bytes(text));
         let words =
             ["--header".into(), secret(b"X-Secret: s3cret\xe9"), secret(b"--header=X-Secret: s3cret\xe9")];
-        assert_eq!(again(&words), "--header ... ...");
+        assert_eq!(format(&words), "--header ... ...");
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
         ];
         for (words, expected) in cases {
             let words: Vec<OsString> = words.iter().map(Into::into).collect();
-            assert_eq!(again(&words), expected);
+            assert_eq!(format(&words), expected);
         }
     }
 }
