@@ -1,6 +1,6 @@
 //! The uploads that `status` and `cancel` name: by URL, by token, or by a file in the journal.
 
-use hoist_client::{Dialect, JournalEntry, Handle, Journal, Origin, Token, target_key};
+use hoist_client::{Dialect, Handle, Journal, JournalEntry, Origin, Token, target_key};
 use http::Uri;
 use std::path::Path;
 
