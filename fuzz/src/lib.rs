@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use hoist_proto::dialect::interop::Versions;
-use hoist_proto::dialect::{self, Context, Detected, Dialect, Offers, Place, TUS_RESUMABLE, token, tus1};
+use hoist_proto::dialect::{self, Context, Detected, Dialect, DialectOptions, Resource, TUS_RESUMABLE, token, tus1};
 use hoist_proto::field::{self, Field};
 use hoist_proto::operation::{Operation, Subject};
 use hoist_proto::policy::Limits;
@@ -43,11 +43,11 @@ pub fn h1_chunked(data: &[u8]) {
     hoist_http::fuzz::chunked(data);
 }
 
-/// Every place a request may go to.
-const PLACES: [Place; 3] = [Place::Endpoint, Place::Named, Place::Upload(UploadId::from_bits([7; 16]))];
+/// Every resource a request may be addressed to.
+const RESOURCES: [Resource; 3] = [Resource::Endpoint, Resource::Named, Resource::Upload(UploadId::from_bits([7; 16]))];
 
-/// A server that offers all there is.
-const OFFERS: Offers = Offers { rfc_announces: true, versions: Versions::KNOWN, tus: tus1::Extensions::ALL };
+/// A server that options all there is.
+const OPTIONS: DialectOptions = DialectOptions { rfc_interim: true, versions: Versions::KNOWN, tus: tus1::Extensions::ALL };
 
 /// A request head, written like one, through detection and decoding; and the same fields as a response's.
 pub fn token_decode(data: &[u8]) {
@@ -57,25 +57,25 @@ pub fn token_decode(data: &[u8]) {
     // More cannot be told again; it is the engine's to refuse.
     let content_bytes = content_bytes.filter(|bytes| *bytes <= LARGEST_INTEGER);
     let _ = token::told(&head.headers);
-    for place in PLACES {
-        match dialect::detect(&head, place, OFFERS) {
-            Detected::Speaks(dialect) => match dialect.decode(&head, place, content_bytes) {
+    for resource in RESOURCES {
+        match dialect::detect(&head, resource, OPTIONS) {
+            Detected::Dialect(dialect) => match dialect.decode(&head, resource, content_bytes) {
                 Ok(decoded) => {
                     announced(dialect, &head, &decoded.operation);
-                    spelled_again(dialect, place, &decoded.subject, &decoded.operation);
+                    spelled_again(dialect, resource, &decoded.subject, &decoded.operation);
                 }
                 Err(refusal) => refused(dialect, &refusal),
             },
             Detected::Refuse(refusal) => {
                 assert!(dialect::refused(&refusal).status().as_u16() >= 400);
             }
-            Detected::Discover | Detected::Stored => {}
+            Detected::Discover | Detected::ByUpload => {}
         }
     }
 }
 
 /// A client that asks for what was understood is understood to ask for the same.
-fn spelled_again(dialect: Dialect, place: Place, subject: &Subject, operation: &Operation) {
+fn spelled_again(dialect: Dialect, resource: Resource, subject: &Subject, operation: &Operation) {
     let again = match (dialect, subject, operation) {
         // What made no sense is not asked for.
         (_, _, Operation::Reject(_)) => return,
@@ -86,7 +86,7 @@ fn spelled_again(dialect: Dialect, place: Place, subject: &Subject, operation: &
     let (again, ()) = again.expect("a head that was decoded").into_parts();
     let is_token = matches!(dialect, Dialect::Token(_));
     // The form without a number is known by a field that not every request has; no client of ours speaks it.
-    if is_token && dialect::detect(&again, Place::Endpoint, OFFERS) != Detected::Speaks(dialect) {
+    if is_token && dialect::detect(&again, Resource::Endpoint, OPTIONS) != Detected::Dialect(dialect) {
         return;
     }
     let content_bytes = match operation {
@@ -94,8 +94,8 @@ fn spelled_again(dialect: Dialect, place: Place, subject: &Subject, operation: &
         Operation::Append(append) => append.content.bytes,
         Operation::Retrieve | Operation::Cancel | Operation::Reject(_) => None,
     };
-    let place = if is_token { Place::Endpoint } else { place };
-    let again = dialect.decode(&again, place, content_bytes).expect("our own head is well-formed");
+    let resource = if is_token { Resource::Endpoint } else { resource };
+    let again = dialect.decode(&again, resource, content_bytes).expect("our own head is well-formed");
     assert_eq!(&again.subject, subject);
     assert_eq!(summary(&again.operation), summary(operation));
 }
@@ -150,16 +150,16 @@ pub fn tus1_decode(data: &[u8]) {
     sent.headers.entry(TUS_RESUMABLE).or_insert(HeaderValue::from_static(tus1::VERSION));
     let content_bytes =
         sent.headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
-    for place in PLACES {
+    for resource in RESOURCES {
         let mut head = sent.clone();
-        if let Err(refusal) = tus1::override_method(&mut head, place) {
+        if let Err(refusal) = tus1::override_method(&mut head, resource) {
             assert_eq!(refusal.status().as_u16(), 405);
             continue;
         }
-        let Detected::Speaks(dialect @ Dialect::Tus1(_)) = dialect::detect(&head, place, OFFERS) else {
+        let Detected::Dialect(dialect @ Dialect::Tus1(_)) = dialect::detect(&head, resource, OPTIONS) else {
             continue;
         };
-        match dialect.decode(&head, place, content_bytes) {
+        match dialect.decode(&head, resource, content_bytes) {
             Ok(decoded) => {
                 holds_together(&decoded.operation);
                 let announced = matches!(&decoded.operation, Operation::Create(_));
@@ -167,7 +167,7 @@ pub fn tus1_decode(data: &[u8]) {
             }
             Err(refusal) => refused(dialect, &refusal),
         }
-        for digest in dialect.promises(&head.headers).said {
+        for digest in dialect.expected_digests(&head.headers).header {
             assert_eq!(digest.octets.len(), digest.algorithm.octets());
         }
         if let Err(refusal) = dialect.trailer_digests(&head.headers) {

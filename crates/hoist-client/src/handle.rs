@@ -1,7 +1,7 @@
 //! How an upload is found again, and what is asked about it.
 
 use hoist_proto::client::Offers;
-use hoist_proto::dialect::ietf::Speaker;
+use hoist_proto::dialect::ietf::IetfCodec;
 use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::token::{self, Form};
 use hoist_proto::operation::Operation;
@@ -119,8 +119,8 @@ impl Handle {
     }
 }
 
-fn speaker(version: Interop) -> Speaker {
-    Speaker { version, announces: true, at_length: false }
+fn speaker(version: Interop) -> IetfCodec {
+    IetfCodec { version, sends_interim: true, completes_at_length: false }
 }
 
 impl Query<'_> {

@@ -404,7 +404,7 @@ impl<'a> Transfer<'a> {
         let bytes = uploader.acknowledged().get();
         let answer = self.last.answer.take().expect("an upload ends well with an answer");
         let sha256 = self.put.sha256.or_else(|| self.source.sha256());
-        let theirs = digest::said(&answer.fields, &digest::REPR_DIGEST);
+        let theirs = digest::parse(&answer.fields, &digest::REPR_DIGEST);
         let theirs = theirs.into_iter().find(|digest| digest.algorithm == Algorithm::Sha256);
         let verified = match (&sha256, theirs) {
             (Some(ours), Some(theirs)) if theirs.octets == ours => true,

@@ -58,7 +58,7 @@ pub const METHODS: &str = "POST, PUT, PATCH, HEAD, DELETE, OPTIONS";
 
 /// Where below the endpoint a request is addressed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Resource {
     /// The upload URL itself, where uploads are created and tokens are used.
     Endpoint,
     /// A URL this server could have minted for one upload.
@@ -73,9 +73,9 @@ pub enum Detected {
     /// A question about the endpoint itself: `OPTIONS`.
     Discover,
     /// A request in this dialect.
-    Speaks(Dialect),
+    Dialect(Dialect),
     /// A request no dialect claims, on the URL of one upload: the dialect of that upload decides.
-    Stored,
+    ByUpload,
     /// A request of a dialect this server does not speak, and what to say to it.
     Refuse(Refusal),
 }
@@ -86,20 +86,20 @@ pub enum Dialect {
     /// `Upload-Token`, in one of its forms.
     Token(token::Form),
     /// "Resumable Uploads for HTTP", in one of its iterations.
-    Ietf(ietf::Speaker),
+    Ietf(ietf::IetfCodec),
     /// tus 1.0.
-    Tus1(tus1::Speaker),
+    Tus1(tus1::Tus1Codec),
     /// No dialect at all: an ordinary request whose content is kept.
     Conventional,
 }
 
 /// What a request's content should hash to.
 #[derive(Clone, Debug, Default)]
-pub struct Promises {
+pub struct ExpectedDigests {
     /// By what its header section says.
-    pub said: Vec<Digest>,
+    pub header: Vec<Digest>,
     /// Whether more is said behind the content.
-    pub follows: bool,
+    pub in_trailer: bool,
     /// What becomes of content of which that is not known in the end.
     pub strictness: Strictness,
 }
@@ -127,11 +127,11 @@ pub struct Context<'a> {
     pub lifetime: Option<Duration>,
 }
 
-/// What this server offers beyond what every server of a dialect does.
+/// What this server options beyond what every server of a dialect does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offers {
+pub struct DialectOptions {
     /// Whether a peer of the IETF dialect that names no version is sent interim responses.
-    pub rfc_announces: bool,
+    pub rfc_interim: bool,
     /// The interop versions of the IETF dialect that are spoken.
     pub versions: interop::Versions,
     /// The extensions of tus 1.0.
@@ -139,7 +139,7 @@ pub struct Offers {
 }
 
 /// The dialect of a request, its [method already overridden](tus1::override_method).
-pub fn detect(head: &Parts, place: Place, offers: Offers) -> Detected {
+pub fn detect(head: &Parts, resource: Resource, options: DialectOptions) -> Detected {
     let fields = &head.headers;
     // D0: a preflight must work whatever it carries.
     if head.method == Method::OPTIONS {
@@ -151,11 +151,11 @@ pub fn detect(head: &Parts, place: Place, offers: Offers) -> Detected {
     match field::agreed(fields, &TUS_RESUMABLE) {
         Field::Absent => {}
         Field::Is(version) if version == tus1::VERSION.as_bytes() => {
-            return Detected::Speaks(Dialect::Tus1(tus1::Speaker::of(head, offers.tus)));
+            return Detected::Dialect(Dialect::Tus1(tus1::Tus1Codec::of(head, options.tus)));
         }
         Field::Is(_) | Field::Malformed => return Detected::Refuse(Refusal::TusVersion),
     }
-    if !matches!(place, Place::Upload(_)) {
+    if !matches!(resource, Resource::Upload(_)) {
         // D3: the names of November 2020 are not offered.
         if fields.contains_key(CLIENT_UPLOAD_TOKEN) {
             return Detected::Refuse(Refusal::NotImplemented(
@@ -164,31 +164,31 @@ pub fn detect(head: &Parts, place: Place, offers: Offers) -> Detected {
         }
         // D4
         if fields.contains_key(UPLOAD_TOKEN) {
-            return Detected::Speaks(Dialect::Token(token::Form::of(fields)));
+            return Detected::Dialect(Dialect::Token(token::Form::of(fields)));
         }
     }
     // D5 and D6
     let means_an_upload = means_an_upload(&head.method);
-    let speaker = match place {
-        Place::Upload(_) => ietf::on_upload(head, offers),
-        Place::Named if means_an_upload => ietf::on_upload(head, offers),
-        Place::Endpoint | Place::Named => match ietf::creation(head, offers) {
+    let speaker = match resource {
+        Resource::Upload(_) => ietf::on_upload(head, options),
+        Resource::Named if means_an_upload => ietf::on_upload(head, options),
+        Resource::Endpoint | Resource::Named => match ietf::creation(head, options) {
             ietf::Creation::By(speaker) => Some(speaker),
             ietf::Creation::Ordinary => None,
         },
     };
     if let Some(speaker) = speaker {
-        return Detected::Speaks(Dialect::Ietf(speaker));
+        return Detected::Dialect(Dialect::Ietf(speaker));
     }
-    match place {
-        Place::Upload(_) => detect_on_upload(head),
+    match resource {
+        Resource::Upload(_) => detect_on_upload(head),
         //= TUS1-HDR-03
         // D8
-        Place::Endpoint | Place::Named if looks_like_tus(head) => Detected::Refuse(Refusal::TusVersion),
+        Resource::Endpoint | Resource::Named if looks_like_tus(head) => Detected::Refuse(Refusal::TusVersion),
         //= IETF-RET-10
-        Place::Named if means_an_upload => Detected::Refuse(Refusal::NotFound),
+        Resource::Named if means_an_upload => Detected::Refuse(Refusal::NotFound),
         // D10
-        Place::Endpoint | Place::Named => Detected::Speaks(Dialect::Conventional),
+        Resource::Endpoint | Resource::Named => Detected::Dialect(Dialect::Conventional),
     }
 }
 
@@ -198,7 +198,7 @@ fn detect_on_upload(head: &Parts) -> Detected {
         return Detected::Refuse(Refusal::TusVersion);
     }
     match head.method {
-        Method::HEAD | Method::GET | Method::DELETE => Detected::Stored,
+        Method::HEAD | Method::GET | Method::DELETE => Detected::ByUpload,
         Method::PATCH => Detected::Refuse(Refusal::MediaType { accept: ietf::PARTIAL_UPLOAD }),
         _ => Detected::Refuse(Refusal::Method { allow: "HEAD, GET, PATCH, DELETE, OPTIONS" }),
     }
@@ -233,14 +233,21 @@ impl Dialect {
     ///
     /// # Errors
     /// A refusal when the header section does not make sense in this dialect. It ends no running transfer.
-    pub fn decode(&self, head: &Parts, place: Place, content_bytes: Option<u64>) -> Result<Decoded, Refusal> {
+    pub fn decode(
+        &self,
+        head: &Parts,
+        resource: Resource,
+        content_bytes: Option<u64>,
+    ) -> Result<Decoded, Refusal> {
         refuse_partial_content(head)?;
-        match (self, place) {
+        match (self, resource) {
             (Self::Token(form), _) => form.decode(head, content_bytes),
-            (Self::Ietf(speaker), Place::Upload(id)) => Ok(speaker.decode_on_upload(id, head, content_bytes)),
-            (Self::Ietf(_), Place::Named) if means_an_upload(&head.method) => Err(Refusal::NotFound),
+            (Self::Ietf(speaker), Resource::Upload(id)) => {
+                Ok(speaker.decode_on_upload(id, head, content_bytes))
+            }
+            (Self::Ietf(_), Resource::Named) if means_an_upload(&head.method) => Err(Refusal::NotFound),
             (Self::Ietf(speaker), _) => speaker.decode_creation(head, content_bytes),
-            (Self::Tus1(speaker), _) => speaker.decode(head, place, content_bytes),
+            (Self::Tus1(speaker), _) => speaker.decode(head, resource, content_bytes),
             (Self::Conventional, _) => conventional::decode(head, content_bytes),
         }
     }
@@ -273,27 +280,27 @@ impl Dialect {
 
     /// The same for an operator who goes along with clients that never say that an upload is complete: where a text has
     /// such clients, reaching the length is enough.
-    pub fn at_length(self) -> Self {
+    pub fn completing_at_length(self) -> Self {
         match self {
-            Self::Ietf(speaker) => Self::Ietf(ietf::Speaker { at_length: true, ..speaker }),
+            Self::Ietf(speaker) => Self::Ietf(ietf::IetfCodec { completes_at_length: true, ..speaker }),
             Self::Token(_) | Self::Tus1(_) | Self::Conventional => self,
         }
     }
 
     /// What a request says its content hashes to, of a header section that [`decode`](Self::decode) found well-formed.
-    pub fn promises(&self, fields: &HeaderMap) -> Promises {
+    pub fn expected_digests(&self, fields: &HeaderMap) -> ExpectedDigests {
         match self {
-            Self::Ietf(_) => Promises {
-                said: digest::said(fields, &digest::CONTENT_DIGEST),
-                follows: digest::is_promised(fields),
+            Self::Ietf(_) => ExpectedDigests {
+                header: digest::parse(fields, &digest::CONTENT_DIGEST),
+                in_trailer: digest::is_in_trailer(fields),
                 strictness: Strictness::Lenient,
             },
-            Self::Tus1(speaker) if speaker.extensions.has(tus1::Extension::Checksum) => Promises {
-                said: tus1::checksum::said(fields).ok().flatten().into_iter().collect(),
-                follows: tus1::checksum::is_promised(fields),
+            Self::Tus1(speaker) if speaker.extensions.has(tus1::Extension::Checksum) => ExpectedDigests {
+                header: tus1::checksum::parse(fields).ok().flatten().into_iter().collect(),
+                in_trailer: tus1::checksum::is_in_trailer(fields),
                 strictness: Strictness::Strict,
             },
-            Self::Token(_) | Self::Tus1(_) | Self::Conventional => Promises::default(),
+            Self::Token(_) | Self::Tus1(_) | Self::Conventional => ExpectedDigests::default(),
         }
     }
 
@@ -303,9 +310,9 @@ impl Dialect {
     /// A refusal where that cannot be compared and must be.
     pub fn trailer_digests(&self, trailers: &HeaderMap) -> Result<Vec<Digest>, Refusal> {
         match self {
-            Self::Ietf(_) => Ok(digest::said(trailers, &digest::CONTENT_DIGEST)),
+            Self::Ietf(_) => Ok(digest::parse(trailers, &digest::CONTENT_DIGEST)),
             Self::Tus1(speaker) if speaker.extensions.has(tus1::Extension::ChecksumTrailer) => {
-                tus1::checksum::said(trailers).map(|said| said.into_iter().collect())
+                tus1::checksum::parse(trailers).map(|said| said.into_iter().collect())
             }
             Self::Token(_) | Self::Tus1(_) | Self::Conventional => Ok(Vec::new()),
         }
@@ -321,7 +328,7 @@ impl Dialect {
     }
 
     /// Whether what is wrong is said in plain words, and not in a problem document.
-    pub fn speaks_plainly(&self) -> bool {
+    pub fn uses_plain_text_errors(&self) -> bool {
         matches!(self, Self::Tus1(_))
     }
 
@@ -345,7 +352,7 @@ impl Dialect {
         match self {
             Self::Token(form) => form.refuse(refusal),
             Self::Ietf(speaker) => speaker.refuse(refusal, context),
-            Self::Tus1(_) => tus1::Speaker::refuse(refusal),
+            Self::Tus1(_) => tus1::Tus1Codec::refuse(refusal),
             Self::Conventional => refused(refusal),
         }
     }

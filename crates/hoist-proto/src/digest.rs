@@ -80,7 +80,7 @@ impl fmt::Debug for Digest {
 
 /// The digests a field says that can be checked. A field that does not parse says none; an unknown function is passed over.
 //= IETF-DIG-08
-pub fn said(fields: &HeaderMap, name: &HeaderName) -> Vec<Digest> {
+pub fn parse(fields: &HeaderMap, name: &HeaderName) -> Vec<Digest> {
     let octets = |item| match item {
         BareItem::ByteSequence(octets) => Some(octets),
         _ => None,
@@ -92,7 +92,7 @@ pub fn said(fields: &HeaderMap, name: &HeaderName) -> Vec<Digest> {
 }
 
 /// Whether a header section promises a `Content-Digest` behind the content.
-pub fn is_promised(fields: &HeaderMap) -> bool {
+pub fn is_in_trailer(fields: &HeaderMap) -> bool {
     let lines = fields.get_all(http::header::TRAILER).iter().filter_map(|line| line.to_str().ok());
     lines
         .flat_map(|line| line.split(','))
@@ -101,7 +101,7 @@ pub fn is_promised(fields: &HeaderMap) -> bool {
 
 /// The function a `Want-Repr-Digest` field likes best among those that can be computed.
 //= IETF-DIG-04
-pub fn wanted(fields: &HeaderMap) -> Option<Algorithm> {
+pub fn preferred(fields: &HeaderMap) -> Option<Algorithm> {
     let weight = |item| match item {
         BareItem::Integer(weight) => u64::try_from(i64::from(weight)).ok(),
         _ => None,
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn digests_read_as_they_are_written() {
         let hello = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
-        let read = said(&fields(&REPR_DIGEST, &[hello]), &REPR_DIGEST);
+        let read = parse(&fields(&REPR_DIGEST, &[hello]), &REPR_DIGEST);
         assert_eq!(read.len(), 1);
         assert_eq!(
             (read[0].algorithm, &read[0].octets[..4]),
@@ -167,7 +167,7 @@ mod tests {
             (&[""], 0),
             (&[], 0),
         ] {
-            assert_eq!(said(&fields(&REPR_DIGEST, lines), &REPR_DIGEST).len(), count, "{lines:?}");
+            assert_eq!(parse(&fields(&REPR_DIGEST, lines), &REPR_DIGEST).len(), count, "{lines:?}");
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
             ("md5=10", None),
             ("sha-256=?1", None),
         ] {
-            assert_eq!(wanted(&fields(&WANT_REPR_DIGEST, &[line])), expected, "{line}");
+            assert_eq!(preferred(&fields(&WANT_REPR_DIGEST, &[line])), expected, "{line}");
         }
     }
 }

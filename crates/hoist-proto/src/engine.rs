@@ -3,7 +3,7 @@
 //! Two pure functions. [`decide`] looks at the upload before a request, [`settle`] after it. Neither knows a dialect's
 //! name, a clock or a disk; [`deliver`] records what the target said in between.
 
-pub mod parts;
+pub mod composition;
 
 use http::Method;
 
@@ -14,12 +14,12 @@ use crate::policy::{Limits, Policy};
 use crate::refusal::{Interrupted, Limit, Refusal};
 use crate::types::{Durable, LARGEST_INTEGER, Length, Offset, Principal, Timestamp, UploadId};
 use crate::upload::{
-    Answer, Completion, Composition, Excess, Family, Interruption, Phase, Semantics, State, Upload,
+    Completion, Composition, Excess, Family, Interruption, Phase, Semantics, State, TargetResponse, Upload,
 };
 
 /// A request whose upload has been named.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Request {
+pub struct UploadRequest {
     /// The upload it is about.
     pub id: UploadId,
     /// Who asks.
@@ -104,13 +104,13 @@ pub struct Ending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// All of it arrived.
-    Whole,
-    /// It stopped early.
-    Cut(Interrupted),
-    /// More came than there was [`Room`] for; what fitted is stored.
-    Beyond,
-    /// The store has no room for more; what fitted is stored.
-    Full,
+    AllReceived,
+    /// It ended early.
+    Interrupted(Interrupted),
+    /// More arrived than the [`Room`] allows. The bytes that fit are stored.
+    OverLimit,
+    /// The store has no space left. The bytes that fit are stored.
+    StorageFull,
 }
 
 /// What follows from an [`Ending`].
@@ -120,8 +120,8 @@ pub enum Verdict {
     Acknowledge(Reply),
     /// The representation is whole: hand it to the target, then record its answer with [`deliver`].
     Deliver {
-        /// What to say instead of that answer.
-        but: Option<Refusal>,
+        /// The refusal to answer with in place of the target's response.
+        refusal: Option<Refusal>,
     },
     /// The upload stays as it is; say this.
     Refuse(Refusal),
@@ -133,7 +133,7 @@ pub enum Verdict {
 ///
 /// The caller loads `known` after every earlier request on the upload has ended, and finishes an upload that
 /// [awaits delivery](Upload::awaits_delivery) first. The order of checks is: existence, completeness, offset, lengths, limits.
-pub fn decide(known: Option<&Upload>, request: &Request, policy: &Policy, now: Timestamp) -> Decision {
+pub fn decide(known: Option<&Upload>, request: &UploadRequest, policy: &Policy, now: Timestamp) -> Decision {
     //= IETF-SEC-01
     let visible = known.filter(|upload| is_of(upload, request) && !upload.is_expired(now));
     match (&request.operation, visible) {
@@ -154,12 +154,12 @@ pub fn decide(known: Option<&Upload>, request: &Request, policy: &Policy, now: T
 }
 
 /// Whether a request may know of an upload: it is its creator's, and of the same family.
-fn is_of(upload: &Upload, request: &Request) -> bool {
+fn is_of(upload: &Upload, request: &UploadRequest) -> bool {
     upload.family == request.family && upload.owner == request.principal
 }
 
 /// A creation under a name that nothing has.
-fn begin(create: &Create, request: &Request, policy: &Policy, now: Timestamp) -> Decision {
+fn begin(create: &Create, request: &UploadRequest, policy: &Policy, now: Timestamp) -> Decision {
     let Create { mut semantics, length, content, below_min_size, ref origin, ref composition, .. } = *create;
     //= IETF-LIM-07
     let is_small = length.is_some_and(|length| length.get() < policy.limits.size_min);
@@ -396,9 +396,9 @@ pub fn settle(upload: Upload, plan: &Plan, ending: &Ending, now: Timestamp) -> (
     );
     let touched = if ending.stored > upload.offset { now } else { upload.touched };
     let mut upload = Upload { offset: ending.stored, touched, ..upload };
-    let whole = ending.how == End::Whole;
+    let whole = ending.how == End::AllReceived;
 
-    if let (End::Beyond, Bound::Length(length), Excess::Invalidates) =
+    if let (End::OverLimit, Bound::Length(length), Excess::Invalidates) =
         (ending.how, plan.room.bound, upload.semantics.excess)
     {
         return (upload, Verdict::Remove(Refusal::Excess(Some(length))));
@@ -406,32 +406,33 @@ pub fn settle(upload: Upload, plan: &Plan, ending: &Ending, now: Timestamp) -> (
     //= TUS1-CWU-05
     // Nobody knows yet that it exists, so nobody could go on with what fits.
     let is_unknown = plan.created && upload.semantics.excess == Excess::Keeps;
-    if ending.how == End::Beyond && (is_unknown || dies_beyond_limits(&upload, plan)) {
+    if ending.how == End::OverLimit && (is_unknown || dies_beyond_limits(&upload, plan)) {
         return (upload, Verdict::Remove(beyond(plan.room.bound, None)));
     }
     if is_complete(&upload, plan, whole) {
         upload.length = Some(upload.offset.offset().into());
         upload.phase = Phase::Received;
         //= TUS1-PATCH-11
-        let but = (ending.how == End::Beyond).then(|| beyond(plan.room.bound, Some(State::from(&upload))));
-        return (upload, Verdict::Deliver { but });
+        let refusal =
+            (ending.how == End::OverLimit).then(|| beyond(plan.room.bound, Some(State::from(&upload))));
+        return (upload, Verdict::Deliver { refusal });
     }
     let state = State::from(&upload);
     let brought = upload.offset.offset().bytes_since(plan.at).unwrap_or(0);
     let refusal = match ending.how {
-        End::Whole if contradicts(&upload, plan) => Refusal::Inconsistent(Some(state)),
+        End::AllReceived if contradicts(&upload, plan) => Refusal::Inconsistent(Some(state)),
         // Counted here, because content need not declare its size beforehand; what is stored by now stays.
-        End::Whole if plan.is_too_little(brought) => {
+        End::AllReceived if plan.is_too_little(brought) => {
             Refusal::TooSmall { bytes: plan.bytes_min, state: Some(state) }
         }
         //= IETF-APP-19
-        End::Whole => {
+        End::AllReceived => {
             let reply = Reply::Stored { id: upload.id, created: plan.created, state };
             return (upload, Verdict::Acknowledge(reply));
         }
-        End::Cut(cause) => Refusal::Interrupted { cause, state: Some(state) },
-        End::Beyond => beyond(plan.room.bound, Some(state)),
-        End::Full => Refusal::Full(Some(state)),
+        End::Interrupted(cause) => Refusal::Interrupted { cause, state: Some(state) },
+        End::OverLimit => beyond(plan.room.bound, Some(state)),
+        End::StorageFull => Refusal::Full(Some(state)),
     };
     match upload.semantics.interruption {
         Interruption::Resumes => (upload, Verdict::Refuse(refusal)),
@@ -470,7 +471,7 @@ fn contradicts(upload: &Upload, plan: &Plan) -> bool {
 /// The upload after its target has answered, and what the request that completed it is told.
 pub fn deliver(
     upload: Upload,
-    answer: Answer,
+    answer: TargetResponse,
     created: bool,
     policy: &Policy,
     now: Timestamp,

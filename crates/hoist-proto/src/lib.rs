@@ -12,13 +12,13 @@
 //! // A request arrives ...
 //! let request = http::Request::post("/uploads").header("upload-token", "abcdef").body(())?;
 //! let (head, ()) = request.into_parts();
-//! let place = dialect::Place::Endpoint;
-//! let dialect::Detected::Speaks(dialect) = dialect::detect(&head, place, dialect::Offers::default()) else { panic!() };
-//! let decoded = dialect.decode(&head, place, Some(200)).expect("well-formed");
+//! let resource = dialect::Resource::Endpoint;
+//! let dialect::Detected::Dialect(dialect) = dialect::detect(&head, resource, dialect::DialectOptions::default()) else { panic!() };
+//! let decoded = dialect.decode(&head, resource, Some(200)).expect("well-formed");
 //!
 //! // ... its upload is named, and the engine says what to do about it.
 //! let id = types::UploadId::from_bits([7; 16]);
-//! let request = engine::Request { id, principal: None, family: decoded.family, operation: decoded.operation };
+//! let request = engine::UploadRequest { id, principal: None, family: decoded.family, operation: decoded.operation };
 //! let now = types::Timestamp::from_millis(0);
 //! let decision = engine::decide(None, &request, &policy::Policy::default(), now);
 //! assert!(matches!(decision, engine::Decision::Create(_, plan) if plan.room.bytes == 200));

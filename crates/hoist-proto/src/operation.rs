@@ -6,7 +6,7 @@ use http::{HeaderMap, Method};
 
 use crate::refusal::Refusal;
 use crate::types::{Length, Offset, Token, UploadId};
-use crate::upload::{Answer, Composition, Family, Origin, Part, Semantics, State};
+use crate::upload::{Composition, Family, Origin, Part, Semantics, State, TargetResponse};
 
 /// A request, understood: which upload, in which family of dialects, and what to do with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -157,7 +157,7 @@ pub enum Reply {
         /// Where it is now.
         state: State,
         /// The target's answer, fresh or kept.
-        answer: Answer,
+        answer: TargetResponse,
     },
     /// The offset, as asked for.
     State {

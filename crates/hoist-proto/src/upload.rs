@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::types::{Durable, Length, PartNumber, Principal, Timestamp, UploadId};
 
-pub use numbers::{Begun, Numbers};
+pub use numbers::{IndexedParts, PartNumberSet};
 
 mod numbers;
 
@@ -105,7 +105,7 @@ pub enum Composition {
     /// From these parts, one after the other, once all of them are complete.
     Concatenated(Vec<UploadId>),
     /// From its numbered parts, from 0 on, once the last is known and all are complete.
-    Indexed(Numbers),
+    Indexed(IndexedParts),
 }
 
 impl Composition {
@@ -231,14 +231,14 @@ pub enum Phase {
     /// All bytes are here; the target has not answered yet.
     Received,
     /// The target has answered; the answer is kept for clients that lost it.
-    Delivered(Answer),
+    Delivered(TargetResponse),
     /// The upload failed for good, with this answer.
-    Failed(Answer),
+    Failed(TargetResponse),
 }
 
 /// A target's answer to a whole representation, kept to be given again.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct TargetResponse {
     /// Its status.
     pub status: StatusCode,
     /// Its header section, without fields of the connection.
@@ -247,7 +247,7 @@ pub struct Answer {
     pub content: Vec<u8>,
 }
 
-impl Answer {
+impl TargetResponse {
     /// An answer of a status alone.
     pub fn of(status: StatusCode) -> Self {
         Self { status, fields: HeaderMap::new(), content: Vec::new() }

@@ -5,7 +5,7 @@ mod body;
 use bytes::Bytes;
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::Refusal;
-use hoist_proto::upload::Answer as Kept;
+use hoist_proto::upload::TargetResponse;
 use http::{HeaderValue, Response, header};
 
 pub use body::Body;
@@ -36,8 +36,8 @@ pub(crate) fn plain(mut head: Response<()>, refusal: &Refusal) -> Answer {
 }
 
 /// A refusal as the last answer of an upload, to be kept with it.
-pub(crate) fn kept(refusal: &Refusal) -> Kept {
-    let mut answer = Kept::of(refusal.status());
+pub(crate) fn kept(refusal: &Refusal) -> TargetResponse {
+    let mut answer = TargetResponse::of(refusal.status());
     answer.fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
     answer.content = spelled(refusal).into_bytes();
     answer

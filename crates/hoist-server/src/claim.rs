@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hoist_proto::engine::Request;
+use hoist_proto::engine::UploadRequest;
 use hoist_proto::types::{Durable, Fence, Principal, UploadId};
 use hoist_proto::upload::{Family, State, Upload};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -49,7 +49,7 @@ pub(crate) struct Asker<'a> {
 
 impl<'a> Asker<'a> {
     /// The sender of a request.
-    pub(crate) fn of(request: &'a Request) -> Self {
+    pub(crate) fn of(request: &'a UploadRequest) -> Self {
         Self { principal: request.principal.as_ref(), family: Some(request.family) }
     }
 

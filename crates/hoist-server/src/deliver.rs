@@ -10,7 +10,7 @@ use hoist_proto::engine;
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Fence, UploadId};
-use hoist_proto::upload::{Answer as UploadAnswer, Composition, Phase, Upload};
+use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
 use hoist_store::store::Error;
 
 use crate::claim::Claim;
@@ -97,7 +97,7 @@ impl Shared {
         upload: &Upload,
         fence: Fence,
         length_is_stored: bool,
-    ) -> Result<UploadAnswer, Error> {
+    ) -> Result<TargetResponse, Error> {
         // The record alone must tell a crash's survivor that the upload is whole, before anybody outside sees it.
         if !self.target.leaves_content() && !length_is_stored {
             self.store.commit(upload, fence).await?;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use hoist_proto::dialect::tus1::checksum;
-use hoist_proto::dialect::{Dialect, Promises, Strictness};
+use hoist_proto::dialect::{Dialect, ExpectedDigests, Strictness};
 use hoist_proto::digest::{self, Algorithm, Digest, REPR_DIGEST};
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Offset, UploadId};
@@ -98,7 +98,7 @@ impl Hashes {
 /// What is to be hashed of one request, and what it should come to.
 pub(crate) struct Check {
     dialect: Dialect,
-    promises: Promises,
+    expected: ExpectedDigests,
     /// Said behind the content.
     trailing: Result<Vec<Digest>, Refusal>,
     content: Option<Hashes>,
@@ -123,9 +123,9 @@ impl Check {
     /// What `dialect` finds in `fields`, a request's header section, to be checked of its content, which begins at `at`;
     /// `whole` are the hashes of the representation up to there, if they are wanted.
     pub(crate) fn of(dialect: Dialect, fields: &HeaderMap, at: Offset, whole: Option<Hashes>) -> Self {
-        let promises = dialect.promises(fields);
-        let said = promises.said.iter().map(|digest| digest.algorithm);
-        let functions = match (&promises.said[..], promises.follows, promises.strictness) {
+        let expected = dialect.expected_digests(fields);
+        let said = expected.header.iter().map(|digest| digest.algorithm);
+        let functions = match (&expected.header[..], expected.in_trailer, expected.strictness) {
             ([], false, _) => Vec::new(),
             (_, false, _) => algorithms(said),
             // Which function a trailer will use is not known before it comes.
@@ -133,7 +133,7 @@ impl Check {
             (_, true, Strictness::Strict) => checksum::ALGORITHMS.to_vec(),
         };
         let content = (!functions.is_empty()).then(|| Hashes::new(&functions, at));
-        Self { dialect, promises, trailing: Ok(Vec::new()), content, whole, behind: Vec::new() }
+        Self { dialect, expected, trailing: Ok(Vec::new()), content, whole, behind: Vec::new() }
     }
 
     /// Whether the content may yet turn out to be none, so that nothing of it may be acknowledged before its end.
@@ -143,7 +143,7 @@ impl Check {
 
     /// Whether content of which it is not known in the end what it hashes to never counts.
     pub(crate) fn is_strict(&self) -> bool {
-        self.is_pending() && self.promises.strictness == Strictness::Strict
+        self.is_pending() && self.expected.strictness == Strictness::Strict
     }
 
     /// Takes the next bytes.
@@ -176,19 +176,19 @@ impl Check {
             Ok(trailing) => trailing,
             Err(refusal) => return Compared::Unclear(refusal.clone()),
         };
-        let is_strict = self.promises.strictness == Strictness::Strict;
+        let is_strict = self.expected.strictness == Strictness::Strict;
         let Some(content) = self.content.take() else {
             return if trailing.is_empty() { Compared::Right } else { Compared::Unread(trailing.clone()) };
         };
         let unclear = |wrong| Compared::Unclear(Refusal::field("Upload-Checksum", wrong));
-        if is_strict && self.promises.follows && trailing.is_empty() {
+        if is_strict && self.expected.in_trailer && trailing.is_empty() {
             return unclear("was promised behind the content, and did not come");
         }
-        if is_strict && !agree(trailing, &self.promises.said) {
+        if is_strict && !agree(trailing, &self.expected.header) {
             return unclear("says something else behind the content than before it");
         }
         let found = content.digests();
-        if agree(&self.promises.said, &found) && agree(trailing, &found) {
+        if agree(&self.expected.header, &found) && agree(trailing, &found) {
             Compared::Right
         } else {
             Compared::Wrong
@@ -241,7 +241,7 @@ struct Wishes {
 impl Wishes {
     fn of(upload: &Upload) -> Self {
         let fields = &upload.origin.fields;
-        Self { said: digest::said(fields, &REPR_DIGEST), wanted: digest::wanted(fields) }
+        Self { said: digest::parse(fields, &REPR_DIGEST), wanted: digest::preferred(fields) }
     }
 
     fn algorithms(&self) -> Vec<Algorithm> {

@@ -8,13 +8,13 @@ mod select;
 
 use std::fmt::Write as _;
 
-use hoist_proto::dialect::{self, Place};
+use hoist_proto::dialect::{self, Resource};
 use hoist_proto::digest::{self, REPR_DIGEST};
-use hoist_proto::engine::{self, Decision, Request};
+use hoist_proto::engine::{self, Decision, UploadRequest};
 use hoist_proto::operation::Operation;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::Offset;
-use hoist_proto::upload::{Answer as Kept, Family, Phase, Upload};
+use hoist_proto::upload::{Family, Phase, TargetResponse, Upload};
 use hoist_store::store::Error;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
@@ -35,9 +35,9 @@ impl Hoist {
     /// # Cancellation
     /// Safe to drop.
     //= TUS1-DF-16
-    pub(crate) async fn download(&self, place: Place, head: &Parts) -> Option<Answer> {
+    pub(crate) async fn download(&self, resource: Resource, head: &Parts) -> Option<Answer> {
         let shared = self.shared();
-        let (true, &Method::GET, Place::Upload(id)) = (shared.downloads, &head.method, place) else {
+        let (true, &Method::GET, Resource::Upload(id)) = (shared.downloads, &head.method, resource) else {
             return None;
         };
         let principal = shared.auth.admit(head).await.ok()?;
@@ -45,7 +45,7 @@ impl Hoist {
         let claim = shared.claims.take_idle(id, CLAIM_TIMEOUT).await.ok()?;
         let (claim, known) = self.load(claim).await.ok()?;
         let upload = known.filter(|upload| upload.family != Family::Token)?; // a token upload has no URL
-        let request = Request { id, principal, family: upload.family, operation: Operation::Retrieve };
+        let request = UploadRequest { id, principal, family: upload.family, operation: Operation::Retrieve };
         let visible = engine::decide(Some(&upload), &request, &shared.policy, shared.clock.now());
         let (Decision::Answer(_), Phase::Delivered(delivered)) = (visible, &upload.phase) else {
             return None;
@@ -83,9 +83,9 @@ impl Hoist {
 }
 
 /// The digest of the content, where one is known: it was told, or said and found to be so.
-fn digest_of(upload: &Upload, delivered: &Kept) -> Option<HeaderValue> {
+fn digest_of(upload: &Upload, delivered: &TargetResponse) -> Option<HeaderValue> {
     let told = delivered.fields.get(&REPR_DIGEST).cloned();
-    told.or_else(|| digest::said(&upload.origin.fields, &REPR_DIGEST).first().map(digest::value))
+    told.or_else(|| digest::parse(&upload.origin.fields, &REPR_DIGEST).first().map(digest::value))
 }
 
 /// The entity tag, a strong one: content that is complete never changes. Its digest where one is known, so that the same

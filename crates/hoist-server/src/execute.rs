@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use hoist_proto::engine::{Decision, Request as Named};
+use hoist_proto::engine::{Decision, UploadRequest};
 use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::Refusal;
 use hoist_proto::upload::{Composition, Interruption, Upload};
@@ -34,7 +34,7 @@ impl Execution {
     pub(crate) async fn run<B: Content>(
         self,
         shared: &Shared,
-        request: Named,
+        request: UploadRequest,
         decision: Decision,
         body: B,
     ) -> Result<Reply, Refusal> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use hoist_http::BodyError;
-use hoist_proto::dialect::{Dialect, Place};
+use hoist_proto::dialect::{Dialect, Resource};
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::Refusal;
 use http::request::Parts;
@@ -37,7 +37,7 @@ impl Hoist {
     pub(crate) async fn run_form<B: Content>(
         &self,
         boundary: &str,
-        place: Place,
+        resource: Resource,
         base: &str,
         head: Parts,
         body: B,
@@ -49,7 +49,7 @@ impl Hoist {
             () = shared.draining.cancelled() => return Err(Refusal::Unavailable(Duration::from_secs(1))),
             read = file(head, body, boundary) => read?,
         };
-        self.run(Dialect::Conventional, place, base, head, file).await
+        self.run(Dialect::Conventional, resource, base, head, file).await
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use hoist_http::{Abort, BodyError};
 use hoist_proto::digest::REPR_DIGEST;
-use hoist_proto::engine::{self, End, Ending, Plan, Request, Verdict};
+use hoist_proto::engine::{self, End, Ending, Plan, UploadRequest, Verdict};
 use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::{Interrupted, Refusal};
 use hoist_proto::upload::{Interruption, Upload};
@@ -74,18 +74,18 @@ impl Intake {
         let mut accepted_bytes = 0;
         let mut stop = self.store_content(shared, body, &mut accepted_bytes).await;
         // Before anything slow: a peer that was overtaken must not wait for a disk to learn of it.
-        if let Stop::Ended(End::Cut(Interrupted::Superseded)) = stop
+        if let Stop::Ended(End::Interrupted(Interrupted::Superseded)) = stop
             && let Some(abort) = &self.abort
         {
             abort.abort();
         }
         let id = self.claim.id();
-        let is_whole = matches!(stop, Stop::Ended(End::Whole));
+        let is_whole = matches!(stop, Stop::Ended(End::AllReceived));
         let wrong = match self.checked.judge(is_whole, &self.upload, &mut *self.writer, &*shared.store).await
         {
             Ok(wrong) => wrong,
             Err(Error::Full) => {
-                stop = Stop::Ended(End::Full);
+                stop = Stop::Ended(End::StorageFull);
                 None
             }
             Err(failure) => return Err(error::refusal("check", id, &failure)),
@@ -106,14 +106,16 @@ impl Intake {
         }
         let how = match stop {
             // A store takes bytes before they are stored, so that the last of them found no room is known only now.
-            Stop::Ended(End::Whole) if self.plan.at.advance(accepted_bytes) != Some(stored.offset()) => {
-                End::Full
+            Stop::Ended(End::AllReceived)
+                if self.plan.at.advance(accepted_bytes) != Some(stored.offset()) =>
+            {
+                End::StorageFull
             }
             Stop::Ended(how) => how,
             Stop::Failed(failure) => return Err(error::refusal("write", id, &failure)),
         };
         let behind = self.checked.trailer_repr_digest();
-        if self.plan.created && how == End::Whole && !behind.is_empty() {
+        if self.plan.created && how == End::AllReceived && !behind.is_empty() {
             for value in behind {
                 self.upload.origin.fields.append(REPR_DIGEST, value);
             }
@@ -134,10 +136,10 @@ impl Intake {
                 Ok(shared.end_early(&self.claim, upload, self.plan.created).await?.unwrap_or(reply))
             }
             Verdict::Refuse(refusal) => Err(refusal),
-            Verdict::Deliver { but } => {
+            Verdict::Deliver { refusal } => {
                 let delivered =
                     shared.deliver(&self.claim, upload, self.plan.created, length_was_known, whole).await;
-                match but {
+                match refusal {
                     Some(refusal) if delivered.is_ok() => Err(refusal),
                     _ => delivered,
                 }
@@ -162,8 +164,8 @@ impl Intake {
         loop {
             let frame = match self.next(shared, &mut body, &mut last_call).await {
                 Ok(Some(frame)) => frame,
-                Ok(None) => return Stop::Ended(End::Whole),
-                Err(why) => return Stop::Ended(End::Cut(why)),
+                Ok(None) => return Stop::Ended(End::AllReceived),
+                Err(why) => return Stop::Ended(End::Interrupted(why)),
             };
             let mut data = match frame.into_data() {
                 Ok(data) if data.has_remaining() => data,
@@ -186,16 +188,16 @@ impl Intake {
                 && let Err(failure) = self.checked.write(accepted, &mut *self.writer).await
             {
                 return match failure {
-                    Error::Full => Stop::Ended(End::Full),
+                    Error::Full => Stop::Ended(End::StorageFull),
                     other => Stop::Failed(other),
                 };
             }
             *accepted_bytes += bytes;
             if granted < fits {
-                return Stop::Ended(End::Full);
+                return Stop::Ended(End::StorageFull);
             }
             if is_beyond {
-                return Stop::Ended(End::Beyond);
+                return Stop::Ended(End::OverLimit);
             }
             if let Some(progress) = &mut self.progress
                 && !self.checked.is_pending()
@@ -302,7 +304,7 @@ impl Intake {
 pub(crate) async fn know_size<B: Content>(
     claim: &Claim,
     shared: &Shared,
-    request: &mut Request,
+    request: &mut UploadRequest,
     known: Option<&Upload>,
     body: &mut B,
 ) -> Result<(), Refusal> {

@@ -8,11 +8,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hoist_proto::dialect::Dialect;
-use hoist_proto::engine::{self, Decision, Request as Named, parts as rules};
+use hoist_proto::engine::{self, Decision, UploadRequest, composition};
 use hoist_proto::operation::{Create, Operation, Reply};
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Durable, Length, PartNumber, UploadId};
-use hoist_proto::upload::{Composition, Numbers, Part, Phase, State, Upload};
+use hoist_proto::upload::{Composition, IndexedParts, Part, Phase, State, Upload};
 use hoist_store::store::Error;
 use http::request::Parts;
 
@@ -39,7 +39,7 @@ struct Outer {
     claim: Claim,
     whole: Option<Upload>,
     /// The numbers as they are when the request is carried out.
-    numbers: Option<Numbers>,
+    numbers: Option<IndexedParts>,
 }
 
 impl Hoist {
@@ -48,7 +48,7 @@ impl Hoist {
     pub(crate) async fn run_part<B: Content>(
         &self,
         numbered: Numbered,
-        mut request: Named,
+        mut request: UploadRequest,
         dialect: Dialect,
         base: &str,
         head: Parts,
@@ -92,7 +92,7 @@ impl Hoist {
 
 impl Shared {
     /// Takes the upload that a part belongs to, and sees whether it may have that part.
-    async fn claim_whole(&self, numbered: &Numbered, request: &Named) -> Result<Outer, Refusal> {
+    async fn claim_whole(&self, numbered: &Numbered, request: &UploadRequest) -> Result<Outer, Refusal> {
         let Numbered { whole: id, part } = *numbered;
         let claim = self.claims.take_idle(id, CLAIM_TIMEOUT).await.map_err(|occupied| match occupied {
             // The token names an upload that receives content of its own.
@@ -122,7 +122,7 @@ impl Shared {
             Operation::Cancel | Operation::Reject(_) => numbers.clone(),
             Operation::Create(_) | Operation::Append(_) | Operation::Retrieve => {
                 let highest = self.highest(id, numbers, part).await?;
-                rules::number(known, part, highest)?
+                composition::number(known, part, highest)?
             }
         };
         Ok(Outer { claim, whole, numbers: Some(numbers) })
@@ -130,12 +130,17 @@ impl Shared {
 
     /// The highest part of which there is anything. Parts go one by one, so it may be lower than it was; only who claims to
     /// be the last below it needs to know.
-    async fn highest(&self, whole: UploadId, numbers: &Numbers, part: Part) -> Result<PartNumber, Refusal> {
-        let highest = numbers.begun.highest();
+    async fn highest(
+        &self,
+        whole: UploadId,
+        numbers: &IndexedParts,
+        part: Part,
+    ) -> Result<PartNumber, Refusal> {
+        let highest = numbers.started.highest();
         if !part.last || numbers.last.is_some() || highest <= part.number {
             return Ok(highest);
         }
-        for number in numbers.begun.iter().rev() {
+        for number in numbers.started.iter().rev() {
             if number <= part.number || self.peek(self.ids.of_part(whole, number)).await?.is_some() {
                 return Ok(number);
             }
@@ -149,7 +154,7 @@ impl Shared {
         &self,
         outer: Outer,
         numbered: &Numbered,
-        request: &Named,
+        request: &UploadRequest,
         client: Option<IpAddr>,
     ) -> Result<bool, Refusal> {
         let Outer { claim, whole, numbers } = outer;
@@ -158,8 +163,8 @@ impl Shared {
         let (mut whole, numbers) = match (whole, numbers, &request.operation) {
             (Some(whole), Some(numbers), _) => (whole, numbers),
             (_, _, Operation::Create(create)) => {
-                let named = Named { id, ..request.clone() };
-                let whole = rules::number_first(create, &named, part, &self.policy, self.clock.now());
+                let named = UploadRequest { id, ..request.clone() };
+                let whole = composition::number_first(create, &named, part, &self.policy, self.clock.now());
                 self.ledger.ready().await?;
                 let reservation = self.ledger.admit(&whole, Some(0), client)?;
                 self.establish(&claim, &whole, reservation).await?;
@@ -212,7 +217,7 @@ impl Shared {
         }
         let Ok(Some(whole)) = self.fetch(&claim).await else { return };
         let Composition::Indexed(numbers) = &whole.composition else { return };
-        for number in numbers.begun.iter() {
+        for number in numbers.started.iter() {
             if !matches!(self.peek(self.ids.of_part(id, number)).await, Ok(None)) {
                 return;
             }
@@ -290,7 +295,7 @@ impl Shared {
     pub(crate) async fn compose(
         &self,
         claim: &Claim,
-        request: &Named,
+        request: &UploadRequest,
         create: &Create,
         client: Option<IpAddr>,
     ) -> Result<Reply, Refusal> {
@@ -303,7 +308,7 @@ impl Shared {
         }
         let parts: Vec<_> = ids.iter().map(|id| seen.get(id).cloned().flatten()).collect();
         drop(seen);
-        let upload = rules::compose(create, request, &parts, &self.policy, self.clock.now())?;
+        let upload = composition::compose(create, request, &parts, &self.policy, self.clock.now())?;
         drop(parts);
         self.ledger.ready().await?;
         self.hook.before_create(&upload).await?;
@@ -348,7 +353,7 @@ impl Shared {
         // A crash may have come behind the joining, which is all or nothing.
         if upload.offset == Durable::ZERO {
             let Some(length) = self.length_of(claim, &upload, &parts).await? else { return Ok(upload) };
-            if let Err(refusal) = rules::require_room(Some(length), &self.policy.limits) {
+            if let Err(refusal) = composition::require_room(Some(length), &self.policy.limits) {
                 let answer = answer::kept(&refusal);
                 let (upload, _) = engine::deliver(upload, answer, false, &self.policy, self.clock.now());
                 self.store.commit(&upload, claim.fence()).await.map_err(failed("commit"))?;
@@ -376,8 +381,8 @@ impl Shared {
         match &upload.composition {
             Composition::Direct | Composition::Part => None,
             Composition::Concatenated(parts) => Some(parts.clone()),
-            Composition::Indexed(Numbers { begun, last }) => {
-                let last = last.filter(|last| begun.covers(*last))?;
+            Composition::Indexed(IndexedParts { started, last }) => {
+                let last = last.filter(|last| started.covers(*last))?;
                 Some(last.up_to().map(|number| self.ids.of_part(upload.id, number)).collect())
             }
         }
@@ -469,7 +474,7 @@ impl Shared {
                 }
                 return Ok(state);
             }
-            Composition::Indexed(Numbers { begun, last }) => (begun.highest(), *last),
+            Composition::Indexed(IndexedParts { started, last }) => (started.highest(), *last),
         };
         let mut parts = Vec::new();
         for number in last.unwrap_or(highest).up_to() {
@@ -481,7 +486,7 @@ impl Shared {
                 break;
             }
         }
-        let gathered = rules::gather(parts.iter().map(Option::as_ref));
+        let gathered = composition::gather(parts.iter().map(Option::as_ref));
         state.offset = gathered.offset;
         state.length = gathered.length.filter(|_| last.is_some());
         Ok(state)
@@ -489,12 +494,12 @@ impl Shared {
 
     /// An upload, its time renewed by that of its parts: as long as one of them lives, it does.
     pub(crate) async fn refreshed(&self, whole: Upload) -> Result<Upload, Refusal> {
-        let Composition::Indexed(Numbers { begun, .. }) = &whole.composition else { return Ok(whole) };
+        let Composition::Indexed(IndexedParts { started, .. }) = &whole.composition else { return Ok(whole) };
         if whole.is_complete() || !whole.is_expired(self.clock.now()) {
             return Ok(whole);
         }
         let mut renewed = whole.touched;
-        for number in begun.iter() {
+        for number in started.iter() {
             if let Some(part) = self.peek(self.ids.of_part(whole.id, number)).await?
                 && !part.is_expired(self.clock.now())
             {
@@ -508,9 +513,9 @@ impl Shared {
     /// Frees everything of an upload, its numbered parts first: a crash in between leaves a whole that can be asked for again.
     //= TOK-IDX-05, TOK-CAN-01, TUS1-TRM-05
     pub(crate) async fn erase(&self, claim: &Claim, upload: &Upload) -> Result<(), Refusal> {
-        if let Composition::Indexed(Numbers { begun, .. }) = &upload.composition {
+        if let Composition::Indexed(IndexedParts { started, .. }) = &upload.composition {
             let asker = Asker { principal: upload.owner.as_ref(), family: None };
-            for number in begun.iter() {
+            for number in started.iter() {
                 let part = self.ids.of_part(upload.id, number);
                 let taken = self.claims.take(part, asker, CLAIM_TIMEOUT).await;
                 let claim = taken.map_err(|_| Refusal::Busy)?;

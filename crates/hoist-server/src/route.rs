@@ -1,11 +1,11 @@
 //! Routing by path: uploads below the endpoint, and the few paths the server answers itself.
 
-use hoist_proto::dialect::Place;
+use hoist_proto::dialect::Resource;
 use http::Method;
 
 /// The destination of a request, by its path.
 pub(crate) enum Route {
-    At(Place),
+    At(Resource),
     WellKnown,
     Health,
     Readiness,
@@ -26,19 +26,19 @@ pub(crate) fn route(path: &str, method: &Method, endpoint: &str) -> Route {
         HEALTH => return Route::Health,
         READINESS => return Route::Readiness,
         //= IETF-OPT-03
-        "*" if method == Method::OPTIONS => return Route::At(Place::Endpoint),
+        "*" if method == Method::OPTIONS => return Route::At(Resource::Endpoint),
         _ => {}
     }
     let Some(below) = path.strip_prefix(endpoint.trim_end_matches('/')) else { return Route::Nowhere };
     match below.strip_prefix('/') {
-        None if below.is_empty() => Route::At(Place::Endpoint),
+        None if below.is_empty() => Route::At(Resource::Endpoint),
         None => Route::Nowhere,
         //= TUS1-DF-15
-        Some("") => Route::At(Place::Endpoint),
+        Some("") => Route::At(Resource::Endpoint),
         //= IETF-RES-04
         Some(name) => {
             let id = name.strip_suffix('/').unwrap_or(name).parse();
-            Route::At(id.map_or(Place::Named, Place::Upload))
+            Route::At(id.map_or(Resource::Named, Resource::Upload))
         }
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hoist_proto::dialect::ietf::Speaker;
+use hoist_proto::dialect::ietf::IetfCodec;
 use hoist_proto::dialect::interop::Versions;
-use hoist_proto::dialect::{self, Context, Detected, Dialect, Offers, Place, tus1};
-use hoist_proto::engine::{self, Decision, Request as Named};
+use hoist_proto::dialect::{self, Context, Detected, Dialect, DialectOptions, Resource, tus1};
+use hoist_proto::engine::{self, Decision, UploadRequest};
 use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
 use hoist_proto::policy::Policy;
 use hoist_proto::refusal::Refusal;
@@ -112,7 +112,7 @@ impl Hoist {
         let asked = Asked::of(request.method(), request.headers());
         let shared = self.shared();
         let mut answer = match route(request.uri().path(), request.method(), &shared.endpoint) {
-            Route::At(place) => self.at(place, request).await,
+            Route::At(resource) => self.at(resource, request).await,
             Route::WellKnown => discover::well_known(shared),
             Route::Health => discover::health(),
             Route::Readiness => shared.readiness.answer(shared).await,
@@ -124,33 +124,34 @@ impl Hoist {
         answer
     }
 
-    async fn at<B: Content>(&self, place: Place, request: Request<B>) -> Answer {
+    async fn at<B: Content>(&self, resource: Resource, request: Request<B>) -> Answer {
         let (mut head, body) = request.into_parts();
         let shared = self.shared();
         let base = shared.base(&head);
         let context = shared.context(&base);
-        if let Err(refusal) = tus1::override_method(&mut head, place) {
+        if let Err(refusal) = tus1::override_method(&mut head, resource) {
             return problem(Some(shared.unversioned_tus()), &refusal, &context);
         }
-        let offers = shared.offers();
-        let (dialect, outcome) = match dialect::detect(&head, place, offers) {
+        let options = shared.dialect_options();
+        let (dialect, outcome) = match dialect::detect(&head, resource, options) {
             Detected::Discover => return discover::options(&shared.policy, shared.tus),
             // Who speaks tus 1.0 in another version, or forgot to say so, is answered as clients of tus are.
             Detected::Refuse(Refusal::TusVersion) => {
                 (Some(shared.unversioned_tus()), Err(Refusal::TusVersion))
             }
             Detected::Refuse(refusal) => (None, Err(refusal)),
-            Detected::Stored => match self.download(place, &head).await {
+            Detected::ByUpload => match self.download(resource, &head).await {
                 Some(download) => return download,
-                None => self.stored(place, &head).await,
+                None => self.stored(resource, &head).await,
             },
-            Detected::Speaks(dialect) => {
-                let dialect = if shared.completes_at_length { dialect.at_length() } else { dialect };
+            Detected::Dialect(dialect) => {
+                let dialect =
+                    if shared.completes_at_length { dialect.completing_at_length() } else { dialect };
                 let boundary = form::boundary(&head.method, &head.headers)
                     .filter(|_| shared.accepts_forms && dialect == Dialect::Conventional);
                 let outcome = match boundary {
-                    Some(boundary) => self.run_form(&boundary, place, &base, head, body).await,
-                    None => self.run(dialect, place, &base, head, body).await,
+                    Some(boundary) => self.run_form(&boundary, resource, &base, head, body).await,
+                    None => self.run(dialect, resource, &base, head, body).await,
                 };
                 (Some(dialect), outcome)
             }
@@ -166,13 +167,13 @@ impl Hoist {
     pub(crate) async fn run<B: Content>(
         &self,
         dialect: Dialect,
-        place: Place,
+        resource: Resource,
         base: &str,
         head: Parts,
         mut body: B,
     ) -> Result<Reply, Refusal> {
         let shared = self.shared();
-        let decoded = dialect.decode(&head, place, body.size_hint().exact())?;
+        let decoded = dialect.decode(&head, resource, body.size_hint().exact())?;
         let principal = shared.auth.admit(&head).await?; // first: a stranger must not end an upload
         let (mut request, numbered) = shared.name(decoded, principal)?;
         if let Some(numbered) = numbered {
@@ -203,8 +204,8 @@ impl Hoist {
 
     /// A request no dialect claims, on the URL of an upload: it is answered in the dialect of the upload.
     //= IETF-VER-08
-    async fn stored(&self, place: Place, head: &Parts) -> (Option<Dialect>, Result<Reply, Refusal>) {
-        match self.of_upload(place, head).await {
+    async fn stored(&self, resource: Resource, head: &Parts) -> (Option<Dialect>, Result<Reply, Refusal>) {
+        match self.of_upload(resource, head).await {
             Ok((dialect, outcome)) => (Some(dialect), outcome),
             Err(refusal) => (None, Err(refusal)),
         }
@@ -212,14 +213,14 @@ impl Hoist {
 
     async fn of_upload(
         &self,
-        place: Place,
+        resource: Resource,
         head: &Parts,
     ) -> Result<(Dialect, Result<Reply, Refusal>), Refusal> {
         let shared = self.shared();
-        let Place::Upload(id) = place else { return Err(Refusal::NotFound) };
+        let Resource::Upload(id) = resource else { return Err(Refusal::NotFound) };
         let principal = shared.auth.admit(head).await?;
         let operation = if head.method == Method::DELETE { Operation::Cancel } else { Operation::Retrieve };
-        let mut request = Named { id, principal, family: Family::Conventional, operation };
+        let mut request = UploadRequest { id, principal, family: Family::Conventional, operation };
         let claim = match self.claim_stored(&request, &head.method).await? {
             Ok(claim) => claim,
             Err((family, refusal)) => return Ok((shared.dialect_of(family)?, Err(refusal))),
@@ -250,7 +251,7 @@ impl Hoist {
     /// the upload is of, and a request that is refused in that family does not end it.
     async fn claim_stored(
         &self,
-        request: &Named,
+        request: &UploadRequest,
         method: &Method,
     ) -> Result<Result<Claim, (Family, Refusal)>, Refusal> {
         let shared = self.shared();
@@ -329,7 +330,7 @@ impl Shared {
         &self,
         decoded: Decoded,
         principal: Option<Principal>,
-    ) -> Result<(Named, Option<Numbered>), Refusal> {
+    ) -> Result<(UploadRequest, Option<Numbered>), Refusal> {
         let Decoded { subject, family, mut operation } = decoded;
         let mut numbered = None;
         let id = match subject {
@@ -358,13 +359,13 @@ impl Shared {
                 Refusal::Internal
             })?,
         };
-        Ok((Named { id, principal, family, operation }, numbered))
+        Ok((UploadRequest { id, principal, family, operation }, numbered))
     }
 
     /// What there is of an upload that somebody is at for too long: when it is all there, its target is at work, and nothing
     /// can be added to what is told.
     //= IETF-CON-07
-    async fn look_beside(&self, request: &Named) -> Result<Reply, Refusal> {
+    async fn look_beside(&self, request: &UploadRequest) -> Result<Reply, Refusal> {
         let known = self.peek(request.id).await?;
         match engine::decide(known.as_ref(), request, &self.policy, self.clock.now()) {
             Decision::Answer(Reply::State { id, state, described })
@@ -378,7 +379,7 @@ impl Shared {
 
     /// What is not there, told apart from what is gone.
     //= TUS1-HEAD-05, TUS1-PATCH-07, TUS1-TRM-02
-    fn remembering(&self, refusal: Refusal, request: &Named) -> Refusal {
+    fn remembering(&self, refusal: Refusal, request: &UploadRequest) -> Refusal {
         let is_gone = || self.tombstones.knows(request.id, request.principal.as_ref());
         if refusal == Refusal::NotFound && is_gone() { Refusal::Gone } else { refusal }
     }
@@ -386,7 +387,7 @@ impl Shared {
     /// The dialect in which a request that names none is answered about an upload of this family.
     fn dialect_of(&self, family: Family) -> Result<Dialect, Refusal> {
         match family {
-            Family::Ietf => Ok(Dialect::Ietf(Speaker::unversioned())),
+            Family::Ietf => Ok(Dialect::Ietf(IetfCodec::unversioned())),
             Family::Conventional => Ok(Dialect::Conventional),
             Family::Tus1 => Ok(self.unversioned_tus()),
             // A token upload has no URL.
@@ -394,18 +395,18 @@ impl Shared {
         }
     }
 
-    fn offers(&self) -> Offers {
-        let rfc_announces = self.interims == Interims::Always;
-        Offers { rfc_announces, versions: self.versions, tus: self.tus }
+    fn dialect_options(&self) -> DialectOptions {
+        let rfc_interim = self.interims == Interims::Always;
+        DialectOptions { rfc_interim, versions: self.versions, tus: self.tus }
     }
 
     fn unversioned_tus(&self) -> Dialect {
-        Dialect::Tus1(tus1::Speaker::unversioned(self.tus))
+        Dialect::Tus1(tus1::Tus1Codec::unversioned(self.tus))
     }
 
     /// Takes the upload of a request. Ends the transfer that is running on it, unless the request would be refused whatever
     /// the upload's state is.
-    pub(crate) async fn claim(&self, request: &Named) -> Result<Claim, Refusal> {
+    pub(crate) async fn claim(&self, request: &UploadRequest) -> Result<Claim, Refusal> {
         let limits = &self.policy.limits;
         match &request.operation {
             // A creation never ends a transfer.
@@ -435,7 +436,7 @@ impl Shared {
     /// Takes the upload of a request if no transfer is running on it. `refusal` says what the request gets otherwise.
     async fn claim_idle(
         &self,
-        request: &Named,
+        request: &UploadRequest,
         refusal: impl FnOnce(State) -> Refusal,
     ) -> Result<Claim, Refusal> {
         let taken = self.claims.take_idle(request.id, CLAIM_TIMEOUT).await;
@@ -472,6 +473,6 @@ fn meaningless(family: Family, method: &Method) -> Option<Refusal> {
 fn problem(dialect: Option<Dialect>, refusal: &Refusal, context: &Context<'_>) -> Answer {
     tracing::debug!(status = refusal.status().as_u16(), refusal = refusal.problem().title, "refused");
     let head = dialect.map_or_else(|| dialect::refused(refusal), |dialect| dialect.refuse(refusal, context));
-    let is_plain = dialect.is_some_and(|dialect| dialect.speaks_plainly());
+    let is_plain = dialect.is_some_and(|dialect| dialect.uses_plain_text_errors());
     if is_plain { answer::plain(head, refusal) } else { answer::problem(head, refusal) }
 }

@@ -6,7 +6,7 @@
 mod files;
 
 use hoist_proto::types::Fence;
-use hoist_proto::upload::{Answer, Upload};
+use hoist_proto::upload::{TargetResponse, Upload};
 use hoist_store::store::{BoxFuture, Error, Store};
 use http::StatusCode;
 
@@ -22,7 +22,10 @@ pub trait Target: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// Not dropped while it runs, unless the process ends.
-    fn deliver<'a>(&'a self, representation: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>>;
+    fn deliver<'a>(
+        &'a self,
+        representation: Representation<'a>,
+    ) -> BoxFuture<'a, Result<TargetResponse, Error>>;
 
     /// Asked whenever content has been stored and more is to come, whether the answer is clear already, as when what is
     /// there cannot be read, or is not wanted. An answer given here is the last one: the upload ends with it, and takes no
@@ -33,7 +36,10 @@ pub trait Target: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// As [`deliver`](Self::deliver).
-    fn answer_early<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Option<Answer>, Error>> {
+    fn answer_early<'a>(
+        &'a self,
+        _: Representation<'a>,
+    ) -> BoxFuture<'a, Result<Option<TargetResponse>, Error>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 
@@ -54,8 +60,8 @@ pub struct Representation<'a> {
 }
 
 /// The answer to a part, which no target sees: no more than that it went well.
-pub(crate) fn of_part() -> Answer {
-    Answer::of(StatusCode::NO_CONTENT)
+pub(crate) fn of_part() -> TargetResponse {
+    TargetResponse::of(StatusCode::NO_CONTENT)
 }
 
 /// Leaves the content where it is: in the store, under the upload's id. The default.
@@ -63,8 +69,8 @@ pub(crate) fn of_part() -> Answer {
 pub struct Keep;
 
 impl Target for Keep {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
-        Box::pin(std::future::ready(Ok(Answer::of(StatusCode::CREATED))))
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
+        Box::pin(std::future::ready(Ok(TargetResponse::of(StatusCode::CREATED))))
     }
 
     fn leaves_content(&self) -> bool {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Length, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+    Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, TargetResponse, Upload,
 };
 use hoist_store::fs::{Durability, LocalStore, Options};
 use hoist_store::store::Store;
@@ -84,7 +84,7 @@ async fn stored(store: &LocalStore, number: u64, bytes: u64) -> UploadId {
         writer.write(piece).await.expect("writes");
     }
     writer.sync().await.expect("syncs");
-    let done = Upload { phase: Phase::Delivered(Answer::of(StatusCode::NO_CONTENT)), ..part.clone() };
+    let done = Upload { phase: Phase::Delivered(TargetResponse::of(StatusCode::NO_CONTENT)), ..part.clone() };
     store.commit(&done, ONE).await.expect("commits");
     part.id
 }

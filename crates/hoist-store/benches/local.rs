@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Length, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+    Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, TargetResponse, Upload,
 };
 use hoist_store::fs::{Durability, LocalStore, Options};
 use hoist_store::record::{self, Record};
@@ -215,7 +215,7 @@ async fn small(directory: &Path, durability: Durability) -> Cost {
                     let mut writer = store.create(&upload, Fence::new(1)).await.expect("creates");
                     writer.write(Bytes::from(vec![7; SMALL_BYTES])).await.expect("writes");
                     writer.sync().await.expect("syncs");
-                    upload.phase = Phase::Delivered(Answer::of(StatusCode::NO_CONTENT));
+                    upload.phase = Phase::Delivered(TargetResponse::of(StatusCode::NO_CONTENT));
                     store.commit(&upload, Fence::new(1)).await.expect("commits");
                 }
             });
@@ -281,7 +281,7 @@ fn by_the_book(data: &Path, mut upload: Upload) -> std::io::Result<()> {
     write_record(&upload)?;
     content.write_all(&[7; SMALL_BYTES])?;
     content.sync_all()?;
-    upload.phase = Phase::Delivered(Answer::of(StatusCode::NO_CONTENT));
+    upload.phase = Phase::Delivered(TargetResponse::of(StatusCode::NO_CONTENT));
     write_record(&upload)?;
     fs::rename(&here, done.join(upload.id.to_string()))?;
     sync_dir(&open)?;

@@ -41,7 +41,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Offset, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+    Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, TargetResponse, Upload,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -116,7 +116,7 @@ fn sample(number: u64) -> Upload {
 }
 
 fn delivered(upload: &Upload) -> Upload {
-    let answer = Answer {
+    let answer = TargetResponse {
         status: StatusCode::CREATED,
         fields: HeaderMap::from_iter([(http::header::LOCATION, HeaderValue::from_static("/files/7"))]),
         content: b"\x00\xffstored".to_vec(),

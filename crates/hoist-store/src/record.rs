@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use hoist_proto::types::{Durable, Length, Offset, PartNumber, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Begun, Completion, Composition, Excess, Family, Interruption, Numbers, Origin, Phase, Semantics,
-    Upload,
+    Completion, Composition, Excess, Family, IndexedParts, Interruption, Origin, PartNumberSet, Phase,
+    Semantics, TargetResponse, Upload,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -337,7 +337,7 @@ impl MakeupText {
             Composition::Direct => Self::Own,
             Composition::Part => Self::Part,
             Composition::Concatenated(parts) => Self::Joined(parts.iter().map(UploadId::to_string).collect()),
-            Composition::Indexed(Numbers { begun, last }) => {
+            Composition::Indexed(IndexedParts { started: begun, last }) => {
                 let highest = begun.highest();
                 let ranges = begun.ranges().map(|(first, last)| (first.get().into(), last.get().into()));
                 Self::Numbered {
@@ -365,15 +365,15 @@ impl MakeupText {
             Self::Numbered { highest, last, begun } => {
                 let highest = part(highest)?;
                 let begun = match begun {
-                    None => Begun::up_to(highest),
+                    None => PartNumberSet::up_to(highest),
                     Some(ranges) => {
                         let ranges = ranges.into_iter().map(|(first, last)| Ok((part(first)?, part(last)?)));
-                        let begun = Begun::of_ranges(ranges.collect::<Result<Vec<_>, Error>>()?);
+                        let begun = PartNumberSet::of_ranges(ranges.collect::<Result<Vec<_>, Error>>()?);
                         let begun = begun.filter(|begun| begun.highest() == highest);
                         begun.ok_or_else(|| damaged("the numbers of the parts make no sense".to_owned()))?
                     }
                 };
-                Composition::Indexed(Numbers { begun, last: last.map(part).transpose()? })
+                Composition::Indexed(IndexedParts { started: begun, last: last.map(part).transpose()? })
             }
         })
     }
@@ -384,7 +384,7 @@ impl MakeupText {
 }
 
 impl AnswerText {
-    fn of(answer: &Answer) -> Self {
+    fn of(answer: &TargetResponse) -> Self {
         Self {
             status: answer.status.as_u16(),
             fields: fields_text(&answer.fields),
@@ -395,8 +395,8 @@ impl AnswerText {
         }
     }
 
-    fn answer(self) -> Result<Answer, Error> {
-        Ok(Answer {
+    fn answer(self) -> Result<TargetResponse, Error> {
+        Ok(TargetResponse {
             status: StatusCode::from_u16(self.status)
                 .map_err(|_| damaged(format!("{} is no status", self.status)))?,
             fields: fields_map(self.fields)?,

@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use super::conventional;
 use super::interop::{Interop, LimitKeys, Properties};
 use super::{
-    Context, INTEROP_VERSION, Offers, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_LENGTH, UPLOAD_LIMIT,
-    UPLOAD_OFFSET, has_media_type, is_content_method, refused, status,
+    Context, DialectOptions, INTEROP_VERSION, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_LENGTH,
+    UPLOAD_LIMIT, UPLOAD_OFFSET, has_media_type, is_content_method, refused, status,
 };
 use crate::field::{self, Field};
 use crate::operation::{
@@ -33,47 +33,49 @@ pub(crate) const SEMANTICS: Semantics = Semantics {
 
 /// A peer that speaks an iteration of the draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Speaker {
+pub struct IetfCodec {
     /// Which iteration its requests are read by and its answers written in.
     pub version: Interop,
     /// Whether it understands interim responses of this iteration.
-    pub announces: bool,
+    pub sends_interim: bool,
     /// Whether its uploads are complete, too, when their length is reached, in the versions whose clients need that.
-    pub at_length: bool,
+    pub completes_at_length: bool,
 }
 
 /// What a request to a target says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Creation {
     /// It creates an upload.
-    By(Speaker),
+    By(IetfCodec),
     /// It is an ordinary request.
     Ordinary,
 }
 
 /// Tells a creation from an ordinary request to a target.
 //= IETF-CRE-02, IETF-CRE-06, IETF-VER-06, IETF-VER-07, IETF-VER-10, IETF-SF-04
-pub(super) fn creation(head: &Parts, offers: Offers) -> Creation {
+pub(super) fn creation(head: &Parts, options: DialectOptions) -> Creation {
     let fields = &head.headers;
     if !is_content_method(&head.method) {
         return Creation::Ordinary;
     }
     let number = field::integer(fields, &INTEROP_VERSION);
-    let speaker = |version, announces| Creation::By(Speaker { version, announces, ..Speaker::unversioned() });
+    let speaker = |version, sends_interim| {
+        Creation::By(IetfCodec { version, sends_interim, ..IetfCodec::unversioned() })
+    };
     let complete = field::boolean(fields, &UPLOAD_COMPLETE);
     match &number {
         Field::Is(number) if *number < 3 => Creation::Ordinary,
-        Field::Is(number) => match (offers.versions.find(*number), complete) {
+        Field::Is(number) => match (options.versions.find(*number), complete) {
             (Some(version), _) if said_completeness(version, fields).is_some() => speaker(version, true),
-            (None, Field::Is(false)) => speaker(offers.versions.newest(), false),
+            (None, Field::Is(false)) => speaker(options.versions.newest(), false),
             (Some(_) | None, _) => Creation::Ordinary,
         },
         Field::Malformed => match complete {
-            Field::Is(false) => speaker(offers.versions.newest(), false),
+            Field::Is(false) => speaker(options.versions.newest(), false),
             _ => Creation::Ordinary,
         },
         Field::Absent => match (complete, field::boolean(fields, &UPLOAD_INCOMPLETE)) {
-            (Field::Is(_), _) => speaker(Interop::Rfc, offers.rfc_announces),
+            (Field::Is(_), _) => speaker(Interop::Rfc, options.rfc_interim),
             // Apple's printed example, of before there were numbers.
             (_, Field::Is(true)) => speaker(Interop::V3, false),
             _ => Creation::Ordinary,
@@ -83,14 +85,14 @@ pub(super) fn creation(head: &Parts, offers: Offers) -> Creation {
 
 /// The speaker of a request on the URL of an upload, if the request is in this dialect.
 //= IETF-VER-02, IETF-VER-07, IETF-VER-10
-pub(super) fn on_upload(head: &Parts, offers: Offers) -> Option<Speaker> {
+pub(super) fn on_upload(head: &Parts, options: DialectOptions) -> Option<IetfCodec> {
     let number = field::integer(&head.headers, &INTEROP_VERSION);
-    let announces = offers.rfc_announces && !number.is_present();
-    let version = number.ignoring_malformed().and_then(|number| offers.versions.find(number));
+    let sends_interim = options.rfc_interim && !number.is_present();
+    let version = number.ignoring_malformed().and_then(|number| options.versions.find(number));
     let is_append = head.method == Method::PATCH && has_media_type(&head.headers, PARTIAL_UPLOAD);
     match version {
-        Some(version) => Some(Speaker { version, announces: true, ..Speaker::unversioned() }),
-        None if is_append => Some(Speaker { announces, ..Speaker::unversioned() }),
+        Some(version) => Some(IetfCodec { version, sends_interim: true, ..IetfCodec::unversioned() }),
+        None if is_append => Some(IetfCodec { sends_interim, ..IetfCodec::unversioned() }),
         None => None,
     }
 }
@@ -102,14 +104,14 @@ fn said_completeness(version: Interop, fields: &HeaderMap) -> Option<Finish> {
     Some(if said == complete_is { Finish::Here } else { Finish::Later })
 }
 
-impl Speaker {
+impl IetfCodec {
     /// A peer that names no version.
     pub fn unversioned() -> Self {
-        Self { version: Interop::Rfc, announces: false, at_length: false }
+        Self { version: Interop::Rfc, sends_interim: false, completes_at_length: false }
     }
 
     fn properties(self) -> Properties {
-        if self.at_length { self.version.properties_at_length() } else { self.version.properties() }
+        if self.completes_at_length { self.version.properties_at_length() } else { self.version.properties() }
     }
 
     /// Understands a request to a target that [`creation`] found to be one.
@@ -180,7 +182,7 @@ impl Speaker {
     //= IETF-CRE-07, IETF-INT-01, IETF-INT-07, IETF-INT-14
     pub(super) fn announcement(self, upload: &Upload, context: &Context<'_>) -> Option<Response<()>> {
         let resumes = upload.semantics.interruption == Interruption::Resumes;
-        if !self.announces || !resumes {
+        if !self.sends_interim || !resumes {
             return None;
         }
         let mut head = status(super::resumption_supported());
@@ -194,7 +196,7 @@ impl Speaker {
     /// A 104 that tells how much is stored.
     //= IETF-INT-02, IETF-INT-03, IETF-INT-04, IETF-INT-05
     pub(super) fn progress(self, offset: Durable) -> Option<Response<()>> {
-        if !self.announces || !self.properties().progress {
+        if !self.sends_interim || !self.properties().progress {
             return None;
         }
         let mut head = status(super::resumption_supported());

@@ -5,18 +5,18 @@ use std::time::Duration;
 use http::Request;
 use proptest::prelude::*;
 
-use super::ietf::Speaker;
+use super::ietf::IetfCodec;
 use super::interop::Interop;
 use super::token::{Draft, Form};
 use super::*;
 use crate::operation::{Content, Finish, Subject};
 use crate::types::{Durable, Length, Offset};
 use crate::upload::{
-    Answer, Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, State,
+    Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, State, TargetResponse,
 };
 
 pub(super) const ID: UploadId = UploadId::from_bits([5; 16]);
-const ON_UPLOAD: Place = Place::Upload(ID);
+const ON_UPLOAD: Resource = Resource::Upload(ID);
 
 /// A head, its fields written `Name: value|Name: value`.
 pub(super) fn head(method: &str, fields: &str) -> Parts {
@@ -58,34 +58,35 @@ pub(super) fn upload() -> Upload {
 
 /// What `detect` finds, in a word. An iteration of the draft is its number, with a star where it is sent interim
 /// responses.
-fn found(place: Place, method: &str, fields: &str) -> String {
-    found_where(place, method, fields, false)
+fn found(resource: Resource, method: &str, fields: &str) -> String {
+    found_where(resource, method, fields, false)
 }
 
-fn found_where(place: Place, method: &str, fields: &str, rfc_announces: bool) -> String {
-    match detect(&head(method, fields), place, Offers { rfc_announces, ..Offers::default() }) {
+fn found_where(resource: Resource, method: &str, fields: &str, rfc_interim: bool) -> String {
+    match detect(&head(method, fields), resource, DialectOptions { rfc_interim, ..DialectOptions::default() })
+    {
         Detected::Discover => "discover".into(),
-        Detected::Stored => "stored".into(),
-        Detected::Speaks(Dialect::Conventional) => "ordinary".into(),
-        Detected::Speaks(Dialect::Ietf(Speaker { version, announces, .. })) => {
+        Detected::ByUpload => "stored".into(),
+        Detected::Dialect(Dialect::Conventional) => "ordinary".into(),
+        Detected::Dialect(Dialect::Ietf(IetfCodec { version, sends_interim, .. })) => {
             let number = version.number().map_or("rfc".to_owned(), |number| number.to_string());
-            format!("{number}{}", if announces { "*" } else { "" })
+            format!("{number}{}", if sends_interim { "*" } else { "" })
         }
-        Detected::Speaks(Dialect::Token(Form::Seed)) => "seed".into(),
-        Detected::Speaks(Dialect::Token(Form::Draft(draft))) => match draft {
+        Detected::Dialect(Dialect::Token(Form::Seed)) => "seed".into(),
+        Detected::Dialect(Dialect::Token(Form::Draft(draft))) => match draft {
             Draft::Unnumbered => "draft".into(),
             Draft::First => "first".into(),
             Draft::Interop1 => "v1".into(),
             Draft::Interop2 => "v2".into(),
         },
-        Detected::Speaks(Dialect::Tus1(_)) => "tus".into(),
+        Detected::Dialect(Dialect::Tus1(_)) => "tus".into(),
         Detected::Refuse(refusal) => refusal.status().as_u16().to_string(),
     }
 }
 
-/// Row, places, method, fields, and what is found. The order is that of the tests: a request also carries what a later row
+/// Row, resources, method, fields, and what is found. The order is that of the tests: a request also carries what a later row
 /// would claim.
-const ROWS: &[(&str, &[Place], &str, &str, &str)] = &[
+const ROWS: &[(&str, &[Resource], &str, &str, &str)] = &[
     ("D0", ALL, "OPTIONS", "", "discover"),
     ("D0", ALL, "OPTIONS", "Tus-Resumable: 0.1|Upload-Token: a|Upload-Complete: ?0", "discover"),
     ("D0", ALL, "OPTIONS", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "discover"),
@@ -247,18 +248,22 @@ const ROWS: &[(&str, &[Place], &str, &str, &str)] = &[
     ("D10", ENDPOINT, "POST", "Upload-Incomplete: ?1", "3"),
 ];
 
-const ALL: &[Place] = &[Place::Endpoint, Place::Named, ON_UPLOAD];
-const ON_TARGET: &[Place] = &[Place::Endpoint, Place::Named];
-const ENDPOINT: &[Place] = &[Place::Endpoint];
-const NAMED: &[Place] = &[Place::Named];
-const UPLOAD: &[Place] = &[ON_UPLOAD];
+const ALL: &[Resource] = &[Resource::Endpoint, Resource::Named, ON_UPLOAD];
+const ON_TARGET: &[Resource] = &[Resource::Endpoint, Resource::Named];
+const ENDPOINT: &[Resource] = &[Resource::Endpoint];
+const NAMED: &[Resource] = &[Resource::Named];
+const UPLOAD: &[Resource] = &[ON_UPLOAD];
 
 // proves: IETF-VER-02, IETF-VER-05, IETF-VER-06, IETF-VER-07, IETF-SF-02, IETF-SF-04, IETF-SF-07, IETF-SF-08, IETF-CRE-02, IETF-OPT-06
 #[test]
 fn the_first_test_that_matches_decides() {
-    for (row, places, method, fields, expected) in ROWS {
-        for place in *places {
-            assert_eq!(found(*place, method, fields), *expected, "{row}: {method} {fields:?} at {place:?}");
+    for (row, resources, method, fields, expected) in ROWS {
+        for resource in *resources {
+            assert_eq!(
+                found(*resource, method, fields),
+                *expected,
+                "{row}: {method} {fields:?} at {resource:?}"
+            );
         }
     }
 }
@@ -272,11 +277,11 @@ fn a_name_that_no_upload_can_have_is_not_found_in_any_dialect() {
         for method in ["HEAD", "GET", "PATCH", "DELETE"] {
             let head =
                 head(method, &format!("{fields}|Upload-Offset: 0|Upload-Complete: ?1|Upload-Incomplete: ?0"));
-            let Detected::Speaks(dialect) = detect(&head, Place::Named, Offers::default()) else {
+            let Detected::Dialect(dialect) = detect(&head, Resource::Named, DialectOptions::default()) else {
                 panic!("{method} {fields} is in a dialect")
             };
             assert_eq!(
-                dialect.decode(&head, Place::Named, Some(5)),
+                dialect.decode(&head, Resource::Named, Some(5)),
                 Err(Refusal::NotFound),
                 "{method} {fields}"
             );
@@ -287,20 +292,20 @@ fn a_name_that_no_upload_can_have_is_not_found_in_any_dialect() {
 // proves: IETF-VER-10, IETF-VER-06
 #[test]
 fn an_operator_chooses_which_versions_are_spoken() {
-    let offers = Offers { versions: "6-8,11".parse().expect("a set"), ..Offers::default() };
-    let spoken = |place, method, number: u64| {
+    let options = DialectOptions { versions: "6-8,11".parse().expect("a set"), ..DialectOptions::default() };
+    let spoken = |resource, method, number: u64| {
         let fields = format!("Upload-Draft-Interop-Version: {number}|Upload-Complete: ?0");
-        match detect(&head(method, &fields), place, offers) {
-            Detected::Speaks(Dialect::Ietf(speaker)) => Some((speaker.version, speaker.announces)),
+        match detect(&head(method, &fields), resource, options) {
+            Detected::Dialect(Dialect::Ietf(speaker)) => Some((speaker.version, speaker.sends_interim)),
             _ => None,
         }
     };
     for (number, version) in [(6, Interop::V6), (8, Interop::V8), (11, Interop::Later(11))] {
-        assert_eq!(spoken(Place::Endpoint, "POST", number), Some((version, true)));
+        assert_eq!(spoken(Resource::Endpoint, "POST", number), Some((version, true)));
         assert_eq!(spoken(ON_UPLOAD, "HEAD", number), Some((version, true)));
     }
     for number in [3, 5, 9, 10, 12, 99] {
-        assert_eq!(spoken(Place::Endpoint, "POST", number), Some((Interop::Later(11), false)), "{number}");
+        assert_eq!(spoken(Resource::Endpoint, "POST", number), Some((Interop::Later(11), false)), "{number}");
         assert_eq!(spoken(ON_UPLOAD, "HEAD", number), None, "{number}");
     }
 }
@@ -309,21 +314,21 @@ fn an_operator_chooses_which_versions_are_spoken() {
 #[test]
 fn who_names_no_version_is_sent_interim_responses_where_that_is_allowed() {
     let table = [
-        (Place::Endpoint, "POST", "Upload-Complete: ?1", "rfc*"),
+        (Resource::Endpoint, "POST", "Upload-Complete: ?1", "rfc*"),
         (ON_UPLOAD, "PATCH", "Content-Type: application/partial-upload", "rfc*"),
         // A number that is not known is not the absence of one.
-        (Place::Endpoint, "POST", "Upload-Draft-Interop-Version: 11|Upload-Complete: ?0", "10"),
+        (Resource::Endpoint, "POST", "Upload-Draft-Interop-Version: 11|Upload-Complete: ?0", "10"),
         (
             ON_UPLOAD,
             "PATCH",
             "Upload-Draft-Interop-Version: 11|Content-Type: application/partial-upload",
             "rfc",
         ),
-        (Place::Endpoint, "POST", "Upload-Incomplete: ?1", "3"),
-        (Place::Endpoint, "POST", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "8*"),
+        (Resource::Endpoint, "POST", "Upload-Incomplete: ?1", "3"),
+        (Resource::Endpoint, "POST", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "8*"),
     ];
-    for (place, method, fields, expected) in table {
-        assert_eq!(found_where(place, method, fields, true), expected, "{method} {fields}");
+    for (resource, method, fields, expected) in table {
+        assert_eq!(found_where(resource, method, fields, true), expected, "{method} {fields}");
     }
 }
 
@@ -354,7 +359,7 @@ fn the_forms_of_the_token_dialect_are_told_apart() {
     ];
     for (fields, expected) in table {
         let fields = format!("Upload-Token: abcdef|{fields}");
-        assert_eq!(found(Place::Endpoint, "POST", &fields), expected, "{fields}");
+        assert_eq!(found(Resource::Endpoint, "POST", &fields), expected, "{fields}");
     }
 }
 
@@ -362,7 +367,7 @@ fn the_forms_of_the_token_dialect_are_told_apart() {
 fn an_ordinary_request_is_an_upload_that_cannot_be_resumed() {
     for method in ["POST", "PUT"] {
         let head = head(method, "Upload-Offset: 5|Content-Type: text/x");
-        let decoded = Dialect::Conventional.decode(&head, Place::Endpoint, Some(7));
+        let decoded = Dialect::Conventional.decode(&head, Resource::Endpoint, Some(7));
         let decoded = decoded.expect("it is understood");
         assert_eq!((&decoded.subject, decoded.family), (&Subject::Fresh, Family::Conventional));
         let Operation::Create(create) = decoded.operation else { panic!("it creates") };
@@ -372,7 +377,7 @@ fn an_ordinary_request_is_an_upload_that_cannot_be_resumed() {
         assert_eq!(create.origin.fields["content-type"], "text/x");
     }
     for method in ["GET", "HEAD", "DELETE", "PATCH", "BREW"] {
-        let refusal = Dialect::Conventional.decode(&head(method, ""), Place::Endpoint, None);
+        let refusal = Dialect::Conventional.decode(&head(method, ""), Resource::Endpoint, None);
         let refusal = refusal.expect_err("no content to keep");
         let answer = Dialect::Conventional.refuse(&refusal, &context("/uploads"));
         assert_eq!(answer.status().as_u16(), 405, "{method}");
@@ -392,7 +397,7 @@ fn an_ordinary_request_is_answered_by_the_target() {
         part: None,
     };
     let complete = |status: u16, fields: &str| {
-        let answer = Answer {
+        let answer = TargetResponse {
             status: StatusCode::from_u16(status).expect("a status"),
             fields: head("GET", fields).headers,
             content: Vec::new(),
@@ -413,7 +418,7 @@ fn an_ordinary_request_is_answered_by_the_target() {
     assert_eq!(answer(Reply::Cancelled), 204);
     assert_eq!(answer(Reply::Stored { id: ID, created: true, state }), 500);
     let post = head("POST", "Content-Type: a/b");
-    let operation = Dialect::Conventional.decode(&post, Place::Endpoint, None);
+    let operation = Dialect::Conventional.decode(&post, Resource::Endpoint, None);
     let operation = operation.expect("it is understood").operation;
     let (upload, context) = (upload(), context("/uploads"));
     assert!(Dialect::Conventional.announcement(&operation, &post, &upload, &context).is_none());
@@ -503,7 +508,7 @@ proptest! {
     fn no_head_panics(
         method in prop::sample::select(&["POST", "PUT", "PATCH", "HEAD", "DELETE", "GET", "OPTIONS", "TRACE", "BREW"][..]),
         fields in prop::collection::vec((prop::sample::select(&NAMES[..]), any_value()), 0..8),
-        place in prop::sample::select(&[Place::Endpoint, Place::Named, ON_UPLOAD][..]),
+        resource in prop::sample::select(&[Resource::Endpoint, Resource::Named, ON_UPLOAD][..]),
         bytes in prop::option::of(any::<u64>()),
     ) {
         let mut head = head(method, "");
@@ -513,8 +518,8 @@ proptest! {
             }
         }
         let context = context("/uploads");
-        if let Detected::Speaks(dialect) = detect(&head, place, Offers { rfc_announces: true, ..Offers::default() }) {
-            match dialect.decode(&head, place, bytes) {
+        if let Detected::Dialect(dialect) = detect(&head, resource, DialectOptions { rfc_interim: true, ..DialectOptions::default() }) {
+            match dialect.decode(&head, resource, bytes) {
                 Ok(decoded) => {
                     dialect.announcement(&decoded.operation, &head, &upload(), &context);
                     if let Operation::Reject(refusal) = decoded.operation {

@@ -17,7 +17,9 @@ use crate::operation::{
 };
 use crate::refusal::Refusal;
 use crate::types::{Length, Offset, Token};
-use crate::upload::{Answer, Completion, Composition, Excess, Family, Interruption, Semantics, State};
+use crate::upload::{
+    Completion, Composition, Excess, Family, Interruption, Semantics, State, TargetResponse,
+};
 
 pub(crate) const SEMANTICS: Semantics = Semantics {
     completion: Completion::AtLengthOrEnd,
@@ -266,7 +268,7 @@ impl Form {
     }
 
     /// The last answer: the dialect's own, unless the target has more to say than that it went well.
-    fn completed(self, state: &State, answer: &Answer) -> Response<()> {
+    fn completed(self, state: &State, answer: &TargetResponse) -> Response<()> {
         let said_nothing = answer.status.is_success() && answer.content.is_empty();
         let status = if said_nothing { self.success() } else { answer.status };
         let mut head = self.stated(status, state);

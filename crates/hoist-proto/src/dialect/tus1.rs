@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 
 pub use self::extension::{Extension, Extensions};
 use super::{
-    Context, METHOD_OVERRIDE, METHODS, Place, TUS_RESUMABLE, TUS_VERSION, UPLOAD_LENGTH, UPLOAD_OFFSET,
+    Context, METHOD_OVERRIDE, METHODS, Resource, TUS_RESUMABLE, TUS_VERSION, UPLOAD_LENGTH, UPLOAD_OFFSET,
     conventional, has_media_type, refused, status,
 };
 use crate::field::{self, Field};
@@ -23,7 +23,7 @@ use crate::operation::{
 use crate::refusal::{Interrupted, Refusal};
 use crate::types::{Length, Offset, UploadId};
 use crate::upload::{
-    Answer, Completion, Composition, Excess, Family, Interruption, Origin, Semantics, State,
+    Completion, Composition, Excess, Family, Interruption, Origin, Semantics, State, TargetResponse,
 };
 
 /// The only version there is.
@@ -57,7 +57,7 @@ pub(crate) const SEMANTICS: Semantics = Semantics {
 
 /// One request's way of speaking the dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Speaker {
+pub struct Tus1Codec {
     /// What the server does beyond the core.
     pub extensions: Extensions,
     /// Whether the request brings content to be stored, so that its answer says how much was.
@@ -70,8 +70,8 @@ pub struct Speaker {
 /// # Errors
 /// A refusal when it names any other method, or several.
 //= TUS1-HDR-09, TUS1-HDR-12, TUS1-DF-07
-pub fn override_method(head: &mut Parts, place: Place) -> Result<(), Refusal> {
-    let concerns = head.headers.contains_key(TUS_RESUMABLE) || matches!(place, Place::Upload(_));
+pub fn override_method(head: &mut Parts, resource: Resource) -> Result<(), Refusal> {
+    let concerns = head.headers.contains_key(TUS_RESUMABLE) || matches!(resource, Resource::Upload(_));
     if head.method != Method::POST || !concerns {
         return Ok(());
     }
@@ -89,7 +89,7 @@ pub fn override_method(head: &mut Parts, place: Place) -> Result<(), Refusal> {
     Ok(())
 }
 
-impl Speaker {
+impl Tus1Codec {
     /// How a request speaks.
     pub(super) fn of(head: &Parts, extensions: Extensions) -> Self {
         let is_append = has_media_type(&head.headers, OFFSET_OCTET_STREAM);
@@ -106,13 +106,18 @@ impl Speaker {
     }
 
     /// Understands a request. `bytes` is the size of its content, where the transport knows it.
-    pub(super) fn decode(self, head: &Parts, place: Place, bytes: Option<u64>) -> Result<Decoded, Refusal> {
-        match place {
-            Place::Upload(id) => Ok(self.decode_on_upload(id, head, bytes)),
+    pub(super) fn decode(
+        self,
+        head: &Parts,
+        resource: Resource,
+        bytes: Option<u64>,
+    ) -> Result<Decoded, Refusal> {
+        match resource {
+            Resource::Upload(id) => Ok(self.decode_on_upload(id, head, bytes)),
             // The URL of an upload, and none that this server could have made.
             //= TUS1-HEAD-05
-            Place::Named if super::means_an_upload(&head.method) => Err(Refusal::NotFound),
-            Place::Endpoint | Place::Named => {
+            Resource::Named if super::means_an_upload(&head.method) => Err(Refusal::NotFound),
+            Resource::Endpoint | Resource::Named => {
                 if head.method != Method::POST || !self.extensions.has(Extension::Creation) {
                     return Err(Refusal::Method { allow: METHODS });
                 }
@@ -243,7 +248,7 @@ impl Speaker {
     /// Refuses a checksum that could not be compared, before any content is read.
     //= TUS1-CHK-05
     fn require_checkable(self, fields: &HeaderMap) -> Result<(), Refusal> {
-        if self.extensions.has(Extension::Checksum) { checksum::said(fields).map(drop) } else { Ok(()) }
+        if self.extensions.has(Extension::Checksum) { checksum::parse(fields).map(drop) } else { Ok(()) }
     }
 
     /// The head of the answer to a request that was carried out.
@@ -284,7 +289,7 @@ impl Speaker {
         id: UploadId,
         created: bool,
         state: &State,
-        answer: &Answer,
+        answer: &TargetResponse,
         context: &Context<'_>,
     ) -> Response<()> {
         let mut head = self.stored(id, created, state, context);

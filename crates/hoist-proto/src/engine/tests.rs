@@ -45,8 +45,8 @@ fn upload(offset: u64, length: Option<u64>, phase: Phase) -> Upload {
     }
 }
 
-fn answer() -> Answer {
-    Answer::of(StatusCode::NO_CONTENT)
+fn answer() -> TargetResponse {
+    TargetResponse::of(StatusCode::NO_CONTENT)
 }
 
 fn content(bytes: Option<u64>, finish: Finish) -> Content {
@@ -77,8 +77,8 @@ fn append(at: u64, length: Option<u64>, content: Content) -> Operation {
     Operation::Append(Append { at, length, content, like: None, when_complete })
 }
 
-fn request(operation: Operation) -> Request {
-    Request { id: ID, principal: None, family: Family::Token, operation }
+fn request(operation: Operation) -> UploadRequest {
+    UploadRequest { id: ID, principal: None, family: Family::Token, operation }
 }
 
 /// A decision in a line.
@@ -123,7 +123,8 @@ fn every_operation_meets_every_state() {
     let growing = || Some(upload(100, None, Phase::Open));
     let received = || Some(upload(200, Some(200), Phase::Received));
     let done = || Some(upload(200, Some(200), Phase::Delivered(answer())));
-    let failed = || Some(upload(200, Some(200), Phase::Failed(Answer::of(StatusCode::UNPROCESSABLE_ENTITY))));
+    let failed =
+        || Some(upload(200, Some(200), Phase::Failed(TargetResponse::of(StatusCode::UNPROCESSABLE_ENTITY))));
     let more = |bytes| content(Some(bytes), Finish::Later);
     let unknown = content(None, Finish::Here);
     let largest = LARGEST_INTEGER;
@@ -235,7 +236,7 @@ fn an_upload_that_is_not_the_peer_s_is_none() {
     ];
     for (known, principal, family, now, visible) in table {
         for operation in [Operation::Retrieve, Operation::Cancel, append(100, None, here(1))] {
-            let request = Request { principal: principal.clone(), family, ..request(operation) };
+            let request = UploadRequest { principal: principal.clone(), family, ..request(operation) };
             let decision = decide(Some(known), &request, &Policy::default(), now);
             let is_none = [Refusal::NotFound, Refusal::Gone].map(Decision::Refuse).contains(&decision);
             assert_eq!(!is_none, visible, "{request:?} at {now:?}");
@@ -243,7 +244,7 @@ fn an_upload_that_is_not_the_peer_s_is_none() {
             let gone = decision == Decision::Refuse(Refusal::Gone);
             assert_eq!(gone, !visible && is_of(known, &request));
         }
-        let request = Request { principal, family, ..request(create(Some(1), here(1))) };
+        let request = UploadRequest { principal, family, ..request(create(Some(1), here(1))) };
         let decision = decide(Some(known), &request, &Policy::default(), now);
         assert_eq!(matches!(decision, Decision::Refuse(Refusal::Taken(_))), visible);
         assert_eq!(matches!(decision, Decision::Create(..)), !visible);
@@ -334,30 +335,30 @@ fn settled(semantics: Semantics, length: Option<u64>, finish: Finish, stored: u6
 #[test]
 fn every_ending_meets_every_kind_of_completion() {
     use Finish::{Here, Later};
-    let cut = End::Cut(Interrupted::Cut);
+    let cut = End::Interrupted(Interrupted::Cut);
     let by_length = Semantics { completion: Completion::AtLength, excess: Excess::Keeps, ..TOKEN };
     let said = Semantics { completion: Completion::Explicit, excess: Excess::Keeps, ..TOKEN };
     // Length, whether it ends here, bytes stored, how it ended; then: at length, at length or end, when said so.
     let table = [
-        (Some(200), Here, 200, End::Whole, ["deliver", "deliver", "deliver"]),
-        (Some(200), Later, 200, End::Whole, ["deliver", "deliver", "stored false"]),
+        (Some(200), Here, 200, End::AllReceived, ["deliver", "deliver", "deliver"]),
+        (Some(200), Later, 200, End::AllReceived, ["deliver", "deliver", "stored false"]),
         (Some(200), Here, 200, cut, ["deliver", "deliver", "Interrupted"]),
         (Some(200), Later, 200, cut, ["deliver", "deliver", "Interrupted"]),
-        (Some(200), Here, 150, End::Whole, ["stored false", "stored false", "Inconsistent"]),
-        (Some(200), Later, 150, End::Whole, ["stored false", "stored false", "stored false"]),
+        (Some(200), Here, 150, End::AllReceived, ["stored false", "stored false", "Inconsistent"]),
+        (Some(200), Later, 150, End::AllReceived, ["stored false", "stored false", "stored false"]),
         (Some(200), Here, 150, cut, ["Interrupted", "Interrupted", "Interrupted"]),
         (Some(200), Here, 100, cut, ["Interrupted", "Interrupted", "Interrupted"]),
-        (Some(200), Here, 200, End::Beyond, ["deliver", "removed: Excess", "Excess"]),
-        (Some(200), Later, 200, End::Beyond, ["deliver", "removed: Excess", "Excess"]),
-        (Some(200), Here, 150, End::Full, ["Full", "Full", "Full"]),
-        (Some(200), Here, 200, End::Full, ["deliver", "deliver", "Full"]),
-        (None, Here, 150, End::Whole, ["stored false", "deliver", "deliver"]),
-        (None, Here, 100, End::Whole, ["stored false", "deliver", "deliver"]),
-        (None, Later, 150, End::Whole, ["stored false", "stored false", "stored false"]),
+        (Some(200), Here, 200, End::OverLimit, ["deliver", "removed: Excess", "Excess"]),
+        (Some(200), Later, 200, End::OverLimit, ["deliver", "removed: Excess", "Excess"]),
+        (Some(200), Here, 150, End::StorageFull, ["Full", "Full", "Full"]),
+        (Some(200), Here, 200, End::StorageFull, ["deliver", "deliver", "Full"]),
+        (None, Here, 150, End::AllReceived, ["stored false", "deliver", "deliver"]),
+        (None, Here, 100, End::AllReceived, ["stored false", "deliver", "deliver"]),
+        (None, Later, 150, End::AllReceived, ["stored false", "stored false", "stored false"]),
         (None, Here, 150, cut, ["Interrupted", "Interrupted", "Interrupted"]),
-        (None, Here, 1100, End::Beyond, ["TooLarge", "TooLarge", "TooLarge"]),
-        (None, Here, 150, End::Full, ["Full", "Full", "Full"]),
-        (Some(100), Here, 100, End::Whole, ["deliver", "deliver", "deliver"]),
+        (None, Here, 1100, End::OverLimit, ["TooLarge", "TooLarge", "TooLarge"]),
+        (None, Here, 150, End::StorageFull, ["Full", "Full", "Full"]),
+        (Some(100), Here, 100, End::AllReceived, ["deliver", "deliver", "deliver"]),
     ];
     for (length, finish, stored, how, expected) in table {
         for (semantics, expected) in [by_length, TOKEN, said].into_iter().zip(expected) {
@@ -367,29 +368,31 @@ fn every_ending_meets_every_kind_of_completion() {
     }
     // Where nobody could resume, a cut takes everything with it.
     let ordinary = Semantics { interruption: Interruption::Discards, ..TOKEN };
-    for (how, expected) in
-        [(cut, "removed: Interrupted"), (End::Full, "removed: Full"), (End::Whole, "stored false")]
-    {
+    for (how, expected) in [
+        (cut, "removed: Interrupted"),
+        (End::StorageFull, "removed: Full"),
+        (End::AllReceived, "stored false"),
+    ] {
         assert_eq!(settled(ordinary, Some(200), Here, 150, how), expected);
     }
     for cause in
         [Interrupted::Superseded, Interrupted::TooSlow, Interrupted::Malformed, Interrupted::Draining]
     {
-        assert_eq!(settled(TOKEN, Some(200), Here, 150, End::Cut(cause)), "Interrupted");
+        assert_eq!(settled(TOKEN, Some(200), Here, 150, End::Interrupted(cause)), "Interrupted");
     }
 }
 
 #[test]
 #[should_panic(expected = "took acknowledged bytes back")]
 fn a_store_that_takes_bytes_back_is_a_bug() {
-    settled(TOKEN, Some(200), Finish::Here, 99, End::Whole);
+    settled(TOKEN, Some(200), Finish::Here, 99, End::AllReceived);
 }
 
 // proves: TOK-APP-06
 #[test]
 fn a_target_s_answer_is_kept_for_who_lost_it() {
     for (status, failed) in [(StatusCode::NO_CONTENT, false), (StatusCode::UNPROCESSABLE_ENTITY, true)] {
-        let kept = Answer::of(status);
+        let kept = TargetResponse::of(status);
         let policy = Policy { retention: Some(Duration::from_mins(1)), ..Policy::default() };
         let received = upload(200, Some(200), Phase::Received);
         let (upload, reply) = deliver(received, kept.clone(), true, &policy, NOW);
@@ -455,7 +458,9 @@ fn any_act() -> impl Strategy<Value = Act> {
         1 => Just(Operation::Retrieve),
         1 => prop::sample::select(&[Operation::Retrieve, Operation::Cancel][..]),
     ];
-    let how = prop::sample::select(&[End::Whole, End::Whole, End::Cut(Interrupted::Cut), End::Full][..]);
+    let how = prop::sample::select(
+        &[End::AllReceived, End::AllReceived, End::Interrupted(Interrupted::Cut), End::StorageFull][..],
+    );
     (operation, 0..60_u64, how).prop_map(|(operation, comes, how)| Act { operation, comes, how })
 }
 
@@ -473,11 +478,11 @@ fn aimed(operation: Operation, known: Option<&Upload>, straight: bool) -> Operat
 fn receive(upload: &Upload, plan: &Plan, act: &Act, declared: Option<u64>) -> Option<Upload> {
     assert_eq!(plan.at, upload.offset.offset());
     let (bytes, how) = match (declared, act.how) {
-        (Some(declared), End::Whole) => (declared, End::Whole),
+        (Some(declared), End::AllReceived) => (declared, End::AllReceived),
         (Some(declared), how) => (act.comes.min(declared), how),
         (None, how) => (act.comes, how),
     };
-    let (bytes, how) = if bytes > plan.room.bytes { (plan.room.bytes, End::Beyond) } else { (bytes, how) };
+    let (bytes, how) = if bytes > plan.room.bytes { (plan.room.bytes, End::OverLimit) } else { (bytes, how) };
     let stored = durable(plan.at.get() + bytes);
     let (after, verdict) = settle(upload.clone(), plan, &Ending { stored, how }, NOW);
     assert!(after.offset >= upload.offset);
@@ -489,9 +494,9 @@ fn receive(upload: &Upload, plan: &Plan, act: &Act, declared: Option<u64>) -> Op
     let may = match upload.semantics.completion {
         Completion::AtLength => reached,
         Completion::AtLengthOrEnd | Completion::ExplicitOrAtLength => {
-            reached || (upload.length.is_none() && how == End::Whole && plan.finish == Finish::Here)
+            reached || (upload.length.is_none() && how == End::AllReceived && plan.finish == Finish::Here)
         }
-        Completion::Explicit => how == End::Whole && plan.finish == Finish::Here,
+        Completion::Explicit => how == End::AllReceived && plan.finish == Finish::Here,
     };
     match verdict {
         Verdict::Deliver { .. } => {
@@ -501,7 +506,7 @@ fn receive(upload: &Upload, plan: &Plan, act: &Act, declared: Option<u64>) -> Op
             Some(deliver(after, answer(), plan.created, &Policy::default(), NOW).0)
         }
         Verdict::Acknowledge(_) => {
-            assert_eq!((how, &after.phase), (End::Whole, &Phase::Open));
+            assert_eq!((how, &after.phase), (End::AllReceived, &Phase::Open));
             Some(after)
         }
         Verdict::Refuse(_) => {
@@ -511,7 +516,7 @@ fn receive(upload: &Upload, plan: &Plan, act: &Act, declared: Option<u64>) -> Op
         Verdict::Remove(_) => {
             // One that nobody knows of yet goes whatever its semantics.
             let invalidates = upload.semantics.excess == Excess::Invalidates || plan.created;
-            let excess = invalidates && how == End::Beyond;
+            let excess = invalidates && how == End::OverLimit;
             assert!(excess || upload.semantics.interruption == Interruption::Discards);
             None
         }

@@ -4,21 +4,21 @@ use crate::types::PartNumber;
 
 /// The part numbers of an upload, as far as they are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Numbers {
+pub struct IndexedParts {
     /// The numbers of all parts that were ever begun. Some of these parts may have been removed since.
-    pub begun: Begun,
+    pub started: PartNumberSet,
     /// The number that the client declared to be the last.
     pub last: Option<PartNumber>,
 }
 
 /// A set of part numbers, never empty, in little space as long as it has few gaps.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Begun {
+pub struct PartNumberSet {
     /// First and last of each range, in order, with a gap between one and the next.
     ranges: Vec<(u16, u16)>,
 }
 
-impl Begun {
+impl PartNumberSet {
     /// The set of one number.
     pub fn with(number: PartNumber) -> Self {
         Self { ranges: vec![(number.get(), number.get())] }
@@ -114,14 +114,14 @@ mod tests {
                 u16::try_from((state >> 33) % 40).expect("small")
             };
             let first = next();
-            let (mut set, mut model) = (Begun::with(n(first)), BTreeSet::from([first]));
+            let (mut set, mut model) = (PartNumberSet::with(n(first)), BTreeSet::from([first]));
             for _ in 0..30 {
                 let number = next();
                 set = set.and(n(number));
                 model.insert(number);
                 let numbers: Vec<_> = set.iter().map(PartNumber::get).collect();
                 assert_eq!(numbers, model.iter().copied().collect::<Vec<_>>(), "{seed}");
-                assert_eq!(Begun::of_ranges(set.ranges()).as_ref(), Some(&set), "{seed}");
+                assert_eq!(PartNumberSet::of_ranges(set.ranges()).as_ref(), Some(&set), "{seed}");
                 assert_eq!(set.highest(), n(*model.last().expect("not empty")));
                 for last in 0..40 {
                     assert_eq!(set.covers(n(last)), (0..=last).all(|number| model.contains(&number)));
@@ -140,7 +140,7 @@ mod tests {
     fn ranges_that_make_no_sense_are_no_set() {
         for ranges in [&[][..], &[(3, 2)], &[(0, 4), (5, 6)], &[(4, 5), (0, 1)]] {
             let ranges = ranges.iter().map(|(first, last)| (n(*first), n(*last)));
-            assert_eq!(Begun::of_ranges(ranges), None);
+            assert_eq!(PartNumberSet::of_ranges(ranges), None);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use hoist_proto::types::Timestamp;
-use hoist_proto::upload::{Answer, Upload};
+use hoist_proto::upload::{TargetResponse, Upload};
 use hoist_store::store::{BoxFuture, Error};
 use http::StatusCode;
 
@@ -65,13 +65,16 @@ impl Files {
 const PLACEHOLDERS: [&str; 3] = ["{name}", "{id}", "{date}"];
 
 impl Target for Files {
-    fn deliver<'a>(&'a self, representation: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
+    fn deliver<'a>(
+        &'a self,
+        representation: Representation<'a>,
+    ) -> BoxFuture<'a, Result<TargetResponse, Error>> {
         Box::pin(async move {
             let Representation { upload, store, fence, endpoint } = representation;
             let name = self.name(upload, endpoint);
             let given = store.export(upload.id, &self.directory, &name, fence).await?;
             tracing::info!(upload = %upload.id.short(), file = %given, "put into the directory");
-            Ok(Answer::of(StatusCode::CREATED))
+            Ok(TargetResponse::of(StatusCode::CREATED))
         })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hoist_proto::upload::Answer;
+use hoist_proto::upload::TargetResponse;
 use hoist_server::Hoist;
 use hoist_server::admission::Quotas;
 use hoist_server::targets::{Representation, Target};
@@ -25,10 +25,10 @@ struct Failing {
 }
 
 impl Target for Failing {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let is_mended = self.is_mended.load(Ordering::SeqCst);
-        let answer = if is_mended { Ok(Answer::of(StatusCode::CREATED)) } else { Err(Error::Full) };
+        let answer = if is_mended { Ok(TargetResponse::of(StatusCode::CREATED)) } else { Err(Error::Full) };
         Box::pin(std::future::ready(answer))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hoist_proto::policy::{Limits, Policy};
 use hoist_proto::types::{Durable, Fence, Length, Timestamp, UploadId};
-use hoist_proto::upload::{Answer as UploadAnswer, Upload};
+use hoist_proto::upload::{TargetResponse, Upload};
 use hoist_server::admission::Quotas;
 use hoist_server::auth::Authenticator;
 use hoist_server::targets::{Files, Representation, Target};
@@ -225,9 +225,9 @@ async fn a_crash_between_the_last_byte_and_its_answer_is_finished_once() {
 struct Shut(Arc<std::sync::atomic::AtomicBool>);
 
 impl Target for Shut {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<UploadAnswer, Error>> {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
         let open = self.0.load(std::sync::atomic::Ordering::SeqCst);
-        let answer = if open { Ok(UploadAnswer::of(http::StatusCode::CREATED)) } else { Err(Error::Full) };
+        let answer = if open { Ok(TargetResponse::of(http::StatusCode::CREATED)) } else { Err(Error::Full) };
         Box::pin(std::future::ready(answer))
     }
 

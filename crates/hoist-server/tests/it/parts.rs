@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hoist_proto::upload::{Answer, Composition};
+use hoist_proto::upload::{Composition, TargetResponse};
 use hoist_server::Hoist;
 use hoist_server::targets::{Representation, Target};
 use hoist_store::memory::{Faults, MemoryStore};
@@ -31,9 +31,9 @@ impl Counting {
 }
 
 impl Target for Counting {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Box::pin(std::future::ready(Ok(Answer::of(StatusCode::CREATED))))
+        Box::pin(std::future::ready(Ok(TargetResponse::of(StatusCode::CREATED))))
     }
 
     fn leaves_content(&self) -> bool {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hoist_proto::types::Offset;
-use hoist_proto::upload::Answer;
+use hoist_proto::upload::TargetResponse;
 use hoist_server::Hoist;
 use hoist_server::targets::{Representation, Target};
 use hoist_store::memory::MemoryStore;
@@ -31,7 +31,7 @@ struct Given {
 #[derive(Clone)]
 struct Noting {
     given: Arc<Mutex<Vec<Given>>>,
-    answer: Answer,
+    answer: TargetResponse,
     /// Each delivery adds a permit here, and takes one there.
     begun: Arc<Semaphore>,
     may_answer: Arc<Semaphore>,
@@ -39,7 +39,7 @@ struct Noting {
 
 impl Noting {
     /// One that answers at once.
-    fn answering(answer: Answer) -> Self {
+    fn answering(answer: TargetResponse) -> Self {
         let (begun, may_answer) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1000)));
         Self { given: Arc::default(), answer, begun, may_answer }
     }
@@ -60,7 +60,10 @@ impl Noting {
 }
 
 impl Target for Noting {
-    fn deliver<'a>(&'a self, representation: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
+    fn deliver<'a>(
+        &'a self,
+        representation: Representation<'a>,
+    ) -> BoxFuture<'a, Result<TargetResponse, Error>> {
         Box::pin(async move {
             let Representation { upload, store, .. } = representation;
             let mut content = Vec::new();
@@ -103,7 +106,7 @@ fn place(got: &Got) -> String {
 #[tokio::test]
 async fn the_target_sees_the_request_that_created_whoever_completes_the_upload() {
     for lives in [1, 2] {
-        let (store, target) = (MemoryStore::new(), Noting::answering(Answer::of(StatusCode::OK)));
+        let (store, target) = (MemoryStore::new(), Noting::answering(TargetResponse::of(StatusCode::OK)));
         let hoist = target.over(&store);
         let fields = [
             V8,
@@ -141,7 +144,7 @@ async fn the_target_sees_the_request_that_created_whoever_completes_the_upload()
 #[tokio::test]
 async fn the_answer_of_the_target_is_the_answer_of_the_upload_also_when_it_is_an_error() {
     for status in [StatusCode::OK, StatusCode::UNPROCESSABLE_ENTITY, StatusCode::INTERNAL_SERVER_ERROR] {
-        let mut answer = Answer::of(status);
+        let mut answer = TargetResponse::of(status);
         answer.fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         answer.fields.insert("x-verdict", HeaderValue::from_static("seen"));
         answer.fields.insert("upload-offset", HeaderValue::from_static("7777"));
@@ -184,7 +187,7 @@ async fn at_work(target: &Noting, hoist: &Hoist) -> (String, tokio::task::JoinHa
 }
 
 fn slow() -> Noting {
-    let target = Noting::answering(Answer::of(StatusCode::CREATED));
+    let target = Noting::answering(TargetResponse::of(StatusCode::CREATED));
     target.may_answer.forget_permits(1000);
     target
 }
@@ -246,18 +249,18 @@ async fn nobody_waits_for_a_target_for_longer_than_five_seconds() {
 struct Picky;
 
 impl Target for Picky {
-    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<Answer, Error>> {
-        Box::pin(std::future::ready(Ok(Answer::of(StatusCode::CREATED))))
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
+        Box::pin(std::future::ready(Ok(TargetResponse::of(StatusCode::CREATED))))
     }
 
     fn answer_early<'a>(
         &'a self,
         representation: Representation<'a>,
-    ) -> BoxFuture<'a, Result<Option<Answer>, Error>> {
+    ) -> BoxFuture<'a, Result<Option<TargetResponse>, Error>> {
         Box::pin(async move {
             let Representation { upload, store, .. } = representation;
             let first = store.read(upload.id, Offset::ZERO).await?.next().await?.unwrap_or_default();
-            let mut answer = Answer::of(StatusCode::UNPROCESSABLE_ENTITY);
+            let mut answer = TargetResponse::of(StatusCode::UNPROCESSABLE_ENTITY);
             answer.content = b"no programs".to_vec();
             Ok(first.starts_with(b"MZ").then_some(answer))
         })

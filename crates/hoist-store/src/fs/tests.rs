@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Length, Offset, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+    Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, TargetResponse, Upload,
 };
 use http::{HeaderMap, Method, StatusCode};
 
@@ -129,7 +129,7 @@ async fn a_small_upload_comes_and_is_done() {
         writer.write(Bytes::from_static(b"hello ")).await.expect("writes");
         writer.write(Bytes::from_static(b"world")).await.expect("writes");
         assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(11));
-        upload.phase = Phase::Delivered(Answer::of(StatusCode::NO_CONTENT));
+        upload.phase = Phase::Delivered(TargetResponse::of(StatusCode::NO_CONTENT));
         store.commit(&upload, Fence::new(1)).await.expect("commits");
         drop((writer, store));
         let store = LocalStore::open(directory.path(), &options).expect("opens again");

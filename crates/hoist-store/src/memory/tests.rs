@@ -46,7 +46,8 @@ mod simulated {
     use bytes::Bytes;
     use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
     use hoist_proto::upload::{
-        Answer, Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
+        Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, TargetResponse,
+        Upload,
     };
     use http::{HeaderMap, Method, StatusCode};
 
@@ -212,7 +213,7 @@ mod simulated {
                 let part = Upload { composition: Composition::Part, ..upload(number) };
                 let mut writer = run(store.create(&part, Fence::new(1))).expect("creates");
                 run(writer.write(Bytes::from_static(content.as_bytes()))).expect("writes");
-                let done = Upload { phase: Phase::Delivered(Answer::of(StatusCode::OK)), ..part };
+                let done = Upload { phase: Phase::Delivered(TargetResponse::of(StatusCode::OK)), ..part };
                 run(store.commit(&done, Fence::new(1))).expect("commits");
             }
             let parts = [upload(1).id, upload(2).id, upload(1).id];
@@ -299,7 +300,7 @@ mod simulated {
         assert_eq!(touched(1), 1000);
         run(writer.write(Bytes::from_static(b"now"))).expect("writes");
         assert_eq!(touched(1), 5000);
-        let done = Upload { phase: Phase::Failed(Answer::of(StatusCode::BAD_REQUEST)), ..upload(1) };
+        let done = Upload { phase: Phase::Failed(TargetResponse::of(StatusCode::BAD_REQUEST)), ..upload(1) };
         run(store.commit(&done, Fence::new(1))).expect("commits");
         assert_eq!(touched(1), 5000);
     }

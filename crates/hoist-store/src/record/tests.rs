@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hoist_proto::types::{Durable, Length, Offset, PartNumber, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
-    Answer, Begun, Completion, Composition, Excess, Family, Interruption, Numbers, Origin, Phase, Semantics,
-    Upload,
+    Completion, Composition, Excess, Family, IndexedParts, Interruption, Origin, PartNumberSet, Phase,
+    Semantics, TargetResponse, Upload,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
@@ -43,7 +43,7 @@ fn sample() -> Record {
             lifetime: Some(Duration::from_hours(168)),
             length: Some(Length::new(4_294_967_296)),
             offset: Durable::ZERO,
-            phase: Phase::Delivered(Answer {
+            phase: Phase::Delivered(TargetResponse {
                 status: StatusCode::CREATED,
                 fields: answered,
                 content: b"stored \x00\xff".to_vec(),
@@ -111,7 +111,10 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
     let ids = ["1m6rt34g64vr34c1m6rt34g64r", "00000000000000000000000000", "1m6rt34g64vr34c1m6rt34g64r"];
     let joined = ids.iter().map(|id| id.parse::<UploadId>().expect("an id")).collect();
     let numbered = |highest, last: Option<u64>| {
-        Composition::Indexed(Numbers { begun: Begun::up_to(number(highest)), last: last.map(number) })
+        Composition::Indexed(IndexedParts {
+            started: PartNumberSet::up_to(number(highest)),
+            last: last.map(number),
+        })
     };
     let ids_text = ids.map(|id| format!("\n      \"{id}\"")).join(",");
     for (text, composition) in [
@@ -127,7 +130,7 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
             "{\n    \"numbered\": {\n      \"highest\": 9,\n      \"begun\": [\n        [\n          0,\n          3\n        \
              ],\n        [\n          9,\n          9\n        ]\n      ]\n    }\n  }"
                 .to_owned(),
-            Composition::Indexed(Numbers { begun: Begun::up_to(number(3)).and(number(9)), last: None }),
+            Composition::Indexed(IndexedParts { started: PartNumberSet::up_to(number(3)).and(number(9)), last: None }),
         ),
     ] {
         let bytes = with_member(&format!("\"makeup\": {text}"));
@@ -206,8 +209,8 @@ fn header_map() -> impl Strategy<Value = HeaderMap> {
     })
 }
 
-fn answer() -> impl Strategy<Value = Answer> {
-    (100_u16..1000, header_map(), any::<Vec<u8>>()).prop_map(|(status, fields, content)| Answer {
+fn answer() -> impl Strategy<Value = TargetResponse> {
+    (100_u16..1000, header_map(), any::<Vec<u8>>()).prop_map(|(status, fields, content)| TargetResponse {
         status: StatusCode::from_u16(status).expect("in range"),
         fields,
         content,
@@ -233,8 +236,8 @@ fn composition() -> impl Strategy<Value = Composition> {
         ids.prop_map(Composition::Concatenated),
         (number(), prop::collection::vec(number(), 0..20), prop::option::of(number())).prop_map(
             |(first, more, last)| {
-                let begun = more.into_iter().fold(Begun::with(first), Begun::and);
-                Composition::Indexed(Numbers { begun, last })
+                let begun = more.into_iter().fold(PartNumberSet::with(first), PartNumberSet::and);
+                Composition::Indexed(IndexedParts { started: begun, last })
             }
         ),
     ]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, Request, StatusCode, Uri};
 
 use crate::client::Moment;
-use crate::dialect::ietf::Speaker;
+use crate::dialect::ietf::IetfCodec;
 use crate::dialect::ietf::client::{Takes, refuses_version};
 use crate::dialect::interop::Interop;
 use crate::operation::Operation;
@@ -28,7 +28,7 @@ pub const VERSIONS: [Interop; 3] = [Interop::V10, Interop::V6, Interop::Rfc];
 /// The client's knowledge of the upload on the server.
 #[derive(Clone, Debug)]
 pub(in crate::client) struct Link {
-    pub(super) speaker: Speaker,
+    pub(super) speaker: IetfCodec,
     pub(super) opening: Opening,
     pub(super) url: Option<Uri>,
     /// The most and the fewest bytes the server wants in one request.
@@ -52,7 +52,7 @@ pub(in crate::client) struct Link {
 impl Link {
     pub(in crate::client) fn new(version: Interop, opening: Opening) -> Self {
         Self {
-            speaker: Speaker { version, announces: true, ..Speaker::unversioned() },
+            speaker: IetfCodec { version, sends_interim: true, ..IetfCodec::unversioned() },
             opening,
             url: None,
             append_max: u64::MAX,

@@ -3,13 +3,13 @@
 
 use super::*;
 use crate::dialect::token::told;
-use crate::dialect::{Context, Detected, Offers, Place, detect};
+use crate::dialect::{Context, Detected, DialectOptions, Resource, detect};
 use crate::engine::{self, Decision, End, Ending, Verdict};
 use crate::operation::{Operation, Reply, Subject};
 use crate::policy::Policy;
 use crate::refusal::Interrupted;
 use crate::types::{Durable, Timestamp, UploadId};
-use crate::upload::{Answer, Phase, Upload};
+use crate::upload::{Phase, TargetResponse, Upload};
 
 const SEEDS: u64 = 10_000;
 
@@ -106,7 +106,7 @@ impl Server {
 
     fn finish(&mut self, upload: Upload, created: bool) -> Reply {
         self.deliveries += 1;
-        let answer = Answer::of(StatusCode::NO_CONTENT);
+        let answer = TargetResponse::of(StatusCode::NO_CONTENT);
         let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.now);
         self.record = Some(upload);
         reply
@@ -115,10 +115,10 @@ impl Server {
     /// Handles a request of which `content` arrives. The content is cut when there is less of it than declared.
     fn handle(&mut self, head: &Request<()>, content: &[u8], declared: u64, dice: &mut Dice) -> Response {
         let (parts, ()) = head.clone().into_parts();
-        let Detected::Speaks(dialect) = detect(&parts, Place::Endpoint, Offers::default()) else {
+        let Detected::Dialect(dialect) = detect(&parts, Resource::Endpoint, DialectOptions::default()) else {
             panic!("no dialect: {parts:?}")
         };
-        let decoded = match dialect.decode(&parts, Place::Endpoint, Some(declared)) {
+        let decoded = match dialect.decode(&parts, Resource::Endpoint, Some(declared)) {
             Ok(decoded) => decoded,
             Err(refusal) => panic!("the client says what makes no sense: {refusal:?} {parts:?}"),
         };
@@ -127,7 +127,7 @@ impl Server {
         let id = UploadId::from_bits([1; 16]);
         let operation = decoded.operation;
         assert!(operation != Operation::Cancel);
-        let request = engine::Request { id, principal: None, family: decoded.family, operation };
+        let request = engine::UploadRequest { id, principal: None, family: decoded.family, operation };
         let reply = match engine::decide(known.as_ref(), &request, &self.policy, self.now) {
             Decision::Create(upload, plan) => {
                 (self.bytes, self.synced) = (Vec::new(), 0);
@@ -175,7 +175,7 @@ impl Server {
                 self.crash(dice);
                 return None;
             }
-            let ending = Ending { stored: self.sync(), how: End::Cut(Interrupted::Cut) };
+            let ending = Ending { stored: self.sync(), how: End::Interrupted(Interrupted::Cut) };
             let (upload, verdict) = engine::settle(upload, plan, &ending, self.now);
             self.settled(upload, verdict, plan.created);
             return None;
@@ -184,7 +184,7 @@ impl Server {
             self.crash(dice);
             return None;
         }
-        let ending = Ending { stored: self.sync(), how: End::Whole };
+        let ending = Ending { stored: self.sync(), how: End::AllReceived };
         let (upload, verdict) = engine::settle(upload, plan, &ending, self.now);
         if dice.in_percent(self.dies) {
             // Between the record of the last byte and its delivery.

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 
 use super::super::interop::LimitKeys;
 use super::super::{INTEROP_VERSION, UPLOAD_LENGTH, UPLOAD_LIMIT, UPLOAD_OFFSET};
-use super::{PARTIAL_UPLOAD, Speaker, said_completeness};
+use super::{IetfCodec, PARTIAL_UPLOAD, said_completeness};
 use crate::field;
 use crate::operation::{AppendToComplete, Finish, Operation};
 use crate::types::{Length, Offset};
@@ -39,7 +39,7 @@ pub struct Takes {
     pub age_max: Option<u64>,
 }
 
-impl Speaker {
+impl IetfCodec {
     /// The head of a request, for a client: to `target` for a creation, to the upload's URL for all else.
     //= IETF-VER-01, IETF-CLI-19, IETF-APP-01, IETF-CRE-03, IETF-CRE-04
     pub fn request(self, target: &str, operation: &Operation) -> Result<Request<()>, http::Error> {

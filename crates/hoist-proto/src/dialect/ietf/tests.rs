@@ -5,40 +5,46 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::tests::{context, head, upload};
-use super::super::{Dialect, Place};
+use super::super::{Dialect, Resource};
 use super::client::{Takes, Told};
 use super::*;
 use crate::operation::AppendToComplete;
 use crate::policy::Limits;
 use crate::refusal::{Interrupted, Limit};
 use crate::types::{LARGEST_INTEGER, Timestamp};
-use crate::upload::{Answer, Origin};
+use crate::upload::{Origin, TargetResponse};
 
 const ID: UploadId = UploadId::from_bits([5; 16]);
 const BASE: &str = "https://example.org/uploads";
 
-fn speaker(version: Interop) -> Speaker {
-    Speaker { version, announces: true, ..Speaker::unversioned() }
+fn speaker(version: Interop) -> IetfCodec {
+    IetfCodec { version, sends_interim: true, ..IetfCodec::unversioned() }
 }
 
 /// All that name a number, with it.
-fn numbered() -> impl Iterator<Item = (Speaker, u64)> {
+fn numbered() -> impl Iterator<Item = (IetfCodec, u64)> {
     Interop::ALL.into_iter().filter_map(|version| Some((speaker(version), version.number()?)))
 }
 
 /// An operation, or the status and field of a refusal, in a line.
-fn understood(version: Interop, place: Place, method: &str, fields: &str, bytes: Option<u64>) -> String {
+fn understood(
+    version: Interop,
+    resource: Resource,
+    method: &str,
+    fields: &str,
+    bytes: Option<u64>,
+) -> String {
     let refused = |refusal: &Refusal| match refusal {
         Refusal::Field { name, .. } => format!("400 {name}"),
         Refusal::Inconsistent(None) => "400 lengths".into(),
         refusal => refusal.status().as_u16().to_string(),
     };
     let head = head(method, fields);
-    let decoded = match Dialect::Ietf(speaker(version)).decode(&head, place, bytes) {
+    let decoded = match Dialect::Ietf(speaker(version)).decode(&head, resource, bytes) {
         Ok(decoded) => decoded,
         Err(refusal) => return refused(&refusal),
     };
-    let subject = if let Place::Upload(id) = place { Subject::Id(id) } else { Subject::Fresh };
+    let subject = if let Resource::Upload(id) = resource { Subject::Id(id) } else { Subject::Fresh };
     assert_eq!((decoded.subject, decoded.family), (subject, Family::Ietf));
     let optional = |number: Option<u64>| number.map_or("?".to_owned(), |number| number.to_string());
     let of = |content: Content, length: Option<Length>| {
@@ -62,11 +68,11 @@ fn understood(version: Interop, place: Place, method: &str, fields: &str, bytes:
 }
 
 fn created(version: Interop, method: &str, fields: &str, bytes: Option<u64>) -> String {
-    understood(version, Place::Endpoint, method, fields, bytes)
+    understood(version, Resource::Endpoint, method, fields, bytes)
 }
 
 fn on_upload(version: Interop, method: &str, fields: &str, bytes: Option<u64>) -> String {
-    understood(version, Place::Upload(ID), method, fields, bytes)
+    understood(version, Resource::Upload(ID), method, fields, bytes)
 }
 
 // proves: IETF-CRE-01, IETF-CRE-05, IETF-CRE-13, IETF-CRE-17, IETF-LEN-02, IETF-LEN-03, IETF-LEN-04, IETF-LEN-08, IETF-COD-03
@@ -308,7 +314,8 @@ fn the_vectors_of_structured_fields_hold_in_place() {
         let fields = format!("{TYPE}Upload-Offset: 0|Upload-Complete: {value}");
         let found = on_upload(Interop::V8, "PATCH", &fields, Some(0));
         assert_eq!(found, "rejected: 400 Upload-Complete", "{value}");
-        let creation = creation(&head("POST", &format!("Upload-Complete: {value}")), Offers::default());
+        let creation =
+            creation(&head("POST", &format!("Upload-Complete: {value}")), DialectOptions::default());
         assert_eq!(creation, Creation::Ordinary, "{value}");
     }
 }
@@ -412,7 +419,7 @@ fn spelled_out(version: Interop, template: &str) -> String {
 #[test]
 fn every_reply_is_written_as_its_version_has_it() {
     let location = format!("location: {BASE}/{ID}|");
-    let answer = |status: u16, fields: &str| Answer {
+    let answer = |status: u16, fields: &str| TargetResponse {
         status: StatusCode::from_u16(status).expect("a status"),
         fields: head("GET", fields).headers,
         content: b"said".to_vec(),
@@ -621,7 +628,7 @@ fn who_is_sent_a_104_and_what_it_carries() {
         assert_eq!(progress, (version > Interop::V4).then_some(expected), "{version:?}");
 
         // Not to who did not say that it understands, and not of what cannot be resumed.
-        let deaf = Speaker { version, ..Speaker::unversioned() };
+        let deaf = IetfCodec { version, ..IetfCodec::unversioned() };
         assert!(deaf.announcement(&began, &limited()).is_none() && deaf.progress(Durable::ZERO).is_none());
         let semantics = Semantics { interruption: Interruption::Discards, ..began.semantics };
         let below_min_size = Upload { semantics, ..began.clone() };
@@ -706,25 +713,25 @@ proptest! {
     // proves: IETF-VER-01, IETF-CLI-19, IETF-APP-01, IETF-CRE-03, IETF-CRE-04
     #[test]
     fn what_a_client_says_a_server_understands((version, operation) in any_spoken()) {
-        let (target, place, bytes) = match &operation {
-            Operation::Create(create) => (create.origin.target.clone(), Place::Endpoint, create.content.bytes),
-            Operation::Append(append) => (format!("/uploads/{ID}"), Place::Upload(ID), append.content.bytes),
-            _ => (format!("/uploads/{ID}"), Place::Upload(ID), None),
+        let (target, resource, bytes) = match &operation {
+            Operation::Create(create) => (create.origin.target.clone(), Resource::Endpoint, create.content.bytes),
+            Operation::Append(append) => (format!("/uploads/{ID}"), Resource::Upload(ID), append.content.bytes),
+            _ => (format!("/uploads/{ID}"), Resource::Upload(ID), None),
         };
         let (parts, ()) = speaker(version).request(&target, &operation).expect("a request").into_parts();
         let number = parts.headers.get(INTEROP_VERSION).map(|value| value.to_str().expect("ASCII").to_owned());
         prop_assert_eq!(number, version.number().map(|number| number.to_string()));
-        let detected = super::super::detect(&parts, place, super::super::Offers { rfc_announces: true, ..Default::default() });
+        let detected = super::super::detect(&parts, resource, super::super::DialectOptions { rfc_interim: true, ..Default::default() });
         let dialect = match detected {
-            super::super::Detected::Speaks(dialect) => dialect,
+            super::super::Detected::Dialect(dialect) => dialect,
             // Who names no version asks in the dialect of the upload.
-            super::super::Detected::Stored => Dialect::Ietf(speaker(version)),
+            super::super::Detected::ByUpload => Dialect::Ietf(speaker(version)),
             other => panic!("{other:?}"),
         };
         prop_assert_eq!(dialect, Dialect::Ietf(speaker(version)));
-        let subject = if place == Place::Endpoint { Subject::Fresh } else { Subject::Id(ID) };
+        let subject = if resource == Resource::Endpoint { Subject::Fresh } else { Subject::Id(ID) };
         let expected = Decoded { subject, family: Family::Ietf, operation };
-        prop_assert_eq!(dialect.decode(&parts, place, bytes), Ok(expected));
+        prop_assert_eq!(dialect.decode(&parts, resource, bytes), Ok(expected));
     }
 
     // proves: IETF-INT-08, IETF-VER-04

@@ -302,12 +302,12 @@ fn in_form(form: Form, seed: &str) -> String {
 fn what_was_done_is_told_in_the_form_of_the_request() {
     let whole =
         |answer| Reply::Complete { id: ID, created: false, state: state(200, Some(200), true), answer };
-    let answer = |status: u16, content: &str| Answer {
+    let answer = |status: u16, content: &str| TargetResponse {
         status: StatusCode::from_u16(status).expect("a status"),
         fields: head("GET", "Location: /x|Upload-Offset: 9|X-Target: said").headers,
         content: content.into(),
     };
-    let quiet = || Answer::of(StatusCode::NO_CONTENT);
+    let quiet = || TargetResponse::of(StatusCode::NO_CONTENT);
     // In seed form, in a draft form.
     let table = [
         (

@@ -37,7 +37,7 @@ pub(super) fn names() -> HeaderValue {
 /// # Errors
 /// A refusal when that cannot be compared: there are two, it does not parse, or nobody here knows the function.
 //= TUS1-CHK-02, TUS1-CHK-05
-pub fn said(fields: &HeaderMap) -> Result<Option<Digest>, Refusal> {
+pub fn parse(fields: &HeaderMap) -> Result<Option<Digest>, Refusal> {
     let wrong = |wrong| Err(Refusal::field("Upload-Checksum", wrong));
     let mut lines = fields.get_all(&UPLOAD_CHECKSUM).iter();
     let Some(line) = lines.next() else { return Ok(None) };
@@ -63,7 +63,7 @@ pub fn said(fields: &HeaderMap) -> Result<Option<Digest>, Refusal> {
 
 /// Whether a header section promises a checksum behind the content.
 //= TUS1-CHK-07
-pub fn is_promised(fields: &HeaderMap) -> bool {
+pub fn is_in_trailer(fields: &HeaderMap) -> bool {
     let lines = fields.get_all(header::TRAILER).iter().filter_map(|line| line.to_str().ok());
     lines
         .flat_map(|line| line.split(','))
@@ -105,10 +105,10 @@ mod tests {
             ("sha1  Kq5sNclPz7QV2+lfQIuc6R7oRu0", Algorithm::Sha1),
         ];
         for (line, algorithm) in known {
-            let digest = said(&fields(&[line])).expect("well-formed").expect("there");
+            let digest = parse(&fields(&[line])).expect("well-formed").expect("there");
             assert_eq!(digest.algorithm, algorithm, "{line}");
         }
-        assert_eq!(said(&HeaderMap::new()), Ok(None));
+        assert_eq!(parse(&HeaderMap::new()), Ok(None));
         for line in [
             "",
             "sha1",
@@ -119,9 +119,9 @@ mod tests {
             "sha3 AAAA",
             "crc32 DUoRhQAA",
         ] {
-            assert!(said(&fields(&[line])).is_err(), "{line}");
+            assert!(parse(&fields(&[line])).is_err(), "{line}");
         }
-        assert!(said(&fields(&["crc32 DUoRhQ==", "crc32 DUoRhQ=="])).is_err());
+        assert!(parse(&fields(&["crc32 DUoRhQ==", "crc32 DUoRhQ=="])).is_err());
         assert_eq!(names(), "sha1,sha256,sha512,md5,crc32,crc32c");
     }
 
@@ -132,8 +132,8 @@ mod tests {
             [("Upload-Checksum", true), ("x, upload-checksum ", true), ("upload-checksums", false)]
         {
             let fields = [(header::TRAILER, HeaderValue::from_static(line))].into_iter().collect();
-            assert_eq!(is_promised(&fields), expected, "{line}");
+            assert_eq!(is_in_trailer(&fields), expected, "{line}");
         }
-        assert!(!is_promised(&HeaderMap::new()));
+        assert!(!is_in_trailer(&HeaderMap::new()));
     }
 }

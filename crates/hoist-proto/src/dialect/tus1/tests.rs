@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Request;
 
 use super::super::tests::{ID, context};
-use super::super::{Detected, Dialect, Offers, detect};
+use super::super::{Detected, Dialect, DialectOptions, detect};
 use super::*;
 use crate::types::{Durable, Timestamp};
 
@@ -20,20 +20,21 @@ fn head(method: &str, target: &str, lines: Lines<'_>) -> Parts {
     request.body(()).expect("well-formed").into_parts().0
 }
 
-fn place(target: &str) -> Place {
+fn resource(target: &str) -> Resource {
     match target.rsplit('/').next().and_then(|name| name.parse().ok()) {
-        Some(id) => Place::Upload(id),
-        None => Place::Endpoint,
+        Some(id) => Resource::Upload(id),
+        None => Resource::Endpoint,
     }
 }
 
 fn decoded(method: &str, target: &str, lines: Lines<'_>, bytes: Option<u64>) -> Result<Decoded, Refusal> {
     let head = head(method, target, lines);
-    let place = place(target);
-    let Detected::Speaks(dialect @ Dialect::Tus1(_)) = detect(&head, place, Offers::default()) else {
+    let resource = resource(target);
+    let Detected::Dialect(dialect @ Dialect::Tus1(_)) = detect(&head, resource, DialectOptions::default())
+    else {
         panic!("another dialect: {head:?}")
     };
-    dialect.decode(&head, place, bytes)
+    dialect.decode(&head, resource, bytes)
 }
 
 fn creation(lines: Lines<'_>, bytes: Option<u64>) -> Result<Create, Refusal> {
@@ -183,13 +184,13 @@ fn a_post_may_mean_another_method() {
         (&*url, "POST", "", Err(405)),
     ] {
         let mut head = head(method, target, &[("x-http-method-override", meant)]);
-        let found = override_method(&mut head, place(target));
+        let found = override_method(&mut head, resource(target));
         let found = found.map(|()| head.method).map_err(|refusal| refusal.status().as_u16());
         assert_eq!(found, expected, "{method} {target} {meant}");
     }
     let mut ordinary = head("POST", "/uploads", &[("x-http-method-override", "DELETE")]);
     ordinary.headers.remove(TUS_RESUMABLE);
-    assert_eq!(override_method(&mut ordinary, Place::Endpoint), Ok(()));
+    assert_eq!(override_method(&mut ordinary, Resource::Endpoint), Ok(()));
     assert_eq!(ordinary.method, Method::POST, "nobody's business but the target's");
 }
 
@@ -205,11 +206,11 @@ fn the_version_decides_before_everything_else() {
                 value.parse().expect("a value"),
             );
         }
-        detect(&head, place(target), Offers::default())
+        detect(&head, resource(target), DialectOptions::default())
     };
     let apple =
         [("tus-resumable", "1.0.0"), ("upload-complete", "?1"), ("upload-draft-interop-version", "6")];
-    assert!(matches!(detected(&apple, "POST", "/uploads"), Detected::Speaks(Dialect::Tus1(_))));
+    assert!(matches!(detected(&apple, "POST", "/uploads"), Detected::Dialect(Dialect::Tus1(_))));
     for (lines, method) in [
         (&[("tus-resumable", "0.2.2")][..], "POST"),
         (&[("tus-resumable", "1.0.0, 2.0.0")], "POST"),
@@ -222,7 +223,7 @@ fn the_version_decides_before_everything_else() {
     }
     assert!(matches!(
         detected(&[("upload-length", "5")], "POST", "/uploads"),
-        Detected::Speaks(Dialect::Conventional)
+        Detected::Dialect(Dialect::Conventional)
     ));
 }
 
@@ -241,7 +242,7 @@ fn said(head: &Response<()>, name: &str) -> Option<String> {
 fn answers_say_what_clients_need() {
     let around = context("http://h/uploads");
     let answered = |brings_content, reply: &Reply| {
-        let speaker = Speaker { extensions: Extensions::ALL, brings_content };
+        let speaker = Tus1Codec { extensions: Extensions::ALL, brings_content };
         let head = speaker.encode(reply, &around);
         assert_eq!(said(&head, "tus-resumable").as_deref(), Some("1.0.0"));
         let told = ["location", "upload-offset", "upload-expires"].map(|name| said(&head, name));
@@ -256,14 +257,18 @@ fn answers_say_what_clients_need() {
     assert_eq!(answered(true, &stored(false)), (204, [None, offset("5"), expires]));
     let complete =
         |created, answer| Reply::Complete { id: ID, created, state: state(9, Some(9), true), answer };
-    let content = |status, content: &[u8]| Answer { content: content.to_vec(), ..Answer::of(status) };
+    let content =
+        |status, content: &[u8]| TargetResponse { content: content.to_vec(), ..TargetResponse::of(status) };
     let (ok, failed) = (StatusCode::CREATED, StatusCode::BAD_GATEWAY);
-    assert_eq!(answered(true, &complete(false, Answer::of(ok))), (204, [None, offset("9"), None]));
+    assert_eq!(answered(true, &complete(false, TargetResponse::of(ok))), (204, [None, offset("9"), None]));
     assert_eq!(
         answered(true, &complete(false, content(StatusCode::OK, b"x"))),
         (200, [None, offset("9"), None])
     );
-    assert_eq!(answered(true, &complete(false, Answer::of(failed))), (502, [None, offset("9"), None]));
+    assert_eq!(
+        answered(true, &complete(false, TargetResponse::of(failed))),
+        (502, [None, offset("9"), None])
+    );
     assert_eq!(answered(false, &complete(true, content(StatusCode::OK, b"x"))), (201, [url, None, None]));
     assert_eq!(answered(false, &Reply::Cancelled), (204, [None, None, None]));
 }
@@ -281,7 +286,7 @@ fn questions_are_answered_with_what_was_said_at_the_beginning() {
     .collect();
     let asked = |state| {
         let reply = Reply::State { id: ID, state, described: described.clone() };
-        let head = Speaker::unversioned(Extensions::ALL).encode(&reply, &around);
+        let head = Tus1Codec::unversioned(Extensions::ALL).encode(&reply, &around);
         assert_eq!(head.status(), 200);
         assert_eq!(said(&head, "cache-control").as_deref(), Some("no-store"));
         assert_eq!(said(&head, "upload-metadata").as_deref(), Some("b YQ==,a "));
@@ -327,7 +332,7 @@ fn refusals_have_the_codes_clients_know() {
         (interrupted(Interrupted::Superseded), 409, Some("5")),
     ];
     for (refusal, status, offset) in cases {
-        let head = Speaker::refuse(&refusal);
+        let head = Tus1Codec::refuse(&refusal);
         assert_eq!(
             (head.status().as_u16(), said(&head, "upload-offset").as_deref()),
             (status, offset),

@@ -14,8 +14,8 @@ fn one(offset: u64, length: Option<u64>, phase: Phase) -> Upload {
     Upload { semantics: SAID, family: Family::Ietf, ..upload(offset, length, phase) }
 }
 
-fn asks(operation: Operation) -> Request {
-    Request { family: Family::Ietf, ..request(operation) }
+fn asks(operation: Operation) -> UploadRequest {
+    UploadRequest { family: Family::Ietf, ..request(operation) }
 }
 
 fn appends(at: u64, length: Option<u64>, content: Content, when_complete: AppendToComplete) -> Operation {
@@ -101,7 +101,7 @@ fn what_every_request_says_of_the_length_agrees() {
 #[test]
 fn a_complete_upload_gives_its_answer_again_or_refuses() {
     let done = || one(200, Some(200), Phase::Delivered(answer()));
-    let failed = || one(200, Some(200), Phase::Failed(Answer::of(StatusCode::UNPROCESSABLE_ENTITY)));
+    let failed = || one(200, Some(200), Phase::Failed(TargetResponse::of(StatusCode::UNPROCESSABLE_ENTITY)));
     let received = || one(200, Some(200), Phase::Received);
     let more = |bytes| content(Some(bytes), LATER);
     // With replay; for those who know none.
@@ -265,14 +265,14 @@ fn too_little_is_counted_where_it_is_not_declared() {
             other => format!("{other:?}"),
         }
     };
-    assert_eq!(brought(9, Finish::Later, false, End::Whole), "TooSmall");
-    assert_eq!(brought(0, Finish::Later, false, End::Whole), "TooSmall");
-    assert_eq!(brought(9, Finish::Later, true, End::Whole), "TooSmall");
-    assert_eq!(brought(10, Finish::Later, false, End::Whole), "stored");
+    assert_eq!(brought(9, Finish::Later, false, End::AllReceived), "TooSmall");
+    assert_eq!(brought(0, Finish::Later, false, End::AllReceived), "TooSmall");
+    assert_eq!(brought(9, Finish::Later, true, End::AllReceived), "TooSmall");
+    assert_eq!(brought(10, Finish::Later, false, End::AllReceived), "stored");
     // A creation that only reserves, the last of an upload, and content that was cut.
-    assert_eq!(brought(0, Finish::Later, true, End::Whole), "stored");
-    assert_eq!(brought(9, Finish::Here, false, End::Whole), "Deliver { but: None }");
-    assert_eq!(brought(9, Finish::Later, false, End::Cut(Interrupted::Cut)), "Interrupted");
+    assert_eq!(brought(0, Finish::Later, true, End::AllReceived), "stored");
+    assert_eq!(brought(9, Finish::Here, false, End::AllReceived), "Deliver { refusal: None }");
+    assert_eq!(brought(9, Finish::Later, false, End::Interrupted(Interrupted::Cut)), "Interrupted");
 }
 
 /// What an ending leaves, in a word.
@@ -305,26 +305,26 @@ fn ended(length: Option<u64>, bound: Bound, finish: Finish, stored: u64, how: En
 #[test]
 fn endings_complete_keep_or_invalidate() {
     use Finish::{Here, Later};
-    let cut = End::Cut(Interrupted::Cut);
+    let cut = End::Interrupted(Interrupted::Cut);
     let to = |length| Bound::Length(Length::new(length));
     let table = [
-        (Some(200), to(200), Here, 200, End::Whole, "deliver"),
-        (None, Bound::Integer, Here, 150, End::Whole, "deliver"),
-        (None, Bound::Integer, Here, 100, End::Whole, "deliver"),
+        (Some(200), to(200), Here, 200, End::AllReceived, "deliver"),
+        (None, Bound::Integer, Here, 150, End::AllReceived, "deliver"),
+        (None, Bound::Integer, Here, 100, End::AllReceived, "deliver"),
         // Everything being there completes nothing.
-        (Some(200), to(200), Later, 200, End::Whole, "stored"),
+        (Some(200), to(200), Later, 200, End::AllReceived, "stored"),
         (Some(200), to(200), Here, 200, cut, "Interrupted"),
-        (Some(200), to(200), Later, 150, End::Whole, "stored"),
-        (Some(200), to(200), Here, 150, End::Whole, "Inconsistent"),
+        (Some(200), to(200), Later, 150, End::AllReceived, "stored"),
+        (Some(200), to(200), Here, 150, End::AllReceived, "Inconsistent"),
         (None, Bound::Integer, Here, 150, cut, "Interrupted"),
-        (Some(200), to(200), Here, 150, End::Full, "Full"),
-        (Some(200), to(200), Here, 200, End::Beyond, "removed: Excess"),
-        (Some(200), to(200), Later, 200, End::Beyond, "removed: Excess"),
+        (Some(200), to(200), Here, 150, End::StorageFull, "Full"),
+        (Some(200), to(200), Here, 200, End::OverLimit, "removed: Excess"),
+        (Some(200), to(200), Later, 200, End::OverLimit, "removed: Excess"),
         // More than one request may carry is sent again; more than an upload may have is not.
-        (None, Bound::Append(50), Here, 150, End::Beyond, "TooLarge"),
-        (Some(200), Bound::Append(50), Later, 150, End::Beyond, "TooLarge"),
-        (None, Bound::Size(150), Here, 150, End::Beyond, "removed: TooLarge"),
-        (None, Bound::Integer, Later, 150, End::Beyond, "removed: TooLarge"),
+        (None, Bound::Append(50), Here, 150, End::OverLimit, "TooLarge"),
+        (Some(200), Bound::Append(50), Later, 150, End::OverLimit, "TooLarge"),
+        (None, Bound::Size(150), Here, 150, End::OverLimit, "removed: TooLarge"),
+        (None, Bound::Integer, Later, 150, End::OverLimit, "removed: TooLarge"),
     ];
     for (length, bound, finish, stored, how, expected) in table {
         assert_eq!(

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use hoist_proto::types::{Fence, Offset, UploadId};
-use hoist_proto::upload::{Answer, Composition, Phase, Upload};
+use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
 use http::StatusCode;
 
 use super::{open, upload};
@@ -296,7 +296,7 @@ async fn live(store: &impl Store, number: u64) -> Result<(), Error> {
         drop(store.create(&whole(number), fence).await?);
         store.join(whole(number).id, &parts_of(number), fence).await?;
         promise(number, "joined");
-        let answer = Answer::of(StatusCode::NO_CONTENT);
+        let answer = TargetResponse::of(StatusCode::NO_CONTENT);
         store.commit(&Upload { phase: Phase::Delivered(answer), ..upload }, fence).await?;
     }
     if is_removable(number) {

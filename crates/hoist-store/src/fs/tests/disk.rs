@@ -7,7 +7,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use hoist_proto::types::{Fence, Offset};
-use hoist_proto::upload::{Answer, Phase, Upload};
+use hoist_proto::upload::{Phase, TargetResponse, Upload};
 use http::StatusCode;
 
 use super::{open, upload};
@@ -87,7 +87,7 @@ async fn a_full_disk_keeps_what_fitted() {
     assert!(matches!(store.check_health().await, Err(Error::Full)));
 
     // The record cannot be replaced, and the old one stays.
-    let complete = Upload { phase: Phase::Delivered(Answer::of(StatusCode::OK)), ..upload.clone() };
+    let complete = Upload { phase: Phase::Delivered(TargetResponse::of(StatusCode::OK)), ..upload.clone() };
     assert!(matches!(store.commit(&complete, ONE).await, Err(Error::Full)));
     let found = store.load(upload.id, Fence::new(2)).await.expect("loads").expect("is there");
     assert_eq!((found.offset.offset(), &found.phase), (fitted, &Phase::Open));
@@ -134,7 +134,7 @@ async fn uploads_leave_the_headroom_free() {
         assert!(free > kept_free - 100_000 && free < kept_free + 100_000, "{free} bytes are free");
         let found = store.load(full.id, Fence::new(2)).await.expect("loads").expect("is there");
         assert_eq!(found.offset.offset(), Offset::new(bytes), "what fitted stays");
-        let complete = Upload { phase: Phase::Delivered(Answer::of(StatusCode::OK)), ..full.clone() };
+        let complete = Upload { phase: Phase::Delivered(TargetResponse::of(StatusCode::OK)), ..full.clone() };
         store.commit(&complete, Fence::new(2)).await.expect("there is room for records");
         store.remove(full.id, Fence::new(2)).await.expect("removes");
         store.check_health().await.expect("there is room again");

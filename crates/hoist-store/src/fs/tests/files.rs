@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use hoist_proto::types::{Fence, Offset};
-use hoist_proto::upload::{Answer, Phase, Upload};
+use hoist_proto::upload::{Phase, TargetResponse, Upload};
 use http::StatusCode;
 
 use super::{open, upload};
@@ -21,7 +21,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 fn done(upload: &Upload) -> Upload {
-    Upload { phase: Phase::Delivered(Answer::of(StatusCode::NO_CONTENT)), ..upload.clone() }
+    Upload { phase: Phase::Delivered(TargetResponse::of(StatusCode::NO_CONTENT)), ..upload.clone() }
 }
 
 /// Creates an upload with this content, synced; gives its directory.

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use hoist_proto::types::{Fence, Offset, UploadId};
-use hoist_proto::upload::{Answer, Composition, Phase, Upload};
+use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
 use http::StatusCode;
 
 use super::disk::Mounted;
@@ -20,7 +20,7 @@ async fn part(store: &LocalStore, number: u64, bytes: Vec<u8>) -> UploadId {
     let part = Upload { composition: Composition::Part, ..upload(number, Some(bytes.len() as u64)) };
     let mut writer = store.create(&part, ONE).await.expect("creates");
     writer.write(bytes.into()).await.expect("writes");
-    let done = Upload { phase: Phase::Delivered(Answer::of(StatusCode::NO_CONTENT)), ..part.clone() };
+    let done = Upload { phase: Phase::Delivered(TargetResponse::of(StatusCode::NO_CONTENT)), ..part.clone() };
     store.commit(&done, ONE).await.expect("commits");
     part.id
 }
@@ -62,7 +62,8 @@ async fn one_part_is_the_same_file_and_nothing_writes_to_it() {
             // Whatever becomes of it, and however short its length says it is, the part stays as it was.
             assert!(store.append(whole.id, Offset::new(100_000), ONE).await.is_err());
             let length = Some(hoist_proto::types::Length::new(999_999));
-            let failed = Upload { phase: Phase::Failed(Answer::of(StatusCode::OK)), length, ..whole.clone() };
+            let failed =
+                Upload { phase: Phase::Failed(TargetResponse::of(StatusCode::OK)), length, ..whole.clone() };
             store.commit(&failed, ONE).await.expect("commits");
             store.export(whole.id, directory.path(), "out", ONE).await.expect("exports");
             if number % 2 == 0 {

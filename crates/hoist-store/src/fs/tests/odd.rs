@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use bytes::Bytes;
 use hoist_proto::types::{Fence, Offset};
-use hoist_proto::upload::{Answer, Phase, Upload};
+use hoist_proto::upload::{Phase, TargetResponse, Upload};
 use http::StatusCode;
 
 use super::{open, upload};
@@ -78,7 +78,8 @@ async fn content_that_a_crash_left_beside_a_concluded_record_is_freed() {
         let store = open(directory.path());
         let mut writer = store.create(&upload, ONE).await.expect("creates");
         writer.write(Bytes::from_static(b"delivered")).await.expect("writes");
-        let done = Upload { phase: Phase::Delivered(Answer::of(StatusCode::CREATED)), ..upload.clone() };
+        let done =
+            Upload { phase: Phase::Delivered(TargetResponse::of(StatusCode::CREATED)), ..upload.clone() };
         store.conclude(&done, ONE).await.expect("concludes");
         assert!(!here.join("content").exists());
     }

@@ -7,7 +7,7 @@ use std::fs;
 
 use bytes::Bytes;
 use hoist_proto::types::{Fence, Offset, UploadId};
-use hoist_proto::upload::{Answer, Composition, Phase, Upload};
+use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
 use http::StatusCode;
 
 use super::upload;
@@ -119,7 +119,7 @@ impl Site {
     pub(super) async fn attempt(&mut self, store: &LocalStore) -> Result<(), Error> {
         let (subject, fence) = (self.subject(), self.claim());
         let answered =
-            Upload { phase: Phase::Delivered(Answer::of(StatusCode::NO_CONTENT)), ..subject.clone() };
+            Upload { phase: Phase::Delivered(TargetResponse::of(StatusCode::NO_CONTENT)), ..subject.clone() };
         match self.operation {
             Operation::Create => {
                 let found = store.load(subject.id, fence).await?;

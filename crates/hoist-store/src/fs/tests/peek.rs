@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Fence, Offset};
-use hoist_proto::upload::{Answer, Phase, Upload};
+use hoist_proto::upload::{Phase, TargetResponse, Upload};
 use http::StatusCode;
 
 use super::{open, upload};
@@ -34,7 +34,8 @@ async fn a_look_does_not_wait_for_whoever_has_the_turn() {
                 writer = store.append(upload.id, Offset::new(7), Fence::new(2)).await.expect("goes on");
             }
             "complete" => {
-                let done = Upload { phase: Phase::Failed(Answer::of(StatusCode::OK)), ..upload.clone() };
+                let done =
+                    Upload { phase: Phase::Failed(TargetResponse::of(StatusCode::OK)), ..upload.clone() };
                 store.commit(&done, Fence::new(2)).await.expect("commits");
                 store.load(upload.id, Fence::new(2)).await.expect("loads");
             }

@@ -6,14 +6,14 @@ use std::collections::HashMap;
 
 use super::super::simulation::{Dice, Haste};
 use super::*;
-use crate::dialect::ietf::Speaker;
-use crate::dialect::{Context, Detected, Dialect, Offers, Place, detect};
+use crate::dialect::ietf::IetfCodec;
+use crate::dialect::{Context, Detected, Dialect, DialectOptions, Resource, detect};
 use crate::engine::{self, Decision, End, Ending, Plan, Verdict};
 use crate::operation::{Decoded, Reply, Subject};
 use crate::policy::{Limits, Policy};
 use crate::refusal::{Interrupted, Refusal};
 use crate::types::{Durable, Timestamp, UploadId};
-use crate::upload::{Answer, Phase, Upload};
+use crate::upload::{Phase, TargetResponse, Upload};
 
 const SEEDS: u64 = 10_000;
 const BASE: &str = "https://h.example/uploads";
@@ -40,7 +40,7 @@ impl Kept {
     }
 
     /// An offset that was told holds for ever.
-    fn tells(&mut self, fields: &HeaderMap, speaker: Speaker) {
+    fn tells(&mut self, fields: &HeaderMap, speaker: IetfCodec) {
         let Some(offset) = speaker.told(fields).offset else { return };
         assert!(offset.get() >= self.told, "the offset went back from {} to {offset}", self.told);
         assert!(offset.get() <= self.synced as u64, "{offset} was told, {} is safe", self.synced);
@@ -68,7 +68,7 @@ struct Intake {
     upload: Upload,
     plan: Plan,
     dialect: Dialect,
-    speaker: Speaker,
+    speaker: IetfCodec,
 }
 
 /// Status and fields.
@@ -78,9 +78,9 @@ impl Intake {
     /// How much of the content is stored, and how that ends.
     fn fits(&self, arrives: u64, range: &Range<u64>) -> (u64, End) {
         match self.plan.room.bytes {
-            room if arrives > room => (room, End::Beyond),
-            _ if arrives < range.end - range.start => (arrives, End::Cut(Interrupted::Cut)),
-            _ => (arrives, End::Whole),
+            room if arrives > room => (room, End::OverLimit),
+            _ if arrives < range.end - range.start => (arrives, End::Interrupted(Interrupted::Cut)),
+            _ => (arrives, End::AllReceived),
         }
     }
 }
@@ -119,7 +119,7 @@ impl Server {
         let bytes = self.uploads[&id].bytes.clone();
         assert_eq!(upload.length, Some(Length::new(bytes.len() as u64)));
         self.delivered.push(bytes);
-        let answer = Answer::of(self.answer);
+        let answer = TargetResponse::of(self.answer);
         let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.now);
         self.kept(id).record = Some(upload);
         reply
@@ -130,12 +130,13 @@ impl Server {
         let (parts, ()) = head.clone().into_parts();
         let below =
             parts.uri.path().strip_prefix("/uploads/").map(|name| name.parse().expect("an id it gave"));
-        let place = below.map_or(Place::Endpoint, Place::Upload);
-        let dialect = match detect(&parts, place, Offers { rfc_announces: true, ..Offers::default() }) {
-            Detected::Speaks(dialect) => dialect,
-            Detected::Stored => Dialect::Ietf(Speaker::unversioned()),
-            other => panic!("no dialect: {other:?} {parts:?}"),
-        };
+        let place = below.map_or(Resource::Endpoint, Resource::Upload);
+        let dialect =
+            match detect(&parts, place, DialectOptions { rfc_interim: true, ..DialectOptions::default() }) {
+                Detected::Dialect(dialect) => dialect,
+                Detected::ByUpload => Dialect::Ietf(IetfCodec::unversioned()),
+                other => panic!("no dialect: {other:?} {parts:?}"),
+            };
         let Dialect::Ietf(speaker) = dialect else { panic!("another dialect: {parts:?}") };
         let decoded = dialect.decode(&parts, place, declared).expect("the client makes sense");
         let Decoded { subject, family, operation } = decoded;
@@ -155,7 +156,7 @@ impl Server {
         let known = self.load(id);
         let policy = self.policy.clone();
         let around = Context { base: BASE, limits: &policy.limits, now: self.now, lifetime: None };
-        let request = engine::Request { id, principal: None, family, operation };
+        let request = engine::UploadRequest { id, principal: None, family, operation };
         let (upload, plan) = match engine::decide(known.as_ref(), &request, &policy, self.now) {
             Decision::Create(upload, plan) | Decision::Receive(upload, plan) => (upload, plan),
             Decision::Cancel => {
@@ -200,7 +201,7 @@ impl Server {
     /// The content ends, and if the server lives it answers.
     fn end(&mut self, intake: Intake, how: End, dice: &mut Dice) -> Option<Response> {
         let Intake { id, upload, plan, dialect, speaker } = intake;
-        if dice.in_percent(if how == End::Whole { self.dies } else { 30 }) {
+        if dice.in_percent(if how == End::AllReceived { self.dies } else { 30 }) {
             // Nobody is there to settle it: the next request finds the bytes as the disk has them.
             self.kept(id).crash(dice);
             return None;
@@ -223,12 +224,15 @@ impl Server {
             Verdict::Refuse(refusal) => {
                 // A client that has not heard of the limits may send too little without saying how much it is.
                 let is_little = matches!(refusal, Refusal::TooSmall { .. });
-                assert!(how != End::Whole || is_little, "nothing is wrong with the upload: {refusal:?}");
+                assert!(
+                    how != End::AllReceived || is_little,
+                    "nothing is wrong with the upload: {refusal:?}"
+                );
                 self.kept(id).record = Some(upload);
                 heads(dialect.refuse(&refusal, &around))
             }
             Verdict::Remove(refusal) => {
-                assert!(how != End::Whole, "nothing is wrong with the upload: {refusal:?}");
+                assert!(how != End::AllReceived, "nothing is wrong with the upload: {refusal:?}");
                 self.uploads.remove(&id);
                 return Some(heads(dialect.refuse(&refusal, &around)));
             }
@@ -486,7 +490,7 @@ impl Run {
                 self.uploader.on_sent(stored);
                 let moment = self.moment();
                 if self.uploader.on_interim(status, &fields, moment) == Heard::Stop {
-                    self.server.end(intake, End::Cut(Interrupted::Cut), &mut self.dice);
+                    self.server.end(intake, End::Interrupted(Interrupted::Cut), &mut self.dice);
                     return Ended::Stopped;
                 }
             }

@@ -4,12 +4,12 @@
 
 use std::collections::HashSet;
 
-use super::{Request, is_of};
+use super::{UploadRequest, is_of};
 use crate::operation::Create;
 use crate::policy::{Limits, Policy};
 use crate::refusal::{Limit, Refusal};
 use crate::types::{Durable, LARGEST_INTEGER, Length, PartNumber, Timestamp};
-use crate::upload::{Begun, Composition, Numbers, Part, Phase, State, Upload};
+use crate::upload::{Composition, IndexedParts, Part, PartNumberSet, Phase, State, Upload};
 
 /// How far some parts are together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub fn gather<'a>(parts: impl IntoIterator<Item = Option<&'a Upload>>) -> Gather
 //= TUS1-CAT-05, TUS1-CAT-06, TUS1-CAT-09, TUS1-CAT-14
 pub fn compose(
     create: &Create,
-    request: &Request,
+    request: &UploadRequest,
     parts: &[Option<Upload>],
     policy: &Policy,
     now: Timestamp,
@@ -112,12 +112,13 @@ pub fn require_room(length: Option<Length>, limits: &Limits) -> Result<(), Refus
 /// The upload of which a request begins the first part that anybody hears of.
 pub fn number_first(
     create: &Create,
-    request: &Request,
+    request: &UploadRequest,
     part: Part,
     policy: &Policy,
     now: Timestamp,
 ) -> Upload {
-    let numbers = Numbers { begun: Begun::with(part.number), last: part.last.then_some(part.number) };
+    let numbers =
+        IndexedParts { started: PartNumberSet::with(part.number), last: part.last.then_some(part.number) };
     Upload {
         id: request.id,
         family: request.family,
@@ -139,16 +140,22 @@ pub fn number_first(
 /// # Errors
 /// A refusal when the upload has no numbered parts, when there is another last one, or when one would be behind the last.
 //= TOK-IDX-03, TOK-IDX-06
-pub fn number(whole: &Upload, part: Part, highest: PartNumber) -> Result<Numbers, Refusal> {
+pub fn number(whole: &Upload, part: Part, highest: PartNumber) -> Result<IndexedParts, Refusal> {
     let mixed = || Refusal::Mixed(State { part: Some(part), ..whole.into() });
-    let Composition::Indexed(Numbers { begun, last }) = &whole.composition else { return Err(mixed()) };
-    let begun = begun.clone().without_above(highest).and(part.number);
+    let Composition::Indexed(IndexedParts { started, last }) = &whole.composition else {
+        return Err(mixed());
+    };
+    let started = started.clone().without_above(highest).and(part.number);
     let last = match (*last, part.last) {
         (Some(known), true) if known != part.number => return Err(mixed()),
         (Some(known), _) => Some(known),
         (None, said) => said.then_some(part.number),
     };
-    if last.is_some_and(|last| begun.highest() > last) { Err(mixed()) } else { Ok(Numbers { begun, last }) }
+    if last.is_some_and(|last| started.highest() > last) {
+        Err(mixed())
+    } else {
+        Ok(IndexedParts { started, last })
+    }
 }
 
 #[cfg(test)]
@@ -160,7 +167,7 @@ mod tests {
     use super::*;
     use crate::operation::{BelowMinSize, Content, Finish, OnExisting, Operation};
     use crate::types::{Offset, Principal, UploadId};
-    use crate::upload::{Answer, Completion, Excess, Family, Interruption, Origin, Semantics};
+    use crate::upload::{Completion, Excess, Family, Interruption, Origin, Semantics, TargetResponse};
 
     const NOW: Timestamp = Timestamp::from_millis(1_000);
     const ID: UploadId = UploadId::from_bits([9; 16]);
@@ -184,7 +191,7 @@ mod tests {
             length: length.map(Length::new),
             offset,
             phase: if complete {
-                Phase::Delivered(Answer::of(http::StatusCode::NO_CONTENT))
+                Phase::Delivered(TargetResponse::of(http::StatusCode::NO_CONTENT))
             } else {
                 Phase::Open
             },
@@ -233,7 +240,7 @@ mod tests {
             origin: sample.origin,
         };
         let operation = Operation::Create(create.clone());
-        let request = Request { id: ID, principal: None, family: Family::Tus1, operation };
+        let request = UploadRequest { id: ID, principal: None, family: Family::Tus1, operation };
         let policy = Policy { limits: Limits { size_max, ..Limits::default() }, ..Policy::default() };
         compose(&create, &request, parts, &policy, NOW)
     }
@@ -299,10 +306,10 @@ mod tests {
             ((2, Some(5)), (5, false), Some((5, Some(5)))),
         ];
         for ((highest, last), (asked, is_last), expected) in cases {
-            let numbers = Numbers { begun: Begun::up_to(n(highest)), last: last.map(n) };
+            let numbers = IndexedParts { started: PartNumberSet::up_to(n(highest)), last: last.map(n) };
             let whole = Upload { composition: Composition::Indexed(numbers), ..part(0, None, false) };
             let found = number(&whole, Part { number: n(asked), last: is_last }, n(highest)).ok();
-            let found = found.map(|numbers| (numbers.begun.highest(), numbers.last));
+            let found = found.map(|numbers| (numbers.started.highest(), numbers.last));
             let expected = expected.map(|(highest, last): (_, Option<u64>)| (n(highest), last.map(n)));
             assert_eq!(found, expected, "{highest} {last:?} {asked} {is_last}");
         }
