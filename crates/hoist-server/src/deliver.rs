@@ -11,11 +11,11 @@ use hoist_proto::operation::Reply;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Fence, UploadId};
 use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
-use hoist_store::store::Error;
+use hoist_store::store::{Error, UploadGroup};
 
 use crate::claim::Claim;
 use crate::digest::{Hashes, Outcome};
-use crate::service::Shared;
+use crate::shared::Shared;
 use crate::targets::{self, Representation};
 use crate::{answer, error};
 
@@ -39,7 +39,7 @@ impl Shared {
             let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.clock.now());
             self.store.commit(&upload, fence).await.map_err(failed("commit"))?;
             self.ledger.record(&upload);
-            self.lifetimes.note_complete(upload.lifetime);
+            self.lifetimes.note(UploadGroup::Complete, upload.lifetime);
             return Ok(reply);
         }
         if let Some(wait) = self.backlog.wait(id) {

@@ -1,16 +1,13 @@
 //! What the server says of itself: `OPTIONS`, the well-known document, health.
 
-use std::time::{Duration, Instant};
-
 use hoist_proto::dialect::ietf::PARTIAL_UPLOAD;
 use hoist_proto::dialect::{ACCEPT_PATCH, METHODS, UPLOAD_LIMIT, tus1};
 use hoist_proto::field;
 use hoist_proto::policy::Policy;
 use http::{HeaderValue, Response, StatusCode, header};
-use tokio::sync::Mutex;
 
 use crate::answer::{self, Answer};
-use crate::service::Shared;
+use crate::shared::Shared;
 
 /// The answer to every `OPTIONS`, preflight or not. Status 200, because Apple's uploader takes no other for support.
 //= TOK-DISC-03, IETF-OPT-01, IETF-OPT-04, IETF-OPT-06
@@ -37,7 +34,7 @@ fn limits(policy: &Policy) -> Vec<(&'static str, u64)> {
 pub(crate) fn well_known(shared: &Shared) -> Answer {
     let limits: serde_json::Map<_, _> =
         limits(&shared.policy).into_iter().map(|(name, number)| (name.to_owned(), number.into())).collect();
-    let numbers = shared.versions.numbers().map(|number| number.to_string());
+    let numbers = shared.settings.versions.numbers().map(|number| number.to_string());
     let versions: Vec<String> = numbers.chain(["rfc".to_owned()]).collect();
     let document = serde_json::json!({
         "url": shared.endpoint,
@@ -57,43 +54,22 @@ pub(crate) fn health() -> Answer {
     answer::document("text/plain; charset=utf-8", "ok\n")
 }
 
-/// The last look at the store. Readiness is asked by anybody and often; the disk is asked once in a while.
-#[derive(Default)]
-pub(crate) struct Readiness(Mutex<Option<(Instant, Result<(), String>)>>);
-
-const READINESS_AGE_MAX: Duration = Duration::from_secs(2);
-
-impl Readiness {
-    /// `/readyz`: uploads would be taken now.
-    pub(crate) async fn answer(&self, shared: &Shared) -> Answer {
-        if shared.draining.is_cancelled() {
-            return unready("shutting down\n".into());
-        }
-        if !shared.ledger.is_filled() {
-            return unready("looking at the uploads that are there\n".into());
-        }
-        // Held while the store is asked, so that many askers make one question.
-        let mut last = self.0.lock().await;
-        let recent = last.as_ref().filter(|(when, _)| when.elapsed() < READINESS_AGE_MAX);
-        let state = if let Some((_, state)) = recent {
-            state.clone()
-        } else {
-            let state = shared.store.check_health().await.map_err(|failure| crate::error::chain(&failure));
-            if let Err(failure) = &state {
-                tracing::error!(error = failure, "the store cannot take uploads");
-            }
-            *last = Some((Instant::now(), state.clone()));
-            state
-        };
-        match state {
-            Ok(()) => answer::document("text/plain; charset=utf-8", "ready\n"),
-            // What is wrong is for the log; the path of a disk is nobody else's business.
-            Err(_) => unready("the store cannot take uploads\n".into()),
-        }
+/// `/readyz`: the server accepts uploads now.
+pub(crate) async fn readiness(shared: &Shared) -> Answer {
+    if shared.draining.is_cancelled() {
+        return unready("shutting down\n");
     }
+    if !shared.ledger.is_filled() {
+        return unready("looking at the uploads that are there\n");
+    }
+    if !shared.readiness.is_healthy(&*shared.store).await {
+        // The cause has been logged; it may name a path, which is not for the peer.
+        return unready("the store cannot take uploads\n");
+    }
+    answer::document("text/plain; charset=utf-8", "ready\n")
 }
 
-fn unready(why: String) -> Answer {
+fn unready(why: &'static str) -> Answer {
     let mut answer = answer::document("text/plain; charset=utf-8", why);
     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     answer

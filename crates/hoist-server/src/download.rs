@@ -20,8 +20,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::answer::{self, Answer, Body};
-use crate::layer::Hoist;
-use crate::service::CLAIM_TIMEOUT;
+use crate::shared::CLAIM_TIMEOUT;
+use crate::shared::Hoist;
 use crate::{error, filename};
 use select::{Selected, select};
 
@@ -37,7 +37,8 @@ impl Hoist {
     //= TUS1-DF-16
     pub(crate) async fn download(&self, resource: Resource, head: &Parts) -> Option<Answer> {
         let shared = self.shared();
-        let (true, &Method::GET, Resource::Upload(id)) = (shared.downloads, &head.method, resource) else {
+        let (true, &Method::GET, Resource::Upload(id)) = (shared.settings.downloads, &head.method, resource)
+        else {
             return None;
         };
         let principal = shared.auth.admit(head).await.ok()?;

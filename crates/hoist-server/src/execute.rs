@@ -17,7 +17,7 @@ use crate::digest::Check;
 use crate::error;
 use crate::intake::{Content, Intake};
 use crate::progress::Progress;
-use crate::service::Shared;
+use crate::shared::Shared;
 use crate::transport_handles::TransportHandles;
 use crate::unverified::UnverifiedContent;
 

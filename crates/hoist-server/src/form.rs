@@ -19,7 +19,7 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 
 use crate::intake::Content;
-use crate::layer::Hoist;
+use crate::shared::Hoist;
 use crate::{BoxError, filename};
 
 /// The longest boundary (RFC 2046, Common Syntax).

@@ -24,7 +24,7 @@ use tokio::time::{Sleep, sleep};
 use crate::admission::Reservation;
 use crate::claim::Claim;
 use crate::progress::Progress;
-use crate::service::Shared;
+use crate::shared::Shared;
 use crate::unverified::UnverifiedContent;
 use crate::{BoxError, error};
 

@@ -8,6 +8,7 @@ pub mod admission;
 mod answer;
 pub mod auth;
 mod backlog;
+mod builder;
 mod claim;
 pub mod clock;
 pub mod cors;
@@ -21,14 +22,16 @@ mod filename;
 mod form;
 pub mod hook;
 mod intake;
-mod layer;
+mod lifetimes;
 mod look;
 mod parts;
 mod pending_parts;
 mod progress;
 pub mod proxy;
+mod readiness;
 mod route;
 mod service;
+mod shared;
 mod sweep;
 pub mod targets;
 mod tombstones;
@@ -37,10 +40,10 @@ mod unverified;
 mod upload_id;
 
 pub use answer::{Answer, Body};
+pub use builder::{BadEndpoint, Builder};
 pub use intake::Content;
-pub use layer::{BadEndpoint, Builder, Hoist};
+pub use shared::{Hoist, Interims, Locations};
 pub use sweep::Swept;
-pub use transport_handles::{Interims, Locations};
 
 /// An error of a body, whatever it is.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -9,7 +9,7 @@ use hoist_proto::upload::Upload;
 
 use crate::claim::Claim;
 use crate::error;
-use crate::service::Shared;
+use crate::shared::Shared;
 
 impl Shared {
     /// The claimed upload, as the store has it.

@@ -20,9 +20,9 @@ use crate::admission::Reservation;
 use crate::claim::{Asker, Claim, Occupied};
 use crate::execute::Execution;
 use crate::intake::{self, Content};
-use crate::layer::Hoist;
 use crate::pending_parts::Present;
-use crate::service::{CLAIM_TIMEOUT, Shared};
+use crate::shared::Hoist;
+use crate::shared::{CLAIM_TIMEOUT, Shared};
 use crate::{answer, error};
 
 /// A numbered part of an upload, as a request names it.

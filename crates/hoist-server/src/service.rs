@@ -2,94 +2,30 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use hoist_proto::dialect::ietf::IetfCodec;
-use hoist_proto::dialect::interop::Versions;
 use hoist_proto::dialect::{self, Context, Detected, Dialect, DialectOptions, Resource, tus1};
 use hoist_proto::engine::{self, Decision, UploadRequest};
 use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
-use hoist_proto::policy::Policy;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Principal, UploadId};
 use hoist_proto::upload::{Composition, Family, State, Upload};
-use hoist_store::store::Store;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, header};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::admission::Ledger;
 use crate::answer::{self, Answer};
-use crate::auth::Authenticator;
-use crate::backlog::Backlog;
-use crate::claim::{Asker, Claim, Claims, Denied, Occupied, Transfer};
-use crate::clock::Clock;
-use crate::cors::{Asked, Cors};
-use crate::digest::Digests;
-use crate::discover::{self, Readiness};
+use crate::claim::{Asker, Claim, Denied, Occupied, Transfer};
+use crate::cors::Asked;
+use crate::discover;
 use crate::execute::Execution;
 use crate::form;
-use crate::hook::Hook;
 use crate::intake::{self, Content};
-use crate::layer::Hoist;
 use crate::parts::Numbered;
-use crate::pending_parts::PendingParts;
-use crate::proxy::Proxies;
 use crate::route::{Route, route};
-use crate::sweep::Lifetimes;
-use crate::targets::Target;
-use crate::tombstones::Tombstones;
-use crate::transport_handles::{Interims, Locations};
-use crate::upload_id::{self, IdDerivation};
-
-/// How long a request waits for the one before it to finish what it is at. Only a slow disk or target can take so long.
-//= IETF-CON-05
-pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What all requests share.
-pub(crate) struct Shared {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) target: Arc<dyn Target>,
-    pub(crate) auth: Arc<dyn Authenticator>,
-    pub(crate) hook: Arc<dyn Hook>,
-    pub(crate) policy: Policy,
-    pub(crate) cors: Cors,
-    /// The fields pages may send.
-    pub(crate) sendable: HeaderValue,
-    pub(crate) endpoint: String,
-    pub(crate) ids: IdDerivation,
-    pub(crate) ledger: Ledger,
-    pub(crate) claims: Claims,
-    pub(crate) readiness: Readiness,
-    pub(crate) digests: Digests,
-    pub(crate) interims: Interims,
-    pub(crate) tus: tus1::Extensions,
-    /// The interop versions of the IETF draft that are spoken.
-    pub(crate) versions: Versions,
-    pub(crate) pending_parts: PendingParts,
-    pub(crate) tombstones: Tombstones,
-    /// Whether clients that never say that an upload is complete are gone along with.
-    pub(crate) completes_at_length: bool,
-    /// Scheme and authority of the server, where the operator knows better than the request.
-    pub(crate) public_origin: Option<String>,
-    pub(crate) locations: Locations,
-    pub(crate) proxies: Proxies,
-    /// Whether complete uploads can be fetched.
-    pub(crate) downloads: bool,
-    /// Takes the file in a form for an upload.
-    pub(crate) accepts_forms: bool,
-    /// Uploads to be finished without a client.
-    pub(crate) backlog: Backlog,
-    pub(crate) lifetimes: Lifetimes,
-    /// The time by which uploads expire.
-    pub(crate) clock: Clock,
-    pub(crate) tasks: TaskTracker,
-    pub(crate) draining: CancellationToken,
-}
+use crate::shared::{CLAIM_TIMEOUT, Hoist, Interims, Shared};
+use crate::upload_id;
 
 impl<B: Content> tower_service::Service<Request<B>> for Hoist {
     type Response = Answer;
@@ -115,12 +51,12 @@ impl Hoist {
             Route::At(resource) => self.at(resource, request).await,
             Route::WellKnown => discover::well_known(shared),
             Route::Health => discover::health(),
-            Route::Readiness => shared.readiness.answer(shared).await,
+            Route::Readiness => discover::readiness(shared).await,
             Route::Nowhere => problem(None, &Refusal::NotFound, &shared.context(&shared.endpoint)),
         };
         //= TUS1-DF-17
         answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        shared.cors.apply(&asked, &shared.sendable, answer.headers_mut());
+        shared.cors.apply(&asked, &shared.cors_headers, answer.headers_mut());
         answer
     }
 
@@ -134,7 +70,7 @@ impl Hoist {
         }
         let options = shared.dialect_options();
         let (dialect, outcome) = match dialect::detect(&head, resource, options) {
-            Detected::Discover => return discover::options(&shared.policy, shared.tus),
+            Detected::Discover => return discover::options(&shared.policy, shared.settings.tus),
             // Who speaks tus 1.0 in another version, or forgot to say so, is answered as clients of tus are.
             Detected::Refuse(Refusal::TusVersion) => {
                 (Some(shared.unversioned_tus()), Err(Refusal::TusVersion))
@@ -145,10 +81,13 @@ impl Hoist {
                 None => self.stored(resource, &head).await,
             },
             Detected::Dialect(dialect) => {
-                let dialect =
-                    if shared.completes_at_length { dialect.completing_at_length() } else { dialect };
+                let dialect = if shared.settings.completes_at_length {
+                    dialect.completing_at_length()
+                } else {
+                    dialect
+                };
                 let boundary = form::boundary(&head.method, &head.headers)
-                    .filter(|_| shared.accepts_forms && dialect == Dialect::Conventional);
+                    .filter(|_| shared.settings.accepts_forms && dialect == Dialect::Conventional);
                 let outcome = match boundary {
                     Some(boundary) => self.run_form(&boundary, resource, &base, head, body).await,
                     None => self.run(dialect, resource, &base, head, body).await,
@@ -266,7 +205,7 @@ impl Hoist {
                 let incomplete = || {
                     Refusal::Forbidden("the content of this upload can be fetched once it is complete".into())
                 };
-                let fetches = shared.downloads && method == Method::GET;
+                let fetches = shared.settings.downloads && method == Method::GET;
                 let refusal = meaningless(family, method).or_else(|| fetches.then(incomplete));
                 if let Some(refusal) = refusal {
                     return Ok(Err((family, refusal)));
@@ -299,19 +238,6 @@ impl Hoist {
             }
             known => Ok((claim, known)),
         }
-    }
-
-    /// Runs what must not end half-way in a task of the server's own. Dropping the caller drops the answer alone.
-    pub(crate) async fn own<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, Refusal>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, Refusal>> + Send + 'static,
-    {
-        let task = self.shared().tasks.spawn(work(self.share()).in_current_span());
-        task.await.unwrap_or_else(|failure| {
-            tracing::error!(error = %failure, "a request ended in a bug");
-            Err(Refusal::Internal)
-        })
     }
 }
 
@@ -396,12 +322,12 @@ impl Shared {
     }
 
     fn dialect_options(&self) -> DialectOptions {
-        let rfc_interim = self.interims == Interims::Always;
-        DialectOptions { rfc_interim, versions: self.versions, tus: self.tus }
+        let rfc_interim = self.settings.interims == Interims::Always;
+        DialectOptions { rfc_interim, versions: self.settings.versions, tus: self.settings.tus }
     }
 
     fn unversioned_tus(&self) -> Dialect {
-        Dialect::Tus1(tus1::Tus1Codec::unversioned(self.tus))
+        Dialect::Tus1(tus1::Tus1Codec::unversioned(self.settings.tus))
     }
 
     /// Takes the upload of a request. Ends the transfer that is running on it, unless the request would be refused whatever
@@ -447,11 +373,6 @@ impl Shared {
             Occupied::Transferring(_) => Refusal::NotFound,
             Occupied::Busy => Refusal::Busy,
         })
-    }
-
-    pub(crate) fn context<'a>(&'a self, base: &'a str) -> Context<'a> {
-        let Policy { limits, lifetime, .. } = &self.policy;
-        Context { base, limits, now: self.clock.now(), lifetime: *lifetime }
     }
 }
 

@@ -3,16 +3,15 @@
 //! Owns the passes over the store. They go a few uploads at a time beside the requests, under the claim of each upload
 //! they touch, and read only what may be over.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use hoist_proto::policy::Policy;
-use hoist_proto::types::{Timestamp, UploadId};
+use hoist_proto::types::UploadId;
 use hoist_store::store::{Error, UploadGroup, UploadSummary};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Filled;
-use crate::layer::Hoist;
+use crate::lifetimes::Scope;
+use crate::shared::Hoist;
 
 /// The part of the time that a sweep in the background may take from the disk: one in so many.
 const PACE: u32 = 20;
@@ -29,66 +28,6 @@ pub struct Swept {
     pub removed: usize,
     /// Uploads whose content was whole and whose target had not been told.
     pub delivered: usize,
-}
-
-/// The shortest life of an upload there may be: one that changed more recently need not be looked at.
-pub(crate) struct Lifetimes(Mutex<Shortest>);
-
-#[derive(Clone, Copy)]
-struct Shortest {
-    /// Set when every upload of the store has been taken into account.
-    is_known: bool,
-    open: Option<Duration>,
-    complete: Option<Duration>,
-}
-
-impl Lifetimes {
-    pub(crate) fn new(policy: &Policy) -> Self {
-        let (open, complete) = (policy.lifetime, policy.retention);
-        Self(Mutex::new(Shortest { is_known: false, open, complete }))
-    }
-
-    /// Takes a complete upload into account.
-    pub(crate) fn note_complete(&self, lifetime: Option<Duration>) {
-        self.note(UploadGroup::Complete, lifetime);
-    }
-
-    fn note(&self, group: UploadGroup, lifetime: Option<Duration>) {
-        let Some(lifetime) = lifetime else { return };
-        let mut shortest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = match group {
-            UploadGroup::Open => &mut shortest.open,
-            UploadGroup::Complete => &mut shortest.complete,
-        };
-        *known = Some(known.map_or(lifetime, |known| known.min(lifetime)));
-    }
-
-    fn known(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_known = true;
-    }
-
-    /// Returns the scope of a listing that covers every upload that may have expired.
-    fn scope(&self, group: UploadGroup, now: Timestamp) -> Scope {
-        let shortest = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lifetime = match group {
-            UploadGroup::Open => shortest.open,
-            UploadGroup::Complete => shortest.complete,
-        };
-        match (shortest.is_known, lifetime) {
-            (false, _) => Scope::All,
-            (true, None) => Scope::Nothing,
-            (true, Some(lifetime)) => {
-                let life_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
-                Scope::UnchangedSince(Timestamp::from_millis(now.millis().saturating_sub(life_ms)))
-            }
-        }
-    }
-}
-
-enum Scope {
-    All,
-    UnchangedSince(Timestamp),
-    Nothing,
 }
 
 /// Work that a crash left.
@@ -165,7 +104,7 @@ impl Hoist {
             }
             shared.ledger.filled(filled);
         }
-        shared.lifetimes.known();
+        shared.lifetimes.set_known();
         Ok((swept, left))
     }
 

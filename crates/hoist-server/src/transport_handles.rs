@@ -12,29 +12,7 @@ use http::request::Parts;
 use http::{HeaderMap, Response, header};
 
 use crate::proxy;
-use crate::service::Shared;
-
-/// Who is sent interim responses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Interims {
-    /// Peers that name a version of a draft, which is how they say that they understand them. The default.
-    #[default]
-    Auto,
-    /// Peers that name no version too, as the RFC will have it.
-    Always,
-    /// Nobody.
-    Never,
-}
-
-/// How a `Location` names an upload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Locations {
-    /// With scheme and host, as the peer reaches the server. The default: some clients take nothing else.
-    #[default]
-    Absolute,
-    /// By its path alone, which stays right whatever a proxy in front does to scheme and host.
-    Relative,
-}
+use crate::shared::{Interims, Locations, Shared};
 
 /// What a transport lets a service do besides answering, where it lets it, and what there is to say.
 pub(crate) struct TransportHandles {
@@ -58,7 +36,8 @@ impl Shared {
         base: &str,
         head: &Parts,
     ) -> TransportHandles {
-        let interim = head.extensions.get::<Interim>().filter(|_| self.interims != Interims::Never).cloned();
+        let interim =
+            head.extensions.get::<Interim>().filter(|_| self.settings.interims != Interims::Never).cloned();
         let announcement = match decision {
             Decision::Create(upload, _) | Decision::Receive(upload, _) => {
                 dialect.announcement(operation, head, upload, &self.context(base))
@@ -73,7 +52,7 @@ impl Shared {
     /// The upload URL as the peer of this request sees it.
     //= IETF-INT-14, TUS1-DF-14
     pub(crate) fn base(&self, head: &Parts) -> String {
-        match (self.locations, &self.public_origin) {
+        match (self.settings.locations, &self.settings.public_origin) {
             (Locations::Relative, _) => return self.endpoint.clone(),
             (Locations::Absolute, Some(origin)) => return format!("{origin}{}", self.endpoint),
             (Locations::Absolute, None) => {}

@@ -55,8 +55,8 @@ const PLACES: &[Place] = &[
             "crates/hoist-server/src/sweep.rs",
             // When a peer was last told how far it is; a monotonic clock, and no decision hangs on it.
             "crates/hoist-server/src/progress.rs",
-            // Remembers for a moment whether the store was reachable.
-            "crates/hoist-server/src/discover.rs",
+            // When the health of the store was last checked; a monotonic clock.
+            "crates/hoist-server/src/readiness.rs",
             "crates/hoist-client/src/upload.rs",
             // How long ago a file of credentials was looked at.
             "crates/hoist-server/src/auth/watched.rs",

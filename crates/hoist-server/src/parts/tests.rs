@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
-use crate::layer::Hoist;
+use crate::shared::Hoist;
 
 /// Content that waits until it is let go.
 struct Held {

@@ -1,0 +1,163 @@
+//! The state that all requests of an endpoint share, and the handle to it.
+//!
+//! Sits below every module that serves a request, and imports none of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hoist_proto::dialect::Context;
+use hoist_proto::dialect::interop::Versions;
+use hoist_proto::dialect::tus1::Extensions;
+use hoist_proto::policy::Policy;
+use hoist_proto::refusal::Refusal;
+use hoist_store::store::Store;
+use http::HeaderValue;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::admission::Ledger;
+use crate::auth::Authenticator;
+use crate::backlog::Backlog;
+use crate::claim::Claims;
+use crate::clock::Clock;
+use crate::cors::Cors;
+use crate::digest::Digests;
+use crate::hook::Hook;
+use crate::lifetimes::Lifetimes;
+use crate::pending_parts::PendingParts;
+use crate::proxy::Proxies;
+use crate::readiness::Readiness;
+use crate::targets::Target;
+use crate::tombstones::Tombstones;
+use crate::upload_id::IdDerivation;
+
+/// The time a request waits for the previous holder of its upload. Only a slow disk or target takes this long.
+//= IETF-CON-05
+pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The upload endpoint as a tower service. Clones share one endpoint.
+///
+/// Works under any server. Under [`hoist_http`] it also sends interim responses and ends connections whose transfer a
+/// newer request has superseded.
+#[derive(Clone)]
+pub struct Hoist(Arc<Shared>);
+
+/// The state of an endpoint.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) target: Arc<dyn Target>,
+    pub(crate) auth: Arc<dyn Authenticator>,
+    pub(crate) hook: Arc<dyn Hook>,
+    pub(crate) policy: Policy,
+    /// The path of the upload URL.
+    pub(crate) endpoint: String,
+    pub(crate) settings: Settings,
+    pub(crate) cors: Cors,
+    /// The value of `Access-Control-Allow-Headers`.
+    pub(crate) cors_headers: HeaderValue,
+    pub(crate) proxies: Proxies,
+    /// The clock by which uploads expire.
+    pub(crate) clock: Clock,
+    pub(crate) ids: IdDerivation,
+    pub(crate) ledger: Ledger,
+    pub(crate) claims: Claims,
+    pub(crate) digests: Digests,
+    pub(crate) pending_parts: PendingParts,
+    pub(crate) tombstones: Tombstones,
+    pub(crate) backlog: Backlog,
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) readiness: Readiness,
+    /// The tasks that outlive the request that started them.
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when the endpoint shuts down.
+    pub(crate) draining: CancellationToken,
+}
+
+/// Options of an endpoint that are plain values.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) interims: Interims,
+    pub(crate) locations: Locations,
+    /// The extensions of tus 1.0 that are offered.
+    pub(crate) tus: Extensions,
+    /// The interop versions of the IETF draft that are spoken.
+    pub(crate) versions: Versions,
+    /// True if interop versions 5 and 6 also complete an upload whose length is reached.
+    pub(crate) completes_at_length: bool,
+    /// Scheme and authority of the server, where the operator has set them.
+    pub(crate) public_origin: Option<String>,
+    /// True if complete uploads can be downloaded.
+    pub(crate) downloads: bool,
+    /// True if the file in a form is accepted as an upload.
+    pub(crate) accepts_forms: bool,
+}
+
+/// Which peers receive interim responses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interims {
+    /// Peers that name a version of the draft, which announces support for interim responses. The default.
+    #[default]
+    Auto,
+    /// Peers that name no version as well, as the RFC will have it.
+    Always,
+    /// No peers.
+    Never,
+}
+
+/// The form of the upload URL in a `Location`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Locations {
+    /// With scheme and host, as the peer reaches the server. The default: some clients accept nothing else.
+    #[default]
+    Absolute,
+    /// The path alone, which stays valid behind a proxy that changes scheme or host.
+    Relative,
+}
+
+impl Hoist {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+
+    /// Returns the path of the upload URL.
+    pub fn endpoint(&self) -> &str {
+        &self.0.endpoint
+    }
+
+    /// Ends all transfers, keeping their bytes, and waits until each one is stored and settled. From then on the endpoint
+    /// accepts no content; it still answers offset queries.
+    ///
+    /// # Cancellation
+    /// If dropped, the transfers still end, unawaited.
+    pub async fn drain(&self) {
+        self.0.draining.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
+    /// Runs work that must not stop half-way in a task that the server owns. Dropping the caller drops only the result.
+    pub(crate) async fn own<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Refusal>> + Send + 'static,
+    {
+        let task = self.0.tasks.spawn(work(Arc::clone(&self.0)).in_current_span());
+        task.await.unwrap_or_else(|failure| {
+            tracing::error!(error = %failure, "a request task panicked");
+            Err(Refusal::Internal)
+        })
+    }
+}
+
+impl Shared {
+    /// Returns what a dialect needs to encode an answer; `base` is the upload URL as the peer sees it.
+    pub(crate) fn context<'a>(&'a self, base: &'a str) -> Context<'a> {
+        let Policy { limits, lifetime, .. } = &self.policy;
+        Context { base, limits, now: self.clock.now(), lifetime: *lifetime }
+    }
+}
