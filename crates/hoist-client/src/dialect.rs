@@ -1,27 +1,19 @@
-//! Which dialect to speak: what a caller wishes, and what is remembered of the origins talked to.
+//! The dialects of resumable uploads, and their names.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
 
-use hoist_proto::client::Offers;
 use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::token::{Draft, Form};
-
-use crate::origin::Origin;
-
-/// Origins remembered at a time.
-const ORIGINS_MAX: usize = 64;
 
 /// The dialect of an upload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// The one the server speaks: it is asked once, and the answer is remembered by the [`Client`](crate::Client).
+    /// The one that the server supports. The [`Client`](crate::Client) asks once and remembers the answer.
     #[default]
     Auto,
-    /// "Resumable Uploads for HTTP", in one of its iterations.
+    /// "Resumable Uploads for HTTP", the IETF draft, in one of its versions.
     Ietf(Interop),
     /// `Upload-Token`, in one of its forms.
     Token(Form),
@@ -31,7 +23,7 @@ pub enum Dialect {
     Conventional,
 }
 
-/// The names of all dialects.
+/// The names of all dialects. Of several names for one dialect, the last is the exact one.
 const NAMES: [(&str, Dialect); 18] = [
     ("auto", Dialect::Auto),
     ("ietf", Dialect::Ietf(Interop::NEWEST)),
@@ -54,7 +46,7 @@ const NAMES: [(&str, Dialect); 18] = [
 ];
 
 impl Dialect {
-    /// The names that [`FromStr`] understands, for error messages.
+    /// Returns the names that [`FromStr`] parses, for error messages.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMES.iter().map(|(name, _)| *name)
     }
@@ -65,16 +57,15 @@ impl fmt::Display for Dialect {
         if let Self::Ietf(Interop::Later(number)) = self {
             return write!(f, "ietf-{number}");
         }
-        // The last of its names is the exact one.
         let name = NAMES.iter().rev().find(|(_, dialect)| dialect == self);
         f.write_str(name.map_or("unknown", |(name, _)| name))
     }
 }
 
-/// The text names no dialect.
+/// An error for a text that is not the name of a dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no such dialect: it is auto, ietf, ietf-3 to ietf-10, ietf-rfc, token, token-draft, token-0 to token-2, tus1 or conventional"
+    "no such dialect: use one of auto, ietf, ietf-3 to ietf-10, ietf-rfc, token, token-draft, token-0 to token-2, tus1 or conventional"
 )]
 pub struct UnknownDialect;
 
@@ -86,49 +77,12 @@ impl FromStr for Dialect {
     }
 }
 
-/// The dialect an origin was found to speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ServerSupport {
-    Ietf(Interop),
-    Tus1(Offers),
-    /// It did not say that it resumes anything. The version is one that it did not refuse.
-    Unknown(Interop),
-}
-
-/// Habits of an origin.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct OriginFacts {
-    pub(crate) support: Option<ServerSupport>,
-    /// Its offers to clients of tus 1.0, also where another dialect is spoken with it.
-    pub(crate) tus: Option<Offers>,
-    /// True if it was asked for a sign before content and gave none.
-    pub(crate) ignores_expect: bool,
-}
-
-/// Habits of the origins in use.
-#[derive(Debug, Default)]
-pub(crate) struct OriginCache(Mutex<HashMap<Origin, OriginFacts>>);
-
-impl OriginCache {
-    pub(crate) fn of(&self, origin: &Origin) -> OriginFacts {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(origin).copied().unwrap_or_default()
-    }
-
-    pub(crate) fn learn(&self, origin: &Origin, change: impl FnOnce(&mut OriginFacts)) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < ORIGINS_MAX || known.contains_key(origin) {
-            change(known.entry(origin.clone()).or_default());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_and_written() {
+    fn names_are_parsed_and_displayed() {
         for (name, dialect) in NAMES {
             assert_eq!(name.parse(), Ok(dialect));
             assert_eq!(dialect.to_string().parse(), Ok(dialect));
@@ -138,19 +92,5 @@ mod tests {
             assert_eq!(wrong.parse::<Dialect>(), Err(UnknownDialect));
         }
         assert_eq!(Dialect::names().count(), NAMES.len());
-    }
-
-    #[test]
-    fn origins_are_remembered_up_to_a_bound() {
-        let origins = OriginCache::default();
-        let origin =
-            |number: u8| Origin::of(&format!("http://{number}").parse().expect("a URL")).expect("one");
-        for number in 0..100 {
-            origins.learn(&origin(number), |facts| facts.ignores_expect = true);
-        }
-        assert!(origins.of(&origin(0)).ignores_expect && !origins.of(&origin(99)).ignores_expect);
-        origins.learn(&origin(0), |facts| facts.support = Some(ServerSupport::Unknown(Interop::V6)));
-        let known = origins.of(&origin(0));
-        assert_eq!((known.support, known.ignores_expect), (Some(ServerSupport::Unknown(Interop::V6)), true));
     }
 }

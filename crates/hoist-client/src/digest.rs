@@ -1,4 +1,4 @@
-//! Digests of what is uploaded.
+//! Digests of the uploaded bytes.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -12,13 +12,13 @@ use sha2::{Digest as _, Sha256};
 /// Bytes hashed at a time.
 const READ_BYTES: usize = 256 * 1024;
 
-/// A digest that is being made.
-enum Hash {
+/// A running digest.
+enum Hasher {
     Sha1(Sha1),
     Sha256(Sha256),
 }
 
-impl Hash {
+impl Hasher {
     fn new(kind: Checksum) -> Self {
         match kind {
             Checksum::Sha1 => Self::Sha1(Sha1::new()),
@@ -41,32 +41,36 @@ impl Hash {
     }
 }
 
-pub(crate) fn of(kind: Checksum, bytes: &[u8]) -> Vec<u8> {
-    let mut hash = Hash::new(kind);
+/// Returns the digest of bytes in memory.
+pub(crate) fn digest(kind: Checksum, bytes: &[u8]) -> Vec<u8> {
+    let mut hash = Hasher::new(kind);
     hash.update(bytes);
     hash.finish()
 }
 
-/// The digest of a range of a file; an error of the kind `UnexpectedEof` when it is shorter.
-pub(crate) fn of_file(kind: Checksum, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
+/// Returns the digest of a range of a file.
+///
+/// # Errors
+/// Returns an error of kind `UnexpectedEof` if the file is shorter.
+pub(crate) fn digest_of_file(kind: Checksum, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(range.start))?;
     let mut left = range.end - range.start;
-    let mut memory = vec![0; READ_BYTES];
-    let mut hash = Hash::new(kind);
+    let mut buffer = vec![0; READ_BYTES];
+    let mut hash = Hasher::new(kind);
     while left > 0 {
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(READ_BYTES);
-        let read = file.read(&mut memory[..most])?;
+        let read = file.read(&mut buffer[..most])?;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        hash.update(&memory[..read]);
+        hash.update(&buffer[..read]);
         left -= read as u64;
     }
     Ok(hash.finish())
 }
 
-/// Octets as hexadecimal digits.
+/// Returns octets as hexadecimal digits.
 pub(crate) fn hex(octets: &[u8]) -> String {
     use std::fmt::Write as _;
     octets.iter().fold(String::new(), |mut text, octet| {

@@ -1,6 +1,6 @@
-//! From the name of a server to its upload URL.
+//! Discovery of the upload URL of a server.
 //!
-//! In this order: what its HTTPS record says (feature `dns`), what its well-known document says, `/uploads`.
+//! Tries, in this order: the server's HTTPS record (feature `dns`), its well-known document, and the path `/uploads`.
 
 #[cfg(feature = "dns")]
 mod dns;
@@ -10,27 +10,28 @@ use http::{Request, Uri, header};
 use serde::Deserialize;
 
 use crate::client::Client;
+use crate::clock;
 use crate::error::Error;
-use crate::http::{FinalResponse, ReusedConnection};
+use crate::http::ReusedConnection;
 use crate::location;
 use crate::origin::Origin;
-use crate::upload;
+use crate::response::FinalResponse;
 
 const WELL_KNOWN: &str = "/.well-known/resumable-uploads";
-const CONVENTION: &str = "/uploads";
+const DEFAULT_PATH: &str = "/uploads";
 
 #[derive(Deserialize)]
-struct Document {
+struct WellKnownDocument {
     url: String,
 }
 
 impl Client {
-    /// The upload URL of a server, given its host name (with or without port) or its origin. A URL with a path is taken
-    /// for an upload URL already.
+    /// Returns the upload URL of a server, given its host name (with or without a port) or its origin. A URL with a path
+    /// is returned as it is. If the server has no well-known document, returns `/uploads` at its origin.
     ///
     /// # Errors
-    /// [`Error::Url`] when it is no name of a server, or when the server names a URL that cannot be followed; otherwise
-    /// what kept the server from answering. A server that answers with anything but a document follows the convention.
+    /// Returns [`Error::Url`] if the argument names no server, [`Error::Location`] if the server names a URL that must
+    /// not be used, or the error that kept the server from answering.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -48,47 +49,47 @@ impl Client {
             .header(header::ACCEPT, "application/json")
             .body(())
             .expect("constants make a request");
-        let (mut connection, given) = (ReusedConnection::default(), Origin::of(&base)?);
-        let answer = connection.ask(&self.connector, &base, head, &given, upload::now()).await;
-        let answer = answer.map_err(|broken| broken.error)?;
-        let Some(document) = document(&answer) else { return at(&base, CONVENTION) };
+        let (mut connection, caller_origin) = (ReusedConnection::default(), Origin::of(&base)?);
+        let response = connection.query(&self.connector, &base, head, &caller_origin, clock::now()).await;
+        let response = response.map_err(|failed| failed.error)?;
+        let Some(document) = document(&response) else { return at(&base, DEFAULT_PATH) };
         let url = resolve(&base, &document.url)?;
-        if self.connector.credentials.would_leak(&given, &Origin::of(&url)?) {
-            let wrong = "is not where the credentials were given for: bind them to an origin";
+        if self.connector.credentials.would_leak(&caller_origin, &Origin::of(&url)?) {
+            let wrong = "has another origin than the credentials: bind them to an origin";
             return Err(Error::Location { url: url.to_string(), wrong });
         }
         Ok(url)
     }
 }
 
-fn document(answer: &FinalResponse) -> Option<Document> {
-    answer.status.is_success().then(|| serde_json::from_slice(&answer.content).ok()).flatten()
+fn document(response: &FinalResponse) -> Option<WellKnownDocument> {
+    response.status.is_success().then(|| serde_json::from_slice(&response.content).ok()).flatten()
 }
 
-/// The origin's URL. Without a scheme it is `https`.
+/// Parses the name of a server. The default scheme is `https`.
 fn base(origin: &str) -> Result<Uri, Error> {
     let text = if origin.contains("://") { origin.to_owned() } else { format!("https://{origin}") };
-    let url: Uri = text.parse().map_err(|_| wrong(origin, "is not the name of a server"))?;
+    let url: Uri = text.parse().map_err(|_| wrong(origin, "is not the name or the url of a server"))?;
     Origin::of(&url).map(|_| url)
 }
 
-/// Resolves the URL of the document against the origin.
-fn resolve(base: &Uri, told: &str) -> Result<Uri, Error> {
-    if told.starts_with('/') && !told.starts_with("//") {
-        return at(base, told);
+/// Resolves the URL in the well-known document. It must be an absolute path or an absolute URL.
+fn resolve(base: &Uri, named: &str) -> Result<Uri, Error> {
+    if named.starts_with('/') && !named.starts_with("//") {
+        return at(base, named);
     }
-    let unusable = |wrong| Error::Location { url: told.to_owned(), wrong };
-    let url: Uri = told.parse().map_err(|_| unusable("is not a url"))?;
+    let unusable = |wrong| Error::Location { url: named.to_owned(), wrong };
+    let url: Uri = named.parse().map_err(|_| unusable("is not a url"))?;
     if url.authority().is_none() {
         return Err(unusable("is neither a path nor an http or https url"));
     }
-    location::followed(base, &url)
+    location::follow(base, &url)
 }
 
 fn at(base: &Uri, path: &str) -> Result<Uri, Error> {
     let path = PathAndQuery::try_from(path);
     let unusable = |_| Error::Location { url: base.to_string(), wrong: "has an invalid path" };
-    path.map(|path| location::at(base, path)).map_err(unusable)
+    path.map(|path| location::with_path(base, path)).map_err(unusable)
 }
 
 fn wrong(url: &str, wrong: &'static str) -> Error {
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_has_many_names() {
+    fn a_server_is_named_by_host_or_url() {
         let table = [
             ("example.org", Some("https://example.org/")),
             ("example.org:8443", Some("https://example.org:8443/")),
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_leads_to_a_path_or_a_url_but_not_out_of_tls() {
+    fn the_document_names_a_path_or_a_url_but_does_not_leave_tls() {
         let secure: Uri = "https://example.org".parse().expect("a URL");
         let plain: Uri = "http://example.org:81".parse().expect("a URL");
         let table = [
@@ -136,9 +137,9 @@ mod tests {
             (&secure, "file:///etc/passwd", None),
             (&secure, "/a b", None),
         ];
-        for (base, told, expected) in table {
-            let found = resolve(base, told).ok().map(|url| url.to_string());
-            assert_eq!(found.as_deref(), expected, "{told}");
+        for (base, named, expected) in table {
+            let found = resolve(base, named).ok().map(|url| url.to_string());
+            assert_eq!(found.as_deref(), expected, "{named}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! A file's name as a field.
+//! The name of a file as a header field.
 
 use http::HeaderValue;
 
-/// `Content-Disposition` with a file name, in the form every server reads and in the one that holds all of Unicode
-/// (RFC 6266, RFC 8187).
+/// Returns a `Content-Disposition` with a file name, in ASCII for every server and in UTF-8 where the name needs it (RFC
+/// 6266, RFC 8187).
 pub(crate) fn disposition(name: &str) -> HeaderValue {
     use std::fmt::Write as _;
     let plain: String =
@@ -23,5 +23,5 @@ pub(crate) fn disposition(name: &str) -> HeaderValue {
             }
         }
     }
-    HeaderValue::try_from(text).expect("visible ASCII and spaces")
+    HeaderValue::try_from(text).expect("the value is visible ASCII and spaces")
 }

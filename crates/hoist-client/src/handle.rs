@@ -1,22 +1,16 @@
-//! How an upload is found again, and what is asked about it.
+//! The handle of an upload, by which a later run finds it again.
 
-use hoist_proto::client::Offers;
-use hoist_proto::dialect::ietf::IetfCodec;
-use hoist_proto::dialect::interop::Interop;
-use hoist_proto::dialect::token::{self, Form};
-use hoist_proto::operation::Operation;
-use hoist_proto::types::{Length, Token};
-use http::{Request, Uri};
+use hoist_proto::types::Token;
+use http::Uri;
 
 use crate::dialect::Dialect;
-use crate::http::FinalResponse;
 
-/// The name of an upload, by which a later run finds it again. It is a capability: its holder can go on with the upload, or
-/// end it.
+/// The name of an upload, by which a later run resumes it. It is a capability: its holder can continue or cancel the
+/// upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Handle {
-    /// A token, at an upload URL.
+    /// A token, used at an upload URL.
     Token {
         /// The upload URL.
         url: Uri,
@@ -25,15 +19,15 @@ pub enum Handle {
     },
     /// The upload's own URL.
     Url {
-        /// The URL that the caller gave: the upload's own, or the upload URL of a server that then named the other. What
-        /// the client sends with every request goes to its origin alone.
+        /// The URL that the caller gave: the upload's own, or the upload URL of the server that named the other. The
+        /// caller's header fields are sent to its origin only.
         target: Uri,
         /// The upload's own URL.
         url: Uri,
-        /// The dialect it is spoken to in. [`Dialect::Auto`] finds out.
+        /// The dialect of the upload. [`Dialect::Auto`] asks the server.
         dialect: Dialect,
     },
-    /// A token whose upload goes in this many numbered parts of about the same size.
+    /// A token whose upload has numbered parts of about the same size.
     Numbered {
         /// The upload URL.
         url: Uri,
@@ -42,41 +36,22 @@ pub enum Handle {
         /// The number of parts.
         parts: usize,
     },
-    /// An upload in parts of about the same size, which are yet to be joined: tus 1.0.
+    /// Partial uploads of tus 1.0, of about the same size, that have not been concatenated yet.
     Parts {
         /// The upload URL.
         url: Uri,
-        /// The URLs of the parts that have one.
+        /// The URLs of the parts, `None` for those that have not been created.
         parts: Vec<Option<Uri>>,
     },
 }
 
-/// The state of an upload on the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Status {
-    /// Bytes the server has.
-    pub offset: u64,
-    /// Bytes it is going to have, if the server knows.
-    pub length: Option<u64>,
-    /// True if it is complete; none if the server does not say.
-    pub complete: Option<bool>,
-}
-
-/// A way to ask about an upload.
-pub(crate) enum Query<'a> {
-    Token(&'a Uri, &'a Token),
-    Ietf(&'a Uri, Interop),
-    Tus1(&'a Uri),
-}
-
 impl Handle {
-    /// Names the upload at this URL. The caller vouches for the URL.
+    /// Returns a handle for the upload at this URL, for which the caller vouches.
     pub fn at(url: Uri, dialect: Dialect) -> Self {
         Self::Url { target: url.clone(), url, dialect }
     }
 
-    /// The URL that the caller gave.
+    /// Returns the URL that the caller gave.
     pub(crate) fn target(&self) -> &Uri {
         match self {
             Self::Url { target, .. } => target,
@@ -84,7 +59,7 @@ impl Handle {
         }
     }
 
-    /// The URL that is asked; of parts, the upload URL.
+    /// Returns the URL to query. For an upload in parts, this is the upload URL.
     pub fn url(&self) -> &Uri {
         match self {
             Self::Token { url, .. }
@@ -94,63 +69,10 @@ impl Handle {
         }
     }
 
-    /// The handles of its parts, when it is in parts.
+    /// Returns the handles of the partial uploads, if there are any.
     pub(crate) fn parts(&self) -> Option<Vec<Self>> {
         let Self::Parts { url: target, parts } = self else { return None };
         let urls = parts.iter().flatten().cloned();
         Some(urls.map(|url| Self::Url { target: target.clone(), url, dialect: Dialect::Tus1 }).collect())
-    }
-
-    /// The ways to ask about it, the likeliest first.
-    pub(crate) fn queries(&self) -> Vec<Query<'_>> {
-        match self {
-            Self::Token { url, token } | Self::Numbered { url, token, .. } => {
-                vec![Query::Token(url, token)]
-            }
-            Self::Url { url, dialect: Dialect::Ietf(version), .. } => vec![Query::Ietf(url, *version)],
-            Self::Url { url, dialect: Dialect::Tus1, .. } => vec![Query::Tus1(url)],
-            Self::Parts { .. } => Vec::new(),
-            Self::Url { url, dialect: Dialect::Auto | Dialect::Token(_) | Dialect::Conventional, .. } => {
-                // Some servers accept the sixth version of the draft alone.
-                let versions = [Interop::NEWEST, Interop::V6].map(|version| Query::Ietf(url, version));
-                versions.into_iter().chain([Query::Tus1(url)]).collect()
-            }
-        }
-    }
-}
-
-fn speaker(version: Interop) -> IetfCodec {
-    IetfCodec { version, sends_interim: true, completes_at_length: false }
-}
-
-impl Query<'_> {
-    pub(crate) fn head(&self, operation: &Operation) -> Request<()> {
-        let target = |url: &Uri| url.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-        let head = match self {
-            Self::Token(url, token) => Form::Seed.request(&target(url), token, operation),
-            Self::Ietf(url, version) => speaker(*version).request(&target(url), operation),
-            Self::Tus1(url) => Offers::ask(&target(url), operation),
-        };
-        head.expect("a URL's path is a URI")
-    }
-
-    pub(crate) fn status(&self, answer: &FinalResponse) -> Option<Status> {
-        let fields = &answer.fields;
-        let (offset, length, complete) = match self {
-            Self::Token(..) => {
-                let told = token::told(fields);
-                (told.offset, told.length, told.complete)
-            }
-            Self::Ietf(_, version) => {
-                let told = speaker(*version).told(fields);
-                (told.offset, told.length, told.complete)
-            }
-            Self::Tus1(_) => {
-                let (offset, length) = Offers::told(fields);
-                let complete = offset.zip(length).map(|(offset, length)| length.is_reached(offset));
-                (offset, length, complete)
-            }
-        };
-        Some(Status { offset: offset?.get(), length: length.map(Length::get), complete })
     }
 }

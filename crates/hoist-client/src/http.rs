@@ -1,247 +1,94 @@
-//! One request and its answer, over a connection that is kept for the next.
+//! Requests and their responses, over connections that are reused.
 //!
-//! Owns sockets, TLS and the idle timeout. The connection is driven by the future that waits for the answer, so that
-//! dropping that future leaves nothing behind.
+//! Owns sockets, TLS and the idle timeout. A connection makes progress only while a caller awaits a response, so dropping
+//! that future leaves no task behind.
 
 mod alternative;
 mod connect;
 mod dial;
 mod driven;
+mod exchange;
 mod h1;
 mod h2;
 mod io;
 mod proxy;
 mod trust;
+mod version;
 
-use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::pin::pin;
 use std::time::Duration;
 
-use bytes::Bytes;
-use hoist_proto::client::Heard;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Uri, header};
 use tokio::time::Instant;
 
-use crate::error::Error;
-use crate::origin::{Credentials, Origin};
-use crate::progress::ContentFlow;
-use crate::redirect::{self, Hops};
-use crate::source::{Gate, RequestBody};
 #[cfg(feature = "dns")]
-pub(crate) use alternative::Alternative;
-pub(crate) use alternative::Alternatives;
-pub use connect::handshake_failure;
-pub(crate) use dial::{Resolve, System};
-use h1::H1Connection;
-use h2::H2Connection;
-use io::Traffic;
-pub use proxy::Proxies;
-use proxy::Proxy;
-pub use trust::Trust;
+pub(crate) use self::alternative::Alternative;
+pub(crate) use self::alternative::Alternatives;
+use self::connect::Connection;
+pub(crate) use self::connect::Connector;
+pub use self::connect::handshake_failure;
+pub(crate) use self::dial::{Resolve, SystemResolver};
+pub(crate) use self::exchange::{
+    ExchangeEnd, ExchangeError, ExpectContinue, InterimObserver, ObserverFuture, OutgoingRequest,
+};
+use self::exchange::{NoObserver, USER_AGENT};
+use self::h2::SchemeIsHttps;
+use self::io::Traffic;
+pub use self::proxy::Proxies;
+use self::proxy::Proxy;
+pub use self::trust::Trust;
+pub use self::version::Http2;
+use crate::error::Error;
+use crate::location;
+use crate::origin::Origin;
+use crate::progress::ContentFlow;
+use crate::redirect::Redirects;
+use crate::response::FinalResponse;
+use crate::source::RequestBody;
 
-/// The most content kept of an answer.
-const ANSWER_BYTES: usize = 1024 * 1024;
-/// The program, as servers and proxies are told.
-const AGENT: &str = concat!("hoist-client/", env!("CARGO_PKG_VERSION"));
-/// The number of slices in which the idle timeout is measured.
-const IDLE_SLICES: u32 = 8;
+/// The number of intervals at which a connection is checked for traffic within its idle timeout.
+const IDLE_CHECKS: u32 = 8;
 
-/// Which version of HTTP to speak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Http2 {
-    /// HTTP/2 where a server chooses it over TLS, HTTP/1.1 otherwise.
-    #[default]
-    Auto,
-    /// HTTP/2, without asking, also in cleartext.
-    PriorKnowledge,
-    /// HTTP/1.1.
-    Never,
-}
-
-/// Everything a connection is made with.
-pub(crate) struct Connector {
-    pub(crate) trust: Trust,
-    pub(crate) alternatives: Alternatives,
-    pub(crate) proxies: Proxies,
-    pub(crate) resolver: Arc<dyn Resolve>,
-    /// Fields the caller has given.
-    pub(crate) credentials: Credentials,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-    pub(crate) http2: Http2,
-}
-
-/// A final answer.
-#[derive(Debug)]
-pub(crate) struct FinalResponse {
-    pub(crate) status: StatusCode,
-    pub(crate) version: Version,
-    pub(crate) fields: HeaderMap,
-    pub(crate) content: Bytes,
-    /// Bytes of the request's content handed to the connection when the answer came.
-    pub(crate) sent: u64,
-}
-
-/// The reason why there is no answer.
-#[derive(Debug)]
-pub(crate) struct ExchangeError {
-    pub(crate) error: Error,
-    /// True if anything of the request can have reached the server.
-    pub(crate) reached: bool,
-    /// Bytes of the request's content handed to the connection.
-    pub(crate) sent: u64,
-}
-
-/// The end of an exchange that was not broken off.
-#[derive(Debug)]
-pub(crate) enum ExchangeEnd {
-    /// With the final answer.
-    Response(FinalResponse),
-    /// The listener ended it after an interim response.
-    Stopped {
-        /// Bytes of the request's content handed to the connection.
-        sent: u64,
-    },
-}
-
-/// A sign that is awaited before content is sent, and for how long.
-pub(crate) struct ExpectContinue {
-    pub(crate) gate: Gate,
-    pub(crate) limit: Duration,
-}
-
-/// One request as it goes out.
-pub(crate) struct OutgoingRequest {
-    pub(crate) head: Request<()>,
-    pub(crate) content: RequestBody,
-    pub(crate) awaited: Option<ExpectContinue>,
-    /// The origin of the URL that the caller has given, which alone gets the caller's fields.
-    pub(crate) given: Origin,
-}
-
-impl OutgoingRequest {
-    /// A request without content.
-    pub(crate) fn without_content(head: Request<()>, given: Origin) -> Self {
-        Self { head, content: RequestBody::none(), awaited: None, given }
-    }
-}
-
-/// The scheme of a request, as one of its extensions. HTTP/2 sends it; it is true for `https`.
-#[derive(Clone, Copy)]
-struct SchemeIsHttps(bool);
-
-/// A listener to interim responses.
-pub(crate) trait InterimObserver: Send {
-    /// Receives each interim response, with the number of content bytes sent before it.
-    fn on_interim<'a>(
-        &'a mut self,
-        status: StatusCode,
-        fields: &'a HeaderMap,
-        sent: u64,
-    ) -> ObserverFuture<'a>;
-}
-
-/// The listener's decision about the request, once there is one.
-pub(crate) type ObserverFuture<'a> = Pin<Box<dyn Future<Output = Heard> + Send + 'a>>;
-
-/// A listener that ignores them.
-pub(crate) struct NoObserver;
-
-impl InterimObserver for NoObserver {
-    fn on_interim<'a>(&'a mut self, _: StatusCode, _: &'a HeaderMap, _: u64) -> ObserverFuture<'a> {
-        Box::pin(std::future::ready(Heard::GoOn))
-    }
-}
-
-/// A connection, open, as the version of HTTP it speaks has it.
-enum Connection {
-    H1(H1Connection),
-    H2(H2Connection),
-}
-
-/// A connection to wherever the next request goes: the one of the last, if it is still good.
+/// The connection of the last request, used again if the next one goes to the same origin and it is still open.
 #[derive(Default)]
 pub(crate) struct ReusedConnection {
-    kept: Option<(Origin, Connection)>,
-}
-
-/// The reason why a request over an open connection has no answer.
-struct Unanswered {
-    error: Error,
-    /// True if anything of the request can have reached the server.
-    reached: bool,
-}
-
-impl Connector {
-    /// Remembers where else the server says it can be reached.
-    fn hear(&self, place: &Origin, answer: &FinalResponse, now: Instant) {
-        let field = hoist_proto::field::list(&answer.fields, &header::ALT_SVC);
-        let field = field.as_ref().and_then(|field| field.to_str().ok());
-        if let (true, Some(field)) = (place.is_secure(), field) {
-            self.alternatives.hear(&place.authority(), field, now);
-        }
-    }
-}
-
-/// Adds what every request of this client carries. A proxy that forwards it is sent the whole URL.
-fn complete(
-    place: &Origin,
-    forwarder: Option<&Proxy>,
-    head: Request<()>,
-    content: RequestBody,
-    fields: HeaderMap,
-) -> Result<Request<RequestBody>, Error> {
-    let (mut parts, ()) = head.into_parts();
-    let host = HeaderValue::try_from(place.host_field()).map_err(|_| Error::Field("the host"))?;
-    parts.headers.insert(header::HOST, host);
-    parts.headers.insert(header::USER_AGENT, HeaderValue::from_static(AGENT));
-    parts.headers.extend(fields);
-    if let Some(proxy) = forwarder {
-        let whole = format!("{place}{}", parts.uri).parse();
-        parts.uri = whole.map_err(|_| Error::Field("the path of the url"))?;
-        if let Some(authorization) = &proxy.authorization {
-            parts.headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
-        }
-    }
-    parts.extensions.insert(SchemeIsHttps(place.is_secure()));
-    Ok(Request::from_parts(parts, content))
+    open: Option<(Origin, Connection)>,
 }
 
 impl ReusedConnection {
-    /// Asks something without content, and asks again where the server leads with 307 or 308.
+    /// Sends a request without content and follows redirects.
     ///
     /// # Cancellation
-    /// Dropping the future closes the connection. The server may have the request.
-    pub(crate) async fn ask(
+    /// Dropping the future closes the connection. The server may have received the request.
+    pub(crate) async fn query(
         &mut self,
         connector: &Connector,
         url: &Uri,
         mut head: Request<()>,
-        given: &Origin,
+        caller_origin: &Origin,
         now: Instant,
     ) -> Result<FinalResponse, ExchangeError> {
-        let (mut url, mut hops) = (url.clone(), Hops::default());
+        let (mut url, mut redirects) = (url.clone(), Redirects::default());
         loop {
-            let request = OutgoingRequest::without_content(head.clone(), given.clone());
-            let answer = match self.exchange(connector, &url, request, now, &mut NoObserver).await? {
-                ExchangeEnd::Response(answer) => answer,
-                ExchangeEnd::Stopped { .. } => unreachable!("no interim response stops it"),
+            let request = OutgoingRequest::without_content(head.clone(), caller_origin.clone());
+            let response = match self.exchange(connector, &url, request, now, &mut NoObserver).await? {
+                ExchangeEnd::Response(response) => response,
+                ExchangeEnd::Stopped { .. } => unreachable!("the observer stops no request"),
             };
-            let next = hops.next(&head, &url, &answer);
+            let next = redirects.next(&head, &url, &response);
             match next.map_err(|error| ExchangeError { error, reached: true, sent: 0 })? {
                 Some(next) => url = next,
-                None => return Ok(answer),
+                None => return Ok(response),
             }
-            *head.uri_mut() = redirect::target(&url);
+            *head.uri_mut() = location::request_target(&url);
         }
     }
 
-    /// Sends a request to the host of `url` and reads the answer, also one that comes before all content was sent.
-    /// `observer` is told of each interim response.
+    /// Sends a request to the origin of `url` and returns the final response, which may arrive before all content has
+    /// been sent. `observer` is called for each interim response.
     ///
     /// # Cancellation
-    /// Dropping the future closes the connection. The server may have the request, or part of it.
+    /// Dropping the future closes the connection. The server may have received the request, or part of it.
     pub(crate) async fn exchange(
         &mut self,
         connector: &Connector,
@@ -251,101 +98,108 @@ impl ReusedConnection {
         observer: &mut dyn InterimObserver,
     ) -> Result<ExchangeEnd, ExchangeError> {
         let flow = outgoing.content.meter().flow();
-        let unreached = |error| ExchangeError { error, reached: false, sent: 0 };
-        let place = Origin::of(url).map_err(unreached)?;
-        let OutgoingRequest { head, content, awaited, given } = outgoing;
-        let fields = connector.credentials.fields(&given, &place);
-        let forwarder = connector.forwarder(&place);
-        let request = complete(&place, forwarder.as_ref(), head, content, fields).map_err(unreached)?;
-        let mut kept = self.kept.take().filter(|(to, _)| *to == place).map(|(_, wire)| wire);
-        if let Some(wire) = &mut kept
-            && !wire.is_there().await
-        {
-            kept = None;
-        }
-        let mut wire = match kept {
-            Some(wire) => wire,
-            None => connector.open(&place, now).await.map_err(unreached)?,
+        let not_sent = |error| ExchangeError { error, reached: false, sent: 0 };
+        let origin = Origin::of(url).map_err(not_sent)?;
+        let OutgoingRequest { head, content, expect_continue, caller_origin } = outgoing;
+        let credentials = connector.credentials.fields(&caller_origin, &origin);
+        let forwarder = connector.forwarder(&origin);
+        let request = with_connection_fields(&origin, forwarder.as_ref(), head, content, credentials)
+            .map_err(not_sent)?;
+        let mut connection = match self.reusable(&origin).await {
+            Some(connection) => connection,
+            None => connector.open(&origin, now).await.map_err(not_sent)?,
         };
-        let moved = wire.moved();
-        let talk = async {
-            match &mut wire {
-                Connection::H1(kept) => kept.converse(request, &flow, awaited, observer).await,
-                Connection::H2(kept) => kept.converse(request, &flow, awaited, observer).await,
-            }
-        };
-        let ended = unless_idle(connector.idle_timeout, &moved, &flow, talk).await;
-        let (ended, is_good) = ended.map_err(|Unanswered { error, reached }| {
-            let error =
-                if !place.is_secure() && moved.received_tls_alert() { speaks_tls(&place) } else { error };
-            ExchangeError { error, reached, sent: flow.bytes() }
+        let traffic = connection.traffic();
+        let exchange = connection.exchange(request, &flow, expect_continue, observer);
+        let ended = unless_idle(connector.idle_timeout, &traffic, &flow, exchange).await;
+        let (end, is_reusable) = ended.map_err(|failed| {
+            let got_alert = !origin.is_secure() && traffic.received_tls_alert();
+            ExchangeError { error: if got_alert { speaks_tls(&origin) } else { failed.error }, ..failed }
         })?;
-        if let ExchangeEnd::Response(answer) = &ended {
-            if let Some(error) = misdirected(&place, forwarder.as_ref(), answer) {
-                return Err(unreached(error));
+        if let ExchangeEnd::Response(response) = &end {
+            if let Some(error) = foreign_response_error(&origin, forwarder.as_ref(), response) {
+                return Err(not_sent(error));
             }
-            connector.hear(&place, answer, now);
+            connector.learn_alternatives(&origin, response, now);
         }
-        if is_good && !moved.peer_stopped_reading() {
-            self.kept = Some((place, wire));
+        if is_reusable && !traffic.peer_stopped_reading() {
+            self.open = Some((origin, connection));
         }
-        Ok(ended)
+        Ok(end)
+    }
+
+    /// Takes the connection of the last request if it leads to this origin and is still open.
+    async fn reusable(&mut self, origin: &Origin) -> Option<Connection> {
+        let (to, mut connection) = self.open.take()?;
+        (to == *origin && connection.is_reusable().await).then_some(connection)
     }
 }
 
-fn speaks_tls(place: &Origin) -> Error {
-    Error::Scheme { authority: place.authority(), speaks_tls: true }
+/// Adds the header fields that every request needs. A request that a proxy forwards has an absolute URL.
+fn with_connection_fields(
+    origin: &Origin,
+    forwarder: Option<&Proxy>,
+    head: Request<()>,
+    content: RequestBody,
+    credentials: HeaderMap,
+) -> Result<Request<RequestBody>, Error> {
+    let (mut parts, ()) = head.into_parts();
+    let host = HeaderValue::try_from(origin.host_field()).map_err(|_| Error::Field("the host"))?;
+    parts.headers.insert(header::HOST, host);
+    parts.headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    parts.headers.extend(credentials);
+    if let Some(proxy) = forwarder {
+        let absolute = format!("{origin}{}", parts.uri).parse();
+        parts.uri = absolute.map_err(|_| Error::Field("the path of the url"))?;
+        if let Some(authorization) = &proxy.authorization {
+            parts.headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
+        }
+    }
+    parts.extensions.insert(SchemeIsHttps(origin.is_secure()));
+    Ok(Request::from_parts(parts, content))
 }
 
-/// Finds the error in an answer that does not come from the service at the URL: a proxy asks for credentials, or a server
-/// that expects TLS answers in cleartext.
-fn misdirected(place: &Origin, forwarder: Option<&Proxy>, answer: &FinalResponse) -> Option<Error> {
-    /// The words of nginx, Go and Apache.
+fn speaks_tls(origin: &Origin) -> Error {
+    Error::Scheme { authority: origin.authority(), speaks_tls: true }
+}
+
+/// Returns the error for a response that does not come from the service at the URL: a proxy requires credentials, or a
+/// server that expects TLS answers a cleartext request.
+fn foreign_response_error(
+    origin: &Origin,
+    forwarder: Option<&Proxy>,
+    response: &FinalResponse,
+) -> Option<Error> {
+    /// Phrases of nginx, Go and Apache.
     const WANTS_TLS: [&str; 3] =
         ["sent to HTTPS port", "HTTP request to an HTTPS server", "plain HTTP to an SSL-enabled"];
-    if let (Some(proxy), 407) = (forwarder, answer.status.as_u16()) {
-        return Some(proxy.refused(answer.status));
+    if let (Some(proxy), 407) = (forwarder, response.status.as_u16()) {
+        return Some(proxy.refused(response.status));
     }
-    let is_plain = !place.is_secure() && answer.status.as_u16() == 400;
-    let says = |words: &str| answer.content.windows(words.len()).any(|window| window == words.as_bytes());
-    (is_plain && WANTS_TLS.into_iter().any(says)).then(|| speaks_tls(place))
+    let is_candidate = !origin.is_secure() && response.status.as_u16() == 400;
+    let contains =
+        |phrase: &str| response.content.windows(phrase.len()).any(|part| part == phrase.as_bytes());
+    (is_candidate && WANTS_TLS.into_iter().any(contains)).then(|| speaks_tls(origin))
 }
 
-impl Connection {
-    fn moved(&self) -> Arc<Traffic> {
-        match self {
-            Self::H1(kept) => kept.moved(),
-            Self::H2(kept) => kept.moved(),
-        }
-    }
-
-    /// Checks that the connection is still open, which it may have ceased to be since the last answer.
-    async fn is_there(&mut self) -> bool {
-        match self {
-            Self::H1(kept) => kept.is_there().await,
-            Self::H2(kept) => kept.is_there().await,
-        }
-    }
-}
-
-/// Awaits `work` as long as bytes move, or it is the source that has none.
+/// Awaits an exchange until no byte has moved for the idle timeout. Time spent waiting for the source does not count.
 async fn unless_idle<T>(
     limit: Duration,
-    moved: &Traffic,
+    traffic: &Traffic,
     flow: &ContentFlow,
-    work: impl Future<Output = Result<T, Unanswered>>,
-) -> Result<T, Unanswered> {
-    let mut work = pin!(work);
-    let (mut seen, mut quiet) = (0, 0);
+    exchange: impl Future<Output = Result<T, ExchangeError>>,
+) -> Result<T, ExchangeError> {
+    let mut exchange = pin!(exchange);
+    let (mut last, mut idle_checks) = (0, 0);
     loop {
-        if let Ok(done) = tokio::time::timeout(limit / IDLE_SLICES, &mut work).await {
-            return done;
+        if let Ok(ended) = tokio::time::timeout(limit / IDLE_CHECKS, &mut exchange).await {
+            return ended;
         }
-        let now = moved.bytes();
-        quiet = if now == seen && !flow.is_starved() { quiet + 1 } else { 0 };
-        seen = now;
-        if quiet == IDLE_SLICES {
-            return Err(Unanswered { error: Error::Idle(limit), reached: true });
+        let bytes = traffic.bytes();
+        idle_checks = if bytes == last && !flow.is_starved() { idle_checks + 1 } else { 0 };
+        last = bytes;
+        if idle_checks == IDLE_CHECKS {
+            return Err(ExchangeError { error: Error::Idle(limit), reached: true, sent: flow.bytes() });
         }
     }
 }

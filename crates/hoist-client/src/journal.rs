@@ -1,8 +1,8 @@
-//! A record on disk of each unfinished upload, by which the same command resumes it.
+//! Records of unfinished uploads on disk, by which a later process resumes them.
 //!
-//! One file an upload, named by a hash of the source's path and the place it is uploaded to, written whole or not at all,
-//! readable by its owner alone. A lock beside it keeps two processes from the same upload; it is the kernel's, so that it
-//! ends with the process.
+//! Each upload has one file, named by a hash of the path of the source and the upload URL, replaced atomically, and
+//! readable by its owner only. A lock file beside it keeps two processes from sending the same upload. The lock is held by
+//! the kernel, so it ends with the process.
 
 mod entry;
 mod target_key;
@@ -19,13 +19,13 @@ pub use self::entry::JournalEntry;
 pub use self::target_key::target_key;
 use crate::error::Error;
 
-/// A folder of uploads that are under way. Cheap to clone.
+/// A folder with the records of unfinished uploads. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Journal {
     folder: PathBuf,
 }
 
-/// The right to one upload's entry, until it is dropped or the process ends.
+/// An exclusive lock on the entry of one upload. Dropping it unlocks the entry.
 #[derive(Debug)]
 pub(crate) struct LockedEntry {
     path: PathBuf,
@@ -34,25 +34,25 @@ pub(crate) struct LockedEntry {
 }
 
 impl Journal {
-    /// Where the journal belongs: `$XDG_STATE_HOME/hoist/uploads`, given the value of that variable, or else
-    /// `~/.local/state/hoist/uploads`, given the home directory. None when there is neither.
+    /// Returns the default folder: `hoist/uploads` in `state_home`, the value of `$XDG_STATE_HOME`, or else
+    /// `.local/state/hoist/uploads` in the directory `home`. Returns `None` if neither is given.
     pub fn folder(state_home: Option<&OsStr>, home: Option<&OsStr>) -> Option<PathBuf> {
-        // The specification says to pass relative paths over.
+        // The XDG specification says to ignore relative paths.
         let absolute = |text: &OsStr| Some(PathBuf::from(text)).filter(|path| path.is_absolute());
         let state = state_home.and_then(absolute);
         let state = state.or_else(|| Some(home.and_then(absolute)?.join(".local/state")))?;
         Some(state.join("hoist/uploads"))
     }
 
-    /// The journal in a folder, which is made when something is first written there.
+    /// Returns the journal in a folder, which is created on the first write.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
     }
 
-    /// Everything that is under way, the oldest first. Files that are no entries are passed over.
+    /// Returns all unfinished uploads, the oldest first. Files that are not entries are ignored.
     ///
     /// # Errors
-    /// [`Error::Journal`] when the folder is there and cannot be read.
+    /// Returns [`Error::Journal`] if the folder exists and cannot be read.
     pub fn entries(&self) -> Result<Vec<JournalEntry>, Error> {
         let failed = |source| Error::Journal { path: self.folder.clone(), source };
         let listed = match fs::read_dir(&self.folder) {
@@ -71,30 +71,30 @@ impl Journal {
         Ok(entries)
     }
 
-    /// What is under way of a file, wherever to.
+    /// Returns the unfinished uploads of a file, to any URL.
     ///
     /// # Errors
-    /// As [`entries`](Self::entries); and when the path cannot be made absolute.
+    /// Returns the errors of [`entries`](Self::entries), and [`Error::Source`] if the path cannot be made absolute.
     pub fn of_file(&self, path: &Path) -> Result<Vec<JournalEntry>, Error> {
         let file = absolute(path)?;
         Ok(self.entries()?.into_iter().filter(|entry| entry.file == file).collect())
     }
 
-    /// Forgets an upload. The server is told nothing.
+    /// Removes the entry of an upload, without telling the server.
     ///
     /// # Errors
-    /// [`Error::Busy`] while a process is at it; [`Error::Journal`] when it cannot be removed.
+    /// Returns [`Error::Busy`] while another process sends the upload, and [`Error::Journal`] if the entry cannot be removed.
     pub fn forget(&self, entry: &JournalEntry) -> Result<(), Error> {
-        self.hold(&entry.file, &entry.target)?.remove()
+        self.lock(&entry.file, &entry.target)?.remove()
     }
 
-    /// Takes the right to the entry of a source and an upload URL.
-    pub(crate) fn hold(&self, file: &Path, target: &Uri) -> Result<LockedEntry, Error> {
+    /// Locks the entry for a source and an upload URL.
+    pub(crate) fn lock(&self, file: &Path, target: &Uri) -> Result<LockedEntry, Error> {
         let failed = |source| Error::Journal { path: self.folder.clone(), source };
         private_folder(&self.folder).map_err(failed)?;
         let name = entry::name(file, &target_key(target));
         let lock_path = self.folder.join(format!("{name}.lock"));
-        // A lock whose file was removed by its last holder locks nobody else out: look again.
+        // The last holder may have removed the lock file after we opened it. Such a lock excludes no other process.
         for _ in 0..100 {
             let lock = private().create(true).truncate(false).write(true).open(&lock_path).map_err(failed)?;
             match lock.try_lock() {
@@ -104,20 +104,20 @@ impl Journal {
             }
             if is_still_at(&lock, &lock_path) {
                 let path = self.folder.join(format!("{name}.json"));
-                self.adopt(file, target, &path);
+                self.rename_legacy(file, target, &path);
                 return Ok(LockedEntry { path, lock_path, _lock: lock });
             }
         }
         Err(Error::Busy { path: file.to_owned() })
     }
 
-    /// Gives the entry of an older version, which was named by the URL as it was written, the name it has today. One that
-    /// cannot be renamed is no entry any more, and the upload is begun afresh.
-    fn adopt(&self, file: &Path, target: &Uri, path: &Path) {
+    /// Renames the entry of an older version, which was named by the URL as it was spelled. If that fails, the entry is
+    /// lost and a new upload is created.
+    fn rename_legacy(&self, file: &Path, target: &Uri, path: &Path) {
         for written in target_key::legacy_keys(target) {
-            let older = self.folder.join(format!("{}.json", entry::name(file, &written)));
-            if older != path && !path.exists() && older.exists() {
-                let _ = fs::rename(&older, path);
+            let legacy = self.folder.join(format!("{}.json", entry::name(file, &written)));
+            if legacy != path && !path.exists() && legacy.exists() {
+                let _ = fs::rename(&legacy, path);
             }
         }
     }
@@ -129,7 +129,7 @@ impl LockedEntry {
         JournalEntry::read(&self.path)
     }
 
-    /// Writes what is known: all of it or nothing, whenever the process or the machine ends.
+    /// Replaces the entry, atomically and durably.
     pub(crate) fn save(&self, entry: &JournalEntry) -> Result<(), Error> {
         let failed = |source| Error::Journal { path: self.path.clone(), source };
         let text = entry.to_text();
@@ -144,28 +144,28 @@ impl LockedEntry {
         write().map_err(failed)
     }
 
-    /// Removes the entry, and the lock with it.
+    /// Removes the entry and its lock file.
     pub(crate) fn remove(self) -> Result<(), Error> {
-        let gone = |path: &Path| match fs::remove_file(path) {
+        let remove = |path: &Path| match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::Journal { path: path.to_owned(), source: error })
             }
             _ => Ok(()),
         };
-        gone(&self.path).and(gone(&self.lock_path))
+        remove(&self.path).and(remove(&self.lock_path))
     }
 }
 
-/// A path that means the same wherever the next command is given.
+/// Returns the absolute path of a file, so that the entry is found from any working directory.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     fs::canonicalize(path)
         .or_else(|_| std::path::absolute(path))
         .map_err(|source| Error::Source { path: path.to_owned(), source })
 }
 
-/// Options of a file that only its owner may read.
+/// Returns options for a file that only its owner may read.
 fn private() -> OpenOptions {
-    #[cfg_attr(not(unix), expect(unused_mut, reason = "permissions are the folder's there"))]
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "only unix sets permissions"))]
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -194,7 +194,7 @@ fn sync_folder(_: &Path) -> io::Result<()> {
 fn is_still_at(lock: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     match (lock.metadata(), fs::metadata(path)) {
-        (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
+        (Ok(locked), Ok(there)) => locked.ino() == there.ino() && locked.dev() == there.dev(),
         _ => false,
     }
 }

@@ -1,35 +1,65 @@
-//! URLs that a server names: in `Location`, and in its well-known document.
+//! URLs that a server names: in `Location`, and in its well-known document. Nothing else in this crate resolves URLs.
 
-use http::Uri;
+use hoist_proto::client::resolve;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Uri, header};
 
 use crate::error::Error;
 use crate::origin::Origin;
 
-/// Resolves the URL `named` in an answer to a request for `asked`. After a request over TLS, a URL without TLS is
-/// refused, unless it names the server's own host, as behind a proxy that terminates TLS; TLS is then kept.
+/// Returns the URL to request when the response to a request for `requested` names the absolute URL `named`.
+///
+/// A server must not lead from `https` to `http`. An `http` URL of the same host is changed to the origin of `requested`
+/// instead, since a server behind a proxy that terminates TLS may not know its public scheme.
 ///
 /// # Errors
-/// [`Error::Location`] for a URL that cannot be used.
-pub(crate) fn followed(asked: &Uri, named: &Uri) -> Result<Uri, Error> {
+/// Returns [`Error::Location`] if the URL must not be used.
+pub(crate) fn follow(requested: &Uri, named: &Uri) -> Result<Uri, Error> {
     let wrong = |wrong| Error::Location { url: named.to_string(), wrong };
-    let from = Origin::of(asked)?;
-    let origin = Origin::read(named).map_err(wrong)?;
-    if !from.is_secure() || origin.is_secure() {
+    let from = Origin::of(requested)?;
+    let to = Origin::parse(named).map_err(wrong)?;
+    if !from.is_secure() || to.is_secure() {
         return Ok(named.clone());
     }
-    if from.host() == origin.host() {
+    if from.host() == to.host() {
         let path = named.path_and_query().cloned();
-        return Ok(at(asked, path.unwrap_or_else(|| PathAndQuery::from_static("/"))));
+        return Ok(with_path(requested, path.unwrap_or_else(|| PathAndQuery::from_static("/"))));
     }
     Err(wrong("would leave https"))
 }
 
-/// A path at the origin of a URL.
-pub(crate) fn at(origin: &Uri, path: PathAndQuery) -> Uri {
-    let mut parts = origin.clone().into_parts();
+/// Returns the URL with the scheme and authority of `url` and another path and query.
+pub(crate) fn with_path(url: &Uri, path: PathAndQuery) -> Uri {
+    let mut parts = url.clone().into_parts();
     parts.path_and_query = Some(path);
-    Uri::from_parts(parts).expect("an origin and a path make a URL")
+    Uri::from_parts(parts).expect("a scheme, an authority and a path make a URL")
+}
+
+/// Returns the path and query of a URL: the target of a request to its origin.
+pub(crate) fn request_target(url: &Uri) -> Uri {
+    let path = url.path_and_query().map_or("/", |target| target.as_str());
+    path.parse().expect("the path of a URL is a URI")
+}
+
+/// Returns the value of `Location`, if it is text.
+pub(crate) fn location_field(fields: &HeaderMap) -> Option<&str> {
+    fields.get(header::LOCATION)?.to_str().ok()
+}
+
+/// Replaces a relative `Location` in a response from `url` by an absolute one. The uploader resolves references against
+/// the upload's target, which is another URL after a redirect.
+pub(crate) fn make_location_absolute(fields: &mut HeaderMap, url: &Uri) {
+    let absolute = location_field(fields).and_then(|text| resolve(url, text));
+    if let Some(Ok(value)) = absolute.map(|url| HeaderValue::try_from(url.to_string())) {
+        fields.insert(header::LOCATION, value);
+    }
+}
+
+/// Returns an error if the response from `url` has a `Location` that is not a URL reference.
+pub(crate) fn malformed_location(fields: &HeaderMap, url: &Uri) -> Option<Error> {
+    let text = location_field(fields)?;
+    let error = || Error::Location { url: text.to_owned(), wrong: "is not a url" };
+    resolve(url, text).is_none().then(error)
 }
 
 #[cfg(test)]
@@ -37,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_leads_to_urls_that_exist_and_not_out_of_tls() {
+    fn a_named_url_is_followed_unless_it_is_invalid_or_leaves_tls() {
         let table = [
             ("https://a/u", "https://b:1/x", Some("https://b:1/x")),
             ("https://a/u", "http://a:8080/x?y", Some("https://a/x?y")),
@@ -50,12 +80,12 @@ mod tests {
             ("http://a/u", "http://x:y@a/x", None),
             ("http://a/u", "ftp://a/x", None),
         ];
-        for (asked, named, expected) in table {
+        for (requested, named, expected) in table {
             let url = |text: &str| text.parse::<Uri>().expect(text);
-            let followed = followed(&url(asked), &url(named));
+            let followed = follow(&url(requested), &url(named));
             assert!(matches!(followed, Ok(_) | Err(Error::Location { .. })), "{followed:?}");
             let followed = followed.ok().map(|url| url.to_string());
-            assert_eq!(followed.as_deref(), expected, "{asked} names {named}");
+            assert_eq!(followed.as_deref(), expected, "{requested} names {named}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Which dialect a server speaks, with one question.
+//! Negotiation of the dialect with a server.
 //!
-//! A server that resumes says so in its answer to `OPTIONS`. One that does not answer as such may still: an upload in the
-//! newest iteration of the IETF dialect is an ordinary one to a server that does not know it.
+//! A server that supports resumable uploads announces it in its response to `OPTIONS`. A server that does not may still
+//! support them: an upload in the newest version of the IETF dialect looks like an ordinary request to servers without
+//! the dialect, so it is tried anyway.
 
 use ::http::{HeaderMap, Method, Request, StatusCode, Uri};
 use hoist_proto::client::{Offers, VERSIONS};
@@ -12,144 +13,144 @@ use hoist_proto::dialect::{ACCEPT_PATCH, INTEROP_VERSION, UPLOAD_LIMIT};
 use hoist_proto::field;
 
 use crate::client::Client;
-use crate::dialect::ServerSupport;
+use crate::clock;
 use crate::error::Error;
-use crate::http::{ExchangeError, FinalResponse, ReusedConnection};
+use crate::http::{ExchangeError, ReusedConnection};
 use crate::origin::Origin;
-use crate::upload;
+use crate::origin_cache::ServerSupport;
+use crate::random;
+use crate::response::FinalResponse;
 
-/// The media type of the IETF dialect's appends.
+/// The media type of appends in the IETF dialect.
 const PARTIAL_UPLOAD: &str = "application/partial-upload";
 
-/// Returns the dialect of the server at a URL, as it is remembered or as the server says now.
+/// Returns the upload protocol of the server at a URL, from the cache or by asking the server.
 ///
 /// # Cancellation
 /// Safe to drop.
-pub(crate) async fn spoken(
+pub(crate) async fn server_support(
     client: &Client,
     connection: &mut ReusedConnection,
     url: &Uri,
 ) -> Result<ServerSupport, Error> {
     let origin = Origin::of(url)?;
-    if let Some(spoken) = client.origins.of(&origin).support {
-        return Ok(spoken);
+    if let Some(support) = client.origins.get(&origin).support {
+        return Ok(support);
     }
-    let (answer, version) = answered(client, connection, url).await?;
-    let is_success = answer.status.is_success();
-    let spoken = if is_success { read(&answer.fields, version) } else { ServerSupport::Unknown(version) };
-    tracing::debug!(%url, ?spoken, "the server was asked what it speaks");
-    let tus = Offers::of(&answer.fields).filter(|_| is_success);
-    client.origins.learn(&origin, |facts| (facts.support, facts.tus) = (Some(spoken), tus));
-    Ok(spoken)
+    let (response, version) = send_options(client, connection, url).await?;
+    let is_success = response.status.is_success();
+    let support =
+        if is_success { support_in(&response.fields, version) } else { ServerSupport::Unknown(version) };
+    tracing::debug!(%url, ?support, "asked the server for its upload protocol");
+    let tus = Offers::of(&response.fields).filter(|_| is_success);
+    client.origins.update(&origin, |facts| (facts.support, facts.tus) = (Some(support), tus));
+    Ok(support)
 }
 
-/// Asks in one version after the other until there is one that the server does not refuse.
+/// Returns the offers of a server of tus 1.0, from the cache or by asking the server.
+pub(crate) async fn tus_offers(
+    client: &Client,
+    connection: &mut ReusedConnection,
+    url: &Uri,
+) -> Result<Offers, Error> {
+    if let Some(ServerSupport::Tus1(offers)) = client.origins.get(&Origin::of(url)?).support {
+        return Ok(offers);
+    }
+    let (response, _) = send_options(client, connection, url).await?;
+    Ok(Offers::of(&response.fields).unwrap_or(Offers::least()))
+}
+
+/// Sends a query to a URL that may be that of an upload. If it is not, the server may answer with any error, so only
+/// the statuses that ask the client to wait are retried.
+pub(crate) async fn query_upload(
+    client: &Client,
+    connection: &mut ReusedConnection,
+    url: &Uri,
+    head: impl Fn() -> Request<()>,
+) -> Result<FinalResponse, Error> {
+    query(client, connection, url, head, |status| matches!(status.as_u16(), 423 | 429 | 503)).await
+}
+
+/// Returns whether a response has a field that only servers with an upload protocol send.
+pub(crate) fn has_protocol_fields(fields: &HeaderMap) -> bool {
+    fields.keys().any(|name| name.as_str().starts_with("upload-") || name.as_str() == "tus-resumable")
+}
+
+/// Sends `OPTIONS` in one version after the other until the server does not refuse it. Returns the version, too.
 //= IETF-VER-11
-async fn answered(
+async fn send_options(
     client: &Client,
     connection: &mut ReusedConnection,
     url: &Uri,
 ) -> Result<(FinalResponse, Interop), Error> {
+    let asks_to_retry = |status| answer::said(status) == Said::Later;
     let [first, rest @ ..] = VERSIONS;
-    let answer = asked(client, connection, url, || options(url, first), says_later).await?;
-    if !refuses_version(answer.status, &answer.fields) {
-        return Ok((answer, first));
+    let response = query(client, connection, url, || options(url, first), asks_to_retry).await?;
+    if !refuses_version(response.status, &response.fields) {
+        return Ok((response, first));
     }
     for version in rest {
-        let answer = asked(client, connection, url, || options(url, version), says_later).await?;
-        if !refuses_version(answer.status, &answer.fields) {
-            return Ok((answer, version));
+        let response = query(client, connection, url, || options(url, version), asks_to_retry).await?;
+        if !refuses_version(response.status, &response.fields) {
+            return Ok((response, version));
         }
     }
-    // It is the method that the server refuses.
-    Ok((answer, first))
+    // The server refuses the method, not the version.
+    Ok((response, first))
 }
 
 fn options(url: &Uri, version: Interop) -> Request<()> {
     let target = url.path_and_query().map_or("/", |target| target.as_str());
-    let mut head =
-        Request::builder().method(Method::OPTIONS).uri(target).body(()).expect("a URL's path is a URI");
+    let request = Request::builder().method(Method::OPTIONS).uri(target).body(());
+    let mut head = request.expect("the path of a URL is a URI");
     if let Some(number) = version.number() {
         head.headers_mut().insert(INTEROP_VERSION, number.into());
     }
     head
 }
 
-fn says_later(status: StatusCode) -> bool {
-    answer::said(status) == Said::Later
-}
-
-/// Asks a URL for the state of an upload that it may be the URL of. Where it is not, a server may answer with any error, and
-/// only those that ask for patience are worth another attempt.
-pub(crate) async fn retrieved(
+/// Sends a request without content until its response is final or the retries are used up.
+async fn query(
     client: &Client,
     connection: &mut ReusedConnection,
     url: &Uri,
     head: impl Fn() -> Request<()>,
+    asks_to_retry: fn(StatusCode) -> bool,
 ) -> Result<FinalResponse, Error> {
-    asked(client, connection, url, head, |status| matches!(status.as_u16(), 423 | 429 | 503)).await
-}
-
-/// Repeats a request until its answer is final or the retries are used up.
-async fn asked(
-    client: &Client,
-    connection: &mut ReusedConnection,
-    url: &Uri,
-    head: impl Fn() -> Request<()>,
-    is_later: fn(StatusCode) -> bool,
-) -> Result<FinalResponse, Error> {
-    let (retries, given) = (client.settings.retries, Origin::of(url)?);
-    let start = upload::now();
+    let (retries, caller_origin) = (client.settings.retries, Origin::of(url)?);
+    let start = clock::now();
     let mut attempts = 0;
     loop {
-        let ended = connection.ask(&client.connector, url, head(), &given, upload::now()).await;
-        let (error, after) = match ended {
-            Ok(answer) if !is_later(answer.status) => return Ok(answer),
-            Ok(answer) => {
-                let detail = crate::problem::detail(&answer);
-                (Error::Refused { status: answer.status, detail }, answer::retry_after(&answer.fields))
+        let result = connection.query(&client.connector, url, head(), &caller_origin, clock::now()).await;
+        let (error, after) = match result {
+            Ok(response) if !asks_to_retry(response.status) => return Ok(response),
+            Ok(response) => {
+                let (status, detail) = (response.status, response.problem_detail());
+                (Error::Refused { status, detail }, answer::retry_after(&response.fields))
             }
             Err(ExchangeError { error, .. }) if error.ends_an_attempt() => (error, None),
             Err(ExchangeError { error, .. }) => return Err(error),
         };
         attempts += 1;
-        let pause = retries.pause(attempts, start.elapsed(), after, upload::random()?);
+        let pause = retries.pause(attempts, start.elapsed(), after, random::number()?);
         let Some(pause) = pause else { return Err(Error::Exhausted { attempts, source: Box::new(error) }) };
-        tracing::debug!(%error, ?pause, "asking again");
+        tracing::debug!(%error, ?pause, "repeating the query");
         tokio::time::sleep(pause).await;
     }
 }
 
-/// Reads the protocol that a server speaks from its answer to a request in `version`.
-fn read(fields: &HeaderMap, version: Interop) -> ServerSupport {
-    let takes_parts = fields.get_all(ACCEPT_PATCH).iter().filter_map(|value| value.to_str().ok());
-    let takes_parts = takes_parts.flat_map(|line| line.split(',')).any(|kind| {
-        let essence = kind.split(';').next().unwrap_or_default();
+/// Reads the upload protocol of a server from its response to a request in `version`.
+fn support_in(fields: &HeaderMap, version: Interop) -> ServerSupport {
+    let accepted = fields.get_all(ACCEPT_PATCH).iter().filter_map(|value| value.to_str().ok());
+    let accepts_appends = accepted.flat_map(|line| line.split(',')).any(|media_type| {
+        let essence = media_type.split(';').next().unwrap_or_default();
         essence.trim().eq_ignore_ascii_case(PARTIAL_UPLOAD)
     });
-    if takes_parts || fields.contains_key(UPLOAD_LIMIT) {
+    if accepts_appends || fields.contains_key(UPLOAD_LIMIT) {
         let number = field::integer(fields, &INTEROP_VERSION).ignoring_malformed();
         return ServerSupport::Ietf(number.and_then(Interop::of_number).unwrap_or(version));
     }
     Offers::of(fields).map_or(ServerSupport::Unknown(version), ServerSupport::Tus1)
-}
-
-/// Returns `true` if an answer has a field that only a server with an upload protocol sends.
-pub(crate) fn shows_a_protocol(fields: &HeaderMap) -> bool {
-    fields.keys().any(|name| name.as_str().starts_with("upload-") || name.as_str() == "tus-resumable")
-}
-
-/// Returns the offers of a server of tus 1.0, asked at its creation URL.
-pub(crate) async fn offers(
-    client: &Client,
-    connection: &mut ReusedConnection,
-    url: &Uri,
-) -> Result<Offers, Error> {
-    if let Some(ServerSupport::Tus1(offers)) = client.origins.of(&Origin::of(url)?).support {
-        return Ok(offers);
-    }
-    let (answer, _) = answered(client, connection, url).await?;
-    Ok(Offers::of(&answer.fields).unwrap_or(Offers::least()))
 }
 
 #[cfg(test)]
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_says_what_it_speaks() {
+    fn the_protocol_is_read_from_the_fields_of_a_response() {
         let table: [(&[(&str, &str)], &str); 8] = [
             (&[], "Unknown"),
             (&[("upload-limit", "min-size=0")], "Ietf(V10)"),
@@ -181,8 +182,8 @@ mod tests {
             let parsed = lines.iter().map(|(name, value)| {
                 (name.parse::<::http::HeaderName>().expect("a name"), value.parse().expect("a value"))
             });
-            let spoken = format!("{:?}", read(&parsed.collect(), Interop::V10));
-            assert!(spoken.starts_with(expected), "{lines:?}: {spoken}");
+            let support = format!("{:?}", support_in(&parsed.collect(), Interop::V10));
+            assert!(support.starts_with(expected), "{lines:?}: {support}");
         }
     }
 }

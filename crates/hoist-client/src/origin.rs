@@ -1,4 +1,4 @@
-//! The origin of a URL, which connections are made to and credentials are bound to.
+//! The origin of a URL: the peer of connections, and the scope of credentials.
 
 use std::fmt;
 
@@ -11,22 +11,23 @@ use crate::error::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     secure: bool,
-    /// In lower case, with the brackets of a literal IPv6 address.
+    /// In lower case, with the brackets of an IPv6 address.
     host: String,
     port: u16,
 }
 
 impl Origin {
-    /// The origin of a URL that this client can use: `http` or `https`, with a host, a port that exists, and no
+    /// Returns the origin of a URL that this client can use: `http` or `https`, with a host, a valid port, and no
     /// credentials.
     ///
     /// # Errors
-    /// [`Error::Url`] for any other URL.
+    /// Returns [`Error::Url`] for any other URL.
     pub fn of(url: &Uri) -> Result<Self, Error> {
-        Self::read(url).map_err(|wrong| Error::Url { url: url.to_string(), wrong })
+        Self::parse(url).map_err(|wrong| Error::Url { url: url.to_string(), wrong })
     }
 
-    pub(crate) fn read(url: &Uri) -> Result<Self, &'static str> {
+    /// Like [`of`](Self::of), with the fault as the error: the end of a sentence about the URL.
+    pub(crate) fn parse(url: &Uri) -> Result<Self, &'static str> {
         let secure = match url.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
             Some(scheme) if *scheme == Scheme::HTTP => false,
@@ -34,43 +35,43 @@ impl Origin {
         };
         let authority = url.authority().ok_or("names no host")?;
         if authority.as_str().contains('@') {
-            return Err("contains credentials: give them apart from the url");
+            return Err("contains credentials: pass them separately");
         }
         let host = authority.host();
         if host.is_empty() {
             return Err("names no host");
         }
         let port = match authority.as_str()[host.len()..].strip_prefix(':') {
-            // An empty port is the scheme's own (RFC 3986, Port).
-            None | Some("") => standard(secure),
-            Some(digits) => port(digits).ok_or("has an invalid port: ports go from 1 to 65535")?,
+            // An empty port is the default of the scheme (RFC 3986, Port).
+            None | Some("") => default_port(secure),
+            Some(digits) => parse_port(digits).ok_or("has an invalid port: use 1 to 65535")?,
         };
         Ok(Self { secure, host: host.to_ascii_lowercase(), port })
     }
 
-    /// Returns `true` if connections to this origin use TLS.
+    /// Returns whether connections to this origin use TLS.
     pub fn is_secure(&self) -> bool {
         self.secure
     }
 
-    /// The host as a name server or a certificate has it: a literal IPv6 address without its brackets.
+    /// Returns the host as used in DNS and certificates: an IPv6 address without its brackets.
     pub fn host(&self) -> &str {
-        bare(&self.host)
+        without_brackets(&self.host)
     }
 
-    /// The port, also where it is the scheme's own.
+    /// Returns the port, which may be the default of the scheme.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Host and port, also where the port is the scheme's own.
+    /// Returns host and port, even if the port is the default of the scheme.
     pub(crate) fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 
-    /// The value of a `Host` field.
+    /// Returns the value of the `Host` field.
     pub fn host_field(&self) -> String {
-        if self.port == standard(self.secure) { self.host.clone() } else { self.authority() }
+        if self.port == default_port(self.secure) { self.host.clone() } else { self.authority() }
     }
 }
 
@@ -82,46 +83,47 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A host without the brackets around a literal IPv6 address.
-pub(crate) fn bare(host: &str) -> &str {
+/// Removes the brackets around an IPv6 address.
+pub(crate) fn without_brackets(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// A port that something can listen on.
-pub(crate) fn port(digits: &str) -> Option<u16> {
-    // The parser of the standard library takes a sign.
+/// Parses a port from 1 to 65535.
+pub(crate) fn parse_port(digits: &str) -> Option<u16> {
+    // `str::parse` accepts a sign.
     let are_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|port| are_digits && *port > 0)
 }
 
-fn standard(secure: bool) -> u16 {
+fn default_port(secure: bool) -> u16 {
     if secure { 443 } else { 80 }
 }
 
-/// Header fields that may hold secrets, and the origin they may be sent to.
+/// Header fields that may contain secrets, and the origin to which they may be sent.
 #[derive(Debug, Default)]
 pub(crate) struct Credentials {
     fields: HeaderMap,
-    /// The only origin they are for. None leaves that to the URL of each call.
-    bound: Option<Origin>,
+    /// The only origin that is sent the fields. If `None`, that is the origin of each call's URL.
+    bound_to: Option<Origin>,
 }
 
 impl Credentials {
-    pub(crate) fn new(fields: HeaderMap, bound: Option<Origin>) -> Self {
-        Self { fields, bound }
+    pub(crate) fn new(fields: HeaderMap, bound_to: Option<Origin>) -> Self {
+        Self { fields, bound_to }
     }
 
-    /// The fields of a request to `to`, in a call whose URL had the origin `given`. There are none unless both are the
-    /// same, and the one they are bound to: a URL that a server names gets them only at the origin of the caller's URL.
-    pub(crate) fn fields(&self, given: &Origin, to: &Origin) -> HeaderMap {
-        let is_bound_elsewhere = self.bound.as_ref().is_some_and(|bound| bound != to);
-        if given != to || is_bound_elsewhere { HeaderMap::new() } else { self.fields.clone() }
+    /// Returns the fields of a request to the origin `to`, in a call whose URL had the origin `caller`. They are empty
+    /// unless both are the same and the one that the fields are bound to, so another origin that a server names gets
+    /// none.
+    pub(crate) fn fields(&self, caller: &Origin, to: &Origin) -> HeaderMap {
+        let is_bound_elsewhere = self.bound_to.as_ref().is_some_and(|bound| bound != to);
+        if caller != to || is_bound_elsewhere { HeaderMap::new() } else { self.fields.clone() }
     }
 
-    /// Returns `true` if a URL from a server must not be returned to the caller, because the next call with it would
-    /// send the fields there.
-    pub(crate) fn would_leak(&self, given: &Origin, named: &Origin) -> bool {
-        !self.fields.is_empty() && self.bound.is_none() && given != named
+    /// Returns whether a URL from a server must not be returned to the caller, because a call with it would send the
+    /// fields there.
+    pub(crate) fn would_leak(&self, caller: &Origin, named: &Origin) -> bool {
+        !self.fields.is_empty() && self.bound_to.is_none() && caller != named
     }
 }
 
@@ -132,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_is_scheme_host_and_port() {
+    fn the_origin_of_a_url_is_scheme_host_and_port() {
         let table = [
             ("http://h/uploads", Some("http://h")),
             ("http://H:80", Some("http://h")),
@@ -158,11 +160,11 @@ mod tests {
     }
 
     #[test]
-    fn credentials_stay_at_the_origin_they_were_given_for() {
+    fn credentials_are_sent_to_their_own_origin_only() {
         let of = |text: &str| Origin::of(&text.parse().expect("a URL")).expect("an origin");
         let mut fields = HeaderMap::new();
         fields.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer hush"));
-        let free = Credentials::new(fields.clone(), None);
+        let unbound = Credentials::new(fields.clone(), None);
         let bound = Credentials::new(fields, Some(of("https://a")));
         let table = [
             ("https://a", "https://a:443/x", true, true),
@@ -172,9 +174,9 @@ mod tests {
             ("https://a", "https://b", false, false),
             ("https://b", "https://b", true, false),
         ];
-        for (given, to, by_call, by_bond) in table {
-            let sent = |credentials: &Credentials| !credentials.fields(&of(given), &of(to)).is_empty();
-            assert_eq!((sent(&free), sent(&bound)), (by_call, by_bond), "{given} to {to}");
+        for (caller, to, by_call, by_binding) in table {
+            let sent = |credentials: &Credentials| !credentials.fields(&of(caller), &of(to)).is_empty();
+            assert_eq!((sent(&unbound), sent(&bound)), (by_call, by_binding), "{caller} to {to}");
         }
     }
 }

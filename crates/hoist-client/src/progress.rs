@@ -1,4 +1,4 @@
-//! The progress of an upload, for its watchers.
+//! The progress of an upload, published on a watch channel.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,23 +12,24 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Bytes handed to the connection: where sending is in the representation. Goes back when an interruption lost some.
+    /// The offset in the representation up to which bytes were handed to the connection. Decreases when an interruption
+    /// has lost some.
     pub sent: u64,
-    /// Bytes the server said it has.
+    /// Bytes that the server has acknowledged.
     pub acknowledged: u64,
-    /// Bytes of the representation; `None` until it is known, which for a stream is at its end.
+    /// Bytes of the representation; `None` while unknown, which for a stream may last until its end.
     pub length: Option<u64>,
     /// The number of requests that had to be repeated.
     pub retries: u32,
-    /// Bytes that did not have to be sent again: where the latest interruption was resumed.
+    /// The offset at which the upload was resumed after the latest interruption: bytes that were not sent again.
     pub resumed_bytes: u64,
-    /// Bytes in a second, smoothed over the last few.
+    /// Bytes per second, smoothed over the last few seconds.
     pub rate: u64,
-    /// The time left at that rate; `None` while it is unknown.
+    /// The remaining time at that rate; `None` while unknown.
     pub eta: Option<Duration>,
     /// The current activity.
     pub activity: Activity,
-    /// The way it began.
+    /// The way the upload started.
     pub start: Start,
 }
 
@@ -36,33 +37,33 @@ pub struct Progress {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Activity {
-    /// It looks at the source and at what is known of the server.
+    /// Opening the source and finding out what the server supports.
     #[default]
     Preparing,
-    /// It asks the server something.
+    /// Sending a request without content.
     Asking,
-    /// It sends content.
+    /// Sending content.
     Sending,
-    /// It waits this long before the next attempt.
+    /// Pausing for this long before the next attempt.
     Waiting(Duration),
-    /// The server has it all.
+    /// The upload is complete.
     Done,
 }
 
-/// The way an upload began.
+/// The way an upload started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
-    /// As a new one.
+    /// A new upload.
     #[default]
     Fresh,
-    /// At the offset where an earlier run ended.
+    /// An upload of a previous run, resumed at its offset.
     Resumed,
-    /// At the offset of an upload that was created elsewhere, resumed by its URL.
+    /// An upload that was created elsewhere, continued by its URL.
     Found,
-    /// As a new one: the source is not what it was when an earlier run began to upload it.
+    /// A new upload, because the source has changed since a previous run.
     Changed,
-    /// As a new one: the server has nothing any more of what an earlier run began.
+    /// A new upload, because the server no longer has the one of a previous run.
     Forgotten,
 }
 
@@ -78,8 +79,10 @@ impl fmt::Display for Start {
     }
 }
 
-/// The weight of an older rate after one second: a half.
+/// The time after which an older rate counts for half of the smoothed rate.
 const HALF_LIFE: Duration = Duration::from_secs(2);
+/// The shortest time over which a rate is measured. Over less, it depends on buffers more than on the network.
+const RATE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Publishes the progress of one upload.
 #[derive(Debug)]
@@ -101,16 +104,16 @@ impl Reporter {
         self.watch.send_modify(change);
     }
 
-    /// A meter for content that begins at `start`.
+    /// Returns a meter for content that begins at the offset `start`.
     pub(crate) fn meter(&self, start: u64) -> Meter {
-        self.watch.send_modify(|progress| progress.sent = start);
+        self.update(|progress| progress.sent = start);
         let report =
             MeterReport { watch: self.watch.clone(), start, now: self.now, since: (self.now)(), counted: 0 };
         Meter { flow: Arc::default(), report: Some(Box::new(report)) }
     }
 }
 
-/// Counts what one request's content hands over, and tells the watchers.
+/// Counts the bytes of one request's content and publishes the rate.
 pub(crate) struct Meter {
     flow: Arc<ContentFlow>,
     report: Option<Box<MeterReport>>,
@@ -120,11 +123,12 @@ struct MeterReport {
     watch: watch::Sender<Progress>,
     start: u64,
     now: fn() -> Instant,
+    /// The start of the current rate interval, and the bytes counted before it.
     since: Instant,
     counted: u64,
 }
 
-/// The flow of a request's content so far.
+/// The state of a request's content, shared with the connection that sends it.
 #[derive(Debug, Default)]
 pub(crate) struct ContentFlow {
     bytes: AtomicU64,
@@ -133,24 +137,24 @@ pub(crate) struct ContentFlow {
 }
 
 impl ContentFlow {
-    /// Bytes handed over so far.
+    /// Returns the bytes handed to the connection so far.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// True if that was all of it.
+    /// Returns whether all content has been handed to the connection.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// True while the connection waits for the source.
+    /// Returns whether the connection is waiting for the source.
     pub(crate) fn is_starved(&self) -> bool {
         self.starved.load(Ordering::Relaxed)
     }
 }
 
 impl Meter {
-    /// A meter that is not read.
+    /// Returns a meter that publishes nothing.
     pub(crate) fn unread() -> Self {
         Self { flow: Arc::default(), report: None }
     }
@@ -163,7 +167,7 @@ impl Meter {
         self.flow.ended.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn starve(&self, is_starved: bool) {
+    pub(crate) fn set_starved(&self, is_starved: bool) {
         self.flow.starved.store(is_starved, Ordering::Relaxed);
     }
 
@@ -171,13 +175,12 @@ impl Meter {
         let sum = self.flow.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let Some(report) = &mut self.report else { return };
         let (now, sent) = ((report.now)(), report.start + sum);
-        let (since, counted) = (now.duration_since(report.since), sum - report.counted);
-        // A rate over less than this says more about buffers than about the network.
-        let is_due = since >= Duration::from_millis(100);
+        let (elapsed, counted) = (now.duration_since(report.since), sum - report.counted);
+        let is_due = elapsed >= RATE_INTERVAL;
         report.watch.send_modify(|progress| {
             progress.sent = sent;
             if is_due {
-                progress.rate = smoothed(progress.rate, counted, since);
+                progress.rate = smoothed(progress.rate, counted, elapsed);
                 progress.eta = remaining(progress);
             }
         });
@@ -187,17 +190,17 @@ impl Meter {
     }
 }
 
-/// The rate after `bytes` more in the time `since` the last look.
-fn smoothed(before: u64, bytes: u64, since: Duration) -> u64 {
-    let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX).max(1);
+/// Returns the smoothed rate after `bytes` more in the time `elapsed`.
+fn smoothed(before: u64, bytes: u64, elapsed: Duration) -> u64 {
+    let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
     let now = bytes.saturating_mul(1000) / millis;
     if before == 0 {
         return now;
     }
-    // The share of the new: all of it after a long silence.
+    // The weight of the new rate in thousandths: nearly all after a long time.
     let half = u64::try_from(HALF_LIFE.as_millis()).unwrap_or(u64::MAX);
-    let share = millis.saturating_mul(1000) / millis.saturating_add(half);
-    let (old, new) = (u128::from(before) * u128::from(1000 - share), u128::from(now) * u128::from(share));
+    let weight = millis.saturating_mul(1000) / millis.saturating_add(half);
+    let (old, new) = (u128::from(before) * u128::from(1000 - weight), u128::from(now) * u128::from(weight));
     u64::try_from((old + new) / 1000).unwrap_or(u64::MAX)
 }
 
@@ -211,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_is_smooth_and_follows() {
+    fn the_rate_is_smoothed_over_some_seconds() {
         let tick = Duration::from_millis(100);
         let mut rate = 0;
         for _ in 0..10 {
@@ -221,11 +224,11 @@ mod tests {
         rate = smoothed(rate, 0, tick);
         assert!((9_000..10_000).contains(&rate), "{rate}");
         rate = smoothed(rate, 1_000_000, Duration::from_secs(1000));
-        assert!((1_000..1_100).contains(&rate), "a long silence leaves little of the old: {rate}");
+        assert!((1_000..1_100).contains(&rate), "the old rate hardly counts after a long time: {rate}");
     }
 
     #[test]
-    fn the_end_can_be_foreseen_when_the_length_is_known() {
+    fn the_remaining_time_is_known_when_length_and_rate_are() {
         let progress = Progress { sent: 400, length: Some(1000), rate: 100, ..Progress::default() };
         assert_eq!(remaining(&progress), Some(Duration::from_secs(6)));
         assert_eq!(remaining(&Progress { length: None, ..progress }), None);

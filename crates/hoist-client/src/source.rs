@@ -1,8 +1,8 @@
-//! The source of the bytes of an upload.
+//! The source of an upload: bytes, a file, a reader or a stream.
 //!
-//! A file is read as it is sent, never as a whole. The bytes the server has must belong to those that follow, so a file in
-//! which they change ends the upload: `watched`. A stream cannot be read again, so what the server has not acknowledged is
-//! kept: `rewind`.
+//! A file is read while it is sent. The bytes that the server has must belong to those that follow, so an upload fails if
+//! they change in the file: see `guarded_file`. A stream cannot be read again, so the bytes that the server has not
+//! acknowledged are kept in memory: see `rewind_buffer`.
 
 mod body;
 mod file_reader;
@@ -20,29 +20,25 @@ use bytes::Bytes;
 use hoist_proto::client::Checksum;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeek, AsyncSeekExt};
 
-use self::body::{BodyReader, RateLimit};
+use self::body::{BodyReader, RateLimit, ReadSeek};
 pub(crate) use self::body::{Gate, RequestBody};
 use self::guarded_file::{GuardedFile, OpenedFile};
 use self::rewind_buffer::RewindBuffer;
 use crate::digest;
 use crate::error::Error;
+use crate::lock::lock;
 use crate::progress::Meter;
 
-/// What to upload.
+/// The bytes to upload.
 pub struct Source(Kind);
 
 enum Kind {
     Bytes(Bytes),
     File(PathBuf),
-    // The locks are never contended: they make what may be sent to another thread something that may be looked at there.
+    // The mutexes are never contended. They make the source `Sync` although the readers are only `Send`.
     Seek(Mutex<Box<dyn ReadSeek>>),
     Stream { reader: Mutex<Box<dyn AsyncRead + Send + Unpin>>, length: Option<u64> },
 }
-
-/// A reader that can go back.
-pub(crate) trait ReadSeek: AsyncRead + AsyncSeek + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncSeek + Send + Unpin> ReadSeek for T {}
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,29 +52,29 @@ impl fmt::Debug for Source {
 }
 
 impl Source {
-    /// These bytes.
+    /// Uploads bytes in memory.
     pub fn bytes(bytes: impl Into<Bytes>) -> Self {
         Self(Kind::Bytes(bytes.into()))
     }
 
-    /// The content of a file, which is opened when the upload begins. Bytes that are added to it later are left out. A file
-    /// whose length is not what the file system says, as in procfs and sysfs, is uploaded as a [stream](Self::stream).
+    /// Uploads a file, which is opened when the upload starts. Bytes appended to it later are not uploaded. A file whose
+    /// length differs from what the file system says, as in procfs and sysfs, is uploaded as a [stream](Self::stream).
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(Kind::File(path.into()))
     }
 
-    /// All that a reader has which can go back, from its beginning to its end.
+    /// Uploads a seekable reader, from its beginning to its end.
     pub fn reader(reader: impl AsyncRead + AsyncSeek + Send + Unpin + 'static) -> Self {
         Self(Kind::Seek(Mutex::new(Box::new(reader))))
     }
 
-    /// What a stream gives until it ends, standard input for one. What the server has not acknowledged is kept in memory,
-    /// up to [a bound](crate::ClientBuilder::rewind_bytes_max).
+    /// Uploads a stream to its end, for example standard input. Bytes that the server has not acknowledged are kept in
+    /// memory, up to [a limit](crate::ClientBuilder::rewind_bytes_max).
     pub fn stream(reader: impl AsyncRead + Send + Unpin + 'static) -> Self {
         Self(Kind::Stream { reader: Mutex::new(Box::new(reader)), length: None })
     }
 
-    /// How many bytes a stream is going to give, when that is known. Without meaning for other sources.
+    /// Sets the length of a stream, if it is known. Has no effect on other sources.
     pub fn with_length(mut self, bytes: u64) -> Self {
         if let Kind::Stream { length, .. } = &mut self.0 {
             *length = Some(bytes);
@@ -86,7 +82,7 @@ impl Source {
         self
     }
 
-    /// The file, when it is one.
+    /// Returns the path, if the source is a file.
     pub(crate) fn path(&self) -> Option<&Path> {
         match &self.0 {
             Kind::File(path) => Some(path),
@@ -94,9 +90,11 @@ impl Source {
         }
     }
 
-    /// `keeps` is how many bytes of a stream are kept.
-    pub(crate) async fn open(self, keeps: u64) -> Result<OpenSource, Error> {
-        let nowhere = |source| Error::Source { path: PathBuf::new(), source };
+    /// Opens the source. `rewind_bytes_max` limits how many bytes of a stream are kept.
+    pub(crate) async fn open(self, rewind_bytes_max: u64) -> Result<OpenSource, Error> {
+        let stream = |reader, length| {
+            OpenKind::Stream(Arc::new(Mutex::new(RewindBuffer::new(reader, length, rewind_bytes_max))))
+        };
         let (kind, length) = match self.0 {
             Kind::Bytes(bytes) => {
                 let length = bytes.len() as u64;
@@ -104,27 +102,26 @@ impl Source {
             }
             Kind::File(path) => {
                 let failed = |source| Error::Source { path: path.clone(), source };
-                match GuardedFile::find(path.clone()).await.map_err(failed)? {
+                match GuardedFile::open(path.clone()).await.map_err(failed)? {
                     OpenedFile::File(file) => {
                         let length = file.length();
                         (OpenKind::File(file), Some(length))
                     }
                     OpenedFile::Stream(first, rest) => {
                         let all = io::Cursor::new(first).chain(tokio::fs::File::from_std(rest));
-                        let rewind = RewindBuffer::new(Box::new(all), None, keeps);
-                        (OpenKind::Stream(Arc::new(Mutex::new(rewind))), None)
+                        (stream(Box::new(all), None), None)
                     }
                 }
             }
             Kind::Seek(reader) => {
+                let failed = |source| Error::Source { path: PathBuf::new(), source };
                 let mut reader = reader.into_inner().unwrap_or_else(PoisonError::into_inner);
-                let length = reader.seek(SeekFrom::End(0)).await.map_err(nowhere)?;
+                let length = reader.seek(SeekFrom::End(0)).await.map_err(failed)?;
                 (OpenKind::Seek(Arc::new(Mutex::new(reader))), Some(length))
             }
             Kind::Stream { reader, length } => {
                 let reader = reader.into_inner().unwrap_or_else(PoisonError::into_inner);
-                let rewind = RewindBuffer::new(reader, length, keeps);
-                (OpenKind::Stream(Arc::new(Mutex::new(rewind))), length)
+                (stream(reader, length), length)
             }
         };
         Ok(OpenSource { kind, length, bytes_per_second: None })
@@ -146,21 +143,22 @@ enum OpenKind {
 }
 
 impl OpenSource {
+    /// Returns the length in bytes, if it is known.
     pub(crate) fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// Whether any byte can be read again at any time.
+    /// Returns whether any byte can be read again at any time.
     pub(crate) fn rewinds(&self) -> bool {
         !matches!(self.kind, OpenKind::Stream(_))
     }
 
-    /// Whether parts of it can be read at the same time.
+    /// Returns whether several ranges can be read at the same time.
     pub(crate) fn splits(&self) -> bool {
         matches!(self.kind, OpenKind::Bytes(_) | OpenKind::File(_))
     }
 
-    /// Where a stream ended, when it has.
+    /// Returns the length of a stream that has ended.
     pub(crate) fn ended_at(&self) -> Option<u64> {
         match &self.kind {
             OpenKind::Stream(rewind) => lock(rewind).ended_at(),
@@ -168,7 +166,7 @@ impl OpenSource {
         }
     }
 
-    /// The digest of all that a stream gave.
+    /// Returns the digest of a stream that has ended, if it was hashed.
     pub(crate) fn sha256(&self) -> Option<[u8; 32]> {
         match &self.kind {
             OpenKind::Stream(rewind) => lock(rewind).sha256(),
@@ -176,21 +174,22 @@ impl OpenSource {
         }
     }
 
-    /// Has a stream's bytes hashed as they are read.
+    /// Hashes a stream while it is read. Has no effect on other sources.
     pub(crate) fn hash(&self) {
         if let OpenKind::Stream(rewind) = &self.kind {
             lock(rewind).hash();
         }
     }
 
-    /// What lies before `offset` will not be asked for again.
+    /// Drops the bytes before `offset`, which the server has acknowledged.
     pub(crate) fn release(&self, offset: u64) {
         if let OpenKind::Stream(rewind) = &self.kind {
             lock(rewind).release(offset);
         }
     }
 
-    /// The content of one request; `is_open` when it may end wherever the source has to stop.
+    /// Returns the content of one request. If `is_open`, it may end before the end of the range: where a stream ends or
+    /// no more of it may be kept.
     pub(crate) async fn content(
         &self,
         range: Range<u64>,
@@ -198,16 +197,13 @@ impl OpenSource {
         meter: Meter,
     ) -> Result<RequestBody, Error> {
         let reader = match &self.kind {
-            OpenKind::Bytes(bytes) => {
-                let within = |at: u64| usize::try_from(at).expect("a range of bytes in memory");
-                BodyReader::Bytes(bytes.slice(within(range.start)..within(range.end)))
-            }
+            OpenKind::Bytes(bytes) => BodyReader::Bytes(bytes.slice(in_memory(&range))),
             OpenKind::File(file) => {
-                self.unchanged().await?;
-                BodyReader::File(file.reading(range.clone()).await.map_err(|error| self.failed(error))?)
+                self.check_unchanged().await?;
+                BodyReader::File(file.reader(range.clone()).await.map_err(|error| self.failed(error))?)
             }
             OpenKind::Seek(reader) => {
-                BodyReader::Seek { reader: reader.clone(), at: range.start, is_there: false }
+                BodyReader::Seek { reader: reader.clone(), at: range.start, has_sought: false }
             }
             OpenKind::Stream(rewind) => {
                 if !lock(rewind).reaches_back_to(range.start) {
@@ -216,20 +212,17 @@ impl OpenSource {
                 BodyReader::Stream { rewind: rewind.clone(), at: range.start, is_open }
             }
         };
-        let pace = self.bytes_per_second.map(RateLimit::new);
-        Ok(RequestBody::new(reader, range.end - range.start, is_open, meter, pace))
+        let rate_limit = self.bytes_per_second.map(RateLimit::new);
+        Ok(RequestBody::new(reader, range.end - range.start, is_open, meter, rate_limit))
     }
 
-    /// The digest of a range, where it can be had before the range is sent.
+    /// Returns the digest of a range, if it can be computed before the range is sent.
     pub(crate) async fn checksum(&self, kind: Checksum, range: Range<u64>) -> Result<Option<Vec<u8>>, Error> {
         match &self.kind {
-            OpenKind::Bytes(bytes) => {
-                let within = |at: u64| usize::try_from(at).expect("a range of bytes in memory");
-                Ok(Some(digest::of(kind, &bytes[within(range.start)..within(range.end)])))
-            }
+            OpenKind::Bytes(bytes) => Ok(Some(digest::digest(kind, &bytes[in_memory(&range)]))),
             OpenKind::File(file) => {
-                let of = file.path().to_owned();
-                let read = tokio::task::spawn_blocking(move || digest::of_file(kind, &of, range));
+                let path = file.path().to_owned();
+                let read = tokio::task::spawn_blocking(move || digest::digest_of_file(kind, &path, range));
                 let read = read.await.map_err(io::Error::other).flatten();
                 read.map(Some).map_err(|error| self.failed(error))
             }
@@ -237,14 +230,17 @@ impl OpenSource {
         }
     }
 
-    /// Refuses a file that does not hold any more what was read of it since the upload began.
-    pub(crate) async fn unchanged(&self) -> Result<(), Error> {
+    /// Checks that a file still holds the bytes that have been read from it.
+    ///
+    /// # Errors
+    /// Returns [`Error::SourceChanged`] if it does not.
+    pub(crate) async fn check_unchanged(&self) -> Result<(), Error> {
         let OpenKind::File(file) = &self.kind else { return Ok(()) };
         let is_unchanged = file.is_unchanged().await.map_err(|error| self.failed(error))?;
         if is_unchanged { Ok(()) } else { Err(Error::SourceChanged { path: file.path().to_owned() }) }
     }
 
-    /// An error of reading, as one of the source.
+    /// Converts an error of reading the source.
     pub(crate) fn failed(&self, source: io::Error) -> Error {
         let path = match &self.kind {
             OpenKind::File(file) => file.path().to_owned(),
@@ -257,6 +253,7 @@ impl OpenSource {
     }
 }
 
-fn lock<T: ?Sized>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+fn in_memory(range: &Range<u64>) -> Range<usize> {
+    let index = |at: u64| usize::try_from(at).expect("an offset within bytes in memory");
+    index(range.start)..index(range.end)
 }

@@ -1,30 +1,24 @@
-//! One upload, before it begins and after it has ended.
-//!
-//! Owns the clock and the randomness; `run` is what happens in between.
-
-use std::time::SystemTime;
+//! The settings of one upload, and its outcome. `run` does what lies in between.
 
 use bytes::Bytes;
-use hoist_proto::client::token_of;
 use hoist_proto::dialect::token::Form;
 use hoist_proto::digest::{self, Algorithm, Digest};
 use hoist_proto::types::Token;
 use hoist_proto::upload::Origin;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::client::Client;
+use crate::clock;
 use crate::dialect::Dialect;
 use crate::disposition::disposition;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::journal::Journal;
 use crate::progress::{Progress, Reporter, Start};
-use crate::run;
 use crate::source::Source;
 
-/// An upload that has not begun.
+/// An upload that has not been started. [`send`](Self::send) starts it.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), hoist_client::Error> {
@@ -37,7 +31,7 @@ use crate::source::Source;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "an upload begins when it is sent"]
+#[must_use = "an upload starts when `send` is called"]
 #[derive(Debug)]
 pub struct Put {
     pub(crate) client: Client,
@@ -54,84 +48,62 @@ pub struct Put {
     pub(crate) reporter: Reporter,
 }
 
-/// An earlier run, as far as it is known.
+/// The upload to resume, if any.
 #[derive(Clone, Debug)]
 pub(crate) enum StartFrom {
-    /// Nothing, or what the journal knows.
+    /// The one in the journal, or a new upload if there is none.
     Journal,
-    /// This names an upload, which may have been begun.
+    /// The one with this handle, or a new upload if the token in the handle has not been used.
     Handle(Handle),
-    /// This token never named an upload.
+    /// A new upload with this token.
     NewToken(Token),
-    /// The URL is that of this upload, which is there.
+    /// The one at the URL, which was found to be that of an upload.
     ExistingUrl(Handle),
 }
 
-/// An upload that is complete.
+/// The outcome of a complete upload.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outcome {
     /// Bytes of the representation.
     pub bytes: u64,
-    /// Bytes that did not have to be sent again: where the latest interruption, in this run or before it, was resumed.
+    /// The offset at which the upload was resumed after the latest interruption, in this run or before it: bytes that were
+    /// not sent again.
     pub resumed_bytes: u64,
     /// The number of requests that had to be repeated.
     pub retries: u32,
-    /// The status of the last answer.
+    /// The status of the final response.
     pub status: StatusCode,
-    /// Its header section.
+    /// The header fields of the final response.
     pub fields: HeaderMap,
-    /// Its content, up to 1 MiB of it.
+    /// The content of the final response, up to 1 MiB.
     pub content: Bytes,
-    /// The upload's own URL, where the server gave it one.
+    /// The upload's own URL, if the server gave it one.
     pub url: Option<Uri>,
-    /// The version of HTTP that was spoken.
+    /// The version of HTTP of the final response.
     pub version: Version,
-    /// The dialect that was spoken: conventional, if the server's answers showed none.
+    /// The dialect that was used. [`Dialect::Conventional`] if the server supports none.
     pub dialect: Dialect,
-    /// True if the server has shown that it speaks an upload protocol, by a 104 or a field of the protocol. If false,
-    /// the status is the only evidence that the server has kept the bytes.
+    /// True if the server has shown that it supports an upload protocol, by a 104 or a field of the protocol. If false,
+    /// the status is the only evidence that the server has stored the bytes.
     pub resumable: bool,
-    /// The way it began.
+    /// The way the upload started.
     pub start: Start,
-    /// The SHA-256 of the representation, where it was given or made on the way.
+    /// The SHA-256 of the representation, if it was given or computed.
     pub sha256: Option<[u8; 32]>,
-    /// True if the server has said that it has the bytes with that digest.
+    /// True if the server has confirmed that digest.
     pub verified: bool,
 }
 
-/// A token for one upload: 256 bits from the operating system's random source.
-///
-/// # Errors
-/// When that source fails, which it does not on any system that has started.
-//= TOK-TOKEN-06
-pub fn random_token() -> Result<Token, Error> {
-    let mut bits = [0; 32];
-    getrandom::fill(&mut bits).map_err(no_randomness)?;
-    Ok(token_of(bits))
-}
-
-/// The time.
-pub(crate) fn now() -> Instant {
-    Instant::now()
-}
-
-/// The time of day.
-pub(crate) fn today() -> SystemTime {
-    SystemTime::now()
-}
-
-/// An unpredictable number.
-pub(crate) fn random() -> Result<u64, Error> {
-    getrandom::u64().map_err(no_randomness)
-}
-
-fn no_randomness(error: getrandom::Error) -> Error {
-    Error::Random { source: std::io::Error::other(error) }
+impl Client {
+    /// Returns an upload of `source` to an upload URL.
+    pub fn put(&self, url: Uri, source: Source) -> Put {
+        Put::new(self.clone(), url, source)
+    }
 }
 
 impl Put {
-    pub(crate) fn new(client: Client, url: Uri, source: Source) -> Self {
+    fn new(client: Client, url: Uri, source: Source) -> Self {
         Self {
             client,
             url,
@@ -144,98 +116,85 @@ impl Put {
             sha256: None,
             verifies: false,
             continues: false,
-            reporter: Reporter::new(now),
+            reporter: Reporter::new(clock::now),
         }
     }
 
-    /// The file's name, as the server will know it.
+    /// Sets the name of the file, which is sent to the server.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The media type.
+    /// Sets the media type of the representation.
     pub fn content_type(mut self, media_type: impl Into<String>) -> Self {
         self.content_type = Some(media_type.into());
         self
     }
 
-    /// The method of the request that begins the upload. Default: `POST`. A `PUT` may be made again where it is not known
-    /// whether the first was carried out.
+    /// Sets the method of the request that creates the upload. Default: `POST`. An idempotent method such as `PUT` can be
+    /// repeated when it is unknown whether the server has processed the first request.
     pub fn method(mut self, method: Method) -> Self {
         self.method = method;
         self
     }
 
-    /// Goes on with the upload this token names, if an earlier run with the same source has begun it, and begins it
-    /// otherwise. The server is asked first. Speaks the token dialect, in the first draft's form unless another is set.
+    /// Resumes the upload with this token if a previous run with the same source has created it, and creates it otherwise.
+    /// The server is queried first. Uses the token dialect, in the seed form unless another is set.
     pub fn token(mut self, token: Token) -> Self {
         self.start_from = StartFrom::Handle(Handle::Token { url: self.url.clone(), token });
         self
     }
 
-    /// Names the upload by this token, which never named one: a server that knows it refuses. Speaks the token dialect
-    /// likewise. Where that dialect is chosen and no token is given, one is made by [`random_token`]; giving one allows to
-    /// keep it for the next run.
+    /// Creates an upload with this token, which must not have been used: a server that knows it refuses. Uses the token
+    /// dialect, too. If that dialect is set and no token is given, one is made by [`random_token`](crate::random_token);
+    /// giving one allows the caller to store it for a later run.
     pub fn new_token(mut self, token: Token) -> Self {
         self.start_from = StartFrom::NewToken(token);
         self
     }
 
-    /// Goes on with an upload that an earlier run with the same source has begun.
+    /// Resumes an upload that a previous run with the same source has created.
     pub fn resume(mut self, handle: Handle) -> Self {
         self.start_from = StartFrom::Handle(handle);
         self
     }
 
-    /// Goes on with what the journal knows of the same file and URL, and keeps it there until the upload is complete.
-    /// Sources other than files are uploaded without; and what [`resume`](Self::resume) or a token says comes first.
+    /// Records the upload in a journal until it is complete, and resumes the upload of the same file to the same URL that
+    /// is recorded there. Has no effect on sources other than files, or if [`resume`](Self::resume) or a token is set.
     pub fn journal(mut self, journal: Journal) -> Self {
         self.journal = Some(journal);
         self
     }
 
-    /// Asks first whether the URL is that of an upload which was made elsewhere, and goes on with that one behind the bytes
-    /// it has, which are taken for the beginning of the source. With a [journal](Self::journal) that is begun with a file
-    /// and later found to hold another version of it, it is an error. A token and [`resume`](Self::resume) come first.
+    /// Checks whether the URL is that of an upload created elsewhere, and if so continues that one. The bytes it already
+    /// has are taken for the beginning of the source. Fails with [`Error::SourceChanged`] if the upload is in the
+    /// [journal](Self::journal) and the file has changed since. Has no effect if [`resume`](Self::resume) or a token is set.
     pub fn continue_at_url(mut self) -> Self {
         self.continues = true;
         self
     }
 
-    /// The SHA-256 of the source, offered to the server, which refuses other bytes if it checks.
+    /// Sets the SHA-256 of the source. It is sent to the server, which may refuse other bytes.
     pub fn sha256(mut self, digest: [u8; 32]) -> Self {
         self.sha256 = Some(digest);
         self
     }
 
-    /// Has the server say the SHA-256 of what it has, in the dialects in which it can, and compares. What can be read
-    /// twice is hashed before it is sent, so that the server can check too; a stream on its way. In tus 1.0 each request
-    /// carries a digest, where the server takes one; what is cut there is sent again from the beginning of the request.
+    /// Asks the server for the SHA-256 of what it has received and compares it, in the dialects that support that. A source
+    /// that can be read twice is hashed first, so that the server can check, too; a stream is hashed while it is sent. In
+    /// tus 1.0 each request has a checksum, if the server supports one; an interrupted request is then repeated as a whole.
     pub fn verify(mut self) -> Self {
         self.verifies = true;
         self
     }
 
-    /// A channel that tells how far it is, at any time. The last value stays readable after the end.
+    /// Returns a channel with the progress of the upload. Its last value remains readable after the end.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.reporter.subscribe()
     }
 
-    /// Uploads, and resumes after every interruption, until the server has it all or there is a reason to give up.
-    ///
-    /// # Errors
-    /// When the server refuses, the source cannot be read or changes, or the retry budget is used up without progress.
-    ///
-    /// # Cancellation
-    /// Dropping the future closes the connection. What the server has stays there; a later run with the same
-    /// [journal](Self::journal), [handle](Self::resume) or [token](Self::token) goes on behind it.
-    pub async fn send(self) -> Result<Outcome, Error> {
-        // Boxed, because a future that awaits it should not become as large as everything an upload may do.
-        Box::pin(run::send(self)).await
-    }
-
-    /// The form of the token dialect, where it is that which is spoken.
+    /// Returns the form of the token dialect.
     pub(crate) fn form(&self) -> Form {
         match self.client.settings.dialect {
             Dialect::Token(form) => form,
@@ -243,6 +202,7 @@ impl Put {
         }
     }
 
+    /// Returns the request that creates the upload.
     pub(crate) fn origin(&self) -> Result<Origin, Error> {
         let mut fields = HeaderMap::new();
         if let Some(media_type) = &self.content_type {

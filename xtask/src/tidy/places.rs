@@ -57,7 +57,7 @@ const PLACES: &[Place] = &[
             "crates/hoist-server/src/progress.rs",
             // When the health of the store was last checked; a monotonic clock.
             "crates/hoist-server/src/readiness.rs",
-            "crates/hoist-client/src/upload.rs",
+            "crates/hoist-client/src/clock.rs",
             // How long ago a file of credentials was looked at.
             "crates/hoist-server/src/auth/watched.rs",
             // How long a case took, for its report.

@@ -1,76 +1,80 @@
-//! Other places that serve an origin: what `Alt-Svc` (RFC 7838) and HTTPS records say, as far as this client can use it.
+//! Alternative services of an origin, from `Alt-Svc` (RFC 7838) and HTTPS records.
 //!
-//! Only for origins reached by TLS, whose certificate proves that the other place may speak for them. HTTP/3 and HTTP/2
-//! are not spoken here, so their entries are passed over.
+//! They are used only for `https` origins, where the certificate proves that the alternative may serve the origin. Entries
+//! for HTTP/2 and HTTP/3 are ignored.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::lock::lock;
 use crate::origin;
 
-/// The protocol this client speaks, by its ALPN name.
-const SPOKEN: &str = "http/1.1";
-/// The lifetime of an entry that does not state one.
+/// The only protocol for which alternatives are used, by its ALPN name.
+const ALPN_HTTP1: &str = "http/1.1";
+/// The lifetime of an entry without `ma`.
 const MAX_AGE: Duration = Duration::from_hours(24);
-/// The longest an entry is believed.
-const MAX_AGE_MOST: Duration = Duration::from_hours(24 * 30);
+/// The longest lifetime of an entry.
+const MAX_AGE_LIMIT: Duration = Duration::from_hours(24 * 30);
 /// Origins remembered at a time.
 const ORIGINS_MAX: usize = 64;
 
-/// Host and port of another place that serves an origin.
+/// The host and port of an alternative service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Alternative {
-    /// The origin's own host when absent.
+    /// `None` for the origin's own host.
     pub(crate) host: Option<String>,
     pub(crate) port: u16,
 }
 
-/// Alternatives of the origins in use, by authority.
+/// The alternative services of the origins in use, by authority.
 #[derive(Default)]
 pub(crate) struct Alternatives(Mutex<HashMap<String, (Alternative, Instant)>>);
 
 impl Alternatives {
-    pub(crate) fn of(&self, origin: &str, now: Instant) -> Option<Alternative> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Returns the alternative of an origin, unless it has expired.
+    pub(crate) fn get(&self, origin: &str, now: Instant) -> Option<Alternative> {
+        let mut known = lock(&self.0);
         known.retain(|_, (_, until)| *until > now);
         known.get(origin).map(|(alternative, _)| alternative.clone())
     }
 
-    pub(crate) fn learn(&self, origin: &str, alternative: Alternative, age: Duration, now: Instant) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Remembers an alternative for the time `age`, unless too many others are known.
+    pub(crate) fn insert(&self, origin: &str, alternative: Alternative, age: Duration, now: Instant) {
+        let mut known = lock(&self.0);
         if known.len() < ORIGINS_MAX || known.contains_key(origin) {
-            known.insert(origin.to_owned(), (alternative, now + age.min(MAX_AGE_MOST)));
+            known.insert(origin.to_owned(), (alternative, now + age.min(MAX_AGE_LIMIT)));
         }
     }
 
-    pub(crate) fn forget(&self, origin: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(origin);
+    /// Removes the alternative of an origin.
+    pub(crate) fn remove(&self, origin: &str) {
+        lock(&self.0).remove(origin);
     }
 
-    /// Takes in an `Alt-Svc` field, which replaces all that an earlier one said.
+    /// Remembers the alternative in an `Alt-Svc` field, which replaces all earlier ones.
     //= TOK-DISC-04
-    pub(crate) fn hear(&self, origin: &str, field: &str, now: Instant) {
-        match first_spoken(field) {
-            Some((alternative, age)) => self.learn(origin, alternative, age, now),
-            None => self.forget(origin),
+    pub(crate) fn learn_from_field(&self, origin: &str, field: &str, now: Instant) {
+        match first_supported(field) {
+            Some((alternative, age)) => self.insert(origin, alternative, age, now),
+            None => self.remove(origin),
         }
     }
 }
 
-/// The first entry of an `Alt-Svc` field that this client can use. None in `clear`, nor in a field it cannot read.
-fn first_spoken(field: &str) -> Option<(Alternative, Duration)> {
+/// Returns the first entry of an `Alt-Svc` field that this client can use. There is none in `clear` and in a malformed field.
+fn first_supported(field: &str) -> Option<(Alternative, Duration)> {
     split(field, ',').into_iter().find_map(|entry| {
         let mut parts = split(entry, ';').into_iter().map(str::trim);
         let (protocol, authority) = parts.next()?.split_once('=')?;
-        if !protocol.replace("%2F", "/").eq_ignore_ascii_case(SPOKEN) {
+        if !protocol.replace("%2F", "/").eq_ignore_ascii_case(ALPN_HTTP1) {
             return None;
         }
         let (host, port) = authority.strip_prefix('"')?.strip_suffix('"')?.rsplit_once(':')?;
         let host = (!host.is_empty()).then(|| host.to_owned());
-        let port = origin::port(port)?;
+        let port = origin::parse_port(port)?;
         let seconds = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| *name == "ma");
         let age = match seconds {
             Some((_, seconds)) => Duration::from_secs(seconds.trim_matches('"').parse().ok()?),
@@ -80,7 +84,7 @@ fn first_spoken(field: &str) -> Option<(Alternative, Duration)> {
     })
 }
 
-/// Splits where `separator` stands outside of quotes.
+/// Splits at each `separator` outside of quotes.
 fn split(text: &str, separator: char) -> Vec<&str> {
     let mut quoted = false;
     text.split(move |char| {
@@ -97,8 +101,8 @@ mod tests {
 
     // proves: TOK-DISC-04
     #[test]
-    fn only_what_can_be_spoken_is_used() {
-        let place = |host: Option<&str>, port| Alternative { host: host.map(str::to_owned), port };
+    fn only_entries_for_http_1_are_used() {
+        let alternative = |host: Option<&str>, port| Alternative { host: host.map(str::to_owned), port };
         let day = MAX_AGE;
         let table = [
             (r#"h3=":443"; ma=86400"#, None),
@@ -109,33 +113,33 @@ mod tests {
             (r#"http%2F1.1="alt.example""#, None),
             (r#"http%2F1.1="alt.example:99999""#, None),
             (r"http%2F1.1=alt.example:1", None),
-            (r#"http%2F1.1=":8443""#, Some((place(None, 8443), day))),
+            (r#"http%2F1.1=":8443""#, Some((alternative(None, 8443), day))),
             (
                 r#"http%2F1.1="alt.example:443"; ma=60; persist=1"#,
-                Some((place(Some("alt.example"), 443), Duration::from_mins(1))),
+                Some((alternative(Some("alt.example"), 443), Duration::from_mins(1))),
             ),
             (
                 r#"h3=":443", http%2F1.1="a,b;c:1";ma="5""#,
-                Some((place(Some("a,b;c"), 1), Duration::from_secs(5))),
+                Some((alternative(Some("a,b;c"), 1), Duration::from_secs(5))),
             ),
-            (r#"h3=":443"; ma=1, http%2F1.1="[::1]:2""#, Some((place(Some("[::1]"), 2), day))),
+            (r#"h3=":443"; ma=1, http%2F1.1="[::1]:2""#, Some((alternative(Some("[::1]"), 2), day))),
         ];
         for (field, expected) in table {
-            assert_eq!(first_spoken(field), expected, "{field}");
+            assert_eq!(first_supported(field), expected, "{field}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_alternative_ages_and_is_replaced() {
+    async fn an_alternative_expires_and_is_replaced() {
         let alternatives = Alternatives::default();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        alternatives.hear("a:443", r#"http%2F1.1=":1"; ma=10"#, start);
-        assert_eq!(alternatives.of("a:443", at(9)).map(|a| a.port), Some(1));
-        assert_eq!(alternatives.of("b:443", at(9)), None);
-        assert_eq!(alternatives.of("a:443", at(10)), None);
-        alternatives.hear("a:443", r#"http%2F1.1=":1""#, start);
-        alternatives.hear("a:443", "clear", start);
-        assert_eq!(alternatives.of("a:443", start), None);
+        alternatives.learn_from_field("a:443", r#"http%2F1.1=":1"; ma=10"#, start);
+        assert_eq!(alternatives.get("a:443", at(9)).map(|a| a.port), Some(1));
+        assert_eq!(alternatives.get("b:443", at(9)), None);
+        assert_eq!(alternatives.get("a:443", at(10)), None);
+        alternatives.learn_from_field("a:443", r#"http%2F1.1=":1""#, start);
+        alternatives.learn_from_field("a:443", "clear", start);
+        assert_eq!(alternatives.get("a:443", start), None);
     }
 }

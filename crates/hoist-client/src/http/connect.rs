@@ -1,8 +1,10 @@
-//! Making connections: to the origin, to another place that serves it or to a proxy, with TLS or without.
+//! Opening of connections: to the origin, to an alternative service or to a proxy, with or without TLS.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::{Request, header};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, InvalidMessage};
 use tokio::net::TcpStream;
@@ -10,75 +12,145 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::alternative::Alternatives;
+use super::dial::{self, Resolve};
+use super::exchange::{ExchangeEnd, ExchangeError, ExpectContinue, InterimObserver};
 use super::h1::H1Connection;
 use super::h2::H2Connection;
 use super::io::{Duplex, MonitoredStream, Stream, Traffic};
-use super::proxy::Proxy;
-use super::{Connection, Connector, Http2, dial};
+use super::proxy::{Proxies, Proxy};
+use super::trust::Trust;
+use super::version::Http2;
 use crate::error::Error;
-use crate::origin::{Origin, bare};
+use crate::origin::{Credentials, Origin, without_brackets};
+use crate::progress::ContentFlow;
+use crate::response::FinalResponse;
+use crate::source::RequestBody;
 
-/// A byte stream to the server, and whether HTTP/2 is spoken over it.
+/// Opens connections, with the settings of one client.
+pub(crate) struct Connector {
+    pub(crate) trust: Trust,
+    pub(crate) alternatives: Alternatives,
+    pub(crate) proxies: Proxies,
+    pub(crate) resolver: Arc<dyn Resolve>,
+    /// Header fields of the caller.
+    pub(crate) credentials: Credentials,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) http2: Http2,
+}
+
+/// An open connection.
+pub(super) enum Connection {
+    H1(H1Connection),
+    H2(H2Connection),
+}
+
+impl Connection {
+    pub(super) fn traffic(&self) -> Arc<Traffic> {
+        match self {
+            Self::H1(connection) => connection.traffic(),
+            Self::H2(connection) => connection.traffic(),
+        }
+    }
+
+    /// Returns whether the connection is still open and can carry another request.
+    pub(super) async fn is_reusable(&mut self) -> bool {
+        match self {
+            Self::H1(connection) => connection.is_reusable().await,
+            Self::H2(connection) => connection.is_reusable().await,
+        }
+    }
+
+    /// Sends a request and returns its end, and whether the connection can carry another request.
+    pub(super) async fn exchange(
+        &mut self,
+        request: Request<RequestBody>,
+        flow: &ContentFlow,
+        expect: Option<ExpectContinue>,
+        observer: &mut dyn InterimObserver,
+    ) -> Result<(ExchangeEnd, bool), ExchangeError> {
+        match self {
+            Self::H1(connection) => connection.exchange(request, flow, expect, observer).await,
+            Self::H2(connection) => connection.exchange(request, flow, expect, observer).await,
+        }
+    }
+}
+
+/// A byte stream to the server, and whether to use HTTP/2 over it.
 type Connected = (Stream, bool);
 
 impl Connector {
-    /// Connects within the connect timeout.
-    pub(super) async fn open(&self, place: &Origin, now: Instant) -> Result<Connection, Error> {
+    /// Opens a connection to an origin within the connect timeout.
+    pub(super) async fn open(&self, origin: &Origin, now: Instant) -> Result<Connection, Error> {
         // Boxed, because the state of a TLS handshake would make every future around this one as large.
         let connect = Box::pin(async {
-            let (stream, speaks_h2) = self.connect(place, now).await?;
-            let moved = Arc::new(Traffic::default());
-            let stream = MonitoredStream::new(stream, moved.clone());
-            if speaks_h2 {
-                H2Connection::open(stream, moved).await.map(Connection::H2)
+            let (stream, uses_h2) = self.connect(origin, now).await?;
+            let traffic = Arc::new(Traffic::default());
+            let stream = MonitoredStream::new(stream, traffic.clone());
+            if uses_h2 {
+                H2Connection::open(stream, traffic).await.map(Connection::H2)
             } else {
-                H1Connection::open(stream, moved).await.map(Connection::H1)
+                H1Connection::open(stream, traffic).await.map(Connection::H1)
             }
         });
         let late =
-            |_| Error::Connect { authority: place.authority(), source: io::ErrorKind::TimedOut.into() };
+            |_| Error::Connect { authority: origin.authority(), source: io::ErrorKind::TimedOut.into() };
         tokio::time::timeout(self.connect_timeout, connect).await.map_err(late).flatten()
     }
 
-    /// The proxy that requests to an origin are sent to as they are, instead of through a tunnel.
-    pub(super) fn forwarder(&self, place: &Origin) -> Option<Proxy> {
-        let is_plain = !place.is_secure() && self.http2 != Http2::PriorKnowledge;
-        if is_plain { self.proxies.of(place) } else { None }
+    /// Returns the proxy that forwards requests to an origin, if there is one and it needs no tunnel.
+    pub(super) fn forwarder(&self, origin: &Origin) -> Option<Proxy> {
+        let is_forwarded = !origin.is_secure() && self.http2 != Http2::PriorKnowledge;
+        if is_forwarded { self.proxies.of(origin) } else { None }
     }
 
-    /// Connects to where the origin is served, or, when that other place fails, to the origin itself.
-    async fn connect(&self, place: &Origin, now: Instant) -> Result<Connected, Error> {
-        if let Some(proxy) = self.proxies.of(place) {
-            return self.connect_through(&proxy, place).await;
+    /// Remembers the alternative services that a response announces.
+    pub(super) fn learn_alternatives(&self, origin: &Origin, response: &FinalResponse, now: Instant) {
+        let field = hoist_proto::field::list(&response.fields, &header::ALT_SVC);
+        let field = field.as_ref().and_then(|field| field.to_str().ok());
+        if let (true, Some(field)) = (origin.is_secure(), field) {
+            self.alternatives.learn_from_field(&origin.authority(), field, now);
         }
-        if !place.is_secure() {
-            let stream = self.socket(&place.authority(), place.host(), place.port()).await?;
+    }
+
+    /// Connects to an alternative service of the origin, or to the origin itself if there is none or it fails.
+    async fn connect(&self, origin: &Origin, now: Instant) -> Result<Connected, Error> {
+        if let Some(proxy) = self.proxies.of(origin) {
+            return self.connect_through(&proxy, origin).await;
+        }
+        if !origin.is_secure() {
+            let stream = self.dial(&origin.authority(), origin.host(), origin.port()).await?;
             return Ok((Box::new(stream), self.http2 == Http2::PriorKnowledge));
         }
-        let authority = place.authority();
-        if let Some(other) = self.alternatives.of(&authority, now) {
-            let host = other.host.as_deref().map_or(place.host(), bare);
-            let attempt = self.connect_securely(place, host, other.port);
-            // Keeps half of the time for the origin itself.
+        let authority = origin.authority();
+        if let Some(other) = self.alternatives.get(&authority, now) {
+            let host = other.host.as_deref().map_or(origin.host(), without_brackets);
+            let attempt = self.connect_tls(origin, host, other.port);
+            // Leaves half of the connect timeout for the origin itself.
             if let Ok(Ok(stream)) = tokio::time::timeout(self.connect_timeout / 2, attempt).await {
                 return Ok(stream);
             }
-            tracing::debug!(host, port = other.port, "another place does not serve the origin as it should");
-            self.alternatives.forget(&authority);
+            tracing::debug!(
+                host,
+                port = other.port,
+                "the alternative service failed, using the origin itself"
+            );
+            self.alternatives.remove(&authority);
         }
-        self.connect_securely(place, place.host(), place.port()).await
+        self.connect_tls(origin, origin.host(), origin.port()).await
     }
 
-    async fn connect_securely(&self, place: &Origin, host: &str, port: u16) -> Result<Connected, Error> {
+    async fn connect_tls(&self, origin: &Origin, host: &str, port: u16) -> Result<Connected, Error> {
         let config = self.trust.config(self.http2).await?;
-        let stream = self.socket(&place.authority(), host, port).await?;
-        self.secured(place, config, stream).await
+        let stream = self.dial(&origin.authority(), host, port).await?;
+        self.negotiate(origin, config, stream).await
     }
 
-    /// A connection to the proxy, or through it where the server is to be spoken to itself.
-    async fn connect_through(&self, proxy: &Proxy, place: &Origin) -> Result<Connected, Error> {
+    /// Connects to a proxy, and through a tunnel to the origin unless the proxy forwards requests.
+    async fn connect_through(&self, proxy: &Proxy, origin: &Origin) -> Result<Connected, Error> {
         let to = &proxy.origin;
-        let socket = self.socket(&proxy.name(), to.host(), to.port()).await?;
+        let socket = self.dial(&proxy.name(), to.host(), to.port()).await?;
         let stream: Stream = if to.is_secure() {
             let mut config = ClientConfig::clone(&*self.trust.config(self.http2).await?);
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -86,58 +158,60 @@ impl Connector {
         } else {
             Box::new(socket)
         };
-        if self.forwarder(place).is_some() {
+        if self.forwarder(origin).is_some() {
             return Ok((stream, false));
         }
-        let stream = proxy.tunnel(stream, place).await?;
-        if !place.is_secure() {
+        let stream = proxy.tunnel(stream, origin).await?;
+        if !origin.is_secure() {
             return Ok((stream, true));
         }
         let config = self.trust.config(self.http2).await?;
-        self.secured(place, config, stream).await
+        self.negotiate(origin, config, stream).await
     }
 
-    async fn secured<S: Duplex + 'static>(
+    /// Performs a TLS handshake, in which the server may select HTTP/2.
+    async fn negotiate<S: Duplex + 'static>(
         &self,
-        place: &Origin,
+        origin: &Origin,
         config: Arc<ClientConfig>,
         stream: S,
     ) -> Result<Connected, Error> {
-        let stream = handshake(place, config, stream).await?;
-        let has_chosen = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok((Box::new(stream), has_chosen || self.http2 == Http2::PriorKnowledge))
+        let stream = handshake(origin, config, stream).await?;
+        let selected_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok((Box::new(stream), selected_h2 || self.http2 == Http2::PriorKnowledge))
     }
 
-    async fn socket(&self, name: &str, host: &str, port: u16) -> Result<TcpStream, Error> {
+    /// Opens a TCP connection. `name` names the peer in errors.
+    async fn dial(&self, name: &str, host: &str, port: u16) -> Result<TcpStream, Error> {
         let failed = |source| Error::Connect { authority: name.to_owned(), source };
         let socket = dial::connect(&*self.resolver, host, port).await.map_err(failed)?;
-        // Without it the last, small segment of each request waits for the acknowledgement of the one before.
+        // Otherwise the last, short segment of each request waits for the acknowledgement of the one before (Nagle).
         socket.set_nodelay(true).map_err(failed)?;
         Ok(socket)
     }
 }
 
 async fn handshake<S: Duplex>(
-    place: &Origin,
+    origin: &Origin,
     config: Arc<ClientConfig>,
     stream: S,
 ) -> Result<TlsStream<S>, Error> {
-    let name = ServerName::try_from(place.host().to_owned());
+    let name = ServerName::try_from(origin.host().to_owned());
     let name = name.map_err(|error| {
         let source = io::Error::new(io::ErrorKind::InvalidInput, error);
-        Error::Tls { authority: place.authority(), source }
+        Error::Tls { authority: origin.authority(), source }
     })?;
-    TlsConnector::from(config).connect(name, stream).await.map_err(|source| handshake_failure(place, source))
+    TlsConnector::from(config).connect(name, stream).await.map_err(|source| handshake_failure(origin, source))
 }
 
-/// Classifies the error of a TLS handshake with the server at an origin.
-pub fn handshake_failure(place: &Origin, source: io::Error) -> Error {
-    let authority = place.authority();
+/// Classifies the error of a TLS handshake with an origin.
+pub fn handshake_failure(origin: &Origin, source: io::Error) -> Error {
+    let authority = origin.authority();
     match source.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             Error::Scheme { authority, speaks_tls: false }
         }
-        // Certificates and versions do not get better by waiting; a connection that was cut does.
+        // A retry does not change certificates or protocol versions, but it may help after a lost connection.
         Some(_) => Error::Tls { authority, source },
         None => Error::Connect { authority, source },
     }

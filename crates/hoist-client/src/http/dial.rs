@@ -1,7 +1,7 @@
-//! TCP connections to a name that has several addresses (RFC 8305, Happy Eyeballs).
+//! TCP connections to a host with several addresses (RFC 8305, Happy Eyeballs).
 //!
-//! All of its addresses are tried, each a moment after the one before, and the first that answers is used. So an address
-//! that swallows packets costs that moment and not the whole connect timeout.
+//! The addresses are tried one after the other, a short delay apart, and the first connection that is made is used. So an
+//! address that drops packets costs that delay and not the whole connect timeout.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,67 +14,67 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-/// The time one attempt has before the next begins (RFC 8305, Connection Attempt Delay).
+/// The delay between the starts of two attempts (RFC 8305, Connection Attempt Delay).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// The most addresses of one name that are tried.
+/// The most addresses of one host that are tried.
 const ADDRESSES_MAX: usize = 16;
 
-/// The addresses of a name, once they are known.
+/// A pending lookup of addresses.
 pub(crate) type Addresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
-/// A source of addresses.
+/// A resolver of host names.
 pub(crate) trait Resolve: fmt::Debug + Send + Sync {
-    /// Looks up the addresses of a host, in the order in which they are to be preferred.
+    /// Looks up the addresses of a host, in order of preference.
     fn resolve(&self, host: &str, port: u16) -> Addresses;
 }
 
 /// The operating system's resolver.
 #[derive(Debug)]
-pub(crate) struct System;
+pub(crate) struct SystemResolver;
 
-impl Resolve for System {
+impl Resolve for SystemResolver {
     fn resolve(&self, host: &str, port: u16) -> Addresses {
         let host = host.to_owned();
         Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
     }
 }
 
-type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+type ConnectAttempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
-/// Connects to a host.
+/// Connects to a host by the first of its addresses that accepts.
 ///
 /// # Cancellation
-/// Dropping the future closes what was begun.
+/// Dropping the future closes all connections that are being made.
 pub(super) async fn connect(resolver: &dyn Resolve, host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = interleaved(&resolver.resolve(host, port).await?);
     let mut waiting = addresses.into_iter();
-    let mut running: Vec<Attempt> = Vec::new();
+    let mut running: Vec<ConnectAttempt> = Vec::new();
     let mut failed = None;
     loop {
         match waiting.next() {
             Some(address) => running.push(Box::pin(TcpStream::connect(address))),
             None if running.is_empty() => {
-                let nowhere = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-                return Err(failed.unwrap_or_else(nowhere));
+                let no_address = || io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+                return Err(failed.unwrap_or_else(no_address));
             }
             None => {}
         }
         let ended = if waiting.len() > 0 {
-            tokio::time::timeout(ATTEMPT_DELAY, first(&mut running)).await.ok()
+            tokio::time::timeout(ATTEMPT_DELAY, next_finished(&mut running)).await.ok()
         } else {
-            Some(first(&mut running).await)
+            Some(next_finished(&mut running).await)
         };
         match ended {
             Some(Ok(stream)) => return Ok(stream),
-            // Of several the first is the one that was preferred.
+            // Reports the first error, which is that of the preferred address.
             Some(Err(error)) => failed = failed.or(Some(error)),
             None => {}
         }
     }
 }
 
-/// Awaits the first attempt that ends, and takes it out.
-async fn first(running: &mut Vec<Attempt>) -> io::Result<TcpStream> {
+/// Awaits the first attempt that ends, and removes it.
+async fn next_finished(running: &mut Vec<ConnectAttempt>) -> io::Result<TcpStream> {
     poll_fn(|cx| {
         for at in 0..running.len() {
             if let Poll::Ready(ended) = running[at].as_mut().poll(cx) {
@@ -87,12 +87,12 @@ async fn first(running: &mut Vec<Attempt>) -> io::Result<TcpStream> {
     .await
 }
 
-/// Addresses of both families by turns, beginning with that of the first, each once.
+/// Alternates between address families, starting with that of the first address, without duplicates.
 fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut seen = HashSet::new();
     let unique = addresses.iter().copied().filter(|address| seen.insert(*address));
-    let leads = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) = unique.partition(|address| address.is_ipv6() == leads);
+    let first_is_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = unique.partition(|address| address.is_ipv6() == first_is_ipv6);
     let mut order = Vec::with_capacity(first.len() + second.len());
     let mut second = second.into_iter();
     for address in first {

@@ -1,10 +1,10 @@
-//! A connection that makes progress only while the caller awaits something that depends on it.
+//! A connection that makes progress only while a caller awaits something that depends on it.
 
 use std::pin::{Pin, pin};
 
-/// A connection, as long as it lives, and why it ended.
+/// The future of a connection, and the error that ended it.
 pub(super) struct Driven<C, E> {
-    /// Dropped when it ends, which ends the requests that wait for it.
+    /// Dropped when the connection ends, which fails the requests that wait for it.
     connection: Option<Pin<Box<C>>>,
     cause: Option<E>,
 }
@@ -14,15 +14,15 @@ impl<C: Future<Output = Result<(), E>>, E> Driven<C, E> {
         Self { connection: Some(Box::pin(connection)), cause: None }
     }
 
-    /// True if it was open when it was last polled.
-    pub(super) fn is_there(&self) -> bool {
+    /// Returns whether the connection was open when it was last polled.
+    pub(super) fn is_open(&self) -> bool {
         self.connection.is_some()
     }
 
-    /// Awaits `work`, which the connection makes possible.
+    /// Awaits `work` and polls the connection meanwhile.
     ///
     /// # Cancellation
-    /// The connection stands still until it is run again.
+    /// The connection makes no progress until the next call.
     pub(super) async fn run<F: Future>(&mut self, work: F) -> F::Output {
         let mut work = pin!(work);
         while let Some(connection) = &mut self.connection {
@@ -38,7 +38,7 @@ impl<C: Future<Output = Result<(), E>>, E> Driven<C, E> {
         work.await
     }
 
-    /// The error that ended the connection. It is more specific than the error of the request that was broken off.
+    /// Takes the error that ended the connection. It is more specific than the error of the request that failed.
     pub(super) fn cause(&mut self) -> Option<E> {
         self.cause.take()
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1, by hyper.
+//! HTTP/1.1 connections, by hyper.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,94 +14,88 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 
 use super::driven::Driven;
+use super::exchange::{
+    ExchangeEnd, ExchangeError, ExpectContinue, HeldContent, InterimObserver, RESPONSE_BYTES_MAX,
+};
 use super::io::{MonitoredStream, Traffic};
-use super::{ANSWER_BYTES, ExchangeEnd, ExpectContinue, FinalResponse, InterimObserver, Unanswered};
 use crate::error::Error;
 use crate::progress::ContentFlow;
+use crate::response::FinalResponse;
 use crate::source::RequestBody;
 
-/// Interim responses that may wait to be heard. More than that say nothing new.
-const INTERIMS_MAX: usize = 16;
+/// Interim responses that are queued for the observer. Further ones are dropped, as they would add nothing.
+const QUEUED_INTERIMS_MAX: usize = 16;
 
-type HyperConnection = http1::Connection<TokioIo<MonitoredStream>, RequestBody>;
-
-/// A connection, as long as it lives, and why it ended.
+/// An HTTP/1.1 connection.
 pub(super) struct H1Connection {
     sender: http1::SendRequest<RequestBody>,
-    driven: Driven<HyperConnection, hyper::Error>,
-    moved: Arc<Traffic>,
+    driven: Driven<http1::Connection<TokioIo<MonitoredStream>, RequestBody>, hyper::Error>,
+    traffic: Arc<Traffic>,
 }
 
-/// The next event of a request under way.
+/// The next event of a running request.
 enum Event {
     Interim(StatusCode, HeaderMap),
-    /// Nobody is there any more to tell of interim responses.
-    Quiet,
-    /// The time to wait for a sign is over.
-    Waited,
+    /// hyper has dropped the callback, so no further interim responses will come.
+    InterimsEnded,
+    ExpectTimeout,
     Final(http::Response<Incoming>),
 }
 
 impl H1Connection {
-    pub(super) async fn open(stream: MonitoredStream, moved: Arc<Traffic>) -> Result<Self, Error> {
+    pub(super) async fn open(stream: MonitoredStream, traffic: Arc<Traffic>) -> Result<Self, Error> {
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| Error::Lost { source: error.into() })?;
-        let driven = Driven::new(connection);
-        Ok(Self { sender, driven, moved })
+        Ok(Self { sender, driven: Driven::new(connection), traffic })
     }
 
-    pub(super) fn moved(&self) -> Arc<Traffic> {
-        self.moved.clone()
+    pub(super) fn traffic(&self) -> Arc<Traffic> {
+        self.traffic.clone()
     }
 
-    /// True if the next request may go over it.
-    pub(super) async fn is_there(&mut self) -> bool {
-        // A connection that the server has closed ends when it is polled.
+    pub(super) async fn is_reusable(&mut self) -> bool {
+        // One poll of the connection notices that the server has closed it.
         self.driven.run(tokio::task::yield_now()).await;
-        self.driven.is_there() && self.driven.run(self.sender.ready()).await.is_ok()
+        self.driven.is_open() && self.driven.run(self.sender.ready()).await.is_ok()
     }
 
-    /// Sends the request and reads its answer, and says whether the connection is good for another. The answer counts
-    /// from its head on: what a peer that has answered does to the connection afterwards is no failure of the request.
+    /// Sends a request and returns its end, and whether the connection can carry another request. The response counts
+    /// as soon as its head has arrived: whatever the server does to the connection afterwards is no failure.
     //= TDR-104-04
-    pub(super) async fn converse(
+    pub(super) async fn exchange(
         &mut self,
         mut request: Request<RequestBody>,
         flow: &ContentFlow,
-        awaited: Option<ExpectContinue>,
+        expect: Option<ExpectContinue>,
         observer: &mut dyn InterimObserver,
-    ) -> Result<(ExchangeEnd, bool), Unanswered> {
-        let (interim_came, mut interims) = mpsc::channel(INTERIMS_MAX);
+    ) -> Result<(ExchangeEnd, bool), ExchangeError> {
+        let (interim_sender, mut interims) = mpsc::channel(QUEUED_INTERIMS_MAX);
         hyper::ext::on_informational(&mut request, move |interim| {
-            let _ = interim_came.try_send((interim.status(), interim.headers().clone()));
+            let _ = interim_sender.try_send((interim.status(), interim.headers().clone()));
         });
-        let gate = awaited.as_ref().map(|awaited| awaited.gate.clone());
-        let mut waits = gate.is_some();
-        let limit = awaited.map(|awaited| awaited.limit).unwrap_or_default();
-        let mut patience = pin!(tokio::time::sleep(limit));
+        let mut gate = HeldContent::new(expect);
         let mut response = pin!(self.sender.try_send_request(request));
-        let mut is_quiet = false;
+        let mut interims_ended = false;
         let response = loop {
             let next = async {
                 tokio::select! {
                     biased;
-                    interim = interims.recv(), if !is_quiet => {
-                        Ok(interim.map_or(Event::Quiet, |(status, fields)| Event::Interim(status, fields)))
-                    }
+                    interim = interims.recv(), if !interims_ended => Ok(
+                        interim.map_or(Event::InterimsEnded, |(status, fields)| Event::Interim(status, fields))
+                    ),
                     response = &mut response => response.map(Event::Final),
-                    () = &mut patience, if waits => Ok(Event::Waited),
+                    () = gate.timeout() => Ok(Event::ExpectTimeout),
                 }
             };
-            match self.driven.run(next).await.map_err(|error| self.unanswered(error))? {
+            match self.driven.run(next).await.map_err(|error| self.failed(error, flow))? {
                 Event::Interim(status, fields) => {
-                    let sent = flow.bytes();
-                    if observer.on_interim(status, &fields, sent).await == Heard::Stop {
+                    if observer.on_interim(status, &fields, flow.bytes()).await == Heard::Stop {
                         return Ok((ExchangeEnd::Stopped { sent: flow.bytes() }, false));
                     }
-                    waits = open(gate.as_ref());
+                    gate.release();
                 }
-                Event::Quiet => is_quiet = true,
-                Event::Waited => waits = open(gate.as_ref()),
+                Event::InterimsEnded => interims_ended = true,
+                Event::ExpectTimeout => gate.release(),
                 Event::Final(response) => break response,
             }
         };
@@ -110,39 +104,30 @@ impl H1Connection {
         let (parts, mut body) = response.into_parts();
         let (content, is_whole) = self.driven.run(read(&mut body)).await;
         let Parts { status, version, headers: fields, .. } = parts;
-        // A server that refuses content may have left it unread, and then never reads what comes behind it: that all of it
-        // was sent says no more than that it fits into sockets.
+        // A server that refuses content may never read it, nor what follows on the connection. All of it having been
+        // sent only means that it fit into the socket buffers.
         let is_read = sent == 0 || status.is_success();
-        let is_good = is_sent && is_read && is_whole && self.driven.is_there();
-        let answer = FinalResponse { status, version, fields, content, sent };
-        Ok((ExchangeEnd::Response(answer), is_good))
+        let is_reusable = is_sent && is_read && is_whole && self.driven.is_open();
+        let response = FinalResponse { status, version, fields, content, sent };
+        Ok((ExchangeEnd::Response(response), is_reusable))
     }
 
-    /// The error of the connection, which says more than that of the request it broke. A request that comes back was
-    /// never begun.
-    fn unanswered(&mut self, mut error: TrySendError<Request<RequestBody>>) -> Unanswered {
+    /// Prefers the error of the connection to that of the request. hyper returns a request that it has not begun to send.
+    fn failed(&mut self, mut error: TrySendError<Request<RequestBody>>, flow: &ContentFlow) -> ExchangeError {
         let reached = error.take_message().is_none();
         let source = self.driven.cause().unwrap_or_else(|| error.into_error()).into();
-        Unanswered { error: Error::Lost { source }, reached }
+        ExchangeError { error: Error::Lost { source }, reached, sent: flow.bytes() }
     }
 }
 
-/// Lets content pass; nothing is waited for any more.
-fn open(gate: Option<&crate::source::Gate>) -> bool {
-    if let Some(gate) = gate {
-        gate.open();
-    }
-    false
-}
-
-/// The content of an answer, and whether that was all of it.
+/// Reads the content of a response up to the limit. Returns it, and whether that was all of it.
 async fn read(body: &mut Incoming) -> (Bytes, bool) {
     let mut content = BytesMut::new();
-    while content.len() < ANSWER_BYTES {
+    while content.len() < RESPONSE_BYTES_MAX {
         match body.frame().await {
             Some(Ok(frame)) => {
                 let Some(bytes) = frame.data_ref() else { continue };
-                content.extend_from_slice(&bytes[..bytes.len().min(ANSWER_BYTES - content.len())]);
+                content.extend_from_slice(&bytes[..bytes.len().min(RESPONSE_BYTES_MAX - content.len())]);
             }
             ended => return (content.freeze(), ended.is_none()),
         }

@@ -1,8 +1,9 @@
-//! HTTP/2, by the h2 crate, which lets interim responses through.
+//! HTTP/2 connections, by the h2 crate, which reports interim responses.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use h2::client::{Connection, ResponseFuture, SendRequest};
@@ -13,135 +14,141 @@ use http::{Request, Response, Uri, header};
 use http_body_util::BodyExt;
 
 use super::driven::Driven;
+use super::exchange::{
+    ExchangeEnd, ExchangeError, ExpectContinue, HeldContent, InterimObserver, RESPONSE_BYTES_MAX,
+};
 use super::io::{MonitoredStream, Traffic};
-use super::{ANSWER_BYTES, ExchangeEnd, ExpectContinue, FinalResponse, InterimObserver, Unanswered};
 use crate::error::Error;
 use crate::progress::ContentFlow;
+use crate::response::FinalResponse;
 use crate::source::RequestBody;
 
-/// The receive window. Answers are small.
+/// The receive window. Responses are small.
 const WINDOW_BYTES: u32 = 1024 * 1024;
-/// Bytes handed to the connection before they are written.
-const SEND_BYTES: usize = 1024 * 1024;
+/// Bytes buffered for sending.
+const SEND_BUFFER_BYTES: usize = 1024 * 1024;
 
-/// A connection, as long as it lives, and why it ended.
+/// The scheme of a request, as one of its extensions, for `:scheme`. True for `https`.
+#[derive(Clone, Copy)]
+pub(super) struct SchemeIsHttps(pub(super) bool);
+
+/// An HTTP/2 connection.
 pub(super) struct H2Connection {
     sender: SendRequest<Bytes>,
     driven: Driven<Connection<MonitoredStream, Bytes>, h2::Error>,
-    moved: Arc<Traffic>,
+    traffic: Arc<Traffic>,
 }
 
-/// The next event of a request under way.
+/// The next event of a running request.
 enum Event {
     Interim(Response<()>),
-    /// All content is handed over, or the server wants no more of it.
+    /// All content is handed over, or the server accepts no more of it.
     Sent,
-    Waited,
+    ExpectTimeout,
     Final(Response<RecvStream>),
 }
 
 impl H2Connection {
-    pub(super) async fn open(stream: MonitoredStream, moved: Arc<Traffic>) -> Result<Self, Error> {
+    pub(super) async fn open(stream: MonitoredStream, traffic: Arc<Traffic>) -> Result<Self, Error> {
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
-        builder.max_send_buffer_size(SEND_BYTES).enable_push(false);
+        builder.max_send_buffer_size(SEND_BUFFER_BYTES).enable_push(false);
         let handshake = builder.handshake(stream).await;
         let (sender, connection) = handshake.map_err(|error| Error::Lost { source: error.into() })?;
-        let driven = Driven::new(connection);
-        Ok(Self { sender, driven, moved })
+        Ok(Self { sender, driven: Driven::new(connection), traffic })
     }
 
-    pub(super) fn moved(&self) -> Arc<Traffic> {
-        self.moved.clone()
+    pub(super) fn traffic(&self) -> Arc<Traffic> {
+        self.traffic.clone()
     }
 
-    /// True if the next request may go over it.
-    pub(super) async fn is_there(&mut self) -> bool {
+    pub(super) async fn is_reusable(&mut self) -> bool {
         self.driven.run(tokio::task::yield_now()).await;
-        let sender = &mut self.sender;
-        self.driven.is_there() && self.driven.run(poll_fn(|cx| sender.poll_ready(cx))).await.is_ok()
+        self.driven.is_open() && self.ready().await.is_ok()
     }
 
-    /// Sends the request and reads its answer, and says whether the connection is good for another.
-    pub(super) async fn converse(
+    /// Waits until the server accepts another stream.
+    async fn ready(&mut self) -> Result<(), h2::Error> {
+        let sender = &mut self.sender;
+        self.driven.run(poll_fn(|cx| sender.poll_ready(cx))).await
+    }
+
+    /// Sends a request and returns its end, and whether the connection can carry another request.
+    pub(super) async fn exchange(
         &mut self,
         request: Request<RequestBody>,
         flow: &ContentFlow,
-        awaited: Option<ExpectContinue>,
+        expect: Option<ExpectContinue>,
         observer: &mut dyn InterimObserver,
-    ) -> Result<(ExchangeEnd, bool), Unanswered> {
-        let (head, content) = translated(request).map_err(|error| Unanswered { error, reached: false })?;
-        let sender = &mut self.sender;
-        let ready = self.driven.run(poll_fn(|cx| sender.poll_ready(cx))).await;
-        ready.map_err(|error| self.unanswered(error, false))?;
-        let has_none = http_body::Body::is_end_stream(&content);
-        let begun = self.sender.send_request(head, has_none);
-        let (mut response, stream) = begun.map_err(|error| self.unanswered(error, false))?;
-        let gate = awaited.as_ref().map(|awaited| awaited.gate.clone());
-        let mut waits = gate.is_some();
-        let limit = awaited.map(|awaited| awaited.limit).unwrap_or_default();
-        let mut patience = pin!(tokio::time::sleep(limit));
+    ) -> Result<(ExchangeEnd, bool), ExchangeError> {
+        let (head, content) = translate(request).map_err(|error| ExchangeError {
+            error,
+            reached: false,
+            sent: flow.bytes(),
+        })?;
+        self.ready().await.map_err(|error| self.failed(error, false, flow))?;
+        let is_empty = http_body::Body::is_end_stream(&content);
+        let begun = self.sender.send_request(head, is_empty);
+        let (mut response, stream) = begun.map_err(|error| self.failed(error, false, flow))?;
+        let mut gate = HeldContent::new(expect);
         let mut sending = pin!(send(content, stream));
-        let mut is_sent = has_none;
+        let mut is_sent = is_empty;
         let response = loop {
             let next = async {
                 tokio::select! {
                     biased;
                     event = next(&mut response) => event,
                     sent = &mut sending, if !is_sent => sent.map(|()| Event::Sent),
-                    () = &mut patience, if waits => Ok(Event::Waited),
+                    () = gate.timeout() => Ok(Event::ExpectTimeout),
                 }
             };
-            match self.driven.run(next).await.map_err(|error| self.unanswered(error, true))? {
+            match self.driven.run(next).await.map_err(|error| self.failed(error, true, flow))? {
                 Event::Interim(interim) => {
-                    if observer.on_interim(interim.status(), interim.headers(), flow.bytes()).await
-                        == Heard::Stop
-                    {
+                    let decision = observer.on_interim(interim.status(), interim.headers(), flow.bytes());
+                    if decision.await == Heard::Stop {
                         return Ok((ExchangeEnd::Stopped { sent: flow.bytes() }, false));
                     }
-                    waits = false;
-                    gate.iter().for_each(crate::source::Gate::open);
+                    gate.release();
                 }
                 Event::Sent => is_sent = true,
-                Event::Waited => {
-                    waits = false;
-                    gate.iter().for_each(crate::source::Gate::open);
-                }
+                Event::ExpectTimeout => gate.release(),
                 Event::Final(response) => break response,
             }
         };
         let sent = flow.bytes();
-        let is_sent = is_sent && (has_none || flow.has_ended());
+        let is_sent = is_sent && (is_empty || flow.has_ended());
         let (parts, mut body) = response.into_parts();
         let (content, is_whole) = self.driven.run(read(&mut body)).await;
         let Parts { status, version, headers: fields, .. } = parts;
-        let answer = FinalResponse { status, version, fields, content, sent };
-        Ok((ExchangeEnd::Response(answer), is_sent && is_whole && self.driven.is_there()))
+        let response = FinalResponse { status, version, fields, content, sent };
+        Ok((ExchangeEnd::Response(response), is_sent && is_whole && self.driven.is_open()))
     }
 
-    fn unanswered(&mut self, error: h2::Error, reached: bool) -> Unanswered {
+    /// Prefers the error of the connection to that of the request.
+    fn failed(&mut self, error: h2::Error, reached: bool, flow: &ContentFlow) -> ExchangeError {
         let reached = reached && error.reason() != Some(h2::Reason::REFUSED_STREAM);
-        Unanswered { error: Error::Lost { source: self.driven.cause().unwrap_or(error).into() }, reached }
+        let source = self.driven.cause().unwrap_or(error).into();
+        ExchangeError { error: Error::Lost { source }, reached, sent: flow.bytes() }
     }
 }
 
-/// The next response, interim or final.
+/// Awaits the next response, interim or final.
 async fn next(response: &mut ResponseFuture) -> Result<Event, h2::Error> {
     poll_fn(|cx| {
-        // Interim responses first: the final one passes them over.
-        if let std::task::Poll::Ready(Some(interim)) = response.poll_informational(cx) {
-            return std::task::Poll::Ready(interim.map(Event::Interim));
+        // Interim responses first: h2 drops those that are pending when it returns the final response.
+        if let Poll::Ready(Some(interim)) = response.poll_informational(cx) {
+            return Poll::Ready(interim.map(Event::Interim));
         }
         Pin::new(&mut *response).poll(cx).map_ok(Event::Final)
     })
     .await
 }
 
-/// Hands content over as fast as the server's windows allow.
+/// Hands the content over as fast as flow control allows.
 async fn send(mut content: RequestBody, mut stream: SendStream<Bytes>) -> Result<(), h2::Error> {
     loop {
         let Some(frame) = content.frame().await else { break };
-        // Why the source failed is kept where it failed; the server is told that no more comes.
+        // The source keeps its error for the caller. The server only learns that the stream is cancelled.
         let Ok(frame) = frame else {
             stream.send_reset(h2::Reason::CANCEL);
             return Ok(());
@@ -157,29 +164,27 @@ async fn send(mut content: RequestBody, mut stream: SendStream<Bytes>) -> Result
     stream.send_data(Bytes::new(), true)
 }
 
-/// A request as HTTP/2 has it: with the whole URL and without the fields of an HTTP/1.1 connection.
-fn translated(request: Request<RequestBody>) -> Result<(Request<()>, RequestBody), Error> {
+/// Converts a request to HTTP/2: with an absolute URL instead of `Host`.
+fn translate(request: Request<RequestBody>) -> Result<(Request<()>, RequestBody), Error> {
     let (mut parts, content) = request.into_parts();
     let host = parts.headers.remove(header::HOST);
     let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let scheme = parts
-        .extensions
-        .remove::<super::SchemeIsHttps>()
-        .map_or("http", |secure| if secure.0 { "https" } else { "http" });
+    let is_https = parts.extensions.remove::<SchemeIsHttps>().is_some_and(|scheme| scheme.0);
+    let scheme = if is_https { "https" } else { "http" };
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let url: Result<Uri, _> = format!("{scheme}://{host}{target}").parse();
     parts.uri = url.map_err(|_| Error::Field("the host"))?;
     Ok((Request::from_parts(parts, ()), content))
 }
 
-/// The content of an answer, and whether that was all of it.
+/// Reads the content of a response up to the limit. Returns it, and whether that was all of it.
 async fn read(body: &mut RecvStream) -> (Bytes, bool) {
     let mut content = BytesMut::new();
-    while content.len() < ANSWER_BYTES {
+    while content.len() < RESPONSE_BYTES_MAX {
         match body.data().await {
             Some(Ok(bytes)) => {
                 let _ = body.flow_control().release_capacity(bytes.len());
-                content.extend_from_slice(&bytes[..bytes.len().min(ANSWER_BYTES - content.len())]);
+                content.extend_from_slice(&bytes[..bytes.len().min(RESPONSE_BYTES_MAX - content.len())]);
             }
             ended => return (content.freeze(), ended.is_none()),
         }

@@ -1,4 +1,4 @@
-//! A connection's bytes, counted, and readable to the end when the peer has stopped reading.
+//! A byte stream that counts its traffic, and that can be read to the end after the peer has stopped reading.
 
 use std::io;
 use std::pin::Pin;
@@ -16,28 +16,29 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// A TCP connection, with or without TLS.
 pub(crate) type Stream = Box<dyn Duplex>;
 
-/// The activity of a connection.
+/// The traffic of a connection, shared with the request that runs over it.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     bytes: AtomicU64,
-    deaf: AtomicBool,
-    alert: AtomicBool,
+    peer_stopped_reading: AtomicBool,
+    received_tls_alert: AtomicBool,
 }
 
 impl Traffic {
-    /// Bytes that moved, in both directions.
+    /// Returns the bytes moved in both directions.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// True once the peer has stopped reading.
+    /// Returns whether a write has failed, so that the peer reads no more.
     pub(crate) fn peer_stopped_reading(&self) -> bool {
-        self.deaf.load(Ordering::Relaxed)
+        self.peer_stopped_reading.load(Ordering::Relaxed)
     }
 
-    /// True if the peer's first bytes were a TLS alert, although this side speaks cleartext.
+    /// Returns whether the first bytes from the peer were a TLS alert. On a cleartext connection that means that the peer
+    /// expects TLS.
     pub(crate) fn received_tls_alert(&self) -> bool {
-        self.alert.load(Ordering::Relaxed)
+        self.received_tls_alert.load(Ordering::Relaxed)
     }
 
     fn add(&self, bytes: usize) {
@@ -45,36 +46,36 @@ impl Traffic {
     }
 }
 
-/// Counts bytes in both directions, and survives the end of one of them.
+/// A stream that counts bytes, and whose failed writes do not prevent reads.
 ///
-/// A server that answers before it has read the whole request may close at once, and its kernel then resets the
-/// connection for the unread bytes. Writing fails at that moment; the answer may be there to be read all the same.
-/// So a failed write stops writing and nothing else: reading tells how the connection ended.
+/// A server that answers before it has read the whole request may close the connection at once, and its kernel then
+/// resets the connection because of the unread bytes. The next write fails although the response may have arrived. So a
+/// failed write only stops writing, and the result of reading decides how the connection ended.
 pub(crate) struct MonitoredStream {
     stream: Stream,
-    moved: Arc<Traffic>,
-    deaf: bool,
+    traffic: Arc<Traffic>,
+    stopped_writing: bool,
     has_read: bool,
 }
 
-/// The first bytes of an alert (RFC 8446, Record Protocol): its content type and the major version.
-const ALERT: [u8; 2] = [21, 3];
+/// The first bytes of a TLS alert (RFC 8446, Record Protocol): its content type and the major version.
+const TLS_ALERT: [u8; 2] = [21, 3];
 
 impl MonitoredStream {
-    pub(crate) fn new(stream: Stream, moved: Arc<Traffic>) -> Self {
-        Self { stream, moved, deaf: false, has_read: false }
+    pub(crate) fn new(stream: Stream, traffic: Arc<Traffic>) -> Self {
+        Self { stream, traffic, stopped_writing: false, has_read: false }
     }
 
-    fn wrote(&mut self, cx: &Context<'_>, result: &io::Result<usize>) -> Poll<io::Result<usize>> {
-        let Ok(bytes) = *result else { return self.deafen(cx) };
-        self.moved.add(bytes);
+    fn on_write(&mut self, cx: &Context<'_>, result: &io::Result<usize>) -> Poll<io::Result<usize>> {
+        let Ok(bytes) = *result else { return self.stop_writing(cx) };
+        self.traffic.add(bytes);
         Poll::Ready(Ok(bytes))
     }
 
-    /// Stops writing. The task is woken, because it may be about to wait for nothing but this write, and has to read.
-    fn deafen<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
-        self.deaf = true;
-        self.moved.deaf.store(true, Ordering::Relaxed);
+    /// Stops writing. Wakes the task, which may otherwise wait for this write only and not read.
+    fn stop_writing<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+        self.stopped_writing = true;
+        self.traffic.peer_stopped_reading.store(true, Ordering::Relaxed);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -89,10 +90,10 @@ impl AsyncRead for MonitoredStream {
         let before = buffer.filled().len();
         let result = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
         let new = &buffer.filled()[before..];
-        self.moved.add(new.len());
+        self.traffic.add(new.len());
         if !self.has_read && !new.is_empty() {
             self.has_read = true;
-            self.moved.alert.store(new.starts_with(&ALERT), Ordering::Relaxed);
+            self.traffic.received_tls_alert.store(new.starts_with(&TLS_ALERT), Ordering::Relaxed);
         }
         Poll::Ready(result)
     }
@@ -100,11 +101,11 @@ impl AsyncRead for MonitoredStream {
 
 impl AsyncWrite for MonitoredStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.deaf {
+        if self.stopped_writing {
             return Poll::Pending;
         }
         let result = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
-        self.wrote(cx, &result)
+        self.on_write(cx, &result)
     }
 
     fn poll_write_vectored(
@@ -112,11 +113,11 @@ impl AsyncWrite for MonitoredStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.deaf {
+        if self.stopped_writing {
             return Poll::Pending;
         }
         let result = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices));
-        self.wrote(cx, &result)
+        self.on_write(cx, &result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -124,17 +125,17 @@ impl AsyncWrite for MonitoredStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.deaf {
+        if self.stopped_writing {
             return Poll::Pending;
         }
         if ready!(Pin::new(&mut self.stream).poll_flush(cx)).is_ok() {
             return Poll::Ready(Ok(()));
         }
-        self.deafen(cx)
+        self.stop_writing(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.deaf {
+        if self.stopped_writing {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
@@ -150,8 +151,8 @@ mod tests {
 
     use super::*;
 
-    /// A connection whose writes fail behind the head, and whose answer is there only then: the order of events that a
-    /// test over sockets meets once in a thousand runs.
+    /// A connection whose writes fail after the head, and whose response can be read only then. A test over sockets would
+    /// meet this order of events once in a thousand runs.
     struct AnsweredThenReset {
         written: usize,
         answer: &'static [u8],
@@ -197,8 +198,9 @@ mod tests {
     #[tokio::test]
     async fn a_failed_write_does_not_hide_the_answer() {
         let answer = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nmuch";
-        let moved = Arc::new(Traffic::default());
-        let stream = MonitoredStream::new(Box::new(AnsweredThenReset { written: 0, answer }), moved.clone());
+        let traffic = Arc::new(Traffic::default());
+        let stream =
+            MonitoredStream::new(Box::new(AnsweredThenReset { written: 0, answer }), traffic.clone());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a connection");
         let request = http::Request::post("/uploads").body(Full::new(Bytes::from_static(b"content")));
         let asked = async {
@@ -207,10 +209,10 @@ mod tests {
         };
         let asked = tokio::select! {
             asked = asked => asked,
-            // There is still content to write, and the peer no longer reads it.
+            // It waits for the content to be written, which never happens.
             ended = connection => panic!("the connection ended: {ended:?}"),
         };
         assert_eq!((asked.0, &asked.1[..]), (413, &b"much"[..]));
-        assert_eq!((moved.bytes(), moved.peer_stopped_reading()), (10 + answer.len() as u64, true));
+        assert_eq!((traffic.bytes(), traffic.peer_stopped_reading()), (10 + answer.len() as u64, true));
     }
 }

@@ -1,4 +1,4 @@
-//! Proxies between this client and servers: which of them a URL goes through, and the tunnel through one.
+//! Proxies: the choice of the proxy for a URL, and tunnels.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,17 +10,17 @@ use hyper::client::conn::http1;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 
-use super::AGENT;
 use super::driven::Driven;
+use super::exchange::USER_AGENT;
 use super::io::Stream;
 use crate::error::Error;
 use crate::origin::Origin;
 
 /// The proxies that requests go through. The default is none.
 ///
-/// A proxy is an `http` or `https` URL, which may hold a name and a password for it; without a scheme it is `http`. Hosts
-/// that are reached without one are listed with commas between them: names, which stand for their subdomains too,
-/// addresses, networks like `10.0.0.0/8`, or `*` for all.
+/// A proxy is given as an `http` or `https` URL, which may contain a user name and password; without a scheme it is
+/// `http`. Hosts to reach without a proxy are given as a list separated by commas: names, which include their subdomains,
+/// addresses, networks such as `10.0.0.0/8`, or `*` for all.
 #[derive(Clone, Default)]
 pub struct Proxies {
     http: String,
@@ -29,56 +29,57 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// The same hosts without a proxy, and this one for all others.
+    /// Uses this proxy for all hosts but the excepted ones.
     ///
     /// # Errors
-    /// [`Error::Url`] when it is none.
+    /// Returns [`Error::Url`] if it is not the URL of a proxy.
     pub fn through(self, proxy: &str) -> Result<Self, Error> {
-        let proxy = checked("the proxy", proxy)?;
+        let proxy = check_url("the proxy", proxy)?;
         Ok(Self { http: proxy.clone(), https: proxy, ..self })
     }
 
-    /// Reads the proxies from the variables `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` of an
-    /// environment. A name in capitals is used if the one in small letters is missing or empty, except for
-    /// `HTTP_PROXY` in a CGI program (with `REQUEST_METHOD`), where a client's field `Proxy` sets it.
+    /// Reads the proxies from the environment variables `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, which
+    /// `variable` looks up. The upper-case name is used if the lower-case one is missing or empty, except for
+    /// `HTTP_PROXY` in a CGI program (with `REQUEST_METHOD`), where a request's `Proxy` field sets it.
     ///
     /// # Errors
-    /// [`Error::Url`] when one of them is no proxy.
+    /// Returns [`Error::Url`] if one of them is not the URL of a proxy.
     pub fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
         let is_cgi = variable("REQUEST_METHOD").is_some();
-        let read = |small: &str| {
-            let capitals = small.to_ascii_uppercase();
-            let names = [small, &capitals].into_iter().filter(|name| !(is_cgi && *name == "HTTP_PROXY"));
+        let read = |lower: &str| {
+            let upper = lower.to_ascii_uppercase();
+            let names = [lower, &upper].into_iter().filter(|name| !(is_cgi && *name == "HTTP_PROXY"));
             let found = names.filter_map(|name| Some((name.to_owned(), variable(name)?)));
             let Some((name, value)) = found.into_iter().find(|(_, value)| !value.is_empty()) else {
-                return Ok((small.to_owned(), String::new()));
+                return Ok((lower.to_owned(), String::new()));
             };
             match value.into_string() {
                 Ok(text) => Ok((name, text)),
                 Err(_) => Err(Error::Url { url: name, wrong: "is not text" }),
             }
         };
-        let proxy = |small: &str| {
-            let (name, text) = read(small)?;
-            if text.is_empty() { Ok(text) } else { checked(&name, &text) }
+        let proxy = |lower: &str| {
+            let (name, text) = read(lower)?;
+            if text.is_empty() { Ok(text) } else { check_url(&name, &text) }
         };
         let (http, https, all) = (proxy("http_proxy")?, proxy("https_proxy")?, proxy("all_proxy")?);
         let or_all = |proxy: String| if proxy.is_empty() { all.clone() } else { proxy };
         Ok(Self { http: or_all(http), https: or_all(https), except: read("no_proxy")?.1 })
     }
 
-    /// The same proxies, with these hosts reached without one and no others.
+    /// Replaces the list of hosts to reach without a proxy.
     pub fn except(self, hosts: impl Into<String>) -> Self {
         Self { except: hosts.into(), ..self }
     }
 
-    pub(crate) fn of(&self, place: &Origin) -> Option<Proxy> {
-        // The matcher takes `*` for names alone and not for addresses.
+    /// Returns the proxy for an origin.
+    pub(crate) fn of(&self, origin: &Origin) -> Option<Proxy> {
+        // The matcher applies `*` to names only, not to addresses.
         if self.except.split(',').any(|host| host.trim() == "*") {
             return None;
         }
         let rules = Matcher::builder().http(&*self.http).https(&*self.https).no(&*self.except).build();
-        let chosen = rules.intercept(&place.to_string().parse().ok()?)?;
+        let chosen = rules.intercept(&origin.to_string().parse().ok()?)?;
         let origin = Origin::of(chosen.uri()).ok()?;
         Some(Proxy { origin, authorization: chosen.basic_auth().cloned() })
     }
@@ -90,21 +91,21 @@ impl fmt::Debug for Proxies {
     }
 }
 
-/// A proxy as a URL, or what is wrong with it. The message has no password in it.
-fn checked(name: &str, text: &str) -> Result<String, Error> {
+/// Checks the URL of a proxy and adds a missing scheme. The error contains no password.
+fn check_url(name: &str, text: &str) -> Result<String, Error> {
     let text = text.trim();
     let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let (scheme, rest) = full.split_once("://").unwrap_or_default();
     let address = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
     let wrong = |wrong| Error::Url { url: format!("{name} {scheme}://{address}"), wrong };
     let bare: Uri = format!("{scheme}://{address}").parse().map_err(|_| wrong("is not a url"))?;
-    Origin::read(&bare).map_err(wrong)?;
-    // With the part that is not printed.
-    full.parse::<Uri>().map_err(|_| wrong("has a name or a password that must be percent-encoded"))?;
+    Origin::parse(&bare).map_err(wrong)?;
+    // Checks the credentials, too.
+    full.parse::<Uri>().map_err(|_| wrong("has a user name or password that must be percent-encoded"))?;
     Ok(full)
 }
 
-/// A proxy to go through.
+/// The proxy for a request.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     pub(super) origin: Origin,
@@ -112,17 +113,17 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// The proxy in a message.
+    /// Returns the name of the proxy for error messages.
     pub(super) fn name(&self) -> String {
         format!("the proxy {}", self.origin.authority())
     }
 
-    /// The proxy refused the request or could not reach the server.
+    /// Returns the error for a proxy that refused the request or could not reach the server.
     pub(super) fn refused(&self, status: StatusCode) -> Error {
         Error::Proxy { proxy: self.origin.authority(), status }
     }
 
-    /// Asks the proxy to connect to a server (RFC 9110, CONNECT).
+    /// Opens a tunnel to a server (RFC 9110, CONNECT).
     ///
     /// # Cancellation
     /// Dropping the future closes the connection.
@@ -133,20 +134,20 @@ impl Proxy {
         };
         let authority = to.authority();
         let mut request = Request::connect(&authority).header(header::HOST, &authority);
-        request = request.header(header::USER_AGENT, AGENT);
+        request = request.header(header::USER_AGENT, USER_AGENT);
         if let Some(authorization) = &self.authorization {
             request = request.header(header::PROXY_AUTHORIZATION, authorization);
         }
         let request = request.body(Empty::<Bytes>::new()).map_err(|_| Error::Field("the host"))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-        let asked = async {
+        let connect = async {
             let response = sender.send_request(request).await.map_err(lost)?;
             if !response.status().is_success() {
                 return Err(self.refused(response.status()));
             }
             hyper::upgrade::on(response).await.map_err(lost)
         };
-        let upgraded = Driven::new(connection.with_upgrades()).run(asked).await?;
+        let upgraded = Driven::new(connection.with_upgrades()).run(connect).await?;
         Ok(Box::new(TokioIo::new(upgraded)))
     }
 }
@@ -157,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// The proxy of a URL: its origin, with its authorization behind it.
+    /// Returns the origin of the proxy for a URL, followed by its authorization.
     fn through(proxies: &Proxies, url: &str) -> Option<String> {
         let origin = Origin::of(&url.parse().expect("a URL")).expect("an origin");
         let proxy = proxies.of(&origin)?;
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_name_a_proxy_for_each_scheme() {
+    fn environment_variables_set_a_proxy_for_each_scheme() {
         type Row = (&'static [(&'static str, &'static str)], Option<&'static str>, Option<&'static str>);
         let (plain, secure) = ("http://h.example/u", "https://h.example/u");
         let table: [Row; 9] = [
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn some_hosts_are_reached_without_a_proxy() {
+    fn excepted_hosts_are_reached_without_a_proxy() {
         let proxies = of(&[("all_proxy", "p"), ("no_proxy", "example.org, 10.0.0.0/8,[::1],::1 ,.local")])
             .expect("proxies");
         let table = [
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_an_error_without_the_password() {
+    fn the_error_for_an_invalid_proxy_contains_no_password() {
         for wrong in
             ["p:65616", "http://p:0", "socks5://p:1", "user:s3cret@p:x", "http://user:s3 cret@p", "http://"]
         {

@@ -1,4 +1,4 @@
-//! The certificates TLS connections trust: those of the operating system's authorities, or those of one file.
+//! Trusted certificates of TLS connections: those of the operating system, or those in one file.
 
 mod pinned;
 
@@ -15,38 +15,39 @@ use rustls::pki_types::pem::PemObject;
 use tokio::sync::OnceCell;
 
 use self::pinned::PinnedCertificates;
-use super::Http2;
+use super::version::Http2;
 use crate::error::Error;
 
-/// Authorities, read when the first TLS connection needs them.
+/// Trusted certificates, read when the first TLS connection needs them.
 pub struct Trust {
     file: Option<PathBuf>,
     config: OnceCell<Arc<ClientConfig>>,
 }
 
 impl Trust {
-    /// Those of a PEM file, or of the system.
+    /// Trusts the certificates in a PEM file, or those of the operating system.
     pub fn new(file: Option<PathBuf>) -> Self {
         Self { file, config: OnceCell::new() }
     }
 
-    /// The settings of TLS for the versions of HTTP that are spoken.
+    /// Returns the TLS configuration, which offers the versions of HTTP by ALPN.
     ///
     /// # Errors
-    /// [`Error::Trust`] when there is no certificate to trust.
+    /// Returns [`Error::Trust`] if the certificates cannot be read or there are none.
     ///
     /// # Cancellation
-    /// Safe to drop; the next caller reads again.
+    /// Safe to drop; the next caller reads the certificates again.
     pub async fn config(&self, http2: Http2) -> Result<Arc<ClientConfig>, Error> {
         self.config.get_or_try_init(|| self.load(http2)).await.cloned()
     }
 
     async fn load(&self, http2: Http2) -> Result<Arc<ClientConfig>, Error> {
-        let from = || self.file.as_ref().map_or("the system".into(), |file| file.display().to_string());
+        let from =
+            || self.file.as_ref().map_or("the operating system".into(), |file| file.display().to_string());
         let file = self.file.clone();
         let read = tokio::task::spawn_blocking(move || match file {
-            Some(file) => of_file(&file),
-            None => of_system(),
+            Some(file) => read_file(&file),
+            None => read_system(),
         });
         let read = read.await.map_err(io::Error::other).and_then(|read| read);
         let certificates = read.map_err(|source| Error::Trust { from: from(), source })?;
@@ -54,20 +55,20 @@ impl Trust {
         let mut roots = rustls::RootCertStore::empty();
         let (added, _) = roots.add_parsable_certificates(certificates.iter().cloned());
         if added == 0 {
-            let source = io::Error::new(io::ErrorKind::InvalidData, "there is no certificate");
+            let source = io::Error::new(io::ErrorKind::InvalidData, "no usable certificate");
             return Err(Error::Trust { from: from(), source });
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
         let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .build()
-            .expect("there are authorities, and no lists of revoked certificates");
+            .expect("there is a root certificate, and there are no revocation lists");
         let verifier: Arc<dyn ServerCertVerifier> = match &self.file {
             Some(_) => Arc::new(PinnedCertificates::new(webpki, certificates)),
             None => webpki,
         };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("the provider has ciphers for TLS 1.2 and 1.3")
+            .expect("the provider has cipher suites for TLS 1.2 and 1.3")
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
@@ -81,16 +82,16 @@ impl Trust {
     }
 }
 
-fn of_file(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+fn read_file(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let pem = std::fs::read(file)?;
     CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-fn of_system() -> io::Result<Vec<CertificateDer<'static>>> {
+fn read_system() -> io::Result<Vec<CertificateDer<'static>>> {
     let mut found = rustls_native_certs::load_native_certs();
-    // One unreadable file among many is the system's own affair, as long as there are others.
+    // One unreadable file does not matter if others can be read.
     match found.errors.pop() {
         Some(error) if found.certs.is_empty() => Err(io::Error::other(error)),
         _ => Ok(found.certs),

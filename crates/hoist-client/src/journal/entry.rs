@@ -1,4 +1,4 @@
-//! One upload in the journal, and the file it is written to.
+//! An entry of the journal: an unfinished upload, and its file format.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -15,46 +15,46 @@ use crate::digest::hex;
 use crate::handle::Handle;
 use crate::origin::Origin;
 
-/// The form of the file. Another one is not understood.
+/// The version of the file format. Files with another one are ignored.
 const VERSION: u32 = 1;
-/// Bytes from the beginning and from the end of a file that tell it from others.
+/// Bytes at the beginning and at the end of a file that go into its fingerprint.
 const SAMPLE_BYTES: u64 = 64 * 1024;
 
-/// An upload that is under way.
+/// An unfinished upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JournalEntry {
-    /// The file, by its absolute path.
+    /// The absolute path of the file.
     pub file: PathBuf,
-    /// The URL it is uploaded to.
+    /// The upload URL.
     pub target: Uri,
-    /// What names the upload to the server.
+    /// The handle of the upload.
     pub handle: Handle,
-    /// Bytes of the file.
+    /// The length of the file in bytes.
     pub length: u64,
-    /// When the upload was begun.
+    /// The time at which the upload was created.
     pub began: SystemTime,
-    pub(crate) mark: FileState,
+    pub(crate) file_state: FileState,
 }
 
-/// The state of a file that an upload must be resumed with.
+/// The state of a file. An upload is resumed only if the file is still in the same state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FileState {
     pub(crate) length: u64,
-    /// Nanoseconds since 1970 of the last change of the content, as the file's owner may set it.
+    /// The modification time, in nanoseconds since 1970. The owner of the file can set it.
     pub(crate) modified: u128,
-    /// A digest of its length, its beginning and its end.
+    /// A digest of the length, the beginning and the end of the file.
     pub(crate) fingerprint: String,
-    /// None in records of older versions, and on systems that have neither.
-    pub(crate) identity: Option<InodeState>,
+    /// `None` in entries of older versions, and on systems without inodes.
+    pub(crate) inode: Option<InodeState>,
 }
 
-/// The part of a file's state that its owner cannot set back. The device is left out: its number may differ after a
-/// restart of the machine, and two files that agree in all else are one on a snapshot of its file system.
+/// The part of a file's state that its owner cannot reset. The device number is left out, as it may differ after a
+/// reboot; files on different devices that agree in everything else are snapshots of the same file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InodeState {
-    pub(crate) inode: u64,
-    /// Nanoseconds since 1970 of the last change of the inode, which every write moves on.
+    pub(crate) number: u64,
+    /// The time of the last change of the inode, in nanoseconds since 1970. Every write advances it.
     pub(crate) changed: i128,
 }
 
@@ -63,7 +63,7 @@ impl InodeState {
     fn of(metadata: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt as _;
         let changed = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
-        Self { inode: metadata.ino(), changed }
+        Self { number: metadata.ino(), changed }
     }
 }
 
@@ -74,9 +74,9 @@ impl FileState {
         let metadata = file.metadata()?;
         let length = metadata.len();
         #[cfg(unix)]
-        let identity = Some(InodeState::of(&metadata));
+        let inode = Some(InodeState::of(&metadata));
         #[cfg(not(unix))]
-        let identity = None;
+        let inode = None;
         let modified = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut hash = Sha256::new();
         hash.update(length.to_be_bytes());
@@ -87,15 +87,16 @@ impl FileState {
             file.take(SAMPLE_BYTES).read_to_end(&mut sample)?;
         }
         hash.update(&sample);
-        Ok(Self { length, modified: modified.as_nanos(), fingerprint: hex(&hash.finalize()), identity })
+        Ok(Self { length, modified: modified.as_nanos(), fingerprint: hex(&hash.finalize()), inode })
     }
 }
 
+/// The content of the file, as JSON.
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct EntryFile {
     version: u32,
     file: String,
-    /// The path as hexadecimal digits, where it is not Unicode.
+    /// The path as hexadecimal digits, if it is not Unicode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     octets: Option<String>,
     target: String,
@@ -114,34 +115,35 @@ struct Written {
     /// The token, as hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
-    /// How many parts that token has.
+    /// The number of parts of the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     numbered: Option<usize>,
-    /// The URLs of the parts; empty for those that have none yet.
+    /// The URLs of the parts, empty for those that have not been created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     parts: Vec<String>,
 }
 
 impl JournalEntry {
-    /// Returns whether the upload was begun from the file in the state `now`.
-    pub(crate) fn is_of(&self, now: &FileState) -> bool {
-        let FileState { length, modified, fingerprint, identity } = &self.mark;
-        let is_alike = *length == now.length && *modified == now.modified && *fingerprint == now.fingerprint;
-        let has_stayed = match (identity, now.identity) {
+    /// Returns whether the upload was created from the file in the state `now`.
+    pub(crate) fn matches(&self, now: &FileState) -> bool {
+        let FileState { length, modified, fingerprint, inode } = &self.file_state;
+        let looks_equal =
+            *length == now.length && *modified == now.modified && *fingerprint == now.fingerprint;
+        let is_unchanged = match (inode, now.inode) {
             (Some(then), Some(now)) => *then == now,
-            // An older version wrote the record. The file is the same if nothing touched it since then.
+            // An entry of an older version. The file is the same if its inode has not changed since.
             (None, Some(now)) => {
                 let began = self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                 now.changed.div_euclid(1_000_000_000) <= i128::from(began.as_secs())
             }
             (_, None) => true,
         };
-        is_alike && has_stayed
+        looks_equal && is_unchanged
     }
 
-    /// Reads an entry. One that cannot be read is none.
+    /// Reads an entry. Returns `None` if it cannot be read.
     pub(super) fn read(path: &Path) -> Option<Self> {
-        let written: Written = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        let written: EntryFile = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         if written.version != VERSION {
             return None;
         }
@@ -168,13 +170,13 @@ impl JournalEntry {
         };
         let (length, modified) = (written.length, written.modified.parse().ok()?);
         let changed = written.changed.and_then(|text| text.parse().ok());
-        let identity = written.inode.zip(changed).map(|(inode, changed)| InodeState { inode, changed });
-        let mark = FileState { length, modified, fingerprint: written.fingerprint, identity };
+        let inode = written.inode.zip(changed).map(|(number, changed)| InodeState { number, changed });
+        let file_state = FileState { length, modified, fingerprint: written.fingerprint, inode };
         let began = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(written.began))?;
-        Some(Self { file, target, handle, length, began, mark })
+        Some(Self { file, target, handle, length, began, file_state })
     }
 
-    /// The text of the file.
+    /// Returns the content of the file.
     pub(super) fn to_text(&self) -> String {
         let mut parts = Vec::new();
         let (dialect, url, token) = match &self.handle {
@@ -188,16 +190,16 @@ impl JournalEntry {
             }
         };
         let began = self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let written = Written {
+        let written = EntryFile {
             version: VERSION,
             file: self.file.to_string_lossy().into_owned(),
             octets: self.file.to_str().is_none().then(|| hex(self.file.as_os_str().as_encoded_bytes())),
             target: self.target.to_string(),
             length: self.length,
-            modified: self.mark.modified.to_string(),
-            fingerprint: self.mark.fingerprint.clone(),
-            inode: self.mark.identity.map(|identity| identity.inode),
-            changed: self.mark.identity.map(|identity| identity.changed.to_string()),
+            modified: self.file_state.modified.to_string(),
+            fingerprint: self.file_state.fingerprint.clone(),
+            inode: self.file_state.inode.map(|inode| inode.number),
+            changed: self.file_state.inode.map(|inode| inode.changed.to_string()),
             began,
             dialect,
             url,
@@ -212,16 +214,16 @@ impl JournalEntry {
     }
 }
 
-/// The name of the entry of a source and the place it is uploaded to.
-pub(super) fn name(file: &Path, place: &str) -> String {
+/// Returns the file name of the entry for a source and a target key.
+pub(super) fn name(file: &Path, target_key: &str) -> String {
     let mut hash = Sha256::new();
     hash.update(file.as_os_str().as_encoded_bytes());
     hash.update([0]);
-    hash.update(place);
+    hash.update(target_key);
     hex(&hash.finalize()[..16])
 }
 
-/// A URL that can be used. An entry without one is none.
+/// Parses a URL that this client can use.
 fn usable(text: &str) -> Option<Uri> {
     let url = text.parse().ok()?;
     Origin::of(&url).is_ok().then_some(url)

@@ -1,24 +1,24 @@
-//! The place a URL names, whichever way the URL is written.
+//! The key of an upload URL in the journal.
 
 use http::Uri;
 
 use crate::origin::Origin;
 
-/// The text by which the [journal](super::Journal) knows an upload URL. It is the same for two URLs that differ in nothing
-/// but a slash at the end of the path, the case of scheme and host, or a port that is the scheme's own.
+/// Returns the key of an upload URL in the [journal](super::Journal). URLs have the same key if they differ only in slashes
+/// at the end of the path, the case of scheme and host, or the default port.
 pub fn target_key(url: &Uri) -> String {
     key_with_path(url, url.path().trim_end_matches('/'))
 }
 
-/// The ways in which older versions may have been given the URL of the same place.
+/// Returns the keys that older versions may have used for the same upload URL.
 pub(super) fn legacy_keys(url: &Uri) -> [String; 3] {
     let path = url.path().trim_end_matches('/');
     [url.to_string(), key_with_path(url, path), key_with_path(url, &format!("{path}/"))]
 }
 
 fn key_with_path(url: &Uri, path: &str) -> String {
-    let Ok(origin) = Origin::read(url) else { return url.to_string() };
-    // A URL always has a path, and older versions named their entries by it.
+    let Ok(origin) = Origin::parse(url) else { return url.to_string() };
+    // Older versions used the URL itself, which always has a path.
     let path = if path.is_empty() { "/" } else { path };
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
     format!("{origin}{path}{query}")
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_place_has_one_text_which_older_versions_used_too() {
+    fn equivalent_urls_have_one_key_which_is_a_url() {
         let cases = [
             ("http://h/u", "http://h/u"),
             ("http://h/u/", "http://h/u"),

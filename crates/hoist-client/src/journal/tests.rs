@@ -8,14 +8,14 @@ use crate::dialect::Dialect;
 use crate::handle::Handle;
 
 fn entry(file: &Path, handle: Handle, began: u64) -> JournalEntry {
-    let mark = FileState::of(file).expect("a file");
+    let file_state = FileState::of(file).expect("a file");
     JournalEntry {
         file: file.to_owned(),
         target: "http://h.example/uploads".parse().expect("a URL"),
         handle,
-        length: mark.length,
+        length: file_state.length,
         began: SystemTime::UNIX_EPOCH + Duration::from_secs(began),
-        mark,
+        file_state,
     }
 }
 
@@ -52,9 +52,9 @@ fn what_is_saved_is_read_and_removed() {
         let file = folder.path().join(format!("file {number}"));
         fs::write(&file, vec![7; 1000 * number]).expect("written");
         let entry = entry(&file, handle, 100 - number as u64);
-        let held = journal.hold(&file, &entry.target).expect("free");
-        held.save(&entry).expect("saved");
-        assert_eq!(held.read(), Some(entry.clone()));
+        let locked = journal.lock(&file, &entry.target).expect("free");
+        locked.save(&entry).expect("saved");
+        assert_eq!(locked.read(), Some(entry.clone()));
         saved.insert(0, entry);
     }
     fs::write(journal.folder.join("x.json"), "{").expect("written");
@@ -79,10 +79,10 @@ fn others_cannot_read_it() {
     let file = folder.path().join("file");
     fs::write(&file, "content").expect("written");
     let [handle, ..] = handles();
-    let held = journal.hold(&file, &target()).expect("free");
-    held.save(&entry(&file, handle, 0)).expect("saved");
+    let locked = journal.lock(&file, &target()).expect("free");
+    locked.save(&entry(&file, handle, 0)).expect("saved");
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
-    assert_eq!((mode(&journal.folder), mode(&held.path), mode(&held.lock_path)), (0o700, 0o600, 0o600));
+    assert_eq!((mode(&journal.folder), mode(&locked.path), mode(&locked.lock_path)), (0o700, 0o600, 0o600));
 }
 
 #[test]
@@ -90,17 +90,17 @@ fn only_one_may_be_at_an_upload() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::at(folder.path());
     let file = Path::new("/some/file");
-    let held = journal.hold(file, &target()).expect("free");
+    let locked = journal.lock(file, &target()).expect("free");
     let slashed = Uri::from_static("http://h.example/uploads/");
     for same in [target(), slashed.clone()] {
-        assert!(matches!(journal.hold(file, &same), Err(Error::Busy { .. })), "{same}");
+        assert!(matches!(journal.lock(file, &same), Err(Error::Busy { .. })), "{same}");
     }
     let another = Uri::from_static("http://h.example/uploads/a");
-    let elsewhere = journal.hold(file, &another).expect("another place is free");
-    drop(held);
-    let held = journal.hold(file, &slashed).expect("free again");
-    held.remove().expect("removed");
-    journal.hold(file, &target()).expect("free again").remove().expect("removed");
+    let elsewhere = journal.lock(file, &another).expect("another place is free");
+    drop(locked);
+    let locked = journal.lock(file, &slashed).expect("free again");
+    locked.remove().expect("removed");
+    journal.lock(file, &target()).expect("free again").remove().expect("removed");
     drop(elsewhere);
 }
 
@@ -133,7 +133,7 @@ fn a_change_in_the_middle_shows_although_length_and_time_are_restored() {
     let [handle, ..] = handles();
     let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
     let entry = entry(&file, handle, began);
-    assert!(entry.is_of(&FileState::of(&file).expect("a file")));
+    assert!(entry.matches(&FileState::of(&file).expect("a file")));
 
     let modified = fs::metadata(&file).expect("a file").modified().expect("a time");
     content[150_000] = 2;
@@ -143,10 +143,14 @@ fn a_change_in_the_middle_shows_although_length_and_time_are_restored() {
         File::options().write(true).open(&file).and_then(|file| file.set_modified(modified)).expect("set");
         FileState::of(&file).expect("a file")
     };
-    let after = (0..1_000_000).map(|_| changed_mark()).find(|mark| mark.identity != entry.mark.identity);
+    let after =
+        (0..1_000_000).map(|_| changed_mark()).find(|file_state| file_state.inode != entry.file_state.inode);
     let after = after.expect("the time of change moves on");
-    assert_eq!((after.modified, &after.fingerprint), (entry.mark.modified, &entry.mark.fingerprint));
-    assert!(!entry.is_of(&after));
+    assert_eq!(
+        (after.modified, &after.fingerprint),
+        (entry.file_state.modified, &entry.file_state.fingerprint)
+    );
+    assert!(!entry.matches(&after));
 }
 
 #[test]
@@ -158,14 +162,14 @@ fn a_record_of_an_older_version_counts_while_the_file_is_untouched_since() {
     let journal = Journal::at(folder.path().join("journal"));
     for (began, is_same) in [(now + 1, true), (now - 10, cfg!(not(unix)))] {
         let [handle, ..] = handles();
-        let held = journal.hold(&file, &target()).expect("free");
-        held.save(&entry(&file, handle, began)).expect("saved");
-        let text = fs::read_to_string(&held.path).expect("read");
+        let locked = journal.lock(&file, &target()).expect("free");
+        locked.save(&entry(&file, handle, began)).expect("saved");
+        let text = fs::read_to_string(&locked.path).expect("read");
         let older = text.lines().filter(|line| !line.contains("\"inode\"") && !line.contains("\"changed\""));
-        fs::write(&held.path, older.collect::<Vec<_>>().join("\n")).expect("written");
-        let read = held.read().expect("an entry");
-        assert_eq!(read.mark.identity, None);
-        assert_eq!(read.is_of(&FileState::of(&file).expect("a file")), is_same, "{began}");
+        fs::write(&locked.path, older.collect::<Vec<_>>().join("\n")).expect("written");
+        let read = locked.read().expect("an entry");
+        assert_eq!(read.file_state.inode, None);
+        assert_eq!(read.matches(&FileState::of(&file).expect("a file")), is_same, "{began}");
     }
 }
 
@@ -193,10 +197,10 @@ fn a_path_that_is_not_unicode_is_kept_like_any_other() {
     fs::write(&file, "content").expect("written");
     let journal = Journal::at(folder.path().join("journal"));
     let [handle, ..] = handles();
-    let held = journal.hold(&file, &target()).expect("free");
+    let locked = journal.lock(&file, &target()).expect("free");
     let entry = entry(&file, handle, 0);
-    held.save(&entry).expect("saved");
-    assert_eq!((held.read(), journal.entries().expect("read")), (Some(entry.clone()), vec![entry]));
+    locked.save(&entry).expect("saved");
+    assert_eq!((locked.read(), journal.entries().expect("read")), (Some(entry.clone()), vec![entry]));
 }
 
 #[test]
@@ -208,14 +212,14 @@ fn an_entry_that_an_older_version_named_by_the_url_as_written_is_found() {
     let [handle, ..] = handles();
     let entry = entry(&file, handle, 0);
     for written in ["http://h.example/uploads/", "http://h.example/uploads"] {
-        let held = journal.hold(&file, &target()).expect("free");
-        held.save(&entry).expect("saved");
+        let locked = journal.lock(&file, &target()).expect("free");
+        locked.save(&entry).expect("saved");
         let older = journal.folder.join(format!("{}.json", entry::name(&file, written)));
-        fs::rename(&held.path, &older).expect("renamed");
-        drop(held);
-        let held = journal.hold(&file, &target()).expect("free");
-        assert_eq!(held.read().as_ref(), Some(&entry), "{written}");
-        held.remove().expect("removed");
+        fs::rename(&locked.path, &older).expect("renamed");
+        drop(locked);
+        let locked = journal.lock(&file, &target()).expect("free");
+        assert_eq!(locked.read().as_ref(), Some(&entry), "{written}");
+        locked.remove().expect("removed");
         assert_eq!(journal.entries().expect("read"), []);
     }
 }

@@ -1,4 +1,4 @@
-//! What the journal keeps of an upload under way, written by a thread that may wait for the disk.
+//! The journal entry of an upload that is being sent. The journal is read and written on blocking threads.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,51 +7,54 @@ use std::sync::Arc;
 use http::Uri;
 use tokio::sync::Mutex;
 
+use crate::clock;
 use crate::dialect::Dialect;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::journal::{self, FileState, Journal, JournalEntry, LockedEntry};
-use crate::upload;
 
-/// The entry of an upload, if one is kept.
+/// The journal entry of an upload, or nothing if the upload is not recorded.
 pub(super) struct JournalRecord(Option<Box<OpenRecord>>);
 
 struct OpenRecord {
-    held: Arc<LockedEntry>,
+    entry: Arc<LockedEntry>,
     file: PathBuf,
     target: Uri,
-    mark: FileState,
+    file_state: FileState,
+    /// The content of the entry on disk.
     written: Option<JournalEntry>,
 }
 
-/// Who keeps what names an upload.
+/// The place in the journal for the URL of an upload.
 pub(super) enum JournalSlot<'a> {
     /// A record of its own.
     Own(JournalRecord),
-    /// The record of the whole, for this part of it.
+    /// The part with this index in the record of an upload in parts.
     Part(&'a Mutex<JournalRecord>, usize),
 }
 
 impl JournalSlot<'_> {
-    pub(super) fn is_kept(&self) -> bool {
+    /// Returns whether the upload has a journal entry of its own.
+    pub(super) fn is_recorded(&self) -> bool {
         match self {
             Self::Own(record) => record.0.is_some(),
             Self::Part(..) => false,
         }
     }
 
-    /// Keeps what names the upload, if that is news. Tokens are kept by [`Record::keep_handle`], before they are used.
-    pub(super) async fn keep(&mut self, url: Option<&Uri>, dialect: Dialect) -> Result<(), Error> {
+    /// Writes the URL of the upload, unless it is there already. Tokens are written by
+    /// [`JournalRecord::save_handle`] before they are used.
+    pub(super) async fn save_url(&mut self, url: Option<&Uri>, dialect: Dialect) -> Result<(), Error> {
         match (self, url, dialect) {
-            (Self::Part(record, index), Some(url), _) => record.lock().await.keep_part(*index, url).await,
+            (Self::Part(record, index), Some(url), _) => record.lock().await.save_part_url(*index, url).await,
             (Self::Own(record), Some(url), Dialect::Ietf(_) | Dialect::Tus1) => {
-                record.keep_url(url, dialect).await
+                record.save_url(url, dialect).await
             }
             _ => Ok(()),
         }
     }
 
-    /// The upload is complete.
+    /// Removes the entry of a complete upload.
     pub(super) async fn remove(self) -> Result<(), Error> {
         match self {
             Self::Own(record) => record.remove().await,
@@ -60,12 +63,13 @@ impl JournalSlot<'_> {
     }
 }
 
-/// What an earlier run has left.
+/// The upload that a previous run began.
 pub(super) enum Previous {
+    /// There is none.
     None,
-    /// An upload of this very source.
+    /// An upload of the file as it is now.
     Same(Handle),
-    /// An upload of what the source was before.
+    /// An upload of the file before it was changed.
     Changed,
 }
 
@@ -74,77 +78,80 @@ impl JournalRecord {
         Self(None)
     }
 
-    /// Takes the right to the entry of a file and an upload URL.
+    /// Locks and reads the entry for a file and an upload URL.
     pub(super) async fn open(journal: Journal, path: PathBuf, target: &Uri) -> Result<Self, Error> {
         let target = target.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let file = journal::absolute(&path)?;
-            let mark = FileState::of(&file).map_err(|source| Error::Source { path, source })?;
-            let held = Arc::new(journal.hold(&file, &target)?);
-            let written = held.read();
-            Ok(Self(Some(Box::new(OpenRecord { held, file, target, mark, written }))))
+            let file_state = FileState::of(&file).map_err(|source| Error::Source { path, source })?;
+            let entry = Arc::new(journal.lock(&file, &target)?);
+            let written = entry.read();
+            Ok(Self(Some(Box::new(OpenRecord { entry, file, target, file_state, written }))))
         });
-        opened.await.map_err(stopped)?
+        opened.await.map_err(shut_down)?
     }
 
-    /// What an earlier run has left.
-    pub(super) fn left(&self) -> Previous {
-        let Some(kept) = &self.0 else { return Previous::None };
-        match &kept.written {
+    /// Returns the upload that a previous run began.
+    pub(super) fn previous(&self) -> Previous {
+        let Some(record) = &self.0 else { return Previous::None };
+        match &record.written {
             None => Previous::None,
-            Some(entry) if entry.is_of(&kept.mark) => Previous::Same(entry.handle.clone()),
+            Some(entry) if entry.matches(&record.file_state) => Previous::Same(entry.handle.clone()),
             Some(_) => Previous::Changed,
         }
     }
 
-    async fn keep_url(&mut self, url: &Uri, dialect: Dialect) -> Result<(), Error> {
-        let Some(kept) = &self.0 else { return Ok(()) };
-        let target = kept.target.clone();
-        self.keep_handle(Handle::Url { target, url: url.clone(), dialect }).await
-    }
-
-    /// The file, where an entry is kept.
+    /// Returns the path of the file, if the upload is recorded.
     pub(super) fn file(&self) -> Option<&Path> {
-        self.0.as_ref().map(|kept| kept.file.as_path())
+        self.0.as_ref().map(|record| record.file.as_path())
     }
 
-    async fn keep_part(&mut self, index: usize, url: &Uri) -> Result<(), Error> {
-        let Some(entry) = self.0.as_ref().and_then(|kept| kept.written.as_ref()) else { return Ok(()) };
+    async fn save_url(&mut self, url: &Uri, dialect: Dialect) -> Result<(), Error> {
+        let Some(record) = &self.0 else { return Ok(()) };
+        let target = record.target.clone();
+        self.save_handle(Handle::Url { target, url: url.clone(), dialect }).await
+    }
+
+    async fn save_part_url(&mut self, index: usize, url: &Uri) -> Result<(), Error> {
+        let Some(entry) = self.0.as_ref().and_then(|record| record.written.as_ref()) else { return Ok(()) };
         let mut handle = entry.handle.clone();
         if let Handle::Parts { parts, .. } = &mut handle
             && let Some(part) = parts.get_mut(index)
         {
             *part = Some(url.clone());
         }
-        self.keep_handle(handle).await
+        self.save_handle(handle).await
     }
 
-    pub(super) async fn keep_handle(&mut self, handle: Handle) -> Result<(), Error> {
-        let Some(kept) = &mut self.0 else { return Ok(()) };
-        if kept.written.as_ref().is_some_and(|entry| entry.handle == handle && entry.mark == kept.mark) {
+    /// Writes the handle of the upload, unless it is there already.
+    pub(super) async fn save_handle(&mut self, handle: Handle) -> Result<(), Error> {
+        let Some(record) = &mut self.0 else { return Ok(()) };
+        let is_written =
+            |entry: &JournalEntry| entry.handle == handle && entry.file_state == record.file_state;
+        if record.written.as_ref().is_some_and(is_written) {
             return Ok(());
         }
         let entry = JournalEntry {
-            file: kept.file.clone(),
-            target: kept.target.clone(),
+            file: record.file.clone(),
+            target: record.target.clone(),
             handle,
-            length: kept.mark.length,
-            began: upload::today(),
-            mark: kept.mark.clone(),
+            length: record.file_state.length,
+            began: clock::wall_clock(),
+            file_state: record.file_state.clone(),
         };
-        kept.written = Some(entry.clone());
-        let held = kept.held.clone();
-        tokio::task::spawn_blocking(move || held.save(&entry)).await.map_err(stopped)?
+        record.written = Some(entry.clone());
+        let locked = record.entry.clone();
+        tokio::task::spawn_blocking(move || locked.save(&entry)).await.map_err(shut_down)?
     }
 
-    /// The upload is complete.
+    /// Removes the entry of a complete upload.
     pub(super) async fn remove(self) -> Result<(), Error> {
-        let Some(held) = self.0.and_then(|kept| Arc::into_inner(kept.held)) else { return Ok(()) };
-        tokio::task::spawn_blocking(move || held.remove()).await.map_err(stopped)?
+        let Some(locked) = self.0.and_then(|record| Arc::into_inner(record.entry)) else { return Ok(()) };
+        tokio::task::spawn_blocking(move || locked.remove()).await.map_err(shut_down)?
     }
 }
 
-/// The runtime is being shut down.
-fn stopped(error: tokio::task::JoinError) -> Error {
+/// Returns the error for a blocking task that was dropped because the runtime is shutting down.
+fn shut_down(error: tokio::task::JoinError) -> Error {
     Error::Journal { path: PathBuf::new(), source: io::Error::other(error) }
 }

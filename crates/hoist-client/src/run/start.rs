@@ -1,20 +1,21 @@
-//! Where an upload begins: in which dialect, and whether as a new one or where an earlier run has left it.
+//! The start of an upload: the dialect to use, and whether to create the upload or resume it.
 
 use hoist_proto::client::{Failure, Offers, Opening, Role, Uploader};
-use hoist_proto::dialect::token::Form;
 use hoist_proto::types::{Length, Token};
 
 use super::journal_slot::{JournalRecord, Previous};
-use crate::dialect::{Dialect, ServerSupport};
+use crate::dialect::Dialect;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::http::ReusedConnection;
 use crate::negotiate;
+use crate::origin_cache::ServerSupport;
 use crate::progress::Start;
+use crate::random::random_token;
 use crate::source::OpenSource;
-use crate::upload::{Put, StartFrom, random_token};
+use crate::upload::{Put, StartFrom};
 
-/// An upload that can begin.
+/// An upload that is ready to be sent.
 pub(super) struct Started {
     pub(super) uploader: Uploader,
     pub(super) dialect: Dialect,
@@ -24,17 +25,18 @@ pub(super) struct Started {
 }
 
 impl Started {
-    /// The dialect in which the next request is made.
-    pub(super) fn spoken(&self) -> Dialect {
+    /// Returns the dialect of the next request.
+    pub(super) fn current_dialect(&self) -> Dialect {
         self.uploader.version().map_or(self.dialect, Dialect::Ietf)
     }
 
-    /// Returns `true` if uploads have a URL of their own in this dialect.
+    /// Returns whether uploads have a URL of their own in this dialect.
     pub(super) fn dialect_has_urls(&self) -> bool {
         matches!(self.dialect, Dialect::Ietf(_) | Dialect::Tus1)
     }
 }
 
+/// Creates or resumes an upload that is sent in one piece.
 pub(super) async fn start(
     put: &Put,
     source: &OpenSource,
@@ -47,10 +49,10 @@ pub(super) async fn start(
             let started = resume(put, source, handle, connection).await?;
             Ok(Started { start: Start::Found, ..started })
         }
-        StartFrom::NewToken(token) => named(put, source, token),
-        StartFrom::Journal => match record.left() {
+        StartFrom::NewToken(token) => with_new_token(put, source, token),
+        StartFrom::Journal => match record.previous() {
             Previous::None => create(put, source, record, connection).await,
-            // In parts it is not to be had any more.
+            // The upload in parts cannot be resumed with the current settings or server.
             Previous::Same(Handle::Parts { .. } | Handle::Numbered { .. }) => {
                 let started = create(put, source, record, connection).await?;
                 Ok(Started { start: Start::Forgotten, ..started })
@@ -66,7 +68,7 @@ pub(super) async fn start(
     Ok(started)
 }
 
-/// Goes on where an earlier run has left it.
+/// Resumes the upload that a handle names.
 async fn resume(
     put: &Put,
     source: &OpenSource,
@@ -82,18 +84,18 @@ async fn resume(
             (uploader.in_form(form), Dialect::Token(form))
         }
         Handle::Url { url, dialect, .. } => {
-            let spoken = match dialect {
+            let support = match dialect {
                 Dialect::Ietf(version) => ServerSupport::Ietf(*version),
                 Dialect::Tus1 => {
-                    ServerSupport::Tus1(negotiate::offers(&put.client, connection, &put.url).await?)
+                    ServerSupport::Tus1(negotiate::tus_offers(&put.client, connection, &put.url).await?)
                 }
                 Dialect::Auto | Dialect::Token(_) | Dialect::Conventional => {
-                    negotiate::spoken(&put.client, connection, &put.url).await?
+                    negotiate::server_support(&put.client, connection, &put.url).await?
                 }
             };
-            match spoken {
+            match support {
                 ServerSupport::Tus1(offers) => {
-                    let offers = used(put, offers);
+                    let offers = used_offers(put, offers);
                     let uploader = Uploader::resume_tus1(url.clone(), offers, Role::Whole, length, retries);
                     (uploader, Dialect::Tus1)
                 }
@@ -104,15 +106,11 @@ async fn resume(
             }
         }
     };
-    Ok(Started {
-        uploader: bounded(put, source, uploader),
-        dialect,
-        start: Start::Resumed,
-        sends_interim: false,
-    })
+    let uploader = with_content_max(put, source, uploader);
+    Ok(Started { uploader, dialect, start: Start::Resumed, sends_interim: false })
 }
 
-/// Begins a new upload.
+/// Creates an upload.
 pub(super) async fn create(
     put: &Put,
     source: &OpenSource,
@@ -122,29 +120,24 @@ pub(super) async fn create(
     let settings = &put.client.settings;
     let (length, retries) = (source.length().map(Length::new), settings.retries);
     let (target, origin) = (put.url.clone(), put.origin()?);
-    let is_chosen = settings.dialect != Dialect::Auto;
-    let spoken = match settings.dialect {
-        Dialect::Auto => negotiate::spoken(&put.client, connection, &put.url).await?,
+    let support = match settings.dialect {
+        Dialect::Auto => negotiate::server_support(&put.client, connection, &put.url).await?,
         Dialect::Ietf(version) => ServerSupport::Ietf(version),
-        Dialect::Tus1 => ServerSupport::Tus1(negotiate::offers(&put.client, connection, &put.url).await?),
+        Dialect::Tus1 => ServerSupport::Tus1(negotiate::tus_offers(&put.client, connection, &put.url).await?),
         Dialect::Token(_) => {
             let token = random_token()?;
-            record.keep_handle(Handle::Token { url: target, token: token.clone() }).await?;
-            return named(put, source, &token);
+            record.save_handle(Handle::Token { url: target, token: token.clone() }).await?;
+            return with_new_token(put, source, &token);
         }
         Dialect::Conventional => {
             let uploader = Uploader::create_plainly(target, origin, length, retries);
-            return Ok(Started {
-                uploader,
-                dialect: Dialect::Conventional,
-                start: Start::Fresh,
-                sends_interim: false,
-            });
+            let (dialect, start) = (Dialect::Conventional, Start::Fresh);
+            return Ok(Started { uploader, dialect, start, sends_interim: false });
         }
     };
-    let (uploader, dialect, sends_interim) = match spoken {
+    let (uploader, dialect, sends_interim) = match support {
         ServerSupport::Tus1(offers) => {
-            let offers = used(put, offers);
+            let offers = used_offers(put, offers);
             let uploader = Uploader::create_tus1(target, offers, Role::Whole, origin, length, retries);
             (uploader, Dialect::Tus1, false)
         }
@@ -153,46 +146,47 @@ pub(super) async fn create(
             let uploader = Uploader::create_in(target, version, opening, origin, length, retries);
             (negotiating(put, uploader), Dialect::Ietf(version), false)
         }
-        // Without a length, a server that does not resume would take the first request for the whole.
+        // A server without resumable uploads would take the first of several requests for the whole representation.
         ServerSupport::Unknown(_) if length.is_none() => {
             (Uploader::create_plainly(target, origin, length, retries), Dialect::Conventional, false)
         }
         ServerSupport::Unknown(version) | ServerSupport::Ietf(version) => {
             let uploader = Uploader::create_in(target, version, Opening::AtOnce, origin, length, retries);
-            (negotiating(put, uploader), Dialect::Ietf(version), matches!(spoken, ServerSupport::Ietf(_)))
+            let sends_interim = matches!(support, ServerSupport::Ietf(_));
+            (negotiating(put, uploader), Dialect::Ietf(version), sends_interim)
         }
     };
-    tracing::debug!(%dialect, is_chosen, "an upload begins");
-    Ok(Started { uploader: bounded(put, source, uploader), dialect, start: Start::Fresh, sends_interim })
+    let is_chosen = settings.dialect != Dialect::Auto;
+    tracing::debug!(%dialect, is_chosen, "creating an upload");
+    let uploader = with_content_max(put, source, uploader);
+    Ok(Started { uploader, dialect, start: Start::Fresh, sends_interim })
 }
 
-/// A new upload with a token that never named one.
-fn named(put: &Put, source: &OpenSource, token: &Token) -> Result<Started, Error> {
-    let (length, form): (_, Form) = (source.length().map(Length::new), put.form());
-    let origin = put.origin()?;
-    let uploader =
-        Uploader::create(put.url.clone(), token.clone(), origin, length, put.client.settings.retries);
-    let uploader = bounded(put, source, uploader.in_form(form));
+/// Creates an upload with a token that has never been used.
+fn with_new_token(put: &Put, source: &OpenSource, token: &Token) -> Result<Started, Error> {
+    let (length, form) = (source.length().map(Length::new), put.form());
+    let (url, origin, retries) = (put.url.clone(), put.origin()?, put.client.settings.retries);
+    let uploader = Uploader::create(url, token.clone(), origin, length, retries).in_form(form);
+    let uploader = with_content_max(put, source, uploader);
     Ok(Started { uploader, dialect: Dialect::Token(form), start: Start::Fresh, sends_interim: false })
 }
 
-/// What of it is made use of. A digest makes a server discard what it was sent when a request is cut, and the client
-/// compute what it may not need, so it is for those who want it.
-pub(super) fn used(put: &Put, offers: Offers) -> Offers {
+/// Returns the offers of a tus server that this upload makes use of. Checksums only if the caller asked to verify: they
+/// cost CPU time, and a server discards the whole content of an interrupted request that has one.
+pub(super) fn used_offers(put: &Put, offers: Offers) -> Offers {
     Offers { checksum: offers.checksum.filter(|_| put.verifies), ..offers }
 }
 
-/// Lets the version be one that the server accepts, unless the caller has chosen one.
+/// Allows another interop version if the server refuses the first, unless the caller has chosen one.
 fn negotiating(put: &Put, uploader: Uploader) -> Uploader {
     if put.client.settings.dialect == Dialect::Auto { uploader.negotiating() } else { uploader }
 }
 
-/// Keeps requests within what the caller wants, and within what can be kept of a stream.
-fn bounded(put: &Put, source: &OpenSource, uploader: Uploader) -> Uploader {
+/// Limits the content of one request to the caller's limit, and to what is kept of a stream for a retry.
+fn with_content_max(put: &Put, source: &OpenSource, uploader: Uploader) -> Uploader {
     let settings = &put.client.settings;
     let kept = (!source.rewinds() && source.length().is_some()).then_some(settings.rewind_bytes_max);
-    let most = settings.content_max.into_iter().chain(kept).min();
-    match most {
+    match settings.content_max.into_iter().chain(kept).min() {
         Some(bytes) => uploader.with_content_max(bytes),
         None => uploader,
     }

@@ -1,115 +1,130 @@
-//! The content of one request, read as the connection takes it.
+//! The content of one request, read as fast as the connection accepts it.
 
 use std::io::{self, SeekFrom};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 use tokio::time::Sleep;
 
 use super::file_reader::FileReader;
 use super::rewind_buffer::{Piece, RewindBuffer};
-use super::{ReadSeek, lock};
+use crate::lock::lock;
 use crate::progress::Meter;
 
-/// Bytes handed over at a time from what lies in memory, and read at a time from a reader.
+/// Bytes of one frame from memory, and of one read from a reader.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// Keeps the error of a body, because the connection that carries it tells only that there was one.
+/// A reader that can seek.
+pub(super) trait ReadSeek: AsyncRead + AsyncSeek + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncSeek + Send + Unpin> ReadSeek for T {}
+
+/// Keeps the error of a body for the caller: the connection only reports that there was one.
 #[derive(Clone, Default)]
 pub(crate) struct ErrorSlot(Arc<Mutex<Option<io::Error>>>);
 
 impl ErrorSlot {
+    /// Stores an error and returns a copy of its kind.
     fn set(&self, error: io::Error) -> io::Error {
-        let told = io::Error::from(error.kind());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-        told
+        let copy = io::Error::from(error.kind());
+        *lock(&self.0) = Some(error);
+        copy
     }
 
+    /// Takes the error, if there was one.
     pub(crate) fn take(&self) -> Option<io::Error> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.0).take()
     }
 }
 
-/// Holds content back until the server has given a sign, or has had the time to.
+/// Holds back content until the server has sent an interim response or the wait has timed out.
 #[derive(Clone, Default)]
-pub(crate) struct Gate(Arc<Mutex<(bool, Option<Waker>)>>);
+pub(crate) struct Gate(Arc<Mutex<GateState>>);
+
+#[derive(Default)]
+struct GateState {
+    is_open: bool,
+    waker: Option<Waker>,
+}
 
 impl Gate {
     /// Lets the content pass, for good.
     pub(crate) fn open(&self) {
-        let mut gate = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        gate.0 = true;
-        if let Some(waker) = gate.1.take() {
+        let mut gate = lock(&self.0);
+        gate.is_open = true;
+        if let Some(waker) = gate.waker.take() {
             waker.wake();
         }
     }
 
     fn poll_open(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut gate = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if gate.0 {
+        let mut gate = lock(&self.0);
+        if gate.is_open {
             return Poll::Ready(());
         }
-        gate.1 = Some(cx.waker().clone());
+        gate.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 }
 
-/// Keeps content from going faster than somebody wants.
+/// Limits the rate of a request's content.
 pub(super) struct RateLimit {
     bytes_per_second: u64,
-    wait: Option<Pin<Box<Sleep>>>,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl RateLimit {
     pub(super) fn new(bytes_per_second: u64) -> Self {
-        Self { bytes_per_second: bytes_per_second.max(1), wait: None }
+        Self { bytes_per_second: bytes_per_second.max(1), pause: None }
     }
 
-    /// How much may go at a time: a sixteenth of what goes in a second.
-    fn most(&self) -> u64 {
+    /// Returns the largest frame: a sixteenth of the bytes per second.
+    fn frame_bytes_max(&self) -> u64 {
         (self.bytes_per_second / 16).max(1)
     }
 
-    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(wait) = &mut self.wait {
-            ready!(wait.as_mut().poll(cx));
-            self.wait = None;
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
         }
         Poll::Ready(())
     }
 
-    fn gone(&mut self, bytes: u64) {
+    /// Starts the pause after a frame.
+    fn on_sent(&mut self, bytes: u64) {
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
-        let wait = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        self.wait = Some(Box::pin(tokio::time::sleep(wait)));
+        let pause = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        self.pause = Some(Box::pin(tokio::time::sleep(pause)));
     }
 }
 
-/// What content is read from.
+/// The reader of a body's bytes.
 pub(super) enum BodyReader {
     Bytes(Bytes),
     File(FileReader),
-    Seek { reader: Arc<Mutex<Box<dyn ReadSeek>>>, at: u64, is_there: bool },
+    Seek { reader: Arc<Mutex<Box<dyn ReadSeek>>>, at: u64, has_sought: bool },
     Stream { rewind: Arc<Mutex<RewindBuffer>>, at: u64, is_open: bool },
 }
 
 /// The content of one request.
 pub(crate) struct RequestBody {
     reader: BodyReader,
+    /// The most bytes that are still to be sent.
     left: u64,
-    /// Whether it may end before that.
+    /// True if the content may end before `left` is zero.
     is_open: bool,
-    /// What was read and may not go yet.
+    /// Bytes that were read but exceed the size of one frame.
     rest: Bytes,
     meter: Meter,
-    failure: ErrorSlot,
+    error_slot: ErrorSlot,
     gate: Option<Gate>,
-    pace: Option<RateLimit>,
+    rate_limit: Option<RateLimit>,
 }
 
 impl RequestBody {
@@ -118,22 +133,22 @@ impl RequestBody {
         bytes: u64,
         is_open: bool,
         meter: Meter,
-        pace: Option<RateLimit>,
+        rate_limit: Option<RateLimit>,
     ) -> Self {
-        let (failure, gate, rest) = (ErrorSlot::default(), None, Bytes::new());
         if bytes == 0 {
-            // Nobody asks for content that there is none of.
+            // The connection does not poll an empty body.
             meter.end();
         }
-        Self { reader, left: bytes, is_open, rest, meter, failure, gate, pace }
+        let (error_slot, gate, rest) = (ErrorSlot::default(), None, Bytes::new());
+        Self { reader, left: bytes, is_open, rest, meter, error_slot, gate, rate_limit }
     }
 
-    /// No content.
+    /// Returns an empty body.
     pub(crate) fn none() -> Self {
         Self::new(BodyReader::Bytes(Bytes::new()), 0, false, Meter::unread(), None)
     }
 
-    /// Holds all of it back until the gate is opened.
+    /// Holds back the whole content until the gate opens.
     pub(crate) fn behind(self, gate: Gate) -> Self {
         Self { gate: Some(gate), ..self }
     }
@@ -142,11 +157,11 @@ impl RequestBody {
         &self.meter
     }
 
-    pub(crate) fn failure(&self) -> ErrorSlot {
-        self.failure.clone()
+    pub(crate) fn error_slot(&self) -> ErrorSlot {
+        self.error_slot.clone()
     }
 
-    /// The next bytes; none at the end of content that ends early.
+    /// Reads the next bytes. Returns `None` where an open body ends early.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         if !self.rest.is_empty() {
             return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
@@ -156,9 +171,9 @@ impl RequestBody {
                 let piece = bytes.len().min(PIECE_BYTES);
                 Poll::Ready(Ok(Some(bytes.split_to(piece))))
             }
-            BodyReader::File(reading) => reading.poll_piece(cx).map_ok(Some),
-            BodyReader::Seek { reader, at, is_there } => {
-                let piece = ready!(poll_seeking(&mut **lock(reader), *at, is_there, cx))?;
+            BodyReader::File(reader) => reader.poll_piece(cx).map_ok(Some),
+            BodyReader::Seek { reader, at, has_sought } => {
+                let piece = ready!(poll_seeking(&mut **lock(reader), *at, has_sought, cx))?;
                 Poll::Ready(Ok(Some(piece)))
             }
             BodyReader::Stream { rewind, at, is_open } => {
@@ -182,11 +197,11 @@ impl RequestBody {
         if self.left == 0 {
             return Poll::Ready(None);
         }
-        if let Some(pace) = &mut self.pace {
-            ready!(pace.poll_due(cx));
+        if let Some(limit) = &mut self.rate_limit {
+            ready!(limit.poll_ready(cx));
         }
         let piece = self.poll_piece(cx);
-        self.meter.starve(piece.is_pending());
+        self.meter.set_starved(piece.is_pending());
         let mut piece = match ready!(piece) {
             Ok(Some(piece)) => piece,
             Ok(None) => {
@@ -195,32 +210,32 @@ impl RequestBody {
             }
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
-        let most = self.pace.as_ref().map_or(u64::MAX, RateLimit::most).min(self.left);
+        let most = self.rate_limit.as_ref().map_or(u64::MAX, RateLimit::frame_bytes_max).min(self.left);
         if piece.len() as u64 > most {
-            self.rest = piece.split_off(usize::try_from(most).expect("less than what is in memory"));
+            self.rest = piece.split_off(usize::try_from(most).expect("less than the length of a piece"));
         }
         let bytes = piece.len() as u64;
         self.left -= bytes;
         self.meter.add(bytes);
-        if let Some(pace) = &mut self.pace {
-            pace.gone(bytes);
+        if let Some(limit) = &mut self.rate_limit {
+            limit.on_sent(bytes);
         }
         Poll::Ready(Some(Ok(piece)))
     }
 }
 
-/// Reads on in a reader that was, or is yet to be, moved to where the content begins.
+/// Reads from a seekable reader, after moving it to `at` if that has not been done yet.
 fn poll_seeking(
     reader: &mut dyn ReadSeek,
     at: u64,
-    is_there: &mut bool,
+    has_sought: &mut bool,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<Bytes>> {
-    if !*is_there {
-        // A seek of the content before this one may not have come to its end.
+    if !*has_sought {
+        // A seek of the previous request may not have completed.
         ready!(Pin::new(&mut *reader).poll_complete(cx))?;
         Pin::new(&mut *reader).start_seek(SeekFrom::Start(at))?;
-        *is_there = true;
+        *has_sought = true;
     }
     ready!(Pin::new(&mut *reader).poll_complete(cx))?;
     let mut memory = vec![0; PIECE_BYTES];
@@ -251,7 +266,7 @@ impl Body for RequestBody {
             }
             Some(Err(error)) => {
                 self.left = 0;
-                Poll::Ready(Some(Err(self.failure.set(error))))
+                Poll::Ready(Some(Err(self.error_slot.set(error))))
             }
             None => {
                 self.meter.end();

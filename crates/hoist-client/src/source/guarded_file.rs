@@ -1,7 +1,7 @@
-//! A file that others may write to while it is uploaded.
+//! A file that other processes may write to while it is uploaded.
 //!
-//! The length it had at the beginning counts. What was read of it must stay as it was: when the file system says that the
-//! file has changed, that is compared, so that a file that grows can be uploaded and one that was edited cannot.
+//! Its length is fixed when the upload starts, and the bytes that have been read must not change. If the file system says
+//! that the file has changed, those bytes are read again and compared, so a file that only grows can be uploaded.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -11,51 +11,51 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use super::file_reader::FileReader;
-use super::lock;
 use super::read_checksums::ReadChecksums;
+use crate::lock::lock;
 
-/// A regular file, as it is found when an upload begins.
+/// A file that was opened for an upload.
 pub(super) enum OpenedFile {
     File(GuardedFile),
-    /// A file that holds another number of bytes than the file system says, as those of procfs and sysfs do: it is known
-    /// when it has been read. Its first bytes may have been read already.
+    /// A file whose length differs from what the file system says, as in procfs and sysfs. Its length is known only once
+    /// it has been read. The bytes are those that were read already.
     Stream(Vec<u8>, File),
 }
 
-/// A file, and what is known of it.
+/// A file with the checksums of the bytes that have been read from it.
 pub(super) struct GuardedFile {
     path: PathBuf,
     length: u64,
-    /// The state in which the file was last seen to hold what was read of it.
+    /// The stamp with which the file was last known to hold the bytes that had been read.
     stamp: Mutex<FileStamp>,
-    trace: Arc<Mutex<ReadChecksums>>,
+    checksums: Arc<Mutex<ReadChecksums>>,
 }
 
-/// The file system's account of a file, which is another one after each write.
+/// The metadata of a file that changes with every write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileStamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// Device, inode, and the time of its last change in seconds and nanoseconds.
-    identity: Option<(u64, u64, i64, i64)>,
+    /// Device, inode, and the seconds and nanoseconds of the inode's last change.
+    inode: Option<(u64, u64, i64, i64)>,
 }
 
 impl FileStamp {
     fn of(metadata: &Metadata) -> Self {
         #[cfg(unix)]
-        let identity = {
+        let inode = {
             use std::os::unix::fs::MetadataExt as _;
             Some((metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
         };
         #[cfg(not(unix))]
-        let identity = None;
-        Self { length: metadata.len(), modified: metadata.modified().ok(), identity }
+        let inode = None;
+        Self { length: metadata.len(), modified: metadata.modified().ok(), inode }
     }
 }
 
 impl GuardedFile {
     /// Opens a file and compares its length with what can be read.
-    pub(super) async fn find(path: PathBuf) -> io::Result<OpenedFile> {
+    pub(super) async fn open(path: PathBuf) -> io::Result<OpenedFile> {
         blocking(move || {
             let mut file = File::open(&path)?;
             let metadata = file.metadata()?;
@@ -69,12 +69,12 @@ impl GuardedFile {
             let has_byte = read_one(&mut file, &mut byte)?;
             if has_byte == (stamp.length > 0) {
                 let (length, stamp) = (stamp.length, Mutex::new(stamp));
-                return Ok(OpenedFile::File(Self { path, length, stamp, trace: Arc::default() }));
+                return Ok(OpenedFile::File(Self { path, length, stamp, checksums: Arc::default() }));
             }
             if stamp.length > 0 {
                 file.seek(SeekFrom::Start(0))?;
             }
-            // Some of these files give a byte once only.
+            // Passed on, because some of these files return a byte only once.
             Ok(OpenedFile::Stream(byte[..usize::from(has_byte)].to_vec(), file))
         })
         .await
@@ -88,25 +88,26 @@ impl GuardedFile {
         self.length
     }
 
-    /// Reads a range of it.
-    pub(super) async fn reading(&self, range: Range<u64>) -> io::Result<FileReader> {
-        FileReader::open(&self.path, range, self.trace.clone()).await
+    /// Returns a reader of a range.
+    pub(super) async fn reader(&self, range: Range<u64>) -> io::Result<FileReader> {
+        FileReader::open(&self.path, range, self.checksums.clone()).await
     }
 
-    /// Returns `true` if the file still holds the bytes that were read from it and is not shorter than before.
+    /// Returns whether the file still holds the bytes that were read from it and has not become shorter.
     pub(super) async fn is_unchanged(&self) -> io::Result<bool> {
         let (path, length, known) = (self.path.clone(), self.length, *lock(&self.stamp));
-        let trace = self.trace.clone();
+        let checksums = self.checksums.clone();
         let stamp = blocking(move || {
             let mut file = File::open(&path)?;
             let metadata = file.metadata()?;
-            // Taken before anything is compared, so that a change during the comparison is seen the next time.
+            // Taken before the comparison, so that the next call sees a change made during it.
             let stamp = FileStamp::of(&metadata);
             if stamp == known {
                 return Ok(Some(stamp));
             }
-            let read = lock(&trace).clone();
-            let is_unchanged = metadata.is_file() && stamp.length >= length && read.is_in(&mut file)?;
+            let checksums = lock(&checksums).clone();
+            let is_unchanged =
+                metadata.is_file() && stamp.length >= length && checksums.match_file(&mut file)?;
             Ok(is_unchanged.then_some(stamp))
         });
         let Some(stamp) = stamp.await? else { return Ok(false) };

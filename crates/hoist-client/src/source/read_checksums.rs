@@ -1,13 +1,13 @@
-//! Checksums of the bytes read from a file, for a comparison with its content at a later time.
+//! Checksums of the bytes read from a file, to compare them with its content later.
 //!
 //! CRC-32 and CRC-32C together form a checksum of 64 bits, which misses one edit in 2^64. They cost a few
-//! microseconds per piece, far less than a cryptographic digest. Collisions made on purpose are no threat: the file
+//! microseconds per piece, far less than a cryptographic digest. Deliberate collisions are no threat: the file
 //! belongs to the user who uploads it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
 
-/// The most spans that are remembered. An upload has one more for each interruption.
+/// The most spans that are remembered. Each interruption adds one.
 const SPANS_MAX: usize = 4096;
 /// Bytes compared at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -16,11 +16,11 @@ const READ_BYTES: usize = 256 * 1024;
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReadChecksums {
     spans: Vec<Span>,
-    /// Set when there were more than [`SPANS_MAX`] spans.
+    /// True if there were more than [`SPANS_MAX`] spans.
     is_incomplete: bool,
 }
 
-/// Bytes that were read one after the other.
+/// Bytes that were read in sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     start: u64,
@@ -30,21 +30,21 @@ struct Span {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Checksum {
-    ieee: u32,
-    castagnoli: u32,
+    crc32: u32,
+    crc32c: u32,
 }
 
 impl Checksum {
     fn update(&mut self, bytes: &[u8]) {
-        let mut ieee = crc32fast::Hasher::new_with_initial(self.ieee);
-        ieee.update(bytes);
-        self.ieee = ieee.finalize();
-        self.castagnoli = crc32c::crc32c_append(self.castagnoli, bytes);
+        let mut crc32 = crc32fast::Hasher::new_with_initial(self.crc32);
+        crc32.update(bytes);
+        self.crc32 = crc32.finalize();
+        self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
     }
 }
 
 impl ReadChecksums {
-    /// Takes note of bytes that were read at an offset.
+    /// Adds bytes that were read at an offset.
     pub(super) fn add(&mut self, at: u64, bytes: &[u8]) {
         let end = at.saturating_add(bytes.len() as u64);
         if let Some(span) = self.spans.iter_mut().rev().find(|span| span.end == at) {
@@ -54,7 +54,7 @@ impl ReadChecksums {
         }
         let mut span = Span { start: at, end, checksum: Checksum::default() };
         span.checksum.update(bytes);
-        // What an attempt sent that got nowhere is sent again from the same offset, and counts as it is read then.
+        // A failed attempt is repeated from the same offset. Only the bytes of the new attempt matter.
         match self.spans.iter().rposition(|known| known.start == at) {
             Some(index) => self.spans[index] = span,
             None if self.spans.len() < SPANS_MAX => self.spans.push(span),
@@ -62,21 +62,22 @@ impl ReadChecksums {
         }
     }
 
-    /// Returns `true` if the file still holds every byte that was read, at the same offset.
-    pub(super) fn is_in(&self, file: &mut File) -> io::Result<bool> {
+    /// Returns whether the file still holds every byte that was read, at the same offset. Returns false if not all spans
+    /// were remembered.
+    pub(super) fn match_file(&self, file: &mut File) -> io::Result<bool> {
         if self.is_incomplete {
             return Ok(false);
         }
-        let mut memory = vec![0; READ_BYTES];
+        let mut buffer = vec![0; READ_BYTES];
         for span in &self.spans {
             file.seek(SeekFrom::Start(span.start))?;
             let (mut left, mut found) = (span.end - span.start, Checksum::default());
             while left > 0 {
                 let most = usize::try_from(left).unwrap_or(usize::MAX).min(READ_BYTES);
-                match file.read(&mut memory[..most]) {
+                match file.read(&mut buffer[..most]) {
                     Ok(0) => return Ok(false),
                     Ok(read) => {
-                        found.update(&memory[..read]);
+                        found.update(&buffer[..read]);
                         left -= read as u64;
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -104,32 +105,35 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_compared_where_it_was_read_and_nowhere_else() {
+    fn only_edits_of_bytes_that_were_read_are_found() {
         let content: Vec<u8> = (0..600_000_u32).map(|at| at.to_le_bytes()[1]).collect();
-        let mut trace = ReadChecksums::default();
-        trace.add(0, &content[..300_000]);
-        trace.add(300_000, &content[300_000..400_000]);
+        let mut checksums = ReadChecksums::default();
+        checksums.add(0, &content[..300_000]);
+        checksums.add(300_000, &content[300_000..400_000]);
         // An interruption, after which the server is at an earlier offset.
-        trace.add(350_000, b"read when the file was another");
-        trace.add(350_000, &content[350_000..500_000]);
-        assert_eq!(trace.spans.len(), 2);
-        assert!(trace.is_in(&mut file(&content)).expect("read"));
-        for (at, is_there) in [(0, false), (123_456, false), (499_999, false), (500_000, true)] {
+        checksums.add(350_000, b"read before the file was edited");
+        checksums.add(350_000, &content[350_000..500_000]);
+        assert_eq!(checksums.spans.len(), 2);
+        assert!(checksums.match_file(&mut file(&content)).expect("read"));
+        for (at, matches) in [(0, false), (123_456, false), (499_999, false), (500_000, true)] {
             let mut edited = content.clone();
             edited[at] ^= 1;
-            assert_eq!(trace.is_in(&mut file(&edited)).expect("read"), is_there, "{at}");
+            assert_eq!(checksums.match_file(&mut file(&edited)).expect("read"), matches, "{at}");
         }
-        assert!(!trace.is_in(&mut file(&content[..499_999])).expect("read"), "it has shrunk");
+        assert!(
+            !checksums.match_file(&mut file(&content[..499_999])).expect("read"),
+            "it has become shorter"
+        );
     }
 
     #[test]
-    fn what_cannot_be_remembered_is_not_vouched_for() {
-        let (content, mut trace) = (vec![7; 3 * SPANS_MAX], ReadChecksums::default());
+    fn a_file_with_too_many_spans_does_not_match() {
+        let (content, mut checksums) = (vec![7; 3 * SPANS_MAX], ReadChecksums::default());
         for span in 0..SPANS_MAX {
-            trace.add(3 * span as u64, &content[..2]);
+            checksums.add(3 * span as u64, &content[..2]);
         }
-        assert!(trace.is_in(&mut file(&content)).expect("read"));
-        trace.add(1, &content[..1]);
-        assert!(!trace.is_in(&mut file(&content)).expect("read"));
+        assert!(checksums.match_file(&mut file(&content)).expect("read"));
+        checksums.add(1, &content[..1]);
+        assert!(!checksums.match_file(&mut file(&content)).expect("read"));
     }
 }

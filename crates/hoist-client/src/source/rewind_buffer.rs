@@ -1,4 +1,4 @@
-//! A stream, of which what the server has not acknowledged is kept.
+//! A stream whose unacknowledged bytes are kept in memory, so that a request can be repeated.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,54 +12,63 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// Bytes read at a time.
 const READ_BYTES: usize = 128 * 1024;
 
-/// What there is at an offset.
+/// The result of reading at an offset.
 pub(super) enum Piece {
     Bytes(Bytes),
-    /// No more may be kept, so no more is read.
+    /// No more bytes may be kept, so no more are read.
     Full,
-    /// The stream has ended there.
+    /// The stream has ended.
     End,
 }
 
-/// A stream, and the bytes of it that may be asked for again.
+/// A stream and the bytes of it that may be read again.
 pub(super) struct RewindBuffer {
     reader: Box<dyn AsyncRead + Send + Unpin>,
-    /// What it is going to give, if that is known.
+    /// The length of the stream, if it is known.
     length: Option<u64>,
     memory: Vec<u8>,
     kept: VecDeque<Bytes>,
-    /// The offset of the first byte kept, and the one behind the last.
+    /// The offset of the first byte kept.
     start: u64,
+    /// The offset after the last byte read.
     end: u64,
-    keeps: u64,
+    kept_bytes_max: u64,
     ended: bool,
     hash: Option<Sha256>,
 }
 
 impl RewindBuffer {
-    pub(super) fn new(reader: Box<dyn AsyncRead + Send + Unpin>, length: Option<u64>, keeps: u64) -> Self {
+    pub(super) fn new(
+        reader: Box<dyn AsyncRead + Send + Unpin>,
+        length: Option<u64>,
+        kept_bytes_max: u64,
+    ) -> Self {
         let (memory, kept) = (vec![0; READ_BYTES], VecDeque::new());
-        Self { reader, length, memory, kept, start: 0, end: 0, keeps, ended: false, hash: None }
+        Self { reader, length, memory, kept, start: 0, end: 0, kept_bytes_max, ended: false, hash: None }
     }
 
+    /// Hashes all bytes from now on. Called before the first read.
     pub(super) fn hash(&mut self) {
         self.hash = Some(Sha256::new());
     }
 
-    /// The digest of everything, once it has ended.
+    /// Returns the digest of all bytes, if they were hashed and the stream has ended.
     pub(super) fn sha256(&self) -> Option<[u8; 32]> {
         let is_over = self.ended || self.length == Some(self.end);
         self.hash.clone().filter(|_| is_over).map(|hash| hash.finalize().into())
     }
 
+    /// Returns the length of the stream, if it has ended.
     pub(super) fn ended_at(&self) -> Option<u64> {
         self.ended.then_some(self.end)
     }
 
+    /// Returns whether the byte at `offset` is kept or still to be read.
     pub(super) fn reaches_back_to(&self, offset: u64) -> bool {
         offset >= self.start
     }
 
+    /// Drops the bytes before `offset`.
     pub(super) fn release(&mut self, offset: u64) {
         while let Some(first) = self.kept.front() {
             let end = self.start + first.len() as u64;
@@ -71,8 +80,9 @@ impl RewindBuffer {
         }
     }
 
-    /// The bytes from `at` on. A request that `may_stop` is told that no more may be kept; one that has declared its length
-    /// is given all of it. Bytes before `at` that were never read are skipped: the server has them from an earlier run.
+    /// Returns bytes from `at` on. If `may_stop`, returns [`Piece::Full`] when no more bytes may be kept; a request that
+    /// has declared its length gets all of it. Bytes before `at` that were never read are skipped: the server has them
+    /// from a previous run.
     pub(super) fn poll_at(
         &mut self,
         cx: &mut Context<'_>,
@@ -93,14 +103,14 @@ impl RewindBuffer {
                     }
                 }
             }
-            if may_stop && self.end - self.start >= self.keeps {
+            if may_stop && self.end - self.start >= self.kept_bytes_max {
                 return Poll::Ready(Ok(Piece::Full));
             }
             ready!(self.poll_more(cx))?;
         }
     }
 
-    /// Reads one piece more, or the end.
+    /// Reads more bytes, or the end of the stream.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut buffer = ReadBuf::new(&mut self.memory);
         ready!(Pin::new(&mut self.reader).poll_read(cx, &mut buffer))?;
@@ -116,12 +126,13 @@ impl RewindBuffer {
         Poll::Ready(Ok(()))
     }
 
+    /// Returns the rest of the piece that contains the byte at `at`.
     fn kept_at(&self, at: u64) -> Bytes {
         let mut start = self.start;
         for piece in &self.kept {
             let end = start + piece.len() as u64;
             if at < end {
-                return piece.slice(usize::try_from(at - start).expect("within what is in memory")..);
+                return piece.slice(usize::try_from(at - start).expect("within bytes in memory")..);
             }
             start = end;
         }
@@ -144,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_has_from_an_earlier_run_is_skipped() {
+    fn bytes_that_the_server_has_from_a_previous_run_are_skipped() {
         let content: Vec<u8> = (0..400_000_u32).map(|at| at.to_le_bytes()[0]).collect();
         for at in [1, READ_BYTES, READ_BYTES + 1, 399_999] {
             let mut rewind = RewindBuffer::new(Box::new(io::Cursor::new(content.clone())), Some(400_000), 1);
@@ -158,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_acknowledged_can_be_read_again_and_is_bounded() {
+    fn unacknowledged_bytes_are_kept_up_to_a_limit_and_can_be_read_again() {
         let content: Vec<u8> = (0..400_000_u32).map(|at| at.to_le_bytes()[0]).collect();
         let mut rewind = RewindBuffer::new(Box::new(io::Cursor::new(content.clone())), None, 200_000);
         rewind.hash();
@@ -169,7 +180,7 @@ mod tests {
             }
             read.extend(piece);
         }
-        assert_eq!(read.len(), 2 * READ_BYTES, "it stops where it is full");
+        assert_eq!(read.len(), 2 * READ_BYTES, "it stops when it is full");
         assert_eq!(next(&mut rewind, 100), Some(content[100..READ_BYTES].to_vec()));
         rewind.release(READ_BYTES as u64 + 5);
         assert!(rewind.reaches_back_to(READ_BYTES as u64 + 5) && !rewind.reaches_back_to(100));

@@ -70,31 +70,31 @@ async fn a_record_names_the_path_and_the_place() {
     let age = Duration::from_secs(TTL.into());
     let place = |host: Option<&str>, port| Some((Alternative { host: host.map(str::to_owned), port }, age));
     let path = || parameter(PATH, b"/files");
-    let service = |path: Option<&str>, alternative| Service { path: path.map(str::to_owned), alternative };
-    let nothing = || Some(Service::default());
+    let found = |path: Option<&str>, alternative| HttpsRecord { path: path.map(str::to_owned), alternative };
+    let nothing = || Some(HttpsRecord::default());
     let table = [
         (vec![], None),
         (vec![record(0, &["alias", "example"], &[])], None),
         (vec![record(1, &[], &[])], nothing()),
-        (vec![record(1, &[], &[path()])], Some(service(Some("/files"), None))),
+        (vec![record(1, &[], &[path()])], Some(found(Some("/files"), None))),
         (vec![record(1, &[], &[parameter(PATH, b"files")])], nothing()),
         (vec![record(1, &[], &[parameter(PATH, b"\xff")])], nothing()),
         (
             vec![record(1, &[], &[parameter(3, &[0x20, 0xfb]), path()])],
-            Some(service(Some("/files"), place(None, 8443))),
+            Some(found(Some("/files"), place(None, 8443))),
         ),
         (
             vec![record(1, &["cdn", "example"], &[path()])],
-            Some(service(Some("/files"), place(Some("cdn.example"), 443))),
+            Some(found(Some("/files"), place(Some("cdn.example"), 443))),
         ),
         // Only over a protocol that is not spoken here: the path holds, the place does not.
         (
             vec![record(1, &["cdn", "example"], &[parameter(1, b"\x02h3"), parameter(2, b""), path()])],
-            Some(service(Some("/files"), None)),
+            Some(found(Some("/files"), None)),
         ),
         // Another parameter must be understood.
         (vec![record(1, &[], &[parameter(0, &[0, 5]), parameter(5, b"x"), path()])], nothing()),
-        (vec![record(2, &[], &[]), record(1, &[], &[path()])], Some(service(Some("/files"), None))),
+        (vec![record(2, &[], &[]), record(1, &[], &[path()])], Some(found(Some("/files"), None))),
     ];
     for (records, expected) in table {
         let (server, resolver) = name_server().await;
@@ -109,5 +109,5 @@ async fn another_port_is_part_of_the_name() {
     let records = [record(1, &[], &[parameter(PATH, b"/files")])];
     let (name, found) = tokio::join!(answer(&server, &records), lookup(&resolver, "up.example", 8443));
     assert_eq!(name, "_8443._https.up.example.");
-    assert_eq!(found.and_then(|service| service.path).as_deref(), Some("/files"));
+    assert_eq!(found.and_then(|record| record.path).as_deref(), Some("/files"));
 }

@@ -1,4 +1,4 @@
-//! Certificates that are trusted because they are in the file of trusted certificates themselves.
+//! Server certificates that are trusted because they are in the trusted file themselves.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-/// Verifies a server as rustls does, and accepts a certificate besides that is in the trusted file to the byte.
+/// Verifies a server certificate as rustls does, and also accepts one that is in the trusted file, byte for byte.
 ///
-/// Without it rustls refuses a certificate that is marked as one of an authority, which is what `openssl req -x509` makes,
-/// and one whose issuer is not in the file.
+/// rustls alone refuses a certificate that is marked as that of an authority, as `openssl req -x509` makes them, and one
+/// whose issuer is not in the file.
 #[derive(Debug)]
 pub(super) struct PinnedCertificates {
     webpki: Arc<WebPkiServerVerifier>,
@@ -37,9 +37,9 @@ impl ServerCertVerifier for PinnedCertificates {
             self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
             Err(Error::InvalidCertificate(reason))
-                if is_of_the_chain(&reason) && self.certificates.contains(end_entity) =>
+                if is_chain_error(&reason) && self.certificates.contains(end_entity) =>
             {
-                // The dates are good: they are looked at before anything that leads here. The name comes last in webpki.
+                // webpki has checked the dates before it reports these errors, but not the name.
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }
@@ -70,9 +70,9 @@ impl ServerCertVerifier for PinnedCertificates {
     }
 }
 
-/// Tells a fault of the chain (the issuer, or the mark of an authority) from one of the dates, the name or the purpose.
-/// The second reason (`CaUsedAsEndEntity`) has no name of its own in rustls.
-fn is_of_the_chain(reason: &CertificateError) -> bool {
+/// Returns whether the certificate chain is at fault, and not the dates, the name or the purpose. `CaUsedAsEndEntity` is
+/// [`CertificateError::Other`] in rustls.
+fn is_chain_error(reason: &CertificateError) -> bool {
     matches!(
         reason,
         CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::Other(_)

@@ -1,0 +1,178 @@
+//! The requests of an upload: their URL and content, `Expect: 100-continue`, and redirects.
+
+use std::sync::Arc;
+
+use hoist_proto::client::Ask;
+use http::{HeaderValue, Method, Uri, header};
+
+use super::state::{UploadObserver, UploadState};
+use crate::clock;
+use crate::error::Error;
+use crate::http::{ExchangeEnd, ExchangeError, ExpectContinue, OutgoingRequest, ReusedConnection};
+use crate::location;
+use crate::origin::Origin;
+use crate::progress::{Activity, ContentFlow};
+use crate::redirect::{self, Redirects};
+use crate::source::Gate;
+
+/// Content below this size is sent without waiting for an interim response, since that costs less than the wait.
+const EXPECT_BYTES_MIN: u64 = 256 * 1024;
+/// Permanent redirects that are remembered.
+const PERMANENT_REDIRECTS_MAX: usize = 16;
+
+/// Sends the requests of one upload, or of one part of it.
+pub(super) struct Sender {
+    pub(super) connection: ReusedConnection,
+    /// The offset in the source at which the upload begins. Not 0 for most parts.
+    base: u64,
+    /// True until a request with much content has been sent. Only the first such request may be held back.
+    may_expect_continue: bool,
+    /// The old and new URLs of permanent redirects.
+    permanent_redirects: Vec<(Uri, Uri)>,
+}
+
+/// A request that has ended.
+pub(super) struct Attempt {
+    pub(super) result: Result<ExchangeEnd, ExchangeError>,
+    pub(super) flow: Arc<ContentFlow>,
+    /// True if the request had `Expect: 100-continue`.
+    pub(super) expected_continue: bool,
+}
+
+impl Sender {
+    pub(super) fn new(connection: ReusedConnection, base: u64) -> Self {
+        Self { connection, base, may_expect_continue: true, permanent_redirects: Vec::new() }
+    }
+
+    /// Sends a request, and repeats it while the server redirects it with 307 or 308.
+    ///
+    /// # Errors
+    /// Returns an error if the upload cannot continue. A failure that ends only this attempt is in [`Attempt::result`].
+    pub(super) async fn send(&mut self, state: &mut UploadState<'_>, ask: &Ask) -> Result<Attempt, Error> {
+        let (mut redirects, mut redirected) = (Redirects::default(), None);
+        loop {
+            let mut outgoing = self.outgoing(state, ask.clone()).await?;
+            let url = self.url(&state.put.url, &outgoing, redirected.take())?;
+            *outgoing.head.uri_mut() = location::request_target(&url);
+            let head = outgoing.head.clone();
+            let attempt = self.send_once(state, &url, outgoing, ask.content.is_some()).await?;
+            let Ok(ExchangeEnd::Response(response)) = &attempt.result else { return Ok(attempt) };
+            redirected = redirects.next(&head, &url, response)?;
+            let Some(next) = &redirected else { return Ok(attempt) };
+            self.may_expect_continue |= attempt.expected_continue;
+            if redirect::is_permanent(response) && self.permanent_redirects.len() < PERMANENT_REDIRECTS_MAX {
+                self.permanent_redirects.push((url, next.clone()));
+            }
+        }
+    }
+
+    /// Builds the request that the uploader asks for.
+    async fn outgoing(&mut self, state: &UploadState<'_>, mut ask: Ask) -> Result<OutgoingRequest, Error> {
+        let caller_origin = Origin::of(&state.put.url)?;
+        let Some(range) = ask.content.take() else {
+            state.reporter.update(|progress| progress.activity = Activity::Asking);
+            if matches!(*ask.head.method(), Method::POST | Method::PATCH | Method::PUT) {
+                ask.head.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+            }
+            return Ok(OutgoingRequest::without_content(ask.head, caller_origin));
+        };
+        state.reporter.update(|progress| progress.activity = Activity::Sending);
+        let fields = ask.head.headers_mut();
+        let bytes = range.end - range.start;
+        if !ask.is_open {
+            // Explicit, because hyper omits the field for empty content.
+            fields.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+        }
+        let in_source = self.base + range.start..self.base.saturating_add(range.end);
+        if let Some(kind) = ask.checksum
+            && let Some(digest) = state.source.checksum(kind, in_source.clone()).await?
+        {
+            let (name, value) = kind.field(&digest);
+            fields.insert(name, value);
+        }
+        let is_large = ask.is_open || bytes >= EXPECT_BYTES_MIN;
+        let meter = state.reporter.meter(range.start);
+        let content = state.source.content(in_source, ask.is_open, meter).await?;
+        let ignores_expect = state.client().origins.get(&caller_origin).ignores_expect;
+        let expects = is_large && state.started.sends_interim && self.may_expect_continue && !ignores_expect;
+        self.may_expect_continue &= !is_large;
+        if !expects {
+            return Ok(OutgoingRequest { head: ask.head, content, expect_continue: None, caller_origin });
+        }
+        ask.head.headers_mut().insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+        let (gate, timeout) = (Gate::default(), state.client().settings.expect_timeout);
+        let expect_continue = Some(ExpectContinue { gate: gate.clone(), timeout });
+        Ok(OutgoingRequest { head: ask.head, content: content.behind(gate), expect_continue, caller_origin })
+    }
+
+    /// Returns the URL of a request: the redirected one, or the one that the uploader asks for if that is absolute, or
+    /// the upload URL.
+    fn url(
+        &self,
+        upload_url: &Uri,
+        outgoing: &OutgoingRequest,
+        redirected: Option<Uri>,
+    ) -> Result<Uri, Error> {
+        let named = outgoing.head.uri();
+        let mut url = match redirected {
+            Some(url) => url,
+            None if named.authority().is_none() => upload_url.clone(),
+            None => location::follow(upload_url, named)?,
+        };
+        for (from, to) in &self.permanent_redirects {
+            if *from == url {
+                url = to.clone();
+            }
+        }
+        Ok(url)
+    }
+
+    /// Sends a request to one URL, and checks that the source has not changed meanwhile.
+    async fn send_once(
+        &mut self,
+        state: &mut UploadState<'_>,
+        url: &Uri,
+        outgoing: OutgoingRequest,
+        has_content: bool,
+    ) -> Result<Attempt, Error> {
+        let (flow, source_error) = (outgoing.content.meter().flow(), outgoing.content.error_slot());
+        let expected_continue = outgoing.expect_continue.is_some();
+        let (result, saw_interim) = self.exchange(state, url, outgoing).await;
+        if let Some(error) = source_error.take() {
+            return Err(state.source.failed(error));
+        }
+        if has_content {
+            state.source.check_unchanged().await?;
+        }
+        let is_redirect =
+            matches!(&result, Ok(ExchangeEnd::Response(response)) if redirect::error(response).is_some());
+        if expected_continue && !saw_interim && !is_redirect {
+            let origin = Origin::of(&state.put.url)?;
+            state.client().origins.update(&origin, |facts| facts.ignores_expect = true);
+        }
+        Ok(Attempt { result, flow, expected_continue })
+    }
+
+    /// Performs the exchange. Also returns whether any interim response arrived.
+    async fn exchange(
+        &mut self,
+        state: &mut UploadState<'_>,
+        url: &Uri,
+        outgoing: OutgoingRequest,
+    ) -> (Result<ExchangeEnd, ExchangeError>, bool) {
+        let put = state.put;
+        let mut observer = UploadObserver::new(state, url);
+        let connector = &put.client.connector;
+        let mut end = self.connection.exchange(connector, url, outgoing, clock::now(), &mut observer).await;
+        let UploadObserver { saw_interim, error, .. } = observer;
+        if let Ok(ExchangeEnd::Response(response)) = &mut end
+            && *url != put.url
+        {
+            location::make_location_absolute(&mut response.fields, url);
+        }
+        match error {
+            Some(error) => (Err(ExchangeError { error, reached: true, sent: 0 }), saw_interim),
+            None => (end, saw_interim),
+        }
+    }
+}

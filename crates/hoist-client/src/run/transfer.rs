@@ -1,0 +1,218 @@
+//! The loop that does what the uploader asks for, until the server has the whole upload.
+
+use std::time::Duration;
+
+use hoist_proto::client::{Ask, Failure, Step};
+use hoist_proto::dialect::answer;
+use hoist_proto::dialect::ietf::client::refuses_version;
+use hoist_proto::digest::{self, Algorithm};
+use hoist_proto::types::Length;
+
+use super::journal_slot::JournalSlot;
+use super::sender::{Attempt, Sender};
+use super::start;
+use super::state::UploadState;
+use crate::dialect::Dialect;
+use crate::digest::hex;
+use crate::error::Error;
+use crate::http::{ExchangeEnd, ExchangeError, ReusedConnection};
+use crate::location;
+use crate::negotiate;
+use crate::progress::{Activity, Start};
+use crate::redirect;
+use crate::response::FinalResponse;
+use crate::upload::Outcome;
+
+/// The transfer of one upload, or of one part of it.
+pub(super) struct Transfer<'a> {
+    pub(super) state: UploadState<'a>,
+    sender: Sender,
+    last: LastResult,
+}
+
+/// The result of the last request.
+#[derive(Default)]
+struct LastResult {
+    response: Option<FinalResponse>,
+    error: Option<Error>,
+}
+
+impl<'a> Transfer<'a> {
+    pub(super) fn new(state: UploadState<'a>, connection: ReusedConnection) -> Self {
+        Self::of_part(state, connection, 0)
+    }
+
+    /// A transfer of the part of the source that begins at `base`.
+    pub(super) fn of_part(state: UploadState<'a>, connection: ReusedConnection, base: u64) -> Self {
+        Self { state, sender: Sender::new(connection, base), last: LastResult::default() }
+    }
+
+    /// Transfers the upload. Creates a new one if the server has lost the one that a previous run began.
+    pub(super) async fn run(mut self) -> Result<Outcome, Error> {
+        loop {
+            match self.drive().await {
+                Err(Error::Upload(Failure::Gone)) if self.can_restart() => self.restart().await?,
+                ended => return self.finish(ended).await,
+            }
+        }
+    }
+
+    /// Does what the uploader asks for until it is done or has failed.
+    pub(super) async fn drive(&mut self) -> Result<(), Error> {
+        loop {
+            match self.state.started.uploader.step() {
+                Step::Wait(pause) => self.wait(pause).await,
+                Step::Send(ask) => self.attempt(*ask).await?,
+                Step::Done => return Ok(()),
+                Step::Failed(failure) => return Err(self.error_of(failure)),
+            }
+        }
+    }
+
+    async fn wait(&mut self, pause: Duration) {
+        let offset = self.state.started.uploader.acknowledged().get();
+        tracing::debug!(?pause, offset, "waiting before the next attempt");
+        self.state.reporter.update(|progress| progress.activity = Activity::Waiting(pause));
+        tokio::time::sleep(pause).await;
+    }
+
+    /// Sends one request and reports its end to the uploader. An error ends the upload, not only this attempt.
+    async fn attempt(&mut self, ask: Ask) -> Result<(), Error> {
+        let Attempt { result, flow, expected_continue } = self.sender.send(&mut self.state, &ask).await?;
+        let moment = self.state.moment()?;
+        let uploader = &mut self.state.started.uploader;
+        let sent = match &result {
+            Ok(ExchangeEnd::Response(FinalResponse { sent, .. }) | ExchangeEnd::Stopped { sent })
+            | Err(ExchangeError { sent, .. }) => *sent,
+        };
+        uploader.on_sent(sent);
+        if ask.is_open && flow.has_ended() {
+            uploader.on_content_end(sent);
+        }
+        if let Some(length) = self.state.source.ended_at() {
+            uploader.on_source_end(Length::new(length));
+        }
+        match result {
+            // The uploader repeats the request, and this time the content is not held back.
+            Ok(ExchangeEnd::Response(response))
+                if expected_continue && answer::is_unexpected(response.status) => {}
+            Ok(ExchangeEnd::Response(response)) => {
+                uploader.on_response(response.status, &response.fields, moment);
+                self.state.is_resumable |= negotiate::has_protocol_fields(&response.fields);
+                if !refuses_version(response.status, &response.fields) {
+                    self.state.note_version()?;
+                }
+                self.last = LastResult { response: Some(response), error: None };
+            }
+            Ok(ExchangeEnd::Stopped { .. }) => {}
+            Err(ExchangeError { error, .. }) if !error.ends_an_attempt() => return Err(error),
+            Err(ExchangeError { error, reached, sent }) => {
+                tracing::debug!(%error, reached, sent, "the request was interrupted");
+                uploader.on_lost(reached, moment);
+                self.last = LastResult { response: None, error: Some(error) };
+            }
+        }
+        self.state.publish().await
+    }
+
+    /// Returns the error for a failure of the uploader, with details from the last request.
+    fn error_of(&mut self, failure: Failure) -> Error {
+        let response = self.last.response.as_ref();
+        let url = &self.state.put.url;
+        let specific = match failure {
+            Failure::Rejected(_) => response.and_then(redirect::error),
+            Failure::NotResumable => {
+                response.and_then(|response| location::malformed_location(&response.fields, url))
+            }
+            _ => None,
+        };
+        specific.unwrap_or_else(|| {
+            let detail = response.and_then(FinalResponse::problem_detail);
+            Error::of(failure, detail, self.last.error.take())
+        })
+    }
+
+    /// Returns whether a new upload may replace this one. It must have been resumed from the journal and its source
+    /// must rewind. An upload that the caller named by its own URL is never replaced.
+    fn can_restart(&self) -> bool {
+        let UploadState { put, source, journal, started, .. } = &self.state;
+        let is_at_own_url = started.dialect_has_urls() && started.uploader.url() == Some(&put.url);
+        let is_from_journal = started.start == Start::Resumed && journal.is_recorded();
+        is_from_journal && source.rewinds() && !is_at_own_url
+    }
+
+    async fn restart(&mut self) -> Result<(), Error> {
+        let UploadState { put, source, reporter, journal, started, .. } = &mut self.state;
+        let JournalSlot::Own(record) = journal else { return Err(Error::Upload(Failure::Gone)) };
+        *started = start::create(put, source, record, &mut self.sender.connection).await?;
+        started.start = Start::Forgotten;
+        reporter.update(|progress| progress.start = Start::Forgotten);
+        Ok(())
+    }
+
+    /// Turns the end of the loop into an outcome, and removes the upload from the journal.
+    pub(super) async fn finish(mut self, ended: Result<(), Error>) -> Result<Outcome, Error> {
+        self.check_resumable(&ended)?;
+        ended?;
+        let UploadState { put, source, reporter, journal, started, is_resumable, .. } = self.state;
+        let uploader = &started.uploader;
+        let bytes = uploader.acknowledged().get();
+        let response = self.last.response.take().expect("an upload is complete only after a response");
+        let sha256 = put.sha256.or_else(|| source.sha256());
+        let verified = verify(sha256.as_ref(), &response)?;
+        journal.remove().await?;
+        reporter.update(|progress| {
+            (progress.activity, progress.length) = (Activity::Done, Some(bytes));
+            progress.eta = None;
+        });
+        // A server without the dialect has accepted an ordinary request.
+        //= IETF-CLI-18
+        let dialect = match started.dialect {
+            Dialect::Ietf(_) if !is_resumable => Dialect::Conventional,
+            dialect => dialect,
+        };
+        let url = match dialect {
+            Dialect::Ietf(_) | Dialect::Tus1 => uploader.url().cloned(),
+            Dialect::Auto | Dialect::Token(_) | Dialect::Conventional => None,
+        };
+        let FinalResponse { status, version, fields, content, .. } = response;
+        Ok(Outcome {
+            bytes,
+            resumed_bytes: uploader.resumed_at().get(),
+            retries: uploader.attempts_repeated(),
+            status,
+            fields,
+            content,
+            url,
+            version,
+            dialect,
+            resumable: is_resumable,
+            start: started.start,
+            sha256,
+            verified,
+        })
+    }
+
+    /// Refuses a server that has shown no upload protocol, if the caller requires one.
+    fn check_resumable(&self, ended: &Result<(), Error>) -> Result<(), Error> {
+        let is_over = matches!(ended, Ok(()) | Err(Error::Upload(Failure::NotResumable)));
+        let requires_resumable = self.state.client().settings.requires_resumable;
+        match &self.last.response {
+            Some(response) if is_over && !self.state.is_resumable && requires_resumable => {
+                Err(Error::Unresumable { status: response.status })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Compares our digest with the one in the response. Returns false if there is nothing to compare.
+fn verify(ours: Option<&[u8; 32]>, response: &FinalResponse) -> Result<bool, Error> {
+    let theirs = digest::parse(&response.fields, &digest::REPR_DIGEST);
+    let theirs = theirs.into_iter().find(|digest| digest.algorithm == Algorithm::Sha256);
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) if theirs.octets == ours => Ok(true),
+        (Some(_), Some(theirs)) => Err(Error::Digest { theirs: hex(&theirs.octets) }),
+        (Some(_) | None, _) => Ok(false),
+    }
+}

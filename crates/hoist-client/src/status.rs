@@ -1,0 +1,178 @@
+//! Queries about an upload, and its cancellation.
+
+use hoist_proto::client::{Failure, Offers};
+use hoist_proto::dialect::answer::{self, Said};
+use hoist_proto::dialect::ietf::IetfCodec;
+use hoist_proto::dialect::interop::Interop;
+use hoist_proto::dialect::token::{self, Form};
+use hoist_proto::operation::Operation;
+use hoist_proto::types::{Length, Token};
+use http::{Request, Uri};
+
+use crate::client::Client;
+use crate::clock;
+use crate::dialect::Dialect;
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::http::ReusedConnection;
+use crate::location;
+use crate::origin::Origin;
+use crate::redirect;
+use crate::response::FinalResponse;
+
+/// The state of an upload on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Bytes that the server has.
+    pub offset: u64,
+    /// Bytes of the whole representation, if the server knows.
+    pub length: Option<u64>,
+    /// True if the upload is complete; `None` if the server does not say.
+    pub complete: Option<bool>,
+}
+
+impl Client {
+    /// Queries the state of an upload. The query ends a transfer of that upload that is still running. The offset of an
+    /// upload in parts is the sum of their offsets.
+    ///
+    /// # Errors
+    /// Returns [`Error::Refused`] with 404 if there is no such upload, or the error that the single attempt ended with.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub async fn status(&self, handle: &Handle) -> Result<Status, Error> {
+        let Some(parts) = handle.parts() else { return self.status_of_one(handle).await };
+        let mut offset = 0;
+        for part in &parts {
+            offset += self.status_of_one(part).await?.offset;
+        }
+        Ok(Status { offset, length: None, complete: Some(false) })
+    }
+
+    async fn status_of_one(&self, handle: &Handle) -> Result<Status, Error> {
+        let (query, response) = self.query(handle, &Operation::Retrieve).await?;
+        query.status(&response).ok_or(Error::Upload(Failure::NotResumable))
+    }
+
+    /// Cancels an upload: the server deletes all that it has stored of it.
+    ///
+    /// # Errors
+    /// Returns [`Error::Refused`] with 404 if there is no such upload, or the error that the single attempt ended with.
+    ///
+    /// # Cancellation
+    /// If dropped, the server may or may not have cancelled the upload.
+    //= TDR-CAN-01
+    pub async fn cancel(&self, handle: &Handle) -> Result<(), Error> {
+        let Some(parts) = handle.parts() else {
+            return self.query(handle, &Operation::Cancel).await.map(drop);
+        };
+        for part in &parts {
+            self.query(part, &Operation::Cancel).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends an operation in each dialect that the upload may have, until one succeeds. If none does, returns the error
+    /// of a server that does not know the upload if there was one, or else the first error.
+    async fn query<'a>(
+        &self,
+        handle: &'a Handle,
+        operation: &Operation,
+    ) -> Result<(Query<'a>, FinalResponse), Error> {
+        let mut refused: Option<Error> = None;
+        for query in Query::of_handle(handle) {
+            match self.send_query(handle, query.head(operation)).await {
+                Ok(response) => return Ok((query, response)),
+                Err(Error::Refused { status, detail }) => {
+                    let is_unknown = answer::said(status) == Said::Unknown;
+                    // A server that does not support the dialect of the query answers with one of these.
+                    if !is_unknown && !matches!(status.as_u16(), 400 | 405 | 412) {
+                        return Err(Error::Refused { status, detail });
+                    }
+                    if is_unknown || refused.is_none() {
+                        refused = Some(Error::Refused { status, detail });
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused.unwrap_or(Error::Upload(Failure::NotResumable)))
+    }
+
+    async fn send_query(&self, handle: &Handle, head: Request<()>) -> Result<FinalResponse, Error> {
+        let url = location::follow(handle.target(), handle.url())?;
+        let (mut connection, caller_origin) = (ReusedConnection::default(), Origin::of(handle.target())?);
+        let response = connection.query(&self.connector, &url, head, &caller_origin, clock::now()).await;
+        let response = response.map_err(|failed| failed.error)?;
+        if response.status.is_success() {
+            return Ok(response);
+        }
+        let refused = || Error::Refused { status: response.status, detail: response.problem_detail() };
+        Err(redirect::error(&response).unwrap_or_else(refused))
+    }
+}
+
+/// A query about an upload, in one dialect.
+pub(crate) enum Query<'a> {
+    Token(&'a Uri, &'a Token),
+    Ietf(&'a Uri, Interop),
+    Tus1(&'a Uri),
+}
+
+impl<'a> Query<'a> {
+    /// Returns the queries that may find the upload, the most likely first.
+    fn of_handle(handle: &'a Handle) -> Vec<Self> {
+        match handle {
+            Handle::Token { url, token } | Handle::Numbered { url, token, .. } => {
+                vec![Query::Token(url, token)]
+            }
+            Handle::Url { url, dialect: Dialect::Ietf(version), .. } => vec![Query::Ietf(url, *version)],
+            Handle::Url { url, dialect: Dialect::Tus1, .. } => vec![Query::Tus1(url)],
+            Handle::Parts { .. } => Vec::new(),
+            Handle::Url {
+                url, dialect: Dialect::Auto | Dialect::Token(_) | Dialect::Conventional, ..
+            } => {
+                // Some servers accept only the sixth version of the draft.
+                let versions = [Interop::NEWEST, Interop::V6].map(|version| Query::Ietf(url, version));
+                versions.into_iter().chain([Query::Tus1(url)]).collect()
+            }
+        }
+    }
+
+    /// Returns the head of the request for an operation.
+    pub(crate) fn head(&self, operation: &Operation) -> Request<()> {
+        let target = |url: &Uri| url.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let head = match self {
+            Self::Token(url, token) => Form::Seed.request(&target(url), token, operation),
+            Self::Ietf(url, version) => codec(*version).request(&target(url), operation),
+            Self::Tus1(url) => Offers::ask(&target(url), operation),
+        };
+        head.expect("the path of a URL is a URI")
+    }
+
+    /// Reads the state of the upload from a response, or returns `None` if it has no offset.
+    pub(crate) fn status(&self, response: &FinalResponse) -> Option<Status> {
+        let fields = &response.fields;
+        let (offset, length, complete) = match self {
+            Self::Token(..) => {
+                let told = token::told(fields);
+                (told.offset, told.length, told.complete)
+            }
+            Self::Ietf(_, version) => {
+                let told = codec(*version).told(fields);
+                (told.offset, told.length, told.complete)
+            }
+            Self::Tus1(_) => {
+                let (offset, length) = Offers::told(fields);
+                let complete = offset.zip(length).map(|(offset, length)| length.is_reached(offset));
+                (offset, length, complete)
+            }
+        };
+        Some(Status { offset: offset?.get(), length: length.map(Length::get), complete })
+    }
+}
+
+fn codec(version: Interop) -> IetfCodec {
+    IetfCodec { version, sends_interim: true, completes_at_length: false }
+}
