@@ -1,6 +1,6 @@
-//! Uploads a file, and goes on when run again: `cargo run --example put FILE URL`.
+//! Uploads a file, and resumes the upload when run again: `cargo run --example put FILE URL`.
 
-#![expect(clippy::print_stdout, reason = "it is a program")]
+#![expect(clippy::print_stdout, reason = "it is a command-line program")]
 
 use std::path::PathBuf;
 
@@ -8,8 +8,8 @@ use hoist_client::{Client, Journal, Source};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut words = std::env::args_os().skip(1);
-    let (Some(file), Some(url)) = (words.next().map(PathBuf::from), words.next()) else {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(file), Some(url)) = (arguments.next().map(PathBuf::from), arguments.next()) else {
         return Err("usage: put FILE URL".into());
     };
     let url = url.to_str().ok_or("the url is not UTF-8")?.parse()?;

@@ -1,7 +1,7 @@
-//! Errors of the client, and which of them may be tried again.
+//! Errors of the client, and whether a retry may help.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hoist_proto::client::{Failure, Trouble};
@@ -14,15 +14,15 @@ use crate::dialect::Dialect;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A URL this client cannot use.
-    #[error("{url}: {wrong}")]
+    /// A URL that this client cannot use.
+    #[error("{url} {wrong}")]
     Url {
-        /// The URL, or what was given for one.
+        /// The URL, or the text that was given as one.
         url: String,
         /// The fault, as the end of a sentence about the URL.
         wrong: &'static str,
     },
-    /// The server named a URL that cannot be used, or must not be.
+    /// The server named a URL that cannot or must not be used.
     #[error("the server named {url}, which {wrong}")]
     Location {
         /// The URL.
@@ -30,72 +30,72 @@ pub enum Error {
         /// The fault, as the end of a sentence about the URL.
         wrong: &'static str,
     },
-    /// Something that was to be sent is no field value.
-    #[error("{0} cannot be written into a header field")]
+    /// A text that cannot be sent in a header field. It is described, not contained.
+    #[error("{0} has characters that are not allowed in a header field")]
     Field(&'static str),
-    /// The system gave no random numbers.
-    #[error("the system has no random numbers")]
+    /// The operating system returned no random numbers.
+    #[error("cannot get random numbers from the operating system")]
     Random {
         /// The cause.
         source: io::Error,
     },
-    /// The certificates to trust could not be read.
+    /// The trusted certificates could not be read.
     #[error("cannot read certificates from {from}")]
     Trust {
-        /// The file, or the system.
+        /// The file, or the operating system.
         from: String,
         /// The cause.
         source: io::Error,
     },
-    /// The source of an upload could not be read.
-    #[error("cannot read {}", path.display())]
+    /// The source could not be read.
+    #[error("cannot read {}", source_name(path))]
     Source {
-        /// The file.
+        /// The file. Empty if the source is not a file.
         path: PathBuf,
         /// The cause.
         source: io::Error,
     },
-    /// The source changed while it was uploaded, so the bytes sent before and after do not belong together.
-    #[error("{} changed while it was being uploaded", path.display())]
+    /// The source was changed during the upload, so the bytes sent before and after do not belong together.
+    #[error("{} changed while it was being uploaded", source_name(path))]
     SourceChanged {
-        /// The file.
+        /// The file. Empty if the source is not a file.
         path: PathBuf,
     },
-    /// The server asks for bytes that it had acknowledged, or that no buffer could hold, of a source that cannot be
-    /// read again.
-    #[error("the server asks for byte {offset} again, which a stream cannot give twice")]
+    /// The server asks for bytes that a stream cannot provide again: it had acknowledged them, or they exceeded
+    /// [`rewind_bytes_max`](crate::ClientBuilder::rewind_bytes_max).
+    #[error("the server asks for byte {offset} again, which the stream can no longer provide")]
     NotRewindable {
-        /// The offset the server is at.
+        /// The offset that the server is at.
         offset: u64,
     },
-    /// Another process uploads the same file to the same place.
+    /// Another process is uploading the same file to the same URL.
     #[error("another process is uploading {}", path.display())]
     Busy {
         /// The file.
         path: PathBuf,
     },
     /// The journal could not be read or written.
-    #[error("cannot keep the journal at {}", path.display())]
+    #[error("cannot use the journal at {}", path.display())]
     Journal {
         /// The file or folder.
         path: PathBuf,
         /// The cause.
         source: io::Error,
     },
-    /// The server has other bytes than those that were sent.
-    #[error("the server has other bytes than those that were sent: its sha-256 is {theirs}")]
+    /// The digest of the server differs from that of the source.
+    #[error("the server has received other bytes than were sent: its sha-256 is {theirs}")]
     Digest {
-        /// The digest as the server says it.
+        /// The server's digest, as hexadecimal digits.
         theirs: String,
     },
-    /// The server took an ordinary request where the caller wants one that speaks an upload protocol.
-    #[error("the server answered {status} and speaks no upload protocol")]
+    /// The server has accepted an ordinary request, but the caller requires an upload protocol.
+    #[error("the server answered {status} and supports no upload protocol")]
     Unresumable {
         /// The status.
         status: StatusCode,
     },
-    /// The server does not speak what it is to be spoken to in.
-    #[error("the server does not offer {0}")]
+    /// The server does not support the requested dialect.
+    #[error("the server does not support {0}")]
     Dialect(Dialect),
     /// No connection could be made.
     #[error("cannot connect to {authority}")]
@@ -105,23 +105,23 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
-    /// A proxy refused to pass a request on, or could not.
+    /// A proxy refused a request, or could not reach the server.
     #[error("the proxy {proxy} answered {status}")]
     Proxy {
         /// Host and port of the proxy.
         proxy: String,
-        /// The status of its answer.
+        /// The status of its response.
         status: StatusCode,
     },
-    /// The URL asks for TLS where the server speaks none, or the other way round.
-    #[error("{authority} {}", if *speaks_tls { "speaks TLS, and the url says http" } else { "does not speak TLS, and the url says https" })]
+    /// The scheme of the URL requires TLS and the server does not support it, or the other way round.
+    #[error("{authority} {}", if *speaks_tls { "requires TLS, but the url says http" } else { "does not speak TLS, but the url says https" })]
     Scheme {
         /// Host and port.
         authority: String,
-        /// True if the server speaks TLS.
+        /// True if the server requires TLS.
         speaks_tls: bool,
     },
-    /// TLS cannot be spoken with the server, or its certificate is not to be trusted.
+    /// The TLS handshake failed, for example because the server's certificate is not trusted.
     #[error("TLS with {authority} failed")]
     Tls {
         /// Host and port.
@@ -129,34 +129,34 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
-    /// The connection was lost before the answer came.
-    #[error("the connection was lost")]
+    /// The connection was lost before the response arrived.
+    #[error("the connection to the server was lost")]
     Lost {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// No byte moved in either direction for as long as the idle timeout.
-    #[error("nothing moved for {} s", .0.as_secs_f64())]
+    /// No byte moved in either direction for the idle timeout.
+    #[error("no data was transferred for {} s", .0.as_secs_f64())]
     Idle(Duration),
-    /// The server answered with something else than success.
+    /// The server answered with an error status.
     #[error("the server answered {status}{}", detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default())]
     Refused {
         /// The status.
         status: StatusCode,
-        /// The text of its problem document.
+        /// The text of the problem document.
         detail: Option<String>,
     },
-    /// The server leads to another URL, which was not followed.
-    #[error("the server answered {status} and leads to {to}{}", wrong.map(|wrong| format!(", which {wrong}")).unwrap_or_default())]
+    /// The server answered with a redirect that was not followed.
+    #[error("the server answered {status} and redirects to {to}{}", wrong.map(|wrong| format!(", which {wrong}")).unwrap_or_default())]
     Redirected {
         /// The status.
         status: StatusCode,
         /// The URL, as the server wrote it.
         to: String,
-        /// The reason why the client did not follow a redirection of a kind that it follows.
+        /// The reason for not following a redirect of a kind that is usually followed.
         wrong: Option<&'static str>,
     },
-    /// The upload cannot go on.
+    /// The upload cannot continue.
     #[error(transparent)]
     Upload(Failure),
     /// The retries are used up without progress.
@@ -164,23 +164,23 @@ pub enum Error {
     Exhausted {
         /// The number of attempts.
         attempts: u32,
-        /// The error of the last one.
+        /// The error of the last attempt.
         source: Box<Error>,
     },
 }
 
-/// A classification of errors by the chance that a retry succeeds.
+/// The chance that a retry succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// It may, without anything being changed.
+    /// A retry may succeed without any change.
     Later,
-    /// Not before something is changed.
+    /// A retry fails again unless something is changed.
     Never,
 }
 
 impl Error {
-    /// Tells whether trying again may help. What [`send`](crate::Put::send) returns was tried as often as its budget allows;
-    /// a later attempt with the same token goes on where that one ended.
+    /// Returns whether a retry may help. An upload was already retried within its budget when [`send`](crate::Put::send)
+    /// returns; a later run with the same handle or journal resumes it.
     pub fn retry(&self) -> Retry {
         match self {
             Self::Connect { .. }
@@ -214,13 +214,13 @@ impl Error {
         }
     }
 
-    /// True if it ends an attempt and not the upload.
+    /// Returns whether the error ends one attempt only, and not the upload.
     pub(crate) fn ends_an_attempt(&self) -> bool {
-        let is_proxy_in_trouble = matches!(self, Self::Proxy { .. }) && self.retry() == Retry::Later;
-        is_proxy_in_trouble || matches!(self, Self::Connect { .. } | Self::Lost { .. } | Self::Idle(_))
+        let is_unavailable_proxy = matches!(self, Self::Proxy { .. }) && self.retry() == Retry::Later;
+        is_unavailable_proxy || matches!(self, Self::Connect { .. } | Self::Lost { .. } | Self::Idle(_))
     }
 
-    /// The machine's reason, with what the shell around it knows more precisely: the server's words, or the last error.
+    /// Converts a failure of the uploader, with the detail of the last response and the last error of a connection.
     pub(crate) fn of(failure: Failure, detail: Option<String>, last: Option<Self>) -> Self {
         match failure {
             Failure::Rejected(status) => Self::Refused { status, detail },
@@ -235,4 +235,9 @@ impl Error {
             other => Self::Upload(other),
         }
     }
+}
+
+/// Names a source in an error message.
+fn source_name(path: &Path) -> String {
+    if path.as_os_str().is_empty() { "the source".to_owned() } else { path.display().to_string() }
 }

@@ -70,11 +70,11 @@ pub enum Start {
 impl fmt::Display for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Fresh => "begun",
-            Self::Resumed => "resumed where an earlier run was ended",
-            Self::Found => "continued: the URL is that of an upload",
-            Self::Changed => "begun afresh, because the file has changed since an earlier run",
-            Self::Forgotten => "begun afresh, because the server has nothing any more of an earlier run",
+            Self::Fresh => "started",
+            Self::Resumed => "resumed an upload of an earlier run",
+            Self::Found => "continued the upload at the URL",
+            Self::Changed => "started again, because the file has changed since an earlier run",
+            Self::Forgotten => "started again, because the server no longer has the upload of an earlier run",
         })
     }
 }

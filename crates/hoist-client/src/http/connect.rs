@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Request, header};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, InvalidMessage};
+use rustls::{CertificateError, ClientConfig, InvalidMessage};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -211,8 +211,29 @@ pub fn handshake_failure(origin: &Origin, source: io::Error) -> Error {
         Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
             Error::Scheme { authority, speaks_tls: false }
         }
+        Some(rustls::Error::InvalidCertificate(fault)) => {
+            let source = io::Error::new(io::ErrorKind::InvalidData, certificate_fault(fault));
+            Error::Tls { authority, source }
+        }
         // A retry does not change certificates or protocol versions, but it may help after a lost connection.
         Some(_) => Error::Tls { authority, source },
         None => Error::Connect { authority, source },
+    }
+}
+
+/// Describes why a certificate was not accepted. rustls prints most reasons as Rust code.
+fn certificate_fault(fault: &CertificateError) -> String {
+    match fault {
+        CertificateError::UnknownIssuer => {
+            "the server's certificate is self-signed or its issuer is not trusted".to_owned()
+        }
+        // The end entity certificate is marked as that of an authority, as `openssl req -x509` makes them.
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "the server's certificate is self-signed and not trusted".to_owned()
+        }
+        CertificateError::BadSignature => "the server's certificate has an invalid signature".to_owned(),
+        CertificateError::BadEncoding => "the server's certificate is malformed".to_owned(),
+        CertificateError::Revoked => "the server's certificate has been revoked".to_owned(),
+        fault => format!("the server's certificate is not accepted: {fault}"),
     }
 }

@@ -1,4 +1,4 @@
-//! The journal over real files.
+//! The journal, with real files.
 
 use std::time::{Duration, SystemTime};
 
@@ -43,7 +43,7 @@ fn handles() -> [Handle; 5] {
 }
 
 #[test]
-fn what_is_saved_is_read_and_removed() {
+fn saved_entries_are_read_and_removed() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::at(folder.path().join("state/hoist"));
     assert_eq!(journal.entries().expect("none"), []);
@@ -58,21 +58,21 @@ fn what_is_saved_is_read_and_removed() {
         saved.insert(0, entry);
     }
     fs::write(journal.folder.join("x.json"), "{").expect("written");
-    assert_eq!(journal.entries().expect("read"), saved, "the oldest first, and no others");
+    assert_eq!(journal.entries().expect("read"), saved, "the oldest first, without invalid files");
     let name = folder.path().join("file 1");
     assert_eq!(journal.of_file(&name).expect("read").len(), 1);
     for entry in &saved {
         journal.forget(entry).expect("removed");
-        journal.forget(entry).expect("it may be gone already");
+        journal.forget(entry).expect("removing it again succeeds");
     }
     assert_eq!(journal.entries().expect("read"), []);
     let left: Vec<_> = fs::read_dir(&journal.folder).expect("listed").collect();
-    assert_eq!(left.len(), 1, "the stranger's file alone: {left:?}");
+    assert_eq!(left.len(), 1, "only the invalid file is left: {left:?}");
 }
 
 #[cfg(unix)]
 #[test]
-fn others_cannot_read_it() {
+fn only_the_owner_can_read_the_journal() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::at(folder.path().join("a/b"));
@@ -86,7 +86,7 @@ fn others_cannot_read_it() {
 }
 
 #[test]
-fn only_one_may_be_at_an_upload() {
+fn an_entry_is_locked_by_one_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::at(folder.path());
     let file = Path::new("/some/file");
@@ -96,7 +96,7 @@ fn only_one_may_be_at_an_upload() {
         assert!(matches!(journal.lock(file, &same), Err(Error::Busy { .. })), "{same}");
     }
     let another = Uri::from_static("http://h.example/uploads/a");
-    let elsewhere = journal.lock(file, &another).expect("another place is free");
+    let elsewhere = journal.lock(file, &another).expect("another url is free");
     drop(locked);
     let locked = journal.lock(file, &slashed).expect("free again");
     locked.remove().expect("removed");
@@ -105,7 +105,7 @@ fn only_one_may_be_at_an_upload() {
 }
 
 #[test]
-fn a_file_that_changed_is_another() {
+fn the_fingerprint_shows_changes_at_both_ends() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");
     let mut content = vec![1_u8; 300_000];
@@ -125,7 +125,7 @@ fn a_file_that_changed_is_another() {
 
 #[cfg(unix)]
 #[test]
-fn a_change_in_the_middle_shows_although_length_and_time_are_restored() {
+fn a_change_in_the_middle_is_detected_although_length_and_time_are_restored() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");
     let mut content = vec![1_u8; 300_000];
@@ -137,14 +137,14 @@ fn a_change_in_the_middle_shows_although_length_and_time_are_restored() {
 
     let modified = fs::metadata(&file).expect("a file").modified().expect("a time");
     content[150_000] = 2;
-    // The clock of a file system may stand still for some milliseconds.
-    let changed_mark = || {
+    // Timestamps of a file system may have a resolution of some milliseconds.
+    let write_again = || {
         fs::write(&file, &content).expect("written");
         File::options().write(true).open(&file).and_then(|file| file.set_modified(modified)).expect("set");
         FileState::of(&file).expect("a file")
     };
     let after =
-        (0..1_000_000).map(|_| changed_mark()).find(|file_state| file_state.inode != entry.file_state.inode);
+        (0..1_000_000).map(|_| write_again()).find(|file_state| file_state.inode != entry.file_state.inode);
     let after = after.expect("the time of change moves on");
     assert_eq!(
         (after.modified, &after.fingerprint),
@@ -154,7 +154,7 @@ fn a_change_in_the_middle_shows_although_length_and_time_are_restored() {
 }
 
 #[test]
-fn a_record_of_an_older_version_counts_while_the_file_is_untouched_since() {
+fn an_entry_of_an_older_version_counts_if_the_inode_is_unchanged_since() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");
     fs::write(&file, vec![1_u8; 1000]).expect("written");
@@ -174,7 +174,7 @@ fn a_record_of_an_older_version_counts_while_the_file_is_untouched_since() {
 }
 
 #[test]
-fn the_state_directory_is_where_it_belongs() {
+fn the_default_folder_is_in_the_state_directory() {
     let os = |text: &'static str| Some(OsStr::new(text));
     let table = [
         (os("/state"), os("/home/u"), Some("/state/hoist/uploads")),
@@ -190,7 +190,7 @@ fn the_state_directory_is_where_it_belongs() {
 
 #[cfg(unix)]
 #[test]
-fn a_path_that_is_not_unicode_is_kept_like_any_other() {
+fn a_path_that_is_not_unicode_is_recorded() {
     use std::os::unix::ffi::OsStrExt as _;
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join(OsStr::from_bytes(b"\xff"));
@@ -204,7 +204,7 @@ fn a_path_that_is_not_unicode_is_kept_like_any_other() {
 }
 
 #[test]
-fn an_entry_that_an_older_version_named_by_the_url_as_written_is_found() {
+fn an_entry_named_by_an_older_version_is_found() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("file");
     fs::write(&file, "content").expect("written");

@@ -53,11 +53,12 @@ impl<'a> UploadState<'a> {
         Ok(Moment { elapsed: self.start.elapsed(), random: random::number()? })
     }
 
-    /// Passes on what the uploader has learned from a response: to the watchers, the source and the journal.
+    /// Passes on what the uploader has learned from a response: to the journal, the source and the watchers.
     ///
     /// # Errors
     /// Returns an error if the server named an upload URL that must not be used, or the journal cannot be written.
     pub(super) async fn publish(&mut self) -> Result<(), Error> {
+        let saved = self.save_url().await;
         let uploader = &self.started.uploader;
         let acknowledged = uploader.acknowledged().get();
         self.source.release(acknowledged);
@@ -67,7 +68,12 @@ impl<'a> UploadState<'a> {
             progress.resumed_bytes = uploader.resumed_at().get();
             progress.length = uploader.length().map(Length::get);
         });
-        // Checked before the URL is written to the journal.
+        saved
+    }
+
+    /// Writes the URL of the upload to the journal, if it may be used.
+    async fn save_url(&mut self) -> Result<(), Error> {
+        let uploader = &self.started.uploader;
         if let Some(url) = uploader.url().filter(|_| !uploader.is_answered()) {
             location::follow(&self.put.url, url)?;
         }
@@ -133,7 +139,7 @@ impl InterimObserver for UploadObserver<'_, '_> {
             });
             let decision =
                 state.started.uploader.on_interim(status, absolute.as_ref().unwrap_or(fields), moment);
-            // Before anything else, so that a later process finds the upload if this one is killed.
+            // At once, so that a later process finds the upload if this one is killed.
             match state.publish().await {
                 Ok(()) => decision,
                 Err(error) => {

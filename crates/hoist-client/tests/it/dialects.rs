@@ -1,4 +1,4 @@
-//! What the client speaks: to whom it says what, what it finds out by itself, and what it remembers.
+//! Dialects: how the client detects them, what it sends in each, and what it remembers.
 
 use hoist_client::{Client, Dialect, Error, Failure, Handle, Interop, Outcome, Source, Start};
 use http::Uri;
@@ -34,7 +34,7 @@ async fn uploaded(
 
 // proves: IETF-CLI-17, IETF-CLI-19, IETF-VER-01
 #[tokio::test]
-async fn a_server_is_asked_once_what_it_speaks() {
+async fn the_dialect_of_a_server_is_queried_once() {
     let (server, client) = (Server::start().await, auto());
     let scripts = vec![answer(LIMITS), answer("201 Created|Upload-Complete: ?1|Location: /uploads/1")];
     let (outcome, seen) = uploaded(&client, &server, 1000, scripts).await;
@@ -47,13 +47,13 @@ async fn a_server_is_asked_once_what_it_speaks() {
         (Dialect::Ietf(Interop::V10), 0, Start::Fresh)
     );
 
-    // It is remembered.
+    // The answer is remembered.
     let (_, seen) = uploaded(&client, &server, 10, vec![answer("201 Created|Upload-Complete: ?1")]).await;
     assert_eq!(requests(&seen), ["POST /uploads"]);
 }
 
 #[tokio::test]
-async fn the_question_is_tried_again_too() {
+async fn the_query_for_the_dialect_is_retried() {
     let (server, client) = (Server::start().await, auto());
     let scripts = vec![
         answer("503 Service Unavailable"),
@@ -74,7 +74,7 @@ async fn the_question_is_tried_again_too() {
 
 // proves: IETF-INT-02, IETF-INT-04, IETF-CLI-04
 #[tokio::test]
-async fn a_url_that_came_ahead_is_where_it_goes_on() {
+async fn an_upload_is_resumed_at_its_announced_url() {
     let (server, client) = (Server::start().await, of(Dialect::Ietf(Interop::V8)));
     let announced = "104 Upload Resumption Supported|Location: /uploads/7|Upload-Draft-Interop-Version: 8";
     let scripts = vec![
@@ -92,7 +92,7 @@ async fn a_url_that_came_ahead_is_where_it_goes_on() {
 
 // proves: IETF-INT-06
 #[tokio::test]
-async fn a_url_on_another_server_gets_no_secrets() {
+async fn an_upload_url_on_another_server_is_sent_no_credentials() {
     let (server, other) = (Server::start().await, Server::start().await);
     let client = any().dialect(Dialect::Ietf(Interop::V8)).bearer("secret").build().expect("a client");
     let announced = format!("201 Created|Location: {}/9|Upload-Complete: ?0|Upload-Offset: 0", other.url);
@@ -108,7 +108,7 @@ async fn a_url_on_another_server_gets_no_secrets() {
 }
 
 #[tokio::test]
-async fn much_content_waits_for_a_sign_and_no_longer_than_it_may() {
+async fn large_content_waits_for_an_interim_response() {
     let server = Server::start().await;
     let client = any().dialect(Dialect::Ietf(Interop::V9)).build().expect("a client");
     let much = 300_000;
@@ -120,7 +120,7 @@ async fn much_content_waits_for_a_sign_and_no_longer_than_it_may() {
 }
 
 #[tokio::test]
-async fn who_never_gives_a_sign_is_not_waited_for_again() {
+async fn a_server_that_ignores_expect_is_not_waited_for_again() {
     let server = Server::start().await;
     let client =
         any().dialect(Dialect::Ietf(Interop::V9)).expect_timeout(std::time::Duration::from_millis(50));
@@ -131,7 +131,7 @@ async fn who_never_gives_a_sign_is_not_waited_for_again() {
     let (_, seen) = uploaded(&client, &server, 300_000, vec![done()]).await;
     assert_eq!(seen[0].field("expect"), None);
 
-    // Nor is one that does not know what is asked of it.
+    // A 417 is followed by the same request without `Expect`.
     let client = any().dialect(Dialect::Ietf(Interop::V9)).build().expect("a client");
     let scripts = vec![vec![Act::Head, say("417 Expectation Failed")], done()];
     let (outcome, seen) = uploaded(&client, &server, 300_000, scripts).await;
@@ -139,7 +139,7 @@ async fn who_never_gives_a_sign_is_not_waited_for_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_resumes_nothing_is_uploaded_to_all_the_same() {
+async fn a_server_without_resumable_uploads_is_sent_one_request() {
     let (server, client) = (Server::start().await, auto());
     let scripts = vec![answer("405 Method Not Allowed"), answer("201 Created|Location: /files/a")];
     let (outcome, seen) = uploaded(&client, &server, 1000, scripts).await;
@@ -153,10 +153,10 @@ async fn a_server_that_resumes_nothing_is_uploaded_to_all_the_same() {
 
 // proves: IETF-VER-11
 #[tokio::test]
-async fn a_version_that_is_refused_is_followed_by_the_next_and_remembered() {
+async fn after_a_refused_version_the_next_is_tried_and_remembered() {
     let (server, client) = (Server::start().await, auto());
     let number = |seen: &Seen| seen.field("upload-draft-interop-version").map(ToOwned::to_owned);
-    // A server that knows 6 and not 10.
+    // A server that supports version 6 but not 10.
     let scripts = vec![
         answer("400 Bad Request"),
         answer(LIMITS),
@@ -168,7 +168,7 @@ async fn a_version_that_is_refused_is_followed_by_the_next_and_remembered() {
     assert_eq!(numbers, ["10", "6", "6"].map(|number| Some(number.to_owned())));
     assert_eq!(outcome.dialect, Dialect::Ietf(Interop::V6));
 
-    // One that refuses only when it is sent content.
+    // A server that refuses the version of the creation only.
     let (server, client) = (Server::start().await, auto());
     let scripts = vec![
         answer(LIMITS),
@@ -184,7 +184,7 @@ async fn a_version_that_is_refused_is_followed_by_the_next_and_remembered() {
     let (_, seen) = uploaded(&client, &server, 10, vec![answer("201 Created|Upload-Complete: ?1")]).await;
     assert_eq!((requests(&seen), number(&seen[0])), (vec!["POST /uploads"], None));
 
-    // A version that was chosen stays.
+    // A version that the caller has set is not replaced.
     let client = of(Dialect::Ietf(Interop::V10));
     let put = client.put(server.url.clone(), Source::bytes(bytes(10)));
     let (refused, _) = together(put.send(), server.play(vec![answer("400 Bad Request")])).await;
@@ -193,11 +193,11 @@ async fn a_version_that_is_refused_is_followed_by_the_next_and_remembered() {
 
 // proves: IETF-CLI-18
 #[tokio::test]
-async fn the_place_an_ordinary_server_names_is_none_to_append_to() {
+async fn the_location_of_an_ordinary_server_is_not_appended_to() {
     let (server, client) = (Server::start().await, of(Dialect::Ietf(Interop::V10)));
     let scripts =
         vec![vec![Act::Head, Act::Content(400), Act::Reset], answer("201 Created|Location: /files/7")];
-    // PUT may be made again, whatever became of the first.
+    // PUT is idempotent, so it may be repeated.
     let put = client.put(server.url.clone(), Source::bytes(bytes(1000))).method(http::Method::PUT);
     let (outcome, seen) = together(put.send(), server.play(scripts)).await;
     assert!(matches!(outcome, Err(Error::Upload(Failure::NotResumable))), "{outcome:?}");
@@ -206,7 +206,7 @@ async fn the_place_an_ordinary_server_names_is_none_to_append_to() {
 }
 
 #[tokio::test]
-async fn tus_is_found_and_spoken() {
+async fn tus_is_detected_and_used() {
     let (server, client) = (Server::start().await, auto());
     let scripts = vec![
         answer(TUS),
@@ -226,7 +226,7 @@ async fn tus_is_found_and_spoken() {
 }
 
 #[tokio::test]
-async fn digests_go_along_where_they_are_wanted_and_tus_takes_them() {
+async fn checksums_are_sent_to_tus_servers_if_verification_is_wanted() {
     use sha1::{Digest as _, Sha1};
     let (server, client) = (Server::start().await, of(Dialect::Tus1));
     let offers =
@@ -249,11 +249,11 @@ async fn digests_go_along_where_they_are_wanted_and_tus_takes_them() {
 }
 
 #[tokio::test]
-async fn a_handle_s_dialect_is_found_by_asking() {
+async fn the_dialect_of_a_handle_is_found_by_queries() {
     let (server, client) = (Server::start().await, auto());
     let url: Uri = format!("{}/1", server.url).parse().expect("a URL");
     let handle = Handle::at(url, Dialect::Auto);
-    // Servers say in several ways that a request is in no dialect of theirs.
+    // Servers refuse requests in other dialects with various statuses.
     for (newest, sixth) in
         [("404 Not Found", "404 Not Found"), ("400 Bad Request", "405 No"), ("412 No", "412 No")]
     {
@@ -277,7 +277,7 @@ async fn a_handle_s_dialect_is_found_by_asking() {
 }
 
 #[tokio::test]
-async fn the_server_s_digest_is_compared() {
+async fn the_digest_of_the_server_is_compared() {
     let (server, client) = (Server::start().await, of(Dialect::Ietf(Interop::V9)));
     let right =
         "201 Created|Upload-Complete: ?1|Repr-Digest: sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
@@ -293,7 +293,7 @@ async fn the_server_s_digest_is_compared() {
     }
 }
 
-/// A server of tus 1.0 that takes everything, each connection for itself, and joins parts.
+/// Plays a server of tus 1.0 that accepts all uploads, on several connections at once, and concatenates parts.
 async fn tus_server(server: &Server, connections: usize) -> Vec<Seen> {
     let mut requests = Vec::new();
     let mut lines = tokio::task::JoinSet::new();
@@ -301,7 +301,7 @@ async fn tus_server(server: &Server, connections: usize) -> Vec<Seen> {
         let (mut stream, _) = server.listener.accept().await.expect("accepted");
         lines.spawn(async move {
             let mut seen = Vec::new();
-            // What it asks first tells what it is going to do.
+            // The first request shows which script to play.
             let head = crate::script::perform(&mut stream, &[Act::Head]).await.0;
             let length: u64 = head.field("upload-length").map_or(0, |text| text.parse().expect("a number"));
             let created = format!("HTTP/1.1 201 Created\r\nLocation: /uploads/{number}\r\nContent-Length: 0\r\n\r\n");
@@ -326,7 +326,7 @@ async fn tus_server(server: &Server, connections: usize) -> Vec<Seen> {
 }
 
 #[tokio::test]
-async fn parts_go_side_by_side_and_are_joined() {
+async fn parts_are_sent_in_parallel_and_joined() {
     let server = Server::start().await;
     let client = any().dialect(Dialect::Auto).parts(3).build().expect("a client");
     let content = bytes(4_000_003);
@@ -346,19 +346,19 @@ async fn parts_go_side_by_side_and_are_joined() {
         let request = format!("PATCH {path}");
         whole.extend(&seen.iter().find(|seen| seen.request() == request).expect("it was sent").content);
     }
-    assert!(whole == content, "in their order they are the whole");
+    assert!(whole == content, "concatenated in order they are the whole content");
     let last = seen.iter().find(|request| request.field("upload-concat") == Some(joined)).expect("there");
     assert_eq!(last.field("upload-metadata"), Some("filename ZmlsbQ=="));
 }
 
 // proves: IETF-CON-01
 #[tokio::test]
-async fn nothing_is_appended_before_the_creation_has_ended() {
+async fn no_append_is_sent_before_the_creation_has_ended() {
     let (server, client) = (Server::start().await, of(Dialect::Ietf(Interop::V9)));
     let announced = "HTTP/1.1 104 Upload Resumption Supported\r\nUpload-Draft-Interop-Version: 9\r\n\
                      Location: /uploads/1\r\nUpload-Limit: max-append-size=600\r\n\r\n";
     let scripts = vec![
-        // The next connection is accepted when the client has closed this one.
+        // The next connection is accepted after the client has closed this one.
         vec![Act::Head, Act::Say(announced.to_owned()), Act::Stall],
         answer("204 No Content|Upload-Offset: 0|Upload-Complete: ?0"),
         answer("204 No Content|Upload-Offset: 600|Upload-Complete: ?0"),

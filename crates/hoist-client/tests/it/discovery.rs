@@ -1,4 +1,4 @@
-//! From the name of a server to its upload URL.
+//! Discovery of the upload URL of a server.
 
 use hoist_client::Error;
 
@@ -6,7 +6,7 @@ use crate::script::{Server, answer, client, together};
 
 // proves: TOK-DISC-04
 #[tokio::test]
-async fn the_well_known_document_names_the_url_and_uploads_is_the_convention() {
+async fn the_well_known_document_names_the_url_which_defaults_to_uploads() {
     let table = [
         ("200 OK|Content-Type: application/json||{\"url\":\"/files\",\"dialects\":[]}", Ok("/files")),
         ("200 OK||{\"url\":\"http://other.example/up\"}", Ok("http://other.example/up")),
@@ -33,12 +33,12 @@ async fn the_well_known_document_names_the_url_and_uploads_is_the_convention() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_has_no_url() {
+async fn an_unreachable_server_is_an_error() {
     let server = Server::start().await;
     let origin = format!("http://127.0.0.1:{}", server.port());
     drop(server);
     assert!(matches!(client().discover(&origin).await, Err(Error::Connect { .. })));
-    // A path is an upload URL already, and nobody is asked.
+    // A URL with a path is an upload URL, so no server is asked.
     let url = client().discover(&format!("{origin}/files")).await.expect("a URL");
     assert_eq!(url.path(), "/files");
 }

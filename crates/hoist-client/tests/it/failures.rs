@@ -1,4 +1,4 @@
-//! Uploads that cannot be done, and what their errors say.
+//! Uploads that fail, and their errors.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::script::{Act, Server, answer, bytes, client, problem, quick, say, tog
 
 // proves: TDR-CLI-01, TOK-CRE-09
 #[tokio::test]
-async fn a_refusal_ends_the_upload_in_the_server_s_words() {
+async fn a_refusal_ends_the_upload_with_the_detail_of_the_server() {
     let table = [
         ("422 Unprocessable Content", "an upload may have at most 5 bytes"),
         ("400 Bad Request", "Upload-Token: must be short"),
@@ -31,7 +31,7 @@ async fn a_refusal_ends_the_upload_in_the_server_s_words() {
 }
 
 #[tokio::test]
-async fn words_that_are_no_problem_document_are_not_repeated() {
+async fn only_the_text_of_problem_documents_is_reported() {
     let table = [
         ("text/html", "<h1>No</h1>"),
         ("application/problem+json", "{"),
@@ -52,10 +52,10 @@ async fn words_that_are_no_problem_document_are_not_repeated() {
     assert!(matches!(outcome, Err(Error::Refused { detail: Some(detail), .. }) if detail == "No[2J"));
 }
 
-/// A server that refuses in the middle of the content and closes at once resets the connection for the bytes it has not
-/// read. Its answer is there all the same.
+/// A server that refuses in the middle of the content and closes at once resets the connection because of the unread
+/// bytes. The client must read the response all the same.
 #[tokio::test]
-async fn an_early_answer_is_heard_before_the_reset() {
+async fn an_early_response_is_read_before_the_reset() {
     let refusal =
         problem("422 Unprocessable Content", "|Connection: close", "an upload may have at most 5 bytes");
     for ends in [Vec::new(), vec![Act::Stall]] {
@@ -76,7 +76,7 @@ async fn an_early_answer_is_heard_before_the_reset() {
 
 // proves: TOK-CRE-05, TDR-CRE-05
 #[tokio::test]
-async fn a_new_token_that_is_taken_is_not_ours() {
+async fn a_new_token_that_is_already_used_is_an_error() {
     let server = Server::start().await;
     let token = Token::new(*b"abcdef").expect("in range");
     let put = client().put(server.url.clone(), Source::bytes(bytes(100))).new_token(token);
@@ -86,7 +86,7 @@ async fn a_new_token_that_is_taken_is_not_ours() {
 }
 
 #[tokio::test]
-async fn an_upload_of_another_length_is_another_upload() {
+async fn an_upload_with_another_length_is_not_resumed() {
     let server = Server::start().await;
     let token = Token::new(*b"abcdef").expect("in range");
     let put = client().put(server.url.clone(), Source::bytes(bytes(100))).token(token);
@@ -96,19 +96,19 @@ async fn an_upload_of_another_length_is_another_upload() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_uses_the_budget_up() {
+async fn an_unreachable_server_exhausts_the_retry_budget() {
     let server = Server::start().await;
     let url = server.url.clone();
     drop(server);
     let client = quick().retry_budget(Duration::from_millis(50)).build().expect("a client");
-    let error = client.put(url, Source::bytes(bytes(100))).send().await.expect_err("nobody is there");
+    let error = client.put(url, Source::bytes(bytes(100))).send().await.expect_err("unreachable");
     assert_eq!(error.retry(), Retry::Later);
     let Error::Exhausted { source, .. } = error else { panic!("{error:?}") };
     assert!(matches!(*source, Error::Connect { .. }), "{source:?}");
 }
 
 #[tokio::test]
-async fn the_last_error_is_in_the_chain() {
+async fn the_last_error_is_the_source_of_the_final_one() {
     let server = Server::start().await;
     let client = quick().retry_budget(Duration::from_secs(5)).build().expect("a client");
     let put = client.put(server.url.clone(), Source::bytes(bytes(100)));
@@ -119,7 +119,7 @@ async fn the_last_error_is_in_the_chain() {
 }
 
 #[tokio::test]
-async fn a_source_must_stay_what_it_was() {
+async fn a_source_that_changes_fails_the_upload() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("source");
     let server = Server::start().await;
@@ -134,7 +134,7 @@ async fn a_source_must_stay_what_it_was() {
         let played = async {
             server.play(vec![vec![Act::Head, Act::Content(100), Act::Reset]]).await;
             std::fs::write(&path, other).expect("written");
-            // The client may ask for the offset before it looks at the file.
+            // The client may query the offset before it checks the file.
             tokio::select! {
                 () = std::future::pending() => {}
                 _ = server.play(vec![answer("204 No Content|Upload-Offset: 100")]) => {}
@@ -142,38 +142,38 @@ async fn a_source_must_stay_what_it_was() {
         };
         let outcome = tokio::select! {
             outcome = put.send() => outcome,
-            () = async { played.await; std::future::pending().await } => unreachable!("waits for ever"),
+            () = async { played.await; std::future::pending().await } => unreachable!("never ends"),
         };
         assert!(matches!(outcome, Err(Error::SourceChanged { .. })), "{outcome:?}");
     }
 }
 
 #[tokio::test]
-async fn a_url_must_be_one_that_can_be_uploaded_to() {
+async fn an_unusable_url_is_an_error() {
     for url in ["/uploads", "ftp://example.org/", "http://user:secret@example.org/"] {
         let put = client().put(url.parse().expect("a URI"), Source::bytes(bytes(10)));
         assert!(matches!(put.send().await, Err(Error::Url { .. })), "{url}");
     }
 }
 
-/// A server that refuses content without reading it reads nothing behind it either, although all of it was sent.
+/// A server that refuses content without reading it does not read the next request either, although all content was sent.
 #[tokio::test]
-async fn a_connection_with_refused_content_in_it_is_not_used_again() {
+async fn a_connection_with_refused_content_is_not_reused() {
     let server = Server::start().await;
-    // Fits into the buffers between client and server.
+    // Content that fits into the socket buffers.
     let put = client().put(server.url.clone(), Source::bytes(bytes(30_000)));
     let refusal = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n".to_owned();
     let scripts = vec![vec![Act::Head, Act::Say(refusal), Act::Stall], answer("403 Forbidden")];
     let (outcome, seen) = together(put.send(), server.play(scripts)).await;
     let error = outcome.expect_err("refused");
     assert!(matches!(&error, Error::Refused { status, .. } if *status == 403), "{error:?}");
-    assert_eq!(seen.len(), 2, "what follows goes over another connection");
+    assert_eq!(seen.len(), 2, "the next request goes over another connection");
 }
 
-/// Times that say nothing: the inode is another one, or has changed.
+/// The file is edited in place or replaced, and its modification time is restored. The inode still shows it.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_source_that_is_edited_between_two_attempts_is_found_out_although_its_times_are_restored() {
+async fn an_edit_between_two_attempts_is_detected_although_the_times_are_restored() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("source");
     for replaces in [false, true] {
@@ -198,14 +198,14 @@ async fn a_source_that_is_edited_between_two_attempts_is_found_out_although_its_
         };
         let outcome = tokio::select! {
             outcome = put.send() => outcome,
-            () = async { played.await; std::future::pending().await } => unreachable!("waits for ever"),
+            () = async { played.await; std::future::pending().await } => unreachable!("never ends"),
         };
         assert!(matches!(outcome, Err(Error::SourceChanged { .. })), "{replaces}: {outcome:?}");
     }
 }
 
 #[tokio::test]
-async fn a_source_that_grows_is_sent_with_the_length_it_had() {
+async fn a_growing_source_is_sent_with_its_initial_length() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("log");
     std::fs::write(&path, bytes(1000)).expect("written");

@@ -1,4 +1,4 @@
-//! What a later run finds of an earlier one.
+//! Resumption by a later process, with the journal.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use crate::script::{Act, Server, answer, any, bytes, say, together};
 const CREATED: &str = "104 Upload Resumption Supported|Location: /uploads/7|Upload-Draft-Interop-Version: 9";
 const DONE: &str = "200 OK|Upload-Complete: ?1";
 
-struct Place {
+struct Fixture {
     folder: tempfile::TempDir,
     server: Server,
 }
 
-impl Place {
+impl Fixture {
     async fn new() -> Self {
         let (folder, server) = (tempfile::tempdir().expect("a folder"), Server::start().await);
         std::fs::write(folder.path().join("file"), bytes(1000)).expect("written");
@@ -33,23 +33,23 @@ impl Place {
         client.put(self.server.url.clone(), Source::file(self.file())).journal(self.journal())
     }
 
-    /// Begins an upload that breaks off once its URL is known.
-    async fn begin(&self, client: &Client) {
+    /// Starts an upload and drops it once its URL is recorded.
+    async fn interrupt(&self, client: &Client) {
         let broken = vec![Act::Head, say(CREATED), Act::Content(400), Act::Stall];
         let put = self.put(client);
         let mut progress = put.progress();
         let journal = self.journal();
-        let dies = async {
+        let dropped = async {
             tokio::select! {
-                _ = put.send() => panic!("nobody answers"),
+                _ = put.send() => panic!("the server does not answer"),
                 () = async {
                     while journal.entries().expect("read").is_empty() {
-                        progress.changed().await.expect("it goes on");
+                        progress.changed().await.expect("the upload is running");
                     }
                 } => {}
             }
         };
-        together(dies, self.server.play(vec![broken])).await;
+        together(dropped, self.server.play(vec![broken])).await;
     }
 }
 
@@ -58,53 +58,53 @@ fn client() -> Client {
 }
 
 #[tokio::test]
-async fn a_later_run_goes_on() {
-    let place = Place::new().await;
-    place.begin(&client()).await;
-    let entries = place.journal().entries().expect("read");
-    assert_eq!((entries.len(), entries[0].length, &entries[0].target), (1, 1000, &place.server.url));
-    let url = format!("{}/7", place.server.url).parse().expect("a URL");
-    let target = place.server.url.clone();
+async fn a_later_run_resumes_the_upload() {
+    let fixture = Fixture::new().await;
+    fixture.interrupt(&client()).await;
+    let entries = fixture.journal().entries().expect("read");
+    assert_eq!((entries.len(), entries[0].length, &entries[0].target), (1, 1000, &fixture.server.url));
+    let url = format!("{}/7", fixture.server.url).parse().expect("a URL");
+    let target = fixture.server.url.clone();
     assert_eq!(entries[0].handle, Handle::Url { target, url, dialect: Dialect::Ietf(Interop::V9) });
 
     let scripts = vec![answer("204 No Content|Upload-Offset: 400|Upload-Complete: ?0"), answer(DONE)];
-    let put = place.put(&client());
-    let (outcome, seen) = together(put.send(), place.server.play(scripts)).await;
+    let put = fixture.put(&client());
+    let (outcome, seen) = together(put.send(), fixture.server.play(scripts)).await;
     let outcome = outcome.expect("an upload");
     assert_eq!((outcome.start, outcome.resumed_bytes), (Start::Resumed, 400));
     assert_eq!(seen[1].content, bytes(1000)[400..]);
-    assert_eq!(place.journal().entries().expect("read"), [], "what is done is forgotten");
+    assert_eq!(fixture.journal().entries().expect("read"), [], "the entry of a complete upload is removed");
 }
 
 #[tokio::test]
-async fn what_changed_or_was_forgotten_is_begun_afresh() {
-    let place = Place::new().await;
-    place.begin(&client()).await;
-    std::fs::write(place.file(), bytes(900)).expect("written");
-    let put = place.put(&client());
-    let (outcome, seen) = together(put.send(), place.server.play(vec![answer(DONE)])).await;
+async fn a_changed_file_or_a_lost_upload_starts_a_new_upload() {
+    let fixture = Fixture::new().await;
+    fixture.interrupt(&client()).await;
+    std::fs::write(fixture.file(), bytes(900)).expect("written");
+    let put = fixture.put(&client());
+    let (outcome, seen) = together(put.send(), fixture.server.play(vec![answer(DONE)])).await;
     assert_eq!(outcome.expect("an upload").start, Start::Changed);
     assert_eq!((seen[0].request(), seen[0].content.len()), ("POST /uploads", 900));
 
-    place.begin(&client()).await;
-    let put = place.put(&client());
+    fixture.interrupt(&client()).await;
+    let put = fixture.put(&client());
     let scripts = vec![answer("404 Not Found"), answer(DONE)];
-    let (outcome, seen) = together(put.send(), place.server.play(scripts)).await;
+    let (outcome, seen) = together(put.send(), fixture.server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").start, Start::Forgotten);
     assert_eq!((seen[0].request(), seen[1].request()), ("HEAD /uploads/7", "POST /uploads"));
-    assert_eq!(place.journal().entries().expect("read"), []);
+    assert_eq!(fixture.journal().entries().expect("read"), []);
 }
 
 #[tokio::test]
-async fn a_token_is_kept_before_it_is_used() {
-    let place = Place::new().await;
+async fn a_token_is_recorded_before_it_is_used() {
+    let fixture = Fixture::new().await;
     let client = any().dialect(Dialect::Token(Form::Seed)).build().expect("a client");
-    let put = place.put(&client);
-    let (refused, seen) = together(put.send(), place.server.play(vec![answer("401 Unauthorized")])).await;
+    let put = fixture.put(&client);
+    let (refused, seen) = together(put.send(), fixture.server.play(vec![answer("401 Unauthorized")])).await;
     assert!(matches!(refused, Err(Error::Refused { .. })));
-    let put = place.put(&client);
+    let put = fixture.put(&client);
     let scripts = vec![answer("404 Not Found"), answer("204 No Content|Upload-Offset: 1000")];
-    let (outcome, again) = together(put.send(), place.server.play(scripts)).await;
+    let (outcome, again) = together(put.send(), fixture.server.play(scripts)).await;
     outcome.expect("an upload");
     assert_eq!((again[0].request(), again[1].request()), ("HEAD /uploads", "POST /uploads"));
     let token = seen[0].field("upload-token");
@@ -112,20 +112,20 @@ async fn a_token_is_kept_before_it_is_used() {
 }
 
 #[tokio::test]
-async fn two_runs_do_not_meet() {
-    let place = Place::new().await;
-    let first = place.put(&client());
+async fn two_runs_cannot_send_the_same_upload() {
+    let fixture = Fixture::new().await;
+    let first = fixture.put(&client());
     let mut progress = first.progress();
     let both = async {
         tokio::select! {
-            _ = first.send() => panic!("nobody answers"),
+            _ = first.send() => panic!("the server does not answer"),
             second = async {
-                progress.wait_for(|progress| progress.sent > 0).await.expect("it goes on");
-                place.put(&client()).send().await
+                progress.wait_for(|progress| progress.sent > 0).await.expect("the upload is running");
+                fixture.put(&client()).send().await
             } => second,
         }
     };
     let script = vec![vec![Act::Head, Act::Content(1000), Act::Stall]];
-    let (second, _) = together(both, place.server.play(script)).await;
+    let (second, _) = together(both, fixture.server.play(script)).await;
     assert!(matches!(&second, Err(Error::Busy { path }) if path.ends_with(Path::new("file"))), "{second:?}");
 }

@@ -1,4 +1,4 @@
-//! The client against servers that play scripts, over real sockets on the loopback interface.
+//! The client against scripted servers, over real sockets on the loopback interface.
 
 mod dialects;
 mod discovery;

@@ -1,11 +1,11 @@
-//! Credentials stay at the origin of the URL they were given with, whatever URL a server names.
+//! Credentials are sent only to the origin of the caller's URL, whichever URL a server names.
 
 use hoist_client::{Client, Dialect, Error, Handle, Interop, Journal, Source};
 use http::{HeaderName, HeaderValue, Uri};
 
 use crate::script::{Act, Seen, Server, answer, any, bytes, say, together};
 
-/// A client with a bearer token and a header that may be a secret.
+/// Returns a client with a bearer token and a secret header.
 fn client() -> Client {
     any()
         .bearer("hush")
@@ -19,7 +19,7 @@ fn has_secrets(seen: &Seen) -> bool {
     seen.field("authorization").is_some() || seen.field("x-api-key").is_some() || seen.head.contains("hush")
 }
 
-/// An upload that the server at the origin puts at another one, interrupted; what the journal knows of it.
+/// Interrupts an upload whose URL is at another origin than the upload URL.
 async fn interrupted(origin: &Server, elsewhere: &Server, journal: &Journal, file: &std::path::Path) {
     let put = client().put(origin.url.clone(), Source::file(file)).journal(journal.clone());
     let location = elsewhere.url.to_string();
@@ -28,7 +28,7 @@ async fn interrupted(origin: &Server, elsewhere: &Server, journal: &Journal, fil
     ));
     let played = async {
         let seen = origin.play(vec![vec![Act::Head, created, Act::Content(400), Act::Reset]]).await;
-        assert!(has_secrets(&seen[0]), "the caller's own server gets them");
+        assert!(has_secrets(&seen[0]), "the origin of the caller's URL is sent the credentials");
         let script = vec![vec![Act::Head, say("403 Forbidden|Upload-Complete: ?0")]];
         elsewhere.play(script).await
     };
@@ -39,31 +39,31 @@ async fn interrupted(origin: &Server, elsewhere: &Server, journal: &Journal, fil
 }
 
 #[tokio::test]
-async fn another_origin_sees_no_credentials_in_any_verb() {
+async fn no_operation_sends_credentials_to_another_origin() {
     let (origin, elsewhere) = (Server::start().await, Server::start().await);
-    let place = tempfile::tempdir().expect("a folder");
-    let file = place.path().join("film");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("film");
     std::fs::write(&file, bytes(1000)).expect("written");
-    let journal = Journal::at(place.path().join("journal"));
+    let journal = Journal::at(folder.path().join("journal"));
     interrupted(&origin, &elsewhere, &journal, &file).await;
 
     let entry = journal.entries().expect("a journal").pop().expect("an entry");
     let client = client();
-    let asked = async {
+    let queries = async {
         let status = client.status(&entry.handle).await.expect("a status");
         client.cancel(&entry.handle).await.expect("cancelled");
         status.offset
     };
     let scripts =
         vec![answer("204 No Content|Upload-Offset: 400|Upload-Complete: ?0"), answer("204 No Content")];
-    let (offset, seen) = together(asked, elsewhere.play(scripts)).await;
+    let (offset, seen) = together(queries, elsewhere.play(scripts)).await;
     assert_eq!(offset, 400);
     for (request, expected) in seen.iter().zip(["HEAD /uploads/1", "DELETE /uploads/1"]) {
         assert_eq!(request.request(), expected);
         assert!(!has_secrets(request), "{}", request.head);
     }
 
-    // The next run of the same command.
+    // A later run resumes the upload.
     let put = client.put(origin.url.clone(), Source::file(&file)).journal(journal);
     let scripts = vec![
         answer("204 No Content|Upload-Offset: 400|Upload-Complete: ?0"),
@@ -74,7 +74,7 @@ async fn another_origin_sees_no_credentials_in_any_verb() {
     assert_eq!(seen[1].request(), "PATCH /uploads/1");
     assert!(!seen.iter().any(has_secrets));
 
-    // A URL that the caller gives itself is another matter.
+    // A URL that the caller gives is sent the credentials.
     let url: Uri = format!("{}/1", elsewhere.url).parse().expect("a URL");
     let handle = Handle::at(url, Dialect::Ietf(Interop::V9));
     let script = vec![answer("204 No Content")];
@@ -84,7 +84,7 @@ async fn another_origin_sees_no_credentials_in_any_verb() {
 }
 
 #[tokio::test]
-async fn a_document_that_names_another_origin_gets_it_no_credentials() {
+async fn a_document_that_names_another_origin_does_not_leak_credentials() {
     let (origin, elsewhere) = (Server::start().await, Server::start().await);
     let name = format!("http://127.0.0.1:{}", origin.port());
     let document = || vec![answer(&format!("200 OK||{{\"url\":\"{}\"}}", elsewhere.url))];
@@ -94,7 +94,7 @@ async fn a_document_that_names_another_origin_gets_it_no_credentials() {
     let bound = any().bearer("hush").credentials_for(origin.url.clone()).dialect(Dialect::Tus1);
     let bound = bound.build().expect("a client");
     let (found, seen) = together(bound.discover(&name), origin.play(document())).await;
-    assert!(has_secrets(&seen[0]), "they are for this origin");
+    assert!(has_secrets(&seen[0]), "the credentials are bound to this origin");
     let put = bound.put(found.expect("a URL"), Source::bytes(bytes(10)));
     let script = vec![answer("404 Not Found"), answer("404 Not Found")];
     let (outcome, seen) = together(put.send(), elsewhere.play(script)).await;
@@ -103,11 +103,11 @@ async fn a_document_that_names_another_origin_gets_it_no_credentials() {
 }
 
 #[tokio::test]
-async fn a_location_that_makes_no_sense_ends_the_upload_and_is_not_kept() {
-    let place = tempfile::tempdir().expect("a folder");
-    let file = place.path().join("film");
+async fn an_invalid_location_fails_the_upload_and_is_not_recorded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("film");
     std::fs::write(&file, bytes(1000)).expect("written");
-    let journal = Journal::at(place.path().join("journal"));
+    let journal = Journal::at(folder.path().join("journal"));
     for location in [
         "http://127.0.0.1:1 2/",
         "http://[::1/",
@@ -127,7 +127,7 @@ async fn a_location_that_makes_no_sense_ends_the_upload_and_is_not_kept() {
 }
 
 #[tokio::test]
-async fn a_url_with_a_port_that_is_none_is_not_connected_to() {
+async fn a_url_with_an_invalid_port_is_an_error() {
     let client = client();
     let url = Uri::from_static("http://127.0.0.1:65616/uploads");
     let handle = Handle::at(url.clone(), Dialect::Auto);

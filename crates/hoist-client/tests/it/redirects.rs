@@ -1,4 +1,4 @@
-//! Answers that lead elsewhere: what is followed, with which credentials, and what is only reported.
+//! Redirects: those that are followed, their credentials, and those that are only reported.
 
 use hoist_client::{Client, Dialect, Error, Handle, Interop, Source};
 
@@ -8,7 +8,7 @@ fn client() -> Client {
     any().bearer("hush").dialect(Dialect::Ietf(Interop::V9)).build().expect("a client")
 }
 
-fn leads(status: &str, to: impl std::fmt::Display) -> Vec<Act> {
+fn redirect(status: &str, to: impl std::fmt::Display) -> Vec<Act> {
     answer(&format!("{status}|Location: {to}"))
 }
 
@@ -18,17 +18,17 @@ fn requests(seen: &[Seen]) -> Vec<&str> {
 
 // proves: IETF-CLI-07, IETF-CLI-12
 #[tokio::test]
-async fn creations_appends_and_questions_are_made_again_where_the_server_says() {
+async fn creations_appends_and_queries_follow_redirects() {
     let server = Server::start().await;
     let client = any().dialect(Dialect::Ietf(Interop::V9)).request_bytes_max(600).bearer("hush").build();
     let put = client.expect("a client").put(server.url.clone(), Source::bytes(bytes(1000)));
     let scripts = vec![
-        leads("307 Temporary Redirect", "/new/uploads"),
-        // Seen from where it was made, not from where it was begun.
+        redirect("307 Temporary Redirect", "/new/uploads"),
+        // Resolved against the redirected URL, not the upload URL.
         answer("201 Created|Upload-Complete: ?0|Upload-Offset: 600|Location: 7"),
-        leads("308 Permanent Redirect", "/elsewhere/7"),
+        redirect("308 Permanent Redirect", "/elsewhere/7"),
         vec![Act::Head, Act::Content(100), Act::Reset],
-        leads("307 Temporary Redirect", "/asked/7"),
+        redirect("307 Temporary Redirect", "/asked/7"),
         answer("204 No Content|Upload-Offset: 700|Upload-Complete: ?0"),
         answer("200 OK|Upload-Complete: ?1"),
     ];
@@ -41,7 +41,7 @@ async fn creations_appends_and_questions_are_made_again_where_the_server_says() 
         "PATCH /elsewhere/7",
         "HEAD /elsewhere/7",
         "HEAD /asked/7",
-        // A permanent one is remembered, a temporary one is not.
+        // Only permanent redirects are remembered.
         "PATCH /elsewhere/7",
     ];
     assert_eq!(requests(&seen), expected);
@@ -50,11 +50,11 @@ async fn creations_appends_and_questions_are_made_again_where_the_server_says() 
 }
 
 #[tokio::test]
-async fn another_origin_gets_the_upload_without_credentials_and_never_a_token() {
+async fn a_redirect_to_another_origin_carries_no_credentials_and_no_token() {
     let (server, elsewhere) = (Server::start().await, Server::start().await);
     let put = client().put(server.url.clone(), Source::bytes(bytes(1000)));
     let played = async {
-        server.play(vec![leads("307 Temporary Redirect", &elsewhere.url)]).await;
+        server.play(vec![redirect("307 Temporary Redirect", &elsewhere.url)]).await;
         elsewhere.play(vec![answer("200 OK|Upload-Complete: ?1")]).await
     };
     let (outcome, seen) = together(put.send(), played).await;
@@ -63,43 +63,43 @@ async fn another_origin_gets_the_upload_without_credentials_and_never_a_token() 
     assert!(seen[0].content == bytes(1000));
 
     let handle = Handle::at(server.url.clone(), Dialect::Ietf(Interop::V9));
-    let asked = client();
+    let client = client();
     let played = async {
-        server.play(vec![leads("308 Permanent Redirect", &elsewhere.url)]).await;
+        server.play(vec![redirect("308 Permanent Redirect", &elsewhere.url)]).await;
         elsewhere.play(vec![answer("204 No Content")]).await
     };
-    let (cancelled, seen) = together(asked.cancel(&handle), played).await;
+    let (cancelled, seen) = together(client.cancel(&handle), played).await;
     cancelled.expect("cancelled");
     assert_eq!((seen[0].request(), seen[0].field("authorization")), ("DELETE /uploads", None));
 
     let put = tokens().put(server.url.clone(), Source::bytes(bytes(1000)));
-    let played = server.play(vec![leads("307 Temporary Redirect", &elsewhere.url)]);
+    let played = server.play(vec![redirect("307 Temporary Redirect", &elsewhere.url)]);
     let (outcome, _) = together(put.send(), played).await;
     let Err(Error::Redirected { to, wrong: Some(wrong), .. }) = outcome else { panic!("{outcome:?}") };
     assert!(to == elsewhere.url.to_string() && wrong.contains("token"), "{wrong}");
 }
 
 #[tokio::test]
-async fn what_is_not_followed_is_reported_with_where_it_leads() {
+async fn redirects_that_are_not_followed_are_reported_with_their_url() {
     for status in ["301 Moved Permanently", "302 Found", "303 See Other"] {
         let server = Server::start().await;
         let put = client().put(server.url.clone(), Source::bytes(bytes(1000)));
-        let (outcome, _) = together(put.send(), server.play(vec![leads(status, "/login")])).await;
+        let (outcome, _) = together(put.send(), server.play(vec![redirect(status, "/login")])).await;
         let error = outcome.expect_err("not followed");
         assert!(matches!(error, Error::Redirected { wrong: None, .. }), "{error:?}");
         let said = error.to_string();
         assert!(said.contains(&status[..3]) && said.contains("/login"), "{said}");
 
         let handle = Handle::at(server.url.clone(), Dialect::Ietf(Interop::V9));
-        let asked = client();
+        let client = client();
         let script = vec![vec![Act::Head, say(&format!("{status}|Location: /login"))]];
-        let (outcome, _) = together(asked.status(&handle), server.play(script)).await;
+        let (outcome, _) = together(client.status(&handle), server.play(script)).await;
         assert!(matches!(outcome, Err(Error::Redirected { .. })), "{outcome:?}");
     }
 }
 
 #[tokio::test]
-async fn redirections_have_a_bound_and_sense() {
+async fn too_many_redirects_and_invalid_urls_are_refused() {
     for (to, rounds, expected) in [
         ("/uploads", 6, "too many"),
         ("http://127.0.0.1:65616/", 1, "port"),
@@ -108,7 +108,7 @@ async fn redirections_have_a_bound_and_sense() {
     ] {
         let server = Server::start().await;
         let put = client().put(server.url.clone(), Source::bytes(bytes(1000)));
-        let scripts = (0..rounds).map(|_| leads("308 Permanent Redirect", to)).collect();
+        let scripts = (0..rounds).map(|_| redirect("308 Permanent Redirect", to)).collect();
         let (outcome, _) = together(put.send(), server.play(scripts)).await;
         let Err(Error::Redirected { wrong: Some(wrong), .. }) = outcome else { panic!("{to}: {outcome:?}") };
         assert!(wrong.contains(expected), "{to}: {wrong}");
@@ -116,7 +116,7 @@ async fn redirections_have_a_bound_and_sense() {
 }
 
 #[tokio::test]
-async fn the_answer_of_the_target_is_no_redirection() {
+async fn a_final_response_is_no_redirect() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(bytes(1000)));
     let script = vec![answer("307 Temporary Redirect|Upload-Complete: ?1|Location: /next")];

@@ -1,4 +1,4 @@
-//! Interruptions, and how the upload goes on behind them.
+//! Interruptions, after which the upload is resumed.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn offset(at: usize) -> String {
 
 // proves: TDR-SEED-04, TDR-CLI-01
 #[tokio::test]
-async fn a_cut_upload_goes_on_where_it_was_cut() {
+async fn an_interrupted_upload_is_resumed_at_the_offset() {
     let content = bytes(LENGTH);
     for cut in [0, 1, 1000, 262_144, LENGTH - 1] {
         for reset in [true, false] {
@@ -51,7 +51,7 @@ async fn a_cut_upload_goes_on_where_it_was_cut() {
 
 // proves: TOK-APP-06
 #[tokio::test]
-async fn a_lost_answer_is_asked_for_again() {
+async fn a_lost_final_response_is_replayed() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH)));
     let again = format!("201 Created|Upload-Offset: {LENGTH}|X-Target: told||stored");
@@ -64,7 +64,7 @@ async fn a_lost_answer_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_keeps_no_answer_is_believed() {
+async fn an_upload_is_complete_even_if_its_response_cannot_be_replayed() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH)));
     let complete = format!("409 Conflict|Upload-Offset: {LENGTH}|Upload-Complete: ?1");
@@ -75,7 +75,7 @@ async fn a_server_that_keeps_no_answer_is_believed() {
 
 // proves: TDR-CLI-01
 #[tokio::test]
-async fn a_burst_of_errors_passes() {
+async fn a_burst_of_errors_is_retried() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH)));
     let error = |status: &str| vec![Act::Head, say(&format!("{status}|Content-Type: text/html"))];
@@ -98,7 +98,7 @@ async fn a_burst_of_errors_passes() {
 
 // proves: TOK-APP-02, TDR-APP-03
 #[tokio::test]
-async fn a_conflict_that_tells_the_offset_is_resolved_there() {
+async fn a_conflict_with_an_offset_is_resumed_at_that_offset() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH))).token(token());
     let conflict = "409 Conflict|Upload-Offset: 2000|Upload-Complete: ?0";
@@ -112,7 +112,7 @@ async fn a_conflict_that_tells_the_offset_is_resolved_there() {
 
 // proves: TDR-OFF-09
 #[tokio::test]
-async fn a_creation_the_server_never_saw_is_made_again() {
+async fn a_creation_that_the_server_never_saw_is_repeated() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(bytes(100)));
     let scripts = vec![
@@ -128,7 +128,7 @@ async fn a_creation_the_server_never_saw_is_made_again() {
 
 // proves: TOK-CRE-05
 #[tokio::test]
-async fn a_creation_in_the_way_of_itself_asks_for_the_offset() {
+async fn a_creation_in_conflict_with_its_own_retry_queries_the_offset() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(bytes(100)));
     let scripts = vec![
@@ -145,7 +145,7 @@ async fn a_creation_in_the_way_of_itself_asks_for_the_offset() {
 }
 
 #[tokio::test]
-async fn another_process_goes_on() {
+async fn a_token_resumes_the_upload_of_an_earlier_process() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH))).token(token());
     let scripts = vec![answer(&offset(7)), answer(&offset(LENGTH))];
@@ -154,7 +154,7 @@ async fn another_process_goes_on() {
     assert_eq!(requests(&seen), ["HEAD /uploads", "PATCH /uploads"]);
     assert_eq!(seen[0].field("upload-token"), Some(":YWJjZGVm:"));
 
-    // There was no earlier run, or the server has forgotten it.
+    // There was no earlier run, or the server no longer has its upload.
     let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH))).token(token());
     let scripts = vec![answer("404 Not Found"), answer(&offset(LENGTH))];
     let (outcome, seen) = together(put.send(), server.play(scripts)).await;
@@ -163,7 +163,7 @@ async fn another_process_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_server_says_when_to_come_back() {
+async fn retry_after_is_respected() {
     let server = Server::start().await;
     let client = quick().build().expect("a client");
     let put = client.put(server.url.clone(), Source::bytes(bytes(100)));
@@ -184,10 +184,10 @@ async fn the_server_says_when_to_come_back() {
     );
 }
 
-// The next connection is accepted only after the client has closed the one before.
+// The next connection is accepted only after the client has closed the previous one.
 // proves: TDR-OFF-06, TDR-APP-06, TUS1-PATCH-10
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_stands_still_is_left() {
+async fn an_idle_connection_is_closed() {
     let server = Server::start().await;
     let client = quick()
         .retry_pauses(Duration::from_millis(500), Duration::from_secs(30))
@@ -215,10 +215,10 @@ async fn a_connection_that_stands_still_is_left() {
 async fn a_dropped_upload_closes_its_connection() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(vec![7; 10_000_000]));
-    let (heard, mut signal) = tokio::sync::oneshot::channel();
+    let (started, mut signal) = tokio::sync::oneshot::channel();
     let sent = async move {
         tokio::select! {
-            _ = put.send() => panic!("nobody answers"),
+            _ = put.send() => panic!("the server does not answer"),
             _ = &mut signal => {}
         }
     };
@@ -226,7 +226,7 @@ async fn a_dropped_upload_closes_its_connection() {
         let (mut stream, _) = server.listener.accept().await.expect("accepted");
         let script = [Act::Head, Act::Content(1000)];
         crate::script::perform(&mut stream, &script).await;
-        heard.send(()).expect("listened to");
+        started.send(()).expect("the upload is running");
         crate::script::perform(&mut stream, &[Act::Stall]).await
     };
     together(sent, played).await;

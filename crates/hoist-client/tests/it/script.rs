@@ -1,4 +1,4 @@
-//! Servers that play a script: one list of acts per connection, in the order in which connections come.
+//! Scripted servers: one list of acts per connection, in the order in which connections are made.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -8,22 +8,22 @@ use http::Uri;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// The next act of the server on a connection.
+/// One act of the server on a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
     /// Reads the head of a request.
     Head,
     /// Reads this many bytes of content.
     Content(u64),
-    /// Reads all the content the head declares, behind what was read already.
+    /// Reads the rest of the content that the head declares.
     Rest,
-    /// Reads content in the chunked coding to its end.
+    /// Reads chunked content to its end.
     Chunks,
-    /// Writes this.
+    /// Writes a text.
     Say(String),
-    /// Waits for the client to close.
+    /// Waits until the client closes the connection.
     Stall,
-    /// Closes so that the client sees a reset; without it the end of the script closes properly.
+    /// Resets the connection at the end of the script, instead of closing it.
     Reset,
 }
 
@@ -35,12 +35,12 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Method and target.
+    /// Returns method and target.
     pub(crate) fn request(&self) -> &str {
         self.head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1")
     }
 
-    /// A field of the head.
+    /// Returns the value of a field.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (key, value) = line.split_once(": ")?;
@@ -49,16 +49,16 @@ impl Seen {
     }
 }
 
-/// Reads the request whole and answers.
+/// Reads a whole request and responds.
 pub(crate) fn answer(response: &str) -> Vec<Act> {
     vec![Act::Head, Act::Rest, say(response)]
 }
 
-/// A response whose lines are written with `|` between them.
+/// Writes a response whose lines are separated by `|`, and its content after `||`.
 pub(crate) fn say(response: &str) -> Act {
     let (head, content) = response.split_once("||").unwrap_or((response, ""));
     let head = head.replace('|', "\r\n");
-    // Each script is played on a connection of its own.
+    // Each script has its own connection.
     let framing = match head.get(..1) {
         Some("1") => String::new(),
         _ if head.starts_with("204") => "\r\nConnection: close".to_owned(),
@@ -67,7 +67,7 @@ pub(crate) fn say(response: &str) -> Act {
     Act::Say(format!("HTTP/1.1 {head}{framing}\r\n\r\n{content}"))
 }
 
-/// A problem document.
+/// Returns a response with a problem document.
 pub(crate) fn problem(status: &str, fields: &str, detail: &str) -> String {
     format!(
         "{status}|Content-Type: application/problem+json{fields}||{{\"title\":\"No\",\"detail\":\"{detail}\"}}"
@@ -90,8 +90,7 @@ impl Server {
         self.listener.local_addr().expect("bound").port()
     }
 
-    /// Plays the scripts and says what the connections carried. Another connection than the scripted ones is never
-    /// accepted, and the test ends at its own limit.
+    /// Plays the scripts and returns the requests. Further connections are not accepted, so the test times out.
     pub(crate) async fn play(&self, scripts: Vec<Vec<Act>>) -> Vec<Seen> {
         let mut seen = Vec::new();
         for script in scripts {
@@ -106,7 +105,7 @@ impl Server {
     }
 }
 
-/// Plays one script on one connection, and says whether it is to be reset.
+/// Plays one script on one connection. Returns the request, and whether to reset the connection.
 pub(crate) async fn perform(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     script: &[Act],
@@ -166,12 +165,12 @@ async fn content(stream: &mut (impl AsyncRead + Unpin), seen: &mut Seen, bytes: 
     stream.read_exact(&mut seen.content[start..]).await.expect("as much content as the script reads");
 }
 
-/// A client that does not wait long, and speaks of tokens.
+/// Returns a builder without retry pauses, for the token dialect.
 pub(crate) fn quick() -> ClientBuilder {
     any().dialect(Dialect::Token(Form::Seed))
 }
 
-/// A client that does not wait long.
+/// Returns a builder without retry pauses.
 pub(crate) fn any() -> ClientBuilder {
     Client::builder().retry_pauses(Duration::ZERO, Duration::ZERO)
 }
@@ -180,16 +179,16 @@ pub(crate) fn client() -> Client {
     quick().build().expect("a client")
 }
 
-/// Bytes that differ from place to place.
+/// Returns bytes without a short period.
 pub(crate) fn bytes(count: usize) -> Vec<u8> {
     (0..count).map(|at| u8::try_from((at * 31 + at / 251) % 256).expect("below 256")).collect()
 }
 
-/// Runs client and server together, within a bound.
+/// Runs client and server concurrently, with a timeout.
 pub(crate) async fn together<C, S>(
     client: impl Future<Output = C>,
     server: impl Future<Output = S>,
 ) -> (C, S) {
     let both = Box::pin(async { tokio::join!(client, server) });
-    tokio::time::timeout(Duration::from_secs(20), both).await.expect("both end")
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("both end in time")
 }

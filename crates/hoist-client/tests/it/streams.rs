@@ -1,4 +1,4 @@
-//! Sources that are no files: readers that can go back, and streams that cannot.
+//! Sources other than files: seekable readers, and streams.
 
 use std::io::Cursor;
 
@@ -10,11 +10,11 @@ fn client(keeps: u64) -> hoist_client::Client {
     any().dialect(Dialect::Ietf(Interop::V8)).rewind_bytes_max(keeps).build().expect("a client")
 }
 
-/// The chunks of a chunked request, as a script for one chunk after the other.
+/// Returns a script that reads the chunks of a chunked request.
 const CREATED: &str = "104 Upload Resumption Supported|Location: /uploads/7|Upload-Draft-Interop-Version: 8";
 
 #[tokio::test]
-async fn a_reader_that_can_go_back_is_read_again() {
+async fn a_seekable_reader_is_read_again() {
     let server = Server::start().await;
     let put = client(1).put(server.url.clone(), Source::reader(Cursor::new(bytes(1000))));
     let scripts = vec![
@@ -30,7 +30,7 @@ async fn a_reader_that_can_go_back_is_read_again() {
 
 // proves: IETF-CMP-03
 #[tokio::test]
-async fn a_stream_ends_with_a_request_that_says_so() {
+async fn the_last_request_of_a_stream_completes_the_upload() {
     let server = Server::start().await;
     let put = client(1 << 20).put(server.url.clone(), Source::stream(Cursor::new(bytes(500))));
     let progress = put.progress();
@@ -54,11 +54,11 @@ async fn a_stream_ends_with_a_request_that_says_so() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_kept_is_acknowledged_first() {
+async fn a_request_ends_when_the_rewind_buffer_is_full() {
     let server = Server::start().await;
     let whole = bytes(300_000);
     let put = client(200_000).put(server.url.clone(), Source::stream(Cursor::new(whole.clone())));
-    // Two pieces of 128 KiB are kept, and no third.
+    // The buffer holds two pieces of 128 KiB.
     let scripts = vec![
         vec![
             Act::Head,
@@ -75,12 +75,12 @@ async fn what_cannot_be_kept_is_acknowledged_first() {
     let (outcome, seen) = together(put.send(), server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").bytes, 300_000);
     assert!(seen[0].content == whole[..262_144] && seen[1].content == whole[262_144..]);
-    assert!(seen[3].content == whole[270_000..], "what was lost is sent again from what is kept");
-    assert_eq!(seen[3].field("upload-complete"), Some("?1"), "by then it is known where it ends");
+    assert!(seen[3].content == whole[270_000..], "lost bytes are sent again from the buffer");
+    assert_eq!(seen[3].field("upload-complete"), Some("?1"), "the end of the stream is known by then");
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_not_kept() {
+async fn acknowledged_bytes_are_not_kept() {
     let server = Server::start().await;
     let put = client(200_000).put(server.url.clone(), Source::stream(Cursor::new(bytes(300_000))));
     let scripts = vec![
@@ -100,7 +100,7 @@ async fn what_was_acknowledged_is_not_kept() {
 }
 
 #[tokio::test]
-async fn a_stream_of_known_length_says_it() {
+async fn a_stream_of_known_length_declares_it() {
     let server = Server::start().await;
     let source = Source::stream(Cursor::new(bytes(500))).with_length(500);
     let put = client(1 << 20).put(server.url.clone(), source);

@@ -1,4 +1,4 @@
-//! TLS: whom the client trusts, and where else it goes when the server says so.
+//! TLS: trusted certificates, alternative services, and schemes.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::script::{Act, Seen, Server, answer, bytes, perform, quick, say, together};
 
-/// An authority of one test, in a file.
+/// The certificate authority of one test, and a file with its certificate.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     file: tempfile::NamedTempFile,
@@ -29,7 +29,7 @@ impl Authority {
         Self { issuer, file }
     }
 
-    /// A certificate of a server named `localhost`, unless that is changed, and its key.
+    /// Issues a certificate for `localhost`, with changes, and its key.
     fn leaf(&self, change: impl FnOnce(&mut CertificateParams)) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
@@ -37,10 +37,10 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).expect("signed"), key)
     }
 
-    /// The side of a server named `localhost`.
+    /// Returns the acceptor of a server named `localhost`.
     fn acceptor(&self) -> TlsAcceptor {
         let (certificate, key) = self.leaf(|_| {});
-        shows(certificate.der().clone(), &key)
+        acceptor_of(certificate.der().clone(), &key)
     }
 
     fn client(&self) -> Client {
@@ -48,8 +48,8 @@ impl Authority {
     }
 }
 
-/// A server with this certificate.
-fn shows(certificate: CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor {
+/// Returns the acceptor of a server with this certificate.
+fn acceptor_of(certificate: CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
@@ -64,7 +64,7 @@ fn secure(server: &Server) -> Uri {
     format!("https://localhost:{}/uploads", server.port()).parse().expect("a URL")
 }
 
-/// Plays one script behind TLS; a handshake the client breaks off carries nothing.
+/// Plays one script over TLS. Returns an empty request if the client aborts the handshake.
 async fn play(server: &Server, acceptor: &TlsAcceptor, script: Vec<Act>) -> Seen {
     let (socket, _) = server.listener.accept().await.expect("accepted");
     let Ok(mut stream) = acceptor.accept(socket).await else { return Seen::default() };
@@ -72,7 +72,7 @@ async fn play(server: &Server, acceptor: &TlsAcceptor, script: Vec<Act>) -> Seen
 }
 
 #[tokio::test]
-async fn an_upload_goes_over_tls_and_resumes() {
+async fn an_upload_is_resumed_over_tls() {
     let authority = Authority::new();
     let acceptor = authority.acceptor();
     let server = Server::start().await;
@@ -89,7 +89,7 @@ async fn an_upload_goes_over_tls_and_resumes() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_not_trusted() {
+async fn a_server_of_another_authority_is_not_trusted() {
     let (authority, other) = (Authority::new(), Authority::new());
     let server = Server::start().await;
     let acceptor = other.acceptor();
@@ -101,7 +101,7 @@ async fn a_stranger_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn a_file_without_certificates_is_no_authority() {
+async fn a_file_without_certificates_is_an_error() {
     let server = Server::start().await;
     for content in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")] {
         let folder = tempfile::tempdir().expect("a folder");
@@ -114,7 +114,7 @@ async fn a_file_without_certificates_is_no_authority() {
         let accepts = async { drop(server.listener.accept().await) };
         let outcome = tokio::select! {
             outcome = put.send() => outcome,
-            () = async { accepts.await; std::future::pending().await } => unreachable!("waits for ever"),
+            () = async { accepts.await; std::future::pending().await } => unreachable!("never ends"),
         };
         assert!(matches!(outcome, Err(Error::Trust { .. })), "{outcome:?}");
     }
@@ -122,7 +122,7 @@ async fn a_file_without_certificates_is_no_authority() {
 
 // proves: TOK-DISC-04
 #[tokio::test]
-async fn another_place_is_used_when_the_server_names_it() {
+async fn an_alternative_service_is_used() {
     let authority = Authority::new();
     let acceptor = authority.acceptor();
     let (origin, elsewhere) = (Server::start().await, Server::start().await);
@@ -146,9 +146,9 @@ async fn another_place_is_used_when_the_server_names_it() {
     let played = async {
         play(&origin, &acceptor, answer(&told)).await;
         let seen = play(&elsewhere, &acceptor, answer("204 No Content|Upload-Offset: 2")).await;
-        // To whom it speaks is the origin all the same.
+        // The requests are still for the origin.
         assert_eq!(seen.field("host"), Some(format!("localhost:{}", origin.port()).as_str()));
-        // The other place has gone: the origin still serves.
+        // The alternative is gone, so the origin is used.
         drop(elsewhere);
         play(&origin, &acceptor, answer("204 No Content|Upload-Offset: 3")).await;
     };
@@ -156,8 +156,8 @@ async fn another_place_is_used_when_the_server_names_it() {
     assert_eq!(offsets, [1, 2, 3]);
 }
 
-/// The certificate of `localhost`, as `openssl req -x509` makes it: signed by itself and marked as one of an authority.
-fn self_made(change: impl FnOnce(&mut CertificateParams)) -> (tempfile::NamedTempFile, TlsAcceptor) {
+/// Makes a certificate for `localhost` as `openssl req -x509` does: self-signed and marked as that of an authority.
+fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> (tempfile::NamedTempFile, TlsAcceptor) {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     change(&mut params);
@@ -165,12 +165,12 @@ fn self_made(change: impl FnOnce(&mut CertificateParams)) -> (tempfile::NamedTem
     let certificate = params.self_signed(&key).expect("signed");
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), certificate.pem()).expect("written");
-    (file, shows(certificate.der().clone(), &key))
+    (file, acceptor_of(certificate.der().clone(), &key))
 }
 
 #[tokio::test]
-async fn a_certificate_in_the_file_is_trusted_although_it_is_marked_as_an_authority() {
-    let (file, acceptor) = self_made(|_| {});
+async fn a_self_signed_certificate_in_the_file_is_trusted() {
+    let (file, acceptor) = self_signed(|_| {});
     let server = Server::start().await;
     let client = quick().ca_file(file.path()).build().expect("a client");
     let put = client.put(secure(&server), Source::bytes(bytes(100)));
@@ -188,21 +188,21 @@ async fn a_certificate_in_the_file_is_trusted_without_its_issuer() {
     let server = Server::start().await;
     let client = quick().ca_file(file.path()).build().expect("a client");
     let put = client.put(secure(&server), Source::bytes(bytes(100)));
-    let acceptor = shows(leaf.der().clone(), &key);
+    let acceptor = acceptor_of(leaf.der().clone(), &key);
     let script = answer("204 No Content|Upload-Offset: 100");
     let (outcome, _) = together(put.send(), play(&server, &acceptor, script)).await;
     assert_eq!(outcome.expect("an upload").bytes, 100);
 
-    // The same authority's other certificates are not.
+    // Other certificates of the same authority are not trusted.
     let (other, key) = authority.leaf(|_| {});
     let put = client.put(secure(&server), Source::bytes(bytes(100)));
-    let acceptor = shows(other.der().clone(), &key);
+    let acceptor = acceptor_of(other.der().clone(), &key);
     let (outcome, _) = together(put.send(), play(&server, &acceptor, vec![Act::Head])).await;
     assert!(matches!(outcome, Err(Error::Tls { .. })), "{outcome:?}");
 }
 
 #[tokio::test]
-async fn a_certificate_in_the_file_has_to_be_valid_and_for_the_name() {
+async fn a_certificate_in_the_file_must_be_valid_and_match_the_name() {
     type Change = fn(&mut CertificateParams);
     let changes: [(Change, &str); 3] = [
         (|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1), "expired"),
@@ -214,8 +214,8 @@ async fn a_certificate_in_the_file_has_to_be_valid_and_for_the_name() {
         let (leaf, key) = authority.leaf(change);
         let leaf_file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(leaf_file.path(), leaf.pem()).expect("written");
-        let of_leaf = (leaf_file, shows(leaf.der().clone(), &key));
-        for (file, acceptor) in [self_made(change), of_leaf] {
+        let of_leaf = (leaf_file, acceptor_of(leaf.der().clone(), &key));
+        for (file, acceptor) in [self_signed(change), of_leaf] {
             let server = Server::start().await;
             let client = quick().ca_file(file.path()).build().expect("a client");
             let put = client.put(secure(&server), Source::bytes(bytes(100)));
@@ -233,7 +233,7 @@ fn elsewhere() -> Vec<SanType> {
 }
 
 #[tokio::test]
-async fn a_url_with_the_wrong_scheme_is_told_so_at_once() {
+async fn a_url_with_the_wrong_scheme_fails_at_once() {
     let server = Server::start().await;
     let put = quick().build().expect("a client").put(secure(&server), Source::bytes(bytes(100)));
     let played = async {
@@ -253,7 +253,7 @@ async fn a_url_with_the_wrong_scheme_is_told_so_at_once() {
     let error = outcome.expect_err("TLS");
     assert!(matches!(error, Error::Scheme { speaks_tls: true, .. }), "{error:?}");
 
-    // As nginx and Go say it, in cleartext.
+    // The cleartext responses of nginx and Go.
     for words in
         ["The plain HTTP request was sent to HTTPS port", "Client sent an HTTP request to an HTTPS server."]
     {
@@ -267,7 +267,7 @@ async fn a_url_with_the_wrong_scheme_is_told_so_at_once() {
 }
 
 #[tokio::test]
-async fn a_proxy_may_want_tls_itself_and_may_be_in_trouble() {
+async fn a_proxy_may_require_tls_or_be_unavailable() {
     let authority = Authority::new();
     let acceptor = authority.acceptor();
     let proxy = Server::start().await;

@@ -1,4 +1,4 @@
-//! Uploads that nothing interrupts: what goes over the wire, and what the caller learns.
+//! Uploads without interruptions: the requests, and the outcome.
 
 use hoist_client::{Error, Handle, Source, Token, random_token};
 use http::{HeaderName, HeaderValue};
@@ -7,7 +7,7 @@ use crate::script::{Act, Server, answer, bytes, client, quick, say, together};
 
 // proves: TOK-TOKEN-06, TDR-HDR-01, TDR-HDR-03
 #[tokio::test]
-async fn a_whole_upload_is_one_request() {
+async fn an_upload_without_interruption_is_one_request() {
     let server = Server::start().await;
     let content = bytes(1000);
     let put = client().put(server.url.clone(), Source::bytes(content.clone()));
@@ -31,7 +31,7 @@ async fn a_whole_upload_is_one_request() {
 }
 
 #[tokio::test]
-async fn an_upload_may_be_a_task_of_its_own() {
+async fn the_future_of_an_upload_can_be_spawned() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::stream(&b"content"[..]));
     let mut tasks = tokio::task::JoinSet::new();
@@ -45,7 +45,7 @@ async fn an_upload_may_be_a_task_of_its_own() {
 }
 
 #[tokio::test]
-async fn tokens_do_not_repeat() {
+async fn random_tokens_differ() {
     let tokens: Vec<_> = (0..100).map(|_| random_token().expect("random").expose().to_vec()).collect();
     for (at, token) in tokens.iter().enumerate() {
         assert_eq!(token.len(), 32);
@@ -54,7 +54,7 @@ async fn tokens_do_not_repeat() {
 }
 
 #[tokio::test]
-async fn a_file_is_sent_as_it_is() {
+async fn the_content_of_a_file_is_sent_unchanged() {
     let server = Server::start().await;
     let content = bytes(1_000_000);
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -69,7 +69,7 @@ async fn a_file_is_sent_as_it_is() {
 }
 
 #[tokio::test]
-async fn nothing_is_something_to_upload() {
+async fn an_empty_source_can_be_uploaded() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(Vec::new()));
     let (outcome, seen) =
@@ -80,7 +80,7 @@ async fn nothing_is_something_to_upload() {
 
 // proves: TDR-SEED-10
 #[tokio::test]
-async fn the_seed_s_own_answers_suffice() {
+async fn responses_of_the_seed_form_suffice() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(bytes(200)));
     let scripts = vec![
@@ -99,7 +99,7 @@ async fn the_seed_s_own_answers_suffice() {
 
 // proves: TDR-104-04, TDR-CLI-02
 #[tokio::test]
-async fn interim_answers_are_passed_over() {
+async fn unknown_interim_responses_are_ignored() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(bytes(100)));
     let interim = |text: &str| Act::Say(format!("HTTP/1.1 {text}\r\n\r\n"));
@@ -115,14 +115,14 @@ async fn interim_answers_are_passed_over() {
     ];
     let (outcome, seen) = together(put.send(), server.play(vec![script])).await;
     assert_eq!(outcome.expect("an upload").retries, 0);
-    // The first request is one that any server for uploads understands.
+    // The first request is an ordinary one to servers without an upload protocol.
     for field in ["upload-offset", "upload-incomplete", "upload-complete", "upload-length"] {
         assert_eq!(seen[0].field(field), None, "{field}");
     }
 }
 
 #[tokio::test]
-async fn every_request_carries_what_the_client_was_given() {
+async fn every_request_has_the_headers_of_the_client() {
     let server = Server::start().await;
     let name = |text| HeaderName::from_static(text);
     let client = quick()
@@ -152,12 +152,12 @@ async fn every_request_carries_what_the_client_was_given() {
     let disposition = "attachment; filename=\"r_ksm_rg_s _1_.txt\"; \
                        filename*=UTF-8''r%C3%A4ksm%C3%B6rg%C3%A5s%20%221%22.txt";
     assert_eq!(seen[0].field("content-disposition"), Some(disposition));
-    // What describes the representation belongs to its creation.
+    // Only the creation describes the representation.
     assert_eq!(seen[2].field("content-disposition"), None);
 }
 
 #[tokio::test]
-async fn what_is_no_field_value_is_not_sent() {
+async fn an_invalid_field_value_is_an_error() {
     assert!(matches!(quick().bearer("a\nb").build(), Err(Error::Field(_))));
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(bytes(10))).content_type("a\r\nb: c");
@@ -165,7 +165,7 @@ async fn what_is_no_field_value_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_large_upload_can_go_in_pieces() {
+async fn an_upload_can_be_split_into_requests_of_limited_size() {
     let server = Server::start().await;
     let client = quick().request_bytes_max(400).build().expect("a client");
     let put = client.put(server.url.clone(), Source::bytes(bytes(1000)));
@@ -185,7 +185,7 @@ async fn a_large_upload_can_go_in_pieces() {
 
 // proves: TDR-CAN-01, TDR-OFF-01
 #[tokio::test]
-async fn an_upload_can_be_asked_about_and_cancelled() {
+async fn an_upload_can_be_queried_and_cancelled() {
     let server = Server::start().await;
     let token = Token::new(*b"abcdef").expect("in range");
     let client = client();
@@ -207,7 +207,7 @@ async fn an_upload_can_be_asked_about_and_cancelled() {
         let unknown = client.cancel(&handle).await;
         (unknown, client.status(&handle).await, client.status(&handle).await)
     };
-    // A HEAD has no content in its answer, whatever the length it declares.
+    // The response to HEAD has no content, whatever length it declares.
     let script = vec![
         answer("404 Not Found||gone"),
         vec![Act::Head, say("404 Not Found||")],
@@ -220,7 +220,7 @@ async fn an_upload_can_be_asked_about_and_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn content_goes_no_faster_than_it_may() {
+async fn the_rate_limit_is_respected() {
     let server = Server::start().await;
     let client = quick().rate_max(100).build().expect("a client");
     let put = client.put(server.url.clone(), Source::bytes(bytes(1000)));

@@ -182,7 +182,7 @@ fn what_is_under_way_is_listed_asked_for_by_file_and_cancelled() {
     bench.place.file("film", "other");
     let ended = ask(&["put", "film", &bench.server.url]);
     assert!(
-        ended.code == Some(0) && ended.stderr.contains("begun afresh, because the file has changed"),
+        ended.code == Some(0) && ended.stderr.contains("started again, because the file has changed"),
         "{ended:?}"
     );
     assert_eq!(fs::read(bench.place.path("files/film")).expect("there"), b"other");

@@ -1,4 +1,4 @@
-//! Records as they come from a name server on the loopback interface.
+//! Records from a name server on the loopback interface.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -11,13 +11,13 @@ use super::*;
 const HTTPS: [u8; 2] = [0, 65];
 const TTL: u32 = 300;
 
-/// A parameter on the wire.
+/// Encodes a parameter.
 fn parameter(key: u16, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(value.len()).expect("short");
     [&key.to_be_bytes()[..], &length.to_be_bytes(), value].concat()
 }
 
-/// Record data on the wire.
+/// Encodes the data of a record.
 fn record(priority: u16, target: &[&str], parameters: &[Vec<u8>]) -> Vec<u8> {
     let mut data = priority.to_be_bytes().to_vec();
     for label in target {
@@ -29,7 +29,7 @@ fn record(priority: u16, target: &[&str], parameters: &[Vec<u8>]) -> Vec<u8> {
     data
 }
 
-/// Answers one query with these records, and returns the name that was asked for.
+/// Answers one query with these records, and returns the queried name.
 async fn answer(server: &UdpSocket, records: &[Vec<u8>]) -> String {
     let mut query = [0; 1500];
     let (bytes, peer) = server.recv_from(&mut query).await.expect("a query");
@@ -66,9 +66,10 @@ async fn name_server() -> (UdpSocket, TokioResolver) {
 
 // proves: TOK-DISC-04
 #[tokio::test]
-async fn a_record_names_the_path_and_the_place() {
+async fn a_record_names_the_path_and_the_alternative_service() {
     let age = Duration::from_secs(TTL.into());
-    let place = |host: Option<&str>, port| Some((Alternative { host: host.map(str::to_owned), port }, age));
+    let alternative =
+        |host: Option<&str>, port| Some((Alternative { host: host.map(str::to_owned), port }, age));
     let path = || parameter(PATH, b"/files");
     let found = |path: Option<&str>, alternative| HttpsRecord { path: path.map(str::to_owned), alternative };
     let nothing = || Some(HttpsRecord::default());
@@ -81,18 +82,18 @@ async fn a_record_names_the_path_and_the_place() {
         (vec![record(1, &[], &[parameter(PATH, b"\xff")])], nothing()),
         (
             vec![record(1, &[], &[parameter(3, &[0x20, 0xfb]), path()])],
-            Some(found(Some("/files"), place(None, 8443))),
+            Some(found(Some("/files"), alternative(None, 8443))),
         ),
         (
             vec![record(1, &["cdn", "example"], &[path()])],
-            Some(found(Some("/files"), place(Some("cdn.example"), 443))),
+            Some(found(Some("/files"), alternative(Some("cdn.example"), 443))),
         ),
-        // Only over a protocol that is not spoken here: the path holds, the place does not.
+        // The alternative is only for HTTP/3. The path counts all the same.
         (
             vec![record(1, &["cdn", "example"], &[parameter(1, b"\x02h3"), parameter(2, b""), path()])],
             Some(found(Some("/files"), None)),
         ),
-        // Another parameter must be understood.
+        // Another parameter is mandatory.
         (vec![record(1, &[], &[parameter(0, &[0, 5]), parameter(5, b"x"), path()])], nothing()),
         (vec![record(2, &[], &[]), record(1, &[], &[path()])], Some(found(Some("/files"), None))),
     ];
@@ -104,7 +105,7 @@ async fn a_record_names_the_path_and_the_place() {
 }
 
 #[tokio::test]
-async fn another_port_is_part_of_the_name() {
+async fn a_port_other_than_443_is_part_of_the_name() {
     let (server, resolver) = name_server().await;
     let records = [record(1, &[], &[parameter(PATH, b"/files")])];
     let (name, found) = tokio::join!(answer(&server, &records), lookup(&resolver, "up.example", 8443));

@@ -1,4 +1,4 @@
-//! The order of addresses, and addresses that refuse, swallow packets or answer.
+//! The order of addresses, and addresses that refuse, drop packets or accept.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::{Client, Dialect, Source};
 
-/// A name with these addresses.
+/// A resolver that returns these addresses for every name.
 #[derive(Debug)]
 struct Fixed(Vec<SocketAddr>);
 
@@ -20,13 +20,13 @@ impl Resolve for Fixed {
     }
 }
 
-/// An address whose kernel drops each new SYN: a listener that never accepts, whose queue is full.
-struct Swallowing {
+/// An address that drops each new SYN: a listener with a full backlog.
+struct Unresponsive {
     listener: Socket,
     _queued: Vec<Socket>,
 }
 
-impl Swallowing {
+impl Unresponsive {
     fn new() -> Self {
         let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let listener = socket();
@@ -34,7 +34,7 @@ impl Swallowing {
         listener.listen(0).expect("listening");
         let address = listener.local_addr().expect("bound");
         let mut queued = Vec::new();
-        // The queue is one or two longer than it was asked to be.
+        // The backlog is one or two longer than requested.
         for _ in 0..16 {
             let socket = socket();
             if socket.connect_timeout(&address, Duration::from_millis(300)).is_err() {
@@ -42,7 +42,7 @@ impl Swallowing {
             }
             queued.push(socket);
         }
-        panic!("every connection was taken");
+        panic!("every connection was accepted");
     }
 
     fn address(&self) -> SocketAddr {
@@ -50,7 +50,7 @@ impl Swallowing {
     }
 }
 
-/// Longer than anything here takes, and shorter than the kernel tries to connect.
+/// Awaits `work` with a timeout that is longer than any test takes, and shorter than a connection attempt of the kernel.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), work).await.expect("it ends soon")
 }
@@ -61,13 +61,13 @@ async fn listening() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// An address where nothing listens.
+/// Returns an address without a listener.
 async fn closed() -> SocketAddr {
     listening().await.1
 }
 
 #[test]
-fn families_take_turns() {
+fn address_families_alternate() {
     let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
     let new = [at("[::1]:1"), at("[::2]:1"), at("[::3]:1")];
     let old = [at("10.0.0.1:1"), at("10.0.0.2:1")];
@@ -82,22 +82,22 @@ fn families_take_turns() {
 }
 
 #[tokio::test]
-async fn an_address_that_swallows_packets_does_not_keep_the_next_from_being_used() {
-    let (mute, (_listener, good)) = (Swallowing::new(), listening().await);
+async fn an_address_that_drops_packets_does_not_block_the_next() {
+    let (unresponsive, (_listener, good)) = (Unresponsive::new(), listening().await);
     let stream =
-        soon(connect(&Fixed(vec![mute.address(), good]), "example.org", 1)).await.expect("connected");
+        soon(connect(&Fixed(vec![unresponsive.address(), good]), "example.org", 1)).await.expect("connected");
     assert_eq!(stream.peer_addr().expect("connected"), good);
 }
 
 #[tokio::test]
-async fn an_address_that_refuses_is_passed_over_and_the_first_that_answers_is_used() {
+async fn the_first_address_that_accepts_is_used() {
     let ((_first, one), (_second, two)) = (listening().await, listening().await);
     let stream = soon(connect(&Fixed(vec![closed().await, one, two]), "h", 1)).await.expect("connected");
     assert_eq!(stream.peer_addr().expect("connected"), one);
 }
 
 #[tokio::test]
-async fn without_an_address_that_answers_there_is_an_error() {
+async fn it_is_an_error_if_no_address_accepts() {
     let error =
         soon(connect(&Fixed(vec![closed().await, closed().await]), "h", 1)).await.expect_err("closed");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
@@ -106,14 +106,14 @@ async fn without_an_address_that_answers_there_is_an_error() {
 }
 
 #[tokio::test]
-async fn an_upload_gets_through_although_the_first_address_is_mute() {
+async fn an_upload_succeeds_although_the_first_address_drops_packets() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    let (mute, (listener, good)) = (Swallowing::new(), listening().await);
+    let (unresponsive, (listener, good)) = (Unresponsive::new(), listening().await);
     let client = Client::builder()
         .connect_timeout(Duration::from_mins(5))
         .dialect(Dialect::Conventional)
-        .resolver(Arc::new(Fixed(vec![mute.address(), good])))
+        .resolver(Arc::new(Fixed(vec![unresponsive.address(), good])))
         .build()
         .expect("a client");
     let url = http::Uri::from_static("http://upload.example/uploads");
