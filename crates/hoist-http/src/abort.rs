@@ -1,17 +1,18 @@
-//! [`Abort`]: the handle with which a service ends one exchange without answering it.
+//! [`Abort`]: the handle with which a service ends one request without a response.
 //!
-//! Owns the latch between the handle and the connection. What ending means is the connection's business.
+//! Owns the latch between the handle and the exchange. Each transport resets its connection or stream itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 
-/// Ends one request without an answer: HTTP/1.1 closes the connection abruptly, h2 resets this one stream.
+use crate::sync::lock;
+
+/// The handle that ends one request without a response: HTTP/1.1 resets the connection, HTTP/2 this one stream.
 ///
-/// Found in every request's extensions. It may be used from any task at any time, more than once; after the
-/// response is done it does nothing. A stalled peer cannot delay it. The request's [`Body`](crate::Body), if
-/// it is still being read anywhere, ends with [`BodyError::Aborted`](crate::BodyError::Aborted), and the
-/// service's future is dropped.
+/// Found in every request's extensions. It may be used from any task, at any time and more than once; after the response
+/// is complete it has no effect. A stalled peer cannot delay it. The request's [`Body`](crate::Body), if it is still in
+/// use, ends with [`BodyError::Aborted`](crate::BodyError::Aborted), and the service's future is dropped.
 #[derive(Clone)]
 pub struct Abort(Arc<Latch>);
 
@@ -19,23 +20,23 @@ impl Abort {
     /// Ends the request now.
     pub fn abort(&self) {
         let waker = {
-            let mut state = self.0.lock();
-            if state.done {
+            let mut state = lock(&self.0.state);
+            if state.disarmed {
                 return;
             }
             state.fired = true;
-            state.connection.take()
+            state.exchange.take()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
-    /// Ends the request's content after the bytes that have arrived. The request can still be answered.
+    /// Ends the request's content after the bytes that have arrived. The service can still respond.
     ///
-    /// The [`Body`](crate::Body) yields what the server and its kernel hold already, and then
-    /// [`BodyError::Aborted`](crate::BodyError::Aborted) instead of waiting for the peer. Content whose end is
-    /// among these bytes is whole and ends as usual. Takes effect when the body is polled next.
+    /// The [`Body`](crate::Body) yields the bytes that the server and its kernel hold, and then
+    /// [`BodyError::Aborted`](crate::BodyError::Aborted) instead of waiting for the peer. Content whose end has arrived is
+    /// complete and ends as usual. Takes effect when the body is polled next.
     pub fn end_content(&self) {
         self.0.content_ends.store(true, Ordering::Release);
     }
@@ -47,6 +48,7 @@ impl std::fmt::Debug for Abort {
     }
 }
 
+/// The state that a handle and its exchange share.
 #[derive(Default)]
 pub(crate) struct Latch {
     state: Mutex<State>,
@@ -56,8 +58,8 @@ pub(crate) struct Latch {
 #[derive(Default)]
 struct State {
     fired: bool,
-    done: bool,
-    connection: Option<Waker>,
+    disarmed: bool,
+    exchange: Option<Waker>,
 }
 
 impl Latch {
@@ -69,28 +71,24 @@ impl Latch {
         Abort(Arc::clone(self))
     }
 
-    /// Returns `true` if the content ends after the bytes that have arrived.
+    /// Returns whether the content ends after the bytes that have arrived.
     pub(crate) fn content_ends(&self) -> bool {
         self.content_ends.load(Ordering::Acquire)
     }
 
-    /// Returns `true` if the exchange is to end. If not, registers the task to be woken when that changes.
+    /// Returns whether the request was aborted. If not, wakes the task when it is.
     pub(crate) fn fired(&self, cx: &Context<'_>) -> bool {
-        let mut state = self.lock();
-        if !state.fired && !state.connection.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            state.connection = Some(cx.waker().clone());
+        let mut state = lock(&self.state);
+        if !state.fired && !state.exchange.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            state.exchange = Some(cx.waker().clone());
         }
         state.fired
     }
 
-    /// The response is done: aborting has no meaning any more.
-    pub(crate) fn done(&self) {
-        let mut state = self.lock();
-        state.done = true;
-        state.connection = None;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Disarms the handles, because the response is complete.
+    pub(crate) fn disarm(&self) {
+        let mut state = lock(&self.state);
+        state.disarmed = true;
+        state.exchange = None;
     }
 }

@@ -1,20 +1,24 @@
-//! [`Body`]: what a request carries, whichever HTTP it came by.
+//! [`Body`]: the content of a request, whichever version of HTTP carries it.
 //!
-//! Owns the public type and its errors. Where the bytes come from is in `h1/read.rs` and `h2/body.rs`.
+//! Owns the public type and its errors. Content that is still arriving comes from a [`Source`].
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+/// One step of reading content: `None` is its end.
+pub(crate) type PollFrame = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
 /// The content of a request, as it arrives.
 ///
-/// It may be moved to another task and read there, also after the service's future has been dropped: it ends
-/// with the response (what is unread then yields [`BodyError::Aborted`]) or with the connection. Bytes that
-/// arrived before a peer vanished are always yielded before [`BodyError::Cut`].
+/// It may be moved to another task and read there, also after the service's future has been dropped. It ends with the
+/// response (unread content then yields [`BodyError::Aborted`]) or with the connection. Bytes that arrived before a
+/// peer disconnected are always yielded before [`BodyError::Disconnected`].
 ///
-/// Its size hint is exact for a `Content-Length` and for no content at all, unknown for the chunked coding.
+/// The size hint is exact for a `Content-Length` and for no content at all, and unknown for the chunked coding.
 #[derive(Default)]
 pub struct Body(Kind);
 
@@ -22,30 +26,26 @@ pub struct Body(Kind);
 enum Kind {
     #[default]
     Empty,
-    Whole(Bytes),
-    H1(crate::h1::Incoming),
-    H2(crate::h2::Incoming),
+    Buffered(Bytes),
+    Streamed(Streamed),
 }
 
 impl Body {
-    /// A body without content.
+    /// Returns a body without content.
     pub fn empty() -> Self {
         Body(Kind::Empty)
     }
 
-    pub(crate) fn h1(incoming: crate::h1::Incoming) -> Self {
-        Body(Kind::H1(incoming))
-    }
-
-    pub(crate) fn h2(incoming: crate::h2::Incoming) -> Self {
-        Body(Kind::H2(incoming))
+    /// Returns a body that reads from `source`.
+    pub(crate) fn streamed(source: Arc<dyn Source>, length: Option<u64>, ends_at_length: bool) -> Self {
+        Body(Kind::Streamed(Streamed { source, left: length, ends_at_length, ended: false }))
     }
 }
 
-/// A body that is there already, for tests of services.
+/// A body whose content is complete, for tests of services.
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Body(if bytes.is_empty() { Kind::Empty } else { Kind::Whole(bytes) })
+        Body(if bytes.is_empty() { Kind::Empty } else { Kind::Buffered(bytes) })
     }
 }
 
@@ -53,37 +53,31 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollFrame {
         match &mut self.0 {
             Kind::Empty => Poll::Ready(None),
-            Kind::Whole(bytes) => {
+            Kind::Buffered(bytes) => {
                 let frame = Frame::data(std::mem::take(bytes));
                 self.0 = Kind::Empty;
                 Poll::Ready(Some(Ok(frame)))
             }
-            Kind::H1(incoming) => incoming.poll_frame(cx),
-            Kind::H2(incoming) => incoming.poll_frame(cx),
+            Kind::Streamed(streamed) => streamed.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Empty => true,
-            Kind::Whole(_) => false,
-            Kind::H1(incoming) => incoming.is_end_stream(),
-            Kind::H2(incoming) => incoming.is_end_stream(),
+            Kind::Buffered(_) => false,
+            Kind::Streamed(streamed) => streamed.ended || streamed.source.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
-            Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::H1(incoming) => incoming.size_hint(),
-            Kind::H2(incoming) => incoming.size_hint(),
+            Kind::Buffered(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Streamed(streamed) => streamed.left.map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }
 }
@@ -92,31 +86,78 @@ impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = match &self.0 {
             Kind::Empty => "empty",
-            Kind::Whole(_) => "whole",
-            Kind::H1(_) => "h1",
-            Kind::H2(_) => "h2",
+            Kind::Buffered(_) => "buffered",
+            Kind::Streamed(_) => "streamed",
         };
         f.debug_tuple("Body").field(&kind).finish()
     }
 }
 
-/// Why a request body ended before its end. Everything that arrived before was yielded first.
+/// The shared end of a request's content that a [`Body`] reads from. A transport holds the other end.
+pub(crate) trait Source: Send + Sync {
+    /// Returns the next frame. It is not polled again after the end or an error.
+    fn poll_frame(&self, cx: &mut Context<'_>) -> PollFrame;
+
+    /// Returns whether no frame follows.
+    fn is_end_stream(&self) -> bool;
+
+    /// Tells the transport that the body was dropped.
+    fn body_dropped(&self);
+}
+
+/// Content that is read from a [`Source`].
+struct Streamed {
+    source: Arc<dyn Source>,
+    /// The bytes still to be yielded; `None` if the peer has not stated a length.
+    left: Option<u64>,
+    /// True if no trailers can follow content of a stated length.
+    ends_at_length: bool,
+    ended: bool,
+}
+
+impl Streamed {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PollFrame {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let polled = self.source.poll_frame(cx);
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.left = self.left.map(|left| left.saturating_sub(bytes));
+                self.ended = frame.is_trailers() || self.ends_at_length && self.left == Some(0);
+            }
+            Poll::Ready(None | Some(Err(_))) => self.ended = true,
+        }
+        polled
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        self.source.body_dropped();
+    }
+}
+
+/// The reason why a request body ended before its end. All bytes that arrived before it were yielded first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// The peer vanished: it closed or reset the connection or the stream.
-    #[error("the peer ended the connection before the end of the content")]
-    Cut,
-    /// We ended it: by [`Abort`](crate::Abort), because the response is complete, or because the server stops.
+    /// The peer closed or reset the connection or the stream.
+    #[error("the peer disconnected before the end of the content")]
+    Disconnected,
+    /// The server ended the request: by [`Abort`](crate::Abort), because the response is complete, or because the
+    /// server stops.
     #[error("the server ended the request before the end of its content")]
     Aborted,
-    /// Nothing arrived for [`Limits::body_idle`](crate::Limits::body_idle).
-    #[error("no content arrived for too long")]
+    /// No content arrived for [`Limits::body_idle`](crate::Limits::body_idle).
+    #[error("no content arrived within the idle timeout")]
     Idle,
-    /// Less arrived than [`Limits::body_rate_min`](crate::Limits::body_rate_min).
-    #[error("the content arrived too slowly")]
+    /// Less content arrived than [`Limits::body_rate_min`](crate::Limits::body_rate_min).
+    #[error("the content arrived more slowly than the minimum rate")]
     TooSlow,
-    /// The peer broke the framing, for the reason given.
+    /// The framing of the content is malformed, for the given reason.
     #[error("malformed content: {0}")]
     Malformed(&'static str),
 }

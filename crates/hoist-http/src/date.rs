@@ -1,11 +1,11 @@
-//! The `Date` field, formatted once per second and thread.
+//! The value of the `Date` field, formatted once per second and thread.
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
 
-/// The current time as an IMF-fixdate (RFC 9110, Date/Time Formats).
+/// Returns the current time as an IMF-fixdate (RFC 9110, Date/Time Formats).
 pub(crate) fn now() -> HeaderValue {
     thread_local!(static CACHE: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) });
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

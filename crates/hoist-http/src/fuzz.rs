@@ -1,22 +1,22 @@
-//! Entrances for fuzzers: each takes any bytes and must neither panic nor run for ever. Not part of the API.
+//! Entry points for fuzzers, not part of the API. Each takes any bytes and must neither panic nor loop forever.
 
 use bytes::BytesMut;
 
-use crate::Limits;
 use crate::h1::body::{Decoded, Framing};
 use crate::h1::head::{Head, Heads};
+use crate::limits::Limits;
 
-/// Parses request heads until the input is used up or refused. How the input is cut must not matter.
+/// Parses request heads until the input is used up or rejected.
 ///
 /// # Panics
-/// The input parses differently when it arrives in two pieces: a bug.
+/// Panics if the result differs when the input arrives in two pieces, which is a bug.
 pub fn head(data: &[u8]) {
     let whole = heads(&[data]);
     let (front, back) = data.split_at(data.len() / 2);
-    assert_eq!(whole, heads(&[front, back]), "the outcome depends on how the bytes arrive");
+    assert_eq!(whole, heads(&[front, back]), "the result depends on how the bytes arrive");
 }
 
-/// The requests, and whether parsing ended in a refusal.
+/// Returns the parsed requests, and whether parsing ended in a rejection.
 fn heads(pieces: &[&[u8]]) -> (Vec<String>, bool) {
     let (mut parser, mut buf, limits) = (Heads::default(), BytesMut::new(), Limits::default());
     let mut found = Vec::new();
@@ -35,17 +35,17 @@ fn heads(pieces: &[&[u8]]) -> (Vec<String>, bool) {
     (found, false)
 }
 
-/// Decodes a chunked body. How the input is cut must not matter.
+/// Decodes a chunked body.
 ///
 /// # Panics
-/// The input decodes differently when it arrives in two pieces: a bug.
+/// Panics if the result differs when the input arrives in two pieces, which is a bug.
 pub fn chunked(data: &[u8]) {
     let whole = decode(&[data]);
     let (front, back) = data.split_at(data.len() / 2);
-    assert_eq!(whole, decode(&[front, back]), "the outcome depends on how the bytes arrive");
+    assert_eq!(whole, decode(&[front, back]), "the result depends on how the bytes arrive");
 }
 
-/// The content, the trailers, and how decoding ended.
+/// Returns the content, the trailers, and whether decoding succeeded; `None` if the content is incomplete.
 fn decode(pieces: &[&[u8]]) -> (Vec<u8>, Option<String>, Option<bool>) {
     let (mut framing, mut buf, limits) = (Framing::chunked(), BytesMut::new(), Limits::default());
     let (mut content, mut trailers) = (Vec::new(), None);

@@ -1,43 +1,43 @@
 //! One HTTP/1.x connection: requests in, interim and final responses out, in order.
 //!
-//! Owns the life of a connection and of each exchange on it, keep-alive, and closing so that the peer can read
-//! the answer. Grammar is in `h1/head.rs` and `h1/body.rs`, sockets in `h1/read.rs` and `h1/write.rs`.
+//! Owns keep-alive, and closing so that the peer can read its response. The grammar is in `h1/head.rs`, `h1/fields.rs`
+//! and `h1/body.rs`, the socket in `h1/read.rs` and `h1/write.rs`, the course of one request in `exchange.rs`.
 
 pub(crate) mod body;
+mod fields;
 pub(crate) mod head;
 mod read;
 mod write;
 
-use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::BytesMut;
-use http::header::{CONNECTION, HeaderMap};
-use http::{Method, Request, Response, Version};
+use bytes::{Bytes, BytesMut};
+use http::header::HeaderMap;
+use http::{Method, Request, Response, Version, response};
+use http_body::SizeHint;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use self::head::{Head, Reject};
-pub(crate) use self::read::Incoming;
-use self::read::{Lent, Reader};
+use self::head::Head;
+use self::read::Reader;
 use self::write::{Coding, Overrun, Persistence, Writer};
-use crate::abort::Latch;
-use crate::interim::Queue;
-use crate::pace::Stall;
-use crate::serve::{self, BoxError, HttpBody, HttpService};
+use crate::body::Body;
+use crate::content::{Content, SharedContent};
+use crate::exchange::{Exchange, Interrupted, Responder};
+use crate::limits::Limits;
+use crate::rejection::Rejection;
+use crate::service::{HttpBody, HttpService, Peer, yield_to_other_connections};
 use crate::transport::Stream;
-use crate::{Body, Limits, Peer};
 
-/// Encoded bytes at which a response waits for the peer before its body is asked for more.
-const AHEAD_BYTES_MAX: usize = 64 << 10;
+/// Encoded bytes at which a response waits for the peer before its body is polled for more.
+const UNSENT_BYTES_MAX: usize = 64 << 10;
 
-/// Serves one connection to its end. `first` was read to find out which HTTP it speaks.
+/// Serves one connection to its end. `first` holds the bytes that were read to detect the version of HTTP.
 ///
 /// # Cancellation
-/// Dropping the future cuts the connection; bodies in use elsewhere end with an error.
+/// Dropping the future resets the connection; bodies in use elsewhere end with an error.
 pub(crate) async fn serve<S, B>(
     stream: Stream,
     first: BytesMut,
@@ -52,26 +52,26 @@ pub(crate) async fn serve<S, B>(
     let (read, write) = stream.into_split();
     let mut reader = Reader::new(read, first, &limits);
     let mut connection = Connection { writer: Writer::new(write), peer, limits, drain };
-    let mut first = true;
+    let mut is_first = true;
     loop {
-        let head = match connection.head(&mut reader, first).await {
+        let head = match connection.next_head(&mut reader, is_first).await {
             Next::Request(head) => head,
             Next::Close => return connection.close(reader, false).await,
-            Next::Refuse(reject) => {
-                tracing::debug!(peer = %peer.addr, ?reject, "request refused by the connection");
-                connection.writer.problem(reject);
+            Next::Reject(rejection) => {
+                tracing::debug!(peer = %peer.addr, ?rejection, "request rejected by the connection");
+                connection.writer.problem(rejection);
                 return connection.close(reader, true).await;
             }
         };
-        serve::let_others_pass(&head.method).await;
+        yield_to_other_connections(&head.method).await;
         reader = match connection.exchange(reader, *head, service.clone()).await {
-            After::Again(reader) => reader,
+            After::KeepAlive(reader) => reader,
             After::Close { reader, linger } => return connection.close(reader, linger).await,
-            After::Cut => return connection.writer.cut(),
+            After::Reset => return connection.writer.reset(),
         };
-        reader.rest();
-        connection.writer.rest();
-        first = false;
+        reader.release_memory();
+        connection.writer.release_memory();
+        is_first = false;
     }
 }
 
@@ -85,279 +85,108 @@ struct Connection {
 enum Next {
     Request(Box<Head>),
     Close,
-    Refuse(Reject),
+    Reject(Rejection),
 }
 
-/// What becomes of the connection after an exchange.
+/// The future of the connection after an exchange.
 enum After {
-    Again(Box<Reader>),
+    KeepAlive(Reader),
     /// Close in order; `linger` if the peer may still be sending.
     Close {
-        reader: Box<Reader>,
+        reader: Reader,
         linger: bool,
     },
-    Cut,
-}
-
-/// The exchange ended before the response did; the connection is of no further use.
-struct Broken;
-
-/// What has to be known of a request after the service has taken it.
-#[derive(Clone, Copy)]
-struct Facts {
-    is_head: bool,
-    version: Version,
-    keep_alive: bool,
-}
-
-/// Everything a service's handles share with the connection. Dropping it, however that comes about, ends them.
-struct Loan {
-    lent: Arc<Lent>,
-    queue: Arc<Queue>,
-    latch: Arc<Latch>,
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        self.latch.done();
-        self.queue.lost();
-        self.lent.take_back();
-    }
+    Reset,
 }
 
 impl Connection {
     /// Waits for the next request.
-    async fn head(&mut self, reader: &mut Reader, first: bool) -> Next {
-        let wait = if first { self.limits.head_time } else { self.limits.idle_time };
+    async fn next_head(&mut self, reader: &mut Reader, is_first: bool) -> Next {
+        let wait = if is_first { self.limits.head_time } else { self.limits.idle_time };
         let mut deadline = Instant::now() + wait;
-        let mut idle = true;
+        let mut is_idle = true;
         loop {
             match reader.buffered_head() {
                 Ok(Some(head)) => return Next::Request(Box::new(head)),
-                Err(reject) => return Next::Refuse(reject),
+                Err(rejection) => return Next::Reject(rejection),
                 Ok(None) => {}
             }
-            if idle && !reader.is_empty() {
-                idle = false;
-                if !first {
+            if is_idle && !reader.is_empty() {
+                is_idle = false;
+                if !is_first {
                     deadline = Instant::now() + self.limits.head_time;
                 }
             }
             let read = tokio::select! {
                 biased;
-                // Half a head is no request yet: nobody is owed an answer.
+                // An incomplete head is no request, so it needs no response.
                 () = self.drain.cancelled() => return Next::Close,
                 read = timeout_at(deadline, poll_fn(|cx| reader.poll_fill(cx))) => read,
             };
             match read {
                 Ok(Ok(bytes)) if bytes > 0 => {}
-                Err(_) if !idle => return Next::Refuse(Reject::Timeout),
+                Err(_) if !is_idle => return Next::Reject(Rejection::HeadTimeout),
                 Ok(_) | Err(_) => return Next::Close,
             }
         }
     }
 
-    /// One request and its response.
-    async fn exchange<S, B>(&mut self, mut reader: Box<Reader>, head: Head, service: S) -> After
+    /// Runs one exchange.
+    async fn exchange<S, B>(&mut self, mut reader: Reader, head: Head, service: S) -> After
     where
         S: HttpService<B>,
         B: HttpBody,
     {
-        let facts = Facts {
-            is_head: head.method == Method::HEAD,
-            version: head.version,
-            keep_alive: head.keep_alive,
-        };
-        let queue = Queue::new(self.limits.interims_max);
+        let limits = &*self.limits;
         let length = head.framing.left();
-        reader.begin(head.framing);
-        let latch = Latch::new();
-        let lent = Lent::new(reader, head.expects_continue.then(|| Arc::clone(&queue)), &latch);
-        let body = if length == Some(0) { Body::empty() } else { Body::h1(lent.incoming(length)) };
-        let loan = Loan { lent, queue, latch };
+        reader.start_content(head.framing);
+        let mut exchange = Exchange::new(self.peer, limits);
+        let content = exchange.share(reader, head.expects_continue, limits);
+        let body = if length == Some(0) { Body::empty() } else { content.body(length) };
+        let is_head_request = head.method == Method::HEAD;
 
         let mut request = Request::new(body);
         *request.method_mut() = head.method;
         *request.uri_mut() = head.uri;
         *request.version_mut() = head.version;
         *request.headers_mut() = head.fields;
-        request.extensions_mut().insert(self.peer);
-        request.extensions_mut().insert(loan.latch.handle());
-        if facts.version == Version::HTTP_11 {
-            request.extensions_mut().insert(loan.queue.handle());
-        }
+        exchange.attach(request.extensions_mut(), head.version == Version::HTTP_11);
 
-        let Ok(answer) = self.answer(serve::call(service, request), &loan).await else { return After::Cut };
-        for interim in loan.queue.answer() {
-            self.writer.interim(&interim);
-        }
-        let close = if let Some(response) = answer {
-            let Ok(close) = self.respond(response, facts, &loan).await else { return After::Cut };
-            close
-        } else {
-            self.writer.problem(Reject::Service);
-            true
+        let mut responder = H1Responder {
+            writer: &mut self.writer,
+            limits,
+            drain: &self.drain,
+            content: exchange.content(),
+            version: head.version,
+            is_head_request,
+            coding: Coding::None { length: None },
+            close: !head.keep_alive,
         };
-        loan.latch.done();
-        match loan.lent.take_back() {
-            None => After::Cut,
-            Some(reader) => self.after(reader, close).await,
+        if exchange.run(&mut responder, request, service, limits).await.is_err() {
+            return After::Reset;
+        }
+        let close = responder.close;
+        match exchange.finish() {
+            None => After::Reset,
+            Some(content) => self.after(content, close).await,
         }
     }
 
-    /// Runs the service to its response, sending interim responses meanwhile. `None` is a failed service.
-    async fn answer<F, B>(&mut self, future: F, loan: &Loan) -> Result<Option<Response<B>>, Broken>
-    where
-        F: Future<Output = Result<Response<B>, BoxError>>,
-    {
-        let mut future = pin!(future);
-        let mut lost = false;
-        let answer = poll_fn(|cx| {
-            if loan.latch.fired(cx) {
-                return Poll::Ready(Err(Broken));
-            }
-            if let Poll::Ready(answer) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(answer));
-            }
-            if !lost && self.poll_interims(cx, &loan.queue).is_err() {
-                lost = true;
-                loan.queue.lost();
-            }
-            // A peer that takes nothing may have sent something: what arrived is read to its end first.
-            if lost && loan.lent.over(cx) {
-                return Poll::Ready(Err(Broken));
-            }
-            Poll::Pending
-        });
-        match answer.await? {
-            Ok(response) if !response.status().is_informational() => Ok(Some(response)),
-            Ok(response) => {
-                tracing::error!(status = %response.status(), "an interim status as a final response");
-                Ok(None)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the service failed");
-                Ok(None)
-            }
-        }
-    }
-
-    /// Sends what interim responses the peer will take now. One at a time, so that progress can be replaced
-    /// until the moment it is written.
-    fn poll_interims(&mut self, cx: &mut Context<'_>, queue: &Queue) -> io::Result<()> {
-        loop {
-            match self.writer.poll_flush(cx)? {
-                Poll::Ready(()) => {}
-                Poll::Pending => return Ok(()),
-            }
-            let Poll::Ready(head) = queue.poll_next(cx) else { return Ok(()) };
-            self.writer.interim(&head);
-        }
-    }
-
-    /// Sends the final response. True if the connection is to be closed after it.
-    async fn respond<B: HttpBody>(
-        &mut self,
-        response: Response<B>,
-        facts: Facts,
-        loan: &Loan,
-    ) -> Result<bool, Broken> {
-        let (head, body) = response.into_parts();
-        let mut coding = Coding::choose(facts.version, facts.is_head, &head, &body.size_hint());
-        let mut close = !facts.keep_alive
-            || self.drain.is_cancelled()
-            || coding == Coding::Close
-            || says_close(&head.headers)
-            || loan.lent.hopeless(self.limits.drain_bytes_max);
-        let field = match (close, facts.version) {
-            (true, _) => Persistence::Close,
-            (false, Version::HTTP_10) => Persistence::KeepAlive,
-            (false, _) => Persistence::Default,
-        };
-        self.writer.head(&head, &coding, field);
-
-        let mut body = pin!(coding.has_content().then_some(body));
-        let mut stall = Stall::default();
-        poll_fn(|cx| {
-            if loan.latch.fired(cx) {
-                return Poll::Ready(Err(Broken));
-            }
-            loop {
-                let asked = self.poll_content(cx, body.as_mut(), &mut coding, &mut close)?;
-                let pending = self.writer.pending();
-                match self.writer.poll_flush(cx) {
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
-                    Poll::Ready(Ok(())) => stall.moved(),
-                    Poll::Pending => {
-                        if self.writer.pending() < pending {
-                            stall.moved();
-                        }
-                        ready!(stall.poll(cx, self.limits.write_idle));
-                        tracing::debug!(peer = %self.peer.addr, "the peer does not read its response");
-                        return Poll::Ready(Err(Broken));
-                    }
-                }
-                match asked {
-                    Asked::Ended => return Poll::Ready(Ok(())),
-                    Asked::Waiting => return Poll::Pending,
-                    Asked::Ahead => {}
-                }
-            }
-        })
-        .await?;
-        Ok(close)
-    }
-
-    /// Encodes what the response's body has ready, up to a bound. The body is dropped at its end.
-    fn poll_content<B: HttpBody>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut body: Pin<&mut Option<B>>,
-        coding: &mut Coding,
-        close: &mut bool,
-    ) -> Result<Asked, Broken> {
-        while self.writer.pending() < AHEAD_BYTES_MAX {
-            let Some(content) = body.as_mut().as_pin_mut() else { return Ok(Asked::Ended) };
-            let frame = match content.poll_frame(cx) {
-                Poll::Pending => return Ok(Asked::Waiting),
-                Poll::Ready(frame) => frame.transpose().map_err(|error| {
-                    tracing::debug!(error = %error.into(), "the response's body failed");
-                    Broken
-                })?,
-            };
-            let ended = match frame.map(http_body::Frame::into_data) {
-                Some(Ok(data)) => {
-                    let Err(Overrun) = self.writer.data(coding, data) else { continue };
-                    tracing::error!("the response's body is longer than its Content-Length");
-                    *close = true;
-                    true
-                }
-                Some(Err(frame)) => self.writer.end(coding, frame.trailers_ref()),
-                None => self.writer.end(coding, None),
-            };
-            body.set(None);
-            if !ended {
-                tracing::error!("the response's body is shorter than its Content-Length");
-                return Err(Broken);
-            }
-        }
-        Ok(if body.is_none() { Asked::Ended } else { Asked::Ahead })
-    }
-
-    /// Leaves the connection at the beginning of the next request, if that is possible at a bounded cost.
-    async fn after(&mut self, mut reader: Box<Reader>, close: bool) -> After {
+    /// Reads up to the next request, if that is possible at a bounded cost.
+    async fn after(&self, mut content: Content<Reader>, close: bool) -> After {
         if close {
-            let linger = !(reader.finished() && reader.is_empty());
-            return After::Close { reader, linger };
+            let linger = !(content.is_complete() && content.receiver.is_empty());
+            return After::Close { reader: content.receiver, linger };
         }
-        if reader.finished() || reader.drain(Instant::now() + self.limits.drain_time).await {
-            return After::Again(reader);
+        let until = Instant::now() + self.limits.drain_time;
+        if content.is_complete() || !content.has_failed() && content.discard(&self.limits, until).await {
+            return After::KeepAlive(content.receiver);
         }
-        After::Close { reader, linger: true }
+        After::Close { reader: content.receiver, linger: true }
     }
 
-    /// Closes in order: what was written is read by the peer even if it is still sending.
-    async fn close(mut self, mut reader: Box<Reader>, linger: bool) {
+    /// Closes in order: the peer can read what was written even if it is still sending.
+    async fn close(mut self, mut reader: Reader, linger: bool) {
         let until = Instant::now() + self.limits.drain_time;
         let writer = &mut self.writer;
         let sent = timeout_at(until, async {
@@ -370,15 +199,94 @@ impl Connection {
     }
 }
 
-/// What asking a response's body for more came to.
-enum Asked {
-    Ended,
-    Waiting,
-    /// Enough is encoded for now.
-    Ahead,
+/// The sending side of one exchange.
+struct H1Responder<'a> {
+    writer: &'a mut Writer,
+    limits: &'a Limits,
+    drain: &'a CancellationToken,
+    content: Option<&'a SharedContent<Reader>>,
+    version: Version,
+    is_head_request: bool,
+    coding: Coding,
+    /// True if the connection is closed after the response.
+    close: bool,
 }
 
-fn says_close(fields: &HeaderMap) -> bool {
-    let values = fields.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("close"))
+impl H1Responder<'_> {
+    /// Returns whether the connection cannot be used again: more content is known to follow than may be discarded, or
+    /// the peer waits for a `100 (Continue)` that will not come, and may never send the content.
+    fn has_undrainable_content(&self) -> bool {
+        let drain_bytes_max = self.limits.drain_bytes_max;
+        let undrainable = self.content.and_then(|content| {
+            content.with(|content, awaits_continue| {
+                content.has_failed()
+                    || content.receiver.left().is_some_and(|left| left > drain_bytes_max)
+                    || awaits_continue && content.receiver.is_empty()
+            })
+        });
+        undrainable.unwrap_or(true)
+    }
+}
+
+impl Responder for H1Responder<'_> {
+    fn poll_interim_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Interrupted>> {
+        self.poll_flush(cx)
+    }
+
+    fn send_interim(&mut self, head: Response<()>) {
+        self.writer.interim(&head);
+    }
+
+    fn send_head(
+        &mut self,
+        head: response::Parts,
+        size: &SizeHint,
+        _is_end_stream: bool,
+    ) -> Result<bool, Interrupted> {
+        self.coding = Coding::choose(self.version, self.is_head_request, &head, size);
+        self.close = self.close
+            || self.drain.is_cancelled()
+            || self.coding == Coding::Close
+            || fields::has_connection_option(&head.headers, "close")
+            || self.has_undrainable_content();
+        let persistence = match (self.close, self.version) {
+            (true, _) => Persistence::Close,
+            (false, Version::HTTP_10) => Persistence::KeepAlive,
+            (false, _) => Persistence::Default,
+        };
+        self.writer.head(&head, &self.coding, persistence);
+        Ok(self.coding.has_content())
+    }
+
+    fn has_room(&self) -> bool {
+        self.writer.pending() < UNSENT_BYTES_MAX
+    }
+
+    fn send_data(&mut self, data: Bytes, _is_last: bool) -> Result<bool, Interrupted> {
+        let Err(Overrun) = self.writer.data(&mut self.coding, data) else { return Ok(false) };
+        tracing::error!("the response's body is longer than its Content-Length");
+        self.close = true;
+        Ok(true)
+    }
+
+    fn send_end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Interrupted> {
+        if self.writer.end(&self.coding, trailers.as_ref()) {
+            return Ok(());
+        }
+        tracing::error!("the response's body is shorter than its Content-Length");
+        Err(Interrupted::Failed)
+    }
+
+    fn send_problem(&mut self, rejection: Rejection) {
+        self.writer.problem(rejection);
+        self.close = true;
+    }
+
+    fn unflushed(&self) -> usize {
+        self.writer.pending()
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Interrupted>> {
+        self.writer.poll_flush(cx).map_err(|_| Interrupted::PeerGone)
+    }
 }

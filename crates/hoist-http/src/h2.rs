@@ -1,15 +1,13 @@
 //! One HTTP/2 connection, on the `h2` crate: its streams, its windows, and its end.
 //!
-//! Owns what concerns the connection as a whole. One request is in `h2/stream.rs`, its content in `h2/body.rs`,
-//! the byte stream beneath in `h2/io.rs`.
+//! Owns what concerns the connection as a whole. One request is in `h2/stream.rs`, its content in `h2/body.rs`, the byte
+//! stream beneath in `h2/io.rs`.
 
 mod body;
 mod io;
 mod stream;
 
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
@@ -19,28 +17,30 @@ use ::h2::server::{Builder, Connection};
 use ::h2::{Ping, PingPong, Reason};
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinSet;
-use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::body::Incoming;
-use self::io::{Gate, Io};
-use self::stream::{Exchange, Outcome};
-use crate::serve::{HttpBody, HttpService, let_others_pass};
+use self::io::{Io, IoMonitor};
+use self::stream::Outcome;
+use crate::exchange::{SERVICE_PANICKED, poll_once};
+use crate::limits::Limits;
+use crate::service::{HttpBody, HttpService, Peer, yield_to_other_connections};
 use crate::transport::Stream;
-use crate::{Limits, Peer};
 
-/// The windows the protocol allows a connection, and the smallest one of a stream that makes sense.
+/// The smallest and the largest connection window that the protocol allows.
 const CONNECTION_WINDOW_MIN: u32 = 65_535;
 const CONNECTION_WINDOW_MAX: u32 = (1 << 31) - 1;
+
+/// The smallest useful window of a stream.
 const STREAM_WINDOW_MIN: u32 = 16 << 10;
+
 const FRAME_BYTES_MAX: u32 = 64 << 10;
 const SEND_BYTES_MAX: usize = 256 << 10;
 
-/// Serves one connection to its end. `first` was read to find out which HTTP it speaks.
+/// Serves one connection to its end. `first` holds the bytes that were read to detect the version of HTTP.
 ///
 /// # Cancellation
-/// Dropping the future cuts the connection; bodies in use elsewhere end with an error.
+/// Dropping the future closes the connection; bodies in use elsewhere end with an error.
 pub(crate) async fn serve<S, B>(
     stream: Stream,
     first: BytesMut,
@@ -55,8 +55,8 @@ pub(crate) async fn serve<S, B>(
 {
     let mut windows =
         Windows::new(budget.take(limits.h2_connection_window_bytes), limits.h2_stream_window_bytes);
-    let gate = Arc::new(Gate::default());
-    let io = Io::new(stream, first.freeze(), Arc::clone(&gate));
+    let monitor = Arc::new(IoMonitor::default());
+    let io = Io::new(stream, first.freeze(), Arc::clone(&monitor));
     let handshake = Builder::new()
         .initial_connection_window_size(windows.lease.bytes)
         .initial_window_size(windows.stream)
@@ -67,67 +67,76 @@ pub(crate) async fn serve<S, B>(
         .handshake::<_, Bytes>(io);
     let mut connection = match timeout(limits.head_time, handshake).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(peer = %peer.addr, %error, "no h2 connection came about"),
-        Err(_) => return tracing::debug!(peer = %peer.addr, "no h2 connection came about in time"),
+        Ok(Err(error)) => return tracing::debug!(peer = %peer.addr, %error, "HTTP/2 handshake failed"),
+        Err(_) => return tracing::debug!(peer = %peer.addr, "HTTP/2 handshake timed out"),
     };
     let pings = connection.ping_pong();
-    let mut silent = pin!(silence(pings, Arc::clone(&gate), limits.h2_ping_interval));
+    let mut silent = pin!(await_silence(pings, &monitor, limits.h2_ping_interval));
     let mut streams = JoinSet::new();
     let mut resets = Resets::new();
-    let mut leaving = false;
+    let mut is_draining = false;
     let mut idle_until = Instant::now() + limits.idle_time;
     loop {
         tokio::select! {
             biased;
-            () = drain.cancelled(), if !leaving => {
-                leaving = true;
-                // A peer that has gone silent does not even acknowledge that we leave.
+            () = drain.cancelled(), if !is_draining => {
+                is_draining = true;
+                // A silent peer does not acknowledge the GOAWAY.
                 idle_until = Instant::now() + limits.drain_time;
                 connection.graceful_shutdown();
             }
             Some(ended) = streams.join_next() => {
                 match ended {
                     Ok(Outcome::Reset) if resets.too_many() => calm_down(&mut connection, peer),
-                    Err(error) if error.is_panic() => tracing::error!(%error, "{PANICKED}"),
+                    Err(error) if error.is_panic() => tracing::error!(%error, "{SERVICE_PANICKED}"),
                     Ok(_) | Err(_) => {}
                 }
                 windows.fit(&mut connection, streams.len());
-                idle_until = Instant::now() + if leaving { limits.drain_time } else { limits.idle_time };
+                idle_until = Instant::now() + if is_draining { limits.drain_time } else { limits.idle_time };
             }
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    let_others_pass(request.method()).await;
-                    let exchange = Exchange::new(respond, peer, &limits, &gate);
-                    let mut exchange = Box::pin(exchange.run(request, service.clone()));
-                    match begin(exchange.as_mut()).await {
+                    yield_to_other_connections(request.method()).await;
+                    let exchange = stream::serve(
+                        request,
+                        respond,
+                        peer,
+                        Arc::clone(&limits),
+                        Arc::clone(&monitor),
+                        service.clone(),
+                    );
+                    let mut exchange = Box::pin(exchange);
+                    match poll_once(exchange.as_mut()).await {
                         Poll::Pending => drop(streams.spawn(exchange)),
-                        Poll::Ready(Outcome::Reset) if resets.too_many() => calm_down(&mut connection, peer),
-                        Poll::Ready(_) if !leaving => idle_until = Instant::now() + limits.idle_time,
+                        Poll::Ready(Some(Outcome::Reset)) if resets.too_many() => {
+                            calm_down(&mut connection, peer);
+                        }
+                        Poll::Ready(_) if !is_draining => idle_until = Instant::now() + limits.idle_time,
                         Poll::Ready(_) => {}
                     }
                     windows.fit(&mut connection, streams.len());
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(peer = %peer.addr, %error, "h2 connection ended");
+                    tracing::debug!(peer = %peer.addr, %error, "HTTP/2 connection failed");
                     break;
                 }
                 None => break,
             },
             () = &mut silent => {
-                tracing::debug!(peer = %peer.addr, "h2 peer is silent");
+                tracing::debug!(peer = %peer.addr, "HTTP/2 peer does not answer pings");
                 break;
             }
             () = sleep_until(idle_until), if streams.is_empty() => {
-                if leaving {
+                if is_draining {
                     break;
                 }
-                leaving = true;
+                is_draining = true;
                 idle_until = Instant::now() + limits.drain_time;
                 connection.graceful_shutdown();
             }
         }
     }
-    // The streams notice by themselves. Aborting them would take from bodies in use elsewhere what arrived.
+    // Streams end by themselves. Aborting them would lose content that has arrived for bodies in use elsewhere.
     drop(connection);
     let rest = async { while streams.join_next().await.is_some() {} };
     if timeout(limits.drain_time, rest).await.is_err() {
@@ -135,74 +144,56 @@ pub(crate) async fn serve<S, B>(
     }
 }
 
-const PANICKED: &str = "a service panicked, its stream is reset";
-
 fn calm_down(connection: &mut Connection<Io, Bytes>, peer: Peer) {
     tracing::warn!(peer = %peer.addr, "too many streams were reset by the peer");
     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
 }
 
-/// Runs an exchange up to where it first waits.
-///
-/// Done by the connection for each request in turn, so that the service sees them in the order in which they arrived.
-/// Tasks of their own begin in any order.
-async fn begin(mut exchange: Pin<&mut (impl Future<Output = Outcome> + Send)>) -> Poll<Outcome> {
-    // Without a bound on the work, because tasks that have used theirs up wait before they have begun.
-    let first = poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| exchange.as_mut().poll(cx)));
-        Poll::Ready(polled.unwrap_or_else(|_| {
-            tracing::error!("{PANICKED}");
-            Poll::Ready(Outcome::Ended)
-        }))
-    });
-    unconstrained(first).await
-}
-
 /// Returns when the peer has sent nothing for two intervals although it was pinged.
 ///
-/// Any byte is a sign of life: a pong may be queued for minutes behind the content a slow link carries.
-async fn silence(pings: Option<PingPong>, gate: Arc<Gate>, interval: Duration) {
+/// Any byte counts: on a slow link a pong may be queued behind content for minutes.
+async fn await_silence(pings: Option<PingPong>, monitor: &IoMonitor, interval: Duration) {
     let Some(mut pings) = pings else { return std::future::pending().await };
-    let mut reads = gate.reads();
+    let mut reads = monitor.reads();
     loop {
         sleep(interval).await;
-        if gate.reads() == reads {
+        if monitor.reads() == reads {
             match timeout(interval, pings.ping(Ping::opaque())).await {
                 Ok(Ok(_)) => {}
-                // The connection has failed, and `accept` says how.
+                // The connection has failed, and `accept` reports the error.
                 Ok(Err(_)) => return std::future::pending().await,
-                Err(_) if gate.reads() == reads => return,
+                Err(_) if monitor.reads() == reads => return,
                 Err(_) => {
-                    // The pong is still due; h2 allows one ping at a time.
+                    // The pong is still due, and h2 allows one ping at a time.
                     let pong = std::future::poll_fn(|cx| pings.poll_pong(cx));
-                    if !await_alive(pong, &gate, interval).await {
+                    if !await_alive(pong, monitor, interval).await {
                         return;
                     }
                 }
             }
         }
-        reads = gate.reads();
+        reads = monitor.reads();
     }
 }
 
-/// Waits for a pong for as long as anything else arrives. False when nothing does.
-async fn await_alive<T>(pong: impl Future<Output = T>, gate: &Gate, interval: Duration) -> bool {
+/// Waits for a pong as long as any bytes arrive. Returns false if none do.
+async fn await_alive<T>(pong: impl Future<Output = T>, monitor: &IoMonitor, interval: Duration) -> bool {
     let mut pong = pin!(pong);
     loop {
-        let reads = gate.reads();
+        let reads = monitor.reads();
         if timeout(interval, pong.as_mut()).await.is_ok() {
             return true;
         }
-        if gate.reads() == reads {
+        if monitor.reads() == reads {
             return false;
         }
     }
 }
 
-/// Lets the connection's window follow the number of streams, while the server's budget lasts, so that streams
-/// whose services do not read cannot use up what the others need.
+/// The connection's window, which follows the number of streams within the server's budget, so that streams whose
+/// services do not read cannot use up the window of the others.
 ///
-/// Windows of streams stay as they are: to shrink them under way is legal, but clients on h2 0.4 were seen to stall over it.
+/// The windows of streams do not change: shrinking them is legal, but made clients on h2 0.4 stall.
 struct Windows {
     lease: Lease,
     base: u32,
@@ -218,7 +209,7 @@ impl Windows {
     fn fit(&mut self, connection: &mut Connection<Io, Bytes>, streams: usize) {
         let streams = u32::try_from(streams).unwrap_or(u32::MAX).saturating_add(1);
         let wished = streams.saturating_mul(self.stream).clamp(self.base, CONNECTION_WINDOW_MAX);
-        // Shrunk again only when few are left, so that it does not flap.
+        // Shrinks only when few streams are left, so that the window does not flap.
         if wished > self.lease.bytes && self.lease.grow(wished)
             || streams <= 2 && self.lease.shrink(self.base)
         {
@@ -227,7 +218,7 @@ impl Windows {
     }
 }
 
-/// Counts streams the peer opens only to reset them (CVE-2023-44487): a burst may be, a habit may not.
+/// The rate at which the peer resets streams that it has just opened (CVE-2023-44487). A burst is allowed.
 struct Resets {
     level: f64,
     at: Instant,
@@ -250,7 +241,7 @@ impl Resets {
     }
 }
 
-/// The memory all h2 connections may promise to their peers together.
+/// The bytes of the windows that all HTTP/2 connections together may grant to their peers.
 #[derive(Clone)]
 pub(crate) struct Budget(Arc<AtomicU64>);
 
@@ -259,7 +250,7 @@ impl Budget {
         Budget(Arc::new(AtomicU64::new(bytes)))
     }
 
-    /// A window for one connection: as large as wished, or what is left, but never less than the protocol's.
+    /// Takes the window of one connection: `wished` bytes or what is left, but at least the protocol's minimum.
     fn take(&self, wished: u32) -> Lease {
         let bytes = self.reserve(|left| left.min(u64::from(wished)));
         Lease {
@@ -269,7 +260,7 @@ impl Budget {
         }
     }
 
-    /// Takes what `part` says of what is left.
+    /// Takes the part of the bytes left that `part` computes.
     fn reserve(&self, part: impl Fn(u64) -> u64) -> u32 {
         let mut taken = 0;
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
@@ -288,7 +279,7 @@ struct Lease {
 }
 
 impl Lease {
-    /// Grows to `wished` if that is at most half of what is left for everybody. False if nothing changed.
+    /// Grows to `wished` if that takes at most half of what is left. Returns whether it has grown.
     fn grow(&mut self, wished: u32) -> bool {
         let more = wished.saturating_sub(self.bytes);
         let taken = self.budget.reserve(|left| if left / 2 >= u64::from(more) { u64::from(more) } else { 0 });
@@ -297,7 +288,7 @@ impl Lease {
         taken > 0
     }
 
-    /// Gives back what is beyond `bytes`. False if nothing changed.
+    /// Gives back all but `bytes`. Returns whether it has shrunk.
     fn shrink(&mut self, bytes: u32) -> bool {
         let excess = self.bytes.saturating_sub(bytes).min(self.taken);
         self.bytes -= excess;

@@ -1,18 +1,20 @@
 //! [`Interim`]: the handle with which a service sends interim (1xx) responses.
 //!
-//! Owns the queue between the handle and the connection, and the rule that nothing follows the final response.
-//! How an interim response looks on the wire is the connection's business.
+//! Owns the queue between the handle and the exchange, and the rule that no interim response follows the final one. Each
+//! transport encodes interim responses itself.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use http::{Response, StatusCode};
 
-/// Sends interim (1xx) responses for one request, at once and while its body is still being received.
+use crate::sync::lock;
+
+/// The handle that sends interim (1xx) responses for one request, at once and while its body is still arriving.
 ///
-/// Found in the request's extensions if, and only if, the peer can take interim responses: never for HTTP/1.0.
-/// Clones speak for the same request. Nothing here waits; what cannot be sent yet is queued, within
+/// Found in the request's extensions, except for HTTP/1.0, which has no interim responses. Clones belong to the same
+/// request. No method waits; responses that cannot be sent yet are queued, up to
 /// [`Limits::interims_max`](crate::Limits::interims_max).
 ///
 /// ```
@@ -27,23 +29,23 @@ use http::{Response, StatusCode};
 pub struct Interim(Arc<Queue>);
 
 impl Interim {
-    /// Queues an interim response: status 102 to 199. Everything sent goes out in order, and before the final
-    /// response.
+    /// Queues an interim response with a status of 102 to 199. It is sent after those queued before it, and before the
+    /// final response.
     ///
-    /// `100 (Continue)` is not for services: the server sends it when the body is first polled.
+    /// The server sends `100 (Continue)` itself, when the body is first polled.
     ///
     /// # Errors
-    /// [`Gone`] says why it will never be sent.
-    pub fn send(&self, head: Response<()>) -> Result<(), Gone> {
+    /// Returns an [`InterimError`] if it will never be sent.
+    pub fn send(&self, head: Response<()>) -> Result<(), InterimError> {
         self.0.push(head, Kind::Ordered)
     }
 
-    /// Queues an interim response that only matters while it is the latest: it replaces an earlier `progress`
-    /// that has not been sent yet, and is dropped when the final response is ready first.
+    /// Queues an interim response that matters only while it is the latest. It replaces an earlier `progress` that has
+    /// not been sent yet, and is dropped if the final response is ready first.
     ///
     /// # Errors
-    /// [`Gone`] says why it will never be sent.
-    pub fn progress(&self, head: Response<()>) -> Result<(), Gone> {
+    /// Returns an [`InterimError`] if it will never be sent.
+    pub fn progress(&self, head: Response<()>) -> Result<(), InterimError> {
         self.0.push(head, Kind::Progress)
     }
 }
@@ -54,34 +56,34 @@ impl std::fmt::Debug for Interim {
     }
 }
 
-/// Why an interim response will never be sent. The request itself may go on.
+/// The reason why an interim response will never be sent. The request itself may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Gone {
+pub enum InterimError {
     /// The final response has begun.
     #[error("the final response has begun")]
     Answered,
     /// The connection or stream has ended.
     #[error("the connection has ended")]
-    Lost,
-    /// The peer does not read, and as much as may be is already queued.
-    #[error("too many interim responses wait for the peer to read them")]
+    Disconnected,
+    /// The peer does not read, and the queue is full.
+    #[error("the queue of interim responses is full")]
     Full,
-    /// The status is not one a service may send as an interim response: 102 to 199.
-    #[error("not the status of an interim response")]
-    Status,
+    /// The status is not one from 102 to 199.
+    #[error("the status is not that of an interim response")]
+    InvalidStatus,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The server's own 100.
+    /// The server's own `100 (Continue)`.
     Continue,
     Ordered,
     Progress,
 }
 
-/// What connection and handle share. `closed` is set under the same lock as `waiting` is emptied, so that no
-/// interim response can follow the final one.
+/// The interim responses of one request that have not been sent. `closed` is set under the lock that empties `waiting`,
+/// so that no interim response can follow the final one.
 pub(crate) struct Queue {
     max: usize,
     state: Mutex<State>,
@@ -90,8 +92,8 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<(Kind, Response<()>)>,
-    closed: Option<Gone>,
-    connection: Option<Waker>,
+    closed: Option<InterimError>,
+    exchange: Option<Waker>,
 }
 
 impl Queue {
@@ -103,32 +105,32 @@ impl Queue {
         Interim(Arc::clone(self))
     }
 
-    /// Queues the 100 (Continue) a waiting client needs. It has no bound of its own, being sent once.
+    /// Queues a `100 (Continue)`. It does not count towards the bound, because it is sent once.
     pub(crate) fn push_continue(&self) {
         let mut head = Response::new(());
         *head.status_mut() = StatusCode::CONTINUE;
-        // Too late means that the final response has begun, and it replaces the 100.
+        // If the final response has begun, it replaces the `100 (Continue)`.
         let _ = self.push(head, Kind::Continue);
     }
 
-    fn push(&self, head: Response<()>, kind: Kind) -> Result<(), Gone> {
+    fn push(&self, head: Response<()>, kind: Kind) -> Result<(), InterimError> {
         let status = head.status().as_u16();
         if kind != Kind::Continue && !matches!(status, 102..=199) {
-            return Err(Gone::Status);
+            return Err(InterimError::InvalidStatus);
         }
         let waker = {
-            let mut state = self.lock();
-            if let Some(gone) = state.closed {
-                return Err(gone);
+            let mut state = lock(&self.state);
+            if let Some(error) = state.closed {
+                return Err(error);
             }
             if kind == Kind::Progress {
                 state.waiting.retain(|(kind, _)| *kind != Kind::Progress);
             }
             if kind != Kind::Continue && state.waiting.len() >= self.max.max(1) {
-                return Err(Gone::Full);
+                return Err(InterimError::Full);
             }
             state.waiting.push_back((kind, head));
-            state.connection.take()
+            state.exchange.take()
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -136,36 +138,32 @@ impl Queue {
         Ok(())
     }
 
-    /// The next interim response to send. The connection is woken when there is one.
+    /// Returns the next interim response to send.
     pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Response<()>> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if let Some((_, head)) = state.waiting.pop_front() {
             return Poll::Ready(head);
         }
-        if !state.connection.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            state.connection = Some(cx.waker().clone());
+        if !state.exchange.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            state.exchange = Some(cx.waker().clone());
         }
         Poll::Pending
     }
 
-    /// The final response begins: nothing can be queued from here on, and what was promised in order is
-    /// returned to be sent first. A 100 and progress have lost their meaning.
-    pub(crate) fn answer(&self) -> impl Iterator<Item = Response<()>> + use<> {
-        let mut state = self.lock();
-        state.closed.get_or_insert(Gone::Answered);
+    /// Closes the queue before the final response. Returns the responses that must be sent first, and drops
+    /// `100 (Continue)` and progress, which no longer matter.
+    pub(crate) fn close(&self) -> impl Iterator<Item = Response<()>> + use<> {
+        let mut state = lock(&self.state);
+        state.closed.get_or_insert(InterimError::Answered);
         let waiting = std::mem::take(&mut state.waiting);
         waiting.into_iter().filter(|(kind, _)| *kind == Kind::Ordered).map(|(_, head)| head)
     }
 
-    /// The connection or stream has ended, or the peer no longer takes anything.
-    pub(crate) fn lost(&self) {
-        let mut state = self.lock();
-        state.closed.get_or_insert(Gone::Lost);
+    /// Closes and empties the queue, because the peer takes no more responses.
+    pub(crate) fn disconnect(&self) {
+        let mut state = lock(&self.state);
+        state.closed.get_or_insert(InterimError::Disconnected);
         state.waiting.clear();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -199,18 +197,18 @@ mod tests {
     }
 
     #[test]
-    fn nothing_follows_the_final_response() {
+    fn no_interim_response_follows_the_final_one() {
         let queue = Queue::new(4);
         let interim = queue.handle();
         interim.send(head(103, 1)).unwrap();
         interim.progress(head(104, 2)).unwrap();
         queue.push_continue();
-        let last: Vec<_> = queue.answer().map(|head| head.status().as_u16()).collect();
+        let last: Vec<_> = queue.close().map(|head| head.status().as_u16()).collect();
         assert_eq!(last, [103]);
-        assert_eq!(interim.send(head(104, 3)), Err(Gone::Answered));
-        assert_eq!(interim.progress(head(104, 3)), Err(Gone::Answered));
-        queue.lost();
-        assert_eq!(interim.send(head(104, 3)), Err(Gone::Answered));
+        assert_eq!(interim.send(head(104, 3)), Err(InterimError::Answered));
+        assert_eq!(interim.progress(head(104, 3)), Err(InterimError::Answered));
+        queue.disconnect();
+        assert_eq!(interim.send(head(104, 3)), Err(InterimError::Answered));
     }
 
     #[test]
@@ -218,14 +216,14 @@ mod tests {
         let queue = Queue::new(2);
         let interim = queue.handle();
         for status in [100, 101, 200, 404] {
-            assert_eq!(interim.send(head(status, 0)), Err(Gone::Status));
+            assert_eq!(interim.send(head(status, 0)), Err(InterimError::InvalidStatus));
         }
         interim.send(head(102, 1)).unwrap();
         interim.progress(head(104, 2)).unwrap();
-        assert_eq!(interim.send(head(104, 3)), Err(Gone::Full));
+        assert_eq!(interim.send(head(104, 3)), Err(InterimError::Full));
         interim.progress(head(104, 4)).unwrap();
         assert_eq!(drain(&queue), ["102 1", "104 4"]);
-        queue.lost();
-        assert_eq!(interim.send(head(104, 5)), Err(Gone::Lost));
+        queue.disconnect();
+        assert_eq!(interim.send(head(104, 5)), Err(InterimError::Disconnected));
     }
 }

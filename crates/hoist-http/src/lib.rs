@@ -1,8 +1,8 @@
 //! An HTTP/1.1 and HTTP/2 server for any tower service, which can send interim (1xx) responses.
 //!
-//! Services such as an axum `Router` run unchanged. What they gain are three values in each request's extensions:
-//! [`Interim`] sends `103 (Early Hints)`, `104 (Upload Resumption Supported)` and their like while the request's
-//! body is still arriving, [`Abort`] ends a request without an answer, and [`Peer`] says who is asking.
+//! Services such as an axum `Router` run unchanged. Each request's extensions hold three values: [`Interim`] sends
+//! `103 (Early Hints)`, `104 (Upload Resumption Supported)` and other interim responses while the request's body is still
+//! arriving, [`Abort`] ends a request without a response, and [`Peer`] identifies its sender.
 //!
 //! ```no_run
 //! use axum::{Extension, Router, routing::put};
@@ -11,8 +11,8 @@
 //! async fn upload(interim: Option<Extension<Interim>>, body: axum::body::Bytes) -> String {
 //!     if let Some(Extension(interim)) = interim {
 //!         let hint = http::Response::builder().status(103).header("link", "</done.css>; rel=preload");
-//!         // Too late is no error: the request goes on either way.
-//!         let _ = interim.send(hint.body(()).expect("a sound head"));
+//!         // The request goes on even if it is too late for an interim response.
+//!         let _ = interim.send(hint.body(()).expect("a valid head"));
 //!     }
 //!     format!("{} bytes\n", body.len())
 //! }
@@ -24,19 +24,22 @@
 //! # }
 //! ```
 //!
-//! # What it takes care of
+//! # Features
 //!
-//! - HTTP/1.1 and HTTP/2 on one port, in cleartext (by the client's first bytes) or TLS (by ALPN), the
-//!   certificate exchanged while running.
-//! - HTTP/1.1 framing as strict as RFC 9112 allows, so that no two servers can disagree about where a message ends.
-//! - A [`Body`] that may be moved to another task, outlives the service's future, and yields every byte that
-//!   arrived before a peer vanished.
-//! - Bounds on everything a peer can make the server hold or wait for: [`Limits`].
-//! - Stopping in order: [`Server::serve`].
+//! - HTTP/1.1 and HTTP/2 on one port, in cleartext (detected by the client's first bytes) or over TLS (by ALPN), with
+//!   certificates that are reloaded while the server runs.
+//! - HTTP/1.1 framing as strict as RFC 9112 allows, so that no two servers can disagree about the end of a message.
+//! - A [`Body`] that may be moved to another task, outlives the service's future, and yields every byte that arrived
+//!   before a peer disconnected.
+//! - Bounds on everything that a peer can make the server hold or wait for: [`Limits`].
+//! - Graceful shutdown: [`Server::serve`].
 
 mod abort;
 mod body;
+mod content;
 mod date;
+mod exchange;
+mod fields;
 #[doc(hidden)]
 pub mod fuzz;
 mod h1;
@@ -44,13 +47,17 @@ mod h2;
 mod interim;
 mod limits;
 mod pace;
+mod rejection;
 mod serve;
+mod service;
+mod sync;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod transport;
 
 pub use abort::Abort;
 pub use body::{Body, BodyError};
-pub use interim::{Gone, Interim};
+pub use interim::{Interim, InterimError};
 pub use limits::Limits;
-pub use serve::{Peer, Server, serve};
+pub use serve::{Server, serve};
+pub use service::Peer;

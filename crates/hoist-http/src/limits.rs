@@ -1,12 +1,12 @@
-//! The numbers that bound everything a peer can make the server hold or wait for.
+//! [`Limits`]: the bounds on everything that a peer can make the server hold or wait for.
 //!
-//! Owns the numbers and their defaults; each is enforced where the thing it bounds lives.
+//! Owns the numbers and their defaults. The code that each one bounds enforces it.
 
 use std::time::Duration;
 
-/// Bounds on what peers may use. Every field has a default that suits an upload server on the open internet.
+/// Bounds on the resources that peers may use. The defaults suit an upload server on the open internet.
 ///
-/// Times that bound a peer's body count only while the server *waits* for the peer: a slow service is never
+/// Times that bound a request body count only while the server *waits* for the peer, so that a slow service is never
 /// mistaken for a slow peer.
 ///
 /// ```
@@ -15,32 +15,32 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections open at once; beyond it new ones wait in the kernel's queue. Default 16,384.
+    /// Connections open at once. Further ones wait in the kernel's queue. Default 16,384.
     pub connections_max: usize,
-    /// Bytes of one request head: request line and fields (h2: the decoded header list). Beyond it the answer
-    /// is 431, or 414 if the request line alone is longer. Default 64 KiB.
+    /// Bytes of one request head: request line and fields (HTTP/2: the decoded header list). A longer one is answered
+    /// with 431, or with 414 if the request line alone is longer. Default 64 KiB.
     pub head_bytes_max: usize,
-    /// Fields in one HTTP/1.1 request head, or in one trailer section. Beyond it the answer is 431. Default 100.
+    /// Fields in one HTTP/1.1 request head, or in one trailer section. More are answered with 431. Default 100.
     pub fields_max: usize,
-    /// Time from the first byte of a request head (from accepting the connection, for its first) to the last
-    /// one; also the time for a TLS or h2 handshake. Beyond it the answer is 408. Default 30 s.
+    /// Time from the first byte of a request head to its last one; for the first head, from accepting the connection.
+    /// Also the time for a TLS or HTTP/2 handshake. A slower head is answered with 408. Default 30 s.
     pub head_time: Duration,
     /// Time a connection may stay open without a request. Default 75 s.
     pub idle_time: Duration,
     /// Time without one byte of a request body while the service waits for it. Default 60 s.
     pub body_idle: Duration,
-    /// The slowest request body tolerated, in bytes per second of waiting, as a mean over
+    /// The minimum rate of a request body, in bytes per second of waiting, as a mean over
     /// [`body_rate_window`](Self::body_rate_window). Zero turns it off. Default 100.
     pub body_rate_min: u64,
-    /// Time of waiting over which [`body_rate_min`](Self::body_rate_min) is judged. Default 60 s.
+    /// Time of waiting over which [`body_rate_min`](Self::body_rate_min) is measured. Default 60 s.
     pub body_rate_window: Duration,
-    /// Time without the peer taking one byte of a response. Interim responses do not count: a client may well
-    /// send everything before it reads anything. Default 60 s.
+    /// Time without the peer taking one byte of a response. Interim responses do not count, because a client may send
+    /// its whole request before it reads. Default 60 s.
     pub write_idle: Duration,
-    /// Bytes of an unread request body that are read and thrown away after the response, so that the peer can
-    /// read the response and the connection may be used again. Default 256 KiB.
+    /// Bytes of an unread request body that are read and discarded after the response, so that the peer can read the
+    /// response and the connection may be used again. Default 256 KiB.
     pub drain_bytes_max: u64,
-    /// Time for the same, and for closing a connection in order. Default 2 s.
+    /// Time for discarding an unread request body, and for closing a connection in order. Default 2 s.
     pub drain_time: Duration,
     /// Bytes of one chunk-size line of the chunked coding, extensions included. Default 1 KiB.
     pub chunk_line_bytes_max: usize,
@@ -48,25 +48,26 @@ pub struct Limits {
     pub chunk_extension_bytes_max: u64,
     /// Bytes of one trailer section. Default 16 KiB.
     pub trailer_bytes_max: usize,
-    /// Bytes of the largest read buffer of one HTTP/1.1 connection. Buffers begin small, grow to this while a
-    /// body streams at speed, and are given back when the connection is idle. Default 256 KiB.
+    /// Bytes of the largest read buffer of one HTTP/1.1 connection. Buffers start small, grow to this while a body
+    /// arrives fast, and are freed when the connection is idle. Default 256 KiB.
     pub read_bytes_max: usize,
-    /// Interim responses queued for one request and not yet sent; progress counts as one. Default 16.
+    /// Interim responses queued for one request. All progress counts as one. Default 16.
     pub interims_max: usize,
-    /// Streams open at once on one h2 connection. Default 256.
+    /// Streams open at once on one HTTP/2 connection. Default 256.
     pub h2_streams_max: u32,
-    /// Bytes one h2 stream may have in flight before the service has consumed them. Default 1 MiB.
+    /// Bytes that one HTTP/2 stream may have in flight before the service has consumed them. Default 1 MiB.
     pub h2_stream_window_bytes: u32,
-    /// The same for all streams of one h2 connection together. Throughput is at most this much per round trip.
-    /// With more streams it grows to hold the windows of all of them, within the budget below. Default 4 MiB.
+    /// Bytes that all streams of one HTTP/2 connection together may have in flight, which bounds the throughput per round
+    /// trip. Grows with the number of streams to hold all their windows, within
+    /// [`h2_windows_bytes_max`](Self::h2_windows_bytes_max). Default 4 MiB.
     pub h2_connection_window_bytes: u32,
-    /// Bytes of all h2 connection windows of the server together. When they are used up, new connections get
-    /// the protocol's smallest window, 64 KiB. Default 64 MiB.
+    /// Bytes of the windows of all HTTP/2 connections of the server together. When they are used up, new connections get
+    /// the smallest window that the protocol allows, 64 KiB. Default 64 MiB.
     pub h2_windows_bytes_max: u64,
-    /// Time between pings on an h2 connection with streams; no answer within the same time ends the connection.
-    /// Default 30 s.
+    /// Time between pings on an HTTP/2 connection. A connection on which no bytes arrive within the same time after a
+    /// ping is closed. Default 30 s.
     pub h2_ping_interval: Duration,
-    /// How long a drain waits for the requests in flight before it ends them. Default 30 s.
+    /// Time that a graceful shutdown waits for requests in flight before it ends them. Default 30 s.
     pub drain_grace: Duration,
 }
 

@@ -1,7 +1,7 @@
-//! How long a request body may keep the server waiting.
+//! The time that a peer may keep the server waiting, for a request's content and for a response to be read.
 //!
-//! Owns the clockwork of [`Limits::body_idle`], `body_rate_min` and `body_rate_window` for every HTTP version.
-//! Time counts only between "the service wants bytes and there are none" and the next byte.
+//! Owns the clockwork of [`Limits::body_idle`], `body_rate_min`, `body_rate_window` and `write_idle` for every version of
+//! HTTP. For content, time counts only while the service waits for bytes.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{BodyError, Limits};
+use crate::body::BodyError;
+use crate::limits::Limits;
 
+/// The pace of one request's content.
 pub(crate) struct Pace {
     idle: Duration,
     rate_min: u64,
     window: Duration,
-    /// When the wait that is going on began, and the part of it the current window has not counted yet.
+    /// The current wait for bytes.
     waiting: Option<Waiting>,
     window_waited: Duration,
     window_bytes: u64,
@@ -25,6 +27,7 @@ pub(crate) struct Pace {
 
 struct Waiting {
     since: Instant,
+    /// The start of the part that the current window has not counted yet.
     uncounted_since: Instant,
 }
 
@@ -41,20 +44,20 @@ impl Pace {
         }
     }
 
-    /// The peer has sent bytes.
+    /// Counts bytes that the peer has sent.
     pub(crate) fn arrived(&mut self, bytes: usize) {
         self.window_bytes += bytes as u64;
         self.pause();
     }
 
-    /// We no longer wait for the peer.
+    /// Ends the current wait.
     pub(crate) fn pause(&mut self) {
         if let Some(waiting) = self.waiting.take() {
             self.window_waited += waiting.uncounted_since.elapsed();
         }
     }
 
-    /// There is nothing to read. Ready when the peer has used up its time.
+    /// Waits for bytes. Ready with an error when the peer has used up its time.
     pub(crate) fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         let now = Instant::now();
         let waiting = self.waiting.get_or_insert(Waiting { since: now, uncounted_since: now });
@@ -78,15 +81,15 @@ impl Pace {
             if self.timer.poll(cx, deadline).is_pending() {
                 return Poll::Pending;
             }
-            // The deadline came between reading the clock and arming the timer: look again at once.
+            // The deadline passed between reading the clock and arming the timer: poll again at once.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
     }
 }
 
-/// A timer that is cheap to move forward: the sleeping entry stays where it is and is only re-armed when it
-/// fires too early, so that a busy body does not touch the runtime's timer wheel for every read.
+/// A timer that is cheap to move forward. It is re-armed only when it fires too early, so that a busy body does not touch
+/// the runtime's timer wheel for every read.
 #[derive(Default)]
 pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
@@ -109,7 +112,7 @@ impl Timer {
     }
 }
 
-/// How long the peer may leave a response unread.
+/// The time for which the peer has left a response unread.
 #[derive(Default)]
 pub(crate) struct Stall {
     since: Option<Instant>,
@@ -117,7 +120,7 @@ pub(crate) struct Stall {
 }
 
 impl Stall {
-    /// The peer took something.
+    /// Starts again, because the peer took bytes.
     pub(crate) fn moved(&mut self) {
         self.since = None;
     }
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_is_idle() {
+    async fn a_silent_peer_is_idle() {
         let mut pace = Pace::new(&limits(5, 100, 60));
         let began = Instant::now();
         assert_eq!(poll_fn(|cx| pace.poll_waiting(cx)).await, BodyError::Idle);
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_trickle_is_too_slow_and_the_service_is_not() {
+    async fn a_slow_peer_is_an_error_and_a_slow_service_is_not() {
         let mut pace = Pace::new(&limits(50, 100, 60));
         let mut waited = 0;
         let error = loop {
@@ -163,14 +166,14 @@ mod tests {
             }
             waited += 10;
             pace.arrived(500);
-            // The service takes its time: it must not be held against the peer.
+            // The time that the service takes does not count against the peer.
             tokio::time::sleep(Duration::from_secs(100)).await;
         };
         assert_eq!((error, waited), (BodyError::TooSlow, 50));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fast_enough_goes_on_for_ever() {
+    async fn a_peer_at_the_minimum_rate_may_continue() {
         let mut pace = Pace::new(&limits(50, 100, 60));
         for _ in 0..100 {
             let wait = poll_fn(|cx| pace.poll_waiting(cx));

@@ -1,43 +1,32 @@
-//! [`serve`] and [`Server`]: accept connections, find out which HTTP they speak, and stop in order.
+//! [`serve`] and [`Server`]: accept connections, detect their version of HTTP, and shut down gracefully.
 //!
-//! Owns every task of the server and the life of connections as a whole. What happens on one of them is in
-//! `h1.rs` and `h2.rs`.
+//! Owns every task of the server. One connection is in `h1.rs` or `h2.rs`.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinError, JoinSet, yield_now};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
+use crate::body::Body;
 use crate::h2::Budget;
+use crate::limits::Limits;
+use crate::service::{BoxError, HttpBody, HttpService, Peer};
 use crate::transport::{Socket, Stream};
-use crate::{Body, Limits, h1, h2};
+use crate::{h1, h2};
 
-/// Any error a service or its response bodies may have.
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The bytes an h2 client with prior knowledge begins with (RFC 9113, Connection Preface).
+/// The first bytes of an HTTP/2 client with prior knowledge (RFC 9113, Connection Preface).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Who sent a request. Found in every request's extensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// The address the connection came from.
-    pub addr: SocketAddr,
-    /// Whether the connection is encrypted.
-    pub tls: bool,
-}
-
-/// Serves `service` on `listener`, HTTP/1.1 and HTTP/2 on the same port, with default [`Limits`], for ever.
+/// Serves `service` on `listener`, HTTP/1.1 and HTTP/2 on the same port, with default [`Limits`], forever.
 ///
 /// The service is any tower service, such as an axum `Router` as it is. Use [`Server`] for TLS, other limits, or
 /// to stop in order.
@@ -55,9 +44,9 @@ where
     Server::new().serve(listener, service, CancellationToken::new()).await
 }
 
-/// A server to be: what it bounds, and whether it encrypts.
+/// Server configuration: limits and TLS.
 #[derive(Clone, Debug, Default)]
-#[must_use = "a server does nothing until it serves"]
+#[must_use = "a server does nothing until `serve` is called"]
 pub struct Server {
     limits: Limits,
     #[cfg(feature = "tls")]
@@ -65,32 +54,33 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server with default [`Limits`], in cleartext.
+    /// Returns a server with default [`Limits`] and without TLS.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bounds what peers may use.
+    /// Sets the limits on peers.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Encrypts all connections.
+    /// Serves all connections over TLS.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, acceptor: crate::tls::Acceptor) -> Self {
         self.tls = Some(acceptor);
         self
     }
 
-    /// Serves until `drain` is cancelled, then stops in order and returns.
+    /// Serves until `drain` is cancelled, then shuts down gracefully and returns.
     ///
-    /// Stopping in order: no connection is accepted any more, idle ones are closed, requests in flight get their
-    /// answer with `Connection: close` (h1) or after a GOAWAY (h2). What is left after
-    /// [`Limits::drain_grace`] is cut off.
+    /// A graceful shutdown accepts no more connections and closes idle ones. Requests in flight get their response, with
+    /// `Connection: close` (HTTP/1.1) or after a GOAWAY (HTTP/2). Connections that are left after
+    /// [`Limits::drain_grace`] are closed abruptly.
     ///
     /// # Errors
-    /// None at present: an error to accept a connection (no file descriptors, for one) is logged and tried again.
+    /// None at present. If accepting a connection fails, for lack of file descriptors for example, the error is logged
+    /// and the server tries again.
     ///
     /// # Cancellation
     /// Dropping the future closes all connections at once.
@@ -135,7 +125,7 @@ impl Server {
             let (slot, tcp, addr) = accepted;
             let (shared, service) = (shared.clone(), service.clone());
             tasks.spawn(async move {
-                shared.connection(tcp, addr, service).await;
+                shared.serve(tcp, addr, service).await;
                 drop(slot);
             });
         }
@@ -146,14 +136,17 @@ impl Server {
             }
         };
         if timeout(grace, all).await.is_err() {
-            tracing::warn!(connections = tasks.len(), "connections are cut off, the grace time is over");
+            tracing::warn!(
+                connections = tasks.len(),
+                "connections are closed abruptly, the grace time is over"
+            );
             tasks.shutdown().await;
         }
         Ok(())
     }
 }
 
-/// The next connection that may be served. Errors to accept one never end the server.
+/// Returns the next connection that may be served. A failure to accept one does not end the server.
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
@@ -162,10 +155,10 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((tcp, addr)) => return (slot, tcp, addr),
-            // That one connection was gone before it was ours.
-            Err(error) if is_of_the_connection(&error) => {}
+            // The connection ended before it was accepted.
+            Err(error) if is_connection_error(&error) => {}
             Err(error) => {
-                // Out of file descriptors or memory: only time, and connections that end, can help.
+                // Out of file descriptors or memory. Connections have to end before accepting succeeds again.
                 tracing::error!(%error, "cannot accept connections");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
@@ -173,7 +166,8 @@ async fn accept(
     }
 }
 
-fn is_of_the_connection(error: &io::Error) -> bool {
+/// Returns whether accepting failed because of the accepted connection, not of the listener.
+fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
@@ -186,6 +180,7 @@ fn report(ended: Result<(), JoinError>) {
     }
 }
 
+/// The configuration and state that all connections share.
 #[derive(Clone)]
 struct Shared {
     limits: Arc<Limits>,
@@ -196,12 +191,12 @@ struct Shared {
 }
 
 impl Shared {
-    async fn connection<S, B>(self, tcp: TcpStream, addr: SocketAddr, service: S)
+    async fn serve<S, B>(self, tcp: TcpStream, addr: SocketAddr, service: S)
     where
         S: HttpService<B>,
         B: HttpBody,
     {
-        // Without it an interim response can wait 40 ms for the acknowledgement of the one before.
+        // Otherwise an interim response may wait 40 ms for the acknowledgement of the one before.
         let _ = tcp.set_nodelay(true);
         let head_time = self.limits.head_time;
         let opened = tokio::select! {
@@ -212,11 +207,11 @@ impl Shared {
         let (stream, first, is_h2, tls) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => {
-                tracing::debug!(peer = %addr, %error, "no connection came about");
+                tracing::debug!(peer = %addr, %error, "connection failed before its first request");
                 return;
             }
             Err(_) => {
-                tracing::debug!(peer = %addr, "no connection came about in time");
+                tracing::debug!(peer = %addr, "connection timed out before its first request");
                 return;
             }
         };
@@ -228,27 +223,28 @@ impl Shared {
         }
     }
 
-    /// Encrypts if asked to, and finds out which HTTP the peer speaks.
+    /// Accepts TLS if it is configured, and detects the version of HTTP. Returns the stream, the bytes read so far,
+    /// whether they are HTTP/2, and whether the stream is encrypted.
     async fn open(&self, tcp: TcpStream) -> io::Result<(Stream, BytesMut, bool, bool)> {
         let socket = Socket::new(tcp);
         #[cfg(feature = "tls")]
         if let Some(acceptor) = &self.tls {
             let tls = acceptor.accept(socket).await?;
-            let agreed = tls.get_ref().1.alpn_protocol().map(|protocol| protocol == b"h2");
+            let negotiated = tls.get_ref().1.alpn_protocol().map(|protocol| protocol == b"h2");
             let mut stream = Stream::Tls(Box::new(tls));
-            return match agreed {
+            return match negotiated {
                 Some(is_h2) => Ok((stream, BytesMut::new(), is_h2, true)),
-                None => sniff(&mut stream).await.map(|(first, is_h2)| (stream, first, is_h2, true)),
+                None => detect(&mut stream).await.map(|(first, is_h2)| (stream, first, is_h2, true)),
             };
         }
         let mut stream = Stream::Tcp(socket);
-        let (first, is_h2) = sniff(&mut stream).await?;
+        let (first, is_h2) = detect(&mut stream).await?;
         Ok((stream, first, is_h2, false))
     }
 }
 
-/// Reads until the bytes are, or can no longer be, the preface of h2.
-async fn sniff(stream: &mut Stream) -> io::Result<(BytesMut, bool)> {
+/// Reads until the bytes are, or cannot become, the preface of HTTP/2.
+async fn detect(stream: &mut Stream) -> io::Result<(BytesMut, bool)> {
     let mut first = BytesMut::new();
     loop {
         let seen = first.len().min(PREFACE.len());
@@ -268,46 +264,4 @@ async fn sniff(stream: &mut Stream) -> io::Result<(BytesMut, bool)> {
             };
         }
     }
-}
-
-/// What [`serve`] asks of a service, in one name.
-pub(crate) trait HttpService<B>:
-    Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static
-{
-}
-
-impl<S, B> HttpService<B> for S where
-    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
-        + Clone
-        + Send
-        + 'static
-{
-}
-
-/// What [`serve`] asks of a response's body, in one name.
-pub(crate) trait HttpBody:
-    http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static
-{
-}
-
-impl<B> HttpBody for B where B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static {}
-
-/// Lets requests that have arrived on other connections reach the service before a safe one, which asks for what they did.
-///
-/// The runtime begins with the task that it woke last, so a request could overtake one that was sent before it. The first
-/// wait has the runtime look at all sockets, the second lets the tasks run that it woke then.
-pub(crate) async fn let_others_pass(method: &Method) {
-    if method.is_safe() {
-        yield_now().await;
-        yield_now().await;
-    }
-}
-
-/// Waits until the service is ready, and calls it.
-pub(crate) async fn call<S, B>(mut service: S, request: Request<Body>) -> Result<Response<B>, BoxError>
-where
-    S: HttpService<B>,
-{
-    poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
-    service.call(request).await.map_err(Into::into)
 }

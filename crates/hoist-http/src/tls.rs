@@ -1,4 +1,4 @@
-//! TLS: certificates from PEM files, exchanged while the server runs.
+//! TLS: certificates from PEM files, reloaded while the server runs.
 //!
 //! Owns the rustls configuration and the certificate in use. Connections keep the certificate they began with.
 
@@ -18,17 +18,17 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::sync::lock;
 use crate::transport::Socket;
 
-/// How often the files are looked at.
-const POLL: Duration = Duration::from_secs(10);
+/// The interval at which the files are checked for changes.
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Encrypts connections with a certificate that can be exchanged while the server runs.
+/// A TLS acceptor whose certificate can be replaced while the server runs.
 ///
-/// TLS 1.2 and 1.3, by aws-lc-rs, offering `h2` and `http/1.1`. While a [`Server`](crate::Server) runs, the files
-/// are looked at every ten seconds; renewed ones are used for new connections, and ones that are unusable (half
-/// written, not a pair) leave the old certificate in place and are reported by `tracing`. Clones share the
-/// certificate.
+/// Supports TLS 1.2 and 1.3 by aws-lc-rs, and offers `h2` and `http/1.1`. While a [`Server`](crate::Server) runs, the files
+/// are checked every ten seconds. A changed certificate is used for new connections. An unusable one (half written, or
+/// not matching its key) is logged, and the old certificate stays in use. Clones share the certificate.
 #[derive(Clone)]
 pub struct Acceptor {
     acceptor: TlsAcceptor,
@@ -39,7 +39,7 @@ impl Acceptor {
     /// Loads a certificate chain and its private key from PEM files (they may be the same file).
     ///
     /// # Errors
-    /// A file cannot be read, holds no certificate or key, or the two are not a pair.
+    /// Returns an error if a file cannot be read, holds no certificate or no key, or if the key is not the certificate's.
     pub fn from_pem_files(chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Result<Self, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let (chain, key) = (chain.into(), key.into());
@@ -57,24 +57,22 @@ impl Acceptor {
         Ok(Acceptor { acceptor: TlsAcceptor::from(Arc::new(config)), files })
     }
 
-    /// Loads the files again, for the connections from now on.
-    ///
-    /// It reads files and may block for as long as that takes.
+    /// Loads the files again, for new connections. Blocks while it reads them.
     ///
     /// # Errors
     /// As for [`from_pem_files`](Self::from_pem_files); the old certificate stays in use.
     pub fn reload(&self) -> Result<(), Error> {
         let files = &self.files;
         let seen = (modified(&files.chain), modified(&files.key));
-        *files.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        *lock(&files.seen) = seen;
         let loaded = load(&files.chain, &files.key, &files.provider)?;
         *files.current.0.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
 
-    /// Reloads whenever the files change.
+    /// Reloads the files whenever they change, until `stop` is cancelled.
     pub(crate) async fn watch(self, stop: CancellationToken) {
-        while tokio::time::timeout(POLL, stop.cancelled()).await.is_err() {
+        while tokio::time::timeout(POLL_INTERVAL, stop.cancelled()).await.is_err() {
             let acceptor = self.clone();
             if tokio::task::spawn_blocking(move || acceptor.reload_changed()).await.is_err() {
                 return;
@@ -84,7 +82,7 @@ impl Acceptor {
 
     fn reload_changed(&self) {
         let now = (modified(&self.files.chain), modified(&self.files.key));
-        let unchanged = *self.files.seen.lock().unwrap_or_else(PoisonError::into_inner) == now;
+        let unchanged = *lock(&self.files.seen) == now;
         if unchanged {
             return;
         }
@@ -105,7 +103,7 @@ impl std::fmt::Debug for Acceptor {
     }
 }
 
-/// Why a certificate cannot be used.
+/// The reason why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -114,13 +112,13 @@ pub enum Error {
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of reading or parsing it.
         source: pem::Error,
     },
-    /// The certificate and the key cannot be used, or are not a pair.
+    /// The certificate or the key cannot be used, or the key is not the certificate's.
     #[error("the certificate and its key cannot be used")]
     Unusable {
-        /// What is wrong with them.
+        /// The error that TLS reports.
         source: rustls::Error,
     },
 }
@@ -129,7 +127,7 @@ struct Files {
     chain: PathBuf,
     key: PathBuf,
     provider: Arc<CryptoProvider>,
-    /// When the files were changed that were loaded, or tried, last.
+    /// The modification times of the files that were loaded last, successfully or not.
     seen: Mutex<(Option<SystemTime>, Option<SystemTime>)>,
     current: Current,
 }

@@ -1,7 +1,7 @@
 //! The byte stream under a connection: TCP, or TLS over it.
 //!
-//! Owns how a stream is split so that two tasks can use its halves, how it is read without waiting, and how it is
-//! cut off. It knows no HTTP.
+//! Owns splitting a stream for two tasks, reading without waiting for the runtime, and resetting the connection. It knows
+//! no HTTP.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read as _};
@@ -17,14 +17,18 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::io::poll_read_buf;
 
 #[cfg(feature = "tls")]
+use crate::sync::lock;
+
+#[cfg(feature = "tls")]
 type Tls = tokio_rustls::server::TlsStream<Socket>;
+/// Locked for one system call at most.
 #[cfg(feature = "tls")]
 type SharedTls = std::sync::Arc<std::sync::Mutex<Tls>>;
 
-/// A TCP socket that can be read without waiting for the runtime to learn that it is readable.
+/// A TCP socket that can be read before the runtime has noticed that it is readable.
 pub(crate) struct Socket {
     tcp: TcpStream,
-    /// True if a read that the runtime reports as pending is tried on the kernel's socket as well.
+    /// True if a read that the runtime reports as pending is retried on the kernel's socket.
     asks_kernel: bool,
 }
 
@@ -73,10 +77,10 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Reads from the kernel itself: pending means that nothing has arrived.
+/// Reads from the kernel, so that pending means that no bytes have arrived.
 ///
-/// The runtime learns that a socket is readable some time after the bytes have arrived, and makes a task wait
-/// that has used up its share of time. Neither says that there is nothing to read. No waker is registered.
+/// The runtime notices that a socket is readable some time after the bytes have arrived, and suspends a task that has used
+/// up its budget. In both cases there may be bytes to read. No waker is registered.
 struct Kernel<'a>(&'a TcpStream);
 
 impl AsyncRead for Kernel<'_> {
@@ -96,7 +100,7 @@ impl AsyncRead for Kernel<'_> {
     }
 }
 
-/// One accepted connection, before it is known which HTTP it speaks.
+/// An accepted connection, before its version of HTTP is known.
 pub(crate) enum Stream {
     Tcp(Socket),
     #[cfg(feature = "tls")]
@@ -104,12 +108,12 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Reads what is there, at least once.
+    /// Reads available bytes into `buf`, waiting for the first one.
     pub(crate) async fn read_some(&mut self, buf: &mut BytesMut) -> io::Result<usize> {
         poll_fn(|cx| poll_read_buf(Pin::new(&mut *self), cx, buf)).await
     }
 
-    /// Waits without a buffer, where that is possible, until there is something to read.
+    /// Waits without a buffer until there are bytes to read. With TLS it returns at once.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Stream::Tcp(socket) => socket.tcp.readable().await,
@@ -118,7 +122,7 @@ impl Stream {
         }
     }
 
-    /// Reads what has arrived, asking the kernel itself. Pending means that nothing has, and wakes like any read.
+    /// Reads bytes that have arrived, asking the kernel. Pending means that none have; the task is woken as for any read.
     pub(crate) fn poll_arrived(
         &mut self,
         cx: &mut Context<'_>,
@@ -205,7 +209,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// What the peer sends. May be polled by another task than the one that writes.
+/// The half that receives from the peer. Another task than the one that writes may poll it.
 pub(crate) enum ReadHalf {
     Tcp(OwnedReadHalf),
     #[cfg(feature = "tls")]
@@ -213,7 +217,7 @@ pub(crate) enum ReadHalf {
 }
 
 impl ReadHalf {
-    /// Ready when a read would not wait, where that can be known without a buffer; otherwise at once.
+    /// Ready when a read would not wait. With TLS, which needs a buffer to know, it is ready at once.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             ReadHalf::Tcp(tcp) => tcp.as_ref().poll_read_ready(cx),
@@ -227,11 +231,14 @@ impl ReadHalf {
         match self {
             ReadHalf::Tcp(tcp) => poll_read_buf(Pin::new(tcp), cx, buf),
             #[cfg(feature = "tls")]
-            ReadHalf::Tls(tls) => poll_read_buf(Pin::new(&mut *lock(tls)), cx, buf).map(ended),
+            ReadHalf::Tls(tls) => {
+                poll_read_buf(Pin::new(&mut *lock(tls)), cx, buf).map(allow_missing_close_notify)
+            }
         }
     }
 
-    /// The same, asking the kernel itself: pending means that nothing has arrived, and may not wake.
+    /// Like [`poll_read`](Self::poll_read), but asks the kernel. Pending means that no bytes have arrived, and may not wake
+    /// the task.
     pub(crate) fn poll_arrived(
         &mut self,
         cx: &mut Context<'_>,
@@ -245,12 +252,12 @@ impl ReadHalf {
                 tls.get_mut().0.asks_kernel = true;
                 let polled = poll_read_buf(Pin::new(&mut *tls), cx, buf);
                 tls.get_mut().0.asks_kernel = false;
-                polled.map(ended)
+                polled.map(allow_missing_close_notify)
             }
         }
     }
 
-    /// Ready when the connection has failed, without reading what it still holds.
+    /// Waits until the connection has failed, without reading the bytes it still holds.
     pub(crate) async fn failed(&self) {
         match self {
             ReadHalf::Tcp(tcp) => {
@@ -262,16 +269,16 @@ impl ReadHalf {
     }
 }
 
-/// A peer that ends TLS without `close_notify` has still ended: framing tells a cut from an end.
+/// Treats the end of TLS without `close_notify` as the end of the stream, because the framing shows if it came early.
 #[cfg(feature = "tls")]
-fn ended(read: io::Result<usize>) -> io::Result<usize> {
+fn allow_missing_close_notify(read: io::Result<usize>) -> io::Result<usize> {
     match read {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
         read => read,
     }
 }
 
-/// What we send.
+/// The half that sends to the peer.
 pub(crate) enum WriteHalf {
     Tcp(OwnedWriteHalf),
     #[cfg(feature = "tls")]
@@ -299,7 +306,7 @@ impl WriteHalf {
         }
     }
 
-    /// Says that nothing more will be sent. Reading goes on.
+    /// Closes the sending direction. The other half can still be read.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             WriteHalf::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
@@ -308,9 +315,9 @@ impl WriteHalf {
         }
     }
 
-    /// Cuts the connection off when both halves are dropped: the peer sees a reset, never an orderly end.
-    pub(crate) fn cut(self) {
-        // Failing means that the connection is gone already.
+    /// Makes dropping both halves reset the connection, so that the peer does not see an orderly end.
+    pub(crate) fn reset(self) {
+        // An error means that the connection has ended already.
         match self {
             WriteHalf::Tcp(tcp) => {
                 let _ = SockRef::from(tcp.as_ref()).set_linger(Some(Duration::ZERO));
@@ -322,10 +329,4 @@ impl WriteHalf {
             }
         }
     }
-}
-
-/// The lock is held for one system call at most, never while waiting.
-#[cfg(feature = "tls")]
-fn lock(tls: &SharedTls) -> std::sync::MutexGuard<'_, Tls> {
-    tls.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

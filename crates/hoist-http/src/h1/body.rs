@@ -1,27 +1,28 @@
-//! Where a request's content ends: no content, a `Content-Length`, or the chunked coding.
+//! The framing of a request's content: no content, a `Content-Length`, or the chunked coding.
 //!
-//! Pure: bytes in, frames out, strict (RFC 9112, Message Body). It reads no socket and keeps no time.
+//! Pure: bytes in, frames out, strict (RFC 9112, Message Body).
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 
-use super::head::{self, Reject};
-use crate::Limits;
+use super::fields::{self, is_forbidden_trailer};
+use crate::limits::Limits;
+use crate::rejection::Rejection;
 
-/// How the content of one request is delimited, and how far it has been decoded.
+/// The framing of one request's content, and the state of decoding it.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Framing {
-    /// Everything has been decoded, or there was nothing.
+    /// All content has been decoded, or the request has none.
     Done,
-    /// So many bytes are left.
+    /// The number of bytes that are left.
     Length(u64),
     Chunked(Chunked),
 }
 
-/// What decoding found at the beginning of the buffer.
+/// The content at the front of the buffer.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Decoded {
-    /// Nothing to yield before more bytes arrive.
+    /// More bytes have to arrive.
     More,
     Data(Bytes),
     Trailers(HeaderMap),
@@ -37,7 +38,7 @@ impl Framing {
         Framing::Chunked(Chunked::default())
     }
 
-    /// Bytes still to be decoded; `None` for the chunked coding.
+    /// Returns the bytes still to be decoded; `None` for the chunked coding.
     pub(crate) fn left(&self) -> Option<u64> {
         match self {
             Framing::Done => Some(0),
@@ -46,10 +47,10 @@ impl Framing {
         }
     }
 
-    /// Takes from `buf` what belongs to the content.
+    /// Takes a piece of the content from `buf`.
     ///
     /// # Errors
-    /// The peer broke the framing; the connection is of no further use.
+    /// Returns the reason if the framing is malformed. The connection is of no further use.
     pub(crate) fn decode(&mut self, buf: &mut BytesMut, limits: &Limits) -> Result<Decoded, &'static str> {
         match self {
             Framing::Done => Ok(Decoded::End),
@@ -134,7 +135,7 @@ impl Chunked {
                 return Err("a chunk-size line is too long");
             }
             self.scanned = buf.len();
-            // Do not wait for a line that is already wrong.
+            // Fails at once if the line cannot become valid.
             return if buf.first().is_none_or(u8::is_ascii_hexdigit) {
                 Ok(None)
             } else {
@@ -152,7 +153,7 @@ impl Chunked {
         });
         let size = size.ok_or("a chunk size is too large")?;
         let extension = &line[digits..];
-        if !valid_extension(extension) {
+        if !is_valid_extension(extension) {
             return Err("a chunk extension is malformed");
         }
         self.extension_bytes += extension.len() as u64;
@@ -167,7 +168,7 @@ impl Chunked {
     /// Parses `trailer-section CRLF`.
     fn trailers(&mut self, buf: &mut BytesMut, limits: &Limits) -> Result<Decoded, &'static str> {
         let seen = &buf[..buf.len().min(limits.trailer_bytes_max)];
-        let end = match head::section_end(seen, &mut self.scanned) {
+        let end = match fields::section_end(seen, &mut self.scanned) {
             Ok(Some(end)) => end,
             Ok(None) if buf.len() >= limits.trailer_bytes_max => {
                 return Err("the trailer section is too long");
@@ -176,12 +177,12 @@ impl Chunked {
             Err(()) => return Err("a trailer line ends in a bare LF"),
         };
         let section = buf.split_to(end).freeze();
-        let mut trailers = head::fields(&section, limits.fields_max).map_err(|reject| match reject {
-            Reject::FieldsTooMany => "too many trailer fields",
+        let mut trailers = fields::parse(&section, limits.fields_max).map_err(|reject| match reject {
+            Rejection::TooManyFields => "too many trailer fields",
             _ => "a trailer field is malformed",
         })?;
         let forbidden: Vec<_> =
-            trailers.keys().filter(|name| forbidden_trailer(name.as_str())).cloned().collect();
+            trailers.keys().filter(|name| is_forbidden_trailer(name.as_str())).cloned().collect();
         for name in forbidden {
             trailers.remove(name);
         }
@@ -189,58 +190,22 @@ impl Chunked {
     }
 }
 
-/// Up to `most` bytes from the front of `buf`, without copying.
-fn take(buf: &mut BytesMut, most: u64) -> Bytes {
-    let length = usize::try_from(most).map_or(buf.len(), |most| most.min(buf.len()));
+/// Takes up to `max` bytes from the front of `buf`, without copying.
+fn take(buf: &mut BytesMut, max: u64) -> Bytes {
+    let length = usize::try_from(max).map_or(buf.len(), |max| max.min(buf.len()));
     if length == buf.len() { buf.split().freeze() } else { buf.split_to(length).freeze() }
 }
 
-/// Nothing, or optional whitespace and `;`, and from there no control characters.
+/// Returns whether a chunk extension is empty, or optional whitespace and `;` followed by no control characters.
 ///
-/// The names and values mean nothing to us; what matters is that nobody else sees a line end in them.
-fn valid_extension(extension: &[u8]) -> bool {
+/// Names and values are ignored; they must not contain a byte that another parser takes for the end of the line.
+fn is_valid_extension(extension: &[u8]) -> bool {
     let mut rest = extension.iter().skip_while(|byte| matches!(byte, b' ' | b'\t'));
     match rest.next() {
         None => extension.is_empty(),
         Some(b';') => rest.all(|byte| *byte == b'\t' || !byte.is_ascii_control()),
         Some(_) => false,
     }
-}
-
-/// Fields that frame, route, authenticate or reinterpret a message must not come after it (RFC 9110, Limitations
-/// on Use of Trailers).
-pub(super) fn forbidden_trailer(name: &str) -> bool {
-    const FORBIDDEN: [&str; 28] = [
-        "age",
-        "authorization",
-        "cache-control",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-range",
-        "content-type",
-        "cookie",
-        "date",
-        "expect",
-        "expires",
-        "host",
-        "if-match",
-        "if-modified-since",
-        "if-none-match",
-        "if-range",
-        "if-unmodified-since",
-        "keep-alive",
-        "location",
-        "max-forwards",
-        "proxy-authorization",
-        "range",
-        "set-cookie",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    FORBIDDEN.binary_search(&name).is_ok()
 }
 
 fn find(haystack: &[u8], from: usize, needle: u8) -> Option<usize> {
@@ -252,7 +217,7 @@ fn find(haystack: &[u8], from: usize, needle: u8) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Decodes `input` handed over in pieces of `step` bytes: the data, the trailers, and what is left over.
+    /// Decodes `input` in pieces of `step` bytes. Returns the data, the trailers, and the bytes left over.
     fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, HeaderMap, Vec<u8>), &'static str> {
         let limits = Limits::default();
         let (mut framing, mut buf) = (Framing::chunked(), BytesMut::new());
@@ -275,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn chunked_in_every_split() {
+    fn chunked_content_decodes_the_same_in_every_split() {
         let input = b"5\r\nhello\r\n6 ; a=\"b\"\r\n world\r\n00\r\nDigest: x\r\nHost: evil\r\n\r\nGET /";
         for step in 1..=input.len() {
             let (data, trailers, rest) = decode(input, step).unwrap();
@@ -287,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn chunked_refuses() {
+    fn malformed_chunked_content_is_rejected() {
         let long_line = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(1100));
         let long_extensions = format!("1;{}\r\nx\r\n", "y".repeat(900)).repeat(20);
         let long_trailers = format!("0\r\nA: {}\r\n\r\n", "x".repeat(20_000));
@@ -329,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_takes_its_bytes_and_no_more() {
+    fn a_content_length_takes_its_bytes_and_no_more() {
         let limits = Limits::default();
         let mut framing = Framing::length(5);
         let mut buf = BytesMut::from("hel");
@@ -343,10 +308,10 @@ mod tests {
     }
 
     #[test]
-    fn forbidden_trailers_are_sorted() {
+    fn the_list_of_forbidden_trailers_is_sorted() {
         for name in ["age", "content-length", "host", "if-match", "transfer-encoding", "upgrade"] {
-            assert!(forbidden_trailer(name), "{name}");
+            assert!(is_forbidden_trailer(name), "{name}");
         }
-        assert!(!forbidden_trailer("repr-digest"));
+        assert!(!is_forbidden_trailer("repr-digest"));
     }
 }

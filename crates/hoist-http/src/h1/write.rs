@@ -1,6 +1,6 @@
-//! The writing side of an HTTP/1.1 connection: heads and bodies as bytes, and their way into the socket.
+//! The sending side of an HTTP/1.1 connection: heads and bodies as bytes, and the buffer before the socket.
 //!
-//! Owns how a response is framed (RFC 9112, Message Body Length). What is sent when is decided in `h1.rs`.
+//! Owns the framing of responses (RFC 9112, Message Body Length). The order of responses is the exchange's.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -14,18 +14,20 @@ use http::header::{
 use http::{Response, StatusCode, Version, response};
 use http_body::SizeHint;
 
-use super::body::forbidden_trailer;
-use super::head::Reject;
+use super::fields::is_forbidden_trailer;
 use crate::date;
+use crate::rejection::Rejection;
 use crate::transport::WriteHalf;
 
 /// Data up to this size is copied next to its neighbours instead of being queued on its own.
 const COPY_BYTES_MAX: usize = 1 << 10;
+
+/// The most buffers that one system call writes.
 const SLICES_MAX: usize = 32;
 
 pub(super) struct Writer {
     half: WriteHalf,
-    /// What has been encoded and not yet taken by the socket: `queue`, then `tail`.
+    /// The encoded bytes that the socket has not taken yet: `queue`, then `tail`.
     queue: VecDeque<Bytes>,
     tail: BytesMut,
     pending: usize,
@@ -37,7 +39,7 @@ impl Writer {
         Writer { half, queue: VecDeque::new(), tail: BytesMut::new(), pending: 0, unflushed: false }
     }
 
-    /// Bytes the socket has not taken yet.
+    /// Returns the number of bytes that the socket has not taken yet.
     pub(super) fn pending(&self) -> usize {
         self.pending
     }
@@ -58,7 +60,7 @@ impl Writer {
         self.queue.push_back(bytes);
     }
 
-    /// An interim response: a head alone.
+    /// Encodes an interim response, which is a head without content.
     pub(super) fn interim(&mut self, head: &Response<()>) {
         self.status_line(head.status());
         for (name, value) in head.headers() {
@@ -69,7 +71,8 @@ impl Writer {
         self.put(b"\r\n");
     }
 
-    /// The head of a final response. `Connection` and framing are ours, everything else is the service's.
+    /// Encodes the head of a final response. `Connection` and framing come from the connection, all other fields from
+    /// the service.
     pub(super) fn head(&mut self, head: &response::Parts, coding: &Coding, persistence: Persistence) {
         self.status_line(head.status);
         for (name, value) in &head.headers {
@@ -95,9 +98,9 @@ impl Writer {
         self.put(b"\r\n");
     }
 
-    /// The connection's own answer to what no service will see, or has failed on.
-    pub(super) fn problem(&mut self, reject: Reject) {
-        let (status, body) = reject.problem();
+    /// Encodes the connection's own response.
+    pub(super) fn problem(&mut self, rejection: Rejection) {
+        let (status, body) = rejection.problem();
         self.status_line(status);
         self.put(b"Content-Type: application/problem+json\r\n");
         self.field(&DATE, &date::now());
@@ -105,7 +108,7 @@ impl Writer {
         self.put(body.as_bytes());
     }
 
-    /// A piece of the content, as `coding` wants it.
+    /// Encodes a piece of the content.
     pub(super) fn data(&mut self, coding: &mut Coding, mut data: Bytes) -> Result<(), Overrun> {
         match coding {
             _ if data.is_empty() => {}
@@ -131,12 +134,12 @@ impl Writer {
         Ok(())
     }
 
-    /// The end of the content. False if less came than was announced.
+    /// Encodes the end of the content. Returns false if less content came than was announced.
     pub(super) fn end(&mut self, coding: &Coding, trailers: Option<&HeaderMap>) -> bool {
         if matches!(coding, Coding::Chunked) {
             self.put(b"0\r\n");
             for (name, value) in trailers.into_iter().flatten() {
-                if !forbidden_trailer(name.as_str()) {
+                if !is_forbidden_trailer(name.as_str()) {
                     self.field(name, value);
                 }
             }
@@ -147,7 +150,7 @@ impl Writer {
 
     fn status_line(&mut self, status: StatusCode) {
         let reason = match status.as_u16() {
-            // Two that the crate of names does not know.
+            // The `http` crate does not know these two.
             104 => "Upload Resumption Supported",
             460 => "Checksum Mismatch",
             _ => status.canonical_reason().unwrap_or_default(),
@@ -159,7 +162,7 @@ impl Writer {
         self.put(b"\r\n");
     }
 
-    /// Names go out capitalised: some old clients compare them as they are spelled in the RFCs.
+    /// Encodes a field. Names are capitalized, because some old clients compare them to the spelling of the RFCs.
     fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
         let start = self.tail.len();
         self.put(name.as_str().as_bytes());
@@ -175,7 +178,7 @@ impl Writer {
         self.put(b"\r\n");
     }
 
-    /// Hands everything to the socket.
+    /// Writes all encoded bytes to the socket.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.pending > 0 {
             ready!(self.poll_write(cx))?;
@@ -219,8 +222,8 @@ impl Writer {
         self.tail.advance(written);
     }
 
-    /// Gives memory back between requests.
-    pub(super) fn rest(&mut self) {
+    /// Frees memory between requests.
+    pub(super) fn release_memory(&mut self) {
         if self.tail.is_empty() {
             self.tail = BytesMut::new();
         }
@@ -234,36 +237,36 @@ impl Writer {
         poll_fn(|cx| self.half.poll_shutdown(cx)).await
     }
 
-    pub(super) fn cut(self) {
-        self.half.cut();
+    pub(super) fn reset(self) {
+        self.half.reset();
     }
 }
 
-/// The service's body is longer than it said.
+/// The response's body is longer than its `Content-Length`.
 #[derive(Debug)]
 pub(super) struct Overrun;
 
-/// What the `Connection` field of a response says.
+/// The `Connection` field of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Persistence {
-    /// Nothing: HTTP/1.1 stays open.
+    /// Left out: an HTTP/1.1 connection stays open.
     Default,
-    /// HTTP/1.0 stays open.
+    /// An HTTP/1.0 connection stays open.
     KeepAlive,
     Close,
 }
 
-/// How the content of a response is delimited.
+/// The framing of a response's content.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// There is none; `length` is what the answer to a HEAD or a 304 says about the content it leaves out.
+    /// No content. `length` is the `Content-Length` of the content that a response to HEAD, or a 304, leaves out.
     None {
         length: Option<u64>,
     },
-    /// So many bytes are left.
+    /// The number of bytes that are left.
     Length(u64),
     Chunked,
-    /// The end of the connection is the end of the content: HTTP/1.0 with an unknown length.
+    /// The content ends with the connection: HTTP/1.0 with an unknown length.
     Close,
 }
 
@@ -275,7 +278,7 @@ impl Coding {
             return Coding::None { length: None };
         }
         if is_head || head.status == StatusCode::NOT_MODIFIED {
-            // An empty body stands for "left out", not for "empty".
+            // An empty body means that the content is left out, not that its length is zero.
             return Coding::None { length: stated.or(length.filter(|length| *length > 0)) };
         }
         match length.or(stated) {
@@ -290,7 +293,7 @@ impl Coding {
     }
 }
 
-/// Fields that belong to the connection: a service cannot know their right values.
+/// Returns whether a field belongs to the connection, so that a service cannot know its value.
 fn is_framing(name: &HeaderName) -> bool {
     *name == CONTENT_LENGTH
         || *name == TRANSFER_ENCODING

@@ -1,80 +1,82 @@
-//! The byte stream under an h2 connection, observed.
+//! The byte stream under an HTTP/2 connection, observed.
 //!
-//! Owns what h2 does not tell: whether the peer takes what we write, whether it sends anything at all, and whether
-//! everything that has arrived was read.
+//! Owns the facts that the `h2` crate does not report: whether the peer takes what is written, whether it sends
+//! anything, and whether all bytes that have arrived were read.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::sync::lock;
 use crate::transport::Stream;
 
 pub(super) struct Io {
     stream: Stream,
-    /// Read already, to find out that this is h2.
+    /// The bytes that were read to detect HTTP/2.
     first: Bytes,
-    gate: std::sync::Arc<Gate>,
+    monitor: Arc<IoMonitor>,
 }
 
-/// Closed while the peer takes nothing. h2 queues interim responses without a bound, so they wait here.
+/// The state of a connection's socket, shared by its streams.
 #[derive(Default)]
-pub(super) struct Gate {
-    closed: AtomicBool,
-    waiting: Mutex<Vec<Waker>>,
+pub(super) struct IoMonitor {
+    /// True while the socket takes no bytes.
+    write_blocked: AtomicBool,
+    writers: Mutex<Vec<Waker>>,
     reads: AtomicU64,
-    catching_up: Mutex<CatchingUp>,
+    catch_up: Mutex<CatchUp>,
 }
 
-/// Requests to read everything that has arrived. They are numbered in the order of asking.
+/// Requests of streams that the connection read all bytes that have arrived, numbered in order.
 #[derive(Default)]
-struct CatchingUp {
-    asked: u64,
+struct CatchUp {
+    requested: u64,
     done: u64,
     /// The connection's task, which reads.
     connection: Option<Waker>,
-    waiting: Vec<Waker>,
+    streams: Vec<Waker>,
 }
 
-impl Gate {
-    /// Whether the peer takes what we write. If not, the task is woken when it does again.
-    pub(super) fn is_open(&self, cx: &Context<'_>) -> bool {
-        if !self.closed.load(Ordering::Acquire) {
-            return true;
+impl IoMonitor {
+    /// Ready while the socket takes bytes.
+    pub(super) fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
+        if !self.write_blocked.load(Ordering::Acquire) {
+            return Poll::Ready(());
         }
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // Opening takes the same lock after the flag is changed, so no wake-up is lost.
-        if !self.closed.load(Ordering::Acquire) {
-            return true;
+        let mut writers = lock(&self.writers);
+        // Unblocking takes the same lock after it changes the flag, so no wake-up is lost.
+        if !self.write_blocked.load(Ordering::Acquire) {
+            return Poll::Ready(());
         }
-        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            waiting.push(cx.waker().clone());
+        if !writers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            writers.push(cx.waker().clone());
         }
-        false
+        Poll::Pending
     }
 
-    /// Counts the reads that brought something.
+    /// Returns the number of reads that brought bytes.
     pub(super) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// Ready once the connection has read everything that had arrived when this was first polled. `ticket` belongs to
-    /// the caller and begins as `None`.
+    /// Ready once the connection has read all bytes that had arrived when this was first polled. `ticket` belongs to
+    /// the caller and starts as `None`.
     pub(super) fn poll_caught_up(&self, ticket: &mut Option<u64>, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.catching_up();
+        let mut state = lock(&self.catch_up);
         let number = *ticket.get_or_insert_with(|| {
-            state.asked += 1;
-            state.asked
+            state.requested += 1;
+            state.requested
         });
         if state.done >= number {
             return Poll::Ready(());
         }
-        if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.waiting.push(cx.waker().clone());
+        if !state.streams.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.streams.push(cx.waker().clone());
         }
         let connection = state.connection.take();
         drop(state);
@@ -84,11 +86,12 @@ impl Gate {
         Poll::Pending
     }
 
-    /// The number of the latest request to catch up that is not yet done. If there is none, the next one wakes the task.
-    fn behind(&self, cx: &Context<'_>) -> Option<u64> {
-        let mut state = self.catching_up();
-        if state.asked > state.done {
-            return Some(state.asked);
+    /// Returns the number of the latest request to catch up that is not done. If there is none, the next one wakes the
+    /// task.
+    fn catch_up_request(&self, cx: &Context<'_>) -> Option<u64> {
+        let mut state = lock(&self.catch_up);
+        if state.requested > state.done {
+            return Some(state.requested);
         }
         if !state.connection.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             state.connection = Some(cx.waker().clone());
@@ -97,32 +100,28 @@ impl Gate {
     }
 
     fn caught_up(&self, number: u64) {
-        let mut state = self.catching_up();
+        let mut state = lock(&self.catch_up);
         state.done = number;
-        let waiting = std::mem::take(&mut state.waiting);
+        let streams = std::mem::take(&mut state.streams);
         drop(state);
-        waiting.into_iter().for_each(Waker::wake);
+        streams.into_iter().for_each(Waker::wake);
     }
 
-    fn catching_up(&self) -> MutexGuard<'_, CatchingUp> {
-        self.catching_up.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, closed: bool) {
-        if self.closed.swap(closed, Ordering::AcqRel) && !closed {
-            let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            waiting.into_iter().for_each(Waker::wake);
+    fn set_write_blocked(&self, blocked: bool) {
+        if self.write_blocked.swap(blocked, Ordering::AcqRel) && !blocked {
+            let writers = std::mem::take(&mut *lock(&self.writers));
+            writers.into_iter().for_each(Waker::wake);
         }
     }
 }
 
 impl Io {
-    pub(super) fn new(stream: Stream, first: Bytes, gate: std::sync::Arc<Gate>) -> Self {
-        Io { stream, first, gate }
+    pub(super) fn new(stream: Stream, first: Bytes, monitor: Arc<IoMonitor>) -> Self {
+        Io { stream, first, monitor }
     }
 
-    fn written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.gate.set(written.is_pending());
+    fn observe_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.monitor.set_write_blocked(written.is_pending());
         written
     }
 }
@@ -140,17 +139,17 @@ impl AsyncRead for Io {
             return Poll::Ready(Ok(()));
         }
         let mut polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        // h2 reads until there is nothing more, and hands out what it has read before it reads again.
+        // h2 reads until no bytes are left, and hands out all of them before it reads again.
         while polled.is_pending()
-            && let Some(number) = self.gate.behind(cx)
+            && let Some(number) = self.monitor.catch_up_request(cx)
         {
             polled = self.stream.poll_arrived(cx, buf);
             if polled.is_pending() {
-                self.gate.caught_up(number);
+                self.monitor.caught_up(number);
             }
         }
         if polled.is_ready() {
-            self.gate.reads.fetch_add(1, Ordering::Relaxed);
+            self.monitor.reads.fetch_add(1, Ordering::Relaxed);
         }
         polled
     }
@@ -158,15 +157,15 @@ impl AsyncRead for Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        // Nothing more will ever be read.
-        self.gate.caught_up(u64::MAX);
+        // No more bytes will be read.
+        self.monitor.caught_up(u64::MAX);
     }
 }
 
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.written(written)
+        self.observe_write(written)
     }
 
     fn poll_write_vectored(
@@ -175,7 +174,7 @@ impl AsyncWrite for Io {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.written(written)
+        self.observe_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hoist_http::{Body, Gone, Interim, Limits, Peer};
+use hoist_http::{Body, Interim, InterimError, Limits, Peer};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
@@ -130,8 +130,8 @@ async fn interim_responses_stay_with_their_request_when_pipelined() {
             let interim = interim_of(&request);
             if let Some(earlier) = kept.lock().unwrap().replace(interim.clone()) {
                 let earlier: Interim = earlier;
-                assert_eq!(earlier.send(head(103)), Err(Gone::Answered));
-                assert_eq!(earlier.progress(head(104)), Err(Gone::Answered));
+                assert_eq!(earlier.send(head(103)), Err(InterimError::Answered));
+                assert_eq!(earlier.progress(head(104)), Err(InterimError::Answered));
             }
             tokio::task::yield_now().await;
             interim.send(head(103)).unwrap();
@@ -164,7 +164,7 @@ async fn a_peer_that_reads_no_interim_responses_can_still_send() {
             let large =
                 Response::builder().status(104).header("padding", "x".repeat(60_000)).body(()).unwrap();
             interim.progress(large.clone()).unwrap();
-            full += usize::from(interim.send(large) == Err(Gone::Full));
+            full += usize::from(interim.send(large) == Err(InterimError::Full));
         }
         assert!(full > 0, "the queue should have been full");
         text(200, offset.to_string())

@@ -53,7 +53,7 @@ async fn a_cut_body_yields_all_that_arrived() {
         client.send(&content).await;
         client.tcp.shutdown().await.unwrap();
         let (arrived, error) = soon(ended.recv()).await.unwrap();
-        assert_eq!((arrived.len(), error), (content.len(), Some(BodyError::Cut)));
+        assert_eq!((arrived.len(), error), (content.len(), Some(BodyError::Disconnected)));
         let answer = client.message().await;
         assert_eq!((answer.status, answer.field("connection")), (200, Some("close")));
         client.ends().await;
@@ -80,7 +80,7 @@ async fn a_reset_body_yields_what_the_kernel_has() {
     let first = soon(begins.recv()).await.unwrap();
     client.reset();
     let (rest, error) = soon(ended.recv()).await.unwrap();
-    assert_eq!((first + rest.len(), error), (5, Some(BodyError::Cut)));
+    assert_eq!((first + rest.len(), error), (5, Some(BodyError::Disconnected)));
 }
 
 #[tokio::test]
@@ -294,7 +294,7 @@ async fn a_body_in_another_task_is_told_of_an_abort() {
     let (content, error) = soon(ended.recv()).await.unwrap();
     assert!(content == b"hello" || content.is_empty());
     assert_eq!(error, Some(BodyError::Aborted));
-    assert_eq!(interim.send(head(103)), Err(hoist_http::Gone::Lost));
+    assert_eq!(interim.send(head(103)), Err(hoist_http::InterimError::Disconnected));
     client.ends().await;
 }
 
@@ -336,14 +336,14 @@ async fn a_peer_that_is_gone_costs_no_byte_that_arrived() {
     client.tcp.shutdown().await.unwrap();
     drop(client);
     soon(async {
-        while interim.progress(progress(0)) != Err(hoist_http::Gone::Lost) {
+        while interim.progress(progress(0)) != Err(hoist_http::InterimError::Disconnected) {
             tokio::task::yield_now().await;
         }
     })
     .await;
     kept.send(()).unwrap();
     let (content, error) = soon(ended.recv()).await.unwrap();
-    assert_eq!((&content[..], error), (&b"hello"[..], Some(BodyError::Cut)));
+    assert_eq!((&content[..], error), (&b"hello"[..], Some(BodyError::Disconnected)));
     soon(went.recv()).await.expect("the service's future is dropped");
 }
 

@@ -121,8 +121,8 @@ async fn an_interim_response_after_the_final_one_does_not_kill_the_stream() {
     let (response, _) = client.send_request(put("/"), true).unwrap();
     let mut response = soon(response).await.unwrap().into_body();
     let interim: Interim = lately.recv().await.unwrap();
-    assert_eq!(interim.progress(progress(1)), Err(hoist_http::Gone::Answered));
-    assert_eq!(interim.send(progress(1)), Err(hoist_http::Gone::Answered));
+    assert_eq!(interim.progress(progress(1)), Err(hoist_http::InterimError::Answered));
+    assert_eq!(interim.send(progress(1)), Err(hoist_http::InterimError::Answered));
     more.add_permits(2);
     while let Some(data) = soon(response.data()).await {
         fed += data.unwrap().len();
@@ -385,7 +385,7 @@ async fn a_reset_stream_or_lost_connection_costs_no_byte_that_arrived() {
             for length in &mut lengths {
                 let (content, error) = soon(ended.recv()).await.unwrap();
                 *length = content.len();
-                assert_eq!(error, (!content.is_empty()).then_some(BodyError::Cut));
+                assert_eq!(error, (!content.is_empty()).then_some(BodyError::Disconnected));
             }
             lengths.sort_unstable();
             assert_eq!(lengths, [0, 5]);
@@ -397,7 +397,7 @@ async fn a_reset_stream_or_lost_connection_costs_no_byte_that_arrived() {
         go.add_permits(2);
         let mut ends = [soon(ended.recv()).await.unwrap(), soon(ended.recv()).await.unwrap()];
         ends.sort_by_key(|(content, _)| content.len());
-        assert_eq!(ends[1], (b"hello".to_vec(), Some(BodyError::Cut)));
+        assert_eq!(ends[1], (b"hello".to_vec(), Some(BodyError::Disconnected)));
     }
 }
 

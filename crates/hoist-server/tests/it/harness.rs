@@ -119,7 +119,7 @@ impl Body for Content {
         }
         match self.ends {
             Ends::Whole => Poll::Ready(None),
-            Ends::Cut => Poll::Ready(Some(Err(BodyError::Cut))),
+            Ends::Cut => Poll::Ready(Some(Err(BodyError::Disconnected))),
             // Nothing wakes it, as with a peer that stalls.
             Ends::Never => Poll::Pending,
         }

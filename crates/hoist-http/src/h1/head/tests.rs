@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn parse_all(input: &[u8], step: usize) -> Result<Option<Head>, Reject> {
+fn parse_all(input: &[u8], step: usize) -> Result<Option<Head>, Rejection> {
     let (mut heads, mut buf) = (Heads::default(), BytesMut::new());
     for piece in input.chunks(step) {
         buf.extend_from_slice(piece);
@@ -60,9 +60,9 @@ fn accepted() {
 
 #[test]
 fn refused() {
-    let bad = Reject::Malformed("").answer().0;
-    let coding = Reject::Coding.answer().0;
-    let version = Reject::Version.answer().0;
+    let bad = Rejection::Malformed("").problem().0;
+    let coding = Rejection::UnknownTransferCoding.problem().0;
+    let version = Rejection::UnknownVersion.problem().0;
     for (input, status) in [
         ("GET / HTTP/1.1\r\n\r\n", bad),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", bad),
@@ -107,7 +107,7 @@ fn refused() {
         ("GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", bad),
         ("GET http:///a HTTP/1.1\r\nHost: a\r\n\r\n", bad),
         ("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", bad),
-        ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", Reject::Connect.answer().0),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::Connect.problem().0),
         ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", bad),
         ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", bad),
         ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n", bad),
@@ -123,11 +123,11 @@ fn refused() {
         ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked;a=b\r\n\r\n", coding),
         ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n", coding),
         ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", bad),
-        ("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", Reject::Expectation.answer().0),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", Rejection::UnknownExpectation.problem().0),
     ] {
         for step in [1, usize::MAX] {
             let reject = parse_all(input.as_bytes(), step).map(|head| head.is_some()).expect_err(input);
-            assert_eq!(reject.answer().0, status, "{input:?}: {reject:?}");
+            assert_eq!(reject.problem().0, status, "{input:?}: {reject:?}");
         }
     }
 }
@@ -137,9 +137,9 @@ fn too_large() {
     let long = "a".repeat(70_000);
     let many = "A: b\r\n".repeat(100);
     for (input, reject) in [
-        (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), Reject::TargetTooLong),
-        (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"), Reject::HeadTooLarge),
-        (format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), Reject::FieldsTooMany),
+        (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), Rejection::TargetTooLong),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"), Rejection::HeadTooLarge),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), Rejection::TooManyFields),
     ] {
         assert_eq!(parse_all(input.as_bytes(), 1000).unwrap_err(), reject);
     }

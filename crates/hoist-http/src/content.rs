@@ -1,0 +1,209 @@
+//! The content of one request, shared by the transport that receives it and the [`Body`] that reads it.
+//!
+//! Owns the hand-over between the two: a body reads straight from the transport, in whichever task it lives, until the
+//! transport takes its receiving side back at the end of the response. Owns the minimum rate, `100 (Continue)` and the
+//! early end of content as well. Framing is behind [`Receiver`].
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use crate::abort::Latch;
+use crate::body::{Body, BodyError, PollFrame, Source};
+use crate::interim::Queue;
+use crate::limits::Limits;
+use crate::pace::Pace;
+use crate::sync::lock;
+
+/// The receiving side of one request's content, as a version of HTTP implements it.
+pub(crate) trait Receiver: Send + 'static {
+    /// True if content of a stated length ends with its last byte, so that no trailers can follow it.
+    const ENDS_AT_LENGTH: bool;
+
+    /// Returns the next frame, and reports the bytes that arrive to `pace`. Pending means that the peer has to send
+    /// more. If `only_arrived`, yields the bytes that have arrived, the kernel's included, and then
+    /// [`BodyError::Aborted`].
+    fn poll_frame(&mut self, cx: &mut Context<'_>, pace: &mut Pace, only_arrived: bool) -> PollFrame;
+
+    /// Returns whether the content has been yielded to its end.
+    fn is_end_stream(&self) -> bool;
+
+    /// Returns whether content has arrived that was not yielded yet, as far as that is known.
+    fn has_arrived(&self) -> bool {
+        false
+    }
+
+    /// Gives the content up, because it arrives too slowly.
+    fn stop(&mut self) {}
+
+    /// Notes that the body was dropped, so that the rest of the content has no reader.
+    fn body_dropped(&mut self) {}
+}
+
+/// The content of a request whose receiving side the transport holds.
+pub(crate) struct Content<R> {
+    pub(crate) receiver: R,
+    pace: Pace,
+    failed: Option<BodyError>,
+}
+
+impl<R: Receiver> Content<R> {
+    /// Returns whether reading the content has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// Returns whether the content was read to its end, without an error.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.failed.is_none() && self.receiver.is_end_stream()
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>, only_arrived: bool) -> PollFrame {
+        let polled = self.receiver.poll_frame(cx, &mut self.pace, only_arrived);
+        let Poll::Pending = polled else {
+            if let Poll::Ready(Some(Err(error))) = polled {
+                self.failed = Some(error);
+            }
+            return polled;
+        };
+        let error = ready!(self.pace.poll_waiting(cx));
+        self.failed = Some(error);
+        self.receiver.stop();
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// Reads the rest of the content and discards it, up to [`Limits::drain_bytes_max`]. Returns whether its end was
+    /// reached.
+    pub(crate) async fn discard(&mut self, limits: &Limits, until: Instant) -> bool {
+        let mut bytes_left = limits.drain_bytes_max;
+        loop {
+            match timeout_at(until, poll_fn(|cx| self.poll_frame(cx, false))).await {
+                Ok(Some(Ok(frame))) => {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                    let Some(left) = bytes_left.checked_sub(bytes) else { return false };
+                    bytes_left = left;
+                }
+                Ok(None) => return true,
+                Ok(Some(Err(_))) | Err(_) => return false,
+            }
+        }
+    }
+}
+
+/// The content of a request while a [`Body`] may read it.
+pub(crate) struct SharedContent<R> {
+    state: Mutex<State<R>>,
+    abort: Arc<Latch>,
+}
+
+struct State<R> {
+    /// `None` after the transport has taken the content back.
+    content: Option<Content<R>>,
+    /// Receives the `100 (Continue)` that the first poll of the body asks for.
+    continues: Option<Arc<Queue>>,
+    /// The task that waits for content.
+    body: Option<Waker>,
+    /// The task of the transport, if it waits for the end of the content.
+    transport: Option<Waker>,
+}
+
+impl<R: Receiver> SharedContent<R> {
+    /// Shares what `receiver` yields. If the peer `expects_continue`, the first poll of the body queues a
+    /// `100 (Continue)`.
+    pub(crate) fn new(
+        receiver: R,
+        expects_continue: Option<&Arc<Queue>>,
+        abort: &Arc<Latch>,
+        limits: &Limits,
+    ) -> Arc<Self> {
+        let content = Content { receiver, pace: Pace::new(limits), failed: None };
+        let continues = expects_continue.map(Arc::clone);
+        let state = State { content: Some(content), continues, body: None, transport: None };
+        Arc::new(SharedContent { state: Mutex::new(state), abort: Arc::clone(abort) })
+    }
+
+    /// Returns the body that reads the content, of which the peer has stated the length or not.
+    pub(crate) fn body(self: &Arc<Self>, length: Option<u64>) -> Body {
+        let source: Arc<Self> = Arc::clone(self);
+        Body::streamed(source, length, R::ENDS_AT_LENGTH)
+    }
+
+    /// Takes the content back. A body that is still in use ends with [`BodyError::Aborted`].
+    pub(crate) fn take(&self) -> Option<Content<R>> {
+        let (content, waker) = {
+            let mut state = lock(&self.state);
+            (state.content.take(), state.body.take())
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        content
+    }
+
+    /// Ready once the body has read the content to its end or to an error.
+    pub(crate) fn poll_read(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        let is_read = state
+            .content
+            .as_ref()
+            .is_none_or(|content| content.has_failed() || content.receiver.is_end_stream());
+        if is_read {
+            return Poll::Ready(());
+        }
+        state.transport = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Calls `look` with the content, and with whether the peer still waits for a `100 (Continue)`. Returns `None` if
+    /// the content was taken back.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Content<R>, bool) -> T) -> Option<T> {
+        let mut state = lock(&self.state);
+        let awaits_continue = state.continues.is_some();
+        state.content.as_mut().map(|content| look(content, awaits_continue))
+    }
+}
+
+impl<R: Receiver> Source for SharedContent<R> {
+    fn poll_frame(&self, cx: &mut Context<'_>) -> PollFrame {
+        let only_arrived = self.abort.content_ends();
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        let Some(content) = &mut state.content else { return Poll::Ready(Some(Err(BodyError::Aborted))) };
+        // Content that has arrived needs no permission.
+        if !only_arrived
+            && let Some(queue) = state.continues.take()
+            && !content.receiver.has_arrived()
+        {
+            queue.push_continue();
+        }
+        let polled = content.poll_frame(cx, only_arrived);
+        match &polled {
+            Poll::Pending => {
+                if !state.body.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    state.body = Some(cx.waker().clone());
+                }
+            }
+            // Nothing else may tell the transport that the peer has disconnected.
+            Poll::Ready(Some(Err(_))) => {
+                if let Some(waker) = state.transport.take() {
+                    waker.wake();
+                }
+            }
+            Poll::Ready(_) => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        lock(&self.state).content.as_ref().is_some_and(|content| content.receiver.is_end_stream())
+    }
+
+    fn body_dropped(&self) {
+        if let Some(content) = &mut lock(&self.state).content {
+            content.receiver.body_dropped();
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! One request and its response, whichever version of HTTP carries them.
+//!
+//! Owns the course of an exchange: the handles in the request's extensions, the call of the service, the order of
+//! interim and final responses, the abort, a peer that stops reading, and the end. A transport adds the framing: a
+//! [`Receiver`] for the request's content and a [`Responder`] for the responses.
+//!
+//! A transport creates an [`Exchange`], shares the request's content with it, attaches the handles to the request, and
+//! runs it with a responder. If [`run`](Exchange::run) succeeds, the response is complete and [`Exchange::finish`]
+//! returns the content, whose rest the transport may discard. Otherwise the transport resets the stream or connection,
+//! for the given reason.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, Request, Response, response};
+use http_body::SizeHint;
+use tokio::task::coop::unconstrained;
+
+use crate::abort::Latch;
+use crate::body::Body;
+use crate::content::{Content, Receiver, SharedContent};
+use crate::interim::Queue;
+use crate::limits::Limits;
+use crate::pace::Stall;
+use crate::rejection::Rejection;
+use crate::service::{self, BoxError, HttpBody, HttpService, Peer};
+
+/// The sending side of one exchange, as a version of HTTP implements it.
+pub(crate) trait Responder {
+    /// Ready once the peer has reset the stream. Polled whenever the exchange is, so background work belongs here.
+    fn poll_reset(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    /// Ready while the peer takes interim responses. An error means that it takes nothing any more.
+    fn poll_interim_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Interrupted>>;
+
+    /// Sends an interim response.
+    fn send_interim(&mut self, head: Response<()>);
+
+    /// Sends the head of the final response, whose body has the given size. Returns whether content follows.
+    fn send_head(
+        &mut self,
+        head: response::Parts,
+        size: &SizeHint,
+        is_end_stream: bool,
+    ) -> Result<bool, Interrupted>;
+
+    /// Returns whether more content may be sent before a flush.
+    fn has_room(&self) -> bool;
+
+    /// Sends content, after which the body may be known to end. Returns whether the response has ended.
+    fn send_data(&mut self, data: Bytes, is_last: bool) -> Result<bool, Interrupted>;
+
+    /// Ends the content, if [`send_data`](Self::send_data) has not.
+    fn send_end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Interrupted>;
+
+    /// Sends the connection's own response.
+    fn send_problem(&mut self, rejection: Rejection);
+
+    /// Returns the bytes that have been sent and that a flush has not handed on.
+    fn unflushed(&self) -> usize;
+
+    /// Hands on everything that was sent. Pending means that the peer has to take something first.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Interrupted>>;
+}
+
+/// The reason why an exchange ended before its response was complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interrupted {
+    /// The service used [`Abort`](crate::Abort).
+    Aborted,
+    /// The peer reset the stream or disconnected.
+    PeerGone,
+    /// The peer does not read its response, or the response's body failed.
+    Failed,
+}
+
+/// The transport's side of the handles that a service holds. Dropping it ends them all.
+pub(crate) struct Exchange<R: Receiver> {
+    peer: Peer,
+    interims: Arc<Queue>,
+    abort: Arc<Latch>,
+    content: Option<Arc<SharedContent<R>>>,
+}
+
+impl<R: Receiver> Exchange<R> {
+    pub(crate) fn new(peer: Peer, limits: &Limits) -> Self {
+        Exchange { peer, interims: Queue::new(limits.interims_max), abort: Latch::new(), content: None }
+    }
+
+    /// Shares the request's content with the service. If the peer expects a `100 (Continue)`, it is sent when the body
+    /// is first polled.
+    pub(crate) fn share(
+        &mut self,
+        receiver: R,
+        expects_continue: bool,
+        limits: &Limits,
+    ) -> &Arc<SharedContent<R>> {
+        let queue = expects_continue.then_some(&self.interims);
+        self.content.insert(SharedContent::new(receiver, queue, &self.abort, limits))
+    }
+
+    /// Adds the peer and the handles of the exchange to the extensions of its request. [`Interim`](crate::Interim) is
+    /// left out if the peer does not understand interim responses.
+    pub(crate) fn attach(&self, extensions: &mut Extensions, takes_interims: bool) {
+        extensions.insert(self.peer);
+        extensions.insert(self.abort.handle());
+        if takes_interims {
+            extensions.insert(self.interims.handle());
+        }
+    }
+
+    /// Returns the content that was shared.
+    pub(crate) fn content(&self) -> Option<&SharedContent<R>> {
+        self.content.as_deref()
+    }
+
+    /// Calls the service, and sends its interim responses and its final one.
+    ///
+    /// # Errors
+    /// The response is incomplete, and the stream or connection must be reset.
+    ///
+    /// # Cancellation
+    /// The response is left incomplete; [`Abort`](crate::Abort), [`Interim`](crate::Interim) and the body keep working
+    /// until the exchange is dropped.
+    pub(crate) async fn run<T, S, B>(
+        &self,
+        responder: &mut T,
+        request: Request<Body>,
+        service: S,
+        limits: &Limits,
+    ) -> Result<(), Interrupted>
+    where
+        T: Responder,
+        S: HttpService<B>,
+        B: HttpBody,
+    {
+        let response = self.call(responder, service::call(service, request)).await?;
+        for interim in self.interims.close() {
+            responder.send_interim(interim);
+        }
+        match response {
+            Some(response) => self.respond(responder, response, limits).await?,
+            None => responder.send_problem(Rejection::ServiceFailed),
+        }
+        self.abort.disarm();
+        Ok(())
+    }
+
+    /// Takes the content back after the response. A body that is still in use ends with an error.
+    pub(crate) fn finish(mut self) -> Option<Content<R>> {
+        self.content.take()?.take()
+    }
+
+    /// Ends the exchange for a peer that has disconnected: a body still yields the content that has arrived, and then
+    /// ends with an error.
+    pub(crate) fn leave_content(mut self) {
+        self.content = None;
+    }
+
+    /// Runs the service to its response, and sends interim responses meanwhile. Returns `None` if the service failed.
+    async fn call<T, F, B>(&self, responder: &mut T, future: F) -> Result<Option<Response<B>>, Interrupted>
+    where
+        T: Responder,
+        F: Future<Output = Result<Response<B>, BoxError>>,
+    {
+        let mut future = pin!(future);
+        let mut takes_nothing = false;
+        let response = poll_fn(|cx| {
+            if self.abort.fired(cx) {
+                return Poll::Ready(Err(Interrupted::Aborted));
+            }
+            if responder.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Interrupted::PeerGone));
+            }
+            if let Poll::Ready(response) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(response));
+            }
+            if !takes_nothing && self.poll_interims(cx, responder).is_err() {
+                takes_nothing = true;
+                self.interims.disconnect();
+            }
+            // A peer that takes nothing may have sent something, which is read to its end first.
+            if takes_nothing && self.content.as_ref().is_none_or(|content| content.poll_read(cx).is_ready()) {
+                return Poll::Ready(Err(Interrupted::PeerGone));
+            }
+            Poll::Pending
+        });
+        match response.await? {
+            Ok(response) if !response.status().is_informational() => Ok(Some(response)),
+            Ok(response) => {
+                tracing::error!(status = %response.status(), "the service returned an interim response as its final one");
+                Ok(None)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the service failed");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Sends the interim responses that the peer takes now. One at a time, so that progress can be replaced until it
+    /// is written.
+    fn poll_interims<T: Responder>(
+        &self,
+        cx: &mut Context<'_>,
+        responder: &mut T,
+    ) -> Result<(), Interrupted> {
+        while responder.poll_interim_ready(cx)?.is_ready()
+            && let Poll::Ready(head) = self.interims.poll_next(cx)
+        {
+            responder.send_interim(head);
+        }
+        Ok(())
+    }
+
+    /// Sends the final response.
+    async fn respond<T, B>(
+        &self,
+        responder: &mut T,
+        response: Response<B>,
+        limits: &Limits,
+    ) -> Result<(), Interrupted>
+    where
+        T: Responder,
+        B: HttpBody,
+    {
+        let (head, body) = response.into_parts();
+        let has_content = responder.send_head(head, &body.size_hint(), body.is_end_stream())?;
+        if !has_content && responder.unflushed() == 0 {
+            return Ok(());
+        }
+        let mut body = pin!(has_content.then_some(body));
+        let mut stall = Stall::default();
+        let sent = poll_fn(|cx| {
+            loop {
+                if self.abort.fired(cx) {
+                    return Poll::Ready(Err(Interrupted::Aborted));
+                }
+                if responder.poll_reset(cx).is_ready() {
+                    return Poll::Ready(Err(Interrupted::PeerGone));
+                }
+                let sent = send_ready(cx, responder, body.as_mut())?;
+                let unflushed = responder.unflushed();
+                match responder.poll_flush(cx)? {
+                    Poll::Ready(()) => stall.moved(),
+                    Poll::Pending => {
+                        if responder.unflushed() < unflushed {
+                            stall.moved();
+                        }
+                        ready!(stall.poll(cx, limits.write_idle));
+                        tracing::debug!(peer = %self.peer.addr, "the peer does not read its response");
+                        return Poll::Ready(Err(Interrupted::Failed));
+                    }
+                }
+                match sent {
+                    Sent::All => return Poll::Ready(Ok(())),
+                    Sent::Available => return Poll::Pending,
+                    Sent::UpToRoom => {}
+                }
+            }
+        });
+        sent.await
+    }
+}
+
+impl<R: Receiver> Drop for Exchange<R> {
+    fn drop(&mut self) {
+        self.abort.disarm();
+        self.interims.disconnect();
+        if let Some(content) = self.content.take() {
+            content.take();
+        }
+    }
+}
+
+/// The part of a response's body that has been sent.
+enum Sent {
+    All,
+    /// All that was available.
+    Available,
+    /// As much as the responder has room for.
+    UpToRoom,
+}
+
+/// Sends the content that the response's body has ready. The body is dropped at its end.
+fn send_ready<T: Responder, B: HttpBody>(
+    cx: &mut Context<'_>,
+    responder: &mut T,
+    mut body: Pin<&mut Option<B>>,
+) -> Result<Sent, Interrupted> {
+    while responder.has_room() {
+        let Some(mut content) = body.as_mut().as_pin_mut() else { return Ok(Sent::All) };
+        let frame = match content.as_mut().poll_frame(cx) {
+            Poll::Pending => return Ok(Sent::Available),
+            Poll::Ready(frame) => frame.transpose().map_err(|error| {
+                tracing::debug!(error = %error.into(), "the response's body failed");
+                Interrupted::Failed
+            })?,
+        };
+        let has_ended = match frame.map(http_body::Frame::into_data) {
+            Some(Ok(data)) => responder.send_data(data, content.is_end_stream())?,
+            Some(Err(frame)) => {
+                responder.send_end(frame.into_trailers().ok())?;
+                true
+            }
+            None => {
+                responder.send_end(None)?;
+                true
+            }
+        };
+        if has_ended {
+            body.set(None);
+        }
+    }
+    Ok(if body.is_none() { Sent::All } else { Sent::UpToRoom })
+}
+
+/// The message that is logged when a service panics and takes its stream with it.
+pub(crate) const SERVICE_PANICKED: &str = "a service panicked, its stream is reset";
+
+/// Polls an exchange of a multiplexed connection once, up to where it first waits. Returns `None` if it panicked.
+///
+/// The connection does so for each request in turn, so that the service receives requests in the order in which they
+/// arrived. Tasks of their own start in any order.
+pub(crate) async fn poll_once<F: Future>(mut exchange: Pin<&mut F>) -> Poll<Option<F::Output>> {
+    let first = poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| exchange.as_mut().poll(cx)));
+        Poll::Ready(polled.map_or_else(
+            |_| {
+                tracing::error!("{SERVICE_PANICKED}");
+                Poll::Ready(None)
+            },
+            |polled| polled.map(Some),
+        ))
+    });
+    // Outside the task's budget: once that is used up, an exchange would wait before it has started.
+    unconstrained(first).await
+}

@@ -1,0 +1,68 @@
+//! The contract between a transport and the service it drives.
+//!
+//! Owns the bounds on services and response bodies, the call itself, and [`Peer`]. It knows no version of HTTP.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use tokio::task::yield_now;
+use tower_service::Service;
+
+use crate::body::Body;
+
+/// An error of a service or of a response body.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The sender of a request. Found in every request's extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The address the connection came from.
+    pub addr: SocketAddr,
+    /// True if the connection is encrypted.
+    pub tls: bool,
+}
+
+/// The bounds on a service, under one name.
+pub(crate) trait HttpService<B>:
+    Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<S, B> HttpService<B> for S where
+    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// The bounds on a response body, under one name.
+pub(crate) trait HttpBody:
+    http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static
+{
+}
+
+impl<B> HttpBody for B where B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static {}
+
+/// Waits until the service is ready, and calls it.
+pub(crate) async fn call<S, B>(mut service: S, request: Request<Body>) -> Result<Response<B>, BoxError>
+where
+    S: HttpService<B>,
+{
+    poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+    service.call(request).await.map_err(Into::into)
+}
+
+/// Lets requests that have arrived on other connections reach the service before a safe one, which may ask about
+/// their effect.
+///
+/// The runtime polls the task it woke last first, so a request could overtake one that was sent before it. The first
+/// yield makes the runtime poll all sockets, the second lets the tasks it woke run.
+pub(crate) async fn yield_to_other_connections(method: &Method) {
+    if method.is_safe() {
+        yield_now().await;
+        yield_now().await;
+    }
+}
