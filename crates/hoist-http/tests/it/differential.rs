@@ -99,8 +99,12 @@ fn stricter(bytes: &[u8]) -> Option<&'static str> {
     let target = line.split(' ').nth(1).unwrap_or_default();
     let count = |name: &str| lines.iter().filter(|line| line.starts_with(&format!("{name}:"))).count();
     let host = lines.iter().find_map(|line| line.strip_prefix("host:")).map(str::trim);
-    let sound_host =
-        |host: &str| host.is_empty() || host.parse::<http::uri::Authority>().is_ok() && !host.contains('@');
+    let sound_host = |host: &str| {
+        let port = host.rsplit_once(':').map(|(_, port)| port).filter(|_| !host.ends_with(']'));
+        let sound_port = port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok());
+        let authority = host.parse::<http::uri::Authority>();
+        host.is_empty() || authority.is_ok() && !host.contains('@') && sound_port
+    };
     if bytes.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || bytes[at - 1] != b'\r')) {
         return Some("a bare LF is no line end");
     }
@@ -108,7 +112,7 @@ fn stricter(bytes: &[u8]) -> Option<&'static str> {
         return Some("HTTP/1.1 has one Host");
     }
     if !host.is_none_or(sound_host) {
-        return Some("a Host is a host");
+        return Some("a Host is a host and a port of 16 bits");
     }
     if line.starts_with("connect ") {
         return Some("no proxy");

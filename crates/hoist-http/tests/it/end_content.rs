@@ -79,7 +79,7 @@ async fn an_h1_body_that_is_cut_off_yields_what_arrived_before() {
     let (server, peer) = start_reading(vec![b'x'; 300], true).await;
     let mut raw = connect(&server, &peer).await;
     raw.send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\nfour").await;
-    assert_eq!(raw.message().await.text(), "304 Cut");
+    assert_eq!(raw.message().await.text(), "304 Disconnected");
 }
 
 /// The frames of a `PUT` on stream 1 with four bytes of content, and of what else belongs to a beginning.
