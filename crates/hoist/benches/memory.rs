@@ -10,7 +10,7 @@ mod harness;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use harness::{Ask, Exchange, Home, Server, WIRES, Wire, bytes, say};
+use harness::{Exchange, Server, ServerDir, TRANSPORTS, TestRequest, Transport, bytes, print_note};
 use tokio::task::JoinSet;
 
 const UPLOADS: usize = 100;
@@ -20,11 +20,11 @@ const GROWTH_BYTES_MAX: u64 = 150 << 20;
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let content = Bytes::from(bytes(1, UPLOAD_BYTES));
-    for wire in WIRES {
-        let (idle, grown) = runtime.block_on(receiving(wire, &content));
+    for transport in TRANSPORTS {
+        let (idle, grown) = runtime.block_on(receiving(transport, &content));
         let mib = |bytes: u64| bytes >> 20;
-        say(format_args!(
-            "{wire:?}: {} MiB idle, at most {} MiB more with {UPLOADS} uploads of {} MiB at once",
+        print_note(format_args!(
+            "{transport:?}: {} MiB idle, at most {} MiB more with {UPLOADS} uploads of {} MiB at once",
             mib(idle),
             mib(grown),
             UPLOAD_BYTES >> 20
@@ -34,19 +34,20 @@ fn main() {
 }
 
 /// The memory of the idle server, and what it grew by.
-async fn receiving(wire: Wire, content: &Bytes) -> (u64, u64) {
-    let home = Home::new();
+async fn receiving(transport: Transport, content: &Bytes) -> (u64, u64) {
+    let home = ServerDir::new();
     let server = Arc::new(Server::start(&home, &["--durability", "os"]));
-    let first = server.ask(wire, Ask::new("POST", "first").sized(b"hello")).await;
+    let first = server.request(transport, TestRequest::new("POST", "first").sized(b"hello")).await;
     assert!(first.is_complete(), "{first:?}");
     let idle = server.rss();
     let mut all = JoinSet::new();
     for number in 0..UPLOADS {
         let (server, content) = (Arc::clone(&server), content.clone());
         all.spawn(async move {
-            let ask = Ask::new("POST", &format!("upload-{number}")).shared(content);
+            let request = TestRequest::new("POST", &format!("upload-{number}")).shared(content);
             // Slow machines may take longer than a test would wait.
-            let mut exchange = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
+            let mut exchange =
+                Exchange::begin(&server, transport, request, u64::MAX).await.expect("a connection");
             let got = exchange.answer().await.expect("an answer");
             assert!(got.is_complete(), "{got:?}");
         });

@@ -13,7 +13,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use harness::{Dice, Home, Server, say};
+use harness::{SeededRng, Server, ServerDir, print_note};
 
 /// Seconds, of the clock and of the processor.
 #[derive(Clone, Copy)]
@@ -27,7 +27,7 @@ fn main() {
         std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
     };
     let (gib, pairs) = (number("HOIST_BENCH_GIB", 4), number("HOIST_BENCH_PAIRS", 5));
-    let home = Home::new();
+    let home = ServerDir::new();
     let film = home.text("film");
     fill(&film, gib);
     let (mut curl, mut hoist) = (Vec::new(), Vec::new());
@@ -41,15 +41,18 @@ fn main() {
             }
         }
     }
-    say(format_args!("{gib} GiB over loopback, medians of {pairs} pairs"));
+    print_note(format_args!("{gib} GiB over loopback, medians of {pairs} pairs"));
     for (name, of) in [("wall s", (|cost| cost.wall) as fn(&Cost) -> f64), ("CPU s", |cost| cost.cpu)] {
         let (curl, hoist) = (median(&curl, of), median(&hoist, of));
-        say(format_args!("{name:7} curl -T {curl:6.2}  hoist put {hoist:6.2}  ratio {:5.2}", hoist / curl));
+        print_note(format_args!(
+            "{name:7} curl -T {curl:6.2}  hoist put {hoist:6.2}  ratio {:5.2}",
+            hoist / curl
+        ));
     }
 }
 
 fn fill(path: &str, gib: usize) {
-    let piece = Dice(1).bytes(1 << 20);
+    let piece = SeededRng(1).bytes(1 << 20);
     let mut file = File::create(path).expect("a file");
     for _ in 0..gib << 10 {
         file.write_all(&piece).expect("room");
@@ -58,7 +61,7 @@ fn fill(path: &str, gib: usize) {
 
 /// What a command costs that sends the file to a server of its own, whose data is nothing afterwards.
 fn sent(words: &[&str], behind: &str) -> Cost {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--durability", "os"]);
     let before = cpu_of_children();
     let began = Instant::now();

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Instant;
 
 use bytes::Bytes;
-use harness::{Ask, H2, Home, Server, Wire, h2_send, say};
+use harness::{H2, Server, ServerDir, TestRequest, Transport, h2_send, print_note};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 
@@ -48,8 +48,11 @@ fn main() {
 }
 
 fn large(runtime: &tokio::runtime::Runtime, length: usize) {
-    say(format_args!("{} GiB in one upload, the best of {ROUNDS} rounds", length >> 30));
-    say(format_args!("{:28} {:>7} {:>7} {:>11} {:>10}", "", "wall s", "CPU s", "wall ratio", "CPU ratio"));
+    print_note(format_args!("{} GiB in one upload, the best of {ROUNDS} rounds", length >> 30));
+    print_note(format_args!(
+        "{:28} {:>7} {:>7} {:>11} {:>10}",
+        "", "wall s", "CPU s", "wall ratio", "CPU ratio"
+    ));
     for durability in ["os", "disk"] {
         let raw = best(|| raw(length, durability == "disk"));
         let name = if durability == "disk" { "raw recv+write+fdatasync" } else { "raw recv+write" };
@@ -62,7 +65,7 @@ fn large(runtime: &tokio::runtime::Runtime, length: usize) {
 
 fn row(name: &str, cost: Cost, baseline: Cost) {
     let (wall, cpu) = (cost.wall / baseline.wall, cost.cpu / baseline.cpu);
-    say(format_args!("{name:28} {:7.2} {:7.2} {wall:11.2} {cpu:10.2}", cost.wall, cost.cpu));
+    print_note(format_args!("{name:28} {:7.2} {:7.2} {wall:11.2} {cpu:10.2}", cost.wall, cost.cpu));
 }
 
 fn best(mut run: impl FnMut() -> Cost) -> Cost {
@@ -71,7 +74,7 @@ fn best(mut run: impl FnMut() -> Cost) -> Cost {
 
 /// The baseline: a thread that moves bytes from a socket to a file.
 fn raw(length: usize, syncs: bool) -> Cost {
-    let home = Home::new();
+    let home = ServerDir::new();
     let path = home.path("raw");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
@@ -109,7 +112,7 @@ fn send(tcp: &mut TcpStream, length: usize) {
 
 /// The server, which is sent one upload.
 fn served(length: usize, durability: &str, upload: impl Fn(SocketAddr, usize)) -> Cost {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--durability", durability]);
     let stat = format!("/proc/{}/stat", server.pid());
     let before = cpu(&stat);
@@ -137,7 +140,7 @@ async fn over_h2(addr: SocketAddr, length: usize) {
     tcp.set_nodelay(true).expect("a socket");
     let h2 = H2::on(tcp).await.expect("an h2 connection");
     let mut streams = h2.streams.clone().ready().await.expect("room for a stream");
-    let request = Ask::new("POST", "large").h2();
+    let request = TestRequest::new("POST", "large").h2();
     let (response, mut stream) = streams.send_request(request, false).expect("sent");
     let buf = Bytes::from(vec![0x5a; BUFFER_BYTES]);
     for left in (0..length / BUFFER_BYTES).rev() {
@@ -157,7 +160,7 @@ fn cpu(stat: &str) -> f64 {
 }
 
 fn small(runtime: &tokio::runtime::Runtime) {
-    say(format_args!(
+    print_note(format_args!(
         "\n{SMALL_UPLOADS} uploads of {} KiB over {CONNECTIONS} connections, the best of {ROUNDS} rounds",
         SMALL_BYTES >> 10
     ));
@@ -168,7 +171,7 @@ fn small(runtime: &tokio::runtime::Runtime) {
     for (name, place, durability) in cases {
         let cost = best(|| runtime.block_on(many(place, durability)));
         let baseline = *baseline.get_or_insert(cost);
-        say(format_args!(
+        print_note(format_args!(
             "hoist h1, durability {name:20} {:8.0} a second ({:.2} of the first), {:.0} us CPU each ({:.2})",
             f64::from(SMALL_UPLOADS) / cost.wall,
             baseline.wall / cost.wall,
@@ -179,10 +182,10 @@ fn small(runtime: &tokio::runtime::Runtime) {
 }
 
 async fn many(place: &Path, durability: &str) -> Cost {
-    let home = Home::new();
+    let home = ServerDir::new();
     let data = tempfile::tempdir_in(place).expect("a directory");
     let server = Server::at(&home, &data.path().join("data"), &["--durability", durability]);
-    let warm = server.ask(Wire::H1, Ask::new("POST", "first").sized(b"hello")).await;
+    let warm = server.request(Transport::H1, TestRequest::new("POST", "first").sized(b"hello")).await;
     assert!(warm.is_complete(), "{warm:?}");
     let stat = format!("/proc/{}/stat", server.pid());
     let before = cpu(&stat);
@@ -196,8 +199,9 @@ async fn many(place: &Path, durability: &str) -> Cost {
             let content = [0x5a; SMALL_BYTES];
             let mut answer = Vec::with_capacity(4096);
             for number in 0..SMALL_UPLOADS / CONNECTIONS {
-                let ask = Ask::new("POST", &format!("small-{connection}-{number}")).sized(content);
-                tcp.write_all(&ask.h1()).await.expect("room");
+                let request =
+                    TestRequest::new("POST", &format!("small-{connection}-{number}")).sized(content);
+                tcp.write_all(&request.h1()).await.expect("room");
                 answer.clear();
                 while !answer.ends_with(b"\r\n\r\n") {
                     assert!(tcp.read_buf(&mut answer).await.expect("an answer") > 0);

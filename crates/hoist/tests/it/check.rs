@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{Ended, Place, Running, Server, hoist, run, until};
+use crate::child_process::{ChildProcess, ExitReport, Server, TestDir, hoist, run, spin_until};
 use crate::serve::certify;
 
 /// A server for a test: answers each request with what `answer` makes of its first line and fields, and ends with it.
@@ -50,17 +50,17 @@ impl Drop for Wrong {
     }
 }
 
-fn check(url: &str, more: &[&str]) -> Ended {
+fn check(url: &str, more: &[&str]) -> ExitReport {
     run(&[&["check", url], more].concat())
 }
 
-fn json(ended: &Ended) -> Value {
+fn json(ended: &ExitReport) -> Value {
     serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"))
 }
 
 #[test]
 fn our_own_server_passes_over_tls_with_a_bearer_token_and_keeps_no_upload() {
-    let place = Place::new();
+    let place = TestDir::new();
     certify(&place);
     let (cert, key) = (place.text("cert.pem"), place.text("key.pem"));
     let tokens = place.file("tokens", "s3cret alice\n");
@@ -105,7 +105,7 @@ fn the_newest_version_that_is_accepted_is_checked_and_failures_are_reported_in_e
         };
         format!("{head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     });
-    let place = Place::new();
+    let place = TestDir::new();
     let junit = place.text("junit.xml");
     let more = ["--only", "HEAD", "--bearer", "s3cret", "--junit", &junit];
     let ended = check(&server.url, &[&more[..], &["--json"]].concat());
@@ -143,7 +143,7 @@ fn a_server_without_the_protocol_is_told_from_one_that_is_away() {
 
 #[test]
 fn a_failure_of_tls_has_its_code() {
-    let place = Place::new();
+    let place = TestDir::new();
     certify(&place);
     let (cert, key) = (place.text("cert.pem"), place.text("key.pem"));
     let server = Server::start(&place.path("data"), &["--tls-cert", &cert, "--tls-key", &key]);
@@ -169,13 +169,13 @@ fn a_failure_of_tls_has_its_code() {
 
 #[test]
 fn an_interrupted_check_deletes_its_uploads() {
-    let place = Place::new();
+    let place = TestDir::new();
     let data = place.path("data");
     let server = Server::start(&data, &[]);
     let count = |shelf: &str| std::fs::read_dir(data.join(shelf)).map_or(0, Iterator::count);
-    let running = Running::start(hoist(["check", &server.url, "--level", "own", "--json"]));
+    let running = ChildProcess::start(hoist(["check", &server.url, "--level", "own", "--json"]));
     // A probe has one upload at a time.
-    until(Instant::now(), || count("open") > 1);
+    spin_until(Instant::now(), || count("open") > 1);
     running.signal(Signal::INT);
     let ended = running.ended();
     assert_eq!(ended.code, Some(130), "{ended:?}");
@@ -191,9 +191,9 @@ fn an_interrupted_check_deletes_its_uploads() {
 fn a_second_signal_ends_a_check_at_once() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/uploads", silent.local_addr().expect("an address"));
-    let mut running = Running::start(hoist(["check", &url, "--timeout", "1h"]));
+    let mut running = ChildProcess::start(hoist(["check", &url, "--timeout", "1h"]));
     let (_connection, _) = silent.accept().expect("it connects");
-    until(Instant::now(), || {
+    spin_until(Instant::now(), || {
         running.signal(Signal::TERM);
         running.has_ended()
     });

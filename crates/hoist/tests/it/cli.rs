@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{Place, Running, hoist, run};
+use crate::child_process::{ChildProcess, TestDir, hoist, run};
 
 #[test]
 fn a_wrong_command_line_ends_with_its_own_code() {
@@ -36,7 +36,7 @@ fn a_wrong_command_line_ends_with_its_own_code() {
 
 #[test]
 fn a_configuration_is_checked_and_printed() {
-    let place = Place::new();
+    let place = TestDir::new();
     let file =
         place.file("hoist.toml", "max-size = \"64MiB\"\nbearer-file = \"none\"\nlisten = \"127.0.0.1:0\"\n");
     let checked = run(&["config", "check", "--config", &file]);
@@ -72,7 +72,7 @@ fn a_configuration_is_checked_and_printed() {
 
 #[test]
 fn a_server_that_cannot_start_says_why_in_one_line() {
-    let place = Place::new();
+    let place = TestDir::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = taken.local_addr().expect("an address").to_string();
     let data = place.text("data");
@@ -96,7 +96,8 @@ fn a_server_that_cannot_start_says_why_in_one_line() {
         } else {
             words.to_vec()
         };
-        let ended: crate::process::Ended = hoist(given.iter().chain(more)).output().expect("it runs").into();
+        let ended: crate::child_process::ExitReport =
+            hoist(given.iter().chain(more)).output().expect("it runs").into();
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{more:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(&expected), "{more:?}: {}", ended.stderr);
         assert!(code == 2 || ended.stderr.lines().count() == 1, "{}", ended.stderr);
@@ -109,14 +110,15 @@ fn the_dns_record_is_one_line_of_a_zone_file() {
     let words =
         ["dns-record", "--host", "upload.example.org", "--endpoint", "/up", "--listen", "0.0.0.0:8443"];
     let tls = ["--tls-cert", "c", "--tls-key", "k", "--ttl", "5m"];
-    let ended: crate::process::Ended = hoist(words.iter().chain(&tls)).output().expect("it runs").into();
+    let ended: crate::child_process::ExitReport =
+        hoist(words.iter().chain(&tls)).output().expect("it runs").into();
     let record = "upload.example.org. 300 IN HTTPS 1 . alpn=\"h2,http/1.1\" port=\"8443\" key65400=\"/up\"\n";
     assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), record, ""));
 }
 
 #[test]
 fn a_file_or_a_server_that_is_not_there_has_its_code() {
-    let place = Place::new();
+    let place = TestDir::new();
     let file = place.file("film", "bytes");
     // A port that was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("an address");
@@ -143,13 +145,13 @@ fn a_file_or_a_server_that_is_not_there_has_its_code() {
 
 #[test]
 fn a_signal_leaves_the_upload_and_prints_the_command_to_go_on() {
-    let place = Place::new();
+    let place = TestDir::new();
     let file = place.file("a film", vec![0; 1 << 20]);
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let silent = TcpListener::bind("127.0.0.1:0").expect("bound");
         let url = format!("http://{}/uploads", silent.local_addr().expect("an address"));
         let words = ["put", &file, &url, "--bearer", "s3cret", "--header", "X-Team: films"];
-        let put = Running::start(hoist(words));
+        let put = ChildProcess::start(hoist(words));
         let (_connection, _) = silent.accept().expect("it connects");
         put.signal(signal);
         let ended = put.ended();
@@ -168,7 +170,7 @@ fn completions_and_pages_are_made_from_the_command_line() {
     assert_eq!(run(&["completions", "tcsh"]).code, Some(2));
     let page = run(&["man"]);
     assert!(page.code == Some(0) && page.stdout.contains(".TH hoist 1"), "{}", page.stdout);
-    let place = Place::new();
+    let place = TestDir::new();
     let pages = place.text("man");
     assert_eq!(run(&["man", &pages]).stdout, format!("pages in {pages}\n"));
     let put = std::fs::read_to_string(place.path("man/hoist-put.1")).expect("a page of its own");

@@ -17,7 +17,7 @@ use std::process::Stdio;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::harness::{Ask, Got, Home, PATIENCE, Server, WIRES, Wire};
+use crate::harness::{Server, ServerDir, TIMEOUT, TRANSPORTS, TestRequest, TestResponse, Transport};
 
 const MIB: usize = 1 << 20;
 
@@ -85,7 +85,7 @@ enum Dialect {
 /// One test's server and content.
 struct Bench {
     dialect: Dialect,
-    home: Home,
+    home: ServerDir,
     server: Server,
     content: Vec<u8>,
     file: String,
@@ -93,11 +93,11 @@ struct Bench {
 
 impl Bench {
     fn new(dialect: Dialect, content: Vec<u8>, flags: &[&str]) -> Self {
-        Self::at(Home::new(), dialect, content, flags)
+        Self::at(ServerDir::new(), dialect, content, flags)
     }
 
     /// Where there is something in the home already.
-    fn at(home: Home, dialect: Dialect, content: Vec<u8>, flags: &[&str]) -> Self {
+    fn at(home: ServerDir, dialect: Dialect, content: Vec<u8>, flags: &[&str]) -> Self {
         let server = Server::start(&home, &[&["--durability", "os"], flags].concat());
         let file = home.text("content.bin");
         fs::write(&file, &content).expect("written");
@@ -109,7 +109,7 @@ impl Bench {
         driver.arg(job.to_string());
         driver.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child = driver.spawn().expect("it runs");
-        let output = tokio::time::timeout(PATIENCE * 2, child.wait_with_output()).await;
+        let output = tokio::time::timeout(TIMEOUT * 2, child.wait_with_output()).await;
         let output = output.unwrap_or_else(|_| panic!("it does not end: {job}")).expect("a child");
         let said = String::from_utf8_lossy(&output.stdout);
         let done = serde_json::from_str(&said);
@@ -118,15 +118,15 @@ impl Bench {
         Done(done)
     }
 
-    fn ask(&self, method: &'static str, path: &str) -> Ask {
-        Ask::to(method, path).with(match self.dialect {
+    fn request(&self, method: &'static str, path: &str) -> TestRequest {
+        TestRequest::to(method, path).with(match self.dialect {
             Dialect::Draft => ("upload-draft-interop-version", "8"),
             Dialect::Tus => ("tus-resumable", "1.0.0"),
         })
     }
 
-    async fn state(&self, path: &str) -> Got {
-        self.server.ask(Wire::H1, self.ask("HEAD", path)).await
+    async fn state(&self, path: &str) -> TestResponse {
+        self.server.request(Transport::H1, self.request("HEAD", path)).await
     }
 
     /// The upload the client ended with is complete and is the content, and so is everything else that is complete, or a
@@ -153,8 +153,8 @@ impl Bench {
 
     /// For the next upload of the same bench.
     async fn clear(&self, done: &Done) {
-        for wire in WIRES {
-            let status = self.server.ask(wire, self.ask("DELETE", &done.path())).await.status;
+        for transport in TRANSPORTS {
+            let status = self.server.request(transport, self.request("DELETE", &done.path())).await.status;
             assert!(matches!(status, 204 | 404 | 410), "{status}");
         }
     }

@@ -5,7 +5,7 @@ use std::io::Read as _;
 
 use hoist::check::{Corpus, Endpoint, Report, RunOptions, Selection};
 
-use crate::process::{Place, Server};
+use crate::child_process::{Server, TestDir};
 
 #[tokio::test]
 async fn the_server_is_as_the_corpus_has_it() {
@@ -13,7 +13,7 @@ async fn the_server_is_as_the_corpus_has_it() {
     let only = std::env::var("HOIST_CASE").ok();
     let mut report = Report::default();
     for set in corpus.servers() {
-        let place = Place::new();
+        let place = TestDir::new();
         let limits = set.limits.iter().flat_map(|(key, number)| [format!("--{key}"), number.to_string()]);
         let lacks = set.lacks.iter().flat_map(|name| ["--tus-disable".to_owned(), name.clone()]);
         let offers = set.offers.iter().flat_map(|name| match name.as_str() {
@@ -41,7 +41,7 @@ async fn the_server_is_as_the_corpus_has_it() {
 // proves: IETF-OFF-02, IETF-OFF-01
 #[test]
 fn an_upload_that_lost_bytes_is_gone_and_does_not_go_back() {
-    let place = Place::new();
+    let place = TestDir::new();
     let data = place.path("data");
     let server = Server::start(&data, &[]);
     let head = "POST /uploads HTTP/1.1\r\nUpload-Draft-Interop-Version: 8\r\nUpload-Complete: ?0\r\nContent-Length: 10";
@@ -52,14 +52,14 @@ fn an_upload_that_lost_bytes_is_gone_and_does_not_go_back() {
     let location = answer.lines().find_map(|line| line.strip_prefix("Location: ")).expect("an upload");
     let (_, path) = location.rsplit_once("/uploads/").expect("an upload of ours");
     let question = format!("HEAD /uploads/{path} HTTP/1.1\r\nUpload-Draft-Interop-Version: 8");
-    assert!(server.ask(&question).contains("\r\nUpload-Offset: 10\r\n"));
+    assert!(server.request(&question).contains("\r\nUpload-Offset: 10\r\n"));
     server.stop();
     for upload in fs::read_dir(data.join("open")).expect("a shelf") {
         let content = upload.expect("an upload").path().join("content");
         fs::File::options().write(true).open(content).and_then(|file| file.set_len(5)).expect("cut");
     }
     let server = Server::start(&data, &[]);
-    let answer = server.ask(&question);
+    let answer = server.request(&question);
     assert!(answer.starts_with("HTTP/1.1 404 ") && !answer.contains("Upload-Offset"), "{answer}");
     server.stop();
 }

@@ -5,19 +5,19 @@ use std::fs;
 
 use tokio::process::Command;
 
-use crate::harness::{Ask, Home, Server, Wire, bytes, say, soon};
+use crate::harness::{Server, ServerDir, TestRequest, Transport, bytes, print_note, within_timeout};
 
 /// Runs curl to its end; its standard output. Nothing, and the reason, where there is none.
 async fn curl<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Option<(bool, String)> {
     let mut command = Command::new("curl");
     command.args(["-sS", "--noproxy", "*"]).args(words).kill_on_drop(true);
-    match soon("curl", command.output()).await {
+    match within_timeout("curl", command.output()).await {
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             Some((output.status.success(), text + &String::from_utf8_lossy(&output.stderr)))
         }
         Err(error) => {
-            say(format_args!("not tested: there is no curl: {error}"));
+            print_note(format_args!("not tested: there is no curl: {error}"));
             None
         }
     }
@@ -27,7 +27,7 @@ const VERSIONS: [&str; 2] = ["--http1.1", "--http2-prior-knowledge"];
 
 #[tokio::test]
 async fn curl_uploads_in_every_way_it_knows() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let content = bytes(1, 3_000_000);
     let film = home.text("film");
@@ -56,7 +56,7 @@ async fn curl_uploads_in_every_way_it_knows() {
 
 #[tokio::test]
 async fn curl_that_knows_nothing_of_resuming_is_told_where_its_file_is() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let content = bytes(4, 3_000_000);
     let film = home.text("film");
@@ -85,7 +85,7 @@ async fn curl_that_knows_nothing_of_resuming_is_told_where_its_file_is() {
 // proves: IETF-CRE-20
 #[tokio::test]
 async fn a_form_of_curl_is_refused_with_the_next_step() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let film = home.text("film");
     fs::write(&film, bytes(6, 1000)).expect("written");
@@ -101,7 +101,7 @@ async fn a_form_of_curl_is_refused_with_the_next_step() {
 // proves: IETF-CRE-20
 #[tokio::test]
 async fn the_file_of_a_form_is_the_upload_where_forms_are_taken() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let files = home.path("files");
     let flags = ["--accept-forms", "--target", "files", "--files-dir", files.to_str().expect("text")];
     let server = Server::start(&home, &flags);
@@ -132,7 +132,7 @@ async fn the_file_of_a_form_is_the_upload_where_forms_are_taken() {
 // proves: IETF-CRE-19, TOK-CRE-10
 #[tokio::test]
 async fn a_part_that_curl_continues_is_refused_and_stores_nothing() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let film = home.text("film");
     fs::write(&film, bytes(6, 100_000)).expect("written");
@@ -153,7 +153,7 @@ async fn a_part_that_curl_continues_is_refused_and_stores_nothing() {
 #[tokio::test]
 async fn curl_is_cut_and_goes_on_where_it_was() {
     for version in VERSIONS {
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = Server::start(&home, &[]);
         let content = bytes(2, 5_000_000);
         let film = home.text("film");
@@ -177,7 +177,7 @@ async fn curl_is_cut_and_goes_on_where_it_was() {
         ];
         let mut first = match command.args(words).kill_on_drop(true).spawn() {
             Ok(first) => first,
-            Err(error) => return say(format_args!("not tested: there is no curl: {error}")),
+            Err(error) => return print_note(format_args!("not tested: there is no curl: {error}")),
         };
         home.holds(100_000).await;
         first.kill().await.expect("it runs");
@@ -235,7 +235,7 @@ fn field<'a>(head: &'a [String], name: &str) -> Option<&'a str> {
 #[tokio::test]
 async fn curl_is_told_where_its_upload_is_and_how_far_it_has_come() {
     for version in VERSIONS {
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = Server::start(&home, &[]);
         let content = bytes(3, 5_000_000);
         let film = home.text("film");
@@ -270,7 +270,7 @@ async fn curl_is_told_where_its_upload_is_and_how_far_it_has_come() {
 #[tokio::test]
 async fn curl_goes_on_with_an_upload_it_was_told_of() {
     for version in VERSIONS {
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = Server::start(&home, &[]);
         let content = bytes(4, 3_000_000);
         let film = home.text("film");
@@ -311,13 +311,13 @@ async fn curl_goes_on_with_an_upload_it_was_told_of() {
 
 #[tokio::test]
 async fn curl_saves_a_download_under_its_name() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--downloads"]);
     fs::create_dir(home.path("saved")).expect("made");
     for (name, expected) in [("report.pdf", "report.pdf"), ("na\u{ef}ve.txt", "na_ve.txt")] {
-        let upload = Ask::to("PUT", "/uploads")
+        let upload = TestRequest::to("PUT", "/uploads")
             .field("content-disposition", format!("attachment; filename=\"{name}\""));
-        let uploaded = server.ask(Wire::H1, upload.sized("content")).await;
+        let uploaded = server.request(Transport::H1, upload.sized("content")).await;
         let location: http::Uri = uploaded.field("location").expect("a URL").parse().expect("a URL");
         let (url, saved) = (format!("http://{}{}", server.addr, location.path()), home.text("saved"));
         let Some((is_well, said)) = curl(["-OJ", "--output-dir", &saved, &url]).await else { return };

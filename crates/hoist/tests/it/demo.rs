@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::process::{Ended, Place, Running, hoist, until};
+use crate::child_process::{ChildProcess, ExitReport, TestDir, hoist, spin_until};
 
-fn left(place: &Place) -> usize {
+fn left(place: &TestDir) -> usize {
     fs::read_dir(place.path("tmp")).expect("a directory").count()
 }
 
-fn place() -> Place {
-    let place = Place::new();
+fn place() -> TestDir {
+    let place = TestDir::new();
     fs::create_dir(place.path("tmp")).expect("made");
     place
 }
@@ -25,7 +25,7 @@ fn a_file_arrives_over_a_link_that_is_cut_and_a_server_that_crashes() {
         let mut demo = hoist(["demo", &film, "--cuts", cuts]);
         // Settings of another server are not meant for its own.
         demo.env("HOIST_MAX_SIZE", "1").env("TMPDIR", place.path("tmp"));
-        let ended: Ended = demo.output().expect("it runs").into();
+        let ended: ExitReport = demo.output().expect("it runs").into();
         assert_eq!(ended.code, Some(0), "{bytes} bytes, {cuts} cuts: {ended:?}");
         assert!(ended.stdout.starts_with(&format!("identical: {bytes} bytes, SHA-256 ")), "{ended:?}");
         if bytes > 1 << 20 {
@@ -34,7 +34,7 @@ fn a_file_arrives_over_a_link_that_is_cut_and_a_server_that_crashes() {
         }
         assert_eq!(left(&place), 0, "nothing stays");
     }
-    let none: Ended = hoist(["demo", "/nonexistent"]).output().expect("it runs").into();
+    let none: ExitReport = hoist(["demo", "/nonexistent"]).output().expect("it runs").into();
     assert_eq!(none.code, Some(8), "{none:?}");
 }
 
@@ -44,8 +44,8 @@ fn interrupted_it_cleans_up_too() {
     let film = place.file("film", vec![7; 64 << 20]);
     let mut demo = hoist(["demo", &film, "--cuts", "50"]);
     demo.env("TMPDIR", place.path("tmp"));
-    let demo = Running::start(demo);
-    until(Instant::now(), || left(&place) > 0);
+    let demo = ChildProcess::start(demo);
+    spin_until(Instant::now(), || left(&place) > 0);
     demo.signal(Signal::TERM);
     let ended = demo.ended();
     assert_eq!(ended.code, Some(143), "{ended:?}");

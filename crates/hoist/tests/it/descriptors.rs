@@ -1,10 +1,10 @@
 //! Few file descriptors: connections wait before uploads fail.
 
-use crate::harness::{Home, Raw, Server};
+use crate::harness::{Raw, Server, ServerDir};
 
 #[tokio::test]
 async fn idle_connections_take_no_descriptor_from_an_upload() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let program = ["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"].map(str::to_owned);
     let server = Server::under(&home, &program, &[]);
     let mut upload = Raw::connect(&server).await;

@@ -5,44 +5,52 @@ use std::fs;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{Ask, Got, Home, Server, WIRES, Wire, bytes, soon};
+use crate::harness::{
+    Server, ServerDir, TRANSPORTS, TestRequest, TestResponse, Transport, bytes, within_timeout,
+};
 
 const HELLO: &str = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
 
-fn v8(ask: Ask) -> Ask {
-    ask.field("upload-draft-interop-version", 8)
+fn v8(request: TestRequest) -> TestRequest {
+    request.field("upload-draft-interop-version", 8)
 }
 
 /// The path of an upload that was made.
-fn path(got: &Got) -> String {
+fn path(got: &TestResponse) -> String {
     let location = got.field("location").unwrap_or_else(|| panic!("no Location: {got:?}"));
     format!("/uploads/{}", location.rsplit_once('/').expect("a path").1)
 }
 
-async fn uploaded(server: &Server, wire: Wire, ask: Ask) -> String {
-    let got = server.ask(wire, ask).await;
+async fn uploaded(server: &Server, transport: Transport, request: TestRequest) -> String {
+    let got = server.request(transport, request).await;
     assert_eq!(got.status, 201, "{got:?}");
     path(&got)
 }
 
-async fn get(server: &Server, wire: Wire, path: &str, fields: &[(&str, &str)]) -> Got {
-    server.ask(wire, fields.iter().fold(Ask::to("GET", path), |ask, field| ask.with(*field))).await
+async fn get(server: &Server, transport: Transport, path: &str, fields: &[(&str, &str)]) -> TestResponse {
+    server
+        .request(
+            transport,
+            fields.iter().fold(TestRequest::to("GET", path), |request, field| request.with(*field)),
+        )
+        .await
 }
 
 #[tokio::test]
 async fn nothing_is_fetched_unless_it_is_switched_on() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
-    for wire in WIRES {
-        let plain = uploaded(&server, wire, Ask::to("PUT", "/uploads/a.txt").sized("hello")).await;
-        let got = get(&server, wire, &plain, &[]).await;
+    for transport in TRANSPORTS {
+        let plain =
+            uploaded(&server, transport, TestRequest::to("PUT", "/uploads/a.txt").sized("hello")).await;
+        let got = get(&server, transport, &plain, &[]).await;
         assert!(
             got.status == 403 && got.field("content-type") == Some("application/problem+json"),
             "{got:?}"
         );
-        let ask = v8(Ask::to("POST", "/uploads")).field("upload-complete", "?1").sized("hello");
-        let draft = uploaded(&server, wire, ask).await;
-        let got = get(&server, wire, &draft, &[]).await;
+        let request = v8(TestRequest::to("POST", "/uploads")).field("upload-complete", "?1").sized("hello");
+        let draft = uploaded(&server, transport, request).await;
+        let got = get(&server, transport, &draft, &[]).await;
         assert_eq!((got.status, got.offset(), got.content.len()), (204, Some(5), 0), "{got:?}");
     }
     server.stop().await;
@@ -50,15 +58,16 @@ async fn nothing_is_fetched_unless_it_is_switched_on() {
 
 #[tokio::test]
 async fn what_was_uploaded_comes_back_and_is_not_run() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--downloads"]);
-    for wire in WIRES {
+    for transport in TRANSPORTS {
         let content = bytes(7, 700_000);
-        let ask = Ask::to("PUT", "/uploads").field("content-type", "text/html; charset=utf-8");
-        let ask = ask.field("content-disposition", "inline; filename=\"../na\u{ef}ve \u{20ac}.html\"");
-        let ask = ask.field("content-language", "de").field("content-language", "en");
-        let upload = uploaded(&server, wire, ask.sized(&content)).await;
-        let got = get(&server, wire, &upload, &[]).await;
+        let request = TestRequest::to("PUT", "/uploads").field("content-type", "text/html; charset=utf-8");
+        let request =
+            request.field("content-disposition", "inline; filename=\"../na\u{ef}ve \u{20ac}.html\"");
+        let request = request.field("content-language", "de").field("content-language", "en");
+        let upload = uploaded(&server, transport, request.sized(&content)).await;
+        let got = get(&server, transport, &upload, &[]).await;
         assert!(got.status == 200 && got.content == content, "{} bytes", got.content.len());
         let id = upload.rsplit_once('/').expect("a path").1;
         let tag = format!("\"{id}-700000\"");
@@ -82,8 +91,8 @@ async fn what_was_uploaded_comes_back_and_is_not_run() {
         let languages: Vec<_> = got.fields.get_all("content-language").iter().collect();
         assert_eq!(languages, ["de", "en"]);
         // What says nothing of itself is bytes, to be saved.
-        let bare = uploaded(&server, wire, Ask::to("POST", "/uploads").sized("")).await;
-        let got = get(&server, wire, &bare, &[]).await;
+        let bare = uploaded(&server, transport, TestRequest::to("POST", "/uploads").sized("")).await;
+        let got = get(&server, transport, &bare, &[]).await;
         assert_eq!((got.status, got.content.len(), got.field("content-length")), (200, 0, Some("0")));
         assert_eq!(got.field("content-type"), Some("application/octet-stream"));
         assert_eq!(got.field("content-disposition"), Some("attachment"));
@@ -93,12 +102,12 @@ async fn what_was_uploaded_comes_back_and_is_not_run() {
 
 #[tokio::test]
 async fn parts_and_what_a_client_has_already() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--downloads"]);
-    for wire in WIRES {
+    for transport in TRANSPORTS {
         let content = bytes(8, 600_000);
-        let upload = uploaded(&server, wire, Ask::to("PUT", "/uploads/b").sized(&content)).await;
-        let tag = get(&server, wire, &upload, &[]).await.field("etag").expect("a tag").to_owned();
+        let upload = uploaded(&server, transport, TestRequest::to("PUT", "/uploads/b").sized(&content)).await;
+        let tag = get(&server, transport, &upload, &[]).await.field("etag").expect("a tag").to_owned();
         let cases = [
             ("bytes=0-0", 0, 1),
             ("bytes=262143-262144", 262_143, 2),
@@ -108,7 +117,7 @@ async fn parts_and_what_a_client_has_already() {
             ("bytes=599999-700000", 599_999, 1),
         ];
         for (range, first, count) in cases {
-            let got = get(&server, wire, &upload, &[("range", range), ("if-range", &tag)]).await;
+            let got = get(&server, transport, &upload, &[("range", range), ("if-range", &tag)]).await;
             let said = format!("bytes {first}-{}/600000", first + count - 1);
             assert_eq!((got.status, got.field("content-range")), (206, Some(&*said)), "{range}");
             assert!(got.content == content[first..first + count], "{range}: {} bytes", got.content.len());
@@ -120,16 +129,16 @@ async fn parts_and_what_a_client_has_already() {
             &[("if-none-match", "\"other\"")],
             &[("if-match", &tag)],
         ] {
-            let got = get(&server, wire, &upload, fields).await;
+            let got = get(&server, transport, &upload, fields).await;
             assert!(got.status == 200 && got.content == content, "{fields:?}: {}", got.status);
         }
-        let got = get(&server, wire, &upload, &[("range", "bytes=600000-")]).await;
+        let got = get(&server, transport, &upload, &[("range", "bytes=600000-")]).await;
         assert_eq!((got.status, got.field("content-range")), (416, Some("bytes */600000")), "{got:?}");
         assert_eq!(got.field("content-type"), Some("application/problem+json"));
         let weak = format!("\"x\", W/{tag}");
-        let got = get(&server, wire, &upload, &[("if-none-match", &weak), ("range", "bytes=0-1")]).await;
+        let got = get(&server, transport, &upload, &[("if-none-match", &weak), ("range", "bytes=0-1")]).await;
         assert_eq!((got.status, got.content.len(), got.field("etag")), (304, 0, Some(&*tag)), "{got:?}");
-        let got = get(&server, wire, &upload, &[("if-match", "\"other\"")]).await;
+        let got = get(&server, transport, &upload, &[("if-match", "\"other\"")]).await;
         assert_eq!(got.status, 412, "{got:?}");
     }
     server.stop().await;
@@ -137,39 +146,47 @@ async fn parts_and_what_a_client_has_already() {
 
 #[tokio::test]
 async fn the_protocols_questions_stay_what_they_are() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--downloads"]);
-    for wire in WIRES {
+    for transport in TRANSPORTS {
         // Its digest is known, and so is the tag of the same content under any name.
         for _ in 0..2 {
-            let ask =
-                v8(Ask::to("POST", "/uploads")).field("repr-digest", HELLO).field("upload-complete", "?1");
-            let upload = uploaded(&server, wire, ask.sized("hello")).await;
-            let got = get(&server, wire, &upload, &[]).await;
+            let request = v8(TestRequest::to("POST", "/uploads"))
+                .field("repr-digest", HELLO)
+                .field("upload-complete", "?1");
+            let upload = uploaded(&server, transport, request.sized("hello")).await;
+            let got = get(&server, transport, &upload, &[]).await;
             assert_eq!((got.status, &got.content[..]), (200, &b"hello"[..]), "{got:?}");
             assert_eq!(got.field("etag"), Some(&*format!("\"{HELLO}\"")));
             assert_eq!(got.field("repr-digest"), Some(HELLO));
-            for ask in [Ask::to("HEAD", &upload), v8(Ask::to("HEAD", &upload)), v8(Ask::to("GET", &upload))] {
-                let got = server.ask(wire, ask).await;
+            for request in [
+                TestRequest::to("HEAD", &upload),
+                v8(TestRequest::to("HEAD", &upload)),
+                v8(TestRequest::to("GET", &upload)),
+            ] {
+                let got = server.request(transport, request).await;
                 assert_eq!((got.status, got.offset(), got.content.len()), (204, Some(5), 0), "{got:?}");
             }
-            assert_eq!(server.ask(wire, Ask::to("DELETE", &upload)).await.status, 204);
-            assert_eq!(get(&server, wire, &upload, &[("if-none-match", "*")]).await.status, 404);
+            assert_eq!(server.request(transport, TestRequest::to("DELETE", &upload)).await.status, 204);
+            assert_eq!(get(&server, transport, &upload, &[("if-none-match", "*")]).await.status, 404);
         }
         // What is not complete is not there to be fetched.
-        let ask = v8(Ask::to("POST", "/uploads")).field("upload-complete", "?0").sized("hel");
-        let open = uploaded(&server, wire, ask).await;
-        let got = get(&server, wire, &open, &[]).await;
+        let request = v8(TestRequest::to("POST", "/uploads")).field("upload-complete", "?0").sized("hel");
+        let open = uploaded(&server, transport, request).await;
+        let got = get(&server, transport, &open, &[]).await;
         assert_eq!((got.status, got.offset(), got.content.len()), (204, Some(3), 0), "{got:?}");
-        assert_eq!(server.ask(wire, v8(Ask::to("DELETE", &open))).await.status, 204);
+        assert_eq!(server.request(transport, v8(TestRequest::to("DELETE", &open))).await.status, 204);
         // A token is not a URL, even for somebody who sees the data directory.
-        assert_eq!(server.ask(wire, Ask::new("POST", "a-token").sized("hello")).await.status, 204);
+        assert_eq!(
+            server.request(transport, TestRequest::new("POST", "a-token").sized("hello")).await.status,
+            204
+        );
         let ids = fs::read_dir(home.data().join("done")).expect("the shelf");
         let ids: Vec<_> = ids.map(|entry| entry.expect("an entry").file_name()).collect();
         assert_eq!(ids.len(), 1);
         let path = format!("/uploads/{}", ids[0].to_str().expect("an id"));
-        assert_eq!(get(&server, wire, &path, &[]).await.status, 404);
-        assert_eq!(server.ask(wire, Ask::new("DELETE", "a-token")).await.status, 204);
+        assert_eq!(get(&server, transport, &path, &[]).await.status, 404);
+        assert_eq!(server.request(transport, TestRequest::new("DELETE", "a-token")).await.status, 204);
     }
     server.stop().await;
 }
@@ -177,15 +194,15 @@ async fn the_protocols_questions_stay_what_they_are() {
 #[tokio::test]
 async fn an_upload_of_tus_is_called_what_its_metadata_says() {
     for (flags, status) in [(&["--downloads"][..], 200), (&[], 405)] {
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = Server::start(&home, flags);
-        for wire in WIRES {
+        for transport in TRANSPORTS {
             let tus = ("tus-resumable", "1.0.0");
-            let ask = Ask::to("POST", "/uploads").with(tus).field("upload-length", 5);
-            let ask = ask.field("upload-metadata", "filename aMOkLnR4dA==,filetype dGV4dC9wbGFpbg==");
-            let ask = ask.field("content-type", "application/offset+octet-stream").sized("hello");
-            let upload = uploaded(&server, wire, ask).await;
-            let got = get(&server, wire, &upload, &[]).await;
+            let request = TestRequest::to("POST", "/uploads").with(tus).field("upload-length", 5);
+            let request = request.field("upload-metadata", "filename aMOkLnR4dA==,filetype dGV4dC9wbGFpbg==");
+            let request = request.field("content-type", "application/offset+octet-stream").sized("hello");
+            let upload = uploaded(&server, transport, request).await;
+            let got = get(&server, transport, &upload, &[]).await;
             assert_eq!(got.status, status, "{got:?}");
             if status == 200 {
                 assert_eq!(got.content, "hello");
@@ -193,9 +210,9 @@ async fn an_upload_of_tus_is_called_what_its_metadata_says() {
                 let name = "attachment; filename=\"h_.txt\"; filename*=UTF-8''h%C3%A4.txt";
                 assert_eq!(got.field("content-disposition"), Some(name));
             }
-            let got = server.ask(wire, Ask::to("HEAD", &upload).with(tus)).await;
+            let got = server.request(transport, TestRequest::to("HEAD", &upload).with(tus)).await;
             assert_eq!((got.status, got.offset()), (200, Some(5)), "{got:?}");
-            let got = get(&server, wire, &upload, &[tus]).await;
+            let got = get(&server, transport, &upload, &[tus]).await;
             assert_eq!(got.status, 405, "{got:?}");
         }
         server.stop().await;
@@ -204,39 +221,41 @@ async fn an_upload_of_tus_is_called_what_its_metadata_says() {
 
 #[tokio::test]
 async fn strangers_find_nothing_to_fetch() {
-    let home = Home::new();
+    let home = ServerDir::new();
     fs::write(home.path("tokens"), "secret-of-alice alice\nsecret-of-bob bob\n").expect("written");
     let server = Server::start(&home, &["--downloads", "--bearer-file", &home.text("tokens")]);
     let (alice, bob) =
         (("authorization", "Bearer secret-of-alice"), ("authorization", "Bearer secret-of-bob"));
-    for wire in WIRES {
-        let upload = uploaded(&server, wire, Ask::to("PUT", "/uploads/a").with(alice).sized("hers")).await;
-        let got = get(&server, wire, &upload, &[bob]).await;
+    for transport in TRANSPORTS {
+        let upload =
+            uploaded(&server, transport, TestRequest::to("PUT", "/uploads/a").with(alice).sized("hers"))
+                .await;
+        let got = get(&server, transport, &upload, &[bob]).await;
         assert!(got.status == 404 && got.field("etag").is_none(), "{got:?}");
-        let nobody = get(&server, wire, &upload, &[]).await;
+        let nobody = get(&server, transport, &upload, &[]).await;
         assert!(nobody.status == 401 && nobody.field("www-authenticate").is_some(), "{nobody:?}");
-        assert_eq!(get(&server, wire, &upload, &[alice]).await.content, "hers");
+        assert_eq!(get(&server, transport, &upload, &[alice]).await.content, "hers");
     }
     server.stop().await;
 }
 
 #[tokio::test]
 async fn what_a_target_took_away_is_gone() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let kept = Server::start(&home, &["--downloads"]);
-    let before = uploaded(&kept, Wire::H1, Ask::to("PUT", "/uploads/a").sized("kept")).await;
+    let before = uploaded(&kept, Transport::H1, TestRequest::to("PUT", "/uploads/a").sized("kept")).await;
     kept.stop().await;
     let flags = ["--downloads", "--target", "files", "--files-dir", &home.text("files")];
     let server = Server::start(&home, &flags);
-    for wire in WIRES {
-        let upload = uploaded(&server, wire, Ask::to("PUT", "/uploads/a").sized("taken")).await;
-        let got = get(&server, wire, &upload, &[]).await;
+    for transport in TRANSPORTS {
+        let upload = uploaded(&server, transport, TestRequest::to("PUT", "/uploads/a").sized("taken")).await;
+        let got = get(&server, transport, &upload, &[]).await;
         assert!(
             got.status == 410 && got.field("content-type") == Some("application/problem+json"),
             "{got:?}"
         );
         // What was stored before there was such a target is still there.
-        assert_eq!(get(&server, wire, &before, &[]).await.content, "kept");
+        assert_eq!(get(&server, transport, &before, &[]).await.content, "kept");
     }
     server.stop().await;
 }
@@ -244,10 +263,11 @@ async fn what_a_target_took_away_is_gone() {
 #[tokio::test]
 async fn a_reader_that_stalls_costs_one_piece() {
     const BYTES: usize = 48 << 20;
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--downloads"]);
     let content: Vec<u8> = (0..BYTES).map(|at| (at >> 8 ^ at).to_le_bytes()[0]).collect();
-    let upload = uploaded(&server, Wire::H1, Ask::to("PUT", "/uploads/big").sized(&content)).await;
+    let upload =
+        uploaded(&server, Transport::H1, TestRequest::to("PUT", "/uploads/big").sized(&content)).await;
     let before = server.rss();
     let mut readers = Vec::new();
     for _ in 0..4 {
@@ -256,19 +276,19 @@ async fn a_reader_that_stalls_costs_one_piece() {
         socket.write_all(request.as_bytes()).await.expect("sent");
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(soon("a head", socket.read_u8()).await.expect("a byte"));
+            head.push(within_timeout("a head", socket.read_u8()).await.expect("a byte"));
         }
         readers.push(socket);
     }
     // They read nothing more, while another fetches all there is, more than once.
-    for wire in WIRES {
-        assert!(get(&server, wire, &upload, &[]).await.content == content);
+    for transport in TRANSPORTS {
+        assert!(get(&server, transport, &upload, &[]).await.content == content);
     }
     let grown = server.rss().saturating_sub(before);
     assert!(grown < 24 << 20, "four stalled readers hold {} KiB", grown >> 10);
     for mut socket in readers {
         let mut got = Vec::with_capacity(BYTES);
-        soon("the content", socket.read_to_end(&mut got)).await.expect("read");
+        within_timeout("the content", socket.read_to_end(&mut got)).await.expect("read");
         assert!(got == content, "{} bytes", got.len());
     }
     server.stop().await;

@@ -1,15 +1,15 @@
-//! HTTP/1.1 as it is on the wire: expectations, pipelining, keep-alive, the chunked coding, and what is none of it.
+//! HTTP/1.1 as it is on the transport: expectations, pipelining, keep-alive, the chunked coding, and what is none of it.
 
 use bytes::Bytes;
 
-use crate::harness::{Ask, Home, Raw, Server, V2, Wire, bytes, soon};
+use crate::harness::{Raw, Server, ServerDir, TestRequest, Transport, V2, bytes, within_timeout};
 
 const OS: [&str; 2] = ["--durability", "os"];
 
 // proves: TOK-CRE-08, TDR-104-03
 #[tokio::test]
 async fn permission_and_announcement_come_before_any_content_is_sent() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let mut raw = Raw::connect(&server).await;
     let head = "POST /uploads HTTP/1.1\r\nHost: a\r\nUpload-Token: t\r\nUpload-Draft-Interop-Version: 2\r\n\
@@ -31,9 +31,9 @@ async fn permission_and_announcement_come_before_any_content_is_sent() {
     assert_eq!((got.status, got.offset()), (201, Some(5)));
 
     // The seed form has no announcement, and without an expectation there is no permission.
-    let got = server.ask(Wire::H1, Ask::new("POST", "u").sized(b"hello")).await;
+    let got = server.request(Transport::H1, TestRequest::new("POST", "u").sized(b"hello")).await;
     assert_eq!((got.status, got.interims.len()), (204, 0));
-    let got = server.ask(Wire::H1, Ask::new("POST", "v").with(V2).sized(b"hello")).await;
+    let got = server.request(Transport::H1, TestRequest::new("POST", "v").with(V2).sized(b"hello")).await;
     assert_eq!((got.status, got.interims.len()), (201, 1));
     // Who is refused is told so instead of being asked for the content.
     raw.send(head).await;
@@ -43,16 +43,20 @@ async fn permission_and_announcement_come_before_any_content_is_sent() {
 
 #[tokio::test]
 async fn small_uploads_are_pipelined_and_answered_in_order() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let mut raw = Raw::connect(&server).await;
     let uploads: Vec<_> = (0..50_usize).map(|number| bytes(number as u64, number * 37)).collect();
-    let ask = |number: usize| {
-        let ask = Ask::new("POST", &format!("piped-{number}"));
-        if number.is_multiple_of(2) { ask.sized(&uploads[number]) } else { ask.chunked(&uploads[number]) }
+    let request = |number: usize| {
+        let request = TestRequest::new("POST", &format!("piped-{number}"));
+        if number.is_multiple_of(2) {
+            request.sized(&uploads[number])
+        } else {
+            request.chunked(&uploads[number])
+        }
     };
-    let wire: Vec<u8> = (0..uploads.len()).flat_map(|number| ask(number).h1()).collect();
-    raw.send(wire).await;
+    let transport: Vec<u8> = (0..uploads.len()).flat_map(|number| request(number).h1()).collect();
+    raw.send(transport).await;
     for content in &uploads {
         let got = raw.answer(false).await.expect("an answer");
         assert_eq!((got.status, got.offset()), (204, Some(content.len())));
@@ -67,26 +71,26 @@ async fn small_uploads_are_pipelined_and_answered_in_order() {
 
 #[tokio::test]
 async fn a_connection_serves_one_procedure_after_the_other() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let mut raw = Raw::connect(&server).await;
     for round in 0..20 {
         let token = format!("kept-{round}");
         let steps = [
-            (Ask::new("POST", &token).field("upload-length", 10).sized(b"01234"), 204, Some(5)),
-            (Ask::new("HEAD", &token), 204, Some(5)),
-            (Ask::append(&token, 7).sized(b"789"), 409, Some(5)),
-            (Ask::append(&token, 5).chunked(b"56789"), 204, Some(10)),
-            (Ask::to("GET", "/.well-known/resumable-uploads"), 200, None),
-            (Ask::to("OPTIONS", "/uploads"), 200, None),
-            (Ask::new("DELETE", &token), 204, None),
-            (Ask::new("HEAD", &token), 404, None),
+            (TestRequest::new("POST", &token).field("upload-length", 10).sized(b"01234"), 204, Some(5)),
+            (TestRequest::new("HEAD", &token), 204, Some(5)),
+            (TestRequest::append(&token, 7).sized(b"789"), 409, Some(5)),
+            (TestRequest::append(&token, 5).chunked(b"56789"), 204, Some(10)),
+            (TestRequest::to("GET", "/.well-known/resumable-uploads"), 200, None),
+            (TestRequest::to("OPTIONS", "/uploads"), 200, None),
+            (TestRequest::new("DELETE", &token), 204, None),
+            (TestRequest::new("HEAD", &token), 404, None),
         ];
-        for (ask, status, offset) in steps {
-            let is_head = format!("{ask:?}").starts_with("HEAD");
-            raw.send(ask.h1()).await;
+        for (request, status, offset) in steps {
+            let is_head = format!("{request:?}").starts_with("HEAD");
+            raw.send(request.h1()).await;
             let got = raw.answer(is_head).await.expect("an answer");
-            assert_eq!((got.status, got.offset()), (status, offset), "{ask:?}");
+            assert_eq!((got.status, got.offset()), (status, offset), "{request:?}");
         }
     }
 }
@@ -94,7 +98,7 @@ async fn a_connection_serves_one_procedure_after_the_other() {
 // proves: TOK-CRE-04
 #[tokio::test]
 async fn chunks_may_have_extensions_and_trailers() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let mut raw = Raw::connect(&server).await;
     raw.send(
@@ -106,13 +110,13 @@ async fn chunks_may_have_extensions_and_trailers() {
     assert_eq!((got.status, got.offset()), (204, Some(16)));
     assert!(got.is_complete());
     assert_eq!(home.sole(), b"hello 0123456789");
-    raw.send(Ask::new("HEAD", "t").h1()).await;
+    raw.send(TestRequest::new("HEAD", "t").h1()).await;
     assert_eq!(raw.answer(true).await.expect("the same connection").offset(), Some(16));
 }
 
 #[tokio::test]
 async fn what_two_servers_could_read_differently_is_refused_and_nothing_is_stored() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let cases = [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -136,7 +140,7 @@ async fn what_two_servers_could_read_differently_is_refused_and_nothing_is_store
         let got = raw.answer(false).await.unwrap_or_else(|lost| panic!("{case:?}: {lost:?}"));
         assert!(matches!(got.status, 400 | 501), "{case:?}: {got:?}");
         assert!(raw.ends().await, "{case:?}: the connection is of no further use");
-        assert_eq!(server.offset(Wire::H1, "t").await, Err(404), "{case:?}");
+        assert_eq!(server.offset(Transport::H1, "t").await, Err(404), "{case:?}");
     }
     assert_eq!(home.uploads("open") + home.uploads("done"), 0);
 }
@@ -144,7 +148,7 @@ async fn what_two_servers_could_read_differently_is_refused_and_nothing_is_store
 // proves: TOK-CRE-01, TOK-APP-05
 #[tokio::test]
 async fn broken_chunks_end_a_transfer_and_what_came_before_is_kept() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let cases =
         ["5\nworld\r\n", "x\r\n", "5\r\nworldly\r\n", "-5\r\n", "5 \r\n", "FFFFFFFFFFFFFFFFF\r\n", "\r\n"];
@@ -159,10 +163,10 @@ async fn broken_chunks_end_a_transfer_and_what_came_before_is_kept() {
         let got = raw.answer(false).await.expect("an answer");
         assert_eq!(got.status, 400, "{case:?}");
         assert!(raw.ends().await, "{case:?}");
-        let offset = server.offset(Wire::H1, &token).await.expect("it is there");
+        let offset = server.offset(Transport::H1, &token).await.expect("it is there");
         // A chunk that is longer than its size began well.
         assert!(offset == 5 || offset == 10 && case.contains("worldly"), "{case:?}: {offset}");
-        let done = server.ask(Wire::H1, Ask::append(&token, offset).sized(b"!")).await;
+        let done = server.request(Transport::H1, TestRequest::append(&token, offset).sized(b"!")).await;
         assert!(done.is_complete());
     }
 }
@@ -170,15 +174,19 @@ async fn broken_chunks_end_a_transfer_and_what_came_before_is_kept() {
 // proves: TOK-OFF-05, TOK-APP-03, TOK-CAN-02
 #[tokio::test]
 async fn a_refused_request_with_much_content_is_answered_and_not_read_to_its_end() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--max-size", "1MiB"]);
-    for wire in [Wire::H1, Wire::H2] {
+    for transport in [Transport::H1, Transport::H2] {
         let content = Bytes::from(vec![7; 64 << 20]);
-        let ask = Ask::new("POST", "large").shared(content.clone());
-        let got = soon("the refusal", server.ask(wire, ask)).await;
-        assert_eq!(got.status, 413, "{wire:?}");
-        let got = soon("the refusal", server.ask(wire, Ask::append("unknown", 0).shared(content))).await;
-        assert_eq!(got.status, 404, "{wire:?}");
+        let request = TestRequest::new("POST", "large").shared(content.clone());
+        let got = within_timeout("the refusal", server.request(transport, request)).await;
+        assert_eq!(got.status, 413, "{transport:?}");
+        let got = within_timeout(
+            "the refusal",
+            server.request(transport, TestRequest::append("unknown", 0).shared(content)),
+        )
+        .await;
+        assert_eq!(got.status, 404, "{transport:?}");
     }
     assert_eq!(home.uploads("open") + home.uploads("done"), 0);
 }

@@ -12,26 +12,28 @@ pub(crate) mod system;
 
 use std::time::Duration;
 
-pub(crate) use exchange::{Ask, Cut, Exchange, Got, H2, Lost, WIRES, Wire, h2_send};
+pub(crate) use exchange::{
+    Cut, Exchange, H2, TRANSPORTS, TestRequest, TestResponse, Transport, TransportError, h2_send,
+};
 pub(crate) use raw::Raw;
-pub(crate) use server::{Home, Server, command};
+pub(crate) use server::{Server, ServerDir, command};
 
 /// Longer than anything takes on a loaded machine, far shorter than a hung test.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The draft form, whose creations are announced with a 104.
 pub(crate) const V2: (&str, &str) = ("upload-draft-interop-version", "2");
 
 /// What a test waits for happens, or the test fails.
-pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
-    let done = tokio::time::timeout(PATIENCE, future).await;
-    done.unwrap_or_else(|_| panic!("still waiting after {PATIENCE:?}: {what}"))
+pub(crate) async fn within_timeout<F: Future>(what: &str, future: F) -> F::Output {
+    let done = tokio::time::timeout(TIMEOUT, future).await;
+    done.unwrap_or_else(|_| panic!("still waiting after {TIMEOUT:?}: {what}"))
 }
 
 /// Looks again and again until there is something to see.
-pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn poll_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
-    soon(what, async {
+    within_timeout(what, async {
         loop {
             ticks.tick().await;
             if let Some(seen) = look() {
@@ -43,12 +45,12 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) ->
 }
 
 /// The same, where looking is asking.
-pub(crate) async fn until_asked<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn poll_until_async<T>(what: &str, mut request: impl AsyncFnMut() -> Option<T>) -> T {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
-    soon(what, async {
+    within_timeout(what, async {
         loop {
             ticks.tick().await;
-            if let Some(seen) = ask().await {
+            if let Some(seen) = request().await {
                 return seen;
             }
         }
@@ -58,14 +60,14 @@ pub(crate) async fn until_asked<T>(what: &str, mut ask: impl AsyncFnMut() -> Opt
 
 /// Says something to whoever reads the output of a test.
 #[expect(clippy::print_stdout, reason = "tests talk")]
-pub(crate) fn say(words: std::fmt::Arguments<'_>) {
+pub(crate) fn print_note(words: std::fmt::Arguments<'_>) {
     println!("{words}");
 }
 
 /// Numbers by a seed (`SplitMix64`).
-pub(crate) struct Dice(pub(crate) u64);
+pub(crate) struct SeededRng(pub(crate) u64);
 
-impl Dice {
+impl SeededRng {
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -95,7 +97,7 @@ impl Dice {
 
 /// Bytes nobody would mistake for others, by a seed.
 pub(crate) fn bytes(seed: u64, count: usize) -> Vec<u8> {
-    Dice(seed).bytes(count)
+    SeededRng(seed).bytes(count)
 }
 
 /// The seeds to run: these, or the one that `HOIST_SEED` names.

@@ -3,7 +3,10 @@
 
 use rustix::process::Signal;
 
-use crate::harness::{Ask, Cut, Dice, Exchange, Got, Home, Lost, Server, V2, WIRES, Wire, say, seeds, soon};
+use crate::harness::{
+    Cut, Exchange, SeededRng, Server, ServerDir, TRANSPORTS, TestRequest, TestResponse, Transport,
+    TransportError, V2, print_note, seeds, within_timeout,
+};
 
 const STEPS_MAX: usize = 16;
 const TOKEN: &str = "schedule";
@@ -34,9 +37,9 @@ const FATES: [Fate; 8] = [
 /// A client, a server that may die, and what the client was promised.
 struct Schedule {
     seed: u64,
-    dice: Dice,
+    rng: SeededRng,
     content: Vec<u8>,
-    home: Home,
+    home: ServerDir,
     flags: Vec<String>,
     server: Option<Server>,
     stalled: Vec<Exchange>,
@@ -50,17 +53,17 @@ struct Schedule {
 
 impl Schedule {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
-        let length = [0, 1, 5000, 300_000, 2_000_000][dice.below(5)] + dice.below(3000);
-        let home = Home::new();
+        let mut rng = SeededRng(seed);
+        let length = [0, 1, 5000, 300_000, 2_000_000][rng.below(5)] + rng.below(3000);
+        let home = ServerDir::new();
         let mut flags = vec!["--drain-timeout".to_owned(), "1s".to_owned()];
-        if dice.one_in(4) {
+        if rng.one_in(4) {
             flags.extend(["--target", "files", "--files-dir", &home.text("files")].map(str::to_owned));
         }
         let mut schedule = Self {
             seed,
-            content: dice.bytes(length),
-            dice,
+            content: rng.bytes(length),
+            rng,
             home,
             flags,
             server: None,
@@ -83,15 +86,15 @@ impl Schedule {
         self.server.as_ref().expect("it runs")
     }
 
-    fn wire(&mut self) -> Wire {
-        WIRES[self.dice.below(2)]
+    fn transport(&mut self) -> Transport {
+        TRANSPORTS[self.rng.below(2)]
     }
 
     /// Notes an answer and holds it to what was promised before.
-    fn note(&mut self, what: &str, got: &Result<Got, Lost>) {
+    fn note(&mut self, what: &str, got: &Result<TestResponse, TransportError>) {
         let got = match got {
             Ok(got) => got,
-            Err(Lost(why)) => return self.log.push(format!("{what} -> {why}")),
+            Err(TransportError(why)) => return self.log.push(format!("{what} -> {why}")),
         };
         self.log.push(format!("{what} -> {} {:?} {:?}", got.status, got.offset(), got.interims.len()));
         self.exists |= got.interims.iter().any(|(status, _)| *status == 104);
@@ -112,44 +115,46 @@ impl Schedule {
 
     /// One transfer, at `at` or as a creation, which sooner or later meets its fate.
     async fn transfer(&mut self, at: Option<usize>) {
-        let wire = self.wire();
+        let transport = self.transport();
         let from = at.unwrap_or(0);
         let rest = self.content.len() - from;
         // Sometimes a request carries only some of what is left, and says so.
-        let carried = if rest > 0 && self.dice.one_in(3) { 1 + self.dice.below(rest) } else { rest };
+        let carried = if rest > 0 && self.rng.one_in(3) { 1 + self.rng.below(rest) } else { rest };
         let part = self.content[from..from + carried].to_vec();
-        let mut ask = at.map_or_else(|| Ask::new("POST", TOKEN), |at| Ask::append(TOKEN, at));
-        if self.dice.one_in(2) {
-            ask = ask.with(V2);
+        let mut request =
+            at.map_or_else(|| TestRequest::new("POST", TOKEN), |at| TestRequest::append(TOKEN, at));
+        if self.rng.one_in(2) {
+            request = request.with(V2);
         }
         if carried < rest {
-            ask = ask.with([("upload-incomplete", "?1"), ("upload-complete", "?0")][self.dice.below(2)]);
+            request =
+                request.with([("upload-incomplete", "?1"), ("upload-complete", "?0")][self.rng.below(2)]);
         }
-        if at.is_none() && self.dice.one_in(3) {
-            ask = ask.field("upload-length", self.content.len());
+        if at.is_none() && self.rng.one_in(3) {
+            request = request.field("upload-length", self.content.len());
         }
-        let ask = if self.dice.one_in(2) { ask.sized(part) } else { ask.chunked(part) };
+        let request = if self.rng.one_in(2) { request.sized(part) } else { request.chunked(part) };
 
-        let whole = ask.h1().len();
-        let limit = match self.dice.below(5) {
-            0 => self.dice.below(400.min(whole)),
-            1 => whole - self.dice.below(40.min(whole)),
+        let whole = request.h1().len();
+        let limit = match self.rng.below(5) {
+            0 => self.rng.below(400.min(whole)),
+            1 => whole - self.rng.below(40.min(whole)),
             2 => usize::MAX,
-            _ => self.dice.below(whole),
+            _ => self.rng.below(whole),
         };
-        let mut fate = FATES[self.dice.below(FATES.len())];
-        if let (Wire::H1, Fate::Cut(Cut::Stream)) = (wire, fate) {
+        let mut fate = FATES[self.rng.below(FATES.len())];
+        if let (Transport::H1, Fate::Cut(Cut::Stream)) = (transport, fate) {
             fate = Fate::Cut(Cut::Rst);
         }
-        let what = format!("{wire:?} {ask:?}, {fate:?} after {limit} of {whole}");
-        let begun = Exchange::begin(self.server(), wire, ask, limit as u64).await;
+        let what = format!("{transport:?} {request:?}, {fate:?} after {limit} of {whole}");
+        let begun = Exchange::begin(self.server(), transport, request, limit as u64).await;
         let mut exchange = begun.expect("the server listens");
-        if let Some(got) = soon(&what, exchange.reached()).await {
+        if let Some(got) = within_timeout(&what, exchange.reached()).await {
             return self.note(&what, &got);
         }
         match fate {
             Fate::Cut(how) => {
-                let got = exchange.cut(how).await.unwrap_or_else(|| Err(Lost("cut".into())));
+                let got = exchange.cut(how).await.unwrap_or_else(|| Err(TransportError("cut".into())));
                 self.note(&what, &got);
             }
             Fate::Stalls => {
@@ -171,30 +176,30 @@ impl Schedule {
     }
 
     async fn retrieve(&mut self) -> Option<usize> {
-        let wire = self.wire();
-        let ask = Ask::new("HEAD", TOKEN);
-        let ask = if self.dice.one_in(2) { ask.with(V2) } else { ask };
-        let got = self.server().ask(wire, ask).await;
+        let transport = self.transport();
+        let request = TestRequest::new("HEAD", TOKEN);
+        let request = if self.rng.one_in(2) { request.with(V2) } else { request };
+        let got = self.server().request(transport, request).await;
         let offset = got.offset().filter(|_| got.status == 204);
         assert!(matches!(got.status, 204 | 404), "{got:?}");
-        self.note(&format!("{wire:?} HEAD"), &Ok(got));
+        self.note(&format!("{transport:?} HEAD"), &Ok(got));
         offset
     }
 
     async fn step(&mut self) {
-        match self.dice.below(12) {
+        match self.rng.below(12) {
             0 => {
                 // Beyond the end, since what a stalled transfer has stored by now is anybody's guess.
-                let wire = self.wire();
-                let wrong = self.content.len() + 1 + self.dice.below(10);
-                let ask = Ask::append(TOKEN, wrong).sized("never to be stored");
-                let got = self.server().ask(wire, ask).await;
+                let transport = self.transport();
+                let wrong = self.content.len() + 1 + self.rng.below(10);
+                let request = TestRequest::append(TOKEN, wrong).sized("never to be stored");
+                let got = self.server().request(transport, request).await;
                 assert!(matches!(got.status, 404 | 409), "an append at a wrong offset: {got:?}");
                 self.note("PATCH at a wrong offset", &Ok(got));
             }
             1 => self.transfer(None).await,
             2 => {
-                let signal = [Signal::KILL, Signal::TERM][self.dice.below(2)];
+                let signal = [Signal::KILL, Signal::TERM][self.rng.below(2)];
                 self.log.push(format!("{signal:?}"));
                 let server = self.server.take().expect("it runs");
                 if signal == Signal::KILL {
@@ -219,10 +224,11 @@ impl Schedule {
             if self.complete {
                 break;
             }
-            let wire = self.wire();
+            let transport = self.transport();
             let from = offset.unwrap_or(0);
-            let ask = offset.map_or_else(|| Ask::new("POST", TOKEN), |at| Ask::append(TOKEN, at));
-            let got = self.server().ask(wire, ask.sized(&self.content[from..])).await;
+            let request =
+                offset.map_or_else(|| TestRequest::new("POST", TOKEN), |at| TestRequest::append(TOKEN, at));
+            let got = self.server().request(transport, request.sized(&self.content[from..])).await;
             assert!(matches!(got.status, 204 | 409), "the rest is sent: {got:?}");
             self.note("the rest", &Ok(got));
         }
@@ -244,7 +250,7 @@ impl Schedule {
 impl Drop for Schedule {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            say(format_args!("seed {} (alone: HOIST_SEED={0}):\n{}", self.seed, self.log.join("\n")));
+            print_note(format_args!("seed {} (alone: HOIST_SEED={0}):\n{}", self.seed, self.log.join("\n")));
         }
     }
 }
@@ -252,7 +258,7 @@ impl Drop for Schedule {
 async fn run(range: std::ops::Range<u64>) {
     for seed in seeds(range) {
         let mut schedule = Schedule::new(seed);
-        for _ in 0..schedule.dice.below(STEPS_MAX) {
+        for _ in 0..schedule.rng.below(STEPS_MAX) {
             schedule.step().await;
         }
         schedule.finish().await;

@@ -1,29 +1,32 @@
 //! One upload in many parts at the same time, over both HTTPs, each part cut again and again and the server killed once.
 
-use crate::harness::{Ask, Cut, Dice, Exchange, Home, Server, WIRES, Wire, say, seeds, soon};
+use crate::harness::{
+    Cut, Exchange, SeededRng, Server, ServerDir, TRANSPORTS, TestRequest, Transport, print_note, seeds,
+    within_timeout,
+};
 
 const TOKEN: &str = "in-many-parts";
 const PARTS: usize = 64;
 
-fn of_part(ask: Ask, part: usize) -> Ask {
-    ask.field("upload-index", format_args!("{part}{}", if part + 1 == PARTS { ";last" } else { "" }))
+fn of_part(request: TestRequest, part: usize) -> TestRequest {
+    request.field("upload-index", format_args!("{part}{}", if part + 1 == PARTS { ";last" } else { "" }))
 }
 
-/// Sends one part, with cuts by the dice. Whether this was the request that completed the whole.
-async fn send(server: &Server, part: usize, content: &[u8], mut dice: Dice, mut cuts: usize) -> bool {
+/// Sends one part, with cuts by the rng. Whether this was the request that completed the whole.
+async fn send(server: &Server, part: usize, content: &[u8], mut rng: SeededRng, mut cuts: usize) -> bool {
     let mut acknowledged = 0;
     loop {
-        let wire = WIRES[dice.below(2)];
-        let got = server.ask(wire, of_part(Ask::new("HEAD", TOKEN), part)).await;
+        let transport = TRANSPORTS[rng.below(2)];
+        let got = server.request(transport, of_part(TestRequest::new("HEAD", TOKEN), part)).await;
         let at = got.offset().filter(|_| got.status == 204);
         assert!(matches!(got.status, 204 | 404), "part {part}: {got:?}");
         let from = at.unwrap_or(0);
         assert!(from >= acknowledged, "part {part} went back from {acknowledged} to {from}");
         acknowledged = from;
-        let ask = at.map_or_else(|| Ask::new("POST", TOKEN), |at| Ask::append(TOKEN, at));
-        let ask = of_part(ask, part).sized(&content[from..]);
+        let request = at.map_or_else(|| TestRequest::new("POST", TOKEN), |at| TestRequest::append(TOKEN, at));
+        let request = of_part(request, part).sized(&content[from..]);
         if cuts == 0 || from == content.len() {
-            let got = server.ask(wire, ask).await;
+            let got = server.request(transport, request).await;
             // What was cut may have been under way still, and come in between.
             if got.status == 409 && got.offset() > at {
                 continue;
@@ -32,22 +35,22 @@ async fn send(server: &Server, part: usize, content: &[u8], mut dice: Dice, mut 
             return got.is_complete();
         }
         cuts -= 1;
-        let limit = dice.below(ask.h1().len());
+        let limit = rng.below(request.h1().len());
         let mut exchange =
-            Exchange::begin(server, wire, ask, limit as u64).await.expect("the server listens");
-        if soon("the part is answered or cut", exchange.reached()).await.is_none() {
-            let how = [Cut::Fin, Cut::Rst, Cut::HalfClose, Cut::Stream][dice.below(4)];
-            let how = if wire == Wire::H1 && matches!(how, Cut::Stream) { Cut::Rst } else { how };
+            Exchange::begin(server, transport, request, limit as u64).await.expect("the server listens");
+        if within_timeout("the part is answered or cut", exchange.reached()).await.is_none() {
+            let how = [Cut::Fin, Cut::Rst, Cut::HalfClose, Cut::Stream][rng.below(4)];
+            let how = if transport == Transport::H1 && matches!(how, Cut::Stream) { Cut::Rst } else { how };
             exchange.cut(how).await;
         }
     }
 }
 
 /// All parts at once, each cut up to `cuts` times. How many requests were told that they completed the whole.
-async fn send_all(server: &Server, parts: &[Vec<u8>], dice: &mut Dice, cuts: usize) -> usize {
+async fn send_all(server: &Server, parts: &[Vec<u8>], rng: &mut SeededRng, cuts: usize) -> usize {
     let sending = parts.iter().enumerate().map(|(number, part)| {
-        let dice = Dice(dice.next());
-        async move { send(server, number, part, dice, cuts).await }
+        let rng = SeededRng(rng.next());
+        async move { send(server, number, part, rng, cuts).await }
     });
     let mut completed = 0;
     let mut sending: Vec<_> = sending.map(Box::pin).collect();
@@ -70,30 +73,31 @@ async fn send_all(server: &Server, parts: &[Vec<u8>], dice: &mut Dice, cuts: usi
 #[tokio::test]
 async fn sixty_four_parts_in_parallel_are_one_upload_in_the_end() {
     for seed in seeds(0..2) {
-        let mut dice = Dice(seed);
+        let mut rng = SeededRng(seed);
         let parts: Vec<_> = (0..PARTS)
             .map(|_| {
-                let bytes = [1, 3000, 60_000][dice.below(3)] + dice.below(5000);
-                dice.bytes(bytes)
+                let bytes = [1, 3000, 60_000][rng.below(3)] + rng.below(5000);
+                rng.bytes(bytes)
             })
             .collect();
-        let home = Home::new();
-        let mut server = Server::start(&home, &["--durability", ["disk", "os"][dice.below(2)]]);
+        let home = ServerDir::new();
+        let mut server = Server::start(&home, &["--durability", ["disk", "os"][rng.below(2)]]);
         // The first half with cuts, then the end of the process, then all of it.
-        let half = soon("the first half", send_all(&server, &parts[..PARTS / 2], &mut dice, 4)).await;
+        let half =
+            within_timeout("the first half", send_all(&server, &parts[..PARTS / 2], &mut rng, 4)).await;
         assert_eq!(half, 0, "complete before it is");
         server.kill();
         server = Server::start(&home, &["--durability", "os"]);
-        let completed = soon("all parts", send_all(&server, &parts, &mut dice, 3)).await;
-        say(format_args!("seed {seed}: told {completed} times that it is complete"));
+        let completed = within_timeout("all parts", send_all(&server, &parts, &mut rng, 3)).await;
+        print_note(format_args!("seed {seed}: told {completed} times that it is complete"));
         assert!(completed >= 1, "nobody was told");
-        let whole = server.ask(WIRES[dice.below(2)], Ask::new("HEAD", TOKEN)).await;
+        let whole = server.request(TRANSPORTS[rng.below(2)], TestRequest::new("HEAD", TOKEN)).await;
         assert!(whole.is_complete(), "{whole:?}");
         let content = parts.concat();
         assert_eq!(whole.offset(), Some(content.len()));
         let stored: Vec<_> = home.done().into_iter().filter(|stored| stored.len() == content.len()).collect();
         assert!(stored.len() == 1 && stored[0] == content, "seed {seed}: other bytes than were sent");
-        let gone = server.ask(Wire::H1, Ask::new("DELETE", TOKEN)).await;
+        let gone = server.request(Transport::H1, TestRequest::new("DELETE", TOKEN)).await;
         assert_eq!(gone.status, 204);
         assert_eq!(home.uploads("open") + home.uploads("done"), 0, "something of it is left");
     }

@@ -8,7 +8,10 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::harness::{Ask, Exchange, H2, Home, Raw, Server, V2, WIRES, Wire, bytes, say, seeds, soon, until};
+use crate::harness::{
+    Exchange, H2, Raw, Server, ServerDir, TRANSPORTS, TestRequest, Transport, V2, bytes, poll_until,
+    print_note, seeds, within_timeout,
+};
 
 /// No request waits longer for a peer.
 const BOUND: Duration = Duration::from_secs(1);
@@ -17,45 +20,51 @@ const BOUND: Duration = Duration::from_secs(1);
 const OS: [&str; 2] = ["--durability", "os"];
 
 /// Asks for an offset, and looks at the clock.
-async fn asked(server: &Server, wire: Wire, token: &str) -> Result<usize, u16> {
+async fn asked(server: &Server, transport: Transport, token: &str) -> Result<usize, u16> {
     let began = Instant::now();
-    let offset = server.offset(wire, token).await;
+    let offset = server.offset(transport, token).await;
     let waited = began.elapsed();
-    assert!(waited < BOUND, "HEAD over {wire:?} waited for {waited:?}");
+    assert!(waited < BOUND, "HEAD over {transport:?} waited for {waited:?}");
     offset
 }
 
 // proves: TOK-OFF-02, TOK-OFF-03, TOK-APP-04, TOK-CRE-01, TDR-OFF-07
 #[tokio::test]
 async fn a_stalled_transfer_gives_way_to_whoever_asks() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let content = bytes(1, 200_000);
-    for (number, (wire, asking)) in WIRES.iter().flat_map(|a| WIRES.map(|b| (*a, b))).enumerate() {
+    for (number, (transport, asking)) in
+        TRANSPORTS.iter().flat_map(|a| TRANSPORTS.map(|b| (*a, b))).enumerate()
+    {
         for method in ["POST", "PATCH"] {
             for form in [("x-form", "seed"), V2] {
                 let token = format!("{method}-{number}-{}", form.1);
                 let at = if method == "PATCH" { 30_000 } else { 0 };
                 if at > 0 {
-                    let ask = Ask::new("POST", &token).field("upload-length", 200_000).sized(&content[..at]);
-                    let created = server.ask(wire, ask).await;
+                    let request = TestRequest::new("POST", &token)
+                        .field("upload-length", 200_000)
+                        .sized(&content[..at]);
+                    let created = server.request(transport, request).await;
                     assert_eq!((created.status, created.offset()), (204, Some(at)));
                 }
-                let ask = if at > 0 { Ask::append(&token, at) } else { Ask::new("POST", &token) };
-                let ask = ask.with(form).sized(&content[at..100_000]).stalls(Some(200_000 - at));
-                let mut stalled = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
+                let request =
+                    if at > 0 { TestRequest::append(&token, at) } else { TestRequest::new("POST", &token) };
+                let request = request.with(form).sized(&content[at..100_000]).stalls(Some(200_000 - at));
+                let mut stalled =
+                    Exchange::begin(&server, transport, request, u64::MAX).await.expect("a connection");
                 home.holds(100_000).await;
 
-                assert_eq!(asked(&server, asking, &token).await, Ok(100_000), "{wire:?} {method}");
+                assert_eq!(asked(&server, asking, &token).await, Ok(100_000), "{transport:?} {method}");
                 let ended = timeout(BOUND, stalled.answer()).await.expect("the stalled peer is told");
                 assert!(ended.is_err(), "it has to end abruptly: {ended:?}");
                 assert_eq!(asked(&server, asking, &token).await, Ok(100_000), "its bytes are kept");
 
-                let rest = Ask::append(&token, 100_000).sized(&content[100_000..]);
-                let done = server.ask(asking, rest).await;
+                let rest = TestRequest::append(&token, 100_000).sized(&content[100_000..]);
+                let done = server.request(asking, rest).await;
                 assert!(done.status == 204 && done.is_complete(), "{done:?}");
                 assert!(home.sole() == content);
-                assert_eq!(server.ask(asking, Ask::new("DELETE", &token)).await.status, 204);
+                assert_eq!(server.request(asking, TestRequest::new("DELETE", &token)).await.status, 204);
             }
         }
     }
@@ -64,36 +73,37 @@ async fn a_stalled_transfer_gives_way_to_whoever_asks() {
 // proves: TOK-APP-04, TOK-CAN-01, TOK-CRE-05
 #[tokio::test]
 async fn an_append_and_a_cancellation_end_a_stalled_transfer_and_a_creation_does_not() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
-    for wire in WIRES {
-        let token = format!("{wire:?}");
-        let ask = Ask::new("POST", &token).sized(bytes(2, 5000)).stalls(Some(9000));
-        let mut stalled = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
+    for transport in TRANSPORTS {
+        let token = format!("{transport:?}");
+        let request = TestRequest::new("POST", &token).sized(bytes(2, 5000)).stalls(Some(9000));
+        let mut stalled = Exchange::begin(&server, transport, request, u64::MAX).await.expect("a connection");
         home.holds(5000).await;
 
         let began = Instant::now();
-        let again = server.ask(wire, Ask::new("POST", &token).sized(bytes(3, 9000))).await;
+        let again = server.request(transport, TestRequest::new("POST", &token).sized(bytes(3, 9000))).await;
         assert!(began.elapsed() < BOUND, "a creation waited for the one before");
         assert_eq!(again.status, 409);
         assert!(timeout(Duration::from_millis(100), stalled.answer()).await.is_err(), "it was disturbed");
 
         // At an offset that cannot be: it ends the transfer all the same, because only then is the offset known.
         let began = Instant::now();
-        let wrong = server.ask(wire, Ask::append(&token, 1).sized("never to be stored")).await;
+        let wrong =
+            server.request(transport, TestRequest::append(&token, 1).sized("never to be stored")).await;
         assert!(began.elapsed() < BOUND, "an append waited for a stalled peer");
         assert_eq!((wrong.status, wrong.offset()), (409, Some(5000)));
         let ended = timeout(BOUND, stalled.answer()).await.expect("the stalled peer is told");
         assert!(ended.is_err(), "{ended:?}");
 
-        let ask = Ask::append(&token, 5000).sized(bytes(2, 1000)).stalls(Some(4000));
-        let mut stalled = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
+        let request = TestRequest::append(&token, 5000).sized(bytes(2, 1000)).stalls(Some(4000));
+        let mut stalled = Exchange::begin(&server, transport, request, u64::MAX).await.expect("a connection");
         home.holds(6000).await;
         let began = Instant::now();
-        assert_eq!(server.ask(wire, Ask::new("DELETE", &token)).await.status, 204);
+        assert_eq!(server.request(transport, TestRequest::new("DELETE", &token)).await.status, 204);
         assert!(began.elapsed() < BOUND, "a cancellation waited for a stalled peer");
         assert!(timeout(BOUND, stalled.answer()).await.expect("the stalled peer is told").is_err());
-        assert_eq!(asked(&server, wire, &token).await, Err(404));
+        assert_eq!(asked(&server, transport, &token).await, Err(404));
         assert_eq!(home.uploads("open"), 0, "everything of it is gone");
     }
 }
@@ -101,26 +111,30 @@ async fn an_append_and_a_cancellation_end_a_stalled_transfer_and_a_creation_does
 // proves: TOK-OFF-02
 #[tokio::test]
 async fn on_an_h2_connection_only_the_stream_ends() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let h2 = H2::connect(&server).await;
     let content = bytes(4, 20_000);
     let (_keep, reset) = oneshot::channel();
-    let ask = Ask::new("POST", "stream").sized(&content[..12_000]).stalls(Some(20_000));
-    let mut stalled = std::pin::pin!(h2.exchange(ask, reset));
+    let request = TestRequest::new("POST", "stream").sized(&content[..12_000]).stalls(Some(20_000));
+    let mut stalled = std::pin::pin!(h2.exchange(request, reset));
     tokio::select! {
         early = &mut stalled => panic!("{early:?}"),
         () = home.holds(12_000) => {}
     }
     let began = Instant::now();
-    let (head, ended) =
-        tokio::join!(soon("HEAD", h2.ask(Ask::new("HEAD", "stream"))), soon("the stream", stalled));
+    let (head, ended) = tokio::join!(
+        within_timeout("HEAD", h2.request(TestRequest::new("HEAD", "stream"))),
+        within_timeout("the stream", stalled)
+    );
     assert!(began.elapsed() < BOUND, "HEAD on the same connection waited");
     assert_eq!(head.expect("the connection lives").offset(), Some(12_000));
     let why = ended.expect_err("it has to end abruptly").0;
     assert!(why.contains("stream error"), "one stream, not the connection: {why}");
-    let done =
-        h2.ask(Ask::append("stream", 12_000).sized(&content[12_000..])).await.expect("the connection lives");
+    let done = h2
+        .request(TestRequest::append("stream", 12_000).sized(&content[12_000..]))
+        .await
+        .expect("the connection lives");
     assert!(done.is_complete() && home.sole() == content);
 }
 
@@ -163,7 +177,7 @@ fn by_hand(token: &str, content: &[u8], ends: bool) -> Vec<u8> {
 // proves: TOK-OFF-02, TOK-CRE-01
 #[tokio::test]
 async fn a_peer_that_reads_nothing_delays_nobody_over_h2() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let mut tcp = TcpStream::connect(server.addr).await.expect("a connection");
     let content = bytes(5, 10_000);
@@ -181,16 +195,16 @@ async fn a_peer_that_reads_nothing_delays_nobody_over_h2() {
     }
     assert!(stuck, "the server reads on although nobody reads what it writes");
 
-    for wire in WIRES {
-        assert_eq!(asked(&server, wire, "unread").await, Ok(10_000));
+    for transport in TRANSPORTS {
+        assert_eq!(asked(&server, transport, "unread").await, Ok(10_000));
     }
     let began = Instant::now();
-    let done = server.ask(Wire::H1, Ask::append("unread", 10_000).sized("the rest")).await;
+    let done = server.request(Transport::H1, TestRequest::append("unread", 10_000).sized("the rest")).await;
     assert!(began.elapsed() < BOUND && done.is_complete(), "{done:?}");
     assert!(home.sole() == [&content[..], b"the rest"].concat());
 
     // Once it reads again it finds its stream reset, or the connection gone.
-    soon("the end of the stream", async {
+    within_timeout("the end of the stream", async {
         let mut seen = Vec::new();
         while let Ok(1..) = tcp.read_buf(&mut seen).await {
             while let Some((kind, stream)) = next_frame(&mut seen) {
@@ -216,18 +230,18 @@ fn next_frame(seen: &mut Vec<u8>) -> Option<(u8, u8)> {
 // proves: TOK-OFF-02
 #[tokio::test]
 async fn a_peer_that_reads_nothing_delays_nobody_over_h1() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let tcp = TcpStream::connect(server.addr).await.expect("a connection");
     SockRef::from(&tcp).set_recv_buffer_size(4096).expect("a socket");
     let (_read, mut write) = tcp.into_split();
     // Questions enough to fill every buffer on the way, of which systems may keep 32 MiB, and now and then an upload among
     // them: whichever of them it is that the server cannot answer any more, it must not hold its upload.
-    let filler = Ask::to("OPTIONS", "/uploads").h1();
+    let filler = TestRequest::to("OPTIONS", "/uploads").h1();
     let mut stuck = false;
     let mut sent = 0;
     for number in 0..4000 {
-        let upload = Ask::new("POST", &format!("unread-{number}")).with(V2).sized(b"a few bytes");
+        let upload = TestRequest::new("POST", &format!("unread-{number}")).with(V2).sized(b"a few bytes");
         let batch = [filler.repeat(400), upload.h1()].concat();
         stuck = timeout(Duration::from_millis(500), write.write_all(&batch)).await.is_err();
         if stuck {
@@ -238,7 +252,7 @@ async fn a_peer_that_reads_nothing_delays_nobody_over_h1() {
     assert!(stuck, "the server reads on although nobody reads what it writes");
     let mut found = 0;
     for number in 0..=sent {
-        let offset = asked(&server, Wire::H1, &format!("unread-{number}")).await;
+        let offset = asked(&server, Transport::H1, &format!("unread-{number}")).await;
         // Nothing is stored of one that was just about to be received.
         assert!(matches!(offset, Ok(0 | 11) | Err(404)), "{offset:?}");
         found += usize::from(offset.is_ok());
@@ -249,21 +263,22 @@ async fn a_peer_that_reads_nothing_delays_nobody_over_h1() {
 // proves: TOK-OFF-02, TOK-OFF-03
 #[tokio::test]
 async fn an_announcement_or_answer_nobody_takes_holds_nothing() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let mut created = [0, 0];
     for seed in seeds(0..100) {
         for (kind, whole) in [false, true].into_iter().enumerate() {
             let token = format!("{kind}-{seed}");
-            let ask = Ask::new("POST", &token).with(V2).sized(bytes(seed, 300));
-            let ask = if whole { ask } else { ask.stalls(Some(600)) };
+            let request = TestRequest::new("POST", &token).with(V2).sized(bytes(seed, 300));
+            let request = if whole { request } else { request.stalls(Some(600)) };
             let over_h2 = seed % 3 == 0;
-            let request = if over_h2 { by_hand(&token, &bytes(seed, 300), whole) } else { ask.h1() };
+            let request = if over_h2 { by_hand(&token, &bytes(seed, 300), whole) } else { request.h1() };
             let mut raw = Raw::connect(&server).await;
             raw.send(request).await;
             if seed % 2 == 0 {
                 // Late enough to be read by the server, too early for its answer to be.
-                until("the upload", || (home.uploads("open") + home.uploads("done") > 0).then_some(())).await;
+                poll_until("the upload", || (home.uploads("open") + home.uploads("done") > 0).then_some(()))
+                    .await;
             }
             // On h2 a stream can go alone.
             let _stays = if over_h2 && seed % 4 == 0 {
@@ -273,19 +288,20 @@ async fn an_announcement_or_answer_nobody_takes_holds_nothing() {
                 raw.reset();
                 None
             };
-            let offset = asked(&server, Wire::H1, &token).await;
+            let offset = asked(&server, Transport::H1, &token).await;
             created[kind] += u32::from(offset.is_ok());
             let began = Instant::now();
             // It may come into being only now, if the server had not yet got round to it.
-            let got = server.ask(Wire::H2, Ask::new("POST", &token).with(V2).sized(b"anew")).await;
+            let got =
+                server.request(Transport::H2, TestRequest::new("POST", &token).with(V2).sized(b"anew")).await;
             assert!(began.elapsed() < BOUND, "a creation waited");
             assert!(matches!(got.status, 201 | 409), "{got:?}");
             let began = Instant::now();
-            assert_eq!(server.ask(Wire::H1, Ask::new("DELETE", &token)).await.status, 204);
+            assert_eq!(server.request(Transport::H1, TestRequest::new("DELETE", &token)).await.status, 204);
             assert!(began.elapsed() < BOUND, "a cancellation waited");
             assert_eq!(home.uploads("open") + home.uploads("done"), 0);
         }
     }
-    say(format_args!("{created:?} of 100 each had come into being"));
+    print_note(format_args!("{created:?} of 100 each had come into being"));
     assert!(created.iter().all(|created| *created >= 10), "nothing was tested: {created:?}");
 }

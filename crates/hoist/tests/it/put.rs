@@ -6,9 +6,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
-use crate::harness::{Cut, Dice, Home, Server, bytes, seeds, until};
-use crate::process::{Ended, Running, hoist};
-use crate::proxy::{Fault, Proxy, Way};
+use crate::child_process::{ChildProcess, ExitReport, hoist};
+use crate::faulty_proxy::{Direction, Fault, Proxy};
+use crate::harness::{Cut, SeededRng, Server, ServerDir, bytes, poll_until, seeds};
 
 const DIALECTS: [&str; 16] = [
     "auto",
@@ -30,20 +30,20 @@ const DIALECTS: [&str; 16] = [
 ];
 
 /// The command with a journal in the test's own home.
-fn put(home: &Home, words: &[&str]) -> Running {
+fn put(home: &ServerDir, words: &[&str]) -> ChildProcess {
     let mut command = hoist(["put"].iter().chain(words).chain(&["--json", "--retry-for", "30s"]));
     command.env("XDG_STATE_HOME", home.path("state"));
-    Running::start(command)
+    ChildProcess::start(command)
 }
 
-async fn ended(put: Running) -> Ended {
+async fn ended(put: ChildProcess) -> ExitReport {
     tokio::task::spawn_blocking(move || put.ended()).await.expect("it ends")
 }
 
 // proves: TOK-TOKEN-06
 #[tokio::test]
 async fn a_file_arrives_whole_although_its_server_keeps_dying() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let content = bytes(1, 48 << 20);
     fs::write(home.path("film"), &content).expect("written");
     let mut server = Server::start(&home, &[]);
@@ -52,7 +52,7 @@ async fn a_file_arrives_whole_although_its_server_keeps_dying() {
     let mut deaths = 0;
     for (round, signal) in [Signal::KILL, Signal::TERM, Signal::KILL].into_iter().enumerate() {
         let bytes = (round + 1) * (8 << 20);
-        let has_ended = || put.as_mut().is_some_and(Running::has_ended);
+        let has_ended = || put.as_mut().is_some_and(ChildProcess::has_ended);
         if has_come_to(&home, bytes, has_ended).await {
             break;
         }
@@ -72,8 +72,8 @@ async fn a_file_arrives_whole_although_its_server_keeps_dying() {
 }
 
 /// Waits until the server holds so many bytes, or says that the command has ended before.
-async fn has_come_to(home: &Home, bytes: usize, mut has_ended: impl FnMut() -> bool) -> bool {
-    until("bytes or an end", || {
+async fn has_come_to(home: &ServerDir, bytes: usize, mut has_ended: impl FnMut() -> bool) -> bool {
+    poll_until("bytes or an end", || {
         let held = home.open().iter().map(Vec::len).sum::<usize>();
         if held >= bytes { Some(false) } else { has_ended().then_some(true) }
     })
@@ -85,24 +85,24 @@ async fn has_come_to(home: &Home, bytes: usize, mut has_ended: impl FnMut() -> b
 async fn dies_and_goes_on(seed: u64) -> (usize, usize) {
     const LENGTH: usize = 16 << 20;
     const HEADS: u64 = 6000;
-    let mut dice = Dice(seed);
-    let dialect = ["auto", "ietf-6", "token", "tus1", "ietf-3"][dice.below(5)];
-    let home = Home::new();
+    let mut rng = SeededRng(seed);
+    let dialect = ["auto", "ietf-6", "token", "tus1", "ietf-3"][rng.below(5)];
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
-    let content = dice.bytes(LENGTH);
+    let content = rng.bytes(LENGTH);
     fs::write(home.path("film"), &content).expect("written");
     // So slow that there are moments.
-    let slow = Fault::Slow { way: Way::Up, piece: 32 << 10, late: Duration::from_millis(1) };
+    let slow = Fault::Slow { way: Direction::Up, piece: 32 << 10, late: Duration::from_millis(1) };
     let proxy = Proxy::start(&server, vec![Some(slow); 64]).await;
     let (film, url) = (home.text("film"), proxy.url("/uploads"));
     let (mut kills, mut resumed) = (0, 0);
     loop {
-        until("the line to be free", || proxy.is_idle().then_some(())).await;
+        poll_until("the line to be free", || proxy.is_idle().then_some(())).await;
         let (sent, held) = (proxy.up(), home.open().iter().map(Vec::len).max().unwrap_or_default());
         let mut put = put(&home, &[&film, &url, "--dialect", dialect]);
         // Heads are as worth dying at as content.
-        let after = [dice.below(2500), dice.below(LENGTH / 10)][usize::from(!dice.one_in(3))] as u64;
-        let is_dead = until("a moment to die", || {
+        let after = [rng.below(2500), rng.below(LENGTH / 10)][usize::from(!rng.one_in(3))] as u64;
+        let is_dead = poll_until("a moment to die", || {
             let ended = put.has_ended();
             (ended || proxy.up() - sent >= after).then_some(!ended)
         })
@@ -150,18 +150,18 @@ async fn killed_at_any_moment_the_same_command_goes_on_and_sends_nothing_twice()
 /// One upload over a link that is cut thirty times.
 async fn is_cut(dialect: &'static str, seed: u64) {
     const CUTS: usize = 30;
-    let mut dice = Dice(seed);
-    let home = Home::new();
+    let mut rng = SeededRng(seed);
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--interim", "always"]);
-    let length = 600_000 + dice.below(600_000);
-    let content = dice.bytes(length);
+    let length = 600_000 + rng.below(600_000);
+    let content = rng.bytes(length);
     fs::write(home.path("film"), &content).expect("written");
-    let cut = |dice: &mut Dice| {
-        let (how, after) = ([Cut::Fin, Cut::Rst][dice.below(2)], dice.below(length / 40) as u64);
-        Some(Fault::Cut { way: Way::Up, after, how })
+    let cut = |rng: &mut SeededRng| {
+        let (how, after) = ([Cut::Fin, Cut::Rst][rng.below(2)], rng.below(length / 40) as u64);
+        Some(Fault::Cut { way: Direction::Up, after, how })
     };
-    let mut script: Vec<_> = (0..CUTS).map(|_| cut(&mut dice)).collect();
-    script.push(Some(Fault::Swallow { after: dice.below(length / 2) as u64 }));
+    let mut script: Vec<_> = (0..CUTS).map(|_| cut(&mut rng)).collect();
+    script.push(Some(Fault::Swallow { after: rng.below(length / 2) as u64 }));
     let proxy = Proxy::start(&server, script).await;
     // A request that may be made twice, so that an answer that is lost before any URL came is no end.
     let method = if dialect.starts_with("token") { "post" } else { "put" };
@@ -185,13 +185,13 @@ async fn thirty_cuts_in_every_dialect() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parts_of_one_file_go_side_by_side_and_are_cut() {
     for (seed, dialect) in ["tus1", "token", "auto"].into_iter().enumerate() {
-        let mut dice = Dice(seed as u64);
-        let home = Home::new();
+        let mut rng = SeededRng(seed as u64);
+        let home = ServerDir::new();
         let server = Server::start(&home, &[]);
-        let content = dice.bytes(4 << 20);
+        let content = rng.bytes(4 << 20);
         fs::write(home.path("film"), &content).expect("written");
-        let cut = |after| Some(Fault::Cut { way: Way::Up, after, how: Cut::Rst });
-        let script: Vec<_> = (0..12).map(|_| cut(dice.below(300_000) as u64)).collect();
+        let cut = |after| Some(Fault::Cut { way: Direction::Up, after, how: Cut::Rst });
+        let script: Vec<_> = (0..12).map(|_| cut(rng.below(300_000) as u64)).collect();
         let proxy = Proxy::start(&server, script).await;
         let (film, url) = (home.text("film"), proxy.url("/uploads"));
         let ended = ended(put(&home, &[&film, &url, "--dialect", dialect, "--parts", "3"])).await;
@@ -206,10 +206,10 @@ async fn standard_input_survives_cuts_too() {
     use std::io::Write as _;
     use std::process::Stdio;
 
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let content = bytes(5, 3 << 20);
-    let cut = |after| Some(Fault::Cut { way: Way::Up, after, how: Cut::Rst });
+    let cut = |after| Some(Fault::Cut { way: Direction::Up, after, how: Cut::Rst });
     let proxy = Proxy::start(&server, [cut(200_000), cut(700_000), cut(400_000)]).await;
     let mut command = hoist(["put", "-", &proxy.url("/uploads"), "--name", "from a pipe", "--json"]);
     let mut child = command
@@ -221,7 +221,7 @@ async fn standard_input_survives_cuts_too() {
     let mut stdin = child.stdin.take().expect("piped");
     let writing = content.clone();
     let writer = std::thread::spawn(move || stdin.write_all(&writing).expect("taken"));
-    let ended: Ended = tokio::task::spawn_blocking(move || child.wait_with_output())
+    let ended: ExitReport = tokio::task::spawn_blocking(move || child.wait_with_output())
         .await
         .expect("no panic")
         .expect("a child")
@@ -237,11 +237,11 @@ async fn standard_input_survives_cuts_too() {
 
 #[tokio::test]
 async fn a_command_that_is_told_to_stop_goes_on_with_the_command_it_prints() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let content = bytes(6, 8 << 20);
     fs::write(home.path("film"), &content).expect("written");
-    let slow = Fault::Slow { way: Way::Up, piece: 16 << 10, late: Duration::from_millis(2) };
+    let slow = Fault::Slow { way: Direction::Up, piece: 16 << 10, late: Duration::from_millis(2) };
     let proxy = Proxy::start(&server, vec![Some(slow); 3]).await;
     let running = put(&home, &[&home.text("film"), &proxy.url("/uploads")]);
     home.holds(2 << 20).await;
@@ -251,7 +251,7 @@ async fn a_command_that_is_told_to_stop_goes_on_with_the_command_it_prints() {
     let again = ended.event("interrupted")["resume"].as_str().expect("a command").to_owned();
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", &again]).env("XDG_STATE_HOME", home.path("state"));
-    let ended: Ended =
+    let ended: ExitReport =
         tokio::task::spawn_blocking(move || shell.output()).await.expect("no panic").expect("it runs").into();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let send = ended.event("send");

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::harness::{Home, Server, bytes, say, soon};
+use crate::harness::{Server, ServerDir, bytes, print_note, within_timeout};
 
 /// Sends the same content with each method and fields of a list, on one connection, and prints what it is answered.
 const SCRIPT: &str = r#"
@@ -23,7 +23,7 @@ for method, fields, chunked in asks:
 // proves: IETF-INT-07, IETF-VER-02, IETF-VER-06, IETF-SF-04
 #[tokio::test]
 async fn who_does_not_ask_for_interim_responses_is_not_surprised_by_one() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let content = bytes(5, 3_000_000);
     let film = home.text("film");
@@ -42,19 +42,19 @@ async fn who_does_not_ask_for_interim_responses_is_not_surprised_by_one() {
     ]);
     let mut python = Command::new("python3");
     python.args(["-c", SCRIPT, &server.addr.to_string(), &asks.to_string(), &film]).kill_on_drop(true);
-    let output = match soon("Python", python.output()).await {
+    let output = match within_timeout("Python", python.output()).await {
         Ok(output) => output,
-        Err(error) => return say(format_args!("not tested: there is no python3: {error}")),
+        Err(error) => return print_note(format_args!("not tested: there is no python3: {error}")),
     };
     let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{wrong}");
     let answers: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    for (answer, ask) in answers.iter().zip(asks.as_array().expect("a list")) {
+    for (answer, request) in answers.iter().zip(asks.as_array().expect("a list")) {
         let is_creation =
-            ask[1]["Upload-Complete"] == "?1" && ask[1].get("Upload-Draft-Interop-Version").is_none();
-        assert_eq!(answer[0], 201, "{ask}: {answer}");
-        assert!(answer[1].is_string(), "{ask}: {answer}");
-        assert_eq!(answer[2] == "?1", is_creation, "{ask}: {answer}");
+            request[1]["Upload-Complete"] == "?1" && request[1].get("Upload-Draft-Interop-Version").is_none();
+        assert_eq!(answer[0], 201, "{request}: {answer}");
+        assert!(answer[1].is_string(), "{request}: {answer}");
+        assert_eq!(answer[2] == "?1", is_creation, "{request}: {answer}");
     }
     let done = home.done();
     assert_eq!((answers.len(), done.len(), home.uploads("open")), (8, 8, 0));

@@ -1,33 +1,42 @@
 //! Two requests for one upload at the same moment, over sockets of their own.
 
-use crate::harness::{Ask, Dice, Got, Home, Lost, Server, WIRES, say, seeds};
+use crate::harness::{
+    SeededRng, Server, ServerDir, TRANSPORTS, TestRequest, TestResponse, TransportError, print_note, seeds,
+};
 
 // proves: TOK-APP-04, TOK-APP-02
 #[tokio::test]
 async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_stored() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--durability", "os"]);
     let mut prefixes = 0;
     for seed in seeds(0..1000) {
-        let mut dice = Dice(seed);
+        let mut rng = SeededRng(seed);
         let token = format!("raced-for-{seed}");
-        let length = 1 + [4000, 100_000, 700_000][dice.below(3)] + dice.below(4000);
-        let base = dice.below(3) * 100;
-        let ask = Ask::new("POST", &token).field("upload-length", base + length).sized(vec![b'-'; base]);
-        assert_eq!(server.ask(WIRES[dice.below(2)], ask).await.offset(), Some(base), "seed {seed}");
+        let length = 1 + [4000, 100_000, 700_000][rng.below(3)] + rng.below(4000);
+        let base = rng.below(3) * 100;
+        let request =
+            TestRequest::new("POST", &token).field("upload-length", base + length).sized(vec![b'-'; base]);
+        assert_eq!(
+            server.request(TRANSPORTS[rng.below(2)], request).await.offset(),
+            Some(base),
+            "seed {seed}"
+        );
 
         let mut append = |letter: u8| {
-            let ask = Ask::append(&token, base).sized(vec![letter; length]);
-            server.try_ask(WIRES[dice.below(2)], ask)
+            let request = TestRequest::append(&token, base).sized(vec![letter; length]);
+            server.try_request(TRANSPORTS[rng.below(2)], request)
         };
-        let (a, b): (Result<Got, Lost>, Result<Got, Lost>) = tokio::join!(append(b'a'), append(b'b'));
-        let won = |got: &Result<Got, Lost>| got.as_ref().is_ok_and(|got| got.status == 204);
+        let (a, b): (Result<TestResponse, TransportError>, Result<TestResponse, TransportError>) =
+            tokio::join!(append(b'a'), append(b'b'));
+        let won =
+            |got: &Result<TestResponse, TransportError>| got.as_ref().is_ok_and(|got| got.status == 204);
         assert!(!(won(&a) && won(&b)), "seed {seed}: both appends at one offset succeeded");
         for got in [&a, &b].into_iter().flatten() {
             assert!(matches!(got.status, 204 | 409), "seed {seed}: {got:?}");
         }
 
-        let offset = server.offset(WIRES[0], &token).await.expect("it is there");
+        let offset = server.offset(TRANSPORTS[0], &token).await.expect("it is there");
         let mut contents = home.open();
         contents.extend(home.done());
         assert_eq!(contents.len(), 1);
@@ -42,37 +51,38 @@ async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_store
             assert!(!won(told) || appended.len() == length, "seed {seed}: {told:?}");
             prefixes += u32::from(!won(told));
         }
-        assert_eq!(server.ask(WIRES[1], Ask::new("DELETE", &token)).await.status, 204);
+        assert_eq!(server.request(TRANSPORTS[1], TestRequest::new("DELETE", &token)).await.status, 204);
     }
-    say(format_args!("{prefixes} races ended with a prefix of the one that was overtaken"));
+    print_note(format_args!("{prefixes} races ended with a prefix of the one that was overtaken"));
 }
 
 // proves: IETF-CON-02, IETF-APP-07
 #[tokio::test]
 async fn of_two_appends_of_the_draft_at_one_offset_the_bytes_of_one_are_stored() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--durability", "os"]);
     let version = ("upload-draft-interop-version", "8");
     for seed in seeds(0..60) {
-        let mut dice = Dice(seed);
-        let (base, length) = (dice.below(3) * 100, 1 + [4000, 100_000, 700_000][dice.below(3)]);
-        let create = Ask::to("POST", "/uploads").with(version).field("upload-complete", "?0");
-        let created = server.ask(WIRES[dice.below(2)], create.sized(vec![b'-'; base])).await;
+        let mut rng = SeededRng(seed);
+        let (base, length) = (rng.below(3) * 100, 1 + [4000, 100_000, 700_000][rng.below(3)]);
+        let create = TestRequest::to("POST", "/uploads").with(version).field("upload-complete", "?0");
+        let created = server.request(TRANSPORTS[rng.below(2)], create.sized(vec![b'-'; base])).await;
         let url: http::Uri = created.field("location").expect("where it is").parse().expect("a URL");
-        let ask = |method| Ask::to(method, url.path()).with(version);
-        let finish = ["?0", "?1"][dice.below(2)];
+        let request = |method| TestRequest::to(method, url.path()).with(version);
+        let finish = ["?0", "?1"][rng.below(2)];
         let mut append = |letter: u8| {
-            let append = ask("PATCH").field("content-type", "application/partial-upload");
+            let append = request("PATCH").field("content-type", "application/partial-upload");
             let append = append.field("upload-offset", base).field("upload-complete", finish);
-            server.try_ask(WIRES[dice.below(2)], append.sized(vec![letter; length]))
+            server.try_request(TRANSPORTS[rng.below(2)], append.sized(vec![letter; length]))
         };
-        let (a, b): (Result<Got, Lost>, Result<Got, Lost>) = tokio::join!(append(b'a'), append(b'b'));
-        let won = |got: &Result<Got, Lost>| got.as_ref().is_ok_and(|got| got.status < 300);
+        let (a, b): (Result<TestResponse, TransportError>, Result<TestResponse, TransportError>) =
+            tokio::join!(append(b'a'), append(b'b'));
+        let won = |got: &Result<TestResponse, TransportError>| got.as_ref().is_ok_and(|got| got.status < 300);
         assert!(!(won(&a) && won(&b)), "seed {seed}: both appends at one offset succeeded");
         for got in [&a, &b].into_iter().flatten() {
             assert!(got.status < 300 || got.status == 409, "seed {seed}: {got:?}");
         }
-        let state = server.ask(WIRES[0], ask("HEAD")).await;
+        let state = server.request(TRANSPORTS[0], request("HEAD")).await;
         let mut contents = home.open();
         contents.extend(home.done());
         assert_eq!(contents.len(), 1);
@@ -89,26 +99,27 @@ async fn of_two_appends_of_the_draft_at_one_offset_the_bytes_of_one_are_stored()
             won(told.0) && finish == "?1",
             "seed {seed}: {state:?} after {told:?}"
         );
-        assert_eq!(server.ask(WIRES[1], ask("DELETE")).await.status, 204);
+        assert_eq!(server.request(TRANSPORTS[1], request("DELETE")).await.status, 204);
     }
 }
 
 // proves: TOK-CRE-05
 #[tokio::test]
 async fn of_many_creations_of_one_token_one_wins() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--durability", "os"]);
     for seed in seeds(0..30) {
         let token = format!("wanted-{seed}");
         let creation = |letter: u8| {
-            let ask = Ask::new("POST", &token).sized(vec![letter; 30_000]);
-            server.ask(WIRES[usize::from(letter % 2)], ask)
+            let request = TestRequest::new("POST", &token).sized(vec![letter; 30_000]);
+            server.request(TRANSPORTS[usize::from(letter % 2)], request)
         };
-        let answers: [Got; 4] = tokio::join!(creation(0), creation(1), creation(2), creation(3)).into();
+        let answers: [TestResponse; 4] =
+            tokio::join!(creation(0), creation(1), creation(2), creation(3)).into();
         let won: Vec<_> = (0_u8..).zip(&answers).filter(|(_, got)| got.status == 204).collect();
         assert_eq!(won.len(), 1, "seed {seed}: {answers:?}");
         assert!(answers.iter().all(|got| matches!(got.status, 204 | 409)), "seed {seed}: {answers:?}");
         assert!(home.sole() == vec![won[0].0; 30_000], "seed {seed}");
-        assert_eq!(server.ask(WIRES[0], Ask::new("DELETE", &token)).await.status, 204);
+        assert_eq!(server.request(TRANSPORTS[0], TestRequest::new("DELETE", &token)).await.status, 204);
     }
 }

@@ -8,9 +8,9 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::process::{Ended, Place, Server, run, until};
+use crate::child_process::{ExitReport, Server, TestDir, run, spin_until};
 
-fn json(ended: &Ended) -> Value {
+fn json(ended: &ExitReport) -> Value {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     serde_json::from_str(&ended.stdout).expect("one JSON value")
 }
@@ -23,12 +23,12 @@ fn stored(data: &Path) -> Vec<u64> {
 
 #[test]
 fn a_file_is_uploaded_asked_for_and_cancelled() {
-    let place = Place::new();
+    let place = TestDir::new();
     let data = place.path("data");
     let server = Server::start(&data, &[]);
     let address = server.address();
     assert_eq!(server.line, format!("hoist listening on http://{address}/uploads"));
-    assert!(server.ask("GET /healthz HTTP/1.1").starts_with("HTTP/1.1 200 "));
+    assert!(server.request("GET /healthz HTTP/1.1").starts_with("HTTP/1.1 200 "));
 
     let file = place.file("film.mkv", vec![7; 300_000]);
     let words = ["put", &file, &server.url, "--json", "--type", "video/x-matroska"];
@@ -54,7 +54,7 @@ fn a_file_is_uploaded_asked_for_and_cancelled() {
 // proves: TOK-TOKEN-05
 #[test]
 fn a_warning_comes_once() {
-    let place = Place::new();
+    let place = TestDir::new();
     let warned = Server::start(&place.path("data"), &[]).stop().stderr;
     assert_eq!(warned.matches("not authenticated").count(), 1, "{warned}");
     let quiet = Server::start(&place.path("data"), &["--min-token-length", "16"]).stop().stderr;
@@ -64,12 +64,12 @@ fn a_warning_comes_once() {
 #[test]
 fn a_signal_ends_transfers_and_keeps_their_bytes() {
     for signal in [Signal::TERM, Signal::INT] {
-        let place = Place::new();
+        let place = TestDir::new();
         let data = place.path("data");
         let server = Server::start(&data, &[]);
         let head = "POST /uploads HTTP/1.1\r\nHost: h\r\nUpload-Token: abcdef\r\nContent-Length: 200\r\n\r\n";
         let mut transfer = server.send(&[head.as_bytes(), &[b'x'; 100]].concat());
-        until(Instant::now(), || stored(&data) == [100]);
+        spin_until(Instant::now(), || stored(&data) == [100]);
         server.signal(signal);
         let ended = server.ended();
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -87,17 +87,17 @@ fn a_signal_ends_transfers_and_keeps_their_bytes() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let place = Place::new();
+    let place = TestDir::new();
     let asked = place.text("asked");
     let hook = format!("sh -c 'echo $$ > {asked}.new; mv {asked}.new {asked}; exec sleep 1000'");
     let more = ["--hook-command", &hook, "--hook-timeout", "1h", "--drain-timeout", "1h"];
     let server = Server::start(&place.path("data"), &more);
     let head = "POST /uploads HTTP/1.1\r\nHost: h\r\nUpload-Token: abcdef\r\nContent-Length: 1\r\n\r\nx";
     let _stuck = server.send(head.as_bytes());
-    until(Instant::now(), || place.path("asked").exists());
+    spin_until(Instant::now(), || place.path("asked").exists());
     server.signal(Signal::TERM);
     // No connection is accepted any more: the first signal has arrived, so another is a second one.
-    until(Instant::now(), || std::net::TcpStream::connect(server.address()).is_err());
+    spin_until(Instant::now(), || std::net::TcpStream::connect(server.address()).is_err());
     server.signal(Signal::TERM);
     let ended = server.ended();
     // Nobody waited for the hook either, and it would go on for long.
@@ -108,7 +108,7 @@ fn a_second_signal_ends_it_at_once() {
 
 #[test]
 fn one_server_has_the_data_directory() {
-    let place = Place::new();
+    let place = TestDir::new();
     let data = place.path("data");
     let server = Server::start(&data, &[]);
     let words = ["serve", "--listen", "127.0.0.1:0", "--log-level", "error", "--data", &place.text("data")];
@@ -122,25 +122,25 @@ fn one_server_has_the_data_directory() {
 // proves: TOK-SEC-02
 #[test]
 fn only_who_created_an_upload_finds_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     let tokens = place.file("tokens", "s3cret-a alice\ns3cret-b bob\n");
     let server = Server::start(&place.path("data"), &["--bearer-file", &tokens]);
     let file = place.file("film", "bytes");
     let alice = place.file("alice", "s3cret-a");
     let nobody = run(&["put", &file, &server.url]);
     assert_eq!(nobody.code, Some(5), "{}", nobody.stderr);
-    let answer = server.ask("POST /uploads HTTP/1.1\r\nUpload-Token: abcdef\r\nContent-Length: 0");
+    let answer = server.request("POST /uploads HTTP/1.1\r\nUpload-Token: abcdef\r\nContent-Length: 0");
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
     assert!(answer.to_lowercase().contains("www-authenticate: bearer\r\n"), "{answer}");
     // Who has no credentials may still ask whether the server lives.
     for path in ["/healthz", "/readyz", "/.well-known/resumable-uploads"] {
-        assert!(server.ask(&format!("GET {path} HTTP/1.1")).starts_with("HTTP/1.1 200 "), "{path}");
+        assert!(server.request(&format!("GET {path} HTTP/1.1")).starts_with("HTTP/1.1 200 "), "{path}");
     }
 
     let put = run(&["put", &file, &server.url, "--bearer-file", &alice, "--json"]).event("done");
     let own = put["url"].as_str().expect("its URL");
-    let ask = |bearer: &str| run(&["status", own, "--bearer", bearer]).code;
-    assert_eq!((ask("s3cret-a"), ask("s3cret-b"), ask("s3cret-c")), (Some(0), Some(6), Some(5)));
+    let request = |bearer: &str| run(&["status", own, "--bearer", bearer]).code;
+    assert_eq!((request("s3cret-a"), request("s3cret-b"), request("s3cret-c")), (Some(0), Some(6), Some(5)));
     let log = server.stop().stderr;
     assert!(!log.contains("s3cret"), "{log}");
 }
@@ -148,7 +148,7 @@ fn only_who_created_an_upload_finds_it() {
 // proves: TOK-SEC-02
 #[test]
 fn a_hook_has_the_last_word() {
-    let place = Place::new();
+    let place = TestDir::new();
     let hook = "sh -c 'grep -q film && exit 0; echo only films are taken >&2; exit 1'";
     let server = Server::start(&place.path("data"), &["--hook-command", hook]);
     let (film, song) = (place.file("film", "bytes"), place.file("song", "bytes"));
@@ -161,7 +161,7 @@ fn a_hook_has_the_last_word() {
 
 #[test]
 fn complete_uploads_become_files() {
-    let place = Place::new();
+    let place = TestDir::new();
     let files = place.text("files");
     let more = ["--target", "files", "--files-dir", &files, "--files-name", "in-{name}"];
     let server = Server::start(&place.path("data"), &more);
@@ -173,7 +173,7 @@ fn complete_uploads_become_files() {
 
 #[test]
 fn log_lines_can_be_json() {
-    let place = Place::new();
+    let place = TestDir::new();
     let log = Server::start(&place.path("data"), &["--log", "json"]).stop().stderr;
     assert!(log.lines().count() > 1);
     for line in log.lines() {
@@ -182,7 +182,7 @@ fn log_lines_can_be_json() {
 }
 
 /// A certificate for `localhost` and 127.0.0.1 that is its own authority, written to two files.
-pub(crate) fn certify(place: &Place) {
+pub(crate) fn certify(place: &TestDir) {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).expect("made");
     // Written aside and renamed, as tools that renew certificates do.
@@ -196,7 +196,7 @@ pub(crate) fn certify(place: &Place) {
 // proves: TOK-SEC-01
 #[test]
 fn a_renewed_certificate_is_used_after_a_hangup() {
-    let place = Place::new();
+    let place = TestDir::new();
     certify(&place);
     let (cert, key) = (place.text("cert.pem"), place.text("key.pem"));
     let server = Server::start(&place.path("data"), &["--tls-cert", &cert, "--tls-key", &key]);
@@ -208,6 +208,6 @@ fn a_renewed_certificate_is_used_after_a_hangup() {
     certify(&place);
     assert_eq!(put(&server).code, Some(14), "the old certificate is not the one that is trusted now");
     server.signal(Signal::HUP);
-    until(Instant::now(), || put(&server).code == Some(0));
+    spin_until(Instant::now(), || put(&server).code == Some(0));
     assert!(server.stop().stderr.contains("certificate read again"));
 }

@@ -1,4 +1,4 @@
-//! Whole sessions of every version of the IETF dialect as they are on the wire: byte for byte over HTTP/1.1, and the same
+//! Whole sessions of every version of the IETF dialect as they are on the transport: byte for byte over HTTP/1.1, and the same
 //! over HTTP/2 with the fields compared.
 //!
 //! A transcript has sections, each on a connection of its own. `> ` is a line of the client's head and `>> ` its content,
@@ -9,7 +9,7 @@ use std::future::poll_fn;
 
 use tokio::io::AsyncReadExt as _;
 
-use crate::harness::{Ask, H2, Home, Raw, Server, h2_send, soon};
+use crate::harness::{H2, Raw, Server, ServerDir, TestRequest, h2_send, within_timeout};
 
 const TRANSCRIPTS: [(&str, &str); 9] = [
     ("v3", include_str!("../transcripts/v3.txt")),
@@ -78,7 +78,7 @@ struct Names {
 
 impl Names {
     /// A line of the client's.
-    fn say(&self, line: &str) -> String {
+    fn print_note(&self, line: &str) -> String {
         let path = self.upload.as_deref().and_then(|url| url.split_once("://")?.1.split_once('/'));
         let path = path.map(|(_, path)| format!("/{path}")).unwrap_or_default();
         line.replace("{host}", &self.host).replace("{path}", &path)
@@ -121,7 +121,7 @@ impl Names {
 #[tokio::test]
 async fn every_version_is_on_the_wire_as_it_is_written_down() {
     for (version, text) in TRANSCRIPTS {
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = Server::start(&home, &["--durability", "os"]);
         let mut names = Names { host: server.addr.to_string(), upload: None };
         for (section, acts) in sections(text) {
@@ -132,7 +132,7 @@ async fn every_version_is_on_the_wire_as_it_is_written_down() {
                 match act {
                     Act::Asks(head) => {
                         names.begin(&head);
-                        raw.send(format!("{}\r\n\r\n", names.say(&head.join("\r\n")))).await;
+                        raw.send(format!("{}\r\n\r\n", names.print_note(&head.join("\r\n")))).await;
                     }
                     Act::Sends(content) => raw.send(content).await,
                     Act::Hears(expected) => {
@@ -168,7 +168,7 @@ async fn read_until(raw: &mut Raw, seen: &mut Vec<u8>, end: impl Fn(&[u8]) -> Op
         if let Some(end) = end(seen) {
             return end;
         }
-        let read = soon("an answer", raw.tcp.read_buf(seen)).await.expect("an open connection");
+        let read = within_timeout("an answer", raw.tcp.read_buf(seen)).await.expect("an open connection");
         assert!(read > 0, "the connection ended after {:?}", String::from_utf8_lossy(seen));
     }
 }
@@ -176,18 +176,19 @@ async fn read_until(raw: &mut Raw, seen: &mut Vec<u8>, end: impl Fn(&[u8]) -> Op
 /// The methods of transcripts, which a request keeps for ever.
 const METHODS: [&str; 5] = ["POST", "PATCH", "HEAD", "GET", "DELETE"];
 
-fn ask(names: &Names, head: &[&str], content: &str) -> Ask {
+fn request(names: &Names, head: &[&str], content: &str) -> TestRequest {
     let mut line = head[0].split(' ');
     let method = line.next().expect("a method");
     let method = METHODS.into_iter().find(|known| *known == method).expect("a known method");
-    let mut ask = Ask::to(method, &names.say(line.next().expect("a target"))).sized(content);
+    let mut request =
+        TestRequest::to(method, &names.print_note(line.next().expect("a target"))).sized(content);
     for field in &head[1..] {
         let (name, value) = field.split_once(": ").expect("a field");
         if !matches!(name, "Host" | "Content-Length") {
-            ask = ask.field(&name.to_lowercase(), value);
+            request = request.field(&name.to_lowercase(), value);
         }
     }
-    ask
+    request
 }
 
 /// Compares a head with the lines of HTTP/1.1 that say the same.
@@ -215,7 +216,7 @@ fn compare(names: &mut Names, place: &str, expected: &[&str], status: u16, field
 #[tokio::test]
 async fn every_version_says_the_same_over_http_2() {
     for (version, text) in TRANSCRIPTS {
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = Server::start(&home, &["--durability", "os"]);
         let mut names = Names { host: "localhost".into(), upload: None };
         for (section, acts) in sections(text) {
@@ -237,16 +238,16 @@ async fn every_version_says_the_same_over_http_2() {
                     }
                 }
                 names.begin(&head);
-                let ask = ask(&names, &head, content);
+                let request = request(&names, &head, content);
                 if is_cut {
                     let length = head.iter().find_map(|line| line.strip_prefix("Content-Length: "));
                     let length = length.expect("more was promised").parse().expect("a length");
-                    let ask = ask.stalls(Some(length));
+                    let request = request.stalls(Some(length));
                     let stored = stored.expect("what is known to be stored");
-                    cut(&h2, &home, &mut names, &place, (ask, content, &heads, stored)).await;
+                    cut(&h2, &home, &mut names, &place, (request, content, &heads, stored)).await;
                     continue;
                 }
-                let got = soon("an answer", h2.ask(ask)).await.expect("an answer");
+                let got = within_timeout("an answer", h2.request(request)).await.expect("an answer");
                 let last = heads.pop().expect("an answer");
                 assert_eq!(got.interims.len(), heads.len(), "{place}: {:?}", got.interims);
                 for (expected, (status, fields)) in heads.iter().zip(&got.interims) {
@@ -263,15 +264,16 @@ async fn every_version_says_the_same_over_http_2() {
 /// Sends a part, and resets the stream when it is stored.
 async fn cut(
     h2: &H2,
-    home: &Home,
+    home: &ServerDir,
     names: &mut Names,
     place: &str,
-    (ask, content, heads, stored): (Ask, &str, &[Vec<&str>], usize),
+    (request, content, heads, stored): (TestRequest, &str, &[Vec<&str>], usize),
 ) {
     let mut streams = h2.streams.clone().ready().await.expect("room for a stream");
-    let (mut response, mut stream) = streams.send_request(ask.h2(), false).expect("sent");
+    let (mut response, mut stream) = streams.send_request(request.h2(), false).expect("sent");
     for expected in heads {
-        let interim = soon("an interim response", poll_fn(|cx| response.poll_informational(cx))).await;
+        let interim =
+            within_timeout("an interim response", poll_fn(|cx| response.poll_informational(cx))).await;
         let (interim, ()) = interim.expect("one").expect("no error").into_parts();
         compare(names, place, expected, interim.status.as_u16(), &interim.headers);
     }

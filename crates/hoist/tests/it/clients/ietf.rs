@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::javascript::{Client, run};
 use super::{Bench, Dialect, MIB, installed, with};
-use crate::harness::{Dice, bytes, say, seeds};
-use crate::proxy::{Fault, Proxy};
+use crate::faulty_proxy::{Fault, Proxy};
+use crate::harness::{SeededRng, bytes, print_note, seeds};
 
 /// For clients that send everything and do not say that it was everything.
 const AT_LENGTH: [&str; 2] = ["--ietf-complete-at-length", "v5-v6"];
@@ -157,20 +157,22 @@ async fn tus_js_client_terminates() {
 
 /// An upload whose connections meet faults by a seed, and how it went.
 async fn interrupted(client: Client, seed: u64) {
-    let mut dice = Dice(seed);
-    let length = [100_000, 1 << 20, 3 << 20][dice.below(3)] + dice.below(5000);
-    let Some(bench) = bench(dice.bytes(length), &AT_LENGTH) else { return };
+    let mut rng = SeededRng(seed);
+    let length = [100_000, 1 << 20, 3 << 20][rng.below(3)] + rng.below(5000);
+    let Some(bench) = bench(rng.bytes(length), &AT_LENGTH) else { return };
     let proxy = Proxy::by_seed(&bench.server, seed, length, 12).await;
-    let source = ["buffer", "file"][dice.below(2)];
+    let source = ["buffer", "file"][rng.below(2)];
     let mut job = json!({ "source": source, "retries": 100 });
-    if dice.one_in(2) {
-        job["chunk"] = (length / (2 + dice.below(4)) + 1).into();
+    if rng.one_in(2) {
+        job["chunk"] = (length / (2 + rng.below(4)) + 1).into();
     }
-    job["during"] = dice.one_in(2).into();
+    job["during"] = rng.one_in(2).into();
     let done = run(&bench, client, &proxy, job.clone()).await;
     let faults = proxy.faults();
     let requests = done.requests().len();
-    say(format_args!("seed {seed} {client:?} {job} {length} bytes: {requests} requests, {faults} faults"));
+    print_note(format_args!(
+        "seed {seed} {client:?} {job} {length} bytes: {requests} requests, {faults} faults"
+    ));
     bench.holds(&done.succeeded()).await;
 }
 

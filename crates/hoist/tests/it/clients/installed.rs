@@ -6,32 +6,32 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use crate::harness::say;
+use crate::harness::print_note;
 
 /// What can be asked for, and where it is once it was.
-type Place = OnceLock<Option<PathBuf>>;
+type TestDir = OnceLock<Option<PathBuf>>;
 
 /// tus-js-client, both releases, with the script that drives them.
 pub(super) fn tus_js_client() -> Option<&'static Path> {
-    static PLACE: Place = OnceLock::new();
+    static PLACE: TestDir = OnceLock::new();
     PLACE.get_or_init(|| node_packages("node", &["upload.js"])).as_deref()
 }
 
 /// Uppy, with the page it is on and the script that drives the browser.
 pub(super) fn uppy() -> Option<&'static Path> {
-    static PLACE: Place = OnceLock::new();
+    static PLACE: TestDir = OnceLock::new();
     PLACE.get_or_init(|| node_packages("browser", &["drive.js", "page.html"])).as_deref()
 }
 
 /// `@tus/server`, with the script that starts it.
 pub(crate) fn tus_node_server() -> Option<&'static Path> {
-    static PLACE: Place = OnceLock::new();
+    static PLACE: TestDir = OnceLock::new();
     PLACE.get_or_init(|| node_packages("tus-node-server", &["serve.js"])).as_deref()
 }
 
 /// The browser's program.
 pub(super) fn chromium() -> Option<&'static Path> {
-    static PLACE: Place = OnceLock::new();
+    static PLACE: TestDir = OnceLock::new();
     let look = || {
         let mut names = ["chromium", "chromium-browser", "google-chrome"].into_iter();
         let paths: Vec<_> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
@@ -47,7 +47,7 @@ pub(super) fn chromium() -> Option<&'static Path> {
 
 /// The Python that has tuspy.
 pub(super) fn tuspy() -> Option<&'static Path> {
-    static PLACE: Place = OnceLock::new();
+    static PLACE: TestDir = OnceLock::new();
     let install = || {
         let requirements = source("python").join("requirements.txt");
         let venv = ["-c", "import venv, ensurepip"];
@@ -69,7 +69,7 @@ pub(super) fn tuspy() -> Option<&'static Path> {
 
 /// The program that drives tus-uploader.
 pub(super) fn tus_uploader() -> Option<&'static Path> {
-    static PLACE: Place = OnceLock::new();
+    static PLACE: TestDir = OnceLock::new();
     let build = || {
         let manifest = source("rust-client").join("Cargo.toml");
         let cargo = |words: &[&str]| {
@@ -79,7 +79,7 @@ pub(super) fn tus_uploader() -> Option<&'static Path> {
         };
         let is_here = works(&mut cargo(&["fetch", "--offline"]));
         if !is_here && !works(&mut cargo(&["fetch"])) {
-            say(format_args!("not tested: tus-uploader is not here, and crates.io cannot be reached"));
+            print_note(format_args!("not tested: tus-uploader is not here, and crates.io cannot be reached"));
             return None;
         }
         // Beside its own cache, which does not begin anew with every change.
@@ -140,7 +140,7 @@ fn made_once(name: &str, from: &[&Path], make: impl FnOnce(&Path)) -> PathBuf {
 }
 
 fn missing(what: &str) {
-    say(format_args!("not tested: there is no {what} on this machine"));
+    print_note(format_args!("not tested: there is no {what} on this machine"));
 }
 
 fn works(command: &mut Command) -> bool {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::{Bench, Done, installed, with};
-use crate::proxy::Proxy;
+use crate::faulty_proxy::Proxy;
 
 /// A release of the library, and what it is told to speak.
 #[derive(Clone, Copy, Debug)]

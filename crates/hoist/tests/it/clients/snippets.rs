@@ -8,8 +8,8 @@ use serde_json::json;
 use tokio::process::Command;
 
 use super::{Bench, installed, tus1, tuspy, uppy};
-use crate::harness::{bytes, soon};
-use crate::proxy::Proxy;
+use crate::faulty_proxy::Proxy;
+use crate::harness::{bytes, within_timeout};
 
 const DOCUMENT: &str = include_str!("../../../../../docs/clients.md");
 
@@ -26,7 +26,7 @@ fn snippet(language: &str, bench: &Bench) -> String {
 /// Runs it where the film is, and compares what it says with where the film went.
 async fn uploads(bench: &Bench, mut command: Command) {
     command.current_dir(bench.home.path("")).stdin(Stdio::null()).kill_on_drop(true);
-    let output = soon("a snippet", command.output()).await.expect("it runs");
+    let output = within_timeout("a snippet", command.output()).await.expect("it runs");
     let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said} {wrong}");
     let state = bench.state(&super::path(said.trim())).await;

@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 
 use super::javascript::{Client, run};
 use super::{Bench, Dialect, Done, MIB, installed, with};
-use crate::harness::{Dice, Server, bytes, say, seeds, until_asked};
-use crate::proxy::{Fault, Proxy, Way};
+use crate::faulty_proxy::{Direction, Fault, Proxy};
+use crate::harness::{SeededRng, Server, bytes, poll_until_async, print_note, seeds};
 
 const CLIENTS: [Client; 2] = [
     Client { release: 4, protocol: "tus-v1", interop: None },
@@ -192,14 +192,14 @@ async fn tus_js_client_and_the_loss_of_the_answer_before_the_end_of_a_stream() {
 async fn tus_js_client_outlives_the_server() {
     for client in CLIENTS {
         let Some(bench) = bench(bytes(56, 3 * MIB)) else { return };
-        let slow = Fault::Slow { way: Way::Up, piece: 8 << 10, late: Duration::from_millis(2) };
+        let slow = Fault::Slow { way: Direction::Up, piece: 8 << 10, late: Duration::from_millis(2) };
         let proxy = Proxy::start(&bench.server, std::iter::repeat_n(Some(slow), 1000)).await;
         let address = bench.server.addr;
         let restart = async {
             bench.home.holds(MIB).await;
             bench.server.signal(Signal::KILL);
             let gone = async || TcpStream::connect(address).await.err();
-            until_asked("the server to be gone", gone).await;
+            poll_until_async("the server to be gone", gone).await;
             Server::start(&bench.home, &["--durability", "os", "--listen", &address.to_string()])
         };
         let job = json!({ "chunk": 200_000, "retries": 1000 });
@@ -213,21 +213,21 @@ async fn tus_js_client_outlives_the_server() {
 
 /// An upload whose connections meet faults by a seed, and how it went.
 async fn interrupted(client: Client, seed: u64) {
-    let mut dice = Dice(seed);
-    let length = [100_000, MIB, 3 * MIB][dice.below(3)] + dice.below(5000);
-    let Some(bench) = bench(dice.bytes(length)) else { return };
+    let mut rng = SeededRng(seed);
+    let length = [100_000, MIB, 3 * MIB][rng.below(3)] + rng.below(5000);
+    let Some(bench) = bench(rng.bytes(length)) else { return };
     let proxy = Proxy::by_seed(&bench.server, seed, length, 12).await;
-    let source = ["buffer", "file"][dice.below(2)];
+    let source = ["buffer", "file"][rng.below(2)];
     let mut job = json!({ "source": source, "retries": 100 });
-    if dice.one_in(2) {
-        job["chunk"] = (length / (2 + dice.below(4)) + 1).into();
+    if rng.one_in(2) {
+        job["chunk"] = (length / (2 + rng.below(4)) + 1).into();
     }
-    match dice.below(5) {
+    match rng.below(5) {
         0 => job["during"] = true.into(),
-        1 => job["parallel"] = (2 + dice.below(3)).into(),
+        1 => job["parallel"] = (2 + rng.below(3)).into(),
         2 => job["override"] = true.into(),
         3 if client.release == 4 => {
-            let chunk = length / (2 + dice.below(4)) + 1;
+            let chunk = length / (2 + rng.below(4)) + 1;
             job = with(&job, json!({ "source": "stream", "deferred": true, "chunk": chunk }));
         }
         _ => {}
@@ -235,7 +235,9 @@ async fn interrupted(client: Client, seed: u64) {
     let done = run(&bench, client, &proxy, job.clone()).await;
     let faults = proxy.faults();
     let requests = done.requests().len();
-    say(format_args!("seed {seed} {client:?} {job} {length} bytes: {requests} requests, {faults} faults"));
+    print_note(format_args!(
+        "seed {seed} {client:?} {job} {length} bytes: {requests} requests, {faults} faults"
+    ));
     bench.holds(&done.succeeded()).await;
 }
 

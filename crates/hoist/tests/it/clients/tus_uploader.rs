@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::{Bench, Dialect, Done, MIB, installed, with};
-use crate::harness::{Dice, bytes, say, seeds};
-use crate::proxy::Proxy;
+use crate::faulty_proxy::Proxy;
+use crate::harness::{SeededRng, bytes, print_note, seeds};
 
 fn bench(content: Vec<u8>) -> Option<Bench> {
     installed::tus_uploader().map(|_| Bench::new(Dialect::Tus, content, &[]))
@@ -22,7 +22,7 @@ async fn run(bench: &Bench, proxy: &Proxy, job: Value) -> Done {
 async fn tus_uploader_uploads_in_every_way_it_has() {
     let Some(bench) = bench(bytes(71, 3 * MIB + 12_345)) else { return };
     let proxy = Proxy::start(&bench.server, []).await;
-    for wire in ["h1", "h2"] {
+    for transport in ["h1", "h2"] {
         for (job, (posts, patches)) in [
             (json!({}), (1, 2)), // the file is read in pieces of 2 MiB
             (json!({ "chunk": MIB, "checksum": "header" }), (1, 4)),
@@ -31,12 +31,12 @@ async fn tus_uploader_uploads_in_every_way_it_has() {
             (json!({ "part": MIB }), (5, 3)), // the last part is short and comes with its creation
             (json!({ "part": MIB, "chunk": MIB / 2, "checksum": "header" }), (5, 6)),
         ] {
-            let done = run(&bench, &proxy, with(&job, json!({ "wire": wire }))).await.succeeded();
+            let done = run(&bench, &proxy, with(&job, json!({ "wire": transport }))).await.succeeded();
             bench.holds(&done).await;
             assert_eq!(
                 (done.count("POST"), done.count("PATCH")),
                 (posts, patches),
-                "{wire} {job} {:#}",
+                "{transport} {job} {:#}",
                 done.0
             );
             bench.clear(&done).await;
@@ -77,21 +77,21 @@ async fn tus_uploader_terminates_and_nothing_is_left() {
 }
 
 async fn interrupted(seed: u64) {
-    let mut dice = Dice(seed);
-    let length = [100_000, MIB, 3 * MIB][dice.below(3)] + dice.below(5000);
-    let Some(bench) = bench(dice.bytes(length)) else { return };
+    let mut rng = SeededRng(seed);
+    let length = [100_000, MIB, 3 * MIB][rng.below(3)] + rng.below(5000);
+    let Some(bench) = bench(rng.bytes(length)) else { return };
     let proxy = Proxy::by_seed(&bench.server, seed, length, 12).await;
-    let mut job = json!({ "retries": 100, "steps": true, "chunk": length / (1 + dice.below(5)) + 1 });
-    match dice.below(5) {
+    let mut job = json!({ "retries": 100, "steps": true, "chunk": length / (1 + rng.below(5)) + 1 });
+    match rng.below(5) {
         0 => job["checksum"] = "header".into(),
         1 => job = with(&job, json!({ "checksum": "trailer", "wire": "h2" })),
         2 => job["wire"] = "h2".into(),
-        3 => job["part"] = (length / (1 + dice.below(4)) + 1).into(),
+        3 => job["part"] = (length / (1 + rng.below(4)) + 1).into(),
         _ => {}
     }
     let done = run(&bench, &proxy, job.clone()).await;
     let (requests, faults) = (done.requests().len(), proxy.faults());
-    say(format_args!("seed {seed} {job} {length} bytes: {requests} requests, {faults} faults"));
+    print_note(format_args!("seed {seed} {job} {length} bytes: {requests} requests, {faults} faults"));
     bench.holds(&done.succeeded()).await;
 }
 

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::{Bench, Dialect, Done, MIB, installed, with};
-use crate::harness::{Dice, bytes, say, seeds};
-use crate::proxy::{Fault, Proxy};
+use crate::faulty_proxy::{Fault, Proxy};
+use crate::harness::{SeededRng, bytes, print_note, seeds};
 
 pub(super) fn bench(content: Vec<u8>) -> Option<Bench> {
     installed::tuspy().map(|_| Bench::new(Dialect::Tus, content, &[]))
@@ -83,17 +83,17 @@ async fn tuspy_and_the_loss_of_the_last_answer() {
 }
 
 async fn interrupted(seed: u64) {
-    let mut dice = Dice(seed);
-    let length = [100_000, MIB, 3 * MIB][dice.below(3)] + dice.below(5000);
-    let Some(bench) = bench(dice.bytes(length)) else { return };
+    let mut rng = SeededRng(seed);
+    let length = [100_000, MIB, 3 * MIB][rng.below(3)] + rng.below(5000);
+    let Some(bench) = bench(rng.bytes(length)) else { return };
     let proxy = Proxy::by_seed(&bench.server, seed, length, 12).await;
-    let uploader = ["sync", "async"][dice.below(2)];
+    let uploader = ["sync", "async"][rng.below(2)];
     let mut job = json!({ "retries": 100, "uploader": uploader });
-    job["checksum"] = dice.one_in(2).into();
-    job["chunk"] = (length / (1 + dice.below(5)) + 1).into();
+    job["checksum"] = rng.one_in(2).into();
+    job["chunk"] = (length / (1 + rng.below(5)) + 1).into();
     let done = run(&bench, &proxy, job.clone()).await;
     let (requests, faults) = (done.requests().len(), proxy.faults());
-    say(format_args!("seed {seed} {job} {length} bytes: {requests} requests, {faults} faults"));
+    print_note(format_args!("seed {seed} {job} {length} bytes: {requests} requests, {faults} faults"));
     bench.holds(&done.succeeded()).await;
 }
 

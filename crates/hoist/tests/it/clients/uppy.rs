@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::{Bench, Dialect, Done, installed, with};
-use crate::harness::{Dice, Home, PATIENCE, bytes, say, seeds};
-use crate::proxy::{Fault, Proxy, Way};
-use crate::secure::{certify, trusting};
+use crate::faulty_proxy::{Direction, Fault, Proxy};
+use crate::harness::{SeededRng, ServerDir, TIMEOUT, bytes, print_note, seeds};
+use crate::tls_and_auth::{certify, trusting};
 
 const CHUNK: usize = 100_000;
 
@@ -31,7 +31,7 @@ pub(super) async fn run(bench: &Bench, proxy: &Proxy, job: Value) -> Done {
         "profile": profile.path(),
         "files": [bench.file],
         "chunk": CHUNK,
-        "patience": u64::try_from(PATIENCE.as_millis()).expect("a number"),
+        "patience": u64::try_from(TIMEOUT.as_millis()).expect("a number"),
     });
     let mut node = Command::new("node");
     node.arg(installed::uppy().expect("a bench is only made where there is a client").join("drive.js"));
@@ -42,7 +42,7 @@ pub(super) async fn run(bench: &Bench, proxy: &Proxy, job: Value) -> Done {
 fn secure_bench(content: Vec<u8>) -> Option<Bench> {
     installed::chromium()?;
     installed::uppy()?;
-    let home = Home::new();
+    let home = ServerDir::new();
     let certificate = certify(&home);
     let (cert, key) = (home.text("cert.pem"), home.text("key.pem"));
     let mut bench = Bench::at(home, Dialect::Tus, content, &["--tls-cert", &cert, "--tls-key", &key]);
@@ -52,7 +52,7 @@ fn secure_bench(content: Vec<u8>) -> Option<Bench> {
 
 /// A proxy over which an upload takes long enough to do something with it.
 async fn slowly(bench: &Bench) -> Proxy {
-    let slow = Fault::Slow { way: Way::Up, piece: 8 << 10, late: Duration::from_millis(2) };
+    let slow = Fault::Slow { way: Direction::Up, piece: 8 << 10, late: Duration::from_millis(2) };
     Proxy::start(&bench.server, std::iter::repeat_n(Some(slow), 100)).await
 }
 
@@ -97,7 +97,7 @@ async fn uppy_uploads_files_from_another_origin() {
 #[tokio::test]
 async fn uppy_uploads_many_files_at_once() {
     let (Some(_), Some(_)) = (installed::chromium(), installed::uppy()) else { return };
-    let home = Home::new();
+    let home = ServerDir::new();
     let shelf = home.text("shelf");
     let flags = ["--target", "files", "--files-dir", &shelf];
     let bench = Bench::at(home, Dialect::Tus, Vec::new(), &flags);
@@ -185,7 +185,7 @@ async fn uppy_cancels_and_leaves_parts_behind() {
 #[tokio::test]
 async fn uppy_uploads_with_credentials_from_where_it_may() {
     let (Some(_), Some(_)) = (installed::chromium(), installed::uppy()) else { return };
-    let home = Home::new();
+    let home = ServerDir::new();
     let bearers = home.text("bearers");
     fs::write(&bearers, "7f3c6c1e-a-secret alice\n").expect("written");
     let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
@@ -221,19 +221,19 @@ async fn uppy_uploads_over_http2() {
 }
 
 async fn interrupted(seed: u64) {
-    let mut dice = Dice(seed);
-    let length = 300_000 + dice.below(5000);
-    let content = dice.bytes(length);
-    let made = if dice.one_in(2) { bench(content) } else { secure_bench(content) };
+    let mut rng = SeededRng(seed);
+    let length = 300_000 + rng.below(5000);
+    let content = rng.bytes(length);
+    let made = if rng.one_in(2) { bench(content) } else { secure_bench(content) };
     let Some(bench) = made else { return };
     let proxy = Proxy::by_seed(&bench.server, seed, length, 10).await;
-    let chunk = if dice.one_in(3) { length } else { CHUNK };
-    let parallel = 1 + dice.below(2);
+    let chunk = if rng.one_in(3) { length } else { CHUNK };
+    let parallel = 1 + rng.below(2);
     let steps = ["open", "choose", "upload", "end"];
     let job = json!({ "chunk": chunk, "parallel": parallel, "retries": 100, "steps": steps });
     let done = run(&bench, &proxy, job).await;
     let (requests, faults) = (done.requests().len(), proxy.faults());
-    say(format_args!(
+    print_note(format_args!(
         "seed {seed} {length} bytes in {chunk}s, {parallel} parts: {requests} requests, {faults} faults"
     ));
     bench.holds(&done.succeeded()).await;

@@ -23,12 +23,12 @@ use super::Server;
 use super::raw::Seen;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wire {
+pub(crate) enum Transport {
     H1,
     H2,
 }
 
-pub(crate) const WIRES: [Wire; 2] = [Wire::H1, Wire::H2];
+pub(crate) const TRANSPORTS: [Transport; 2] = [Transport::H1, Transport::H2];
 
 /// How a peer leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(crate) enum Cut {
 
 /// A request to be.
 #[derive(Clone)]
-pub(crate) struct Ask {
+pub(crate) struct TestRequest {
     method: &'static str,
     path: String,
     fields: Vec<(String, String)>,
@@ -56,7 +56,7 @@ pub(crate) struct Ask {
     stalls: bool,
 }
 
-impl std::fmt::Debug for Ask {
+impl std::fmt::Debug for TestRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { method, fields, content, declared, stalls, .. } = self;
         write!(
@@ -68,7 +68,7 @@ impl std::fmt::Debug for Ask {
     }
 }
 
-impl Ask {
+impl TestRequest {
     /// A request about the upload of a token.
     pub(crate) fn new(method: &'static str, token: &str) -> Self {
         Self::to(method, "/uploads").field("upload-token", token)
@@ -123,34 +123,34 @@ impl Ask {
 
     /// The bytes on the wire of HTTP/1.1.
     pub(crate) fn h1(&self) -> Vec<u8> {
-        let mut wire = self.h1_head();
+        let mut octets = self.h1_head();
         if self.declared.is_some() {
-            wire.extend_from_slice(&self.content);
-            return wire;
+            octets.extend_from_slice(&self.content);
+            return octets;
         }
         for chunk in self.content.chunks(7919) {
-            wire.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-            wire.extend_from_slice(chunk);
-            wire.extend_from_slice(b"\r\n");
+            octets.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            octets.extend_from_slice(chunk);
+            octets.extend_from_slice(b"\r\n");
         }
         if !self.stalls {
-            wire.extend_from_slice(b"0\r\n\r\n");
+            octets.extend_from_slice(b"0\r\n\r\n");
         }
-        wire
+        octets
     }
 
     fn h1_head(&self) -> Vec<u8> {
         let Self { method, path, fields, .. } = self;
-        let mut wire = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
+        let mut octets = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
         for (name, value) in fields {
-            wire.extend([name, ": ", value, "\r\n"]);
+            octets.extend([name, ": ", value, "\r\n"]);
         }
         match self.declared {
-            Some(0) if matches!(*method, "HEAD" | "GET" | "DELETE" | "OPTIONS") => wire.push_str("\r\n"),
-            Some(length) => wire.extend(["Content-Length: ", &length.to_string(), "\r\n\r\n"]),
-            None => wire.push_str("Transfer-Encoding: chunked\r\n\r\n"),
+            Some(0) if matches!(*method, "HEAD" | "GET" | "DELETE" | "OPTIONS") => octets.push_str("\r\n"),
+            Some(length) => octets.extend(["Content-Length: ", &length.to_string(), "\r\n\r\n"]),
+            None => octets.push_str("Transfer-Encoding: chunked\r\n\r\n"),
         }
-        wire.into_bytes()
+        octets.into_bytes()
     }
 
     pub(crate) fn h2(&self) -> Request<()> {
@@ -168,7 +168,7 @@ impl Ask {
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Got {
+pub(crate) struct TestResponse {
     pub(crate) status: u16,
     pub(crate) fields: HeaderMap,
     pub(crate) content: Bytes,
@@ -176,7 +176,7 @@ pub(crate) struct Got {
     pub(crate) interims: Vec<(u16, HeaderMap)>,
 }
 
-impl Got {
+impl TestResponse {
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.fields.get(name).map(|value| value.to_str().expect("visible ASCII"))
     }
@@ -192,9 +192,9 @@ impl Got {
 
 /// No answer came, for this reason.
 #[derive(Debug)]
-pub(crate) struct Lost(pub(crate) String);
+pub(crate) struct TransportError(pub(crate) String);
 
-impl From<h2::Error> for Lost {
+impl From<h2::Error> for TransportError {
     fn from(error: h2::Error) -> Self {
         Self(error.to_string())
     }
@@ -202,7 +202,7 @@ impl From<h2::Error> for Lost {
 
 /// A request on its way, on a connection of its own. Dropped, it closes the connection.
 pub(crate) struct Exchange {
-    task: JoinSet<Result<Got, Lost>>,
+    task: JoinSet<Result<TestResponse, TransportError>>,
     tap: Arc<Tap>,
     socket: Socket,
     reset: Option<oneshot::Sender<()>>,
@@ -210,41 +210,52 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// Begins to send, but no more than `limit` bytes of the connection.
-    pub(crate) async fn begin(server: &Server, wire: Wire, ask: Ask, limit: u64) -> Result<Self, Lost> {
-        Self::connect(server.addr, server.tls.clone(), wire, ask, limit).await
+    pub(crate) async fn begin(
+        server: &Server,
+        transport: Transport,
+        request: TestRequest,
+        limit: u64,
+    ) -> Result<Self, TransportError> {
+        Self::connect(server.addr, server.tls.clone(), transport, request, limit).await
     }
 
     /// A request to a server that may be gone.
-    pub(crate) async fn to(addr: SocketAddr, wire: Wire, ask: Ask) -> Result<Self, Lost> {
-        Self::connect(addr, None, wire, ask, u64::MAX).await
+    pub(crate) async fn to(
+        addr: SocketAddr,
+        transport: Transport,
+        request: TestRequest,
+    ) -> Result<Self, TransportError> {
+        Self::connect(addr, None, transport, request, u64::MAX).await
     }
 
     async fn connect(
         addr: SocketAddr,
         tls: Option<TlsConnector>,
-        wire: Wire,
-        ask: Ask,
+        transport: Transport,
+        request: TestRequest,
         limit: u64,
-    ) -> Result<Self, Lost> {
+    ) -> Result<Self, TransportError> {
         let (line, tap, socket) = Line::connect(addr, limit).await?;
         let (reset, resetting) = oneshot::channel();
         let mut task = JoinSet::new();
         task.spawn(async move {
             match tls {
-                None => run(line, wire, ask, resetting).await,
-                Some(tls) => run(encrypted(&tls, line, wire).await?, wire, ask, resetting).await,
+                None => run(line, transport, request, resetting).await,
+                Some(tls) => {
+                    run(encrypted(&tls, line, transport).await?, transport, request, resetting).await
+                }
             }
         });
         Ok(Self { task, tap, socket, reset: Some(reset) })
     }
 
     /// The answer, or why there is none.
-    pub(crate) async fn answer(&mut self) -> Result<Got, Lost> {
+    pub(crate) async fn answer(&mut self) -> Result<TestResponse, TransportError> {
         self.task.join_next().await.expect("asked once").expect("no panic")
     }
 
     /// Waits until all bytes that may be sent are sent, or until there is an answer before that.
-    pub(crate) async fn reached(&mut self) -> Option<Result<Got, Lost>> {
+    pub(crate) async fn reached(&mut self) -> Option<Result<TestResponse, TransportError>> {
         tokio::select! {
             biased;
             got = self.task.join_next() => Some(got.expect("asked once").expect("no panic")),
@@ -258,14 +269,14 @@ impl Exchange {
     }
 
     /// What comes before the server closes, while nothing more can be sent.
-    pub(crate) async fn last(mut self) -> Result<Got, Lost> {
+    pub(crate) async fn last(mut self) -> Result<TestResponse, TransportError> {
         // h2 reads nothing while it cannot write.
         self.tap.fail();
-        super::soon("the end of a connection", self.answer()).await
+        super::within_timeout("the end of a connection", self.answer()).await
     }
 
     /// Leaves. What is still answered to a peer that only stops sending is given back.
-    pub(crate) async fn cut(mut self, how: Cut) -> Option<Result<Got, Lost>> {
+    pub(crate) async fn cut(mut self, how: Cut) -> Option<Result<TestResponse, TransportError>> {
         match how {
             Cut::Fin => self.task.shutdown().await,
             Cut::Rst => {
@@ -281,54 +292,64 @@ impl Exchange {
                 self.tap.open();
                 let _ = self.reset.take().expect("reset once").send(());
                 // The answer may have been faster.
-                return Some(super::soon("the end of a reset stream", self.answer()).await);
+                return Some(super::within_timeout("the end of a reset stream", self.answer()).await);
             }
         }
         None
     }
 }
 
-async fn run<T>(line: T, wire: Wire, ask: Ask, reset: oneshot::Receiver<()>) -> Result<Got, Lost>
+async fn run<T>(
+    line: T,
+    transport: Transport,
+    request: TestRequest,
+    reset: oneshot::Receiver<()>,
+) -> Result<TestResponse, TransportError>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    match wire {
-        Wire::H1 => over_h1(line, ask).await,
-        Wire::H2 => H2::on(line).await?.exchange(ask, reset).await,
+    match transport {
+        Transport::H1 => over_h1(line, request).await,
+        Transport::H2 => H2::on(line).await?.exchange(request, reset).await,
     }
 }
 
 async fn encrypted(
     tls: &TlsConnector,
     line: Line,
-    wire: Wire,
-) -> Result<tokio_rustls::client::TlsStream<Line>, Lost> {
+    transport: Transport,
+) -> Result<tokio_rustls::client::TlsStream<Line>, TransportError> {
     let name = ServerName::try_from("localhost").expect("a name");
     let mut config = (**tls.config()).clone();
-    config.alpn_protocols = vec![if wire == Wire::H2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+    config.alpn_protocols =
+        vec![if transport == Transport::H2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
     let tls = TlsConnector::from(Arc::new(config));
-    let stream = tls.connect(name, line).await.map_err(|error| Lost(error.to_string()))?;
+    let stream = tls.connect(name, line).await.map_err(|error| TransportError(error.to_string()))?;
     let agreed = stream.get_ref().1.alpn_protocol().expect("a protocol is agreed on");
-    assert_eq!(agreed == b"h2", wire == Wire::H2);
+    assert_eq!(agreed == b"h2", transport == Transport::H2);
     Ok(stream)
 }
 
-async fn over_h1(line: impl AsyncRead + AsyncWrite, ask: Ask) -> Result<Got, Lost> {
+async fn over_h1(
+    line: impl AsyncRead + AsyncWrite,
+    request: TestRequest,
+) -> Result<TestResponse, TransportError> {
     let (mut read, mut write) = tokio::io::split(line);
     let mut seen = Seen::default();
     // Large content is not copied for this.
-    let is_large = ask.declared.is_some() && ask.content.len() > 1 << 20;
-    let (request, content) = if is_large { (ask.h1_head(), &ask.content[..]) } else { (ask.h1(), &[][..]) };
+    let is_large = request.declared.is_some() && request.content.len() > 1 << 20;
+    let (head, content) =
+        if is_large { (request.h1_head(), &request.content[..]) } else { (request.h1(), &[][..]) };
     let sending = async {
         // A server that refuses stops reading, and answers.
-        if write.write_all(&request).await.is_ok() && write.write_all(content).await.is_ok() {
+        if write.write_all(&head).await.is_ok() && write.write_all(content).await.is_ok() {
             let _ = write.flush().await;
         }
         std::future::pending::<()>().await;
     };
     tokio::select! {
         biased;
-        got = seen.answer(&mut read, ask.method == "HEAD") => got,
+        got = seen.answer(&mut read, request.method == "HEAD") => got,
         () = sending => unreachable!("it stays"),
     }
 }
@@ -346,7 +367,9 @@ impl H2 {
         Self::on(line).await.expect("an h2 connection")
     }
 
-    pub(crate) async fn on(line: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, Lost> {
+    pub(crate) async fn on(
+        line: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Self, TransportError> {
         let (streams, connection) = h2::client::handshake(line).await?;
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -356,21 +379,25 @@ impl H2 {
         Ok(Self { streams, _connection: task })
     }
 
-    pub(crate) async fn ask(&self, ask: Ask) -> Result<Got, Lost> {
+    pub(crate) async fn request(&self, request: TestRequest) -> Result<TestResponse, TransportError> {
         let (_stays, reset) = oneshot::channel();
-        self.exchange(ask, reset).await
+        self.exchange(request, reset).await
     }
 
     /// One stream. It is reset when told so.
-    pub(crate) async fn exchange(&self, ask: Ask, reset: oneshot::Receiver<()>) -> Result<Got, Lost> {
+    pub(crate) async fn exchange(
+        &self,
+        request: TestRequest,
+        reset: oneshot::Receiver<()>,
+    ) -> Result<TestResponse, TransportError> {
         let mut streams = self.streams.clone().ready().await?;
-        let ends = ask.content.is_empty() && !ask.stalls;
-        let (mut response, mut stream) = streams.send_request(ask.h2(), ends)?;
+        let ends = request.content.is_empty() && !request.stalls;
+        let (mut response, mut stream) = streams.send_request(request.h2(), ends)?;
         drop(streams);
         let sending = async {
             // A server that refuses resets the stream, and has answered before.
             if !ends {
-                let _ = h2_send(&mut stream, ask.content.clone(), !ask.stalls).await;
+                let _ = h2_send(&mut stream, request.content.clone(), !request.stalls).await;
             }
             if reset.await.is_ok() {
                 stream.send_reset(Reason::CANCEL);
@@ -391,7 +418,7 @@ impl H2 {
                 content.extend_from_slice(&data);
             }
             let (status, fields, content) = (head.status.as_u16(), head.headers, content.into());
-            Ok(Got { status, fields, content, interims })
+            Ok(TestResponse { status, fields, content, interims })
         };
         tokio::select! {
             biased;
@@ -406,15 +433,15 @@ pub(crate) async fn h2_send(
     stream: &mut SendStream<Bytes>,
     mut content: Bytes,
     ends: bool,
-) -> Result<(), Lost> {
+) -> Result<(), TransportError> {
     if content.is_empty() {
-        return stream.send_data(content, ends).map_err(Lost::from);
+        return stream.send_data(content, ends).map_err(TransportError::from);
     }
     while !content.is_empty() {
         stream.reserve_capacity(content.len().min(1 << 20));
         let capacity = match poll_fn(|cx| stream.poll_capacity(cx)).await {
             Some(capacity) => capacity?,
-            None => return Err(Lost("the stream was closed".into())),
+            None => return Err(TransportError("the stream was closed".into())),
         };
         let piece = content.split_to(capacity.min(content.len()));
         stream.send_data(piece, ends && content.is_empty())?;
@@ -459,8 +486,8 @@ impl Tap {
 }
 
 impl Line {
-    async fn connect(addr: SocketAddr, limit: u64) -> Result<(Self, Arc<Tap>, Socket), Lost> {
-        let lost = |error: io::Error| Lost(error.to_string());
+    async fn connect(addr: SocketAddr, limit: u64) -> Result<(Self, Arc<Tap>, Socket), TransportError> {
+        let lost = |error: io::Error| TransportError(error.to_string());
         let tcp = TcpStream::connect(addr).await.map_err(lost)?;
         tcp.set_nodelay(true).map_err(lost)?;
         let socket = SockRef::from(&tcp).try_clone().map_err(lost)?;

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{Got, Lost, Server, soon};
+use super::{Server, TestResponse, TransportError, within_timeout};
 
 pub(crate) struct Raw {
     pub(crate) tcp: TcpStream,
@@ -20,29 +20,29 @@ impl Raw {
     }
 
     pub(crate) async fn to(addr: SocketAddr) -> Self {
-        let tcp = soon("a connection", TcpStream::connect(addr)).await.expect("a connection");
+        let tcp = within_timeout("a connection", TcpStream::connect(addr)).await.expect("a connection");
         tcp.set_nodelay(true).expect("a socket");
         Self { tcp, seen: Seen::default() }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        soon("room to send", self.tcp.write_all(bytes.as_ref())).await.expect("an open connection");
+        within_timeout("room to send", self.tcp.write_all(bytes.as_ref())).await.expect("an open connection");
     }
 
     /// The next head, interim or final, without its content.
-    pub(crate) async fn head(&mut self) -> Result<(u16, HeaderMap), Lost> {
-        soon("a head", self.seen.head(&mut self.tcp)).await
+    pub(crate) async fn head(&mut self) -> Result<(u16, HeaderMap), TransportError> {
+        within_timeout("a head", self.seen.head(&mut self.tcp)).await
     }
 
     /// The next final answer, with the interim ones before it.
-    pub(crate) async fn answer(&mut self, is_head: bool) -> Result<Got, Lost> {
-        soon("an answer", self.seen.answer(&mut self.tcp, is_head)).await
+    pub(crate) async fn answer(&mut self, is_head: bool) -> Result<TestResponse, TransportError> {
+        within_timeout("an answer", self.seen.answer(&mut self.tcp, is_head)).await
     }
 
     /// Whether the connection ends without another byte.
     pub(crate) async fn ends(&mut self) -> bool {
         let mut left = std::mem::take(&mut self.seen.0);
-        let read = soon("the end of the connection", self.tcp.read_to_end(&mut left)).await;
+        let read = within_timeout("the end of the connection", self.tcp.read_to_end(&mut left)).await;
         read.is_ok_and(|_| left.is_empty()) || left.is_empty()
     }
 
@@ -57,12 +57,12 @@ impl Raw {
 pub(super) struct Seen(Vec<u8>);
 
 impl Seen {
-    async fn more(&mut self, from: &mut (impl AsyncRead + Unpin)) -> Result<(), Lost> {
+    async fn more(&mut self, from: &mut (impl AsyncRead + Unpin)) -> Result<(), TransportError> {
         let mut buf = [0; 4096];
         match from.read(&mut buf).await {
-            Ok(0) if self.0.is_empty() => Err(Lost("the connection was closed".into())),
-            Ok(0) => Err(Lost(format!("the connection was closed after {:?}", self.text()))),
-            Err(error) => Err(Lost(error.to_string())),
+            Ok(0) if self.0.is_empty() => Err(TransportError("the connection was closed".into())),
+            Ok(0) => Err(TransportError(format!("the connection was closed after {:?}", self.text()))),
+            Err(error) => Err(TransportError(error.to_string())),
             Ok(count) => {
                 self.0.extend_from_slice(&buf[..count]);
                 Ok(())
@@ -77,7 +77,7 @@ impl Seen {
     pub(super) async fn head(
         &mut self,
         from: &mut (impl AsyncRead + Unpin),
-    ) -> Result<(u16, HeaderMap), Lost> {
+    ) -> Result<(u16, HeaderMap), TransportError> {
         let end = loop {
             match self.0.windows(4).position(|window| window == b"\r\n\r\n") {
                 Some(end) => break end,
@@ -100,7 +100,7 @@ impl Seen {
         &mut self,
         from: &mut (impl AsyncRead + Unpin),
         is_head: bool,
-    ) -> Result<Got, Lost> {
+    ) -> Result<TestResponse, TransportError> {
         let mut interims = Vec::new();
         let (status, fields) = loop {
             match self.head(from).await? {
@@ -115,6 +115,6 @@ impl Seen {
         }
         let rest = self.0.split_off(length);
         let content = Bytes::from(std::mem::replace(&mut self.0, rest));
-        Ok(Got { status, fields, content, interims })
+        Ok(TestResponse { status, fields, content, interims })
     }
 }

@@ -10,12 +10,14 @@ use std::sync::{Mutex, mpsc};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{Ask, Exchange, Got, PATIENCE, Wire, say, soon, until};
+use super::{
+    Exchange, TIMEOUT, TestRequest, TestResponse, Transport, poll_until, print_note, within_timeout,
+};
 
 /// A data directory, and room for what else a test keeps on disk.
-pub(crate) struct Home(TempDir);
+pub(crate) struct ServerDir(TempDir);
 
-impl Home {
+impl ServerDir {
     pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().expect("a directory"))
     }
@@ -70,8 +72,10 @@ impl Home {
             let lengths = entries.filter_map(|entry| fs::metadata(entry.path().join("content")).ok());
             lengths.map(|content| content.len()).sum::<u64>()
         };
-        until(&format!("{bytes} bytes in the data directory"), || (held() >= bytes as u64).then_some(()))
-            .await;
+        poll_until(&format!("{bytes} bytes in the data directory"), || {
+            (held() >= bytes as u64).then_some(())
+        })
+        .await;
     }
 
     /// What all servers of this home wrote to their standard error.
@@ -82,7 +86,7 @@ impl Home {
 
 /// A server that could not start.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ExitReport {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -99,17 +103,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(home: &Home, flags: &[&str]) -> Self {
+    pub(crate) fn start(home: &ServerDir, flags: &[&str]) -> Self {
         Self::at(home, &home.data(), flags)
     }
 
     /// A server on another data directory than the home's own.
-    pub(crate) fn at(home: &Home, data: &Path, flags: &[&str]) -> Self {
+    pub(crate) fn at(home: &ServerDir, data: &Path, flags: &[&str]) -> Self {
         Self::spawn(home, command(data, flags))
     }
 
     /// A server that another program becomes: the words of that program, followed by those of the server.
-    pub(crate) fn under(home: &Home, program: &[String], flags: &[&str]) -> Self {
+    pub(crate) fn under(home: &ServerDir, program: &[String], flags: &[&str]) -> Self {
         let server = command(&home.data(), flags);
         let mut command = Command::new(&program[0]);
         command.args(&program[1..]).arg(server.get_program()).args(server.get_args());
@@ -120,7 +124,7 @@ impl Server {
         Self::spawn(home, command)
     }
 
-    fn spawn(home: &Home, mut command: Command) -> Self {
+    fn spawn(home: &ServerDir, mut command: Command) -> Self {
         let log = home.path("log");
         let stderr = OpenOptions::new().create(true).append(true).open(&log).expect("a log");
         let mut child = command.stderr(stderr).spawn().expect("a process");
@@ -134,7 +138,7 @@ impl Server {
         });
         let mut server =
             Self { child, lines, log, addr: ([0, 0, 0, 0], 0).into(), url: String::new(), tls: None };
-        let Ok(line) = server.lines.get_mut().expect("unlocked").recv_timeout(PATIENCE) else {
+        let Ok(line) = server.lines.get_mut().expect("unlocked").recv_timeout(TIMEOUT) else {
             panic!("the server did not start: {}", fs::read_to_string(&server.log).unwrap_or_default())
         };
         let url = line.strip_prefix("hoist listening on ").expect("the agreed line");
@@ -145,18 +149,18 @@ impl Server {
     }
 
     /// Runs a server that is not expected to get far.
-    pub(crate) async fn fail(home: &Home, data: &Path, flags: &[&str]) -> Ended {
+    pub(crate) async fn fail(home: &ServerDir, data: &Path, flags: &[&str]) -> ExitReport {
         let (out, err) = (home.path("failed.out"), home.path("failed.err"));
         let mut command = command(data, flags);
         command.stdout(File::create(&out).expect("a file")).stderr(File::create(&err).expect("a file"));
         let mut child = Killed(command.spawn().expect("a process"));
-        let status = until("the server to give up", || child.0.try_wait().expect("a child")).await;
+        let status = poll_until("the server to give up", || child.0.try_wait().expect("a child")).await;
         let text = |path| fs::read_to_string(path).expect("text");
-        Ended { code: status.code(), stdout: text(out), stderr: text(err) }
+        ExitReport { code: status.code(), stdout: text(out), stderr: text(err) }
     }
 
     /// Sends SIGTERM to a server that is still starting, and returns its exit code.
-    pub(crate) async fn stop_starting(home: &Home) -> Option<i32> {
+    pub(crate) async fn stop_starting(home: &ServerDir) -> Option<i32> {
         let mut command = command(&home.data(), &[]);
         let mut child = Killed(command.stdout(Stdio::null()).spawn().expect("a process"));
         let status = format!("/proc/{}/status", child.0.id());
@@ -166,10 +170,10 @@ impl Server {
             let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");
             (caught >> (Signal::TERM.as_raw() - 1) & 1 == 1).then_some(())
         };
-        until("the server to listen to signals", listens).await;
+        poll_until("the server to listen to signals", listens).await;
         let pid = Pid::from_raw(i32::try_from(child.0.id()).expect("a process id")).expect("not zero");
         kill_process(pid, Signal::TERM).expect("it runs");
-        until("the server to stop", || child.0.try_wait().expect("a child")).await.code()
+        poll_until("the server to stop", || child.0.try_wait().expect("a child")).await.code()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -191,7 +195,7 @@ impl Server {
     pub(crate) async fn stop(mut self) {
         self.signal(Signal::TERM);
         let child = &mut self.child;
-        let status = until("the server to stop", || child.try_wait().expect("a child")).await;
+        let status = poll_until("the server to stop", || child.try_wait().expect("a child")).await;
         assert_eq!(status.code(), Some(0), "SIGTERM: {}", self.log());
         assert!(
             self.lines.get_mut().expect("unlocked").try_recv().is_err(),
@@ -221,21 +225,25 @@ impl Server {
     }
 
     /// Sends a request on a connection of its own. It has to be answered.
-    pub(crate) async fn ask(&self, wire: Wire, ask: Ask) -> Got {
-        let what = format!("{wire:?} {ask:?}");
-        let got = self.try_ask(wire, ask).await;
+    pub(crate) async fn request(&self, transport: Transport, request: TestRequest) -> TestResponse {
+        let what = format!("{transport:?} {request:?}");
+        let got = self.try_request(transport, request).await;
         got.unwrap_or_else(|lost| panic!("{what}: {lost:?}"))
     }
 
-    pub(crate) async fn try_ask(&self, wire: Wire, ask: Ask) -> Result<Got, super::Lost> {
-        let what = format!("{wire:?} {ask:?}");
-        let mut exchange = Exchange::begin(self, wire, ask, u64::MAX).await?;
-        soon(&what, exchange.answer()).await
+    pub(crate) async fn try_request(
+        &self,
+        transport: Transport,
+        request: TestRequest,
+    ) -> Result<TestResponse, super::TransportError> {
+        let what = format!("{transport:?} {request:?}");
+        let mut exchange = Exchange::begin(self, transport, request, u64::MAX).await?;
+        within_timeout(&what, exchange.answer()).await
     }
 
     /// The offset of an upload, or the status that says why there is none.
-    pub(crate) async fn offset(&self, wire: Wire, token: &str) -> Result<usize, u16> {
-        let got = self.ask(wire, Ask::new("HEAD", token)).await;
+    pub(crate) async fn offset(&self, transport: Transport, token: &str) -> Result<usize, u16> {
+        let got = self.request(transport, TestRequest::new("HEAD", token)).await;
         got.offset().filter(|_| got.status == 204).ok_or(got.status)
     }
 }
@@ -250,7 +258,7 @@ impl Drop for Server {
                 assert!(!log.contains(bug), "the server had a bug: {log}");
             }
         } else if std::env::var_os("HOIST_LOG").is_some() {
-            say(format_args!("{}", self.log()));
+            print_note(format_args!("{}", self.log()));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::say;
+use super::print_note;
 
 /// A shell that does something first, such as setting a limit, and then becomes the server.
 pub(crate) fn shell(first: &str) -> Vec<String> {
@@ -18,7 +18,7 @@ pub(crate) fn strace(arguments: &[&str]) -> Option<Vec<String>> {
             Some(words.iter().chain(arguments).map(|word| (*word).to_owned()).collect())
         }
         other => {
-            say(format_args!("not tested: strace says {other:?}"));
+            print_note(format_args!("not tested: strace says {other:?}"));
             None
         }
     }

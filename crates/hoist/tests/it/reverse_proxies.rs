@@ -1,16 +1,17 @@
 //! Proxies in front of the server: what they are believed, and what uploads are called behind them.
 
-use crate::harness::{Ask, Home, Server, WIRES, Wire, bytes, until};
+use crate::harness::{Server, ServerDir, TRANSPORTS, TestRequest, Transport, bytes, poll_until};
 
 /// A creation that is announced, with fields of a proxy.
-fn creation(path: &str, fields: &[(&str, &str)]) -> Ask {
-    let ask = Ask::to("POST", path).field("upload-draft-interop-version", 8).field("upload-complete", "?0");
-    fields.iter().fold(ask.sized(bytes(1, 1000)), |ask, field| ask.with(*field))
+fn creation(path: &str, fields: &[(&str, &str)]) -> TestRequest {
+    let request =
+        TestRequest::to("POST", path).field("upload-draft-interop-version", 8).field("upload-complete", "?0");
+    fields.iter().fold(request.sized(bytes(1, 1000)), |request, field| request.with(*field))
 }
 
 /// Where the 104 and the 201 say an upload is; they say the same.
-async fn located(server: &Server, wire: Wire, ask: Ask) -> String {
-    let got = server.ask(wire, ask).await;
+async fn located(server: &Server, transport: Transport, request: TestRequest) -> String {
+    let got = server.request(transport, request).await;
     assert_eq!(got.status, 201, "{got:?}");
     let location = got.field("location").expect("a Location").to_owned();
     let (_, announced) = got.interims.first().expect("an announcement");
@@ -37,11 +38,11 @@ const OLDER: &[(&str, &str)] = &[
 
 #[tokio::test]
 async fn a_trusted_proxy_says_where_uploads_are_and_who_asks() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--trusted-proxy", "::1", "--trusted-proxy", "127.0.0.0/8"]);
-    for (number, wire) in WIRES.into_iter().enumerate() {
+    for (number, transport) in TRANSPORTS.into_iter().enumerate() {
         for fields in [STANDARD, OLDER] {
-            let location = located(&server, wire, creation("/uploads", fields)).await;
+            let location = located(&server, transport, creation("/uploads", fields)).await;
             assert_eq!(base(&location), "https://up.example:8443/uploads", "{fields:?}");
         }
         let lies = [
@@ -54,16 +55,17 @@ async fn a_trusted_proxy_says_where_uploads_are_and_who_asks() {
             ("x-forwarded-proto", "javascript"),
         ];
         for lie in lies {
-            let location = located(&server, wire, creation("/uploads", &[lie])).await;
+            let location = located(&server, transport, creation("/uploads", &[lie])).await;
             assert_eq!(base(&location), "http://localhost/uploads", "{lie:?}");
         }
         // Ordinary uploads too; and the log has who it was, not who carried it.
-        let ask =
-            OLDER.iter().fold(Ask::to("PUT", "/uploads/a.txt").sized("a"), |ask, field| ask.with(*field));
-        let got = server.ask(wire, ask).await;
+        let request = OLDER
+            .iter()
+            .fold(TestRequest::to("PUT", "/uploads/a.txt").sized("a"), |request, field| request.with(*field));
+        let got = server.request(transport, request).await;
         assert_eq!(base(got.field("location").expect("a Location")), "https://up.example:8443/uploads");
         let done = |log: String| log.lines().filter(|line| line.contains("complete")).count() > number;
-        until("the line in the log", || done(server.log()).then_some(())).await;
+        poll_until("the line in the log", || done(server.log()).then_some(())).await;
         let log = server.log();
         for line in log.lines().filter(|line| line.contains("complete")) {
             assert!(line.contains("client=192.0.2.9"), "{line}");
@@ -75,13 +77,13 @@ async fn a_trusted_proxy_says_where_uploads_are_and_who_asks() {
 
 #[tokio::test]
 async fn anybody_else_says_it_in_vain() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let flags: [&[&str]; 2] = [&[], &["--trusted-proxy", "192.0.2.0/24", "--trusted-proxy", "::1"]];
     for flags in flags {
         let server = Server::start(&home, flags);
-        for wire in WIRES {
+        for transport in TRANSPORTS {
             for fields in [STANDARD, OLDER] {
-                let location = located(&server, wire, creation("/uploads", fields)).await;
+                let location = located(&server, transport, creation("/uploads", fields)).await;
                 assert_eq!(base(&location), "http://localhost/uploads", "{flags:?}");
             }
         }
@@ -91,12 +93,12 @@ async fn anybody_else_says_it_in_vain() {
 
 #[tokio::test]
 async fn the_operator_knows_best() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server =
         Server::start(&home, &["--trusted-proxy", "127.0.0.1", "--public-url", "https://known.example"]);
-    for wire in WIRES {
+    for transport in TRANSPORTS {
         for fields in [&[], STANDARD, OLDER] {
-            let location = located(&server, wire, creation("/uploads", fields)).await;
+            let location = located(&server, transport, creation("/uploads", fields)).await;
             assert_eq!(base(&location), "https://known.example/uploads");
         }
     }
@@ -105,18 +107,18 @@ async fn the_operator_knows_best() {
 
 #[tokio::test]
 async fn a_relative_location_is_a_path_and_leads_there() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--location", "relative", "--trusted-proxy", "127.0.0.1"]);
-    for wire in WIRES {
+    for transport in TRANSPORTS {
         for fields in [&[], STANDARD] {
-            let location = located(&server, wire, creation("/uploads", fields)).await;
+            let location = located(&server, transport, creation("/uploads", fields)).await;
             assert_eq!(base(&location), "/uploads");
-            let rest = Ask::to("PATCH", &location).field("upload-draft-interop-version", 8);
+            let rest = TestRequest::to("PATCH", &location).field("upload-draft-interop-version", 8);
             let rest = rest.field("content-type", "application/partial-upload").field("upload-offset", 1000);
-            let got = server.ask(wire, rest.field("upload-complete", "?1").sized("the rest")).await;
+            let got = server.request(transport, rest.field("upload-complete", "?1").sized("the rest")).await;
             assert!(got.is_complete(), "{got:?}");
         }
-        let got = server.ask(wire, Ask::to("PUT", "/uploads/a.txt").sized("a")).await;
+        let got = server.request(transport, TestRequest::to("PUT", "/uploads/a.txt").sized("a")).await;
         assert_eq!(base(got.field("location").expect("a Location")), "/uploads");
     }
     server.stop().await;
@@ -125,16 +127,17 @@ async fn a_relative_location_is_a_path_and_leads_there() {
 #[tokio::test]
 async fn a_slash_at_the_end_of_the_endpoint_is_neither_here_nor_there() {
     for endpoint in ["/files", "/files/"] {
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = Server::start(&home, &["--endpoint", endpoint]);
         assert!(server.url.ends_with("/files"), "{}", server.url);
-        for wire in WIRES {
+        for transport in TRANSPORTS {
             for path in ["/files", "/files/"] {
-                let location = located(&server, wire, creation(path, &[])).await;
+                let location = located(&server, transport, creation(path, &[])).await;
                 assert_eq!(base(&location), "http://localhost/files", "{path}");
-                let token = Ask::to("POST", path).field("upload-token", format!("{wire:?}{}", path.len()));
-                assert_eq!(server.ask(wire, token.sized("x")).await.status, 204);
-                assert_eq!(server.ask(wire, Ask::to("OPTIONS", path)).await.status, 200);
+                let token = TestRequest::to("POST", path)
+                    .field("upload-token", format!("{transport:?}{}", path.len()));
+                assert_eq!(server.request(transport, token.sized("x")).await.status, 204);
+                assert_eq!(server.request(transport, TestRequest::to("OPTIONS", path)).await.status, 200);
             }
         }
         server.stop().await;

@@ -1,4 +1,4 @@
-//! 104 (Upload Resumption Supported) on the wire: who is sent it, when, and what can be relied on once it was.
+//! 104 (Upload Resumption Supported) on the transport: who is sent it, when, and what can be relied on once it was.
 
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
@@ -9,23 +9,27 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::harness::{Ask, Exchange, Got, H2, Home, Raw, Server, WIRES, Wire, bytes, h2_send, soon, until};
+use crate::harness::{
+    Exchange, H2, Raw, Server, ServerDir, TRANSPORTS, TestRequest, TestResponse, Transport, bytes, h2_send,
+    poll_until, within_timeout,
+};
 
 const NUMBER: &str = "upload-draft-interop-version";
 const OS: [&str; 2] = ["--durability", "os"];
 const MIB: usize = 1 << 20;
 
-fn create(complete: &str) -> Ask {
-    Ask::to("POST", "/uploads").field("upload-complete", complete)
+fn create(complete: &str) -> TestRequest {
+    TestRequest::to("POST", "/uploads").field("upload-complete", complete)
 }
 
-fn append(path: &str, at: usize, complete: &str) -> Ask {
-    let ask = Ask::to("PATCH", path).field("upload-offset", at).field("upload-complete", complete);
-    ask.field("content-type", "application/partial-upload").field(NUMBER, 8)
+fn append(path: &str, at: usize, complete: &str) -> TestRequest {
+    let request =
+        TestRequest::to("PATCH", path).field("upload-offset", at).field("upload-complete", complete);
+    request.field("content-type", "application/partial-upload").field(NUMBER, 8)
 }
 
-fn head(path: &str) -> Ask {
-    Ask::to("HEAD", path).field(NUMBER, 8)
+fn head(path: &str) -> TestRequest {
+    TestRequest::to("HEAD", path).field(NUMBER, 8)
 }
 
 fn text<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -41,7 +45,7 @@ fn path(fields: &HeaderMap) -> String {
 }
 
 /// Checks the one interim response of a creation, and gives its fields.
-fn announcement(got: &Got) -> &HeaderMap {
+fn announcement(got: &TestResponse) -> &HeaderMap {
     let [(104, fields)] = &got.interims[..] else { panic!("one announcement: {got:?}") };
     fields
 }
@@ -53,9 +57,9 @@ fn writer(raw: &Raw) -> TcpStream {
 }
 
 /// The beginning of a creation over HTTP/1.1, and its announcement.
-async fn announced(server: &Server, ask: Ask) -> (Raw, HeaderMap) {
+async fn announced(server: &Server, request: TestRequest) -> (Raw, HeaderMap) {
     let mut raw = Raw::connect(server).await;
-    raw.send(ask.field(NUMBER, 8).h1()).await;
+    raw.send(request.field(NUMBER, 8).h1()).await;
     let (status, fields) = raw.head().await.expect("an announcement");
     assert_eq!(status, 104);
     (raw, fields)
@@ -64,7 +68,7 @@ async fn announced(server: &Server, ask: Ask) -> (Raw, HeaderMap) {
 // proves: IETF-CRE-07, IETF-INT-01, IETF-INT-05, IETF-INT-12
 #[tokio::test]
 async fn an_upload_is_announced_before_any_content_is_sent() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     for complete in ["?0", "?1"] {
         let (mut raw, fields) = announced(&server, create(complete).stalls(Some(5))).await;
@@ -84,13 +88,13 @@ async fn an_upload_is_announced_before_any_content_is_sent() {
 
         let h2 = H2::connect(&server).await;
         let mut streams = h2.streams.clone().ready().await.expect("room for a stream");
-        let ask = create(complete).field(NUMBER, 8);
-        let (mut response, mut stream) = streams.send_request(ask.h2(), false).expect("sent");
-        let interim = soon("the announcement", poll_fn(|cx| response.poll_informational(cx))).await;
+        let request = create(complete).field(NUMBER, 8);
+        let (mut response, mut stream) = streams.send_request(request.h2(), false).expect("sent");
+        let interim = within_timeout("the announcement", poll_fn(|cx| response.poll_informational(cx))).await;
         let interim = interim.expect("a 104").expect("no error");
         assert_eq!((interim.status().as_u16(), text(interim.headers(), NUMBER)), (104, Some("8")));
         h2_send(&mut stream, "hello".into(), true).await.expect("sent");
-        let last = soon("the answer", response).await.expect("an answer");
+        let last = within_timeout("the answer", response).await.expect("an answer");
         assert_eq!(last.status().as_u16(), 201);
         assert_eq!(last.headers().get("location"), interim.headers().get("location"));
         assert!(path(last.headers()).starts_with("/uploads/"));
@@ -101,19 +105,19 @@ async fn an_upload_is_announced_before_any_content_is_sent() {
 // proves: IETF-INT-10
 #[tokio::test]
 async fn an_expectation_is_answered_beside_the_announcement() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
-    let ask = create("?1").field("expect", "100-continue").stalls(Some(5));
-    let (mut raw, fields) = announced(&server, ask.clone()).await;
+    let request = create("?1").field("expect", "100-continue").stalls(Some(5));
+    let (mut raw, fields) = announced(&server, request.clone()).await;
     assert_eq!(raw.head().await.expect("permission").0, 100, "not left out because of the 104");
     raw.send("hello").await;
     let got = raw.answer(false).await.expect("an answer");
     assert_eq!((got.status, got.field("location")), (201, text(&fields, "location")));
     // An append is not announced, and permitted all the same.
-    let got = server.ask(Wire::H1, create("?0").field(NUMBER, 8).sized("hello")).await;
+    let got = server.request(Transport::H1, create("?0").field(NUMBER, 8).sized("hello")).await;
     let mut raw = Raw::connect(&server).await;
-    let ask = append(&path(&got.fields), 5, "?1").field("expect", "100-continue").stalls(Some(1));
-    raw.send(ask.h1()).await;
+    let request = append(&path(&got.fields), 5, "?1").field("expect", "100-continue").stalls(Some(1));
+    raw.send(request.h1()).await;
     assert_eq!(raw.head().await.expect("permission").0, 100);
     raw.send("!").await;
     let got = raw.answer(false).await.expect("an answer");
@@ -123,32 +127,40 @@ async fn an_expectation_is_answered_beside_the_announcement() {
 // proves: IETF-INT-07, IETF-INT-12, IETF-VER-02, IETF-VER-03, IETF-VER-06, IETF-VER-07
 #[tokio::test]
 async fn only_who_names_a_known_version_is_sent_interim_responses() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
-    for wire in WIRES {
+    for transport in TRANSPORTS {
         for number in 3..=10 {
             let field = if number == 3 { ("upload-incomplete", "?0") } else { ("upload-complete", "?1") };
-            let ask = Ask::to("POST", "/uploads").with(field).field(NUMBER, number).sized("hello");
-            let got = server.ask(wire, ask).await;
+            let request =
+                TestRequest::to("POST", "/uploads").with(field).field(NUMBER, number).sized("hello");
+            let got = server.request(transport, request).await;
             assert_eq!(got.status, 201, "{number}");
             assert_eq!(text(announcement(&got), NUMBER), Some(&*number.to_string()));
             assert_eq!(text(announcement(&got), "location"), got.field("location"), "{number}");
         }
         for number in ["11", "99", "1", "2", "x", "8.0", "\"8\"", "-8", ""] {
             for complete in ["?0", "?1"] {
-                let got = server.ask(wire, create(complete).field(NUMBER, number).sized("hello")).await;
+                let got =
+                    server.request(transport, create(complete).field(NUMBER, number).sized("hello")).await;
                 assert!(got.status < 400 && got.interims.is_empty(), "{number}: {got:?}");
             }
         }
-        let got = server.ask(wire, create("?1").field(NUMBER, 8).field(NUMBER, 8).sized("hello")).await;
+        let got =
+            server.request(transport, create("?1").field(NUMBER, 8).field(NUMBER, 8).sized("hello")).await;
         assert!(got.status == 201 && got.interims.is_empty(), "two lines are no number: {got:?}");
-        for ask in [create("?0"), create("?1"), Ask::to("POST", "/uploads"), Ask::to("PUT", "/uploads")] {
-            let got = server.ask(wire, ask.sized("hello")).await;
+        for request in [
+            create("?0"),
+            create("?1"),
+            TestRequest::to("POST", "/uploads"),
+            TestRequest::to("PUT", "/uploads"),
+        ] {
+            let got = server.request(transport, request.sized("hello")).await;
             assert!(got.status == 201 && got.interims.is_empty(), "{got:?}");
         }
         // Refused from the header section: there is nothing to announce.
-        let ask = create("?1").field(NUMBER, 8).field("upload-length", 9).sized("hello");
-        let got = server.ask(wire, ask).await;
+        let request = create("?1").field(NUMBER, 8).field("upload-length", 9).sized("hello");
+        let got = server.request(transport, request).await;
         assert!(got.status == 400 && got.interims.is_empty(), "{got:?}");
     }
     let mut raw = Raw::connect(&server).await;
@@ -161,11 +173,11 @@ async fn only_who_names_a_known_version_is_sent_interim_responses() {
 // proves: IETF-VER-07, IETF-INT-14
 #[tokio::test]
 async fn an_operator_has_it_otherwise() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let public = ["--public-url", "https://upload.example.org/", "--interim", "always"];
     let server = Server::start(&home, &[&OS[..], &public].concat());
-    for wire in WIRES {
-        let got = server.ask(wire, create("?0").sized("hello")).await;
+    for transport in TRANSPORTS {
+        let got = server.request(transport, create("?0").sized("hello")).await;
         let fields = announcement(&got);
         assert!(!fields.contains_key(NUMBER), "a number nobody named: {fields:?}");
         assert!(
@@ -174,16 +186,16 @@ async fn an_operator_has_it_otherwise() {
         );
         assert_eq!(got.field("location"), text(fields, "location"));
         for number in ["11", "x"] {
-            let got = server.ask(wire, create("?0").field(NUMBER, number).sized("hello")).await;
+            let got = server.request(transport, create("?0").field(NUMBER, number).sized("hello")).await;
             assert!(got.interims.is_empty(), "{got:?}");
         }
-        let got = server.ask(wire, Ask::to("PUT", "/uploads").sized("hello")).await;
+        let got = server.request(transport, TestRequest::to("PUT", "/uploads").sized("hello")).await;
         assert!(got.status == 201 && got.interims.is_empty(), "{got:?}");
     }
     server.stop().await;
     let server = Server::start(&home, &["--interim", "never"]);
-    for wire in WIRES {
-        let got = server.ask(wire, create("?0").field(NUMBER, 8).sized("hello")).await;
+    for transport in TRANSPORTS {
+        let got = server.request(transport, create("?0").field(NUMBER, 8).sized("hello")).await;
         assert!(got.interims.is_empty() && got.field("location").is_some(), "{got:?}");
     }
 }
@@ -207,16 +219,16 @@ fn held_to(progress: &[(u16, HeaderMap)], length: usize, took: Duration) -> usiz
 async fn progress_is_told_while_content_comes_and_no_more_than_once_a_second() {
     const PIECES: usize = 16;
     const PAUSE: Duration = Duration::from_millis(150);
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let content = bytes(11, PIECES * MIB / 2);
     let pieces = || content.chunks(MIB / 2).map(bytes::Bytes::copy_from_slice);
-    let created = server.ask(Wire::H1, create("?0").field(NUMBER, 8)).await;
+    let created = server.request(Transport::H1, create("?0").field(NUMBER, 8)).await;
     let asks = [(create("?1").field(NUMBER, 8), true), (append(&path(&created.fields), 0, "?1"), false)];
-    for (ask, is_announced) in asks {
+    for (request, is_announced) in asks {
         let mut raw = Raw::connect(&server).await;
         let began = Instant::now();
-        raw.send(ask.clone().stalls(Some(content.len())).h1()).await;
+        raw.send(request.clone().stalls(Some(content.len())).h1()).await;
         let mut write = writer(&raw);
         let sending = async {
             for piece in pieces() {
@@ -231,7 +243,7 @@ async fn progress_is_told_while_content_comes_and_no_more_than_once_a_second() {
         let progress = &got.interims[usize::from(is_announced)..];
         assert!(held_to(progress, content.len(), began.elapsed()) >= 1, "no progress was told");
         // Nothing follows the final answer but the next one.
-        raw.send(Ask::to("OPTIONS", "/uploads").h1()).await;
+        raw.send(TestRequest::to("OPTIONS", "/uploads").h1()).await;
         let got = raw.answer(false).await.expect("an answer");
         assert_eq!((got.status, got.interims.len()), (200, 0));
     }
@@ -255,7 +267,7 @@ async fn progress_is_told_while_content_comes_and_no_more_than_once_a_second() {
         }
         (interims, response.await.expect("an answer"))
     };
-    let ((), (interims, last)) = soon("the answer", async { tokio::join!(sending, reading) }).await;
+    let ((), (interims, last)) = within_timeout("the answer", async { tokio::join!(sending, reading) }).await;
     assert_eq!(last.status().as_u16(), 201);
     assert!(held_to(&interims[1..], content.len(), began.elapsed()) >= 1, "no progress was told");
 }
@@ -263,7 +275,7 @@ async fn progress_is_told_while_content_comes_and_no_more_than_once_a_second() {
 // proves: IETF-OFF-01
 #[tokio::test]
 async fn nobody_is_told_less_than_the_running_request_was() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let content = bytes(16, 3 * MIB);
     let (mut raw, fields) = announced(&server, create("?1").stalls(Some(content.len()))).await;
@@ -272,12 +284,12 @@ async fn nobody_is_told_less_than_the_running_request_was() {
     let told = text(&told, "upload-offset").expect("an offset").parse().expect("an integer");
     assert!(status == 104 && told > 0, "{status} {told}");
     let upload = path(&fields);
-    for wire in WIRES {
+    for transport in TRANSPORTS {
         // What makes no sense ends no transfer, and tells where the upload is.
-        let nonsense = Ask::to("PATCH", &upload).field(NUMBER, 8).field("upload-complete", "?1");
+        let nonsense = TestRequest::to("PATCH", &upload).field(NUMBER, 8).field("upload-complete", "?1");
         let typed = nonsense.clone().field("content-type", "application/partial-upload");
-        for (ask, status) in [(nonsense.field("upload-offset", told), 415), (typed, 400)] {
-            let got = server.ask(wire, ask).await;
+        for (request, status) in [(nonsense.field("upload-offset", told), 415), (typed, 400)] {
+            let got = server.request(transport, request).await;
             assert_eq!(got.status, status, "{got:?}");
             assert!(got.offset() >= Some(told), "{told} was told before {got:?}");
         }
@@ -290,7 +302,7 @@ async fn nobody_is_told_less_than_the_running_request_was() {
 // proves: IETF-OFF-03
 #[tokio::test]
 async fn what_was_told_survives_the_process() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let content = bytes(12, 64 * MIB);
     let (mut raw, fields) = announced(&server, create("?1").stalls(Some(content.len()))).await;
@@ -313,10 +325,10 @@ async fn what_was_told_survives_the_process() {
     let offset: usize = text(&told, "upload-offset").expect("an offset").parse().expect("an integer");
     assert!(status == 104 && offset >= MIB && offset < content.len(), "{status} {offset}");
     let server = Server::start(&home, &[]);
-    let got = server.ask(Wire::H1, head(&path(&fields))).await;
+    let got = server.request(Transport::H1, head(&path(&fields))).await;
     assert!(got.status == 204 && got.offset() >= Some(offset), "{offset} was told: {got:?}");
     let at = got.offset().expect("an offset");
-    let done = server.ask(Wire::H2, append(&path(&fields), at, "?1").sized(&content[at..])).await;
+    let done = server.request(Transport::H2, append(&path(&fields), at, "?1").sized(&content[at..])).await;
     assert!(done.is_complete() && home.sole() == content);
 }
 
@@ -324,29 +336,30 @@ async fn what_was_told_survives_the_process() {
 #[tokio::test]
 async fn a_retrieval_supersedes_a_creation_that_is_still_running() {
     const BOUND: Duration = Duration::from_secs(1);
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let content = bytes(13, 60_000);
-    for (creating, asking) in WIRES.iter().flat_map(|a| WIRES.map(|b| (*a, b))) {
-        let ask = create("?1").field(NUMBER, 8).sized(&content[..20_000]).stalls(Some(content.len()));
+    for (creating, asking) in TRANSPORTS.iter().flat_map(|a| TRANSPORTS.map(|b| (*a, b))) {
+        let request = create("?1").field(NUMBER, 8).sized(&content[..20_000]).stalls(Some(content.len()));
         let mut stalled = None;
         let upload = match creating {
-            Wire::H1 => {
+            Transport::H1 => {
                 let mut raw = Raw::connect(&server).await;
-                raw.send(ask.h1()).await;
+                raw.send(request.h1()).await;
                 let (_, fields) = raw.head().await.expect("an announcement");
                 stalled = Some(raw);
                 path(&fields)
             }
-            Wire::H2 => String::new(),
+            Transport::H2 => String::new(),
         };
         let mut h2 = None;
-        let upload = if creating == Wire::H2 {
+        let upload = if creating == Transport::H2 {
             let connection = H2::connect(&server).await;
             let mut streams = connection.streams.clone().ready().await.expect("room for a stream");
-            let ask = create("?1").field(NUMBER, 8).field("content-length", content.len());
-            let (mut response, mut stream) = streams.send_request(ask.h2(), false).expect("sent");
-            let interim = soon("the announcement", poll_fn(|cx| response.poll_informational(cx))).await;
+            let request = create("?1").field(NUMBER, 8).field("content-length", content.len());
+            let (mut response, mut stream) = streams.send_request(request.h2(), false).expect("sent");
+            let interim =
+                within_timeout("the announcement", poll_fn(|cx| response.poll_informational(cx))).await;
             let upload = path(interim.expect("a 104").expect("no error").headers());
             h2_send(&mut stream, content[..20_000].to_vec().into(), false).await.expect("sent");
             h2 = Some((connection, response, stream));
@@ -357,7 +370,7 @@ async fn a_retrieval_supersedes_a_creation_that_is_still_running() {
         home.holds(20_000).await;
 
         let began = Instant::now();
-        let got = server.ask(asking, head(&upload)).await;
+        let got = server.request(asking, head(&upload)).await;
         assert!(began.elapsed() < BOUND, "it waited for a stalled peer");
         assert_eq!((got.status, got.offset(), got.is_complete()), (204, Some(20_000), false));
         assert_eq!(got.field("upload-length"), Some("60000"));
@@ -369,36 +382,39 @@ async fn a_retrieval_supersedes_a_creation_that_is_still_running() {
             let ended = timeout(BOUND, response).await.expect("the stalled peer is told");
             assert!(ended.is_err_and(|error| error.is_reset()), "the stream alone");
         }
-        let done = server.ask(asking, append(&upload, 20_000, "?1").sized(&content[20_000..])).await;
+        let done = server.request(asking, append(&upload, 20_000, "?1").sized(&content[20_000..])).await;
         assert!(done.is_complete() && home.sole() == content, "{done:?}");
-        assert_eq!(server.ask(asking, Ask::to("DELETE", &upload).field(NUMBER, 8)).await.status, 204);
+        assert_eq!(
+            server.request(asking, TestRequest::to("DELETE", &upload).field(NUMBER, 8)).await.status,
+            204
+        );
     }
 }
 
 // proves: IETF-APP-14, IETF-APP-17, IETF-RES-01
 #[tokio::test]
 async fn an_answer_that_was_lost_is_given_again() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let files = home.text("files");
     let flags = ["--target", "files", "--files-dir", &files];
     let mut server = Server::start(&home, &flags);
-    for (number, wire) in WIRES.into_iter().enumerate() {
+    for (number, transport) in TRANSPORTS.into_iter().enumerate() {
         let content = bytes(14, 5000 + number);
-        let ask = create("?1").field("content-disposition", format!("inline; filename=\"{number}.bin\""));
-        let (mut raw, fields) = announced(&server, ask.stalls(Some(content.len()))).await;
+        let request = create("?1").field("content-disposition", format!("inline; filename=\"{number}.bin\""));
+        let (mut raw, fields) = announced(&server, request.stalls(Some(content.len()))).await;
         let upload = path(&fields);
         raw.send(&content).await;
         // Delivered, as everybody can see, before the peer that is owed the answer goes without it.
         let file = home.path(&format!("files/{number}.bin"));
-        until("the file", || file.exists().then_some(())).await;
+        poll_until("the file", || file.exists().then_some(())).await;
         raw.reset();
         let replay = || append(&upload, content.len(), "?1");
         for round in 0..3 {
-            let got = server.ask(wire, head(&upload)).await;
+            let got = server.request(transport, head(&upload)).await;
             assert!(got.status == 204 && got.is_complete(), "{got:?}");
             // In the chunked coding too, where only the end of the content says that it is empty.
-            for ask in [replay(), replay().chunked("")] {
-                let got = server.ask(wire, ask).await;
+            for request in [replay(), replay().chunked("")] {
+                let got = server.request(transport, request).await;
                 assert!(got.status == 201 && got.is_complete(), "{got:?}");
                 assert_eq!(got.offset(), Some(content.len()));
             }
@@ -409,11 +425,11 @@ async fn an_answer_that_was_lost_is_given_again() {
             server = Server::start(&home, &flags);
         }
         // Only that is a replay.
-        for ask in [replay().sized("more"), replay().chunked("more")] {
-            let got = server.ask(wire, ask).await;
+        for request in [replay().sized("more"), replay().chunked("more")] {
+            let got = server.request(transport, request).await;
             assert!(got.status == 400 && !got.is_complete(), "{got:?}");
         }
-        let got = server.ask(wire, append(&upload, 1, "?1")).await;
+        let got = server.request(transport, append(&upload, 1, "?1")).await;
         assert_eq!((got.status, got.offset()), (409, Some(content.len())));
         assert_eq!(std::fs::read(&file).expect("the file"), content);
         assert_eq!(std::fs::read_dir(&files).expect("the directory").count(), number + 1, "delivered once");
@@ -423,39 +439,40 @@ async fn an_answer_that_was_lost_is_given_again() {
 // proves: IETF-SEC-01
 #[tokio::test]
 async fn a_stranger_ends_no_transfer() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let tokens = home.text("tokens");
     std::fs::write(&tokens, "s3cret-a alice\ns3cret-b bob\n").expect("written");
     let server = Server::start(&home, &[&OS[..], &["--bearer-file", &tokens]].concat());
     let content = bytes(15, 9000);
-    let is = |ask: Ask, who: &str| ask.field("authorization", format!("Bearer s3cret-{who}"));
-    let refused = server.ask(Wire::H1, create("?1").field(NUMBER, 8).sized("hello")).await;
+    let is = |request: TestRequest, who: &str| request.field("authorization", format!("Bearer s3cret-{who}"));
+    let refused = server.request(Transport::H1, create("?1").field(NUMBER, 8).sized("hello")).await;
     assert!(refused.status == 401 && refused.interims.is_empty(), "{refused:?}");
 
     let (mut raw, fields) = announced(&server, is(create("?1").stalls(Some(9000)), "a")).await;
     let upload = path(&fields);
     raw.send(&content[..4000]).await;
     home.holds(4000).await;
-    for wire in WIRES {
+    for transport in TRANSPORTS {
         for (who, status) in [("b", 404), ("nobody", 401)] {
             let asks = [
                 head(&upload),
-                Ask::to("GET", &upload),
-                Ask::to("DELETE", &upload).field(NUMBER, 8),
+                TestRequest::to("GET", &upload),
+                TestRequest::to("DELETE", &upload).field(NUMBER, 8),
                 append(&upload, 4000, "?1").sized("not hers"),
                 append(&upload, 0, "?1"),
             ];
-            for ask in asks {
-                let got = server.ask(wire, is(ask.clone(), who)).await;
-                assert_eq!((got.status, got.offset()), (status, None), "{who} {ask:?}");
+            for request in asks {
+                let got = server.request(transport, is(request.clone(), who)).await;
+                assert_eq!((got.status, got.offset()), (status, None), "{who} {request:?}");
             }
         }
     }
     raw.send(&content[4000..]).await;
     let got = raw.answer(false).await.expect("the transfer was not ended");
     assert!(got.status == 201 && got.is_complete() && home.sole() == content, "{got:?}");
-    let mut own =
-        Exchange::begin(&server, Wire::H2, is(head(&upload), "a"), u64::MAX).await.expect("a connection");
+    let mut own = Exchange::begin(&server, Transport::H2, is(head(&upload), "a"), u64::MAX)
+        .await
+        .expect("a connection");
     assert!(own.answer().await.expect("an answer").is_complete());
 }
 
@@ -463,19 +480,23 @@ async fn a_stranger_ends_no_transfer() {
 // proves: IETF-VER-10, IETF-VER-02, IETF-VER-03, IETF-VER-06
 #[tokio::test]
 async fn the_versions_an_operator_chooses_are_spoken_and_no_others() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--ietf-versions", "6-8,11"]);
-    for wire in WIRES {
+    for transport in TRANSPORTS {
         for (number, is_spoken) in
             [(5, false), (6, true), (8, true), (9, false), (10, false), (11, true), (12, false)]
         {
-            let got = server.ask(wire, create("?1").field(NUMBER, number).sized(bytes(1, 10))).await;
-            assert_eq!(got.status, 201, "{wire:?} {number}: {got:?}");
+            let got = server.request(transport, create("?1").field(NUMBER, number).sized(bytes(1, 10))).await;
+            assert_eq!(got.status, 201, "{transport:?} {number}: {got:?}");
             let own = number.to_string();
-            assert_eq!(got.field(NUMBER), is_spoken.then_some(own.as_str()), "{wire:?} {number}: {got:?}");
-            assert_eq!(got.interims.len(), usize::from(is_spoken), "{wire:?} {number}: {got:?}");
+            assert_eq!(
+                got.field(NUMBER),
+                is_spoken.then_some(own.as_str()),
+                "{transport:?} {number}: {got:?}"
+            );
+            assert_eq!(got.interims.len(), usize::from(is_spoken), "{transport:?} {number}: {got:?}");
         }
-        let got = server.ask(wire, create("?0").field(NUMBER, 12)).await;
+        let got = server.request(transport, create("?0").field(NUMBER, 12)).await;
         assert_eq!((got.status, got.field(NUMBER), got.interims.len()), (201, Some("11"), 0), "{got:?}");
     }
 }

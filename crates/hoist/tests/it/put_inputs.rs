@@ -5,24 +5,24 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::process::{Ended, Place, Server, hoist};
+use crate::child_process::{ExitReport, Server, TestDir, hoist};
 
 /// A place, a server that makes files of uploads, and a journal of their own.
 struct Bench {
-    place: Place,
+    place: TestDir,
     server: Server,
 }
 
 impl Bench {
     fn new() -> Self {
-        let place = Place::new();
+        let place = TestDir::new();
         let files = place.text("files");
         let more = ["--target", "files", "--files-dir", &files];
         let server = Server::start(&place.path("data"), &more);
         Self { place, server }
     }
 
-    fn put(&self, words: &[&str]) -> Ended {
+    fn put(&self, words: &[&str]) -> ExitReport {
         let mut command = hoist(["put"].iter().chain(words).chain(&[&*self.server.url]));
         command.env("XDG_STATE_HOME", self.place.path("state")).current_dir(self.place.path(""));
         command.output().expect("it runs").into()
@@ -42,7 +42,7 @@ impl Bench {
     }
 }
 
-fn names(ended: &Ended) -> Vec<Value> {
+fn names(ended: &ExitReport) -> Vec<Value> {
     let events = ended.events();
     let mut names: Vec<_> =
         events.iter().filter(|event| event["event"] == "begin").map(|event| event["name"].clone()).collect();
@@ -133,7 +133,7 @@ fn a_pipe_is_read_to_its_end() {
 /// What is under way of a file, by `hoist ls`.
 fn listed(state: &Path) -> Vec<Value> {
     let mut command = hoist(["ls", "--json"]);
-    let ended: Ended = command.env("XDG_STATE_HOME", state).output().expect("it runs").into();
+    let ended: ExitReport = command.env("XDG_STATE_HOME", state).output().expect("it runs").into();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     ended.events()
 }
@@ -147,10 +147,10 @@ fn what_is_under_way_is_listed_asked_for_by_file_and_cancelled() {
     // It ends by itself as soon as it is told to, with something on the server.
     let mut command = hoist(["put", &film, &bench.server.url, "--rate", "2MB", "--json"]);
     command.env("XDG_STATE_HOME", &state);
-    let put = crate::process::Running::start(command);
+    let put = crate::child_process::ChildProcess::start(command);
     while !put.line().contains("\"progress\"") {}
-    crate::process::until(std::time::Instant::now(), || !listed(&state).is_empty());
-    let second: Ended = {
+    crate::child_process::spin_until(std::time::Instant::now(), || !listed(&state).is_empty());
+    let second: ExitReport = {
         let mut command = hoist(["put", &film, &bench.server.url]);
         command.env("XDG_STATE_HOME", &state).output().expect("it runs").into()
     };
@@ -160,7 +160,7 @@ fn what_is_under_way_is_listed_asked_for_by_file_and_cancelled() {
 
     let all = listed(&state);
     assert_eq!((all.len(), &all[0]["to"]), (1, &Value::from(&*bench.server.url)));
-    let ask = |words: &[&str]| -> Ended {
+    let request = |words: &[&str]| -> ExitReport {
         let mut command = hoist(words);
         command
             .env("XDG_STATE_HOME", &state)
@@ -169,25 +169,25 @@ fn what_is_under_way_is_listed_asked_for_by_file_and_cancelled() {
             .expect("it runs")
             .into()
     };
-    let table = ask(&["ls"]).stdout;
+    let table = request(&["ls"]).stdout;
     assert!(table.starts_with("FILE ") && table.contains("4.0 MiB"), "{table}");
-    let status = ask(&["status", "film", "--json"]).events().remove(0);
+    let status = request(&["status", "film", "--json"]).events().remove(0);
     assert_eq!((&status["length"], &status["complete"]), (&(4 << 20).into(), &false.into()), "{status}");
     let own = all[0]["url"].as_str().expect("its URL");
-    let by_url = ask(&["status", own, "--json"]).events().remove(0);
+    let by_url = request(&["status", own, "--json"]).events().remove(0);
     assert_eq!(by_url["offset"], status["offset"]);
-    assert_eq!(ask(&["status", "film", "--to", "http://h/other"]).code, Some(6));
+    assert_eq!(request(&["status", "film", "--to", "http://h/other"]).code, Some(6));
 
     // Changed, it is begun afresh, and says so.
     bench.place.file("film", "other");
-    let ended = ask(&["put", "film", &bench.server.url]);
+    let ended = request(&["put", "film", &bench.server.url]);
     assert!(
         ended.code == Some(0) && ended.stderr.contains("started again, because the file has changed"),
         "{ended:?}"
     );
     assert_eq!(fs::read(bench.place.path("files/film")).expect("there"), b"other");
-    assert_eq!(ask(&["cancel", "film"]).code, Some(6), "it is not under way any more");
-    assert_eq!(ask(&["cancel", own]).stdout, "cancelled\n");
-    assert_eq!(ask(&["status", own]).code, Some(6));
+    assert_eq!(request(&["cancel", "film"]).code, Some(6), "it is not under way any more");
+    assert_eq!(request(&["cancel", own]).stdout, "cancelled\n");
+    assert_eq!(request(&["status", own]).code, Some(6));
     bench.server.stop();
 }

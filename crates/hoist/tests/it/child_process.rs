@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// How long anything may take before a test fails; nothing waits for it to pass.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The command with these words, in an environment without settings.
 pub(crate) fn hoist<S: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
@@ -30,19 +30,19 @@ pub(crate) fn hoist<S: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = S
 }
 
 /// Runs it to its end.
-pub(crate) fn run(words: &[&str]) -> Ended {
+pub(crate) fn run(words: &[&str]) -> ExitReport {
     hoist(words).output().expect("it runs").into()
 }
 
 /// How a run ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ExitReport {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Ended {
+impl ExitReport {
     /// The events of a `hoist put --json`.
     pub(crate) fn events(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
@@ -55,7 +55,7 @@ impl Ended {
     }
 }
 
-impl From<Output> for Ended {
+impl From<Output> for ExitReport {
     fn from(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
@@ -63,13 +63,13 @@ impl From<Output> for Ended {
 }
 
 /// A process that ends with the test, whatever becomes of the test.
-pub(crate) struct Running {
+pub(crate) struct ChildProcess {
     child: Child,
     stdout: mpsc::Receiver<String>,
     readers: Vec<JoinHandle<String>>,
 }
 
-impl Running {
+impl ChildProcess {
     pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
         let (lines, stdout) = mpsc::channel();
@@ -95,7 +95,7 @@ impl Running {
 
     /// The next line of its standard output.
     pub(crate) fn line(&self) -> String {
-        self.stdout.recv_timeout(PATIENCE).expect("a line")
+        self.stdout.recv_timeout(TIMEOUT).expect("a line")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -109,10 +109,10 @@ impl Running {
     }
 
     /// Waits for it to end by itself.
-    pub(crate) fn ended(mut self) -> Ended {
+    pub(crate) fn ended(mut self) -> ExitReport {
         // Its standard output ends when it does.
         loop {
-            match self.stdout.recv_timeout(PATIENCE) {
+            match self.stdout.recv_timeout(TIMEOUT) {
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
@@ -126,11 +126,11 @@ impl Running {
         let mut texts = self.readers.drain(..).map(|reader| reader.join().expect("read"));
         let (stdout, stderr) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
         drop(texts);
-        Ended { code, stdout, stderr }
+        ExitReport { code, stdout, stderr }
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -138,16 +138,16 @@ impl Drop for Running {
 }
 
 /// Waits for a condition that nothing announces.
-pub(crate) fn until(start: Instant, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn spin_until(start: Instant, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "it never came to be");
+        assert!(start.elapsed() < TIMEOUT, "it never came to be");
         std::thread::yield_now();
     }
 }
 
 /// A server on a port of its own.
 pub(crate) struct Server {
-    process: Running,
+    process: ChildProcess,
     /// The one line it printed.
     pub(crate) line: String,
     pub(crate) url: String,
@@ -157,7 +157,7 @@ impl Server {
     pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
         let data = data.display().to_string();
         let words = ["serve", "--listen", "127.0.0.1:0", "--log-level", "trace", "--data", &data];
-        let process = Running::start(hoist(words.iter().chain(more)));
+        let process = ChildProcess::start(hoist(words.iter().chain(more)));
         let line = process.line();
         let url = line.strip_prefix("hoist listening on ").expect("the contract").to_owned();
         Self { process, line, url }
@@ -173,12 +173,12 @@ impl Server {
         self.process.signal(signal);
     }
 
-    pub(crate) fn ended(self) -> Ended {
+    pub(crate) fn ended(self) -> ExitReport {
         self.process.ended()
     }
 
     /// Ends it in order, and looks at how it ended.
-    pub(crate) fn stop(self) -> Ended {
+    pub(crate) fn stop(self) -> ExitReport {
         self.signal(Signal::TERM);
         let ended = self.ended();
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -188,13 +188,13 @@ impl Server {
     /// Sends these bytes on a connection of their own.
     pub(crate) fn send(&self, bytes: &[u8]) -> TcpStream {
         let mut connection = TcpStream::connect(self.address()).expect("connected");
-        connection.set_read_timeout(Some(PATIENCE)).expect("set");
+        connection.set_read_timeout(Some(TIMEOUT)).expect("set");
         connection.write_all(bytes).expect("sent");
         connection
     }
 
     /// The answer to one request.
-    pub(crate) fn ask(&self, head: &str) -> String {
+    pub(crate) fn request(&self, head: &str) -> String {
         let head = format!("{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut answer = String::new();
         self.send(head.as_bytes()).read_to_string(&mut answer).expect("an answer");
@@ -203,9 +203,9 @@ impl Server {
 }
 
 /// A directory of a test, and paths in it.
-pub(crate) struct Place(tempfile::TempDir);
+pub(crate) struct TestDir(tempfile::TempDir);
 
-impl Place {
+impl TestDir {
     pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().expect("a directory"))
     }

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
-use crate::harness::{Ask, Exchange, H2, Home, Server, WIRES, Wire, bytes, say, soon};
+use crate::harness::{
+    Exchange, H2, Server, ServerDir, TRANSPORTS, TestRequest, Transport, bytes, print_note, within_timeout,
+};
 
 /// Both ends of every connection are open files, of this process and of the server, which inherits the limit.
 fn may_open(files: u64) -> bool {
@@ -19,7 +21,7 @@ fn may_open(files: u64) -> bool {
     let raised = Rlimit { current: Some(files), maximum: limit.maximum };
     let done = setrlimit(Resource::Nofile, raised);
     if let Err(error) = &done {
-        say(format_args!("not tested: {files} open files are not permitted: {error}"));
+        print_note(format_args!("not tested: {files} open files are not permitted: {error}"));
     }
     done.is_ok()
 }
@@ -28,10 +30,11 @@ fn may_open(files: u64) -> bool {
 async fn fresh(server: &Server, content: &Bytes, round: &str) -> Duration {
     let mut best = Duration::MAX;
     for attempt in 0..3 {
-        for wire in WIRES {
-            let ask = Ask::new("POST", &format!("fresh-{round}-{attempt}-{wire:?}")).shared(content.clone());
+        for transport in TRANSPORTS {
+            let request = TestRequest::new("POST", &format!("fresh-{round}-{attempt}-{transport:?}"))
+                .shared(content.clone());
             let began = Instant::now();
-            let got = server.ask(wire, ask).await;
+            let got = server.request(transport, request).await;
             best = best.min(began.elapsed());
             assert!(got.status == 204 && got.is_complete(), "{got:?}");
         }
@@ -44,16 +47,17 @@ async fn a_thousand_uploads_and_two_hundred_stalled_ones_do_not_disturb_each_oth
     if !may_open(4096) {
         return;
     }
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Arc::new(Server::start(&home, &["--max-open-uploads-per-address", "2000"]));
     let large = Bytes::from(bytes(1, 4 << 20));
     let alone = fresh(&server, &large, "alone").await;
 
     let mut stalled = Vec::new();
     for number in 0..200 {
-        let wire = WIRES[number % 2];
-        let ask = Ask::new("POST", &format!("stalled-{number}")).sized(vec![9; 100]).stalls(Some(1 << 20));
-        stalled.push(Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection"));
+        let transport = TRANSPORTS[number % 2];
+        let request =
+            TestRequest::new("POST", &format!("stalled-{number}")).sized(vec![9; 100]).stalls(Some(1 << 20));
+        stalled.push(Exchange::begin(&server, transport, request, u64::MAX).await.expect("a connection"));
     }
     home.holds(200 * 100).await;
 
@@ -62,8 +66,8 @@ async fn a_thousand_uploads_and_two_hundred_stalled_ones_do_not_disturb_each_oth
     for number in 0..800 {
         let server = Arc::clone(&server);
         all.spawn(async move {
-            let ask = Ask::new("POST", &format!("small-{number}")).sized(content(number));
-            server.ask(Wire::H1, ask).await
+            let request = TestRequest::new("POST", &format!("small-{number}")).sized(content(number));
+            server.request(Transport::H1, request).await
         });
     }
     for connection in 0..4 {
@@ -72,16 +76,16 @@ async fn a_thousand_uploads_and_two_hundred_stalled_ones_do_not_disturb_each_oth
             let number = 800 + connection * 50 + stream;
             let h2 = Arc::clone(&h2);
             all.spawn(async move {
-                let ask = Ask::new("POST", &format!("small-{number}")).sized(content(number));
-                h2.ask(ask).await.expect("an answer")
+                let request = TestRequest::new("POST", &format!("small-{number}")).sized(content(number));
+                h2.request(request).await.expect("an answer")
             });
         }
     }
-    for got in soon("a thousand answers", all.join_all()).await {
+    for got in within_timeout("a thousand answers", all.join_all()).await {
         assert!(got.status == 204 && got.offset() == Some(16 << 10) && got.is_complete(), "{got:?}");
     }
     let among = fresh(&server, &large, "among").await;
-    say(format_args!("4 MiB alone: {alone:?}, among 200 stalled: {among:?}"));
+    print_note(format_args!("4 MiB alone: {alone:?}, among 200 stalled: {among:?}"));
     assert!(among < alone + Duration::from_secs(2), "{alone:?} alone, {among:?} among the stalled");
 
     let mut stored: HashMap<Vec<u8>, usize> = HashMap::new();
@@ -92,8 +96,8 @@ async fn a_thousand_uploads_and_two_hundred_stalled_ones_do_not_disturb_each_oth
     assert_eq!(stored.remove(&large[..]), Some(12));
     assert!(stored.is_empty());
     for (number, exchange) in stalled.iter_mut().enumerate().step_by(20) {
-        assert_eq!(server.offset(Wire::H1, &format!("stalled-{number}")).await, Ok(100));
-        assert!(soon("the end of the stalled", exchange.answer()).await.is_err());
+        assert_eq!(server.offset(Transport::H1, &format!("stalled-{number}")).await, Ok(100));
+        assert!(within_timeout("the end of the stalled", exchange.answer()).await.is_err());
     }
     assert_eq!(home.uploads("open"), 200);
 }
@@ -101,25 +105,34 @@ async fn a_thousand_uploads_and_two_hundred_stalled_ones_do_not_disturb_each_oth
 /// The same as the benchmark of memory, smaller, and always run.
 #[tokio::test]
 async fn memory_does_not_grow_with_what_is_received() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Arc::new(Server::start(&home, &["--durability", "os"]));
     let content = Bytes::from(bytes(1, 8 << 20));
-    for wire in WIRES {
-        server.ask(wire, Ask::new("POST", &format!("first-{wire:?}")).shared(content.clone())).await;
+    for transport in TRANSPORTS {
+        server
+            .request(
+                transport,
+                TestRequest::new("POST", &format!("first-{transport:?}")).shared(content.clone()),
+            )
+            .await;
     }
     let idle = server.rss();
     let mut all = JoinSet::new();
     for number in 0..50 {
         let (server, content) = (Arc::clone(&server), content.clone());
         all.spawn(async move {
-            let ask = Ask::new("POST", &format!("parallel-{number}")).shared(content);
-            server.ask(WIRES[number % 2], ask).await
+            let request = TestRequest::new("POST", &format!("parallel-{number}")).shared(content);
+            server.request(TRANSPORTS[number % 2], request).await
         });
     }
-    for got in soon("fifty answers", all.join_all()).await {
+    for got in within_timeout("fifty answers", all.join_all()).await {
         assert!(got.is_complete(), "{got:?}");
     }
     let grown = server.peak_rss().saturating_sub(idle);
-    say(format_args!("{} MiB idle, {} MiB more at most with 50 uploads of 8 MiB", idle >> 20, grown >> 20));
+    print_note(format_args!(
+        "{} MiB idle, {} MiB more at most with 50 uploads of 8 MiB",
+        idle >> 20,
+        grown >> 20
+    ));
     assert!(grown < 150 << 20, "{} MiB", grown >> 20);
 }

@@ -12,9 +12,10 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::harness::{
-    Ask, Exchange, H2, Home, Raw, Server, WIRES, Wire, bytes, h2_send, say, soon, until, until_asked,
+    Exchange, H2, Raw, Server, ServerDir, TRANSPORTS, TestRequest, Transport, bytes, h2_send, poll_until,
+    poll_until_async, print_note, within_timeout,
 };
-use crate::secure::{certify, trusting};
+use crate::tls_and_auth::{certify, trusting};
 
 const OS: [&str; 2] = ["--durability", "os"];
 
@@ -31,14 +32,14 @@ const DIALECTS: [Dialect; 3] = [Dialect::Token, Dialect::Ietf, Dialect::Tus];
 impl Dialect {
     /// Creates an empty upload of `length` bytes, and returns where requests on it go.
     async fn create(self, server: &Server, name: &str, length: usize) -> Address {
-        let ask = match self {
-            Dialect::Token => Ask::new("POST", name).field("upload-length", length),
-            Dialect::Ietf => {
-                Ask::to("POST", "/uploads").field("upload-complete", "?0").field("upload-length", length)
-            }
-            Dialect::Tus => Ask::to("POST", "/uploads").field("upload-length", length),
+        let request = match self {
+            Dialect::Token => TestRequest::new("POST", name).field("upload-length", length),
+            Dialect::Ietf => TestRequest::to("POST", "/uploads")
+                .field("upload-complete", "?0")
+                .field("upload-length", length),
+            Dialect::Tus => TestRequest::to("POST", "/uploads").field("upload-length", length),
         };
-        let created = server.ask(Wire::H1, self.speak(ask)).await;
+        let created = server.request(Transport::H1, self.speak(request)).await;
         assert!(created.status < 300, "{created:?}");
         match created.field("location") {
             Some(url) => Address::Path(url.parse::<Uri>().expect("a URL").path().to_owned()),
@@ -46,29 +47,29 @@ impl Dialect {
         }
     }
 
-    fn speak(self, ask: Ask) -> Ask {
+    fn speak(self, request: TestRequest) -> TestRequest {
         match self {
-            Dialect::Token => ask,
-            Dialect::Ietf => ask.field("upload-draft-interop-version", 8),
-            Dialect::Tus => ask.field("tus-resumable", "1.0.0"),
+            Dialect::Token => request,
+            Dialect::Ietf => request.field("upload-draft-interop-version", 8),
+            Dialect::Tus => request.field("tus-resumable", "1.0.0"),
         }
     }
 
-    fn ask(self, method: &'static str, to: &Address) -> Ask {
+    fn request(self, method: &'static str, to: &Address) -> TestRequest {
         self.speak(match to {
-            Address::Path(path) => Ask::to(method, path),
-            Address::Token(token) => Ask::new(method, token),
+            Address::Path(path) => TestRequest::to(method, path),
+            Address::Token(token) => TestRequest::new(method, token),
         })
     }
 
-    fn append(self, to: &Address) -> Ask {
-        let ask = self.ask("PATCH", to).field("upload-offset", 0);
+    fn append(self, to: &Address) -> TestRequest {
+        let request = self.request("PATCH", to).field("upload-offset", 0);
         match self {
-            Dialect::Token => ask,
+            Dialect::Token => request,
             Dialect::Ietf => {
-                ask.field("content-type", "application/partial-upload").field("upload-complete", "?1")
+                request.field("content-type", "application/partial-upload").field("upload-complete", "?1")
             }
-            Dialect::Tus => ask.field("content-type", "application/offset+octet-stream"),
+            Dialect::Tus => request.field("content-type", "application/offset+octet-stream"),
         }
     }
 }
@@ -80,7 +81,7 @@ enum Address {
 }
 
 /// A server for each transport.
-fn serve(home: &Home, tls: bool) -> Server {
+fn serve(home: &ServerDir, tls: bool) -> Server {
     if !tls {
         return Server::start(home, &OS);
     }
@@ -94,7 +95,7 @@ fn serve(home: &Home, tls: bool) -> Server {
 // proves: TOK-CRE-01, TOK-APP-05, IETF-CON-06
 #[tokio::test]
 async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_over_h1() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = serve(&home, false);
     let content = bytes(1, 300);
     let mut overtook = 0;
@@ -106,21 +107,21 @@ async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_o
         raw.send(append).await;
         let _stays = (round % 2 == 0).then_some(raw);
         let mut first = true;
-        until_asked("300 bytes", async || {
-            let got = server.ask(Wire::H1, dialect.ask("HEAD", &to)).await;
+        poll_until_async("300 bytes", async || {
+            let got = server.request(Transport::H1, dialect.request("HEAD", &to)).await;
             // A request on a connection of its own may be read first. What it overtook still has to arrive.
             overtook += u32::from(std::mem::take(&mut first) && got.offset() == Some(0));
             (got.offset() == Some(300)).then_some(())
         })
         .await;
     }
-    say(format_args!("{overtook} of 120 requests were read before the content sent ahead of them"));
+    print_note(format_args!("{overtook} of 120 requests were read before the content sent ahead of them"));
 }
 
 // proves: TOK-CRE-01, TOK-APP-05, IETF-CON-06
 #[tokio::test]
 async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_over_tls() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = serve(&home, true);
     let content = bytes(4, 300);
     for round in 0..60 {
@@ -128,9 +129,9 @@ async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_o
         let to = dialect.create(&server, &format!("record-{round}"), 1000).await;
         let append = dialect.append(&to).sized(&content).stalls(Some(1000));
         let _stays =
-            Exchange::begin(&server, WIRES[round % 2], append, u64::MAX).await.expect("a connection");
-        until_asked("300 bytes", async || {
-            let got = server.ask(Wire::H1, dialect.ask("HEAD", &to)).await;
+            Exchange::begin(&server, TRANSPORTS[round % 2], append, u64::MAX).await.expect("a connection");
+        poll_until_async("300 bytes", async || {
+            let got = server.request(Transport::H1, dialect.request("HEAD", &to)).await;
             (got.offset() == Some(300)).then_some(())
         })
         .await;
@@ -141,7 +142,7 @@ async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_o
 #[tokio::test]
 async fn a_request_on_the_same_h2_connection_sees_every_byte_that_was_sent_before_it() {
     for tls in [false, true] {
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = serve(&home, tls);
         let cork = Cork::default();
         let h2 = connect_h2(&server, &cork).await;
@@ -161,11 +162,13 @@ async fn a_request_on_the_same_h2_connection_sees_every_byte_that_was_sent_befor
                     .expect("room")
                     .send_request(append, false)
                     .expect("sent");
-                soon("the window", h2_send(&mut stream, content.clone().into(), false)).await.expect("sent");
+                within_timeout("the window", h2_send(&mut stream, content.clone().into(), false))
+                    .await
+                    .expect("sent");
                 cork.holds(bytes_sent).await;
                 let sent = cork.held();
                 let (_stays, reset) = oneshot::channel();
-                let mut head = std::pin::pin!(h2.exchange(dialect.ask("HEAD", &to), reset));
+                let mut head = std::pin::pin!(h2.exchange(dialect.request("HEAD", &to), reset));
                 // Both requests leave in one piece, the content first.
                 let got = tokio::select! {
                     got = &mut head => got,
@@ -182,7 +185,7 @@ async fn a_request_on_the_same_h2_connection_sees_every_byte_that_was_sent_befor
 #[tokio::test]
 async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_over_h2() {
     for tls in [false, true] {
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = serve(&home, tls);
         let h2 = connect_h2(&server, &Cork::default()).await;
         let content = bytes(3, 30_000);
@@ -192,10 +195,12 @@ async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_o
             let append = dialect.append(&to).stalls(Some(1_000_000)).h2();
             let (_answer, mut stream) =
                 h2.streams.clone().ready().await.expect("room").send_request(append, false).expect("sent");
-            soon("the window", h2_send(&mut stream, content.clone().into(), false)).await.expect("sent");
-            let wire = WIRES[round % 2];
-            until_asked("30,000 bytes", async || {
-                let got = server.ask(wire, dialect.ask("HEAD", &to)).await;
+            within_timeout("the window", h2_send(&mut stream, content.clone().into(), false))
+                .await
+                .expect("sent");
+            let transport = TRANSPORTS[round % 2];
+            poll_until_async("30,000 bytes", async || {
+                let got = server.request(transport, dialect.request("HEAD", &to)).await;
                 // Whichever was read first, nothing that was read is lost.
                 (got.offset() == Some(30_000)).then_some(())
             })
@@ -216,7 +221,7 @@ async fn connect_h2(server: &Server, cork: &Cork) -> H2 {
             config.alpn_protocols = vec![b"h2".to_vec()];
             let tls = tokio_rustls::TlsConnector::from(Arc::new(config));
             let name = ServerName::try_from("localhost").expect("a name");
-            H2::on(soon("a handshake", tls.connect(name, corked)).await.expect("a handshake")).await
+            H2::on(within_timeout("a handshake", tls.connect(name, corked)).await.expect("a handshake")).await
         }
     }
     .expect("an h2 connection")
@@ -251,7 +256,7 @@ impl Cork {
     }
 
     async fn holds(&self, bytes: usize) {
-        until(&format!("{bytes} bytes to be written"), || (self.held() >= bytes).then_some(())).await;
+        poll_until(&format!("{bytes} bytes to be written"), || (self.held() >= bytes).then_some(())).await;
     }
 }
 

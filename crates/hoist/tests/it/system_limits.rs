@@ -9,7 +9,9 @@ use std::process::{Child, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::system::{shell, strace};
-use crate::harness::{Ask, Home, Raw, Server, WIRES, Wire, bytes, command, say, until};
+use crate::harness::{
+    Raw, Server, ServerDir, TRANSPORTS, TestRequest, Transport, bytes, command, poll_until, print_note,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -18,40 +20,41 @@ fn mode(path: &Path) -> u32 {
 }
 
 /// A server that delivers into the directory `files` of its home.
-fn delivering(home: &Home, program: &[String]) -> Server {
+fn delivering(home: &ServerDir, program: &[String]) -> Server {
     Server::under(home, program, &["--target", "files", "--files-dir", &home.text("files")])
 }
 
 #[tokio::test]
 async fn a_limit_on_the_size_of_files_concerns_the_upload_that_reaches_it() {
-    for wire in WIRES {
-        let home = Home::new();
+    for transport in TRANSPORTS {
+        let home = ServerDir::new();
         let server = Server::under(&home, &shell("ulimit -f 4096"), &[]);
         let content = bytes(1, 5 * MIB);
-        let full = server.ask(wire, Ask::new("POST", "large").chunked(&content)).await;
+        let full = server.request(transport, TestRequest::new("POST", "large").chunked(&content)).await;
         assert_eq!(full.status, 507, "{full:?}");
         let kept = full.offset().expect("the limit does not hide the offset");
         assert!(kept >= 2 * MIB && kept < content.len(), "{kept}");
         for _ in 0..2 {
-            assert_eq!(server.offset(wire, "large").await, Ok(kept), "what was stored stays");
-            let again = server.ask(wire, Ask::append("large", kept).chunked(&content[kept..])).await;
+            assert_eq!(server.offset(transport, "large").await, Ok(kept), "what was stored stays");
+            let again =
+                server.request(transport, TestRequest::append("large", kept).chunked(&content[kept..])).await;
             assert_eq!((again.status, again.offset()), (507, Some(kept)), "{again:?}");
         }
         assert!(home.open()[0] == content[..kept]);
 
-        let created = Ask::to("POST", "/uploads").with(("tus-resumable", "1.0.0"));
-        let created = server.ask(wire, created.field("upload-length", content.len())).await;
+        let created = TestRequest::to("POST", "/uploads").with(("tus-resumable", "1.0.0"));
+        let created = server.request(transport, created.field("upload-length", content.len())).await;
         assert_eq!(created.status, 201, "{created:?}");
         let location = created.field("location").expect("a URL");
         let path = &location[location.find("/uploads/").expect("an upload")..];
-        let append = Ask::to("PATCH", path)
+        let append = TestRequest::to("PATCH", path)
             .with(("tus-resumable", "1.0.0"))
             .with(("content-type", "application/offset+octet-stream"))
             .field("upload-offset", 0);
-        let full = server.ask(wire, append.sized(&content)).await;
+        let full = server.request(transport, append.sized(&content)).await;
         assert_eq!(full.status, 507, "{full:?}");
 
-        let small = server.ask(wire, Ask::new("POST", "small").sized(&content[..MIB])).await;
+        let small = server.request(transport, TestRequest::new("POST", "small").sized(&content[..MIB])).await;
         assert!(small.is_complete(), "others go on: {small:?}");
         assert!(home.log().contains("ulimit -f"), "operators are told at the start: {}", home.log());
         server.stop().await;
@@ -61,14 +64,14 @@ async fn a_limit_on_the_size_of_files_concerns_the_upload_that_reaches_it() {
 /// The disposition of the signal is not inherited: for a hook the limit means what it does elsewhere.
 #[tokio::test]
 async fn a_hook_is_ended_by_the_limit_on_the_size_of_files() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let hook = home.path("hook");
     fs::write(&hook, "#!/bin/sh\nexec dd if=/dev/zero of=\"$0.out\" bs=65536 count=999 2>/dev/null\n")
         .expect("written");
     fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("executable");
     let flags = ["--hook-command", hook.to_str().expect("UTF-8")];
     let server = Server::under(&home, &shell("ulimit -f 4096"), &flags);
-    let refused = server.ask(Wire::H1, Ask::new("POST", "a").sized(b"hello")).await;
+    let refused = server.request(Transport::H1, TestRequest::new("POST", "a").sized(b"hello")).await;
     assert!(refused.status >= 400, "{refused:?}");
     assert!(home.log().contains("signal: 25"), "{}", home.log());
     server.stop().await;
@@ -79,10 +82,10 @@ async fn files_are_delivered_where_modes_cannot_be_set() {
     for errno in ["EPERM", "EOPNOTSUPP", "EACCES", "ENOSYS", "EROFS"] {
         let inject = format!("inject=fchmod:error={errno}");
         let Some(strace) = strace(&["-o", "/dev/null", "-e", "trace=fchmod", "-e", &inject]) else { return };
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = delivering(&home, &strace);
         for token in ["a", "b", "c"] {
-            let done = server.ask(Wire::H1, Ask::new("POST", token).sized(token)).await;
+            let done = server.request(Transport::H1, TestRequest::new("POST", token).sized(token)).await;
             assert!(done.is_complete(), "{errno}: {done:?}");
         }
         let mut contents: Vec<_> = fs::read_dir(home.path("files"))
@@ -100,24 +103,26 @@ async fn files_are_delivered_where_modes_cannot_be_set() {
 #[tokio::test]
 async fn delivered_files_follow_the_umask() {
     for (umask, expected) in [("022", 0o644), ("002", 0o664), ("077", 0o600), ("000", 0o666)] {
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = delivering(&home, &shell(&format!("umask {umask}")));
-        let ask =
-            Ask::new("POST", "a").field("content-disposition", "attachment; filename=f").sized(b"hello");
-        assert!(server.ask(Wire::H1, ask).await.is_complete());
+        let request = TestRequest::new("POST", "a")
+            .field("content-disposition", "attachment; filename=f")
+            .sized(b"hello");
+        assert!(server.request(Transport::H1, request).await.is_complete());
         assert_eq!(mode(&home.path("files/f")), expected, "umask {umask}");
         server.stop().await;
         // Another file system, where the content is copied.
         let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
-            say(format_args!("not tested: no second file system at /dev/shm"));
+            print_note(format_args!("not tested: no second file system at /dev/shm"));
             continue;
         };
         let files = elsewhere.path().to_str().expect("UTF-8");
         let flags = ["--target", "files", "--files-dir", files];
         let server = Server::under(&home, &shell(&format!("umask {umask}")), &flags);
-        let ask =
-            Ask::new("POST", "b").field("content-disposition", "attachment; filename=f").sized(b"hello");
-        assert!(server.ask(Wire::H1, ask).await.is_complete());
+        let request = TestRequest::new("POST", "b")
+            .field("content-disposition", "attachment; filename=f")
+            .sized(b"hello");
+        assert!(server.request(Transport::H1, request).await.is_complete());
         assert_eq!(mode(&elsewhere.path().join("f")), expected, "umask {umask}");
         server.stop().await;
     }
@@ -129,12 +134,13 @@ async fn files_are_delivered_by_the_plainest_calls_alone() {
     let refused = "inject=linkat,copy_file_range,fchmod,fallocate:error=EPERM";
     let unknown = "inject=renameat2:error=EINVAL";
     let Some(strace) = strace(&["-o", "/dev/null", "-e", refused, "-e", unknown]) else { return };
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = delivering(&home, &strace);
     let content = bytes(4, 3 * MIB);
     for token in ["a", "b"] {
-        let ask = Ask::new("POST", token).field("content-disposition", "attachment; filename=film.mkv");
-        let done = server.ask(Wire::H1, ask.sized(&content)).await;
+        let request =
+            TestRequest::new("POST", token).field("content-disposition", "attachment; filename=film.mkv");
+        let done = server.request(Transport::H1, request.sized(&content)).await;
         assert!(done.is_complete(), "{done:?}");
     }
     let files: Vec<_> = fs::read_dir(home.path("files"))
@@ -149,9 +155,9 @@ async fn files_are_delivered_by_the_plainest_calls_alone() {
 async fn the_data_directory_is_locked_where_only_a_descriptor_for_writing_can_lock() {
     let arguments = ["-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:error=EBADF:when=1"];
     let Some(strace) = strace(&arguments) else { return };
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::under(&home, &strace, &[]);
-    assert!(server.ask(Wire::H1, Ask::new("POST", "a").sized(b"hello")).await.is_complete());
+    assert!(server.request(Transport::H1, TestRequest::new("POST", "a").sized(b"hello")).await.is_complete());
     let second = Server::fail(&home, &home.data(), &[]).await;
     assert!(second.stderr.contains(&format!("in use by process {}", server.pid())), "{second:?}");
     server.stop().await;
@@ -161,19 +167,19 @@ async fn the_data_directory_is_locked_where_only_a_descriptor_for_writing_can_lo
 /// lost with all that is in it.
 #[tokio::test]
 async fn names_are_synced_in_an_order_that_loses_none() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let trace = home.text("trace");
     let Some(strace) = strace(&["-o", &trace, "-y", "-e", "trace=fsync"]) else { return };
     let files = home.text("new/files");
     let flags = ["--target", "files", "--files-dir", &files];
     let server = Server::under(&home, &strace, &flags);
-    assert!(server.ask(Wire::H1, Ask::new("POST", "a").sized(b"hello")).await.is_complete());
+    assert!(server.request(Transport::H1, TestRequest::new("POST", "a").sized(b"hello")).await.is_complete());
     server.stop().await;
     let ended = || {
         let trace = fs::read_to_string(&trace).ok()?;
         trace.contains("exited with 0").then_some(trace)
     };
-    let trace = until("the end of the trace", ended).await;
+    let trace = poll_until("the end of the trace", ended).await;
     let synced: Vec<&str> = trace
         .lines()
         .filter_map(|line| line.split_once('<')?.1.rsplit_once(">)")?.0.into())
@@ -192,9 +198,9 @@ async fn names_are_synced_in_an_order_that_loses_none() {
 }
 
 /// A process that is killed when dropped.
-struct Running(Child);
+struct ChildProcess(Child);
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -204,7 +210,7 @@ impl Drop for Running {
 #[tokio::test]
 async fn a_server_whose_output_cannot_be_written_serves() {
     let full = || File::options().write(true).open("/dev/full").expect("Linux has it");
-    let home = Home::new();
+    let home = ServerDir::new();
     // A port that is free, unless another process takes it meanwhile: then the server ends, and there is another try.
     let mut server = None;
     for _ in 0..5 {
@@ -212,12 +218,12 @@ async fn a_server_whose_output_cannot_be_written_serves() {
         let listen = addr.to_string();
         let mut command = command(&home.data(), &["--listen", &listen, "--log-level", "trace"]);
         let child = command.stdout(full()).stderr(full()).stdin(Stdio::null()).spawn().expect("a process");
-        let mut child = Running(child);
+        let mut child = ChildProcess(child);
         let connects = || {
             let has_ended = child.0.try_wait().expect("a child").is_some();
             (has_ended || std::net::TcpStream::connect(addr).is_ok()).then_some(has_ended)
         };
-        if !until("the server to listen", connects).await {
+        if !poll_until("the server to listen", connects).await {
             server = Some((child, addr));
             break;
         }
@@ -229,16 +235,16 @@ async fn a_server_whose_output_cannot_be_written_serves() {
     assert_eq!(raw.answer(false).await.expect("an answer").status, 201);
     assert_eq!(home.sole(), b"hello");
     kill_process(Pid::from_child(&child.0), Signal::TERM).expect("it runs");
-    let status = until("the server to stop", || child.0.try_wait().expect("a child")).await;
+    let status = poll_until("the server to stop", || child.0.try_wait().expect("a child")).await;
     assert_eq!(status.code(), Some(0));
 }
 
 #[tokio::test]
 async fn a_missing_key_beside_uploads_keeps_the_server_from_starting() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
-    let ask = Ask::new("POST", "film").field("upload-length", 10).sized(b"hello");
-    assert_eq!(server.ask(Wire::H1, ask).await.offset(), Some(5));
+    let request = TestRequest::new("POST", "film").field("upload-length", 10).sized(b"hello");
+    assert_eq!(server.request(Transport::H1, request).await.offset(), Some(5));
     server.stop().await;
     let key = home.data().join("key");
     let kept = fs::read(&key).expect("the key");
@@ -249,11 +255,11 @@ async fn a_missing_key_beside_uploads_keeps_the_server_from_starting() {
     assert!(!key.exists(), "nothing is made that would hide the loss");
     fs::write(&key, kept).expect("restored");
     let server = Server::start(&home, &[]);
-    assert_eq!(server.offset(Wire::H1, "film").await, Ok(5));
+    assert_eq!(server.offset(Transport::H1, "film").await, Ok(5));
     server.stop().await;
     fs::remove_file(&key).expect("it is there");
     let server = Server::start(&home, &["--new-key"]);
-    assert_eq!(server.offset(Wire::H1, "film").await, Err(404));
+    assert_eq!(server.offset(Transport::H1, "film").await, Err(404));
     server.stop().await;
     Server::start(&home, &[]).stop().await;
 }

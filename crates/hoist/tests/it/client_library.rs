@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hoist_client::{Client, ClientBuilder, Dialect, Error, Failure, Http2, Interop, Journal, Source, Start};
 
-use crate::harness::{Cut, Dice, Home, Server, seeds, until};
-use crate::proxy::{Fault, Proxy, Way};
+use crate::faulty_proxy::{Direction, Fault, Proxy};
+use crate::harness::{Cut, SeededRng, Server, ServerDir, poll_until, seeds};
 
 const DIALECTS: [&str; 15] = [
     "auto", "ietf-3", "ietf-4", "ietf-5", "ietf-6", "ietf-7", "ietf-8", "ietf-9", "ietf-10", "ietf-rfc",
@@ -25,23 +25,23 @@ fn quick(dialect: &str) -> ClientBuilder {
 }
 
 /// A connection that is lost before it has carried more than a small part of the content.
-fn fault(dice: &mut Dice, length: usize) -> Fault {
-    let (how, after) = ([Cut::Fin, Cut::Rst][dice.below(2)], dice.below(length / 40) as u64);
-    match dice.below(6) {
-        0 => Fault::Cut { way: Way::Down, after: dice.below(120) as u64, how },
-        _ => Fault::Cut { way: Way::Up, after, how },
+fn fault(rng: &mut SeededRng, length: usize) -> Fault {
+    let (how, after) = ([Cut::Fin, Cut::Rst][rng.below(2)], rng.below(length / 40) as u64);
+    match rng.below(6) {
+        0 => Fault::Cut { way: Direction::Down, after: rng.below(120) as u64, how },
+        _ => Fault::Cut { way: Direction::Up, after, how },
     }
 }
 
 /// One upload through a bad link, and how often that was lost on purpose.
 async fn survives(seed: u64, dialect: &str, http2: Http2, streams: bool) -> u64 {
-    let mut dice = Dice(seed);
-    let home = Home::new();
+    let mut rng = SeededRng(seed);
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--interim", "always"]);
-    let length = 100_000 + dice.below(1_500_000);
-    let content = dice.bytes(length);
-    let mut script: Vec<_> = (0..FAULTS).map(|_| Some(fault(&mut dice, length))).collect();
-    script.push(Some(Fault::Swallow { after: dice.below(length / 2) as u64 }));
+    let length = 100_000 + rng.below(1_500_000);
+    let content = rng.bytes(length);
+    let mut script: Vec<_> = (0..FAULTS).map(|_| Some(fault(&mut rng, length))).collect();
+    script.push(Some(Fault::Swallow { after: rng.below(length / 2) as u64 }));
     let proxy = Proxy::start(&server, script).await;
     let client = quick(dialect).http2(http2).rewind_bytes_max(400_000).build().expect("a client");
     let source = if streams {
@@ -97,12 +97,16 @@ async fn http2_survives_thirty_cuts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_died_is_gone_on_with_and_sends_nothing_twice() {
     for dialect in ["auto", "ietf-6", "token", "tus1"] {
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = Server::start(&home, &[]);
-        let content = Dice(7).bytes(20_000_000);
+        let content = SeededRng(7).bytes(20_000_000);
         std::fs::write(home.path("source"), &content).expect("written");
-        let stall =
-            Fault::Stall { way: Way::Up, after: 9_000_000, time: Duration::from_secs(30), how: Cut::Fin };
+        let stall = Fault::Stall {
+            way: Direction::Up,
+            after: 9_000_000,
+            time: Duration::from_secs(30),
+            how: Cut::Fin,
+        };
         // The question what the server speaks has a connection of its own, or shares that of the upload.
         let proxy = Proxy::start(&server, [Some(stall)]).await;
         let put = || {
@@ -117,7 +121,7 @@ async fn a_run_that_died_is_gone_on_with_and_sends_nothing_twice() {
             tokio::select! {
                 ended = first.send() => panic!("{dialect}: {ended:?}"),
                 // The proxy counts what it has passed on, and lets no more through.
-                () = until("the link stands still", || (proxy.up() >= 9_000_000).then_some(())) => {
+                () = poll_until("the link stands still", || (proxy.up() >= 9_000_000).then_some(())) => {
                     home.holds(8_500_000).await;
                 }
             }
@@ -139,13 +143,13 @@ async fn a_run_that_died_is_gone_on_with_and_sends_nothing_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parts_survive_cuts_and_a_run_that_died() {
     for (seed, dialect) in [(1, "tus1"), (2, "token"), (3, "tus1"), (4, "token")] {
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = Server::start(&home, &[]);
-        let mut dice = Dice(seed);
-        let length = 6_000_000 + dice.below(1_000_000);
-        let content = dice.bytes(length);
+        let mut rng = SeededRng(seed);
+        let length = 6_000_000 + rng.below(1_000_000);
+        let content = rng.bytes(length);
         std::fs::write(home.path("source"), &content).expect("written");
-        let script: Vec<_> = (0..FAULTS).map(|_| Some(fault(&mut dice, length))).collect();
+        let script: Vec<_> = (0..FAULTS).map(|_| Some(fault(&mut rng, length))).collect();
         let proxy = Proxy::start(&server, script).await;
         let put = || {
             let client = quick(dialect).parts(4).build().expect("a client");
@@ -169,11 +173,11 @@ async fn parts_survive_cuts_and_a_run_that_died() {
 
 #[tokio::test]
 async fn over_tls_the_server_chooses_http2() {
-    let home = Home::new();
-    crate::secure::certify(&home);
+    let home = ServerDir::new();
+    crate::tls_and_auth::certify(&home);
     let (cert, key) = (home.text("cert.pem"), home.text("key.pem"));
     let server = Server::start(&home, &["--tls-cert", &cert, "--tls-key", &key]);
-    let content = Dice(3).bytes(3_000_000);
+    let content = SeededRng(3).bytes(3_000_000);
     let url: http::Uri = format!("https://localhost:{}/uploads", server.addr.port()).parse().expect("a URL");
     let table = [
         (Http2::Auto, http::Version::HTTP_2),
@@ -192,7 +196,7 @@ async fn over_tls_the_server_chooses_http2() {
 
 #[tokio::test]
 async fn a_limit_ends_an_upload_that_is_too_large() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--max-size", "1000"]);
     for dialect in DIALECTS {
         let proxy = Proxy::start(&server, []).await;
@@ -212,7 +216,7 @@ async fn a_limit_ends_an_upload_that_is_too_large() {
 
 #[tokio::test]
 async fn the_server_is_found_out_and_its_digest_compared() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let client = quick("auto").build().expect("a client");
     let put = client.put(server.url.parse().expect("a URL"), Source::bytes("hello")).verify();

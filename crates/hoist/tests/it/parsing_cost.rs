@@ -10,7 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::harness::{Home, Server};
+use crate::harness::{Server, ServerDir};
 
 /// Octets of a long request's field; with the rest of the head it stays below the limit of 64 KiB.
 const LONG: usize = 48 << 10;
@@ -263,16 +263,16 @@ fn forms() -> Vec<(&'static str, Make)> {
 
 /// Questions about what may be fetched.
 fn questions(upload: &str) -> Vec<(&'static str, Make)> {
-    let ask = |name: &'static str, value: fn(usize) -> String| -> Make {
+    let request = |name: &'static str, value: fn(usize) -> String| -> Make {
         let upload = upload.to_owned();
         Box::new(move |octets| head("GET", &upload, &[(name, &value(octets))]))
     };
     vec![
-        ("ranges", ask("Range", |n| "bytes=".to_owned() + &many(n, |at| format!("{at}-{at},")))),
-        ("the digits of a range", ask("Range", |n| format!("bytes={}-", "0".repeat(n)))),
-        ("tags of If-None-Match", ask("If-None-Match", |n| many(n, |_| "W/\"a\", ".into()))),
-        ("tags of If-Match", ask("If-Match", |n| many(n, |_| "\"a\",,,".into()))),
-        ("commas of If-Match", ask("If-Match", |n| ",".repeat(n))),
+        ("ranges", request("Range", |n| "bytes=".to_owned() + &many(n, |at| format!("{at}-{at},")))),
+        ("the digits of a range", request("Range", |n| format!("bytes={}-", "0".repeat(n)))),
+        ("tags of If-None-Match", request("If-None-Match", |n| many(n, |_| "W/\"a\", ".into()))),
+        ("tags of If-Match", request("If-Match", |n| many(n, |_| "\"a\",,,".into()))),
+        ("commas of If-Match", request("If-Match", |n| ",".repeat(n))),
     ]
 }
 
@@ -340,7 +340,7 @@ fn is_linear(server: &Server, cases: Vec<(&'static str, Make)>) {
 
 #[test]
 fn names_of_files_are_read_in_linear_time() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let files = home.text("files");
     let server = Server::start(&home, &["--target", "files", "--files-dir", &files]);
     is_linear(&server, names());
@@ -348,7 +348,7 @@ fn names_of_files_are_read_in_linear_time() {
 
 #[test]
 fn header_fields_are_read_in_linear_time() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--trusted-proxy", "127.0.0.0/8"]);
     is_linear(&server, proxies());
     is_linear(&server, dialects());
@@ -357,14 +357,14 @@ fn header_fields_are_read_in_linear_time() {
 
 #[test]
 fn forms_are_read_in_linear_time() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--accept-forms"]);
     is_linear(&server, forms());
 }
 
 #[test]
 fn questions_about_content_are_read_in_linear_time() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--downloads"]);
     let created = answered(&server, &head("POST", "/uploads", EMPTY));
     let location = created.lines().find_map(|line| line.strip_prefix("Location: ")).expect("an upload");
@@ -374,7 +374,7 @@ fn questions_about_content_are_read_in_linear_time() {
 
 #[test]
 fn credentials_are_read_in_linear_time() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let key = home.text("key");
     fs::write(&key, "a secret of more than thirty-two octets").expect("written");
     let server = Server::start(&home, &["--jwt-key", &key, "--jwt-algorithm", "HS256"]);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Ask, Home, Raw, Server, V2, WIRES, Wire, bytes};
+use crate::harness::{Raw, Server, ServerDir, TRANSPORTS, TestRequest, Transport, V2, bytes};
 
 fn base64(octets: &[u8], alphabet: &[u8; 64]) -> String {
     let mut text = String::new();
@@ -74,21 +74,22 @@ fn forms(secret: &[u8]) -> Vec<String> {
 }
 
 /// Uploads under a token, with all that can be refused on the way. The upload stays.
-async fn upload(server: &Server, home: &Home, wire: Wire, forms: &[String], content: &[u8]) {
+async fn upload(server: &Server, home: &ServerDir, transport: Transport, forms: &[String], content: &[u8]) {
     for (number, form) in forms.iter().enumerate() {
         if number > 0 {
-            assert_eq!(server.ask(wire, Ask::new("DELETE", form)).await.status, 204);
+            assert_eq!(server.request(transport, TestRequest::new("DELETE", form)).await.status, 204);
         }
-        let ask = Ask::new("POST", form).with(V2).field("upload-incomplete", "?1").sized(&content[..100]);
-        let made = server.ask(wire, ask).await;
+        let request =
+            TestRequest::new("POST", form).with(V2).field("upload-incomplete", "?1").sized(&content[..100]);
+        let made = server.request(transport, request).await;
         assert_eq!((made.status, made.offset()), (201, Some(100)), "{form}");
-        assert_eq!(server.ask(wire, Ask::new("POST", form)).await.status, 409);
+        assert_eq!(server.request(transport, TestRequest::new("POST", form)).await.status, 409);
         // All forms are one token.
         for other in forms {
-            assert_eq!(server.offset(wire, other).await, Ok(100), "{form} is not {other}");
+            assert_eq!(server.offset(transport, other).await, Ok(100), "{form} is not {other}");
         }
-        assert_eq!(server.ask(wire, Ask::append(form, 7).sized(b"wrong")).await.status, 409);
-        let done = server.ask(wire, Ask::append(form, 100).sized(&content[100..])).await;
+        assert_eq!(server.request(transport, TestRequest::append(form, 7).sized(b"wrong")).await.status, 409);
+        let done = server.request(transport, TestRequest::append(form, 100).sized(&content[100..])).await;
         assert!(done.is_complete());
         assert!(home.done().iter().any(|stored| stored == content));
     }
@@ -114,14 +115,17 @@ async fn tokens_are_harmless_and_turn_up_nowhere() {
         bytes(1, 32),
         bytes(2, 256),
     ];
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--log-level", "trace"]);
     for (number, secret) in secrets.iter().enumerate() {
         let forms = forms(secret);
-        for wire in WIRES {
-            upload(&server, &home, wire, &forms, &bytes(1000 + number as u64, 300)).await;
-            if wire == WIRES[0] {
-                assert_eq!(server.ask(wire, Ask::new("DELETE", &forms[0])).await.status, 204);
+        for transport in TRANSPORTS {
+            upload(&server, &home, transport, &forms, &bytes(1000 + number as u64, 300)).await;
+            if transport == TRANSPORTS[0] {
+                assert_eq!(
+                    server.request(transport, TestRequest::new("DELETE", &forms[0])).await.status,
+                    204
+                );
             }
         }
     }
@@ -130,8 +134,8 @@ async fn tokens_are_harmless_and_turn_up_nowhere() {
     // What is no token may be a secret that somebody mistyped.
     let long = "secret-and-too-long".repeat(20);
     for bad in [&long, "secret-with,a-comma", "secret-with a-space"] {
-        for wire in WIRES {
-            let got = server.ask(wire, Ask::new("POST", bad).sized(b"hello")).await;
+        for transport in TRANSPORTS {
+            let got = server.request(transport, TestRequest::new("POST", bad).sized(b"hello")).await;
             assert_eq!(got.status, 400, "{bad}");
         }
     }
@@ -147,7 +151,7 @@ async fn tokens_are_harmless_and_turn_up_nowhere() {
 }
 
 /// Looks through every name and every file, the log among them.
-fn hold_nothing_of(home: &Home, secrets: &[Vec<u8>]) {
+fn hold_nothing_of(home: &ServerDir, secrets: &[Vec<u8>]) {
     let mut paths = Vec::new();
     walk(&home.path(""), &mut paths);
     for path in &paths {
@@ -165,7 +169,7 @@ fn hold_nothing_of(home: &Home, secrets: &[Vec<u8>]) {
 // proves: TOK-CRE-07, IETF-CRE-15, IETF-SEC-04
 #[tokio::test]
 async fn file_names_stay_in_their_directory() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let files = home.text("files");
     let server = Server::start(&home, &["--target", "files", "--files-dir", &files]);
     let dispositions: Vec<Vec<u8>> = vec![
@@ -217,8 +221,9 @@ async fn file_names_stay_in_their_directory() {
             .enumerate()
     {
         let content = bytes(100 + number as u64, 50);
-        let ask = Ask::to("POST", path).field("upload-token", format!("path-{number}")).sized(&content);
-        let got = server.ask(WIRES[number % 2], ask).await;
+        let request =
+            TestRequest::to("POST", path).field("upload-token", format!("path-{number}")).sized(&content);
+        let got = server.request(TRANSPORTS[number % 2], request).await;
         if got.status < 300 {
             sent.push(content);
         } else {

@@ -7,14 +7,14 @@ use std::process::Stdio;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::process::{Ended, Place, Server, hoist};
+use crate::child_process::{ExitReport, Server, TestDir, hoist};
 
 #[test]
 fn programs_are_told_one_event_a_line() {
-    let place = Place::new();
+    let place = TestDir::new();
     let server = Server::start(&place.path("data"), &[]);
     let film = place.file("film", vec![7; 1 << 20]);
-    let ended: Ended =
+    let ended: ExitReport =
         hoist(["put", &film, &server.url, "--json", "--verify"]).output().expect("it runs").into();
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     let kinds: Vec<_> = ended.events().iter().map(|event| event["event"].clone()).collect();
@@ -34,7 +34,7 @@ fn programs_are_told_one_event_a_line() {
     );
     assert_eq!(done["sha256"].as_str().map(str::len), Some(64));
     assert!(done["dialect"].as_str().is_some_and(|dialect| dialect.starts_with("ietf-")), "{done}");
-    let failed: Ended =
+    let failed: ExitReport =
         hoist(["put", "/nonexistent", &server.url, "--json"]).output().expect("it runs").into();
     assert_eq!(failed.code, Some(8));
     assert_eq!((&failed.event("failed")["kind"], &failed.event("end")["exit"]), (&"file".into(), &8.into()));
@@ -43,25 +43,26 @@ fn programs_are_told_one_event_a_line() {
 
 #[test]
 fn logs_are_told_what_matters() {
-    let place = Place::new();
+    let place = TestDir::new();
     let server = Server::start(&place.path("data"), &[]);
     let film = place.file("film", "bytes");
-    let ended: Ended = hoist(["put", &film, &server.url]).output().expect("it runs").into();
+    let ended: ExitReport = hoist(["put", &film, &server.url]).output().expect("it runs").into();
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "nothing to say");
     assert!(ended.stdout.starts_with(&format!("{film}: uploaded 5 bytes, http://")), "{}", ended.stdout);
     assert_eq!(ended.stdout.lines().count(), 1);
-    let ended: Ended = hoist(["put", &film, &server.url, "--parts", "2"]).output().expect("it runs").into();
+    let ended: ExitReport =
+        hoist(["put", &film, &server.url, "--parts", "2"]).output().expect("it runs").into();
     assert!(ended.code == Some(0) && ended.stderr.contains("ietf-10 has no parts"), "{ended:?}");
     server.stop();
 }
 
 #[test]
 fn an_upload_that_is_not_verified_is_warned_about() {
-    let place = Place::new();
+    let place = TestDir::new();
     let server = Server::start(&place.path("data"), &[]);
     let film = place.file("film", "bytes");
     let words = ["put", &film, &server.url, "--verify", "--no-resume", "--dialect", "tus1"];
-    let ended: Ended = hoist(words).output().expect("it runs").into();
+    let ended: ExitReport = hoist(words).output().expect("it runs").into();
     let warning = format!("hoist: {film}: warning: not verified: tus1 has no digest of a whole upload\n");
     assert_eq!((ended.code, ended.stderr), (Some(0), warning));
     server.stop();
@@ -73,7 +74,7 @@ fn seen(variables: &[(&str, &str)], words: &[&str]) -> String {
     grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("ours");
     let name = ptsname(&terminal, Vec::new()).expect("a name").into_string().expect("UTF-8");
     let side = OpenOptions::new().read(true).write(true).open(name).expect("its other side");
-    let place = Place::new();
+    let place = TestDir::new();
     let server = Server::start(&place.path("data"), &[]);
     let film = place.file("film", vec![7; 3 << 20]);
     let mut command = hoist(["put", &film, &server.url, "--rate", "6MB"].iter().chain(words));

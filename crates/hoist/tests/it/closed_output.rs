@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
 
-use crate::harness::{Ask, Home, Server, Wire};
-use crate::process::{Ended, Place, hoist};
+use crate::child_process::{ExitReport, TestDir, hoist};
+use crate::harness::{Server, ServerDir, TestRequest, Transport};
 
 /// A pipe whose reader has gone.
 fn closed() -> Stdio {
@@ -17,7 +17,7 @@ fn full() -> Stdio {
     File::options().write(true).open("/dev/full").expect("a device").into()
 }
 
-async fn ended(mut command: Command, stdout: Stdio) -> Ended {
+async fn ended(mut command: Command, stdout: Stdio) -> ExitReport {
     command.stdout(stdout).stderr(Stdio::piped());
     let child = command.spawn().expect("it runs");
     let output = tokio::task::spawn_blocking(move || child.wait_with_output());
@@ -26,7 +26,7 @@ async fn ended(mut command: Command, stdout: Stdio) -> Ended {
 
 #[tokio::test]
 async fn a_verb_that_only_prints_ends_quietly_without_a_reader_and_says_that_a_device_is_full() {
-    let place = Place::new();
+    let place = TestDir::new();
     let film = place.file("film", "content");
     let verbs: [&[&str]; 8] = [
         &["--help"],
@@ -50,7 +50,7 @@ async fn a_verb_that_only_prints_ends_quietly_without_a_reader_and_says_that_a_d
 
 #[tokio::test]
 async fn the_code_of_a_verb_that_did_something_is_that_of_what_it_did() {
-    let place = Place::new();
+    let place = TestDir::new();
     let wrong = place.file("hoist.toml", "max-size = \"soon\"\n");
     let pages = place.text("man");
     let verbs: [(&[&str], i32); 3] =
@@ -67,7 +67,7 @@ async fn the_code_of_a_verb_that_did_something_is_that_of_what_it_did() {
 #[tokio::test]
 async fn what_is_uploaded_is_uploaded_although_its_result_cannot_be_printed() {
     const FILES: usize = 20;
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     fs::create_dir(home.path("films")).expect("made");
     for number in 0..FILES {
@@ -96,15 +96,16 @@ async fn what_is_uploaded_is_uploaded_although_its_result_cannot_be_printed() {
 
 /// The URL of an upload that has no content yet.
 async fn begun(server: &Server) -> String {
-    let create = Ask::to("POST", "/uploads").field("tus-resumable", "1.0.0").field("upload-length", 10);
-    let created = server.ask(Wire::H1, create).await;
+    let create =
+        TestRequest::to("POST", "/uploads").field("tus-resumable", "1.0.0").field("upload-length", 10);
+    let created = server.request(Transport::H1, create).await;
     let location: http::Uri = created.field("location").expect("a URL").parse().expect("a URL");
     format!("http://{}{}", server.addr, location.path())
 }
 
 #[tokio::test]
 async fn what_is_asked_about_uploads_is_a_matter_of_printing() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let url = begun(&server).await;
     fs::create_dir_all(home.path("state/hoist/uploads")).expect("made");
@@ -128,7 +129,7 @@ async fn what_is_asked_about_uploads_is_a_matter_of_printing() {
 
 #[tokio::test]
 async fn an_upload_that_is_cancelled_is_cancelled_although_nothing_can_be_printed() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     for (stdout, warnings) in [(closed(), 0), (full(), 1)] {
         let url = begun(&server).await;

@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::harness::Home;
-use crate::process::{Ended, hoist};
+use crate::child_process::{ExitReport, hoist};
+use crate::harness::ServerDir;
 
 /// The upload URL is none of an upload.
 const NO_UPLOAD: &str = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
@@ -50,7 +50,7 @@ impl Parrot {
     }
 }
 
-async fn run(home: &Home, words: &[&str]) -> Ended {
+async fn run(home: &ServerDir, words: &[&str]) -> ExitReport {
     let mut command = hoist(words);
     command.env("XDG_STATE_HOME", home.path("state"));
     let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
@@ -63,7 +63,7 @@ fn is_secret(head: &str) -> bool {
 
 #[tokio::test]
 async fn no_verb_sends_credentials_to_where_a_location_leads() {
-    let home = Home::new();
+    let home = ServerDir::new();
     fs::write(home.path("film"), vec![7; 1000]).expect("written");
     let elsewhere = Parrot::start(|_| {
         "HTTP/1.1 200 OK\r\nUpload-Offset: 5\r\nUpload-Complete: ?0\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -97,7 +97,7 @@ async fn no_verb_sends_credentials_to_where_a_location_leads() {
 
 #[tokio::test]
 async fn credentials_for_several_servers_want_to_know_which() {
-    let home = Home::new();
+    let home = ServerDir::new();
     fs::write(home.path("film"), vec![7; 1000]).expect("written");
     let film = home.text("film");
     let mut servers = Vec::new();

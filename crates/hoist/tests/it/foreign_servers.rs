@@ -8,20 +8,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use crate::child_process::{ChildProcess, ExitReport, hoist, spin_until};
 use crate::clients::installed;
-use crate::harness::{Cut, Dice, Home, bytes, say};
-use crate::process::{Ended, Running, hoist, until};
-use crate::proxy::{Fault, Proxy, Way};
+use crate::faulty_proxy::{Direction, Fault, Proxy};
+use crate::harness::{Cut, SeededRng, ServerDir, bytes, print_note};
 
 const CUTS: usize = 30;
 
 /// `@tus/server` with its files in a directory, or nothing where there is no Node.
-fn tus_node_server(files: &Path) -> Option<(Running, SocketAddr, String)> {
+fn tus_node_server(files: &Path) -> Option<(ChildProcess, SocketAddr, String)> {
     let place = installed::tus_node_server()?;
     fs::create_dir_all(files).expect("made");
     let mut node = Command::new("node");
     node.arg(place.join("serve.js")).arg(files).current_dir(place).stdin(std::process::Stdio::null());
-    let server = Running::start(node);
+    let server = ChildProcess::start(node);
     let line = server.line();
     let url: http::Uri = line.parse().expect("a URL");
     let addr = url.authority().expect("a host").as_str().parse().expect("an address");
@@ -34,15 +34,15 @@ fn stored(files: &Path) -> Vec<PathBuf> {
     entries.filter(|path| path.extension().is_none()).collect()
 }
 
-fn put(home: &Home, words: &[&str]) -> Ended {
+fn put(home: &ServerDir, words: &[&str]) -> ExitReport {
     let mut command = hoist(["put"].iter().chain(words).chain(&["--json", "--retry-for", "30s"]));
     command.env("XDG_STATE_HOME", home.path("state")).output().expect("it runs").into()
 }
 
 /// `rustus`, where the variable says where one is: it takes ten minutes to build, too long for every run.
-fn rustus(home: &Home) -> Option<(Running, SocketAddr)> {
+fn rustus(home: &ServerDir) -> Option<(ChildProcess, SocketAddr)> {
     let Some(program) = std::env::var_os("HOIST_TEST_RUSTUS") else {
-        say(format_args!("not tested: HOIST_TEST_RUSTUS names no rustus"));
+        print_note(format_args!("not tested: HOIST_TEST_RUSTUS names no rustus"));
         return None;
     };
     // It cannot say which port it has, so a free one is looked for.
@@ -51,26 +51,26 @@ fn rustus(home: &Home) -> Option<(Running, SocketAddr)> {
     let mut rustus = Command::new(program);
     rustus.args(["--host", "127.0.0.1", "--port", &addr.port().to_string(), "--log-level", "ERROR"]);
     rustus.arg("--data-dir").arg(home.path("files")).arg("--info-dir").arg(home.path("info"));
-    let server = Running::start(rustus);
-    until(Instant::now(), || TcpStream::connect(addr).is_ok());
+    let server = ChildProcess::start(rustus);
+    spin_until(Instant::now(), || TcpStream::connect(addr).is_ok());
     Some((server, addr))
 }
 
 /// Connections that are lost after a part of so many bytes.
-fn cuts(dice: &mut Dice, bytes: usize) -> Vec<Option<Fault>> {
-    let cut = |dice: &mut Dice| {
-        let (how, after) = ([Cut::Fin, Cut::Rst][dice.below(2)], dice.below(bytes) as u64);
-        Some(Fault::Cut { way: Way::Up, after, how })
+fn cuts(rng: &mut SeededRng, bytes: usize) -> Vec<Option<Fault>> {
+    let cut = |rng: &mut SeededRng| {
+        let (how, after) = ([Cut::Fin, Cut::Rst][rng.below(2)], rng.below(bytes) as u64);
+        Some(Fault::Cut { way: Direction::Up, after, how })
     };
-    (0..CUTS).map(|_| cut(dice)).collect()
+    (0..CUTS).map(|_| cut(rng)).collect()
 }
 
 /// One upload over a bad link, whose bytes have to be among those in the folder.
-async fn takes(home: &Home, addr: SocketAddr, path: &str, seed: u64, more: &[&str]) {
-    let mut dice = Dice(seed);
-    let content = bytes(seed, 2_000_000 + dice.below(100_000));
+async fn takes(home: &ServerDir, addr: SocketAddr, path: &str, seed: u64, more: &[&str]) {
+    let mut rng = SeededRng(seed);
+    let content = bytes(seed, 2_000_000 + rng.below(100_000));
     fs::write(home.path("film"), &content).expect("written");
-    let proxy = Proxy::before(addr, cuts(&mut dice, content.len() / 20)).await;
+    let proxy = Proxy::before(addr, cuts(&mut rng, content.len() / 20)).await;
     let (film, url) = (home.text("film"), proxy.url(path));
     let ended = tokio::task::block_in_place(|| put(home, &[&[&*film, &url][..], more].concat()));
     assert_eq!(ended.code, Some(0), "{more:?}: {ended:?}");
@@ -82,7 +82,7 @@ async fn takes(home: &Home, addr: SocketAddr, path: &str, seed: u64, more: &[&st
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tus_node_server_takes_what_is_cut_thirty_times() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let Some((_server, addr, path)) = tus_node_server(&home.path("files")) else { return };
     for (seed, dialect) in ["auto", "tus1"].into_iter().enumerate() {
         takes(&home, addr, &path, seed as u64, &["--dialect", dialect]).await;
@@ -92,7 +92,7 @@ async fn tus_node_server_takes_what_is_cut_thirty_times() {
 /// It takes at most 256 KiB in one request, which it says too late to be asked for it, and keeps nothing of one that is cut.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rustus_takes_what_is_cut_thirty_times() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let Some((_server, addr)) = rustus(&home) else { return };
     fs::write(home.path("song"), bytes(9, 3_000_000)).expect("written");
     let url = format!("http://{addr}/files");

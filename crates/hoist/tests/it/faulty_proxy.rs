@@ -11,11 +11,11 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::harness::{Cut, Dice, Server};
+use crate::harness::{Cut, SeededRng, Server};
 
 /// A direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Direction {
     /// From the client to the server.
     Up,
     /// From the server to the client.
@@ -26,11 +26,11 @@ pub(crate) enum Way {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Both ends lose it after so many bytes in one direction.
-    Cut { way: Way, after: u64, how: Cut },
+    Cut { way: Direction, after: u64, how: Cut },
     /// The same, but before that nothing moves for a while.
-    Stall { way: Way, after: u64, time: Duration, how: Cut },
+    Stall { way: Direction, after: u64, time: Duration, how: Cut },
     /// Pieces of one direction are small and late.
-    Slow { way: Way, piece: usize, late: Duration },
+    Slow { way: Direction, piece: usize, late: Duration },
     /// The server hears everything. What it says after so many bytes from the client is lost, with the connection.
     Swallow { after: u64 },
     /// After so many bytes from the client: both ends lose it between the last byte of chunked content and the chunk
@@ -41,7 +41,7 @@ pub(crate) enum Fault {
 /// A line's end when it is not overridden by a fault.
 enum Pumped {
     /// The sender has no more to say.
-    Ended,
+    ExitReport,
     /// The connection is lost, in this manner.
     Lost(Cut),
 }
@@ -94,8 +94,8 @@ impl Proxy {
     /// Faults of every kind by a seed, for content of about so many bytes: most connections meet one, until there were
     /// `most`, so that everything comes to an end.
     pub(crate) async fn by_seed(server: &Server, seed: u64, bytes: usize, most: usize) -> Self {
-        let mut dice = Dice(seed);
-        let script: Vec<_> = (0..most).map(|_| draw(&mut dice, bytes)).collect();
+        let mut rng = SeededRng(seed);
+        let script: Vec<_> = (0..most).map(|_| draw(&mut rng, bytes)).collect();
         Self::start(server, script).await
     }
 
@@ -129,21 +129,21 @@ impl Proxy {
     }
 }
 
-fn draw(dice: &mut Dice, bytes: usize) -> Option<Fault> {
-    let how = [Cut::Fin, Cut::Rst][dice.below(2)];
-    let late = Duration::from_millis(1 + dice.below(40) as u64);
+fn draw(rng: &mut SeededRng, bytes: usize) -> Option<Fault> {
+    let how = [Cut::Fin, Cut::Rst][rng.below(2)];
+    let late = Duration::from_millis(1 + rng.below(40) as u64);
     // Heads are as worth losing as content.
-    let most = [700, bytes / 4 + 1, bytes / 2 + 1][dice.below(3)];
-    let up = dice.below(most) as u64;
-    let down = dice.below(900) as u64;
-    Some(match dice.below(8) {
-        0 | 1 => Fault::Cut { way: Way::Up, after: up, how },
-        2 => Fault::Cut { way: Way::Down, after: down, how },
-        3 => Fault::Stall { way: Way::Up, after: up, time: late * 5, how },
-        4 => Fault::Stall { way: Way::Down, after: down, time: late * 5, how },
+    let most = [700, bytes / 4 + 1, bytes / 2 + 1][rng.below(3)];
+    let up = rng.below(most) as u64;
+    let down = rng.below(900) as u64;
+    Some(match rng.below(8) {
+        0 | 1 => Fault::Cut { way: Direction::Up, after: up, how },
+        2 => Fault::Cut { way: Direction::Down, after: down, how },
+        3 => Fault::Stall { way: Direction::Up, after: up, time: late * 5, how },
+        4 => Fault::Stall { way: Direction::Down, after: down, time: late * 5, how },
         5 => Fault::Swallow { after: up },
         6 => Fault::BeforeEnd { after: up },
-        _ if dice.one_in(2) => Fault::Slow { way: Way::Down, piece: 1 + dice.below(50), late: late / 8 },
+        _ if rng.one_in(2) => Fault::Slow { way: Direction::Down, piece: 1 + rng.below(50), late: late / 8 },
         _ => return None,
     })
 }
@@ -156,8 +156,8 @@ async fn carry(mut client: TcpStream, server: SocketAddr, fault: Option<Fault>, 
     let how = {
         let (client_reads, client_writes) = client.split();
         let (server_reads, server_writes) = server.split();
-        let mut up = std::pin::pin!(line.pump(Way::Up, client_reads, server_writes));
-        let mut down = std::pin::pin!(line.pump(Way::Down, server_reads, client_writes));
+        let mut up = std::pin::pin!(line.pump(Direction::Up, client_reads, server_writes));
+        let mut down = std::pin::pin!(line.pump(Direction::Down, server_reads, client_writes));
         let (mut up_ended, mut down_ended) = (false, false);
         loop {
             let pumped = tokio::select! {
@@ -183,7 +183,7 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    async fn pump(&self, way: Way, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> Pumped {
+    async fn pump(&self, way: Direction, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> Pumped {
         let mut buf = vec![0; 32 << 10];
         let most = match self.fault {
             Some(Fault::Slow { way: slow, piece, .. }) if slow == way => piece,
@@ -194,7 +194,7 @@ impl Line<'_> {
             let piece = match from.read(&mut buf[..most]).await {
                 Ok(0) => {
                     let _ = to.shutdown().await;
-                    return Pumped::Ended;
+                    return Pumped::ExitReport;
                 }
                 Ok(count) => &buf[..count],
                 Err(_) => return Pumped::Lost(Cut::Rst),
@@ -219,19 +219,19 @@ impl Line<'_> {
         }
     }
 
-    fn count(&self, way: Way, bytes: u64) {
+    fn count(&self, way: Direction, bytes: u64) {
         let all = match way {
-            Way::Up => {
+            Direction::Up => {
                 self.carried_up.fetch_add(bytes, Ordering::Relaxed);
                 &self.counts.up
             }
-            Way::Down => &self.counts.down,
+            Direction::Down => &self.counts.down,
         };
         all.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// What becomes of the next piece, after so many bytes in its direction.
-    fn fate(&self, way: Way, carried: u64, piece: &[u8]) -> Fate {
+    fn fate(&self, way: Direction, carried: u64, piece: &[u8]) -> Fate {
         const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
         let whole = Fate { passes: piece.len(), late: None, ends: None };
         let until = |after: u64| usize::try_from(after.saturating_sub(carried)).unwrap_or(usize::MAX);
@@ -247,12 +247,12 @@ impl Line<'_> {
             }
             Some(Fault::Slow { way: slow, late, .. }) if slow == way => Fate { late: Some(late), ..whole },
             Some(Fault::Swallow { after })
-                if way == Way::Down && self.carried_up.load(Ordering::Relaxed) > after =>
+                if way == Direction::Down && self.carried_up.load(Ordering::Relaxed) > after =>
             {
                 lost(0, Cut::Rst, Duration::ZERO)
             }
             Some(Fault::BeforeEnd { after })
-                if way == Way::Up && until(after) <= piece.len() && piece.ends_with(LAST_CHUNK) =>
+                if way == Direction::Up && until(after) <= piece.len() && piece.ends_with(LAST_CHUNK) =>
             {
                 lost(piece.len() - LAST_CHUNK.len(), Cut::Fin, Duration::ZERO)
             }

@@ -6,31 +6,31 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::harness::{Ask, Home, Server, Wire, bytes};
-use crate::process::{Ended, Running, hoist};
-use crate::proxy::{Fault, Proxy, Way};
+use crate::child_process::{ChildProcess, ExitReport, hoist};
+use crate::faulty_proxy::{Direction, Fault, Proxy};
+use crate::harness::{Server, ServerDir, TestRequest, Transport, bytes};
 
 /// Files small enough to be uploaded within a moment, and large enough to be interrupted.
 const LENGTH: usize = 8 << 20;
 
-fn put(home: &Home, words: &[&str]) -> Running {
+fn put(home: &ServerDir, words: &[&str]) -> ChildProcess {
     let mut command = hoist(["put"].iter().chain(words).chain(&["--json", "--retry-for", "30s"]));
     command.env("XDG_STATE_HOME", home.path("state"));
-    Running::start(command)
+    ChildProcess::start(command)
 }
 
-async fn ended(put: Running) -> Ended {
+async fn ended(put: ChildProcess) -> ExitReport {
     tokio::task::spawn_blocking(move || put.ended()).await.expect("it ends")
 }
 
 /// A link so slow that an upload can be interrupted on it.
 async fn slow(server: &Server) -> Proxy {
-    let slow = Fault::Slow { way: Way::Up, piece: 16 << 10, late: Duration::from_millis(2) };
+    let slow = Fault::Slow { way: Direction::Up, piece: 16 << 10, late: Duration::from_millis(2) };
     Proxy::start(server, [Some(slow); 16]).await
 }
 
 /// Uploads `film` over a proxy until the server holds a part of it, and interrupts that.
-async fn interrupted(home: &Home, proxy: &Proxy) {
+async fn interrupted(home: &ServerDir, proxy: &Proxy) {
     let running = put(home, &[&home.text("film"), &proxy.url("/uploads")]);
     home.holds(2 << 20).await;
     running.signal(Signal::INT);
@@ -39,7 +39,7 @@ async fn interrupted(home: &Home, proxy: &Proxy) {
 }
 
 /// Changes a byte in the middle and sets the time of change back, as `cp -p` of another version does.
-fn edit(home: &Home) -> Vec<u8> {
+fn edit(home: &ServerDir) -> Vec<u8> {
     let film = home.path("film");
     let (modified, mut content) =
         (fs::metadata(&film).expect("a file").modified(), fs::read(&film).expect("read"));
@@ -52,7 +52,7 @@ fn edit(home: &Home) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_file_that_was_edited_in_the_middle_is_begun_afresh_whatever_its_times_say() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     fs::write(home.path("film"), bytes(1, LENGTH)).expect("written");
     let proxy = slow(&server).await;
@@ -73,7 +73,7 @@ async fn a_file_that_was_edited_in_the_middle_is_begun_afresh_whatever_its_times
 
 #[tokio::test]
 async fn a_file_of_procfs_is_uploaded_as_it_is_read() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     // The kernel keeps both as they are while the machine runs.
     for file in ["/proc/version", "/sys/kernel/mm/transparent_hugepage/enabled"] {
@@ -119,7 +119,7 @@ async fn says_ok() -> (String, tokio::task::JoinSet<()>) {
 // proves: IETF-CLI-18
 #[tokio::test]
 async fn a_server_that_speaks_no_upload_protocol_is_said_to_be_one() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let (url, _serving) = says_ok().await;
     fs::write(home.path("film"), bytes(3, 1000)).expect("written");
     for dialect in ["auto", "ietf", "token"] {
@@ -136,7 +136,7 @@ async fn a_server_that_speaks_no_upload_protocol_is_said_to_be_one() {
         assert_eq!(ended.code, Some(15), "{dialect}: {ended:?}");
         assert_eq!(ended.event("failed")["kind"], "unresumable", "{dialect}");
     }
-    let own = Home::new();
+    let own = ServerDir::new();
     let server = Server::start(&own, &[]);
     let ended = ended(put(&home, &[&home.text("film"), &server.url, "--require-resumable"])).await;
     assert_eq!((ended.code, &ended.event("done")["resumable"]), (Some(0), &true.into()), "{ended:?}");
@@ -147,7 +147,7 @@ async fn a_server_that_speaks_no_upload_protocol_is_said_to_be_one() {
 async fn a_file_that_grows_while_it_is_uploaded_is_sent_with_the_length_it_had() {
     use std::io::Write as _;
 
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let content = bytes(4, LENGTH);
     fs::write(home.path("film"), &content).expect("written");
@@ -164,7 +164,7 @@ async fn a_file_that_grows_while_it_is_uploaded_is_sent_with_the_length_it_had()
 
 /// Makes an upload of some length, as an API would, and gives it its first bytes. Its path.
 async fn made(server: &Server, dialect: &str, length: usize, first: &[u8]) -> String {
-    let create = Ask::to("POST", "/uploads");
+    let create = TestRequest::to("POST", "/uploads");
     let create = match dialect {
         "tus1" => create.field("tus-resumable", "1.0.0").field("upload-length", length),
         _ => create
@@ -172,9 +172,9 @@ async fn made(server: &Server, dialect: &str, length: usize, first: &[u8]) -> St
             .field("upload-complete", "?0")
             .field("upload-length", length),
     };
-    let created = server.ask(Wire::H1, create).await;
+    let created = server.request(Transport::H1, create).await;
     let location: http::Uri = created.field("location").expect("a URL").parse().expect("a URL");
-    let append = Ask::to("PATCH", location.path()).field("upload-offset", 0).sized(first);
+    let append = TestRequest::to("PATCH", location.path()).field("upload-offset", 0).sized(first);
     let append = match dialect {
         "tus1" => {
             append.field("tus-resumable", "1.0.0").field("content-type", "application/offset+octet-stream")
@@ -184,7 +184,7 @@ async fn made(server: &Server, dialect: &str, length: usize, first: &[u8]) -> St
             .field("upload-complete", "?0")
             .field("content-type", "application/partial-upload"),
     };
-    let appended = server.ask(Wire::H1, append).await;
+    let appended = server.request(Transport::H1, append).await;
     assert!((200..300).contains(&appended.status), "{dialect}: {appended:?}");
     location.path().to_owned()
 }
@@ -192,7 +192,7 @@ async fn made(server: &Server, dialect: &str, length: usize, first: &[u8]) -> St
 #[tokio::test]
 async fn an_upload_that_was_made_elsewhere_is_gone_on_with_at_its_own_url() {
     for dialect in ["tus1", "ietf"] {
-        let home = Home::new();
+        let home = ServerDir::new();
         let server = Server::start(&home, &[]);
         let content = bytes(5, LENGTH);
         fs::write(home.path("film"), &content).expect("written");

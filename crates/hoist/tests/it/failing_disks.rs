@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::{
-    Ask, Exchange, Got, Home, Raw, Server, WIRES, Wire, bytes, say, soon, until, until_asked,
+    Exchange, Raw, Server, ServerDir, TRANSPORTS, TestRequest, TestResponse, Transport, bytes, poll_until,
+    poll_until_async, print_note, within_timeout,
 };
 
 const MIB: usize = 1 << 20;
@@ -21,11 +22,14 @@ impl Mounted {
         match Command::new("mount").args(arguments).arg(at).output() {
             Ok(output) if output.status.success() => Some(Self(at.to_owned())),
             Ok(output) => {
-                say(format_args!("not tested: mount says {}", String::from_utf8_lossy(&output.stderr)));
+                print_note(format_args!(
+                    "not tested: mount says {}",
+                    String::from_utf8_lossy(&output.stderr)
+                ));
                 None
             }
             Err(error) => {
-                say(format_args!("not tested: there is no mount: {error}"));
+                print_note(format_args!("not tested: there is no mount: {error}"));
                 None
             }
         }
@@ -57,7 +61,7 @@ impl Immutable {
         match done {
             Ok(output) if output.status.success() => Some(made),
             other => {
-                say(format_args!("not tested: chattr says {other:?}"));
+                print_note(format_args!("not tested: chattr says {other:?}"));
                 None
             }
         }
@@ -70,7 +74,7 @@ impl Drop for Immutable {
     }
 }
 
-fn is_problem(got: &Got, status: u16) -> bool {
+fn is_problem(got: &TestResponse, status: u16) -> bool {
     let document: serde_json::Value = serde_json::from_slice(&got.content).unwrap_or_default();
     got.status == status
         && got.field("content-type") == Some("application/problem+json")
@@ -79,13 +83,14 @@ fn is_problem(got: &Got, status: u16) -> bool {
 
 #[tokio::test]
 async fn a_full_disk_is_found_at_creation_when_the_length_is_known() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let Some(_disk) = Mounted::tmpfs(&home.data(), "size=8m") else { return };
     let server = Server::start(&home, &[]);
-    for wire in WIRES {
-        let declared = server.ask(wire, Ask::new("POST", "a").field("upload-length", 64 * MIB)).await;
+    for transport in TRANSPORTS {
+        let declared =
+            server.request(transport, TestRequest::new("POST", "a").field("upload-length", 64 * MIB)).await;
         assert!(is_problem(&declared, 507), "{declared:?}");
-        let sent = server.ask(wire, Ask::new("POST", "b").sized(vec![1; 16 * MIB])).await;
+        let sent = server.request(transport, TestRequest::new("POST", "b").sized(vec![1; 16 * MIB])).await;
         assert!(is_problem(&sent, 507), "{sent:?}");
         // Nobody has to send what cannot be kept.
         let mut raw = Raw::connect(&server).await;
@@ -93,11 +98,11 @@ async fn a_full_disk_is_found_at_creation_when_the_length_is_known() {
             .await;
         assert_eq!(raw.answer(false).await.expect("an answer").status, 507);
         for token in ["a", "b", "c"] {
-            assert_eq!(server.offset(wire, token).await, Err(404));
+            assert_eq!(server.offset(transport, token).await, Err(404));
         }
-        let fits = server.ask(wire, Ask::new("POST", "fits").sized(vec![1; 4 * MIB])).await;
+        let fits = server.request(transport, TestRequest::new("POST", "fits").sized(vec![1; 4 * MIB])).await;
         assert!(fits.is_complete(), "{fits:?}");
-        assert_eq!(server.ask(wire, Ask::new("DELETE", "fits")).await.status, 204);
+        assert_eq!(server.request(transport, TestRequest::new("DELETE", "fits")).await.status, 204);
     }
     assert_eq!(home.uploads("open") + home.uploads("done"), 0);
     assert!(home.log().contains("no space left"), "{}", home.log());
@@ -106,20 +111,26 @@ async fn a_full_disk_is_found_at_creation_when_the_length_is_known() {
 
 #[tokio::test]
 async fn empty_requests_take_the_disk_from_nobody() {
-    for wire in WIRES {
-        let home = Home::new();
+    for transport in TRANSPORTS {
+        let home = ServerDir::new();
         let Some(_disk) = Mounted::tmpfs(&home.data(), "size=64m") else { return };
         let server = Server::start(&home, &[]);
         for token in ["a", "b"] {
-            let ask =
-                Ask::new("POST", token).field("upload-length", 33_000_000).field("upload-complete", "?0");
-            let created = server.ask(wire, ask).await;
+            let request = TestRequest::new("POST", token)
+                .field("upload-length", 33_000_000)
+                .field("upload-complete", "?0");
+            let created = server.request(transport, request).await;
             assert!(created.status < 300 && !created.is_complete(), "{created:?}");
         }
-        let honest = server.ask(wire, Ask::new("POST", "honest").sized(bytes(1, 5 * MIB))).await;
+        let honest =
+            server.request(transport, TestRequest::new("POST", "honest").sized(bytes(1, 5 * MIB))).await;
         assert!(honest.is_complete(), "{honest:?}");
-        let never =
-            server.ask(wire, Ask::new("POST", "never").field("upload-length", 15_000_000_000_000_u64)).await;
+        let never = server
+            .request(
+                transport,
+                TestRequest::new("POST", "never").field("upload-length", 15_000_000_000_000_u64),
+            )
+            .await;
         assert!(is_problem(&never, 507), "{never:?}");
         server.stop().await;
     }
@@ -127,18 +138,19 @@ async fn empty_requests_take_the_disk_from_nobody() {
 
 #[tokio::test]
 async fn uploads_leave_room_on_the_volume() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let Some(_disk) = Mounted::tmpfs(&home.data(), "size=8m") else { return };
     let server = Server::start(&home, &["--keep-free", "3MiB"]);
-    for wire in WIRES {
-        let declared = server.ask(wire, Ask::new("POST", "a").field("upload-length", 6 * MIB)).await;
+    for transport in TRANSPORTS {
+        let declared =
+            server.request(transport, TestRequest::new("POST", "a").field("upload-length", 6 * MIB)).await;
         assert!(is_problem(&declared, 507), "{declared:?}");
-        let full = server.ask(wire, Ask::new("POST", "b").chunked(vec![1; 7 * MIB])).await;
+        let full = server.request(transport, TestRequest::new("POST", "b").chunked(vec![1; 7 * MIB])).await;
         assert!(is_problem(&full, 507), "{full:?}");
         let kept = full.offset().expect("the offset of what fitted");
         assert!(kept > 4 * MIB && kept <= 5 * MIB, "{kept}");
-        assert_eq!(server.offset(wire, "b").await, Ok(kept));
-        assert_eq!(server.ask(wire, Ask::new("DELETE", "b")).await.status, 204);
+        assert_eq!(server.offset(transport, "b").await, Ok(kept));
+        assert_eq!(server.request(transport, TestRequest::new("DELETE", "b")).await.status, 204);
     }
     server.stop().await;
 }
@@ -146,24 +158,31 @@ async fn uploads_leave_room_on_the_volume() {
 /// A volume that the kernel makes read-only, as after an error of the disk.
 #[tokio::test]
 async fn a_volume_that_becomes_read_only_keeps_what_was_acknowledged() {
-    for wire in WIRES {
-        let home = Home::new();
+    for transport in TRANSPORTS {
+        let home = ServerDir::new();
         let Some(disk) = Mounted::tmpfs(&home.data(), "size=8m") else { return };
         let server = Server::start(&home, &[]);
         let content = bytes(3, 2000);
-        let ask = Ask::new("POST", "film").field("upload-length", 2000).field("upload-complete", "?0");
-        assert_eq!(server.ask(wire, ask.sized(&content[..1000])).await.offset(), Some(1000));
+        let request =
+            TestRequest::new("POST", "film").field("upload-length", 2000).field("upload-complete", "?0");
+        assert_eq!(server.request(transport, request.sized(&content[..1000])).await.offset(), Some(1000));
         disk.remount("ro");
-        assert_eq!(server.offset(wire, "film").await, Ok(1000), "what is stored can be asked for");
-        let refused = server.ask(wire, Ask::append("film", 1000).sized(&content[1000..])).await;
+        assert_eq!(server.offset(transport, "film").await, Ok(1000), "what is stored can be asked for");
+        let refused =
+            server.request(transport, TestRequest::append("film", 1000).sized(&content[1000..])).await;
         assert!(is_problem(&refused, refused.status) && refused.status >= 500, "{refused:?}");
-        assert!(server.ask(wire, Ask::new("POST", "new").sized(b"hello")).await.status >= 500);
-        assert!(server.ask(wire, Ask::new("DELETE", "film")).await.status >= 500, "it cannot be removed now");
-        until_ready(&server, wire, 503).await;
+        assert!(
+            server.request(transport, TestRequest::new("POST", "new").sized(b"hello")).await.status >= 500
+        );
+        assert!(
+            server.request(transport, TestRequest::new("DELETE", "film")).await.status >= 500,
+            "it cannot be removed now"
+        );
+        until_ready(&server, transport, 503).await;
         disk.remount("rw");
-        until_ready(&server, wire, 200).await;
-        assert_eq!(server.offset(wire, "film").await, Ok(1000));
-        let done = server.ask(wire, Ask::append("film", 1000).sized(&content[1000..])).await;
+        until_ready(&server, transport, 200).await;
+        assert_eq!(server.offset(transport, "film").await, Ok(1000));
+        let done = server.request(transport, TestRequest::append("film", 1000).sized(&content[1000..])).await;
         assert!(done.is_complete(), "{done:?}");
         assert!(home.sole() == content);
         server.stop().await;
@@ -173,30 +192,33 @@ async fn a_volume_that_becomes_read_only_keeps_what_was_acknowledged() {
 // proves: TOK-CRE-01, TOK-APP-05, TOK-OFF-03
 #[tokio::test]
 async fn what_fits_on_a_full_disk_is_kept_and_the_upload_goes_on_once_there_is_room() {
-    for wire in WIRES {
-        let home = Home::new();
+    for transport in TRANSPORTS {
+        let home = ServerDir::new();
         let Some(_disk) = Mounted::tmpfs(&home.data(), "size=8m") else { return };
         let server = Server::start(&home, &[]);
-        let filler = server.ask(wire, Ask::new("POST", "filler").sized(vec![1; 3 * MIB])).await;
+        let filler =
+            server.request(transport, TestRequest::new("POST", "filler").sized(vec![1; 3 * MIB])).await;
         assert!(filler.is_complete());
 
         let content = bytes(8, 7 * MIB);
-        let full = server.ask(wire, Ask::new("POST", "film").chunked(&content)).await;
+        let full = server.request(transport, TestRequest::new("POST", "film").chunked(&content)).await;
         assert!(is_problem(&full, 507), "{full:?}");
         let kept = full.offset().expect("a full disk does not hide the offset");
         assert!(kept > 4 * MIB && kept < 5 * MIB, "{kept}");
-        assert_eq!(server.offset(wire, "film").await, Ok(kept));
+        assert_eq!(server.offset(transport, "film").await, Ok(kept));
         assert!(home.open()[0] == content[..kept]);
-        let more = server.ask(wire, Ask::append("film", kept).chunked(&content[kept..])).await;
+        let more =
+            server.request(transport, TestRequest::append("film", kept).chunked(&content[kept..])).await;
         assert!(is_problem(&more, 507), "{more:?}");
         let kept = more.offset().expect("an offset").max(kept);
 
         // The full disk is no reason to forget anything when the server restarts.
         server.stop().await;
         let server = Server::start(&home, &[]);
-        assert_eq!(server.offset(wire, "film").await, Ok(kept));
-        assert_eq!(server.ask(wire, Ask::new("DELETE", "filler")).await.status, 204);
-        let done = server.ask(wire, Ask::append("film", kept).chunked(&content[kept..])).await;
+        assert_eq!(server.offset(transport, "film").await, Ok(kept));
+        assert_eq!(server.request(transport, TestRequest::new("DELETE", "filler")).await.status, 204);
+        let done =
+            server.request(transport, TestRequest::append("film", kept).chunked(&content[kept..])).await;
         assert!(done.status == 204 && done.is_complete(), "{done:?}");
         assert!(home.sole() == content);
         server.stop().await;
@@ -206,30 +228,35 @@ async fn what_fits_on_a_full_disk_is_kept_and_the_upload_goes_on_once_there_is_r
 // proves: TOK-CRE-01, TOK-APP-05
 #[tokio::test]
 async fn small_content_whose_end_does_not_fit_is_never_taken_for_whole() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let Some(_disk) = Mounted::tmpfs(&home.data(), "size=8m") else { return };
     let server = Server::start(&home, &[]);
     // As much as fits but for a few pages, and less than is worth a reservation.
-    let room = server.ask(Wire::H1, Ask::new("POST", "room").chunked(vec![1; 9 * MIB])).await;
+    let room =
+        server.request(Transport::H1, TestRequest::new("POST", "room").chunked(vec![1; 9 * MIB])).await;
     let room = room.offset().expect("a full disk does not hide the offset");
-    assert_eq!(server.ask(Wire::H1, Ask::new("DELETE", "room")).await.status, 204);
-    let filler = Ask::new("POST", "filler").sized(vec![1; room - 100_000]);
-    assert!(server.ask(Wire::H1, filler).await.is_complete());
+    assert_eq!(server.request(Transport::H1, TestRequest::new("DELETE", "room")).await.status, 204);
+    let filler = TestRequest::new("POST", "filler").sized(vec![1; room - 100_000]);
+    assert!(server.request(Transport::H1, filler).await.is_complete());
 
     let content = bytes(9, 150_000);
-    for wire in WIRES {
-        for ask in [Ask::new("POST", "film").sized(&content), Ask::new("POST", "film").chunked(&content)] {
-            let full = server.ask(wire, ask).await;
+    for transport in TRANSPORTS {
+        for request in [
+            TestRequest::new("POST", "film").sized(&content),
+            TestRequest::new("POST", "film").chunked(&content),
+        ] {
+            let full = server.request(transport, request).await;
             assert!(is_problem(&full, 507), "{full:?}");
             let kept = full.offset().expect("a full disk does not hide the offset");
             assert!(kept > 50_000 && kept < content.len() && !full.is_complete(), "{full:?}");
             assert!(home.open()[0] == content[..kept]);
-            assert_eq!(server.ask(wire, Ask::new("DELETE", "film")).await.status, 204);
+            assert_eq!(server.request(transport, TestRequest::new("DELETE", "film")).await.status, 204);
         }
-        for ask in
-            [Ask::to("PUT", "/uploads/film").sized(&content), Ask::to("POST", "/uploads").chunked(&content)]
-        {
-            let full = server.ask(wire, ask).await;
+        for request in [
+            TestRequest::to("PUT", "/uploads/film").sized(&content),
+            TestRequest::to("POST", "/uploads").chunked(&content),
+        ] {
+            let full = server.request(transport, request).await;
             assert!(is_problem(&full, 507), "{full:?}");
             assert_eq!((home.uploads("open"), home.uploads("done")), (0, 1), "only the filler is there");
         }
@@ -238,25 +265,25 @@ async fn small_content_whose_end_does_not_fit_is_never_taken_for_whole() {
 }
 
 /// Uploads are refused with an error of the server's, the health check says so, and the log why.
-async fn is_out_of_order(home: &Home, server: &Server, running: Option<Exchange>) {
-    for wire in WIRES {
-        let refused = server.ask(wire, Ask::new("POST", "new").sized(b"hello")).await;
+async fn is_out_of_order(home: &ServerDir, server: &Server, running: Option<Exchange>) {
+    for transport in TRANSPORTS {
+        let refused = server.request(transport, TestRequest::new("POST", "new").sized(b"hello")).await;
         assert!(is_problem(&refused, refused.status) && refused.status >= 500, "{refused:?}");
-        let health = until_ready(server, wire, 503).await;
+        let health = until_ready(server, transport, 503).await;
         assert!(!String::from_utf8_lossy(&health.content).contains('/'), "a path is nobody's business");
-        assert_eq!(server.ask(wire, Ask::to("GET", "/healthz")).await.status, 200);
+        assert_eq!(server.request(transport, TestRequest::to("GET", "/healthz")).await.status, 200);
     }
     if let Some(mut running) = running {
-        assert!(soon("the running transfer", running.answer()).await.is_err());
+        assert!(within_timeout("the running transfer", running.answer()).await.is_err());
     }
     let log = home.log();
     assert!(log.contains("ERROR") && log.contains("the store"), "{log}");
 }
 
 /// The health check remembers for a moment.
-async fn until_ready(server: &Server, wire: Wire, status: u16) -> Got {
-    until_asked(&format!("/readyz to become {status}"), async || {
-        let got = server.ask(wire, Ask::to("GET", "/readyz")).await;
+async fn until_ready(server: &Server, transport: Transport, status: u16) -> TestResponse {
+    poll_until_async(&format!("/readyz to become {status}"), async || {
+        let got = server.request(transport, TestRequest::to("GET", "/readyz")).await;
         (got.status == status).then_some(got)
     })
     .await
@@ -264,33 +291,39 @@ async fn until_ready(server: &Server, wire: Wire, status: u16) -> Got {
 
 #[tokio::test]
 async fn a_data_directory_that_becomes_read_only_is_reported_and_recovers() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
-    assert_eq!(until_ready(&server, Wire::H1, 200).await.content, "ready\n");
-    let ask = Ask::new("POST", "early").sized(bytes(1, 1000)).stalls(Some(2000));
-    let exchange = Exchange::begin(&server, Wire::H1, ask, u64::MAX).await.expect("a connection");
+    assert_eq!(until_ready(&server, Transport::H1, 200).await.content, "ready\n");
+    let request = TestRequest::new("POST", "early").sized(bytes(1, 1000)).stalls(Some(2000));
+    let exchange = Exchange::begin(&server, Transport::H1, request, u64::MAX).await.expect("a connection");
     home.holds(1000).await;
     let directories = vec![home.data(), home.data().join("open"), home.data().join("done")];
     let Some(immutable) = Immutable::make(directories) else { return };
     is_out_of_order(&home, &server, None).await;
     drop(immutable);
-    until_ready(&server, Wire::H1, 200).await;
+    until_ready(&server, Transport::H1, 200).await;
     drop(exchange);
-    assert_eq!(server.offset(Wire::H1, "early").await, Ok(1000), "what was stored before is still there");
-    let done = server.ask(Wire::H1, Ask::append("early", 1000).sized(&bytes(1, 2000)[1000..])).await;
+    assert_eq!(
+        server.offset(Transport::H1, "early").await,
+        Ok(1000),
+        "what was stored before is still there"
+    );
+    let done = server
+        .request(Transport::H1, TestRequest::append("early", 1000).sized(&bytes(1, 2000)[1000..]))
+        .await;
     assert!(done.is_complete(), "{done:?}");
     server.stop().await;
 }
 
 #[tokio::test]
 async fn a_data_directory_that_vanishes_is_reported() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
-    let ask = Ask::new("POST", "early").sized(bytes(1, 1000)).stalls(Some(2000));
-    let exchange = Exchange::begin(&server, Wire::H2, ask, u64::MAX).await.expect("a connection");
+    let request = TestRequest::new("POST", "early").sized(bytes(1, 1000)).stalls(Some(2000));
+    let exchange = Exchange::begin(&server, Transport::H2, request, u64::MAX).await.expect("a connection");
     home.holds(1000).await;
     fs::remove_dir_all(home.data()).expect("removed");
-    let asked = server.ask(Wire::H1, Ask::new("HEAD", "early")).await;
+    let asked = server.request(Transport::H1, TestRequest::new("HEAD", "early")).await;
     assert!(asked.status >= 500 || asked.status == 404, "nothing is known any more: {asked:?}");
     is_out_of_order(&home, &server, Some(exchange)).await;
     server.stop().await;
@@ -298,7 +331,7 @@ async fn a_data_directory_that_vanishes_is_reported() {
 
 #[tokio::test]
 async fn a_server_does_not_start_on_a_directory_it_cannot_use() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let file = home.path("file");
     fs::write(&file, "no directory").expect("written");
     let read_only = home.path("read-only");
@@ -317,6 +350,6 @@ async fn a_server_does_not_start_on_a_directory_it_cannot_use() {
     let server = Server::start(&home, &[]);
     server.stop().await;
     let server = Server::start(&home, &[]);
-    until("the lock", || home.data().join("lock").exists().then_some(())).await;
+    poll_until("the lock", || home.data().join("lock").exists().then_some(())).await;
     server.stop().await;
 }

@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::harness::{Home, Server, bytes, soon};
-use crate::process::{Ended, hoist};
-use crate::secure::certify;
+use crate::child_process::{ExitReport, hoist};
+use crate::harness::{Server, ServerDir, bytes, within_timeout};
+use crate::tls_and_auth::certify;
 
 /// `user:pass` as `Proxy-Authorization` has it.
 const CREDENTIALS: &str = "Basic dXNlcjpwYXNz";
@@ -91,7 +91,7 @@ fn forwarded(head: &str) -> String {
 }
 
 /// The command in an environment with these variables.
-async fn run(home: &Home, variables: &[(&str, &str)], words: &[&str]) -> Ended {
+async fn run(home: &ServerDir, variables: &[(&str, &str)], words: &[&str]) -> ExitReport {
     let mut command = hoist(words);
     command.env("XDG_STATE_HOME", home.path("state")).envs(variables.iter().copied());
     let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
@@ -105,7 +105,7 @@ fn all_have(heads: &[String], text: &str) -> bool {
 
 #[tokio::test]
 async fn http_goes_through_a_proxy_that_alone_knows_the_name() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let proxy = Forward::to(server.addr, Some(CREDENTIALS)).await;
     let content = bytes(1, 700_000);
@@ -130,7 +130,7 @@ async fn http_goes_through_a_proxy_that_alone_knows_the_name() {
 
 #[tokio::test]
 async fn https_goes_through_a_tunnel_in_either_version_of_http() {
-    let home = Home::new();
+    let home = ServerDir::new();
     certify(&home);
     let (cert, key) = (home.text("cert.pem"), home.text("key.pem"));
     let server = Server::start(&home, &["--tls-cert", &cert, "--tls-key", &key]);
@@ -148,7 +148,7 @@ async fn https_goes_through_a_tunnel_in_either_version_of_http() {
             .expect("a client");
         let content = bytes(2, 700_000);
         let put = client.put(url.clone(), Source::bytes(content.clone()));
-        let outcome = soon("an upload", put.send()).await.expect("an upload");
+        let outcome = within_timeout("an upload", put.send()).await.expect("an upload");
         assert_eq!((outcome.version, outcome.bytes), (version, 700_000));
         let heads = proxy.heads();
         assert!(
@@ -166,7 +166,7 @@ async fn https_goes_through_a_tunnel_in_either_version_of_http() {
 
 #[tokio::test]
 async fn a_proxy_is_passed_by_where_that_is_said() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let proxy = Forward::to(server.addr, None).await;
     let address = proxy.url();
@@ -190,7 +190,7 @@ async fn a_proxy_is_passed_by_where_that_is_said() {
 
 #[tokio::test]
 async fn a_proxy_that_refuses_or_is_none_is_named() {
-    let home = Home::new();
+    let home = ServerDir::new();
     certify(&home);
     fs::write(home.path("film"), "content").expect("written");
     let film = home.text("film");

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 
-use crate::harness::{Ask, Exchange, Home, Raw, Server, WIRES, Wire, bytes, soon};
+use crate::harness::{
+    Exchange, Raw, Server, ServerDir, TRANSPORTS, TestRequest, Transport, bytes, within_timeout,
+};
 
 // proves: TOK-SEC-04
 #[tokio::test]
 async fn a_head_that_does_not_come_ends_its_connection() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--head-timeout", "1s"]);
     for part in [
         "",
@@ -40,7 +42,7 @@ async fn a_head_that_does_not_come_ends_its_connection() {
         let _ = tokio::io::AsyncReadExt::read_to_end(&mut read, &mut seen).await;
         seen
     };
-    let (seen, ()) = soon("the end of a slow head", async { tokio::join!(answer, trickle) }).await;
+    let (seen, ()) = within_timeout("the end of a slow head", async { tokio::join!(answer, trickle) }).await;
     assert!(seen.is_empty() || seen.starts_with(b"HTTP/1.1 408 "), "{}", seen.escape_ascii());
     assert_eq!(home.uploads("open") + home.uploads("done"), 0);
 }
@@ -48,27 +50,31 @@ async fn a_head_that_does_not_come_ends_its_connection() {
 // proves: TOK-SEC-04, TOK-CRE-01, TOK-APP-05
 #[tokio::test]
 async fn content_that_stands_still_is_kept_and_its_transfer_ended() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--idle-timeout", "1s"]);
     let content = bytes(1, 30_000);
-    for wire in WIRES {
-        let token = format!("{wire:?}");
-        let ask = Ask::new("POST", &token).sized(&content[..10_000]).stalls(Some(30_000));
-        let mut exchange = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
-        let got = soon("the end of a stalled creation", exchange.answer()).await.expect("an answer");
-        assert_eq!((got.status, got.offset()), (408, Some(10_000)), "{wire:?}");
-        let ask = Ask::append(&token, 10_000).chunked(&content[10_000..20_000]).stalls(None);
-        let mut exchange = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
-        let got = soon("the end of a stalled append", exchange.answer()).await.expect("an answer");
-        assert_eq!((got.status, got.offset()), (408, Some(20_000)), "{wire:?}");
-        let done = server.ask(wire, Ask::append(&token, 20_000).sized(&content[20_000..])).await;
+    for transport in TRANSPORTS {
+        let token = format!("{transport:?}");
+        let request = TestRequest::new("POST", &token).sized(&content[..10_000]).stalls(Some(30_000));
+        let mut exchange =
+            Exchange::begin(&server, transport, request, u64::MAX).await.expect("a connection");
+        let got =
+            within_timeout("the end of a stalled creation", exchange.answer()).await.expect("an answer");
+        assert_eq!((got.status, got.offset()), (408, Some(10_000)), "{transport:?}");
+        let request = TestRequest::append(&token, 10_000).chunked(&content[10_000..20_000]).stalls(None);
+        let mut exchange =
+            Exchange::begin(&server, transport, request, u64::MAX).await.expect("a connection");
+        let got = within_timeout("the end of a stalled append", exchange.answer()).await.expect("an answer");
+        assert_eq!((got.status, got.offset()), (408, Some(20_000)), "{transport:?}");
+        let done =
+            server.request(transport, TestRequest::append(&token, 20_000).sized(&content[20_000..])).await;
         assert!(done.is_complete());
         assert!(home.sole() == content);
-        assert_eq!(server.ask(wire, Ask::new("DELETE", &token)).await.status, 204);
+        assert_eq!(server.request(transport, TestRequest::new("DELETE", &token)).await.status, 204);
     }
     // On HTTP/1.1 the connection is of no further use.
     let mut raw = Raw::connect(&server).await;
-    raw.send(Ask::new("POST", "closed").sized(b"some").stalls(Some(9)).h1()).await;
+    raw.send(TestRequest::new("POST", "closed").sized(b"some").stalls(Some(9)).h1()).await;
     assert_eq!(raw.answer(false).await.expect("an answer").status, 408);
     assert!(raw.ends().await);
 }
@@ -77,7 +83,7 @@ async fn content_that_stands_still_is_kept_and_its_transfer_ended() {
 // proves: TOK-SEC-04
 #[tokio::test]
 async fn a_trickle_is_ended_and_kept() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let server = Server::start(&home, &["--min-rate", "1000"]);
     let mut raw = Raw::connect(&server).await;
     raw.send("POST /uploads HTTP/1.1\r\nHost: a\r\nUpload-Token: trickle\r\nContent-Length: 1000000\r\n\r\n")
@@ -100,6 +106,6 @@ async fn a_trickle_is_ended_and_kept() {
     let kept = answer.offset().expect("an offset");
     assert!(sent > 200, "it was ended after {sent} bits already");
     assert!(kept >= (sent - 2) * 50 && kept <= sent * 50, "{kept} of {sent} times 50");
-    assert_eq!(server.offset(Wire::H1, "trickle").await, Ok(kept));
+    assert_eq!(server.offset(Transport::H1, "trickle").await, Ok(kept));
     assert!(raw.ends().await);
 }

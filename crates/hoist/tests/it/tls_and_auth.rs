@@ -10,11 +10,14 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::harness::{Ask, Exchange, Home, Server, WIRES, Wire, bytes, soon, until, until_asked};
-use crate::process::{Ended, hoist};
+use crate::child_process::{ExitReport, hoist};
+use crate::harness::{
+    Exchange, Server, ServerDir, TRANSPORTS, TestRequest, Transport, bytes, poll_until, poll_until_async,
+    within_timeout,
+};
 
 /// A new certificate for `localhost` in two files, written aside and renamed, as tools that renew certificates do.
-pub(crate) fn certify(home: &Home) -> CertificateDer<'static> {
+pub(crate) fn certify(home: &ServerDir) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
     for (name, text) in [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())] {
         fs::write(home.path("new"), text).expect("written");
@@ -37,13 +40,15 @@ pub(crate) fn trusting(certificates: &[CertificateDer<'static>]) -> TlsConnector
 async fn shows(server: &Server, certificate: &CertificateDer<'static>) -> bool {
     let tcp = TcpStream::connect(server.addr).await.expect("a connection");
     let name = ServerName::try_from("localhost").expect("a name");
-    soon("a handshake", trusting(std::slice::from_ref(certificate)).connect(name, tcp)).await.is_ok()
+    within_timeout("a handshake", trusting(std::slice::from_ref(certificate)).connect(name, tcp))
+        .await
+        .is_ok()
 }
 
 // proves: TOK-SEC-01
 #[tokio::test]
 async fn uploads_go_over_tls_and_survive_a_new_certificate() {
-    let home = Home::new();
+    let home = ServerDir::new();
     let first = certify(&home);
     let (cert, key) = (home.text("cert.pem"), home.text("key.pem"));
     let mut server = Server::start(&home, &["--tls-cert", &cert, "--tls-key", &key]);
@@ -52,18 +57,18 @@ async fn uploads_go_over_tls_and_survive_a_new_certificate() {
     let content = bytes(1, 2_000_000);
 
     let mut running = Vec::new();
-    for wire in WIRES {
-        let ask = Ask::new("POST", &format!("running-{wire:?}")).sized(&content);
-        let mut exchange = Exchange::begin(&server, wire, ask, 700_000).await.expect("a connection");
-        assert!(soon("the bytes", exchange.reached()).await.is_none(), "it goes on too far");
+    for transport in TRANSPORTS {
+        let request = TestRequest::new("POST", &format!("running-{transport:?}")).sized(&content);
+        let mut exchange = Exchange::begin(&server, transport, request, 700_000).await.expect("a connection");
+        assert!(within_timeout("the bytes", exchange.reached()).await.is_none(), "it goes on too far");
         running.push(exchange);
     }
     let second = certify(&home);
     server.signal(Signal::HUP);
-    until_asked("the new certificate", async || shows(&server, &second).await.then_some(())).await;
+    poll_until_async("the new certificate", async || shows(&server, &second).await.then_some(())).await;
     for exchange in &mut running {
         exchange.go_on();
-        let got = soon("the answer", exchange.answer()).await.expect("its connection lives");
+        let got = within_timeout("the answer", exchange.answer()).await.expect("its connection lives");
         assert!(got.status == 204 && got.is_complete(), "{got:?}");
     }
     assert!(home.done().iter().all(|stored| *stored == content));
@@ -71,18 +76,19 @@ async fn uploads_go_over_tls_and_survive_a_new_certificate() {
     // What is no certificate changes nothing.
     fs::write(home.path("cert.pem"), "half a certificate").expect("written");
     server.signal(Signal::HUP);
-    until("the complaint", || server.log().contains("cannot be read again").then_some(())).await;
+    poll_until("the complaint", || server.log().contains("cannot be read again").then_some(())).await;
     assert!(shows(&server, &second).await, "the old certificate stays");
 
     server.tls = Some(trusting(&[second]));
-    for wire in WIRES {
-        let token = format!("resumed-{wire:?}");
-        let ask = Ask::new("POST", &token).sized(&content[..500_000]).stalls(Some(content.len()));
-        let mut stalled = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
+    for transport in TRANSPORTS {
+        let token = format!("resumed-{transport:?}");
+        let request = TestRequest::new("POST", &token).sized(&content[..500_000]).stalls(Some(content.len()));
+        let mut stalled = Exchange::begin(&server, transport, request, u64::MAX).await.expect("a connection");
         home.holds(500_000).await;
-        assert_eq!(server.offset(wire, &token).await, Ok(500_000));
-        assert!(soon("the end of the stalled", stalled.answer()).await.is_err());
-        let done = server.ask(wire, Ask::append(&token, 500_000).sized(&content[500_000..])).await;
+        assert_eq!(server.offset(transport, &token).await, Ok(500_000));
+        assert!(within_timeout("the end of the stalled", stalled.answer()).await.is_err());
+        let done =
+            server.request(transport, TestRequest::append(&token, 500_000).sized(&content[500_000..])).await;
         assert!(done.is_complete(), "{done:?}");
     }
     assert!(home.done().len() == 4 && home.done().iter().all(|stored| *stored == content));
@@ -90,7 +96,7 @@ async fn uploads_go_over_tls_and_survive_a_new_certificate() {
 }
 
 /// The certificate of `localhost` in two files, as `openssl req -x509` makes it: marked as one of an authority.
-fn certify_as_openssl(home: &Home) {
+fn certify_as_openssl(home: &ServerDir) {
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = rcgen::KeyPair::generate().expect("a key");
@@ -99,7 +105,7 @@ fn certify_as_openssl(home: &Home) {
     fs::write(home.path("key.pem"), key.serialize_pem()).expect("written");
 }
 
-async fn run(home: &Home, words: &[&str]) -> Ended {
+async fn run(home: &ServerDir, words: &[&str]) -> ExitReport {
     let mut command = hoist(words);
     command.env("XDG_STATE_HOME", home.path("state"));
     let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
@@ -108,7 +114,7 @@ async fn run(home: &Home, words: &[&str]) -> Ended {
 
 #[tokio::test]
 async fn the_servers_own_certificate_is_enough_for_its_clients() {
-    let home = Home::new();
+    let home = ServerDir::new();
     certify_as_openssl(&home);
     let (cert, key) = (home.text("cert.pem"), home.text("key.pem"));
     let server = Server::start(&home, &["--tls-cert", &cert, "--tls-key", &key]);
@@ -131,7 +137,7 @@ async fn the_servers_own_certificate_is_enough_for_its_clients() {
     }
     server.stop().await;
 
-    let plain = Home::new();
+    let plain = ServerDir::new();
     let server = Server::start(&plain, &[]);
     let ended = run(&home, &["put", &film, &server.url.replace("http://", "https://")]).await;
     assert_eq!(ended.code, Some(14), "{ended:?}");
@@ -142,24 +148,29 @@ async fn the_servers_own_certificate_is_enough_for_its_clients() {
 // proves: TOK-SEC-02, TOK-TOKEN-03
 #[tokio::test]
 async fn strangers_find_nothing_and_end_nothing() {
-    let home = Home::new();
+    let home = ServerDir::new();
     fs::write(home.path("tokens"), "# for tests\nsecret-of-alice alice\nsecret-of-bob bob\n")
         .expect("written");
     let server = Server::start(&home, &["--bearer-file", &home.text("tokens"), "--log-level", "trace"]);
-    let alice = |ask: Ask| ask.field("authorization", "Bearer secret-of-alice");
-    let bob = |ask: Ask| ask.field("authorization", "Bearer secret-of-bob");
-    for wire in WIRES {
-        let token = format!("{wire:?}");
+    let alice = |request: TestRequest| request.field("authorization", "Bearer secret-of-alice");
+    let bob = |request: TestRequest| request.field("authorization", "Bearer secret-of-bob");
+    for transport in TRANSPORTS {
+        let token = format!("{transport:?}");
         let content = bytes(3, 20_000);
-        let ask = alice(Ask::new("POST", &token).sized(&content[..5000]).stalls(Some(20_000)));
-        let mut running = Exchange::begin(&server, wire, ask, u64::MAX).await.expect("a connection");
+        let request = alice(TestRequest::new("POST", &token).sized(&content[..5000]).stalls(Some(20_000)));
+        let mut running = Exchange::begin(&server, transport, request, u64::MAX).await.expect("a connection");
         home.holds(5000).await;
 
-        let attempts =
-            || [Ask::new("HEAD", &token), Ask::append(&token, 5000).sized(b"x"), Ask::new("DELETE", &token)];
-        for ask in attempts().into_iter().chain([Ask::new("POST", &token).sized(b"x")]) {
-            for ask in [ask.clone(), ask.field("authorization", "Bearer secret-of-carol")] {
-                let got = server.ask(wire, ask).await;
+        let attempts = || {
+            [
+                TestRequest::new("HEAD", &token),
+                TestRequest::append(&token, 5000).sized(b"x"),
+                TestRequest::new("DELETE", &token),
+            ]
+        };
+        for request in attempts().into_iter().chain([TestRequest::new("POST", &token).sized(b"x")]) {
+            for request in [request.clone(), request.field("authorization", "Bearer secret-of-carol")] {
+                let got = server.request(transport, request).await;
                 assert_eq!(got.status, 401, "{got:?}");
                 assert!(
                     got.field("www-authenticate").is_some_and(|field| field.starts_with("Bearer")),
@@ -168,24 +179,27 @@ async fn strangers_find_nothing_and_end_nothing() {
                 assert_eq!(got.offset(), None);
             }
         }
-        for ask in attempts() {
-            let got = server.ask(wire, bob(ask)).await;
+        for request in attempts() {
+            let got = server.request(transport, bob(request)).await;
             assert_eq!((got.status, got.offset()), (404, None), "{got:?}");
         }
-        let others = server.ask(wire, bob(Ask::new("POST", &token).sized(b"bob's"))).await;
+        let others = server.request(transport, bob(TestRequest::new("POST", &token).sized(b"bob's"))).await;
         assert!(others.status == 204 && others.is_complete(), "the same token is another upload: {others:?}");
         let disturbed = tokio::time::timeout(Duration::from_millis(200), running.answer()).await;
         assert!(disturbed.is_err(), "a stranger ended a transfer: {disturbed:?}");
 
-        let got = server.ask(wire, alice(Ask::new("HEAD", &token))).await;
+        let got = server.request(transport, alice(TestRequest::new("HEAD", &token))).await;
         assert_eq!((got.status, got.offset()), (204, Some(5000)));
-        let done = server.ask(wire, alice(Ask::append(&token, 5000).sized(&content[5000..]))).await;
+        let done =
+            server.request(transport, alice(TestRequest::append(&token, 5000).sized(&content[5000..]))).await;
         assert!(done.is_complete());
         let mut done = home.done();
         done.sort_by_key(Vec::len);
         assert!(done == [b"bob's".to_vec(), content], "two principals, two uploads");
-        for (who, mine) in [(bob(Ask::new("DELETE", &token)), 1), (alice(Ask::new("DELETE", &token)), 0)] {
-            assert_eq!(server.ask(wire, who).await.status, 204);
+        for (who, mine) in
+            [(bob(TestRequest::new("DELETE", &token)), 1), (alice(TestRequest::new("DELETE", &token)), 0)]
+        {
+            assert_eq!(server.request(transport, who).await.status, 204);
             assert_eq!(home.uploads("done"), mine);
         }
     }
@@ -193,8 +207,8 @@ async fn strangers_find_nothing_and_end_nothing() {
 
     // Who is struck from the file is a stranger from then on.
     fs::write(home.path("tokens"), "secret-of-bob bob\n").expect("written");
-    until_asked("alice to be a stranger", async || {
-        let got = server.ask(Wire::H1, alice(Ask::new("HEAD", "whatever"))).await;
+    poll_until_async("alice to be a stranger", async || {
+        let got = server.request(Transport::H1, alice(TestRequest::new("HEAD", "whatever"))).await;
         (got.status == 401).then_some(())
     })
     .await;
