@@ -88,7 +88,7 @@ impl Shared {
         if keeps_content {
             self.store.commit(upload, fence).await
         } else {
-            self.store.conclude(upload, fence).await
+            self.store.commit_and_discard(upload, fence).await
         }
     }
 

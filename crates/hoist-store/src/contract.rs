@@ -1,37 +1,10 @@
-//! The suite every store must pass, ours and strangers': what it asks for is what a store is.
+//! The suite that every store must pass, ours and yours.
 //!
-//! Owns the cases that hold for any store. Leaves what only one kind of store can be asked (its files, its faults) to the
-//! tests beside that store.
+//! Owns the cases that hold for any store. Leaves what is special about one (its files, its faults) to the tests of that
+//! store.
 //!
-//! Implement [`Site`] for a place where your store keeps things, and call [`run`] in a test on a tokio runtime of several
-//! threads. A case that fails panics with what it expected; its name is printed by the panic's location.
-//!
-//! ```
-//! # use std::path::{Path, PathBuf};
-//! # use std::sync::Arc;
-//! # use hoist_store::contract::{self, Site};
-//! # use hoist_store::memory::MemoryStore;
-//! # use hoist_store::store::{BoxFuture, Store};
-//! struct Memory(MemoryStore);
-//!
-//! impl Site for Memory {
-//!     fn open(&self) -> BoxFuture<'_, Arc<dyn Store>> {
-//!         self.0.crash(); // opening again is coming back from a crash
-//!         Box::pin(async { Arc::new(self.0.clone()) as Arc<dyn Store> })
-//!     }
-//!     fn directory(&self) -> &Path {
-//!         Path::new("exports")
-//!     }
-//!     fn exported(&self, name: &str) -> Option<Vec<u8>> {
-//!         self.0.exported(self.directory(), name)
-//!     }
-//! }
-//!
-//! # tokio::runtime::Runtime::new()?.block_on(async {
-//! contract::run(|| Memory(MemoryStore::new())).await;
-//! # });
-//! # Ok::<(), std::io::Error>(())
-//! ```
+//! Implement [`Site`], and call [`run`] in a test on a tokio runtime with several threads. The
+//! [crate documentation](crate) has an example. A case that fails panics at its own location, with what it expected.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -55,26 +28,26 @@ mod peek;
 mod records;
 mod unverified;
 
-/// A place where a store keeps things, empty at first.
+/// A place in which a store keeps its uploads, initially empty.
 pub trait Site: Send + Sync {
-    /// Opens the store. Called again when everything from the earlier call has been dropped: what was durable is there
-    /// then. May come back from a crash in between, and is the harder test if it does.
+    /// Opens the store. Called again after everything from the earlier call was dropped, and must then find what was
+    /// durable. Simulating a crash in between makes the test harder.
     fn open(&self) -> BoxFuture<'_, Arc<dyn Store>>;
 
-    /// An empty directory that uploads can be exported to.
+    /// Returns an empty directory for exports.
     fn directory(&self) -> &Path;
 
-    /// What an exported file holds; `None` when there is none of that name.
+    /// Returns the content of an exported file; `None` if there is no file of that name.
     fn exported(&self, name: &str) -> Option<Vec<u8>>;
 }
 
-/// Runs every case, each on a fresh site.
+/// Runs every case, each on a new site.
 ///
 /// # Panics
-/// When the store is not one.
+/// Panics if the store breaks the contract.
 ///
 /// # Cancellation
-/// Safe to drop; what the store keeps is left behind.
+/// Safe to drop. The content of the site is left behind.
 pub async fn run<S: Site>(fresh: impl Fn() -> S) {
     content::run(&fresh).await;
     records::run(&fresh).await;
@@ -85,7 +58,7 @@ pub async fn run<S: Site>(fresh: impl Fn() -> S) {
     peek::run(&fresh).await;
 }
 
-/// An upload nobody has made yet, each number another one.
+/// Returns an upload without content. Each number gives another upload.
 fn sample(number: u64) -> Upload {
     let mut bits = [0x5a; 16];
     bits[8..].copy_from_slice(&number.to_be_bytes());
@@ -126,7 +99,7 @@ fn delivered(upload: &Upload) -> Upload {
 
 const ONE: Fence = Fence::new(1);
 
-/// Bytes that tell where they belong and who wrote them.
+/// Returns bytes that depend on their writer and their offset.
 fn pattern(writer: u8, from: usize, bytes: usize) -> Bytes {
     (from..from + bytes).map(|at| byte(writer, at)).collect()
 }
@@ -144,7 +117,7 @@ async fn load(store: &dyn Store, id: UploadId, fence: Fence) -> Upload {
     store.load(id, fence).await.expect("an upload can be loaded").expect("the upload exists")
 }
 
-/// Creates an upload with these bytes, synced.
+/// Creates an upload with these bytes and syncs it.
 async fn stored(store: &dyn Store, upload: &Upload, bytes: &Bytes) {
     let mut writer = create(store, upload, ONE).await;
     writer.write(bytes.clone()).await.expect("bytes are taken");
@@ -165,7 +138,7 @@ async fn content(store: &dyn Store, id: UploadId, from: Offset) -> Vec<u8> {
     content
 }
 
-/// Lets others run.
+/// Yields to other tasks.
 async fn pause() {
     let mut is_first = true;
     std::future::poll_fn(|context| {
@@ -178,7 +151,7 @@ async fn pause() {
     .await;
 }
 
-/// Polls a future this many times, letting others run in between, and drops it if that was not enough.
+/// Polls a future this many times, yielding in between, and drops it if it has not completed.
 async fn dropped_after<T>(polls: usize, mut future: BoxFuture<'_, T>) -> Option<T> {
     for _ in 0..polls {
         let polled = std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;

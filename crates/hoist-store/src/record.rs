@@ -1,8 +1,8 @@
-//! Upload to bytes and back: the one file format hoist promises to read for ever.
+//! The file format of records: an upload's state as JSON. hoist promises to read every version of it forever.
 //!
-//! Owns the text of a record, version 1. Leaves where records are kept, and when they are durable, to the stores.
+//! Owns the text of a record, version 1. Leaves the place of records and their durability to the stores.
 //!
-//! A record is one JSON object, one member a line, so that an operator can read it with `cat`:
+//! A record is one JSON object with one member per line, so that an operator can read it with `cat`:
 //!
 //! ```json
 //! {
@@ -13,11 +13,14 @@
 //! }
 //! ```
 //!
-//! The last two lines are always the checksum and the closing brace, and the checksum covers the bytes of all lines
-//! before them. A record is therefore verified without this program: `head -n -2 record | sha256sum`.
+//! The last two lines are always the checksum and the closing brace. The checksum covers the bytes of all lines before
+//! them, so a record can be verified without hoist: `head -n -2 record | sha256sum`.
 //!
-//! What is not text (field values and answers may hold any octet) is written as `{"hex": "…"}`. Times are kept to the
-//! millisecond. Members that this version does not know are read over and not kept.
+//! Field values and answers may contain any octet. A value that is not UTF-8 is written as `{"hex": "…"}`. Times have a
+//! resolution of one millisecond. Unknown members are ignored, and lost when the record is replaced.
+//!
+//! The names of members and values are part of the format, even where the code uses other terms: `makeup` is the
+//! [`Composition`], with the values `own`, `part`, `joined` and `numbered`.
 
 use std::time::Duration;
 
@@ -32,25 +35,25 @@ use sha2::{Digest as _, Sha256};
 
 use crate::store::Error;
 
-/// The version this program writes, and the newest it reads.
+/// The version that this program writes, and the newest that it reads.
 pub const VERSION: u64 = 1;
 
-/// The most bytes a record may have; a larger file is not one.
+/// The most bytes of a record. A larger file is not a record.
 pub const BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What a record says.
+/// The content of a record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// The upload. Its offset is no part of the record: it is zero here, and the store puts in what it holds.
+    /// The upload. A record contains no offset: it is zero here, and the store sets it to the length of the content.
     pub upload: Upload,
-    /// How many bytes the content had when it was discarded; absent while the store has it.
+    /// The length of the content when it was discarded; `None` while the store has it.
     pub discarded: Option<Offset>,
 }
 
-/// The bytes of a record.
+/// Encodes a record.
 ///
 /// # Errors
-/// [`Error::Damaged`] when the upload is of a family this version has no name for.
+/// Returns [`Error::Damaged`] if the upload's family has no name in this version.
 pub fn to_bytes(record: &Record) -> Result<Vec<u8>, Error> {
     let text = serde_json::to_string_pretty(&Version1::of(record)?)
         .map_err(|error| Error::Damaged(format!("the record cannot be written: {error}")))?;
@@ -63,19 +66,22 @@ pub fn to_bytes(record: &Record) -> Result<Vec<u8>, Error> {
     Ok(text.into_bytes())
 }
 
-/// What the bytes of a record say. Takes any bytes and never panics.
+/// Decodes a record. Accepts any bytes and never panics.
 ///
 /// # Errors
-/// [`Error::Damaged`], with what is wrong, when the bytes are not a whole and unaltered record of a known version.
+/// Returns [`Error::Damaged`], with the reason, if the bytes are not a complete and unaltered record of a known version.
 pub fn from_bytes(bytes: &[u8]) -> Result<Record, Error> {
     if bytes.len() > BYTES_MAX {
-        return Err(damaged(format!("the record has {} bytes, more than any", bytes.len())));
+        return Err(damaged(format!(
+            "the record has {} bytes, which is more than any record has",
+            bytes.len()
+        )));
     }
-    // The version first: a later one may keep its checksum in another way.
+    // The version first: a later one may store its checksum differently.
     let Head { version } = serde_json::from_slice(bytes).map_err(|_| torn())?;
     if version != VERSION {
         return Err(damaged(format!(
-            "the record is of version {version}, and this program reads version {VERSION}"
+            "the record has version {version}, but this program reads only version {VERSION}"
         )));
     }
     let (body, sum) = split(bytes).ok_or_else(torn)?;
@@ -86,7 +92,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Record, Error> {
     version1.record()
 }
 
-/// Whether bytes are what an unfinished write leaves, rather than a record of a version that is not known here.
+/// Returns whether bytes are the remains of an unfinished write, as opposed to a record of an unknown version.
 pub(crate) fn is_torn(bytes: &[u8]) -> bool {
     let Ok(Head { version }) = serde_json::from_slice(bytes) else { return true };
     version == VERSION && split(bytes).is_none_or(|(body, sum)| hex(&Sha256::digest(body)).as_bytes() != sum)
@@ -105,7 +111,7 @@ fn damaged(what: String) -> Error {
 }
 
 fn torn() -> Error {
-    damaged("the record is torn or was edited: its checksum does not fit".to_owned())
+    damaged("the record is torn or was edited: its checksum does not match".to_owned())
 }
 
 #[derive(Deserialize)]
@@ -123,9 +129,9 @@ struct Version1 {
     interruption: InterruptionName,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<String>,
-    /// The member keeps its first name, `makeup`: records with it exist.
-    #[serde(default, rename = "makeup", skip_serializing_if = "MakeupText::is_own")]
-    composition: MakeupText,
+    /// Records of the first versions call it `makeup`.
+    #[serde(default, rename = "makeup", skip_serializing_if = "CompositionText::is_direct")]
+    composition: CompositionText,
     method: String,
     target: String,
     fields: Vec<Field>,
@@ -174,19 +180,23 @@ enum InterruptionName {
     Discards,
 }
 
-/// Absent from the record of an upload like any other.
+/// The source of the content. Absent for uploads with content of their own.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum MakeupText {
+enum CompositionText {
     #[default]
-    Own,
+    #[serde(rename = "own")]
+    Direct,
     Part,
-    Joined(Vec<String>),
-    Numbered {
+    #[serde(rename = "joined")]
+    Concatenated(Vec<String>),
+    #[serde(rename = "numbered")]
+    Indexed {
         highest: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         last: Option<u64>,
-        /// First and last number of each range of parts that were begun; absent where all up to the highest may have been.
+        /// The first and last number of each range of parts that were begun. Absent if every part up to the highest one may
+        /// have been begun.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         begun: Option<Vec<(u64, u64)>>,
     },
@@ -208,7 +218,7 @@ struct AnswerText {
     content: Octets,
 }
 
-/// `"name: value"`, or the name apart when the value is not text. A name holds no colon, so the first one ends it.
+/// `"name: value"`, or name and value apart if the value is not UTF-8. A name contains no colon, so the first one ends it.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Field {
@@ -257,7 +267,7 @@ impl Version1 {
                 Interruption::Discards => InterruptionName::Discards,
             },
             owner: upload.owner.as_ref().map(|owner| owner.name().to_owned()),
-            composition: MakeupText::of(&upload.composition),
+            composition: CompositionText::of(&upload.composition),
             method: upload.origin.method.to_string(),
             target: upload.origin.target.clone(),
             fields: fields_text(&upload.origin.fields),
@@ -279,10 +289,10 @@ impl Version1 {
             (PhaseName::Delivered, Some(answer)) => Phase::Delivered(answer),
             (PhaseName::Failed, Some(answer)) => Phase::Failed(answer),
             (PhaseName::Open | PhaseName::Received, Some(_)) => {
-                return Err(damaged("the record has an answer before its time".to_owned()));
+                return Err(damaged("the record of an open or received upload has an answer".to_owned()));
             }
             (PhaseName::Delivered | PhaseName::Failed, None) => {
-                return Err(damaged("the record lacks the answer it speaks of".to_owned()));
+                return Err(damaged("the record of a delivered or failed upload has no answer".to_owned()));
             }
         };
         let upload = Upload {
@@ -316,7 +326,7 @@ impl Version1 {
             composition: self.composition.composition()?,
             origin: Origin {
                 method: Method::from_bytes(self.method.as_bytes())
-                    .map_err(|_| damaged("the record's method is none".to_owned()))?,
+                    .map_err(|_| damaged("the record's method is not one".to_owned()))?,
                 target: self.target,
                 fields: fields_map(self.fields)?,
             },
@@ -331,16 +341,18 @@ impl Version1 {
     }
 }
 
-impl MakeupText {
+impl CompositionText {
     fn of(composition: &Composition) -> Self {
         match composition {
-            Composition::Direct => Self::Own,
+            Composition::Direct => Self::Direct,
             Composition::Part => Self::Part,
-            Composition::Concatenated(parts) => Self::Joined(parts.iter().map(UploadId::to_string).collect()),
+            Composition::Concatenated(parts) => {
+                Self::Concatenated(parts.iter().map(UploadId::to_string).collect())
+            }
             Composition::Indexed(IndexedParts { started: begun, last }) => {
                 let highest = begun.highest();
                 let ranges = begun.ranges().map(|(first, last)| (first.get().into(), last.get().into()));
-                Self::Numbered {
+                Self::Indexed {
                     highest: highest.get().into(),
                     last: last.map(|last| last.get().into()),
                     begun: (!begun.covers(highest)).then(|| ranges.collect()),
@@ -350,19 +362,18 @@ impl MakeupText {
     }
 
     fn composition(self) -> Result<Composition, Error> {
-        let part = |number| {
-            PartNumber::new(number).ok_or_else(|| damaged(format!("{number} is the number of no part")))
-        };
+        let part =
+            |number| PartNumber::new(number).ok_or_else(|| damaged(format!("{number} is not a part number")));
         Ok(match self {
-            Self::Own => Composition::Direct,
+            Self::Direct => Composition::Direct,
             Self::Part => Composition::Part,
-            Self::Joined(parts) => {
+            Self::Concatenated(parts) => {
                 let ids: Result<_, _> = parts.iter().map(|id| id.parse::<UploadId>()).collect();
                 Composition::Concatenated(
                     ids.map_err(|error| damaged(format!("the id of a part is {error}")))?,
                 )
             }
-            Self::Numbered { highest, last, begun } => {
+            Self::Indexed { highest, last, begun } => {
                 let highest = part(highest)?;
                 let begun = match begun {
                     None => PartNumberSet::up_to(highest),
@@ -370,7 +381,9 @@ impl MakeupText {
                         let ranges = ranges.into_iter().map(|(first, last)| Ok((part(first)?, part(last)?)));
                         let begun = PartNumberSet::of_ranges(ranges.collect::<Result<Vec<_>, Error>>()?);
                         let begun = begun.filter(|begun| begun.highest() == highest);
-                        begun.ok_or_else(|| damaged("the numbers of the parts make no sense".to_owned()))?
+                        begun.ok_or_else(|| {
+                            damaged("the numbers of the parts contradict each other".to_owned())
+                        })?
                     }
                 };
                 Composition::Indexed(IndexedParts { started: begun, last: last.map(part).transpose()? })
@@ -378,8 +391,8 @@ impl MakeupText {
         })
     }
 
-    fn is_own(&self) -> bool {
-        matches!(self, Self::Own)
+    fn is_direct(&self) -> bool {
+        matches!(self, Self::Direct)
     }
 }
 
@@ -398,13 +411,12 @@ impl AnswerText {
     fn answer(self) -> Result<TargetResponse, Error> {
         Ok(TargetResponse {
             status: StatusCode::from_u16(self.status)
-                .map_err(|_| damaged(format!("{} is no status", self.status)))?,
+                .map_err(|_| damaged(format!("{} is not a status code", self.status)))?,
             fields: fields_map(self.fields)?,
             content: match self.content {
                 Octets::Text(text) => text.into_bytes(),
-                Octets::Binary { hex } => {
-                    unhex(&hex).ok_or_else(|| damaged("an answer is not hexadecimal".to_owned()))?
-                }
+                Octets::Binary { hex } => unhex(&hex)
+                    .ok_or_else(|| damaged("the answer's content is not hexadecimal".to_owned()))?,
             },
         })
     }
@@ -419,7 +431,7 @@ fn fields_text(fields: &HeaderMap) -> Vec<Field> {
 }
 
 fn fields_map(fields: Vec<Field>) -> Result<HeaderMap, Error> {
-    let wrong = || damaged("a field of the record is none".to_owned());
+    let wrong = || damaged("a header field of the record is malformed".to_owned());
     let mut map = HeaderMap::new();
     for field in fields {
         let (name, value) = match field {
@@ -431,7 +443,7 @@ fn fields_map(fields: Vec<Field>) -> Result<HeaderMap, Error> {
         };
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
         let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).map_err(|_| wrong())?;
-        // More distinct names than a map can hold would panic in `append`.
+        // `append` would panic if the map were full of distinct names.
         map.try_append(name, value).map_err(|_| wrong())?;
     }
     Ok(map)

@@ -1,117 +1,203 @@
-//! What a store is: the traits the server drives, and the errors they answer with.
+//! The contract between the server and a store: [`Store`], [`Writer`], [`Reader`] and [`Listing`].
 //!
-//! Owns the contract; `contract.rs` tests it, `fs.rs` and `memory.rs` fulfil it. Leaves every protocol decision to
-//! `hoist-proto`: a store knows no status code and no dialect.
+//! A store keeps uploads. Each upload has an id, a record (an [`Upload`]: its origin, length, phase and saved answer) and
+//! content (bytes without gaps, from offset zero). `fs.rs` and `memory.rs` implement the contract and `contract.rs`
+//! tests it. Protocol decisions are made in `hoist-proto`: a store knows no status code and no dialect.
+//!
+//! # The life of an upload
+//!
+//! ```text
+//!  create ──▶ Phase::Open ──────────────── commit ──▶ Received ── commit ──▶ Delivered, Failed ── remove ──▶ unknown
+//!             load, then append and write,            the whole content      the target's answer is in the record
+//!             once per request that brings content    is here                discard, or commit_and_discard: the
+//!             (or join, once all parts are here)                             content is freed, the record stays
+//! ```
+//!
+//! 1. [`create`](Store::create) stores the record and returns a [`Writer`] at offset zero.
+//! 2. [`Writer::write`] accepts bytes, [`Writer::sync`] makes them durable. Only a synced offset is acknowledged to the
+//!    client, because only a store makes a [`Durable`].
+//! 3. Every later request takes a higher [`Fence`], calls [`load`](Store::load), which ends the previous writer, and
+//!    continues with [`append`](Store::append).
+//! 4. [`commit`](Store::commit) replaces the record when the length becomes known and when the phase changes. An upload
+//!    [made of parts](Composition::is_composed) gets its content by [`join`](Store::join) instead of a writer.
+//! 5. The target takes the content by [`read`](Store::read) or [`export`](Store::export). Its answer is committed.
+//! 6. [`discard`](Store::discard) frees the content and keeps the record, so that the upload's state can still be queried
+//!    and its answer replayed. [`remove`](Store::remove) deletes both.
+//!
+//! # Fencing
+//!
+//! Every call that changes an upload carries the [`Fence`] of the claim under which it is made. The store remembers the
+//! highest fence it has seen for each upload. A call with a lower fence fails with [`Error::Fenced`] and changes nothing,
+//! however late it arrives. A call with a higher fence ends the writer of the lower one: bytes which that writer has
+//! accepted are stored, or dropped if the upload is removed, before the call reads or changes anything. A call with the
+//! same fence belongs to the same claim and leaves the writer alone, unless the method says otherwise.
+//!
+//! [`create`](Store::create) takes its fence only if the id is free. [`peek`](Store::peek), [`read`](Store::read) and
+//! [`list`](Store::list) take no fence and end no writer.
+//!
+//! Fences need not survive a restart: claims do not, either.
+//!
+//! # Durability
+//!
+//! A [`Durable`] offset is a promise: after a crash, the upload exists with at least that many bytes, and they are the
+//! bytes that were written. A store calls [`Durable::attest`] only after the storage has confirmed every byte before the
+//! offset, the record, and the names under which both are found. After a failed sync the store must not confirm the
+//! affected bytes later, since an operating system may report such a failure only once.
+//!
+//! The content is always a prefix without gaps: once one byte could not be stored, no later byte is.
+//!
+//! # Concurrency and cancellation
+//!
+//! Methods may be called concurrently, for one upload and for many. Calls that change the same upload take effect one
+//! after the other. No method may block the thread of the runtime.
+//!
+//! A future that is dropped must leave the upload in a state that the `# Cancellation` section of its method allows, and
+//! must not block later calls. Work that has begun may continue in the background.
 
 use std::collections::HashSet;
 use std::path::Path;
 use std::pin::Pin;
-use std::time::Duration;
 
 use bytes::Bytes;
-use hoist_proto::types::{Durable, Fence, Length, Offset, Principal, Timestamp, UploadId};
-use hoist_proto::upload::{Composition, Upload};
+use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
+use hoist_proto::upload::Upload;
 
-/// A boxed future, so that stores can be chosen at run time. One allocation per call, none per byte.
+pub use self::error::Error;
+pub use self::last_used::{ClockStep, LastUsed};
+pub use self::summary::{UploadGroup, UploadSummary};
+
+mod error;
+mod last_used;
+mod summary;
+
+/// A boxed future, which lets the store be chosen at run time. Costs one allocation per call, none per byte.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Keeps uploads: their bytes, and the record beside them.
+/// Storage for uploads: their content, and a record of each.
 ///
-/// Every changing call carries the [`Fence`] of the claim it is made under. The newest fence seen for an upload is the
-/// only one that may change it: everything older gets [`Error::Fenced`] and changes nothing, however late it arrives.
+/// The [module documentation](self) describes fencing, durability and cancellation, which are the same for all methods.
 pub trait Store: Send + Sync + 'static {
-    /// Makes room for a new upload and opens it for writing at offset zero.
+    /// Creates an upload without content and opens it for writing at offset zero.
     ///
-    /// A known length for which there is no room is refused at once. No room is reserved for it: an upload takes up
-    /// only the bytes that have arrived. The record becomes durable with the first [`Writer::sync`] that succeeds, or
-    /// earlier; until then a crash may forget the upload.
+    /// The record becomes durable with the first successful [`Writer::sync`], or earlier. Until then a crash may delete
+    /// the upload. [`Upload::offset`] is ignored.
+    ///
+    /// If [`Upload::length`] is known and larger than the free space, the call fails at once. No space is reserved: an
+    /// upload takes only the space of the bytes that have arrived.
     ///
     /// # Errors
-    /// [`Error::Exists`] when the id is taken: the fence is not taken then, and a transfer to that upload goes on
-    /// (upload-token: TOK-CRE-05). [`Error::Full`] when there is no room; nothing is left behind then.
-    /// [`Error::Fenced`] when a newer fence was seen for the id.
+    /// - [`Error::Exists`] if the id is taken. The fence is then not taken, and a transfer to that upload continues
+    ///   (upload-token: TOK-CRE-05).
+    /// - [`Error::Full`] if there is no space. Nothing is left behind.
+    /// - [`Error::Fenced`] if a higher fence was seen for the id.
+    /// - [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
-    /// Dropped before it completes, the upload either exists with nothing stored or does not exist.
+    /// If dropped, the upload exists without content, or does not exist.
     fn create<'a>(
         &'a self,
         upload: &'a Upload,
         fence: Fence,
     ) -> BoxFuture<'a, Result<Box<dyn Writer>, Error>>;
 
-    /// Reads an upload and makes `fence` the only one that may change it from here on.
+    /// Reads an upload and takes the fence. Returns `None` if there is no such upload.
     ///
-    /// The offset is durable when this returns: bytes that an earlier writer accepted are written and synced first. What
-    /// a writer of an older fence still writes afterwards is refused; one of the same fence goes on.
+    /// Bytes that the writer of a lower fence has accepted are stored first, and that writer gets [`Error::Fenced`] from
+    /// then on. A writer of the same fence continues. The returned [`Upload::offset`] is durable, and
+    /// [`Upload::touched`] is the time of the last stored byte or of the last commit, whichever is later.
     ///
     /// # Errors
-    /// [`Error::Fenced`] when a newer fence was seen, [`Error::Damaged`] when the record cannot be believed.
+    /// - [`Error::Fenced`] if a higher fence was seen.
+    /// - [`Error::Damaged`] if record and content contradict each other, or the content is shorter than the offset that
+    ///   was acknowledged.
+    /// - [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
-    /// Safe to drop; the fence may have been taken.
+    /// Safe to drop. The fence may have been taken.
     fn load(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<Option<Upload>, Error>>;
 
-    /// Reads an upload as it is at this moment, without a fence: a transfer to it goes on. The offset is durable when this
-    /// returns; what a running writer has accepted counts as far as it is written.
+    /// Reads an upload without taking a fence, so that a running transfer continues. Returns `None` if there is no such
+    /// upload.
+    ///
+    /// The returned offset is durable. It counts the accepted bytes of a running writer as far as they are written.
     ///
     /// # Errors
-    /// [`Error::Damaged`], or what the disk says.
+    /// - [`Error::Damaged`] as for [`load`](Store::load).
+    /// - [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
     /// Safe to drop.
     fn peek(&self, id: UploadId) -> BoxFuture<'_, Result<Option<Upload>, Error>>;
 
-    /// Opens an open upload for writing behind its last byte, which must be at `at`. An upload has one writer: an earlier
-    /// one gets [`Error::Fenced`] from here on, whatever its fence.
+    /// Opens an upload in [`Phase::Open`](hoist_proto::upload::Phase::Open) for writing after its last byte.
+    ///
+    /// `at` is the offset that [`load`](Store::load) returned, and must be where the content ends. An upload has at most
+    /// one writer: an earlier one gets [`Error::Fenced`] from then on, even if it has the same fence.
     ///
     /// # Errors
-    /// [`Error::Missing`], also when the upload is complete or has been [joined](Store::join) of its parts;
-    /// [`Error::Fenced`]; [`Error::Damaged`] when the stored bytes end elsewhere.
+    /// - [`Error::Missing`] if there is no such upload, if it is complete, or if its parts were
+    ///   [joined](Store::join).
+    /// - [`Error::Fenced`] if a higher fence was seen.
+    /// - [`Error::Damaged`] if the content does not end at `at`.
+    /// - [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
     /// Safe to drop.
     fn append(&self, id: UploadId, at: Offset, fence: Fence)
     -> BoxFuture<'_, Result<Box<dyn Writer>, Error>>;
 
-    /// Replaces the record: a length that became known, a phase. Durable when it returns, and atomic: a crash leaves the
-    /// old record or the new one. The upload's own offset is not looked at. With a phase that takes no more bytes the
-    /// content is made durable first and its writer, if there is one, gets [`Error::Fenced`] from here on.
+    /// Replaces the record of an upload, atomically and durably.
+    ///
+    /// [`Upload::offset`] is ignored. If the new phase accepts no more bytes, the content is made durable before the
+    /// record, and the writer, if any, gets [`Error::Fenced`] from then on.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Fenced`], or what the disk says; the old record is then still the valid one.
+    /// The old record stays valid.
+    /// - [`Error::Missing`] if there is no such upload.
+    /// - [`Error::Fenced`] if a higher fence was seen.
+    /// - [`Error::Full`] or [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
-    /// Dropped, the old or the new record is valid.
+    /// If dropped, either the old or the new record is valid.
     fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> BoxFuture<'a, Result<(), Error>>;
 
-    /// Combines [`commit`](Store::commit), with a phase that accepts no more bytes, and [`discard`](Store::discard)
-    /// in one step, for an upload whose content was moved elsewhere or is worthless. A crash leaves either the old
-    /// record with the content, or the new record, which states the offset. Content that a crash leaves beside the
-    /// new record is freed by the next [`list_all`](Store::list_all).
+    /// Combines [`commit`](Store::commit) and [`discard`](Store::discard) in one step, for an upload whose content was
+    /// moved elsewhere or is worthless.
+    ///
+    /// The new phase must accept no more bytes. A crash leaves either the old record with the content, or the new
+    /// record, which states the offset. If a crash leaves the content beside the new record, the next
+    /// [`list`](Store::list) frees it.
     ///
     /// # Errors
-    /// As [`commit`](Store::commit), and [`Error::Io`] for a phase that takes more bytes.
+    /// As for [`commit`](Store::commit), and [`Error::Io`] if the new phase accepts more bytes.
     ///
     /// # Cancellation
     /// If dropped, either the old record with the content or the new record is valid.
-    fn conclude<'a>(&'a self, upload: &'a Upload, fence: Fence) -> BoxFuture<'a, Result<(), Error>>;
+    fn commit_and_discard<'a>(&'a self, upload: &'a Upload, fence: Fence)
+    -> BoxFuture<'a, Result<(), Error>>;
 
-    /// Gives an open upload that is to be made of others ([`Composition::is_composed`]) and has no content the content of
-    /// `parts`, one after the other; the same may come several times. Durable when it returns, and all or nothing: a crash
-    /// leaves the upload without content or with all of it. The parts are complete, and stay as they are, whatever becomes
-    /// of the whole; their claims are not looked at. The upload's writer, if there is one, gets [`Error::Fenced`] from here
-    /// on.
+    /// Gives an upload the content of `parts`, one after the other, and returns its length.
     ///
-    /// On a local file system no byte passes through this process, where the system can do without.
+    /// The upload is open, [made of parts](hoist_proto::upload::Composition::is_composed) and without content. The parts
+    /// are complete and stay as they are; one id may occur several times. Their fences are not checked. The upload's
+    /// writer, if any, gets [`Error::Fenced`] from then on.
+    ///
+    /// The content is durable when the call returns. A crash leaves the upload without content or with all of it. Parts
+    /// that are removed later do not change the content. A store should avoid moving the bytes through this process where
+    /// the storage can join on its own.
     ///
     /// # Errors
-    /// [`Error::Missing`] when the upload or a part is not there, the upload is complete, or a part's content was discarded;
-    /// [`Error::Fenced`]; [`Error::Full`]; [`Error::Damaged`] for a part that cannot be believed; [`Error::Io`] for a part
-    /// that is not complete, an upload that has content or is not to be made of others, or what the disk says. Nothing is
-    /// left behind then.
+    /// The upload stays without content.
+    /// - [`Error::Missing`] if the upload or a part does not exist, if the upload is complete, or if the content of a
+    ///   part was discarded.
+    /// - [`Error::Fenced`] if a higher fence was seen for the upload.
+    /// - [`Error::Full`] if there is no space.
+    /// - [`Error::Damaged`] if a part is damaged.
+    /// - [`Error::Io`] if a part is not complete, if the upload has content or is not made of parts, or if the storage
+    ///   fails.
     ///
     /// # Cancellation
-    /// Dropped, the upload has no content or all of it.
+    /// If dropped, the upload has no content or all of it.
     fn join<'a>(
         &'a self,
         id: UploadId,
@@ -119,23 +205,34 @@ pub trait Store: Send + Sync + 'static {
         fence: Fence,
     ) -> BoxFuture<'a, Result<Durable, Error>>;
 
-    /// Reads stored bytes from an offset on, to where they end at this moment. Takes no fence: a transfer goes on.
+    /// Opens the content for reading, from an offset to its current end. Takes no fence.
+    ///
+    /// Unverified bytes ([`Writer::mark_unverified`]) are not part of the content. From an offset at or after the end the
+    /// reader returns no bytes.
     ///
     /// # Errors
-    /// [`Error::Missing`] when there is no such upload, or its content was discarded.
-    fn read(&self, id: UploadId, from: Offset) -> BoxFuture<'_, Result<Box<dyn Reader>, Error>>;
-
-    /// Gives the content of an upload a second name: `name` in `directory`, durable when it returns. Nothing that is
-    /// there already is overwritten: a taken name gets the upload's id added. Done again for the same upload it finds
-    /// what it did before and returns the same name, so that it may be repeated after a crash.
-    ///
-    /// `name` is one path segment; the caller made it safe. On one file system no byte is copied.
-    ///
-    /// # Errors
-    /// [`Error::Missing`], also when the content was discarded; [`Error::Fenced`], [`Error::Full`], or what the disk says.
+    /// - [`Error::Missing`] if there is no such upload, or its content was discarded.
+    /// - [`Error::Damaged`] as for [`load`](Store::load).
+    /// - [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
-    /// Dropped, the name is there or it is not; done again it is.
+    /// Safe to drop.
+    fn read(&self, id: UploadId, from: Offset) -> BoxFuture<'_, Result<Box<dyn Reader>, Error>>;
+
+    /// Gives the content a name outside the store, durably, and returns that name.
+    ///
+    /// The name is `name` in `directory`. Nothing is overwritten: if the name is taken, the upload's id is added to it.
+    /// Idempotent: for the same upload, a repeated call, also after a crash, finds the earlier export and returns its
+    /// name. `name` is one path segment, which the caller has made safe. Within one file system no byte is copied.
+    ///
+    /// # Errors
+    /// - [`Error::Missing`] if there is no such upload, or its content was discarded.
+    /// - [`Error::Fenced`] if a higher fence was seen.
+    /// - [`Error::Full`] if a copy is needed and does not fit.
+    /// - [`Error::Io`] if `name` is not one path segment, or if the storage fails.
+    ///
+    /// # Cancellation
+    /// If dropped, the name may or may not exist. Repeat the call to find out.
     fn export<'a>(
         &'a self,
         id: UploadId,
@@ -144,34 +241,42 @@ pub trait Store: Send + Sync + 'static {
         fence: Fence,
     ) -> BoxFuture<'a, Result<String, Error>>;
 
-    /// Frees the content of a complete upload and keeps the record, which from then on answers for its offset. Done again
-    /// it changes nothing.
+    /// Frees the content of a complete upload and keeps its record, which states the offset from then on. Idempotent.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Fenced`], [`Error::Io`] for an upload that is not complete, or what the disk says.
+    /// - [`Error::Missing`] if there is no such upload.
+    /// - [`Error::Fenced`] if a higher fence was seen.
+    /// - [`Error::Io`] if the upload is not complete.
+    /// - [`Error::Full`] or [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
-    /// Dropped, the content is there or it is not; the record knows.
+    /// If dropped, the content may or may not exist. The record is right in both cases.
     fn discard(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<(), Error>>;
 
-    /// Frees everything of an upload, damaged or not. Afterwards the id is unknown, and may be created again.
+    /// Deletes an upload, record and content, even if it is damaged. The id is free afterwards.
+    ///
+    /// Accepted bytes that are not yet written are dropped. The fence stays taken.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Fenced`], or what the disk says.
+    /// - [`Error::Missing`] if there is no such upload.
+    /// - [`Error::Fenced`] if a higher fence was seen.
+    /// - [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
-    /// Dropped, the upload is there whole or not at all.
+    /// If dropped, the upload exists as a whole or not at all.
     fn remove(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<(), Error>>;
 
-    /// Lists the stored uploads in small batches and in no particular order. Each [`UploadSummary`] holds what a single look
-    /// at the upload shows. The store logs a record that cannot be read and leaves it out.
+    /// Lists the uploads of a group in small batches, in no particular order. Takes no fence.
     ///
-    /// Uploads that changed after `unchanged_since` may be left out, so that a store need not read what cannot be over yet. An
-    /// upload that is created, completed or removed meanwhile is listed or not; one that is there all the time is, in the
-    /// listing of one of the two shelves or in both when it is completed between them, open ones first.
+    /// Uploads that changed after `unchanged_since` may be omitted, so that a store need not read uploads that cannot
+    /// have expired yet. An upload that cannot be read is logged and omitted.
+    ///
+    /// An upload that exists during the whole listing is in it. An upload that is created, completed or removed meanwhile
+    /// may or may not be. A caller that lists [`Open`](UploadGroup::Open) and then [`Complete`](UploadGroup::Complete)
+    /// sees every upload, and possibly twice if it was completed in between.
     ///
     /// # Errors
-    /// Returns an error if the disk fails.
+    /// - [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -181,10 +286,10 @@ pub trait Store: Send + Sync + 'static {
         unchanged_since: Option<Timestamp>,
     ) -> BoxFuture<'_, Result<Box<dyn Listing>, Error>>;
 
-    /// Returns all stored uploads at once, for tests and for stores that are known to be small.
+    /// Returns all uploads, sorted by id. For tests and for stores that are known to be small.
     ///
     /// # Errors
-    /// Returns an error if the disk fails.
+    /// As for [`list`](Store::list).
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -197,234 +302,139 @@ pub trait Store: Send + Sync + 'static {
                     all.extend(summaries);
                 }
             }
-            // One that is completed between the listings is met twice, and is newer in the second.
+            // An upload completed between the listings is in both. Its second summary is the newer one.
             all.reverse();
-            let mut met = HashSet::new();
-            all.retain(|summary: &UploadSummary| met.insert(summary.id));
+            let mut listed = HashSet::new();
+            all.retain(|summary: &UploadSummary| listed.insert(summary.id));
             all.sort_unstable_by_key(|summary| summary.id);
             Ok(all)
         })
     }
 
-    /// The note that [`set_last_used`](Store::set_last_used) was last given; `None` when there is nothing to tell it by. A store
-    /// that has kept uploads and was never given one may answer with the newest time it has itself.
+    /// Returns the value of the last [`set_last_used`](Store::set_last_used), or `None` if there is none.
+    ///
+    /// A store that holds uploads but no such value may return the newest time it knows.
     ///
     /// # Errors
-    /// Returns an error if the disk fails.
+    /// - [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
     /// Safe to drop.
     fn last_used(&self) -> BoxFuture<'_, Result<Option<LastUsed>, Error>>;
 
-    /// Keeps the time at which the store was last known to be in use, and the steps that its clock has made, so that a
-    /// clock that is wrong at the next start can be told from one that is right. Need not be durable at once; an older
-    /// note is as safe.
+    /// Stores the time at which the store was in use, and the steps of the clock. With it, the next start can detect a
+    /// clock that is wrong.
+    ///
+    /// Need not be durable: an older value is as good.
     ///
     /// # Errors
-    /// Returns an error if the disk fails; the previous note is then still kept.
+    /// The previous value is kept.
+    /// - [`Error::Full`] or [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
-    /// If dropped, either the old or the new note is kept.
-    fn set_last_used<'a>(&'a self, seen: &'a LastUsed) -> BoxFuture<'a, Result<(), Error>>;
+    /// If dropped, either the old or the new value is kept.
+    fn set_last_used<'a>(&'a self, last_used: &'a LastUsed) -> BoxFuture<'a, Result<(), Error>>;
 
-    /// Whether the store could take an upload now: it can be reached, and written.
+    /// Checks that the store can be reached and written to. Called by readiness probes.
     ///
     /// # Errors
-    /// What is in the way, in words for an operator.
+    /// Returns what is wrong, for an operator to read.
+    /// - [`Error::Full`] if there is no space.
+    /// - [`Error::Io`] otherwise.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
     fn check_health(&self) -> BoxFuture<'_, Result<(), Error>>;
 }
 
-/// Takes the content of one request, in order.
+/// Writes the content of one request, in order.
 ///
-/// Dropping it keeps what was written; the bytes since the last [`sync`](Writer::sync) are then as safe as the system's
-/// page cache makes them, and the next [`Store::load`] counts them after syncing them.
+/// Dropping a writer keeps the bytes it has accepted. The next [`Store::load`] makes them durable and counts them.
+/// Unverified bytes are dropped, at the latest by the next claim.
+///
+/// All methods return [`Error::Fenced`] once another writer or a higher fence has taken over, or the upload is complete.
 pub trait Writer: Send {
-    /// Hands over the next bytes. Returns when they are accepted, which may be before they are stored; waits while too
-    /// many bytes of this upload, or of all, are on their way.
+    /// Accepts the next bytes. They may be stored later.
+    ///
+    /// Waits while too many bytes are queued, for this upload or for all. An empty buffer is accepted and changes
+    /// nothing.
     ///
     /// # Errors
-    /// [`Error::Full`] or another failure of these bytes or of earlier ones. No later byte is stored then:
-    /// what is stored stays a gapless prefix.
+    /// Returns [`Error::Full`] or [`Error::Io`] if these bytes or earlier ones could not be stored. No later byte is
+    /// stored then, so the content has no gap.
     ///
     /// # Cancellation
-    /// Dropped, the bytes are accepted whole or not at all.
+    /// If dropped, either all the bytes are accepted or none.
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Error>>;
 
-    /// Makes everything that was accepted durable and says how far that is.
+    /// Makes all accepted bytes durable and returns the offset of their end. Verifies unverified bytes
+    /// ([`mark_unverified`](Writer::mark_unverified)).
     ///
-    /// After [`Error::Full`] it still succeeds, for the bytes that fitted. When the last that were accepted do not fit, it is
-    /// the offset alone that says so.
+    /// If the store is full, it succeeds with the offset of the bytes that fitted. That offset may be the only sign that
+    /// the last accepted bytes did not fit.
     ///
     /// # Errors
-    /// When the disk cannot promise it. What is not promised is cut off again where possible, so that nobody later takes
-    /// doubtful bytes for good ones.
+    /// Returns [`Error::Io`] if the storage does not confirm the bytes. They are truncated where possible, and must never
+    /// be confirmed later.
     ///
     /// # Cancellation
-    /// Safe to drop; the bytes may or may not be durable.
+    /// If dropped, the bytes may or may not be durable.
     fn sync(&mut self) -> BoxFuture<'_, Result<Durable, Error>>;
 
-    /// Takes back what was accepted behind `to`, which is not before where this writer began: content that turned out to
-    /// be worthless before anybody was told of it. The file ends at `to` when this returns; a crash before may leave more.
+    /// Drops the bytes from offset `to` on. For content found worthless before its offset was acknowledged.
+    ///
+    /// `to` is not less than the offset at which this writer began. The content ends at `to` when the call returns; a
+    /// crash before may leave more.
     ///
     /// # Errors
-    /// As [`sync`](Writer::sync).
+    /// As for [`sync`](Writer::sync).
     ///
     /// # Cancellation
-    /// Dropped, the bytes are still there or not.
+    /// If dropped, the content may or may not be truncated.
     fn truncate(&mut self, to: Offset) -> BoxFuture<'_, Result<(), Error>>;
 
-    /// Puts what is written from here on in doubt: it does not count, neither for [`Store::load`] and [`Store::peek`] nor
-    /// after a crash, until [`sync`](Writer::sync) says that it does. [`truncate`](Writer::truncate) to where the doubt
-    /// began, or before, takes it back at once; so does, sooner or later, dropping the writer, and at once a newer claim or
-    /// the upload's completion. What is in doubt already stays so when this is called again.
+    /// Marks the bytes that are written from now on as unverified, until their digest has been compared.
+    ///
+    /// Unverified bytes are not part of the content: [`Store::load`], [`Store::peek`], [`Store::read`] and
+    /// [`Store::list`] ignore them, and so does recovery after a crash. [`sync`](Writer::sync) verifies them.
+    /// [`truncate`](Writer::truncate) to their first byte, or before it, drops them. A higher fence and a commit that
+    /// completes the upload drop them at once, dropping the writer does so sooner or later. A second call has no effect
+    /// while bytes are unverified.
     ///
     /// # Errors
-    /// As [`sync`](Writer::sync); nothing is in doubt then, and nothing should be written.
+    /// As for [`sync`](Writer::sync). The mark is then not set, and no bytes should be written.
     ///
     /// # Cancellation
-    /// What is written afterwards may be in doubt or not.
+    /// If dropped, the mark may or may not be set.
     fn mark_unverified(&mut self) -> BoxFuture<'_, Result<(), Error>>;
 
-    /// Has what was accepted made durable soon, without waiting for it, and says how far that is already.
+    /// Starts to make the accepted bytes durable, without waiting, and returns the offset that is durable already.
     ///
-    /// A store that cannot do so says what it knows.
+    /// A store without such an operation returns the offset it knows to be durable.
     fn start_sync(&mut self) -> Durable;
 }
 
-/// Gives stored bytes, in order.
+/// Reads content in order.
 pub trait Reader: Send {
-    /// The next bytes, at most 256 KiB of them; `None` at the end.
+    /// Returns the next bytes, at least one and at most 256 KiB; `None` at the end.
+    ///
+    /// # Errors
+    /// - [`Error::Damaged`] if the content ends too early.
+    /// - [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
-    /// Dropped, no byte is skipped.
+    /// If dropped, no byte is skipped.
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Error>>;
 }
 
-/// A half of what is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UploadGroup {
-    /// Uploads that may still be appended to, and some that were completed when the process ended.
-    Open,
-    /// Complete uploads.
-    Complete,
-}
-
-/// Uploads of a [`Store::list`], a few at a time.
+/// The uploads of a [`Store::list`], in batches.
 pub trait Listing: Send {
     /// Returns the next batch, which may be empty; `None` at the end.
     ///
     /// # Errors
-    /// Returns an error if the disk fails.
+    /// - [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
     /// If dropped, some uploads of the next batch may be skipped.
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<UploadSummary>>, Error>>;
-}
-
-/// One upload as a [`Store::list`] sees it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct UploadSummary {
-    /// Its id.
-    pub id: UploadId,
-    /// The principal that created it.
-    pub owner: Option<Principal>,
-    /// The origin of its content.
-    pub composition: Composition,
-    /// Bytes stored, durable or not.
-    pub stored: Offset,
-    /// Bytes of the whole, if known.
-    pub length: Option<Length>,
-    /// Bytes of the fields that its record keeps of its creation, and of the ids of its parts.
-    pub record_bytes: u64,
-    /// True if it may still be appended to.
-    pub is_open: bool,
-    /// Whether anybody could go on with it. One that is open and cannot be resumed lives as long as its only request.
-    pub can_resume: bool,
-    /// Whether all bytes are here and the target has not answered: work that a crash left behind.
-    pub awaits_delivery: bool,
-    /// When its time is over.
-    pub expires: Option<Timestamp>,
-    /// When it last changed.
-    pub touched: Timestamp,
-}
-
-/// The last use of a store, by a wall clock that may have been wrong since.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastUsed {
-    /// The last time at which the store was in use and the clock was not in doubt.
-    pub at: Timestamp,
-    /// The steps of the clock, oldest first. The store's times from before them are to be moved.
-    pub steps: Vec<ClockStep>,
-}
-
-/// One step of the wall clock, as it is applied to times that were taken from the clock before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClockStep {
-    /// The first time that is moved.
-    pub since: Timestamp,
-    /// The last time that is moved.
-    pub until: Timestamp,
-    /// The distance by which a time is moved forward.
-    pub by: Duration,
-    /// The time beyond which no time is moved.
-    pub to: Timestamp,
-}
-
-/// Why a store could not do as asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// There is no such upload, or its content is gone.
-    #[error("no such upload")]
-    Missing,
-    /// The id is taken.
-    #[error("the upload exists already")]
-    Exists,
-    /// A newer claim has been made on the upload; this one may not change it any more.
-    #[error("a newer request has taken the upload over")]
-    Fenced,
-    /// No room. What is stored stays stored.
-    #[error("no space left for uploads")]
-    Full,
-    /// What is stored contradicts itself. Left as it is for an operator to look at.
-    #[error("the stored upload is damaged: {0}")]
-    Damaged(String),
-    /// Another process uses the store.
-    #[error("{0}")]
-    Busy(String),
-    /// The system refused.
-    #[error("{doing}")]
-    Io {
-        /// What was being done, with the path relative to the store.
-        doing: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-}
-
-impl Error {
-    /// Returns the delay after which a retry may succeed without the operator's help; `None` if it cannot.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Full => Some(Duration::from_mins(1)),
-            Self::Io { .. } => Some(Duration::from_secs(5)),
-            Self::Missing | Self::Exists | Self::Fenced | Self::Damaged(_) | Self::Busy(_) => None,
-        }
-    }
-}
-
-/// The names an export tries, in this order: the one asked for, then with the id's first characters before its
-/// extension, then with the whole id, which nobody else's upload has.
-pub(crate) fn export_names(id: UploadId, name: &str) -> [String; 3] {
-    // The most bytes a name may have on any file system in use.
-    const NAME_BYTES_MAX: usize = 255;
-    let (stem, extension) = match name.rfind('.') {
-        Some(dot) if dot > 0 => name.split_at(dot),
-        _ => (name, ""),
-    };
-    let with = |id: String| {
-        let room = NAME_BYTES_MAX.saturating_sub(id.len() + 1 + extension.len());
-        format!("{}-{id}{extension}", &stem[..stem.floor_char_boundary(room)])
-    };
-    [name.to_owned(), with(id.short().to_string()), with(id.to_string())]
 }

@@ -354,7 +354,7 @@ async fn a_high_number_costs_no_more_than_a_low_one() {
         assert_eq!(send(&hoist, request("HEAD", &fields, Content::none())).await.status.as_u16(), 204);
         assert_eq!(send(&hoist, request("DELETE", &[TOKEN], Content::none())).await.status.as_u16(), 204);
         assert!(store.list_all().await.expect("readable").is_empty(), "all parts are gone");
-        looks.push(store.counts().looks);
+        looks.push(store.counts().lookups);
     }
     assert_eq!(looks[0], looks[1]);
 }

@@ -1,4 +1,4 @@
-//! Who may change an upload: the newest fence alone, however close the race.
+//! Fencing: only the newest claim changes an upload, however close the race.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::store::{Error, Store};
 pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
     an_older_claim_changes_nothing(&fresh()).await;
     an_upload_has_one_writer(&fresh()).await;
-    an_offset_told_is_an_offset_accepted(&fresh()).await;
-    of_two_appends_one_wins(&fresh()).await;
+    an_acknowledged_offset_stays(&fresh()).await;
+    only_one_of_two_appends_succeeds(&fresh()).await;
 }
 
 async fn an_older_claim_changes_nothing(site: &impl Site) {
@@ -31,7 +31,7 @@ async fn an_older_claim_changes_nothing(site: &impl Site) {
         ("append", store.append(upload.id, Offset::new(1000), old).await.err()),
         ("commit", store.commit(&delivered(&upload), old).await.err()),
         ("export", store.export(upload.id, site.directory(), "name", old).await.err()),
-        ("conclude", store.conclude(&delivered(&upload), old).await.err()),
+        ("conclude", store.commit_and_discard(&delivered(&upload), old).await.err()),
         ("discard", store.discard(upload.id, old).await.err()),
         ("remove", store.remove(upload.id, old).await.err()),
     ];
@@ -52,15 +52,15 @@ async fn an_upload_has_one_writer(site: &impl Site) {
     assert!(matches!(first.write(pattern(9, 0, 5)).await, Err(Error::Fenced)));
     second.write(pattern(0, 100, 5)).await.expect("bytes are taken");
     assert_eq!(second.sync().await.expect("can be synced").offset(), Offset::new(105));
-    // Asking by the same claim where it is does not end the transfer.
+    // Loading under the same fence does not end the transfer.
     assert_eq!(load(&*store, upload.id, ONE).await.offset.offset(), Offset::new(105));
     second.write(pattern(0, 105, 5)).await.expect("bytes are taken");
     assert_eq!(second.sync().await.expect("can be synced").offset(), Offset::new(110));
 }
 
-/// A writer runs into a newer claim, a thousand times: what the claim is told is what is there, and stays so.
+/// Interrupts a writer by a newer claim, a thousand times. The offset that the claim loads is what is stored, and stays.
 // proves: TOK-OFF-03, TOK-APP-04
-async fn an_offset_told_is_an_offset_accepted(site: &impl Site) {
+async fn an_acknowledged_offset_stays(site: &impl Site) {
     let store = site.open().await;
     let upload = sample(1);
     drop(create(&*store, &upload, ONE).await);
@@ -68,13 +68,13 @@ async fn an_offset_told_is_an_offset_accepted(site: &impl Site) {
     for round in 1..=1000_u64 {
         let fence = Fence::new(round);
         let at = load(&*store, upload.id, fence).await.offset.offset();
-        // What the last round's writer got in is known from here on, and nothing of it may follow.
+        // The bytes that the last round's writer got in are known now, and no others may follow.
         #[expect(clippy::cast_possible_truncation, reason = "a pattern repeats")]
         let last = (round - 1) as u8;
         let stored = usize::try_from(at.get()).expect("small");
         assert!(stored >= expected.len(), "an offset decreased");
         expected.extend((expected.len()..stored).map(|at| byte(last, at)));
-        let mut writer = store.append(upload.id, at, fence).await.expect("the offset told is accepted");
+        let mut writer = store.append(upload.id, at, fence).await.expect("the loaded offset is accepted");
         let running = Running::start(&store, move |_| async move {
             #[expect(clippy::cast_possible_truncation, reason = "a pattern repeats")]
             let mark = round as u8;
@@ -92,7 +92,7 @@ async fn an_offset_told_is_an_offset_accepted(site: &impl Site) {
         for _ in 0..round % 23 {
             pause().await;
         }
-        // It is not waited for here: a stalled writer must not matter.
+        // Not awaited in the other rounds: a stalled writer must not matter.
         if round % 100 == 0 {
             running.finish().await;
         } else {
@@ -105,7 +105,7 @@ async fn an_offset_told_is_an_offset_accepted(site: &impl Site) {
 }
 
 // proves: TOK-APP-04
-async fn of_two_appends_one_wins(site: &impl Site) {
+async fn only_one_of_two_appends_succeeds(site: &impl Site) {
     let store = site.open().await;
     for round in 0..100_u64 {
         let upload = sample(round);
@@ -123,14 +123,14 @@ async fn of_two_appends_one_wins(site: &impl Site) {
         let tail = &stored[100..];
         match winners[..] {
             [mark] => assert!(tail == pattern(mark, 100, 50), "the other one's bytes landed"),
-            // The later claim came between the earlier one's bytes and their sync, and found the offset moved.
+            // The later claim came between the other's bytes and their sync, and found another offset.
             [] => assert!(tail == pattern(1, 100, 50), "the bytes of one of them are there"),
             _ => panic!("both won the same offset"),
         }
     }
 }
 
-/// Appends at 100 under the claim of this number; answers with it when the bytes are durable.
+/// Appends at offset 100 under fence `mark`, and returns `mark` once the bytes are durable.
 async fn append_as(store: &dyn Store, upload: &Upload, mark: u8) -> Option<u8> {
     let fence = Fence::new(u64::from(mark) + 1);
     store.load(upload.id, fence).await.ok()?;
@@ -140,7 +140,7 @@ async fn append_as(store: &dyn Store, upload: &Upload, mark: u8) -> Option<u8> {
     Some(mark)
 }
 
-/// A task that ends before the case does, whether it is waited for or not.
+/// A task that is aborted at the end of the case.
 struct Running(JoinSet<()>);
 
 impl Running {

@@ -1,4 +1,4 @@
-//! What is stored is what was written: every byte, in order, for good.
+//! Content: every stored byte is the byte that was written, in order, for good.
 
 use std::sync::Arc;
 
@@ -10,24 +10,24 @@ use super::{ONE, Site, content, create, delivered, end_of, load, pattern, sample
 use crate::store::{Error, Store};
 
 pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
-    bytes_come_back(&fresh()).await;
+    stored_bytes_are_read_back(&fresh()).await;
     accepted_bytes_count_without_a_sync(&fresh()).await;
     acknowledged_offsets_outlive_the_store(&fresh()).await;
-    an_append_goes_on_where_the_last_ended(&fresh()).await;
-    an_append_elsewhere_is_refused(&fresh()).await;
+    an_append_continues_at_the_offset(&fresh()).await;
+    an_append_at_another_offset_fails(&fresh()).await;
     an_upload_may_be_empty(&fresh()).await;
-    a_length_without_room_leaves_nothing(&fresh()).await;
-    discarded_content_leaves_its_offset(&fresh()).await;
-    a_concluded_upload_has_its_record_and_no_content(&fresh()).await;
-    exports_take_no_name_twice(&fresh()).await;
-    uploads_do_not_mix(&fresh()).await;
+    a_length_without_space_leaves_nothing(&fresh()).await;
+    discarding_content_keeps_the_offset(&fresh()).await;
+    commit_and_discard_keeps_only_the_record(&fresh()).await;
+    exports_overwrite_nothing(&fresh()).await;
+    concurrent_uploads_do_not_mix(&fresh()).await;
 }
 
-/// Buffers of every awkward size, an upload's whole queue and more among them.
+/// Buffers of unusual sizes, among them one larger than an upload's queue.
 const SIZES: [usize; 9] = [1, 0, 16 * 1024, 3, 256 * 1024, 5 * 1024 * 1024, 511, 1, 70_000];
 
 // proves: TOK-CRE-01
-async fn bytes_come_back(site: &impl Site) {
+async fn stored_bytes_are_read_back(site: &impl Site) {
     let store = site.open().await;
     let upload = sample(1);
     let mut writer = create(&*store, &upload, ONE).await;
@@ -51,7 +51,7 @@ async fn accepted_bytes_count_without_a_sync(site: &impl Site) {
     let upload = sample(1);
     let mut writer = create(&*store, &upload, ONE).await;
     writer.write(pattern(0, 0, 100_000)).await.expect("bytes are taken");
-    // Dropped or not, by the same claim or a newer one: what was accepted is stored.
+    // Accepted bytes are stored, for the same claim and for a newer one, whether the writer was dropped or not.
     drop(writer);
     assert_eq!(load(&*store, upload.id, ONE).await.offset.offset(), Offset::new(100_000));
     let mut writer = store.append(upload.id, Offset::new(100_000), ONE).await.expect("can go on");
@@ -78,7 +78,7 @@ async fn acknowledged_offsets_outlive_the_store(site: &impl Site) {
         writer.write(pattern(0, at, 40_000)).await.expect("bytes are taken");
         acknowledged = writer.sync().await.expect("bytes can be synced").offset();
         assert_eq!(acknowledged, Offset::new(at as u64 + 40_000));
-        // Not acknowledged, so these may be there the next time or not, or some of them.
+        // Not acknowledged, so all, some or none of these bytes may be there next time.
         writer.write(pattern(0, at + 40_000, 1000)).await.expect("bytes are taken");
     }
     let store = site.open().await;
@@ -88,7 +88,7 @@ async fn acknowledged_offsets_outlive_the_store(site: &impl Site) {
     assert!(content(&*store, upload.id, Offset::ZERO).await == pattern(0, 0, bytes));
 }
 
-async fn an_append_goes_on_where_the_last_ended(site: &impl Site) {
+async fn an_append_continues_at_the_offset(site: &impl Site) {
     let store = site.open().await;
     let upload = sample(1);
     stored(&*store, &upload, &pattern(0, 0, 10)).await;
@@ -106,7 +106,7 @@ async fn an_append_goes_on_where_the_last_ended(site: &impl Site) {
     assert!(content(&*store, upload.id, Offset::ZERO).await == pattern(0, 0, 200));
 }
 
-async fn an_append_elsewhere_is_refused(site: &impl Site) {
+async fn an_append_at_another_offset_fails(site: &impl Site) {
     let store = site.open().await;
     let upload = sample(1);
     stored(&*store, &upload, &pattern(0, 0, 10)).await;
@@ -134,14 +134,14 @@ async fn an_upload_may_be_empty(site: &impl Site) {
     assert!(content(&*store, upload.id, Offset::ZERO).await.is_empty());
 }
 
-async fn a_length_without_room_leaves_nothing(site: &impl Site) {
+async fn a_length_without_space_leaves_nothing(site: &impl Site) {
     let store = site.open().await;
     let upload = super::Upload { length: Some(Length::new(LARGEST_INTEGER)), ..sample(1) };
     match store.create(&upload, ONE).await {
         Ok(_) => {}
         Err(Error::Full) => {
-            assert!(store.load(upload.id, ONE).await.expect("can be asked for").is_none());
-            assert!(store.list_all().await.expect("can be surveyed").is_empty());
+            assert!(store.load(upload.id, ONE).await.expect("can be loaded").is_none());
+            assert!(store.list_all().await.expect("can be listed").is_empty());
             let small = super::Upload { length: Some(Length::new(10)), ..upload };
             create(&*store, &small, ONE).await;
         }
@@ -149,7 +149,7 @@ async fn a_length_without_room_leaves_nothing(site: &impl Site) {
     }
 }
 
-async fn discarded_content_leaves_its_offset(site: &impl Site) {
+async fn discarding_content_keeps_the_offset(site: &impl Site) {
     let upload = sample(1);
     {
         let store = site.open().await;
@@ -166,34 +166,37 @@ async fn discarded_content_leaves_its_offset(site: &impl Site) {
     assert!(matches!(store.read(upload.id, Offset::ZERO).await.err(), Some(Error::Missing)));
     let exported = store.export(upload.id, site.directory(), "late", ONE).await;
     assert!(matches!(exported, Err(Error::Missing)));
-    assert_eq!(store.list_all().await.expect("can be surveyed")[0].stored, Offset::new(1000));
+    assert_eq!(store.list_all().await.expect("can be listed")[0].stored, Offset::new(1000));
     store.commit(&found, ONE).await.expect("can be committed");
     assert_eq!(load(&*store, upload.id, ONE).await.offset.offset(), Offset::new(1000));
     store.remove(upload.id, ONE).await.expect("can be removed");
 }
 
-async fn a_concluded_upload_has_its_record_and_no_content(site: &impl Site) {
+async fn commit_and_discard_keeps_only_the_record(site: &impl Site) {
     let upload = sample(1);
     {
         let store = site.open().await;
         stored(&*store, &upload, &pattern(0, 0, 1000)).await;
-        assert!(store.conclude(&upload, ONE).await.is_err(), "an incomplete upload needs its content");
+        assert!(
+            store.commit_and_discard(&upload, ONE).await.is_err(),
+            "an incomplete upload needs its content"
+        );
         assert_eq!(load(&*store, upload.id, ONE).await.offset.offset(), Offset::new(1000));
         let mut writer = store.append(upload.id, Offset::new(1000), ONE).await.expect("goes on");
         writer.write(pattern(0, 1000, 1000)).await.expect("bytes are taken");
-        store.conclude(&delivered(&upload), ONE).await.expect("can be concluded");
+        store.commit_and_discard(&delivered(&upload), ONE).await.expect("can be committed");
         assert!(matches!(writer.write(pattern(0, 2000, 1)).await, Err(Error::Fenced)));
-        store.conclude(&delivered(&upload), ONE).await.expect("can be concluded again");
+        store.commit_and_discard(&delivered(&upload), ONE).await.expect("can be committed again");
     }
     let store = site.open().await;
     let found = load(&*store, upload.id, ONE).await;
     assert_eq!((found.offset.offset(), found.phase), (Offset::new(2000), delivered(&upload).phase));
     assert!(matches!(store.read(upload.id, Offset::ZERO).await.err(), Some(Error::Missing)));
-    assert_eq!(store.list_all().await.expect("can be surveyed")[0].stored, Offset::new(2000));
+    assert_eq!(store.list_all().await.expect("can be listed")[0].stored, Offset::new(2000));
     store.remove(upload.id, ONE).await.expect("can be removed");
 }
 
-async fn exports_take_no_name_twice(site: &impl Site) {
+async fn exports_overwrite_nothing(site: &impl Site) {
     let store = site.open().await;
     let mut names = Vec::new();
     for number in 0..3 {
@@ -210,7 +213,7 @@ async fn exports_take_no_name_twice(site: &impl Site) {
         assert!(!names.contains(&name), "{name} is taken");
         assert!(site.exported(&name).as_deref() == Some(&bytes[..]), "{name} holds the upload");
         names.push(name);
-        // However the upload goes on, what was exported stays.
+        // An exported file stays, whatever happens to the upload.
         store.discard(upload.id, ONE).await.expect("can be discarded");
     }
     assert_eq!(names[0], "report.final.pdf");
@@ -223,7 +226,7 @@ async fn exports_take_no_name_twice(site: &impl Site) {
     }
 }
 
-async fn uploads_do_not_mix(site: &impl Site) {
+async fn concurrent_uploads_do_not_mix(site: &impl Site) {
     let store = site.open().await;
     let mut uploads = JoinSet::new();
     for number in 0..48_u8 {
@@ -248,7 +251,7 @@ async fn uploads_do_not_mix(site: &impl Site) {
     while let Some(done) = uploads.join_next().await {
         done.expect("an upload among many is stored like one alone");
     }
-    assert_eq!(store.list_all().await.expect("can be surveyed").len(), 48);
+    assert_eq!(store.list_all().await.expect("can be listed").len(), 48);
 }
 
 async fn check(store: &dyn Store, upload: &super::Upload, bytes: &Bytes) {

@@ -1,4 +1,4 @@
-//! Dropping a future at any moment leaves the store as its documentation says, and the upload usable.
+//! Cancellation: a future dropped at any moment leaves the store as documented, and the upload usable.
 
 use hoist_proto::types::{Fence, Offset};
 use hoist_proto::upload::Upload;
@@ -16,7 +16,7 @@ pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
     exporting(&fresh()).await;
 }
 
-/// More polls than an operation takes that nobody hinders.
+/// More polls than an undisturbed operation takes.
 const POLLS: usize = 12;
 
 async fn creating(site: &impl Site) {
@@ -24,8 +24,8 @@ async fn creating(site: &impl Site) {
     for polls in 0..POLLS {
         let upload = sample(polls as u64);
         drop(dropped_after(polls, store.create(&upload, ONE)).await);
-        // There with nothing stored, or not there. Asking under a newer claim waits for whatever is still going on.
-        match store.load(upload.id, Fence::new(2)).await.expect("can be asked for") {
+        // The upload exists without content, or does not exist. Loading under a newer fence waits for work in progress.
+        match store.load(upload.id, Fence::new(2)).await.expect("can be loaded") {
             Some(found) => assert_eq!(found, upload),
             None => drop(create(&*store, &upload, Fence::new(2)).await),
         }
@@ -48,7 +48,7 @@ async fn writing(site: &impl Site) {
             taken.expect("bytes are taken");
             sent += bytes;
         } else {
-            // Whole or not at all; the offset tells which.
+            // All bytes or none; the offset tells which.
             at = writer.sync().await.expect("can be synced").offset().get();
             let stored = usize::try_from(at).expect("small");
             assert!(stored == sent || stored == sent + bytes, "{sent} or {bytes} more, not {stored}");
@@ -90,7 +90,7 @@ async fn committing(site: &impl Site) {
             stored(&*store, &upload, &pattern(0, 0, 500)).await;
             drop(dropped_after(polls, store.commit(&done, ONE)).await);
         }
-        // The old record or the new one, and all bytes, and the next commit finds its way.
+        // The old record or the new one, with all bytes, and the next commit succeeds.
         let store = site.open().await;
         let found = load(&*store, upload.id, ONE).await;
         assert!(found.phase == upload.phase || found.phase == done.phase, "{:?}", found.phase);
@@ -110,7 +110,7 @@ async fn concluding(site: &impl Site) {
         {
             let store = site.open().await;
             stored(&*store, &upload, &pattern(0, 0, 500)).await;
-            drop(dropped_after(polls, store.conclude(&done, ONE)).await);
+            drop(dropped_after(polls, store.commit_and_discard(&done, ONE)).await);
         }
         let store = site.open().await;
         let found = load(&*store, upload.id, ONE).await;
@@ -130,14 +130,14 @@ async fn removing(site: &impl Site) {
         let store = site.open().await;
         stored(&*store, &upload, &pattern(0, 0, 500)).await;
         drop(dropped_after(polls, store.remove(upload.id, ONE)).await);
-        if let Some(found) = store.load(upload.id, ONE).await.expect("can be asked for") {
+        if let Some(found) = store.load(upload.id, ONE).await.expect("can be loaded") {
             assert_eq!(found.offset.offset(), Offset::new(500), "whole or not at all");
             store.remove(upload.id, ONE).await.expect("can be removed");
         } else {
             let again = store.remove(upload.id, ONE).await;
             assert!(matches!(again, Err(Error::Missing)), "{again:?}");
         }
-        assert!(store.list_all().await.expect("can be surveyed").is_empty());
+        assert!(store.list_all().await.expect("can be listed").is_empty());
     }
 }
 

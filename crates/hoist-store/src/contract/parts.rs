@@ -1,4 +1,4 @@
-//! Uploads made of others: all of their bytes in order or none, and both sides live on without the other.
+//! Joining: all bytes of the parts in order, or none. Parts and joined uploads are independent afterwards.
 
 use std::sync::Arc;
 
@@ -10,23 +10,23 @@ use super::{ONE, Site, content, create, delivered, dropped_after, end_of, load, 
 use crate::store::{Error, Store};
 
 pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
-    parts_are_joined_in_their_order(&fresh()).await;
+    parts_are_joined_in_order(&fresh()).await;
     a_join_is_durable(&fresh()).await;
-    what_cannot_be_joined_leaves_nothing(&fresh()).await;
+    a_failed_join_leaves_nothing(&fresh()).await;
     content_is_joined_once(&fresh()).await;
-    a_stale_claim_joins_nothing(&fresh()).await;
-    parts_and_whole_live_apart(&fresh()).await;
-    wholes_of_one_part_are_exported_each(&fresh()).await;
-    a_dropped_join_is_whole_or_nothing(&fresh()).await;
-    joins_beside_each_other(&fresh()).await;
+    an_older_claim_joins_nothing(&fresh()).await;
+    parts_and_joined_uploads_are_independent(&fresh()).await;
+    joined_uploads_of_one_part_are_exported_separately(&fresh()).await;
+    a_dropped_join_has_all_content_or_none(&fresh()).await;
+    concurrent_joins(&fresh()).await;
 }
 
-/// A whole that nobody has made yet.
+/// Returns a composed upload that has not been created yet.
 fn whole(number: u64, parts: &[UploadId]) -> Upload {
     Upload { composition: Composition::Concatenated(parts.to_vec()), owner: None, ..sample(1000 + number) }
 }
 
-/// Complete parts of these sizes, and what each has in it.
+/// Creates complete parts of these sizes. Returns each with its content.
 async fn parts(store: &dyn Store, sizes: &[usize]) -> Vec<(UploadId, Bytes)> {
     let mut parts = Vec::new();
     for (number, &size) in (0..).zip(sizes) {
@@ -54,7 +54,7 @@ async fn assert_holds(store: &dyn Store, id: UploadId, bytes: &[u8]) {
 }
 
 // proves: TUS1-CAT-04
-async fn parts_are_joined_in_their_order(site: &impl Site) {
+async fn parts_are_joined_in_order(site: &impl Site) {
     let store = site.open().await;
     let parts = parts(&*store, &[10, 0, 7_001, 4096, 1, 8192, 0]).await;
     let orders: [&[usize]; 10] = [
@@ -73,7 +73,7 @@ async fn parts_are_joined_in_their_order(site: &impl Site) {
         let ids = order.iter().map(|&at| parts[at].0).collect::<Vec<_>>();
         let bytes = order.iter().flat_map(|&at| parts[at].1.clone()).collect::<Vec<_>>();
         let upload = whole(number, &ids);
-        // Whether its own record is durable before, or its writer still about, does not matter.
+        // The record may be durable before or not, and the writer may still exist or not.
         let writer = create(&*store, &upload, ONE).await;
         if number % 2 == 0 {
             drop(writer);
@@ -81,7 +81,7 @@ async fn parts_are_joined_in_their_order(site: &impl Site) {
         let joined = store.join(upload.id, &ids, ONE).await.expect("can be joined");
         assert_eq!(joined.offset(), end_of(&bytes), "{order:?}");
         assert_is(&*store, upload.id, &bytes).await;
-        let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+        let peeked = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
         assert_eq!(peeked.offset, joined);
         assert_eq!(peeked.composition, upload.composition);
     }
@@ -106,7 +106,7 @@ async fn a_join_is_durable(site: &impl Site) {
     }
     let store = site.open().await;
     for (upload, bytes) in expected {
-        let summaries = store.list_all().await.expect("can be surveyed");
+        let summaries = store.list_all().await.expect("can be listed");
         let summary = summaries.iter().find(|summary| summary.id == upload.id).expect("is there");
         assert_eq!((summary.stored, summary.is_open), (end_of(&bytes), true));
         assert_eq!(summary.composition, upload.composition);
@@ -118,7 +118,7 @@ async fn a_join_is_durable(site: &impl Site) {
 }
 
 // proves: TUS1-CAT-05
-async fn what_cannot_be_joined_leaves_nothing(site: &impl Site) {
+async fn a_failed_join_leaves_nothing(site: &impl Site) {
     let store = site.open().await;
     let parts = parts(&*store, &[5_000, 5_000]).await;
     let (good, gone) = (parts[0].0, parts[1].0);
@@ -135,7 +135,7 @@ async fn what_cannot_be_joined_leaves_nothing(site: &impl Site) {
         ("missing", vec![gone]),
         ("open", vec![good, open.id, good]),
         ("open", vec![open.id]),
-        // Not complete, whatever it is.
+        // Not complete.
         ("open", vec![upload.id]),
     ] {
         let refused = store.join(upload.id, &ids, ONE).await;
@@ -149,7 +149,7 @@ async fn what_cannot_be_joined_leaves_nothing(site: &impl Site) {
     }
     let refused = store.join(unknown, &[good], ONE).await;
     assert!(matches!(refused, Err(Error::Missing)), "{refused:?}");
-    // A failed one is in nobody's way.
+    // The failed joins do not prevent a later one.
     store.join(upload.id, &[good, good], ONE).await.expect("can be joined");
     assert_is(&*store, upload.id, &[&parts[0].1[..], &parts[0].1[..]].concat()).await;
 }
@@ -166,7 +166,7 @@ async fn content_is_joined_once(site: &impl Site) {
             let refused = store.join(upload.id, again, ONE).await;
             assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
         }
-        // Its bytes may be its part's: nothing is written behind them.
+        // The content may share its file with the part, so it must not be appended to.
         let refused = store.append(upload.id, end, ONE).await.err();
         assert!(matches!(refused, Some(Error::Missing)), "{refused:?}");
         assert_is(&*store, upload.id, &bytes).await;
@@ -174,7 +174,7 @@ async fn content_is_joined_once(site: &impl Site) {
         let refused = store.join(upload.id, &ids, ONE).await;
         assert!(matches!(refused, Err(Error::Missing)), "a complete upload: {refused:?}");
     }
-    // An upload that has bytes of its own, and one that could get some.
+    // Neither uploads with content of their own nor uploads that could get some.
     let own = sample(500);
     stored(&*store, &own, &pattern(0, 0, 10)).await;
     stored(&*store, &sample(501), &Bytes::new()).await;
@@ -185,7 +185,7 @@ async fn content_is_joined_once(site: &impl Site) {
     assert_is(&*store, own.id, &pattern(0, 0, 10)).await;
 }
 
-async fn a_stale_claim_joins_nothing(site: &impl Site) {
+async fn an_older_claim_joins_nothing(site: &impl Site) {
     let store = site.open().await;
     let parts = parts(&*store, &[5000]).await;
     let upload = whole(1, &[parts[0].0]);
@@ -195,7 +195,7 @@ async fn a_stale_claim_joins_nothing(site: &impl Site) {
     assert!(matches!(refused, Err(Error::Fenced)), "{refused:?}");
     assert_eq!(load(&*store, upload.id, Fence::new(2)).await.offset.offset(), Offset::ZERO);
     store.join(upload.id, &[parts[0].0], Fence::new(2)).await.expect("can be joined");
-    // The parts' own claims do not matter, nor are they taken.
+    // The fences of the parts are neither checked nor taken.
     store.commit(&delivered(&sample(0)), ONE).await.expect("the part's claim stands");
     for late in [writer.write(pattern(9, 0, 1)).await, writer.sync().await.map(drop)] {
         assert!(matches!(late, Err(Error::Fenced)), "{late:?}");
@@ -203,7 +203,7 @@ async fn a_stale_claim_joins_nothing(site: &impl Site) {
     assert_holds(&*store, upload.id, &parts[0].1).await;
 }
 
-async fn parts_and_whole_live_apart(site: &impl Site) {
+async fn parts_and_joined_uploads_are_independent(site: &impl Site) {
     let orders: [&[usize]; 2] = [&[0], &[0, 1]];
     for is_part_first in [true, false] {
         let store = site.open().await;
@@ -252,7 +252,7 @@ async fn parts_and_whole_live_apart(site: &impl Site) {
     }
 }
 
-async fn wholes_of_one_part_are_exported_each(site: &impl Site) {
+async fn joined_uploads_of_one_part_are_exported_separately(site: &impl Site) {
     let store = site.open().await;
     let parts = parts(&*store, &[5000]).await;
     let mut names = Vec::new();
@@ -271,7 +271,7 @@ async fn wholes_of_one_part_are_exported_each(site: &impl Site) {
     assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2], "{names:?}");
 }
 
-async fn a_dropped_join_is_whole_or_nothing(site: &impl Site) {
+async fn a_dropped_join_has_all_content_or_none(site: &impl Site) {
     let store = site.open().await;
     let parts = parts(&*store, &[30_000, 7]).await;
     let ids = [parts[0].0, parts[1].0];
@@ -280,9 +280,9 @@ async fn a_dropped_join_is_whole_or_nothing(site: &impl Site) {
         let upload = whole(polls as u64, &ids);
         begun(&*store, &upload).await;
         drop(dropped_after(polls, store.join(upload.id, &ids, ONE)).await);
-        let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+        let peeked = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
         assert!([Offset::ZERO, end_of(&bytes)].contains(&peeked.offset.offset()), "{}", peeked.offset);
-        // Asking under a newer claim waits for whatever is still going on.
+        // Loading under a newer fence waits for work in progress.
         if load(&*store, upload.id, Fence::new(2)).await.offset.offset() == Offset::ZERO {
             store.join(upload.id, &ids, Fence::new(2)).await.expect("can be joined");
         }
@@ -290,7 +290,7 @@ async fn a_dropped_join_is_whole_or_nothing(site: &impl Site) {
     }
 }
 
-async fn joins_beside_each_other(site: &impl Site) {
+async fn concurrent_joins(site: &impl Site) {
     let store = site.open().await;
     let parts = parts(&*store, &[20_000, 20, 10_000]).await;
     let mut joins = tokio::task::JoinSet::new();
@@ -306,7 +306,7 @@ async fn joins_beside_each_other(site: &impl Site) {
             assert_is(&*store, upload.id, &bytes).await;
         });
     }
-    // Meanwhile a part is removed; whoever has not begun finds it missing, and nobody finds less of it.
+    // A part is removed meanwhile. Joins that have not begun find it missing; no join is incomplete.
     while let Some(done) = joins.join_next().await {
         done.expect("a join among many is like one alone");
     }

@@ -1,4 +1,4 @@
-//! A look at an upload ends nothing and waits for nobody.
+//! `peek`: reads an upload without ending its transfer or waiting for it.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use super::{ONE, Site, create, delivered, end_of, load, pattern, sample, stored}
 use crate::store::{Error, Store};
 
 pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
-    a_look_sees_what_a_load_does(&fresh()).await;
-    a_look_takes_no_claim(&fresh()).await;
-    a_transfer_goes_on_beside_looks(&fresh()).await;
-    looks_beside_everything_else(&fresh()).await;
+    peek_returns_what_load_returns(&fresh()).await;
+    peek_takes_no_fence(&fresh()).await;
+    a_transfer_continues_during_peeks(&fresh()).await;
+    peeks_during_other_operations(&fresh()).await;
 }
 
-async fn a_look_sees_what_a_load_does(site: &impl Site) {
+async fn peek_returns_what_load_returns(site: &impl Site) {
     let bytes = pattern(0, 0, 20_000);
     let uploads = [
         sample(1),
@@ -26,7 +26,7 @@ async fn a_look_sees_what_a_load_does(site: &impl Site) {
     ];
     {
         let store = site.open().await;
-        assert!(store.peek(sample(9).id).await.expect("can be asked for").is_none());
+        assert!(store.peek(sample(9).id).await.expect("can be loaded").is_none());
         for upload in &uploads {
             stored(&*store, &Upload { phase: Phase::Open, ..upload.clone() }, &bytes).await;
             if upload.is_complete() {
@@ -40,42 +40,42 @@ async fn a_look_sees_what_a_load_does(site: &impl Site) {
     for is_asked_twice in [false, true] {
         let store = site.open().await;
         for upload in &uploads {
-            let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+            let peeked = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
             if is_asked_twice {
-                assert_eq!(store.peek(upload.id).await.expect("can be looked at").as_ref(), Some(&peeked));
+                assert_eq!(store.peek(upload.id).await.expect("can be peeked at").as_ref(), Some(&peeked));
             }
             assert_eq!(peeked, load(&*store, upload.id, ONE).await);
             assert!(peeked.offset.offset() >= end_of(&bytes));
         }
         if is_asked_twice {
             store.remove(uploads[1].id, ONE).await.expect("can be removed");
-            assert!(store.peek(uploads[1].id).await.expect("can be asked for").is_none());
+            assert!(store.peek(uploads[1].id).await.expect("can be loaded").is_none());
         }
     }
 }
 
-async fn a_look_takes_no_claim(site: &impl Site) {
+async fn peek_takes_no_fence(site: &impl Site) {
     let store = site.open().await;
     let upload = sample(1);
     let mut writer = create(&*store, &upload, ONE).await;
     for round in 1..20_usize {
         writer.write(pattern(0, (round - 1) * 1000, 1000)).await.expect("a look has not ended it");
-        let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+        let peeked = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
         assert!(peeked.offset.offset() <= Offset::new(round as u64 * 1000));
         if round % 3 == 0 {
             let synced = writer.sync().await.expect("a look has not ended it");
-            let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+            let peeked = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
             assert_eq!(peeked.offset, synced, "everything accepted is written");
         }
     }
     store.commit(&upload, ONE).await.expect("the claim stands");
     load(&*store, upload.id, Fence::new(2)).await;
-    store.peek(upload.id).await.expect("can be looked at");
+    store.peek(upload.id).await.expect("can be peeked at");
     assert!(matches!(writer.sync().await, Err(Error::Fenced)), "and an ended one is not given back");
 }
 
-/// What a look tells is durable: it is there after a crash.
-async fn a_transfer_goes_on_beside_looks(site: &impl Site) {
+/// An offset that `peek` returns is durable: it survives a crash.
+async fn a_transfer_continues_during_peeks(site: &impl Site) {
     let upload = sample(1);
     let mut told = Offset::ZERO;
     for round in 0..4_u64 {
@@ -92,17 +92,17 @@ async fn a_transfer_goes_on_beside_looks(site: &impl Site) {
         for size in [1, 30_000, 100_000, 3] {
             writer.write(pattern(0, at, size)).await.expect("bytes are taken");
             at += size;
-            let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+            let peeked = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
             let now = peeked.offset.offset();
             assert!(now >= told && now <= Offset::new(at as u64), "{told}, then {now} of {at}");
             told = now;
         }
-        // A stalled writer: it has not been synced, and nobody waits for it.
-        store.peek(upload.id).await.expect("can be looked at");
+        // A stalled writer, which has not synced. Nothing waits for it.
+        store.peek(upload.id).await.expect("can be peeked at");
     }
 }
 
-async fn looks_beside_everything_else(site: &impl Site) {
+async fn peeks_during_other_operations(site: &impl Site) {
     let store = site.open().await;
     let part = Upload { composition: Composition::Part, ..sample(99) };
     stored(&*store, &part, &pattern(0, 0, 20_000)).await;
@@ -126,7 +126,7 @@ async fn looks_beside_everything_else(site: &impl Site) {
     let looks = async |store: Arc<dyn Store>, whole: Offset| {
         let (mut last, mut looks) = (Offset::ZERO, 0_u32);
         while last < whole {
-            let peeked = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+            let peeked = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
             let now = peeked.offset.offset();
             assert!(now == whole || now == last, "{now} after {last}: nothing or the whole");
             assert!(!peeked.is_complete() || now == whole, "complete with {now}");

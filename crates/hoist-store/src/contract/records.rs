@@ -1,4 +1,4 @@
-//! What is remembered of an upload: its record, what a listing tells, and that nothing is when it was removed.
+//! Records, listings and removal.
 
 use std::time::Duration;
 
@@ -9,29 +9,29 @@ use super::{ONE, Site, content, create, delivered, load, pattern, sample, stored
 use crate::store::{ClockStep, Error, LastUsed, UploadGroup};
 
 pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
-    an_unknown_id_is_unknown(&fresh()).await;
-    a_record_is_kept_as_it_was_given(&fresh()).await;
+    calls_for_an_unknown_id_fail(&fresh()).await;
+    a_record_is_read_back_as_committed(&fresh()).await;
     a_commit_is_durable(&fresh()).await;
     an_id_is_taken_once(&fresh()).await;
-    a_removed_upload_is_forgotten(&fresh()).await;
-    a_survey_sees_everything(&fresh()).await;
-    touching_never_goes_back(&fresh()).await;
+    a_removed_upload_is_missing(&fresh()).await;
+    list_all_returns_every_upload(&fresh()).await;
+    the_time_of_the_last_change_never_decreases(&fresh()).await;
     the_time_of_the_last_use_is_kept(&fresh()).await;
-    a_listing_has_each_upload_and_may_leave_out_the_recent(&fresh()).await;
+    a_listing_may_omit_recent_uploads_only(&fresh()).await;
 }
 
-async fn an_unknown_id_is_unknown(site: &impl Site) {
+async fn calls_for_an_unknown_id_fail(site: &impl Site) {
     let store = site.open().await;
     store.check_health().await.expect("an empty store can take an upload");
-    assert!(store.list_all().await.expect("can be surveyed").is_empty());
+    assert!(store.list_all().await.expect("can be listed").is_empty());
     let id = sample(1).id;
-    assert!(store.load(id, ONE).await.expect("can be asked for").is_none());
+    assert!(store.load(id, ONE).await.expect("can be loaded").is_none());
     let answers = [
         ("append", store.append(id, Offset::ZERO, ONE).await.err()),
         ("commit", store.commit(&sample(1), ONE).await.err()),
         ("read", store.read(id, Offset::ZERO).await.err()),
         ("export", store.export(id, site.directory(), "name", ONE).await.err()),
-        ("conclude", store.conclude(&delivered(&sample(1)), ONE).await.err()),
+        ("conclude", store.commit_and_discard(&delivered(&sample(1)), ONE).await.err()),
         ("discard", store.discard(id, ONE).await.err()),
         ("remove", store.remove(id, ONE).await.err()),
     ];
@@ -40,7 +40,7 @@ async fn an_unknown_id_is_unknown(site: &impl Site) {
     }
 }
 
-async fn a_record_is_kept_as_it_was_given(site: &impl Site) {
+async fn a_record_is_read_back_as_committed(site: &impl Site) {
     let open = sample(1);
     let lengthy = Upload { length: Some(Length::new(77)), lifetime: None, owner: None, ..sample(2) };
     let received = Upload { phase: Phase::Received, ..sample(3) };
@@ -71,7 +71,7 @@ async fn a_commit_is_durable(site: &impl Site) {
         Upload { length: Some(Length::new(30_000)), ..delivered(&upload) },
     ];
     {
-        // Before any sync: the commit itself makes the upload durable, and a complete one's bytes with it.
+        // Before any sync: the commit itself makes the upload durable, and the bytes of a complete one with it.
         let store = site.open().await;
         let mut writer = create(&*store, &upload, ONE).await;
         writer.write(bytes.clone()).await.expect("bytes are taken");
@@ -85,7 +85,7 @@ async fn a_commit_is_durable(site: &impl Site) {
         store.commit(step, Fence::new(round)).await.expect("can be committed");
         let found = load(&*store, upload.id, Fence::new(round)).await;
         assert_eq!(found.phase, step.phase);
-        assert_eq!(store.list_all().await.expect("can be surveyed").len(), 1);
+        assert_eq!(store.list_all().await.expect("can be listed").len(), 1);
     }
     let another = sample(2);
     {
@@ -122,7 +122,7 @@ async fn an_id_is_taken_once(site: &impl Site) {
 }
 
 // proves: TOK-CAN-01
-async fn a_removed_upload_is_forgotten(site: &impl Site) {
+async fn a_removed_upload_is_missing(site: &impl Site) {
     let upload = sample(1);
     for is_complete in [false, true] {
         let store = site.open().await;
@@ -137,8 +137,8 @@ async fn a_removed_upload_is_forgotten(site: &impl Site) {
         store.remove(upload.id, Fence::new(2)).await.expect("can be removed");
         assert!(matches!(writer.write(pattern(1, 0, 1)).await, Err(Error::Fenced)));
         assert!(matches!(writer.sync().await, Err(Error::Fenced)));
-        assert!(store.load(upload.id, Fence::new(2)).await.expect("can be asked for").is_none());
-        assert!(store.list_all().await.expect("can be surveyed").is_empty());
+        assert!(store.load(upload.id, Fence::new(2)).await.expect("can be loaded").is_none());
+        assert!(store.list_all().await.expect("can be listed").is_empty());
         let again = Upload { length: Some(Length::new(4)), ..upload.clone() };
         assert!(matches!(store.create(&again, ONE).await.err(), Some(Error::Fenced)));
         let mut second = create(&*store, &again, Fence::new(3)).await;
@@ -150,12 +150,12 @@ async fn a_removed_upload_is_forgotten(site: &impl Site) {
         store.remove(upload.id, Fence::new(3)).await.expect("can be removed");
         drop((writer, second, store));
         let store = site.open().await;
-        assert!(store.load(upload.id, ONE).await.expect("can be asked for").is_none(), "removed for good");
+        assert!(store.load(upload.id, ONE).await.expect("can be loaded").is_none(), "removed for good");
     }
 }
 
 // proves: TOK-APP-05a
-async fn a_survey_sees_everything(site: &impl Site) {
+async fn list_all_returns_every_upload(site: &impl Site) {
     let store = site.open().await;
     let open = sample(1);
     let whole = Upload { length: Some(Length::new(10)), ..sample(2) };
@@ -165,7 +165,7 @@ async fn a_survey_sees_everything(site: &impl Site) {
         stored(&*store, &created, &pattern(0, 0, 10)).await;
     }
     store.commit(&received, ONE).await.expect("can be committed");
-    let mut summaries = store.list_all().await.expect("can be surveyed");
+    let mut summaries = store.list_all().await.expect("can be listed");
     summaries.sort_unstable_by_key(|summary| summary.id);
     let seen = summaries
         .iter()
@@ -180,7 +180,7 @@ async fn a_survey_sees_everything(site: &impl Site) {
     assert_eq!(summaries[2].expires, None);
 }
 
-async fn touching_never_goes_back(site: &impl Site) {
+async fn the_time_of_the_last_change_never_decreases(site: &impl Site) {
     let store = site.open().await;
     let future = Timestamp::from_millis(32_000_000_000_000);
     let upload = Upload { touched: future, ..sample(1) };
@@ -200,13 +200,13 @@ async fn the_time_of_the_last_use_is_kept(site: &impl Site) {
     for (millis, steps) in [(1_700_000_000_123, vec![step(0, 3), step(5, 1 << 40)]), (5, Vec::new())] {
         let noted = LastUsed { at: at(millis), steps };
         let store = site.open().await;
-        store.set_last_used(&noted).await.expect("can be noted");
+        store.set_last_used(&noted).await.expect("can be written");
         drop(store);
-        assert_eq!(site.open().await.last_used().await.expect("can be asked for"), Some(noted));
+        assert_eq!(site.open().await.last_used().await.expect("can be loaded"), Some(noted));
     }
 }
 
-async fn a_listing_has_each_upload_and_may_leave_out_the_recent(site: &impl Site) {
+async fn a_listing_may_omit_recent_uploads_only(site: &impl Site) {
     const COUNT: u64 = 400;
     let store = site.open().await;
     let mut expected = [Vec::new(), Vec::new()];
@@ -233,7 +233,7 @@ async fn a_listing_has_each_upload_and_may_leave_out_the_recent(site: &impl Site
     for (among, expected) in [UploadGroup::Open, UploadGroup::Complete].into_iter().zip(expected) {
         assert_eq!(listed(among, None).await, expected, "{among:?}");
         assert_eq!(listed(among, future).await, expected, "{among:?}");
-        // A store that left out what is older would never remove it; one that lists the recent is only slower.
+        // Omitting older uploads would keep them forever; including recent ones is only slower.
         let recent = listed(among, Some(Timestamp::from_millis(0))).await;
         assert!(recent.iter().all(|id| expected.contains(id)), "{among:?}");
     }

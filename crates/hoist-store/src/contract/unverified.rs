@@ -1,4 +1,4 @@
-//! What is in doubt does not count: for nobody who asks, nor after a crash, until its writer says that it does.
+//! Unverified bytes: never reported, and gone after a crash, until the writer syncs them.
 
 use bytes::Bytes;
 use hoist_proto::types::{Fence, Offset, UploadId};
@@ -7,57 +7,57 @@ use super::{ONE, Site, content, create, delivered, end_of, load, pattern, sample
 use crate::store::{Error, Store};
 
 pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
-    what_is_in_doubt_is_not_told(&fresh()).await;
-    a_sync_ends_the_doubt(&fresh()).await;
-    a_cut_back_ends_the_doubt(&fresh()).await;
-    a_crash_takes_what_is_in_doubt(&fresh()).await;
-    a_dropped_writer_confirms_nothing(&fresh()).await;
-    a_newer_claim_cuts_off_what_is_in_doubt(&fresh()).await;
-    completion_confirms_nothing(&fresh()).await;
-    doubt_begins_once(&fresh()).await;
+    unverified_bytes_are_not_reported(&fresh()).await;
+    a_sync_verifies(&fresh()).await;
+    truncating_drops_unverified_bytes(&fresh()).await;
+    a_crash_drops_unverified_bytes(&fresh()).await;
+    a_dropped_writer_verifies_nothing(&fresh()).await;
+    a_newer_claim_drops_unverified_bytes(&fresh()).await;
+    completion_drops_unverified_bytes(&fresh()).await;
+    a_second_mark_has_no_effect(&fresh()).await;
 }
 
-/// That everybody who asks finds exactly these bytes, under this fence too.
-async fn assert_counts(store: &dyn Store, id: UploadId, fence: Option<Fence>, bytes: &[u8]) {
+/// Checks that every method reports exactly these bytes, `load` under this fence.
+async fn assert_verified(store: &dyn Store, id: UploadId, fence: Option<Fence>, bytes: &[u8]) {
     let end = end_of(bytes);
     if let Some(fence) = fence {
-        // First: it waits for what a dropped writer accepted.
+        // First, because it waits for the accepted bytes of a dropped writer.
         assert_eq!(load(store, id, fence).await.offset.offset(), end, "load");
     }
-    let peeked = store.peek(id).await.expect("can be looked at").expect("is there");
+    let peeked = store.peek(id).await.expect("can be peeked at").expect("is there");
     assert_eq!(peeked.offset.offset(), end, "peek");
     assert!(content(store, id, Offset::ZERO).await == bytes, "read");
-    let summaries = store.list_all().await.expect("can be surveyed");
+    let summaries = store.list_all().await.expect("can be listed");
     let summary = summaries.iter().find(|summary| summary.id == id).expect("is there");
     assert_eq!(summary.stored, end, "list_all");
 }
 
 // proves: TUS1-CHK-03
-async fn what_is_in_doubt_is_not_told(site: &impl Site) {
+async fn unverified_bytes_are_not_reported(site: &impl Site) {
     let store = site.open().await;
     for (number, before) in (1..).zip([0, 1, 7_000]) {
         let upload = sample(number);
         let sure = pattern(0, 0, before);
         let mut writer = create(&*store, &upload, ONE).await;
         writer.write(sure.clone()).await.expect("bytes are taken");
-        writer.mark_unverified().await.expect("can be doubted");
+        writer.mark_unverified().await.expect("can be marked");
         for size in [1, 30_000, 0, 16_384] {
             writer.write(pattern(9, before, size)).await.expect("bytes are taken");
             assert!(writer.start_sync().offset() <= end_of(&sure), "start_sync");
-            assert_counts(&*store, upload.id, Some(ONE), &sure).await;
+            assert_verified(&*store, upload.id, Some(ONE), &sure).await;
         }
-        // The look at it has ended nothing.
+        // Peeking has not ended the writer.
         writer.write(pattern(9, before, 1)).await.expect("bytes are taken");
-        writer.truncate(end_of(&sure)).await.expect("can be cut back");
+        writer.truncate(end_of(&sure)).await.expect("can be truncated");
     }
 }
 
-async fn a_sync_ends_the_doubt(site: &impl Site) {
+async fn a_sync_verifies(site: &impl Site) {
     let bytes = pattern(0, 0, 50_000);
     let uploads = [sample(1), sample(2)];
     {
         let store = site.open().await;
-        // One that is new, and one that is gone on with.
+        // A new upload, and one that is continued.
         stored(&*store, &uploads[1], &Bytes::new()).await;
         for upload in &uploads {
             let mut writer = if upload.id == uploads[0].id {
@@ -66,24 +66,24 @@ async fn a_sync_ends_the_doubt(site: &impl Site) {
                 store.append(upload.id, Offset::ZERO, ONE).await.expect("can go on")
             };
             for piece in [0..10, 10..10, 10..40_000] {
-                writer.mark_unverified().await.expect("can be doubted");
+                writer.mark_unverified().await.expect("can be marked");
                 writer.write(bytes.slice(piece.clone())).await.expect("bytes are taken");
                 let told = writer.sync().await.expect("can be synced").offset();
                 assert_eq!(told, Offset::new(piece.end as u64), "what was in doubt counts");
-                assert_counts(&*store, upload.id, Some(ONE), &bytes[..piece.end]).await;
+                assert_verified(&*store, upload.id, Some(ONE), &bytes[..piece.end]).await;
             }
-            // Not in doubt any more, so this counts though nobody syncs it.
+            // Verified again, so these bytes count without a sync.
             writer.write(bytes.slice(40_000..)).await.expect("bytes are taken");
             assert_eq!(load(&*store, upload.id, Fence::new(2)).await.offset.offset(), end_of(&bytes));
         }
     }
     let store = site.open().await;
     for upload in &uploads {
-        assert_counts(&*store, upload.id, Some(ONE), &bytes).await;
+        assert_verified(&*store, upload.id, Some(ONE), &bytes).await;
     }
 }
 
-async fn a_cut_back_ends_the_doubt(site: &impl Site) {
+async fn truncating_drops_unverified_bytes(site: &impl Site) {
     let sure = pattern(0, 0, 1000);
     let upload = sample(1);
     {
@@ -91,26 +91,26 @@ async fn a_cut_back_ends_the_doubt(site: &impl Site) {
         stored(&*store, &upload, &sure).await;
         let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can go on");
         for size in [0, 1, 40_000] {
-            writer.mark_unverified().await.expect("can be doubted");
+            writer.mark_unverified().await.expect("can be marked");
             writer.write(pattern(9, 0, size)).await.expect("bytes are taken");
-            writer.truncate(end_of(&sure)).await.expect("can be cut back");
-            assert_counts(&*store, upload.id, Some(ONE), &sure).await;
+            writer.truncate(end_of(&sure)).await.expect("can be truncated");
+            assert_verified(&*store, upload.id, Some(ONE), &sure).await;
         }
         writer.write(pattern(0, 1000, 500)).await.expect("bytes are taken");
         assert_eq!(writer.sync().await.expect("can be synced").offset(), Offset::new(1500));
-        // Cut back to within what is in doubt, what is left stays so.
-        writer.mark_unverified().await.expect("can be doubted");
+        // After truncation within the unverified bytes, the rest stays unverified.
+        writer.mark_unverified().await.expect("can be marked");
         writer.write(pattern(0, 1500, 500)).await.expect("bytes are taken");
-        writer.truncate(Offset::new(1700)).await.expect("can be cut back");
-        assert_counts(&*store, upload.id, Some(ONE), &pattern(0, 0, 1500)).await;
+        writer.truncate(Offset::new(1700)).await.expect("can be truncated");
+        assert_verified(&*store, upload.id, Some(ONE), &pattern(0, 0, 1500)).await;
         assert_eq!(writer.sync().await.expect("can be synced").offset(), Offset::new(1700));
     }
     let store = site.open().await;
-    assert_counts(&*store, upload.id, Some(ONE), &pattern(0, 0, 1700)).await;
+    assert_verified(&*store, upload.id, Some(ONE), &pattern(0, 0, 1700)).await;
 }
 
 // proves: TUS1-CHK-03
-async fn a_crash_takes_what_is_in_doubt(site: &impl Site) {
+async fn a_crash_drops_unverified_bytes(site: &impl Site) {
     let upload = sample(1);
     let mut sure = Bytes::new();
     for round in 0..6_usize {
@@ -122,26 +122,26 @@ async fn a_crash_takes_what_is_in_doubt(site: &impl Site) {
             writer
         } else {
             if round % 2 == 0 {
-                assert_counts(&*store, upload.id, None, &sure).await;
+                assert_verified(&*store, upload.id, None, &sure).await;
             }
-            assert_counts(&*store, upload.id, Some(fence), &sure).await;
+            assert_verified(&*store, upload.id, Some(fence), &sure).await;
             store.append(upload.id, end_of(&sure), fence).await.expect("can go on")
         };
         writer.write(pattern(0, sure.len(), 100)).await.expect("bytes are taken");
         sure = pattern(0, 0, sure.len() + 100);
         writer.sync().await.expect("can be synced");
-        writer.mark_unverified().await.expect("can be doubted");
+        writer.mark_unverified().await.expect("can be marked");
         writer.write(pattern(9, 0, round * 20_000)).await.expect("bytes are taken");
-        // As far as any store has it on its way, in doubt or not.
+        // Let the store progress as far as it will, verified or not.
         writer.start_sync();
         load(&*store, upload.id, fence).await;
     }
     let store = site.open().await;
-    assert_counts(&*store, upload.id, None, &sure).await;
-    assert_counts(&*store, upload.id, Some(Fence::new(1)), &sure).await;
+    assert_verified(&*store, upload.id, None, &sure).await;
+    assert_verified(&*store, upload.id, Some(Fence::new(1)), &sure).await;
 }
 
-async fn a_dropped_writer_confirms_nothing(site: &impl Site) {
+async fn a_dropped_writer_verifies_nothing(site: &impl Site) {
     let store = site.open().await;
     for number in 0..20 {
         let upload = sample(number);
@@ -151,25 +151,25 @@ async fn a_dropped_writer_confirms_nothing(site: &impl Site) {
         if number % 2 == 0 {
             writer.sync().await.expect("can be synced");
         }
-        writer.mark_unverified().await.expect("can be doubted");
+        writer.mark_unverified().await.expect("can be marked");
         for _ in 0..number % 4 {
             writer.write(pattern(9, 0, 20_000)).await.expect("bytes are taken");
         }
         drop(writer);
-        assert_counts(&*store, upload.id, (number % 3 == 0).then_some(ONE), &sure).await;
+        assert_verified(&*store, upload.id, (number % 3 == 0).then_some(ONE), &sure).await;
         let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can go on");
         writer.write(pattern(0, 100, 50)).await.expect("bytes are taken");
         assert_eq!(writer.sync().await.expect("can be synced").offset(), Offset::new(150));
-        assert_counts(&*store, upload.id, Some(ONE), &pattern(0, 0, 150)).await;
+        assert_verified(&*store, upload.id, Some(ONE), &pattern(0, 0, 150)).await;
     }
     drop(store);
     let store = site.open().await;
     for number in 0..20 {
-        assert_counts(&*store, sample(number).id, Some(ONE), &pattern(0, 0, 150)).await;
+        assert_verified(&*store, sample(number).id, Some(ONE), &pattern(0, 0, 150)).await;
     }
 }
 
-async fn a_newer_claim_cuts_off_what_is_in_doubt(site: &impl Site) {
+async fn a_newer_claim_drops_unverified_bytes(site: &impl Site) {
     let upload = sample(1);
     let mut sure = pattern(0, 0, 10);
     {
@@ -179,7 +179,7 @@ async fn a_newer_claim_cuts_off_what_is_in_doubt(site: &impl Site) {
             let (mine, newer) = (Fence::new(round * 2), Fence::new(round * 2 + 1));
             load(&*store, upload.id, mine).await;
             let mut writer = store.append(upload.id, end_of(&sure), mine).await.expect("can go on");
-            writer.mark_unverified().await.expect("can be doubted");
+            writer.mark_unverified().await.expect("can be marked");
             writer.write(pattern(9, 0, 60_000)).await.expect("bytes are taken");
             assert_eq!(load(&*store, upload.id, newer).await.offset.offset(), end_of(&sure));
             assert!(matches!(writer.sync().await, Err(Error::Fenced)), "an ended claim confirms nothing");
@@ -193,41 +193,41 @@ async fn a_newer_claim_cuts_off_what_is_in_doubt(site: &impl Site) {
             } else {
                 drop(next);
             }
-            assert_counts(&*store, upload.id, Some(newer), &sure).await;
+            assert_verified(&*store, upload.id, Some(newer), &sure).await;
         }
     }
     let store = site.open().await;
-    assert_counts(&*store, upload.id, Some(ONE), &sure).await;
+    assert_verified(&*store, upload.id, Some(ONE), &sure).await;
 }
 
-async fn completion_confirms_nothing(site: &impl Site) {
+async fn completion_drops_unverified_bytes(site: &impl Site) {
     let upload = sample(1);
     let sure = pattern(0, 0, 10);
     {
         let store = site.open().await;
         stored(&*store, &upload, &sure).await;
         let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can go on");
-        writer.mark_unverified().await.expect("can be doubted");
+        writer.mark_unverified().await.expect("can be marked");
         writer.write(pattern(9, 0, 20_000)).await.expect("bytes are taken");
         store.commit(&delivered(&upload), ONE).await.expect("can be committed");
-        assert_counts(&*store, upload.id, Some(ONE), &sure).await;
+        assert_verified(&*store, upload.id, Some(ONE), &sure).await;
     }
     let store = site.open().await;
-    assert_counts(&*store, upload.id, None, &sure).await;
+    assert_verified(&*store, upload.id, None, &sure).await;
 }
 
-async fn doubt_begins_once(site: &impl Site) {
+async fn a_second_mark_has_no_effect(site: &impl Site) {
     let store = site.open().await;
     let upload = sample(1);
     let mut writer = create(&*store, &upload, ONE).await;
     writer.write(pattern(0, 0, 10)).await.expect("bytes are taken");
     for _ in 0..3 {
-        writer.mark_unverified().await.expect("can be doubted");
+        writer.mark_unverified().await.expect("can be marked");
         writer.write(pattern(0, 10, 10)).await.expect("bytes are taken");
     }
-    assert_counts(&*store, upload.id, Some(ONE), &pattern(0, 0, 10)).await;
+    assert_verified(&*store, upload.id, Some(ONE), &pattern(0, 0, 10)).await;
     assert_eq!(writer.sync().await.expect("can be synced").offset(), Offset::new(40));
     store.remove(upload.id, ONE).await.expect("can be removed");
     assert!(matches!(writer.mark_unverified().await, Err(Error::Fenced)));
-    assert!(store.list_all().await.expect("can be surveyed").is_empty());
+    assert!(store.list_all().await.expect("can be listed").is_empty());
 }

@@ -1,16 +1,16 @@
-//! The note a content file carries of how many of its bytes a client was told.
+//! The attribute of a content file that states how many of its bytes were acknowledged.
 //!
-//! Owns its format and what may be concluded from it. The note is an extended attribute. It is a lower bound of the bytes
-//! that are durable and were told: it is raised after the sync that makes them durable and before they are told, and it is
-//! lowered before bytes are cut off. So a file that is shorter than its note is damaged, and one that is longer is not. On
-//! a file system without extended attributes there are no notes, and such damage is not found.
+//! Owns the format of the attribute, and the conclusions that may be drawn from it. It is an extended attribute of the
+//! file, and a lower bound of the bytes that are durable: it is raised after the sync that makes bytes durable and before
+//! they are acknowledged, and lowered before bytes are truncated. A file that is shorter than stated is therefore
+//! damaged; one that is longer is not. On file systems without extended attributes such damage is not detected.
 //!
-//! # Exact notes
+//! # Exact values
 //!
-//! A note is not synced of its own, so a power cut may leave an older one. It therefore names the boot of the machine in
-//! which it was made. While that lasts no byte behind the note was told at [`Durability::Disk`](super::Durability), and
-//! such bytes may be cut off when the disk fails to sync them. After a reboot they may have been told, but then they were
-//! read from the disk, and a failing sync says nothing about them.
+//! The attribute is not synced on its own, so a power cut may leave an older value. The value therefore includes the
+//! system's boot id. During the same boot, and with [`Durability::Disk`](super::Durability::Disk), no byte beyond the
+//! value was acknowledged: such bytes may be truncated if the disk fails to sync them. After a reboot, bytes beyond the
+//! value may have been acknowledged. They were then read from the disk, and a failed sync says nothing about them.
 
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
@@ -19,56 +19,56 @@ use rustix::io::Errno;
 
 use super::sys;
 
-/// The content of a note.
+/// The value of the attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Acknowledged {
-    /// The number of bytes that are durable and were reported to a client.
+    /// The number of bytes that are durable and were acknowledged.
     pub(super) bytes: u64,
-    /// True if no byte after them was reported.
+    /// True if no byte after them was acknowledged.
     pub(super) is_exact: bool,
 }
 
-/// The note of a file, if it carries one.
+/// Reads the attribute of a file, if it has one.
 pub(super) fn read(file: impl AsFd) -> Option<Acknowledged> {
-    parse(&sys::note(file)?, boot())
+    parse(&sys::attribute(file)?, boot())
 }
 
-/// Notes that `bytes` bytes are durable and are about to be reported. A note that cannot be changed is removed, since
-/// a wrong note is worse than none.
+/// Sets the attribute, once `bytes` bytes are durable and before they are acknowledged. An attribute that cannot be
+/// changed is removed, because a wrong one is worse than none.
 ///
 /// # Errors
-/// Returns an error if the old note could be neither changed nor removed.
+/// Returns an error if the old attribute could be neither changed nor removed.
 pub(super) fn set(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
-    // Always of one length, so that it never needs more room than it had on a disk that was not full.
-    let Err(errno) = sys::set_note(&file, format!("{bytes:020} {}", boot()).as_bytes()) else {
+    // Of constant length, so that a later value never needs more space, even on a full disk.
+    let Err(errno) = sys::set_attribute(&file, format!("{bytes:020} {}", boot()).as_bytes()) else {
         return Ok(());
     };
-    tracing::trace!(%errno, "no note of what was told");
-    match sys::remove_note(&file) {
-        // There is none, nor can there be.
-        Err(errno) if errno == Errno::NODATA || sys::is_refusal(errno) => Ok(()),
+    tracing::trace!(%errno, "the acknowledged offset is not stored");
+    match sys::remove_attribute(&file) {
+        // The file has no attribute, or cannot have one.
+        Err(errno) if errno == Errno::NODATA || sys::is_unsupported(errno) => Ok(()),
         removed => removed,
     }
 }
 
-/// Lowers the note to at most `bytes`. Must be called before the file is truncated to that length.
+/// Lowers the attribute to at most `bytes`. Must be called before the file is truncated to that length.
 ///
 /// # Errors
-/// Returns an error if the note states more and could be neither changed nor removed.
+/// Returns an error if the attribute states more and could be neither changed nor removed.
 pub(super) fn lower(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
     match read(&file) {
-        Some(note) if note.bytes > bytes => set(file, bytes),
+        Some(value) if value.bytes > bytes => set(file, bytes),
         _ => Ok(()),
     }
 }
 
 fn parse(text: &str, boot: &str) -> Option<Acknowledged> {
-    // Earlier versions noted the number alone.
-    let (bytes, made_in) = text.split_once(' ').unwrap_or((text, ""));
-    Some(Acknowledged { bytes: bytes.parse().ok()?, is_exact: !boot.is_empty() && made_in == boot })
+    // Earlier versions wrote the number alone.
+    let (bytes, boot_id) = text.split_once(' ').unwrap_or((text, ""));
+    Some(Acknowledged { bytes: bytes.parse().ok()?, is_exact: !boot.is_empty() && boot_id == boot })
 }
 
-/// The system's identifier of the current boot; empty if the system has none.
+/// Returns the system's id of the current boot; empty if the system has none.
 fn boot() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
@@ -82,13 +82,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_note_of_this_boot_is_exact() {
-        let note = |bytes, is_exact| Some(Acknowledged { bytes, is_exact });
+    fn only_a_value_of_this_boot_is_exact() {
+        let value = |bytes, is_exact| Some(Acknowledged { bytes, is_exact });
         for (text, boot, expected) in [
-            ("00000000000000001000 ab12", "ab12", note(1000, true)),
-            ("00000000000000001000 ab12", "cd34", note(1000, false)),
-            ("00000000000000001000 ", "", note(1000, false)),
-            ("1000", "ab12", note(1000, false)),
+            ("00000000000000001000 ab12", "ab12", value(1000, true)),
+            ("00000000000000001000 ab12", "cd34", value(1000, false)),
+            ("00000000000000001000 ", "", value(1000, false)),
+            ("1000", "ab12", value(1000, false)),
             ("", "ab12", None),
             ("-1 ab12", "ab12", None),
             ("99999999999999999999 ab12", "ab12", None),

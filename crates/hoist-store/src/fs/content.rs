@@ -1,30 +1,31 @@
-//! One upload's content while it is written: an append file, and how much of it is durable.
+//! The content file of an upload while it is written, and how much of it is durable.
 //!
-//! Owns the file's end, the first sync that makes an upload exist for good, what becomes of bytes the disk would not
-//! promise, and which bytes are in doubt. Leaves which bytes come when to [`queue`](super::queue).
+//! Owns the end of the file, the first sync (which makes a new upload durable), the truncation of bytes that the disk
+//! failed to sync, and unverified bytes. Leaves the order of the bytes to [`write_queue`](super::write_queue).
 //!
 //! # Locks
 //!
-//! `progress` and `pen` are held over system calls, so only the store's own threads take them, in this order. `facts` is
-//! held for moments and never over a system call: threads of an async runtime ask it and nothing else.
+//! `syncing` and `writing` are held during system calls, so only threads of the store take them, in this order. `status`
+//! is held for moments and never during a system call: it is the only lock that threads of an async runtime take.
 //!
-//! # Unverified
+//! # Unverified bytes
 //!
-//! Content in doubt lies in the file like any other, and a note in the directory says where it begins
-//! ([`upload_dir`](super::upload_dir)). Each step is durable before the next one begins, so a crash finds one of these:
+//! Unverified bytes are written to the content file like any other. An empty file beside it, the marker, states in its
+//! name where they begin ([`upload_dir`](super::upload_dir)). Each step is durable before the next one begins, so a crash
+//! leaves one of these states:
 //!
-//! | step                        | after a crash                                                     |
-//! |-----------------------------|-------------------------------------------------------------------|
-//! | the note is made            | the note or none, and no byte behind it: the content as it was     |
-//! | bytes are written, synced   | the note: what lies behind it is cut off                          |
-//! | confirmed: bytes are synced | the note still: cut off, and no client was told that they count   |
-//! | … and the note removed      | the note or none: cut off or whole, as it is whole on the disk     |
-//! | taken back: the file is cut | the note still: nothing or something to cut off behind it          |
-//! | … and the note removed      | the note or none: nothing lies behind it                           |
+//! | step                             | after a crash                                                           |
+//! |----------------------------------|-------------------------------------------------------------------------|
+//! | the marker is created            | marker or none, no byte behind it: the content as it was                |
+//! | bytes are written and synced     | marker: the bytes behind it are truncated                               |
+//! | to verify: the bytes are synced  | marker: the bytes are truncated, and none of them was acknowledged      |
+//! | … and the marker is removed      | marker or none: the bytes are truncated, or all of them are on the disk |
+//! | to drop: the file is truncated   | marker: some bytes or none are left to truncate                         |
+//! | … and the marker is removed      | marker or none, no byte behind it                                       |
 //!
-//! Only then come other bytes: a note that came back after those were acknowledged would take them too. At `disk` the
-//! note costs two syncs of the upload's directory, one before the first byte and one after the last, the latter shared
-//! with the record's when the upload is a new one.
+//! No other bytes are written before the removal is durable. Otherwise a marker that reappears after a crash would
+//! truncate acknowledged bytes. With [`Durability::Disk`](super::Durability::Disk) the marker costs two syncs of the
+//! upload's directory, one before the first byte and one after the last. A new upload shares the latter with its record.
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -42,59 +43,59 @@ use super::upload_dir::UploadDir;
 use super::{acknowledged, sys};
 use crate::store::Error;
 
-/// The content file of an upload, open for writing.
+/// An upload's content file, open for writing.
 pub(super) struct Content {
     id: UploadId,
     file: OwnedFd,
     is_disk: bool,
-    /// Where the file ends. Changed by the holder of `pen` alone.
+    /// The length of the file, with unverified bytes. Only changed under the lock of `writing`.
     end: AtomicU64,
-    /// How many of its bytes count: all but those in doubt. Changed by the holder of `pen` alone.
+    /// The number of bytes without the unverified ones. Only changed under the lock of `writing`.
     written: AtomicU64,
     syncing: Mutex<SyncState>,
     writing: Mutex<WriteState>,
     status: Mutex<Status>,
 }
 
-/// The right to sync the file.
+/// The state that a sync needs. Its lock is the right to sync the file.
 struct SyncState {
-    /// Every byte before this one is on the disk, in doubt or not.
+    /// Every byte before this one is on the disk, verified or not.
     synced: u64,
-    /// The directory, as long as the record in it is a draft.
+    /// The upload's directory, while the record in it is a draft.
     draft: Option<UploadDir>,
 }
 
-/// The right to change the file; broken once bytes had to be cut off.
+/// The state that a write needs. Its lock is the right to change the file.
 struct WriteState {
-    broken: Option<Failure>,
+    failure: Option<Failure>,
     unverified: Option<Unverified>,
 }
 
-/// Doubted bytes, which do not count yet.
+/// Bytes that are not part of the content until their digest has been compared.
 struct Unverified {
-    /// The offset of the first of them.
+    /// The offset of the first unverified byte.
     from: u64,
-    /// The place of the note on them.
+    /// The directory with the marker.
     upload_dir: UploadDir,
 }
 
-/// The facts about the content that can be read without waiting for the disk. Only the holder of `progress` changes
-/// them, except for `is_shelf_due`.
+/// The status that can be read without waiting for the disk. Only changed under the lock of `syncing`, except for
+/// `is_parent_unsynced`.
 struct Status {
-    /// Every byte before this one is durable, and counts.
+    /// Every byte before this one is durable and verified.
     durable: u64,
-    /// The record is still a draft.
+    /// True while the record is a draft.
     is_draft: bool,
-    /// The directory above has yet to be synced for the upload to be found after a crash.
+    /// True if the upload may be lost in a crash because its parent directory has not been synced.
     is_parent_unsynced: bool,
     is_unverified: bool,
-    /// The failure after which the content makes no further promise of durability.
+    /// The failure after which the content confirms nothing more.
     failure: Option<Failure>,
     repair: Option<Repair>,
 }
 
 impl Status {
-    /// Returns `true` if the upload itself is durable, so that its durable bytes survive a crash.
+    /// Returns whether the upload itself survives a crash, and its durable bytes with it.
     fn is_lasting(&self) -> bool {
         !self.is_draft && !self.is_parent_unsynced
     }
@@ -103,22 +104,22 @@ impl Status {
 /// The result of a sync.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Synced {
-    /// Every byte before this one is durable, once `shelves` are.
+    /// Every byte before this one is durable, once `parents` are synced.
     pub(super) durable: u64,
-    /// The directories that have yet to be synced.
+    /// The parent directories that remain to be synced.
     pub(super) parents: ParentDirs,
 }
 
 impl Content {
-    /// The content of an upload just created at `place`.
+    /// The content of an upload that was just created in `upload_dir`.
     pub(super) fn created(upload_dir: UploadDir, file: OwnedFd) -> Self {
         if let Err(errno) = acknowledged::set(&file, 0) {
-            tracing::debug!(upload = %upload_dir.id.short(), %errno, "could not note that no byte was told");
+            tracing::debug!(upload = %upload_dir.id.short(), %errno, "could not store the acknowledged offset");
         }
         Self::new(upload_dir.id, upload_dir.is_disk(), file, 0, Some(upload_dir), true)
     }
 
-    /// The content of an upload whose `bytes` bytes are known to be durable, once the directory above is if that is due.
+    /// The content of an upload of which `bytes` bytes are durable, once its parent directory is synced if it is not.
     pub(super) fn durable(
         upload_dir: &UploadDir,
         file: OwnedFd,
@@ -150,7 +151,7 @@ impl Content {
                 failure: None,
                 repair: None,
             }),
-            writing: Mutex::new(WriteState { broken: None, unverified: None }),
+            writing: Mutex::new(WriteState { failure: None, unverified: None }),
             syncing: Mutex::new(SyncState { synced: bytes, draft }),
         }
     }
@@ -159,12 +160,12 @@ impl Content {
         self.id
     }
 
-    /// Where the file ends, with what is in doubt.
+    /// Returns the length of the file, with unverified bytes.
     pub(super) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
     }
 
-    /// How many bytes are written that count.
+    /// Returns the number of written bytes without the unverified ones.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Acquire)
     }
@@ -173,12 +174,12 @@ impl Content {
         self.is_disk
     }
 
-    /// Writes bytes behind the last one. What fits before a failure stays and counts.
+    /// Appends bytes. If they do not all fit, the ones that do are kept.
     //= TOK-CRE-01
     //= TOK-APP-05
     pub(super) fn append<'a>(&self, pieces: impl Iterator<Item = &'a Bytes>) -> Result<(), Failure> {
         let writing = lock(&self.writing);
-        if let Some(failure) = &writing.broken {
+        if let Some(failure) = &writing.failure {
             return Err(failure.clone());
         }
         let mut buffers = pieces.map(|bytes| IoSlice::new(bytes)).collect::<Vec<_>>();
@@ -192,23 +193,23 @@ impl Content {
         written.map_err(|errno| self.failed("writing the content of", errno))
     }
 
-    /// How far everything is durable already, if no sync is needed to say so.
-    pub(super) fn settled(&self) -> Option<u64> {
+    /// Returns the number of written bytes if all of them are durable already, so that no sync is needed.
+    pub(super) fn end_if_durable(&self) -> Option<u64> {
         let (status, written) = (lock(&self.status), self.written());
-        let is_settled = status.failure.is_none()
+        let is_durable = status.failure.is_none()
             && !status.is_unverified
             && status.is_lasting()
             && (status.durable >= written || !self.is_disk);
-        is_settled.then_some(written)
+        is_durable.then_some(written)
     }
 
-    /// The number of bytes known to be durable; `None` if the next caller has to sync or to check for doubted bytes.
-    pub(super) fn known(&self) -> Option<u64> {
+    /// Returns the number of bytes known to be durable; `None` if the upload itself is not, or has unverified bytes.
+    pub(super) fn known_durable(&self) -> Option<u64> {
         let status = lock(&self.status);
         (status.is_lasting() && !status.is_unverified).then_some(status.durable)
     }
 
-    /// Returns the number of leading bytes that may be acknowledged, without waiting for a running sync.
+    /// Returns the number of bytes that may be acknowledged, without waiting for a running sync.
     pub(super) fn acknowledgeable(&self) -> u64 {
         let status = lock(&self.status);
         match status.is_lasting() {
@@ -218,45 +219,46 @@ impl Content {
         }
     }
 
-    /// The work that a failing disk left undone.
+    /// Returns the work that a failing disk left undone.
     pub(super) fn repair(&self) -> Option<Repair> {
         lock(&self.status).repair
     }
 
-    /// Returns `true` if an earlier failure keeps the content from promising durability.
+    /// Returns whether a failure keeps the content from confirming anything.
     pub(super) fn is_failed(&self) -> bool {
         lock(&self.status).failure.is_some()
     }
 
-    /// Makes durable what is written, and the first time the upload itself. What is in doubt stays so.
-    pub(super) fn settle(&self) -> Result<Synced, Failure> {
+    /// Makes the verified bytes durable, and the upload itself if it is new. Unverified bytes stay unverified.
+    pub(super) fn sync(&self) -> Result<Synced, Failure> {
         self.make_durable(false)
     }
 
-    /// Makes durable what is written and lets it count, in this order.
-    pub(super) fn confirm(&self) -> Result<Synced, Failure> {
+    /// Makes all bytes durable and then verifies the unverified ones.
+    pub(super) fn sync_and_verify(&self) -> Result<Synced, Failure> {
         self.make_durable(true)
     }
 
-    /// Four steps the first time: the draft's bytes, its name, the content's bytes, the directory. A journaling file
-    /// system commits twice for them, since the third commits the names as well and the last finds nothing to do.
+    /// A new upload takes four steps: syncing the draft, renaming it, syncing the content, syncing the directory. A
+    /// journaling file system needs two commits for them: the third step commits the names as well, and the last one finds
+    /// nothing to do.
     //= TOK-OFF-03
-    fn make_durable(&self, is_confirmed: bool) -> Result<Synced, Failure> {
-        let mut syncing = self.sound()?;
+    fn make_durable(&self, verifies: bool) -> Result<Synced, Failure> {
+        let mut syncing = self.lock_syncing()?;
         if let Some(upload_dir) = &syncing.draft {
-            // Whether a second sync would tell the truth is not known, so there is none.
-            upload_dir.name_draft().map_err(|error| self.fail(error, Repair::default()))?;
+            // After a failure the content is given up: the system may report success for a second sync that wrote nothing.
+            upload_dir.rename_draft().map_err(|error| self.fail(error, Repair::default()))?;
         }
-        // In this order: the first is never larger then, and doubt neither begins nor ends meanwhile.
+        // `written` first, so that it is never larger than `end`. Unverified bytes neither begin nor end here.
         let (written, end) = (self.written(), self.end());
         if self.is_disk
             && end > syncing.synced
             && let Err(errno) = sys::sync_data(&self.file)
         {
-            return Err(self.truncate(errno));
+            return Err(self.fail_sync(errno));
         }
         syncing.synced = syncing.synced.max(end);
-        let unverified = if is_confirmed { lock(&self.writing).unverified.take() } else { None };
+        let unverified = if verifies { lock(&self.writing).unverified.take() } else { None };
         if let Some(Unverified { from, upload_dir }) = &unverified
             && let Err(error) = upload_dir.remove_unverified_marker(*from)
         {
@@ -272,11 +274,12 @@ impl Content {
             upload_dir.sync().map_err(|error| self.fail(error, repair))?;
         }
         let written = if unverified.is_some() { end } else { written };
-        // Not before the note is gone for good: behind it this would be a promise that was not kept.
-        if written > self.durable_now() {
-            // Or a byte would be told of which the note knows nothing.
-            acknowledged::set(&self.file, written)
-                .map_err(|errno| self.fail(self.failed("noting the bytes of", errno), Repair::default()))?;
+        // Only once the marker is gone for good: a marker that reappears would truncate acknowledged bytes.
+        if written > self.durable_bytes() {
+            // Before the bytes are acknowledged, so that the attribute covers every acknowledged byte.
+            acknowledged::set(&self.file, written).map_err(|errno| {
+                self.fail(self.failed("storing the acknowledged offset of", errno), Repair::default())
+            })?;
         }
         if unverified.is_some() {
             self.written.store(end, Ordering::Release);
@@ -289,8 +292,8 @@ impl Content {
         Ok(Synced { durable: status.durable, parents })
     }
 
-    /// The right to sync the file, if it is still to be trusted.
-    fn sound(&self) -> Result<MutexGuard<'_, SyncState>, Failure> {
+    /// Takes the right to sync the file, unless it has failed.
+    fn lock_syncing(&self) -> Result<MutexGuard<'_, SyncState>, Failure> {
         let syncing = lock(&self.syncing);
         match &lock(&self.status).failure {
             Some(failure) => Err(failure.clone()),
@@ -298,23 +301,23 @@ impl Content {
         }
     }
 
-    fn durable_now(&self) -> u64 {
+    fn durable_bytes(&self) -> u64 {
         lock(&self.status).durable
     }
 
-    /// Records a failure. The content promises no durability until the next operation on the upload has repaired it.
+    /// Records a failure. The content confirms nothing until the next operation on the upload has repaired it.
     fn fail(&self, error: impl Into<Failure>, repair: Repair) -> Failure {
         let mut status = lock(&self.status);
         status.repair = Some(repair);
         status.failure.insert(error.into()).clone()
     }
 
-    /// Notes that the directory above has been synced.
+    /// Records that the parent directory has been synced.
     pub(super) fn parents_synced(&self) {
         lock(&self.status).is_parent_unsynced = false;
     }
 
-    /// Has a record put in place of the old one, or of the draft, while no sync is giving that its name.
+    /// Runs `replace`, which puts a record in the place of the old one or of the draft, while no sync renames the draft.
     pub(super) fn with_record(&self, replace: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         let mut syncing = lock(&self.syncing);
         replace()?;
@@ -323,20 +326,20 @@ impl Content {
         Ok(())
     }
 
-    /// Waits for a running change and prevents later ones, because another owner takes over the files.
+    /// Waits for a running change and prevents later ones, because another operation takes over the files.
     pub(super) fn close(&self) {
         let _progress = lock(&self.syncing);
         let ended = claim_ended();
-        lock(&self.writing).broken.get_or_insert(ended.clone());
+        lock(&self.writing).failure.get_or_insert(ended.clone());
         lock(&self.status).failure.get_or_insert(ended);
     }
 
-    /// Puts what is written from here on in doubt; `place` is where the upload lies.
+    /// Marks the bytes written from now on as unverified, with a marker in `upload_dir`.
     //= TUS1-CHK-03
     pub(super) fn mark_unverified(&self, upload_dir: UploadDir) -> Result<(), Failure> {
-        let _progress = self.sound()?;
+        let _progress = self.lock_syncing()?;
         let mut writing = lock(&self.writing);
-        if let Some(failure) = &writing.broken {
+        if let Some(failure) = &writing.failure {
             return Err(failure.clone());
         }
         if writing.unverified.is_some() {
@@ -347,21 +350,21 @@ impl Content {
         let synced = upload_dir.sync();
         writing.unverified = Some(Unverified { from, upload_dir });
         lock(&self.status).is_unverified = true;
-        // The note is there and may be gone after a crash. It stays, so that the next claim removes it for good.
+        // The marker may be lost in a crash. The file stays, so that the next claim removes it for good.
         synced.map_err(|error| self.fail(error, Repair::default()))
     }
 
-    /// Truncates the file to `to` and continues there. No client was told of the bytes after it.
+    /// Truncates the file to `to`, after which writing continues there. No byte behind `to` was acknowledged.
     pub(super) fn truncate_to(&self, to: u64) -> Result<(), Failure> {
-        let mut syncing = self.sound()?;
+        let mut syncing = self.lock_syncing()?;
         let mut writing = lock(&self.writing);
-        if let Some(failure) = &writing.broken {
+        if let Some(failure) = &writing.failure {
             return Err(failure.clone());
         }
-        self.cut(&mut syncing, &mut writing, to)
+        self.truncate_file(&mut syncing, &mut writing, to)
     }
 
-    /// Takes back what is in doubt, and takes no more then: its claim has ended.
+    /// Truncates unverified bytes, and accepts no more bytes then: the claim has ended.
     pub(super) fn drop_unverified(&self) -> Result<(), Failure> {
         let mut syncing = lock(&self.syncing);
         let mut writing = lock(&self.writing);
@@ -369,26 +372,31 @@ impl Content {
         if let Some(failure) = &lock(&self.status).failure {
             return Err(failure.clone());
         }
-        writing.broken.get_or_insert(claim_ended());
-        self.cut(&mut syncing, &mut writing, from)
+        writing.failure.get_or_insert(claim_ended());
+        self.truncate_file(&mut syncing, &mut writing, from)
     }
 
-    fn cut(&self, syncing: &mut SyncState, writing: &mut WriteState, to: u64) -> Result<(), Failure> {
-        let doing = |errno| self.failed("cutting back the content of", errno);
+    fn truncate_file(
+        &self,
+        syncing: &mut SyncState,
+        writing: &mut WriteState,
+        to: u64,
+    ) -> Result<(), Failure> {
+        let doing = |errno| self.failed("truncating the content of", errno);
         if to < self.end() {
             let durable = {
                 let mut status = lock(&self.status);
                 status.durable = status.durable.min(to);
                 status.durable
             };
-            // The note first: a crash in between must not leave a file that is shorter than its note.
+            // The attribute first: a crash in between must not leave a file shorter than its acknowledged offset.
             acknowledged::lower(&self.file, to)
-                .and_then(|()| sys::cut(&self.file, to))
+                .and_then(|()| sys::truncate(&self.file, to))
                 .map_err(|errno| self.fail(doing(errno), Repair::cut_to(to)))?;
             self.end.store(to, Ordering::Release);
             self.written.store(self.written().min(to), Ordering::Release);
             syncing.synced = syncing.synced.min(to);
-            // Or a crash could bring back what its sender was told is gone.
+            // Otherwise a crash could bring back bytes that the client was told are gone.
             if self.is_disk {
                 sys::sync_data(&self.file)
                     .map_err(|errno| self.fail(doing(errno), Repair::cut_to(durable)))?;
@@ -406,14 +414,14 @@ impl Content {
         Ok(())
     }
 
-    /// Truncates the bytes that the disk failed to sync and accepts no more. After a failed sync the system marks the
-    /// pages as clean, so another sync would succeed without writing anything. These bytes must never be synced
-    /// again.
-    fn truncate(&self, errno: Errno) -> Failure {
+    /// Handles a failed sync: truncates the bytes that the disk did not confirm, and accepts no more. After a failed sync
+    /// the system marks the pages clean, so another sync would succeed without writing anything. The bytes must therefore
+    /// never be synced again.
+    fn fail_sync(&self, errno: Errno) -> Failure {
         let mut writing = lock(&self.writing);
-        let durable = self.durable_now();
+        let durable = self.durable_bytes();
         let failure = self.fail(self.failed("syncing the content of", errno), Repair::cut_to(durable));
-        writing.broken = Some(failure.clone());
+        writing.failure = Some(failure.clone());
         if truncate_unsynced(self.id, &self.file, durable, errno) {
             self.end.store(durable, Ordering::Release);
         }
@@ -430,24 +438,24 @@ fn claim_ended() -> Failure {
     Failure::Other("the claim on the upload has ended".into())
 }
 
-/// Truncates content to its durable bytes after a failed sync, and returns whether that succeeded. The next operation
-/// on the upload makes the truncation durable, when the disk may work again.
+/// Truncates a file to its durable bytes after a failed sync, and returns whether that succeeded. The next operation on
+/// the upload makes the truncation durable, when the disk may work again.
 pub(super) fn truncate_unsynced(id: UploadId, file: &OwnedFd, durable: u64, errno: Errno) -> bool {
     tracing::error!(
         upload = %id.short(), durable, %errno,
-        "the disk failed to sync an upload's content; what it did not confirm before is cut off"
+        "the disk failed to sync the content of an upload; the bytes that it did not confirm are truncated"
     );
-    let cut = acknowledged::lower(file, durable).and_then(|()| sys::cut(file, durable));
+    let cut = acknowledged::lower(file, durable).and_then(|()| sys::truncate(file, durable));
     if let Err(errno) = cut {
-        tracing::error!(upload = %id.short(), %errno, "it could not be cut off yet");
+        tracing::error!(upload = %id.short(), %errno, "could not truncate the unconfirmed bytes yet");
     }
     cut.is_ok()
 }
 
 #[cfg(test)]
 impl Content {
-    /// Bytes written that a crash of the machine would take.
+    /// Returns the number of written bytes that a power cut could lose.
     pub(super) fn unsynced(&self) -> u64 {
-        self.written().saturating_sub(self.durable_now())
+        self.written().saturating_sub(self.durable_bytes())
     }
 }

@@ -1,10 +1,11 @@
-//! What lies where below the data directory, and what a crash may have left of it.
+//! The data directory: its two directories of uploads, and what a crash may leave in them.
 //!
-//! Owns the layout, the order of the steps by which an upload comes, moves and goes, and what a crash leaves of them.
-//! Leaves what is inside an upload's directory to [`upload_dir`](super::upload_dir), and who may do what to
+//! Owns the order of the steps by which an upload is created, moved and removed, and the cleanup after a crash. Leaves the
+//! names to [`layout`](super::layout), the files of one upload to [`upload_dir`](super::upload_dir), and fences to
 //! [`entry`](super::entry).
 //!
-//! A torn `record` is therefore damage, never a crash; a torn `draft` is an upload nobody was ever told about.
+//! A torn `record` is damage, because a record is durable before it gets its name. A torn `draft` is an upload that was
+//! never acknowledged.
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -31,43 +32,43 @@ pub(super) struct DataDir {
     open: Dir,
     done: Dir,
     lock: OwnedFd,
-    /// True if the store syncs to disk at all.
+    /// True if the store syncs to disk at all ([`Durability::Disk`]).
     is_disk: bool,
-    room: Arc<FreeSpace>,
+    free_space: Arc<FreeSpace>,
     /// The mode of exported files.
     export_mode: Mode,
-    /// Set when a mode that could not be set has been reported.
+    /// True once a failure to set the mode has been logged.
     is_mode_reported: AtomicBool,
     probes: AtomicU64,
     is_open_clean: AtomicBool,
     is_done_clean: AtomicBool,
 }
 
-/// The remains of an upload that only a crash leaves.
+/// The remains that a crash leaves of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leftover {
     Nothing,
-    /// A directory without a record: no client was ever told of the upload.
+    /// A directory without a record. No client knows of the upload.
     Creation,
     /// Content that was being joined from parts.
     Join,
 }
 
 impl DataDir {
-    /// Opens or makes the directory, and locks it. What a crash left in it is cleared away on the way of the first listing.
+    /// Opens the directory, which is created if necessary, and locks it. The first full listing removes what a crash left.
     pub(super) fn open(path: &Path, options: &Options) -> Result<Self, Error> {
         let is_disk = options.durability == Durability::Disk;
         setup::make(path, is_disk)?;
         let root = Dir::at_path(path)
             .map_err(|errno| failed(format!("opening the data directory {}", path.display()), errno))?;
         let lock = setup::lock(&root, path)?;
-        let again = root.again().map_err(|errno| failed("opening the data directory", errno))?;
+        let again = root.duplicate().map_err(|errno| failed("opening the data directory", errno))?;
         let data_dir = Self {
             open: parent(&root, "open")?,
             done: parent(&root, "done")?,
             export_mode: setup::shared_file_mode(&root)?,
             is_mode_reported: AtomicBool::new(false),
-            room: Arc::new(FreeSpace::new(again, options.headroom)),
+            free_space: Arc::new(FreeSpace::new(again, options.headroom)),
             is_disk,
             probes: AtomicU64::new(0),
             is_open_clean: AtomicBool::new(false),
@@ -85,13 +86,13 @@ impl DataDir {
         self.is_disk
     }
 
-    pub(super) fn room(&self) -> &Arc<FreeSpace> {
-        &self.room
+    pub(super) fn free_space(&self) -> &Arc<FreeSpace> {
+        &self.free_space
     }
 
-    /// Makes a file as readable to other programs as the umask allows. An error is logged once and otherwise ignored,
-    /// because some file systems (SMB, FUSE, FAT) do not let modes be set.
-    pub(super) fn open_to_others(&self, file: &OwnedFd) {
+    /// Makes a file as readable for other programs as the umask allows. A failure is logged once and otherwise ignored,
+    /// because some file systems (SMB, FUSE, FAT) do not support modes.
+    pub(super) fn set_export_mode(&self, file: &OwnedFd) {
         let mode = rustix::fs::fstat(file).map(|stat| Mode::from_raw_mode(stat.st_mode));
         if mode.is_ok_and(|mode| mode == self.export_mode) {
             return;
@@ -103,28 +104,28 @@ impl DataDir {
             tracing::warn!(
                 %errno,
                 mode = format_args!("{mode:o}"),
-                "files are delivered without the mode of the umask: the file system does not let it be set"
+                "exported files do not get the mode of the umask: the file system refuses to set it"
             );
         }
     }
 
-    /// Lets another process have the directory, also while a reader or writer of this one is still about.
+    /// Releases the lock, so that another process can open the directory while a reader or writer still exists.
     pub(super) fn unlock(&self) {
-        // It fails for a closed descriptor alone, and then nothing is locked.
+        // Fails only for a closed descriptor, and then nothing is locked.
         let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
     }
 
-    /// The directory of a shelf.
-    pub(super) fn dir_of(&self, on: ParentDir) -> &Dir {
-        match on {
+    /// Returns a parent directory of uploads.
+    pub(super) fn dir_of(&self, parent: ParentDir) -> &Dir {
+        match parent {
             ParentDir::Open => &self.open,
             ParentDir::Done => &self.done,
         }
     }
 
-    /// Makes the names on shelves durable.
+    /// Makes the names in parent directories durable.
     pub(super) fn sync_parents(&self, parents: ParentDirs) -> Result<(), Error> {
-        // The destination of a move first: in the other order a crash in between could leave the upload on neither.
+        // The destination of a move first. In the other order, a crash in between could leave the upload in neither.
         for (is_due, parent) in [(parents.done, ParentDir::Done), (parents.open, ParentDir::Open)] {
             if is_due && self.is_disk {
                 self.dir_of(parent).sync().map_err(|errno| failed(format!("syncing {parent}"), errno))?;
@@ -133,14 +134,15 @@ impl DataDir {
         Ok(())
     }
 
-    /// Where an upload lies. Done first: an upload that a foreign copy left on both has gone further there.
+    /// Finds the directory of an upload. If a copy made outside hoist left it in both, the one in `done` has progressed
+    /// further.
     pub(super) fn find(&self, id: UploadId) -> Result<Option<UploadDir>, Error> {
         for parent in [ParentDir::Done, ParentDir::Open] {
             //= TOK-TOKEN-04
             let found = match self.dir_of(parent).dir(&id.to_string()) {
-                // Something that is no directory has the name: not made by us, so not believed and not followed.
+                // hoist creates only directories here. A file or a link is neither trusted nor followed.
                 Err(Errno::NOTDIR | Errno::LOOP) => {
-                    return Err(Error::Damaged(format!("{} is no directory", label(parent, id))));
+                    return Err(Error::Damaged(format!("{} is not a directory", label(parent, id))));
                 }
                 found => found.map_err(|errno| failed(format!("opening {}", label(parent, id)), errno))?,
             };
@@ -151,32 +153,32 @@ impl DataDir {
         Ok(None)
     }
 
-    /// The same for somebody without the upload's turn: it may be moved to the other shelf while it is looked for.
-    pub(super) fn look_for(&self, id: UploadId) -> Result<Option<UploadDir>, Error> {
+    /// Does the same without the upload's lock: the upload may be moved to `done` during the search.
+    pub(super) fn find_unlocked(&self, id: UploadId) -> Result<Option<UploadDir>, Error> {
         match self.find(id)? {
             None => self.find(id),
             found => Ok(found),
         }
     }
 
-    /// Sees to it that there is no upload of this id, nor what a failed removal of a failed creation left of one.
-    pub(super) fn clear_for(&self, id: UploadId) -> Result<(), Error> {
+    /// Makes sure that the id is free. Removes the remains of a creation that failed.
+    pub(super) fn ensure_free(&self, id: UploadId) -> Result<(), Error> {
         match self.find(id)? {
-            Some(upload_dir) if upload_dir.is_begun()? => Err(Error::Exists),
+            Some(upload_dir) if upload_dir.has_record()? => Err(Error::Exists),
             Some(upload_dir) => self.remove(&upload_dir),
             None => Ok(()),
         }
     }
 
-    /// Makes the directory of a new upload, with its draft and its empty content. All of it or nothing is left behind.
+    /// Creates the directory of a new upload, with a draft and an empty content. Leaves nothing behind if it fails.
     pub(super) fn create(&self, record: &Record) -> Result<(UploadDir, OwnedFd), Error> {
         let id = record.upload.id;
-        // The content of one made of parts is another file, and may share its blocks with theirs.
+        // A joined content is a new file, and may share blocks with its parts.
         if let Some(length) = record.upload.length
             && length.get() >= REQUIRED_BYTES_MIN
             && !record.upload.composition.is_composed()
         {
-            self.room.require(length.get())?;
+            self.free_space.require(length.get())?;
         }
         let doing = |errno| failed(format!("creating {}", label(ParentDir::Open, id)), errno);
         match self.open.make_dir(&id.to_string()) {
@@ -187,18 +189,18 @@ impl DataDir {
             let dir = self.open.dir(&id.to_string()).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
             let upload_dir = UploadDir::new(ParentDir::Open, id, dir, self.is_disk);
             let content = upload_dir.dir.new_file(CONTENT, OFlags::EXCL).map_err(doing)?;
-            // Last: a directory with a draft is an upload.
+            // Last, because a directory with a draft is an upload.
             upload_dir.write(DRAFT, &record::to_bytes(record)?)?;
             Ok((upload_dir, content))
         })();
         if filled.is_err() {
-            self.erase(ParentDir::Open, &id.to_string())?;
+            self.delete_dir(ParentDir::Open, &id.to_string())?;
         }
         filled
     }
 
-    /// Moves an upload to the shelf of those that take no more bytes.
-    pub(super) fn finish(&self, upload_dir: &mut UploadDir) -> Result<ParentDirs, Error> {
+    /// Moves a complete upload to `done`.
+    pub(super) fn move_to_done(&self, upload_dir: &mut UploadDir) -> Result<ParentDirs, Error> {
         if upload_dir.parent == ParentDir::Done {
             return Ok(ParentDirs::NONE);
         }
@@ -210,37 +212,36 @@ impl DataDir {
         Ok(ParentDirs::BOTH)
     }
 
-    /// Removes an upload. The one step that counts is the first, a rename; the rest can be done after a crash too.
+    /// Removes an upload. The rename is the step that counts; the rest can be done after a crash, too.
     pub(super) fn remove(&self, upload_dir: &UploadDir) -> Result<(), Error> {
         let uploads = self.dir_of(upload_dir.parent);
         let (name, gone) = (upload_dir.id.to_string(), format!("{}{REMOVED_SUFFIX}", upload_dir.id));
-        self.erase(upload_dir.parent, &gone)?;
+        self.delete_dir(upload_dir.parent, &gone)?;
         uploads
             .rename(&name, uploads, &gone)
             .map_err(|errno| failed(format!("removing {}", upload_dir.label()), errno))?;
-        if let Err(error) = self.erase(upload_dir.parent, &gone) {
-            tracing::warn!(upload = %upload_dir.id.short(), error = %said(&error), "files of a removed upload stay");
+        if let Err(error) = self.delete_dir(upload_dir.parent, &gone) {
+            tracing::warn!(upload = %upload_dir.id.short(), error = %with_cause(&error), "could not delete the files of a removed upload yet");
         }
         Ok(())
     }
 
-    /// Writes, syncs and removes a little file.
+    /// Writes, syncs and removes a small file.
     pub(super) fn check_health(&self) -> Result<(), Error> {
         if self.root.is_deleted() || self.open.is_deleted() || self.done.is_deleted() {
             return Err(Error::Io {
-                doing: "the data directory has been deleted; make it again and restart".to_owned(),
+                doing: "the data directory has been deleted; create it again and restart the server"
+                    .to_owned(),
                 source: Errno::NOENT.into(),
             });
         }
-        if self.room.left() == Some(0) {
+        if self.free_space.free_bytes() == Some(0) {
             return Err(Error::Full);
         }
         let name = format!("probe-{}", self.probes.fetch_add(1, Ordering::Relaxed));
         let doing = |errno| match errno {
             Errno::ROFS => failed("the data directory's file system is read-only", errno),
-            Errno::ACCESS | Errno::PERM => {
-                failed("the data directory may not be written by this user", errno)
-            }
+            Errno::ACCESS | Errno::PERM => failed("the data directory is not writable for this user", errno),
             errno => failed("writing to the data directory", errno),
         };
         let file = self.root.new_file(&name, OFlags::TRUNC).map_err(doing)?;
@@ -250,84 +251,85 @@ impl DataDir {
         synced.map_err(doing)
     }
 
-    /// Returns `true` for the first caller on each shelf, which must then clean it.
-    pub(super) fn begins_to_clean(&self, on: ParentDir) -> bool {
-        let is_clean = match on {
+    /// Returns true for the first caller on each directory, which must then clean it.
+    pub(super) fn claim_cleanup(&self, parent: ParentDir) -> bool {
+        let is_clean = match parent {
             ParentDir::Open => &self.is_open_clean,
             ParentDir::Done => &self.is_done_clean,
         };
         !is_clean.swap(true, Ordering::Relaxed)
     }
 
-    /// The id of the upload whose unfinished removal left the entry.
-    pub(super) fn half_removed(entry: &str) -> Option<UploadId> {
+    /// Returns the id of the upload whose unfinished removal left an entry.
+    pub(super) fn removed_id(entry: &str) -> Option<UploadId> {
         entry.strip_suffix(REMOVED_SUFFIX)?.parse().ok()
     }
 
-    /// The time at which an upload's record or content last changed, if either could be read.
-    pub(super) fn changed(&self, on: ParentDir, entry: &str) -> Option<Timestamp> {
-        let stat = |file| self.dir_of(on).stat(&format!("{entry}/{file}")).ok().flatten();
+    /// Returns the time at which an upload's record or content last changed, if either can be read.
+    pub(super) fn changed(&self, parent: ParentDir, entry: &str) -> Option<Timestamp> {
+        let stat = |file| self.dir_of(parent).stat(&format!("{entry}/{file}")).ok().flatten();
         let record = stat(RECORD).or_else(|| stat(DRAFT));
         let changed = [record, stat(CONTENT)].into_iter().flatten().map(|stat| sys::changed_ms(&stat)).max();
         changed.map(Timestamp::from_millis)
     }
 
-    /// Returns the remains of an upload that a crash left. Not conclusive while an operation on the upload is
-    /// running.
-    pub(super) fn leftover(&self, on: ParentDir, id: UploadId, entry: &str) -> Leftover {
-        let Ok(Some(dir)) = self.dir_of(on).dir(entry) else { return Leftover::Nothing };
-        let upload_dir = UploadDir::new(on, id, dir, self.is_disk);
-        match upload_dir.is_begun() {
+    /// Returns what a crash left of an upload. Not conclusive while an operation on the upload runs.
+    pub(super) fn leftover(&self, parent: ParentDir, id: UploadId, entry: &str) -> Leftover {
+        let Ok(Some(dir)) = self.dir_of(parent).dir(entry) else { return Leftover::Nothing };
+        let upload_dir = UploadDir::new(parent, id, dir, self.is_disk);
+        match upload_dir.has_record() {
             Ok(false) => Leftover::Creation,
-            Ok(true) if on == ParentDir::Open && matches!(upload_dir.dir.stat(CONTENT_NEW), Ok(Some(_))) => {
+            Ok(true)
+                if parent == ParentDir::Open && matches!(upload_dir.dir.stat(CONTENT_NEW), Ok(Some(_))) =>
+            {
                 Leftover::Join
             }
             Ok(true) | Err(_) => Leftover::Nothing,
         }
     }
 
-    /// Removes what only a crash leaves: half-removed uploads, those that never got a record, and unfinished joins. To be
-    /// called with the upload's turn. A failure is logged and concerns this one upload.
-    pub(super) fn clean(&self, on: ParentDir, id: UploadId, entry: &str) {
-        let cleaned = if Self::half_removed(entry).is_some() {
-            self.erase(on, entry)
+    /// Removes what only a crash leaves: unfinished removals, creations and joins. Must be called with the upload's lock. A
+    /// failure is logged and affects this upload only.
+    pub(super) fn clean(&self, parent: ParentDir, id: UploadId, entry: &str) {
+        let cleaned = if Self::removed_id(entry).is_some() {
+            self.delete_dir(parent, entry)
         } else {
-            match self.leftover(on, id, entry) {
+            match self.leftover(parent, id, entry) {
                 Leftover::Nothing => Ok(()),
                 Leftover::Creation => {
                     tracing::info!(upload = %id.short(), "removed what a crash left of an upload's creation");
-                    self.erase(on, entry)
+                    self.delete_dir(parent, entry)
                 }
-                Leftover::Join => self.clean_join(on, id, entry),
+                Leftover::Join => self.clean_join(parent, id, entry),
             }
         };
         if let Err(error) = cleaned {
-            tracing::warn!(error = %said(&error), "an entry of the data directory is passed over");
+            tracing::warn!(error = %with_cause(&error), "could not clean up an entry of the data directory");
         }
     }
 
-    fn clean_join(&self, on: ParentDir, id: UploadId, entry: &str) -> Result<(), Error> {
-        let doing = |errno| failed(format!("removing {CONTENT_NEW} of {}", label(on, id)), errno);
-        let Some(dir) = self.dir_of(on).dir(entry).map_err(doing)? else { return Ok(()) };
+    fn clean_join(&self, parent: ParentDir, id: UploadId, entry: &str) -> Result<(), Error> {
+        let doing = |errno| failed(format!("removing {CONTENT_NEW} of {}", label(parent, id)), errno);
+        let Some(dir) = self.dir_of(parent).dir(entry).map_err(doing)? else { return Ok(()) };
         dir.remove_file(CONTENT_NEW).map_err(doing)
     }
 
-    /// Removes a directory of ours with the files in it.
-    fn erase(&self, on: ParentDir, name: &str) -> Result<(), Error> {
-        let doing = |errno| failed(format!("removing a directory from {on}"), errno);
-        let Some(dir) = self.dir_of(on).dir(name).map_err(doing)? else { return Ok(()) };
+    /// Deletes a directory and the files in it.
+    fn delete_dir(&self, parent: ParentDir, name: &str) -> Result<(), Error> {
+        let doing = |errno| failed(format!("removing a directory from {parent}"), errno);
+        let Some(dir) = self.dir_of(parent).dir(name).map_err(doing)? else { return Ok(()) };
         for file in dir.names().map_err(doing)? {
             dir.remove_file(&file).map_err(doing)?;
         }
-        self.dir_of(on).remove_dir(name).map_err(doing)
+        self.dir_of(parent).remove_dir(name).map_err(doing)
     }
 }
 
-/// The file system is asked for its room from here on; less fits or fails within the same request anyway.
+/// The length from which on a creation checks the free space. Less fits, or fails within the same request.
 const REQUIRED_BYTES_MIN: u64 = 256 * 1024;
 
-/// A failure with its cause, for the log.
-fn said(error: &Error) -> String {
+/// An error with its cause, for the log.
+fn with_cause(error: &Error) -> String {
     match error {
         Error::Io { doing, source } => format!("{doing}: {source}"),
         error => error.to_string(),

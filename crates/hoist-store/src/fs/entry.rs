@@ -1,7 +1,6 @@
-//! Who may touch an upload now: the newest fence of each, and the lane its writer holds.
+//! The in-memory state of uploads: the highest fence of each, its writer's queue, and its operation lock.
 //!
-//! Owns the table of uploads in use, and the order in which operations on one upload take their turns. Leaves the disk
-//! to the other modules: nothing here blocks.
+//! Owns the table of uploads in use. Performs no I/O: nothing here blocks.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -13,28 +12,28 @@ use super::mutex::lock;
 use super::write_queue::WriteQueue;
 use crate::store::Error;
 
-/// What this process knows of an upload.
+/// The shared in-memory entry of an upload. Created on first use, swept when idle.
 #[derive(Default)]
 pub(super) struct Entry {
     state: Mutex<State>,
-    /// One operation at a time. Waited for without a thread, so a slow upload costs the others nothing.
+    /// Held by one operation at a time. Waiting for it takes no thread, so a slow upload does not delay others.
     pub(super) lock: Arc<tokio::sync::Mutex<()>>,
-    /// Admits one reader at a time beside the operation that has the turn, so that readers of an upload with a slow
+    /// Held by one `peek` at a time that runs beside the operation with the lock, so that peeks at an upload with a slow
     /// sync do not occupy all threads.
-    pub(super) peek_beside: Arc<tokio::sync::Mutex<()>>,
+    pub(super) peek_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
 struct State {
     fence: Option<Fence>,
     queue: Option<Arc<WriteQueue>>,
-    /// How many bytes were durable when they were last looked at; unknown after a start.
-    known: Option<u64>,
+    /// The number of bytes known to be durable; unknown after a start.
+    durable_bytes: Option<u64>,
     repair: Option<Repair>,
 }
 
 impl Entry {
-    /// Takes a fence, unless a newer one was seen. A writer of an older one is told apart and given back, to be ended.
+    /// Takes a fence, unless a higher one was seen. Returns the queue of a writer with a lower fence, to be closed.
     pub(super) fn admit(&self, fence: Fence) -> Result<Option<Arc<WriteQueue>>, Error> {
         let mut state = lock(&self.state);
         if state.fence.is_some_and(|newest| newest > fence) {
@@ -52,44 +51,44 @@ impl Entry {
         lock(&self.state).queue = Some(queue);
     }
 
-    /// Forgets a lane that writes no more, and keeps what it knew of its upload.
+    /// Removes a queue that writes no more, and keeps what its content knew of the upload.
     pub(super) fn release_queue(&self, queue: &Arc<WriteQueue>) {
         let mut state = lock(&self.state);
         if state.queue.as_ref().is_some_and(|held| Arc::ptr_eq(held, queue)) {
             state.queue = None;
-            state.known = queue.content().known();
+            state.durable_bytes = queue.content().known_durable();
             state.repair = queue.content().repair().or(state.repair);
         }
     }
 
-    /// Forgets a queue as soon as it is idle and none of its jobs is left. Does not wait.
+    /// Removes a queue as soon as it is idle and its writer has no job left. Does not wait.
     pub(super) fn detach(self: &Arc<Self>, queue: &Arc<WriteQueue>) {
         let entry = Arc::clone(self);
         queue.detach(move |queue| entry.release_queue(queue));
     }
 
-    pub(super) fn known(&self) -> Option<u64> {
-        lock(&self.state).known
+    pub(super) fn durable_bytes(&self) -> Option<u64> {
+        lock(&self.state).durable_bytes
     }
 
-    /// Returns the current writer, if any, and the number of bytes known to be durable without one.
+    /// Returns the writer's queue, if any, and the number of bytes known to be durable without one.
     pub(super) fn snapshot(&self) -> (Option<Arc<WriteQueue>>, Option<u64>) {
         let state = lock(&self.state);
-        (state.queue.clone(), state.known)
+        (state.queue.clone(), state.durable_bytes)
     }
 
-    /// Notes that at least `bytes` bytes are durable. A lower number from an earlier look changes nothing.
+    /// Records that at least `bytes` bytes are durable. Never lowers the number.
     pub(super) fn raise_durable_bytes(&self, bytes: u64) {
         let mut state = lock(&self.state);
-        state.known = state.known.max(Some(bytes));
+        state.durable_bytes = state.durable_bytes.max(Some(bytes));
     }
 
-    /// The content is about to become another one.
+    /// Forgets the number of durable bytes, before the content is replaced.
     pub(super) fn clear_durable_bytes(&self) {
-        lock(&self.state).known = None;
+        lock(&self.state).durable_bytes = None;
     }
 
-    /// The work that a failing disk left undone.
+    /// Returns the work that a failing disk left undone.
     pub(super) fn repair(&self) -> Option<Repair> {
         lock(&self.state).repair
     }
@@ -102,14 +101,14 @@ impl Entry {
         lock(&self.state).repair = None;
     }
 
-    /// The upload is another one now, or none.
+    /// Forgets the state of an upload that was removed or created anew. Keeps the fence.
     pub(super) fn reset(&self) {
         let mut state = lock(&self.state);
-        (state.known, state.repair) = (None, None);
+        (state.durable_bytes, state.repair) = (None, None);
     }
 }
 
-/// The uploads in use, and the last few that were.
+/// The entries of the uploads in use, and of the last ones that were.
 pub(super) struct Entries {
     table: Mutex<Table>,
     idle_max: usize,
@@ -118,18 +117,18 @@ pub(super) struct Entries {
 struct Table {
     entries: HashMap<UploadId, (u64, Arc<Entry>)>,
     uses: u64,
-    /// How many entries there may be before the idle ones are looked for again.
+    /// The number of entries at which the idle ones are swept.
     sweep_at: usize,
 }
 
 impl Entries {
-    /// A table that remembers the fences of about `idle_max` uploads nobody uses at the moment.
+    /// Creates a table that remembers the fences of about `idle_max` idle uploads.
     pub(super) fn new(idle_max: usize) -> Self {
         let table = Table { entries: HashMap::new(), uses: 0, sweep_at: idle_max.max(1) * 2 };
         Self { table: Mutex::new(table), idle_max }
     }
 
-    /// What is known of an upload, to be found again by everybody who asks while somebody holds it.
+    /// Returns the entry of an upload. All callers share one entry for as long as any of them holds it.
     pub(super) fn of(&self, id: UploadId) -> Arc<Entry> {
         let mut table = lock(&self.table);
         table.uses += 1;
@@ -144,7 +143,7 @@ impl Entries {
 }
 
 impl Table {
-    /// Forgets the idle uploads that have not been used for longest, until `idle_max` of them are left.
+    /// Removes the least recently used idle entries, until `idle_max` of them are left.
     fn sweep(&mut self, idle_max: usize) {
         let is_idle = |entry: &Arc<Entry>| {
             Arc::strong_count(entry) == 1 && entry.repair().is_none() && entry.queue().is_none()
@@ -164,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_bounded_and_keeps_what_is_in_use() {
+    fn the_table_is_bounded_and_keeps_entries_in_use() {
         let id = |number: u64| {
             let mut bits = [0; 16];
             bits[..8].copy_from_slice(&number.to_be_bytes());
@@ -177,7 +176,7 @@ mod tests {
         for number in 2..5000 {
             entries.of(id(number)).admit(Fence::new(7)).expect("the first fence");
             assert!(lock(&entries.table).entries.len() <= 206, "{number}");
-            // UploadGroup the last hundred in use, though not the last.
+            // One of the last hundred used, though not the last.
             let early = id(number.saturating_sub(40).max(2));
             assert!(matches!(entries.of(early).admit(Fence::new(6)), Err(Error::Fenced)), "{number}");
         }

@@ -1,15 +1,15 @@
-//! Giving an upload's content a name outside the data directory.
+//! Exporting: giving an upload's content a name outside the data directory.
 //!
-//! Owns the choice of a free name, the hard link, and the copy where a link cannot reach. Leaves whether the upload is
-//! whole, and the safety of the name, to the caller.
+//! Owns the choice of a free name, the hard link, and the copy for targets on other file systems. The caller makes sure
+//! that the upload is complete and the name is safe.
 //!
-//! Repeating an export finds the earlier one: a link is the same file; a copy is found by a note beside the record, made
-//! when the copy is durable and before it gets its name. The note holds the copy's device and inode numbers.
+//! A repeated export finds the earlier one. A link is recognised by being the same file. A copy is recognised by its
+//! device and inode numbers, which the file `exported` beside the record states before the copy gets its final name.
 //!
-//! An upload made of one part is the same file as that part, and as every other upload made of it alone
-//! ([`join`](super::join)), so that the name of the same file may be another upload's. Such an upload gets a hidden name
-//! first, then a note of the name it is about to have, then that in place of the hidden one: with the note there and the
-//! hidden name gone, it has it.
+//! An upload made of a single part shares its file with the part, and with every other upload made of that part alone
+//! ([`join`](super::join)). A name of that file may therefore belong to another upload. Such an upload is first linked
+//! under a hidden name. Then `exported` is written with the number of the final name, and the hidden name is renamed. If
+//! `exported` exists and the hidden name does not, the export is complete.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -21,22 +21,23 @@ use super::data_dir::DataDir;
 use super::layout::{CONTENT, EXPORTED};
 use super::sys::{self, Dir, failed};
 use super::upload_dir::UploadDir;
-use crate::store::{Error, export_names};
+use crate::export_name;
+use crate::store::Error;
 
-/// Whose the file of a content is.
+/// The possible owners of a content file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sharing {
-    /// Its upload's alone.
+    /// The file belongs to its upload alone.
     Alone,
-    /// Other uploads' as well, perhaps.
+    /// Other uploads may share the file.
     Shared,
 }
 
-/// Gives the content of `place` a name in a directory, durably, and says which.
+/// Gives the content a name in `directory`, durably, and returns it.
 ///
-/// The exported file has the mode that the umask of the process leaves of 0666, as any file a program makes; where the
-/// file system does not let modes be set, it has another one and is exported all the same. As a link is the same file, the
-/// store's own name for it then shows that mode too, inside directories that are the server's alone.
+/// The exported file has mode 0666 without the bits of the process's umask, like any file that a program creates. Where
+/// the file system does not support modes, the file is exported nevertheless. A link is the same file as the content in
+/// the data directory, which therefore gets that mode, too. The directories above it are accessible to the server only.
 pub(super) fn export(
     data_dir: &DataDir,
     upload_dir: &UploadDir,
@@ -51,14 +52,14 @@ pub(super) fn export(
     let export = Export {
         content: upload_dir.content(OFlags::RDONLY)?.ok_or(Error::Missing)?,
         directory: Dir::at_path(directory).map_err(doing)?,
-        names: export_names(upload_dir.id, name),
+        names: export_name::candidates(upload_dir.id, name),
         hidden: format!(".{}.part", upload_dir.id),
         upload_dir,
         data_dir,
     };
-    let name = match export.earlier(sharing).map_err(doing)? {
+    let name = match export.find_earlier(sharing).map_err(doing)? {
         Some(name) => name,
-        None => export.anew(sharing, doing)?,
+        None => export.create(sharing, doing)?,
     };
     if data_dir.is_disk() {
         export.directory.sync().map_err(doing)?;
@@ -71,14 +72,14 @@ struct Export<'a> {
     content: OwnedFd,
     directory: Dir,
     names: [String; 3],
-    /// Fixed, so that what a crash cut off is written over by the next try.
+    /// The hidden name. It is fixed, so that a repeated export overwrites what a crash left.
     hidden: String,
     data_dir: &'a DataDir,
 }
 
 impl Export<'_> {
-    /// The name that this or an earlier try gave the content already.
-    fn earlier(&self, sharing: Sharing) -> Result<Option<String>, Errno> {
+    /// Returns the name that an earlier attempt gave the content.
+    fn find_earlier(&self, sharing: Sharing) -> Result<Option<String>, Errno> {
         let content = rustix::fs::fstat(&self.content)?;
         if sharing == Sharing::Alone
             && content.st_nlink > 1
@@ -86,10 +87,10 @@ impl Export<'_> {
         {
             return Ok(Some(name));
         }
-        let note = self.upload_dir.bytes_of(EXPORTED).ok().flatten();
-        let Some(note) = note.and_then(|note| String::from_utf8(note).ok()) else { return Ok(None) };
-        let Some((wanted, which)) = note.trim().split_once(' ') else { return self.name_of(note.trim()) };
-        let name = which.parse().ok().and_then(|which: usize| self.names.get(which));
+        let marker = self.upload_dir.bytes_of(EXPORTED).ok().flatten();
+        let Some(marker) = marker.and_then(|marker| String::from_utf8(marker).ok()) else { return Ok(None) };
+        let Some((wanted, index)) = marker.trim().split_once(' ') else { return self.name_of(marker.trim()) };
+        let name = index.parse().ok().and_then(|index: usize| self.names.get(index));
         match name {
             Some(name) if self.directory.stat(&self.hidden)?.is_none() && self.is_file(name, wanted)? => {
                 Ok(Some(name.clone()))
@@ -109,11 +110,11 @@ impl Export<'_> {
 
     fn is_file(&self, name: &str, wanted: &str) -> Result<bool, Errno> {
         let stat = self.directory.stat(name)?;
-        Ok(stat.is_some_and(|stat| sys::is_plain(&stat) && identity(&stat) == wanted))
+        Ok(stat.is_some_and(|stat| sys::is_regular_file(&stat) && identity(&stat) == wanted))
     }
 
-    fn anew(&self, sharing: Sharing, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
-        self.data_dir.open_to_others(&self.content);
+    fn create(&self, sharing: Sharing, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
+        self.data_dir.set_export_mode(&self.content);
         let linked = match sharing {
             Sharing::Alone => {
                 self.first_free(|name| self.upload_dir.dir.link(CONTENT, &self.directory, name)).map(Some)
@@ -122,13 +123,13 @@ impl Export<'_> {
         };
         let named = match linked {
             Ok(Some(name)) => return Ok(name),
-            Ok(None) => self.unveil_link(&doing),
-            // Another file system, or one without links, or a rule against them.
-            Err(errno) if sys::is_refusal(errno) => self.copy(&doing),
+            Ok(None) => self.rename_link(&doing),
+            // Another file system, one without links, or a policy against them.
+            Err(errno) if sys::is_unsupported(errno) => self.copy(&doing),
             Err(errno) => Err(doing(errno)),
         };
         if named.is_err() && self.upload_dir.dir.remove_file(EXPORTED).is_ok() {
-            // Best effort; the next try writes over it. In this order: without the hidden name a note says more.
+            // Best effort: the next attempt overwrites it. `exported` first, because without the hidden name it means success.
             let _ = self.directory.remove_file(&self.hidden);
         }
         named
@@ -136,24 +137,24 @@ impl Export<'_> {
 
     fn copy(&self, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
         let stat = self.copy_bytes().map_err(&doing)?;
-        self.upload_dir.note(EXPORTED, format!("{}\n", identity(&stat)).as_bytes())?;
+        self.upload_dir.write_durably(EXPORTED, format!("{}\n", identity(&stat)).as_bytes())?;
         self.first_free(|name| self.directory.rename_to_free(&self.hidden, name)).map_err(doing)
     }
 
     fn link_hidden(&self) -> Result<(), Errno> {
         self.directory.remove_file(&self.hidden)?;
         self.upload_dir.dir.link(CONTENT, &self.directory, &self.hidden)?;
-        // Before the note: that without the hidden name would be taken for an export that was done.
+        // Before `exported` is written, which without the hidden name would mean success.
         if self.upload_dir.is_disk() { self.directory.sync() } else { Ok(()) }
     }
 
-    fn unveil_link(&self, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
+    fn rename_link(&self, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
         let identity = identity(&rustix::fs::fstat(&self.content).map_err(&doing)?);
-        for (which, name) in self.names.iter().enumerate() {
+        for (index, name) in self.names.iter().enumerate() {
             if self.directory.stat(name).map_err(&doing)?.is_some() {
                 continue;
             }
-            self.upload_dir.note(EXPORTED, format!("{identity} {which}\n").as_bytes())?;
+            self.upload_dir.write_durably(EXPORTED, format!("{identity} {index}\n").as_bytes())?;
             match self.directory.rename_to_free(&self.hidden, name) {
                 Err(Errno::EXIST) => {}
                 named => return named.map(|()| name.clone()).map_err(doing),
@@ -163,7 +164,7 @@ impl Export<'_> {
     }
 
     fn copy_bytes(&self) -> Result<Stat, Errno> {
-        // What has the name may be the copy of a crashed try that has its final name too, so it is not written over.
+        // The hidden name may be a second one of a crashed attempt's final copy. Removing it keeps that copy intact.
         self.directory.remove_file(&self.hidden)?;
         let copy = self.directory.new_file_of_mode(&self.hidden, OFlags::EXCL, sys::SHARED_FILE_MODE)?;
         let bytes = sys::bytes_of(&rustix::fs::fstat(&self.content)?);
@@ -186,7 +187,7 @@ impl Export<'_> {
     }
 }
 
-/// What tells a file from every other while it exists.
+/// Returns a text that identifies a file for as long as it exists.
 fn identity(stat: &Stat) -> String {
     format!("{}:{}:{}", stat.st_dev, stat.st_ino, stat.st_size)
 }

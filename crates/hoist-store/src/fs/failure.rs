@@ -1,10 +1,10 @@
-//! Failures of the disk: errors that several callers can receive, and the work to repeat after them.
+//! Failures of the disk: errors that several callers can receive, and the repairs they require.
 
 use std::sync::Arc;
 
 use crate::store::Error;
 
-/// An [`Error`] that can be told to several callers.
+/// An [`Error`] that can be cloned, to be returned to several callers.
 #[derive(Clone, Debug)]
 pub(super) enum Failure {
     Full,
@@ -40,14 +40,15 @@ impl From<Failure> for Error {
     }
 }
 
-/// The work on an upload that a failing disk left undone. The next operation on the upload repeats it before it
-/// relies on the content, so the upload is usable as soon as the disk is. The record is written again in every case,
-/// because the system reports a failed sync only once.
+/// The work on an upload that a failing disk left undone. The next operation on the upload does it before it relies on
+/// the content, so the upload is usable as soon as the disk is. The record is written again in every case, because the
+/// system reports a failed sync only once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Repair {
     /// The length to truncate the content to. The disk failed to confirm the bytes after it.
     pub(super) cut_to: Option<u64>,
-    /// A doubt whose note was removed. A power cut may restore the note, which would then discard later bytes, too.
+    /// The offset in the name of a marker of unverified bytes that was removed. A power cut may restore the marker, which
+    /// would then truncate later bytes, too.
     pub(super) marker: Option<u64>,
 }
 

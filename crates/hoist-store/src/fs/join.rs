@@ -1,16 +1,16 @@
-//! Making one content of several: the file built beside, and the moment it takes the old one's place.
+//! Joining: building one content from those of several parts.
 //!
-//! Owns where the bytes come from and the order of the steps. Leaves whether the upload may be joined onto to
-//! [`fs`](super), and the moving of bytes to [`sys`].
+//! Owns the building of the content and the order of its steps. Leaves the preconditions to [`fs`](super), and the
+//! copying to [`sys`].
 //!
-//! A content is built as `content.new`, synced, and renamed over the empty `content`: a crash leaves the one or the
-//! other, and what it leaves of `content.new` the next start removes. The parts are not locked: complete content never
-//! changes, and an open file outlives its name. One part is open at a time, however many there are, and none is synced:
-//! what a part has is in one file with the rest then, and that is.
+//! The content is built as `content.new`, synced, and renamed over the empty `content`. A crash leaves the one or the
+//! other; the first listing after it removes `content.new`. The parts are not locked, because complete content never
+//! changes and an open file survives its removal. One part is open at a time. The parts need no sync of their own: their
+//! bytes are synced with the joined file.
 //!
-//! A whole that is one part alone shares its file by a hard link. Nothing ever writes to it again: it is complete, and so
-//! refuses appends, and an upload made of parts refuses them once it has content. Its mode may change when the whole is
-//! exported, its length never, and its notes say the same of both.
+//! An upload with a single part shares the part's file by a hard link. The file is never written again: the part is
+//! complete and refuses appends, and a composed upload refuses them once it has content. Exporting one may change the
+//! mode of both. The length never changes, so the acknowledged offset in the file's attribute is right for both.
 
 use std::os::fd::OwnedFd;
 
@@ -28,38 +28,38 @@ use super::upload_dir::UploadDir;
 use crate::record::Record;
 use crate::store::Error;
 
-/// Builds the content of `parts` beside that of `place`, if it has any; how many bytes it has. Nothing is left when it
-/// fails.
+/// Builds the content of `parts` in the directory of the upload, and returns its length. Builds nothing if the length is
+/// zero. Leaves nothing behind if it fails.
 pub(super) fn build(data_dir: &DataDir, upload_dir: &UploadDir, parts: &[UploadId]) -> Result<u64, Error> {
     clear(upload_dir)?;
-    let built = Parts::measure(data_dir, parts).and_then(|parts| parts.put_together(upload_dir));
+    let built = Parts::measure(data_dir, parts).and_then(|parts| parts.build_in(upload_dir));
     if built.is_err() {
-        // Best effort: the next start removes it.
+        // Best effort: the next attempt or listing removes it.
         let _ = upload_dir.dir.remove_file(CONTENT_NEW);
     }
     built
 }
 
-/// Puts what was built in the place of the content. Durable once the directory is synced.
+/// Replaces the empty content by the joined one. Durable once the directory is synced.
 pub(super) fn install(upload_dir: &UploadDir) -> Result<(), Error> {
-    let doing = |errno| upload_dir.failed("naming", CONTENT_NEW, errno);
+    let doing = |errno| upload_dir.failed("renaming a file to", CONTENT_NEW, errno);
     upload_dir.dir.rename(CONTENT_NEW, &upload_dir.dir, CONTENT).map_err(doing)
 }
 
-/// Removes what an earlier try left.
+/// Removes what an earlier attempt left.
 fn clear(upload_dir: &UploadDir) -> Result<(), Error> {
     upload_dir.dir.remove_file(CONTENT_NEW).map_err(|errno| upload_dir.failed("removing", CONTENT_NEW, errno))
 }
 
-/// Complete uploads to be joined, those without content left out.
+/// The complete uploads to join, without the empty ones.
 struct Parts<'a> {
     data_dir: &'a DataDir,
-    /// Each with its bytes.
+    /// Each part and its length.
     all: Vec<(UploadId, u64)>,
     bytes: u64,
 }
 
-/// One of them, open.
+/// An open part.
 struct Part {
     upload_dir: UploadDir,
     file: OwnedFd,
@@ -73,7 +73,7 @@ impl<'a> Parts<'a> {
         let mut end = Offset::ZERO;
         for &id in ids {
             let bytes = Part::open(data_dir, id)?.bytes;
-            // More than a file can have.
+            // More than a file can hold.
             end = end.advance(bytes).ok_or(Error::Full)?;
             if bytes > 0 {
                 all.push((id, bytes));
@@ -83,32 +83,32 @@ impl<'a> Parts<'a> {
     }
 
     //= TUS1-CAT-04
-    fn put_together(&self, upload_dir: &UploadDir) -> Result<u64, Error> {
+    fn build_in(&self, upload_dir: &UploadDir) -> Result<u64, Error> {
         let Some((&(first, bytes), others)) = self.all.split_first() else { return Ok(0) };
-        let first = self.again(first, bytes)?;
-        let shared = if others.is_empty() { self.share(upload_dir, &first)? } else { false };
-        let file = if shared { first.file } else { self.copy(upload_dir, first, others)? };
+        let first = self.reopen(first, bytes)?;
+        let is_linked = if others.is_empty() { self.link(upload_dir, &first)? } else { false };
+        let file = if is_linked { first.file } else { self.copy(upload_dir, first, others)? };
         if upload_dir.is_disk() {
             sys::sync_data(&file).map_err(|errno| upload_dir.failed("syncing", CONTENT_NEW, errno))?;
         }
         acknowledged::set(&file, self.bytes)
-            .map_err(|errno| upload_dir.failed("noting the bytes of", CONTENT_NEW, errno))?;
+            .map_err(|errno| upload_dir.failed("storing the acknowledged offset of", CONTENT_NEW, errno))?;
         Ok(self.bytes)
     }
 
-    /// Makes the content the same file as its only part's, if it may be; whether it is.
-    fn share(&self, upload_dir: &UploadDir, part: &Part) -> Result<bool, Error> {
-        // Others may be exported by a link, which is found again by being the same file.
+    /// Links the part's file as the content, and returns whether that was possible.
+    fn link(&self, upload_dir: &UploadDir, part: &Part) -> Result<bool, Error> {
+        // Other uploads may be exported by a link, and an export is recognised by being the same file.
         if part.composition != Composition::Part {
             return Ok(false);
         }
         match part.upload_dir.dir.link(CONTENT, &upload_dir.dir, CONTENT_NEW) {
-            // The file system has no links, or not so many.
-            Err(errno) if sys::is_refusal(errno) => return Ok(false),
+            // The file system has no links, or too many of this file.
+            Err(errno) if sys::is_unsupported(errno) => return Ok(false),
             Err(Errno::NOENT) => return Err(Error::Missing),
             linked => linked.map_err(|errno| upload_dir.failed("linking", CONTENT_NEW, errno))?,
         }
-        // If a power cut took back that the part is complete, it could be written to, and this with it.
+        // If a power cut undid the completion of the part, its file could be written, and this content with it.
         part.upload_dir.sync()?;
         self.data_dir.sync_parents(ParentDirs::BOTH)?;
         Ok(true)
@@ -120,54 +120,58 @@ impl<'a> Parts<'a> {
         first: Part,
         others: &[(UploadId, u64)],
     ) -> Result<OwnedFd, Error> {
-        let doing = |errno| upload_dir.failed("filling", CONTENT_NEW, errno);
-        let whole = upload_dir.dir.new_file(CONTENT_NEW, OFlags::EXCL).map_err(doing)?;
-        // A file system on which files can share their blocks says so at the first part, and then has it already.
-        if sys::share_blocks(&first.file, &whole).map_err(doing)? {
-            self.reserve_unshared(&whole).map_err(doing)?;
+        let doing = |errno| upload_dir.failed("writing", CONTENT_NEW, errno);
+        let joined = upload_dir.dir.new_file(CONTENT_NEW, OFlags::EXCL).map_err(doing)?;
+        // Where files can share blocks, this call has already filled in the first part.
+        if sys::share_blocks(&first.file, &joined).map_err(doing)? {
+            self.reserve_unshared(&joined).map_err(doing)?;
         } else {
-            self.data_dir.room().require(self.bytes)?;
-            sys::reserve(&whole, 0, self.bytes).map_err(doing)?;
-            sys::copy(&first.file, &whole, 0, first.bytes).map_err(doing)?;
+            self.data_dir.free_space().require(self.bytes)?;
+            sys::reserve(&joined, 0, self.bytes).map_err(doing)?;
+            sys::copy(&first.file, &joined, 0, first.bytes).map_err(doing)?;
         }
         let mut at = first.bytes;
         drop(first);
         for &(part, bytes) in others {
-            sys::copy(self.again(part, bytes)?.file, &whole, at, bytes).map_err(doing)?;
+            sys::copy(self.reopen(part, bytes)?.file, &joined, at, bytes).map_err(doing)?;
             at += bytes;
         }
-        Ok(whole)
+        Ok(joined)
     }
 
-    /// Sets room aside where blocks can be shared, for the parts that cannot share theirs because they do not begin with
-    /// one. For the others it would take room they do not need, and could refuse what fits.
-    fn reserve_unshared(&self, whole: &OwnedFd) -> Result<(), Errno> {
-        let block = sys::block_bytes(whole)?;
+    /// Reserves space for the parts that do not begin at a block boundary and can therefore share no blocks. Reserving space
+    /// for the others could refuse a join that fits.
+    fn reserve_unshared(&self, joined: &OwnedFd) -> Result<(), Errno> {
+        let block = sys::block_bytes(joined)?;
         let mut at = 0;
         for &(_, bytes) in &self.all {
             if at % block != 0 {
-                sys::reserve(whole, at, bytes)?;
+                sys::reserve(joined, at, bytes)?;
             }
             at += bytes;
         }
         Ok(())
     }
 
-    /// Opens a part that was measured: it may have been removed since.
-    fn again(&self, id: UploadId, bytes: u64) -> Result<Part, Error> {
+    /// Opens a part again, which may have been removed since it was measured.
+    fn reopen(&self, id: UploadId, bytes: u64) -> Result<Part, Error> {
         let part = Part::open(self.data_dir, id)?;
         if part.bytes == bytes {
             return Ok(part);
         }
-        Err(Error::Damaged(format!("{} had {bytes} bytes and has {}", part.upload_dir.label(), part.bytes)))
+        Err(Error::Damaged(format!(
+            "{} had {bytes} bytes and now has {}",
+            part.upload_dir.label(),
+            part.bytes
+        )))
     }
 }
 
 impl Part {
-    /// Opens the content of a complete upload, which has as many bytes as its record says.
+    /// Opens the content of a complete upload, which must have the length that its record states.
     fn open(data_dir: &DataDir, id: UploadId) -> Result<Self, Error> {
-        let upload_dir = data_dir.look_for(id)?.ok_or(Error::Missing)?;
-        upload_dir.trusted()?;
+        let upload_dir = data_dir.find_unlocked(id)?.ok_or(Error::Missing)?;
+        upload_dir.check_trusted()?;
         let Record { upload, discarded } = upload_dir.record()?.ok_or(Error::Missing)?.record;
         //= TUS1-CAT-05
         if !upload.is_complete() {
@@ -180,8 +184,8 @@ impl Part {
             return Err(Error::Missing);
         }
         let file = upload_dir.content(OFlags::RDONLY)?.ok_or(Error::Missing)?;
-        let stat =
-            rustix::fs::fstat(&file).map_err(|errno| upload_dir.failed("looking at", CONTENT, errno))?;
+        let stat = rustix::fs::fstat(&file)
+            .map_err(|errno| upload_dir.failed("reading the metadata of", CONTENT, errno))?;
         let bytes = sys::bytes_of(&stat);
         match upload.length {
             Some(length) if !length.is_reached(Offset::new(bytes)) => {

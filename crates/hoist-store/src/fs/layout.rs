@@ -1,19 +1,20 @@
 //! The names in the data directory.
 //!
-//! Owns the layout on disk. It is a file format: names may be added, but none may change.
+//! Owns the layout on disk. It is a file format: names may be added, but none may change. Some names differ from the terms
+//! of the code: `doubt.<n>` is the marker of unverified bytes, `seen` holds the time of the last use.
 //!
 //! ```text
-//! DATA/lock                 held by the one process that uses the directory; says which
-//! DATA/seen                 when the directory was last in use, in milliseconds since the epoch
-//! DATA/open/<id>/content    the bytes; their number is the offset
-//! DATA/open/<id>/draft      the record as it was created, until the first sync has made it durable
-//! DATA/open/<id>/record     the record; a file of this name was durable before it got the name
-//! DATA/open/<id>/record.new a record being written
-//! DATA/open/<id>/doubt.<n>  empty; says that the content counts up to byte <n> alone, whatever lies behind it
-//! DATA/open/<id>/content.new a content being joined of other uploads' contents
-//! DATA/open/<id>/damaged    says why the content is not to be trusted; earlier versions made it
-//! DATA/open/<id>.gone/      an upload being removed
-//! DATA/done/<id>/…          the same for uploads that take no more bytes; `exported` notes a copy elsewhere
+//! DATA/lock                  locked by the process that uses the directory; contains its process id
+//! DATA/seen                  the time of the last use, in milliseconds since the epoch, and the steps of the clock
+//! DATA/open/<id>/content     the content; its length is the offset
+//! DATA/open/<id>/draft       the record as created, until the first sync has made it durable
+//! DATA/open/<id>/record      the record; always durable before it gets this name
+//! DATA/open/<id>/record.new  a record being written
+//! DATA/open/<id>/doubt.<n>   empty; the content from byte <n> on is unverified
+//! DATA/open/<id>/content.new content being joined from parts
+//! DATA/open/<id>/damaged     the reason for which the content is not trusted; written by earlier versions
+//! DATA/open/<id>.gone/       an upload being removed
+//! DATA/done/<id>/…           the same for complete uploads; `exported` identifies an exported copy
 //! ```
 
 use std::fmt;
@@ -23,7 +24,7 @@ use hoist_proto::types::UploadId;
 pub(super) const CONTENT: &str = "content";
 pub(super) const DRAFT: &str = "draft";
 pub(super) const EXPORTED: &str = "exported";
-/// A content that parts are being joined into.
+/// Content being joined from parts.
 pub(super) const CONTENT_NEW: &str = "content.new";
 pub(super) const RECORD: &str = "record";
 pub(super) const RECORD_NEW: &str = "record.new";
@@ -31,7 +32,7 @@ pub(super) const DAMAGED: &str = "damaged";
 pub(super) const UNVERIFIED_PREFIX: &str = "doubt.";
 pub(super) const REMOVED_SUFFIX: &str = ".gone";
 
-/// Which of the two directories.
+/// One of the two parent directories of uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ParentDir {
     Open,
@@ -47,7 +48,7 @@ impl fmt::Display for ParentDir {
     }
 }
 
-/// A set of the two: the ones whose names have yet to become durable.
+/// A set of parent directories, mostly those that remain to be synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ParentDirs {
     pub(super) open: bool,
@@ -73,7 +74,7 @@ impl From<ParentDir> for ParentDirs {
     }
 }
 
-/// An upload's directory in logs and errors. The id may be a capability, so it is abbreviated.
+/// Returns an upload's path for logs and errors. The id may be a capability, so it is abbreviated.
 pub(super) fn label(parent: ParentDir, id: UploadId) -> String {
     format!("{parent}/{}…", id.short())
 }

@@ -1,7 +1,7 @@
-//! Listing what is stored, a few uploads at a time, and clearing away what a crash left between them.
+//! Listing uploads in batches, and cleaning up after a crash on the way.
 //!
-//! Owns the position in a directory. Leaves what one upload looks like to [`read`](super::read), and what may be removed of
-//! it to [`data_dir`](super::data_dir).
+//! Owns the position in a directory. Leaves the summary of an upload to [`read`](super::read), and the cleanup itself to
+//! [`data_dir`](super::data_dir).
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use super::sys::failed;
 use super::thread_pool::ThreadPool;
 use crate::store::{BoxFuture, Error, Listing, UploadSummary};
 
-/// The most entries of a directory that one step looks at.
+/// The most directory entries that one step reads.
 const STEP: usize = 256;
 
-/// A position in one of the two directories.
+/// A position in one of the two parent directories.
 pub(super) struct LocalListing {
     pool: ThreadPool,
     position: Option<Position>,
@@ -28,34 +28,34 @@ struct Position {
     data_dir: Arc<DataDir>,
     entries: Arc<Entries>,
     names: rustix::fs::Dir,
-    on: ParentDir,
+    parent: ParentDir,
     unchanged_since: Option<Timestamp>,
-    /// True if the listing also removes what a crash left behind. The first full listing of each directory does.
+    /// True if the listing also removes what a crash left. The first full listing of each directory does.
     cleans: bool,
     foreign: usize,
 }
 
 impl LocalListing {
-    /// The beginning of a directory. Blocks.
+    /// Begins at the start of a directory. Blocks.
     pub(super) fn begin(
         data_dir: Arc<DataDir>,
         entries: Arc<Entries>,
-        on: ParentDir,
+        parent: ParentDir,
         unchanged_since: Option<Timestamp>,
         pool: ThreadPool,
     ) -> Result<Self, Error> {
-        let doing = |errno| failed(format!("listing {on}"), errno);
-        let names = data_dir.dir_of(on).entries().map_err(doing)?;
-        let cleans = unchanged_since.is_none() && data_dir.begins_to_clean(on);
-        let position = Position { data_dir, entries, names, on, unchanged_since, cleans, foreign: 0 };
+        let doing = |errno| failed(format!("listing {parent}"), errno);
+        let names = data_dir.dir_of(parent).entries().map_err(doing)?;
+        let cleans = unchanged_since.is_none() && data_dir.claim_cleanup(parent);
+        let position = Position { data_dir, entries, names, parent, unchanged_since, cleans, foreign: 0 };
         Ok(Self { pool, position: Some(position) })
     }
 
     async fn step(&mut self) -> Result<Option<Vec<UploadSummary>>, Error> {
         let Some(mut position) = self.position.take() else { return Ok(None) };
-        let (few, position) = self.pool.call(move || Ok((position.few()?, position))).await?;
-        self.position = few.is_some().then_some(position);
-        Ok(few)
+        let (batch, position) = self.pool.call(move || Ok((position.next_batch()?, position))).await?;
+        self.position = batch.is_some().then_some(position);
+        Ok(batch)
     }
 }
 
@@ -66,30 +66,30 @@ impl Listing for LocalListing {
 }
 
 impl Position {
-    fn few(&mut self) -> Result<Option<Vec<UploadSummary>>, Error> {
-        let mut few = Vec::new();
+    fn next_batch(&mut self) -> Result<Option<Vec<UploadSummary>>, Error> {
+        let mut batch = Vec::new();
         for _ in 0..STEP {
             let Some(entry) = self.names.read() else {
                 if self.cleans && self.foreign > 0 {
-                    let (directory, count) = (self.on, self.foreign);
-                    tracing::warn!(%directory, count, "entries that are no uploads are passed over");
+                    let (directory, count) = (self.parent, self.foreign);
+                    tracing::warn!(%directory, count, "ignored entries that are not uploads");
                 }
-                return Ok((!few.is_empty()).then_some(few));
+                return Ok((!batch.is_empty()).then_some(batch));
             };
-            let entry = entry.map_err(|errno| failed(format!("listing {}", self.on), errno))?;
+            let entry = entry.map_err(|errno| failed(format!("listing {}", self.parent), errno))?;
             if let Ok(entry) = entry.file_name().to_str() {
-                few.extend(self.look_at(entry));
+                batch.extend(self.visit(entry));
             }
         }
-        Ok(Some(few))
+        Ok(Some(batch))
     }
 
-    fn look_at(&mut self, entry: &str) -> Option<UploadSummary> {
+    fn visit(&mut self, entry: &str) -> Option<UploadSummary> {
         let id = match entry.parse::<UploadId>() {
             Ok(id) => id,
             Err(_) if matches!(entry, "." | "..") => return None,
             Err(_) => {
-                match DataDir::half_removed(entry) {
+                match DataDir::removed_id(entry) {
                     Some(id) if self.cleans => self.clean(id, entry),
                     Some(_) => {}
                     None => self.foreign += 1,
@@ -97,22 +97,22 @@ impl Position {
                 return None;
             }
         };
-        if self.cleans && self.data_dir.leftover(self.on, id, entry) != Leftover::Nothing {
+        if self.cleans && self.data_dir.leftover(self.parent, id, entry) != Leftover::Nothing {
             self.clean(id, entry);
         }
         if self
             .unchanged_since
-            .is_some_and(|unchanged_since| self.data_dir.changed(self.on, entry) > Some(unchanged_since))
+            .is_some_and(|unchanged_since| self.data_dir.changed(self.parent, entry) > Some(unchanged_since))
         {
             return None;
         }
         read::summary(&self.data_dir, id)
     }
 
-    /// Clears away what a crash left, unless an operation is under way that made it.
+    /// Removes what a crash left, unless an operation on the upload is running, which may have made it.
     fn clean(&self, id: UploadId, entry: &str) {
         if let Ok(_lock) = Arc::clone(&self.entries.of(id).lock).try_lock_owned() {
-            self.data_dir.clean(self.on, id, entry);
+            self.data_dir.clean(self.parent, id, entry);
         }
     }
 }

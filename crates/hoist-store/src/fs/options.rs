@@ -1,17 +1,16 @@
-//! What an operator can choose about the local store.
-//!
-//! Owns the choices, their names and their defaults, each with the measurement or the reason behind it.
+//! The options of the local store, and their defaults.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What an acknowledged byte survives.
+/// The event that acknowledged bytes survive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// The machine: nothing is acknowledged before the disk has confirmed it.
+    /// A crash of the machine. Bytes are acknowledged after the disk has confirmed them.
     #[default]
     Disk,
-    /// The process: nothing is acknowledged before the system has it. A power cut may take the last seconds.
+    /// A crash of the process. Bytes are acknowledged after the system has accepted them. A power cut may lose the last
+    /// seconds.
     Os,
 }
 
@@ -36,18 +35,17 @@ impl FromStr for Durability {
     }
 }
 
-/// The text is not a [`Durability`].
+/// The error for a text that is not a [`Durability`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a durability: it is `disk` or `os`")]
 pub struct NotADurability;
 
-/// Space on the volume of the data directory that uploads leave free, so that records, logs and other programs can go on
-/// when uploads have taken the rest.
+/// Space on the volume of the data directory that uploads leave free for records, logs and other programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Headroom {
     /// A number of bytes.
     Bytes(u64),
-    /// A percentage of the volume, but never more than 1 GiB.
+    /// A percentage of the volume, but at most 1 GiB.
     Percent(u8),
 }
 
@@ -63,34 +61,34 @@ impl Default for Headroom {
     }
 }
 
-/// How a [`LocalStore`](super::LocalStore) works.
+/// Options of a [`LocalStore`](super::LocalStore).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// What an acknowledged byte survives.
+    /// The event that acknowledged bytes survive.
     pub durability: Durability,
     /// The space on the volume that uploads leave free.
     pub headroom: Headroom,
-    /// Bytes of one upload that may wait to be written. At least 512 KiB keep a disk busy.
+    /// The most bytes of one upload that may be queued for writing. At least 512 KiB keep a disk busy.
     pub queue_bytes_max: u32,
-    /// Bytes of all uploads that may wait to be written; bounds the store's memory. A buffer is counted by its length,
-    /// and not by the allocation it may be a slice of. With a hundred
-    /// uploads that come faster than the disk the benchmark's process takes 90 to 98 MB; with 64 MiB it took 114 to
-    /// 126 MB, and some 5 % less time.
+    /// The most bytes of all uploads that may be queued for writing. Bounds the store's memory. A buffer counts with its
+    /// length, not with the allocation that it may be a slice of.
+    ///
+    /// With a hundred uploads faster than the disk, the process of the benchmark takes 90 to 98 MB. With 64 MiB it took 114
+    /// to 126 MB and about 5 % less time.
     pub budget_bytes_max: u32,
-    /// Threads that write.
+    /// The number of threads that write.
     pub write_threads: usize,
-    /// Threads that sync. Many: they wait for the disk, and the more wait together the more one commit of the journal
-    /// serves.
+    /// The number of threads that sync. The more of them wait for the disk at the same time, the more uploads share one
+    /// commit of the journal.
     pub sync_threads: usize,
-    /// Threads for everything else: creating, opening, reading.
+    /// The number of threads for other work: creating, opening, reading.
     pub other_threads: usize,
-    /// Bytes of an upload after which a sync starts that nobody waits for. An upload gets at most twice as far ahead of
-    /// what is durable, so a sync that somebody waits for never has more to do: under a second on a disk that writes
-    /// 100 MB a second.
+    /// The number of unsynced bytes of an upload at which a background sync starts. An upload never has more than twice as
+    /// many, so that a sync with a waiting caller is short: under a second on a disk that writes 100 MB a second.
     pub sync_bytes: u64,
-    /// Uploads not in use whose fences are remembered. A claim that was superseded more uploads ago than this, and is
-    /// still acting, would not be refused; servers end superseded claims within seconds.
+    /// The number of idle uploads whose fences are remembered. A claim that was superseded longer ago, in uploads used, would
+    /// no longer be refused. Servers end superseded claims within seconds.
     pub fences_max: usize,
 }
 

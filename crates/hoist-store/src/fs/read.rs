@@ -1,6 +1,4 @@
-//! Looking at uploads without changing them: the reader, and the summary of a listing.
-//!
-//! Owns nothing but open files; takes no fence and no turn.
+//! Reading uploads without their lock: the reader, the summary of a listing, and `peek` beside an operation.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,17 +19,17 @@ use crate::store::{BoxFuture, Error, Reader, UploadSummary};
 
 const READ_BYTES_MAX: usize = 256 * 1024;
 
-/// Opens an upload's content for reading, to where it ends now.
+/// Opens the content for reading, up to its current end.
 pub(super) fn open(
     data_dir: &DataDir,
     id: UploadId,
     from: Offset,
     pool: ThreadPool,
 ) -> Result<Box<dyn Reader>, Error> {
-    let upload_dir = data_dir.look_for(id)?.ok_or(Error::Missing)?;
-    upload_dir.trusted()?;
-    // Counted first: joined meanwhile, the content has more bytes and not fewer.
-    let end = upload_dir.counted()?.ok_or(Error::Missing)?;
+    let upload_dir = data_dir.find_unlocked(id)?.ok_or(Error::Missing)?;
+    upload_dir.check_trusted()?;
+    // Before the file is opened: a join in between replaces an empty content by a longer one.
+    let end = upload_dir.verified_bytes()?.ok_or(Error::Missing)?;
     let file = upload_dir.content(OFlags::RDONLY)?.ok_or(Error::Missing)?;
     Ok(Box::new(LocalReader {
         file: Arc::new(file),
@@ -63,7 +61,10 @@ impl LocalReader {
         };
         let bytes = self.pool.call(job).await?;
         if bytes.is_empty() {
-            return Err(Error::Damaged(format!("it was to have {} bytes and ends at {at}", self.end)));
+            return Err(Error::Damaged(format!(
+                "its content should have {} bytes and ends at {at}",
+                self.end
+            )));
         }
         self.at += bytes.len() as u64;
         Ok(Some(bytes.into()))
@@ -76,81 +77,83 @@ impl Reader for LocalReader {
     }
 }
 
-/// An upload that somebody else is working on, perhaps for minutes, as far as it can be told without waiting for them;
-/// `None` when it cannot be. What is told holds once the shelves named are synced too.
+/// Reads an upload while another operation holds its lock, perhaps for minutes, as far as that is possible without
+/// waiting for it. Returns `None` if it is not. The upload is durable once the returned directories are synced.
 pub(super) fn peek_beside(
     data_dir: &DataDir,
     id: UploadId,
     entry: &Entry,
 ) -> Result<(Option<Upload>, ParentDirs), Error> {
-    const CANNOT_TELL: (Option<Upload>, ParentDirs) = (None, ParentDirs::NONE);
-    let Some(upload_dir) = data_dir.look_for(id)? else { return Ok(CANNOT_TELL) };
-    upload_dir.trusted()?;
-    let Some(StoredRecord { record, .. }) = upload_dir.record()? else { return Ok(CANNOT_TELL) };
-    // After the record: behind one that says complete no byte comes any more.
+    const UNKNOWN: (Option<Upload>, ParentDirs) = (None, ParentDirs::NONE);
+    let Some(upload_dir) = data_dir.find_unlocked(id)? else { return Ok(UNKNOWN) };
+    upload_dir.check_trusted()?;
+    let Some(StoredRecord { record, .. }) = upload_dir.record()? else { return Ok(UNKNOWN) };
+    // After the record, because a complete upload receives no more bytes.
     let (offset, parents) = match (record.discarded, entry.snapshot()) {
         (Some(offset), _) => (offset, ParentDirs::NONE),
-        (None, (Some(writer), _)) => match writer.content().settle() {
-            Ok(settled) => (Offset::new(settled.durable), settled.parents),
-            Err(_) => return Ok(CANNOT_TELL),
+        (None, (Some(writer), _)) => match writer.content().sync() {
+            Ok(synced) => (Offset::new(synced.durable), synced.parents),
+            Err(_) => return Ok(UNKNOWN),
         },
-        (None, (None, Some(known))) => (Offset::new(known), ParentDirs::NONE),
-        (None, (None, None)) => return Ok(CANNOT_TELL),
+        (None, (None, Some(durable_bytes))) => (Offset::new(durable_bytes), ParentDirs::NONE),
+        (None, (None, None)) => return Ok(UNKNOWN),
     };
-    // It may be the record of a commit that has not come so far.
+    // The record may be that of a running commit, whose name is not durable yet.
     upload_dir.sync()?;
     #[expect(
         clippy::disallowed_methods,
-        reason = "this is a store, and what it says is synced, or said to be due"
+        reason = "a store; the offset is synced once the returned directories are"
     )]
     let offset = Durable::attest(offset);
     let touched = touched(&upload_dir, record.upload.touched)?;
     Ok((Some(Upload { offset, touched, ..record.upload }), parents))
 }
 
-/// When an upload last changed: what the record says, or when its content got its last byte if that is later.
+/// Returns the time of the last change: the recorded time, or that of the content's last byte if it is later.
 pub(super) fn touched(upload_dir: &UploadDir, recorded: Timestamp) -> Result<Timestamp, Error> {
-    let stat =
-        upload_dir.dir.stat(CONTENT).map_err(|errno| upload_dir.failed("looking at", CONTENT, errno))?;
+    let stat = upload_dir
+        .dir
+        .stat(CONTENT)
+        .map_err(|errno| upload_dir.failed("reading the metadata of", CONTENT, errno))?;
     let written =
         stat.filter(|stat| stat.st_size > 0).map(|stat| Timestamp::from_millis(sys::changed_ms(&stat)));
     Ok(written.map_or(recorded, |written| written.max(recorded)))
 }
 
-/// One upload at one look; `None` when it cannot be read, which is logged, or has gone meanwhile.
+/// Returns the summary of an upload. Returns `None` if it is being removed, or cannot be read, which is logged.
 pub(super) fn summary(data_dir: &DataDir, id: UploadId) -> Option<UploadSummary> {
-    match look(data_dir, id) {
+    match read_summary(data_dir, id) {
         Ok(summary) => summary,
         Err(error) => {
-            tracing::warn!(upload = %id.short(), %error, "an upload cannot be read");
+            tracing::warn!(upload = %id.short(), %error, "could not read an upload");
             None
         }
     }
 }
 
-fn look(data_dir: &DataDir, id: UploadId) -> Result<Option<UploadSummary>, Error> {
+fn read_summary(data_dir: &DataDir, id: UploadId) -> Result<Option<UploadSummary>, Error> {
     let Some(upload_dir) = data_dir.find(id)? else { return Ok(None) };
-    upload_dir.trusted()?;
+    upload_dir.check_trusted()?;
     let found = match upload_dir.record() {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(None),
-        // Moved or removed between two looks.
+        // The upload was moved or removed in the meantime.
         Err(_) if data_dir.find(id)?.is_none() => return Ok(None),
         Err(error) => return Err(error),
     };
-    let stored = match (found.record.discarded, upload_dir.counted()?) {
+    let stored = match (found.record.discarded, upload_dir.verified_bytes()?) {
         (Some(offset), None) => offset,
         (Some(offset), Some(_)) => {
-            // A crash came between the record and the removal. Best effort: the next listing tries again.
+            // A crash came between the record and the removal of the content. Best effort: the next listing tries again.
             let freed = upload_dir.remove_content();
             tracing::info!(upload = %id.short(), ?freed, "freed content that was discarded before a crash");
             offset
         }
         (None, Some(bytes)) => Offset::new(bytes),
         (None, None) if data_dir.find(id)?.is_none() => return Ok(None),
-        (None, None) => return Err(upload_dir.lost()),
+        (None, None) => return Err(upload_dir.content_missing()),
     };
-    #[expect(clippy::disallowed_methods, reason = "goes nowhere: only to ask whether the upload is due")]
+    #[expect(clippy::disallowed_methods, reason = "a store; the offset is not acknowledged to a client")]
     let offset = Durable::attest(stored);
     let upload =
         Upload { touched: touched(&upload_dir, found.record.upload.touched)?, offset, ..found.record.upload };

@@ -1,6 +1,6 @@
-//! The data directory itself: made durably, locked, and asked for the umask.
+//! Setup of the data directory: its creation, its lock, and the umask.
 //!
-//! Owns everything that happens before the first upload is looked at. Leaves what lies in the directory to
+//! Owns what happens before the first upload is read. Leaves the content of the directory to
 //! [`data_dir`](super::data_dir).
 
 use std::io::{self, IoSlice};
@@ -16,19 +16,19 @@ use crate::store::Error;
 
 const LOCK: &str = "lock";
 
-/// Makes a directory and those above it that are missing, and makes their names durable: without that, a power cut may
-/// take the directory with everything in it. `mode` is that of the directories it makes, less the umask.
+/// Creates a directory and its missing ancestors, and makes their names durable. Without that, a power cut may delete the
+/// directory with everything in it. The umask is applied to `mode`, which is for the directories that are created.
 ///
 /// # Errors
 /// Returns an error if a directory cannot be created or its name cannot be made durable.
 pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|above| !is_named(above)).collect();
     std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
-    // The directory itself may be the rest of a start that was killed before it got this far.
+    // The directory may stem from a start that was killed before its name was durable.
     let unsynced = if missing.is_empty() { vec![path] } else { missing.clone() };
     for directory in unsynced.into_iter().rev() {
         match sync_names(&parent(directory)) {
-            // A directory that may be written and not read cannot be opened, and so not be synced.
+            // A directory that is writable but not readable cannot be opened, and therefore not synced.
             Err(Errno::ACCESS | Errno::PERM) => {}
             Err(_) if missing.is_empty() => {}
             synced => synced?,
@@ -52,7 +52,7 @@ fn sync_names(directory: &Path) -> Result<(), Errno> {
     Dir::at_path(directory)?.sync()
 }
 
-/// Makes the data directory if need be.
+/// Creates the data directory if necessary.
 pub(super) fn make(path: &Path, is_disk: bool) -> Result<(), Error> {
     let made = if is_disk {
         make_directory(path, 0o700)
@@ -60,26 +60,26 @@ pub(super) fn make(path: &Path, is_disk: bool) -> Result<(), Error> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
     };
     made.map_err(|source| Error::Io {
-        doing: format!("making the data directory {}", path.display()),
+        doing: format!("creating the data directory {}", path.display()),
         source,
     })
 }
 
-/// Takes the lock that lets one process use the directory. The kernel holds it as long as the descriptor is open.
+/// Takes the lock that admits one process. The kernel holds it for as long as the descriptor is open.
 pub(super) fn lock(root: &Dir, path: &Path) -> Result<OwnedFd, Error> {
     let doing = |errno| failed(format!("locking the data directory {}", path.display()), errno);
     let note = root.new_file(LOCK, OFlags::empty()).map_err(doing)?;
-    // Held open for reading alone: a file system with files open for writing cannot be made read-only.
+    // The lock is held by a read-only descriptor: a file system with files open for writing cannot be remounted read-only.
     let reading = root.file(LOCK, OFlags::RDONLY).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
     let is_for_writing = match try_lock(&reading) {
         Ok(()) => false,
-        // NFS emulates this lock by one that only a descriptor for writing can have.
+        // NFS emulates this lock by one that requires a writable descriptor.
         Err(Errno::BADF) => try_lock(&note).map(|()| true).map_err(|errno| not_locked(root, path, errno))?,
         Err(errno) => return Err(not_locked(root, path, errno)),
     };
-    // For the message of the process that finds it taken, and for operators.
+    // For operators, and for the error message of a second process.
     let pid = format!("{}\n", std::process::id());
-    sys::cut(&note, 0).map_err(doing)?;
+    sys::truncate(&note, 0).map_err(doing)?;
     sys::write_all(&note, 0, &mut [IoSlice::new(pid.as_bytes())]).1.map_err(doing)?;
     Ok(if is_for_writing { note } else { reading })
 }
@@ -100,7 +100,7 @@ fn not_locked(root: &Dir, path: &Path, errno: Errno) -> Error {
                 pid => format!("process {pid}"),
             };
             Error::Busy(format!(
-                "the data directory {path} is in use by {holder}: stop that, or give this one a directory of its own"
+                "the data directory {path} is in use by {holder}: stop it, or use another directory"
             ))
         }
         Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP => failed(
@@ -114,11 +114,11 @@ fn not_locked(root: &Dir, path: &Path, errno: Errno) -> Error {
     }
 }
 
-/// The mode the umask of the process leaves files for other programs. Asked of a file, since asking the process means
-/// changing it for all threads.
+/// Returns the mode that the umask of the process leaves for shared files. Reads it from a new file, because reading the
+/// umask itself means changing it for all threads.
 pub(super) fn shared_file_mode(root: &Dir) -> Result<Mode, Error> {
     let doing = |errno| failed("writing to the data directory", errno);
-    // A start that was killed may have left the name; anything else that has it stays there.
+    // A start that was killed may have left the first name. Anything else with that name stays.
     let free = ["umask".to_owned(), format!("umask.{}", std::process::id())];
     let freed = free.iter().map(|name| root.remove_file(name).map(|()| name));
     let name = freed.reduce(Result::or).unwrap_or(Err(Errno::EXIST)).map_err(doing)?;

@@ -1,12 +1,12 @@
-//! Syncer for many uploads at once.
+//! Batched syncs for many uploads.
 //!
-//! Owns the threads that sync, and the batching of the two directories all uploads share. Leaves what is synced to
-//! [`data`](super::data) and [`data_dir`](super::data_dir).
+//! Owns the threads that sync, and the batching of syncs of the two parent directories. Leaves the order of one upload's
+//! syncs to [`content`](super::content) and [`upload_lock`](super::upload_lock).
 //!
-//! The files of different uploads are synced by several threads at the same time, and the file system's journal makes
-//! one commit of them; waiting for a whole batch here instead would let one large upload hold up many small ones. The
-//! shared directories are different: one sync of `open` is as good for sixty uploads as for one. So everybody who needs
-//! one queues up, and one thread syncs once for all who came while it was busy.
+//! Several threads sync the files of different uploads at the same time, and the file system's journal makes one commit of
+//! them. Waiting for a whole batch here instead would let one large upload delay many small ones. The parent directories
+//! are different: one sync of `open` serves sixty uploads as well as one. The requests for it are queued, and one thread
+//! performs one sync for all that arrived during the previous one.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,7 +19,7 @@ use super::layout::ParentDirs;
 use super::thread_pool::{self, Queue, ThreadPool, closed};
 use crate::store::Error;
 
-/// A place to ask for syncs.
+/// Performs syncs. Clones share the threads.
 #[derive(Clone)]
 pub(super) struct Syncer {
     pool: ThreadPool,
@@ -57,8 +57,8 @@ impl Syncer {
         Ok(Self { pool, parents, is_disk })
     }
 
-    /// Does a job that syncs, then syncs the shelves it names, and answers when both are done. Dropped, both happen all
-    /// the same.
+    /// Runs a job that syncs, then syncs the parent directories it returns, and returns its value when both are done. If
+    /// dropped, both happen nevertheless.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<(T, ParentDirs), Error> + Send + 'static,
@@ -77,12 +77,12 @@ impl Syncer {
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Syncer shelves without a caller that waits for it; `done` is called then, and at once when there is nothing to sync.
-    pub(super) fn behind(&self, parents: ParentDirs, done: impl FnOnce() + Send + 'static) {
+    /// Syncs parent directories in the background and then calls `done`; at once if there is nothing to sync.
+    pub(super) fn sync_in_background(&self, parents: ParentDirs, done: impl FnOnce() + Send + 'static) {
         if !self.is_disk || parents.is_empty() {
             return done();
         }
-        // A failure shows when the offset is asked for next.
+        // A failure is reported when the offset is queried next.
         let then = move |synced: Result<(), Failure>| synced.map_or((), |()| done());
         drop(self.parents.push(ParentSync { parents, then: Box::new(then) }));
     }
@@ -91,7 +91,7 @@ impl Syncer {
         self.pool.close();
     }
 
-    /// To be called when the threads of the jobs have ended: they are the ones who queue here.
+    /// Closes the queue for parent directories. Must be called after the threads of the jobs have ended, which fill it.
     pub(super) fn close_parents(&self) {
         self.parents.close();
     }

@@ -1,4 +1,4 @@
-//! Tests of the local store beyond the contract: what its files look like, and what the system may do to them.
+//! Tests of the local store beyond the contract: its files, and the failures of the system.
 
 use std::path::Path;
 use std::time::Duration;
@@ -53,7 +53,7 @@ mod peek;
 mod unverified;
 
 #[cfg(feature = "contract")]
-mod keeps_the_contract {
+mod fulfils_the_contract {
     use std::path::Path;
     use std::sync::Arc;
 
@@ -101,9 +101,9 @@ mod keeps_the_contract {
         contract::run(|| Local::new(Options { durability: Durability::Os, ..Options::default() })).await;
     }
 
-    /// One thread of each kind, tiny queues, syncs all the time: what is rare otherwise is common here.
+    /// One thread of each kind, tiny queues, and a sync for every buffer, so that rare interleavings become common.
     #[tokio::test]
-    async fn in_narrow_bounds() {
+    async fn with_tiny_queues() {
         let options = Options {
             queue_bytes_max: 4096,
             budget_bytes_max: 8192,
@@ -119,7 +119,7 @@ mod keeps_the_contract {
 }
 
 #[tokio::test]
-async fn a_small_upload_comes_and_is_done() {
+async fn a_small_upload_is_stored_and_completed() {
     for durability in [Durability::Disk, Durability::Os] {
         let directory = tempfile::tempdir().expect("a directory");
         let options = Options { durability, ..Options::default() };
@@ -145,7 +145,7 @@ async fn a_small_upload_comes_and_is_done() {
 }
 
 #[tokio::test]
-async fn an_older_writer_is_refused_and_what_it_had_counts() {
+async fn an_older_writer_is_refused_and_its_accepted_bytes_count() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(directory.path());
     let upload = upload(1, None);

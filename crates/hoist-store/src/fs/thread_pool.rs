@@ -1,8 +1,7 @@
-//! Threads that do what blocks, so that no task of an async runtime ever does.
+//! Threads for blocking work, so that no task of an async runtime blocks.
 //!
-//! Owns a bounded number of threads and the jobs waiting for them. Leaves what the jobs are to its users; those are
-//! bounded too, because each is one call of a claimed upload. A job that was taken on is done even when nobody waits for
-//! it any more: that is what makes the store's calls safe to drop.
+//! Owns a fixed number of threads and a queue of jobs. The queue is bounded by its users: each job belongs to one call
+//! of a claimed upload. A job runs even if its caller has stopped waiting, which makes the store's calls safe to drop.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +13,7 @@ use tokio::sync::oneshot;
 use super::mutex::lock;
 use crate::store::Error;
 
-/// Work waiting for threads. Closed, it is worked off and takes no more.
+/// A queue for threads. Once closed, it accepts nothing more, and its remaining items are still returned.
 pub(super) struct Queue<T> {
     waiting: Mutex<Waiting<T>>,
     changed: Condvar,
@@ -31,7 +30,7 @@ impl<T> Queue<T> {
         Self { waiting: Mutex::new(waiting), changed: Condvar::new() }
     }
 
-    /// Adds work at the end, or gives it back when the queue is closed.
+    /// Adds an item at the end, or returns it if the queue is closed.
     pub(super) fn push(&self, work: T) -> Result<(), T> {
         let mut waiting = lock(&self.waiting);
         if waiting.is_closed {
@@ -43,7 +42,7 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// The next piece of work; waits for it. `None` when there will be none.
+    /// Waits for the next item. Returns `None` once the queue is closed and empty.
     pub(super) fn next(&self) -> Option<T> {
         let mut waiting = lock(&self.waiting);
         loop {
@@ -57,7 +56,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// All the work there is; waits for some. Empty when there will be none.
+    /// Waits for items and returns all of them. Returns none once the queue is closed and empty.
     pub(super) fn all(&self) -> VecDeque<T> {
         let mut waiting = lock(&self.waiting);
         while waiting.work.is_empty() && !waiting.is_closed {
@@ -72,7 +71,7 @@ impl<T> Queue<T> {
     }
 }
 
-/// Starts a thread of the store.
+/// Starts a thread.
 pub(super) fn start(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
     #[cfg(test)]
     let run = {
@@ -90,19 +89,19 @@ pub(super) fn start(name: String, run: impl FnOnce() + Send + 'static) -> Result
 
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
-/// A place to hand jobs to.
+/// A pool of threads that run jobs in order of submission. Clones share the threads.
 #[derive(Clone)]
 pub(super) struct ThreadPool(Arc<Queue<Job>>);
 
 impl ThreadPool {
-    /// Starts `count` threads and adds them to `threads`.
+    /// Starts `count` threads and adds their handles to `threads`.
     pub(super) fn start(name: &str, count: usize, threads: &mut Vec<JoinHandle<()>>) -> Result<Self, Error> {
         let queue = Arc::new(Queue::<Job>::new());
         for number in 0..count.max(1) {
             let queue = Arc::clone(&queue);
             threads.push(start(format!("{name}-{number}"), move || {
                 while let Some(job) = queue.next() {
-                    // A panic is a bug, and the waiter is told by its channel; the thread has other uploads to serve.
+                    // The panic is logged by the hook, and the caller sees its channel closed. The thread serves other uploads.
                     let _ = catch_unwind(AssertUnwindSafe(job));
                 }
             })?);
@@ -110,12 +109,12 @@ impl ThreadPool {
         Ok(Self(queue))
     }
 
-    /// Has a job done. A closed store does none, and the job's own channels tell its waiter.
+    /// Submits a job. A closed pool drops it, which closes the job's channels.
     pub(super) fn submit(&self, job: Job) {
         drop(self.0.push(job));
     }
 
-    /// Has a job done and waits for what comes of it.
+    /// Runs a job and waits for its result.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<T, Error> + Send + 'static,
@@ -130,7 +129,7 @@ impl ThreadPool {
     }
 }
 
-/// What calls get when the store was closed under them.
+/// The error of calls that the store was closed under.
 pub(super) fn closed() -> Error {
     Error::Io {
         doing: "using a store that is closed".to_owned(),

@@ -1,7 +1,7 @@
-//! One upload's directory: its record, its content, and the notes beside them.
+//! The directory of one upload: its record, its content, and the small files beside them.
 //!
-//! Owns the names of the files and how each is replaced without ever being half there. Leaves where the directory lies to
-//! [`data_dir`](super::data_dir), and the writing of the content to [`data`](super::data).
+//! Owns how each file is replaced atomically. Leaves the parent directories to [`data_dir`](super::data_dir), and the
+//! writing of content to [`content`](super::content).
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -15,7 +15,7 @@ use super::sys::{self, Dir, failed};
 use crate::record::{self, Record};
 use crate::store::Error;
 
-/// One upload's open directory.
+/// The open directory of an upload.
 #[derive(Debug)]
 pub(super) struct UploadDir {
     pub(super) parent: ParentDir,
@@ -24,7 +24,7 @@ pub(super) struct UploadDir {
     is_disk: bool,
 }
 
-/// A record, and whether the first sync has yet to give it its name.
+/// A record, and whether it is still a draft, which the first sync renames.
 pub(super) struct StoredRecord {
     pub(super) record: Record,
     pub(super) is_draft: bool,
@@ -43,8 +43,8 @@ impl UploadDir {
         self.is_disk
     }
 
-    /// That the content is not where the record says.
-    pub(super) fn lost(&self) -> Error {
+    /// The error for an upload whose content file is missing.
+    pub(super) fn content_missing(&self) -> Error {
         Error::Damaged(format!("{} has a record and no content", self.label()))
     }
 
@@ -52,48 +52,48 @@ impl UploadDir {
         self.dir.remove_file(CONTENT).map_err(|errno| self.failed("removing", CONTENT, errno))
     }
 
-    /// The record. `None` is an upload nobody was ever told about: its creation was cut off.
+    /// Reads the record. Returns `None` if a crash interrupted the upload's creation, so that no client knows of it.
     pub(super) fn record(&self) -> Result<Option<StoredRecord>, Error> {
         if let Some(bytes) = self.bytes_of(RECORD)? {
-            return Ok(Some(StoredRecord { record: self.decode(&bytes)?, is_draft: false }));
+            return Ok(Some(StoredRecord { record: self.parse_record(&bytes)?, is_draft: false }));
         }
         let Some(bytes) = self.bytes_of(DRAFT)? else { return Ok(None) };
         if record::is_torn(&bytes) {
             return Ok(None);
         }
-        Ok(Some(StoredRecord { record: self.decode(&bytes)?, is_draft: true }))
+        Ok(Some(StoredRecord { record: self.parse_record(&bytes)?, is_draft: true }))
     }
 
-    /// Fails when an earlier version noted here that the content is doubtful for good. This one repairs it instead.
-    pub(super) fn trusted(&self) -> Result<(), Error> {
+    /// Fails if an earlier version has marked the content as damaged. This version repairs such content instead.
+    pub(super) fn check_trusted(&self) -> Result<(), Error> {
         match self.bytes_of(DAMAGED)? {
             None => Ok(()),
             Some(why) => Err(Error::Damaged(String::from_utf8_lossy(&why).trim().to_owned())),
         }
     }
 
-    /// How many bytes of the content count at this moment, seen by somebody without the upload's turn; `None` without a
-    /// content.
-    pub(super) fn counted(&self) -> Result<Option<u64>, Error> {
-        // Unverified may begin or end between two looks. What it may have kept back in either of them is left out; ended in
-        // between, it was confirmed, or its bytes have been cut off before they can be read.
+    /// Returns the number of verified bytes, without holding the upload's lock; `None` if there is no content.
+    pub(super) fn verified_bytes(&self) -> Result<Option<u64>, Error> {
+        // Bytes may become unverified, verified or truncated between the calls. The smaller of both results is right in every
+        // case: bytes are verified before their marker is removed, and truncated before they can be read.
         let before = self.unverified_from()?;
-        let stat = self.dir.stat(CONTENT).map_err(|errno| self.failed("looking at", CONTENT, errno))?;
+        let stat =
+            self.dir.stat(CONTENT).map_err(|errno| self.failed("reading the metadata of", CONTENT, errno))?;
         let Some(stat) = stat else { return Ok(None) };
         let end = sys::bytes_of(&stat);
         Ok([before, self.unverified_from()?].into_iter().flatten().chain([end]).min())
     }
 
-    /// From which byte on the content is in doubt, if it is.
+    /// Returns the offset of the first unverified byte, if there are any.
     ///
-    /// The offset is in the note's name: a name is there or is not, and one sync of the directory makes it last, where a
-    /// file with the offset in it would need two.
+    /// The offset is in the marker's name (`doubt.<n>` on disk). A name exists or does not, and one sync of the directory
+    /// makes it durable. A file that contained the offset would need two syncs.
     pub(super) fn unverified_from(&self) -> Result<Option<u64>, Error> {
         if self.parent == ParentDir::Done {
             return Ok(None);
         }
         let names = match self.dir.names() {
-            // Removed since it was found.
+            // The upload has been removed since its directory was opened.
             Err(Errno::NOENT) => return Ok(None),
             names => names.map_err(|errno| self.failed("listing", "", errno))?,
         };
@@ -104,48 +104,50 @@ impl UploadDir {
         Ok(names.iter().filter_map(offset).min())
     }
 
-    /// Notes that the content is in doubt from this byte on.
+    /// Creates the marker of unverified bytes. It is durable once the directory is synced.
     pub(super) fn add_unverified_marker(&self, from: u64) -> Result<(), Error> {
         let name = unverified_marker(from);
         let made = self.dir.new_file(&name, OFlags::TRUNC);
-        made.map(drop).map_err(|errno| self.failed("making", &name, errno))
+        made.map(drop).map_err(|errno| self.failed("creating", &name, errno))
     }
 
-    /// Removes the note, which is gone for good once the directory is synced.
+    /// Removes a marker. It is gone for good once the directory is synced.
     pub(super) fn remove_unverified_marker(&self, from: u64) -> Result<(), Error> {
         let name = unverified_marker(from);
         self.dir.remove_file(&name).map_err(|errno| self.failed("removing", &name, errno))
     }
 
-    /// The content, if it has not been discarded.
+    /// Opens the content. Returns `None` if it was discarded.
     pub(super) fn content(&self, access: OFlags) -> Result<Option<OwnedFd>, Error> {
         self.dir.file(CONTENT, access).map_err(|errno| self.failed("opening", CONTENT, errno))
     }
 
-    /// Makes the draft the record. It is durable when the directory has been synced.
-    pub(super) fn name_draft(&self) -> Result<(), Error> {
+    /// Renames the draft to be the record, after syncing it. The name is durable once the directory is synced.
+    pub(super) fn rename_draft(&self) -> Result<(), Error> {
         if self.is_disk {
             let doing = |errno| self.failed("syncing", DRAFT, errno);
             let draft =
                 self.dir.file(DRAFT, OFlags::RDONLY).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
             sys::sync_data(draft).map_err(doing)?;
         }
-        self.dir.rename(DRAFT, &self.dir, RECORD).map_err(|errno| self.failed("naming", RECORD, errno))
+        self.dir
+            .rename(DRAFT, &self.dir, RECORD)
+            .map_err(|errno| self.failed("renaming a file to", RECORD, errno))
     }
 
-    /// Puts a new record in the place of the old one, atomically. It is durable when the directory has been synced.
+    /// Replaces the record atomically. The new one is durable once the directory is synced.
     pub(super) fn replace_record(&self, record: &Record) -> Result<(), Error> {
         self.replace(RECORD, RECORD_NEW, &record::to_bytes(record)?)?;
         self.dir.remove_file(DRAFT).map_err(|errno| self.failed("removing", DRAFT, errno))
     }
 
-    /// Notes something beside the record, atomically and durably.
-    pub(super) fn note(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    /// Writes a small file beside the record, atomically and durably.
+    pub(super) fn write_durably(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         self.replace(name, &format!("{name}.new"), bytes)?;
         self.sync()
     }
 
-    /// The bytes of a small file.
+    /// Reads a small file.
     pub(super) fn bytes_of(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let doing = |errno| self.failed("reading", name, errno);
         let Some(file) = self.dir.file(name, OFlags::RDONLY).map_err(doing)? else { return Ok(None) };
@@ -163,8 +165,8 @@ impl UploadDir {
         failed(format!("{doing} {}/{name}", self.label()), errno)
     }
 
-    /// Whether a creation got as far as a record, readable or not.
-    pub(super) fn is_begun(&self) -> Result<bool, Error> {
+    /// Returns whether the creation got as far as writing a record, readable or not.
+    pub(super) fn has_record(&self) -> Result<bool, Error> {
         let has = |name| self.dir.stat(name).map_err(|errno| self.failed("looking for", name, errno));
         if has(RECORD)?.is_some() {
             return Ok(true);
@@ -172,7 +174,7 @@ impl UploadDir {
         Ok(self.bytes_of(DRAFT)?.is_some_and(|draft| !record::is_torn(&draft)))
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<Record, Error> {
+    fn parse_record(&self, bytes: &[u8]) -> Result<Record, Error> {
         let record = record::from_bytes(bytes)?;
         if record.upload.id == self.id {
             Ok(record)
@@ -183,10 +185,12 @@ impl UploadDir {
 
     fn replace(&self, name: &str, new: &str, bytes: &[u8]) -> Result<(), Error> {
         let written = self.write(new, bytes).and_then(|()| {
-            self.dir.rename(new, &self.dir, name).map_err(|errno| self.failed("naming", name, errno))
+            self.dir
+                .rename(new, &self.dir, name)
+                .map_err(|errno| self.failed("renaming a file to", name, errno))
         });
         if written.is_err() {
-            // Best effort: it is written over next time.
+            // Best effort: the next attempt overwrites it.
             let _ = self.dir.remove_file(new);
         }
         written

@@ -1,7 +1,7 @@
-//! What one operation on one upload holds, and the steps operations share.
+//! The lock that an operation on an upload holds, and the steps that operations share.
 //!
-//! Owns the question "how much of this is durable, and what must be synced to be able to say so", for uploads with a
-//! writer, without one, and just found after a crash. Leaves the order of the operations to [`fs`](super).
+//! Owns how an upload is made durable: one with a writer, one without, and one just found after a crash. Leaves the order
+//! of an operation's steps to [`fs`](super).
 
 use std::sync::Arc;
 
@@ -20,14 +20,15 @@ use super::{acknowledged, content, sys};
 use crate::record::Record;
 use crate::store::Error;
 
-/// The right to work on an upload. Moves into the work itself, so that it lasts as long as that, waited for or not.
+/// The exclusive right to operate on an upload. Moves into the job that does the work, and lasts as long as the job,
+/// even if its caller has stopped waiting.
 ///
-/// Its fields are private for a reason beyond habit: a closure that named one would capture that one alone, and leave
-/// the guard in a future that can be dropped.
+/// The fields are private because a closure captures single fields: one that used a public field would leave the guard
+/// in the caller's future, which can be dropped.
 pub(super) struct UploadLock {
     id: UploadId,
     entry: Arc<Entry>,
-    /// The writer there was when the turn began: of this claim, or of an older one that has come to its end.
+    /// The writer's queue when the lock was taken: of this claim, or of an older one, whose queue is then closed.
     queue: Option<Arc<WriteQueue>>,
     _guard: OwnedMutexGuard<()>,
 }
@@ -41,105 +42,107 @@ impl UploadLock {
         &self.entry
     }
 
-    /// Ends the current writer, whichever claim it has.
-    pub(super) async fn end_queue(&self, rest: Queued) {
+    /// Closes the queue of the current writer, whatever its claim, and waits until it is idle.
+    pub(super) async fn close_queue(&self, queued: Queued) {
         if let Some(queue) = &self.queue {
-            queue.end(rest);
+            queue.close(queued);
             queue.idle().await;
         }
     }
 
-    /// Makes the upload forget its writer, if that has ended, as soon as none of its jobs is left. Does not wait.
+    /// Removes the queue of a writer that has ended from the entry, once no job of the writer is left. Does not wait.
     fn release_queue(&self) {
         if let Some(queue) = &self.queue
-            && queue.is_over()
+            && queue.is_finished()
         {
             self.entry.detach(queue);
         }
     }
 
-    /// Waits for the running job of a writer that has ended, and forgets the writer. It changes none of the upload's
+    /// Waits for the running job of a writer that has ended, and removes its queue. The writer changes none of the upload's
     /// files afterwards. Blocks, so it must not be called on a thread of the runtime.
-    pub(super) fn retire(&self) {
+    pub(super) fn close_content(&self) {
         if let Some(queue) = &self.queue
-            && queue.is_over()
+            && queue.is_finished()
         {
             queue.content().close();
             self.entry.release_queue(queue);
         }
     }
 
-    /// Where the upload lies and what its record says, if it exists and can be believed.
-    pub(super) fn visit(&self, data_dir: &DataDir) -> Result<Option<(UploadDir, StoredRecord)>, Error> {
+    /// Opens the upload's directory and reads its record. Returns `None` if there is no such upload.
+    pub(super) fn open(&self, data_dir: &DataDir) -> Result<Option<(UploadDir, StoredRecord)>, Error> {
         let Some(upload_dir) = data_dir.find(self.id)? else { return Ok(None) };
-        upload_dir.trusted()?;
+        upload_dir.check_trusted()?;
         Ok(upload_dir.record()?.map(|found| (upload_dir, found)))
     }
 
-    /// Makes an upload durable as far as it is written. The answer holds once the shelves it names are synced too.
-    pub(super) fn settle(
+    /// Makes the written bytes durable and returns their number, which holds once the returned directories are synced.
+    pub(super) fn sync(
         &self,
         data_dir: &DataDir,
         upload_dir: &UploadDir,
         found: &StoredRecord,
     ) -> Result<(Offset, ParentDirs), Error> {
         if let Some(offset) = found.record.discarded {
-            return Ok((offset, self.settle_record(upload_dir, found)?));
+            return Ok((offset, self.sync_record(upload_dir, found)?));
         }
         if let Some(queue) = &self.queue {
             let content = queue.content();
-            // A claim that has ended confirms nothing any more.
-            let revoked = if queue.is_ended() { content.drop_unverified() } else { Ok(()) };
-            match revoked.and_then(|()| content.settle()) {
-                Ok(settled) => return Ok((Offset::new(settled.durable), settled.parents)),
-                Err(failure) if !queue.is_over() => return Err(failure.into()),
-                // The writer was told, and what it could not be promised is cut off. The rest is good.
+            // A claim that has ended verifies nothing any more.
+            let dropped = if queue.is_closed() { content.drop_unverified() } else { Ok(()) };
+            match dropped.and_then(|()| content.sync()) {
+                Ok(synced) => return Ok((Offset::new(synced.durable), synced.parents)),
+                Err(failure) if !queue.is_finished() => return Err(failure.into()),
+                // The writer received the error, and the bytes that were not confirmed are truncated. The rest is good.
                 Err(_) => self.entry.release_queue(queue),
             }
         }
-        self.settle_file(data_dir, upload_dir, found)
+        self.sync_file(data_dir, upload_dir, found)
     }
 
-    /// The same of a content that no writer has open.
-    fn settle_file(
+    /// Does the same for a content that no writer has open.
+    fn sync_file(
         &self,
         data_dir: &DataDir,
         upload_dir: &UploadDir,
         found: &StoredRecord,
     ) -> Result<(Offset, ParentDirs), Error> {
-        // For writing, to be able to cut it; on a file system that has become read-only it can still be asked for.
+        // For writing, to be able to truncate it. On a file system that has become read-only, the offset can still be read.
         let (file, is_writable) = match upload_dir.content(OFlags::WRONLY) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
                 (upload_dir.content(OFlags::RDONLY)?, false)
             }
             content => (content?, true),
         };
-        let file = file.ok_or_else(|| upload_dir.lost())?;
+        let file = file.ok_or_else(|| upload_dir.content_missing())?;
         let doing = |doing| move |errno| upload_dir.failed(doing, CONTENT, errno);
-        let stat = rustix::fs::fstat(&file).map_err(doing("looking at"))?;
-        let (end, known, unverified) =
-            (sys::bytes_of(&stat), self.entry.known(), upload_dir.unverified_from()?);
-        let (told, repair) = (acknowledged::read(&file), self.entry.repair());
+        let stat = rustix::fs::fstat(&file).map_err(doing("reading the metadata of"))?;
+        let (end, known_durable, unverified) =
+            (sys::bytes_of(&stat), self.entry.durable_bytes(), upload_dir.unverified_from()?);
+        let (attribute, repair) = (acknowledged::read(&file), self.entry.repair());
         let cut_to = repair.and_then(|repair| repair.cut_to);
         let bytes = [unverified, cut_to].into_iter().flatten().chain([end]).min().unwrap_or(end);
         //= IETF-OFF-02
-        let promised = known.or(told.map(|told| told.bytes)).unwrap_or(0);
-        if promised > bytes {
-            let why = format!("it had {promised} bytes and has {bytes}");
+        let acknowledged_bytes = known_durable.or(attribute.map(|attribute| attribute.bytes)).unwrap_or(0);
+        if acknowledged_bytes > bytes {
+            let why =
+                format!("{acknowledged_bytes} bytes of it were acknowledged, but only {bytes} are left");
             return Err(Error::Damaged(why));
         }
-        let parents = self.settle_record(upload_dir, found)?;
-        let is_cut = bytes < end && is_writable;
-        if is_cut {
-            let cut = acknowledged::lower(&file, bytes).and_then(|()| sys::cut(&file, bytes));
-            cut.map_err(doing("cutting doubtful bytes off"))?;
+        let parents = self.sync_record(upload_dir, found)?;
+        let is_truncated = bytes < end && is_writable;
+        if is_truncated {
+            let truncated = acknowledged::lower(&file, bytes).and_then(|()| sys::truncate(&file, bytes));
+            truncated.map_err(doing("truncating unsynced or unverified bytes of"))?;
         }
         if data_dir.is_disk()
-            && (known != Some(bytes) || is_cut || repair.is_some())
+            && (known_durable != Some(bytes) || is_truncated || repair.is_some())
             && let Err(errno) = sys::sync_data(&file)
         {
-            // Without either, none of its bytes can be told from those that were durable before.
-            let durable = known.or(told.filter(|told| told.is_exact).map(|told| told.bytes));
+            // Without either number, unsynced bytes cannot be told from those that were durable before.
+            let durable = known_durable
+                .or(attribute.filter(|attribute| attribute.is_exact).map(|attribute| attribute.bytes));
             if let Some(durable) = durable.filter(|&durable| durable < bytes) {
                 self.entry.set_repair(Repair { cut_to: Some(durable), ..repair.unwrap_or_default() });
                 content::truncate_unsynced(self.id, &file, durable, errno);
@@ -151,16 +154,16 @@ impl UploadLock {
                 upload_dir,
                 unverified.or(repair.and_then(|repair| repair.marker)),
             )?;
-            if known != Some(bytes) || told.is_none_or(|told| told.bytes != bytes) {
-                acknowledged::set(&file, bytes).map_err(doing("noting the bytes of"))?;
+            if known_durable != Some(bytes) || attribute.is_none_or(|attribute| attribute.bytes != bytes) {
+                acknowledged::set(&file, bytes).map_err(doing("storing the acknowledged offset of"))?;
             }
             self.entry.clear_repair();
         }
         Ok((Offset::new(bytes), parents))
     }
 
-    /// Removes for good the notes of doubts whose bytes have been cut off for good. `from` is one of them, and made again
-    /// if it is not there: a name that was removed and not synced may come back.
+    /// Removes the markers of unverified bytes that are truncated for good. `from` is one of the markers. It is created again
+    /// if it is missing, because a name whose removal was not synced may reappear after a crash.
     fn remove_unverified_markers(&self, upload_dir: &UploadDir, from: Option<u64>) -> Result<(), Error> {
         let Some(from) = from else { return Ok(()) };
         let removed = upload_dir.add_unverified_marker(from).and_then(|()| {
@@ -174,16 +177,16 @@ impl UploadLock {
         })
     }
 
-    /// What a commit has to sync so that the upload is found after a crash.
+    /// Returns the directories that a commit has to sync so that the upload is found after a crash.
     pub(super) fn unsynced_parents(&self, upload_dir: &UploadDir) -> ParentDirs {
-        let known = match &self.queue {
-            Some(queue) => queue.content().known(),
-            None => self.entry.known(),
+        let known_durable = match &self.queue {
+            Some(queue) => queue.content().known_durable(),
+            None => self.entry.durable_bytes(),
         };
-        if known.is_some() { ParentDirs::NONE } else { upload_dir.parent.into() }
+        if known_durable.is_some() { ParentDirs::NONE } else { upload_dir.parent.into() }
     }
 
-    /// Puts a record in the place of the old one.
+    /// Replaces the record.
     pub(super) fn replace_record(&self, upload_dir: &UploadDir, record: &Record) -> Result<(), Error> {
         match &self.queue {
             Some(queue) => queue.content().with_record(|| upload_dir.replace_record(record)),
@@ -191,25 +194,25 @@ impl UploadLock {
         }
     }
 
-    /// Notes that what `settle` found is durable, shelves and all, and says so to the caller.
+    /// Records that the offset returned by `sync` is durable, directories and all, and returns it as such.
     pub(super) fn attest(&self, offset: Offset) -> Durable {
         match self.entry.queue() {
             Some(queue) => {
                 queue.content().parents_synced();
                 self.release_queue();
             }
-            // The writer there was has come to its end meanwhile, and what it left is newer.
+            // The writer has ended meanwhile, and the state it left is newer.
             None if self.queue.as_ref().is_some_and(|queue| !queue.content().is_failed()) => {}
             None => self.entry.raise_durable_bytes(offset.get()),
         }
         #[expect(
             clippy::disallowed_methods,
-            reason = "this is a store, and everything before it has been synced"
+            reason = "a store; everything before the offset has been synced"
         )]
         Durable::attest(offset)
     }
 
-    /// Notes that a commit and the shelves it changed are durable.
+    /// Records that a commit and the directories it changed are durable.
     pub(super) fn committed(&self) {
         if let Some(queue) = &self.queue {
             queue.content().parents_synced();
@@ -217,12 +220,12 @@ impl UploadLock {
         }
     }
 
-    fn settle_record(&self, upload_dir: &UploadDir, found: &StoredRecord) -> Result<ParentDirs, Error> {
-        if self.entry.known().is_some() {
+    fn sync_record(&self, upload_dir: &UploadDir, found: &StoredRecord) -> Result<ParentDirs, Error> {
+        if self.entry.durable_bytes().is_some() {
             return Ok(ParentDirs::NONE);
         }
         if found.is_draft || self.entry.repair().is_some() {
-            // Written anew: whether the old one's bytes and name reached the disk cannot be asked twice.
+            // Written anew, because a failed sync of the old file is reported only once.
             upload_dir.replace_record(&found.record)?;
         }
         upload_dir.sync().inspect_err(|_| self.entry.set_repair(self.entry.repair().unwrap_or_default()))?;

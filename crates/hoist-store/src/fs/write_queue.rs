@@ -1,8 +1,8 @@
-//! A writer's way to the disk: a bounded queue of buffers, and the few threads that empty the queues of all uploads.
+//! The queue between a writer and the disk, and the threads that empty the queues of all uploads.
 //!
-//! Owns order, bounds and fairness: one upload is written by one thread at a time, gapless and in order; what waits is
-//! bounded per upload and in all; an upload whose bytes are not synced fast enough waits alone. Leaves the file to
-//! [`data`](super::data).
+//! Owns order, bounds and fairness. One thread at a time writes one upload, in order and without gaps. The queued bytes
+//! are bounded per upload and in all. An upload that is written faster than it is synced is throttled alone. Leaves the
+//! file to [`content`](super::content).
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -19,22 +19,22 @@ use super::mutex::lock;
 use super::thread_pool::{self, Queue, ThreadPool, closed};
 use crate::store::Error;
 
-/// What the lanes of all uploads share.
+/// The state shared by the queues of all uploads.
 pub(super) struct WritePool {
-    run: Queue<Arc<WriteQueue>>,
-    room: Arc<FreeSpace>,
-    /// Bytes that may wait in all lanes together.
+    ready: Queue<Arc<WriteQueue>>,
+    free_space: Arc<FreeSpace>,
+    /// Bytes that all queues may still take.
     budget: Semaphore,
-    /// Bytes that may wait in one.
+    /// The most bytes that one queue may hold.
     queue_bytes_max: u32,
-    /// Where syncs run that nobody waits for.
+    /// Runs the syncs that no caller waits for.
     background: ThreadPool,
     unsynced_bytes: u64,
 }
 
 impl WritePool {
     pub(super) fn start(
-        room: Arc<FreeSpace>,
+        free_space: Arc<FreeSpace>,
         count: usize,
         queue_bytes_max: u32,
         budget_bytes: u32,
@@ -43,8 +43,8 @@ impl WritePool {
         threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<Arc<Self>, Error> {
         let pool = Arc::new(Self {
-            run: Queue::new(),
-            room,
+            ready: Queue::new(),
+            free_space,
             budget: Semaphore::new(budget_bytes.max(queue_bytes_max) as usize),
             queue_bytes_max,
             background,
@@ -53,7 +53,7 @@ impl WritePool {
         for number in 0..count.max(1) {
             let pool = Arc::clone(&pool);
             threads.push(thread_pool::start(format!("hoist-write-{number}"), move || {
-                while let Some(queue) = pool.run.next() {
+                while let Some(queue) = pool.ready.next() {
                     queue.drain();
                 }
             })?);
@@ -62,16 +62,16 @@ impl WritePool {
     }
 
     pub(super) fn close(&self) {
-        self.run.close();
+        self.ready.close();
     }
 }
 
-/// One writer's queue.
+/// The queue of one writer.
 pub(super) struct WriteQueue {
     pool: Arc<WritePool>,
     content: Arc<Content>,
     fence: Fence,
-    room: Semaphore,
+    capacity: Semaphore,
     state: Mutex<State>,
 }
 
@@ -80,30 +80,30 @@ struct State {
     queue: Vec<QueuedBuffer>,
     stage: Stage,
     is_syncing: bool,
-    /// Jobs of the writer that are queued or running.
+    /// The number of the writer's jobs that are queued or running.
     jobs: u32,
-    /// How far the last background sync was asked to go.
-    asked: u64,
-    /// Takes no more: another claim has the upload now, or it is complete.
-    is_ended: bool,
+    /// The end of the content when the last background sync was started.
+    sync_started_to: u64,
+    /// True if the queue accepts no more bytes: another claim has taken over, or the upload is complete.
+    is_closed: bool,
     failure: Option<Failure>,
     waiting: Vec<oneshot::Sender<()>>,
-    /// The writer was dropped; who to tell when the rest is written.
+    /// Set when the writer was dropped or superseded while bytes or jobs were left.
     on_idle: Option<OnIdle>,
 }
 
-/// Called once the queue is idle and none of its jobs is left.
+/// Called once the queue is empty and the writer has no job left.
 type OnIdle = Box<dyn FnOnce(&Arc<WriteQueue>) + Send>;
 
-/// Whose business the queue is.
+/// The state of the queue's schedule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
-    /// Nobody's: it is empty.
+    /// The queue is empty.
     #[default]
     Idle,
-    /// A thread's, or it waits for one.
+    /// A thread is writing the queue, or will.
     Scheduled,
-    /// The background sync's, which is to get ahead first so that a later one has little to do.
+    /// The queue waits for the background sync, so that the amount of unsynced data stays bounded.
     Throttled,
 }
 
@@ -112,14 +112,14 @@ struct QueuedBuffer {
     charge: u32,
 }
 
-/// A small buffer costs more than its bytes, so a queue of one-byte buffers is bounded too.
+/// The least that a buffer counts. Bounds the memory of a queue of one-byte buffers.
 const CHARGE_MIN: u32 = 512;
 
 impl WriteQueue {
     pub(super) fn new(pool: Arc<WritePool>, content: Arc<Content>, fence: Fence) -> Self {
-        let room = Semaphore::new(pool.queue_bytes_max as usize);
-        let state = State { asked: content.end(), ..State::default() };
-        Self { pool, content, fence, room, state: Mutex::new(state) }
+        let capacity = Semaphore::new(pool.queue_bytes_max as usize);
+        let state = State { sync_started_to: content.end(), ..State::default() };
+        Self { pool, content, fence, capacity, state: Mutex::new(state) }
     }
 
     pub(super) fn content(&self) -> &Arc<Content> {
@@ -130,7 +130,7 @@ impl WriteQueue {
         self.fence
     }
 
-    /// Takes bytes into the queue as soon as there is room.
+    /// Queues bytes as soon as they fit.
     pub(super) async fn accept(self: &Arc<Self>, bytes: Bytes) -> Result<(), Error> {
         lock(&self.state).check_writable()?;
         if bytes.is_empty() {
@@ -138,17 +138,17 @@ impl WriteQueue {
         }
         let charge = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let charge = charge.max(CHARGE_MIN).min(self.pool.queue_bytes_max);
-        let room = self.room.acquire_many(charge).await.map_err(|_| closed())?;
+        let capacity = self.capacity.acquire_many(charge).await.map_err(|_| closed())?;
         let share = self.pool.budget.acquire_many(charge).await.map_err(|_| closed())?;
         let mut state = lock(&self.state);
         state.check_writable()?;
-        room.forget();
+        capacity.forget();
         share.forget();
         state.queue.push(QueuedBuffer { bytes, charge });
         self.schedule(state)
     }
 
-    /// Waits until what was accepted is written, or has failed.
+    /// Waits until all accepted bytes are written, or writing has failed.
     pub(super) async fn idle(&self) {
         let idle = {
             let mut state = lock(&self.state);
@@ -159,63 +159,63 @@ impl WriteQueue {
             state.waiting.push(sender);
             idle
         };
-        // An error is a lane that went away, which no longer writes either.
+        // An error means that the queue was dropped, and then it writes no more, either.
         let _ = idle.await;
     }
 
-    /// Why this lane's holder cannot count on its bytes. A full disk is no reason: what fitted is good.
+    /// Fails if the accepted bytes cannot be synced for the writer. A full disk is no failure: the bytes that fitted can.
     pub(super) fn check_syncable(&self) -> Result<(), Error> {
         let state = lock(&self.state);
         match &state.failure {
-            _ if state.is_ended => Err(Error::Fenced),
+            _ if state.is_closed => Err(Error::Fenced),
             None | Some(Failure::Full) => Ok(()),
             Some(failure) => Err(failure.clone().into()),
         }
     }
 
-    /// Takes no more from here on. What was accepted is still written, or forgotten when it is of no use.
-    pub(super) fn end(self: &Arc<Self>, rest: Queued) {
+    /// Closes the queue. Bytes already accepted are written or dropped.
+    pub(super) fn close(self: &Arc<Self>, queued: Queued) {
         let mut state = lock(&self.state);
-        state.is_ended = true;
-        if rest == Queued::Drop {
+        state.is_closed = true;
+        if queued == Queued::Drop {
             let queue = std::mem::take(&mut state.queue);
             self.release(&queue);
         }
         if state.stage == Stage::Throttled {
             state.stage = Stage::Scheduled;
             drop(state);
-            self.go_on();
+            self.reschedule();
         }
     }
 
-    /// Whether its writer is gone and the rest of the queue is not written yet.
+    /// Returns whether the writer is gone while bytes or jobs are left.
     pub(super) fn is_detached(&self) -> bool {
         lock(&self.state).on_idle.is_some()
     }
 
-    /// Whether it takes no more.
-    pub(super) fn is_ended(&self) -> bool {
-        lock(&self.state).is_ended
+    /// Returns whether the queue is closed.
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.state).is_closed
     }
 
-    /// Whether it takes no more, and what it took is written.
-    pub(super) fn is_over(&self) -> bool {
+    /// Returns whether the queue is closed and all its bytes are written.
+    pub(super) fn is_finished(&self) -> bool {
         let state = lock(&self.state);
-        state.is_ended && state.stage == Stage::Idle
+        state.is_closed && state.stage == Stage::Idle
     }
 
-    /// Begins a job of the writer on the content. Until it is done the upload keeps the lane, so that a later writer knows
-    /// what it has to wait for.
-    pub(super) fn begin(self: &Arc<Self>) -> Result<InFlight, Error> {
+    /// Begins a job of the writer on the content. The upload keeps the queue until the job is done, so that a later writer
+    /// can wait for it.
+    pub(super) fn begin_job(self: &Arc<Self>) -> Result<InFlight, Error> {
         let mut state = lock(&self.state);
-        if state.is_ended {
+        if state.is_closed {
             return Err(Error::Fenced);
         }
         state.jobs += 1;
         Ok(InFlight(Arc::clone(self)))
     }
 
-    /// The writer is gone or has ended. Its upload lets go of the lane as soon as the rest is written and no job is left.
+    /// Calls `on_idle` as soon as the bytes are written and no job is left, which may be now.
     pub(super) fn detach(self: &Arc<Self>, on_idle: impl FnOnce(&Arc<Self>) + Send + 'static) {
         let mut state = lock(&self.state);
         if state.stage != Stage::Idle || state.has_jobs() {
@@ -236,16 +236,16 @@ impl WriteQueue {
         }
         state.stage = Stage::Scheduled;
         drop(state);
-        if self.pool.run.push(Arc::clone(self)).is_err() {
+        if self.pool.ready.push(Arc::clone(self)).is_err() {
             let mut state = lock(&self.state);
             state.failure = Some(closed().into());
-            self.rest(state);
+            self.become_idle(state);
             return Err(closed());
         }
         Ok(())
     }
 
-    /// Writes what is in the queue; on a thread of the pool.
+    /// Writes the queued bytes. Runs on a thread of the pool.
     fn drain(self: &Arc<Self>) {
         let batch = std::mem::take(&mut lock(&self.state).queue);
         let written = self.write(&batch);
@@ -253,30 +253,30 @@ impl WriteQueue {
         drop(batch);
         let mut state = lock(&self.state);
         if let Err(failure) = written {
-            // The prefix stays gapless: nothing that was queued behind the failure is written.
+            // Nothing behind the failure is written, so the content stays without gaps.
             let queue = std::mem::take(&mut state.queue);
             self.release(&queue);
             state.failure = Some(failure);
         }
         self.sync_in_background(&mut state);
         if state.queue.is_empty() {
-            self.rest(state);
+            self.become_idle(state);
         } else if self.is_far_ahead(&state) {
             state.stage = Stage::Throttled;
         } else {
             drop(state);
-            self.go_on();
+            self.reschedule();
         }
     }
 
-    /// Writes as much of a batch as there is room for.
+    /// Writes as much of a batch as fits on the disk.
     fn write(&self, batch: &[QueuedBuffer]) -> Result<(), Failure> {
         let bytes = batch.iter().map(|piece| piece.bytes.len() as u64).sum();
-        let room = self.pool.room.take(bytes);
-        if room >= bytes {
+        let fitting_bytes = self.pool.free_space.grant(bytes);
+        if fitting_bytes >= bytes {
             return self.content.append(batch.iter().map(|piece| &piece.bytes));
         }
-        let mut left = usize::try_from(room).unwrap_or(usize::MAX);
+        let mut left = usize::try_from(fitting_bytes).unwrap_or(usize::MAX);
         let fitting = batch.iter().map(|piece| {
             let fitting = piece.bytes.slice(..piece.bytes.len().min(left));
             left -= fitting.len();
@@ -287,16 +287,16 @@ impl WriteQueue {
         Err(Failure::Full)
     }
 
-    /// Queues up again, behind the others that wait, so that one fast upload does not keep a thread for itself.
-    fn go_on(self: &Arc<Self>) {
-        if self.pool.run.push(Arc::clone(self)).is_err() {
-            // The store is closing; what was accepted is written all the same.
+    /// Schedules the queue again, behind the others, so that one fast upload does not occupy a thread.
+    fn reschedule(self: &Arc<Self>) {
+        if self.pool.ready.push(Arc::clone(self)).is_err() {
+            // The store is closing. Accepted bytes are written nevertheless.
             self.drain();
         }
     }
 
-    /// Nothing is left to write: tells those who wait for it.
-    fn rest(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+    /// Marks the queue idle and wakes those waiting for it.
+    fn become_idle(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         state.stage = Stage::Idle;
         let queue = std::mem::take(&mut state.queue);
         let waiting = std::mem::take(&mut state.waiting);
@@ -304,7 +304,7 @@ impl WriteQueue {
         drop(state);
         self.release(&queue);
         for waiter in waiting {
-            // One that has stopped waiting needs no answer.
+            // The receiver may have been dropped.
             let _ = waiter.send(());
         }
         if let Some(on_idle) = on_idle {
@@ -312,8 +312,7 @@ impl WriteQueue {
         }
     }
 
-    /// Starts a sync that nobody waits for, if there is anything to sync, and hands on which directories are to be synced
-    /// behind it.
+    /// Starts a background sync if anything is unsynced. `then` receives the directories that remain to be synced.
     pub(super) fn start_sync(self: &Arc<Self>, then: impl FnOnce(ParentDirs) + Send + 'static) {
         let mut state = lock(&self.state);
         if !state.is_syncing && self.content.acknowledgeable() < self.content.written() {
@@ -321,12 +320,12 @@ impl WriteQueue {
         }
     }
 
-    /// Starts a sync that nobody waits for when much is unsynced, so that one somebody waits for is short.
+    /// Starts a background sync if much is unsynced, so that a later sync with a waiting caller is short.
     fn sync_in_background(self: &Arc<Self>, state: &mut State) {
         let end = self.content.end();
         if state.is_syncing
             || !self.content.is_disk()
-            || end - state.asked.min(end) < self.pool.unsynced_bytes
+            || end - state.sync_started_to.min(end) < self.pool.unsynced_bytes
         {
             return;
         }
@@ -334,41 +333,41 @@ impl WriteQueue {
     }
 
     fn sync(self: &Arc<Self>, state: &mut State, then: impl FnOnce(ParentDirs) + Send + 'static) {
-        state.asked = self.content.end();
+        state.sync_started_to = self.content.end();
         state.is_syncing = true;
         let queue = Arc::clone(self);
         self.pool.background.submit(Box::new(move || {
-            // A failure is the content's from here on, and every later write and sync reports it.
-            if let Ok(settled) = queue.content.settle() {
-                then(settled.parents);
+            // On failure the content reports the error to every later write and sync.
+            if let Ok(synced) = queue.content.sync() {
+                then(synced.parents);
             }
             let mut state = lock(&queue.state);
             state.is_syncing = false;
             if state.stage == Stage::Throttled {
                 state.stage = Stage::Scheduled;
                 drop(state);
-                queue.go_on();
+                queue.reschedule();
             } else if state.stage == Stage::Idle {
-                queue.rest(state);
+                queue.become_idle(state);
             }
         }));
     }
 
-    /// Whether so much is written behind the running sync that the next one would take long.
+    /// Returns whether so much is written behind the running sync that the next one would take long.
     fn is_far_ahead(&self, state: &State) -> bool {
         state.is_syncing
-            && !state.is_ended
-            && self.content.end().saturating_sub(state.asked) >= self.pool.unsynced_bytes
+            && !state.is_closed
+            && self.content.end().saturating_sub(state.sync_started_to) >= self.pool.unsynced_bytes
     }
 
     fn release(&self, pieces: &[QueuedBuffer]) {
         let charge = pieces.iter().map(|piece| piece.charge as usize).sum();
-        self.room.add_permits(charge);
+        self.capacity.add_permits(charge);
         self.pool.budget.add_permits(charge);
     }
 }
 
-/// A job on a lane's content that is queued or running.
+/// A job on a queue's content that is queued or running.
 pub(super) struct InFlight(Arc<WriteQueue>);
 
 impl Drop for InFlight {
@@ -376,12 +375,12 @@ impl Drop for InFlight {
         let mut state = lock(&self.0.state);
         state.jobs -= 1;
         if state.stage == Stage::Idle {
-            self.0.rest(state);
+            self.0.become_idle(state);
         }
     }
 }
 
-/// The fate of accepted bytes when a lane ends.
+/// The treatment of queued bytes when a queue is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queued {
     Write,
@@ -389,14 +388,14 @@ pub(super) enum Queued {
 }
 
 impl State {
-    /// Returns `true` if a running job may still change the content.
+    /// Returns whether a job that is queued or running may still change the content.
     fn has_jobs(&self) -> bool {
         self.is_syncing || self.jobs > 0
     }
 
     fn check_writable(&self) -> Result<(), Error> {
         match &self.failure {
-            _ if self.is_ended => Err(Error::Fenced),
+            _ if self.is_closed => Err(Error::Fenced),
             Some(failure) => Err(failure.clone().into()),
             None => Ok(()),
         }

@@ -1,6 +1,6 @@
-//! The local store's writer.
+//! The writer of the local store.
 //!
-//! Owns the joining of a lane and the syncs for one holder. Leaves both to [`queue`](super::queue) and
+//! Owns the order of queueing and syncing for one claim. Leaves both to [`write_queue`](super::write_queue) and
 //! [`sync`](super::sync).
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::upload_lock::UploadLock;
 use super::write_queue::WriteQueue;
 use crate::store::{BoxFuture, Error, Writer};
 
-/// Writes to one upload for one claim.
+/// Writes to one upload under one claim.
 pub(super) struct LocalWriter {
     queue: Arc<WriteQueue>,
     entry: Arc<Entry>,
@@ -25,7 +25,7 @@ pub(super) struct LocalWriter {
 }
 
 impl LocalWriter {
-    /// The writer of a lane, which the upload's entry holds from now on.
+    /// Creates the writer of a queue, and registers the queue in the upload's entry.
     pub(super) fn new(
         queue: Arc<WriteQueue>,
         entry: Arc<Entry>,
@@ -40,50 +40,50 @@ impl LocalWriter {
         self.queue.content().parents_synced();
     }
 
-    async fn make_durable(&self) -> Result<Durable, Error> {
+    async fn sync_accepted(&self) -> Result<Durable, Error> {
         self.queue.check_syncable()?;
         self.queue.idle().await;
         self.queue.check_syncable()?;
-        let offset = match self.queue.content().settled() {
+        let offset = match self.queue.content().end_if_durable() {
             Some(offset) => offset,
-            None => self.confirm().await?,
+            None => self.sync_and_verify().await?,
         };
-        // What is durable stays so; but a claim that has ended is told so and gives no answer any more.
+        // The bytes stay durable, but a claim that has ended must not answer its client any more.
         self.queue.check_syncable()?;
         #[expect(
             clippy::disallowed_methods,
-            reason = "this is a store, and everything before it has been synced"
+            reason = "a store; everything before the offset has been synced"
         )]
         Ok(Durable::attest(Offset::new(offset)))
     }
 
-    async fn confirm(&self) -> Result<u64, Error> {
-        let (content, in_flight) = (Arc::clone(self.queue.content()), self.queue.begin()?);
+    async fn sync_and_verify(&self) -> Result<u64, Error> {
+        let (content, in_flight) = (Arc::clone(self.queue.content()), self.queue.begin_job()?);
         let job = move || {
-            let confirmed = content.confirm();
+            let synced = content.sync_and_verify();
             drop(in_flight);
-            confirmed.map(|settled| (settled.durable, settled.parents)).map_err(Error::from)
+            synced.map(|synced| (synced.durable, synced.parents)).map_err(Error::from)
         };
         let durable = self.syncer.call(job).await?;
         self.queue.content().parents_synced();
         Ok(durable)
     }
 
-    async fn mark_unverified_from_end(&self) -> Result<(), Error> {
+    async fn mark_from_end(&self) -> Result<(), Error> {
         self.queue.check_syncable()?;
-        // What was accepted before is in no doubt.
+        // The bytes accepted so far stay verified.
         self.queue.idle().await;
-        // With the upload's turn, so that nobody moves or removes the directory under the note.
+        // With the upload's lock, so that the directory is neither moved nor removed while the marker is created.
         let guard = Arc::clone(&self.entry.lock).lock_owned().await;
         self.queue.check_syncable()?;
         let (content, data_dir) = (Arc::clone(self.queue.content()), Arc::clone(&self.data_dir));
         let (lock, in_flight) =
-            (UploadLock::new(content.id(), Arc::clone(&self.entry), guard), self.queue.begin()?);
+            (UploadLock::new(content.id(), Arc::clone(&self.entry), guard), self.queue.begin_job()?);
         let job = move || {
             let upload_dir = data_dir.find(content.id())?.ok_or(Error::Missing)?;
-            let doubted = content.mark_unverified(upload_dir);
+            let marked = content.mark_unverified(upload_dir);
             drop(in_flight);
-            doubted?;
+            marked?;
             Ok((lock, ParentDirs::NONE))
         };
         self.syncer.call(job).await.map(drop)
@@ -96,7 +96,7 @@ impl Writer for LocalWriter {
     }
 
     fn sync(&mut self) -> BoxFuture<'_, Result<Durable, Error>> {
-        Box::pin(self.make_durable())
+        Box::pin(self.sync_accepted())
     }
 
     fn truncate(&mut self, to: Offset) -> BoxFuture<'_, Result<(), Error>> {
@@ -104,27 +104,25 @@ impl Writer for LocalWriter {
             self.queue.check_syncable()?;
             self.queue.idle().await;
             self.queue.check_syncable()?;
-            let (content, in_flight) = (Arc::clone(self.queue.content()), self.queue.begin()?);
+            let (content, in_flight) = (Arc::clone(self.queue.content()), self.queue.begin_job()?);
             let job = move || {
-                let taken_back = content.truncate_to(to.get());
+                let truncated = content.truncate_to(to.get());
                 drop(in_flight);
-                taken_back.map(|()| ((), ParentDirs::NONE)).map_err(Error::from)
+                truncated.map(|()| ((), ParentDirs::NONE)).map_err(Error::from)
             };
             self.syncer.call(job).await
         })
     }
 
     fn mark_unverified(&mut self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(self.mark_unverified_from_end())
+        Box::pin(self.mark_from_end())
     }
 
     fn start_sync(&mut self) -> Durable {
         let (content, syncer) = (Arc::clone(self.queue.content()), self.syncer.clone());
-        self.queue.start_sync(move |parents| syncer.behind(parents, move || content.parents_synced()));
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is a store, and the content knows what it has synced"
-        )]
+        self.queue
+            .start_sync(move |parents| syncer.sync_in_background(parents, move || content.parents_synced()));
+        #[expect(clippy::disallowed_methods, reason = "a store; the content reports what it has synced")]
         Durable::attest(Offset::new(self.queue.content().acknowledgeable()))
     }
 }
@@ -147,7 +145,7 @@ mod tests {
     use crate::store::Store as _;
 
     #[tokio::test]
-    async fn what_is_hastened_can_soon_be_told_of_an_upload_just_created() {
+    async fn start_sync_makes_a_new_upload_durable_soon() {
         for durability in [Durability::Disk, Durability::Os] {
             let directory = tempfile::tempdir().expect("a directory");
             let options = Options { durability, ..Options::default() };

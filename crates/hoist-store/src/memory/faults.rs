@@ -1,24 +1,23 @@
-//! What goes wrong on a [`MemoryStore`](super::MemoryStore), and the dice that say when.
-//!
-//! Owns the seeded numbers. Leaves what a fault does to the store.
+//! The faults of a [`MemoryStore`](super::MemoryStore), and the random numbers that trigger them.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// What goes wrong.
+/// The faults to simulate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Faults {
-    /// How likely each operation is to fail with [`Error::Io`](crate::store::Error::Io) and to change nothing: from 0,
-    /// never, to 1.
+    /// The probability, from 0 to 1, with which an operation fails with
+    /// [`Error::Io`](crate::store::Error::Io) and changes nothing.
     pub error: f64,
-    /// How many bytes fit in all, for ever. By the seed, the write that does not fit is told so, or only the next one.
+    /// The number of bytes that fit into the store in all. Removing uploads frees nothing. By the seed, either the write
+    /// that does not fit fails, or only the next one.
     pub full_after: Option<u64>,
-    /// How often an operation lets others run before and after it acts, at most.
+    /// The number of times that an operation yields before and after it acts, at most.
     pub yields_max: u32,
 }
 
 impl Faults {
-    /// Nothing goes wrong.
+    /// No faults.
     pub const NONE: Self = Self { error: 0.0, full_after: None, yields_max: 0 };
 }
 
@@ -28,24 +27,24 @@ impl Default for Faults {
     }
 }
 
-/// Numbers by a seed (SplitMix64): the same everywhere, and quite enough for a simulation.
-pub(super) struct Dice(u64);
+/// A seeded random number generator (`SplitMix64`).
+pub(super) struct Random(u64);
 
-impl Dice {
+impl Random {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A number below `bound`; zero when there is none.
+    /// Returns a number below `bound`, or zero if `bound` is zero.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next().checked_rem(bound).unwrap_or(0)
     }
 
-    /// Whether something of this likelihood happens now.
-    pub(super) fn hits(&mut self, likelihood: f64) -> bool {
-        #[expect(clippy::cast_precision_loss, reason = "53 bits of it are kept, and 32 are asked for")]
+    /// Returns true with the given probability.
+    pub(super) fn hits(&mut self, probability: f64) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "an f64 holds 53 bits exactly, and 32 are used")]
         let roll = (self.next() >> 32) as f64 / f64::from(u32::MAX);
-        likelihood > 0.0 && roll <= likelihood
+        probability > 0.0 && roll <= probability
     }
 
     fn next(&mut self) -> u64 {
@@ -57,7 +56,7 @@ impl Dice {
     }
 }
 
-/// A future that lets others run this many times.
+/// A future that yields to other tasks this many times.
 pub(super) struct Yields(pub(super) u64);
 
 impl Future for Yields {

@@ -1,7 +1,7 @@
-//! Tests of the store in memory: the contract with and without faults, and what a crash takes.
+//! Tests of the store in memory: the contract with and without faults, and crashes.
 
 #[cfg(feature = "contract")]
-mod keeps_the_contract {
+mod fulfils_the_contract {
     use std::path::Path;
     use std::sync::Arc;
 
@@ -51,7 +51,7 @@ mod simulated {
     };
     use http::{HeaderMap, Method, StatusCode};
 
-    use super::super::faults::Dice;
+    use super::super::faults::Random;
     use super::super::{Faults, MemoryStore};
     use crate::store::{Error, Store};
 
@@ -76,7 +76,7 @@ mod simulated {
         }
     }
 
-    /// Runs a future that needs no runtime: the store wakes it itself.
+    /// Runs a future without a runtime. The store wakes it itself.
     fn run<T>(future: impl Future<Output = T>) -> T {
         let mut future = std::pin::pin!(future);
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -87,25 +87,24 @@ mod simulated {
         }
     }
 
-    /// Uploads that are interrupted by faults and crashes, by seed: each gets to its end, and no offset it was told goes
-    /// back.
+    /// Uploads interrupted by seeded faults and crashes. Each is completed, and no acknowledged offset ever decreases.
     // proves: TOK-OFF-03
     #[test]
     fn every_acknowledged_byte_survives() {
         for seed in 0..300 {
             let faults = Faults { error: 0.05, yields_max: 2, ..Faults::NONE };
             let store = MemoryStore::with_faults(seed, faults);
-            let mut dice = Dice::new(!seed);
+            let mut random = Random::new(!seed);
             let upload = upload(1);
             let (mut told, mut fence) = (Offset::ZERO, 0);
             while told < Offset::new(100) {
                 fence += 1;
-                if let Some(offset) = run(attempt(&store, &upload, Fence::new(fence), told, &mut dice)) {
+                if let Some(offset) = run(attempt(&store, &upload, Fence::new(fence), told, &mut random)) {
                     assert!(offset >= told, "seed {seed}: {told} became {offset}");
                     assert!(store.synced(upload.id).is_some_and(|synced| synced >= offset), "seed {seed}");
                     told = offset;
                 }
-                if dice.below(3) == 0 {
+                if random.below(3) == 0 {
                     store.crash();
                     fence = 0;
                 }
@@ -113,13 +112,13 @@ mod simulated {
         }
     }
 
-    /// One request of a client that was told `told`; answers with what it is told now.
+    /// One request of a client to which `told` was acknowledged. Returns the offset that is acknowledged afterwards.
     async fn attempt(
         store: &MemoryStore,
         upload: &Upload,
         fence: Fence,
         told: Offset,
-        dice: &mut Dice,
+        random: &mut Random,
     ) -> Option<Offset> {
         let mut writer = if let Some(found) = store.load(upload.id, fence).await.ok()? {
             let at = found.offset.offset();
@@ -129,32 +128,32 @@ mod simulated {
             assert_eq!(told, Offset::ZERO, "an acknowledged upload is gone");
             store.create(upload, fence).await.ok()?
         };
-        for _ in 0..dice.below(4) {
+        for _ in 0..random.below(4) {
             writer.write(Bytes::from_static(b"0123456789")).await.ok()?;
         }
-        if dice.below(5) == 0 {
+        if random.below(5) == 0 {
             store.crash();
             assert!(writer.write(Bytes::from_static(b"late")).await.is_err(), "a dead writer writes");
         }
         writer.sync().await.ok().map(Durable::offset)
     }
 
-    /// Requests whose content proves wrong or right at their end, by seed, with crashes and faults in between: whatever
-    /// else is lost, no byte of one that was not said to be right is ever read.
+    /// Requests whose content turns out right or wrong at the end, with seeded crashes and faults. Other bytes may be lost, but
+    /// no unverified byte is ever read.
     // proves: TUS1-CHK-03
     #[test]
-    fn no_doubtful_byte_survives() {
+    fn no_unverified_byte_survives() {
         let (mut confirmed, mut cut) = (0, 0);
         for seed in 0..300 {
             let store = MemoryStore::with_faults(seed, Faults { error: 0.05, yields_max: 2, ..Faults::NONE });
-            let mut dice = Dice::new(!seed);
+            let mut random = Random::new(!seed);
             let (upload, mut fence) = (upload(1), 0);
             for _ in 0..20 {
                 fence += 1;
-                let is_right = dice.below(2) == 0;
-                let told = run(doubtful(&store, &upload, Fence::new(fence), is_right, &mut dice));
+                let is_right = random.below(2) == 0;
+                let told = run(doubtful(&store, &upload, Fence::new(fence), is_right, &mut random));
                 confirmed += usize::from(is_right && told.is_some());
-                if dice.below(3) == 0 {
+                if random.below(3) == 0 {
                     store.crash();
                     fence = 0;
                 }
@@ -167,13 +166,13 @@ mod simulated {
         assert!(confirmed > 500 && cut > 500, "{confirmed} {cut}");
     }
 
-    /// One request of ten bytes in doubt; what it was told if it was right, was whole and was told anything.
+    /// One request of ten unverified bytes. Returns the acknowledged offset if they were right, complete and acknowledged.
     async fn doubtful(
         store: &MemoryStore,
         upload: &Upload,
         fence: Fence,
         is_right: bool,
-        dice: &mut Dice,
+        random: &mut Random,
     ) -> Option<Offset> {
         let mut writer = match store.load(upload.id, fence).await.ok()? {
             Some(found) => store.append(upload.id, found.offset.offset(), fence).await.ok()?,
@@ -186,7 +185,7 @@ mod simulated {
             let told = writer.start_sync().max(store.peek(upload.id).await.ok()??.offset);
             assert_eq!(told, before, "what is in doubt is told");
         }
-        match (is_right, dice.below(3)) {
+        match (is_right, random.below(3)) {
             (_, 0) => None,
             (true, _) => writer.sync().await.ok().map(Durable::offset),
             (false, 1) => writer.truncate(before.offset()).await.ok().and(None),
@@ -205,7 +204,7 @@ mod simulated {
 
     // proves: TUS1-CAT-04
     #[test]
-    fn a_join_outlives_a_crash_whole_or_leaves_nothing() {
+    fn a_join_survives_a_crash_completely_or_not_at_all() {
         let mut joined = 0;
         for seed in 0..100 {
             let store = MemoryStore::new();
@@ -219,8 +218,8 @@ mod simulated {
             let parts = [upload(1).id, upload(2).id, upload(1).id];
             let whole = Upload { composition: Composition::Concatenated(parts.to_vec()), ..upload(3) };
             drop(run(store.create(&whole, Fence::new(1))).expect("creates"));
-            let mut dice = Dice::new(seed);
-            store.set_faults(Faults { error: 0.5, full_after: Some(8 + dice.below(20)), yields_max: 3 });
+            let mut random = Random::new(seed);
+            store.set_faults(Faults { error: 0.5, full_after: Some(8 + random.below(20)), yields_max: 3 });
             let told = run(store.join(whole.id, &parts, Fence::new(1))).ok();
             store.set_faults(Faults::NONE);
             store.crash();
@@ -237,7 +236,7 @@ mod simulated {
     }
 
     #[test]
-    fn a_crash_takes_what_was_not_synced_and_nothing_else() {
+    fn a_crash_loses_unsynced_bytes_and_nothing_else() {
         let (mut gone, mut cut, mut whole) = (0, 0, 0);
         for seed in 0..200 {
             let store = MemoryStore::with_faults(seed, Faults::NONE);
@@ -260,7 +259,7 @@ mod simulated {
     }
 
     #[test]
-    fn the_same_seed_is_the_same_story() {
+    fn the_same_seed_takes_the_same_course() {
         let story = |seed| {
             let store = MemoryStore::with_faults(seed, Faults { error: 0.3, ..Faults::NONE });
             let tries = (0..50_u8).map(|number| run(store.create(&upload(number), Fence::new(1))).is_ok());
@@ -289,7 +288,7 @@ mod simulated {
     }
 
     #[test]
-    fn time_is_told_and_not_asked() {
+    fn the_time_is_set_and_not_read_from_a_clock() {
         let store = MemoryStore::new();
         let mut writer = run(store.create(&upload(1), Fence::new(1))).expect("creates");
         store.set_time(Timestamp::from_millis(5000));

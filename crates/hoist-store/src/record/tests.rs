@@ -1,4 +1,4 @@
-//! Tests of the record format: everything comes back, and nothing else is believed.
+//! Tests of the record format: every record is read back, and anything else is refused.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::{Record, from_bytes, to_bytes};
 use crate::store::Error;
 
-/// A record as version 1 was when it was first released. The file never changes, and must decode for ever.
+/// A record of version 1 as first released. The file never changes, and must be readable forever.
 const SAMPLE: &[u8] = include_bytes!("version1.record");
 
 fn sample() -> Record {
@@ -54,14 +54,14 @@ fn sample() -> Record {
 }
 
 #[test]
-fn the_sample_of_version_1_is_readable_for_ever() {
+fn the_sample_of_version_1_is_readable_forever() {
     assert_eq!(from_bytes(SAMPLE).expect("the sample decodes"), sample());
-    // As long as this program writes version 1, it writes it like this.
+    // Version 1 is also written exactly like this.
     assert_eq!(String::from_utf8(to_bytes(&sample()).expect("encodes")), String::from_utf8(SAMPLE.to_vec()));
 }
 
 #[test]
-fn every_torn_or_edited_record_is_noticed() {
+fn every_torn_or_edited_record_is_refused() {
     for end in 0..SAMPLE.len() {
         assert!(matches!(from_bytes(&SAMPLE[..end]), Err(Error::Damaged(_))), "cut at {end}");
         assert!(super::is_torn(&SAMPLE[..end]), "cut at {end}");
@@ -77,7 +77,7 @@ fn every_torn_or_edited_record_is_noticed() {
     assert!(from_bytes(&vec![b' '; super::BYTES_MAX + 1]).is_err());
 }
 
-/// What `text` would be as a whole record.
+/// Returns `text` with its checksum, as a complete record.
 fn sealed(text: &str) -> Vec<u8> {
     use sha2::{Digest as _, Sha256};
     let sum = super::hex(&Sha256::digest(text.as_bytes()));
@@ -90,7 +90,7 @@ fn body() -> String {
 }
 
 #[test]
-fn unknown_members_are_read_over_and_unknown_versions_are_not() {
+fn unknown_members_are_ignored_and_unknown_versions_are_refused() {
     assert_eq!(sealed(&body()), SAMPLE);
     let extended = sealed(&body().replace("  \"owner\"", "  \"colour\": [1, {\"a\": null}],\n  \"owner\""));
     assert_eq!(from_bytes(&extended).expect("decodes"), sample());
@@ -100,13 +100,13 @@ fn unknown_members_are_read_over_and_unknown_versions_are_not() {
     assert!(!super::is_torn(&newer), "and it is nothing a crash left");
 }
 
-/// The sample with this in front of its method.
+/// Returns the sample with a member inserted before its method.
 fn with_member(member: &str) -> Vec<u8> {
     sealed(&body().replace("  \"method\"", &format!("  {member},\n  \"method\"")))
 }
 
 #[test]
-fn where_content_comes_from_is_written_like_this_for_ever() {
+fn the_composition_keeps_its_format_forever() {
     let number = |number| PartNumber::new(number).expect("in range");
     let ids = ["1m6rt34g64vr34c1m6rt34g64r", "00000000000000000000000000", "1m6rt34g64vr34c1m6rt34g64r"];
     let joined = ids.iter().map(|id| id.parse::<UploadId>().expect("an id")).collect();
@@ -138,7 +138,7 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
         assert_eq!(from_bytes(&bytes).expect("decodes"), record);
         assert_eq!(String::from_utf8(to_bytes(&record).expect("encodes")), String::from_utf8(bytes));
     }
-    // Said in so many words or not at all, as in every record from before there was anything to say.
+    // Explicit or absent, as in every record from before the member existed.
     assert_eq!(from_bytes(&with_member("\"makeup\": \"own\"")).expect("decodes"), sample());
     assert_eq!(from_bytes(SAMPLE).expect("decodes").upload.composition, Composition::Direct);
     for wrong in [
@@ -162,7 +162,7 @@ fn where_content_comes_from_is_written_like_this_for_ever() {
 }
 
 #[test]
-fn the_most_parts_an_upload_may_have_fit_its_record() {
+fn the_largest_number_of_parts_fits_the_record() {
     let parts = (0..=u128::from(PartNumber::MAX)).map(|part| UploadId::from_bits(part.to_be_bytes()));
     let composition = Composition::Concatenated(parts.collect());
     let record = Record { upload: Upload { composition, ..sample().upload }, ..sample() };
@@ -170,7 +170,7 @@ fn the_most_parts_an_upload_may_have_fit_its_record() {
 }
 
 #[test]
-fn whole_records_that_make_no_sense_are_damaged() {
+fn contradictory_records_are_damaged() {
     let edits = [
         ("\"delivered\"", "\"open\""),
         ("\"delivered\"", "\"dreaming\""),
@@ -281,7 +281,7 @@ fn upload() -> impl Strategy<Value = Upload> {
 
 proptest! {
     #[test]
-    fn a_record_comes_back(upload in upload(), discarded in any::<Option<u64>>()) {
+    fn a_record_is_read_back(upload in upload(), discarded in any::<Option<u64>>()) {
         let record = Record { upload, discarded: discarded.map(Offset::new) };
         let bytes = to_bytes(&record).expect("encodes");
         prop_assert!(!super::is_torn(&bytes));
@@ -289,7 +289,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(bytes in any::<Vec<u8>>(), text in any::<String>()) {
+    fn from_bytes_never_panics(bytes in any::<Vec<u8>>(), text in any::<String>()) {
         let _ = from_bytes(&bytes);
         let _ = from_bytes(&sealed(&text));
     }

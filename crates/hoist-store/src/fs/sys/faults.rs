@@ -1,4 +1,4 @@
-//! Faults in system calls, on request of a test: a call that fails, a call that blocks, a process that is killed.
+//! Faults in system calls, injected by tests: calls that fail, calls that block, a process that is killed.
 //!
 //! A plan of faults applies to the thread that installed it and to the threads of every store opened on that thread, so
 //! tests that run at the same time do not affect each other.
@@ -19,7 +19,7 @@ thread_local! {
     static PLAN: RefCell<Option<Arc<Plan>>> = const { RefCell::new(None) };
 }
 
-/// The faults of one test. Dropped, it lets every call of this thread through again.
+/// The faults of one test. Dropping it removes them.
 pub(in crate::fs) struct Faults(Arc<Plan>);
 
 #[derive(Default)]
@@ -35,7 +35,7 @@ struct State {
     /// The number of calls that may still change something before the process counts as killed.
     left: Option<usize>,
     failing: Vec<Failing>,
-    /// The call to block, and the number of calls of its kind to let through first.
+    /// The kind of call to block, and the number of such calls to let through first.
     to_hold: Option<(Call, usize)>,
     is_holding: bool,
 }
@@ -48,42 +48,42 @@ struct Failing {
 }
 
 impl Faults {
-    /// Installs a plan without any fault in it.
+    /// Installs a plan without faults.
     pub(in crate::fs) fn install() -> Self {
         let plan = Arc::new(Plan::default());
         adopt(Some(Arc::clone(&plan)));
         Self(plan)
     }
 
-    /// Lets `calls` more calls change something. From then on no call has an effect, and every one fails: what is on the
-    /// file system is what `kill -9` leaves there, because the page cache outlives a process.
+    /// Lets `calls` more calls change something. After that, every call fails without effect. The file system is then left as
+    /// by `kill -9`, because the page cache outlives the process.
     pub(in crate::fs) fn kill_after(&self, calls: usize) {
         lock(&self.0.state).left = Some(calls);
     }
 
-    /// Makes calls of one kind fail: `times` of them after `skip` more of them.
+    /// Makes `times` calls of one kind fail, after `skip` more of them.
     pub(in crate::fs) fn fail(&self, call: Call, skip: usize, times: usize, errno: Errno) {
         lock(&self.0.state).failing.push(Failing { call, skip, times, errno });
     }
 
-    /// Returns `true` if no further call may change anything.
+    /// Returns whether no further call may change anything.
     pub(in crate::fs) fn is_over(&self) -> bool {
         lock(&self.0.state).left == Some(0)
     }
 
-    /// Removes every fault that has not happened yet.
+    /// Removes the remaining faults.
     pub(in crate::fs) fn heal(&self) {
         let mut state = lock(&self.0.state);
         state.left = None;
         state.failing.clear();
     }
 
-    /// Blocks a call of this kind until [`release`](Self::release), after `skip` more of them.
+    /// Blocks one call of this kind until [`release`](Self::release), after `skip` more of them.
     pub(in crate::fs) fn hold(&self, call: Call, skip: usize) {
         lock(&self.0.state).to_hold = Some((call, skip));
     }
 
-    /// Returns `true` while a call is blocked.
+    /// Returns whether a call is blocked.
     pub(in crate::fs) fn is_holding(&self) -> bool {
         lock(&self.0.state).is_holding
     }
@@ -95,7 +95,7 @@ impl Faults {
         self.0.changed.notify_all();
     }
 
-    /// The calls so far that changed something.
+    /// Returns the calls that changed something, in order.
     pub(in crate::fs) fn made(&self) -> Vec<Call> {
         lock(&self.0.state).made.clone()
     }
@@ -108,12 +108,12 @@ impl Drop for Faults {
     }
 }
 
-/// The plan of this thread, for a thread it is about to start.
+/// Returns the plan of this thread, for a thread that it is about to start.
 pub(in crate::fs) fn current() -> Option<Arc<Plan>> {
     PLAN.with_borrow(Clone::clone)
 }
 
-/// Makes a plan the one of this thread.
+/// Installs a plan for this thread.
 pub(in crate::fs) fn adopt(plan: Option<Arc<Plan>>) {
     PLAN.set(plan);
 }
@@ -148,7 +148,7 @@ impl Plan {
             }
             failing.skip -= 1;
         }
-        if call != Call::Look {
+        if call != Call::Read {
             state.left = state.left.map(|left| left - 1);
             state.made.push(call);
         }

@@ -1,5 +1,5 @@
-//! A disk that does not answer: only what needs it waits, and no thread of the runtime does. Each test runs on one thread,
-//! so a store that blocked it would stop everything.
+//! A disk that does not respond: only operations that need it wait, and no thread of the runtime blocks. Each test runs on
+//! one thread, so a store that blocked it would stop everything.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -31,7 +31,7 @@ fn id() -> UploadId {
     upload(1, None).id
 }
 
-/// An upload whose background sync is blocked by the disk.
+/// Returns the writer of an upload whose background sync is blocked.
 async fn blocked(store: &LocalStore, faults: &Faults) -> Box<dyn Writer> {
     let mut writer = store.create(&upload(1, None), ONE).await.expect("creates");
     writer.write(pattern(0, 1000)).await.expect("writes");
@@ -52,30 +52,30 @@ async fn is_pending<T>(future: &mut BoxFuture<'_, T>) -> bool {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
 }
 
-/// All that can be done to an upload.
+/// Performs every operation on an upload.
 async fn live(store: &LocalStore, number: u64) {
     let upload = upload(number, None);
     let mut writer = store.create(&upload, ONE).await.expect("creates");
     writer.write(pattern(0, 1000)).await.expect("writes");
     writer.start_sync();
     assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(1000));
-    let seen = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+    let seen = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
     assert_eq!(seen.offset.offset(), Offset::new(1000));
     drop(writer);
-    store.load(upload.id, TWO).await.expect("can be asked for").expect("is there");
+    store.load(upload.id, TWO).await.expect("can be loaded").expect("is there");
     store.commit(&Upload { phase: Phase::Received, ..upload.clone() }, TWO).await.expect("can be committed");
     store.remove(upload.id, TWO).await.expect("can be removed");
 }
 
 #[tokio::test]
-async fn a_disk_that_does_not_answer_holds_up_no_other_upload() {
+async fn a_blocked_disk_does_not_delay_other_uploads() {
     let (faults, data) = (Faults::install(), tempfile::tempdir().expect("a directory"));
     let store = narrow(&data);
     let mut writer = blocked(&store, &faults).await;
     writer.write(pattern(0, 10)).await.expect("is accepted");
     assert_eq!(writer.start_sync().offset(), Offset::new(1000), "and it says what it knows");
     let mut sync = writer.sync();
-    // Questions about it wait; they take turns, and do not take every thread.
+    // Peeks at the upload wait for one another, and do not occupy every thread.
     let mut looks = (0..20).map(|_| store.peek(id())).collect::<Vec<_>>();
     for _ in 0..10 {
         assert!(is_pending(&mut sync).await);
@@ -92,19 +92,19 @@ async fn a_disk_that_does_not_answer_holds_up_no_other_upload() {
     live(&store, 3).await;
     assert!(faults.is_holding(), "the disk still does not answer");
     faults.release();
-    // The looks first: one of them has the turn that the load waits for.
+    // The peeks first: one of them holds the lock that the load waits for.
     for look in looks {
-        assert!(look.await.expect("can be looked at").is_some());
+        assert!(look.await.expect("can be peeked at").is_some());
     }
     let end = Offset::new(1010 + SYNC_BYTES);
-    assert_eq!(load.await.expect("can be asked for").expect("is there").offset.offset(), end);
+    assert_eq!(load.await.expect("can be loaded").expect("is there").offset.offset(), end);
 }
 
 #[tokio::test]
-async fn a_removal_waits_for_a_sync_that_is_naming_the_record() {
+async fn a_removal_waits_for_a_sync_that_renames_the_draft() {
     let (faults, data) = (Faults::install(), tempfile::tempdir().expect("a directory"));
     let store = narrow(&data);
-    // The draft is synced, and would be named next.
+    // The draft is about to be synced and renamed.
     faults.hold(Call::SyncData, 0);
     let mut writer = store.create(&upload(1, None), ONE).await.expect("creates");
     writer.write(pattern(0, 1000)).await.expect("writes");
@@ -120,13 +120,13 @@ async fn a_removal_waits_for_a_sync_that_is_naming_the_record() {
     live(&store, 2).await;
     faults.release();
     removal.await.expect("can be removed");
-    assert!(store.list_all().await.expect("can be surveyed").is_empty());
+    assert!(store.list_all().await.expect("can be listed").is_empty());
     assert_eq!(std::fs::read_dir(data.path().join("open")).expect("is there").count(), 0);
 }
 
-/// Asked before a sync and answered after it, a look knows less than the writer was told meanwhile.
+/// A peek that reads its offset before a sync and answers after it must not lower the known offset.
 #[tokio::test]
-async fn an_older_look_does_not_lower_what_is_known() {
+async fn an_older_peek_does_not_lower_the_durable_offset() {
     struct Flag(AtomicBool);
     impl Wake for Flag {
         fn wake(self: Arc<Self>) {
@@ -140,7 +140,7 @@ async fn an_older_look_does_not_lower_what_is_known() {
     writer.sync().await.expect("syncs");
     let is_answered = Arc::new(Flag(AtomicBool::new(false)));
     let waker = Waker::from(Arc::clone(&is_answered));
-    faults.hold(Call::Look, 0);
+    faults.hold(Call::Read, 0);
     let mut look = store.peek(id());
     let polled = Pin::new(&mut look).poll(&mut Context::from_waker(&waker));
     assert!(polled.is_pending());
@@ -152,11 +152,11 @@ async fn an_older_look_does_not_lower_what_is_known() {
     writer.write(pattern(1000, 2000)).await.expect("writes");
     assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(2000));
     drop(writer);
-    let seen = look.await.expect("can be looked at").expect("is there");
+    let seen = look.await.expect("can be peeked at").expect("is there");
     assert_eq!(seen.offset.offset(), Offset::new(1000));
-    // What is not known to be durable would be cut off now.
+    // Otherwise bytes that are not known to be durable would be truncated now.
     faults.fail(Call::SyncData, 0, 1, Errno::IO);
     let _ = store.load(id(), TWO).await;
-    let found = store.load(id(), TWO).await.expect("can be asked for").expect("is there");
+    let found = store.load(id(), TWO).await.expect("can be loaded").expect("is there");
     assert_eq!(found.offset.offset(), Offset::new(2000));
 }

@@ -1,10 +1,10 @@
-//! A process killed at any point: whatever it acknowledged is there afterwards.
+//! A process killed at any point: every acknowledged byte is there afterwards.
 //!
-//! The test runs itself again as another process, which stores uploads and says on its standard output what it was
-//! promised. That process is killed at some moment; then the promises are checked. The system's page cache outlives a
-//! process, so where it may, another test has the process work on a file system in a file and shuts that down under it
-//! without a flush (as `xfs_io` does for any file system that can): what was not synced is gone then, as after a power
-//! cut. The memory store simulates the same everywhere.
+//! The test runs itself as a second process, which stores uploads and prints what was acknowledged. The process is killed
+//! at some moment, and then the acknowledged state is checked. The system's page cache outlives a process. Where permitted,
+//! another test therefore has the process work on a file system in a file, and shuts that down without a flush (as
+//! `xfs_io` does, for any file system that supports it). Unsynced bytes are then lost, as in a power cut. The memory store
+//! simulates the same on every platform.
 
 use std::collections::HashMap;
 use std::env;
@@ -23,12 +23,12 @@ use crate::store::{Error, Store};
 const DIRECTORY: &str = "HOIST_TEST_CRASH_DIRECTORY";
 const FIRST: &str = "HOIST_TEST_CRASH_FIRST";
 const ROUNDS: u64 = 16;
-/// A power cut comes with mounting and checking everything again.
+/// A power cut takes longer: the file system has to be mounted and checked again.
 const CUTS: u64 = 6;
 const SIZES: [u64; 4] = [16_384, 1, 40_000, 9_000];
 const PART_BYTES: u64 = 16_384 + 1 + 40_000 + 9_000;
 
-/// What was promised of an upload: an offset, and the last state it was put into.
+/// The acknowledged state of an upload: an offset, and the last phase.
 #[derive(Clone, Debug, Default)]
 struct Promise {
     offset: u64,
@@ -39,7 +39,7 @@ struct Promise {
 
 // proves: TOK-OFF-03
 #[tokio::test]
-async fn a_killed_process_keeps_its_promises() {
+async fn a_killed_process_keeps_acknowledged_bytes() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut promises = HashMap::new();
     for round in 0..ROUNDS {
@@ -51,7 +51,7 @@ async fn a_killed_process_keeps_its_promises() {
 
 // proves: TOK-OFF-03, TUS1-CHK-03
 #[tokio::test]
-async fn a_machine_without_power_keeps_its_promises() {
+async fn a_power_cut_keeps_acknowledged_bytes() {
     for (kind, options) in [("ext4", "-qF"), ("xfs", "-qf")] {
         let Some(machine) = Machine::new(kind, options) else { continue };
         let mut promises = HashMap::new();
@@ -68,16 +68,16 @@ async fn a_machine_without_power_keeps_its_promises() {
     }
 }
 
-/// A file system in a file, which can lose its power.
+/// A file system in a file that can lose its power.
 struct Machine(tempfile::TempDir);
 
 impl Machine {
-    /// `None`, with the reason printed, where there cannot be one.
+    /// Returns `None`, after printing the reason, where this is not possible.
     fn new(kind: &str, option: &str) -> Option<Self> {
         let machine = Self(tempfile::tempdir().expect("a directory"));
         std::fs::create_dir(machine.root()).expect("can be made");
         let image = std::fs::File::create(machine.image()).expect("can be made");
-        image.set_len(512 << 20).expect("takes no room yet");
+        image.set_len(512 << 20).expect("takes no space yet");
         let tried = tried(Command::new(format!("mkfs.{kind}")).arg(option).arg(machine.image()))
             .and_then(|()| tried(Command::new("xfs_io").arg("-V")))
             .and_then(|()| tried(&mut machine.mounting()));
@@ -113,18 +113,18 @@ impl Machine {
     }
 
     fn unmount(&self) {
-        tried(Command::new("umount").arg(self.root())).expect("nobody uses it");
+        tried(Command::new("umount").arg(self.root())).expect("it is not in use");
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // For a test that failed; there is nothing to unmount otherwise.
+        // Unmounts after a failed test. Otherwise there is nothing to unmount.
         let _ = Command::new("umount").arg("-l").arg(self.root()).output();
     }
 }
 
-/// Runs a command, whose words are of interest when it fails.
+/// Runs a command, and returns its output as the error if it fails.
 fn tried(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
@@ -133,9 +133,9 @@ fn tried(command: &mut Command) -> Result<(), String> {
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// Has another process store uploads until it was promised enough, then does what is to be done and kills it.
+/// Runs the second process until it has acknowledged enough, then calls `then` and kills the process.
 fn run_until(data: &Path, round: u64, promises: &mut HashMap<u64, Promise>, then: impl FnOnce()) {
-    let test = "fs::tests::crash::what_is_killed";
+    let test = "fs::tests::crash::process_to_be_killed";
     let mut child = Command::new(env::current_exe().expect("a test has a file"))
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(DIRECTORY, data)
@@ -145,7 +145,7 @@ fn run_until(data: &Path, round: u64, promises: &mut HashMap<u64, Promise>, then
         .spawn()
         .expect("the test runs again");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    // Later and later, so that the end comes at another step each time.
+    // Later in every round, so that the end comes at another step each time.
     let enough = usize::try_from(round * 3 + 1).expect("small");
     let mut seen = 0;
     while seen < enough {
@@ -161,7 +161,7 @@ fn run_until(data: &Path, round: u64, promises: &mut HashMap<u64, Promise>, then
 }
 
 fn note(promises: &mut HashMap<u64, Promise>, line: &str) -> bool {
-    // A line that was cut off is not a promise anybody heard.
+    // A line without its end was not acknowledged.
     let mut words = line.split(' ');
     let (Some("promised"), Some(number), Some(what), Some("end")) =
         (words.next(), words.next(), words.next(), words.next())
@@ -178,21 +178,21 @@ fn note(promises: &mut HashMap<u64, Promise>, line: &str) -> bool {
     true
 }
 
-/// Every promise is kept, and the bytes of the uploads from number `first` on are the right ones.
+/// Checks every promise, and the bytes of the uploads from number `first` on.
 async fn check(directory: &Path, promises: &HashMap<u64, Promise>, first: u64) {
     let store = open(directory);
-    store.list_all().await.expect("surveys");
+    store.list_all().await.expect("lists");
     for (&number, promise) in promises {
         let id = upload(number, None).id;
         let found = store.load(id, Fence::new(1)).await.expect("loads");
         let Some(found) = found else {
-            // Its removal may have been under way.
+            // Its removal may have been in progress.
             assert!(promise.is_removed || is_removable(number), "{number} is gone: {promise:?}");
             continue;
         };
         assert!(!promise.is_removed, "{number} is back");
         let offset = found.offset.offset();
-        assert_eq!(store.peek(id).await.expect("can be looked at"), Some(found.clone()));
+        assert_eq!(store.peek(id).await.expect("can be peeked at"), Some(found.clone()));
         assert!(offset.get() >= promise.offset, "{number} ends at {offset}: {promise:?}");
         assert!(found.is_complete() || !promise.is_complete, "{number} is open again");
         if number < first {
@@ -207,7 +207,7 @@ async fn check(directory: &Path, promises: &HashMap<u64, Promise>, first: u64) {
     }
 }
 
-/// That nothing is there but what was written for good, over and over in a whole.
+/// Checks that the content is that of the upload, repeated in a joined one.
 async fn assert_holds(store: &impl Store, id: UploadId, number: u64, end: Offset) {
     let mut reader = store.read(id, Offset::ZERO).await.expect("opens");
     let mut at = 0;
@@ -219,7 +219,7 @@ async fn assert_holds(store: &impl Store, id: UploadId, number: u64, end: Offset
     assert_eq!(at, end.get());
 }
 
-/// Whether the upload that was to be made of this one has all of its content or none.
+/// Checks that the upload joined from this one has all of its content or none.
 async fn check_whole(store: &impl Store, number: u64, part: Offset, promise: &Promise) {
     let id = whole(number).id;
     let Some(found) = store.load(id, Fence::new(1)).await.expect("loads") else {
@@ -239,7 +239,7 @@ fn whole(number: u64) -> Upload {
     Upload { composition: Composition::Concatenated(parts_of(number)), ..upload(number | 1 << 32, None) }
 }
 
-/// One part is another thing than several.
+/// Returns one part for some uploads and several for others, because joining one part works differently.
 fn parts_of(number: u64) -> Vec<UploadId> {
     vec![upload(number, None).id; if number.is_multiple_of(2) { 1 } else { 3 }]
 }
@@ -253,9 +253,9 @@ fn pattern(number: u64, at: u64) -> u8 {
     (number ^ (at % 251)) as u8
 }
 
-/// The other process. As a test of its own it has nothing to do.
+/// The second process. Does nothing when run as a test.
 #[tokio::test]
-async fn what_is_killed() {
+async fn process_to_be_killed() {
     let (Some(directory), Ok(first)) = (env::var_os(DIRECTORY), env::var(FIRST)) else { return };
     let store = open(Path::new(&directory));
     let first = first.parse::<u64>().expect("a number");
@@ -271,7 +271,7 @@ async fn live(store: &impl Store, number: u64) -> Result<(), Error> {
     let mut at = 0;
     for (round, size) in (0..).zip(SIZES) {
         if (number + round).is_multiple_of(2) {
-            // What must never be seen by anybody.
+            // Bytes that must never be read.
             writer.mark_unverified().await?;
             writer.write((at..at + size * 2).map(|at| !pattern(number, at)).collect()).await?;
             writer.truncate(Offset::new(at)).await?;
@@ -285,7 +285,7 @@ async fn live(store: &impl Store, number: u64) -> Result<(), Error> {
         promise(number, &writer.sync().await?.to_string());
     }
     if number.is_multiple_of(7) {
-        // Doubted to the end.
+        // Unverified to the end.
         writer.mark_unverified().await?;
         writer.write(vec![!pattern(number, at); 50_000].into()).await?;
     }

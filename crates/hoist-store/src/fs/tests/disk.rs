@@ -1,4 +1,4 @@
-//! What the disk may do: be full, be read-only, be another one, vanish, fail to sync.
+//! Disks that are full, read-only, another file system, gone, or failing to sync.
 
 use std::fs;
 use std::io;
@@ -20,7 +20,7 @@ const ONE: Fence = Fence::new(1);
 pub(super) struct Mounted(tempfile::TempDir);
 
 impl Mounted {
-    /// `None`, with the reason printed, where mounting is not permitted.
+    /// Returns `None`, after printing the reason, where mounting is not permitted.
     pub(super) fn new() -> Option<Self> {
         let directory = tempfile::tempdir().expect("a directory");
         let arguments = ["-t", "tmpfs", "-o", "size=4m", "tmpfs"];
@@ -50,7 +50,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Lazily: a failing test may still have files open.
+        // Lazily, because a failing test may still have files open.
         let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
 }
@@ -92,16 +92,16 @@ async fn a_full_disk_keeps_what_fitted() {
     let found = store.load(upload.id, Fence::new(2)).await.expect("loads").expect("is there");
     assert_eq!((found.offset.offset(), &found.phase), (fitted, &Phase::Open));
 
-    // With room again, the upload goes on where it stood.
+    // With space again, the upload continues at its offset.
     mounted.remount("size=8m");
-    store.check_health().await.expect("there is room");
+    store.check_health().await.expect("there is space");
     let mut writer = store.append(upload.id, fitted, Fence::new(2)).await.expect("goes on");
     writer.write(Bytes::from(sent[bytes..].to_vec())).await.expect("writes");
     assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(sent.len() as u64));
     assert!(fs::read(here.join("content")).expect("there") == sent);
 }
 
-/// Writes until the store takes no more; how many bytes are durable then.
+/// Writes until the store is full. Returns the number of durable bytes.
 async fn fill(store: &LocalStore, stored: &Upload, fence: Fence) -> u64 {
     let mut writer = store.create(stored, fence).await.expect("creates");
     let mut sent = 0;
@@ -130,20 +130,20 @@ async fn uploads_leave_the_headroom_free() {
         let full = upload(3, None);
         let bytes = fill(&store, &full, ONE).await;
         let free = available(mounted.0.path());
-        // Its records take a few pages of what is kept free: that is what it is for.
+        // The records take a few pages of the headroom, which is what it is for.
         assert!(free > kept_free - 100_000 && free < kept_free + 100_000, "{free} bytes are free");
         let found = store.load(full.id, Fence::new(2)).await.expect("loads").expect("is there");
         assert_eq!(found.offset.offset(), Offset::new(bytes), "what fitted stays");
         let complete = Upload { phase: Phase::Delivered(TargetResponse::of(StatusCode::OK)), ..full.clone() };
-        store.commit(&complete, Fence::new(2)).await.expect("there is room for records");
+        store.commit(&complete, Fence::new(2)).await.expect("there is space for records");
         store.remove(full.id, Fence::new(2)).await.expect("removes");
-        store.check_health().await.expect("there is room again");
+        store.check_health().await.expect("there is space again");
         assert!(fill(&store, &full, Fence::new(3)).await.abs_diff(bytes) < 100_000);
     }
 }
 
 #[tokio::test]
-async fn a_declared_length_takes_no_room_from_others() {
+async fn a_declared_length_reserves_no_space() {
     let Some(mounted) = Mounted::new() else { return };
     let store = open(&mounted.data());
     let before = available(mounted.0.path());
@@ -156,14 +156,14 @@ async fn a_declared_length_takes_no_room_from_others() {
         writer.write(Bytes::from(vec![1; 64 * 1024])).await.expect("writes");
     }
     assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(3 << 20));
-    // What can never fit is refused at once, and leaves nothing.
+    // A length that can never fit fails at once and leaves nothing behind.
     let large = upload(10, Some(15 << 40));
     assert!(matches!(store.create(&large, ONE).await.err(), Some(Error::Full)));
     assert!(store.load(large.id, ONE).await.expect("loads").is_none());
 }
 
 #[tokio::test]
-async fn a_read_only_disk_is_called_that() {
+async fn a_read_only_disk_is_reported_as_such() {
     let Some(mounted) = Mounted::new() else { return };
     let store = open(&mounted.data());
     let stored = upload(1, None);
@@ -182,13 +182,13 @@ async fn a_read_only_disk_is_called_that() {
     assert!(error.to_string().contains("read-only"), "{error}");
     let error = store.create(&upload(2, None), ONE).await.err();
     assert!(matches!(&error, Some(Error::Io { source, .. }) if is_read_only(source)), "{error:?}");
-    // What is stored can still be asked for.
+    // Stored uploads can still be read.
     let found = store.load(stored.id, Fence::new(2)).await.expect("loads").expect("is there");
     assert_eq!(found.offset.offset(), Offset::new(6));
     assert!(store.append(stored.id, Offset::new(6), Fence::new(2)).await.is_err());
     assert!(store.commit(&stored, Fence::new(2)).await.is_err());
     assert!(store.remove(stored.id, Fence::new(2)).await.is_err());
-    assert_eq!(store.list_all().await.expect("surveys").len(), 1);
+    assert_eq!(store.list_all().await.expect("lists").len(), 1);
     mounted.remount("rw");
     store.append(stored.id, Offset::new(6), Fence::new(2)).await.expect("and goes on as it was");
 }
@@ -208,7 +208,7 @@ async fn a_vanished_directory_is_an_error_and_no_panic() {
     let error = store.check_health().await.expect_err("cannot take an upload");
     assert!(error.to_string().contains("deleted"), "{error}");
     assert!(store.create(&upload(2, None), ONE).await.is_err());
-    // The file still takes bytes; what cannot be found again is never called durable.
+    // The open file still accepts bytes, but bytes that cannot be found again are never durable.
     let _ = writer.write(Bytes::from_static(b"into the void")).await;
     assert!(writer.sync().await.is_err());
     assert!(store.load(stored.id, Fence::new(2)).await.expect("loads").is_none());
@@ -229,7 +229,7 @@ async fn an_export_to_another_file_system_is_a_copy_made_once() {
         writer.write(Bytes::from(bytes.clone())).await.expect("writes");
         let complete = Upload { phase: Phase::Received, ..stored.clone() };
         store.commit(&complete, ONE).await.expect("commits");
-        // What a crash in the middle of an earlier try left.
+        // The remains of an export that crashed.
         fs::write(target.join(format!(".{}.part", stored.id)), b"half").expect("a file");
         let name = store.export(stored.id, target, "film.mp4", ONE).await.expect("exports");
         let again = store.export(stored.id, target, "film.mp4", ONE).await.expect("exports");
@@ -240,7 +240,7 @@ async fn an_export_to_another_file_system_is_a_copy_made_once() {
     }
     let names = fs::read_dir(target).expect("a directory").count();
     assert_eq!(names, 2, "the partial copies are gone");
-    // A disk without room leaves nothing there.
+    // A failed copy to a full disk leaves nothing there.
     let large = upload(9, None);
     let mut writer = store.create(&large, ONE).await.expect("creates");
     writer.write(Bytes::from(vec![0; 5 << 20])).await.expect("writes");
@@ -251,14 +251,14 @@ async fn an_export_to_another_file_system_is_a_copy_made_once() {
 }
 
 #[tokio::test]
-async fn damage_that_an_earlier_version_noted_counts() {
+async fn damage_marked_by_an_earlier_version_counts() {
     let directory = tempfile::tempdir().expect("a directory");
     let stored = upload(1, None);
     let store = open(directory.path());
     drop(store.create(&stored, ONE).await.expect("creates"));
     drop(store);
     let here = directory.path().join("open").join(stored.id.to_string());
-    fs::write(here.join("damaged"), "the disk failed").expect("as an earlier version noted it");
+    fs::write(here.join("damaged"), "the disk failed").expect("as an earlier version wrote it");
     assert_damaged(directory.path(), &stored).await;
 }
 

@@ -1,5 +1,5 @@
-//! System calls that fail once, twice, or until the disk is well again: what was acknowledged is answered as soon as it can
-//! be, and no upload is called damaged that a restart would not call so.
+//! System calls that fail once, twice, or until the disk works again. Acknowledged offsets are reported as soon as
+//! possible, and no upload counts as damaged that would be readable after a restart.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,13 +32,13 @@ fn content(data: &Path) -> PathBuf {
     data.join("open").join(upload(1, None).id.to_string()).join("content")
 }
 
-/// Asks for the offset until the store can say it. Until then it says that the disk failed, and nothing else.
+/// Loads the offset until the store returns it. Until then every error must be that of the disk.
 async fn offset_after(store: &LocalStore, failures: usize) -> u64 {
     for _ in 0..failures {
         let failure = store.load(upload(1, None).id, TWO).await.expect_err("the disk still fails");
         assert!(matches!(failure, Error::Io { .. }), "{failure}");
     }
-    let found = store.load(upload(1, None).id, TWO).await.expect("the disk is well");
+    let found = store.load(upload(1, None).id, TWO).await.expect("the disk works");
     found.expect("the upload is there").offset.offset().get()
 }
 
@@ -49,7 +49,7 @@ fn set_note(file: &Path, note: &str) -> bool {
 
 // proves: TOK-OFF-03
 #[tokio::test]
-async fn a_sync_that_fails_at_the_first_look_after_a_restart_hides_nothing() {
+async fn a_failed_sync_of_the_first_load_after_a_restart_hides_nothing() {
     for failures in [1, 2, 5] {
         let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
         let store = open(directory.path());
@@ -65,9 +65,9 @@ async fn a_sync_that_fails_at_the_first_look_after_a_restart_hides_nothing() {
     }
 }
 
-/// After a failed sync a second one that succeeds says nothing of the bytes that the first was to write.
+/// After a failed sync, the success of a second one says nothing about the bytes of the first.
 #[tokio::test]
-async fn bytes_that_were_not_told_are_cut_off_when_their_first_sync_fails() {
+async fn unacknowledged_bytes_are_truncated_when_their_first_sync_fails() {
     let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
     let store = open(directory.path());
     drop(written(&store, 500).await);
@@ -76,8 +76,8 @@ async fn bytes_that_were_not_told_are_cut_off_when_their_first_sync_fails() {
     for cuts in [0, 2] {
         let store = open(directory.path());
         faults.fail(Call::SyncData, 0, 1, Errno::IO);
-        faults.fail(Call::Cut, 0, cuts, Errno::IO);
-        // The first of the cuts that fail belongs to the failed sync.
+        faults.fail(Call::Truncate, 0, cuts, Errno::IO);
+        // The first of the failing truncations belongs to the failed sync.
         assert_eq!(offset_after(&store, 1 + cuts.saturating_sub(1)).await, 1000);
         assert_eq!(fs::read(content(directory.path())).expect("is there"), pattern(0, 1000));
         let mut writer = store.append(upload(1, None).id, Offset::new(1000), TWO).await.expect("goes on");
@@ -86,9 +86,9 @@ async fn bytes_that_were_not_told_are_cut_off_when_their_first_sync_fails() {
     }
 }
 
-/// The note may then be older than what was told: a power cut took the last of it.
+/// The attribute may then be older than the acknowledged offset, because a power cut lost its last value.
 #[tokio::test]
-async fn bytes_behind_the_note_of_another_boot_stay_when_a_sync_fails() {
+async fn bytes_beyond_the_attribute_of_another_boot_stay_when_a_sync_fails() {
     for note in [Some("00000000000000000600 0123456789abcdef0123456789abcdef"), Some("600"), None] {
         let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
         let store = open(directory.path());
@@ -108,7 +108,7 @@ async fn bytes_behind_the_note_of_another_boot_stay_when_a_sync_fails() {
 
 // proves: TOK-OFF-03
 #[tokio::test]
-async fn syncs_that_fail_during_an_append_leave_what_was_acknowledged() {
+async fn failed_syncs_during_an_append_keep_acknowledged_bytes() {
     for failures in [1, 2, 3, 6] {
         let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
         let store = open(directory.path());
@@ -127,30 +127,30 @@ async fn syncs_that_fail_during_an_append_leave_what_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_cut_that_fails_after_a_failed_sync_is_tried_again() {
+async fn a_failed_truncation_after_a_failed_sync_is_repeated() {
     let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
     let store = open(directory.path());
     let mut writer = written(&store, 500).await;
     faults.fail(Call::SyncData, 0, 1, Errno::IO);
-    faults.fail(Call::Cut, 0, 2, Errno::IO);
+    faults.fail(Call::Truncate, 0, 2, Errno::IO);
     writer.sync().await.expect_err("the disk fails");
     drop(writer);
     assert_eq!(offset_after(&store, 1).await, 1000);
     assert_eq!(fs::read(content(directory.path())).expect("is there"), pattern(0, 1000));
 }
 
-/// Each step of taking bytes back fails in turn; the bytes count in no case.
+/// Each step of truncating unverified bytes fails once. The bytes never count.
 #[tokio::test]
-async fn content_that_could_not_be_taken_back_does_not_count_later() {
-    for call in [Call::Note, Call::Cut, Call::SyncData] {
+async fn bytes_whose_truncation_failed_never_count() {
+    for call in [Call::SetAttribute, Call::Truncate, Call::SyncData] {
         let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
         let store = open(directory.path());
         let mut writer = written(&store, 500).await;
         while writer.start_sync().offset() < Offset::new(1500) {
             tokio::task::yield_now().await;
         }
-        // Changing the note takes two tries, of which the second removes it.
-        faults.fail(call, 0, if call == Call::Note { 2 } else { 1 }, Errno::IO);
+        // Changing the attribute takes two calls, of which the second removes it.
+        faults.fail(call, 0, if call == Call::SetAttribute { 2 } else { 1 }, Errno::IO);
         writer.truncate(Offset::new(1000)).await.expect_err("the disk fails");
         assert!(writer.sync().await.is_err(), "and it says no more how far it came");
         drop(writer);
@@ -158,16 +158,16 @@ async fn content_that_could_not_be_taken_back_does_not_count_later() {
     }
 }
 
-/// The note of a doubt that is removed may be back after a power cut, until the directory is synced.
+/// A removed marker may reappear after a power cut, until the directory is synced.
 #[tokio::test]
-async fn a_doubt_that_could_not_be_removed_for_good_is_removed_later() {
+async fn a_marker_whose_removal_was_not_synced_is_removed_later() {
     for skip in [0, 1] {
         let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
         let store = open(directory.path());
         let mut writer = written(&store, 0).await;
-        writer.mark_unverified().await.expect("can be doubted");
+        writer.mark_unverified().await.expect("can be marked");
         writer.write(pattern(1000, 1500)).await.expect("writes");
-        // Of the writer, and then of the first that asks.
+        // One failure for the writer, and one for the first load.
         faults.fail(Call::SyncDir, 0, 1 + skip, Errno::IO);
         writer.sync().await.expect_err("the disk fails");
         drop(writer);
@@ -180,15 +180,15 @@ async fn a_doubt_that_could_not_be_removed_for_good_is_removed_later() {
     }
 }
 
-/// The limit on the size of files is this upload's "no room".
+/// The limit on the size of files counts as lack of space for this upload.
 #[tokio::test]
-async fn a_file_that_may_grow_no_more_keeps_what_is_stored() {
+async fn a_file_size_limit_keeps_stored_bytes() {
     for errno in [Errno::FBIG, Errno::NOSPC, Errno::DQUOT] {
         let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
         let store = open(directory.path());
         let mut writer = written(&store, 0).await;
         faults.fail(Call::Write, 0, 1, errno);
-        // The failure shows with this write or a later one.
+        // The failure is reported by this write or a later one.
         let refused = loop {
             if let Err(error) = writer.write(pattern(1000, 1500)).await {
                 break error;
@@ -214,7 +214,7 @@ async fn fails(operation: Operation, call: Call) {
                 match site.attempt(&store).await {
                     Ok(()) => break,
                     Err(Error::Io { .. }) if round < 3 => {}
-                    // By then the disk is well again.
+                    // The disk works again from here on.
                     Err(Error::Io { .. }) if round == 3 => site.faults.heal(),
                     Err(error) => panic!("{context}: {error}"),
                 }
@@ -231,35 +231,35 @@ async fn fails(operation: Operation, call: Call) {
 // proves: TOK-OFF-03
 #[tokio::test]
 async fn failing_syncs_of_files_lose_nothing() {
-    for operation in [Operation::Create, Operation::Append, Operation::ConfirmDoubtful] {
+    for operation in [Operation::Create, Operation::Append, Operation::VerifyBytes] {
         fails(operation, Call::SyncData).await;
     }
 }
 
 #[tokio::test]
 async fn failing_syncs_of_directories_lose_nothing() {
-    for operation in [Operation::Create, Operation::ConfirmDoubtful, Operation::Commit, Operation::Deliver] {
+    for operation in [Operation::Create, Operation::VerifyBytes, Operation::Commit, Operation::Deliver] {
         fails(operation, Call::SyncDir).await;
     }
 }
 
 #[tokio::test]
-async fn failing_syncs_hinder_a_commit_and_a_join_for_as_long_as_they_fail() {
-    for operation in [Operation::Commit, Operation::JoinOne, Operation::JoinSeveral] {
+async fn failing_syncs_fail_a_commit_and_a_join_until_they_succeed() {
+    for operation in [Operation::Commit, Operation::JoinOnePart, Operation::JoinSeveralParts] {
         fails(operation, Call::SyncData).await;
     }
 }
 
 #[tokio::test]
-async fn failing_syncs_hinder_a_delivery_for_as_long_as_they_fail() {
+async fn failing_syncs_fail_a_delivery_until_they_succeed() {
     for operation in [Operation::Deliver, Operation::DeliverShared] {
         fails(operation, Call::SyncData).await;
     }
 }
 
 #[tokio::test]
-async fn notes_that_cannot_be_made_lose_nothing() {
-    for operation in [Operation::Append, Operation::CutBack, Operation::JoinSeveral] {
-        fails(operation, Call::Note).await;
+async fn attributes_that_cannot_be_set_lose_nothing() {
+    for operation in [Operation::Append, Operation::Truncate, Operation::JoinSeveralParts] {
+        fails(operation, Call::SetAttribute).await;
     }
 }

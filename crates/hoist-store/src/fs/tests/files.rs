@@ -1,4 +1,4 @@
-//! What the files look like: their modes, their names, and what is made of files that somebody else put there.
+//! Files: their modes and names, and foreign files in their place.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -24,7 +24,7 @@ fn done(upload: &Upload) -> Upload {
     Upload { phase: Phase::Delivered(TargetResponse::of(StatusCode::NO_CONTENT)), ..upload.clone() }
 }
 
-/// Creates an upload with this content, synced; gives its directory.
+/// Creates an upload with this content and syncs it. Returns its directory.
 async fn stored(store: &LocalStore, data: &Path, upload: &Upload, content: &'static [u8]) -> PathBuf {
     let mut writer = store.create(upload, ONE).await.expect("creates");
     writer.write(Bytes::from_static(content)).await.expect("writes");
@@ -33,7 +33,7 @@ async fn stored(store: &LocalStore, data: &Path, upload: &Upload, content: &'sta
 }
 
 #[tokio::test]
-async fn files_are_for_their_owner_alone() {
+async fn files_are_accessible_to_their_owner_only() {
     let directory = tempfile::tempdir().expect("a directory");
     let data = directory.path().join("made/by/the/store");
     let store = open(&data);
@@ -63,7 +63,7 @@ async fn a_directory_has_one_store() {
     };
     assert!(why.contains(&std::process::id().to_string()), "{why}");
     assert!(why.contains(&directory.path().display().to_string()), "{why}");
-    // A writer that is still about keeps files open, and must not keep the lock.
+    // A writer that still exists keeps files open, but must not keep the lock.
     let mut writer = store.create(&upload(1, None), ONE).await.expect("creates");
     writer.write(Bytes::from_static(b"accepted")).await.expect("writes");
     drop(store);
@@ -75,7 +75,7 @@ async fn a_directory_has_one_store() {
 
 // proves: TOK-TOKEN-04
 #[tokio::test]
-async fn links_inside_the_directory_lead_nowhere() {
+async fn links_inside_the_directory_are_not_followed() {
     let directory = tempfile::tempdir().expect("a directory");
     let (data, outside) = (directory.path().join("data"), directory.path().join("outside"));
     fs::create_dir(&outside).expect("a directory");
@@ -92,9 +92,9 @@ async fn links_inside_the_directory_lead_nowhere() {
     assert!(store.append(victim.id, Offset::new(6), ONE).await.is_err());
     assert!(store.read(victim.id, Offset::ZERO).await.is_err());
     assert!(store.remove(victim.id, ONE).await.is_err());
-    assert!(store.list_all().await.expect("surveys").is_empty());
+    assert!(store.list_all().await.expect("lists").is_empty());
 
-    // Links, and a pipe nobody writes to, in the place of its files.
+    // Links, and a pipe without a writer, in the place of its files.
     for (number, name, is_pipe) in [(2, "content", false), (3, "record", false), (4, "content", true)] {
         let upload = upload(number, None);
         let here = stored(&store, &data, &upload, b"ours").await;
@@ -125,7 +125,7 @@ async fn links_inside_the_directory_lead_nowhere() {
 }
 
 #[tokio::test]
-async fn what_a_crash_leaves_is_cleared_and_what_is_damaged_stays() {
+async fn remains_of_a_crash_are_removed_and_damaged_uploads_stay() {
     let directory = tempfile::tempdir().expect("a directory");
     let data = directory.path();
     drop(open(data));
@@ -160,7 +160,7 @@ async fn what_a_crash_leaves_is_cleared_and_what_is_damaged_stays() {
         put("open/lost+found", &[("whose", b"?")]),
     ];
     let store = open(data);
-    assert_eq!(store.list_all().await.expect("surveys").len(), 2);
+    assert_eq!(store.list_all().await.expect("lists").len(), 2);
     assert!(cleared.iter().all(|path| !path.exists()), "{cleared:?}");
     assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
     for (number, expected) in [(1, None), (2, None), (3, None), (5, Some(5)), (6, Some(6))] {
@@ -172,7 +172,7 @@ async fn what_a_crash_leaves_is_cleared_and_what_is_damaged_stays() {
         assert!(matches!(found, Err(Error::Damaged(_))), "{number}: {found:?}");
     }
     assert!(kept[5].join("content").exists(), "what is damaged is left as it is");
-    let mut seen = store.list_all().await.expect("surveys");
+    let mut seen = store.list_all().await.expect("lists");
     seen.sort_unstable_by_key(|summary| summary.id);
     assert_eq!(seen.iter().map(|summary| summary.id).collect::<Vec<_>>(), [id(5), id(6)]);
     for number in 5..=10 {
@@ -182,7 +182,7 @@ async fn what_a_crash_leaves_is_cleared_and_what_is_damaged_stays() {
 }
 
 #[tokio::test]
-async fn an_upload_cut_off_on_its_way_to_done_arrives() {
+async fn an_interrupted_move_to_done_is_completed() {
     let directory = tempfile::tempdir().expect("a directory");
     let upload = upload(1, None);
     let store = open(directory.path());
@@ -192,14 +192,14 @@ async fn an_upload_cut_off_on_its_way_to_done_arrives() {
     let parents = ["done", "open"].map(|parent| directory.path().join(parent).join(upload.id.to_string()));
     fs::rename(&parents[0], &parents[1]).expect("it is there");
     let store = open(directory.path());
-    assert_eq!(store.list_all().await.expect("surveys").len(), 1);
+    assert_eq!(store.list_all().await.expect("lists").len(), 1);
     let found = store.load(upload.id, ONE).await.expect("loads").expect("is there");
     assert_eq!((found.offset.offset().get(), found.is_complete()), (5, true));
     assert!(parents[0].exists() && !parents[1].exists());
 }
 
 #[tokio::test]
-async fn a_content_that_shrank_is_damage() {
+async fn content_shorter_than_acknowledged_is_damaged() {
     let directory = tempfile::tempdir().expect("a directory");
     let upload = upload(1, None);
     let store = open(directory.path());
@@ -209,7 +209,7 @@ async fn a_content_that_shrank_is_damage() {
 }
 
 #[tokio::test]
-async fn bytes_unsynced_are_bounded_while_an_upload_runs() {
+async fn unsynced_bytes_are_bounded_during_an_upload() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut options = Options::default();
     (options.sync_bytes, options.queue_bytes_max) = (256 * 1024, 64 * 1024);
@@ -220,7 +220,7 @@ async fn bytes_unsynced_are_bounded_while_an_upload_runs() {
     for _ in 0..256 {
         writer.write(Bytes::from(vec![1; 16 * 1024])).await.expect("writes");
         let unsynced = queue.content().unsynced();
-        // What one sync writes and what comes while it runs, each with the queue that was on its way.
+        // The bytes of one sync and those that arrive while it runs, each with the queue that was being written.
         assert!(unsynced <= (2 * 256 + 3 * 64) * 1024, "{unsynced} bytes are unsynced");
     }
     assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(4 * 1024 * 1024));

@@ -1,4 +1,4 @@
-//! How a joined content lies on the disk: what it shares with its parts, and what it takes when it fails.
+//! Joined content on the disk: the blocks it shares with its parts, and the space it takes.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -15,7 +15,7 @@ use crate::store::{Error, Store};
 
 const ONE: Fence = Fence::new(1);
 
-/// A complete part of these bytes.
+/// Creates a complete part with these bytes.
 async fn part(store: &LocalStore, number: u64, bytes: Vec<u8>) -> UploadId {
     let part = Upload { composition: Composition::Part, ..upload(number, Some(bytes.len() as u64)) };
     let mut writer = store.create(&part, ONE).await.expect("creates");
@@ -37,7 +37,7 @@ fn content_of(data: &Path, parent: &str, id: UploadId) -> PathBuf {
 
 #[tokio::test]
 // proves: TOK-IDX-07
-async fn one_part_is_the_same_file_and_nothing_writes_to_it() {
+async fn a_single_part_is_linked_and_never_written() {
     for durability in [Durability::Disk, Durability::Os] {
         let directory = tempfile::tempdir().expect("a directory");
         let options = Options { durability, ..Options::default() };
@@ -59,7 +59,7 @@ async fn one_part_is_the_same_file_and_nothing_writes_to_it() {
             store.join(whole.id, &parts, ONE).await.expect("joins");
             let here = content_of(directory.path(), "open", whole.id);
             assert_eq!(inode(here) == file, is_shared, "{durability}: {number}");
-            // Whatever becomes of it, and however short its length says it is, the part stays as it was.
+            // Whatever happens to the joined upload, and whatever length it declares, the part stays as it is.
             assert!(store.append(whole.id, Offset::new(100_000), ONE).await.is_err());
             let length = Some(hoist_proto::types::Length::new(999_999));
             let failed =
@@ -79,7 +79,7 @@ async fn one_part_is_the_same_file_and_nothing_writes_to_it() {
 }
 
 #[tokio::test]
-async fn an_upload_made_of_parts_reserves_no_room() {
+async fn a_composed_upload_reserves_no_space() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(directory.path());
     let whole = Upload { composition: Composition::Concatenated(vec![]), ..upload(1, Some(64 << 20)) };
@@ -88,12 +88,12 @@ async fn an_upload_made_of_parts_reserves_no_room() {
 }
 
 #[tokio::test]
-async fn a_join_without_room_leaves_nothing() {
+async fn a_join_without_space_leaves_nothing() {
     let Some(mounted) = Mounted::new() else { return };
     let store = open(&mounted.data());
     let parts = [part(&store, 1, vec![1; 1 << 20]).await, part(&store, 2, vec![2; 700_001]).await];
     let before = room(&mounted.data());
-    // Found out before the first byte is copied: a first part would fit.
+    // Detected before the first byte is copied, although the first part would fit.
     for parts in [vec![parts[0]; 3], vec![parts[0], parts[1], parts[0], parts[1]]] {
         let whole = whole(&store, 9, &parts).await;
         let refused = store.join(whole.id, &parts, ONE).await;
@@ -102,7 +102,7 @@ async fn a_join_without_room_leaves_nothing() {
         assert_eq!(fs::metadata(&here).expect("is there").len(), 0);
         assert!(!here.with_file_name("content.new").exists());
         assert_eq!(
-            store.peek(whole.id).await.expect("can be looked at").map(|found| found.offset.offset().get()),
+            store.peek(whole.id).await.expect("can be peeked at").map(|found| found.offset.offset().get()),
             Some(0)
         );
         store.remove(whole.id, ONE).await.expect("removes");
@@ -118,7 +118,7 @@ fn room(path: &Path) -> u64 {
 }
 
 #[tokio::test]
-async fn what_a_crash_leaves_of_a_join_is_removed() {
+async fn the_remains_of_a_crashed_join_are_removed() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(directory.path());
     let id = part(&store, 1, vec![1; 5000]).await;
@@ -128,11 +128,11 @@ async fn what_a_crash_leaves_of_a_join_is_removed() {
     let here = content_of(directory.path(), "open", whole.id);
     fs::write(here.with_file_name("content.new"), vec![9; 70_000]).expect("a file");
     let store = open(directory.path());
-    assert_eq!(store.list_all().await.expect("surveys").len(), 2);
+    assert_eq!(store.list_all().await.expect("lists").len(), 2);
     assert!(!here.with_file_name("content.new").exists(), "the first look after the start removes it");
     let found = store.load(whole.id, ONE).await.expect("loads").expect("is there");
     assert_eq!(found.offset.offset(), Offset::ZERO);
-    // Or by the next join, if it came from this process.
+    // Or by the next join, if a failed one of this process left it.
     fs::write(here.with_file_name("content.new"), vec![9; 70_000]).expect("a file");
     store.join(whole.id, &[id, id], ONE).await.expect("joins");
     assert!(fs::read(&here).expect("there") == vec![1; 10_000]);
@@ -140,7 +140,7 @@ async fn what_a_crash_leaves_of_a_join_is_removed() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_not_what_it_was_is_not_joined() {
+async fn a_part_whose_length_changed_is_not_joined() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(directory.path());
     let (good, short) = (part(&store, 1, vec![1; 5000]).await, part(&store, 2, vec![2; 5000]).await);
@@ -161,7 +161,7 @@ async fn a_part_that_is_not_what_it_was_is_not_joined() {
     }
 }
 
-/// Each is opened when its turn comes.
+/// Each part is opened only when its bytes are joined.
 #[tokio::test]
 async fn thousands_of_parts_take_few_descriptors() {
     let directory = tempfile::tempdir().expect("a directory");

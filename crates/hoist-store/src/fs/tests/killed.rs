@@ -1,5 +1,5 @@
 //! `kill -9` between any two system calls of an operation: nothing acknowledged is lost or hidden, and the operation can be
-//! done again.
+//! repeated.
 
 use super::operations::{Operation, Site};
 
@@ -34,30 +34,30 @@ async fn killed_at_every_call(operation: Operation) {
 
 // proves: TOK-OFF-03
 #[tokio::test]
-async fn a_creation_killed_at_any_call_can_be_done_again() {
+async fn a_creation_killed_at_any_call_can_be_repeated() {
     killed_at_every_call(Operation::Create).await;
 }
 
 // proves: TOK-OFF-03
 #[tokio::test]
-async fn an_append_killed_at_any_call_keeps_what_was_acknowledged() {
+async fn an_append_killed_at_any_call_keeps_acknowledged_bytes() {
     killed_at_every_call(Operation::Append).await;
 }
 
 #[tokio::test]
-async fn cutting_back_killed_at_any_call_damages_nothing() {
-    killed_at_every_call(Operation::CutBack).await;
+async fn a_truncation_killed_at_any_call_damages_nothing() {
+    killed_at_every_call(Operation::Truncate).await;
 }
 
 // proves: TUS1-CHK-03
 #[tokio::test]
-async fn refusing_content_in_doubt_killed_at_any_call_lets_none_of_it_count() {
-    killed_at_every_call(Operation::RefuseDoubtful).await;
+async fn dropping_unverified_bytes_killed_at_any_call_verifies_none() {
+    killed_at_every_call(Operation::DropUnverified).await;
 }
 
 #[tokio::test]
-async fn confirming_content_in_doubt_killed_at_any_call_keeps_what_was_acknowledged() {
-    killed_at_every_call(Operation::ConfirmDoubtful).await;
+async fn verifying_bytes_killed_at_any_call_keeps_acknowledged_bytes() {
+    killed_at_every_call(Operation::VerifyBytes).await;
 }
 
 #[tokio::test]
@@ -67,8 +67,8 @@ async fn a_commit_killed_at_any_call_leaves_the_old_record_or_the_new() {
 
 #[tokio::test]
 async fn a_join_killed_at_any_call_has_all_content_or_none() {
-    killed_at_every_call(Operation::JoinOne).await;
-    killed_at_every_call(Operation::JoinSeveral).await;
+    killed_at_every_call(Operation::JoinOnePart).await;
+    killed_at_every_call(Operation::JoinSeveralParts).await;
 }
 
 #[tokio::test]

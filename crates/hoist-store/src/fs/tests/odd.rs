@@ -1,4 +1,4 @@
-//! Entries of the data directory that no store makes: they concern one upload or none, and stop nothing.
+//! Entries of the data directory that no store creates: they affect at most one upload, and stop nothing.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +15,7 @@ use crate::store::{Error, Store};
 const ONE: Fence = Fence::new(1);
 
 #[tokio::test]
-async fn odd_entries_are_passed_over_at_the_start() {
+async fn foreign_entries_are_ignored_at_the_start() {
     let directory = tempfile::tempdir().expect("a directory");
     let data = directory.path();
     let good = upload(1, None);
@@ -46,7 +46,7 @@ async fn odd_entries_are_passed_over_at_the_start() {
     let store = open(data);
     let found = store.load(good.id, ONE).await.expect("loads").expect("is there");
     assert_eq!(found.offset.offset(), Offset::new(4));
-    let seen = store.list_all().await.expect("surveys");
+    let seen = store.list_all().await.expect("lists");
     assert_eq!(seen.iter().map(|summary| summary.id).collect::<Vec<_>>(), [good.id]);
     for number in [2, 4, 7, 8] {
         assert!(store.load(id(number), ONE).await.is_err(), "{number}");
@@ -57,7 +57,7 @@ async fn odd_entries_are_passed_over_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_removed_upload_is_gone_though_a_foreign_directory_lies_in_it() {
+async fn an_upload_with_a_foreign_directory_can_be_removed() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(directory.path());
     let upload = upload(1, None);
@@ -70,7 +70,7 @@ async fn a_removed_upload_is_gone_though_a_foreign_directory_lies_in_it() {
 }
 
 #[tokio::test]
-async fn content_that_a_crash_left_beside_a_concluded_record_is_freed() {
+async fn content_left_beside_the_record_by_a_crash_is_freed() {
     let directory = tempfile::tempdir().expect("a directory");
     let upload = upload(1, None);
     let here = directory.path().join("done").join(upload.id.to_string());
@@ -80,13 +80,13 @@ async fn content_that_a_crash_left_beside_a_concluded_record_is_freed() {
         writer.write(Bytes::from_static(b"delivered")).await.expect("writes");
         let done =
             Upload { phase: Phase::Delivered(TargetResponse::of(StatusCode::CREATED)), ..upload.clone() };
-        store.conclude(&done, ONE).await.expect("concludes");
+        store.commit_and_discard(&done, ONE).await.expect("commits");
         assert!(!here.join("content").exists());
     }
-    // As a crash between the record and the removal leaves it.
+    // The state after a crash between the commit of the record and the removal of the content.
     fs::write(here.join("content"), b"delivered").expect("a file");
     let store = open(directory.path());
-    let seen = store.list_all().await.expect("surveys");
+    let seen = store.list_all().await.expect("lists");
     assert_eq!(seen.iter().map(|summary| summary.stored).collect::<Vec<_>>(), [Offset::new(9)]);
     assert!(!here.join("content").exists(), "no later run would free it");
     let found = store.load(upload.id, ONE).await.expect("loads").expect("is there");
@@ -94,7 +94,7 @@ async fn content_that_a_crash_left_beside_a_concluded_record_is_freed() {
 }
 
 #[test]
-fn directories_are_made_with_those_above_them() {
+fn directories_are_created_with_their_ancestors() {
     let directory = tempfile::tempdir().expect("a directory");
     let deep = directory.path().join("a/b/c");
     make_directory(&deep, 0o700).expect("made");

@@ -1,7 +1,7 @@
-//! Operations on a store with their faults, each of which can be tried again after a failure or a crash.
+//! Operations on a store with faults. Each can be retried after a failure or a crash.
 //!
-//! Owns what an operation does, what was acknowledged meanwhile, and what must hold afterwards. Leaves what goes wrong to
-//! its users.
+//! Owns the steps of an operation, what was acknowledged during it, and what must hold afterwards. The tests that use it
+//! choose the faults.
 
 use std::fs;
 
@@ -17,25 +17,25 @@ use crate::store::{Error, Store};
 
 /// Bytes of an upload that were acknowledged before an operation begins.
 pub(super) const BEFORE: u64 = 1000;
-/// And how many the operation adds.
+/// Bytes that the operation adds.
 const MORE: u64 = 500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     Create,
     Append,
-    CutBack,
-    RefuseDoubtful,
-    ConfirmDoubtful,
+    Truncate,
+    DropUnverified,
+    VerifyBytes,
     Commit,
-    JoinOne,
-    JoinSeveral,
+    JoinOnePart,
+    JoinSeveralParts,
     Deliver,
     DeliverShared,
     Remove,
 }
 
-/// A data directory, a directory for exports, and the faults of whatever is opened there.
+/// A data directory, a directory for exports, and the faults of the stores opened there.
 pub(super) struct Site {
     data: tempfile::TempDir,
     exports: tempfile::TempDir,
@@ -50,7 +50,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// A site on which everything is done that comes before the operation.
+    /// Creates a site in the state that the operation requires.
     pub(super) async fn prepared(operation: Operation) -> Self {
         let directory = || tempfile::tempdir().expect("a directory");
         let (data, exports, faults) = (directory(), directory(), Faults::install());
@@ -82,7 +82,7 @@ impl Site {
     async fn prepare(&mut self, store: &LocalStore) -> Result<(), Error> {
         match self.operation {
             Operation::Create => return Ok(()),
-            Operation::JoinOne | Operation::JoinSeveral => {
+            Operation::JoinOnePart | Operation::JoinSeveralParts => {
                 for part in self.parts() {
                     let part = Upload { id: part, composition: Composition::Part, ..upload(0, None) };
                     fill(store, &part, Phase::Received).await?;
@@ -103,7 +103,7 @@ impl Site {
 
     pub(super) fn subject(&self) -> Upload {
         let composition = match self.operation {
-            Operation::JoinOne | Operation::JoinSeveral => Composition::Concatenated(self.parts()),
+            Operation::JoinOnePart | Operation::JoinSeveralParts => Composition::Concatenated(self.parts()),
             Operation::DeliverShared => Composition::Part,
             _ => Composition::Direct,
         };
@@ -111,11 +111,11 @@ impl Site {
     }
 
     fn parts(&self) -> Vec<UploadId> {
-        let parts = if self.operation == Operation::JoinOne { 1 } else { 3 };
+        let parts = if self.operation == Operation::JoinOnePart { 1 } else { 3 };
         (0..parts).map(|part| upload(10 + part, None).id).collect()
     }
 
-    /// Tries the operation, from wherever earlier tries have left it.
+    /// Tries the operation, in whatever state earlier attempts have left it.
     pub(super) async fn attempt(&mut self, store: &LocalStore) -> Result<(), Error> {
         let (subject, fence) = (self.subject(), self.claim());
         let answered =
@@ -129,15 +129,15 @@ impl Site {
                 self.write_to(store, BEFORE, fence, After::Keep).await?;
             }
             Operation::Append => self.write_to(store, BEFORE + MORE, fence, After::Keep).await?,
-            Operation::CutBack => self.write_to(store, BEFORE + MORE, fence, After::CutBack).await?,
-            Operation::RefuseDoubtful => self.write_to(store, BEFORE + MORE, fence, After::Refuse).await?,
-            Operation::ConfirmDoubtful => self.write_to(store, BEFORE + MORE, fence, After::Confirm).await?,
+            Operation::Truncate => self.write_to(store, BEFORE + MORE, fence, After::Truncate).await?,
+            Operation::DropUnverified => self.write_to(store, BEFORE + MORE, fence, After::Refuse).await?,
+            Operation::VerifyBytes => self.write_to(store, BEFORE + MORE, fence, After::Confirm).await?,
             Operation::Commit => {
                 store.commit(&Upload { phase: Phase::Received, ..subject }, fence).await?;
                 self.is_complete = true;
                 store.commit(&answered, fence).await?;
             }
-            Operation::JoinOne | Operation::JoinSeveral => {
+            Operation::JoinOnePart | Operation::JoinSeveralParts => {
                 let found = store.load(subject.id, fence).await?.ok_or(Error::Missing)?;
                 if found.offset.offset() == Offset::ZERO {
                     self.told = store.join(subject.id, &self.parts(), fence).await?.offset().get();
@@ -152,14 +152,14 @@ impl Site {
                     assert_eq!(name, "film", "done again, it finds what it did before");
                 }
                 if self.operation == Operation::Deliver {
-                    store.conclude(&answered, fence).await?;
+                    store.commit_and_discard(&answered, fence).await?;
                 } else {
                     store.commit(&answered, fence).await?;
                     store.discard(subject.id, fence).await?;
                 }
             }
             Operation::Remove => {
-                // Not told before it is tried: it may be done and fail all the same.
+                // Set before the attempt, which may succeed and still return an error.
                 self.is_removed = true;
                 match store.remove(subject.id, fence).await {
                     Err(Error::Missing) => {}
@@ -170,7 +170,7 @@ impl Site {
         Ok(())
     }
 
-    /// Writes up to `end` behind what there is.
+    /// Writes from the current offset up to `end`.
     async fn write_to(
         &mut self,
         store: &LocalStore,
@@ -190,8 +190,8 @@ impl Site {
         match after {
             After::Keep | After::Confirm => self.tell(writer.sync().await?.offset()),
             After::Refuse => writer.truncate(at).await?,
-            After::CutBack => {
-                // Made durable and noted without being told, as happens behind a long request.
+            After::Truncate => {
+                // Durable without being acknowledged, as happens during a long request.
                 for _ in 0..100_000 {
                     if writer.start_sync().offset().get() >= end || self.faults.is_over() {
                         break;
@@ -209,10 +209,10 @@ impl Site {
         self.told = offset.get();
     }
 
-    /// That every promise is kept, as a store sees it that works.
+    /// Checks that a working store keeps every promise.
     pub(super) async fn check(&mut self, store: &LocalStore, context: &str) {
         let subject = self.subject();
-        store.list_all().await.expect("can be surveyed");
+        store.list_all().await.expect("can be listed");
         let found = store.load(subject.id, Fence::new(self.fence)).await;
         let Some(found) = found.unwrap_or_else(|error| panic!("{context}: {error}")) else {
             assert!(self.told == 0 || self.is_removed, "{context}: the upload is gone");
@@ -220,11 +220,11 @@ impl Site {
         };
         self.tell(found.offset.offset());
         assert!(found.is_complete() || !self.is_complete, "{context}: the upload is open again");
-        if self.operation == Operation::RefuseDoubtful {
+        if self.operation == Operation::DropUnverified {
             assert_eq!(self.told, BEFORE, "{context}: what was refused counts");
         }
         let expected = match self.operation {
-            Operation::JoinSeveral => pattern(0, BEFORE).repeat(3).into(),
+            Operation::JoinSeveralParts => pattern(0, BEFORE).repeat(3).into(),
             _ => pattern(0, self.told),
         };
         match store.read(subject.id, Offset::ZERO).await {
@@ -248,9 +248,9 @@ impl Site {
     pub(super) async fn check_done(&mut self, store: &LocalStore, context: &str) {
         self.check(store, context).await;
         let end = match self.operation {
-            Operation::Append | Operation::ConfirmDoubtful => BEFORE + MORE,
-            Operation::JoinSeveral => 3 * BEFORE,
-            Operation::CutBack => self.told,
+            Operation::Append | Operation::VerifyBytes => BEFORE + MORE,
+            Operation::JoinSeveralParts => 3 * BEFORE,
+            Operation::Truncate => self.told,
             _ => BEFORE,
         };
         assert_eq!(self.told, end, "{context}");
@@ -260,7 +260,7 @@ impl Site {
             assert_eq!(fs::read_dir(self.exports.path()).expect("is there").count(), 1, "{context}");
         }
         if self.is_removed {
-            assert!(store.list_all().await.expect("can be surveyed").is_empty(), "{context}");
+            assert!(store.list_all().await.expect("can be listed").is_empty(), "{context}");
         }
     }
 
@@ -270,11 +270,11 @@ impl Site {
     }
 }
 
-/// The fate of bytes that were written.
+/// The treatment of the bytes that were written.
 #[derive(Clone, Copy)]
 enum After {
     Keep,
-    CutBack,
+    Truncate,
     Refuse,
     Confirm,
 }
@@ -289,7 +289,7 @@ async fn fill(store: &LocalStore, upload: &Upload, phase: Phase) -> Result<(), E
     Ok(())
 }
 
-/// The bytes every upload here has.
+/// Returns the content of every upload here.
 pub(super) fn pattern(from: u64, to: u64) -> Bytes {
     (from..to).map(|at| (at % 251) as u8).collect()
 }

@@ -1,4 +1,4 @@
-//! A look at an upload whose turn somebody else has, for as long as they like.
+//! `peek` at an upload whose lock another operation holds for a long time.
 
 use std::sync::Arc;
 
@@ -12,20 +12,20 @@ use crate::store::{Error, Store};
 
 const ONE: Fence = Fence::new(1);
 
-/// Somebody works on the upload and does not come to an end, as a join of many bytes does not for minutes.
+/// The lock is held throughout, as by a join of many bytes, which may take minutes.
 #[tokio::test]
-async fn a_look_does_not_wait_for_whoever_has_the_turn() {
+async fn peek_does_not_wait_for_the_lock() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(directory.path());
     let upload = upload(1, None);
     let mut writer = store.create(&upload, ONE).await.expect("creates");
     writer.write(Bytes::from_static(b"written")).await.expect("writes");
-    // With a writer, with the upload known to be durable, and complete.
+    // With a writer, with the durable offset known, and complete.
     for step in ["running", "synced", "doubted", "dropped", "complete", "discarded"] {
         match step {
             "synced" => assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(7)),
             "doubted" => {
-                writer.mark_unverified().await.expect("doubts");
+                writer.mark_unverified().await.expect("marks");
                 writer.write(Bytes::from_static(b"not yet")).await.expect("writes");
             }
             "dropped" => {
@@ -44,10 +44,10 @@ async fn a_look_does_not_wait_for_whoever_has_the_turn() {
         }
         let entry = store.entries.of(upload.id);
         let lock = Arc::clone(&entry.lock).lock_owned().await;
-        // As far as it is written, which does not wait for this.
+        // Returns what is written, without waiting for the lock.
         let mut seen = Durable::ZERO;
         while seen.offset() < Offset::new(7) {
-            let found = store.peek(upload.id).await.expect("can be looked at").expect("is there");
+            let found = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
             assert!(found.offset >= seen, "{step}: {seen} became {}", found.offset);
             assert_eq!(found.is_complete(), ["complete", "discarded"].contains(&step), "{step}");
             seen = found.offset;
@@ -55,16 +55,16 @@ async fn a_look_does_not_wait_for_whoever_has_the_turn() {
         }
         assert_eq!(seen.offset(), Offset::new(7), "{step}");
         drop(lock);
-        // And it has ended nobody.
+        // Peeking has not ended the writer.
         if ["running", "synced"].contains(&step) {
             writer.write(Bytes::new()).await.expect("the writer goes on");
         }
     }
 }
 
-/// The first look at an upload after a start syncs what a crash left, and so has to wait for its turn.
+/// The first peek after a start syncs what a crash left, and therefore has to wait for the lock.
 #[tokio::test]
-async fn a_look_that_has_to_sync_waits_for_its_turn() {
+async fn a_peek_that_has_to_sync_waits_for_the_lock() {
     let directory = tempfile::tempdir().expect("a directory");
     let id = upload(1, None).id;
     {
@@ -83,9 +83,9 @@ async fn a_look_that_has_to_sync_waits_for_its_turn() {
         tokio::task::yield_now().await;
     }
     drop(guard);
-    assert_eq!(look.await.expect("can be looked at").expect("is there").offset.offset(), Offset::new(7));
+    assert_eq!(look.await.expect("can be peeked at").expect("is there").offset.offset(), Offset::new(7));
     let here = directory.path().join("open").join(id.to_string());
-    std::fs::write(here.join("damaged"), "the disk failed").expect("can be noted");
+    std::fs::write(here.join("damaged"), "the disk failed").expect("can be written");
     for guard in [None, Some(Arc::clone(&entry.lock).lock_owned().await)] {
         assert!(matches!(store.peek(id).await, Err(Error::Damaged(_))), "{}", guard.is_some());
     }

@@ -1,4 +1,4 @@
-//! What a crash may leave of content in doubt, state by state, and that nobody ever sees a byte of it.
+//! The states in which a crash may leave unverified bytes. None of these bytes is ever read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::store::{Error, Store, Writer};
 const ONE: Fence = Fence::new(1);
 const SURE: &[u8] = b"sure";
 
-/// An open upload that holds [`SURE`], its store closed; its directory.
+/// Creates an open upload that contains [`SURE`], and closes its store. Returns the upload's directory.
 async fn sure(data: &Path) -> PathBuf {
     let store = open(data);
     let upload = upload(1, None);
@@ -37,9 +37,9 @@ async fn read(store: &LocalStore) -> Vec<u8> {
     content
 }
 
-/// The states that `fs/data.rs` names, and some that nobody should leave.
+/// The states that `fs/content.rs` lists, and some that no store leaves.
 #[tokio::test]
-async fn every_state_a_crash_may_leave_is_read_alike() {
+async fn every_state_that_a_crash_may_leave_is_read_correctly() {
     let id = upload(1, None).id;
     for (state, names, content, counted) in [
         ("the note, nothing behind it", &["doubt.4"][..], &b"sure"[..], 4),
@@ -62,12 +62,12 @@ async fn every_state_a_crash_may_leave_is_read_alike() {
             let end = Offset::new(counted as u64);
             match first {
                 "peek" => {
-                    let found = store.peek(id).await.expect("can be looked at").expect("is there");
+                    let found = store.peek(id).await.expect("can be peeked at").expect("is there");
                     assert_eq!(found.offset.offset(), end, "{state}");
                 }
                 "read" => assert_eq!(read(&store).await, counted_bytes, "{state}"),
                 "list_all" => {
-                    assert_eq!(store.list_all().await.expect("surveys")[0].stored, end, "{state}");
+                    assert_eq!(store.list_all().await.expect("lists")[0].stored, end, "{state}");
                 }
                 _ => {}
             }
@@ -78,7 +78,7 @@ async fn every_state_a_crash_may_leave_is_read_alike() {
             writer.write(Bytes::from_static(b"!")).await.expect("writes");
             assert_eq!(writer.sync().await.expect("syncs").offset().get(), counted as u64 + 1, "{state}");
             drop((writer, store));
-            // A note that came back would take what was just acknowledged.
+            // A marker that reappeared would truncate the bytes just acknowledged.
             assert_eq!(notes(&here).len(), if counted == 6 { 5 } else { 0 }, "{state}");
             assert_eq!(read(&open(directory.path())).await, [counted_bytes, b"!"].concat(), "{state}");
         }
@@ -86,7 +86,7 @@ async fn every_state_a_crash_may_leave_is_read_alike() {
 }
 
 #[tokio::test]
-async fn the_note_is_there_before_the_bytes_and_goes_after_them() {
+async fn the_marker_exists_before_the_bytes_and_until_after_them() {
     for durability in [Durability::Disk, Durability::Os] {
         let directory = tempfile::tempdir().expect("a directory");
         let here = sure(directory.path()).await;
@@ -95,7 +95,7 @@ async fn the_note_is_there_before_the_bytes_and_goes_after_them() {
         let id = upload(1, None).id;
         store.load(id, ONE).await.expect("loads");
         let mut writer = store.append(id, Offset::new(4), ONE).await.expect("goes on");
-        writer.mark_unverified().await.expect("doubts");
+        writer.mark_unverified().await.expect("marks");
         assert_eq!(notes(&here), ["doubt.4"], "{durability}");
         assert_eq!(fs::read(here.join("content")).expect("there"), SURE);
         writer.write(Bytes::from_static(b"ly")).await.expect("writes");
@@ -106,17 +106,17 @@ async fn the_note_is_there_before_the_bytes_and_goes_after_them() {
         assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(6));
         assert!(notes(&here).is_empty(), "{durability}");
         assert_eq!(read(&store).await, b"surely");
-        writer.mark_unverified().await.expect("doubts");
+        writer.mark_unverified().await.expect("marks");
         assert_eq!(notes(&here), ["doubt.6"], "{durability}");
         writer.truncate(Offset::new(6)).await.expect("cuts back");
         assert!(notes(&here).is_empty(), "{durability}");
     }
 }
 
-/// Every moment between two operations may be the last: the directory is copied there, as the disk may have it, and
-/// looked at by another store.
+/// A crash may come between any two operations: the directory is copied there, in a state that the disk may have, and
+/// opened by another store.
 #[tokio::test]
-async fn a_copy_taken_at_any_moment_shows_no_doubtful_byte() {
+async fn a_copy_taken_at_any_moment_has_no_unverified_byte() {
     let directory = tempfile::tempdir().expect("a directory");
     let here = sure(directory.path()).await;
     let store = open(directory.path());
@@ -124,11 +124,11 @@ async fn a_copy_taken_at_any_moment_shows_no_doubtful_byte() {
     let mut writer: Box<dyn Writer> = store.append(id, Offset::new(4), ONE).await.expect("goes on");
     let mut counted = SURE.to_vec();
     for round in 0..12_u8 {
-        writer.mark_unverified().await.expect("doubts");
+        writer.mark_unverified().await.expect("marks");
         assert_copy_holds(&here, &counted).await;
         writer.write(Bytes::from(vec![round; 3000])).await.expect("writes");
         assert_copy_holds(&here, &counted).await;
-        // Has the bytes written and synced, which confirms nothing.
+        // Writes and syncs the bytes without verifying them.
         let found = store.load(id, ONE).await.expect("loads").expect("is there");
         assert_eq!(found.offset.offset().get(), counted.len() as u64);
         assert_copy_holds(&here, &counted).await;
@@ -154,17 +154,17 @@ async fn assert_copy_holds(here: &Path, counted: &[u8]) {
 }
 
 #[tokio::test]
-async fn a_doubt_that_cannot_be_noted_is_an_error_and_costs_nothing() {
+async fn a_marker_that_cannot_be_created_is_an_error_and_changes_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let here = sure(directory.path()).await;
     let store = open(directory.path());
     let id = upload(1, None).id;
     let mut writer = store.append(id, Offset::new(4), ONE).await.expect("goes on");
-    // Something that is no file has the name.
+    // A directory has the marker's name.
     fs::create_dir(here.join("doubt.4")).expect("can be made");
     let refused = writer.mark_unverified().await;
     assert!(matches!(refused, Err(Error::Io { .. })), "{refused:?}");
     fs::remove_dir(here.join("doubt.4")).expect("it is there");
-    writer.write(Bytes::from_static(b"ly")).await.expect("nothing is in doubt");
+    writer.write(Bytes::from_static(b"ly")).await.expect("nothing is unverified");
     assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(6));
 }
