@@ -29,7 +29,7 @@ pub(crate) use self::connect::Connector;
 pub use self::connect::handshake_failure;
 pub(crate) use self::dial::{Resolve, SystemResolver};
 pub(crate) use self::exchange::{
-    ExchangeEnd, ExchangeError, ExpectContinue, InterimObserver, ObserverFuture, OutgoingRequest,
+    ExchangeEnd, ExchangeError, ExpectContinue, InterimObserver, OutgoingRequest,
 };
 use self::exchange::{NoObserver, USER_AGENT};
 use self::h2::SchemeIsHttps;
@@ -80,7 +80,7 @@ impl ReusedConnection {
                 Some(next) => url = next,
                 None => return Ok(response),
             }
-            *head.uri_mut() = location::request_target(&url);
+            *head.uri_mut() = location::request_uri(&url);
         }
     }
 
@@ -95,7 +95,7 @@ impl ReusedConnection {
         url: &Uri,
         outgoing: OutgoingRequest,
         now: Instant,
-        observer: &mut dyn InterimObserver,
+        observer: &mut impl InterimObserver,
     ) -> Result<ExchangeEnd, ExchangeError> {
         let flow = outgoing.content.meter().flow();
         let not_sent = |error| ExchangeError { error, reached: false, sent: 0 };
@@ -109,7 +109,7 @@ impl ReusedConnection {
             Some(connection) => connection,
             None => connector.open(&origin, now).await.map_err(not_sent)?,
         };
-        let traffic = connection.traffic();
+        let traffic = connection.traffic.clone();
         let exchange = connection.exchange(request, &flow, expect_continue, observer);
         let ended = unless_idle(connector.idle_timeout, &traffic, &flow, exchange).await;
         let (end, is_reusable) = ended.map_err(|failed| {

@@ -36,9 +36,13 @@ pub(crate) fn with_path(url: &Uri, path: PathAndQuery) -> Uri {
 }
 
 /// Returns the path and query of a URL: the target of a request to its origin.
-pub(crate) fn request_target(url: &Uri) -> Uri {
-    let path = url.path_and_query().map_or("/", |target| target.as_str());
-    path.parse().expect("the path of a URL is a URI")
+pub(crate) fn request_target(url: &Uri) -> &str {
+    url.path_and_query().map_or("/", |target| target.as_str())
+}
+
+/// Returns the request target as a URI.
+pub(crate) fn request_uri(url: &Uri) -> Uri {
+    request_target(url).parse().expect("the path of a URL is a URI")
 }
 
 /// Returns the value of `Location`, if it is text.

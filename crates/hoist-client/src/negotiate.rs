@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::error::Error;
 use crate::http::{ExchangeError, ReusedConnection};
+use crate::location::request_target;
 use crate::origin::Origin;
 use crate::origin_cache::ServerSupport;
 use crate::random;
@@ -84,24 +85,20 @@ async fn send_options(
     url: &Uri,
 ) -> Result<(FinalResponse, Interop), Error> {
     let asks_to_retry = |status| answer::said(status) == Said::Later;
-    let [first, rest @ ..] = VERSIONS;
-    let response = query(client, connection, url, || options(url, first), asks_to_retry).await?;
-    if !refuses_version(response.status, &response.fields) {
-        return Ok((response, first));
-    }
-    for version in rest {
+    let mut first = None;
+    for version in VERSIONS {
         let response = query(client, connection, url, || options(url, version), asks_to_retry).await?;
         if !refuses_version(response.status, &response.fields) {
             return Ok((response, version));
         }
+        first.get_or_insert((response, version));
     }
     // The server refuses the method, not the version.
-    Ok((response, first))
+    Ok(first.expect("there is a version"))
 }
 
 fn options(url: &Uri, version: Interop) -> Request<()> {
-    let target = url.path_and_query().map_or("/", |target| target.as_str());
-    let request = Request::builder().method(Method::OPTIONS).uri(target).body(());
+    let request = Request::builder().method(Method::OPTIONS).uri(request_target(url)).body(());
     let mut head = request.expect("the path of a URL is a URI");
     if let Some(number) = version.number() {
         head.headers_mut().insert(INTEROP_VERSION, number.into());

@@ -1,6 +1,7 @@
 //! The final response to a request, and the problem document in it.
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderMap, StatusCode, Version, header};
 use serde::Deserialize;
 
@@ -26,6 +27,11 @@ struct Problem {
 }
 
 impl FinalResponse {
+    pub(crate) fn new(head: Parts, content: Bytes, sent: u64) -> Self {
+        let Parts { status, version, headers: fields, .. } = head;
+        Self { status, version, fields, content, sent }
+    }
+
     /// Returns the `detail`, or else the `title`, if the content is a problem document. Control characters are removed,
     /// because the text is printed on terminals.
     pub(crate) fn problem_detail(&self) -> Option<String> {

@@ -14,7 +14,7 @@ use std::fmt;
 use std::io::{self, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use hoist_proto::client::Checksum;
@@ -160,31 +160,32 @@ impl OpenSource {
 
     /// Returns the length of a stream that has ended.
     pub(crate) fn ended_at(&self) -> Option<u64> {
-        match &self.kind {
-            OpenKind::Stream(rewind) => lock(rewind).ended_at(),
-            OpenKind::Bytes(_) | OpenKind::File(_) | OpenKind::Seek(_) => None,
-        }
+        self.stream()?.ended_at()
     }
 
     /// Returns the digest of a stream that has ended, if it was hashed.
     pub(crate) fn sha256(&self) -> Option<[u8; 32]> {
-        match &self.kind {
-            OpenKind::Stream(rewind) => lock(rewind).sha256(),
-            OpenKind::Bytes(_) | OpenKind::File(_) | OpenKind::Seek(_) => None,
-        }
+        self.stream()?.sha256()
     }
 
     /// Hashes a stream while it is read. Has no effect on other sources.
     pub(crate) fn hash(&self) {
-        if let OpenKind::Stream(rewind) = &self.kind {
-            lock(rewind).hash();
+        if let Some(mut stream) = self.stream() {
+            stream.hash();
         }
     }
 
     /// Drops the bytes before `offset`, which the server has acknowledged.
     pub(crate) fn release(&self, offset: u64) {
-        if let OpenKind::Stream(rewind) = &self.kind {
-            lock(rewind).release(offset);
+        if let Some(mut stream) = self.stream() {
+            stream.release(offset);
+        }
+    }
+
+    fn stream(&self) -> Option<MutexGuard<'_, RewindBuffer>> {
+        match &self.kind {
+            OpenKind::Stream(stream) => Some(lock(stream)),
+            OpenKind::Bytes(_) | OpenKind::File(_) | OpenKind::Seek(_) => None,
         }
     }
 

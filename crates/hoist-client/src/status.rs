@@ -15,7 +15,7 @@ use crate::dialect::Dialect;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::http::ReusedConnection;
-use crate::location;
+use crate::location::{follow, request_target};
 use crate::origin::Origin;
 use crate::redirect;
 use crate::response::FinalResponse;
@@ -101,7 +101,7 @@ impl Client {
     }
 
     async fn send_query(&self, handle: &Handle, head: Request<()>) -> Result<FinalResponse, Error> {
-        let url = location::follow(handle.target(), handle.url())?;
+        let url = follow(handle.target(), handle.url())?;
         let (mut connection, caller_origin) = (ReusedConnection::default(), Origin::of(handle.target())?);
         let response = connection.query(&self.connector, &url, head, &caller_origin, clock::now()).await;
         let response = response.map_err(|failed| failed.error)?;
@@ -142,11 +142,10 @@ impl<'a> Query<'a> {
 
     /// Returns the head of the request for an operation.
     pub(crate) fn head(&self, operation: &Operation) -> Request<()> {
-        let target = |url: &Uri| url.path_and_query().map_or("/", |target| target.as_str()).to_owned();
         let head = match self {
-            Self::Token(url, token) => Form::Seed.request(&target(url), token, operation),
-            Self::Ietf(url, version) => codec(*version).request(&target(url), operation),
-            Self::Tus1(url) => Offers::ask(&target(url), operation),
+            Self::Token(url, token) => Form::Seed.request(request_target(url), token, operation),
+            Self::Ietf(url, version) => codec(*version).request(request_target(url), operation),
+            Self::Tus1(url) => Offers::ask(request_target(url), operation),
         };
         head.expect("the path of a URL is a URI")
     }

@@ -15,6 +15,7 @@ use crate::disposition::disposition;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::journal::Journal;
+use crate::location::request_target;
 use crate::progress::{Progress, Reporter, Start};
 use crate::source::Source;
 
@@ -219,7 +220,7 @@ impl Put {
         if self.verifies {
             fields.insert(digest::WANT_REPR_DIGEST, HeaderValue::from_static("sha-256=10"));
         }
-        let target = self.url.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let target = request_target(&self.url).to_owned();
         Ok(Origin { method: self.method.clone(), target, fields })
     }
 }

@@ -41,24 +41,22 @@ pub(crate) struct Connector {
 }
 
 /// An open connection.
-pub(super) enum Connection {
+pub(super) struct Connection {
+    pub(super) traffic: Arc<Traffic>,
+    version: ConnectionVersion,
+}
+
+enum ConnectionVersion {
     H1(H1Connection),
     H2(H2Connection),
 }
 
 impl Connection {
-    pub(super) fn traffic(&self) -> Arc<Traffic> {
-        match self {
-            Self::H1(connection) => connection.traffic(),
-            Self::H2(connection) => connection.traffic(),
-        }
-    }
-
     /// Returns whether the connection is still open and can carry another request.
     pub(super) async fn is_reusable(&mut self) -> bool {
-        match self {
-            Self::H1(connection) => connection.is_reusable().await,
-            Self::H2(connection) => connection.is_reusable().await,
+        match &mut self.version {
+            ConnectionVersion::H1(connection) => connection.is_reusable().await,
+            ConnectionVersion::H2(connection) => connection.is_reusable().await,
         }
     }
 
@@ -68,11 +66,11 @@ impl Connection {
         request: Request<RequestBody>,
         flow: &ContentFlow,
         expect: Option<ExpectContinue>,
-        observer: &mut dyn InterimObserver,
+        observer: &mut impl InterimObserver,
     ) -> Result<(ExchangeEnd, bool), ExchangeError> {
-        match self {
-            Self::H1(connection) => connection.exchange(request, flow, expect, observer).await,
-            Self::H2(connection) => connection.exchange(request, flow, expect, observer).await,
+        match &mut self.version {
+            ConnectionVersion::H1(connection) => connection.exchange(request, flow, expect, observer).await,
+            ConnectionVersion::H2(connection) => connection.exchange(request, flow, expect, observer).await,
         }
     }
 }
@@ -88,11 +86,12 @@ impl Connector {
             let (stream, uses_h2) = self.connect(origin, now).await?;
             let traffic = Arc::new(Traffic::default());
             let stream = MonitoredStream::new(stream, traffic.clone());
-            if uses_h2 {
-                H2Connection::open(stream, traffic).await.map(Connection::H2)
+            let version = if uses_h2 {
+                ConnectionVersion::H2(H2Connection::open(stream).await?)
             } else {
-                H1Connection::open(stream, traffic).await.map(Connection::H1)
-            }
+                ConnectionVersion::H1(H1Connection::open(stream).await?)
+            };
+            Ok(Connection { traffic, version })
         });
         let late =
             |_| Error::Connect { authority: origin.authority(), source: io::ErrorKind::TimedOut.into() };
@@ -227,7 +226,7 @@ fn certificate_fault(fault: &CertificateError) -> String {
         CertificateError::UnknownIssuer => {
             "the server's certificate is self-signed or its issuer is not trusted".to_owned()
         }
-        // The end entity certificate is marked as that of an authority, as `openssl req -x509` makes them.
+        // `openssl req -x509` marks the certificates that it makes as those of an authority.
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
             "the server's certificate is self-signed and not trusted".to_owned()
         }

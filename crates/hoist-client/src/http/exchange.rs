@@ -68,23 +68,20 @@ impl HeldContent {
 pub(crate) trait InterimObserver: Send {
     /// Receives an interim response and returns whether to go on with the request. `sent` counts the bytes of content
     /// handed to the connection so far.
-    fn on_interim<'a>(
-        &'a mut self,
+    fn on_interim(
+        &mut self,
         status: StatusCode,
-        fields: &'a HeaderMap,
+        fields: &HeaderMap,
         sent: u64,
-    ) -> ObserverFuture<'a>;
+    ) -> impl Future<Output = Heard> + Send;
 }
-
-/// The future of [`InterimObserver::on_interim`].
-pub(crate) type ObserverFuture<'a> = Pin<Box<dyn Future<Output = Heard> + Send + 'a>>;
 
 /// An observer that ignores all interim responses.
 pub(crate) struct NoObserver;
 
 impl InterimObserver for NoObserver {
-    fn on_interim<'a>(&'a mut self, _: StatusCode, _: &'a HeaderMap, _: u64) -> ObserverFuture<'a> {
-        Box::pin(std::future::ready(Heard::GoOn))
+    async fn on_interim(&mut self, _: StatusCode, _: &HeaderMap, _: u64) -> Heard {
+        Heard::GoOn
     }
 }
 

@@ -1,11 +1,9 @@
 //! HTTP/1.1 connections, by hyper.
 
 use std::pin::pin;
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use hoist_proto::client::Heard;
-use http::response::Parts;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -17,7 +15,7 @@ use super::driven::Driven;
 use super::exchange::{
     ExchangeEnd, ExchangeError, ExpectContinue, HeldContent, InterimObserver, RESPONSE_BYTES_MAX,
 };
-use super::io::{MonitoredStream, Traffic};
+use super::io::MonitoredStream;
 use crate::error::Error;
 use crate::progress::ContentFlow;
 use crate::response::FinalResponse;
@@ -30,7 +28,6 @@ const QUEUED_INTERIMS_MAX: usize = 16;
 pub(super) struct H1Connection {
     sender: http1::SendRequest<RequestBody>,
     driven: Driven<http1::Connection<TokioIo<MonitoredStream>, RequestBody>, hyper::Error>,
-    traffic: Arc<Traffic>,
 }
 
 /// The next event of a running request.
@@ -43,14 +40,10 @@ enum Event {
 }
 
 impl H1Connection {
-    pub(super) async fn open(stream: MonitoredStream, traffic: Arc<Traffic>) -> Result<Self, Error> {
+    pub(super) async fn open(stream: MonitoredStream) -> Result<Self, Error> {
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| Error::Lost { source: error.into() })?;
-        Ok(Self { sender, driven: Driven::new(connection), traffic })
-    }
-
-    pub(super) fn traffic(&self) -> Arc<Traffic> {
-        self.traffic.clone()
+        Ok(Self { sender, driven: Driven::new(connection) })
     }
 
     pub(super) async fn is_reusable(&mut self) -> bool {
@@ -67,7 +60,7 @@ impl H1Connection {
         mut request: Request<RequestBody>,
         flow: &ContentFlow,
         expect: Option<ExpectContinue>,
-        observer: &mut dyn InterimObserver,
+        observer: &mut impl InterimObserver,
     ) -> Result<(ExchangeEnd, bool), ExchangeError> {
         let (interim_sender, mut interims) = mpsc::channel(QUEUED_INTERIMS_MAX);
         hyper::ext::on_informational(&mut request, move |interim| {
@@ -103,12 +96,11 @@ impl H1Connection {
         let is_sent = flow.has_ended();
         let (parts, mut body) = response.into_parts();
         let (content, is_whole) = self.driven.run(read(&mut body)).await;
-        let Parts { status, version, headers: fields, .. } = parts;
         // A server that refuses content may never read it, nor what follows on the connection. All of it having been
         // sent only means that it fit into the socket buffers.
-        let is_read = sent == 0 || status.is_success();
+        let is_read = sent == 0 || parts.status.is_success();
         let is_reusable = is_sent && is_read && is_whole && self.driven.is_open();
-        let response = FinalResponse { status, version, fields, content, sent };
+        let response = FinalResponse::new(parts, content, sent);
         Ok((ExchangeEnd::Response(response), is_reusable))
     }
 

@@ -2,14 +2,12 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use hoist_proto::client::Heard;
-use http::response::Parts;
 use http::{Request, Response, Uri, header};
 use http_body_util::BodyExt;
 
@@ -17,8 +15,9 @@ use super::driven::Driven;
 use super::exchange::{
     ExchangeEnd, ExchangeError, ExpectContinue, HeldContent, InterimObserver, RESPONSE_BYTES_MAX,
 };
-use super::io::{MonitoredStream, Traffic};
+use super::io::MonitoredStream;
 use crate::error::Error;
+use crate::location::request_target;
 use crate::progress::ContentFlow;
 use crate::response::FinalResponse;
 use crate::source::RequestBody;
@@ -36,7 +35,6 @@ pub(super) struct SchemeIsHttps(pub(super) bool);
 pub(super) struct H2Connection {
     sender: SendRequest<Bytes>,
     driven: Driven<Connection<MonitoredStream, Bytes>, h2::Error>,
-    traffic: Arc<Traffic>,
 }
 
 /// The next event of a running request.
@@ -49,17 +47,13 @@ enum Event {
 }
 
 impl H2Connection {
-    pub(super) async fn open(stream: MonitoredStream, traffic: Arc<Traffic>) -> Result<Self, Error> {
+    pub(super) async fn open(stream: MonitoredStream) -> Result<Self, Error> {
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
         builder.max_send_buffer_size(SEND_BUFFER_BYTES).enable_push(false);
         let handshake = builder.handshake(stream).await;
         let (sender, connection) = handshake.map_err(|error| Error::Lost { source: error.into() })?;
-        Ok(Self { sender, driven: Driven::new(connection), traffic })
-    }
-
-    pub(super) fn traffic(&self) -> Arc<Traffic> {
-        self.traffic.clone()
+        Ok(Self { sender, driven: Driven::new(connection) })
     }
 
     pub(super) async fn is_reusable(&mut self) -> bool {
@@ -79,7 +73,7 @@ impl H2Connection {
         request: Request<RequestBody>,
         flow: &ContentFlow,
         expect: Option<ExpectContinue>,
-        observer: &mut dyn InterimObserver,
+        observer: &mut impl InterimObserver,
     ) -> Result<(ExchangeEnd, bool), ExchangeError> {
         let (head, content) = translate(request).map_err(|error| ExchangeError {
             error,
@@ -119,8 +113,7 @@ impl H2Connection {
         let is_sent = is_sent && (is_empty || flow.has_ended());
         let (parts, mut body) = response.into_parts();
         let (content, is_whole) = self.driven.run(read(&mut body)).await;
-        let Parts { status, version, headers: fields, .. } = parts;
-        let response = FinalResponse { status, version, fields, content, sent };
+        let response = FinalResponse::new(parts, content, sent);
         Ok((ExchangeEnd::Response(response), is_sent && is_whole && self.driven.is_open()))
     }
 
@@ -171,8 +164,7 @@ fn translate(request: Request<RequestBody>) -> Result<(Request<()>, RequestBody)
     let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
     let is_https = parts.extensions.remove::<SchemeIsHttps>().is_some_and(|scheme| scheme.0);
     let scheme = if is_https { "https" } else { "http" };
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    let url: Result<Uri, _> = format!("{scheme}://{host}{target}").parse();
+    let url: Result<Uri, _> = format!("{scheme}://{host}{}", request_target(&parts.uri)).parse();
     parts.uri = url.map_err(|_| Error::Field("the host"))?;
     Ok((Request::from_parts(parts, ()), content))
 }

@@ -53,7 +53,7 @@ impl Sender {
         loop {
             let mut outgoing = self.outgoing(state, ask.clone()).await?;
             let url = self.url(&state.put.url, &outgoing, redirected.take())?;
-            *outgoing.head.uri_mut() = location::request_target(&url);
+            *outgoing.head.uri_mut() = location::request_uri(&url);
             let head = outgoing.head.clone();
             let attempt = self.send_once(state, &url, outgoing, ask.content.is_some()).await?;
             let Ok(ExchangeEnd::Response(response)) = &attempt.result else { return Ok(attempt) };
@@ -135,44 +135,32 @@ impl Sender {
         outgoing: OutgoingRequest,
         has_content: bool,
     ) -> Result<Attempt, Error> {
+        let (put, source) = (state.put, state.source);
         let (flow, source_error) = (outgoing.content.meter().flow(), outgoing.content.error_slot());
         let expected_continue = outgoing.expect_continue.is_some();
-        let (result, saw_interim) = self.exchange(state, url, outgoing).await;
+        let (connector, now) = (&put.client.connector, clock::now());
+        let mut observer = UploadObserver::new(state, url);
+        let mut result = self.connection.exchange(connector, url, outgoing, now, &mut observer).await;
+        let UploadObserver { saw_interim, error: observer_error, .. } = observer;
         if let Some(error) = source_error.take() {
-            return Err(state.source.failed(error));
+            return Err(source.failed(error));
         }
         if has_content {
-            state.source.check_unchanged().await?;
+            source.check_unchanged().await?;
         }
-        let is_redirect =
-            matches!(&result, Ok(ExchangeEnd::Response(response)) if redirect::error(response).is_some());
+        if let Some(error) = observer_error {
+            result = Err(ExchangeError { error, reached: true, sent: 0 });
+        }
+        let mut is_redirect = false;
+        if let Ok(ExchangeEnd::Response(response)) = &mut result {
+            if *url != put.url {
+                location::make_location_absolute(&mut response.fields, url);
+            }
+            is_redirect = redirect::error(response).is_some();
+        }
         if expected_continue && !saw_interim && !is_redirect {
-            let origin = Origin::of(&state.put.url)?;
-            state.client().origins.update(&origin, |facts| facts.ignores_expect = true);
+            put.client.origins.update(&Origin::of(&put.url)?, |facts| facts.ignores_expect = true);
         }
         Ok(Attempt { result, flow, expected_continue })
-    }
-
-    /// Performs the exchange. Also returns whether any interim response arrived.
-    async fn exchange(
-        &mut self,
-        state: &mut UploadState<'_>,
-        url: &Uri,
-        outgoing: OutgoingRequest,
-    ) -> (Result<ExchangeEnd, ExchangeError>, bool) {
-        let put = state.put;
-        let mut observer = UploadObserver::new(state, url);
-        let connector = &put.client.connector;
-        let mut end = self.connection.exchange(connector, url, outgoing, clock::now(), &mut observer).await;
-        let UploadObserver { saw_interim, error, .. } = observer;
-        if let Ok(ExchangeEnd::Response(response)) = &mut end
-            && *url != put.url
-        {
-            location::make_location_absolute(&mut response.fields, url);
-        }
-        match error {
-            Some(error) => (Err(ExchangeError { error, reached: true, sent: 0 }), saw_interim),
-            None => (end, saw_interim),
-        }
     }
 }

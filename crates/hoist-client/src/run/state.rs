@@ -1,5 +1,7 @@
 //! The state of an upload that responses change: the uploader's, the journal's and the watchers'.
 
+use std::borrow::Cow;
+
 use hoist_proto::client::{Heard, Moment};
 use hoist_proto::types::Length;
 use http::{HeaderMap, StatusCode, Uri};
@@ -11,7 +13,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::dialect::Dialect;
 use crate::error::Error;
-use crate::http::{InterimObserver, ObserverFuture};
+use crate::http::InterimObserver;
 use crate::location;
 use crate::origin::Origin;
 use crate::origin_cache::ServerSupport;
@@ -120,33 +122,24 @@ impl<'r, 'a> UploadObserver<'r, 'a> {
 }
 
 impl InterimObserver for UploadObserver<'_, '_> {
-    fn on_interim<'f>(
-        &'f mut self,
-        status: StatusCode,
-        fields: &'f HeaderMap,
-        sent: u64,
-    ) -> ObserverFuture<'f> {
-        Box::pin(async move {
-            self.saw_interim = true;
-            let state = &mut *self.state;
-            state.is_resumable |= status.as_u16() == 104;
-            let Ok(moment) = state.moment() else { return Heard::GoOn };
-            state.started.uploader.on_sent(sent);
-            let absolute = (*self.url != state.put.url).then(|| {
-                let mut fields = fields.clone();
-                location::make_location_absolute(&mut fields, self.url);
-                fields
-            });
-            let decision =
-                state.started.uploader.on_interim(status, absolute.as_ref().unwrap_or(fields), moment);
-            // At once, so that a later process finds the upload if this one is killed.
-            match state.publish().await {
-                Ok(()) => decision,
-                Err(error) => {
-                    self.error = Some(error);
-                    Heard::Stop
-                }
+    async fn on_interim(&mut self, status: StatusCode, fields: &HeaderMap, sent: u64) -> Heard {
+        self.saw_interim = true;
+        let state = &mut *self.state;
+        state.is_resumable |= status.as_u16() == 104;
+        let Ok(moment) = state.moment() else { return Heard::GoOn };
+        state.started.uploader.on_sent(sent);
+        let mut fields = Cow::Borrowed(fields);
+        if *self.url != state.put.url {
+            location::make_location_absolute(fields.to_mut(), self.url);
+        }
+        let decision = state.started.uploader.on_interim(status, &fields, moment);
+        // At once, so that a later process finds the upload if this one is killed.
+        match state.publish().await {
+            Ok(()) => decision,
+            Err(error) => {
+                self.error = Some(error);
+                Heard::Stop
             }
-        })
+        }
     }
 }

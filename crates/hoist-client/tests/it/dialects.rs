@@ -216,9 +216,9 @@ async fn tus_is_detected_and_used() {
         answer("204 No Content|Upload-Offset: 1000"),
     ];
     let (outcome, seen) = uploaded(&client, &server, 1000, scripts).await;
-    let told =
+    let expected =
         ["OPTIONS /uploads", "POST /uploads", "PATCH /uploads/5", "HEAD /uploads/5", "PATCH /uploads/5"];
-    assert_eq!(requests(&seen), told);
+    assert_eq!(requests(&seen), expected);
     assert_eq!((seen[1].field("upload-length"), seen[1].field("content-length")), (Some("1000"), Some("0")));
     assert_eq!(seen[1].field("upload-metadata"), Some("filename YSBi"));
     assert_eq!(seen[4].content, bytes(1000)[400..]);
@@ -241,11 +241,11 @@ async fn checksums_are_sent_to_tus_servers_if_verification_is_wanted() {
     let put = client.put(server.url.clone(), Source::bytes(bytes(1000))).verify();
     let (outcome, seen) = together(put.send(), server.play(scripts)).await;
     outcome.expect("an upload");
-    let said = seen[2].field("upload-checksum").expect("a digest");
+    let checksum = seen[2].field("upload-checksum").expect("a digest");
     let ours = Sha1::digest(bytes(1000));
-    let value = http::HeaderValue::from_str(said).expect("text");
+    let value = http::HeaderValue::from_str(checksum).expect("text");
     assert_eq!(hoist_proto::client::Checksum::Sha1.field(&ours).1, value);
-    assert_eq!(seen[4].field("upload-checksum"), Some(said));
+    assert_eq!(seen[4].field("upload-checksum"), Some(checksum));
 }
 
 #[tokio::test]
@@ -257,8 +257,8 @@ async fn the_dialect_of_a_handle_is_found_by_queries() {
     for (newest, sixth) in
         [("404 Not Found", "404 Not Found"), ("400 Bad Request", "405 No"), ("412 No", "412 No")]
     {
-        let told = answer("200 OK|Upload-Offset: 3|Upload-Length: 3");
-        let scripts = vec![answer(newest), answer(sixth), told];
+        let found = answer("200 OK|Upload-Offset: 3|Upload-Length: 3");
+        let scripts = vec![answer(newest), answer(sixth), found];
         let (status, seen) = together(client.status(&handle), server.play(scripts)).await;
         let status = status.expect("a status");
         assert_eq!((status.offset, status.length, status.complete), (3, Some(3), Some(true)));
@@ -285,7 +285,7 @@ async fn the_digest_of_the_server_is_compared() {
         let put = client.put(server.url.clone(), Source::bytes(content)).verify();
         let (outcome, seen) = together(put.send(), server.play(vec![answer(right)])).await;
         assert_eq!(seen[0].field("want-repr-digest"), Some("sha-256=10"));
-        assert!(seen[0].field("repr-digest").is_some_and(|said| said.starts_with("sha-256=:")));
+        assert!(seen[0].field("repr-digest").is_some_and(|digest| digest.starts_with("sha-256=:")));
         match outcome {
             Ok(outcome) => assert!(verified && outcome.verified),
             Err(error) => assert!(!verified && matches!(error, Error::Digest { .. }), "{error}"),
@@ -338,15 +338,16 @@ async fn parts_are_sent_in_parallel_and_joined() {
     assert_eq!(outcome.url.map(|url| url.path().to_owned()).as_deref(), Some("/uploads/4"));
     assert_eq!((progress.borrow().sent, progress.borrow().acknowledged), (4_000_003, 4_000_003));
     let created: Vec<_> = seen.iter().filter_map(|request| request.field("upload-concat")).collect();
-    assert_eq!(created.iter().filter(|said| **said == "partial").count(), 3);
-    let joined = created.iter().find(|said| said.starts_with("final;")).expect("they are joined");
-    let mut whole: Vec<u8> = Vec::new();
+    assert_eq!(created.iter().filter(|value| **value == "partial").count(), 3);
+    let joined = created.iter().find(|value| value.starts_with("final;")).expect("they are joined");
+    let mut joined_content: Vec<u8> = Vec::new();
     for url in joined.trim_start_matches("final;").split(' ') {
         let path = url.strip_prefix(&format!("http://127.0.0.1:{}", server.port())).expect("absolute");
         let request = format!("PATCH {path}");
-        whole.extend(&seen.iter().find(|seen| seen.request() == request).expect("it was sent").content);
+        joined_content
+            .extend(&seen.iter().find(|seen| seen.request() == request).expect("it was sent").content);
     }
-    assert!(whole == content, "concatenated in order they are the whole content");
+    assert!(joined_content == content, "concatenated in order they are the whole content");
     let last = seen.iter().find(|request| request.field("upload-concat") == Some(joined)).expect("there");
     assert_eq!(last.field("upload-metadata"), Some("filename ZmlsbQ=="));
 }

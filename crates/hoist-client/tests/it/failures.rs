@@ -24,9 +24,9 @@ async fn a_refusal_ends_the_upload_with_the_detail_of_the_server() {
             together(put.send(), server.play(vec![answer(&problem(status, "", detail))])).await;
         let error = outcome.expect_err("refused");
         assert_eq!(error.retry(), Retry::Never, "{status}");
-        let said = error.to_string();
+        let text = error.to_string();
         let code = status.split(' ').next().expect("a code");
-        assert!(said.starts_with(&format!("the server answered {code}")) && said.ends_with(detail), "{said}");
+        assert!(text.starts_with(&format!("the server answered {code}")) && text.ends_with(detail), "{text}");
     }
 }
 

@@ -118,8 +118,8 @@ async fn an_invalid_location_fails_the_upload_and_is_not_recorded() {
     ] {
         let server = Server::start().await;
         let put = client().put(server.url.clone(), Source::file(&file)).journal(journal.clone());
-        let told = format!("201 Created|Upload-Complete: ?0|Location: {location}");
-        let (outcome, _) = together(put.send(), server.play(vec![answer(&told)])).await;
+        let created = format!("201 Created|Upload-Complete: ?0|Location: {location}");
+        let (outcome, _) = together(put.send(), server.play(vec![answer(&created)])).await;
         let error = outcome.expect_err("no upload");
         assert!(matches!(&error, Error::Location { url, .. } if url == location), "{location}: {error:?}");
         assert_eq!(journal.entries().expect("a journal"), [], "{location}");

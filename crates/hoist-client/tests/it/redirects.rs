@@ -87,8 +87,8 @@ async fn redirects_that_are_not_followed_are_reported_with_their_url() {
         let (outcome, _) = together(put.send(), server.play(vec![redirect(status, "/login")])).await;
         let error = outcome.expect_err("not followed");
         assert!(matches!(error, Error::Redirected { wrong: None, .. }), "{error:?}");
-        let said = error.to_string();
-        assert!(said.contains(&status[..3]) && said.contains("/login"), "{said}");
+        let text = error.to_string();
+        assert!(text.contains(&status[..3]) && text.contains("/login"), "{text}");
 
         let handle = Handle::at(server.url.clone(), Dialect::Ietf(Interop::V9));
         let client = client();

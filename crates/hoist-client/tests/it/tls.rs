@@ -141,10 +141,10 @@ async fn an_alternative_service_is_used() {
         }
         offsets
     };
-    let told =
+    let response =
         format!("204 No Content|Upload-Offset: 1|Alt-Svc: h3=\":1\", http%2F1.1=\":{}\"", elsewhere.port());
     let played = async {
-        play(&origin, &acceptor, answer(&told)).await;
+        play(&origin, &acceptor, answer(&response)).await;
         let seen = play(&elsewhere, &acceptor, answer("204 No Content|Upload-Offset: 2")).await;
         // The requests are still for the origin.
         assert_eq!(seen.field("host"), Some(format!("localhost:{}", origin.port()).as_str()));
@@ -254,12 +254,12 @@ async fn a_url_with_the_wrong_scheme_fails_at_once() {
     assert!(matches!(error, Error::Scheme { speaks_tls: true, .. }), "{error:?}");
 
     // The cleartext responses of nginx and Go.
-    for words in
+    for phrase in
         ["The plain HTTP request was sent to HTTPS port", "Client sent an HTTP request to an HTTPS server."]
     {
         let server = Server::start().await;
         let put = quick().build().expect("a client").put(server.url.clone(), Source::bytes(bytes(100)));
-        let script = vec![answer(&format!("400 Bad Request||<p>{words}</p>"))];
+        let script = vec![answer(&format!("400 Bad Request||<p>{phrase}</p>"))];
         let (outcome, _) = together(put.send(), server.play(script)).await;
         let error = outcome.expect_err("TLS");
         assert!(matches!(error, Error::Scheme { speaks_tls: true, .. }), "{error:?}");

@@ -176,10 +176,10 @@ async fn an_upload_can_be_split_into_requests_of_limited_size() {
     ];
     let (outcome, seen) = together(put.send(), server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").retries, 0);
-    let said = |field| seen.iter().map(|request| request.field(field)).collect::<Vec<_>>();
-    assert_eq!(said("upload-complete"), [Some("?0"), Some("?0"), None]);
-    assert_eq!(said("upload-length"), [Some("1000"), None, None]);
-    assert_eq!(said("upload-offset"), [None, Some("400"), Some("800")]);
+    let values = |field| seen.iter().map(|request| request.field(field)).collect::<Vec<_>>();
+    assert_eq!(values("upload-complete"), [Some("?0"), Some("?0"), None]);
+    assert_eq!(values("upload-length"), [Some("1000"), None, None]);
+    assert_eq!(values("upload-offset"), [None, Some("400"), Some("800")]);
     assert_eq!(seen.iter().flat_map(|request| request.content.clone()).collect::<Vec<_>>(), bytes(1000));
 }
 
