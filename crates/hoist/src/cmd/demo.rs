@@ -1,5 +1,5 @@
-//! `hoist demo`: the whole of it on one machine. A server, an upload over a link that is cut again and again, a crash in the
-//! middle, and a comparison of the bytes.
+//! `hoist demo`: shows an upload that survives interruptions, on one machine: a server, an upload over a link that is cut
+//! several times, a crash of the server, and a comparison of the bytes.
 
 mod link;
 mod scratch_dir;
@@ -25,10 +25,11 @@ use crate::cli::Demo;
 use crate::exit::{Exit, Failure};
 use crate::output::{Bytes, Console, Output};
 
-/// The size of the file that is made up when none is given.
+/// The size of the random file that is used if none is given.
 const RANDOM_FILE_BYTES: u64 = 256 << 20;
-/// Slow enough to be watched: at most this many bytes in a second, or all of it in so many seconds.
+/// The rate of the upload, slow enough to watch.
 const BYTES_PER_SECOND: u64 = 64 << 20;
+/// The longest duration of the upload. Large files are sent at a higher rate.
 const SECONDS_MAX: u64 = 10;
 
 pub(crate) fn run(args: &Demo, output: Output) -> Result<Exit, Failure> {
@@ -37,7 +38,7 @@ pub(crate) fn run(args: &Demo, output: Output) -> Result<Exit, Failure> {
         let mut signals = StopSignals::listen()?;
         tokio::select! {
             biased;
-            shown = run_demo(args, &console) => shown,
+            result = run_demo(args, &console) => result,
             signal = signals.next() => {
                 Err(Failure::message(signal.exit(), "interrupted; everything it made is removed"))
             }
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &Demo, output: Output) -> Result<Exit, Failure> {
     })
 }
 
-/// The story, told while it happens. Everything it makes goes away with this future.
+/// Runs the demo and prints each step. Dropping the future removes everything it has created.
 async fn run_demo(args: &Demo, console: &Console) -> Result<Exit, Failure> {
     let scratch = ScratchDir::new()?;
     let file = match &args.file {
@@ -85,14 +86,14 @@ async fn run_demo(args: &Demo, console: &Console) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// The outcome of the upload.
+/// The result of the transfer.
 struct Transferred {
     outcome: Outcome,
     link: UnreliableLink,
     server: ServerProcess,
 }
 
-/// The upload, and what is done to it.
+/// Uploads the file while the link is cut and the server is killed once.
 async fn transfer(
     file: &Path,
     length: u64,
@@ -108,7 +109,7 @@ async fn transfer(
         .build()
         .map_err(client::failure)?;
     let url = link.url(server.endpoint());
-    // A method that may be repeated: the answer may be what a cut loses.
+    // An idempotent method, since a cut may lose the response.
     let put = client.put(url, Source::file(file)).method(Method::PUT).name("demo");
     let progress = put.progress();
     let mut sending = std::pin::pin!(put.send());
@@ -121,7 +122,7 @@ async fn transfer(
                 return Ok(Transferred { outcome, link, server });
             }
             cut = link.cut() => cut,
-            () = &mut drawing => unreachable!("drawn for ever"),
+            () = &mut drawing => unreachable!("the drawing never ends"),
         };
         let at = Bytes(cut.at);
         if cut.number == cut.of.div_ceil(2) {
@@ -137,7 +138,7 @@ async fn transfer(
     }
 }
 
-/// Draws how far it is, for ever.
+/// Draws the progress bar until the future is dropped.
 async fn draw(progress: watch::Receiver<Progress>, console: &Console) {
     let Some(bars) = &console.bars else { return std::future::pending().await };
     let bar = bars.add("upload");
@@ -149,7 +150,7 @@ async fn draw(progress: watch::Receiver<Progress>, console: &Console) {
     }
 }
 
-/// A file of random bytes.
+/// Creates a file of random bytes.
 async fn random_file(scratch: &ScratchDir, console: &Console) -> Result<PathBuf, Failure> {
     console.message(format_args!("0. making up {}", Bytes(RANDOM_FILE_BYTES)));
     let path = scratch.path("made-up");
@@ -174,7 +175,7 @@ async fn digest(path: PathBuf) -> Result<String, Failure> {
     .await
 }
 
-/// Does something that keeps a thread busy.
+/// Runs a closure on a blocking thread.
 async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
