@@ -1,4 +1,4 @@
-//! An axum application as it is, whose handler sends interim responses while the upload is still arriving.
+//! An axum application whose handler sends interim responses while the upload is still arriving.
 //!
 //! ```text
 //! cargo run --example axum
@@ -16,28 +16,28 @@ async fn upload(interim: Option<Extension<Interim>>, request: Request) -> String
     let interim = interim.map(|Extension(interim)| interim);
     if let Some(interim) = &interim {
         let hint = Response::builder().status(103).header(header::LINK, "</done.css>; rel=preload; as=style");
-        // Too late is no error: the upload goes on either way.
-        let _ = interim.send(hint.body(()).expect("a sound head"));
+        // The upload goes on even if it is too late for an interim response.
+        let _ = interim.send(hint.body(()).expect("a valid head"));
     }
     let mut body = request.into_body();
     let mut received = 0;
     while let Some(Ok(frame)) = body.frame().await {
         received += frame.data_ref().map_or(0, axum::body::Bytes::len);
         if let Some(interim) = &interim {
-            // The latest wins, so this may be called as often as one likes.
+            // Only the latest progress is sent, so this may be called for every frame.
             let progress = Response::builder().status(104).header("upload-offset", received);
-            let _ = interim.progress(progress.body(()).expect("a sound head"));
+            let _ = interim.progress(progress.body(()).expect("a valid head"));
         }
     }
     format!("{received} bytes\n")
 }
 
-/// The whole application; `axum::serve(listener, app())` would run it too, only without interim responses.
+/// Returns the application. `axum::serve(listener, app())` would run it too, without interim responses.
 pub fn app() -> Router {
     Router::new().route("/", put(upload))
 }
 
-/// Serves it.
+/// Serves the application.
 #[tokio::main]
 pub async fn main() -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;

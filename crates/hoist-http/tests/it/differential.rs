@@ -1,4 +1,4 @@
-//! The same bytes, sent to this server and to hyper's: the same requests and bodies, or a difference we mean.
+//! The same bytes, sent to this server and to hyper's, are the same requests, except for intended differences.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::support::*;
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// A request that was taken whole, in one line; `None` if its body broke.
+/// Logs a request that arrived completely, in one line.
 async fn record<B>(request: Request<B>, log: Log) -> Result<Response<Full<Bytes>>, Infallible>
 where
     B: http_body::Body,
@@ -32,10 +32,10 @@ where
             .unwrap());
     };
     let mut trailers = collected.trailers().cloned().unwrap_or_default();
-    // hyper keeps what must not be a trailer.
+    // hyper keeps fields that must not be trailers.
     trailers.remove("content-length");
     let content = collected.to_bytes();
-    // hyper leaves the Host of an absolute target as it was sent.
+    // hyper does not replace the Host by that of an absolute target.
     let mut fields: Vec<_> = head.headers.iter().filter(|(name, _)| *name != "host").collect();
     fields.sort_by_key(|(name, _)| name.as_str());
     let target = format!("{:?} {} {} {:?}", head.version, head.method, head.uri, head.uri.host());
@@ -72,8 +72,8 @@ async fn servers() -> Servers {
 }
 
 impl Servers {
-    /// What each server took of `bytes`.
-    async fn take(&self, bytes: &[u8]) -> (Vec<String>, Vec<String>) {
+    /// Sends `bytes` to both servers. Returns the requests that each of them accepted.
+    async fn accepted(&self, bytes: &[u8]) -> (Vec<String>, Vec<String>) {
         let mut taken = [Vec::new(), Vec::new()];
         for ((addr, log), taken) in
             [(self.ours, &self.our_log), (self.theirs, &self.their_log)].iter().zip(&mut taken)
@@ -89,8 +89,8 @@ impl Servers {
     }
 }
 
-/// Why we refuse what hyper takes, found in the bytes themselves. Nothing is taken that hyper refuses, except
-/// for what `laxer` says.
+/// Returns the reason why this server rejects a request that hyper accepts, if the bytes show one. It accepts no request
+/// that hyper rejects.
 fn stricter(bytes: &[u8]) -> Option<&'static str> {
     let text = String::from_utf8_lossy(bytes).to_lowercase();
     let head = text.split("\r\n\r\n").next().unwrap_or_default();
@@ -131,7 +131,7 @@ fn stricter(bytes: &[u8]) -> Option<&'static str> {
     if count("transfer-encoding") == 1
         && !lines.iter().any(|line| line.replace([' ', '\t'], "") == "transfer-encoding:chunked")
     {
-        return Some("chunked alone is understood");
+        return Some("chunked is the only supported coding");
     }
     if count("transfer-encoding") == 1 && line.ends_with("http/1.0") {
         return Some("HTTP/1.0 has no Transfer-Encoding");
@@ -139,10 +139,10 @@ fn stricter(bytes: &[u8]) -> Option<&'static str> {
     let expectation =
         |line: &&str| line.strip_prefix("expect:").is_some_and(|value| value.trim() != "100-continue");
     if lines.iter().any(expectation) {
-        return Some("an unknown expectation is refused");
+        return Some("an unknown expectation is rejected");
     }
     if text.starts_with("\r\n\r\n\r\n\r\n\r\n") {
-        return Some("a few empty lines are enough");
+        return Some("at most a few empty lines may come first");
     }
     let spaced = |line: &str| {
         let rest = line.trim_start_matches(|c: char| c.is_ascii_hexdigit());
@@ -159,7 +159,7 @@ fn stricter(bytes: &[u8]) -> Option<&'static str> {
     None
 }
 
-/// Every request hyper took we took too, and the same way, up to the point where we are stricter.
+/// Checks that this server read the requests that hyper accepted, equally, up to one for which it is stricter.
 fn compare(bytes: &[u8], ours: &[String], theirs: &[String]) -> Result<(), String> {
     if ours == theirs {
         return Ok(());
@@ -170,13 +170,13 @@ fn compare(bytes: &[u8], ours: &[String], theirs: &[String]) -> Result<(), Strin
         return if rest.iter().any(|request| stricter(request).is_some()) {
             Ok(())
         } else {
-            Err(format!("refused without a reason: {shown:?}\n ours: {ours:?}\n hyper: {theirs:?}"))
+            Err(format!("rejected without a reason: {shown:?}\n ours: {ours:?}\n hyper: {theirs:?}"))
         };
     }
-    Err(format!("taken otherwise: {shown:?}\n ours: {ours:?}\n hyper: {theirs:?}"))
+    Err(format!("read differently: {shown:?}\n ours: {ours:?}\n hyper: {theirs:?}"))
 }
 
-/// The places at which a request may begin: in front, and after what may be the end of another.
+/// Returns the suffixes that may be requests: all bytes, and the bytes after each possible end of a request.
 fn requests(bytes: &[u8]) -> Vec<&[u8]> {
     let ends = bytes.windows(4).enumerate().filter(|(_, window)| window == b"\r\n\r\n");
     let begins_one = |rest: &&[u8]| {
@@ -188,7 +188,7 @@ fn requests(bytes: &[u8]) -> Vec<&[u8]> {
 
 const CASES: u32 = 1500;
 
-/// Hand-written requests: sound ones, odd ones, and those that smuggle.
+/// Returns hand-written requests: valid ones, odd ones, and attempts at request smuggling.
 fn table() -> Vec<String> {
     let mut table = Vec::new();
     for line in [
@@ -341,20 +341,20 @@ fn table() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn hand_written_requests() {
+async fn hand_written_requests_are_read_as_by_hyper() {
     let servers = servers().await;
     let table = table();
     assert!(table.len() > 150);
     let mut wrong = Vec::new();
     for request in &table {
-        let (ours, theirs) = servers.take(request.as_bytes()).await;
+        let (ours, theirs) = servers.accepted(request.as_bytes()).await;
         wrong.extend(compare(request.as_bytes(), &ours, &theirs).err());
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), table.len(), wrong.join("\n"));
 }
 
 #[test]
-fn mutated_requests() {
+fn mutated_requests_are_read_as_by_hyper() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let servers = runtime.block_on(servers());
     let table = table();
@@ -373,7 +373,7 @@ fn mutated_requests() {
                 _ => {}
             }
         }
-        let (ours, theirs) = runtime.block_on(servers.take(&bytes));
+        let (ours, theirs) = runtime.block_on(servers.accepted(&bytes));
         compare(&bytes, &ours, &theirs).map_err(TestCaseError::fail)?;
     });
 }

@@ -1,4 +1,4 @@
-//! Stopping in order.
+//! Graceful shutdown.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn idle_connections_close_and_requests_in_flight_are_answered() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_is_cut_off_after_the_grace_time() {
+async fn requests_that_outlive_the_grace_time_are_aborted() {
     let (ends, mut ended) = mpsc::unbounded_channel();
     let limits = Limits { drain_grace: Duration::from_millis(50), ..Default::default() };
     let server = start_limited(limits, move |request: Request<Body>| {
@@ -51,14 +51,14 @@ async fn what_does_not_end_is_cut_off_after_the_grace_time() {
 }
 
 #[tokio::test]
-async fn h2_streams_in_flight_are_answered_and_no_new_ones_taken() {
+async fn h2_streams_in_flight_are_answered_and_new_ones_are_rejected() {
     let server = start(echo).await;
     let tcp = tokio::net::TcpStream::connect(server.addr).await.unwrap();
     let (mut client, connection) = h2::client::handshake(tcp).await.unwrap();
     let connection = tokio::spawn(connection);
     let request = |path: &str| Request::put(format!("http://a{path}")).body(()).unwrap();
     let (answer, mut content) = client.send_request(request("/a"), false).unwrap();
-    // The stream has reached the server when another one has been answered.
+    // The first stream has reached the server once a second one has been answered.
     let (other, _) = client.send_request(request("/b"), true).unwrap();
     assert_eq!(soon(other).await.unwrap().status(), 200);
 

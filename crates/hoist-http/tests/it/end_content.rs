@@ -1,4 +1,4 @@
-//! `Abort::end_content`: a body ends with what has arrived, and misses none of it.
+//! `Abort::end_content`: a body ends after the bytes that have arrived, and misses none of them.
 
 use std::io::Write as _;
 use std::net::TcpStream as Blocking;
@@ -12,11 +12,11 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::support::*;
 
-/// The peer's end of a connection, for the service to write to: what is written so has arrived in the kernel before the
-/// runtime can learn of it.
+/// The peer's end of a connection, for the service to write to: bytes written to it have arrived in the kernel before the
+/// runtime notices them.
 type Peer = Arc<Mutex<Option<Blocking>>>;
 
-/// Reads four bytes, has the peer send `more` (and close its side), ends the content, and reads to its end.
+/// Reads four bytes, sends `more` as the peer (and closes its side), ends the content, and reads to its end.
 async fn read_after(request: Request<Body>, peer: Peer, more: Vec<u8>, closes: bool) -> Answer {
     let abort = abort_of(&request);
     let mut body = request.into_body();
@@ -48,7 +48,7 @@ async fn start_reading(more: Vec<u8>, closes: bool) -> (Running, Peer) {
     (server, peer)
 }
 
-/// A connection of which the service can write to the peer's end.
+/// Opens a connection, to whose peer's end the service can write.
 async fn connect(server: &Running, peer: &Peer) -> Raw {
     let raw = Raw::connect(server.addr).await;
     let tcp = raw.tcp.into_std().unwrap();
@@ -58,7 +58,7 @@ async fn connect(server: &Running, peer: &Peer) -> Raw {
 }
 
 #[tokio::test]
-async fn an_h1_body_ends_with_what_the_kernel_holds() {
+async fn an_h1_body_ends_with_the_bytes_in_the_kernel() {
     for (length, more, expected) in [
         ("content-length: 1000", vec![b'x'; 300], "304 Aborted"),
         ("content-length: 304", vec![b'x'; 300], "304 whole"),
@@ -75,14 +75,14 @@ async fn an_h1_body_ends_with_what_the_kernel_holds() {
 }
 
 #[tokio::test]
-async fn an_h1_body_that_is_cut_off_yields_what_arrived_before() {
+async fn an_h1_body_yields_all_bytes_before_a_disconnect() {
     let (server, peer) = start_reading(vec![b'x'; 300], true).await;
     let mut raw = connect(&server, &peer).await;
     raw.send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\nfour").await;
     assert_eq!(raw.message().await.text(), "304 Disconnected");
 }
 
-/// The frames of a `PUT` on stream 1 with four bytes of content, and of what else belongs to a beginning.
+/// Returns the preface and the frames of a `PUT` on stream 1 with four bytes of content.
 fn h2_put() -> Vec<u8> {
     let mut wire = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     wire.extend(h2_frame(4, 0, 0, &[]));
@@ -107,19 +107,19 @@ fn h2_frame(kind: u8, flags: u8, stream: u8, content: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_h2_body_ends_with_what_the_kernel_holds() {
+async fn an_h2_body_ends_with_the_bytes_in_the_kernel() {
     let data = |flags, bytes| h2_frame(0, flags, 1, &vec![b'x'; bytes]);
     for (more, expected) in [
         ([data(0, 300), data(0, 10_000)].concat(), "10304 Aborted"),
         ([data(0, 300), data(1, 0)].concat(), "304 whole"),
         (Vec::new(), "4 Aborted"),
-        // A frame that has not arrived whole is not yet content.
+        // An incomplete frame is not yet content.
         ([data(0, 300), data(0, 10_000)[..5000].to_vec()].concat(), "304 Aborted"),
     ] {
         let (server, peer) = start_reading(more, false).await;
         let mut raw = connect(&server, &peer).await;
         raw.send(h2_put()).await;
-        // The answer's content is the only text of this form on the connection.
+        // Only the response's content has this form.
         while !String::from_utf8_lossy(&raw.seen).contains(expected) {
             let seen = String::from_utf8_lossy(&raw.seen).into_owned();
             assert!(soon(raw.tcp.read_buf(&mut raw.seen)).await.unwrap() > 0, "{expected}, but {seen:?}");
@@ -128,7 +128,7 @@ async fn an_h2_body_ends_with_what_the_kernel_holds() {
 }
 
 #[tokio::test]
-async fn content_that_has_ended_is_not_asked_for_with_a_100() {
+async fn content_that_was_ended_early_gets_no_100() {
     let server = start(|request: Request<Body>| async move {
         abort_of(&request).end_content();
         let end = request.into_body().collect().await.map(|_| ());

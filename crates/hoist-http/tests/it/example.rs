@@ -1,9 +1,9 @@
-//! The example of the README is an unchanged axum application.
+//! The example of the README, which is an unchanged axum application.
 
 use crate::support::{Raw, soon};
 
 #[path = "../../examples/axum.rs"]
-#[allow(dead_code, reason = "its main is for people")]
+#[allow(dead_code, reason = "the test does not run main")]
 mod axum_example;
 
 #[tokio::test]

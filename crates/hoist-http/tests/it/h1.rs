@@ -1,4 +1,4 @@
-//! HTTP/1.1 exchanges: interim responses, framing of responses, persistence, refusals, abort.
+//! HTTP/1.1 exchanges: interim responses, framing of responses, persistence, rejections, abort.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::support::*;
 
-/// A response body that is fed from a test.
+/// Returns a response body and a channel that feeds it.
 fn fed() -> (mpsc::UnboundedSender<io::Result<Frame<Bytes>>>, BoxBody<Bytes, io::Error>) {
     let (feed, mut fed) = mpsc::unbounded_channel();
     let body = BodyExt::boxed(Fed(Box::new(move |cx: &mut std::task::Context<'_>| fed.poll_recv(cx))));
@@ -39,7 +39,7 @@ impl http_body::Body for Fed {
 }
 
 #[tokio::test]
-async fn a_100_follows_what_was_sent_before_the_body_was_polled() {
+async fn a_100_follows_interim_responses_sent_before_the_body_was_polled() {
     let server = start(|request: Request<Body>| async move {
         interim_of(&request).send(progress(0)).unwrap();
         echo(request).await
@@ -56,18 +56,18 @@ async fn a_100_follows_what_was_sent_before_the_body_was_polled() {
 }
 
 #[tokio::test]
-async fn no_100_for_a_body_nobody_reads() {
+async fn an_unread_body_gets_no_100() {
     let server = start(|_: Request<Body>| async { text(403, "no") }).await;
     let mut client = Raw::connect(server.addr).await;
     client.send("PUT /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
     let answer = client.message().await;
-    // The content may or may not follow, so the connection cannot be used again.
+    // The content may or may not follow, so the connection cannot be reused.
     assert_eq!((answer.status, answer.field("connection")), (403, Some("close")));
     client.ends().await;
 }
 
 #[tokio::test]
-async fn no_100_when_the_content_is_there_or_empty() {
+async fn content_that_has_arrived_or_is_empty_gets_no_100() {
     let server = start(echo).await;
     let mut client = Raw::connect(server.addr).await;
     client.send("PUT /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello").await;
@@ -91,7 +91,7 @@ async fn http_1_0_gets_no_interim_responses() {
 }
 
 #[tokio::test]
-async fn interim_responses_go_out_in_mid_body() {
+async fn interim_responses_are_sent_while_the_body_arrives() {
     let server = start(|request: Request<Body>| async move {
         let interim = interim_of(&request);
         let mut body = request.into_body();
@@ -112,7 +112,7 @@ async fn interim_responses_go_out_in_mid_body() {
         assert_eq!(head.field("content-length"), None);
     }
     client.send("four").await;
-    // The last progress may be overtaken by the answer, which replaces it.
+    // The final response may come first, which drops the last progress.
     let mut last = client.message().await;
     if last.status == 104 {
         last = client.message().await;
@@ -186,7 +186,7 @@ async fn a_peer_that_reads_no_interim_responses_can_still_send() {
 }
 
 #[tokio::test]
-async fn persistence() {
+async fn connections_persist_as_the_request_asks() {
     let server = start(echo).await;
     for (request, again, field) in [
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true, None),
@@ -207,7 +207,7 @@ async fn persistence() {
 }
 
 #[tokio::test]
-async fn a_half_closed_peer_gets_its_answer() {
+async fn a_half_closed_peer_gets_its_response() {
     use tokio::io::AsyncWriteExt;
     let server = start(echo).await;
     let mut client = Raw::connect(server.addr).await;
@@ -221,7 +221,7 @@ async fn a_half_closed_peer_gets_its_answer() {
 }
 
 #[tokio::test]
-async fn the_service_knows_its_peer_and_both_halves_of_a_target() {
+async fn the_service_sees_its_peer_and_both_forms_of_a_target() {
     let server = start(|request: Request<Body>| async move {
         let peer = *request.extensions().get::<Peer>().unwrap();
         let host = request.headers()["host"].to_str().unwrap().to_owned();
@@ -238,7 +238,7 @@ async fn the_service_knows_its_peer_and_both_halves_of_a_target() {
 }
 
 #[tokio::test]
-async fn responses_are_framed_by_what_is_known_of_them() {
+async fn responses_are_framed_by_length_chunks_or_close() {
     let server = start(|request: Request<Body>| async move {
         let (feed, streamed) = fed();
         let full = |text: &'static str| BoxBody::new(Full::new(Bytes::from(text)).map_err(io::Error::other));
@@ -311,7 +311,7 @@ async fn responses_are_framed_by_what_is_known_of_them() {
 }
 
 #[tokio::test]
-async fn a_broken_response_is_cut_not_ended() {
+async fn a_failed_response_resets_the_connection() {
     let server = start(|request: Request<Body>| async move {
         let (feed, streamed) = fed();
         feed.send(Ok(Frame::data("hello".into()))).unwrap();
@@ -340,7 +340,7 @@ async fn a_broken_response_is_cut_not_ended() {
 }
 
 #[tokio::test]
-async fn an_interim_status_is_no_final_response() {
+async fn an_interim_status_as_final_response_is_a_500() {
     let server = start(|_: Request<Body>| async { text(103, "") }).await;
     let mut client = Raw::connect(server.addr).await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
@@ -348,7 +348,7 @@ async fn an_interim_status_is_no_final_response() {
 }
 
 #[tokio::test]
-async fn what_the_connection_refuses_is_a_problem_document_and_the_end() {
+async fn a_rejection_is_a_problem_document_and_closes_the_connection() {
     let called = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&called);
     let server = start(move |_: Request<Body>| {
@@ -389,7 +389,7 @@ async fn what_the_connection_refuses_is_a_problem_document_and_the_end() {
 }
 
 #[tokio::test]
-async fn a_slow_head_is_refused_and_an_idle_connection_closed() {
+async fn a_slow_head_is_rejected_and_an_idle_connection_closed() {
     let limits = Limits {
         head_time: Duration::from_millis(100),
         idle_time: Duration::from_millis(100),
@@ -417,7 +417,7 @@ async fn a_slow_head_is_refused_and_an_idle_connection_closed() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_read_its_response_is_cut() {
+async fn a_peer_that_does_not_read_its_response_is_disconnected() {
     let limits = Limits { write_idle: Duration::from_millis(100), ..Default::default() };
     let (gone, mut went) = mpsc::unbounded_channel();
     let server = start_limited(limits, move |_: Request<Body>| {
@@ -433,7 +433,7 @@ async fn a_peer_that_does_not_read_its_response_is_cut() {
     soon(went.recv()).await.expect("the body is dropped");
 }
 
-/// Yields data for ever, and tells when it is dropped.
+/// A body that yields data forever and reports when it is dropped.
 struct Endless(mpsc::UnboundedSender<()>);
 
 impl http_body::Body for Endless {
@@ -455,7 +455,7 @@ impl Drop for Endless {
 }
 
 #[tokio::test]
-async fn abort_cuts_a_connection_whose_peer_stalls() {
+async fn abort_resets_a_connection_whose_peer_stalls() {
     let (aborts, mut abortable) = mpsc::unbounded_channel();
     let (gone, mut went) = mpsc::unbounded_channel();
     let server = start(move |request: Request<Body>| {
@@ -463,7 +463,7 @@ async fn abort_cuts_a_connection_whose_peer_stalls() {
         async move {
             aborts.send(abort_of(&request)).unwrap();
             let body = match request.uri().path() {
-                // The peer does not send: the service waits for its body.
+                // The peer does not send, so the service waits for its body.
                 "/read" => {
                     let _end = Endless(gone);
                     let error = request.into_body().collect().await.expect_err("the content never comes");
@@ -492,7 +492,7 @@ async fn abort_cuts_a_connection_whose_peer_stalls() {
 }
 
 #[tokio::test]
-async fn abort_after_the_response_does_nothing() {
+async fn abort_after_the_response_has_no_effect() {
     let (aborts, mut abortable) = mpsc::unbounded_channel();
     let server = start(move |request: Request<Body>| {
         aborts.send(abort_of(&request)).unwrap();
@@ -508,7 +508,7 @@ async fn abort_after_the_response_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_service_may_answer_while_it_reads() {
+async fn a_service_may_respond_while_it_reads() {
     let server =
         start(|request: Request<Body>| async move { Ok::<_, io::Error>(Response::new(request.into_body())) })
             .await;
@@ -526,7 +526,7 @@ async fn a_service_may_answer_while_it_reads() {
 }
 
 #[tokio::test]
-async fn an_empty_body_may_be_any_body() {
+async fn an_empty_response_body_may_be_of_any_type() {
     let server = start(|request: Request<Body>| async move {
         assert!(http_body::Body::is_end_stream(request.body()));
         Ok::<_, io::Error>(Response::new(Empty::<Bytes>::new()))

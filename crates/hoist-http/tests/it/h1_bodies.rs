@@ -1,4 +1,4 @@
-//! Bodies of HTTP/1.1 requests: where they end, how they break, and who may still read them.
+//! Bodies of HTTP/1.1 requests: framing, interruptions, and readers in other tasks.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::*;
 
 type End = (Vec<u8>, Option<BodyError>);
 
-/// Everything a body yields, and how it ends.
+/// Reads a body to its end. Returns its content and the error that ended it.
 pub async fn read(mut body: Body) -> End {
     let mut content = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -26,7 +26,7 @@ pub async fn read(mut body: Body) -> End {
     (content, None)
 }
 
-/// A service that reads its body in another task, and tells how it ended.
+/// Returns a service that reads its body in another task and reports its end.
 fn observer(
     ends: mpsc::UnboundedSender<End>,
 ) -> impl FnMut(Request<Body>) -> std::pin::Pin<Box<dyn Future<Output = Answer> + Send>> + Clone + Send + 'static
@@ -42,12 +42,12 @@ fn observer(
 }
 
 #[tokio::test]
-async fn a_cut_body_yields_all_that_arrived() {
+async fn an_interrupted_body_yields_all_bytes_that_arrived() {
     let (ends, mut ended) = mpsc::unbounded_channel();
     let server = start(observer(ends)).await;
     let content = vec![42; 3 << 20];
     for (framing, front) in [("Content-Length: 4000000", ""), ("Transfer-Encoding: chunked", "400000\r\n")] {
-        // A FIN loses nothing.
+        // A FIN loses no byte.
         let mut client = Raw::connect(server.addr).await;
         client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{front}")).await;
         client.send(&content).await;
@@ -61,7 +61,7 @@ async fn a_cut_body_yields_all_that_arrived() {
 }
 
 #[tokio::test]
-async fn a_reset_body_yields_what_the_kernel_has() {
+async fn a_reset_body_yields_the_bytes_in_the_kernel() {
     let (ends, mut ended) = mpsc::unbounded_channel();
     let (begun, mut begins) = mpsc::unbounded_channel();
     let server = start(move |request: Request<Body>| {
@@ -84,7 +84,7 @@ async fn a_reset_body_yields_what_the_kernel_has() {
 }
 
 #[tokio::test]
-async fn chunked_content_and_trailers() {
+async fn chunked_content_and_trailers_reach_the_service() {
     let server = start(|request: Request<Body>| async move {
         assert_eq!(request.body().size_hint().exact(), None);
         let collected = request.into_body().collect().await.unwrap();
@@ -106,7 +106,7 @@ async fn chunked_content_and_trailers() {
 }
 
 #[tokio::test]
-async fn malformed_chunks_are_told_and_end_the_connection() {
+async fn malformed_chunks_are_an_error_and_close_the_connection() {
     let server = start(|request: Request<Body>| async move {
         match read(request.into_body()).await {
             (content, Some(BodyError::Malformed(_))) => text(400, content),
@@ -125,7 +125,7 @@ async fn malformed_chunks_are_told_and_end_the_connection() {
 }
 
 #[tokio::test]
-async fn size_hints_are_exact_where_they_can_be() {
+async fn size_hints_are_exact_for_a_content_length() {
     let server = start(|request: Request<Body>| async move {
         let mut body = request.into_body();
         let before = body.size_hint().exact();
@@ -142,7 +142,7 @@ async fn size_hints_are_exact_where_they_can_be() {
 }
 
 #[tokio::test]
-async fn an_early_answer_can_be_read_by_a_peer_that_is_still_sending() {
+async fn a_peer_that_is_still_sending_can_read_an_early_response() {
     let server = start(|_: Request<Body>| async { text(413, "too large") }).await;
     for framing in ["Content-Length: 67108864", "Transfer-Encoding: chunked"] {
         let mut client = Raw::connect(server.addr).await;
@@ -159,19 +159,19 @@ async fn an_early_answer_can_be_read_by_a_peer_that_is_still_sending() {
         });
         let mut answer = Vec::new();
         let mut reader = reader;
-        // Like a client that looks for an answer while it sends, until the connection ends.
+        // Reads the response while it is still sending, until the connection ends.
         let _ = soon(tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut answer)).await;
         let answer = String::from_utf8(answer).unwrap();
         assert!(
             answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("too large"),
             "{framing}: {answer:?}"
         );
-        assert!(soon(writing).await.unwrap() < 64 << 20, "the rest was not wanted");
+        assert!(soon(writing).await.unwrap() < 64 << 20, "the server read all of the refused content");
     }
 }
 
 #[tokio::test]
-async fn a_small_unread_body_does_not_cost_the_connection() {
+async fn the_connection_survives_a_small_unread_body() {
     let server = start(|request: Request<Body>| async move {
         drop(request);
         text(404, "")
@@ -190,7 +190,7 @@ async fn a_small_unread_body_does_not_cost_the_connection() {
 }
 
 #[tokio::test]
-async fn an_unread_body_that_does_not_come_is_not_waited_for_for_long() {
+async fn waiting_for_an_unread_body_is_bounded() {
     let limits = Limits { drain_time: Duration::from_millis(50), ..Default::default() };
     let server = start_limited(limits, |_: Request<Body>| async { text(404, "") }).await;
     let mut client = Raw::connect(server.addr).await;
@@ -200,7 +200,7 @@ async fn an_unread_body_that_does_not_come_is_not_waited_for_for_long() {
 }
 
 #[tokio::test]
-async fn a_silent_or_slow_peer_is_told_apart_from_a_slow_service() {
+async fn a_silent_or_slow_peer_is_an_error_and_a_slow_service_is_not() {
     let (ends, mut ended) = mpsc::unbounded_channel();
     let idle = Limits { body_idle: Duration::from_millis(80), ..Default::default() };
     let server = start_limited(idle, observer(ends.clone())).await;
@@ -218,7 +218,7 @@ async fn a_silent_or_slow_peer_is_told_apart_from_a_slow_service() {
     let (mut reader, mut writer) = client.tcp.split();
     let drip = async {
         while writer.write_all(b"x").await.is_ok() {
-            // time itself is tested: a byte now and then is what is too slow.
+            // time itself is tested: a byte every 5 ms is too slow.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         std::future::pending::<()>().await;
@@ -229,7 +229,7 @@ async fn a_silent_or_slow_peer_is_told_apart_from_a_slow_service() {
     }
     let _ = tokio::io::AsyncReadExt::read(&mut reader, &mut [0; 10]).await;
 
-    // Here it is the service that takes its time.
+    // Here the service is slow.
     let idle = Limits {
         body_idle: Duration::from_millis(50),
         body_rate_window: Duration::from_millis(50),
@@ -263,14 +263,14 @@ async fn a_body_ends_with_the_response() {
     client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n").await;
     assert_eq!(client.message().await.text(), "early");
     assert_eq!(soon(ended.recv()).await.unwrap(), (vec![], Some(BodyError::Aborted)));
-    // The rest was small, so the connection lives.
+    // The rest was small, so the connection is reused.
     client.send("too late!").await;
     client.send("PUT / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(client.message().await.text(), "early");
 }
 
 #[tokio::test]
-async fn a_body_in_another_task_is_told_of_an_abort() {
+async fn an_abort_ends_a_body_in_another_task() {
     let (ends, mut ended) = mpsc::unbounded_channel();
     let (aborts, mut abortable) = mpsc::unbounded_channel();
     let (gone, mut went) = mpsc::unbounded_channel();
@@ -279,7 +279,7 @@ async fn a_body_in_another_task_is_told_of_an_abort() {
         aborts.send((abort_of(&request), interim_of(&request))).unwrap();
         tokio::spawn(async move { ends.send(read(request.into_body()).await).unwrap() });
         async move {
-            let _dropped = Told(gone);
+            let _dropped = DropReport(gone);
             std::future::pending::<Answer>().await
         }
     })
@@ -298,17 +298,17 @@ async fn a_body_in_another_task_is_told_of_an_abort() {
     client.ends().await;
 }
 
-/// Tells when it is dropped.
-struct Told(mpsc::UnboundedSender<()>);
+/// A guard that reports when it is dropped.
+struct DropReport(mpsc::UnboundedSender<()>);
 
-impl Drop for Told {
+impl Drop for DropReport {
     fn drop(&mut self) {
         let _ = self.0.send(());
     }
 }
 
 #[tokio::test]
-async fn a_peer_that_is_gone_costs_no_byte_that_arrived() {
+async fn no_byte_is_lost_when_the_peer_disconnects() {
     let (ends, mut ended) = mpsc::unbounded_channel();
     let (gone, mut went) = mpsc::unbounded_channel();
     let (starts, mut started) = mpsc::unbounded_channel();
@@ -322,7 +322,7 @@ async fn a_peer_that_is_gone_costs_no_byte_that_arrived() {
             ends.send(read(request.into_body()).await).unwrap();
         });
         async move {
-            let _dropped = Told(gone);
+            let _dropped = DropReport(gone);
             std::future::pending::<Answer>().await
         }
     })
@@ -330,7 +330,7 @@ async fn a_peer_that_is_gone_costs_no_byte_that_arrived() {
     let mut client = Raw::connect(server.addr).await;
     client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhello").await;
     let interim = soon(started.recv()).await.unwrap();
-    // The peer vanishes with an unread answer, so the next write fails while its bytes are still unread here.
+    // The peer disconnects with an unread response, so the next write fails while its bytes are still unread here.
     interim.send(head(103)).unwrap();
     client.head().await;
     client.tcp.shutdown().await.unwrap();
@@ -348,7 +348,7 @@ async fn a_peer_that_is_gone_costs_no_byte_that_arrived() {
 }
 
 #[tokio::test]
-async fn a_large_body_arrives_whole() {
+async fn a_large_body_arrives_intact() {
     let server = start(echo).await;
     let content: Vec<u8> = (0..20_000_000u32).map(|n| n.to_le_bytes()[usize::from(n % 3 == 0)]).collect();
     let mut client = Raw::connect(server.addr).await;
@@ -367,8 +367,8 @@ async fn a_large_body_arrives_whole() {
 }
 
 #[tokio::test]
-async fn frames_are_bytes_of_their_own() {
-    // A consumer may keep frames for as long as it likes: later reads must not change them.
+async fn frames_do_not_change_while_later_ones_arrive() {
+    // A consumer may keep frames; later reads must not change them.
     let server = start(|request: Request<Body>| async move {
         let mut body = request.into_body();
         let mut frames: Vec<Bytes> = Vec::new();

@@ -50,11 +50,11 @@ async fn string(response: Response<RecvStream>) -> String {
     String::from_utf8(content(response.into_body()).await.unwrap()).unwrap()
 }
 
-/// Sends as the window allows; false when the stream ends first.
+/// Sends as the window allows. Returns false if the stream ends first.
 async fn send_all(stream: &mut SendStream<Bytes>, mut data: Bytes, end: bool) -> bool {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
-        // `poll_capacity` tells of a change only.
+        // `poll_capacity` reports only changes.
         let capacity = match stream.capacity() {
             0 => match poll_fn(|cx| stream.poll_capacity(cx)).await {
                 Some(Ok(capacity)) => capacity,
@@ -71,7 +71,7 @@ async fn send_all(stream: &mut SendStream<Bytes>, mut data: Bytes, end: bool) ->
 }
 
 #[tokio::test]
-async fn interim_responses_in_order_and_in_mid_body() {
+async fn interim_responses_are_sent_in_order_while_the_body_arrives() {
     let server = start(|request: Request<Body>| async move {
         let interim = interim_of(&request);
         interim.send(head(103)).unwrap();
@@ -130,7 +130,7 @@ async fn an_interim_response_after_the_final_one_does_not_kill_the_stream() {
     assert_eq!(fed, 2);
 }
 
-/// Yields one byte per permit, two in all.
+/// A body that yields one byte per permit, two in all.
 struct Gated(Arc<Semaphore>, usize);
 
 impl http_body::Body for Gated {
@@ -152,7 +152,7 @@ impl http_body::Body for Gated {
                 std::task::Poll::Ready(Some(Ok(http_body::Frame::data("x".into()))))
             }
             std::task::Poll::Pending => {
-                // The permit's place in the queue is given up, so ask again.
+                // Dropping the future gives its place in the queue up, so poll again.
                 cx.waker().wake_by_ref();
                 std::task::Poll::Pending
             }
@@ -161,7 +161,7 @@ impl http_body::Body for Gated {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_streams_at_once() {
+async fn a_hundred_concurrent_streams_succeed() {
     let server = start(echo).await;
     let client = connect(&server).await;
     let mut tasks = tokio::task::JoinSet::new();
@@ -182,7 +182,7 @@ async fn a_hundred_streams_at_once() {
 }
 
 #[tokio::test]
-async fn sixty_four_mebibytes_through_flow_control() {
+async fn sixty_four_mebibytes_pass_flow_control() {
     let server = start(echo).await;
     let mut client = connect(&server).await;
     let piece: Vec<u8> = (0..1u32 << 20).map(|n| n.to_le_bytes()[0]).collect();
@@ -196,7 +196,7 @@ async fn sixty_four_mebibytes_through_flow_control() {
 }
 
 #[tokio::test]
-async fn a_large_response_and_trailers_both_ways() {
+async fn large_content_and_trailers_pass_both_ways() {
     let server =
         start(|request: Request<Body>| async move { Ok::<_, io::Error>(Response::new(request.into_body())) })
             .await;
@@ -223,7 +223,7 @@ async fn a_large_response_and_trailers_both_ways() {
 }
 
 #[tokio::test]
-async fn responses_as_h2_wants_them() {
+async fn responses_have_no_connection_fields_and_the_right_length() {
     let server = start(|request: Request<Body>| async move {
         assert!(http_body::Body::is_end_stream(request.body()) || request.method() == "CONNECT");
         let full = |text: &'static str| http_body_util::Full::new(Bytes::from(text));
@@ -269,7 +269,7 @@ async fn responses_as_h2_wants_them() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_none_is_refused_in_the_authority_and_in_host() {
+async fn an_invalid_port_is_rejected_in_the_authority_and_in_host() {
     let server = start(|_: Request<Body>| async { text(200, "hello") }).await;
     let mut client = connect(&server).await;
     for (target, host, status) in [
@@ -290,7 +290,7 @@ async fn a_port_that_is_none_is_refused_in_the_authority_and_in_host() {
 }
 
 #[tokio::test]
-async fn crumbs_of_cookies_are_joined() {
+async fn cookie_crumbs_are_joined() {
     let server = start(|request: Request<Body>| async move {
         let cookies: Vec<_> = request.headers().get_all("cookie").iter().collect();
         text(200, format!("{cookies:?}"))
@@ -303,11 +303,11 @@ async fn crumbs_of_cookies_are_joined() {
 }
 
 #[tokio::test]
-async fn a_refused_upload_is_answered_and_then_reset_without_error() {
+async fn a_refused_upload_is_answered_and_then_reset_with_no_error() {
     let limits = Limits { drain_time: Duration::from_millis(20), ..Default::default() };
     let server = start_limited(limits, |_: Request<Body>| async { text(413, "too large") }).await;
     let mut client = connect(&server).await;
-    // What is small enough is taken, and the stream ends in order.
+    // A small upload is drained, and its stream ends in order.
     let (response, mut stream) = client.send_request(put("/"), false).unwrap();
     assert_eq!(soon(response).await.unwrap().status(), 413);
     assert!(soon(send_all(&mut stream, vec![0; 100_000].into(), true)).await);
@@ -321,19 +321,19 @@ async fn a_refused_upload_is_answered_and_then_reset_without_error() {
 }
 
 #[tokio::test]
-async fn a_refused_upload_is_not_reset_before_its_client_has_noticed() {
-    let limits = Limits { drain_time: PATIENCE, drain_bytes_max: 100_000, ..Default::default() };
+async fn a_refused_upload_is_reset_only_after_the_drain_time() {
+    let limits = Limits { drain_time: TEST_TIMEOUT, drain_bytes_max: 100_000, ..Default::default() };
     let server = start_limited(limits, |_: Request<Body>| async { text(413, "too large") }).await;
     let mut client = connect(&server).await;
     let (response, mut stream) = client.send_request(put("/"), false).unwrap();
-    // The whole window goes, which is more than is thrown away, before the answer is looked at.
+    // Sends a whole window, which is more than the server discards, before reading the response.
     let window = vec![0; 1 << 20];
     assert!(soon(send_all(&mut stream, window.into(), false)).await);
     let response = soon(response).await.unwrap();
     assert_eq!((response.status().as_u16(), string(response).await.as_str()), (413, "too large"));
     assert!(poll_fn(|cx| std::task::Poll::Ready(stream.poll_reset(cx).is_pending())).await, "it was reset");
     stream.send_reset(Reason::NO_ERROR);
-    // The connection goes on, and has its window back.
+    // The connection continues and has its window back.
     for _ in 0..8 {
         let (response, mut stream) = client.send_request(put("/"), false).unwrap();
         assert!(soon(send_all(&mut stream, vec![0; 50_000].into(), true)).await);
@@ -341,7 +341,7 @@ async fn a_refused_upload_is_not_reset_before_its_client_has_noticed() {
     }
 }
 
-/// A service that reads its body in another task until told, and tells how it ended.
+/// Returns a service that reads its body in another task, once it may `go` on, and reports its end.
 fn observed(
     ends: mpsc::UnboundedSender<(Vec<u8>, Option<BodyError>)>,
     go: Arc<Semaphore>,
@@ -357,7 +357,7 @@ fn observed(
 }
 
 #[tokio::test]
-async fn a_reset_stream_or_lost_connection_costs_no_byte_that_arrived() {
+async fn no_byte_is_lost_when_a_stream_or_connection_is_reset() {
     let (ends, mut ended) = mpsc::unbounded_channel();
     let go = Arc::new(Semaphore::new(0));
     let server = start(observed(ends, Arc::clone(&go))).await;
@@ -368,7 +368,7 @@ async fn a_reset_stream_or_lost_connection_costs_no_byte_that_arrived() {
         let (response, mut stream) = client.send_request(put("/"), false).unwrap();
         stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
         let (other, _) = client.send_request(Request::get("http://a/").body(()).unwrap(), true).unwrap();
-        // Drives the connection until the server has the data: it acknowledges a ping sent after it.
+        // Drives the connection until the server has the data, because it acknowledges a ping sent after it.
         let mut pings = connection.ping_pong().unwrap();
         tokio::select! {
             _ = &mut connection => panic!("the connection ended"),
@@ -431,7 +431,7 @@ async fn abort_resets_one_stream_and_leaves_the_others() {
 }
 
 #[tokio::test]
-async fn streams_nobody_reads_do_not_stall_the_others() {
+async fn unread_streams_do_not_stall_the_others() {
     let limits = Limits {
         h2_connection_window_bytes: 512 << 10,
         h2_stream_window_bytes: 256 << 10,
@@ -443,7 +443,7 @@ async fn streams_nobody_reads_do_not_stall_the_others() {
         let count = Arc::clone(&count);
         async move {
             if request.uri().path() == "/stall" {
-                // It holds what it got, and reads no more.
+                // Keeps the first frame and reads no more.
                 let mut body = request.into_body();
                 let held = body.frame().await;
                 count.fetch_add(1, Ordering::Relaxed);
@@ -476,7 +476,7 @@ async fn streams_nobody_reads_do_not_stall_the_others() {
 }
 
 #[tokio::test]
-async fn the_window_comes_back_when_the_bytes_are_dropped() {
+async fn the_window_is_given_back_when_bytes_are_dropped() {
     const WINDOW: usize = 64 << 10;
     let (frames, mut framed) = mpsc::channel(1);
     let more = Arc::new(Semaphore::new(0));
@@ -530,7 +530,7 @@ async fn the_window_comes_back_when_the_bytes_are_dropped() {
 }
 
 #[tokio::test]
-async fn silent_and_slow_peers() {
+async fn a_silent_peer_is_idle() {
     let (ends, mut ended) = mpsc::unbounded_channel();
     let limits = Limits { body_idle: Duration::from_millis(80), ..Default::default() };
     let server = start_limited(limits, observed(ends, Arc::new(Semaphore::new(9)))).await;
@@ -541,7 +541,7 @@ async fn silent_and_slow_peers() {
 }
 
 #[tokio::test]
-async fn a_panic_costs_one_stream() {
+async fn a_panic_resets_one_stream() {
     let server = start(|request: Request<Body>| async move {
         assert!(request.uri().path() != "/panic", "on purpose");
         echo(request).await
@@ -555,7 +555,7 @@ async fn a_panic_costs_one_stream() {
 }
 
 #[tokio::test]
-async fn both_versions_share_a_port_however_the_preface_is_cut() {
+async fn both_versions_share_a_port_for_any_segments_of_the_preface() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let server = start(echo).await;
     let mut h1 = Raw::connect(server.addr).await;

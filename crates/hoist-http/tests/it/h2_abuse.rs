@@ -1,4 +1,4 @@
-//! Frames no well-behaved client sends: each is an error of its stream or connection, and the server goes on.
+//! Frames that no well-behaved client sends: each is an error of its stream or connection, and the server survives.
 
 use hoist_http::{Body, Limits};
 use http::Request;
@@ -27,7 +27,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Fields as HPACK literals that are never indexed.
+/// Encodes fields as HPACK literals that are never indexed.
 fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -56,7 +56,7 @@ async fn exchange(server: &Running, frames: &[u8]) -> Vec<(u8, u32, Vec<u8>)> {
     sent.extend_from_slice(frames);
     let mut pings_left = 8;
     sent.extend_from_slice(&frame(PING, 0, 0, b"a ping.."));
-    // The server may close before it has read everything.
+    // The server may close before it has read all frames.
     let _ = tcp.write_all(&sent).await;
     let mut seen = Vec::new();
     loop {
@@ -83,11 +83,11 @@ async fn exchange(server: &Running, frames: &[u8]) -> Vec<(u8, u32, Vec<u8>)> {
 
 #[derive(Debug, PartialEq)]
 enum Verdict {
-    /// The connection ends with this error.
+    /// The server ends the connection with this error.
     Connection(u8),
-    /// The stream is reset with this error.
+    /// The server resets the stream with this error.
     Stream(u8),
-    /// It is answered.
+    /// The server responds.
     Answered,
 }
 
@@ -111,7 +111,7 @@ const COMPRESSION_ERROR: u8 = 9;
 const ENHANCE_YOUR_CALM: u8 = 11;
 
 #[tokio::test]
-async fn each_is_an_error_and_the_server_survives() {
+async fn hostile_frames_are_errors_and_the_server_survives() {
     let server = start(echo).await;
     let end = END_STREAM | END_HEADERS;
     let open = frame(HEADERS, END_HEADERS, 1, &fields(&PUT));
@@ -224,7 +224,7 @@ async fn each_is_an_error_and_the_server_survives() {
         let got = verdict(&server, &frames).await;
         let fits = match (&got, &wanted) {
             (Some(got), wanted) if got == wanted => true,
-            // A stream's error may be taken for the connection's, and any code for the general one.
+            // A server may treat a stream's error as the connection's, and use the general error code.
             (Some(Verdict::Connection(code)), Verdict::Stream(wanted) | Verdict::Connection(wanted)) => {
                 code == wanted || [PROTOCOL_ERROR, STREAM_CLOSED].contains(code)
             }
@@ -242,7 +242,7 @@ async fn each_is_an_error_and_the_server_survives() {
 }
 
 #[tokio::test]
-async fn a_bad_preface_is_no_connection() {
+async fn a_bad_preface_closes_the_connection() {
     let server = start(echo).await;
     let mut tcp = TcpStream::connect(server.addr).await.unwrap();
     tcp.write_all(PREFACE).await.unwrap();
@@ -281,7 +281,7 @@ async fn rapid_resets_end_the_connection() {
             if writer.write_all(&frames).await.is_err() {
                 return n;
             }
-            // Lets the server open each stream, which is what makes the attack expensive.
+            // Lets the server open each stream, which makes the attack expensive.
             tokio::task::yield_now().await;
         }
         writer.forget();

@@ -1,14 +1,14 @@
-//! hoist-http over real sockets, as a peer sees it.
+//! hoist-http over real sockets.
 
 #![allow(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+#![allow(clippy::unwrap_used, reason = "test helpers fail like tests")]
 #![allow(
     clippy::unnecessary_wraps,
     clippy::similar_names,
-    reason = "services return results, tests pair things"
+    reason = "services return results; tests compare similar values"
 )]
 #![allow(clippy::too_many_lines, reason = "tables are long")]
-#![allow(unreachable_pub, reason = "the modules of a test binary have no outside")]
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! However TCP cuts a stream of requests into segments, the service sees the same requests and bodies.
+//! The service sees the same requests and bodies for any segmentation of the stream.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,7 @@ fn content() -> impl Strategy<Value = Content> {
     ]
 }
 
-/// The bytes of a request, and the line by which the service knows it.
+/// Returns the bytes of a request, and the line that the service logs for it.
 fn wire(number: usize, content: &Content) -> (Vec<u8>, String) {
     let mut bytes = format!("PUT /{number} HTTP/1.1\r\nHost: a\r\nX-Padding: {number:040}\r\n").into_bytes();
     let mut whole = Vec::new();
@@ -55,7 +55,7 @@ fn wire(number: usize, content: &Content) -> (Vec<u8>, String) {
 }
 
 #[test]
-fn segments_do_not_matter() {
+fn requests_arrive_intact_in_any_segments() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let seen = Arc::new(Mutex::new(String::new()));
     let log = Arc::clone(&seen);
@@ -105,7 +105,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn the_entrances_of_fuzzers_take_anything(
+    fn the_entry_points_of_fuzzers_accept_any_bytes(
         pieces in proptest::collection::vec(
             prop_oneof![
                 proptest::collection::vec(any::<u8>(), 0..9).boxed(),

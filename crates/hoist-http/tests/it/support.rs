@@ -19,12 +19,12 @@ use tower_service::Service;
 pub type Answer = Result<Response<Full<Bytes>>, Infallible>;
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Long enough for a loaded machine, short enough to see a hang.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The time a test waits: long enough for a loaded machine, short enough to detect a hang.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a test waits for happens, or the test fails.
+/// Waits for a future, or fails the test.
 pub async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.expect("this should have happened by now")
+    tokio::time::timeout(TEST_TIMEOUT, future).await.expect("the test timed out")
 }
 
 #[derive(Clone)]
@@ -95,7 +95,7 @@ pub fn text(status: u16, text: impl Into<Bytes>) -> Answer {
     Ok(Response::builder().status(status).body(Full::new(text.into())).unwrap())
 }
 
-/// Answers with the method, the path, the number of bytes and a checksum of them.
+/// Responds with the method, the path, and the number and a checksum of the content's bytes.
 pub async fn echo(request: Request<Body>) -> Result<Response<Full<Bytes>>, hoist_http::BodyError> {
     let (head, body) = request.into_parts();
     let content = body.collect().await?.to_bytes();
@@ -123,7 +123,7 @@ pub fn head(status: u16) -> Response<()> {
     Response::builder().status(status).body(()).unwrap()
 }
 
-/// A client that writes what it is told and shows what comes back.
+/// A client that writes raw bytes and reads raw responses.
 pub struct Raw {
     pub tcp: TcpStream,
     pub seen: Vec<u8>,
@@ -160,7 +160,7 @@ impl Raw {
         soon(self.tcp.write_all(bytes.as_ref())).await.unwrap();
     }
 
-    /// Reads more; false at the end of the connection, however that comes.
+    /// Reads more bytes. Returns false at the end of the connection, orderly or not.
     async fn more(&mut self) -> bool {
         matches!(soon(self.tcp.read_buf(&mut self.seen)).await, Ok(bytes) if bytes > 0)
     }
@@ -179,18 +179,18 @@ impl Raw {
         assert_eq!(String::from_utf8(self.seen.drain(..text.len()).collect()).unwrap(), text);
     }
 
-    /// Everything until the server closes.
+    /// Reads all bytes until the server closes.
     pub async fn rest(&mut self) -> String {
         while self.more().await {}
         String::from_utf8(std::mem::take(&mut self.seen)).unwrap()
     }
 
-    /// The server closes, and says nothing more.
+    /// Asserts that the server closes without sending more.
     pub async fn ends(&mut self) {
         assert_eq!(self.rest().await, "");
     }
 
-    /// The next head, interim or final.
+    /// Reads the next head, interim or final.
     pub async fn head(&mut self) -> Message {
         loop {
             if let Some(end) = self.seen.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -203,7 +203,7 @@ impl Raw {
         }
     }
 
-    /// The next message with its content. A response to HEAD has to be read with `head`.
+    /// Reads the next message with its content. A response to HEAD has to be read with `head`.
     pub async fn message(&mut self) -> Message {
         let mut message = self.head().await;
         if message.status < 200 || matches!(message.status, 204 | 304) {
@@ -228,7 +228,7 @@ impl Raw {
         message
     }
 
-    /// Closes so that the server sees a reset.
+    /// Resets the connection.
     pub fn reset(self) {
         self.tcp.set_zero_linger().unwrap();
     }

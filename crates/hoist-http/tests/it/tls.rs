@@ -1,4 +1,4 @@
-//! TLS: both versions by ALPN, certificates reloaded, and plain TCP refused.
+//! TLS: both versions of HTTP by ALPN, reloading certificates, and rejecting plain TCP.
 
 use std::fs;
 use std::path::Path;
@@ -38,7 +38,7 @@ async fn start_tls(acceptor: &tls::Acceptor) -> Running {
     .await
 }
 
-/// Connects, trusting `root` alone.
+/// Connects, trusting only `root`.
 async fn connect(
     server: &Running,
     root: &CertificateDer<'static>,
@@ -58,7 +58,7 @@ async fn connect(
     soon(TlsConnector::from(Arc::new(config)).connect(name, tcp)).await
 }
 
-/// One request on HTTP/1.1; the connection stays open.
+/// Sends one request on HTTP/1.1. The connection stays open.
 async fn ask(tls: &mut TlsStream<TcpStream>, content: &[u8]) -> String {
     let head = format!("PUT /t HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", content.len());
     tls.write_all(head.as_bytes()).await.unwrap();
@@ -78,7 +78,7 @@ async fn ask(tls: &mut TlsStream<TcpStream>, content: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn http_1_1_by_alpn_or_without_it() {
+async fn http_1_1_is_served_with_and_without_alpn() {
     let dir = tempfile::tempdir().unwrap();
     let root = certify(dir.path());
     let server = start_tls(&acceptor(dir.path()).unwrap()).await;
@@ -96,7 +96,7 @@ async fn http_1_1_by_alpn_or_without_it() {
 }
 
 #[tokio::test]
-async fn http_2_by_alpn_or_prior_knowledge() {
+async fn http_2_is_served_by_alpn_and_prior_knowledge() {
     let dir = tempfile::tempdir().unwrap();
     let root = certify(dir.path());
     let server = start_tls(&acceptor(dir.path()).unwrap()).await;
@@ -115,14 +115,14 @@ async fn http_2_by_alpn_or_prior_knowledge() {
 }
 
 #[tokio::test]
-async fn certificates_are_exchanged_while_connections_live() {
+async fn certificates_are_reloaded_while_connections_live() {
     let dir = tempfile::tempdir().unwrap();
     let old = certify(dir.path());
     let acceptor = acceptor(dir.path()).unwrap();
     let server = start_tls(&acceptor).await;
     let mut early = connect(&server, &old, &["http/1.1"]).await.unwrap();
 
-    // A certificate without its key, and half a file, leave the old ones in use.
+    // The old certificate stays in use while the key belongs to another one or the file is incomplete.
     let kept = fs::read(dir.path().join("key.pem")).unwrap();
     let new = certify(dir.path());
     let key = fs::read(dir.path().join("key.pem")).unwrap();
@@ -140,7 +140,7 @@ async fn certificates_are_exchanged_while_connections_live() {
 }
 
 #[tokio::test]
-async fn what_is_no_certificate_is_an_error() {
+async fn an_unusable_certificate_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(acceptor(dir.path()), Err(tls::Error::Pem { .. })));
     certify(dir.path());
@@ -149,7 +149,7 @@ async fn what_is_no_certificate_is_an_error() {
 }
 
 #[tokio::test]
-async fn plain_tcp_on_a_tls_port_ends_and_others_go_on() {
+async fn plain_tcp_on_a_tls_port_is_closed_and_others_continue() {
     let dir = tempfile::tempdir().unwrap();
     let root = certify(dir.path());
     let server = start_tls(&acceptor(dir.path()).unwrap()).await;

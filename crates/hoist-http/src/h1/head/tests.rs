@@ -1,4 +1,4 @@
-//! The grammar of heads: what is taken, what is refused and how, in pieces of any size.
+//! The grammar of heads: valid and invalid ones, in pieces of any size.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn parse_all(input: &[u8], step: usize) -> Result<Option<Head>, Rejection> {
 }
 
 #[test]
-fn a_head_in_every_split() {
+fn a_head_parses_the_same_in_every_split() {
     let input = b"\r\nPOST /a?b HTTP/1.1\r\nHost: h:1\r\nX:\t y \r\nX:\r\nContent-Length: 007\r\n\r\n";
     for step in 1..=input.len() {
         let head = parse_all(input, step).unwrap().unwrap();
@@ -28,7 +28,7 @@ fn a_head_in_every_split() {
 }
 
 #[test]
-fn accepted() {
+fn valid_heads_are_accepted() {
     for (line, fields, framing, keep_alive) in [
         ("GET / HTTP/1.1", "Host: a\r\n", Framing::Done, true),
         ("GET / HTTP/1.1", "Host:\r\n", Framing::Done, true),
@@ -59,7 +59,7 @@ fn accepted() {
 }
 
 #[test]
-fn refused() {
+fn invalid_heads_are_rejected_with_a_status() {
     let bad = Rejection::Malformed("").problem().0;
     let coding = Rejection::UnknownTransferCoding.problem().0;
     let version = Rejection::UnknownVersion.problem().0;
@@ -133,7 +133,7 @@ fn refused() {
 }
 
 #[test]
-fn too_large() {
+fn heads_that_are_too_large_are_rejected() {
     let long = "a".repeat(70_000);
     let many = "A: b\r\n".repeat(100);
     for (input, reject) in [
