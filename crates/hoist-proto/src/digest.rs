@@ -1,41 +1,43 @@
-//! Digest fields (RFC 9530): what a peer says its content hashes to, and which hashes it would like to be told.
+//! Digest fields (RFC 9530): the digests that a peer states, and the algorithms that it prefers.
 //!
-//! Owns their syntax and their choice. Hashing itself is not this crate's: it needs the content.
+//! Owns their syntax and the choice of an algorithm. Servers and clients compute digests themselves, because that needs the
+//! content.
 
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
-/// `Repr-Digest`: of the whole representation.
+/// `Repr-Digest`: digests of the whole representation.
 pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
-/// `Want-Repr-Digest`: which of those a peer would like.
+/// `Want-Repr-Digest`: the algorithms that a peer prefers for `Repr-Digest`.
 pub const WANT_REPR_DIGEST: HeaderName = HeaderName::from_static("want-repr-digest");
-/// `Content-Digest`: of the content of one message.
+/// `Content-Digest`: digests of the content of one message.
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 
-/// A hash function both sides can compute.
+/// A digest algorithm that both sides can compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// `sha-256`.
     Sha256,
     /// `sha-512`.
     Sha512,
-    /// SHA-1, for checksums of tus 1.0 alone: it protects against accidents.
+    /// SHA-1, only for checksums of tus 1.0, to detect accidental changes.
     Sha1,
-    /// MD5, likewise.
+    /// MD5, only for checksums of tus 1.0.
     Md5,
-    /// CRC-32 as in gzip, its four octets the highest first, likewise.
+    /// CRC-32 as in gzip, in big-endian order, only for checksums of tus 1.0.
     Crc32,
-    /// CRC-32C (Castagnoli), likewise.
+    /// CRC-32C (Castagnoli) in big-endian order, only for checksums of tus 1.0.
     Crc32c,
 }
 
 impl Algorithm {
-    /// Those of the digest fields, the preferred first.
+    /// The algorithms of the digest fields, the preferred one first.
     pub const IN_FIELDS: [Self; 2] = [Self::Sha256, Self::Sha512];
 
-    /// Its key in the digest fields. Those that are not offered there have one all the same (RFC 9530, the registry).
+    /// Returns the algorithm's key in the digest fields. Those that are not offered there have one, too (RFC 9530, the
+    /// registry).
     pub const fn key(self) -> &'static str {
         match self {
             Self::Sha256 => "sha-256",
@@ -47,7 +49,7 @@ impl Algorithm {
         }
     }
 
-    /// How many octets its value has.
+    /// Returns the number of octets of a digest.
     pub const fn octets(self) -> usize {
         match self {
             Self::Sha256 => 32,
@@ -63,12 +65,12 @@ impl Algorithm {
     }
 }
 
-/// What some bytes hash to, or are said to.
+/// A digest, computed or stated.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Digest {
-    /// By which function.
+    /// The algorithm.
     pub algorithm: Algorithm,
-    /// The value.
+    /// The octets of the digest.
     pub octets: Vec<u8>,
 }
 
@@ -78,7 +80,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The digests a field says that can be checked. A field that does not parse says none; an unknown function is passed over.
+/// Returns the digests in a field that can be verified. A malformed field has none; unknown algorithms are ignored.
 //= IETF-DIG-08
 pub fn parse(fields: &HeaderMap, name: &HeaderName) -> Vec<Digest> {
     let octets = |item| match item {
@@ -91,7 +93,7 @@ pub fn parse(fields: &HeaderMap, name: &HeaderName) -> Vec<Digest> {
         .collect()
 }
 
-/// Whether a header section promises a `Content-Digest` behind the content.
+/// Returns whether a header section announces a `Content-Digest` in the trailers.
 pub fn is_in_trailer(fields: &HeaderMap) -> bool {
     let lines = fields.get_all(http::header::TRAILER).iter().filter_map(|line| line.to_str().ok());
     lines
@@ -99,7 +101,7 @@ pub fn is_in_trailer(fields: &HeaderMap) -> bool {
         .any(|name| name.trim().eq_ignore_ascii_case(CONTENT_DIGEST.as_str()))
 }
 
-/// The function a `Want-Repr-Digest` field likes best among those that can be computed.
+/// Returns the most preferred algorithm of a `Want-Repr-Digest` field that can be computed.
 //= IETF-DIG-04
 pub fn preferred(fields: &HeaderMap) -> Option<Algorithm> {
     let weight = |item| match item {
@@ -111,13 +113,13 @@ pub fn preferred(fields: &HeaderMap) -> Option<Algorithm> {
     wanted.into_iter().rev().max_by_key(|(_, weight)| *weight).map(|(algorithm, _)| algorithm)
 }
 
-/// A digest as the value of a field.
+/// Writes a digest.
 pub fn value(digest: &Digest) -> HeaderValue {
     let octets = sfv::ItemSerializer::new().bare_item(digest.octets.as_slice()).finish();
     HeaderValue::try_from(format!("{}={octets}", digest.algorithm.key())).expect("a key and base64")
 }
 
-/// The members whose function is known. One of another type spoils the whole field.
+/// Returns the members with known algorithms, or none if one of them is of another type.
 fn members<T>(
     fields: &HeaderMap,
     name: &HeaderName,
@@ -147,7 +149,7 @@ mod tests {
 
     // proves: IETF-DIG-08
     #[test]
-    fn digests_read_as_they_are_written() {
+    fn a_written_digest_reads_back() {
         let hello = "sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:";
         let read = parse(&fields(&REPR_DIGEST, &[hello]), &REPR_DIGEST);
         assert_eq!(read.len(), 1);
@@ -173,7 +175,7 @@ mod tests {
 
     // proves: IETF-DIG-04
     #[test]
-    fn the_heaviest_wish_that_can_be_met_is_met() {
+    fn the_preferred_known_algorithm_is_chosen() {
         for (line, expected) in [
             ("sha-256=10", Some(Algorithm::Sha256)),
             ("sha-256=3, sha-512=7, md5=10", Some(Algorithm::Sha512)),

@@ -1,7 +1,7 @@
-//! Header fields as values: structured fields through `sfv`, and the token's own looser syntax.
+//! Header fields as values: structured fields by `sfv`, and the looser syntax of tokens.
 //!
-//! Owns syntax. Whether a field that does not parse is an error or counts as absent differs between dialects, so each
-//! reader returns a [`Field`] and the dialect decides.
+//! Owns the syntax. Dialects differ in treating a malformed field as an error or as absent, so each reader returns a
+//! [`Field`] and the dialect decides.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,19 +11,19 @@ use sfv::{BareItem, Item, Parser};
 use crate::types::{Durable, LARGEST_INTEGER, Length, Offset, PartNumber, Timestamp, Token};
 use crate::upload::Part;
 
-/// One field of a header section.
+/// The value of one field of a header section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Field<T> {
-    /// It is not there.
+    /// The field is absent.
     Absent,
-    /// It is there and does not parse.
+    /// The field is present and does not parse.
     Malformed,
-    /// It says this.
+    /// The field has this value.
     Is(T),
 }
 
 impl<T> Field<T> {
-    /// The value, where one that does not parse counts as absent.
+    /// Returns the value, treating a malformed field as absent.
     pub fn ignoring_malformed(self) -> Option<T> {
         match self {
             Self::Is(value) => Some(value),
@@ -31,13 +31,13 @@ impl<T> Field<T> {
         }
     }
 
-    /// Whether the field is there, in whatever form.
+    /// Returns whether the field is present, malformed or not.
     pub fn is_present(&self) -> bool {
         !matches!(self, Self::Absent)
     }
 }
 
-/// An Item holding an integer from 0 to 999,999,999,999,999 (RFC 9651, Integers). Parameters are ignored.
+/// Reads an Item that is an integer from 0 to 999,999,999,999,999 (RFC 9651, Integers). Parameters are ignored.
 //= IETF-SF-01, IETF-SF-07
 pub fn integer(fields: &HeaderMap, name: &HeaderName) -> Field<u64> {
     item(fields, name, |item| match item {
@@ -46,7 +46,7 @@ pub fn integer(fields: &HeaderMap, name: &HeaderName) -> Field<u64> {
     })
 }
 
-/// An Item holding a boolean, `?0` or `?1`. Parameters are ignored.
+/// Reads an Item that is a boolean, `?0` or `?1`. Parameters are ignored.
 //= IETF-SF-02, IETF-SF-07
 pub fn boolean(fields: &HeaderMap, name: &HeaderName) -> Field<bool> {
     item(fields, name, |item| match item {
@@ -55,8 +55,8 @@ pub fn boolean(fields: &HeaderMap, name: &HeaderName) -> Field<bool> {
     })
 }
 
-/// The members of a Dictionary that have one of the `known` keys, in the order of those. A known key whose value is no
-/// integer from 0 on makes the whole field malformed; unknown ones and parameters are ignored. Lines are joined.
+/// Reads the members of a Dictionary that have `known` keys, in the order of those. A known key whose value is not a
+/// non-negative integer makes the field malformed. Unknown keys and parameters are ignored. Lines are joined.
 pub fn integers<const N: usize>(
     fields: &HeaderMap,
     name: &HeaderName,
@@ -83,7 +83,7 @@ pub fn integers<const N: usize>(
     Field::Is(numbers)
 }
 
-/// The number of a part, and whether it is the last: an integer from 0 to 9999 with a boolean parameter `last`.
+/// Reads a part: an integer from 0 to 9999, its number, with an optional boolean parameter `last`.
 //= TOK-IDX-01
 pub fn part(fields: &HeaderMap, name: &HeaderName) -> Field<Part> {
     let value = match single(fields, name) {
@@ -107,14 +107,14 @@ pub fn part(fields: &HeaderMap, name: &HeaderName) -> Field<Part> {
     }
 }
 
-/// The same for a response.
+/// Writes a part.
 pub fn part_value(part: Part) -> HeaderValue {
     let last = if part.last { ";last" } else { "" };
     HeaderValue::try_from(format!("{}{last}", part.number)).expect("digits and letters")
 }
 
-/// The one thing a field says, although its line may be there several times, or in one line several times, as a proxy joins
-/// repeated lines (RFC 9110, Field Order). Values that differ are malformed.
+/// Reads a value that may be repeated, on several lines or within one, because proxies join repeated lines (RFC 9110, Field
+/// Order). Different values are malformed.
 pub fn agreed<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Field<&'a [u8]> {
     let lines = fields.get_all(name).iter();
     let mut values =
@@ -126,7 +126,7 @@ pub fn agreed<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Field<&'a [u8]> {
     }
 }
 
-/// A field whose value is a list, its lines joined into one in their order (RFC 9110, Field Order). Empty lines say nothing.
+/// Reads a list, whose lines are joined in order (RFC 9110, Field Order). Empty lines are ignored.
 pub fn list(fields: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     let lines: Vec<&[u8]> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     match lines[..] {
@@ -151,7 +151,7 @@ fn item<T>(fields: &HeaderMap, name: &HeaderName, read: impl FnOnce(BareItem) ->
     }
 }
 
-/// The one line of a field. Two lines combine into a list (RFC 9110, Field Order), which no Item can be.
+/// Returns the only line of a field. Two lines form a list (RFC 9110, Field Order), which is not an Item.
 //= IETF-SF-08
 fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Field<&'a HeaderValue> {
     let mut lines = fields.get_all(name).iter();
@@ -162,9 +162,9 @@ fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Field<&'a HeaderValue
     }
 }
 
-/// A token: a byte sequence, a string, or any run of visible ASCII without comma and space.
+/// Reads a token: a byte sequence, a string, or visible ASCII without comma and space.
 ///
-/// Its identity is the octets it stands for, so `abcdef`, `"abcdef"` and `:YWJjZGVm:` are one token.
+/// Its octets are its identity, so `abcdef`, `"abcdef"` and `:YWJjZGVm:` are the same token.
 //= TOK-TOKEN-01, TOK-TOKEN-02
 pub fn token(fields: &HeaderMap, name: &HeaderName) -> Field<Token> {
     let text = match single(fields, name) {
@@ -194,48 +194,48 @@ fn bare_octets(text: &[u8]) -> Option<Vec<u8>> {
     text.iter().all(|octet| octet.is_ascii_graphic() && *octet != b',').then(|| text.to_vec())
 }
 
-/// An offset for a response. Only a durable one can be told.
+/// Writes the offset of a response, which must be durable.
 pub fn offset_value(offset: Durable) -> HeaderValue {
     integer_value(offset.offset().get())
 }
 
-/// An offset for a request.
+/// Writes the offset of a request.
 pub fn position_value(offset: Offset) -> HeaderValue {
     integer_value(offset.get())
 }
 
-/// A length.
+/// Writes a length.
 pub fn length_value(length: Length) -> HeaderValue {
     integer_value(length.get())
 }
 
-/// A number. The largest that can be told stands for all beyond it.
+/// Writes an integer. Those above [`LARGEST_INTEGER`] are written as it.
 //= IETF-SF-09
 pub fn integer_value(number: u64) -> HeaderValue {
     HeaderValue::from(number.min(LARGEST_INTEGER))
 }
 
-/// A dictionary of numbers.
+/// Writes a Dictionary of integers.
 pub fn dictionary_value(members: &[(&str, u64)]) -> HeaderValue {
     let spelled = members.iter().map(|(key, number)| format!("{key}={}", (*number).min(LARGEST_INTEGER)));
     HeaderValue::try_from(spelled.collect::<Vec<_>>().join(", ")).expect("keys and numbers")
 }
 
-/// A moment, as an IMF-fixdate (RFC 9110, Date/Time Formats).
+/// Writes a moment as an IMF-fixdate (RFC 9110, Date/Time Formats).
 pub fn date_value(moment: Timestamp) -> HeaderValue {
-    // The last second that has a date of this form.
+    // The last second that has an IMF-fixdate.
     const MILLIS_MAX: u64 = 253_402_300_799_000;
     let since = Duration::from_millis(moment.millis().min(MILLIS_MAX));
     let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since);
-    HeaderValue::try_from(date).expect("a date is ASCII")
+    HeaderValue::try_from(date).expect("a date is a field value")
 }
 
-/// A boolean.
+/// Writes a boolean.
 pub fn boolean_value(value: bool) -> HeaderValue {
     HeaderValue::from_static(if value { "?1" } else { "?0" })
 }
 
-/// A token, as the byte sequence its octets make.
+/// Writes a token as a byte sequence.
 //= TOK-TOKEN-06
 pub fn token_value(token: &Token) -> HeaderValue {
     let text = sfv::ItemSerializer::new().bare_item(token.expose()).finish();
@@ -258,7 +258,7 @@ mod tests {
 
     // proves: TOK-TOKEN-01
     #[test]
-    fn the_spellings_of_a_token_are_one_token() {
+    fn all_spellings_of_a_token_are_equal() {
         let expected = Field::Is(Token::new(*b"abcdef").expect("in range"));
         for line in ["abcdef", "\"abcdef\"", ":YWJjZGVm:", " abcdef ", "abcdef\t", ":YWJjZGVm:;a=1"] {
             assert_eq!(token(&map(&[line.as_bytes()]), &NAME), expected, "{line}");
@@ -274,7 +274,7 @@ mod tests {
 
     // proves: TOK-TOKEN-02, TDR-HDR-04
     #[test]
-    fn what_is_no_token_is_malformed() {
+    fn invalid_tokens_are_malformed() {
         let long = "x".repeat(257);
         let lines: [&[u8]; 9] =
             [b"", b" ", b"a b", b"a,b", b"a\tb", b"caf\xc3\xa9", b"\"\"", b"::", long.as_bytes()];
@@ -288,7 +288,7 @@ mod tests {
 
     // proves: TUS1-HDR-12
     #[test]
-    fn a_value_that_is_repeated_is_one_value() {
+    fn a_repeated_value_is_one_value() {
         type Case<'a> = (&'a [&'a [u8]], Field<&'a [u8]>);
         let cases: [Case<'_>; 9] = [
             (&[], Field::Absent),
@@ -308,7 +308,7 @@ mod tests {
 
     // proves: TUS1-MET-08
     #[test]
-    fn the_lines_of_a_list_are_one_list() {
+    fn the_lines_of_a_list_are_joined() {
         type Case<'a> = (&'a [&'a [u8]], Option<&'a str>);
         let cases: [Case<'_>; 6] = [
             (&[], None),

@@ -1,21 +1,20 @@
-//! The numbers that bound everything a peer can ask for.
+//! [`Policy`] and [`Limits`]: the bounds on one upload.
 //!
-//! Owns the limits of single uploads and their life times; the bounds of a connection are the transport's, those over
-//! many uploads together are the server's.
+//! The bounds on a connection are the transport's, those on all uploads together the server's.
 
 use std::time::Duration;
 
-/// What this server allows one upload.
+/// The sizes and times that a server allows an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Sizes.
+    /// The bounds on sizes.
     pub limits: Limits,
-    /// How long an unfinished upload lives after its last byte; for ever when absent. Default: seven days.
+    /// The time for which an incomplete upload is kept after its last byte; forever if `None`. Default: seven days.
     pub lifetime: Option<Duration>,
-    /// How long a complete upload's record (and its content, where the target leaves it in the store) is kept; for ever
-    /// when absent. Default: for ever.
+    /// The time for which the record of a complete upload is kept, and its content if the target leaves it in the store;
+    /// forever if `None`. Default: forever.
     pub retention: Option<Duration>,
-    /// The fewest octets a token may have. Default 1, so that the draft's own example works.
+    /// The minimum number of octets of a token. Default 1, so that the draft's own example works.
     pub token_octets_min: usize,
 }
 
@@ -30,21 +29,22 @@ impl Default for Policy {
     }
 }
 
-/// Sizes of uploads and of single requests, in bytes. By default there are none.
+/// Bounds on the sizes of uploads and of single requests, in bytes. There are none by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest representation.
+    /// The maximum size of a representation.
     pub size_max: Option<u64>,
-    /// The smallest representation for which resuming is offered; smaller ones are accepted all the same.
+    /// The minimum size of a representation for which resuming is offered. Smaller ones are accepted.
     pub size_min: u64,
-    /// The largest content of one request.
+    /// The maximum size of one request's content.
     pub append_max: Option<u64>,
-    /// The smallest content of one request that is not the last and not an empty creation.
+    /// The minimum size of one request's content, unless it is the last or an empty creation.
     pub append_min: u64,
 }
 
 impl Limits {
-    /// Those that bind, under their names in `Upload-Limit`; `min-size` always, so that the list is never empty.
+    /// Returns the limits that are set, under their names in `Upload-Limit`. `min-size` is always one, so that the list is
+    /// never empty.
     pub fn members(&self) -> Vec<(&'static str, u64)> {
         let members = [
             ("max-size", self.size_max),

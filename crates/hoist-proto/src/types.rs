@@ -1,44 +1,44 @@
 //! The protocol's quantities and names as types: offsets, lengths, ids, tokens, fences, time.
 //!
-//! Owns construction and the few operations that are sound on them; leaves parsing of header fields to
-//! [`field`](crate::field) and every decision to [`engine`](crate::engine).
+//! Owns their construction and arithmetic. Parsing header fields is [`field`](crate::field)'s, decisions are
+//! [`engine`](crate::engine)'s.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The largest number a structured-field integer can carry (RFC 9651, Integers): fifteen digits.
+/// The largest structured-field integer (RFC 9651, Integers): fifteen digits.
 ///
-/// Offsets and lengths travel as such integers, so none above it can ever be announced.
+/// Offsets and lengths are sent as such integers, so no larger one can be announced.
 pub const LARGEST_INTEGER: u64 = 999_999_999_999_999;
 
-/// Bytes of representation data an upload holds, counted from zero.
+/// The bytes of representation data that an upload holds, counted from zero.
 ///
 /// Never decreases over the life of an upload (upload-token: TOK-OFF-03).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(u64);
 
 impl Offset {
-    /// The offset of an upload that holds nothing.
+    /// The offset of an empty upload.
     pub const ZERO: Self = Self(0);
 
-    /// The offset behind `bytes` bytes.
+    /// Returns the offset after `bytes` bytes.
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// The number of bytes before this offset.
+    /// Returns the number of bytes before this offset.
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The offset `bytes` further on, or `None` past the range of the type.
+    /// Returns the offset after `bytes` more bytes, or `None` on overflow.
     pub fn advance(self, bytes: u64) -> Option<Self> {
         self.0.checked_add(bytes).map(Self)
     }
 
-    /// How many bytes lie between an earlier offset and this one, or `None` when it is not earlier.
+    /// Returns the number of bytes between an earlier offset and this one, or `None` if `earlier` is later.
     pub fn bytes_since(self, earlier: Self) -> Option<u64> {
         self.0.checked_sub(earlier.0)
     }
@@ -50,27 +50,27 @@ impl fmt::Display for Offset {
     }
 }
 
-/// Bytes the whole representation is going to have.
+/// The bytes of a complete representation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Length(u64);
 
 impl Length {
-    /// A representation of `bytes` bytes.
+    /// Returns the length of a representation of `bytes` bytes.
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// Whether an upload at `offset` holds the whole representation.
+    /// Returns whether an upload at `offset` holds the whole representation.
     pub fn is_reached(self, offset: Offset) -> bool {
         offset.0 >= self.0
     }
 
-    /// How many bytes are missing behind `offset`; zero once it is reached.
+    /// Returns the number of bytes missing after `offset`; zero once the length is reached.
     pub fn bytes_left(self, offset: Offset) -> u64 {
         self.0.saturating_sub(offset.0)
     }
@@ -88,29 +88,28 @@ impl fmt::Display for Length {
     }
 }
 
-/// An offset whose bytes survive what the configured durability level promises they survive.
+/// An offset whose bytes are stored as the configured durability level demands.
 ///
-/// Only a store makes one ([`Durable::attest`]), and only this type can be encoded as the `Upload-Offset` of a
-/// response, so an acknowledged offset cannot be a hope.
+/// Only a store creates one ([`Durable::attest`]), and only this type can be encoded as the `Upload-Offset` of a response,
+/// so that a response never acknowledges bytes that are not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Durable(Offset);
 
 impl Durable {
-    /// Nothing is stored, and nothing can be lost.
+    /// The offset of an empty upload.
     pub const ZERO: Self = Self(Offset::ZERO);
 
-    /// States that every byte before `offset` is durable. For stores alone; clippy refuses it elsewhere.
+    /// States that every byte before `offset` is durable. Only for stores; clippy rejects it elsewhere.
     pub const fn attest(offset: Offset) -> Self {
         Self(offset)
     }
 
-    /// The offset.
+    /// Returns the offset.
     pub const fn offset(self) -> Offset {
         self.0
     }
 
-    /// How far several contents reach that follow one upon the other, all of them durable; `None` past the range of the
-    /// type.
+    /// Returns the end of several durable contents that follow each other, or `None` on overflow.
     pub fn joined(contents: impl IntoIterator<Item = Self>) -> Option<Self> {
         contents.into_iter().try_fold(Self::ZERO, |end, content| Some(Self(end.0.advance(content.0.get())?)))
     }
@@ -122,30 +121,30 @@ impl fmt::Display for Durable {
     }
 }
 
-/// The name of an upload inside this server: 128 bits, written as 26 lower-case characters.
+/// The id of an upload within a server: 128 bits, written as 26 lower-case characters.
 ///
-/// The alphabet is Crockford's base 32, which has no character that means anything to a file system or a URI. There
-/// is one spelling of each id; everything else fails to parse, so an id can be used as a file name as it is.
+/// The alphabet is Crockford's base 32, which has no special character of file systems or URIs. Each id has one spelling,
+/// and no other text parses, so that an id can be used as a file name unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UploadId([u8; 16]);
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 impl UploadId {
-    /// Characters in the written form.
+    /// The number of characters of the written form.
     pub const CHARS: usize = 26;
 
-    /// The id made of these bits; the caller vouches that they cannot be guessed.
+    /// Returns the id of these bits, which the caller has made unguessable.
     pub const fn from_bits(bits: [u8; 16]) -> Self {
         Self(bits)
     }
 
-    /// The bits.
+    /// Returns the bits.
     pub const fn bits(self) -> [u8; 16] {
         self.0
     }
 
-    /// The first eight characters, for logs: enough to find an upload, not enough to address it.
+    /// Returns the first eight characters, for logs: enough to find an upload, but not to address it.
     pub fn short(self) -> ShortId {
         ShortId(self)
     }
@@ -167,7 +166,7 @@ impl fmt::Display for UploadId {
     }
 }
 
-/// An upload's URI may be a capability, so debugging output shows the short form.
+/// Shows the short form, because the URI of an upload may be a capability.
 impl fmt::Debug for UploadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "UploadId({})", self.short())
@@ -184,7 +183,7 @@ impl FromStr for UploadId {
         let mut bits = 0_u128;
         for (place, char) in text.bytes().enumerate() {
             let value = ALPHABET.iter().position(|&known| known == char).ok_or(NotAnId)? as u128;
-            // 26 characters hold 130 bits; the two that do not exist must be zero, or two texts would name one id.
+            // 26 characters hold 130 bits. The two surplus bits must be zero, or two texts would name one id.
             if place == 0 && value > 7 {
                 return Err(NotAnId);
             }
@@ -199,7 +198,7 @@ impl FromStr for UploadId {
 #[error("not an upload id: it is {} characters of 0-9 and a-z without i, l, o and u", UploadId::CHARS)]
 pub struct NotAnId;
 
-/// What logs show of an [`UploadId`].
+/// The form of an [`UploadId`] for logs.
 #[derive(Clone, Copy)]
 pub struct ShortId(UploadId);
 
@@ -209,29 +208,28 @@ impl fmt::Display for ShortId {
     }
 }
 
-/// A client's own name for an upload: 1 to 256 octets, a secret.
+/// A client's own name for an upload: 1 to 256 secret octets.
 ///
-/// Two spellings of the same octets are the same token. Debugging output shows the length alone, and the comparison
-/// takes the same time wherever the octets differ.
+/// Two spellings of the same octets are the same token. `Debug` shows only the length, and comparison takes constant time.
 #[derive(Clone)]
 pub struct Token(Box<[u8]>);
 
 impl Token {
-    /// The most octets a token may have (upload-token: TOK-TOKEN-01).
+    /// The maximum number of octets (upload-token: TOK-TOKEN-01).
     pub const OCTETS_MAX: usize = 256;
 
-    /// The token of these octets, or `None` when there are none or too many.
+    /// Returns the token of these octets, or `None` if there are none or too many.
     pub fn new(octets: impl Into<Box<[u8]>>) -> Option<Self> {
         let octets = octets.into();
         (1..=Self::OCTETS_MAX).contains(&octets.len()).then_some(Self(octets))
     }
 
-    /// The secret itself: to derive an id from, never to log or to store.
+    /// Returns the secret octets, which must not be logged or stored.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// How many octets it has.
+    /// Returns the number of octets.
     pub fn octets(&self) -> usize {
         self.0.len()
     }
@@ -259,20 +257,20 @@ pub struct PartNumber(u16);
 impl PartNumber {
     /// The first part.
     pub const FIRST: Self = Self(0);
-    /// The largest number there is.
+    /// The largest number.
     pub const MAX: u16 = 9999;
 
-    /// The part of this number, if there can be one.
+    /// Returns the part number, or `None` if it is out of range.
     pub fn new(number: u64) -> Option<Self> {
         u16::try_from(number).ok().filter(|number| *number <= Self::MAX).map(Self)
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> u16 {
         self.0
     }
 
-    /// All parts from the first to this one.
+    /// Returns all part numbers from the first to this one.
     pub fn up_to(self) -> impl Iterator<Item = Self> {
         (0..=self.0).map(Self)
     }
@@ -284,59 +282,59 @@ impl fmt::Display for PartNumber {
     }
 }
 
-/// The epoch of a right to change an upload. A store refuses writes under any but the newest it has seen.
+/// The epoch of the right to change an upload. A store rejects writes with an older fence than the newest it has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence(u64);
 
 impl Fence {
-    /// The fence of a number that the issuer never gave before.
+    /// Returns the fence of an epoch that its issuer has not used before.
     pub const fn new(epoch: u64) -> Self {
         Self(epoch)
     }
 
-    /// The number.
+    /// Returns the epoch.
     pub const fn get(self) -> u64 {
         self.0
     }
 }
 
-/// Who made a request, as far as authentication tells: an opaque, stable name.
+/// The authenticated sender of a request: an opaque, stable name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Principal(Arc<str>);
 
 impl Principal {
-    /// The principal of this name.
+    /// Returns the principal of this name.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.0
     }
 }
 
-/// Milliseconds since the Unix epoch. The protocol reads no clock: callers say what time it is.
+/// A moment in milliseconds since the Unix epoch. This crate reads no clock; callers pass the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The moment this many milliseconds after the Unix epoch.
+    /// Returns the moment this many milliseconds after the Unix epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     pub const fn millis(self) -> u64 {
         self.0
     }
 
-    /// The moment `after` later, or the last one there is.
+    /// Returns the moment `after` later, or the last representable one.
     pub fn plus(self, after: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// How long it is from `now` to this moment; zero when it has passed.
+    /// Returns the time from `now` to this moment; zero if it has passed.
     pub fn until(self, now: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(now.0))
     }
@@ -375,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_show() {
+    fn debug_output_hides_secrets() {
         let token = Token::new(*b"correct horse").expect("in range");
         assert_eq!(format!("{token:?}"), "Token(13 octets)");
         let id = UploadId::from_bits(*b"0123456789abcdef");

@@ -1,7 +1,7 @@
-//! The upload resource: everything a server must remember of one, and the states it can be in.
+//! The upload resource: its persistent fields and its phases.
 //!
-//! Owns no behaviour but what follows from the fields alone; how a request changes an upload is
-//! [`engine`](crate::engine)'s, how it is written to a disk is a store's.
+//! Owns the behaviour that follows from the fields alone. [`engine`](crate::engine) decides about requests, and a store
+//! writes the record.
 
 use std::time::Duration;
 
@@ -13,50 +13,50 @@ pub use numbers::{IndexedParts, PartNumberSet};
 
 mod numbers;
 
-/// One upload, as a store keeps it.
+/// An upload, as a store keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upload {
-    /// Its name inside the server.
+    /// The id within the server.
     pub id: UploadId,
-    /// Which family of dialects created it. Requests of another family do not see it.
+    /// The family of the dialect that created it. Requests of another family do not see it.
     pub family: Family,
-    /// When it counts as complete, and what exceeding its length does.
+    /// The dialect's rules for completion, excess and interruption.
     pub semantics: Semantics,
-    /// Who created it; only they may touch it.
+    /// The principal that created it, and the only one with access.
     pub owner: Option<Principal>,
-    /// Where its content comes from.
+    /// The source of its content.
     pub composition: Composition,
-    /// The request that created it, as its target will see it.
+    /// The request that created it, for the target.
     pub origin: Origin,
-    /// When it was created.
+    /// The time of its creation.
     pub created: Timestamp,
-    /// When it last changed: it was created, a byte was stored, or it became complete.
+    /// The time of its last change: its creation, a stored byte, or its completion.
     ///
-    /// Stored with the record, and raised by the store to the moment it last stored a byte.
+    /// Part of the record. The store raises it to the time of the last stored byte.
     pub touched: Timestamp,
-    /// How long it lives after its last change; for ever when absent. In the open phase the time an abandoned upload is
-    /// kept, afterwards the time its answer (and with the `keep` target its content) is.
+    /// The time for which it is kept after its last change; forever if `None`. It applies to an abandoned open upload, and
+    /// later to the target's response (and with the `keep` target, to the content).
     pub lifetime: Option<Duration>,
-    /// Bytes of the whole representation, once somebody said.
+    /// The length of the representation, once a request has stated it.
     pub length: Option<Length>,
-    /// Bytes stored. Not part of the stored record: the store knows it from the bytes it has.
+    /// The number of stored bytes. Not part of the record: the store derives it from the content.
     pub offset: Durable,
-    /// Where it is between creation and the target's answer.
+    /// The phase between creation and the target's response.
     pub phase: Phase,
 }
 
 impl Upload {
-    /// When it ends by itself, if nothing more happens to it.
+    /// Returns the time at which it expires, unless it changes before.
     pub fn expires(&self) -> Option<Timestamp> {
         self.lifetime.map(|lifetime| self.touched.plus(lifetime))
     }
 
-    /// Whether its time is over at `now`.
+    /// Returns whether it has expired at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires().is_some_and(|end| end <= now)
     }
 
-    /// Bytes of what is kept of its creation at its creator's will: the fields, and the ids of parts.
+    /// Returns the bytes of its record that the client chooses: header fields, and the ids of parts.
     pub fn record_bytes(&self) -> u64 {
         let fields = &self.origin.fields;
         let fields: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -67,17 +67,17 @@ impl Upload {
         (fields + parts) as u64
     }
 
-    /// Whether nothing can be appended any more.
+    /// Returns whether no more content can be appended.
     pub fn is_complete(&self) -> bool {
         !matches!(self.phase, Phase::Open)
     }
 
-    /// Whether every byte is here though no request has been told so yet: the one that brought the last byte was cut,
-    /// or the process died, before it could be settled.
+    /// Returns whether all bytes are stored but the upload was not delivered: the request with the last byte was
+    /// interrupted, or the process died, before `settle`.
     //= TOK-APP-05a
     pub fn awaits_delivery(&self) -> bool {
         if self.phase == Phase::Open && self.composition.is_composed() && self.offset == Durable::ZERO {
-            // Whether its parts are complete is not to be seen here.
+            // The state of its parts is not known here.
             return false;
         }
         let by_length = match self.semantics.completion {
@@ -94,22 +94,22 @@ impl Upload {
     }
 }
 
-/// Where an upload's content comes from.
+/// The source of an upload's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Composition {
-    /// From requests on it.
+    /// Requests on the upload.
     #[default]
     Direct,
-    /// From requests on it, and it is for others to be made of: no target sees it by itself.
+    /// Requests on the upload, which is a part of others. It is not delivered by itself.
     Part,
-    /// From these parts, one after the other, once all of them are complete.
+    /// These parts, in order, once all of them are complete.
     Concatenated(Vec<UploadId>),
-    /// From its numbered parts, from 0 on, once the last is known and all are complete.
+    /// Its numbered parts, from 0 on, once the last number is known and all are complete.
     Indexed(IndexedParts),
 }
 
 impl Composition {
-    /// Whether the content comes from other uploads.
+    /// Returns whether the content comes from other uploads.
     pub fn is_composed(&self) -> bool {
         match self {
             Self::Direct | Self::Part => false,
@@ -118,11 +118,11 @@ impl Composition {
     }
 }
 
-/// A family of dialects whose requests may meet on one upload. The engine compares it and knows no more of it.
+/// A family of dialects whose requests may address the same upload. The engine only compares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Family {
-    /// No dialect: an ordinary request that is received like an upload and never resumed.
+    /// No dialect: an ordinary request, which is received like an upload and cannot be resumed.
     Conventional,
     /// `Upload-Token`.
     Token,
@@ -132,42 +132,42 @@ pub enum Family {
     Tus1,
 }
 
-/// What a dialect means by "complete" and by "too long".
+/// A dialect's rules for completion, excess and interruption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Semantics {
-    /// When the upload is complete.
+    /// The rule for completion.
     pub completion: Completion,
-    /// What becomes of an upload whose length a request would exceed.
+    /// The effect of a request that would exceed the length.
     pub excess: Excess,
-    /// What becomes of an upload whose request is cut.
+    /// The effect of an interrupted request.
     pub interruption: Interruption,
 }
 
-/// What becomes of an upload whose request is cut before the end of its content.
+/// The effect on an upload of a request that is interrupted before the end of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interruption {
-    /// What arrived stays, and a later request goes on behind it.
+    /// Keeps the content that arrived, and a later request may continue.
     Resumes,
-    /// Nobody could ever go on, so nothing of it stays.
+    /// Discards the upload, because no request can continue it.
     Discards,
 }
 
-/// When an upload is complete.
+/// The condition on which an upload is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completion {
-    /// When its offset has reached its length, whatever requests say.
+    /// Its offset has reached its length.
     AtLength,
-    /// When its offset has reached its length; while that is unknown, when a request that does not announce more was
-    /// received to its end.
+    /// Its offset has reached its length; while that is unknown, a request that does not announce more was received to its
+    /// end.
     AtLengthOrEnd,
-    /// When a request that says it is the last was received to its end. Reaching the length completes nothing.
+    /// A request marked as the last was received to its end. Reaching the length is not enough.
     Explicit,
-    /// When a request that says it is the last was received to its end, or when its offset has reached its length.
+    /// A request marked as the last was received to its end, or its offset has reached its length.
     ExplicitOrAtLength,
 }
 
 impl Completion {
-    /// Whether requests say that they are the last, so that one that says so and is not contradicts itself.
+    /// Returns whether requests mark themselves as the last, so that the mark can contradict the offset.
     pub fn is_said(self) -> bool {
         match self {
             Self::Explicit | Self::ExplicitOrAtLength => true,
@@ -176,38 +176,38 @@ impl Completion {
     }
 }
 
-/// What becomes of an upload whose known length a request would exceed.
+/// The effect on an upload of a request that would exceed its known length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Excess {
-    /// It is invalid from then on: one of the two lengths was a lie, and nobody can tell which bytes are right.
+    /// Invalidates the upload: one of the two lengths is wrong, so the stored bytes may be, too.
     Invalidates,
-    /// What fits stays and the upload goes on.
+    /// Keeps the bytes that fit, and the upload continues.
     Keeps,
 }
 
-/// What a peer may know of an upload's progress.
+/// The state of an upload, as a response may report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
-    /// How many bytes are stored for good.
+    /// The number of durable bytes.
     pub offset: Durable,
-    /// How many it will be, if known.
+    /// The length of the representation, if known.
     pub length: Option<Length>,
-    /// Whether it is complete.
+    /// True if the upload is complete.
     pub complete: bool,
-    /// When it ends by itself.
+    /// The time at which it expires.
     pub expires: Option<Timestamp>,
-    /// Whether it has yet to be made of its parts, so that there is no offset to tell.
+    /// True if it awaits its parts, so that it has no offset yet.
     pub awaits_parts: bool,
-    /// The part that is spoken of, where it is one; `complete` is of the whole all the same.
+    /// The part that the response is about, if any. `complete` is about the whole upload nevertheless.
     pub part: Option<Part>,
 }
 
 /// One of the numbered parts of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Its number.
+    /// The number of the part.
     pub number: PartNumber,
-    /// Whether it is said to be the last.
+    /// True if the client marked it as the last.
     pub last: bool,
 }
 
@@ -215,7 +215,7 @@ impl From<&Upload> for State {
     fn from(upload: &Upload) -> Self {
         let Upload { offset, length, .. } = *upload;
         //= IETF-RET-03
-        // Whoever completes an upload in so many words is told that it is when the target has answered.
+        // With an explicit completion, the upload is reported as complete only once the target has answered.
         let waits = upload.phase == Phase::Received && upload.semantics.completion.is_said();
         let complete = upload.is_complete() && !waits;
         let awaits_parts = upload.composition.is_composed() && !upload.is_complete();
@@ -223,44 +223,44 @@ impl From<&Upload> for State {
     }
 }
 
-/// Where an upload is between creation and its target's answer.
+/// The phase of an upload between its creation and the target's response.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Phase {
     /// More may be appended.
     Open,
-    /// All bytes are here; the target has not answered yet.
+    /// All bytes are stored, and the target has not answered yet.
     Received,
-    /// The target has answered; the answer is kept for clients that lost it.
+    /// The target has answered. The response is kept for clients that lost it.
     Delivered(TargetResponse),
-    /// The upload failed for good, with this answer.
+    /// The upload failed permanently, with this response.
     Failed(TargetResponse),
 }
 
-/// A target's answer to a whole representation, kept to be given again.
+/// A target's response to a complete representation, kept for replay.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetResponse {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its header section, without fields of the connection.
+    /// The header section, without connection fields.
     pub fields: HeaderMap,
-    /// Its content, cut at a bound the server sets.
+    /// The content, truncated to a bound that the server sets.
     pub content: Vec<u8>,
 }
 
 impl TargetResponse {
-    /// An answer of a status alone.
+    /// Returns a response with a status and no content.
     pub fn of(status: StatusCode) -> Self {
         Self { status, fields: HeaderMap::new(), content: Vec::new() }
     }
 }
 
-/// The request that created an upload: what its target will see once the representation is whole.
+/// The request that created an upload. The target sees it when the representation is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Its method.
+    /// The method.
     pub method: Method,
-    /// Its target: path and query.
+    /// The request target: path and query.
     pub target: String,
-    /// The fields that describe the representation, or that the target asked for. Untrusted, to the last octet.
+    /// The untrusted fields that describe the representation, or that the target asked for.
     pub fields: HeaderMap,
 }

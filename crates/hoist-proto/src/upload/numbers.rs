@@ -1,36 +1,36 @@
-//! The numbers of an upload's parts.
+//! [`IndexedParts`]: the numbers of an upload's parts.
 
 use crate::types::PartNumber;
 
 /// The part numbers of an upload, as far as they are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexedParts {
-    /// The numbers of all parts that were ever begun. Some of these parts may have been removed since.
+    /// The numbers of all parts that were started. Some of these parts may have been removed since.
     pub started: PartNumberSet,
     /// The number that the client declared to be the last.
     pub last: Option<PartNumber>,
 }
 
-/// A set of part numbers, never empty, in little space as long as it has few gaps.
+/// A non-empty set of part numbers, compact if it has few gaps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartNumberSet {
-    /// First and last of each range, in order, with a gap between one and the next.
+    /// The first and last number of each range, in order and with gaps between them.
     ranges: Vec<(u16, u16)>,
 }
 
 impl PartNumberSet {
-    /// The set of one number.
+    /// Returns the set of one number.
     pub fn with(number: PartNumber) -> Self {
         Self { ranges: vec![(number.get(), number.get())] }
     }
 
-    /// The set of all numbers up to this one.
+    /// Returns the set of all numbers up to this one.
     pub fn up_to(highest: PartNumber) -> Self {
         Self { ranges: vec![(0, highest.get())] }
     }
 
-    /// The set of some ranges, given by their first and last numbers in order; `None` when they are out of order, touch
-    /// or are none.
+    /// Returns the set of ranges, given by their first and last numbers, or `None` if they are out of order, adjacent or
+    /// empty.
     pub fn of_ranges(ranges: impl IntoIterator<Item = (PartNumber, PartNumber)>) -> Option<Self> {
         let ranges: Vec<_> = ranges.into_iter().map(|(first, last)| (first.get(), last.get())).collect();
         let is_sound = ranges.iter().all(|(first, last)| first <= last)
@@ -38,29 +38,29 @@ impl PartNumberSet {
         (is_sound && !ranges.is_empty()).then_some(Self { ranges })
     }
 
-    /// First and last number of each range, in order.
+    /// Returns the first and last number of each range, in order.
     pub fn ranges(&self) -> impl Iterator<Item = (PartNumber, PartNumber)> {
         let number = |number: u16| PartNumber::new(number.into()).unwrap_or(PartNumber::FIRST);
         self.ranges.iter().map(move |(first, last)| (number(*first), number(*last)))
     }
 
-    /// The highest number.
+    /// Returns the highest number.
     pub fn highest(&self) -> PartNumber {
         self.ranges().last().map_or(PartNumber::FIRST, |(_, last)| last)
     }
 
-    /// Returns `true` if the set contains every number up to `last`.
+    /// Returns whether the set contains every number up to `last`.
     pub fn covers(&self, last: PartNumber) -> bool {
         self.ranges.first().is_some_and(|range| range.0 == 0 && range.1 >= last.get())
     }
 
-    /// All numbers, in order.
+    /// Returns all numbers, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = PartNumber> {
         let numbers = self.ranges.iter().flat_map(|(first, last)| *first..=*last);
         numbers.map(|number| PartNumber::new(number.into()).unwrap_or(PartNumber::FIRST))
     }
 
-    /// The set with one more number.
+    /// Returns the set with one more number.
     pub fn and(mut self, number: PartNumber) -> Self {
         let number = number.get();
         let behind = self.ranges.partition_point(|(first, _)| *first <= number);
@@ -81,7 +81,7 @@ impl PartNumberSet {
         self
     }
 
-    /// The set without the numbers above this one; as it is where none would be left.
+    /// Returns the set without the numbers above this one, or the whole set if none would be left.
     pub fn without_above(mut self, highest: PartNumber) -> Self {
         let highest = highest.get();
         if self.ranges.first().is_none_or(|(first, _)| *first > highest) {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_holds_what_was_added_in_any_order() {
+    fn a_set_contains_all_added_numbers_in_any_order() {
         for seed in 0..200_u64 {
             let mut state = seed;
             let mut next = || {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_make_no_sense_are_no_set() {
+    fn invalid_ranges_are_not_a_set() {
         for ranges in [&[][..], &[(3, 2)], &[(0, 4), (5, 6)], &[(4, 5), (0, 1)]] {
             let ranges = ranges.iter().map(|(first, last)| (n(*first), n(*last)));
             assert_eq!(PartNumberSet::of_ranges(ranges), None);
