@@ -1,4 +1,4 @@
-//! libFuzzer's way into [`hoist_fuzz::fields`].
+//! The libFuzzer entry point of [`hoist_fuzz::fields`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| hoist_fuzz::fields(data));

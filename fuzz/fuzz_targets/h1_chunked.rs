@@ -1,4 +1,4 @@
-//! libFuzzer's way into [`hoist_fuzz::h1_chunked`].
+//! The libFuzzer entry point of [`hoist_fuzz::h1_chunked`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| hoist_fuzz::h1_chunked(data));

@@ -1,4 +1,4 @@
-//! libFuzzer's way into [`hoist_fuzz::tus1_decode`].
+//! The libFuzzer entry point of [`hoist_fuzz::tus1_decode`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| hoist_fuzz::tus1_decode(data));

@@ -1,4 +1,4 @@
-//! libFuzzer's way into [`hoist_fuzz::upload_id`].
+//! The libFuzzer entry point of [`hoist_fuzz::upload_id`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| hoist_fuzz::upload_id(data));

@@ -1,7 +1,8 @@
-//! One function per decoder: it takes any bytes, and panics when the decoder does or when what it decoded does not
-//! hold together.
+//! Fuzz targets: one function per decoder. Each accepts any bytes, and panics if the decoder does or if the decoded
+//! value is inconsistent.
 //!
-//! The functions know no engine. `fuzz_targets/` hands them to libFuzzer, `src/bin/mutate.rs` to the seeded mutator.
+//! The targets do not call the engine. `fuzz_targets/` runs them under libFuzzer, `src/bin/mutate.rs` under the seeded
+//! mutator.
 
 #![forbid(unsafe_code)]
 
@@ -18,10 +19,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use sha2::{Digest, Sha256};
 
-/// A target by its name.
+/// The name of a target, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target. The names are those of the files in `fuzz_targets/` and of the folders in `seeds/`.
+/// All targets. The files in `fuzz_targets/` and the folders in `seeds/` have the same names.
 pub const TARGETS: &[Target] = &[
     ("fields", fields),
     ("h1_chunked", h1_chunked),
@@ -33,36 +34,36 @@ pub const TARGETS: &[Target] = &[
     ("upload_id", upload_id),
 ];
 
-/// The bytes of an HTTP/1.1 connection up to the end of a head.
+/// Parses the bytes of an HTTP/1.1 connection up to the end of a head.
 pub fn h1_head(data: &[u8]) {
     hoist_http::fuzz::head(data);
 }
 
-/// Content in the chunked transfer coding.
+/// Decodes content in the chunked transfer coding.
 pub fn h1_chunked(data: &[u8]) {
     hoist_http::fuzz::chunked(data);
 }
 
-/// Every resource a request may be addressed to.
+/// The kinds of resources to which a request may be addressed.
 const RESOURCES: [Resource; 3] = [Resource::Endpoint, Resource::Named, Resource::Upload(UploadId::from_bits([7; 16]))];
 
-/// A server that options all there is.
+/// The options of a server that supports everything.
 const OPTIONS: DialectOptions = DialectOptions { rfc_interim: true, versions: Versions::KNOWN, tus: tus1::Extensions::ALL };
 
-/// A request head, written like one, through detection and decoding; and the same fields as a response's.
+/// Detects and decodes a request head, and reads its fields as those of a response.
 pub fn token_decode(data: &[u8]) {
     let head = head(data);
     let content_bytes: Option<u64> =
         head.headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
-    // More cannot be told again; it is the engine's to refuse.
+    // A client cannot encode a larger number; the engine refuses it.
     let content_bytes = content_bytes.filter(|bytes| *bytes <= LARGEST_INTEGER);
     let _ = token::told(&head.headers);
     for resource in RESOURCES {
         match dialect::detect(&head, resource, OPTIONS) {
             Detected::Dialect(dialect) => match dialect.decode(&head, resource, content_bytes) {
                 Ok(decoded) => {
-                    announced(dialect, &head, &decoded.operation);
-                    spelled_again(dialect, resource, &decoded.subject, &decoded.operation);
+                    check_announcement(dialect, &head, &decoded.operation);
+                    check_round_trip(dialect, resource, &decoded.subject, &decoded.operation);
                 }
                 Err(refusal) => refused(dialect, &refusal),
             },
@@ -74,10 +75,10 @@ pub fn token_decode(data: &[u8]) {
     }
 }
 
-/// A client that asks for what was understood is understood to ask for the same.
-fn spelled_again(dialect: Dialect, resource: Resource, subject: &Subject, operation: &Operation) {
+/// Checks that a decoded operation, encoded as a request, decodes to the same operation.
+fn check_round_trip(dialect: Dialect, resource: Resource, subject: &Subject, operation: &Operation) {
     let again = match (dialect, subject, operation) {
-        // What made no sense is not asked for.
+        // No client sends a rejected operation.
         (_, _, Operation::Reject(_)) => return,
         (Dialect::Token(form), Subject::Token(token), _) => form.request("/uploads", token, operation),
         (Dialect::Ietf(speaker), ..) => speaker.request("/uploads", operation),
@@ -85,7 +86,7 @@ fn spelled_again(dialect: Dialect, resource: Resource, subject: &Subject, operat
     };
     let (again, ()) = again.expect("a head that was decoded").into_parts();
     let is_token = matches!(dialect, Dialect::Token(_));
-    // The form without a number is known by a field that not every request has; no client of ours speaks it.
+    // The form without a number is detected by a field that not every request has, and our client does not send it.
     if is_token && dialect::detect(&again, Resource::Endpoint, OPTIONS) != Detected::Dialect(dialect) {
         return;
     }
@@ -100,8 +101,8 @@ fn spelled_again(dialect: Dialect, resource: Resource, subject: &Subject, operat
     assert_eq!(summary(&again.operation), summary(operation));
 }
 
-/// An interim response is one, and a creation that was understood makes an upload to speak of.
-fn announced(dialect: Dialect, head: &Parts, operation: &Operation) {
+/// Checks that a decoded creation can be announced, by a response with status 104.
+fn check_announcement(dialect: Dialect, head: &Parts, operation: &Operation) {
     let Operation::Create(create) = operation else { return };
     let upload = Upload {
         id: UploadId::from_bits([7; 16]),
@@ -127,7 +128,7 @@ fn context() -> Context<'static> {
     Context { base: "/uploads", limits: &NONE, now: Timestamp::from_millis(0), lifetime: None }
 }
 
-/// What two spellings of one operation have in common.
+/// Returns the parts of an operation that encoding preserves.
 fn summary(operation: &Operation) -> String {
     match operation {
         Operation::Create(create) => format!("create {:?} {:?}", create.length, create.content),
@@ -143,8 +144,8 @@ fn refused(dialect: Dialect, refusal: &Refusal) {
     assert!(!refusal.problem().detail.is_empty());
 }
 
-/// A request head of tus 1.0, also under another method's name, through detection and decoding; and what its fields, as
-/// header and as trailer section, say of its content.
+/// Detects and decodes a request head of tus 1.0, also with a method override, and reads the digests that its fields
+/// state as a header section and as a trailer section.
 pub fn tus1_decode(data: &[u8]) {
     let mut sent = head(data);
     sent.headers.entry(TUS_RESUMABLE).or_insert(HeaderValue::from_static(tus1::VERSION));
@@ -161,7 +162,7 @@ pub fn tus1_decode(data: &[u8]) {
         };
         match dialect.decode(&head, resource, content_bytes) {
             Ok(decoded) => {
-                holds_together(&decoded.operation);
+                check_invariants(&decoded.operation);
                 let announced = matches!(&decoded.operation, Operation::Create(_));
                 assert!(!announced || dialect.progress(Durable::ZERO).is_none(), "there is no 104");
             }
@@ -176,13 +177,13 @@ pub fn tus1_decode(data: &[u8]) {
     }
 }
 
-/// What the engine takes for granted of what was understood.
-fn holds_together(operation: &Operation) {
+/// Checks what the engine assumes about decoded operations.
+fn check_invariants(operation: &Operation) {
     match operation {
         Operation::Create(create) => {
             if let Composition::Concatenated(parts) = &create.composition {
-                assert!(!parts.is_empty(), "it is made of something");
-                assert_eq!((create.length, create.content.bytes), (None, Some(0)), "and of nothing else");
+                assert!(!parts.is_empty(), "it has parts");
+                assert_eq!((create.length, create.content.bytes), (None, Some(0)), "and no content of its own");
             }
             if let (Some(length), Some(bytes)) = (create.length, create.content.bytes) {
                 assert!(bytes <= length.get());
@@ -193,12 +194,12 @@ fn holds_together(operation: &Operation) {
     }
 }
 
-/// `Upload-Metadata`: what is read is written and read again, and becomes fields that can be sent.
+/// Parses `Upload-Metadata`, checks that it can be encoded and parsed again, and converts it to header fields.
 pub fn tus1_metadata(data: &[u8]) {
     let Ok(metadata) = tus1::metadata::read(data) else { return };
     let pairs = metadata.iter().map(|(key, octets)| format!("{key} {}", base64(octets)));
     let written = pairs.collect::<Vec<_>>().join(",");
-    // Padding that was left out makes it longer.
+    // Restored padding may make it longer than the parser accepts.
     if written.len() <= data.len() {
         assert_eq!(tus1::metadata::read(written.as_bytes()).expect("it was read"), metadata);
     }
@@ -206,12 +207,12 @@ pub fn tus1_metadata(data: &[u8]) {
     assert_eq!(
         keys.collect::<std::collections::BTreeSet<_>>().len(),
         metadata.len(),
-        "no key is there twice"
+        "no key occurs twice"
     );
     assert!(metadata.iter().all(|(key, _)| !key.is_empty() && !key.contains([' ', ','])));
     let _ = tus1::metadata::media_type(&metadata);
     if let Some(disposition) = tus1::metadata::disposition(&metadata) {
-        assert!(disposition.to_str().is_ok(), "a name is spelled in ASCII");
+        assert!(disposition.to_str().is_ok(), "a name is encoded in ASCII");
     }
 }
 
@@ -232,7 +233,7 @@ fn base64(octets: &[u8]) -> String {
     text
 }
 
-/// Each line as the line of a field, through every reader of fields; what they read is written and read again.
+/// Parses each line as a field line of every type, and checks that the values can be encoded and parsed again.
 pub fn fields(data: &[u8]) {
     const NAME: HeaderName = HeaderName::from_static("upload-token");
     let lines = data.split(|&octet| octet == b'\n').take(8);
@@ -256,11 +257,11 @@ pub fn fields(data: &[u8]) {
         assert!(numbers.into_iter().flatten().all(|number| number <= LARGEST_INTEGER));
     }
     if map.len() > 1 {
-        assert_eq!(field::integer(&map, &NAME), Field::Malformed, "two lines are no item");
+        assert_eq!(field::integer(&map, &NAME), Field::Malformed, "two lines are not an item");
     }
 }
 
-/// A record as a store keeps it: as it is, and under a checksum that fits, since no mutation finds one.
+/// Parses a record, as it is and with a matching checksum, which no mutation would find.
 pub fn record(data: &[u8]) {
     let sealed = seal(data);
     for bytes in [data, &sealed] {
@@ -284,7 +285,7 @@ fn seal(data: &[u8]) -> Vec<u8> {
     sealed
 }
 
-/// The name of an upload in a URL: there is one spelling, and it is safe as a file name.
+/// Parses the id of an upload. An id has one spelling, which is safe as a file name.
 pub fn upload_id(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(id) = text.parse::<UploadId>() {
@@ -294,7 +295,7 @@ pub fn upload_id(data: &[u8]) {
     }
 }
 
-/// A head of `METHOD target` and lines of `name: value`; what cannot be part of one is left out.
+/// Builds a head from `METHOD target` and lines of `name: value`. Ignores what cannot be part of a head.
 fn head(data: &[u8]) -> Parts {
     let mut lines = data.split(|&octet| octet == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let mut words = lines.next().unwrap_or_default().split(|&octet| octet == b' ');

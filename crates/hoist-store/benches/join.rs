@@ -1,13 +1,13 @@
-//! How much joining parts costs, against `cat part* > whole` in the same run on the same disk.
+//! The cost of joining parts, compared with `cat part* > whole` in the same run on the same disk.
 //!
-//! `cargo bench -p hoist-store --bench join` joins 1 GiB of 20 parts below the system's temporary directory;
-//! `HOIST_BENCH_DIR` names another, `HOIST_BENCH_JOIN_GIB` and `HOIST_BENCH_JOIN_PARTS` other numbers. It takes three
-//! times that much room. Ratios mean something on any machine, absolute numbers on this one only.
+//! `cargo bench -p hoist-store --bench join` joins 1 GiB of 20 parts in the temporary directory. `HOIST_BENCH_DIR` sets
+//! another directory, `HOIST_BENCH_JOIN_GIB` and `HOIST_BENCH_JOIN_PARTS` other sizes. The benchmark needs three times
+//! the space. Ratios are comparable between machines, absolute numbers are not.
 //!
-//! Newer versions of `cat` have the kernel copy (`copy_file_range`), as the store does; appending to its output with `>>`
-//! has them read and write. Both are measured.
+//! Newer versions of `cat` let the kernel copy (`copy_file_range`), as the store does. When their output is appended
+//! with `>>`, they read and write. Both are measured.
 
-#![expect(clippy::print_stdout, reason = "what a benchmark finds is its output")]
+#![expect(clippy::print_stdout, reason = "the results of a benchmark are its output")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,8 +28,8 @@ const ONE: Fence = Fence::new(1);
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let place = std::env::var_os("HOIST_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let directory = tempfile::tempdir_in(place).expect("a directory");
+    let parent = std::env::var_os("HOIST_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let directory = tempfile::tempdir_in(parent).expect("a directory");
     let number = |name, default| {
         std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok()).unwrap_or(default)
     };
@@ -57,7 +57,7 @@ async fn compare(directory: &Path, durability: Durability, parts: u64, bytes: u6
     }
     let contents =
         ids.iter().map(|id| data.join("done").join(id.to_string()).join("content")).collect::<Vec<_>>();
-    // What was just written is on its way to the disk, which is nobody's work here.
+    // Waits until the parts are written to the disk, so that this is not measured.
     sync(&data);
     let is_disk = durability == Durability::Disk;
     let copied = cat(directory, &contents, ">", is_disk);
@@ -71,7 +71,7 @@ async fn compare(directory: &Path, durability: Durability, parts: u64, bytes: u6
     }
 }
 
-/// A complete part of this many bytes, each other bytes.
+/// Creates a complete part of this many bytes, with different content for each number.
 async fn stored(store: &LocalStore, number: u64, bytes: u64) -> UploadId {
     let part = upload(number, Composition::Part, Some(bytes));
     let mut writer = store.create(&part, ONE).await.expect("creates");
@@ -132,16 +132,16 @@ fn row(what: &str, cost: Cost, baseline: Cost) {
     println!("{what:<38} {wall:>6.3} {cpu:>6.3}  {walls:>6.3} {cpus:>6.3}");
 }
 
-/// What all threads of the process have used, in user and system mode.
+/// Returns the CPU time of all threads of this process, in user and system mode.
 fn cpu_time() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::try_from(now).expect("a process has used more than no time")
 }
 
-/// What the processes this one has waited for have used; as exact as the system's clock ticks.
+/// Returns the CPU time of the child processes that have ended, in clock ticks of the system.
 fn children_cpu_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Behind the name, which may hold anything, the third field comes first.
+    // The process name may contain anything, so the fields are counted from behind it. The first of them is the third.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>();
     let ticks = fields.get(13..15).unwrap_or_default().iter().filter_map(|field| field.parse::<u64>().ok());
     Duration::from_millis(ticks.sum::<u64>() * 1000 / rustix::param::clock_ticks_per_second())

@@ -1,10 +1,10 @@
-//! How much the local store costs: each figure beside a named baseline, measured in the same run on the same disk.
+//! The cost of the local store, each figure compared with a named baseline in the same run on the same disk.
 //!
-//! `cargo bench -p hoist-store` runs it below the system's temporary directory; `HOIST_BENCH_DIR` names another, and
-//! `HOIST_BENCH_SYNC_THREADS`, `HOIST_BENCH_WRITE_THREADS` try other numbers of threads. Ratios mean something on any
-//! machine, absolute numbers on this one only.
+//! `cargo bench -p hoist-store` runs in the temporary directory. `HOIST_BENCH_DIR` sets another directory,
+//! `HOIST_BENCH_SYNC_THREADS` and `HOIST_BENCH_WRITE_THREADS` set the numbers of threads. Ratios are comparable between
+//! machines, absolute numbers are not.
 
-#![expect(clippy::print_stdout, reason = "what a benchmark finds is its output")]
+#![expect(clippy::print_stdout, reason = "the results of a benchmark are its output")]
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -33,15 +33,15 @@ const ROUNDS: usize = 3;
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let place = std::env::var_os("HOIST_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let directory = tempfile::tempdir_in(place).expect("a directory");
+    let parent = std::env::var_os("HOIST_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let directory = tempfile::tempdir_in(parent).expect("a directory");
     println!("below {}, the best of {ROUNDS} rounds each\n", directory.path().display());
     runtime.block_on(async {
-        // Arguments choose parts by name; cargo adds flags of its own.
+        // Arguments select parts by name. cargo adds flags, which are ignored.
         let asked =
             std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect::<Vec<_>>();
         let wants = |part: &str| asked.is_empty() || asked.iter().any(|argument| argument == part);
-        // First, because the system tells the highest figure of the whole process.
+        // First, because the system reports the peak of the whole process.
         if wants("memory") {
             memory(directory.path()).await;
         }
@@ -57,7 +57,7 @@ fn main() {
     });
 }
 
-/// How much memory a hundred uploads take that come faster than the disk, in buffers of their own.
+/// The peak memory of a hundred uploads that are faster than the disk. Each buffer is an allocation of its own.
 async fn memory(directory: &Path) {
     let store = Arc::new(open(directory, Durability::Disk));
     let mut tasks = JoinSet::new();
@@ -82,7 +82,7 @@ async fn memory(directory: &Path) {
     println!("100 uploads of 16 MiB at once: {}\n", peak.split_whitespace().collect::<Vec<_>>().join(" "));
 }
 
-/// How long a new claim waits for an offset while 4 GiB run, against a sync of what a plain loop left.
+/// The time a new claim waits for the offset during an upload of 4 GiB, compared with one sync after a loop of `write`.
 async fn preempt(directory: &Path) {
     let path = directory.join("raw");
     let mut file = File::create(&path).expect("a file");
@@ -91,7 +91,7 @@ async fn preempt(directory: &Path) {
     }
     let start = Instant::now();
     file.sync_data().expect("a sync");
-    println!("an offset, asked for while an upload runs at full speed");
+    println!("time to load the offset while an upload runs at full speed");
     println!("a loop of write: one sync after 1 GiB  {:>6.3} s", start.elapsed().as_secs_f64());
     fs::remove_file(&path).expect("it is there");
     let store = open(directory, Durability::Disk);
@@ -105,13 +105,13 @@ async fn preempt(directory: &Path) {
         let start = Instant::now();
         let found = store.load(upload.id, Fence::new(round)).await.expect("loads").expect("is there");
         worst = worst.max(start.elapsed());
-        writer = store.append(upload.id, found.offset.offset(), Fence::new(round)).await.expect("goes on");
+        writer = store.append(upload.id, found.offset.offset(), Fence::new(round)).await.expect("appends");
     }
     println!("the store: the slowest of 16 in 4 GiB  {:>6.3} s\n", worst.as_secs_f64());
     store.remove(upload.id, Fence::new(99)).await.expect("removes");
 }
 
-/// (a) The way of a large upload's bytes: 1 GiB in buffers of 256 KiB, against a loop of plain `write`.
+/// (a) A large upload: 1 GiB in buffers of 256 KiB, compared with a loop of `write`.
 async fn writing(directory: &Path) {
     let contenders: [Contender<'_>; 5] = [
         ("a loop of write, no sync", Box::new(|| Box::pin(raw(directory, false)))),
@@ -126,7 +126,7 @@ async fn writing(directory: &Path) {
     let costs = best(&contenders).await;
     println!("1 GiB in buffers of 256 KiB          wall s  CPU s   wall   CPU");
     for (at, (what, _)) in contenders.iter().enumerate() {
-        // The first three beside the plain loop, the last two beside the loop that syncs.
+        // The first three are compared with the loop without a sync, the last two with the loop that syncs.
         row(what, costs[at], costs[at / 3 * 3]);
     }
     println!();
@@ -148,7 +148,7 @@ async fn raw(directory: &Path, is_synced: bool) -> Cost {
     cost
 }
 
-/// Buffers in rotation, as the network side reuses them: what allocating costs is not the store's to answer for.
+/// Buffers in rotation, as the network side reuses them, so that allocation is not measured.
 struct Buffers(Vec<Bytes>);
 
 impl Buffers {
@@ -238,11 +238,11 @@ async fn small(directory: &Path, durability: Durability) -> Cost {
     cost
 }
 
-/// The same files, made durable by the book: every file and directory synced as soon as it has changed.
+/// Writes the same files, and syncs every file and directory as soon as it has changed.
 async fn naive(directory: &Path, threads: u64) -> Cost {
     let data = directory.join("naive");
-    for shelf in ["open", "done"] {
-        fs::create_dir_all(data.join(shelf)).expect("a directory");
+    for parent in ["open", "done"] {
+        fs::create_dir_all(data.join(parent)).expect("a directory");
     }
     let cost = timed(async {
         let mut tasks = JoinSet::new();
@@ -326,10 +326,10 @@ struct Cost {
     cpu: Duration,
 }
 
-/// One way of doing something, and its name.
+/// A way to do the measured work, and its name.
 type Contender<'a> = (&'static str, Box<dyn Fn() -> Pin<Box<dyn Future<Output = Cost> + 'a>> + 'a>);
 
-/// The best each contender did. They take turns, so that a busy disk is everybody's.
+/// Returns the best result of each contender. They take turns, so that a busy disk affects all of them.
 async fn best(contenders: &[Contender<'_>]) -> Vec<Cost> {
     let mut best = vec![Cost { wall: Duration::MAX, cpu: Duration::MAX }; contenders.len()];
     for _ in 0..ROUNDS {
@@ -347,7 +347,7 @@ async fn timed(work: impl Future<Output = ()>) -> Cost {
     Cost { wall: start.elapsed(), cpu: cpu_time().saturating_sub(cpu) }
 }
 
-/// What all threads of the process have used, in user and system mode.
+/// Returns the CPU time of all threads of this process, in user and system mode.
 fn cpu_time() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::try_from(now).expect("a process has used more than no time")

@@ -1,7 +1,7 @@
 //! The suite that every store must pass, ours and yours.
 //!
-//! Owns the cases that hold for any store. Leaves what is special about one (its files, its faults) to the tests of that
-//! store.
+//! Owns the cases that hold for any store. Leaves what is special about one (its files, its faults) to the tests of
+//! that store.
 //!
 //! Implement [`Site`], and call [`run`] in a test on a tokio runtime with several threads. The
 //! [crate documentation](crate) has an example. A case that fails panics at its own location, with what it expected.
@@ -120,7 +120,7 @@ async fn load(store: &dyn Store, id: UploadId, fence: Fence) -> Upload {
 /// Creates an upload with these bytes and syncs it.
 async fn stored(store: &dyn Store, upload: &Upload, bytes: &Bytes) {
     let mut writer = create(store, upload, ONE).await;
-    writer.write(bytes.clone()).await.expect("bytes are taken");
+    writer.write(bytes.clone()).await.expect("bytes are accepted");
     assert_eq!(writer.sync().await.expect("bytes can be synced").offset(), end_of(bytes));
 }
 

@@ -1,13 +1,13 @@
 //! Durable, fenced stores for resumable uploads.
 //!
-//! A [`Store`](store::Store) keeps uploads: their content, and a record of each. It makes three promises, which together
-//! make an upload resumable:
+//! A [`Store`](store::Store) keeps uploads: their content, and a record of each. It makes three promises, which
+//! together make an upload resumable:
 //!
 //! - **Durable.** A [`Durable`] offset survives a crash with every byte before it. Only a store makes one, after the
 //!   storage has confirmed the bytes.
 //! - **Gapless.** The stored content is always a prefix of what was sent, however the transfer was interrupted.
-//! - **Fenced.** The newest claim wins: a request whose [`Fence`] is no longer the highest changes nothing, however late
-//!   its bytes arrive.
+//! - **Fenced.** The newest claim wins: a request whose [`Fence`] is no longer the highest changes nothing, however
+//!   late its bytes arrive.
 //!
 //! The crate contains:
 //!
@@ -71,12 +71,13 @@
 //! 1. Read the [documentation of the contract](store). It describes fencing, durability and cancellation once for all
 //!    methods.
 //! 2. Implement [`Store`](store::Store), and [`Writer`](store::Writer), [`Reader`](store::Reader) and
-//!    [`Listing`](store::Listing) for the handles it returns. [`record::to_bytes`] and [`record::from_bytes`] convert the
-//!    record, with a version and a checksum. [`Store::list_all`](store::Store::list_all) has a default implementation.
+//!    [`Listing`](store::Listing) for the handles it returns. [`record::to_bytes`] and [`record::from_bytes`] convert
+//!    the record, with a version and a checksum. [`Store::list_all`](store::Store::list_all) has a default
+//!    implementation.
 //! 3. Call [`Durable::attest`] where the storage has confirmed everything before the offset, and nowhere else.
 //! 4. Enable the feature `contract` in your dev-dependencies, implement `contract::Site`, and call `contract::run` in a
-//!    test. `Site::open` opens the store again on what the last one left, which a store that survives crashes should make
-//!    as hard as a crash does:
+//!    test. `Site::open` opens the store again on what the last one left, which a store that survives crashes should
+//!    make as hard as a crash does:
 //!
 #![cfg_attr(feature = "contract", doc = "```")]
 #![cfg_attr(not(feature = "contract"), doc = "```ignore")]

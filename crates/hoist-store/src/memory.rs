@@ -64,9 +64,9 @@ impl MemoryStore {
 
     /// Simulates a power cut and a restart.
     ///
-    /// Of each upload the durable record and the synced bytes remain, and by the seed a prefix of the bytes that were not
-    /// synced, because a disk may have written more than it confirmed. An upload that was never synced remains or not, by
-    /// the seed. All writers end, and all fences are forgotten.
+    /// Of each upload the durable record and the synced bytes remain, and by the seed a prefix of the bytes that were
+    /// not synced, because a disk may have written more than it confirmed. An upload that was never synced remains or
+    /// not, by the seed. All writers end, and all fences are forgotten.
     pub fn crash(&self) {
         self.0.machine().crash();
     }

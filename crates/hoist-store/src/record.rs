@@ -69,7 +69,8 @@ pub fn to_bytes(record: &Record) -> Result<Vec<u8>, Error> {
 /// Decodes a record. Accepts any bytes and never panics.
 ///
 /// # Errors
-/// Returns [`Error::Damaged`], with the reason, if the bytes are not a complete and unaltered record of a known version.
+/// Returns [`Error::Damaged`], with the reason, if the bytes are not a complete and unaltered record of a known
+/// version.
 pub fn from_bytes(bytes: &[u8]) -> Result<Record, Error> {
     if bytes.len() > BYTES_MAX {
         return Err(damaged(format!(
@@ -195,8 +196,8 @@ enum CompositionText {
         highest: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         last: Option<u64>,
-        /// The first and last number of each range of parts that were begun. Absent if every part up to the highest one may
-        /// have been begun.
+        /// The first and last number of each range of parts that were begun. Absent if every part up to the highest one
+        /// may have been begun.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         begun: Option<Vec<(u64, u64)>>,
     },
@@ -218,7 +219,8 @@ struct AnswerText {
     content: Octets,
 }
 
-/// `"name: value"`, or name and value apart if the value is not UTF-8. A name contains no colon, so the first one ends it.
+/// `"name: value"`, or name and value apart if the value is not UTF-8. A name contains no colon, so the first one ends
+/// it.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Field {

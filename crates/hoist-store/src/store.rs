@@ -1,7 +1,7 @@
 //! The contract between the server and a store: [`Store`], [`Writer`], [`Reader`] and [`Listing`].
 //!
-//! A store keeps uploads. Each upload has an id, a record (an [`Upload`]: its origin, length, phase and saved answer) and
-//! content (bytes without gaps, from offset zero). `fs.rs` and `memory.rs` implement the contract and `contract.rs`
+//! A store keeps uploads. Each upload has an id, a record (an [`Upload`]: its origin, length, phase and saved answer)
+//! and content (bytes without gaps, from offset zero). `fs.rs` and `memory.rs` implement the contract and `contract.rs`
 //! tests it. Protocol decisions are made in `hoist-proto`: a store knows no status code and no dialect.
 //!
 //! # The life of an upload
@@ -21,16 +21,16 @@
 //! 4. [`commit`](Store::commit) replaces the record when the length becomes known and when the phase changes. An upload
 //!    [made of parts](Composition::is_composed) gets its content by [`join`](Store::join) instead of a writer.
 //! 5. The target takes the content by [`read`](Store::read) or [`export`](Store::export). Its answer is committed.
-//! 6. [`discard`](Store::discard) frees the content and keeps the record, so that the upload's state can still be queried
-//!    and its answer replayed. [`remove`](Store::remove) deletes both.
+//! 6. [`discard`](Store::discard) frees the content and keeps the record, so that the upload's state can still be
+//!    queried and its answer replayed. [`remove`](Store::remove) deletes both.
 //!
 //! # Fencing
 //!
 //! Every call that changes an upload carries the [`Fence`] of the claim under which it is made. The store remembers the
-//! highest fence it has seen for each upload. A call with a lower fence fails with [`Error::Fenced`] and changes nothing,
-//! however late it arrives. A call with a higher fence ends the writer of the lower one: bytes which that writer has
-//! accepted are stored, or dropped if the upload is removed, before the call reads or changes anything. A call with the
-//! same fence belongs to the same claim and leaves the writer alone, unless the method says otherwise.
+//! highest fence it has seen for each upload. A call with a lower fence fails with [`Error::Fenced`] and changes
+//! nothing, however late it arrives. A call with a higher fence ends the writer of the lower one: bytes which that
+//! writer has accepted are stored, or dropped if the upload is removed, before the call reads or changes anything. A
+//! call with the same fence belongs to the same claim and leaves the writer alone, unless the method says otherwise.
 //!
 //! [`create`](Store::create) takes its fence only if the id is free. [`peek`](Store::peek), [`read`](Store::read) and
 //! [`list`](Store::list) take no fence and end no writer.
@@ -40,8 +40,8 @@
 //! # Durability
 //!
 //! A [`Durable`] offset is a promise: after a crash, the upload exists with at least that many bytes, and they are the
-//! bytes that were written. A store calls [`Durable::attest`] only after the storage has confirmed every byte before the
-//! offset, the record, and the names under which both are found. After a failed sync the store must not confirm the
+//! bytes that were written. A store calls [`Durable::attest`] only after the storage has confirmed every byte before
+//! the offset, the record, and the names under which both are found. After a failed sync the store must not confirm the
 //! affected bytes later, since an operating system may report such a failure only once.
 //!
 //! The content is always a prefix without gaps: once one byte could not be stored, no later byte is.
@@ -51,8 +51,8 @@
 //! Methods may be called concurrently, for one upload and for many. Calls that change the same upload take effect one
 //! after the other. No method may block the thread of the runtime.
 //!
-//! A future that is dropped must leave the upload in a state that the `# Cancellation` section of its method allows, and
-//! must not block later calls. Work that has begun may continue in the background.
+//! A future that is dropped must leave the upload in a state that the `# Cancellation` section of its method allows,
+//! and must not block later calls. Work that has begun may continue in the background.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -102,8 +102,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads an upload and takes the fence. Returns `None` if there is no such upload.
     ///
-    /// Bytes that the writer of a lower fence has accepted are stored first, and that writer gets [`Error::Fenced`] from
-    /// then on. A writer of the same fence continues. The returned [`Upload::offset`] is durable, and
+    /// Bytes that the writer of a lower fence has accepted are stored first, and that writer gets [`Error::Fenced`]
+    /// from then on. A writer of the same fence continues. The returned [`Upload::offset`] is durable, and
     /// [`Upload::touched`] is the time of the last stored byte or of the last commit, whichever is later.
     ///
     /// # Errors
@@ -131,8 +131,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Opens an upload in [`Phase::Open`](hoist_proto::upload::Phase::Open) for writing after its last byte.
     ///
-    /// `at` is the offset that [`load`](Store::load) returned, and must be where the content ends. An upload has at most
-    /// one writer: an earlier one gets [`Error::Fenced`] from then on, even if it has the same fence.
+    /// `at` is the offset that [`load`](Store::load) returned, and must be where the content ends. An upload has at
+    /// most one writer: an earlier one gets [`Error::Fenced`] from then on, even if it has the same fence.
     ///
     /// # Errors
     /// - [`Error::Missing`] if there is no such upload, if it is complete, or if its parts were
@@ -178,13 +178,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Gives an upload the content of `parts`, one after the other, and returns its length.
     ///
-    /// The upload is open, [made of parts](hoist_proto::upload::Composition::is_composed) and without content. The parts
-    /// are complete and stay as they are; one id may occur several times. Their fences are not checked. The upload's
-    /// writer, if any, gets [`Error::Fenced`] from then on.
+    /// The upload is open, [made of parts](hoist_proto::upload::Composition::is_composed) and without content. The
+    /// parts are complete and stay as they are; one id may occur several times. Their fences are not checked. The
+    /// upload's writer, if any, gets [`Error::Fenced`] from then on.
     ///
     /// The content is durable when the call returns. A crash leaves the upload without content or with all of it. Parts
-    /// that are removed later do not change the content. A store should avoid moving the bytes through this process where
-    /// the storage can join on its own.
+    /// that are removed later do not change the content. A store should avoid moving the bytes through this process
+    /// where the storage can join on its own.
     ///
     /// # Errors
     /// The upload stays without content.
@@ -207,8 +207,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Opens the content for reading, from an offset to its current end. Takes no fence.
     ///
-    /// Unverified bytes ([`Writer::mark_unverified`]) are not part of the content. From an offset at or after the end the
-    /// reader returns no bytes.
+    /// Unverified bytes ([`Writer::mark_unverified`]) are not part of the content. From an offset at or after the end
+    /// the reader returns no bytes.
     ///
     /// # Errors
     /// - [`Error::Missing`] if there is no such upload, or its content was discarded.
@@ -271,9 +271,9 @@ pub trait Store: Send + Sync + 'static {
     /// Uploads that changed after `unchanged_since` may be omitted, so that a store need not read uploads that cannot
     /// have expired yet. An upload that cannot be read is logged and omitted.
     ///
-    /// An upload that exists during the whole listing is in it. An upload that is created, completed or removed meanwhile
-    /// may or may not be. A caller that lists [`Open`](UploadGroup::Open) and then [`Complete`](UploadGroup::Complete)
-    /// sees every upload, and possibly twice if it was completed in between.
+    /// An upload that exists during the whole listing is in it. An upload that is created, completed or removed
+    /// meanwhile may or may not be. A caller that lists [`Open`](UploadGroup::Open) and then
+    /// [`Complete`](UploadGroup::Complete) sees every upload, and possibly twice if it was completed in between.
     ///
     /// # Errors
     /// - [`Error::Io`] if the storage fails.
@@ -352,7 +352,8 @@ pub trait Store: Send + Sync + 'static {
 /// Dropping a writer keeps the bytes it has accepted. The next [`Store::load`] makes them durable and counts them.
 /// Unverified bytes are dropped, at the latest by the next claim.
 ///
-/// All methods return [`Error::Fenced`] once another writer or a higher fence has taken over, or the upload is complete.
+/// All methods return [`Error::Fenced`] once another writer or a higher fence has taken over, or the upload is
+/// complete.
 pub trait Writer: Send {
     /// Accepts the next bytes. They may be stored later.
     ///
@@ -370,12 +371,12 @@ pub trait Writer: Send {
     /// Makes all accepted bytes durable and returns the offset of their end. Verifies unverified bytes
     /// ([`mark_unverified`](Writer::mark_unverified)).
     ///
-    /// If the store is full, it succeeds with the offset of the bytes that fitted. That offset may be the only sign that
-    /// the last accepted bytes did not fit.
+    /// If the store is full, it succeeds with the offset of the bytes that fitted. That offset may be the only sign
+    /// that the last accepted bytes did not fit.
     ///
     /// # Errors
-    /// Returns [`Error::Io`] if the storage does not confirm the bytes. They are truncated where possible, and must never
-    /// be confirmed later.
+    /// Returns [`Error::Io`] if the storage does not confirm the bytes. They are truncated where possible, and must
+    /// never be confirmed later.
     ///
     /// # Cancellation
     /// If dropped, the bytes may or may not be durable.

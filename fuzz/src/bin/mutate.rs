@@ -1,7 +1,7 @@
-//! `mutate TARGET SECONDS [SEED]`: a target against mutations of its seeds, on any compiler.
+//! `mutate TARGET SECONDS [SEED]`: runs a target on mutations of its seeds, with any compiler.
 //!
-//! It follows no coverage; it is there for machines without libFuzzer. The same seed makes the same inputs. A finding is
-//! written to `artifacts/TARGET/`, and an input that takes longer than ten seconds is one.
+//! It is not guided by coverage, and meant for machines without libFuzzer. The same seed gives the same inputs. An
+//! input that makes the target panic, or that takes longer than ten seconds, is written to `artifacts/TARGET/`.
 
 #![forbid(unsafe_code)]
 
@@ -18,8 +18,8 @@ use hoist_fuzz::TARGETS;
 const HANG: Duration = Duration::from_secs(10);
 const BYTES_MAX: usize = 64 * 1024;
 
-/// Words that lie where decoders branch.
-const WORDS: &[&[u8]] = &[
+/// Byte strings at which decoders branch.
+const TOKENS: &[&[u8]] = &[
     b"\r\n",
     b"\n",
     b"\r",
@@ -125,7 +125,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-/// The contents of the target's seed files, in order of name, so that a seed number means the same everywhere.
+/// Returns the contents of the target's seed files, sorted by name so that a seed has the same effect everywhere.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let files = fs::read_dir(root().join("seeds").join(target)).into_iter().flatten();
     let mut paths: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
@@ -133,21 +133,21 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     paths.iter().filter_map(|path| fs::read(path).ok()).collect()
 }
 
-/// Runs inputs and keeps the one that fells the target.
+/// Runs inputs, and reports the first one that fails.
 struct Runner {
     target: &'static str,
     run: fn(&[u8]),
     now: Arc<Mutex<Running>>,
 }
 
-/// The input that is running, and since when.
+/// The running input and its start time.
 type Running = Option<(Instant, Vec<u8>)>;
 
 impl Runner {
     fn new(target: &'static str, run: fn(&[u8])) -> Self {
         let now = Arc::new(Mutex::new(Running::None));
         let watched = Arc::clone(&now);
-        // Ends with the process.
+        // The thread ends with the process.
         thread::spawn(move || {
             loop {
                 thread::sleep(Duration::from_secs(1));
@@ -155,7 +155,7 @@ impl Runner {
                 if let Some((since, input)) = running.as_ref()
                     && Instant::elapsed(since) > HANG
                 {
-                    report(target, "it does not end", input);
+                    report(target, "it takes longer than ten seconds", input);
                 }
             }
         });
@@ -164,31 +164,31 @@ impl Runner {
 
     fn run(&self, input: &[u8], what: &str) {
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), input.to_vec()));
-        let fell = panic::catch_unwind(|| (self.run)(input)).is_err();
+        let failed = panic::catch_unwind(|| (self.run)(input)).is_err();
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if fell {
+        if failed {
             report(self.target, what, input);
         }
     }
 }
 
-/// Writes the input down and ends the process.
+/// Writes the input to a file and ends the process.
 fn report(target: &str, what: &str, input: &[u8]) -> ! {
     let folder = root().join("artifacts").join(target);
     let name = input.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &octet| {
         (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3)
     });
     let path = folder.join(format!("crash-{name:016x}"));
-    let kept = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, input));
-    eprintln!("{target} fell: {what}: {}", input.escape_ascii());
-    match kept {
-        Ok(()) => eprintln!("kept as {}", path.display()),
-        Err(error) => eprintln!("not kept: {error}"),
+    let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&path, input));
+    eprintln!("{target} failed: {what}: {}", input.escape_ascii());
+    match written {
+        Ok(()) => eprintln!("written to {}", path.display()),
+        Err(error) => eprintln!("could not write the input: {error}"),
     }
     exit(1)
 }
 
-/// splitmix64: small, and the same everywhere.
+/// A seeded random number generator (`SplitMix64`).
 struct Random(u64);
 
 impl Random {
@@ -199,7 +199,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// From zero up to, and without, `end`; zero when that is zero.
+    /// Returns a number below `end`, or zero if `end` is zero.
     fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % (end.max(1) as u64)).unwrap_or(0)
     }
@@ -208,7 +208,7 @@ impl Random {
         &from[self.below(from.len())]
     }
 
-    /// A seed, changed in one to eight ways.
+    /// Returns a seed with one to eight random changes.
     fn mutation(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
         let mut input = self.pick(seeds).clone();
         for _ in 0..=self.below(8) {
@@ -236,8 +236,8 @@ impl Random {
                 input.truncate(at);
                 input.extend_from_slice(&other[from..]);
             }
-            6 if at < to => drop(input.splice(at..to, self.pick(WORDS).iter().copied())),
-            _ => drop(input.splice(at..at, self.pick(WORDS).iter().copied())),
+            6 if at < to => drop(input.splice(at..to, self.pick(TOKENS).iter().copied())),
+            _ => drop(input.splice(at..at, self.pick(TOKENS).iter().copied())),
         }
     }
 }

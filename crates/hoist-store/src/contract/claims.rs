@@ -21,7 +21,7 @@ async fn an_older_claim_changes_nothing(site: &impl Site) {
     let (old, new) = (Fence::new(4), Fence::new(5));
     let upload = sample(1);
     let mut writer = create(&*store, &upload, old).await;
-    writer.write(pattern(0, 0, 1000)).await.expect("bytes are taken");
+    writer.write(pattern(0, 0, 1000)).await.expect("bytes are accepted");
     let found = load(&*store, upload.id, new).await;
     assert_eq!(found.offset.offset(), Offset::new(1000));
     let answers = [
@@ -47,18 +47,19 @@ async fn an_upload_has_one_writer(site: &impl Site) {
     let store = site.open().await;
     let upload = sample(1);
     stored(&*store, &upload, &pattern(0, 0, 100)).await;
-    let mut first = store.append(upload.id, Offset::new(100), ONE).await.expect("can go on");
-    let mut second = store.append(upload.id, Offset::new(100), ONE).await.expect("can go on");
+    let mut first = store.append(upload.id, Offset::new(100), ONE).await.expect("can continue");
+    let mut second = store.append(upload.id, Offset::new(100), ONE).await.expect("can continue");
     assert!(matches!(first.write(pattern(9, 0, 5)).await, Err(Error::Fenced)));
-    second.write(pattern(0, 100, 5)).await.expect("bytes are taken");
+    second.write(pattern(0, 100, 5)).await.expect("bytes are accepted");
     assert_eq!(second.sync().await.expect("can be synced").offset(), Offset::new(105));
     // Loading under the same fence does not end the transfer.
     assert_eq!(load(&*store, upload.id, ONE).await.offset.offset(), Offset::new(105));
-    second.write(pattern(0, 105, 5)).await.expect("bytes are taken");
+    second.write(pattern(0, 105, 5)).await.expect("bytes are accepted");
     assert_eq!(second.sync().await.expect("can be synced").offset(), Offset::new(110));
 }
 
-/// Interrupts a writer by a newer claim, a thousand times. The offset that the claim loads is what is stored, and stays.
+/// Interrupts a writer by a newer claim, a thousand times. The offset that the claim loads is what is stored, and
+/// stays.
 // proves: TOK-OFF-03, TOK-APP-04
 async fn an_acknowledged_offset_stays(site: &impl Site) {
     let store = site.open().await;

@@ -33,11 +33,11 @@ async fn stored_bytes_are_read_back(site: &impl Site) {
     let mut writer = create(&*store, &upload, ONE).await;
     let mut written = 0;
     for size in SIZES {
-        writer.write(pattern(0, written, size)).await.expect("bytes are taken");
+        writer.write(pattern(0, written, size)).await.expect("bytes are accepted");
         written += size;
     }
     let synced = writer.sync().await.expect("bytes can be synced");
-    assert_eq!(synced.offset(), Offset::new(written as u64), "sync speaks of everything accepted");
+    assert_eq!(synced.offset(), Offset::new(written as u64), "sync covers everything accepted");
     assert_eq!(writer.sync().await.expect("a second sync has nothing to do"), synced);
     for from in [0, 1, 256 * 1024, written - 1, written, written + 7] {
         let expected = pattern(0, from.min(written), written.saturating_sub(from));
@@ -50,12 +50,12 @@ async fn accepted_bytes_count_without_a_sync(site: &impl Site) {
     let store = site.open().await;
     let upload = sample(1);
     let mut writer = create(&*store, &upload, ONE).await;
-    writer.write(pattern(0, 0, 100_000)).await.expect("bytes are taken");
+    writer.write(pattern(0, 0, 100_000)).await.expect("bytes are accepted");
     // Accepted bytes are stored, for the same claim and for a newer one, whether the writer was dropped or not.
     drop(writer);
     assert_eq!(load(&*store, upload.id, ONE).await.offset.offset(), Offset::new(100_000));
-    let mut writer = store.append(upload.id, Offset::new(100_000), ONE).await.expect("can go on");
-    writer.write(pattern(0, 100_000, 100_000)).await.expect("bytes are taken");
+    let mut writer = store.append(upload.id, Offset::new(100_000), ONE).await.expect("can continue");
+    writer.write(pattern(0, 100_000, 100_000)).await.expect("bytes are accepted");
     assert_eq!(load(&*store, upload.id, Fence::new(2)).await.offset.offset(), Offset::new(200_000));
     assert!(content(&*store, upload.id, Offset::ZERO).await == pattern(0, 0, 200_000));
 }
@@ -75,11 +75,11 @@ async fn acknowledged_offsets_outlive_the_store(site: &impl Site) {
             store.append(upload.id, acknowledged, Fence::new(round)).await.expect("the offset is accepted")
         };
         let at = usize::try_from(acknowledged.get()).expect("small");
-        writer.write(pattern(0, at, 40_000)).await.expect("bytes are taken");
+        writer.write(pattern(0, at, 40_000)).await.expect("bytes are accepted");
         acknowledged = writer.sync().await.expect("bytes can be synced").offset();
         assert_eq!(acknowledged, Offset::new(at as u64 + 40_000));
         // Not acknowledged, so all, some or none of these bytes may be there next time.
-        writer.write(pattern(0, at + 40_000, 1000)).await.expect("bytes are taken");
+        writer.write(pattern(0, at + 40_000, 1000)).await.expect("bytes are accepted");
     }
     let store = site.open().await;
     let found = load(&*store, upload.id, Fence::new(9)).await.offset.offset();
@@ -95,9 +95,9 @@ async fn an_append_continues_at_the_offset(site: &impl Site) {
     for round in 1..20_u64 {
         let at = load(&*store, upload.id, Fence::new(round)).await.offset.offset();
         assert_eq!(at, Offset::new(round * 10));
-        let mut writer = store.append(upload.id, at, Fence::new(round)).await.expect("can go on");
+        let mut writer = store.append(upload.id, at, Fence::new(round)).await.expect("can continue");
         let from = usize::try_from(at.get()).expect("small");
-        writer.write(pattern(0, from, 10)).await.expect("bytes are taken");
+        writer.write(pattern(0, from, 10)).await.expect("bytes are accepted");
         if round % 2 == 0 {
             writer.sync().await.expect("bytes can be synced");
         }
@@ -182,8 +182,8 @@ async fn commit_and_discard_keeps_only_the_record(site: &impl Site) {
             "an incomplete upload needs its content"
         );
         assert_eq!(load(&*store, upload.id, ONE).await.offset.offset(), Offset::new(1000));
-        let mut writer = store.append(upload.id, Offset::new(1000), ONE).await.expect("goes on");
-        writer.write(pattern(0, 1000, 1000)).await.expect("bytes are taken");
+        let mut writer = store.append(upload.id, Offset::new(1000), ONE).await.expect("continues");
+        writer.write(pattern(0, 1000, 1000)).await.expect("bytes are accepted");
         store.commit_and_discard(&delivered(&upload), ONE).await.expect("can be committed");
         assert!(matches!(writer.write(pattern(0, 2000, 1)).await, Err(Error::Fenced)));
         store.commit_and_discard(&delivered(&upload), ONE).await.expect("can be committed again");
@@ -207,7 +207,7 @@ async fn exports_overwrite_nothing(site: &impl Site) {
         let name = store.export(upload.id, site.directory(), "report.final.pdf", ONE).await.expect("exports");
         let again =
             store.export(upload.id, site.directory(), "report.final.pdf", ONE).await.expect("exports");
-        assert_eq!(name, again, "done again it finds the same name");
+        assert_eq!(name, again, "repeated, it finds the same name");
         let (stem, extension) = name.rsplit_once('.').expect("the extension stays");
         assert!(stem.starts_with("report.final") && extension == "pdf", "{name}");
         assert!(!names.contains(&name), "{name} is taken");
@@ -236,7 +236,7 @@ async fn concurrent_uploads_do_not_mix(site: &impl Site) {
             let mut writer = create(&*store, &upload, ONE).await;
             let mut written = 0;
             for size in [1, 1000, 65_536, 17, 262_144, usize::from(number) * 100] {
-                writer.write(pattern(number, written, size)).await.expect("bytes are taken");
+                writer.write(pattern(number, written, size)).await.expect("bytes are accepted");
                 written += size;
                 if size == 17 {
                     writer.sync().await.expect("bytes can be synced");
@@ -249,7 +249,7 @@ async fn concurrent_uploads_do_not_mix(site: &impl Site) {
         });
     }
     while let Some(done) = uploads.join_next().await {
-        done.expect("an upload among many is stored like one alone");
+        done.expect("concurrent uploads succeed");
     }
     assert_eq!(store.list_all().await.expect("can be listed").len(), 48);
 }

@@ -30,7 +30,7 @@ async fn creating(site: &impl Site) {
             None => drop(create(&*store, &upload, Fence::new(2)).await),
         }
         let mut writer = store.append(upload.id, Offset::ZERO, Fence::new(2)).await.expect("can be used");
-        writer.write(pattern(0, 0, 10)).await.expect("bytes are taken");
+        writer.write(pattern(0, 0, 10)).await.expect("bytes are accepted");
         writer.sync().await.expect("can be synced");
     }
 }
@@ -45,7 +45,7 @@ async fn writing(site: &impl Site) {
         let bytes = [1, 700_000, 30, 65_536][round % 4];
         let taken = dropped_after(round % 3, writer.write(pattern(0, sent, bytes))).await;
         if let Some(taken) = taken {
-            taken.expect("bytes are taken");
+            taken.expect("bytes are accepted");
             sent += bytes;
         } else {
             // All bytes or none; the offset tells which.
@@ -69,9 +69,9 @@ async fn loading_and_appending(site: &impl Site) {
     for (round, polls) in (2..).zip((0..POLLS).chain(0..POLLS)) {
         let fence = Fence::new(round * 2);
         let at = load(&*store, upload.id, fence).await.offset.offset();
-        let mut writer = store.append(upload.id, at, fence).await.expect("can go on");
+        let mut writer = store.append(upload.id, at, fence).await.expect("can continue");
         let from = usize::try_from(at.get()).expect("small");
-        writer.write(pattern(0, from, 1000)).await.expect("bytes are taken");
+        writer.write(pattern(0, from, 1000)).await.expect("bytes are accepted");
         drop(dropped_after(polls, store.load(upload.id, Fence::new(round * 2 + 1))).await);
         let now = Fence::new(round * 2 + 1);
         drop(dropped_after(polls, store.append(upload.id, Offset::new(at.get() + 1000), now)).await);
@@ -151,7 +151,7 @@ async fn exporting(site: &impl Site) {
         let name = format!("file-{polls}");
         drop(dropped_after(polls, store.export(upload.id, site.directory(), &name, ONE)).await);
         let exported = store.export(upload.id, site.directory(), &name, ONE).await;
-        assert_eq!(exported.expect("can be exported"), name, "done again it takes no second name");
+        assert_eq!(exported.expect("can be exported"), name, "repeated, it takes no second name");
         assert!(site.exported(&name).as_deref() == Some(&pattern(0, 0, 500)[..]));
     }
 }

@@ -22,7 +22,7 @@ pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
 }
 
 /// Returns a composed upload that has not been created yet.
-fn whole(number: u64, parts: &[UploadId]) -> Upload {
+fn composed(number: u64, parts: &[UploadId]) -> Upload {
     Upload { composition: Composition::Concatenated(parts.to_vec()), owner: None, ..sample(1000 + number) }
 }
 
@@ -72,7 +72,7 @@ async fn parts_are_joined_in_order(site: &impl Site) {
     for (number, order) in (0..).zip(orders) {
         let ids = order.iter().map(|&at| parts[at].0).collect::<Vec<_>>();
         let bytes = order.iter().flat_map(|&at| parts[at].1.clone()).collect::<Vec<_>>();
-        let upload = whole(number, &ids);
+        let upload = composed(number, &ids);
         // The record may be durable before or not, and the writer may still exist or not.
         let writer = create(&*store, &upload, ONE).await;
         if number % 2 == 0 {
@@ -98,7 +98,7 @@ async fn a_join_is_durable(site: &impl Site) {
         let parts = parts(&*store, &[30_000, 3]).await;
         for (number, order) in (0..).zip(orders) {
             let ids = order.iter().map(|&at| parts[at].0).collect::<Vec<_>>();
-            let upload = whole(number, &ids);
+            let upload = composed(number, &ids);
             drop(create(&*store, &upload, ONE).await);
             store.join(upload.id, &ids, ONE).await.expect("can be joined");
             expected.push((upload, order.iter().flat_map(|&at| parts[at].1.clone()).collect::<Vec<_>>()));
@@ -126,7 +126,7 @@ async fn a_failed_join_leaves_nothing(site: &impl Site) {
     stored(&*store, &open, &pattern(0, 0, 10)).await;
     store.discard(gone, ONE).await.expect("can be discarded");
     let unknown = sample(78).id;
-    let upload = whole(1, &[good]);
+    let upload = composed(1, &[good]);
     begun(&*store, &upload).await;
     for (what, ids) in [
         ("missing", vec![good, unknown]),
@@ -158,7 +158,7 @@ async fn content_is_joined_once(site: &impl Site) {
     let store = site.open().await;
     let parts = parts(&*store, &[5000, 300]).await;
     for (number, ids) in (0..).zip([vec![parts[0].0], vec![parts[0].0, parts[1].0]]) {
-        let upload = whole(number, &ids);
+        let upload = composed(number, &ids);
         begun(&*store, &upload).await;
         let end = store.join(upload.id, &ids, ONE).await.expect("can be joined").offset();
         let bytes = content(&*store, upload.id, Offset::ZERO).await;
@@ -188,7 +188,7 @@ async fn content_is_joined_once(site: &impl Site) {
 async fn an_older_claim_joins_nothing(site: &impl Site) {
     let store = site.open().await;
     let parts = parts(&*store, &[5000]).await;
-    let upload = whole(1, &[parts[0].0]);
+    let upload = composed(1, &[parts[0].0]);
     let mut writer = create(&*store, &upload, ONE).await;
     load(&*store, upload.id, Fence::new(2)).await;
     let refused = store.join(upload.id, &[parts[0].0], ONE).await;
@@ -196,7 +196,7 @@ async fn an_older_claim_joins_nothing(site: &impl Site) {
     assert_eq!(load(&*store, upload.id, Fence::new(2)).await.offset.offset(), Offset::ZERO);
     store.join(upload.id, &[parts[0].0], Fence::new(2)).await.expect("can be joined");
     // The fences of the parts are neither checked nor taken.
-    store.commit(&delivered(&sample(0)), ONE).await.expect("the part's claim stands");
+    store.commit(&delivered(&sample(0)), ONE).await.expect("the part's claim is still the newest");
     for late in [writer.write(pattern(9, 0, 1)).await, writer.sync().await.map(drop)] {
         assert!(matches!(late, Err(Error::Fenced)), "{late:?}");
     }
@@ -212,7 +212,7 @@ async fn parts_and_joined_uploads_are_independent(site: &impl Site) {
         for (number, order) in (0..).zip(orders) {
             let ids = order.iter().map(|&at| parts[at].0).collect::<Vec<_>>();
             let bytes = order.iter().flat_map(|&at| parts[at].1.clone()).collect::<Vec<_>>();
-            let upload = whole(number, &ids);
+            let upload = composed(number, &ids);
             begun(&*store, &upload).await;
             store.join(upload.id, &ids, ONE).await.expect("can be joined");
             if number == 0 {
@@ -257,17 +257,17 @@ async fn joined_uploads_of_one_part_are_exported_separately(site: &impl Site) {
     let parts = parts(&*store, &[5000]).await;
     let mut names = Vec::new();
     for number in 0..3 {
-        let upload = whole(number, &[parts[0].0]);
+        let upload = composed(number, &[parts[0].0]);
         begun(&*store, &upload).await;
         store.join(upload.id, &[parts[0].0], ONE).await.expect("can be joined");
         store.commit(&delivered(&upload), ONE).await.expect("can be committed");
     }
     for number in [0, 1, 2, 0, 1, 2] {
-        let exported = store.export(whole(number, &[]).id, site.directory(), "one.bin", ONE).await;
+        let exported = store.export(composed(number, &[]).id, site.directory(), "one.bin", ONE).await;
         names.push(exported.expect("can be exported"));
         assert!(site.exported(&names[names.len() - 1]).as_deref() == Some(&parts[0].1[..]));
     }
-    assert_eq!(names[..3], names[3..], "done again it finds what it did before");
+    assert_eq!(names[..3], names[3..], "repeated, it finds its earlier result");
     assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2], "{names:?}");
 }
 
@@ -277,7 +277,7 @@ async fn a_dropped_join_has_all_content_or_none(site: &impl Site) {
     let ids = [parts[0].0, parts[1].0];
     let bytes = [&parts[0].1[..], &parts[1].1[..]].concat();
     for polls in 0..12_usize {
-        let upload = whole(polls as u64, &ids);
+        let upload = composed(polls as u64, &ids);
         begun(&*store, &upload).await;
         drop(dropped_after(polls, store.join(upload.id, &ids, ONE)).await);
         let peeked = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
@@ -300,7 +300,7 @@ async fn concurrent_joins(site: &impl Site) {
         let ids = order.map(|at| parts[at].0);
         let bytes = order.map(|at| parts[at].1.clone()).concat();
         joins.spawn(async move {
-            let upload = whole(number, &ids);
+            let upload = composed(number, &ids);
             begun(&*store, &upload).await;
             store.join(upload.id, &ids, ONE).await.expect("can be joined");
             assert_is(&*store, upload.id, &bytes).await;
@@ -308,10 +308,10 @@ async fn concurrent_joins(site: &impl Site) {
     }
     // A part is removed meanwhile. Joins that have not begun find it missing; no join is incomplete.
     while let Some(done) = joins.join_next().await {
-        done.expect("a join among many is like one alone");
+        done.expect("concurrent joins succeed");
     }
     for round in 0..16 {
-        let upload = whole(100 + round, &[parts[0].0]);
+        let upload = composed(100 + round, &[parts[0].0]);
         begun(&*store, &upload).await;
         let (part, other) = (parts[0].0, parts[2].0);
         if round == 0 {

@@ -34,8 +34,8 @@ async fn peek_returns_what_load_returns(site: &impl Site) {
             }
         }
         store.discard(uploads[3].id, ONE).await.expect("can be discarded");
-        let mut writer = store.append(uploads[0].id, end_of(&bytes), ONE).await.expect("can go on");
-        writer.write(pattern(0, 20_000, 10)).await.expect("bytes are taken");
+        let mut writer = store.append(uploads[0].id, end_of(&bytes), ONE).await.expect("can continue");
+        writer.write(pattern(0, 20_000, 10)).await.expect("bytes are accepted");
     }
     for is_asked_twice in [false, true] {
         let store = site.open().await;
@@ -59,16 +59,16 @@ async fn peek_takes_no_fence(site: &impl Site) {
     let upload = sample(1);
     let mut writer = create(&*store, &upload, ONE).await;
     for round in 1..20_usize {
-        writer.write(pattern(0, (round - 1) * 1000, 1000)).await.expect("a look has not ended it");
+        writer.write(pattern(0, (round - 1) * 1000, 1000)).await.expect("peeking has not ended the writer");
         let peeked = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
         assert!(peeked.offset.offset() <= Offset::new(round as u64 * 1000));
         if round % 3 == 0 {
-            let synced = writer.sync().await.expect("a look has not ended it");
+            let synced = writer.sync().await.expect("peeking has not ended the writer");
             let peeked = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
             assert_eq!(peeked.offset, synced, "everything accepted is written");
         }
     }
-    store.commit(&upload, ONE).await.expect("the claim stands");
+    store.commit(&upload, ONE).await.expect("the claim is still the newest");
     load(&*store, upload.id, Fence::new(2)).await;
     store.peek(upload.id).await.expect("can be peeked at");
     assert!(matches!(writer.sync().await, Err(Error::Fenced)), "and an ended one is not given back");
@@ -77,7 +77,7 @@ async fn peek_takes_no_fence(site: &impl Site) {
 /// An offset that `peek` returns is durable: it survives a crash.
 async fn a_transfer_continues_during_peeks(site: &impl Site) {
     let upload = sample(1);
-    let mut told = Offset::ZERO;
+    let mut acknowledged = Offset::ZERO;
     for round in 0..4_u64 {
         let store = site.open().await;
         let mut at = 0;
@@ -85,17 +85,20 @@ async fn a_transfer_continues_during_peeks(site: &impl Site) {
             create(&*store, &upload, ONE).await
         } else {
             let found = load(&*store, upload.id, ONE).await.offset.offset();
-            assert!(found >= told, "{told} became {found}");
+            assert!(found >= acknowledged, "{acknowledged} became {found}");
             at = usize::try_from(found.get()).expect("small");
-            store.append(upload.id, found, ONE).await.expect("can go on")
+            store.append(upload.id, found, ONE).await.expect("can continue")
         };
         for size in [1, 30_000, 100_000, 3] {
-            writer.write(pattern(0, at, size)).await.expect("bytes are taken");
+            writer.write(pattern(0, at, size)).await.expect("bytes are accepted");
             at += size;
             let peeked = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
             let now = peeked.offset.offset();
-            assert!(now >= told && now <= Offset::new(at as u64), "{told}, then {now} of {at}");
-            told = now;
+            assert!(
+                now >= acknowledged && now <= Offset::new(at as u64),
+                "{acknowledged}, then {now} of {at}"
+            );
+            acknowledged = now;
         }
         // A stalled writer, which has not synced. Nothing waits for it.
         store.peek(upload.id).await.expect("can be peeked at");
@@ -123,21 +126,21 @@ async fn peeks_during_other_operations(site: &impl Site) {
         store.discard(upload.id, Fence::new(41)).await.expect("can be discarded");
         joined.offset()
     };
-    let looks = async |store: Arc<dyn Store>, whole: Offset| {
-        let (mut last, mut looks) = (Offset::ZERO, 0_u32);
+    let peeks = async |store: Arc<dyn Store>, whole: Offset| {
+        let (mut last, mut peeks) = (Offset::ZERO, 0_u32);
         while last < whole {
             let peeked = store.peek(upload.id).await.expect("can be peeked at").expect("is there");
             let now = peeked.offset.offset();
             assert!(now == whole || now == last, "{now} after {last}: nothing or the whole");
             assert!(!peeked.is_complete() || now == whole, "complete with {now}");
             last = now;
-            looks += 1;
+            peeks += 1;
             super::pause().await;
         }
-        looks
+        peeks
     };
     let whole = end_of(&Bytes::from(vec![0; 100_000]));
-    let (joined, looks) = tokio::join!(work, looks(Arc::clone(&store), whole));
+    let (joined, peeks) = tokio::join!(work, peeks(Arc::clone(&store), whole));
     assert_eq!(joined, whole);
-    assert!(looks > 0);
+    assert!(peeks > 0);
 }

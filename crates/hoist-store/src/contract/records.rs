@@ -74,9 +74,9 @@ async fn a_commit_is_durable(site: &impl Site) {
         // Before any sync: the commit itself makes the upload durable, and the bytes of a complete one with it.
         let store = site.open().await;
         let mut writer = create(&*store, &upload, ONE).await;
-        writer.write(bytes.clone()).await.expect("bytes are taken");
+        writer.write(bytes.clone()).await.expect("bytes are accepted");
         store.commit(&steps[0], ONE).await.expect("can be committed");
-        writer.write(pattern(0, 30_000, 1)).await.expect("the writer goes on");
+        writer.write(pattern(0, 30_000, 1)).await.expect("the writer continues");
     }
     for (round, step) in (2..).zip(&steps[1..]) {
         let store = site.open().await;
@@ -92,7 +92,7 @@ async fn a_commit_is_durable(site: &impl Site) {
         let store = site.open().await;
         assert_eq!(load(&*store, upload.id, ONE).await.phase, delivered(&upload).phase);
         let mut writer = create(&*store, &another, ONE).await;
-        writer.write(bytes.clone()).await.expect("bytes are taken");
+        writer.write(bytes.clone()).await.expect("bytes are accepted");
         store.commit(&delivered(&another), ONE).await.expect("can be committed");
         let late = writer.write(bytes.clone()).await;
         assert!(matches!(late, Err(Error::Fenced)), "a complete upload takes no more: {late:?}");
@@ -110,7 +110,7 @@ async fn an_id_is_taken_once(site: &impl Site) {
         let refused =
             store.create(&Upload { length: Some(Length::new(5)), ..upload.clone() }, fence).await.err();
         assert!(matches!(refused, Some(Error::Exists)), "{refused:?}");
-        writer.write(pattern(0, 0, 10)).await.expect("the transfer in progress goes on");
+        writer.write(pattern(0, 0, 10)).await.expect("the running transfer continues");
     }
     writer.sync().await.expect("can be synced");
     assert_eq!(load(&*store, upload.id, ONE).await.length, None, "the upload is untouched");
@@ -127,12 +127,12 @@ async fn a_removed_upload_is_missing(site: &impl Site) {
     for is_complete in [false, true] {
         let store = site.open().await;
         let mut writer = create(&*store, &upload, ONE).await;
-        writer.write(pattern(1, 0, 3000)).await.expect("bytes are taken");
+        writer.write(pattern(1, 0, 3000)).await.expect("bytes are accepted");
         writer.sync().await.expect("can be synced");
         if is_complete {
             store.commit(&delivered(&upload), ONE).await.expect("can be committed");
         } else {
-            writer.write(pattern(1, 3000, 500_000)).await.expect("bytes are taken");
+            writer.write(pattern(1, 3000, 500_000)).await.expect("bytes are accepted");
         }
         store.remove(upload.id, Fence::new(2)).await.expect("can be removed");
         assert!(matches!(writer.write(pattern(1, 0, 1)).await, Err(Error::Fenced)));
@@ -143,7 +143,7 @@ async fn a_removed_upload_is_missing(site: &impl Site) {
         assert!(matches!(store.create(&again, ONE).await.err(), Some(Error::Fenced)));
         let mut second = create(&*store, &again, Fence::new(3)).await;
         assert!(writer.write(pattern(1, 0, 1)).await.is_err(), "the old writer is not the new upload's");
-        second.write(pattern(2, 0, 4)).await.expect("bytes are taken");
+        second.write(pattern(2, 0, 4)).await.expect("bytes are accepted");
         second.sync().await.expect("can be synced");
         assert_eq!(load(&*store, upload.id, Fence::new(3)).await.length, Some(Length::new(4)));
         assert!(content(&*store, upload.id, Offset::ZERO).await == pattern(2, 0, 4));

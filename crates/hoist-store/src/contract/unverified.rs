@@ -37,17 +37,17 @@ async fn unverified_bytes_are_not_reported(site: &impl Site) {
     let store = site.open().await;
     for (number, before) in (1..).zip([0, 1, 7_000]) {
         let upload = sample(number);
-        let sure = pattern(0, 0, before);
+        let verified = pattern(0, 0, before);
         let mut writer = create(&*store, &upload, ONE).await;
-        writer.write(sure.clone()).await.expect("bytes are taken");
+        writer.write(sure.clone()).await.expect("bytes are accepted");
         writer.mark_unverified().await.expect("can be marked");
         for size in [1, 30_000, 0, 16_384] {
-            writer.write(pattern(9, before, size)).await.expect("bytes are taken");
+            writer.write(pattern(9, before, size)).await.expect("bytes are accepted");
             assert!(writer.start_sync().offset() <= end_of(&sure), "start_sync");
-            assert_verified(&*store, upload.id, Some(ONE), &sure).await;
+            assert_verified(&*store, upload.id, Some(ONE), &verified).await;
         }
         // Peeking has not ended the writer.
-        writer.write(pattern(9, before, 1)).await.expect("bytes are taken");
+        writer.write(pattern(9, before, 1)).await.expect("bytes are accepted");
         writer.truncate(end_of(&sure)).await.expect("can be truncated");
     }
 }
@@ -63,17 +63,17 @@ async fn a_sync_verifies(site: &impl Site) {
             let mut writer = if upload.id == uploads[0].id {
                 create(&*store, upload, ONE).await
             } else {
-                store.append(upload.id, Offset::ZERO, ONE).await.expect("can go on")
+                store.append(upload.id, Offset::ZERO, ONE).await.expect("can continue")
             };
             for piece in [0..10, 10..10, 10..40_000] {
                 writer.mark_unverified().await.expect("can be marked");
-                writer.write(bytes.slice(piece.clone())).await.expect("bytes are taken");
-                let told = writer.sync().await.expect("can be synced").offset();
-                assert_eq!(told, Offset::new(piece.end as u64), "what was in doubt counts");
+                writer.write(bytes.slice(piece.clone())).await.expect("bytes are accepted");
+                let acknowledged = writer.sync().await.expect("can be synced").offset();
+                assert_eq!(acknowledged, Offset::new(piece.end as u64), "synced bytes are verified");
                 assert_verified(&*store, upload.id, Some(ONE), &bytes[..piece.end]).await;
             }
             // Verified again, so these bytes count without a sync.
-            writer.write(bytes.slice(40_000..)).await.expect("bytes are taken");
+            writer.write(bytes.slice(40_000..)).await.expect("bytes are accepted");
             assert_eq!(load(&*store, upload.id, Fence::new(2)).await.offset.offset(), end_of(&bytes));
         }
     }
@@ -84,23 +84,23 @@ async fn a_sync_verifies(site: &impl Site) {
 }
 
 async fn truncating_drops_unverified_bytes(site: &impl Site) {
-    let sure = pattern(0, 0, 1000);
+    let verified = pattern(0, 0, 1000);
     let upload = sample(1);
     {
         let store = site.open().await;
-        stored(&*store, &upload, &sure).await;
-        let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can go on");
+        stored(&*store, &upload, &verified).await;
+        let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can continue");
         for size in [0, 1, 40_000] {
             writer.mark_unverified().await.expect("can be marked");
-            writer.write(pattern(9, 0, size)).await.expect("bytes are taken");
+            writer.write(pattern(9, 0, size)).await.expect("bytes are accepted");
             writer.truncate(end_of(&sure)).await.expect("can be truncated");
-            assert_verified(&*store, upload.id, Some(ONE), &sure).await;
+            assert_verified(&*store, upload.id, Some(ONE), &verified).await;
         }
-        writer.write(pattern(0, 1000, 500)).await.expect("bytes are taken");
+        writer.write(pattern(0, 1000, 500)).await.expect("bytes are accepted");
         assert_eq!(writer.sync().await.expect("can be synced").offset(), Offset::new(1500));
         // After truncation within the unverified bytes, the rest stays unverified.
         writer.mark_unverified().await.expect("can be marked");
-        writer.write(pattern(0, 1500, 500)).await.expect("bytes are taken");
+        writer.write(pattern(0, 1500, 500)).await.expect("bytes are accepted");
         writer.truncate(Offset::new(1700)).await.expect("can be truncated");
         assert_verified(&*store, upload.id, Some(ONE), &pattern(0, 0, 1500)).await;
         assert_eq!(writer.sync().await.expect("can be synced").offset(), Offset::new(1700));
@@ -112,7 +112,7 @@ async fn truncating_drops_unverified_bytes(site: &impl Site) {
 // proves: TUS1-CHK-03
 async fn a_crash_drops_unverified_bytes(site: &impl Site) {
     let upload = sample(1);
-    let mut sure = Bytes::new();
+    let mut verified = Bytes::new();
     for round in 0..6_usize {
         let store = site.open().await;
         let fence = Fence::new(1);
@@ -122,43 +122,43 @@ async fn a_crash_drops_unverified_bytes(site: &impl Site) {
             writer
         } else {
             if round % 2 == 0 {
-                assert_verified(&*store, upload.id, None, &sure).await;
+                assert_verified(&*store, upload.id, None, &verified).await;
             }
-            assert_verified(&*store, upload.id, Some(fence), &sure).await;
-            store.append(upload.id, end_of(&sure), fence).await.expect("can go on")
+            assert_verified(&*store, upload.id, Some(fence), &verified).await;
+            store.append(upload.id, end_of(&sure), fence).await.expect("can continue")
         };
-        writer.write(pattern(0, sure.len(), 100)).await.expect("bytes are taken");
-        sure = pattern(0, 0, sure.len() + 100);
+        writer.write(pattern(0, sure.len(), 100)).await.expect("bytes are accepted");
+        verified = pattern(0, 0, verified.len() + 100);
         writer.sync().await.expect("can be synced");
         writer.mark_unverified().await.expect("can be marked");
-        writer.write(pattern(9, 0, round * 20_000)).await.expect("bytes are taken");
+        writer.write(pattern(9, 0, round * 20_000)).await.expect("bytes are accepted");
         // Let the store progress as far as it will, verified or not.
         writer.start_sync();
         load(&*store, upload.id, fence).await;
     }
     let store = site.open().await;
-    assert_verified(&*store, upload.id, None, &sure).await;
-    assert_verified(&*store, upload.id, Some(Fence::new(1)), &sure).await;
+    assert_verified(&*store, upload.id, None, &verified).await;
+    assert_verified(&*store, upload.id, Some(Fence::new(1)), &verified).await;
 }
 
 async fn a_dropped_writer_verifies_nothing(site: &impl Site) {
     let store = site.open().await;
     for number in 0..20 {
         let upload = sample(number);
-        let sure = pattern(0, 0, 100);
+        let verified = pattern(0, 0, 100);
         let mut writer = create(&*store, &upload, ONE).await;
-        writer.write(sure.clone()).await.expect("bytes are taken");
+        writer.write(sure.clone()).await.expect("bytes are accepted");
         if number % 2 == 0 {
             writer.sync().await.expect("can be synced");
         }
         writer.mark_unverified().await.expect("can be marked");
         for _ in 0..number % 4 {
-            writer.write(pattern(9, 0, 20_000)).await.expect("bytes are taken");
+            writer.write(pattern(9, 0, 20_000)).await.expect("bytes are accepted");
         }
         drop(writer);
-        assert_verified(&*store, upload.id, (number % 3 == 0).then_some(ONE), &sure).await;
-        let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can go on");
-        writer.write(pattern(0, 100, 50)).await.expect("bytes are taken");
+        assert_verified(&*store, upload.id, (number % 3 == 0).then_some(ONE), &verified).await;
+        let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can continue");
+        writer.write(pattern(0, 100, 50)).await.expect("bytes are accepted");
         assert_eq!(writer.sync().await.expect("can be synced").offset(), Offset::new(150));
         assert_verified(&*store, upload.id, Some(ONE), &pattern(0, 0, 150)).await;
     }
@@ -171,59 +171,59 @@ async fn a_dropped_writer_verifies_nothing(site: &impl Site) {
 
 async fn a_newer_claim_drops_unverified_bytes(site: &impl Site) {
     let upload = sample(1);
-    let mut sure = pattern(0, 0, 10);
+    let mut verified = pattern(0, 0, 10);
     {
         let store = site.open().await;
-        stored(&*store, &upload, &sure).await;
+        stored(&*store, &upload, &verified).await;
         for round in 1..12_u64 {
             let (mine, newer) = (Fence::new(round * 2), Fence::new(round * 2 + 1));
             load(&*store, upload.id, mine).await;
-            let mut writer = store.append(upload.id, end_of(&sure), mine).await.expect("can go on");
+            let mut writer = store.append(upload.id, end_of(&sure), mine).await.expect("can continue");
             writer.mark_unverified().await.expect("can be marked");
-            writer.write(pattern(9, 0, 60_000)).await.expect("bytes are taken");
-            assert_eq!(load(&*store, upload.id, newer).await.offset.offset(), end_of(&sure));
-            assert!(matches!(writer.sync().await, Err(Error::Fenced)), "an ended claim confirms nothing");
+            writer.write(pattern(9, 0, 60_000)).await.expect("bytes are accepted");
+            assert_eq!(load(&*store, upload.id, newer).await.offset.offset(), end_of(&verified));
+            assert!(matches!(writer.sync().await, Err(Error::Fenced)), "an ended claim verifies nothing");
             assert!(matches!(writer.write(pattern(9, 0, 1)).await, Err(Error::Fenced)));
             assert!(matches!(writer.mark_unverified().await, Err(Error::Fenced)));
-            let mut next = store.append(upload.id, end_of(&sure), newer).await.expect("can go on");
-            next.write(pattern(0, sure.len(), 10)).await.expect("bytes are taken");
-            sure = pattern(0, 0, sure.len() + 10);
+            let mut next = store.append(upload.id, end_of(&sure), newer).await.expect("can continue");
+            next.write(pattern(0, sure.len(), 10)).await.expect("bytes are accepted");
+            verified = pattern(0, 0, verified.len() + 10);
             if round % 2 == 0 {
                 assert_eq!(next.sync().await.expect("can be synced").offset(), end_of(&sure));
             } else {
                 drop(next);
             }
-            assert_verified(&*store, upload.id, Some(newer), &sure).await;
+            assert_verified(&*store, upload.id, Some(newer), &verified).await;
         }
     }
     let store = site.open().await;
-    assert_verified(&*store, upload.id, Some(ONE), &sure).await;
+    assert_verified(&*store, upload.id, Some(ONE), &verified).await;
 }
 
 async fn completion_drops_unverified_bytes(site: &impl Site) {
     let upload = sample(1);
-    let sure = pattern(0, 0, 10);
+    let verified = pattern(0, 0, 10);
     {
         let store = site.open().await;
-        stored(&*store, &upload, &sure).await;
-        let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can go on");
+        stored(&*store, &upload, &verified).await;
+        let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can continue");
         writer.mark_unverified().await.expect("can be marked");
-        writer.write(pattern(9, 0, 20_000)).await.expect("bytes are taken");
+        writer.write(pattern(9, 0, 20_000)).await.expect("bytes are accepted");
         store.commit(&delivered(&upload), ONE).await.expect("can be committed");
-        assert_verified(&*store, upload.id, Some(ONE), &sure).await;
+        assert_verified(&*store, upload.id, Some(ONE), &verified).await;
     }
     let store = site.open().await;
-    assert_verified(&*store, upload.id, None, &sure).await;
+    assert_verified(&*store, upload.id, None, &verified).await;
 }
 
 async fn a_second_mark_has_no_effect(site: &impl Site) {
     let store = site.open().await;
     let upload = sample(1);
     let mut writer = create(&*store, &upload, ONE).await;
-    writer.write(pattern(0, 0, 10)).await.expect("bytes are taken");
+    writer.write(pattern(0, 0, 10)).await.expect("bytes are accepted");
     for _ in 0..3 {
         writer.mark_unverified().await.expect("can be marked");
-        writer.write(pattern(0, 10, 10)).await.expect("bytes are taken");
+        writer.write(pattern(0, 10, 10)).await.expect("bytes are accepted");
     }
     assert_verified(&*store, upload.id, Some(ONE), &pattern(0, 0, 10)).await;
     assert_eq!(writer.sync().await.expect("can be synced").offset(), Offset::new(40));

@@ -1,9 +1,10 @@
 //! The attribute of a content file that states how many of its bytes were acknowledged.
 //!
 //! Owns the format of the attribute, and the conclusions that may be drawn from it. It is an extended attribute of the
-//! file, and a lower bound of the bytes that are durable: it is raised after the sync that makes bytes durable and before
-//! they are acknowledged, and lowered before bytes are truncated. A file that is shorter than stated is therefore
-//! damaged; one that is longer is not. On file systems without extended attributes such damage is not detected.
+//! file, and a lower bound of the bytes that are durable: it is raised after the sync that makes bytes durable and
+//! before they are acknowledged, and lowered before bytes are truncated. A file that is shorter than stated is
+//! therefore damaged; one that is longer is not. On file systems without extended attributes such damage is not
+//! detected.
 //!
 //! # Exact values
 //!

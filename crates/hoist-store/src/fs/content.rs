@@ -5,14 +5,15 @@
 //!
 //! # Locks
 //!
-//! `syncing` and `writing` are held during system calls, so only threads of the store take them, in this order. `status`
-//! is held for moments and never during a system call: it is the only lock that threads of an async runtime take.
+//! `syncing` and `writing` are held during system calls, so only threads of the store take them, in this order.
+//! `status` is held for moments and never during a system call: it is the only lock that threads of an async runtime
+//! take.
 //!
 //! # Unverified bytes
 //!
 //! Unverified bytes are written to the content file like any other. An empty file beside it, the marker, states in its
-//! name where they begin ([`upload_dir`](super::upload_dir)). Each step is durable before the next one begins, so a crash
-//! leaves one of these states:
+//! name where they begin ([`upload_dir`](super::upload_dir)). Each step is durable before the next one begins, so a
+//! crash leaves one of these states:
 //!
 //! | step                             | after a crash                                                           |
 //! |----------------------------------|-------------------------------------------------------------------------|
@@ -25,7 +26,8 @@
 //!
 //! No other bytes are written before the removal is durable. Otherwise a marker that reappears after a crash would
 //! truncate acknowledged bytes. With [`Durability::Disk`](super::Durability::Disk) the marker costs two syncs of the
-//! upload's directory, one before the first byte and one after the last. A new upload shares the latter with its record.
+//! upload's directory, one before the first byte and one after the last. A new upload shares the latter with its
+//! record.
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -240,13 +242,14 @@ impl Content {
     }
 
     /// A new upload takes four steps: syncing the draft, renaming it, syncing the content, syncing the directory. A
-    /// journaling file system needs two commits for them: the third step commits the names as well, and the last one finds
-    /// nothing to do.
+    /// journaling file system needs two commits for them: the third step commits the names as well, and the last one
+    /// finds nothing to do.
     //= TOK-OFF-03
     fn make_durable(&self, verifies: bool) -> Result<Synced, Failure> {
         let mut syncing = self.lock_syncing()?;
         if let Some(upload_dir) = &syncing.draft {
-            // After a failure the content is given up: the system may report success for a second sync that wrote nothing.
+            // After a failure the content is given up: the system may report success for a second sync that wrote
+            // nothing.
             upload_dir.rename_draft().map_err(|error| self.fail(error, Repair::default()))?;
         }
         // `written` first, so that it is never larger than `end`. Unverified bytes neither begin nor end here.
@@ -270,7 +273,7 @@ impl Content {
             draft.as_ref().or(unverified.as_ref().map(|unverified| &unverified.upload_dir))
         {
             let from = unverified.as_ref().map(|unverified| unverified.from);
-            let repair = Repair { cut_to: from, marker: from };
+            let repair = Repair { truncate_to: from, marker: from };
             upload_dir.sync().map_err(|error| self.fail(error, repair))?;
         }
         let written = if unverified.is_some() { end } else { written };
@@ -317,7 +320,8 @@ impl Content {
         lock(&self.status).is_parent_unsynced = false;
     }
 
-    /// Runs `replace`, which puts a record in the place of the old one or of the draft, while no sync renames the draft.
+    /// Runs `replace`, which puts a record in the place of the old one or of the draft, while no sync renames the
+    /// draft.
     pub(super) fn with_record(&self, replace: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         let mut syncing = lock(&self.syncing);
         replace()?;
@@ -392,14 +396,14 @@ impl Content {
             // The attribute first: a crash in between must not leave a file shorter than its acknowledged offset.
             acknowledged::lower(&self.file, to)
                 .and_then(|()| sys::truncate(&self.file, to))
-                .map_err(|errno| self.fail(doing(errno), Repair::cut_to(to)))?;
+                .map_err(|errno| self.fail(doing(errno), Repair::truncate_to(to)))?;
             self.end.store(to, Ordering::Release);
             self.written.store(self.written().min(to), Ordering::Release);
             syncing.synced = syncing.synced.min(to);
             // Otherwise a crash could bring back bytes that the client was told are gone.
             if self.is_disk {
                 sys::sync_data(&self.file)
-                    .map_err(|errno| self.fail(doing(errno), Repair::cut_to(durable)))?;
+                    .map_err(|errno| self.fail(doing(errno), Repair::truncate_to(durable)))?;
             }
         }
         if let Some(Unverified { from, upload_dir }) =
@@ -408,19 +412,19 @@ impl Content {
             upload_dir
                 .remove_unverified_marker(from)
                 .and_then(|()| upload_dir.sync())
-                .map_err(|error| self.fail(error, Repair { cut_to: Some(to), marker: Some(from) }))?;
+                .map_err(|error| self.fail(error, Repair { truncate_to: Some(to), marker: Some(from) }))?;
             lock(&self.status).is_unverified = false;
         }
         Ok(())
     }
 
-    /// Handles a failed sync: truncates the bytes that the disk did not confirm, and accepts no more. After a failed sync
-    /// the system marks the pages clean, so another sync would succeed without writing anything. The bytes must therefore
-    /// never be synced again.
+    /// Handles a failed sync: truncates the bytes that the disk did not confirm, and accepts no more. After a failed
+    /// sync the system marks the pages clean, so another sync would succeed without writing anything. The bytes must
+    /// therefore never be synced again.
     fn fail_sync(&self, errno: Errno) -> Failure {
         let mut writing = lock(&self.writing);
         let durable = self.durable_bytes();
-        let failure = self.fail(self.failed("syncing the content of", errno), Repair::cut_to(durable));
+        let failure = self.fail(self.failed("syncing the content of", errno), Repair::truncate_to(durable));
         writing.failure = Some(failure.clone());
         if truncate_unsynced(self.id, &self.file, durable, errno) {
             self.end.store(durable, Ordering::Release);

@@ -1,7 +1,7 @@
 //! The data directory: its two directories of uploads, and what a crash may leave in them.
 //!
-//! Owns the order of the steps by which an upload is created, moved and removed, and the cleanup after a crash. Leaves the
-//! names to [`layout`](super::layout), the files of one upload to [`upload_dir`](super::upload_dir), and fences to
+//! Owns the order of the steps by which an upload is created, moved and removed, and the cleanup after a crash. Leaves
+//! the names to [`layout`](super::layout), the files of one upload to [`upload_dir`](super::upload_dir), and fences to
 //! [`entry`](super::entry).
 //!
 //! A torn `record` is damage, because a record is durable before it gets its name. A torn `draft` is an upload that was
@@ -55,7 +55,8 @@ pub(super) enum Leftover {
 }
 
 impl DataDir {
-    /// Opens the directory, which is created if necessary, and locks it. The first full listing removes what a crash left.
+    /// Opens the directory, which is created if necessary, and locks it. The first full listing removes what a crash
+    /// left.
     pub(super) fn open(path: &Path, options: &Options) -> Result<Self, Error> {
         let is_disk = options.durability == Durability::Disk;
         setup::make(path, is_disk)?;
@@ -288,8 +289,8 @@ impl DataDir {
         }
     }
 
-    /// Removes what only a crash leaves: unfinished removals, creations and joins. Must be called with the upload's lock. A
-    /// failure is logged and affects this upload only.
+    /// Removes what only a crash leaves: unfinished removals, creations and joins. Must be called with the upload's
+    /// lock. A failure is logged and affects this upload only.
     pub(super) fn clean(&self, parent: ParentDir, id: UploadId, entry: &str) {
         let cleaned = if Self::removed_id(entry).is_some() {
             self.delete_dir(parent, entry)

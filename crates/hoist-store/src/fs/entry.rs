@@ -18,8 +18,8 @@ pub(super) struct Entry {
     state: Mutex<State>,
     /// Held by one operation at a time. Waiting for it takes no thread, so a slow upload does not delay others.
     pub(super) lock: Arc<tokio::sync::Mutex<()>>,
-    /// Held by one `peek` at a time that runs beside the operation with the lock, so that peeks at an upload with a slow
-    /// sync do not occupy all threads.
+    /// Held by one `peek` at a time that runs beside the operation with the lock, so that peeks at an upload with a
+    /// slow sync do not occupy all threads.
     pub(super) peek_lock: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -172,7 +172,7 @@ mod tests {
         let entries = Entries::new(100);
         let held = entries.of(id(0));
         held.admit(Fence::new(9)).expect("the first fence");
-        entries.of(id(1)).set_repair(Repair::cut_to(5));
+        entries.of(id(1)).set_repair(Repair::truncate_to(5));
         for number in 2..5000 {
             entries.of(id(number)).admit(Fence::new(7)).expect("the first fence");
             assert!(lock(&entries.table).entries.len() <= 206, "{number}");
@@ -181,6 +181,6 @@ mod tests {
             assert!(matches!(entries.of(early).admit(Fence::new(6)), Err(Error::Fenced)), "{number}");
         }
         assert!(matches!(entries.of(id(0)).admit(Fence::new(8)), Err(Error::Fenced)));
-        assert_eq!(entries.of(id(1)).repair(), Some(Repair::cut_to(5)));
+        assert_eq!(entries.of(id(1)).repair(), Some(Repair::truncate_to(5)));
     }
 }

@@ -8,8 +8,8 @@
 //!
 //! An upload made of a single part shares its file with the part, and with every other upload made of that part alone
 //! ([`join`](super::join)). A name of that file may therefore belong to another upload. Such an upload is first linked
-//! under a hidden name. Then `exported` is written with the number of the final name, and the hidden name is renamed. If
-//! `exported` exists and the hidden name does not, the export is complete.
+//! under a hidden name. Then `exported` is written with the number of the final name, and the hidden name is renamed.
+//! If `exported` exists and the hidden name does not, the export is complete.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -129,7 +129,8 @@ impl Export<'_> {
             Err(errno) => Err(doing(errno)),
         };
         if named.is_err() && self.upload_dir.dir.remove_file(EXPORTED).is_ok() {
-            // Best effort: the next attempt overwrites it. `exported` first, because without the hidden name it means success.
+            // Best effort: the next attempt overwrites it. `exported` first, because without the hidden name it means
+            // success.
             let _ = self.directory.remove_file(&self.hidden);
         }
         named

@@ -46,14 +46,14 @@ impl From<Failure> for Error {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Repair {
     /// The length to truncate the content to. The disk failed to confirm the bytes after it.
-    pub(super) cut_to: Option<u64>,
-    /// The offset in the name of a marker of unverified bytes that was removed. A power cut may restore the marker, which
-    /// would then truncate later bytes, too.
+    pub(super) truncate_to: Option<u64>,
+    /// The offset in the name of a marker of unverified bytes that was removed. A power cut may restore the marker,
+    /// which would then truncate later bytes, too.
     pub(super) marker: Option<u64>,
 }
 
 impl Repair {
-    pub(super) fn cut_to(bytes: u64) -> Self {
-        Self { cut_to: Some(bytes), marker: None }
+    pub(super) fn truncate_to(bytes: u64) -> Self {
+        Self { truncate_to: Some(bytes), marker: None }
     }
 }

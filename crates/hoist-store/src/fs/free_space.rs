@@ -33,7 +33,8 @@ impl FreeSpace {
         if self.free_bytes().is_some_and(|left| bytes > left) { Err(Error::Full) } else { Ok(()) }
     }
 
-    /// Returns how many of `bytes` bytes may be written now. Far from the limit, most calls do not query the file system.
+    /// Returns how many of `bytes` bytes may be written now. Far from the limit, most calls do not query the file
+    /// system.
     pub(super) fn grant(&self, bytes: u64) -> u64 {
         /// The most bytes written between two queries, so that the use of the volume by other programs is noticed soon.
         const GRANT_MAX: u64 = 64 * 1024 * 1024;

@@ -1,12 +1,12 @@
 //! Joining: building one content from those of several parts.
 //!
-//! Owns the building of the content and the order of its steps. Leaves the preconditions to [`fs`](super), and the
-//! copying to [`sys`].
+//! Owns the building of the content and the order of its steps. Leaves the preconditions to
+//! [`local_store`](super::local_store), and the copying to [`sys`].
 //!
 //! The content is built as `content.new`, synced, and renamed over the empty `content`. A crash leaves the one or the
 //! other; the first listing after it removes `content.new`. The parts are not locked, because complete content never
-//! changes and an open file survives its removal. One part is open at a time. The parts need no sync of their own: their
-//! bytes are synced with the joined file.
+//! changes and an open file survives its removal. One part is open at a time. The parts need no sync of their own:
+//! their bytes are synced with the joined file.
 //!
 //! An upload with a single part shares the part's file by a hard link. The file is never written again: the part is
 //! complete and refuses appends, and a composed upload refuses them once it has content. Exporting one may change the
@@ -28,8 +28,8 @@ use super::upload_dir::UploadDir;
 use crate::record::Record;
 use crate::store::Error;
 
-/// Builds the content of `parts` in the directory of the upload, and returns its length. Builds nothing if the length is
-/// zero. Leaves nothing behind if it fails.
+/// Builds the content of `parts` in the directory of the upload, and returns its length. Builds nothing if the length
+/// is zero. Leaves nothing behind if it fails.
 pub(super) fn build(data_dir: &DataDir, upload_dir: &UploadDir, parts: &[UploadId]) -> Result<u64, Error> {
     clear(upload_dir)?;
     let built = Parts::measure(data_dir, parts).and_then(|parts| parts.build_in(upload_dir));
@@ -139,8 +139,8 @@ impl<'a> Parts<'a> {
         Ok(joined)
     }
 
-    /// Reserves space for the parts that do not begin at a block boundary and can therefore share no blocks. Reserving space
-    /// for the others could refuse a join that fits.
+    /// Reserves space for the parts that do not begin at a block boundary and can therefore share no blocks. Reserving
+    /// space for the others could refuse a join that fits.
     fn reserve_unshared(&self, joined: &OwnedFd) -> Result<(), Errno> {
         let block = sys::block_bytes(joined)?;
         let mut at = 0;

@@ -1,7 +1,7 @@
 //! The names in the data directory.
 //!
-//! Owns the layout on disk. It is a file format: names may be added, but none may change. Some names differ from the terms
-//! of the code: `doubt.<n>` is the marker of unverified bytes, `seen` holds the time of the last use.
+//! Owns the layout on disk. It is a file format: names may be added, but none may change. Some names differ from the
+//! terms of the code: `doubt.<n>` is the marker of unverified bytes, `seen` holds the time of the last use.
 //!
 //! ```text
 //! DATA/lock                  locked by the process that uses the directory; contains its process id

@@ -1,7 +1,7 @@
 //! Listing uploads in batches, and cleaning up after a crash on the way.
 //!
-//! Owns the position in a directory. Leaves the summary of an upload to [`read`](super::read), and the cleanup itself to
-//! [`data_dir`](super::data_dir).
+//! Owns the position in a directory. Leaves the summary of an upload to [`read`](super::read), and the cleanup itself
+//! to [`data_dir`](super::data_dir).
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! The local store: its threads, and the steps of each operation.
 //!
 //! Owns the order of fences, locks and threads in each operation. Leaves files to [`data_dir`](super::data_dir),
-//! [`upload_dir`](super::upload_dir) and [`content`](super::content), queues to [`write_queue`](super::write_queue), and
-//! the batching of syncs to [`sync`](super::sync).
+//! [`upload_dir`](super::upload_dir) and [`content`](super::content), queues to [`write_queue`](super::write_queue),
+//! and the batching of syncs to [`sync`](super::sync).
 //!
 //! Every operation that changes an upload takes the same steps: it takes the fence, which ends older claims from that
 //! moment on; waits for the upload's lock; waits until the writer of an older claim has written its accepted bytes; and
@@ -35,8 +35,8 @@ use crate::store::{Error, LastUsed, Listing, Reader, Writer};
 
 /// Uploads in a directory of a local file system.
 ///
-/// Dropping the store writes all accepted bytes, ends its threads and unlocks the directory. Its writers and readers then
-/// fail.
+/// Dropping the store writes all accepted bytes, ends its threads and unlocks the directory. Its writers and readers
+/// then fail.
 pub struct LocalStore {
     pub(super) data_dir: Arc<DataDir>,
     pub(super) entries: Arc<Entries>,

@@ -71,11 +71,11 @@ pub struct Options {
     pub headroom: Headroom,
     /// The most bytes of one upload that may be queued for writing. At least 512 KiB keep a disk busy.
     pub queue_bytes_max: u32,
-    /// The most bytes of all uploads that may be queued for writing. Bounds the store's memory. A buffer counts with its
-    /// length, not with the allocation that it may be a slice of.
+    /// The most bytes of all uploads that may be queued for writing. Bounds the store's memory. A buffer counts with
+    /// its length, not with the allocation that it may be a slice of.
     ///
-    /// With a hundred uploads faster than the disk, the process of the benchmark takes 90 to 98 MB. With 64 MiB it took 114
-    /// to 126 MB and about 5 % less time.
+    /// With a hundred uploads faster than the disk, the process of the benchmark takes 90 to 98 MB. With 64 MiB it took
+    /// 114 to 126 MB and about 5 % less time.
     pub budget_bytes_max: u32,
     /// The number of threads that write.
     pub write_threads: usize,
@@ -84,11 +84,11 @@ pub struct Options {
     pub sync_threads: usize,
     /// The number of threads for other work: creating, opening, reading.
     pub other_threads: usize,
-    /// The number of unsynced bytes of an upload at which a background sync starts. An upload never has more than twice as
-    /// many, so that a sync with a waiting caller is short: under a second on a disk that writes 100 MB a second.
+    /// The number of unsynced bytes of an upload at which a background sync starts. An upload never has more than twice
+    /// as many, so that a sync with a waiting caller is short: under a second on a disk that writes 100 MB a second.
     pub sync_bytes: u64,
-    /// The number of idle uploads whose fences are remembered. A claim that was superseded longer ago, in uploads used, would
-    /// no longer be refused. Servers end superseded claims within seconds.
+    /// The number of idle uploads whose fences are remembered. A claim that was superseded longer ago, in uploads used,
+    /// would no longer be refused. Servers end superseded claims within seconds.
     pub fences_max: usize,
 }
 

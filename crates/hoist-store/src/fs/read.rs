@@ -144,7 +144,8 @@ fn read_summary(data_dir: &DataDir, id: UploadId) -> Result<Option<UploadSummary
     let stored = match (found.record.discarded, upload_dir.verified_bytes()?) {
         (Some(offset), None) => offset,
         (Some(offset), Some(_)) => {
-            // A crash came between the record and the removal of the content. Best effort: the next listing tries again.
+            // A crash came between the record and the removal of the content. Best effort: the next listing tries
+            // again.
             let freed = upload_dir.remove_content();
             tracing::info!(upload = %id.short(), ?freed, "freed content that was discarded before a crash");
             offset

@@ -16,8 +16,8 @@ use crate::store::Error;
 
 const LOCK: &str = "lock";
 
-/// Creates a directory and its missing ancestors, and makes their names durable. Without that, a power cut may delete the
-/// directory with everything in it. The umask is applied to `mode`, which is for the directories that are created.
+/// Creates a directory and its missing ancestors, and makes their names durable. Without that, a power cut may delete
+/// the directory with everything in it. The umask is applied to `mode`, which is for the directories that are created.
 ///
 /// # Errors
 /// Returns an error if a directory cannot be created or its name cannot be made durable.
@@ -68,20 +68,23 @@ pub(super) fn make(path: &Path, is_disk: bool) -> Result<(), Error> {
 /// Takes the lock that admits one process. The kernel holds it for as long as the descriptor is open.
 pub(super) fn lock(root: &Dir, path: &Path) -> Result<OwnedFd, Error> {
     let doing = |errno| failed(format!("locking the data directory {}", path.display()), errno);
-    let note = root.new_file(LOCK, OFlags::empty()).map_err(doing)?;
-    // The lock is held by a read-only descriptor: a file system with files open for writing cannot be remounted read-only.
+    let lock_file = root.new_file(LOCK, OFlags::empty()).map_err(doing)?;
+    // The lock is held by a read-only descriptor: a file system with files open for writing cannot be remounted
+    // read-only.
     let reading = root.file(LOCK, OFlags::RDONLY).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
     let is_for_writing = match try_lock(&reading) {
         Ok(()) => false,
         // NFS emulates this lock by one that requires a writable descriptor.
-        Err(Errno::BADF) => try_lock(&note).map(|()| true).map_err(|errno| not_locked(root, path, errno))?,
+        Err(Errno::BADF) => {
+            try_lock(&lock_file).map(|()| true).map_err(|errno| not_locked(root, path, errno))?
+        }
         Err(errno) => return Err(not_locked(root, path, errno)),
     };
     // For operators, and for the error message of a second process.
     let pid = format!("{}\n", std::process::id());
-    sys::truncate(&note, 0).map_err(doing)?;
-    sys::write_all(&note, 0, &mut [IoSlice::new(pid.as_bytes())]).1.map_err(doing)?;
-    Ok(if is_for_writing { note } else { reading })
+    sys::truncate(&lock_file, 0).map_err(doing)?;
+    sys::write_all(&lock_file, 0, &mut [IoSlice::new(pid.as_bytes())]).1.map_err(doing)?;
+    Ok(if is_for_writing { lock_file } else { reading })
 }
 
 fn try_lock(file: &OwnedFd) -> Result<(), Errno> {
@@ -92,8 +95,9 @@ fn not_locked(root: &Dir, path: &Path, errno: Errno) -> Error {
     let path = path.display();
     match errno {
         Errno::WOULDBLOCK => {
-            let note = root.file(LOCK, OFlags::RDONLY).ok().flatten();
-            let holder = note.and_then(|note| sys::read_at(note, 0, 32).ok()).unwrap_or_default();
+            let lock_file = root.file(LOCK, OFlags::RDONLY).ok().flatten();
+            let holder =
+                lock_file.and_then(|lock_file| sys::read_at(lock_file, 0, 32).ok()).unwrap_or_default();
             let holder = String::from_utf8(holder).unwrap_or_default();
             let holder = match holder.trim() {
                 "" => "another process".to_owned(),
@@ -114,8 +118,8 @@ fn not_locked(root: &Dir, path: &Path, errno: Errno) -> Error {
     }
 }
 
-/// Returns the mode that the umask of the process leaves for shared files. Reads it from a new file, because reading the
-/// umask itself means changing it for all threads.
+/// Returns the mode that the umask of the process leaves for shared files. Reads it from a new file, because reading
+/// the umask itself means changing it for all threads.
 pub(super) fn shared_file_mode(root: &Dir) -> Result<Mode, Error> {
     let doing = |errno| failed("writing to the data directory", errno);
     // A start that was killed may have left the first name. Anything else with that name stays.

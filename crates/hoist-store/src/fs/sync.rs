@@ -1,12 +1,12 @@
 //! Batched syncs for many uploads.
 //!
-//! Owns the threads that sync, and the batching of syncs of the two parent directories. Leaves the order of one upload's
-//! syncs to [`content`](super::content) and [`upload_lock`](super::upload_lock).
+//! Owns the threads that sync, and the batching of syncs of the two parent directories. Leaves the order of one
+//! upload's syncs to [`content`](super::content) and [`upload_lock`](super::upload_lock).
 //!
-//! Several threads sync the files of different uploads at the same time, and the file system's journal makes one commit of
-//! them. Waiting for a whole batch here instead would let one large upload delay many small ones. The parent directories
-//! are different: one sync of `open` serves sixty uploads as well as one. The requests for it are queued, and one thread
-//! performs one sync for all that arrived during the previous one.
+//! Several threads sync the files of different uploads at the same time, and the file system's journal makes one commit
+//! of them. Waiting for a whole batch here instead would let one large upload delay many small ones. The parent
+//! directories are different: one sync of `open` serves sixty uploads as well as one. The requests for it are queued,
+//! and one thread performs one sync for all that arrived during the previous one.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -57,8 +57,8 @@ impl Syncer {
         Ok(Self { pool, parents, is_disk })
     }
 
-    /// Runs a job that syncs, then syncs the parent directories it returns, and returns its value when both are done. If
-    /// dropped, both happen nevertheless.
+    /// Runs a job that syncs, then syncs the parent directories it returns, and returns its value when both are done.
+    /// If dropped, both happen nevertheless.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<(T, ParentDirs), Error> + Send + 'static,

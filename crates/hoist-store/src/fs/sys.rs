@@ -1,8 +1,8 @@
 //! The system calls of the local store, with their retries and their translation into the store's errors.
 //!
-//! Owns directory handles. Every name is a single path segment that is looked up in an open directory and never followed
-//! if it is a symbolic link. No path is ever joined, so nothing outside the data directory can be reached (for a single
-//! segment, `openat2` with `RESOLVE_BENEATH` would guarantee the same). Leaves the meaning of the names to
+//! Owns directory handles. Every name is a single path segment that is looked up in an open directory and never
+//! followed if it is a symbolic link. No path is ever joined, so nothing outside the data directory can be reached (for
+//! a single segment, `openat2` with `RESOLVE_BENEATH` would guarantee the same). Leaves the meaning of the names to
 //! [`layout`](super::layout).
 
 use std::io::IoSlice;
@@ -95,7 +95,8 @@ impl Dir {
         rustix::fs::mkdirat(&self.0, name, DIRECTORY_MODE)
     }
 
-    /// Opens a regular file, if it exists. Anything else with that name is an error. Never blocks, as opening a FIFO would.
+    /// Opens a regular file, if it exists. Anything else with that name is an error. Never blocks, as opening a FIFO
+    /// would.
     pub(super) fn file(&self, name: &str, access: OFlags) -> Result<Option<OwnedFd>, Errno> {
         pass(Call::Read)?;
         let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -148,8 +149,8 @@ impl Dir {
         }
     }
 
-    /// Does the same on a file system with neither exclusive renames nor links. An empty file takes the name first, so that no
-    /// other file is overwritten.
+    /// Does the same on a file system with neither exclusive renames nor links. An empty file takes the name first, so
+    /// that no other file is overwritten.
     fn rename_over_placeholder(&self, from: &str, to: &str) -> Result<(), Errno> {
         drop(self.new_file(to, OFlags::EXCL)?);
         let renamed = self.rename(from, self, to);
@@ -322,8 +323,8 @@ pub(super) struct Volume {
     pub(super) available: u64,
 }
 
-/// Returns the space of the file system of an open file or directory. Returns `None` if the file system reports none, as
-/// some in user space do.
+/// Returns the space of the file system of an open file or directory. Returns `None` if the file system reports none,
+/// as some in user space do.
 pub(super) fn volume(file: impl AsFd) -> Result<Option<Volume>, Errno> {
     let stat = retry_on_intr(|| rustix::fs::fstatvfs(&file))?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize.max(1));
@@ -331,8 +332,8 @@ pub(super) fn volume(file: impl AsFd) -> Result<Option<Volume>, Errno> {
     Ok((stat.f_blocks > 0).then_some(volume))
 }
 
-/// Returns whether an error means that the file system or a system policy does not support an operation at all. The error
-/// number varies (SMB, NFS, FUSE, seccomp filters). Another way to the same result may then work.
+/// Returns whether an error means that the file system or a system policy does not support an operation at all. The
+/// error number varies (SMB, NFS, FUSE, seccomp filters). Another way to the same result may then work.
 pub(super) fn is_unsupported(errno: Errno) -> bool {
     matches!(
         errno,
@@ -397,8 +398,8 @@ pub(super) fn truncate(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
     retry_on_intr(|| rustix::fs::ftruncate(&file, bytes))
 }
 
-/// Copies the first `bytes` bytes of a file to offset `to_at` of another, inside the kernel if possible. Where files can
-/// share blocks, they share those up to the first misalignment.
+/// Copies the first `bytes` bytes of a file to offset `to_at` of another, inside the kernel if possible. Where files
+/// can share blocks, they share those up to the first misalignment.
 pub(super) fn copy(from: impl AsFd, to: impl AsFd, to_at: u64, bytes: u64) -> Result<(), Errno> {
     const STEP: usize = 64 * 1024 * 1024;
     const BUFFER: usize = 256 * 1024;

@@ -101,7 +101,8 @@ impl ThreadPool {
             let queue = Arc::clone(&queue);
             threads.push(start(format!("{name}-{number}"), move || {
                 while let Some(job) = queue.next() {
-                    // The panic is logged by the hook, and the caller sees its channel closed. The thread serves other uploads.
+                    // The panic is logged by the hook, and the caller sees its channel closed. The thread serves other
+                    // uploads.
                     let _ = catch_unwind(AssertUnwindSafe(job));
                 }
             })?);

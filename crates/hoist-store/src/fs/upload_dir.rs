@@ -74,8 +74,8 @@ impl UploadDir {
 
     /// Returns the number of verified bytes, without holding the upload's lock; `None` if there is no content.
     pub(super) fn verified_bytes(&self) -> Result<Option<u64>, Error> {
-        // Bytes may become unverified, verified or truncated between the calls. The smaller of both results is right in every
-        // case: bytes are verified before their marker is removed, and truncated before they can be read.
+        // Bytes may become unverified, verified or truncated between the calls. The smaller of both results is right in
+        // every case: bytes are verified before their marker is removed, and truncated before they can be read.
         let before = self.unverified_from()?;
         let stat =
             self.dir.stat(CONTENT).map_err(|errno| self.failed("reading the metadata of", CONTENT, errno))?;
@@ -86,8 +86,8 @@ impl UploadDir {
 
     /// Returns the offset of the first unverified byte, if there are any.
     ///
-    /// The offset is in the marker's name (`doubt.<n>` on disk). A name exists or does not, and one sync of the directory
-    /// makes it durable. A file that contained the offset would need two syncs.
+    /// The offset is in the marker's name (`doubt.<n>` on disk). A name exists or does not, and one sync of the
+    /// directory makes it durable. A file that contained the offset would need two syncs.
     pub(super) fn unverified_from(&self) -> Result<Option<u64>, Error> {
         if self.parent == ParentDir::Done {
             return Ok(None);

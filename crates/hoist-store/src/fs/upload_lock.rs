@@ -1,7 +1,7 @@
 //! The lock that an operation on an upload holds, and the steps that operations share.
 //!
-//! Owns how an upload is made durable: one with a writer, one without, and one just found after a crash. Leaves the order
-//! of an operation's steps to [`fs`](super).
+//! Owns how an upload is made durable: one with a writer, one without, and one just found after a crash. Leaves the
+//! order of an operation's steps to [`local_store`](super::local_store).
 
 use std::sync::Arc;
 
@@ -59,8 +59,8 @@ impl UploadLock {
         }
     }
 
-    /// Waits for the running job of a writer that has ended, and removes its queue. The writer changes none of the upload's
-    /// files afterwards. Blocks, so it must not be called on a thread of the runtime.
+    /// Waits for the running job of a writer that has ended, and removes its queue. The writer changes none of the
+    /// upload's files afterwards. Blocks, so it must not be called on a thread of the runtime.
     pub(super) fn close_content(&self) {
         if let Some(queue) = &self.queue
             && queue.is_finished()
@@ -108,7 +108,8 @@ impl UploadLock {
         upload_dir: &UploadDir,
         found: &StoredRecord,
     ) -> Result<(Offset, ParentDirs), Error> {
-        // For writing, to be able to truncate it. On a file system that has become read-only, the offset can still be read.
+        // For writing, to be able to truncate it. On a file system that has become read-only, the offset can still be
+        // read.
         let (file, is_writable) = match upload_dir.content(OFlags::WRONLY) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
                 (upload_dir.content(OFlags::RDONLY)?, false)
@@ -121,8 +122,8 @@ impl UploadLock {
         let (end, known_durable, unverified) =
             (sys::bytes_of(&stat), self.entry.durable_bytes(), upload_dir.unverified_from()?);
         let (attribute, repair) = (acknowledged::read(&file), self.entry.repair());
-        let cut_to = repair.and_then(|repair| repair.cut_to);
-        let bytes = [unverified, cut_to].into_iter().flatten().chain([end]).min().unwrap_or(end);
+        let truncate_to = repair.and_then(|repair| repair.truncate_to);
+        let bytes = [unverified, truncate_to].into_iter().flatten().chain([end]).min().unwrap_or(end);
         //= IETF-OFF-02
         let acknowledged_bytes = known_durable.or(attribute.map(|attribute| attribute.bytes)).unwrap_or(0);
         if acknowledged_bytes > bytes {
@@ -144,7 +145,7 @@ impl UploadLock {
             let durable = known_durable
                 .or(attribute.filter(|attribute| attribute.is_exact).map(|attribute| attribute.bytes));
             if let Some(durable) = durable.filter(|&durable| durable < bytes) {
-                self.entry.set_repair(Repair { cut_to: Some(durable), ..repair.unwrap_or_default() });
+                self.entry.set_repair(Repair { truncate_to: Some(durable), ..repair.unwrap_or_default() });
                 content::truncate_unsynced(self.id, &file, durable, errno);
             }
             return Err(upload_dir.failed("syncing", CONTENT, errno));
@@ -162,8 +163,8 @@ impl UploadLock {
         Ok((Offset::new(bytes), parents))
     }
 
-    /// Removes the markers of unverified bytes that are truncated for good. `from` is one of the markers. It is created again
-    /// if it is missing, because a name whose removal was not synced may reappear after a crash.
+    /// Removes the markers of unverified bytes that are truncated for good. `from` is one of the markers. It is created
+    /// again if it is missing, because a name whose removal was not synced may reappear after a crash.
     fn remove_unverified_markers(&self, upload_dir: &UploadDir, from: Option<u64>) -> Result<(), Error> {
         let Some(from) = from else { return Ok(()) };
         let removed = upload_dir.add_unverified_marker(from).and_then(|()| {

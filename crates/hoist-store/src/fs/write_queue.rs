@@ -163,7 +163,8 @@ impl WriteQueue {
         let _ = idle.await;
     }
 
-    /// Fails if the accepted bytes cannot be synced for the writer. A full disk is no failure: the bytes that fitted can.
+    /// Fails if the accepted bytes cannot be synced for the writer. A full disk is no failure: the bytes that fitted
+    /// can.
     pub(super) fn check_syncable(&self) -> Result<(), Error> {
         let state = lock(&self.state);
         match &state.failure {
@@ -204,8 +205,8 @@ impl WriteQueue {
         state.is_closed && state.stage == Stage::Idle
     }
 
-    /// Begins a job of the writer on the content. The upload keeps the queue until the job is done, so that a later writer
-    /// can wait for it.
+    /// Begins a job of the writer on the content. The upload keeps the queue until the job is done, so that a later
+    /// writer can wait for it.
     pub(super) fn begin_job(self: &Arc<Self>) -> Result<InFlight, Error> {
         let mut state = lock(&self.state);
         if state.is_closed {

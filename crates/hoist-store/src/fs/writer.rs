@@ -151,21 +151,21 @@ mod tests {
             let options = Options { durability, ..Options::default() };
             let store = LocalStore::open(directory.path(), &options).expect("opens");
             let mut writer = store.create(&upload(1, None), Fence::new(1)).await.expect("created");
-            let mut told = Durable::ZERO;
+            let mut acknowledged = Durable::ZERO;
             for end in [5, 10] {
                 writer.write(Bytes::from_static(b"hello")).await.expect("accepted");
                 let telling = async {
-                    while told.offset() < Offset::new(end) {
+                    while acknowledged.offset() < Offset::new(end) {
                         let now = writer.start_sync();
-                        assert!(now >= told, "{now} after {told}");
-                        told = now;
+                        assert!(now >= acknowledged, "{now} after {acknowledged}");
+                        acknowledged = now;
                         tokio::task::yield_now().await;
                     }
                 };
                 let done = tokio::time::timeout(Duration::from_secs(40), telling).await;
-                assert!(done.is_ok(), "{durability:?}: nothing is told but {told}");
+                assert!(done.is_ok(), "{durability:?}: only {acknowledged}");
             }
-            assert_eq!(writer.sync().await.expect("durable"), told);
+            assert_eq!(writer.sync().await.expect("durable"), acknowledged);
         }
     }
 }

@@ -9,8 +9,8 @@ pub struct Faults {
     /// The probability, from 0 to 1, with which an operation fails with
     /// [`Error::Io`](crate::store::Error::Io) and changes nothing.
     pub error: f64,
-    /// The number of bytes that fit into the store in all. Removing uploads frees nothing. By the seed, either the write
-    /// that does not fit fails, or only the next one.
+    /// The number of bytes that fit into the store in all. Removing uploads frees nothing. By the seed, either the
+    /// write that does not fit fails, or only the next one.
     pub full_after: Option<u64>,
     /// The number of times that an operation yields before and after it acts, at most.
     pub yields_max: u32,

@@ -96,13 +96,15 @@ mod simulated {
             let store = MemoryStore::with_faults(seed, faults);
             let mut random = Random::new(!seed);
             let upload = upload(1);
-            let (mut told, mut fence) = (Offset::ZERO, 0);
-            while told < Offset::new(100) {
+            let (mut acknowledged, mut fence) = (Offset::ZERO, 0);
+            while acknowledged < Offset::new(100) {
                 fence += 1;
-                if let Some(offset) = run(attempt(&store, &upload, Fence::new(fence), told, &mut random)) {
-                    assert!(offset >= told, "seed {seed}: {told} became {offset}");
+                if let Some(offset) =
+                    run(attempt(&store, &upload, Fence::new(fence), acknowledged, &mut random))
+                {
+                    assert!(offset >= acknowledged, "seed {seed}: {acknowledged} became {offset}");
                     assert!(store.synced(upload.id).is_some_and(|synced| synced >= offset), "seed {seed}");
-                    told = offset;
+                    acknowledged = offset;
                 }
                 if random.below(3) == 0 {
                     store.crash();
@@ -117,15 +119,15 @@ mod simulated {
         store: &MemoryStore,
         upload: &Upload,
         fence: Fence,
-        told: Offset,
+        acknowledged: Offset,
         random: &mut Random,
     ) -> Option<Offset> {
         let mut writer = if let Some(found) = store.load(upload.id, fence).await.ok()? {
             let at = found.offset.offset();
-            assert!(at >= told, "{told} became {at}");
+            assert!(at >= acknowledged, "{acknowledged} became {at}");
             store.append(upload.id, at, fence).await.ok()?
         } else {
-            assert_eq!(told, Offset::ZERO, "an acknowledged upload is gone");
+            assert_eq!(acknowledged, Offset::ZERO, "an acknowledged upload is gone");
             store.create(upload, fence).await.ok()?
         };
         for _ in 0..random.below(4) {
@@ -138,8 +140,8 @@ mod simulated {
         writer.sync().await.ok().map(Durable::offset)
     }
 
-    /// Requests whose content turns out right or wrong at the end, with seeded crashes and faults. Other bytes may be lost, but
-    /// no unverified byte is ever read.
+    /// Requests whose content turns out right or wrong at the end, with seeded crashes and faults. Other bytes may be
+    /// lost, but no unverified byte is ever read.
     // proves: TUS1-CHK-03
     #[test]
     fn no_unverified_byte_survives() {
@@ -151,23 +153,28 @@ mod simulated {
             for _ in 0..20 {
                 fence += 1;
                 let is_right = random.below(2) == 0;
-                let told = run(doubtful(&store, &upload, Fence::new(fence), is_right, &mut random));
-                confirmed += usize::from(is_right && told.is_some());
+                let acknowledged =
+                    run(unverified_request(&store, &upload, Fence::new(fence), is_right, &mut random));
+                confirmed += usize::from(is_right && acknowledged.is_some());
                 if random.below(3) == 0 {
                     store.crash();
                     fence = 0;
                 }
                 let Some(bytes) = run(read(&store, &upload)) else { continue };
                 assert!(bytes.iter().all(|byte| *byte == b'y'), "seed {seed}: {bytes:?}");
-                assert!(told.is_none_or(|told| bytes.len() as u64 >= told.get()), "seed {seed}");
+                assert!(
+                    acknowledged.is_none_or(|acknowledged| bytes.len() as u64 >= acknowledged.get()),
+                    "seed {seed}"
+                );
                 cut += usize::from(!is_right);
             }
         }
         assert!(confirmed > 500 && cut > 500, "{confirmed} {cut}");
     }
 
-    /// One request of ten unverified bytes. Returns the acknowledged offset if they were right, complete and acknowledged.
-    async fn doubtful(
+    /// One request of ten unverified bytes. Returns the acknowledged offset if they were right, complete and
+    /// acknowledged.
+    async fn unverified_request(
         store: &MemoryStore,
         upload: &Upload,
         fence: Fence,
@@ -182,8 +189,8 @@ mod simulated {
         let before = store.peek(upload.id).await.ok()??.offset;
         for piece in [if is_right { "yyyyy" } else { "ynnnn" }, if is_right { "yyyyy" } else { "nnnny" }] {
             writer.write(Bytes::from_static(piece.as_bytes())).await.ok()?;
-            let told = writer.start_sync().max(store.peek(upload.id).await.ok()??.offset);
-            assert_eq!(told, before, "what is in doubt is told");
+            let acknowledged = writer.start_sync().max(store.peek(upload.id).await.ok()??.offset);
+            assert_eq!(acknowledged, before, "no unverified byte is acknowledged");
         }
         match (is_right, random.below(3)) {
             (_, 0) => None,
@@ -220,16 +227,16 @@ mod simulated {
             drop(run(store.create(&whole, Fence::new(1))).expect("creates"));
             let mut random = Random::new(seed);
             store.set_faults(Faults { error: 0.5, full_after: Some(8 + random.below(20)), yields_max: 3 });
-            let told = run(store.join(whole.id, &parts, Fence::new(1))).ok();
+            let acknowledged = run(store.join(whole.id, &parts, Fence::new(1))).ok();
             store.set_faults(Faults::NONE);
             store.crash();
             let found = run(store.load(whole.id, Fence::new(1))).expect("loads");
-            let Some(told) = told else {
+            let Some(acknowledged) = acknowledged else {
                 assert!(found.is_none_or(|found| found.offset == Durable::ZERO), "seed {seed}");
                 continue;
             };
             joined += 1;
-            assert_eq!(found.expect("is there").offset, told);
+            assert_eq!(found.expect("is there").offset, acknowledged);
             assert_eq!(run(read(&store, &whole)).as_deref(), Some(&b"one two one "[..]), "seed {seed}");
         }
         assert!(joined > 10 && joined < 90, "{joined}");
@@ -271,20 +278,20 @@ mod simulated {
 
     #[test]
     fn a_full_store_keeps_what_fitted() {
-        let mut told_late = 0;
+        let mut acknowledged_late = 0;
         for seed in 0..20 {
             let store = MemoryStore::with_faults(seed, Faults { full_after: Some(7), ..Faults::NONE });
             let mut writer = run(store.create(&upload(1), Fence::new(1))).expect("creates");
             run(writer.write(Bytes::from_static(b"12345"))).expect("fits");
             match run(writer.write(Bytes::from_static(b"67890"))) {
-                Ok(()) => told_late += 1,
+                Ok(()) => acknowledged_late += 1,
                 Err(error) => assert!(matches!(error, Error::Full), "{error}"),
             }
             assert!(matches!(run(writer.write(Bytes::from_static(b"1"))), Err(Error::Full)));
             assert_eq!(run(writer.sync()).expect("syncs").offset(), Offset::new(7));
             assert!(matches!(run(store.check_health()), Err(Error::Full)));
         }
-        assert!((1..20).contains(&told_late), "{told_late} of 20");
+        assert!((1..20).contains(&acknowledged_late), "{acknowledged_late} of 20");
     }
 
     #[test]

@@ -95,9 +95,9 @@ fn unknown_members_are_ignored_and_unknown_versions_are_refused() {
     let extended = sealed(&body().replace("  \"owner\"", "  \"colour\": [1, {\"a\": null}],\n  \"owner\""));
     assert_eq!(from_bytes(&extended).expect("decodes"), sample());
     let newer = sealed(&body().replace("\"version\": 1", "\"version\": 2"));
-    let error = from_bytes(&newer).expect_err("a newer version is not guessed at").to_string();
+    let error = from_bytes(&newer).expect_err("a newer version is refused").to_string();
     assert!(error.contains("version 2") && error.contains("version 1"), "{error}");
-    assert!(!super::is_torn(&newer), "and it is nothing a crash left");
+    assert!(!super::is_torn(&newer), "and is not the remains of a crash");
 }
 
 /// Returns the sample with a member inserted before its method.

@@ -55,8 +55,8 @@ impl Faults {
         Self(plan)
     }
 
-    /// Lets `calls` more calls change something. After that, every call fails without effect. The file system is then left as
-    /// by `kill -9`, because the page cache outlives the process.
+    /// Lets `calls` more calls change something. After that, every call fails without effect. The file system is then
+    /// left as by `kill -9`, because the page cache outlives the process.
     pub(in crate::fs) fn kill_after(&self, calls: usize) {
         lock(&self.0.state).left = Some(calls);
     }

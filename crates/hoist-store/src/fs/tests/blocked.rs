@@ -1,5 +1,5 @@
-//! A disk that does not respond: only operations that need it wait, and no thread of the runtime blocks. Each test runs on
-//! one thread, so a store that blocked it would stop everything.
+//! A disk that does not respond: only operations that need it wait, and no thread of the runtime blocks. Each test runs
+//! on one thread, so a store that blocked it would stop everything.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -53,7 +53,7 @@ async fn is_pending<T>(future: &mut BoxFuture<'_, T>) -> bool {
 }
 
 /// Performs every operation on an upload.
-async fn live(store: &LocalStore, number: u64) {
+async fn exercise(store: &LocalStore, number: u64) {
     let upload = upload(number, None);
     let mut writer = store.create(&upload, ONE).await.expect("creates");
     writer.write(pattern(0, 1000)).await.expect("writes");
@@ -73,28 +73,28 @@ async fn a_blocked_disk_does_not_delay_other_uploads() {
     let store = narrow(&data);
     let mut writer = blocked(&store, &faults).await;
     writer.write(pattern(0, 10)).await.expect("is accepted");
-    assert_eq!(writer.start_sync().offset(), Offset::new(1000), "and it says what it knows");
+    assert_eq!(writer.start_sync().offset(), Offset::new(1000), "and reports what it knows");
     let mut sync = writer.sync();
     // Peeks at the upload wait for one another, and do not occupy every thread.
-    let mut looks = (0..20).map(|_| store.peek(id())).collect::<Vec<_>>();
+    let mut peeks = (0..20).map(|_| store.peek(id())).collect::<Vec<_>>();
     for _ in 0..10 {
         assert!(is_pending(&mut sync).await);
-        for look in &mut looks {
-            assert!(is_pending(look).await);
+        for peek in &mut peeks {
+            assert!(is_pending(peek).await);
         }
         tokio::task::yield_now().await;
     }
-    live(&store, 2).await;
+    exercise(&store, 2).await;
     drop(sync);
     drop(writer);
     let mut load = store.load(id(), TWO);
     assert!(is_pending(&mut load).await);
-    live(&store, 3).await;
-    assert!(faults.is_holding(), "the disk still does not answer");
+    exercise(&store, 3).await;
+    assert!(faults.is_holding(), "the disk is still blocked");
     faults.release();
     // The peeks first: one of them holds the lock that the load waits for.
-    for look in looks {
-        assert!(look.await.expect("can be peeked at").is_some());
+    for peek in peeks {
+        assert!(peek.await.expect("can be peeked at").is_some());
     }
     let end = Offset::new(1010 + SYNC_BYTES);
     assert_eq!(load.await.expect("can be loaded").expect("is there").offset.offset(), end);
@@ -117,7 +117,7 @@ async fn a_removal_waits_for_a_sync_that_renames_the_draft() {
         assert!(is_pending(&mut removal).await);
         tokio::task::yield_now().await;
     }
-    live(&store, 2).await;
+    exercise(&store, 2).await;
     faults.release();
     removal.await.expect("can be removed");
     assert!(store.list_all().await.expect("can be listed").is_empty());
@@ -141,8 +141,8 @@ async fn an_older_peek_does_not_lower_the_durable_offset() {
     let is_answered = Arc::new(Flag(AtomicBool::new(false)));
     let waker = Waker::from(Arc::clone(&is_answered));
     faults.hold(Call::Read, 0);
-    let mut look = store.peek(id());
-    let polled = Pin::new(&mut look).poll(&mut Context::from_waker(&waker));
+    let mut peek = store.peek(id());
+    let polled = Pin::new(&mut peek).poll(&mut Context::from_waker(&waker));
     assert!(polled.is_pending());
     until_holding(&faults).await;
     faults.release();
@@ -152,7 +152,7 @@ async fn an_older_peek_does_not_lower_the_durable_offset() {
     writer.write(pattern(1000, 2000)).await.expect("writes");
     assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(2000));
     drop(writer);
-    let seen = look.await.expect("can be peeked at").expect("is there");
+    let seen = peek.await.expect("can be peeked at").expect("is there");
     assert_eq!(seen.offset.offset(), Offset::new(1000));
     // Otherwise bytes that are not known to be durable would be truncated now.
     faults.fail(Call::SyncData, 0, 1, Errno::IO);

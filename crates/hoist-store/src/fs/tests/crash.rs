@@ -1,10 +1,10 @@
 //! A process killed at any point: every acknowledged byte is there afterwards.
 //!
-//! The test runs itself as a second process, which stores uploads and prints what was acknowledged. The process is killed
-//! at some moment, and then the acknowledged state is checked. The system's page cache outlives a process. Where permitted,
-//! another test therefore has the process work on a file system in a file, and shuts that down without a flush (as
-//! `xfs_io` does, for any file system that supports it). Unsynced bytes are then lost, as in a power cut. The memory store
-//! simulates the same on every platform.
+//! The test runs itself as a second process, which stores uploads and prints what was acknowledged. The process is
+//! killed at some moment, and then the acknowledged state is checked. The system's page cache outlives a process. Where
+//! permitted, another test therefore has the process work on a file system in a file, and shuts that down without a
+//! flush (as `xfs_io` does, for any file system that supports it). Unsynced bytes are then lost, as in a power cut. The
+//! memory store simulates the same on every platform.
 
 use std::collections::HashMap;
 use std::env;
@@ -46,7 +46,7 @@ async fn a_killed_process_keeps_acknowledged_bytes() {
         run_until(directory.path(), round, &mut promises, || {});
         check(directory.path(), &promises, round * 1000).await;
     }
-    assert!(promises.values().any(|promise| promise.is_complete), "some got to their end");
+    assert!(promises.values().any(|promise| promise.is_complete), "some requests were completed");
 }
 
 // proves: TOK-OFF-03, TUS1-CHK-03
@@ -64,7 +64,7 @@ async fn a_power_cut_keeps_acknowledged_bytes() {
             check(&data, &promises, first * 1000).await;
             machine.unmount();
         }
-        assert!(promises.values().any(|promise| promise.is_joined), "some got to their end");
+        assert!(promises.values().any(|promise| promise.is_joined), "some requests were completed");
     }
 }
 
@@ -199,10 +199,10 @@ async fn check(directory: &Path, promises: &HashMap<u64, Promise>, first: u64) {
             continue;
         }
         assert_holds(&store, id, number, offset).await;
-        check_whole(&store, number, offset, promise).await;
+        check_composed(&store, number, offset, promise).await;
         if !found.is_complete() {
             let appended = store.append(id, offset, Fence::new(1)).await;
-            assert!(appended.is_ok(), "the offset told is accepted");
+            assert!(appended.is_ok(), "the loaded offset is accepted");
         }
     }
 }
@@ -220,8 +220,8 @@ async fn assert_holds(store: &impl Store, id: UploadId, number: u64, end: Offset
 }
 
 /// Checks that the upload joined from this one has all of its content or none.
-async fn check_whole(store: &impl Store, number: u64, part: Offset, promise: &Promise) {
-    let id = whole(number).id;
+async fn check_composed(store: &impl Store, number: u64, part: Offset, promise: &Promise) {
+    let id = composed(number).id;
     let Some(found) = store.load(id, Fence::new(1)).await.expect("loads") else {
         assert!(!promise.is_joined, "{number}: the whole is gone");
         return;
@@ -235,7 +235,7 @@ async fn check_whole(store: &impl Store, number: u64, part: Offset, promise: &Pr
     assert_holds(store, id, number, end).await;
 }
 
-fn whole(number: u64) -> Upload {
+fn composed(number: u64) -> Upload {
     Upload { composition: Composition::Concatenated(parts_of(number)), ..upload(number | 1 << 32, None) }
 }
 
@@ -260,11 +260,11 @@ async fn process_to_be_killed() {
     let store = open(Path::new(&directory));
     let first = first.parse::<u64>().expect("a number");
     for number in first..first + 900 {
-        live(&store, number).await.expect("the disk works");
+        exercise(&store, number).await.expect("the disk works");
     }
 }
 
-async fn live(store: &impl Store, number: u64) -> Result<(), Error> {
+async fn exercise(store: &impl Store, number: u64) -> Result<(), Error> {
     let fence = Fence::new(1);
     let upload = Upload { composition: Composition::Part, ..upload(number, None) };
     let mut writer = store.create(&upload, fence).await?;
@@ -293,8 +293,8 @@ async fn live(store: &impl Store, number: u64) -> Result<(), Error> {
         let upload = Upload { phase: Phase::Received, ..upload.clone() };
         store.commit(&upload, fence).await?;
         promise(number, "complete");
-        drop(store.create(&whole(number), fence).await?);
-        store.join(whole(number).id, &parts_of(number), fence).await?;
+        drop(store.create(&composed(number), fence).await?);
+        store.join(composed(number).id, &parts_of(number), fence).await?;
         promise(number, "joined");
         let answer = TargetResponse::of(StatusCode::NO_CONTENT);
         store.commit(&Upload { phase: Phase::Delivered(answer), ..upload }, fence).await?;
@@ -308,5 +308,5 @@ async fn live(store: &impl Store, number: u64) -> Result<(), Error> {
 
 fn promise(number: u64, what: &str) {
     let line = format!("\npromised {number} {what} end\n");
-    std::io::stdout().write_all(line.as_bytes()).expect("somebody listens");
+    std::io::stdout().write_all(line.as_bytes()).expect("the parent process reads");
 }

@@ -79,7 +79,7 @@ async fn a_full_disk_keeps_what_fitted() {
     };
     assert!(matches!(full, Error::Full), "{full}");
     assert!(matches!(writer.write(Bytes::from_static(b"more")).await, Err(Error::Full)), "and stays so");
-    let fitted = writer.sync().await.expect("what fitted is good").offset();
+    let fitted = writer.sync().await.expect("the bytes that fitted are durable").offset();
     assert!(fitted.get() > 3 << 20, "{fitted} bytes fitted");
     let bytes = usize::try_from(fitted.get()).expect("small");
     let here = mounted.data().join("open").join(upload.id.to_string());
@@ -95,7 +95,7 @@ async fn a_full_disk_keeps_what_fitted() {
     // With space again, the upload continues at its offset.
     mounted.remount("size=8m");
     store.check_health().await.expect("there is space");
-    let mut writer = store.append(upload.id, fitted, Fence::new(2)).await.expect("goes on");
+    let mut writer = store.append(upload.id, fitted, Fence::new(2)).await.expect("continues");
     writer.write(Bytes::from(sent[bytes..].to_vec())).await.expect("writes");
     assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(sent.len() as u64));
     assert!(fs::read(here.join("content")).expect("there") == sent);
@@ -109,7 +109,7 @@ async fn fill(store: &LocalStore, stored: &Upload, fence: Fence) -> u64 {
         sent += 100_003;
         assert!(sent < 64 << 20, "the disk is small");
     }
-    writer.sync().await.expect("what fitted is good").offset().get()
+    writer.sync().await.expect("the bytes that fitted are durable").offset().get()
 }
 
 fn available(path: &Path) -> u64 {
@@ -190,7 +190,7 @@ async fn a_read_only_disk_is_reported_as_such() {
     assert!(store.remove(stored.id, Fence::new(2)).await.is_err());
     assert_eq!(store.list_all().await.expect("lists").len(), 1);
     mounted.remount("rw");
-    store.append(stored.id, Offset::new(6), Fence::new(2)).await.expect("and goes on as it was");
+    store.append(stored.id, Offset::new(6), Fence::new(2)).await.expect("the writer continues");
 }
 
 fn is_read_only(error: &io::Error) -> bool {

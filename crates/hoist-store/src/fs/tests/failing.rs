@@ -42,8 +42,8 @@ async fn offset_after(store: &LocalStore, failures: usize) -> u64 {
     found.expect("the upload is there").offset.offset().get()
 }
 
-fn set_note(file: &Path, note: &str) -> bool {
-    rustix::fs::setxattr(file, "user.hoist.promised", note.as_bytes(), rustix::fs::XattrFlags::empty())
+fn set_attribute(file: &Path, value: &str) -> bool {
+    rustix::fs::setxattr(file, "user.hoist.promised", value.as_bytes(), rustix::fs::XattrFlags::empty())
         .is_ok()
 }
 
@@ -59,7 +59,7 @@ async fn a_failed_sync_of_the_first_load_after_a_restart_hides_nothing() {
         faults.fail(Call::SyncData, 0, failures, Errno::IO);
         assert_eq!(offset_after(&store, failures).await, 1000);
         assert_eq!(fs::read(content(directory.path())).expect("is there"), pattern(0, 1000));
-        drop(store.append(upload(1, None).id, Offset::new(1000), TWO).await.expect("goes on"));
+        drop(store.append(upload(1, None).id, Offset::new(1000), TWO).await.expect("continues"));
         drop(store);
         assert_eq!(offset_after(&open(directory.path()), 0).await, 1000);
     }
@@ -80,7 +80,7 @@ async fn unacknowledged_bytes_are_truncated_when_their_first_sync_fails() {
         // The first of the failing truncations belongs to the failed sync.
         assert_eq!(offset_after(&store, 1 + cuts.saturating_sub(1)).await, 1000);
         assert_eq!(fs::read(content(directory.path())).expect("is there"), pattern(0, 1000));
-        let mut writer = store.append(upload(1, None).id, Offset::new(1000), TWO).await.expect("goes on");
+        let mut writer = store.append(upload(1, None).id, Offset::new(1000), TWO).await.expect("continues");
         writer.write(pattern(1000, 1500)).await.expect("writes");
         drop(writer);
     }
@@ -89,14 +89,16 @@ async fn unacknowledged_bytes_are_truncated_when_their_first_sync_fails() {
 /// The attribute may then be older than the acknowledged offset, because a power cut lost its last value.
 #[tokio::test]
 async fn bytes_beyond_the_attribute_of_another_boot_stay_when_a_sync_fails() {
-    for note in [Some("00000000000000000600 0123456789abcdef0123456789abcdef"), Some("600"), None] {
+    for value in [Some("00000000000000000600 0123456789abcdef0123456789abcdef"), Some("600"), None] {
         let (faults, directory) = (Faults::install(), tempfile::tempdir().expect("a directory"));
         let store = open(directory.path());
         drop(written(&store, 0).await);
         drop(store);
         let file = content(directory.path());
-        match note {
-            Some(note) if !set_note(&file, note) => return println!("skipped: no extended attributes"),
+        match value {
+            Some(value) if !set_attribute(&file, value) => {
+                return println!("skipped: no extended attributes");
+            }
             Some(_) => {}
             None => drop(rustix::fs::removexattr(&file, "user.hoist.promised")),
         }
@@ -116,10 +118,10 @@ async fn failed_syncs_during_an_append_keep_acknowledged_bytes() {
         faults.fail(Call::SyncData, 0, failures, Errno::IO);
         let failure = writer.sync().await.expect_err("the disk fails");
         assert!(matches!(failure, Error::Io { .. }), "{failure}");
-        writer.sync().await.expect_err("nor does it promise anything later");
+        writer.sync().await.expect_err("nothing is confirmed later, either");
         drop(writer);
         assert_eq!(offset_after(&store, failures - 1).await, 1000);
-        let mut writer = store.append(upload(1, None).id, Offset::new(1000), TWO).await.expect("goes on");
+        let mut writer = store.append(upload(1, None).id, Offset::new(1000), TWO).await.expect("continues");
         writer.write(pattern(1000, 2000)).await.expect("writes");
         assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(2000));
         assert_eq!(fs::read(content(directory.path())).expect("is there"), pattern(0, 2000));
@@ -152,7 +154,7 @@ async fn bytes_whose_truncation_failed_never_count() {
         // Changing the attribute takes two calls, of which the second removes it.
         faults.fail(call, 0, if call == Call::SetAttribute { 2 } else { 1 }, Errno::IO);
         writer.truncate(Offset::new(1000)).await.expect_err("the disk fails");
-        assert!(writer.sync().await.is_err(), "and it says no more how far it came");
+        assert!(writer.sync().await.is_err(), "and reports no offset any more");
         drop(writer);
         assert_eq!(offset_after(&store, 0).await, 1000, "{call:?}");
     }
@@ -172,7 +174,7 @@ async fn a_marker_whose_removal_was_not_synced_is_removed_later() {
         writer.sync().await.expect_err("the disk fails");
         drop(writer);
         assert_eq!(offset_after(&store, skip).await, 1000);
-        let mut writer = store.append(upload(1, None).id, Offset::new(1000), TWO).await.expect("goes on");
+        let mut writer = store.append(upload(1, None).id, Offset::new(1000), TWO).await.expect("continues");
         writer.write(pattern(1000, 1200)).await.expect("writes");
         assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(1200));
         drop((writer, store));
@@ -196,7 +198,10 @@ async fn a_file_size_limit_keeps_stored_bytes() {
             tokio::task::yield_now().await;
         };
         assert!(matches!(refused, Error::Full), "{refused}");
-        assert_eq!(writer.sync().await.expect("what fitted is good").offset(), Offset::new(1000));
+        assert_eq!(
+            writer.sync().await.expect("the bytes that fitted are durable").offset(),
+            Offset::new(1000)
+        );
         drop(writer);
         assert_eq!(offset_after(&store, 0).await, 1000);
     }

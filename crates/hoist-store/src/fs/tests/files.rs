@@ -114,14 +114,14 @@ async fn links_inside_the_directory_are_not_followed() {
         } else {
             assert!(store.load(upload.id, newer).await.is_err(), "{name}");
         }
-        store.remove(upload.id, newer).await.expect("removes the link, not what it leads to");
+        store.remove(upload.id, newer).await.expect("removes the link, not its target");
     }
     assert_eq!(fs::read(outside.join("content")).expect("untouched"), b"theirs");
     assert_eq!(fs::read(outside.join("record")).expect("untouched"), text);
     drop(store);
     fs::remove_dir_all(data.join("done")).expect("it is there");
     symlink(&outside, data.join("done")).expect("a link");
-    assert!(LocalStore::open(&data, &Options::default()).is_err(), "a shelf may be no link");
+    assert!(LocalStore::open(&data, &Options::default()).is_err(), "a parent directory must not be a link");
 }
 
 #[tokio::test]

@@ -25,10 +25,10 @@ async fn part(store: &LocalStore, number: u64, bytes: Vec<u8>) -> UploadId {
     part.id
 }
 
-async fn whole(store: &LocalStore, number: u64, parts: &[UploadId]) -> Upload {
-    let whole = Upload { composition: Composition::Concatenated(parts.to_vec()), ..upload(number, None) };
-    drop(store.create(&whole, ONE).await.expect("creates"));
-    whole
+async fn composed(store: &LocalStore, number: u64, parts: &[UploadId]) -> Upload {
+    let composed = Upload { composition: Composition::Concatenated(parts.to_vec()), ..upload(number, None) };
+    drop(store.create(&composed, ONE).await.expect("creates"));
+    composed
 }
 
 fn content_of(data: &Path, parent: &str, id: UploadId) -> PathBuf {
@@ -55,19 +55,22 @@ async fn a_single_part_is_linked_and_never_written() {
             (12, vec![id, id], false),
             (13, vec![own.id], false),
         ] {
-            let whole = whole(&store, number, &parts).await;
-            store.join(whole.id, &parts, ONE).await.expect("joins");
-            let here = content_of(directory.path(), "open", whole.id);
+            let composed = composed(&store, number, &parts).await;
+            store.join(composed.id, &parts, ONE).await.expect("joins");
+            let here = content_of(directory.path(), "open", composed.id);
             assert_eq!(inode(here) == file, is_shared, "{durability}: {number}");
             // Whatever happens to the joined upload, and whatever length it declares, the part stays as it is.
-            assert!(store.append(whole.id, Offset::new(100_000), ONE).await.is_err());
+            assert!(store.append(composed.id, Offset::new(100_000), ONE).await.is_err());
             let length = Some(hoist_proto::types::Length::new(999_999));
-            let failed =
-                Upload { phase: Phase::Failed(TargetResponse::of(StatusCode::OK)), length, ..whole.clone() };
+            let failed = Upload {
+                phase: Phase::Failed(TargetResponse::of(StatusCode::OK)),
+                length,
+                ..composed.clone()
+            };
             store.commit(&failed, ONE).await.expect("commits");
-            store.export(whole.id, directory.path(), "out", ONE).await.expect("exports");
+            store.export(composed.id, directory.path(), "out", ONE).await.expect("exports");
             if number % 2 == 0 {
-                store.discard(whole.id, ONE).await.expect("discards");
+                store.discard(composed.id, ONE).await.expect("discards");
             }
             assert!(fs::read(content_of(directory.path(), "done", id)).expect("there") == data);
         }
@@ -82,9 +85,12 @@ async fn a_single_part_is_linked_and_never_written() {
 async fn a_composed_upload_reserves_no_space() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(directory.path());
-    let whole = Upload { composition: Composition::Concatenated(vec![]), ..upload(1, Some(64 << 20)) };
-    drop(store.create(&whole, ONE).await.expect("creates"));
-    assert_eq!(fs::metadata(content_of(directory.path(), "open", whole.id)).expect("is there").blocks(), 0);
+    let composed = Upload { composition: Composition::Concatenated(vec![]), ..upload(1, Some(64 << 20)) };
+    drop(store.create(&composed, ONE).await.expect("creates"));
+    assert_eq!(
+        fs::metadata(content_of(directory.path(), "open", composed.id)).expect("is there").blocks(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -92,27 +98,27 @@ async fn a_join_without_space_leaves_nothing() {
     let Some(mounted) = Mounted::new() else { return };
     let store = open(&mounted.data());
     let parts = [part(&store, 1, vec![1; 1 << 20]).await, part(&store, 2, vec![2; 700_001]).await];
-    let before = room(&mounted.data());
+    let before = free_bytes(&mounted.data());
     // Detected before the first byte is copied, although the first part would fit.
     for parts in [vec![parts[0]; 3], vec![parts[0], parts[1], parts[0], parts[1]]] {
-        let whole = whole(&store, 9, &parts).await;
-        let refused = store.join(whole.id, &parts, ONE).await;
+        let composed = composed(&store, 9, &parts).await;
+        let refused = store.join(composed.id, &parts, ONE).await;
         assert!(matches!(refused, Err(Error::Full)), "{refused:?}");
-        let here = content_of(&mounted.data(), "open", whole.id);
+        let here = content_of(&mounted.data(), "open", composed.id);
         assert_eq!(fs::metadata(&here).expect("is there").len(), 0);
         assert!(!here.with_file_name("content.new").exists());
         assert_eq!(
-            store.peek(whole.id).await.expect("can be peeked at").map(|found| found.offset.offset().get()),
+            store.peek(composed.id).await.expect("can be peeked at").map(|found| found.offset.offset().get()),
             Some(0)
         );
-        store.remove(whole.id, ONE).await.expect("removes");
-        assert_eq!(room(&mounted.data()), before, "all of it is free again");
+        store.remove(composed.id, ONE).await.expect("removes");
+        assert_eq!(free_bytes(&mounted.data()), before, "all of it is free again");
     }
-    let whole = whole(&store, 9, &parts).await;
-    assert_eq!(store.join(whole.id, &parts, ONE).await.expect("fits").offset().get(), (1 << 20) + 700_001);
+    let composed = composed(&store, 9, &parts).await;
+    assert_eq!(store.join(composed.id, &parts, ONE).await.expect("fits").offset().get(), (1 << 20) + 700_001);
 }
 
-fn room(path: &Path) -> u64 {
+fn free_bytes(path: &Path) -> u64 {
     let stat = rustix::fs::statvfs(path).expect("is mounted");
     stat.f_bfree * stat.f_frsize
 }
@@ -122,19 +128,19 @@ async fn the_remains_of_a_crashed_join_are_removed() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = open(directory.path());
     let id = part(&store, 1, vec![1; 5000]).await;
-    let whole = whole(&store, 2, &[id]).await;
-    store.load(whole.id, ONE).await.expect("loads");
+    let composed = composed(&store, 2, &[id]).await;
+    store.load(composed.id, ONE).await.expect("loads");
     drop(store);
-    let here = content_of(directory.path(), "open", whole.id);
+    let here = content_of(directory.path(), "open", composed.id);
     fs::write(here.with_file_name("content.new"), vec![9; 70_000]).expect("a file");
     let store = open(directory.path());
     assert_eq!(store.list_all().await.expect("lists").len(), 2);
-    assert!(!here.with_file_name("content.new").exists(), "the first look after the start removes it");
-    let found = store.load(whole.id, ONE).await.expect("loads").expect("is there");
+    assert!(!here.with_file_name("content.new").exists(), "the first listing after the start removes it");
+    let found = store.load(composed.id, ONE).await.expect("loads").expect("is there");
     assert_eq!(found.offset.offset(), Offset::ZERO);
     // Or by the next join, if a failed one of this process left it.
     fs::write(here.with_file_name("content.new"), vec![9; 70_000]).expect("a file");
-    store.join(whole.id, &[id, id], ONE).await.expect("joins");
+    store.join(composed.id, &[id, id], ONE).await.expect("joins");
     assert!(fs::read(&here).expect("there") == vec![1; 10_000]);
     assert!(!here.with_file_name("content.new").exists());
 }
@@ -152,11 +158,11 @@ async fn a_part_whose_length_changed_is_not_joined() {
         .expect("a file");
     for bad in [short, lost, damaged] {
         for parts in [vec![bad], vec![good, bad], vec![bad, good]] {
-            let whole = whole(&store, 9, &parts).await;
-            assert!(store.join(whole.id, &parts, ONE).await.is_err());
-            let found = store.load(whole.id, ONE).await.expect("loads").expect("is there");
+            let composed = composed(&store, 9, &parts).await;
+            assert!(store.join(composed.id, &parts, ONE).await.is_err());
+            let found = store.load(composed.id, ONE).await.expect("loads").expect("is there");
             assert_eq!(found.offset.offset(), Offset::ZERO);
-            store.remove(whole.id, ONE).await.expect("removes");
+            store.remove(composed.id, ONE).await.expect("removes");
         }
     }
 }
@@ -169,10 +175,10 @@ async fn thousands_of_parts_take_few_descriptors() {
     let store = LocalStore::open(directory.path(), &options).expect("opens");
     let pair = [part(&store, 1, b"one".to_vec()).await, part(&store, 2, b"three".to_vec()).await];
     let parts = pair.repeat(1500);
-    let whole = whole(&store, 9, &parts).await;
+    let composed = composed(&store, 9, &parts).await;
     let descriptors = || fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let before = descriptors();
-    let mut join = store.join(whole.id, &parts, ONE);
+    let mut join = store.join(composed.id, &parts, ONE);
     let mut most = 0;
     let joined = std::future::poll_fn(|context| {
         most = most.max(descriptors());
@@ -181,6 +187,6 @@ async fn thousands_of_parts_take_few_descriptors() {
     });
     assert_eq!(joined.await.expect("joins").offset(), Offset::new(8 * 1500));
     assert!(most < before + 100, "{before} became {most}");
-    let content = fs::read(content_of(directory.path(), "open", whole.id)).expect("there");
+    let content = fs::read(content_of(directory.path(), "open", composed.id)).expect("there");
     assert!(content == b"onethree".repeat(1500));
 }

@@ -1,5 +1,5 @@
-//! `kill -9` between any two system calls of an operation: nothing acknowledged is lost or hidden, and the operation can be
-//! repeated.
+//! `kill -9` between any two system calls of an operation: nothing acknowledged is lost or hidden, and the operation
+//! can be repeated.
 
 use super::operations::{Operation, Site};
 

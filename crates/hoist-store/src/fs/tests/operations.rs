@@ -1,7 +1,7 @@
 //! Operations on a store with faults. Each can be retried after a failure or a crash.
 //!
-//! Owns the steps of an operation, what was acknowledged during it, and what must hold afterwards. The tests that use it
-//! choose the faults.
+//! Owns the steps of an operation, what was acknowledged during it, and what must hold afterwards. The tests that use
+//! it choose the faults.
 
 use std::fs;
 
@@ -44,7 +44,7 @@ pub(super) struct Site {
     /// Raised with each claim.
     fence: u64,
     /// The offset that was acknowledged last.
-    told: u64,
+    acknowledged_offset: u64,
     is_complete: bool,
     is_removed: bool,
 }
@@ -60,7 +60,7 @@ impl Site {
             faults,
             operation,
             fence: 1,
-            told: 0,
+            acknowledged_offset: 0,
             is_complete: false,
             is_removed: false,
         };
@@ -97,7 +97,7 @@ impl Site {
             }
             _ => fill(store, &self.subject(), Phase::Open).await?,
         }
-        self.told = BEFORE;
+        self.acknowledged_offset = BEFORE;
         Ok(())
     }
 
@@ -140,7 +140,8 @@ impl Site {
             Operation::JoinOnePart | Operation::JoinSeveralParts => {
                 let found = store.load(subject.id, fence).await?.ok_or(Error::Missing)?;
                 if found.offset.offset() == Offset::ZERO {
-                    self.told = store.join(subject.id, &self.parts(), fence).await?.offset().get();
+                    self.acknowledged_offset =
+                        store.join(subject.id, &self.parts(), fence).await?.offset().get();
                 }
                 store.commit(&Upload { phase: Phase::Received, ..subject }, fence).await?;
                 self.is_complete = true;
@@ -149,7 +150,7 @@ impl Site {
                 let found = store.load(subject.id, fence).await?.ok_or(Error::Missing)?;
                 if found.phase == Phase::Received {
                     let name = store.export(subject.id, self.exports.path(), "film", fence).await?;
-                    assert_eq!(name, "film", "done again, it finds what it did before");
+                    assert_eq!(name, "film", "repeated, it finds its earlier result");
                 }
                 if self.operation == Operation::Deliver {
                     store.commit_and_discard(&answered, fence).await?;
@@ -181,14 +182,14 @@ impl Site {
         let id = self.subject().id;
         let found = store.load(id, fence).await?.ok_or(Error::Missing)?;
         let at = found.offset.offset();
-        self.tell(at);
+        self.acknowledge(at);
         let mut writer = store.append(id, at, fence).await?;
         if matches!(after, After::Refuse | After::Confirm) {
             writer.mark_unverified().await?;
         }
         writer.write(pattern(at.get(), end.max(at.get()))).await?;
         match after {
-            After::Keep | After::Confirm => self.tell(writer.sync().await?.offset()),
+            After::Keep | After::Confirm => self.acknowledge(writer.sync().await?.offset()),
             After::Refuse => writer.truncate(at).await?,
             After::Truncate => {
                 // Durable without being acknowledged, as happens during a long request.
@@ -204,9 +205,9 @@ impl Site {
         Ok(())
     }
 
-    fn tell(&mut self, offset: Offset) {
-        assert!(offset.get() >= self.told, "{offset} after {}", self.told);
-        self.told = offset.get();
+    fn acknowledge(&mut self, offset: Offset) {
+        assert!(offset.get() >= self.acknowledged_offset, "{offset} after {}", self.acknowledged_offset);
+        self.acknowledged_offset = offset.get();
     }
 
     /// Checks that a working store keeps every promise.
@@ -215,17 +216,17 @@ impl Site {
         store.list_all().await.expect("can be listed");
         let found = store.load(subject.id, Fence::new(self.fence)).await;
         let Some(found) = found.unwrap_or_else(|error| panic!("{context}: {error}")) else {
-            assert!(self.told == 0 || self.is_removed, "{context}: the upload is gone");
+            assert!(self.acknowledged_offset == 0 || self.is_removed, "{context}: the upload is gone");
             return;
         };
-        self.tell(found.offset.offset());
+        self.acknowledge(found.offset.offset());
         assert!(found.is_complete() || !self.is_complete, "{context}: the upload is open again");
         if self.operation == Operation::DropUnverified {
-            assert_eq!(self.told, BEFORE, "{context}: what was refused counts");
+            assert_eq!(self.acknowledged_offset, BEFORE, "{context}: what was refused counts");
         }
         let expected = match self.operation {
             Operation::JoinSeveralParts => pattern(0, BEFORE).repeat(3).into(),
-            _ => pattern(0, self.told),
+            _ => pattern(0, self.acknowledged_offset),
         };
         match store.read(subject.id, Offset::ZERO).await {
             Ok(mut reader) => {
@@ -233,7 +234,7 @@ impl Site {
                 while let Some(bytes) = reader.next().await.expect("can be read") {
                     stored.extend_from_slice(&bytes);
                 }
-                assert_eq!(stored.len() as u64, self.told, "{context}");
+                assert_eq!(stored.len() as u64, self.acknowledged_offset, "{context}");
                 assert!(expected.starts_with(&stored), "{context}: other bytes");
             }
             Err(error) => assert!(self.is_exported(), "{context}: {error}"),
@@ -250,10 +251,10 @@ impl Site {
         let end = match self.operation {
             Operation::Append | Operation::VerifyBytes => BEFORE + MORE,
             Operation::JoinSeveralParts => 3 * BEFORE,
-            Operation::Truncate => self.told,
+            Operation::Truncate => self.acknowledged_offset,
             _ => BEFORE,
         };
-        assert_eq!(self.told, end, "{context}");
+        assert_eq!(self.acknowledged_offset, end, "{context}");
         if matches!(self.operation, Operation::Deliver | Operation::DeliverShared) {
             let exported = fs::read(self.exports.path().join("film")).expect("is there");
             assert!(exported == pattern(0, BEFORE), "{context}");

@@ -21,17 +21,17 @@ async fn peek_does_not_wait_for_the_lock() {
     let mut writer = store.create(&upload, ONE).await.expect("creates");
     writer.write(Bytes::from_static(b"written")).await.expect("writes");
     // With a writer, with the durable offset known, and complete.
-    for step in ["running", "synced", "doubted", "dropped", "complete", "discarded"] {
+    for step in ["running", "synced", "unverified", "dropped", "complete", "discarded"] {
         match step {
             "synced" => assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(7)),
-            "doubted" => {
+            "unverified" => {
                 writer.mark_unverified().await.expect("marks");
                 writer.write(Bytes::from_static(b"not yet")).await.expect("writes");
             }
             "dropped" => {
                 drop(writer);
                 store.load(upload.id, Fence::new(2)).await.expect("loads");
-                writer = store.append(upload.id, Offset::new(7), Fence::new(2)).await.expect("goes on");
+                writer = store.append(upload.id, Offset::new(7), Fence::new(2)).await.expect("continues");
             }
             "complete" => {
                 let done =
@@ -57,7 +57,7 @@ async fn peek_does_not_wait_for_the_lock() {
         drop(lock);
         // Peeking has not ended the writer.
         if ["running", "synced"].contains(&step) {
-            writer.write(Bytes::new()).await.expect("the writer goes on");
+            writer.write(Bytes::new()).await.expect("the writer continues");
         }
     }
 }
@@ -76,14 +76,14 @@ async fn a_peek_that_has_to_sync_waits_for_the_lock() {
     let store = open(directory.path());
     let entry = store.entries.of(id);
     let guard = Arc::clone(&entry.lock).lock_owned().await;
-    let mut look = store.peek(id);
+    let mut peek = store.peek(id);
     for _ in 0..50 {
-        let polled = std::future::poll_fn(|context| std::task::Poll::Ready(look.as_mut().poll(context)));
+        let polled = std::future::poll_fn(|context| std::task::Poll::Ready(peek.as_mut().poll(context)));
         assert!(polled.await.is_pending(), "it is not synced yet");
         tokio::task::yield_now().await;
     }
     drop(guard);
-    assert_eq!(look.await.expect("can be peeked at").expect("is there").offset.offset(), Offset::new(7));
+    assert_eq!(peek.await.expect("can be peeked at").expect("is there").offset.offset(), Offset::new(7));
     let here = directory.path().join("open").join(id.to_string());
     std::fs::write(here.join("damaged"), "the disk failed").expect("can be written");
     for guard in [None, Some(Arc::clone(&entry.lock).lock_owned().await)] {
