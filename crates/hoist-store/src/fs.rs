@@ -3,11 +3,13 @@
 //! `fs/local_store.rs` has the steps of each operation, `fs/layout.rs` the names on disk.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
 use hoist_proto::upload::Upload;
 
-use self::layout::ParentDir;
+use self::layout::{ParentDir, ParentDirs};
+use self::listing::LocalListing;
 use self::local_store::ContentFate;
 pub use self::local_store::LocalStore;
 pub use self::options::{Durability, Headroom, NotADurability, Options};
@@ -88,7 +90,8 @@ impl Store for LocalStore {
     }
 
     fn read(&self, id: UploadId, from: Offset) -> BoxFuture<'_, Result<Box<dyn Reader>, Error>> {
-        Box::pin(self.open_reader(id, from))
+        let (data_dir, pool) = (Arc::clone(&self.data_dir), self.io_pool.clone());
+        Box::pin(self.io_pool.call(move || read::open(&data_dir, id, from, pool)))
     }
 
     fn export<'a>(
@@ -118,18 +121,26 @@ impl Store for LocalStore {
             UploadGroup::Open => ParentDir::Open,
             UploadGroup::Complete => ParentDir::Done,
         };
-        Box::pin(self.list_dir(parent, unchanged_since))
+        let (data_dir, entries) = (Arc::clone(&self.data_dir), Arc::clone(&self.entries));
+        let pool = self.bulk_pool.clone();
+        Box::pin(self.bulk_pool.call(move || {
+            let listing = LocalListing::begin(data_dir, entries, parent, unchanged_since, pool)?;
+            Ok(Box::new(listing) as Box<dyn Listing>)
+        }))
     }
 
     fn last_used(&self) -> BoxFuture<'_, Result<Option<LastUsed>, Error>> {
-        Box::pin(self.read_last_used())
+        let data_dir = Arc::clone(&self.data_dir);
+        Box::pin(self.io_pool.call(move || last_used::read(&data_dir)))
     }
 
     fn set_last_used<'a>(&'a self, last_used: &'a LastUsed) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(self.write_last_used(last_used))
+        let (data_dir, last_used) = (Arc::clone(&self.data_dir), last_used.clone());
+        Box::pin(self.io_pool.call(move || last_used::write(&data_dir, &last_used)))
     }
 
     fn check_health(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(self.check_data_dir())
+        let data_dir = Arc::clone(&self.data_dir);
+        Box::pin(self.syncer.call(move || data_dir.check_health().map(|()| ((), ParentDirs::NONE))))
     }
 }

@@ -39,16 +39,16 @@ async fn unverified_bytes_are_not_reported(site: &impl Site) {
         let upload = sample(number);
         let verified = pattern(0, 0, before);
         let mut writer = create(&*store, &upload, ONE).await;
-        writer.write(sure.clone()).await.expect("bytes are accepted");
+        writer.write(verified.clone()).await.expect("bytes are accepted");
         writer.mark_unverified().await.expect("can be marked");
         for size in [1, 30_000, 0, 16_384] {
             writer.write(pattern(9, before, size)).await.expect("bytes are accepted");
-            assert!(writer.start_sync().offset() <= end_of(&sure), "start_sync");
+            assert!(writer.start_sync().offset() <= end_of(&verified), "start_sync");
             assert_verified(&*store, upload.id, Some(ONE), &verified).await;
         }
         // Peeking has not ended the writer.
         writer.write(pattern(9, before, 1)).await.expect("bytes are accepted");
-        writer.truncate(end_of(&sure)).await.expect("can be truncated");
+        writer.truncate(end_of(&verified)).await.expect("can be truncated");
     }
 }
 
@@ -89,11 +89,11 @@ async fn truncating_drops_unverified_bytes(site: &impl Site) {
     {
         let store = site.open().await;
         stored(&*store, &upload, &verified).await;
-        let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can continue");
+        let mut writer = store.append(upload.id, end_of(&verified), ONE).await.expect("can continue");
         for size in [0, 1, 40_000] {
             writer.mark_unverified().await.expect("can be marked");
             writer.write(pattern(9, 0, size)).await.expect("bytes are accepted");
-            writer.truncate(end_of(&sure)).await.expect("can be truncated");
+            writer.truncate(end_of(&verified)).await.expect("can be truncated");
             assert_verified(&*store, upload.id, Some(ONE), &verified).await;
         }
         writer.write(pattern(0, 1000, 500)).await.expect("bytes are accepted");
@@ -125,9 +125,9 @@ async fn a_crash_drops_unverified_bytes(site: &impl Site) {
                 assert_verified(&*store, upload.id, None, &verified).await;
             }
             assert_verified(&*store, upload.id, Some(fence), &verified).await;
-            store.append(upload.id, end_of(&sure), fence).await.expect("can continue")
+            store.append(upload.id, end_of(&verified), fence).await.expect("can continue")
         };
-        writer.write(pattern(0, sure.len(), 100)).await.expect("bytes are accepted");
+        writer.write(pattern(0, verified.len(), 100)).await.expect("bytes are accepted");
         verified = pattern(0, 0, verified.len() + 100);
         writer.sync().await.expect("can be synced");
         writer.mark_unverified().await.expect("can be marked");
@@ -147,7 +147,7 @@ async fn a_dropped_writer_verifies_nothing(site: &impl Site) {
         let upload = sample(number);
         let verified = pattern(0, 0, 100);
         let mut writer = create(&*store, &upload, ONE).await;
-        writer.write(sure.clone()).await.expect("bytes are accepted");
+        writer.write(verified.clone()).await.expect("bytes are accepted");
         if number % 2 == 0 {
             writer.sync().await.expect("can be synced");
         }
@@ -157,7 +157,7 @@ async fn a_dropped_writer_verifies_nothing(site: &impl Site) {
         }
         drop(writer);
         assert_verified(&*store, upload.id, (number % 3 == 0).then_some(ONE), &verified).await;
-        let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can continue");
+        let mut writer = store.append(upload.id, end_of(&verified), ONE).await.expect("can continue");
         writer.write(pattern(0, 100, 50)).await.expect("bytes are accepted");
         assert_eq!(writer.sync().await.expect("can be synced").offset(), Offset::new(150));
         assert_verified(&*store, upload.id, Some(ONE), &pattern(0, 0, 150)).await;
@@ -178,18 +178,18 @@ async fn a_newer_claim_drops_unverified_bytes(site: &impl Site) {
         for round in 1..12_u64 {
             let (mine, newer) = (Fence::new(round * 2), Fence::new(round * 2 + 1));
             load(&*store, upload.id, mine).await;
-            let mut writer = store.append(upload.id, end_of(&sure), mine).await.expect("can continue");
+            let mut writer = store.append(upload.id, end_of(&verified), mine).await.expect("can continue");
             writer.mark_unverified().await.expect("can be marked");
             writer.write(pattern(9, 0, 60_000)).await.expect("bytes are accepted");
             assert_eq!(load(&*store, upload.id, newer).await.offset.offset(), end_of(&verified));
             assert!(matches!(writer.sync().await, Err(Error::Fenced)), "an ended claim verifies nothing");
             assert!(matches!(writer.write(pattern(9, 0, 1)).await, Err(Error::Fenced)));
             assert!(matches!(writer.mark_unverified().await, Err(Error::Fenced)));
-            let mut next = store.append(upload.id, end_of(&sure), newer).await.expect("can continue");
-            next.write(pattern(0, sure.len(), 10)).await.expect("bytes are accepted");
+            let mut next = store.append(upload.id, end_of(&verified), newer).await.expect("can continue");
+            next.write(pattern(0, verified.len(), 10)).await.expect("bytes are accepted");
             verified = pattern(0, 0, verified.len() + 10);
             if round % 2 == 0 {
-                assert_eq!(next.sync().await.expect("can be synced").offset(), end_of(&sure));
+                assert_eq!(next.sync().await.expect("can be synced").offset(), end_of(&verified));
             } else {
                 drop(next);
             }
@@ -206,7 +206,7 @@ async fn completion_drops_unverified_bytes(site: &impl Site) {
     {
         let store = site.open().await;
         stored(&*store, &upload, &verified).await;
-        let mut writer = store.append(upload.id, end_of(&sure), ONE).await.expect("can continue");
+        let mut writer = store.append(upload.id, end_of(&verified), ONE).await.expect("can continue");
         writer.mark_unverified().await.expect("can be marked");
         writer.write(pattern(9, 0, 20_000)).await.expect("bytes are accepted");
         store.commit(&delivered(&upload), ONE).await.expect("can be committed");

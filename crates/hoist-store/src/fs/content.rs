@@ -78,7 +78,7 @@ struct Unverified {
     /// The offset of the first unverified byte.
     from: u64,
     /// The directory with the marker.
-    upload_dir: UploadDir,
+    dir: UploadDir,
 }
 
 /// The status that can be read without waiting for the disk. Only changed under the lock of `syncing`, except for
@@ -113,22 +113,17 @@ pub(super) struct Synced {
 }
 
 impl Content {
-    /// The content of an upload that was just created in `upload_dir`.
-    pub(super) fn created(upload_dir: UploadDir, file: OwnedFd) -> Self {
+    /// The content of an upload that was just created in `dir`.
+    pub(super) fn created(dir: UploadDir, file: OwnedFd) -> Self {
         if let Err(errno) = acknowledged::set(&file, 0) {
-            tracing::debug!(upload = %upload_dir.id.short(), %errno, "could not store the acknowledged offset");
+            tracing::debug!(upload = %dir.id.short(), %errno, "could not store the acknowledged offset");
         }
-        Self::new(upload_dir.id, upload_dir.is_disk(), file, 0, Some(upload_dir), true)
+        Self::new(dir.id, dir.is_disk(), file, 0, Some(dir), true)
     }
 
     /// The content of an upload of which `bytes` bytes are durable, once its parent directory is synced if it is not.
-    pub(super) fn durable(
-        upload_dir: &UploadDir,
-        file: OwnedFd,
-        bytes: u64,
-        is_parent_unsynced: bool,
-    ) -> Self {
-        Self::new(upload_dir.id, upload_dir.is_disk(), file, bytes, None, is_parent_unsynced)
+    pub(super) fn durable(dir: &UploadDir, file: OwnedFd, bytes: u64, is_parent_unsynced: bool) -> Self {
+        Self::new(dir.id, dir.is_disk(), file, bytes, None, is_parent_unsynced)
     }
 
     fn new(
@@ -247,10 +242,10 @@ impl Content {
     //= TOK-OFF-03
     fn make_durable(&self, verifies: bool) -> Result<Synced, Failure> {
         let mut syncing = self.lock_syncing()?;
-        if let Some(upload_dir) = &syncing.draft {
+        if let Some(dir) = &syncing.draft {
             // After a failure the content is given up: the system may report success for a second sync that wrote
             // nothing.
-            upload_dir.rename_draft().map_err(|error| self.fail(error, Repair::default()))?;
+            dir.rename_draft().map_err(|error| self.fail(error, Repair::default()))?;
         }
         // `written` first, so that it is never larger than `end`. Unverified bytes neither begin nor end here.
         let (written, end) = (self.written(), self.end());
@@ -262,19 +257,17 @@ impl Content {
         }
         syncing.synced = syncing.synced.max(end);
         let unverified = if verifies { lock(&self.writing).unverified.take() } else { None };
-        if let Some(Unverified { from, upload_dir }) = &unverified
-            && let Err(error) = upload_dir.remove_unverified_marker(*from)
+        if let Some(Unverified { from, dir }) = &unverified
+            && let Err(error) = dir.remove_unverified_marker(*from)
         {
             lock(&self.writing).unverified = unverified;
             return Err(self.fail(error, Repair::default()));
         }
         let draft = syncing.draft.take();
-        if let Some(upload_dir) =
-            draft.as_ref().or(unverified.as_ref().map(|unverified| &unverified.upload_dir))
-        {
+        if let Some(dir) = draft.as_ref().or(unverified.as_ref().map(|unverified| &unverified.dir)) {
             let from = unverified.as_ref().map(|unverified| unverified.from);
             let repair = Repair { truncate_to: from, marker: from };
-            upload_dir.sync().map_err(|error| self.fail(error, repair))?;
+            dir.sync().map_err(|error| self.fail(error, repair))?;
         }
         let written = if unverified.is_some() { end } else { written };
         // Only once the marker is gone for good: a marker that reappears would truncate acknowledged bytes.
@@ -338,9 +331,9 @@ impl Content {
         lock(&self.status).failure.get_or_insert(ended);
     }
 
-    /// Marks the bytes written from now on as unverified, with a marker in `upload_dir`.
+    /// Marks the bytes written from now on as unverified, with a marker in `dir`.
     //= TUS1-CHK-03
-    pub(super) fn mark_unverified(&self, upload_dir: UploadDir) -> Result<(), Failure> {
+    pub(super) fn mark_unverified(&self, dir: UploadDir) -> Result<(), Failure> {
         let _progress = self.lock_syncing()?;
         let mut writing = lock(&self.writing);
         if let Some(failure) = &writing.failure {
@@ -350,9 +343,9 @@ impl Content {
             return Ok(());
         }
         let from = self.end();
-        upload_dir.add_unverified_marker(from)?;
-        let synced = upload_dir.sync();
-        writing.unverified = Some(Unverified { from, upload_dir });
+        dir.add_unverified_marker(from)?;
+        let synced = dir.sync();
+        writing.unverified = Some(Unverified { from, dir });
         lock(&self.status).is_unverified = true;
         // The marker may be lost in a crash. The file stays, so that the next claim removes it for good.
         synced.map_err(|error| self.fail(error, Repair::default()))
@@ -406,12 +399,10 @@ impl Content {
                     .map_err(|errno| self.fail(doing(errno), Repair::truncate_to(durable)))?;
             }
         }
-        if let Some(Unverified { from, upload_dir }) =
-            writing.unverified.take_if(|unverified| to <= unverified.from)
+        if let Some(Unverified { from, dir }) = writing.unverified.take_if(|unverified| to <= unverified.from)
         {
-            upload_dir
-                .remove_unverified_marker(from)
-                .and_then(|()| upload_dir.sync())
+            dir.remove_unverified_marker(from)
+                .and_then(|()| dir.sync())
                 .map_err(|error| self.fail(error, Repair { truncate_to: Some(to), marker: Some(from) }))?;
             lock(&self.status).is_unverified = false;
         }

@@ -189,7 +189,7 @@ impl DataDir {
         let filled = (|| {
             let dir = self.open.dir(&id.to_string()).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
             let upload_dir = UploadDir::new(ParentDir::Open, id, dir, self.is_disk);
-            let content = upload_dir.dir.new_file(CONTENT, OFlags::EXCL).map_err(doing)?;
+            let content = upload_dir.handle.new_file(CONTENT, OFlags::EXCL).map_err(doing)?;
             // Last, because a directory with a draft is an upload.
             upload_dir.write(DRAFT, &record::to_bytes(record)?)?;
             Ok((upload_dir, content))
@@ -281,7 +281,8 @@ impl DataDir {
         match upload_dir.has_record() {
             Ok(false) => Leftover::Creation,
             Ok(true)
-                if parent == ParentDir::Open && matches!(upload_dir.dir.stat(CONTENT_NEW), Ok(Some(_))) =>
+                if parent == ParentDir::Open
+                    && matches!(upload_dir.handle.stat(CONTENT_NEW), Ok(Some(_))) =>
             {
                 Leftover::Join
             }

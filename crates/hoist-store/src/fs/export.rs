@@ -117,7 +117,7 @@ impl Export<'_> {
         self.data_dir.set_export_mode(&self.content);
         let linked = match sharing {
             Sharing::Alone => {
-                self.first_free(|name| self.upload_dir.dir.link(CONTENT, &self.directory, name)).map(Some)
+                self.first_free(|name| self.upload_dir.handle.link(CONTENT, &self.directory, name)).map(Some)
             }
             Sharing::Shared => self.link_hidden().map(|()| None),
         };
@@ -128,7 +128,7 @@ impl Export<'_> {
             Err(errno) if sys::is_unsupported(errno) => self.copy(&doing),
             Err(errno) => Err(doing(errno)),
         };
-        if named.is_err() && self.upload_dir.dir.remove_file(EXPORTED).is_ok() {
+        if named.is_err() && self.upload_dir.handle.remove_file(EXPORTED).is_ok() {
             // Best effort: the next attempt overwrites it. `exported` first, because without the hidden name it means
             // success.
             let _ = self.directory.remove_file(&self.hidden);
@@ -144,7 +144,7 @@ impl Export<'_> {
 
     fn link_hidden(&self) -> Result<(), Errno> {
         self.directory.remove_file(&self.hidden)?;
-        self.upload_dir.dir.link(CONTENT, &self.directory, &self.hidden)?;
+        self.upload_dir.handle.link(CONTENT, &self.directory, &self.hidden)?;
         // Before `exported` is written, which without the hidden name would mean success.
         if self.upload_dir.is_disk() { self.directory.sync() } else { Ok(()) }
     }

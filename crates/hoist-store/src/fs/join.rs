@@ -30,25 +30,25 @@ use crate::store::Error;
 
 /// Builds the content of `parts` in the directory of the upload, and returns its length. Builds nothing if the length
 /// is zero. Leaves nothing behind if it fails.
-pub(super) fn build(data_dir: &DataDir, upload_dir: &UploadDir, parts: &[UploadId]) -> Result<u64, Error> {
-    clear(upload_dir)?;
-    let built = Parts::measure(data_dir, parts).and_then(|parts| parts.build_in(upload_dir));
+pub(super) fn build(data_dir: &DataDir, dir: &UploadDir, parts: &[UploadId]) -> Result<u64, Error> {
+    clear(dir)?;
+    let built = Parts::measure(data_dir, parts).and_then(|parts| parts.build_in(dir));
     if built.is_err() {
         // Best effort: the next attempt or listing removes it.
-        let _ = upload_dir.dir.remove_file(CONTENT_NEW);
+        let _ = dir.handle.remove_file(CONTENT_NEW);
     }
     built
 }
 
 /// Replaces the empty content by the joined one. Durable once the directory is synced.
-pub(super) fn install(upload_dir: &UploadDir) -> Result<(), Error> {
-    let doing = |errno| upload_dir.failed("renaming a file to", CONTENT_NEW, errno);
-    upload_dir.dir.rename(CONTENT_NEW, &upload_dir.dir, CONTENT).map_err(doing)
+pub(super) fn install(dir: &UploadDir) -> Result<(), Error> {
+    let doing = |errno| dir.failed("renaming a file to", CONTENT_NEW, errno);
+    dir.handle.rename(CONTENT_NEW, &dir.handle, CONTENT).map_err(doing)
 }
 
 /// Removes what an earlier attempt left.
-fn clear(upload_dir: &UploadDir) -> Result<(), Error> {
-    upload_dir.dir.remove_file(CONTENT_NEW).map_err(|errno| upload_dir.failed("removing", CONTENT_NEW, errno))
+fn clear(dir: &UploadDir) -> Result<(), Error> {
+    dir.handle.remove_file(CONTENT_NEW).map_err(|errno| dir.failed("removing", CONTENT_NEW, errno))
 }
 
 /// The complete uploads to join, without the empty ones.
@@ -61,7 +61,7 @@ struct Parts<'a> {
 
 /// An open part.
 struct Part {
-    upload_dir: UploadDir,
+    dir: UploadDir,
     file: OwnedFd,
     bytes: u64,
     composition: Composition,
@@ -83,45 +83,40 @@ impl<'a> Parts<'a> {
     }
 
     //= TUS1-CAT-04
-    fn build_in(&self, upload_dir: &UploadDir) -> Result<u64, Error> {
+    fn build_in(&self, dir: &UploadDir) -> Result<u64, Error> {
         let Some((&(first, bytes), others)) = self.all.split_first() else { return Ok(0) };
         let first = self.reopen(first, bytes)?;
-        let is_linked = if others.is_empty() { self.link(upload_dir, &first)? } else { false };
-        let file = if is_linked { first.file } else { self.copy(upload_dir, first, others)? };
-        if upload_dir.is_disk() {
-            sys::sync_data(&file).map_err(|errno| upload_dir.failed("syncing", CONTENT_NEW, errno))?;
+        let is_linked = if others.is_empty() { self.link(dir, &first)? } else { false };
+        let file = if is_linked { first.file } else { self.copy(dir, first, others)? };
+        if dir.is_disk() {
+            sys::sync_data(&file).map_err(|errno| dir.failed("syncing", CONTENT_NEW, errno))?;
         }
         acknowledged::set(&file, self.bytes)
-            .map_err(|errno| upload_dir.failed("storing the acknowledged offset of", CONTENT_NEW, errno))?;
+            .map_err(|errno| dir.failed("storing the acknowledged offset of", CONTENT_NEW, errno))?;
         Ok(self.bytes)
     }
 
     /// Links the part's file as the content, and returns whether that was possible.
-    fn link(&self, upload_dir: &UploadDir, part: &Part) -> Result<bool, Error> {
+    fn link(&self, dir: &UploadDir, part: &Part) -> Result<bool, Error> {
         // Other uploads may be exported by a link, and an export is recognised by being the same file.
         if part.composition != Composition::Part {
             return Ok(false);
         }
-        match part.upload_dir.dir.link(CONTENT, &upload_dir.dir, CONTENT_NEW) {
+        match part.dir.handle.link(CONTENT, &dir.handle, CONTENT_NEW) {
             // The file system has no links, or too many of this file.
             Err(errno) if sys::is_unsupported(errno) => return Ok(false),
             Err(Errno::NOENT) => return Err(Error::Missing),
-            linked => linked.map_err(|errno| upload_dir.failed("linking", CONTENT_NEW, errno))?,
+            linked => linked.map_err(|errno| dir.failed("linking", CONTENT_NEW, errno))?,
         }
         // If a power cut undid the completion of the part, its file could be written, and this content with it.
-        part.upload_dir.sync()?;
+        part.dir.sync()?;
         self.data_dir.sync_parents(ParentDirs::BOTH)?;
         Ok(true)
     }
 
-    fn copy(
-        &self,
-        upload_dir: &UploadDir,
-        first: Part,
-        others: &[(UploadId, u64)],
-    ) -> Result<OwnedFd, Error> {
-        let doing = |errno| upload_dir.failed("writing", CONTENT_NEW, errno);
-        let joined = upload_dir.dir.new_file(CONTENT_NEW, OFlags::EXCL).map_err(doing)?;
+    fn copy(&self, dir: &UploadDir, first: Part, others: &[(UploadId, u64)]) -> Result<OwnedFd, Error> {
+        let doing = |errno| dir.failed("writing", CONTENT_NEW, errno);
+        let joined = dir.handle.new_file(CONTENT_NEW, OFlags::EXCL).map_err(doing)?;
         // Where files can share blocks, this call has already filled in the first part.
         if sys::share_blocks(&first.file, &joined).map_err(doing)? {
             self.reserve_unshared(&joined).map_err(doing)?;
@@ -159,40 +154,33 @@ impl<'a> Parts<'a> {
         if part.bytes == bytes {
             return Ok(part);
         }
-        Err(Error::Damaged(format!(
-            "{} had {bytes} bytes and now has {}",
-            part.upload_dir.label(),
-            part.bytes
-        )))
+        Err(Error::Damaged(format!("{} had {bytes} bytes and now has {}", part.dir.label(), part.bytes)))
     }
 }
 
 impl Part {
     /// Opens the content of a complete upload, which must have the length that its record states.
     fn open(data_dir: &DataDir, id: UploadId) -> Result<Self, Error> {
-        let upload_dir = data_dir.find_unlocked(id)?.ok_or(Error::Missing)?;
-        upload_dir.check_trusted()?;
-        let Record { upload, discarded } = upload_dir.record()?.ok_or(Error::Missing)?.record;
+        let dir = data_dir.find_unlocked(id)?.ok_or(Error::Missing)?;
+        dir.check_trusted()?;
+        let Record { upload, discarded } = dir.record()?.ok_or(Error::Missing)?.record;
         //= TUS1-CAT-05
         if !upload.is_complete() {
-            return Err(failed(
-                format!("joining {}, which is not complete", upload_dir.label()),
-                Errno::INVAL,
-            ));
+            return Err(failed(format!("joining {}, which is not complete", dir.label()), Errno::INVAL));
         }
         if discarded.is_some() {
             return Err(Error::Missing);
         }
-        let file = upload_dir.content(OFlags::RDONLY)?.ok_or(Error::Missing)?;
+        let file = dir.content(OFlags::RDONLY)?.ok_or(Error::Missing)?;
         let stat = rustix::fs::fstat(&file)
-            .map_err(|errno| upload_dir.failed("reading the metadata of", CONTENT, errno))?;
+            .map_err(|errno| dir.failed("reading the metadata of", CONTENT, errno))?;
         let bytes = sys::bytes_of(&stat);
         match upload.length {
             Some(length) if !length.is_reached(Offset::new(bytes)) => {
-                let doing = format!("joining {}, which has {bytes} of {length} bytes", upload_dir.label());
+                let doing = format!("joining {}, which has {bytes} of {length} bytes", dir.label());
                 Err(failed(doing, Errno::INVAL))
             }
-            _ => Ok(Self { upload_dir, file, bytes, composition: upload.composition }),
+            _ => Ok(Self { dir, file, bytes, composition: upload.composition }),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
+use hoist_proto::types::{Durable, Fence, Offset, UploadId};
 use hoist_proto::upload::{Composition, Upload};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -21,17 +21,16 @@ use super::content::Content;
 use super::data_dir::DataDir;
 use super::entry::Entries;
 use super::export::{self, Sharing};
-use super::layout::{CONTENT, ParentDir, ParentDirs};
-use super::listing::LocalListing;
+use super::layout::{CONTENT, ParentDirs};
 use super::options::Options;
 use super::sync::Syncer;
 use super::thread_pool::ThreadPool;
 use super::upload_lock::UploadLock;
 use super::write_queue::{Queued, WritePool, WriteQueue};
 use super::writer::LocalWriter;
-use super::{join, last_used, read};
+use super::{join, read};
 use crate::record::Record;
-use crate::store::{Error, LastUsed, Listing, Reader, Writer};
+use crate::store::{Error, Writer};
 
 /// Uploads in a directory of a local file system.
 ///
@@ -40,13 +39,13 @@ use crate::store::{Error, LastUsed, Listing, Reader, Writer};
 pub struct LocalStore {
     pub(super) data_dir: Arc<DataDir>,
     pub(super) entries: Arc<Entries>,
-    pub(super) pool: Arc<WritePool>,
+    pool: Arc<WritePool>,
     /// Runs jobs that are short.
-    io_pool: ThreadPool,
+    pub(super) io_pool: ThreadPool,
     /// Runs jobs that may take minutes, such as a listing or a copy to another file system.
-    bulk_pool: ThreadPool,
+    pub(super) bulk_pool: ThreadPool,
     background: ThreadPool,
-    syncer: Syncer,
+    pub(super) syncer: Syncer,
     threads: Threads,
 }
 
@@ -128,9 +127,9 @@ impl LocalStore {
         let job = move || {
             data_dir.ensure_free(upload.id)?;
             lock.entry().admit(fence)?;
-            let (upload_dir, file) = data_dir.create(&Record { upload, discarded: None })?;
+            let (dir, file) = data_dir.create(&Record { upload, discarded: None })?;
             lock.entry().reset();
-            let content = Arc::new(Content::created(upload_dir, file));
+            let content = Arc::new(Content::created(dir, file));
             let queue = Arc::new(WriteQueue::new(pool, content, fence));
             Ok(LocalWriter::new(queue, Arc::clone(lock.entry()), data_dir, syncer))
         };
@@ -148,11 +147,11 @@ impl LocalStore {
         let (data_dir, pool, syncer) =
             (Arc::clone(&self.data_dir), Arc::clone(&self.pool), self.syncer.clone());
         let job = move || {
-            let (upload_dir, found) = lock.open(&data_dir)?.ok_or(Error::Missing)?;
+            let (dir, found) = lock.open(&data_dir)?.ok_or(Error::Missing)?;
             if found.record.upload.is_complete() {
                 return Err(Error::Missing);
             }
-            let (stored, parents) = lock.sync(&data_dir, &upload_dir, &found)?;
+            let (stored, parents) = lock.sync(&data_dir, &dir, &found)?;
             // A joined content may share its file with a part.
             if found.record.upload.composition.is_composed() && stored != Offset::ZERO {
                 return Err(Error::Missing);
@@ -161,8 +160,8 @@ impl LocalStore {
                 return Err(Error::Damaged(format!("its content ends at {stored}, not at {at}")));
             }
             lock.close_content();
-            let file = upload_dir.content(OFlags::WRONLY)?.ok_or_else(|| upload_dir.content_missing())?;
-            let content = Arc::new(Content::durable(&upload_dir, file, stored.get(), !parents.is_empty()));
+            let file = dir.content(OFlags::WRONLY)?.ok_or_else(|| dir.content_missing())?;
+            let content = Arc::new(Content::durable(&dir, file, stored.get(), !parents.is_empty()));
             let queue = Arc::new(WriteQueue::new(pool, content, fence));
             let writer = LocalWriter::new(queue, Arc::clone(lock.entry()), data_dir, syncer);
             Ok(((writer, lock), parents))
@@ -203,16 +202,16 @@ impl LocalStore {
     async fn read_upload(&self, lock: UploadLock) -> Result<Option<Upload>, Error> {
         let data_dir = Arc::clone(&self.data_dir);
         let job = move || {
-            let Some((mut upload_dir, found)) = lock.open(&data_dir)? else {
+            let Some((mut dir, found)) = lock.open(&data_dir)? else {
                 return Ok(((None, lock), ParentDirs::NONE));
             };
-            let (offset, mut parents) = lock.sync(&data_dir, &upload_dir, &found)?;
+            let (offset, mut parents) = lock.sync(&data_dir, &dir, &found)?;
             let mut upload = found.record.upload;
             if upload.is_complete() {
                 // A crash may have come between the commit and its move to `done`.
-                parents = parents.and(data_dir.move_to_done(&mut upload_dir)?);
+                parents = parents.and(data_dir.move_to_done(&mut dir)?);
             }
-            upload.touched = read::touched(&upload_dir, upload.touched)?;
+            upload.touched = read::touched(&dir, upload.touched)?;
             Ok(((Some((upload, offset)), lock), parents))
         };
         let (loaded, lock) = self.syncer.call(job).await?;
@@ -233,27 +232,27 @@ impl LocalStore {
         let data_dir = Arc::clone(&self.data_dir);
         let upload = without_offset(upload);
         let job = move || {
-            let (mut upload_dir, old) = lock.open(&data_dir)?.ok_or(Error::Missing)?;
+            let (mut dir, old) = lock.open(&data_dir)?.ok_or(Error::Missing)?;
             let mut discarded = old.record.discarded;
             if fate == ContentFate::Discarded && !is_complete {
-                return Err(upload_dir.failed("discarding incomplete", CONTENT, Errno::INVAL));
+                return Err(dir.failed("discarding incomplete", CONTENT, Errno::INVAL));
             }
-            let mut parents = lock.unsynced_parents(&upload_dir);
+            let mut parents = lock.unsynced_parents(&dir);
             if is_complete {
                 // After a crash a complete upload must not be found without its bytes.
-                let (stored, unsynced) = lock.sync(&data_dir, &upload_dir, &old)?;
+                let (stored, unsynced) = lock.sync(&data_dir, &dir, &old)?;
                 parents = parents.and(unsynced);
                 if fate == ContentFate::Discarded {
                     discarded = discarded.or(Some(stored));
                 }
             }
-            lock.replace_record(&upload_dir, &Record { upload, discarded })?;
+            lock.replace_record(&dir, &Record { upload, discarded })?;
             if is_complete {
-                parents = parents.and(data_dir.move_to_done(&mut upload_dir)?);
+                parents = parents.and(data_dir.move_to_done(&mut dir)?);
             }
-            upload_dir.sync()?;
+            dir.sync()?;
             if fate == ContentFate::Discarded {
-                upload_dir.remove_content()?;
+                dir.remove_content()?;
             }
             Ok((lock, parents))
         };
@@ -271,34 +270,29 @@ impl LocalStore {
         lock.close_queue(Queued::Write).await;
         let (parts, data_dir) = (parts.to_owned(), Arc::clone(&self.data_dir));
         let job = move || {
-            let (upload_dir, found) = lock.open(&data_dir)?.ok_or(Error::Missing)?;
+            let (dir, found) = lock.open(&data_dir)?.ok_or(Error::Missing)?;
             let upload = &found.record.upload;
             if upload.is_complete() {
                 return Err(Error::Missing);
             }
-            let (stored, parents) = lock.sync(&data_dir, &upload_dir, &found)?;
+            let (stored, parents) = lock.sync(&data_dir, &dir, &found)?;
             if !upload.composition.is_composed() || stored != Offset::ZERO {
-                return Err(upload_dir.failed("joining parts onto existing", CONTENT, Errno::INVAL));
+                return Err(dir.failed("joining parts onto existing", CONTENT, Errno::INVAL));
             }
             data_dir.sync_parents(parents)?;
             // The offset that `peek` returns while the join runs.
             let empty = lock.attest(stored);
             lock.close_content();
-            let bytes = join::build(&data_dir, &upload_dir, &parts)?;
+            let bytes = join::build(&data_dir, &dir, &parts)?;
             if bytes == 0 {
                 return Ok(empty);
             }
             lock.entry().clear_durable_bytes();
-            join::install(&upload_dir)?;
-            upload_dir.sync()?;
+            join::install(&dir)?;
+            dir.sync()?;
             Ok(lock.attest(Offset::new(bytes)))
         };
         self.bulk_pool.call(job).await
-    }
-
-    pub(super) async fn open_reader(&self, id: UploadId, from: Offset) -> Result<Box<dyn Reader>, Error> {
-        let (data_dir, pool) = (Arc::clone(&self.data_dir), self.io_pool.clone());
-        self.io_pool.call(move || read::open(&data_dir, id, from, pool)).await
     }
 
     pub(super) async fn export_content(
@@ -311,11 +305,11 @@ impl LocalStore {
         let lock = self.lock(id, fence, Queued::Write).await?;
         let (directory, name, data_dir) = (directory.to_owned(), name.to_owned(), Arc::clone(&self.data_dir));
         let job = move || {
-            let (upload_dir, found) = lock.open(&data_dir)?.ok_or(Error::Missing)?;
+            let (dir, found) = lock.open(&data_dir)?.ok_or(Error::Missing)?;
             if found.record.discarded.is_some() {
                 return Err(Error::Missing);
             }
-            let (stored, parents) = lock.sync(&data_dir, &upload_dir, &found)?;
+            let (stored, parents) = lock.sync(&data_dir, &dir, &found)?;
             data_dir.sync_parents(parents)?;
             // The offset that `peek` returns while the export runs.
             lock.attest(stored);
@@ -323,7 +317,7 @@ impl LocalStore {
                 Composition::Direct => Sharing::Alone,
                 Composition::Part | Composition::Concatenated(_) | Composition::Indexed(_) => Sharing::Shared,
             };
-            export::export(&data_dir, &upload_dir, sharing, &directory, &name)
+            export::export(&data_dir, &dir, sharing, &directory, &name)
         };
         self.bulk_pool.call(job).await
     }
@@ -332,16 +326,16 @@ impl LocalStore {
         let lock = self.lock(id, fence, Queued::Write).await?;
         let data_dir = Arc::clone(&self.data_dir);
         let job = move || {
-            let (upload_dir, found) = lock.open(&data_dir)?.ok_or(Error::Missing)?;
+            let (dir, found) = lock.open(&data_dir)?.ok_or(Error::Missing)?;
             if !found.record.upload.is_complete() {
-                return Err(upload_dir.failed("discarding incomplete", CONTENT, Errno::INVAL));
+                return Err(dir.failed("discarding incomplete", CONTENT, Errno::INVAL));
             }
-            let (stored, parents) = lock.sync(&data_dir, &upload_dir, &found)?;
+            let (stored, parents) = lock.sync(&data_dir, &dir, &found)?;
             if found.record.discarded.is_none() {
-                lock.replace_record(&upload_dir, &Record { discarded: Some(stored), ..found.record })?;
-                upload_dir.sync()?;
+                lock.replace_record(&dir, &Record { discarded: Some(stored), ..found.record })?;
+                dir.sync()?;
             }
-            upload_dir.remove_content()?;
+            dir.remove_content()?;
             Ok(((), parents))
         };
         self.syncer.call(job).await
@@ -357,44 +351,15 @@ impl LocalStore {
             lock.close_content();
             let mut parents = ParentDirs::NONE;
             let mut was_upload = false;
-            while let Some(upload_dir) = data_dir.find(id)? {
-                was_upload |= !matches!(upload_dir.record(), Ok(None));
-                data_dir.remove(&upload_dir)?;
-                parents = parents.and(upload_dir.parent.into());
+            while let Some(dir) = data_dir.find(id)? {
+                was_upload |= !matches!(dir.record(), Ok(None));
+                data_dir.remove(&dir)?;
+                parents = parents.and(dir.parent.into());
             }
             lock.entry().reset();
             if was_upload { Ok(((), parents)) } else { Err(Error::Missing) }
         };
         self.syncer.call(job).await
-    }
-
-    pub(super) async fn list_dir(
-        &self,
-        parent: ParentDir,
-        unchanged_since: Option<Timestamp>,
-    ) -> Result<Box<dyn Listing>, Error> {
-        let (data_dir, entries, pool) =
-            (Arc::clone(&self.data_dir), Arc::clone(&self.entries), self.bulk_pool.clone());
-        let job = move || {
-            let listing = LocalListing::begin(data_dir, entries, parent, unchanged_since, pool)?;
-            Ok(Box::new(listing) as Box<dyn Listing>)
-        };
-        self.bulk_pool.call(job).await
-    }
-
-    pub(super) async fn read_last_used(&self) -> Result<Option<LastUsed>, Error> {
-        let data_dir = Arc::clone(&self.data_dir);
-        self.io_pool.call(move || last_used::read(&data_dir)).await
-    }
-
-    pub(super) async fn write_last_used(&self, last_used: &LastUsed) -> Result<(), Error> {
-        let (data_dir, last_used) = (Arc::clone(&self.data_dir), last_used.clone());
-        self.io_pool.call(move || last_used::write(&data_dir, &last_used)).await
-    }
-
-    pub(super) async fn check_data_dir(&self) -> Result<(), Error> {
-        let data_dir = Arc::clone(&self.data_dir);
-        self.syncer.call(move || data_dir.check_health().map(|()| ((), ParentDirs::NONE))).await
     }
 }
 

@@ -26,23 +26,17 @@ pub(super) fn open(
     from: Offset,
     pool: ThreadPool,
 ) -> Result<Box<dyn Reader>, Error> {
-    let upload_dir = data_dir.find_unlocked(id)?.ok_or(Error::Missing)?;
-    upload_dir.check_trusted()?;
+    let dir = data_dir.find_unlocked(id)?.ok_or(Error::Missing)?;
+    dir.check_trusted()?;
     // Before the file is opened: a join in between replaces an empty content by a longer one.
-    let end = upload_dir.verified_bytes()?.ok_or(Error::Missing)?;
-    let file = upload_dir.content(OFlags::RDONLY)?.ok_or(Error::Missing)?;
-    Ok(Box::new(LocalReader {
-        file: Arc::new(file),
-        at: from.get(),
-        end,
-        upload_dir: Arc::new(upload_dir),
-        pool,
-    }))
+    let end = dir.verified_bytes()?.ok_or(Error::Missing)?;
+    let file = dir.content(OFlags::RDONLY)?.ok_or(Error::Missing)?;
+    Ok(Box::new(LocalReader { file: Arc::new(file), at: from.get(), end, dir: Arc::new(dir), pool }))
 }
 
 struct LocalReader {
     file: Arc<OwnedFd>,
-    upload_dir: Arc<UploadDir>,
+    dir: Arc<UploadDir>,
     at: u64,
     end: u64,
     pool: ThreadPool,
@@ -54,10 +48,10 @@ impl LocalReader {
         if left == 0 {
             return Ok(None);
         }
-        let (file, upload_dir, at) = (Arc::clone(&self.file), Arc::clone(&self.upload_dir), self.at);
+        let (file, dir, at) = (Arc::clone(&self.file), Arc::clone(&self.dir), self.at);
         let job = move || {
             let bytes = sys::read_at(&*file, at, left.min(READ_BYTES_MAX));
-            bytes.map_err(|errno| upload_dir.failed("reading", CONTENT, errno))
+            bytes.map_err(|errno| dir.failed("reading", CONTENT, errno))
         };
         let bytes = self.pool.call(job).await?;
         if bytes.is_empty() {
@@ -85,9 +79,9 @@ pub(super) fn peek_beside(
     entry: &Entry,
 ) -> Result<(Option<Upload>, ParentDirs), Error> {
     const UNKNOWN: (Option<Upload>, ParentDirs) = (None, ParentDirs::NONE);
-    let Some(upload_dir) = data_dir.find_unlocked(id)? else { return Ok(UNKNOWN) };
-    upload_dir.check_trusted()?;
-    let Some(StoredRecord { record, .. }) = upload_dir.record()? else { return Ok(UNKNOWN) };
+    let Some(dir) = data_dir.find_unlocked(id)? else { return Ok(UNKNOWN) };
+    dir.check_trusted()?;
+    let Some(StoredRecord { record, .. }) = dir.record()? else { return Ok(UNKNOWN) };
     // After the record, because a complete upload receives no more bytes.
     let (offset, parents) = match (record.discarded, entry.snapshot()) {
         (Some(offset), _) => (offset, ParentDirs::NONE),
@@ -99,22 +93,20 @@ pub(super) fn peek_beside(
         (None, (None, None)) => return Ok(UNKNOWN),
     };
     // The record may be that of a running commit, whose name is not durable yet.
-    upload_dir.sync()?;
+    dir.sync()?;
     #[expect(
         clippy::disallowed_methods,
         reason = "a store; the offset is synced once the returned directories are"
     )]
     let offset = Durable::attest(offset);
-    let touched = touched(&upload_dir, record.upload.touched)?;
+    let touched = touched(&dir, record.upload.touched)?;
     Ok((Some(Upload { offset, touched, ..record.upload }), parents))
 }
 
 /// Returns the time of the last change: the recorded time, or that of the content's last byte if it is later.
-pub(super) fn touched(upload_dir: &UploadDir, recorded: Timestamp) -> Result<Timestamp, Error> {
-    let stat = upload_dir
-        .dir
-        .stat(CONTENT)
-        .map_err(|errno| upload_dir.failed("reading the metadata of", CONTENT, errno))?;
+pub(super) fn touched(dir: &UploadDir, recorded: Timestamp) -> Result<Timestamp, Error> {
+    let stat =
+        dir.handle.stat(CONTENT).map_err(|errno| dir.failed("reading the metadata of", CONTENT, errno))?;
     let written =
         stat.filter(|stat| stat.st_size > 0).map(|stat| Timestamp::from_millis(sys::changed_ms(&stat)));
     Ok(written.map_or(recorded, |written| written.max(recorded)))
@@ -132,32 +124,32 @@ pub(super) fn summary(data_dir: &DataDir, id: UploadId) -> Option<UploadSummary>
 }
 
 fn read_summary(data_dir: &DataDir, id: UploadId) -> Result<Option<UploadSummary>, Error> {
-    let Some(upload_dir) = data_dir.find(id)? else { return Ok(None) };
-    upload_dir.check_trusted()?;
-    let found = match upload_dir.record() {
+    let Some(dir) = data_dir.find(id)? else { return Ok(None) };
+    dir.check_trusted()?;
+    let found = match dir.record() {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(None),
         // The upload was moved or removed in the meantime.
         Err(_) if data_dir.find(id)?.is_none() => return Ok(None),
         Err(error) => return Err(error),
     };
-    let stored = match (found.record.discarded, upload_dir.verified_bytes()?) {
+    let stored = match (found.record.discarded, dir.verified_bytes()?) {
         (Some(offset), None) => offset,
         (Some(offset), Some(_)) => {
             // A crash came between the record and the removal of the content. Best effort: the next listing tries
             // again.
-            let freed = upload_dir.remove_content();
+            let freed = dir.remove_content();
             tracing::info!(upload = %id.short(), ?freed, "freed content that was discarded before a crash");
             offset
         }
         (None, Some(bytes)) => Offset::new(bytes),
         (None, None) if data_dir.find(id)?.is_none() => return Ok(None),
-        (None, None) => return Err(upload_dir.content_missing()),
+        (None, None) => return Err(dir.content_missing()),
     };
     #[expect(clippy::disallowed_methods, reason = "a store; the offset is not acknowledged to a client")]
     let offset = Durable::attest(stored);
     let upload =
-        Upload { touched: touched(&upload_dir, found.record.upload.touched)?, offset, ..found.record.upload };
+        Upload { touched: touched(&dir, found.record.upload.touched)?, offset, ..found.record.upload };
     Ok(Some(UploadSummary {
         id,
         stored,

@@ -14,30 +14,13 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::store::Error;
 
-#[cfg(test)]
-pub(super) mod faults;
+pub(super) use self::call::Call;
 #[cfg(test)]
 use self::faults::pass;
 
-/// A kind of system call, by which tests select the calls that fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Call {
-    /// A call that changes nothing.
-    Read,
-    MakeDir,
-    NewFile,
-    Rename,
-    Link,
-    RemoveFile,
-    RemoveDir,
-    SyncDir,
-    SyncData,
-    Write,
-    Reserve,
-    Copy,
-    SetAttribute,
-    Truncate,
-}
+mod call;
+#[cfg(test)]
+pub(super) mod faults;
 
 /// Returns the error that a test injects into the call. Without tests there is none.
 #[cfg(not(test))]

@@ -20,7 +20,7 @@ use crate::store::Error;
 pub(super) struct UploadDir {
     pub(super) parent: ParentDir,
     pub(super) id: UploadId,
-    pub(super) dir: Dir,
+    pub(super) handle: Dir,
     is_disk: bool,
 }
 
@@ -31,8 +31,8 @@ pub(super) struct StoredRecord {
 }
 
 impl UploadDir {
-    pub(super) fn new(parent: ParentDir, id: UploadId, dir: Dir, is_disk: bool) -> Self {
-        Self { parent, id, dir, is_disk }
+    pub(super) fn new(parent: ParentDir, id: UploadId, handle: Dir, is_disk: bool) -> Self {
+        Self { parent, id, handle, is_disk }
     }
 
     pub(super) fn label(&self) -> String {
@@ -49,7 +49,7 @@ impl UploadDir {
     }
 
     pub(super) fn remove_content(&self) -> Result<(), Error> {
-        self.dir.remove_file(CONTENT).map_err(|errno| self.failed("removing", CONTENT, errno))
+        self.handle.remove_file(CONTENT).map_err(|errno| self.failed("removing", CONTENT, errno))
     }
 
     /// Reads the record. Returns `None` if a crash interrupted the upload's creation, so that no client knows of it.
@@ -77,8 +77,10 @@ impl UploadDir {
         // Bytes may become unverified, verified or truncated between the calls. The smaller of both results is right in
         // every case: bytes are verified before their marker is removed, and truncated before they can be read.
         let before = self.unverified_from()?;
-        let stat =
-            self.dir.stat(CONTENT).map_err(|errno| self.failed("reading the metadata of", CONTENT, errno))?;
+        let stat = self
+            .handle
+            .stat(CONTENT)
+            .map_err(|errno| self.failed("reading the metadata of", CONTENT, errno))?;
         let Some(stat) = stat else { return Ok(None) };
         let end = sys::bytes_of(&stat);
         Ok([before, self.unverified_from()?].into_iter().flatten().chain([end]).min())
@@ -92,7 +94,7 @@ impl UploadDir {
         if self.parent == ParentDir::Done {
             return Ok(None);
         }
-        let names = match self.dir.names() {
+        let names = match self.handle.names() {
             // The upload has been removed since its directory was opened.
             Err(Errno::NOENT) => return Ok(None),
             names => names.map_err(|errno| self.failed("listing", "", errno))?,
@@ -107,19 +109,19 @@ impl UploadDir {
     /// Creates the marker of unverified bytes. It is durable once the directory is synced.
     pub(super) fn add_unverified_marker(&self, from: u64) -> Result<(), Error> {
         let name = unverified_marker(from);
-        let made = self.dir.new_file(&name, OFlags::TRUNC);
+        let made = self.handle.new_file(&name, OFlags::TRUNC);
         made.map(drop).map_err(|errno| self.failed("creating", &name, errno))
     }
 
     /// Removes a marker. It is gone for good once the directory is synced.
     pub(super) fn remove_unverified_marker(&self, from: u64) -> Result<(), Error> {
         let name = unverified_marker(from);
-        self.dir.remove_file(&name).map_err(|errno| self.failed("removing", &name, errno))
+        self.handle.remove_file(&name).map_err(|errno| self.failed("removing", &name, errno))
     }
 
     /// Opens the content. Returns `None` if it was discarded.
     pub(super) fn content(&self, access: OFlags) -> Result<Option<OwnedFd>, Error> {
-        self.dir.file(CONTENT, access).map_err(|errno| self.failed("opening", CONTENT, errno))
+        self.handle.file(CONTENT, access).map_err(|errno| self.failed("opening", CONTENT, errno))
     }
 
     /// Renames the draft to be the record, after syncing it. The name is durable once the directory is synced.
@@ -127,18 +129,18 @@ impl UploadDir {
         if self.is_disk {
             let doing = |errno| self.failed("syncing", DRAFT, errno);
             let draft =
-                self.dir.file(DRAFT, OFlags::RDONLY).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
+                self.handle.file(DRAFT, OFlags::RDONLY).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
             sys::sync_data(draft).map_err(doing)?;
         }
-        self.dir
-            .rename(DRAFT, &self.dir, RECORD)
+        self.handle
+            .rename(DRAFT, &self.handle, RECORD)
             .map_err(|errno| self.failed("renaming a file to", RECORD, errno))
     }
 
     /// Replaces the record atomically. The new one is durable once the directory is synced.
     pub(super) fn replace_record(&self, record: &Record) -> Result<(), Error> {
         self.replace(RECORD, RECORD_NEW, &record::to_bytes(record)?)?;
-        self.dir.remove_file(DRAFT).map_err(|errno| self.failed("removing", DRAFT, errno))
+        self.handle.remove_file(DRAFT).map_err(|errno| self.failed("removing", DRAFT, errno))
     }
 
     /// Writes a small file beside the record, atomically and durably.
@@ -150,7 +152,7 @@ impl UploadDir {
     /// Reads a small file.
     pub(super) fn bytes_of(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let doing = |errno| self.failed("reading", name, errno);
-        let Some(file) = self.dir.file(name, OFlags::RDONLY).map_err(doing)? else { return Ok(None) };
+        let Some(file) = self.handle.file(name, OFlags::RDONLY).map_err(doing)? else { return Ok(None) };
         let bytes = sys::bytes_of(&rustix::fs::fstat(&file).map_err(doing)?);
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(record::BYTES_MAX + 1);
         sys::read_at(file, 0, bytes).map(Some).map_err(doing)
@@ -158,7 +160,11 @@ impl UploadDir {
 
     /// Makes the names in the directory durable.
     pub(super) fn sync(&self) -> Result<(), Error> {
-        if self.is_disk { self.dir.sync().map_err(|errno| self.failed("syncing", "", errno)) } else { Ok(()) }
+        if self.is_disk {
+            self.handle.sync().map_err(|errno| self.failed("syncing", "", errno))
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn failed(&self, doing: &str, name: &str, errno: Errno) -> Error {
@@ -167,7 +173,7 @@ impl UploadDir {
 
     /// Returns whether the creation got as far as writing a record, readable or not.
     pub(super) fn has_record(&self) -> Result<bool, Error> {
-        let has = |name| self.dir.stat(name).map_err(|errno| self.failed("looking for", name, errno));
+        let has = |name| self.handle.stat(name).map_err(|errno| self.failed("looking for", name, errno));
         if has(RECORD)?.is_some() {
             return Ok(true);
         }
@@ -185,20 +191,20 @@ impl UploadDir {
 
     fn replace(&self, name: &str, new: &str, bytes: &[u8]) -> Result<(), Error> {
         let written = self.write(new, bytes).and_then(|()| {
-            self.dir
-                .rename(new, &self.dir, name)
+            self.handle
+                .rename(new, &self.handle, name)
                 .map_err(|errno| self.failed("renaming a file to", name, errno))
         });
         if written.is_err() {
             // Best effort: the next attempt overwrites it.
-            let _ = self.dir.remove_file(new);
+            let _ = self.handle.remove_file(new);
         }
         written
     }
 
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let doing = |errno| self.failed("writing", name, errno);
-        let file = self.dir.new_file(name, OFlags::TRUNC).map_err(doing)?;
+        let file = self.handle.new_file(name, OFlags::TRUNC).map_err(doing)?;
         sys::write_all(&file, 0, &mut [IoSlice::new(bytes)]).1.map_err(doing)?;
         // The draft is synced later, together with the content's first bytes.
         if self.is_disk && name != DRAFT { sys::sync_data(&file).map_err(doing) } else { Ok(()) }

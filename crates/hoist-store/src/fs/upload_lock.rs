@@ -72,20 +72,20 @@ impl UploadLock {
 
     /// Opens the upload's directory and reads its record. Returns `None` if there is no such upload.
     pub(super) fn open(&self, data_dir: &DataDir) -> Result<Option<(UploadDir, StoredRecord)>, Error> {
-        let Some(upload_dir) = data_dir.find(self.id)? else { return Ok(None) };
-        upload_dir.check_trusted()?;
-        Ok(upload_dir.record()?.map(|found| (upload_dir, found)))
+        let Some(dir) = data_dir.find(self.id)? else { return Ok(None) };
+        dir.check_trusted()?;
+        Ok(dir.record()?.map(|found| (dir, found)))
     }
 
     /// Makes the written bytes durable and returns their number, which holds once the returned directories are synced.
     pub(super) fn sync(
         &self,
         data_dir: &DataDir,
-        upload_dir: &UploadDir,
+        dir: &UploadDir,
         found: &StoredRecord,
     ) -> Result<(Offset, ParentDirs), Error> {
         if let Some(offset) = found.record.discarded {
-            return Ok((offset, self.sync_record(upload_dir, found)?));
+            return Ok((offset, self.sync_record(dir, found)?));
         }
         if let Some(queue) = &self.queue {
             let content = queue.content();
@@ -98,29 +98,29 @@ impl UploadLock {
                 Err(_) => self.entry.release_queue(queue),
             }
         }
-        self.sync_file(data_dir, upload_dir, found)
+        self.sync_file(data_dir, dir, found)
     }
 
     /// Does the same for a content that no writer has open.
     fn sync_file(
         &self,
         data_dir: &DataDir,
-        upload_dir: &UploadDir,
+        dir: &UploadDir,
         found: &StoredRecord,
     ) -> Result<(Offset, ParentDirs), Error> {
         // For writing, to be able to truncate it. On a file system that has become read-only, the offset can still be
         // read.
-        let (file, is_writable) = match upload_dir.content(OFlags::WRONLY) {
+        let (file, is_writable) = match dir.content(OFlags::WRONLY) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
-                (upload_dir.content(OFlags::RDONLY)?, false)
+                (dir.content(OFlags::RDONLY)?, false)
             }
             content => (content?, true),
         };
-        let file = file.ok_or_else(|| upload_dir.content_missing())?;
-        let doing = |doing| move |errno| upload_dir.failed(doing, CONTENT, errno);
+        let file = file.ok_or_else(|| dir.content_missing())?;
+        let doing = |doing| move |errno| dir.failed(doing, CONTENT, errno);
         let stat = rustix::fs::fstat(&file).map_err(doing("reading the metadata of"))?;
         let (end, known_durable, unverified) =
-            (sys::bytes_of(&stat), self.entry.durable_bytes(), upload_dir.unverified_from()?);
+            (sys::bytes_of(&stat), self.entry.durable_bytes(), dir.unverified_from()?);
         let (attribute, repair) = (acknowledged::read(&file), self.entry.repair());
         let truncate_to = repair.and_then(|repair| repair.truncate_to);
         let bytes = [unverified, truncate_to].into_iter().flatten().chain([end]).min().unwrap_or(end);
@@ -131,7 +131,7 @@ impl UploadLock {
                 format!("{acknowledged_bytes} bytes of it were acknowledged, but only {bytes} are left");
             return Err(Error::Damaged(why));
         }
-        let parents = self.sync_record(upload_dir, found)?;
+        let parents = self.sync_record(dir, found)?;
         let is_truncated = bytes < end && is_writable;
         if is_truncated {
             let truncated = acknowledged::lower(&file, bytes).and_then(|()| sys::truncate(&file, bytes));
@@ -148,13 +148,10 @@ impl UploadLock {
                 self.entry.set_repair(Repair { truncate_to: Some(durable), ..repair.unwrap_or_default() });
                 content::truncate_unsynced(self.id, &file, durable, errno);
             }
-            return Err(upload_dir.failed("syncing", CONTENT, errno));
+            return Err(dir.failed("syncing", CONTENT, errno));
         }
         if is_writable {
-            self.remove_unverified_markers(
-                upload_dir,
-                unverified.or(repair.and_then(|repair| repair.marker)),
-            )?;
+            self.remove_unverified_markers(dir, unverified.or(repair.and_then(|repair| repair.marker)))?;
             if known_durable != Some(bytes) || attribute.is_none_or(|attribute| attribute.bytes != bytes) {
                 acknowledged::set(&file, bytes).map_err(doing("storing the acknowledged offset of"))?;
             }
@@ -165,13 +162,13 @@ impl UploadLock {
 
     /// Removes the markers of unverified bytes that are truncated for good. `from` is one of the markers. It is created
     /// again if it is missing, because a name whose removal was not synced may reappear after a crash.
-    fn remove_unverified_markers(&self, upload_dir: &UploadDir, from: Option<u64>) -> Result<(), Error> {
+    fn remove_unverified_markers(&self, dir: &UploadDir, from: Option<u64>) -> Result<(), Error> {
         let Some(from) = from else { return Ok(()) };
-        let removed = upload_dir.add_unverified_marker(from).and_then(|()| {
-            while let Some(from) = upload_dir.unverified_from()? {
-                upload_dir.remove_unverified_marker(from)?;
+        let removed = dir.add_unverified_marker(from).and_then(|()| {
+            while let Some(from) = dir.unverified_from()? {
+                dir.remove_unverified_marker(from)?;
             }
-            upload_dir.sync()
+            dir.sync()
         });
         removed.inspect_err(|_| {
             self.entry.set_repair(Repair { marker: Some(from), ..self.entry.repair().unwrap_or_default() });
@@ -179,19 +176,19 @@ impl UploadLock {
     }
 
     /// Returns the directories that a commit has to sync so that the upload is found after a crash.
-    pub(super) fn unsynced_parents(&self, upload_dir: &UploadDir) -> ParentDirs {
+    pub(super) fn unsynced_parents(&self, dir: &UploadDir) -> ParentDirs {
         let known_durable = match &self.queue {
             Some(queue) => queue.content().known_durable(),
             None => self.entry.durable_bytes(),
         };
-        if known_durable.is_some() { ParentDirs::NONE } else { upload_dir.parent.into() }
+        if known_durable.is_some() { ParentDirs::NONE } else { dir.parent.into() }
     }
 
     /// Replaces the record.
-    pub(super) fn replace_record(&self, upload_dir: &UploadDir, record: &Record) -> Result<(), Error> {
+    pub(super) fn replace_record(&self, dir: &UploadDir, record: &Record) -> Result<(), Error> {
         match &self.queue {
-            Some(queue) => queue.content().with_record(|| upload_dir.replace_record(record)),
-            None => upload_dir.replace_record(record),
+            Some(queue) => queue.content().with_record(|| dir.replace_record(record)),
+            None => dir.replace_record(record),
         }
     }
 
@@ -221,15 +218,15 @@ impl UploadLock {
         }
     }
 
-    fn sync_record(&self, upload_dir: &UploadDir, found: &StoredRecord) -> Result<ParentDirs, Error> {
+    fn sync_record(&self, dir: &UploadDir, found: &StoredRecord) -> Result<ParentDirs, Error> {
         if self.entry.durable_bytes().is_some() {
             return Ok(ParentDirs::NONE);
         }
         if found.is_draft || self.entry.repair().is_some() {
             // Written anew, because a failed sync of the old file is reported only once.
-            upload_dir.replace_record(&found.record)?;
+            dir.replace_record(&found.record)?;
         }
-        upload_dir.sync().inspect_err(|_| self.entry.set_repair(self.entry.repair().unwrap_or_default()))?;
-        Ok(upload_dir.parent.into())
+        dir.sync().inspect_err(|_| self.entry.set_repair(self.entry.repair().unwrap_or_default()))?;
+        Ok(dir.parent.into())
     }
 }

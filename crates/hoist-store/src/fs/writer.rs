@@ -80,8 +80,8 @@ impl LocalWriter {
         let (lock, in_flight) =
             (UploadLock::new(content.id(), Arc::clone(&self.entry), guard), self.queue.begin_job()?);
         let job = move || {
-            let upload_dir = data_dir.find(content.id())?.ok_or(Error::Missing)?;
-            let marked = content.mark_unverified(upload_dir);
+            let dir = data_dir.find(content.id())?.ok_or(Error::Missing)?;
+            let marked = content.mark_unverified(dir);
             drop(in_flight);
             marked?;
             Ok((lock, ParentDirs::NONE))

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::Call;
+use super::call::Call;
 use crate::fs::mutex::lock;
 
 /// The longest time for which a held call blocks, so that a failing test does not hang.
