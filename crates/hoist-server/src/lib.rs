@@ -24,12 +24,14 @@ pub mod hook;
 mod intake;
 mod lifetimes;
 mod look;
+mod nested;
 mod parts;
 mod pending_parts;
 mod progress;
 pub mod proxy;
 mod readiness;
 mod route;
+mod running;
 mod service;
 mod shared;
 mod sweep;
@@ -42,8 +44,14 @@ mod upload_id;
 pub use answer::{Answer, Body};
 pub use builder::{BadEndpoint, Builder};
 pub use intake::Content;
+pub use nested::Nested;
+pub use running::Running;
 pub use shared::{Hoist, Interims, Locations};
 pub use sweep::Swept;
 
-/// An error of a body, whatever it is.
+pub use hoist_proto::{policy, refusal, types, upload};
+pub use hoist_store::{fs, memory, store};
+pub use {bytes, http};
+
+/// The error of a request's or a response's body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hoist_http::tls::Acceptor;
 use hoist_http::{Limits, Server};
-use hoist_server::Hoist;
+use hoist_server::{Hoist, Running};
 use hoist_store::fs::{LocalStore, Options};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -84,7 +84,7 @@ async fn serve(
 ) -> Result<Exit, Failure> {
     let listeners = bind(config).await?;
     let tls = parts.tls.clone();
-    let hoist = tokio::select! {
+    let (hoist, running) = tokio::select! {
         biased;
         signal = signals.next() => {
             tracing::info!(signal, "stopped while starting; the next start goes on from here");
@@ -107,8 +107,7 @@ async fn serve(
         servers.spawn(server.serve(listener, hoist.clone(), stop.clone()));
     }
     // A script that asks for /readyz at once finds a small data directory ready.
-    let mut catching_up = Box::pin(hoist.catch_up(stop.clone()));
-    let is_caught_up = tokio::time::timeout(READY_TIMEOUT, &mut catching_up).await.is_ok();
+    let _ = tokio::time::timeout(READY_TIMEOUT, running.recovered()).await;
     if let Err(error) = output.result(&ready, &json!({ "ready": ready })) {
         // Uploads do not depend on the one line that scripts wait for.
         tracing::warn!(error = %error.cause(), "cannot write to standard output; {ready}");
@@ -124,17 +123,11 @@ async fn serve(
     };
     let draining = async {
         stop.cancelled().await;
-        hoist.drain().await;
+        running.stop().await;
     };
     let hangups = reload_on(signals.hangups()?, tls, &stop);
     let in_order = async {
-        let sweeping = hoist.sweep_every(config.sweep_interval, stop.clone());
-        let catching_up = async {
-            if !is_caught_up {
-                catching_up.await;
-            }
-        };
-        tokio::join!(serving, draining, hangups, catching_up, sweeping);
+        tokio::join!(serving, draining, hangups);
     };
     let overdue = async {
         stop.cancelled().await;
@@ -193,7 +186,7 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
 }
 
 /// Opens the data directory. What a crash left there is finished beside the requests.
-async fn open(config: &Config, parts: Components) -> Result<Hoist, Failure> {
+async fn open(config: &Config, parts: Components) -> Result<(Hoist, Running), Failure> {
     let directory = config.data.clone();
     let may_be_new = config.new_key;
     let mut options = Options::default();
@@ -219,9 +212,9 @@ async fn open(config: &Config, parts: Components) -> Result<Hoist, Failure> {
     let hoist =
         parts.hoist(config, Arc::new(store)).map_err(|problem| Failure::message(Exit::Config, problem))?;
     let hoist = hoist.key(key).build();
-    hoist.prepare().await;
+    let running = hoist.start(config.sweep_interval).await;
     tracing::info!(data = %config.data.display(), "data directory open");
-    Ok(hoist)
+    Ok((hoist, running))
 }
 
 /// What tells scripts that they can begin.
