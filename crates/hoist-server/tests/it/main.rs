@@ -7,6 +7,7 @@ mod catching_up;
 mod checksums;
 mod clocks;
 mod digests;
+mod embedding;
 mod failing;
 mod giving_way;
 mod harness;
