@@ -1,4 +1,4 @@
-//! `hoist cancel`: cancels an upload and removes it from the journal.
+//! `hoist cancel`: ends an upload, and forgets it where the journal knew it.
 
 use serde_json::json;
 
@@ -12,11 +12,11 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
     let client = client::builder(&args.connection, &args.route)?.build().map_err(client::failure)?;
     let found = FoundUpload::find_all(args.upload, args.token, args.to.as_ref())?;
     let [upload] = &found[..] else {
-        let targets = found.iter().filter_map(|upload| Some(upload.entry.as_ref()?.target.to_string()));
-        let targets = targets.collect::<Vec<_>>().join(" or ");
+        let places = found.iter().filter_map(|upload| Some(upload.entry.as_ref()?.target.to_string()));
+        let places = places.collect::<Vec<_>>().join(" or ");
         return Err(Failure::message(
             Exit::Usage,
-            format_args!("the file is under way to several places; say which with --to {targets}"),
+            format_args!("the file is under way to several places; say which with --to {places}"),
         ));
     };
     let cancelled = client::block_on(async { client.cancel(&upload.handle).await.map_err(client::failure) });
@@ -25,7 +25,7 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
     {
         return cancelled.map(|()| Exit::Success);
     }
-    // The server does not have the upload any more, so the journal entry is useless.
+    // What the server does not have the journal need not keep.
     upload.forget()?;
     cancelled?;
     output.report("cancelled", &json!({ "cancelled": true }));

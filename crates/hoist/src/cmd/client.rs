@@ -1,4 +1,4 @@
-//! The common parts of all client commands: a client with the settings of the command line, a runtime, and exit codes.
+//! The shared parts of the client's verbs: a client made of flags, a runtime for one task, and exit codes for errors.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::cli::{ConnectionArgs, ProxyArgs};
 use crate::config;
 use crate::exit::{Exit, Failure};
 
-/// Returns a client builder with the settings of the command line.
+/// A client with the settings of the command line.
 pub(crate) fn builder(connection: &ConnectionArgs, route: &ProxyArgs) -> Result<ClientBuilder, Failure> {
     let mut builder = Client::builder().proxies(proxies(route).map_err(failure)?);
     for (name, value) in &connection.headers {
@@ -26,7 +26,7 @@ pub(crate) fn builder(connection: &ConnectionArgs, route: &ProxyArgs) -> Result<
     Ok(builder)
 }
 
-/// Returns the bearer token of the command line, or from the file it names.
+/// The bearer token of the command line or of the file it names.
 pub(crate) fn bearer_of(connection: &ConnectionArgs) -> Result<Option<String>, Failure> {
     match (&connection.bearer, &connection.bearer_file) {
         (Some(secret), _) => Ok(Some(secret.clone())),
@@ -35,7 +35,7 @@ pub(crate) fn bearer_of(connection: &ConnectionArgs) -> Result<Option<String>, F
     }
 }
 
-/// Returns the proxies of the command line, or else those of the environment.
+/// The proxies of the command line, and of the environment where it has none.
 fn proxies(route: &ProxyArgs) -> Result<Proxies, Error> {
     let proxies = match &route.proxy {
         None => Proxies::from_variables(config::variable)?,
@@ -51,7 +51,7 @@ fn proxies(route: &ProxyArgs) -> Result<Proxies, Error> {
     })
 }
 
-/// Reads the bearer token: the first word that is not in a comment, so that a token file of the server can be used.
+/// The first word of the file that is in no comment, so that the server's own file will do.
 fn bearer(path: &Path) -> Result<String, Failure> {
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read {}; --bearer-file names it", path.display()));
@@ -63,23 +63,23 @@ fn bearer(path: &Path) -> Result<String, Failure> {
     })
 }
 
-/// Runs a future to its end.
+/// Runs one task to its end.
 pub(crate) fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start a runtime")?;
     let ended = runtime.block_on(task);
-    // Does not wait for blocking tasks that are still running, such as name lookups.
+    // Nothing that is left over, such as a look-up of a name, is worth waiting for.
     runtime.shutdown_background();
     ended
 }
 
-/// Formats a token as in the header field, which `--token` accepts, too.
+/// A token in the form that is sent, which is also one that `--token` takes.
 pub(crate) fn written(token: &Token) -> String {
     let value = hoist_proto::field::token_value(token);
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-/// Converts an error of the client, with its exit code and the next step.
+/// The client's error with its exit code.
 pub(crate) fn failure(error: Error) -> Failure {
     let exit = exit(&error);
     let next = match exit {
@@ -101,7 +101,7 @@ pub(crate) fn failure(error: Error) -> Failure {
         },
     };
     let error = anyhow::Error::new(error);
-    // With the causes, before the next step.
+    // The causes belong into the line, before the next step.
     Failure::message(exit, format_args!("{error:#}{next}"))
 }
 
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_mapped_to_exit_codes() {
+    fn errors_have_their_codes() {
         let status = |status: u16| status.try_into().expect("a status");
         let refused = |code: u16| Error::Refused { status: status(code), detail: None };
         let source = || io::Error::other("why");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_printed_token_can_be_parsed() {
+    fn a_token_that_is_printed_can_be_given() {
         let token = Token::new(*b"\x00\xffany octets").expect("in range");
         let asked =
             crate::cli::parse(["hoist", "status", "http://h/u", "--token", &written(&token)].map(Into::into));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_file_of_the_server_can_be_used_as_bearer_file() {
+    fn a_bearer_file_may_be_the_servers() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("tokens");
         for (text, expected) in

@@ -1,5 +1,5 @@
-//! `hoist demo`: shows an upload that survives interruptions, on one machine: a server, an upload over a link that is cut
-//! several times, a crash of the server, and a comparison of the bytes.
+//! `hoist demo`: the whole of it on one machine. A server, an upload over a link that is cut again and again, a crash in the
+//! middle, and a comparison of the bytes.
 
 mod link;
 mod scratch_dir;
@@ -25,11 +25,10 @@ use crate::cli::Demo;
 use crate::exit::{Exit, Failure};
 use crate::output::{Bytes, Console, Output};
 
-/// The size of the random file that is used if none is given.
+/// The size of the file that is made up when none is given.
 const RANDOM_FILE_BYTES: u64 = 256 << 20;
-/// The rate of the upload, slow enough to watch.
+/// Slow enough to be watched: at most this many bytes in a second, or all of it in so many seconds.
 const BYTES_PER_SECOND: u64 = 64 << 20;
-/// The longest duration of the upload. Large files are sent at a higher rate.
 const SECONDS_MAX: u64 = 10;
 
 pub(crate) fn run(args: &Demo, output: Output) -> Result<Exit, Failure> {
@@ -38,7 +37,7 @@ pub(crate) fn run(args: &Demo, output: Output) -> Result<Exit, Failure> {
         let mut signals = StopSignals::listen()?;
         tokio::select! {
             biased;
-            result = run_demo(args, &console) => result,
+            shown = run_demo(args, &console) => shown,
             signal = signals.next() => {
                 Err(Failure::message(signal.exit(), "interrupted; everything it made is removed"))
             }
@@ -46,7 +45,7 @@ pub(crate) fn run(args: &Demo, output: Output) -> Result<Exit, Failure> {
     })
 }
 
-/// Runs the demo and prints each step. Dropping the future removes everything it has created.
+/// The story, told while it happens. Everything it makes goes away with this future.
 async fn run_demo(args: &Demo, console: &Console) -> Result<Exit, Failure> {
     let scratch = ScratchDir::new()?;
     let file = match &args.file {
@@ -86,14 +85,14 @@ async fn run_demo(args: &Demo, console: &Console) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// The result of the transfer.
+/// The outcome of the upload.
 struct Transferred {
     outcome: Outcome,
     link: UnreliableLink,
     server: ServerProcess,
 }
 
-/// Uploads the file while the link is cut and the server is killed once.
+/// The upload, and what is done to it.
 async fn transfer(
     file: &Path,
     length: u64,
@@ -109,7 +108,7 @@ async fn transfer(
         .build()
         .map_err(client::failure)?;
     let url = link.url(server.endpoint());
-    // An idempotent method, since a cut may lose the response.
+    // A method that may be repeated: the answer may be what a cut loses.
     let put = client.put(url, Source::file(file)).method(Method::PUT).name("demo");
     let progress = put.progress();
     let mut sending = std::pin::pin!(put.send());
@@ -122,7 +121,7 @@ async fn transfer(
                 return Ok(Transferred { outcome, link, server });
             }
             cut = link.cut() => cut,
-            () = &mut drawing => unreachable!("the drawing never ends"),
+            () = &mut drawing => unreachable!("drawn for ever"),
         };
         let at = Bytes(cut.at);
         if cut.number == cut.of.div_ceil(2) {
@@ -138,7 +137,7 @@ async fn transfer(
     }
 }
 
-/// Draws the progress bar until the future is dropped.
+/// Draws how far it is, for ever.
 async fn draw(progress: watch::Receiver<Progress>, console: &Console) {
     let Some(bars) = &console.bars else { return std::future::pending().await };
     let bar = bars.add("upload");
@@ -150,7 +149,7 @@ async fn draw(progress: watch::Receiver<Progress>, console: &Console) {
     }
 }
 
-/// Creates a file of random bytes.
+/// A file of random bytes.
 async fn random_file(scratch: &ScratchDir, console: &Console) -> Result<PathBuf, Failure> {
     console.message(format_args!("0. making up {}", Bytes(RANDOM_FILE_BYTES)));
     let path = scratch.path("made-up");
@@ -175,7 +174,7 @@ async fn digest(path: PathBuf) -> Result<String, Failure> {
     .await
 }
 
-/// Runs a closure on a blocking thread.
+/// Does something that keeps a thread busy.
 async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {

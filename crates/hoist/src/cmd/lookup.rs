@@ -1,4 +1,4 @@
-//! Lookup of the uploads for `status` and `cancel`: by URL, by token, or by file in the journal.
+//! The uploads that `status` and `cancel` name: by URL, by token, or by a file in the journal.
 
 use hoist_client::{Dialect, Handle, Journal, JournalEntry, Origin, Token, target_key};
 use http::Uri;
@@ -9,24 +9,23 @@ use crate::cli::UploadRef;
 use crate::config;
 use crate::exit::{Exit, Failure};
 
-/// Returns the journal of the user.
+/// The journal of this user.
 pub(crate) fn journal() -> Result<Journal, Failure> {
     let folders = config::state_folders();
-    let no_folder = || Failure::message(Exit::File, "there is no journal: set HOME or XDG_STATE_HOME");
-    Ok(Journal::at(folders.ok_or_else(no_folder)?.uploads))
+    let nowhere = || Failure::message(Exit::File, "there is no journal: set HOME or XDG_STATE_HOME");
+    Ok(Journal::at(folders.ok_or_else(nowhere)?.uploads))
 }
 
-/// An upload that a command names.
+/// An upload that is asked about.
 pub(crate) struct FoundUpload {
     pub(crate) handle: Handle,
-    /// The journal entry, if the upload was found by its file.
+    /// The entry of the journal it was found in, unless its URL was given.
     pub(crate) entry: Option<JournalEntry>,
-    /// True if the file has several unfinished uploads.
     pub(crate) is_one_of_many: bool,
 }
 
 impl FoundUpload {
-    /// Returns the upload at a URL, or the uploads of a file in the journal. Fails if there are none.
+    /// The upload of a URL, or those of a file by the journal, of which there is one at least.
     pub(crate) fn find_all(
         upload: UploadRef,
         token: Option<Token>,
@@ -40,7 +39,7 @@ impl FoundUpload {
         Ok(vec![Self { handle, entry: None, is_one_of_many: false }])
     }
 
-    /// Returns whether the uploads have several origins, so that the same credentials cannot be meant for all of them.
+    /// True if they were begun at several origins, so that one credential cannot be meant for all of them.
     pub(crate) fn have_several_origins(found: &[Self]) -> bool {
         let mut origins = found.iter().filter_map(|found| Origin::of(&found.entry.as_ref()?.target).ok());
         let first = origins.next();
@@ -64,13 +63,13 @@ impl FoundUpload {
         Ok(found.collect())
     }
 
-    /// Returns the prefix of messages about this upload, which is empty if it is the only one.
+    /// The beginning of a line about it, where there are several.
     pub(crate) fn label(&self) -> String {
         let entry = self.entry.as_ref().filter(|_| self.is_one_of_many);
         entry.map(|entry| format!("{}: ", entry.target)).unwrap_or_default()
     }
 
-    /// Removes the upload from the journal.
+    /// Takes it out of the journal.
     pub(crate) fn forget(&self) -> Result<(), Failure> {
         self.entry.as_ref().map_or(Ok(()), |entry| journal()?.forget(entry).map_err(failure))
     }

@@ -1,4 +1,4 @@
-//! `hoist ls`: lists the unfinished uploads in the journal, without asking a server.
+//! `hoist ls`: the uploads that are under way, as the journal knows them. No server is asked.
 
 use std::time::SystemTime;
 
@@ -27,7 +27,7 @@ pub(crate) fn run(output: Output) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// A row of the list.
+/// An upload, as a person reads it.
 struct Row {
     file: String,
     length: String,
@@ -63,7 +63,7 @@ impl Row {
     }
 }
 
-/// Formats a time in UTC as `2026-11-22 09:30` (Howard Hinnant's algorithm `civil_from_days`).
+/// A moment in UTC, as `2026-11-22 09:30` (the algorithm of Howard Hinnant's `civil_from_days`).
 fn minute(seconds: u64) -> String {
     let days = seconds / 86_400 + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_formatted() {
+    fn moments_are_readable() {
         let cases =
             [(0, "1970-01-01 00:00"), (951_782_399, "2000-02-28 23:59"), (1_795_339_800, "2026-11-22 09:30")];
         for (seconds, expected) in cases {

@@ -1,7 +1,7 @@
-//! `hoist put`: uploads files, several in parallel, and resumes the uploads of an earlier run.
+//! `hoist put`: uploads files, several at the same time, and goes on where an earlier run was ended.
 //!
-//! Owns the order of the files and the end of the run. `put/sources.rs` expands the arguments to files,
-//! `put/progress_reporter.rs` reports the progress of an upload, `put/batch.rs` records the files of a run that are done.
+//! Owns the order of files and how a run ends. What FILE stands for is in `put/sources.rs`, what is told of an upload on
+//! its way in `put/reporter.rs`, what a run over many files has finished in `put/batch.rs`.
 
 mod batch;
 mod pattern;
@@ -28,26 +28,26 @@ use crate::config;
 use crate::exit::{Exit, Failure};
 use crate::output::{Console, Output};
 
-/// The settings and state that all uploads of a run share.
+/// What all uploads of a run have in common.
 struct PutRun {
     client: Client,
     url: Uri,
     journal: Option<Journal>,
     batch: Option<Batch>,
     token: Option<Token>,
-    /// The dialect of the command line.
+    /// The dialect that was asked for.
     dialect: Dialect,
     name: Option<String>,
     media_type: Option<String>,
     method: Method,
     parts: usize,
     verify: bool,
-    /// True if the run has more than one file, so that messages must name the file.
+    /// Whether there are others to tell a file from.
     is_many: bool,
     console: Console,
 }
 
-/// The number of files by result.
+/// How many files ended in which way.
 #[derive(Default)]
 struct Tally {
     done: usize,
@@ -91,7 +91,7 @@ impl PutRun {
             .dialect(args.dialect)
             .parts(args.parts);
         if let Some(rate) = args.rate {
-            // The limit is for the whole run, so each connection gets an equal share of it.
+            // Each connection gets its share, so that all together stay below.
             let connections = parallel.saturating_mul(args.parts) as u64;
             builder = builder.rate_max((rate.0 / connections).max(1));
         }
@@ -125,7 +125,7 @@ impl PutRun {
         })
     }
 
-    /// Returns the files that no earlier run has uploaded, and counts the others as skipped.
+    /// What an earlier run has not finished.
     fn pending(&self, items: Vec<Item>, tally: &mut Tally) -> Vec<Item> {
         let Some(batch) = &self.batch else { return items };
         let (skipped, pending): (Vec<_>, Vec<_>) =
@@ -143,7 +143,7 @@ impl PutRun {
         pending
     }
 
-    /// Uploads one file.
+    /// One upload, from its beginning to its end.
     async fn upload(&self, item: Item) -> Result<(), Exit> {
         let Item { input, label, name, is_altered } = item;
         let shown = self.name.as_ref().or(name.as_ref());
@@ -153,14 +153,14 @@ impl PutRun {
         self.console.output.event(&json!({
             "event": "begin", "file": label, "name": shown, "url": self.url.to_string(),
         }));
-        // Taken before the first byte is read, so that a later run uploads a file that was changed meanwhile.
+        // Taken before the first byte is read: a file that changes on its way is one that a later run has to upload.
         let snapshot = match (&self.batch, &input) {
             (Some(_), Input::File(path)) => FileSnapshot::of(path).ok(),
             _ => None,
         };
         match self.send(input, &label, name).await {
             Ok((outcome, token)) => {
-                // Before anything is printed, as a closed output must not make a later run upload the file again.
+                // Before anything is printed: a reader of the output that has gone makes no upload undone.
                 if let (Some(batch), Some(snapshot)) = (&self.batch, snapshot) {
                     batch.add(&snapshot);
                 }
@@ -193,7 +193,7 @@ impl PutRun {
         if self.verify {
             put = put.verify();
         }
-        // With several files, the URL cannot be that of one upload.
+        // One URL of an upload cannot be that of several files.
         if !self.is_many {
             put = put.continue_at_url();
         }
@@ -203,7 +203,7 @@ impl PutRun {
         } else if let Some(journal) = self.journal.clone().filter(|_| is_file) {
             put = put.journal(journal);
         } else if matches!(self.dialect, Dialect::Token(_)) {
-            // Without a journal, only the user can store the token.
+            // Without a journal the caller alone can keep it.
             let fresh = hoist_client::random_token().map_err(client::failure)?;
             put = put.new_token(fresh.clone());
             token = Some(fresh);
@@ -216,7 +216,7 @@ impl PutRun {
         let sent = tokio::select! {
             biased;
             sent = put.send() => sent.map_err(client::failure),
-            () = reporter.follow(&progress) => unreachable!("the reporter never ends"),
+            () = reporter.follow(&progress) => unreachable!("followed for ever"),
         };
         reporter.update(&progress.borrow());
         Ok((sent?, token))
@@ -283,7 +283,7 @@ impl PutRun {
     }
 }
 
-/// Uploads all files, up to `parallel` at a time. Dropping the future ends the running uploads.
+/// Uploads all of them, so many at a time. Dropping it ends those that are under way.
 async fn upload_all(run: &Arc<PutRun>, items: Vec<Item>, parallel: usize, tally: &mut Tally) {
     let (many, skipped) = (items.len() + tally.skipped, tally.skipped);
     let total = run.console.bars.as_ref().filter(|_| many > 1).map(|bars| bars.total(many));
@@ -313,7 +313,7 @@ async fn upload_all(run: &Arc<PutRun>, items: Vec<Item>, parallel: usize, tally:
     }
 }
 
-/// Reports the result of a run after every upload has ended, and returns its exit code.
+/// How a run ends in which every upload has ended.
 fn finish(run: PutRun, tally: &Tally, many: usize) -> Exit {
     let exit = exit_code(tally);
     let Tally { done, skipped, failed } = tally;
@@ -332,7 +332,7 @@ fn finish(run: PutRun, tally: &Tally, many: usize) -> Exit {
     exit
 }
 
-/// Returns the exit code of a run: that of the failures if all files failed in the same way.
+/// One code for all: that of the failures when they are alike and nothing else was done.
 fn exit_code(tally: &Tally) -> Exit {
     let Some(first) = tally.failed.first() else { return Exit::Success };
     match tally {
@@ -384,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_exit_code_depends_on_the_results_of_all_files() {
+    fn one_code_says_how_all_ended() {
         let cases: [(usize, usize, &[Exit], Exit); 6] = [
             (3, 0, &[], Exit::Success),
             (0, 0, &[Exit::File], Exit::File),

@@ -1,4 +1,4 @@
-//! `hoist status`: queries the offset of an upload.
+//! `hoist status`: how much of an upload the server has.
 
 use hoist_client::Status;
 use serde_json::json;
@@ -23,7 +23,7 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
         let status = client::block_on(async { client.status(&upload.handle).await.map_err(client::failure) });
         match status {
             Ok(status) => print_status(status, &upload, output)?,
-            // One upload that is gone does not hide the others.
+            // With several, one that is gone does not hide the others.
             Err(failure) if upload.is_one_of_many => {
                 exit = failure.exit;
                 output.failure(&Failure::message(failure.exit, format_args!("{}{failure}", upload.label())));

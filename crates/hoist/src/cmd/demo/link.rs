@@ -1,4 +1,5 @@
-//! An unreliable link: a TCP proxy that drops its connections after given numbers of bytes.
+//! A link that is cut: it carries bytes between a client and a server until it has carried so many, and then loses the
+//! connection, as a network does.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use crate::exit::{Exit, Failure};
 
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// An unreliable link between clients and a server. Dropping it ends its connections.
+/// The link. Its connections end when it is dropped.
 pub(super) struct UnreliableLink {
     addr: SocketAddr,
     server: watch::Sender<SocketAddr>,
@@ -24,26 +25,26 @@ pub(super) struct UnreliableLink {
     _forwarding: JoinSet<()>,
 }
 
-/// A deliberate loss of a connection.
+/// A connection was lost on purpose.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
-    /// The number of the cut, counted from one.
+    /// Counted from one.
     pub(super) number: u32,
-    /// The number of cuts in total.
+    /// The number of all cuts of the run.
     pub(super) of: u32,
-    /// Bytes forwarded to the server before the cut.
+    /// Bytes that had been carried to the server.
     pub(super) at: u64,
 }
 
 struct LinkState {
     forwarded: AtomicU64,
-    /// The cuts that are still to come.
+    /// After how many bytes the next cuts come.
     plan: Mutex<VecDeque<Cut>>,
     cut_sender: mpsc::Sender<Cut>,
 }
 
 impl UnreliableLink {
-    /// Starts a link to a server, to be cut `cuts` times while it forwards `length` bytes.
+    /// A link to a server, to be cut so many times while it carries `length` bytes.
     pub(super) async fn start(server: SocketAddr, length: u64, cuts: u32) -> Result<Self, Failure> {
         let cannot =
             |error| Failure::message(Exit::Start, format_args!("there is no port for a link: {error}"));
@@ -56,28 +57,28 @@ impl UnreliableLink {
         let mut forwarding = JoinSet::new();
         let shared = Arc::clone(&state);
         forwarding.spawn(async move {
-            let mut connections = JoinSet::new();
+            let mut lines = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                while connections.try_join_next().is_some() {}
+                while lines.try_join_next().is_some() {}
                 let (state, server) = (Arc::clone(&shared), *current_server.borrow());
-                connections.spawn(async move { state.forward(client, server).await });
+                lines.spawn(async move { state.forward(client, server).await });
             }
         });
         Ok(Self { addr, server, state, cuts: cut_receiver, _forwarding: forwarding })
     }
 
-    /// Returns the URL of a path at the server, by way of the link.
+    /// The URL of a path at the server, as the link's clients know it.
     pub(super) fn url(&self, path: &str) -> Uri {
         let text = format!("http://{}{path}", self.addr);
         text.parse().expect("an address and a path")
     }
 
-    /// Forwards new connections to another server.
+    /// Leads new connections to another server.
     pub(super) fn set_server(&self, server: SocketAddr) {
         self.server.send_replace(server);
     }
 
-    /// Waits for the next cut.
+    /// The next cut.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -88,13 +89,13 @@ impl UnreliableLink {
         }
     }
 
-    /// Returns the bytes forwarded to the server.
+    /// Bytes carried to the server.
     pub(super) fn bytes_forwarded(&self) -> u64 {
         self.state.forwarded.load(Ordering::Relaxed)
     }
 }
 
-/// Plans cuts at equal distances.
+/// Cuts at even distances.
 fn plan(length: u64, cuts: u32) -> VecDeque<Cut> {
     let at = |number: u32| {
         let at = u128::from(length) * u128::from(number) / (u128::from(cuts) + 1);
@@ -104,7 +105,7 @@ fn plan(length: u64, cuts: u32) -> VecDeque<Cut> {
 }
 
 impl LinkState {
-    /// Forwards one connection until either end closes it, or it is cut.
+    /// Carries one connection until either end closes it, or it is cut.
     async fn forward(&self, mut client: TcpStream, server: SocketAddr) {
         let Ok(mut server) = TcpStream::connect(server).await else { return };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -144,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cuts_are_evenly_spread() {
+    fn cuts_are_spread_and_never_more_than_asked_for() {
         let at = |length, cuts| plan(length, cuts).iter().map(|cut| cut.at).collect::<Vec<_>>();
         assert_eq!(at(600, 5), [100, 200, 300, 400, 500]);
         assert_eq!(at(0, 2), [0, 0]);

@@ -1,4 +1,4 @@
-//! A temporary directory, and a file of random bytes in it.
+//! A directory that goes away, and what is made up in it.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
 
-/// A temporary directory, removed when it is dropped.
+/// A directory for one demonstration, removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct ScratchDir(PathBuf);
 
@@ -34,7 +34,7 @@ impl Drop for ScratchDir {
     }
 }
 
-/// Writes a file of random bytes.
+/// Writes so many random bytes.
 pub(super) fn write_random(path: &Path, bytes: u64) -> Result<(), Failure> {
     const PIECE: usize = 1 << 20;
     let cannot = |error: &dyn std::fmt::Display| {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_directory_is_removed_with_its_content() {
+    fn what_was_made_goes_away() {
         let scratch = ScratchDir::new().expect("made");
         let path = scratch.path("made-up");
         write_random(&path, (1 << 20) + 7).expect("written");

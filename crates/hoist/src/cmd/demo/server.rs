@@ -1,4 +1,4 @@
-//! `hoist serve` as a child process that can be killed.
+//! `hoist serve` as a process of its own, which can crash.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use crate::exit::{Exit, Failure};
 
-/// A running server, killed when it is dropped.
+/// A running server. It is killed when dropped.
 #[derive(Debug)]
 pub(super) struct ServerProcess {
     child: Child,
@@ -20,10 +20,10 @@ pub(super) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts a server on a free port of the loopback interface.
+    /// A server on a free port of this machine.
     ///
     /// # Cancellation
-    /// Dropping the future kills the server.
+    /// The server is killed.
     pub(super) async fn start(data: PathBuf) -> Result<Self, Failure> {
         let failed = |why: &dyn std::fmt::Display| {
             Failure::message(Exit::Start, format_args!("the server cannot be started: {why}"))
@@ -31,7 +31,7 @@ impl ServerProcess {
         let own = std::env::current_exe().map_err(|error| failed(&error))?;
         let mut command = Command::new(own);
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "error", "--data"]).arg(&data);
-        // Environment variables may have the settings of another server.
+        // Settings of another server, in variables, are not meant for this one.
         let child = command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut server = Self {
             child: child.map_err(|error| failed(&error))?,
@@ -50,7 +50,7 @@ impl ServerProcess {
         Ok(server)
     }
 
-    /// Kills the server and starts it again with the same data directory.
+    /// Dies without warning, and starts again with what is on the disk.
     pub(super) async fn crash(self) -> Result<Self, Failure> {
         let data = self.data.clone();
         drop(self);
@@ -69,13 +69,13 @@ impl ServerProcess {
         &self.data
     }
 
-    /// Returns the path of the endpoint.
+    /// The path of the endpoint.
     pub(super) fn endpoint(&self) -> &str {
-        let after_scheme = self.url.find("://").map_or(0, |at| at + 3);
-        self.url[after_scheme..].find('/').map_or("/", |at| &self.url[after_scheme + at..])
+        let behind = self.url.find("://").map_or(0, |at| at + 3);
+        self.url[behind..].find('/').map_or("/", |at| &self.url[behind + at..])
     }
 
-    /// Returns the path of the received content.
+    /// The file with what has arrived.
     pub(super) fn stored(&self) -> Result<PathBuf, Failure> {
         let done = self.data.join("done");
         let found = fs::read_dir(&done).and_then(|entries| {

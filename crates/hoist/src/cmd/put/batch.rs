@@ -1,7 +1,7 @@
-//! The record of files that a run has uploaded, so that the same command does not upload them again.
+//! What a run over several files has finished, so that the same command does not upload it again.
 //!
-//! The journal has only unfinished uploads. A command over several files that was interrupted also has one of these
-//! records, with a line for each file that is complete. It is removed when all files are.
+//! The journal knows uploads that are under way and forgets those that are complete. This is the rest: one file for each
+//! command that was ended before all was uploaded, with a line for each file that was. It is removed with the last one.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -17,16 +17,16 @@ use http::Uri;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// The record of one command line.
+/// The record of one command.
 #[derive(Debug)]
 pub(super) struct Batch {
     path: PathBuf,
     done: HashMap<PathBuf, FileState>,
-    /// `None` until the first file is complete.
+    /// Opened when the first file is complete.
     file: Mutex<Option<File>>,
 }
 
-/// A file and its state at one moment.
+/// A file in the state it has at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct FileSnapshot {
     file: PathBuf,
@@ -37,8 +37,7 @@ pub(super) struct FileSnapshot {
 struct FileState {
     length: u64,
     modified: u64,
-    /// The inode and the time of its last change, which the owner of the file cannot reset. `None` in lines of older
-    /// versions.
+    /// The inode and its last change, which no owner of a file can set back. None in lines of older versions.
     identity: Option<(u64, i64)>,
 }
 
@@ -50,7 +49,7 @@ impl FileState {
         Ok(Self { length: metadata.len(), modified, identity: Some((metadata.ino(), changed)) })
     }
 
-    /// Returns whether a file in this state is the recorded one.
+    /// Returns `true` if a file in this state is the recorded one.
     fn is(&self, recorded: &Self) -> bool {
         let identity = recorded.identity.and(self.identity);
         Self { identity, ..*self } == *recorded
@@ -92,7 +91,7 @@ fn octet(value: &Value) -> Option<u8> {
 }
 
 impl Batch {
-    /// Reads the record of the command that uploads these files to this URL, from a folder of records.
+    /// The record of the command that uploads these files to this URL, below a folder.
     pub(super) fn open(folder: &Path, given: &[PathBuf], url: &Uri) -> Self {
         let mut name = Sha256::new();
         name.update(hoist_client::target_key(url));
@@ -104,14 +103,14 @@ impl Batch {
         let name =
             name.finalize().iter().take(16).fold(String::new(), |text, octet| format!("{text}{octet:02x}"));
         let path = folder.join(format!("{name}.jsonl"));
-        // A line that was not written completely is ignored.
+        // A line that was not written to its end is none.
         let text = fs::read_to_string(&path).unwrap_or_default();
         let done =
             text.lines().filter_map(FileSnapshot::read).map(|snapshot| (snapshot.file, snapshot.state));
         Self { path, done: done.collect(), file: Mutex::new(None) }
     }
 
-    /// Returns whether an earlier run has uploaded the file in its current state.
+    /// Whether an earlier run has uploaded the file as it is now.
     pub(super) fn has(&self, path: &Path) -> bool {
         let recorded = |snapshot: FileSnapshot| {
             self.done.get(&snapshot.file).is_some_and(|done| snapshot.state.is(done))
@@ -119,8 +118,8 @@ impl Batch {
         !self.done.is_empty() && FileSnapshot::of(path).is_ok_and(recorded)
     }
 
-    /// Records that a file is uploaded, in the state it had before the upload. If the line cannot be written, a later run
-    /// uploads the file again.
+    /// Records that a file is uploaded, in the state it had before. A file whose line cannot be written is uploaded again
+    /// by a later run.
     pub(super) fn add(&self, snapshot: &FileSnapshot) {
         let line = snapshot.line();
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,7 +131,7 @@ impl Batch {
         }
     }
 
-    /// Removes the record, after all files are uploaded.
+    /// All is uploaded.
     pub(super) fn remove(self) {
         let _ = fs::remove_file(self.path);
     }
@@ -152,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_hold_any_file_name_and_older_lines_are_read() {
+    fn lines_hold_any_name_and_those_of_older_versions_count() {
         let (identity, file) = (Some((7, -3)), PathBuf::from(OsStr::from_bytes(b"/a/\xff\n")));
         let snapshot =
             FileSnapshot { file: file.clone(), state: FileState { length: 5, modified: 9, identity } };
@@ -168,9 +167,9 @@ mod tests {
     }
 
     #[test]
-    fn an_uploaded_file_is_skipped_until_it_changes_or_the_record_is_removed() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (folder, file) = (directory.path().join("state/batches"), directory.path().join("film"));
+    fn what_was_uploaded_is_known_until_it_changes_or_all_is() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (folder, file) = (place.path().join("state/batches"), place.path().join("film"));
         fs::write(&file, "one").expect("written");
         let url = Uri::from_static("http://h/u");
         let open = || Batch::open(&folder, std::slice::from_ref(&file), &url);

@@ -1,7 +1,7 @@
 //! Expansion of patterns like `films/*.mkv` and `**/*.mkv`.
 //!
-//! Patterns match all file names: those that are not UTF-8 are compared as they are displayed. `glob::glob` panics on such
-//! names or skips them, so only its matching of single names is used here.
+//! Patterns match names of any octets: those that are not UTF-8 are compared as they are displayed. `glob::glob` panics
+//! on such names or passes them over, so only its matching of one name is used here.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ pub(super) type Match = Result<PathBuf, (PathBuf, io::Error)>;
 
 /// One part of a pattern, between slashes.
 enum Segment {
-    /// A name without wildcards.
+    /// A name without wildcards, which is looked up and not searched for.
     Name(String),
     Wild {
         pattern: Pattern,
@@ -27,7 +27,7 @@ enum Segment {
 
 /// Returns all paths that match a pattern, sorted in each directory.
 pub(super) fn expand(pattern: &str) -> Result<Vec<Match>, PatternError> {
-    // Checked as a whole, so that errors have the position in the whole pattern.
+    // Errors have the position in the whole pattern.
     Pattern::new(pattern)?;
     let mut segments = Vec::new();
     for part in pattern.split('/').filter(|part| !part.is_empty()) {
@@ -82,7 +82,7 @@ fn walk(base: &Path, segments: &[Segment], found: &mut Vec<Match>) {
         Segment::Recursive => {
             walk(base, rest, found);
             for path in children(base, found) {
-                // Symbolic links to directories may form a cycle.
+                // Links to directories may lead in a circle.
                 let is_real = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir());
                 if is_real && !shown_name(&path).starts_with('.') {
                     walk(&path, segments, found);
@@ -92,7 +92,7 @@ fn walk(base: &Path, segments: &[Segment], found: &mut Vec<Match>) {
     }
 }
 
-/// Returns the paths in a directory, sorted by name. Adds an unreadable directory to `found`, once.
+/// Returns what is in a directory, sorted by name. An unreadable directory goes into `found` once.
 fn children(base: &Path, found: &mut Vec<Match>) -> Vec<PathBuf> {
     let is_current = base.as_os_str().is_empty();
     let directory = if is_current { Path::new(".") } else { base };
@@ -127,36 +127,36 @@ mod tests {
 
     use super::*;
 
-    fn directory() -> tempfile::TempDir {
-        let directory = tempfile::tempdir().expect("a directory");
+    fn place() -> tempfile::TempDir {
+        let place = tempfile::tempdir().expect("a directory");
         for folder in ["g", "g/deep", "g/.git"] {
-            fs::create_dir(directory.path().join(folder)).expect("made");
+            fs::create_dir(place.path().join(folder)).expect("made");
         }
         for name in ["g/ok.mkv", "g/.hidden.mkv", "g/deep/ok.mkv", "g/.git/ok.mkv"] {
-            fs::write(directory.path().join(name), name).expect("written");
+            fs::write(place.path().join(name), name).expect("written");
         }
         let bad = OsStr::from_bytes(b"b\xff.mkv");
-        fs::write(directory.path().join("g").join(bad), "content").expect("written");
-        let folder = directory.path().join("g").join(OsStr::from_bytes(b"d\xff"));
+        fs::write(place.path().join("g").join(bad), "content").expect("written");
+        let folder = place.path().join("g").join(OsStr::from_bytes(b"d\xff"));
         fs::create_dir(&folder).expect("made");
         fs::write(folder.join("ok.mkv"), "content").expect("written");
-        std::os::unix::fs::symlink(directory.path(), directory.path().join("g/deep/again")).expect("linked");
-        directory
+        std::os::unix::fs::symlink(place.path(), place.path().join("g/deep/again")).expect("linked");
+        place
     }
 
-    fn found(directory: &tempfile::TempDir, pattern: &str) -> Vec<String> {
-        let absolute = format!("{}/{pattern}", directory.path().display());
-        let paths = expand(&absolute).expect("a pattern");
+    fn found(place: &tempfile::TempDir, pattern: &str) -> Vec<String> {
+        let whole = format!("{}/{pattern}", place.path().display());
+        let paths = expand(&whole).expect("a pattern");
         let shown = |path: Match| {
             let path = path.expect("readable");
-            path.strip_prefix(directory.path()).expect("below").to_string_lossy().into_owned()
+            path.strip_prefix(place.path()).expect("below").to_string_lossy().into_owned()
         };
         paths.into_iter().map(shown).collect()
     }
 
     #[test]
-    fn names_that_are_not_utf8_match_and_hidden_names_do_not() {
-        let directory = directory();
+    fn names_that_are_not_utf8_match_and_hidden_ones_do_not() {
+        let place = place();
         let cases: [(&str, &[&str]); 9] = [
             ("g/*.mkv", &["g/b\u{fffd}.mkv", "g/ok.mkv"]),
             ("g/*", &["g/b\u{fffd}.mkv", "g/deep", "g/d\u{fffd}", "g/ok.mkv"]),
@@ -169,7 +169,7 @@ mod tests {
             ("g/[.]*", &[]),
         ];
         for (pattern, expected) in cases {
-            assert_eq!(found(&directory, pattern), expected, "{pattern}");
+            assert_eq!(found(&place, pattern), expected, "{pattern}");
         }
     }
 

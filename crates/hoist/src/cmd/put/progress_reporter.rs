@@ -1,4 +1,4 @@
-//! Reports the progress of an upload: as a bar on a terminal, as JSON events, and as messages about interruptions.
+//! How an upload's reporter is signal: as a bar where there is one, as events in JSON, as the lines worth reading elsewhere.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::output::{Bar, Bytes, Console};
 
-/// The interval at which progress is polled.
+/// How often somebody looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// The shortest interval between JSON events of progress.
+/// How often JSON tells how far it is.
 const EVENT_INTERVAL: Duration = Duration::from_secs(1);
-/// The shortest interval between messages about interruptions, if there is no bar.
+/// How often a line without bars says that there was an interruption.
 const WARNING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Reports the progress of one upload.
+/// What was `last_event` of one upload so far.
 pub(super) struct ProgressReporter<'a> {
     console: &'a Console,
     label: &'a str,
@@ -33,7 +33,7 @@ impl<'a> ProgressReporter<'a> {
         Self { console, label, bar, start: None, retries: 0, last_event: None, last_warning: None }
     }
 
-    /// Reports progress until the future is dropped.
+    /// Tells what happens, until nobody polls it any more.
     pub(super) async fn follow(&mut self, progress: &watch::Receiver<Progress>) {
         let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -49,7 +49,7 @@ impl<'a> ProgressReporter<'a> {
         }
     }
 
-    /// Reports the start of the upload once, and each interruption as an event.
+    /// Tells how it began, once it has, and that it was interrupted.
     pub(super) fn update(&mut self, at: &Progress) {
         let has_begun = matches!(at.activity, Activity::Sending | Activity::Done);
         if has_begun && self.start != Some(at.start) {
@@ -80,12 +80,12 @@ impl<'a> ProgressReporter<'a> {
         }
     }
 
-    /// Prints a message about an interruption, if there is no bar.
+    /// Says that there was an interruption, where no bar shows it.
     fn report_interruption(&mut self, at: &Progress, now: Instant) {
-        let is_new = at.retries > self.retries;
+        let is_news = at.retries > self.retries;
         self.retries = self.retries.max(at.retries);
         let is_due = self.last_warning.is_none_or(|before| now - before >= WARNING_INTERVAL);
-        if is_new && is_due && self.bar.is_none() {
+        if is_news && is_due && self.bar.is_none() {
             self.last_warning = Some(now);
             let at = Bytes(at.acknowledged);
             self.console
@@ -107,7 +107,7 @@ impl<'a> ProgressReporter<'a> {
     }
 }
 
-/// Returns the name of a start in JSON.
+/// How an upload began, as programs read it.
 pub(super) fn start_name(start: Start) -> &'static str {
     match start {
         Start::Resumed => "resumed",

@@ -1,13 +1,12 @@
-//! The command that resumes an interrupted run, quoted for a shell and without secrets.
+//! The command to go on with, as it can be given to a shell again. Secrets are left out.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
-/// Flags with a secret value.
+/// Flags whose value is a secret.
 const SECRET: [&str; 2] = ["--bearer", "--proxy"];
-
-/// Formats a command line for a shell. Secrets are replaced by `...`.
+/// The command line as it was given, quoted for a shell.
 pub(super) fn format(arguments: &[OsString]) -> String {
     let mut text = Vec::with_capacity(arguments.len());
     let mut flag = String::new();
@@ -30,14 +29,14 @@ pub(super) fn format(arguments: &[OsString]) -> String {
     text.join(" ")
 }
 
-/// Returns whether an argument that is not UTF-8 has the form `--flag=value` with a flag for a secret or a field.
+/// True for `--flag=value` with a value that is not UTF-8, whose flag takes a secret or a field.
 fn is_secret_with_value(word: &OsStr) -> bool {
     let flags = SECRET.into_iter().chain(["--header"]);
     let mut flags = flags.map(|flag| format!("{flag}="));
     flags.any(|flag| word.as_bytes().starts_with(flag.as_bytes()))
 }
 
-/// Returns a field with its value replaced, since any value may be a secret (`Private-Token`, `X-Api-Key`).
+/// The name of a field alone: any value may be a secret (`Private-Token`, `X-Api-Key`).
 fn field(text: &str) -> String {
     match text.split_once(':') {
         Some((name, _)) => format!("{name}: ..."),
@@ -54,7 +53,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Quotes an argument that is not UTF-8, with `$'...'` and octal escapes.
+/// A word that is not UTF-8, in the quotes that take octets by their numbers.
 fn escaped(word: &OsStr) -> String {
     let mut text = String::from("$'");
     for octet in word.as_bytes() {
@@ -64,7 +63,7 @@ fn escaped(word: &OsStr) -> String {
                 text.push(char::from(*octet));
             }
             b' '..=b'~' => text.push(char::from(*octet)),
-            _ => write!(text, "\\{octet:03o}").expect("writing to a string cannot fail"),
+            _ => write!(text, "\\{octet:03o}").expect("a string takes all"),
         }
     }
     text.push('\'');
@@ -76,13 +75,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_argument_that_is_not_utf8_is_quoted() {
+    fn a_word_of_any_octets_reaches_the_command_again() {
         let words = ["hoist".into(), OsString::from(OsStr::from_bytes(b"it's \\ \xe9\n"))];
         assert_eq!(format(&words), r"hoist $'it\'s \\ \351\012'");
     }
 
     #[test]
-    fn a_secret_that_is_not_utf8_is_left_out() {
+    fn a_secret_of_any_octets_is_left_out() {
         let secret = |text: &[u8]| OsString::from(OsStr::from_bytes(text));
         let words =
             ["--header".into(), secret(b"X-Secret: s3cret\xe9"), secret(b"--header=X-Secret: s3cret\xe9")];
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_is_quoted_and_has_no_secrets() {
+    fn the_command_is_quoted_for_a_shell_and_has_no_secrets() {
         let cases: [(&[&str], &str); 8] = [
             (&["hoist", "put", "a b", "http://h/u"], "hoist put 'a b' http://h/u"),
             (&["hoist", "put", "it's", "*.mkv", ""], r"hoist put 'it'\''s' '*.mkv' ''"),

@@ -1,4 +1,4 @@
-//! Expansion of the FILE arguments: files, directories, patterns, and standard input.
+//! What FILE... stands for: files, all that is in directories, what matches a pattern, standard input.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,11 +8,11 @@ use std::path::{Component, Path, PathBuf};
 use super::pattern;
 use crate::exit::{Exit, Failure};
 
-/// One upload of a run.
+/// One upload that is to be made.
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) input: Input,
-    /// The path, for messages.
+    /// The path as it was given, for messages.
     pub(super) label: String,
     /// The name sent to the server, unless the command line gives another.
     pub(super) name: Option<String>,
@@ -20,24 +20,23 @@ pub(super) struct Item {
     pub(super) is_altered: bool,
 }
 
-/// The source of one upload.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// A regular file, or a path that does not exist.
+    /// A regular file, or nothing, which shows when it is opened.
     File(PathBuf),
-    /// A pipe or a device, which can be read only once.
+    /// A pipe or a device, which can be read once.
     Pipe(PathBuf),
     Stdin,
     /// A directory that cannot be read.
     Unreadable(PathBuf, io::Error),
 }
 
-/// The uploads of a run, in the order of the arguments, and notes about skipped files.
+/// All that is to be uploaded, in the order given, and what was passed over on the way.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     pub(super) items: Vec<Item>,
     pub(super) notes: Vec<String>,
-    /// The canonical paths so far: a file is uploaded only once.
+    /// The files among them, each of which is uploaded once, however often it was given or found.
     seen: HashSet<PathBuf>,
 }
 
@@ -76,20 +75,20 @@ impl Sources {
         Ok(())
     }
 
-    /// Adds a file, or all files in a directory.
+    /// A file by itself, or all files of a directory.
     fn add(&mut self, path: &Path) {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => self.add_directory(path),
             Ok(metadata) if !metadata.is_file() => self.push(Input::Pipe(path.to_owned()), path, None),
-            // An error is reported when the file is opened, so that the other files are uploaded all the same.
+            // What is wrong with it is said when its turn comes: the others are uploaded all the same.
             Ok(_) | Err(_) => {
                 self.push(Input::File(path.to_owned()), path, path.file_name().map(PathBuf::from));
             }
         }
     }
 
-    /// Adds all files in a directory and below, sorted by name in each directory. Symbolic links to directories are skipped,
-    /// because they may form a cycle.
+    /// All files below, each folder in the order of its names. Links to directories are passed over, because they may
+    /// lead in a circle.
     fn add_directory(&mut self, top: &Path) {
         let mut waiting = vec![top.to_owned()];
         while let Some(path) = waiting.pop() {
@@ -119,10 +118,10 @@ impl Sources {
     }
 
     fn push(&mut self, input: Input, path: &Path, name: Option<PathBuf>) {
-        if fs::canonicalize(path).is_ok_and(|canonical| !self.seen.insert(canonical)) {
+        if fs::canonicalize(path).is_ok_and(|whole| !self.seen.insert(whole)) {
             return;
         }
-        // Names are sent as UTF-8 (RFC 8187). Invalid sequences are replaced.
+        // Names travel as UTF-8 (RFC 8187): what is none in one is replaced, and the rest of it kept.
         let is_altered = name.as_ref().is_some_and(|name| name.to_str().is_none());
         let name = name.map(|name| name.to_string_lossy().into_owned());
         self.items.push(Item { input, label: path.display().to_string(), name, is_altered });
@@ -136,14 +135,14 @@ fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Returns the path of a file relative to the parent of `top`, or to `top` if that has no name, like `..`.
+/// The path of a file in a directory, which begins with the directory's own name if it has one.
 fn relative_name(top: &Path, path: &Path) -> Option<PathBuf> {
     let below = path.strip_prefix(top).ok()?;
-    let name = match top.components().next_back() {
+    let whole = match top.components().next_back() {
         Some(Component::Normal(own)) => Path::new(own).join(below),
         _ => below.to_owned(),
     };
-    Some(name)
+    Some(whole)
 }
 
 fn is_pattern(path: &Path) -> bool {
@@ -156,15 +155,15 @@ mod tests {
 
     use super::*;
 
-    fn directory() -> tempfile::TempDir {
-        let directory = tempfile::tempdir().expect("a directory");
-        fs::create_dir_all(directory.path().join("films/old")).expect("made");
+    fn place() -> tempfile::TempDir {
+        let place = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(place.path().join("films/old")).expect("made");
         for name in ["films/b.mkv", "films/a.mkv", "films/old/c.avi", "films/.hidden", "d[1].txt"] {
-            fs::write(directory.path().join(name), name).expect("written");
+            fs::write(place.path().join(name), name).expect("written");
         }
-        std::os::unix::fs::symlink(directory.path().join("films"), directory.path().join("films/old/again"))
+        std::os::unix::fs::symlink(place.path().join("films"), place.path().join("films/old/again"))
             .expect("linked");
-        directory
+        place
     }
 
     fn names(given: &[PathBuf]) -> Vec<String> {
@@ -173,50 +172,49 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_expands_to_all_files_in_it() {
-        let directory = directory();
+    fn a_directory_is_all_that_is_in_it() {
+        let place = place();
         let all = ["films/.hidden", "films/a.mkv", "films/b.mkv", "films/old/c.avi"];
-        assert_eq!(names(&[directory.path().join("films")]), all);
-        assert_eq!(names(&[directory.path().join("films/")]), all);
+        assert_eq!(names(&[place.path().join("films")]), all);
+        assert_eq!(names(&[place.path().join("films/")]), all);
         let nameless = [".hidden", "a.mkv", "b.mkv", "old/c.avi"];
-        assert_eq!(names(&[directory.path().join("films/old/..")]), nameless);
-        let sources = Sources::of(&[directory.path().join("films")]).expect("files");
+        assert_eq!(names(&[place.path().join("films/old/..")]), nameless);
+        let sources = Sources::of(&[place.path().join("films")]).expect("files");
         assert_eq!(sources.notes.len(), 1, "{:?}", sources.notes);
     }
 
     #[test]
-    fn a_pattern_expands_to_its_matches_unless_a_file_has_that_name() {
-        let directory = directory();
-        assert_eq!(names(&[directory.path().join("films/*.mkv")]), ["a.mkv", "b.mkv"]);
-        assert_eq!(names(&[directory.path().join("films/*")]), ["a.mkv", "b.mkv", "old/c.avi"]);
-        assert_eq!(names(&[directory.path().join("**/*.avi")]), ["c.avi"]);
-        assert_eq!(names(&[directory.path().join("d[1].txt"), "-".into()]), ["d[1].txt", "-"]);
-        let film = directory.path().join("films/a.mkv");
-        assert_eq!(names(&[film.clone(), film, directory.path().join("films/*.mkv")]), ["a.mkv", "b.mkv"]);
-        let none = Sources::of(&[directory.path().join("*.none")]).expect_err("nothing");
+    fn a_pattern_is_what_matches_it_and_a_file_of_that_name_is_a_file() {
+        let place = place();
+        assert_eq!(names(&[place.path().join("films/*.mkv")]), ["a.mkv", "b.mkv"]);
+        assert_eq!(names(&[place.path().join("films/*")]), ["a.mkv", "b.mkv", "old/c.avi"]);
+        assert_eq!(names(&[place.path().join("**/*.avi")]), ["c.avi"]);
+        assert_eq!(names(&[place.path().join("d[1].txt"), "-".into()]), ["d[1].txt", "-"]);
+        let film = place.path().join("films/a.mkv");
+        assert_eq!(names(&[film.clone(), film, place.path().join("films/*.mkv")]), ["a.mkv", "b.mkv"]);
+        let none = Sources::of(&[place.path().join("*.none")]).expect_err("nothing");
         assert_eq!(none.exit, Exit::File);
         assert!(none.to_string().ends_with("nothing matches this pattern"), "{none}");
-        assert!(Sources::of(&[directory.path().join("a***")]).is_err());
+        assert!(Sources::of(&[place.path().join("a***")]).is_err());
     }
 
     #[test]
-    fn a_pattern_matches_names_that_are_not_utf8() {
+    fn a_pattern_takes_names_that_are_not_utf8() {
         use std::os::unix::ffi::OsStrExt as _;
 
-        let directory = directory();
-        fs::write(directory.path().join("films").join(OsStr::from_bytes(b"b\xff")), "content")
-            .expect("written");
-        assert_eq!(names(&[directory.path().join("films/*.mkv")]), ["a.mkv", "b.mkv"]);
-        assert_eq!(names(&[directory.path().join("films/*")]), ["a.mkv", "b.mkv", "b\u{fffd}", "old/c.avi"]);
-        assert_eq!(names(&[directory.path().join("**/a.mkv")]), ["a.mkv"]);
+        let place = place();
+        fs::write(place.path().join("films").join(OsStr::from_bytes(b"b\xff")), "content").expect("written");
+        assert_eq!(names(&[place.path().join("films/*.mkv")]), ["a.mkv", "b.mkv"]);
+        assert_eq!(names(&[place.path().join("films/*")]), ["a.mkv", "b.mkv", "b\u{fffd}", "old/c.avi"]);
+        assert_eq!(names(&[place.path().join("**/a.mkv")]), ["a.mkv"]);
     }
 
     #[test]
-    fn invalid_sequences_in_a_name_are_replaced() {
+    fn a_name_that_is_not_utf8_keeps_what_can_be_told() {
         use std::os::unix::ffi::OsStrExt as _;
 
-        let directory = tempfile::tempdir().expect("a directory");
-        let (folder, name) = (directory.path().join("films"), OsStr::from_bytes(b"caf\xe9.mkv"));
+        let place = tempfile::tempdir().expect("a directory");
+        let (folder, name) = (place.path().join("films"), OsStr::from_bytes(b"caf\xe9.mkv"));
         fs::create_dir(&folder).expect("made");
         fs::write(folder.join(name), "content").expect("written");
         for (given, expected) in
@@ -229,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_not_an_error_of_the_expansion() {
+    fn what_is_not_there_is_found_out_later() {
         let sources = Sources::of(&["/nonexistent/film".into(), "/dev/null".into()]).expect("two");
         assert!(matches!(sources.items[0].input, Input::File(_)));
         assert!(matches!(sources.items[1].input, Input::Pipe(_)));
