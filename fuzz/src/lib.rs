@@ -6,14 +6,17 @@
 
 #![forbid(unsafe_code)]
 
+use hoist_proto::dialect::client::Intent;
 use hoist_proto::dialect::interop::Versions;
-use hoist_proto::dialect::{self, Context, Detected, Dialect, DialectOptions, Resource, TUS_RESUMABLE, token, tus1};
+use hoist_proto::dialect::{
+    self, Context, Detected, Dialect, DialectOptions, Resource, TUS_RESUMABLE, ietf, token, tus1,
+};
 use hoist_proto::field::{self, Field};
-use hoist_proto::operation::{Operation, Subject};
+use hoist_proto::operation::{Append, Create, Operation, Subject};
 use hoist_proto::policy::Limits;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Durable, LARGEST_INTEGER, Timestamp, Token, UploadId};
-use hoist_proto::upload::{Family, Composition, Phase, Upload};
+use hoist_proto::upload::{Composition, Family, Phase, Upload};
 use hoist_store::record as store_record;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -57,7 +60,7 @@ pub fn token_decode(data: &[u8]) {
         head.headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
     // A client cannot encode a larger number; the engine refuses it.
     let content_bytes = content_bytes.filter(|bytes| *bytes <= LARGEST_INTEGER);
-    let _ = token::told(&head.headers);
+    let _ = token::client::state(&head.headers);
     for resource in RESOURCES {
         match dialect::detect(&head, resource, OPTIONS) {
             Detected::Dialect(dialect) => match dialect.decode(&head, resource, content_bytes) {
@@ -77,14 +80,29 @@ pub fn token_decode(data: &[u8]) {
 
 /// Checks that a decoded operation, encoded as a request, decodes to the same operation.
 fn check_round_trip(dialect: Dialect, resource: Resource, subject: &Subject, operation: &Operation) {
-    let again = match (dialect, subject, operation) {
+    let intent = match operation {
+        Operation::Create(Create { origin, length, content, .. }) => {
+            Intent::Create { origin, length: *length, content: *content }
+        }
+        Operation::Append(Append { at, length, content, .. }) => {
+            Intent::Append { at: *at, length: *length, finish: content.finish }
+        }
+        Operation::Retrieve => Intent::Query,
+        Operation::Cancel => Intent::Cancel,
         // No client sends a rejected operation.
-        (_, _, Operation::Reject(_)) => return,
-        (Dialect::Token(form), Subject::Token(token), _) => form.request("/uploads", token, operation),
-        (Dialect::Ietf(speaker), ..) => speaker.request("/uploads", operation),
+        Operation::Reject(_) => return,
+    };
+    let again = match (dialect, subject) {
+        (Dialect::Token(form), Subject::Token(token)) => {
+            token::client::request(form, "/uploads", token, None, &intent)
+        }
+        (Dialect::Ietf(speaker), _) => ietf::client::request(speaker.version, "/uploads", &intent),
         _ => return,
     };
-    let (again, ()) = again.expect("a head that was decoded").into_parts();
+    let (mut again, ()) = again.expect("a head that was decoded").into_parts();
+    if let Operation::Append(Append { like: Some(method), .. }) = operation {
+        again.method = method.clone();
+    }
     let is_token = matches!(dialect, Dialect::Token(_));
     // The form without a number is detected by a field that not every request has, and our client does not send it.
     if is_token && dialect::detect(&again, Resource::Endpoint, OPTIONS) != Detected::Dialect(dialect) {

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
-use hoist_proto::client::Checksum;
+use hoist_proto::dialect::tus1::client::Checksum;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 

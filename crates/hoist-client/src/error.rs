@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hoist_proto::client::{Failure, Trouble};
-use hoist_proto::dialect::answer::{self, Said};
+use hoist_proto::client::{AttemptError, Failure};
+use hoist_proto::dialect::status::StatusClass;
 use http::StatusCode;
 
 use crate::dialect::Dialect;
@@ -189,7 +189,7 @@ impl Error {
             | Self::Exhausted { .. }
             | Self::Busy { .. } => Retry::Later,
             Self::Refused { status, .. } | Self::Proxy { status, .. }
-                if answer::said(*status) == Said::Later =>
+                if StatusClass::of(*status) == StatusClass::Retry =>
             {
                 Retry::Later
             }
@@ -226,9 +226,9 @@ impl Error {
             Failure::Rejected(status) => Self::Refused { status, detail },
             Failure::Exhausted { attempts, last: trouble } => {
                 let source = match (trouble, last) {
-                    (Trouble::Status(status), _) => Self::Refused { status, detail },
-                    (Trouble::Lost, Some(error)) => error,
-                    (Trouble::Lost, None) => Self::Upload(failure),
+                    (AttemptError::Status(status), _) => Self::Refused { status, detail },
+                    (AttemptError::Lost, Some(error)) => error,
+                    (AttemptError::Lost, None) => Self::Upload(failure),
                 };
                 Self::Exhausted { attempts, source: Box::new(source) }
             }

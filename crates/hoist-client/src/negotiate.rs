@@ -5,10 +5,12 @@
 //! the dialect, so it is tried anyway.
 
 use ::http::{HeaderMap, Method, Request, StatusCode, Uri};
-use hoist_proto::client::{Offers, VERSIONS};
-use hoist_proto::dialect::answer::{self, Said};
+use hoist_proto::client::VERSIONS;
+use hoist_proto::dialect::ietf::PARTIAL_UPLOAD;
 use hoist_proto::dialect::ietf::client::refuses_version;
 use hoist_proto::dialect::interop::Interop;
+use hoist_proto::dialect::status::{self, StatusClass};
+use hoist_proto::dialect::tus1::client::Capabilities;
 use hoist_proto::dialect::{ACCEPT_PATCH, INTEROP_VERSION, UPLOAD_LIMIT};
 use hoist_proto::field;
 
@@ -21,9 +23,6 @@ use crate::origin::Origin;
 use crate::origin_cache::ServerSupport;
 use crate::random;
 use crate::response::FinalResponse;
-
-/// The media type of appends in the IETF dialect.
-const PARTIAL_UPLOAD: &str = "application/partial-upload";
 
 /// Returns the upload protocol of the server at a URL, from the cache or by asking the server.
 ///
@@ -43,22 +42,22 @@ pub(crate) async fn server_support(
     let support =
         if is_success { support_in(&response.fields, version) } else { ServerSupport::Unknown(version) };
     tracing::debug!(%url, ?support, "asked the server for its upload protocol");
-    let tus = Offers::of(&response.fields).filter(|_| is_success);
+    let tus = Capabilities::of(&response.fields).filter(|_| is_success);
     client.origins.update(&origin, |facts| (facts.support, facts.tus) = (Some(support), tus));
     Ok(support)
 }
 
-/// Returns the offers of a server of tus 1.0, from the cache or by asking the server.
-pub(crate) async fn tus_offers(
+/// Returns the capabilities of a server of tus 1.0, from the cache or by asking the server.
+pub(crate) async fn tus_capabilities(
     client: &Client,
     connection: &mut ReusedConnection,
     url: &Uri,
-) -> Result<Offers, Error> {
-    if let Some(ServerSupport::Tus1(offers)) = client.origins.get(&Origin::of(url)?).support {
-        return Ok(offers);
+) -> Result<Capabilities, Error> {
+    if let Some(ServerSupport::Tus1(capabilities)) = client.origins.get(&Origin::of(url)?).support {
+        return Ok(capabilities);
     }
     let (response, _) = send_options(client, connection, url).await?;
-    Ok(Offers::of(&response.fields).unwrap_or(Offers::least()))
+    Ok(Capabilities::of(&response.fields).unwrap_or(Capabilities::assumed()))
 }
 
 /// Sends a query to a URL that may be that of an upload. If it is not, the server may answer with any error, so only
@@ -84,7 +83,7 @@ async fn send_options(
     connection: &mut ReusedConnection,
     url: &Uri,
 ) -> Result<(FinalResponse, Interop), Error> {
-    let asks_to_retry = |status| answer::said(status) == Said::Later;
+    let asks_to_retry = |status| StatusClass::of(status) == StatusClass::Retry;
     let mut first = None;
     for version in VERSIONS {
         let response = query(client, connection, url, || options(url, version), asks_to_retry).await?;
@@ -123,7 +122,7 @@ async fn query(
             Ok(response) if !asks_to_retry(response.status) => return Ok(response),
             Ok(response) => {
                 let (status, detail) = (response.status, response.problem_detail());
-                (Error::Refused { status, detail }, answer::retry_after(&response.fields))
+                (Error::Refused { status, detail }, status::retry_after(&response.fields))
             }
             Err(ExchangeError { error, .. }) if error.ends_an_attempt() => (error, None),
             Err(ExchangeError { error, .. }) => return Err(error),
@@ -147,7 +146,7 @@ fn support_in(fields: &HeaderMap, version: Interop) -> ServerSupport {
         let number = field::integer(fields, &INTEROP_VERSION).ignoring_malformed();
         return ServerSupport::Ietf(number.and_then(Interop::of_number).unwrap_or(version));
     }
-    Offers::of(fields).map_or(ServerSupport::Unknown(version), ServerSupport::Tus1)
+    Capabilities::of(fields).map_or(ServerSupport::Unknown(version), ServerSupport::Tus1)
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use hoist_proto::client::Offers;
 use hoist_proto::dialect::interop::Interop;
+use hoist_proto::dialect::tus1::client::Capabilities;
 
 use crate::lock::lock;
 use crate::origin::Origin;
@@ -16,7 +16,7 @@ const ORIGINS_MAX: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerSupport {
     Ietf(Interop),
-    Tus1(Offers),
+    Tus1(Capabilities),
     /// The server announced no upload protocol. It did not refuse a request in this version.
     Unknown(Interop),
 }
@@ -25,8 +25,8 @@ pub(crate) enum ServerSupport {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OriginFacts {
     pub(crate) support: Option<ServerSupport>,
-    /// The offers to clients of tus 1.0, even if another dialect is preferred.
-    pub(crate) tus: Option<Offers>,
+    /// The capabilities for clients of tus 1.0, even if another dialect is preferred.
+    pub(crate) tus: Option<Capabilities>,
     /// True if the server sent no interim response to `Expect: 100-continue`.
     pub(crate) ignores_expect: bool,
 }

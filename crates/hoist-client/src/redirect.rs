@@ -1,7 +1,7 @@
 //! Redirects: 307 and 308 are followed, others are reported with the URL they lead to.
 
 use hoist_proto::client::resolve;
-use hoist_proto::dialect::answer::{self, Redirection};
+use hoist_proto::dialect::status::{self, Redirection};
 use hoist_proto::dialect::{CLIENT_UPLOAD_TOKEN, UPLOAD_COMPLETE, UPLOAD_TOKEN};
 use hoist_proto::field::{self, Field};
 use http::{Request, Uri};
@@ -31,7 +31,7 @@ impl Redirects {
         url: &Uri,
         response: &FinalResponse,
     ) -> Result<Option<Uri>, Error> {
-        let repeats = matches!(answer::redirection(response.status), Some(Redirection::Repeat { .. }));
+        let repeats = matches!(status::redirection(response.status), Some(Redirection::Repeat { .. }));
         // The response of the target resource itself, which may have any status.
         let is_final = field::boolean(&response.fields, &UPLOAD_COMPLETE) == Field::Is(true);
         let Some(text) = location_field(&response.fields).filter(|_| repeats && !is_final) else {
@@ -60,12 +60,12 @@ impl Redirects {
 
 /// Returns whether the response is a permanent redirect of the kind that is followed.
 pub(crate) fn is_permanent(response: &FinalResponse) -> bool {
-    answer::redirection(response.status) == Some(Redirection::Repeat { permanent: true })
+    status::redirection(response.status) == Some(Redirection::Repeat { permanent: true })
 }
 
 /// Returns the error for a redirect that was not followed, or `None` if the response is no redirect.
 pub(crate) fn error(response: &FinalResponse) -> Option<Error> {
-    answer::redirection(response.status)?;
+    status::redirection(response.status)?;
     let to = location_field(&response.fields)?.to_owned();
     Some(Error::Redirected { status: response.status, to, wrong: None })
 }

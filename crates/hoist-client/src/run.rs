@@ -12,7 +12,7 @@ mod start;
 mod state;
 mod transfer;
 
-use hoist_proto::client::Checksum;
+use hoist_proto::dialect::tus1::client::Checksum;
 
 use self::journal_slot::{JournalRecord, JournalSlot};
 use self::state::UploadState;

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use hoist_proto::client::Checksum;
+use hoist_proto::dialect::tus1::client::Checksum;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeek, AsyncSeekExt};
 
 use self::body::{BodyReader, RateLimit, ReadSeek};

@@ -1,11 +1,11 @@
 //! Queries about an upload, and its cancellation.
 
-use hoist_proto::client::{Failure, Offers};
-use hoist_proto::dialect::answer::{self, Said};
-use hoist_proto::dialect::ietf::IetfCodec;
+use hoist_proto::client::Failure;
+use hoist_proto::dialect::client::{ClientDialect, Intent};
 use hoist_proto::dialect::interop::Interop;
-use hoist_proto::dialect::token::{self, Form};
-use hoist_proto::operation::Operation;
+use hoist_proto::dialect::status::StatusClass;
+use hoist_proto::dialect::token::Form;
+use hoist_proto::dialect::tus1::client::{Capabilities, Concat};
 use hoist_proto::types::{Length, Token};
 use http::{Request, Uri};
 
@@ -51,7 +51,7 @@ impl Client {
     }
 
     async fn status_of_one(&self, handle: &Handle) -> Result<Status, Error> {
-        let (query, response) = self.query(handle, &Operation::Retrieve).await?;
+        let (query, response) = self.query(handle, &Intent::Query).await?;
         query.status(&response).ok_or(Error::Upload(Failure::NotResumable))
     }
 
@@ -65,27 +65,27 @@ impl Client {
     //= TDR-CAN-01
     pub async fn cancel(&self, handle: &Handle) -> Result<(), Error> {
         let Some(parts) = handle.parts() else {
-            return self.query(handle, &Operation::Cancel).await.map(drop);
+            return self.query(handle, &Intent::Cancel).await.map(drop);
         };
         for part in &parts {
-            self.query(part, &Operation::Cancel).await?;
+            self.query(part, &Intent::Cancel).await?;
         }
         Ok(())
     }
 
-    /// Sends an operation in each dialect that the upload may have, until one succeeds. If none does, returns the error
+    /// Sends a request in each dialect that the upload may have, until one succeeds. If none does, returns the error
     /// of a server that does not know the upload if there was one, or else the first error.
     async fn query<'a>(
         &self,
         handle: &'a Handle,
-        operation: &Operation,
+        intent: &Intent<'_>,
     ) -> Result<(Query<'a>, FinalResponse), Error> {
         let mut refused: Option<Error> = None;
         for query in Query::of_handle(handle) {
-            match self.send_query(handle, query.head(operation)).await {
+            match self.send_query(handle, query.head(intent)).await {
                 Ok(response) => return Ok((query, response)),
                 Err(Error::Refused { status, detail }) => {
-                    let is_unknown = answer::said(status) == Said::Unknown;
+                    let is_unknown = StatusClass::of(status) == StatusClass::NotFound;
                     // A server that does not support the dialect of the query answers with one of these.
                     if !is_unknown && !matches!(status.as_u16(), 400 | 405 | 412) {
                         return Err(Error::Refused { status, detail });
@@ -114,10 +114,9 @@ impl Client {
 }
 
 /// A query about an upload, in one dialect.
-pub(crate) enum Query<'a> {
-    Token(&'a Uri, &'a Token),
-    Ietf(&'a Uri, Interop),
-    Tus1(&'a Uri),
+pub(crate) struct Query<'a> {
+    url: &'a Uri,
+    pub(crate) dialect: ClientDialect,
 }
 
 impl<'a> Query<'a> {
@@ -125,53 +124,49 @@ impl<'a> Query<'a> {
     fn of_handle(handle: &'a Handle) -> Vec<Self> {
         match handle {
             Handle::Token { url, token } | Handle::Numbered { url, token, .. } => {
-                vec![Query::Token(url, token)]
+                vec![Query::token(url, token)]
             }
-            Handle::Url { url, dialect: Dialect::Ietf(version), .. } => vec![Query::Ietf(url, *version)],
-            Handle::Url { url, dialect: Dialect::Tus1, .. } => vec![Query::Tus1(url)],
+            Handle::Url { url, dialect: Dialect::Ietf(version), .. } => vec![Query::ietf(url, *version)],
+            Handle::Url { url, dialect: Dialect::Tus1, .. } => vec![Query::tus1(url)],
             Handle::Parts { .. } => Vec::new(),
             Handle::Url {
                 url, dialect: Dialect::Auto | Dialect::Token(_) | Dialect::Conventional, ..
             } => {
                 // Some servers accept only the sixth version of the draft.
-                let versions = [Interop::NEWEST, Interop::V6].map(|version| Query::Ietf(url, version));
-                versions.into_iter().chain([Query::Tus1(url)]).collect()
+                let versions = [Interop::NEWEST, Interop::V6].map(|version| Query::ietf(url, version));
+                versions.into_iter().chain([Query::tus1(url)]).collect()
             }
         }
     }
 
-    /// Returns the head of the request for an operation.
-    pub(crate) fn head(&self, operation: &Operation) -> Request<()> {
-        let head = match self {
-            Self::Token(url, token) => Form::Seed.request(request_target(url), token, operation),
-            Self::Ietf(url, version) => codec(*version).request(request_target(url), operation),
-            Self::Tus1(url) => Offers::ask(request_target(url), operation),
-        };
-        head.expect("the path of a URL is a URI")
+    fn token(url: &'a Uri, token: &Token) -> Self {
+        Self { url, dialect: ClientDialect::Token { token: token.clone(), form: Form::Seed, part: None } }
+    }
+
+    pub(crate) fn ietf(url: &'a Uri, version: Interop) -> Self {
+        Self { url, dialect: ClientDialect::Ietf(version) }
+    }
+
+    pub(crate) fn tus1(url: &'a Uri) -> Self {
+        let (capabilities, concat) = (Capabilities::assumed(), Concat::None);
+        Self { url, dialect: ClientDialect::Tus1 { capabilities, concat } }
+    }
+
+    /// Returns the head of the request.
+    pub(crate) fn head(&self, intent: &Intent<'_>) -> Request<()> {
+        self.dialect.request(request_target(self.url), intent).expect("the path of a URL is a URI")
     }
 
     /// Reads the state of the upload from a response, or returns `None` if it has no offset.
     pub(crate) fn status(&self, response: &FinalResponse) -> Option<Status> {
-        let fields = &response.fields;
-        let (offset, length, complete) = match self {
-            Self::Token(..) => {
-                let told = token::told(fields);
-                (told.offset, told.length, told.complete)
-            }
-            Self::Ietf(_, version) => {
-                let told = codec(*version).told(fields);
-                (told.offset, told.length, told.complete)
-            }
-            Self::Tus1(_) => {
-                let (offset, length) = Offers::told(fields);
-                let complete = offset.zip(length).map(|(offset, length)| length.is_reached(offset));
-                (offset, length, complete)
+        let state = self.dialect.response(true, response.status, &response.fields).state;
+        let (offset, length) = (state.offset?, state.length);
+        let complete = match self.dialect {
+            ClientDialect::Tus1 { .. } => length.map(|length| length.is_reached(offset)),
+            ClientDialect::Token { .. } | ClientDialect::Ietf(_) | ClientDialect::Conventional => {
+                state.complete
             }
         };
-        Some(Status { offset: offset?.get(), length: length.map(Length::get), complete })
+        Some(Status { offset: offset.get(), length: length.map(Length::get), complete })
     }
-}
-
-fn codec(version: Interop) -> IetfCodec {
-    IetfCodec { version, sends_interim: true, completes_at_length: false }
 }

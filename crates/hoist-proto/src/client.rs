@@ -1,454 +1,427 @@
-//! The client's machine: what to ask a server next, given what became of the last request.
+//! The client's machine: the next request of an upload, given how the last one ended.
 //!
-//! [`Uploader`] carries one representation, whose length may become known only at its end, to a server. It owns every
-//! decision (where to go on, whether to try again, how long to wait, when to give up) and no effect: time and randomness
-//! are arguments, requests are heads and ranges of bytes for somebody else to send. What an answer means differs between
-//! the dialects it speaks: `token`, `ietf`, `tus1` and `conventional` own that.
+//! An [`Uploader`] carries one representation to a server, whatever happens to its requests. It makes every decision (where
+//! to continue, whether to retry, how long to wait, when to give up) and has no effects: time and randomness are arguments,
+//! requests are heads and ranges of bytes for the caller to send. One machine serves all dialects. It reads the properties
+//! of a dialect from a row; the wire spelling is in [`dialect::client`](crate::dialect::client).
+//!
+//! # Driving an `Uploader`
+//!
+//! Construct one with [`Uploader::create`] for a new upload, or with [`Uploader::resume`] for one that an earlier client
+//! may have begun. Builder methods such as [`Uploader::with_content_max`] come before the first step. Then loop on
+//! [`Uploader::step`] and do what it returns:
+//!
+//! - [`Step::Send`]: send the request, report its events, and report its end. Then ask for the next step.
+//! - [`Step::Wait`]: let that much time pass, then ask for the next step. This is the only timer of the machine.
+//! - [`Step::Done`] and [`Step::Failed`]: stop. Both are final, and reports after them change nothing.
+//!
+//! While a request is in flight these may be called, in this order for each event:
+//!
+//! 1. [`Uploader::on_sent`] with the number of content bytes that have left so far. Call it before each of the calls below,
+//!    which depend on it.
+//! 2. [`Uploader::on_interim`] for each interim response. If it returns [`OnInterim::Stop`], end the request (close the
+//!    connection or reset the stream), report nothing more about it, and ask for the next step.
+//! 3. [`Uploader::on_content_end`] and [`Uploader::on_source_end`], if the content ended early or the length of the
+//!    representation became known. Only a [`Transmit::is_open`] request may end early.
+//! 4. Exactly one of [`Uploader::on_response`] and [`Uploader::on_lost`], which ends the request. A final response may
+//!    come before all content was sent; the rest of it is then not sent.
+//!
+//! [`Uploader::step`] is not called while a request is in flight. [`Uploader::acknowledged`] never decreases for one upload
+//! URL or token, so that a caller may drop the bytes before it. [`Uploader::url`] should be stored as soon as it is known:
+//! it is what a later process resumes with.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use hoist_proto::client::{Moment, Retries, Step, Uploader};
+//! use hoist_proto::dialect::client::ClientDialect;
+//! use hoist_proto::dialect::interop::Interop;
+//! use hoist_proto::types::Length;
+//! use hoist_proto::upload::Origin;
+//! use http::{HeaderMap, Method, StatusCode, Uri};
+//!
+//! let origin = Origin { method: Method::POST, target: "/files".into(), fields: HeaderMap::new() };
+//! let target = Uri::from_static("https://example.org/files");
+//! let dialect = ClientDialect::Ietf(Interop::V10);
+//! let mut uploader = Uploader::create(dialect, target, origin, Length::new(5), Retries::default());
+//!
+//! let mut elapsed = Duration::ZERO;
+//! let mut failures = 2;
+//! loop {
+//!     match uploader.step() {
+//!         Step::Send(transmit) => {
+//!             // A real client sends `transmit.head` and the bytes `transmit.content` here.
+//!             let moment = Moment { elapsed, random: 7 };
+//!             if failures > 0 {
+//!                 failures -= 1;
+//!                 uploader.on_lost(false, moment);
+//!                 continue;
+//!             }
+//!             uploader.on_sent(transmit.content.map_or(0, |range| range.end - range.start));
+//!             let complete = [("upload-complete".parse()?, "?1".parse()?)].into_iter().collect();
+//!             uploader.on_response(StatusCode::OK, &complete, moment);
+//!         }
+//!         Step::Wait(pause) => elapsed += pause,
+//!         Step::Done => break,
+//!         Step::Failed(failure) => panic!("{failure}"),
+//!     }
+//! }
+//! assert_eq!(uploader.acknowledged().get(), 5);
+//! assert_eq!(uploader.attempts_repeated(), 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
-mod begin;
-mod conventional;
 mod failure;
-mod ietf;
+mod location;
+mod reaction;
+mod recovery;
+mod remote;
+mod request;
 mod retry;
-mod token;
-mod tus1;
 
 use std::ops::Range;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 
-pub use self::failure::{Failure, Trouble};
-use self::ietf::Link;
-pub use self::ietf::{Opening, VERSIONS, resolve};
+pub use self::failure::{AttemptError, Failure};
+pub use self::location::resolve;
+use self::remote::RemoteUpload;
+use self::request::InFlight;
+use self::retry::Backoff;
 pub use self::retry::Retries;
-pub use self::tus1::{Checksum, Offers, Role};
+use crate::dialect::client::{ClientDialect, ClientProperties, Intent, Naming};
 use crate::dialect::interop::Interop;
-use crate::dialect::token as token_dialect;
-use crate::operation::{
-    Append, AppendToComplete, BelowMinSize, Content, Create, Finish, OnExisting, Operation,
-};
+use crate::dialect::tus1::client::Checksum;
+use crate::operation::Content;
 use crate::types::{Length, Offset, Token};
-use crate::upload::{Composition, Origin};
+use crate::upload::Origin;
 
-/// A token for one upload and no other, of 256 bits from a cryptographic random source.
+/// The versions of the IETF dialect to try, in this order, at a server that has not said which it supports. Apple's servers
+/// answer 400 to every number but 10 and 6, or but 6, 5 and 3; a server made after the RFC needs none.
+pub const VERSIONS: [Interop; 3] = [Interop::V10, Interop::V6, Interop::Rfc];
+
+/// Returns a token for one upload, from 256 bits of a cryptographic random source.
 //= TOK-TOKEN-06, TDR-HDR-01, TDR-HDR-03, TDR-HDR-05
 pub fn token_of(random: [u8; 32]) -> Token {
     Token::new(random).expect("32 octets are in range")
 }
 
-/// The time, and a number nobody can foresee.
+/// The time of an event, and a random number for the pause that may follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// Time since some fixed moment, always the same one.
+    /// Time since a fixed moment of the caller's choice.
     pub elapsed: Duration,
-    /// Uniformly random.
+    /// A uniformly distributed, unpredictable number.
     pub random: u64,
 }
 
-/// What to do next.
+/// The next thing to do.
 #[derive(Debug)]
 pub enum Step {
-    /// Send this request, report what is sent with [`Uploader::on_sent`], and then how it ended with
-    /// [`Uploader::on_response`] or [`Uploader::on_lost`].
-    Send(Box<Ask>),
+    /// Send this request and report its events, which end with [`Uploader::on_response`] or [`Uploader::on_lost`].
+    Send(Box<Transmit>),
     /// Wait, then ask for the next step.
     Wait(Duration),
-    /// The server has it all, and the last response is its answer.
+    /// The server has the whole representation, and the last response is its answer.
     Done,
-    /// It cannot be done.
+    /// The upload cannot be completed.
     Failed(Failure),
 }
 
-/// One request.
+/// A request to be sent.
 #[derive(Clone, Debug)]
-pub struct Ask {
-    /// Its head, without the fields of the connection and without `Content-Length`.
+pub struct Transmit {
+    /// The head, without the fields of the connection and without `Content-Length`.
     pub head: Request<()>,
-    /// Its content: these bytes of the representation, which may be none of them; or no content at all.
+    /// The range of the representation that is the content; `None` for a request without content.
     pub content: Option<Range<u64>>,
-    /// Whether the content may end before the end of that range: where the representation ends, or where the sender can
-    /// keep no more without its being acknowledged. Such a request declares no size, and [`Uploader::on_content_end`] is
-    /// told where it ended.
+    /// True if the content may end before the end of that range: at the end of the representation, or where the caller can
+    /// buffer no more before an acknowledgment. Such a request declares no size, and [`Uploader::on_content_end`] reports
+    /// the end of its content.
     pub is_open: bool,
-    /// Whether a digest of the content is to go with it.
+    /// The digest of the content to be added to the head.
     pub checksum: Option<Checksum>,
 }
 
-/// What is to become of the request under way after an interim response.
+/// The fate of the request in flight after an interim response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a request that is to end must not be sent on"]
-pub enum Heard {
-    /// It goes on.
-    GoOn,
-    /// It is to be ended at once, without a report; the next step follows.
+#[must_use = "a request that is to be stopped must not be continued"]
+pub enum OnInterim {
+    /// The request continues.
+    Continue,
+    /// The request is ended at once, without a report; the next step follows.
     Stop,
 }
 
-/// One upload, as its client sees it.
+/// The way an upload begins in the IETF dialect and tus 1.0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// With content. A server without resumption accepts the request as an ordinary upload; one with resumption sends the
+    /// upload's URL in an interim response or in its answer.
+    AtOnce,
+    /// With an empty creation that only requests a URL, for connections on which interim responses cannot be sent or seen.
+    Careful,
+}
+
+/// The client's side of one upload.
 #[derive(Clone, Debug)]
 pub struct Uploader {
     target: Uri,
-    wire: Wire,
+    dialect: ClientDialect,
+    properties: ClientProperties,
     origin: Origin,
-    /// None as long as nobody knows where the representation ends.
+    /// The length of the representation, once it is known.
     length: Option<Length>,
     retries: Retries,
     content_max: u64,
     aim: Aim,
     wait: Option<Duration>,
-    /// Where the server is, by its own last word.
+    request: InFlight,
+    remote: RemoteUpload,
+    /// The offset that the server named last.
     at: Offset,
-    /// The furthest it ever said.
+    /// The highest offset that the server has named.
     best: Offset,
-    /// The furthest that was ever sent, or the length where an earlier client may have sent it.
+    /// The end of what was ever sent. In a resumed upload an earlier client may have sent everything.
     sent: Offset,
-    /// The bytes the request under way carries.
-    under_way: Range<u64>,
-    /// Whether its sender says where it ends.
-    open: bool,
-    /// Whether it says that the representation ends with it.
-    finish: Finish,
-    /// How many of its bytes are sent.
-    sent_now: u64,
-    /// How often in a row less was sent at a time because the server did not say how much it takes.
-    halvings: u32,
-    /// Whether the server may have seen a creation.
-    maybe_created: bool,
     resumed_at: Offset,
-    attempts: u32,
-    attempts_ever: u32,
-    failing_since: Option<Duration>,
+    is_answered: bool,
+    backoff: Backoff,
+    attempts_repeated: u32,
 }
 
-/// How the upload is named.
-#[derive(Clone, Debug)]
-enum Wire {
-    Token(token::Named),
-    Ietf(Link),
-    Tus1(tus1::Link),
-    Conventional,
-}
-
+/// The next request of an upload, or its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Aim {
     Create,
-    Retrieve,
+    Query,
     Append,
-    /// An empty append at the end of a complete upload, whose answer was lost.
+    /// An empty append at the end of a complete upload, to receive its answer again.
     Replay,
-    /// To end the upload, for this reason.
+    /// A cancellation, after which the upload has failed for this reason.
     Cancel(Failure),
     Done,
     Failed(Failure),
 }
 
 impl Uploader {
-    /// The upload's URL, once the server has given one: what a later client needs to go on.
-    pub fn url(&self) -> Option<&Uri> {
-        match &self.wire {
-            Wire::Token(..) => Some(&self.target),
-            Wire::Ietf(link) => link.url(),
-            Wire::Tus1(link) => link.url(),
-            Wire::Conventional => None,
+    /// Begins a new upload by a request to `target`. `origin` is the ordinary request that the upload stands for, and a
+    /// token must never have named another upload.
+    //= TDR-CLI-02, IETF-CRE-01, IETF-CLI-17
+    pub fn create(
+        dialect: ClientDialect,
+        target: Uri,
+        origin: Origin,
+        length: impl Into<Option<Length>>,
+        retries: Retries,
+    ) -> Self {
+        let properties = dialect.properties();
+        Self {
+            remote: RemoteUpload::new(&properties),
+            target,
+            dialect,
+            properties,
+            origin,
+            length: length.into(),
+            retries,
+            content_max: u64::MAX,
+            aim: Aim::Create,
+            wait: None,
+            request: InFlight::NONE,
+            at: Offset::ZERO,
+            best: Offset::ZERO,
+            sent: Offset::ZERO,
+            resumed_at: Offset::ZERO,
+            is_answered: false,
+            backoff: Backoff::default(),
+            attempts_repeated: 0,
         }
     }
 
-    /// The length, once it is known.
-    pub fn length(&self) -> Option<Length> {
-        self.length
+    /// Continues an upload that an earlier client with the same source may have begun: under the token of `dialect` at
+    /// `url`, or with `url` as its own URL. `origin` creates the upload if its token names none yet.
+    pub fn resume(
+        dialect: ClientDialect,
+        url: Uri,
+        origin: Origin,
+        length: impl Into<Option<Length>>,
+        retries: Retries,
+    ) -> Self {
+        let mut uploader = Self::create(dialect, url.clone(), origin, length, retries);
+        match uploader.properties.naming {
+            Naming::Token => uploader.remote.maybe_created = true,
+            Naming::Url => {
+                (uploader.remote.url, uploader.remote.maybe_complete) = (Some(url), true);
+                uploader.remote.opening = Opening::Careful;
+            }
+            Naming::Unnamed => return uploader,
+        }
+        uploader.aim = Aim::Query;
+        uploader.sent = uploader.length.map_or(Offset::ZERO, |length| Offset::new(length.get()));
+        uploader
     }
 
-    /// Whether the last response is the target's answer to the whole representation. A server may have taken all of it
-    /// and not know any more what was answered.
-    pub fn is_answered(&self) -> bool {
-        match &self.wire {
-            Wire::Token(named) => self.aim == Aim::Done && named.is_answered(),
-            Wire::Conventional => self.aim == Aim::Done,
-            Wire::Ietf(link) => link.is_answered(),
-            Wire::Tus1(link) => link.is_answered(),
-        }
-    }
-
-    /// Tries the next of [`VERSIONS`] where the server refuses the number of this one. Only the IETF dialect has them.
-    pub fn negotiating(mut self) -> Self {
-        if let Wire::Ietf(link) = &mut self.wire {
-            link.negotiate();
-        }
+    /// Begins with an empty creation, if the upload gets a URL.
+    pub fn with_opening(mut self, opening: Opening) -> Self {
+        self.remote.opening = opening;
         self
     }
 
-    /// The iteration of the IETF dialect that is spoken.
-    pub fn version(&self) -> Option<Interop> {
-        match &self.wire {
-            Wire::Ietf(link) => Some(link.version()),
-            Wire::Token(..) | Wire::Tus1(_) | Wire::Conventional => None,
-        }
+    /// Tries the next of [`VERSIONS`] if the server refuses the number of this one. Only the IETF dialect has versions.
+    pub fn negotiating(mut self) -> Self {
+        const ALL: &[Interop] = &VERSIONS;
+        let at = ALL.iter().position(|version| Some(*version) == self.version());
+        self.remote.alternatives = at.and_then(|at| ALL.get(at + 1..)).unwrap_or_default();
+        self
     }
 
-    /// Puts at most this many bytes into one request, for servers that take no more. At least one.
+    /// Puts at most this many bytes into one request, for servers that accept no more. At least one.
     pub fn with_content_max(self, bytes: u64) -> Self {
         Self { content_max: bytes.max(1), ..self }
     }
 
-    /// Bytes the server has acknowledged.
+    /// Returns what a later client needs to resume: the upload's own URL, once the server has named it, or the URL at which
+    /// the token is used.
+    pub fn url(&self) -> Option<&Uri> {
+        match self.properties.naming {
+            Naming::Token => Some(&self.target),
+            Naming::Url => self.remote.url.as_ref(),
+            Naming::Unnamed => None,
+        }
+    }
+
+    /// Returns the length of the representation, once it is known.
+    pub fn length(&self) -> Option<Length> {
+        self.length
+    }
+
+    /// Returns whether the last response is the target's answer to the whole representation. A server may have everything
+    /// and have forgotten the answer.
+    pub fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
+    /// Returns the current version of the IETF dialect.
+    pub fn version(&self) -> Option<Interop> {
+        match self.dialect {
+            ClientDialect::Ietf(version) => Some(version),
+            ClientDialect::Token { .. } | ClientDialect::Tus1 { .. } | ClientDialect::Conventional => None,
+        }
+    }
+
+    /// Returns the number of bytes that the server has acknowledged.
     pub fn acknowledged(&self) -> Offset {
         self.at
     }
 
-    /// Bytes that did not have to be sent again: where the latest interruption was resumed.
+    /// Returns the number of bytes that did not have to be sent again: the offset at which the latest interruption was
+    /// resumed.
     pub fn resumed_at(&self) -> Offset {
         self.resumed_at
     }
 
-    /// How many requests had to be repeated so far.
+    /// Returns the number of requests that had to be repeated.
     pub fn attempts_repeated(&self) -> u32 {
-        self.attempts_ever
+        self.attempts_repeated
     }
 
-    /// What to do next. There is one request at a time, and the next one follows from the end of the last, so that no two
-    /// transfers of an upload run in parallel and no offset is used twice.
-    //= TDR-OFF-06, TDR-APP-06, IETF-RET-12, IETF-CON-01
+    /// Returns the next thing to do. There is one request at a time, and it follows from the end of the last one, so that no
+    /// two transfers of an upload run in parallel and no offset is used twice.
+    //= TDR-OFF-01, TDR-OFF-06, TDR-APP-06, IETF-RET-12, IETF-CON-01
     pub fn step(&mut self) -> Step {
         if let Some(wait) = self.wait.take() {
             return Step::Wait(wait);
         }
-        self.sent_now = 0;
-        self.under_way = self.range();
-        self.open = self.length.is_none() && !self.under_way.is_empty();
-        let content = self.content();
-        self.finish = content.finish;
-        let (semantics, below_min_size, when_complete) = match &self.wire {
-            Wire::Token(..) => (token_dialect::SEMANTICS, BelowMinSize::Resumes, AppendToComplete::Conflicts),
-            Wire::Ietf(_) | Wire::Tus1(_) | Wire::Conventional => {
-                (ietf::SEMANTICS, BelowMinSize::Ordinary, AppendToComplete::Replays)
-            }
-        };
-        match self.aim {
+        self.request = self.next_request();
+        let InFlight { range, is_open, finish, states_length, .. } = &self.request;
+        let length = self.length.filter(|_| *states_length);
+        let intent = match self.aim {
             Aim::Create => {
-                let (length, on_existing, origin) = (self.length, OnExisting::Refuse, self.origin.clone());
-                let create = Create {
-                    semantics,
-                    length,
-                    content,
-                    on_existing,
-                    below_min_size,
-                    composition: Composition::Direct,
-                    waits_for_parts: false,
-                    origin,
-                };
-                self.ask(&Operation::Create(create), true)
+                let content =
+                    Content { bytes: (!is_open).then_some(range.end - range.start), finish: *finish };
+                Intent::Create { origin: &self.origin, length, content }
             }
-            Aim::Append | Aim::Replay => {
-                let length = self.length.filter(|_| self.tells_length());
-                let append = Append { like: None, at: self.at, length, content, when_complete };
-                self.ask(&Operation::Append(append), true)
-            }
-            //= TDR-OFF-01
-            Aim::Retrieve => self.ask(&Operation::Retrieve, false),
-            Aim::Cancel(_) => self.ask(&Operation::Cancel, false),
-            Aim::Done => Step::Done,
-            Aim::Failed(failure) => Step::Failed(failure),
-        }
-    }
-
-    /// Whether an append has to say a length that the server was not told before.
-    fn tells_length(&self) -> bool {
-        match &self.wire {
-            Wire::Tus1(link) => link.tells_length(),
-            Wire::Token(..) | Wire::Ietf(_) | Wire::Conventional => false,
-        }
-    }
-
-    fn ask(&self, operation: &Operation, has_content: bool) -> Step {
-        let target = || self.target.path_and_query().map_or("/", |target| target.as_str());
-        let head = match &self.wire {
-            Wire::Token(named) => named.request(target(), operation),
-            Wire::Ietf(link) => link.request(&self.target, operation),
-            Wire::Tus1(link) => link.request(&self.target, operation, &self.under_way),
-            Wire::Conventional => conventional::request(target(), operation),
+            Aim::Append | Aim::Replay => Intent::Append { at: self.at, length, finish: *finish },
+            Aim::Query => Intent::Query,
+            Aim::Cancel(_) => Intent::Cancel,
+            Aim::Done => return Step::Done,
+            Aim::Failed(failure) => return Step::Failed(failure),
         };
-        let head = head.expect("a URI's text is a URI");
-        let carries = match &self.wire {
-            Wire::Tus1(_) => tus1::carries(self.aim == Aim::Create, &self.under_way),
-            Wire::Token(..) | Wire::Ietf(_) | Wire::Conventional => true,
+        let target = match &self.remote.url {
+            Some(url) if self.aim != Aim::Create => url.to_string(),
+            _ => self.target.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
         };
-        let content = (has_content && carries).then(|| self.under_way.clone());
-        let is_open = content.is_some() && self.open;
-        let checksum = match &self.wire {
-            Wire::Tus1(link) if !is_open && content.as_ref().is_some_and(|range| !range.is_empty()) => {
-                link.checksum()
-            }
-            _ => None,
-        };
-        Step::Send(Box::new(Ask { head, content, is_open, checksum }))
+        let head = self.dialect.request(&target, &intent).expect("a URI's text is a URI");
+        let content = self.has_content().then(|| range.clone());
+        let is_open = *is_open && content.is_some();
+        let is_checked = !is_open && content.as_ref().is_some_and(|range| !range.is_empty());
+        let checksum = self.remote.checksum.filter(|_| is_checked);
+        self.request.is_idempotent = head.method() == Method::PUT;
+        Step::Send(Box::new(Transmit { head, content, is_open, checksum }))
     }
 
-    /// The content of the next transfer.
-    fn range(&self) -> Range<u64> {
-        let most = self.content_max;
-        let (start, bytes_max) = match (self.aim, &self.wire) {
-            (Aim::Create, Wire::Token(..)) => (0, most),
-            (Aim::Create, Wire::Ietf(link)) => (0, link.opening_bytes(most)),
-            (Aim::Create, Wire::Tus1(link)) => (0, link.opening_bytes(most)),
-            (Aim::Create, Wire::Conventional) => (0, u64::MAX),
-            (Aim::Append, Wire::Ietf(link)) => (self.at.get(), link.append_bytes(most)),
-            (Aim::Append, Wire::Tus1(link)) => (self.at.get(), link.append_bytes(most)),
-            (Aim::Append, Wire::Token(..) | Wire::Conventional) => (self.at.get(), most),
-            (Aim::Retrieve | Aim::Replay | Aim::Cancel(_) | Aim::Done | Aim::Failed(_), _) => {
-                (self.at.get(), 0)
-            }
-        };
-        let end = self.length.map_or(u64::MAX, Length::get);
-        start..end.min(start.saturating_add(bytes_max)).max(start)
-    }
-
-    fn content(&self) -> Content {
-        let Range { start, end } = self.under_way;
-        let opens = match &self.wire {
-            Wire::Ietf(link) => self.aim == Aim::Create && link.opens_carefully(),
-            Wire::Token(..) | Wire::Tus1(_) | Wire::Conventional => false,
-        };
-        let at_end = self.length.is_some_and(|length| end == length.get());
-        let is_last = self.aim == Aim::Replay || (at_end && !opens);
-        let bytes = (!self.open).then_some(end - start);
-        Content { bytes, finish: if is_last { Finish::Here } else { Finish::Later } }
-    }
-
-    /// Whether all of the request under way is sent.
-    fn sent_all(&self) -> bool {
-        self.sent_now == self.under_way.end - self.under_way.start
-    }
-
-    /// Whether an upload at `offset` is known to hold the whole representation.
-    fn is_whole(&self, offset: Offset) -> bool {
-        self.length.is_some_and(|length| length.is_reached(offset))
-    }
-
-    /// Why an upload of `told` bytes is not this one.
-    fn different(&self, told: u64) -> Failure {
-        match self.length {
-            Some(length) => Failure::Different { told, length },
-            None => Failure::Impossible { told: Offset::new(told), sent: self.sent },
-        }
-    }
-
-    /// Whether `told` cannot be the offset of this upload.
-    fn is_beyond(&self, told: Offset) -> bool {
-        told.get() > self.length.map_or(self.sent.get(), Length::get)
-    }
-
-    /// The source of the representation has come to its end, which tells the length of the whole.
+    /// Reports that the source has ended, which determines the length of the representation.
     pub fn on_source_end(&mut self, length: Length) {
         self.length = self.length.or(Some(length));
     }
 
-    /// The content of the request under way, which is an [open](Ask::is_open) one, ended behind this many bytes.
+    /// Reports that the content of the [open](Transmit::is_open) request in flight ended after this many bytes.
     pub fn on_content_end(&mut self, bytes: u64) {
-        let end = self.under_way.start.saturating_add(bytes);
-        self.under_way.end = self.under_way.end.min(end);
+        let end = self.request.range.start.saturating_add(bytes);
+        self.request.range.end = self.request.range.end.min(end);
     }
 
-    /// The first `bytes` bytes of the content of the request under way have left.
+    /// Reports that the first `bytes` bytes of the content of the request in flight have left.
     pub fn on_sent(&mut self, bytes: u64) {
-        self.sent_now = self.sent_now.max(bytes);
-        let end = Offset::new(self.under_way.start.saturating_add(self.sent_now));
-        let whole = self.length.map_or(u64::MAX, Length::get);
-        self.sent = self.sent.max(end.min(Offset::new(whole)));
+        self.request.sent = self.request.sent.max(bytes);
+        let length = self.length.map_or(u64::MAX, Length::get);
+        self.sent = self.sent.max(self.request.sent_end().min(Offset::new(length)));
     }
 
-    /// The connection was refused or lost, or nothing came over it for too long, before the response.
-    ///
-    /// `reached` is whether any of the request can have reached the server.
+    /// Reports that the request in flight ended without a response: the connection was refused or lost, or nothing came
+    /// over it for too long. `reached` is whether any of the request can have reached the server.
+    //= TDR-SEED-04, IETF-CLI-04, IETF-CLI-10, IETF-CLI-14, TUS1-PATCH-10
     pub fn on_lost(&mut self, reached: bool, moment: Moment) {
-        match self.wire {
-            Wire::Token(..) => self.token_lost(reached, moment),
-            Wire::Ietf(_) => self.ietf_lost(reached, moment),
-            Wire::Tus1(_) => self.tus1_lost(reached, moment),
-            Wire::Conventional => self.plain_lost(reached, moment),
+        if reached {
+            self.remote.maybe_created |= self.aim == Aim::Create;
+            self.remote.maybe_complete |= self.completes();
+        }
+        match self.aim {
+            Aim::Create if !self.can_query() => {
+                self.create_again(reached, AttemptError::Lost, None, moment);
+            }
+            Aim::Create | Aim::Query | Aim::Append | Aim::Replay => {
+                if self.aim == Aim::Append {
+                    self.remote.halve_checked();
+                }
+                self.retry(Aim::Query, AttemptError::Lost, None, moment);
+            }
+            Aim::Cancel(failure) => self.fail(failure),
+            Aim::Done | Aim::Failed(_) => {}
         }
     }
 
-    /// An interim response came while the request is under way. One that is not for this upload says nothing.
-    pub fn on_interim(&mut self, status: StatusCode, fields: &HeaderMap, moment: Moment) -> Heard {
-        match self.wire {
-            Wire::Token(..) | Wire::Tus1(_) | Wire::Conventional => Heard::GoOn,
-            Wire::Ietf(_) => self.ietf_heard(status, fields, moment),
+    /// Reports an interim response to the request in flight. One that is not about this upload changes nothing.
+    pub fn on_interim(&mut self, status: StatusCode, fields: &HeaderMap, moment: Moment) -> OnInterim {
+        match self.dialect.interim(status, fields) {
+            Some(response) if matches!(self.aim, Aim::Create | Aim::Append) => {
+                self.progressed(&response, moment)
+            }
+            Some(_) | None => OnInterim::Continue,
         }
     }
 
-    /// A final response came; the rest of the request's content, if any, was not sent.
+    /// Reports the final response to the request in flight. The rest of the request's content, if any, was not sent.
     pub fn on_response(&mut self, status: StatusCode, fields: &HeaderMap, moment: Moment) {
-        match self.wire {
-            Wire::Token(..) => self.token_answered(status, fields, moment),
-            Wire::Ietf(_) => self.ietf_answered(status, fields, moment),
-            Wire::Tus1(_) => self.tus1_answered(status, fields, moment),
-            Wire::Conventional => self.plain_answered(status, fields, moment),
+        let response = self.dialect.response(self.aim == Aim::Query, status, fields);
+        match self.aim {
+            Aim::Done | Aim::Failed(_) => {}
+            Aim::Cancel(failure) => self.fail(failure),
+            Aim::Create | Aim::Append | Aim::Replay | Aim::Query => self.answered(&response, moment),
         }
-    }
-
-    /// Takes the server's word for where it is, and says whether that is further than ever.
-    fn place(&mut self, offset: Offset) -> bool {
-        self.at = offset;
-        let further = offset > self.best;
-        if further {
-            self.best = offset;
-            self.attempts = 0;
-            self.halvings = 0;
-            self.failing_since = None;
-        }
-        further
-    }
-
-    /// Aims again after a wait, unless the retries are used up.
-    fn again(&mut self, aim: Aim, last: Trouble, at_least: Option<Duration>, moment: Moment) {
-        let since = *self.failing_since.get_or_insert(moment.elapsed);
-        self.attempts += 1;
-        let failing = moment.elapsed.saturating_sub(since);
-        let Some(wait) = self.retries.pause(self.attempts, failing, at_least, moment.random) else {
-            return self.fail(Failure::Exhausted { attempts: self.attempts, last });
-        };
-        let then = moment.elapsed.saturating_add(wait);
-        if let Wire::Ietf(link) = &self.wire
-            && link.is_over(then)
-        {
-            return self.fail(Failure::Gone);
-        }
-        self.attempts_ever = self.attempts_ever.saturating_add(1);
-        self.wait = Some(wait);
-        self.aim = aim;
-        if matches!(self.wire, Wire::Tus1(_)) {
-            self.outlive(then);
-        }
-    }
-
-    /// How much less to send at a time, when the server takes no more than `told`, or has not said how much. None when
-    /// there is no less, or it was tried often enough.
-    //= IETF-LIM-09
-    fn smaller(&mut self, told: Option<u64>, least: u64) -> Option<u64> {
-        let bytes = self.under_way.end.saturating_sub(self.under_way.start);
-        if let Some(told) = told.filter(|told| (1..bytes).contains(told)) {
-            return Some(told);
-        }
-        self.halvings += 1;
-        let half = (bytes / 2).max(least.max(1));
-        (half < bytes && self.halvings <= HALVINGS_MAX).then_some(half)
-    }
-
-    /// Aims at once at what is another request than the last: no server has to be spared.
-    fn at_once(&mut self, aim: Aim) {
-        self.attempts_ever = self.attempts_ever.saturating_add(1);
-        self.aim = aim;
-    }
-
-    fn fail(&mut self, failure: Failure) {
-        self.aim = Aim::Failed(failure);
     }
 }
-
-/// How often in a row a request is halved for a server that does not say what it takes: from a terabyte to a few
-/// megabytes, or from what one request should carry to next to nothing.
-const HALVINGS_MAX: u32 = 18;
 
 #[cfg(test)]
 mod tests;

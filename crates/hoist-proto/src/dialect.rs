@@ -3,10 +3,11 @@
 //! One endpoint serves every dialect; [`detect`] tells them apart by the header section, in a fixed order of tests D0 to
 //! D10 whose first match decides. Everything that names a field, a media type or a version number lives below here.
 
-pub mod answer;
+pub mod client;
 pub mod conventional;
 pub mod ietf;
 pub mod interop;
+pub mod status;
 pub mod token;
 pub mod tus1;
 

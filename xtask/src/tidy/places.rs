@@ -37,11 +37,6 @@ const PLACES: &[Place] = &[
             "crates/hoist-server/src/discover.rs",
             // Fetching content is ordinary HTTP, in no dialect.
             "crates/hoist-server/src/download.rs",
-            // Reacts to single statuses, as the table of the draft has it; it answers with none.
-            "crates/hoist-proto/src/client/ietf.rs",
-            "crates/hoist-proto/src/client/tus1.rs",
-            "crates/hoist-proto/src/client/tus1/wire.rs",
-            "crates/hoist-proto/src/client/token.rs",
         ],
         next: "answer with a Refusal or a Reply and let proto's refusal.rs or dialect/ spell it",
     },

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use hoist_proto::client::Heard;
+use hoist_proto::client::OnInterim;
 use http::{HeaderMap, Request, StatusCode};
 use tokio::time::Sleep;
 
@@ -73,15 +73,15 @@ pub(crate) trait InterimObserver: Send {
         status: StatusCode,
         fields: &HeaderMap,
         sent: u64,
-    ) -> impl Future<Output = Heard> + Send;
+    ) -> impl Future<Output = OnInterim> + Send;
 }
 
 /// An observer that ignores all interim responses.
 pub(crate) struct NoObserver;
 
 impl InterimObserver for NoObserver {
-    async fn on_interim(&mut self, _: StatusCode, _: &HeaderMap, _: u64) -> Heard {
-        Heard::GoOn
+    async fn on_interim(&mut self, _: StatusCode, _: &HeaderMap, _: u64) -> OnInterim {
+        OnInterim::Continue
     }
 }
 

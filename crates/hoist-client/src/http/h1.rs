@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use bytes::{Bytes, BytesMut};
-use hoist_proto::client::Heard;
+use hoist_proto::client::OnInterim;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -82,7 +82,7 @@ impl H1Connection {
             };
             match self.driven.run(next).await.map_err(|error| self.failed(error, flow))? {
                 Event::Interim(status, fields) => {
-                    if observer.on_interim(status, &fields, flow.bytes()).await == Heard::Stop {
+                    if observer.on_interim(status, &fields, flow.bytes()).await == OnInterim::Stop {
                         return Ok((ExchangeEnd::Stopped { sent: flow.bytes() }, false));
                     }
                     gate.release();

@@ -7,7 +7,7 @@ use std::task::Poll;
 use bytes::{Bytes, BytesMut};
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
-use hoist_proto::client::Heard;
+use hoist_proto::client::OnInterim;
 use http::{Request, Response, Uri, header};
 use http_body_util::BodyExt;
 
@@ -99,7 +99,7 @@ impl H2Connection {
             match self.driven.run(next).await.map_err(|error| self.failed(error, true, flow))? {
                 Event::Interim(interim) => {
                     let decision = observer.on_interim(interim.status(), interim.headers(), flow.bytes());
-                    if decision.await == Heard::Stop {
+                    if decision.await == OnInterim::Stop {
                         return Ok((ExchangeEnd::Stopped { sent: flow.bytes() }, false));
                     }
                     gate.release();

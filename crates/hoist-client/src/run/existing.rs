@@ -5,12 +5,11 @@
 //! never cancelled or replaced.
 
 use hoist_proto::client::Failure;
-use hoist_proto::dialect::INTEROP_VERSION;
+use hoist_proto::dialect::client::{ClientDialect, Intent};
 use hoist_proto::dialect::interop::Interop;
+use hoist_proto::dialect::{INTEROP_VERSION, TUS_RESUMABLE};
 use hoist_proto::field;
-use hoist_proto::operation::Operation;
 use hoist_proto::types::{Length, Offset};
-use http::header::HeaderName;
 
 use super::journal_slot::{JournalRecord, Previous};
 use crate::dialect::Dialect;
@@ -23,9 +22,6 @@ use crate::response::FinalResponse;
 use crate::source::OpenSource;
 use crate::status::{Query, Status};
 use crate::upload::{Put, StartFrom};
-
-/// A field of every response of a tus server.
-const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
 
 /// Looks for an upload at the URL, if the caller allows it, and makes the upload start from it. A journal entry takes
 /// precedence.
@@ -59,10 +55,10 @@ fn check_lengths(status: Status, source: &OpenSource) -> Result<(), Failure> {
         Some(length) => {
             let told = status.length.filter(|told| *told != length);
             let told = told.or(Some(status.offset).filter(|offset| *offset > length));
-            told.map_or(Ok(()), |told| Err(Failure::Different { told, length: Length::new(length) }))
+            told.map_or(Ok(()), |told| Err(Failure::Different { remote: told, length: Length::new(length) }))
         }
         None if status.offset > 0 => {
-            Err(Failure::Impossible { told: Offset::new(status.offset), sent: Offset::ZERO })
+            Err(Failure::Impossible { offset: Offset::new(status.offset), sent: Offset::ZERO })
         }
         None => Ok(()),
     }
@@ -73,16 +69,16 @@ async fn query(put: &Put, connection: &mut ReusedConnection) -> Result<Option<(H
     let queries = match put.client.settings.dialect {
         Dialect::Auto => match negotiate::server_support(&put.client, connection, &put.url).await? {
             ServerSupport::Ietf(version) | ServerSupport::Unknown(version) => {
-                vec![Query::Ietf(&put.url, version), Query::Tus1(&put.url)]
+                vec![Query::ietf(&put.url, version), Query::tus1(&put.url)]
             }
-            ServerSupport::Tus1(_) => vec![Query::Tus1(&put.url)],
+            ServerSupport::Tus1(_) => vec![Query::tus1(&put.url)],
         },
-        Dialect::Ietf(version) => vec![Query::Ietf(&put.url, version)],
-        Dialect::Tus1 => vec![Query::Tus1(&put.url)],
+        Dialect::Ietf(version) => vec![Query::ietf(&put.url, version)],
+        Dialect::Tus1 => vec![Query::tus1(&put.url)],
         Dialect::Token(_) | Dialect::Conventional => Vec::new(),
     };
     for query in queries {
-        let head = || query.head(&Operation::Retrieve);
+        let head = || query.head(&Intent::Query);
         let response = negotiate::query_upload(&put.client, connection, &put.url, head).await?;
         if let Some(status) = query.status(&response).filter(|_| response.status.is_success()) {
             return Ok(Some((Handle::at(put.url.clone(), dialect(&query, &response)), status)));
@@ -93,11 +89,14 @@ async fn query(put: &Put, connection: &mut ReusedConnection) -> Result<Option<(H
 
 /// Returns the dialect of a response, which is more specific than that of the query.
 fn dialect(query: &Query<'_>, response: &FinalResponse) -> Dialect {
-    match query {
-        Query::Ietf(_, version) if !response.fields.contains_key(TUS_RESUMABLE) => {
+    match query.dialect {
+        ClientDialect::Ietf(version) if !response.fields.contains_key(TUS_RESUMABLE) => {
             let number = field::integer(&response.fields, &INTEROP_VERSION).ignoring_malformed();
-            Dialect::Ietf(number.and_then(Interop::of_number).unwrap_or(*version))
+            Dialect::Ietf(number.and_then(Interop::of_number).unwrap_or(version))
         }
-        Query::Ietf(..) | Query::Tus1(_) | Query::Token(..) => Dialect::Tus1,
+        ClientDialect::Ietf(_)
+        | ClientDialect::Tus1 { .. }
+        | ClientDialect::Token { .. }
+        | ClientDialect::Conventional => Dialect::Tus1,
     }
 }

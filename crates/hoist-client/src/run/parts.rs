@@ -8,14 +8,17 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::Poll;
 
-use hoist_proto::client::{Failure, Offers, Role, Uploader};
+use hoist_proto::client::{Failure, Uploader};
+use hoist_proto::dialect::client::ClientDialect;
+use hoist_proto::dialect::tus1::Extension;
+use hoist_proto::dialect::tus1::client::{Capabilities, Concat};
 use hoist_proto::types::{Length, PartNumber, Token};
 use hoist_proto::upload::Part;
 use http::Uri;
 use tokio::sync::Mutex;
 
 use super::journal_slot::{JournalRecord, JournalSlot, Previous};
-use super::start::{Started, used_offers};
+use super::start::{Started, in_token, in_tus1};
 use super::state::UploadState;
 use super::transfer::Transfer;
 use crate::clock;
@@ -47,7 +50,7 @@ pub(super) struct PartsPlan {
 /// The dialect of an upload in parts.
 enum PartsDialect {
     /// Partial uploads, with the URLs of those that a previous run has created.
-    Tus1(Offers, Vec<Option<Uri>>),
+    Tus1(Capabilities, Vec<Option<Uri>>),
     /// Numbered parts of one token.
     Token(Token),
 }
@@ -98,30 +101,35 @@ pub(super) async fn plan(
         (PreviousParts::None, StartFrom::NewToken(token)) => PartsDialect::Token(token.clone()),
         (PreviousParts::None, _) if uses_token => PartsDialect::Token(random_token()?),
         (parts, _) => {
-            let Some(offers) = concatenation_offers(put, connection).await? else { return Ok(None) };
+            let Some(capabilities) = concatenation_capabilities(put, connection).await? else {
+                return Ok(None);
+            };
             let urls = if let PreviousParts::Tus1(urls) = parts { urls } else { vec![None; count] };
-            PartsDialect::Tus1(offers, urls)
+            PartsDialect::Tus1(capabilities, urls)
         }
     };
     Ok(Some(PartsPlan { dialect, length, count, start }))
 }
 
-/// Returns the offers of a tus server if they include concatenation.
-async fn concatenation_offers(put: &Put, connection: &mut ReusedConnection) -> Result<Option<Offers>, Error> {
-    let offers = match put.client.settings.dialect {
-        Dialect::Tus1 => negotiate::tus_offers(&put.client, connection, &put.url).await?,
+/// Returns the capabilities of a tus server that supports concatenation.
+async fn concatenation_capabilities(
+    put: &Put,
+    connection: &mut ReusedConnection,
+) -> Result<Option<Capabilities>, Error> {
+    let capabilities = match put.client.settings.dialect {
+        Dialect::Tus1 => negotiate::tus_capabilities(&put.client, connection, &put.url).await?,
         Dialect::Auto => match negotiate::server_support(&put.client, connection, &put.url).await? {
-            ServerSupport::Tus1(offers) => offers,
+            ServerSupport::Tus1(capabilities) => capabilities,
             // The IETF dialect has no parts. If the server also supports tus, that is used instead.
             ServerSupport::Ietf(_) => match put.client.origins.get(&Origin::of(&put.url)?).tus {
-                Some(offers) => offers,
+                Some(capabilities) => capabilities,
                 None => return Ok(None),
             },
             ServerSupport::Unknown(_) => return Ok(None),
         },
         Dialect::Ietf(_) | Dialect::Token(_) | Dialect::Conventional => return Ok(None),
     };
-    Ok(Some(used_offers(put, offers)).filter(|offers| offers.concatenates))
+    Ok(Some(capabilities).filter(|capabilities| capabilities.extensions.has(Extension::Concatenation)))
 }
 
 /// Sends the parts and has the server join them.
@@ -190,12 +198,13 @@ impl PartsPlan {
         let (length, retries) = (Length::new(range.end - range.start), put.client.settings.retries);
         let (url, origin) = (put.url.clone(), put.origin()?);
         let (uploader, start, dialect) = match &self.dialect {
-            PartsDialect::Tus1(offers, urls) => {
+            PartsDialect::Tus1(capabilities, urls) => {
+                let dialect = in_tus1(put, *capabilities, Concat::Partial);
                 if let Some(url) = urls.get(index).cloned().flatten().filter(|_| may_resume) {
-                    let uploader = Uploader::resume_tus1(url, *offers, Role::Part, length, retries);
+                    let uploader = Uploader::resume(dialect, url, origin, length, retries);
                     (uploader, Start::Resumed, Dialect::Tus1)
                 } else {
-                    let uploader = Uploader::create_tus1(url, *offers, Role::Part, origin, length, retries);
+                    let uploader = Uploader::create(dialect, url, origin, length, retries);
                     (uploader, Start::Fresh, Dialect::Tus1)
                 }
             }
@@ -205,9 +214,11 @@ impl PartsPlan {
                 let number = u64::try_from(index).ok().and_then(PartNumber::new);
                 let number = number.ok_or(Error::Upload(Failure::NotResumable))?;
                 let part = Part { number, last: index + 1 == self.count };
-                let uploader = begin(url, token.clone(), origin, Some(length), retries);
+                let (token, form) = (token.clone(), put.form());
+                let dialect = ClientDialect::Token { token, form, part: Some(part) };
+                let uploader = begin(dialect, url, origin, Some(length), retries);
                 let start = if is_resumed { Start::Resumed } else { Start::Fresh };
-                (uploader.in_form(put.form()).as_part(part), start, Dialect::Token(put.form()))
+                (uploader, start, Dialect::Token(form))
             }
         };
         let uploader = match put.client.settings.content_max {
@@ -222,16 +233,16 @@ impl PartsPlan {
         let (length, retries) = (Length::new(self.length), put.client.settings.retries);
         let (url, origin) = (put.url.clone(), put.origin()?);
         let (uploader, dialect) = match &self.dialect {
-            PartsDialect::Tus1(offers, _) => {
+            PartsDialect::Tus1(capabilities, _) => {
                 let urls = done.iter().map(|part| part.url.clone()).collect();
-                let role = Role::Joined(urls);
-                (Uploader::create_tus1(url, *offers, role, origin, length, retries), Dialect::Tus1)
+                let dialect = in_tus1(put, *capabilities, Concat::Final(urls));
+                (Uploader::create(dialect, url, origin, length, retries), Dialect::Tus1)
             }
             PartsDialect::Token(_) if done.iter().any(|part| part.has_final_response) => return Ok(None),
             // The final response was lost, or a previous run received it: resuming the whole upload replays it.
             PartsDialect::Token(token) => {
-                let uploader = Uploader::resume(url, token.clone(), origin, length, retries);
-                (uploader.in_form(put.form()), Dialect::Token(put.form()))
+                let uploader = Uploader::resume(in_token(put, token), url, origin, length, retries);
+                (uploader, Dialect::Token(put.form()))
             }
         };
         Ok(Some(Started { uploader, dialect, start: self.start, sends_interim: false }))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hoist_proto::client::Ask;
+use hoist_proto::client::Transmit;
 use http::{HeaderValue, Method, Uri, header};
 
 use super::state::{UploadObserver, UploadState};
@@ -48,14 +48,18 @@ impl Sender {
     ///
     /// # Errors
     /// Returns an error if the upload cannot continue. A failure that ends only this attempt is in [`Attempt::result`].
-    pub(super) async fn send(&mut self, state: &mut UploadState<'_>, ask: &Ask) -> Result<Attempt, Error> {
+    pub(super) async fn send(
+        &mut self,
+        state: &mut UploadState<'_>,
+        transmit: &Transmit,
+    ) -> Result<Attempt, Error> {
         let (mut redirects, mut redirected) = (Redirects::default(), None);
         loop {
-            let mut outgoing = self.outgoing(state, ask.clone()).await?;
+            let mut outgoing = self.outgoing(state, transmit.clone()).await?;
             let url = self.url(&state.put.url, &outgoing, redirected.take())?;
             *outgoing.head.uri_mut() = location::request_uri(&url);
             let head = outgoing.head.clone();
-            let attempt = self.send_once(state, &url, outgoing, ask.content.is_some()).await?;
+            let attempt = self.send_once(state, &url, outgoing, transmit.content.is_some()).await?;
             let Ok(ExchangeEnd::Response(response)) = &attempt.result else { return Ok(attempt) };
             redirected = redirects.next(&head, &url, response)?;
             let Some(next) = &redirected else { return Ok(attempt) };
@@ -67,42 +71,56 @@ impl Sender {
     }
 
     /// Builds the request that the uploader asks for.
-    async fn outgoing(&mut self, state: &UploadState<'_>, mut ask: Ask) -> Result<OutgoingRequest, Error> {
+    async fn outgoing(
+        &mut self,
+        state: &UploadState<'_>,
+        mut transmit: Transmit,
+    ) -> Result<OutgoingRequest, Error> {
         let caller_origin = Origin::of(&state.put.url)?;
-        let Some(range) = ask.content.take() else {
+        let Some(range) = transmit.content.take() else {
             state.reporter.update(|progress| progress.activity = Activity::Asking);
-            if matches!(*ask.head.method(), Method::POST | Method::PATCH | Method::PUT) {
-                ask.head.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+            if matches!(*transmit.head.method(), Method::POST | Method::PATCH | Method::PUT) {
+                transmit.head.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
             }
-            return Ok(OutgoingRequest::without_content(ask.head, caller_origin));
+            return Ok(OutgoingRequest::without_content(transmit.head, caller_origin));
         };
         state.reporter.update(|progress| progress.activity = Activity::Sending);
-        let fields = ask.head.headers_mut();
+        let fields = transmit.head.headers_mut();
         let bytes = range.end - range.start;
-        if !ask.is_open {
+        if !transmit.is_open {
             // Explicit, because hyper omits the field for empty content.
             fields.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
         }
         let in_source = self.base + range.start..self.base.saturating_add(range.end);
-        if let Some(kind) = ask.checksum
+        if let Some(kind) = transmit.checksum
             && let Some(digest) = state.source.checksum(kind, in_source.clone()).await?
         {
             let (name, value) = kind.field(&digest);
             fields.insert(name, value);
         }
-        let is_large = ask.is_open || bytes >= EXPECT_BYTES_MIN;
+        let is_large = transmit.is_open || bytes >= EXPECT_BYTES_MIN;
         let meter = state.reporter.meter(range.start);
-        let content = state.source.content(in_source, ask.is_open, meter).await?;
+        let content = state.source.content(in_source, transmit.is_open, meter).await?;
         let ignores_expect = state.client().origins.get(&caller_origin).ignores_expect;
         let expects = is_large && state.started.sends_interim && self.may_expect_continue && !ignores_expect;
         self.may_expect_continue &= !is_large;
         if !expects {
-            return Ok(OutgoingRequest { head: ask.head, content, expect_continue: None, caller_origin });
+            return Ok(OutgoingRequest {
+                head: transmit.head,
+                content,
+                expect_continue: None,
+                caller_origin,
+            });
         }
-        ask.head.headers_mut().insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+        transmit.head.headers_mut().insert(header::EXPECT, HeaderValue::from_static("100-continue"));
         let (gate, timeout) = (Gate::default(), state.client().settings.expect_timeout);
         let expect_continue = Some(ExpectContinue { gate: gate.clone(), timeout });
-        Ok(OutgoingRequest { head: ask.head, content: content.behind(gate), expect_continue, caller_origin })
+        Ok(OutgoingRequest {
+            head: transmit.head,
+            content: content.behind(gate),
+            expect_continue,
+            caller_origin,
+        })
     }
 
     /// Returns the URL of a request: the redirected one, or the one that the uploader asks for if that is absolute, or

@@ -1,7 +1,11 @@
 //! The start of an upload: the dialect to use, and whether to create the upload or resume it.
 
-use hoist_proto::client::{Failure, Offers, Opening, Role, Uploader};
+use hoist_proto::client::{Failure, Opening, Uploader};
+use hoist_proto::dialect::client::ClientDialect;
+use hoist_proto::dialect::tus1::client::{Capabilities, Concat};
 use hoist_proto::types::{Length, Token};
+use hoist_proto::upload::Origin;
+use http::{HeaderMap, Method};
 
 use super::journal_slot::{JournalRecord, Previous};
 use crate::dialect::Dialect;
@@ -79,28 +83,31 @@ async fn resume(
     let (uploader, dialect) = match handle {
         Handle::Parts { .. } | Handle::Numbered { .. } => return Err(Error::Upload(Failure::Gone)),
         Handle::Token { url, token } => {
-            let form = put.form();
-            let uploader = Uploader::resume(url.clone(), token.clone(), put.origin()?, length, retries);
-            (uploader.in_form(form), Dialect::Token(form))
+            let dialect = in_token(put, token);
+            let uploader = Uploader::resume(dialect, url.clone(), put.origin()?, length, retries);
+            (uploader, Dialect::Token(put.form()))
         }
         Handle::Url { url, dialect, .. } => {
             let support = match dialect {
                 Dialect::Ietf(version) => ServerSupport::Ietf(*version),
                 Dialect::Tus1 => {
-                    ServerSupport::Tus1(negotiate::tus_offers(&put.client, connection, &put.url).await?)
+                    ServerSupport::Tus1(negotiate::tus_capabilities(&put.client, connection, &put.url).await?)
                 }
                 Dialect::Auto | Dialect::Token(_) | Dialect::Conventional => {
                     negotiate::server_support(&put.client, connection, &put.url).await?
                 }
             };
+            // An upload with a URL is never created again under another request, so this one is not sent.
+            let origin =
+                Origin { method: Method::POST, target: url.path().to_owned(), fields: HeaderMap::new() };
             match support {
-                ServerSupport::Tus1(offers) => {
-                    let offers = used_offers(put, offers);
-                    let uploader = Uploader::resume_tus1(url.clone(), offers, Role::Whole, length, retries);
-                    (uploader, Dialect::Tus1)
+                ServerSupport::Tus1(capabilities) => {
+                    let dialect = in_tus1(put, capabilities, Concat::None);
+                    (Uploader::resume(dialect, url.clone(), origin, length, retries), Dialect::Tus1)
                 }
                 ServerSupport::Ietf(version) | ServerSupport::Unknown(version) => {
-                    let uploader = Uploader::resume_in(url.clone(), version, length, retries);
+                    let dialect = ClientDialect::Ietf(version);
+                    let uploader = Uploader::resume(dialect, url.clone(), origin, length, retries);
                     (negotiating(put, uploader), Dialect::Ietf(version))
                 }
             }
@@ -123,35 +130,38 @@ pub(super) async fn create(
     let support = match settings.dialect {
         Dialect::Auto => negotiate::server_support(&put.client, connection, &put.url).await?,
         Dialect::Ietf(version) => ServerSupport::Ietf(version),
-        Dialect::Tus1 => ServerSupport::Tus1(negotiate::tus_offers(&put.client, connection, &put.url).await?),
+        Dialect::Tus1 => {
+            ServerSupport::Tus1(negotiate::tus_capabilities(&put.client, connection, &put.url).await?)
+        }
         Dialect::Token(_) => {
             let token = random_token()?;
             record.save_handle(Handle::Token { url: target, token: token.clone() }).await?;
             return with_new_token(put, source, &token);
         }
         Dialect::Conventional => {
-            let uploader = Uploader::create_plainly(target, origin, length, retries);
+            let uploader = Uploader::create(ClientDialect::Conventional, target, origin, length, retries);
             let (dialect, start) = (Dialect::Conventional, Start::Fresh);
             return Ok(Started { uploader, dialect, start, sends_interim: false });
         }
     };
     let (uploader, dialect, sends_interim) = match support {
-        ServerSupport::Tus1(offers) => {
-            let offers = used_offers(put, offers);
-            let uploader = Uploader::create_tus1(target, offers, Role::Whole, origin, length, retries);
-            (uploader, Dialect::Tus1, false)
+        ServerSupport::Tus1(capabilities) => {
+            let dialect = in_tus1(put, capabilities, Concat::None);
+            (Uploader::create(dialect, target, origin, length, retries), Dialect::Tus1, false)
         }
         ServerSupport::Unknown(version) if settings.requires_resumable => {
-            let opening = Opening::Careful;
-            let uploader = Uploader::create_in(target, version, opening, origin, length, retries);
-            (negotiating(put, uploader), Dialect::Ietf(version), false)
+            let dialect = ClientDialect::Ietf(version);
+            let uploader = Uploader::create(dialect, target, origin, length, retries);
+            (negotiating(put, uploader).with_opening(Opening::Careful), Dialect::Ietf(version), false)
         }
         // A server without resumable uploads would take the first of several requests for the whole representation.
         ServerSupport::Unknown(_) if length.is_none() => {
-            (Uploader::create_plainly(target, origin, length, retries), Dialect::Conventional, false)
+            let uploader = Uploader::create(ClientDialect::Conventional, target, origin, length, retries);
+            (uploader, Dialect::Conventional, false)
         }
         ServerSupport::Unknown(version) | ServerSupport::Ietf(version) => {
-            let uploader = Uploader::create_in(target, version, Opening::AtOnce, origin, length, retries);
+            let dialect = ClientDialect::Ietf(version);
+            let uploader = Uploader::create(dialect, target, origin, length, retries);
             let sends_interim = matches!(support, ServerSupport::Ietf(_));
             (negotiating(put, uploader), Dialect::Ietf(version), sends_interim)
         }
@@ -164,17 +174,23 @@ pub(super) async fn create(
 
 /// Creates an upload with a token that has never been used.
 fn with_new_token(put: &Put, source: &OpenSource, token: &Token) -> Result<Started, Error> {
-    let (length, form) = (source.length().map(Length::new), put.form());
+    let (length, dialect) = (source.length().map(Length::new), Dialect::Token(put.form()));
     let (url, origin, retries) = (put.url.clone(), put.origin()?, put.client.settings.retries);
-    let uploader = Uploader::create(url, token.clone(), origin, length, retries).in_form(form);
+    let uploader = Uploader::create(in_token(put, token), url, origin, length, retries);
     let uploader = with_content_max(put, source, uploader);
-    Ok(Started { uploader, dialect: Dialect::Token(form), start: Start::Fresh, sends_interim: false })
+    Ok(Started { uploader, dialect, start: Start::Fresh, sends_interim: false })
 }
 
-/// Returns the offers of a tus server that this upload makes use of. Checksums only if the caller asked to verify: they
+/// Returns the token dialect for the whole upload.
+pub(super) fn in_token(put: &Put, token: &Token) -> ClientDialect {
+    ClientDialect::Token { token: token.clone(), form: put.form(), part: None }
+}
+
+/// Returns tus 1.0 with the capabilities that this upload makes use of. Checksums only if the caller asked to verify: they
 /// cost CPU time, and a server discards the whole content of an interrupted request that has one.
-pub(super) fn used_offers(put: &Put, offers: Offers) -> Offers {
-    Offers { checksum: offers.checksum.filter(|_| put.verifies), ..offers }
+pub(super) fn in_tus1(put: &Put, capabilities: Capabilities, concat: Concat) -> ClientDialect {
+    let checksum = capabilities.checksum.filter(|_| put.verifies);
+    ClientDialect::Tus1 { capabilities: Capabilities { checksum, ..capabilities }, concat }
 }
 
 /// Allows another interop version if the server refuses the first, unless the caller has chosen one.

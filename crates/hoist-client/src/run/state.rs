@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use hoist_proto::client::{Heard, Moment};
+use hoist_proto::client::{Moment, OnInterim};
 use hoist_proto::types::Length;
 use http::{HeaderMap, StatusCode, Uri};
 use tokio::time::Instant;
@@ -122,11 +122,11 @@ impl<'r, 'a> UploadObserver<'r, 'a> {
 }
 
 impl InterimObserver for UploadObserver<'_, '_> {
-    async fn on_interim(&mut self, status: StatusCode, fields: &HeaderMap, sent: u64) -> Heard {
+    async fn on_interim(&mut self, status: StatusCode, fields: &HeaderMap, sent: u64) -> OnInterim {
         self.saw_interim = true;
         let state = &mut *self.state;
         state.is_resumable |= status.as_u16() == 104;
-        let Ok(moment) = state.moment() else { return Heard::GoOn };
+        let Ok(moment) = state.moment() else { return OnInterim::Continue };
         state.started.uploader.on_sent(sent);
         let mut fields = Cow::Borrowed(fields);
         if *self.url != state.put.url {
@@ -138,7 +138,7 @@ impl InterimObserver for UploadObserver<'_, '_> {
             Ok(()) => decision,
             Err(error) => {
                 self.error = Some(error);
-                Heard::Stop
+                OnInterim::Stop
             }
         }
     }

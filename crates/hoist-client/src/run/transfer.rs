@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use hoist_proto::client::{Ask, Failure, Step};
-use hoist_proto::dialect::answer;
+use hoist_proto::client::{Failure, Step, Transmit};
 use hoist_proto::dialect::ietf::client::refuses_version;
+use hoist_proto::dialect::status;
 use hoist_proto::digest::{self, Algorithm};
 use hoist_proto::types::Length;
 
@@ -62,7 +62,7 @@ impl<'a> Transfer<'a> {
         loop {
             match self.state.started.uploader.step() {
                 Step::Wait(pause) => self.wait(pause).await,
-                Step::Send(ask) => self.attempt(*ask).await?,
+                Step::Send(transmit) => self.attempt(*transmit).await?,
                 Step::Done => return Ok(()),
                 Step::Failed(failure) => return Err(self.error_of(failure)),
             }
@@ -77,8 +77,9 @@ impl<'a> Transfer<'a> {
     }
 
     /// Sends one request and reports its end to the uploader. An error ends the upload, not only this attempt.
-    async fn attempt(&mut self, ask: Ask) -> Result<(), Error> {
-        let Attempt { result, flow, expected_continue } = self.sender.send(&mut self.state, &ask).await?;
+    async fn attempt(&mut self, transmit: Transmit) -> Result<(), Error> {
+        let Attempt { result, flow, expected_continue } =
+            self.sender.send(&mut self.state, &transmit).await?;
         let moment = self.state.moment()?;
         let uploader = &mut self.state.started.uploader;
         let sent = match &result {
@@ -86,7 +87,7 @@ impl<'a> Transfer<'a> {
             | Err(ExchangeError { sent, .. }) => *sent,
         };
         uploader.on_sent(sent);
-        if ask.is_open && flow.has_ended() {
+        if transmit.is_open && flow.has_ended() {
             uploader.on_content_end(sent);
         }
         if let Some(length) = self.state.source.ended_at() {
@@ -95,7 +96,7 @@ impl<'a> Transfer<'a> {
         match result {
             // The uploader repeats the request, and this time the content is not held back.
             Ok(ExchangeEnd::Response(response))
-                if expected_continue && answer::is_unexpected(response.status) => {}
+                if expected_continue && status::is_failed_expectation(response.status) => {}
             Ok(ExchangeEnd::Response(response)) => {
                 uploader.on_response(response.status, &response.fields, moment);
                 self.state.is_resumable |= negotiate::has_protocol_fields(&response.fields);

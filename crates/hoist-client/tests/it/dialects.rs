@@ -244,7 +244,7 @@ async fn checksums_are_sent_to_tus_servers_if_verification_is_wanted() {
     let checksum = seen[2].field("upload-checksum").expect("a digest");
     let ours = Sha1::digest(bytes(1000));
     let value = http::HeaderValue::from_str(checksum).expect("text");
-    assert_eq!(hoist_proto::client::Checksum::Sha1.field(&ours).1, value);
+    assert_eq!(hoist_proto::dialect::tus1::client::Checksum::Sha1.field(&ours).1, value);
     assert_eq!(seen[4].field("upload-checksum"), Some(checksum));
 }
 

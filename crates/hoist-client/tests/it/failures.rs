@@ -92,7 +92,7 @@ async fn an_upload_with_another_length_is_not_resumed() {
     let put = client().put(server.url.clone(), Source::bytes(bytes(100))).token(token);
     let script = vec![answer("204 No Content|Upload-Offset: 10|Upload-Length: 99")];
     let (outcome, _) = together(put.send(), server.play(script)).await;
-    assert!(matches!(outcome, Err(Error::Upload(Failure::Different { told: 99, .. }))));
+    assert!(matches!(outcome, Err(Error::Upload(Failure::Different { remote: 99, .. }))));
 }
 
 #[tokio::test]

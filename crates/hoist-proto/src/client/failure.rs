@@ -1,72 +1,73 @@
-//! Why an upload ends without being complete.
+//! The reasons why an upload ends without being complete.
 
 use http::StatusCode;
 
 use crate::types::{Length, Offset};
 
-/// Why an upload cannot be done.
+/// The reason why an upload cannot be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The server refuses it.
+    /// The server rejected a request.
     #[error("the server answered {0}")]
     Rejected(StatusCode),
-    /// The server does not tell offsets at this URL.
+    /// The server returns no offset at this URL.
     #[error("the server does not say how much it has: this is not an upload url")]
     NotResumable,
-    /// The token names an upload that this one did not create.
+    /// The token names an upload that this client did not create.
     #[error("the token already names another upload")]
     Taken,
-    /// The server had part of the upload and has it no more: it expired, or was cancelled.
+    /// The server had part of the upload and does not have it any more: it expired, or was cancelled.
     #[error("the upload is gone from the server")]
     Gone,
-    /// The token names an upload of another length.
-    #[error("the server's upload has {told} bytes, the source has {length}")]
+    /// The upload on the server has another size than the source.
+    #[error("the server's upload has {remote} bytes, the source has {length}")]
     Different {
-        /// What the server says.
-        told: u64,
-        /// What the source has.
+        /// Bytes of the upload on the server.
+        remote: u64,
+        /// Bytes of the source.
         length: Length,
     },
-    /// The server claims an offset that cannot be.
-    #[error("the server claims offset {told}, which cannot be: {sent} bytes were sent")]
+    /// The server acknowledged bytes that it cannot have.
+    #[error("the server claims offset {offset}, which cannot be: {sent} bytes were sent")]
     Impossible {
-        /// What the server says.
-        told: Offset,
+        /// The server's offset.
+        offset: Offset,
         /// The end of what was sent.
         sent: Offset,
     },
-    /// All of it was sent, the answer was lost, and there is no URL to ask at. Sending it again might do it twice.
-    #[error("the server may have on_existing the upload, and left no way to ask")]
+    /// The whole representation was sent, the answer was lost, and there is no URL to query. Sending it again might create a
+    /// second upload.
+    #[error("the server may have taken the upload, and left no way to ask")]
     Unanswered,
-    /// The server names two places for one upload.
-    #[error("the server names two places for one upload")]
-    TwoPlaces,
-    /// The server takes no uploads of this length.
-    #[error("the server takes at most {most} bytes, the source has {length}")]
+    /// The server named two URLs for one upload.
+    #[error("the server names two urls for one upload")]
+    TwoUrls,
+    /// The server accepts no uploads of this length.
+    #[error("the server takes at most {max} bytes, the source has {length}")]
     TooLarge {
-        /// What the server takes.
-        most: u64,
-        /// What the source has.
+        /// Bytes of the largest upload that the server accepts.
+        max: u64,
+        /// Bytes of the source.
         length: Length,
     },
     /// The retries are used up.
     #[error("no progress after {attempts} attempts, the last one ended with: {last}")]
     Exhausted {
-        /// How many there were without progress.
+        /// The number of attempts without progress.
         attempts: u32,
-        /// How the last one ended.
-        last: Trouble,
+        /// The end of the last one.
+        last: AttemptError,
     },
 }
 
-/// How an attempt ended that may be made again.
+/// The end of an attempt that may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Trouble {
+pub enum AttemptError {
     /// The connection could not be made, or was lost.
     #[error("a lost connection")]
     Lost,
-    /// The server asked to come back later.
+    /// The server answered with this status.
     #[error("{0}")]
     Status(StatusCode),
 }

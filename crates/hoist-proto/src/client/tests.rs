@@ -1,38 +1,47 @@
-//! The client's machine, event by event; `simulation` lets it loose on the engine.
+//! The client's machine, event by event. `simulation` runs it against the engine.
 
 use http::{HeaderName, HeaderValue, Method};
 
 use super::*;
 use crate::dialect::token::Form;
 use crate::field;
+use crate::upload::Part;
 
 mod ietf;
 mod simulation;
 mod tus1;
 
-/// What happens to a request.
+/// The end of a request.
 enum Event {
-    /// The connection breaks, after this much content was handed to it; nothing can have arrived when it is absent.
+    /// The connection breaks after this much content was handed to it; if `None`, nothing can have arrived.
     Lost(Option<u64>),
-    /// The server answers, after all of the content.
-    Says(u16, &'static str),
-    /// The server answers, after this much of the content.
-    SaysEarly(u64, u16, &'static str),
+    /// The server answers after all of the content.
+    Answers(u16, &'static str),
+    /// The server answers after this much of the content.
+    AnswersEarly(u64, u16, &'static str),
 }
-use Event::{Lost, Says, SaysEarly};
+use Event::{Answers, AnswersEarly, Lost};
 
 fn origin() -> Origin {
     Origin { method: Method::POST, target: "/uploads".into(), fields: HeaderMap::new() }
 }
 
+fn named(part: Option<Part>) -> ClientDialect {
+    ClientDialect::Token { token: token_of([7; 32]), form: Form::Seed, part }
+}
+
+fn retries() -> Retries {
+    Retries { attempts: 5, ..Retries::default() }
+}
+
 fn uploader(length: u64) -> Uploader {
-    let retries = Retries { attempts: 5, ..Retries::default() };
-    Uploader::create(Uri::from_static("/uploads"), token_of([7; 32]), origin(), Length::new(length), retries)
+    let target = Uri::from_static("/uploads");
+    Uploader::create(named(None), target, origin(), Length::new(length), retries())
 }
 
 fn resumed(length: u64) -> Uploader {
-    let retries = Retries { attempts: 5, ..Retries::default() };
-    Uploader::resume(Uri::from_static("/uploads"), token_of([7; 32]), origin(), Length::new(length), retries)
+    let target = Uri::from_static("/uploads");
+    Uploader::resume(named(None), target, origin(), Length::new(length), retries())
 }
 
 fn moment(millis: u64) -> Moment {
@@ -47,16 +56,16 @@ fn fields(text: &str) -> HeaderMap {
     text.split('|').filter(|text| !text.is_empty()).map(line).collect()
 }
 
-/// `POST 0-100`, `HEAD`, `PATCH 5-100 at 5`.
-fn written(ask: &Ask) -> String {
-    let at = field::integer(ask.head.headers(), &crate::dialect::UPLOAD_OFFSET).ignoring_malformed();
+/// Writes a request as `POST 0-100`, `HEAD` or `PATCH 5-100 at 5`.
+fn written(transmit: &Transmit) -> String {
+    let at = field::integer(transmit.head.headers(), &crate::dialect::UPLOAD_OFFSET).ignoring_malformed();
     let content =
-        ask.content.as_ref().map(|range| format!(" {}-{}", range.start, range.end)).unwrap_or_default();
+        transmit.content.as_ref().map(|range| format!(" {}-{}", range.start, range.end)).unwrap_or_default();
     let at = at.map(|at| format!(" at {at}")).unwrap_or_default();
-    format!("{}{content}{at}", ask.head.method())
+    format!("{}{content}{at}", transmit.head.method())
 }
 
-/// Sends what the machine asks for, passes waits over, and compares the requests.
+/// Compares the requests of the machine with those expected and reports the events. Skips pauses.
 fn run(uploader: &mut Uploader, events: &[(&str, Event)]) {
     for (at, (expected, event)) in events.iter().enumerate() {
         let moment = moment(1000 * at as u64);
@@ -64,13 +73,13 @@ fn run(uploader: &mut Uploader, events: &[(&str, Event)]) {
         while let Step::Wait(_) = step {
             step = uploader.step();
         }
-        let Step::Send(ask) = step else { panic!("{expected}: {step:?}") };
-        assert_eq!(written(&ask), *expected, "request {at}");
-        let whole = ask.content.map_or(0, |range| range.end - range.start);
+        let Step::Send(transmit) = step else { panic!("{expected}: {step:?}") };
+        assert_eq!(written(&transmit), *expected, "request {at}");
+        let whole = transmit.content.map_or(0, |range| range.end - range.start);
         let (sent, response) = match *event {
             Lost(sent) => (sent.unwrap_or(0), Err(sent.is_some())),
-            Says(status, text) => (whole, Ok((status, text))),
-            SaysEarly(sent, status, text) => (sent, Ok((status, text))),
+            Answers(status, text) => (whole, Ok((status, text))),
+            AnswersEarly(sent, status, text) => (sent, Ok((status, text))),
         };
         uploader.on_sent(sent);
         match response {
@@ -87,13 +96,13 @@ fn ends(uploader: &mut Uploader) -> Result<(), Failure> {
     match uploader.step() {
         Step::Done => Ok(()),
         Step::Failed(failure) => Err(failure),
-        step => panic!("it goes on: {step:?}"),
+        step => panic!("the upload has not ended: {step:?}"),
     }
 }
 
 // proves: TOK-TOKEN-06, TDR-HDR-01, TDR-HDR-03, TDR-HDR-05
 #[test]
-fn one_token_goes_through_all_requests_of_an_upload() {
+fn every_request_of_an_upload_carries_the_same_token() {
     let mut uploader = uploader(10);
     let mut tokens = Vec::new();
     for _ in 0..3 {
@@ -101,8 +110,8 @@ fn one_token_goes_through_all_requests_of_an_upload() {
         while let Step::Wait(_) = step {
             step = uploader.step();
         }
-        let Step::Send(ask) = step else { panic!("{step:?}") };
-        tokens.push(ask.head.headers()["upload-token"].clone());
+        let Step::Send(transmit) = step else { panic!("{step:?}") };
+        tokens.push(transmit.head.headers()["upload-token"].clone());
         uploader.on_lost(true, moment(0));
     }
     let expected = format!(":{}=:", "Bwc".repeat(14) + "B");
@@ -111,8 +120,8 @@ fn one_token_goes_through_all_requests_of_an_upload() {
     assert_eq!(Form::of(&fields("Upload-Token: a")), Form::Seed);
 }
 
-/// Stories that end well.
-fn tell(stories: Vec<(&str, Vec<(&str, Event)>)>) {
+/// Checks histories that end in success.
+fn succeeds(stories: Vec<(&str, Vec<(&str, Event)>)>) {
     for (name, events) in stories {
         let mut uploader = uploader(100);
         run(&mut uploader, &events);
@@ -125,126 +134,126 @@ const DONE: &str = "Upload-Offset: 100|Upload-Complete: ?1";
 
 // proves: TDR-SEED-04, TDR-SEED-10, TDR-OFF-09, TDR-CLI-01
 #[test]
-fn what_was_interrupted_goes_on() {
+fn an_interrupted_upload_is_resumed() {
     let done = DONE;
-    tell(vec![
-        ("whole", vec![("POST 0-100", Says(204, done))]),
-        ("the draft's own answer", vec![("POST 0-100", Says(204, ""))]),
-        ("draft form", vec![("POST 0-100", Says(201, "Upload-Offset: 100|Upload-Incomplete: ?0"))]),
+    succeeds(vec![
+        ("whole", vec![("POST 0-100", Answers(204, done))]),
+        ("the draft's own answer", vec![("POST 0-100", Answers(204, ""))]),
+        ("draft form", vec![("POST 0-100", Answers(201, "Upload-Offset: 100|Upload-Incomplete: ?0"))]),
         (
-            "cut, at any place",
+            "interrupted at any point",
             vec![
                 ("POST 0-100", Lost(Some(60))),
-                ("HEAD", Says(204, "Upload-Offset: 40")),
+                ("HEAD", Answers(204, "Upload-Offset: 40")),
                 ("PATCH 40-100 at 40", Lost(Some(60))),
-                ("HEAD", Says(204, "Upload-Offset: 99|Upload-Length: 100|Upload-Complete: ?0")),
-                ("PATCH 99-100 at 99", Says(204, done)),
+                ("HEAD", Answers(204, "Upload-Offset: 99|Upload-Length: 100|Upload-Complete: ?0")),
+                ("PATCH 99-100 at 99", Answers(204, done)),
             ],
         ),
         (
-            "no connection: nothing to ask about",
-            vec![("POST 0-100", Lost(None)), ("POST 0-100", Lost(None)), ("POST 0-100", Says(204, done))],
+            "no connection: no query is needed",
+            vec![("POST 0-100", Lost(None)), ("POST 0-100", Lost(None)), ("POST 0-100", Answers(204, done))],
         ),
         (
-            "no connection, after one that was",
+            "no connection, after an interrupted one",
             vec![
                 ("POST 0-100", Lost(Some(0))),
                 ("HEAD", Lost(None)),
-                ("HEAD", Says(404, "")),
+                ("HEAD", Answers(404, "")),
                 ("POST 0-100", Lost(None)),
-                ("HEAD", Says(404, "")),
-                ("POST 0-100", Says(204, done)),
+                ("HEAD", Answers(404, "")),
+                ("POST 0-100", Answers(204, done)),
             ],
         ),
         (
-            "the creation arrives after the question about it",
+            "the creation arrives after the query",
             vec![
                 ("POST 0-100", Lost(Some(10))),
-                ("HEAD", Says(404, "")),
-                ("POST 0-100", Says(409, "Upload-Offset: 3")),
-                ("HEAD", Says(204, "Upload-Offset: 5")),
-                ("PATCH 5-100 at 5", Says(204, done)),
+                ("HEAD", Answers(404, "")),
+                ("POST 0-100", Answers(409, "Upload-Offset: 3")),
+                ("HEAD", Answers(204, "Upload-Offset: 5")),
+                ("PATCH 5-100 at 5", Answers(204, done)),
             ],
         ),
     ]);
 }
 
 #[test]
-fn what_the_server_says_decides_where() {
+fn the_server_s_offset_decides_where_to_continue() {
     let done = DONE;
-    tell(vec![
+    succeeds(vec![
         (
-            "a lost answer is asked for by an empty append",
+            "a lost answer is requested again by an empty append",
             vec![
                 ("POST 0-100", Lost(Some(100))),
-                ("HEAD", Says(204, done)),
-                ("PATCH 100-100 at 100", Says(201, done)),
+                ("HEAD", Answers(204, done)),
+                ("PATCH 100-100 at 100", Answers(201, done)),
             ],
         ),
         (
-            "the same, where no answer is kept",
+            "the same, from a server that keeps no answer",
             vec![
                 ("POST 0-100", Lost(Some(100))),
-                ("HEAD", Says(204, done)),
-                ("PATCH 100-100 at 100", Says(409, done)),
+                ("HEAD", Answers(204, done)),
+                ("PATCH 100-100 at 100", Answers(409, done)),
             ],
         ),
         (
-            "a server that does not see it is complete is told so",
+            "a server that has everything and is not complete is asked to complete",
             vec![
                 ("POST 0-100", Lost(Some(100))),
-                ("HEAD", Says(204, "Upload-Offset: 100|Upload-Complete: ?0")),
-                ("PATCH 100-100 at 100", Says(204, "Upload-Offset: 100|Upload-Complete: ?0")),
-                ("PATCH 100-100 at 100", Says(204, done)),
+                ("HEAD", Answers(204, "Upload-Offset: 100|Upload-Complete: ?0")),
+                ("PATCH 100-100 at 100", Answers(204, "Upload-Offset: 100|Upload-Complete: ?0")),
+                ("PATCH 100-100 at 100", Answers(204, done)),
             ],
         ),
         (
-            "conflicts tell the offset",
+            "a conflict carries the offset",
             vec![
-                ("POST 0-100", SaysEarly(50, 503, "Upload-Offset: 20")),
-                ("HEAD", Says(204, "Upload-Offset: 20")),
-                ("PATCH 20-100 at 20", SaysEarly(0, 409, "Upload-Offset: 30")),
-                ("PATCH 30-100 at 30", Says(409, "Upload-Offset: 100|Upload-Complete: ?1")),
-                ("PATCH 100-100 at 100", Says(204, done)),
+                ("POST 0-100", AnswersEarly(50, 503, "Upload-Offset: 20")),
+                ("HEAD", Answers(204, "Upload-Offset: 20")),
+                ("PATCH 20-100 at 20", AnswersEarly(0, 409, "Upload-Offset: 30")),
+                ("PATCH 30-100 at 30", Answers(409, "Upload-Offset: 100|Upload-Complete: ?1")),
+                ("PATCH 100-100 at 100", Answers(204, done)),
             ],
         ),
         (
-            "a conflict at the right offset, or without one, is asked about",
+            "a conflict at the right offset, or without one, leads to a query",
             vec![
                 ("POST 0-100", Lost(Some(50))),
-                ("HEAD", Says(204, "Upload-Offset: 20")),
-                ("PATCH 20-100 at 20", Says(409, "Upload-Offset: 20")),
-                ("HEAD", Says(409, "")),
-                ("HEAD", Says(204, "Upload-Offset: 20")),
-                ("PATCH 20-100 at 20", Says(409, "")),
-                ("HEAD", Says(204, "Upload-Offset: 21")),
-                ("PATCH 21-100 at 21", Says(204, done)),
+                ("HEAD", Answers(204, "Upload-Offset: 20")),
+                ("PATCH 20-100 at 20", Answers(409, "Upload-Offset: 20")),
+                ("HEAD", Answers(409, "")),
+                ("HEAD", Answers(204, "Upload-Offset: 20")),
+                ("PATCH 20-100 at 20", Answers(409, "")),
+                ("HEAD", Answers(204, "Upload-Offset: 21")),
+                ("PATCH 21-100 at 21", Answers(204, done)),
             ],
         ),
         (
-            "a server that lost acknowledged bytes gets them again",
+            "a server that lost acknowledged bytes is sent them again",
             vec![
                 ("POST 0-100", Lost(Some(100))),
-                ("HEAD", Says(204, "Upload-Offset: 80")),
-                ("PATCH 80-100 at 80", Says(409, "Upload-Offset: 10")),
-                ("PATCH 10-100 at 10", Says(204, done)),
+                ("HEAD", Answers(204, "Upload-Offset: 80")),
+                ("PATCH 80-100 at 80", Answers(409, "Upload-Offset: 10")),
+                ("PATCH 10-100 at 10", Answers(204, done)),
             ],
         ),
         (
-            "an answer before all was sent, without an offset, says nothing",
+            "an early success without an offset acknowledges nothing",
             vec![
-                ("POST 0-100", SaysEarly(99, 200, "")),
-                ("HEAD", Says(204, "Upload-Offset: 99")),
-                ("PATCH 99-100 at 99", Says(204, done)),
+                ("POST 0-100", AnswersEarly(99, 200, "")),
+                ("HEAD", Answers(204, "Upload-Offset: 99")),
+                ("PATCH 99-100 at 99", Answers(204, done)),
             ],
         ),
         (
-            "an empty upload that the server has forgotten begins again",
+            "an empty upload that is gone is created again",
             vec![
                 ("POST 0-100", Lost(Some(10))),
-                ("HEAD", Says(204, "Upload-Offset: 0")),
-                ("PATCH 0-100 at 0", Says(404, "")),
-                ("POST 0-100", Says(204, done)),
+                ("HEAD", Answers(204, "Upload-Offset: 0")),
+                ("PATCH 0-100 at 0", Answers(404, "")),
+                ("POST 0-100", Answers(204, done)),
             ],
         ),
     ]);
@@ -252,55 +261,56 @@ fn what_the_server_says_decides_where() {
 
 // proves: TDR-RSP-02, TDR-OFF-08
 #[test]
-fn what_cannot_be_is_not_believed() {
+fn an_impossible_response_fails_the_upload() {
     let rejected = |status| Failure::Rejected(StatusCode::from_u16(status).expect("a status"));
-    let different = |told| Failure::Different { told, length: Length::new(100) };
-    let impossible = |told, sent| Failure::Impossible { told: Offset::new(told), sent: Offset::new(sent) };
+    let different = |remote| Failure::Different { remote, length: Length::new(100) };
+    let impossible =
+        |offset, sent| Failure::Impossible { offset: Offset::new(offset), sent: Offset::new(sent) };
     let lost = || ("POST 0-100", Lost(Some(60)));
     let stories = [
-        (rejected(413), vec![("POST 0-100", SaysEarly(7, 413, "Upload-Complete: ?1"))]),
-        (rejected(404), vec![("POST 0-100", Says(404, ""))]),
-        (rejected(308), vec![("POST 0-100", Says(308, ""))]),
-        (rejected(401), vec![lost(), ("HEAD", Says(401, ""))]),
-        // The target refused the whole: the kept answer says so, however complete the upload is.
+        (rejected(413), vec![("POST 0-100", AnswersEarly(7, 413, "Upload-Complete: ?1"))]),
+        (rejected(404), vec![("POST 0-100", Answers(404, ""))]),
+        (rejected(308), vec![("POST 0-100", Answers(308, ""))]),
+        (rejected(401), vec![lost(), ("HEAD", Answers(401, ""))]),
+        // The target rejected the representation, and its answer is replayed.
         (
             rejected(422),
             vec![
                 lost(),
-                ("HEAD", Says(204, "Upload-Offset: 60")),
+                ("HEAD", Answers(204, "Upload-Offset: 60")),
                 ("PATCH 60-100 at 60", Lost(Some(40))),
-                ("HEAD", Says(204, "Upload-Offset: 100|Upload-Complete: ?1")),
-                ("PATCH 100-100 at 100", Says(422, "Upload-Offset: 100|Upload-Complete: ?1")),
+                ("HEAD", Answers(204, "Upload-Offset: 100|Upload-Complete: ?1")),
+                ("PATCH 100-100 at 100", Answers(422, "Upload-Offset: 100|Upload-Complete: ?1")),
             ],
         ),
-        (Failure::Taken, vec![("POST 0-100", Says(409, "Upload-Offset: 10"))]),
-        (Failure::NotResumable, vec![lost(), ("HEAD", Says(200, ""))]),
-        (Failure::NotResumable, vec![lost(), ("HEAD", Says(204, "Upload-Offset: many"))]),
-        (different(99), vec![lost(), ("HEAD", Says(204, "Upload-Offset: 10|Upload-Length: 99"))]),
-        (different(101), vec![lost(), ("HEAD", Says(204, "Upload-Offset: 101"))]),
-        (different(10), vec![lost(), ("HEAD", Says(204, "Upload-Offset: 10|Upload-Complete: ?1"))]),
-        (impossible(61, 60), vec![lost(), ("HEAD", Says(204, "Upload-Offset: 61"))]),
-        (impossible(100, 99), vec![("POST 0-100", SaysEarly(99, 204, "Upload-Offset: 100"))]),
-        (impossible(99, 100), vec![("POST 0-100", Says(204, "Upload-Offset: 99"))]),
+        (Failure::Taken, vec![("POST 0-100", Answers(409, "Upload-Offset: 10"))]),
+        (Failure::NotResumable, vec![lost(), ("HEAD", Answers(200, ""))]),
+        (Failure::NotResumable, vec![lost(), ("HEAD", Answers(204, "Upload-Offset: many"))]),
+        (different(99), vec![lost(), ("HEAD", Answers(204, "Upload-Offset: 10|Upload-Length: 99"))]),
+        (different(101), vec![lost(), ("HEAD", Answers(204, "Upload-Offset: 101"))]),
+        (different(10), vec![lost(), ("HEAD", Answers(204, "Upload-Offset: 10|Upload-Complete: ?1"))]),
+        (impossible(61, 60), vec![lost(), ("HEAD", Answers(204, "Upload-Offset: 61"))]),
+        (impossible(100, 99), vec![("POST 0-100", AnswersEarly(99, 204, "Upload-Offset: 100"))]),
+        (impossible(99, 100), vec![("POST 0-100", Answers(204, "Upload-Offset: 99"))]),
         (
             impossible(80, 60),
             vec![
                 lost(),
-                ("HEAD", Says(204, "Upload-Offset: 60")),
-                ("PATCH 60-100 at 60", SaysEarly(0, 409, "Upload-Offset: 80")),
+                ("HEAD", Answers(204, "Upload-Offset: 60")),
+                ("PATCH 60-100 at 60", AnswersEarly(0, 409, "Upload-Offset: 80")),
             ],
         ),
         (
             Failure::Gone,
-            vec![lost(), ("HEAD", Says(204, "Upload-Offset: 1")), ("PATCH 1-100 at 1", Says(404, ""))],
+            vec![lost(), ("HEAD", Answers(204, "Upload-Offset: 1")), ("PATCH 1-100 at 1", Answers(404, ""))],
         ),
         (
             Failure::Gone,
             vec![
                 lost(),
-                ("HEAD", Says(204, "Upload-Offset: 1")),
+                ("HEAD", Answers(204, "Upload-Offset: 1")),
                 ("PATCH 1-100 at 1", Lost(Some(9))),
-                ("HEAD", Says(410, "")),
+                ("HEAD", Answers(410, "")),
             ],
         ),
     ];
@@ -308,7 +318,7 @@ fn what_cannot_be_is_not_believed() {
         let mut uploader = uploader(100);
         run(&mut uploader, &events);
         assert_eq!(ends(&mut uploader), Err(failure));
-        // It stays ended, whatever comes.
+        // The failure is final.
         uploader.on_response(StatusCode::NO_CONTENT, &fields("Upload-Offset: 100"), moment(0));
         uploader.on_lost(true, moment(0));
         assert_eq!(ends(&mut uploader), Err(failure));
@@ -317,19 +327,19 @@ fn what_cannot_be_is_not_believed() {
 
 // proves: TDR-OFF-01, TDR-OFF-09
 #[test]
-fn an_earlier_run_is_continued() {
+fn an_upload_of_an_earlier_run_is_resumed() {
     let done = "Upload-Offset: 100|Upload-Complete: ?1";
     let stories: [(u64, Vec<(&str, Event)>); 4] = [
-        (70, vec![("HEAD", Says(204, "Upload-Offset: 70")), ("PATCH 70-100 at 70", Says(204, done))]),
-        (0, vec![("HEAD", Says(404, "")), ("POST 0-100", Says(204, done))]),
-        (100, vec![("HEAD", Says(204, done)), ("PATCH 100-100 at 100", Says(204, done))]),
+        (70, vec![("HEAD", Answers(204, "Upload-Offset: 70")), ("PATCH 70-100 at 70", Answers(204, done))]),
+        (0, vec![("HEAD", Answers(404, "")), ("POST 0-100", Answers(204, done))]),
+        (100, vec![("HEAD", Answers(204, done)), ("PATCH 100-100 at 100", Answers(204, done))]),
         (
             0,
             vec![
-                ("HEAD", Says(404, "")),
-                ("POST 0-100", Says(409, "Upload-Offset: 0")),
-                ("HEAD", Says(204, "Upload-Offset: 0")),
-                ("PATCH 0-100 at 0", Says(204, done)),
+                ("HEAD", Answers(404, "")),
+                ("POST 0-100", Answers(409, "Upload-Offset: 0")),
+                ("HEAD", Answers(204, "Upload-Offset: 0")),
+                ("PATCH 0-100 at 0", Answers(204, done)),
             ],
         ),
     ];
@@ -341,37 +351,37 @@ fn an_earlier_run_is_continued() {
 }
 
 #[test]
-fn a_bound_on_requests_splits_the_content() {
+fn a_content_limit_splits_the_upload() {
     let mut uploader = uploader(100).with_content_max(40);
     let events = [
-        ("POST 0-40", Says(204, "Upload-Offset: 40|Upload-Complete: ?0")),
+        ("POST 0-40", Answers(204, "Upload-Offset: 40|Upload-Complete: ?0")),
         ("PATCH 40-80 at 40", Lost(Some(20))),
-        ("HEAD", Says(204, "Upload-Offset: 50|Upload-Complete: ?0")),
-        ("PATCH 50-90 at 50", Says(204, "Upload-Offset: 90|Upload-Complete: ?0")),
-        ("PATCH 90-100 at 90", Says(204, "Upload-Offset: 100|Upload-Complete: ?1")),
+        ("HEAD", Answers(204, "Upload-Offset: 50|Upload-Complete: ?0")),
+        ("PATCH 50-90 at 50", Answers(204, "Upload-Offset: 90|Upload-Complete: ?0")),
+        ("PATCH 90-100 at 90", Answers(204, "Upload-Offset: 100|Upload-Complete: ?1")),
     ];
     run(&mut uploader, &events);
     assert_eq!(ends(&mut uploader), Ok(()));
-    // A whole creation without a told offset would mean all of it, a partial one does not.
+    // A success without an offset acknowledges a whole representation, but not a part of it.
     let mut uploader = self::uploader(100).with_content_max(40);
-    run(&mut uploader, &[("POST 0-40", Says(204, "")), ("HEAD", Says(404, ""))]);
+    run(&mut uploader, &[("POST 0-40", Answers(204, "")), ("HEAD", Answers(404, ""))]);
 }
 
 #[test]
-fn what_is_too_much_at_once_is_sent_in_less() {
+fn a_request_that_is_too_large_is_sent_again_in_smaller_ones() {
     let mut uploader = uploader(100);
     let story = [
-        ("POST 0-100", SaysEarly(0, 413, "")),
-        ("POST 0-50", SaysEarly(9, 413, "Upload-Limit: max-append-size=30")),
-        ("HEAD", Says(204, "Upload-Offset: 9")),
-        ("PATCH 9-39 at 9", Says(204, "Upload-Offset: 39|Upload-Complete: ?0")),
-        ("PATCH 39-69 at 39", Says(204, "Upload-Offset: 69|Upload-Complete: ?0")),
-        ("PATCH 69-99 at 69", Says(204, "Upload-Offset: 99|Upload-Complete: ?0")),
-        ("PATCH 99-100 at 99", Says(204, "Upload-Offset: 100|Upload-Complete: ?1")),
+        ("POST 0-100", AnswersEarly(0, 413, "")),
+        ("POST 0-50", AnswersEarly(9, 413, "Upload-Limit: max-append-size=30")),
+        ("HEAD", Answers(204, "Upload-Offset: 9")),
+        ("PATCH 9-39 at 9", Answers(204, "Upload-Offset: 39|Upload-Complete: ?0")),
+        ("PATCH 39-69 at 39", Answers(204, "Upload-Offset: 69|Upload-Complete: ?0")),
+        ("PATCH 69-99 at 69", Answers(204, "Upload-Offset: 99|Upload-Complete: ?0")),
+        ("PATCH 99-100 at 99", Answers(204, "Upload-Offset: 100|Upload-Complete: ?1")),
     ];
     run(&mut uploader, &story);
     assert_eq!(ends(&mut uploader), Ok(()));
-    // A server that takes nothing at all is not asked for ever.
+    // A server that accepts nothing ends the upload.
     let mut uploader = self::uploader(1 << 40);
     let mut requests = 0;
     while let Step::Send(_) = uploader.step() {
@@ -384,43 +394,47 @@ fn what_is_too_much_at_once_is_sent_in_less() {
 
 // proves: TOK-IDX-01, TOK-IDX-03, TOK-IDX-04a
 #[test]
-fn a_part_is_done_when_the_server_has_it() {
-    let part = |uploader: Uploader| {
-        let number = crate::types::PartNumber::new(7).expect("in range");
-        uploader.as_part(crate::upload::Part { number, last: true })
+fn a_part_is_done_when_the_server_has_all_of_it() {
+    let number = crate::types::PartNumber::new(7).expect("in range");
+    let part = |begin: fn(ClientDialect, Uri, Origin, Length, Retries) -> Uploader| {
+        let dialect = named(Some(Part { number, last: true }));
+        begin(dialect, Uri::from_static("/uploads"), origin(), Length::new(100), retries())
     };
-    let mut uploader = part(uploader(100));
-    let Step::Send(ask) = uploader.step() else { panic!("it sends") };
-    assert_eq!(ask.head.headers()["upload-index"], "7;last");
+    let mut uploader = part(Uploader::create);
+    let Step::Send(transmit) = uploader.step() else { panic!("no request") };
+    assert_eq!(transmit.head.headers()["upload-index"], "7;last");
     uploader.on_sent(60);
     uploader.on_lost(true, moment(0));
     let story = [
-        ("HEAD", Says(204, "Upload-Offset: 60|Upload-Length: 100|Upload-Complete: ?0")),
-        ("PATCH 60-100 at 60", Says(204, "Upload-Offset: 100|Upload-Complete: ?0")),
+        ("HEAD", Answers(204, "Upload-Offset: 60|Upload-Length: 100|Upload-Complete: ?0")),
+        ("PATCH 60-100 at 60", Answers(204, "Upload-Offset: 100|Upload-Complete: ?0")),
     ];
     run(&mut uploader, &story);
     assert_eq!((ends(&mut uploader), uploader.is_answered()), (Ok(()), false));
 
-    let mut uploader = part(resumed(100));
-    run(&mut uploader, &[("HEAD", Says(204, "Upload-Offset: 100|Upload-Length: 100|Upload-Complete: ?0"))]);
+    let mut uploader = part(Uploader::resume);
+    run(
+        &mut uploader,
+        &[("HEAD", Answers(204, "Upload-Offset: 100|Upload-Length: 100|Upload-Complete: ?0"))],
+    );
     assert_eq!((ends(&mut uploader), uploader.is_answered()), (Ok(()), false));
 
-    let mut uploader = part(self::uploader(100));
-    run(&mut uploader, &[("POST 0-100", Says(204, "Upload-Offset: 100|Upload-Complete: ?1"))]);
+    let mut uploader = part(Uploader::create);
+    run(&mut uploader, &[("POST 0-100", Answers(204, "Upload-Offset: 100|Upload-Complete: ?1"))]);
     assert_eq!((ends(&mut uploader), uploader.is_answered()), (Ok(()), true));
 }
 
 #[test]
-fn a_stream_says_where_it_ended_when_it_has_ended() {
+fn a_stream_of_unknown_length_ends_with_an_empty_append() {
     let target = Uri::from_static("/uploads");
-    let mut uploader = Uploader::create(target, token_of([7; 32]), origin(), None, Retries::default());
+    let mut uploader = Uploader::create(named(None), target, origin(), None, Retries::default());
     let mut sends = |expected: (&str, u64, bool), ends_at: Option<u64>, answer: &str| {
-        let Step::Send(ask) = uploader.step() else { panic!("{expected:?}") };
-        let start = ask.content.clone().expect("content").start;
-        let complete = field::boolean(ask.head.headers(), &crate::dialect::UPLOAD_COMPLETE);
-        let said = complete.ignoring_malformed().unwrap_or(true);
-        assert_eq!((ask.head.method().as_str(), start, said), expected);
-        if ask.is_open {
+        let Step::Send(transmit) = uploader.step() else { panic!("{expected:?}") };
+        let start = transmit.content.clone().expect("content").start;
+        let complete = field::boolean(transmit.head.headers(), &crate::dialect::UPLOAD_COMPLETE);
+        let is_last = complete.ignoring_malformed().unwrap_or(true);
+        assert_eq!((transmit.head.method().as_str(), start, is_last), expected);
+        if transmit.is_open {
             uploader.on_sent(60);
             uploader.on_content_end(60);
         }
@@ -436,17 +450,21 @@ fn a_stream_says_where_it_ended_when_it_has_ended() {
 }
 
 #[test]
-fn nothing_is_uploaded_too() {
+fn an_empty_representation_is_uploaded() {
     let mut uploader = uploader(0);
     run(
         &mut uploader,
-        &[("POST 0-0", Lost(Some(0))), ("HEAD", Says(404, "")), ("POST 0-0", Says(204, "Upload-Offset: 0"))],
+        &[
+            ("POST 0-0", Lost(Some(0))),
+            ("HEAD", Answers(404, "")),
+            ("POST 0-0", Answers(204, "Upload-Offset: 0")),
+        ],
     );
     assert_eq!(ends(&mut uploader), Ok(()));
 }
 
 #[test]
-fn waits_grow_are_random_and_honour_the_server() {
+fn pauses_grow_with_jitter_and_honour_retry_after() {
     let retries = Retries::default();
     let second = |seconds| Duration::from_secs(seconds);
     for (attempt, most) in
@@ -460,28 +478,31 @@ fn waits_grow_are_random_and_honour_the_server() {
     }
 
     let mut uploader = uploader(100);
-    run(&mut uploader, &[("POST 0-100", Says(503, "Retry-After: 20"))]);
-    let Step::Wait(wait) = uploader.step() else { panic!("it waits") };
+    run(&mut uploader, &[("POST 0-100", Answers(503, "Retry-After: 20"))]);
+    let Step::Wait(wait) = uploader.step() else { panic!("no pause") };
     assert!((second(20)..second(21)).contains(&wait), "{wait:?}");
     assert!(matches!(uploader.step(), Step::Send(_)));
 
-    // One that asks for more than there is budget is not waited for.
+    // A pause beyond the retry budget ends the upload at once.
     let mut uploader = self::uploader(100);
-    run(&mut uploader, &[("POST 0-100", Says(503, "Retry-After: 99999999999999999999"))]);
-    assert!(matches!(ends(&mut uploader), Err(Failure::Exhausted { attempts: 1, last: Trouble::Status(_) })));
+    run(&mut uploader, &[("POST 0-100", Answers(503, "Retry-After: 99999999999999999999"))]);
+    assert!(matches!(
+        ends(&mut uploader),
+        Err(Failure::Exhausted { attempts: 1, last: AttemptError::Status(_) })
+    ));
 }
 
 #[test]
-fn retries_are_bounded_and_progress_renews_them() {
-    // By number.
+fn retries_are_bounded_and_renewed_by_progress() {
+    // In number.
     let mut uploader = uploader(100);
     run(&mut uploader, &[("POST 0-100", Lost(Some(0)))]);
     for _ in 0..5 {
         run(&mut uploader, &[("HEAD", Lost(Some(0)))]);
     }
-    assert_eq!(ends(&mut uploader), Err(Failure::Exhausted { attempts: 6, last: Trouble::Lost }));
+    assert_eq!(ends(&mut uploader), Err(Failure::Exhausted { attempts: 6, last: AttemptError::Lost }));
 
-    // By time.
+    // In time.
     let mut uploader = resumed(100);
     uploader.step();
     uploader.on_lost(true, moment(1_000_000));
@@ -490,24 +511,27 @@ fn retries_are_bounded_and_progress_renews_them() {
     uploader.on_lost(true, moment(1_300_001));
     assert!(matches!(ends(&mut uploader), Err(Failure::Exhausted { attempts: 2, .. })));
 
-    // Any byte more renews both, however often.
+    // Each acknowledged byte renews both.
     let mut uploader = resumed(100);
     for at in 1..100_u64 {
         let offset: &'static str = Box::leak(format!("Upload-Offset: {at}").into_boxed_str());
         let append: &'static str = Box::leak(format!("PATCH {at}-100 at {at}").into_boxed_str());
-        run(&mut uploader, &[("HEAD", Lost(Some(0))), ("HEAD", Says(204, offset)), (append, Lost(Some(1)))]);
+        run(
+            &mut uploader,
+            &[("HEAD", Lost(Some(0))), ("HEAD", Answers(204, offset)), (append, Lost(Some(1)))],
+        );
     }
     assert_eq!(uploader.attempts_repeated(), 198);
 
-    // Going back and forth is no progress.
+    // An offset that alternates is no progress.
     let mut uploader = resumed(100);
-    run(&mut uploader, &[("HEAD", Says(204, "Upload-Offset: 50"))]);
+    run(&mut uploader, &[("HEAD", Answers(204, "Upload-Offset: 50"))]);
     for _ in 0..3 {
-        run(&mut uploader, &[("PATCH 50-100 at 50", Says(409, "Upload-Offset: 10"))]);
+        run(&mut uploader, &[("PATCH 50-100 at 50", Answers(409, "Upload-Offset: 10"))]);
         if let Step::Failed(_) = uploader.clone().step() {
             break;
         }
-        run(&mut uploader, &[("PATCH 10-100 at 10", Says(409, "Upload-Offset: 50"))]);
+        run(&mut uploader, &[("PATCH 10-100 at 10", Answers(409, "Upload-Offset: 50"))]);
     }
     assert!(matches!(ends(&mut uploader), Err(Failure::Exhausted { attempts: 6, .. })));
 }

@@ -65,6 +65,22 @@ pub(super) struct Properties {
     pub(super) strict_questions: bool,
     /// What an append to a complete upload gets.
     pub(super) when_complete: AppendToComplete,
+    /// The sign by which a client recognizes the target's answer.
+    pub(super) completion_signal: CompletionSignal,
+}
+
+/// The sign by which a client recognizes the target's answer to the whole representation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CompletionSignal {
+    /// An offset at the length; there is no field.
+    Offset,
+    /// The completeness field except on a conflict, or its absence from a success.
+    AnySuccess,
+    /// The completeness field, or its absence from the success of a creation or of a replay.
+    CreationSuccess,
+    /// The completeness field; its absence from a success only if the server shows no support for the protocol, and so
+    /// accepted an ordinary request.
+    Field,
 }
 
 /// The keys of `Upload-Limit`.
@@ -134,17 +150,24 @@ impl Interop {
             limits: LimitKeys::MaxAge,
             strict_questions: false,
             when_complete: AppendToComplete::Replays,
+            completion_signal: CompletionSignal::Field,
         };
         let numbered_by_text = |typed| AppendToComplete::Rejects { typed };
         match self {
-            Self::V8 | Self::V9 | Self::V10 | Self::Later(_) | Self::Rfc => newest,
-            Self::V7 => Properties { when_complete: numbered_by_text(true), ..newest },
+            Self::V9 | Self::V10 | Self::Later(_) | Self::Rfc => newest,
+            Self::V8 => Properties { completion_signal: CompletionSignal::CreationSuccess, ..newest },
+            Self::V7 => Properties {
+                when_complete: numbered_by_text(true),
+                completion_signal: CompletionSignal::CreationSuccess,
+                ..newest
+            },
             Self::V6 => Properties {
                 append_default: Some(Finish::Later),
                 appended: StatusCode::CREATED,
                 limits: LimitKeys::Both,
                 strict_questions: true,
                 when_complete: numbered_by_text(true),
+                completion_signal: CompletionSignal::AnySuccess,
                 ..newest
             },
             Self::V5 | Self::V4 => Properties {
@@ -155,6 +178,7 @@ impl Interop {
                 limits: LimitKeys::None,
                 strict_questions: true,
                 when_complete: numbered_by_text(false),
+                completion_signal: CompletionSignal::AnySuccess,
                 ..newest
             },
             Self::V3 => Properties {
@@ -168,6 +192,7 @@ impl Interop {
                 limits: LimitKeys::None,
                 strict_questions: true,
                 when_complete: numbered_by_text(false),
+                completion_signal: CompletionSignal::AnySuccess,
                 ..newest
             },
         }

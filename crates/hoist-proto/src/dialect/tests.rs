@@ -534,6 +534,6 @@ proptest! {
                 }
             }
         }
-        token::told(&head.headers);
+        token::client::state(&head.headers);
     }
 }

@@ -3,8 +3,10 @@
 //! Two forms on the wire, told apart per request: the *seed form* of the first draft, and the *draft form* of interop
 //! versions 1 and 2 that followed it. Source: docs/upload-token.md.
 
+pub mod client;
+
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use super::{
     DRAFT_VERSION, INTEROP_VERSION, METHODS, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_INDEX, UPLOAD_LENGTH,
@@ -16,7 +18,7 @@ use crate::operation::{
     Subject,
 };
 use crate::refusal::Refusal;
-use crate::types::{Length, Offset, Token};
+use crate::types::{Length, Offset};
 use crate::upload::{
     Completion, Composition, Excess, Family, Interruption, Semantics, State, TargetResponse,
 };
@@ -307,71 +309,6 @@ impl Form {
         {
             fields.insert(name, field::integer_value(number));
         }
-    }
-
-    /// The head of a request, for a client. The content's size is the transport's to declare.
-    //= TDR-HDR-08, TDR-CRE-01, TDR-CRE-02, TDR-CRE-04, TDR-APP-01
-    pub fn request(
-        self,
-        target: &str,
-        token: &Token,
-        operation: &Operation,
-    ) -> Result<Request<()>, http::Error> {
-        let method = match operation {
-            Operation::Create(create) => create.origin.method.clone(),
-            Operation::Append(append) => append.like.clone().unwrap_or(Method::PATCH),
-            Operation::Retrieve | Operation::Reject(_) => Method::HEAD,
-            Operation::Cancel => Method::DELETE,
-        };
-        let mut head = Request::builder().method(method).uri(target).body(())?;
-        let fields = head.headers_mut();
-        self.sign(fields);
-        let (length, finish) = match operation {
-            Operation::Create(create) => {
-                fields.extend(create.origin.fields.clone());
-                // The content's own size says the same, so a length is spelled out only where it says more.
-                (create.length.filter(|_| create.length != length_of(create.content)), create.content.finish)
-            }
-            Operation::Append(append) => {
-                fields.insert(UPLOAD_OFFSET, field::position_value(append.at));
-                (append.length, append.content.finish)
-            }
-            Operation::Retrieve | Operation::Cancel | Operation::Reject(_) => (None, Finish::Here),
-        };
-        fields.insert(UPLOAD_TOKEN, field::token_value(token));
-        if let Some(length) = length {
-            fields.insert(UPLOAD_LENGTH, field::length_value(length));
-        }
-        if finish == Finish::Later {
-            match self {
-                Self::Seed => fields.insert(UPLOAD_COMPLETE, field::boolean_value(false)),
-                Self::Draft(_) => fields.insert(UPLOAD_INCOMPLETE, field::boolean_value(true)),
-            };
-        }
-        Ok(head)
-    }
-}
-
-/// What a response says of the upload, for a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// How much the server has, if it says so.
-    pub offset: Option<Offset>,
-    /// The length it knows, if it says so.
-    pub length: Option<Length>,
-    /// Whether the upload is complete, if it says so.
-    pub complete: Option<bool>,
-}
-
-/// Reads the fields of a response in any form. A field that does not parse counts as absent.
-pub fn told(fields: &HeaderMap) -> Told {
-    let integer = |name: &HeaderName| field::integer(fields, name).ignoring_malformed();
-    let boolean = |name: &HeaderName| field::boolean(fields, name).ignoring_malformed();
-    Told {
-        offset: integer(&UPLOAD_OFFSET).map(Offset::new),
-        length: integer(&UPLOAD_LENGTH).map(Length::new),
-        complete: boolean(&UPLOAD_COMPLETE)
-            .or_else(|| boolean(&UPLOAD_INCOMPLETE).map(|incomplete| !incomplete)),
     }
 }
 

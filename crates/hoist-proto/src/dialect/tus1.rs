@@ -4,6 +4,7 @@
 //! in [`metadata`], `Upload-Checksum` in [`checksum`]. Source: docs/tus1.md.
 
 pub mod checksum;
+pub mod client;
 pub mod extension;
 pub mod metadata;
 

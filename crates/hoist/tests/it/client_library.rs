@@ -205,7 +205,7 @@ async fn a_limit_ends_an_upload_that_is_too_large() {
         let error = put.send().await.expect_err(dialect);
         let is_told = match &error {
             Error::Refused { status, .. } => *status == 413,
-            Error::Upload(Failure::TooLarge { most, .. }) => *most == 1000,
+            Error::Upload(Failure::TooLarge { max, .. }) => *max == 1000,
             _ => false,
         };
         assert!(is_told, "{dialect}: {error:?}");
@@ -230,7 +230,7 @@ async fn the_server_is_found_out_and_its_digest_compared() {
 
 #[test]
 fn the_documented_table_is_the_table() {
-    use hoist_proto::dialect::answer::{Said, said};
+    use hoist_proto::dialect::status::StatusClass;
     let text = include_str!("../../../../docs/client.md");
     let table = text.split("## What a status does").nth(1).expect("the table");
     let rows = table.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
@@ -238,18 +238,18 @@ fn the_documented_table_is_the_table() {
     for row in rows.take_while(|line| line.starts_with('|')) {
         let cells: Vec<_> = row.split('|').map(str::trim).collect();
         let meaning = match cells[2] {
-            "done" => Said::Done,
-            "conflict" => Said::Conflict,
-            "unknown" => Said::Unknown,
-            "later" => Said::Later,
-            "no" => Said::No,
+            "done" => StatusClass::Success,
+            "conflict" => StatusClass::Conflict,
+            "unknown" => StatusClass::NotFound,
+            "later" => StatusClass::Retry,
+            "no" => StatusClass::Rejected,
             other => panic!("no such meaning: {other}"),
         };
         for status in
             cells[1].split(", ").map(|text| text.replace("xx", "00").parse::<u16>().expect("a status"))
         {
             let status = http::StatusCode::from_u16(status).expect("in range");
-            assert_eq!(said(status), meaning, "{status}");
+            assert_eq!(StatusClass::of(status), meaning, "{status}");
             documented += 1;
         }
     }

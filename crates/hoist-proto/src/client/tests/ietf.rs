@@ -1,51 +1,48 @@
-//! The machine where the server names the upload, event by event; `simulation` lets it loose on the engine.
+//! The machine in the IETF dialect, event by event. `simulation` runs it against the engine.
 
 use super::*;
 use crate::dialect::interop::Interop;
 
 mod simulation;
 
-/// What happens to a request, in order; the last of it ends the request.
+/// An event of a request. The last one ends the request.
 #[derive(Clone, Copy)]
 enum Act {
-    /// A 104 comes after this much content, and the request goes on.
-    Hears(u64, &'static str),
-    /// A 104 comes after this much content, and the machine wants the request to end.
-    Stops(u64, &'static str),
-    /// The connection breaks, after this much content; nothing can have arrived when it is absent.
-    Breaks(Option<u64>),
-    /// The server answers, after all of the content.
+    /// A 104 arrives after this much content, and the request continues.
+    Interim(u64, &'static str),
+    /// A 104 arrives after this much content, and the machine stops the request.
+    InterimStops(u64, &'static str),
+    /// The connection breaks after this much content; if `None`, nothing can have arrived.
+    Cut(Option<u64>),
+    /// The server answers after all of the content.
     Answers(u16, &'static str),
-    /// The server answers, after this much of the content.
+    /// The server answers after this much of the content.
     AnswersEarly(u64, u16, &'static str),
 }
-use Act::{Answers, AnswersEarly, Breaks, Hears, Stops};
+use Act::{Answers, AnswersEarly, Cut, Interim, InterimStops};
 
-const U: &str = "Location: https://h.example/u/1|Upload-Draft-Interop-Version: 8";
+const URL: &str = "Location: https://h.example/u/1|Upload-Draft-Interop-Version: 8";
 const AT: &str = "Upload-Draft-Interop-Version: 8";
-
-fn retries() -> Retries {
-    Retries { attempts: 5, ..Retries::default() }
-}
 
 fn begun(version: Interop, opening: Opening, method: Method, length: u64) -> Uploader {
     let origin = Origin { method, ..origin() };
     let target = Uri::from_static("https://h.example/uploads");
-    Uploader::create_in(target, version, opening, origin, Length::new(length), retries())
+    let dialect = ClientDialect::Ietf(version);
+    Uploader::create(dialect, target, origin, Length::new(length), retries()).with_opening(opening)
 }
 
-/// `POST /uploads 0-100 ?1`, `PATCH /u/1 5-100 at 5 ?1`.
-fn written(ask: &Ask) -> String {
-    let fields = ask.head.headers();
+/// Writes a request as `POST /uploads 0-100 ?1` or `PATCH /u/1 5-100 at 5 ?1`.
+fn written(transmit: &Transmit) -> String {
+    let fields = transmit.head.headers();
     let text = |name: &str| fields.get(name).map(|value| value.to_str().expect("ASCII").to_owned());
-    let range = ask.content.as_ref().map(|range| format!("{}-{}", range.start, range.end));
+    let range = transmit.content.as_ref().map(|range| format!("{}-{}", range.start, range.end));
     let at = text("upload-offset").map(|at| format!("at {at}"));
     let parts = [
-        Some(ask.head.method().to_string()),
-        Some(ask.head.uri().path().to_owned()),
+        Some(transmit.head.method().to_string()),
+        Some(transmit.head.uri().path().to_owned()),
         range,
         at,
-        text("upload-complete").or_else(|| text("upload-incomplete").map(|said| format!("in{said}"))),
+        text("upload-complete").or_else(|| text("upload-incomplete").map(|value| format!("in{value}"))),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
@@ -56,20 +53,21 @@ fn play(uploader: &mut Uploader, story: &[(&str, &[Act])]) {
         while let Step::Wait(_) = step {
             step = uploader.step();
         }
-        let Step::Send(ask) = step else { panic!("{expected}: {step:?}") };
-        assert_eq!(written(&ask), *expected, "request {number}");
-        let whole = ask.content.map_or(0, |range| range.end - range.start);
+        let Step::Send(transmit) = step else { panic!("{expected}: {step:?}") };
+        assert_eq!(written(&transmit), *expected, "request {number}");
+        let whole = transmit.content.map_or(0, |range| range.end - range.start);
         let moment = moment(1000 * number as u64);
         for act in *acts {
             match *act {
-                Hears(sent, text) | Stops(sent, text) => {
+                Interim(sent, text) | InterimStops(sent, text) => {
                     uploader.on_sent(sent);
                     let status = StatusCode::from_u16(104).expect("a status");
-                    let heard = uploader.on_interim(status, &fields(text), moment);
-                    let expected = if matches!(act, Hears(..)) { Heard::GoOn } else { Heard::Stop };
-                    assert_eq!(heard, expected, "request {number}: {text}");
+                    let verdict = uploader.on_interim(status, &fields(text), moment);
+                    let expected =
+                        if matches!(act, Interim(..)) { OnInterim::Continue } else { OnInterim::Stop };
+                    assert_eq!(verdict, expected, "request {number}: {text}");
                 }
-                Breaks(sent) => {
+                Cut(sent) => {
                     uploader.on_sent(sent.unwrap_or(0));
                     uploader.on_lost(sent.is_some(), moment);
                 }
@@ -87,9 +85,9 @@ type Story<'a> = Vec<(&'a str, &'a [Act])>;
 
 const POST: &str = "POST /uploads 0-100 ?1";
 const DONE: &[Act] = &[Answers(200, "Upload-Complete: ?1")];
-const ASKED: &str = "HEAD /u/1";
+const QUERY: &str = "HEAD /u/1";
 
-fn goes_well(stories: Vec<(&str, Story<'_>)>) {
+fn succeeds(stories: Vec<(&str, Story<'_>)>) {
     for (name, story) in stories {
         let mut uploader = begun(Interop::V8, Opening::AtOnce, Method::POST, 100);
         play(&mut uploader, &story);
@@ -100,53 +98,53 @@ fn goes_well(stories: Vec<(&str, Story<'_>)>) {
 
 // proves: IETF-RET-13, IETF-CLI-01, IETF-CLI-02, IETF-CLI-04, IETF-CLI-05, IETF-CLI-06, IETF-CLI-08, IETF-CLI-10, IETF-CLI-11, IETF-CLI-14, IETF-CLI-15, IETF-CLI-17, IETF-CLI-18, IETF-CLI-20, IETF-APP-02, IETF-APP-03, IETF-CRE-03
 #[test]
-fn what_was_interrupted_goes_on_at_the_url() {
-    goes_well(vec![
+fn an_interrupted_upload_is_resumed_at_its_url() {
+    succeeds(vec![
         ("whole", vec![(POST, DONE)]),
         (
-            "whole, with a url that is not needed",
-            vec![(POST, &[Hears(0, U), Answers(200, "Upload-Complete: ?1")])],
+            "whole, with a URL that is not needed",
+            vec![(POST, &[Interim(0, URL), Answers(200, "Upload-Complete: ?1")])],
         ),
-        ("a server that never heard of it", vec![(POST, &[Answers(201, "Location: /files/7")])]),
+        ("a server without the protocol", vec![(POST, &[Answers(201, "Location: /files/7")])]),
         (
-            "the target's own place is not the upload's",
-            vec![(POST, &[Hears(0, U), Answers(201, "Location: /x|Upload-Complete: ?1")])],
+            "the `Location` of the target is not that of the upload",
+            vec![(POST, &[Interim(0, URL), Answers(201, "Location: /x|Upload-Complete: ?1")])],
         ),
         (
-            "cut, and again",
+            "interrupted twice",
             vec![
-                (POST, &[Hears(0, U), Breaks(Some(60))]),
-                (ASKED, &[Answers(204, "Upload-Offset: 40|Upload-Complete: ?0|Upload-Length: 100")]),
-                ("PATCH /u/1 40-100 at 40 ?1", &[Breaks(Some(10))]),
-                (ASKED, &[Breaks(None)]),
-                (ASKED, &[Answers(503, "Retry-After: 1")]),
-                (ASKED, &[Answers(204, "Upload-Offset: 45|Upload-Complete: ?0")]),
+                (POST, &[Interim(0, URL), Cut(Some(60))]),
+                (QUERY, &[Answers(204, "Upload-Offset: 40|Upload-Complete: ?0|Upload-Length: 100")]),
+                ("PATCH /u/1 40-100 at 40 ?1", &[Cut(Some(10))]),
+                (QUERY, &[Cut(None)]),
+                (QUERY, &[Answers(503, "Retry-After: 1")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 45|Upload-Complete: ?0")]),
                 ("PATCH /u/1 45-100 at 45 ?1", DONE),
             ],
         ),
         (
-            "a lost answer is asked for by an empty append",
+            "a lost answer is requested again by an empty append",
             vec![
-                (POST, &[Hears(0, U), Breaks(Some(100))]),
-                (ASKED, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?1")]),
-                ("PATCH /u/1 100-100 at 100 ?1", &[Breaks(Some(0))]),
-                (ASKED, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?1")]),
+                (POST, &[Interim(0, URL), Cut(Some(100))]),
+                (QUERY, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?1")]),
+                ("PATCH /u/1 100-100 at 100 ?1", &[Cut(Some(0))]),
+                (QUERY, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?1")]),
                 ("PATCH /u/1 100-100 at 100 ?1", DONE),
             ],
         ),
         (
-            "having everything completes nothing",
+            "having all bytes does not complete the upload",
             vec![
-                (POST, &[Hears(0, U), Breaks(Some(100))]),
-                (ASKED, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?0")]),
+                (POST, &[Interim(0, URL), Cut(Some(100))]),
+                (QUERY, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?0")]),
                 ("PATCH /u/1 100-100 at 100 ?1", DONE),
             ],
         ),
         (
-            "conflicts tell the offset, three in a row are asked about",
+            "a conflict carries the offset, the third in a row leads to a query",
             vec![
-                (POST, &[Hears(0, U), Answers(500, "")]),
-                (ASKED, &[Answers(204, "Upload-Offset: 10|Upload-Complete: ?0")]),
+                (POST, &[Interim(0, URL), Answers(500, "")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 10|Upload-Complete: ?0")]),
                 (
                     "PATCH /u/1 10-100 at 10 ?1",
                     &[AnswersEarly(0, 409, "Upload-Offset: 20|Upload-Complete: ?0")],
@@ -156,70 +154,70 @@ fn what_was_interrupted_goes_on_at_the_url() {
                     &[AnswersEarly(0, 409, "Upload-Offset: 5|Upload-Complete: ?0")],
                 ),
                 ("PATCH /u/1 5-100 at 5 ?1", &[AnswersEarly(0, 409, "Upload-Offset: 6|Upload-Complete: ?0")]),
-                (ASKED, &[Answers(204, "Upload-Offset: 7|Upload-Complete: ?0")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 7|Upload-Complete: ?0")]),
                 ("PATCH /u/1 7-100 at 7 ?1", &[Answers(409, "")]),
-                (ASKED, &[Answers(204, "Upload-Offset: 8|Upload-Complete: ?0")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 8|Upload-Complete: ?0")]),
                 ("PATCH /u/1 8-100 at 8 ?1", DONE),
             ],
         ),
         (
-            "a server that has more than was sent is believed",
+            "an offset beyond what was sent is credible",
             vec![
-                (POST, &[Hears(0, U), Breaks(Some(10))]),
-                (ASKED, &[Answers(204, "Upload-Offset: 90|Upload-Complete: ?0")]),
+                (POST, &[Interim(0, URL), Cut(Some(10))]),
+                (QUERY, &[Answers(204, "Upload-Offset: 90|Upload-Complete: ?0")]),
                 ("PATCH /u/1 90-100 at 90 ?1", DONE),
             ],
         ),
         (
-            "a success that does not complete goes on",
+            "a success that does not complete the upload continues it",
             vec![
                 (
                     POST,
                     &[
-                        Hears(0, U),
+                        Interim(0, URL),
                         Answers(201, "Location: https://h.example/u/1|Upload-Complete: ?0|Upload-Offset: 30"),
                     ],
                 ),
                 ("PATCH /u/1 30-100 at 30 ?1", &[Answers(204, "Upload-Complete: ?0|Upload-Offset: 100")]),
                 ("PATCH /u/1 100-100 at 100 ?1", &[Answers(204, "")]),
-                (ASKED, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?0")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?0")]),
                 ("PATCH /u/1 100-100 at 100 ?1", DONE),
             ],
         ),
         (
-            "nothing was acknowledged: begun again",
-            vec![(POST, &[Hears(0, U), Breaks(Some(10))]), (ASKED, &[Answers(404, "")]), (POST, DONE)],
+            "gone with nothing acknowledged: created again",
+            vec![(POST, &[Interim(0, URL), Cut(Some(10))]), (QUERY, &[Answers(404, "")]), (POST, DONE)],
         ),
     ]);
 }
 
 // proves: IETF-CLI-08, IETF-CLI-13
 #[test]
-fn a_question_ends_what_hangs_and_is_asked_until_it_is_answered() {
-    goes_well(vec![
+fn a_query_ends_a_request_that_hangs_and_is_repeated_until_it_returns_an_offset() {
+    succeeds(vec![
         (
-            "a question is asked again where its answer tells no offset",
+            "a query without an offset is repeated",
             vec![
-                (POST, &[Hears(0, U), Breaks(Some(10))]),
-                (ASKED, &[Answers(200, "")]),
-                (ASKED, &[Answers(400, "")]),
-                (ASKED, &[Answers(204, "Upload-Offset: 10|Upload-Complete: ?0")]),
-                ("PATCH /u/1 10-100 at 10 ?1", &[Breaks(Some(5))]),
-                (ASKED, &[Answers(204, "Upload-Complete: ?0")]),
-                (ASKED, &[Answers(204, "Upload-Offset: 12|Upload-Complete: ?0")]),
+                (POST, &[Interim(0, URL), Cut(Some(10))]),
+                (QUERY, &[Answers(200, "")]),
+                (QUERY, &[Answers(400, "")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 10|Upload-Complete: ?0")]),
+                ("PATCH /u/1 10-100 at 10 ?1", &[Cut(Some(5))]),
+                (QUERY, &[Answers(204, "Upload-Complete: ?0")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 12|Upload-Complete: ?0")]),
                 ("PATCH /u/1 12-100 at 12 ?1", DONE),
             ],
         ),
         (
-            "a conflict at the very offset is another request's, which a question ends",
+            "a conflict at the right offset comes from another request, which a query ends",
             vec![
-                (POST, &[Hears(0, U), Breaks(Some(50))]),
-                (ASKED, &[Answers(204, "Upload-Offset: 10|Upload-Complete: ?0")]),
+                (POST, &[Interim(0, URL), Cut(Some(50))]),
+                (QUERY, &[Answers(204, "Upload-Offset: 10|Upload-Complete: ?0")]),
                 (
                     "PATCH /u/1 10-100 at 10 ?1",
                     &[AnswersEarly(0, 409, "Upload-Offset: 10|Upload-Complete: ?0")],
                 ),
-                (ASKED, &[Answers(204, "Upload-Offset: 50|Upload-Complete: ?0")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 50|Upload-Complete: ?0")]),
                 ("PATCH /u/1 50-100 at 50 ?1", DONE),
             ],
         ),
@@ -228,40 +226,43 @@ fn a_question_ends_what_hangs_and_is_asked_until_it_is_answered() {
 
 // proves: IETF-INT-02, IETF-INT-08, IETF-INT-11, IETF-VER-04, IETF-VER-09, IETF-OFF-04, IETF-CLI-16, IETF-CRE-05
 #[test]
-fn only_its_own_104_counts() {
+fn only_a_104_of_the_own_version_counts() {
     const OTHER: &str = "Location: https://h.example/u/9|Upload-Draft-Interop-Version: 6";
     const NONE: &str = "Location: https://h.example/u/9";
-    goes_well(vec![
+    succeeds(vec![
         (
-            "another version's is no 104: careful on the retry",
+            "a 104 of another version is ignored, and the retry is careful",
             vec![
-                (POST, &[Hears(0, OTHER), Hears(0, NONE), Breaks(Some(10))]),
+                (POST, &[Interim(0, OTHER), Interim(0, NONE), Cut(Some(10))]),
                 ("POST /uploads 0-0 ?0", &[Answers(201, "Location: /u/1|Upload-Complete: ?0")]),
                 ("PATCH /u/1 0-100 at 0 ?1", DONE),
             ],
         ),
-        ("nothing reached the server: the same once more", vec![(POST, &[Breaks(None)]), (POST, DONE)]),
         (
-            "progress on an append has no place to tell",
+            "nothing reached the server: the request is repeated as it was",
+            vec![(POST, &[Cut(None)]), (POST, DONE)],
+        ),
+        (
+            "a 104 to an append names no new URL",
             vec![
-                (POST, &[Hears(0, U), Breaks(Some(60))]),
-                (ASKED, &[Answers(204, "Upload-Offset: 0|Upload-Complete: ?0")]),
+                (POST, &[Interim(0, URL), Cut(Some(60))]),
+                (QUERY, &[Answers(204, "Upload-Offset: 0|Upload-Complete: ?0")]),
                 (
                     "PATCH /u/1 0-100 at 0 ?1",
                     &[
-                        Hears(9, "Upload-Offset: 5|Location: /u/2|Upload-Draft-Interop-Version: 8"),
-                        Breaks(Some(9)),
+                        Interim(9, "Upload-Offset: 5|Location: /u/2|Upload-Draft-Interop-Version: 8"),
+                        Cut(Some(9)),
                     ],
                 ),
-                (ASKED, &[Answers(204, "Upload-Offset: 7|Upload-Complete: ?0")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 7|Upload-Complete: ?0")]),
                 ("PATCH /u/1 7-100 at 7 ?1", DONE),
             ],
         ),
     ]);
     let mut uploader = begun(Interop::V8, Opening::AtOnce, Method::POST, 100);
-    let progress = |at: &'static str| Hears(50, at);
+    let progress = |at: &'static str| Interim(50, at);
     let acts = [
-        Hears(0, U),
+        Interim(0, URL),
         progress("Upload-Offset: 20|Upload-Draft-Interop-Version: 8"),
         progress("Upload-Offset: 10|Upload-Draft-Interop-Version: 8"),
         progress("Upload-Offset: 51|Upload-Draft-Interop-Version: 8"),
@@ -269,49 +270,49 @@ fn only_its_own_104_counts() {
         progress("Upload-Offset: x|Upload-Draft-Interop-Version: 8"),
     ];
     play(&mut uploader, &[(POST, &acts)]);
-    // What cannot be is not believed; what can be need not be kept any more.
+    // Impossible offsets are ignored; acknowledged bytes may be dropped.
     assert_eq!(uploader.acknowledged(), Offset::new(20));
     assert_eq!(uploader.url(), Some(&Uri::from_static("https://h.example/u/1")));
-    // Another interim response, and one when nothing is sent, say nothing.
-    assert_eq!(uploader.on_interim(StatusCode::CONTINUE, &fields(U), moment(0)), Heard::GoOn);
+    // Other interim responses, and those outside of a request, change nothing.
+    assert_eq!(uploader.on_interim(StatusCode::CONTINUE, &fields(URL), moment(0)), OnInterim::Continue);
     uploader.on_response(StatusCode::OK, &fields("Upload-Complete: ?1"), moment(0));
     assert_eq!(
-        uploader.on_interim(StatusCode::from_u16(104).expect("one"), &fields(U), moment(0)),
-        Heard::GoOn
+        uploader.on_interim(StatusCode::from_u16(104).expect("one"), &fields(URL), moment(0)),
+        OnInterim::Continue
     );
 }
 
 // proves: IETF-INT-06, IETF-LIM-05, IETF-RET-14, IETF-CRE-18
 #[test]
-fn what_cannot_go_on_is_cancelled() {
+fn an_upload_that_cannot_continue_is_cancelled() {
     const TWO: &str = "Location: https://h.example/u/2|Upload-Draft-Interop-Version: 8";
     const SMALL: &str =
         "Location: https://h.example/u/1|Upload-Draft-Interop-Version: 8|Upload-Limit: max-size=99";
-    let too_large = Failure::TooLarge { most: 99, length: Length::new(100) };
-    let different = |told| Failure::Different { told, length: Length::new(100) };
+    let too_large = Failure::TooLarge { max: 99, length: Length::new(100) };
+    let different = |remote| Failure::Different { remote, length: Length::new(100) };
     let cancelled: (&str, &[Act]) = ("DELETE /u/1", &[Answers(204, "")]);
     let stories: Vec<(Failure, Story<'_>)> = vec![
-        (Failure::TwoPlaces, vec![(POST, &[Hears(0, U), Stops(5, TWO)]), cancelled]),
+        (Failure::TwoUrls, vec![(POST, &[Interim(0, URL), InterimStops(5, TWO)]), cancelled]),
         (
-            Failure::TwoPlaces,
-            vec![(POST, &[Hears(0, U), Answers(201, "Location: /u/2|Upload-Complete: ?0")]), cancelled],
+            Failure::TwoUrls,
+            vec![(POST, &[Interim(0, URL), Answers(201, "Location: /u/2|Upload-Complete: ?0")]), cancelled],
         ),
-        (too_large, vec![(POST, &[Stops(0, SMALL)]), cancelled]),
-        (too_large, vec![(POST, &[Stops(0, SMALL)]), ("DELETE /u/1", &[Breaks(Some(0))])]),
+        (too_large, vec![(POST, &[InterimStops(0, SMALL)]), cancelled]),
+        (too_large, vec![(POST, &[InterimStops(0, SMALL)]), ("DELETE /u/1", &[Cut(Some(0))])]),
         (too_large, vec![(POST, &[AnswersEarly(0, 413, "Upload-Complete: ?0|Upload-Limit: max-size=99")])]),
         (
             different(101),
             vec![
-                (POST, &[Hears(0, U), Breaks(Some(9))]),
-                (ASKED, &[Answers(204, "Upload-Offset: 101")]),
+                (POST, &[Interim(0, URL), Cut(Some(9))]),
+                (QUERY, &[Answers(204, "Upload-Offset: 101")]),
                 cancelled,
             ],
         ),
         (
             different(99),
             vec![
-                (POST, &[Hears(0, U), Breaks(Some(9))]),
-                (ASKED, &[Answers(204, "Upload-Offset: 9|Upload-Length: 99")]),
+                (POST, &[Interim(0, URL), Cut(Some(9))]),
+                (QUERY, &[Answers(204, "Upload-Offset: 9|Upload-Length: 99")]),
                 cancelled,
             ],
         ),
@@ -325,14 +326,14 @@ fn what_cannot_go_on_is_cancelled() {
 
 // proves: IETF-CLI-03, IETF-CLI-05, IETF-CLI-09, IETF-CLI-13, IETF-LIM-04
 #[test]
-fn what_cannot_be_done_has_a_reason() {
+fn failures_name_their_reason() {
     let rejected = |status| Failure::Rejected(StatusCode::from_u16(status).expect("a status"));
-    let cut: (&str, &[Act]) = (POST, &[Hears(0, U), Breaks(Some(60))]);
-    let at: (&str, &[Act]) = (ASKED, &[Answers(204, "Upload-Offset: 9|Upload-Complete: ?0")]);
+    let cut: (&str, &[Act]) = (POST, &[Interim(0, URL), Cut(Some(60))]);
+    let at: (&str, &[Act]) = (QUERY, &[Answers(204, "Upload-Offset: 9|Upload-Complete: ?0")]);
     let append = "PATCH /u/1 9-100 at 9 ?1";
-    let silent: (&str, &[Act]) = (ASKED, &[Answers(200, "")]);
-    let malformed: (&str, &[Act]) = (ASKED, &[Answers(204, "Upload-Offset: -1|Upload-Complete: ?0")]);
-    let unclear: (&str, &[Act]) = (ASKED, &[Answers(400, "Upload-Complete: ?0")]);
+    let silent: (&str, &[Act]) = (QUERY, &[Answers(200, "")]);
+    let malformed: (&str, &[Act]) = (QUERY, &[Answers(204, "Upload-Offset: -1|Upload-Complete: ?0")]);
+    let unclear: (&str, &[Act]) = (QUERY, &[Answers(400, "Upload-Complete: ?0")]);
     let stories: Vec<(Failure, bool, Story<'_>)> = vec![
         (rejected(422), true, vec![(POST, &[Answers(422, "Upload-Complete: ?1")])]),
         (rejected(503), true, vec![(POST, &[Answers(503, "Upload-Complete: ?1|Retry-After: 1")])]),
@@ -340,7 +341,7 @@ fn what_cannot_be_done_has_a_reason() {
         (rejected(404), false, vec![(POST, &[Answers(404, "")])]),
         (rejected(409), false, vec![(POST, &[Answers(409, "")])]),
         (rejected(308), false, vec![(POST, &[Answers(308, "")])]),
-        (rejected(401), false, vec![cut, (ASKED, &[Answers(401, "")])]),
+        (rejected(401), false, vec![cut, (QUERY, &[Answers(401, "")])]),
         (
             rejected(415),
             false,
@@ -350,23 +351,27 @@ fn what_cannot_be_done_has_a_reason() {
         (Failure::NotResumable, false, vec![cut, silent, silent, silent]),
         (Failure::NotResumable, false, vec![cut, silent, malformed, malformed]),
         (rejected(400), false, vec![cut, malformed, unclear, unclear]),
-        (rejected(302), false, vec![cut, (ASKED, &[Answers(302, "Location: /login")])]),
+        (rejected(302), false, vec![cut, (QUERY, &[Answers(302, "Location: /login")])]),
         (Failure::Gone, false, vec![cut, at, (append, &[Answers(404, "")])]),
-        (Failure::Gone, false, vec![cut, at, (append, &[Breaks(Some(3))]), (ASKED, &[Answers(410, "")])]),
-        // It may be complete, and forgotten: to begin again might do it twice.
-        (Failure::Gone, false, vec![(POST, &[Hears(0, U), Breaks(Some(100))]), (ASKED, &[Answers(404, "")])]),
-        (Failure::Unanswered, false, vec![(POST, &[Breaks(Some(100))])]),
+        (Failure::Gone, false, vec![cut, at, (append, &[Cut(Some(3))]), (QUERY, &[Answers(410, "")])]),
+        // The upload may have been complete: another creation might make a second one.
+        (
+            Failure::Gone,
+            false,
+            vec![(POST, &[Interim(0, URL), Cut(Some(100))]), (QUERY, &[Answers(404, "")])],
+        ),
+        (Failure::Unanswered, false, vec![(POST, &[Cut(Some(100))])]),
         (Failure::Unanswered, false, vec![(POST, &[Answers(502, "")])]),
         (Failure::Unanswered, false, vec![(POST, &[AnswersEarly(50, 200, "")])]),
-        // Its time is over before the next attempt.
+        // The upload expires before the next attempt.
         (
             Failure::Gone,
             false,
             vec![(
                 POST,
                 &[
-                    Hears(0, "Location: /u/1|Upload-Limit: max-age=0|Upload-Draft-Interop-Version: 8"),
-                    Breaks(Some(5)),
+                    Interim(0, "Location: /u/1|Upload-Limit: max-age=0|Upload-Draft-Interop-Version: 8"),
+                    Cut(Some(5)),
                 ],
             )],
         ),
@@ -377,18 +382,18 @@ fn what_cannot_be_done_has_a_reason() {
         assert_eq!((ends(&mut uploader), uploader.is_answered()), (Err(failure), answered));
         uploader.on_response(StatusCode::OK, &fields("Upload-Complete: ?1"), moment(0));
         uploader.on_lost(true, moment(0));
-        assert_eq!(ends(&mut uploader), Err(failure), "it stays ended");
+        assert_eq!(ends(&mut uploader), Err(failure), "the failure is final");
     }
-    // A method that promises to do it once however often it is asked may be asked again.
+    // A request with an idempotent method is repeated.
     let mut uploader = begun(Interop::V8, Opening::AtOnce, Method::PUT, 100);
     let story: Story<'_> = vec![
-        ("PUT /uploads 0-100 ?1", &[Breaks(Some(100))]),
+        ("PUT /uploads 0-100 ?1", &[Cut(Some(100))]),
         ("PUT /uploads 0-0 ?0", &[Answers(201, "Location: /u/1|Upload-Complete: ?0")]),
         ("PATCH /u/1 0-100 at 0 ?1", DONE),
     ];
     play(&mut uploader, &story);
     assert_eq!(ends(&mut uploader), Ok(()));
-    // A server without resuming cannot be opened carefully.
+    // A server without resumption gives no URL to an empty creation.
     let mut uploader = begun(Interop::V8, Opening::Careful, Method::POST, 100);
     play(&mut uploader, &[("POST /uploads 0-0 ?0", &[Answers(200, "")])]);
     assert_eq!(ends(&mut uploader), Err(Failure::NotResumable));
@@ -396,44 +401,44 @@ fn what_cannot_be_done_has_a_reason() {
 
 // proves: IETF-CLI-01, IETF-CLI-02, IETF-CLI-18
 #[test]
-fn a_success_is_judged_by_what_shows_that_the_server_speaks_the_protocol() {
+fn the_meaning_of_a_success_depends_on_evidence_of_the_protocol() {
     const CAREFUL: &str = "POST /uploads 0-0 ?0";
-    const U10: &str = "Location: https://h.example/u/1|Upload-Draft-Interop-Version: 10";
+    const URL_V10: &str = "Location: https://h.example/u/1|Upload-Draft-Interop-Version: 10";
     let end = |opening, version, story: Story<'_>| {
         let mut uploader = begun(version, opening, Method::POST, 100);
         play(&mut uploader, &story);
         (ends(&mut uploader), uploader.url().is_some())
     };
-    // The place of what an ordinary server made of it is none to append to.
+    // The `Location` of an ordinary server takes no appends.
     let made = vec![(CAREFUL, &[Answers(201, "Location: /files/7")][..])];
     assert_eq!(end(Opening::Careful, Interop::V10, made), (Err(Failure::NotResumable), false));
     let made = vec![(POST, &[Answers(201, "Location: /files/7")][..])];
     assert_eq!(end(Opening::AtOnce, Interop::V10, made), (Ok(()), false));
-    // One field is evidence enough.
+    // One field is enough evidence.
     let opened = vec![
         (CAREFUL, &[Answers(201, "Location: /u/1|Upload-Limit: min-size=0")][..]),
         ("PATCH /u/1 0-100 at 0 ?1", DONE),
     ];
     assert_eq!(end(Opening::Careful, Interop::V10, opened), (Ok(()), true));
-    // Since -12 a success that does not say that it completes leaves an upload to go on with.
-    let silent = (POST, &[Hears(0, U10), Answers(200, "")][..]);
+    // Since -12 a success without the completeness field leaves the upload incomplete.
+    let silent = (POST, &[Interim(0, URL_V10), Answers(200, "")][..]);
     let story = vec![
         silent,
-        (ASKED, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?0")]),
+        (QUERY, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?0")]),
         ("PATCH /u/1 100-100 at 100 ?1", DONE),
     ];
     assert_eq!(end(Opening::AtOnce, Interop::V10, story), (Ok(()), true));
-    let story = vec![(POST, &[Hears(0, U), Answers(200, "")][..])];
+    let story = vec![(POST, &[Interim(0, URL), Answers(200, "")][..])];
     assert_eq!(end(Opening::AtOnce, Interop::V8, story), (Ok(()), true));
 }
 
 // proves: IETF-VER-11
 #[test]
-fn a_number_that_is_refused_without_a_word_is_followed_by_the_next() {
-    const U6: &str = "Location: /u/1|Upload-Draft-Interop-Version: 6";
+fn a_version_that_the_server_refuses_is_followed_by_the_next() {
+    const URL_V6: &str = "Location: /u/1|Upload-Draft-Interop-Version: 6";
     let refused: &[Act] = &[AnswersEarly(10, 400, "")];
     let number = |uploader: &mut Uploader| match uploader.clone().step() {
-        Step::Send(ask) => ask
+        Step::Send(transmit) => transmit
             .head
             .headers()
             .get("upload-draft-interop-version")
@@ -452,18 +457,18 @@ fn a_number_that_is_refused_without_a_word_is_followed_by_the_next() {
     play(&mut uploader, &[(POST, refused)]);
     assert_eq!(ends(&mut uploader), Err(Failure::Rejected(StatusCode::BAD_REQUEST)));
 
-    // The second number is spoken to the end, at a URL that it has named.
+    // The second version stays in use, at the URL that it led to.
     let mut uploader = negotiating(VERSIONS[0]);
     let story: Story<'_> = vec![
         (POST, refused),
-        (POST, &[Hears(0, U6), Breaks(Some(60))]),
-        (ASKED, &[Answers(204, "Upload-Offset: 40|Upload-Complete: ?0")]),
+        (POST, &[Interim(0, URL_V6), Cut(Some(60))]),
+        (QUERY, &[Answers(204, "Upload-Offset: 40|Upload-Complete: ?0")]),
         ("PATCH /u/1 40-100 at 40 ?1", &[Answers(201, "Upload-Complete: ?1")]),
     ];
     play(&mut uploader, &story);
     assert_eq!((ends(&mut uploader), uploader.version()), (Ok(()), Some(Interop::V6)));
 
-    // A refusal in words is one of the upload, and a version that was chosen is not changed.
+    // A 400 with fields of the protocol rejects the upload, and a chosen version is not changed.
     let bad = Failure::Rejected(StatusCode::BAD_REQUEST);
     let mut uploader = negotiating(VERSIONS[0]);
     play(&mut uploader, &[(POST, &[AnswersEarly(0, 400, "Upload-Complete: ?0")])]);
@@ -472,51 +477,52 @@ fn a_number_that_is_refused_without_a_word_is_followed_by_the_next() {
     play(&mut uploader, &[(POST, refused)]);
     assert_eq!(ends(&mut uploader), Err(bad));
 
-    // An upload of an earlier run is asked for in the next version too.
+    // An upload of an earlier run is queried in the next version, too.
     let url = Uri::from_static("https://h.example/u/1");
-    let mut uploader = Uploader::resume_in(url, Interop::V10, Length::new(100), retries()).negotiating();
+    let mut uploader =
+        Uploader::resume(ClientDialect::Ietf(Interop::V10), url, origin(), Length::new(100), retries())
+            .negotiating();
     let story: Story<'_> = vec![
-        (ASKED, &[Answers(400, "")]),
-        (ASKED, &[Answers(204, "Upload-Offset: 70|Upload-Complete: ?0")]),
+        (QUERY, &[Answers(400, "")]),
+        (QUERY, &[Answers(204, "Upload-Offset: 70|Upload-Complete: ?0")]),
         ("PATCH /u/1 70-100 at 70 ?1", DONE),
     ];
     play(&mut uploader, &story);
     assert_eq!((ends(&mut uploader), uploader.version()), (Ok(()), Some(Interop::V6)));
 }
 
-/// However a creation ends early, a question comes before the first append: it ends what is left of the creation at the
-/// server.
+/// A creation that ends early is followed by a query, which ends the rest of the creation on the server.
 // proves: IETF-CON-01, IETF-RET-12
 #[test]
 fn no_transfer_begins_while_the_creation_of_its_upload_may_still_run() {
     const SHORTER: &str = "Location: /u/1|Upload-Limit: max-append-size=60|Upload-Draft-Interop-Version: 8";
     let endings: [&[Act]; 4] = [
-        &[Stops(0, SHORTER)],
-        &[Hears(0, U), Breaks(Some(50))],
-        &[Hears(0, U), AnswersEarly(50, 503, "")],
-        &[Hears(0, U), AnswersEarly(50, 201, "Location: /u/1|Upload-Complete: ?0")],
+        &[InterimStops(0, SHORTER)],
+        &[Interim(0, URL), Cut(Some(50))],
+        &[Interim(0, URL), AnswersEarly(50, 503, "")],
+        &[Interim(0, URL), AnswersEarly(50, 201, "Location: /u/1|Upload-Complete: ?0")],
     ];
     for ending in endings {
         let mut uploader = begun(Interop::V8, Opening::AtOnce, Method::POST, 100);
-        play(&mut uploader, &[(POST, ending), (ASKED, &[Breaks(None)])]);
+        play(&mut uploader, &[(POST, ending), (QUERY, &[Cut(None)])]);
     }
 }
 
 // proves: IETF-LIM-03, IETF-LIM-09
 #[test]
-fn requests_are_as_large_as_the_server_wants() {
+fn requests_respect_the_server_s_limits() {
     let stories: Vec<(u64, Story<'_>)> = vec![
         (
             u64::MAX,
             vec![
                 (
                     POST,
-                    &[Stops(
+                    &[InterimStops(
                         0,
                         "Location: /u/1|Upload-Limit: max-append-size=60|Upload-Draft-Interop-Version: 8",
                     )],
                 ),
-                (ASKED, &[Answers(204, "Upload-Offset: 0|Upload-Complete: ?0")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 0|Upload-Complete: ?0")]),
                 ("PATCH /u/1 0-60 at 0 ?0", &[Answers(204, "Upload-Complete: ?0")]),
                 ("PATCH /u/1 60-100 at 60 ?1", DONE),
             ],
@@ -538,7 +544,7 @@ fn requests_are_as_large_as_the_server_wants() {
                 (POST, &[AnswersEarly(9, 413, "")]),
                 ("POST /uploads 0-50 ?0", &[Answers(201, "Location: /u/1|Upload-Complete: ?0")]),
                 ("PATCH /u/1 50-100 at 50 ?1", &[AnswersEarly(0, 413, "")]),
-                (ASKED, &[Answers(204, "Upload-Offset: 50|Upload-Complete: ?0")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 50|Upload-Complete: ?0")]),
                 ("PATCH /u/1 50-75 at 50 ?0", &[Answers(204, "Upload-Complete: ?0")]),
                 ("PATCH /u/1 75-100 at 75 ?1", DONE),
             ],
@@ -562,7 +568,7 @@ fn requests_are_as_large_as_the_server_wants() {
         play(&mut uploader, &story);
         assert_eq!(ends(&mut uploader), Ok(()));
     }
-    // Less than the least is not tried.
+    // A request below the minimum is not tried.
     let mut uploader = begun(Interop::V8, Opening::AtOnce, Method::POST, 100);
     let story: Story<'_> =
         vec![(POST, &[AnswersEarly(0, 413, "Upload-Complete: ?0|Upload-Limit: min-append-size=100")])];
@@ -571,12 +577,12 @@ fn requests_are_as_large_as_the_server_wants() {
 }
 
 #[test]
-fn every_version_is_spoken_as_it_is() {
+fn every_version_uses_its_own_fields() {
     for version in Interop::ALL {
         let (yes, no) = if version == Interop::V3 { ("in?0", "in?1") } else { ("?1", "?0") };
         let number = version.number().map(|number| format!("|Upload-Draft-Interop-Version: {number}"));
         let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
-        let place = leak(format!("Location: /u/1{}", number.unwrap_or_default()));
+        let location = leak(format!("Location: /u/1{}", number.unwrap_or_default()));
         let complete = |yes: bool| match (version, yes) {
             (Interop::V3, yes) => format!("Upload-Incomplete: ?{}", u8::from(!yes)),
             (_, yes) => format!("Upload-Complete: ?{}", u8::from(yes)),
@@ -587,12 +593,12 @@ fn every_version_is_spoken_as_it_is() {
             (format!("POST /uploads 0-100 {yes}"), format!("PATCH /u/1 40-100 at 40 {yes}"));
         let again = format!("PATCH /u/1 100-100 at 100 {yes}");
         let mut story: Story<'_> = vec![
-            (&created, leak_acts(vec![Hears(0, place), Breaks(Some(60))])),
-            (ASKED, leak_acts(vec![Answers(204, at(40, false))])),
-            (&appended, leak_acts(vec![Breaks(Some(60))])),
-            (ASKED, leak_acts(vec![Answers(204, at(100, true))])),
+            (&created, leak_acts(vec![Interim(0, location), Cut(Some(60))])),
+            (QUERY, leak_acts(vec![Answers(204, at(40, false))])),
+            (&appended, leak_acts(vec![Cut(Some(60))])),
+            (QUERY, leak_acts(vec![Answers(204, at(100, true))])),
         ];
-        // Before 8 an answer is not given again: that it is complete is all there is to know.
+        // Servers before version 8 replay no answer, so the upload is complete without one.
         if version >= Interop::V8 {
             story.push((&again, leak_acts(vec![Answers(200, at(100, true))])));
         }
@@ -603,7 +609,7 @@ fn every_version_is_spoken_as_it_is() {
             "{version:?}"
         );
 
-        // Only since 7 a success has to say that it is the target's.
+        // Since version 7 a success has to carry the completeness field.
         let mut uploader = begun(version, Opening::Careful, Method::POST, 100);
         let created = format!("POST /uploads 0-0 {no}");
         let appended = format!("PATCH /u/1 0-100 at 0 {yes}");
@@ -615,7 +621,7 @@ fn every_version_is_spoken_as_it_is() {
         if version < Interop::V7 {
             assert_eq!((ends(&mut uploader), uploader.is_answered()), (Ok(()), true), "{version:?}");
         } else {
-            play(&mut uploader, &[(ASKED, leak_acts(vec![Answers(204, at(100, false))]))]);
+            play(&mut uploader, &[(QUERY, leak_acts(vec![Answers(204, at(100, false))]))]);
         }
     }
 }
@@ -626,50 +632,50 @@ fn leak_acts(acts: Vec<Act>) -> &'static [Act] {
 
 // proves: IETF-CLI-11, IETF-CLI-13, IETF-RET-12
 #[test]
-fn an_earlier_run_is_continued_at_its_url() {
+fn an_upload_of_an_earlier_run_is_resumed_at_its_url() {
     let resumed = || {
         let url = Uri::from_static("https://h.example/u/1");
-        Uploader::resume_in(url, Interop::V8, Length::new(100), retries())
+        Uploader::resume(ClientDialect::Ietf(Interop::V8), url, origin(), Length::new(100), retries())
     };
     let stories: Vec<(Result<(), Failure>, Story<'_>)> = vec![
         (
             Ok(()),
             vec![
-                (ASKED, &[Answers(204, "Upload-Offset: 70|Upload-Complete: ?0")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 70|Upload-Complete: ?0")]),
                 ("PATCH /u/1 70-100 at 70 ?1", DONE),
             ],
         ),
         (
             Ok(()),
             vec![
-                (ASKED, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?1")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?1")]),
                 ("PATCH /u/1 100-100 at 100 ?1", DONE),
             ],
         ),
-        // It is complete, and what was answered is not known any more.
+        // The upload is complete, and its answer is forgotten.
         (
             Ok(()),
             vec![
-                (ASKED, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?1")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 100|Upload-Complete: ?1")]),
                 ("PATCH /u/1 100-100 at 100 ?1", &[Answers(404, "")]),
             ],
         ),
-        // The target had enough of it early: its answer says why.
+        // The target completed the upload early, and its answer says why.
         (
             Err(Failure::Rejected(StatusCode::UNPROCESSABLE_ENTITY)),
             vec![
-                (ASKED, &[Answers(204, "Upload-Offset: 30|Upload-Complete: ?1")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 30|Upload-Complete: ?1")]),
                 ("PATCH /u/1 30-30 at 30 ?1", &[Answers(422, "Upload-Complete: ?1")]),
             ],
         ),
         (
-            Err(Failure::Different { told: 30, length: Length::new(100) }),
+            Err(Failure::Different { remote: 30, length: Length::new(100) }),
             vec![
-                (ASKED, &[Answers(204, "Upload-Offset: 30|Upload-Complete: ?1")]),
+                (QUERY, &[Answers(204, "Upload-Offset: 30|Upload-Complete: ?1")]),
                 ("PATCH /u/1 30-30 at 30 ?1", &[Answers(400, "Upload-Complete: ?0")]),
             ],
         ),
-        (Err(Failure::Gone), vec![(ASKED, &[Answers(404, "")])]),
+        (Err(Failure::Gone), vec![(QUERY, &[Answers(404, "")])]),
     ];
     for (end, story) in stories {
         let mut uploader = resumed();
@@ -679,15 +685,15 @@ fn an_earlier_run_is_continued_at_its_url() {
 }
 
 #[test]
-fn retries_of_a_url_s_upload_are_bounded_and_renewed_by_progress() {
+fn retries_at_a_url_are_bounded_and_renewed_by_progress() {
     let mut uploader = begun(Interop::V8, Opening::AtOnce, Method::POST, 100);
-    play(&mut uploader, &[(POST, &[Hears(0, U), Breaks(Some(60))])]);
+    play(&mut uploader, &[(POST, &[Interim(0, URL), Cut(Some(60))])]);
     for _ in 0..5 {
-        play(&mut uploader, &[(ASKED, &[Breaks(Some(0))])]);
+        play(&mut uploader, &[(QUERY, &[Cut(Some(0))])]);
     }
-    assert_eq!(ends(&mut uploader), Err(Failure::Exhausted { attempts: 6, last: Trouble::Lost }));
+    assert_eq!(ends(&mut uploader), Err(Failure::Exhausted { attempts: 6, last: AttemptError::Lost }));
 
-    // A server that takes nothing and says yes to everything is left.
+    // A server that stores nothing and answers every append with success ends the upload.
     let mut uploader = begun(Interop::V8, Opening::Careful, Method::POST, 100);
     play(&mut uploader, &[("POST /uploads 0-0 ?0", &[Answers(201, "Location: /u/1|Upload-Complete: ?0")])]);
     for _ in 0..6 {
@@ -698,7 +704,7 @@ fn retries_of_a_url_s_upload_are_bounded_and_renewed_by_progress() {
     }
     assert!(matches!(ends(&mut uploader), Err(Failure::Exhausted { attempts: 6, .. })));
 
-    // Progress that only 104s tell renews them too.
+    // Progress in interim responses renews them, too.
     let mut uploader = begun(Interop::V8, Opening::Careful, Method::POST, 100);
     play(&mut uploader, &[("POST /uploads 0-0 ?0", &[Answers(201, "Location: /u/1|Upload-Complete: ?0")])]);
     for at in 0..50_u64 {
@@ -709,15 +715,15 @@ fn retries_of_a_url_s_upload_are_bounded_and_renewed_by_progress() {
         play(
             &mut uploader,
             &[
-                (append, leak_acts(vec![Hears(1, more), Breaks(Some(1))])),
-                (ASKED, leak_acts(vec![Answers(204, state)])),
+                (append, leak_acts(vec![Interim(1, more), Cut(Some(1))])),
+                (QUERY, leak_acts(vec![Answers(204, state)])),
             ],
         );
     }
 }
 
 #[test]
-fn places_are_resolved_against_the_target() {
+fn locations_are_resolved_against_the_target() {
     let target = Uri::from_static("https://h.example/files/uploads?x=1");
     let table = [
         ("https://other.example/u/1", Some("https://other.example/u/1")),
@@ -731,9 +737,9 @@ fn places_are_resolved_against_the_target() {
         ("https://", None),
     ];
     for (location, expected) in table {
-        let found = super::super::ietf::resolve(&target, location).map(|uri| uri.to_string());
+        let found = resolve(&target, location).map(|uri| uri.to_string());
         assert_eq!(found.as_deref(), expected, "{location}");
     }
-    let found = super::super::ietf::resolve(&Uri::from_static("/uploads"), "/u/1");
+    let found = resolve(&Uri::from_static("/uploads"), "/u/1");
     assert_eq!(found, Some(Uri::from_static("/u/1")));
 }

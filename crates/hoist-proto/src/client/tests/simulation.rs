@@ -1,8 +1,8 @@
-//! `Uploader` against `engine`: a link that loses, delays and repeats nothing it should not, and a disk that forgets what
-//! was not synced. Every run follows from its seed; a failing seed is in the panic.
+//! `Uploader` against `engine`: a link that loses and delays requests, and a disk that forgets what was not synced. A run
+//! is determined by its seed, which the panic of a failing run names.
 
 use super::*;
-use crate::dialect::token::told;
+use crate::dialect::token::client::state;
 use crate::dialect::{Context, Detected, DialectOptions, Resource, detect};
 use crate::engine::{self, Decision, End, Ending, Verdict};
 use crate::operation::{Operation, Reply, Subject};
@@ -13,7 +13,7 @@ use crate::upload::{Phase, TargetResponse, Upload};
 
 const SEEDS: u64 = 10_000;
 
-/// Numbers that follow from a seed (splitmix64).
+/// A seeded random number generator (`SplitMix64`).
 pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
@@ -25,7 +25,7 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 to `most`, both included.
+    /// Returns a number from 0 to `most`, inclusive.
     pub(super) fn up_to(&mut self, most: u64) -> u64 {
         self.roll() % (most + 1)
     }
@@ -35,15 +35,15 @@ impl Dice {
     }
 }
 
-/// How many requests there were without a pause, and without a byte more.
+/// The number of requests since the last pause and the last progress.
 #[derive(Default)]
-pub(super) struct Haste {
+pub(super) struct BusyLoopCheck {
     requests: u32,
     acknowledged: u64,
 }
 
-impl Haste {
-    /// What a machine may ask for at once: a few questions and every halving, never a loop.
+impl BusyLoopCheck {
+    /// The most requests without a pause: a few queries and every halving, never a loop.
     const MOST: u32 = 25;
 
     pub(super) fn paused(&mut self) {
@@ -55,29 +55,38 @@ impl Haste {
             *self = Self { requests: 0, acknowledged: acknowledged.get() };
         }
         self.requests += 1;
-        assert!(self.requests <= Self::MOST, "it hurries and gets nowhere");
+        assert!(self.requests <= Self::MOST, "a busy loop without progress");
     }
 }
 
-/// A server with one upload: its record, its bytes, and how many of them a crash leaves.
+/// A server with one upload: its record, its bytes, and the number of bytes that survive a crash.
 struct Server {
     policy: Policy,
     record: Option<Upload>,
     bytes: Vec<u8>,
     synced: usize,
-    /// The furthest offset it ever told.
-    told: u64,
+    /// The highest offset that it acknowledged.
+    acknowledged: u64,
     deliveries: u32,
     now: Timestamp,
-    /// How often it dies between the last byte and the answer, in percent.
-    dies: u64,
+    /// The probability of a crash between the last byte and the answer, in percent.
+    crashes: u64,
 }
 
 impl Server {
     fn new() -> Self {
         let now = Timestamp::from_millis(0);
         let policy = Policy::default();
-        Self { policy, record: None, bytes: Vec::new(), synced: 0, told: 0, deliveries: 0, now, dies: 5 }
+        Self {
+            policy,
+            record: None,
+            bytes: Vec::new(),
+            synced: 0,
+            acknowledged: 0,
+            deliveries: 0,
+            now,
+            crashes: 5,
+        }
     }
 
     fn sync(&mut self) -> Durable {
@@ -85,13 +94,13 @@ impl Server {
         Durable::attest(Offset::new(self.synced as u64))
     }
 
-    /// Power fails. Any part of what was not synced may be on the disk all the same.
+    /// Loses power. Any part of what was not synced may be on the disk nevertheless.
     fn crash(&mut self, dice: &mut Dice) {
         let lucky = dice.up_to((self.bytes.len() - self.synced) as u64);
         self.bytes.truncate(self.synced + usize::try_from(lucky).expect("small"));
     }
 
-    /// What a request finds: earlier ones have ended, their bytes are safe, and what is due is finished.
+    /// Loads the upload for a request: earlier requests have ended, their bytes are synced, and a due delivery is done.
     fn load(&mut self) -> Option<Upload> {
         let offset = self.sync();
         let mut upload = Upload { offset, ..self.record.clone()? };
@@ -112,7 +121,7 @@ impl Server {
         reply
     }
 
-    /// Handles a request of which `content` arrives. The content is cut when there is less of it than declared.
+    /// Handles a request of which `content` arrives. The request was interrupted if that is less than declared.
     fn handle(&mut self, head: &Request<()>, content: &[u8], declared: u64, dice: &mut Dice) -> Response {
         let (parts, ()) = head.clone().into_parts();
         let Detected::Dialect(dialect) = detect(&parts, Resource::Endpoint, DialectOptions::default()) else {
@@ -120,7 +129,7 @@ impl Server {
         };
         let decoded = match dialect.decode(&parts, Resource::Endpoint, Some(declared)) {
             Ok(decoded) => decoded,
-            Err(refusal) => panic!("the client says what makes no sense: {refusal:?} {parts:?}"),
+            Err(refusal) => panic!("a malformed request: {refusal:?} {parts:?}"),
         };
         assert!(matches!(decoded.subject, Subject::Token(_)));
         let known = self.load();
@@ -136,7 +145,7 @@ impl Server {
             Decision::Receive(upload, plan) => Ok(self.receive(upload, &plan, content, declared, dice)),
             Decision::Answer(reply) => Ok(Some(reply)),
             Decision::Refuse(refusal) => Err(refusal),
-            Decision::Cancel | Decision::Invalidate(_) => panic!("nobody asked for that"),
+            Decision::Cancel | Decision::Invalidate(_) => panic!("an unexpected decision"),
         };
         let moment = Context { base: "/uploads", limits: &self.policy.limits, now: self.now, lifetime: None };
         let head = match reply {
@@ -148,12 +157,20 @@ impl Server {
         Some((head.status(), head.headers().clone()))
     }
 
-    /// An offset that was told holds for ever.
+    /// Checks that acknowledged offsets never decrease and are synced.
     fn remember(&mut self, fields: &HeaderMap) {
-        if let Some(offset) = told(fields).offset {
-            assert!(offset.get() >= self.told, "the offset went back from {} to {offset}", self.told);
-            assert!(offset.get() <= self.synced as u64, "{offset} was told, {} is safe", self.synced);
-            self.told = offset.get();
+        if let Some(offset) = state(fields).offset {
+            assert!(
+                offset.get() >= self.acknowledged,
+                "the offset went back from {} to {offset}",
+                self.acknowledged
+            );
+            assert!(
+                offset.get() <= self.synced as u64,
+                "{offset} was acknowledged, {} is synced",
+                self.synced
+            );
+            self.acknowledged = offset.get();
         }
     }
 
@@ -171,7 +188,7 @@ impl Server {
         self.bytes.extend_from_slice(content);
         if (content.len() as u64) < declared {
             if dice.in_percent(30) {
-                // Nobody is there to settle it: the next request finds the bytes as the disk has them.
+                // The request is never settled: the next one finds the bytes that are on the disk.
                 self.crash(dice);
                 return None;
             }
@@ -180,14 +197,14 @@ impl Server {
             self.settled(upload, verdict, plan.created);
             return None;
         }
-        if dice.in_percent(self.dies) {
+        if dice.in_percent(self.crashes) {
             self.crash(dice);
             return None;
         }
         let ending = Ending { stored: self.sync(), how: End::AllReceived };
         let (upload, verdict) = engine::settle(upload, plan, &ending, self.now);
-        if dice.in_percent(self.dies) {
-            // Between the record of the last byte and its delivery.
+        if dice.in_percent(self.crashes) {
+            // A crash between the record of the last byte and its delivery.
             self.record = Some(upload);
             return None;
         }
@@ -205,35 +222,35 @@ impl Server {
                 self.record = Some(upload);
                 None
             }
-            Verdict::Remove(refusal) => panic!("nothing is wrong with the upload: {refusal:?}"),
+            Verdict::Remove(refusal) => panic!("an unexpected refusal: {refusal:?}"),
         }
     }
 }
 
-/// Status and fields, unless the server died.
+/// Status and fields; `None` if the server crashed.
 type Response = Option<(StatusCode, HeaderMap)>;
 
-/// How bad a run is, in percent of requests.
-struct Weather {
+/// The probabilities of faults, in percent of requests.
+struct Faults {
     unconnected: u64,
     cut: u64,
     late: u64,
-    unheard: u64,
+    unanswered: u64,
     refused: u64,
-    /// How often the client dies, to be run again with the token it kept.
+    /// The client crashes, and a later process resumes with the stored token.
     restarted: u64,
 }
 
 struct Run {
     dice: Dice,
-    weather: Weather,
+    faults: Faults,
     source: Vec<u8>,
     server: Server,
     uploader: Uploader,
-    /// The same upload as a later process would begin it.
+    /// The same upload, as a later process resumes it.
     later: Uploader,
     elapsed: Duration,
-    /// A creation that is still on its way when the client has long given it up.
+    /// A creation that arrives after the client has given it up.
     late: Option<(Request<()>, u64, u64)>,
 }
 
@@ -241,11 +258,11 @@ impl Run {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let most = [0, 10, 25, 40][usize::try_from(dice.up_to(3)).expect("small")];
-        let weather = Weather {
+        let faults = Faults {
             unconnected: dice.up_to(most),
             cut: dice.up_to(most),
             late: dice.up_to(most),
-            unheard: dice.up_to(most),
+            unanswered: dice.up_to(most),
             refused: dice.up_to(most),
             restarted: dice.up_to(5),
         };
@@ -254,15 +271,16 @@ impl Run {
         let retries = Retries { attempts: 40, budget: Duration::from_hours(10), ..Retries::default() };
         let token = token_of([dice.roll().to_be_bytes()[0]; 32]);
         let content_max = if dice.in_percent(30) { 1 + dice.up_to(200) } else { u64::MAX };
-        let begun = |begin: fn(Uri, Token, Origin, Length, Retries) -> Uploader| {
+        let begun = |begin: fn(ClientDialect, Uri, Origin, Length, Retries) -> Uploader| {
             let target = Uri::from_static("/uploads");
-            begin(target, token.clone(), origin(), Length::new(length), retries).with_content_max(content_max)
+            let dialect = ClientDialect::Token { token: token.clone(), form: Form::Seed, part: None };
+            begin(dialect, target, origin(), Length::new(length), retries).with_content_max(content_max)
         };
         let later = begun(Uploader::resume);
         let uploader = if dice.in_percent(20) { later.clone() } else { begun(Uploader::create) };
         Self {
             dice,
-            weather,
+            faults,
             source,
             server: Server::new(),
             uploader,
@@ -277,56 +295,59 @@ impl Run {
         self.source[within(range.start)..within(range.end)].to_vec()
     }
 
-    /// Runs to its end, which is `Ok` when the upload is complete.
+    /// Runs to the end. Returns `Ok` if the upload is complete.
     fn play(&mut self) -> Result<(), Failure> {
-        let mut haste = Haste::default();
+        let mut busy = BusyLoopCheck::default();
         for _ in 0..20_000 {
-            if self.dice.in_percent(self.weather.restarted) {
+            if self.dice.in_percent(self.faults.restarted) {
                 self.uploader = self.later.clone();
             }
             match self.uploader.step() {
                 Step::Wait(wait) => {
                     self.elapsed += wait;
-                    haste.paused();
+                    busy.paused();
                 }
-                Step::Send(ask) => {
-                    haste.asked(self.uploader.acknowledged());
-                    self.send(*ask);
+                Step::Send(transmit) => {
+                    busy.asked(self.uploader.acknowledged());
+                    self.send(*transmit);
                 }
                 Step::Done => return Ok(()),
                 Step::Failed(failure) => return Err(failure),
             }
         }
-        panic!("it never ends");
+        panic!("the upload does not end");
     }
 
-    fn send(&mut self, ask: Ask) {
+    fn send(&mut self, transmit: Transmit) {
         self.elapsed += Duration::from_millis(50);
         self.server.now = Timestamp::from_millis(u64::try_from(self.elapsed.as_millis()).expect("short"));
-        let range = ask.content.clone().unwrap_or(0..0);
+        let range = transmit.content.clone().unwrap_or(0..0);
         let declared = range.end - range.start;
         let random = self.dice.roll();
         let lost = |run: &mut Self, reached| {
             run.uploader.on_lost(reached, Moment { elapsed: run.elapsed, random });
         };
-        if self.dice.in_percent(self.weather.unconnected) {
+        if self.dice.in_percent(self.faults.unconnected) {
             return lost(self, false);
         }
-        let cut = self.dice.in_percent(self.weather.cut);
+        let cut = self.dice.in_percent(self.faults.cut);
         let arrives = if cut { self.dice.up_to(declared.saturating_sub(1)) } else { declared };
         let sent = arrives + self.dice.up_to(declared - arrives);
-        if cut && declared > 0 && ask.head.method() == Method::POST && self.dice.in_percent(self.weather.late)
+        if cut
+            && declared > 0
+            && transmit.head.method() == Method::POST
+            && self.dice.in_percent(self.faults.late)
         {
-            // The connection is lost, but not before the network has taken something along.
-            self.late = Some((ask.head, arrives, declared));
+            // The connection is lost, but part of the request still arrives.
+            self.late = Some((transmit.head, arrives, declared));
             self.uploader.on_sent(sent);
             return lost(self, true);
         }
-        if self.dice.in_percent(self.weather.refused) {
-            // Something in between answers, with or without having passed the request on.
+        if self.dice.in_percent(self.faults.refused) {
+            // A proxy answers, with or without having forwarded the request.
             if self.dice.in_percent(50) {
                 let content = self.bytes(range.start..range.start + arrives);
-                self.server.handle(&ask.head, &content, declared, &mut self.dice);
+                self.server.handle(&transmit.head, &content, declared, &mut self.dice);
             }
             self.uploader.on_sent(sent);
             let status =
@@ -336,12 +357,12 @@ impl Run {
             return self.uploader.on_response(status, &fields("Retry-After: 3"), moment);
         }
         let content = self.bytes(range.start..range.start + arrives);
-        let response = self.server.handle(&ask.head, &content, declared, &mut self.dice);
+        let response = self.server.handle(&transmit.head, &content, declared, &mut self.dice);
         self.arrive_late();
-        // Of a cut request no answer is heard unless it was refused by its head.
-        let unheard = self.dice.in_percent(self.weather.unheard);
+        // An interrupted request is only answered if its head was refused.
+        let is_unanswered = self.dice.in_percent(self.faults.unanswered);
         match response {
-            Some((status, fields)) if !unheard => {
+            Some((status, fields)) if !is_unanswered => {
                 self.uploader.on_sent(sent);
                 self.uploader.on_response(status, &fields, Moment { elapsed: self.elapsed, random });
             }
@@ -352,7 +373,7 @@ impl Run {
         }
     }
 
-    /// The creation that was given up arrives after all, behind the question about it.
+    /// Delivers the creation that was given up, after the query about it.
     fn arrive_late(&mut self) {
         if let Some((head, arrives, declared)) = self.late.take() {
             let content = self.bytes(0..arrives);
@@ -373,7 +394,7 @@ fn check(seed: u64) -> Result<(), Failure> {
         }
         Err(failure) => {
             assert!(matches!(failure, Failure::Exhausted { .. }), "{failure:?}");
-            assert!(run.source.starts_with(&run.server.bytes), "what is there is the beginning");
+            assert!(run.source.starts_with(&run.server.bytes), "the stored bytes are a prefix");
         }
     }
     end
@@ -381,22 +402,22 @@ fn check(seed: u64) -> Result<(), Failure> {
 
 // proves: TOK-OFF-03, TOK-APP-05, TOK-APP-05a, TOK-APP-06, TOK-CRE-01, TDR-OFF-07
 #[test]
-fn uploads_arrive_whole_over_a_lossy_link_to_a_forgetful_disk() {
+fn uploads_complete_over_a_lossy_link_and_a_disk_that_loses_unsynced_bytes() {
     let mut given_up = 0;
     for seed in 0..SEEDS {
         let outcome = std::panic::catch_unwind(|| check(seed)).unwrap_or_else(|_| panic!("seed {seed}"));
         given_up += u64::from(outcome.is_err());
     }
-    // Forty attempts without a single byte of progress are rare even in the worst weather.
+    // Forty attempts without a single byte of progress are rare even at the highest rate of faults.
     assert!(given_up < SEEDS / 100, "{given_up} of {SEEDS} gave up");
 }
 
 #[test]
-fn in_fair_weather_nothing_is_repeated() {
+fn without_faults_no_request_is_repeated() {
     for seed in 0..200 {
         let mut run = Run::new(seed);
-        run.weather = Weather { unconnected: 0, cut: 0, late: 0, unheard: 0, refused: 0, restarted: 0 };
-        run.server.dies = 0;
+        run.faults = Faults { unconnected: 0, cut: 0, late: 0, unanswered: 0, refused: 0, restarted: 0 };
+        run.server.crashes = 0;
         assert_eq!((run.play(), run.uploader.attempts_repeated()), (Ok(()), 0), "seed {seed}");
         assert_eq!((run.server.bytes, run.server.deliveries), (run.source, 1), "seed {seed}");
     }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::super::tests::{context, head, upload};
 use super::super::{Dialect, Resource};
-use super::client::{Takes, Told};
 use super::*;
+use crate::dialect::client::{Intent, UploadLimits, UploadState};
 use crate::operation::AppendToComplete;
 use crate::policy::Limits;
 use crate::refusal::{Interrupted, Limit};
@@ -327,25 +327,25 @@ fn the_vectors_of_limits_hold() {
         let name = UPLOAD_LIMIT;
         let fields: HeaderMap =
             lines.iter().map(|line| (name.clone(), line.parse().expect("a value"))).collect();
-        speaker(Interop::V8).told(&fields).limits
+        client::response(Interop::V8, StatusCode::OK, &fields).limits
     };
-    let nothing = Takes::default();
-    let sizes = |most, least| Some(Takes { size_max: Some(most), size_min: least, ..nothing });
-    let table: [(&[&str], Option<Takes>); 15] = [
+    let nothing = UploadLimits::default();
+    let sizes = |most, least| Some(UploadLimits { size_max: Some(most), size_min: least, ..nothing });
+    let table: [(&[&str], Option<UploadLimits>); 15] = [
         (&["max-size=10"], sizes(10, None)),
         (&["max-size=10,min-size=0"], sizes(10, Some(0))),
         (&["max-size=1, max-size=2"], sizes(2, None)),
         (&["max-size=1", "max-size=2, min-size=-0"], sizes(2, Some(0))),
         (&["foo=1, max-size=10, bar=?0, baz"], sizes(10, None)),
-        (&["max-age=60;q=1"], Some(Takes { age_max: Some(60), ..nothing })),
-        (&["expires=60, max-age=50"], Some(Takes { age_max: Some(50), ..nothing })),
-        (&["expires=60"], Some(Takes { age_max: Some(60), ..nothing })),
+        (&["max-age=60;q=1"], Some(UploadLimits { age_max: Some(60), ..nothing })),
+        (&["expires=60, max-age=50"], Some(UploadLimits { age_max: Some(50), ..nothing })),
+        (&["expires=60"], Some(UploadLimits { age_max: Some(60), ..nothing })),
         (
             &["max-append-size=9, min-append-size=3"],
-            Some(Takes { append_max: Some(9), append_min: Some(3), ..nothing }),
+            Some(UploadLimits { append_max: Some(9), append_min: Some(3), ..nothing }),
         ),
         (&[""], Some(nothing)),
-        (&["min-size=0"], Some(Takes { size_min: Some(0), ..nothing })),
+        (&["min-size=0"], Some(UploadLimits { size_min: Some(0), ..nothing })),
         (&["max-size=10, max-age=?1"], None),
         (&["max-size=10, min-size=-1"], None),
         (&["max-size=1000000000000000"], None),
@@ -705,6 +705,21 @@ fn any_operation(version: Interop) -> impl Strategy<Value = Operation> {
     prop_oneof![create, append, Just(Operation::Retrieve), Just(Operation::Cancel)]
 }
 
+/// The request by which a client asks for an operation.
+fn intent(operation: &Operation) -> Intent<'_> {
+    match operation {
+        Operation::Create(Create { origin, length, content, .. }) => {
+            Intent::Create { origin, length: *length, content: *content }
+        }
+        Operation::Append(Append { at, length, content, .. }) => {
+            Intent::Append { at: *at, length: *length, finish: content.finish }
+        }
+        Operation::Retrieve => Intent::Query,
+        Operation::Cancel => Intent::Cancel,
+        Operation::Reject(refusal) => panic!("no client asks for a refusal: {refusal:?}"),
+    }
+}
+
 fn any_spoken() -> impl Strategy<Value = (Interop, Operation)> {
     prop::sample::select(&Interop::ALL[..]).prop_flat_map(|version| (Just(version), any_operation(version)))
 }
@@ -718,7 +733,7 @@ proptest! {
             Operation::Append(append) => (format!("/uploads/{ID}"), Resource::Upload(ID), append.content.bytes),
             _ => (format!("/uploads/{ID}"), Resource::Upload(ID), None),
         };
-        let (parts, ()) = speaker(version).request(&target, &operation).expect("a request").into_parts();
+        let (parts, ()) = client::request(version, &target, &intent(&operation)).expect("a request").into_parts();
         let number = parts.headers.get(INTEROP_VERSION).map(|value| value.to_str().expect("ASCII").to_owned());
         prop_assert_eq!(number, version.number().map(|number| number.to_string()));
         let detected = super::super::detect(&parts, resource, super::super::DialectOptions { rfc_interim: true, ..Default::default() });
@@ -746,32 +761,35 @@ proptest! {
         let said = state(offset, length, complete);
         let server = speaker(version);
         let has_limits = version >= Interop::V6;
-        let limits = has_limits.then_some(Takes {
+        let limits = has_limits.then_some(UploadLimits {
             size_max: Some(1000), size_min: Some(2), append_max: Some(500), append_min: Some(3), age_max: Some(60),
         });
-        let told = Told {
+        let told = UploadState {
             offset: Some(Offset::new(offset)),
             length: length.map(Length::new),
             complete: Some(complete),
-            limits,
+            expires_in: None,
         };
         let heads = [
-            (server.encode(&Reply::State { id: ID, state: said, described: HeaderMap::new() }, &limited()), told),
-            (server.encode(&Reply::Stored { id: ID, created: true, state: said }, &limited()), told),
-            (server.encode(&Reply::Stored { id: ID, created: false, state: said }, &limited()), Told { limits: None, ..told }),
+            (server.encode(&Reply::State { id: ID, state: said, described: HeaderMap::new() }, &limited()), told, limits),
+            (server.encode(&Reply::Stored { id: ID, created: true, state: said }, &limited()), told, limits),
+            (server.encode(&Reply::Stored { id: ID, created: false, state: said }, &limited()), told, None),
             (
                 server.refuse(&Refusal::Mismatch { state: said, provided: Offset::ZERO }, &limited()),
-                Told { complete: Some(false), limits: None, ..told },
+                UploadState { complete: Some(false), ..told },
+                None,
             ),
         ];
-        for (head, told) in heads {
-            prop_assert_eq!(server.told(head.headers()), told);
+        let read = |fields: &HeaderMap| client::response(version, StatusCode::OK, fields);
+        for (head, state, limits) in heads {
+            let response = read(head.headers());
+            prop_assert_eq!((response.state, response.limits), (state, limits));
         }
         // Of interim responses only those of the client's own version count.
         let interim = server.announcement(&upload(), &context(BASE)).expect("it is told");
-        prop_assert_eq!(speaker(other).heeds(interim.headers()), version == other);
+        prop_assert_eq!(client::is_own_interim(other, interim.status(), interim.headers()), version == other);
         if let Some(progress) = server.progress(said.offset) {
-            prop_assert_eq!(server.told(progress.headers()).offset, Some(Offset::new(offset)));
+            prop_assert_eq!(read(progress.headers()).state.offset, Some(Offset::new(offset)));
             prop_assert!(!progress.headers().contains_key(header::LOCATION));
         }
     }
@@ -784,8 +802,8 @@ proptest! {
     ) {
         let values = lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok());
         let fields: HeaderMap = values.map(|value| (HeaderName::from_static(name), value)).collect();
-        speaker(version).told(&fields);
-        speaker(version).heeds(&fields);
+        client::response(version, StatusCode::OK, &fields);
+        client::is_own_interim(version, crate::dialect::resumption_supported(), &fields);
     }
 }
 

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::super::tests::head;
+use super::client::request;
 use super::*;
+use crate::dialect::client::{Intent, UploadState};
 use crate::operation::Operation;
-use crate::types::{Durable, LARGEST_INTEGER, UploadId};
+use crate::types::{Durable, LARGEST_INTEGER, Token, UploadId};
 use crate::upload::Origin;
 
 const ID: UploadId = UploadId::from_bits([5; 16]);
@@ -457,7 +459,7 @@ fn a_client_says_no_more_than_its_form_has() {
     ];
     for (operation, expected) in table {
         for form in FORMS {
-            let request = form.request("/uploads", &token, &operation).expect("a request");
+            let request = request(form, "/uploads", &token, None, &intent(&operation)).expect("a request");
             assert_eq!(request.headers()["upload-token"], ":YWJjZGVm:");
             let as_response = {
                 let mut head = Response::new(());
@@ -469,6 +471,21 @@ fn a_client_says_no_more_than_its_form_has() {
             let expected = format!("{} {sign}", expected.replace("{more}", more));
             assert_eq!(as_response, expected.trim_end(), "{form:?} {operation:?}");
         }
+    }
+}
+
+/// The request by which a client asks for an operation.
+fn intent(operation: &Operation) -> Intent<'_> {
+    match operation {
+        Operation::Create(Create { origin, length, content, .. }) => {
+            Intent::Create { origin, length: *length, content: *content }
+        }
+        Operation::Append(Append { at, length, content, .. }) => {
+            Intent::Append { at: *at, length: *length, finish: content.finish }
+        }
+        Operation::Retrieve => Intent::Query,
+        Operation::Cancel => Intent::Cancel,
+        Operation::Reject(refusal) => panic!("no client asks for a refusal: {refusal:?}"),
     }
 }
 
@@ -543,7 +560,10 @@ proptest! {
             Operation::Append(append) => ("/uploads".into(), append.content.bytes),
             Operation::Retrieve | Operation::Cancel | Operation::Reject(_) => ("/uploads".into(), None),
         };
-        let request = form.request(&target, &token, &operation).expect("a request");
+        let mut request = request(form, &target, &token, None, &intent(&operation)).expect("a request");
+        if let Operation::Append(Append { like: Some(method), .. }) = &operation {
+            *request.method_mut() = method.clone();
+        }
         let (parts, ()) = request.into_parts();
         if form != Form::Draft(Draft::Unnumbered) {
             prop_assert_eq!(Form::of(&parts.headers), form);
@@ -560,16 +580,16 @@ proptest! {
         complete in any::<bool>(),
     ) {
         let state = state(offset, length, complete);
-        let expected = Told { offset: Some(Offset::new(offset)), length: length.map(Length::new), complete: Some(complete) };
+        let expected = UploadState { offset: Some(Offset::new(offset)), length: length.map(Length::new), complete: Some(complete), expires_in: None };
         let heads = [
             form.encode(&Reply::State { id: ID, state, described: HeaderMap::new() }),
             form.encode(&Reply::Stored { id: ID, created: true, state }),
             form.refuse(&Refusal::Taken(state)),
         ];
         for head in heads {
-            prop_assert_eq!(told(head.headers()), expected);
+            prop_assert_eq!(client::state(head.headers()), expected);
         }
         let incomplete: HeaderMap = [(UPLOAD_INCOMPLETE, field::boolean_value(!complete))].into_iter().collect();
-        prop_assert_eq!(told(&incomplete), Told { offset: None, length: None, complete: Some(complete) });
+        prop_assert_eq!(client::state(&incomplete), UploadState { complete: Some(complete), ..UploadState::default() });
     }
 }

@@ -32,6 +32,11 @@ pub(super) fn names() -> HeaderValue {
     HeaderValue::try_from(names).expect("names are ASCII")
 }
 
+/// Returns the name of a function.
+pub(super) fn name(algorithm: Algorithm) -> &'static str {
+    NAMES.into_iter().find(|(known, _)| *known == algorithm).map_or("", |(_, name)| name)
+}
+
 /// What a header section, or a trailer section, says the content hashes to.
 ///
 /// # Errors
@@ -84,6 +89,12 @@ pub(super) fn base64(encoded: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// Encodes octets in Base64, with padding.
+pub(super) fn to_base64(octets: &[u8]) -> String {
+    let sequence = sfv::ItemSerializer::new().bare_item(octets).finish();
+    sequence.trim_matches(':').to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +134,14 @@ mod tests {
         }
         assert!(parse(&fields(&["crc32 DUoRhQ==", "crc32 DUoRhQ=="])).is_err());
         assert_eq!(names(), "sha1,sha256,sha512,md5,crc32,crc32c");
+    }
+
+    #[test]
+    fn base64_is_padded() {
+        let table = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")];
+        for (octets, text) in table {
+            assert_eq!(to_base64(octets.as_bytes()), text);
+        }
     }
 
     // proves: TUS1-CHK-07
