@@ -31,7 +31,7 @@ async fn an_older_claim_changes_nothing(site: &impl Site) {
         ("append", store.append(upload.id, Offset::new(1000), old).await.err()),
         ("commit", store.commit(&delivered(&upload), old).await.err()),
         ("export", store.export(upload.id, site.directory(), "name", old).await.err()),
-        ("conclude", store.commit_and_discard(&delivered(&upload), old).await.err()),
+        ("commit_and_discard", store.commit_and_discard(&delivered(&upload), old).await.err()),
         ("discard", store.discard(upload.id, old).await.err()),
         ("remove", store.remove(upload.id, old).await.err()),
     ];

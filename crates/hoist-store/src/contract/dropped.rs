@@ -11,7 +11,7 @@ pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
     writing(&fresh()).await;
     loading_and_appending(&fresh()).await;
     committing(&fresh()).await;
-    concluding(&fresh()).await;
+    committing_and_discarding(&fresh()).await;
     removing(&fresh()).await;
     exporting(&fresh()).await;
 }
@@ -103,7 +103,7 @@ async fn committing(site: &impl Site) {
     }
 }
 
-async fn concluding(site: &impl Site) {
+async fn committing_and_discarding(site: &impl Site) {
     for polls in 0..POLLS {
         let upload = sample(1);
         let done = delivered(&upload);

@@ -31,7 +31,7 @@ async fn calls_for_an_unknown_id_fail(site: &impl Site) {
         ("commit", store.commit(&sample(1), ONE).await.err()),
         ("read", store.read(id, Offset::ZERO).await.err()),
         ("export", store.export(id, site.directory(), "name", ONE).await.err()),
-        ("conclude", store.commit_and_discard(&delivered(&sample(1)), ONE).await.err()),
+        ("commit_and_discard", store.commit_and_discard(&delivered(&sample(1)), ONE).await.err()),
         ("discard", store.discard(id, ONE).await.err()),
         ("remove", store.remove(id, ONE).await.err()),
     ];

@@ -39,7 +39,7 @@ pub(super) struct DataDir {
     export_mode: Mode,
     /// True once a failure to set the mode has been logged.
     is_mode_reported: AtomicBool,
-    probes: AtomicU64,
+    health_checks: AtomicU64,
     is_open_clean: AtomicBool,
     is_done_clean: AtomicBool,
 }
@@ -71,7 +71,7 @@ impl DataDir {
             is_mode_reported: AtomicBool::new(false),
             free_space: Arc::new(FreeSpace::new(again, options.headroom)),
             is_disk,
-            probes: AtomicU64::new(0),
+            health_checks: AtomicU64::new(0),
             is_open_clean: AtomicBool::new(false),
             is_done_clean: AtomicBool::new(false),
             lock,
@@ -239,7 +239,7 @@ impl DataDir {
         if self.free_space.free_bytes() == Some(0) {
             return Err(Error::Full);
         }
-        let name = format!("probe-{}", self.probes.fetch_add(1, Ordering::Relaxed));
+        let name = format!("probe-{}", self.health_checks.fetch_add(1, Ordering::Relaxed));
         let doing = |errno| match errno {
             Errno::ROFS => failed("the data directory's file system is read-only", errno),
             Errno::ACCESS | Errno::PERM => failed("the data directory is not writable for this user", errno),

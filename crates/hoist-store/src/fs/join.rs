@@ -21,8 +21,7 @@ use rustix::io::Errno;
 
 use super::acknowledged;
 use super::data_dir::DataDir;
-use super::layout::ParentDirs;
-use super::layout::{CONTENT, CONTENT_NEW};
+use super::layout::{CONTENT, CONTENT_NEW, ParentDirs};
 use super::sys::{self, failed};
 use super::upload_dir::UploadDir;
 use crate::record::Record;

@@ -10,8 +10,7 @@ use rustix::fs::OFlags;
 
 use super::data_dir::DataDir;
 use super::entry::Entry;
-use super::layout::CONTENT;
-use super::layout::ParentDirs;
+use super::layout::{CONTENT, ParentDirs};
 use super::sys;
 use super::thread_pool::ThreadPool;
 use super::upload_dir::{StoredRecord, UploadDir};

@@ -74,8 +74,8 @@ impl UploadDir {
 
     /// Returns the number of verified bytes, without holding the upload's lock; `None` if there is no content.
     pub(super) fn verified_bytes(&self) -> Result<Option<u64>, Error> {
-        // Bytes may become unverified, verified or truncated between the calls. The smaller of both results is right in
-        // every case: bytes are verified before their marker is removed, and truncated before they can be read.
+        // Bytes may become unverified, verified or truncated between the two calls. Bytes that are unverified in either
+        // call are not counted, which is safe in all three cases.
         let before = self.unverified_from()?;
         let stat = self
             .handle
