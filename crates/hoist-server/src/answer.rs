@@ -1,8 +1,9 @@
-//! Responses with their content: problem documents, a target's answer, stored content, or nothing.
+//! The responses of the endpoint: problem documents, a target's answer, stored content, or nothing.
 
 mod body;
 
 use bytes::Bytes;
+use hoist_proto::dialect::{self, Context, Dialect};
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::upload::TargetResponse;
@@ -10,43 +11,64 @@ use http::{HeaderValue, Response, header};
 
 pub use body::Body;
 
-/// What this server answers with.
+/// A response of the endpoint.
 pub type Answer = Response<Body>;
 
-/// The answer to a request that was carried out, under the head a dialect made for it.
-pub(crate) fn reply(head: Response<()>, reply: Reply) -> Answer {
-    match reply {
-        Reply::Complete { answer, .. } if !answer.content.is_empty() => {
-            head.map(|()| Body::from(answer.content))
+/// Encodes the outcome of a request in its dialect.
+pub(crate) fn encode(
+    dialect: Option<Dialect>,
+    outcome: Result<Reply, Refusal>,
+    context: &Context<'_>,
+) -> Answer {
+    match (dialect, outcome) {
+        (dialect, Err(refusal)) => refused(dialect, &refusal, context),
+        (None, Ok(_)) => refused(None, &Refusal::Internal, context),
+        (Some(dialect), Ok(reply)) => {
+            let head = dialect.encode(&reply, context);
+            match reply {
+                Reply::Complete { answer, .. } if !answer.content.is_empty() => {
+                    head.map(|()| Body::from(answer.content))
+                }
+                _ => empty(head),
+            }
         }
-        _ => empty(head),
     }
 }
 
-/// The answer to a request that was refused, under the head a dialect made for it.
-pub(crate) fn problem(mut head: Response<()>, refusal: &Refusal) -> Answer {
-    head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
-    head.map(|()| Body::from(spelled(refusal)))
+/// Encodes a refusal in the dialect of the request, if it has one.
+pub(crate) fn refused(dialect: Option<Dialect>, refusal: &Refusal, context: &Context<'_>) -> Answer {
+    tracing::debug!(status = refusal.status().as_u16(), refusal = refusal.problem().title, "refused");
+    match dialect {
+        None => problem(dialect::refused(refusal), refusal),
+        Some(dialect) if dialect.uses_plain_text_errors() => plain(dialect.refuse(refusal, context), refusal),
+        Some(dialect) => problem(dialect.refuse(refusal, context), refusal),
+    }
 }
 
-/// The same for clients that show it to somebody as it is.
-pub(crate) fn plain(mut head: Response<()>, refusal: &Refusal) -> Answer {
+/// Adds a problem document to a head.
+pub(crate) fn problem(mut head: Response<()>, refusal: &Refusal) -> Answer {
+    head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
+    head.map(|()| Body::from(problem_document(refusal)))
+}
+
+/// Adds plain text to a head, for clients that show it to the user.
+fn plain(mut head: Response<()>, refusal: &Refusal) -> Answer {
     head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     head.map(|()| Body::from(format!("{}\n", refusal.problem().detail)))
 }
 
-/// A refusal as the last answer of an upload, to be kept with it.
+/// Returns a refusal as the final answer of an upload, to be stored with it.
 pub(crate) fn kept(refusal: &Refusal) -> TargetResponse {
     let mut answer = TargetResponse::of(refusal.status());
     answer.fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
-    answer.content = spelled(refusal).into_bytes();
+    answer.content = problem_document(refusal).into_bytes();
     answer
 }
 
 const PROBLEM: &str = "application/problem+json";
 
-/// A refusal as a problem document (RFC 9457).
-fn spelled(refusal: &Refusal) -> String {
+/// Writes a refusal as a problem document (RFC 9457).
+fn problem_document(refusal: &Refusal) -> String {
     let problem = refusal.problem();
     let mut document = serde_json::Map::new();
     document.insert("type".into(), problem.kind.into());
@@ -59,12 +81,12 @@ fn spelled(refusal: &Refusal) -> String {
     serde_json::Value::Object(document).to_string()
 }
 
-/// An answer without content.
+/// Returns an answer without content.
 pub(crate) fn empty(head: Response<()>) -> Answer {
     head.map(|()| Body::default())
 }
 
-/// A short document of some media type.
+/// Returns a document that must not be cached.
 pub(crate) fn document(media_type: &'static str, content: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Body::from(content));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));

@@ -1,8 +1,8 @@
-//! Uploads to be finished without a client: those whose target failed, and those whose claim was taken when their last
-//! part came.
+//! Uploads to finish without a client: those whose target failed, and those that were claimed when their last part was
+//! complete.
 //!
-//! Owns when an attempt may be made. A target that fails costs a reading of the whole content each time, so after the
-//! first few failures attempts become rare, whether a client asks for them or not.
+//! Owns the times of the attempts. Each failing attempt reads the whole content, so after the first few failures attempts
+//! become rare, also those that a client asks for.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,15 +12,15 @@ use hoist_proto::types::UploadId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// So many failures postpone nothing that a client asks for: a target may have been restarted, and a request that would
-/// complete an upload makes two attempts.
+/// The number of failures after which an attempt at a client's request is still made at once: a target may have been
+/// restarted, and a request that completes an upload makes two attempts.
 const FREE_FAILURES: u32 = 5;
 
-/// The time between two attempts, the first time and at most.
+/// The shortest and the longest time between two attempts.
 const DELAY: Duration = Duration::from_secs(1);
 const DELAY_MAX: Duration = Duration::from_mins(10);
 
-/// Uploads to be finished.
+/// The uploads to finish without a client.
 #[derive(Default)]
 pub(crate) struct Backlog {
     entries: Mutex<HashMap<UploadId, Entry>>,
@@ -31,25 +31,25 @@ struct Entry {
     failures: u32,
     /// The time of the next scheduled attempt.
     next: Instant,
-    /// The time before which no client's request starts an attempt.
+    /// The time until which a client's request starts no attempt.
     postponed: Option<Instant>,
 }
 
 impl Backlog {
-    /// The time for which an upload is to be left alone; none when an attempt may be made now.
+    /// Returns the time for which no attempt may be made, or `None` if one may be made now.
     pub(crate) fn wait(&self, id: UploadId) -> Option<Duration> {
         let postponed = self.entries().get(&id).and_then(|entry| entry.postponed)?;
         Some(postponed.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
     }
 
-    /// Adds an upload, to be tried soon.
+    /// Adds an upload, and schedules an attempt.
     pub(crate) fn add(&self, id: UploadId) {
         let next = Instant::now() + DELAY;
         self.entries().entry(id).or_insert(Entry { failures: 0, next, postponed: None });
         self.changed.notify_one();
     }
 
-    /// Notes that an attempt failed.
+    /// Records a failed attempt, and schedules the next one.
     pub(crate) fn failed(&self, id: UploadId) {
         let now = Instant::now();
         let mut entries = self.entries();
@@ -63,12 +63,12 @@ impl Backlog {
         self.changed.notify_one();
     }
 
-    /// Notes that an upload is finished, or gone.
+    /// Removes an upload that is finished or removed.
     pub(crate) fn done(&self, id: UploadId) {
         self.entries().remove(&id);
     }
 
-    /// The uploads whose attempt is due, each of them put off for a moment.
+    /// Returns the uploads whose attempt is due, and postpones each briefly.
     pub(crate) fn due(&self) -> Vec<UploadId> {
         let now = Instant::now();
         let mut entries = self.entries();
@@ -111,7 +111,7 @@ mod tests {
     const ID: UploadId = UploadId::from_bits([1; 16]);
 
     #[tokio::test(start_paused = true)]
-    async fn attempts_become_rare_and_never_end() {
+    async fn attempts_become_rare_and_never_stop() {
         let backlog = Backlog::default();
         let begun = Instant::now();
         let mut attempts = 0;
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_failures_postpone_nothing_for_a_client() {
+    async fn the_first_failures_delay_no_client() {
         let backlog = Backlog::default();
         for _ in 0..FREE_FAILURES {
             backlog.failed(ID);

@@ -1,9 +1,9 @@
-//! Who may touch an upload now. A new request ends the running one; nobody waits for a stalled peer.
+//! Exclusive claims on uploads. A new request ends the transfer that is running, so that no request waits for a stalled peer.
 //!
-//! One [`Claim`] per upload at a time, in the order they were asked for. Asking for one tells the present holder to stop as
-//! soon as it transfers content, and only if the transfer is one that the new request may know of; a holder that was
-//! overtaken while it still waited is told when it begins to transfer. There are no lock files and nothing to time out by
-//! hand: a claim is released when it is dropped, however its request ended.
+//! There is one [`Claim`] per upload at a time, granted in the order of asking. Asking for a claim stops the present holder
+//! as soon as it transfers content, but only if the new request may see that transfer. A holder that was superseded while
+//! it still waited is stopped when it begins to transfer. A claim is released when it is dropped, however its request ended;
+//! there are no lock files.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,32 +18,34 @@ use tokio_util::sync::CancellationToken;
 
 /// All claims of this process.
 #[derive(Clone, Default)]
-pub(crate) struct Claims(Arc<Shared>);
+pub(crate) struct Claims(Arc<Registry>);
 
 #[derive(Default)]
-struct Shared {
+struct Registry {
     entries: Mutex<HashMap<UploadId, Entry>>,
+    /// The last fence that was given out.
     fences: AtomicU64,
-    pushers: AtomicU64,
+    /// The number of the next waiting request.
+    waiters: AtomicU64,
 }
 
 /// A transfer that is running.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Transfer {
-    /// Whose upload it is.
+    /// The owner of the upload.
     pub(crate) owner: Option<Principal>,
-    /// The family of dialects that may touch it.
+    /// The family of the upload.
     pub(crate) family: Family,
-    /// The upload's state when the transfer began, with the largest offset that its peer was told since.
+    /// The upload's state when the transfer began, with the largest offset reported to its peer since.
     pub(crate) state: State,
 }
 
-/// Who wants an upload.
+/// The sender of a request for a claim.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asker<'a> {
-    /// By what authentication tells.
+    /// The authenticated principal.
     pub(crate) principal: Option<&'a Principal>,
-    /// The family of its request, where that says so.
+    /// The family of the request, if it is in a dialect.
     pub(crate) family: Option<Family>,
 }
 
@@ -53,107 +55,107 @@ impl<'a> Asker<'a> {
         Self { principal: request.principal.as_ref(), family: Some(request.family) }
     }
 
-    /// Whether the upload of a transfer is the asker's, and of its family.
+    /// Returns whether a transfer's upload belongs to the asker, and is of its family.
     pub(crate) fn may_see(self, transfer: &Transfer) -> bool {
         transfer.owner.as_ref() == self.principal
             && self.family.is_none_or(|family| family == transfer.family)
     }
 }
 
-/// One upload that somebody holds or waits for.
+/// One upload that is claimed or waited for.
 struct Entry {
-    /// One permit; fair, so that turns come in order.
+    /// A semaphore with one permit. It is fair, so that claims are granted in order.
     gate: Arc<Semaphore>,
-    /// The present holder and all who wait.
+    /// The number of requests that hold or wait for the claim.
     contenders: usize,
-    /// The requests that wait and want the one before them to stop.
-    pushing: Vec<Pusher>,
-    /// Tells the present holder to stop.
+    /// The waiting requests that end the transfer of the holder.
+    superseding: Vec<Superseding>,
+    /// Stops the present holder.
     stop: CancellationToken,
-    /// What is known of the content that the present holder receives.
+    /// The transfer of the present holder, if it receives content.
     transfer: watch::Sender<Option<Transfer>>,
 }
 
-/// A request that wants the one before it to stop, if it may know of that one's transfer.
-struct Pusher {
+/// A waiting request that ends the transfer of the holder, if it may see it.
+struct Superseding {
     number: u64,
     principal: Option<Principal>,
     family: Option<Family>,
 }
 
-impl Pusher {
+impl Superseding {
     fn may_see(&self, transfer: &Transfer) -> bool {
         Asker { principal: self.principal.as_ref(), family: self.family }.may_see(transfer)
     }
 }
 
-/// The right to touch one upload, until dropped.
+/// The right to read and change one upload, until dropped.
 pub(crate) struct Claim {
     contender: Contender,
     fence: Fence,
     stop: CancellationToken,
-    // Behind `contender`: an entry is forgotten before its permit could admit somebody to it.
+    // After `contender`: an unused entry is removed before the permit could admit another request to it.
     _permit: OwnedSemaphorePermit,
 }
 
-/// Why a claim was not given.
+/// The reason why a claim was not granted.
 #[derive(Debug)]
 pub(crate) enum Denied {
-    /// The present holder did not yield in time.
+    /// The present holder did not release the claim in time.
     Busy,
-    /// The upload is somebody else's.
+    /// The upload belongs to another principal or family.
     Stranger,
 }
 
-/// Why a claim for a creation was not given.
+/// The reason why an idle upload could not be claimed.
 #[derive(Debug)]
 pub(crate) enum Occupied {
-    /// A transfer is running; this is what is known to be stored.
+    /// A transfer is running.
     Transferring(Transfer),
-    /// Somebody holds the upload for too long.
+    /// The present holder did not release the claim in time.
     Busy,
 }
 
 impl Claims {
-    /// Ends what is running on the upload and takes its place.
+    /// Claims an upload, and ends the transfer that is running on it.
     ///
     /// # Cancellation
-    /// Safe to drop: the place in the queue is given up. What was running ends all the same.
+    /// Safe to drop: the place in the queue is lost. The transfer that was running still ends.
     //= TOK-OFF-02, TOK-APP-04, TDR-OFF-07, IETF-CON-02, IETF-CON-04, IETF-DEL-03, TUS1-CON-01
     pub(crate) async fn take(
         &self,
         id: UploadId,
         asker: Asker<'_>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Claim, Denied> {
         let contender = self.contend(id, Some(asker));
         let (gate, mut transfer) = contender.entry(|entry| {
-            entry.push();
+            entry.supersede();
             (Arc::clone(&entry.gate), entry.transfer.subscribe())
         });
-        let is_strangers =
+        let is_foreign =
             |transfer: &Option<Transfer>| transfer.as_ref().is_some_and(|transfer| !asker.may_see(transfer));
-        let turn = async {
+        let granted = async {
             tokio::select! {
                 biased;
-                _ = transfer.wait_for(is_strangers) => Err(Denied::Stranger),
+                _ = transfer.wait_for(is_foreign) => Err(Denied::Stranger),
                 permit = gate.acquire_owned() => Ok(permit.expect("gates are never closed")),
             }
         };
-        let permit = tokio::time::timeout(patience, turn).await.map_err(|_| Denied::Busy)??;
-        Ok(self.seat(contender, permit))
+        let permit = tokio::time::timeout(timeout, granted).await.map_err(|_| Denied::Busy)??;
+        Ok(self.grant(contender, permit))
     }
 
-    /// Takes the upload without ending a transfer that is running on it.
+    /// Claims an upload unless a transfer is running on it.
     ///
     /// # Cancellation
     /// Safe to drop.
     //= TOK-CRE-05
-    pub(crate) async fn take_idle(&self, id: UploadId, patience: Duration) -> Result<Claim, Occupied> {
+    pub(crate) async fn take_idle(&self, id: UploadId, timeout: Duration) -> Result<Claim, Occupied> {
         let contender = self.contend(id, None);
         let (gate, mut transfer) =
             contender.entry(|entry| (Arc::clone(&entry.gate), entry.transfer.subscribe()));
-        let turn = async {
+        let granted = async {
             tokio::select! {
                 biased;
                 running = transfer.wait_for(Option::is_some) => {
@@ -163,41 +165,41 @@ impl Claims {
                 permit = gate.acquire_owned() => Ok(permit.expect("gates are never closed")),
             }
         };
-        let permit = tokio::time::timeout(patience, turn).await.map_err(|_| Occupied::Busy)??;
-        Ok(self.seat(contender, permit))
+        let permit = tokio::time::timeout(timeout, granted).await.map_err(|_| Occupied::Busy)??;
+        Ok(self.grant(contender, permit))
     }
 
-    /// Takes the upload if nobody else wants it.
+    /// Claims an upload if no other request holds or waits for its claim.
     pub(crate) fn take_unwanted(&self, id: UploadId) -> Option<Claim> {
         let contender = self.contend(id, None);
         let gate = contender.entry(|entry| Arc::clone(&entry.gate));
         let permit = gate.try_acquire_owned().ok()?;
-        Some(self.seat(contender, permit))
+        Some(self.grant(contender, permit))
     }
 
-    fn contend(&self, id: UploadId, pushes: Option<Asker<'_>>) -> Contender {
-        let number = self.0.pushers.fetch_add(1, Ordering::Relaxed);
+    fn contend(&self, id: UploadId, supersedes: Option<Asker<'_>>) -> Contender {
+        let number = self.0.waiters.fetch_add(1, Ordering::Relaxed);
         let mut entries = self.0.entries();
         let entry = entries.entry(id).or_insert_with(|| Entry {
             gate: Arc::new(Semaphore::new(1)),
             contenders: 0,
-            pushing: Vec::new(),
+            superseding: Vec::new(),
             stop: CancellationToken::new(),
             transfer: watch::Sender::new(None),
         });
         entry.contenders += 1;
-        if let Some(Asker { principal, family }) = pushes {
-            entry.pushing.push(Pusher { number, principal: principal.cloned(), family });
+        if let Some(Asker { principal, family }) = supersedes {
+            entry.superseding.push(Superseding { number, principal: principal.cloned(), family });
         }
         drop(entries);
-        Contender { claims: self.clone(), id, pusher: pushes.map(|_| number) }
+        Contender { claims: self.clone(), id, number: supersedes.map(|_| number) }
     }
 
-    fn seat(&self, mut contender: Contender, permit: OwnedSemaphorePermit) -> Claim {
+    fn grant(&self, mut contender: Contender, permit: OwnedSemaphorePermit) -> Claim {
         let stop = CancellationToken::new();
-        let pusher = contender.pusher.take();
+        let number = contender.number.take();
         contender.entry(|entry| {
-            entry.forget(pusher);
+            entry.forget(number);
             entry.stop = stop.clone();
             entry.transfer.send_replace(None);
         });
@@ -207,44 +209,44 @@ impl Claims {
 }
 
 impl Entry {
-    /// Tells the present holder to stop, if it transfers and a request that may know of it waits. Turns come in order, so
-    /// every request that pushes is newer than the holder.
-    fn push(&self) {
+    /// Stops the present holder if it transfers content and a waiting request may see that. Claims are granted in order, so
+    /// every waiting request is newer than the holder.
+    fn supersede(&self) {
         let transfer = self.transfer.borrow();
         if transfer
             .as_ref()
-            .is_some_and(|transfer| self.pushing.iter().any(|pusher| pusher.may_see(transfer)))
+            .is_some_and(|transfer| self.superseding.iter().any(|request| request.may_see(transfer)))
         {
             self.stop.cancel();
         }
     }
 
-    fn forget(&mut self, pusher: Option<u64>) {
-        if let Some(number) = pusher {
-            self.pushing.retain(|pusher| pusher.number != number);
+    fn forget(&mut self, number: Option<u64>) {
+        if let Some(number) = number {
+            self.superseding.retain(|request| request.number != number);
         }
     }
 }
 
-impl Shared {
+impl Registry {
     fn entries(&self) -> MutexGuard<'_, HashMap<UploadId, Entry>> {
-        // Nothing between lock and unlock can leave the map half changed.
+        // A panic cannot leave the map half changed.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Claim {
-    /// The upload.
+    /// Returns the id of the upload.
     pub(crate) fn id(&self) -> UploadId {
         self.contender.id
     }
 
-    /// The epoch to write under.
+    /// Returns the fence to write under.
     pub(crate) fn fence(&self) -> Fence {
         self.fence
     }
 
-    /// Completes when a newer request wants the upload, once this one [transfers](Self::transfers).
+    /// Completes when a newer request supersedes this one, which [transfers](Self::transfers) content.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -252,19 +254,19 @@ impl Claim {
         self.stop.cancelled().await;
     }
 
-    /// Says that content is being received from here on, so that a creation under the same name is refused at once, and a
-    /// newer request that may know of it can end it.
+    /// Marks the start of a transfer. From here on a creation of the same upload is refused at once, and a newer request that
+    /// may see the transfer ends it.
     pub(crate) fn transfers(&self, upload: &Upload) {
         let transfer = Transfer { owner: upload.owner.clone(), family: upload.family, state: upload.into() };
         self.contender.entry(|entry| {
             entry.transfer.send_replace(Some(transfer));
-            entry.push();
+            entry.supersede();
         });
     }
 
-    /// Says how much is stored, before the peer is told so: nobody may be told less from here on.
+    /// Records an offset before it is reported to the peer. No later answer may report less.
     //= IETF-OFF-01
-    pub(crate) fn tells(&self, offset: Durable) {
+    pub(crate) fn set_reported(&self, offset: Durable) {
         self.contender.entry(|entry| {
             entry.transfer.send_modify(|transfer| {
                 if let Some(transfer) = transfer {
@@ -275,11 +277,11 @@ impl Claim {
     }
 }
 
-/// One who holds an upload or waits for it.
+/// A request that holds or waits for a claim.
 struct Contender {
     claims: Claims,
     id: UploadId,
-    pusher: Option<u64>,
+    number: Option<u64>,
 }
 
 impl Contender {
@@ -294,7 +296,7 @@ impl Drop for Contender {
         let mut entries = self.claims.0.entries();
         let Some(entry) = entries.get_mut(&self.id) else { return };
         entry.contenders -= 1;
-        entry.forget(self.pusher);
+        entry.forget(self.number);
         if entry.contenders == 0 {
             entries.remove(&self.id);
         }
@@ -344,11 +346,11 @@ mod tests {
         let second = second.await.expect("yielded");
         assert!(second.fence() > older);
         drop(second);
-        assert!(claims.0.entries().is_empty(), "nothing is remembered of a free upload");
+        assert!(claims.0.entries().is_empty(), "the entry of a free upload is removed");
     }
 
     #[tokio::test]
-    async fn whoever_is_overtaken_while_waiting_is_stopped_when_its_turn_comes() {
+    async fn a_request_superseded_while_it_waits_is_stopped_once_it_transfers() {
         let claims = Claims::default();
         let first = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
         let mut second = Box::pin(claims.take(ID, ANYONE, CLAIM_TIMEOUT));
@@ -366,7 +368,7 @@ mod tests {
 
     // proves: TOK-CRE-05
     #[tokio::test]
-    async fn a_creation_disturbs_no_transfer_and_outwaits_everything_else() {
+    async fn a_creation_ends_no_transfer_and_waits_for_other_requests() {
         let claims = Claims::default();
         let asking = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
         let mut creation = Box::pin(claims.take_idle(ID, CLAIM_TIMEOUT));
@@ -382,19 +384,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stranger_ends_no_transfer() {
+    async fn a_request_of_another_principal_ends_no_transfer() {
         let (claims, anna) = (Claims::default(), Principal::new("anna"));
         let transfer =
             claims.take(ID, Asker { principal: Some(&anna), ..ANYONE }, CLAIM_TIMEOUT).await.expect("free");
         transfer.transfers(&upload(Some(anna.clone())));
         let ben = Principal::new("ben");
         let of_anna = |family| Asker { principal: Some(&anna), family };
-        for stranger in [ANYONE, Asker { principal: Some(&ben), ..ANYONE }, of_anna(Some(Family::Tus1))] {
-            assert!(matches!(claims.take(ID, stranger, CLAIM_TIMEOUT).await, Err(Denied::Stranger)));
+        for other in [ANYONE, Asker { principal: Some(&ben), ..ANYONE }, of_anna(Some(Family::Tus1))] {
+            assert!(matches!(claims.take(ID, other, CLAIM_TIMEOUT).await, Err(Denied::Stranger)));
         }
         assert!(!transfer.stop.is_cancelled());
         drop(transfer);
-        // Nor one that begins while the stranger waits.
+        // Nor a transfer that begins while the other principal waits.
         let holder =
             claims.take(ID, Asker { principal: Some(&anna), ..ANYONE }, CLAIM_TIMEOUT).await.expect("free");
         let mut early = Box::pin(claims.take(ID, Asker { principal: Some(&ben), ..ANYONE }, CLAIM_TIMEOUT));
@@ -408,7 +410,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_holder_that_does_not_yield_is_not_waited_for_for_ever() {
+    async fn waiting_for_a_holder_that_does_not_yield_times_out() {
         let claims = Claims::default();
         let stuck = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
         assert!(claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.is_err());
@@ -419,7 +421,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn giving_up_waiting_leaves_nothing_behind() {
+    async fn a_dropped_wait_leaves_no_entry() {
         let claims = Claims::default();
         let first = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
         let mut second = Box::pin(claims.take(ID, ANYONE, CLAIM_TIMEOUT));
@@ -428,10 +430,10 @@ mod tests {
         drop(first);
         assert!(claims.0.entries().is_empty());
         let third = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
-        assert!(!third.stop.is_cancelled(), "who gave up does not push any more");
+        assert!(!third.stop.is_cancelled(), "a dropped request supersedes no other");
     }
 
-    /// Whether a future is not ready after one poll.
+    /// Returns whether a future is pending after one poll.
     async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
         std::future::poll_fn(|cx| {
             std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending())

@@ -8,20 +8,18 @@ mod select;
 
 use std::fmt::Write as _;
 
-use hoist_proto::dialect::{self, Resource};
+use hoist_proto::dialect;
 use hoist_proto::digest::{self, REPR_DIGEST};
-use hoist_proto::engine::{self, Decision, UploadRequest};
-use hoist_proto::operation::Operation;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::Offset;
-use hoist_proto::upload::{Family, Phase, TargetResponse, Upload};
+use hoist_proto::upload::{TargetResponse, Upload};
 use hoist_store::store::Error;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::answer::{self, Answer, Body};
-use crate::shared::CLAIM_TIMEOUT;
-use crate::shared::Hoist;
+use crate::claim::Claim;
+use crate::shared::Shared;
 use crate::{error, filename};
 use select::{Selected, select};
 
@@ -29,58 +27,46 @@ use select::{Selected, select};
 const DESCRIBED_BY: [HeaderName; 3] =
     [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE];
 
-impl Hoist {
-    /// The content of a complete upload; nothing where there is none to fetch and the protocol's own answer stands.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    //= TUS1-DF-16
-    pub(crate) async fn download(&self, resource: Resource, head: &Parts) -> Option<Answer> {
-        let shared = self.shared();
-        let (true, &Method::GET, Resource::Upload(id)) = (shared.settings.downloads, &head.method, resource)
-        else {
-            return None;
-        };
-        let principal = shared.auth.admit(head).await.ok()?;
-        // Whoever fetches what is complete ends no transfer of what is not.
-        let claim = shared.claims.take_idle(id, CLAIM_TIMEOUT).await.ok()?;
-        let (claim, known) = self.load(claim).await.ok()?;
-        let upload = known.filter(|upload| upload.family != Family::Token)?; // a token upload has no URL
-        let request = UploadRequest { id, principal, family: upload.family, operation: Operation::Retrieve };
-        let visible = engine::decide(Some(&upload), &request, &shared.policy, shared.clock.now());
-        let (Decision::Answer(_), Phase::Delivered(delivered)) = (visible, &upload.phase) else {
-            return None;
-        };
-
-        let length = upload.offset.offset().get();
-        let digest = digest_of(&upload, delivered);
-        let tag = tag(&upload, digest.as_ref());
-        let (first, bytes, part) = match select(&head.headers, &tag, length) {
-            Selected::Whole => (0, length, None),
-            Selected::Part(range) => (*range.start(), range.end() - range.start() + 1, Some(range)),
-            nothing => return Some(without_content(&nothing, &tag, length)),
-        };
-        // Opened under the claim: from here on the content may be removed, and is still this upload's.
-        let reader = match shared.store.read(id, Offset::new(first)).await {
-            Ok(reader) => reader,
-            Err(Error::Missing) => {
-                let detail = "the content of this upload is not kept here".into();
-                return Some(refused(&Refusal::Rejected { status: StatusCode::GONE, detail }));
-            }
-            Err(failure) => return Some(refused(&error::refusal("read", id, &failure))),
-        };
-        drop(claim);
-        let mut answer = Response::new(Body::stored(reader, bytes));
-        if let Some(part) = part {
-            *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
-            let range = format!("bytes {}-{}/{length}", part.start(), part.end());
-            let range = HeaderValue::try_from(range).expect("numbers are visible ASCII");
-            answer.headers_mut().insert(header::CONTENT_RANGE, range);
+/// Answers a request for the content of a complete upload.
+///
+/// # Cancellation
+/// Safe to drop.
+//= TUS1-DF-16
+pub(crate) async fn download(
+    shared: &Shared,
+    claim: Claim,
+    upload: &Upload,
+    delivered: &TargetResponse,
+    head: &Parts,
+) -> Answer {
+    let length = upload.offset.offset().get();
+    let digest = digest_of(upload, delivered);
+    let tag = tag(upload, digest.as_ref());
+    let (first, bytes, part) = match select(&head.headers, &tag, length) {
+        Selected::Whole => (0, length, None),
+        Selected::Part(range) => (*range.start(), range.end() - range.start() + 1, Some(range)),
+        nothing => return without_content(&nothing, &tag, length),
+    };
+    // Opened under the claim: from here on the content may be removed, and is still this upload's.
+    let reader = match shared.store.read(upload.id, Offset::new(first)).await {
+        Ok(reader) => reader,
+        Err(Error::Missing) => {
+            let detail = "the content of this upload is not kept here".into();
+            return refused(&Refusal::Rejected { status: StatusCode::GONE, detail });
         }
-        validated(answer.headers_mut(), &tag);
-        describe(answer.headers_mut(), &upload, digest, &shared.endpoint);
-        Some(answer)
+        Err(failure) => return refused(&error::refusal("read", upload.id, &failure)),
+    };
+    drop(claim);
+    let mut answer = Response::new(Body::stored(reader, bytes));
+    if let Some(part) = part {
+        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let range = format!("bytes {}-{}/{length}", part.start(), part.end());
+        let range = HeaderValue::try_from(range).expect("numbers are visible ASCII");
+        answer.headers_mut().insert(header::CONTENT_RANGE, range);
     }
+    validated(answer.headers_mut(), &tag);
+    describe(answer.headers_mut(), upload, digest, &shared.endpoint);
+    answer
 }
 
 /// The digest of the content, where one is known: it was told, or said and found to be so.

@@ -1,130 +1,162 @@
-//! Doing what was decided about a request: creating, receiving, cancelling.
+//! The second half of the life of a request: doing what was decided.
 //!
-//! Owns the order of the store, the hook, the quotas and the announcement around the content of a request, which
+//! Owns the order of the quotas, the hook, the store and the announcement before the content of a request, which
 //! [`intake`](crate::intake) receives.
 
 use std::time::Duration;
 
-use hoist_proto::engine::{Decision, UploadRequest};
+use hoist_proto::engine::{Decision, Plan};
 use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::Refusal;
 use hoist_proto::upload::{Composition, Interruption, Upload};
-use hoist_store::store::Error;
+use hoist_store::store::{Error, Writer};
 use http_body_util::Empty;
 
+use crate::admission::Reservation;
 use crate::claim::Claim;
 use crate::digest::Check;
+use crate::engage::Claimed;
 use crate::error;
 use crate::intake::{Content, Intake};
 use crate::progress::Progress;
 use crate::shared::Shared;
+use crate::transition::Removal;
 use crate::transport_handles::TransportHandles;
 use crate::unverified::UnverifiedContent;
 
-/// What is decided to be done, with all it needs.
-pub(crate) struct Execution {
-    pub(crate) claim: Claim,
-    pub(crate) known: Option<Upload>,
-    pub(crate) channels: TransportHandles,
-    pub(crate) content_bytes: Option<u64>,
-}
+impl Claimed {
+    /// Returns whether the request changes nothing, so that [`answer`](Self::answer) completes it.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.parent.is_none() && matches!(self.decision, Decision::Answer(_) | Decision::Refuse(_))
+    }
 
-impl Execution {
-    /// Does it, and what follows from it for uploads that are made of this one.
-    pub(crate) async fn run<B: Content>(
-        self,
+    /// Answers a request that changes nothing.
+    pub(crate) async fn answer(self, shared: &Shared) -> Result<Reply, Refusal> {
+        match self.decision {
+            Decision::Answer(Reply::State { id, described, .. }) => {
+                let upload = self.known.ok_or(Refusal::NotFound)?;
+                Ok(Reply::State { id, state: shared.state_of(&upload).await?, described })
+            }
+            Decision::Answer(reply) => Ok(reply),
+            Decision::Refuse(refusal) => Err(refusal),
+            Decision::Create(..) | Decision::Receive(..) | Decision::Cancel | Decision::Invalidate(_) => {
+                Err(Refusal::Internal)
+            }
+        }
+    }
+
+    /// Does what was decided, and what follows from it for uploads composed of this one.
+    ///
+    /// # Cancellation
+    /// Must run in a task of the server.
+    pub(crate) async fn execute<B: Content>(
+        mut self,
         shared: &Shared,
-        request: UploadRequest,
-        decision: Decision,
+        transport: TransportHandles,
         body: B,
     ) -> Result<Reply, Refusal> {
-        if let (Operation::Create(create), Decision::Create(..)) = (&request.operation, &decision) {
-            if create.composition.is_composed() {
-                return shared.compose(&self.claim, &request, create, self.channels.client).await;
-            }
-            if create.content.bytes == Some(0) {
-                //= TUS1-CRE-08
-                drop(body);
-                let work = Self { content_bytes: Some(0), ..self };
-                return work.carry_out(shared, decision, Empty::new()).await;
-            }
+        if let Some(parent) = self.parent.take() {
+            // Releases the claim of the parent in any case, because `conclude` may want it.
+            let part = parent.register(shared, &self.request, &self.decision, transport.client).await?;
+            let outcome = self.perform(shared, transport, body).await;
+            return part.conclude(shared, outcome).await;
         }
         let part =
             self.known.as_ref().filter(|known| known.composition == Composition::Part).map(|part| part.id);
-        let outcome = self.carry_out(shared, decision, body).await;
+        let outcome = self.perform(shared, transport, body).await;
         if let Some(part) = part {
             shared.wake(part).await;
         }
         outcome
     }
 
-    /// Does it. The claim is given back when this returns.
-    pub(crate) async fn carry_out<B: Content>(
+    /// Does what was decided. Releases the claim.
+    async fn perform<B: Content>(
         self,
         shared: &Shared,
-        decision: Decision,
+        transport: TransportHandles,
         body: B,
     ) -> Result<Reply, Refusal> {
-        let id = self.claim.id();
-        let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
-        let (fence, store) = (self.claim.fence(), &shared.store);
-        let (upload, plan, writer, reservation) = match decision {
-            Decision::Answer(reply) => return Ok(reply),
-            Decision::Refuse(refusal) => return Err(refusal),
+        let content_bytes = body.size_hint().exact();
+        match self.decision {
+            Decision::Answer(_) | Decision::Refuse(_) => self.answer(shared).await,
             Decision::Cancel => {
                 let known = self.known.ok_or(Refusal::NotFound)?;
-                return shared.erase(&self.claim, &known).await.map(|()| Reply::Cancelled);
+                shared.remove(&self.claim, &known, Removal::Cancelled).await.map(|()| Reply::Cancelled)
             }
             Decision::Invalidate(refusal) => {
-                shared.remove(&self.claim).await?;
-                return Err(refusal);
+                let known = self.known.ok_or(Refusal::NotFound)?;
+                shared.remove(&self.claim, &known, Removal::Discarded).await?;
+                Err(refusal)
+            }
+            Decision::Create(ref upload, _) if upload.composition.is_composed() => {
+                shared.compose(&self.claim, &self.request, transport.client).await
             }
             Decision::Create(..) | Decision::Receive(..) if shared.draining.is_cancelled() => {
-                return Err(Refusal::Unavailable(Duration::from_secs(1)));
+                Err(Refusal::Unavailable(Duration::from_secs(1)))
             }
             Decision::Create(upload, plan) => {
+                let is_empty = matches!(&self.request.operation, Operation::Create(create) if create.content.bytes == Some(0));
+                let content_bytes = if is_empty { Some(0) } else { content_bytes };
                 shared.ledger.ready().await?;
                 shared.hook.before_create(&upload).await?;
                 if let Some(known) = &self.known {
-                    shared.erase(&self.claim, known).await?; // expired, and not yet swept
+                    shared.remove(&self.claim, known, Removal::Expired).await?; // not yet swept
                 }
-                let client = self.channels.client;
-                let mut reservation = shared.ledger.admit(&upload, self.content_bytes, client)?;
-                let writer = store.create(&upload, fence).await.map_err(failed("create"))?;
-                reservation.stored();
-                (upload, plan, writer, reservation)
+                let mut reservation = shared.ledger.admit(&upload, content_bytes, transport.client)?;
+                let writer = shared.create(&self.claim, &upload, &mut reservation).await?;
+                let intake = prepare(shared, self.claim, upload, plan, writer, reservation, transport);
+                if is_empty {
+                    //= TUS1-CRE-08
+                    drop(body);
+                    intake.receive(shared, Empty::new()).await
+                } else {
+                    intake.receive(shared, body).await
+                }
             }
             Decision::Receive(upload, plan) => {
+                let (id, fence) = (upload.id, self.claim.fence());
+                let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
                 if shared.ledger.counts_bytes() {
                     shared.ledger.ready().await?;
                 }
-                let client = self.channels.client;
-                let mut reservation = shared.ledger.admit(&upload, self.content_bytes, client)?;
+                let mut reservation = shared.ledger.admit(&upload, content_bytes, transport.client)?;
                 if self.known.is_some_and(|known| known.length != upload.length) {
-                    store.commit(&upload, fence).await.map_err(failed("commit"))?;
+                    shared.store.commit(&upload, fence).await.map_err(failed("commit"))?;
                 }
-                let writer = store.append(upload.id, plan.at, fence).await.map_err(failed("append"))?;
+                let writer = shared.store.append(id, plan.at, fence).await.map_err(failed("append"))?;
                 reservation.stored();
-                (upload, plan, writer, reservation)
+                let intake = prepare(shared, self.claim, upload, plan, writer, reservation, transport);
+                intake.receive(shared, body).await
             }
-        };
-        // Only now, when there is something to come back to.
-        //= IETF-INT-10, IETF-INT-12, IETF-INT-15
-        if let (Some(interim), Some(announcement)) = (&self.channels.interim, self.channels.announcement) {
-            // A peer that cannot be told is a peer that is gone; its content, if any, ends in the intake.
-            let _ = interim.send(announcement);
         }
-        let TransportHandles { interim, abort, dialect, fields, .. } = self.channels;
-        let check = Check::of(dialect, &fields, plan.at, shared.digests.begin(&upload));
-        let checked = UnverifiedContent::new(check, plan.at);
-        // Who was told of no upload is not told how it grows.
-        //= IETF-LIM-07
-        let tells = upload.semantics.interruption == Interruption::Resumes
-            && dialect.progress(upload.offset).is_some();
-        let progress =
-            interim.filter(|_| tells).map(|interim| Progress::new(dialect, interim, upload.offset));
-        let intake =
-            Intake { reservation, claim: self.claim, upload, plan, writer, abort, progress, checked };
-        intake.receive(shared, body).await
     }
+}
+
+/// Announces the upload, and returns what receives its content.
+fn prepare(
+    shared: &Shared,
+    claim: Claim,
+    upload: Upload,
+    plan: Plan,
+    writer: Box<dyn Writer>,
+    reservation: Reservation,
+    transport: TransportHandles,
+) -> Intake {
+    let TransportHandles { dialect, interim, announcement, abort, fields, .. } = transport;
+    // Not earlier: from here on there is an upload to resume.
+    //= IETF-INT-10, IETF-INT-12, IETF-INT-15
+    if let (Some(interim), Some(announcement)) = (&interim, announcement) {
+        // A peer that cannot be reached is gone. Its content, if any, ends in the intake.
+        let _ = interim.send(announcement);
+    }
+    let check = Check::of(dialect, &fields, plan.at, shared.digests.begin(&upload));
+    let content = UnverifiedContent::new(check, plan.at);
+    // No progress responses for an upload whose URL was not announced.
+    //= IETF-LIM-07
+    let reports =
+        upload.semantics.interruption == Interruption::Resumes && dialect.progress(upload.offset).is_some();
+    let interim = interim.filter(|_| reports);
+    let progress = interim.map(|interim| Progress::new(dialect, interim, upload.offset));
+    Intake { reservation, claim, upload, plan, writer, abort, progress, content }
 }

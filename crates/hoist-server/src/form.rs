@@ -6,12 +6,9 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use hoist_http::BodyError;
-use hoist_proto::dialect::{Dialect, Resource};
-use hoist_proto::operation::Reply;
 use hoist_proto::refusal::Refusal;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -19,7 +16,6 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 
 use crate::intake::Content;
-use crate::shared::Hoist;
 use crate::{BoxError, filename};
 
 /// The longest boundary (RFC 2046, Common Syntax).
@@ -28,30 +24,6 @@ const BOUNDARY_OCTETS_MAX: usize = 70;
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Octets of a form besides its file.
 const BESIDES_BYTES_MAX: usize = 1 << 20;
-
-impl Hoist {
-    /// Receives the file in a form as the content of an ordinary request.
-    ///
-    /// # Cancellation
-    /// Safe to drop: content that is being received is settled in a task of the server's own.
-    pub(crate) async fn run_form<B: Content>(
-        &self,
-        boundary: &str,
-        resource: Resource,
-        base: &str,
-        head: Parts,
-        body: B,
-    ) -> Result<Reply, Refusal> {
-        let shared = self.shared();
-        shared.auth.admit(&head).await?; // before anything of a stranger's content is read
-        let (head, file) = tokio::select! {
-            biased;
-            () = shared.draining.cancelled() => return Err(Refusal::Unavailable(Duration::from_secs(1))),
-            read = file(head, body, boundary) => read?,
-        };
-        self.run(Dialect::Conventional, resource, base, head, file).await
-    }
-}
 
 /// The boundary of a form, if a request that may bring content says that it brings one.
 pub(crate) fn boundary(method: &Method, fields: &HeaderMap) -> Option<String> {
@@ -73,7 +45,11 @@ pub(crate) fn boundary(method: &Method, fields: &HeaderMap) -> Option<String> {
 ///
 /// # Cancellation
 /// Safe to drop; the body goes with it.
-async fn file<B: Content>(mut head: Parts, mut body: B, boundary: &str) -> Result<(Parts, File<B>), Refusal> {
+pub(crate) async fn file<B: Content>(
+    mut head: Parts,
+    mut body: B,
+    boundary: &str,
+) -> Result<(Parts, File<B>), Refusal> {
     let wrong = |wrong: &'static str| Refusal::field("Content-Type", wrong);
     let mut form = Form::new(boundary);
     let described = loop {
@@ -94,7 +70,7 @@ async fn file<B: Content>(mut head: Parts, mut body: B, boundary: &str) -> Resul
 }
 
 /// The content of the file in a form.
-struct File<B> {
+pub(crate) struct File<B> {
     body: B,
     form: Form,
 }

@@ -1,7 +1,7 @@
 //! Receives the content of one request, from the body to the store, and settles what it leaves.
 //!
-//! An intake belongs to the server and not to the connection: when the peer vanishes it still stores, syncs and settles
-//! what arrived. The only `select!`s on the request path are here.
+//! An intake runs in a task of the server and not of the connection: if the peer disconnects, the content that has arrived
+//! is still stored, synced and settled. The only `select!`s on the request path are here.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -23,57 +23,59 @@ use tokio::time::{Sleep, sleep};
 
 use crate::admission::Reservation;
 use crate::claim::Claim;
+use crate::digest::Hashes;
+use crate::finish::Received;
 use crate::progress::Progress;
 use crate::shared::Shared;
+use crate::transition::Removal;
 use crate::unverified::UnverifiedContent;
 use crate::{BoxError, error};
 
-/// What content can be received from: the body of any server's requests.
+/// The body of a request, of any server.
 pub trait Content: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static {}
 
 impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static> Content for B {}
 
 /// One request's content on its way to the store.
 pub(crate) struct Intake {
-    // Before the claim: what a dropped reservation gives back is this request's alone.
+    // Before the claim: a dropped reservation must be released while no other request can reserve.
     pub(crate) reservation: Reservation,
     pub(crate) claim: Claim,
     pub(crate) upload: Upload,
     pub(crate) plan: Plan,
     pub(crate) writer: Box<dyn Writer>,
-    /// Ends the connection or the stream the content comes from. Absent under a server that offers no such thing.
+    /// Ends the connection or stream of the request. Absent under a server that does not offer it.
     pub(crate) abort: Option<Abort>,
-    /// Tells the peer how much is stored, where it can be told.
+    /// Reports the durable offset to the peer, if it supports interim responses.
     pub(crate) progress: Option<Progress>,
-    /// What the content should hash to, and content that waits for that to be known.
-    pub(crate) checked: UnverifiedContent,
+    pub(crate) content: UnverifiedContent,
 }
 
-/// Bounds on what is stored of content that has arrived when its transfer has to end: about what a kernel holds for one
-/// connection, and a time that the request behind it can spare.
+/// The most that is stored of content which has already arrived when its transfer has to end: about what a kernel buffers
+/// for one connection, and a delay that the waiting request can afford.
 const LAST_BYTES_MAX: u64 = 8 << 20;
 const LAST_TIME_MAX: Duration = Duration::from_millis(250);
 
-/// Why nothing more was stored.
+/// The reason why no more content was stored.
 enum Stop {
-    /// The content ended, in one of the ways the protocol knows.
+    /// The content ended, in one of the ways that the engine knows.
     Ended(End),
     /// The store failed.
     Failed(Error),
 }
 
 impl Intake {
-    /// Receives, settles, and delivers what became whole. The claim is given back when this returns, whatever happened
-    /// and whether or not anybody still wants the answer.
+    /// Receives the content, settles the upload, and delivers it if it is complete. Releases the claim in any case, also
+    /// if the peer has disconnected.
     ///
     /// # Cancellation
-    /// To be awaited by a task of the server's own; dropped, it leaves what the store has accepted.
+    /// Must run in a task of the server. If dropped, the store keeps the content that it has accepted.
     //= TUS1-CWU-04
     pub(crate) async fn receive<B: Content>(mut self, shared: &Shared, body: B) -> Result<Reply, Refusal> {
         self.claim.transfers(&self.upload);
         let mut accepted_bytes = 0;
         let mut stop = self.store_content(shared, body, &mut accepted_bytes).await;
-        // Before anything slow: a peer that was overtaken must not wait for a disk to learn of it.
+        // Before anything slow: a superseded peer must not wait for a disk to learn of it.
         if let Stop::Ended(End::Interrupted(Interrupted::Superseded)) = stop
             && let Some(abort) = &self.abort
         {
@@ -81,9 +83,9 @@ impl Intake {
         }
         let id = self.claim.id();
         let is_whole = matches!(stop, Stop::Ended(End::AllReceived));
-        let wrong = match self.checked.judge(is_whole, &self.upload, &mut *self.writer, &*shared.store).await
-        {
-            Ok(wrong) => wrong,
+        let verified = self.content.verify(is_whole, &self.upload, &mut *self.writer, &*shared.store).await;
+        let mismatch = match verified {
+            Ok(mismatch) => mismatch,
             Err(Error::Full) => {
                 stop = Stop::Ended(End::StorageFull);
                 None
@@ -93,19 +95,11 @@ impl Intake {
         //= TUS1-PATCH-09
         //= TOK-CRE-01, TOK-APP-05, IETF-CRE-12, IETF-APP-09, IETF-CON-06, IETF-DIG-10, IETF-OFF-03
         let stored = self.writer.sync().await.map_err(|failure| error::refusal("sync", id, &failure))?;
-        drop(self.writer);
-        if let Some(refusal) = wrong {
-            //= TUS1-CWU-05
-            let is_unknown = self.plan.created && self.checked.is_strict();
-            match self.upload.semantics.interruption {
-                Interruption::Resumes if !is_unknown => self.reservation.settle(&self.upload),
-                // Nobody could ever send the right content to it.
-                Interruption::Resumes | Interruption::Discards => shared.remove(&self.claim).await?,
-            }
-            return Err(refusal);
+        if let Some(refusal) = mismatch {
+            return self.refuse_content(shared, refusal).await;
         }
         let how = match stop {
-            // A store takes bytes before they are stored, so that the last of them found no room is known only now.
+            // A store accepts bytes before they are stored, so a lack of space for the last of them shows only now.
             Stop::Ended(End::AllReceived)
                 if self.plan.at.advance(accepted_bytes) != Some(stored.offset()) =>
             {
@@ -114,44 +108,68 @@ impl Intake {
             Stop::Ended(how) => how,
             Stop::Failed(failure) => return Err(error::refusal("write", id, &failure)),
         };
-        let behind = self.checked.trailer_repr_digest();
-        if self.plan.created && how == End::AllReceived && !behind.is_empty() {
-            for value in behind {
-                self.upload.origin.fields.append(REPR_DIGEST, value);
+        self.settle(shared, Ending { stored, how }).await
+    }
+
+    /// Refuses content that does not match its digest and has been taken back.
+    async fn refuse_content(self, shared: &Shared, refusal: Refusal) -> Result<Reply, Refusal> {
+        let Self { reservation, claim, upload, plan, writer, content, .. } = self;
+        drop(writer);
+        //= TUS1-CWU-05
+        let is_unknown = plan.created && content.is_strict();
+        match upload.semantics.interruption {
+            Interruption::Resumes if !is_unknown => reservation.settle(&upload),
+            // No client can resume it.
+            Interruption::Resumes | Interruption::Discards => {
+                shared.remove(&claim, &upload, Removal::Discarded).await?;
             }
-            let committed = shared.store.commit(&self.upload, self.claim.fence()).await;
-            committed.map_err(|failure| error::refusal("commit", id, &failure))?;
         }
-        let length_was_known = self.upload.length.is_some();
-        let (upload, verdict) =
-            engine::settle(self.upload, &self.plan, &Ending { stored, how }, shared.clock.now());
-        tracing::debug!(upload = %upload.id.short(), offset = %upload.offset, ended = ?how, "content ended");
-        self.reservation.settle(&upload);
-        let whole = self.checked.whole();
+        Err(refusal)
+    }
+
+    /// Settles the upload after its content has ended, and does what follows.
+    async fn settle(self, shared: &Shared, ending: Ending) -> Result<Reply, Refusal> {
+        let Self { reservation, claim, mut upload, plan, writer, mut content, .. } = self;
+        drop(writer);
+        let created = plan.created;
+        let trailing = content.trailer_repr_digest();
+        if created && ending.how == End::AllReceived && !trailing.is_empty() {
+            for value in trailing {
+                upload.origin.fields.append(REPR_DIGEST, value);
+            }
+            let committed = shared.store.commit(&upload, claim.fence()).await;
+            committed.map_err(|failure| error::refusal("commit", upload.id, &failure))?;
+        }
+        let length_is_stored = upload.length.is_some();
+        let (upload, verdict) = engine::settle(upload, &plan, &ending, shared.clock.now());
+        let Upload { id, offset, .. } = &upload;
+        tracing::debug!(upload = %id.short(), %offset, ended = ?ending.how, "content ended");
+        reservation.settle(&upload);
+        let hashes: Option<Hashes> = content.repr_hashes();
         if !matches!(verdict, Verdict::Deliver { .. }) {
-            shared.digests.keep(&upload, whole.clone());
+            shared.digests.keep(&upload, hashes.clone());
         }
         match verdict {
             Verdict::Acknowledge(reply) => {
-                Ok(shared.end_early(&self.claim, upload, self.plan.created).await?.unwrap_or(reply))
+                Ok(shared.end_early(&claim, upload, created).await?.unwrap_or(reply))
             }
             Verdict::Refuse(refusal) => Err(refusal),
             Verdict::Deliver { refusal } => {
-                let delivered =
-                    shared.deliver(&self.claim, upload, self.plan.created, length_was_known, whole).await;
+                let received = Received { upload, created, length_is_stored, hashes };
+                let delivered = shared.deliver(&claim, received).await;
                 match refusal {
                     Some(refusal) if delivered.is_ok() => Err(refusal),
-                    _ => delivered,
+                    _ => delivered.map(|finished| finished.reply),
                 }
             }
             Verdict::Remove(refusal) => {
-                shared.remove(&self.claim).await?;
+                shared.remove(&claim, &upload, Removal::Discarded).await?;
                 Err(refusal)
             }
         }
     }
 
-    /// Moves content into the store until it ends, in whatever way.
+    /// Moves content into the store until it ends.
     //= IETF-COD-01, TUS1-CWU-04
     async fn store_content<B: Content>(
         &mut self,
@@ -160,32 +178,32 @@ impl Intake {
         accepted_bytes: &mut u64,
     ) -> Stop {
         let mut room = self.plan.room.bytes;
-        let mut last_call = None;
+        let mut grace = None;
         loop {
-            let frame = match self.next(shared, &mut body, &mut last_call).await {
+            let frame = match self.next(shared, &mut body, &mut grace).await {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Stop::Ended(End::AllReceived),
-                Err(why) => return Stop::Ended(End::Interrupted(why)),
+                Err(cause) => return Stop::Ended(End::Interrupted(cause)),
             };
             let mut data = match frame.into_data() {
                 Ok(data) if data.has_remaining() => data,
                 Ok(_) => continue,
                 Err(frame) => {
                     if let Some(trailers) = frame.trailers_ref() {
-                        self.checked.trailers(trailers);
+                        self.content.trailers(trailers);
                     }
                     continue;
                 }
             };
             let fits = usize::try_from(room).unwrap_or(usize::MAX).min(data.len());
-            let is_beyond = fits < data.len();
+            let exceeds = fits < data.len();
             let granted = self.granted(*accepted_bytes, fits);
             let accepted = data.split_to(granted);
             let bytes = accepted.len() as u64;
             room -= bytes;
-            // Not under the `select!`: only the disk can make this wait, never a peer.
+            // Outside the `select!`: this waits for the disk and never for a peer.
             if !accepted.is_empty()
-                && let Err(failure) = self.checked.write(accepted, &mut *self.writer).await
+                && let Err(failure) = self.content.write(accepted, &mut *self.writer).await
             {
                 return match failure {
                     Error::Full => Stop::Ended(End::StorageFull),
@@ -196,74 +214,78 @@ impl Intake {
             if granted < fits {
                 return Stop::Ended(End::StorageFull);
             }
-            if is_beyond {
+            if exceeds {
                 return Stop::Ended(End::OverLimit);
             }
             if let Some(progress) = &mut self.progress
-                && !self.checked.is_pending()
+                && !self.content.is_pending()
             {
                 progress.accepted(bytes, &mut *self.writer, &self.claim);
             }
         }
     }
-    /// The next frame of the content, `None` at its end, or why there will be no more of it.
+
+    /// Returns the next frame of the content, or `None` at its end.
     ///
-    /// A transfer that has to end still takes what has arrived of its content: the peer may have been told by its own
-    /// system that these bytes were delivered, and asks for the offset next.
+    /// An interrupted transfer still yields the content that has arrived: the peer's system may have reported these bytes
+    /// as delivered, and the peer asks for the offset next.
+    ///
+    /// # Errors
+    /// Returns the reason why there will be no more content.
     //= TOK-CRE-01, TOK-APP-05, IETF-CON-06
     async fn next<B: Content>(
         &mut self,
         shared: &Shared,
         body: &mut B,
-        last_call: &mut Option<LastCall>,
+        grace: &mut Option<GracePeriod>,
     ) -> Result<Option<Frame<Bytes>>, Interrupted> {
         loop {
-            // Content that is all here is not overtaken by anything: its sender deserves an answer.
+            // Content that has arrived in full is not interrupted any more.
             if body.is_end_stream() {
                 return Ok(None);
             }
-            if let Some(last_call) = last_call {
-                return last_call.next(body).await;
+            if let Some(grace) = grace {
+                return grace.next(body).await;
             }
-            let why = tokio::select! {
+            let interrupted = tokio::select! {
                 biased;
                 () = self.claim.stopped() => Interrupted::Superseded,
                 () = shared.draining.cancelled() => Interrupted::Draining,
-                () = Progress::due(self.progress.as_ref().filter(|_| !self.checked.is_pending())) => {
+                () = Progress::due(self.progress.as_ref().filter(|_| !self.content.is_pending())) => {
                     if let Some(progress) = &mut self.progress {
-                        progress.tell(1, &mut *self.writer, &self.claim);
+                        progress.report(1, &mut *self.writer, &self.claim);
                     }
                     continue;
                 }
                 frame = body.frame() => {
-                    return frame.transpose().map_err(|failure| cause(&failure.into()));
+                    return frame.transpose().map_err(|failure| interruption(&failure.into()));
                 }
             };
-            *last_call = Some(LastCall::new(why, self.abort.as_ref()));
+            *grace = Some(GracePeriod::new(interrupted, self.abort.as_ref()));
         }
     }
 }
 
 /// The end of an interrupted transfer. It accepts the content that has arrived and does not wait for the peer.
-struct LastCall {
-    why: Interrupted,
+struct GracePeriod {
+    cause: Interrupted,
     end: Pin<Box<Sleep>>,
     bytes_left: u64,
     /// True if the transport ends the body itself after the bytes that have arrived.
     ends_itself: bool,
 }
 
-impl LastCall {
-    fn new(why: Interrupted, abort: Option<&Abort>) -> Self {
+impl GracePeriod {
+    fn new(cause: Interrupted, abort: Option<&Abort>) -> Self {
         if let Some(abort) = abort {
             abort.end_content();
         }
         let end = Box::pin(sleep(LAST_TIME_MAX));
-        Self { why, end, bytes_left: LAST_BYTES_MAX, ends_itself: abort.is_some() }
+        Self { cause, end, bytes_left: LAST_BYTES_MAX, ends_itself: abort.is_some() }
     }
 
     async fn next<B: Content>(&mut self, body: &mut B) -> Result<Option<Frame<Bytes>>, Interrupted> {
-        // The runtime makes tasks wait that have worked for long. That must not look like a peer that has sent nothing.
+        // Unconstrained: a task that exhausts its budget must not look like a peer that has sent nothing.
         let frame = poll_fn(|cx| {
             if self.bytes_left == 0 || self.end.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
@@ -274,12 +296,12 @@ impl LastCall {
                 Poll::Pending => Poll::Ready(None),
             }
         });
-        let Some(frame) = unconstrained(frame).await else { return Err(self.why) };
+        let Some(frame) = unconstrained(frame).await else { return Err(self.cause) };
         let frame = frame.transpose().map_err(|failure| match failure.into() {
             failure if matches!(failure.downcast_ref(), Some(BodyError::Malformed(_))) => {
                 Interrupted::Malformed
             }
-            _ => self.why,
+            _ => self.cause,
         })?;
         let bytes = frame.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len);
         self.bytes_left = self.bytes_left.saturating_sub(bytes as u64);
@@ -288,7 +310,7 @@ impl LastCall {
 }
 
 impl Intake {
-    /// Reserves quota for the next `bytes` and returns the number granted.
+    /// Reserves quota for the next `bytes` bytes, and returns how many are granted.
     fn granted(&mut self, accepted_bytes: u64, bytes: usize) -> usize {
         let at = self.plan.at.advance(accepted_bytes);
         let end = at.and_then(|at| at.advance(bytes as u64));
@@ -298,8 +320,7 @@ impl Intake {
     }
 }
 
-/// Checks whether an append of unknown size to a complete upload is empty, and if so sets its size to zero. A client
-/// may ask for a lost answer with an empty body in the chunked coding instead of `Content-Length: 0`.
+/// Treats an empty chunked body on a complete upload like `Content-Length: 0`, so that a replay may use either framing.
 //= IETF-APP-14
 pub(crate) async fn know_size<B: Content>(
     claim: &Claim,
@@ -336,9 +357,9 @@ async fn is_empty<B: Content>(claim: &Claim, shared: &Shared, body: &mut B) -> R
     }
 }
 
-/// What a failed body says of its peer. Under a foreign server all that is known is that the content ended early.
+/// Returns the reason why a body failed. Under another server than hoist-http all that is known is that it ended early.
 //= TUS1-PATCH-10
-fn cause(failure: &BoxError) -> Interrupted {
+fn interruption(failure: &BoxError) -> Interrupted {
     match failure.downcast_ref::<BodyError>() {
         Some(BodyError::Idle | BodyError::TooSlow) => Interrupted::TooSlow,
         Some(BodyError::Malformed(_)) => Interrupted::Malformed,

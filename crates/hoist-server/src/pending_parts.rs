@@ -1,4 +1,4 @@
-//! The uploads that wait for parts, as far as this process has heard: a start finds them out again.
+//! The composed uploads that wait for parts, as far as this process knows; a start finds the others in the store.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,95 +6,89 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hoist_proto::types::UploadId;
 use hoist_proto::upload::{Composition, Upload};
 
-/// The uploads that wait for parts.
+/// The composed uploads that wait for parts.
 #[derive(Default)]
 pub(crate) struct PendingParts {
-    /// The requests on parts of a whole that run at this moment.
-    present: Arc<Mutex<HashMap<UploadId, usize>>>,
-    wholes: Mutex<HashMap<UploadId, Vec<UploadId>>>,
-    /// Of an upload, the first of its parts that was not complete at the last look. While it is not, the others need not be
-    /// looked at.
+    /// The number of running requests on parts of an indexed upload.
+    requests: Arc<Mutex<HashMap<UploadId, usize>>>,
+    /// For each part, the uploads that wait for it.
+    waiting: Mutex<HashMap<UploadId, Vec<UploadId>>>,
+    /// For each upload, the index of the first part that was last seen incomplete. While it is incomplete, the others need
+    /// not be checked.
     gaps: Mutex<HashMap<UploadId, usize>>,
 }
 
 impl PendingParts {
-    /// Notes that an upload waits for its parts.
+    /// Records that an upload waits for its parts.
     pub(crate) fn add(&self, upload: &Upload) {
         let Composition::Concatenated(parts) = &upload.composition else { return };
-        let mut waiting = self.map();
+        let mut waiting = locked(&self.waiting);
         for part in parts {
-            let wholes = waiting.entry(*part).or_default();
-            if !wholes.contains(&upload.id) {
-                wholes.push(upload.id);
+            let composed = waiting.entry(*part).or_default();
+            if !composed.contains(&upload.id) {
+                composed.push(upload.id);
             }
         }
     }
 
-    /// Forgets an upload, which is made or gone.
+    /// Forgets an upload that is joined or removed.
     pub(crate) fn forget(&self, upload: &Upload) {
-        self.gaps().remove(&upload.id);
+        locked(&self.gaps).remove(&upload.id);
         let Composition::Concatenated(parts) = &upload.composition else { return };
-        let mut waiting = self.map();
+        let mut waiting = locked(&self.waiting);
         for part in parts {
-            if let Some(wholes) = waiting.get_mut(part) {
-                wholes.retain(|whole| *whole != upload.id);
-                if wholes.is_empty() {
+            if let Some(composed) = waiting.get_mut(part) {
+                composed.retain(|composed| *composed != upload.id);
+                if composed.is_empty() {
                     waiting.remove(part);
                 }
             }
         }
     }
 
-    /// The place of the first of an upload's parts that was not complete at the last look.
-    pub(crate) fn gap(&self, whole: UploadId) -> Option<usize> {
-        self.gaps().get(&whole).copied()
-    }
-
-    /// Notes that place.
-    pub(crate) fn note_gap(&self, whole: UploadId, place: usize) {
-        self.gaps().insert(whole, place);
-    }
-
-    /// Notes that a request on a part of a whole runs, until it is dropped. To be called under the whole's claim.
-    pub(crate) fn enter(&self, whole: UploadId) -> Present {
-        *locked(&self.present).entry(whole).or_default() += 1;
-        Present { all: Arc::clone(&self.present), whole }
-    }
-
-    /// The uploads that wait for a part.
+    /// Returns the uploads that wait for a part.
     pub(crate) fn of(&self, part: UploadId) -> Vec<UploadId> {
-        self.map().get(&part).cloned().unwrap_or_default()
+        locked(&self.waiting).get(&part).cloned().unwrap_or_default()
     }
 
-    fn map(&self) -> MutexGuard<'_, HashMap<UploadId, Vec<UploadId>>> {
-        locked(&self.wholes)
+    /// Returns the index of the first part of an upload that was last seen incomplete.
+    pub(crate) fn gap(&self, composed: UploadId) -> Option<usize> {
+        locked(&self.gaps).get(&composed).copied()
     }
 
-    fn gaps(&self) -> MutexGuard<'_, HashMap<UploadId, usize>> {
-        locked(&self.gaps)
+    /// Records the index of the first incomplete part.
+    pub(crate) fn set_gap(&self, composed: UploadId, index: usize) {
+        locked(&self.gaps).insert(composed, index);
+    }
+
+    /// Counts a request on a part of an indexed upload until the result is dropped. Must be called under the claim of the
+    /// indexed upload.
+    pub(crate) fn enter(&self, parent: UploadId) -> PartRequest {
+        *locked(&self.requests).entry(parent).or_default() += 1;
+        PartRequest { requests: Arc::clone(&self.requests), parent }
     }
 }
 
-/// A request on a part of a whole, while it runs.
-pub(crate) struct Present {
-    all: Arc<Mutex<HashMap<UploadId, usize>>>,
-    whole: UploadId,
+/// A running request on a part of an indexed upload.
+pub(crate) struct PartRequest {
+    requests: Arc<Mutex<HashMap<UploadId, usize>>>,
+    parent: UploadId,
 }
 
-impl Present {
+impl PartRequest {
     /// Returns `true` if no other request on a part of the same upload is running.
     pub(crate) fn is_alone(&self) -> bool {
-        locked(&self.all).get(&self.whole).is_none_or(|present| *present == 1)
+        locked(&self.requests).get(&self.parent).is_none_or(|running| *running == 1)
     }
 }
 
-impl Drop for Present {
+impl Drop for PartRequest {
     fn drop(&mut self) {
-        let mut all = locked(&self.all);
-        if let Some(present) = all.get_mut(&self.whole) {
-            *present -= 1;
-            if *present == 0 {
-                all.remove(&self.whole);
+        let mut requests = locked(&self.requests);
+        if let Some(running) = requests.get_mut(&self.parent) {
+            *running -= 1;
+            if *running == 0 {
+                requests.remove(&self.parent);
             }
         }
     }

@@ -1,6 +1,6 @@
-//! Progress responses: when a peer is told how much of its content is stored, and how much that is.
+//! Progress responses: interim responses that report the durable offset during a transfer.
 //!
-//! Owns the cadence. What a progress response looks like is the dialect's, that it is the latest the transport's.
+//! Owns their cadence. The dialect encodes them, and the transport sends the latest.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use tokio::time::Instant;
 
 use crate::claim::Claim;
 
-/// Tells a peer how much of its content is stored while more arrives: the latest offset, seldom enough. A peer that waits to
-/// be told before it sends more is told, too.
+/// Reports the durable offset to a peer while content arrives, and also while the peer waits for such a report before it
+/// sends more.
 //= IETF-INT-13, IETF-INC-02
 pub(crate) struct Progress {
     dialect: Dialect,
     interim: Interim,
-    /// Where the content that was accepted ends.
+    /// The end of the accepted content.
     accepted: Offset,
-    told: Durable,
-    /// When the peer may be told again.
+    reported: Durable,
+    /// The earliest time of the next report.
     next: Instant,
-    /// When the peer is taken to wait for that.
-    waits: Instant,
+    /// The time from which the peer is assumed to wait for a report.
+    idle_from: Instant,
 }
 
 /// The shortest time between two progress responses.
@@ -33,47 +33,47 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 const PROGRESS_BYTES_MIN: u64 = 1 << 20;
 
 impl Progress {
-    /// Progress from `at` on, where the peer knows that it is.
+    /// Returns the progress of a transfer from `at` on, an offset that the peer knows.
     pub(crate) fn new(dialect: Dialect, interim: Interim, at: Durable) -> Self {
         let next = Instant::now() + PROGRESS_INTERVAL;
-        Self { dialect, interim, accepted: at.offset(), told: at, next, waits: next }
+        Self { dialect, interim, accepted: at.offset(), reported: at, next, idle_from: next }
     }
 
-    /// Notes content, and tells what is stored if it is time.
+    /// Records accepted content, and reports the durable offset if it is time.
     pub(crate) fn accepted(&mut self, bytes: u64, writer: &mut dyn Writer, claim: &Claim) {
         self.accepted = self.accepted.advance(bytes).unwrap_or(self.accepted);
         let now = Instant::now();
-        self.waits = now + PROGRESS_INTERVAL;
+        self.idle_from = now + PROGRESS_INTERVAL;
         if self.next <= now {
-            self.tell(PROGRESS_BYTES_MIN, writer, claim);
+            self.report(PROGRESS_BYTES_MIN, writer, claim);
         }
     }
 
-    /// Completes when it is time to tell a peer that sends nothing.
+    /// Completes when it is time to report to a peer that sends nothing.
     ///
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn due(progress: Option<&Self>) {
         match progress {
-            Some(progress) if progress.told.offset() < progress.accepted => {
-                tokio::time::sleep_until(progress.next.max(progress.waits)).await;
+            Some(progress) if progress.reported.offset() < progress.accepted => {
+                tokio::time::sleep_until(progress.next.max(progress.idle_from)).await;
             }
             Some(_) | None => std::future::pending().await,
         }
     }
 
-    /// Tells what is stored, if that is at least so much more than was told.
-    pub(crate) fn tell(&mut self, bytes_min: u64, writer: &mut dyn Writer, claim: &Claim) {
+    /// Reports the durable offset if it has grown by at least `bytes_min`.
+    pub(crate) fn report(&mut self, bytes_min: u64, writer: &mut dyn Writer, claim: &Claim) {
         self.next = Instant::now() + PROGRESS_INTERVAL;
         let durable = writer.start_sync();
-        let news = durable.offset().bytes_since(self.told.offset()).unwrap_or(0);
-        if news < bytes_min {
+        let grown = durable.offset().bytes_since(self.reported.offset()).unwrap_or(0);
+        if grown < bytes_min {
             return;
         }
         let Some(head) = self.dialect.progress(durable) else { return };
-        self.told = durable;
-        claim.tells(durable);
-        // Who cannot be told is gone, which the body will say.
+        self.reported = durable;
+        claim.set_reported(durable);
+        // A peer that cannot be reached is gone, and its body will fail.
         let _ = self.interim.progress(head);
     }
 }

@@ -3,8 +3,9 @@
 use hoist_proto::dialect::Resource;
 use http::Method;
 
-/// The destination of a request, by its path.
+/// The resource that a path leads to.
 pub(crate) enum Route {
+    /// The upload URL, or one below it.
     At(Resource),
     WellKnown,
     Health,
@@ -16,9 +17,10 @@ const WELL_KNOWN: &str = "/.well-known/resumable-uploads";
 const HEALTH: &str = "/healthz";
 const READINESS: &str = "/readyz";
 
-/// Paths that are answered whatever the endpoint is.
+/// Paths of the server's own, which cannot be the endpoint.
 pub(crate) const RESERVED: [&str; 3] = [WELL_KNOWN, HEALTH, READINESS];
 
+/// Finds the resource at a path.
 //= TUS1-DF-12, TUS1-DF-15
 pub(crate) fn route(path: &str, method: &Method, endpoint: &str) -> Route {
     match path {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Filled;
 use crate::lifetimes::Scope;
 use crate::shared::Hoist;
+use crate::transition::Removal;
 
 /// The part of the time that a sweep in the background may take from the disk: one in so many.
 const PACE: u32 = 20;
@@ -304,8 +305,10 @@ impl Hoist {
         }
         let upload = shared.refreshed(upload).await.ok()?;
         let is_orphaned = is_orphaned && !upload.is_complete();
-        if is_orphaned || removes && upload.is_expired(shared.clock.now()) {
-            return shared.erase(&claim, &upload).await.ok().map(|()| Outcome::Removed);
+        let is_expired = removes && upload.is_expired(shared.clock.now());
+        if is_orphaned || is_expired {
+            let removal = if is_expired { Removal::Expired } else { Removal::Discarded };
+            return shared.remove(&claim, &upload, removal).await.ok().map(|()| Outcome::Removed);
         }
         None
     }

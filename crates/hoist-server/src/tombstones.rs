@@ -1,6 +1,6 @@
-//! The last uploads that have gone, for dialects that tell "gone" from "never there".
+//! The most recently removed uploads, for dialects that distinguish 410 (Gone) from 404 (Not Found).
 //!
-//! Owns a bounded memory of them; a restart forgets it, and then they were never there.
+//! Kept in memory and bounded. After a restart, a removed upload is answered as one that never existed.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -8,10 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use hoist_proto::types::{Principal, UploadId};
 use hoist_proto::upload::{Family, Upload};
 
-/// How many are remembered.
+/// The number of uploads that are remembered.
 const REMEMBERED_MAX: usize = 4096;
 
-/// The last uploads that have gone.
+/// The most recently removed uploads.
 #[derive(Default)]
 pub(crate) struct Tombstones(Mutex<Memory>);
 
@@ -22,7 +22,7 @@ struct Memory {
 }
 
 impl Tombstones {
-    /// Remembers an upload that has gone, if anybody can be told.
+    /// Remembers a removed upload, if its dialect distinguishes it.
     //= TUS1-TRM-02, TUS1-EXP-04
     pub(crate) fn note(&self, upload: &Upload) {
         if upload.family != Family::Tus1 {
@@ -39,7 +39,7 @@ impl Tombstones {
         }
     }
 
-    /// Whether an upload of this principal's has gone.
+    /// Returns whether an upload of this principal has been removed.
     pub(crate) fn knows(&self, id: UploadId, principal: Option<&Principal>) -> bool {
         let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         memory.owners.get(&id).is_some_and(|owner| owner.as_ref() == principal)

@@ -1,6 +1,7 @@
-//! What a transport lets a service do besides answering: interim responses, ending a connection, saying where it is.
+//! The handles that a transport attaches to a request: interim responses, the end of its connection, the peer's address.
 //!
-//! Owns the use of `hoist-http`'s extensions. Under another server they are absent, and nothing is sent or ended.
+//! Owns the use of `hoist-http`'s extensions. Under another server they are absent; then no interim response is sent and no
+//! connection is ended.
 
 use std::net::IpAddr;
 
@@ -14,21 +15,22 @@ use http::{HeaderMap, Response, header};
 use crate::proxy;
 use crate::shared::{Interims, Locations, Shared};
 
-/// What a transport lets a service do besides answering, where it lets it, and what there is to say.
+/// The handles of one request, as far as its transport provides them, and what to send through them.
 pub(crate) struct TransportHandles {
     pub(crate) dialect: Dialect,
     pub(crate) interim: Option<Interim>,
+    /// The interim response that tells the peer the upload URL.
     pub(crate) announcement: Option<Response<()>>,
     pub(crate) abort: Option<Abort>,
-    /// The header section, for what it says of the content.
+    /// The header section, for the digests of the content.
     pub(crate) fields: HeaderMap,
     /// The address of the client.
     pub(crate) client: Option<IpAddr>,
 }
 
 impl Shared {
-    /// What there is between this request's peer and the server.
-    pub(crate) fn channels(
+    /// Collects the handles of a request.
+    pub(crate) fn transport_handles(
         &self,
         dialect: Dialect,
         operation: &Operation,
@@ -49,7 +51,7 @@ impl Shared {
         TransportHandles { dialect, interim, announcement, abort, fields, client }
     }
 
-    /// The upload URL as the peer of this request sees it.
+    /// Returns the upload URL as the peer of this request sees it.
     //= IETF-INT-14, TUS1-DF-14
     pub(crate) fn base(&self, head: &Parts) -> String {
         match (self.settings.locations, &self.settings.public_origin) {

@@ -1,7 +1,7 @@
-//! Content that may turn out not to be what its sender says: how it gets into the store without ever counting before that is
-//! known.
+//! Content that may not match its digest. None of it counts before that is known.
 //!
-//! Owns what is held back, and what is taken back. The comparing is [`digest`](crate::digest)'s.
+//! Owns the bytes held back until the content has been compared, and the truncation of content that does not match. The
+//! comparison itself is in [`digest`](crate::digest).
 
 use bytes::Bytes;
 use hoist_proto::refusal::Refusal;
@@ -12,61 +12,63 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::digest::{self, Check, Compared, Hashes};
 
-/// Checked content up to this size is compared before any of it is written, which spares the store the doubt.
+/// Content up to this size is compared before any of it is written, so that the store need not mark it as unverified.
 const HELD_BYTES_MAX: usize = 256 * 1024;
 
-/// The content of one request on its way to the store, and what it should hash to.
+/// The content of one request on its way to the store, and the digests it has to match.
 pub(crate) struct UnverifiedContent {
     check: Check,
     at: Offset,
     is_strict: bool,
+    /// Content that has not been written.
     held: Vec<Bytes>,
     held_bytes: usize,
-    /// Whether the store has been told that what it is given may be worthless.
-    is_doubted: bool,
+    /// True once the store has been told that the content is unverified.
+    is_marked: bool,
 }
 
 impl UnverifiedContent {
-    /// Content that begins at `at`.
+    /// Returns a check of content that begins at `at`.
     pub(crate) fn new(check: Check, at: Offset) -> Self {
-        Self { is_strict: check.is_strict(), check, at, held: Vec::new(), held_bytes: 0, is_doubted: false }
+        Self { is_strict: check.is_strict(), check, at, held: Vec::new(), held_bytes: 0, is_marked: false }
     }
 
-    /// Whether the content may yet turn out to be none, so that nothing of it may be acknowledged before its end.
+    /// Returns whether the content may still be discarded, so that none of it may be acknowledged before its end.
     pub(crate) fn is_pending(&self) -> bool {
         self.check.is_pending()
     }
 
-    /// Whether content of which it is not known what it hashes to never counts.
+    /// Returns whether unverified content must be discarded.
     pub(crate) fn is_strict(&self) -> bool {
         self.is_strict
     }
 
-    /// Takes the trailers.
+    /// Reads the digests in the trailers.
     pub(crate) fn trailers(&mut self, fields: &HeaderMap) {
         self.check.trailers(fields);
     }
 
-    /// Takes the next bytes.
+    /// Writes the next bytes, or holds them back.
     //= TUS1-CHK-03
     pub(crate) async fn write(&mut self, bytes: Bytes, writer: &mut dyn Writer) -> Result<(), Error> {
         self.check.update(&bytes);
-        if !self.is_strict || self.is_doubted {
+        if !self.is_strict || self.is_marked {
             return writer.write(bytes).await;
         }
         self.held_bytes += bytes.len();
         self.held.push(bytes);
         if self.held_bytes > HELD_BYTES_MAX {
             writer.mark_unverified().await?;
-            self.is_doubted = true;
-            self.let_go(writer).await?;
+            self.is_marked = true;
+            self.write_held(writer).await?;
         }
         Ok(())
     }
 
-    /// Compares content that has ended, and takes back what is not to count. What is wrong with it, if anything.
+    /// Compares content that has ended with its digests, and truncates the upload if they do not match. Returns the refusal
+    /// of content that does not count.
     //= TUS1-CHK-03, TUS1-CHK-06, TUS1-CHK-09
-    pub(crate) async fn judge(
+    pub(crate) async fn verify(
         &mut self,
         is_whole: bool,
         upload: &Upload,
@@ -75,15 +77,15 @@ impl UnverifiedContent {
     ) -> Result<Option<Refusal>, Error> {
         if !is_whole {
             if self.is_strict {
-                self.take_back(writer).await?;
+                self.truncate(writer).await?;
             }
             return Ok(None);
         }
         let state = State::from(upload);
-        let wrong = match self.check.compare() {
+        let refusal = match self.check.compare() {
             Compared::Right => {
-                if let Err(failure) = self.let_go(writer).await {
-                    self.take_back(writer).await?;
+                if let Err(failure) = self.write_held(writer).await {
+                    self.truncate(writer).await?;
                     return Err(failure);
                 }
                 None
@@ -96,30 +98,30 @@ impl UnverifiedContent {
                 (!is_right).then_some(Refusal::Digest(state))
             }
         };
-        if wrong.is_some() {
-            self.take_back(writer).await?;
+        if refusal.is_some() {
+            self.truncate(writer).await?;
         }
-        Ok(wrong)
+        Ok(refusal)
     }
 
-    /// What came behind the content about the representation.
+    /// Takes the values of `Repr-Digest` in the trailers.
     pub(crate) fn trailer_repr_digest(&mut self) -> Vec<HeaderValue> {
         self.check.trailer_repr_digest()
     }
 
-    /// The hashes of the representation so far.
-    pub(crate) fn whole(self) -> Option<Hashes> {
+    /// Returns the hashes of the representation so far.
+    pub(crate) fn repr_hashes(self) -> Option<Hashes> {
         self.check.whole()
     }
 
-    async fn let_go(&mut self, writer: &mut dyn Writer) -> Result<(), Error> {
+    async fn write_held(&mut self, writer: &mut dyn Writer) -> Result<(), Error> {
         for bytes in self.held.drain(..) {
             writer.write(bytes).await?;
         }
         Ok(())
     }
 
-    async fn take_back(&mut self, writer: &mut dyn Writer) -> Result<(), Error> {
+    async fn truncate(&mut self, writer: &mut dyn Writer) -> Result<(), Error> {
         self.held.clear();
         writer.truncate(self.at).await
     }

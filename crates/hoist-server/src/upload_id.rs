@@ -1,13 +1,12 @@
-//! From a client's token to an upload's id: one way, and not without the scope it was used in.
+//! The ids of uploads: random, or derived from a client's token and the scope of the token.
 //!
-//! There is no table of tokens. The id is the first half of a hash over a key, the endpoint, the principal and the token,
-//! so the same peer finds its upload again and no other peer can, and nothing that is stored or logged gives a token
-//! away.
+//! There is no table of tokens. A derived id is the first half of a hash over a key, the endpoint, the principal and the
+//! token. The same peer finds its upload again and no other peer can, and no stored or logged id reveals a token.
 
 use hoist_proto::types::{PartNumber, Principal, Token, UploadId};
 use sha2::{Digest, Sha256};
 
-/// The scope in which tokens are told apart.
+/// Derives the ids of token uploads and of their parts.
 #[derive(Clone)]
 pub(crate) struct IdDerivation {
     key: [u8; 32],
@@ -19,14 +18,14 @@ impl IdDerivation {
         Self { key, endpoint: endpoint.to_owned() }
     }
 
-    /// The id of the upload that this principal calls so.
+    /// Returns the id of the upload that a principal names by a token.
     //= TOK-TOKEN-03, TOK-TOKEN-04, TOK-SEC-03, TDR-HDR-06
     pub(crate) fn of_token(&self, principal: Option<&Principal>, token: &Token) -> UploadId {
         let mut hash = Sha256::new_with_prefix(b"hoist upload token 1\0");
         hash.update(self.key);
-        // Lengths go first, so that no two scopes run together into the same octets.
-        let (known, name) = principal.map_or((0, ""), |principal| (1, principal.name()));
-        hash.update([known]);
+        // Each length comes first, so that no two scopes hash the same octets.
+        let (is_known, name) = principal.map_or((0, ""), |principal| (1, principal.name()));
+        hash.update([is_known]);
         for part in [self.endpoint.as_bytes(), name.as_bytes(), token.expose()] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
@@ -34,12 +33,12 @@ impl IdDerivation {
         id_of(hash)
     }
 
-    /// The id of a numbered part of an upload.
+    /// Returns the id of a part of an indexed upload.
     //= TOK-IDX-01
-    pub(crate) fn of_part(&self, whole: UploadId, number: PartNumber) -> UploadId {
+    pub(crate) fn of_part(&self, parent: UploadId, number: PartNumber) -> UploadId {
         let mut hash = Sha256::new_with_prefix(b"hoist upload part 1\0");
         hash.update(self.key);
-        hash.update(whole.bits());
+        hash.update(parent.bits());
         hash.update(number.get().to_be_bytes());
         id_of(hash)
     }
@@ -51,7 +50,7 @@ fn id_of(hash: Sha256) -> UploadId {
     UploadId::from_bits(bits.try_into().expect("16 of 32 octets"))
 }
 
-/// An id nobody can guess.
+/// Returns an id that cannot be guessed.
 //= IETF-RES-02, IETF-SEC-02, IETF-SEC-03
 pub(crate) fn random_id() -> Result<UploadId, getrandom::Error> {
     let mut bits = [0; 16];
@@ -65,7 +64,7 @@ mod tests {
 
     // proves: TOK-TOKEN-03, TOK-TOKEN-04, TOK-SEC-03, TDR-HDR-06
     #[test]
-    fn a_token_means_something_only_in_its_scope() {
+    fn a_token_names_different_uploads_in_different_scopes() {
         let token = |text: &str| Token::new(text.as_bytes()).expect("in range");
         let (anna, ben) = (Principal::new("anna"), Principal::new("ben"));
         let derivation = IdDerivation::new([0; 32], "/uploads");
@@ -79,8 +78,8 @@ mod tests {
             IdDerivation::new([0; 32], "/other").of_token(None, &token("abcdef")),
             IdDerivation::new([1; 32], "/uploads").of_token(None, &token("abcdef")),
         ];
-        for (place, id) in ids.iter().enumerate() {
-            assert!(!ids[place + 1..].contains(id), "{place}");
+        for (index, id) in ids.iter().enumerate() {
+            assert!(!ids[index + 1..].contains(id), "{index}");
         }
         assert_eq!(ids[0], derivation.of_token(None, &token("abcdef")));
     }

@@ -1,6 +1,6 @@
-//! The content of an answer: short and in memory, or a stretch of what a store has.
+//! The body of a response: in memory, or a range of an upload's stored content.
 //!
-//! Owns that stored content is read when the transport asks for it and not before: a peer that reads slowly holds one piece.
+//! Stored content is read when the transport asks for it and not before, so that a slow peer occupies one buffer.
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hoist_store::store::{Error, Reader};
 use http_body::{Frame, SizeHint};
 
-/// The content of an [`Answer`](super::Answer).
+/// The body of an [`Answer`](super::Answer).
 pub struct Body(Source);
 
 enum Source {
@@ -19,23 +19,23 @@ enum Source {
 }
 
 enum Reading {
-    /// Nobody has asked for the next piece.
+    /// No read is in progress.
     Idle(Box<dyn Reader>),
-    /// It is on its way, and comes with the reader it takes meanwhile.
+    /// A read is in progress. It returns the reader.
     Waiting(Pin<Box<dyn Future<Output = Read> + Send>>),
-    /// All was given, or it failed.
+    /// The body has been read, or a read failed.
     Ended,
 }
 
 type Read = (Box<dyn Reader>, Result<Option<Bytes>, Error>);
 
-/// The store has less than it said.
+/// The stored content is shorter than its record states.
 #[derive(Debug, thiserror::Error)]
 #[error("the stored content ends {0} bytes early")]
 struct Short(u64);
 
 impl Body {
-    /// The first `bytes` bytes that `reader` gives.
+    /// Returns a body of the first `bytes` bytes of `reader`.
     pub(crate) fn stored(reader: Box<dyn Reader>, bytes: u64) -> Self {
         Self(Source::Store { reading: Reading::Idle(reader), bytes_left: bytes })
     }

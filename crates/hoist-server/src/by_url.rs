@@ -1,0 +1,104 @@
+//! Requests in no dialect on the URL of an upload. They are answered in the dialect of the upload, or with its content.
+
+use hoist_proto::dialect::ietf::IetfCodec;
+use hoist_proto::dialect::{Context, Dialect, Resource, tus1};
+use hoist_proto::engine::Decision;
+use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
+use hoist_proto::refusal::Refusal;
+use hoist_proto::upload::{Family, Phase};
+use http::Method;
+use http::request::Parts;
+
+use crate::answer::{self, Answer};
+use crate::download::download;
+use crate::engage::{Engaged, FamilyFrom, Refused, unsupported};
+use crate::intake::Content;
+use crate::shared::{Hoist, Shared};
+use crate::transition::Removal;
+
+/// The outcome of a request in no dialect.
+enum Found {
+    /// The content of a complete upload.
+    Content(Answer),
+    /// A reply in a dialect of this family.
+    Reply(Family, Reply),
+}
+
+impl Hoist {
+    /// Answers a request in no dialect.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    //= IETF-VER-08
+    pub(crate) async fn answer_by_url<B: Content>(
+        &self,
+        resource: Resource,
+        head: &Parts,
+        body: B,
+        context: &Context<'_>,
+    ) -> Answer {
+        let (family, outcome) = match self.run_by_url(resource, head, body).await {
+            Ok(Found::Content(answer)) => return answer,
+            Ok(Found::Reply(family, reply)) => (Some(family), Ok(reply)),
+            Err(Refused { family, refusal }) => (family, Err(refusal)),
+        };
+        answer::encode(family.and_then(|family| self.shared().dialect_of(family)), outcome, context)
+    }
+
+    async fn run_by_url<B: Content>(
+        &self,
+        resource: Resource,
+        head: &Parts,
+        mut body: B,
+    ) -> Result<Found, Refused> {
+        let shared = self.shared();
+        let Resource::Upload(id) = resource else { return Err(Refusal::NotFound.into()) };
+        let operation = if head.method == Method::DELETE { Operation::Cancel } else { Operation::Retrieve };
+        let decoded = Decoded { subject: Subject::Id(id), family: Family::Conventional, operation };
+        let claimed = match self.engage(FamilyFrom::Upload, decoded, head, &mut body).await? {
+            Engaged::Answered(reply) => return Ok(Found::Reply(Family::Conventional, reply)),
+            Engaged::Claimed(claimed) => claimed,
+        };
+        let family = claimed.request.family;
+        let refused = |refusal| Refused { family: Some(family), refusal };
+        if shared.settings.downloads
+            && head.method == Method::GET
+            && let (Decision::Answer(_), Some(upload)) = (&claimed.decision, &claimed.known)
+            && let Phase::Delivered(delivered) = &upload.phase
+        {
+            return Ok(Found::Content(download(shared, claimed.claim, upload, delivered, head).await));
+        }
+        let reply = match (claimed.decision, unsupported(family, &head.method)) {
+            (Decision::Refuse(refusal), _) | (_, Some(refusal)) => return Err(refused(refusal)),
+            (Decision::Answer(reply), None) => reply,
+            (Decision::Cancel, None) => {
+                let known = claimed.known.ok_or(Refusal::NotFound)?;
+                let claim = claimed.claim;
+                let removed = self.own(move |shared| async move {
+                    shared.remove(&claim, &known, Removal::Cancelled).await.map(|()| Reply::Cancelled)
+                });
+                removed.await.map_err(refused)?
+            }
+            _ => return Err(refused(Refusal::Internal)),
+        };
+        Ok(Found::Reply(family, reply))
+    }
+}
+
+impl Shared {
+    /// Returns the dialect in which a request that names none is answered about an upload of this family.
+    fn dialect_of(&self, family: Family) -> Option<Dialect> {
+        match family {
+            Family::Ietf => Some(Dialect::Ietf(IetfCodec::unversioned())),
+            Family::Conventional => Some(Dialect::Conventional),
+            Family::Tus1 => Some(self.unversioned_tus()),
+            // A token upload has no URL.
+            _ => None,
+        }
+    }
+
+    /// Returns the dialect of tus clients that state no version.
+    pub(crate) fn unversioned_tus(&self) -> Dialect {
+        Dialect::Tus1(tus1::Tus1Codec::unversioned(self.settings.tus))
+    }
+}

@@ -1,0 +1,137 @@
+//! The completion of an upload: the target, the answer that is kept for replays, the end of the content.
+//!
+//! Owns the order in which the store learns of it, so that a later run can finish what a crash interrupts and does nothing
+//! twice that a client or a target could observe. When an upload is complete is decided by the engine.
+
+use std::time::Duration;
+
+use hoist_proto::digest::{self, REPR_DIGEST};
+use hoist_proto::engine;
+use hoist_proto::operation::Reply;
+use hoist_proto::refusal::Refusal;
+use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
+use hoist_store::store::Error;
+
+use crate::claim::Claim;
+use crate::digest::{Hashes, Outcome};
+use crate::shared::Shared;
+use crate::targets::{self, Representation};
+use crate::transition::{Stage, Transition};
+use crate::{answer, error};
+
+/// An upload whose content is complete.
+pub(crate) struct Received {
+    pub(crate) upload: Upload,
+    /// True if this request created the upload.
+    pub(crate) created: bool,
+    /// True if the stored record alone shows that the content is complete.
+    pub(crate) length_is_stored: bool,
+    /// The hashes of the representation, unless they have to be computed from the stored content.
+    pub(crate) hashes: Option<Hashes>,
+}
+
+/// An upload with its final answer, and the reply to the request that completed it.
+pub(crate) struct Finished {
+    pub(crate) upload: Upload,
+    pub(crate) reply: Reply,
+}
+
+impl Shared {
+    /// Delivers a complete representation to the target and records its answer. After a few failures attempts are spaced
+    /// out, and are also made without a client.
+    //= IETF-APP-17
+    pub(crate) async fn deliver(&self, claim: &Claim, received: Received) -> Result<Finished, Refusal> {
+        let Received { upload, created, .. } = received;
+        if upload.composition == Composition::Part {
+            return self.finish(claim, upload, targets::of_part(), created, true).await;
+        }
+        if let Some(wait) = self.backlog.wait(upload.id) {
+            return Err(Refusal::Unavailable(Duration::from_secs(wait.as_secs() + 1)));
+        }
+        let delivered = self.deliver_now(claim, Received { upload, ..received }).await;
+        if delivered.is_err() {
+            self.backlog.failed(claim.id());
+        }
+        delivered
+    }
+
+    async fn deliver_now(&self, claim: &Claim, received: Received) -> Result<Finished, Refusal> {
+        let Received { upload, created, length_is_stored, hashes } = received;
+        let failed = |doing| move |failure: Error| error::refusal(doing, claim.id(), &failure);
+        let outcome = self.digests.finish(&upload, hashes, &*self.store).await.map_err(failed("digest"))?;
+        let (answer, keeps_content) = match outcome {
+            Outcome::Wrong => (answer::kept(&Refusal::Digest((&upload).into())), false),
+            Outcome::Right(digest) => {
+                // The record alone must show after a crash that the content is complete, before the target sees it.
+                if !self.target.leaves_content() && !length_is_stored {
+                    let (from, to) = (Some(Stage::Open), Stage::Received);
+                    let received = Transition { upload: &upload, from, to, keeps_content: true };
+                    self.apply(claim, received).await.map_err(failed("deliver"))?;
+                }
+                let delivered = self.target.deliver(self.representation(claim, &upload)).await;
+                let mut answer = delivered.map_err(failed("deliver"))?;
+                if let Some(digest) = digest {
+                    answer.fields.insert(REPR_DIGEST, digest::value(&digest));
+                }
+                (answer, self.target.leaves_content())
+            }
+        };
+        let finished = self.finish(claim, upload, answer, created, keeps_content).await?;
+        let Upload { id, offset, .. } = &finished.upload;
+        tracing::info!(upload = %id.short(), bytes = %offset, "complete");
+        Ok(finished)
+    }
+
+    /// Asks the target for an early answer, which ends the upload. Does nothing if the target waits for more content.
+    //= IETF-CMP-05
+    pub(crate) async fn end_early(
+        &self,
+        claim: &Claim,
+        upload: Upload,
+        created: bool,
+    ) -> Result<Option<Reply>, Refusal> {
+        if upload.composition != Composition::Direct {
+            return Ok(None);
+        }
+        let answer = match self.target.answer_early(self.representation(claim, &upload)).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Ok(None),
+            Err(failure) => {
+                error::refusal("ask the target", upload.id, &failure);
+                return Ok(None);
+            }
+        };
+        let keeps_content = answer.status.is_success() && self.target.leaves_content();
+        self.finish(claim, upload, answer, created, keeps_content).await.map(|finished| Some(finished.reply))
+    }
+
+    /// Delivers an upload whose content was complete when a crash or an interruption came in between.
+    pub(crate) async fn deliver_due(&self, claim: &Claim, mut upload: Upload) -> Result<Upload, Refusal> {
+        let length_is_stored = upload.length.is_some();
+        upload.length = Some(upload.offset.offset().into());
+        upload.phase = Phase::Received;
+        let received = Received { upload, created: false, length_is_stored, hashes: None };
+        self.deliver(claim, received).await.map(|finished| finished.upload)
+    }
+
+    /// Records the final answer of an upload. Every completion ends here.
+    pub(crate) async fn finish(
+        &self,
+        claim: &Claim,
+        upload: Upload,
+        answer: TargetResponse,
+        created: bool,
+        keeps_content: bool,
+    ) -> Result<Finished, Refusal> {
+        let from = Some(Stage::of(&upload));
+        let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.clock.now());
+        let transition = Transition { upload: &upload, from, to: Stage::of(&upload), keeps_content };
+        let applied = self.apply(claim, transition).await;
+        applied.map_err(|failure| error::refusal("commit", upload.id, &failure))?;
+        Ok(Finished { upload, reply })
+    }
+
+    fn representation<'a>(&'a self, claim: &Claim, upload: &'a Upload) -> Representation<'a> {
+        Representation { upload, store: &*self.store, fence: claim.fence(), endpoint: &self.endpoint }
+    }
+}

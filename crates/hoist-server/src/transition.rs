@@ -1,0 +1,168 @@
+//! The transitions in the life of an upload, and the one place where a store records them.
+//!
+//! A [`Transition`] is a value: it is written to the store first, and only then does the process act on it. Hooks, an
+//! outbox of events and metrics attach to [`Shared::apply`], which knows every transition but a creation, and to
+//! [`Shared::create`].
+
+use hoist_proto::refusal::Refusal;
+use hoist_proto::upload::{Composition, IndexedParts, Phase, Upload};
+use hoist_store::store::{Error, UploadGroup, Writer};
+
+use crate::admission::Reservation;
+use crate::claim::{Asker, Claim};
+use crate::error;
+use crate::shared::{CLAIM_TIMEOUT, Shared};
+
+/// A change in the life of an upload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transition<'a> {
+    /// The upload after the change. If the change removes it, the upload before.
+    pub(crate) upload: &'a Upload,
+    /// The stage before, unless the change creates the upload.
+    pub(crate) from: Option<Stage>,
+    pub(crate) to: Stage,
+    /// True if the content stays in the store.
+    pub(crate) keeps_content: bool,
+}
+
+/// The stage an upload is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Accepts content.
+    Open,
+    /// The content is complete; the target has not answered.
+    Received,
+    /// The target has accepted the content.
+    Delivered,
+    /// The target has rejected the content, or it did not match its digest.
+    Failed,
+    Removed(Removal),
+}
+
+/// The reason for the removal of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// Its creator asked for it.
+    Cancelled,
+    /// Its lifetime is over.
+    Expired,
+    /// A part it is made of is gone.
+    PartGone,
+    /// It can never become complete, or no client has learned that it exists.
+    Discarded,
+}
+
+impl Stage {
+    pub(crate) fn of(upload: &Upload) -> Self {
+        match upload.phase {
+            Phase::Open => Self::Open,
+            Phase::Received => Self::Received,
+            Phase::Delivered(_) => Self::Delivered,
+            Phase::Failed(_) => Self::Failed,
+        }
+    }
+}
+
+impl Shared {
+    /// Creates an upload in the store. It is durable once the writer has been synced.
+    pub(crate) async fn create(
+        &self,
+        claim: &Claim,
+        upload: &Upload,
+        reservation: &mut Reservation,
+    ) -> Result<Box<dyn Writer>, Refusal> {
+        let created = self.store.create(upload, claim.fence()).await;
+        let writer = created.map_err(|failure| error::refusal("create", upload.id, &failure))?;
+        reservation.stored();
+        self.follow(&Transition { upload, from: None, to: Stage::Open, keeps_content: true });
+        Ok(writer)
+    }
+
+    /// Creates an upload that receives no content of its own. If that fails, nothing of it is left.
+    pub(crate) async fn create_empty(
+        &self,
+        claim: &Claim,
+        upload: &Upload,
+        mut reservation: Reservation,
+    ) -> Result<(), Refusal> {
+        let mut writer = self.create(claim, upload, &mut reservation).await?;
+        let Err(failure) = writer.sync().await else { return Ok(()) };
+        drop(writer);
+        let refusal = error::refusal("sync", upload.id, &failure);
+        // No client has learned of the upload. A removal that fails has been logged, and the upload expires. Its parts are
+        // not asked for: the request on the first of them holds its claim.
+        let _ = self.remove_alone(claim, upload, Removal::Discarded).await;
+        Err(refusal)
+    }
+
+    /// Records a transition in the store, then in this process.
+    pub(crate) async fn apply(&self, claim: &Claim, transition: Transition<'_>) -> Result<(), Error> {
+        let Transition { upload, to, keeps_content, .. } = transition;
+        let fence = claim.fence();
+        match to {
+            Stage::Removed(_) => self.store.remove(upload.id, fence).await?,
+            // The answer and the end of the content are one step: after a crash between two steps, no later run would
+            // know that the content is superfluous.
+            Stage::Delivered | Stage::Failed if !keeps_content => self.store.conclude(upload, fence).await?,
+            Stage::Open | Stage::Received | Stage::Delivered | Stage::Failed => {
+                self.store.commit(upload, fence).await?;
+            }
+        }
+        self.follow(&transition);
+        Ok(())
+    }
+
+    /// Updates what this process keeps of an upload after a transition.
+    fn follow(&self, transition: &Transition<'_>) {
+        let Transition { upload, from, to, .. } = *transition;
+        let id = upload.id;
+        tracing::debug!(upload = %id.short(), ?from, ?to, "transition");
+        match to {
+            Stage::Open | Stage::Received => return,
+            Stage::Delivered | Stage::Failed => {
+                self.ledger.record(upload);
+                self.lifetimes.note(UploadGroup::Complete, upload.lifetime);
+            }
+            Stage::Removed(removal) => {
+                self.ledger.forget(id);
+                if removal != Removal::Discarded {
+                    self.tombstones.note(upload);
+                }
+            }
+        }
+        self.digests.forget(id);
+        self.backlog.done(id);
+        self.pending_parts.forget(upload);
+    }
+
+    /// Removes an upload. Its indexed parts go first, so that after a crash in between the removal can be asked for again.
+    //= IETF-DEL-01, IETF-DEL-06
+    //= TOK-IDX-05, TOK-CAN-01, TUS1-TRM-05
+    pub(crate) async fn remove(
+        &self,
+        claim: &Claim,
+        upload: &Upload,
+        removal: Removal,
+    ) -> Result<(), Refusal> {
+        if let Composition::Indexed(IndexedParts { started, .. }) = &upload.composition {
+            let asker = Asker { principal: upload.owner.as_ref(), family: None };
+            for number in started.iter() {
+                let part = self.ids.of_part(upload.id, number);
+                let claim = self.claims.take(part, asker, CLAIM_TIMEOUT).await.map_err(|_| Refusal::Busy)?;
+                match self.store.remove(part, claim.fence()).await {
+                    Ok(()) => self.ledger.forget(part),
+                    Err(Error::Missing) => {}
+                    Err(failure) => return Err(error::refusal("remove", part, &failure)),
+                }
+            }
+        }
+        self.remove_alone(claim, upload, removal).await
+    }
+
+    async fn remove_alone(&self, claim: &Claim, upload: &Upload, removal: Removal) -> Result<(), Refusal> {
+        let (from, to) = (Some(Stage::of(upload)), Stage::Removed(removal));
+        let transition = Transition { upload, from, to, keeps_content: false };
+        let applied = self.apply(claim, transition).await;
+        applied.map_err(|failure| error::refusal("remove", upload.id, &failure))
+    }
+}
