@@ -4,6 +4,7 @@
 //! rules and prints what they found.
 
 mod arrows;
+mod circles;
 mod finding;
 mod layout;
 mod lexer;
@@ -24,6 +25,7 @@ type Rule = (&'static str, fn(&Tree) -> Vec<Finding>);
 
 const RULES: &[Rule] = &[
     ("arrows", arrows::check),
+    ("circles", circles::check),
     ("layout", layout::check),
     ("manifests", manifests::check),
     ("places", places::check),

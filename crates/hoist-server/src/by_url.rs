@@ -3,7 +3,7 @@
 use hoist_proto::dialect::ietf::IetfCodec;
 use hoist_proto::dialect::{Context, Dialect, Resource, tus1};
 use hoist_proto::engine::Decision;
-use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
+use hoist_proto::operation::{Decoded, Operation, Subject};
 use hoist_proto::refusal::Refusal;
 use hoist_proto::upload::{Family, Phase};
 use http::Method;
@@ -11,18 +11,9 @@ use http::request::Parts;
 
 use crate::answer::{self, Answer};
 use crate::download::download;
-use crate::engage::{Engaged, FamilyFrom, Refused, unsupported};
+use crate::engage::{Claimed, Engaged, FamilyFrom, Refused, unsupported};
 use crate::intake::Content;
 use crate::shared::{Hoist, Shared};
-use crate::transition::Removal;
-
-/// The outcome of a request in no dialect.
-enum Found {
-    /// The content of a complete upload.
-    Content(Answer),
-    /// A reply in a dialect of this family.
-    Reply(Family, Reply),
-}
 
 impl Hoist {
     /// Answers a request in no dialect.
@@ -37,12 +28,10 @@ impl Hoist {
         body: B,
         context: &Context<'_>,
     ) -> Answer {
-        let (family, outcome) = match self.run_by_url(resource, head, body).await {
-            Ok(Found::Content(answer)) => return answer,
-            Ok(Found::Reply(family, reply)) => (Some(family), Ok(reply)),
-            Err(Refused { family, refusal }) => (family, Err(refusal)),
-        };
-        answer::encode(family.and_then(|family| self.shared().dialect_of(family)), outcome, context)
+        self.run_by_url(resource, head, body, context).await.unwrap_or_else(|Refused { family, refusal }| {
+            let dialect = family.and_then(|family| self.shared().dialect_of(family));
+            answer::refused(dialect, &refusal, context)
+        })
     }
 
     async fn run_by_url<B: Content>(
@@ -50,38 +39,33 @@ impl Hoist {
         resource: Resource,
         head: &Parts,
         mut body: B,
-    ) -> Result<Found, Refused> {
+        context: &Context<'_>,
+    ) -> Result<Answer, Refused> {
         let shared = self.shared();
         let Resource::Upload(id) = resource else { return Err(Refusal::NotFound.into()) };
         let operation = if head.method == Method::DELETE { Operation::Cancel } else { Operation::Retrieve };
         let decoded = Decoded { subject: Subject::Id(id), family: Family::Conventional, operation };
         let claimed = match self.engage(FamilyFrom::Upload, decoded, head, &mut body).await? {
-            Engaged::Answered(reply) => return Ok(Found::Reply(Family::Conventional, reply)),
+            Engaged::Answered(_) => return Err(Refusal::Internal.into()),
             Engaged::Claimed(claimed) => claimed,
         };
-        let family = claimed.request.family;
-        let refused = |refusal| Refused { family: Some(family), refusal };
         if shared.settings.downloads
             && head.method == Method::GET
             && let (Decision::Answer(_), Some(upload)) = (&claimed.decision, &claimed.known)
             && let Phase::Delivered(delivered) = &upload.phase
         {
-            return Ok(Found::Content(download(shared, claimed.claim, upload, delivered, head).await));
+            return Ok(download(shared, claimed.claim, upload, delivered, head).await);
         }
-        let reply = match (claimed.decision, unsupported(family, &head.method)) {
-            (Decision::Refuse(refusal), _) | (_, Some(refusal)) => return Err(refused(refusal)),
-            (Decision::Answer(reply), None) => reply,
-            (Decision::Cancel, None) => {
-                let known = claimed.known.ok_or(Refusal::NotFound)?;
-                let claim = claimed.claim;
-                let removed = self.own(move |shared| async move {
-                    shared.remove(&claim, &known, Removal::Cancelled).await.map(|()| Reply::Cancelled)
-                });
-                removed.await.map_err(refused)?
+        let family = claimed.request.family;
+        let outcome = match (claimed.decision, unsupported(family, &head.method)) {
+            (Decision::Refuse(refusal), _) | (_, Some(refusal)) => Err(refusal),
+            (Decision::Answer(reply), None) => Ok(reply),
+            (decision, None) => {
+                let claimed = Claimed { decision, ..claimed };
+                self.own(move |shared| async move { claimed.answer(&shared).await }).await
             }
-            _ => return Err(refused(Refusal::Internal)),
         };
-        Ok(Found::Reply(family, reply))
+        Ok(answer::encode(shared.dialect_of(family), outcome, context))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the server says of itself: `OPTIONS`, the well-known document, health.
+//! The description of the server: `OPTIONS`, the well-known document, health and readiness.
 
 use hoist_proto::dialect::ietf::PARTIAL_UPLOAD;
 use hoist_proto::dialect::{ACCEPT_PATCH, METHODS, UPLOAD_LIMIT, tus1};
@@ -9,7 +9,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use crate::answer::{self, Answer};
 use crate::shared::Shared;
 
-/// The answer to every `OPTIONS`, preflight or not. Status 200, because Apple's uploader takes no other for support.
+/// Answers `OPTIONS`, preflight or not. With status 200, the only one that Apple's uploader takes as support.
 //= TOK-DISC-03, IETF-OPT-01, IETF-OPT-04, IETF-OPT-06
 pub(crate) fn options(policy: &Policy, tus: tus1::Extensions) -> Answer {
     let mut head = Response::new(());
@@ -22,14 +22,14 @@ pub(crate) fn options(policy: &Policy, tus: tus1::Extensions) -> Answer {
     answer::empty(head)
 }
 
-/// The limits under their field names, and the life time a new upload would have.
+/// Returns the limits under their names in `Upload-Limit`, with the lifetime of a new upload.
 fn limits(policy: &Policy) -> Vec<(&'static str, u64)> {
     let mut limits = policy.limits.members();
     limits.extend(policy.lifetime.map(|lifetime| ("max-age", lifetime.as_secs())));
     limits
 }
 
-/// `/.well-known/resumable-uploads`.
+/// Answers `/.well-known/resumable-uploads`.
 //= TOK-DISC-03
 pub(crate) fn well_known(shared: &Shared) -> Answer {
     let limits: serde_json::Map<_, _> =
@@ -49,12 +49,12 @@ pub(crate) fn well_known(shared: &Shared) -> Answer {
     answer::document("application/json", document.to_string())
 }
 
-/// `/healthz`: the process answers.
+/// Answers `/healthz`: the process is running.
 pub(crate) fn health() -> Answer {
     answer::document("text/plain; charset=utf-8", "ok\n")
 }
 
-/// `/readyz`: the server accepts uploads now.
+/// Answers `/readyz`: the server accepts uploads.
 pub(crate) async fn readiness(shared: &Shared) -> Answer {
     if shared.draining.is_cancelled() {
         return unready("shutting down\n");
@@ -69,8 +69,8 @@ pub(crate) async fn readiness(shared: &Shared) -> Answer {
     answer::document("text/plain; charset=utf-8", "ready\n")
 }
 
-fn unready(why: &'static str) -> Answer {
-    let mut answer = answer::document("text/plain; charset=utf-8", why);
+fn unready(reason: &'static str) -> Answer {
+    let mut answer = answer::document("text/plain; charset=utf-8", reason);
     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     answer
 }

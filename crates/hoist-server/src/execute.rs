@@ -25,23 +25,28 @@ use crate::transport_handles::TransportHandles;
 use crate::unverified::UnverifiedContent;
 
 impl Claimed {
-    /// Returns whether the request changes nothing, so that [`answer`](Self::answer) completes it.
+    /// Returns whether the request changes nothing, so that [`answer`](Self::answer) needs no task of its own.
     pub(crate) fn is_answered(&self) -> bool {
         self.parent.is_none() && matches!(self.decision, Decision::Answer(_) | Decision::Refuse(_))
     }
 
-    /// Answers a request that changes nothing.
+    /// Completes a request that brings no content.
     pub(crate) async fn answer(self, shared: &Shared) -> Result<Reply, Refusal> {
-        match self.decision {
-            Decision::Answer(Reply::State { id, described, .. }) => {
-                let upload = self.known.ok_or(Refusal::NotFound)?;
-                Ok(Reply::State { id, state: shared.state_of(&upload).await?, described })
+        match (self.decision, self.known) {
+            (Decision::Answer(Reply::State { id, described, .. }), Some(known)) => {
+                Ok(Reply::State { id, state: shared.state_of(&known).await?, described })
             }
-            Decision::Answer(reply) => Ok(reply),
-            Decision::Refuse(refusal) => Err(refusal),
-            Decision::Create(..) | Decision::Receive(..) | Decision::Cancel | Decision::Invalidate(_) => {
-                Err(Refusal::Internal)
+            (Decision::Answer(reply), _) => Ok(reply),
+            (Decision::Refuse(refusal), _) => Err(refusal),
+            (Decision::Cancel, Some(known)) => {
+                shared.remove(&self.claim, &known, Removal::Cancelled).await.map(|()| Reply::Cancelled)
             }
+            (Decision::Invalidate(refusal), Some(known)) => {
+                shared.remove(&self.claim, &known, Removal::Discarded).await?;
+                Err(refusal)
+            }
+            (Decision::Cancel | Decision::Invalidate(_), None) => Err(Refusal::NotFound),
+            (Decision::Create(..) | Decision::Receive(..), _) => Err(Refusal::Internal),
         }
     }
 
@@ -79,16 +84,6 @@ impl Claimed {
     ) -> Result<Reply, Refusal> {
         let content_bytes = body.size_hint().exact();
         match self.decision {
-            Decision::Answer(_) | Decision::Refuse(_) => self.answer(shared).await,
-            Decision::Cancel => {
-                let known = self.known.ok_or(Refusal::NotFound)?;
-                shared.remove(&self.claim, &known, Removal::Cancelled).await.map(|()| Reply::Cancelled)
-            }
-            Decision::Invalidate(refusal) => {
-                let known = self.known.ok_or(Refusal::NotFound)?;
-                shared.remove(&self.claim, &known, Removal::Discarded).await?;
-                Err(refusal)
-            }
             Decision::Create(ref upload, _) if upload.composition.is_composed() => {
                 shared.compose(&self.claim, &self.request, transport.client).await
             }
@@ -128,6 +123,9 @@ impl Claimed {
                 reservation.stored();
                 let intake = prepare(shared, self.claim, upload, plan, writer, reservation, transport);
                 intake.receive(shared, body).await
+            }
+            Decision::Answer(_) | Decision::Refuse(_) | Decision::Cancel | Decision::Invalidate(_) => {
+                self.answer(shared).await
             }
         }
     }

@@ -25,7 +25,6 @@ mod form;
 pub mod hook;
 mod intake;
 mod lifetimes;
-mod lookup;
 mod nested;
 mod parts;
 mod pending_parts;

@@ -1,4 +1,4 @@
-//! The state that all requests of an endpoint share, and the handle to it.
+//! The state that all requests of an endpoint share, the handle to it, and reads of an upload's record.
 //!
 //! Sits below every module that serves a request, and imports none of them.
 
@@ -10,6 +10,8 @@ use hoist_proto::dialect::interop::Versions;
 use hoist_proto::dialect::tus1::Extensions;
 use hoist_proto::policy::Policy;
 use hoist_proto::refusal::Refusal;
+use hoist_proto::types::UploadId;
+use hoist_proto::upload::Upload;
 use hoist_store::store::Store;
 use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
@@ -19,10 +21,11 @@ use tracing::Instrument as _;
 use crate::admission::Ledger;
 use crate::auth::Authenticator;
 use crate::backlog::Backlog;
-use crate::claim::Claims;
+use crate::claim::{Claim, Claims};
 use crate::clock::Clock;
 use crate::cors::Cors;
 use crate::digest::Digests;
+use crate::error;
 use crate::hook::Hook;
 use crate::lifetimes::Lifetimes;
 use crate::pending_parts::PendingParts;
@@ -159,5 +162,25 @@ impl Shared {
     pub(crate) fn context<'a>(&'a self, base: &'a str) -> Context<'a> {
         let Policy { limits, lifetime, .. } = &self.policy;
         Context { base, limits, now: self.clock.now(), lifetime: *lifetime }
+    }
+
+    /// Loads the claimed upload, its times corrected for steps of the clock. Corrects the ledger of the quotas, which a request
+    /// that failed half-way may have left wrong.
+    pub(crate) async fn fetch(&self, claim: &Claim) -> Result<Option<Upload>, Refusal> {
+        let id = claim.id();
+        let loaded = self.store.load(id, claim.fence()).await;
+        let loaded = loaded.map_err(|failure| error::refusal("load", id, &failure))?;
+        match &loaded {
+            Some(upload) => self.ledger.record(upload),
+            None => self.ledger.absent(id),
+        }
+        Ok(loaded.map(|upload| self.clock.correct(upload)))
+    }
+
+    /// Reads an upload without its claim: it may change at any time.
+    pub(crate) async fn peek(&self, id: UploadId) -> Result<Option<Upload>, Refusal> {
+        let seen = self.store.peek(id).await;
+        let seen = seen.map_err(|failure| error::refusal("peek", id, &failure))?;
+        Ok(seen.map(|upload| self.clock.correct(upload)))
     }
 }

@@ -103,7 +103,9 @@ impl Shared {
             Stage::Removed(_) => self.store.remove(upload.id, fence).await?,
             // The answer and the end of the content are one step: after a crash between two steps, no later run would
             // know that the content is superfluous.
-            Stage::Delivered | Stage::Failed if !keeps_content => self.store.conclude(upload, fence).await?,
+            Stage::Delivered | Stage::Failed if !keeps_content => {
+                self.store.commit_and_discard(upload, fence).await?
+            }
             Stage::Open | Stage::Received | Stage::Delivered | Stage::Failed => {
                 self.store.commit(upload, fence).await?;
             }

@@ -1,4 +1,4 @@
-//! A whole whose claim is held while its last part becomes complete.
+//! An indexed upload whose claim is held while its last part becomes complete.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use tower_service::Service as _;
 
 use crate::shared::Hoist;
 
-/// Content that waits until it is let go.
+/// Content that waits until the test releases it.
 struct Held {
     content: Option<Bytes>,
     polled: Option<oneshot::Sender<()>>,
@@ -58,11 +58,11 @@ fn part(index: &str, content: Held) -> Request<Held> {
 
 // proves: TOK-IDX-04
 #[tokio::test(start_paused = true)]
-async fn a_whole_whose_claim_was_held_is_joined_when_it_is_free() {
+async fn an_indexed_upload_whose_claim_was_held_is_joined_once_it_is_free() {
     let store = MemoryStore::new();
     let hoist = Hoist::builder(Arc::new(store.clone()) as Arc<dyn Store>).build();
     let token = Token::new(*b"abcdef").expect("in range");
-    let whole = hoist.shared().ids.of_token(None, &token);
+    let parent = hoist.shared().ids.of_token(None, &token);
 
     let (first, _polled, go) = Held::new(b"hello ");
     go.send(()).expect("the content waits");
@@ -73,15 +73,15 @@ async fn a_whole_whose_claim_was_held_is_joined_when_it_is_free() {
     let sending = TaskTracker::new().spawn(hoist.clone().call(part("1;last", last)));
     is_polled.await.expect("the part is received");
     let claim =
-        hoist.shared().claims.take_unwanted(whole).expect("the whole is free while a part is received");
+        hoist.shared().claims.take_unwanted(parent).expect("the parent is free while a part is received");
     go.send(()).expect("the content waits");
     let answer = sending.await.expect("no panic").expect("infallible");
     assert!(answer.status().is_success(), "the part is complete: {}", answer.status());
     let is_complete = async || {
-        let whole = store.peek(whole).await.expect("a store in memory").expect("it is there");
-        whole.is_complete()
+        let parent = store.peek(parent).await.expect("a store in memory").expect("it is there");
+        parent.is_complete()
     };
-    assert!(!is_complete().await, "the claim of the whole is held");
+    assert!(!is_complete().await, "the claim of the parent is held");
 
     drop(claim);
     let stop = CancellationToken::new();
@@ -90,5 +90,5 @@ async fn a_whole_whose_claim_was_held_is_joined_when_it_is_free() {
         stop.cancel();
     });
     tokio::join!(sweeping, ending);
-    assert!(is_complete().await, "no request asks for it any more");
+    assert!(is_complete().await, "the sweep joins it without a request");
 }

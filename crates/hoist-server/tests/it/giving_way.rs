@@ -1,4 +1,4 @@
-//! A transfer that has to end first stores the content that has arrived.
+//! A transfer that is interrupted first stores the content that has arrived.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -44,7 +44,8 @@ impl Body for Fed {
 
 type Fields = &'static [(&'static str, &'static str)];
 
-/// A dialect's fields for creating an upload of [`LENGTH`] bytes, for an append at its start, and for both and the offset query.
+/// The header fields of a dialect: of the creation of an upload of [`LENGTH`] bytes, of an append at its start, and of every
+/// request.
 pub(crate) struct Dialect {
     create: Fields,
     append: Fields,
@@ -69,7 +70,7 @@ pub(crate) const DIALECTS: [Dialect; 3] = [
     },
 ];
 
-/// An append that has taken its first 100 bytes, and what sends it more.
+/// An append that has received its first 100 bytes, and the sender of its frames.
 pub(crate) struct Running {
     pub(crate) path: String,
     pub(crate) frames: mpsc::Sender<Bytes>,
@@ -94,9 +95,9 @@ impl Dialect {
         let append = append.body(Fed { frames: fed, length: LENGTH as u64 }).expect("a request");
         let answer = hoist.clone().call(append);
         let answer = tokio::spawn(async move { answer.await.expect("infallible") });
-        frames.send(Bytes::from_static(&[b'x'; 100])).await.expect("it is read");
+        frames.send(Bytes::from_static(&[b'x'; 100])).await.expect("the frame is read");
         let running = Running { path, frames, answer };
-        running.is_taken().await;
+        running.all_read().await;
         running
     }
 
@@ -113,19 +114,19 @@ impl Running {
         }
     }
 
-    pub(crate) async fn is_taken(&self) {
+    pub(crate) async fn all_read(&self) {
         let taken = async {
             while self.frames.capacity() < FRAMES_MAX {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(SOON, taken).await.expect("it is read");
+        tokio::time::timeout(SOON, taken).await.expect("the frame is read");
     }
 }
 
 // proves: TOK-CRE-01, TOK-APP-05, IETF-CON-06
 #[tokio::test]
-async fn a_newer_request_finds_all_that_had_arrived() {
+async fn a_newer_request_finds_all_bytes_that_had_arrived() {
     for dialect in &DIALECTS {
         let hoist = hoist(&MemoryStore::new());
         let running = dialect.append(&hoist).await;
@@ -137,12 +138,12 @@ async fn a_newer_request_finds_all_that_had_arrived() {
 
 // proves: TOK-CRE-01, TOK-APP-05
 #[tokio::test]
-async fn stopping_keeps_all_that_had_arrived() {
+async fn draining_keeps_all_bytes_that_had_arrived() {
     for dialect in &DIALECTS {
         let hoist = hoist(&MemoryStore::new());
         let running = dialect.append(&hoist).await;
         running.feed(5);
-        tokio::time::timeout(SOON, hoist.drain()).await.expect("no peer is waited for");
+        tokio::time::timeout(SOON, hoist.drain()).await.expect("the drain does not wait for a peer");
         assert_eq!(dialect.offset(&hoist, &running.path).await, Some(600));
         let answer = running.answer.await.expect("no panic");
         assert_eq!(answer.status().as_u16(), 503);
@@ -150,7 +151,7 @@ async fn stopping_keeps_all_that_had_arrived() {
 }
 
 #[tokio::test]
-async fn content_that_ends_with_what_had_arrived_is_whole() {
+async fn content_that_had_arrived_in_full_completes_the_upload() {
     for dialect in &DIALECTS {
         let hoist = hoist(&MemoryStore::new());
         let running = dialect.append(&hoist).await;
@@ -164,7 +165,7 @@ async fn content_that_ends_with_what_had_arrived_is_whole() {
     }
 }
 
-/// Content that never ends and is always there, as from a peer faster than any disk.
+/// Content that never ends and is always ready, as from a peer faster than any disk.
 struct Endless(usize);
 
 impl Body for Endless {
@@ -176,7 +177,7 @@ impl Body for Endless {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.0 += 1;
-        // Other tasks have their turn now and then.
+        // Yields to other tasks now and then.
         if self.0.is_multiple_of(64) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -187,7 +188,7 @@ impl Body for Endless {
 
 // proves: TOK-OFF-02
 #[tokio::test]
-async fn a_peer_that_never_stops_sending_is_not_waited_for() {
+async fn a_peer_that_never_stops_sending_is_interrupted() {
     let hoist = hoist(&MemoryStore::new());
     let create = Request::post("/uploads").header("upload-token", "endless");
     let create = hoist.clone().call(create.body(Endless(0)).expect("a request"));

@@ -1,5 +1,5 @@
-//! Uploads made of others, in any order and interrupted in any way, by a seed: what ends up stored is the parts in their
-//! order, once, and what was acknowledged of a part is never lost.
+//! Composed uploads under random orders and interruptions, decided by a seed: the stored content is the parts in their order,
+//! each once, and no acknowledged byte of a part is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,10 +17,10 @@ use crate::harness::{Content, Dice, Ends, Got, hoist, request, request_to, send}
 use crate::schedules::read;
 
 const SCHEDULES: u64 = 400;
-/// How long the server has requests wait for each other.
+/// The time a request waits for the previous holder of its upload, as in the server.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Counts what it is given and leaves it where it is.
+/// A target that counts deliveries and leaves the content in the store.
 #[derive(Clone, Default)]
 struct Counting(Arc<AtomicUsize>);
 
@@ -45,14 +45,14 @@ fn counted(store: &MemoryStore, target: &Counting) -> Hoist {
     Hoist::builder(Arc::new(store.clone()) as Arc<dyn Store>).target(target.clone()).build()
 }
 
-/// One life of the process: dropping it ends every task, wherever it is, as a power cut does.
-fn life() -> tokio::runtime::Runtime {
+/// Starts a process. Dropping it ends every task at its next await point, as a power failure does.
+fn start_process() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
 }
 
 const TOKEN: (&str, &str) = ("upload-token", "in-parts");
 
-/// A client with numbered parts, and what it was promised of each.
+/// A client that uploads indexed parts, and what it has been acknowledged of each.
 struct Schedule {
     dice: Dice,
     store: MemoryStore,
@@ -104,7 +104,7 @@ impl Schedule {
         }
     }
 
-    async fn ask(&mut self, part: usize) -> Option<usize> {
+    async fn retrieve(&mut self, part: usize) -> Option<usize> {
         let index = self.index(part, false);
         let fields = [TOKEN, ("upload-index", index.as_str())];
         let got = send(&self.hoist, request("HEAD", &fields, Content::none())).await;
@@ -113,7 +113,7 @@ impl Schedule {
     }
 
     async fn transfer(&mut self, part: usize, whole: bool) {
-        let at = self.ask(part).await;
+        let at = self.retrieve(part).await;
         let (index, rest) = (self.index(part, whole), self.parts[part][at.unwrap_or(0)..].to_vec());
         let ends =
             if whole { Ends::Whole } else { [Ends::Whole, Ends::Cut, Ends::Never][self.dice.below(3)] };
@@ -125,7 +125,7 @@ impl Schedule {
         let method = if at.is_some() { "PATCH" } else { "POST" };
         let request = request(method, &fields, content);
         if ends == Ends::Never {
-            // It stands until something ends it; the others go on beside it.
+            // It stalls until another request ends it. The other parts go on meanwhile.
             let mut service = self.hoist.clone();
             tokio::spawn(async move { service.call(request).await });
             self.log.push(format!("{method} {part} stalls"));
@@ -135,18 +135,18 @@ impl Schedule {
         self.note(part, method, &got);
     }
 
-    /// What is there of the whole without a gap is no more than was sent, and no less than was promised.
-    async fn look(&mut self) {
+    /// Checks that the offset of the composed upload is no more than was sent and no less than was acknowledged.
+    async fn check_composed(&mut self) {
         let got = send(&self.hoist, request("HEAD", &[TOKEN], Content::none())).await;
-        self.log.push(format!("HEAD the whole -> {} {:?}", got.status, got.offset()));
+        self.log.push(format!("HEAD the composed upload -> {} {:?}", got.status, got.offset()));
         let Some(offset) = got.offset() else { return };
         let first_gap =
             self.parts.iter().zip(&self.acknowledged).position(|(part, known)| *known < part.len());
-        let promised: usize =
+        let acknowledged: usize =
             self.acknowledged.iter().take(first_gap.map_or(usize::MAX, |gap| gap + 1)).sum();
-        // An empty part counts once somebody created it, which nobody may have been told.
+        // An empty part counts once it is created, even if the answer was lost.
         let has_empty = self.parts.iter().any(Vec::is_empty);
-        assert!(offset >= promised || has_empty, "{offset} is less than {promised}");
+        assert!(offset >= acknowledged || has_empty, "{offset} is less than {acknowledged}");
         assert!(offset <= self.parts.iter().map(Vec::len).sum());
         if got.field("upload-complete") == Some("?1") {
             self.complete = true;
@@ -156,7 +156,7 @@ impl Schedule {
 
     async fn step(&mut self) {
         if self.dice.one_in(6) {
-            self.look().await;
+            self.check_composed().await;
         } else {
             let part = self.dice.below(self.parts.len());
             self.transfer(part, false).await;
@@ -169,15 +169,19 @@ impl Schedule {
             self.transfer(part, true).await;
             self.transfer(part, true).await;
         }
-        self.look().await;
+        self.check_composed().await;
         assert!(self.complete, "it never became complete");
         let summaries = self.store.list_all().await.expect("no faults any more");
-        let wholes: Vec<_> = summaries
+        let composed: Vec<_> = summaries
             .iter()
             .filter(|summary| matches!(summary.composition, Composition::Indexed(_)))
             .collect();
-        assert_eq!(wholes.len(), 1, "one upload");
-        assert_eq!(read(&self.store, wholes[0].id).await, self.parts.concat(), "other bytes than were sent");
+        assert_eq!(composed.len(), 1, "one upload");
+        assert_eq!(
+            read(&self.store, composed[0].id).await,
+            self.parts.concat(),
+            "other bytes than were sent"
+        );
         let got = send(&self.hoist, request("DELETE", &[TOKEN], Content::none())).await;
         assert_eq!(got.status, StatusCode::NO_CONTENT);
         assert_eq!(self.store.list_all().await.expect("no faults"), [], "something of it is left");
@@ -185,11 +189,11 @@ impl Schedule {
 }
 
 fn run(schedule: &mut Schedule) {
-    let mut process = life();
+    let mut process = start_process();
     for _ in 0..schedule.dice.below(30) {
         if schedule.dice.one_in(12) {
             drop(process);
-            process = life();
+            process = start_process();
             process.block_on(async {
                 schedule.store.crash();
                 schedule.hoist = hoist(&schedule.store);
@@ -204,31 +208,31 @@ fn run(schedule: &mut Schedule) {
 
 // proves: TOK-IDX-01, TOK-IDX-02, TOK-IDX-03, TOK-IDX-04, TOK-IDX-04a, TOK-IDX-05
 #[test]
-fn numbered_parts_make_one_upload_whatever_happens_to_them() {
+fn indexed_parts_make_one_upload_under_any_interruptions() {
     let only = std::env::var("HOIST_SEED").ok().and_then(|seed| seed.parse().ok());
     for seed in only.map_or(0..SCHEDULES, |seed| seed..seed + 1) {
-        let begun = std::time::Instant::now();
+        let started = std::time::Instant::now();
         let mut schedule = Schedule::new(seed);
         let passed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&mut schedule)));
         let log = schedule.log.join("\n");
         assert!(passed.is_ok(), "seed {seed} (run it alone with HOIST_SEED={seed}):\n{log}");
-        // Milliseconds, unless two requests wait for each other until their patience ends.
-        assert!(begun.elapsed() < CLAIM_TIMEOUT, "seed {seed} waits for itself:\n{log}");
+        // Takes milliseconds, unless two requests wait for each other until the claim times out.
+        assert!(started.elapsed() < CLAIM_TIMEOUT, "seed {seed}: two requests wait for each other:\n{log}");
     }
 }
 
 const TUS: (&str, &str) = ("tus-resumable", "1.0.0");
 const CONTENT: (&str, &str) = ("content-type", "application/offset+octet-stream");
 
-/// Creates a partial upload and gives its path.
+/// Creates a partial upload and returns its path.
 async fn partial(hoist: &Hoist, length: &str, content: &[u8]) -> String {
     let fields = [TUS, CONTENT, ("upload-length", length), ("upload-concat", "partial")];
     let got = send(hoist, request("POST", &fields, Content::sized(content))).await;
     assert_eq!(got.status, StatusCode::CREATED, "{got:?}");
-    got.field("location").expect("a place").to_owned()
+    got.field("location").expect("a location").to_owned()
 }
 
-async fn last(hoist: &Hoist, parts: &str) -> Got {
+async fn concatenate(hoist: &Hoist, parts: &str) -> Got {
     let concat = format!("final;{parts}");
     send(hoist, request("POST", &[TUS, ("upload-concat", &concat)], Content::none())).await
 }
@@ -238,33 +242,33 @@ async fn append(hoist: &Hoist, path: &str, at: &str, content: &[u8]) -> Got {
     send(hoist, request_to(path, "PATCH", &fields, Content::sized(content))).await
 }
 
-async fn asked(hoist: &Hoist, path: &str) -> Got {
+async fn head(hoist: &Hoist, path: &str) -> Got {
     send(hoist, request_to(path, "HEAD", &[TUS], Content::none())).await
 }
 
 // proves: TUS1-CAT-04, TUS1-CAT-10, TUS1-CAT-12, TUS1-CAT-13, TUS1-PATCH-15
 #[tokio::test]
-async fn an_upload_waits_for_its_parts_and_is_processed_once() {
+async fn a_concatenated_upload_waits_for_its_parts_and_is_delivered_once() {
     let (store, target) = (MemoryStore::new(), Counting::default());
     let hoist = counted(&store, &target);
     let (first, second) = (partial(&hoist, "3", b"abc").await, partial(&hoist, "4", b"d").await);
-    let waiting = last(&hoist, &format!("{second} {first}")).await;
+    let waiting = concatenate(&hoist, &format!("{second} {first}")).await;
     assert_eq!(waiting.status, StatusCode::CREATED, "{waiting:?}");
-    let path = waiting.field("location").expect("a place").to_owned();
-    let state = asked(&hoist, &path).await;
+    let path = waiting.field("location").expect("a location").to_owned();
+    let state = head(&hoist, &path).await;
     assert_eq!((state.field("upload-offset"), state.field("upload-length")), (None, Some("7")));
-    assert_eq!(target.count(), 0, "parts are nobody's representation");
+    assert_eq!(target.count(), 0, "a part is not delivered");
     let patched = append(&hoist, &path, "0", b"x").await;
     assert_eq!(patched.status, StatusCode::FORBIDDEN);
     assert_eq!(append(&hoist, &second, "1", b"efg").await.status, StatusCode::NO_CONTENT);
     assert_eq!(target.count(), 1);
-    let state = asked(&hoist, &path).await;
+    let state = head(&hoist, &path).await;
     assert_eq!((state.field("upload-offset"), state.field("upload-length")), (Some("7"), Some("7")));
     assert_eq!(append(&hoist, &path, "7", b"").await.status, StatusCode::FORBIDDEN);
     let id = path.rsplit('/').next().expect("a name").parse().expect("an id");
     assert_eq!(read(&store, id).await, b"defgabc");
-    // The parts may serve again, and their going takes nothing away.
-    assert_eq!(last(&hoist, &first).await.status, StatusCode::CREATED);
+    // The parts can be used again, and their removal changes nothing.
+    assert_eq!(concatenate(&hoist, &first).await.status, StatusCode::CREATED);
     for part in [&first, &second] {
         let gone = send(&hoist, request_to(part, "DELETE", &[TUS], Content::none())).await;
         assert_eq!(gone.status, StatusCode::NO_CONTENT);
@@ -275,31 +279,34 @@ async fn an_upload_waits_for_its_parts_and_is_processed_once() {
 
 // proves: TUS1-CAT-13, TUS1-CAT-06, TUS1-TRM-02
 #[tokio::test]
-async fn an_upload_whose_part_has_gone_is_gone() {
+async fn a_concatenated_upload_is_gone_when_a_part_is_removed() {
     let store = MemoryStore::new();
     let hoist = hoist(&store);
     let (first, second) = (partial(&hoist, "3", b"abc").await, partial(&hoist, "4", b"d").await);
-    let path =
-        last(&hoist, &format!("{first} {second}")).await.field("location").expect("a place").to_owned();
+    let path = concatenate(&hoist, &format!("{first} {second}"))
+        .await
+        .field("location")
+        .expect("a location")
+        .to_owned();
     let gone = send(&hoist, request_to(&second, "DELETE", &[TUS], Content::none())).await;
     assert_eq!(gone.status, StatusCode::NO_CONTENT);
     for path in [&path, &second] {
-        assert_eq!(asked(&hoist, path).await.status, StatusCode::GONE);
+        assert_eq!(head(&hoist, path).await.status, StatusCode::GONE);
     }
-    assert_eq!(last(&hoist, &format!("{first} {second}")).await.status, StatusCode::BAD_REQUEST);
-    assert_eq!(store.list_all().await.expect("no faults").len(), 1, "the first part alone is left");
+    assert_eq!(concatenate(&hoist, &format!("{first} {second}")).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(store.list_all().await.expect("no faults").len(), 1, "only the first part is left");
 }
 
-/// The power fails at each moment of the making.
+/// The power fails at a random moment of the concatenation.
 // proves: TUS1-CAT-13
 #[test]
-fn a_power_cut_leaves_an_upload_made_or_not_made() {
-    let mut made = [0_usize; 2];
+fn a_power_failure_leaves_a_concatenated_upload_complete_or_absent() {
+    let mut outcomes = [0_usize; 2];
     for seed in 0..200 {
         let mut dice = Dice(seed);
         let store = MemoryStore::with_faults(seed, Faults { yields_max: 4, ..Faults::NONE });
         let target = Counting::default();
-        let process = life();
+        let process = start_process();
         let parts = process.block_on(async {
             let hoist = counted(&store, &target);
             let (first, second) = (partial(&hoist, "3", b"abc").await, partial(&hoist, "4", b"defg").await);
@@ -307,40 +314,40 @@ fn a_power_cut_leaves_an_upload_made_or_not_made() {
             let mut service = hoist.clone();
             let concat = format!("final;{parts}");
             let request = request("POST", &[TUS, ("upload-concat", &concat)], Content::none());
-            let making = tokio::spawn(async move { service.call(request).await });
+            let concatenation = tokio::spawn(async move { service.call(request).await });
             for _ in 0..dice.below(60) {
                 tokio::task::yield_now().await;
             }
-            drop(making);
+            drop(concatenation);
             parts
         });
         drop(process);
         store.crash();
         store.set_faults(Faults::NONE);
-        life().block_on(async {
+        start_process().block_on(async {
             let hoist = counted(&store, &target);
             hoist.recover().await.expect("readable");
             let mut finals = 0;
             for summary in store.list_all().await.expect("readable") {
                 if matches!(summary.composition, Composition::Concatenated(_)) {
                     finals += 1;
-                    assert!(!summary.is_open, "seed {seed}: its parts are complete, and so is it");
+                    assert!(!summary.is_open, "seed {seed}: an upload with complete parts is open");
                     assert_eq!(read(&store, summary.id).await, b"abcdefg", "seed {seed}");
                 }
             }
-            made[finals] += 1;
-            let again = last(&hoist, &parts).await;
+            outcomes[finals] += 1;
+            let again = concatenate(&hoist, &parts).await;
             assert_eq!(again.status, StatusCode::CREATED, "seed {seed}: {again:?}");
         });
     }
-    assert!(made.iter().all(|count| *count > 0), "both happen: {made:?}");
+    assert!(outcomes.iter().all(|count| *count > 0), "both happen: {outcomes:?}");
 }
 
-/// A number costs its sender four octets, so it must not cost the server a look for each number below it.
+/// A number costs its sender four octets, so the server must not read the store for each number below it.
 // proves: TOK-IDX-05
 #[tokio::test]
-async fn a_high_number_costs_no_more_than_a_low_one() {
-    let mut looks = Vec::new();
+async fn a_high_part_number_costs_no_more_reads_than_a_low_one() {
+    let mut reads = Vec::new();
     for index in ["3", "9999"] {
         let store = MemoryStore::new();
         let hoist = hoist(&store);
@@ -353,8 +360,8 @@ async fn a_high_number_costs_no_more_than_a_low_one() {
         let fields = [TOKEN, ("upload-index", last.as_str())];
         assert_eq!(send(&hoist, request("HEAD", &fields, Content::none())).await.status.as_u16(), 204);
         assert_eq!(send(&hoist, request("DELETE", &[TOKEN], Content::none())).await.status.as_u16(), 204);
-        assert!(store.list_all().await.expect("readable").is_empty(), "all parts are gone");
-        looks.push(store.counts().lookups);
+        assert!(store.list_all().await.expect("readable").is_empty(), "all parts are removed");
+        reads.push(store.counts().lookups);
     }
-    assert_eq!(looks[0], looks[1]);
+    assert_eq!(reads[0], reads[1]);
 }

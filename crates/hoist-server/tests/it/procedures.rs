@@ -1,4 +1,4 @@
-//! The four procedures of the Upload-Token dialect, answer by answer, in its seed form and its draft forms.
+//! The four procedures of the Upload-Token dialect, response by response, in its seed form and its draft forms.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ const V1: (&str, &str) = ("upload-draft-interop-version", "1");
 const T5: (&str, &str) = ("upload-draft-version", "1");
 const MORE: (&str, &str) = ("upload-incomplete", "?1");
 
-/// One request and what has to come back: a status, and fields with their values (`-` for a field that must be absent).
+/// A request and the expected response: its status, and fields with their values (`-` for a field that must be absent).
 struct Exchange<'a> {
     method: &'a str,
     fields: Vec<Field<'a>>,
@@ -50,22 +50,22 @@ fn cut(arrived: usize, declared: u64) -> Content {
 
 async fn play(hoist: &Hoist, exchanges: Vec<Exchange<'_>>) -> Got {
     let mut last = None;
-    for (place, exchange) in exchanges.into_iter().enumerate() {
+    for (index, exchange) in exchanges.into_iter().enumerate() {
         let Exchange { method, fields, content, status, expected } = exchange;
         let got = send(hoist, request(method, &fields, content)).await;
-        assert_eq!(got.status.as_u16(), status, "{place}: {method} {fields:?} -> {got:?}");
+        assert_eq!(got.status.as_u16(), status, "{index}: {method} {fields:?} -> {got:?}");
         for (name, value) in expected {
             let expected = (value != "-").then_some(value);
-            assert_eq!(got.field(name), expected, "{place}: {method} {fields:?} {name} of {got:?}");
+            assert_eq!(got.field(name), expected, "{index}: {method} {fields:?} {name} of {got:?}");
         }
-        // Clients of tus 1.0 show what they are told.
+        // Clients of tus 1.0 show the text of an error to the user.
         if got.field("tus-resumable").is_some() && status >= 400 {
-            assert_eq!(got.field("content-type"), Some("text/plain; charset=utf-8"), "{place}");
+            assert_eq!(got.field("content-type"), Some("text/plain; charset=utf-8"), "{index}");
         } else if status >= 400 {
-            assert_eq!(got.field("content-type"), Some("application/problem+json"), "{place}");
+            assert_eq!(got.field("content-type"), Some("application/problem+json"), "{index}");
             let document: serde_json::Value =
                 serde_json::from_slice(&got.content).expect("a problem document");
-            assert_eq!(document["status"], status, "{place}");
+            assert_eq!(document["status"], status, "{index}");
         }
         last = Some(got);
     }
@@ -76,15 +76,15 @@ fn none() -> Content {
     Content::none()
 }
 
-fn fresh() -> Hoist {
+fn new_hoist() -> Hoist {
     hoist(&MemoryStore::new())
 }
 
 // proves: TOK-CRE-02, TOK-OFF-01, TOK-APP-01, TOK-CAN-01, TOK-OFF-04, TDR-OFF-04
 #[tokio::test]
-async fn the_drafts_own_example_with_one_interruption() {
+async fn the_example_of_the_draft_with_one_interruption() {
     play(
-        &fresh(),
+        &new_hoist(),
         vec![
             x("POST", &[T], cut(100, 200), 400, &[("upload-offset", "100"), ("upload-complete", "?0")]),
             x(
@@ -120,7 +120,7 @@ async fn the_drafts_own_example_with_one_interruption() {
 
 // proves: TOK-TOKEN-01, TOK-TOKEN-02
 #[tokio::test]
-async fn spellings_of_a_token_meet_and_what_is_none_creates_nothing() {
+async fn equal_tokens_name_one_upload_and_a_malformed_token_creates_none() {
     let store = MemoryStore::new();
     let hoist = hoist(&store);
     let name = "upload-token";
@@ -155,19 +155,19 @@ async fn the_length_and_the_end_of_an_upload() {
     let (seven, zero) = ((len, "7"), (off, "0"));
     let unfinished = (done, "?0");
     let cases: Vec<Vec<Exchange<'_>>> = vec![
-        // Declared by `Upload-Length`, and reached whatever the last request says.
+        // Declared by `Upload-Length`. Reaching it completes the upload whatever `Upload-Complete` says.
         vec![
             x("POST", &[T, seven], bytes(3), 204, &[(off, "3"), (done, "?0")]),
             x("PATCH", &[T, (off, "3"), unfinished], bytes(4), 204, &[(off, "7"), (done, "?1")]),
         ],
-        // Declared by the size of a creation that is whole.
+        // Declared by the size of a creation that carries all of the content.
         vec![x("POST", &[T], bytes(7), 204, &[(off, "7"), (done, "?1"), (len, "7")])],
-        // What Apple's upload tasks add to any request means nothing.
+        // Apple's upload tasks send `Upload-Complete: ?1` with every request. It is ignored.
         vec![
             x("POST", &[T, seven, (done, "?1")], bytes(3), 204, &[(off, "3"), (done, "?0")]),
             x("PATCH", &[T, (off, "3"), (done, "?1")], bytes(2), 204, &[(off, "5"), (done, "?0")]),
         ],
-        // Unknown: whoever does not announce more ends it.
+        // Unknown: a request that does not announce more completes the upload.
         vec![
             x("POST", &[T, unfinished], bytes(3), 204, &[(off, "3"), (done, "?0"), (len, "-")]),
             x("PATCH", &[T, (off, "3"), unfinished], chunks(2), 204, &[(off, "5"), (done, "?0")]),
@@ -183,7 +183,7 @@ async fn the_length_and_the_end_of_an_upload() {
         vec![x("POST", &[T, MORE], none(), 201, &[(off, "0"), (done, "?0"), ("upload-incomplete", "?1")])],
         vec![x("POST", &[T], none(), 204, &[(off, "0"), (done, "?1")])],
         vec![x("POST", &[T], chunks(0), 204, &[(off, "0"), (done, "?1")])],
-        // Every byte of a known length came, and then the connection went.
+        // Every byte of a known length arrived before the connection was lost.
         vec![x("POST", &[T, seven], cut(7, 9), 400, &[])],
         vec![
             x("POST", &[T, seven], Content::new(b"sevenby", 2, Ends::Cut, None), 204, &[(done, "?1")]),
@@ -191,14 +191,14 @@ async fn the_length_and_the_end_of_an_upload() {
         ],
     ];
     for exchanges in cases {
-        play(&fresh(), exchanges).await;
+        play(&new_hoist(), exchanges).await;
     }
 }
 
 // proves: TOK-CRE-05, TDR-CRE-05, TDR-APP-04
 #[tokio::test]
-async fn a_taken_token_is_refused_and_the_upload_untouched() {
-    let hoist = fresh();
+async fn a_creation_with_a_token_in_use_is_refused_and_changes_nothing() {
+    let hoist = new_hoist();
     let conflict = [("upload-offset", "3"), ("upload-complete", "?0")];
     play(
         &hoist,
@@ -217,8 +217,8 @@ async fn a_taken_token_is_refused_and_the_upload_untouched() {
 
 // proves: TOK-APP-02, TOK-APP-03, TOK-APP-06, TOK-OFF-05, TOK-CAN-02, TDR-OFF-02, TDR-CAN-02, TDR-OFF-05
 #[tokio::test]
-async fn what_does_not_fit_changes_nothing() {
-    let hoist = fresh();
+async fn a_refused_append_changes_nothing() {
+    let hoist = new_hoist();
     let at_three = [("upload-offset", "3"), ("upload-complete", "?0")];
     play(
         &hoist,
@@ -263,16 +263,22 @@ async fn what_does_not_fit_changes_nothing() {
 
 // proves: TOK-CRE-09
 #[tokio::test]
-async fn content_beyond_the_length_kills_and_content_beyond_a_limit_does_not() {
+async fn content_beyond_the_length_removes_the_upload_and_content_beyond_a_limit_does_not() {
     let (off, len) = ("upload-offset", "upload-length");
     // Declared or not, by creation or by append.
-    play(&fresh(), vec![x("POST", &[T, (len, "3")], bytes(4), 400, &[]), x("HEAD", &[T], none(), 404, &[])])
-        .await;
-    play(&fresh(), vec![x("POST", &[T, (len, "3")], chunks(4), 400, &[]), x("HEAD", &[T], none(), 404, &[])])
-        .await;
+    play(
+        &new_hoist(),
+        vec![x("POST", &[T, (len, "3")], bytes(4), 400, &[]), x("HEAD", &[T], none(), 404, &[])],
+    )
+    .await;
+    play(
+        &new_hoist(),
+        vec![x("POST", &[T, (len, "3")], chunks(4), 400, &[]), x("HEAD", &[T], none(), 404, &[])],
+    )
+    .await;
     for content in [bytes(7), chunks(7)] {
         play(
-            &fresh(),
+            &new_hoist(),
             vec![
                 x("POST", &[T, (len, "9")], bytes(3), 204, &[]),
                 x("PATCH", &[T, (off, "3")], content, 400, &[]),
@@ -294,7 +300,7 @@ async fn content_beyond_the_length_kills_and_content_beyond_a_limit_does_not() {
             x("POST", &[T], bytes(7), 413, &[]),
             x("POST", &[T, unfinished], bytes(1), 400, &[]),
             x("HEAD", &[T], none(), 404, &[]),
-            // What fits of undeclared content stays, and the upload lives.
+            // Undeclared content is stored up to the limit, and the upload stays.
             x("POST", &[T, unfinished], chunks(7), 413, &[(off, "6")]),
             x("PATCH", &[T, (off, "6")], bytes(5), 413, &[(off, "6")]),
             x("PATCH", &[T, (off, "6"), unfinished], chunks(5), 413, &[(off, "10")]),
@@ -308,13 +314,13 @@ async fn content_beyond_the_length_kills_and_content_beyond_a_limit_does_not() {
 // proves: TOK-CRE-02, TOK-OFF-01, TOK-APP-01, TDR-CRE-03, TDR-CRE-04, TDR-CRE-06, TDR-CRE-07, TDR-RSP-01, TDR-APP-01
 // proves: TDR-APP-02, TDR-APP-03, TDR-OFF-03, TDR-HDR-02, TDR-HDR-07
 #[tokio::test]
-async fn draft_forms_say_201_and_repeat_their_number() {
+async fn draft_forms_answer_201_and_repeat_the_version_number() {
     let number = "upload-draft-interop-version";
     for (signature, name, value) in [(V1, number, "1"), (V2, number, "2"), (T5, "upload-draft-version", "1")]
     {
         let signed = (name, value);
         play(
-            &fresh(),
+            &new_hoist(),
             vec![
                 x(
                     "POST",
@@ -371,19 +377,19 @@ async fn draft_forms_say_201_and_repeat_their_number() {
         )
         .await;
     }
-    // Content at offset zero begins an upload in version 1 and not in version 2.
-    play(&fresh(), vec![x("POST", &[T, V1, ("upload-offset", "0")], bytes(3), 201, &[])]).await;
-    play(&fresh(), vec![x("POST", &[T, V2, ("upload-offset", "0")], bytes(3), 404, &[])]).await;
-    // Without a number, `Upload-Incomplete` tells the form; with a later number there is none to repeat.
+    // Content at offset zero creates an upload in version 1 but not in version 2.
+    play(&new_hoist(), vec![x("POST", &[T, V1, ("upload-offset", "0")], bytes(3), 201, &[])]).await;
+    play(&new_hoist(), vec![x("POST", &[T, V2, ("upload-offset", "0")], bytes(3), 404, &[])]).await;
+    // Without a version number, `Upload-Incomplete` selects the form. A later number is not repeated.
     let unnumbered = &[(number, "-"), ("upload-incomplete", "?0")];
-    play(&fresh(), vec![x("POST", &[T, ("upload-incomplete", "?0")], bytes(3), 201, unnumbered)]).await;
-    play(&fresh(), vec![x("POST", &[T, (number, "6")], bytes(3), 204, &[(number, "-")])]).await;
+    play(&new_hoist(), vec![x("POST", &[T, ("upload-incomplete", "?0")], bytes(3), 201, unnumbered)]).await;
+    play(&new_hoist(), vec![x("POST", &[T, (number, "6")], bytes(3), 204, &[(number, "-")])]).await;
 }
 
-/// `curl -T big.bin -H 'Upload-Token: …' http://…/uploads/` puts the name into the path.
+/// `curl -T big.bin -H 'Upload-Token: …' http://…/uploads/` appends the file name to the path.
 #[tokio::test]
-async fn a_name_behind_the_upload_url_does_not_cost_the_token() {
-    let hoist = fresh();
+async fn a_token_is_honored_on_the_upload_url_with_a_file_name() {
+    let hoist = new_hoist();
     for (method, path, content, status) in [
         ("PUT", "/uploads/big.bin", cut(3, 9), 400),
         ("HEAD", "/uploads/big.bin", none(), 204),
@@ -396,8 +402,8 @@ async fn a_name_behind_the_upload_url_does_not_cost_the_token() {
 }
 
 #[tokio::test]
-async fn requests_of_other_kinds_are_told_what_they_are() {
-    let hoist = fresh();
+async fn requests_of_other_dialects_are_answered_or_refused_in_theirs() {
+    let hoist = new_hoist();
     let tus = ("tus-resumable", "1.0.0");
     play(
         &hoist,
@@ -412,7 +418,7 @@ async fn requests_of_other_kinds_are_told_what_they_are() {
             x("POST", &[("tus-resumable", "0.2.2"), T], none(), 412, &[("tus-version", "1.0.0")]),
             x("POST", &[("upload-metadata", "a")], none(), 412, &[]),
             x("POST", &[("client-upload-token", "a")], bytes(3), 501, &[]),
-            // A number nobody has given yet, on a whole upload, is decoration.
+            // An unassigned version number is ignored on a creation that carries all of the content.
             x(
                 "POST",
                 &[("upload-complete", "?1"), ("upload-draft-interop-version", "77")],
@@ -429,7 +435,7 @@ async fn requests_of_other_kinds_are_told_what_they_are() {
 
 // proves: TOK-CRE-07
 #[tokio::test]
-async fn ordinary_uploads_are_kept_whole_or_not_at_all() {
+async fn ordinary_uploads_are_stored_in_full_or_not_at_all() {
     let store = MemoryStore::new();
     let hoist = hoist(&store);
     for (path, method) in
@@ -437,7 +443,7 @@ async fn ordinary_uploads_are_kept_whole_or_not_at_all() {
     {
         let got = send(&hoist, request_to(path, method, &[("content-type", "text/plain")], bytes(5))).await;
         assert_eq!(got.status.as_u16(), 201, "{got:?}");
-        let location = got.field("location").expect("where it is").to_owned();
+        let location = got.field("location").expect("a location").to_owned();
         assert!(location.starts_with("/uploads/"), "{location}");
         let got = send(&hoist, request_to(&location, "GET", &[], none())).await;
         assert_eq!(got.status.as_u16(), 403, "{got:?}");

@@ -12,8 +12,8 @@ const RACES: u64 = 1000;
 
 // proves: TOK-APP-04, TOK-APP-02
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_stored() {
-    let mut stored_by_a_loser = 0;
+async fn of_two_appends_at_one_offset_only_one_stores_bytes() {
+    let mut superseded = 0;
     for seed in 0..RACES {
         let mut dice = Dice(seed);
         let store = MemoryStore::with_faults(seed, Faults { yields_max: 3, ..Faults::NONE });
@@ -36,22 +36,22 @@ async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_store
 
         let id = store.list_all().await.expect("readable")[0].id;
         let content = read(&store, id).await;
-        let winner = *content.first().expect("one of them stores something");
-        assert!(content.iter().all(|byte| *byte == winner), "seed {seed}: bytes of both are stored");
-        // The bytes are the winner's: either it was told so, or it was overtaken with a prefix stored and the other was
-        // told the offset to go on from.
-        let (told, other) = if winner == b'a' { (&a, &b) } else { (&b, &a) };
+        let stored = *content.first().expect("one of them stores something");
+        assert!(content.iter().all(|byte| *byte == stored), "seed {seed}: bytes of both are stored");
+        // The bytes are the winner's. Either its answer says so, or it was superseded with a prefix stored, and the answer to
+        // the other states the offset.
+        let (winner, other) = if stored == b'a' { (&a, &b) } else { (&b, &a) };
         assert!(!other.status.is_success(), "seed {seed}: {other:?}");
-        if told.status.is_success() {
-            assert_eq!(content.len(), 4000, "seed {seed}: {told:?}");
+        if winner.status.is_success() {
+            assert_eq!(content.len(), 4000, "seed {seed}: {winner:?}");
         } else {
             let answer = (other.status, other.offset());
             assert_eq!(answer, (StatusCode::CONFLICT, Some(content.len())), "seed {seed}: {other:?}");
-            stored_by_a_loser += 1;
+            superseded += 1;
         }
     }
-    assert!(stored_by_a_loser < RACES, "nobody ever won");
-    println!("{stored_by_a_loser} of {RACES} races ended with a prefix of the one that was overtaken");
+    assert!(superseded < RACES, "no append ever won");
+    println!("{superseded} of {RACES} races ended with a prefix of the superseded append");
 }
 
 // proves: TOK-CRE-05
@@ -68,17 +68,17 @@ async fn of_many_creations_of_one_token_one_wins() {
                 tokio::spawn(async move { send(&hoist, request).await })
             })
             .collect();
-        let mut won = Vec::new();
+        let mut winners = Vec::new();
         for (letter, creation) in (0..8_u8).zip(creations) {
             let got = creation.await.expect("no panic");
             match got.status {
-                StatusCode::NO_CONTENT => won.push(letter),
+                StatusCode::NO_CONTENT => winners.push(letter),
                 StatusCode::CONFLICT => assert!(got.offset().is_some(), "seed {seed}: {got:?}"),
                 other => panic!("seed {seed}: {other}"),
             }
         }
-        assert_eq!(won.len(), 1, "seed {seed}");
+        assert_eq!(winners.len(), 1, "seed {seed}");
         let id = store.list_all().await.expect("readable")[0].id;
-        assert_eq!(read(&store, id).await, [won[0]; 300], "seed {seed}");
+        assert_eq!(read(&store, id).await, [winners[0]; 300], "seed {seed}");
     }
 }

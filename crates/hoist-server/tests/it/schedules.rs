@@ -1,5 +1,5 @@
-//! Interruptions in any number and of any kind, by a seed: what was acknowledged is never lost, and the content that ends up
-//! stored is the content that was meant.
+//! Random interruptions, decided by a seed: no acknowledged byte is lost, and the stored content is the content that the client
+//! meant to send.
 
 use hoist_proto::types::{Offset, UploadId};
 use hoist_server::Hoist;
@@ -13,16 +13,17 @@ use crate::harness::{Content, Dice, Ends, Got, SOON, collect, hoist, request, se
 const SCHEDULES: u64 = 600;
 const STEPS_MAX: usize = 40;
 
-/// A client, a server that may die, and what the client was promised.
+/// A client, a server that may crash, and what the client has been acknowledged.
 struct Schedule {
     dice: Dice,
     store: MemoryStore,
     hoist: Hoist,
     content: Vec<u8>,
-    /// The most that any answer acknowledged.
+    /// The largest offset in any answer.
     acknowledged: usize,
-    /// Whether an answer said that the upload is complete.
+    /// True once an answer has stated that the upload is complete.
     complete: bool,
+    /// True if the client declares lengths.
     sized: bool,
     log: Vec<String>,
 }
@@ -45,7 +46,7 @@ impl Schedule {
         Self { dice, store, hoist, content, acknowledged: 0, complete: false, sized, log: Vec::new() }
     }
 
-    /// Notes an answer and holds it to what was promised before.
+    /// Records an answer, and checks it against earlier ones.
     fn note(&mut self, what: &str, got: &Got) {
         self.log.push(format!("{what} -> {} {:?}", got.status, got.offset()));
         if let Some(offset) = got.offset() {
@@ -67,13 +68,13 @@ impl Schedule {
         }
     }
 
-    /// Content from `at` on, interrupted by the dice.
+    /// Returns content from `at` on with a random interruption, how it ends, and whether it is the last.
     fn content(&mut self, at: usize) -> (Content, Ends, bool) {
         let rest = &self.content[at..];
         let ends = [Ends::Whole, Ends::Cut, Ends::Cut, Ends::Never][self.dice.below(4)];
         let until = if ends == Ends::Whole { rest.len() } else { self.dice.below(rest.len() + 1) };
         let part = rest[..until].to_vec();
-        // Sometimes a request carries only some of what is left, and says so.
+        // Some requests carry only a part of the remaining content, and say so.
         let is_last = ends != Ends::Whole || self.dice.one_in(2) || part.is_empty();
         let part = if is_last { part } else { part[..=self.dice.below(part.len())].to_vec() };
         let all = if ends == Ends::Whole { part.len() } else { rest.len() };
@@ -83,7 +84,7 @@ impl Schedule {
         (Content::new(&part, frame_bytes, ends, declared), ends, is_last)
     }
 
-    /// One transfer, at `at` or as a creation.
+    /// Sends one transfer: an append at `at`, or a creation.
     async fn transfer(&mut self, at: Option<usize>) {
         let (content, ends, is_last) = self.content(at.unwrap_or(0));
         let offset = at.unwrap_or(0).to_string();
@@ -101,7 +102,7 @@ impl Schedule {
         let request = request(method, &fields, content);
         let what = format!("{method} at {at:?} {ends:?} last {is_last}");
         if ends == Ends::Never {
-            // It stalls; whatever comes next has to end it. The transport may drop its future or keep it.
+            // The transfer stalls, and the next request has to end it. The transport may drop its future or keep it.
             let mut hoist = self.hoist.clone();
             let stalled = tokio::spawn(async move { hoist.call(request).await });
             let taken = tokio::time::timeout(SOON, drained).await.expect("the content is taken or refused");
@@ -112,7 +113,7 @@ impl Schedule {
             return;
         }
         if self.dice.one_in(6) {
-            // The transport drops the request's future as soon as the content is taken: the answer is lost.
+            // The transport drops the request's future once the content is read, and the answer is lost.
             let mut hoist = self.hoist.clone();
             let lost = tokio::spawn(async move { hoist.call(request).await });
             let _ = tokio::time::timeout(SOON, drained).await.expect("the content is taken or refused");
@@ -130,7 +131,7 @@ impl Schedule {
         if got.status == StatusCode::NO_CONTENT { got.offset() } else { None }
     }
 
-    /// The machine lost its power; the server starts again on what is left.
+    /// Simulates a power failure, and starts the server again.
     async fn restart(&mut self) {
         self.store.crash();
         self.hoist = hoist(&self.store);
@@ -141,7 +142,7 @@ impl Schedule {
     async fn step(&mut self) {
         match self.dice.below(10) {
             0 => {
-                // Beyond the end, since what a stalled transfer has stored by now is anybody's guess.
+                // Beyond the end: how much a stalled transfer has stored by now is unknown.
                 let wrong = self.content.len() + 1 + self.dice.below(10);
                 let offset = wrong.to_string();
                 let fields = [TOKEN, ("upload-offset", offset.as_str())];
@@ -159,7 +160,7 @@ impl Schedule {
         }
     }
 
-    /// No more faults: what is left is sent, and the whole is compared.
+    /// Sends the rest without faults, and compares the stored content.
     async fn finish(&mut self) {
         self.store.set_faults(Faults::NONE);
         let length = self.content.len();
@@ -167,7 +168,7 @@ impl Schedule {
             let Some(offset) = self.retrieve().await else {
                 let content = Content::sized(&self.content);
                 let got = send(&self.hoist, request("POST", &[TOKEN], content)).await;
-                self.note("POST the whole", &got);
+                self.note("POST all", &got);
                 continue;
             };
             if self.complete {
@@ -199,17 +200,17 @@ pub(crate) async fn read(store: &MemoryStore, id: UploadId) -> Vec<u8> {
     all
 }
 
-/// One life of the process: dropping it ends every task, wherever it is, as a power cut does.
-fn life() -> tokio::runtime::Runtime {
+/// Starts a process. Dropping it ends every task at its next await point, as a power failure does.
+fn start_process() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
 }
 
 fn run(schedule: &mut Schedule) {
-    let mut process = life();
+    let mut process = start_process();
     for _ in 0..schedule.dice.below(STEPS_MAX) {
         if schedule.dice.one_in(10) {
             drop(process);
-            process = life();
+            process = start_process();
             process.block_on(schedule.restart());
         }
         process.block_on(schedule.step());
@@ -219,7 +220,7 @@ fn run(schedule: &mut Schedule) {
 
 // proves: TOK-OFF-03, TOK-APP-05, TOK-APP-05a, TOK-CRE-01, TOK-CRE-04
 #[test]
-fn whatever_happens_nothing_acknowledged_is_lost_and_the_content_is_right() {
+fn no_interruption_loses_acknowledged_bytes_or_stores_wrong_content() {
     let only = std::env::var("HOIST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = only.map_or(0..SCHEDULES, |seed| seed..seed + 1);
     for seed in seeds {
@@ -232,7 +233,7 @@ fn whatever_happens_nothing_acknowledged_is_lost_and_the_content_is_right() {
 
 // proves: TOK-OFF-02, TOK-APP-04
 #[tokio::test]
-async fn a_lost_answer_holds_nothing() {
+async fn an_upload_whose_answer_was_lost_can_be_cancelled() {
     let store = MemoryStore::new();
     let hoist = hoist(&store);
     for round in 0..50 {

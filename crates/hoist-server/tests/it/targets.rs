@@ -1,4 +1,4 @@
-//! What a target is given of an upload in several requests, what becomes of its answer, and who waits for it.
+//! The delivery of an upload to its target: the request that the target sees, its answer, and requests that wait for it.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,48 +18,48 @@ const V8: (&str, &str) = ("upload-draft-interop-version", "8");
 const WHOLE: (&str, &str) = ("upload-complete", "?1");
 const PART: (&str, &str) = ("upload-complete", "?0");
 
-/// What a target was given.
+/// A delivery to the target.
 #[derive(Debug, PartialEq)]
-struct Given {
+struct Delivery {
     method: String,
     target: String,
     fields: Vec<(String, String)>,
     content: Vec<u8>,
 }
 
-/// Notes what it is given, and answers when it may.
+/// A target that records its deliveries, and answers each once a permit allows it.
 #[derive(Clone)]
-struct Noting {
-    given: Arc<Mutex<Vec<Given>>>,
+struct Recording {
+    deliveries: Arc<Mutex<Vec<Delivery>>>,
     answer: TargetResponse,
-    /// Each delivery adds a permit here, and takes one there.
-    begun: Arc<Semaphore>,
+    /// Each delivery adds a permit to `started`, and takes one from `may_answer`.
+    started: Arc<Semaphore>,
     may_answer: Arc<Semaphore>,
 }
 
-impl Noting {
-    /// One that answers at once.
+impl Recording {
+    /// Returns a target that answers at once.
     fn answering(answer: TargetResponse) -> Self {
-        let (begun, may_answer) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1000)));
-        Self { given: Arc::default(), answer, begun, may_answer }
+        let (started, may_answer) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1000)));
+        Self { deliveries: Arc::default(), answer, started, may_answer }
     }
 
     fn over(&self, store: &MemoryStore) -> Hoist {
         Hoist::builder(Arc::new(store.clone()) as Arc<dyn Store>).target(self.clone()).build()
     }
 
-    /// The same after the machine was started again.
+    /// Returns an endpoint over the same store after a crash.
     fn again_over(&self, store: &MemoryStore) -> Hoist {
         store.crash();
         self.over(store)
     }
 
-    fn given(&self) -> std::sync::MutexGuard<'_, Vec<Given>> {
-        self.given.lock().expect("not poisoned")
+    fn deliveries(&self) -> std::sync::MutexGuard<'_, Vec<Delivery>> {
+        self.deliveries.lock().expect("not poisoned")
     }
 }
 
-impl Target for Noting {
+impl Target for Recording {
     fn deliver<'a>(
         &'a self,
         representation: Representation<'a>,
@@ -74,8 +74,8 @@ impl Target for Noting {
             let text = |value: &HeaderValue| value.to_str().expect("visible ASCII").to_owned();
             let fields = upload.origin.fields.iter().map(|(name, value)| (name.to_string(), text(value)));
             let (method, target) = (upload.origin.method.to_string(), upload.origin.target.clone());
-            self.given().push(Given { method, target, fields: fields.collect(), content });
-            self.begun.add_permits(1);
+            self.deliveries().push(Delivery { method, target, fields: fields.collect(), content });
+            self.started.add_permits(1);
             self.may_answer.acquire().await.expect("never closed").forget();
             Ok(self.answer.clone())
         })
@@ -97,16 +97,16 @@ async fn head(hoist: &Hoist, url: &str) -> Got {
     send(hoist, request_to(url, "HEAD", &[V8], Content::none())).await
 }
 
-fn place(got: &Got) -> String {
-    let url: http::Uri = got.field("location").expect("where it is").parse().expect("a URL");
+fn location(got: &Got) -> String {
+    let url: http::Uri = got.field("location").expect("a location").parse().expect("a URL");
     url.path().to_owned()
 }
 
 // proves: IETF-CRE-14, IETF-RES-01, IETF-COD-02, IETF-APP-17
 #[tokio::test]
-async fn the_target_sees_the_request_that_created_whoever_completes_the_upload() {
-    for lives in [1, 2] {
-        let (store, target) = (MemoryStore::new(), Noting::answering(TargetResponse::of(StatusCode::OK)));
+async fn the_target_sees_the_creation_request_whichever_request_completes_the_upload() {
+    for processes in [1, 2] {
+        let (store, target) = (MemoryStore::new(), Recording::answering(TargetResponse::of(StatusCode::OK)));
         let hoist = target.over(&store);
         let fields = [
             V8,
@@ -120,40 +120,40 @@ async fn the_target_sees_the_request_that_created_whoever_completes_the_upload()
         let content = Content::sized(b"a pic");
         let got = send(&hoist, request_to("/uploads/pic.png?album=3", "PUT", &fields, content)).await;
         assert_eq!(got.status.as_u16(), 201, "{got:?}");
-        let upload = place(&got);
-        let hoist = if lives == 2 { target.again_over(&store) } else { hoist };
+        let upload = location(&got);
+        let hoist = if processes == 2 { target.again_over(&store) } else { hoist };
         assert_eq!(head(&hoist, &upload).await.offset(), Some(5));
         let got = append(&hoist, &upload, 5, WHOLE, Content::chunked(b"ture")).await;
         assert_eq!((got.status.as_u16(), got.field("upload-complete")), (200, Some("?1")), "{got:?}");
         let fields = [("content-encoding", "gzip"), ("content-type", "image/png"), ("x-album", "summer")];
-        let mut given = std::mem::take(&mut *target.given());
-        for given in &mut given {
-            given.fields.sort();
+        let mut deliveries = std::mem::take(&mut *target.deliveries());
+        for deliveries in &mut deliveries {
+            deliveries.fields.sort();
         }
-        let expected = Given {
+        let expected = Delivery {
             method: "PUT".into(),
             target: "/uploads/pic.png?album=3".into(),
             fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             content: b"a picture".to_vec(),
         };
-        assert_eq!(given, [expected]);
+        assert_eq!(deliveries, [expected]);
     }
 }
 
 // proves: IETF-APP-11, IETF-APP-12, IETF-APP-14, IETF-APP-17, IETF-CMP-01, IETF-CMP-02
 #[tokio::test]
-async fn the_answer_of_the_target_is_the_answer_of_the_upload_also_when_it_is_an_error() {
+async fn the_answer_of_the_target_is_replayed_even_if_it_is_an_error() {
     for status in [StatusCode::OK, StatusCode::UNPROCESSABLE_ENTITY, StatusCode::INTERNAL_SERVER_ERROR] {
         let mut answer = TargetResponse::of(status);
         answer.fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         answer.fields.insert("x-verdict", HeaderValue::from_static("seen"));
         answer.fields.insert("upload-offset", HeaderValue::from_static("7777"));
         answer.content = b"this is what I say".to_vec();
-        let (store, target) = (MemoryStore::new(), Noting::answering(answer.clone()));
+        let (store, target) = (MemoryStore::new(), Recording::answering(answer.clone()));
         let hoist = target.over(&store);
         let fields = [V8, PART, ("host", "example.org")];
         let upload =
-            place(&send(&hoist, request_to("/uploads", "POST", &fields, Content::sized(b"hello"))).await);
+            location(&send(&hoist, request_to("/uploads", "POST", &fields, Content::sized(b"hello"))).await);
         let first = append(&hoist, &upload, 5, WHOLE, Content::sized(b" world")).await;
         let hoist = target.again_over(&store);
         let again = append(&hoist, &upload, 11, WHOLE, Content::none()).await;
@@ -170,34 +170,35 @@ async fn the_answer_of_the_target_is_the_answer_of_the_upload_also_when_it_is_an
         let got = append(&hoist, &upload, 11, WHOLE, Content::sized(b"!")).await;
         assert_eq!((got.status.as_u16(), got.field("upload-complete")), (400, Some("?0")), "{got:?}");
         assert_eq!(head(&hoist, &upload).await.offset(), Some(11));
-        assert_eq!(target.given().len(), 1, "{status}");
+        assert_eq!(target.deliveries().len(), 1, "{status}");
     }
 }
 
-/// An upload whose target is at work, and the request that is owed its answer.
-async fn at_work(target: &Noting, hoist: &Hoist) -> (String, tokio::task::JoinHandle<Got>) {
+/// Returns an upload whose target has not answered yet, and the request that completes it.
+async fn in_delivery(target: &Recording, hoist: &Hoist) -> (String, tokio::task::JoinHandle<Got>) {
     let fields = [V8, PART, ("host", "example.org")];
-    let upload = place(&send(hoist, request_to("/uploads", "POST", &fields, Content::sized(b"hello"))).await);
+    let upload =
+        location(&send(hoist, request_to("/uploads", "POST", &fields, Content::sized(b"hello"))).await);
     let completing = tokio::spawn({
         let (hoist, upload) = (hoist.clone(), upload.clone());
         async move { append(&hoist, &upload, 5, WHOLE, Content::sized(b" world")).await }
     });
-    target.begun.acquire().await.expect("never closed").forget();
+    target.started.acquire().await.expect("never closed").forget();
     (upload, completing)
 }
 
-fn slow() -> Noting {
-    let target = Noting::answering(TargetResponse::of(StatusCode::CREATED));
+fn slow() -> Recording {
+    let target = Recording::answering(TargetResponse::of(StatusCode::CREATED));
     target.may_answer.forget_permits(1000);
     target
 }
 
 // proves: IETF-CON-07, IETF-APP-14, IETF-APP-17
 #[tokio::test(start_paused = true)]
-async fn whoever_comes_while_the_target_is_at_work_waits_for_its_answer() {
+async fn requests_during_a_delivery_wait_for_the_answer_of_the_target() {
     let target = slow();
     let hoist = target.over(&MemoryStore::new());
-    let (upload, completing) = at_work(&target, &hoist).await;
+    let (upload, completing) = in_delivery(&target, &hoist).await;
     let asked = |complete| {
         let (hoist, upload) = (hoist.clone(), upload.clone());
         tokio::spawn(async move {
@@ -209,7 +210,7 @@ async fn whoever_comes_while_the_target_is_at_work_waits_for_its_answer() {
         })
     };
     let others = [asked(false), asked(true), asked(false), asked(true)];
-    // Virtual time passes only when nobody can do anything.
+    // Virtual time passes only while every task waits.
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert!(others.iter().all(|other| !other.is_finished()) && !completing.is_finished());
     target.may_answer.add_permits(1);
@@ -219,15 +220,15 @@ async fn whoever_comes_while_the_target_is_at_work_waits_for_its_answer() {
         let got = other.await.expect("no panic");
         assert_eq!((got.status.as_u16(), got.field("upload-complete")), (status, Some("?1")), "{got:?}");
     }
-    assert_eq!(target.given().len(), 1);
+    assert_eq!(target.deliveries().len(), 1);
 }
 
 // proves: IETF-CON-05, IETF-CON-07
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_a_target_for_longer_than_five_seconds() {
+async fn a_request_waits_for_a_target_no_longer_than_five_seconds() {
     let target = slow();
     let hoist = target.over(&MemoryStore::new());
-    let (upload, completing) = at_work(&target, &hoist).await;
+    let (upload, completing) = in_delivery(&target, &hoist).await;
     for empty in [true, false] {
         let began = tokio::time::Instant::now();
         let content = if empty { Content::none() } else { Content::new(b"", 1, Ends::Never, Some(5)) };
@@ -235,20 +236,20 @@ async fn nobody_waits_for_a_target_for_longer_than_five_seconds() {
         assert_eq!((got.status.as_u16(), got.field("retry-after")), (503, Some("1")), "{got:?}");
         assert_eq!((got.field("upload-complete"), began.elapsed().as_secs()), (Some("?0"), 5));
     }
-    // Who asks is told that all of it is there, and that nobody has answered.
+    // An offset query is answered with the full offset, and not as complete.
     let got = head(&hoist, &upload).await;
     assert_eq!((got.status.as_u16(), got.field("upload-complete")), (204, Some("?0")), "{got:?}");
     assert_eq!((got.offset(), got.field("upload-length")), (Some(11), Some("11")), "{got:?}");
     target.may_answer.add_permits(1);
     assert_eq!(completing.await.expect("no panic").status.as_u16(), 201);
     let got = append(&hoist, &upload, 11, WHOLE, Content::none()).await;
-    assert_eq!((got.status.as_u16(), target.given().len()), (201, 1), "{got:?}");
+    assert_eq!((got.status.as_u16(), target.deliveries().len()), (201, 1), "{got:?}");
 }
 
-/// Wants no programs.
-struct Picky;
+/// A target that rejects executables early.
+struct RejectsPrograms;
 
-impl Target for Picky {
+impl Target for RejectsPrograms {
     fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
         Box::pin(std::future::ready(Ok(TargetResponse::of(StatusCode::CREATED))))
     }
@@ -273,10 +274,10 @@ impl Target for Picky {
 
 // proves: IETF-CMP-05, IETF-APP-11
 #[tokio::test]
-async fn a_target_that_has_seen_enough_ends_the_upload() {
+async fn an_early_answer_of_the_target_ends_the_upload() {
     let store = MemoryStore::new();
-    let hoist = Hoist::builder(Arc::new(store.clone()) as Arc<dyn Store>).target(Picky).build();
-    let begin = async |first: &[u8]| {
+    let hoist = Hoist::builder(Arc::new(store.clone()) as Arc<dyn Store>).target(RejectsPrograms).build();
+    let create = async |first: &[u8]| {
         let got = send(&hoist, request_to("/uploads", "POST", &[V8, PART], Content::sized(first))).await;
         (got.field("location").map(ToOwned::to_owned), got)
     };
@@ -285,21 +286,21 @@ async fn a_target_that_has_seen_enough_ends_the_upload() {
         let fields = [V8, complete, kind, ("upload-offset", offset)];
         send(&hoist, request_to(url, "PATCH", &fields, Content::sized(content))).await
     };
-    let (_, got) = begin(b"MZ program").await;
+    let (_, got) = create(b"MZ program").await;
     assert_eq!((got.status.as_u16(), got.field("upload-complete")), (422, Some("?1")), "{got:?}");
     assert_eq!(got.content, "no programs");
-    let (url, got) = begin(b"M").await;
+    let (url, got) = create(b"M").await;
     assert_eq!((got.status.as_u16(), got.field("upload-complete")), (201, Some("?0")), "{got:?}");
-    let url = url.expect("where it is");
+    let url = url.expect("a location");
     let got = append(&url, "1", PART, b"Z").await;
     assert_eq!((got.status.as_u16(), got.field("upload-complete")), (422, Some("?1")), "{got:?}");
     let state = send(&hoist, request_to(&url, "HEAD", &[V8], Content::none())).await;
     assert_eq!((state.offset(), state.field("upload-complete")), (Some(2), Some("?1")));
-    // Nothing more is taken; who lost the answer is given it again.
+    // The upload accepts no more content, and a replay gets the answer again.
     assert_eq!(append(&url, "2", WHOLE, b"more").await.status, StatusCode::BAD_REQUEST);
     let again = append(&url, "2", WHOLE, b"").await;
     assert_eq!((again.status.as_u16(), &again.content[..]), (422, &b"no programs"[..]));
-    let (url, _) = begin(b"harmless").await;
-    let got = append(&url.expect("where it is"), "8", WHOLE, b" text").await;
+    let (url, _) = create(b"harmless").await;
+    let got = append(&url.expect("a location"), "8", WHOLE, b" text").await;
     assert_eq!((got.status.as_u16(), got.field("upload-complete")), (201, Some("?1")));
 }

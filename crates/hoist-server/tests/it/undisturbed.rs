@@ -146,7 +146,7 @@ async fn require_undisturbed(dialect: &Dialect, tables: &[&[Refused]], downloads
         let what = format!("{method} {all:?} with {bytes} bytes, downloads: {downloads}");
         assert_eq!(got.status.as_u16(), *status, "{what}: {got:?}");
         running.feed(1);
-        running.is_taken().await;
+        running.all_read().await;
         assert!(!running.frames.is_closed(), "{what} ended the transfer");
         fed += 100;
         assert!(fed < LENGTH, "the upload is too short for this table");
