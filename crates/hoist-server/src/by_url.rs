@@ -47,7 +47,7 @@ impl Hoist {
         let decoded = Decoded { subject: Subject::Id(id), family: Family::Conventional, operation };
         let claimed = match self.engage(FamilyFrom::Upload, decoded, head, &mut body).await? {
             Engaged::Answered(_) => return Err(Refusal::Internal.into()),
-            Engaged::Claimed(claimed) => claimed,
+            Engaged::Claimed(claimed) => *claimed,
         };
         if shared.settings.downloads
             && head.method == Method::GET

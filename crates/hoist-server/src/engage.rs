@@ -21,7 +21,7 @@ use crate::upload_id;
 /// A request that has been decided.
 pub(crate) enum Engaged {
     /// The request holds the claim of its upload.
-    Claimed(Claimed),
+    Claimed(Box<Claimed>),
     /// Another request keeps the claim, and the answer does not depend on it.
     Answered(Reply),
 }
@@ -106,7 +106,7 @@ impl Hoist {
         if let Some(parent) = &parent {
             parent.require_open(&decision)?;
         }
-        Ok(Engaged::Claimed(Claimed { claim, known, request, decision, parent }))
+        Ok(Engaged::Claimed(Box::new(Claimed { claim, known, request, decision, parent })))
     }
 
     /// Loads the claimed upload. Content that is complete is delivered first, so that no request finds an upload in

@@ -104,7 +104,7 @@ impl Shared {
             // The answer and the end of the content are one step: after a crash between two steps, no later run would
             // know that the content is superfluous.
             Stage::Delivered | Stage::Failed if !keeps_content => {
-                self.store.commit_and_discard(upload, fence).await?
+                self.store.commit_and_discard(upload, fence).await?;
             }
             Stage::Open | Stage::Received | Stage::Delivered | Stage::Failed => {
                 self.store.commit(upload, fence).await?;

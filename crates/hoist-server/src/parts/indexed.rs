@@ -110,7 +110,7 @@ impl ClaimedParent {
         match (known, parts, decision) {
             (_, _, Decision::Cancel | Decision::Refuse(_) | Decision::Invalidate(_)) => {}
             (Some(parent), Some(parts), _) => {
-                shared.update_parent(&claim, parent, parts, part, request).await?
+                shared.update_parent(&claim, parent, parts, part, request).await?;
             }
             _ => created = shared.create_parent(&claim, part, request, client).await?,
         }
