@@ -1,8 +1,17 @@
-//! Conformance of any server: the corpus of `conformance/`, run against a URL.
+//! Conformance checks: runs the corpus in `conformance/` against a server at a URL.
 //!
-//! Owns the public face. A case is data (`case.rs`), is spelled for each version it holds in (`version.rs`, `spelling.rs`), spoken over
-//! HTTP/1.1 and HTTP/2 by a client of our own (`wire.rs`), and judged (`judge.rs`, `rules.rs`). Nothing here uses the
-//! codecs of `hoist-proto` or the transports of `hoist-http`, so that they never judge themselves.
+//! The path of a case, in the order of the code:
+//!
+//! 1. [`corpus`] reads the TOML files; [`case`] defines their format and [`version`] the protocol versions.
+//! 2. [`probe`](self::probe()) detects what the server supports, and [`selection`] picks the cases, versions and
+//! transports that apply.
+//! 3. [`run`] starts a [`runner`] per case, version and transport.
+//! 4. The runner builds each request ([`request_builder`]), sends it over HTTP/1.1 or HTTP/2 ([`wire`]), and compares
+//! the responses with the expectations of the case ([`judge`]) and with the rules for every exchange ([`rules`]).
+//! 5. [`report`] collects the results.
+//!
+//! Nothing here uses the dialects of `hoist-proto` or the transports of `hoist-http`, so that their bugs cannot hide
+//! themselves.
 
 mod case;
 mod corpus;
@@ -42,26 +51,26 @@ pub(crate) use wire::Transport;
 
 use runner::CaseRun;
 
-/// Limits of a server, by their keys in `Upload-Limit`, in bytes and seconds.
+/// Limits of a server in bytes or seconds, by their keys in `Upload-Limit`.
 pub type ServerLimits = BTreeMap<String, u64>;
 
-/// What a server is set to, as far as cases depend on it.
+/// The settings of a server, as far as cases depend on them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerSettings {
-    /// Its limits.
+    /// The limits.
     pub limits: ServerLimits,
-    /// The extensions of tus 1 it lacks, by their names there.
+    /// The tus 1.0 extensions that are turned off.
     pub lacks: BTreeSet<String>,
-    /// What it does and not every server does: `downloads` of complete uploads, `proxies` on this machine being trusted.
+    /// Optional features: `downloads` (GET on complete uploads) and `proxies` (trusts proxies on this machine).
     pub offers: BTreeSet<String>,
 }
 
-/// The number of cases that run at once, and the time that a server may take.
+/// Options of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions {
-    /// The number of cases that run at once.
+    /// The maximum number of cases that run in parallel.
     pub parallel: usize,
-    /// The longest time that one exchange may take.
+    /// The time limit of one exchange.
     pub timeout: Duration,
 }
 
@@ -74,16 +83,16 @@ impl Default for RunOptions {
 /// Runs the selected cases against a server.
 ///
 /// # Cancellation
-/// Safe to drop. Uploads of cases that were running stay on the server until they expire.
+/// If dropped, uploads of running cases stay on the server until they expire.
 pub async fn run(endpoint: &Endpoint, corpus: &Corpus, selection: &Selection, pace: RunOptions) -> Report {
     run_until(endpoint, corpus, selection, pace, std::future::pending()).await
 }
 
-/// Runs the selected cases until `stop` is ready. From then on no further case starts; those that are running come to
-/// their end and delete their uploads.
+/// Runs the selected cases until `stop` is ready. Then no further case starts, and running cases finish and delete
+/// their uploads.
 ///
 /// # Cancellation
-/// As for [`run`].
+/// Like [`run`].
 pub(crate) async fn run_until(
     endpoint: &Endpoint,
     corpus: &Corpus,

@@ -1,7 +1,7 @@
-//! The words of the command line.
+//! The command line: subcommands and their flags.
 //!
-//! Owns the verbs; the flags of `serve` are made from the table of settings, so that flag, variable and key can never
-//! differ. The flags of the client's verbs are in `cli/client.rs`.
+//! The flags of `serve` are generated from the table in `config/settings.rs`, so that flag, environment variable and key
+//! always agree. The flags of the client commands are in `cli/client.rs`, those of `check` in `cli/check.rs`.
 
 mod check;
 mod client;
@@ -17,7 +17,7 @@ pub(crate) use self::client::{ConnectionArgs, Demo, Ls, ProxyArgs, Put, UploadAr
 use crate::config::{Flags, SETTINGS, TimeSpan, Values};
 use crate::exit;
 
-/// Makes HTTP uploads resumable: the server, and the tools beside it.
+/// Resumable HTTP uploads: server, client and conformance checker.
 #[derive(Debug, Parser)]
 #[command(name = "hoist", version, about, after_help = exit::table(), max_term_width = 110)]
 pub(crate) struct Cli {
@@ -27,52 +27,54 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Take uploads.
+    /// Run the upload server.
     ///
-    /// Prints one line with the upload URL when it accepts connections. SIGTERM and SIGINT end running transfers,
-    /// keeping their bytes, and then the server; a second signal ends it at once. SIGHUP reads the certificate again.
+    /// Prints one line with the upload URL once the server accepts connections. SIGTERM and SIGINT stop it gracefully:
+    /// running transfers are ended and the bytes received so far are stored. A second signal stops it at once. SIGHUP
+    /// reloads the TLS certificate.
     #[command(after_long_help = LAYERS)]
     Serve(ServeArgs),
-    /// Look at the configuration of `serve`.
+    /// Check or print the configuration of `serve`.
     #[command(subcommand)]
     Config(ConfigVerb),
-    /// Upload files, and go on after each interruption; when run again, where the last run was ended.
+    /// Upload files, resuming after interruptions and across runs.
     #[command(after_long_help = client::AFTER_PUT)]
     Put(Put),
-    /// Say how much of an upload the server has. Ends a transfer of it that is still running.
+    /// Show how much of an upload the server has. Interrupts a transfer of that upload that is still running.
     Status(UploadArgs),
-    /// End an upload and free what is stored of it.
+    /// Cancel an upload and delete its content from the server.
     Cancel(UploadArgs),
-    /// List the uploads that are under way, as the journal knows them.
+    /// List unfinished uploads recorded in the local journal.
     Ls(Ls),
-    /// Check that a server speaks the protocols as their documents say, with cases that are built in.
+    /// Test a server's conformance with the upload protocols, using a built-in suite of cases.
     #[command(after_long_help = check::AFTER)]
     Check(Check),
-    /// See it work: a server, an upload over a link that is cut again and again, and a comparison of the bytes.
+    /// Run a demonstration: upload a file to a local server over a link that keeps breaking, and compare the bytes.
     Demo(Demo),
-    /// Print the HTTPS record to publish for the configuration of `serve` (RFC 9460).
+    /// Print the DNS HTTPS record (RFC 9460) for the configuration of `serve`.
     DnsRecord(DnsRecord),
-    /// Print what a shell needs to complete the command line.
+    /// Print a shell completion script.
     Completions {
-        /// The shell.
+        /// Shell to generate the script for.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, or write one for each verb into a directory.
+    /// Print the manual page, or write one page per command into a directory.
     Man {
-        /// The directory; it is made when it is not there.
+        /// Directory to write the pages to; created if missing.
         directory: Option<PathBuf>,
     },
     /// Print the version.
     Version,
 }
 
-const LAYERS: &str = "Each flag is also an environment variable (--max-size: HOIST_MAX_SIZE; several values with commas \
-    between them) and a key of the TOML file (max-size = \"64MiB\"). A flag goes over a variable, a variable over the \
-    file. Sizes: 1024, 64MiB, 10GB. Times: 30s, 5m, 7d, or seconds. `hoist config print` shows what is in effect.";
+const LAYERS: &str = "Each flag can also be set by an environment variable (--max-size: HOIST_MAX_SIZE; multiple values \
+    separated by commas) or by a key in the TOML file (max-size = \"64MiB\"). Flags override variables, and variables \
+    override the file. Sizes: 1024, 64MiB, 10GB. Times: 30s, 5m, 7d, or a number of seconds. `hoist config print` shows \
+    the effective configuration.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigVerb {
-    /// List every problem, each with the next step; exit code 0 when there is none.
+    /// Report all problems of the configuration and how to fix them. Exits with 0 if there are none.
     Check {
         #[command(flatten)]
         settings: ServeArgs,
@@ -80,7 +82,7 @@ pub(crate) enum ConfigVerb {
         #[arg(long)]
         json: bool,
     },
-    /// Print the configuration in effect as a TOML file, each value with its source.
+    /// Print the effective configuration as TOML, with the source of each value.
     Print {
         #[command(flatten)]
         settings: ServeArgs,
@@ -91,13 +93,13 @@ pub(crate) enum ConfigVerb {
 pub(crate) struct DnsRecord {
     #[command(flatten)]
     pub(crate) settings: ServeArgs,
-    /// The name clients know the server by.
+    /// Host name under which clients reach the server.
     #[arg(long, value_name = "NAME")]
     pub(crate) host: String,
-    /// The port clients reach it at [default: that of --listen with TLS, else 443]
+    /// Port on which clients reach the server [default: the port of --listen with TLS, otherwise 443]
     #[arg(long)]
     pub(crate) port: Option<u16>,
-    /// How long resolvers may remember the record.
+    /// Time that resolvers may cache the record.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = span)]
     pub(crate) ttl: TimeSpan,
 }
@@ -136,7 +138,7 @@ impl Cli {
     }
 }
 
-/// The flags of `serve`, as they were given.
+/// The flags of `serve` as given on the command line.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServeArgs {
     pub(crate) file: Option<PathBuf>,
@@ -146,7 +148,7 @@ pub(crate) struct ServeArgs {
 impl Args for ServeArgs {
     fn augment_args(command: Command) -> Command {
         let file = Arg::new("config").long("config").value_name("FILE").value_parser(ValueParser::path_buf());
-        let command = command.arg(file.help("Read settings from this TOML file [variable: HOIST_CONFIG]"));
+        let command = command.arg(file.help("TOML file to read settings from [variable: HOIST_CONFIG]"));
         SETTINGS.iter().fold(command, |command, setting| {
             let repeats = if setting.values == Values::Many { ", repeatable" } else { "" };
             let default = setting.default.map(|text| format!(" [default: {text}]")).unwrap_or_default();
@@ -155,11 +157,11 @@ impl Args for ServeArgs {
                 .value_name(setting.value)
                 .help(format!("{}{repeats}{default}", setting.help))
                 .help_heading(setting.heading)
-                // Whether a repetition is sound is judged with the other layers, in the same words.
+                // A repeated flag is accepted here and reported by `Config::load`, with the errors of the other layers.
                 .action(ArgAction::Append);
             let arg = match setting.values {
                 Values::One | Values::Many => arg,
-                // With the equals sign alone, or the flag would take the next word for its value.
+                // The equals sign is required, or the flag would take the next argument as its value.
                 Values::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("on"),
             };
             command.arg(arg.value_parser(ValueParser::string()))
@@ -186,12 +188,12 @@ impl FromArgMatches for ServeArgs {
     }
 }
 
-/// The command line itself, for what is made from it.
+/// Returns the clap command, to generate completions and manual pages from.
 pub(crate) fn command() -> Command {
     <Cli as clap::CommandFactory>::command()
 }
 
-/// Reads the command line, or says what to print instead.
+/// Parses the command line. The error is what clap prints: an error message, the help or the version.
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut cli = Cli::try_parse_from(words)?;
     let wrong = match &mut cli.verb {
@@ -229,12 +231,12 @@ mod tests {
     }
 
     #[test]
-    fn the_command_is_sound() {
+    fn the_clap_command_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn flags_of_serve_are_the_settings() {
+    fn serve_has_one_flag_per_setting() {
         let cli = parsed("hoist serve --listen 127.0.0.1:1 --listen [::1]:2 --max-size 3KiB --config x.toml")
             .expect("sound");
         let Verb::Serve(settings) = cli.verb else { panic!("another verb") };
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_put_takes() {
+    fn put_accepts_valid_and_rejects_invalid_arguments() {
         let cli = parsed("hoist put f http://h/u --token abc --header X-A:b --retry-for 5s --json -q")
             .expect("sound");
         assert!(cli.json() && cli.quiet());
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_may_stand_anywhere() {
+    fn put_accepts_flags_between_files() {
         for words in [
             "hoist put a b http://h/u -q",
             "hoist put a -q b http://h/u",
@@ -307,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_are_asked_for() {
+    fn help_and_version_are_printed_to_stdout() {
         for words in ["hoist --help", "hoist serve --help", "hoist --version"] {
             assert!(!parsed(words).expect_err("printed").use_stderr(), "{words}");
         }

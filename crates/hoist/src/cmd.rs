@@ -1,4 +1,4 @@
-//! The verbs, one module each, and which of them runs.
+//! The subcommands, one module each, and their dispatch.
 
 mod cancel;
 mod check;
@@ -22,7 +22,7 @@ use crate::cli::{Cli, ConfigVerb, Verb};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
-/// Runs what the command line asks for, which was given in these words.
+/// Runs a subcommand. `words` is the whole command line, from which `put` builds the command to resume with.
 pub(crate) fn run(cli: Cli, words: &[OsString], output: Output) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Serve(settings) => serve::run(&settings, output),

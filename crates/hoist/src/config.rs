@@ -1,8 +1,7 @@
-//! The configuration of `serve`: flags, environment and file, made into one value that is sound.
+//! The configuration of `serve`, merged from flags, environment variables and file, and validated.
 //!
-//! Owns the order of the layers, the warnings and what is printed; the meaning of each text is in `config/reader.rs`.
-//! Nothing here opens a socket or a store; what a file that a setting names really holds is found out when it is used,
-//! in `cmd/serve/assemble.rs`.
+//! Owns the order of the layers and the warnings. `config/reader.rs` parses the values, `config/print.rs` prints them.
+//! Nothing here opens a socket or a store; the files that settings name are read in `cmd/serve/components.rs`.
 
 mod layers;
 mod print;
@@ -32,16 +31,16 @@ use reader::SettingsReader;
 pub(crate) use settings::{SETTINGS, Values};
 pub(crate) use value::{Size, TimeSpan};
 
-/// Where the client's verbs keep what they have to know the next time.
+/// The folders where the client commands keep their state between runs.
 #[derive(Clone, Debug)]
 pub(crate) struct StateFolders {
-    /// The journal of uploads that are under way.
+    /// The journal of unfinished uploads.
     pub(crate) uploads: PathBuf,
-    /// What runs over many files have finished.
+    /// The records of files that interrupted runs over several files have uploaded.
     pub(crate) batches: PathBuf,
 }
 
-/// The folders, by the environment; none where it names no home.
+/// Returns the state folders, from `XDG_STATE_HOME` or `HOME`. `None` if neither is set.
 pub(crate) fn state_folders() -> Option<StateFolders> {
     let (state, home) = (std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"));
     let uploads = hoist_client::Journal::folder(state.as_deref(), home.as_deref())?;
@@ -49,12 +48,12 @@ pub(crate) fn state_folders() -> Option<StateFolders> {
     Some(StateFolders { uploads, batches })
 }
 
-/// A variable of the environment.
+/// Reads an environment variable.
 pub(crate) fn variable(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
 }
 
-/// Everything `serve` was told, or assumes.
+/// The settings of `serve`, with defaults filled in.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
 pub(crate) struct Config {
@@ -65,7 +64,7 @@ pub(crate) struct Config {
     pub(crate) locations: Locations,
     pub(crate) durability: Durability,
     pub(crate) headroom: Headroom,
-    /// True if a key that is missing or broken may be replaced by a new one.
+    /// True if a missing or broken key file may be replaced.
     pub(crate) new_key: bool,
     pub(crate) policy: Policy,
     pub(crate) target: TargetConfig,
@@ -87,7 +86,7 @@ pub(crate) struct Config {
     pub(crate) workers: usize,
     pub(crate) log: LogFormat,
     pub(crate) log_level: tracing::Level,
-    /// What looks like a slip, and stops nothing.
+    /// Messages about probable mistakes that do not prevent a start.
     pub(crate) notes: Vec<String>,
     layers: Layers,
 }
@@ -172,10 +171,10 @@ impl fmt::Display for ConfigError {
 }
 
 impl Config {
-    /// Reads all layers.
+    /// Reads and merges all layers.
     ///
     /// # Errors
-    /// Every problem there is, not just the first.
+    /// Returns all errors, not only the first.
     pub(crate) fn load(flags: &Flags, file: Option<PathBuf>) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
         let mut variables = Variables::new();
@@ -215,14 +214,14 @@ impl Config {
         if errors.is_empty() { Ok(Self { layers, ..config }) } else { Err(errors) }
     }
 
-    /// What is allowed and should be known, each once.
+    /// Returns warnings about allowed but risky settings.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.notes.clone();
         //= TOK-TOKEN-05
         if self.auth == AuthConfig::Anyone && self.policy.token_octets_min < 16 {
             warnings.push(format!(
-                "uploads are not authenticated and a token may be as short as {} octets: whoever guesses it has the \
-                 upload; set --min-token-length 16, or say who may upload with --bearer-file or --jwt-key",
+                "uploads are not authenticated and tokens may be as short as {} bytes, so they can be guessed; set \
+                 --min-token-length 16, or authenticate users with --bearer-file or --jwt-key",
                 self.policy.token_octets_min
             ));
         }
@@ -231,61 +230,62 @@ impl Config {
         if let (Some(address), None, true) = (open, &self.tls, self.trusted_proxies.is_empty()) {
             warnings.push(format!(
                 "{address} can be reached from other machines without encryption; set --tls-cert and --tls-key, or \
-                 --trusted-proxy if a proxy in front ends TLS"
+                 --trusted-proxy if a proxy terminates TLS"
             ));
         }
         if let AuthConfig::Jwt { keys: JwtKeys::Set(_), issuers, .. } = &self.auth
             && issuers.is_empty()
         {
             warnings.push(format!(
-                "{} lets in tokens of every issuer its keys sign for, and takes equal subjects for one user; name the \
+                "{} accepts tokens of every issuer, and treats equal subjects of different issuers as one user; list the \
                  issuers with --jwt-issuer",
                 self.location("jwks-file")
             ));
         }
         if self.downloads && self.target != TargetConfig::Keep {
             warnings.push(format!(
-                "{} finds nothing of an upload that --target files has taken away; serve the files from --files-dir",
+                "{} finds nothing to serve, because --target files moves complete uploads away; serve the files from \
+                 --files-dir",
                 self.location("downloads")
             ));
         }
         if self.trusted_proxies.iter().any(Network::is_everybody) {
             warnings.push(format!(
-                "{} trusts every address, so anybody can say who they are; name the addresses of the proxies alone",
+                "{} trusts every address, so any client can forge its own address; list only the addresses of the proxies",
                 self.location("trusted-proxy")
             ));
         }
         warnings
     }
 
-    /// Advice on settings that are unlimited by default and may need a limit, for an operator who asks.
+    /// Returns advice on settings that are unlimited by default, shown by `config check`.
     pub(crate) fn advice(&self) -> Vec<String> {
         let mut advice = Vec::new();
         if self.policy.retention.is_none() && self.quotas.bytes_max.is_none() {
             let content = if self.target == TargetConfig::Keep { "content" } else { "records" };
             advice.push(format!(
-                "the {content} of complete uploads are kept for ever, so the disk fills up in the end; set --retain, or bound \
-                 them with --max-stored-bytes"
+                "the {content} of complete uploads is kept forever and will fill the disk; set --retain or \
+                 --max-stored-bytes"
             ));
         }
         if self.policy.lifetime.is_none() {
             advice.push(
-                "unfinished uploads are kept for ever, and count towards --max-open-uploads; set --max-age"
+                "unfinished uploads are kept forever and count towards --max-open-uploads; set --max-age"
                     .to_owned(),
             );
         }
         advice
     }
 
-    /// The place where the setting of this name was made, for a message about it.
+    /// Returns the location of a setting, for messages about it.
     pub(crate) fn location(&self, name: &str) -> String {
         location(self.layers.get(name).map_or(&SettingSource::Default, |written| &written.source), name)
     }
 }
 
 impl HookConfig {
-    /// Whether there is such a program, where a shell would look for it.
-    pub(crate) fn is_there(&self) -> bool {
+    /// Returns whether the program exists, searching `PATH` as a shell would.
+    pub(crate) fn program_exists(&self) -> bool {
         if self.program.contains('/') {
             return PathBuf::from(&self.program).is_file();
         }
@@ -294,11 +294,11 @@ impl HookConfig {
     }
 }
 
-/// Flags as a test writes them down.
+/// Flags as tests write them.
 #[cfg(test)]
 pub(crate) type Given<'a> = &'a [(&'static str, &'a [&'a str])];
 
-/// Flags by name, for the tests of others.
+/// Builds flags by name, for tests of other modules.
 #[cfg(test)]
 pub(crate) fn flags(given: Given<'_>) -> Flags {
     given.iter().map(|(name, texts)| (*name, texts.iter().map(ToString::to_string).collect())).collect()

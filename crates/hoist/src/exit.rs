@@ -1,13 +1,13 @@
-//! How the command can end: the exit codes, and the error that carries one.
+//! Exit codes, and the error type that carries one.
 //!
-//! Scripts rely on the numbers, so none is ever given another meaning.
+//! Scripts rely on the numbers: the meaning of a code never changes.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use crate::output::StdoutError;
 
-/// The end of the command.
+/// An exit code of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -57,7 +57,7 @@ impl Exit {
         self as u8
     }
 
-    /// A word for it, in JSON.
+    /// Returns the name used in JSON.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Success => "success",
@@ -83,30 +83,26 @@ impl Exit {
 
     const fn meaning(self) -> &'static str {
         match self {
-            Self::Success => "done; a server was told to stop and every byte it acknowledged is stored",
-            Self::Failed => "something else went wrong; the message says what",
-            Self::Usage => "the command line makes no sense",
-            Self::Config => "the configuration has problems; each is listed",
-            Self::Start => "the server cannot start: address, data directory, certificate, credentials",
-            Self::Refused => "the server refused for good",
+            Self::Success => "success; a stopped server has stored every byte it acknowledged",
+            Self::Failed => "another error; see the message",
+            Self::Usage => "invalid command line",
+            Self::Config => "invalid configuration; each problem is listed",
+            Self::Start => "the server cannot start: address, data directory, certificate or credentials",
+            Self::Refused => "the server refused the request, and a retry would not help",
             Self::NotFound => "the server has no such upload",
-            Self::Unreachable => {
-                "no connection, or none that lasted, for as long as --retry-for; run it again"
+            Self::Unreachable => "no lasting connection for the time of --retry-for; run the command again",
+            Self::File => "a local file could not be read or written, or changed during its upload",
+            Self::Forced => "a second signal stopped the server before it had drained",
+            Self::Partial => "some files were not uploaded; run the command again",
+            Self::Busy => "another process is uploading the same file to the same URL",
+            Self::Corrupt => "the server's content differs from what was sent",
+            Self::Nonconforming => "the server violates a protocol; each difference is printed",
+            Self::Tls => "TLS failed: untrusted certificate, or wrong scheme in the URL",
+            Self::Unresumable => {
+                "the server supports no resumable uploads, and --require-resumable was given"
             }
-            Self::File => "a local file cannot be read or written, or changed while it was uploaded",
-            Self::Forced => "a second signal ended the server before it had drained",
-            Self::Partial => "some files were uploaded and others not; run it again for those",
-            Self::Busy => "another process is uploading the same file to the same place",
-            Self::Corrupt => "the server has other bytes than those that were sent",
-            Self::Nonconforming => "the server does not do what a protocol says; each difference is printed",
-            Self::Tls => {
-                "TLS with the server failed: a certificate that is not trusted, or a URL with the wrong scheme"
-            }
-            Self::Unresumable => "the server speaks no upload protocol, and --require-resumable was given",
-            Self::Interrupted => {
-                "Ctrl-C; what the server has stays there, and the command to go on is printed"
-            }
-            Self::Terminated => "SIGTERM; likewise",
+            Self::Interrupted => "interrupted (Ctrl-C); the command to resume is printed",
+            Self::Terminated => "terminated (SIGTERM); the command to resume is printed",
         }
     }
 }
@@ -117,7 +113,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The table at the end of `--help`.
+/// Returns the table of exit codes at the end of `--help`.
 pub(crate) fn table() -> String {
     use fmt::Write as _;
     let mut text = String::from("Exit codes:\n");
@@ -127,7 +123,7 @@ pub(crate) fn table() -> String {
     text
 }
 
-/// The reason why the command failed: one line for a person, one code for a script.
+/// A failure of the command: a message for people and an exit code for scripts.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
@@ -139,12 +135,12 @@ impl Failure {
         Self { exit, error: error.into() }
     }
 
-    pub(crate) fn message(exit: Exit, words: impl fmt::Display) -> Self {
-        Self { exit, error: anyhow::anyhow!("{words}") }
+    pub(crate) fn message(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, error: anyhow::anyhow!("{message}") }
     }
 }
 
-/// The message and its causes in one line.
+/// Formats the message and its causes in one line.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#}", self.error)
@@ -158,7 +154,7 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl Failure {
-    /// Returns `true` if the command failed only because the reader of its output has closed the pipe.
+    /// Returns whether the only failure is that the reader of standard output has closed the pipe.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         self.error.downcast_ref::<StdoutError>().is_some_and(StdoutError::is_closed)
     }
@@ -181,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_and_names_are_one_each_and_in_the_help() {
+    fn codes_and_names_are_unique_and_listed_in_the_help() {
         let table = table();
         for (at, exit) in Exit::ALL.iter().enumerate() {
             let others = &Exit::ALL[at + 1..];

@@ -1,7 +1,7 @@
-//! The `hoist` command as a function: resumable uploads to serve, to make and to ask about.
+//! The `hoist` command as a library: server, client and conformance checker for resumable uploads.
 //!
-//! The verbs are in `cmd/`, one each. They get their settings from `config.rs`, say what they have to say through
-//! `output.rs`, and end with one of the codes in `exit.rs`. [`check`] judges any server by the conformance corpus.
+//! Each subcommand is a module in `cmd/`. It gets its settings from `config.rs`, prints through `output.rs` and ends with
+//! an exit code of `exit.rs`. [`check`] runs the conformance corpus against any server.
 
 pub mod check;
 mod cli;
@@ -16,13 +16,13 @@ use std::process::ExitCode;
 use exit::{Exit, Failure};
 use output::Output;
 
-/// Runs the command with these words, the first of which is its own name, and says how it ended.
-pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let words: Vec<OsString> = words.into_iter().collect();
-    let cli = match cli::parse(words.iter().cloned()) {
+/// Runs the command with these arguments, the first of which is the program's name, and returns its exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match cli::parse(arguments.iter().cloned()) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are asked for, so they are data and end well; clap knows which stream.
+            // Help and version go to standard output and are a success; clap knows which case it is.
             let printed = error.print().map_err(output::StdoutError::from);
             return match printed {
                 _ if error.use_stderr() => Exit::Usage.into(),
@@ -32,7 +32,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let output = Output::new(cli.json(), cli.quiet());
-    match cmd::run(cli, &words, output) {
+    match cmd::run(cli, &arguments, output) {
         Ok(exit) => exit.into(),
         Err(failure) => report(output, &failure),
     }

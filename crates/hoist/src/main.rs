@@ -1,4 +1,4 @@
-//! The `hoist` command. Everything it does is in the library beside it.
+//! The entry point of the `hoist` command; see `lib.rs`.
 
 fn main() -> std::process::ExitCode {
     hoist::run(std::env::args_os())

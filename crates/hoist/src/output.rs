@@ -1,8 +1,8 @@
-//! The command's output: data on standard output, talk on standard error.
+//! The command's output: results on standard output, messages on standard error.
 //!
-//! Owns both streams. A stream that is closed or full ends nothing but the printing: `Output::report` goes on where the
-//! result stands whether or not it is read, `Output::result` and `Output::data` give an error where printing was all there
-//! was to do. Bars are in `output/bars.rs`.
+//! Owns both streams. `Output::report` prints the result of finished work and only warns if that fails;
+//! `Output::result` and `Output::data` return an error, for commands whose only purpose is to print. Progress bars are in
+//! `output/bars.rs`.
 
 mod bars;
 
@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 pub(crate) use self::bars::{Bar, Bars};
 use crate::exit::Failure;
 
-/// An error of writing to standard output.
+/// An error while writing to standard output.
 #[derive(Debug)]
 pub(crate) struct StdoutError(io::Error);
 
 impl StdoutError {
-    /// Returns `true` if the reader has closed the pipe, as `head` does when it has read enough.
+    /// Returns whether the reader has closed the pipe, as `head` does once it has read enough.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
@@ -49,7 +49,7 @@ impl std::error::Error for StdoutError {
     }
 }
 
-/// The two streams, and how much to say in which form.
+/// The output streams, with the format and verbosity chosen on the command line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
@@ -61,12 +61,12 @@ impl Output {
         Self { json, quiet }
     }
 
-    /// Whether programs read it.
+    /// Returns whether the output is JSON.
     pub(crate) const fn is_json(self) -> bool {
         self.json
     }
 
-    /// Prints one result: a line of text, or the same as one line of JSON. Flushed, so that a waiting reader gets it.
+    /// Prints one result as a line of text or of JSON, and flushes.
     pub(crate) fn result(self, text: impl fmt::Display, json: &Value) -> Result<(), StdoutError> {
         let mut stdout = io::stdout().lock();
         if self.json {
@@ -77,8 +77,8 @@ impl Output {
         Ok(stdout.flush()?)
     }
 
-    /// Prints the result of something that is done, and whose outcome stands if it cannot be printed. A reader that has
-    /// gone wants no more; any other error is told on standard error, also when quiet.
+    /// Prints the result of finished work. A closed pipe is ignored; any other error causes a warning on standard error,
+    /// also when quiet.
     pub(crate) fn report(self, text: impl fmt::Display, json: &Value) {
         if let Err(error) = self.result(text, json)
             && !error.is_closed()
@@ -87,14 +87,14 @@ impl Output {
         }
     }
 
-    /// Prints text that is data by itself.
+    /// Prints text to standard output as it is, and flushes.
     pub(crate) fn data(text: impl fmt::Display) -> Result<(), StdoutError> {
         let mut stdout = io::stdout().lock();
         write!(stdout, "{text}")?;
         Ok(stdout.flush()?)
     }
 
-    /// Returns `true` if text on standard output may have colors: on a terminal, unless `NO_COLOR` is set
+    /// Returns whether text on standard output may be colored: on a terminal, unless `NO_COLOR` is set
     /// (<https://no-color.org>).
     pub(crate) fn is_colored(self) -> bool {
         !self.json && io::stdout().is_terminal() && !is_plain()
@@ -107,7 +107,7 @@ impl Output {
         }
     }
 
-    /// Tells why the command failed, also when quiet.
+    /// Prints a failure to standard error, also when quiet.
     pub(crate) fn failure(self, failure: &Failure) {
         let exit = failure.exit;
         let mut stderr = io::stderr().lock();
@@ -119,13 +119,13 @@ impl Output {
         };
     }
 
-    /// Bars, where they can be seen and are wanted. Without color where `NO_COLOR` says so (<https://no-color.org>).
+    /// Returns progress bars if standard error is a terminal and neither `--quiet` nor `--json` is given.
     pub(crate) fn bars(self) -> Option<Bars> {
         let is_seen = !self.quiet && !self.json && io::stderr().is_terminal();
         is_seen.then(|| Bars::new(!is_plain()))
     }
 
-    /// Tells programs one of many things that happen, which may be lost.
+    /// Prints an event in JSON mode. Write errors are ignored.
     pub(crate) fn event(self, json: &Value) {
         if self.json {
             let mut stdout = io::stdout().lock();
@@ -140,15 +140,15 @@ fn is_plain() -> bool {
 
 fn warn_unwritten(error: &StdoutError) {
     let why = error.cause();
-    let _ = writeln!(io::stderr().lock(), "hoist: warning: {error}: {why}; results are missing there");
+    let _ = writeln!(io::stderr().lock(), "hoist: warning: {error}: {why}; some results were not printed");
 }
 
-/// The two streams with bars between their lines, where there are bars.
+/// The output streams together with progress bars, which are cleared while a line is printed.
 #[derive(Clone, Debug)]
 pub(crate) struct Console {
     pub(crate) output: Output,
     pub(crate) bars: Option<Bars>,
-    /// Set when a warning about a result that could not be written has been printed.
+    /// Set once a warning about an unwritten result has been printed.
     has_warned: Arc<AtomicBool>,
 }
 
@@ -157,17 +157,17 @@ impl Console {
         Self { output, bars: output.bars(), has_warned: Arc::default() }
     }
 
-    /// As [`Output::talk`].
+    /// Like [`Output::message`].
     pub(crate) fn message(&self, text: impl fmt::Display) {
         self.suspend_bars(|| self.output.message(text));
     }
 
-    /// As [`Output::result`].
+    /// Like [`Output::result`].
     pub(crate) fn result(&self, text: impl fmt::Display, json: &Value) -> Result<(), StdoutError> {
         self.suspend_bars(|| self.output.result(text, json))
     }
 
-    /// As [`Output::report`], with one warning for all results.
+    /// Like [`Output::report`], with a single warning for all results.
     pub(crate) fn report(&self, text: impl fmt::Display, json: &Value) {
         if let Err(error) = self.result(text, json)
             && !error.is_closed()
@@ -177,7 +177,7 @@ impl Console {
         }
     }
 
-    /// As [`Output::failure`].
+    /// Like [`Output::failure`].
     pub(crate) fn failure(&self, failure: &Failure) {
         self.suspend_bars(|| self.output.failure(failure));
     }
@@ -190,7 +190,7 @@ impl Console {
     }
 }
 
-/// Bytes as a person reads them.
+/// A number of bytes, displayed with a binary unit.
 pub(crate) struct Bytes(pub(crate) u64);
 
 impl fmt::Display for Bytes {

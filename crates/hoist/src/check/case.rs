@@ -1,7 +1,7 @@
-//! Cases as they are written in `conformance/`: what is there before, what is sent, what comes back, what is left.
+//! The format of a case in `conformance/`: preconditions, request, expected responses and final state.
 //!
-//! Owns the format, which conformance/README.md explains. Unknown keys are errors, so that a misspelt expectation does
-//! not pass for want of being looked at.
+//! conformance/README.md explains the format. Unknown keys are errors, so that a misspelt expectation is not ignored.
+//! Requests are in `case/request.rs`, expectations in `case/expect.rs`.
 
 mod expect;
 mod request;
@@ -21,7 +21,7 @@ pub(crate) use request::{
     ContentSpec, FieldLines, Framing, OffsetSpec, RequestEnd, RequestSpec, RequestTarget,
 };
 
-/// A file of cases.
+/// A file of cases for one dialect.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct File {
@@ -32,14 +32,14 @@ pub(crate) struct File {
     pub(crate) always: Vec<AlwaysRule>,
 }
 
-/// What holds for every exchange of every case.
+/// A rule that applies to every exchange of every case.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AlwaysRule {
     pub(crate) name: String,
-    /// Ids of requirements.
+    /// The ids of the requirements that the rule proves.
     pub(crate) proves: Vec<String>,
-    /// True if it expects more than the requirements say, so that its level is [`Level::Own`](super::Level::Own).
+    /// True if the expectation exceeds the requirements, so that its level is [`Level::Own`](super::Level::Own).
     #[serde(default)]
     pub(crate) own: bool,
     #[serde(default)]
@@ -47,54 +47,54 @@ pub(crate) struct AlwaysRule {
     pub(crate) rule: Rule,
 }
 
-/// A rule that is looked at in every exchange.
+/// A rule that is checked in every exchange.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Rule {
-    /// Fields are spelled canonically.
+    /// Header fields have their canonical form.
     Canonical,
     /// An upload's offset never decreases.
     OffsetsGrow,
-    /// Interim responses repeat the request's number, and there are none without one.
+    /// Interim responses repeat the version number of the request; without one there are none.
     InterimNumber,
     /// Interim responses declare no content.
     InterimWithoutContent,
-    /// `Location` is in the first 104 of a creation at most, and not in that of an append.
+    /// `Location` appears at most in the first 104 response to a creation, and never in one to an append.
     InterimLocationOnce,
-    /// Messages about one upload name the same URL.
+    /// All responses about one upload name the same URL.
     OneLocation,
-    /// A creation names an upload that was not there before.
+    /// A creation names a new upload.
     FreshLocation,
-    /// URLs of uploads are absolute and show nothing but letters, digits and hyphens behind the target.
+    /// Upload URLs are absolute and end in letters, digits and hyphens after the target's path.
     OpaqueLocation,
-    /// The protocol's own answers are no redirects that change methods; those of a target may be.
+    /// Responses of the protocol itself, other than those of a target, are not redirects that change the method.
     NoRedirect,
-    /// Answers to creations and appends say whether the target speaks.
+    /// Responses to creations and appends state whether the upload is complete.
     SaysCompleteness,
-    /// Every response names the version of tus.
+    /// Every response has `Tus-Resumable`.
     NamesTus,
-    /// There is no 104, and nothing of the other dialects.
+    /// There are no 104 responses and no fields of other dialects.
     NothingOfOthers,
     /// No response is a redirect.
     NeverRedirect,
-    /// What is successfully asked for by `HEAD` declares no content.
+    /// A successful response to `HEAD` declares no content.
     HeadWithoutContent,
-    /// Content is never guessed at by browsers.
+    /// Responses have `X-Content-Type-Options: nosniff`.
     NoSniff,
-    /// Pages of other origins may read what they asked for, and errors too.
+    /// Pages of other origins may read all responses, including errors.
     ReadableByPages,
-    /// Refusals are a short line of text.
+    /// Refusals contain a short plain text.
     PlainRefusals,
 }
 
-/// One case.
+/// A case.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
     pub(crate) name: String,
-    /// Ids of requirements, told in reports of failures.
+    /// The ids of the requirements that the case proves.
     pub(crate) proves: Vec<String>,
-    /// True if it expects more than the requirements say, so that its level is [`Level::Own`](super::Level::Own).
+    /// True if the expectation exceeds the requirements, so that its level is [`Level::Own`](super::Level::Own).
     #[serde(default)]
     pub(crate) own: bool,
     #[serde(default)]
@@ -114,19 +114,19 @@ pub(crate) struct Case {
     pub(crate) then: Vec<Step>,
 }
 
-/// What is there before: a server, and an upload if it has content.
+/// The preconditions of a case: settings of the server, and existing uploads.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Given {
     #[serde(default)]
     limits: ServerLimits,
-    /// Extensions the server lacks.
+    /// tus extensions that the server does not offer.
     #[serde(default)]
     lacks: BTreeSet<String>,
-    /// What the server does besides.
+    /// Optional features that the server offers.
     #[serde(default)]
     offers: BTreeSet<String>,
-    /// Uploads with names, made before the one without.
+    /// Named uploads, created before the unnamed one.
     #[serde(default)]
     pub(crate) uploads: BTreeMap<String, GivenUpload>,
     #[serde(default)]
@@ -139,7 +139,7 @@ pub(crate) struct Given {
     fields: BTreeMap<String, FieldLines>,
 }
 
-/// An upload that is there before.
+/// An upload that exists before the case starts.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GivenUpload {
@@ -153,16 +153,16 @@ pub(crate) struct GivenUpload {
     pub(crate) fields: BTreeMap<String, FieldLines>,
 }
 
-/// A further request, or the end of one that was left pending.
+/// A further step of a case: a request, or the end of a pending one.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Step {
     #[serde(default)]
     pub(crate) send: Option<RequestSpec>,
-    /// Looks at the end of the request that was left pending.
+    /// Waits for the end of the pending request.
     #[serde(default)]
     pub(crate) stalled: bool,
-    /// The rest of its content, which is sent first.
+    /// The rest of the pending request's content, which is sent first.
     #[serde(default)]
     pub(crate) rest: Option<ContentSpec>,
     #[serde(default)]
@@ -172,7 +172,7 @@ pub(crate) struct Step {
 }
 
 impl Case {
-    /// The versions of a dialect it holds in: all of them where it does not say.
+    /// Returns the versions in which the case is run: all of the dialect, unless the case restricts them.
     pub(crate) fn versions(&self, dialect: CorpusDialect) -> Vec<Version> {
         let range = match dialect {
             CorpusDialect::Ietf => self.interop.as_ref(),
@@ -182,12 +182,12 @@ impl Case {
         range.map_or_else(|| dialect.versions().to_vec(), |range| range.versions(dialect))
     }
 
-    /// Whether it can be said over a transport.
+    /// Returns whether the case can be run over a transport.
     pub(crate) fn holds_over(&self, transport: Transport) -> bool {
         self.transport.is_none_or(|only| only == transport)
     }
 
-    /// The server it needs.
+    /// Returns the server settings that the case needs.
     pub(crate) fn server(&self) -> ServerSettings {
         let Given { limits, lacks, offers, .. } = &self.given;
         ServerSettings { limits: limits.clone(), lacks: lacks.clone(), offers: offers.clone() }
@@ -195,7 +195,7 @@ impl Case {
 }
 
 impl AlwaysRule {
-    /// Whether it holds in a version.
+    /// Returns whether the rule applies in a version.
     pub(crate) fn holds_in(&self, version: Version) -> bool {
         let dialect = version.dialect();
         self.interop.as_ref().is_none_or(|range| range.versions(dialect).contains(&version))
@@ -203,7 +203,7 @@ impl AlwaysRule {
 }
 
 impl Given {
-    /// The upload without a name, if there is one.
+    /// Returns the unnamed upload, if there is one.
     pub(crate) fn upload(&self) -> Option<GivenUpload> {
         let Self { content, length, complete, fields, .. } = self;
         let is_there = content.is_some() || length.is_some() || *complete;

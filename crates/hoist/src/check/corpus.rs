@@ -1,4 +1,4 @@
-//! Where cases come from: the files of `conformance/`, built in, or a directory.
+//! The corpus of cases: the files of `conformance/` built into the binary, or the files of a directory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ const FILES: [(&str, &str); 29] = built_in![
     "tus1/versions.toml",
 ];
 
-/// Cases, and what holds in each of their exchanges.
+/// A set of cases, with the rules for all of their exchanges.
 #[derive(Debug, Default)]
 pub struct Corpus {
     cases: Vec<(CorpusDialect, Arc<Case>)>,
@@ -56,7 +56,7 @@ pub struct Corpus {
     requirements: Requirements,
 }
 
-/// A case in a list of them.
+/// A case as shown by `check --list`.
 pub(crate) struct CaseSummary<'a> {
     pub(crate) dialect: CorpusDialect,
     pub(crate) name: &'a str,
@@ -65,7 +65,7 @@ pub(crate) struct CaseSummary<'a> {
     pub(crate) section: String,
 }
 
-/// A corpus that cannot be read.
+/// An error in a file of the corpus.
 #[derive(Debug)]
 pub struct CorpusError {
     file: String,
@@ -81,10 +81,10 @@ impl std::fmt::Display for CorpusError {
 impl std::error::Error for CorpusError {}
 
 impl Corpus {
-    /// The corpus that is built in.
+    /// Returns the built-in corpus.
     ///
     /// # Errors
-    /// When a file of it is not well formed, which the tests look at.
+    /// Returns an error if a file is malformed. The tests make sure that none is.
     pub fn built_in() -> Result<Self, CorpusError> {
         let mut corpus = Self::empty()?;
         for (name, text) in FILES {
@@ -93,10 +93,10 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// All `.toml` files of a directory.
+    /// Reads all `.toml` files of a directory.
     ///
     /// # Errors
-    /// When the directory or a file cannot be read, or a file is not well formed.
+    /// Returns an error if the directory or a file cannot be read, or if a file is malformed.
     pub fn from_directory(directory: &Path) -> Result<Self, CorpusError> {
         let bad = |file: &Path, wrong: std::io::Error| CorpusError {
             file: file.display().to_string(),
@@ -118,7 +118,7 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// A corpus without cases.
+    /// Returns a corpus without cases.
     fn empty() -> Result<Self, CorpusError> {
         let bad = |error: toml::de::Error| CorpusError {
             file: "spec/requirements.toml".to_owned(),
@@ -135,17 +135,17 @@ impl Corpus {
         Ok(())
     }
 
-    /// How many cases it has.
+    /// Returns the number of cases.
     pub fn len(&self) -> usize {
         self.cases.len()
     }
 
-    /// Whether it has none.
+    /// Returns whether there are no cases.
     pub fn is_empty(&self) -> bool {
         self.cases.is_empty()
     }
 
-    /// The servers that its cases need.
+    /// Returns the server settings that the cases need, without duplicates.
     pub fn servers(&self) -> Vec<ServerSettings> {
         let mut servers: Vec<_> = self.cases.iter().map(|(_, case)| case.server()).collect();
         servers.sort();
@@ -153,22 +153,22 @@ impl Corpus {
         servers
     }
 
-    /// The level of a case: the strongest among its requirements, unless it expects more than they say.
+    /// Returns the level of a case: that of its strongest requirement, unless the case exceeds the requirements.
     pub(super) fn level(&self, case: &Case) -> Level {
         if case.own { Level::Own } else { self.strongest(&case.proves) }
     }
 
-    /// The strongest level among these requirements.
+    /// Returns the level of the strongest requirement.
     fn strongest(&self, proves: &[String]) -> Level {
         self.requirements.strongest(proves).map_or(Level::Own, |requirement| requirement.level)
     }
 
-    /// The section that states the strongest of these requirements.
+    /// Returns the section of the strongest requirement.
     pub(super) fn section(&self, proves: &[String]) -> String {
         self.requirements.strongest(proves).map(|requirement| requirement.section.clone()).unwrap_or_default()
     }
 
-    /// Each case with what it proves, for a list of them.
+    /// Returns a summary of each case.
     pub(crate) fn listed(&self) -> impl Iterator<Item = CaseSummary<'_>> {
         self.cases.iter().map(|(dialect, case)| CaseSummary {
             dialect: *dialect,
@@ -183,7 +183,7 @@ impl Corpus {
         self.cases.iter().map(|(dialect, case)| (*dialect, case))
     }
 
-    /// The rules of this level or a stronger one that hold in a version, with their names.
+    /// Returns the rules of at least this level that apply in a version, with their names.
     pub(super) fn rules(&self, version: Version, level: Level) -> Vec<(String, Rule)> {
         let holds = |(dialect, always): &&(CorpusDialect, AlwaysRule)| {
             let own = if always.own { Level::Own } else { self.strongest(&always.proves) };
@@ -193,7 +193,7 @@ impl Corpus {
     }
 }
 
-/// The file with each case that has an `each` written out, once for every text in it.
+/// Parses a file and repeats each case that has a list `each`, once per text in the list.
 fn expand(text: &str) -> Result<Table, toml::de::Error> {
     let mut file: Table = text.parse()?;
     if let Some(Value::Array(cases)) = file.get_mut("case") {
@@ -212,7 +212,7 @@ fn expand(text: &str) -> Result<Table, toml::de::Error> {
     Ok(file)
 }
 
-/// The value with a text in the place of `{each}`.
+/// Returns a value with `{each}` replaced by `text`.
 fn with(value: &Value, text: &str) -> Value {
     match value {
         Value::String(string) => Value::String(string.replace("{each}", text)),
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_corpus_is_well_formed_and_its_names_are_unique() {
+    fn the_built_in_corpus_is_well_formed_and_has_unique_names() {
         let corpus = Corpus::built_in().unwrap_or_else(|bad| panic!("{bad}"));
         let mut names: Vec<_> = corpus.cases().map(|(dialect, case)| (dialect, case.name.as_str())).collect();
         names.sort_unstable();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_there_is_is_built_in() {
+    fn every_corpus_file_is_built_in() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
         for dialect in ["ietf", "token", "tus1"] {
             let there = Corpus::from_directory(&root.join(dialect)).unwrap_or_else(|bad| panic!("{bad}"));
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_that_expects_more_than_its_requirement_has_the_level_own() {
+    fn a_case_that_exceeds_its_requirement_has_level_own() {
         let corpus = Corpus::built_in().unwrap_or_else(|bad| panic!("{bad}"));
         let level = |name: &str| {
             let mut listed = corpus.listed().filter(|case| case.dialect == CorpusDialect::Tus1);

@@ -1,13 +1,13 @@
-//! The extensions of tus 1.0 that a case needs, read off its requests.
+//! The tus 1.0 extensions that a case needs, derived from its requests.
 //!
-//! A case that shows how a server answers for want of an extension says so by `lacks`; every other case that uses one
-//! cannot be judged on a server that does not offer it.
+//! A case that tests a server without an extension lists it in `lacks`. Any other case that uses an extension is
+//! skipped on a server without it.
 
 use std::collections::BTreeSet;
 
 use super::case::{Case, ContentSpec, FieldLines, GivenUpload, RequestSpec, RequestTarget};
 
-/// Every extension that requests can show.
+/// The extensions that requests can show.
 pub(crate) const ALL: [&str; 8] = [
     "creation",
     "creation-with-upload",
@@ -22,7 +22,7 @@ pub(crate) const ALL: [&str; 8] = [
 /// The algorithms of checksums that cases use.
 const ALGORITHMS: [&str; 6] = ["sha1", "sha256", "sha512", "md5", "crc32", "crc32c"];
 
-/// The extensions a case uses.
+/// Returns the extensions that a case uses.
 pub(crate) fn used(case: &Case) -> BTreeSet<&'static str> {
     let mut used = BTreeSet::from(["creation"]);
     let unnamed = case.given.upload();
@@ -55,7 +55,7 @@ pub(crate) fn used(case: &Case) -> BTreeSet<&'static str> {
     used
 }
 
-/// The algorithms of the checksums a case sends, of those that servers may offer.
+/// Returns the algorithms of the checksums that a case sends, ignoring unknown ones.
 pub(crate) fn algorithms(case: &Case) -> BTreeSet<&'static str> {
     let lines = case.sends().flat_map(|send| &send.fields).filter(|(name, _)| is_checksum(name));
     let lines = lines.flat_map(|(_, lines)| lines.each());
@@ -90,7 +90,7 @@ fn is_whole(given: &GivenUpload) -> bool {
 }
 
 impl Case {
-    /// Every request of the case.
+    /// Returns all requests of the case.
     pub(crate) fn sends(&self) -> impl Iterator<Item = &RequestSpec> {
         std::iter::once(&self.send).chain(self.then.iter().filter_map(|step| step.send.as_ref()))
     }

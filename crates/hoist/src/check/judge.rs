@@ -1,6 +1,6 @@
-//! What came back against what a case expects.
+//! Comparison of responses with the expectations of a case.
 //!
-//! Pure: from what was responses to sentences that say what differs, none of them when all is well.
+//! Pure functions. They return one sentence per difference, and none if the responses are as expected.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -12,27 +12,27 @@ use super::uploads::Uploads;
 use super::version::{CorpusDialect, Version};
 use super::wire::{Head, Outgoing, Responses};
 
-/// What was request, as far as the answer depends on it.
+/// The request, and the state that expectations refer to.
 pub(crate) struct RequestContext<'a> {
     pub(crate) version: Version,
     pub(crate) outgoing: &'a Outgoing,
-    /// The uploads there were before.
+    /// The uploads that existed before the request.
     pub(crate) uploads: &'a Uploads,
-    /// Whether it went to the target and not to an upload.
+    /// True if the request went to the target and not to an upload.
     pub(crate) creates: bool,
-    /// The target's path.
+    /// The path of the target.
     pub(crate) target: &'a str,
 }
 
 impl RequestContext<'_> {
-    /// The first line of a field of the request.
+    /// Returns the first line of a field of the request.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.outgoing.fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
         fields.next().map(|(_, value)| value.as_str())
     }
 }
 
-/// Compares a response, its interim responses and its content.
+/// Returns the differences between the responses to a request and the expectation.
 pub(crate) fn differences(
     responses: &Responses,
     expect: &Expect,
@@ -47,24 +47,27 @@ pub(crate) fn differences(
     if let Some(expected) = expect.continues
         && responses.interims.iter().any(|head| head.status == 100) != expected
     {
-        wrong.push(format!("100 (Continue) {}", if expected { "does not come" } else { "comes" }));
+        wrong.push(format!("100 (Continue) {}", if expected { "is missing" } else { "is unexpected" }));
     }
     match (&responses.last, expect.answer) {
         _ if ends == RequestEnd::Stall => {
             if responses.last.is_some() {
-                wrong.push("there is a final response before the content is there".into());
+                wrong.push("final response before the content was sent".into());
             }
         }
         (None, AnswerExpectation::Terminated | AnswerExpectation::Maybe) => {}
         (None, AnswerExpectation::Yes) => {
-            // Who cuts a request cannot ask for its answer.
+            // A client that cuts its request cannot expect a response.
             if ends == RequestEnd::Whole {
-                wrong.push("there is no final response".into());
+                wrong.push("no final response".into());
             }
         }
         (Some((answer, _)), AnswerExpectation::Terminated) => {
             if answer.status < 400 {
-                wrong.push(format!("the request is answered {} instead of ended", answer.status));
+                wrong.push(format!(
+                    "the server responded with {} instead of ending the request",
+                    answer.status
+                ));
             }
         }
         (Some((answer, content)), AnswerExpectation::Yes | AnswerExpectation::Maybe) => {
@@ -76,7 +79,7 @@ pub(crate) fn differences(
 
 fn interim_heads(heads: &[&Head], expected: &[ExpectedInterim], request: &RequestContext<'_>) -> Vec<String> {
     if expected.is_empty() {
-        return heads.iter().map(|_| "a 104 comes, and none should".to_owned()).collect();
+        return heads.iter().map(|_| "unexpected 104 response".to_owned()).collect();
     }
     let mut left = heads.iter();
     let mut wrong = Vec::new();
@@ -88,23 +91,19 @@ fn interim_heads(heads: &[&Head], expected: &[ExpectedInterim], request: &Reques
         if !left.any(|head| matching(&head)) {
             let fields: Vec<_> = fields.iter().map(|(name, pattern)| format!("{name}: {pattern}")).collect();
             let without = if absent.is_empty() { String::new() } else { format!(" without {absent:?}") };
-            wrong.push(format!("104 number {} with {fields:?}{without} does not come", at + 1));
+            wrong.push(format!("no 104 response number {} with {fields:?}{without}", at + 1));
         }
     }
     wrong
 }
 
-/// Compares the final response.
+/// Returns the differences in the final response.
 fn last(head: &Head, content: &[u8], expect: &Expect, request: &RequestContext<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
     if let Some(status) = &expect.status
         && !status.admits(head.status, request.version)
     {
-        wrong.push(format!(
-            "the status is {}, expected is {}",
-            head.status,
-            spelled(status, request.version)
-        ));
+        wrong.push(format!("status is {}, expected {}", head.status, spelled(status, request.version)));
     }
     let mut is_at_length = None;
     let told = request.uploads.last_offset().map(|told| told.to_string());
@@ -112,10 +111,10 @@ fn last(head: &Head, content: &[u8], expect: &Expect, request: &RequestContext<'
         let found = head.field(name);
         match expected {
             Some(expected) if found != Some(expected.as_str()) => {
-                wrong.push(format!("{name} is {}, expected is {expected}", found.unwrap_or("not there")));
+                wrong.push(format!("{name} is {}, expected {expected}", found.unwrap_or("absent")));
             }
             None if is_absent && found.is_some() => {
-                wrong.push(format!("{name} is {}, and should not be there", found.unwrap_or_default()));
+                wrong.push(format!("{name} is {}, expected none", found.unwrap_or_default()));
             }
             _ => {}
         }
@@ -147,21 +146,20 @@ fn last(head: &Head, content: &[u8], expect: &Expect, request: &RequestContext<'
     if let (Some(expected), Some(reason)) = (&expect.reason, &head.reason)
         && reason != expected
     {
-        wrong.push(format!("the reason phrase is {reason:?}, expected is {expected:?}"));
+        wrong.push(format!("reason phrase is {reason:?}, expected {expected:?}"));
     }
     wrong.extend(members(head, expect));
     for (name, pattern) in &expect.fields {
         if !has(head, name, pattern, request) {
-            let found = head.field(name).unwrap_or("not there");
-            wrong.push(format!("{name} is {found}, expected is {pattern}"));
+            let found = head.field(name).unwrap_or("absent");
+            wrong.push(format!("{name} is {found}, expected {pattern}"));
         }
     }
     wrong.extend(limits(head, expect));
     if let Some(expected) = &expect.content
         && content != expected.as_bytes()
     {
-        wrong
-            .push(format!("the content is {:?}, expected is {expected:?}", String::from_utf8_lossy(content)));
+        wrong.push(format!("content is {:?}, expected {expected:?}", String::from_utf8_lossy(content)));
     }
     if let Some(expected) = &expect.problem {
         wrong.extend(problem(head, content, expected, request.outgoing.method == "HEAD"));
@@ -169,21 +167,21 @@ fn last(head: &Head, content: &[u8], expect: &Expect, request: &RequestContext<'
     wrong
 }
 
-/// Whether an upload is complete, where its offset and length say that.
+/// Returns a difference if completeness, derived from offset and length, is not as expected.
 fn at_length(head: &Head, expected: bool) -> Option<String> {
     let (offset, length) = (head.field("upload-offset"), head.field("upload-length"));
     let is_at_length = offset.is_some() && offset == length;
     (is_at_length != expected).then(|| format!("the offset is {offset:?}, the length {length:?}"))
 }
 
-/// Compares lists, in any order.
+/// Returns the differences in fields that are lists, ignoring their order.
 fn members(head: &Head, expect: &Expect) -> Vec<String> {
     let mut wrong = Vec::new();
     for (name, expected) in &expect.members {
         let told = head.field(name).unwrap_or_default();
         let found: BTreeSet<&str> = told.split(',').map(str::trim).collect();
         if !expected.iter().map(String::as_str).eq(found.iter().copied()) {
-            wrong.push(format!("{name} is {told:?}, expected are {expected:?}"));
+            wrong.push(format!("{name} is {told:?}, expected {expected:?}"));
         }
     }
     wrong
@@ -198,20 +196,20 @@ fn limits(head: &Head, expect: &Expect) -> Vec<String> {
         !members.iter().any(|(name, value)| name == key && *value == number)
     });
     missing
-        .map(|(key, number)| format!("Upload-Limit is {told:?}, expected is {key}={number} in it"))
+        .map(|(key, number)| format!("Upload-Limit is {told:?}, expected a member {key}={number}"))
         .collect()
 }
 
 fn problem(head: &Head, content: &[u8], expected: &ExpectedProblem, to_head: bool) -> Vec<String> {
     let media_type = head.field("content-type").unwrap_or_default();
     if !media_type.starts_with("application/problem+json") {
-        return vec![format!("the content is of type {media_type:?}, expected is a problem document")];
+        return vec![format!("content type is {media_type:?}, expected a problem document")];
     }
     if to_head {
         return Vec::new();
     }
     let Ok(document) = serde_json::from_slice::<serde_json::Value>(content) else {
-        return vec!["the problem document is no JSON".into()];
+        return vec!["the problem document is not JSON".into()];
     };
     let mut wrong = Vec::new();
     let kind = if expected.kind.contains(':') {
@@ -219,21 +217,21 @@ fn problem(head: &Head, content: &[u8], expected: &ExpectedProblem, to_head: boo
     } else {
         format!("https://iana.org/assignments/http-problem-types#{}", expected.kind)
     };
-    // What has no type of its own may leave it out (RFC 9457, "type").
+    // A problem without a type of its own may omit it (RFC 9457, "type").
     let found = document.get("type").and_then(serde_json::Value::as_str).unwrap_or("about:blank");
     if found != kind {
-        wrong.push(format!("the problem is of type {found}, expected is {kind}"));
+        wrong.push(format!("problem type is {found}, expected {kind}"));
     }
     for (name, value) in &expected.members {
         if document.get(name) != Some(value) {
-            let found = document.get(name).map_or_else(|| "not there".to_owned(), ToString::to_string);
-            wrong.push(format!("the problem's {name} is {found}, expected is {value}"));
+            let found = document.get(name).map_or_else(|| "absent".to_owned(), ToString::to_string);
+            wrong.push(format!("problem member {name} is {found}, expected {value}"));
         }
     }
     wrong
 }
 
-/// Whether a line of a field matches a pattern.
+/// Returns whether a line of the field matches a pattern.
 fn has(head: &Head, name: &str, pattern: &str, request: &RequestContext<'_>) -> bool {
     let number = request.version.number().map(|(_, number)| number.to_string()).unwrap_or_default();
     let pattern = request.uploads.fill(&pattern.replace("{number}", &number));
@@ -241,7 +239,7 @@ fn has(head: &Head, name: &str, pattern: &str, request: &RequestContext<'_>) -> 
     lines.any(|(_, value)| if pattern == "{date}" { is_date(value) } else { matches(&pattern, value) })
 }
 
-/// Whether a text is a date as HTTP writes it: `Wed, 25 Jun 2014 16:00:00 GMT` (RFC 9110, "Date/Time Formats").
+/// Returns whether a text is an HTTP date: `Wed, 25 Jun 2014 16:00:00 GMT` (RFC 9110, "Date/Time Formats").
 fn is_date(text: &str) -> bool {
     const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
     const MONTHS: [&str; 12] =
@@ -262,7 +260,7 @@ fn is_date(text: &str) -> bool {
         && number(second, 2, 0..=60)
 }
 
-/// Whether a text is a pattern in which `*` stands for anything.
+/// Returns whether a text matches a pattern in which `*` stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut text) = text.strip_prefix(first) else { return false };
@@ -285,18 +283,18 @@ fn spelled(status: &Status, version: Version) -> String {
         Status::ByVersion(rows) => {
             let row = rows.iter().find(|(stretch, _)| version.is_in(stretch));
             row.map_or_else(
-                || "nothing: the case has no row for it".into(),
+                || "nothing, because the case has no row for this version".into(),
                 |(_, status)| spelled(status, version),
             )
         }
     }
 }
 
-/// What `HEAD` is expected to say.
+/// Returns the expected response to `HEAD` for a state.
 pub(crate) fn state_expectation(after: &StateAfter, version: Version) -> Expect {
     let is_tus = version.dialect() == CorpusDialect::Tus1;
     if after.gone {
-        // tus knows a word for what was there once.
+        // tus also allows 410 for an upload that existed once.
         let status = if is_tus { Status::OneOf(vec![404, 410]) } else { Status::Is(404) };
         let absent = vec!["Upload-Offset".to_owned()];
         return Expect { status: Some(status), absent, ..Expect::default() };

@@ -1,6 +1,6 @@
 //! Probes of a server's capabilities: transports, dialects and versions, limits, extensions.
 //!
-//! Every upload that a probe creates is deleted again.
+//! Uploads created by the probe are deleted again.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,23 +14,23 @@ use super::version::{CorpusDialect, Version};
 use super::wire::{self, Endpoint, Exchange, Head, Outgoing, Responses, Transport};
 use super::{ServerLimits, extension};
 
-/// The capabilities of a server, as a probe found them.
+/// The capabilities of a server, as detected by a probe.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Capabilities {
     pub(crate) transports: Vec<Transport>,
-    /// Every version that it accepts, oldest first in each dialect.
+    /// The accepted versions, oldest first in each dialect.
     pub(crate) versions: Vec<Version>,
-    /// The limits that it announces, by their keys in `Upload-Limit`.
+    /// The announced limits, by their keys in `Upload-Limit`.
     pub(crate) limits: ServerLimits,
-    /// The extensions of tus 1.0 it offers.
+    /// The tus 1.0 extensions that the server offers.
     pub(crate) extensions: BTreeSet<String>,
-    /// The algorithms of its checksum extension.
+    /// The checksum algorithms that the server offers.
     pub(crate) algorithms: BTreeSet<String>,
-    /// Capabilities that a probe cannot detect, as named by the operator.
+    /// Features that a probe cannot detect, as given on the command line.
     pub(crate) offers: BTreeSet<String>,
 }
 
-/// The failure of a probe, with the error for each version of HTTP.
+/// A failed probe, with the error for each version of HTTP.
 #[derive(Debug)]
 pub(crate) struct ProbeError {
     endpoint: String,
@@ -39,7 +39,7 @@ pub(crate) struct ProbeError {
 }
 
 impl ProbeError {
-    /// The error of the client where TLS or its certificates are the cause, which are the same for every version of HTTP.
+    /// Returns the client error if TLS failed, which is the same for both versions of HTTP.
     pub(crate) fn into_client_error(self) -> Result<hoist_client::Error, Self> {
         let Self { endpoint, h1, h2 } = self;
         h1.downcast().map_err(|h1| Self { endpoint, h1, h2 })
@@ -48,16 +48,16 @@ impl ProbeError {
 
 impl std::fmt::Display for ProbeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} gives no answer: {} over HTTP/1.1; {} over HTTP/2", self.endpoint, self.h1, self.h2)
+        write!(f, "no response from {}: {} over HTTP/1.1; {} over HTTP/2", self.endpoint, self.h1, self.h2)
     }
 }
 
 impl std::error::Error for ProbeError {}
 
-/// Asks a server what it speaks. Each question may take as long as `timeout`.
+/// Detects the capabilities of a server. `timeout` limits each request.
 ///
 /// # Cancellation
-/// Safe to drop; an empty upload that was just made may stay until it expires.
+/// If dropped, an empty upload may stay on the server until it expires.
 pub(crate) async fn probe(endpoint: &Endpoint, timeout: Duration) -> Result<Capabilities, ProbeError> {
     let prober = |transport| Prober { endpoint, transport, timeout };
     let (h1, h2) = (prober(Transport::H1).options().await, prober(Transport::H2).options().await);
@@ -81,7 +81,7 @@ pub(crate) async fn probe(endpoint: &Endpoint, timeout: Duration) -> Result<Capa
 }
 
 impl Capabilities {
-    /// Reads what the answer to `OPTIONS` tells.
+    /// Reads limits and extensions from the response to `OPTIONS`.
     fn read(&mut self, told: &Head) {
         let list = |name| told.field(name).into_iter().flat_map(|value| value.split(',')).map(str::trim);
         for (key, number) in list("upload-limit").filter_map(|member| member.split_once('=')) {
@@ -96,13 +96,13 @@ impl Capabilities {
         self.algorithms = list("tus-checksum-algorithm").map(str::to_owned).collect();
     }
 
-    /// The known extensions of tus 1.0 it does not offer.
+    /// Returns the known tus 1.0 extensions that the server does not offer.
     pub(crate) fn missing(&self) -> impl Iterator<Item = &'static str> {
         extension::ALL.into_iter().filter(|name| !self.extensions.contains(*name))
     }
 }
 
-/// Asks over one transport.
+/// Sends probe requests over one transport.
 #[derive(Clone, Copy)]
 struct Prober<'a> {
     endpoint: &'a Endpoint,
@@ -118,10 +118,10 @@ impl Prober<'_> {
         responses
             .last
             .map(|(head, _)| head)
-            .ok_or_else(|| io::Error::other("the connection ended without a response"))
+            .ok_or_else(|| io::Error::other("the connection was closed without a response"))
     }
 
-    /// Checks whether the server understands a creation in this version. Deletes the upload that it created.
+    /// Returns whether the server accepts a creation in this version. Deletes the upload that it created.
     async fn accepts(self, version: Version, found: &mut Capabilities) -> bool {
         let token = fresh_token();
         let mut uploads = Uploads::default();
@@ -136,8 +136,8 @@ impl Prober<'_> {
             CorpusDialect::Ietf => is_upload_of_ietf(&responses),
             CorpusDialect::Tus1 => is_upload_of_tus(&responses),
             CorpusDialect::Token => {
-                // A server that does not know the field makes an upload of its own of this, which HEAD on the upload
-                // URL does not find.
+                // A server that ignores `Upload-Token` creates an ordinary upload, which `HEAD` on the upload URL does
+                // not find.
                 let question = RequestSpec { to: RequestTarget::Upload, ..RequestSpec::of("HEAD") };
                 let told = self.ask(version, &token, &uploads, &question).await;
                 told.is_some_and(|told| {
@@ -154,7 +154,8 @@ impl Prober<'_> {
         let is_named = uploads.paths().next().is_some();
         if is_understood || is_named {
             let delete = RequestSpec { to: RequestTarget::Upload, ..RequestSpec::of("DELETE") };
-            // By its URL where the token means nothing: a DELETE of the upload URL itself could be taken for more.
+            // If the server ignores the token, the upload is deleted by its own URL: a DELETE of the upload URL could
+            // delete more.
             let by_url = version.dialect() == CorpusDialect::Token && !is_understood;
             self.ask(if by_url { Version::Rfc } else { version }, &token, &uploads, &delete).await;
         }
@@ -201,7 +202,7 @@ fn location(responses: &Responses) -> Option<&str> {
     announced.or_else(|| final_of(responses)?.field("location"))
 }
 
-/// Returns `true` if the server created an upload and its answer shows that it speaks the protocol.
+/// Returns whether the server created an upload and answered with fields of the protocol.
 fn is_upload_of_ietf(responses: &Responses) -> bool {
     let is_ours = |head: &Head| {
         head.fields
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn options_tell_limits_and_extensions() {
+    fn limits_and_extensions_are_read_from_options() {
         let mut found = Capabilities::default();
         found.read(&head(
             204,
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_201_is_no_upload() {
+    fn an_ordinary_201_is_not_taken_for_an_upload() {
         let created = |fields: &[(&str, &str)]| Responses {
             interims: Vec::new(),
             last: Some((head(201, &[&[("Location", "/a")], fields].concat()), Vec::new())),

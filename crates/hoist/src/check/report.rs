@@ -1,6 +1,6 @@
-//! What a run of the corpus found: a verdict for each case, version and transport, and their counts.
+//! The report of a run: a result for each case, version and transport, with counts.
 //!
-//! Owns the text. The forms for programs are in `report/junit.rs` and `report/json.rs`.
+//! Owns the text format. JSON and JUnit are in `report/json.rs` and `report/junit.rs`.
 
 mod json;
 mod junit;
@@ -15,47 +15,47 @@ use super::requirement::Level;
 use super::version::{CorpusDialect, Version};
 use super::wire::Transport;
 
-/// How one run ended.
+/// The result of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaseResult {
-    /// As the case says.
+    /// The responses were as expected.
     Passed,
-    /// Not run, and why.
+    /// The case was not run, for this reason.
     Skipped(String),
-    /// Not as the case says: what differs, and what was said.
+    /// The responses differ from the expectation: the differences, and a transcript.
     Failed(String),
 }
 
-/// One case in one version over one transport.
+/// The result of one case in one version over one transport.
 #[derive(Clone, Debug)]
 pub struct CaseOutcome {
-    /// The case's name.
+    /// The name of the case.
     pub case: String,
-    /// The requirements it proves.
+    /// The ids of the requirements that the case proves.
     pub proves: Vec<String>,
-    /// The strongest level among these requirements, or `OWN` where the case expects more than they say.
+    /// The level of the strongest requirement, or `OWN` if the case exceeds the requirements.
     pub level: Level,
-    /// The section of the document that states the strongest one.
+    /// The section of the specification with the strongest requirement.
     pub section: String,
-    /// The version's name.
+    /// The label of the version.
     pub version: String,
     /// `h1` or `h2`.
     pub transport: &'static str,
     /// The result.
     pub verdict: CaseResult,
-    /// The time that the case took.
+    /// The duration of the case.
     pub took: Duration,
     order: (CorpusDialect, Version),
 }
 
-/// All of them.
+/// The results of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     outcomes: Vec<CaseOutcome>,
 }
 
 impl CaseOutcome {
-    /// A case that is about to be run.
+    /// Returns the outcome of a case that has not been run yet.
     pub(super) fn new(corpus: &Corpus, case: &Case, version: Version, transport: Transport) -> Self {
         Self {
             case: case.name.clone(),
@@ -70,12 +70,12 @@ impl CaseOutcome {
         }
     }
 
-    /// The same with its end.
+    /// Returns the outcome with its result and duration.
     pub(super) fn ended(self, verdict: CaseResult, took: Duration) -> Self {
         Self { verdict, took, ..self }
     }
 
-    /// The name of the dialect the case was run in.
+    /// Returns the name of the dialect in which the case was run.
     pub fn dialect(&self) -> &'static str {
         self.order.0.name()
     }
@@ -90,12 +90,12 @@ impl Report {
         self.outcomes.push(outcome);
     }
 
-    /// Puts the outcomes in an order that does not depend on what ended first.
+    /// Sorts the outcomes by version, name and transport.
     pub(super) fn sort(&mut self) {
         self.outcomes.sort_by(|a, b| (a.order, &a.case, a.transport).cmp(&(b.order, &b.case, b.transport)));
     }
 
-    /// Takes in another server's outcomes. What was skipped on one and run on another was run.
+    /// Adds the outcomes of another server. A case that was skipped on one server and run on the other counts as run.
     pub fn merge(&mut self, other: Self) {
         self.outcomes.extend(other.outcomes);
         let is_run = |outcome: &CaseOutcome| !matches!(outcome.verdict, CaseResult::Skipped(_));
@@ -109,17 +109,17 @@ impl Report {
         });
     }
 
-    /// Each outcome.
+    /// Returns all outcomes.
     pub fn outcomes(&self) -> &[CaseOutcome] {
         &self.outcomes
     }
 
-    /// Those that failed.
+    /// Returns the failed cases.
     pub fn failures(&self) -> impl Iterator<Item = &CaseOutcome> {
         self.outcomes.iter().filter(|outcome| outcome.has_failed())
     }
 
-    /// How many passed, failed and were skipped.
+    /// Returns the numbers of passed, failed and skipped cases.
     pub fn counts(&self) -> (usize, usize, usize) {
         let count = |is: fn(&CaseResult) -> bool| self.outcomes.iter().filter(|o| is(&o.verdict)).count();
         (
@@ -129,12 +129,12 @@ impl Report {
         )
     }
 
-    /// The text with ANSI colors.
+    /// Returns the text format with ANSI colors.
     pub(crate) fn colored(&self) -> impl fmt::Display {
         Text { report: self, colors: true }
     }
 
-    /// The outcomes of each version over each transport.
+    /// Groups the outcomes by version and transport.
     fn rows(&self) -> BTreeMap<(CorpusDialect, Version, &'static str), Vec<&CaseOutcome>> {
         let mut rows: BTreeMap<_, Vec<&CaseOutcome>> = BTreeMap::new();
         for outcome in &self.outcomes {
@@ -145,7 +145,7 @@ impl Report {
     }
 }
 
-/// The failures in full, the reasons for what was skipped, then a line of counts for each version and transport.
+/// Displays all failures, the reasons of skipped cases, and a table of counts per version and transport.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Text { report: self, colors: false }.fmt(f)
@@ -211,7 +211,7 @@ impl Text<'_> {
         of: &Report,
     ) -> fmt::Result {
         let (passed, failed, skipped) = of.counts();
-        // Painted after they were padded: the codes of colors count as characters.
+        // Colored after padding, because escape codes count as characters.
         let passed = self.paint(GREEN, &format!("{passed:>7}"));
         let failed = format!("{failed:>7}");
         let failed = if of.failures().next().is_some() { self.paint(RED, &failed) } else { failed };

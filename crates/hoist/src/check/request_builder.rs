@@ -1,4 +1,4 @@
-//! Requests as a version spells them: from what a case says to lines of a header section.
+//! Builds the request of a case as a version spells it: adds version numbers, completeness, tokens and media types.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use super::uploads::Uploads;
 use super::version::{CorpusDialect, Version};
 use super::wire::{Endpoint, Outgoing};
 
-/// What a request depends on besides what the case says.
+/// The version and state that requests are built from.
 pub(crate) struct RequestBuilder<'a> {
     pub(crate) version: Version,
     pub(crate) endpoint: &'a Endpoint,
-    /// The name of the upload, where the client chooses it.
+    /// The token, in the token dialect.
     pub(crate) token: &'a str,
     pub(crate) uploads: &'a Uploads,
 }
 
-/// The fields of a request, and those it is to lack.
+/// The header fields of a request, and the names of those to leave out.
 struct Fields<'a> {
     lines: Vec<(String, String)>,
     without: &'a [String],
 }
 
 impl Fields<'_> {
-    /// Adds a line, unless the case has the field or does not want it.
+    /// Adds a field, unless the case sets it or leaves it out.
     fn add(&mut self, name: &str, value: impl Into<String>) {
         let is_there = self.lines.iter().any(|(field, _)| field.eq_ignore_ascii_case(name));
         if !is_there && !self.without.iter().any(|without| without.eq_ignore_ascii_case(name)) {
@@ -33,7 +33,9 @@ impl Fields<'_> {
 }
 
 impl RequestBuilder<'_> {
-    /// A request, or why there is none.
+    /// Builds a request.
+    ///
+    /// Returns a message if it refers to an upload or an offset that no response has reported.
     pub(crate) fn outgoing(&self, send: &RequestSpec) -> Result<Outgoing, String> {
         let carries = !matches!(send.method.as_str(), "HEAD" | "GET" | "DELETE" | "OPTIONS");
         let content = send.content.as_ref().map(ContentSpec::bytes);
@@ -48,7 +50,7 @@ impl RequestBuilder<'_> {
             trailers: trailers.collect(),
             paused: send.paused.iter().copied().map(Duration::from_secs_f64).collect(),
             ends: send.ends,
-            // What is left standing is known to have begun only when the server asks for its content.
+            // `100 (Continue)` shows that the server has started to process the pending request.
             waits: send.waits || send.ends == RequestEnd::Stall,
             ancient: send.ancient,
         })
@@ -62,7 +64,7 @@ impl RequestBuilder<'_> {
             RequestTarget::Upload if is_token => Ok(self.endpoint.path().to_owned()),
             RequestTarget::Upload => {
                 let path = self.uploads.path(send.of.as_deref());
-                path.map(|path| path + &send.below).ok_or_else(|| "no response named an upload".into())
+                path.map(|path| path + &send.below).ok_or_else(|| "no response has named an upload".into())
             }
         }
     }
@@ -79,14 +81,14 @@ impl RequestBuilder<'_> {
         match self.version.dialect() {
             CorpusDialect::Ietf => {}
             CorpusDialect::Token => fields.add("Upload-Token", self.token),
-            // A preflight has not got it either.
+            // A browser's preflight does not have the field.
             CorpusDialect::Tus1 if send.method == "OPTIONS" => {}
             CorpusDialect::Tus1 => fields.add("Tus-Resumable", "1.0.0"),
         }
         if let Some((name, number)) = self.version.number() {
             fields.add(name, number.to_string());
         }
-        // A form without a number shows in nothing else.
+        // `Upload-Incomplete` is the only sign of the unnumbered form.
         if self.version == Version::Unnumbered && carries && send.complete != Some(false) {
             fields.add("Upload-Incomplete", "?0");
         }
@@ -111,10 +113,12 @@ impl RequestBuilder<'_> {
         match &send.offset {
             None => Ok(None),
             Some(OffsetSpec::Is(offset)) => Ok(Some(*offset)),
-            Some(OffsetSpec::Word(word)) if word == "told" => {
-                self.uploads.last_offset().map(Some).ok_or_else(|| "no response told an offset".into())
-            }
-            Some(OffsetSpec::Word(word)) => Err(format!("{word} is no offset")),
+            Some(OffsetSpec::Word(word)) if word == "told" => self
+                .uploads
+                .last_offset()
+                .map(Some)
+                .ok_or_else(|| "no response has reported an offset".into()),
+            Some(OffsetSpec::Word(word)) => Err(format!("{word} is not an offset")),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// The list of requirements, as the repository keeps it.
+/// The list of requirements of the repository.
 const LIST: &str = include_str!("../../../../spec/requirements.toml");
 
 /// The level of a requirement in its document, weakest first.
@@ -14,7 +14,7 @@ pub enum Level {
     /// A decision of hoist's own, where the documents are silent or leave a choice.
     #[value(alias = "all")]
     Own,
-    /// `MAY`, and what follows from using it.
+    /// `MAY`, and requirements that follow from using it.
     May,
     /// `SHOULD` and `SHOULD NOT`.
     Should,
@@ -22,7 +22,7 @@ pub enum Level {
     Must,
 }
 
-/// A requirement as `spec/requirements.toml` has it; keys that only `xtask tidy` reads are passed over.
+/// A requirement in `spec/requirements.toml`. Keys that only `xtask tidy` reads are ignored.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Requirement {
     id: String,
@@ -40,7 +40,7 @@ struct File {
 }
 
 impl Level {
-    /// The word of RFC 2119 for it, or `OWN`.
+    /// Returns the keyword of RFC 2119, or `OWN`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Own => "OWN",
@@ -63,14 +63,13 @@ impl From<String> for Level {
 }
 
 impl Requirements {
-    /// The list that is built in.
+    /// Returns the built-in list.
     pub(crate) fn built_in() -> Result<Self, toml::de::Error> {
         let File { requirement } = toml::from_str(LIST)?;
         Ok(Self(requirement.into_iter().map(|requirement| (requirement.id.clone(), requirement)).collect()))
     }
 
-    /// The strongest of the requirements with these ids. Ids that are not in the list, as those of a corpus from
-    /// elsewhere, are passed over.
+    /// Returns the strongest of the requirements with these ids. Unknown ids are ignored.
     pub(crate) fn strongest(&self, ids: &[String]) -> Option<&Requirement> {
         let mut strongest: Option<&Requirement> = None;
         for requirement in ids.iter().filter_map(|id| self.0.get(id)) {

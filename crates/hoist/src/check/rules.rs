@@ -1,13 +1,13 @@
-//! What holds in every exchange of every case, whatever the case is about.
+//! The rules that apply to every exchange of every case.
 //!
-//! Pure, like [`judge`](super::judge): from what was responses to sentences that say what breaks a rule.
+//! Pure functions, like [`judge`](super::judge): they return one sentence per violation.
 
 use super::case::{Expect, Expected, RequestEnd, Rule};
 use super::judge::RequestContext;
 use super::version::INTEROP_FIELD;
 use super::wire::{Head, Responses};
 
-/// What breaks a rule. `largest` is the largest offset the upload was told to have before.
+/// Returns the violations of a rule. `largest` is the largest offset reported before.
 pub(crate) fn violations(
     rule: Rule,
     responses: &Responses,
@@ -54,7 +54,7 @@ pub(crate) fn violations(
         Rule::InterimLocationOnce => {
             let allowed = usize::from(request.creates);
             let more = announcements().skip(allowed).filter_map(|head| head.field("location"));
-            more.map(|location| format!("a further 104 names {location}")).collect()
+            more.map(|location| format!("another 104 response names {location}")).collect()
         }
         Rule::OneLocation => {
             let says = request.version.says(false);
@@ -80,7 +80,7 @@ pub(crate) fn violations(
         Rule::NoRedirect => {
             let transfers = matches!(request.outgoing.method.as_str(), "POST" | "PUT" | "PATCH")
                 && request.version.says(true).is_some_and(|(name, _)| request.field(name).is_some());
-            // What the target answers to the whole representation is its own affair.
+            // The response of the target to a complete upload is not restricted.
             let is_of_target = |head: &Head| {
                 let says = request.version.says(true);
                 transfers && says.is_some_and(|(name, value)| head.field(name) == Some(value))
@@ -95,7 +95,8 @@ pub(crate) fn violations(
             let asks = request.field(name).is_some()
                 && matches!(request.outgoing.method.as_str(), "POST" | "PUT" | "PATCH");
             let is_exempt = matches!(&expect.complete, Some(Expected::Word(_)));
-            // Where the method or the media type makes no append of it, there is nobody to speak for.
+            // A request with a wrong method or media type is not an append, so its response need not state
+            // completeness.
             let last = last.filter(|head| !matches!(head.status, 405 | 415));
             let silent = last.filter(|head| asks && !is_exempt && head.field(name).is_none());
             silent.map(|head| format!("{} has no {name}", head.status)).into_iter().collect()
@@ -110,7 +111,7 @@ pub(crate) fn violations(
     }
 }
 
-/// What breaks a rule of tus.
+/// Returns the violations of a rule of tus.
 fn tus_violations(rule: Rule, responses: &Responses, request: &RequestContext<'_>) -> Vec<String> {
     let Some((last, content)) = &responses.last else { return Vec::new() };
     let is_of_another = request.field("upload-draft-interop-version").is_some();
@@ -120,11 +121,11 @@ fn tus_violations(rule: Rule, responses: &Responses, request: &RequestContext<'_
     let Head { status, .. } = last;
     let is_question = request.outgoing.method == "OPTIONS";
     let wrong = match rule {
-        // GET is no part of the protocol, and is answered as any request for content is.
+        // GET is not part of the protocol.
         Rule::NamesTus if request.outgoing.method == "GET" && request.field("tus-resumable").is_none() => {
             None
         }
-        // A request that breaks off is refused by HTTP servers themselves.
+        // A truncated request is refused by the HTTP server itself.
         Rule::NamesTus if request.outgoing.ends == RequestEnd::Cut => None,
         Rule::NamesTus => {
             let version = last.field("tus-resumable");
@@ -158,7 +159,7 @@ fn tus_violations(rule: Rule, responses: &Responses, request: &RequestContext<'_
     wrong.into_iter().collect()
 }
 
-/// Fields of the other dialects, which say nothing in an answer of tus.
+/// Fields of the other dialects.
 const FOREIGN: [&str; 6] = [
     "upload-complete",
     "upload-incomplete",
@@ -168,10 +169,10 @@ const FOREIGN: [&str; 6] = [
     "upload-limit",
 ];
 
-/// Bytes of a refusal that a client may show to somebody.
+/// The maximum length of a refusal's text.
 const SHORT: usize = 1024;
 
-/// What scripts of tus clients read.
+/// The response fields that scripts of tus clients read.
 const READ_BY_SCRIPTS: [&str; 12] = [
     "location",
     "upload-offset",
@@ -187,7 +188,7 @@ const READ_BY_SCRIPTS: [&str; 12] = [
     "tus-checksum-algorithm",
 ];
 
-/// Why a page of this origin cannot read the answer.
+/// Returns the reason why a page of this origin cannot read the response.
 fn unreadable(head: &Head, origin: &str, request: &RequestContext<'_>) -> Option<String> {
     let allowed = head.field("access-control-allow-origin");
     if allowed != Some("*") && allowed != Some(origin) {
@@ -202,7 +203,7 @@ fn unreadable(head: &Head, origin: &str, request: &RequestContext<'_>) -> Option
     (!hidden.is_empty()).then(|| format!("{hidden:?} cannot be read"))
 }
 
-/// What is wrong with the spelling of a field of ours.
+/// Returns a message if one of the protocol's fields does not have its canonical form.
 fn canonical((name, value): &(String, String)) -> Option<String> {
     let is_number = |text: &str| {
         (1..=15).contains(&text.len())
@@ -228,7 +229,7 @@ fn canonical((name, value): &(String, String)) -> Option<String> {
     (!is_right).then(|| format!("{name}: {value}"))
 }
 
-/// Whether a URL is absolute, or at least has nothing behind the target that a path or a counter could show.
+/// Returns whether a URL is absolute and ends in a long random name below the target.
 fn is_opaque(location: &str, target: &str) -> bool {
     let Some((scheme, rest)) = location.split_once("://") else { return false };
     let path = rest.find('/').map_or("", |at| &rest[at..]);
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_of_tus_can_be_broken() {
+    fn each_rule_of_tus_detects_a_violation() {
         let exposed = READ_BY_SCRIPTS.join(", ");
         let good = [
             ("Tus-Resumable", "1.0.0"),
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_can_be_broken() {
+    fn each_rule_detects_a_violation() {
         let id = "http://h/uploads/0123456789abcdefghjkmnpqrs";
         let good = head(104, &[("Location", id), ("Upload-Draft-Interop-Version", "8")]);
         let cases: [(Rule, Vec<Head>, Head); 12] = [
@@ -344,7 +345,7 @@ mod tests {
             (Rule::SaysCompleteness, vec![], head(204, &[])),
         ];
         for (rule, interims, last) in cases {
-            // A redirect is one on an upload; everything else is seen on a creation too.
+            // `NoRedirect` is tested on an upload, all other rules on a creation.
             let creates = !matches!(rule, Rule::NoRedirect);
             let fields = [("Upload-Draft-Interop-Version", "8"), ("Upload-Complete", "?1")];
             let outgoing = outgoing("PATCH", &fields);
@@ -368,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_have_one_spelling() {
+    fn fields_have_one_canonical_form() {
         let cases = [
             ("Upload-Offset", "0", true),
             ("upload-offset", "007", false),
@@ -387,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn the_url_of_an_upload_shows_nothing() {
+    fn an_upload_url_has_a_long_opaque_name() {
         let id = "0123456789abcdefghjkmnpqrs";
         assert!(is_opaque(&format!("http://h/uploads/{id}"), "/uploads"));
         assert!(is_opaque(&format!("https://h:1/{id}"), "/"));

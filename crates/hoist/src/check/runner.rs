@@ -1,6 +1,7 @@
-//! One case in one version over one transport: sets up what is given, sends, and has it judged.
+//! Runs one case in one version over one transport.
 //!
-//! Owns the order of events and what is remembered between them; what was right is for [`judge`](super::judge).
+//! Owns the order of steps and the state between them. [`judge`](super::judge) and [`rules`] compare the responses;
+//! `runner/setup.rs` creates the given uploads and deletes all uploads afterwards.
 
 mod setup;
 
@@ -21,10 +22,10 @@ use super::uploads::Uploads;
 use super::version::{CorpusDialect, Version};
 use super::wire::{self, Endpoint, Exchange, Outgoing, PendingRequest, Responses, Transport};
 
-/// How long to wait before a request is sent again.
+/// The pause before a request is repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// A run, and what it remembers.
+/// A run of a case.
 pub(crate) struct CaseRun {
     case: Arc<Case>,
     version: Version,
@@ -32,30 +33,30 @@ pub(crate) struct CaseRun {
     endpoint: Arc<Endpoint>,
     rules: Vec<(String, Rule)>,
     timeout: Duration,
-    /// The name of the upload, where the client chooses it.
+    /// The token, in the token dialect.
     token: String,
     uploads: Uploads,
-    /// The path of each upload that any response named, those of ordinary requests too.
+    /// The paths of all uploads that responses named, including those of ordinary requests.
     created: BTreeSet<String>,
     pending: Option<(PendingRequest, Outgoing)>,
     transcript: Transcript,
 }
 
-/// How a creation's upload is named.
+/// The name of a created upload.
 enum UploadName {
-    /// By the client.
+    /// The token chosen by the client.
     ByToken,
-    /// By the server, with this URL.
+    /// The URL assigned by the server.
     At(String),
 }
 
-/// What is not as it should be.
+/// The differences between responses and expectations.
 type Differences = Vec<String>;
 
-/// A token that no other run uses.
+/// Returns a random token.
 pub(crate) fn fresh_token() -> String {
     let mut bits = [0_u8; 16];
-    // Without random numbers every run has the same token, and the cases fail visibly.
+    // If the system has no random numbers, all runs share one token and fail visibly.
     let _ = getrandom::fill(&mut bits);
     bits.iter().fold(String::from("check-"), |mut token, octet| {
         let _ = write!(token, "{octet:02x}");
@@ -86,7 +87,7 @@ impl CaseRun {
         }
     }
 
-    /// Runs it. Each exchange may take as long as `timeout`.
+    /// Runs the case. `timeout` limits each exchange.
     pub(crate) async fn judge(mut self, timeout: Duration) -> CaseResult {
         self.timeout = timeout;
         let differences = self.steps().await;
@@ -145,7 +146,7 @@ impl CaseRun {
         self.judge_responses(&responses, &outgoing, expect, send)
     }
 
-    /// Sends it again until what is expected comes back, for as long as there is timeout.
+    /// Repeats a request until the expectation is met or the time is over.
     async fn exchange_until(&self, outgoing: &Outgoing, expect: &Expect) -> Result<Exchange, Differences> {
         let times = self.timeout.as_millis() / RETRY_PAUSE.as_millis();
         for _ in 0..times {
@@ -166,12 +167,12 @@ impl CaseRun {
             .await
         {
             Ok(Ok(exchange)) => Ok(exchange),
-            Ok(Err(error)) => Err(vec![format!("no exchange: {error}")]),
-            Err(_) => Err(vec![format!("nothing came of it in {:?}", self.timeout)]),
+            Ok(Err(error)) => Err(vec![format!("the request failed: {error}")]),
+            Err(_) => Err(vec![format!("no response within {:?}", self.timeout)]),
         }
     }
 
-    /// Sends the same several times side by side. One gets what is expected, the others what is left for them.
+    /// Sends copies of a request concurrently. One must meet the expectation, the others that of `others`.
     async fn race(
         &mut self,
         outgoing: &Outgoing,
@@ -212,10 +213,10 @@ impl CaseRun {
 
     async fn finish_pending(&mut self, rest: Option<Vec<u8>>, expect: &Expect) -> Result<(), Differences> {
         let Some((mut pending, outgoing)) = self.pending.take() else {
-            return Err(vec!["no request is left standing".into()]);
+            return Err(vec!["no request is pending".into()]);
         };
         let known = pending.responses().interims.len();
-        self.transcript.note("the request that was left standing");
+        self.transcript.note("the pending request");
         let end = async move {
             if let Some(rest) = rest {
                 pending.send(rest).await;
@@ -223,14 +224,14 @@ impl CaseRun {
             pending.end().await
         };
         let Ok(mut responses) = tokio::time::timeout(self.timeout, end).await else {
-            return Err(vec![format!("the standing request does not end in {:?}", self.timeout)]);
+            return Err(vec![format!("the pending request did not end within {:?}", self.timeout)]);
         };
         responses.interims.drain(..known);
         self.transcript.response(&responses, false);
         self.judge_responses(&responses, &outgoing, expect, &RequestSpec::of(&outgoing.method))
     }
 
-    /// Judges what came back and remembers what it said.
+    /// Compares the responses with the expectation and the rules, and records offsets and created uploads.
     fn judge_responses(
         &mut self,
         responses: &Responses,
@@ -259,7 +260,7 @@ impl CaseRun {
         if differences.is_empty() { Ok(()) } else { Err(differences) }
     }
 
-    /// What the offsets of an exchange are those of: an upload by its path, or a part by its number.
+    /// Returns the key under which offsets are recorded: the path of an upload, or the index of a part.
     fn offsets_of(&self, outgoing: &Outgoing, named: Option<&UploadName>) -> String {
         if let Some(UploadName::At(url)) = named {
             return wire::path_of(url).unwrap_or_default();
@@ -273,7 +274,7 @@ impl CaseRun {
         }
     }
 
-    /// The upload that a creation began.
+    /// Returns the name of the upload that a creation began.
     fn named(&self, responses: &Responses, request: &RequestContext<'_>) -> Option<UploadName> {
         let succeeds = responses.last.as_ref().filter(|(head, _)| (200..300).contains(&head.status));
         if !request.creates {
@@ -302,7 +303,7 @@ impl CaseRun {
             || (self.version.dialect() == CorpusDialect::Token && outgoing.method != "POST")
     }
 
-    /// Asks for the upload's state, and compares.
+    /// Sends `HEAD` and compares the upload's state.
     async fn check_state(&mut self, after: Option<&StateAfter>) -> Result<(), Differences> {
         let Some(after) = after else { return Ok(()) };
         let head = RequestSpec { to: RequestTarget::Upload, of: after.of.clone(), ..RequestSpec::of("HEAD") };
@@ -316,7 +317,7 @@ impl CaseRun {
         }
     }
 
-    /// Remembers the upload that a response names, to delete it in the end.
+    /// Records the uploads that responses name, to delete them afterwards.
     fn record_created(&mut self, responses: &Responses) {
         let announced = responses.interims.iter().filter(|head| head.status == 104);
         let created =

@@ -1,4 +1,4 @@
-//! The part of the corpus that is run: for which settings of the server, versions, transports and levels.
+//! Selects the cases, versions and transports to run.
 
 use std::collections::BTreeSet;
 
@@ -10,18 +10,18 @@ use super::requirement::Level;
 use super::version::{CorpusDialect, Version};
 use super::wire::Transport;
 
-/// Bytes that every case without limits of its own may send. Limits above this are in no case's way.
+/// The number of bytes that cases without limits of their own may send. Larger limits do not matter.
 const ROOM: u64 = 16 << 20;
 
 /// The part of a corpus to run.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    /// The weakest level of requirements to look at.
+    /// The weakest level of requirements to check.
     pub level: Level,
-    /// A text that the names of the cases contain.
+    /// A text that the names of the cases must contain.
     pub only: Option<String>,
     transports: Vec<Transport>,
-    /// All versions where absent.
+    /// `None` for all versions.
     versions: Option<Vec<Version>>,
     settings: SettingsSource,
 }
@@ -29,25 +29,25 @@ pub struct Selection {
 /// The server's settings, as far as cases depend on them.
 #[derive(Clone, Debug)]
 enum SettingsSource {
-    /// The server was started with them.
+    /// The settings that the server was started with.
     Known(ServerSettings),
-    /// They were asked for.
+    /// The settings that a probe has detected.
     Capabilities(Capabilities),
 }
 
-/// The versions of the IETF dialect to check, of those that a server accepts.
+/// The versions of the IETF dialect to check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum InteropSelection {
-    /// The one with the highest number, and the form without a number.
+    /// The highest number that the server accepts, and the unnumbered form.
     Newest,
-    /// All of them.
+    /// All versions that the server accepts.
     All,
-    /// The ones with these labels, accepted or not.
+    /// The versions with these labels, whether the server accepts them or not.
     These(Vec<String>),
 }
 
 impl Selection {
-    /// Every case that is written for a server with exactly these settings, in every version and over every transport.
+    /// Selects all cases for a server with exactly these settings, in every version and over every transport.
     pub fn exactly(server: ServerSettings) -> Self {
         Self {
             level: Level::Own,
@@ -58,7 +58,7 @@ impl Selection {
         }
     }
 
-    /// The cases that hold for a server as it was found, in the newest version it accepts of each dialect.
+    /// Selects the cases that apply to a probed server, in the newest version it accepts of each dialect.
     pub(crate) fn found(
         found: Capabilities,
         interop: &InteropSelection,
@@ -91,29 +91,29 @@ impl Selection {
         }
     }
 
-    /// Returns `true` if there is nothing to run.
+    /// Returns whether nothing is selected.
     pub(crate) fn is_empty(&self) -> bool {
         self.transports.is_empty() || self.versions.as_ref().is_some_and(Vec::is_empty)
     }
 
-    /// The versions in which a case is run.
+    /// Returns the versions in which to run a case.
     pub(crate) fn versions(&self, case: &Case, dialect: CorpusDialect) -> Vec<Version> {
         let is_wanted =
             |version: &Version| self.versions.as_ref().is_none_or(|wanted| wanted.contains(version));
         case.versions(dialect).into_iter().filter(is_wanted).collect()
     }
 
-    /// The transports over which a case is run.
+    /// Returns the transports over which to run a case.
     pub(crate) fn transports(&self, case: &Case) -> impl Iterator<Item = Transport> {
         self.transports.iter().copied().filter(|transport| case.holds_over(*transport))
     }
 
-    /// The versions that are looked at, if they were chosen.
+    /// Returns the selected versions; empty if all are.
     pub(crate) fn chosen(&self) -> &[Version] {
         self.versions.as_deref().unwrap_or_default()
     }
 
-    /// The reason the case cannot be run on this server, if there is one.
+    /// Returns the reason to skip a case, if it cannot be run on this server.
     pub(crate) fn obstacle(&self, case: &Case, dialect: CorpusDialect) -> Option<String> {
         match &self.settings {
             SettingsSource::Known(server) if *server == case.server() => None,
@@ -141,7 +141,7 @@ impl Capabilities {
                 _ => false,
             };
             if is_narrow {
-                return Some(format!("the server's {key}={number} is in the way"));
+                return Some(format!("the server's limit {key}={number} does not allow it"));
             }
         }
         (dialect == CorpusDialect::Tus1).then(|| self.lacks(case, &needed.lacks)).flatten()

@@ -1,11 +1,11 @@
-//! What was said in a run, for the report of a failure.
+//! A transcript of requests and responses, for reports of failures.
 
 use std::fmt::Write as _;
 
 use super::case::{Framing, RequestEnd};
 use super::wire::{Head, Outgoing, Responses};
 
-/// Requests and responses, in their order.
+/// The requests and responses of a run, in order.
 #[derive(Default)]
 pub(crate) struct Transcript(String);
 
@@ -14,7 +14,7 @@ impl Transcript {
         &self.0
     }
 
-    /// A line of our own.
+    /// Adds a note.
     pub(crate) fn note(&mut self, note: &str) {
         let _ = writeln!(self.0, "> ({note})");
     }
@@ -23,7 +23,7 @@ impl Transcript {
         let Outgoing { method, target, fields, content, framing, declares, ends, trailers, .. } = outgoing;
         let _ = writeln!(self.0, "> {method} {target}");
         for (name, value) in fields {
-            // A report may be published, and credentials are in it otherwise.
+            // Reports may be published, so credentials are masked.
             let is_secret = ["authorization", "cookie", "proxy-authorization"]
                 .contains(&name.to_ascii_lowercase().as_str());
             let value = if is_secret { "(not shown)" } else { value };
@@ -35,7 +35,7 @@ impl Transcript {
             let ends = match ends {
                 RequestEnd::Whole => "",
                 RequestEnd::Cut => ", then cut",
-                RequestEnd::Stall => ", then left standing",
+                RequestEnd::Stall => ", then pending",
             };
             let _ = writeln!(self.0, ">   ({} bytes, {framing}{declared}{ends})", content.len());
         }
@@ -44,7 +44,7 @@ impl Transcript {
         }
     }
 
-    /// What came back; it may be that a request stands and nothing has to come.
+    /// Adds responses. `stands` is true if the request is pending, so that a final response is not expected.
     pub(crate) fn response(&mut self, responses: &Responses, stands: bool) {
         responses.interims.iter().for_each(|head| self.head(head));
         match &responses.last {

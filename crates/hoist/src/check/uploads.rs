@@ -1,4 +1,4 @@
-//! What a run remembers of the uploads it made: their URLs, the names the case gives them, the offsets it was told.
+//! The uploads of a run: their URLs, the names that the case gives them, and the offsets that the server reported.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use super::wire::{Responses, path_of};
 /// The uploads of a run.
 #[derive(Default)]
 pub(crate) struct Uploads {
-    /// The URLs of all of them as they were told, the last one last.
+    /// All URLs as the server reported them, the newest last.
     urls: Vec<String>,
     named: BTreeMap<String, String>,
-    /// The offset that was told last, of whichever upload.
+    /// The last reported offset of any upload.
     last_offset: Option<u64>,
-    /// The `max_offset` offset that was told of each upload, or part of one.
+    /// The largest reported offset of each upload or part.
     max_offsets: BTreeMap<String, u64>,
 }
 
 impl Uploads {
-    /// Remembers the URL of a new one, and its name.
+    /// Adds a new upload, with the name that the case gives it.
     pub(crate) fn add(&mut self, url: &str, name: Option<&str>) {
         self.urls.push(url.to_owned());
         if let Some(name) = name {
@@ -25,7 +25,7 @@ impl Uploads {
         }
     }
 
-    /// The path of the last one, or of the one with a name.
+    /// Returns the path of the upload with this name, or of the newest one.
     pub(crate) fn path(&self, name: Option<&str>) -> Option<String> {
         let url = match name {
             Some(name) => self.named.get(name),
@@ -34,12 +34,12 @@ impl Uploads {
         path_of(url?)
     }
 
-    /// The paths of all of them, the last one first.
+    /// Returns all paths, the newest first.
     pub(crate) fn paths(&self) -> impl Iterator<Item = String> {
         self.urls.iter().rev().filter_map(|url| path_of(url))
     }
 
-    /// A text with the URL of `a` for `{a}` and its path for `{a.path}`.
+    /// Replaces `{a}` by the URL of the upload `a`, and `{a.path}` by its path.
     pub(crate) fn fill(&self, text: &str) -> String {
         self.named.iter().fold(text.to_owned(), |text, (name, url)| {
             let path = path_of(url).unwrap_or_default();
@@ -55,7 +55,7 @@ impl Uploads {
         self.max_offsets.get(of).copied().unwrap_or_default()
     }
 
-    /// Counts the offsets that were told of one. `is_new` is whether it has just begun.
+    /// Records the offsets reported for an upload. `is_new` resets its maximum.
     pub(crate) fn record_offsets(&mut self, of: &str, is_new: bool, responses: &Responses) {
         let max_offset = self.max_offsets.entry(of.to_owned()).or_default();
         if is_new {
@@ -68,7 +68,7 @@ impl Uploads {
         }
     }
 
-    /// Nothing that was told holds after a cancellation: of what is made of parts, less may be there.
+    /// Clears the maximum offsets. After a cancellation, an upload made of parts may report a smaller offset.
     pub(crate) fn clear_offsets(&mut self) {
         self.max_offsets.clear();
     }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stand_for_urls_and_paths() {
+    fn names_are_replaced_by_urls_and_paths() {
         let mut uploads = Uploads::default();
         uploads.add("http://h:1/uploads/1", Some("a"));
         uploads.add("/uploads/2", Some("b"));

@@ -1,10 +1,10 @@
-//! The versions a case is run in, and how each spells what cases leave open.
+//! The protocol versions, and the way each spells completeness, version numbers and media types.
 //!
-//! Owns the corpus' own knowledge of the wire: it is written from the documents, not from the dialects' code.
+//! Written from the specifications and independent of the dialects in `hoist-proto`.
 
 use serde::Deserialize;
 
-/// A family of versions that share a corpus.
+/// A dialect: a family of versions that share a corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum CorpusDialect {
@@ -16,20 +16,20 @@ pub(crate) enum CorpusDialect {
     Tus1,
 }
 
-/// One spelling.
+/// A version of a dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Version {
     /// An interop version of the IETF draft.
     Interop(u8),
-    /// The IETF text without version numbers.
+    /// The IETF draft without a version number.
     Rfc,
     /// The first token draft.
     Seed,
-    /// A token draft known by `Upload-Incomplete` alone.
+    /// A token draft without a number, recognized by `Upload-Incomplete`.
     Unnumbered,
-    /// A token draft with a number, in the field of this name.
+    /// A token draft with a number, in the field with this name.
     Draft(&'static str, u8),
-    /// tus 1.0.0, which has no spellings.
+    /// tus 1.0.0.
     Tus1,
 }
 
@@ -46,7 +46,7 @@ const INTEROP: [Version; 9] = [
     Version::Rfc,
 ];
 
-/// The forms of the token dialect.
+/// The forms of the token dialect, oldest first.
 const FORMS: [Version; 5] = [
     Version::Seed,
     Version::Unnumbered,
@@ -55,22 +55,22 @@ const FORMS: [Version; 5] = [
     Version::Draft(INTEROP_FIELD, 2),
 ];
 
-/// The field of interop versions.
+/// The field with the interop version.
 pub(crate) const INTEROP_FIELD: &str = "Upload-Draft-Interop-Version";
 const DRAFT: &str = "Upload-Draft-Version";
 
-/// The versions a case holds for: `"6.."`, `"3..5"`, `"8"`, `"rfc"`, `"seed"`, `"draft"`, or a list of them.
+/// A range of versions: `"6.."`, `"3..5"`, `"8"`, `"rfc"`, `"seed"`, `"draft"`, or a list of these.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Range {
-    /// One stretch.
+    /// A single range.
     One(String),
-    /// Several.
+    /// A list of ranges.
     Many(Vec<String>),
 }
 
 impl Range {
-    /// Those of a dialect it contains.
+    /// Returns the versions of a dialect in the range.
     pub(crate) fn versions(&self, dialect: CorpusDialect) -> Vec<Version> {
         let stretches = match self {
             Self::One(stretch) => std::slice::from_ref(stretch),
@@ -82,10 +82,10 @@ impl Range {
 }
 
 impl CorpusDialect {
-    /// Every dialect there is a corpus for.
+    /// All dialects.
     pub(crate) const ALL: [Self; 3] = [Self::Ietf, Self::Token, Self::Tus1];
 
-    /// All of it.
+    /// Returns the versions of the dialect, oldest first.
     pub(crate) fn versions(self) -> &'static [Version] {
         match self {
             Self::Ietf => &INTEROP,
@@ -94,7 +94,7 @@ impl CorpusDialect {
         }
     }
 
-    /// Its name in reports.
+    /// Returns the name used in reports.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ietf => "ietf",
@@ -105,7 +105,7 @@ impl CorpusDialect {
 }
 
 impl Version {
-    /// Whether a stretch like `"6.."` contains it. An open end contains the text without versions too.
+    /// Returns whether a range like `"6.."` contains the version. An open end includes the unnumbered form.
     pub(crate) fn is_in(self, stretch: &str) -> bool {
         if stretch == self.label() {
             return true;
@@ -122,7 +122,7 @@ impl Version {
         (from..=to).contains(&place)
     }
 
-    /// Its name in reports and ranges.
+    /// Returns the label used in reports and ranges.
     pub(crate) fn label(self) -> String {
         match self {
             Self::Rfc => "rfc".into(),
@@ -134,7 +134,7 @@ impl Version {
         }
     }
 
-    /// Its dialect.
+    /// Returns the dialect.
     pub(crate) fn dialect(self) -> CorpusDialect {
         match self {
             Self::Interop(_) | Self::Rfc => CorpusDialect::Ietf,
@@ -143,7 +143,7 @@ impl Version {
         }
     }
 
-    /// The field a peer names it with, in requests, answers and interim responses.
+    /// Returns the field with the version number, and the number, for requests and responses.
     pub(crate) fn number(self) -> Option<(&'static str, u8)> {
         match self {
             Self::Interop(number) => Some((INTEROP_FIELD, number)),
@@ -152,10 +152,10 @@ impl Version {
         }
     }
 
-    /// The field that says in a request whether the representation ends with its content, if the version says that.
+    /// Returns the field that states in a request whether the content is the last of the upload.
     pub(crate) fn says_in_request(self, complete: bool) -> Option<(&'static str, &'static str)> {
         match self {
-            // What is not said to be incomplete ends here.
+            // A request without the field is complete.
             Self::Seed | Self::Unnumbered | Self::Draft(..) if complete => None,
             Self::Seed => Some(("Upload-Complete", "?0")),
             Self::Unnumbered => Some(("Upload-Incomplete", "?1")),
@@ -163,18 +163,18 @@ impl Version {
         }
     }
 
-    /// The field that says in a response whether the upload is complete. tus has none: offset and length say it.
+    /// Returns the field that states in a response whether the upload is complete. tus has none.
     pub(crate) fn says(self, complete: bool) -> Option<(&'static str, &'static str)> {
         if self == Self::Tus1 {
             return None;
         }
-        // Token drafts say both, but for answers to requests that do not show their form.
+        // Token drafts send both fields, except in responses to requests that do not show their form.
         let inverted = matches!(self, Self::Interop(..4) | Self::Draft(..));
         let name = if inverted { "Upload-Incomplete" } else { "Upload-Complete" };
         Some((name, if complete == inverted { "?0" } else { "?1" }))
     }
 
-    /// The media type of appends.
+    /// Returns the media type of appends.
     pub(crate) fn append_type(self) -> Option<&'static str> {
         match self {
             Self::Interop(6..) | Self::Rfc => Some("application/partial-upload"),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn completeness_is_spelled_as_the_version_has_it() {
+    fn completeness_has_the_field_of_the_version() {
         assert_eq!(Version::Interop(3).says(true), Some(("Upload-Incomplete", "?0")));
         assert_eq!(Version::Interop(4).says(true), Some(("Upload-Complete", "?1")));
         assert_eq!(Version::Rfc.says(false), Some(("Upload-Complete", "?0")));

@@ -1,7 +1,7 @@
-//! One exchange with the server under test: the request as it is sent, and every response to it.
+//! Exchanges with the server under test: a request, and all responses to it.
 //!
-//! Owns the connection. HTTP/1.1 is written and read by hand in [`h1`], HTTP/2 goes through the `h2` crate in
-//! [`h2`](self::h2), and both run over TCP or TLS ([`endpoint`]). Neither follows redirects, retries, or corrects anything.
+//! HTTP/1.1 is written and parsed by hand in [`h1`]; HTTP/2 uses the `h2` crate in [`h2`](self::h2). Both run over TCP
+//! or TLS ([`endpoint`]). Neither follows redirects, retries or corrects anything.
 
 mod endpoint;
 mod h1;
@@ -15,10 +15,10 @@ use serde::Deserialize;
 use super::case::{Framing, RequestEnd};
 pub use endpoint::Endpoint;
 
-/// How long a request that waits for `100 (Continue)` does so (RFC 9110, Expect).
+/// The time to wait for `100 (Continue)` before the content is sent anyway (RFC 9110, Expect).
 const CONTINUE_WAIT: Duration = Duration::from_secs(2);
 
-/// What an exchange goes over.
+/// The version of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Transport {
@@ -31,7 +31,7 @@ pub(crate) enum Transport {
 impl Transport {
     pub(crate) const ALL: [Self; 2] = [Self::H1, Self::H2];
 
-    /// Its name in reports.
+    /// Returns the name used in reports.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::H1 => "h1",
@@ -39,7 +39,7 @@ impl Transport {
         }
     }
 
-    /// Its name in sentences.
+    /// Returns the name used in messages.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::H1 => "HTTP/1.1",
@@ -48,7 +48,7 @@ impl Transport {
     }
 }
 
-/// The path of a URL on this server, be it absolute or not.
+/// Returns the path of an absolute or relative URL.
 pub(crate) fn path_of(url: &str) -> Option<String> {
     if url.starts_with('/') && !url.starts_with("//") {
         return Some(url.to_owned());
@@ -58,19 +58,19 @@ pub(crate) fn path_of(url: &str) -> Option<String> {
     Some(path.to_owned())
 }
 
-/// A request to be sent as it is.
+/// A request in the form in which it is sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) method: String,
     /// The path, or `*`.
     pub(crate) target: String,
     pub(crate) fields: Vec<(String, String)>,
-    /// Absent where the request has none, not even an empty one.
+    /// `None` if the request has no content, not even an empty one.
     pub(crate) content: Option<Vec<u8>>,
     pub(crate) declares: Option<u64>,
     pub(crate) framing: Framing,
     pub(crate) trailers: Vec<(String, String)>,
-    /// Silences between equal parts of the content.
+    /// Pauses between equal parts of the content.
     pub(crate) paused: Vec<Duration>,
     pub(crate) ends: RequestEnd,
     pub(crate) waits: bool,
@@ -81,24 +81,24 @@ pub(crate) struct Outgoing {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) status: u16,
-    /// The reason phrase, where the transport has one.
+    /// The reason phrase, over HTTP/1.1.
     pub(crate) reason: Option<String>,
     pub(crate) fields: Vec<(String, String)>,
 }
 
 impl Head {
-    /// The only line of a field.
+    /// Returns the first line of a field.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut lines = self.fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
         lines.next().map(|(_, value)| value.as_str())
     }
 }
 
-/// All that came back.
+/// All responses to a request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Responses {
     pub(crate) interims: Vec<Head>,
-    /// The final response and its content; none when the connection or stream ended without one.
+    /// The final response and its content. `None` if the connection or stream ended without one.
     pub(crate) last: Option<(Head, Vec<u8>)>,
 }
 
@@ -108,22 +108,22 @@ impl Responses {
     }
 }
 
-/// What became of a request.
+/// The state of a request after `exchange`.
 pub(crate) enum Exchange {
-    /// It ended.
+    /// The request has ended.
     Complete(Responses),
-    /// It stands where its content was left.
+    /// The request is pending, with part of its content sent.
     Pending(PendingRequest),
 }
 
-/// A request that is left pending, and what was responses meanwhile.
+/// A pending request, and the responses received so far.
 pub(crate) enum PendingRequest {
     H1(h1::H1Request),
     H2(Box<h2::H2Request>),
 }
 
 impl PendingRequest {
-    /// What was responses so far.
+    /// Returns the responses received so far.
     pub(crate) fn responses(&self) -> &Responses {
         match self {
             Self::H1(talk) => talk.responses(),
@@ -131,7 +131,7 @@ impl PendingRequest {
         }
     }
 
-    /// Sends the rest of its content.
+    /// Sends the rest of the content.
     pub(crate) async fn send(&mut self, rest: Vec<u8>) {
         match self {
             Self::H1(talk) => talk.send(&rest).await,
@@ -139,7 +139,7 @@ impl PendingRequest {
         }
     }
 
-    /// Waits for its end, sending nothing more.
+    /// Waits for the end of the request without sending more.
     pub(crate) async fn end(self) -> Responses {
         match self {
             Self::H1(talk) => talk.end().await,
@@ -148,7 +148,7 @@ impl PendingRequest {
     }
 }
 
-/// Sends a request on a connection of its own.
+/// Sends a request on a new connection.
 pub(crate) async fn exchange(
     transport: Transport,
     endpoint: &Endpoint,

@@ -9,47 +9,47 @@ use super::client::{ConnectionArgs, count, span, url};
 use crate::check::{CorpusDialect, InteropSelection, Level, Transport};
 use crate::config::TimeSpan;
 
-pub(super) const AFTER: &str = "The server is asked what it speaks: HTTP/1.1 and HTTP/2, the dialects, the interop \
-    versions it accepts, its limits and extensions. The cases that apply are then run in the newest version of each \
-    dialect, and in the form of the IETF draft without a number. Every upload that a case creates is deleted again, where \
-    the server lets clients delete uploads. The exit code is 13 when a case fails.";
+pub(super) const AFTER: &str = "First, the server is probed for HTTP/1.1 and HTTP/2, dialects, interop versions, limits \
+    and extensions. The cases that apply are then run in the newest version of each dialect, and in the unnumbered form \
+    of the IETF draft. Each upload that a case creates is deleted afterwards, if the server lets clients delete uploads. \
+    The exit code is 13 if a case fails.";
 
-/// The server to check, the cases to run, and the form of the report.
+/// The server to check, the cases to run, and the format of the report.
 #[derive(Args, Debug)]
 pub(crate) struct Check {
-    /// The upload URL.
+    /// Upload URL of the server.
     #[arg(value_parser = url)]
     pub(crate) url: Uri,
-    /// Check this dialect alone, repeatable [default: all that the server speaks]
+    /// Check only this dialect; repeatable [default: all dialects the server supports]
     #[arg(long = "dialect", value_enum, value_name = "DIALECT")]
     pub(crate) dialects: Vec<CorpusDialect>,
-    /// Check this version of the IETF draft, repeatable: 3 to 10, `rfc` for the form without a number, or `all` for every
-    /// version the server accepts, in the other dialects too [default: the newest and `rfc`]
+    /// Check this version of the IETF draft: 3 to 10, `rfc` for the unnumbered form, or `all` for every version the server
+    /// accepts, of the other dialects too; repeatable [default: the newest and `rfc`]
     #[arg(long = "interop", value_name = "VERSION")]
     interop: Vec<String>,
-    /// Use this version of HTTP alone [default: those the server speaks]
+    /// Use only this version of HTTP [default: all versions the server supports]
     #[arg(long = "http", value_enum, value_name = "VERSION")]
     pub(crate) transports: Vec<Transport>,
-    /// Run the cases that prove a requirement of this level or a stronger one; `own` are decisions of hoist where the
-    /// documents leave a choice.
+    /// Run the cases for requirements of at least this level; `own` includes choices of hoist where the specification
+    /// leaves one.
     #[arg(long, value_enum, default_value = "should")]
     pub(crate) level: Level,
-    /// Run the cases whose name contains this text.
+    /// Run only cases whose name contains this text.
     #[arg(long, value_name = "TEXT")]
     pub(crate) only: Option<String>,
-    /// The server offers this, which cannot be asked for, repeatable: `downloads` (GET on a complete upload), `proxies`
-    /// (it believes forwarding fields from this machine)
+    /// Feature of the server that cannot be probed: `downloads` (GET on a complete upload) or `proxies` (the server trusts
+    /// forwarding fields from this machine); repeatable
     #[arg(long = "offers", value_name = "NAME", value_parser = ["downloads", "proxies"])]
     pub(crate) offers: Vec<String>,
-    /// Print the names of the cases and what they prove, and run none.
+    /// List the cases and the requirements they prove, without running them.
     #[arg(long)]
     pub(crate) list: bool,
-    #[arg(long, value_name = "FILE", help = "Write the report as JUnit XML to this file, too")]
+    #[arg(long, value_name = "FILE", help = "Also write the report to this file as JUnit XML")]
     pub(crate) junit: Option<PathBuf>,
-    /// Run at most this many cases at the same time.
+    /// Maximum number of cases to run in parallel.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = count)]
     pub(crate) parallel: usize,
-    /// Wait this long for the end of one request.
+    /// Time limit for one request.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = span)]
     pub(crate) timeout: TimeSpan,
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// The versions of the IETF draft to check.
+    /// Returns the versions of the IETF draft to check.
     pub(crate) fn interop(&self) -> InteropSelection {
         match self.interop.as_slice() {
             [] => InteropSelection::Newest,
@@ -71,6 +71,6 @@ impl Check {
         let unknown =
             self.interop.iter().find(|label| *label != "all" && !known().any(|known| known == **label))?;
         let known: Vec<String> = known().collect();
-        Some(format!("--interop {unknown}: the versions are {}, and all", known.join(", ")))
+        Some(format!("--interop {unknown}: unknown version; use one of {}, or all", known.join(", ")))
     }
 }

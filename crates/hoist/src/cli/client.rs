@@ -1,4 +1,4 @@
-//! The flags of the client's verbs, and what their values mean.
+//! The flags of the client commands (`put`, `status`, `cancel`, `ls`, `demo`), and the parsers of their values.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,62 +10,61 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use crate::config::{Size, TimeSpan};
 
-pub(super) const AFTER_PUT: &str = "What is under way is kept in a journal ($XDG_STATE_HOME/hoist/uploads, or \
-    ~/.local/state/hoist/uploads): the same command, run again after whatever ended it, goes on where the server is. A \
-    file that has changed since is begun afresh. One file that fails does not keep the others from being uploaded; the \
-    exit code tells.";
+pub(super) const AFTER_PUT: &str = "Unfinished uploads are recorded in a journal ($XDG_STATE_HOME/hoist/uploads, or \
+    ~/.local/state/hoist/uploads). Run the same command again to resume them, whatever ended the last run. A file that \
+    has changed in the meantime is uploaded from the start. If one file fails, the others are still uploaded, and the \
+    exit code reports the failure.";
 
-/// Files, their options, and where to.
+/// The arguments of `put`: files, upload URL and options.
 #[derive(Args, Debug)]
 #[command(override_usage = "hoist put [OPTIONS] <FILE>... <URL>")]
 pub(crate) struct Put {
-    /// Files, directories with all that is in them, quoted patterns (`'*.mkv'`), or - for standard input; and last the
-    /// upload URL.
+    /// Files, directories (recursively), quoted patterns (`'*.mkv'`) or - for standard input, followed by the upload URL.
     #[arg(required = true, value_name = "FILE... URL")]
     arguments: Vec<OsString>,
     #[arg(skip)]
     pub(crate) files: Vec<PathBuf>,
     #[arg(skip)]
     pub(crate) url: Uri,
-    /// How many files to upload at the same time.
+    /// Number of files to upload in parallel.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = count)]
     pub(crate) parallel: usize,
-    /// In how many parts to upload one file at the same time, where server and dialect have parts (tus1, token).
+    /// Number of parts of one file to upload in parallel, if the server and dialect support it (tus1, token).
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
     pub(crate) parts: usize,
-    /// Go on with the upload of this token, or begin it [default: what the journal knows, or a new one]
+    /// Token of the upload to create or resume [default: the token in the journal, or a new one]
     #[arg(long, value_parser = token)]
     pub(crate) token: Option<Token>,
-    /// The file's name for the server [default: its own; of a file in a directory the path, from the directory's name on]
+    /// File name to send to the server [default: the file's own name; inside a directory, its path from the directory on]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// The media type.
+    /// Media type to send to the server.
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) media_type: Option<String>,
-    /// The method of the request that begins an upload. A put may be made again where its answer was lost; then the
-    /// server may have the file twice.
+    /// Method of the request that creates the upload. If the response to a PUT is lost, the request is repeated, and the
+    /// server may store the file twice.
     #[arg(long, value_enum, default_value = "post")]
     pub(crate) method: CreateMethod,
-    /// The dialect to speak: ietf, ietf-3 to ietf-10, ietf-rfc, token, token-draft, token-1, token-2, tus1, conventional
-    /// [default: the one the server speaks]
+    /// Dialect to use: ietf, ietf-3 to ietf-10, ietf-rfc, token, token-draft, token-1, token-2, tus1, conventional
+    /// [default: detected from the server]
     #[arg(long, hide_default_value = true, default_value_t)]
     pub(crate) dialect: Dialect,
-    /// Send at most so many bytes in a second, all files together, like 10MB.
+    /// Maximum bytes per second for all files together, like 10MB.
     #[arg(long, value_name = "SIZE", value_parser = positive)]
     pub(crate) rate: Option<Size>,
-    /// Put at most so many bytes into one request, for proxies that take no more.
+    /// Maximum bytes per request, for proxies that limit the size of requests.
     #[arg(long, value_name = "SIZE", value_parser = positive)]
     pub(crate) chunk: Option<Size>,
-    /// Give up on a file after so long without progress.
+    /// Give up on a file after this time without progress.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = span)]
     pub(crate) retry_for: TimeSpan,
-    /// Fail (exit code 15) where the server shows no upload protocol, so that an interruption would mean to begin again.
+    /// Fail with exit code 15 if the server does not support resumable uploads.
     #[arg(long)]
     pub(crate) require_resumable: bool,
-    /// Neither look into the journal nor keep one.
+    /// Do not use the journal: start every upload anew and record nothing.
     #[arg(long)]
     pub(crate) no_resume: bool,
-    /// Have the server say the SHA-256 of what it has, where it can, and compare.
+    /// Compare the SHA-256 of each file with the digest the server reports, if it reports one.
     #[arg(long)]
     pub(crate) verify: bool,
     #[command(flatten)]
@@ -75,7 +74,7 @@ pub(crate) struct Put {
 }
 
 impl Put {
-    /// Tells the URL from the files, wherever flags stand between them.
+    /// Splits the positional arguments into the files and the upload URL, which comes last.
     pub(super) fn split_url_from_files(&mut self) -> Result<(), String> {
         let last = self.arguments.pop().unwrap_or_default();
         self.url = url(&last.to_string_lossy())?;
@@ -83,24 +82,24 @@ impl Put {
         self.conflict().map_or(Ok(()), |wrong| Err(wrong.to_owned()))
     }
 
-    /// Finds a fault that no single value shows.
+    /// Returns the message for a combination of arguments that is not allowed.
     fn conflict(&self) -> Option<&'static str> {
         let is_one = self.files.len() == 1;
         let inputs = self.files.iter().filter(|file| file.as_os_str() == "-").count();
         match self {
-            Self { token: Some(_), .. } if !is_one => Some("--token is for one FILE alone"),
-            Self { name: Some(_), .. } if !is_one => Some("--name is for one FILE alone"),
+            Self { token: Some(_), .. } if !is_one => Some("--token can be used with one FILE only"),
+            Self { name: Some(_), .. } if !is_one => Some("--name can be used with one FILE only"),
             Self { require_resumable: true, dialect: Dialect::Conventional, .. } => {
-                Some("--require-resumable and --dialect conventional exclude each other")
+                Some("--require-resumable cannot be used with --dialect conventional")
             }
-            _ if self.files.is_empty() => Some("give a FILE before the upload URL"),
-            _ if inputs > 1 => Some("standard input can be uploaded once: give `-` once"),
+            _ if self.files.is_empty() => Some("no FILE given; write it before the upload URL"),
+            _ if inputs > 1 => Some("standard input can be uploaded only once; give `-` once"),
             _ => None,
         }
     }
 }
 
-/// The methods that begin uploads.
+/// The method of the request that creates an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CreateMethod {
     Post,
@@ -116,16 +115,16 @@ impl From<CreateMethod> for Method {
     }
 }
 
-/// An upload to ask about.
+/// The arguments of `status` and `cancel`.
 #[derive(Args, Debug)]
 pub(crate) struct UploadArgs {
-    /// The upload's own URL; the upload URL, with --token; or a file that is under way, by the journal.
+    /// URL of the upload, upload URL of the server (with --token), or a file whose upload is in the journal.
     #[arg(value_name = "URL|FILE", value_parser = OsStringValueParser::new().try_map(UploadRef::of))]
     pub(crate) upload: UploadRef,
-    /// The token that names the upload.
+    /// Token of the upload.
     #[arg(long, value_parser = token)]
     pub(crate) token: Option<Token>,
-    /// Of a file that is uploaded to several places: the one to this upload URL.
+    /// Upload URL to pick if the file is being uploaded to several servers.
     #[arg(long, value_name = "URL", value_parser = url)]
     pub(crate) to: Option<Uri>,
     #[command(flatten)]
@@ -138,15 +137,15 @@ impl UploadArgs {
     pub(super) fn conflict(&self) -> Option<&'static str> {
         match (&self.upload, &self.token, &self.to) {
             (UploadRef::File(_), Some(_), _) => {
-                Some("--token goes with an upload URL, which begins with http")
+                Some("--token needs an upload URL, which starts with http:// or https://")
             }
-            (UploadRef::Url(_), _, Some(_)) => Some("--to goes with a FILE"),
+            (UploadRef::Url(_), _, Some(_)) => Some("--to can be used with a FILE only"),
             _ => None,
         }
     }
 }
 
-/// A URL or a file: what looks like a URL is one.
+/// A reference to an upload: an `http` or `https` URL, or a local file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UploadRef {
     Url(Uri),
@@ -162,44 +161,44 @@ impl UploadRef {
     }
 }
 
-/// Options of the connection and of the output.
+/// The options of connection and output.
 #[derive(Args, Debug)]
 pub(crate) struct ConnectionArgs {
-    /// A field for every request to the server of the URL, like `X-Team: films`.
+    /// Additional request field for the server of the URL, like `X-Team: films`.
     #[arg(long = "header", value_name = "FIELD", value_parser = header)]
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// Authenticate with this bearer token; other users of this machine may see it.
+    /// Bearer token to authenticate with; visible to other users of this machine, so prefer --bearer-file.
     #[arg(long, value_name = "TOKEN", conflicts_with = "bearer_file")]
     pub(crate) bearer: Option<String>,
-    /// Authenticate with the bearer token in this file, its first word.
+    /// File whose first word is the bearer token to authenticate with.
     #[arg(long, value_name = "FILE")]
     pub(crate) bearer_file: Option<PathBuf>,
-    /// Trust the certificates of this PEM file and no others.
+    /// PEM file of the only certificates to trust.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
-    /// Print JSON, one event or result a line.
+    /// Print JSON, one event or result per line.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Print the result alone.
+    /// Print only the result.
     #[arg(long, short)]
     pub(crate) quiet: bool,
 }
 
-/// The way to the server.
+/// The options of the route to the server.
 #[derive(Args, Debug)]
 pub(crate) struct ProxyArgs {
-    /// Go through this proxy, like `http://user:password@proxy.example:3128` [default: by `http_proxy`, `https_proxy` and
-    /// `all_proxy` of the environment]
+    /// Proxy to use, like `http://user:password@proxy.example:3128` [default: from the environment variables `http_proxy`,
+    /// `https_proxy` and `all_proxy`]
     #[arg(long, value_name = "URL")]
     pub(crate) proxy: Option<String>,
-    /// Reach these hosts without a proxy: names, addresses and networks with commas between them, or `*` for all
-    /// [default: by `no_proxy` of the environment]
+    /// Comma-separated host names, addresses and networks to reach without a proxy, or `*` for all [default: from the
+    /// environment variable `no_proxy`]
     #[arg(long, value_name = "HOSTS")]
     pub(crate) no_proxy: Option<String>,
 }
 
 impl ConnectionArgs {
-    /// True if something is to be sent that may be a secret.
+    /// Returns whether requests carry fields that may be credentials.
     pub(crate) fn has_secrets(&self) -> bool {
         !self.headers.is_empty() || self.bearer.is_some() || self.bearer_file.is_some()
     }
@@ -207,24 +206,24 @@ impl ConnectionArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
-    /// Print JSON, one upload a line.
+    /// Print JSON, one upload per line.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
-    /// The file to upload [default: 256 MiB made up for it]
+    /// File to upload [default: 256 MiB of random bytes]
     pub(crate) file: Option<PathBuf>,
-    /// How often the link is cut.
+    /// Number of times the link is cut.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) cuts: u32,
-    /// Print the result alone.
+    /// Print only the result.
     #[arg(long, short)]
     pub(crate) quiet: bool,
 }
 
-/// A token as servers read it, so that what `put` prints can be given to `status`.
+/// Parses a token in any form that servers accept, so that `status` takes what `put` prints.
 fn token(text: &str) -> Result<Token, &'static str> {
     const WRONG: &str = "a token is `:base64:`, `\"text\"`, or visible ASCII without comma";
     let name = HeaderName::from_static("upload-token");
@@ -244,7 +243,7 @@ fn looks_like_url(text: &str) -> bool {
 
 pub(super) fn url(text: &str) -> Result<Uri, String> {
     if !looks_like_url(text) {
-        return Err("the upload URL comes last; it begins with http:// or https:// and names a host".into());
+        return Err("the upload URL comes last; it starts with http:// or https:// and has a host".into());
     }
     let url: Uri = text.parse().map_err(|_| format!("{text} is not a URL"))?;
     Origin::of(&url).map(|_| url).map_err(|error| error.to_string())
@@ -255,18 +254,18 @@ pub(super) fn span(text: &str) -> Result<TimeSpan, &'static str> {
 }
 
 pub(super) fn count(text: &str) -> Result<usize, &'static str> {
-    text.parse().ok().filter(|count| (1..=256).contains(count)).ok_or("a number from 1 to 256")
+    text.parse().ok().filter(|count| (1..=256).contains(count)).ok_or("not a number from 1 to 256")
 }
 
 fn positive(text: &str) -> Result<Size, &'static str> {
     let size: Size = text.parse()?;
-    if size.0 > 0 { Ok(size) } else { Err("has to be more than nothing") }
+    if size.0 > 0 { Ok(size) } else { Err("must be greater than zero") }
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
     let (name, value) = text.split_once(':').ok_or("write it like `X-Team: films`")?;
-    let name = name.trim().parse().map_err(|_| "this is no field name")?;
-    let value = HeaderValue::from_str(value.trim()).map_err(|_| "this is no field value")?;
+    let name = name.trim().parse().map_err(|_| "not a field name")?;
+    let value = HeaderValue::from_str(value.trim()).map_err(|_| "not a field value")?;
     Ok((name, value))
 }
 
@@ -275,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_like_a_url_is_one() {
+    fn urls_are_told_from_files_by_their_scheme() {
         for (text, is_url) in [
             ("http://h/u", true),
             ("https://h", true),
@@ -290,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_cannot_be_used_is_neither_a_url_nor_a_file() {
+    fn an_unusable_url_is_rejected_and_not_taken_for_a_file() {
         for text in
             ["http://h:65616/u", "http://h:0", "http://h:x/u", "http://a:b@h/u", "https://", "http://a b"]
         {
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_has_the_forms_servers_read() {
+    fn tokens_are_accepted_in_every_form_servers_read() {
         let cases: [(&str, Option<&[u8]>); 6] = [
             (":aGVsbG8=:", Some(b"hello")),
             ("\"hello\"", Some(b"hello")),

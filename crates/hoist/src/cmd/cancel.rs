@@ -1,4 +1,4 @@
-//! `hoist cancel`: ends an upload, and forgets it where the journal knew it.
+//! `hoist cancel`: cancels an upload and removes it from the journal.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
         let places = places.collect::<Vec<_>>().join(" or ");
         return Err(Failure::message(
             Exit::Usage,
-            format_args!("the file is under way to several places; say which with --to {places}"),
+            format_args!("the file is being uploaded to several servers; choose one with --to {places}"),
         ));
     };
     let cancelled = client::block_on(async { client.cancel(&upload.handle).await.map_err(client::failure) });
@@ -25,7 +25,7 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
     {
         return cancelled.map(|()| Exit::Success);
     }
-    // What the server does not have the journal need not keep.
+    // An upload that the server does not have is removed from the journal too.
     upload.forget()?;
     cancelled?;
     output.report("cancelled", &json!({ "cancelled": true }));

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Check, output: Output) -> Result<Exit, Failure> {
         }
         let mut found = found.map_err(probe_failure)?;
         found.offers.extend(args.offers.iter().cloned());
-        output.message(format_args!("{endpoint} speaks {}", spoken(&found)));
+        output.message(format_args!("{endpoint} supports {}", spoken(&found)));
         let mut selection =
             Selection::found(found.clone(), &args.interop(), &args.dialects, &args.transports);
         if selection.is_empty() {
@@ -54,15 +54,17 @@ pub(crate) fn run(args: &Check, output: Output) -> Result<Exit, Failure> {
             (Some(signal), _, _) => Ok(signal.exit()),
             (None, _, 1..) => Ok(Exit::Nonconforming),
             (None, 0, 0) => {
-                Err(Failure::message(Exit::Usage, "no case applies: widen --only, --level or --dialect"))
+                Err(Failure::message(Exit::Usage, "no case applies; widen --only, --level or --dialect"))
             }
             (None, _, 0) => Ok(Exit::Success),
         }
     })
 }
 
-/// Runs a task to its end, so that it deletes what it created. The first signal is passed to the task as the end of the
-/// future it is made with, and returned with its result; the second one ends it at once.
+/// Runs a task to its end, so that it deletes the uploads it created.
+///
+/// `task` is called with a future that becomes ready at the first signal, which is returned along with the task's result.
+/// A second signal ends the task at once.
 async fn run_to_end<T, F: Future<Output = T>>(
     signals: &mut StopSignals,
     output: Output,
@@ -77,9 +79,9 @@ async fn run_to_end<T, F: Future<Output = T>>(
             biased;
             signal = signals.next() => {
                 if first.replace(signal).is_some() {
-                    return Err(Failure::message(signal.exit(), "interrupted; uploads of this check may be left on the server"));
+                    return Err(Failure::message(signal.exit(), "interrupted; some uploads of this check may still be on the server"));
                 }
-                output.message("interrupted; what is running deletes its uploads first. A second signal ends it at once");
+                output.message("interrupted; running cases finish and delete their uploads. A second signal stops at once");
                 stop.notify_one();
             }
             ended = &mut task => return Ok((ended, first)),
@@ -94,7 +96,7 @@ fn probe_failure(error: ProbeError) -> Failure {
     }
 }
 
-/// The names of the cases that the flags select, each with its level and what it proves.
+/// Lists the cases that the flags select, with level and requirements.
 fn list(args: &Check, corpus: &Corpus, output: Output) -> Result<Exit, Failure> {
     for case in corpus.listed() {
         let is_named = args.only.as_ref().is_none_or(|only| case.name.contains(only));
@@ -129,15 +131,17 @@ fn endpoint(url: &Uri, connection: &ConnectionArgs) -> Result<Endpoint, Failure>
 
 fn nothing_to_check(endpoint: &Endpoint, args: &Check) -> Failure {
     if args.dialects.is_empty() && args.transports.is_empty() {
-        let why = "is it the upload URL, and does it want --bearer or --header?";
+        let why = "is this the upload URL, and does the server need --bearer or --header?";
         return Failure::message(
             Exit::Nonconforming,
-            format_args!("{endpoint} answers, but creates no resumable upload in any dialect: {why}"),
+            format_args!("{endpoint} responds, but creates no resumable upload in any dialect: {why}"),
         );
     }
     Failure::message(
         Exit::Nonconforming,
-        format_args!("{endpoint} speaks none of what was args for: leave out --dialect, --interop or --http"),
+        format_args!(
+            "{endpoint} supports none of the selected dialects and versions; remove --dialect, --interop or --http"
+        ),
     )
 }
 
@@ -167,7 +171,7 @@ fn versions(selection: &Selection) -> String {
         .join(", ")
 }
 
-/// Prints the report. The verdict stands if it cannot be printed.
+/// Prints the report. A write error does not change the exit code.
 fn print_report(endpoint: &Endpoint, found: &Capabilities, report: &Report, output: Output) {
     let text = if output.is_colored() { report.colored().to_string() } else { report.to_string() };
     let mut json = report.json();
@@ -190,6 +194,6 @@ fn server(found: &Capabilities) -> Value {
 
 fn write_junit(file: &Path, report: &Report) -> Result<(), Failure> {
     let written = fs::write(file, report.junit().to_string());
-    let written = written.with_context(|| format!("cannot write {}; --junit names it", file.display()));
+    let written = written.with_context(|| format!("cannot write {}, given by --junit", file.display()));
     written.map_err(|error| Failure::new(Exit::File, error))
 }

@@ -1,4 +1,4 @@
-//! The shared parts of the client's verbs: a client made of flags, a runtime for one task, and exit codes for errors.
+//! The shared parts of the client commands: a client built from flags, a runtime for one task, and exit codes for client errors.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::cli::{ConnectionArgs, ProxyArgs};
 use crate::config;
 use crate::exit::{Exit, Failure};
 
-/// A client with the settings of the command line.
+/// Returns a client builder with the settings of the command line.
 pub(crate) fn builder(connection: &ConnectionArgs, route: &ProxyArgs) -> Result<ClientBuilder, Failure> {
     let mut builder = Client::builder().proxies(proxies(route).map_err(failure)?);
     for (name, value) in &connection.headers {
@@ -26,7 +26,7 @@ pub(crate) fn builder(connection: &ConnectionArgs, route: &ProxyArgs) -> Result<
     Ok(builder)
 }
 
-/// The bearer token of the command line or of the file it names.
+/// Returns the bearer token given by `--bearer` or `--bearer-file`.
 pub(crate) fn bearer_of(connection: &ConnectionArgs) -> Result<Option<String>, Failure> {
     match (&connection.bearer, &connection.bearer_file) {
         (Some(secret), _) => Ok(Some(secret.clone())),
@@ -35,7 +35,7 @@ pub(crate) fn bearer_of(connection: &ConnectionArgs) -> Result<Option<String>, F
     }
 }
 
-/// The proxies of the command line, and of the environment where it has none.
+/// Returns the proxies of the command line or, if it has none, of the environment.
 fn proxies(route: &ProxyArgs) -> Result<Proxies, Error> {
     let proxies = match &route.proxy {
         None => Proxies::from_variables(config::variable)?,
@@ -51,57 +51,57 @@ fn proxies(route: &ProxyArgs) -> Result<Proxies, Error> {
     })
 }
 
-/// The first word of the file that is in no comment, so that the server's own file will do.
+/// Reads a bearer token: the first word outside of comments, so that the file of `serve --bearer-file` can be used too.
 fn bearer(path: &Path) -> Result<String, Failure> {
     let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}; --bearer-file names it", path.display()));
+        .with_context(|| format!("cannot read {}, given by --bearer-file", path.display()));
     let text = text.map_err(|error| Failure::new(Exit::File, error))?;
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     let word = lines.flat_map(str::split_whitespace).next();
     word.map(ToOwned::to_owned).ok_or_else(|| {
-        Failure::message(Exit::File, format_args!("{} has no token in it; write one into it", path.display()))
+        Failure::message(Exit::File, format_args!("{} contains no token; write one into it", path.display()))
     })
 }
 
-/// Runs one task to its end.
+/// Runs a task to its end on a new runtime.
 pub(crate) fn block_on<T>(task: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start a runtime")?;
     let ended = runtime.block_on(task);
-    // Nothing that is left over, such as a look-up of a name, is worth waiting for.
+    // Does not wait for blocking tasks that are left, such as name lookups.
     runtime.shutdown_background();
     ended
 }
 
-/// A token in the form that is sent, which is also one that `--token` takes.
+/// Formats a token as it is sent, which `--token` accepts too.
 pub(crate) fn written(token: &Token) -> String {
     let value = hoist_proto::field::token_value(token);
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-/// The client's error with its exit code.
+/// Converts a client error to a failure: its exit code, and the message with the next step.
 pub(crate) fn failure(error: Error) -> Failure {
     let exit = exit(&error);
     let next = match exit {
-        Exit::Unreachable => "; run it again later",
-        Exit::NotFound => "; it is complete and forgotten, expired, or was never there",
-        Exit::Busy => "; wait for it, or end it",
+        Exit::Unreachable => "; run the command again later",
+        Exit::NotFound => "; it has expired, was deleted, or never existed",
+        Exit::Busy => "; wait for that process, or stop it",
         Exit::Corrupt => "; upload it again",
         _ => match &error {
-            Error::Tls { .. } => "; --ca names a file with the certificates to trust",
+            Error::Tls { .. } => "; give the certificates to trust with --ca",
             Error::Scheme { speaks_tls: true, .. } => "; write https:// in the URL",
-            Error::Scheme { speaks_tls: false, .. } => {
-                "; write http:// in the URL if the network can be trusted"
+            Error::Scheme { speaks_tls: false, .. } => "; write http:// in the URL if you trust the network",
+            Error::Redirected { .. } => "; use that URL if it is the right one",
+            Error::NotRewindable { .. } => "; save it to a file and upload the file",
+            Error::Journal { .. } => "; use --no-resume to upload without a journal",
+            Error::Upload(Unanswered) => {
+                "; check whether the server has it, or upload it again with --method put"
             }
-            Error::Redirected { .. } => "; give that URL if it is the right one",
-            Error::NotRewindable { .. } => "; put it into a file and upload that",
-            Error::Journal { .. } => "; --no-resume goes without",
-            Error::Upload(Unanswered) => "; look whether it is there, or send it again with --method put",
             _ => "",
         },
     };
     let error = anyhow::Error::new(error);
-    // The causes belong into the line, before the next step.
+    // `{:#}` puts the causes before the next step.
     Failure::message(exit, format_args!("{error:#}{next}"))
 }
 
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_have_their_codes() {
+    fn client_errors_map_to_exit_codes() {
         let status = |status: u16| status.try_into().expect("a status");
         let refused = |code: u16| Error::Refused { status: status(code), detail: None };
         let source = || io::Error::other("why");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_printed_can_be_given() {
+    fn a_printed_token_is_accepted_as_an_argument() {
         let token = Token::new(*b"\x00\xffany octets").expect("in range");
         let asked =
             crate::cli::parse(["hoist", "status", "http://h/u", "--token", &written(&token)].map(Into::into));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bearer_file_may_be_the_servers() {
+    fn a_bearer_file_may_be_the_one_of_the_server() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("tokens");
         for (text, expected) in

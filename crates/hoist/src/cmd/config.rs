@@ -1,4 +1,4 @@
-//! `hoist config`: what is wrong with the configuration, and what is in effect.
+//! `hoist config`: checks the configuration, or prints the effective one.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::config::{Config, ConfigError};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
-/// Lists the problems, on standard output because they are what was asked for.
+/// Reports all problems of the configuration on standard output, as the result of the command.
 pub(crate) fn check(settings: &ServeArgs, output: Output) -> Exit {
     let (problems, warnings) = match Config::load(&settings.flags, settings.file.clone()) {
         Ok(config) => {
@@ -26,21 +26,21 @@ pub(crate) fn check(settings: &ServeArgs, output: Output) -> Exit {
     if problems.is_empty() { Exit::Success } else { Exit::Config }
 }
 
-/// Prints the effective configuration.
+/// Prints the effective configuration as TOML.
 pub(crate) fn print(settings: &ServeArgs, output: Output) -> Result<Exit, Failure> {
     let config = load(settings, output)?;
     Output::data(config.effective())?;
     Ok(Exit::Success)
 }
 
-/// The configuration, for verbs that can do nothing without a sound one.
+/// Loads the configuration for a command that needs a valid one.
 pub(crate) fn load(settings: &ServeArgs, output: Output) -> Result<Config, Failure> {
     Config::load(&settings.flags, settings.file.clone()).map_err(|problems| config_failure(&problems, output))
 }
 
-/// All problems as talk but the last, which is the failure.
+/// Prints all errors but the last, and returns the last as the failure.
 pub(crate) fn config_failure(problems: &[ConfigError], output: Output) -> Failure {
-    let (last, others) = problems.split_last().expect("something was wrong");
+    let (last, others) = problems.split_last().expect("at least one error");
     for problem in others {
         output.message(problem);
     }

@@ -1,5 +1,5 @@
-//! `hoist demo`: the whole of it on one machine. A server, an upload over a link that is cut again and again, a crash in the
-//! middle, and a comparison of the bytes.
+//! `hoist demo`: a demonstration on one machine. Uploads a file to a local server over a link that is cut repeatedly, kills
+//! the server halfway, and compares the bytes.
 
 mod link;
 mod scratch_dir;
@@ -25,9 +25,9 @@ use crate::cli::Demo;
 use crate::exit::{Exit, Failure};
 use crate::output::{Bytes, Console, Output};
 
-/// The size of the file that is made up when none is given.
+/// The size of the random file that is uploaded if none is given.
 const RANDOM_FILE_BYTES: u64 = 256 << 20;
-/// Slow enough to be watched: at most this many bytes in a second, or all of it in so many seconds.
+/// The rate of the upload, slow enough to be watched. Files too large for it take `SECONDS_MAX`.
 const BYTES_PER_SECOND: u64 = 64 << 20;
 const SECONDS_MAX: u64 = 10;
 
@@ -39,13 +39,13 @@ pub(crate) fn run(args: &Demo, output: Output) -> Result<Exit, Failure> {
             biased;
             shown = run_demo(args, &console) => shown,
             signal = signals.next() => {
-                Err(Failure::message(signal.exit(), "interrupted; everything it made is removed"))
+                Err(Failure::message(signal.exit(), "interrupted; the demo's files were removed"))
             }
         }
     })
 }
 
-/// The story, told while it happens. Everything it makes goes away with this future.
+/// Runs the demonstration and prints each step. Dropping the future removes everything it created.
 async fn run_demo(args: &Demo, console: &Console) -> Result<Exit, Failure> {
     let scratch = ScratchDir::new()?;
     let file = match &args.file {
@@ -55,29 +55,28 @@ async fn run_demo(args: &Demo, console: &Console) -> Result<Exit, Failure> {
     let length = std::fs::metadata(&file).map_err(|error| unreadable(&file, &error))?.len();
     let server = ServerProcess::start(scratch.path("data")).await?;
     console.message(format_args!(
-        "1. a server is at {}, its data in {}",
+        "1. a server runs at {}, its data is in {}",
         server.url(),
         server.data().display()
     ));
     let link = UnreliableLink::start(server.addr(), length, args.cuts).await?;
     console.message(format_args!(
-        "2. {} go to it over a link that is going to be cut {} times",
+        "2. uploading {} over a link that will be cut {} times",
         Bytes(length),
         args.cuts
     ));
     let transferred = transfer(&file, length, link, server, console).await?;
     let Transferred { outcome, link, server } = transferred;
     console.message(format_args!(
-        "3. it has arrived after {} retries; of {} bytes, {} went over the link twice",
+        "3. the upload is complete after {} retries; of {} bytes, {} were sent twice",
         outcome.retries,
         length,
         Bytes(link.bytes_forwarded().saturating_sub(length)),
     ));
-    console.message("4. comparing SHA-256 of the file and of what the server has");
+    console.message("4. comparing the SHA-256 of the file and of the server's content");
     let (ours, theirs) = (digest(file.clone()).await?, digest(server.stored()?).await?);
     if ours != theirs {
-        let what =
-            format_args!("the bytes differ: {ours} was sent, {theirs} has arrived; please report this");
+        let what = format_args!("the content differs: sent {ours}, stored {theirs}; please report this bug");
         return Err(Failure::message(Exit::Corrupt, what));
     }
     let text = format_args!("identical: {length} bytes, SHA-256 {ours}");
@@ -85,14 +84,14 @@ async fn run_demo(args: &Demo, console: &Console) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// The outcome of the upload.
+/// A finished upload, with the link and the server it used.
 struct Transferred {
     outcome: Outcome,
     link: UnreliableLink,
     server: ServerProcess,
 }
 
-/// The upload, and what is done to it.
+/// Uploads the file while the link is cut, and restarts the server at the middle cut.
 async fn transfer(
     file: &Path,
     length: u64,
@@ -108,7 +107,7 @@ async fn transfer(
         .build()
         .map_err(client::failure)?;
     let url = link.url(server.endpoint());
-    // A method that may be repeated: the answer may be what a cut loses.
+    // PUT may be repeated when a cut loses the response.
     let put = client.put(url, Source::file(file)).method(Method::PUT).name("demo");
     let progress = put.progress();
     let mut sending = std::pin::pin!(put.send());
@@ -121,12 +120,12 @@ async fn transfer(
                 return Ok(Transferred { outcome, link, server });
             }
             cut = link.cut() => cut,
-            () = &mut drawing => unreachable!("drawn for ever"),
+            () = &mut drawing => unreachable!("draws forever"),
         };
         let at = Bytes(cut.at);
         if cut.number == cut.of.div_ceil(2) {
             console.message(format_args!(
-                "   cut {} after {at}, and the server is killed and started again",
+                "   cut {} after {at}; the server is killed and restarted",
                 cut.number
             ));
             server = server.crash().await?;
@@ -137,7 +136,7 @@ async fn transfer(
     }
 }
 
-/// Draws how far it is, for ever.
+/// Draws the progress bar. Never returns.
 async fn draw(progress: watch::Receiver<Progress>, console: &Console) {
     let Some(bars) = &console.bars else { return std::future::pending().await };
     let bar = bars.add("upload");
@@ -149,9 +148,9 @@ async fn draw(progress: watch::Receiver<Progress>, console: &Console) {
     }
 }
 
-/// A file of random bytes.
+/// Creates a file of random bytes.
 async fn random_file(scratch: &ScratchDir, console: &Console) -> Result<PathBuf, Failure> {
-    console.message(format_args!("0. making up {}", Bytes(RANDOM_FILE_BYTES)));
+    console.message(format_args!("0. creating {} of random bytes", Bytes(RANDOM_FILE_BYTES)));
     let path = scratch.path("made-up");
     let to = path.clone();
     blocking(move || scratch_dir::write_random(&to, RANDOM_FILE_BYTES)).await?;
@@ -174,7 +173,7 @@ async fn digest(path: PathBuf) -> Result<String, Failure> {
     .await
 }
 
-/// Does something that keeps a thread busy.
+/// Runs blocking work on a thread of its own.
 async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {

@@ -1,6 +1,6 @@
-//! `hoist dns-record`: the HTTPS resource record that says where the upload URL is (RFC 9460).
+//! `hoist dns-record`: prints the HTTPS resource record that announces the upload URL (RFC 9460).
 //!
-//! The path goes into a key of the private-use range, after the precedent of `dohpath` (RFC 9461).
+//! The path is a parameter of the private-use range, following `dohpath` (RFC 9461).
 
 use std::fmt::Write as _;
 
@@ -17,9 +17,7 @@ pub(crate) fn run(args: &DnsRecord, output: Output) -> Result<Exit, Failure> {
     let config = load(&args.settings, output)?;
     let host = absolute(&args.host).map_err(|wrong| Failure::message(Exit::Usage, wrong))?;
     if config.tls.is_none() {
-        output.message(
-            "warning: the server itself has no TLS; the record is right if a proxy in front ends TLS",
-        );
+        output.message("warning: the server has no TLS; the record is valid only if a proxy terminates TLS");
     }
     let port = port(args.port, &config).map_err(|wrong| Failure::message(Exit::Usage, wrong))?;
     let record = record(&host, args.ttl.0.as_secs(), port, &config.endpoint);
@@ -27,22 +25,22 @@ pub(crate) fn run(args: &DnsRecord, output: Output) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// The port clients have to use: what was args for, the listener's own, or that of HTTPS where a proxy stands in front.
+/// Returns the port for clients: `--port`, else the listener's own with TLS, else 443, for a proxy that terminates TLS.
 fn port(args: Option<u16>, config: &Config) -> Result<u16, String> {
     let own = config.listen.first().map(std::net::SocketAddr::port).filter(|_| config.tls.is_some());
     match args.or(own).unwrap_or(443) {
-        0 => Err("port 0 is a different one at every start; say which with --port".into()),
+        0 => Err("port 0 is a different port at every start; give the public port with --port".into()),
         port => Ok(port),
     }
 }
 
-/// One line of a zone file. The target is the name itself, so the record needs no second name to be kept right.
+/// Formats the record as a line of a zone file. The target is `.`, the owner name itself.
 fn record(host: &str, ttl_seconds: u64, port: u16, endpoint: &str) -> String {
     let endpoint = quoted(endpoint);
     format!("{host} {ttl_seconds} IN HTTPS 1 . alpn=\"h2,http/1.1\" port=\"{port}\" key65400={endpoint}")
 }
 
-/// A host name with the final dot, or what is wrong with it.
+/// Returns a host name as an absolute name with a final dot, or an error message.
 fn absolute(host: &str) -> Result<String, String> {
     let name = host.strip_suffix('.').unwrap_or(host);
     let is_label = |label: &str| {
@@ -56,12 +54,12 @@ fn absolute(host: &str) -> Result<String, String> {
         return Err(format!("{host} is not ASCII; write it in its xn-- form"));
     }
     if name.len() > 253 || name.parse::<std::net::IpAddr>().is_ok() || !name.split('.').all(is_label) {
-        return Err(format!("{host} is not a host name; --host takes one like upload.example.org"));
+        return Err(format!("{host} is not a host name; write --host like upload.example.org"));
     }
     Ok(format!("{}.", name.to_ascii_lowercase()))
 }
 
-/// A value as a quoted string of a zone file (RFC 9460, appendix A).
+/// Formats a value as a quoted string of a zone file (RFC 9460, appendix A).
 fn quoted(value: &str) -> String {
     let mut text = String::from("\"");
     for octet in value.bytes() {
@@ -87,7 +85,7 @@ mod tests {
 
     // proves: TOK-DISC-02
     #[test]
-    fn the_record_says_where_the_endpoint_is() {
+    fn the_record_has_port_and_endpoint() {
         let of = |given: Given<'_>, args: Option<u16>| {
             let config = Config::load(&flags(given), None).expect("sound");
             let host = absolute("Upload.example.org").expect("a name");
@@ -107,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_a_name() {
+    fn only_host_names_are_accepted() {
         assert_eq!(absolute("a.example.").as_deref(), Ok("a.example."));
         for bad in [
             "",

@@ -1,4 +1,4 @@
-//! `hoist completions` and `hoist man`: what is made from the command line's own description.
+//! `hoist completions` and `hoist man`: output generated from the definition of the command line.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::cli;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
-/// Prints what the shell needs.
+/// Prints a completion script for a shell.
 pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut cli::command(), "hoist", &mut script);
@@ -17,7 +17,7 @@ pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> 
     Ok(Exit::Success)
 }
 
-/// Prints the manual page of the command, or writes that and one for each verb into a directory.
+/// Prints the manual page of the command, or writes it and one page per subcommand into a directory.
 pub(crate) fn manual(directory: Option<&Path>, output: Output) -> Result<Exit, Failure> {
     let command = cli::command().disable_help_subcommand(true);
     let Some(directory) = directory else {
@@ -28,9 +28,12 @@ pub(crate) fn manual(directory: Option<&Path>, output: Output) -> Result<Exit, F
     };
     let written = fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
     written.map_err(|error| {
-        Failure::message(Exit::File, format_args!("cannot write pages to {}: {error}", directory.display()))
+        Failure::message(
+            Exit::File,
+            format_args!("cannot write manual pages to {}: {error}", directory.display()),
+        )
     })?;
     let shown = directory.display().to_string();
-    output.report(format_args!("pages in {shown}"), &json!({ "directory": shown }));
+    output.report(format_args!("manual pages written to {shown}"), &json!({ "directory": shown }));
     Ok(Exit::Success)
 }

@@ -9,23 +9,23 @@ use crate::cli::UploadRef;
 use crate::config;
 use crate::exit::{Exit, Failure};
 
-/// The journal of this user.
+/// Opens the journal of this user.
 pub(crate) fn journal() -> Result<Journal, Failure> {
     let folders = config::state_folders();
-    let nowhere = || Failure::message(Exit::File, "there is no journal: set HOME or XDG_STATE_HOME");
+    let nowhere = || Failure::message(Exit::File, "no folder for the journal; set HOME or XDG_STATE_HOME");
     Ok(Journal::at(folders.ok_or_else(nowhere)?.uploads))
 }
 
-/// An upload that is asked about.
+/// An upload named on the command line.
 pub(crate) struct FoundUpload {
     pub(crate) handle: Handle,
-    /// The entry of the journal it was found in, unless its URL was given.
+    /// The journal entry, if the upload was named by its file.
     pub(crate) entry: Option<JournalEntry>,
     pub(crate) is_one_of_many: bool,
 }
 
 impl FoundUpload {
-    /// The upload of a URL, or those of a file by the journal, of which there is one at least.
+    /// Finds the uploads of a file in the journal, at least one, or takes the upload of a URL as it is.
     pub(crate) fn find_all(
         upload: UploadRef,
         token: Option<Token>,
@@ -39,7 +39,7 @@ impl FoundUpload {
         Ok(vec![Self { handle, entry: None, is_one_of_many: false }])
     }
 
-    /// True if they were begun at several origins, so that one credential cannot be meant for all of them.
+    /// Returns whether the uploads are at different origins, so that one credential cannot be meant for all of them.
     pub(crate) fn have_several_origins(found: &[Self]) -> bool {
         let mut origins = found.iter().filter_map(|found| Origin::of(&found.entry.as_ref()?.target).ok());
         let first = origins.next();
@@ -51,7 +51,7 @@ impl FoundUpload {
         entries.retain(|entry| to.is_none_or(|to| target_key(to) == target_key(&entry.target)));
         if entries.is_empty() {
             let file = file.display();
-            let next = format_args!("{file} is not under way, by the journal; `hoist ls` says what is");
+            let next = format_args!("the journal has no upload of {file}; `hoist ls` lists what it has");
             return Err(Failure::message(Exit::NotFound, next));
         }
         let is_one_of_many = entries.len() > 1;
@@ -63,13 +63,13 @@ impl FoundUpload {
         Ok(found.collect())
     }
 
-    /// The beginning of a line about it, where there are several.
+    /// Returns a prefix for messages that tells this upload from others; empty if there is only one.
     pub(crate) fn label(&self) -> String {
         let entry = self.entry.as_ref().filter(|_| self.is_one_of_many);
         entry.map(|entry| format!("{}: ", entry.target)).unwrap_or_default()
     }
 
-    /// Takes it out of the journal.
+    /// Removes the upload from the journal.
     pub(crate) fn forget(&self) -> Result<(), Failure> {
         self.entry.as_ref().map_or(Ok(()), |entry| journal()?.forget(entry).map_err(failure))
     }

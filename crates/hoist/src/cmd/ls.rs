@@ -1,4 +1,4 @@
-//! `hoist ls`: the uploads that are under way, as the journal knows them. No server is asked.
+//! `hoist ls`: lists the unfinished uploads in the journal, without contacting a server.
 
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ pub(crate) fn run(output: Output) -> Result<Exit, Failure> {
     let file = widest(|row| &row.file).unwrap_or_default().max(4);
     let length = widest(|row| &row.length).unwrap_or_default().max(6);
     if rows.is_empty() {
-        output.message("nothing is under way");
+        output.message("no unfinished uploads");
     } else if !output.is_json() {
         Output::data(format_args!("{:file$}  {:>length$}  {:16}  TO\n", "FILE", "LENGTH", "BEGUN"))?;
     }
@@ -27,7 +27,7 @@ pub(crate) fn run(output: Output) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// An upload, as a person reads it.
+/// An upload as a row of the table.
 struct Row {
     file: String,
     length: String,
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_readable() {
+    fn times_are_formatted_as_utc_minutes() {
         let cases =
             [(0, "1970-01-01 00:00"), (951_782_399, "2000-02-28 23:59"), (1_795_339_800, "2026-11-22 09:30")];
         for (seconds, expected) in cases {

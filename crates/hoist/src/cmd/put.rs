@@ -1,7 +1,8 @@
-//! `hoist put`: uploads files, several at the same time, and goes on where an earlier run was ended.
+//! `hoist put`: uploads files in parallel, and resumes where an earlier run was interrupted.
 //!
-//! Owns the order of files and how a run ends. What FILE stands for is in `put/sources.rs`, what is told of an upload on
-//! its way in `put/reporter.rs`, what a run over many files has finished in `put/batch.rs`.
+//! Owns the order of files and the exit code. `put/sources.rs` finds the files, `put/progress_reporter.rs` reports the
+//! progress of one upload, `put/batch.rs` records the finished files of a run, and `put/resume_command.rs` formats the
+//! command to resume with.
 
 mod batch;
 mod pattern;
@@ -28,26 +29,26 @@ use crate::config;
 use crate::exit::{Exit, Failure};
 use crate::output::{Console, Output};
 
-/// What all uploads of a run have in common.
+/// The settings and state shared by all uploads of a run.
 struct PutRun {
     client: Client,
     url: Uri,
     journal: Option<Journal>,
     batch: Option<Batch>,
     token: Option<Token>,
-    /// The dialect that was asked for.
+    /// The dialect chosen on the command line.
     dialect: Dialect,
     name: Option<String>,
     media_type: Option<String>,
     method: Method,
     parts: usize,
     verify: bool,
-    /// Whether there are others to tell a file from.
+    /// True if the run has several files, so that messages name the file.
     is_many: bool,
     console: Console,
 }
 
-/// How many files ended in which way.
+/// The numbers of files by result.
 #[derive(Default)]
 struct Tally {
     done: usize,
@@ -62,7 +63,7 @@ pub(crate) fn run(args: Put, arguments: &[OsString], output: Output) -> Result<E
         console.message(note);
     }
     if items.is_empty() {
-        return Err(Failure::message(Exit::File, "there is no file to upload in what was given"));
+        return Err(Failure::message(Exit::File, "no files to upload: the given directories are empty"));
     }
     let many = items.len();
     let parallel = args.parallel.min(many);
@@ -91,7 +92,7 @@ impl PutRun {
             .dialect(args.dialect)
             .parts(args.parts);
         if let Some(rate) = args.rate {
-            // Each connection gets its share, so that all together stay below.
+            // The rate is divided among the connections.
             let connections = parallel.saturating_mul(args.parts) as u64;
             builder = builder.rate_max((rate.0 / connections).max(1));
         }
@@ -104,7 +105,9 @@ impl PutRun {
         let folders = if args.no_resume { None } else { Some(config::state_folders()) };
         let folders = folders.flatten();
         if folders.is_none() && !args.no_resume {
-            console.message("neither XDG_STATE_HOME nor HOME is set, so no journal is kept");
+            console.message(
+                "neither XDG_STATE_HOME nor HOME is set; uploads are not recorded and cannot be resumed",
+            );
         }
         let batch = folders.as_ref().filter(|_| many > 1);
         let batch = batch.map(|folders| Batch::open(&folders.batches, &args.files, &args.url));
@@ -125,7 +128,7 @@ impl PutRun {
         })
     }
 
-    /// What an earlier run has not finished.
+    /// Returns the items that no earlier run has uploaded, and counts the others as skipped.
     fn pending(&self, items: Vec<Item>, tally: &mut Tally) -> Vec<Item> {
         let Some(batch) = &self.batch else { return items };
         let (skipped, pending): (Vec<_>, Vec<_>) =
@@ -137,30 +140,30 @@ impl PutRun {
         if tally.skipped > 0 {
             let (many, all) = (tally.skipped, tally.skipped + pending.len());
             self.console.message(format_args!(
-                "{many} of {all} files were uploaded by an earlier run; --no-resume uploads them again"
+                "skipping {many} of {all} files that an earlier run has uploaded; --no-resume uploads them again"
             ));
         }
         pending
     }
 
-    /// One upload, from its beginning to its end.
+    /// Uploads one item and reports the result.
     async fn upload(&self, item: Item) -> Result<(), Exit> {
         let Item { input, label, name, is_altered } = item;
         let shown = self.name.as_ref().or(name.as_ref());
         if let (true, None, Some(name)) = (is_altered, &self.name, &name) {
-            self.console.message(format_args!("{label}: its name is not UTF-8; the server is told {name:?}"));
+            self.console.message(format_args!("{label}: the file name is not UTF-8; using {name:?} instead"));
         }
         self.console.output.event(&json!({
             "event": "begin", "file": label, "name": shown, "url": self.url.to_string(),
         }));
-        // Taken before the first byte is read: a file that changes on its way is one that a later run has to upload.
+        // Taken before the first byte is read, so that a file that changes during its upload is uploaded again later.
         let snapshot = match (&self.batch, &input) {
             (Some(_), Input::File(path)) => FileSnapshot::of(path).ok(),
             _ => None,
         };
         match self.send(input, &label, name).await {
             Ok((outcome, token)) => {
-                // Before anything is printed: a reader of the output that has gone makes no upload undone.
+                // Recorded before printing, so that a closed output does not lose the record.
                 if let (Some(batch), Some(snapshot)) = (&self.batch, snapshot) {
                     batch.add(&snapshot);
                 }
@@ -193,7 +196,7 @@ impl PutRun {
         if self.verify {
             put = put.verify();
         }
-        // One URL of an upload cannot be that of several files.
+        // The URL can be that of an existing upload only if there is a single file.
         if !self.is_many {
             put = put.continue_at_url();
         }
@@ -203,7 +206,7 @@ impl PutRun {
         } else if let Some(journal) = self.journal.clone().filter(|_| is_file) {
             put = put.journal(journal);
         } else if matches!(self.dialect, Dialect::Token(_)) {
-            // Without a journal the caller alone can keep it.
+            // Without a journal, the user has to keep the token in order to resume.
             let fresh = hoist_client::random_token().map_err(client::failure)?;
             put = put.new_token(fresh.clone());
             token = Some(fresh);
@@ -216,7 +219,7 @@ impl PutRun {
         let sent = tokio::select! {
             biased;
             sent = put.send() => sent.map_err(client::failure),
-            () = reporter.follow(&progress) => unreachable!("followed for ever"),
+            () = reporter.follow(&progress) => unreachable!("follows forever"),
         };
         reporter.update(&progress.borrow());
         Ok((sent?, token))
@@ -245,14 +248,15 @@ impl PutRun {
         let has_parts = matches!(outcome.dialect, Dialect::Tus1 | Dialect::Token(_));
         if self.parts > 1 && !has_parts {
             let dialect = outcome.dialect;
-            self.console
-                .message(format_args!("{label}: {dialect} has no parts; --dialect tus1 and token have"));
+            self.console.message(format_args!(
+                "{label}: {dialect} does not support parts; --dialect tus1 and token do"
+            ));
         }
         if !outcome.resumable && self.dialect != Dialect::Conventional {
             let status = outcome.status;
             self.console.message(format_args!(
-                "{label}: warning: the server answered {status} and spoke no upload protocol, so nothing but that says \
-                that it has the file; --require-resumable makes it a failure"
+                "{label}: warning: the server answered {status} but supports no resumable uploads, so the upload is not \
+                confirmed in any other way; --require-resumable makes this an error"
             ));
         }
         if self.verify && !outcome.verified {
@@ -283,7 +287,7 @@ impl PutRun {
     }
 }
 
-/// Uploads all of them, so many at a time. Dropping it ends those that are under way.
+/// Uploads all items, at most `parallel` at a time. Dropping the future ends the running uploads.
 async fn upload_all(run: &Arc<PutRun>, items: Vec<Item>, parallel: usize, tally: &mut Tally) {
     let (many, skipped) = (items.len() + tally.skipped, tally.skipped);
     let total = run.console.bars.as_ref().filter(|_| many > 1).map(|bars| bars.total(many));
@@ -313,7 +317,7 @@ async fn upload_all(run: &Arc<PutRun>, items: Vec<Item>, parallel: usize, tally:
     }
 }
 
-/// How a run ends in which every upload has ended.
+/// Reports the end of a run and returns its exit code.
 fn finish(run: PutRun, tally: &Tally, many: usize) -> Exit {
     let exit = exit_code(tally);
     let Tally { done, skipped, failed } = tally;
@@ -322,9 +326,9 @@ fn finish(run: PutRun, tally: &Tally, many: usize) -> Exit {
         "event": "end", "files": many, "done": done, "skipped": skipped, "failed": failed, "exit": exit.code(),
     }));
     if many > 1 {
-        let again = if failed > 0 { "; the same command tries those again" } else { "" };
+        let again = if failed > 0 { "; run the same command again to retry" } else { "" };
         let done = done + skipped;
-        run.console.message(format_args!("{done} of {many} files are uploaded, {failed} failed{again}"));
+        run.console.message(format_args!("{done} of {many} files uploaded, {failed} failed{again}"));
     }
     if let Some(batch) = run.batch.filter(|_| failed == 0) {
         batch.remove();
@@ -332,7 +336,7 @@ fn finish(run: PutRun, tally: &Tally, many: usize) -> Exit {
     exit
 }
 
-/// One code for all: that of the failures when they are alike and nothing else was done.
+/// Returns the exit code of a run: that of the failures if all files failed alike, `Failed` if all failed, `Partial` if some.
 fn exit_code(tally: &Tally) -> Exit {
     let Some(first) = tally.failed.first() else { return Exit::Success };
     match tally {
@@ -346,10 +350,9 @@ fn interrupted(run: &PutRun, signal: StopSignal, arguments: &[OsString]) -> Fail
     let again = resume_command::format(arguments);
     run.console.output.event(&json!({ "event": "interrupted", "signal": signal.name(), "resume": again }));
     let next = if run.journal.is_some() || run.token.is_some() {
-        format!("interrupted; what the server has stays there. Go on with: {again}")
+        format!("interrupted; the server keeps what it has. Resume with: {again}")
     } else {
-        "interrupted; what the server has stays there, but without the journal nothing finds it again"
-            .to_owned()
+        "interrupted; without a journal the upload cannot be resumed".to_owned()
     };
     Failure::message(signal.exit(), next)
 }
@@ -357,9 +360,9 @@ fn interrupted(run: &PutRun, signal: StopSignal, arguments: &[OsString]) -> Fail
 /// Explains why an upload was not verified.
 fn unverified(outcome: &Outcome) -> &'static str {
     match outcome.dialect {
-        _ if outcome.sha256.is_none() => "this run has not read the whole content",
-        Dialect::Tus1 => "tus1 has no digest of a whole upload",
-        _ => "the server told no digest",
+        _ if outcome.sha256.is_none() => "this run did not read the whole content",
+        Dialect::Tus1 => "tus1 has no digests of whole uploads",
+        _ => "the server reported no digest",
     }
 }
 
@@ -384,7 +387,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_code_says_how_all_ended() {
+    fn the_exit_code_summarizes_all_files() {
         let cases: [(usize, usize, &[Exit], Exit); 6] = [
             (3, 0, &[], Exit::Success),
             (0, 0, &[Exit::File], Exit::File),

@@ -1,6 +1,6 @@
-//! `hoist serve`: from a configuration to a server, and to its end.
+//! `hoist serve`: starts the server from a configuration, and stops it.
 //!
-//! Owns the order of starting and stopping. What the settings become is in `serve/assemble.rs`.
+//! Owns the order of start and shutdown. `serve/components.rs` builds the parts from the settings.
 
 pub(crate) mod components;
 mod descriptors;
@@ -31,22 +31,22 @@ use crate::output::Output;
 use components::Components;
 use signals::Signals;
 
-/// The time for storing the bytes of transfers that were ended at the end of the grace period.
+/// The time for storing the bytes of transfers that were ended when the grace period was over.
 const STORE_GRACE: Duration = Duration::from_secs(1);
 
-/// The time that busy threads may take after that.
+/// The time that busy threads get after that.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The longest time that the ready line waits for the scan of the data directory. The server listens meanwhile.
+/// The longest time that the ready line waits for the scan of the data directory. The server already listens.
 const READY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Serves until told to stop.
+/// Serves until a signal stops it.
 pub(crate) fn run(settings: &ServeArgs, output: Output) -> Result<Exit, Failure> {
     let config = load(settings, output)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(config.workers).enable_all().build();
-    let runtime = runtime.context("cannot start threads; try fewer --workers")?;
-    // First, so that neither a signal during the start nor a log file at its limit ends the process.
+    let runtime = runtime.context("cannot start threads; try a smaller --workers")?;
+    // Before everything else, so that neither a signal during the start nor a log file at its size limit ends the process.
     let signals = {
         let _entered = runtime.enter();
         Signals::listen()?
@@ -59,20 +59,20 @@ pub(crate) fn run(settings: &ServeArgs, output: Output) -> Result<Exit, Failure>
     descriptors::raise_limit();
     let ended = runtime.block_on(serve(&config, parts, signals, output));
     if let Ok(Exit::Forced) = ended {
-        // After a second signal, busy threads are not waited for either.
+        // A second signal does not wait for busy threads either.
         std::process::exit(Exit::Forced.code().into());
     }
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     ended
 }
 
-/// Says that the process may not write large files, where that is so.
+/// Returns a warning if the process has a limit on file sizes.
 fn file_size_warning() -> Option<String> {
     use rustix::process::{Resource, getrlimit};
     let bytes = getrlimit(Resource::Fsize).current?;
     Some(format!(
-        "no file of this process may have more than {bytes} bytes (ulimit -f): larger uploads are refused with 507; \
-         start it with `ulimit -f unlimited`, or LimitFSIZE=infinity in its unit"
+        "files are limited to {bytes} bytes (ulimit -f), so larger uploads are refused with 507; start the server with \
+         `ulimit -f unlimited`, or set LimitFSIZE=infinity in its unit"
     ))
 }
 
@@ -87,7 +87,7 @@ async fn serve(
     let (hoist, running) = tokio::select! {
         biased;
         signal = signals.next() => {
-            tracing::info!(signal, "stopped while starting; the next start goes on from here");
+            tracing::info!(signal, "stopped during the start");
             return Ok(Exit::Success);
         }
         hoist = open(config, parts) => hoist?,
@@ -106,10 +106,10 @@ async fn serve(
         };
         servers.spawn(server.serve(listener, hoist.clone(), stop.clone()));
     }
-    // A script that asks for /readyz at once finds a small data directory ready.
+    // Lets a script that requests /readyz right away find a small data directory ready.
     let _ = tokio::time::timeout(READY_TIMEOUT, running.recovered()).await;
     if let Err(error) = output.result(&ready, &json!({ "ready": ready })) {
-        // Uploads do not depend on the one line that scripts wait for.
+        // Uploads work without the ready line.
         tracing::warn!(error = %error.cause(), "cannot write to standard output; {ready}");
     }
 
@@ -135,7 +135,7 @@ async fn serve(
     };
     let told = async {
         let signal = signals.next().await;
-        tracing::info!(signal, "stopping: transfers are ended, their bytes kept");
+        tracing::info!(signal, "stopping; running transfers are ended and their bytes kept");
         stop.cancel();
         signals.next().await
     };
@@ -147,7 +147,7 @@ async fn serve(
         }
         () = overdue => {
             let after = config.limits.drain_grace;
-            tracing::warn!(?after, "stopped before everything was done, as --drain-timeout says; the next start does the rest");
+            tracing::warn!(?after, "stopped at --drain-timeout before all work was done; the next start finishes it");
             Ok(Exit::Success)
         }
         signal = told => {
@@ -174,10 +174,10 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
     let why = match error.kind() {
         io::ErrorKind::AddrInUse => "address in use; choose another with --listen".to_owned(),
         io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; 0.0.0.0 or [::] stand for all it has".to_owned()
+            "this machine has no such address; use 0.0.0.0 or [::] for all addresses".to_owned()
         }
         io::ErrorKind::PermissionDenied if address.port() < 1024 => {
-            "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE); choose another with --listen"
+            "ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose another with --listen"
                 .to_owned()
         }
         _ => format!("{error}; choose another with --listen"),
@@ -185,7 +185,7 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
     format!("cannot listen on {address}: {why}")
 }
 
-/// Opens the data directory. What a crash left there is finished beside the requests.
+/// Opens the data directory. Work that a crash left unfinished is completed in the background.
 async fn open(config: &Config, parts: Components) -> Result<(Hoist, Running), Failure> {
     let directory = config.data.clone();
     let may_be_new = config.new_key;
@@ -202,7 +202,7 @@ async fn open(config: &Config, parts: Components) -> Result<(Hoist, Running), Fa
         Failure::message(
             Exit::Start,
             format_args!(
-                "cannot use data directory {directory}: {error:#}; {} says which",
+                "cannot use data directory {directory}: {error:#}; choose another with {}",
                 config.location("data")
             ),
         )
@@ -217,28 +217,28 @@ async fn open(config: &Config, parts: Components) -> Result<(Hoist, Running), Fa
     Ok((hoist, running))
 }
 
-/// What tells scripts that they can begin.
+/// Returns the line that tells scripts that the server is ready.
 fn ready_line(listeners: &[(TcpListener, SocketAddr)], is_tls: bool, endpoint: &str) -> String {
     let scheme = if is_tls { "https" } else { "http" };
     let urls = listeners.iter().map(|(_, address)| format!("{scheme}://{address}{endpoint}"));
     format!("hoist listening on {}", urls.collect::<Vec<_>>().join(" "))
 }
 
-/// Reads the certificate again at every SIGHUP.
+/// Reloads the certificate at every SIGHUP.
 //= TOK-SEC-01
 async fn reload_on(mut hangups: signals::Hangups, tls: Option<Acceptor>, stop: &CancellationToken) {
     while stop.run_until_cancelled(hangups.next()).await.is_some() {
         let Some(acceptor) = tls.clone() else {
-            tracing::info!("SIGHUP: there is no certificate to read again");
+            tracing::info!("SIGHUP ignored: no certificate to reload");
             continue;
         };
         match tokio::task::spawn_blocking(move || acceptor.reload()).await.map_err(anyhow::Error::new) {
-            Ok(Ok(())) => tracing::info!("certificate read again"),
+            Ok(Ok(())) => tracing::info!("certificate reloaded"),
             Ok(Err(error)) => {
                 let error = anyhow::Error::new(error);
-                tracing::error!("certificate cannot be read again, the old one stays: {error:#}");
+                tracing::error!("cannot reload the certificate, keeping the old one: {error:#}");
             }
-            Err(error) => tracing::error!(%error, "certificate cannot be read again"),
+            Err(error) => tracing::error!(%error, "cannot reload the certificate"),
         }
     }
 }
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn why_nobody_can_listen_is_said_with_the_next_step() {
+    fn bind_errors_name_the_next_step() {
         let address: SocketAddr = "127.0.0.1:80".parse().expect("an address");
         let cases = [
             (io::ErrorKind::AddrInUse, "address in use; choose another with --listen"),

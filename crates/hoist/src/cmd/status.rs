@@ -1,4 +1,4 @@
-//! `hoist status`: how much of an upload the server has.
+//! `hoist status`: shows how much of an upload the server has.
 
 use hoist_client::Status;
 use serde_json::json;
@@ -15,7 +15,7 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
     let found = FoundUpload::find_all(args.upload, args.token, args.to.as_ref())?;
     if has_secrets && FoundUpload::have_several_origins(&found) {
         let next =
-            "the file is under way to several servers; say with --to which one the credentials are for";
+            "the file is being uploaded to several servers; choose the one the credentials are for with --to";
         return Err(Failure::message(Exit::Usage, next));
     }
     let mut exit = Exit::Success;
@@ -23,7 +23,7 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
         let status = client::block_on(async { client.status(&upload.handle).await.map_err(client::failure) });
         match status {
             Ok(status) => print_status(status, &upload, output)?,
-            // With several, one that is gone does not hide the others.
+            // An upload that is gone does not hide the others.
             Err(failure) if upload.is_one_of_many => {
                 exit = failure.exit;
                 output.failure(&Failure::message(failure.exit, format_args!("{}{failure}", upload.label())));

@@ -5,13 +5,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::{Exit, Failure};
 
-/// The signals that tell a client to stop.
+/// Listeners for the signals that stop a client command.
 pub(crate) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-/// One of these signals.
+/// A signal that stops a client command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum StopSignal {
     Interrupt,
@@ -19,12 +19,14 @@ pub(crate) enum StopSignal {
 }
 
 impl StopSignals {
-    /// From here on neither signal ends the process by itself.
+    /// Starts to listen. From then on these signals no longer terminate the process by default.
     pub(crate) fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).context("cannot listen to signals");
+        let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
+    /// Waits for the next signal.
+    ///
     /// # Cancellation
     /// Safe to drop.
     pub(crate) async fn next(&mut self) -> StopSignal {

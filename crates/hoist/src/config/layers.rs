@@ -1,6 +1,6 @@
-//! Where each setting's text comes from: a flag, the environment, the file, or the default, in this order.
+//! The layers of the configuration: flags, environment variables, TOML file, defaults, in order of precedence.
 //!
-//! Owns the reading of the environment and of the TOML file; what the texts mean is `config.rs`'s.
+//! Owns the parsing of the file into texts; `config/reader.rs` parses the texts into values.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::ConfigError;
 use super::settings::{self, SETTINGS, Values};
 
-/// Which layer a setting was found in.
+/// The layer that a setting comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SettingSource {
     Flag(&'static str),
@@ -31,25 +31,25 @@ impl fmt::Display for SettingSource {
     }
 }
 
-/// A setting as it was written, and where.
+/// The texts of a setting, with their source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SettingValue {
     pub(crate) texts: Vec<String>,
     pub(crate) source: SettingSource,
 }
 
-/// Flags as they were given, by name.
+/// The flags given on the command line, by setting name.
 pub(crate) type Flags = BTreeMap<&'static str, Vec<String>>;
 
-/// The variables of the environment that are ours, by name.
+/// The environment variables that start with `HOIST_`.
 pub(crate) type Variables = BTreeMap<String, String>;
 
-/// Every setting that has a value, by name.
+/// The merged layers: each setting that has a value, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Layers(BTreeMap<&'static str, SettingValue>);
 
 impl Layers {
-    /// Lays flags over variables over the file over the defaults. What cannot be understood is left out and reported.
+    /// Merges flags, variables, file and defaults. Flags take precedence, defaults come last.
     pub(crate) fn new(flags: &Flags, variables: &Variables, file: &Layers) -> Self {
         let mut layers = BTreeMap::new();
         for setting in SETTINGS {
@@ -75,7 +75,7 @@ impl Layers {
         Self(layers)
     }
 
-    /// Reads the TOML file at `path`, whose content is `text`.
+    /// Parses `text`, the TOML file at `path`. Invalid entries are skipped and added to `errors`.
     pub(crate) fn of_file(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Self {
         let path = path.display().to_string();
         let source_at = |at: usize| SettingSource::File { path: path.clone(), line: line_of(text, at) };
@@ -106,14 +106,14 @@ impl Layers {
         self.0.get(name)
     }
 
-    /// Gives a setting a default that depends on others.
+    /// Sets the default of a setting whose default depends on other settings.
     pub(crate) fn assume(&mut self, name: &'static str, text: impl Into<String>) {
         let written = || SettingValue { texts: vec![text.into()], source: SettingSource::Default };
         self.0.entry(name).or_insert_with(written);
     }
 }
 
-/// Variables that begin like ours and are none of ours: a slip would otherwise change nothing, silently.
+/// Returns a message for each `HOIST_` variable that is not a setting, since it is probably misspelt.
 pub(crate) fn unknown_variables(variables: &Variables) -> Vec<String> {
     let known =
         |name: &str| name == "HOIST_CONFIG" || SETTINGS.iter().any(|setting| setting.variable() == name);
@@ -123,13 +123,13 @@ pub(crate) fn unknown_variables(variables: &Variables) -> Vec<String> {
         .map(|(name, _)| {
             let nearest = settings::nearest(name.trim_start_matches("HOIST_"));
             let nearest = nearest.and_then(settings::find).map(settings::Setting::variable);
-            format!("the environment has {name}, which means nothing{}", hint(nearest.as_deref()))
+            format!("the environment variable {name} is not a setting{}", hint(nearest.as_deref()))
         })
         .collect()
 }
 
-/// Recognizes the variables that Kubernetes, and Docker before it, sets in every container for a service that is called
-/// `hoist` or `hoist-...`: `HOIST_SERVICE_HOST`, `HOIST_PORT=tcp://10.0.0.1:80`, `HOIST_PORT_80_TCP_ADDR` and their like.
+/// Returns whether a variable is one that Kubernetes or Docker sets in every container for a service named `hoist` or
+/// `hoist-...`: `HOIST_SERVICE_HOST`, `HOIST_PORT=tcp://10.0.0.1:80`, `HOIST_PORT_80_TCP_ADDR` and the like.
 fn is_container_link(name: &str, value: &str) -> bool {
     const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
     if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
@@ -155,7 +155,7 @@ fn unknown(name: &str, nearest: Option<&str>) -> String {
 
 fn hint(nearest: Option<&str>) -> String {
     nearest.map_or_else(
-        || "; `hoist serve --help` lists what there is".into(),
+        || "; `hoist serve --help` lists all settings".into(),
         |name| format!("; did you mean `{name}`?"),
     )
 }
@@ -164,11 +164,13 @@ fn texts(value: &DeValue<'_>, taken: Values) -> Result<Vec<String>, String> {
     let many = taken == Values::Many;
     match value {
         DeValue::Boolean(on) if taken == Values::Switch => Ok(vec![if *on { "on" } else { "off" }.into()]),
-        DeValue::Array(values) if many && values.is_empty() => Err("an empty list; leave the key out".into()),
+        DeValue::Array(values) if many && values.is_empty() => {
+            Err("is an empty list; leave the key out".into())
+        }
         DeValue::Array(values) if many => values.iter().map(|value| text(value.get_ref())).collect(),
         DeValue::Array(_) => Err("takes one value, not a list".into()),
         DeValue::Table(_) => {
-            Err("is no section; every key stands at the top, like `max-size = \"64MiB\"`".into())
+            Err("is not a section; write all keys at the top level, like `max-size = \"64MiB\"`".into())
         }
         value => text(value).map(|text| vec![text]),
     }
@@ -178,7 +180,9 @@ fn text(value: &DeValue<'_>) -> Result<String, String> {
     match value {
         DeValue::String(text) => Ok(text.as_ref().to_owned()),
         DeValue::Integer(number) if number.radix() == 10 => Ok(number.as_str().replace('_', "")),
-        value => Err(format!("takes text or a whole number, not a {}; put it into quotes", value.type_str())),
+        value => {
+            Err(format!("takes text or a whole number, not a {}; put the value in quotes", value.type_str()))
+        }
     }
 }
 

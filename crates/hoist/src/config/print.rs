@@ -1,17 +1,17 @@
-//! The effective configuration as a TOML file, each value with the place it comes from.
+//! The output of `config print`: the effective configuration as TOML, with the source of each value.
 //!
-//! What is printed can be used as a configuration file and means the same.
+//! The output is itself a valid configuration file with the same meaning.
 
 use std::fmt;
 
 use super::settings::SETTINGS;
 use super::{Config, SettingValue};
 
-/// A configuration, to be displayed.
+/// Displays a configuration as TOML.
 pub(crate) struct Effective<'a>(&'a Config);
 
 impl Config {
-    /// As TOML.
+    /// Returns a value that displays the configuration as TOML.
     pub(crate) fn effective(&self) -> Effective<'_> {
         Effective(self)
     }

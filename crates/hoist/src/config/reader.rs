@@ -1,6 +1,6 @@
-//! From texts to values: what each setting means, and which of them contradict each other.
+//! Parsing of the settings' texts into values, and checks for contradictions between settings.
 //!
-//! Everything that is wrong is kept, so that an operator hears of all of it at once.
+//! All errors are collected, so that an operator sees them at once.
 
 mod auth;
 
@@ -25,14 +25,14 @@ use super::settings;
 use super::value::{CommandLine, Count, KeepFree, OrNone, PublicOrigin, Size, TimeSpan};
 use super::{Config, ConfigError, HookConfig, LogFormat, TargetConfig, TlsFiles};
 
-/// Reads settings and keeps what is wrong with them. What it returns in place of a wrong value is never used.
+/// Reads settings and collects errors. The value returned in place of an invalid one is a placeholder and never used.
 pub(super) struct SettingsReader<'a> {
     pub(super) layers: &'a Layers,
     pub(super) errors: Vec<ConfigError>,
 }
 
 impl SettingsReader<'_> {
-    /// The configuration without its layers, to be believed only if there are no errors.
+    /// Returns the configuration without its layers. Only valid if no errors were collected.
     pub(super) fn config(&mut self, notes: Vec<String>) -> Config {
         let (policy, limits) = (self.policy(), self.limits());
         Config {
@@ -96,7 +96,7 @@ impl SettingsReader<'_> {
         let choices = [("absolute", Locations::Absolute), ("relative", Locations::Relative)];
         let locations = self.choice("location", &choices);
         if locations == Locations::Relative && self.layers.get("public-url").is_some() {
-            self.error("public-url", "means nothing with --location relative");
+            self.error("public-url", "has no effect with --location relative");
         }
         locations
     }
@@ -120,7 +120,7 @@ impl SettingsReader<'_> {
         }
         let lifetime = self.one::<OrNone<TimeSpan>>("max-age").unwrap_or_default().0.map(|span| span.0);
         if lifetime == Some(Duration::ZERO) {
-            self.error("max-age", "would end every upload at once; write `none` for no limit");
+            self.error("max-age", "would expire every upload at once; write `none` for no limit");
         }
         let retention = self.one::<OrNone<TimeSpan>>("retain").unwrap_or_default().0.map(|span| span.0);
         let token_octets_min = self.count("min-token-length", 1..=Token::OCTETS_MAX);
@@ -162,7 +162,7 @@ impl SettingsReader<'_> {
             }
             (false, None) => TargetConfig::Keep,
             (false, Some(_)) => {
-                self.error("files-dir", "means nothing with --target keep; set --target files");
+                self.error("files-dir", "has no effect with --target keep; set --target files");
                 TargetConfig::Keep
             }
         }
@@ -187,14 +187,14 @@ impl SettingsReader<'_> {
         let texts: Vec<String> = self.many("cors-origin");
         let is_credentialed = self.switch("cors-credentials");
         if is_credentialed && (texts == ["*"] || texts == ["off"]) {
-            let wrong = "needs to know whose pages may send them; set --cors-origin to their origins";
+            let wrong = "needs a list of origins; set --cors-origin";
             self.error("cors-credentials", wrong);
         }
         match texts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["*"] => Cors::Any,
             ["off"] => Cors::Off,
             several if several.contains(&"*") || several.contains(&"off") => {
-                self.error("cors-origin", "`*` and `off` stand alone");
+                self.error("cors-origin", "`*` and `off` cannot be combined with other origins");
                 Cors::Off
             }
             _ if is_credentialed => Cors::Credentialed(self.origins()),
@@ -205,12 +205,12 @@ impl SettingsReader<'_> {
     fn origins(&mut self) -> Vec<HeaderValue> {
         self.each("cors-origin", |text| {
             let is_origin = text.split_once("://").is_some_and(|(scheme, authority)| {
-                // Pages of any scheme may be let in, but a port is a port.
+                // Any scheme is allowed, so host and port are checked as those of an http URL.
                 let is_sound =
                     format!("http://{authority}").parse().is_ok_and(|url| Origin::of(&url).is_ok());
                 !scheme.is_empty() && !authority.contains(['/', '?']) && is_sound
             });
-            // Browsers spell scheme and host in lower case, and are compared with to the letter.
+            // Origins are compared byte for byte, and browsers send them in lower case.
             let value = HeaderValue::from_str(&text.to_ascii_lowercase()).ok().filter(|_| is_origin);
             value.ok_or_else(|| "is not an origin; write it as browsers do, like https://example.org".into())
         })
@@ -223,10 +223,10 @@ impl SettingsReader<'_> {
         Some(HookConfig { program, arguments: words.collect(), timeout })
     }
 
-    /// A setting that would change nothing, so that somebody believes in something that is not so.
+    /// Reports a setting that has no effect without another one.
     fn reject_without(&mut self, name: &'static str, without: &str) {
         if self.layers.get(name).is_some() {
-            self.error(name, format!("means nothing without {without}"));
+            self.error(name, format!("has no effect without {without}"));
         }
     }
 
@@ -234,11 +234,11 @@ impl SettingsReader<'_> {
         self.one::<Size>(name).unwrap_or_default().0
     }
 
-    /// A largest size; nothing where there is none.
+    /// Reads a maximum size, `None` if unlimited.
     fn limit(&mut self, name: &str) -> Option<u64> {
         let limit = self.one::<OrNone<Size>>(name)?.0?.0;
         if limit == 0 {
-            self.error(name, "would allow nothing; write `none` for no limit");
+            self.error(name, "would reject every upload; write `none` for no limit");
         }
         Some(limit)
     }
@@ -246,7 +246,7 @@ impl SettingsReader<'_> {
     fn positive_span(&mut self, name: &str) -> Duration {
         let span = self.one::<TimeSpan>(name).map(|span| span.0);
         if span == Some(Duration::ZERO) {
-            self.error(name, "is zero, and nothing would ever be in time");
+            self.error(name, "must be greater than zero");
         }
         span.unwrap_or_default()
     }
@@ -259,7 +259,6 @@ impl SettingsReader<'_> {
         count.unwrap_or_default()
     }
 
-    /// One of some words; the first one's meaning stands in for a wrong one.
     fn tus(&mut self) -> Extensions {
         let named = |text: &str| {
             let names: Vec<_> = Extension::ALL.into_iter().map(Extension::name).collect();
@@ -268,6 +267,7 @@ impl SettingsReader<'_> {
         self.each("tus-disable", named).into_iter().fold(Extensions::ALL, Extensions::without)
     }
 
+    /// Reads one of several words. The first one is the placeholder for an invalid word.
     fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> T {
         let text: String = self.one(name).unwrap_or_default();
         let chosen = choices.iter().find(|(word, _)| *word == text);
@@ -290,7 +290,7 @@ impl SettingsReader<'_> {
         Some(path.into())
     }
 
-    /// One of the names a library knows; its error begins with what the text is not.
+    /// Reads a value whose parser returns messages like "not a durability", to be completed to a sentence.
     fn named<T: FromStr<Err: fmt::Display>>(&mut self, name: &str) -> Option<T> {
         self.single(name, |text| text.parse().map_err(|wrong: T::Err| format!("is {wrong}")))
     }

@@ -1,48 +1,48 @@
-//! The settings of `serve`: one row each, the source of the flag, the variable, the key and the help.
+//! The table of `serve` settings. Each row defines a flag, its environment variable, its key in the file and its help.
 //!
-//! Owns names, defaults as text, and help. What a text means is `config.rs`'s.
+//! Owns names, default texts and help. `config/reader.rs` parses the texts.
 
-/// One setting.
+/// A setting of `serve`.
 pub(crate) struct Setting {
     /// The flag without its dashes, which is also the key in the file.
     pub(crate) name: &'static str,
-    /// What a value is called in the help.
+    /// The placeholder of the value in the help.
     pub(crate) value: &'static str,
     pub(crate) values: Values,
-    /// As it would be written; nothing where not set means something by itself.
+    /// The default, as a user would write it. `None` if leaving the setting out has a meaning of its own.
     pub(crate) default: Option<&'static str>,
     pub(crate) help: &'static str,
-    /// The heading it stands under in the help.
+    /// The heading in the help.
     pub(crate) heading: &'static str,
 }
 
-/// How many values a setting takes.
+/// The number of values that a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Values {
     One,
     Many,
-    /// `on` or `off`; the flag alone is `on`.
+    /// `on` or `off`; a flag without a value is `on`.
     Switch,
 }
 
 impl Setting {
-    /// Whether there may be several values.
+    /// Returns whether the setting takes several values.
     pub(crate) fn many(&self) -> bool {
         self.values == Values::Many
     }
 
-    /// The environment variable.
+    /// Returns the name of the environment variable.
     pub(crate) fn variable(&self) -> String {
         format!("HOIST_{}", self.name.to_uppercase().replace('-', "_"))
     }
 }
 
-/// The setting of this name.
+/// Returns the setting with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
-/// The known name that is least different, if it is not too different to have been meant.
+/// Returns the setting name most similar to `name`, or `None` if none is similar enough to be suggested.
 pub(crate) fn nearest(name: &str) -> Option<&'static str> {
     let name = name.replace('_', "-").to_lowercase();
     if let Some(setting) = SETTINGS.iter().find(|setting| name.len() > 3 && setting.name.starts_with(&name)) {
@@ -53,7 +53,7 @@ pub(crate) fn nearest(name: &str) -> Option<&'static str> {
     (distance <= name.len().max(nearest.len()) / 2).then_some(nearest)
 }
 
-/// How many characters have to be added, removed or exchanged to make one of the other.
+/// Returns the Levenshtein distance between two names.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
@@ -68,12 +68,15 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-const PLACE: &str = "Where";
+const NETWORK: &str = "Network";
+const STORAGE: &str = "Storage";
 const UPLOADS: &str = "Uploads";
-const TARGET: &str = "What becomes of them";
-const SECURITY: &str = "Who may";
-const BOUNDS: &str = "Bounds";
-const RUNNING: &str = "Running";
+const TARGET: &str = "Target";
+const AUTH: &str = "Authentication and TLS";
+const CORS: &str = "CORS";
+const HOOKS: &str = "Hooks";
+const LIMITS: &str = "Limits";
+const OPERATION: &str = "Operation";
 
 const fn one(
     heading: &'static str,
@@ -99,241 +102,249 @@ const fn switch(heading: &'static str, name: &'static str, help: &'static str) -
     Setting { name, value: "on|off", values: Values::Switch, default: Some("off"), help, heading }
 }
 
-/// Every setting there is, in the order of the help.
+/// All settings, in the order of the help.
 pub(crate) const SETTINGS: &[Setting] = &[
     many(
-        PLACE,
+        NETWORK,
         "listen",
         "ADDR:PORT",
         Some("127.0.0.1:8080"),
-        "Accept connections here; port 0 takes a free one",
+        "Address to listen on; port 0 picks a free port",
     ),
+    one(NETWORK, "endpoint", "PATH", Some("/uploads"), "Path of the upload URL"),
     one(
-        PLACE,
-        "data",
-        "DIR",
-        Some("./hoist-data"),
-        "Keep uploads in this directory, which is made if need be",
-    ),
-    one(PLACE, "endpoint", "PATH", Some("/uploads"), "The path of the upload URL"),
-    one(
-        PLACE,
+        NETWORK,
         "public-url",
         "URL",
         None,
-        "Scheme and authority clients reach the server by, as behind a proxy [default: what each request names]",
+        "Scheme and host under which clients reach the server, for example behind a proxy [default: taken from each request]",
     ),
     one(
-        PLACE,
+        NETWORK,
         "location",
         "FORM",
         Some("absolute"),
-        "How responses name an upload: `absolute` with scheme and host, or `relative`, by its path alone",
+        "Form of upload URLs in responses: `absolute` (with scheme and host) or `relative` (path only)",
     ),
+    many(
+        NETWORK,
+        "trusted-proxy",
+        "CIDR",
+        None,
+        "Proxy whose Forwarded and X-Forwarded-* fields are trusted for scheme, host and client address",
+    ),
+    one(STORAGE, "data", "DIR", Some("./hoist-data"), "Directory to store uploads in; created if missing"),
     one(
-        PLACE,
+        STORAGE,
         "durability",
         "LEVEL",
         Some("disk"),
-        "What an acknowledged byte survives: `disk` a power cut, `os` the end of the process",
+        "What acknowledged bytes survive: `disk` a power failure, `os` a crash of the server process",
     ),
     switch(
-        PLACE,
+        STORAGE,
         "new-key",
-        "Make the data directory's `key` anew if it is missing or broken; uploads that tokens name are lost to clients",
+        "Create a new key in the data directory if its `key` file is missing or broken; clients can no longer reach uploads identified by tokens",
     ),
-    one(UPLOADS, "max-size", "SIZE", None, "The largest upload"),
-    one(UPLOADS, "min-size", "SIZE", Some("0"), "The smallest upload for which resuming is offered"),
-    one(UPLOADS, "max-append-size", "SIZE", None, "The largest content of one request"),
+    one(UPLOADS, "max-size", "SIZE", None, "Maximum size of an upload"),
+    one(UPLOADS, "min-size", "SIZE", Some("0"), "Minimum size of a resumable upload"),
+    one(UPLOADS, "max-append-size", "SIZE", None, "Maximum size of the content of one request"),
     one(
         UPLOADS,
         "min-append-size",
         "SIZE",
         Some("0"),
-        "The smallest content of one request that is not the last",
+        "Minimum size of the content of one request, except the last",
     ),
     one(
         UPLOADS,
         "max-age",
         "TIME",
         Some("7d"),
-        "How long an unfinished upload is kept after its last byte, or `none`",
+        "Delete an unfinished upload this long after its last byte, or `none`",
     ),
     one(
         UPLOADS,
         "retain",
         "TIME",
         None,
-        "How long a complete upload is remembered, or `none` for ever [default: none; 24h with --target files]",
+        "Delete a complete upload after this time, or `none` to keep it forever [default: none; 24h with --target files]",
     ),
     one(
         UPLOADS,
         "ietf-versions",
         "LIST",
         Some("3-10"),
-        "Interop versions of the draft that are spoken, like 3-10 or 5,6,8-10; one after 10 is spoken as 10",
+        "Interop versions of the IETF draft to support, like 3-10 or 5,6,8-10; later versions are treated as 10",
     ),
     one(
         UPLOADS,
         "ietf-complete-at-length",
         "VERSIONS",
         Some("off"),
-        "`v5-v6`: uploads of these versions of the draft are complete once their length is reached, as tus-js-client has it",
+        "With `v5-v6`, treat an upload of these draft versions as complete once it reaches its length, as tus-js-client expects",
     ),
     many(
         UPLOADS,
         "tus-disable",
         "EXTENSION",
         None,
-        "An extension of tus 1.0 that is not offered, like termination or concatenation-unfinished",
+        "tus 1.0 extension to turn off, like termination or concatenation-unfinished",
     ),
     switch(
         UPLOADS,
         "accept-forms",
-        "Take the file out of a form (multipart/form-data), as browsers and `curl -F` send it; refused otherwise",
+        "Accept a file in a form (multipart/form-data), as sent by browsers and `curl -F`",
     ),
-    one(UPLOADS, "min-token-length", "N", Some("1"), "The fewest octets of an Upload-Token"),
+    one(UPLOADS, "min-token-length", "N", Some("1"), "Minimum length of an Upload-Token in bytes"),
     one(
         UPLOADS,
         "interim",
         "WHEN",
         Some("auto"),
-        "Who is sent 104 responses: `auto` who names a version of the draft, `always` who names none too, `never` nobody",
+        "When to send 104 responses: `auto` (only to clients that name a draft version), `always` or `never`",
     ),
     one(
         TARGET,
         "target",
         "TARGET",
         Some("keep"),
-        "`keep` complete uploads in the data directory, or put `files` into --files-dir",
+        "Destination of complete uploads: `keep` leaves them in the data directory, `files` moves them into --files-dir",
     ),
-    one(TARGET, "files-dir", "DIR", None, "The directory of --target files"),
-    one(TARGET, "files-name", "TEMPLATE", Some("{name}"), "Their names, made of {name}, {id} and {date}"),
-    switch(
-        TARGET,
-        "downloads",
-        "Let complete uploads be fetched with GET on their URL, by whoever uploaded them",
-    ),
+    one(TARGET, "files-dir", "DIR", None, "Directory for --target files"),
     one(
-        SECURITY,
+        TARGET,
+        "files-name",
+        "TEMPLATE",
+        Some("{name}"),
+        "File name template for --target files, with {name}, {id} and {date}",
+    ),
+    switch(TARGET, "downloads", "Serve complete uploads to GET requests by the user who uploaded them"),
+    one(
+        AUTH,
         "tls-cert",
         "FILE",
         None,
-        "Certificate chain (PEM); renewed files are noticed, at once with SIGHUP",
+        "TLS certificate chain (PEM); reloaded when the file changes, or at once on SIGHUP",
     ),
-    one(SECURITY, "tls-key", "FILE", None, "Private key (PEM)"),
-    many(
-        SECURITY,
-        "trusted-proxy",
-        "CIDR",
-        None,
-        "A proxy in front, believed about scheme, host and client (Forwarded, X-Forwarded-*)",
-    ),
-    many(
-        SECURITY,
-        "cors-origin",
-        "ORIGIN",
-        Some("*"),
-        "An origin whose pages may upload, `*` for all, `off` for none",
-    ),
-    switch(
-        SECURITY,
-        "cors-credentials",
-        "Let pages of these origins send the browser's own credentials, such as cookies for a proxy in front",
-    ),
-    many(SECURITY, "cors-header", "NAME", None, "A further request field these pages may send"),
-    one(SECURITY, "bearer-file", "FILE", None, "Bearer tokens that are let in: lines of `token principal`"),
+    one(AUTH, "tls-key", "FILE", None, "TLS private key (PEM)"),
+    one(AUTH, "bearer-file", "FILE", None, "File of accepted bearer tokens, one `token principal` per line"),
     one(
-        SECURITY,
+        AUTH,
         "jwt-key",
         "FILE",
         None,
-        "Let in whose JWT this key verifies: a secret for HS..., else a public key (PEM)",
+        "Key to verify JWTs with: a shared secret for HS*, otherwise a public key (PEM)",
     ),
-    one(
-        SECURITY,
-        "jwt-algorithm",
-        "ALG",
-        None,
-        "The one algorithm of --jwt-key: HS256, RS256, ES256, EdDSA, ...",
-    ),
-    one(SECURITY, "jwks-file", "FILE", None, "Let in whose JWT a key of this JSON Web Key Set verifies"),
-    many(SECURITY, "jwt-audience", "AUD", None, "An audience a JWT may be for"),
+    one(AUTH, "jwt-algorithm", "ALG", None, "Algorithm of --jwt-key: HS256, RS256, ES256, EdDSA, ..."),
+    one(AUTH, "jwks-file", "FILE", None, "JSON Web Key Set to verify JWTs with"),
+    many(AUTH, "jwt-audience", "AUD", None, "Accepted audience of a JWT"),
     many(
-        SECURITY,
+        AUTH,
         "jwt-issuer",
         "ISS",
         None,
-        "An issuer a JWT may be from; with several, a user is an issuer and a subject, and no longer a subject alone",
+        "Accepted issuer of a JWT; with several, a user is identified by issuer and subject instead of subject alone",
     ),
     many(
-        SECURITY,
+        AUTH,
         "jwt-issuer-keys",
         "ISS=FILE",
         None,
-        "Let in whose JWT of this issuer a key of this JSON Web Key Set verifies, and no key of another issuer's",
+        "Accepted issuer together with the JSON Web Key Set that verifies its JWTs",
     ),
     one(
-        SECURITY,
+        AUTH,
         "jwt-main-issuer",
         "ISS",
         None,
-        "Of several issuers, the one whose subjects keep their uploads of the time when it was the only one",
+        "With several issuers, the one whose users are still identified by subject alone, so that they keep their uploads",
     ),
+    many(
+        CORS,
+        "cors-origin",
+        "ORIGIN",
+        Some("*"),
+        "Origin whose pages may upload, `*` for any, `off` for none",
+    ),
+    switch(
+        CORS,
+        "cors-credentials",
+        "Allow pages of these origins to send the browser's credentials, such as cookies for a proxy",
+    ),
+    many(CORS, "cors-header", "NAME", None, "Additional request field that pages of these origins may send"),
     one(
-        SECURITY,
+        HOOKS,
         "hook-command",
         "CMD",
         None,
-        "Run before an upload is created: JSON on its stdin, exit 0 to go on (no shell; words may be quoted)",
+        "Command to run before an upload is created: gets JSON on stdin, exits with 0 to accept (no shell; arguments may be quoted)",
     ),
-    one(SECURITY, "hook-timeout", "TIME", Some("10s"), "How long it may take"),
+    one(HOOKS, "hook-timeout", "TIME", Some("10s"), "Time limit of the hook command"),
     one(
-        BOUNDS,
+        LIMITS,
         "keep-free",
         "SIZE|N%",
         Some("1%"),
-        "Room on the volume of --data that uploads leave free; a share is at most 1 GiB. Beyond it they are answered 507",
+        "Disk space to keep free on the volume of --data; a percentage means at most 1 GiB. Uploads that need it get 507",
     ),
-    one(BOUNDS, "max-open-uploads", "N", Some("10000"), "Unfinished uploads of all, or `none`"),
+    one(LIMITS, "max-open-uploads", "N", Some("10000"), "Maximum number of unfinished uploads, or `none`"),
     one(
-        BOUNDS,
+        LIMITS,
         "max-open-uploads-per-user",
         "N",
         Some("1000"),
-        "Unfinished uploads of one principal, or `none`",
+        "Maximum number of unfinished uploads of one user, or `none`",
     ),
     one(
-        BOUNDS,
+        LIMITS,
         "max-open-uploads-per-address",
         "N",
         Some("1000"),
-        "Unfinished uploads of one client address without a principal (IPv6: of one /64), or `none`",
+        "Maximum number of unfinished uploads of one unauthenticated client address (IPv6: one /64), or `none`",
     ),
-    one(BOUNDS, "max-complete-uploads", "N", Some("1000000"), "Complete uploads that are kept, or `none`"),
-    one(BOUNDS, "max-stored-bytes", "SIZE", None, "Bytes of all uploads together"),
-    one(BOUNDS, "max-stored-bytes-per-user", "SIZE", None, "Bytes of one principal's uploads together"),
     one(
-        BOUNDS,
+        LIMITS,
+        "max-complete-uploads",
+        "N",
+        Some("1000000"),
+        "Maximum number of complete uploads kept, or `none`",
+    ),
+    one(LIMITS, "max-stored-bytes", "SIZE", None, "Maximum total size of all uploads"),
+    one(LIMITS, "max-stored-bytes-per-user", "SIZE", None, "Maximum total size of one user's uploads"),
+    one(
+        LIMITS,
         "head-timeout",
         "TIME",
         Some("30s"),
-        "How long a request's header section, or a handshake, may take",
+        "Time limit for receiving a request header section, and for a handshake",
     ),
-    one(BOUNDS, "idle-timeout", "TIME", Some("60s"), "How long content may stand still"),
-    one(BOUNDS, "min-rate", "BYTES/S", Some("100"), "The slowest content tolerated over a minute; 0 for any"),
-    one(BOUNDS, "max-connections", "N", Some("16384"), "Connections at once, for each --listen"),
+    one(LIMITS, "idle-timeout", "TIME", Some("60s"), "Time limit without any content received"),
     one(
-        RUNNING,
+        LIMITS,
+        "min-rate",
+        "BYTES/S",
+        Some("100"),
+        "Minimum upload rate, averaged over a minute; 0 for none",
+    ),
+    one(
+        LIMITS,
+        "max-connections",
+        "N",
+        Some("16384"),
+        "Maximum number of concurrent connections per --listen address",
+    ),
+    one(
+        OPERATION,
         "drain-timeout",
         "TIME",
         Some("30s"),
-        "How long the server may take to stop; what is not done by then is done after the next start",
+        "Time limit for a graceful shutdown; the next start finishes what is left",
     ),
-    one(RUNNING, "sweep-interval", "TIME", Some("5m"), "How often uploads whose time is over are removed"),
-    one(RUNNING, "workers", "N", None, "Threads for connections [default: one for each processor]"),
-    one(RUNNING, "log", "FORMAT", Some("human"), "Log lines on stderr: `human` or `json`"),
-    one(RUNNING, "log-level", "LEVEL", Some("info"), "error, warn, info, debug or trace"),
+    one(OPERATION, "sweep-interval", "TIME", Some("5m"), "Interval between removals of expired uploads"),
+    one(OPERATION, "workers", "N", None, "Number of worker threads [default: number of CPUs]"),
+    one(OPERATION, "log", "FORMAT", Some("human"), "Log format on stderr: `human` or `json`"),
+    one(OPERATION, "log-level", "LEVEL", Some("info"), "Log level: error, warn, info, debug or trace"),
 ];
 
 #[cfg(test)]
@@ -341,14 +352,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_one_each() {
+    fn setting_names_are_unique() {
         for (at, setting) in SETTINGS.iter().enumerate() {
             assert!(SETTINGS[..at].iter().all(|other| other.name != setting.name), "{}", setting.name);
         }
     }
 
     #[test]
-    fn a_slip_finds_what_was_meant() {
+    fn a_misspelt_name_suggests_the_nearest_setting() {
         let cases = [
             ("max-sise", Some("max-size")),
             ("maxsize", Some("max-size")),

@@ -1,4 +1,4 @@
-//! Which layer wins, what contradicts what, and what operators are told.
+//! Tests of the precedence of layers, of contradictions between settings, and of messages.
 
 use std::path::Path;
 
@@ -24,11 +24,11 @@ fn errors(toml: &str) -> Vec<String> {
     of(&[], &[], toml).err().unwrap_or_default()
 }
 
-/// Flags, variables, a file, and what comes of them: the largest size, the ports.
+/// Flags, variables, a file, and the resulting maximum size and ports.
 type Case<'a> = (Given<'a>, &'a [(&'a str, &'a str)], &'a str, Option<u64>, &'a [u16]);
 
 #[test]
-fn a_flag_goes_over_a_variable_over_the_file_over_the_default() {
+fn flags_override_variables_which_override_the_file() {
     let toml = "max-size = \"3KiB\"\nlisten = [\"127.0.0.1:3\", \"[::1]:3\"]\nendpoint = \"/file\"\n";
     let env = [("HOIST_MAX_SIZE", "2KiB"), ("HOIST_LISTEN", "127.0.0.1:2, [::1]:2"), ("HOIST_ENDPOINT", "")];
     let cases: [Case<'_>; 4] = [
@@ -47,14 +47,14 @@ fn a_flag_goes_over_a_variable_over_the_file_over_the_default() {
         let config = of(given, env, toml).expect("sound");
         assert_eq!(config.policy.limits.size_max, size);
         assert_eq!(config.listen.iter().map(SocketAddr::port).collect::<Vec<_>>(), ports);
-        // An empty variable is one that is not set.
+        // An empty variable counts as unset.
         assert_eq!(config.endpoint, if toml.is_empty() { "/uploads" } else { "/file" });
     }
 }
 
 // proves: TOK-SEC-04
 #[test]
-fn defaults_are_those_of_the_libraries() {
+fn defaults_match_those_of_the_libraries() {
     let config = of(&[], &[], "").expect("sound");
     assert_eq!(config.policy, Policy::default());
     assert_eq!(config.limits, hoist_http::Limits::default());
@@ -70,8 +70,8 @@ fn defaults_are_those_of_the_libraries() {
 }
 
 #[test]
-fn each_setting_means_something() {
-    // A value that is right for each, given as a flag, and the one place it must show.
+fn each_setting_changes_the_configuration() {
+    // A valid, non-default value for each setting.
     let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\nlocation = \"absolute\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
         ietf-versions = \"5,8-11\"\nietf-complete-at-length = \"v5-v6\"\ntus-disable = [\"termination\"]\ndurability = \"os\"\nnew-key = true\nkeep-free = \"3%\"\nmax-size = 9\n\
         min-size = 1\nmax-append-size = 8\nmin-append-size = 2\nmax-age = \"none\"\nretain = 5\nmin-token-length = 16\n\
@@ -132,7 +132,7 @@ fn each_setting_means_something() {
     assert_eq!(config.limits, limits);
     assert_eq!((config.sweep_interval, config.workers), (seconds(9), 3));
     assert_eq!((config.log, config.log_level), (LogFormat::Json, tracing::Level::DEBUG));
-    // The rest are those that exclude each other with the above.
+    // The others exclude each other with the above.
     let missing = SETTINGS.iter().filter(|setting| !all.contains(&format!("{} = ", setting.name)));
     assert_eq!(
         missing.map(|setting| setting.name).collect::<Vec<_>>(),
@@ -148,28 +148,28 @@ fn each_setting_means_something() {
 }
 
 #[test]
-fn a_problem_names_its_place_and_the_next_step() {
+fn an_error_names_its_location_and_the_fix() {
     let cases = [
         ("\nmax-sise = 3", "hoist.toml:2: unknown key `max-sise`; did you mean `max-size`?"),
-        ("zzzzzz = 3", "hoist.toml:1: unknown key `zzzzzz`; `hoist serve --help` lists what there is"),
+        ("zzzzzz = 3", "hoist.toml:1: unknown key `zzzzzz`; `hoist serve --help` lists all settings"),
         (
             "max-size = \"64M\"",
             "hoist.toml:1: max-size: `64M` has no clear unit; write KiB, MiB, GiB, or KB, MB, GB",
         ),
         (
             "max-size = 1.5",
-            "hoist.toml:1: max-size: takes text or a whole number, not a float; put it into quotes",
+            "hoist.toml:1: max-size: takes text or a whole number, not a float; put the value in quotes",
         ),
-        ("max-size = 0", "hoist.toml:1: max-size: would allow nothing; write `none` for no limit"),
+        ("max-size = 0", "hoist.toml:1: max-size: would reject every upload; write `none` for no limit"),
         ("max-size = [1]", "hoist.toml:1: max-size: takes one value, not a list"),
-        ("listen = []", "hoist.toml:1: listen: an empty list; leave the key out"),
+        ("listen = []", "hoist.toml:1: listen: is an empty list; leave the key out"),
         (
             "listen = \"8080\"",
             "hoist.toml:1: listen: `8080` is not an address and a port; write it like 127.0.0.1:8080 or [::]:8080",
         ),
         (
             "[max-size]",
-            "hoist.toml:1: max-size: is no section; every key stands at the top, like `max-size = \"64MiB\"`",
+            "hoist.toml:1: max-size: is not a section; write all keys at the top level, like `max-size = \"64MiB\"`",
         ),
         ("max-size = 5\nmin-size = 6", "hoist.toml:2: min-size: is more than max-size"),
         (
@@ -180,24 +180,24 @@ fn a_problem_names_its_place_and_the_next_step() {
         ("interim = \"maybe\"", "hoist.toml:1: interim: `maybe` is none of `auto`, `always`, `never`"),
         (
             "max-size = true",
-            "hoist.toml:1: max-size: takes text or a whole number, not a boolean; put it into quotes",
+            "hoist.toml:1: max-size: takes text or a whole number, not a boolean; put the value in quotes",
         ),
         ("target = \"s3\"", "hoist.toml:1: target: `s3` is none of `keep`, `files`"),
         ("target = \"files\"", "hoist.toml:1: target: `files` needs a directory; set --files-dir"),
         (
             "files-dir = \"x\"",
-            "hoist.toml:1: files-dir: means nothing with --target keep; set --target files",
+            "hoist.toml:1: files-dir: has no effect with --target keep; set --target files",
         ),
         ("tls-cert = \"x\"", "hoist.toml:1: tls-cert: needs its private key; set --tls-key"),
         ("tls-key = \"x\"", "hoist.toml:1: tls-key: needs its certificate; set --tls-cert"),
         (
             "jwt-key = \"x\"",
-            "hoist.toml:1: jwt-key: needs the algorithm it verifies; set --jwt-algorithm, for example RS256",
+            "hoist.toml:1: jwt-key: needs an algorithm; set --jwt-algorithm, for example RS256",
         ),
-        ("jwt-issuer = \"x\"", "hoist.toml:1: jwt-issuer: means nothing without --jwt-key or --jwks-file"),
+        ("jwt-issuer = \"x\"", "hoist.toml:1: jwt-issuer: has no effect without --jwt-key or --jwks-file"),
         (
             "bearer-file = \"x\"\njwks-file = \"y\"",
-            "hoist.toml:1: bearer-file: cannot stand beside JWT keys; keep one of them",
+            "hoist.toml:1: bearer-file: cannot be combined with JWT keys; remove one of them",
         ),
         (
             "jwt-issuer-keys = \"https://a\"",
@@ -206,19 +206,19 @@ fn a_problem_names_its_place_and_the_next_step() {
         ),
         (
             "jwt-issuer-keys = \"a=k\"\njwks-file = \"k\"",
-            "hoist.toml:1: jwt-issuer-keys: cannot stand beside --jwt-key or --jwks-file; give every key set with its \
-             issuer",
+            "hoist.toml:1: jwt-issuer-keys: cannot be combined with --jwt-key or --jwks-file; give each key set with \
+             its issuer",
         ),
         (
             "jwks-file = \"k\"\njwt-issuer = [\"a\", \"b c\"]",
-            "hoist.toml:2: jwt-issuer: has an issuer with white space in it, which stands between issuers and subjects",
+            "hoist.toml:2: jwt-issuer: has an issuer that contains white space, which separates issuers from subjects",
         ),
         (
             "jwks-file = \"k\"\njwt-issuer = [\"a\", \"b\"]\njwt-main-issuer = \"c\"",
-            "hoist.toml:3: jwt-main-issuer: `c` is none of the issuers of --jwt-issuer",
+            "hoist.toml:3: jwt-main-issuer: `c` is not one of the issuers of --jwt-issuer",
         ),
-        ("hook-command = \"'x\"", "hoist.toml:1: hook-command: `'x` has a quote that does not end"),
-        ("idle-timeout = 0", "hoist.toml:1: idle-timeout: is zero, and nothing would ever be in time"),
+        ("hook-command = \"'x\"", "hoist.toml:1: hook-command: `'x` has an unterminated quote"),
+        ("idle-timeout = 0", "hoist.toml:1: idle-timeout: must be greater than zero"),
         (
             "durability = \"maybe\"",
             "hoist.toml:1: durability: `maybe` is not a durability: it is `disk` or `os`",
@@ -242,7 +242,7 @@ fn a_problem_names_its_place_and_the_next_step() {
 }
 
 #[test]
-fn so_do_problems_with_proxies_and_pages() {
+fn errors_of_proxy_and_cors_settings_name_location_and_fix() {
     let cases = [
         (
             "public-url = \"example.org\"",
@@ -251,11 +251,11 @@ fn so_do_problems_with_proxies_and_pages() {
         ),
         (
             "public-url = \"https://a/uploads\"",
-            "hoist.toml:1: public-url: `https://a/uploads` has a path; that of the upload URL is --endpoint",
+            "hoist.toml:1: public-url: `https://a/uploads` has a path; set the path with --endpoint",
         ),
         (
             "location = \"relative\"\npublic-url = \"https://a\"",
-            "hoist.toml:2: public-url: means nothing with --location relative",
+            "hoist.toml:2: public-url: has no effect with --location relative",
         ),
         (
             "trusted-proxy = [\"::1\", \"10.0.0.0/33\"]",
@@ -263,14 +263,17 @@ fn so_do_problems_with_proxies_and_pages() {
              192.0.2.7",
         ),
         ("downloads = \"yes\"", "hoist.toml:1: downloads: `yes` is none of `off`, `on`, `false`, `true`"),
-        ("cors-origin = [\"*\", \"https://a\"]", "hoist.toml:1: cors-origin: `*` and `off` stand alone"),
+        (
+            "cors-origin = [\"*\", \"https://a\"]",
+            "hoist.toml:1: cors-origin: `*` and `off` cannot be combined with other origins",
+        ),
         (
             "cors-header = \"X A\"",
             "hoist.toml:1: cors-header: `X A` is not the name of a field; write it like X-Csrf-Token",
         ),
         (
             "cors-credentials = true",
-            "hoist.toml:1: cors-credentials: needs to know whose pages may send them; set --cors-origin to their origins",
+            "hoist.toml:1: cors-credentials: needs a list of origins; set --cors-origin",
         ),
         (
             "cors-origin = [\"https://a/\"]",
@@ -283,17 +286,17 @@ fn so_do_problems_with_proxies_and_pages() {
 }
 
 #[test]
-fn a_strange_variable_is_noticed() {
+fn an_unknown_variable_is_reported() {
     let env = [("HOIST_MAX_SISE", "1"), ("HOIST_CONFIG", "x"), ("HOIST_LOG", "json")];
     let notes = of(&[], &env, "").expect("sound").notes;
     assert_eq!(
         notes,
-        ["the environment has HOIST_MAX_SISE, which means nothing; did you mean `HOIST_MAX_SIZE`?"]
+        ["the environment variable HOIST_MAX_SISE is not a setting; did you mean `HOIST_MAX_SIZE`?"]
     );
 }
 
 #[test]
-fn variables_of_a_kubernetes_service_are_passed_over() {
+fn variables_of_a_kubernetes_service_are_ignored() {
     let env = [
         ("HOIST_SERVICE_HOST", "10.96.0.7"),
         ("HOIST_SERVICE_PORT", "80"),
@@ -320,11 +323,11 @@ fn variables_of_a_kubernetes_service_are_passed_over() {
 
 // proves: TOK-TOKEN-05, TOK-SEC-01
 #[test]
-fn warnings_come_when_there_is_something_to_warn_of() {
+fn risky_settings_cause_warnings() {
     const TOKEN: &str = "not authenticated";
     const CLEAR: &str = "without encryption";
-    const EVERYBODY: &str = "trusts every address";
-    const TAKEN: &str = "finds nothing";
+    const ANY_ADDRESS: &str = "trusts every address";
+    const TAKEN: &str = "finds nothing to serve";
     const ISSUERS: &str = "every issuer";
     let cases: [(&str, &[&str]); 14] = [
         ("", &[TOKEN]),
@@ -337,8 +340,8 @@ fn warnings_come_when_there_is_something_to_warn_of() {
         ("bearer-file = \"b\"\nlisten = [\"[::1]:0\", \"127.9.9.9:0\", \"[::ffff:127.0.0.1]:0\"]", &[]),
         ("bearer-file = \"b\"\nlisten = \"192.0.2.1:0\"\ntls-cert = \"c\"\ntls-key = \"k\"", &[]),
         ("listen = \"[2001:db8::1]:0\"\ntrusted-proxy = \"::1\"", &[TOKEN]),
-        ("bearer-file = \"b\"\ntrusted-proxy = [\"::1\", \"0.0.0.0/0\"]", &[EVERYBODY]),
-        ("bearer-file = \"b\"\ntrusted-proxy = \"::/0\"", &[EVERYBODY]),
+        ("bearer-file = \"b\"\ntrusted-proxy = [\"::1\", \"0.0.0.0/0\"]", &[ANY_ADDRESS]),
+        ("bearer-file = \"b\"\ntrusted-proxy = \"::/0\"", &[ANY_ADDRESS]),
         ("bearer-file = \"b\"\ndownloads = true", &[]),
         ("bearer-file = \"b\"\ndownloads = \"on\"\ntarget = \"files\"\nfiles-dir = \"f\"", &[TAKEN]),
     ];
@@ -352,7 +355,7 @@ fn warnings_come_when_there_is_something_to_warn_of() {
 }
 
 #[test]
-fn a_check_advises_about_what_is_kept_for_ever() {
+fn unlimited_retention_causes_advice() {
     let cases: [(&str, &[&str]); 6] = [
         ("", &["content of complete uploads"]),
         ("retain = \"30d\"", &[]),
@@ -371,7 +374,7 @@ fn a_check_advises_about_what_is_kept_for_ever() {
 }
 
 #[test]
-fn what_is_printed_means_the_same() {
+fn the_printed_configuration_can_be_read_back() {
     let given: [(&'static str, &[&str]); 3] = [
         ("max-size", &["64MiB"]),
         ("hook-command", &["check \"it's\\fine\" '\u{1}\u{e9}'"]),

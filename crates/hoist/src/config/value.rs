@@ -1,6 +1,6 @@
-//! What a setting's text means: sizes, times, command lines.
+//! The value types of settings: sizes, times, origins, command lines.
 //!
-//! Every error says what would have been right.
+//! Each error message shows a valid value.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use hoist_store::fs::Headroom;
 use http::Uri;
 
-/// Bytes: `1024`, `64MiB`, `10GB`.
+/// A size in bytes: `1024`, `64MiB`, `10GB`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
 
@@ -33,11 +33,11 @@ impl FromStr for Size {
         };
         let number: u64 = number.parse().map_err(|_| WRONG)?;
         let bytes = number.checked_mul(factor).filter(|bytes| *bytes <= hoist_proto::types::LARGEST_INTEGER);
-        bytes.map(Self).ok_or("is more bytes than any upload can have, 999999999999999")
+        bytes.map(Self).ok_or("is more than the largest possible upload, 999999999999999 bytes")
     }
 }
 
-/// Room that stays free: a size, or a share of the volume like `1%`.
+/// The disk space to keep free: a size, or a percentage of the volume like `1%`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeepFree(pub(crate) Headroom);
 
@@ -51,11 +51,11 @@ impl FromStr for KeepFree {
         let percent = number.trim_end().parse().ok().filter(|percent| *percent < 100);
         percent
             .map(|percent| Self(Headroom::Percent(percent)))
-            .ok_or("is not a share; write it like 1% or 10GiB")
+            .ok_or("is not a percentage or a size; write it like 1% or 10GiB")
     }
 }
 
-/// A time: `30s`, `5m`, `7d`; a plain number is seconds.
+/// A duration: `30s`, `5m`, `7d`, or a number of seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TimeSpan(pub(crate) Duration);
 
@@ -64,7 +64,7 @@ impl FromStr for TimeSpan {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const WRONG: &str = "is not a time; write it like 30s, 5m, 12h, 7d, or as a number of seconds";
-        /// A thousand years: everything that adds it to a date stays in range.
+        /// A thousand years, so that adding a duration to a date cannot overflow.
         const SECONDS_MAX: u64 = 1000 * 366 * 86_400;
         let (number, unit) = split(text);
         let number: u64 = number.parse().map_err(|_| WRONG)?;
@@ -81,11 +81,11 @@ impl FromStr for TimeSpan {
         let seconds = number.checked_mul(seconds).filter(|seconds| *seconds <= SECONDS_MAX);
         seconds
             .map(|seconds| Self(Duration::from_secs(seconds)))
-            .ok_or("is more than a thousand years; write `none`")
+            .ok_or("is more than a thousand years; write `none` for no limit")
     }
 }
 
-/// The number and the unit behind it, with or without a space.
+/// Splits a text into a number and its unit.
 fn split(text: &str) -> (&str, &str) {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -93,7 +93,7 @@ fn split(text: &str) -> (&str, &str) {
     (number, unit.trim())
 }
 
-/// A value, or `none`.
+/// An optional value, written `none` if absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OrNone<T>(pub(crate) Option<T>);
 
@@ -123,7 +123,7 @@ impl FromStr for Count {
     }
 }
 
-/// Scheme and authority, as `https://upload.example.org`.
+/// An origin, like `https://upload.example.org`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PublicOrigin(pub(crate) String);
 
@@ -137,7 +137,7 @@ impl FromStr for PublicOrigin {
             return Err(WRONG);
         };
         if uri.path_and_query().is_some_and(|rest| rest.as_str() != "/") {
-            return Err("has a path; that of the upload URL is --endpoint");
+            return Err("has a path; set the path with --endpoint");
         }
         if hoist_client::Origin::of(&uri).is_err() || authority.as_str().ends_with(':') {
             return Err(WRONG);
@@ -146,7 +146,7 @@ impl FromStr for PublicOrigin {
     }
 }
 
-/// A program and its arguments: words between white space, which quotes of either kind keep together.
+/// A program and its arguments, separated by white space. Single and double quotes group words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CommandLine(pub(crate) Vec<String>);
 
@@ -168,7 +168,7 @@ impl FromStr for CommandLine {
         }
         words.extend(word);
         match (quote, words.first()) {
-            (Some(_), _) => Err("has a quote that does not end"),
+            (Some(_), _) => Err("has an unterminated quote"),
             (None, None) => Err("names no program"),
             (None, Some(program)) if program.is_empty() => Err("names no program"),
             (None, Some(_)) => Ok(Self(words)),
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
+    fn sizes_are_parsed() {
         let good = [
             ("0", 0),
             ("1024", 1024),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn origins() {
+    fn origins_are_parsed() {
         let good = [
             ("https://upload.example.org", "https://upload.example.org"),
             ("https://upload.example.org/", "https://upload.example.org"),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn times() {
+    fn times_are_parsed() {
         let good = [
             ("30s", 30),
             ("5m", 300),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn command_lines() {
+    fn command_lines_are_split_into_words() {
         let good: [(&str, &[&str]); 5] = [
             ("/bin/check", &["/bin/check"]),
             ("  check  --strict\t-v ", &["check", "--strict", "-v"]),

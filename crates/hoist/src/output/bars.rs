@@ -1,4 +1,4 @@
-//! Bars on a terminal: one for each upload that is under way, and one for all of them.
+//! Progress bars on a terminal: one per running upload, and one for all files.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Bytes;
 
-/// How many columns a bar has.
+/// The width of a bar in columns.
 const WIDTH: usize = 24;
 
 /// All bars of a run.
@@ -18,11 +18,11 @@ pub(crate) struct Bars {
     is_colored: bool,
 }
 
-/// The bar of one upload. It goes away when it is dropped.
+/// The bar of one upload. Removed from the terminal on drop.
 #[derive(Debug)]
 pub(crate) struct Bar(ProgressBar);
 
-/// A bar without an end.
+/// The template of an upload of unknown length.
 const ENDLESS: &str = "{prefix:24} {spinner} {msg}";
 
 impl Bars {
@@ -30,12 +30,12 @@ impl Bars {
         Self { all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()), is_colored }
     }
 
-    /// Does something while no bar is in the way.
+    /// Runs `act` while the bars are hidden.
     pub(super) fn suspend<T>(&self, act: impl FnOnce() -> T) -> T {
         self.all.suspend(act)
     }
 
-    /// A bar above the one for all.
+    /// Adds a bar for one upload, above the bar for all files.
     pub(crate) fn add(&self, label: &str) -> Bar {
         let bar = self.all.insert(0, ProgressBar::new(0));
         bar.set_style(self.style());
@@ -43,7 +43,7 @@ impl Bars {
         Bar(bar)
     }
 
-    /// The bar for so many files.
+    /// Adds the bar for all files.
     pub(crate) fn total(&self, files: usize) -> Bar {
         let bar = self.all.add(ProgressBar::new(files as u64));
         bar.set_style(self.style());
@@ -59,12 +59,12 @@ impl Bars {
 }
 
 impl Bar {
-    /// Draws how far an upload is.
+    /// Draws the progress of an upload.
     pub(crate) fn show(&self, at: &Progress) {
         let Self(bar) = self;
         match at.length {
             Some(length) => bar.set_length(length),
-            // A stream has no length before its end, and then it is as good as over.
+            // The length of a stream is unknown until its end.
             None => bar.set_style(ProgressStyle::with_template(ENDLESS).expect("sound")),
         }
         bar.set_position(at.sent);
@@ -72,7 +72,7 @@ impl Bar {
         bar.tick();
     }
 
-    /// Draws how many are done.
+    /// Draws the number of finished files.
     pub(crate) fn count(&self, done: usize, text: impl Display) {
         self.0.set_position(done as u64);
         self.0.set_message(text.to_string());
@@ -86,12 +86,12 @@ impl Drop for Bar {
     }
 }
 
-/// How far it is, in words.
+/// Formats progress as text: bytes, rate, time left, retries.
 fn sentence(at: &Progress) -> String {
     let of = at.length.map(|length| format!(" of {}", Bytes(length))).unwrap_or_default();
     let doing = match at.activity {
         Activity::Sending => format!("  {}/s", Bytes(at.rate)),
-        Activity::Waiting(pause) => format!("  again in {} ms", pause.as_millis()),
+        Activity::Waiting(pause) => format!("  retry in {} ms", pause.as_millis()),
         _ => String::new(),
     };
     let is_sending = at.activity == Activity::Sending;
@@ -104,7 +104,7 @@ fn sentence(at: &Progress) -> String {
     format!("{}{of}{doing}{eta}{retries}", Bytes(at.sent))
 }
 
-/// Minutes and seconds.
+/// A duration, displayed as `m:ss` or `h:mm:ss`.
 struct Clock(Duration);
 
 impl Display for Clock {
@@ -117,7 +117,7 @@ impl Display for Clock {
     }
 }
 
-/// The end of a path, which tells more than its beginning.
+/// Shortens a path to its end, which identifies the file better than its start.
 fn shortened(label: &str) -> String {
     const MOST: usize = 24;
     let many = label.chars().count();
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_paths_fit_their_columns() {
+    fn durations_and_paths_fit_their_columns() {
         for (seconds, expected) in [(0, "0:00"), (75, "1:15"), (3_600, "1:00:00"), (86_399, "23:59:59")] {
             assert_eq!(Clock(Duration::from_secs(seconds)).to_string(), expected);
         }
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn styles_are_sound() {
+    fn bar_templates_are_valid() {
         for is_colored in [true, false] {
             let bar = Bars::new(is_colored).add("film");
             bar.show(&Progress::default());

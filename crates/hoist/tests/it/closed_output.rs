@@ -83,7 +83,7 @@ async fn what_is_uploaded_is_uploaded_although_its_result_cannot_be_printed() {
     for (round, stdout) in [closed(), full(), closed()].into_iter().enumerate() {
         let ended = ended(put(), stdout).await;
         assert_eq!(ended.code, Some(10), "{round}: {ended:?}");
-        assert!(ended.stderr.contains(&format!("{FILES} of 21 files are uploaded, 1 failed")), "{ended:?}");
+        assert!(ended.stderr.contains(&format!("{FILES} of 21 files uploaded, 1 failed")), "{ended:?}");
         assert_eq!(home.done().len(), FILES, "{round}: no file is uploaded twice");
     }
     fs::remove_file(home.path("films/dangling")).expect("removed");

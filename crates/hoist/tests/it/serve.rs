@@ -209,5 +209,5 @@ fn a_renewed_certificate_is_used_after_a_hangup() {
     assert_eq!(put(&server).code, Some(14), "the old certificate is not the one that is trusted now");
     server.signal(Signal::HUP);
     spin_until(Instant::now(), || put(&server).code == Some(0));
-    assert!(server.stop().stderr.contains("certificate read again"));
+    assert!(server.stop().stderr.contains("certificate reloaded"));
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::super::ServerLimits;
 use super::super::version::Version;
 
-/// What comes back.
+/// The expected responses. Fields that are not given are not checked.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Expect {
@@ -20,24 +20,24 @@ pub(crate) struct Expect {
     pub(crate) offset: Option<Expected<u64>>,
     #[serde(default)]
     pub(crate) length: Option<Expected<u64>>,
-    /// Members of `Upload-Limit`.
+    /// Expected members of `Upload-Limit`.
     #[serde(default)]
     pub(crate) limits: ServerLimits,
-    /// Values, in which `*` stands for anything.
+    /// Expected header fields; `*` matches any text.
     #[serde(default)]
     pub(crate) fields: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) absent: Vec<String>,
-    /// Fields that are lists, and all their members in any order.
+    /// Header fields that are lists, with all their members in any order.
     #[serde(default)]
     pub(crate) members: BTreeMap<String, BTreeSet<String>>,
-    /// The reason phrase, over HTTP/1.1.
+    /// The expected reason phrase, over HTTP/1.1.
     #[serde(default)]
     pub(crate) reason: Option<String>,
-    /// 104 responses that come in this order; an empty list means that none comes.
+    /// The 104 responses in order; an empty list means that there are none.
     #[serde(default)]
     pub(crate) interims: Option<Vec<ExpectedInterim>>,
-    /// Whether `100 (Continue)` comes.
+    /// True if `100 (Continue)` is expected, false if it must not be sent.
     #[serde(default)]
     pub(crate) continues: Option<bool>,
     #[serde(default)]
@@ -46,33 +46,33 @@ pub(crate) struct Expect {
     pub(crate) content: Option<String>,
     #[serde(default)]
     pub(crate) answer: AnswerExpectation,
-    /// In a race: what all but one get.
+    /// In a race, the expectation of all requests but one.
     #[serde(default)]
     pub(crate) others: Option<Box<Expect>>,
 }
 
-/// Whether there is a final response.
+/// The expectation of a final response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum AnswerExpectation {
     #[default]
     Yes,
-    /// The connection or stream is ended, with a response that is no success or without one.
+    /// The connection or stream ends, without a response or with an error.
     Terminated,
-    /// Either.
+    /// With or without a response.
     Maybe,
 }
 
-/// What a field says.
+/// An expected value of a field.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Expected<T> {
     Is(T),
-    /// `"absent"`, or `"told"`: as it was told last.
+    /// `"absent"`, or `"told"` for the value that the server reported last.
     Word(String),
 }
 
-/// A status code, or several, or a class like `"2xx"`, or one for each range of versions.
+/// A status code, a list of codes, a class like `"2xx"`, or one of these for each range of versions.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Status {
@@ -82,7 +82,7 @@ pub(crate) enum Status {
     ByVersion(BTreeMap<String, Status>),
 }
 
-/// A 104.
+/// An expected 104 response.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExpectedInterim {
@@ -92,7 +92,7 @@ pub(crate) struct ExpectedInterim {
     pub(crate) absent: Vec<String>,
 }
 
-/// A problem document.
+/// An expected problem document (RFC 9457).
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExpectedProblem {
@@ -102,11 +102,11 @@ pub(crate) struct ExpectedProblem {
     pub(crate) members: BTreeMap<String, serde_json::Value>,
 }
 
-/// What the upload is like afterwards, as `HEAD` says it.
+/// The expected state of the upload afterwards, as reported by `HEAD`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StateAfter {
-    /// The name of the upload, where it is not the last one.
+    /// The name of the upload. Defaults to the last one.
     #[serde(default)]
     pub(crate) of: Option<String>,
     #[serde(default)]
@@ -122,7 +122,7 @@ pub(crate) struct StateAfter {
 }
 
 impl Status {
-    /// Whether a code is meant, in a version.
+    /// Returns whether a status code is allowed in a version.
     pub(crate) fn admits(&self, code: u16, version: Version) -> bool {
         match self {
             Self::Is(is) => *is == code,

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// A request.
+/// A request of a case. Fields that depend on the version are added by `request_builder.rs`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RequestSpec {
     pub(crate) method: String,
     #[serde(default)]
     pub(crate) to: RequestTarget,
-    /// The name of the upload it goes to, where that is not the last one.
+    /// The name of the upload it is sent to. Defaults to the last one.
     #[serde(default)]
     pub(crate) of: Option<String>,
-    /// A name for the upload it creates.
+    /// The name given to the upload it creates.
     #[serde(default)]
     pub(crate) names: Option<String>,
-    /// Written behind the target's path.
+    /// A suffix of the target's path.
     #[serde(default)]
     pub(crate) below: String,
     #[serde(default)]
@@ -26,15 +26,15 @@ pub(crate) struct RequestSpec {
     pub(crate) offset: Option<OffsetSpec>,
     #[serde(default)]
     pub(crate) length: Option<u64>,
-    /// As they are, before those the version adds.
+    /// Header fields, sent before those that the version adds.
     #[serde(default)]
     pub(crate) fields: BTreeMap<String, FieldLines>,
-    /// Fields the version would add and this request lacks.
+    /// Header fields that the version would add and that are left out.
     #[serde(default)]
     pub(crate) without: Vec<String>,
     #[serde(default)]
     pub(crate) content: Option<ContentSpec>,
-    /// `Content-Length`, where it is not the content's.
+    /// The `Content-Length`, if it differs from the length of the content.
     #[serde(default)]
     pub(crate) declares: Option<u64>,
     #[serde(default)]
@@ -43,35 +43,35 @@ pub(crate) struct RequestSpec {
     pub(crate) trailers: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) ends: RequestEnd,
-    /// Seconds of silence between equal parts of its content.
+    /// Pauses in seconds between equal parts of the content.
     #[serde(default)]
     pub(crate) paused: Vec<f64>,
-    /// Waits for `100 (Continue)` before its content.
+    /// Waits for `100 (Continue)` before sending the content.
     #[serde(default)]
     pub(crate) waits: bool,
-    /// HTTP/1.0.
+    /// Sends the request as HTTP/1.0.
     #[serde(default)]
     pub(crate) ancient: bool,
-    /// How many of it are sent side by side.
+    /// The number of copies that are sent concurrently.
     #[serde(default)]
     pub(crate) race: Option<usize>,
-    /// Sent again and again until what is expected comes back, for what takes its time.
+    /// Repeats the request until the expectation is met.
     #[serde(default)]
     pub(crate) patiently: bool,
 }
 
-/// Where a request goes.
+/// The target of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RequestTarget {
     #[default]
     Target,
     Upload,
-    /// `*`, the server as a whole.
+    /// `*`: the server as a whole.
     Server,
 }
 
-/// A number, or the one that was told last.
+/// An offset, or `"told"` for the last one that the server reported.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum OffsetSpec {
@@ -80,7 +80,7 @@ pub(crate) enum OffsetSpec {
     Word(String),
 }
 
-/// The lines of a field.
+/// The lines of a header field.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum FieldLines {
@@ -89,7 +89,7 @@ pub(crate) enum FieldLines {
     Repeated { repeat: String, times: usize },
 }
 
-/// Bytes.
+/// The content of a request.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum ContentSpec {
@@ -97,7 +97,7 @@ pub(crate) enum ContentSpec {
     Repeated { repeat: String, times: usize },
 }
 
-/// How a size is told.
+/// The framing of the content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Framing {
@@ -106,21 +106,21 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// How a request ends.
+/// The end of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RequestEnd {
-    /// With the end of its content.
+    /// The whole content is sent.
     #[default]
     Whole,
-    /// Before.
+    /// The connection or stream is cut before the end.
     Cut,
-    /// Not at all: it is left standing behind the content given.
+    /// Nothing is sent after the given content, and the request stays pending.
     Stall,
 }
 
 impl RequestSpec {
-    /// A request with this method and nothing else.
+    /// Returns a request to the target with this method and nothing else.
     pub(crate) fn of(method: &str) -> Self {
         Self {
             method: method.to_owned(),
@@ -148,7 +148,7 @@ impl RequestSpec {
 }
 
 impl ContentSpec {
-    /// The bytes.
+    /// Returns the bytes of the content.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match self {
             Self::Text(text) => text.clone().into_bytes(),
@@ -158,7 +158,7 @@ impl ContentSpec {
 }
 
 impl FieldLines {
-    /// One after the other.
+    /// Returns each line.
     pub(crate) fn each(&self) -> Vec<String> {
         match self {
             Self::One(line) => vec![line.clone()],

@@ -1,4 +1,4 @@
-//! A judge that never finds anything is worse than none, so each kind of difference is found here.
+//! Tests that each kind of difference is found.
 
 use super::super::case::Framing;
 use super::*;
@@ -41,7 +41,7 @@ fn found(responses: &Responses, expect: &str, version: Version, ends: RequestEnd
     differences(responses, &expect, &request, ends)
 }
 
-/// What a server says that is wrong about everything.
+/// The responses of a server to an append at the wrong offset.
 fn conflict() -> Responses {
     let problem = br#"{"type":"https://iana.org/assignments/http-problem-types#mismatching-upload-offset","expected-offset":10}"#;
     let fields = [
@@ -60,7 +60,7 @@ fn conflict() -> Responses {
 }
 
 #[test]
-fn each_expectation_is_met_or_missed() {
+fn each_kind_of_expectation_can_be_met_and_missed() {
     let met = [
         "",
         "status = 409",
@@ -122,10 +122,10 @@ fn each_expectation_is_met_or_missed() {
 }
 
 #[test]
-fn an_answer_is_missed_where_there_should_be_one() {
+fn a_missing_response_is_a_difference_unless_allowed() {
     let success = Responses { interims: Vec::new(), last: Some((head(204, &[]), Vec::new())) };
     let nothing = Responses::default();
-    // What is responses, what is expected of it, how the request ended, whether all is well.
+    // Responses, expectation, end of the request, and whether no difference is found.
     let cases = [
         (&nothing, "", RequestEnd::Whole, false),
         (&nothing, "", RequestEnd::Cut, true),
@@ -143,7 +143,7 @@ fn an_answer_is_missed_where_there_should_be_one() {
 }
 
 #[test]
-fn fields_are_those_of_the_version() {
+fn completeness_is_read_from_the_field_of_the_version() {
     let old = Responses {
         interims: Vec::new(),
         last: Some((head(201, &[("Upload-Incomplete", "?1"), ("Upload-Offset", "10")]), Vec::new())),
@@ -155,7 +155,7 @@ fn fields_are_those_of_the_version() {
 }
 
 #[test]
-fn in_tus_what_has_its_length_is_complete() {
+fn a_tus_upload_is_complete_at_its_length() {
     let responses = |fields| Responses { interims: Vec::new(), last: Some((head(200, fields), Vec::new())) };
     let cases = [
         (responses(&[("Upload-Offset", "5"), ("Upload-Length", "5")]), true),
@@ -172,7 +172,7 @@ fn in_tus_what_has_its_length_is_complete() {
 }
 
 #[test]
-fn dates_have_one_form() {
+fn only_imf_fixdates_are_accepted() {
     let cases = [
         ("Wed, 25 Jun 2014 16:00:00 GMT", true),
         ("Wed, 25 Jun 2014 16:00:00 UTC", false),
@@ -189,7 +189,7 @@ fn dates_have_one_form() {
 }
 
 #[test]
-fn stars_stand_for_anything() {
+fn a_star_matches_any_text() {
     let cases = [
         ("abc", "abc", true),
         ("abc", "abcd", false),

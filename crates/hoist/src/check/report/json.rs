@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{CaseOutcome, CaseResult, Report};
 
 impl Report {
-    /// Counts, and each outcome with the requirements it proves.
+    /// Returns the report as JSON: the counts, and each outcome with its requirements.
     pub(crate) fn json(&self) -> Value {
         let (passed, failed, skipped) = self.counts();
         let outcomes: Vec<Value> = self.outcomes.iter().map(outcome).collect();

@@ -1,11 +1,11 @@
-//! The report as XML of `JUnit`, the form that CI systems show test results from.
+//! The report as `JUnit` XML, which CI systems display.
 
 use std::fmt::{self, Write as _};
 
 use super::{CaseOutcome, CaseResult, Report};
 
 impl Report {
-    /// A `testsuite` for each version and transport, a `testcase` for each case.
+    /// Returns a value that displays the report as XML: a `testsuite` per version and transport, a `testcase` per case.
     pub(crate) fn junit(&self) -> impl fmt::Display {
         Junit(self)
     }
@@ -61,7 +61,7 @@ fn testcase(f: &mut fmt::Formatter<'_>, suite: &str, outcome: &CaseOutcome) -> f
     }
 }
 
-/// Text in XML, without the characters that XML 1.0 cannot hold.
+/// A text, escaped for XML. Characters that XML 1.0 does not allow are replaced.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {

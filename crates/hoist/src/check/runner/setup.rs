@@ -1,4 +1,4 @@
-//! The uploads that a case presupposes, created before it, and the deletion of every upload after it.
+//! Creates the uploads that a case presupposes, and deletes all uploads after it.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::super::wire::{Exchange, Outgoing};
 use super::{CaseRun, Differences, succeeds};
 
 impl CaseRun {
-    /// Creates what the case finds there.
+    /// Creates the given uploads of a case.
     pub(super) async fn set_up(&mut self, case: &Case) -> Result<(), Differences> {
         for (name, upload) in &case.given.uploads {
             self.create_given(upload, Some(name)).await.map_err(|why| setup_failed(&why))?;
@@ -47,7 +47,8 @@ impl CaseRun {
         self.step(&append, &Expect::success()).await
     }
 
-    /// The core and the creation extension are enough for it, and deferral where nothing says how long it is.
+    /// Creates an upload with the core protocol and the creation extension only, plus deferral if the length is
+    /// unknown.
     async fn create_given_tus(
         &mut self,
         upload: &GivenUpload,
@@ -78,7 +79,7 @@ impl CaseRun {
         self.step(&append, &Expect::success()).await
     }
 
-    /// Deletes every upload of the run, however the run ended.
+    /// Deletes all uploads of the run.
     pub(super) async fn clean_up(&mut self) {
         let cancel = RequestSpec { to: RequestTarget::Upload, ..RequestSpec::of("DELETE") };
         let paths: BTreeSet<String> = match self.version.dialect() {
@@ -94,7 +95,7 @@ impl CaseRun {
                 self.created.remove(&path);
             }
         }
-        // An upload that an ordinary request made is deleted by an ordinary request.
+        // Uploads of ordinary requests are deleted by ordinary requests.
         self.created.remove(self.endpoint.path());
         let plain = RequestBuilder {
             version: Version::Rfc,
@@ -111,7 +112,7 @@ impl CaseRun {
 }
 
 fn setup_failed(why: &[String]) -> Differences {
-    why.iter().map(|why| format!("what is given cannot be had: {why}")).collect()
+    why.iter().map(|why| format!("cannot set up the case: {why}")).collect()
 }
 
 impl Expect {

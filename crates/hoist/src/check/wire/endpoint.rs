@@ -1,4 +1,4 @@
-//! The server under test: its URL, the fields every request to it carries, and how a connection to it is opened.
+//! The server under test: its URL, the fields sent with every request, and the connection.
 
 use std::fmt;
 use std::io;
@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use super::Transport;
 
-/// A server under test.
+/// The server under test.
 #[derive(Clone)]
 pub struct Endpoint {
     origin: Origin,
@@ -24,26 +24,27 @@ pub struct Endpoint {
     tls: Option<Arc<Tls>>,
 }
 
-/// The name to verify, and the certificates to trust, for each version of HTTP, since they differ in ALPN.
+/// The name to verify and the trusted certificates, per version of HTTP because ALPN differs.
 struct Tls {
     name: ServerName<'static>,
     h1: Trust,
     h2: Trust,
 }
 
-/// A connection, over TCP or TLS.
+/// A TCP or TLS connection.
 pub(crate) type Stream = Box<dyn Duplex>;
 
-/// Bytes in both directions.
+/// A bidirectional byte stream.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Duplex for T {}
 
 impl Endpoint {
-    /// The server at a URL. `ca` is a PEM file of the only certificates to trust; without it the system's are.
+    /// Returns the server at a URL. `ca` is a PEM file of the only certificates to trust; without it, the system's are
+    /// trusted.
     ///
     /// # Errors
-    /// [`Error::Url`] when the URL is not an `http` or `https` URL of a host.
+    /// Returns [`Error::Url`] if the URL is not an `http` or `https` URL with a host.
     pub fn new(url: &Uri, ca: Option<&Path>) -> Result<Self, Error> {
         let origin = Origin::of(url)?;
         let tls = if origin.is_secure() {
@@ -66,7 +67,7 @@ impl Endpoint {
         self
     }
 
-    /// The value of a `Host` field.
+    /// Returns the value of the `Host` field.
     pub(crate) fn authority(&self) -> String {
         self.origin.host_field()
     }
@@ -75,12 +76,12 @@ impl Endpoint {
         &self.origin
     }
 
-    /// The path of the URL.
+    /// Returns the path of the URL.
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
-    /// The fields of every request.
+    /// Returns the fields sent with every request.
     pub(crate) fn fields(&self) -> &[(String, String)] {
         &self.fields
     }
@@ -88,7 +89,7 @@ impl Endpoint {
     /// Opens a connection for one version of HTTP.
     ///
     /// # Cancellation
-    /// Safe to drop; the connection is then closed.
+    /// Safe to drop; the connection is closed.
     pub(crate) async fn connect(&self, transport: Transport) -> io::Result<Stream> {
         let stream = TcpStream::connect((self.origin.host(), self.origin.port())).await?;
         stream.set_nodelay(true)?;
@@ -99,7 +100,7 @@ impl Endpoint {
         let stream = stream.map_err(failed)?;
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         if transport == Transport::H2 && !is_h2 {
-            return Err(io::Error::other("the server does not choose h2 by ALPN"));
+            return Err(io::Error::other("the server does not offer HTTP/2 (ALPN h2)"));
         }
         Ok(Box::new(stream))
     }
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_names_a_site() {
+    fn urls_are_split_into_host_port_and_path() {
         let cases = [
             ("http://localhost:8080/uploads", "localhost", 8080, "/uploads"),
             ("http://[::1]", "::1", 80, "/"),

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand: a request as the case has it, and every response head that follows.
+//! HTTP/1.1, written and parsed by hand, so that requests are sent exactly as given.
 
 use std::fmt::Write as _;
 use std::io;
@@ -9,13 +9,13 @@ use super::super::case::{Framing, RequestEnd};
 use super::endpoint::Stream;
 use super::{CONTINUE_WAIT, Endpoint, Exchange, Head, Outgoing, PendingRequest, Responses, Transport};
 
-/// More than any response here has; a server that sends more is not read further.
+/// The maximum size of a response.
 const RESPONSE_BYTES: usize = 1 << 20;
 
-/// One connection with one request.
+/// A request on its own connection.
 pub(crate) struct H1Request {
     reader: Reader,
-    /// Kept, because closing it would end the request.
+    /// Kept open, because closing it would end the request.
     writer: WriteHalf<Stream>,
     responses: Responses,
     to_head: bool,
@@ -27,7 +27,7 @@ impl H1Request {
     }
 
     pub(super) async fn send(&mut self, rest: &[u8]) {
-        // A server that has ended the request takes none, and what it said is what counts.
+        // Write errors are ignored: a server that has ended the request has already responded.
         let _ = self.writer.write_all(rest).await;
         let _ = self.writer.flush().await;
     }
@@ -49,12 +49,12 @@ pub(super) async fn exchange(endpoint: &Endpoint, outgoing: &Outgoing) -> io::Re
         let wait_for_continue = async {
             while !responses.is_asked_to_continue() && reader.next(&mut responses, to_head).await {}
         };
-        // A server that never asks gets the content all the same.
+        // The content is sent even if the server does not ask for it.
         let _ = tokio::time::timeout(CONTINUE_WAIT, wait_for_continue).await;
     }
     let content = content(outgoing);
     let send = async {
-        // A server that answers early may close before it has read all: what it said is what counts.
+        // Write errors are ignored: a server that responds early may close the connection.
         let part = content.len().div_ceil(outgoing.paused.len() + 1).max(1);
         for (part, bytes) in content.chunks(part).enumerate() {
             if part > 0 {
@@ -103,7 +103,7 @@ fn head(endpoint: &Endpoint, outgoing: &Outgoing) -> String {
     head
 }
 
-/// The content in its framing; in two chunks where there are chunks, so that nobody takes one for all.
+/// Returns the framed content. Chunked content is split into two chunks, to test servers with more than one.
 fn content(outgoing: &Outgoing) -> Vec<u8> {
     let Some(content) = &outgoing.content else { return Vec::new() };
     if outgoing.framing == Framing::Sized {
@@ -126,21 +126,22 @@ fn content(outgoing: &Outgoing) -> Vec<u8> {
     framed
 }
 
-/// The server's side of a connection.
+/// The reading half of a connection, with unparsed bytes.
 struct Reader {
     stream: ReadHalf<Stream>,
     bytes: Vec<u8>,
 }
 
 impl Reader {
-    /// Reads to the end of the final response, or of the connection.
+    /// Reads until the final response or the end of the connection.
     async fn finish(&mut self, responses: &mut Responses, to_head: bool) {
         while responses.last.is_none() && self.next(responses, to_head).await {}
     }
 
-    /// Reads one response, interim or final; false at the end of the connection, or where it makes no sense.
+    /// Reads one interim or final response. Returns false at the end of the connection or if the response is malformed.
     ///
-    /// Dropped before it is done, it loses nothing: what was read stays, and is looked at again.
+    /// # Cancellation
+    /// Safe to drop; the bytes read so far are kept.
     async fn next(&mut self, responses: &mut Responses, to_head: bool) -> bool {
         loop {
             if let Some((response, length)) = parse(&self.bytes) {
@@ -161,7 +162,7 @@ impl Reader {
         }
     }
 
-    /// The content behind a head of this length.
+    /// Reads the content after a head of this length.
     async fn content(&mut self, head: &Head, length: usize, to_head: bool) -> Option<Vec<u8>> {
         if to_head || matches!(head.status, 204 | 304) {
             return Some(Vec::new());
@@ -183,7 +184,7 @@ impl Reader {
                 _ => {}
             }
             if !self.more().await {
-                // Without a size, the end of the connection is that of the content.
+                // Content without a length ends with the connection.
                 let is_all = declared.is_none() && !is_chunked;
                 return is_all.then(|| self.bytes[length..].to_vec());
             }
@@ -196,12 +197,12 @@ impl Reader {
     }
 }
 
-/// The head at the front of these bytes, and its length.
+/// Parses a head, and returns its length.
 fn parse(bytes: &[u8]) -> Option<(Head, usize)> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let text = String::from_utf8_lossy(&bytes[..end]);
     let mut lines = text.split("\r\n");
-    // A status line that is none counts as the status 0, which no case expects.
+    // An invalid status line becomes status 0, which no case expects.
     let mut words = lines.next().unwrap_or_default().splitn(3, ' ').skip(1);
     let status = words.next().and_then(|code| code.parse().ok());
     let reason = words.next().map(str::to_owned);
@@ -210,7 +211,7 @@ fn parse(bytes: &[u8]) -> Option<(Head, usize)> {
     Some((Head { status: status.unwrap_or(0), reason, fields }, end + 4))
 }
 
-/// The data of whole chunked content.
+/// Decodes complete chunked content.
 fn unchunked(mut bytes: &[u8]) -> Option<Vec<u8>> {
     let mut data = Vec::new();
     loop {
@@ -231,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_are_read_one_by_one() {
+    fn a_head_is_parsed_without_the_bytes_after_it() {
         let bytes = b"HTTP/1.1 104 Upload Resumption Supported\r\nLocation: /a\r\n\r\nHTTP/1.1 204 ";
         let (head, length) = parse(bytes).expect("a head");
         assert_eq!((head.status, head.field("location")), (104, Some("/a")));
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_joined() {
+    fn chunked_content_is_decoded() {
         let cases: [(&[u8], Option<&[u8]>); 3] = [
             (b"3\r\nabc\r\n2;x=1\r\nde\r\n0\r\n\r\n", Some(b"abcde")),
             (b"3\r\nabc\r\n2\r\nd", None),

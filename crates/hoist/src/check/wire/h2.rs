@@ -1,4 +1,4 @@
-//! HTTP/2 through the `h2` crate, driven in place: no task runs beside the one that listens.
+//! HTTP/2 with the `h2` crate. The connection is polled in place, without a background task.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,10 +14,10 @@ use super::super::case::{Framing, RequestEnd};
 use super::endpoint::Stream;
 use super::{CONTINUE_WAIT, Endpoint, Exchange, Head, Outgoing, PendingRequest, Responses, Transport};
 
-/// One connection with one stream.
+/// A request on its own connection.
 pub(crate) struct H2Request {
     connection: Connection<Stream, Bytes>,
-    /// Kept, because a connection without one closes.
+    /// Kept, because the connection closes without a handle.
     _requests: SendRequest<Bytes>,
     sending: SendStream<Bytes>,
     response: ResponseFuture,
@@ -48,7 +48,7 @@ pub(super) async fn exchange(endpoint: &Endpoint, outgoing: &Outgoing) -> io::Re
     };
     if outgoing.waits {
         let wait_for_continue = poll_fn(|cx| talk.poll_until(cx, Responses::is_asked_to_continue));
-        // A server that never asks gets the content all the same.
+        // The content is sent even if the server does not ask for it.
         let _ = tokio::time::timeout(CONTINUE_WAIT, wait_for_continue).await;
     }
     if !ends_at_once {
@@ -90,7 +90,7 @@ impl H2Request {
     }
 
     pub(super) fn send_rest(&mut self, rest: Vec<u8>) {
-        // A stream the server has ended takes none, and what it said is what counts.
+        // Errors are ignored: a server that has ended the stream has already responded.
         let _ = self.sending.send_data(rest.into(), true);
     }
 
@@ -99,7 +99,7 @@ impl H2Request {
         self.responses
     }
 
-    /// Hands the content over. A stream the server has ended takes none, and what the server said is what counts.
+    /// Sends the content. Errors are ignored: a server that has ended the stream has already responded.
     async fn send(&mut self, outgoing: &Outgoing, content: &[u8]) {
         let is_whole = outgoing.ends == RequestEnd::Whole;
         let has_trailers = !outgoing.trailers.is_empty();
@@ -120,7 +120,7 @@ impl H2Request {
         }
     }
 
-    /// Writes what can be written and reads what is there.
+    /// Polls the connection once, to send what is queued.
     async fn settle(&mut self) {
         poll_fn(|cx| {
             let _ = self.poll_until(cx, |_| false);
@@ -129,10 +129,10 @@ impl H2Request {
         .await;
     }
 
-    /// Moves on until enough was responses or the stream is over.
+    /// Polls until `is_enough` is true or the stream is over.
     fn poll_until(&mut self, cx: &mut Context<'_>, is_enough: impl Fn(&Responses) -> bool) -> Poll<()> {
         loop {
-            // The connection first and the stream after it, so that no interim response is passed over.
+            // The connection is polled before the stream, so that no interim response is missed.
             let closed = Pin::new(&mut self.connection).poll(cx).is_ready();
             let moved = self.poll_stream(cx);
             if closed && moved.is_pending() {
@@ -145,7 +145,7 @@ impl H2Request {
         }
     }
 
-    /// One event of the stream.
+    /// Polls for the next event of the stream.
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.over || self.responses.last.is_some() {
             return Poll::Pending;

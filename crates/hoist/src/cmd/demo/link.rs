@@ -1,5 +1,4 @@
-//! A link that is cut: it carries bytes between a client and a server until it has carried so many, and then loses the
-//! connection, as a network does.
+//! A TCP proxy that simulates a failing network: it drops the connection after planned numbers of bytes.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,7 +15,7 @@ use crate::exit::{Exit, Failure};
 
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// The link. Its connections end when it is dropped.
+/// A proxy that drops connections as planned. Dropping it ends its connections.
 pub(super) struct UnreliableLink {
     addr: SocketAddr,
     server: watch::Sender<SocketAddr>,
@@ -25,29 +24,29 @@ pub(super) struct UnreliableLink {
     _forwarding: JoinSet<()>,
 }
 
-/// A connection was lost on purpose.
+/// A planned loss of the connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
-    /// Counted from one.
+    /// The number of this cut, starting at one.
     pub(super) number: u32,
-    /// The number of all cuts of the run.
+    /// The total number of cuts.
     pub(super) of: u32,
-    /// Bytes that had been carried to the server.
+    /// The number of bytes forwarded to the server before the cut.
     pub(super) at: u64,
 }
 
 struct LinkState {
     forwarded: AtomicU64,
-    /// After how many bytes the next cuts come.
+    /// The cuts that are still to come.
     plan: Mutex<VecDeque<Cut>>,
     cut_sender: mpsc::Sender<Cut>,
 }
 
 impl UnreliableLink {
-    /// A link to a server, to be cut so many times while it carries `length` bytes.
+    /// Starts a proxy to a server that is cut `cuts` times while it forwards `length` bytes.
     pub(super) async fn start(server: SocketAddr, length: u64, cuts: u32) -> Result<Self, Failure> {
         let cannot =
-            |error| Failure::message(Exit::Start, format_args!("there is no port for a link: {error}"));
+            |error| Failure::message(Exit::Start, format_args!("cannot open a port for the link: {error}"));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(cannot)?;
         let addr = listener.local_addr().map_err(cannot)?;
         let (cut_sender, cut_receiver) = mpsc::channel(cuts.max(1) as usize);
@@ -67,18 +66,18 @@ impl UnreliableLink {
         Ok(Self { addr, server, state, cuts: cut_receiver, _forwarding: forwarding })
     }
 
-    /// The URL of a path at the server, as the link's clients know it.
+    /// Returns the URL of a path at the server, reached through the link.
     pub(super) fn url(&self, path: &str) -> Uri {
         let text = format!("http://{}{path}", self.addr);
         text.parse().expect("an address and a path")
     }
 
-    /// Leads new connections to another server.
+    /// Sends new connections to another server.
     pub(super) fn set_server(&self, server: SocketAddr) {
         self.server.send_replace(server);
     }
 
-    /// The next cut.
+    /// Waits for the next cut.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -89,13 +88,13 @@ impl UnreliableLink {
         }
     }
 
-    /// Bytes carried to the server.
+    /// Returns the number of bytes forwarded to the server.
     pub(super) fn bytes_forwarded(&self) -> u64 {
         self.state.forwarded.load(Ordering::Relaxed)
     }
 }
 
-/// Cuts at even distances.
+/// Returns cuts at even distances.
 fn plan(length: u64, cuts: u32) -> VecDeque<Cut> {
     let at = |number: u32| {
         let at = u128::from(length) * u128::from(number) / (u128::from(cuts) + 1);
@@ -105,7 +104,7 @@ fn plan(length: u64, cuts: u32) -> VecDeque<Cut> {
 }
 
 impl LinkState {
-    /// Carries one connection until either end closes it, or it is cut.
+    /// Forwards one connection until either end closes it or a cut is due.
     async fn forward(&self, mut client: TcpStream, server: SocketAddr) {
         let Ok(mut server) = TcpStream::connect(server).await else { return };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -145,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cuts_are_spread_and_never_more_than_asked_for() {
+    fn cuts_are_evenly_spaced() {
         let at = |length, cuts| plan(length, cuts).iter().map(|cut| cut.at).collect::<Vec<_>>();
         assert_eq!(at(600, 5), [100, 200, 300, 400, 500]);
         assert_eq!(at(0, 2), [0, 0]);

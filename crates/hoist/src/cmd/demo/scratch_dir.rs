@@ -1,4 +1,4 @@
-//! A directory that goes away, and what is made up in it.
+//! A temporary directory for the demonstration, and its file of random bytes.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
 
-/// A directory for one demonstration, removed when it is dropped.
+/// A temporary directory, removed on drop.
 #[derive(Debug)]
 pub(super) struct ScratchDir(PathBuf);
 
@@ -17,8 +17,8 @@ impl ScratchDir {
         let path = std::env::temp_dir().join(format!("hoist-demo-{number:016x}"));
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|error| {
-            let next = "TMPDIR says where temporary files go";
-            Failure::message(Exit::File, format_args!("cannot make {}: {error}; {next}", path.display()))
+            let next = "set TMPDIR to another directory";
+            Failure::message(Exit::File, format_args!("cannot create {}: {error}; {next}", path.display()))
         })?;
         Ok(Self(path))
     }
@@ -34,11 +34,11 @@ impl Drop for ScratchDir {
     }
 }
 
-/// Writes so many random bytes.
+/// Writes a file of random bytes.
 pub(super) fn write_random(path: &Path, bytes: u64) -> Result<(), Failure> {
     const PIECE: usize = 1 << 20;
     let cannot = |error: &dyn std::fmt::Display| {
-        let next = "TMPDIR says where temporary files go";
+        let next = "set TMPDIR to another directory";
         Failure::message(Exit::File, format_args!("cannot write {}: {error}; {next}", path.display()))
     };
     let mut file = File::create(path).map_err(|error| cannot(&error))?;
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_made_goes_away() {
+    fn a_scratch_dir_is_removed_on_drop() {
         let scratch = ScratchDir::new().expect("made");
         let path = scratch.path("made-up");
         write_random(&path, (1 << 20) + 7).expect("written");

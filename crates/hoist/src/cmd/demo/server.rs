@@ -1,4 +1,4 @@
-//! `hoist serve` as a process of its own, which can crash.
+//! `hoist serve` as a child process, which can be killed and restarted.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use crate::exit::{Exit, Failure};
 
-/// A running server. It is killed when dropped.
+/// A running server, killed on drop.
 #[derive(Debug)]
 pub(super) struct ServerProcess {
     child: Child,
@@ -20,18 +20,18 @@ pub(super) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// A server on a free port of this machine.
+    /// Starts a server on a free local port.
     ///
     /// # Cancellation
-    /// The server is killed.
+    /// Dropping the future kills the server.
     pub(super) async fn start(data: PathBuf) -> Result<Self, Failure> {
         let failed = |why: &dyn std::fmt::Display| {
-            Failure::message(Exit::Start, format_args!("the server cannot be started: {why}"))
+            Failure::message(Exit::Start, format_args!("cannot start the server: {why}"))
         };
         let own = std::env::current_exe().map_err(|error| failed(&error))?;
         let mut command = Command::new(own);
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "error", "--data"]).arg(&data);
-        // Settings of another server, in variables, are not meant for this one.
+        // `HOIST_*` variables are meant for another server.
         let child = command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut server = Self {
             child: child.map_err(|error| failed(&error))?,
@@ -45,12 +45,12 @@ impl ServerProcess {
         BufReader::new(stdout).read_line(&mut line).await.map_err(|error| failed(&error))?;
         let url = line.trim().strip_prefix("hoist listening on ").unwrap_or_default();
         let authority = url.split('/').nth(2).unwrap_or_default();
-        server.addr = authority.parse().map_err(|_| failed(&"it does not say where it is"))?;
+        server.addr = authority.parse().map_err(|_| failed(&"it printed no address"))?;
         url.clone_into(&mut server.url);
         Ok(server)
     }
 
-    /// Dies without warning, and starts again with what is on the disk.
+    /// Kills the server and starts it again on the same data.
     pub(super) async fn crash(self) -> Result<Self, Failure> {
         let data = self.data.clone();
         drop(self);
@@ -69,20 +69,20 @@ impl ServerProcess {
         &self.data
     }
 
-    /// The path of the endpoint.
+    /// Returns the path of the upload URL.
     pub(super) fn endpoint(&self) -> &str {
         let behind = self.url.find("://").map_or(0, |at| at + 3);
         self.url[behind..].find('/').map_or("/", |at| &self.url[behind + at..])
     }
 
-    /// The file with what has arrived.
+    /// Returns the path of the stored content.
     pub(super) fn stored(&self) -> Result<PathBuf, Failure> {
         let done = self.data.join("done");
         let found = fs::read_dir(&done).and_then(|entries| {
             entries.map(|entry| Ok(entry?.path().join("content"))).collect::<std::io::Result<Vec<_>>>()
         });
         let missing = |why: &dyn std::fmt::Display| {
-            Failure::message(Exit::Corrupt, format_args!("no upload in {}: {why}", done.display()))
+            Failure::message(Exit::Corrupt, format_args!("no complete upload in {}: {why}", done.display()))
         };
         let mut found = found.map_err(|error| missing(&error))?;
         found.pop().ok_or_else(|| missing(&"it is empty"))

@@ -1,7 +1,7 @@
-//! What a run over several files has finished, so that the same command does not upload it again.
+//! The record of the files that a run over several files has uploaded, so that the same command does not upload them again.
 //!
-//! The journal knows uploads that are under way and forgets those that are complete. This is the rest: one file for each
-//! command that was ended before all was uploaded, with a line for each file that was. It is removed with the last one.
+//! The journal holds only unfinished uploads. A batch holds the finished ones: one file per interrupted command, with a line
+//! per uploaded file. It is deleted once all files are uploaded.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -17,7 +17,7 @@ use http::Uri;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// The record of one command.
+/// The files that earlier runs of one command have uploaded.
 #[derive(Debug)]
 pub(super) struct Batch {
     path: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct Batch {
     file: Mutex<Option<File>>,
 }
 
-/// A file in the state it has at one moment.
+/// A file and its state at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct FileSnapshot {
     file: PathBuf,
@@ -37,7 +37,7 @@ pub(super) struct FileSnapshot {
 struct FileState {
     length: u64,
     modified: u64,
-    /// The inode and its last change, which no owner of a file can set back. None in lines of older versions.
+    /// The inode number and change time, which the owner of a file cannot reset. `None` in lines of older versions.
     identity: Option<(u64, i64)>,
 }
 
@@ -49,7 +49,7 @@ impl FileState {
         Ok(Self { length: metadata.len(), modified, identity: Some((metadata.ino(), changed)) })
     }
 
-    /// Returns `true` if a file in this state is the recorded one.
+    /// Returns whether this state matches a recorded one.
     fn is(&self, recorded: &Self) -> bool {
         let identity = recorded.identity.and(self.identity);
         Self { identity, ..*self } == *recorded
@@ -91,7 +91,7 @@ fn octet(value: &Value) -> Option<u8> {
 }
 
 impl Batch {
-    /// The record of the command that uploads these files to this URL, below a folder.
+    /// Opens the record of the command that uploads these files to this URL.
     pub(super) fn open(folder: &Path, given: &[PathBuf], url: &Uri) -> Self {
         let mut name = Sha256::new();
         name.update(hoist_client::target_key(url));
@@ -103,14 +103,14 @@ impl Batch {
         let name =
             name.finalize().iter().take(16).fold(String::new(), |text, octet| format!("{text}{octet:02x}"));
         let path = folder.join(format!("{name}.jsonl"));
-        // A line that was not written to its end is none.
+        // Incomplete lines do not parse and are ignored.
         let text = fs::read_to_string(&path).unwrap_or_default();
         let done =
             text.lines().filter_map(FileSnapshot::read).map(|snapshot| (snapshot.file, snapshot.state));
         Self { path, done: done.collect(), file: Mutex::new(None) }
     }
 
-    /// Whether an earlier run has uploaded the file as it is now.
+    /// Returns whether an earlier run has uploaded the file in its current state.
     pub(super) fn has(&self, path: &Path) -> bool {
         let recorded = |snapshot: FileSnapshot| {
             self.done.get(&snapshot.file).is_some_and(|done| snapshot.state.is(done))
@@ -118,8 +118,7 @@ impl Batch {
         !self.done.is_empty() && FileSnapshot::of(path).is_ok_and(recorded)
     }
 
-    /// Records that a file is uploaded, in the state it had before. A file whose line cannot be written is uploaded again
-    /// by a later run.
+    /// Records an uploaded file, in its state before the upload. On a write error a later run uploads it again.
     pub(super) fn add(&self, snapshot: &FileSnapshot) {
         let line = snapshot.line();
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,7 +130,7 @@ impl Batch {
         }
     }
 
-    /// All is uploaded.
+    /// Deletes the record, since all files are uploaded.
     pub(super) fn remove(self) {
         let _ = fs::remove_file(self.path);
     }
@@ -151,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_hold_any_name_and_those_of_older_versions_count() {
+    fn lines_hold_any_file_name_and_older_lines_are_read() {
         let (identity, file) = (Some((7, -3)), PathBuf::from(OsStr::from_bytes(b"/a/\xff\n")));
         let snapshot =
             FileSnapshot { file: file.clone(), state: FileState { length: 5, modified: 9, identity } };
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_uploaded_is_known_until_it_changes_or_all_is() {
+    fn an_uploaded_file_is_remembered_until_it_changes() {
         let place = tempfile::tempdir().expect("a directory");
         let (folder, file) = (place.path().join("state/batches"), place.path().join("film"));
         fs::write(&file, "one").expect("written");

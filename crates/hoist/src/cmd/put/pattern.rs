@@ -1,7 +1,7 @@
 //! Expansion of patterns like `films/*.mkv` and `**/*.mkv`.
 //!
-//! Patterns match names of any octets: those that are not UTF-8 are compared as they are displayed. `glob::glob` panics
-//! on such names or passes them over, so only its matching of one name is used here.
+//! Names that are not UTF-8 are matched lossily. `glob::glob` panics on such names or skips them, so only `glob::Pattern` is
+//! used, for one path segment at a time.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ pub(super) type Match = Result<PathBuf, (PathBuf, io::Error)>;
 
 /// One part of a pattern, between slashes.
 enum Segment {
-    /// A name without wildcards, which is looked up and not searched for.
+    /// A name without wildcards, which needs no directory listing.
     Name(String),
     Wild {
         pattern: Pattern,

@@ -1,4 +1,4 @@
-//! How an upload's reporter is signal: as a bar where there is one, as events in JSON, as the lines worth reading elsewhere.
+//! Reports the progress of an upload: as a bar on a terminal, as JSON events, or as messages about interruptions.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::output::{Bar, Bytes, Console};
 
-/// How often somebody looks.
+/// The interval at which the progress is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How often JSON tells how far it is.
+/// The interval of JSON progress events.
 const EVENT_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a line without bars says that there was an interruption.
+/// The minimum interval between messages about interruptions, if there are no bars.
 const WARNING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What was `last_event` of one upload so far.
+/// The reporter of one upload. Remembers what it has reported.
 pub(super) struct ProgressReporter<'a> {
     console: &'a Console,
     label: &'a str,
@@ -33,7 +33,7 @@ impl<'a> ProgressReporter<'a> {
         Self { console, label, bar, start: None, retries: 0, last_event: None, last_warning: None }
     }
 
-    /// Tells what happens, until nobody polls it any more.
+    /// Reports progress until dropped. Never returns.
     pub(super) async fn follow(&mut self, progress: &watch::Receiver<Progress>) {
         let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -49,7 +49,7 @@ impl<'a> ProgressReporter<'a> {
         }
     }
 
-    /// Tells how it began, once it has, and that it was interrupted.
+    /// Reports the start of the upload, once, and new retries.
     pub(super) fn update(&mut self, at: &Progress) {
         let has_begun = matches!(at.activity, Activity::Sending | Activity::Done);
         if has_begun && self.start != Some(at.start) {
@@ -80,7 +80,7 @@ impl<'a> ProgressReporter<'a> {
         }
     }
 
-    /// Says that there was an interruption, where no bar shows it.
+    /// Prints a message about an interruption if no bar shows it.
     fn report_interruption(&mut self, at: &Progress, now: Instant) {
         let is_news = at.retries > self.retries;
         self.retries = self.retries.max(at.retries);
@@ -88,8 +88,7 @@ impl<'a> ProgressReporter<'a> {
         if is_news && is_due && self.bar.is_none() {
             self.last_warning = Some(now);
             let at = Bytes(at.acknowledged);
-            self.console
-                .message(format_args!("{}: interrupted, trying again; the server has {at}", self.label));
+            self.console.message(format_args!("{}: interrupted, retrying; the server has {at}", self.label));
         }
     }
 
@@ -107,7 +106,7 @@ impl<'a> ProgressReporter<'a> {
     }
 }
 
-/// How an upload began, as programs read it.
+/// Returns the name of a start in JSON events.
 pub(super) fn start_name(start: Start) -> &'static str {
     match start {
         Start::Resumed => "resumed",

@@ -1,4 +1,4 @@
-//! The command to go on with, as it can be given to a shell again. Secrets are left out.
+//! The command that resumes an interrupted run, quoted for a shell and without secrets.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 
 /// Flags whose value is a secret.
 const SECRET: [&str; 2] = ["--bearer", "--proxy"];
-/// The command line as it was given, quoted for a shell.
+
+/// Formats a command line for a shell, with secrets replaced by `...`.
 pub(super) fn format(arguments: &[OsString]) -> String {
     let mut text = Vec::with_capacity(arguments.len());
     let mut flag = String::new();
@@ -29,14 +30,14 @@ pub(super) fn format(arguments: &[OsString]) -> String {
     text.join(" ")
 }
 
-/// True for `--flag=value` with a value that is not UTF-8, whose flag takes a secret or a field.
+/// Returns whether an argument that is not UTF-8 is `--flag=value` with a secret value.
 fn is_secret_with_value(word: &OsStr) -> bool {
     let flags = SECRET.into_iter().chain(["--header"]);
     let mut flags = flags.map(|flag| format!("{flag}="));
     flags.any(|flag| word.as_bytes().starts_with(flag.as_bytes()))
 }
 
-/// The name of a field alone: any value may be a secret (`Private-Token`, `X-Api-Key`).
+/// Replaces the value of a field, since any value may be a secret (`Private-Token`, `X-Api-Key`).
 fn field(text: &str) -> String {
     match text.split_once(':') {
         Some((name, _)) => format!("{name}: ..."),
@@ -53,7 +54,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// A word that is not UTF-8, in the quotes that take octets by their numbers.
+/// Quotes a word that is not UTF-8 as `$'...'`, with octal escapes.
 fn escaped(word: &OsStr) -> String {
     let mut text = String::from("$'");
     for octet in word.as_bytes() {
@@ -63,7 +64,7 @@ fn escaped(word: &OsStr) -> String {
                 text.push(char::from(*octet));
             }
             b' '..=b'~' => text.push(char::from(*octet)),
-            _ => write!(text, "\\{octet:03o}").expect("a string takes all"),
+            _ => write!(text, "\\{octet:03o}").expect("writing to a string"),
         }
     }
     text.push('\'');
@@ -75,13 +76,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_of_any_octets_reaches_the_command_again() {
+    fn words_that_are_not_utf8_are_escaped() {
         let words = ["hoist".into(), OsString::from(OsStr::from_bytes(b"it's \\ \xe9\n"))];
         assert_eq!(format(&words), r"hoist $'it\'s \\ \351\012'");
     }
 
     #[test]
-    fn a_secret_of_any_octets_is_left_out() {
+    fn secrets_that_are_not_utf8_are_omitted() {
         let secret = |text: &[u8]| OsString::from(OsStr::from_bytes(text));
         let words =
             ["--header".into(), secret(b"X-Secret: s3cret\xe9"), secret(b"--header=X-Secret: s3cret\xe9")];
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_is_quoted_for_a_shell_and_has_no_secrets() {
+    fn the_command_is_quoted_and_without_secrets() {
         let cases: [(&[&str], &str); 8] = [
             (&["hoist", "put", "a b", "http://h/u"], "hoist put 'a b' http://h/u"),
             (&["hoist", "put", "it's", "*.mkv", ""], r"hoist put 'it'\''s' '*.mkv' ''"),

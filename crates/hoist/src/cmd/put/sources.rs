@@ -1,4 +1,4 @@
-//! What FILE... stands for: files, all that is in directories, what matches a pattern, standard input.
+//! The inputs of `hoist put`: expands files, directories, patterns and `-` to a list of uploads.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,11 +8,11 @@ use std::path::{Component, Path, PathBuf};
 use super::pattern;
 use crate::exit::{Exit, Failure};
 
-/// One upload that is to be made.
+/// An input to upload.
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) input: Input,
-    /// The path as it was given, for messages.
+    /// The path as given on the command line, for messages.
     pub(super) label: String,
     /// The name sent to the server, unless the command line gives another.
     pub(super) name: Option<String>,
@@ -22,21 +22,21 @@ pub(super) struct Item {
 
 #[derive(Debug)]
 pub(super) enum Input {
-    /// A regular file, or nothing, which shows when it is opened.
+    /// A regular file. It may be missing, which is reported when it is opened.
     File(PathBuf),
-    /// A pipe or a device, which can be read once.
+    /// A pipe or device, which can be read only once.
     Pipe(PathBuf),
     Stdin,
     /// A directory that cannot be read.
     Unreadable(PathBuf, io::Error),
 }
 
-/// All that is to be uploaded, in the order given, and what was passed over on the way.
+/// The inputs in the order given, and notes about skipped files.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     pub(super) items: Vec<Item>,
     pub(super) notes: Vec<String>,
-    /// The files among them, each of which is uploaded once, however often it was given or found.
+    /// The canonical paths of the files, so that each file is uploaded once.
     seen: HashSet<PathBuf>,
 }
 
@@ -60,7 +60,7 @@ impl Sources {
         let wrong = |why: &dyn std::fmt::Display| {
             Failure::message(Exit::File, format_args!("{}: {why}", given.display()))
         };
-        let text = given.to_str().ok_or_else(|| wrong(&"a pattern has to be UTF-8"))?;
+        let text = given.to_str().ok_or_else(|| wrong(&"a pattern must be UTF-8"))?;
         let found = pattern::expand(text).map_err(|error| wrong(&error))?;
         let before = self.items.len();
         for path in found {
@@ -70,32 +70,31 @@ impl Sources {
             }
         }
         if self.items.len() == before {
-            return Err(wrong(&"nothing matches this pattern"));
+            return Err(wrong(&"no file matches this pattern"));
         }
         Ok(())
     }
 
-    /// A file by itself, or all files of a directory.
+    /// Adds a file, or all files of a directory.
     fn add(&mut self, path: &Path) {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => self.add_directory(path),
             Ok(metadata) if !metadata.is_file() => self.push(Input::Pipe(path.to_owned()), path, None),
-            // What is wrong with it is said when its turn comes: the others are uploaded all the same.
+            // Errors are reported when the file is opened, so that the other files are uploaded anyway.
             Ok(_) | Err(_) => {
                 self.push(Input::File(path.to_owned()), path, path.file_name().map(PathBuf::from));
             }
         }
     }
 
-    /// All files below, each folder in the order of its names. Links to directories are passed over, because they may
-    /// lead in a circle.
+    /// Adds all files below a directory, sorted by name. Links to directories are skipped, because they may form cycles.
     fn add_directory(&mut self, top: &Path) {
         let mut waiting = vec![top.to_owned()];
         while let Some(path) = waiting.pop() {
             let is_link = path != top && path.is_symlink();
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() && is_link => {
-                    self.notes.push(format!("{} is a link to a directory: passed over", path.display()));
+                    self.notes.push(format!("skipping {}: a link to a directory", path.display()));
                 }
                 Ok(metadata) if metadata.is_dir() => match children(&path) {
                     Ok(children) => waiting.extend(children.into_iter().rev()),
@@ -105,7 +104,7 @@ impl Sources {
                     let name = relative_name(top, &path);
                     self.push(Input::File(path.clone()), &path, name);
                 }
-                Ok(_) => self.notes.push(format!("{} is no file: passed over", path.display())),
+                Ok(_) => self.notes.push(format!("skipping {}: not a regular file", path.display())),
                 Err(error) => self.unreadable(path, error),
             }
         }
@@ -121,7 +120,7 @@ impl Sources {
         if fs::canonicalize(path).is_ok_and(|whole| !self.seen.insert(whole)) {
             return;
         }
-        // Names travel as UTF-8 (RFC 8187): what is none in one is replaced, and the rest of it kept.
+        // Names are sent as UTF-8 (RFC 8187); invalid bytes are replaced.
         let is_altered = name.as_ref().is_some_and(|name| name.to_str().is_none());
         let name = name.map(|name| name.to_string_lossy().into_owned());
         self.items.push(Item { input, label: path.display().to_string(), name, is_altered });
@@ -135,7 +134,7 @@ fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The path of a file in a directory, which begins with the directory's own name if it has one.
+/// Returns the path of a file relative to the parent of `top`, or to `top` itself if that has no name.
 fn relative_name(top: &Path, path: &Path) -> Option<PathBuf> {
     let below = path.strip_prefix(top).ok()?;
     let whole = match top.components().next_back() {
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_all_that_is_in_it() {
+    fn a_directory_expands_to_all_its_files() {
         let place = place();
         let all = ["films/.hidden", "films/a.mkv", "films/b.mkv", "films/old/c.avi"];
         assert_eq!(names(&[place.path().join("films")]), all);
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_is_what_matches_it_and_a_file_of_that_name_is_a_file() {
+    fn a_pattern_expands_unless_a_file_has_that_name() {
         let place = place();
         assert_eq!(names(&[place.path().join("films/*.mkv")]), ["a.mkv", "b.mkv"]);
         assert_eq!(names(&[place.path().join("films/*")]), ["a.mkv", "b.mkv", "old/c.avi"]);
@@ -194,12 +193,12 @@ mod tests {
         assert_eq!(names(&[film.clone(), film, place.path().join("films/*.mkv")]), ["a.mkv", "b.mkv"]);
         let none = Sources::of(&[place.path().join("*.none")]).expect_err("nothing");
         assert_eq!(none.exit, Exit::File);
-        assert!(none.to_string().ends_with("nothing matches this pattern"), "{none}");
+        assert!(none.to_string().ends_with("no file matches this pattern"), "{none}");
         assert!(Sources::of(&[place.path().join("a***")]).is_err());
     }
 
     #[test]
-    fn a_pattern_takes_names_that_are_not_utf8() {
+    fn a_pattern_matches_names_that_are_not_utf8() {
         use std::os::unix::ffi::OsStrExt as _;
 
         let place = place();
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_utf8_keeps_what_can_be_told() {
+    fn invalid_bytes_in_a_name_are_replaced() {
         use std::os::unix::ffi::OsStrExt as _;
 
         let place = tempfile::tempdir().expect("a directory");
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_found_out_later() {
+    fn a_missing_file_is_reported_when_it_is_opened() {
         let sources = Sources::of(&["/nonexistent/film".into(), "/dev/null".into()]).expect("two");
         assert!(matches!(sources.items[0].input, Input::File(_)));
         assert!(matches!(sources.items[1].input, Input::Pipe(_)));

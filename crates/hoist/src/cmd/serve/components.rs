@@ -1,7 +1,7 @@
-//! What the settings name, read and made: certificates, credentials, the hook, the target.
+//! The components of a server, built from the settings: TLS, authentication, hook and target.
 //!
-//! Owns the errors that show only here, so that `config check` finds all that would keep `serve` from starting, short
-//! of the address and the data directory.
+//! Reports the errors of files that settings name, so that `config check` finds everything that would keep `serve` from
+//! starting, except for errors of the address and the data directory.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use hoist_store::store::Store;
 
 use crate::config::{AuthConfig, Config, ConfigError, JwtKeys, TargetConfig};
 
-/// Everything of a server but its store.
+/// The components of a server, except for its store.
 pub(crate) struct Components {
     pub(super) tls: Option<Acceptor>,
     auth: Arc<dyn Authenticator>,
@@ -28,10 +28,10 @@ pub(crate) struct Components {
 }
 
 impl Components {
-    /// Reads what the configuration names.
+    /// Builds the components, reading the files that settings name.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// Returns all errors, not only the first.
     pub(crate) fn of(config: &Config) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
         let mut note = |name: &str, what: String| {
@@ -50,11 +50,8 @@ impl Components {
         let hook: Arc<dyn Hook> = match &config.hook {
             None => Arc::new(NoHook),
             Some(hook) => {
-                if !hook.is_there() {
-                    note(
-                        "hook-command",
-                        format!("there is no program {}; write its whole path", hook.program),
-                    );
+                if !hook.program_exists() {
+                    note("hook-command", format!("program {} not found; write its full path", hook.program));
                 }
                 Arc::new(Command::new(&hook.program, hook.arguments.clone(), hook.timeout))
             }
@@ -77,7 +74,7 @@ impl Components {
         if errors.is_empty() { Ok(Self { tls, auth, hook, files }) } else { Err(errors) }
     }
 
-    /// The endpoint on a store.
+    /// Builds the upload service on a store.
     pub(super) fn hoist(self, config: &Config, store: Arc<dyn Store>) -> Result<Builder, ConfigError> {
         let endpoint = |error: BadEndpoint| ConfigError::at(config.location("endpoint"), error);
         let builder = Hoist::builder(store)
@@ -107,7 +104,7 @@ impl Components {
         make_directory(directory, 0o777).map_err(|error| {
             ConfigError::at(
                 config.location("files-dir"),
-                format!("cannot make {}: {error}", directory.display()),
+                format!("cannot create {}: {error}", directory.display()),
             )
         })?;
         Ok(builder.target(files))
@@ -143,7 +140,7 @@ mod tests {
     use crate::config::{Given, flags};
 
     #[test]
-    fn what_a_setting_names_is_looked_at() {
+    fn invalid_files_named_by_settings_are_reported() {
         let directory = tempfile::tempdir().expect("a directory");
         let at = |name: &str| directory.path().join(name).display().to_string();
         fs::write(at("tokens"), "s3cret alice\n").expect("written");
@@ -161,7 +158,7 @@ mod tests {
             (&[("jwt-key", &[&tokens]), ("jwt-algorithm", &["HS256"])], "--jwt-key: "),
             (&[("jwks-file", &[&tokens])], "--jwks-file: "),
             (&[("tls-cert", &[&none]), ("tls-key", &[&none])], "--tls-cert: "),
-            (&[("hook-command", &[&none])], "--hook-command: there is no program "),
+            (&[("hook-command", &[&none])], "--hook-command: program "),
             (&[("endpoint", &["uploads"])], "--endpoint: "),
             (&[("endpoint", &["/a/../b"])], "--endpoint: "),
             (&[("endpoint", &["/a/./b"])], "--endpoint: "),

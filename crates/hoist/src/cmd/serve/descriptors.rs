@@ -1,36 +1,35 @@
-//! File descriptors: what the process may have, and how many connections that leaves room for.
+//! The limit on open files, and the number of connections it allows.
 //!
-//! Owns the division. A connection that finds no descriptor waits; an upload that finds none fails. So the store has its
-//! share first.
+//! A connection without a descriptor waits, but an upload without one fails. So descriptors are reserved for the store.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors of a connection that carries an upload: its socket, and the upload's content and directory.
+/// The descriptors of a connection with an upload: its socket, and the upload's content and directory.
 const EACH: u64 = 3;
 
-/// Descriptors that the store and the runtime need besides, for what does not belong to one connection.
+/// The descriptors reserved for the store and the runtime.
 const RESERVED: u64 = 16;
 
-/// Raises the limit of the process as far as it may.
+/// Raises the soft limit on open files to the hard limit.
 pub(super) fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the limit on open files stays as it is");
+        tracing::debug!(%error, "cannot raise the limit on open files");
     }
 }
 
-/// So few connections that an operator should know.
+/// The number of connections below which the operator is warned.
 const FEW: usize = 1024;
 
-/// The connections that each of `listeners` may have. Warns when they are few.
+/// Returns the number of connections per listener. Warns if there are few.
 pub(super) fn connections_max(asked: usize, listeners: usize) -> usize {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return asked };
     let room = room(limit, in_use(), listeners);
     if room < asked.min(FEW) {
         tracing::warn!(
-            "the limit of {limit} open files (ulimit -n) leaves room for {room} connections of each --listen, not the \
-             {asked} of --max-connections; raise it with `ulimit -n`, or LimitNOFILE in its unit"
+            "the limit of {limit} open files (ulimit -n) allows only {room} connections per --listen address instead of \
+             {asked} (--max-connections); raise it with `ulimit -n`, or with LimitNOFILE in the unit"
         );
     }
     room.min(asked)
@@ -41,9 +40,9 @@ fn room(limit: u64, in_use: u64, listeners: usize) -> usize {
     (usize::try_from(connections).unwrap_or(usize::MAX) / listeners.max(1)).max(1)
 }
 
-/// The descriptors that are open now.
+/// Returns the number of open descriptors.
 fn in_use() -> u64 {
-    // What cannot be counted is guessed.
+    // A guess, if they cannot be counted.
     std::fs::read_dir("/dev/fd").map_or(32, |entries| entries.count() as u64)
 }
 
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_have_what_the_store_leaves() {
+    fn connections_get_the_descriptors_that_are_not_reserved() {
         let cases = [
             (64, 20, 1, 9),
             (1024, 20, 1, 329),

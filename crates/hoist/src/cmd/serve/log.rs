@@ -1,4 +1,4 @@
-//! Where log lines go: standard error, for people or for machines.
+//! The log of the server: lines on standard error, as text or as JSON.
 
 use std::io::{self, IsTerminal as _};
 
@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, LogFormat};
 
-/// Begins to log. A second server of one process logs as the first one does.
+/// Installs the global logger. Has no effect on a second server in the same process.
 pub(super) fn start(config: &Config) {
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let lines = match config.log {
@@ -21,7 +21,8 @@ pub(super) fn start(config: &Config) {
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter(config.log_level))).try_init();
 }
 
-/// The level counts for our own crates. Libraries below warn at most, because what they say in detail may hold tokens.
+/// Returns a filter with this level for hoist's own crates. Other libraries log warnings at most, because their debug output
+/// may contain tokens.
 fn filter(level: Level) -> Targets {
     let ours = LevelFilter::from_level(level);
     Targets::new().with_default(ours.min(LevelFilter::WARN)).with_target("hoist", ours)
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_keep_what_they_see_to_themselves() {
+    fn libraries_log_warnings_at_most() {
         let all = filter(Level::TRACE);
         assert!(
             all.would_enable("hoist_http::h1", &Level::TRACE) && all.would_enable("hoist", &Level::TRACE)

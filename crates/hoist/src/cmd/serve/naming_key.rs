@@ -1,7 +1,7 @@
-//! The secret in the data directory that goes into the ids of token uploads.
+//! The secret key in the data directory, which is hashed into the ids of token uploads.
 //!
-//! With it, a reader of the names in a data directory cannot try tokens against them. It belongs to the uploads beside it:
-//! without it clients no longer find them, so a new one is made silently only where there is no upload yet.
+//! It keeps a reader of the data directory from guessing tokens by comparing hashes. Without the key, clients can no longer
+//! reach their uploads, so a missing key is replaced silently only if there are no uploads yet.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -14,25 +14,28 @@ use hoist_proto::types::UploadId;
 const NAME: &str = "key";
 const BYTES: usize = 32;
 
-/// The key of this data directory, made if there is none yet. The caller holds the directory's lock. `may_be_new` lets a key
-/// that is missing beside uploads, or cannot be read, be replaced.
+/// Loads the key of a data directory, or creates it if there are no uploads yet. The caller holds the directory's lock.
+/// `may_be_new` allows to replace a key that is broken, or missing although there are uploads.
 //= TOK-TOKEN-04
 pub(super) fn load_or_create(directory: &Path, may_be_new: bool) -> anyhow::Result<[u8; BYTES]> {
     const NEXT: &str =
-        "restore it from a backup, or start once with --new-key and give up the uploads that tokens name";
+        "restore it from a backup, or start once with --new-key and lose the uploads identified by tokens";
     let path = directory.join(NAME);
     let path = path.display();
     match fs::read(directory.join(NAME)) {
         Ok(text) => match std::str::from_utf8(&text).ok().and_then(parse) {
             Some(key) => Ok(key),
             None if may_be_new => make(directory),
-            None => bail!("{path} is not a key; {NEXT}"),
+            None => bail!("{path} is not a valid key; {NEXT}"),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if may_be_new || !has_uploads(directory).with_context(|| format!("cannot look beside {path}"))? {
+            if may_be_new
+                || !has_uploads(directory)
+                    .with_context(|| format!("cannot list the uploads next to {path}"))?
+            {
                 make(directory)
             } else {
-                bail!("{path} is missing, and the uploads beside it were named with it; {NEXT}")
+                bail!("{path} is missing, but existing uploads depend on it; {NEXT}")
             }
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
@@ -41,12 +44,12 @@ pub(super) fn load_or_create(directory: &Path, may_be_new: bool) -> anyhow::Resu
 
 fn make(directory: &Path) -> anyhow::Result<[u8; BYTES]> {
     let mut key = [0; BYTES];
-    getrandom::fill(&mut key).context("the system has no random numbers")?;
+    getrandom::fill(&mut key).context("cannot get random numbers from the system")?;
     write(directory, &key).with_context(|| format!("cannot write {}", directory.join(NAME).display()))?;
     Ok(key)
 }
 
-/// Checks whether the directory holds an upload, unfinished or complete.
+/// Returns whether the directory holds an upload, unfinished or complete.
 fn has_uploads(directory: &Path) -> io::Result<bool> {
     for shelf in ["open", "done"] {
         for entry in fs::read_dir(directory.join(shelf))? {
@@ -58,7 +61,7 @@ fn has_uploads(directory: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whole and on the disk, or not there: half a key would be another key.
+/// Writes the key atomically, since half a key would be a different key.
 fn write(directory: &Path, key: &[u8; BYTES]) -> io::Result<()> {
     let draft = directory.join("key.new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
@@ -106,14 +109,14 @@ mod tests {
         for bad in ["", "abc", &"g".repeat(64), &"a".repeat(63), &"\u{e9}".repeat(32)] {
             fs::write(&path, bad).expect("written");
             let refused = load_or_create(directory.path(), false).expect_err(bad).to_string();
-            assert!(refused.contains("is not a key") && refused.contains("--new-key"), "{refused}");
+            assert!(refused.contains("is not a valid key") && refused.contains("--new-key"), "{refused}");
         }
         let renewed = load_or_create(directory.path(), true).expect("made");
         assert_eq!(load_or_create(directory.path(), false).expect("read"), renewed);
     }
 
     #[test]
-    fn a_missing_key_beside_uploads_is_not_made_silently() {
+    fn a_missing_key_is_not_replaced_if_there_are_uploads() {
         for shelf in ["open", "done"] {
             let directory = tempfile::tempdir().expect("a directory");
             for name in ["open/lost+found", "done"] {

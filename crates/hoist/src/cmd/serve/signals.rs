@@ -1,4 +1,4 @@
-//! The signals a server understands.
+//! The signals that the server handles.
 
 use std::io;
 
@@ -7,21 +7,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::Failure;
 
-/// Told to stop.
+/// Listeners for the signals that stop the server.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Option<Signal>,
-    /// Sent when a file reaches the limit of the process (`ulimit -f`), and by default the end of it. With a listener the
-    /// write fails with EFBIG instead, which concerns one upload. A program started from here gets the default back.
+    /// SIGXFSZ, sent when a file reaches the size limit (`ulimit -f`). By default it ends the process; with a listener the
+    /// write fails with EFBIG instead, which affects one upload only. Child processes get the default back.
     _file_size: Signal,
 }
 
-/// Told to read files again.
+/// A listener for SIGHUP, which reloads the certificate.
 pub(super) struct Hangups(Signal);
 
 impl Signals {
-    /// From here on no signal ends the process by itself.
+    /// Starts to listen. From then on these signals no longer terminate the process by default.
     pub(super) fn listen() -> Result<Self, Failure> {
         let listen = || {
             Ok::<_, io::Error>(Self {
@@ -31,10 +31,10 @@ impl Signals {
                 _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
             })
         };
-        Ok(listen().context("cannot listen to signals")?)
+        Ok(listen().context("cannot listen for signals")?)
     }
 
-    /// The next one that tells to stop, by its name.
+    /// Waits for the next stop signal and returns its name.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -45,18 +45,20 @@ impl Signals {
         }
     }
 
-    /// The hang-ups, for whoever does something about them.
+    /// Takes the listener for SIGHUP.
     pub(super) fn hangups(&mut self) -> Result<Hangups, Failure> {
-        let hangup = self.hangup.take().context("hang-ups are listened to already")?;
+        let hangup = self.hangup.take().context("the SIGHUP listener was taken already")?;
         Ok(Hangups(hangup))
     }
 }
 
 impl Hangups {
+    /// Waits for the next SIGHUP.
+    ///
     /// # Cancellation
     /// Safe to drop.
     pub(super) async fn next(&mut self) {
-        // Nothing is never said: the runtime keeps the other end.
+        // `recv` never returns `None`: the runtime keeps the sending end open.
         let _ = self.0.recv().await;
     }
 }

@@ -27,16 +27,13 @@ impl SettingsReader<'_> {
         let (issuers, main_issuer) = self.issuers(&by_issuer);
         let keys = match (single, set) {
             (Some(_), Some(_)) => {
-                self.error("jwks-file", "cannot stand beside --jwt-key; put that key into the set");
+                self.error("jwks-file", "cannot be combined with --jwt-key; add that key to the set");
                 None
             }
             (None, None) if !by_issuer.is_empty() => Some(JwtKeys::ByIssuer(by_issuer)),
             (Some(file), None) => {
                 if self.layers.get("jwt-algorithm").is_none() {
-                    self.error(
-                        "jwt-key",
-                        "needs the algorithm it verifies; set --jwt-algorithm, for example RS256",
-                    );
+                    self.error("jwt-key", "needs an algorithm; set --jwt-algorithm, for example RS256");
                 }
                 algorithm.map(|algorithm| JwtKeys::Single(file, algorithm))
             }
@@ -47,16 +44,16 @@ impl SettingsReader<'_> {
             (Some(file), None) => AuthConfig::Bearer(file),
             (None, Some(keys)) => AuthConfig::Jwt { keys, audiences, issuers, main_issuer },
             (Some(_), Some(_)) => {
-                self.error("bearer-file", "cannot stand beside JWT keys; keep one of them");
+                self.error("bearer-file", "cannot be combined with JWT keys; remove one of them");
                 AuthConfig::Anyone
             }
         }
     }
 
-    /// Key sets that are bound to issuers.
+    /// Reads the key sets that belong to one issuer each.
     fn keys_by_issuer(&mut self, has_other_keys: bool) -> Vec<(String, PathBuf)> {
         let by_issuer = self.each("jwt-issuer-keys", |text| {
-            // From the right: an issuer may be a URL with a query.
+            // Split at the last `=`, because an issuer may be a URL with a query.
             match text.rsplit_once('=') {
                 Some((issuer, file)) if !issuer.is_empty() && !file.is_empty() => {
                     Ok((issuer.to_owned(), PathBuf::from(file)))
@@ -67,13 +64,13 @@ impl SettingsReader<'_> {
             }
         });
         if !by_issuer.is_empty() && has_other_keys {
-            let wrong = "cannot stand beside --jwt-key or --jwks-file; give every key set with its issuer";
+            let wrong = "cannot be combined with --jwt-key or --jwks-file; give each key set with its issuer";
             self.error("jwt-issuer-keys", wrong);
         }
         by_issuer
     }
 
-    /// The issuers that are allowed whichever key verifies, and the one whose subjects keep their bare names.
+    /// Reads the issuers that any key may verify, and the main issuer, whose users are identified by subject alone.
     fn issuers(&mut self, by_issuer: &[(String, PathBuf)]) -> (Vec<String>, Option<String>) {
         let issuers: Vec<String> = self.many("jwt-issuer");
         let main: Option<String> = self.one("jwt-main-issuer");
@@ -82,18 +79,18 @@ impl SettingsReader<'_> {
         } else {
             ("jwt-issuer-keys", by_issuer.iter().map(|(issuer, _)| issuer.as_str()).collect())
         };
-        // A principal is then an issuer, a space and a subject.
+        // With several issuers, a principal is written as issuer, space, subject.
         if allowed.len() > 1 && allowed.iter().any(|issuer| issuer.contains(char::is_whitespace)) {
             self.error(
                 name,
-                "has an issuer with white space in it, which stands between issuers and subjects",
+                "has an issuer that contains white space, which separates issuers from subjects",
             );
         }
         if let Some(main) = &main
             && !allowed.is_empty()
             && !allowed.contains(main.as_str())
         {
-            self.error("jwt-main-issuer", format!("`{main}` is none of the issuers of --{name}"));
+            self.error("jwt-main-issuer", format!("`{main}` is not one of the issuers of --{name}"));
         }
         (issuers, main)
     }
