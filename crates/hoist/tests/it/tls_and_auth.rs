@@ -73,10 +73,10 @@ async fn uploads_go_over_tls_and_survive_a_new_certificate() {
     }
     assert!(home.done().iter().all(|stored| *stored == content));
 
-    // What is no certificate changes nothing.
+    // An invalid certificate file is ignored.
     fs::write(home.path("cert.pem"), "half a certificate").expect("written");
     server.signal(Signal::HUP);
-    poll_until("the complaint", || server.log().contains("cannot be read again").then_some(())).await;
+    poll_until("the complaint", || server.log().contains("cannot reload the certificate").then_some(())).await;
     assert!(shows(&server, &second).await, "the old certificate stays");
 
     server.tls = Some(trusting(&[second]));
