@@ -1,7 +1,7 @@
-//! How much memory the server needs while it receives: 100 uploads of 64 MiB at once, over each HTTP.
+//! The memory used by the server while it receives 100 concurrent uploads of 64 MiB, over HTTP/1.1 and HTTP/2.
 //!
-//! `cargo bench -p hoist --bench memory`. It prints the most memory there ever was above that of the idle server, and
-//! fails where that is more than 150 MiB. The data goes below the system's temporary directory.
+//! `cargo bench -p hoist --bench memory` prints the peak above the memory of the idle server, and fails if it exceeds
+//! 150 MiB. Data is written below the system's temporary directory.
 
 #[allow(dead_code, unused_imports, reason = "the harness of the tests has more than is needed here")]
 #[path = "../tests/it/harness.rs"]
@@ -33,7 +33,7 @@ fn main() {
     }
 }
 
-/// The memory of the idle server, and what it grew by.
+/// Returns the memory of the idle server, and its growth.
 async fn receiving(transport: Transport, content: &Bytes) -> (u64, u64) {
     let home = ServerDir::new();
     let server = Arc::new(Server::start(&home, &["--durability", "os"]));
@@ -45,7 +45,7 @@ async fn receiving(transport: Transport, content: &Bytes) -> (u64, u64) {
         let (server, content) = (Arc::clone(&server), content.clone());
         all.spawn(async move {
             let request = TestRequest::new("POST", &format!("upload-{number}")).shared(content);
-            // Slow machines may take longer than a test would wait.
+            // No time limit, because slow machines may need longer than a test.
             let mut exchange =
                 Exchange::begin(&server, transport, request, u64::MAX).await.expect("a connection");
             let got = exchange.answer().await.expect("an answer");

@@ -1,8 +1,8 @@
-//! What sending costs: `hoist put` beside `curl -T`, the same file to the same server on the same machine.
+//! The cost of sending: `hoist put` compared with `curl -T`, the same file to the same server.
 //!
-//! `cargo bench -p hoist --bench put`. `HOIST_BENCH_GIB` says how large the file is (4), `HOIST_BENCH_PAIRS` how often both are
-//! measured (5), `TMPDIR` where file and data go. They take turns in going first, and what is compared are the medians. Ratios mean
-//! something on any machine, absolute numbers on this one only.
+//! `cargo bench -p hoist --bench put`. `HOIST_BENCH_GIB` is the size of the file (4), `HOIST_BENCH_PAIRS` the number of
+//! measurements (5), `TMPDIR` the place of file and data. The two take turns in going first, and the medians are
+//! compared. Ratios are comparable between machines, absolute numbers are not.
 
 #[allow(dead_code, unused_imports, reason = "the harness of the tests has more than is needed here")]
 #[path = "../tests/it/harness.rs"]
@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use harness::{SeededRng, Server, ServerDir, print_note};
 
-/// Seconds, of the clock and of the processor.
+/// Seconds of wall time and of processor time.
 #[derive(Clone, Copy)]
 struct Cost {
     wall: f64,
@@ -33,7 +33,7 @@ fn main() {
     let (mut curl, mut hoist) = (Vec::new(), Vec::new());
     for pair in 0..pairs {
         for first in [true, false] {
-            // Who goes second has a warmer machine.
+            // The second one runs on a warmer machine.
             if first == (pair % 2 == 0) {
                 curl.push(sent(&["curl", "--silent", "--fail", "-T", &film], "/"));
             } else {
@@ -59,7 +59,7 @@ fn fill(path: &str, gib: usize) {
     }
 }
 
-/// What a command costs that sends the file to a server of its own, whose data is nothing afterwards.
+/// Measures a command that sends the file to a new server.
 fn sent(words: &[&str], behind: &str) -> Cost {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--durability", "os"]);
@@ -73,10 +73,11 @@ fn sent(words: &[&str], behind: &str) -> Cost {
     Cost { wall, cpu: cpu_of_children() - before }
 }
 
-/// Seconds of processor time of children that have ended, user and system, in ticks of 10 ms. The server is none yet.
+/// Returns the processor time of ended children in seconds, user and system, with ticks of 10 ms. The server is not
+/// among them.
 fn cpu_of_children() -> f64 {
     let text = fs::read_to_string("/proc/self/stat").expect("it runs");
-    // The name, in parentheses, may hold anything.
+    // The name in parentheses may contain any character.
     let behind = text.rsplit_once(')').expect("a name").1;
     let ticks =
         behind.split_whitespace().skip(13).take(2).map(|ticks| ticks.parse::<f64>().expect("a number"));

@@ -1,9 +1,9 @@
-//! What receiving costs: `hoist serve` beside a named baseline, in the same run on the same machine.
+//! The cost of receiving: `hoist serve` compared with a baseline, in the same run on the same machine.
 //!
-//! `cargo bench -p hoist --bench throughput`. `HOIST_BENCH_GIB` says how large the large upload is (2), `TMPDIR` where the
-//! data goes. The baseline of large uploads is one thread that receives from a socket and writes to a file, 256 KiB at a
-//! time, and syncs at the end where the server does. That of small uploads is the server itself with its data in memory
-//! and nothing synced. Ratios mean something on any machine, absolute numbers on this one only.
+//! `cargo bench -p hoist --bench throughput`. `HOIST_BENCH_GIB` is the size of the large upload (2), `TMPDIR` the place
+//! of the data. The baseline of large uploads is a thread that copies from a socket to a file, 256 KiB at a time, and
+//! syncs at the end if the server does. The baseline of small uploads is the server with data in memory and without
+//! syncs. Ratios are comparable between machines, absolute numbers are not.
 
 #[allow(dead_code, unused_imports, reason = "the harness of the tests has more than is needed here")]
 #[path = "../tests/it/harness.rs"]
@@ -27,7 +27,7 @@ const SMALL_BYTES: usize = 16 << 10;
 const SMALL_UPLOADS: u32 = 6400;
 const CONNECTIONS: u32 = 64;
 
-/// Seconds, of the clock and of the processor.
+/// Seconds of wall time and of processor time.
 #[derive(Clone, Copy)]
 struct Cost {
     wall: f64,
@@ -72,7 +72,7 @@ fn best(mut run: impl FnMut() -> Cost) -> Cost {
     (1..ROUNDS).fold(run(), |best, _| best.less(run()))
 }
 
-/// The baseline: a thread that moves bytes from a socket to a file.
+/// Measures the baseline: a thread that copies from a socket to a file.
 fn raw(length: usize, syncs: bool) -> Cost {
     let home = ServerDir::new();
     let path = home.path("raw");
@@ -110,7 +110,7 @@ fn send(tcp: &mut TcpStream, length: usize) {
     }
 }
 
-/// The server, which is sent one upload.
+/// Measures the server with one upload.
 fn served(length: usize, durability: &str, upload: impl Fn(SocketAddr, usize)) -> Cost {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--durability", durability]);
@@ -149,10 +149,10 @@ async fn over_h2(addr: SocketAddr, length: usize) {
     assert_eq!(response.await.expect("an answer").status().as_u16(), 204);
 }
 
-/// Seconds of processor time of a process or thread, user and system, in ticks of 10 ms.
+/// Returns the processor time of a process or thread in seconds, user and system, with ticks of 10 ms.
 fn cpu(stat: &str) -> f64 {
     let text = fs::read_to_string(stat).expect("it runs");
-    // The name, in parentheses, may hold anything.
+    // The name in parentheses may contain any character.
     let behind = text.rsplit_once(')').expect("a name").1;
     let ticks =
         behind.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number"));

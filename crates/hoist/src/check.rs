@@ -2,13 +2,12 @@
 //!
 //! The path of a case, in the order of the code:
 //!
-//! 1. [`corpus`] reads the TOML files; [`case`] defines their format and [`version`] the protocol versions.
-//! 2. [`probe`](self::probe()) detects what the server supports, and [`selection`] picks the cases, versions and
-//! transports that apply.
-//! 3. [`run`] starts a [`runner`] per case, version and transport.
-//! 4. The runner builds each request ([`request_builder`]), sends it over HTTP/1.1 or HTTP/2 ([`wire`]), and compares
-//! the responses with the expectations of the case ([`judge`]) and with the rules for every exchange ([`rules`]).
-//! 5. [`report`] collects the results.
+//! 1. `corpus.rs` reads the TOML files; `case.rs` defines their format and `version.rs` the protocol versions.
+//! 2. `probe.rs` detects what the server supports, and `selection.rs` picks the cases, versions and transports that apply.
+//! 3. [`run`] starts a run per case, version and transport (`runner.rs`).
+//! 4. A run builds each request (`request_builder.rs`), sends it over HTTP/1.1 or HTTP/2 (`wire.rs`), and compares the
+//!    responses with the expectations of the case (`judge.rs`) and with the rules for every exchange (`rules.rs`).
+//! 5. `report.rs` collects the results.
 //!
 //! Nothing here uses the dialects of `hoist-proto` or the transports of `hoist-http`, so that their bugs cannot hide
 //! themselves.

@@ -1,6 +1,6 @@
 //! The report of a run: a result for each case, version and transport, with counts.
 //!
-//! Owns the text format. JSON and JUnit are in `report/json.rs` and `report/junit.rs`.
+//! Owns the text format. JSON and `JUnit` are in `report/json.rs` and `report/junit.rs`.
 
 mod json;
 mod junit;

@@ -1,4 +1,4 @@
-//! `hoist put` with files that change, or that are not what the file system says of them.
+//! `hoist put` with files that change during the upload or whose metadata is wrong.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -10,7 +10,7 @@ use crate::child_process::{ChildProcess, ExitReport, hoist};
 use crate::faulty_proxy::{Direction, Fault, Proxy};
 use crate::harness::{Server, ServerDir, TestRequest, Transport, bytes};
 
-/// Files small enough to be uploaded within a moment, and large enough to be interrupted.
+/// A length that is quick to upload and long enough to be interrupted.
 const LENGTH: usize = 8 << 20;
 
 fn put(home: &ServerDir, words: &[&str]) -> ChildProcess {
@@ -23,13 +23,13 @@ async fn ended(put: ChildProcess) -> ExitReport {
     tokio::task::spawn_blocking(move || put.ended()).await.expect("it ends")
 }
 
-/// A link so slow that an upload can be interrupted on it.
+/// A link slow enough to interrupt an upload on it.
 async fn slow(server: &Server) -> Proxy {
     let slow = Fault::Slow { way: Direction::Up, piece: 16 << 10, late: Duration::from_millis(2) };
     Proxy::start(server, [Some(slow); 16]).await
 }
 
-/// Uploads `film` over a proxy until the server holds a part of it, and interrupts that.
+/// Uploads `film` through a slow proxy and kills the command once the server holds part of it.
 async fn interrupted(home: &ServerDir, proxy: &Proxy) {
     let running = put(home, &[&home.text("film"), &proxy.url("/uploads")]);
     home.holds(2 << 20).await;
@@ -38,7 +38,7 @@ async fn interrupted(home: &ServerDir, proxy: &Proxy) {
     assert_eq!(ended.code, Some(130), "{ended:?}");
 }
 
-/// Changes a byte in the middle and sets the time of change back, as `cp -p` of another version does.
+/// Changes a byte in the middle of a file and restores its modification time, as `cp -p` does.
 fn edit(home: &ServerDir) -> Vec<u8> {
     let film = home.path("film");
     let (modified, mut content) =
@@ -51,7 +51,7 @@ fn edit(home: &ServerDir) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_file_that_was_edited_in_the_middle_is_begun_afresh_whatever_its_times_say() {
+async fn a_file_edited_in_the_middle_is_uploaded_anew_despite_its_old_mtime() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     fs::write(home.path("film"), bytes(1, LENGTH)).expect("written");
@@ -75,7 +75,7 @@ async fn a_file_that_was_edited_in_the_middle_is_begun_afresh_whatever_its_times
 async fn a_file_of_procfs_is_uploaded_as_it_is_read() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
-    // The kernel keeps both as they are while the machine runs.
+    // Neither changes while the machine runs.
     for file in ["/proc/version", "/sys/kernel/mm/transparent_hugepage/enabled"] {
         let Ok(content) = fs::read(file) else { continue };
         assert_ne!(content.len() as u64, fs::metadata(file).expect("a file").len(), "{file} is no example");
@@ -88,8 +88,8 @@ async fn a_file_of_procfs_is_uploaded_as_it_is_read() {
     server.stop().await;
 }
 
-/// A web server that knows one answer, which it gives once it has read a request whose content has a known length.
-async fn says_ok() -> (String, tokio::task::JoinSet<()>) {
+/// An ordinary web server: responds with 200 to any request whose content has a known length.
+async fn start_ordinary_server() -> (String, tokio::task::JoinSet<()>) {
     use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -118,9 +118,9 @@ async fn says_ok() -> (String, tokio::task::JoinSet<()>) {
 
 // proves: IETF-CLI-18
 #[tokio::test]
-async fn a_server_that_speaks_no_upload_protocol_is_said_to_be_one() {
+async fn a_server_without_upload_protocol_causes_a_warning() {
     let home = ServerDir::new();
-    let (url, _serving) = says_ok().await;
+    let (url, _serving) = start_ordinary_server().await;
     fs::write(home.path("film"), bytes(3, 1000)).expect("written");
     for dialect in ["auto", "ietf", "token"] {
         let ended = ended(put(&home, &[&home.text("film"), &url, "--dialect", dialect])).await;
@@ -144,7 +144,7 @@ async fn a_server_that_speaks_no_upload_protocol_is_said_to_be_one() {
 }
 
 #[tokio::test]
-async fn a_file_that_grows_while_it_is_uploaded_is_sent_with_the_length_it_had() {
+async fn a_growing_file_is_sent_with_its_original_length() {
     use std::io::Write as _;
 
     let home = ServerDir::new();
@@ -162,7 +162,7 @@ async fn a_file_that_grows_while_it_is_uploaded_is_sent_with_the_length_it_had()
     server.stop().await;
 }
 
-/// Makes an upload of some length, as an API would, and gives it its first bytes. Its path.
+/// Creates an upload as another API client would, with its first bytes. Returns its path.
 async fn made(server: &Server, dialect: &str, length: usize, first: &[u8]) -> String {
     let create = TestRequest::to("POST", "/uploads");
     let create = match dialect {
@@ -190,7 +190,7 @@ async fn made(server: &Server, dialect: &str, length: usize, first: &[u8]) -> St
 }
 
 #[tokio::test]
-async fn an_upload_that_was_made_elsewhere_is_gone_on_with_at_its_own_url() {
+async fn an_upload_created_elsewhere_is_resumed_at_its_url() {
     for dialect in ["tus1", "ietf"] {
         let home = ServerDir::new();
         let server = Server::start(&home, &[]);
@@ -200,7 +200,7 @@ async fn an_upload_that_was_made_elsewhere_is_gone_on_with_at_its_own_url() {
         let proxy = slow(&server).await;
         let url = proxy.url(&path);
 
-        // A file that cannot be the one is refused, and the upload stays.
+        // A file that does not match is refused, and the upload is kept.
         fs::write(home.path("other"), b"short").expect("written");
         let other = ended(put(&home, &[&home.text("other"), &url])).await;
         assert_eq!(other.code, Some(5), "{dialect}: {other:?}");
@@ -213,14 +213,14 @@ async fn an_upload_that_was_made_elsewhere_is_gone_on_with_at_its_own_url() {
         assert_eq!((first.code, &first.event("send")["start"]), (Some(130), &"found".into()), "{first:?}");
         assert_eq!(first.event("send")["offset"], 100_000);
 
-        // Another version of the file does not get the head of the first.
+        // A changed file does not continue the upload.
         edit(&home);
         let edited = ended(put(&home, &[&home.text("film"), &url])).await;
         assert_eq!(edited.code, Some(8), "{dialect}: {edited:?}");
         fs::write(home.path("again"), &content).expect("written");
         let last = ended(put(&home, &[&home.text("again"), &url])).await;
         assert_eq!((last.code, &last.event("send")["start"]), (Some(0), &"found".into()), "{last:?}");
-        assert!(home.sole() == content, "{dialect}");
+        assert!(home.only_complete() == content, "{dialect}");
         server.stop().await;
     }
 }

@@ -1,4 +1,4 @@
-//! `hoist check`: against our own server, and against servers that are wrong.
+//! `hoist check` against hoist itself and against servers with faults.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::child_process::{ChildProcess, ExitReport, Server, TestDir, hoist, run, spin_until};
 use crate::serve::certify;
 
-/// A server for a test: answers each request with what `answer` makes of its first line and fields, and ends with it.
+/// A test server: answers one request per connection with what `answer` returns for its first line and fields.
 struct Wrong {
     url: String,
     address: std::net::SocketAddr,
@@ -59,7 +59,7 @@ fn json(ended: &ExitReport) -> Value {
 }
 
 #[test]
-fn our_own_server_passes_over_tls_with_a_bearer_token_and_keeps_no_upload() {
+fn hoist_passes_its_own_check_over_tls_and_keeps_no_upload() {
     let place = TestDir::new();
     certify(&place);
     let (cert, key) = (place.text("cert.pem"), place.text("key.pem"));
@@ -91,8 +91,8 @@ fn our_own_server_passes_over_tls_with_a_bearer_token_and_keeps_no_upload() {
 }
 
 #[test]
-fn the_newest_version_that_is_accepted_is_checked_and_failures_are_reported_in_every_form() {
-    // Accepts version 6 alone, and forgets what it took.
+fn the_newest_accepted_version_is_checked_and_failures_are_in_every_report_format() {
+    // Accepts only version 6, and stores nothing.
     let server = Wrong::start(|first, fields| {
         let is_creation = first.starts_with("POST") && fields.contains("Interop-Version: 6\r\n");
         let head = match first {
@@ -127,7 +127,7 @@ fn the_newest_version_that_is_accepted_is_checked_and_failures_are_reported_in_e
 }
 
 #[test]
-fn a_server_without_the_protocol_is_told_from_one_that_is_away() {
+fn a_server_without_protocol_and_an_unreachable_one_have_different_exit_codes() {
     let server = Wrong::start(|_, _| {
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello".to_owned()
     });
@@ -142,7 +142,7 @@ fn a_server_without_the_protocol_is_told_from_one_that_is_away() {
 }
 
 #[test]
-fn a_failure_of_tls_has_its_code() {
+fn a_tls_failure_has_its_own_exit_code() {
     let place = TestDir::new();
     certify(&place);
     let (cert, key) = (place.text("cert.pem"), place.text("key.pem"));
@@ -174,7 +174,7 @@ fn an_interrupted_check_deletes_its_uploads() {
     let server = Server::start(&data, &[]);
     let count = |shelf: &str| std::fs::read_dir(data.join(shelf)).map_or(0, Iterator::count);
     let running = ChildProcess::start(hoist(["check", &server.url, "--level", "own", "--json"]));
-    // A probe has one upload at a time.
+    // The probe creates one upload at a time.
     spin_until(Instant::now(), || count("open") > 1);
     running.signal(Signal::INT);
     let ended = running.ended();
@@ -203,7 +203,7 @@ fn a_second_signal_ends_a_check_at_once() {
 }
 
 #[test]
-fn cases_are_listed_without_a_server_and_wrong_flags_are_refused() {
+fn cases_are_listed_without_a_server_and_invalid_flags_are_refused() {
     let ended =
         check("http://127.0.0.1:1/", &["--list", "--level", "must", "--dialect", "tus1", "--only", "HEAD"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -1,4 +1,4 @@
-//! The command as a process of its own: started, listened to, signalled by its id, and ended with the test.
+//! The `hoist` command as a child process that ends with the test.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// How long anything may take before a test fails; nothing waits for it to pass.
+/// The time limit of any wait; longer means failure.
 pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The command with these words, in an environment without settings.
+/// Returns the command with these arguments, in an environment without settings.
 pub(crate) fn hoist<S: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hoist"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOIST_")) {
@@ -23,18 +23,18 @@ pub(crate) fn hoist<S: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = S
     for small in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
         command.env_remove(small).env_remove(small.to_ascii_uppercase());
     }
-    // A journal of its own, so that no test looks into that of whoever runs it.
+    // A separate journal, so that no test reads that of the user.
     command.env("XDG_STATE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
     command.args(words).stdin(Stdio::null());
     command
 }
 
-/// Runs it to its end.
+/// Runs the command and returns its output.
 pub(crate) fn run(words: &[&str]) -> ExitReport {
     hoist(words).output().expect("it runs").into()
 }
 
-/// How a run ended.
+/// The exit code and output of a command.
 #[derive(Debug)]
 pub(crate) struct ExitReport {
     pub(crate) code: Option<i32>,
@@ -43,12 +43,15 @@ pub(crate) struct ExitReport {
 }
 
 impl ExitReport {
-    /// The events of a `hoist put --json`.
+    /// Returns the events of `hoist put --json`.
     pub(crate) fn events(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    /// The first event of a kind, which has to be there.
+    /// Returns the first event of a kind.
+    ///
+    /// # Panics
+    /// If there is none.
     pub(crate) fn event(&self, kind: &str) -> Value {
         let found = self.events().into_iter().find(|event| event["event"] == kind);
         found.unwrap_or_else(|| panic!("no {kind}: {self:?}"))
@@ -62,7 +65,7 @@ impl From<Output> for ExitReport {
     }
 }
 
-/// A process that ends with the test, whatever becomes of the test.
+/// A child process, killed on drop.
 pub(crate) struct ChildProcess {
     child: Child,
     stdout: mpsc::Receiver<String>,
@@ -93,7 +96,7 @@ impl ChildProcess {
         Self { child, stdout, readers: vec![out, err] }
     }
 
-    /// The next line of its standard output.
+    /// Waits for the next line of standard output.
     pub(crate) fn line(&self) -> String {
         self.stdout.recv_timeout(TIMEOUT).expect("a line")
     }
@@ -103,14 +106,14 @@ impl ChildProcess {
         kill_process(pid, signal).expect("signalled");
     }
 
-    /// Whether it has ended already.
+    /// Returns whether the process has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("our child").is_some()
     }
 
-    /// Waits for it to end by itself.
+    /// Waits for the process to end.
     pub(crate) fn ended(mut self) -> ExitReport {
-        // Its standard output ends when it does.
+        // Standard output is closed when the process ends.
         loop {
             match self.stdout.recv_timeout(TIMEOUT) {
                 Ok(_) => {}
@@ -137,7 +140,7 @@ impl Drop for ChildProcess {
     }
 }
 
-/// Waits for a condition that nothing announces.
+/// Polls a condition until it is true.
 pub(crate) fn spin_until(start: Instant, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(start.elapsed() < TIMEOUT, "it never came to be");
@@ -145,10 +148,10 @@ pub(crate) fn spin_until(start: Instant, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A server on a port of its own.
+/// A server on a free port.
 pub(crate) struct Server {
     process: ChildProcess,
-    /// The one line it printed.
+    /// The ready line.
     pub(crate) line: String,
     pub(crate) url: String,
 }
@@ -177,7 +180,7 @@ impl Server {
         self.process.ended()
     }
 
-    /// Ends it in order, and looks at how it ended.
+    /// Stops the server with SIGTERM and checks its exit code.
     pub(crate) fn stop(self) -> ExitReport {
         self.signal(Signal::TERM);
         let ended = self.ended();
@@ -185,7 +188,7 @@ impl Server {
         ended
     }
 
-    /// Sends these bytes on a connection of their own.
+    /// Sends bytes on a new connection.
     pub(crate) fn send(&self, bytes: &[u8]) -> TcpStream {
         let mut connection = TcpStream::connect(self.address()).expect("connected");
         connection.set_read_timeout(Some(TIMEOUT)).expect("set");
@@ -193,7 +196,7 @@ impl Server {
         connection
     }
 
-    /// The answer to one request.
+    /// Sends a request without content and returns the response.
     pub(crate) fn request(&self, head: &str) -> String {
         let head = format!("{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut answer = String::new();
@@ -202,7 +205,7 @@ impl Server {
     }
 }
 
-/// A directory of a test, and paths in it.
+/// A temporary directory, removed on drop.
 pub(crate) struct TestDir(tempfile::TempDir);
 
 impl TestDir {
@@ -218,7 +221,7 @@ impl TestDir {
         self.path(name).display().to_string()
     }
 
-    /// A file with this content, and its path as text.
+    /// Writes a file and returns its path.
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         std::fs::write(self.path(name), content).expect("written");
         self.text(name)

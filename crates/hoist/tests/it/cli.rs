@@ -1,4 +1,4 @@
-//! The verbs that need no server, and how they end.
+//! Commands that need no server: exit codes, messages and generated output.
 
 use std::net::TcpListener;
 
@@ -8,13 +8,13 @@ use serde_json::Value;
 use crate::child_process::{ChildProcess, TestDir, hoist, run};
 
 #[test]
-fn a_wrong_command_line_ends_with_its_own_code() {
+fn an_invalid_command_line_has_its_own_exit_code() {
     for words in [
         &["sarve"][..],
         &["put", "x"],
         &["put", "-", "-", "http://h/u"],
         &["status", "f", "--token", "t"],
-        // Ports that are none.
+        // Invalid ports.
         &["put", "x", "http://127.0.0.1:65616/uploads", "--bearer", "s3cret"],
         &["put", "x", "http://127.0.0.1:0/uploads"],
         &["status", "http://127.0.0.1:65616/uploads/1", "--bearer", "s3cret"],
@@ -71,7 +71,7 @@ fn a_configuration_is_checked_and_printed() {
 }
 
 #[test]
-fn a_server_that_cannot_start_says_why_in_one_line() {
+fn a_failed_start_is_explained_in_one_line() {
     let place = TestDir::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = taken.local_addr().expect("an address").to_string();
@@ -90,7 +90,7 @@ fn a_server_that_cannot_start_says_why_in_one_line() {
     ];
     for (more, code, expected) in cases {
         let words = ["serve", "--listen", "127.0.0.1:0", "--log-level", "error"];
-        // The case's own words come last, and `listen` may be repeated.
+        // The case's own flags come last, and `listen` may be repeated.
         let given: Vec<&str> = if more[0] == "--listen" {
             vec!["serve", "--data", &data, "--log-level", "error"]
         } else {
@@ -117,10 +117,10 @@ fn the_dns_record_is_one_line_of_a_zone_file() {
 }
 
 #[test]
-fn a_file_or_a_server_that_is_not_there_has_its_code() {
+fn a_missing_file_and_an_unreachable_server_have_their_exit_codes() {
     let place = TestDir::new();
     let file = place.file("film", "bytes");
-    // A port that was free a moment ago.
+    // An unused port.
     let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("an address");
     let url = format!("http://{address}/uploads");
     let cases: [(&[&str], i32); 8] = [
@@ -144,7 +144,7 @@ fn a_file_or_a_server_that_is_not_there_has_its_code() {
 }
 
 #[test]
-fn a_signal_leaves_the_upload_and_prints_the_command_to_go_on() {
+fn a_signal_keeps_the_upload_and_prints_the_resume_command() {
     let place = TestDir::new();
     let file = place.file("a film", vec![0; 1 << 20]);
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
@@ -162,7 +162,7 @@ fn a_signal_leaves_the_upload_and_prints_the_command_to_go_on() {
 }
 
 #[test]
-fn completions_and_pages_are_made_from_the_command_line() {
+fn completions_and_manual_pages_are_generated() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let made = run(&["completions", shell]);
         assert!(made.code == Some(0) && made.stdout.contains("retry-for"), "{shell}: {}", made.stderr);
@@ -172,7 +172,7 @@ fn completions_and_pages_are_made_from_the_command_line() {
     assert!(page.code == Some(0) && page.stdout.contains(".TH hoist 1"), "{}", page.stdout);
     let place = TestDir::new();
     let pages = place.text("man");
-    assert_eq!(run(&["man", &pages]).stdout, format!("pages in {pages}\n"));
+    assert_eq!(run(&["man", &pages]).stdout, format!("manual pages written to {pages}\n"));
     let put = std::fs::read_to_string(place.path("man/hoist-put.1")).expect("a page of its own");
     assert!(put.contains("\\-\\-retry\\-for"), "{put}");
     let file = place.file("file", "");

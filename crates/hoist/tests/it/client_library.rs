@@ -1,5 +1,5 @@
-//! The client library against the server: every dialect over both HTTPs, any source, through a proxy that loses what it
-//! can.
+//! The client library against the server: all dialects over HTTP/1.1 and HTTP/2, all kinds of sources, through a proxy
+//! that cuts connections.
 
 use std::io::Cursor;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const DIALECTS: [&str; 15] = [
     "auto", "ietf-3", "ietf-4", "ietf-5", "ietf-6", "ietf-7", "ietf-8", "ietf-9", "ietf-10", "ietf-rfc",
     "token", "token-0", "token-1", "token-2", "tus1",
 ];
-/// Cuts in one upload.
+/// The number of cuts during one upload.
 const FAULTS: usize = 30;
 
 fn quick(dialect: &str) -> ClientBuilder {
@@ -24,7 +24,7 @@ fn quick(dialect: &str) -> ClientBuilder {
         .idle_timeout(Duration::from_secs(10))
 }
 
-/// A connection that is lost before it has carried more than a small part of the content.
+/// Returns a fault that cuts a connection after a small part of the content.
 fn fault(rng: &mut SeededRng, length: usize) -> Fault {
     let (how, after) = ([Cut::Fin, Cut::Rst][rng.below(2)], rng.below(length / 40) as u64);
     match rng.below(6) {
@@ -33,7 +33,7 @@ fn fault(rng: &mut SeededRng, length: usize) -> Fault {
     }
 }
 
-/// One upload through a bad link, and how often that was lost on purpose.
+/// Uploads through a faulty proxy and returns the number of faults.
 async fn survives(seed: u64, dialect: &str, http2: Http2, streams: bool) -> u64 {
     let mut rng = SeededRng(seed);
     let home = ServerDir::new();
@@ -51,7 +51,7 @@ async fn survives(seed: u64, dialect: &str, http2: Http2, streams: bool) -> u64 
         std::fs::write(&file, &content).expect("written");
         Source::file(file)
     };
-    // A request that may be made twice, so that an answer that is lost before any URL came is no end.
+    // PUT may be repeated if the response is lost before the upload's URL is known.
     let method = if dialect.starts_with("token") { http::Method::POST } else { http::Method::PUT };
     let put = client.put(proxy.url("/uploads").parse().expect("a URL"), source).method(method);
     let outcome = tokio::time::timeout(Duration::from_mins(1), put.send()).await;
@@ -95,7 +95,7 @@ async fn http2_survives_thirty_cuts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_that_died_is_gone_on_with_and_sends_nothing_twice() {
+async fn an_aborted_run_is_resumed_without_sending_content_twice() {
     for dialect in ["auto", "ietf-6", "token", "tus1"] {
         let home = ServerDir::new();
         let server = Server::start(&home, &[]);
@@ -107,7 +107,7 @@ async fn a_run_that_died_is_gone_on_with_and_sends_nothing_twice() {
             time: Duration::from_secs(30),
             how: Cut::Fin,
         };
-        // The question what the server speaks has a connection of its own, or shares that of the upload.
+        // The probe of the server uses a separate connection or shares that of the upload.
         let proxy = Proxy::start(&server, [Some(stall)]).await;
         let put = || {
             let client = quick(dialect).build().expect("a client");
@@ -116,11 +116,11 @@ async fn a_run_that_died_is_gone_on_with_and_sends_nothing_twice() {
             put.journal(Journal::at(home.path("journal")))
         };
         let first = put();
-        // It dies when the server holds what came through.
+        // The run is aborted when the server holds what the proxy has passed on.
         let dies = async {
             tokio::select! {
                 ended = first.send() => panic!("{dialect}: {ended:?}"),
-                // The proxy counts what it has passed on, and lets no more through.
+                // The proxy counts the bytes it has passed on, and passes on no more.
                 () = poll_until("the link stands still", || (proxy.up() >= 9_000_000).then_some(())) => {
                     home.holds(8_500_000).await;
                 }
@@ -132,8 +132,8 @@ async fn a_run_that_died_is_gone_on_with_and_sends_nothing_twice() {
         let before = proxy.up();
         let outcome = put().send().await.unwrap_or_else(|error| panic!("{dialect}: {error:?}"));
         assert!(outcome.resumed_bytes >= 8_500_000, "{dialect}: {outcome:?}");
-        assert!(home.sole() == content, "{dialect}");
-        // What was acknowledged does not go over the link again: content and a few heads.
+        assert!(home.only_complete() == content, "{dialect}");
+        // Acknowledged content is not sent again; only some heads are.
         let sent = proxy.up() - before;
         assert!(sent <= 20_000_000 - outcome.resumed_bytes + 4000, "{dialect}: {sent} bytes again");
         assert_eq!(Journal::at(home.path("journal")).entries().expect("read"), []);
@@ -141,7 +141,7 @@ async fn a_run_that_died_is_gone_on_with_and_sends_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn parts_survive_cuts_and_a_run_that_died() {
+async fn parts_survive_cuts_and_an_aborted_run() {
     for (seed, dialect) in [(1, "tus1"), (2, "token"), (3, "tus1"), (4, "token")] {
         let home = ServerDir::new();
         let server = Server::start(&home, &[]);
@@ -215,7 +215,7 @@ async fn a_limit_ends_an_upload_that_is_too_large() {
 }
 
 #[tokio::test]
-async fn the_server_is_found_out_and_its_digest_compared() {
+async fn the_dialect_is_detected_and_the_digest_verified() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let client = quick("auto").build().expect("a client");
@@ -229,7 +229,7 @@ async fn the_server_is_found_out_and_its_digest_compared() {
 }
 
 #[test]
-fn the_documented_table_is_the_table() {
+fn the_documented_table_matches_the_code() {
     use hoist_proto::dialect::status::StatusClass;
     let text = include_str!("../../../../docs/client.md");
     let table = text.split("## What a status does").nth(1).expect("the table");

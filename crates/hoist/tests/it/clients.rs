@@ -1,5 +1,5 @@
-//! Clients that others wrote, as people install them, against the server and mostly through a proxy that loses what it
-//! can. Each is driven by a script or program that takes a job and prints what became of it in the same form.
+//! Third-party clients against the server, mostly through a faulty proxy. A script or program drives each client: it
+//! takes a job and prints its result in a common form.
 
 mod ietf;
 pub(crate) mod installed;
@@ -21,7 +21,7 @@ use crate::harness::{Server, ServerDir, TIMEOUT, TRANSPORTS, TestRequest, TestRe
 
 const MIB: usize = 1 << 20;
 
-/// What became of a job, as the script says it.
+/// The result of a job, as printed by the script.
 #[derive(Debug)]
 struct Done(Value);
 
@@ -30,17 +30,17 @@ impl Done {
         self.0["outcome"].as_str().expect("an outcome")
     }
 
-    /// Requests with their answers, in the order in which they began.
+    /// Requests with their responses, in the order in which they were started.
     fn requests(&self) -> &[Value] {
         self.0["requests"].as_array().expect("requests")
     }
 
-    /// The path of the upload.
+    /// Returns the path of the upload.
     fn path(&self) -> String {
         path(self.0["url"].as_str().unwrap_or_else(|| panic!("no URL: {:#}", self.0)))
     }
 
-    /// How many requests there were of a method.
+    /// Returns the number of requests with a method.
     fn count(&self, method: &str) -> usize {
         self.requests().iter().filter(|request| request["method"] == method).count()
     }
@@ -50,7 +50,7 @@ impl Done {
         self
     }
 
-    /// What was acknowledged once stays acknowledged: no answer takes it back, and no request sends it again.
+    /// Asserts that no response takes back an acknowledged offset, and that no request sends acknowledged bytes again.
     fn never_went_back(&self) {
         let mut acknowledged: HashMap<String, u64> = HashMap::new();
         for request in self.requests().iter().filter(|request| request["step"].is_null()) {
@@ -74,15 +74,15 @@ fn path(url: &str) -> String {
     url.parse::<http::Uri>().expect("a URL").path().to_owned()
 }
 
-/// In what the test itself asks the server about uploads.
+/// The dialect in which the test queries uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dialect {
-    /// The newest version of the draft.
+    /// The newest version of the IETF draft.
     Draft,
     Tus,
 }
 
-/// One test's server and content.
+/// The server and content of one test.
 struct Bench {
     dialect: Dialect,
     home: ServerDir,
@@ -96,7 +96,7 @@ impl Bench {
         Self::at(ServerDir::new(), dialect, content, flags)
     }
 
-    /// Where there is something in the home already.
+    /// Returns a test bench in a directory that already has files.
     fn at(home: ServerDir, dialect: Dialect, content: Vec<u8>, flags: &[&str]) -> Self {
         let server = Server::start(&home, &[&["--durability", "os"], flags].concat());
         let file = home.text("content.bin");
@@ -104,7 +104,7 @@ impl Bench {
         Self { dialect, home, server, content, file }
     }
 
-    /// Runs what drives a client, and reads what it says in the end.
+    /// Runs the script of a client and parses its result.
     async fn drive(&self, mut driver: Command, job: &Value) -> Done {
         driver.arg(job.to_string());
         driver.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -129,8 +129,8 @@ impl Bench {
         self.server.request(Transport::H1, self.request("HEAD", path)).await
     }
 
-    /// The upload the client ended with is complete and is the content, and so is everything else that is complete, or a
-    /// part of it.
+    /// Asserts that the client's upload is complete and has the content, and that any other complete upload has the
+    /// content or a part of it.
     async fn holds(&self, done: &Done) {
         let state = self.state(&done.path()).await;
         let is_complete = match self.dialect {
@@ -151,7 +151,7 @@ impl Bench {
         done.never_went_back();
     }
 
-    /// For the next upload of the same bench.
+    /// Removes the complete uploads, before the next upload of the same bench.
     async fn clear(&self, done: &Done) {
         for transport in TRANSPORTS {
             let status = self.server.request(transport, self.request("DELETE", &done.path())).await.status;
@@ -159,13 +159,13 @@ impl Bench {
         }
     }
 
-    /// Not a byte of any upload is left.
+    /// Asserts that no upload is left.
     fn is_empty(&self) {
         assert_eq!(self.home.uploads("open") + self.home.uploads("done"), 0, "something is left");
     }
 }
 
-/// A job with more in it.
+/// Returns a job with additional members.
 fn with(job: &Value, more: Value) -> Value {
     let mut whole = job.clone();
     let own = whole.as_object_mut().expect("an object");

@@ -1,4 +1,4 @@
-//! Output that cannot be written: a reader that has gone, and a device that is full.
+//! Standard output that cannot be written: closed pipes and full devices.
 
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
@@ -6,13 +6,13 @@ use std::process::{Command, Stdio};
 use crate::child_process::{ExitReport, TestDir, hoist};
 use crate::harness::{Server, ServerDir, TestRequest, Transport};
 
-/// A pipe whose reader has gone.
+/// Returns a pipe without a reader.
 fn closed() -> Stdio {
     let (_, writer) = std::io::pipe().expect("a pipe");
     writer.into()
 }
 
-/// A device that takes nothing.
+/// Returns a device on which all writes fail with ENOSPC.
 fn full() -> Stdio {
     File::options().write(true).open("/dev/full").expect("a device").into()
 }
@@ -25,7 +25,7 @@ async fn ended(mut command: Command, stdout: Stdio) -> ExitReport {
 }
 
 #[tokio::test]
-async fn a_verb_that_only_prints_ends_quietly_without_a_reader_and_says_that_a_device_is_full() {
+async fn printing_commands_ignore_a_closed_pipe_and_report_a_full_device() {
     let place = TestDir::new();
     let film = place.file("film", "content");
     let verbs: [&[&str]; 8] = [
@@ -49,7 +49,7 @@ async fn a_verb_that_only_prints_ends_quietly_without_a_reader_and_says_that_a_d
 }
 
 #[tokio::test]
-async fn the_code_of_a_verb_that_did_something_is_that_of_what_it_did() {
+async fn unwritable_output_does_not_change_the_exit_code_of_completed_work() {
     let place = TestDir::new();
     let wrong = place.file("hoist.toml", "max-size = \"soon\"\n");
     let pages = place.text("man");
@@ -65,7 +65,7 @@ async fn the_code_of_a_verb_that_did_something_is_that_of_what_it_did() {
 }
 
 #[tokio::test]
-async fn what_is_uploaded_is_uploaded_although_its_result_cannot_be_printed() {
+async fn files_are_uploaded_and_recorded_although_their_results_cannot_be_printed() {
     const FILES: usize = 20;
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
@@ -73,7 +73,7 @@ async fn what_is_uploaded_is_uploaded_although_its_result_cannot_be_printed() {
     for number in 0..FILES {
         fs::write(home.path("films").join(format!("{number}.mkv")), number.to_string()).expect("written");
     }
-    // One that fails, so that the run has something to do again.
+    // One file that fails, so that the batch record is kept.
     std::os::unix::fs::symlink("nowhere", home.path("films/dangling")).expect("linked");
     let put = || {
         let mut command = hoist(["put", &home.text("films"), &server.url]);
@@ -94,7 +94,7 @@ async fn what_is_uploaded_is_uploaded_although_its_result_cannot_be_printed() {
     server.stop().await;
 }
 
-/// The URL of an upload that has no content yet.
+/// Creates an empty upload and returns its URL.
 async fn begun(server: &Server) -> String {
     let create =
         TestRequest::to("POST", "/uploads").field("tus-resumable", "1.0.0").field("upload-length", 10);
@@ -104,12 +104,12 @@ async fn begun(server: &Server) -> String {
 }
 
 #[tokio::test]
-async fn what_is_asked_about_uploads_is_a_matter_of_printing() {
+async fn queries_fail_if_their_output_cannot_be_printed() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let url = begun(&server).await;
     fs::create_dir_all(home.path("state/hoist/uploads")).expect("made");
-    // As an older version wrote it.
+    // In the format of an older version.
     let entry = r#"{"version":1,"file":"/film","target":"http://h/u","length":1,"modified":"0","fingerprint":"",
         "began":0,"dialect":"tus1","url":"http://h/u/1"}"#;
     fs::write(home.path("state/hoist/uploads/0.json"), entry).expect("written");
@@ -128,7 +128,7 @@ async fn what_is_asked_about_uploads_is_a_matter_of_printing() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_cancelled_is_cancelled_although_nothing_can_be_printed() {
+async fn cancel_succeeds_although_nothing_can_be_printed() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     for (stdout, warnings) in [(closed(), 0), (full(), 1)] {

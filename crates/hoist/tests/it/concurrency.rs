@@ -1,4 +1,4 @@
-//! Many at once: nobody's upload suffers from another's, and memory does not grow with them.
+//! Many concurrent uploads: they do not disturb each other, and memory use stays bounded.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use crate::harness::{
     Exchange, H2, Server, ServerDir, TRANSPORTS, TestRequest, Transport, bytes, print_note, within_timeout,
 };
 
-/// Both ends of every connection are open files, of this process and of the server, which inherits the limit.
+/// Raises the limit on open files. This process holds one end of each connection, and the server, which inherits the
+/// limit, the other.
 fn may_open(files: u64) -> bool {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= files) {
@@ -26,7 +27,7 @@ fn may_open(files: u64) -> bool {
     done.is_ok()
 }
 
-/// How long an upload of a few megabytes takes, at best.
+/// Returns the best time of an upload of a few megabytes.
 async fn fresh(server: &Server, content: &Bytes, round: &str) -> Duration {
     let mut best = Duration::MAX;
     for attempt in 0..3 {
@@ -102,9 +103,9 @@ async fn a_thousand_uploads_and_two_hundred_stalled_ones_do_not_disturb_each_oth
     assert_eq!(home.uploads("open"), 200);
 }
 
-/// The same as the benchmark of memory, smaller, and always run.
+/// A smaller version of the memory benchmark that runs with every test run.
 #[tokio::test]
-async fn memory_does_not_grow_with_what_is_received() {
+async fn memory_does_not_grow_with_received_content() {
     let home = ServerDir::new();
     let server = Arc::new(Server::start(&home, &["--durability", "os"]));
     let content = Bytes::from(bytes(1, 8 << 20));

@@ -1,4 +1,4 @@
-//! The corpus of `conformance/` against the real server: every case, in every version, over every transport.
+//! Runs the whole corpus of `conformance/` against the server, in all versions over all transports.
 
 use std::fs;
 use std::io::Read as _;
@@ -8,7 +8,7 @@ use hoist::check::{Corpus, Endpoint, Report, RunOptions, Selection};
 use crate::child_process::{Server, TestDir};
 
 #[tokio::test]
-async fn the_server_is_as_the_corpus_has_it() {
+async fn the_server_passes_the_whole_corpus() {
     let corpus = Corpus::built_in().unwrap_or_else(|bad| panic!("{bad}"));
     let only = std::env::var("HOIST_CASE").ok();
     let mut report = Report::default();
@@ -37,10 +37,10 @@ async fn the_server_is_as_the_corpus_has_it() {
     assert!(passed > 0, "nothing was run");
 }
 
-/// Where the file system keeps notes on files; one that does not cannot tell.
+/// Needs a file system with extended attributes.
 // proves: IETF-OFF-02, IETF-OFF-01
 #[test]
-fn an_upload_that_lost_bytes_is_gone_and_does_not_go_back() {
+fn an_upload_that_lost_bytes_is_gone_instead_of_smaller() {
     let place = TestDir::new();
     let data = place.path("data");
     let server = Server::start(&data, &[]);

@@ -1,4 +1,4 @@
-//! The command's credentials go to the server they were given for and to no other, in every verb.
+//! Credentials are sent only to the server they were given for, by every command.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 use crate::child_process::{ExitReport, hoist};
 use crate::harness::ServerDir;
 
-/// The upload URL is none of an upload.
+/// The response for the upload URL, which is not an upload.
 const NO_UPLOAD: &str = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// A server that gives the same answer to every request, one a connection, and keeps their heads. Only the question for
-/// an upload at the upload URL itself has an answer of its own.
+/// A server that gives the same response to every request, one per connection, and records the heads. Only `HEAD` on
+/// the upload URL gets a different response.
 struct Parrot {
     addr: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -62,7 +62,7 @@ fn is_secret(head: &str) -> bool {
 }
 
 #[tokio::test]
-async fn no_verb_sends_credentials_to_where_a_location_leads() {
+async fn no_command_sends_credentials_to_another_origin() {
     let home = ServerDir::new();
     fs::write(home.path("film"), vec![7; 1000]).expect("written");
     let elsewhere = Parrot::start(|_| {
@@ -96,7 +96,7 @@ async fn no_verb_sends_credentials_to_where_a_location_leads() {
 }
 
 #[tokio::test]
-async fn credentials_for_several_servers_want_to_know_which() {
+async fn credentials_with_uploads_at_several_servers_are_refused() {
     let home = ServerDir::new();
     fs::write(home.path("film"), vec![7; 1000]).expect("written");
     let film = home.text("film");

@@ -1,4 +1,4 @@
-//! The client everybody has: uploads with curl, cut and continued.
+//! Uploads with curl, interrupted and resumed.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,7 +7,7 @@ use tokio::process::Command;
 
 use crate::harness::{Server, ServerDir, TestRequest, Transport, bytes, print_note, within_timeout};
 
-/// Runs curl to its end; its standard output. Nothing, and the reason, where there is none.
+/// Runs curl and returns its standard output, or `None` with a note if curl is not installed.
 async fn curl<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Option<(bool, String)> {
     let mut command = Command::new("curl");
     command.args(["-sS", "--noproxy", "*"]).args(words).kill_on_drop(true);
@@ -26,7 +26,7 @@ async fn curl<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Option<(bo
 const VERSIONS: [&str; 2] = ["--http1.1", "--http2-prior-knowledge"];
 
 #[tokio::test]
-async fn curl_uploads_in_every_way_it_knows() {
+async fn curl_uploads_with_every_method() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let content = bytes(1, 3_000_000);
@@ -47,7 +47,7 @@ async fn curl_uploads_in_every_way_it_knows() {
             let Some((is_well, said)) = curl(way.iter().chain(&words)).await else { return };
             let expected = if number == 4 { "201" } else { "204" };
             assert!(is_well && said.ends_with(expected), "{version} {way:?}: {said}");
-            assert!(home.sole() == content, "{version} {way:?}");
+            assert!(home.only_complete() == content, "{version} {way:?}");
             let words = ["-X", "DELETE", "-H", &token, "-w", "%{http_code}", &server.url];
             assert_eq!(curl(words).await.expect("curl is there"), (true, "204".into()));
         }
@@ -55,7 +55,7 @@ async fn curl_uploads_in_every_way_it_knows() {
 }
 
 #[tokio::test]
-async fn curl_that_knows_nothing_of_resuming_is_told_where_its_file_is() {
+async fn an_ordinary_curl_upload_gets_a_location() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let content = bytes(4, 3_000_000);
@@ -75,7 +75,7 @@ async fn curl_that_knows_nothing_of_resuming_is_told_where_its_file_is() {
             assert!(is_well && status(last) == "201", "{version} {way:?}: {said}");
             let url = field(last, "location").expect("where it is");
             assert!(url.starts_with(&directory), "{url}");
-            assert!(home.sole() == content, "{way:?}");
+            assert!(home.only_complete() == content, "{way:?}");
             let words = ["-X", "DELETE", "-w", "%{http_code}", url];
             assert_eq!(curl(words).await.expect("curl is there"), (true, "204".into()), "{url}");
         }
@@ -84,7 +84,7 @@ async fn curl_that_knows_nothing_of_resuming_is_told_where_its_file_is() {
 
 // proves: IETF-CRE-20
 #[tokio::test]
-async fn a_form_of_curl_is_refused_with_the_next_step() {
+async fn a_curl_form_is_refused_with_advice() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let film = home.text("film");
@@ -100,7 +100,7 @@ async fn a_form_of_curl_is_refused_with_the_next_step() {
 
 // proves: IETF-CRE-20
 #[tokio::test]
-async fn the_file_of_a_form_is_the_upload_where_forms_are_taken() {
+async fn the_file_of_a_form_is_stored_if_forms_are_accepted() {
     let home = ServerDir::new();
     let files = home.path("files");
     let flags = ["--accept-forms", "--target", "files", "--files-dir", files.to_str().expect("text")];
@@ -116,11 +116,11 @@ async fn the_file_of_a_form_is_the_upload_where_forms_are_taken() {
         assert!(is_well && said.ends_with("201"), "{version}: {said}");
         assert!(fs::read(files.join("my film.bin")).expect("delivered") == content);
         fs::remove_file(files.join("my film.bin")).expect("removed");
-        // Of two files one would be lost without a word, and without any there is nothing to keep.
+        // A form with two files or with none is refused.
         for form in [&["-F", &*part, "-F", &*part][..], &["-F", "title=x"]] {
             let words = [version, "-w", "%{http_code}", &server.url];
             let (_, said) = curl(form.iter().chain(&words)).await.expect("curl is there");
-            // curl 7.88 loses an answer that comes before the end of what it sends over HTTP/2.
+            // curl 7.88 drops a response that comes before the end of its content over HTTP/2.
             let is_refused = said.ends_with("400") || said.contains("Stream error");
             assert!(is_refused, "{version} {form:?}: {said}");
         }
@@ -131,7 +131,7 @@ async fn the_file_of_a_form_is_the_upload_where_forms_are_taken() {
 
 // proves: IETF-CRE-19, TOK-CRE-10
 #[tokio::test]
-async fn a_part_that_curl_continues_is_refused_and_stores_nothing() {
+async fn a_content_range_upload_of_curl_is_refused() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let film = home.text("film");
@@ -151,7 +151,7 @@ async fn a_part_that_curl_continues_is_refused_and_stores_nothing() {
 
 // proves: TOK-OFF-01, TOK-APP-01
 #[tokio::test]
-async fn curl_is_cut_and_goes_on_where_it_was() {
+async fn an_interrupted_curl_upload_is_resumed() {
     for version in VERSIONS {
         let home = ServerDir::new();
         let server = Server::start(&home, &[]);
@@ -203,13 +203,13 @@ async fn curl_is_cut_and_goes_on_where_it_was() {
             let (is_well, said) = curl(words).await.expect("curl is there");
             assert_eq!(is_well, limit.is_none(), "{said}");
         }
-        assert!(home.sole() == content);
+        assert!(home.only_complete() == content);
     }
 }
 
 const CREATES: [&str; 4] = ["-H", "Upload-Complete: ?1", "-H", "Upload-Draft-Interop-Version: 8"];
 
-/// The heads of the responses that `-v` shows, in small letters: a status line and fields.
+/// Returns the response heads shown by `-v`, in lower case.
 fn heads(said: &str) -> Vec<Vec<String>> {
     let mut heads: Vec<Vec<String>> = Vec::new();
     for line in said.lines().filter_map(|line| line.strip_prefix("< ")).map(str::to_lowercase) {
@@ -221,19 +221,19 @@ fn heads(said: &str) -> Vec<Vec<String>> {
     heads
 }
 
-/// The status in a head.
+/// Returns the status of a head.
 fn status(head: &[String]) -> &str {
     head[0].split(' ').nth(1).expect("a status")
 }
 
-/// The value of a field in a head.
+/// Returns the value of a field of a head.
 fn field<'a>(head: &'a [String], name: &str) -> Option<&'a str> {
     head.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
 // proves: IETF-CRE-07, IETF-INT-01, IETF-INT-02, IETF-INT-05, IETF-INT-10
 #[tokio::test]
-async fn curl_is_told_where_its_upload_is_and_how_far_it_has_come() {
+async fn curl_shows_interim_responses_with_location_and_offset() {
     for version in VERSIONS {
         let home = ServerDir::new();
         let server = Server::start(&home, &[]);
@@ -262,13 +262,13 @@ async fn curl_is_told_where_its_upload_is_and_how_far_it_has_come() {
         assert!(offset > 0, "no progress was told: {said}");
         let permitted = interims.iter().any(|head| status(head) == "100");
         assert_eq!(permitted, said.to_lowercase().contains("> expect: 100-continue"), "{said}");
-        assert!(home.sole() == content);
+        assert!(home.only_complete() == content);
     }
 }
 
 // proves: IETF-RET-01, IETF-APP-01, IETF-APP-11
 #[tokio::test]
-async fn curl_goes_on_with_an_upload_it_was_told_of() {
+async fn curl_resumes_an_upload_announced_by_104() {
     for version in VERSIONS {
         let home = ServerDir::new();
         let server = Server::start(&home, &[]);
@@ -305,7 +305,7 @@ async fn curl_goes_on_with_an_upload_it_was_told_of() {
             heads.iter().all(|head| status(head) != "104" || field(head, "location").is_none()),
             "{said}"
         );
-        assert!(home.sole() == content);
+        assert!(home.only_complete() == content);
     }
 }
 

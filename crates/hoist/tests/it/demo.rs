@@ -1,4 +1,4 @@
-//! `hoist demo`: it tells the truth, and leaves nothing behind.
+//! `hoist demo`: the result is correct, and all files are removed.
 
 use std::fs;
 use std::time::Instant;
@@ -18,12 +18,12 @@ fn place() -> TestDir {
 }
 
 #[test]
-fn a_file_arrives_over_a_link_that_is_cut_and_a_server_that_crashes() {
+fn the_demo_uploads_a_file_despite_cuts_and_a_crash() {
     let place = place();
     for (bytes, cuts) in [(0, "2"), (5, "3"), (20 << 20, "9"), (1 << 20, "0")] {
         let film = place.file("film", vec![7; bytes]);
         let mut demo = hoist(["demo", &film, "--cuts", cuts]);
-        // Settings of another server are not meant for its own.
+        // Settings in the environment do not apply to the demo's server.
         demo.env("HOIST_MAX_SIZE", "1").env("TMPDIR", place.path("tmp"));
         let ended: ExitReport = demo.output().expect("it runs").into();
         assert_eq!(ended.code, Some(0), "{bytes} bytes, {cuts} cuts: {ended:?}");
@@ -39,7 +39,7 @@ fn a_file_arrives_over_a_link_that_is_cut_and_a_server_that_crashes() {
 }
 
 #[test]
-fn interrupted_it_cleans_up_too() {
+fn an_interrupted_demo_removes_its_files() {
     let place = place();
     let film = place.file("film", vec![7; 64 << 20]);
     let mut demo = hoist(["demo", &film, "--cuts", "50"]);

@@ -1,4 +1,4 @@
-//! Few file descriptors: connections wait before uploads fail.
+//! A low limit on open files: connections wait, uploads do not fail.
 
 use crate::harness::{Raw, Server, ServerDir};
 
@@ -24,6 +24,6 @@ async fn idle_connections_take_no_descriptor_from_an_upload() {
         let got = upload.answer(false).await.expect("an answer");
         assert_eq!(got.status, 204, "with {} idle connections: {got:?}", idle.len());
     }
-    assert_eq!(home.sole(), b"0123456789".repeat(60));
+    assert_eq!(home.only_complete(), b"0123456789".repeat(60));
     assert!(home.log().contains("the limit of 64 open files"), "{}", home.log());
 }

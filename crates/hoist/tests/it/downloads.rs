@@ -1,4 +1,4 @@
-//! Complete uploads fetched again: who may, what of them, and what a browser is told to do with it.
+//! Downloads of complete uploads: authorization, ranges and conditions, and protection of browsers.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn v8(request: TestRequest) -> TestRequest {
     request.field("upload-draft-interop-version", 8)
 }
 
-/// The path of an upload that was made.
+/// Creates a complete upload and returns its path.
 fn path(got: &TestResponse) -> String {
     let location = got.field("location").unwrap_or_else(|| panic!("no Location: {got:?}"));
     format!("/uploads/{}", location.rsplit_once('/').expect("a path").1)
@@ -37,7 +37,7 @@ async fn get(server: &Server, transport: Transport, path: &str, fields: &[(&str,
 }
 
 #[tokio::test]
-async fn nothing_is_fetched_unless_it_is_switched_on() {
+async fn downloads_are_off_by_default() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     for transport in TRANSPORTS {
@@ -57,7 +57,7 @@ async fn nothing_is_fetched_unless_it_is_switched_on() {
 }
 
 #[tokio::test]
-async fn what_was_uploaded_comes_back_and_is_not_run() {
+async fn downloads_have_the_uploaded_content_and_are_not_executed_by_browsers() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--downloads"]);
     for transport in TRANSPORTS {
@@ -90,7 +90,7 @@ async fn what_was_uploaded_comes_back_and_is_not_run() {
         }
         let languages: Vec<_> = got.fields.get_all("content-language").iter().collect();
         assert_eq!(languages, ["de", "en"]);
-        // What says nothing of itself is bytes, to be saved.
+        // Content without a type is served as octets, to be saved.
         let bare = uploaded(&server, transport, TestRequest::to("POST", "/uploads").sized("")).await;
         let got = get(&server, transport, &bare, &[]).await;
         assert_eq!((got.status, got.content.len(), got.field("content-length")), (200, 0, Some("0")));
@@ -101,7 +101,7 @@ async fn what_was_uploaded_comes_back_and_is_not_run() {
 }
 
 #[tokio::test]
-async fn parts_and_what_a_client_has_already() {
+async fn ranges_and_conditional_requests_are_served() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--downloads"]);
     for transport in TRANSPORTS {
@@ -145,11 +145,11 @@ async fn parts_and_what_a_client_has_already() {
 }
 
 #[tokio::test]
-async fn the_protocols_questions_stay_what_they_are() {
+async fn head_and_delete_keep_their_protocol_meaning() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--downloads"]);
     for transport in TRANSPORTS {
-        // Its digest is known, and so is the tag of the same content under any name.
+        // The digest is known, so content with any name has the same ETag.
         for _ in 0..2 {
             let request = v8(TestRequest::to("POST", "/uploads"))
                 .field("repr-digest", HELLO)
@@ -170,13 +170,13 @@ async fn the_protocols_questions_stay_what_they_are() {
             assert_eq!(server.request(transport, TestRequest::to("DELETE", &upload)).await.status, 204);
             assert_eq!(get(&server, transport, &upload, &[("if-none-match", "*")]).await.status, 404);
         }
-        // What is not complete is not there to be fetched.
+        // Incomplete uploads cannot be downloaded.
         let request = v8(TestRequest::to("POST", "/uploads")).field("upload-complete", "?0").sized("hel");
         let open = uploaded(&server, transport, request).await;
         let got = get(&server, transport, &open, &[]).await;
         assert_eq!((got.status, got.offset(), got.content.len()), (204, Some(3), 0), "{got:?}");
         assert_eq!(server.request(transport, v8(TestRequest::to("DELETE", &open))).await.status, 204);
-        // A token is not a URL, even for somebody who sees the data directory.
+        // A token cannot be used as a URL, and ids of token uploads cannot be guessed from the data directory.
         assert_eq!(
             server.request(transport, TestRequest::new("POST", "a-token").sized("hello")).await.status,
             204
@@ -192,7 +192,7 @@ async fn the_protocols_questions_stay_what_they_are() {
 }
 
 #[tokio::test]
-async fn an_upload_of_tus_is_called_what_its_metadata_says() {
+async fn a_tus_download_is_named_by_its_metadata() {
     for (flags, status) in [(&["--downloads"][..], 200), (&[], 405)] {
         let home = ServerDir::new();
         let server = Server::start(&home, flags);
@@ -220,7 +220,7 @@ async fn an_upload_of_tus_is_called_what_its_metadata_says() {
 }
 
 #[tokio::test]
-async fn strangers_find_nothing_to_fetch() {
+async fn other_users_cannot_download() {
     let home = ServerDir::new();
     fs::write(home.path("tokens"), "secret-of-alice alice\nsecret-of-bob bob\n").expect("written");
     let server = Server::start(&home, &["--downloads", "--bearer-file", &home.text("tokens")]);
@@ -240,7 +240,7 @@ async fn strangers_find_nothing_to_fetch() {
 }
 
 #[tokio::test]
-async fn what_a_target_took_away_is_gone() {
+async fn an_upload_moved_by_a_target_cannot_be_downloaded() {
     let home = ServerDir::new();
     let kept = Server::start(&home, &["--downloads"]);
     let before = uploaded(&kept, Transport::H1, TestRequest::to("PUT", "/uploads/a").sized("kept")).await;
@@ -254,14 +254,14 @@ async fn what_a_target_took_away_is_gone() {
             got.status == 410 && got.field("content-type") == Some("application/problem+json"),
             "{got:?}"
         );
-        // What was stored before there was such a target is still there.
+        // An upload stored before the target was configured can still be downloaded.
         assert_eq!(get(&server, transport, &before, &[]).await.content, "kept");
     }
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_reader_that_stalls_costs_one_piece() {
+async fn a_stalled_download_holds_one_buffer() {
     const BYTES: usize = 48 << 20;
     let home = ServerDir::new();
     let server = Server::start(&home, &["--downloads"]);
@@ -280,7 +280,7 @@ async fn a_reader_that_stalls_costs_one_piece() {
         }
         readers.push(socket);
     }
-    // They read nothing more, while another fetches all there is, more than once.
+    // The stalled readers read nothing, while another client downloads everything repeatedly.
     for transport in TRANSPORTS {
         assert!(get(&server, transport, &upload, &[]).await.content == content);
     }

@@ -1,4 +1,4 @@
-//! Disks that are full, read-only or gone: peers and operators are told, and what was acknowledged stays.
+//! Full, read-only and missing disks: errors are reported, and acknowledged bytes are kept.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use crate::harness::{
 
 const MIB: usize = 1 << 20;
 
-/// A small file system of its own. It goes when dropped.
+/// A small file system, unmounted on drop.
 struct Mounted(PathBuf);
 
 impl Mounted {
-    /// Nothing, and the reason, where this process may not mount.
+    /// Returns `None` with a note if this process may not mount.
     fn tmpfs(at: &Path, options: &str) -> Option<Self> {
         fs::create_dir_all(at).expect("a directory");
         let arguments = ["-t", "tmpfs", "-o", options, "tmpfs"];
@@ -46,12 +46,12 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Lazily: the server that uses it is only just gone.
+        // Lazily, because the server that uses it has only just ended.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
-/// Directories nobody may make anything in, not even root, until this is dropped.
+/// Directories in which nothing can be created, not even by root, until this is dropped.
 struct Immutable(Vec<PathBuf>);
 
 impl Immutable {
@@ -92,7 +92,7 @@ async fn a_full_disk_is_found_at_creation_when_the_length_is_known() {
         assert!(is_problem(&declared, 507), "{declared:?}");
         let sent = server.request(transport, TestRequest::new("POST", "b").sized(vec![1; 16 * MIB])).await;
         assert!(is_problem(&sent, 507), "{sent:?}");
-        // Nobody has to send what cannot be kept.
+        // The client need not send content that cannot be stored.
         let mut raw = Raw::connect(&server).await;
         raw.send("POST /uploads HTTP/1.1\r\nHost: a\r\nUpload-Token: c\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n")
             .await;
@@ -110,7 +110,7 @@ async fn a_full_disk_is_found_at_creation_when_the_length_is_known() {
 }
 
 #[tokio::test]
-async fn empty_requests_take_the_disk_from_nobody() {
+async fn empty_requests_do_not_use_up_disk_space() {
     for transport in TRANSPORTS {
         let home = ServerDir::new();
         let Some(_disk) = Mounted::tmpfs(&home.data(), "size=64m") else { return };
@@ -155,7 +155,7 @@ async fn uploads_leave_room_on_the_volume() {
     server.stop().await;
 }
 
-/// A volume that the kernel makes read-only, as after an error of the disk.
+/// A volume that becomes read-only, as after a disk error.
 #[tokio::test]
 async fn a_volume_that_becomes_read_only_keeps_what_was_acknowledged() {
     for transport in TRANSPORTS {
@@ -184,14 +184,14 @@ async fn a_volume_that_becomes_read_only_keeps_what_was_acknowledged() {
         assert_eq!(server.offset(transport, "film").await, Ok(1000));
         let done = server.request(transport, TestRequest::append("film", 1000).sized(&content[1000..])).await;
         assert!(done.is_complete(), "{done:?}");
-        assert!(home.sole() == content);
+        assert!(home.only_complete() == content);
         server.stop().await;
     }
 }
 
 // proves: TOK-CRE-01, TOK-APP-05, TOK-OFF-03
 #[tokio::test]
-async fn what_fits_on_a_full_disk_is_kept_and_the_upload_goes_on_once_there_is_room() {
+async fn an_upload_on_a_full_disk_keeps_its_bytes_and_resumes_once_there_is_space() {
     for transport in TRANSPORTS {
         let home = ServerDir::new();
         let Some(_disk) = Mounted::tmpfs(&home.data(), "size=8m") else { return };
@@ -212,7 +212,7 @@ async fn what_fits_on_a_full_disk_is_kept_and_the_upload_goes_on_once_there_is_r
         assert!(is_problem(&more, 507), "{more:?}");
         let kept = more.offset().expect("an offset").max(kept);
 
-        // The full disk is no reason to forget anything when the server restarts.
+        // A restart on the full disk loses nothing.
         server.stop().await;
         let server = Server::start(&home, &[]);
         assert_eq!(server.offset(transport, "film").await, Ok(kept));
@@ -220,18 +220,18 @@ async fn what_fits_on_a_full_disk_is_kept_and_the_upload_goes_on_once_there_is_r
         let done =
             server.request(transport, TestRequest::append("film", kept).chunked(&content[kept..])).await;
         assert!(done.status == 204 && done.is_complete(), "{done:?}");
-        assert!(home.sole() == content);
+        assert!(home.only_complete() == content);
         server.stop().await;
     }
 }
 
 // proves: TOK-CRE-01, TOK-APP-05
 #[tokio::test]
-async fn small_content_whose_end_does_not_fit_is_never_taken_for_whole() {
+async fn truncated_small_content_is_never_complete() {
     let home = ServerDir::new();
     let Some(_disk) = Mounted::tmpfs(&home.data(), "size=8m") else { return };
     let server = Server::start(&home, &[]);
-    // As much as fits but for a few pages, and less than is worth a reservation.
+    // All but a few pages of the free space, and too little for a reservation.
     let room =
         server.request(Transport::H1, TestRequest::new("POST", "room").chunked(vec![1; 9 * MIB])).await;
     let room = room.offset().expect("a full disk does not hide the offset");
@@ -264,7 +264,7 @@ async fn small_content_whose_end_does_not_fit_is_never_taken_for_whole() {
     server.stop().await;
 }
 
-/// Uploads are refused with an error of the server's, the health check says so, and the log why.
+/// Asserts that uploads are refused with 5xx, that the health check fails, and that the log has the reason.
 async fn is_out_of_order(home: &ServerDir, server: &Server, running: Option<Exchange>) {
     for transport in TRANSPORTS {
         let refused = server.request(transport, TestRequest::new("POST", "new").sized(b"hello")).await;
@@ -280,7 +280,7 @@ async fn is_out_of_order(home: &ServerDir, server: &Server, running: Option<Exch
     assert!(log.contains("ERROR") && log.contains("the store"), "{log}");
 }
 
-/// The health check remembers for a moment.
+/// Waits for the health check, whose result is cached for a moment.
 async fn until_ready(server: &Server, transport: Transport, status: u16) -> TestResponse {
     poll_until_async(&format!("/readyz to become {status}"), async || {
         let got = server.request(transport, TestRequest::to("GET", "/readyz")).await;
@@ -346,7 +346,7 @@ async fn a_server_does_not_start_on_a_directory_it_cannot_use() {
         assert!(ended.stderr.contains(data.to_str().expect("UTF-8")), "{ended:?}");
         assert!(!ended.stderr.contains("panicked"), "{ended:?}");
     }
-    // A directory that a server has left is one the next can use.
+    // A directory left by one server can be used by the next.
     let server = Server::start(&home, &[]);
     server.stop().await;
     let server = Server::start(&home, &[]);

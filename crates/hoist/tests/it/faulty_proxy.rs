@@ -1,5 +1,5 @@
-//! A TCP proxy between a client that cannot be told to misbehave and a server: it loses connections, lets them stand
-//! still, slows them down and swallows answers, as a script or a seed says. It counts what it carries.
+//! A TCP proxy that injects faults between a client and a server: it cuts, stalls and slows down connections and drops
+//! responses, following a script or a seed. It counts the bytes it forwards.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Cut, SeededRng, Server};
 
-/// A direction.
+/// The direction of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// From the client to the server.
@@ -22,31 +22,30 @@ pub(crate) enum Direction {
     Down,
 }
 
-/// What happens to a connection.
+/// A fault of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Both ends lose it after so many bytes in one direction.
+    /// Cuts the connection after this many bytes in one direction.
     Cut { way: Direction, after: u64, how: Cut },
-    /// The same, but before that nothing moves for a while.
+    /// Stalls for a while and then cuts.
     Stall { way: Direction, after: u64, time: Duration, how: Cut },
-    /// Pieces of one direction are small and late.
+    /// Forwards small, delayed chunks in one direction.
     Slow { way: Direction, piece: usize, late: Duration },
-    /// The server hears everything. What it says after so many bytes from the client is lost, with the connection.
+    /// Forwards everything to the server, then drops its response and the connection once this many bytes were sent.
     Swallow { after: u64 },
-    /// After so many bytes from the client: both ends lose it between the last byte of chunked content and the chunk
-    /// that says so.
+    /// Cuts between the last byte of chunked content and the last chunk.
     BeforeEnd { after: u64 },
 }
 
-/// A line's end when it is not overridden by a fault.
-enum Pumped {
-    /// The sender has no more to say.
+/// The end of one direction of a connection.
+enum CopyEnd {
+    /// The sender closed its side.
     ExitReport,
-    /// The connection is lost, in this manner.
+    /// The connection is cut in this manner.
     Lost(Cut),
 }
 
-/// What was carried, all connections together.
+/// Counters over all connections.
 #[derive(Default)]
 struct Counts {
     up: AtomicU64,
@@ -56,7 +55,7 @@ struct Counts {
     faults: AtomicU64,
 }
 
-/// The proxy. Its connections end when it is dropped.
+/// A faulty proxy. Dropping it ends its connections.
 pub(crate) struct Proxy {
     pub(crate) addr: SocketAddr,
     counts: Arc<Counts>,
@@ -64,13 +63,12 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Each connection meets the next fault of the script, in the order in which they are accepted; those after it meet
-    /// none.
+    /// Starts a proxy. The script has one fault per accepted connection; later connections have none.
     pub(crate) async fn start(server: &Server, script: impl IntoIterator<Item = Option<Fault>>) -> Self {
         Self::before(server.addr, script).await
     }
 
-    /// The same, before any server.
+    /// Starts a proxy to any server.
     pub(crate) async fn before(server: SocketAddr, script: impl IntoIterator<Item = Option<Fault>>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let addr = listener.local_addr().expect("an address");
@@ -83,7 +81,7 @@ impl Proxy {
                 shared.connections.fetch_add(1, Ordering::Relaxed);
                 let (fault, counts) = (script.next().flatten(), Arc::clone(&shared));
                 lines.spawn(async move {
-                    carry(client, server, fault, &counts).await;
+                    forward(client, server, fault, &counts).await;
                     counts.ended.fetch_add(1, Ordering::Relaxed);
                 });
             }
@@ -91,25 +89,24 @@ impl Proxy {
         Self { addr, counts, _task: task }
     }
 
-    /// Faults of every kind by a seed, for content of about so many bytes: most connections meet one, until there were
-    /// `most`, so that everything comes to an end.
+    /// Starts a proxy with up to `most` random faults for content of about `bytes` bytes.
     pub(crate) async fn by_seed(server: &Server, seed: u64, bytes: usize, most: usize) -> Self {
         let mut rng = SeededRng(seed);
         let script: Vec<_> = (0..most).map(|_| draw(&mut rng, bytes)).collect();
         Self::start(server, script).await
     }
 
-    /// A URL of the server as clients of the proxy know it.
+    /// Returns the URL of a path of the server through the proxy.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
     }
 
-    /// Bytes that were passed on to the server.
+    /// Returns the number of bytes forwarded to the server.
     pub(crate) fn up(&self) -> u64 {
         self.counts.up.load(Ordering::Relaxed)
     }
 
-    /// Bytes that were passed on to clients.
+    /// Returns the number of bytes forwarded to clients.
     pub(crate) fn down(&self) -> u64 {
         self.counts.down.load(Ordering::Relaxed)
     }
@@ -118,12 +115,12 @@ impl Proxy {
         self.counts.connections.load(Ordering::Relaxed)
     }
 
-    /// Whether all that was on its way has arrived or is lost.
+    /// Returns whether all connections have ended.
     pub(crate) fn is_idle(&self) -> bool {
         self.counts.ended.load(Ordering::Relaxed) == self.connections()
     }
 
-    /// Connections that were lost on purpose.
+    /// Returns the number of injected faults.
     pub(crate) fn faults(&self) -> u64 {
         self.counts.faults.load(Ordering::Relaxed)
     }
@@ -132,7 +129,7 @@ impl Proxy {
 fn draw(rng: &mut SeededRng, bytes: usize) -> Option<Fault> {
     let how = [Cut::Fin, Cut::Rst][rng.below(2)];
     let late = Duration::from_millis(1 + rng.below(40) as u64);
-    // Heads are as worth losing as content.
+    // Cuts happen in heads as well as in content.
     let most = [700, bytes / 4 + 1, bytes / 2 + 1][rng.below(3)];
     let up = rng.below(most) as u64;
     let down = rng.below(900) as u64;
@@ -148,73 +145,73 @@ fn draw(rng: &mut SeededRng, bytes: usize) -> Option<Fault> {
     })
 }
 
-/// Carries one connection to its end, whichever that is.
-async fn carry(mut client: TcpStream, server: SocketAddr, fault: Option<Fault>, counts: &Counts) {
+/// Forwards one connection until it ends or is cut.
+async fn forward(mut client: TcpStream, server: SocketAddr, fault: Option<Fault>, counts: &Counts) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let line = Line { fault, counts, carried_up: AtomicU64::new(0) };
+    let line = ProxiedConnection { fault, counts, forwarded_up: AtomicU64::new(0) };
     let how = {
         let (client_reads, client_writes) = client.split();
         let (server_reads, server_writes) = server.split();
-        let mut up = std::pin::pin!(line.pump(Direction::Up, client_reads, server_writes));
-        let mut down = std::pin::pin!(line.pump(Direction::Down, server_reads, client_writes));
+        let mut up = std::pin::pin!(line.copy(Direction::Up, client_reads, server_writes));
+        let mut down = std::pin::pin!(line.copy(Direction::Down, server_reads, client_writes));
         let (mut up_ended, mut down_ended) = (false, false);
         loop {
-            let pumped = tokio::select! {
-                pumped = &mut up, if !up_ended => { up_ended = true; pumped }
-                pumped = &mut down, if !down_ended => { down_ended = true; pumped }
+            let ended = tokio::select! {
+                ended = &mut up, if !up_ended => { up_ended = true; ended }
+                ended = &mut down, if !down_ended => { down_ended = true; ended }
                 else => return,
             };
-            if let Pumped::Lost(how) = pumped {
+            if let CopyEnd::Lost(how) = ended {
                 break how;
             }
         }
     };
     if how == Cut::Rst {
-        // They fail on connections that are gone already.
+        // Fails on connections that are already closed.
         let _ = (client.set_zero_linger(), server.set_zero_linger());
     }
 }
 
-struct Line<'a> {
+struct ProxiedConnection<'a> {
     fault: Option<Fault>,
     counts: &'a Counts,
-    carried_up: AtomicU64,
+    forwarded_up: AtomicU64,
 }
 
-impl Line<'_> {
-    async fn pump(&self, way: Direction, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> Pumped {
+impl ProxiedConnection<'_> {
+    async fn copy(&self, way: Direction, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> CopyEnd {
         let mut buf = vec![0; 32 << 10];
         let most = match self.fault {
             Some(Fault::Slow { way: slow, piece, .. }) if slow == way => piece,
             _ => buf.len(),
         };
-        let mut carried = 0;
+        let mut forwarded = 0;
         loop {
             let piece = match from.read(&mut buf[..most]).await {
                 Ok(0) => {
                     let _ = to.shutdown().await;
-                    return Pumped::ExitReport;
+                    return CopyEnd::ExitReport;
                 }
                 Ok(count) => &buf[..count],
-                Err(_) => return Pumped::Lost(Cut::Rst),
+                Err(_) => return CopyEnd::Lost(Cut::Rst),
             };
-            let fate = self.fate(way, carried, piece);
-            if let Fate { late: Some(late), .. } = fate {
+            let action = self.action(way, forwarded, piece);
+            if let ChunkAction { late: Some(late), .. } = action {
                 // time itself is tested: a link that is slow
                 tokio::time::sleep(late).await;
             }
-            let piece = &piece[..fate.passes];
+            let piece = &piece[..action.passes];
             if to.write_all(piece).await.is_err() {
-                return Pumped::Lost(Cut::Rst);
+                return CopyEnd::Lost(Cut::Rst);
             }
-            carried += piece.len() as u64;
+            forwarded += piece.len() as u64;
             self.count(way, piece.len() as u64);
-            if let Some((how, time)) = fate.ends {
+            if let Some((how, time)) = action.ends {
                 self.counts.faults.fetch_add(1, Ordering::Relaxed);
-                // time itself is tested: a link that stands still
+                // time itself is tested: a link that stalls
                 tokio::time::sleep(time).await;
-                return Pumped::Lost(how);
+                return CopyEnd::Lost(how);
             }
         }
     }
@@ -222,7 +219,7 @@ impl Line<'_> {
     fn count(&self, way: Direction, bytes: u64) {
         let all = match way {
             Direction::Up => {
-                self.carried_up.fetch_add(bytes, Ordering::Relaxed);
+                self.forwarded_up.fetch_add(bytes, Ordering::Relaxed);
                 &self.counts.up
             }
             Direction::Down => &self.counts.down,
@@ -230,12 +227,12 @@ impl Line<'_> {
         all.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// What becomes of the next piece, after so many bytes in its direction.
-    fn fate(&self, way: Direction, carried: u64, piece: &[u8]) -> Fate {
+    /// Decides what to do with the next chunk, after `forwarded` bytes in its direction.
+    fn action(&self, way: Direction, forwarded: u64, piece: &[u8]) -> ChunkAction {
         const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-        let whole = Fate { passes: piece.len(), late: None, ends: None };
-        let until = |after: u64| usize::try_from(after.saturating_sub(carried)).unwrap_or(usize::MAX);
-        let lost = |passes, how, time| Fate { passes, ends: Some((how, time)), late: None };
+        let whole = ChunkAction { passes: piece.len(), late: None, ends: None };
+        let until = |after: u64| usize::try_from(after.saturating_sub(forwarded)).unwrap_or(usize::MAX);
+        let lost = |passes, how, time| ChunkAction { passes, ends: Some((how, time)), late: None };
         match self.fault {
             Some(Fault::Cut { way: lossy, after, how }) if lossy == way && until(after) <= piece.len() => {
                 lost(until(after), how, Duration::ZERO)
@@ -245,9 +242,11 @@ impl Line<'_> {
             {
                 lost(until(after), how, time)
             }
-            Some(Fault::Slow { way: slow, late, .. }) if slow == way => Fate { late: Some(late), ..whole },
+            Some(Fault::Slow { way: slow, late, .. }) if slow == way => {
+                ChunkAction { late: Some(late), ..whole }
+            }
             Some(Fault::Swallow { after })
-                if way == Direction::Down && self.carried_up.load(Ordering::Relaxed) > after =>
+                if way == Direction::Down && self.forwarded_up.load(Ordering::Relaxed) > after =>
             {
                 lost(0, Cut::Rst, Duration::ZERO)
             }
@@ -261,10 +260,10 @@ impl Line<'_> {
     }
 }
 
-/// What becomes of one piece.
-struct Fate {
+/// The action for one chunk.
+struct ChunkAction {
     passes: usize,
     late: Option<Duration>,
-    /// The connection ends with it, after a while.
+    /// Cuts the connection after the chunk, with a delay.
     ends: Option<(Cut, Duration)>,
 }

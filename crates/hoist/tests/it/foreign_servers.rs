@@ -1,6 +1,6 @@
-//! `hoist put` against servers of others, as people install them, over a link that is cut thirty times.
+//! `hoist put` against third-party servers, over a link that is cut thirty times.
 //!
-//! `@tus/server` is that of `tests/tus-node-server/package-lock.json`.
+//! `@tus/server` is installed from `tests/tus-node-server/package-lock.json`.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use crate::harness::{Cut, SeededRng, ServerDir, bytes, print_note};
 
 const CUTS: usize = 30;
 
-/// `@tus/server` with its files in a directory, or nothing where there is no Node.
+/// Starts `@tus/server` on a directory, or returns `None` if Node is not installed.
 fn tus_node_server(files: &Path) -> Option<(ChildProcess, SocketAddr, String)> {
     let place = installed::tus_node_server()?;
     fs::create_dir_all(files).expect("made");
@@ -28,7 +28,7 @@ fn tus_node_server(files: &Path) -> Option<(ChildProcess, SocketAddr, String)> {
     Some((server, addr, url.path().to_owned()))
 }
 
-/// What is stored of complete uploads: the server keeps facts beside each, in JSON.
+/// Returns the content of all complete uploads. The server keeps a JSON file next to each.
 fn stored(files: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(files).expect("a directory").map(|entry| entry.expect("an entry").path());
     entries.filter(|path| path.extension().is_none()).collect()
@@ -39,13 +39,13 @@ fn put(home: &ServerDir, words: &[&str]) -> ExitReport {
     command.env("XDG_STATE_HOME", home.path("state")).output().expect("it runs").into()
 }
 
-/// `rustus`, where the variable says where one is: it takes ten minutes to build, too long for every run.
+/// Starts `rustus` if the variable names its binary. Building it takes ten minutes, too long for every run.
 fn rustus(home: &ServerDir) -> Option<(ChildProcess, SocketAddr)> {
     let Some(program) = std::env::var_os("HOIST_TEST_RUSTUS") else {
         print_note(format_args!("not tested: HOIST_TEST_RUSTUS names no rustus"));
         return None;
     };
-    // It cannot say which port it has, so a free one is looked for.
+    // It does not report its port, so a free one is chosen.
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let addr = free.expect("a port");
     let mut rustus = Command::new(program);
@@ -56,7 +56,7 @@ fn rustus(home: &ServerDir) -> Option<(ChildProcess, SocketAddr)> {
     Some((server, addr))
 }
 
-/// Connections that are lost after a part of so many bytes.
+/// Returns faults that cut connections after part of this many bytes.
 fn cuts(rng: &mut SeededRng, bytes: usize) -> Vec<Option<Fault>> {
     let cut = |rng: &mut SeededRng| {
         let (how, after) = ([Cut::Fin, Cut::Rst][rng.below(2)], rng.below(bytes) as u64);
@@ -65,7 +65,7 @@ fn cuts(rng: &mut SeededRng, bytes: usize) -> Vec<Option<Fault>> {
     (0..CUTS).map(|_| cut(rng)).collect()
 }
 
-/// One upload over a bad link, whose bytes have to be among those in the folder.
+/// Uploads through a faulty proxy and asserts that a file with the content is in the folder.
 async fn takes(home: &ServerDir, addr: SocketAddr, path: &str, seed: u64, more: &[&str]) {
     let mut rng = SeededRng(seed);
     let content = bytes(seed, 2_000_000 + rng.below(100_000));
@@ -81,7 +81,7 @@ async fn takes(home: &ServerDir, addr: SocketAddr, path: &str, seed: u64, more: 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tus_node_server_takes_what_is_cut_thirty_times() {
+async fn uploads_to_tus_node_server_survive_thirty_cuts() {
     let home = ServerDir::new();
     let Some((_server, addr, path)) = tus_node_server(&home.path("files")) else { return };
     for (seed, dialect) in ["auto", "tus1"].into_iter().enumerate() {
@@ -89,9 +89,10 @@ async fn tus_node_server_takes_what_is_cut_thirty_times() {
     }
 }
 
-/// It takes at most 256 KiB in one request, which it says too late to be asked for it, and keeps nothing of one that is cut.
+/// rustus accepts at most 256 KiB per request, reports this too late for the client to know, and stores nothing of an
+/// interrupted request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rustus_takes_what_is_cut_thirty_times() {
+async fn uploads_to_rustus_survive_thirty_cuts() {
     let home = ServerDir::new();
     let Some((_server, addr)) = rustus(&home) else { return };
     fs::write(home.path("song"), bytes(9, 3_000_000)).expect("written");

@@ -1,4 +1,4 @@
-//! Uploads through a forward proxy: tunnels for https, whole URLs for http, credentials, and what goes past it.
+//! Uploads through a forward proxy: CONNECT tunnels for https, absolute URLs for http, credentials, and exceptions.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,11 +13,10 @@ use crate::child_process::{ExitReport, hoist};
 use crate::harness::{Server, ServerDir, bytes, within_timeout};
 use crate::tls_and_auth::certify;
 
-/// `user:pass` as `Proxy-Authorization` has it.
+/// `user:pass` in `Proxy-Authorization`.
 const CREDENTIALS: &str = "Basic dXNlcjpwYXNz";
 
-/// A proxy as companies have them: it tunnels what CONNECT asks for and forwards requests for whole http URLs. Every name
-/// leads to one server.
+/// A forward proxy that resolves every host name to one server.
 struct Forward {
     addr: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -39,7 +38,7 @@ impl Forward {
         Self { addr, heads, _task: task }
     }
 
-    /// The heads of requests since the last look.
+    /// Returns the request heads since the last call.
     fn heads(&self) -> Vec<String> {
         std::mem::take(&mut *self.heads.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -79,7 +78,7 @@ async fn carry(
     }
 }
 
-/// A request for a whole URL as its server is sent it.
+/// Converts a request for an absolute URL to the form sent to the origin server.
 fn forwarded(head: &str) -> String {
     let (method, rest) = head.split_once(' ').expect("a method");
     let (url, rest) = rest.split_once(' ').expect("a target");
@@ -90,7 +89,7 @@ fn forwarded(head: &str) -> String {
     format!("{method} {path} {version}\r\nConnection: close\r\n{fields}")
 }
 
-/// The command in an environment with these variables.
+/// Runs the command with environment variables.
 async fn run(home: &ServerDir, variables: &[(&str, &str)], words: &[&str]) -> ExitReport {
     let mut command = hoist(words);
     command.env("XDG_STATE_HOME", home.path("state")).envs(variables.iter().copied());
@@ -104,7 +103,7 @@ fn all_have(heads: &[String], text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn http_goes_through_a_proxy_that_alone_knows_the_name() {
+async fn http_uses_a_proxy_that_resolves_the_host_name() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let proxy = Forward::to(server.addr, Some(CREDENTIALS)).await;
@@ -114,13 +113,13 @@ async fn http_goes_through_a_proxy_that_alone_knows_the_name() {
     let address = format!("http://user:pass@{}", proxy.addr);
     let ended = run(&home, &[("http_proxy", &address)], &["put", &film, url, "--bearer", "s3cret"]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(home.sole() == content);
+    assert!(home.only_complete() == content);
     let heads = proxy.heads();
     assert!(all_have(&heads, &format!("Proxy-Authorization: {CREDENTIALS}")), "{heads:?}");
     assert!(all_have(&heads, " http://upload.invalid/uploads"), "{heads:?}");
     assert!(all_have(&heads, "host: upload.invalid\r\n"), "{heads:?}");
 
-    // The flag is as good as the variable, and comes before it.
+    // The flag takes precedence over the variable.
     let words = ["status", url, "--token", "none", "--proxy", &address];
     let ended = run(&home, &[("http_proxy", "http://127.0.0.1:1")], &words).await;
     assert_eq!(ended.code, Some(6), "{ended:?}");
@@ -165,7 +164,7 @@ async fn https_goes_through_a_tunnel_in_either_version_of_http() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_passed_by_where_that_is_said() {
+async fn no_proxy_exceptions_bypass_the_proxy() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let proxy = Forward::to(server.addr, None).await;
@@ -189,7 +188,7 @@ async fn a_proxy_is_passed_by_where_that_is_said() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_or_is_none_is_named() {
+async fn errors_of_a_proxy_name_the_proxy() {
     let home = ServerDir::new();
     certify(&home);
     fs::write(home.path("film"), "content").expect("written");

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as it is on the transport: expectations, pipelining, keep-alive, the chunked coding, and what is none of it.
+//! HTTP/1.1 on the wire: expectations, pipelining, keep-alive, chunked coding, and malformed requests.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ const OS: [&str; 2] = ["--durability", "os"];
 
 // proves: TOK-CRE-08, TDR-104-03
 #[tokio::test]
-async fn permission_and_announcement_come_before_any_content_is_sent() {
+async fn responses_100_and_104_precede_the_content() {
     let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let mut raw = Raw::connect(&server).await;
@@ -30,12 +30,12 @@ async fn permission_and_announcement_come_before_any_content_is_sent() {
     let got = raw.answer(false).await.expect("an answer");
     assert_eq!((got.status, got.offset()), (201, Some(5)));
 
-    // The seed form has no announcement, and without an expectation there is no permission.
+    // The seed form sends no 104, and without `Expect` there is no 100.
     let got = server.request(Transport::H1, TestRequest::new("POST", "u").sized(b"hello")).await;
     assert_eq!((got.status, got.interims.len()), (204, 0));
     let got = server.request(Transport::H1, TestRequest::new("POST", "v").with(V2).sized(b"hello")).await;
     assert_eq!((got.status, got.interims.len()), (201, 1));
-    // Who is refused is told so instead of being asked for the content.
+    // A refused request gets the refusal instead of 100.
     raw.send(head).await;
     assert_eq!(raw.answer(false).await.expect("an answer").status, 409);
     assert!(raw.ends().await, "nobody knows whether content follows");
@@ -109,13 +109,13 @@ async fn chunks_may_have_extensions_and_trailers() {
     let got = raw.answer(false).await.expect("an answer");
     assert_eq!((got.status, got.offset()), (204, Some(16)));
     assert!(got.is_complete());
-    assert_eq!(home.sole(), b"hello 0123456789");
+    assert_eq!(home.only_complete(), b"hello 0123456789");
     raw.send(TestRequest::new("HEAD", "t").h1()).await;
     assert_eq!(raw.answer(true).await.expect("the same connection").offset(), Some(16));
 }
 
 #[tokio::test]
-async fn what_two_servers_could_read_differently_is_refused_and_nothing_is_stored() {
+async fn ambiguous_framing_is_refused_and_stores_nothing() {
     let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let cases = [
@@ -147,7 +147,7 @@ async fn what_two_servers_could_read_differently_is_refused_and_nothing_is_store
 
 // proves: TOK-CRE-01, TOK-APP-05
 #[tokio::test]
-async fn broken_chunks_end_a_transfer_and_what_came_before_is_kept() {
+async fn malformed_chunks_end_a_transfer_and_keep_earlier_bytes() {
     let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let cases =
@@ -164,7 +164,7 @@ async fn broken_chunks_end_a_transfer_and_what_came_before_is_kept() {
         assert_eq!(got.status, 400, "{case:?}");
         assert!(raw.ends().await, "{case:?}");
         let offset = server.offset(Transport::H1, &token).await.expect("it is there");
-        // A chunk that is longer than its size began well.
+        // A chunk longer than its declared size starts as valid content.
         assert!(offset == 5 || offset == 10 && case.contains("worldly"), "{case:?}: {offset}");
         let done = server.request(Transport::H1, TestRequest::append(&token, offset).sized(b"!")).await;
         assert!(done.is_complete());

@@ -1,4 +1,4 @@
-//! HTTP/2 with prior knowledge: flow control, many streams, announcements, resets.
+//! HTTP/2 with prior knowledge: flow control, concurrent streams, 104 responses, resets.
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -13,11 +13,11 @@ async fn sixty_four_mebibytes_go_through_flow_control() {
     let got = server.request(Transport::H2, TestRequest::new("POST", "large").shared(content.clone())).await;
     assert_eq!((got.status, got.offset()), (204, Some(64 << 20)));
     assert!(got.is_complete());
-    assert!(home.sole() == content);
+    assert!(home.only_complete() == content);
 }
 
 #[tokio::test]
-async fn a_hundred_streams_of_one_connection_are_a_hundred_uploads() {
+async fn a_hundred_streams_of_one_connection_upload_concurrently() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--durability", "os"]);
     let h2 = H2::connect(&server).await;
@@ -56,7 +56,7 @@ async fn the_draft_form_is_announced_before_content_is_sent() {
     let response = within_timeout("the answer", response).await.expect("an answer");
     assert_eq!(response.status().as_u16(), 201);
     assert_eq!(response.headers()["upload-offset"], "5");
-    assert_eq!(home.sole(), b"hello");
+    assert_eq!(home.only_complete(), b"hello");
 
     let got = h2.request(TestRequest::new("POST", "seed").sized(b"hello")).await.expect("an answer");
     assert_eq!((got.status, got.interims.len()), (204, 0), "the seed form has no announcement");
@@ -89,5 +89,5 @@ async fn a_reset_stream_keeps_its_bytes_and_its_connection() {
         .request(TestRequest::append("reset", at).sized(&content[at..]))
         .await
         .expect("the connection lives");
-    assert!(done.is_complete() && home.sole() == content);
+    assert!(done.is_complete() && home.only_complete() == content);
 }

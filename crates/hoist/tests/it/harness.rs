@@ -1,6 +1,7 @@
-//! What every test here needs: servers that are processes, peers that misbehave at a chosen byte, chance by a seed.
+//! The test harness: servers as child processes, clients that can stop or break off at any byte, and seeded random
+//! numbers.
 
-// With their paths, because the benchmarks include this file.
+// Explicit paths, because the benchmarks include this file.
 #[path = "harness/exchange.rs"]
 mod exchange;
 #[path = "harness/raw.rs"]
@@ -18,19 +19,22 @@ pub(crate) use exchange::{
 pub(crate) use raw::Raw;
 pub(crate) use server::{Server, ServerDir, command};
 
-/// Longer than anything takes on a loaded machine, far shorter than a hung test.
+/// The time limit of a wait: longer than any operation on a loaded machine.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// The draft form, whose creations are announced with a 104.
+/// The field of the token draft whose creations are announced with 104.
 pub(crate) const V2: (&str, &str) = ("upload-draft-interop-version", "2");
 
-/// What a test waits for happens, or the test fails.
+/// Waits for a future.
+///
+/// # Panics
+/// If it takes longer than [`TIMEOUT`].
 pub(crate) async fn within_timeout<F: Future>(what: &str, future: F) -> F::Output {
     let done = tokio::time::timeout(TIMEOUT, future).await;
     done.unwrap_or_else(|_| panic!("still waiting after {TIMEOUT:?}: {what}"))
 }
 
-/// Looks again and again until there is something to see.
+/// Polls `look` until it returns a value.
 pub(crate) async fn poll_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
     within_timeout(what, async {
@@ -44,7 +48,7 @@ pub(crate) async fn poll_until<T>(what: &str, mut look: impl FnMut() -> Option<T
     .await
 }
 
-/// The same, where looking is asking.
+/// Like [`poll_until`], for an async function.
 pub(crate) async fn poll_until_async<T>(what: &str, mut request: impl AsyncFnMut() -> Option<T>) -> T {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     within_timeout(what, async {
@@ -58,13 +62,13 @@ pub(crate) async fn poll_until_async<T>(what: &str, mut request: impl AsyncFnMut
     .await
 }
 
-/// Says something to whoever reads the output of a test.
+/// Prints a note to the output of the test.
 #[expect(clippy::print_stdout, reason = "tests talk")]
 pub(crate) fn print_note(words: std::fmt::Arguments<'_>) {
     println!("{words}");
 }
 
-/// Numbers by a seed (`SplitMix64`).
+/// A seeded random number generator (`SplitMix64`).
 pub(crate) struct SeededRng(pub(crate) u64);
 
 impl SeededRng {
@@ -76,7 +80,7 @@ impl SeededRng {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`, which is not zero.
+    /// Returns a number below `end`, which must not be zero.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % end as u64).expect("below a usize")
     }
@@ -95,12 +99,12 @@ impl SeededRng {
     }
 }
 
-/// Bytes nobody would mistake for others, by a seed.
+/// Returns seeded random bytes.
 pub(crate) fn bytes(seed: u64, count: usize) -> Vec<u8> {
     SeededRng(seed).bytes(count)
 }
 
-/// The seeds to run: these, or the one that `HOIST_SEED` names.
+/// Returns the seeds to run: the given ones, or only that in `HOIST_SEED`.
 pub(crate) fn seeds(these: std::ops::Range<u64>) -> Vec<u64> {
     match std::env::var("HOIST_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => vec![seed],

@@ -1,4 +1,4 @@
-//! Tokens and file names that try to be more than names, and where they must not turn up.
+//! Hostile tokens and file names: they stay harmless, and tokens do not appear in names, files or logs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ fn byte_sequence(octets: &[u8]) -> String {
     format!(":{digits}{padding}:")
 }
 
-/// Every spelling of a secret that somebody could find.
+/// Returns all encodings in which a secret could leak.
 fn spellings(octets: &[u8]) -> Vec<Vec<u8>> {
     let hex: String = octets.iter().flat_map(|octet| [octet >> 4, octet & 15].map(digit)).collect();
     let percent: String =
@@ -60,7 +60,7 @@ fn holds(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// The token in every form a field can have it in.
+/// Returns the token in all forms of the field.
 fn forms(secret: &[u8]) -> Vec<String> {
     let mut forms = vec![byte_sequence(secret)];
     let is_visible = secret.iter().all(|octet| (0x20..0x7f).contains(octet));
@@ -73,7 +73,7 @@ fn forms(secret: &[u8]) -> Vec<String> {
     forms
 }
 
-/// Uploads under a token, with all that can be refused on the way. The upload stays.
+/// Creates an upload with a token, after requests that are refused. The upload is kept.
 async fn upload(server: &Server, home: &ServerDir, transport: Transport, forms: &[String], content: &[u8]) {
     for (number, form) in forms.iter().enumerate() {
         if number > 0 {
@@ -84,7 +84,7 @@ async fn upload(server: &Server, home: &ServerDir, transport: Transport, forms: 
         let made = server.request(transport, request).await;
         assert_eq!((made.status, made.offset()), (201, Some(100)), "{form}");
         assert_eq!(server.request(transport, TestRequest::new("POST", form)).await.status, 409);
-        // All forms are one token.
+        // All forms denote the same token.
         for other in forms {
             assert_eq!(server.offset(transport, other).await, Ok(100), "{form} is not {other}");
         }
@@ -97,7 +97,7 @@ async fn upload(server: &Server, home: &ServerDir, transport: Transport, forms: 
 
 // proves: TOK-TOKEN-01, TOK-TOKEN-02, TOK-TOKEN-04
 #[tokio::test]
-async fn tokens_are_harmless_and_turn_up_nowhere() {
+async fn hostile_tokens_are_harmless_and_never_leak() {
     let secrets = [
         b"../../../../../../etc/passwd".to_vec(),
         b"/etc/../tmp/absolute-path".to_vec(),
@@ -131,7 +131,7 @@ async fn tokens_are_harmless_and_turn_up_nowhere() {
     }
     assert_eq!(home.uploads("done"), secrets.len());
 
-    // What is no token may be a secret that somebody mistyped.
+    // An invalid token may be a mistyped secret.
     let long = "secret-and-too-long".repeat(20);
     for bad in [&long, "secret-with,a-comma", "secret-with a-space"] {
         for transport in TRANSPORTS {
@@ -150,7 +150,7 @@ async fn tokens_are_harmless_and_turn_up_nowhere() {
     hold_nothing_of(&home, &secrets);
 }
 
-/// Looks through every name and every file, the log among them.
+/// Searches all names and files, including the log.
 fn hold_nothing_of(home: &ServerDir, secrets: &[Vec<u8>]) {
     let mut paths = Vec::new();
     walk(&home.path(""), &mut paths);
@@ -168,7 +168,7 @@ fn hold_nothing_of(home: &ServerDir, secrets: &[Vec<u8>]) {
 
 // proves: TOK-CRE-07, IETF-CRE-15, IETF-SEC-04
 #[tokio::test]
-async fn file_names_stay_in_their_directory() {
+async fn hostile_file_names_stay_in_their_directory() {
     let home = ServerDir::new();
     let files = home.text("files");
     let server = Server::start(&home, &["--target", "files", "--files-dir", &files]);

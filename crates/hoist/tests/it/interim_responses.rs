@@ -1,4 +1,4 @@
-//! 104 (Upload Resumption Supported) on the transport: who is sent it, when, and what can be relied on once it was.
+//! 104 (Upload Resumption Supported) on the wire: when it is sent, to which clients, and what it guarantees.
 
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ fn text<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a str> {
     fields.get(name).map(|value| value.to_str().expect("visible ASCII"))
 }
 
-/// The path in a `Location`, which is absolute.
+/// Returns the path of a `Location`, which must be absolute.
 fn path(fields: &HeaderMap) -> String {
     let location = text(fields, "location").expect("a Location");
     let uri: http::Uri = location.parse().expect("a URI");
@@ -44,19 +44,19 @@ fn path(fields: &HeaderMap) -> String {
     uri.path().to_owned()
 }
 
-/// Checks the one interim response of a creation, and gives its fields.
+/// Checks that a creation has one interim response, and returns its fields.
 fn announcement(got: &TestResponse) -> &HeaderMap {
     let [(104, fields)] = &got.interims[..] else { panic!("one announcement: {got:?}") };
     fields
 }
 
-/// A connection whose content can be sent while its answers are awaited.
+/// A connection that can send content while a response is awaited.
 fn writer(raw: &Raw) -> TcpStream {
     let socket = SockRef::from(&raw.tcp).try_clone().expect("a socket");
     TcpStream::from_std(socket.into()).expect("a socket")
 }
 
-/// The beginning of a creation over HTTP/1.1, and its announcement.
+/// Starts a creation over HTTP/1.1 and reads its 104.
 async fn announced(server: &Server, request: TestRequest) -> (Raw, HeaderMap) {
     let mut raw = Raw::connect(server).await;
     raw.send(request.field(NUMBER, 8).h1()).await;
@@ -104,7 +104,7 @@ async fn an_upload_is_announced_before_any_content_is_sent() {
 
 // proves: IETF-INT-10
 #[tokio::test]
-async fn an_expectation_is_answered_beside_the_announcement() {
+async fn an_expectation_gets_100_in_addition_to_104() {
     let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let request = create("?1").field("expect", "100-continue").stalls(Some(5));
@@ -113,7 +113,7 @@ async fn an_expectation_is_answered_beside_the_announcement() {
     raw.send("hello").await;
     let got = raw.answer(false).await.expect("an answer");
     assert_eq!((got.status, got.field("location")), (201, text(&fields, "location")));
-    // An append is not announced, and permitted all the same.
+    // An append gets no 104, but 100 if it is expected.
     let got = server.request(Transport::H1, create("?0").field(NUMBER, 8).sized("hello")).await;
     let mut raw = Raw::connect(&server).await;
     let request = append(&path(&got.fields), 5, "?1").field("expect", "100-continue").stalls(Some(1));
@@ -126,7 +126,7 @@ async fn an_expectation_is_answered_beside_the_announcement() {
 
 // proves: IETF-INT-07, IETF-INT-12, IETF-VER-02, IETF-VER-03, IETF-VER-06, IETF-VER-07
 #[tokio::test]
-async fn only_who_names_a_known_version_is_sent_interim_responses() {
+async fn only_clients_that_name_a_known_version_get_interim_responses() {
     let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     for transport in TRANSPORTS {
@@ -158,7 +158,7 @@ async fn only_who_names_a_known_version_is_sent_interim_responses() {
             let got = server.request(transport, request.sized("hello")).await;
             assert!(got.status == 201 && got.interims.is_empty(), "{got:?}");
         }
-        // Refused from the header section: there is nothing to announce.
+        // Refused by its header section, so there is no upload to announce.
         let request = create("?1").field(NUMBER, 8).field("upload-length", 9).sized("hello");
         let got = server.request(transport, request).await;
         assert!(got.status == 400 && got.interims.is_empty(), "{got:?}");
@@ -172,7 +172,7 @@ async fn only_who_names_a_known_version_is_sent_interim_responses() {
 
 // proves: IETF-VER-07, IETF-INT-14
 #[tokio::test]
-async fn an_operator_has_it_otherwise() {
+async fn the_interim_setting_changes_which_clients_get_104() {
     let home = ServerDir::new();
     let public = ["--public-url", "https://upload.example.org/", "--interim", "always"];
     let server = Server::start(&home, &[&OS[..], &public].concat());
@@ -200,7 +200,7 @@ async fn an_operator_has_it_otherwise() {
     }
 }
 
-/// Reads progress until the final answer, and holds it to what is promised of it.
+/// Reads interim responses until the final one, and checks their guarantees.
 fn held_to(progress: &[(u16, HeaderMap)], length: usize, took: Duration) -> usize {
     let mut last = 0;
     for (status, fields) in progress {
@@ -216,7 +216,7 @@ fn held_to(progress: &[(u16, HeaderMap)], length: usize, took: Duration) -> usiz
 
 // proves: IETF-INT-02, IETF-INT-03, IETF-INT-04, IETF-INT-13, IETF-OFF-01
 #[tokio::test]
-async fn progress_is_told_while_content_comes_and_no_more_than_once_a_second() {
+async fn progress_is_reported_at_most_once_a_second() {
     const PIECES: usize = 16;
     const PAUSE: Duration = Duration::from_millis(150);
     let home = ServerDir::new();
@@ -242,7 +242,7 @@ async fn progress_is_told_while_content_comes_and_no_more_than_once_a_second() {
         assert!(got.status == 201 && got.is_complete(), "{got:?}");
         let progress = &got.interims[usize::from(is_announced)..];
         assert!(held_to(progress, content.len(), began.elapsed()) >= 1, "no progress was told");
-        // Nothing follows the final answer but the next one.
+        // Only the next response follows the final one.
         raw.send(TestRequest::to("OPTIONS", "/uploads").h1()).await;
         let got = raw.answer(false).await.expect("an answer");
         assert_eq!((got.status, got.interims.len()), (200, 0));
@@ -274,7 +274,7 @@ async fn progress_is_told_while_content_comes_and_no_more_than_once_a_second() {
 
 // proves: IETF-OFF-01
 #[tokio::test]
-async fn nobody_is_told_less_than_the_running_request_was() {
+async fn no_response_reports_less_than_the_running_request_was_told() {
     let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let content = bytes(16, 3 * MIB);
@@ -285,7 +285,7 @@ async fn nobody_is_told_less_than_the_running_request_was() {
     assert!(status == 104 && told > 0, "{status} {told}");
     let upload = path(&fields);
     for transport in TRANSPORTS {
-        // What makes no sense ends no transfer, and tells where the upload is.
+        // A malformed request interrupts no transfer, and its refusal has the upload's state.
         let nonsense = TestRequest::to("PATCH", &upload).field(NUMBER, 8).field("upload-complete", "?1");
         let typed = nonsense.clone().field("content-type", "application/partial-upload");
         for (request, status) in [(nonsense.field("upload-offset", told), 415), (typed, 400)] {
@@ -296,12 +296,12 @@ async fn nobody_is_told_less_than_the_running_request_was() {
     }
     raw.send(&content[2 * MIB..]).await;
     let got = raw.answer(false).await.expect("the transfer was not ended");
-    assert!(got.status == 201 && got.is_complete() && home.sole() == content, "{got:?}");
+    assert!(got.status == 201 && got.is_complete() && home.only_complete() == content, "{got:?}");
 }
 
 // proves: IETF-OFF-03
 #[tokio::test]
-async fn what_was_told_survives_the_process() {
+async fn offsets_reported_by_104_survive_a_kill() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let content = bytes(12, 64 * MIB);
@@ -329,7 +329,7 @@ async fn what_was_told_survives_the_process() {
     assert!(got.status == 204 && got.offset() >= Some(offset), "{offset} was told: {got:?}");
     let at = got.offset().expect("an offset");
     let done = server.request(Transport::H2, append(&path(&fields), at, "?1").sized(&content[at..])).await;
-    assert!(done.is_complete() && home.sole() == content);
+    assert!(done.is_complete() && home.only_complete() == content);
 }
 
 // proves: IETF-CON-03, IETF-CON-04, IETF-CON-06
@@ -383,7 +383,7 @@ async fn a_retrieval_supersedes_a_creation_that_is_still_running() {
             assert!(ended.is_err_and(|error| error.is_reset()), "the stream alone");
         }
         let done = server.request(asking, append(&upload, 20_000, "?1").sized(&content[20_000..])).await;
-        assert!(done.is_complete() && home.sole() == content, "{done:?}");
+        assert!(done.is_complete() && home.only_complete() == content, "{done:?}");
         assert_eq!(
             server.request(asking, TestRequest::to("DELETE", &upload).field(NUMBER, 8)).await.status,
             204
@@ -393,7 +393,7 @@ async fn a_retrieval_supersedes_a_creation_that_is_still_running() {
 
 // proves: IETF-APP-14, IETF-APP-17, IETF-RES-01
 #[tokio::test]
-async fn an_answer_that_was_lost_is_given_again() {
+async fn a_lost_response_is_replayed() {
     let home = ServerDir::new();
     let files = home.text("files");
     let flags = ["--target", "files", "--files-dir", &files];
@@ -404,7 +404,7 @@ async fn an_answer_that_was_lost_is_given_again() {
         let (mut raw, fields) = announced(&server, request.stalls(Some(content.len()))).await;
         let upload = path(&fields);
         raw.send(&content).await;
-        // Delivered, as everybody can see, before the peer that is owed the answer goes without it.
+        // The upload is delivered before the client disconnects without its response.
         let file = home.path(&format!("files/{number}.bin"));
         poll_until("the file", || file.exists().then_some(())).await;
         raw.reset();
@@ -412,7 +412,7 @@ async fn an_answer_that_was_lost_is_given_again() {
         for round in 0..3 {
             let got = server.request(transport, head(&upload)).await;
             assert!(got.status == 204 && got.is_complete(), "{got:?}");
-            // In the chunked coding too, where only the end of the content says that it is empty.
+            // Also with chunked coding, where only the end shows that the content is empty.
             for request in [replay(), replay().chunked("")] {
                 let got = server.request(transport, request).await;
                 assert!(got.status == 201 && got.is_complete(), "{got:?}");
@@ -424,7 +424,7 @@ async fn an_answer_that_was_lost_is_given_again() {
             }
             server = Server::start(&home, &flags);
         }
-        // Only that is a replay.
+        // Any other request is not a replay.
         for request in [replay().sized("more"), replay().chunked("more")] {
             let got = server.request(transport, request).await;
             assert!(got.status == 400 && !got.is_complete(), "{got:?}");
@@ -438,7 +438,7 @@ async fn an_answer_that_was_lost_is_given_again() {
 
 // proves: IETF-SEC-01
 #[tokio::test]
-async fn a_stranger_ends_no_transfer() {
+async fn an_unauthorized_request_interrupts_no_transfer() {
     let home = ServerDir::new();
     let tokens = home.text("tokens");
     std::fs::write(&tokens, "s3cret-a alice\ns3cret-b bob\n").expect("written");
@@ -469,17 +469,17 @@ async fn a_stranger_ends_no_transfer() {
     }
     raw.send(&content[4000..]).await;
     let got = raw.answer(false).await.expect("the transfer was not ended");
-    assert!(got.status == 201 && got.is_complete() && home.sole() == content, "{got:?}");
+    assert!(got.status == 201 && got.is_complete() && home.only_complete() == content, "{got:?}");
     let mut own = Exchange::begin(&server, Transport::H2, is(head(&upload), "a"), u64::MAX)
         .await
         .expect("a connection");
     assert!(own.answer().await.expect("an answer").is_complete());
 }
 
-/// A number that came after this release is spoken as the newest version, under its own name, where the operator says so.
+/// A version after this release is treated as the newest one, under its own number, if the operator allows it.
 // proves: IETF-VER-10, IETF-VER-02, IETF-VER-03, IETF-VER-06
 #[tokio::test]
-async fn the_versions_an_operator_chooses_are_spoken_and_no_others() {
+async fn only_configured_versions_are_supported() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--ietf-versions", "6-8,11"]);
     for transport in TRANSPORTS {

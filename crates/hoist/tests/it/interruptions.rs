@@ -1,5 +1,4 @@
-//! Interruptions of every kind, at any byte and in any number, by a seed: nothing acknowledged is lost, and the content
-//! that ends up stored is the content that was meant.
+//! Random interruptions at any byte, by seed: no acknowledged byte is lost, and the stored content is correct.
 
 use rustix::process::Signal;
 
@@ -11,15 +10,15 @@ use crate::harness::{
 const STEPS_MAX: usize = 16;
 const TOKEN: &str = "schedule";
 
-/// What happens to a transfer when it has come as far as it may.
+/// The fate of a transfer once it reaches its limit.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Cut(Cut),
-    /// It stays as it is, and somebody else asks for the upload.
+    /// It stalls, and another request asks for the upload.
     Stalls,
-    /// The server dies on the spot.
+    /// The server is killed.
     Killed,
-    /// The server is told to stop.
+    /// The server is stopped with SIGTERM.
     Stopped,
 }
 
@@ -34,7 +33,7 @@ const FATES: [Fate; 8] = [
     Fate::Stopped,
 ];
 
-/// A client, a server that may die, and what the client was promised.
+/// A client, a server that may be killed, and the guarantees given so far.
 struct Schedule {
     seed: u64,
     rng: SeededRng,
@@ -43,9 +42,9 @@ struct Schedule {
     flags: Vec<String>,
     server: Option<Server>,
     stalled: Vec<Exchange>,
-    /// The most that any answer acknowledged.
+    /// The largest acknowledged offset.
     acknowledged: usize,
-    /// Whether anything said that the upload exists.
+    /// True once a response has shown that the upload exists.
     exists: bool,
     complete: bool,
     log: Vec<String>,
@@ -90,7 +89,7 @@ impl Schedule {
         TRANSPORTS[self.rng.below(2)]
     }
 
-    /// Notes an answer and holds it to what was promised before.
+    /// Records a response and checks it against earlier guarantees.
     fn note(&mut self, what: &str, got: &Result<TestResponse, TransportError>) {
         let got = match got {
             Ok(got) => got,
@@ -113,12 +112,12 @@ impl Schedule {
         }
     }
 
-    /// One transfer, at `at` or as a creation, which sooner or later meets its fate.
+    /// Runs one transfer, at `at` or as a creation, until its fate.
     async fn transfer(&mut self, at: Option<usize>) {
         let transport = self.transport();
         let from = at.unwrap_or(0);
         let rest = self.content.len() - from;
-        // Sometimes a request carries only some of what is left, and says so.
+        // Some requests carry only part of the rest, with `Upload-Complete: ?0`.
         let carried = if rest > 0 && self.rng.one_in(3) { 1 + self.rng.below(rest) } else { rest };
         let part = self.content[from..from + carried].to_vec();
         let mut request =
@@ -189,7 +188,7 @@ impl Schedule {
     async fn step(&mut self) {
         match self.rng.below(12) {
             0 => {
-                // Beyond the end, since what a stalled transfer has stored by now is anybody's guess.
+                // Beyond the end, because the offset of a stalled transfer is unknown.
                 let transport = self.transport();
                 let wrong = self.content.len() + 1 + self.rng.below(10);
                 let request = TestRequest::append(TOKEN, wrong).sized("never to be stored");
@@ -217,7 +216,7 @@ impl Schedule {
         }
     }
 
-    /// No more interruptions: what is left is sent, and the whole is compared.
+    /// Sends the rest without interruptions and compares the content.
     async fn finish(&mut self) {
         for _ in 0..10 {
             let offset = self.retrieve().await;
@@ -240,7 +239,7 @@ impl Schedule {
             assert!(files.next().is_none(), "delivered twice");
             std::fs::read(file).expect("content")
         } else {
-            self.home.sole()
+            self.home.only_complete()
         };
         assert!(stored == self.content, "other bytes are stored than were sent");
         self.server.take().expect("it runs").stop().await;
@@ -267,25 +266,25 @@ async fn run(range: std::ops::Range<u64>) {
 
 // proves: TOK-OFF-03, TOK-APP-05, TOK-APP-05a, TOK-CRE-01, TOK-CRE-04
 #[tokio::test]
-async fn whatever_happens_nothing_acknowledged_is_lost_and_the_content_is_right() {
+async fn no_acknowledged_byte_is_lost_in_the_first_group_of_seeds() {
     run(0..20).await;
 }
 
-// Four of a kind, so that they run beside each other.
+// Four tests, so that they run in parallel.
 // proves: TOK-OFF-03, TOK-APP-05, TOK-APP-05a, TOK-CRE-01, TOK-CRE-04
 #[tokio::test]
-async fn whatever_else_happens_nothing_acknowledged_is_lost_and_the_content_is_right() {
+async fn no_acknowledged_byte_is_lost_in_the_second_group_of_seeds() {
     run(20..40).await;
 }
 
 // proves: TOK-OFF-03, TOK-APP-05, TOK-APP-05a, TOK-CRE-01, TOK-CRE-04
 #[tokio::test]
-async fn come_what_may_nothing_acknowledged_is_lost_and_the_content_is_right() {
+async fn no_acknowledged_byte_is_lost_in_the_third_group_of_seeds() {
     run(40..60).await;
 }
 
 // proves: TOK-OFF-03, TOK-APP-05, TOK-APP-05a, TOK-CRE-01, TOK-CRE-04
 #[tokio::test]
-async fn in_the_end_nothing_acknowledged_is_lost_and_the_content_is_right() {
+async fn no_acknowledged_byte_is_lost_in_the_fourth_group_of_seeds() {
     run(60..80).await;
 }

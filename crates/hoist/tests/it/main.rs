@@ -1,4 +1,4 @@
-//! Black-box tests of the command and of the server it runs: one module for each theme.
+//! Black-box tests of the `hoist` command and its server, one module per topic.
 
 mod changing_files;
 mod check;

@@ -1,8 +1,8 @@
-//! The cost of reading what peers send grows with its length, and no faster.
+//! Parsing takes linear time in the length of the input.
 //!
-//! Each case is a shape of hostile input. The same number of bytes is sent once in few long requests and once in many short
-//! ones, and the server's own processor time is compared: a parser that is quadratic takes sixteen times as long for the
-//! long ones, a linear one takes less, because each request has a cost of its own.
+//! Each case is a kind of hostile input. The same number of bytes is sent in few long and in many short requests, and
+//! the server's processor time is compared. A quadratic parser takes sixteen times as long for the long requests; a
+//! linear one takes less, because of the fixed cost per request.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,20 +12,20 @@ use std::time::Duration;
 
 use crate::harness::{Server, ServerDir};
 
-/// Octets of a long request's field; with the rest of the head it stays below the limit of 64 KiB.
+/// The length of the field in a long request. The head stays below the limit of 64 KiB.
 const LONG: usize = 48 << 10;
-/// Short requests that together carry as much as a long one.
+/// The number of short requests that carry as much as a long one.
 const SPLIT: usize = 16;
-/// Long requests for one measurement.
+/// The number of long requests per measurement.
 const ROUNDS: usize = 2;
-/// The bound on how many times as much processor time the long ones take. Sixteen would be quadratic.
+/// The maximum ratio of processor times. Quadratic parsing would take sixteen times as long.
 const TIMES_MORE_MAX: u32 = 3;
-/// Processor time below which nothing is worth comparing.
+/// The processor time below which measurements are not compared.
 const NEGLIGIBLE: Duration = Duration::from_millis(60);
 
 type Make = Box<dyn Fn(usize) -> String>;
 
-/// A piece again and again, numbered, up to `octets`.
+/// Repeats a numbered piece up to `octets`.
 fn many(octets: usize, piece: impl Fn(usize) -> String) -> String {
     let mut text = String::new();
     let mut number = 0;
@@ -45,7 +45,7 @@ fn head(method: &str, target: &str, fields: &[(&str, &str)]) -> String {
     head + "\r\n"
 }
 
-/// A request without content whose field of this name has a value of some length.
+/// Returns a request whose field has a value of a given length.
 fn field(
     method: &'static str,
     name: &'static str,
@@ -65,7 +65,7 @@ const FINAL: &[(&str, &str)] = &[("Content-Length", "0"), ("Tus-Resumable", "1.0
 const DRAFT: &[(&str, &str)] =
     &[("Content-Length", "0"), ("Upload-Draft-Interop-Version", "8"), ("Upload-Complete", "?1")];
 
-/// Names of files, wherever they come from.
+/// File names from all sources.
 fn names() -> Vec<(&'static str, Make)> {
     let disposition = |value: fn(usize) -> String| field("POST", "Content-Disposition", EMPTY, value);
     vec![
@@ -94,7 +94,7 @@ fn names() -> Vec<(&'static str, Make)> {
     ]
 }
 
-/// Fields that proxies write and clients may send.
+/// Fields of proxies.
 fn proxies() -> Vec<(&'static str, Make)> {
     let post = |name, value: fn(usize) -> String| field("POST", name, EMPTY, value);
     vec![
@@ -130,7 +130,7 @@ fn proxies() -> Vec<(&'static str, Make)> {
     ]
 }
 
-/// The fields of the dialects.
+/// Fields of the dialects.
 fn dialects() -> Vec<(&'static str, Make)> {
     let token = |name, value: fn(usize) -> String| {
         field("POST", name, &[("Content-Length", "0"), ("Upload-Token", "abcdef")], value)
@@ -215,7 +215,7 @@ fn dialects() -> Vec<(&'static str, Make)> {
     ]
 }
 
-/// Content in the chunked coding.
+/// Chunked content.
 fn content() -> Vec<(&'static str, Make)> {
     let chunked = |content: fn(usize) -> String| -> Make {
         Box::new(move |octets| {
@@ -235,10 +235,10 @@ fn content() -> Vec<(&'static str, Make)> {
     ]
 }
 
-/// The beginning of a file in a form.
+/// The start of a file in a form.
 const FILE: &str = "--xyz\r\nContent-Disposition: form-data; name=f; filename=f\r\n\r\n";
 
-/// Forms, where the file in one is taken.
+/// Forms with a file.
 fn forms() -> Vec<(&'static str, Make)> {
     let form = |content: fn(usize) -> String| -> Make {
         Box::new(move |octets| {
@@ -261,7 +261,7 @@ fn forms() -> Vec<(&'static str, Make)> {
     ]
 }
 
-/// Questions about what may be fetched.
+/// Conditional and range requests for downloads.
 fn questions(upload: &str) -> Vec<(&'static str, Make)> {
     let request = |name: &'static str, value: fn(usize) -> String| -> Make {
         let upload = upload.to_owned();
@@ -276,7 +276,7 @@ fn questions(upload: &str) -> Vec<(&'static str, Make)> {
     ]
 }
 
-/// Tokens without a valid signature.
+/// JWTs without a valid signature.
 fn credentials() -> Vec<(&'static str, Make)> {
     let bearer = |value: fn(usize) -> String| {
         field("POST", "Authorization", EMPTY, move |octets| format!("Bearer {}", value(octets)))
@@ -295,22 +295,22 @@ fn credentials() -> Vec<(&'static str, Make)> {
     ]
 }
 
-/// Sends a request on a connection of its own and waits for the end of the answer.
+/// Sends a request on a new connection and waits for the end of the response.
 fn answered(server: &Server, request: &str) -> String {
     let mut stream = TcpStream::connect(server.addr).expect("it listens");
     stream.set_read_timeout(Some(Duration::from_mins(2))).expect("a timeout");
-    // A server that has refused may close before it has read all, and what it said may then be lost.
+    // The response may be lost if the server closes before it has read everything.
     let _ = stream.write_all(request.as_bytes());
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// The processor time of a server's threads.
+/// Returns the processor time of a server's threads.
 fn spent(server: &Server) -> Duration {
     let threads = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
     let nanoseconds = threads.filter_map(|thread| {
-        // A thread may end meanwhile.
+        // A thread may have ended.
         let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
         text.split(' ').next()?.parse::<u64>().ok()
     });
@@ -339,7 +339,7 @@ fn is_linear(server: &Server, cases: Vec<(&'static str, Make)>) {
 }
 
 #[test]
-fn names_of_files_are_read_in_linear_time() {
+fn file_names_are_read_in_linear_time() {
     let home = ServerDir::new();
     let files = home.text("files");
     let server = Server::start(&home, &["--target", "files", "--files-dir", &files]);
@@ -363,7 +363,7 @@ fn forms_are_read_in_linear_time() {
 }
 
 #[test]
-fn questions_about_content_are_read_in_linear_time() {
+fn download_requests_are_read_in_linear_time() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--downloads"]);
     let created = answered(&server, &head("POST", "/uploads", EMPTY));

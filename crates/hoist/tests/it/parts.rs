@@ -1,4 +1,4 @@
-//! One upload in many parts at the same time, over both HTTPs, each part cut again and again and the server killed once.
+//! One upload in many concurrent parts, over HTTP/1.1 and HTTP/2, with cuts and a killed server.
 
 use crate::harness::{
     Cut, Exchange, SeededRng, Server, ServerDir, TRANSPORTS, TestRequest, Transport, print_note, seeds,
@@ -12,7 +12,7 @@ fn of_part(request: TestRequest, part: usize) -> TestRequest {
     request.field("upload-index", format_args!("{part}{}", if part + 1 == PARTS { ";last" } else { "" }))
 }
 
-/// Sends one part, with cuts by the rng. Whether this was the request that completed the whole.
+/// Sends one part with random cuts. Returns whether its last request completed the whole upload.
 async fn send(server: &Server, part: usize, content: &[u8], mut rng: SeededRng, mut cuts: usize) -> bool {
     let mut acknowledged = 0;
     loop {
@@ -27,7 +27,7 @@ async fn send(server: &Server, part: usize, content: &[u8], mut rng: SeededRng, 
         let request = of_part(request, part).sized(&content[from..]);
         if cuts == 0 || from == content.len() {
             let got = server.request(transport, request).await;
-            // What was cut may have been under way still, and come in between.
+            // A cut request may still have been processed.
             if got.status == 409 && got.offset() > at {
                 continue;
             }
@@ -46,7 +46,8 @@ async fn send(server: &Server, part: usize, content: &[u8], mut rng: SeededRng, 
     }
 }
 
-/// All parts at once, each cut up to `cuts` times. How many requests were told that they completed the whole.
+/// Sends all parts concurrently, each with up to `cuts` cuts. Returns the number of requests that completed the whole
+/// upload.
 async fn send_all(server: &Server, parts: &[Vec<u8>], rng: &mut SeededRng, cuts: usize) -> usize {
     let sending = parts.iter().enumerate().map(|(number, part)| {
         let rng = SeededRng(rng.next());
@@ -54,7 +55,7 @@ async fn send_all(server: &Server, parts: &[Vec<u8>], rng: &mut SeededRng, cuts:
     });
     let mut completed = 0;
     let mut sending: Vec<_> = sending.map(Box::pin).collect();
-    // Polled side by side in one task: the requests are in flight together.
+    // Polled in one task, so that the requests are concurrent.
     std::future::poll_fn(|cx| {
         sending.retain_mut(|part| match part.as_mut().poll(cx) {
             std::task::Poll::Ready(is_last) => {
@@ -71,7 +72,7 @@ async fn send_all(server: &Server, parts: &[Vec<u8>], rng: &mut SeededRng, cuts:
 
 // proves: TOK-IDX-01, TOK-IDX-02, TOK-IDX-03, TOK-IDX-04, TOK-IDX-04a, TOK-IDX-05
 #[tokio::test]
-async fn sixty_four_parts_in_parallel_are_one_upload_in_the_end() {
+async fn sixty_four_parallel_parts_become_one_upload() {
     for seed in seeds(0..2) {
         let mut rng = SeededRng(seed);
         let parts: Vec<_> = (0..PARTS)
@@ -82,7 +83,7 @@ async fn sixty_four_parts_in_parallel_are_one_upload_in_the_end() {
             .collect();
         let home = ServerDir::new();
         let mut server = Server::start(&home, &["--durability", ["disk", "os"][rng.below(2)]]);
-        // The first half with cuts, then the end of the process, then all of it.
+        // The first half with cuts, then the server is killed, then everything.
         let half =
             within_timeout("the first half", send_all(&server, &parts[..PARTS / 2], &mut rng, 4)).await;
         assert_eq!(half, 0, "complete before it is");

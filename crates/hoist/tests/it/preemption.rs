@@ -1,4 +1,4 @@
-//! A new request for an upload ends the one before it, however that one's peer behaves, and is answered at once.
+//! A new request for an upload ends the previous one, whatever its client does, and is answered at once.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,13 @@ use crate::harness::{
     print_note, seeds, within_timeout,
 };
 
-/// No request waits longer for a peer.
+/// The longest time that a request may wait for another client.
 const BOUND: Duration = Duration::from_secs(1);
 
-/// The page cache answers at once, so what is measured is who waits for whom, and not a disk that others use too.
+/// Writes go to the page cache only, so that the disk does not affect the measurement.
 const OS: [&str; 2] = ["--durability", "os"];
 
-/// Asks for an offset, and looks at the clock.
+/// Requests an offset and measures the time.
 async fn asked(server: &Server, transport: Transport, token: &str) -> Result<usize, u16> {
     let began = Instant::now();
     let offset = server.offset(transport, token).await;
@@ -30,7 +30,7 @@ async fn asked(server: &Server, transport: Transport, token: &str) -> Result<usi
 
 // proves: TOK-OFF-02, TOK-OFF-03, TOK-APP-04, TOK-CRE-01, TDR-OFF-07
 #[tokio::test]
-async fn a_stalled_transfer_gives_way_to_whoever_asks() {
+async fn a_stalled_transfer_is_ended_by_an_offset_query() {
     let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let content = bytes(1, 200_000);
@@ -63,7 +63,7 @@ async fn a_stalled_transfer_gives_way_to_whoever_asks() {
                 let rest = TestRequest::append(&token, 100_000).sized(&content[100_000..]);
                 let done = server.request(asking, rest).await;
                 assert!(done.status == 204 && done.is_complete(), "{done:?}");
-                assert!(home.sole() == content);
+                assert!(home.only_complete() == content);
                 assert_eq!(server.request(asking, TestRequest::new("DELETE", &token)).await.status, 204);
             }
         }
@@ -87,7 +87,7 @@ async fn an_append_and_a_cancellation_end_a_stalled_transfer_and_a_creation_does
         assert_eq!(again.status, 409);
         assert!(timeout(Duration::from_millis(100), stalled.answer()).await.is_err(), "it was disturbed");
 
-        // At an offset that cannot be: it ends the transfer all the same, because only then is the offset known.
+        // A wrong offset ends the transfer too, because the offset is known only afterwards.
         let began = Instant::now();
         let wrong =
             server.request(transport, TestRequest::append(&token, 1).sized("never to be stored")).await;
@@ -110,7 +110,7 @@ async fn an_append_and_a_cancellation_end_a_stalled_transfer_and_a_creation_does
 
 // proves: TOK-OFF-02
 #[tokio::test]
-async fn on_an_h2_connection_only_the_stream_ends() {
+async fn preemption_over_h2_ends_only_the_stream() {
     let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let h2 = H2::connect(&server).await;
@@ -135,7 +135,7 @@ async fn on_an_h2_connection_only_the_stream_ends() {
         .request(TestRequest::append("stream", 12_000).sized(&content[12_000..]))
         .await
         .expect("the connection lives");
-    assert!(done.is_complete() && home.sole() == content);
+    assert!(done.is_complete() && home.only_complete() == content);
 }
 
 const DATA: u8 = 0;
@@ -144,13 +144,13 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 
-/// A frame of HTTP/2, for a peer no library would be.
+/// Returns a raw HTTP/2 frame, for a client that breaks the rules of libraries.
 fn frame(kind: u8, flags: u8, stream: u8, content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).expect("a frame").to_be_bytes();
     [&length[1..], &[kind, flags, 0, 0, 0, stream], content].concat()
 }
 
-/// The beginning of a connection with one creation in draft form.
+/// Returns the start of an HTTP/2 connection with one creation of the token draft.
 fn by_hand(token: &str, content: &[u8], ends: bool) -> Vec<u8> {
     let fields = [
         (":method", "POST"),
@@ -176,7 +176,7 @@ fn by_hand(token: &str, content: &[u8], ends: bool) -> Vec<u8> {
 
 // proves: TOK-OFF-02, TOK-CRE-01
 #[tokio::test]
-async fn a_peer_that_reads_nothing_delays_nobody_over_h2() {
+async fn a_client_that_does_not_read_delays_no_other_over_h2() {
     let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let mut tcp = TcpStream::connect(server.addr).await.expect("a connection");
@@ -184,7 +184,7 @@ async fn a_peer_that_reads_nothing_delays_nobody_over_h2() {
     let request = by_hand("unread", &content, false);
     tcp.write_all(&request).await.expect("sent");
     home.holds(10_000).await;
-    // Each ping asks for an answer that is not read, until the server can write no more and so reads no more.
+    // Each ping needs a response that is not read, until the server can no longer write and stops reading.
     let pings = frame(PING, 0, 0, &[0; 8]).repeat(4096);
     let mut stuck = false;
     for _ in 0..1000 {
@@ -201,9 +201,9 @@ async fn a_peer_that_reads_nothing_delays_nobody_over_h2() {
     let began = Instant::now();
     let done = server.request(Transport::H1, TestRequest::append("unread", 10_000).sized("the rest")).await;
     assert!(began.elapsed() < BOUND && done.is_complete(), "{done:?}");
-    assert!(home.sole() == [&content[..], b"the rest"].concat());
+    assert!(home.only_complete() == [&content[..], b"the rest"].concat());
 
-    // Once it reads again it finds its stream reset, or the connection gone.
+    // After the client resumes reading, its stream was reset or the connection closed.
     within_timeout("the end of the stream", async {
         let mut seen = Vec::new();
         while let Ok(1..) = tcp.read_buf(&mut seen).await {
@@ -217,7 +217,7 @@ async fn a_peer_that_reads_nothing_delays_nobody_over_h2() {
     .await;
 }
 
-/// The kind of the next whole frame, and the stream it is of.
+/// Reads the next frame and returns its type and stream.
 fn next_frame(seen: &mut Vec<u8>) -> Option<(u8, u8)> {
     let head: [u8; 9] = *seen.first_chunk()?;
     let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
@@ -229,14 +229,14 @@ fn next_frame(seen: &mut Vec<u8>) -> Option<(u8, u8)> {
 
 // proves: TOK-OFF-02
 #[tokio::test]
-async fn a_peer_that_reads_nothing_delays_nobody_over_h1() {
+async fn a_client_that_does_not_read_delays_no_other_over_h1() {
     let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let tcp = TcpStream::connect(server.addr).await.expect("a connection");
     SockRef::from(&tcp).set_recv_buffer_size(4096).expect("a socket");
     let (_read, mut write) = tcp.into_split();
-    // Questions enough to fill every buffer on the way, of which systems may keep 32 MiB, and now and then an upload among
-    // them: whichever of them it is that the server cannot answer any more, it must not hold its upload.
+    // Enough requests to fill all buffers on the way, up to 32 MiB on some systems, with uploads in between: the server
+    // must not hold the upload whose response it cannot write.
     let filler = TestRequest::to("OPTIONS", "/uploads").h1();
     let mut stuck = false;
     let mut sent = 0;
@@ -253,7 +253,7 @@ async fn a_peer_that_reads_nothing_delays_nobody_over_h1() {
     let mut found = 0;
     for number in 0..=sent {
         let offset = asked(&server, Transport::H1, &format!("unread-{number}")).await;
-        // Nothing is stored of one that was just about to be received.
+        // Nothing is stored of an upload whose content was about to be received.
         assert!(matches!(offset, Ok(0 | 11) | Err(404)), "{offset:?}");
         found += usize::from(offset.is_ok());
     }
@@ -262,7 +262,7 @@ async fn a_peer_that_reads_nothing_delays_nobody_over_h1() {
 
 // proves: TOK-OFF-02, TOK-OFF-03
 #[tokio::test]
-async fn an_announcement_or_answer_nobody_takes_holds_nothing() {
+async fn an_unread_response_does_not_hold_the_upload() {
     let home = ServerDir::new();
     let server = Server::start(&home, &OS);
     let mut created = [0, 0];
@@ -276,11 +276,11 @@ async fn an_announcement_or_answer_nobody_takes_holds_nothing() {
             let mut raw = Raw::connect(&server).await;
             raw.send(request).await;
             if seed % 2 == 0 {
-                // Late enough to be read by the server, too early for its answer to be.
+                // Late enough for the server to have read the request, too early for its response.
                 poll_until("the upload", || (home.uploads("open") + home.uploads("done") > 0).then_some(()))
                     .await;
             }
-            // On h2 a stream can go alone.
+            // Over HTTP/2 the stream alone can be closed.
             let _stays = if over_h2 && seed % 4 == 0 {
                 raw.send(frame(RST_STREAM, 0, 1, &[0, 0, 0, 8])).await;
                 Some(raw)
@@ -291,7 +291,7 @@ async fn an_announcement_or_answer_nobody_takes_holds_nothing() {
             let offset = asked(&server, Transport::H1, &token).await;
             created[kind] += u32::from(offset.is_ok());
             let began = Instant::now();
-            // It may come into being only now, if the server had not yet got round to it.
+            // The upload may be created only now, if the server had not processed the request yet.
             let got =
                 server.request(Transport::H2, TestRequest::new("POST", &token).with(V2).sized(b"anew")).await;
             assert!(began.elapsed() < BOUND, "a creation waited");

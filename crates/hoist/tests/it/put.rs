@@ -1,4 +1,4 @@
-//! `hoist put` against a bad link, servers that die, and its own death at any moment.
+//! `hoist put` with cut connections, with servers that are killed, and killed itself at any moment.
 
 use std::fs;
 use std::time::Duration;
@@ -29,7 +29,7 @@ const DIALECTS: [&str; 16] = [
     "ietf",
 ];
 
-/// The command with a journal in the test's own home.
+/// Returns the command with a journal in the test's directory.
 fn put(home: &ServerDir, words: &[&str]) -> ChildProcess {
     let mut command = hoist(["put"].iter().chain(words).chain(&["--json", "--retry-for", "30s"]));
     command.env("XDG_STATE_HOME", home.path("state"));
@@ -42,7 +42,7 @@ async fn ended(put: ChildProcess) -> ExitReport {
 
 // proves: TOK-TOKEN-06
 #[tokio::test]
-async fn a_file_arrives_whole_although_its_server_keeps_dying() {
+async fn a_file_is_uploaded_although_the_server_keeps_crashing() {
     let home = ServerDir::new();
     let content = bytes(1, 48 << 20);
     fs::write(home.path("film"), &content).expect("written");
@@ -67,11 +67,11 @@ async fn a_file_arrives_whole_although_its_server_keeps_dying() {
     assert!(deaths > 0, "it was too fast");
     let ended = ended(put.take().expect("running")).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(home.sole() == content);
+    assert!(home.only_complete() == content);
     server.stop().await;
 }
 
-/// Waits until the server holds so many bytes, or says that the command has ended before.
+/// Waits until the server holds this many bytes. Returns false if the command ends before.
 async fn has_come_to(home: &ServerDir, bytes: usize, mut has_ended: impl FnMut() -> bool) -> bool {
     poll_until("bytes or an end", || {
         let held = home.open().iter().map(Vec::len).sum::<usize>();
@@ -80,8 +80,8 @@ async fn has_come_to(home: &ServerDir, bytes: usize, mut has_ended: impl FnMut()
     .await
 }
 
-/// A file whose upload is killed at seeded moments, between the first byte on the wire and the last, and begun again with
-/// the same command each time. How often it died, and how often a run went on.
+/// Kills the upload of a file at random moments and restarts it with the same command. Returns the numbers of kills and
+/// of resumed runs.
 async fn dies_and_goes_on(seed: u64) -> (usize, usize) {
     const LENGTH: usize = 16 << 20;
     const HEADS: u64 = 6000;
@@ -91,7 +91,7 @@ async fn dies_and_goes_on(seed: u64) -> (usize, usize) {
     let server = Server::start(&home, &[]);
     let content = rng.bytes(LENGTH);
     fs::write(home.path("film"), &content).expect("written");
-    // So slow that there are moments.
+    // Slow enough to kill it at chosen moments.
     let slow = Fault::Slow { way: Direction::Up, piece: 32 << 10, late: Duration::from_millis(1) };
     let proxy = Proxy::start(&server, vec![Some(slow); 64]).await;
     let (film, url) = (home.text("film"), proxy.url("/uploads"));
@@ -100,7 +100,7 @@ async fn dies_and_goes_on(seed: u64) -> (usize, usize) {
         poll_until("the line to be free", || proxy.is_idle().then_some(())).await;
         let (sent, held) = (proxy.up(), home.open().iter().map(Vec::len).max().unwrap_or_default());
         let mut put = put(&home, &[&film, &url, "--dialect", dialect]);
-        // Heads are as worth dying at as content.
+        // Kills happen in heads as well as in content.
         let after = [rng.below(2500), rng.below(LENGTH / 10)][usize::from(!rng.one_in(3))] as u64;
         let is_dead = poll_until("a moment to die", || {
             let ended = put.has_ended();
@@ -137,7 +137,7 @@ async fn dies_and_goes_on(seed: u64) -> (usize, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_moment_the_same_command_goes_on_and_sends_nothing_twice() {
+async fn a_killed_command_resumes_without_sending_content_twice() {
     let (mut kills, mut resumed) = (0, 0);
     for seed in seeds(0..6) {
         let (killed, went_on) = dies_and_goes_on(seed).await;
@@ -147,7 +147,7 @@ async fn killed_at_any_moment_the_same_command_goes_on_and_sends_nothing_twice()
     assert!(kills > 12 && resumed > 6, "it was too fast: {kills} deaths, {resumed} runs went on");
 }
 
-/// One upload over a link that is cut thirty times.
+/// Uploads over a link that is cut thirty times.
 async fn is_cut(dialect: &'static str, seed: u64) {
     const CUTS: usize = 30;
     let mut rng = SeededRng(seed);
@@ -163,7 +163,7 @@ async fn is_cut(dialect: &'static str, seed: u64) {
     let mut script: Vec<_> = (0..CUTS).map(|_| cut(&mut rng)).collect();
     script.push(Some(Fault::Swallow { after: rng.below(length / 2) as u64 }));
     let proxy = Proxy::start(&server, script).await;
-    // A request that may be made twice, so that an answer that is lost before any URL came is no end.
+    // PUT may be repeated if the response is lost before the upload's URL is known.
     let method = if dialect.starts_with("token") { "post" } else { "put" };
     let (film, url) = (home.text("film"), proxy.url("/uploads"));
     let ended = ended(put(&home, &[&film, &url, "--dialect", dialect, "--method", method])).await;
@@ -174,7 +174,7 @@ async fn is_cut(dialect: &'static str, seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thirty_cuts_in_every_dialect() {
+async fn put_survives_thirty_cuts_in_every_dialect() {
     let mut all = JoinSet::new();
     for (number, dialect) in DIALECTS.into_iter().enumerate() {
         all.spawn(is_cut(dialect, number as u64));
@@ -183,7 +183,7 @@ async fn thirty_cuts_in_every_dialect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn parts_of_one_file_go_side_by_side_and_are_cut() {
+async fn parallel_parts_of_one_file_survive_cuts() {
     for (seed, dialect) in ["tus1", "token", "auto"].into_iter().enumerate() {
         let mut rng = SeededRng(seed as u64);
         let home = ServerDir::new();
@@ -202,7 +202,7 @@ async fn parts_of_one_file_go_side_by_side_and_are_cut() {
 }
 
 #[tokio::test]
-async fn standard_input_survives_cuts_too() {
+async fn standard_input_survives_cuts() {
     use std::io::Write as _;
     use std::process::Stdio;
 
@@ -228,7 +228,7 @@ async fn standard_input_survives_cuts_too() {
         .into();
     writer.join().expect("no panic");
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(home.sole() == content);
+    assert!(home.only_complete() == content);
     let done = ended.event("done");
     assert_eq!((&done["file"], &done["bytes"]), (&"-".into(), &content.len().into()), "{done}");
     assert!(proxy.faults() > 0);
@@ -236,7 +236,7 @@ async fn standard_input_survives_cuts_too() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_told_to_stop_goes_on_with_the_command_it_prints() {
+async fn a_stopped_command_is_resumed_by_the_command_it_prints() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let content = bytes(6, 8 << 20);
@@ -257,6 +257,6 @@ async fn a_command_that_is_told_to_stop_goes_on_with_the_command_it_prints() {
     let send = ended.event("send");
     assert_eq!(send["start"], "resumed");
     assert!(send["offset"].as_u64() >= Some(2 << 20), "{send}");
-    assert!(home.sole() == content);
+    assert!(home.only_complete() == content);
     server.stop().await;
 }

@@ -1,4 +1,4 @@
-//! What `hoist put` takes: many files, directories, patterns, pipes; and what it does when one of them fails.
+//! The inputs of `hoist put`: many files, directories, patterns and pipes, and failures of some of them.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::child_process::{ExitReport, Server, TestDir, hoist};
 
-/// A place, a server that makes files of uploads, and a journal of their own.
+/// A directory, a server with `--target files`, and a journal.
 struct Bench {
     place: TestDir,
     server: Server,
@@ -28,7 +28,7 @@ impl Bench {
         command.output().expect("it runs").into()
     }
 
-    /// The names of what has arrived.
+    /// Returns the names of the delivered files.
     fn arrived(&self) -> Vec<String> {
         let entries = fs::read_dir(self.place.path("files")).expect("a directory");
         let mut names: Vec<_> =
@@ -69,7 +69,7 @@ fn directories_patterns_and_files_are_uploaded_together() {
 }
 
 #[test]
-fn one_that_fails_does_not_stop_the_others_and_is_tried_again() {
+fn a_failed_file_does_not_stop_the_others_and_is_retried() {
     let bench = Bench::new();
     for name in ["a", "c"] {
         bench.place.file(name, name);
@@ -78,7 +78,7 @@ fn one_that_fails_does_not_stop_the_others_and_is_tried_again() {
     assert_eq!(ended.code, Some(10), "{ended:?}");
     assert!(ended.stderr.contains("b: cannot read b: No such file"), "{}", ended.stderr);
     assert_eq!(bench.arrived(), ["a", "c"]);
-    // What is there now is uploaded, what was uploaded is not, and what has changed is.
+    // The file that now exists is uploaded, and so is the changed one, but not the others.
     for (name, content) in [("b", "b"), ("c", "changed")] {
         bench.place.file(name, content);
     }
@@ -88,13 +88,13 @@ fn one_that_fails_does_not_stop_the_others_and_is_tried_again() {
     assert_eq!(ended.event("end")["skipped"], 1);
     assert_eq!(bench.arrived().len(), 4, "{:?}", bench.arrived());
     assert_eq!(bench.state("batches"), 0, "all is done");
-    // And after that it is a new upload.
+    // After that it is a new upload.
     assert_eq!(bench.put(&["a", "b", "c", "--json"]).event("end")["done"], 3);
     bench.server.stop();
 }
 
 #[test]
-fn codes_of_many_files() {
+fn runs_over_many_files_have_one_exit_code() {
     let bench = Bench::new();
     bench.place.file("a", "a");
     let cases: [(&[&str], i32); 5] = [
@@ -130,7 +130,7 @@ fn a_pipe_is_read_to_its_end() {
     bench.server.stop();
 }
 
-/// What is under way of a file, by `hoist ls`.
+/// Returns the unfinished uploads of a file, from `hoist ls`.
 fn listed(state: &Path) -> Vec<Value> {
     let mut command = hoist(["ls", "--json"]);
     let ended: ExitReport = command.env("XDG_STATE_HOME", state).output().expect("it runs").into();
@@ -139,12 +139,12 @@ fn listed(state: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn what_is_under_way_is_listed_asked_for_by_file_and_cancelled() {
+fn an_unfinished_upload_is_listed_queried_by_file_and_cancelled() {
     let bench = Bench::new();
     let state = bench.place.path("state");
     let film = bench.place.file("film", vec![7; 4 << 20]);
     assert_eq!(listed(&state), Vec::<Value>::new());
-    // It ends by itself as soon as it is told to, with something on the server.
+    // The command stops on the signal, with part of the file on the server.
     let mut command = hoist(["put", &film, &bench.server.url, "--rate", "2MB", "--json"]);
     command.env("XDG_STATE_HOME", &state);
     let put = crate::child_process::ChildProcess::start(command);
@@ -178,7 +178,7 @@ fn what_is_under_way_is_listed_asked_for_by_file_and_cancelled() {
     assert_eq!(by_url["offset"], status["offset"]);
     assert_eq!(request(&["status", "film", "--to", "http://h/other"]).code, Some(6));
 
-    // Changed, it is begun afresh, and says so.
+    // A changed file is uploaded from the start, with a message.
     bench.place.file("film", "other");
     let ended = request(&["put", "film", &bench.server.url]);
     assert!(

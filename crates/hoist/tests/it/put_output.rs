@@ -1,4 +1,4 @@
-//! What `hoist put` says, and to whom: events to programs, lines to logs, bars to terminals.
+//! The output of `hoist put`: JSON events, messages, and progress bars.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
@@ -10,7 +10,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use crate::child_process::{ExitReport, Server, TestDir, hoist};
 
 #[test]
-fn programs_are_told_one_event_a_line() {
+fn json_output_has_one_event_per_line() {
     let place = TestDir::new();
     let server = Server::start(&place.path("data"), &[]);
     let film = place.file("film", vec![7; 1 << 20]);
@@ -42,7 +42,7 @@ fn programs_are_told_one_event_a_line() {
 }
 
 #[test]
-fn logs_are_told_what_matters() {
+fn messages_without_a_terminal_are_few() {
     let place = TestDir::new();
     let server = Server::start(&place.path("data"), &[]);
     let film = place.file("film", "bytes");
@@ -57,7 +57,7 @@ fn logs_are_told_what_matters() {
 }
 
 #[test]
-fn an_upload_that_is_not_verified_is_warned_about() {
+fn an_unverified_upload_causes_a_warning() {
     let place = TestDir::new();
     let server = Server::start(&place.path("data"), &[]);
     let film = place.file("film", "bytes");
@@ -68,7 +68,7 @@ fn an_upload_that_is_not_verified_is_warned_about() {
     server.stop();
 }
 
-/// What a terminal shows of an upload, with these variables set.
+/// Returns what a terminal shows of an upload, with these environment variables.
 fn seen(variables: &[(&str, &str)], words: &[&str]) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("ours");
@@ -81,11 +81,11 @@ fn seen(variables: &[(&str, &str)], words: &[&str]) -> String {
     command.env("TERM", "xterm-256color").env_remove("NO_COLOR").envs(variables.iter().copied());
     let mut child =
         command.stderr(Stdio::from(OwnedFd::from(side))).stdout(Stdio::null()).spawn().expect("it runs");
-    // The command's own end of it has to be the last, so that reading ends.
+    // The terminal is read until the command, the last writer, closes it.
     drop(command);
     let reader = std::thread::spawn(move || {
         let (mut shown, mut terminal) = (Vec::new(), File::from(terminal));
-        // Linux says EIO when nobody is on the other side any more.
+        // Linux returns EIO once the other side is closed.
         let _ = terminal.read_to_end(&mut shown);
         String::from_utf8_lossy(&shown).into_owned()
     });
@@ -95,7 +95,7 @@ fn seen(variables: &[(&str, &str)], words: &[&str]) -> String {
 }
 
 #[test]
-fn a_terminal_shows_a_bar_in_color_or_without_and_none_when_nobody_wants_it() {
+fn a_terminal_shows_a_bar_unless_quiet_and_without_color_if_asked() {
     let color = "\x1b[3";
     let colored = seen(&[], &[]);
     assert!(colored.contains("of 3.0 MiB") && colored.contains(color), "{colored:?}");

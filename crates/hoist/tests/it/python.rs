@@ -1,11 +1,11 @@
-//! A client that knows no interim response but 100, as many do: Python's own, which takes any other for the answer.
+//! Python's HTTP client, which supports no interim response but 100 and would take any other for the final one.
 
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::harness::{Server, ServerDir, bytes, print_note, within_timeout};
 
-/// Sends the same content with each method and fields of a list, on one connection, and prints what it is answered.
+/// Sends content with each method and set of fields on one connection, and prints the responses.
 const SCRIPT: &str = r#"
 import http.client, json, sys
 
@@ -22,7 +22,7 @@ for method, fields, chunked in asks:
 
 // proves: IETF-INT-07, IETF-VER-02, IETF-VER-06, IETF-SF-04
 #[tokio::test]
-async fn who_does_not_ask_for_interim_responses_is_not_surprised_by_one() {
+async fn a_client_that_does_not_ask_for_interim_responses_gets_none() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let content = bytes(5, 3_000_000);

@@ -1,4 +1,4 @@
-//! Two requests for one upload at the same moment, over sockets of their own.
+//! Concurrent requests for one upload on separate connections.
 
 use crate::harness::{
     SeededRng, Server, ServerDir, TRANSPORTS, TestRequest, TestResponse, TransportError, print_note, seeds,
@@ -6,7 +6,7 @@ use crate::harness::{
 
 // proves: TOK-APP-04, TOK-APP-02
 #[tokio::test]
-async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_stored() {
+async fn one_of_two_appends_at_the_same_offset_wins() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--durability", "os"]);
     let mut prefixes = 0;
@@ -58,7 +58,7 @@ async fn of_two_appends_at_one_offset_one_wins_and_no_byte_of_the_other_is_store
 
 // proves: IETF-CON-02, IETF-APP-07
 #[tokio::test]
-async fn of_two_appends_of_the_draft_at_one_offset_the_bytes_of_one_are_stored() {
+async fn the_bytes_of_one_of_two_draft_appends_are_stored() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--durability", "os"]);
     let version = ("upload-draft-interop-version", "8");
@@ -105,7 +105,7 @@ async fn of_two_appends_of_the_draft_at_one_offset_the_bytes_of_one_are_stored()
 
 // proves: TOK-CRE-05
 #[tokio::test]
-async fn of_many_creations_of_one_token_one_wins() {
+async fn one_of_many_creations_with_the_same_token_wins() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--durability", "os"]);
     for seed in seeds(0..30) {
@@ -119,7 +119,7 @@ async fn of_many_creations_of_one_token_one_wins() {
         let won: Vec<_> = (0_u8..).zip(&answers).filter(|(_, got)| got.status == 204).collect();
         assert_eq!(won.len(), 1, "seed {seed}: {answers:?}");
         assert!(answers.iter().all(|got| matches!(got.status, 204 | 409)), "seed {seed}: {answers:?}");
-        assert!(home.sole() == vec![won[0].0; 30_000], "seed {seed}");
+        assert!(home.only_complete() == vec![won[0].0; 30_000], "seed {seed}");
         assert_eq!(server.request(TRANSPORTS[0], TestRequest::new("DELETE", &token)).await.status, 204);
     }
 }

@@ -1,4 +1,4 @@
-//! Content that has arrived is stored, whichever request comes next and however soon.
+//! Content that the server has received is stored, no matter which request follows and how soon.
 
 use std::io;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use crate::tls_and_auth::{certify, trusting};
 
 const OS: [&str; 2] = ["--durability", "os"];
 
-/// A dialect, as far as these tests speak it.
+/// The dialects of these tests.
 #[derive(Clone, Copy, Debug)]
 enum Dialect {
     Token,
@@ -30,7 +30,7 @@ enum Dialect {
 const DIALECTS: [Dialect; 3] = [Dialect::Token, Dialect::Ietf, Dialect::Tus];
 
 impl Dialect {
-    /// Creates an empty upload of `length` bytes, and returns where requests on it go.
+    /// Creates an empty upload of `length` bytes. Returns the path of further requests.
     async fn create(self, server: &Server, name: &str, length: usize) -> Address {
         let request = match self {
             Dialect::Token => TestRequest::new("POST", name).field("upload-length", length),
@@ -80,7 +80,7 @@ enum Address {
     Token(String),
 }
 
-/// A server for each transport.
+/// Starts a server per transport.
 fn serve(home: &ServerDir, tls: bool) -> Server {
     if !tls {
         return Server::start(home, &OS);
@@ -94,7 +94,7 @@ fn serve(home: &ServerDir, tls: bool) -> Server {
 
 // proves: TOK-CRE-01, TOK-APP-05, IETF-CON-06
 #[tokio::test]
-async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_over_h1() {
+async fn no_byte_sent_before_a_request_on_another_connection_is_lost_over_h1() {
     let home = ServerDir::new();
     let server = serve(&home, false);
     let content = bytes(1, 300);
@@ -109,7 +109,7 @@ async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_o
         let mut first = true;
         poll_until_async("300 bytes", async || {
             let got = server.request(Transport::H1, dialect.request("HEAD", &to)).await;
-            // A request on a connection of its own may be read first. What it overtook still has to arrive.
+            // A request on another connection may be read first, and then the content it overtook must still be stored.
             overtook += u32::from(std::mem::take(&mut first) && got.offset() == Some(0));
             (got.offset() == Some(300)).then_some(())
         })
@@ -120,7 +120,7 @@ async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_o
 
 // proves: TOK-CRE-01, TOK-APP-05, IETF-CON-06
 #[tokio::test]
-async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_over_tls() {
+async fn no_byte_sent_before_a_request_on_another_connection_is_lost_over_tls() {
     let home = ServerDir::new();
     let server = serve(&home, true);
     let content = bytes(4, 300);
@@ -140,7 +140,7 @@ async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_o
 
 // proves: TOK-CRE-01, TOK-APP-05, IETF-CON-06
 #[tokio::test]
-async fn a_request_on_the_same_h2_connection_sees_every_byte_that_was_sent_before_it() {
+async fn no_byte_sent_before_a_request_on_the_same_h2_connection_is_lost() {
     for tls in [false, true] {
         let home = ServerDir::new();
         let server = serve(&home, tls);
@@ -169,7 +169,7 @@ async fn a_request_on_the_same_h2_connection_sees_every_byte_that_was_sent_befor
                 let sent = cork.held();
                 let (_stays, reset) = oneshot::channel();
                 let mut head = std::pin::pin!(h2.exchange(dialect.request("HEAD", &to), reset));
-                // Both requests leave in one piece, the content first.
+                // Both requests are sent in one write, the content first.
                 let got = tokio::select! {
                     got = &mut head => got,
                     () = async { cork.holds(sent + 1).await; cork.pull(); std::future::pending().await } => unreachable!(),
@@ -183,7 +183,7 @@ async fn a_request_on_the_same_h2_connection_sees_every_byte_that_was_sent_befor
 
 // proves: TOK-CRE-01, TOK-APP-05, IETF-CON-06
 #[tokio::test]
-async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_over_h2() {
+async fn no_byte_sent_before_a_request_on_another_connection_is_lost_over_h2() {
     for tls in [false, true] {
         let home = ServerDir::new();
         let server = serve(&home, tls);
@@ -201,7 +201,7 @@ async fn a_request_on_another_connection_loses_no_byte_that_was_sent_before_it_o
             let transport = TRANSPORTS[round % 2];
             poll_until_async("30,000 bytes", async || {
                 let got = server.request(transport, dialect.request("HEAD", &to)).await;
-                // Whichever was read first, nothing that was read is lost.
+                // Nothing that was read is lost, whichever was read first.
                 (got.offset() == Some(30_000)).then_some(())
             })
             .await;
@@ -227,7 +227,7 @@ async fn connect_h2(server: &Server, cork: &Cork) -> H2 {
     .expect("an h2 connection")
 }
 
-/// Holds back what a client writes, and lets all of it go at once.
+/// Holds back the writes of a client and releases them at once.
 #[derive(Clone, Default)]
 struct Cork(Arc<Mutex<Held>>);
 
@@ -266,7 +266,7 @@ struct Corked {
 }
 
 impl Corked {
-    /// Writes what was held back, unless it still is.
+    /// Writes the held bytes if they were released.
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut held = self.cork.0.lock().expect("no panic");
         held.writer = Some(cx.waker().clone());
@@ -284,7 +284,7 @@ impl AsyncRead for Corked {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // The connection's task reads whenever it is woken, and writes only what is new.
+        // The connection's task reads whenever it is woken, but writes only new data.
         if let Poll::Ready(Err(error)) = self.poll_release(cx) {
             return Poll::Ready(Err(error));
         }

@@ -1,15 +1,15 @@
-//! Proxies in front of the server: what they are believed, and what uploads are called behind them.
+//! Reverse proxies: which of their fields are trusted, and the URLs of uploads behind them.
 
 use crate::harness::{Server, ServerDir, TRANSPORTS, TestRequest, Transport, bytes, poll_until};
 
-/// A creation that is announced, with fields of a proxy.
+/// Returns a creation that gets a 104, with fields of a proxy.
 fn creation(path: &str, fields: &[(&str, &str)]) -> TestRequest {
     let request =
         TestRequest::to("POST", path).field("upload-draft-interop-version", 8).field("upload-complete", "?0");
     fields.iter().fold(request.sized(bytes(1, 1000)), |request, field| request.with(*field))
 }
 
-/// Where the 104 and the 201 say an upload is; they say the same.
+/// Returns the `Location` of a creation, equal in 104 and 201.
 async fn located(server: &Server, transport: Transport, request: TestRequest) -> String {
     let got = server.request(transport, request).await;
     assert_eq!(got.status, 201, "{got:?}");
@@ -19,7 +19,7 @@ async fn located(server: &Server, transport: Transport, request: TestRequest) ->
     location
 }
 
-/// The part of a `Location` before the id.
+/// Returns the part of a `Location` before the id.
 fn base(location: &str) -> &str {
     let (base, id) = location.rsplit_once('/').expect("a path");
     assert_eq!(id.len(), 26, "{location}");
@@ -37,7 +37,7 @@ const OLDER: &[(&str, &str)] = &[
 ];
 
 #[tokio::test]
-async fn a_trusted_proxy_says_where_uploads_are_and_who_asks() {
+async fn fields_of_a_trusted_proxy_determine_urls_and_client_address() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--trusted-proxy", "::1", "--trusted-proxy", "127.0.0.0/8"]);
     for (number, transport) in TRANSPORTS.into_iter().enumerate() {
@@ -58,7 +58,7 @@ async fn a_trusted_proxy_says_where_uploads_are_and_who_asks() {
             let location = located(&server, transport, creation("/uploads", &[lie])).await;
             assert_eq!(base(&location), "http://localhost/uploads", "{lie:?}");
         }
-        // Ordinary uploads too; and the log has who it was, not who carried it.
+        // Ordinary uploads too. The log has the client's address, not the proxy's.
         let request = OLDER
             .iter()
             .fold(TestRequest::to("PUT", "/uploads/a.txt").sized("a"), |request, field| request.with(*field));
@@ -76,7 +76,7 @@ async fn a_trusted_proxy_says_where_uploads_are_and_who_asks() {
 }
 
 #[tokio::test]
-async fn anybody_else_says_it_in_vain() {
+async fn forwarding_fields_of_other_clients_are_ignored() {
     let home = ServerDir::new();
     let flags: [&[&str]; 2] = [&[], &["--trusted-proxy", "192.0.2.0/24", "--trusted-proxy", "::1"]];
     for flags in flags {
@@ -92,7 +92,7 @@ async fn anybody_else_says_it_in_vain() {
 }
 
 #[tokio::test]
-async fn the_operator_knows_best() {
+async fn the_public_url_overrides_forwarding_fields() {
     let home = ServerDir::new();
     let server =
         Server::start(&home, &["--trusted-proxy", "127.0.0.1", "--public-url", "https://known.example"]);
@@ -106,7 +106,7 @@ async fn the_operator_knows_best() {
 }
 
 #[tokio::test]
-async fn a_relative_location_is_a_path_and_leads_there() {
+async fn a_relative_location_is_a_path_to_the_upload() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--location", "relative", "--trusted-proxy", "127.0.0.1"]);
     for transport in TRANSPORTS {
@@ -125,7 +125,7 @@ async fn a_relative_location_is_a_path_and_leads_there() {
 }
 
 #[tokio::test]
-async fn a_slash_at_the_end_of_the_endpoint_is_neither_here_nor_there() {
+async fn a_trailing_slash_of_the_endpoint_is_ignored() {
     for endpoint in ["/files", "/files/"] {
         let home = ServerDir::new();
         let server = Server::start(&home, &["--endpoint", endpoint]);

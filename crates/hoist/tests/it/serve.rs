@@ -1,4 +1,4 @@
-//! The server as a process: from the line that says it is ready to the signal that ends it.
+//! The server process: ready line, requests, reload and shutdown.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -15,14 +15,14 @@ fn json(ended: &ExitReport) -> Value {
     serde_json::from_str(&ended.stdout).expect("one JSON value")
 }
 
-/// The lengths of all that is stored of unfinished uploads.
+/// Returns the stored lengths of all unfinished uploads.
 fn stored(data: &Path) -> Vec<u64> {
     let uploads = fs::read_dir(data.join("open")).expect("a shelf");
     uploads.filter_map(|upload| Some(fs::metadata(upload.ok()?.path().join("content")).ok()?.len())).collect()
 }
 
 #[test]
-fn a_file_is_uploaded_asked_for_and_cancelled() {
+fn a_file_is_uploaded_queried_and_cancelled() {
     let place = TestDir::new();
     let data = place.path("data");
     let server = Server::start(&data, &[]);
@@ -46,14 +46,14 @@ fn a_file_is_uploaded_asked_for_and_cancelled() {
     let line = format!("{}\n", server.line);
     let ended = server.stop();
     assert_eq!(ended.stdout, line, "one line and no more");
-    // Every level of detail is on, and the token is not there in any form.
+    // With the log level `trace`, the token is still not logged in any form.
     let core = token.trim_matches(':').trim_end_matches('=');
     assert!(!ended.stderr.contains(core), "{}", ended.stderr);
 }
 
 // proves: TOK-TOKEN-05
 #[test]
-fn a_warning_comes_once() {
+fn a_warning_is_logged_once() {
     let place = TestDir::new();
     let warned = Server::start(&place.path("data"), &[]).stop().stderr;
     assert_eq!(warned.matches("not authenticated").count(), 1, "{warned}");
@@ -86,7 +86,7 @@ fn a_signal_ends_transfers_and_keeps_their_bytes() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_stops_the_server_at_once() {
     let place = TestDir::new();
     let asked = place.text("asked");
     let hook = format!("sh -c 'echo $$ > {asked}.new; mv {asked}.new {asked}; exec sleep 1000'");
@@ -96,18 +96,18 @@ fn a_second_signal_ends_it_at_once() {
     let _stuck = server.send(head.as_bytes());
     spin_until(Instant::now(), || place.path("asked").exists());
     server.signal(Signal::TERM);
-    // No connection is accepted any more: the first signal has arrived, so another is a second one.
+    // Connections are no longer accepted, so the first signal was handled and the next is a second one.
     spin_until(Instant::now(), || std::net::TcpStream::connect(server.address()).is_err());
     server.signal(Signal::TERM);
     let ended = server.ended();
-    // Nobody waited for the hook either, and it would go on for long.
+    // The server did not wait for the hook, which would run for long.
     let hook = fs::read_to_string(asked).expect("asked").trim().parse().ok().and_then(Pid::from_raw);
     kill_process(hook.expect("a process"), Signal::KILL).expect("killed");
     assert_eq!(ended.code, Some(9), "{}", ended.stderr);
 }
 
 #[test]
-fn one_server_has_the_data_directory() {
+fn the_data_directory_is_locked_by_one_server() {
     let place = TestDir::new();
     let data = place.path("data");
     let server = Server::start(&data, &[]);
@@ -121,7 +121,7 @@ fn one_server_has_the_data_directory() {
 
 // proves: TOK-SEC-02
 #[test]
-fn only_who_created_an_upload_finds_it() {
+fn an_upload_is_visible_only_to_its_creator() {
     let place = TestDir::new();
     let tokens = place.file("tokens", "s3cret-a alice\ns3cret-b bob\n");
     let server = Server::start(&place.path("data"), &["--bearer-file", &tokens]);
@@ -132,7 +132,7 @@ fn only_who_created_an_upload_finds_it() {
     let answer = server.request("POST /uploads HTTP/1.1\r\nUpload-Token: abcdef\r\nContent-Length: 0");
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
     assert!(answer.to_lowercase().contains("www-authenticate: bearer\r\n"), "{answer}");
-    // Who has no credentials may still ask whether the server lives.
+    // The health check needs no credentials.
     for path in ["/healthz", "/readyz", "/.well-known/resumable-uploads"] {
         assert!(server.request(&format!("GET {path} HTTP/1.1")).starts_with("HTTP/1.1 200 "), "{path}");
     }
@@ -147,7 +147,7 @@ fn only_who_created_an_upload_finds_it() {
 
 // proves: TOK-SEC-02
 #[test]
-fn a_hook_has_the_last_word() {
+fn a_hook_can_reject_an_upload() {
     let place = TestDir::new();
     let hook = "sh -c 'grep -q film && exit 0; echo only films are taken >&2; exit 1'";
     let server = Server::start(&place.path("data"), &["--hook-command", hook]);
@@ -181,11 +181,11 @@ fn log_lines_can_be_json() {
     }
 }
 
-/// A certificate for `localhost` and 127.0.0.1 that is its own authority, written to two files.
+/// Writes a certificate for `localhost` and 127.0.0.1 that is its own authority.
 pub(crate) fn certify(place: &TestDir) {
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).expect("made");
-    // Written aside and renamed, as tools that renew certificates do.
+    // Renamed into place, as tools that renew certificates do.
     for (name, content) in [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())] {
         let mut file = fs::File::create(place.path("new")).expect("created");
         file.write_all(content.as_bytes()).expect("written");
@@ -195,7 +195,7 @@ pub(crate) fn certify(place: &TestDir) {
 
 // proves: TOK-SEC-01
 #[test]
-fn a_renewed_certificate_is_used_after_a_hangup() {
+fn a_renewed_certificate_is_used_after_sighup() {
     let place = TestDir::new();
     certify(&place);
     let (cert, key) = (place.text("cert.pem"), place.text("key.pem"));

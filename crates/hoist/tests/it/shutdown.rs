@@ -1,4 +1,4 @@
-//! SIGTERM: transfers end with their bytes kept, and nothing that is slow or silent holds the server up.
+//! SIGTERM: transfers end with their bytes kept, and slow or silent clients do not delay it.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use crate::harness::{
     within_timeout,
 };
 
-/// More than any disk needs, less than the time that peers are given by default.
+/// More time than a disk needs, and less than clients get by default.
 const PROMPT: Duration = Duration::from_secs(15);
 
 // proves: TOK-OFF-03, TOK-CRE-01
 #[tokio::test]
-async fn stalled_transfers_are_ended_and_kept() {
+async fn stalled_transfers_are_ended_and_their_bytes_kept() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let content = bytes(1, 60_000);
@@ -33,7 +33,7 @@ async fn stalled_transfers_are_ended_and_kept() {
     server.stop().await;
     assert!(began.elapsed() < PROMPT, "it waited for stalled peers");
     for (_, exchange) in &mut stalled {
-        // Whoever listens is told why, and how much is stored.
+        // A client that still reads gets the reason and the stored offset.
         if let Ok(got) = within_timeout("the end", exchange.answer()).await {
             assert_eq!((got.status, got.offset()), (503, Some(40_000)), "{got:?}");
         }
@@ -53,10 +53,10 @@ async fn stalled_transfers_are_ended_and_kept() {
 }
 
 #[tokio::test]
-async fn idle_peers_that_have_gone_silent_hold_nothing_up() {
+async fn silent_idle_connections_do_not_delay_the_shutdown() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
-    // Each has had its answer, keeps its connection and will never say or hear another word, as a laptop that sleeps.
+    // Each client has received its response, keeps its connection and goes silent, like a laptop that sleeps.
     let mut silent = Vec::new();
     for transport in TRANSPORTS {
         let request = TestRequest::new("POST", &format!("{transport:?}")).sized(b"hello");
@@ -72,7 +72,7 @@ async fn idle_peers_that_have_gone_silent_hold_nothing_up() {
 }
 
 #[tokio::test]
-async fn uploads_that_come_in_while_it_stops_are_whole_or_refused() {
+async fn uploads_during_the_shutdown_are_complete_or_refused() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let addr = server.addr;
@@ -132,7 +132,7 @@ async fn content_that_arrives_right_before_the_signal_is_kept() {
 }
 
 #[tokio::test]
-async fn a_hook_that_takes_its_time_is_not_waited_for_beyond_the_drain_timeout() {
+async fn a_slow_hook_does_not_delay_the_shutdown_beyond_the_drain_timeout() {
     let home = ServerDir::new();
     let asked = home.text("asked");
     let hook = format!("sh -c 'echo $$ > {asked}.new; mv {asked}.new {asked}; exec sleep 1000'");
@@ -153,10 +153,10 @@ async fn a_hook_that_takes_its_time_is_not_waited_for_beyond_the_drain_timeout()
 }
 
 #[tokio::test]
-async fn a_start_that_takes_its_time_can_be_stopped() {
+async fn a_slow_start_can_be_stopped() {
     let home = ServerDir::new();
     std::fs::create_dir(home.data()).expect("a directory");
-    // Reading it waits for a writer that never comes, as a disk may that has gone.
+    // Reading the file blocks on a writer that never comes, like a disk that hangs.
     let fifo = std::process::Command::new("mkfifo").arg(home.data().join("key")).status().expect("a FIFO");
     assert!(fifo.success());
     assert_eq!(Server::stop_starting(&home).await, Some(0));

@@ -1,4 +1,4 @@
-//! Peers that take their time: heads, content and rates have bounds, and bytes that came in time are kept.
+//! Slow clients: limits on heads, idle time and rate. Bytes received in time are kept.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::{
 
 // proves: TOK-SEC-04
 #[tokio::test]
-async fn a_head_that_does_not_come_ends_its_connection() {
+async fn an_incomplete_head_times_out() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--head-timeout", "1s"]);
     for part in [
@@ -26,7 +26,7 @@ async fn a_head_that_does_not_come_ends_its_connection() {
             assert!(raw.ends().await);
         }
     }
-    // One field now and then is no head either.
+    // A field now and then does not extend the time.
     let mut raw = Raw::connect(&server).await;
     raw.send("POST /uploads HTTP/1.1\r\n").await;
     let (mut read, mut write) = raw.tcp.split();
@@ -38,7 +38,7 @@ async fn a_head_that_does_not_come_ends_its_connection() {
     };
     let answer = async {
         let mut seen = Vec::new();
-        // A reset after the answer is an end too.
+        // The connection may also end with a reset after the response.
         let _ = tokio::io::AsyncReadExt::read_to_end(&mut read, &mut seen).await;
         seen
     };
@@ -49,7 +49,7 @@ async fn a_head_that_does_not_come_ends_its_connection() {
 
 // proves: TOK-SEC-04, TOK-CRE-01, TOK-APP-05
 #[tokio::test]
-async fn content_that_stands_still_is_kept_and_its_transfer_ended() {
+async fn idle_content_times_out_and_its_bytes_are_kept() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--idle-timeout", "1s"]);
     let content = bytes(1, 30_000);
@@ -69,20 +69,20 @@ async fn content_that_stands_still_is_kept_and_its_transfer_ended() {
         let done =
             server.request(transport, TestRequest::append(&token, 20_000).sized(&content[20_000..])).await;
         assert!(done.is_complete());
-        assert!(home.sole() == content);
+        assert!(home.only_complete() == content);
         assert_eq!(server.request(transport, TestRequest::new("DELETE", &token)).await.status, 204);
     }
-    // On HTTP/1.1 the connection is of no further use.
+    // The HTTP/1.1 connection cannot be used any more.
     let mut raw = Raw::connect(&server).await;
     raw.send(TestRequest::new("POST", "closed").sized(b"some").stalls(Some(9)).h1()).await;
     assert_eq!(raw.answer(false).await.expect("an answer").status, 408);
     assert!(raw.ends().await);
 }
 
-// The rate is judged over a minute, so this takes one.
+// The rate is averaged over a minute, so this test takes one.
 // proves: TOK-SEC-04
 #[tokio::test]
-async fn a_trickle_is_ended_and_kept() {
+async fn a_transfer_below_the_minimum_rate_is_ended_and_its_bytes_kept() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--min-rate", "1000"]);
     let mut raw = Raw::connect(&server).await;

@@ -1,4 +1,4 @@
-//! Refusals by the operating system: larger files, modes, locks, output. Each affects at most one upload.
+//! Limits of the operating system: file sizes, file modes, locks, output. Each affects at most one upload.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -19,13 +19,13 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("it is there").permissions().mode() & 0o777
 }
 
-/// A server that delivers into the directory `files` of its home.
+/// Starts a server that delivers into the directory `files`.
 fn delivering(home: &ServerDir, program: &[String]) -> Server {
     Server::under(home, program, &["--target", "files", "--files-dir", &home.text("files")])
 }
 
 #[tokio::test]
-async fn a_limit_on_the_size_of_files_concerns_the_upload_that_reaches_it() {
+async fn a_file_size_limit_affects_only_the_upload_that_reaches_it() {
     for transport in TRANSPORTS {
         let home = ServerDir::new();
         let server = Server::under(&home, &shell("ulimit -f 4096"), &[]);
@@ -61,9 +61,9 @@ async fn a_limit_on_the_size_of_files_concerns_the_upload_that_reaches_it() {
     }
 }
 
-/// The disposition of the signal is not inherited: for a hook the limit means what it does elsewhere.
+/// The signal disposition is not inherited: a hook gets the default.
 #[tokio::test]
-async fn a_hook_is_ended_by_the_limit_on_the_size_of_files() {
+async fn a_hook_is_killed_by_the_file_size_limit() {
     let home = ServerDir::new();
     let hook = home.path("hook");
     fs::write(&hook, "#!/bin/sh\nexec dd if=/dev/zero of=\"$0.out\" bs=65536 count=999 2>/dev/null\n")
@@ -111,7 +111,7 @@ async fn delivered_files_follow_the_umask() {
         assert!(server.request(Transport::H1, request).await.is_complete());
         assert_eq!(mode(&home.path("files/f")), expected, "umask {umask}");
         server.stop().await;
-        // Another file system, where the content is copied.
+        // Another file system, to which the content is copied.
         let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
             print_note(format_args!("not tested: no second file system at /dev/shm"));
             continue;
@@ -128,9 +128,9 @@ async fn delivered_files_follow_the_umask() {
     }
 }
 
-/// A file system (such as FUSE over SSH) that offers neither links nor exclusive renames, nor copies in the kernel.
+/// A file system without links, exclusive renames and in-kernel copies, such as FUSE over SSH.
 #[tokio::test]
-async fn files_are_delivered_by_the_plainest_calls_alone() {
+async fn files_are_delivered_without_links_renames_and_kernel_copies() {
     let refused = "inject=linkat,copy_file_range,fchmod,fallocate:error=EPERM";
     let unknown = "inject=renameat2:error=EINVAL";
     let Some(strace) = strace(&["-o", "/dev/null", "-e", refused, "-e", unknown]) else { return };
@@ -152,7 +152,7 @@ async fn files_are_delivered_by_the_plainest_calls_alone() {
 }
 
 #[tokio::test]
-async fn the_data_directory_is_locked_where_only_a_descriptor_for_writing_can_lock() {
+async fn the_data_directory_is_locked_on_file_systems_that_lock_only_writable_files() {
     let arguments = ["-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:error=EBADF:when=1"];
     let Some(strace) = strace(&arguments) else { return };
     let home = ServerDir::new();
@@ -163,10 +163,10 @@ async fn the_data_directory_is_locked_where_only_a_descriptor_for_writing_can_lo
     server.stop().await;
 }
 
-/// A power cut between two syncs finds an upload on one shelf or both, and never on neither; a directory just made is not
-/// lost with all that is in it.
+/// After a power failure between two syncs, an upload is in `open` or `done` or both, never in neither, and a new
+/// directory is not lost.
 #[tokio::test]
-async fn names_are_synced_in_an_order_that_loses_none() {
+async fn directories_are_synced_in_an_order_that_loses_no_upload() {
     let home = ServerDir::new();
     let trace = home.text("trace");
     let Some(strace) = strace(&["-o", &trace, "-y", "-e", "trace=fsync"]) else { return };
@@ -197,7 +197,7 @@ async fn names_are_synced_in_an_order_that_loses_none() {
     assert!(done.is_some() && done < open, "the destination of a move first: {synced:?}");
 }
 
-/// A process that is killed when dropped.
+/// A process, killed on drop.
 struct ChildProcess(Child);
 
 impl Drop for ChildProcess {
@@ -208,10 +208,10 @@ impl Drop for ChildProcess {
 }
 
 #[tokio::test]
-async fn a_server_whose_output_cannot_be_written_serves() {
+async fn a_server_with_unwritable_output_serves() {
     let full = || File::options().write(true).open("/dev/full").expect("Linux has it");
     let home = ServerDir::new();
-    // A port that is free, unless another process takes it meanwhile: then the server ends, and there is another try.
+    // A free port. If another process takes it, the server ends and the test tries again.
     let mut server = None;
     for _ in 0..5 {
         let addr = TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a port");
@@ -233,14 +233,14 @@ async fn a_server_whose_output_cannot_be_written_serves() {
     let put = "PUT /uploads/f HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
     raw.send(put).await;
     assert_eq!(raw.answer(false).await.expect("an answer").status, 201);
-    assert_eq!(home.sole(), b"hello");
+    assert_eq!(home.only_complete(), b"hello");
     kill_process(Pid::from_child(&child.0), Signal::TERM).expect("it runs");
     let status = poll_until("the server to stop", || child.0.try_wait().expect("a child")).await;
     assert_eq!(status.code(), Some(0));
 }
 
 #[tokio::test]
-async fn a_missing_key_beside_uploads_keeps_the_server_from_starting() {
+async fn a_missing_key_with_existing_uploads_prevents_the_start() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
     let request = TestRequest::new("POST", "film").field("upload-length", 10).sized(b"hello");

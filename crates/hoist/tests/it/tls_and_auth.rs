@@ -1,4 +1,4 @@
-//! TLS and who may do what: certificates that change in mid-transfer, and strangers.
+//! TLS and authentication: certificates that change during a transfer, and clients without access.
 
 use std::fs;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::harness::{
     within_timeout,
 };
 
-/// A new certificate for `localhost` in two files, written aside and renamed, as tools that renew certificates do.
+/// Writes a new certificate for `localhost` and renames it into place, as tools that renew certificates do.
 pub(crate) fn certify(home: &ServerDir) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
     for (name, text) in [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())] {
@@ -26,7 +26,7 @@ pub(crate) fn certify(home: &ServerDir) -> CertificateDer<'static> {
     made.cert.der().clone()
 }
 
-/// A client that trusts these and nobody else.
+/// Returns a client that trusts only these certificates.
 pub(crate) fn trusting(certificates: &[CertificateDer<'static>]) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
@@ -36,7 +36,7 @@ pub(crate) fn trusting(certificates: &[CertificateDer<'static>]) -> TlsConnector
     TlsConnector::from(Arc::new(config))
 }
 
-/// Whether the server shows this certificate to who comes now.
+/// Returns whether the server uses this certificate for new connections.
 async fn shows(server: &Server, certificate: &CertificateDer<'static>) -> bool {
     let tcp = TcpStream::connect(server.addr).await.expect("a connection");
     let name = ServerName::try_from("localhost").expect("a name");
@@ -47,7 +47,7 @@ async fn shows(server: &Server, certificate: &CertificateDer<'static>) -> bool {
 
 // proves: TOK-SEC-01
 #[tokio::test]
-async fn uploads_go_over_tls_and_survive_a_new_certificate() {
+async fn uploads_over_tls_survive_a_new_certificate() {
     let home = ServerDir::new();
     let first = certify(&home);
     let (cert, key) = (home.text("cert.pem"), home.text("key.pem"));
@@ -67,7 +67,7 @@ async fn uploads_go_over_tls_and_survive_a_new_certificate() {
     server.signal(Signal::HUP);
     poll_until_async("the new certificate", async || shows(&server, &second).await.then_some(())).await;
     for exchange in &mut running {
-        exchange.go_on();
+        exchange.send_rest();
         let got = within_timeout("the answer", exchange.answer()).await.expect("its connection lives");
         assert!(got.status == 204 && got.is_complete(), "{got:?}");
     }
@@ -76,7 +76,8 @@ async fn uploads_go_over_tls_and_survive_a_new_certificate() {
     // An invalid certificate file is ignored.
     fs::write(home.path("cert.pem"), "half a certificate").expect("written");
     server.signal(Signal::HUP);
-    poll_until("the complaint", || server.log().contains("cannot reload the certificate").then_some(())).await;
+    poll_until("the complaint", || server.log().contains("cannot reload the certificate").then_some(()))
+        .await;
     assert!(shows(&server, &second).await, "the old certificate stays");
 
     server.tls = Some(trusting(&[second]));
@@ -95,7 +96,7 @@ async fn uploads_go_over_tls_and_survive_a_new_certificate() {
     server.stop().await;
 }
 
-/// The certificate of `localhost` in two files, as `openssl req -x509` makes it: marked as one of an authority.
+/// A certificate for `localhost` as made by `openssl req -x509`, marked as an authority.
 fn certify_as_openssl(home: &ServerDir) {
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -113,7 +114,7 @@ async fn run(home: &ServerDir, words: &[&str]) -> ExitReport {
 }
 
 #[tokio::test]
-async fn the_servers_own_certificate_is_enough_for_its_clients() {
+async fn the_servers_self_signed_certificate_can_be_trusted_by_clients() {
     let home = ServerDir::new();
     certify_as_openssl(&home);
     let (cert, key) = (home.text("cert.pem"), home.text("key.pem"));
@@ -123,9 +124,9 @@ async fn the_servers_own_certificate_is_enough_for_its_clients() {
     let url = format!("https://localhost:{port}/uploads");
     let ended = run(&home, &["put", &film, &url, "--ca", &cert]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(home.sole() == b"content");
+    assert!(home.only_complete() == b"content");
 
-    // What waiting does not mend is not called temporary, and is not tried for long.
+    // An error that a retry does not fix is reported at once.
     for (url, more, said) in [
         (url, &[][..], "TLS with localhost"),
         (format!("https://127.0.0.1:{port}/uploads"), &["--ca", &cert], "not valid for name"),
@@ -147,7 +148,7 @@ async fn the_servers_own_certificate_is_enough_for_its_clients() {
 
 // proves: TOK-SEC-02, TOK-TOKEN-03
 #[tokio::test]
-async fn strangers_find_nothing_and_end_nothing() {
+async fn unauthorized_requests_find_nothing_and_interrupt_nothing() {
     let home = ServerDir::new();
     fs::write(home.path("tokens"), "# for tests\nsecret-of-alice alice\nsecret-of-bob bob\n")
         .expect("written");
@@ -205,7 +206,7 @@ async fn strangers_find_nothing_and_end_nothing() {
     }
     assert!(!server.log().contains("secret-of-"), "credentials are in the log");
 
-    // Who is struck from the file is a stranger from then on.
+    // A user removed from the file loses access.
     fs::write(home.path("tokens"), "secret-of-bob bob\n").expect("written");
     poll_until_async("alice to be a stranger", async || {
         let got = server.request(Transport::H1, alice(TestRequest::new("HEAD", "whatever"))).await;

@@ -1,9 +1,10 @@
-//! Whole sessions of every version of the IETF dialect as they are on the transport: byte for byte over HTTP/1.1, and the same
-//! over HTTP/2 with the fields compared.
+//! Complete sessions in every version of the IETF dialect: byte for byte over HTTP/1.1, and the same fields over
+//! HTTP/2.
 //!
-//! A transcript has sections, each on a connection of its own. `> ` is a line of the client's head and `>> ` its content,
-//! `< ` is a line of the server's head and `<< ` its content, `>` and `<` alone end a head. `= stored 10` waits until that
-//! much is in files, `= cut` leaves. Names in braces stand for what differs from run to run.
+//! A transcript has sections, each on its own connection. `> ` is a line of the client's head and `>> ` its content, `<
+//! ` is a line of the server's head and `<< ` its content; a lone `>` or `<` ends a head. `= stored 10` waits until
+//! that many bytes are stored, `= cut` closes the connection. Names in braces stand for values that differ between
+//! runs.
 
 use std::future::poll_fn;
 
@@ -23,17 +24,17 @@ const TRANSCRIPTS: [(&str, &str); 9] = [
     ("rfc", include_str!("../transcripts/rfc.txt")),
 ];
 
-/// A section: its name, and what happens in it.
+/// A section: its name and its steps.
 type Section<'a> = (&'a str, Vec<Act<'a>>);
 
 enum Act<'a> {
-    /// The client's head.
+    /// The head of the client's request.
     Asks(Vec<&'a str>),
-    /// The client's content.
+    /// The content of the client's request.
     Sends(&'a str),
-    /// The server's head, interim or final.
+    /// The head of a response, interim or final.
     Hears(Vec<&'a str>),
-    /// The server's content.
+    /// The content of a response.
     Reads(&'a str),
     Stored(usize),
     Cut,
@@ -69,29 +70,29 @@ fn sections(text: &str) -> Vec<Section<'_>> {
     sections
 }
 
-/// What the names in braces stand for.
+/// The values of the names in braces.
 struct Names {
     host: String,
-    /// The URL of the upload the session is about: the first place that is named after a creation.
+    /// The URL of the upload, from the first `Location` after a creation.
     upload: Option<String>,
 }
 
 impl Names {
-    /// A line of the client's.
+    /// Fills in a line of the client.
     fn print_note(&self, line: &str) -> String {
         let path = self.upload.as_deref().and_then(|url| url.split_once("://")?.1.split_once('/'));
         let path = path.map(|(_, path)| format!("/{path}")).unwrap_or_default();
         line.replace("{host}", &self.host).replace("{path}", &path)
     }
 
-    /// A new upload is asked for, of which nothing is known.
+    /// Forgets the upload before a new creation.
     fn begin(&mut self, head: &[&str]) {
         if head[0].starts_with("POST") {
             self.upload = None;
         }
     }
 
-    /// Whether a line of the server's is as the transcript has it.
+    /// Returns whether a line of the server matches the transcript.
     fn agree(&mut self, expected: &str, got: &str) -> bool {
         let (mut expected, mut got) = (expected, got);
         while let Some((literal, rest)) = expected.split_once('{') {
@@ -119,7 +120,7 @@ impl Names {
 
 // proves: IETF-INT-01, IETF-INT-05, IETF-INT-14, IETF-CRE-07, IETF-CRE-08, IETF-RES-01, IETF-RET-02, IETF-RET-08, IETF-APP-07, IETF-APP-08, IETF-APP-10, IETF-APP-11, IETF-APP-12, IETF-APP-14, IETF-DEL-02, IETF-DEL-04, IETF-VER-03, IETF-VER-07, IETF-VER-08
 #[tokio::test]
-async fn every_version_is_on_the_wire_as_it_is_written_down() {
+async fn every_version_matches_its_transcript_over_http1() {
     for (version, text) in TRANSCRIPTS {
         let home = ServerDir::new();
         let server = Server::start(&home, &["--durability", "os"]);
@@ -162,7 +163,7 @@ async fn every_version_is_on_the_wire_as_it_is_written_down() {
     }
 }
 
-/// Reads until there is an end, and says where it is.
+/// Reads until a marker and returns its position.
 async fn read_until(raw: &mut Raw, seen: &mut Vec<u8>, end: impl Fn(&[u8]) -> Option<usize>) -> usize {
     loop {
         if let Some(end) = end(seen) {
@@ -173,7 +174,7 @@ async fn read_until(raw: &mut Raw, seen: &mut Vec<u8>, end: impl Fn(&[u8]) -> Op
     }
 }
 
-/// The methods of transcripts, which a request keeps for ever.
+/// Returns the method of a transcript as a static string.
 const METHODS: [&str; 5] = ["POST", "PATCH", "HEAD", "GET", "DELETE"];
 
 fn request(names: &Names, head: &[&str], content: &str) -> TestRequest {
@@ -191,7 +192,7 @@ fn request(names: &Names, head: &[&str], content: &str) -> TestRequest {
     request
 }
 
-/// Compares a head with the lines of HTTP/1.1 that say the same.
+/// Compares a head with the equivalent lines of HTTP/1.1.
 fn compare(names: &mut Names, place: &str, expected: &[&str], status: u16, fields: &http::HeaderMap) {
     let code = expected[0].split(' ').nth(1).expect("a status");
     let is_said = |name: &str| !matches!(name, "connection" | "content-length");
@@ -214,7 +215,7 @@ fn compare(names: &mut Names, place: &str, expected: &[&str], status: u16, field
 }
 
 #[tokio::test]
-async fn every_version_says_the_same_over_http_2() {
+async fn every_version_matches_its_transcript_over_http2() {
     for (version, text) in TRANSCRIPTS {
         let home = ServerDir::new();
         let server = Server::start(&home, &["--durability", "os"]);
@@ -261,7 +262,7 @@ async fn every_version_says_the_same_over_http_2() {
     }
 }
 
-/// Sends a part, and resets the stream when it is stored.
+/// Sends part of the content, and resets the stream once it is stored.
 async fn cut(
     h2: &H2,
     home: &ServerDir,

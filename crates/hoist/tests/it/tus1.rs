@@ -1,4 +1,4 @@
-//! tus 1.0 where the corpus does not reach: time, strangers, quotas, files, restarts.
+//! tus 1.0 beyond the corpus: timeouts, authorization, quotas, files, restarts.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::harness::{
 
 const OCTETS: (&str, &str) = ("content-type", "application/offset+octet-stream");
 
-/// A request of the protocol.
+/// Returns a tus request.
 fn tus(method: &'static str, path: &str) -> TestRequest {
     TestRequest::to(method, path).with(("tus-resumable", "1.0.0"))
 }
@@ -17,7 +17,7 @@ fn append(path: &str, at: usize, content: &[u8]) -> TestRequest {
     tus("PATCH", path).with(OCTETS).field("upload-offset", at).sized(content)
 }
 
-/// The path of a new upload.
+/// Creates an upload and returns its path.
 async fn create(server: &Server, transport: Transport, request: TestRequest) -> String {
     let got = server.request(transport, request).await;
     assert_eq!(got.status, 201, "{got:?}");
@@ -25,7 +25,7 @@ async fn create(server: &Server, transport: Transport, request: TestRequest) -> 
     location[location.find("/uploads").expect("ours")..].to_owned()
 }
 
-/// The path of a new part, with this content.
+/// Creates a partial upload with content and returns its path.
 async fn part(server: &Server, transport: Transport, content: &[u8]) -> String {
     let request = tus("POST", "/uploads").field("upload-length", content.len());
     let path = create(server, transport, request.field("upload-concat", "partial")).await;
@@ -35,7 +35,7 @@ async fn part(server: &Server, transport: Transport, content: &[u8]) -> String {
 
 // proves: TUS1-PATCH-10, TUS1-DF-18, TUS1-PATCH-09
 #[tokio::test]
-async fn content_that_stands_still_is_kept_and_its_client_comes_again() {
+async fn idle_tus_content_times_out_and_the_client_resumes() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--idle-timeout", "1s"]);
     let content = bytes(1, 30_000);
@@ -50,14 +50,14 @@ async fn content_that_stands_still_is_kept_and_its_client_comes_again() {
         assert_eq!((asked.status, asked.offset()), (200, Some(10_000)));
         let done = server.request(transport, append(&upload, 10_000, &content[10_000..])).await;
         assert_eq!((done.status, done.offset()), (204, Some(30_000)));
-        assert!(home.sole() == content);
+        assert!(home.only_complete() == content);
         assert_eq!(server.request(transport, tus("DELETE", &upload)).await.status, 204);
     }
 }
 
 // proves: TUS1-CRE-10, TUS1-DF-06, TUS1-CAT-06
 #[tokio::test]
-async fn policy_says_no_in_codes_that_clients_know() {
+async fn refusals_by_policy_have_status_codes_that_tus_clients_know() {
     let home = ServerDir::new();
     let known = home.text("known");
     fs::write(&known, "s3cret-of-anna anna\ns3cret-of-bert bert\n").expect("written");
@@ -79,7 +79,7 @@ async fn policy_says_no_in_codes_that_clients_know() {
     let full =
         server.request(Transport::H1, by(tus("POST", "/uploads").field("upload-length", 1001), "bert")).await;
     assert_eq!(full.status, 507, "{full:?}");
-    // What is somebody else's is not there, as an upload and as a part.
+    // Uploads of other users do not exist for this user, neither as uploads nor as parts.
     assert_eq!(server.request(Transport::H1, by(tus("HEAD", &upload), "bert")).await.status, 404);
     assert_eq!(server.request(Transport::H1, by(append(&upload, 0, b"01234"), "bert")).await.status, 404);
     assert_eq!(server.request(Transport::H1, by(tus("DELETE", &upload), "bert")).await.status, 404);
@@ -94,7 +94,7 @@ async fn policy_says_no_in_codes_that_clients_know() {
 
 // proves: TUS1-CRE-10
 #[tokio::test]
-async fn a_hook_has_the_last_word() {
+async fn a_hook_can_reject_an_upload() {
     let home = ServerDir::new();
     let hook = "sh -c 'grep -q film && exit 0; echo only films are taken >&2; exit 1'";
     let server = Server::start(&home, &["--hook-command", hook]);
@@ -111,7 +111,7 @@ async fn a_hook_has_the_last_word() {
 
 // proves: TUS1-CAT-04, TUS1-CAT-09, TUS1-MET-05, TUS1-MET-06, TUS1-PATCH-15
 #[tokio::test]
-async fn what_is_joined_becomes_one_file_and_its_parts_none() {
+async fn a_final_upload_is_delivered_as_one_file_without_its_parts() {
     let home = ServerDir::new();
     let files = home.path("files");
     let server = Server::start(&home, &["--target", "files", "--files-dir", &home.text("files")]);
@@ -125,7 +125,7 @@ async fn what_is_joined_becomes_one_file_and_its_parts_none() {
         }
         let seen = || fs::read_dir(&files).map_or(0, Iterator::count);
         let before = seen();
-        // "../a\r\nX: b", which is a name of nothing but trouble.
+        // "../a\r\nX: b", a hostile name.
         let name = if folder == "a" { "filename Li4vYQ0KWDogYg==" } else { "fileName Yi5kYXQ=" };
         let request =
             tus("POST", "/uploads").field("upload-concat", format_args!("final;{}", urls.trim_start()));
@@ -144,7 +144,7 @@ async fn what_is_joined_becomes_one_file_and_its_parts_none() {
 
 // proves: TUS1-CAT-13, TUS1-HEAD-07, TUS1-HEAD-08, TUS1-CHK-03
 #[tokio::test]
-async fn what_waits_for_parts_waits_across_restarts() {
+async fn a_final_upload_waits_for_its_parts_across_restarts() {
     let home = ServerDir::new();
     let content = bytes(3, 200_000);
     let server = Server::start(&home, &[]);

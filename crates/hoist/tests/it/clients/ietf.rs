@@ -1,7 +1,6 @@
-//! tus-js-client, as people install it, speaking the two versions of the draft it knows: through a proxy that loses what
-//! it can, everything arrives.
+//! tus-js-client with the two draft versions it supports, through a faulty proxy.
 //!
-//! The releases are those of `tests/node/package-lock.json`. They are installed once, below the target directory.
+//! The releases are locked in `tests/node/package-lock.json` and installed once, below the target directory.
 
 use serde_json::{Value, json};
 
@@ -10,7 +9,7 @@ use super::{Bench, Dialect, MIB, installed, with};
 use crate::faulty_proxy::{Fault, Proxy};
 use crate::harness::{SeededRng, bytes, print_note, seeds};
 
-/// For clients that send everything and do not say that it was everything.
+/// The setting for clients that send all content and never state completeness.
 const AT_LENGTH: [&str; 2] = ["--ietf-complete-at-length", "v5-v6"];
 
 const CLIENTS: [Client; 4] = [
@@ -24,7 +23,7 @@ fn bench(content: Vec<u8>, flags: &[&str]) -> Option<Bench> {
     installed::tus_js_client().map(|_| Bench::new(Dialect::Draft, content, flags))
 }
 
-/// A way to upload, and how many appends it takes.
+/// Ways to upload, with the number of appends of each.
 fn ways() -> [(Value, usize); 6] {
     [
         (json!({}), 1),
@@ -38,14 +37,14 @@ fn ways() -> [(Value, usize); 6] {
 
 // proves: IETF-CRE-16, IETF-VER-01, IETF-VER-03
 #[tokio::test]
-async fn tus_js_client_uploads_whole_in_chunks_and_with_a_length_to_come() {
+async fn tus_js_client_uploads_at_once_in_chunks_and_with_deferred_length() {
     let Some(bench) = bench(bytes(41, 3 * MIB + 12_345), &AT_LENGTH) else { return };
     let proxy = Proxy::start(&bench.server, []).await;
     for client in CLIENTS {
         for (job, appends) in ways() {
             let done = run(&bench, client, &proxy, job.clone()).await.succeeded();
             bench.holds(&done).await;
-            assert!(bench.home.sole() == bench.content, "{client:?} {job}");
+            assert!(bench.home.only_complete() == bench.content, "{client:?} {job}");
             assert_eq!((done.count("POST"), done.count("PATCH")), (1, appends), "{client:?} {job}");
             for request in done.requests() {
                 assert_eq!(request["status"], 201, "{client:?} {job}: {request}");
@@ -62,11 +61,11 @@ async fn tus_js_client_uploads_whole_in_chunks_and_with_a_length_to_come() {
     assert!(proxy.up() > 24 * 3 * MIB as u64 && proxy.down() > 0 && proxy.connections() >= 24);
 }
 
-/// By the text nothing is complete that nobody said is complete, and there are files of which release 4 never says it: those
-/// it reads from disk in chunks. It says that it has uploaded them.
+/// In the draft, an upload is complete only if the client says so. Release 4 never does for files that it reads from
+/// disk in chunks, but reports success.
 // proves: IETF-CMP-03
 #[tokio::test]
-async fn tus_js_client_leaves_uploads_incomplete_that_it_calls_done() {
+async fn tus_js_client_4_reports_success_for_incomplete_uploads() {
     let Some(bench) = bench(bytes(45, 3 * MIB + 12_345), &[]) else { return };
     let proxy = Proxy::start(&bench.server, []).await;
     for client in CLIENTS {
@@ -84,10 +83,11 @@ async fn tus_js_client_leaves_uploads_incomplete_that_it_calls_done() {
     }
 }
 
-/// Release 4 and 5 create an empty file with `?0`, and that is all, unless they are told to send data with creations.
+/// Releases 4 and 5 create an empty file with `?0` and send nothing more, unless they are set to send data with the
+/// creation.
 // proves: IETF-CMP-03
 #[tokio::test]
-async fn tus_js_client_and_the_empty_file() {
+async fn tus_js_client_creates_but_does_not_complete_an_empty_file() {
     for flags in [&[][..], &AT_LENGTH] {
         let Some(bench) = bench(Vec::new(), flags) else { return };
         let proxy = Proxy::start(&bench.server, []).await;
@@ -105,7 +105,7 @@ async fn tus_js_client_and_the_empty_file() {
 }
 
 #[tokio::test]
-async fn tus_js_client_goes_on_from_a_url_it_has_stored() {
+async fn tus_js_client_resumes_from_a_stored_url() {
     let Some(bench) = bench(bytes(42, 4 << 20), &AT_LENGTH) else { return };
     for (number, client) in CLIENTS.into_iter().enumerate() {
         let proxy = Proxy::start(&bench.server, []).await;
@@ -126,7 +126,7 @@ async fn tus_js_client_goes_on_from_a_url_it_has_stored() {
     }
 }
 
-/// Resuming an upload that is complete is a success and sends nothing: the answer to the retrieval tells the length.
+/// Resuming a complete upload succeeds without sending data, because the response to `HEAD` has the length.
 // proves: IETF-RET-04
 #[tokio::test]
 async fn tus_js_client_resumes_a_complete_upload_without_sending_data() {
@@ -155,7 +155,7 @@ async fn tus_js_client_terminates() {
     }
 }
 
-/// An upload whose connections meet faults by a seed, and how it went.
+/// Uploads through a proxy with seeded faults.
 async fn interrupted(client: Client, seed: u64) {
     let mut rng = SeededRng(seed);
     let length = [100_000, 1 << 20, 3 << 20][rng.below(3)] + rng.below(5000);
@@ -177,25 +177,25 @@ async fn interrupted(client: Client, seed: u64) {
 }
 
 #[tokio::test]
-async fn tus_js_client_4_resumes_whatever_is_lost() {
+async fn tus_js_client_4_survives_random_faults() {
     for seed in seeds(0..12) {
         interrupted(CLIENTS[usize::from(seed % 2 == 1)], seed).await;
     }
 }
 
 #[tokio::test]
-async fn tus_js_client_5_resumes_whatever_is_lost() {
+async fn tus_js_client_5_survives_random_faults() {
     for seed in seeds(12..24) {
         interrupted(CLIENTS[2 + usize::from(seed % 2 == 1)], seed).await;
     }
 }
 
-/// The outcome for the user of an upload whose last request is lost in part, and whether the upload is complete.
+/// Loses part of the last request. Returns the client's result and whether the upload is complete.
 fn ending_by_the_text(client: Client, fault: Fault) -> (&'static str, bool) {
     match fault {
-        // Everything arrived, only the client does not know. The answer to its retrieval tells offset and length.
+        // All content arrived and only the response was lost. `HEAD` reports offset and length.
         Fault::Swallow { .. } => ("success", true),
-        // All bytes arrived, but not the end of the content. The library takes the offset for completion.
+        // All bytes arrived but not the end of the content. The library takes the offset for completion.
         _ if client.release == 4 => ("success", true), // content of a declared size has no such end
         _ => ("success", false),
     }
@@ -203,7 +203,7 @@ fn ending_by_the_text(client: Client, fault: Fault) -> (&'static str, bool) {
 
 // proves: IETF-CMP-04, IETF-RET-04
 #[tokio::test]
-async fn tus_js_client_and_the_loss_of_the_last_answer_or_the_last_byte() {
+async fn tus_js_client_reports_success_if_the_last_response_is_lost() {
     const LENGTH: usize = 300_000;
     for flags in [&[][..], &AT_LENGTH] {
         let Some(bench) = bench(bytes(44, LENGTH), flags) else { return };

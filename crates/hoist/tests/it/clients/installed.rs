@@ -1,5 +1,5 @@
-//! Clients as people install them: by name from a package registry, at the versions that a file of this repository locks,
-//! once, below the target directory. Where there is nothing to install them with, it says so, and nothing is tested.
+//! Installation of third-party clients from package registries, at versions locked in this repository, once, below the
+//! target directory. If they cannot be installed, tests print a note and are skipped.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,16 +8,16 @@ use std::sync::OnceLock;
 
 use crate::harness::print_note;
 
-/// What can be asked for, and where it is once it was.
+/// A set of packages, and its location once installed.
 type TestDir = OnceLock<Option<PathBuf>>;
 
-/// tus-js-client, both releases, with the script that drives them.
+/// tus-js-client in both releases, with its driver script.
 pub(super) fn tus_js_client() -> Option<&'static Path> {
     static PLACE: TestDir = OnceLock::new();
     PLACE.get_or_init(|| node_packages("node", &["upload.js"])).as_deref()
 }
 
-/// Uppy, with the page it is on and the script that drives the browser.
+/// Uppy, with its page and the script that drives the browser.
 pub(super) fn uppy() -> Option<&'static Path> {
     static PLACE: TestDir = OnceLock::new();
     PLACE.get_or_init(|| node_packages("browser", &["drive.js", "page.html"])).as_deref()
@@ -29,7 +29,7 @@ pub(crate) fn tus_node_server() -> Option<&'static Path> {
     PLACE.get_or_init(|| node_packages("tus-node-server", &["serve.js"])).as_deref()
 }
 
-/// The browser's program.
+/// Returns the browser's executable.
 pub(super) fn chromium() -> Option<&'static Path> {
     static PLACE: TestDir = OnceLock::new();
     let look = || {
@@ -45,7 +45,7 @@ pub(super) fn chromium() -> Option<&'static Path> {
     PLACE.get_or_init(look).as_deref()
 }
 
-/// The Python that has tuspy.
+/// Returns a Python with tuspy.
 pub(super) fn tuspy() -> Option<&'static Path> {
     static PLACE: TestDir = OnceLock::new();
     let install = || {
@@ -67,7 +67,7 @@ pub(super) fn tuspy() -> Option<&'static Path> {
     PLACE.get_or_init(install).as_deref()
 }
 
-/// The program that drives tus-uploader.
+/// Returns the program that drives tus-uploader.
 pub(super) fn tus_uploader() -> Option<&'static Path> {
     static PLACE: TestDir = OnceLock::new();
     let build = || {
@@ -82,7 +82,7 @@ pub(super) fn tus_uploader() -> Option<&'static Path> {
             print_note(format_args!("not tested: tus-uploader is not here, and crates.io cannot be reached"));
             return None;
         }
-        // Beside its own cache, which does not begin anew with every change.
+        // In a target directory of its own, which is kept between changes.
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rust-client");
         must(cargo(&["build", "--offline"]).arg("--target-dir").arg(&target));
         Some(target.join("debug/hoist-tests-rust-client"))
@@ -110,7 +110,7 @@ fn node_packages(name: &str, own: &[&str]) -> Option<PathBuf> {
         let mut npm = Command::new("npm");
         must(npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(place));
     });
-    // What this repository owns of it may have changed since.
+    // The driver scripts of this repository may have changed.
     for own in own {
         let aside = tempfile::NamedTempFile::new_in(&place).expect("a file");
         fs::copy(source.join(own), aside.path()).expect("copied");
@@ -119,7 +119,7 @@ fn node_packages(name: &str, own: &[&str]) -> Option<PathBuf> {
     Some(place)
 }
 
-/// A directory that is made once, whoever needs it first, and anew when what it is made from has changed.
+/// Returns a directory that is created once, and again if its inputs have changed.
 fn made_once(name: &str, from: &[&Path], make: impl FnOnce(&Path)) -> PathBuf {
     let parts: Vec<_> = from.iter().map(|file| fs::read(file).expect("what it is made from")).collect();
     let print = parts.iter().flatten().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
@@ -131,7 +131,7 @@ fn made_once(name: &str, from: &[&Path], make: impl FnOnce(&Path)) -> PathBuf {
     let lock = File::create(all.join(format!("{name}.lock"))).expect("a file");
     lock.lock().expect("locked");
     if !place.exists() {
-        // Aside, so that what is there is whole.
+        // Created under another name first, so that the directory is always complete.
         let aside = tempfile::tempdir_in(all).expect("a directory");
         make(aside.path());
         fs::rename(aside.keep(), &place).expect("renamed");

@@ -1,4 +1,4 @@
-//! tus-js-client in Node: what drives it.
+//! The driver of tus-js-client in Node.
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -6,16 +6,16 @@ use tokio::process::Command;
 use super::{Bench, Done, installed, with};
 use crate::faulty_proxy::Proxy;
 
-/// A release of the library, and what it is told to speak.
+/// A release of the library, and the protocol it uses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client {
     pub(super) release: u8,
     pub(super) protocol: &'static str,
-    /// The interop version that is.
+    /// The interop version of the protocol.
     pub(super) interop: Option<&'static str>,
 }
 
-/// Runs a job; what it does not say is as the library has it.
+/// Runs a job with the library's defaults.
 pub(super) async fn run(bench: &Bench, client: Client, proxy: &Proxy, job: Value) -> Done {
     let common = json!({
         "release": client.release,

@@ -1,4 +1,4 @@
-//! The snippets of `docs/clients.md` as they stand there, but for the address and the names of the libraries' releases.
+//! Runs the snippets of `docs/clients.md`, with only the address and the library releases replaced.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use crate::harness::{bytes, within_timeout};
 
 const DOCUMENT: &str = include_str!("../../../../../docs/clients.md");
 
-/// The one snippet in a language, for the server of a bench.
+/// Returns the only snippet in a language, with the address of the bench's server.
 fn snippet(language: &str, bench: &Bench) -> String {
     let after = DOCUMENT.split_once(&format!("```{language}\n")).expect("a snippet").1;
     let snippet = after.split_once("```").expect("its end").0;
@@ -23,7 +23,7 @@ fn snippet(language: &str, bench: &Bench) -> String {
     snippet.replace("https://example.org/uploads", &url)
 }
 
-/// Runs it where the film is, and compares what it says with where the film went.
+/// Runs a snippet next to the film, and compares its output with the upload's URL.
 async fn uploads(bench: &Bench, mut command: Command) {
     command.current_dir(bench.home.path("")).stdin(Stdio::null()).kill_on_drop(true);
     let output = within_timeout("a snippet", command.output()).await.expect("it runs");
@@ -31,7 +31,7 @@ async fn uploads(bench: &Bench, mut command: Command) {
     assert!(output.status.success(), "{said} {wrong}");
     let state = bench.state(&super::path(said.trim())).await;
     assert_eq!(state.offset(), Some(bench.content.len()), "{said} {wrong}");
-    assert!(bench.home.sole() == bench.content, "other bytes");
+    assert!(bench.home.only_complete() == bench.content, "other bytes");
 }
 
 #[tokio::test]
@@ -55,12 +55,12 @@ async fn the_snippet_in_python_uploads() {
 }
 
 #[tokio::test]
-async fn the_page_of_the_snippets_uploads() {
+async fn the_snippet_in_html_uploads() {
     let Some(bench) = uppy::bench(bytes(93, 300_000)) else { return };
     let page = bench.home.path("page.html");
     fs::write(&page, snippet("html", &bench)).expect("written");
     let proxy = Proxy::start(&bench.server, []).await;
     let steps = ["open", "choose", "upload", "complete"];
     uppy::run(&bench, &proxy, json!({ "page": page, "steps": steps })).await.succeeded();
-    assert!(bench.home.sole() == bench.content, "other bytes");
+    assert!(bench.home.only_complete() == bench.content, "other bytes");
 }

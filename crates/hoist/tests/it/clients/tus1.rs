@@ -1,5 +1,4 @@
-//! tus-js-client speaking tus 1.0, which is what it does unless told otherwise: in every way it has of uploading, and
-//! through a proxy that loses what it can.
+//! tus-js-client with tus 1.0, its default: all ways to upload, and uploads through a faulty proxy.
 
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ pub(super) fn bench(content: Vec<u8>) -> Option<Bench> {
     installed::tus_js_client().map(|_| Bench::new(Dialect::Tus, content, &[]))
 }
 
-/// A way to upload four times as much as one chunk and a bit less, and how many requests of POST and PATCH it takes.
+/// Ways to upload almost four chunks, with the numbers of POST and PATCH requests.
 fn ways() -> [(Value, (usize, usize)); 10] {
     [
         (json!({}), (1, 1)),
@@ -39,7 +38,7 @@ fn ways() -> [(Value, (usize, usize)); 10] {
 
 // proves: TUS1-DF-01, TUS1-DF-02, TUS1-DF-03, TUS1-DF-07, TUS1-DF-08, TUS1-DF-09, TUS1-DF-10
 #[tokio::test]
-async fn tus_js_client_uploads_in_every_way_it_has() {
+async fn tus_js_client_uploads_in_every_mode() {
     let Some(bench) = bench(bytes(51, 3 * MIB + 12_345)) else { return };
     let proxy = Proxy::start(&bench.server, []).await;
     for client in CLIENTS {
@@ -67,22 +66,21 @@ async fn tus_js_client_uploads_in_every_way_it_has() {
 /// An empty file is complete once it is created.
 // proves: TUS1-DF-02, TUS1-CRE-05
 #[tokio::test]
-async fn tus_js_client_uploads_the_empty_file_with_one_request() {
+async fn tus_js_client_uploads_an_empty_file_with_one_request() {
     let Some(bench) = bench(Vec::new()) else { return };
     let proxy = Proxy::start(&bench.server, []).await;
     for client in CLIENTS {
         for during in [false, true] {
             let done = run(&bench, client, &proxy, json!({ "during": during })).await.succeeded();
             assert_eq!(done.requests().len(), 1, "{:#}", done.0);
-            assert!(bench.home.sole().is_empty());
+            assert!(bench.home.only_complete().is_empty());
             bench.holds(&done).await;
             bench.clear(&done).await;
         }
     }
 }
 
-/// The second process of the same user finds what the first has stored, asks once how far each part came, and sends what is
-/// missing. Afterwards nothing is stored any more.
+/// A second process finds the stored URLs, queries each part once and sends the rest. Afterwards no URL is stored.
 async fn goes_on_from_what_is_stored(client: Client, parallel: usize) {
     const CHUNK: usize = 256 << 10;
     let Some(bench) = bench(bytes(52, 4 * MIB)) else { return };
@@ -107,7 +105,7 @@ async fn goes_on_from_what_is_stored(client: Client, parallel: usize) {
 
 // proves: TUS1-DF-04
 #[tokio::test]
-async fn tus_js_client_goes_on_from_a_stored_url() {
+async fn tus_js_client_resumes_from_a_stored_url() {
     for client in CLIENTS {
         goes_on_from_what_is_stored(client, 1).await;
     }
@@ -115,7 +113,7 @@ async fn tus_js_client_goes_on_from_a_stored_url() {
 
 // proves: TUS1-DF-04, TUS1-DF-09
 #[tokio::test]
-async fn tus_js_client_goes_on_with_parts_from_stored_urls() {
+async fn tus_js_client_resumes_parts_from_stored_urls() {
     for client in CLIENTS {
         goes_on_from_what_is_stored(client, 3).await;
     }
@@ -123,7 +121,7 @@ async fn tus_js_client_goes_on_with_parts_from_stored_urls() {
 
 // proves: TUS1-DF-01, TUS1-TRM-01, TUS1-TRM-03
 #[tokio::test]
-async fn tus_js_client_terminates_and_nothing_is_left() {
+async fn tus_js_client_terminates_an_upload() {
     let Some(bench) = bench(bytes(53, 2 * MIB)) else { return };
     let proxy = Proxy::start(&bench.server, []).await;
     for client in CLIENTS {
@@ -143,10 +141,10 @@ async fn tus_js_client_terminates_and_nothing_is_left() {
     }
 }
 
-/// The last answer is lost after all bytes arrived, or the connection before the end of the last request.
+/// Loses either the last response after all bytes arrived, or the connection before the end of the last request.
 // proves: TUS1-DF-05, TUS1-DF-18
 #[tokio::test]
-async fn tus_js_client_and_the_loss_of_the_last_answer_or_the_last_byte() {
+async fn tus_js_client_reports_success_if_the_last_response_is_lost() {
     const LENGTH: usize = 300_000;
     let Some(bench) = bench(bytes(54, LENGTH)) else { return };
     for client in CLIENTS {
@@ -156,18 +154,18 @@ async fn tus_js_client_and_the_loss_of_the_last_answer_or_the_last_byte() {
                 let proxy = Proxy::start(&bench.server, [Some(fault)]).await;
                 let done = run(&bench, client, &proxy, with(&job, json!({ "retries": 3 }))).await.succeeded();
                 bench.holds(&done).await;
-                assert!(bench.home.sole() == bench.content, "{client:?} {job} {fault:?}");
+                assert!(bench.home.only_complete() == bench.content, "{client:?} {job} {fault:?}");
                 bench.clear(&done).await;
             }
         }
     }
 }
 
-/// Release 5 forgets that it was to tell the length later as soon as it has told it, and does not survive the loss of that
-/// request. Where the length comes by itself, because the content before it ended with a chunk, neither release notices
-/// that there is nothing more to read. On the server all bytes are there.
+/// Release 5 forgets that the length was deferred as soon as it has sent it, and fails if that request is lost. If the
+/// content before ended exactly with a chunk, neither release notices that there is nothing left to read. The server
+/// has all bytes.
 #[tokio::test]
-async fn tus_js_client_and_the_loss_of_the_answer_before_the_end_of_a_stream() {
+async fn tus_js_client_may_fail_if_the_response_with_the_deferred_length_is_lost() {
     const LENGTH: usize = 300_000;
     let Some(bench) = bench(bytes(55, LENGTH)) else { return };
     for (chunk, outcomes, is_complete) in
@@ -186,10 +184,10 @@ async fn tus_js_client_and_the_loss_of_the_answer_before_the_end_of_a_stream() {
     }
 }
 
-/// The server is killed in the middle and comes back where it was. The client goes on without being told.
+/// The server is killed halfway and restarted. The client resumes by itself.
 // proves: TUS1-DF-04, TUS1-DF-05
 #[tokio::test]
-async fn tus_js_client_outlives_the_server() {
+async fn tus_js_client_survives_a_server_crash() {
     for client in CLIENTS {
         let Some(bench) = bench(bytes(56, 3 * MIB)) else { return };
         let slow = Fault::Slow { way: Direction::Up, piece: 8 << 10, late: Duration::from_millis(2) };
@@ -211,7 +209,7 @@ async fn tus_js_client_outlives_the_server() {
     }
 }
 
-/// An upload whose connections meet faults by a seed, and how it went.
+/// Uploads through a proxy with seeded faults.
 async fn interrupted(client: Client, seed: u64) {
     let mut rng = SeededRng(seed);
     let length = [100_000, MIB, 3 * MIB][rng.below(3)] + rng.below(5000);
@@ -243,7 +241,7 @@ async fn interrupted(client: Client, seed: u64) {
 
 // proves: TUS1-DF-05, TUS1-DF-18, TUS1-PATCH-09
 #[tokio::test]
-async fn tus_js_client_4_resumes_in_tus_whatever_is_lost() {
+async fn tus_js_client_4_survives_random_faults_in_tus() {
     for seed in seeds(100..112) {
         interrupted(CLIENTS[0], seed).await;
     }
@@ -251,7 +249,7 @@ async fn tus_js_client_4_resumes_in_tus_whatever_is_lost() {
 
 // proves: TUS1-DF-05, TUS1-DF-18, TUS1-PATCH-09
 #[tokio::test]
-async fn tus_js_client_5_resumes_in_tus_whatever_is_lost() {
+async fn tus_js_client_5_survives_random_faults_in_tus() {
     for seed in seeds(112..124) {
         interrupted(CLIENTS[1], seed).await;
     }

@@ -1,4 +1,4 @@
-//! tus-uploader, a client in Rust that knows all of tus 1.0: checksums before and after the content, parts, termination.
+//! tus-uploader, a Rust client for all of tus 1.0: checksums before and after the content, parts, termination.
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -19,7 +19,7 @@ async fn run(bench: &Bench, proxy: &Proxy, job: Value) -> Done {
 
 // proves: TUS1-CWU-03, TUS1-CAT-04
 #[tokio::test]
-async fn tus_uploader_uploads_in_every_way_it_has() {
+async fn tus_uploader_uploads_in_every_mode() {
     let Some(bench) = bench(bytes(71, 3 * MIB + 12_345)) else { return };
     let proxy = Proxy::start(&bench.server, []).await;
     for transport in ["h1", "h2"] {
@@ -44,11 +44,11 @@ async fn tus_uploader_uploads_in_every_way_it_has() {
     }
 }
 
-/// Over HTTP/2 checksums come behind the content. Over HTTP/1.1 the library promises them and then sends a content of a
-/// length that is told, which has nothing behind it: what it sends so is not kept.
+/// Over HTTP/2, checksums are sent as trailers. Over HTTP/1.1 the library declares the trailer but sends content with a
+/// length, which cannot have trailers, so that content is rejected.
 // proves: TUS1-CHK-07, TUS1-CHK-08
 #[tokio::test]
-async fn tus_uploader_sends_checksums_behind_the_content_or_only_promises_them() {
+async fn tus_uploader_sends_trailing_checksums_only_over_h2() {
     let Some(bench) = bench(bytes(73, MIB + 12_345)) else { return };
     let proxy = Proxy::start(&bench.server, []).await;
     for (more, patches) in [(json!({ "chunk": MIB / 2 }), 3), (json!({ "part": MIB }), 1)] {
@@ -68,7 +68,7 @@ async fn tus_uploader_sends_checksums_behind_the_content_or_only_promises_them()
 
 // proves: TUS1-TRM-01
 #[tokio::test]
-async fn tus_uploader_terminates_and_nothing_is_left() {
+async fn tus_uploader_terminates_an_upload() {
     let Some(bench) = bench(bytes(72, 10_000)) else { return };
     let proxy = Proxy::start(&bench.server, []).await;
     let done = run(&bench, &proxy, json!({ "steps": true, "terminate": true })).await.succeeded();
@@ -96,7 +96,7 @@ async fn interrupted(seed: u64) {
 }
 
 #[tokio::test]
-async fn tus_uploader_resumes_whatever_is_lost() {
+async fn tus_uploader_survives_random_faults() {
     for seed in seeds(150..162) {
         interrupted(seed).await;
     }

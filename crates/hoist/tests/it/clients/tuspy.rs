@@ -1,4 +1,4 @@
-//! tuspy, which asks the server to check what it sends, and sends a request of its own for each chunk.
+//! tuspy, which sends checksums, and a request per chunk.
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -20,7 +20,7 @@ async fn run(bench: &Bench, proxy: &Proxy, job: Value) -> Done {
 
 // proves: TUS1-CHK-01, TUS1-CHK-02, TUS1-MET-03
 #[tokio::test]
-async fn tuspy_uploads_whole_in_chunks_and_with_checksums() {
+async fn tuspy_uploads_at_once_in_chunks_and_with_checksums() {
     let Some(bench) = bench(bytes(61, 3 * MIB + 12_345)) else { return };
     let proxy = Proxy::start(&bench.server, []).await;
     for uploader in ["sync", "async"] {
@@ -31,7 +31,7 @@ async fn tuspy_uploads_whole_in_chunks_and_with_checksums() {
         ] {
             let done = run(&bench, &proxy, with(&job, json!({ "uploader": uploader }))).await.succeeded();
             bench.holds(&done).await;
-            assert!(bench.home.sole() == bench.content, "{uploader} {job}");
+            assert!(bench.home.only_complete() == bench.content, "{uploader} {job}");
             assert_eq!((done.count("POST"), done.count("PATCH")), (1, appends), "{uploader} {job}");
             let checked = |request: &&Value| !request["sent"]["Upload-Checksum"].is_null();
             let checked = done.requests().iter().filter(checked).count();
@@ -42,7 +42,7 @@ async fn tuspy_uploads_whole_in_chunks_and_with_checksums() {
 }
 
 #[tokio::test]
-async fn tuspy_uploads_the_empty_file() {
+async fn tuspy_uploads_an_empty_file() {
     let Some(bench) = bench(Vec::new()) else { return };
     let proxy = Proxy::start(&bench.server, []).await;
     let done = run(&bench, &proxy, json!({ "checksum": true })).await.succeeded();
@@ -50,10 +50,10 @@ async fn tuspy_uploads_the_empty_file() {
     bench.holds(&done).await;
 }
 
-/// What is not what its checksum says is refused and not kept; the upload goes on without it.
+/// Content that does not match its checksum is rejected and not kept, and the upload continues.
 // proves: TUS1-CHK-02, TUS1-CHK-03
 #[tokio::test]
-async fn tuspy_is_told_of_content_that_is_not_what_its_checksum_says() {
+async fn tuspy_gets_an_error_for_a_wrong_checksum() {
     let Some(bench) = bench(bytes(62, MIB)) else { return };
     let proxy = Proxy::start(&bench.server, []).await;
     let storage = bench.home.text("storage.json");
@@ -70,12 +70,12 @@ async fn tuspy_is_told_of_content_that_is_not_what_its_checksum_says() {
     bench.holds(&last).await;
 }
 
-/// Once all bytes have arrived and the answer is lost, tuspy sends what is missing: nothing, with a checksum of it.
+/// If the last response is lost, tuspy sends an empty append with the checksum of nothing.
 // proves: TUS1-PATCH-12
 #[tokio::test]
-async fn tuspy_and_the_loss_of_the_last_answer() {
+async fn tuspy_recovers_from_the_loss_of_the_last_response() {
     let Some(bench) = bench(bytes(63, 300_000)) else { return };
-    // The creation has a connection of its own.
+    // The creation uses its own connection.
     let proxy = Proxy::start(&bench.server, [None, Some(Fault::Swallow { after: 300_000 })]).await;
     let done = run(&bench, &proxy, json!({ "checksum": true, "retries": 3 })).await.succeeded();
     assert_eq!((proxy.faults(), done.count("HEAD"), done.count("PATCH")), (1, 1, 2), "{:#}", done.0);
@@ -98,7 +98,7 @@ async fn interrupted(seed: u64) {
 }
 
 #[tokio::test]
-async fn tuspy_resumes_whatever_is_lost() {
+async fn tuspy_survives_random_faults() {
     for seed in seeds(130..142) {
         interrupted(seed).await;
     }

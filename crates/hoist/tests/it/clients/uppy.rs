@@ -1,5 +1,5 @@
-//! Uppy in Chromium, on a page of another origin, used by way of its buttons: uploads, pauses, goes on after the page was
-//! loaded again, cancels.
+//! Uppy in Chromium, on a page of another origin, driven by its buttons: uploads, pauses, resumption after a reload,
+//! and cancellation.
 
 use std::fs;
 use std::net::TcpListener;
@@ -22,7 +22,7 @@ pub(super) fn bench(content: Vec<u8>) -> Option<Bench> {
 }
 
 pub(super) async fn run(bench: &Bench, proxy: &Proxy, job: Value) -> Done {
-    // A person who never was here.
+    // A new browser profile.
     let profile = tempfile::tempdir_in(bench.home.path("")).expect("a directory");
     let scheme = if bench.server.tls.is_some() { "https" } else { "http" };
     let common = json!({
@@ -38,7 +38,7 @@ pub(super) async fn run(bench: &Bench, proxy: &Proxy, job: Value) -> Done {
     bench.drive(node, &with(&common, job)).await
 }
 
-/// The same with TLS, over which browsers speak HTTP/2.
+/// The same over TLS, where browsers use HTTP/2.
 fn secure_bench(content: Vec<u8>) -> Option<Bench> {
     installed::chromium()?;
     installed::uppy()?;
@@ -50,13 +50,13 @@ fn secure_bench(content: Vec<u8>) -> Option<Bench> {
     Some(bench)
 }
 
-/// A proxy over which an upload takes long enough to do something with it.
+/// Returns a proxy that is slow enough to act during an upload.
 async fn slowly(bench: &Bench) -> Proxy {
     let slow = Fault::Slow { way: Direction::Up, piece: 8 << 10, late: Duration::from_millis(2) };
     Proxy::start(&bench.server, std::iter::repeat_n(Some(slow), 100)).await
 }
 
-/// What had stopped did not begin anew after a step, but asked once how far it came and went on from there.
+/// Asserts that the upload was resumed after one offset query instead of started again.
 fn went_on(done: &Done, after: &str) {
     let rest = done.requests().iter().skip_while(|entry| entry["step"] != after);
     let rest: Vec<_> = rest.filter(|entry| entry["step"].is_null()).collect();
@@ -92,7 +92,7 @@ async fn uppy_uploads_files_from_another_origin() {
     }
 }
 
-/// As many at a time as the browser has connections for, under the names the files have with their owner.
+/// As many in parallel as the browser has connections, with the names of the user's files.
 // proves: TUS1-MET-06
 #[tokio::test]
 async fn uppy_uploads_many_files_at_once() {
@@ -122,7 +122,7 @@ async fn uppy_uploads_many_files_at_once() {
 
 // proves: TUS1-DF-11
 #[tokio::test]
-async fn uppy_pauses_and_goes_on() {
+async fn uppy_pauses_and_resumes() {
     let Some(bench) = bench(bytes(83, 2_500_000)) else { return };
     let proxy = slowly(&bench).await;
     let steps = ["open", "choose", "upload", "at 20", "pause", "resume", "end"];
@@ -131,9 +131,9 @@ async fn uppy_pauses_and_goes_on() {
     bench.holds(&done).await;
 }
 
-/// The page is loaded again in the middle, and the file chosen again.
+/// The page is reloaded during the upload, and the file chosen again.
 #[tokio::test]
-async fn uppy_goes_on_after_a_reload_with_the_file_chosen_again() {
+async fn uppy_resumes_after_a_reload_with_the_file_chosen_again() {
     let Some(bench) = bench(bytes(84, 2_500_000)) else { return };
     let proxy = slowly(&bench).await;
     let steps = ["open", "choose", "upload", "at 20", "reload", "choose", "upload again", "end"];
@@ -142,9 +142,9 @@ async fn uppy_goes_on_after_a_reload_with_the_file_chosen_again() {
     bench.holds(&done).await;
 }
 
-/// The same with the plugin that keeps the file itself, so that nothing needs to be chosen.
+/// The same with the plugin that stores the file, so that it need not be chosen again.
 #[tokio::test]
-async fn uppy_goes_on_after_a_reload_with_the_file_that_the_browser_kept() {
+async fn uppy_resumes_after_a_reload_with_the_file_stored_by_the_browser() {
     let Some(bench) = bench(bytes(85, 2_500_000)) else { return };
     let proxy = slowly(&bench).await;
     let steps = ["open", "choose", "upload", "at 20", "reload", "restored", "upload again", "end"];
@@ -155,7 +155,7 @@ async fn uppy_goes_on_after_a_reload_with_the_file_that_the_browser_kept() {
 
 // proves: TUS1-TRM-01
 #[tokio::test]
-async fn uppy_cancels_and_nothing_is_left() {
+async fn uppy_cancels_an_upload() {
     let Some(bench) = bench(bytes(86, 2_500_000)) else { return };
     let proxy = slowly(&bench).await;
     for steps in [
@@ -170,9 +170,10 @@ async fn uppy_cancels_and_nothing_is_left() {
     }
 }
 
-/// Uppy deletes what has a URL, and an upload in parts gets its own only in the end. Its parts are left to `--max-age`.
+/// Uppy deletes uploads by URL. An upload in parts gets its own URL only at the end, so its parts stay until
+/// `--max-age`.
 #[tokio::test]
-async fn uppy_cancels_and_leaves_parts_behind() {
+async fn uppy_leaves_parts_behind_on_cancellation() {
     let Some(bench) = bench(bytes(89, 2_500_000)) else { return };
     let proxy = slowly(&bench).await;
     let steps = ["open", "choose", "upload", "at 20", "cancel", "end"];
@@ -181,9 +182,9 @@ async fn uppy_cancels_and_leaves_parts_behind() {
     assert_eq!((bench.home.uploads("open"), bench.home.uploads("done")), (2, 0));
 }
 
-/// Pages of one origin may upload, and with them whoever has a bearer token; the same person on another page may not.
+/// Pages of one origin may upload with a bearer token; pages of another origin may not.
 #[tokio::test]
-async fn uppy_uploads_with_credentials_from_where_it_may() {
+async fn uppy_uploads_with_credentials_from_an_allowed_origin() {
     let (Some(_), Some(_)) = (installed::chromium(), installed::uppy()) else { return };
     let home = ServerDir::new();
     let bearers = home.text("bearers");
@@ -207,7 +208,7 @@ async fn uppy_uploads_with_credentials_from_where_it_may() {
     for request in done.requests().iter().filter(|request| request["step"].is_null()) {
         assert_eq!(request["got"]["access-control-allow-origin"], origin, "{:#}", done.0);
     }
-    assert!(bench.home.sole() == bench.content, "other bytes");
+    assert!(bench.home.only_complete() == bench.content, "other bytes");
 }
 
 #[tokio::test]
@@ -240,7 +241,7 @@ async fn interrupted(seed: u64) {
 }
 
 #[tokio::test]
-async fn uppy_resumes_whatever_is_lost() {
+async fn uppy_survives_random_faults() {
     for seed in seeds(170..175) {
         interrupted(seed).await;
     }

@@ -1,4 +1,4 @@
-//! One request and its answer, over HTTP/1.1 or HTTP/2, that can be cut at any byte of the connection and in any manner.
+//! Requests over HTTP/1.1 or HTTP/2 that can be stopped at any byte of the connection and ended in different ways.
 
 use std::future::poll_fn;
 use std::io;
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use super::Server;
-use super::raw::Seen;
+use super::raw::ReadBuffer;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -30,29 +30,29 @@ pub(crate) enum Transport {
 
 pub(crate) const TRANSPORTS: [Transport; 2] = [Transport::H1, Transport::H2];
 
-/// How a peer leaves.
+/// The way in which a client ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// It closes.
+    /// It closes the connection.
     Fin,
     /// It resets the connection.
     Rst,
-    /// It closes its sending side, and reads on.
+    /// It closes its sending side and keeps reading.
     HalfClose,
-    /// It resets the stream, where there is one.
+    /// It resets the stream, over HTTP/2.
     Stream,
 }
 
-/// A request to be.
+/// A request to send.
 #[derive(Clone)]
 pub(crate) struct TestRequest {
     method: &'static str,
     path: String,
     fields: Vec<(String, String)>,
     content: Bytes,
-    /// What the header section says of the length of the content.
+    /// The declared length of the content. `None` if the length is not declared.
     declared: Option<u64>,
-    /// Nothing follows the content, not even its end.
+    /// True if neither more content nor its end is sent after `content`.
     stalls: bool,
 }
 
@@ -69,7 +69,7 @@ impl std::fmt::Debug for TestRequest {
 }
 
 impl TestRequest {
-    /// A request about the upload of a token.
+    /// Returns a request for the upload of a token.
     pub(crate) fn new(method: &'static str, token: &str) -> Self {
         Self::to(method, "/uploads").field("upload-token", token)
     }
@@ -79,7 +79,7 @@ impl TestRequest {
         Self { method, path: path.into(), fields: Vec::new(), content, declared: Some(0), stalls: false }
     }
 
-    /// Content for an upload from an offset on.
+    /// Returns an append at an offset.
     pub(crate) fn append(token: &str, at: usize) -> Self {
         Self::new("PATCH", token).field("upload-offset", at)
     }
@@ -93,35 +93,35 @@ impl TestRequest {
         self.field(name, value)
     }
 
-    /// Content whose length is said beforehand.
+    /// Sets content with a declared length.
     pub(crate) fn sized(mut self, content: impl AsRef<[u8]>) -> Self {
         self.content = Bytes::copy_from_slice(content.as_ref());
         self.declared = Some(self.content.len() as u64);
         self
     }
 
-    /// The same without a copy.
+    /// Like `sized`, without copying the content.
     pub(crate) fn shared(mut self, content: Bytes) -> Self {
         self.declared = Some(content.len() as u64);
         self.content = content;
         self
     }
 
-    /// Content whose length is not said.
+    /// Sets content without a declared length.
     pub(crate) fn chunked(mut self, content: impl AsRef<[u8]>) -> Self {
         self.content = Bytes::copy_from_slice(content.as_ref());
         self.declared = None;
         self
     }
 
-    /// More is promised than these bytes, and never comes.
+    /// Declares more content than is sent.
     pub(crate) fn stalls(mut self, declared: Option<usize>) -> Self {
         self.declared = declared.map(|bytes| bytes as u64);
         self.stalls = true;
         self
     }
 
-    /// The bytes on the wire of HTTP/1.1.
+    /// Returns the request as sent over HTTP/1.1.
     pub(crate) fn h1(&self) -> Vec<u8> {
         let mut octets = self.h1_head();
         if self.declared.is_some() {
@@ -166,13 +166,13 @@ impl TestRequest {
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub(crate) struct TestResponse {
     pub(crate) status: u16,
     pub(crate) fields: HeaderMap,
     pub(crate) content: Bytes,
-    /// The interim responses before it.
+    /// The interim responses before the final one.
     pub(crate) interims: Vec<(u16, HeaderMap)>,
 }
 
@@ -190,7 +190,7 @@ impl TestResponse {
     }
 }
 
-/// No answer came, for this reason.
+/// The reason why no response was received.
 #[derive(Debug)]
 pub(crate) struct TransportError(pub(crate) String);
 
@@ -200,16 +200,16 @@ impl From<h2::Error> for TransportError {
     }
 }
 
-/// A request on its way, on a connection of its own. Dropped, it closes the connection.
+/// A running request on its own connection. Dropping it closes the connection.
 pub(crate) struct Exchange {
     task: JoinSet<Result<TestResponse, TransportError>>,
-    tap: Arc<Tap>,
+    gate: Arc<SendGate>,
     socket: Socket,
     reset: Option<oneshot::Sender<()>>,
 }
 
 impl Exchange {
-    /// Begins to send, but no more than `limit` bytes of the connection.
+    /// Starts a request, sending at most `limit` bytes on the connection.
     pub(crate) async fn begin(
         server: &Server,
         transport: Transport,
@@ -219,7 +219,7 @@ impl Exchange {
         Self::connect(server.addr, server.tls.clone(), transport, request, limit).await
     }
 
-    /// A request to a server that may be gone.
+    /// Starts a request to a server that may have ended.
     pub(crate) async fn to(
         addr: SocketAddr,
         transport: Transport,
@@ -235,7 +235,7 @@ impl Exchange {
         request: TestRequest,
         limit: u64,
     ) -> Result<Self, TransportError> {
-        let (line, tap, socket) = Line::connect(addr, limit).await?;
+        let (line, gate, socket) = LimitedStream::connect(addr, limit).await?;
         let (reset, resetting) = oneshot::channel();
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -246,36 +246,36 @@ impl Exchange {
                 }
             }
         });
-        Ok(Self { task, tap, socket, reset: Some(reset) })
+        Ok(Self { task, gate, socket, reset: Some(reset) })
     }
 
-    /// The answer, or why there is none.
+    /// Waits for the response.
     pub(crate) async fn answer(&mut self) -> Result<TestResponse, TransportError> {
         self.task.join_next().await.expect("asked once").expect("no panic")
     }
 
-    /// Waits until all bytes that may be sent are sent, or until there is an answer before that.
+    /// Waits until the limit is reached. Returns the response if it comes first.
     pub(crate) async fn reached(&mut self) -> Option<Result<TestResponse, TransportError>> {
         tokio::select! {
             biased;
             got = self.task.join_next() => Some(got.expect("asked once").expect("no panic")),
-            () = self.tap.reached.notified() => None,
+            () = self.gate.reached.notified() => None,
         }
     }
 
-    /// Sends the rest after all.
-    pub(crate) fn go_on(&self) {
-        self.tap.open();
+    /// Lifts the limit, so that the rest is sent.
+    pub(crate) fn send_rest(&self) {
+        self.gate.open();
     }
 
-    /// What comes before the server closes, while nothing more can be sent.
+    /// Waits for the response while nothing more can be sent.
     pub(crate) async fn last(mut self) -> Result<TestResponse, TransportError> {
-        // h2 reads nothing while it cannot write.
-        self.tap.fail();
+        // h2 does not read while it cannot write.
+        self.gate.fail();
         super::within_timeout("the end of a connection", self.answer()).await
     }
 
-    /// Leaves. What is still answered to a peer that only stops sending is given back.
+    /// Ends the connection. Returns the response to a client that only stops sending.
     pub(crate) async fn cut(mut self, how: Cut) -> Option<Result<TestResponse, TransportError>> {
         match how {
             Cut::Fin => self.task.shutdown().await,
@@ -284,14 +284,14 @@ impl Exchange {
                 self.task.shutdown().await;
             }
             Cut::HalfClose => {
-                // It fails when the server has closed first.
+                // Fails if the server has closed first.
                 let _ = self.socket.shutdown(std::net::Shutdown::Write);
                 return Some(self.last().await);
             }
             Cut::Stream => {
-                self.tap.open();
+                self.gate.open();
                 let _ = self.reset.take().expect("reset once").send(());
-                // The answer may have been faster.
+                // The response may have arrived first.
                 return Some(super::within_timeout("the end of a reset stream", self.answer()).await);
             }
         }
@@ -316,9 +316,9 @@ where
 
 async fn encrypted(
     tls: &TlsConnector,
-    line: Line,
+    line: LimitedStream,
     transport: Transport,
-) -> Result<tokio_rustls::client::TlsStream<Line>, TransportError> {
+) -> Result<tokio_rustls::client::TlsStream<LimitedStream>, TransportError> {
     let name = ServerName::try_from("localhost").expect("a name");
     let mut config = (**tls.config()).clone();
     config.alpn_protocols =
@@ -335,13 +335,13 @@ async fn over_h1(
     request: TestRequest,
 ) -> Result<TestResponse, TransportError> {
     let (mut read, mut write) = tokio::io::split(line);
-    let mut seen = Seen::default();
-    // Large content is not copied for this.
+    let mut seen = ReadBuffer::default();
+    // Avoids a copy of large content.
     let is_large = request.declared.is_some() && request.content.len() > 1 << 20;
     let (head, content) =
         if is_large { (request.h1_head(), &request.content[..]) } else { (request.h1(), &[][..]) };
     let sending = async {
-        // A server that refuses stops reading, and answers.
+        // A server that refuses the request stops reading and responds.
         if write.write_all(&head).await.is_ok() && write.write_all(content).await.is_ok() {
             let _ = write.flush().await;
         }
@@ -354,16 +354,16 @@ async fn over_h1(
     }
 }
 
-/// An h2 connection, to begin streams on.
+/// An HTTP/2 connection on which streams can be opened.
 pub(crate) struct H2 {
     pub(crate) streams: SendRequest<Bytes>,
-    /// Ends with this.
+    /// The task that drives the connection.
     _connection: JoinSet<()>,
 }
 
 impl H2 {
     pub(crate) async fn connect(server: &Server) -> Self {
-        let (line, _, _) = Line::connect(server.addr, u64::MAX).await.expect("a connection");
+        let (line, _, _) = LimitedStream::connect(server.addr, u64::MAX).await.expect("a connection");
         Self::on(line).await.expect("an h2 connection")
     }
 
@@ -373,7 +373,7 @@ impl H2 {
         let (streams, connection) = h2::client::handshake(line).await?;
         let mut task = JoinSet::new();
         task.spawn(async move {
-            // Its streams say what is wrong.
+            // Errors are reported by the streams.
             let _ = connection.await;
         });
         Ok(Self { streams, _connection: task })
@@ -384,7 +384,7 @@ impl H2 {
         self.exchange(request, reset).await
     }
 
-    /// One stream. It is reset when told so.
+    /// Sends a request on a stream, which is reset when `reset` fires.
     pub(crate) async fn exchange(
         &self,
         request: TestRequest,
@@ -395,7 +395,7 @@ impl H2 {
         let (mut response, mut stream) = streams.send_request(request.h2(), ends)?;
         drop(streams);
         let sending = async {
-            // A server that refuses resets the stream, and has answered before.
+            // A server that refuses the request resets the stream after its response.
             if !ends {
                 let _ = h2_send(&mut stream, request.content.clone(), !request.stalls).await;
             }
@@ -428,7 +428,7 @@ impl H2 {
     }
 }
 
-/// Sends as the windows allow.
+/// Sends content as flow control allows.
 pub(crate) async fn h2_send(
     stream: &mut SendStream<Bytes>,
     mut content: Bytes,
@@ -449,13 +449,13 @@ pub(crate) async fn h2_send(
     Ok(())
 }
 
-/// A TCP connection that stops sending at a chosen byte, as a link does that is about to break.
-pub(crate) struct Line {
+/// A TCP connection that stops sending at a chosen byte.
+pub(crate) struct LimitedStream {
     tcp: TcpStream,
-    tap: Arc<Tap>,
+    gate: Arc<SendGate>,
 }
 
-struct Tap {
+struct SendGate {
     state: Mutex<Flow>,
     reached: Notify,
 }
@@ -466,8 +466,8 @@ struct Flow {
     waiting: Option<Waker>,
 }
 
-impl Tap {
-    /// Lets everything through.
+impl SendGate {
+    /// Lifts the limit.
     fn open(&self) {
         self.change(|flow| flow.bytes_left = u64::MAX);
     }
@@ -485,19 +485,19 @@ impl Tap {
     }
 }
 
-impl Line {
-    async fn connect(addr: SocketAddr, limit: u64) -> Result<(Self, Arc<Tap>, Socket), TransportError> {
+impl LimitedStream {
+    async fn connect(addr: SocketAddr, limit: u64) -> Result<(Self, Arc<SendGate>, Socket), TransportError> {
         let lost = |error: io::Error| TransportError(error.to_string());
         let tcp = TcpStream::connect(addr).await.map_err(lost)?;
         tcp.set_nodelay(true).map_err(lost)?;
         let socket = SockRef::from(&tcp).try_clone().map_err(lost)?;
         let state = Mutex::new(Flow { bytes_left: limit, broken: false, waiting: None });
-        let tap = Arc::new(Tap { state, reached: Notify::new() });
-        Ok((Self { tcp, tap: Arc::clone(&tap) }, tap, socket))
+        let gate = Arc::new(SendGate { state, reached: Notify::new() });
+        Ok((Self { tcp, gate: Arc::clone(&gate) }, gate, socket))
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for LimitedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -507,17 +507,17 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for LimitedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let tap = Arc::clone(&self.tap);
-        let mut flow = tap.state.lock().expect("no panic");
+        let gate = Arc::clone(&self.gate);
+        let mut flow = gate.state.lock().expect("no panic");
         if flow.broken {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let fits = usize::try_from(flow.bytes_left).unwrap_or(usize::MAX).min(buf.len());
         if fits == 0 && !buf.is_empty() {
             flow.waiting = Some(cx.waker().clone());
-            self.tap.reached.notify_one();
+            self.gate.reached.notify_one();
             return Poll::Pending;
         }
         let written = Pin::new(&mut self.tcp).poll_write(cx, &buf[..fits]);
@@ -526,7 +526,7 @@ impl AsyncWrite for Line {
         {
             flow.bytes_left -= bytes as u64;
             if flow.bytes_left == 0 {
-                self.tap.reached.notify_one();
+                self.gate.reached.notify_one();
             }
         }
         written

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client that writes what it is told, sees every byte that comes back, and can leave in any manner.
+//! A raw HTTP/1.1 client that sends given bytes and exposes every received byte.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use super::{Server, TestResponse, TransportError, within_timeout};
 
 pub(crate) struct Raw {
     pub(crate) tcp: TcpStream,
-    seen: Seen,
+    seen: ReadBuffer,
 }
 
 impl Raw {
@@ -22,41 +22,41 @@ impl Raw {
     pub(crate) async fn to(addr: SocketAddr) -> Self {
         let tcp = within_timeout("a connection", TcpStream::connect(addr)).await.expect("a connection");
         tcp.set_nodelay(true).expect("a socket");
-        Self { tcp, seen: Seen::default() }
+        Self { tcp, seen: ReadBuffer::default() }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         within_timeout("room to send", self.tcp.write_all(bytes.as_ref())).await.expect("an open connection");
     }
 
-    /// The next head, interim or final, without its content.
+    /// Reads the next response head, interim or final, without its content.
     pub(crate) async fn head(&mut self) -> Result<(u16, HeaderMap), TransportError> {
         within_timeout("a head", self.seen.head(&mut self.tcp)).await
     }
 
-    /// The next final answer, with the interim ones before it.
+    /// Reads the next final response, with the interim responses before it.
     pub(crate) async fn answer(&mut self, is_head: bool) -> Result<TestResponse, TransportError> {
         within_timeout("an answer", self.seen.answer(&mut self.tcp, is_head)).await
     }
 
-    /// Whether the connection ends without another byte.
+    /// Returns whether the connection ends without further bytes.
     pub(crate) async fn ends(&mut self) -> bool {
         let mut left = std::mem::take(&mut self.seen.0);
         let read = within_timeout("the end of the connection", self.tcp.read_to_end(&mut left)).await;
         read.is_ok_and(|_| left.is_empty()) || left.is_empty()
     }
 
-    /// Closes so that the server sees a reset.
+    /// Closes the connection with a reset.
     pub(crate) fn reset(self) {
         self.tcp.set_zero_linger().expect("a socket");
     }
 }
 
-/// What was read and not yet understood.
+/// The bytes read and not yet parsed.
 #[derive(Default)]
-pub(super) struct Seen(Vec<u8>);
+pub(super) struct ReadBuffer(Vec<u8>);
 
-impl Seen {
+impl ReadBuffer {
     async fn more(&mut self, from: &mut (impl AsyncRead + Unpin)) -> Result<(), TransportError> {
         let mut buf = [0; 4096];
         match from.read(&mut buf).await {

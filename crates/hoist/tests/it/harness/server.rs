@@ -1,4 +1,4 @@
-//! `hoist serve` as a process, with a data directory that outlives it.
+//! `hoist serve` as a child process, with a data directory that outlives it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader};
@@ -14,7 +14,7 @@ use super::{
     Exchange, TIMEOUT, TestRequest, TestResponse, Transport, poll_until, print_note, within_timeout,
 };
 
-/// A data directory, and room for what else a test keeps on disk.
+/// A temporary directory with the data directory and other files of a test.
 pub(crate) struct ServerDir(TempDir);
 
 impl ServerDir {
@@ -34,7 +34,7 @@ impl ServerDir {
         self.path("data")
     }
 
-    /// The content of every complete upload that has it still.
+    /// Returns the content of all complete uploads that still have it.
     pub(crate) fn done(&self) -> Vec<Vec<u8>> {
         let entries = fs::read_dir(self.data().join("done")).expect("the shelf");
         let contents = entries.map(|entry| entry.expect("an entry").path().join("content"));
@@ -44,27 +44,30 @@ impl ServerDir {
             .collect()
     }
 
-    /// The content of the one complete upload, while no other is stored.
-    pub(crate) fn sole(&self) -> Vec<u8> {
+    /// Returns the content of the only complete upload.
+    ///
+    /// # Panics
+    /// If any other upload is stored.
+    pub(crate) fn only_complete(&self) -> Vec<u8> {
         assert_eq!(self.uploads("open"), 0, "an upload is still open");
         let mut all = self.done();
         assert_eq!(all.len(), 1, "one upload, one directory");
         all.remove(0)
     }
 
-    /// How many uploads lie on a shelf.
+    /// Returns the number of uploads in `open` or `done`.
     pub(crate) fn uploads(&self, on: &str) -> usize {
         fs::read_dir(self.data().join(on)).expect("the shelf").count()
     }
 
-    /// The content of all unfinished uploads, as far as it is in files.
+    /// Returns the content of all unfinished uploads, as far as it is in files.
     pub(crate) fn open(&self) -> Vec<Vec<u8>> {
         let entries = fs::read_dir(self.data().join("open")).into_iter().flatten().flatten();
-        // An upload may be on its way to the other shelf.
+        // An upload may be moving to `done`.
         entries.filter_map(|entry| fs::read(entry.path().join("content")).ok()).collect()
     }
 
-    /// Waits until unfinished uploads hold so many bytes together.
+    /// Waits until the unfinished uploads hold this many bytes together.
     pub(crate) async fn holds(&self, bytes: usize) {
         let open = self.data().join("open");
         let held = || {
@@ -78,13 +81,13 @@ impl ServerDir {
         .await;
     }
 
-    /// What all servers of this home wrote to their standard error.
+    /// Returns the standard error of all servers in this directory.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.path("log")).unwrap_or_default()).into_owned()
     }
 }
 
-/// A server that could not start.
+/// The result of a server that could not start.
 #[derive(Debug)]
 pub(crate) struct ExitReport {
     pub(crate) code: Option<i32>,
@@ -92,7 +95,7 @@ pub(crate) struct ExitReport {
     pub(crate) stderr: String,
 }
 
-/// A running server. It is killed when dropped, by its own process id.
+/// A running server, killed on drop.
 pub(crate) struct Server {
     child: Child,
     lines: Mutex<mpsc::Receiver<String>>,
@@ -107,12 +110,12 @@ impl Server {
         Self::at(home, &home.data(), flags)
     }
 
-    /// A server on another data directory than the home's own.
+    /// Starts a server on another data directory.
     pub(crate) fn at(home: &ServerDir, data: &Path, flags: &[&str]) -> Self {
         Self::spawn(home, command(data, flags))
     }
 
-    /// A server that another program becomes: the words of that program, followed by those of the server.
+    /// Starts a server through another program, given with its arguments.
     pub(crate) fn under(home: &ServerDir, program: &[String], flags: &[&str]) -> Self {
         let server = command(&home.data(), flags);
         let mut command = Command::new(&program[0]);
@@ -131,7 +134,7 @@ impl Server {
         let stdout = child.stdout.take().expect("a pipe");
         let (sender, lines) = mpsc::channel();
         let lines = Mutex::new(lines);
-        // It ends with the process, whose end of the pipe it reads.
+        // The thread ends with the process, whose output it reads.
         std::thread::spawn(move || {
             let lines = BufReader::new(stdout).lines();
             lines.map_while(Result::ok).try_for_each(|line| sender.send(line))
@@ -148,12 +151,12 @@ impl Server {
         server
     }
 
-    /// Runs a server that is not expected to get far.
+    /// Runs a server that is expected to fail to start.
     pub(crate) async fn fail(home: &ServerDir, data: &Path, flags: &[&str]) -> ExitReport {
         let (out, err) = (home.path("failed.out"), home.path("failed.err"));
         let mut command = command(data, flags);
         command.stdout(File::create(&out).expect("a file")).stderr(File::create(&err).expect("a file"));
-        let mut child = Killed(command.spawn().expect("a process"));
+        let mut child = KillOnDrop(command.spawn().expect("a process"));
         let status = poll_until("the server to give up", || child.0.try_wait().expect("a child")).await;
         let text = |path| fs::read_to_string(path).expect("text");
         ExitReport { code: status.code(), stdout: text(out), stderr: text(err) }
@@ -162,7 +165,7 @@ impl Server {
     /// Sends SIGTERM to a server that is still starting, and returns its exit code.
     pub(crate) async fn stop_starting(home: &ServerDir) -> Option<i32> {
         let mut command = command(&home.data(), &[]);
-        let mut child = Killed(command.stdout(Stdio::null()).spawn().expect("a process"));
+        let mut child = KillOnDrop(command.stdout(Stdio::null()).spawn().expect("a process"));
         let status = format!("/proc/{}/status", child.0.id());
         let listens = || {
             let status = fs::read_to_string(&status).ok()?;
@@ -180,7 +183,7 @@ impl Server {
         self.child.id()
     }
 
-    /// The death no process can prepare for.
+    /// Kills the server with SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("a child");
@@ -191,7 +194,7 @@ impl Server {
         kill_process(pid, signal).expect("it runs");
     }
 
-    /// Tells it to stop, and expects it to do so in order.
+    /// Stops the server with SIGTERM and asserts a graceful shutdown.
     pub(crate) async fn stop(mut self) {
         self.signal(Signal::TERM);
         let child = &mut self.child;
@@ -207,12 +210,12 @@ impl Server {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Memory in use, in bytes.
+    /// Returns the resident memory in bytes.
     pub(crate) fn rss(&self) -> u64 {
         self.memory("VmRSS:")
     }
 
-    /// The most memory that ever was in use.
+    /// Returns the peak resident memory in bytes.
     pub(crate) fn peak_rss(&self) -> u64 {
         self.memory("VmHWM:")
     }
@@ -224,7 +227,10 @@ impl Server {
         kibibytes << 10
     }
 
-    /// Sends a request on a connection of its own. It has to be answered.
+    /// Sends a request on a new connection.
+    ///
+    /// # Panics
+    /// If there is no response.
     pub(crate) async fn request(&self, transport: Transport, request: TestRequest) -> TestResponse {
         let what = format!("{transport:?} {request:?}");
         let got = self.try_request(transport, request).await;
@@ -241,7 +247,7 @@ impl Server {
         within_timeout(&what, exchange.answer()).await
     }
 
-    /// The offset of an upload, or the status that says why there is none.
+    /// Returns the offset of an upload, or the status if there is none.
     pub(crate) async fn offset(&self, transport: Transport, token: &str) -> Result<usize, u16> {
         let got = self.request(transport, TestRequest::new("HEAD", token)).await;
         got.offset().filter(|_| got.status == 204).ok_or(got.status)
@@ -263,9 +269,9 @@ impl Drop for Server {
     }
 }
 
-struct Killed(Child);
+struct KillOnDrop(Child);
 
-impl Drop for Killed {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -274,7 +280,7 @@ impl Drop for Killed {
 
 pub(crate) fn command(data: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hoist"));
-    // Every setting is a variable too, and so is the seed.
+    // Removes all settings and the seed from the environment.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOIST_")) {
         command.env_remove(name);
     }

@@ -1,16 +1,16 @@
-//! Programs that start a server under a system with other rules.
+//! Programs that start a server with different system limits or under `strace`.
 
 use std::process::Command;
 
 use super::print_note;
 
-/// A shell that does something first, such as setting a limit, and then becomes the server.
+/// Returns a shell command that runs `first`, such as setting a limit, and then becomes the server.
 pub(crate) fn shell(first: &str) -> Vec<String> {
     ["sh", "-c", &format!("{first}; exec \"$0\" \"$@\"")].map(str::to_owned).to_vec()
 }
 
-/// `strace` with these arguments, detached from the server so that the process started is the server itself. `None`, with
-/// the reason, where processes cannot be traced.
+/// Returns `strace` with these arguments, detached so that the started process is the server itself. `None` with a note
+/// if processes cannot be traced.
 pub(crate) fn strace(arguments: &[&str]) -> Option<Vec<String>> {
     match Command::new("strace").args(["-o", "/dev/null", "true"]).output() {
         Ok(output) if output.status.success() => {

@@ -1,5 +1,5 @@
-//! Does with tus-uploader what the job in the one argument says, and prints one line of JSON about it: how it ended, and
-//! each request with its answer.
+//! Runs the job given as argument with tus-uploader, and prints a JSON line with the result and each request with its
+//! response.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +17,7 @@ const GOT: [&str; 4] = ["Upload-Offset", "Upload-Length", "Location", "Tus-Resum
 
 type Log = Arc<Mutex<Vec<Value>>>;
 
-/// The library's own way to send requests, with a record of each.
+/// The library's HTTP client, recording each request.
 #[derive(Clone)]
 struct Logged {
     inner: ReqwestTransport,
@@ -102,7 +102,7 @@ async fn act(job: &Value, client: &Client<Logged>) -> Result<Url> {
     Ok(upload.url().clone())
 }
 
-/// The library tries appends again, and nothing else.
+/// The library retries appends only.
 async fn act_again(job: &Value, client: &Client<Logged>) -> Result<Url> {
     for _ in 0..retries(job) {
         match act(job, client).await {
