@@ -116,7 +116,7 @@ impl<'a> Parts<'a> {
     fn copy(&self, dir: &UploadDir, first: Part, others: &[(UploadId, u64)]) -> Result<OwnedFd, Error> {
         let doing = |errno| dir.failed("writing", CONTENT_NEW, errno);
         let joined = dir.handle.new_file(CONTENT_NEW, OFlags::EXCL).map_err(doing)?;
-        // Where files can share blocks, this call has already filled in the first part.
+        // On a file system that shares blocks, this call has already filled in the first part.
         if sys::share_blocks(&first.file, &joined).map_err(doing)? {
             self.reserve_unshared(&joined).map_err(doing)?;
         } else {
