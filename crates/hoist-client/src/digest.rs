@@ -7,45 +7,24 @@ use std::path::Path;
 
 use hoist_proto::dialect::tus1::client::Checksum;
 use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
+use sha2::digest::DynDigest;
 
 /// Bytes hashed at a time.
 const READ_BYTES: usize = 256 * 1024;
 
-/// A running digest.
-enum Hasher {
-    Sha1(Sha1),
-    Sha256(Sha256),
-}
-
-impl Hasher {
-    fn new(kind: Checksum) -> Self {
-        match kind {
-            Checksum::Sha1 => Self::Sha1(Sha1::new()),
-            Checksum::Sha256 => Self::Sha256(Sha256::new()),
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha1(hash) => hash.update(bytes),
-            Self::Sha256(hash) => hash.update(bytes),
-        }
-    }
-
-    fn finish(self) -> Vec<u8> {
-        match self {
-            Self::Sha1(hash) => hash.finalize().to_vec(),
-            Self::Sha256(hash) => hash.finalize().to_vec(),
-        }
+fn hasher(kind: Checksum) -> Box<dyn DynDigest> {
+    match kind {
+        Checksum::Sha1 => Box::new(Sha1::default()),
+        Checksum::Sha256 => Box::new(Sha256::default()),
     }
 }
 
 /// Returns the digest of bytes in memory.
 pub(crate) fn digest(kind: Checksum, bytes: &[u8]) -> Vec<u8> {
-    let mut hash = Hasher::new(kind);
+    let mut hash = hasher(kind);
     hash.update(bytes);
-    hash.finish()
+    hash.finalize().into_vec()
 }
 
 /// Returns the digest of a range of a file.
@@ -57,7 +36,7 @@ pub(crate) fn digest_of_file(kind: Checksum, path: &Path, range: Range<u64>) -> 
     file.seek(SeekFrom::Start(range.start))?;
     let mut left = range.end - range.start;
     let mut buffer = vec![0; READ_BYTES];
-    let mut hash = Hasher::new(kind);
+    let mut hash = hasher(kind);
     while left > 0 {
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(READ_BYTES);
         let read = file.read(&mut buffer[..most])?;
@@ -67,7 +46,7 @@ pub(crate) fn digest_of_file(kind: Checksum, path: &Path, range: Range<u64>) -> 
         hash.update(&buffer[..read]);
         left -= read as u64;
     }
-    Ok(hash.finish())
+    Ok(hash.finalize().into_vec())
 }
 
 /// Returns octets as hexadecimal digits.
