@@ -2,7 +2,7 @@
 
 use hoist_client::Error;
 
-use crate::script::{Server, answer, client, together};
+use crate::script::{Server, respond, run_both, token_client};
 
 // proves: TOK-DISC-04
 #[tokio::test]
@@ -19,8 +19,8 @@ async fn the_well_known_document_names_the_url_which_defaults_to_uploads() {
     for (response, expected) in table {
         let server = Server::start().await;
         let origin = format!("http://127.0.0.1:{}", server.port());
-        let client = client();
-        let (found, seen) = together(client.discover(&origin), server.play(vec![answer(response)])).await;
+        let client = token_client();
+        let (found, seen) = run_both(client.discover(&origin), server.play(vec![respond(response)])).await;
         assert_eq!(seen[0].request(), "GET /.well-known/resumable-uploads");
         match expected {
             Ok(path) if path.starts_with('/') => {
@@ -37,8 +37,8 @@ async fn an_unreachable_server_is_an_error() {
     let server = Server::start().await;
     let origin = format!("http://127.0.0.1:{}", server.port());
     drop(server);
-    assert!(matches!(client().discover(&origin).await, Err(Error::Connect { .. })));
+    assert!(matches!(token_client().discover(&origin).await, Err(Error::Connect { .. })));
     // A URL with a path is an upload URL, so no server is asked.
-    let url = client().discover(&format!("{origin}/files")).await.expect("a URL");
+    let url = token_client().discover(&format!("{origin}/files")).await.expect("a URL");
     assert_eq!(url.path(), "/files");
 }

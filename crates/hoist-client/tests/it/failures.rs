@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hoist_client::{Error, Failure, Retry, Source, Token};
 
-use crate::script::{Act, Server, answer, bytes, client, problem, quick, say, together};
+use crate::script::{Act, Server, bytes, problem, respond, run_both, token_builder, token_client, write};
 
 // proves: TDR-CLI-01, TOK-CRE-09
 #[tokio::test]
@@ -19,9 +19,9 @@ async fn a_refusal_ends_the_upload_with_the_detail_of_the_server() {
     ];
     for (status, detail) in table {
         let server = Server::start().await;
-        let put = client().put(server.url.clone(), Source::bytes(bytes(1000)));
+        let put = token_client().put(server.url.clone(), Source::bytes(bytes(1000)));
         let (outcome, _) =
-            together(put.send(), server.play(vec![answer(&problem(status, "", detail))])).await;
+            run_both(put.send(), server.play(vec![respond(&problem(status, "", detail))])).await;
         let error = outcome.expect_err("refused");
         assert_eq!(error.retry(), Retry::Never, "{status}");
         let text = error.to_string();
@@ -40,15 +40,15 @@ async fn only_the_text_of_problem_documents_is_reported() {
     ];
     for (media_type, content) in table {
         let server = Server::start().await;
-        let put = client().put(server.url.clone(), Source::bytes(bytes(1000)));
+        let put = token_client().put(server.url.clone(), Source::bytes(bytes(1000)));
         let response = format!("403 Forbidden|Content-Type: {media_type}||{content}");
-        let (outcome, _) = together(put.send(), server.play(vec![answer(&response)])).await;
+        let (outcome, _) = run_both(put.send(), server.play(vec![respond(&response)])).await;
         assert!(matches!(outcome, Err(Error::Refused { detail: None, .. })), "{content}");
     }
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::bytes(bytes(1000)));
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(1000)));
     let response = "403 Forbidden|Content-Type: Application/Problem+JSON;v=1||{\"title\":\"No\\u001b[2J\"}";
-    let (outcome, _) = together(put.send(), server.play(vec![answer(response)])).await;
+    let (outcome, _) = run_both(put.send(), server.play(vec![respond(response)])).await;
     assert!(matches!(outcome, Err(Error::Refused { detail: Some(detail), .. }) if detail == "No[2J"));
 }
 
@@ -61,10 +61,10 @@ async fn an_early_response_is_read_before_the_reset() {
     for ends in [Vec::new(), vec![Act::Stall]] {
         for round in 0..20 {
             let server = Server::start().await;
-            let put = client().put(server.url.clone(), Source::bytes(vec![7; 20_000_000]));
-            let mut script = vec![Act::Head, Act::Content(round * 1000), say(&refusal)];
+            let put = token_client().put(server.url.clone(), Source::bytes(vec![7; 20_000_000]));
+            let mut script = vec![Act::Head, Act::Content(round * 1000), write(&refusal)];
             script.extend(ends.clone());
-            let (outcome, _) = together(put.send(), server.play(vec![script])).await;
+            let (outcome, _) = run_both(put.send(), server.play(vec![script])).await;
             let error = outcome.expect_err("refused");
             assert!(
                 matches!(&error, Error::Refused { status, detail: Some(_) } if *status == 422),
@@ -79,9 +79,9 @@ async fn an_early_response_is_read_before_the_reset() {
 async fn a_new_token_that_is_already_used_is_an_error() {
     let server = Server::start().await;
     let token = Token::new(*b"abcdef").expect("in range");
-    let put = client().put(server.url.clone(), Source::bytes(bytes(100))).new_token(token);
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(100))).new_token(token);
     let (outcome, _) =
-        together(put.send(), server.play(vec![answer("409 Conflict|Upload-Offset: 10")])).await;
+        run_both(put.send(), server.play(vec![respond("409 Conflict|Upload-Offset: 10")])).await;
     assert!(matches!(outcome, Err(Error::Upload(Failure::Taken))));
 }
 
@@ -89,9 +89,9 @@ async fn a_new_token_that_is_already_used_is_an_error() {
 async fn an_upload_with_another_length_is_not_resumed() {
     let server = Server::start().await;
     let token = Token::new(*b"abcdef").expect("in range");
-    let put = client().put(server.url.clone(), Source::bytes(bytes(100))).token(token);
-    let script = vec![answer("204 No Content|Upload-Offset: 10|Upload-Length: 99")];
-    let (outcome, _) = together(put.send(), server.play(script)).await;
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(100))).token(token);
+    let script = vec![respond("204 No Content|Upload-Offset: 10|Upload-Length: 99")];
+    let (outcome, _) = run_both(put.send(), server.play(script)).await;
     assert!(matches!(outcome, Err(Error::Upload(Failure::Different { remote: 99, .. }))));
 }
 
@@ -100,7 +100,7 @@ async fn an_unreachable_server_exhausts_the_retry_budget() {
     let server = Server::start().await;
     let url = server.url.clone();
     drop(server);
-    let client = quick().retry_budget(Duration::from_millis(50)).build().expect("a client");
+    let client = token_builder().retry_budget(Duration::from_millis(50)).build().expect("a client");
     let error = client.put(url, Source::bytes(bytes(100))).send().await.expect_err("unreachable");
     assert_eq!(error.retry(), Retry::Later);
     let Error::Exhausted { source, .. } = error else { panic!("{error:?}") };
@@ -110,10 +110,10 @@ async fn an_unreachable_server_exhausts_the_retry_budget() {
 #[tokio::test]
 async fn the_last_error_is_the_source_of_the_final_one() {
     let server = Server::start().await;
-    let client = quick().retry_budget(Duration::from_secs(5)).build().expect("a client");
+    let client = token_builder().retry_budget(Duration::from_secs(5)).build().expect("a client");
     let put = client.put(server.url.clone(), Source::bytes(bytes(100)));
     let busy = problem("503 Service Unavailable", "|Retry-After: 60", "starting");
-    let (outcome, _) = together(put.send(), server.play(vec![answer(&busy)])).await;
+    let (outcome, _) = run_both(put.send(), server.play(vec![respond(&busy)])).await;
     let Err(Error::Exhausted { attempts: 1, source }) = outcome else { panic!("{outcome:?}") };
     assert_eq!(source.to_string(), "the server answered 503 Service Unavailable: starting");
 }
@@ -123,21 +123,21 @@ async fn a_source_that_changes_fails_the_upload() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("source");
     let server = Server::start().await;
-    let missing = client().put(server.url.clone(), Source::file(&path)).send().await;
+    let missing = token_client().put(server.url.clone(), Source::file(&path)).send().await;
     assert!(matches!(missing, Err(Error::Source { .. })), "{missing:?}");
-    let no_file = client().put(server.url.clone(), Source::file(folder.path())).send().await;
+    let no_file = token_client().put(server.url.clone(), Source::file(folder.path())).send().await;
     assert!(matches!(no_file, Err(Error::Source { .. })), "{no_file:?}");
 
     for other in [bytes(500), vec![0; 1000], vec![0; 2000]] {
         std::fs::write(&path, bytes(1000)).expect("written");
-        let put = client().put(server.url.clone(), Source::file(&path));
+        let put = token_client().put(server.url.clone(), Source::file(&path));
         let played = async {
             server.play(vec![vec![Act::Head, Act::Content(100), Act::Reset]]).await;
             std::fs::write(&path, other).expect("written");
             // The client may query the offset before it checks the file.
             tokio::select! {
                 () = std::future::pending() => {}
-                _ = server.play(vec![answer("204 No Content|Upload-Offset: 100")]) => {}
+                _ = server.play(vec![respond("204 No Content|Upload-Offset: 100")]) => {}
             }
         };
         let outcome = tokio::select! {
@@ -151,7 +151,7 @@ async fn a_source_that_changes_fails_the_upload() {
 #[tokio::test]
 async fn an_unusable_url_is_an_error() {
     for url in ["/uploads", "ftp://example.org/", "http://user:secret@example.org/"] {
-        let put = client().put(url.parse().expect("a URI"), Source::bytes(bytes(10)));
+        let put = token_client().put(url.parse().expect("a URI"), Source::bytes(bytes(10)));
         assert!(matches!(put.send().await, Err(Error::Url { .. })), "{url}");
     }
 }
@@ -161,10 +161,10 @@ async fn an_unusable_url_is_an_error() {
 async fn a_connection_with_refused_content_is_not_reused() {
     let server = Server::start().await;
     // Content that fits into the socket buffers.
-    let put = client().put(server.url.clone(), Source::bytes(bytes(30_000)));
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(30_000)));
     let refusal = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n".to_owned();
-    let scripts = vec![vec![Act::Head, Act::Say(refusal), Act::Stall], answer("403 Forbidden")];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let scripts = vec![vec![Act::Head, Act::Write(refusal), Act::Stall], respond("403 Forbidden")];
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     let error = outcome.expect_err("refused");
     assert!(matches!(&error, Error::Refused { status, .. } if *status == 403), "{error:?}");
     assert_eq!(seen.len(), 2, "the next request goes over another connection");
@@ -180,7 +180,7 @@ async fn an_edit_between_two_attempts_is_detected_although_the_times_are_restore
         std::fs::write(&path, bytes(1000)).expect("written");
         let modified = std::fs::metadata(&path).and_then(|file| file.modified()).expect("a time");
         let server = Server::start().await;
-        let put = client().put(server.url.clone(), Source::file(&path));
+        let put = token_client().put(server.url.clone(), Source::file(&path));
         let played = async {
             server.play(vec![vec![Act::Head, Act::Content(100), Act::Reset]]).await;
             let mut edited = bytes(1000);
@@ -193,7 +193,7 @@ async fn an_edit_between_two_attempts_is_detected_although_the_times_are_restore
             file.set_modified(modified).expect("set");
             tokio::select! {
                 () = std::future::pending() => {}
-                _ = server.play(vec![answer("204 No Content|Upload-Offset: 100")]) => {}
+                _ = server.play(vec![respond("204 No Content|Upload-Offset: 100")]) => {}
             }
         };
         let outcome = tokio::select! {
@@ -210,16 +210,16 @@ async fn a_growing_source_is_sent_with_its_initial_length() {
     let path = folder.path().join("log");
     std::fs::write(&path, bytes(1000)).expect("written");
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::file(&path));
+    let put = token_client().put(server.url.clone(), Source::file(&path));
     let played = async {
         let mut seen = server.play(vec![vec![Act::Head, Act::Content(100), Act::Reset]]).await;
         std::fs::write(&path, bytes(2000)).expect("written");
         let scripts =
-            vec![answer("204 No Content|Upload-Offset: 100"), answer("204 No Content|Upload-Offset: 1000")];
+            vec![respond("204 No Content|Upload-Offset: 100"), respond("204 No Content|Upload-Offset: 1000")];
         seen.extend(server.play(scripts).await);
         seen
     };
-    let (outcome, seen) = together(put.send(), played).await;
+    let (outcome, seen) = run_both(put.send(), played).await;
     assert_eq!(outcome.expect("an upload").bytes, 1000);
     assert_eq!(seen[2].content, bytes(1000)[100..]);
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hoist_client::{Client, Dialect, Error, Form, Handle, Interop, Journal, Put, Source, Start};
 
-use crate::script::{Act, Server, answer, any, bytes, say, together};
+use crate::script::{Act, Server, builder, bytes, respond, run_both, write};
 
 const CREATED: &str = "104 Upload Resumption Supported|Location: /uploads/7|Upload-Draft-Interop-Version: 9";
 const DONE: &str = "200 OK|Upload-Complete: ?1";
@@ -35,7 +35,7 @@ impl Fixture {
 
     /// Starts an upload and drops it once its URL is recorded.
     async fn interrupt(&self, client: &Client) {
-        let broken = vec![Act::Head, say(CREATED), Act::Content(400), Act::Stall];
+        let broken = vec![Act::Head, write(CREATED), Act::Content(400), Act::Stall];
         let put = self.put(client);
         let mut progress = put.progress();
         let journal = self.journal();
@@ -49,12 +49,12 @@ impl Fixture {
                 } => {}
             }
         };
-        together(dropped, self.server.play(vec![broken])).await;
+        run_both(dropped, self.server.play(vec![broken])).await;
     }
 }
 
 fn client() -> Client {
-    any().dialect(Dialect::Ietf(Interop::V9)).build().expect("a client")
+    builder().dialect(Dialect::Ietf(Interop::V9)).build().expect("a client")
 }
 
 #[tokio::test]
@@ -67,9 +67,9 @@ async fn a_later_run_resumes_the_upload() {
     let target = fixture.server.url.clone();
     assert_eq!(entries[0].handle, Handle::Url { target, url, dialect: Dialect::Ietf(Interop::V9) });
 
-    let scripts = vec![answer("204 No Content|Upload-Offset: 400|Upload-Complete: ?0"), answer(DONE)];
+    let scripts = vec![respond("204 No Content|Upload-Offset: 400|Upload-Complete: ?0"), respond(DONE)];
     let put = fixture.put(&client());
-    let (outcome, seen) = together(put.send(), fixture.server.play(scripts)).await;
+    let (outcome, seen) = run_both(put.send(), fixture.server.play(scripts)).await;
     let outcome = outcome.expect("an upload");
     assert_eq!((outcome.start, outcome.resumed_bytes), (Start::Resumed, 400));
     assert_eq!(seen[1].content, bytes(1000)[400..]);
@@ -82,14 +82,14 @@ async fn a_changed_file_or_a_lost_upload_starts_a_new_upload() {
     fixture.interrupt(&client()).await;
     std::fs::write(fixture.file(), bytes(900)).expect("written");
     let put = fixture.put(&client());
-    let (outcome, seen) = together(put.send(), fixture.server.play(vec![answer(DONE)])).await;
+    let (outcome, seen) = run_both(put.send(), fixture.server.play(vec![respond(DONE)])).await;
     assert_eq!(outcome.expect("an upload").start, Start::Changed);
     assert_eq!((seen[0].request(), seen[0].content.len()), ("POST /uploads", 900));
 
     fixture.interrupt(&client()).await;
     let put = fixture.put(&client());
-    let scripts = vec![answer("404 Not Found"), answer(DONE)];
-    let (outcome, seen) = together(put.send(), fixture.server.play(scripts)).await;
+    let scripts = vec![respond("404 Not Found"), respond(DONE)];
+    let (outcome, seen) = run_both(put.send(), fixture.server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").start, Start::Forgotten);
     assert_eq!((seen[0].request(), seen[1].request()), ("HEAD /uploads/7", "POST /uploads"));
     assert_eq!(fixture.journal().entries().expect("read"), []);
@@ -98,13 +98,13 @@ async fn a_changed_file_or_a_lost_upload_starts_a_new_upload() {
 #[tokio::test]
 async fn a_token_is_recorded_before_it_is_used() {
     let fixture = Fixture::new().await;
-    let client = any().dialect(Dialect::Token(Form::Seed)).build().expect("a client");
+    let client = builder().dialect(Dialect::Token(Form::Seed)).build().expect("a client");
     let put = fixture.put(&client);
-    let (refused, seen) = together(put.send(), fixture.server.play(vec![answer("401 Unauthorized")])).await;
+    let (refused, seen) = run_both(put.send(), fixture.server.play(vec![respond("401 Unauthorized")])).await;
     assert!(matches!(refused, Err(Error::Refused { .. })));
     let put = fixture.put(&client);
-    let scripts = vec![answer("404 Not Found"), answer("204 No Content|Upload-Offset: 1000")];
-    let (outcome, again) = together(put.send(), fixture.server.play(scripts)).await;
+    let scripts = vec![respond("404 Not Found"), respond("204 No Content|Upload-Offset: 1000")];
+    let (outcome, again) = run_both(put.send(), fixture.server.play(scripts)).await;
     outcome.expect("an upload");
     assert_eq!((again[0].request(), again[1].request()), ("HEAD /uploads", "POST /uploads"));
     let token = seen[0].field("upload-token");
@@ -126,6 +126,6 @@ async fn two_runs_cannot_send_the_same_upload() {
         }
     };
     let script = vec![vec![Act::Head, Act::Content(1000), Act::Stall]];
-    let (second, _) = together(both, fixture.server.play(script)).await;
+    let (second, _) = run_both(both, fixture.server.play(script)).await;
     assert!(matches!(&second, Err(Error::Busy { path }) if path.ends_with(Path::new("file"))), "{second:?}");
 }

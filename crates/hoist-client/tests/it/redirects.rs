@@ -2,37 +2,37 @@
 
 use hoist_client::{Client, Dialect, Error, Handle, Interop, Source};
 
-use crate::script::{Act, Seen, Server, answer, any, bytes, client as tokens, say, together};
+use crate::script::{Act, ReceivedRequest, Server, builder, bytes, respond, run_both, token_client, write};
 
 fn client() -> Client {
-    any().bearer("hush").dialect(Dialect::Ietf(Interop::V9)).build().expect("a client")
+    builder().bearer("hush").dialect(Dialect::Ietf(Interop::V9)).build().expect("a client")
 }
 
 fn redirect(status: &str, to: impl std::fmt::Display) -> Vec<Act> {
-    answer(&format!("{status}|Location: {to}"))
+    respond(&format!("{status}|Location: {to}"))
 }
 
-fn requests(seen: &[Seen]) -> Vec<&str> {
-    seen.iter().map(Seen::request).collect()
+fn requests(seen: &[ReceivedRequest]) -> Vec<&str> {
+    seen.iter().map(ReceivedRequest::request).collect()
 }
 
 // proves: IETF-CLI-07, IETF-CLI-12
 #[tokio::test]
 async fn creations_appends_and_queries_follow_redirects() {
     let server = Server::start().await;
-    let client = any().dialect(Dialect::Ietf(Interop::V9)).request_bytes_max(600).bearer("hush").build();
+    let client = builder().dialect(Dialect::Ietf(Interop::V9)).request_bytes_max(600).bearer("hush").build();
     let put = client.expect("a client").put(server.url.clone(), Source::bytes(bytes(1000)));
     let scripts = vec![
         redirect("307 Temporary Redirect", "/new/uploads"),
         // Resolved against the redirected URL, not the upload URL.
-        answer("201 Created|Upload-Complete: ?0|Upload-Offset: 600|Location: 7"),
+        respond("201 Created|Upload-Complete: ?0|Upload-Offset: 600|Location: 7"),
         redirect("308 Permanent Redirect", "/elsewhere/7"),
         vec![Act::Head, Act::Content(100), Act::Reset],
         redirect("307 Temporary Redirect", "/asked/7"),
-        answer("204 No Content|Upload-Offset: 700|Upload-Complete: ?0"),
-        answer("200 OK|Upload-Complete: ?1"),
+        respond("204 No Content|Upload-Offset: 700|Upload-Complete: ?0"),
+        respond("200 OK|Upload-Complete: ?1"),
     ];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").bytes, 1000);
     let expected = [
         "POST /uploads",
@@ -55,9 +55,9 @@ async fn a_redirect_to_another_origin_carries_no_credentials_and_no_token() {
     let put = client().put(server.url.clone(), Source::bytes(bytes(1000)));
     let played = async {
         server.play(vec![redirect("307 Temporary Redirect", &elsewhere.url)]).await;
-        elsewhere.play(vec![answer("200 OK|Upload-Complete: ?1")]).await
+        elsewhere.play(vec![respond("200 OK|Upload-Complete: ?1")]).await
     };
-    let (outcome, seen) = together(put.send(), played).await;
+    let (outcome, seen) = run_both(put.send(), played).await;
     assert_eq!(outcome.expect("an upload").bytes, 1000);
     assert_eq!((seen[0].request(), seen[0].field("authorization")), ("POST /uploads", None));
     assert!(seen[0].content == bytes(1000));
@@ -66,15 +66,15 @@ async fn a_redirect_to_another_origin_carries_no_credentials_and_no_token() {
     let client = client();
     let played = async {
         server.play(vec![redirect("308 Permanent Redirect", &elsewhere.url)]).await;
-        elsewhere.play(vec![answer("204 No Content")]).await
+        elsewhere.play(vec![respond("204 No Content")]).await
     };
-    let (cancelled, seen) = together(client.cancel(&handle), played).await;
+    let (cancelled, seen) = run_both(client.cancel(&handle), played).await;
     cancelled.expect("cancelled");
     assert_eq!((seen[0].request(), seen[0].field("authorization")), ("DELETE /uploads", None));
 
-    let put = tokens().put(server.url.clone(), Source::bytes(bytes(1000)));
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(1000)));
     let played = server.play(vec![redirect("307 Temporary Redirect", &elsewhere.url)]);
-    let (outcome, _) = together(put.send(), played).await;
+    let (outcome, _) = run_both(put.send(), played).await;
     let Err(Error::Redirected { to, wrong: Some(wrong), .. }) = outcome else { panic!("{outcome:?}") };
     assert!(to == elsewhere.url.to_string() && wrong.contains("token"), "{wrong}");
 }
@@ -84,7 +84,7 @@ async fn redirects_that_are_not_followed_are_reported_with_their_url() {
     for status in ["301 Moved Permanently", "302 Found", "303 See Other"] {
         let server = Server::start().await;
         let put = client().put(server.url.clone(), Source::bytes(bytes(1000)));
-        let (outcome, _) = together(put.send(), server.play(vec![redirect(status, "/login")])).await;
+        let (outcome, _) = run_both(put.send(), server.play(vec![redirect(status, "/login")])).await;
         let error = outcome.expect_err("not followed");
         assert!(matches!(error, Error::Redirected { wrong: None, .. }), "{error:?}");
         let text = error.to_string();
@@ -92,8 +92,8 @@ async fn redirects_that_are_not_followed_are_reported_with_their_url() {
 
         let handle = Handle::at(server.url.clone(), Dialect::Ietf(Interop::V9));
         let client = client();
-        let script = vec![vec![Act::Head, say(&format!("{status}|Location: /login"))]];
-        let (outcome, _) = together(client.status(&handle), server.play(script)).await;
+        let script = vec![vec![Act::Head, write(&format!("{status}|Location: /login"))]];
+        let (outcome, _) = run_both(client.status(&handle), server.play(script)).await;
         assert!(matches!(outcome, Err(Error::Redirected { .. })), "{outcome:?}");
     }
 }
@@ -109,7 +109,7 @@ async fn too_many_redirects_and_invalid_urls_are_refused() {
         let server = Server::start().await;
         let put = client().put(server.url.clone(), Source::bytes(bytes(1000)));
         let scripts = (0..rounds).map(|_| redirect("308 Permanent Redirect", to)).collect();
-        let (outcome, _) = together(put.send(), server.play(scripts)).await;
+        let (outcome, _) = run_both(put.send(), server.play(scripts)).await;
         let Err(Error::Redirected { wrong: Some(wrong), .. }) = outcome else { panic!("{to}: {outcome:?}") };
         assert!(wrong.contains(expected), "{to}: {wrong}");
     }
@@ -119,8 +119,8 @@ async fn too_many_redirects_and_invalid_urls_are_refused() {
 async fn a_final_response_is_no_redirect() {
     let server = Server::start().await;
     let put = client().put(server.url.clone(), Source::bytes(bytes(1000)));
-    let script = vec![answer("307 Temporary Redirect|Upload-Complete: ?1|Location: /next")];
-    let (outcome, seen) = together(put.send(), server.play(script)).await;
+    let script = vec![respond("307 Temporary Redirect|Upload-Complete: ?1|Location: /next")];
+    let (outcome, seen) = run_both(put.send(), server.play(script)).await;
     assert!(matches!(outcome, Err(Error::Redirected { wrong: None, .. })), "{outcome:?}");
     assert_eq!(seen.len(), 1);
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use hoist_client::{Source, Token};
 use tokio::time::Instant;
 
-use crate::script::{Act, Seen, Server, answer, bytes, client, problem, quick, say, together};
+use crate::script::{
+    Act, ReceivedRequest, Server, bytes, problem, respond, run_both, token_builder, token_client, write,
+};
 
 const LENGTH: usize = 300_000;
 
@@ -13,8 +15,8 @@ fn token() -> Token {
     Token::new(*b"abcdef").expect("in range")
 }
 
-fn requests(seen: &[Seen]) -> Vec<&str> {
-    seen.iter().map(Seen::request).collect()
+fn requests(seen: &[ReceivedRequest]) -> Vec<&str> {
+    seen.iter().map(ReceivedRequest::request).collect()
 }
 
 fn offset(at: usize) -> String {
@@ -33,11 +35,11 @@ async fn an_interrupted_upload_is_resumed_at_the_offset() {
             let server = Server::start().await;
             let file = tempfile::NamedTempFile::new().expect("a file");
             std::fs::write(file.path(), &content).expect("written");
-            let put = client().put(server.url.clone(), Source::file(file.path()));
+            let put = token_client().put(server.url.clone(), Source::file(file.path()));
             let mut first = vec![Act::Head, Act::Content(cut as u64)];
             first.extend(reset.then_some(Act::Reset));
-            let scripts = vec![first, answer(&offset(cut)), answer(&offset(LENGTH))];
-            let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+            let scripts = vec![first, respond(&offset(cut)), respond(&offset(LENGTH))];
+            let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
             let outcome = outcome.expect("an upload");
             assert_eq!(requests(&seen), ["POST /uploads", "HEAD /uploads", "PATCH /uploads"]);
             assert_eq!(seen[2].field("upload-offset"), Some(cut.to_string().as_str()));
@@ -53,10 +55,10 @@ async fn an_interrupted_upload_is_resumed_at_the_offset() {
 #[tokio::test]
 async fn a_lost_final_response_is_replayed() {
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH)));
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(LENGTH)));
     let again = format!("201 Created|Upload-Offset: {LENGTH}|X-Target: told||stored");
-    let scripts = vec![vec![Act::Head, Act::Rest, Act::Reset], answer(&offset(LENGTH)), answer(&again)];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let scripts = vec![vec![Act::Head, Act::Rest, Act::Reset], respond(&offset(LENGTH)), respond(&again)];
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     let outcome = outcome.expect("an upload");
     assert_eq!(seen[2].field("content-length"), Some("0"));
     assert_eq!(seen[2].field("upload-offset"), Some(LENGTH.to_string().as_str()));
@@ -66,10 +68,10 @@ async fn a_lost_final_response_is_replayed() {
 #[tokio::test]
 async fn an_upload_is_complete_even_if_its_response_cannot_be_replayed() {
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH)));
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(LENGTH)));
     let complete = format!("409 Conflict|Upload-Offset: {LENGTH}|Upload-Complete: ?1");
-    let scripts = vec![vec![Act::Head, Act::Rest, Act::Reset], answer(&offset(LENGTH)), answer(&complete)];
-    let (outcome, _) = together(put.send(), server.play(scripts)).await;
+    let scripts = vec![vec![Act::Head, Act::Rest, Act::Reset], respond(&offset(LENGTH)), respond(&complete)];
+    let (outcome, _) = run_both(put.send(), server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").bytes, LENGTH as u64);
 }
 
@@ -77,19 +79,19 @@ async fn an_upload_is_complete_even_if_its_response_cannot_be_replayed() {
 #[tokio::test]
 async fn a_burst_of_errors_is_retried() {
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH)));
-    let error = |status: &str| vec![Act::Head, say(&format!("{status}|Content-Type: text/html"))];
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(LENGTH)));
+    let error = |status: &str| vec![Act::Head, write(&format!("{status}|Content-Type: text/html"))];
     let scripts = vec![
-        answer(&problem("503 Service Unavailable", "", "starting")),
+        respond(&problem("503 Service Unavailable", "", "starting")),
         error("502 Bad Gateway"),
         error("429 Too Many Requests"),
         error("504 Gateway Timeout"),
-        answer(&offset(0)),
-        answer("500 Internal Server Error"),
-        answer(&offset(LENGTH)),
-        answer(&offset(LENGTH)),
+        respond(&offset(0)),
+        respond("500 Internal Server Error"),
+        respond(&offset(LENGTH)),
+        respond(&offset(LENGTH)),
     ];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").retries, 5);
     let head = "HEAD /uploads";
     let patch = "PATCH /uploads";
@@ -100,11 +102,11 @@ async fn a_burst_of_errors_is_retried() {
 #[tokio::test]
 async fn a_conflict_with_an_offset_is_resumed_at_that_offset() {
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH))).token(token());
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(LENGTH))).token(token());
     let conflict = "409 Conflict|Upload-Offset: 2000|Upload-Complete: ?0";
     let scripts =
-        vec![answer(&offset(1000)), vec![Act::Head, say(conflict), Act::Stall], answer(&offset(LENGTH))];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+        vec![respond(&offset(1000)), vec![Act::Head, write(conflict), Act::Stall], respond(&offset(LENGTH))];
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     outcome.expect("an upload");
     assert_eq!(seen[2].field("upload-offset"), Some("2000"));
     assert!(seen[2].content == bytes(LENGTH)[2000..]);
@@ -114,13 +116,13 @@ async fn a_conflict_with_an_offset_is_resumed_at_that_offset() {
 #[tokio::test]
 async fn a_creation_that_the_server_never_saw_is_repeated() {
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::bytes(bytes(100)));
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(100)));
     let scripts = vec![
         vec![Act::Head, Act::Reset],
-        answer("404 Not Found"),
-        answer("204 No Content|Upload-Offset: 100"),
+        respond("404 Not Found"),
+        respond("204 No Content|Upload-Offset: 100"),
     ];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     outcome.expect("an upload");
     assert_eq!(requests(&seen), ["POST /uploads", "HEAD /uploads", "POST /uploads"]);
     assert_eq!(seen[1].field("upload-token"), seen[2].field("upload-token"));
@@ -130,15 +132,15 @@ async fn a_creation_that_the_server_never_saw_is_repeated() {
 #[tokio::test]
 async fn a_creation_in_conflict_with_its_own_retry_queries_the_offset() {
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::bytes(bytes(100)));
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(100)));
     let scripts = vec![
         vec![Act::Head, Act::Content(10), Act::Reset],
-        answer("404 Not Found"),
-        answer("409 Conflict|Upload-Offset: 0"),
-        answer("204 No Content|Upload-Offset: 10"),
-        answer("204 No Content|Upload-Offset: 100"),
+        respond("404 Not Found"),
+        respond("409 Conflict|Upload-Offset: 0"),
+        respond("204 No Content|Upload-Offset: 10"),
+        respond("204 No Content|Upload-Offset: 100"),
     ];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     outcome.expect("an upload");
     let methods = ["POST /uploads", "HEAD /uploads", "POST /uploads", "HEAD /uploads", "PATCH /uploads"];
     assert_eq!(requests(&seen), methods);
@@ -147,17 +149,17 @@ async fn a_creation_in_conflict_with_its_own_retry_queries_the_offset() {
 #[tokio::test]
 async fn a_token_resumes_the_upload_of_an_earlier_process() {
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH))).token(token());
-    let scripts = vec![answer(&offset(7)), answer(&offset(LENGTH))];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(LENGTH))).token(token());
+    let scripts = vec![respond(&offset(7)), respond(&offset(LENGTH))];
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").resumed_bytes, 7);
     assert_eq!(requests(&seen), ["HEAD /uploads", "PATCH /uploads"]);
     assert_eq!(seen[0].field("upload-token"), Some(":YWJjZGVm:"));
 
     // There was no earlier run, or the server no longer has its upload.
-    let put = client().put(server.url.clone(), Source::bytes(bytes(LENGTH))).token(token());
-    let scripts = vec![answer("404 Not Found"), answer(&offset(LENGTH))];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(LENGTH))).token(token());
+    let scripts = vec![respond("404 Not Found"), respond(&offset(LENGTH))];
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").retries, 0);
     assert_eq!(requests(&seen), ["HEAD /uploads", "POST /uploads"]);
 }
@@ -165,13 +167,13 @@ async fn a_token_resumes_the_upload_of_an_earlier_process() {
 #[tokio::test(start_paused = true)]
 async fn retry_after_is_respected() {
     let server = Server::start().await;
-    let client = quick().build().expect("a client");
+    let client = token_builder().build().expect("a client");
     let put = client.put(server.url.clone(), Source::bytes(bytes(100)));
     let scripts = vec![
-        answer("503 Service Unavailable|Retry-After: 7"),
-        vec![Act::Head, say("429 Too Many Requests|Retry-After: 30")],
-        answer("404 Not Found"),
-        answer("204 No Content|Upload-Offset: 100"),
+        respond("503 Service Unavailable|Retry-After: 7"),
+        vec![Act::Head, write("429 Too Many Requests|Retry-After: 30")],
+        respond("404 Not Found"),
+        respond("204 No Content|Upload-Offset: 100"),
     ];
     let start = Instant::now();
     let played = async { tokio::join!(put.send(), server.play(scripts)) };
@@ -189,7 +191,7 @@ async fn retry_after_is_respected() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_closed() {
     let server = Server::start().await;
-    let client = quick()
+    let client = token_builder()
         .retry_pauses(Duration::from_millis(500), Duration::from_secs(30))
         .idle_timeout(Duration::from_secs(20))
         .build()
@@ -197,8 +199,8 @@ async fn an_idle_connection_is_closed() {
     let put = client.put(server.url.clone(), Source::bytes(bytes(100)));
     let scripts = vec![
         vec![Act::Head, Act::Content(40), Act::Stall],
-        answer("204 No Content|Upload-Offset: 40"),
-        answer("204 No Content|Upload-Offset: 100"),
+        respond("204 No Content|Upload-Offset: 40"),
+        respond("204 No Content|Upload-Offset: 100"),
     ];
     let start = Instant::now();
     let (outcome, seen) = tokio::join!(put.send(), server.play(scripts));
@@ -214,7 +216,7 @@ async fn an_idle_connection_is_closed() {
 #[tokio::test]
 async fn a_dropped_upload_closes_its_connection() {
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::bytes(vec![7; 10_000_000]));
+    let put = token_client().put(server.url.clone(), Source::bytes(vec![7; 10_000_000]));
     let (started, mut signal) = tokio::sync::oneshot::channel();
     let sent = async move {
         tokio::select! {
@@ -229,5 +231,5 @@ async fn a_dropped_upload_closes_its_connection() {
         started.send(()).expect("the upload is running");
         crate::script::perform(&mut stream, &[Act::Stall]).await
     };
-    together(sent, played).await;
+    run_both(sent, played).await;
 }

@@ -20,7 +20,7 @@ pub(crate) enum Act {
     /// Reads chunked content to its end.
     Chunks,
     /// Writes a text.
-    Say(String),
+    Write(String),
     /// Waits until the client closes the connection.
     Stall,
     /// Resets the connection at the end of the script, instead of closing it.
@@ -29,12 +29,12 @@ pub(crate) enum Act {
 
 /// The request that a connection carried.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct ReceivedRequest {
     pub(crate) head: String,
     pub(crate) content: Vec<u8>,
 }
 
-impl Seen {
+impl ReceivedRequest {
     /// Returns method and target.
     pub(crate) fn request(&self) -> &str {
         self.head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1")
@@ -50,12 +50,12 @@ impl Seen {
 }
 
 /// Reads a whole request and responds.
-pub(crate) fn answer(response: &str) -> Vec<Act> {
-    vec![Act::Head, Act::Rest, say(response)]
+pub(crate) fn respond(response: &str) -> Vec<Act> {
+    vec![Act::Head, Act::Rest, write(response)]
 }
 
 /// Writes a response whose lines are separated by `|`, and its content after `||`.
-pub(crate) fn say(response: &str) -> Act {
+pub(crate) fn write(response: &str) -> Act {
     let (head, content) = response.split_once("||").unwrap_or((response, ""));
     let head = head.replace('|', "\r\n");
     // Each script has its own connection.
@@ -64,7 +64,7 @@ pub(crate) fn say(response: &str) -> Act {
         _ if head.starts_with("204") => "\r\nConnection: close".to_owned(),
         _ => format!("\r\nConnection: close\r\nContent-Length: {}", content.len()),
     };
-    Act::Say(format!("HTTP/1.1 {head}{framing}\r\n\r\n{content}"))
+    Act::Write(format!("HTTP/1.1 {head}{framing}\r\n\r\n{content}"))
 }
 
 /// Returns a response with a problem document.
@@ -91,7 +91,7 @@ impl Server {
     }
 
     /// Plays the scripts and returns the requests. Further connections are not accepted, so the test times out.
-    pub(crate) async fn play(&self, scripts: Vec<Vec<Act>>) -> Vec<Seen> {
+    pub(crate) async fn play(&self, scripts: Vec<Vec<Act>>) -> Vec<ReceivedRequest> {
         let mut seen = Vec::new();
         for script in scripts {
             let (mut stream, _) = self.listener.accept().await.expect("accepted");
@@ -109,8 +109,8 @@ impl Server {
 pub(crate) async fn perform(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     script: &[Act],
-) -> (Seen, bool) {
-    let mut seen = Seen::default();
+) -> (ReceivedRequest, bool) {
+    let mut seen = ReceivedRequest::default();
     let mut resets = false;
     for act in script {
         match act {
@@ -122,7 +122,7 @@ pub(crate) async fn perform(
                 content(stream, &mut seen, left).await;
             }
             Act::Chunks => chunks(stream, &mut seen).await,
-            Act::Say(text) => stream.write_all(text.as_bytes()).await.expect("the client reads"),
+            Act::Write(text) => stream.write_all(text.as_bytes()).await.expect("the client reads"),
             Act::Stall => {
                 let mut rest = [0; 4096];
                 while stream.read(&mut rest).await.is_ok_and(|bytes| bytes > 0) {}
@@ -142,7 +142,7 @@ async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(head).expect("ASCII")
 }
 
-async fn chunks(stream: &mut (impl AsyncRead + Unpin), seen: &mut Seen) {
+async fn chunks(stream: &mut (impl AsyncRead + Unpin), seen: &mut ReceivedRequest) {
     for _ in 0..10_000 {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
@@ -159,24 +159,24 @@ async fn chunks(stream: &mut (impl AsyncRead + Unpin), seen: &mut Seen) {
     panic!("chunks without end");
 }
 
-async fn content(stream: &mut (impl AsyncRead + Unpin), seen: &mut Seen, bytes: u64) {
+async fn content(stream: &mut (impl AsyncRead + Unpin), seen: &mut ReceivedRequest, bytes: u64) {
     let start = seen.content.len();
     seen.content.resize(start + usize::try_from(bytes).expect("small"), 0);
     stream.read_exact(&mut seen.content[start..]).await.expect("as much content as the script reads");
 }
 
 /// Returns a builder without retry pauses, for the token dialect.
-pub(crate) fn quick() -> ClientBuilder {
-    any().dialect(Dialect::Token(Form::Seed))
+pub(crate) fn token_builder() -> ClientBuilder {
+    builder().dialect(Dialect::Token(Form::Seed))
 }
 
 /// Returns a builder without retry pauses.
-pub(crate) fn any() -> ClientBuilder {
+pub(crate) fn builder() -> ClientBuilder {
     Client::builder().retry_pauses(Duration::ZERO, Duration::ZERO)
 }
 
-pub(crate) fn client() -> Client {
-    quick().build().expect("a client")
+pub(crate) fn token_client() -> Client {
+    token_builder().build().expect("a client")
 }
 
 /// Returns bytes without a short period.
@@ -185,7 +185,7 @@ pub(crate) fn bytes(count: usize) -> Vec<u8> {
 }
 
 /// Runs client and server concurrently, with a timeout.
-pub(crate) async fn together<C, S>(
+pub(crate) async fn run_both<C, S>(
     client: impl Future<Output = C>,
     server: impl Future<Output = S>,
 ) -> (C, S) {

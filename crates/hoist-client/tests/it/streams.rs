@@ -4,10 +4,10 @@ use std::io::Cursor;
 
 use hoist_client::{Dialect, Error, Interop, Source};
 
-use crate::script::{Act, Server, answer, any, bytes, say, together};
+use crate::script::{Act, Server, builder, bytes, respond, run_both, write};
 
 fn client(keeps: u64) -> hoist_client::Client {
-    any().dialect(Dialect::Ietf(Interop::V8)).rewind_bytes_max(keeps).build().expect("a client")
+    builder().dialect(Dialect::Ietf(Interop::V8)).rewind_bytes_max(keeps).build().expect("a client")
 }
 
 /// Returns a script that reads the chunks of a chunked request.
@@ -18,11 +18,11 @@ async fn a_seekable_reader_is_read_again() {
     let server = Server::start().await;
     let put = client(1).put(server.url.clone(), Source::reader(Cursor::new(bytes(1000))));
     let scripts = vec![
-        vec![Act::Head, say(CREATED), Act::Content(400), Act::Reset],
-        answer("204 No Content|Upload-Offset: 300|Upload-Complete: ?0"),
-        answer("200 OK|Upload-Complete: ?1"),
+        vec![Act::Head, write(CREATED), Act::Content(400), Act::Reset],
+        respond("204 No Content|Upload-Offset: 300|Upload-Complete: ?0"),
+        respond("200 OK|Upload-Complete: ?1"),
     ];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").bytes, 1000);
     assert_eq!(seen[0].field("content-length"), Some("1000"));
     assert_eq!(seen[2].content, bytes(1000)[300..]);
@@ -37,13 +37,15 @@ async fn the_last_request_of_a_stream_completes_the_upload() {
     let scripts = vec![
         vec![
             Act::Head,
-            say(CREATED),
+            write(CREATED),
             Act::Chunks,
-            say("201 Created|Location: /uploads/7|Upload-Offset: 500|Upload-Complete: ?0|Connection: close"),
+            write(
+                "201 Created|Location: /uploads/7|Upload-Offset: 500|Upload-Complete: ?0|Connection: close",
+            ),
         ],
-        answer("200 OK|Upload-Complete: ?1"),
+        respond("200 OK|Upload-Complete: ?1"),
     ];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     let outcome = outcome.expect("an upload");
     assert_eq!((outcome.bytes, outcome.retries), (500, 0));
     assert_eq!((seen[0].field("upload-complete"), seen[0].field("upload-length")), (Some("?0"), None));
@@ -62,17 +64,17 @@ async fn a_request_ends_when_the_rewind_buffer_is_full() {
     let scripts = vec![
         vec![
             Act::Head,
-            say(CREATED),
+            write(CREATED),
             Act::Chunks,
-            say(
+            write(
                 "201 Created|Location: /uploads/7|Upload-Offset: 262144|Upload-Complete: ?0|Connection: close",
             ),
         ],
         vec![Act::Head, Act::Chunks, Act::Reset],
-        answer("204 No Content|Upload-Offset: 270000|Upload-Complete: ?0"),
-        answer("200 OK|Upload-Complete: ?1"),
+        respond("204 No Content|Upload-Offset: 270000|Upload-Complete: ?0"),
+        respond("200 OK|Upload-Complete: ?1"),
     ];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").bytes, 300_000);
     assert!(seen[0].content == whole[..262_144] && seen[1].content == whole[262_144..]);
     assert!(seen[3].content == whole[270_000..], "lost bytes are sent again from the buffer");
@@ -86,16 +88,16 @@ async fn acknowledged_bytes_are_not_kept() {
     let scripts = vec![
         vec![
             Act::Head,
-            say(CREATED),
+            write(CREATED),
             Act::Chunks,
-            say(
+            write(
                 "201 Created|Location: /uploads/7|Upload-Offset: 262144|Upload-Complete: ?0|Connection: close",
             ),
         ],
         vec![Act::Head, Act::Reset],
-        answer("204 No Content|Upload-Offset: 5|Upload-Complete: ?0"),
+        respond("204 No Content|Upload-Offset: 5|Upload-Complete: ?0"),
     ];
-    let (outcome, _) = together(put.send(), server.play(scripts)).await;
+    let (outcome, _) = run_both(put.send(), server.play(scripts)).await;
     assert!(matches!(outcome, Err(Error::NotRewindable { offset: 5 })), "{outcome:?}");
 }
 
@@ -104,7 +106,8 @@ async fn a_stream_of_known_length_declares_it() {
     let server = Server::start().await;
     let source = Source::stream(Cursor::new(bytes(500))).with_length(500);
     let put = client(1 << 20).put(server.url.clone(), source);
-    let (outcome, seen) = together(put.send(), server.play(vec![answer("200 OK|Upload-Complete: ?1")])).await;
+    let (outcome, seen) =
+        run_both(put.send(), server.play(vec![respond("200 OK|Upload-Complete: ?1")])).await;
     assert_eq!(outcome.expect("an upload").bytes, 500);
     assert_eq!(
         (seen[0].field("content-length"), seen[0].field("upload-complete")),
@@ -114,6 +117,6 @@ async fn a_stream_of_known_length_declares_it() {
     let source = Source::stream(Cursor::new(bytes(400))).with_length(500);
     let put = client(1 << 20).put(server.url.clone(), source);
     let script = vec![vec![Act::Stall]];
-    let (outcome, _) = together(put.send(), server.play(script)).await;
+    let (outcome, _) = run_both(put.send(), server.play(script)).await;
     assert!(matches!(outcome, Err(Error::SourceChanged { .. })), "{outcome:?}");
 }

@@ -10,7 +10,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::script::{Act, Seen, Server, answer, bytes, perform, quick, say, together};
+use crate::script::{Act, ReceivedRequest, Server, bytes, perform, respond, run_both, token_builder, write};
 
 /// The certificate authority of one test, and a file with its certificate.
 struct Authority {
@@ -44,7 +44,7 @@ impl Authority {
     }
 
     fn client(&self) -> Client {
-        quick().ca_file(self.file.path()).build().expect("a client")
+        token_builder().ca_file(self.file.path()).build().expect("a client")
     }
 }
 
@@ -65,9 +65,9 @@ fn secure(server: &Server) -> Uri {
 }
 
 /// Plays one script over TLS. Returns an empty request if the client aborts the handshake.
-async fn play(server: &Server, acceptor: &TlsAcceptor, script: Vec<Act>) -> Seen {
+async fn play(server: &Server, acceptor: &TlsAcceptor, script: Vec<Act>) -> ReceivedRequest {
     let (socket, _) = server.listener.accept().await.expect("accepted");
-    let Ok(mut stream) = acceptor.accept(socket).await else { return Seen::default() };
+    let Ok(mut stream) = acceptor.accept(socket).await else { return ReceivedRequest::default() };
     perform(&mut stream, &script).await.0
 }
 
@@ -79,11 +79,11 @@ async fn an_upload_is_resumed_over_tls() {
     let put = authority.client().put(secure(&server), Source::bytes(bytes(300_000)));
     let played = async {
         let first = play(&server, &acceptor, vec![Act::Head, Act::Content(100_000)]).await;
-        play(&server, &acceptor, answer("204 No Content|Upload-Offset: 100000")).await;
-        let last = play(&server, &acceptor, answer("204 No Content|Upload-Offset: 300000")).await;
+        play(&server, &acceptor, respond("204 No Content|Upload-Offset: 100000")).await;
+        let last = play(&server, &acceptor, respond("204 No Content|Upload-Offset: 300000")).await;
         [first.content, last.content].concat()
     };
-    let (outcome, content) = together(put.send(), played).await;
+    let (outcome, content) = run_both(put.send(), played).await;
     assert_eq!(outcome.expect("an upload").retries, 1);
     assert!(content == bytes(300_000));
 }
@@ -94,7 +94,7 @@ async fn a_server_of_another_authority_is_not_trusted() {
     let server = Server::start().await;
     let acceptor = other.acceptor();
     let put = authority.client().put(secure(&server), Source::bytes(bytes(100)));
-    let (outcome, _) = together(put.send(), play(&server, &acceptor, vec![Act::Head])).await;
+    let (outcome, _) = run_both(put.send(), play(&server, &acceptor, vec![Act::Head])).await;
     let error = outcome.expect_err("not trusted");
     assert!(matches!(error, Error::Tls { .. }), "{error:?}");
     assert_eq!(error.retry(), Retry::Never);
@@ -109,7 +109,7 @@ async fn a_file_without_certificates_is_an_error() {
         if let Some(content) = content {
             std::fs::write(&path, content).expect("written");
         }
-        let client = quick().ca_file(&path).build().expect("a client");
+        let client = token_builder().ca_file(&path).build().expect("a client");
         let put = client.put(secure(&server), Source::bytes(bytes(100)));
         let accepts = async { drop(server.listener.accept().await) };
         let outcome = tokio::select! {
@@ -144,15 +144,15 @@ async fn an_alternative_service_is_used() {
     let response =
         format!("204 No Content|Upload-Offset: 1|Alt-Svc: h3=\":1\", http%2F1.1=\":{}\"", elsewhere.port());
     let played = async {
-        play(&origin, &acceptor, answer(&response)).await;
-        let seen = play(&elsewhere, &acceptor, answer("204 No Content|Upload-Offset: 2")).await;
+        play(&origin, &acceptor, respond(&response)).await;
+        let seen = play(&elsewhere, &acceptor, respond("204 No Content|Upload-Offset: 2")).await;
         // The requests are still for the origin.
         assert_eq!(seen.field("host"), Some(format!("localhost:{}", origin.port()).as_str()));
         // The alternative is gone, so the origin is used.
         drop(elsewhere);
-        play(&origin, &acceptor, answer("204 No Content|Upload-Offset: 3")).await;
+        play(&origin, &acceptor, respond("204 No Content|Upload-Offset: 3")).await;
     };
-    let (offsets, ()) = together(asks, played).await;
+    let (offsets, ()) = run_both(asks, played).await;
     assert_eq!(offsets, [1, 2, 3]);
 }
 
@@ -172,10 +172,10 @@ fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> (tempfile::NamedT
 async fn a_self_signed_certificate_in_the_file_is_trusted() {
     let (file, acceptor) = self_signed(|_| {});
     let server = Server::start().await;
-    let client = quick().ca_file(file.path()).build().expect("a client");
+    let client = token_builder().ca_file(file.path()).build().expect("a client");
     let put = client.put(secure(&server), Source::bytes(bytes(100)));
-    let script = answer("204 No Content|Upload-Offset: 100");
-    let (outcome, _) = together(put.send(), play(&server, &acceptor, script)).await;
+    let script = respond("204 No Content|Upload-Offset: 100");
+    let (outcome, _) = run_both(put.send(), play(&server, &acceptor, script)).await;
     assert_eq!(outcome.expect("an upload").bytes, 100);
 }
 
@@ -186,18 +186,18 @@ async fn a_certificate_in_the_file_is_trusted_without_its_issuer() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), leaf.pem()).expect("written");
     let server = Server::start().await;
-    let client = quick().ca_file(file.path()).build().expect("a client");
+    let client = token_builder().ca_file(file.path()).build().expect("a client");
     let put = client.put(secure(&server), Source::bytes(bytes(100)));
     let acceptor = acceptor_of(leaf.der().clone(), &key);
-    let script = answer("204 No Content|Upload-Offset: 100");
-    let (outcome, _) = together(put.send(), play(&server, &acceptor, script)).await;
+    let script = respond("204 No Content|Upload-Offset: 100");
+    let (outcome, _) = run_both(put.send(), play(&server, &acceptor, script)).await;
     assert_eq!(outcome.expect("an upload").bytes, 100);
 
     // Other certificates of the same authority are not trusted.
     let (other, key) = authority.leaf(|_| {});
     let put = client.put(secure(&server), Source::bytes(bytes(100)));
     let acceptor = acceptor_of(other.der().clone(), &key);
-    let (outcome, _) = together(put.send(), play(&server, &acceptor, vec![Act::Head])).await;
+    let (outcome, _) = run_both(put.send(), play(&server, &acceptor, vec![Act::Head])).await;
     assert!(matches!(outcome, Err(Error::Tls { .. })), "{outcome:?}");
 }
 
@@ -217,9 +217,9 @@ async fn a_certificate_in_the_file_must_be_valid_and_match_the_name() {
         let of_leaf = (leaf_file, acceptor_of(leaf.der().clone(), &key));
         for (file, acceptor) in [self_signed(change), of_leaf] {
             let server = Server::start().await;
-            let client = quick().ca_file(file.path()).build().expect("a client");
+            let client = token_builder().ca_file(file.path()).build().expect("a client");
             let put = client.put(secure(&server), Source::bytes(bytes(100)));
-            let (outcome, seen) = together(put.send(), play(&server, &acceptor, vec![Act::Head])).await;
+            let (outcome, seen) = run_both(put.send(), play(&server, &acceptor, vec![Act::Head])).await;
             let error = outcome.expect_err("not trusted");
             let Error::Tls { source, .. } = &error else { panic!("{error:?}") };
             assert!(source.to_string().contains(expected), "{expected}: {source}");
@@ -235,12 +235,12 @@ fn elsewhere() -> Vec<SanType> {
 #[tokio::test]
 async fn a_url_with_the_wrong_scheme_fails_at_once() {
     let server = Server::start().await;
-    let put = quick().build().expect("a client").put(secure(&server), Source::bytes(bytes(100)));
+    let put = token_builder().build().expect("a client").put(secure(&server), Source::bytes(bytes(100)));
     let played = async {
         let (mut socket, _) = server.listener.accept().await.expect("accepted");
-        perform(&mut socket, &[say("400 Bad Request")]).await
+        perform(&mut socket, &[write("400 Bad Request")]).await
     };
-    let (outcome, _) = together(put.send(), played).await;
+    let (outcome, _) = run_both(put.send(), played).await;
     let error = outcome.expect_err("no TLS");
     assert!(matches!(error, Error::Scheme { speaks_tls: false, .. }), "{error:?}");
     assert_eq!(error.retry(), Retry::Never);
@@ -248,8 +248,8 @@ async fn a_url_with_the_wrong_scheme_fails_at_once() {
     let authority = Authority::new();
     let acceptor = authority.acceptor();
     let server = Server::start().await;
-    let put = quick().build().expect("a client").put(server.url.clone(), Source::bytes(bytes(100)));
-    let (outcome, _) = together(put.send(), play(&server, &acceptor, vec![])).await;
+    let put = token_builder().build().expect("a client").put(server.url.clone(), Source::bytes(bytes(100)));
+    let (outcome, _) = run_both(put.send(), play(&server, &acceptor, vec![])).await;
     let error = outcome.expect_err("TLS");
     assert!(matches!(error, Error::Scheme { speaks_tls: true, .. }), "{error:?}");
 
@@ -258,9 +258,10 @@ async fn a_url_with_the_wrong_scheme_fails_at_once() {
         ["The plain HTTP request was sent to HTTPS port", "Client sent an HTTP request to an HTTPS server."]
     {
         let server = Server::start().await;
-        let put = quick().build().expect("a client").put(server.url.clone(), Source::bytes(bytes(100)));
-        let script = vec![answer(&format!("400 Bad Request||<p>{phrase}</p>"))];
-        let (outcome, _) = together(put.send(), server.play(script)).await;
+        let put =
+            token_builder().build().expect("a client").put(server.url.clone(), Source::bytes(bytes(100)));
+        let script = vec![respond(&format!("400 Bad Request||<p>{phrase}</p>"))];
+        let (outcome, _) = run_both(put.send(), server.play(script)).await;
         let error = outcome.expect_err("TLS");
         assert!(matches!(error, Error::Scheme { speaks_tls: true, .. }), "{error:?}");
     }
@@ -272,19 +273,20 @@ async fn a_proxy_may_require_tls_or_be_unavailable() {
     let acceptor = authority.acceptor();
     let proxy = Server::start().await;
     let proxies = Proxies::default().through(&format!("https://a:b@localhost:{}", proxy.port()));
-    let client = quick().ca_file(authority.file.path()).proxies(proxies.expect("a proxy")).bearer("hush");
+    let client =
+        token_builder().ca_file(authority.file.path()).proxies(proxies.expect("a proxy")).bearer("hush");
     let url = Uri::from_static("https://localhost:1/uploads");
     let put = client.build().expect("a client").put(url, Source::bytes(bytes(100)));
     let played = async {
-        let busy = play(&proxy, &acceptor, vec![Act::Head, say("503 Service Unavailable")]).await;
+        let busy = play(&proxy, &acceptor, vec![Act::Head, write("503 Service Unavailable")]).await;
         let (socket, _) = proxy.listener.accept().await.expect("accepted");
         let mut outer = acceptor.accept(socket).await.expect("TLS with the proxy");
-        let opened = [Act::Head, Act::Say("HTTP/1.1 200 Connection established\r\n\r\n".to_owned())];
+        let opened = [Act::Head, Act::Write("HTTP/1.1 200 Connection established\r\n\r\n".to_owned())];
         let tunnel = perform(&mut outer, &opened).await.0;
         let mut inner = acceptor.accept(outer).await.expect("TLS with the server");
-        (busy, tunnel, perform(&mut inner, &answer("204 No Content|Upload-Offset: 100")).await.0)
+        (busy, tunnel, perform(&mut inner, &respond("204 No Content|Upload-Offset: 100")).await.0)
     };
-    let (outcome, (busy, tunnel, request)) = together(put.send(), played).await;
+    let (outcome, (busy, tunnel, request)) = run_both(put.send(), played).await;
     let outcome = outcome.expect("an upload");
     assert_eq!((outcome.bytes, outcome.retries), (100, 1));
     for connect in [busy, tunnel] {

@@ -3,17 +3,17 @@
 use hoist_client::{Error, Handle, Source, Token, random_token};
 use http::{HeaderName, HeaderValue};
 
-use crate::script::{Act, Server, answer, bytes, client, quick, say, together};
+use crate::script::{Act, Server, bytes, respond, run_both, token_builder, token_client, write};
 
 // proves: TOK-TOKEN-06, TDR-HDR-01, TDR-HDR-03
 #[tokio::test]
 async fn an_upload_without_interruption_is_one_request() {
     let server = Server::start().await;
     let content = bytes(1000);
-    let put = client().put(server.url.clone(), Source::bytes(content.clone()));
+    let put = token_client().put(server.url.clone(), Source::bytes(content.clone()));
     let progress = put.progress();
-    let script = vec![answer("204 No Content|Upload-Offset: 1000|Upload-Complete: ?1")];
-    let (outcome, seen) = together(put.send(), server.play(script)).await;
+    let script = vec![respond("204 No Content|Upload-Offset: 1000|Upload-Complete: ?1")];
+    let (outcome, seen) = run_both(put.send(), server.play(script)).await;
     let outcome = outcome.expect("an upload");
 
     assert_eq!(seen[0].request(), "POST /uploads");
@@ -33,14 +33,14 @@ async fn an_upload_without_interruption_is_one_request() {
 #[tokio::test]
 async fn the_future_of_an_upload_can_be_spawned() {
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::stream(&b"content"[..]));
+    let put = token_client().put(server.url.clone(), Source::stream(&b"content"[..]));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(put.send());
     let scripts = vec![
-        vec![Act::Head, Act::Chunks, say("204 No Content|Upload-Offset: 7|Upload-Complete: ?0")],
-        answer("204 No Content|Upload-Offset: 7|Upload-Complete: ?1"),
+        vec![Act::Head, Act::Chunks, write("204 No Content|Upload-Offset: 7|Upload-Complete: ?0")],
+        respond("204 No Content|Upload-Offset: 7|Upload-Complete: ?1"),
     ];
-    let (outcome, _) = together(tasks.join_next(), server.play(scripts)).await;
+    let (outcome, _) = run_both(tasks.join_next(), server.play(scripts)).await;
     assert_eq!(outcome.expect("a task").expect("it ends").expect("an upload").bytes, 7);
 }
 
@@ -59,9 +59,9 @@ async fn the_content_of_a_file_is_sent_unchanged() {
     let content = bytes(1_000_000);
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), &content).expect("written");
-    let put = client().put(server.url.clone(), Source::file(file.path()));
-    let script = vec![answer("201 Created|Upload-Offset: 1000000|X-Where: here||stored")];
-    let (outcome, seen) = together(put.send(), server.play(script)).await;
+    let put = token_client().put(server.url.clone(), Source::file(file.path()));
+    let script = vec![respond("201 Created|Upload-Offset: 1000000|X-Where: here||stored")];
+    let (outcome, seen) = run_both(put.send(), server.play(script)).await;
     let outcome = outcome.expect("an upload");
     assert!(seen[0].content == content);
     assert_eq!((outcome.status.as_u16(), &outcome.content[..]), (201, &b"stored"[..]));
@@ -71,9 +71,9 @@ async fn the_content_of_a_file_is_sent_unchanged() {
 #[tokio::test]
 async fn an_empty_source_can_be_uploaded() {
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::bytes(Vec::new()));
+    let put = token_client().put(server.url.clone(), Source::bytes(Vec::new()));
     let (outcome, seen) =
-        together(put.send(), server.play(vec![answer("204 No Content|Upload-Offset: 0")])).await;
+        run_both(put.send(), server.play(vec![respond("204 No Content|Upload-Offset: 0")])).await;
     assert_eq!(outcome.expect("an upload").bytes, 0);
     assert_eq!(seen[0].field("content-length"), Some("0"));
 }
@@ -82,18 +82,18 @@ async fn an_empty_source_can_be_uploaded() {
 #[tokio::test]
 async fn responses_of_the_seed_form_suffice() {
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::bytes(bytes(200)));
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(200)));
     let scripts = vec![
         vec![Act::Head, Act::Content(100), Act::Reset],
-        answer("204 No Content|Upload-Offset: 100"),
-        answer("204 No Content|Upload-Offset: 200"),
+        respond("204 No Content|Upload-Offset: 100"),
+        respond("204 No Content|Upload-Offset: 200"),
     ];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").resumed_bytes, 100);
     assert_eq!(seen[2].content, bytes(200)[100..]);
 
-    let put = client().put(server.url.clone(), Source::bytes(bytes(200)));
-    let (outcome, _) = together(put.send(), server.play(vec![answer("204 No Content")])).await;
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(200)));
+    let (outcome, _) = run_both(put.send(), server.play(vec![respond("204 No Content")])).await;
     assert_eq!(outcome.expect("an upload").bytes, 200);
 }
 
@@ -101,8 +101,8 @@ async fn responses_of_the_seed_form_suffice() {
 #[tokio::test]
 async fn unknown_interim_responses_are_ignored() {
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::bytes(bytes(100)));
-    let interim = |text: &str| Act::Say(format!("HTTP/1.1 {text}\r\n\r\n"));
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(100)));
+    let interim = |text: &str| Act::Write(format!("HTTP/1.1 {text}\r\n\r\n"));
     let script = vec![
         Act::Head,
         interim(
@@ -111,9 +111,9 @@ async fn unknown_interim_responses_are_ignored() {
         interim("103 Early Hints\r\nLink: </a>"),
         Act::Rest,
         interim("104 Upload Resumption Supported\r\nUpload-Offset: 50"),
-        say("204 No Content|Upload-Offset: 100"),
+        write("204 No Content|Upload-Offset: 100"),
     ];
-    let (outcome, seen) = together(put.send(), server.play(vec![script])).await;
+    let (outcome, seen) = run_both(put.send(), server.play(vec![script])).await;
     assert_eq!(outcome.expect("an upload").retries, 0);
     // The first request is an ordinary one to servers without an upload protocol.
     for field in ["upload-offset", "upload-incomplete", "upload-complete", "upload-length"] {
@@ -125,7 +125,7 @@ async fn unknown_interim_responses_are_ignored() {
 async fn every_request_has_the_headers_of_the_client() {
     let server = Server::start().await;
     let name = |text| HeaderName::from_static(text);
-    let client = quick()
+    let client = token_builder()
         .bearer("hush")
         .header(name("x-tenant"), HeaderValue::from_static("seven"))
         .header(name("x-many"), HeaderValue::from_static("one"))
@@ -138,10 +138,10 @@ async fn every_request_has_the_headers_of_the_client() {
         .content_type("text/plain");
     let scripts = vec![
         vec![Act::Head, Act::Content(5), Act::Reset],
-        answer("204 No Content|Upload-Offset: 5"),
-        answer("204 No Content|Upload-Offset: 10"),
+        respond("204 No Content|Upload-Offset: 5"),
+        respond("204 No Content|Upload-Offset: 10"),
     ];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     outcome.expect("an upload");
     for request in &seen {
         assert_eq!(request.field("authorization"), Some("Bearer hush"), "{}", request.request());
@@ -158,23 +158,23 @@ async fn every_request_has_the_headers_of_the_client() {
 
 #[tokio::test]
 async fn an_invalid_field_value_is_an_error() {
-    assert!(matches!(quick().bearer("a\nb").build(), Err(Error::Field(_))));
+    assert!(matches!(token_builder().bearer("a\nb").build(), Err(Error::Field(_))));
     let server = Server::start().await;
-    let put = client().put(server.url.clone(), Source::bytes(bytes(10))).content_type("a\r\nb: c");
+    let put = token_client().put(server.url.clone(), Source::bytes(bytes(10))).content_type("a\r\nb: c");
     assert!(matches!(put.send().await, Err(Error::Field(_))));
 }
 
 #[tokio::test]
 async fn an_upload_can_be_split_into_requests_of_limited_size() {
     let server = Server::start().await;
-    let client = quick().request_bytes_max(400).build().expect("a client");
+    let client = token_builder().request_bytes_max(400).build().expect("a client");
     let put = client.put(server.url.clone(), Source::bytes(bytes(1000)));
     let scripts = vec![
-        answer("204 No Content|Upload-Offset: 400|Upload-Complete: ?0"),
-        answer("204 No Content|Upload-Offset: 800|Upload-Complete: ?0"),
-        answer("204 No Content|Upload-Offset: 1000|Upload-Complete: ?1"),
+        respond("204 No Content|Upload-Offset: 400|Upload-Complete: ?0"),
+        respond("204 No Content|Upload-Offset: 800|Upload-Complete: ?0"),
+        respond("204 No Content|Upload-Offset: 1000|Upload-Complete: ?1"),
     ];
-    let (outcome, seen) = together(put.send(), server.play(scripts)).await;
+    let (outcome, seen) = run_both(put.send(), server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").retries, 0);
     let values = |field| seen.iter().map(|request| request.field(field)).collect::<Vec<_>>();
     assert_eq!(values("upload-complete"), [Some("?0"), Some("?0"), None]);
@@ -188,18 +188,18 @@ async fn an_upload_can_be_split_into_requests_of_limited_size() {
 async fn an_upload_can_be_queried_and_cancelled() {
     let server = Server::start().await;
     let token = Token::new(*b"abcdef").expect("in range");
-    let client = client();
+    let client = token_client();
     let handle = Handle::Token { url: server.url.clone(), token };
     let asked = client.status(&handle);
-    let script = vec![answer("204 No Content|Upload-Offset: 7|Upload-Length: 9|Upload-Complete: ?0")];
-    let (status, seen) = together(asked, server.play(script)).await;
+    let script = vec![respond("204 No Content|Upload-Offset: 7|Upload-Length: 9|Upload-Complete: ?0")];
+    let (status, seen) = run_both(asked, server.play(script)).await;
     let status = status.expect("a status");
     assert_eq!((status.offset, status.length, status.complete), (7, Some(9), Some(false)));
     assert_eq!((seen[0].request(), seen[0].field("upload-token")), ("HEAD /uploads", Some(":YWJjZGVm:")));
     assert_eq!((seen[0].field("upload-offset"), seen[0].field("upload-incomplete")), (None, None));
 
     let cancelled = client.cancel(&handle);
-    let (cancelled, seen) = together(cancelled, server.play(vec![answer("204 No Content")])).await;
+    let (cancelled, seen) = run_both(cancelled, server.play(vec![respond("204 No Content")])).await;
     cancelled.expect("cancelled");
     assert_eq!((seen[0].request(), seen[0].field("upload-token")), ("DELETE /uploads", Some(":YWJjZGVm:")));
 
@@ -209,11 +209,11 @@ async fn an_upload_can_be_queried_and_cancelled() {
     };
     // The response to HEAD has no content, whatever length it declares.
     let script = vec![
-        answer("404 Not Found||gone"),
-        vec![Act::Head, say("404 Not Found||")],
-        vec![Act::Head, say("200 OK||")],
+        respond("404 Not Found||gone"),
+        vec![Act::Head, write("404 Not Found||")],
+        vec![Act::Head, write("200 OK||")],
     ];
-    let ((unknown, nothing, page), _) = together(asked, server.play(script)).await;
+    let ((unknown, nothing, page), _) = run_both(asked, server.play(script)).await;
     assert!(matches!(unknown, Err(Error::Refused { status, .. }) if status == 404));
     assert!(matches!(nothing, Err(Error::Refused { status, .. }) if status == 404));
     assert!(matches!(page, Err(Error::Upload(hoist_client::Failure::NotResumable))));
@@ -222,10 +222,10 @@ async fn an_upload_can_be_queried_and_cancelled() {
 #[tokio::test(start_paused = true)]
 async fn the_rate_limit_is_respected() {
     let server = Server::start().await;
-    let client = quick().rate_max(100).build().expect("a client");
+    let client = token_builder().rate_max(100).build().expect("a client");
     let put = client.put(server.url.clone(), Source::bytes(bytes(1000)));
     let start = tokio::time::Instant::now();
-    let script = vec![answer("204 No Content|Upload-Offset: 1000|Upload-Complete: ?1")];
+    let script = vec![respond("204 No Content|Upload-Offset: 1000|Upload-Complete: ?1")];
     let (outcome, seen) = tokio::join!(put.send(), server.play(script));
     outcome.expect("an upload");
     assert_eq!(seen[0].content, bytes(1000));
