@@ -62,6 +62,7 @@ impl Uploader {
         true
     }
 
+    /// Reacts to the final response to a creation, an append or a replay.
     //= IETF-CLI-01, IETF-CLI-02, IETF-CLI-03, IETF-CLI-05, IETF-CLI-06, IETF-CLI-09, IETF-CLI-18
     fn transfer_ended(&mut self, response: &Response, moment: Moment) {
         let Response { status, class, state, retry_after, .. } = *response;
@@ -172,9 +173,7 @@ impl Uploader {
         let (is_whole, is_last) = (self.is_whole(offset), self.request.is_last());
         let UploadState { complete, .. } = response.state;
         match self.properties.completion {
-            Completion::AtLength if self.properties.is_joined || is_whole && self.remote.knows_length => {
-                return self.done(true);
-            }
+            _ if self.properties.is_joined || self.completes_by_length(offset) => return self.done(true),
             Completion::AtLengthOrEnd if is_whole && is_last => {
                 if complete != Some(false) || self.properties.is_part {
                     return self.done(!self.properties.is_part || complete == Some(true));
@@ -226,6 +225,7 @@ impl Uploader {
         }
     }
 
+    /// Reacts to the final response to a query.
     //= IETF-CLI-11, IETF-CLI-13, IETF-CLI-15, IETF-RET-13, IETF-APP-02, IETF-APP-03
     fn query_ended(&mut self, response: &Response, moment: Moment) {
         let Response { status, class, retry_after, .. } = *response;
@@ -257,13 +257,11 @@ impl Uploader {
             return;
         }
         self.remote.knows_length = state.length.is_some();
-        self.advance(offset);
-        self.resumed_at = self.resumed_at.max(offset);
-        let is_whole = self.is_whole(offset);
+        self.resume_at(offset);
         match (self.properties.completion, state.complete) {
-            (Completion::AtLength, _) if is_whole && self.remote.knows_length => self.done(true),
-            // The whole is asked for its answer, not the part.
-            (Completion::AtLengthOrEnd, complete) if is_whole && self.properties.is_part => {
+            _ if self.completes_by_length(offset) => self.done(true),
+            // The answer is replayed by the whole upload, not by a part.
+            (Completion::AtLengthOrEnd, complete) if self.properties.is_part && self.is_whole(offset) => {
                 self.done(complete == Some(true));
             }
             (Completion::Explicit, Some(true)) if self.properties.replays => self.aim = Aim::Replay,
@@ -313,10 +311,8 @@ impl Uploader {
             self.remote.conflicts = 0;
             return self.retry(Aim::Query, error, None, moment);
         };
-        self.resumed_at = self.resumed_at.max(offset);
-        let is_further = self.advance(offset);
-        let completes_at_length = self.properties.completion == Completion::AtLength;
-        if completes_at_length && self.is_whole(offset) && self.remote.knows_length {
+        let is_further = self.resume_at(offset);
+        if self.completes_by_length(offset) {
             self.done(true);
         } else if is_further {
             self.aim = Aim::Append;
@@ -391,6 +387,12 @@ impl Uploader {
         self.length.is_some_and(|length| length.is_reached(offset))
     }
 
+    /// Returns whether the server considers an upload at `offset` complete without being told.
+    fn completes_by_length(&self, offset: Offset) -> bool {
+        let is_by_length = self.properties.completion == Completion::AtLength;
+        is_by_length && self.remote.knows_length && self.is_whole(offset)
+    }
+
     /// Returns whether `offset` lies after the end of the representation, or of what was sent if that is unknown.
     fn is_beyond(&self, offset: Offset) -> bool {
         offset.get() > self.length.map_or(self.sent.get(), Length::get)
@@ -402,6 +404,12 @@ impl Uploader {
             Some(length) => Failure::Different { remote, length },
             None => Failure::Impossible { offset: Offset::new(remote), sent: self.sent },
         }
+    }
+
+    /// Continues an interrupted upload at the server's offset. Returns whether that is further than ever.
+    fn resume_at(&mut self, offset: Offset) -> bool {
+        self.resumed_at = self.resumed_at.max(offset);
+        self.advance(offset)
     }
 
     /// Sets the offset that the server named. Returns whether that is further than ever.

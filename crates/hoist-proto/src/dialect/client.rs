@@ -12,7 +12,7 @@ use super::interop::{CompletionSignal, Interop};
 use super::status::{self, StatusClass};
 use super::token::Form;
 use super::tus1::client::{Capabilities, Checksum, Concat};
-use super::{ietf, token, tus1};
+use super::{conventional, ietf, token, tus1};
 use crate::operation::{Content, Finish};
 use crate::types::{Length, Offset, Token};
 use crate::upload::{Completion, Origin, Part};
@@ -166,7 +166,7 @@ impl ClientDialect {
             Self::Token { token, form, part } => token::client::request(*form, target, token, *part, intent),
             Self::Ietf(version) => ietf::client::request(*version, target, intent),
             Self::Tus1 { concat, .. } => tus1::client::request(concat, target, intent),
-            Self::Conventional => request(target, intent),
+            Self::Conventional => conventional::client::request(target, intent),
         }
     }
 
@@ -303,15 +303,6 @@ impl ClientProperties {
         is_part: false,
         is_joined: false,
     };
-}
-
-/// Writes an ordinary request.
-fn request(target: &str, intent: &Intent<'_>) -> Result<Request<()>, http::Error> {
-    let mut head = Request::builder().method(method(intent)).uri(target).body(())?;
-    if let Intent::Create { origin, .. } = intent {
-        head.headers_mut().extend(origin.fields.clone());
-    }
-    Ok(head)
 }
 
 /// Returns the method of a request in the dialects that create with the method of the target.

@@ -3,6 +3,8 @@
 //! They are received like every other upload and answered like every other `POST` or `PUT`. What they cannot do is
 //! resume, so nothing stays of one that was cut.
 
+pub(crate) mod client;
+
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
