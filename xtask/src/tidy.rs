@@ -4,7 +4,7 @@
 //! rules and prints what they found.
 
 mod arrows;
-mod circles;
+mod cycles;
 mod finding;
 mod layout;
 mod lexer;
@@ -25,7 +25,7 @@ type Rule = (&'static str, fn(&Tree) -> Vec<Finding>);
 
 const RULES: &[Rule] = &[
     ("arrows", arrows::check),
-    ("circles", circles::check),
+    ("cycles", cycles::check),
     ("layout", layout::check),
     ("manifests", manifests::check),
     ("places", places::check),

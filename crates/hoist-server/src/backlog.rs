@@ -113,10 +113,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn attempts_become_rare_and_never_stop() {
         let backlog = Backlog::default();
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut attempts = 0;
         backlog.failed(ID);
-        while begun.elapsed() < Duration::from_hours(2) {
+        while started.elapsed() < Duration::from_hours(2) {
             backlog.wait_for_due().await;
             assert_eq!(backlog.due(), [ID]);
             backlog.failed(ID);

@@ -42,20 +42,20 @@ pub(crate) struct Transfer {
 
 /// The sender of a request for a claim.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asker<'a> {
+pub(crate) struct Requester<'a> {
     /// The authenticated principal.
     pub(crate) principal: Option<&'a Principal>,
     /// The family of the request, if it is in a dialect.
     pub(crate) family: Option<Family>,
 }
 
-impl<'a> Asker<'a> {
+impl<'a> Requester<'a> {
     /// The sender of a request.
     pub(crate) fn of(request: &'a UploadRequest) -> Self {
         Self { principal: request.principal.as_ref(), family: Some(request.family) }
     }
 
-    /// Returns whether a transfer's upload belongs to the asker, and is of its family.
+    /// Returns whether a transfer's upload belongs to the requester, and is of its family.
     pub(crate) fn may_see(self, transfer: &Transfer) -> bool {
         transfer.owner.as_ref() == self.principal
             && self.family.is_none_or(|family| family == transfer.family)
@@ -85,7 +85,7 @@ struct Superseding {
 
 impl Superseding {
     fn may_see(&self, transfer: &Transfer) -> bool {
-        Asker { principal: self.principal.as_ref(), family: self.family }.may_see(transfer)
+        Requester { principal: self.principal.as_ref(), family: self.family }.may_see(transfer)
     }
 }
 
@@ -104,7 +104,7 @@ pub(crate) enum Denied {
     /// The present holder did not release the claim in time.
     Busy,
     /// The upload belongs to another principal or family.
-    Stranger,
+    NotOwner,
 }
 
 /// The reason why an idle upload could not be claimed.
@@ -125,20 +125,21 @@ impl Claims {
     pub(crate) async fn take(
         &self,
         id: UploadId,
-        asker: Asker<'_>,
+        requester: Requester<'_>,
         timeout: Duration,
     ) -> Result<Claim, Denied> {
-        let contender = self.contend(id, Some(asker));
+        let contender = self.contend(id, Some(requester));
         let (gate, mut transfer) = contender.entry(|entry| {
             entry.supersede();
             (Arc::clone(&entry.gate), entry.transfer.subscribe())
         });
-        let is_foreign =
-            |transfer: &Option<Transfer>| transfer.as_ref().is_some_and(|transfer| !asker.may_see(transfer));
+        let is_foreign = |transfer: &Option<Transfer>| {
+            transfer.as_ref().is_some_and(|transfer| !requester.may_see(transfer))
+        };
         let granted = async {
             tokio::select! {
                 biased;
-                _ = transfer.wait_for(is_foreign) => Err(Denied::Stranger),
+                _ = transfer.wait_for(is_foreign) => Err(Denied::NotOwner),
                 permit = gate.acquire_owned() => Ok(permit.expect("gates are never closed")),
             }
         };
@@ -177,7 +178,7 @@ impl Claims {
         Some(self.grant(contender, permit))
     }
 
-    fn contend(&self, id: UploadId, supersedes: Option<Asker<'_>>) -> Contender {
+    fn contend(&self, id: UploadId, supersedes: Option<Requester<'_>>) -> Contender {
         let number = self.0.waiters.fetch_add(1, Ordering::Relaxed);
         let mut entries = self.0.entries();
         let entry = entries.entry(id).or_insert_with(|| Entry {
@@ -188,7 +189,7 @@ impl Claims {
             transfer: watch::Sender::new(None),
         });
         entry.contenders += 1;
-        if let Some(Asker { principal, family }) = supersedes {
+        if let Some(Requester { principal, family }) = supersedes {
             entry.superseding.push(Superseding { number, principal: principal.cloned(), family });
         }
         drop(entries);
@@ -246,7 +247,7 @@ impl Claim {
         self.fence
     }
 
-    /// Completes when a newer request supersedes this one, which [transfers](Self::transfers) content.
+    /// Completes when a newer request supersedes this one, which [transfers](Self::begin_transfer) content.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -256,7 +257,7 @@ impl Claim {
 
     /// Marks the start of a transfer. From here on a creation of the same upload is refused at once, and a newer request that
     /// may see the transfer ends it.
-    pub(crate) fn transfers(&self, upload: &Upload) {
+    pub(crate) fn begin_transfer(&self, upload: &Upload) {
         let transfer = Transfer { owner: upload.owner.clone(), family: upload.family, state: upload.into() };
         self.contender.entry(|entry| {
             entry.transfer.send_replace(Some(transfer));
@@ -312,7 +313,7 @@ mod tests {
 
     const ID: UploadId = UploadId::from_bits([1; 16]);
     const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
-    const ANYONE: Asker<'_> = Asker { principal: None, family: Some(Family::Conventional) };
+    const ANYONE: Requester<'_> = Requester { principal: None, family: Some(Family::Conventional) };
 
     fn upload(owner: Option<Principal>) -> Upload {
         let (completion, excess) = (Completion::AtLength, Excess::Keeps);
@@ -337,7 +338,7 @@ mod tests {
     async fn a_newer_request_stops_the_holder_and_follows_it() {
         let claims = Claims::default();
         let first = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
-        first.transfers(&upload(None));
+        first.begin_transfer(&upload(None));
         let mut second = Box::pin(claims.take(ID, ANYONE, CLAIM_TIMEOUT));
         assert!(is_pending(&mut second).await);
         first.stopped().await;
@@ -358,7 +359,7 @@ mod tests {
         assert!(is_pending(&mut second).await && is_pending(&mut third).await);
         drop(first);
         let second = second.await.expect("its turn");
-        second.transfers(&upload(None));
+        second.begin_transfer(&upload(None));
         second.stopped().await;
         assert!(is_pending(&mut third).await);
         drop(second);
@@ -376,7 +377,7 @@ mod tests {
         assert!(!asking.stop.is_cancelled());
         drop(asking);
         let creating = creation.await.expect("its turn");
-        creating.transfers(&upload(None));
+        creating.begin_transfer(&upload(None));
         let refused = claims.take_idle(ID, CLAIM_TIMEOUT).await.map(|_| ());
         assert!(matches!(refused, Err(Occupied::Transferring(_))));
         assert!(!creating.stop.is_cancelled());
@@ -386,23 +387,28 @@ mod tests {
     #[tokio::test]
     async fn a_request_of_another_principal_ends_no_transfer() {
         let (claims, anna) = (Claims::default(), Principal::new("anna"));
-        let transfer =
-            claims.take(ID, Asker { principal: Some(&anna), ..ANYONE }, CLAIM_TIMEOUT).await.expect("free");
-        transfer.transfers(&upload(Some(anna.clone())));
+        let transfer = claims
+            .take(ID, Requester { principal: Some(&anna), ..ANYONE }, CLAIM_TIMEOUT)
+            .await
+            .expect("free");
+        transfer.begin_transfer(&upload(Some(anna.clone())));
         let ben = Principal::new("ben");
-        let of_anna = |family| Asker { principal: Some(&anna), family };
-        for other in [ANYONE, Asker { principal: Some(&ben), ..ANYONE }, of_anna(Some(Family::Tus1))] {
-            assert!(matches!(claims.take(ID, other, CLAIM_TIMEOUT).await, Err(Denied::Stranger)));
+        let of_anna = |family| Requester { principal: Some(&anna), family };
+        for other in [ANYONE, Requester { principal: Some(&ben), ..ANYONE }, of_anna(Some(Family::Tus1))] {
+            assert!(matches!(claims.take(ID, other, CLAIM_TIMEOUT).await, Err(Denied::NotOwner)));
         }
         assert!(!transfer.stop.is_cancelled());
         drop(transfer);
         // Nor a transfer that begins while the other principal waits.
-        let holder =
-            claims.take(ID, Asker { principal: Some(&anna), ..ANYONE }, CLAIM_TIMEOUT).await.expect("free");
-        let mut early = Box::pin(claims.take(ID, Asker { principal: Some(&ben), ..ANYONE }, CLAIM_TIMEOUT));
+        let holder = claims
+            .take(ID, Requester { principal: Some(&anna), ..ANYONE }, CLAIM_TIMEOUT)
+            .await
+            .expect("free");
+        let mut early =
+            Box::pin(claims.take(ID, Requester { principal: Some(&ben), ..ANYONE }, CLAIM_TIMEOUT));
         assert!(is_pending(&mut early).await);
-        holder.transfers(&upload(Some(anna.clone())));
-        assert!(matches!(early.await, Err(Denied::Stranger)));
+        holder.begin_transfer(&upload(Some(anna.clone())));
+        assert!(matches!(early.await, Err(Denied::NotOwner)));
         assert!(!holder.stop.is_cancelled());
         let transfer = holder;
         let mut newer = Box::pin(claims.take(ID, of_anna(None), CLAIM_TIMEOUT));

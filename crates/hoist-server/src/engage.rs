@@ -12,7 +12,7 @@ use hoist_proto::upload::{Composition, Family, State, Upload};
 use http::Method;
 use http::request::Parts;
 
-use crate::claim::{Asker, Claim, Denied, Occupied, Transfer};
+use crate::claim::{Claim, Denied, Occupied, Requester, Transfer};
 use crate::intake::{self, Content};
 use crate::parts::{ClaimedParent, IndexedPart};
 use crate::shared::{CLAIM_TIMEOUT, Hoist, Shared};
@@ -192,7 +192,7 @@ impl Shared {
                 self.claim_idle(request, |state| beyond(state).unwrap_or(Refusal::Taken(state))).await
             }
             Operation::Append(_) | Operation::Retrieve | Operation::Cancel => {
-                self.claim_and_end(request.id, Asker::of(request)).await
+                self.claim_and_end(request.id, Requester::of(request)).await
             }
         }
     }
@@ -200,11 +200,11 @@ impl Shared {
     /// Claims the upload of a request in no dialect, as [`claim`](Self::claim) does. A running transfer tells the family of
     /// the upload, and a request that is refused in that family does not end it.
     async fn claim_by_url(&self, request: &UploadRequest, method: &Method) -> Result<Claim, Refused> {
-        let asker = Asker { principal: request.principal.as_ref(), family: None };
+        let requester = Requester { principal: request.principal.as_ref(), family: None };
         match self.claims.take_idle(request.id, CLAIM_TIMEOUT).await {
             Ok(claim) => return Ok(claim),
             Err(Occupied::Busy) => return Err(Refusal::Busy.into()),
-            Err(Occupied::Transferring(transfer)) if !asker.may_see(&transfer) => {
+            Err(Occupied::Transferring(transfer)) if !requester.may_see(&transfer) => {
                 return Err(Refusal::NotFound.into());
             }
             Err(Occupied::Transferring(Transfer { family, .. })) => {
@@ -218,15 +218,15 @@ impl Shared {
                 }
             }
         }
-        Ok(self.claim_and_end(request.id, asker).await?)
+        Ok(self.claim_and_end(request.id, requester).await?)
     }
 
     /// Claims an upload, and ends the transfer that is running on it.
-    async fn claim_and_end(&self, id: UploadId, asker: Asker<'_>) -> Result<Claim, Refusal> {
-        let taken = self.claims.take(id, asker, CLAIM_TIMEOUT).await;
+    async fn claim_and_end(&self, id: UploadId, requester: Requester<'_>) -> Result<Claim, Refusal> {
+        let taken = self.claims.take(id, requester, CLAIM_TIMEOUT).await;
         taken.map_err(|denied| match denied {
             Denied::Busy => Refusal::Busy,
-            Denied::Stranger => Refusal::NotFound,
+            Denied::NotOwner => Refusal::NotFound,
         })
     }
 
@@ -238,7 +238,7 @@ impl Shared {
     ) -> Result<Claim, Refusal> {
         let taken = self.claims.take_idle(request.id, CLAIM_TIMEOUT).await;
         taken.map_err(|occupied| match occupied {
-            Occupied::Transferring(transfer) if Asker::of(request).may_see(&transfer) => {
+            Occupied::Transferring(transfer) if Requester::of(request).may_see(&transfer) => {
                 refusal(transfer.state)
             }
             Occupied::Transferring(_) => Refusal::NotFound,

@@ -72,7 +72,7 @@ impl Intake {
     /// Must run in a task of the server. If dropped, the store keeps the content that it has accepted.
     //= TUS1-CWU-04
     pub(crate) async fn receive<B: Content>(mut self, shared: &Shared, body: B) -> Result<Reply, Refusal> {
-        self.claim.transfers(&self.upload);
+        self.claim.begin_transfer(&self.upload);
         let mut accepted_bytes = 0;
         let mut stop = self.store_content(shared, body, &mut accepted_bytes).await;
         // Before anything slow: a superseded peer must not wait for a disk to learn of it.
@@ -333,7 +333,7 @@ pub(crate) async fn know_size<B: Content>(
         && append.content.bytes.is_none()
         && known.is_complete()
     {
-        claim.transfers(known);
+        claim.begin_transfer(known);
         if is_empty(claim, shared, body).await? {
             append.content.bytes = Some(0);
         }

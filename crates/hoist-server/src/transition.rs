@@ -9,7 +9,7 @@ use hoist_proto::upload::{Composition, IndexedParts, Phase, Upload};
 use hoist_store::store::{Error, UploadGroup, Writer};
 
 use crate::admission::Reservation;
-use crate::claim::{Asker, Claim};
+use crate::claim::{Claim, Requester};
 use crate::error;
 use crate::shared::{CLAIM_TIMEOUT, Shared};
 
@@ -147,10 +147,11 @@ impl Shared {
         removal: Removal,
     ) -> Result<(), Refusal> {
         if let Composition::Indexed(IndexedParts { started, .. }) = &upload.composition {
-            let asker = Asker { principal: upload.owner.as_ref(), family: None };
+            let requester = Requester { principal: upload.owner.as_ref(), family: None };
             for number in started.iter() {
                 let part = self.ids.of_part(upload.id, number);
-                let claim = self.claims.take(part, asker, CLAIM_TIMEOUT).await.map_err(|_| Refusal::Busy)?;
+                let claim =
+                    self.claims.take(part, requester, CLAIM_TIMEOUT).await.map_err(|_| Refusal::Busy)?;
                 match self.store.remove(part, claim.fence()).await {
                     Ok(()) => self.ledger.forget(part),
                     Err(Error::Missing) => {}
