@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: what a change must pass, fastest first.
+//! `cargo xtask ci`: all checks that a change must pass, fastest first.
 
 use std::path::Path;
 use std::time::Duration;
@@ -22,10 +22,10 @@ const STEPS: &[Step] = &[
     Step { name: "fuzz", act: fuzz },
 ];
 
-/// Fetching the advisory database takes seconds where it works; where it hangs, nobody should wait for it.
+/// The time limit for fetching the advisory database.
 const ADVISORIES_WAIT: Duration = Duration::from_secs(90);
 
-/// Runs the steps, beginning with the one named `from`.
+/// Runs the steps, starting with `from`.
 pub(crate) fn run(root: &Path, from: Option<&str>) -> Result<()> {
     step::run("ci", STEPS, from, root)
         .map_err(|error| anyhow!("{error:#}; mended, `cargo xtask ci --from STEP` starts again there"))
@@ -39,7 +39,7 @@ pub(crate) fn list() {
 fn fmt(root: &Path) -> Result<Outcome> {
     shell::need_component("rustfmt", "fmt", root)?;
     Shell::cargo(root).args(["fmt", "--all", "--check"]).run()?;
-    // Workspaces of their own, so `--all` does not reach them.
+    // These are separate workspaces, which `--all` does not reach.
     for manifest in ["fuzz/Cargo.toml", "crates/hoist/tests/rust-client/Cargo.toml"] {
         Shell::cargo(root).args(["fmt", "--manifest-path", manifest, "--check"]).run()?;
     }
@@ -51,14 +51,14 @@ fn clippy(root: &Path) -> Result<Outcome> {
     let words =
         ["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"];
     Shell::cargo(root).args(words).run()?;
-    // Its own workspace again; what it takes from ours has been looked at above.
+    // A separate workspace; its dependencies on ours were checked above.
     let words =
         ["clippy", "--manifest-path", "fuzz/Cargo.toml", "--no-deps", "--locked", "--", "-D", "warnings"];
     Shell::cargo(root).args(words).run()?;
     Ok(Outcome::Passed)
 }
 
-/// Some tests drive a browser and are left out where there is none. A machine that can install one gets it.
+/// Installs Chromium for the browser tests if it is missing and can be installed.
 fn browser(root: &Path) -> Result<Outcome> {
     let installed = || suite::version(suite::BROWSERS, root);
     let without = |why: &str| {
@@ -83,8 +83,8 @@ fn doc(root: &Path) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Each crate by itself, without features and with each one alone: the workspace build unites the features of
-/// all, and so hides what a crate forgot to ask for.
+/// Builds each crate on its own, without features and with each single one. The build of the workspace unifies features
+/// and hides missing ones.
 fn features(root: &Path) -> Result<Outcome> {
     let mut builds = 0;
     for package in project::packages(root)? {
@@ -98,7 +98,7 @@ fn features(root: &Path) -> Result<Outcome> {
     Ok(Outcome::Noted(format!("{builds} combinations")))
 }
 
-/// The oldest compiler promised in `Cargo.toml`.
+/// Builds with the minimum Rust version of `Cargo.toml`.
 fn msrv(root: &Path) -> Result<Outcome> {
     let promised = project::rust_version(root)?;
     let ours = Shell::new("rustc", root).args(["--version"]).output().context("no rustc")?;
@@ -121,7 +121,7 @@ fn deny(root: &Path) -> Result<Outcome> {
     shell::need_cargo_tool("deny", root)?;
     let check = ["deny", "--workspace", "--all-features", "--locked", "check"];
     Shell::cargo(root).args(check).args(["bans", "licenses", "sources"]).run()?;
-    // A machine without the network cannot know of new advisories; everything else it can check.
+    // Without a network, advisories are not checked and a note is printed.
     if !Shell::cargo(root).args(["deny", "fetch", "db"]).succeeds_within(ADVISORIES_WAIT)? {
         eprintln!("    the advisory database cannot be reached from here: advisories NOT checked");
         return Ok(Outcome::Noted("advisories not checked: database not reachable".to_owned()));

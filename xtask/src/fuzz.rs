@@ -1,7 +1,7 @@
-//! `cargo xtask fuzz`: every decoder against hostile bytes.
+//! `cargo xtask fuzz`: fuzzes every decoder.
 //!
-//! Two engines run the same targets of the `fuzz` crate: libFuzzer, which follows coverage and needs a nightly
-//! compiler and cargo-fuzz, and the crate's own seeded mutator, which needs nothing.
+//! Two engines run the targets of the `fuzz` crate: libFuzzer, which is guided by coverage and needs a nightly compiler
+//! and cargo-fuzz, and the crate's own seeded mutator, which needs neither.
 
 use std::fmt;
 use std::fs;
@@ -13,14 +13,14 @@ use crate::shell::{Shell, has_cargo_tool, need_cargo_tool};
 
 const NIGHTLY: &str = "nightly";
 
-/// What to fuzz, for how long.
+/// The options of a run.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Options {
-    /// One target, or all.
+    /// A single target; `None` for all.
     target: Option<String>,
-    /// Per target.
+    /// The time per target.
     seconds: u32,
-    /// Keeps to the stable compiler.
+    /// True to use the stable compiler only.
     stable: bool,
 }
 
@@ -31,7 +31,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Reads `[TARGET] [--seconds N] [--stable]`.
+    /// Parses `[TARGET] [--seconds N] [--stable]`.
     pub(crate) fn parse(words: &[&str]) -> Result<Self> {
         let mut options = Self::default();
         let mut words = words.iter();
@@ -50,7 +50,7 @@ impl Options {
     }
 }
 
-/// Which engine ran.
+/// The fuzzing engine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Engine {
     LibFuzzer,
@@ -66,14 +66,14 @@ impl fmt::Display for Engine {
     }
 }
 
-/// Fuzzes and says with which engine.
+/// Fuzzes and prints the engine used.
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let engine = each(root, options)?;
     eprintln!("fuzz: no findings ({engine})");
     Ok(())
 }
 
-/// Fuzzes every target asked for; the error names the first that fell.
+/// Fuzzes the chosen targets. The error names the first target with a finding.
 pub(crate) fn each(root: &Path, options: &Options) -> Result<Engine> {
     let all = targets(root)?;
     let chosen: Vec<&String> =
@@ -93,7 +93,7 @@ pub(crate) fn each(root: &Path, options: &Options) -> Result<Engine> {
     Ok(engine)
 }
 
-/// The fuzz crate has a lock file of its own, which falls behind when a crate gains a dependency.
+/// Checks the lock file of the fuzz crate, which becomes outdated when a crate gains a dependency.
 fn locked(root: &Path) -> Result<()> {
     Shell::cargo(root)
         .args(["fetch", "--locked", "--quiet", "--manifest-path", "fuzz/Cargo.toml"])
@@ -101,7 +101,8 @@ fn locked(root: &Path) -> Result<()> {
         .context("when fuzz/Cargo.lock is behind: cargo update --workspace --manifest-path fuzz/Cargo.toml")
 }
 
-/// libFuzzer when the nightly compiler is here and cargo-fuzz is or can be built; we never install a toolchain.
+/// Returns libFuzzer if a nightly compiler is installed and cargo-fuzz is or can be installed. Never installs a
+/// toolchain.
 fn available(root: &Path) -> Engine {
     if Shell::cargo_of(NIGHTLY, root).args(["--version"]).output().is_none() {
         eprintln!("    no nightly compiler here");
@@ -115,7 +116,7 @@ fn available(root: &Path) -> Engine {
 }
 
 fn lib_fuzzer(root: &Path, target: &str, seconds: u32) -> Result<()> {
-    // What a run discovers goes to the first directory, which git ignores; the seeds are only read.
+    // New inputs go to the first directory, which git ignores; the seeds are only read.
     let corpus = root.join("fuzz/corpus").join(target);
     fs::create_dir_all(&corpus)?;
     Shell::cargo_of(NIGHTLY, root)
@@ -134,7 +135,7 @@ fn mutator(root: &Path, target: &str, seconds: u32) -> Result<()> {
         .with_context(|| format!("{target} fell; the seed and the input are shown above"))
 }
 
-/// The targets are the files of `fuzz/fuzz_targets/`.
+/// Returns the targets, the files of `fuzz/fuzz_targets/`.
 fn targets(root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root.join("fuzz/fuzz_targets")).context("cannot list fuzz/fuzz_targets/")? {

@@ -1,9 +1,8 @@
-//! The project's own chores, run as `cargo xtask <chore>`.
+//! The project's development tasks, run as `cargo xtask <task>`.
 //!
-//! This file owns the words of the command line. What a chore does is in the module of its name; the crate is
-//! outside the product graph and depends on nothing of it.
+//! Parses the command line; each task is a module. The crate depends on none of the product's crates.
 
-// A chore talks to the person who started it; the product's rule about printing is about the product.
+// Tasks print to the terminal; the lints against printing are for the product.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod ci;
@@ -19,14 +18,14 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 const USAGE: &str = "\
-cargo xtask <chore>
+cargo xtask <task>
 
   test [FILTER]        unit, black-box and documentation tests
-  tidy                 what the compiler cannot check: arrows, sizes, requirement ids, the where-table
-  ci [--from STEP]     everything a change must pass; --from starts at a later step
-  ci --list            the names of the steps
+  tidy                 rules the compiler cannot check: dependencies, file sizes, requirement ids, places of code
+  ci [--from STEP]     all checks that a change must pass; --from starts at a later step
+  ci --list            list the steps
   fuzz [TARGET] [--seconds N] [--stable]
-                       each decoder against hostile bytes, ten seconds each unless told otherwise";
+                       fuzz the decoders, ten seconds each by default";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -56,6 +55,6 @@ fn run(words: &[&str]) -> Result<()> {
             println!("{USAGE}");
             Ok(())
         }
-        _ => bail!("unknown chore: {}\n\n{USAGE}", words.join(" ")),
+        _ => bail!("unknown task: {}\n\n{USAGE}", words.join(" ")),
     }
 }

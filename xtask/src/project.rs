@@ -1,4 +1,4 @@
-//! The project on disk: where its root is and what its manifests say.
+//! The project on disk: its root directory and its manifests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use toml::{Table, Value};
 
-/// The directory that holds the workspace's manifest.
+/// Returns the root directory of the workspace.
 pub(crate) fn root() -> PathBuf {
-    // The binary is run by cargo from this very checkout, so the path it was built at is the path it is at.
+    // Cargo runs the binary from this checkout, so the build-time path is still valid.
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the root").to_owned()
 }
 
-/// One package under `crates/`.
+/// A package under `crates/`.
 #[derive(Debug)]
 pub(crate) struct Package {
     pub(crate) name: String,
-    /// The features it declares, without `default`.
+    /// The features, without `default`.
     pub(crate) features: Vec<String>,
 }
 
-/// The packages under `crates/`, by name.
+/// Returns the packages under `crates/`, by name.
 pub(crate) fn packages(root: &Path) -> Result<Vec<Package>> {
     let mut packages = Vec::new();
     for entry in fs::read_dir(root.join("crates")).context("cannot list crates/")? {
@@ -33,12 +33,15 @@ pub(crate) fn packages(root: &Path) -> Result<Vec<Package>> {
     Ok(packages)
 }
 
-/// The compiler the workspace promises to build with, as `1.95`.
+/// Returns the minimum Rust version of the workspace, like `1.95`.
 pub(crate) fn rust_version(root: &Path) -> Result<String> {
     let manifest = read(&root.join("Cargo.toml"))?;
     let version =
         manifest.get("workspace").and_then(|w| w.get("package")).and_then(|p| p.get("rust-version"));
-    Ok(version.and_then(Value::as_str).context("no workspace.package.rust-version")?.to_owned())
+    Ok(version
+        .and_then(Value::as_str)
+        .context("Cargo.toml has no workspace.package.rust-version")?
+        .to_owned())
 }
 
 fn package(manifest: &Table) -> Result<Package> {

@@ -1,4 +1,4 @@
-//! Other programs: starting them, waiting for them, and whether they are there at all.
+//! Runs other programs and detects whether they are installed.
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -9,25 +9,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// A command with its output left on the terminal.
+/// A command whose output goes to the terminal.
 pub(crate) struct Shell {
     command: Command,
     shown: String,
 }
 
 impl Shell {
-    /// `cargo` of the toolchain that runs this program, in `root`.
+    /// Returns `cargo` of the current toolchain, run in `root`.
     pub(crate) fn cargo(root: &Path) -> Self {
-        // Set by cargo for what it runs; the rustup proxy would do the same, more slowly.
+        // Set by cargo; faster than the rustup proxy.
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut shell = Self::new(cargo, root);
         "cargo".clone_into(&mut shell.shown);
         shell
     }
 
-    /// `cargo` of another toolchain, through rustup.
+    /// Returns `cargo` of another toolchain, through rustup.
     pub(crate) fn cargo_of(toolchain: &str, root: &Path) -> Self {
-        // What cargo sets for us would send the child back to our own toolchain.
+        // These variables would select the current toolchain again.
         let mut shell = Self::new("cargo", root);
         shell
             .command
@@ -38,7 +38,7 @@ impl Shell {
         shell.args([&format!("+{toolchain}")])
     }
 
-    /// Any program, in `root`.
+    /// Returns any program, run in `root`.
     pub(crate) fn new(program: impl AsRef<OsStr>, root: &Path) -> Self {
         let shown = program.as_ref().to_string_lossy().into_owned();
         let mut command = Command::new(program);
@@ -46,7 +46,7 @@ impl Shell {
         Self { command, shown }
     }
 
-    /// Adds words to the command.
+    /// Adds arguments.
     pub(crate) fn args<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         for word in words {
             self.shown.push(' ');
@@ -56,14 +56,14 @@ impl Shell {
         self
     }
 
-    /// Sets a variable of the command's environment.
+    /// Sets an environment variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.shown = format!("{name}={value} {}", self.shown);
         self.command.env(name, value);
         self
     }
 
-    /// Runs it, showing the command first; an exit code other than zero is an error.
+    /// Prints and runs the command. An exit code other than zero is an error.
     pub(crate) fn run(mut self) -> Result<()> {
         eprintln!("    {}", self.shown);
         let status = self.command.status().with_context(|| format!("cannot start `{}`", self.shown))?;
@@ -73,13 +73,13 @@ impl Shell {
         Ok(())
     }
 
-    /// Runs it silently and returns what it printed on stdout, or `None` when it is absent or failed.
+    /// Runs the command silently. Returns its standard output, or `None` if it is missing or failed.
     pub(crate) fn output(mut self) -> Option<String> {
         let output = self.command.stderr(Stdio::null()).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs it silently and says whether it succeeded within `limit`; when not, it is ended.
+    /// Runs the command silently. Returns whether it succeeded within `limit`; after that it is killed.
     pub(crate) fn succeeds_within(mut self, limit: Duration) -> Result<bool> {
         eprintln!("    {}", self.shown);
         let started = Instant::now();
@@ -102,12 +102,12 @@ impl Shell {
     }
 }
 
-/// Whether `cargo <name>` can be run, which is to say that `cargo-<name>` is installed.
+/// Returns whether `cargo-<name>` is installed.
 pub(crate) fn has_cargo_tool(name: &str, root: &Path) -> bool {
     Shell::cargo(root).args([name, "--version"]).output().is_some()
 }
 
-/// Sees to it that `cargo <name>` can be run, by building it from its locked source when it is missing.
+/// Installs `cargo-<name>` from its locked source if it is missing.
 pub(crate) fn need_cargo_tool(name: &str, root: &Path) -> Result<()> {
     if has_cargo_tool(name, root) {
         return Ok(());
@@ -117,28 +117,28 @@ pub(crate) fn need_cargo_tool(name: &str, root: &Path) -> Result<()> {
     Shell::cargo(root)
         .args(["install", "--locked", &package])
         .run()
-        .with_context(|| format!("{package} is needed; install it by hand and run this again"))
+        .with_context(|| format!("{package} is required; install it and run this again"))
 }
 
-/// Sees to it that a component of the toolchain (`clippy`, `rustfmt`) is there.
+/// Installs a component of the toolchain (`clippy`, `rustfmt`) if it is missing.
 pub(crate) fn need_component(name: &str, tool: &str, root: &Path) -> Result<()> {
     if has_cargo_tool(tool, root) {
         return Ok(());
     }
-    eprintln!("    {name} is missing; asking rustup for it");
+    eprintln!("    {name} is missing; installing it with rustup");
     Shell::new("rustup", root)
         .args(["component", "add", name])
         .run()
-        .with_context(|| format!("{name} is needed; add it to the toolchain and run this again"))
+        .with_context(|| format!("{name} is required; add it to the toolchain and run this again"))
 }
 
-/// Whether [`install`] has a chance here.
+/// Returns whether [`install`] can work here.
 pub(crate) fn can_install(root: &Path) -> bool {
     let is_root = Shell::new("id", root).args(["-u"]).output().is_some_and(|user| user.trim() == "0");
     is_root && Shell::new("apt-get", root).args(["--version"]).output().is_some()
 }
 
-/// Installs a package of the system's own, for root on a Debian.
+/// Installs a system package, as root with apt-get.
 pub(crate) fn install(package: &str, root: &Path) -> Result<()> {
     eprintln!("    {package} is missing; installing it (once)");
     let apt = || Shell::new("apt-get", root).env("DEBIAN_FRONTEND", "noninteractive");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_program_is_no_success() {
+    fn a_missing_program_is_a_failure() {
         let absent = || Shell::new("no-such-program-of-hoist", Path::new("."));
         assert_eq!(absent().output(), None);
         assert!(!absent().succeeds_within(Duration::from_secs(1)).unwrap());

@@ -1,30 +1,30 @@
-//! Steps: a table of named things to do, in order, timed, until the first that fails.
+//! Runs named steps in order, with timing, until the first failure.
 //!
-//! It knows nothing of what the steps are.
+//! Knows nothing of the steps themselves.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// One named thing to do.
+/// A named step.
 pub(crate) struct Step {
-    /// The word `--from` takes.
+    /// The name, as taken by `--from`.
     pub(crate) name: &'static str,
-    /// What it does, in the project's root.
+    /// The action, run in the project's root.
     pub(crate) act: fn(&Path) -> Result<Outcome>,
 }
 
-/// How a step that did not fail came out.
+/// The outcome of a successful step.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Outcome {
-    /// Everything it is there for was checked.
+    /// Everything was checked.
     Passed,
-    /// It passed, and the summary should mention how or what was left out.
+    /// The step passed with a note for the summary, for example on what was not checked.
     Noted(String),
 }
 
-/// Runs `steps`, beginning with the one named `from`, and prints what each took.
+/// Runs `steps`, starting with the one named `from`, and prints the duration of each.
 pub(crate) fn run(chore: &str, steps: &[Step], from: Option<&str>, root: &Path) -> Result<()> {
     let begin = match from {
         None => 0,
@@ -56,7 +56,7 @@ pub(crate) fn run(chore: &str, steps: &[Step], from: Option<&str>, root: &Path) 
     Ok(())
 }
 
-/// The steps' names, separated by spaces.
+/// Returns the names of the steps, separated by spaces.
 pub(crate) fn names(steps: &[Step]) -> String {
     steps.iter().map(|step| step.name).collect::<Vec<_>>().join(" ")
 }
@@ -92,14 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn starts_where_it_is_told() {
+    fn starts_at_the_named_step() {
         assert!(run("ci", STEPS, Some("good"), Path::new(".")).is_ok());
         let error = run("ci", STEPS, Some("worse"), Path::new(".")).unwrap_err();
         assert_eq!(error.to_string(), "no step named worse; there are: bad good");
     }
 
     #[test]
-    fn durations_are_readable() {
+    fn durations_are_formatted() {
         assert_eq!(human(Duration::from_millis(1250)), "1.2s");
         assert_eq!(human(Duration::from_secs(125)), "2m05s");
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the suites, from fastest to slowest, on a machine that has nothing but Rust.
+//! `cargo xtask test`: all test suites, fastest first. Needs only Rust.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -8,22 +8,22 @@ use anyhow::Result;
 use crate::shell::{Shell, has_cargo_tool};
 use crate::step::{self, Outcome, Step};
 
-/// A suite is a row here; it gets the filter by [`filter`] and ignores it when it has no use for one.
+/// The suites. Each gets the filter and may ignore it.
 pub(crate) const SUITES: &[Step] = &[
     Step { name: "fetch", act: fetch },
     Step { name: "tests", act: tests },
     Step { name: "doctests", act: doctests },
 ];
 
-/// What Chromium is called, as the tests look for it.
+/// The names of the Chromium executable, as the tests look for it.
 pub(crate) const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
 
-/// Programs that clients of other people need, by one of these names.
+/// Programs needed by third-party clients, each under one of these names.
 const PROGRAMS: &[&[&str]] = &[&["node"], &["npm"], &["python3"], BROWSERS];
 
 static FILTER: OnceLock<String> = OnceLock::new();
 
-/// Runs every suite, or the tests whose name contains `filter`.
+/// Runs all suites, or the tests whose name contains `filter`.
 pub(crate) fn run(root: &Path, filter: Option<&str>) -> Result<()> {
     if let Some(filter) = filter {
         FILTER.get_or_init(|| filter.to_owned());
@@ -35,13 +35,13 @@ fn filter() -> Option<&'static str> {
     FILTER.get().map(String::as_str)
 }
 
-/// What the first of these programs says of its version, if there is any of them.
+/// Returns the version of the first installed program.
 pub(crate) fn version(names: &[&str], root: &Path) -> Option<String> {
     let version = names.iter().find_map(|name| Shell::new(name, root).args(["--version"]).output())?;
     Some(version.trim().to_owned())
 }
 
-/// Downloads what the lock file names, so that a missing network shows here and not in the middle of a build.
+/// Downloads the locked dependencies, so that a missing network shows before the build.
 fn fetch(root: &Path) -> Result<Outcome> {
     if Shell::cargo(root).args(["fetch", "--locked", "--offline", "--quiet"]).output().is_none() {
         Shell::cargo(root).args(["fetch", "--locked"]).run()?;
@@ -64,7 +64,7 @@ fn tests(root: &Path) -> Result<Outcome> {
     Ok(Outcome::Noted("cargo test".to_owned()))
 }
 
-/// Documentation's examples, which nextest does not run.
+/// Runs the documentation tests, which nextest does not run.
 fn doctests(root: &Path) -> Result<Outcome> {
     let words = ["test", "--workspace", "--all-features", "--locked", "--doc"];
     Shell::cargo(root).args(words).args(filter()).run()?;

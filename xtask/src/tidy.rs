@@ -1,7 +1,7 @@
-//! `cargo xtask tidy`: the rules of STYLE.md that a text can be checked for.
+//! `cargo xtask tidy`: checks the rules of STYLE.md that a program can check.
 //!
-//! Each module below is one rule and a pure function from the tree to findings. This file reads the tree, runs the
-//! rules and prints what they found.
+//! Each module is one rule: a pure function from the tree to findings. This file reads the tree, runs the rules and
+//! prints the findings.
 
 mod arrows;
 mod cycles;
@@ -20,7 +20,7 @@ use anyhow::{Result, bail};
 use finding::{Finding, Weight};
 use tree::Tree;
 
-/// A rule and the word it is known by in output.
+/// A rule and its name in the output.
 type Rule = (&'static str, fn(&Tree) -> Vec<Finding>);
 
 const RULES: &[Rule] = &[
@@ -33,7 +33,7 @@ const RULES: &[Rule] = &[
     ("requirements", requirements::check),
 ];
 
-/// Runs every rule over the checkout at `root`; warnings are printed, anything else fails.
+/// Runs all rules on the checkout at `root`. Warnings are printed; any other finding is a failure.
 pub(crate) fn run(root: &Path) -> Result<()> {
     let tree = Tree::read(root)?;
     let mut failures = 0;

@@ -1,13 +1,13 @@
-//! Which crate may depend on which (STYLE.md, Crates), and how little the protocol's crate depends on.
+//! Checks the dependencies between crates (STYLE.md, Crates), and those of `hoist-proto`.
 //!
-//! Dev-dependencies are free: tests may look wherever they need to.
+//! Dev-dependencies are not restricted.
 
 use toml::{Table, Value};
 
 use super::finding::Finding;
 use super::tree::Tree;
 
-/// A crate and the crates of ours it may depend on.
+/// A crate, and the crates of this workspace it may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
     ("hoist-proto", &[]),
     ("hoist-http", &[]),
@@ -17,10 +17,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hoist", &["hoist-server", "hoist-client", "hoist-store", "hoist-http", "hoist-proto"]),
 ];
 
-/// All that the protocol's crate may depend on: each of them is free of I/O.
+/// The allowed dependencies of `hoist-proto`, all free of I/O.
 const PROTO_NEEDS: &[&str] = &["http", "httpdate", "sfv", "thiserror"];
 
-/// Finds dependencies that point the wrong way.
+/// Returns a finding for each forbidden dependency.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, text) in tree.files() {
@@ -28,7 +28,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
         else {
             continue;
         };
-        // What a crate's tests build on their own is no member of the workspace.
+        // Packages inside a crate's tests are not members of the workspace.
         if folder.contains('/') {
             continue;
         }
@@ -45,8 +45,8 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
             }
         };
         let Some((name, allowed)) = ARROWS.iter().find(|(name, _)| *name == folder) else {
-            let next = "give it a row in STYLE.md and in xtask/src/tidy/arrows.rs, or make it a module";
-            findings.push(Finding::failure(path, 1, format!("no crate {folder} is known"), next));
+            let next = "add it to STYLE.md and xtask/src/tidy/arrows.rs, or make it a module";
+            findings.push(Finding::failure(path, 1, format!("unknown crate {folder}"), next));
             continue;
         };
         for needed in dependencies(&manifest) {
@@ -64,7 +64,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// Names under every `dependencies` and `build-dependencies`, those of a target too.
+/// Returns the names of all dependencies and build-dependencies, including those of targets.
 fn dependencies(manifest: &Table) -> Vec<String> {
     let targets = manifest.get("target").and_then(Value::as_table);
     let tables = targets.into_iter().flat_map(Table::values).filter_map(Value::as_table);
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arrows_point_one_way() {
+    fn forbidden_dependencies_are_found() {
         let good = [
             ("crates/hoist-store/Cargo.toml", "[dependencies]\nhoist-proto.workspace = true\n"),
             (

@@ -1,35 +1,35 @@
-//! What a rule has to say: where, what, and what to do about it.
+//! The findings of rules: location, message and next step.
 
 use std::fmt;
 
-/// Whether a finding stops a change.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weight {
-    /// Worth a look.
+    /// A warning.
     Warning,
-    /// Not to be merged.
+    /// An error that prevents a merge.
     Failure,
 }
 
-/// One line of `tidy`'s output.
+/// A finding, printed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) path: String,
-    /// Counted from one; one for the file as a whole.
+    /// The line number, starting at one; one for the file as a whole.
     pub(crate) line: usize,
     pub(crate) what: String,
-    /// The next step for whoever reads it.
+    /// The next step for the reader.
     pub(crate) next: String,
     pub(crate) weight: Weight,
 }
 
 impl Finding {
-    /// A finding that stops a change.
+    /// Returns a finding that prevents a merge.
     pub(crate) fn failure(path: &str, line: usize, what: impl Into<String>, next: impl Into<String>) -> Self {
         Self { path: path.to_owned(), line, what: what.into(), next: next.into(), weight: Weight::Failure }
     }
 
-    /// A finding that does not.
+    /// Returns a warning.
     pub(crate) fn warning(path: &str, line: usize, what: impl Into<String>, next: impl Into<String>) -> Self {
         Self { weight: Weight::Warning, ..Self::failure(path, line, what, next) }
     }

@@ -1,13 +1,13 @@
-//! How files begin, how long they are and what they are called.
+//! Checks how files begin, how long they are, and their names.
 
 use super::finding::Finding;
 use super::tree::{Tree, is_rust, is_test};
 
-/// Where to look for a second subject.
+/// The length at which a warning suggests to look for a second subject.
 const LINES_WARN: usize = 500;
-/// Where there is one.
+/// The maximum length.
 const LINES_MAX: usize = 800;
-/// Names that do not say a subject.
+/// Names without a subject.
 const NAMELESS: &[&str] = &["utils", "util", "common", "helpers", "helper", "manager", "misc"];
 
 /// Checks every Rust file under `crates/` and `xtask/`.
@@ -15,7 +15,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, text) in tree.files().filter(|(path, _)| is_rust(path)) {
         if is_documented_place(path) && !starts_with_doc(text) {
-            let next = "say in a `//!` paragraph what the file owns and what it leaves out";
+            let next = "start with a `//!` paragraph on what the file contains";
             findings.push(Finding::failure(path, 1, "does not start with `//!`", next));
         }
         if let Some(name) = nameless(path) {
@@ -53,7 +53,7 @@ fn length(path: &str, text: &str) -> Option<Finding> {
         }
         _ => {
             let what = format!("{lines} lines, more than {LINES_MAX}");
-            Some(Finding::failure(path, LINES_MAX, what, "there is a second subject in it: split it"))
+            Some(Finding::failure(path, LINES_MAX, what, "split it by subject"))
         }
     }
 }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_says_what_it_owns() {
+    fn a_file_starts_with_module_docs() {
         assert_eq!(found("crates/a/src/b.rs", "//! Owns b.\n"), []);
         assert_eq!(found("crates/a/tests/it/main.rs", "fn a() {}\n"), []);
         assert_eq!(found("crates/a/src/b.rs", "// Owns b.\n").len(), 1);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_one_subject() {
+    fn long_files_are_found() {
         let long = |lines: usize| format!("//! Long.\n{}", "x\n".repeat(lines - 1));
         assert_eq!(found("crates/a/src/b.rs", &long(500)), []);
         assert_eq!(found("crates/a/src/b.rs", &long(501))[0].1, Weight::Warning);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_a_subject() {
+    fn names_without_a_subject_are_found() {
         assert_eq!(found("crates/a/src/intake.rs", "//! x\n"), []);
         for path in ["crates/a/src/utils.rs", "crates/a/src/helpers/x.rs", "crates/a/src/b/mod.rs"] {
             assert_eq!(found(path, "//! x\n").len(), 1, "{path}");

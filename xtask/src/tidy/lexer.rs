@@ -1,17 +1,16 @@
-//! Rust text split into code and comments, line by line.
+//! A lexer that splits Rust source into code and comments, line by line.
 //!
-//! As much of the language's surface as keeps a rule from being fooled by a word inside a string or a comment:
-//! strings (raw, byte and C ones too), characters, nested block comments. It knows nothing of grammar beyond
-//! matching brackets after `#[cfg(test)]`.
+//! Handles strings (including raw, byte and C strings), characters and nested block comments, so that rules are not
+//! misled by their contents. Of the grammar it knows only matching brackets after `#[cfg(test)]`.
 
-/// One line of a source file.
+/// A line of a source file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// The code, with the contents of strings and characters left out.
+    /// The code, without the contents of strings and characters.
     pub(crate) code: String,
-    /// The comment, with its slashes.
+    /// The comment, including its slashes.
     pub(crate) comment: String,
-    /// Whether it is compiled for tests only.
+    /// True if the line is compiled for tests only.
     pub(crate) test: bool,
 }
 
@@ -30,12 +29,12 @@ pub(crate) fn lines(text: &str) -> Vec<Line> {
 struct Lexer<'a> {
     rest: &'a str,
     lines: Vec<Line>,
-    /// The last character of code, to tell `r"` from `for"`.
+    /// The last character of code, to distinguish `r"` from `for"`.
     last: char,
 }
 
 impl Lexer<'_> {
-    /// Consumes one token; `false` at the end.
+    /// Consumes one token. Returns false at the end.
     fn token(&mut self) -> bool {
         let Some(next) = self.rest.chars().next() else { return false };
         if self.rest.starts_with("//") {
@@ -78,7 +77,7 @@ impl Lexer<'_> {
         self.rest = rest;
     }
 
-    /// A string or character: its quotes stay, its content goes, its line breaks count.
+    /// Consumes a string or character: keeps the quotes and line breaks, drops the content.
     fn literal(&mut self, bytes: usize) {
         let (literal, rest) = self.rest.split_at(bytes);
         self.code('"');
@@ -89,7 +88,7 @@ impl Lexer<'_> {
         self.rest = rest;
     }
 
-    /// Where the content of a raw string begins, and how many hashes close it.
+    /// Returns the start of a raw string's content, and the number of closing hashes.
     fn raw_string(&self) -> Option<(usize, usize)> {
         if self.last.is_alphanumeric() || self.last == '_' {
             return None;
@@ -136,7 +135,7 @@ fn quoted_bytes(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// A character's quote and not a lifetime's.
+/// Returns whether a quote starts a character and not a lifetime.
 fn is_character(text: &str) -> bool {
     let mut chars = text.chars().skip(1);
     match (chars.next(), chars.next()) {
@@ -146,7 +145,7 @@ fn is_character(text: &str) -> bool {
     }
 }
 
-/// Marks each item under `#[cfg(test)]` or `#[cfg(all(test, ...))]`, and all of a file under `#![cfg(test)]`.
+/// Marks the items under `#[cfg(test)]` or `#[cfg(all(test, ...))]`, or the whole file under `#![cfg(test)]`.
 fn mark_tests(lines: &mut [Line]) {
     let mut at = 0;
     while at < lines.len() {
@@ -164,14 +163,14 @@ fn mark_tests(lines: &mut [Line]) {
     }
 }
 
-/// Marks every one of `lines` as compiled for tests only.
+/// Marks all lines as compiled for tests only.
 pub(crate) fn mark(lines: &mut [Line]) {
     for line in lines {
         line.test = true;
     }
 }
 
-/// The last line of the item whose first attribute is on line `from`.
+/// Returns the last line of the item whose first attribute is on line `from`.
 fn item_end(lines: &[Line], from: usize) -> usize {
     let (mut braces, mut others) = (0_i32, 0_i32);
     for (number, line) in lines.iter().enumerate().skip(from) {
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn items_for_tests_end_where_their_braces_do() {
+    fn test_items_end_at_their_closing_brace() {
         let text =
             "a();\n#[cfg(test)]\nmod tests {\n  fn b() { \"}\" }\n}\nc();\n#[cfg(test)]\nmod d;\ne();\n";
         let marked: Vec<bool> = lines(text).iter().map(|line| line.test).collect();

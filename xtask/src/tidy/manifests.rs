@@ -1,21 +1,21 @@
-//! Manifests of members say nothing the workspace says for all: edition, licence, lints, versions.
+//! Checks that member manifests inherit edition, license, lints and versions from the workspace.
 
 use toml::{Table, Value};
 
 use super::finding::Finding;
 use super::tree::Tree;
 
-/// Keys of `[package]` that members take from the workspace.
+/// The keys of `[package]` that members inherit.
 const INHERITED: &[&str] = &["edition", "license", "rust-version"];
 
 /// Checks `crates/*/Cargo.toml` and xtask's.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, text) in tree.files() {
-        // One folder deep, and no deeper: what a crate's tests build on their own is no member.
+        // Only one level deep: packages inside a crate's tests are not members.
         let member =
             path == "xtask/Cargo.toml" || path.starts_with("crates/") && path.matches('/').count() == 2;
-        // A manifest that is not TOML is reported with the arrows.
+        // Invalid TOML is reported by `arrows.rs`.
         if let (true, true, Ok(manifest)) = (member, path.ends_with("/Cargo.toml"), text.parse::<Table>()) {
             findings.extend(member_findings(path, text, &manifest));
         }
@@ -70,7 +70,7 @@ mod tests {
         h2 = { workspace = true, features = [] }\n";
 
     #[test]
-    fn members_inherit() {
+    fn members_inherit_from_the_workspace() {
         assert_eq!(check(&Tree::of(&[("crates/a/Cargo.toml", GOOD)])), []);
         let bad = [
             (GOOD.replace("edition.workspace = true", "edition = \"2021\""), 4),
@@ -85,14 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn what_tests_build_is_no_member() {
+    fn packages_inside_tests_are_not_members() {
         let text = "[package]\nname = \"t\"\nedition = \"2021\"\n[workspace]\n";
         assert_eq!(check(&Tree::of(&[("crates/a/tests/t/Cargo.toml", text)])), []);
         assert!(!check(&Tree::of(&[("crates/a/Cargo.toml", text)])).is_empty());
     }
 
     #[test]
-    fn what_is_not_published_has_its_own_version() {
+    fn unpublished_packages_have_their_own_version() {
         let text = GOOD.replace("version.workspace = true\ne", "version = \"0.0.0\"\npublish = false\ne");
         assert_eq!(check(&Tree::of(&[("xtask/Cargo.toml", &text)])), []);
     }

@@ -1,17 +1,17 @@
-//! Where a kind of line lives (STYLE.md, the where-table), as far as text shows it.
+//! Checks that certain kinds of code are only in certain files (STYLE.md, where-table).
 //!
-//! Tests are free. Another file joins a row with the reason in the same commit.
+//! Tests are not restricted. A file is added to a row in the commit that needs it, with a reason.
 
 use super::finding::Finding;
 use super::tree::{Tree, is_product};
 
-/// A kind of line and the files it may stand in.
+/// A kind of code, and the files that may contain it.
 struct Place {
-    /// What such a line does, after "a line that".
+    /// The description, completing "a line that".
     does: &'static str,
-    /// What shows it.
+    /// The texts that identify it.
     words: &'static [&'static str],
-    /// Files, or folders when they end in a slash.
+    /// Allowed files, or folders if they end in a slash.
     allowed: &'static [&'static str],
     next: &'static str,
 }
@@ -24,18 +24,18 @@ const PLACES: &[Place] = &[
             "crates/hoist-proto/src/refusal.rs",
             "crates/hoist-proto/src/dialect.rs",
             "crates/hoist-proto/src/dialect/",
-            // Connection-level ones: 400, 408, 431, 505 and 1xx.
+            // Connection-level status codes: 400, 408, 431, 505 and 1xx.
             "crates/hoist-http/src/",
-            // Reads back the status of an answer it stored; it names none itself.
+            // Reads the status of a stored response.
             "crates/hoist-store/src/record.rs",
-            // Answers of example uploads, in a suite of tests.
+            // Responses of example uploads in tests.
             "crates/hoist-store/src/contract.rs",
-            // A target is an ordinary HTTP service, and these are its own answers.
+            // A target is an ordinary HTTP service with its own responses.
             "crates/hoist-server/src/targets.rs",
             "crates/hoist-server/src/targets/",
-            // Whether the server is ready is asked by a load balancer, in no dialect.
+            // The readiness check for load balancers belongs to no dialect.
             "crates/hoist-server/src/discover.rs",
-            // Fetching content is ordinary HTTP, in no dialect.
+            // Downloads are ordinary HTTP and belong to no dialect.
             "crates/hoist-server/src/download.rs",
         ],
         next: "answer with a Refusal or a Reply and let proto's refusal.rs or dialect/ spell it",
@@ -45,17 +45,17 @@ const PLACES: &[Place] = &[
         words: &["SystemTime::now", "Instant::now"],
         allowed: &[
             "crates/hoist-server/src/clock.rs",
-            // When to try again what failed, and how long a step of a sweep took; a monotonic clock.
+            // Monotonic clock: retry times, and the duration of a sweep.
             "crates/hoist-server/src/backlog.rs",
             "crates/hoist-server/src/sweep.rs",
-            // When a peer was last told how far it is; a monotonic clock, and no decision hangs on it.
+            // Monotonic clock: the time of the last progress response.
             "crates/hoist-server/src/progress.rs",
-            // When the health of the store was last checked; a monotonic clock.
+            // Monotonic clock: the time of the last health check.
             "crates/hoist-server/src/readiness.rs",
             "crates/hoist-client/src/clock.rs",
-            // How long ago a file of credentials was looked at.
+            // The time since a credentials file was checked.
             "crates/hoist-server/src/auth/watched.rs",
-            // How long a case took, for its report.
+            // The duration of a case.
             "crates/hoist/src/check.rs",
             // Head, idle and rate limits belong to the connection.
             "crates/hoist-http/src/",
@@ -69,20 +69,20 @@ const PLACES: &[Place] = &[
         next: "use hoist/src/output.rs to print, config.rs for the environment, tracing for logs",
     },
     Place {
-        does: "spawns a task nobody owns",
+        does: "spawns a detached task",
         words: &["tokio::spawn", "tokio::task::spawn("],
         allowed: &[],
         next: "spawn on a TaskTracker or JoinSet whose owner awaits or aborts it",
     },
     Place {
-        does: "promises code instead of being it",
+        does: "is a placeholder",
         words: &["todo!", "unimplemented!"],
         allowed: &[],
-        next: "write it, or return an error that says it is not supported",
+        next: "implement it, or return an error for what is not supported",
     },
 ];
 
-/// Finds product code that stands in the wrong file.
+/// Returns a finding for each line of product code in a wrong file.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for source in tree.sources().filter(|source| is_product(source.path)) {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn each_row_has_a_file_that_may_and_one_that_may_not() {
+    fn each_row_allows_some_files_and_forbids_others() {
         let cases = [
             (
                 "let s = StatusCode::OK;",
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_strings_and_tests_are_free() {
+    fn comments_strings_and_tests_are_ignored() {
         let path = "crates/hoist/src/cmd/put.rs";
         assert_eq!(lines(path, "// println!\nlet a = \"todo!\";\n/// tokio::spawn\n"), [] as [usize; 0]);
         assert_eq!(lines(path, "a();\n#[cfg(test)]\nmod tests {\n  println!();\n}\nprintln!();\n"), [6]);

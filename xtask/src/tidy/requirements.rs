@@ -1,8 +1,8 @@
-//! Requirement ids, both ways: what `spec/requirements.toml` lists is cited by code, proven by a test and stated in
-//! its document, and nothing else is cited.
+//! Checks requirement ids: each requirement in `spec/requirements.toml` is cited by code, proven by a test and stated
+//! in its document, and only listed ids are cited.
 //!
-//! `//= ID` stands above code that fulfils a requirement; `// proves: ID` above a test that shows it, alone or at the
-//! end of a comment; a conformance case says `proves = ["ID"]`. Several ids are separated by commas or spaces.
+//! `//= ID` is written above the code that fulfils a requirement, `// proves: ID` above a test or at the end of a
+//! comment above it, and `proves = ["ID"]` in a conformance case. Multiple ids are separated by commas or spaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ const PROVES: &str = "proves:";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
-    /// From an id's first word to the document that states it.
+    /// Maps the first word of an id to its document.
     #[serde(default)]
     documents: BTreeMap<String, String>,
     #[serde(default)]
@@ -58,7 +58,7 @@ enum Level {
     #[serde(rename = "SHOULD NOT")]
     ShouldNot,
     May,
-    /// Our own decision where the documents are silent.
+    /// A decision of this project, where the documents are silent.
     Own,
 }
 
@@ -69,14 +69,14 @@ enum State {
     Planned,
 }
 
-/// Where an id is mentioned.
+/// The location of an id.
 struct Mention {
     id: String,
     path: String,
     line: usize,
 }
 
-/// Finds ids without a requirement and requirements without ids.
+/// Returns findings for unknown ids and for requirements without citation or proof.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let Some(text) = tree.text(LIST) else {
         return vec![Finding::failure(LIST, 1, "missing", "list the requirements of the protocol there")];
@@ -108,7 +108,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// A line of counts for each kind of id, and one for all.
+/// Returns a line of counts per document, and one for all.
 pub(crate) fn summary(tree: &Tree) -> String {
     let list = tree.text(LIST).and_then(|text| toml::from_str::<List>(text).ok());
     let requirements = list.map(|list| list.requirement).unwrap_or_default();
@@ -133,12 +133,12 @@ pub(crate) fn summary(tree: &Tree) -> String {
     kinds.chain([counts("requirements", &all)]).collect::<Vec<_>>().join("\n")
 }
 
-/// What an id begins with, which is the same for all of one document.
+/// Returns the first word of an id, which identifies its document.
 fn first_word(id: &str) -> &str {
     id.split(['-', '.']).next().unwrap_or(id)
 }
 
-/// Whether a requirement's state agrees with what code and tests say.
+/// Checks that the state of a requirement agrees with code and tests.
 fn fulfilment(
     requirement: &Requirement,
     line: usize,
@@ -184,7 +184,7 @@ fn fulfilment(
     findings
 }
 
-/// Whether each row is well formed and stated in its document.
+/// Checks that each row is well formed and stated in its document.
 fn form(tree: &Tree, text: &str, list: &List) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen = BTreeSet::new();
@@ -226,7 +226,7 @@ fn form(tree: &Tree, text: &str, list: &List) -> Vec<Finding> {
     findings
 }
 
-/// Ids above product code.
+/// Collects the ids above product code.
 fn citations(tree: &Tree) -> Vec<Mention> {
     let mut mentions = Vec::new();
     for source in tree.sources().filter(|source| is_product(source.path)) {
@@ -238,7 +238,7 @@ fn citations(tree: &Tree) -> Vec<Mention> {
     mentions
 }
 
-/// Ids above tests and in conformance cases.
+/// Collects the ids above tests and in conformance cases.
 fn proofs(tree: &Tree) -> Vec<Mention> {
     let mut mentions = Vec::new();
     for source in tree.sources().filter(|source| source.path.starts_with("crates/")) {
@@ -294,7 +294,7 @@ fn mentions(document: &str, id: &str) -> bool {
     document.lines().any(|line| mentions_word(line, id))
 }
 
-/// Whether `id` stands in `line` as a whole, so that `TOK-CRE-03a` is not `TOK-CRE-03`.
+/// Returns whether `line` contains `id` as a whole word: `TOK-CRE-03a` does not contain `TOK-CRE-03`.
 fn mentions_word(line: &str, id: &str) -> bool {
     let within = |char: char| char.is_ascii_alphanumeric() || char == '-';
     line.match_indices(id)

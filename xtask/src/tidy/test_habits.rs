@@ -1,13 +1,13 @@
-//! Habits of tests (STYLE.md, Tests): none is ignored, none sleeps while a clock runs.
+//! Checks tests (STYLE.md, Tests): none is ignored, and none sleeps unless the clock is paused.
 
 use super::finding::Finding;
 use super::lexer::Line;
 use super::tree::Tree;
 
-/// The line before a sleep that may stay.
+/// The comment that permits a sleep.
 const EXCUSE: &str = "// time itself is tested:";
 
-/// Looks for ignored tests everywhere and for sleeps in tests under `crates/` and `xtask/`.
+/// Returns findings for ignored tests, and for sleeps in tests under `crates/` and `xtask/`.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for source in tree.sources() {
@@ -37,7 +37,7 @@ fn sleeps(code: &str) -> bool {
 
 fn is_excused(lines: &[Line], number: usize) -> bool {
     let said = number > 0 && lines[number - 1].comment.starts_with(EXCUSE);
-    // Where the clock is paused, sleeping costs nothing and depends on nothing.
+    // With a paused clock, sleeping is deterministic and takes no time.
     let attribute =
         lines[..number].iter().rev().find(|line| line.code.contains("test]") || line.code.contains("test("));
     said || attribute.is_some_and(|line| line.code.contains("start_paused = true"))

@@ -1,4 +1,4 @@
-//! The text files tidy looks at, in memory, and what kind each is.
+//! The text files that tidy checks, in memory, and their kinds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 
 use super::lexer::{self, Line};
 
-/// Where to look; a folder is searched to its bottom.
+/// The files and folders to read; folders recursively.
 const ROOTS: &[&str] = &["Cargo.toml", "crates", "xtask", "fuzz", "conformance", "spec", "docs"];
-/// Folders with nothing of ours in them.
+/// Ignored folders.
 const SKIPPED: &[&str] = &["target", "corpus", "artifacts", "seeds", "node_modules"];
-/// What is read, by the end of its name.
+/// The extensions of files to read.
 const KINDS: &[&str] = &[".rs", ".toml", ".md"];
 
-/// Paths with forward slashes, relative to the root, and their texts.
+/// Maps paths, relative to the root and with forward slashes, to texts.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     files: BTreeMap<String, String>,
@@ -28,7 +28,7 @@ pub(crate) struct Source<'a> {
 }
 
 impl Tree {
-    /// The tree at `root`.
+    /// Reads the tree at `root`.
     pub(crate) fn read(root: &Path) -> Result<Self> {
         let mut tree = Self::default();
         for start in ROOTS {
@@ -42,28 +42,28 @@ impl Tree {
         Ok(tree)
     }
 
-    /// A tree of these files.
+    /// Returns a tree of these files, for tests.
     #[cfg(test)]
     pub(crate) fn of(files: &[(&str, &str)]) -> Self {
         Self { files: files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect() }
     }
 
-    /// How many files it has.
+    /// Returns the number of files.
     pub(crate) fn len(&self) -> usize {
         self.files.len()
     }
 
-    /// The text of a file.
+    /// Returns the text of a file.
     pub(crate) fn text(&self, path: &str) -> Option<&str> {
         self.files.get(path).map(String::as_str)
     }
 
-    /// Paths and texts, in order of path.
+    /// Returns paths and texts, sorted by path.
     pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files.iter().map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
-    /// Rust files, split into lines; all lines of a test file are marked as tests.
+    /// Returns Rust files, split into lines. All lines of a test file are marked as tests.
     pub(crate) fn sources(&self) -> impl Iterator<Item = Source<'_>> {
         self.files().filter(|(path, _)| is_rust(path)).map(|(path, text)| {
             let mut lines = lexer::lines(text);
@@ -98,22 +98,22 @@ impl Tree {
     }
 }
 
-/// Whether a path is Rust.
+/// Returns whether a path is a Rust file.
 pub(crate) fn is_rust(path: &str) -> bool {
     path.rsplit_once('.').is_some_and(|(_, end)| end == "rs")
 }
 
-/// Whether a path is TOML.
+/// Returns whether a path is a TOML file.
 pub(crate) fn is_toml(path: &str) -> bool {
     path.rsplit_once('.').is_some_and(|(_, end)| end == "toml")
 }
 
-/// Whether a file as a whole is tests: `tests.rs`, or anything in `tests/` or `benches/`.
+/// Returns whether a file contains only tests: `tests.rs`, or a file in `tests/` or `benches/`.
 pub(crate) fn is_test(path: &str) -> bool {
     path.ends_with("/tests.rs") || path.split('/').any(|part| part == "tests" || part == "benches")
 }
 
-/// Whether a file is compiled into the product: `crates/*/src`.
+/// Returns whether a file is compiled into the product: `crates/*/src`.
 pub(crate) fn is_product(path: &str) -> bool {
     let mut parts = path.split('/');
     parts.next() == Some("crates") && parts.nth(1) == Some("src") && is_rust(path) && !is_test(path)
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_says_what_a_file_is() {
+    fn kinds_of_files_are_determined_by_path() {
         let cases = [
             ("crates/a/src/b.rs", true, false),
             ("crates/a/src/b/tests.rs", false, true),

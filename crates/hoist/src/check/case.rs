@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::version::{CorpusDialect, Range, Version};
+use super::version::{CorpusDialect, Version, VersionRange};
 use super::wire::Transport;
 use super::{ServerLimits, ServerSettings};
 
@@ -43,7 +43,7 @@ pub(crate) struct AlwaysRule {
     #[serde(default)]
     pub(crate) own: bool,
     #[serde(default)]
-    pub(crate) interop: Option<Range>,
+    pub(crate) interop: Option<VersionRange>,
     pub(crate) rule: Rule,
 }
 
@@ -98,9 +98,9 @@ pub(crate) struct Case {
     #[serde(default)]
     pub(crate) own: bool,
     #[serde(default)]
-    interop: Option<Range>,
+    interop: Option<VersionRange>,
     #[serde(default)]
-    forms: Option<Range>,
+    forms: Option<VersionRange>,
     #[serde(default)]
     transport: Option<Transport>,
     #[serde(default)]

@@ -106,7 +106,7 @@ fn last(head: &Head, content: &[u8], expect: &Expect, request: &RequestContext<'
         wrong.push(format!("status is {}, expected {}", head.status, spelled(status, request.version)));
     }
     let mut is_at_length = None;
-    let told = request.uploads.last_offset().map(|told| told.to_string());
+    let last_offset = request.uploads.last_offset().map(|offset| offset.to_string());
     let mut field = |name: &str, expected: Option<String>, is_absent: bool| {
         let found = head.field(name);
         match expected {
@@ -120,7 +120,7 @@ fn last(head: &Head, content: &[u8], expect: &Expect, request: &RequestContext<'
         }
     };
     match &expect.complete {
-        Some(Expected::Is(complete)) => match request.version.says(*complete) {
+        Some(Expected::Is(complete)) => match request.version.completeness_field(*complete) {
             Some((name, value)) => field(name, Some(value.into()), false),
             None => is_at_length = Some(*complete),
         },
@@ -134,7 +134,7 @@ fn last(head: &Head, content: &[u8], expect: &Expect, request: &RequestContext<'
     for (name, expected) in numbers {
         match expected {
             Some(Expected::Is(number)) => field(name, Some(number.to_string()), false),
-            Some(Expected::Word(word)) if word == "told" => field(name, told.clone(), false),
+            Some(Expected::Word(word)) if word == "told" => field(name, last_offset.clone(), false),
             Some(Expected::Word(_)) => field(name, None, true),
             None => {}
         }
@@ -178,25 +178,25 @@ fn at_length(head: &Head, expected: bool) -> Option<String> {
 fn members(head: &Head, expect: &Expect) -> Vec<String> {
     let mut wrong = Vec::new();
     for (name, expected) in &expect.members {
-        let told = head.field(name).unwrap_or_default();
-        let found: BTreeSet<&str> = told.split(',').map(str::trim).collect();
+        let value = head.field(name).unwrap_or_default();
+        let found: BTreeSet<&str> = value.split(',').map(str::trim).collect();
         if !expected.iter().map(String::as_str).eq(found.iter().copied()) {
-            wrong.push(format!("{name} is {told:?}, expected {expected:?}"));
+            wrong.push(format!("{name} is {value:?}, expected {expected:?}"));
         }
     }
     wrong
 }
 
 fn limits(head: &Head, expect: &Expect) -> Vec<String> {
-    let told = head.field("upload-limit").unwrap_or_default();
+    let value = head.field("upload-limit").unwrap_or_default();
     let members: Vec<(&str, &str)> =
-        told.split(',').filter_map(|member| member.trim().split_once('=')).collect();
+        value.split(',').filter_map(|member| member.trim().split_once('=')).collect();
     let missing = expect.limits.iter().filter(|(key, number)| {
         let number = number.to_string();
         !members.iter().any(|(name, value)| name == key && *value == number)
     });
     missing
-        .map(|(key, number)| format!("Upload-Limit is {told:?}, expected a member {key}={number}"))
+        .map(|(key, number)| format!("Upload-Limit is {value:?}, expected a member {key}={number}"))
         .collect()
 }
 
@@ -233,7 +233,7 @@ fn problem(head: &Head, content: &[u8], expected: &ExpectedProblem, to_head: boo
 
 /// Returns whether a line of the field matches a pattern.
 fn has(head: &Head, name: &str, pattern: &str, request: &RequestContext<'_>) -> bool {
-    let number = request.version.number().map(|(_, number)| number.to_string()).unwrap_or_default();
+    let number = request.version.number_field().map(|(_, number)| number.to_string()).unwrap_or_default();
     let pattern = request.uploads.fill(&pattern.replace("{number}", &number));
     let mut lines = head.fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
     lines.any(|(_, value)| if pattern == "{date}" { is_date(value) } else { matches(&pattern, value) })
@@ -281,7 +281,7 @@ fn spelled(status: &Status, version: Version) -> String {
         Status::OneOf(codes) => codes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or "),
         Status::Class(class) => class.clone(),
         Status::ByVersion(rows) => {
-            let row = rows.iter().find(|(stretch, _)| version.is_in(stretch));
+            let row = rows.iter().find(|(range, _)| version.is_in(range));
             row.map_or_else(
                 || "nothing, because the case has no row for this version".into(),
                 |(_, status)| spelled(status, version),

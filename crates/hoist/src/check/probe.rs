@@ -64,12 +64,12 @@ pub(crate) async fn probe(endpoint: &Endpoint, timeout: Duration) -> Result<Capa
     let mut found = Capabilities::default();
     found.transports.extend(h1.is_ok().then_some(Transport::H1));
     found.transports.extend(h2.is_ok().then_some(Transport::H2));
-    let (told, transport) = match (h1, h2) {
-        (Ok(told), _) => (told, Transport::H1),
-        (Err(_), Ok(told)) => (told, Transport::H2),
+    let (options, transport) = match (h1, h2) {
+        (Ok(options), _) => (options, Transport::H1),
+        (Err(_), Ok(options)) => (options, Transport::H2),
         (Err(h1), Err(h2)) => return Err(ProbeError { endpoint: endpoint.to_string(), h1, h2 }),
     };
-    found.read(&told);
+    found.read(&options);
     for dialect in CorpusDialect::ALL {
         for version in dialect.versions() {
             if prober(transport).accepts(*version, &mut found).await {
@@ -82,14 +82,14 @@ pub(crate) async fn probe(endpoint: &Endpoint, timeout: Duration) -> Result<Capa
 
 impl Capabilities {
     /// Reads limits and extensions from the response to `OPTIONS`.
-    fn read(&mut self, told: &Head) {
-        let list = |name| told.field(name).into_iter().flat_map(|value| value.split(',')).map(str::trim);
+    fn read(&mut self, options: &Head) {
+        let list = |name| options.field(name).into_iter().flat_map(|value| value.split(',')).map(str::trim);
         for (key, number) in list("upload-limit").filter_map(|member| member.split_once('=')) {
             if let Ok(number) = number.parse() {
                 self.limits.insert(key.to_owned(), number);
             }
         }
-        if let Some(size) = told.field("tus-max-size").and_then(|size| size.parse().ok()) {
+        if let Some(size) = options.field("tus-max-size").and_then(|size| size.parse().ok()) {
             self.limits.entry("max-size".to_owned()).or_insert(size);
         }
         self.extensions = list("tus-extension").filter(|name| !name.is_empty()).map(str::to_owned).collect();
@@ -139,9 +139,9 @@ impl Prober<'_> {
                 // A server that ignores `Upload-Token` creates an ordinary upload, which `HEAD` on the upload URL does
                 // not find.
                 let question = RequestSpec { to: RequestTarget::Upload, ..RequestSpec::of("HEAD") };
-                let told = self.ask(version, &token, &uploads, &question).await;
-                told.is_some_and(|told| {
-                    final_of(&told).is_some_and(|head| head.field("upload-offset") == Some("0"))
+                let response = self.ask(version, &token, &uploads, &question).await;
+                response.is_some_and(|response| {
+                    final_of(&response).is_some_and(|head| head.field("upload-offset") == Some("0"))
                 })
             }
         };

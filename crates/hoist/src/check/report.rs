@@ -131,7 +131,7 @@ impl Report {
 
     /// Returns the text format with ANSI colors.
     pub(crate) fn colored(&self) -> impl fmt::Display {
-        Text { report: self, colors: true }
+        TextReport { report: self, colors: true }
     }
 
     /// Groups the outcomes by version and transport.
@@ -148,16 +148,16 @@ impl Report {
 /// Displays all failures, the reasons of skipped cases, and a table of counts per version and transport.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Text { report: self, colors: false }.fmt(f)
+        TextReport { report: self, colors: false }.fmt(f)
     }
 }
 
-struct Text<'a> {
+struct TextReport<'a> {
     report: &'a Report,
     colors: bool,
 }
 
-impl Text<'_> {
+impl TextReport<'_> {
     fn paint(&self, color: u8, text: &str) -> String {
         if self.colors { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
     }
@@ -167,7 +167,7 @@ const RED: u8 = 31;
 const GREEN: u8 = 32;
 const FAINT: u8 = 2;
 
-impl fmt::Display for Text<'_> {
+impl fmt::Display for TextReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for outcome in self.report.failures() {
             let CaseResult::Failed(why) = &outcome.verdict else { continue };
@@ -203,7 +203,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-impl Text<'_> {
+impl TextReport<'_> {
     fn row(
         &self,
         f: &mut fmt::Formatter<'_>,

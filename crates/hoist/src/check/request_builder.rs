@@ -85,14 +85,15 @@ impl RequestBuilder<'_> {
             CorpusDialect::Tus1 if send.method == "OPTIONS" => {}
             CorpusDialect::Tus1 => fields.add("Tus-Resumable", "1.0.0"),
         }
-        if let Some((name, number)) = self.version.number() {
+        if let Some((name, number)) = self.version.number_field() {
             fields.add(name, number.to_string());
         }
         // `Upload-Incomplete` is the only sign of the unnumbered form.
         if self.version == Version::Unnumbered && carries && send.complete != Some(false) {
             fields.add("Upload-Incomplete", "?0");
         }
-        if let Some((name, value)) = send.complete.and_then(|complete| self.version.says_in_request(complete))
+        if let Some((name, value)) =
+            send.complete.and_then(|complete| self.version.request_completeness_field(complete))
         {
             fields.add(name, value);
         }

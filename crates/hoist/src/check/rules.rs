@@ -32,7 +32,7 @@ pub(crate) fn violations(
             wrong
         }
         Rule::InterimNumber => {
-            let number = request.version.number();
+            let number = request.version.number_field();
             let (name, sent) = match number {
                 Some((name, _)) => (name, request.field(name)),
                 None => (INTEROP_FIELD, request.field(INTEROP_FIELD)),
@@ -57,9 +57,10 @@ pub(crate) fn violations(
             more.map(|location| format!("another 104 response names {location}")).collect()
         }
         Rule::OneLocation => {
-            let says = request.version.says(false);
-            let protocol_speaks =
-                last.filter(|head| says.is_some_and(|(name, value)| head.field(name) == Some(value)));
+            let completeness_field = request.version.completeness_field(false);
+            let protocol_speaks = last.filter(|head| {
+                completeness_field.is_some_and(|(name, value)| head.field(name) == Some(value))
+            });
             let locations: Vec<_> =
                 announcements().chain(protocol_speaks).filter_map(|head| head.field("location")).collect();
             let differ = locations.windows(2).filter(|pair| pair[0] != pair[1]);
@@ -79,11 +80,14 @@ pub(crate) fn violations(
         }
         Rule::NoRedirect => {
             let transfers = matches!(request.outgoing.method.as_str(), "POST" | "PUT" | "PATCH")
-                && request.version.says(true).is_some_and(|(name, _)| request.field(name).is_some());
+                && request
+                    .version
+                    .completeness_field(true)
+                    .is_some_and(|(name, _)| request.field(name).is_some());
             // The response of the target to a complete upload is not restricted.
             let is_of_target = |head: &Head| {
-                let says = request.version.says(true);
-                transfers && says.is_some_and(|(name, value)| head.field(name) == Some(value))
+                let completeness_field = request.version.completeness_field(true);
+                transfers && completeness_field.is_some_and(|(name, value)| head.field(name) == Some(value))
             };
             let redirect = last.filter(|head| {
                 matches!(head.status, 301..=303) && (transfers || !request.creates) && !is_of_target(head)
@@ -91,7 +95,7 @@ pub(crate) fn violations(
             redirect.map(|head| format!("status {}", head.status)).into_iter().collect()
         }
         Rule::SaysCompleteness => {
-            let Some((name, _)) = request.version.says(true) else { return Vec::new() };
+            let Some((name, _)) = request.version.completeness_field(true) else { return Vec::new() };
             let asks = request.field(name).is_some()
                 && matches!(request.outgoing.method.as_str(), "POST" | "PUT" | "PATCH");
             let is_exempt = matches!(&expect.complete, Some(Expected::Word(_)));

@@ -310,8 +310,8 @@ impl CaseRun {
         let expect = judge::state_expectation(after, self.version);
         self.step(&head, &expect).await?;
         match (after.offset_max, self.uploads.last_offset()) {
-            (Some(most), Some(told)) if !after.gone && told > most => {
-                Err(vec![format!("the offset is {told}, more than {most}")])
+            (Some(most), Some(offset)) if !after.gone && offset > most => {
+                Err(vec![format!("the offset is {offset}, more than {most}")])
             }
             _ => Ok(()),
         }

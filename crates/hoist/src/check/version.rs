@@ -62,21 +62,21 @@ const DRAFT: &str = "Upload-Draft-Version";
 /// A range of versions: `"6.."`, `"3..5"`, `"8"`, `"rfc"`, `"seed"`, `"draft"`, or a list of these.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
-pub(crate) enum Range {
+pub(crate) enum VersionRange {
     /// A single range.
     One(String),
     /// A list of ranges.
     Many(Vec<String>),
 }
 
-impl Range {
+impl VersionRange {
     /// Returns the versions of a dialect in the range.
     pub(crate) fn versions(&self, dialect: CorpusDialect) -> Vec<Version> {
-        let stretches = match self {
-            Self::One(stretch) => std::slice::from_ref(stretch),
-            Self::Many(stretches) => stretches,
+        let ranges = match self {
+            Self::One(range) => std::slice::from_ref(range),
+            Self::Many(ranges) => ranges,
         };
-        let contained = |version: &Version| stretches.iter().any(|stretch| version.is_in(stretch));
+        let contained = |version: &Version| ranges.iter().any(|range| version.is_in(range));
         dialect.versions().iter().copied().filter(contained).collect()
     }
 }
@@ -106,17 +106,17 @@ impl CorpusDialect {
 
 impl Version {
     /// Returns whether a range like `"6.."` contains the version. An open end includes the unnumbered form.
-    pub(crate) fn is_in(self, stretch: &str) -> bool {
-        if stretch == self.label() {
+    pub(crate) fn is_in(self, range: &str) -> bool {
+        if range == self.label() {
             return true;
         }
         let place = match self {
             Self::Interop(number) => number,
             Self::Rfc => u8::MAX,
-            Self::Unnumbered | Self::Draft(..) => return stretch == "draft",
+            Self::Unnumbered | Self::Draft(..) => return range == "draft",
             Self::Seed | Self::Tus1 => return false,
         };
-        let Some((from, to)) = stretch.split_once("..") else { return false };
+        let Some((from, to)) = range.split_once("..") else { return false };
         let from = if from.is_empty() { 0 } else { from.parse().unwrap_or(u8::MAX) };
         let to = if to.is_empty() { u8::MAX } else { to.parse().unwrap_or(0) };
         (from..=to).contains(&place)
@@ -144,7 +144,7 @@ impl Version {
     }
 
     /// Returns the field with the version number, and the number, for requests and responses.
-    pub(crate) fn number(self) -> Option<(&'static str, u8)> {
+    pub(crate) fn number_field(self) -> Option<(&'static str, u8)> {
         match self {
             Self::Interop(number) => Some((INTEROP_FIELD, number)),
             Self::Draft(field, number) => Some((field, number)),
@@ -153,18 +153,18 @@ impl Version {
     }
 
     /// Returns the field that states in a request whether the content is the last of the upload.
-    pub(crate) fn says_in_request(self, complete: bool) -> Option<(&'static str, &'static str)> {
+    pub(crate) fn request_completeness_field(self, complete: bool) -> Option<(&'static str, &'static str)> {
         match self {
             // A request without the field is complete.
             Self::Seed | Self::Unnumbered | Self::Draft(..) if complete => None,
             Self::Seed => Some(("Upload-Complete", "?0")),
             Self::Unnumbered => Some(("Upload-Incomplete", "?1")),
-            Self::Interop(_) | Self::Rfc | Self::Draft(..) | Self::Tus1 => self.says(complete),
+            Self::Interop(_) | Self::Rfc | Self::Draft(..) | Self::Tus1 => self.completeness_field(complete),
         }
     }
 
     /// Returns the field that states in a response whether the upload is complete. tus has none.
-    pub(crate) fn says(self, complete: bool) -> Option<(&'static str, &'static str)> {
+    pub(crate) fn completeness_field(self, complete: bool) -> Option<(&'static str, &'static str)> {
         if self == Self::Tus1 {
             return None;
         }
@@ -199,26 +199,29 @@ mod tests {
             ("draft", &[]),
         ];
         for (range, expected) in cases {
-            let versions = Range::One(range.into()).versions(CorpusDialect::Ietf);
+            let versions = VersionRange::One(range.into()).versions(CorpusDialect::Ietf);
             let labels: Vec<_> = versions.into_iter().map(Version::label).collect();
             assert_eq!(labels, expected, "{range}");
         }
-        let forms = Range::Many(vec!["seed".into(), "2".into()]).versions(CorpusDialect::Token);
+        let forms = VersionRange::Many(vec!["seed".into(), "2".into()]).versions(CorpusDialect::Token);
         assert_eq!(forms, [Version::Seed, Version::Draft(INTEROP_FIELD, 2)]);
-        assert_eq!(Range::One("draft".into()).versions(CorpusDialect::Token).len(), 4);
+        assert_eq!(VersionRange::One("draft".into()).versions(CorpusDialect::Token).len(), 4);
     }
 
     #[test]
     fn completeness_has_the_field_of_the_version() {
-        assert_eq!(Version::Interop(3).says(true), Some(("Upload-Incomplete", "?0")));
-        assert_eq!(Version::Interop(4).says(true), Some(("Upload-Complete", "?1")));
-        assert_eq!(Version::Rfc.says(false), Some(("Upload-Complete", "?0")));
-        assert_eq!(Version::Tus1.says(true), None);
-        assert_eq!(Version::Tus1.says_in_request(false), None);
-        assert_eq!(Version::Seed.says_in_request(true), None);
-        assert_eq!(Version::Seed.says_in_request(false), Some(("Upload-Complete", "?0")));
-        assert_eq!(Version::Draft(DRAFT, 1).says_in_request(false), Some(("Upload-Incomplete", "?1")));
-        assert_eq!(Version::Unnumbered.says(true), Some(("Upload-Complete", "?1")));
-        assert_eq!(Version::Unnumbered.says_in_request(false), Some(("Upload-Incomplete", "?1")));
+        assert_eq!(Version::Interop(3).completeness_field(true), Some(("Upload-Incomplete", "?0")));
+        assert_eq!(Version::Interop(4).completeness_field(true), Some(("Upload-Complete", "?1")));
+        assert_eq!(Version::Rfc.completeness_field(false), Some(("Upload-Complete", "?0")));
+        assert_eq!(Version::Tus1.completeness_field(true), None);
+        assert_eq!(Version::Tus1.request_completeness_field(false), None);
+        assert_eq!(Version::Seed.request_completeness_field(true), None);
+        assert_eq!(Version::Seed.request_completeness_field(false), Some(("Upload-Complete", "?0")));
+        assert_eq!(
+            Version::Draft(DRAFT, 1).request_completeness_field(false),
+            Some(("Upload-Incomplete", "?1"))
+        );
+        assert_eq!(Version::Unnumbered.completeness_field(true), Some(("Upload-Complete", "?1")));
+        assert_eq!(Version::Unnumbered.request_completeness_field(false), Some(("Upload-Incomplete", "?1")));
     }
 }

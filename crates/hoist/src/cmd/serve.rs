@@ -133,7 +133,7 @@ async fn serve(
         stop.cancelled().await;
         tokio::time::sleep(config.limits.drain_grace + STORE_GRACE).await;
     };
-    let told = async {
+    let second_signal = async {
         let signal = signals.next().await;
         tracing::info!(signal, "stopping; running transfers are ended and their bytes kept");
         stop.cancel();
@@ -150,7 +150,7 @@ async fn serve(
             tracing::warn!(?after, "stopped at --drain-timeout before all work was done; the next start finishes it");
             Ok(Exit::Success)
         }
-        signal = told => {
+        signal = second_signal => {
             tracing::warn!(signal, "stopped at once, without waiting for transfers");
             Ok(Exit::Forced)
         }
@@ -257,8 +257,11 @@ mod tests {
             (io::ErrorKind::OutOfMemory, "choose another with --listen"),
         ];
         for (kind, expected) in cases {
-            let said = cannot_listen(address, &kind.into());
-            assert!(said.starts_with("cannot listen on 127.0.0.1:80: ") && said.contains(expected), "{said}");
+            let message = cannot_listen(address, &kind.into());
+            assert!(
+                message.starts_with("cannot listen on 127.0.0.1:80: ") && message.contains(expected),
+                "{message}"
+            );
         }
     }
 }

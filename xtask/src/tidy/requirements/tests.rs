@@ -1,4 +1,4 @@
-//! The requirement rule on small trees.
+//! Tests of the requirement rule.
 
 use super::*;
 
@@ -81,7 +81,7 @@ fn rows_are_well_formed_and_stated() {
     assert_eq!(check(&Tree::of(&[CODE])).len(), 1);
 }
 
-/// The line of the last row's id.
+/// Returns the line of the last id.
 fn line(list: &str) -> usize {
     list.lines().enumerate().filter(|(_, line)| line.starts_with("id =")).last().unwrap().0 + 1
 }

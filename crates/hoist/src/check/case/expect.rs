@@ -129,7 +129,7 @@ impl Status {
             Self::OneOf(codes) => codes.contains(&code),
             Self::Class(class) => class.strip_suffix("xx") == Some(&(code / 100).to_string()),
             Self::ByVersion(rows) => {
-                rows.iter().any(|(stretch, status)| version.is_in(stretch) && status.admits(code, version))
+                rows.iter().any(|(range, status)| version.is_in(range) && status.admits(code, version))
             }
         }
     }

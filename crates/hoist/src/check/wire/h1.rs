@@ -14,7 +14,7 @@ const RESPONSE_BYTES: usize = 1 << 20;
 
 /// A request on its own connection.
 pub(crate) struct H1Request {
-    reader: Reader,
+    reader: ResponseReader,
     /// Kept open, because closing it would end the request.
     writer: WriteHalf<Stream>,
     responses: Responses,
@@ -40,7 +40,7 @@ impl H1Request {
 
 pub(super) async fn exchange(endpoint: &Endpoint, outgoing: &Outgoing) -> io::Result<Exchange> {
     let (read, mut writer) = tokio::io::split(endpoint.connect(Transport::H1).await?);
-    let mut reader = Reader { stream: read, bytes: Vec::new() };
+    let mut reader = ResponseReader { stream: read, bytes: Vec::new() };
     let mut responses = Responses::default();
     let to_head = outgoing.method == "HEAD";
     writer.write_all(head(endpoint, outgoing).as_bytes()).await?;
@@ -127,12 +127,12 @@ fn content(outgoing: &Outgoing) -> Vec<u8> {
 }
 
 /// The reading half of a connection, with unparsed bytes.
-struct Reader {
+struct ResponseReader {
     stream: ReadHalf<Stream>,
     bytes: Vec<u8>,
 }
 
-impl Reader {
+impl ResponseReader {
     /// Reads until the final response or the end of the connection.
     async fn finish(&mut self, responses: &mut Responses, to_head: bool) {
         while responses.last.is_none() && self.next(responses, to_head).await {}

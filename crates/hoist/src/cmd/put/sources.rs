@@ -117,7 +117,7 @@ impl Sources {
     }
 
     fn push(&mut self, input: Input, path: &Path, name: Option<PathBuf>) {
-        if fs::canonicalize(path).is_ok_and(|whole| !self.seen.insert(whole)) {
+        if fs::canonicalize(path).is_ok_and(|canonical| !self.seen.insert(canonical)) {
             return;
         }
         // Names are sent as UTF-8 (RFC 8187); invalid bytes are replaced.
@@ -137,11 +137,11 @@ fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
 /// Returns the path of a file relative to the parent of `top`, or to `top` itself if that has no name.
 fn relative_name(top: &Path, path: &Path) -> Option<PathBuf> {
     let below = path.strip_prefix(top).ok()?;
-    let whole = match top.components().next_back() {
+    let relative = match top.components().next_back() {
         Some(Component::Normal(own)) => Path::new(own).join(below),
         _ => below.to_owned(),
     };
-    Some(whole)
+    Some(relative)
 }
 
 fn is_pattern(path: &Path) -> bool {
