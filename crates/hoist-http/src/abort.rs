@@ -10,9 +10,9 @@ use crate::sync::lock;
 
 /// The handle that ends one request without a response: HTTP/1.1 resets the connection, HTTP/2 this one stream.
 ///
-/// Found in every request's extensions. It may be used from any task, at any time and more than once; after the response
-/// is complete it has no effect. A stalled peer cannot delay it. The request's [`Body`](crate::Body), if it is still in
-/// use, ends with [`BodyError::Aborted`](crate::BodyError::Aborted), and the service's future is dropped.
+/// Found in every request's extensions. It may be used from any task, at any time and more than once; after the
+/// response is complete it has no effect. A stalled peer cannot delay it. The request's [`Body`](crate::Body), if it is
+/// still in use, ends with [`BodyError::Aborted`](crate::BodyError::Aborted), and the service's future is dropped.
 #[derive(Clone)]
 pub struct Abort(Arc<Latch>);
 
@@ -35,8 +35,8 @@ impl Abort {
     /// Ends the request's content after the bytes that have arrived. The service can still respond.
     ///
     /// The [`Body`](crate::Body) yields the bytes that the server and its kernel hold, and then
-    /// [`BodyError::Aborted`](crate::BodyError::Aborted) instead of waiting for the peer. Content whose end has arrived is
-    /// complete and ends as usual. Takes effect when the body is polled next.
+    /// [`BodyError::Aborted`](crate::BodyError::Aborted) instead of waiting for the peer. Content whose end has arrived
+    /// is complete and ends as usual. Takes effect when the body is polled next.
     pub fn end_content(&self) {
         self.0.content_ends.store(true, Ordering::Release);
     }

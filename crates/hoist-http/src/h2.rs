@@ -1,7 +1,7 @@
 //! One HTTP/2 connection, on the `h2` crate: its streams, its windows, and its end.
 //!
-//! Owns what concerns the connection as a whole. One request is in `h2/stream.rs`, its content in `h2/body.rs`, the byte
-//! stream beneath in `h2/io.rs`.
+//! Owns what concerns the connection as a whole. One request is in `h2/stream.rs`, its content in `h2/body.rs`, the
+//! byte stream beneath in `h2/io.rs`.
 
 mod body;
 mod io;

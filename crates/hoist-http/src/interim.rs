@@ -1,7 +1,7 @@
 //! [`Interim`]: the handle with which a service sends interim (1xx) responses.
 //!
-//! Owns the queue between the handle and the exchange, and the rule that no interim response follows the final one. Each
-//! transport encodes interim responses itself.
+//! Owns the queue between the handle and the exchange, and the rule that no interim response follows the final one.
+//! Each transport encodes interim responses itself.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

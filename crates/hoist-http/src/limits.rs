@@ -57,12 +57,12 @@ pub struct Limits {
     pub h2_streams_max: u32,
     /// Bytes that one HTTP/2 stream may have in flight before the service has consumed them. Default 1 MiB.
     pub h2_stream_window_bytes: u32,
-    /// Bytes that all streams of one HTTP/2 connection together may have in flight, which bounds the throughput per round
-    /// trip. Grows with the number of streams to hold all their windows, within
+    /// Bytes that all streams of one HTTP/2 connection together may have in flight, which bounds the throughput per
+    /// round trip. Grows with the number of streams to hold all their windows, within
     /// [`h2_windows_bytes_max`](Self::h2_windows_bytes_max). Default 4 MiB.
     pub h2_connection_window_bytes: u32,
-    /// Bytes of the windows of all HTTP/2 connections of the server together. When they are used up, new connections get
-    /// the smallest window that the protocol allows, 64 KiB. Default 64 MiB.
+    /// Bytes of the windows of all HTTP/2 connections of the server together. When they are used up, new connections
+    /// get the smallest window that the protocol allows, 64 KiB. Default 64 MiB.
     pub h2_windows_bytes_max: u64,
     /// Time between pings on an HTTP/2 connection. A connection on which no bytes arrive within the same time after a
     /// ping is closed. Default 30 s.

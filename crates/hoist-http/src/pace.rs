@@ -1,7 +1,7 @@
 //! The time that a peer may keep the server waiting, for a request's content and for a response to be read.
 //!
-//! Owns the clockwork of [`Limits::body_idle`], `body_rate_min`, `body_rate_window` and `write_idle` for every version of
-//! HTTP. For content, time counts only while the service waits for bytes.
+//! Owns the clockwork of [`Limits::body_idle`], `body_rate_min`, `body_rate_window` and `write_idle` for every version
+//! of HTTP. For content, time counts only while the service waits for bytes.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -88,8 +88,8 @@ impl Pace {
     }
 }
 
-/// A timer that is cheap to move forward. It is re-armed only when it fires too early, so that a busy body does not touch
-/// the runtime's timer wheel for every read.
+/// A timer that is cheap to move forward. It is re-armed only when it fires too early, so that a busy body does not
+/// touch the runtime's timer wheel for every read.
 #[derive(Default)]
 pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,

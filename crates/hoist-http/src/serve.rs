@@ -29,7 +29,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Serves `service` on `listener`, HTTP/1.1 and HTTP/2 on the same port, with default [`Limits`], forever.
 ///
 /// The service is any tower service, such as an axum `Router` as it is. Use [`Server`] for TLS, other limits, or
-/// to stop in order.
+/// a graceful shutdown.
 ///
 /// # Cancellation
 /// Dropping the future closes all connections at once.
@@ -74,8 +74,8 @@ impl Server {
 
     /// Serves until `drain` is cancelled, then shuts down gracefully and returns.
     ///
-    /// A graceful shutdown accepts no more connections and closes idle ones. Requests in flight get their response, with
-    /// `Connection: close` (HTTP/1.1) or after a GOAWAY (HTTP/2). Connections that are left after
+    /// A graceful shutdown accepts no more connections and closes idle ones. Requests in flight get their response,
+    /// with `Connection: close` (HTTP/1.1) or after a GOAWAY (HTTP/2). Connections that are left after
     /// [`Limits::drain_grace`] are closed abruptly.
     ///
     /// # Errors

@@ -26,9 +26,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A TLS acceptor whose certificate can be replaced while the server runs.
 ///
-/// Supports TLS 1.2 and 1.3 by aws-lc-rs, and offers `h2` and `http/1.1`. While a [`Server`](crate::Server) runs, the files
-/// are checked every ten seconds. A changed certificate is used for new connections. An unusable one (half written, or
-/// not matching its key) is logged, and the old certificate stays in use. Clones share the certificate.
+/// Supports TLS 1.2 and 1.3 by aws-lc-rs, and offers `h2` and `http/1.1`. While a [`Server`](crate::Server) runs, the
+/// files are checked every ten seconds. A changed certificate is used for new connections. An unusable one (half
+/// written, or not matching its key) is logged, and the old certificate stays in use. Clones share the certificate.
 #[derive(Clone)]
 pub struct Acceptor {
     acceptor: TlsAcceptor,
@@ -39,7 +39,8 @@ impl Acceptor {
     /// Loads a certificate chain and its private key from PEM files (they may be the same file).
     ///
     /// # Errors
-    /// Returns an error if a file cannot be read, holds no certificate or no key, or if the key is not the certificate's.
+    /// Returns an error if a file cannot be read, holds no certificate or no key, or if the key is not the
+    /// certificate's.
     pub fn from_pem_files(chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Result<Self, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let (chain, key) = (chain.into(), key.into());

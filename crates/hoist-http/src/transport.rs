@@ -1,7 +1,7 @@
 //! The byte stream under a connection: TCP, or TLS over it.
 //!
-//! Owns splitting a stream for two tasks, reading without waiting for the runtime, and resetting the connection. It knows
-//! no HTTP.
+//! Owns splitting a stream for two tasks, reading without waiting for the runtime, and resetting the connection. It
+//! knows no HTTP.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read as _};
@@ -79,8 +79,8 @@ impl AsyncWrite for Socket {
 
 /// Reads from the kernel, so that pending means that no bytes have arrived.
 ///
-/// The runtime notices that a socket is readable some time after the bytes have arrived, and suspends a task that has used
-/// up its budget. In both cases there may be bytes to read. No waker is registered.
+/// The runtime notices that a socket is readable some time after the bytes have arrived, and suspends a task that has
+/// used up its budget. In both cases there may be bytes to read. No waker is registered.
 struct Kernel<'a>(&'a TcpStream);
 
 impl AsyncRead for Kernel<'_> {
@@ -122,7 +122,8 @@ impl Stream {
         }
     }
 
-    /// Reads bytes that have arrived, asking the kernel. Pending means that none have; the task is woken as for any read.
+    /// Reads bytes that have arrived, asking the kernel. Pending means that none have; the task is woken as for any
+    /// read.
     pub(crate) fn poll_arrived(
         &mut self,
         cx: &mut Context<'_>,
@@ -237,8 +238,8 @@ impl ReadHalf {
         }
     }
 
-    /// Like [`poll_read`](Self::poll_read), but asks the kernel. Pending means that no bytes have arrived, and may not wake
-    /// the task.
+    /// Like [`poll_read`](Self::poll_read), but asks the kernel. Pending means that no bytes have arrived, and may not
+    /// wake the task.
     pub(crate) fn poll_arrived(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,7 +1,7 @@
 //! Digest fields (RFC 9530): the digests that a peer states, and the algorithms that it prefers.
 //!
-//! Owns their syntax and the choice of an algorithm. Servers and clients compute digests themselves, because that needs the
-//! content.
+//! Owns their syntax and the choice of an algorithm. Servers and clients compute digests themselves, because that needs
+//! the content.
 
 use std::fmt;
 

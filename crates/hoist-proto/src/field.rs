@@ -113,8 +113,8 @@ pub fn part_value(part: Part) -> HeaderValue {
     HeaderValue::try_from(format!("{}{last}", part.number)).expect("digits and letters")
 }
 
-/// Reads a value that may be repeated, on several lines or within one, because proxies join repeated lines (RFC 9110, Field
-/// Order). Different values are malformed.
+/// Reads a value that may be repeated, on several lines or within one, because proxies join repeated lines (RFC 9110,
+/// Field Order). Different values are malformed.
 pub fn agreed<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Field<&'a [u8]> {
     let lines = fields.get_all(name).iter();
     let mut values =

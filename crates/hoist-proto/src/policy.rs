@@ -11,8 +11,8 @@ pub struct Policy {
     pub limits: Limits,
     /// The time for which an incomplete upload is kept after its last byte; forever if `None`. Default: seven days.
     pub lifetime: Option<Duration>,
-    /// The time for which the record of a complete upload is kept, and its content if the target leaves it in the store;
-    /// forever if `None`. Default: forever.
+    /// The time for which the record of a complete upload is kept, and its content if the target leaves it in the
+    /// store; forever if `None`. Default: forever.
     pub retention: Option<Duration>,
     /// The minimum number of octets of a token. Default 1, so that the draft's own example works.
     pub token_octets_min: usize,
@@ -43,8 +43,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Returns the limits that are set, under their names in `Upload-Limit`. `min-size` is always one, so that the list is
-    /// never empty.
+    /// Returns the limits that are set, under their names in `Upload-Limit`. `min-size` is always one, so that the list
+    /// is never empty.
     pub fn members(&self) -> Vec<(&'static str, u64)> {
         let members = [
             ("max-size", self.size_max),

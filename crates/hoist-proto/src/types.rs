@@ -90,8 +90,8 @@ impl fmt::Display for Length {
 
 /// An offset whose bytes are stored as the configured durability level demands.
 ///
-/// Only a store creates one ([`Durable::attest`]), and only this type can be encoded as the `Upload-Offset` of a response,
-/// so that a response never acknowledges bytes that are not stored.
+/// Only a store creates one ([`Durable::attest`]), and only this type can be encoded as the `Upload-Offset` of a
+/// response, so that a response never acknowledges bytes that are not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Durable(Offset);
 
@@ -123,8 +123,8 @@ impl fmt::Display for Durable {
 
 /// The id of an upload within a server: 128 bits, written as 26 lower-case characters.
 ///
-/// The alphabet is Crockford's base 32, which has no special character of file systems or URIs. Each id has one spelling,
-/// and no other text parses, so that an id can be used as a file name unchanged.
+/// The alphabet is Crockford's base 32, which has no special character of file systems or URIs. Each id has one
+/// spelling, and no other text parses, so that an id can be used as a file name unchanged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UploadId([u8; 16]);
 
@@ -210,7 +210,8 @@ impl fmt::Display for ShortId {
 
 /// A client's own name for an upload: 1 to 256 secret octets.
 ///
-/// Two spellings of the same octets are the same token. `Debug` shows only the length, and comparison takes constant time.
+/// Two spellings of the same octets are the same token. `Debug` shows only the length, and comparison takes constant
+/// time.
 #[derive(Clone)]
 pub struct Token(Box<[u8]>);
 

@@ -34,8 +34,8 @@ pub struct Upload {
     ///
     /// Part of the record. The store raises it to the time of the last stored byte.
     pub touched: Timestamp,
-    /// The time for which it is kept after its last change; forever if `None`. It applies to an abandoned open upload, and
-    /// later to the target's response (and with the `keep` target, to the content).
+    /// The time for which it is kept after its last change; forever if `None`. It applies to an abandoned open upload,
+    /// and later to the target's response (and with the `keep` target, to the content).
     pub lifetime: Option<Duration>,
     /// The length of the representation, once a request has stated it.
     pub length: Option<Length>,
@@ -157,8 +157,8 @@ pub enum Interruption {
 pub enum Completion {
     /// Its offset has reached its length.
     AtLength,
-    /// Its offset has reached its length; while that is unknown, a request that does not announce more was received to its
-    /// end.
+    /// Its offset has reached its length; while that is unknown, a request that does not announce more was received to
+    /// its end.
     AtLengthOrEnd,
     /// A request marked as the last was received to its end. Reaching the length is not enough.
     Explicit,

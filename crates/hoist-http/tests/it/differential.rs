@@ -89,8 +89,8 @@ impl Servers {
     }
 }
 
-/// Returns the reason why this server rejects a request that hyper accepts, if the bytes show one. It accepts no request
-/// that hyper rejects.
+/// Returns the reason why this server rejects a request that hyper accepts, if the bytes show one. It accepts no
+/// request that hyper rejects.
 fn stricter(bytes: &[u8]) -> Option<&'static str> {
     let text = String::from_utf8_lossy(bytes).to_lowercase();
     let head = text.split("\r\n\r\n").next().unwrap_or_default();

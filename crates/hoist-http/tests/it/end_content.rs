@@ -12,8 +12,8 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::support::*;
 
-/// The peer's end of a connection, for the service to write to: bytes written to it have arrived in the kernel before the
-/// runtime notices them.
+/// The peer's end of a connection, for the service to write to: bytes written to it have arrived in the kernel before
+/// the runtime notices them.
 type Peer = Arc<Mutex<Option<Blocking>>>;
 
 /// Reads four bytes, sends `more` as the peer (and closes its side), ends the content, and reads to its end.

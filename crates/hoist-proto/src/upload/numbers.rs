@@ -29,8 +29,8 @@ impl PartNumberSet {
         Self { ranges: vec![(0, highest.get())] }
     }
 
-    /// Returns the set of ranges, given by their first and last numbers, or `None` if they are out of order, adjacent or
-    /// empty.
+    /// Returns the set of ranges, given by their first and last numbers, or `None` if they are out of order, adjacent
+    /// or empty.
     pub fn of_ranges(ranges: impl IntoIterator<Item = (PartNumber, PartNumber)>) -> Option<Self> {
         let ranges: Vec<_> = ranges.into_iter().map(|(first, last)| (first.get(), last.get())).collect();
         let is_sound = ranges.iter().all(|(first, last)| first <= last)
