@@ -48,12 +48,3 @@ pub(crate) fn digest_of_file(kind: Checksum, path: &Path, range: Range<u64>) -> 
     }
     Ok(hash.finalize().into_vec())
 }
-
-/// Returns octets as hexadecimal digits.
-pub(crate) fn hex(octets: &[u8]) -> String {
-    use std::fmt::Write as _;
-    octets.iter().fold(String::new(), |mut text, octet| {
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
-}

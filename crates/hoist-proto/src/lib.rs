@@ -30,8 +30,11 @@ pub mod dialect;
 pub mod digest;
 pub mod engine;
 pub mod field;
+pub mod hex;
 pub mod operation;
 pub mod policy;
 pub mod refusal;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod types;
 pub mod upload;

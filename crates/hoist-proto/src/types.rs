@@ -335,6 +335,22 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// Returns the time to the second in UTC, as `2026-11-22T09:30:00Z` (RFC 3339).
+    pub fn rfc3339(self) -> String {
+        // Howard Hinnant's `civil_from_days`, which counts days from 1 March of the year 0.
+        let seconds = self.0 / 1000;
+        let days = seconds / 86_400 + 719_468;
+        let (era, day_of_era) = (days / 146_097, days % 146_097);
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+
     /// Returns the time from `now` to this moment; zero if it has passed.
     pub fn until(self, now: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(now.0))

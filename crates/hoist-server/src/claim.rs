@@ -306,8 +306,8 @@ impl Drop for Contender {
 
 #[cfg(test)]
 mod tests {
-    use hoist_proto::types::Timestamp;
-    use hoist_proto::upload::{Completion, Composition, Excess, Interruption, Origin, Phase, Semantics};
+
+    use hoist_proto::upload::{Completion, Excess, Interruption, Semantics};
 
     use super::*;
 
@@ -318,18 +318,10 @@ mod tests {
     fn upload(owner: Option<Principal>) -> Upload {
         let (completion, excess) = (Completion::AtLength, Excess::Keeps);
         Upload {
-            id: ID,
             family: Family::Conventional,
             semantics: Semantics { completion, excess, interruption: Interruption::Resumes },
             owner,
-            composition: Composition::Direct,
-            origin: Origin { method: http::Method::POST, target: "/".into(), fields: http::HeaderMap::new() },
-            created: Timestamp::from_millis(0),
-            touched: Timestamp::from_millis(0),
-            lifetime: None,
-            length: None,
-            offset: Durable::ZERO,
-            phase: Phase::Open,
+            ..hoist_proto::testing::upload(ID)
         }
     }
 

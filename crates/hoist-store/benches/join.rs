@@ -15,13 +15,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hoist_proto::types::{Durable, Fence, Length, Timestamp, UploadId};
+use hoist_proto::testing;
+use hoist_proto::types::{Fence, Length, UploadId};
 use hoist_proto::upload::{
-    Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, TargetResponse, Upload,
+    Completion, Composition, Excess, Family, Interruption, Phase, Semantics, TargetResponse, Upload,
 };
 use hoist_store::fs::{Durability, LocalStore, Options};
 use hoist_store::store::Store;
-use http::{HeaderMap, Method, StatusCode};
+use http::StatusCode;
 
 const BUFFER_BYTES: u64 = 256 * 1024;
 const ONE: Fence = Fence::new(1);
@@ -151,21 +152,15 @@ fn upload(number: u64, composition: Composition, length: Option<u64>) -> Upload 
     let mut bits = [7; 16];
     bits[..8].copy_from_slice(&number.to_be_bytes());
     Upload {
-        id: UploadId::from_bits(bits),
         family: Family::Tus1,
         semantics: Semantics {
             completion: Completion::AtLength,
             excess: Excess::Keeps,
             interruption: Interruption::Resumes,
         },
-        owner: None,
         composition,
-        origin: Origin { method: Method::POST, target: "/uploads".to_owned(), fields: HeaderMap::new() },
-        created: Timestamp::from_millis(1_700_000_000_000),
-        touched: Timestamp::from_millis(1_700_000_000_000),
         lifetime: None,
         length: length.map(Length::new),
-        offset: Durable::ZERO,
-        phase: Phase::Open,
+        ..testing::upload(UploadId::from_bits(bits))
     }
 }

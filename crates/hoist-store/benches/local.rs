@@ -14,14 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hoist_proto::types::{Durable, Fence, Length, Timestamp, UploadId};
-use hoist_proto::upload::{
-    Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, TargetResponse, Upload,
-};
+use hoist_proto::testing;
+use hoist_proto::types::{Fence, Length, UploadId};
+use hoist_proto::upload::{Phase, TargetResponse, Upload};
 use hoist_store::fs::{Durability, LocalStore, Options};
 use hoist_store::record::{self, Record};
 use hoist_store::store::Store;
-use http::{HeaderMap, Method, StatusCode};
+use http::StatusCode;
 use tokio::task::JoinSet;
 
 const GIB: u64 = 1 << 30;
@@ -300,24 +299,8 @@ fn open(directory: &Path, durability: Durability) -> LocalStore {
 fn upload(number: u64, length: Option<u64>) -> Upload {
     let mut bits = [7; 16];
     bits[..8].copy_from_slice(&number.to_be_bytes());
-    Upload {
-        id: UploadId::from_bits(bits),
-        family: Family::Token,
-        semantics: Semantics {
-            completion: Completion::AtLengthOrEnd,
-            excess: Excess::Invalidates,
-            interruption: Interruption::Resumes,
-        },
-        owner: None,
-        composition: Composition::Direct,
-        origin: Origin { method: Method::POST, target: "/uploads".to_owned(), fields: HeaderMap::new() },
-        created: Timestamp::from_millis(1_700_000_000_000),
-        touched: Timestamp::from_millis(1_700_000_000_000),
-        lifetime: None,
-        length: length.map(Length::new),
-        offset: Durable::ZERO,
-        phase: Phase::Open,
-    }
+    let length = length.map(Length::new);
+    Upload { length, lifetime: None, ..testing::upload(UploadId::from_bits(bits)) }
 }
 
 #[derive(Clone, Copy)]

@@ -12,10 +12,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hoist_proto::types::{Durable, Fence, Offset, Principal, Timestamp, UploadId};
-use hoist_proto::upload::{
-    Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, TargetResponse, Upload,
-};
+use hoist_proto::testing;
+use hoist_proto::types::{Fence, Offset, Principal, Timestamp, UploadId};
+use hoist_proto::upload::{Origin, Phase, TargetResponse, Upload};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::store::{BoxFuture, Store, Writer};
@@ -68,23 +67,14 @@ fn sample(number: u64) -> Upload {
     fields.append("content-language", HeaderValue::from_static("de"));
     fields.append("content-language", HeaderValue::from_static("en"));
     fields.append("x-binary", HeaderValue::from_bytes(b"\xff\xfe caf\xe9").expect("obs-text is allowed"));
+    let created = Timestamp::from_millis(1_700_000_000_123);
     Upload {
-        id: UploadId::from_bits(bits),
-        family: Family::Token,
-        semantics: Semantics {
-            completion: Completion::AtLengthOrEnd,
-            excess: Excess::Invalidates,
-            interruption: Interruption::Resumes,
-        },
         owner: Some(Principal::new("alice@example.org")),
-        composition: Composition::Direct,
         origin: Origin { method: Method::POST, target: "/uploads?to=\"x\"".to_owned(), fields },
-        created: Timestamp::from_millis(1_700_000_000_123),
-        touched: Timestamp::from_millis(1_700_000_000_123),
+        created,
+        touched: created,
         lifetime: Some(Duration::from_millis(86_400_001)),
-        length: None,
-        offset: Durable::ZERO,
-        phase: Phase::Open,
+        ..testing::upload(UploadId::from_bits(bits))
     }
 }
 

@@ -24,6 +24,7 @@
 
 use std::time::Duration;
 
+use hoist_proto::hex;
 use hoist_proto::types::{Durable, Length, Offset, PartNumber, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{
     Completion, Composition, Excess, Family, IndexedParts, Interruption, Origin, PartNumberSet, Phase,
@@ -59,7 +60,7 @@ pub fn to_bytes(record: &Record) -> Result<Vec<u8>, Error> {
         .map_err(|error| Error::Damaged(format!("the record cannot be written: {error}")))?;
     let mut text = text.strip_suffix("\n}").unwrap_or(&text).to_owned();
     text.push_str(",\n");
-    let sum = hex(&Sha256::digest(text.as_bytes()));
+    let sum = hex::encode(&Sha256::digest(text.as_bytes()));
     text.push_str(CHECKSUM);
     text.push_str(&sum);
     text.push_str(CLOSING);
@@ -86,7 +87,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Record, Error> {
         )));
     }
     let (body, sum) = split(bytes).ok_or_else(torn)?;
-    if hex(&Sha256::digest(body)).as_bytes() != sum {
+    if hex::encode(&Sha256::digest(body)).as_bytes() != sum {
         return Err(torn());
     }
     let version1: Version1 = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
@@ -96,7 +97,8 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Record, Error> {
 /// Returns whether bytes are the remains of an unfinished write, as opposed to a record of an unknown version.
 pub(crate) fn is_torn(bytes: &[u8]) -> bool {
     let Ok(Head { version }) = serde_json::from_slice(bytes) else { return true };
-    version == VERSION && split(bytes).is_none_or(|(body, sum)| hex(&Sha256::digest(body)).as_bytes() != sum)
+    version == VERSION
+        && split(bytes).is_none_or(|(body, sum)| hex::encode(&Sha256::digest(body)).as_bytes() != sum)
 }
 
 const CHECKSUM: &str = "  \"sha256\": \"";
@@ -405,7 +407,7 @@ impl AnswerText {
             fields: fields_text(&answer.fields),
             content: match std::str::from_utf8(&answer.content) {
                 Ok(text) => Octets::Text(text.to_owned()),
-                Err(_) => Octets::Binary { hex: hex(&answer.content) },
+                Err(_) => Octets::Binary { hex: hex::encode(&answer.content) },
             },
         }
     }
@@ -417,7 +419,7 @@ impl AnswerText {
             fields: fields_map(self.fields)?,
             content: match self.content {
                 Octets::Text(text) => text.into_bytes(),
-                Octets::Binary { hex } => unhex(&hex)
+                Octets::Binary { hex } => hex::decode(&hex)
                     .ok_or_else(|| damaged("the answer's content is not hexadecimal".to_owned()))?,
             },
         })
@@ -427,7 +429,7 @@ impl AnswerText {
 fn fields_text(fields: &HeaderMap) -> Vec<Field> {
     let text = |(name, value): (&HeaderName, &HeaderValue)| match std::str::from_utf8(value.as_bytes()) {
         Ok(value) => Field::Text(format!("{name}: {value}")),
-        Err(_) => Field::Binary { name: name.to_string(), hex: hex(value.as_bytes()) },
+        Err(_) => Field::Binary { name: name.to_string(), hex: hex::encode(value.as_bytes()) },
     };
     fields.iter().map(text).collect()
 }
@@ -441,7 +443,7 @@ fn fields_map(fields: Vec<Field>) -> Result<HeaderMap, Error> {
                 let (name, value) = line.split_once(": ").ok_or_else(wrong)?;
                 (name.to_owned(), value.as_bytes().to_vec())
             }
-            Field::Binary { name, hex } => (name, unhex(&hex).ok_or_else(wrong)?),
+            Field::Binary { name, hex } => (name, hex::decode(&hex).ok_or_else(wrong)?),
         };
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
         let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).map_err(|_| wrong())?;
@@ -449,24 +451,6 @@ fn fields_map(fields: Vec<Field>) -> Result<HeaderMap, Error> {
         map.try_append(name, value).map_err(|_| wrong())?;
     }
     Ok(map)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
-        .collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    pairs.iter().map(|&[high, low]| Some(nibble(high)? << 4 | nibble(low)?)).collect()
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use hoist_proto::hex;
 use hoist_proto::types::Token;
 use http::Uri;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::dialect::Dialect;
-use crate::digest::hex;
 use crate::handle::Handle;
 use crate::origin::Origin;
 
@@ -87,7 +87,7 @@ impl FileState {
             file.take(SAMPLE_BYTES).read_to_end(&mut sample)?;
         }
         hash.update(&sample);
-        Ok(Self { length, modified: modified.as_nanos(), fingerprint: hex(&hash.finalize()), inode })
+        Ok(Self { length, modified: modified.as_nanos(), fingerprint: hex::encode(&hash.finalize()), inode })
     }
 }
 
@@ -152,7 +152,7 @@ impl JournalEntry {
         let handle = match (written.url, written.token) {
             (Some(url), None) => Handle::Url { target: target.clone(), url: usable(&url)?, dialect },
             (None, Some(token)) => {
-                let (url, token) = (target.clone(), Token::new(unhex(&token)?)?);
+                let (url, token) = (target.clone(), Token::new(hex::decode(&token)?)?);
                 match written.numbered {
                     Some(parts) => Handle::Numbered { url, token, parts },
                     None => Handle::Token { url, token },
@@ -165,7 +165,7 @@ impl JournalEntry {
             _ => return None,
         };
         let file = match written.octets {
-            Some(octets) => path_of(unhex(&octets)?),
+            Some(octets) => path_of(hex::decode(&octets)?),
             None => written.file.into(),
         };
         let (length, modified) = (written.length, written.modified.parse().ok()?);
@@ -182,7 +182,7 @@ impl JournalEntry {
         let (dialect, url, token) = match &self.handle {
             Handle::Url { url, dialect, .. } => (dialect.to_string(), Some(url.to_string()), None),
             Handle::Token { token, .. } | Handle::Numbered { token, .. } => {
-                ("token".to_owned(), None, Some(hex(token.expose())))
+                ("token".to_owned(), None, Some(hex::encode(token.expose())))
             }
             Handle::Parts { parts: urls, .. } => {
                 parts = urls.iter().map(|url| url.as_ref().map(Uri::to_string).unwrap_or_default()).collect();
@@ -193,7 +193,11 @@ impl JournalEntry {
         let written = EntryFile {
             version: VERSION,
             file: self.file.to_string_lossy().into_owned(),
-            octets: self.file.to_str().is_none().then(|| hex(self.file.as_os_str().as_encoded_bytes())),
+            octets: self
+                .file
+                .to_str()
+                .is_none()
+                .then(|| hex::encode(self.file.as_os_str().as_encoded_bytes())),
             target: self.target.to_string(),
             length: self.length,
             modified: self.file_state.modified.to_string(),
@@ -220,7 +224,7 @@ pub(super) fn name(file: &Path, target_key: &str) -> String {
     hash.update(file.as_os_str().as_encoded_bytes());
     hash.update([0]);
     hash.update(target_key);
-    hex(&hash.finalize()[..16])
+    hex::encode(&hash.finalize()[..16])
 }
 
 /// Parses a URL that this client can use.
@@ -238,9 +242,4 @@ fn path_of(octets: Vec<u8>) -> PathBuf {
 #[cfg(not(unix))]
 fn path_of(octets: Vec<u8>) -> PathBuf {
     String::from_utf8_lossy(&octets).into_owned().into()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

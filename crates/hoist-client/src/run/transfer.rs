@@ -6,6 +6,7 @@ use hoist_proto::client::{Failure, Step, Transmit};
 use hoist_proto::dialect::ietf::client::refuses_version;
 use hoist_proto::dialect::status;
 use hoist_proto::digest::{self, Algorithm};
+use hoist_proto::hex;
 use hoist_proto::types::Length;
 
 use super::journal_slot::JournalSlot;
@@ -13,7 +14,6 @@ use super::sender::{Attempt, Sender};
 use super::start;
 use super::state::UploadState;
 use crate::dialect::Dialect;
-use crate::digest::hex;
 use crate::error::Error;
 use crate::http::{ExchangeEnd, ExchangeError, ReusedConnection};
 use crate::location;
@@ -213,7 +213,7 @@ fn verify(ours: Option<&[u8; 32]>, response: &FinalResponse) -> Result<bool, Err
     let theirs = theirs.into_iter().find(|digest| digest.algorithm == Algorithm::Sha256);
     match (ours, theirs) {
         (Some(ours), Some(theirs)) if theirs.octets == ours => Ok(true),
-        (Some(_), Some(theirs)) => Err(Error::Digest { theirs: hex(&theirs.octets) }),
+        (Some(_), Some(theirs)) => Err(Error::Digest { theirs: hex::encode(&theirs.octets) }),
         (Some(_) | None, _) => Ok(false),
     }
 }

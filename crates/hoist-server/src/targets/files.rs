@@ -83,17 +83,9 @@ impl Target for Files {
     }
 }
 
-/// The day of a moment, in UTC, as `2026-11-22` (the algorithm of Howard Hinnant's `civil_from_days`).
-fn date(moment: Timestamp) -> String {
-    let days = moment.millis() / 86_400_000 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+/// Returns the day of a time in UTC, as `2026-11-22`.
+fn date(time: Timestamp) -> String {
+    time.rfc3339().split('T').next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

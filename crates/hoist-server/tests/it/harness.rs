@@ -16,34 +16,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 use tower_service::Service;
 
+pub(crate) use hoist_proto::testing::SeededRng;
+
 /// Longer than any answer may take, far shorter than a hung test.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
-
-/// Numbers by a seed (`SplitMix64`).
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`, which is not zero.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).expect("below a usize")
-    }
-
-    pub(crate) fn one_in(&mut self, many: usize) -> bool {
-        self.below(many) == 0
-    }
-
-    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next().to_le_bytes()[0]).collect()
-    }
-}
 
 /// How scripted content ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

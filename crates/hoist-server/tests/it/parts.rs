@@ -13,7 +13,7 @@ use hoist_store::store::{BoxFuture, Error, Store};
 use http::StatusCode;
 use tower_service::Service;
 
-use crate::harness::{Content, Dice, Ends, Got, hoist, request, request_to, send};
+use crate::harness::{Content, Ends, Got, SeededRng, hoist, request, request_to, send};
 use crate::schedules::read;
 
 const SCHEDULES: u64 = 400;
@@ -54,7 +54,7 @@ const TOKEN: (&str, &str) = ("upload-token", "in-parts");
 
 /// A client that uploads indexed parts, and what it has been acknowledged of each.
 struct Schedule {
-    dice: Dice,
+    dice: SeededRng,
     store: MemoryStore,
     hoist: Hoist,
     parts: Vec<Vec<u8>>,
@@ -65,7 +65,7 @@ struct Schedule {
 
 impl Schedule {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = SeededRng(seed);
         let faults = Faults {
             error: if dice.one_in(3) { 0.01 } else { 0.0 },
             full_after: None,
@@ -303,7 +303,7 @@ async fn a_concatenated_upload_is_gone_when_a_part_is_removed() {
 fn a_power_failure_leaves_a_concatenated_upload_complete_or_absent() {
     let mut outcomes = [0_usize; 2];
     for seed in 0..200 {
-        let mut dice = Dice(seed);
+        let mut dice = SeededRng(seed);
         let store = MemoryStore::with_faults(seed, Faults { yields_max: 4, ..Faults::NONE });
         let target = Counting::default();
         let process = start_process();

@@ -4,7 +4,7 @@ use hoist_store::memory::{Faults, MemoryStore};
 use hoist_store::store::Store;
 use http::StatusCode;
 
-use crate::harness::{Content, Dice, Ends, Got, hoist, request, send};
+use crate::harness::{Content, Ends, Got, SeededRng, hoist, request, send};
 use crate::schedules::read;
 
 const TOKEN: (&str, &str) = ("upload-token", "raced-for");
@@ -15,7 +15,7 @@ const RACES: u64 = 1000;
 async fn of_two_appends_at_one_offset_only_one_stores_bytes() {
     let mut superseded = 0;
     for seed in 0..RACES {
-        let mut dice = Dice(seed);
+        let mut dice = SeededRng(seed);
         let store = MemoryStore::with_faults(seed, Faults { yields_max: 3, ..Faults::NONE });
         let hoist = hoist(&store);
         let created =

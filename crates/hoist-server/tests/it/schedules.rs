@@ -8,14 +8,14 @@ use hoist_store::store::Store;
 use http::StatusCode;
 use tower_service::Service;
 
-use crate::harness::{Content, Dice, Ends, Got, SOON, collect, hoist, request, send};
+use crate::harness::{Content, Ends, Got, SOON, SeededRng, collect, hoist, request, send};
 
 const SCHEDULES: u64 = 600;
 const STEPS_MAX: usize = 40;
 
 /// A client, a server that may crash, and what the client has been acknowledged.
 struct Schedule {
-    dice: Dice,
+    dice: SeededRng,
     store: MemoryStore,
     hoist: Hoist,
     content: Vec<u8>,
@@ -32,7 +32,7 @@ const TOKEN: (&str, &str) = ("upload-token", "schedule");
 
 impl Schedule {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = SeededRng(seed);
         let faults = Faults {
             error: if dice.one_in(3) { 0.01 } else { 0.0 },
             full_after: dice.one_in(6).then(|| dice.below(60_000) as u64),

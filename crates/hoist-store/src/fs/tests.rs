@@ -1,14 +1,12 @@
 //! Tests of the local store beyond the contract: its files, and the failures of the system.
 
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
-use hoist_proto::types::{Durable, Fence, Length, Offset, Timestamp, UploadId};
-use hoist_proto::upload::{
-    Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, TargetResponse, Upload,
-};
-use http::{HeaderMap, Method, StatusCode};
+use hoist_proto::testing;
+use hoist_proto::types::{Fence, Length, Offset, UploadId};
+use hoist_proto::upload::{Phase, TargetResponse, Upload};
+use http::StatusCode;
 
 use super::{Durability, LocalStore, Options};
 use crate::store::{Error, Store};
@@ -16,24 +14,7 @@ use crate::store::{Error, Store};
 pub(super) fn upload(number: u64, length: Option<u64>) -> Upload {
     let mut bits = [0; 16];
     bits[..8].copy_from_slice(&number.to_be_bytes());
-    Upload {
-        id: UploadId::from_bits(bits),
-        family: Family::Token,
-        semantics: Semantics {
-            completion: Completion::AtLengthOrEnd,
-            excess: Excess::Invalidates,
-            interruption: Interruption::Resumes,
-        },
-        owner: None,
-        composition: Composition::Direct,
-        origin: Origin { method: Method::POST, target: "/uploads".to_owned(), fields: HeaderMap::new() },
-        created: Timestamp::from_millis(1_700_000_000_000),
-        touched: Timestamp::from_millis(1_700_000_000_000),
-        lifetime: Some(Duration::from_hours(1)),
-        length: length.map(Length::new),
-        offset: Durable::ZERO,
-        phase: Phase::Open,
-    }
+    Upload { length: length.map(Length::new), ..testing::upload(UploadId::from_bits(bits)) }
 }
 
 pub(super) fn open(directory: &Path) -> LocalStore {

@@ -44,12 +44,12 @@ mod simulated {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use hoist_proto::testing;
     use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
     use hoist_proto::upload::{
-        Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, TargetResponse,
-        Upload,
+        Completion, Composition, Excess, Family, Interruption, Phase, Semantics, TargetResponse, Upload,
     };
-    use http::{HeaderMap, Method, StatusCode};
+    use http::StatusCode;
 
     use super::super::faults::Random;
     use super::super::{Faults, MemoryStore};
@@ -57,22 +57,16 @@ mod simulated {
 
     fn upload(number: u8) -> Upload {
         Upload {
-            id: UploadId::from_bits([number; 16]),
             family: Family::Ietf,
             semantics: Semantics {
                 completion: Completion::Explicit,
                 excess: Excess::Keeps,
                 interruption: Interruption::Resumes,
             },
-            owner: None,
-            composition: Composition::Direct,
-            origin: Origin { method: Method::POST, target: "/".to_owned(), fields: HeaderMap::new() },
             created: Timestamp::from_millis(1000),
             touched: Timestamp::from_millis(1000),
             lifetime: Some(Duration::from_secs(9)),
-            length: None,
-            offset: Durable::ZERO,
-            phase: Phase::Open,
+            ..testing::upload(UploadId::from_bits([number; 16]))
         }
     }
 

@@ -80,7 +80,7 @@ fn every_torn_or_edited_record_is_refused() {
 /// Returns `text` with its checksum, as a complete record.
 fn sealed(text: &str) -> Vec<u8> {
     use sha2::{Digest as _, Sha256};
-    let sum = super::hex(&Sha256::digest(text.as_bytes()));
+    let sum = hoist_proto::hex::encode(&Sha256::digest(text.as_bytes()));
     format!("{text}{}{sum}{}", super::CHECKSUM, super::CLOSING).into_bytes()
 }
 

@@ -168,7 +168,7 @@ async fn digest(path: PathBuf) -> Result<String, Failure> {
                 count => hash.update(&piece[..count]),
             }
         }
-        Ok(super::put::hex(&hash.finalize()))
+        Ok(hoist_proto::hex::encode(&hash.finalize()))
     })
     .await
 }

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use hoist_client::{Handle, JournalEntry};
+use hoist_proto::types::Timestamp;
 use serde_json::json;
 
 use super::{client, lookup};
@@ -63,18 +64,10 @@ impl Row {
     }
 }
 
-/// A moment in UTC, as `2026-11-22 09:30` (the algorithm of Howard Hinnant's `civil_from_days`).
+/// Returns a time in UTC, as `2026-11-22 09:30`.
 fn minute(seconds: u64) -> String {
-    let days = seconds / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let of_day = seconds % 86_400;
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}", of_day / 3600, of_day / 60 % 60)
+    let time = Timestamp::from_millis(seconds.saturating_mul(1000)).rfc3339();
+    time.rsplit_once(':').map_or_else(String::new, |(minute, _)| minute.replace('T', " "))
 }
 
 #[cfg(test)]

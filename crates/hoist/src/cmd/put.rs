@@ -242,7 +242,7 @@ impl PutRun {
             "url": own,
             "token": token,
             "location": location,
-            "sha256": outcome.sha256.map(|digest| hex(&digest)),
+            "sha256": outcome.sha256.map(|digest| hoist_proto::hex::encode(&digest)),
             "verified": outcome.verified,
         });
         let has_parts = matches!(outcome.dialect, Dialect::Tus1 | Dialect::Token(_));
@@ -372,14 +372,6 @@ async fn open(path: &PathBuf) -> Result<tokio::fs::File, Failure> {
 
 fn unreadable(path: &std::path::Path, error: &std::io::Error) -> Failure {
     Failure::message(Exit::File, format_args!("cannot read {}: {error}", path.display()))
-}
-
-pub(super) fn hex(octets: &[u8]) -> String {
-    use std::fmt::Write as _;
-    octets.iter().fold(String::with_capacity(64), |mut text, octet| {
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub(crate) mod system;
 
 use std::time::Duration;
 
+pub(crate) use hoist_proto::testing::SeededRng;
+
 pub(crate) use exchange::{
     Cut, Exchange, H2, TRANSPORTS, TestRequest, TestResponse, Transport, TransportError, h2_send,
 };
@@ -66,37 +68,6 @@ pub(crate) async fn poll_until_async<T>(what: &str, mut request: impl AsyncFnMut
 #[expect(clippy::print_stdout, reason = "tests talk")]
 pub(crate) fn print_note(words: std::fmt::Arguments<'_>) {
     println!("{words}");
-}
-
-/// A seeded random number generator (`SplitMix64`).
-pub(crate) struct SeededRng(pub(crate) u64);
-
-impl SeededRng {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Returns a number below `end`, which must not be zero.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).expect("below a usize")
-    }
-
-    pub(crate) fn one_in(&mut self, many: usize) -> bool {
-        self.below(many) == 0
-    }
-
-    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(count + 8);
-        while bytes.len() < count {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
-        }
-        bytes.truncate(count);
-        bytes
-    }
 }
 
 /// Returns seeded random bytes.

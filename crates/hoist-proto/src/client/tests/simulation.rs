@@ -8,32 +8,11 @@ use crate::engine::{self, Decision, End, Ending, Verdict};
 use crate::operation::{Operation, Reply, Subject};
 use crate::policy::Policy;
 use crate::refusal::Interrupted;
+pub(super) use crate::testing::SeededRng;
 use crate::types::{Durable, Timestamp, UploadId};
 use crate::upload::{Phase, TargetResponse, Upload};
 
 const SEEDS: u64 = 10_000;
-
-/// A seeded random number generator (`SplitMix64`).
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    pub(super) fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Returns a number from 0 to `most`, inclusive.
-    pub(super) fn up_to(&mut self, most: u64) -> u64 {
-        self.roll() % (most + 1)
-    }
-
-    pub(super) fn in_percent(&mut self, chance: u64) -> bool {
-        self.roll() % 100 < chance
-    }
-}
 
 /// The number of requests since the last pause and the last progress.
 #[derive(Default)]
@@ -95,7 +74,7 @@ impl Server {
     }
 
     /// Loses power. Any part of what was not synced may be on the disk nevertheless.
-    fn crash(&mut self, dice: &mut Dice) {
+    fn crash(&mut self, dice: &mut SeededRng) {
         let lucky = dice.up_to((self.bytes.len() - self.synced) as u64);
         self.bytes.truncate(self.synced + usize::try_from(lucky).expect("small"));
     }
@@ -122,7 +101,13 @@ impl Server {
     }
 
     /// Handles a request of which `content` arrives. The request was interrupted if that is less than declared.
-    fn handle(&mut self, head: &Request<()>, content: &[u8], declared: u64, dice: &mut Dice) -> Response {
+    fn handle(
+        &mut self,
+        head: &Request<()>,
+        content: &[u8],
+        declared: u64,
+        dice: &mut SeededRng,
+    ) -> Response {
         let (parts, ()) = head.clone().into_parts();
         let Detected::Dialect(dialect) = detect(&parts, Resource::Endpoint, DialectOptions::default()) else {
             panic!("no dialect: {parts:?}")
@@ -180,7 +165,7 @@ impl Server {
         plan: &engine::Plan,
         content: &[u8],
         declared: u64,
-        dice: &mut Dice,
+        dice: &mut SeededRng,
     ) -> Option<Reply> {
         assert_eq!(plan.at, Offset::new(self.bytes.len() as u64));
         assert!(declared <= plan.room.bytes);
@@ -242,7 +227,7 @@ struct Faults {
 }
 
 struct Run {
-    dice: Dice,
+    dice: SeededRng,
     faults: Faults,
     source: Vec<u8>,
     server: Server,
@@ -256,7 +241,7 @@ struct Run {
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = SeededRng(seed);
         let most = [0, 10, 25, 40][usize::try_from(dice.up_to(3)).expect("small")];
         let faults = Faults {
             unconnected: dice.up_to(most),
@@ -267,9 +252,9 @@ impl Run {
             restarted: dice.up_to(5),
         };
         let length = if dice.in_percent(10) { 0 } else { dice.up_to(700) };
-        let source: Vec<u8> = (0..length).map(|_| dice.roll().to_be_bytes()[0]).collect();
+        let source: Vec<u8> = (0..length).map(|_| dice.next().to_be_bytes()[0]).collect();
         let retries = Retries { attempts: 40, budget: Duration::from_hours(10), ..Retries::default() };
-        let token = token_of([dice.roll().to_be_bytes()[0]; 32]);
+        let token = token_of([dice.next().to_be_bytes()[0]; 32]);
         let content_max = if dice.in_percent(30) { 1 + dice.up_to(200) } else { u64::MAX };
         let begun = |begin: fn(ClientDialect, Uri, Origin, Length, Retries) -> Uploader| {
             let target = Uri::from_static("/uploads");
@@ -323,7 +308,7 @@ impl Run {
         self.server.now = Timestamp::from_millis(u64::try_from(self.elapsed.as_millis()).expect("short"));
         let range = transmit.content.clone().unwrap_or(0..0);
         let declared = range.end - range.start;
-        let random = self.dice.roll();
+        let random = self.dice.next();
         let lost = |run: &mut Self, reached| {
             run.uploader.on_lost(reached, Moment { elapsed: run.elapsed, random });
         };

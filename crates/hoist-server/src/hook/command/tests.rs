@@ -1,7 +1,7 @@
 //! Programs that answer, refuse, and misbehave.
 
-use hoist_proto::types::{Durable, Length, Principal, Timestamp, UploadId};
-use hoist_proto::upload::{Completion, Excess, Family, Interruption, Origin, Phase, Semantics};
+use hoist_proto::types::{Length, Principal, Timestamp, UploadId};
+use hoist_proto::upload::Origin;
 
 use super::*;
 
@@ -15,22 +15,13 @@ fn upload() -> Upload {
     fields.append("authorization", "Bearer s3cret".parse().expect("a value"));
     fields.append("upload-token", "s3cret".parse().expect("a value"));
     Upload {
-        id: UploadId::from_bits([7; 16]),
-        family: Family::Token,
-        semantics: Semantics {
-            completion: Completion::AtLengthOrEnd,
-            excess: Excess::Invalidates,
-            interruption: Interruption::Resumes,
-        },
-        composition: hoist_proto::upload::Composition::Direct,
         owner: Some(Principal::new("alice")),
         origin: Origin { method: http::Method::POST, target: "/uploads?x=1".into(), fields },
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(0),
         lifetime: None,
         length: Some(Length::new(200)),
-        offset: Durable::ZERO,
-        phase: Phase::Open,
+        ..hoist_proto::testing::upload(UploadId::from_bits([7; 16]))
     }
 }
 

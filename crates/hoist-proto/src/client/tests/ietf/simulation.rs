@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::super::simulation::{BusyLoopCheck, Dice};
+use super::super::simulation::{BusyLoopCheck, SeededRng};
 use super::*;
 use crate::dialect::ietf::IetfCodec;
 use crate::dialect::ietf::client::response;
@@ -36,7 +36,7 @@ impl StoredUpload {
     }
 
     /// Loses power. Any part of what was not synced may be on the disk nevertheless.
-    fn crash(&mut self, dice: &mut Dice) {
+    fn crash(&mut self, dice: &mut SeededRng) {
         let lucky = dice.up_to((self.bytes.len() - self.synced) as u64);
         self.bytes.truncate(self.synced + usize::try_from(lucky).expect("small"));
     }
@@ -132,7 +132,7 @@ impl Server {
     }
 
     /// Decides a request by its head.
-    fn begin(&mut self, head: &Request<()>, declared: Option<u64>, dice: &mut Dice) -> Decided {
+    fn begin(&mut self, head: &Request<()>, declared: Option<u64>, dice: &mut SeededRng) -> Decided {
         let (parts, ()) = head.clone().into_parts();
         let below =
             parts.uri.path().strip_prefix("/uploads/").map(|name| name.parse().expect("an id it gave"));
@@ -205,7 +205,7 @@ impl Server {
     }
 
     /// Ends the content. Returns the answer unless the server crashes.
-    fn end(&mut self, intake: Intake, how: End, dice: &mut Dice) -> Option<Response> {
+    fn end(&mut self, intake: Intake, how: End, dice: &mut SeededRng) -> Option<Response> {
         let Intake { id, upload, plan, dialect, codec } = intake;
         if dice.in_percent(if how == End::AllReceived { self.crashes } else { 30 }) {
             // The request is never settled: the next one finds the bytes that are on the disk.
@@ -259,7 +259,7 @@ struct Faults {
 impl Faults {
     const NONE: Self = Self { unconnected: 0, cut: 0, late: 0, unanswered: 0, refused: 0, interim_lost: 0 };
 
-    fn random(dice: &mut Dice) -> Self {
+    fn random(dice: &mut SeededRng) -> Self {
         let most = [0, 10, 25, 40][usize::try_from(dice.up_to(3)).expect("small")];
         Self {
             unconnected: dice.up_to(most),
@@ -274,7 +274,7 @@ impl Faults {
 }
 
 struct Run {
-    dice: Dice,
+    dice: SeededRng,
     faults: Faults,
     version: Interop,
     method: Method,
@@ -293,11 +293,11 @@ struct Run {
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = SeededRng(seed);
         let version = Interop::ALL[usize::try_from(seed % 8).expect("small")];
         let faults = Faults::random(&mut dice);
         let length = if dice.in_percent(10) { 0 } else { dice.up_to(700) };
-        let source: Vec<u8> = (0..length).map(|_| dice.roll().to_be_bytes()[0]).collect();
+        let source: Vec<u8> = (0..length).map(|_| dice.next().to_be_bytes()[0]).collect();
         let announces_limits = version >= Interop::V6;
         let append_max = dice.in_percent(30).then(|| 40 + dice.up_to(300));
         let limits = Limits {
@@ -357,7 +357,7 @@ impl Run {
     }
 
     fn moment(&mut self) -> Moment {
-        Moment { elapsed: self.elapsed, random: self.dice.roll() }
+        Moment { elapsed: self.elapsed, random: self.dice.next() }
     }
 
     /// Runs to the end. Returns `Ok` if the upload is complete.

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::super::simulation::{BusyLoopCheck, Dice};
+use super::super::simulation::{BusyLoopCheck, SeededRng};
 use super::*;
 
 const SEEDS: u64 = 10_000;
@@ -35,7 +35,13 @@ type Response = (u16, String);
 
 impl Server {
     /// Handles a request of which `content` arrives, which may be all of it.
-    fn handle(&mut self, transmit: &Transmit, content: &[u8], is_whole: bool, dice: &mut Dice) -> Response {
+    fn handle(
+        &mut self,
+        transmit: &Transmit,
+        content: &[u8],
+        is_whole: bool,
+        dice: &mut SeededRng,
+    ) -> Response {
         let text = |name: &str| transmit.head.headers().get(name).map(|value| value.to_str().expect("ASCII"));
         let number = |name: &str| text(name).map(|text| text.parse::<u64>().expect("a number"));
         let length = number("upload-length");
@@ -96,7 +102,7 @@ impl Server {
     }
 
     /// Stores what arrived. Of a complete request it may store less.
-    fn store(&mut self, name: u64, content: &[u8], is_whole: bool, dice: &mut Dice) -> usize {
+    fn store(&mut self, name: u64, content: &[u8], is_whole: bool, dice: &mut SeededRng) -> usize {
         let stored = self.uploads.get_mut(&name).expect("a known upload");
         assert!(!stored.is_delivered || content.is_empty(), "no content is sent after the end");
         let takes = if is_whole && dice.in_percent(10) {
@@ -117,7 +123,7 @@ impl Server {
     }
 
     /// Restarts the server. Bytes that were not acknowledged may be lost.
-    fn restart(&mut self, dice: &mut Dice) {
+    fn restart(&mut self, dice: &mut SeededRng) {
         for stored in self.uploads.values_mut() {
             let lucky = stored.acknowledged + dice.up_to(stored.bytes.len() as u64 - stored.acknowledged);
             if stored.length != Some(stored.bytes.len() as u64) {
@@ -128,7 +134,7 @@ impl Server {
 }
 
 struct Run {
-    dice: Dice,
+    dice: SeededRng,
     /// The probability of faults, in percent.
     faults: u64,
     source: Vec<u8>,
@@ -152,9 +158,9 @@ enum RunEnd {
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = SeededRng(seed);
         let length = if dice.in_percent(10) { 0 } else { dice.up_to(700) };
-        let source: Vec<u8> = (0..length).map(|_| dice.roll().to_be_bytes()[0]).collect();
+        let source: Vec<u8> = (0..length).map(|_| dice.next().to_be_bytes()[0]).collect();
         let rewinds = !dice.in_percent(30);
         let with_upload = dice.in_percent(50);
         let extensions = if with_upload {
@@ -209,7 +215,7 @@ impl Run {
     fn send(&mut self, transmit: Transmit) {
         self.elapsed += Duration::from_millis(50);
         self.requests += 1;
-        let moment = Moment { elapsed: self.elapsed, random: self.dice.roll() };
+        let moment = Moment { elapsed: self.elapsed, random: self.dice.next() };
         let mut range = transmit.content.clone().unwrap_or(0..0);
         if transmit.is_open {
             let stored = 1 + self.dice.up_to(300);
