@@ -9,7 +9,7 @@ use crate::upload::{
     Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
 };
 
-/// A pseudorandom generator (SplitMix64) that is the same on every platform. The field is its seed.
+/// A pseudorandom generator (`SplitMix64`) that is the same on every platform. The field is its seed.
 #[derive(Clone, Debug)]
 pub struct SeededRng(pub u64);
 
