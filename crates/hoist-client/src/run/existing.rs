@@ -53,9 +53,10 @@ pub(super) async fn detect(
 fn check_lengths(status: Status, source: &OpenSource) -> Result<(), Failure> {
     match source.length() {
         Some(length) => {
-            let told = status.length.filter(|told| *told != length);
-            let told = told.or(Some(status.offset).filter(|offset| *offset > length));
-            told.map_or(Ok(()), |told| Err(Failure::Different { remote: told, length: Length::new(length) }))
+            let differs = status.length.filter(|remote| *remote != length);
+            let exceeds = Some(status.offset).filter(|offset| *offset > length);
+            let different = |remote| Err(Failure::Different { remote, length: Length::new(length) });
+            differs.or(exceeds).map_or(Ok(()), different)
         }
         None if status.offset > 0 => {
             Err(Failure::Impossible { offset: Offset::new(status.offset), sent: Offset::ZERO })

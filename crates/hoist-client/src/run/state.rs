@@ -97,7 +97,7 @@ impl<'a> UploadState<'a> {
             facts.support = match facts.support {
                 Some(ServerSupport::Ietf(_)) => Some(ServerSupport::Ietf(version)),
                 Some(ServerSupport::Unknown(_)) | None => Some(ServerSupport::Unknown(version)),
-                Some(ServerSupport::Tus1(offers)) => Some(ServerSupport::Tus1(offers)),
+                Some(ServerSupport::Tus1(capabilities)) => Some(ServerSupport::Tus1(capabilities)),
             };
         });
         Ok(())
