@@ -1,9 +1,9 @@
-//! Bounds over many uploads together: how many, and how many bytes, one peer and all of them may have.
+//! Quotas: bounds on the number and the bytes of the uploads of one peer, and of all peers together.
 //!
-//! Owns a ledger of what is stored. It is filled from the store after the start and kept by the requests since; a request
-//! reserves before it writes, so that requests that run at once cannot exceed a bound together. What a request has
-//! reserved is given back when its `Reservation` is dropped, unless it was kept. Bounds on one upload are the policy's,
-//! those on connections the transport's.
+//! Owns a ledger of the stored uploads. It is filled from the store after the start and updated by every request. A
+//! request reserves before it writes, so that concurrent requests cannot exceed a quota together. A dropped
+//! `Reservation` is released, unless the upload was stored. Bounds on one upload are in the policy, those on
+//! connections in the transport.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -20,23 +20,24 @@ use tokio::sync::watch;
 const STEP_BYTES: u64 = 1 << 20;
 
 /// The longest time a creation waits for the ledger to be filled.
-const FILLING_PATIENCE: Duration = Duration::from_secs(5);
+const FILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bounds over many uploads together. Absent ones do not bind.
+/// Bounds over many uploads together. `None` means no bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quotas {
-    /// Unfinished uploads of all. Default 10,000.
+    /// The most unfinished uploads of all peers together. Default 10,000.
     pub open_max: Option<usize>,
-    /// Unfinished uploads of one principal. Default 1,000.
+    /// The most unfinished uploads of one principal. Default 1,000.
     pub open_max_each: Option<usize>,
-    /// Unfinished uploads of one address, of peers without a principal. An address of IPv6 counts by its first 64 bits.
-    /// Counts since the start, because no address is stored. Default 1,000.
+    /// The most unfinished uploads of one address, for peers without a principal. An IPv6 address counts by its first 64
+    /// bits. Uploads from before the start do not count, because addresses are not stored. Default 1,000.
     pub open_max_address: Option<usize>,
-    /// Complete uploads of all that are remembered. Default 1,000,000.
+    /// The most complete uploads that are kept. Default 1,000,000.
     pub complete_max: Option<usize>,
-    /// Bytes of all, declared or stored, whichever is more, with the fields kept of their creation.
+    /// The most bytes of all uploads together: for each the larger of its declared length and its stored bytes, and its
+    /// record.
     pub bytes_max: Option<u64>,
-    /// Bytes of one principal, as above.
+    /// The most bytes of one principal, counted in the same way.
     pub bytes_max_each: Option<u64>,
 }
 
@@ -53,11 +54,11 @@ impl Default for Quotas {
     }
 }
 
-/// The party that an upload is counted for, besides all.
+/// The party whose quota an upload counts towards, besides the total.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Payer {
     Principal(Principal),
-    /// The bits of an address that stay the same for one peer.
+    /// An IPv6 address, or an IPv4 address mapped into IPv6, without the bits that change for one peer.
     Address(u128),
 }
 
@@ -96,8 +97,8 @@ struct Books {
     uploads: HashMap<UploadId, Account>,
     payers: HashMap<Payer, Sum>,
     all: Sum,
-    /// While the ledger is being filled: the uploads that requests have entered or struck out meanwhile, of which a listing
-    /// that began earlier knows nothing.
+    /// While the ledger is being filled: the uploads that requests have added or removed meanwhile. A listing that began
+    /// earlier does not know of them.
     entered: HashSet<UploadId>,
 }
 
@@ -116,18 +117,18 @@ struct Sum {
 }
 
 impl Ledger {
-    /// An empty ledger, filled already: that of an empty store.
+    /// Returns the ledger of an empty store, which counts as filled.
     pub(crate) fn new(quotas: Quotas) -> Self {
         Self { quotas, books: Arc::default(), filled: Arc::new(watch::Sender::new(Filled::All)) }
     }
 
-    /// Begins to fill the ledger from what is stored.
+    /// Clears the ledger, to be filled from the store.
     pub(crate) fn fill(&self) {
         *self.books() = Books::default();
         self.filled.send_replace(Filled::Nothing);
     }
 
-    /// So much of what is stored has been [found](Ledger::found).
+    /// Notes which part of the store has been [counted](Ledger::found).
     pub(crate) fn filled(&self, filled: Filled) {
         if filled == Filled::All {
             self.books().entered = HashSet::new();
@@ -135,11 +136,11 @@ impl Ledger {
         self.filled.send_replace(filled);
     }
 
-    /// Waits until the ledger knows enough to bind a new upload, or more content for one: the open uploads, and the
-    /// complete ones where their bytes count.
+    /// Waits until the ledger has counted all that the quotas need: the open uploads, and the complete ones if there is a
+    /// quota of bytes.
     ///
     /// # Errors
-    /// A refusal when it takes too long; the peer should ask again.
+    /// Refuses with 503 if it takes too long. The peer should retry.
     ///
     /// # Cancellation
     /// Safe to drop.
@@ -147,13 +148,13 @@ impl Ledger {
         let needed = if self.counts_bytes() { Filled::All } else { Filled::Open };
         let mut filled = self.filled.subscribe();
         let enough = filled.wait_for(|filled| *filled >= needed);
-        match tokio::time::timeout(FILLING_PATIENCE, enough).await {
+        match tokio::time::timeout(FILL_TIMEOUT, enough).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(Refusal::Unavailable(FILLING_PATIENCE)),
+            Err(_) => Err(Refusal::Unavailable(FILL_TIMEOUT)),
         }
     }
 
-    /// Reserves a new upload, or more content for one, unless that breaks a quota.
+    /// Reserves room for a new upload, or for more content of one, unless that exceeds a quota.
     //= TOK-SEC-04, IETF-SEC-07
     pub(crate) fn admit(
         &self,
@@ -187,7 +188,7 @@ impl Ledger {
         Ok(Reservation { ledger: self.clone(), id: upload.id, kept_bytes, falls_back_to })
     }
 
-    /// Enters an upload as it is now. To be called under its claim.
+    /// Updates the account of an upload to its present state. Must be called under its claim.
     pub(crate) fn record(&self, upload: &Upload) {
         let stored = upload.offset.offset().get();
         let bytes = upload.length.map_or(stored, |length| length.get().max(stored));
@@ -201,7 +202,7 @@ impl Ledger {
         self.settle(&mut books, upload.id, account, self.is_filled());
     }
 
-    /// Enters an upload that was there before the start.
+    /// Counts an upload that was stored before the start.
     pub(crate) fn found(&self, summary: &UploadSummary) {
         let stored = summary.stored.get();
         let bytes = summary.length.map_or(stored, |length| length.get().max(stored));
@@ -211,18 +212,18 @@ impl Ledger {
             bytes: summary.record_bytes.saturating_add(if summary.is_open { bytes } else { stored }),
         };
         let mut books = self.books();
-        // A request knows better, and an upload that moves while it is surveyed is met twice.
+        // The account of a request is newer, and an upload that is completed during the listing is listed twice.
         if !books.entered.contains(&summary.id) {
             self.settle(&mut books, summary.id, account, false);
         }
     }
 
-    /// Strikes out what a request has left of an upload that is not there. To be called under its claim.
+    /// Drops the account that a request left for an upload that is not stored. Must be called under its claim.
     pub(crate) fn absent(&self, id: UploadId) {
         self.books().enter(id, None);
     }
 
-    /// Strikes out an upload that was stored. To be called under its claim.
+    /// Drops the account of an upload that was stored. Must be called under its claim.
     pub(crate) fn forget(&self, id: UploadId) {
         let mut books = self.books();
         let is_counted = self.is_filled() || books.entered.contains(&id);
@@ -233,14 +234,14 @@ impl Ledger {
         self.note(&mut books, id);
     }
 
-    /// Enters an upload that is stored. `is_counted` says whether it has been counted already, in case it is complete.
+    /// Sets the account of a stored upload. `is_counted` is true if a complete upload has been counted already.
     fn settle(&self, books: &mut Books, id: UploadId, account: Account, is_counted: bool) {
         let is_counted = is_counted || books.entered.contains(&id);
         self.note(books, id);
         if account.open || self.counts_bytes() {
             books.enter(id, Some(account));
         } else if books.uploads.contains_key(&id) || !is_counted {
-            // A complete upload costs memory here only where its bytes count.
+            // A complete upload takes memory here only if there is a quota of bytes.
             books.enter(id, None);
             books.all.complete += 1;
         }
@@ -272,14 +273,14 @@ impl Ledger {
         {
             tracing::warn!(
                 uploads_max,
-                "as many complete uploads are kept as may be; set --retain, or raise --max-complete-uploads"
+                "the number of complete uploads is at its quota; set --retain, or raise --max-complete-uploads"
             );
             return Err(Refusal::Full(None));
         }
         Ok(())
     }
 
-    /// The most bytes an upload may have within the quotas, and the quota that says so.
+    /// Returns the most bytes that the upload may have within the quotas, and the quota that decides.
     fn most_bytes(&self, books: &Books, before: Option<&Account>, payer: Option<&Payer>) -> (u64, u64) {
         let held = before.map_or(0, |before| before.bytes);
         let each = match payer {
@@ -311,7 +312,7 @@ impl Ledger {
 }
 
 /// The quota that a request has reserved for the upload whose claim it holds. Releases the unused part when dropped.
-#[must_use = "a reservation that is dropped is given back"]
+#[must_use = "a dropped reservation is released"]
 pub(crate) struct Reservation {
     ledger: Ledger,
     id: UploadId,
@@ -320,18 +321,18 @@ pub(crate) struct Reservation {
     falls_back_to: Fallback,
 }
 
-/// The account that an upload has when its reservation is dropped.
+/// The account of an upload after its reservation is dropped.
 enum Fallback {
     /// None: the upload is not stored.
     Absent,
-    /// The one before the request, or before its content.
+    /// The one from before the request, or from before its content.
     Account(Account),
-    /// The one it has by then.
+    /// The one it has then.
     Settled,
 }
 
 impl Reservation {
-    /// The upload is stored: from here on a failure leaves it there, with what was reserved.
+    /// Notes that the upload is stored. A later failure leaves it stored, with its reservation.
     pub(crate) fn stored(&mut self) {
         let mut books = self.ledger.books();
         let account = books.uploads.get(&self.id).cloned();
@@ -339,7 +340,8 @@ impl Reservation {
         self.ledger.note(&mut books, self.id);
     }
 
-    /// Reserves content up to `end`, and says up to where it may go. Less than `end` is what a quota leaves.
+    /// Reserves content up to `end`. Returns the offset up to which content may be stored, which is lower than `end` if a
+    /// quota leaves less.
     pub(crate) fn extend(&mut self, end: Offset) -> Offset {
         let mut books = self.ledger.books();
         let Some(account) = books.uploads.get(&self.id).cloned() else { return end };
@@ -353,7 +355,7 @@ impl Reservation {
         end.min(Offset::new(bytes.saturating_sub(self.kept_bytes)))
     }
 
-    /// The content has ended, and the upload is as it is now.
+    /// Ends the reservation and sets the account to the present state of the upload.
     pub(crate) fn settle(mut self, upload: &Upload) {
         self.falls_back_to = Fallback::Settled;
         self.ledger.record(upload);
@@ -368,7 +370,7 @@ impl Drop for Reservation {
             Fallback::Settled => return,
         };
         let mut books = self.ledger.books();
-        // It may have been removed meanwhile, or have become complete.
+        // The upload may have been removed or completed meanwhile.
         if books.uploads.get(&self.id).is_some_and(|account| account.open) {
             books.enter(self.id, account);
         }
@@ -382,7 +384,7 @@ impl Account {
 }
 
 impl Books {
-    /// Replaces an upload's account, and keeps the sums true.
+    /// Replaces the account of an upload, and updates the sums.
     fn enter(&mut self, id: UploadId, account: Option<Account>) {
         let before = match &account {
             Some(account) => self.uploads.insert(id, account.clone()),

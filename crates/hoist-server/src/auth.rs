@@ -1,6 +1,6 @@
-//! Who makes a request.
+//! Authentication: the principal of a request.
 //!
-//! Owns the question and its ready-made answers; leaves to the engine what a principal may see (its own uploads).
+//! Owns the trait and its implementations. Which uploads a principal may see (its own) is decided by the engine.
 
 pub mod bearer;
 pub mod jwt;
@@ -14,19 +14,19 @@ use hoist_store::store::BoxFuture;
 use http::header;
 use http::request::Parts;
 
-/// Says who makes a request, from its header section.
+/// Authenticates a request by its header section.
 pub trait Authenticator: Send + Sync + 'static {
-    /// The principal of a request, or `None` for anonymous peers where they are welcome.
+    /// Returns the principal of a request, or `None` for an anonymous peer that is admitted.
     ///
     /// # Errors
-    /// A refusal, 401 or 403, that goes to the peer as it is.
+    /// Returns the refusal, 401 or 403, that is sent to the peer.
     ///
     /// # Cancellation
     /// Safe to drop.
     fn admit<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Option<Principal>, Refusal>>;
 }
 
-/// Lets anybody in and tells nobody apart. The default.
+/// Admits every request without a principal. The default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Anyone;
 
@@ -36,23 +36,23 @@ impl Authenticator for Anyone {
     }
 }
 
-/// A file of credentials that cannot be used.
+/// The error for a file of credentials that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {why}", path.display())]
 pub struct Unusable {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The reason.
     pub why: String,
 }
 
-/// Nothing was presented (RFC 6750, section 3.1: then there is no error code).
+/// The refusal of a request without credentials, which has no error code (RFC 6750, Error Codes).
 const MISSING: Refusal = Refusal::Unauthorized { challenge: "Bearer" };
 
-/// Something was, and it does not convince. Why is nobody's business who cannot read the log.
+/// The refusal of a request with wrong credentials. The reason goes to the log only.
 const UNCONVINCING: Refusal = Refusal::Unauthorized { challenge: "Bearer error=\"invalid_token\"" };
 
-/// The bearer token of a request.
+/// Returns the bearer token of a request.
 fn presented(head: &Parts) -> Result<&str, Refusal> {
     let mut fields = head.headers.get_all(header::AUTHORIZATION).iter();
     let (field, another) = (fields.next().ok_or(MISSING)?, fields.next());
@@ -62,7 +62,7 @@ fn presented(head: &Parts) -> Result<&str, Refusal> {
         return Err(MISSING);
     }
     let token = token.trim();
-    // Two tokens would leave it to chance who asks.
+    // With two tokens the principal would depend on their order.
     if another.is_some() || token.is_empty() || token.contains([' ', '\t']) {
         return Err(UNCONVINCING);
     }
@@ -88,12 +88,12 @@ mod tests {
     pub(super) fn challenge(refusal: &Refusal) -> &'static str {
         match refusal {
             Refusal::Unauthorized { challenge } => challenge,
-            other => panic!("not a question of who: {other:?}"),
+            other => panic!("not a 401: {other:?}"),
         }
     }
 
     #[tokio::test]
-    async fn anyone_is_nobody_in_particular() {
+    async fn anyone_admits_without_a_principal() {
         assert_eq!(Anyone.admit(&head(&["Bearer whatever"])).await, Ok(None));
     }
 }

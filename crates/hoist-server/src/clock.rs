@@ -17,22 +17,22 @@ use hoist_proto::types::Timestamp;
 use hoist_proto::upload::Upload;
 use hoist_store::store::{ClockStep, LastUsed};
 
-/// The longest time between two runs that counts towards the age of uploads without doubt. What the wall clock claims
-/// beyond it does not count.
+/// The longest time between two runs that counts towards the age of uploads. Longer times on the wall clock are taken
+/// for a wrong clock.
 pub(crate) const STOP_MAX: Duration = Duration::from_hours(24);
 
 /// The monotonic time for which the wall clock must have run evenly after a step of more than [`STOP_MAX`] before the
-/// store takes the new time for its own.
+/// new time is trusted and stored.
 const ADOPTED_AFTER: Duration = Duration::from_hours(24);
 
-/// The difference between the two clocks, from one look to the next, that is no step yet. Adjusting a clock slowly
-/// changes its rate by 0.05 %, and a leap second is one second.
+/// The largest difference between the two clocks from one reading to the next that is not a step. Slewing changes the
+/// rate of a clock by 0.05 %, and a leap second is one second.
 const TOLERANCE: Duration = Duration::from_secs(2);
 
-/// The first time there is.
+/// The earliest timestamp.
 const START: Timestamp = Timestamp::from_millis(0);
 
-/// The most steps that are remembered one by one.
+/// The most steps that are remembered individually.
 const STEPS_MAX: usize = 64;
 
 /// The two clocks of a machine.
@@ -40,7 +40,7 @@ pub trait TimeSource: Send + Sync + 'static {
     /// The wall clock, which may be wrong and may be set.
     fn wall(&self) -> SystemTime;
 
-    /// The time since some moment, by a clock that never goes back and cannot be set.
+    /// The time since an arbitrary moment, by a clock that never goes back and cannot be set.
     fn monotonic(&self) -> Duration;
 }
 
@@ -76,12 +76,13 @@ impl Clock {
         Self { source, timeline: Mutex::new(Timeline::starting(wall, steady)) }
     }
 
-    /// The wall clock as it is. Logs a step, if there was one since the last call.
+    /// Returns the time of the wall clock, uncorrected. Logs a step since the last reading.
     pub(crate) fn now(&self) -> Timestamp {
         self.observe(|_, wall, _| wall)
     }
 
-    /// Takes into account when the store was last in use, and the steps of the clock before, once at the start.
+    /// Continues from the time at which the store was last in use and the earlier steps of the clock. Called once at the
+    /// start.
     pub(crate) fn resume(&self, seen: Option<LastUsed>) {
         let Some(seen) = seen else { return };
         let step = self.observe(|timeline, wall, steady| timeline.resume(seen, wall, steady));
@@ -100,30 +101,30 @@ impl Clock {
         }
     }
 
-    /// An upload with the time of its last change as the present wall clock has it.
+    /// Returns the upload with the time of its last change in terms of the present wall clock.
     pub(crate) fn correct(&self, upload: Upload) -> Upload {
         let touched = self.present(upload.touched);
         Upload { touched, ..upload }
     }
 
-    /// A time that was taken from the wall clock earlier, as the present wall clock has it. Never before `then`.
+    /// Returns an earlier time of the wall clock in terms of the present wall clock. Never before `then`.
     pub(crate) fn present(&self, then: Timestamp) -> Timestamp {
         self.observe(|timeline, _, _| timeline.present(then))
     }
 
-    /// The monotonic time for which the wall clock has run evenly.
+    /// Returns the monotonic time for which the wall clock has run evenly.
     pub(crate) fn even_for(&self) -> Duration {
         self.observe(|timeline, _, steady| steady.saturating_sub(timeline.even_since))
     }
 
-    /// The note to keep for the next start: the steps, and the last time at which the wall clock was not in doubt.
+    /// Returns the state to store for the next start: the steps, and the last time at which the wall clock was trusted.
     pub(crate) fn note(&self) -> Option<LastUsed> {
         self.observe(Timeline::note)
     }
 
     fn observe<T>(&self, act: impl FnOnce(&mut Timeline, Timestamp, Duration) -> T) -> T {
         let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read under the lock: two threads that read first could seem to see a step.
+        // Read under the lock, because readings out of order would look like a step.
         let (wall, steady) = (timestamp(self.source.wall()), self.source.monotonic());
         let step = timeline.observe(wall, steady);
         let done = act(&mut timeline, wall, steady);
@@ -145,7 +146,7 @@ impl Clock {
     }
 }
 
-/// A difference between what the wall clock says and what time has passed.
+/// A difference between the wall clock and the time that has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Forward(Duration),
@@ -161,9 +162,9 @@ struct Timeline {
     /// The time of the wall clock's last step by more than [`STOP_MAX`].
     doubted_at: Option<Duration>,
     steps: Vec<ClockStep>,
-    /// The last time at which the store was in use and the clock was not in doubt.
+    /// The last time at which the store was in use and the clock was trusted.
     seen: Option<Timestamp>,
-    /// The wall clock at a start before that time, as long as it has not been set right.
+    /// The wall clock at a start before that time, until it is corrected.
     behind_since: Option<Timestamp>,
 }
 
@@ -180,7 +181,7 @@ impl Timeline {
         }
     }
 
-    /// Compares both clocks with the last look at them.
+    /// Compares both clocks with their last readings.
     fn observe(&mut self, wall: Timestamp, steady: Duration) -> Option<Step> {
         let passed = steady.saturating_sub(self.steady);
         let expected = self.wall.plus(passed);
@@ -214,17 +215,17 @@ impl Timeline {
             self.behind_since = Some(wall);
             return Some(Step::Back(behind));
         }
-        // A stop is measured from that time, so a longer one takes the place of those since.
+        // A stop is measured from that time, so a longer one replaces those since.
         self.steps.retain(|step| step.until != step.to || step.to <= at);
         let excess = stopped.checked_sub(STOP_MAX).filter(|excess| !excess.is_zero())?;
         self.step(stopped, steady);
-        // Nothing says which of the store's times are from before the step, so all of them are moved.
+        // It is unknown which of the store's times are from before the step, so all of them are moved.
         self.add(ClockStep { since: START, until: wall, by: excess, to: wall });
         Some(Step::Forward(stopped))
     }
 
-    /// The note for the next start. Its clock may be right again: times that were taken while this one is behind are then
-    /// moved to the last one that was not in doubt.
+    /// Returns the state for the next start. If the clock is behind now and right again then, the times recorded in between
+    /// are moved to the last trusted time.
     fn note(&mut self, wall: Timestamp, steady: Duration) -> Option<LastUsed> {
         let is_trusted =
             self.doubted_at.is_none_or(|doubted| steady.saturating_sub(doubted) >= ADOPTED_AFTER);
@@ -250,7 +251,7 @@ impl Timeline {
 
     fn add(&mut self, step: ClockStep) {
         if self.steps.len() >= STEPS_MAX {
-            // Two become one that moves at least as many times at least as far.
+            // Merged into one step that moves at least as many times at least as far.
             let oldest = self.steps.remove(0);
             let next = &mut self.steps[0];
             next.since = next.since.min(oldest.since);
@@ -296,7 +297,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_adjusted_slowly_does_not_step() {
         let mut timeline = Timeline::starting(at(1000 * DAY), steady(0));
-        // Half a tenth of a percent fast, looked at once an hour for a week.
+        // Fast by 0.05 %, read once an hour for a week.
         for hour in 1..=168 {
             let wall = Timestamp::from_millis((1000 * DAY + hour * 3600) * 1000 + hour * 1800);
             assert_eq!(timeline.observe(wall, steady(hour * 3600)), None);
@@ -386,7 +387,7 @@ mod tests {
             let age = at(right + 120).until(next.present(at(behind + 10)));
             assert!(age <= steady(120), "{corrected}: {age:?}");
             assert_eq!(next.present(at(right + 5)), at(right + 5));
-            // And the run behind it.
+            // And the run after that.
             let noted = next.note(at(right + 180), steady(60)).expect("trusted");
             let mut last = Timeline::starting(at(right + DAY), steady(0));
             assert_eq!(last.resume(noted, at(right + DAY), steady(0)), None);
@@ -395,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_was_taken_back_moves_nothing_in_a_later_run() {
+    fn a_reverted_step_moves_nothing_in_a_later_run() {
         let mut timeline = Timeline::starting(at(1000 * DAY), steady(0));
         assert_eq!(timeline.resume(seen(1000 * DAY), at(1000 * DAY), steady(0)), None);
         assert!(timeline.observe(at(1400 * DAY), steady(10)).is_some());

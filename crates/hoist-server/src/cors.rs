@@ -1,11 +1,11 @@
-//! What browsers on other origins may send and see (Fetch, CORS protocol).
+//! Cross-origin requests from browsers (Fetch, CORS protocol).
 //!
-//! Owns the `Access-Control-*` fields, on every response alike: an error that a page cannot read is an upload that a page
-//! cannot resume.
+//! Owns the `Access-Control-*` fields. They are on every response, errors included, because a page that cannot read an
+//! error cannot resume its upload.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-/// Which origins may use the server from a browser.
+/// The origins whose pages may use the server from a browser.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cors {
     /// Every origin, without credentials of the browser's own (cookies). The default.
@@ -13,14 +13,14 @@ pub enum Cors {
     Any,
     /// These origins, spelled as browsers do: `https://example.org`.
     Origins(Vec<HeaderValue>),
-    /// These origins, and their pages may send the browser's own credentials: cookies, client certificates, passwords it
-    /// has been given. For what stands in front of the server; the server itself knows none of these.
+    /// These origins, and their pages may send the browser's own credentials: cookies, client certificates, HTTP
+    /// passwords. For a proxy in front that checks them; this server does not.
     Credentialed(Vec<HeaderValue>),
-    /// None: no such field is ever sent.
+    /// No origin: no CORS field is ever sent.
     Off,
 }
 
-/// Lists of names are spelled out, because `*` never covers `Authorization`.
+/// Spelled out, because `*` does not cover `Authorization`.
 //= TUS1-DF-19, TUS1-HDR-11
 const ALLOW_HEADERS: &str = "Authorization, If-Match, If-None-Match, If-Range, Range, Content-Type, Content-Disposition, Content-Encoding, Content-Language, \
     Content-Digest, Repr-Digest, Want-Repr-Digest, Incremental, X-Requested-With, X-Request-ID, \
@@ -35,13 +35,13 @@ const EXPOSE_HEADERS: &str = "Location, Upload-Offset, Upload-Length, Upload-Com
     Content-Disposition, ETag, WWW-Authenticate";
 const ALLOW_METHODS: &str = "POST, PUT, PATCH, HEAD, GET, DELETE, OPTIONS";
 
-/// What of a request decides about the fields of its response.
-pub(crate) struct Asked {
+/// The properties of a request that decide the CORS fields of its response.
+pub(crate) struct CorsRequest {
     origin: Option<HeaderValue>,
     preflight: bool,
 }
 
-impl Asked {
+impl CorsRequest {
     pub(crate) fn of(method: &Method, fields: &HeaderMap) -> Self {
         let preflight =
             method == Method::OPTIONS && fields.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
@@ -49,7 +49,7 @@ impl Asked {
     }
 }
 
-/// The fields a page may send: those of every dialect, and `more`.
+/// Returns the fields that a page may send: those of every dialect, and `more`.
 pub(crate) fn allowed(more: &[HeaderName]) -> HeaderValue {
     let names: Vec<&str> =
         std::iter::once(ALLOW_HEADERS).chain(more.iter().map(HeaderName::as_str)).collect();
@@ -57,10 +57,10 @@ pub(crate) fn allowed(more: &[HeaderName]) -> HeaderValue {
 }
 
 impl Cors {
-    /// Adds what a browser needs to let a page see the response, and send the fields of `sendable`.
-    pub(crate) fn apply(&self, asked: &Asked, sendable: &HeaderValue, fields: &mut HeaderMap) {
+    /// Adds the fields with which a browser lets a page read the response, and send the fields in `sendable`.
+    pub(crate) fn apply(&self, asked: &CorsRequest, sendable: &HeaderValue, fields: &mut HeaderMap) {
         if let Self::Origins(_) | Self::Credentialed(_) = self {
-            // Also without `Origin`, or a cache would give a page the answer of a request that had none.
+            // Also without `Origin`: otherwise a cache could serve the response of a request without one to a page.
             fields.append(header::VARY, HeaderValue::from_static("Origin"));
         }
         let Some(origin) = &asked.origin else { return };
@@ -69,8 +69,8 @@ impl Cors {
             Self::Origins(origins) | Self::Credentialed(origins) if origins.contains(origin) => {
                 origin.clone()
             }
-            // No status of its own: without these fields the browser keeps the answer from the page, and what is not a
-            // browser is not held by CORS.
+            // The status stays the same: without these fields a browser withholds the response from the page, and other
+            // clients do not apply CORS.
             Self::Origins(_) | Self::Credentialed(_) | Self::Off => return,
         };
         fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);

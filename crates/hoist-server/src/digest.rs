@@ -1,9 +1,9 @@
-//! End-to-end integrity: hashes while content streams by, compared with what its sender said (RFC 9530, and the checksums of
-//! tus 1.0).
+//! End-to-end integrity: hashes content as it arrives, and compares it with the digests that its sender gave (RFC 9530,
+//! and the checksums of tus 1.0).
 //!
-//! Owns hashing of one request's content and of whole representations across requests and restarts. The fields are
-//! `hoist-proto`'s. A running hash lives in memory only: whoever misses it (after a restart, or because too many were
-//! kept) gets it by reading back what is stored.
+//! Owns hashing the content of one request, and whole representations across requests and restarts. Parsing the fields is
+//! in `hoist-proto`. Running hashes are kept in memory only. After a restart, or if too many were kept, the stored bytes
+//! are read again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -20,10 +20,10 @@ use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
 
-/// Running hashes that are kept between requests at the same time.
-const KEPT_MAX: usize = 4096;
+/// The most running hashes that are kept between requests.
+const HASHES_MAX: usize = 4096;
 
-/// Hashes by some functions, over bytes from a known offset on.
+/// Running hashes of several algorithms over the bytes from one offset on.
 #[derive(Clone)]
 pub(crate) struct Hashes {
     hashers: Vec<(Algorithm, Hasher)>,
@@ -95,113 +95,117 @@ impl Hashes {
     }
 }
 
-/// What is to be hashed of one request, and what it should come to.
+/// The digest check of one request's content.
 pub(crate) struct Check {
     dialect: Dialect,
     expected: ExpectedDigests,
-    /// Said behind the content.
+    /// The digests of the content from the trailer section.
     trailing: Result<Vec<Digest>, Refusal>,
     content: Option<Hashes>,
     whole: Option<Hashes>,
-    /// What came behind the content about the representation.
-    behind: Vec<HeaderValue>,
+    /// The `Repr-Digest` lines from the trailer section.
+    trailer_repr: Vec<HeaderValue>,
 }
 
-/// How content that arrived whole compares with what was said of it.
-pub(crate) enum Compared {
-    /// It is what it should be, or nobody said anything.
-    Right,
-    /// It is something else.
-    Wrong,
-    /// It cannot be told, and should be.
-    Unclear(Refusal),
-    /// Behind it something was said that nobody had promised: what it hashes to has to be read back.
-    Unread(Vec<Digest>),
+/// The result of comparing complete content with its digests.
+pub(crate) enum ContentCheck {
+    /// The digests match, or there are none.
+    Match,
+    /// A digest does not match.
+    Mismatch,
+    /// The check is required and not possible.
+    Unverifiable(Refusal),
+    /// The trailer section has digests that were not announced. The content must be read back from the store.
+    NotHashed(Vec<Digest>),
 }
 
 impl Check {
-    /// What `dialect` finds in `fields`, a request's header section, to be checked of its content, which begins at `at`;
-    /// `whole` are the hashes of the representation up to there, if they are wanted.
+    /// Returns the check that `fields`, the header section, asks for in `dialect`, for content that begins at `at`. `whole`
+    /// are the running hashes of the representation up to `at`, if it is to be hashed.
     pub(crate) fn of(dialect: Dialect, fields: &HeaderMap, at: Offset, whole: Option<Hashes>) -> Self {
         let expected = dialect.expected_digests(fields);
         let said = expected.header.iter().map(|digest| digest.algorithm);
         let functions = match (&expected.header[..], expected.in_trailer, expected.strictness) {
             ([], false, _) => Vec::new(),
             (_, false, _) => algorithms(said),
-            // Which function a trailer will use is not known before it comes.
+            // The algorithm of a trailer is not known in advance.
             (_, true, Strictness::Lenient) => Algorithm::IN_FIELDS.to_vec(),
             (_, true, Strictness::Strict) => checksum::ALGORITHMS.to_vec(),
         };
         let content = (!functions.is_empty()).then(|| Hashes::new(&functions, at));
-        Self { dialect, expected, trailing: Ok(Vec::new()), content, whole, behind: Vec::new() }
+        Self { dialect, expected, trailing: Ok(Vec::new()), content, whole, trailer_repr: Vec::new() }
     }
 
-    /// Whether the content may yet turn out to be none, so that nothing of it may be acknowledged before its end.
+    /// Returns whether the content is checked at its end, so that none of it may be acknowledged before.
     pub(crate) fn is_pending(&self) -> bool {
         self.content.is_some()
     }
 
-    /// Whether content of which it is not known in the end what it hashes to never counts.
+    /// Returns whether unverified content must be discarded.
     pub(crate) fn is_strict(&self) -> bool {
         self.is_pending() && self.expected.strictness == Strictness::Strict
     }
 
-    /// Takes the next bytes.
+    /// Hashes the next bytes.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         for hashes in self.content.iter_mut().chain(&mut self.whole) {
             hashes.update(bytes);
         }
     }
 
-    /// Takes the trailers.
+    /// Reads the digests of the trailer section.
     pub(crate) fn trailers(&mut self, fields: &HeaderMap) {
         self.trailing = self.dialect.trailer_digests(fields);
-        self.behind.extend(self.dialect.trailer_repr_digest(fields));
+        self.trailer_repr.extend(self.dialect.trailer_repr_digest(fields));
     }
 
-    /// What came behind the content about the representation, to be kept with what was said of it before. What is hashed
-    /// of it so far need not be what that asks for.
+    /// Takes the `Repr-Digest` lines of the trailer section, to be stored with the header fields of the creation. They may
+    /// name an algorithm that is not being hashed, so the running hashes of the representation are dropped.
     //= IETF-DIG-08
     pub(crate) fn trailer_repr_digest(&mut self) -> Vec<HeaderValue> {
-        if !self.behind.is_empty() {
+        if !self.trailer_repr.is_empty() {
             self.whole = None;
         }
-        std::mem::take(&mut self.behind)
+        std::mem::take(&mut self.trailer_repr)
     }
 
-    /// Whether content that arrived whole is what its sender said.
+    /// Compares complete content with its digests.
     //= IETF-DIG-06, IETF-DIG-07, TUS1-CHK-08
-    pub(crate) fn compare(&mut self) -> Compared {
+    pub(crate) fn compare(&mut self) -> ContentCheck {
         let trailing = match &self.trailing {
             Ok(trailing) => trailing,
-            Err(refusal) => return Compared::Unclear(refusal.clone()),
+            Err(refusal) => return ContentCheck::Unverifiable(refusal.clone()),
         };
         let is_strict = self.expected.strictness == Strictness::Strict;
         let Some(content) = self.content.take() else {
-            return if trailing.is_empty() { Compared::Right } else { Compared::Unread(trailing.clone()) };
+            return if trailing.is_empty() {
+                ContentCheck::Match
+            } else {
+                ContentCheck::NotHashed(trailing.clone())
+            };
         };
-        let unclear = |wrong| Compared::Unclear(Refusal::field("Upload-Checksum", wrong));
+        let unverifiable = |wrong| ContentCheck::Unverifiable(Refusal::field("Upload-Checksum", wrong));
         if is_strict && self.expected.in_trailer && trailing.is_empty() {
-            return unclear("was promised behind the content, and did not come");
+            return unverifiable("was announced as a trailer and is missing");
         }
         if is_strict && !agree(trailing, &self.expected.header) {
-            return unclear("says something else behind the content than before it");
+            return unverifiable("differs between the header and the trailer section");
         }
         let found = content.digests();
         if agree(&self.expected.header, &found) && agree(trailing, &found) {
-            Compared::Right
+            ContentCheck::Match
         } else {
-            Compared::Wrong
+            ContentCheck::Mismatch
         }
     }
 
-    /// The hashes of the representation so far.
+    /// Returns the running hashes of the representation.
     pub(crate) fn whole(self) -> Option<Hashes> {
         self.whole
     }
 }
 
-/// Whether stored bytes from `at` on are what was said of them.
+/// Returns whether the stored bytes from `at` on match `said`.
 pub(crate) async fn is_stored(
     said: &[Digest],
     id: UploadId,
@@ -213,7 +217,7 @@ pub(crate) async fn is_stored(
     Ok(agree(said, &hashes.digests()))
 }
 
-/// Whether nothing that was said is contradicted.
+/// Returns whether no digest in `said` differs from the one of the same algorithm in `found`.
 fn agree(said: &[Digest], found: &[Digest]) -> bool {
     said.iter().all(|said| found.iter().all(|found| found.algorithm != said.algorithm || found == said))
 }
@@ -232,13 +236,13 @@ fn algorithms(all: impl Iterator<Item = Algorithm>) -> Vec<Algorithm> {
 #[derive(Default)]
 pub(crate) struct Digests(Mutex<HashMap<UploadId, Hashes>>);
 
-/// What the creator of an upload said and wants of the whole.
-struct Wishes {
+/// The digests that the creation of an upload gave or asked for.
+struct ReprDigests {
     said: Vec<Digest>,
     wanted: Option<Algorithm>,
 }
 
-impl Wishes {
+impl ReprDigests {
     fn of(upload: &Upload) -> Self {
         let fields = &upload.origin.fields;
         Self { said: digest::parse(fields, &REPR_DIGEST), wanted: digest::preferred(fields) }
@@ -250,9 +254,10 @@ impl Wishes {
 }
 
 impl Digests {
-    /// The hashes of an upload's bytes so far, if anybody wants them and they need not be read back for it.
+    /// Takes the running hashes of an upload, if its representation is to be hashed. `None` if they would have to be read
+    /// back from the store.
     pub(crate) fn begin(&self, upload: &Upload) -> Option<Hashes> {
-        let algorithms = Wishes::of(upload).algorithms();
+        let algorithms = ReprDigests::of(upload).algorithms();
         if algorithms.is_empty() {
             return None;
         }
@@ -265,11 +270,11 @@ impl Digests {
         }
     }
 
-    /// Keeps the hashes of an upload for its next request.
+    /// Keeps the running hashes of an upload for its next request.
     pub(crate) fn keep(&self, upload: &Upload, hashes: Option<Hashes>) {
         let Some(hashes) = hashes.filter(|hashes| hashes.at == upload.offset.offset()) else { return };
         let mut kept = self.kept();
-        if kept.len() >= KEPT_MAX
+        if kept.len() >= HASHES_MAX
             && let Some(any) = kept.keys().next().copied()
         {
             kept.remove(&any);
@@ -277,31 +282,35 @@ impl Digests {
         kept.insert(upload.id, hashes);
     }
 
-    /// Whether a whole upload is what its creator said, and the digest its creator wants to be told.
+    /// Compares the complete representation with the digests of its creation, and returns the digest that the creation
+    /// asked for.
+    ///
+    /// # Errors
+    /// Returns the error of the store if the content cannot be read back.
     //= IETF-DIG-01, IETF-DIG-02, IETF-DIG-03, IETF-DIG-04
     pub(crate) async fn finish(
         &self,
         upload: &Upload,
         hashes: Option<Hashes>,
         store: &dyn Store,
-    ) -> Result<Outcome, Error> {
-        let wishes = Wishes::of(upload);
-        let algorithms = wishes.algorithms();
+    ) -> Result<ReprCheck, Error> {
+        let requested = ReprDigests::of(upload);
+        let algorithms = requested.algorithms();
         if algorithms.is_empty() {
-            return Ok(Outcome::Right(None));
+            return Ok(ReprCheck::Match(None));
         }
         let hashes = match hashes.filter(|hashes| hashes.at == upload.offset.offset()) {
             Some(hashes) => hashes,
             None => read_back(upload.id, Offset::ZERO, &algorithms, store).await?,
         };
         let found = hashes.digests();
-        if !agree(&wishes.said, &found) {
-            return Ok(Outcome::Wrong);
+        if !agree(&requested.said, &found) {
+            return Ok(ReprCheck::Mismatch);
         }
-        Ok(Outcome::Right(found.into_iter().find(|digest| Some(digest.algorithm) == wishes.wanted)))
+        Ok(ReprCheck::Match(found.into_iter().find(|digest| Some(digest.algorithm) == requested.wanted)))
     }
 
-    /// Forgets an upload.
+    /// Drops the running hashes of an upload.
     pub(crate) fn forget(&self, id: UploadId) {
         self.kept().remove(&id);
     }
@@ -311,12 +320,12 @@ impl Digests {
     }
 }
 
-/// What comparing a whole representation came to.
-pub(crate) enum Outcome {
-    /// It is what it should be; its creator wants to be told this.
-    Right(Option<Digest>),
-    /// It is not.
-    Wrong,
+/// The result of comparing a complete representation with its digests.
+pub(crate) enum ReprCheck {
+    /// The digests match, or there are none. Holds the digest that the creation asked for.
+    Match(Option<Digest>),
+    /// A digest does not match.
+    Mismatch,
 }
 
 async fn read_back(

@@ -1,8 +1,8 @@
-//! Complete uploads, fetched again: `GET` on the URL of one, where the operator allows it.
+//! Downloads of complete uploads: `GET` on the URL of one, if the operator allows it.
 //!
-//! Owns the head of such an answer. It is ordinary HTTP (RFC 9110) in no dialect; who may fetch is decided as for every
-//! other request, and what is asked for in `select.rs`. Whatever was uploaded is somebody else's, so a browser is told to
-//! save it, to believe its type, and to run none of it.
+//! Owns the head of the response, which is ordinary HTTP (RFC 9110) in no dialect. Access is decided as for every other
+//! request; preconditions and ranges are in `select.rs`. The content is untrusted, so browsers are told to save it, not to
+//! sniff its type, and not to run it.
 
 mod select;
 
@@ -23,7 +23,7 @@ use crate::shared::Shared;
 use crate::{error, filename};
 use select::{Selected, select};
 
-/// What describes a representation and is told as the upload's creator told it.
+/// The representation fields that are sent as the creation request had them.
 const DESCRIBED_BY: [HeaderName; 3] =
     [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE];
 
@@ -47,7 +47,7 @@ pub(crate) async fn download(
         Selected::Part(range) => (*range.start(), range.end() - range.start() + 1, Some(range)),
         nothing => return without_content(&nothing, &tag, length),
     };
-    // Opened under the claim: from here on the content may be removed, and is still this upload's.
+    // Opened under the claim. If the content is removed later, the reader still has it.
     let reader = match shared.store.read(upload.id, Offset::new(first)).await {
         Ok(reader) => reader,
         Err(Error::Missing) => {
@@ -69,14 +69,15 @@ pub(crate) async fn download(
     answer
 }
 
-/// The digest of the content, where one is known: it was told, or said and found to be so.
+/// Returns the digest of the content if one is known: sent with the final response, or given at the creation and
+/// verified.
 fn digest_of(upload: &Upload, delivered: &TargetResponse) -> Option<HeaderValue> {
     let told = delivered.fields.get(&REPR_DIGEST).cloned();
     told.or_else(|| digest::parse(&upload.origin.fields, &REPR_DIGEST).first().map(digest::value))
 }
 
-/// The entity tag, a strong one: content that is complete never changes. Its digest where one is known, so that the same
-/// content has the same tag wherever it lies; else its name and length.
+/// Returns the entity tag, which is strong, because complete content never changes. It is the digest if one is known, so
+/// that equal content has equal tags; otherwise the id and length.
 fn tag(upload: &Upload, digest: Option<&HeaderValue>) -> String {
     let is_opaque = |text: &&str| text.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'"');
     match digest.and_then(|digest| digest.to_str().ok()).filter(is_opaque) {
@@ -85,18 +86,18 @@ fn tag(upload: &Upload, digest: Option<&HeaderValue>) -> String {
     }
 }
 
-/// The validator, and who may keep what it validates.
+/// Adds the validator and the cache policy.
 fn validated(fields: &mut HeaderMap, tag: &str) {
     fields.insert(header::ETAG, HeaderValue::try_from(tag).expect("checked, or an id and a number"));
     fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    // For whoever fetched it alone: the answer may have hung on credentials, and the URL may be the only one. Asked about
-    // before each use, because an upload can be removed; that costs a 304.
+    // Private, because the response may depend on credentials and the URL may be a secret. Revalidated before each use,
+    // because an upload can be removed.
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
 }
 
 fn describe(fields: &mut HeaderMap, upload: &Upload, digest: Option<HeaderValue>, endpoint: &str) {
     for name in DESCRIBED_BY {
-        // Encodings and languages are lists, on as many lines as their sender liked; of types there is one.
+        // Encodings and languages are lists and may have several lines; there is one type.
         let lines_max = if name == header::CONTENT_TYPE { 1 } else { usize::MAX };
         for value in upload.origin.fields.get_all(&name).iter().take(lines_max) {
             fields.append(&name, value.clone());
@@ -110,8 +111,9 @@ fn describe(fields: &mut HeaderMap, upload: &Upload, digest: Option<HeaderValue>
     fields.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
 }
 
-/// A `Content-Disposition` to save content by this name, which may be of any characters (RFC 6266, RFC 8187). The plain form
-/// comes first, as appendix D of RFC 6266 advises: clients that do not know the other, such as curl, read that.
+/// Returns the `Content-Disposition` for saving the content under `name`, which may have any characters (RFC 6266, RFC
+/// 8187). The plain form comes first for clients that do not support the extended one, such as curl (RFC 6266, Advice on
+/// Generating Content-Disposition Header Fields).
 fn attachment(name: Option<&str>) -> HeaderValue {
     let Some(name) = name else { return HeaderValue::from_static("attachment") };
     let is_plain = |char: char| char == ' ' || char.is_ascii_graphic() && !r#""%/\"#.contains(char);
@@ -156,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_arrive_whatever_they_are() {
+    fn a_disposition_carries_any_name() {
         let cases = [
             (None, "attachment"),
             (Some("report.pdf"), "attachment; filename=\"report.pdf\"; filename*=UTF-8''report.pdf"),

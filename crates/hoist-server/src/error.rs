@@ -1,10 +1,10 @@
-//! From a failure of the store to what a peer is told of it, logged once and here.
+//! Converts failures of the store to refusals, and logs each of them once.
 
 use hoist_proto::refusal::{Interrupted, Refusal};
 use hoist_proto::types::UploadId;
 use hoist_store::store::Error;
 
-/// Logs a failure and makes it something to tell a peer.
+/// Logs a failure of the store and returns the refusal for it.
 pub(crate) fn refusal(doing: &'static str, id: UploadId, failure: &Error) -> Refusal {
     match failure {
         Error::Missing => Refusal::NotFound,
@@ -13,22 +13,21 @@ pub(crate) fn refusal(doing: &'static str, id: UploadId, failure: &Error) -> Ref
             Refusal::Full(None)
         }
         Error::Fenced => Refusal::Interrupted { cause: Interrupted::Superseded, state: None },
-        // Bytes that the client was promised are not there any more: to it the upload is gone, and only an operator can find
-        // out what became of them.
+        // Acknowledged bytes are missing. The client has to start over, and the operator has to find the cause.
         Error::Damaged(_) => {
-            tracing::error!(upload = %id.short(), doing, error = %failure, "the upload is damaged, and left as it is");
+            tracing::error!(upload = %id.short(), doing, error = %failure, "the upload is damaged; its files are left for inspection");
             Refusal::NotFound
         }
         other => {
             tracing::error!(upload = %id.short(), doing, error = %chain(other), "the store failed");
-            // A disk that fails, or a process out of file descriptors, may do better soon. What is acknowledged is safe, so
-            // the client is to come back to this upload and not to begin another.
+            // An I/O error or a lack of file descriptors may be temporary. Acknowledged bytes are safe, so the client should
+            // retry this upload instead of starting another.
             other.retry_after().map_or(Refusal::Internal, Refusal::Unavailable)
         }
     }
 }
 
-/// A failure with all its causes.
+/// Formats a failure with all its causes.
 pub(crate) fn chain(failure: &dyn std::error::Error) -> String {
     let mut text = failure.to_string();
     let mut cause = failure.source();
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failing_system_call_is_no_reason_to_give_up() {
+    fn a_failed_system_call_is_answered_503_with_a_retry_time() {
         // EIO, ENFILE, EMFILE.
         for code in [5, 23, 24] {
             let failure =

@@ -1,17 +1,17 @@
-//! File names that peers chose, made harmless.
+//! Sanitising of file names that clients chose.
 //!
-//! Owns what a name may look like when it reaches a file system. A name is metadata until a target asks for it here.
+//! Owns the rules for a name that reaches a file system.
 
 use std::borrow::Cow;
 
 use hoist_proto::upload::Origin;
 use http::{HeaderMap, header};
 
-/// The most octets a file name may have; most file systems allow 255, and a suffix may be added.
+/// The most octets in a file name. Most file systems allow 255, and a suffix may be added.
 const OCTETS_MAX: usize = 200;
 
-/// The name a creating request gave its content: in `Content-Disposition`, else as the last segment of its path behind
-/// `endpoint`. Safe as one path segment.
+/// Returns the name that the creation request gave its content: in `Content-Disposition`, or else as the last segment of
+/// its path below `endpoint`. The name is safe as one path segment.
 //= TOK-CRE-07, IETF-CRE-15, IETF-SEC-04
 pub(crate) fn of(origin: &Origin, endpoint: &str) -> Option<String> {
     let given = from_disposition(&origin.fields).or_else(|| from_target(&origin.target, endpoint))?;
@@ -25,7 +25,7 @@ fn from_target(target: &str, endpoint: &str) -> Option<String> {
     Some(percent_decoded(last))
 }
 
-/// `filename*` (RFC 8187), else `filename`.
+/// Returns `filename*` (RFC 8187), or else `filename`.
 pub(crate) fn from_disposition(fields: &HeaderMap) -> Option<String> {
     let value = fields.get(header::CONTENT_DISPOSITION)?;
     let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -47,7 +47,7 @@ pub(crate) fn from_disposition(fields: &HeaderMap) -> Option<String> {
     plain
 }
 
-/// The parameters behind a disposition or media type, quoted strings unquoted. What does not parse is passed over.
+/// Returns the parameters of a disposition or media type, with quoted strings unquoted. Skips what does not parse.
 pub(crate) fn parameters(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut rest = text.split_once(';').map_or("", |(_, rest)| rest);
@@ -100,13 +100,13 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&octets).into_owned()
 }
 
-/// One safe path segment, or nothing if nothing is left.
+/// Returns `given` as one safe path segment, or `None` if no character is left.
 pub(crate) fn sanitise(given: &str) -> Option<String> {
-    // Some clients send whole paths of theirs; only the last segment was ever meant.
+    // Some clients send a whole path of their own file system.
     let last = given.rsplit(['/', '\\']).find(|segment| !segment.trim().is_empty())?;
     let harmless: String = last.chars().filter(|char| is_harmless(*char)).collect();
     let name = shortened(&harmless);
-    // No hidden files, no `.` and `..`, and nothing a shell or Windows would trip over at the ends.
+    // No hidden files, no `.` and `..`, and no ends that are special to a shell or to Windows.
     let name = name.trim().trim_start_matches(['.', '-', '~', ' ']).trim_end_matches(['.', ' ']);
     if name.is_empty() {
         return None;
@@ -114,7 +114,7 @@ pub(crate) fn sanitise(given: &str) -> Option<String> {
     Some(if is_device(name) { format!("_{name}") } else { name.to_owned() })
 }
 
-/// A name of at most [`OCTETS_MAX`] octets. What is too much goes from the middle, so that the extension stays.
+/// Shortens a name to [`OCTETS_MAX`] octets by cutting its middle, so that the extension stays.
 fn shortened(name: &str) -> Cow<'_, str> {
     if name.len() <= OCTETS_MAX {
         return Cow::Borrowed(name);
@@ -132,7 +132,7 @@ fn is_harmless(char: char) -> bool {
         && !matches!(char, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')
 }
 
-/// Names that are devices on Windows, whatever their extension.
+/// Returns whether a name is that of a device on Windows, with any extension.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().to_ascii_uppercase();
     let numbered = |prefix: &str| {
@@ -155,7 +155,7 @@ mod tests {
 
     // proves: TOK-CRE-07
     #[test]
-    fn names_come_from_the_request_and_are_harmless() {
+    fn names_are_read_from_the_request_and_sanitised() {
         type Case = (Option<&'static [u8]>, &'static str, Option<&'static str>);
         let cases: [Case; 22] = [
             (None, "/uploads", None),

@@ -13,7 +13,7 @@ use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
 use hoist_store::store::Error;
 
 use crate::claim::Claim;
-use crate::digest::{Hashes, Outcome};
+use crate::digest::{Hashes, ReprCheck};
 use crate::shared::Shared;
 use crate::targets::{self, Representation};
 use crate::transition::{Stage, Transition};
@@ -60,8 +60,8 @@ impl Shared {
         let failed = |doing| move |failure: Error| error::refusal(doing, claim.id(), &failure);
         let outcome = self.digests.finish(&upload, hashes, &*self.store).await.map_err(failed("digest"))?;
         let (answer, keeps_content) = match outcome {
-            Outcome::Wrong => (answer::kept(&Refusal::Digest((&upload).into())), false),
-            Outcome::Right(digest) => {
+            ReprCheck::Mismatch => (answer::kept(&Refusal::Digest((&upload).into())), false),
+            ReprCheck::Match(digest) => {
                 // The record alone must show after a crash that the content is complete, before the target sees it.
                 if !self.target.leaves_content() && !length_is_stored {
                     let (from, to) = (Some(Stage::Open), Stage::Received);

@@ -1,8 +1,8 @@
-//! Forms (`multipart/form-data`, RFC 7578), where the operator takes them: the one file in a form is the upload.
+//! Uploads from HTML forms (`multipart/form-data`, RFC 7578), if the operator accepts them: the one file of a form.
 //!
-//! Owns the framing (RFC 2046, Multipart). Nothing of a form is held in memory but the head of one part and the octets that
-//! may begin a delimiter. The other fields of a form are read and thrown away; a second file is an error, because it
-//! would be lost without a word to its sender.
+//! Owns the parser of the framing (RFC 2046, Multipart). It buffers the head of one part and the octets that may begin a
+//! delimiter. The other fields of a form are discarded. A second file is an error, because discarding it would lose data
+//! silently.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -18,14 +18,14 @@ use http_body_util::BodyExt as _;
 use crate::intake::Content;
 use crate::{BoxError, filename};
 
-/// The longest boundary (RFC 2046, Common Syntax).
+/// The most octets in a boundary (RFC 2046, Common Syntax).
 const BOUNDARY_OCTETS_MAX: usize = 70;
-/// Octets of the head of one part.
+/// The most octets in the head of a part.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// Octets of a form besides its file.
-const BESIDES_BYTES_MAX: usize = 1 << 20;
+/// The most octets in a form outside of its file.
+const OTHER_BYTES_MAX: usize = 1 << 20;
 
-/// The boundary of a form, if a request that may bring content says that it brings one.
+/// Returns the boundary if the request is a `POST` or `PUT` with a form.
 pub(crate) fn boundary(method: &Method, fields: &HeaderMap) -> Option<String> {
     if !matches!(*method, Method::POST | Method::PUT) {
         return None;
@@ -38,13 +38,13 @@ pub(crate) fn boundary(method: &Method, fields: &HeaderMap) -> Option<String> {
     (1..=BOUNDARY_OCTETS_MAX).contains(&boundary.len()).then_some(boundary)
 }
 
-/// Reads a form up to its file, and makes one request of both: the file's bytes, described as the form describes them.
+/// Reads a form up to its file, and returns a request whose content is the file, with the fields of its part.
 ///
 /// # Errors
-/// A refusal where there is no file in the form, or no form.
+/// Refuses with 400 if the form has no file or is malformed.
 ///
 /// # Cancellation
-/// Safe to drop; the body goes with it.
+/// Safe to drop; the body is dropped too.
 pub(crate) async fn file<B: Content>(
     mut head: Parts,
     mut body: B,
@@ -57,9 +57,9 @@ pub(crate) async fn file<B: Content>(
             Event::File(described) => break described,
             Event::More => match body.frame().await {
                 Some(Ok(frame)) => form.feed(frame.into_data().unwrap_or_default()),
-                Some(Err(_)) | None => return Err(wrong("the form ended before a file began in it")),
+                Some(Err(_)) | None => return Err(wrong("the form ended before its file")),
             },
-            Event::Data(_) | Event::End => return Err(wrong("the form has no file in it")),
+            Event::Data(_) | Event::End => return Err(wrong("the form has no file")),
         }
     };
     for name in [header::CONTENT_LENGTH, header::CONTENT_TYPE, header::CONTENT_DISPOSITION] {
@@ -93,7 +93,7 @@ impl<B: Content> Body for File<B> {
             match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 Some(Ok(frame)) => form.feed(frame.into_data().unwrap_or_default()),
                 Some(Err(failure)) => return Poll::Ready(Some(Err(failure.into()))),
-                None if form.is_over() => return Poll::Ready(None),
+                None if form.has_ended() => return Poll::Ready(None),
                 None => {
                     return Poll::Ready(Some(Err(BodyError::Malformed("the form does not end").into())));
                 }
@@ -102,53 +102,53 @@ impl<B: Content> Body for File<B> {
     }
 }
 
-/// Takes a form apart. Pure: bytes in, events out.
+/// An incremental parser of a form: bytes in, events out.
 struct Form {
     /// Line end, two hyphens, boundary.
     delimiter: Vec<u8>,
     buf: BytesMut,
-    state: State,
+    state: ParserState,
     has_file: bool,
-    besides_bytes: usize,
+    other_bytes: usize,
     /// Octets of the buffer that were searched for the end of a part's head.
     scanned: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// In what is before the first delimiter, or in a field that is no file.
-    Passing,
+enum ParserState {
+    /// Before the first delimiter, or in a field that is not a file.
+    Skipping,
     /// In the file.
     File,
-    /// Behind a delimiter.
+    /// After a delimiter.
     Delimiter,
     /// In the head of a part.
     Head,
-    /// Behind the last delimiter.
-    Over,
+    /// After the last delimiter.
+    Ended,
 }
 
 #[derive(Debug, PartialEq)]
 enum Event {
-    /// More of the form is needed.
+    /// The parser needs more bytes.
     More,
-    /// The file begins; what its part says of it.
+    /// The file begins; holds the fields of its part.
     File(HeaderMap),
     Data(Bytes),
-    /// The form is over.
+    /// The form has ended.
     End,
 }
 
 impl Form {
     fn new(boundary: &str) -> Self {
-        // The first delimiter has no line end before it where there is no preamble.
+        // Without a preamble the first delimiter has no line end before it.
         let buf = BytesMut::from(&b"\r\n"[..]);
         let delimiter = format!("\r\n--{boundary}").into_bytes();
-        Self { delimiter, buf, state: State::Passing, has_file: false, besides_bytes: 0, scanned: 0 }
+        Self { delimiter, buf, state: ParserState::Skipping, has_file: false, other_bytes: 0, scanned: 0 }
     }
 
     fn feed(&mut self, bytes: Bytes) {
-        // A file streams through without a copy as long as nothing is held back.
+        // Without held back octets the bytes of a file are not copied.
         if self.buf.is_empty() {
             self.buf = bytes.into();
         } else {
@@ -156,51 +156,51 @@ impl Form {
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.state == State::Over
+    fn has_ended(&self) -> bool {
+        self.state == ParserState::Ended
     }
 
     fn next(&mut self) -> Result<Event, &'static str> {
         loop {
             match self.state {
-                State::Passing => {
+                ParserState::Skipping => {
                     let (at, is_delimiter) = self.find_delimiter();
-                    self.discard(at)?;
+                    self.skip(at)?;
                     if !is_delimiter {
                         return Ok(Event::More);
                     }
                     self.pass_delimiter();
                 }
-                State::File => match self.find_delimiter() {
+                ParserState::File => match self.find_delimiter() {
                     (0, true) => self.pass_delimiter(),
                     (0, false) => return Ok(Event::More),
                     (at, _) => return Ok(Event::Data(self.buf.split_to(at).freeze())),
                 },
-                State::Delimiter => {
+                ParserState::Delimiter => {
                     if !self.end_of_delimiter()? {
                         return Ok(Event::More);
                     }
                 }
-                State::Head => match self.head()? {
+                ParserState::Head => match self.head()? {
                     None => return Ok(Event::More),
-                    Some(described) if !is_file(&described) => self.state = State::Passing,
+                    Some(described) if !is_file(&described) => self.state = ParserState::Skipping,
                     Some(_) if self.has_file => {
-                        return Err("the form has more than one file: send one at a time");
+                        return Err("the form has more than one file; send one at a time");
                     }
                     Some(described) => {
-                        (self.state, self.has_file) = (State::File, true);
+                        (self.state, self.has_file) = (ParserState::File, true);
                         return Ok(Event::File(described));
                     }
                 },
-                State::Over => {
-                    self.discard(self.buf.len())?;
+                ParserState::Ended => {
+                    self.skip(self.buf.len())?;
                     return Ok(Event::End);
                 }
             }
         }
     }
 
-    /// Octets that belong to no delimiter, and whether one follows them.
+    /// Returns the number of octets before the next possible delimiter, and whether it is one.
     fn find_delimiter(&self) -> (usize, bool) {
         let mut from = 0;
         while let Some(at) = self.buf[from..].iter().position(|octet| *octet == b'\r').map(|at| from + at) {
@@ -218,15 +218,15 @@ impl Form {
 
     fn pass_delimiter(&mut self) {
         self.buf.advance(self.delimiter.len());
-        self.state = State::Delimiter;
+        self.state = ParserState::Delimiter;
     }
 
-    /// Tells another part from the end of the form. False while too little has arrived to know.
+    /// Reads what follows a delimiter: another part or the end of the form. Returns `false` if more bytes are needed.
     fn end_of_delimiter(&mut self) -> Result<bool, &'static str> {
         const PADDING_MAX: usize = 256;
         const WRONG: &str = "a delimiter of the form does not end its line";
         if self.buf.starts_with(b"--") {
-            self.state = State::Over;
+            self.state = ParserState::Ended;
             return Ok(true);
         }
         if self.buf.len() < 2 && b"--".starts_with(&self.buf) {
@@ -235,9 +235,9 @@ impl Form {
         let padding = self.buf.iter().take_while(|octet| matches!(octet, b' ' | b'\t')).count();
         let rest = &self.buf[padding..];
         if rest.starts_with(b"\r\n") {
-            // The line end stays: with the next one it may end a head without fields.
-            self.discard(padding)?;
-            (self.state, self.scanned) = (State::Head, 0);
+            // The line end stays in the buffer: with the next one it ends a head without fields.
+            self.skip(padding)?;
+            (self.state, self.scanned) = (ParserState::Head, 0);
             return Ok(true);
         }
         if padding > PADDING_MAX || rest.len() >= 2 || !b"\r\n".starts_with(rest) {
@@ -246,7 +246,7 @@ impl Form {
         Ok(false)
     }
 
-    /// The head of a part. The line end of the delimiter is still before it.
+    /// Reads the head of a part, after the line end of the delimiter. `None` if more bytes are needed.
     fn head(&mut self) -> Result<Option<HeaderMap>, &'static str> {
         const END: &[u8] = b"\r\n\r\n";
         let from = self.scanned.saturating_sub(END.len() - 1);
@@ -259,21 +259,21 @@ impl Form {
             return Ok(None);
         };
         let described = described(&self.buf[..end]);
-        self.discard(end + END.len())?;
+        self.skip(end + END.len())?;
         Ok(Some(described))
     }
 
-    fn discard(&mut self, octets: usize) -> Result<(), &'static str> {
+    fn skip(&mut self, octets: usize) -> Result<(), &'static str> {
         self.buf.advance(octets);
-        self.besides_bytes += octets;
-        if self.besides_bytes > BESIDES_BYTES_MAX {
-            return Err("the form has more than 1 MiB besides its file");
+        self.other_bytes += octets;
+        if self.other_bytes > OTHER_BYTES_MAX {
+            return Err("the form has more than 1 MiB outside of its file");
         }
         Ok(())
     }
 }
 
-/// The type and disposition of a part's content. Other fields mean nothing here (RFC 7578, Other Content- Header Fields).
+/// Parses the type and disposition of a part. Other fields are ignored (RFC 7578, Other Content- Header Fields).
 fn described(head: &[u8]) -> HeaderMap {
     let lines = head.split(|octet| *octet == b'\n');
     let fields = lines.filter_map(|line| {
@@ -289,7 +289,7 @@ fn described(head: &[u8]) -> HeaderMap {
     described
 }
 
-/// A part with the name of a file. Browsers send an empty one where no file was chosen.
+/// Returns whether a part has a file name. Browsers send an empty one if no file was chosen.
 fn is_file(described: &HeaderMap) -> bool {
     filename::from_disposition(described).is_some_and(|name| !name.is_empty())
 }

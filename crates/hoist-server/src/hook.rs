@@ -1,4 +1,4 @@
-//! What the operator has a say in: questions asked at fixed points in the life of an upload.
+//! Hooks: decisions of the operator at fixed points in the life of an upload.
 
 pub mod command;
 
@@ -6,19 +6,19 @@ use hoist_proto::refusal::Refusal;
 use hoist_proto::upload::Upload;
 use hoist_store::store::BoxFuture;
 
-/// Decides what the protocol leaves open.
+/// Accepts or refuses uploads by the operator's own rules.
 pub trait Hook: Send + Sync + 'static {
-    /// Asked after every check of the protocol's own and before anything is stored. `upload` is what would be created.
+    /// Called after all other checks and before anything is stored. `upload` is the upload to be created.
     ///
     /// # Errors
-    /// A refusal that goes to the peer as it is, usually [`Refusal::Rejected`].
+    /// Returns the refusal that is sent to the peer, usually [`Refusal::Rejected`].
     ///
     /// # Cancellation
-    /// Not dropped when the peer vanishes: a question once asked gets its answer.
+    /// Not dropped when the peer disconnects.
     fn before_create<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<(), Refusal>>;
 }
 
-/// Has no objections. The default.
+/// Accepts every upload. The default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoHook;
 

@@ -1,7 +1,7 @@
-//! Proxies in front: which of them are believed about who asked, by which scheme and for which host.
+//! Reverse proxies: the address, scheme and host of a request as trusted proxies forward them.
 //!
-//! Owns `Forwarded` (RFC 7239) and the `X-Forwarded-For`, `-Proto`, `-Host` and `-Port` it was made of. Any client can send
-//! such a field, so what it says counts as far as trusted proxies said it and no further.
+//! Owns `Forwarded` (RFC 7239) and the older `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`. Any client can send these
+//! fields, so only the parts that trusted proxies added count.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -11,34 +11,34 @@ use hoist_http::Peer;
 use http::uri::Authority;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
 
-/// A range of addresses, as `10.0.0.0/8`; an address alone is one too.
+/// A range of addresses, such as `10.0.0.0/8`, or a single address.
 ///
-/// An IPv4 address and the same one mapped into IPv6 are equal here.
+/// An IPv4 address equals the same address mapped into IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     bits: u128,
     prefix_bits: u32,
 }
 
-/// The text is not a [`Network`].
+/// The error for text that is not a [`Network`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a network; write it like 10.0.0.0/8, fd00::/8 or 192.0.2.7")]
 pub struct BadNetwork;
 
 impl Network {
-    /// Whether an address is in the range.
+    /// Returns whether an address is in the range.
     pub fn contains(&self, addr: IpAddr) -> bool {
         let differing = self.bits ^ bits(addr);
         differing.checked_shr(u128::BITS - self.prefix_bits).is_none_or(|differing| differing == 0)
     }
 
-    /// Whether every address of a family is in the range.
-    pub fn is_everybody(&self) -> bool {
+    /// Returns whether every address of IPv4 or of IPv6 is in the range.
+    pub fn covers_all(&self) -> bool {
         self.prefix_bits == 0 || self.prefix_bits == MAPPED_BITS && self.contains([0, 0, 0, 0].into())
     }
 }
 
-/// The bits all IPv4 addresses have in common when they are mapped into IPv6.
+/// The number of leading bits that all IPv4 addresses share when mapped into IPv6.
 const MAPPED_BITS: u32 = 96;
 
 fn bits(addr: IpAddr) -> u128 {
@@ -69,24 +69,24 @@ impl FromStr for Network {
     }
 }
 
-/// The proxies that are believed.
+/// The trusted proxies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proxies(Vec<Network>);
 
-/// What is known of a request besides what it asks for.
+/// The sender and the destination of a request, as its client sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Told {
-    /// The address of whoever sent it first, as far as trusted proxies tell.
+pub(crate) struct ClientView {
+    /// The address of the client, as far as trusted proxies know it.
     pub(crate) client: Option<IpAddr>,
-    /// The scheme it was sent by.
+    /// The scheme that the client used.
     pub(crate) scheme: Option<&'static str>,
-    /// The host it was sent to, where a proxy told another one than the request names itself.
+    /// The host that a proxy reported, if any. Overrides the one in the request.
     pub(crate) authority: Option<Authority>,
-    /// The port it was sent to, where a proxy told it apart from the host.
+    /// The port that a proxy reported separately from the host, if any.
     pub(crate) port: Option<u16>,
 }
 
-/// One proxy's account of the request it was sent. A value that does not parse counts as absent.
+/// The values that one proxy added. A value that does not parse counts as absent.
 #[derive(Debug, Default)]
 struct Hop {
     node: Option<IpAddr>,
@@ -100,22 +100,22 @@ impl Proxies {
         Self(networks)
     }
 
-    /// What is known of the request with these extensions and fields.
+    /// Returns the client's view of a request with these extensions and fields.
     //= TUS1-DF-14
-    pub(crate) fn told(&self, extensions: &Extensions, fields: &HeaderMap) -> Told {
-        let Some(peer) = extensions.get::<Peer>() else { return Told::default() };
+    pub(crate) fn client_view(&self, extensions: &Extensions, fields: &HeaderMap) -> ClientView {
+        let Some(peer) = extensions.get::<Peer>() else { return ClientView::default() };
         let client = peer.addr.ip().to_canonical();
         let scheme = Some(http_or_https(peer.tls));
-        let seen = Told { client: Some(client), scheme, ..Told::default() };
+        let seen = ClientView { client: Some(client), scheme, ..ClientView::default() };
         if !self.trust(client) {
             return seen;
         }
-        // A proxy that sets one family lets the other through as the client sent it. Which is whose cannot be known, so
-        // where they differ neither counts.
+        // A proxy that sets one family of fields forwards the other as the client sent it. It is unknown which of them is
+        // the proxy's, so where they differ neither counts.
         let (standard, older) = (self.walk(forwarded(fields)), self.walk(x_forwarded(fields)));
-        // `Forwarded` has no port of its own, so a proxy that sets it cannot contradict a client's `X-Forwarded-Port`.
-        let port = older.port.filter(|_| standard == Told::default());
-        Told {
+        // `Forwarded` has no separate port, so it cannot contradict an `X-Forwarded-Port` that a client made up.
+        let port = older.port.filter(|_| standard == ClientView::default());
+        ClientView {
             port,
             client: undisputed(standard.client, older.client).or(seen.client),
             scheme: undisputed(standard.scheme, older.scheme).or(seen.scheme),
@@ -127,20 +127,20 @@ impl Proxies {
         self.0.iter().any(|network| network.contains(addr))
     }
 
-    /// Goes from hop to hop, the nearest first, to the last one that a trusted proxy speaks of. Of what they say the
-    /// farthest counts: it is nearest to the client.
-    fn walk(&self, hops: impl Iterator<Item = Hop>) -> Told {
-        let mut told = Told::default();
+    /// Goes through the hops, the nearest first, up to the last one that a trusted proxy added. The value of the farthest
+    /// hop counts, because it is the nearest to the client.
+    fn walk(&self, hops: impl Iterator<Item = Hop>) -> ClientView {
+        let mut view = ClientView::default();
         for hop in hops {
-            told.client = hop.node.or(told.client);
-            told.scheme = hop.scheme.or(told.scheme);
-            told.authority = hop.authority.or(told.authority);
-            told.port = hop.port.or(told.port);
+            view.client = hop.node.or(view.client);
+            view.scheme = hop.scheme.or(view.scheme);
+            view.authority = hop.authority.or(view.authority);
+            view.port = hop.port.or(view.port);
             if !hop.node.is_some_and(|node| self.trust(node)) {
                 break;
             }
         }
-        told
+        view
     }
 }
 
@@ -159,7 +159,7 @@ fn scheme(text: &str) -> Option<&'static str> {
     ["http", "https"].into_iter().find(|scheme| scheme.eq_ignore_ascii_case(text))
 }
 
-/// The host and port of a URL, if that is all it is: what is put into a `Location` must not be able to mean anything else.
+/// Parses a host and port. Rejects anything else, because the result goes into a `Location`.
 pub(crate) fn authority(text: &str) -> Option<Authority> {
     let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._:[]".contains(&octet);
     let authority: Authority = text.parse().ok().filter(|_| text.bytes().all(is_plain))?;
@@ -167,9 +167,9 @@ pub(crate) fn authority(text: &str) -> Option<Authority> {
     (has_sound_port && !authority.host().is_empty()).then_some(authority)
 }
 
-impl Told {
-    /// Scheme, host and port of the server as the client reaches it, when the request itself `names` a host or a proxy does.
-    /// A host that has a port of its own keeps it.
+impl ClientView {
+    /// Returns scheme, host and port of the server as the client reaches it. `named` returns the host of the request, which
+    /// is used if no proxy reported one. A host with a port keeps it.
     pub(crate) fn origin(&self, named: impl FnOnce() -> Option<Authority>) -> Option<String> {
         let scheme = self.scheme.unwrap_or("http");
         let authority = self.authority.clone().or_else(named)?;
@@ -183,21 +183,22 @@ impl Told {
     }
 }
 
-/// An address, with or without port, in the spellings both families use. `unknown` and made-up names are none.
+/// Parses an address, with or without a port, in the spellings of both families. `unknown` and obfuscated names are
+/// `None`.
 fn node(text: &str) -> Option<IpAddr> {
     let alone = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let with_port = || text.parse::<SocketAddr>().map(|addr| addr.ip());
     alone.parse().or_else(|_| with_port()).ok().map(|addr: IpAddr| addr.to_canonical())
 }
 
-/// The elements of `Forwarded`, the nearest proxy's first. A line that does not parse ends it: nothing in it or before it
-/// can be told apart from what a client made up.
+/// Returns the elements of `Forwarded`, the nearest proxy's first. Stops at a line that does not parse, because the client
+/// may have written it and all before it.
 fn forwarded(fields: &HeaderMap) -> impl Iterator<Item = Hop> {
     let lines = fields.get_all(header::FORWARDED).iter().rev();
     lines.map_while(|line| elements(line.to_str().ok()?)).flat_map(|hops| hops.into_iter().rev())
 }
 
-/// One line of `Forwarded` (RFC 7239, Syntax).
+/// Parses one line of `Forwarded` (RFC 7239, Forwarded HTTP Header Field).
 fn elements(line: &str) -> Option<Vec<Hop>> {
     let mut hops = Vec::new();
     let mut names = HashSet::new();
@@ -205,7 +206,7 @@ fn elements(line: &str) -> Option<Vec<Hop>> {
     let mut rest = line.trim();
     while !rest.is_empty() {
         if let Some((name, value, behind)) = pair(rest) {
-            // A name said twice means that two wrote one element.
+            // A repeated name means that two senders wrote this element.
             let name = name.to_ascii_lowercase();
             if !names.insert(name.clone()) {
                 return None;
@@ -233,7 +234,7 @@ fn elements(line: &str) -> Option<Vec<Hop>> {
     Some(hops)
 }
 
-/// `name=value` at the beginning of a text, and what is behind it and its white space.
+/// Parses `name=value` at the start of `text`. Returns both, and the rest after white space.
 fn pair(text: &str) -> Option<(&str, String, &str)> {
     let (name, behind) = token(text)?;
     let behind = behind.strip_prefix('=')?;
@@ -268,7 +269,8 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
-/// The same of the older fields: lists that each proxy adds to, or one value that one of them set.
+/// Returns the hops of the `X-Forwarded-*` fields, the nearest first: lists that each proxy appends to, or one value that
+/// one of them set.
 fn x_forwarded(fields: &HeaderMap) -> impl Iterator<Item = Hop> {
     let list = |name: &HeaderName| {
         let lines = fields.get_all(name).iter().map(HeaderValue::as_bytes);
@@ -277,8 +279,8 @@ fn x_forwarded(fields: &HeaderMap) -> impl Iterator<Item = Hop> {
     };
     let (nodes, mut schemes, mut ports) =
         (list(&X_FORWARDED_FOR), list(&X_FORWARDED_PROTO), list(&X_FORWARDED_PORT));
-    // Some proxies replace the address and add to the other lists (`for=192.0.2.1`, `proto=https,http`). The one address is
-    // the client's, and what it connected to is told first.
+    // Some proxies replace the address and append to the other lists (`for=192.0.2.1`, `proto=https,http`). The single
+    // address is then the client's, and the first scheme and port are those that it connected to.
     if let [only] = &nodes[..]
         && !only.is_empty()
     {
@@ -288,14 +290,14 @@ fn x_forwarded(fields: &HeaderMap) -> impl Iterator<Item = Hop> {
     let (mut nodes, mut schemes, mut ports) = (nodes.into_iter(), schemes.into_iter(), ports.into_iter());
     let mut authorities = list(&X_FORWARDED_HOST).into_iter();
     std::iter::from_fn(move || {
-        let said = (nodes.next(), schemes.next(), authorities.next(), ports.next());
+        let values = (nodes.next(), schemes.next(), authorities.next(), ports.next());
         let hop = Hop {
-            node: said.0.as_deref().and_then(node),
-            scheme: said.1.as_deref().and_then(scheme),
-            authority: said.2.as_deref().and_then(authority),
-            port: said.3.as_deref().and_then(|port| port.parse().ok()).filter(|port| *port != 0),
+            node: values.0.as_deref().and_then(node),
+            scheme: values.1.as_deref().and_then(scheme),
+            authority: values.2.as_deref().and_then(authority),
+            port: values.3.as_deref().and_then(|port| port.parse().ok()).filter(|port| *port != 0),
         };
-        (said != (None, None, None, None)).then_some(hop)
+        (values != (None, None, None, None)).then_some(hop)
     })
 }
 

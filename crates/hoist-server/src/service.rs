@@ -13,7 +13,7 @@ use http::{HeaderValue, Request, header};
 use tracing::Instrument as _;
 
 use crate::answer::{self, Answer};
-use crate::cors::Asked;
+use crate::cors::CorsRequest;
 use crate::discover;
 use crate::engage::{Engaged, FamilyFrom};
 use crate::form;
@@ -39,7 +39,7 @@ impl<B: Content> tower_service::Service<Request<B>> for Hoist {
 
 impl Hoist {
     async fn answer<B: Content>(self, request: Request<B>) -> Answer {
-        let asked = Asked::of(request.method(), request.headers());
+        let asked = CorsRequest::of(request.method(), request.headers());
         let shared = self.shared();
         let mut answer = match route(request.uri().path(), request.method(), &shared.endpoint) {
             Route::At(resource) => self.answer_at(resource, request).await,
@@ -129,7 +129,7 @@ impl Shared {
     /// Returns the span of a request. Its level is that of errors, so that an error log names the client too.
     fn span<B>(&self, request: &Request<B>) -> tracing::Span {
         let span = tracing::error_span!("request", client = tracing::field::Empty);
-        if let Some(client) = self.proxies.told(request.extensions(), request.headers()).client {
+        if let Some(client) = self.proxies.client_view(request.extensions(), request.headers()).client {
             span.record("client", tracing::field::display(client));
         }
         span

@@ -1,7 +1,7 @@
-//! Removes what is over: abandoned uploads, and complete ones whose time has passed. Finishes what a crash left.
+//! Removes expired uploads, and finishes uploads that a crash interrupted.
 //!
-//! Owns the passes over the store. They go a few uploads at a time beside the requests, under the claim of each upload
-//! they touch, and read only what may be over.
+//! Owns the passes over the store. They run beside the requests, list a few uploads at a time, take the claim of each
+//! upload they touch, and read only uploads that may have expired.
 
 use std::time::Duration;
 
@@ -14,26 +14,26 @@ use crate::lifetimes::Scope;
 use crate::shared::Hoist;
 use crate::transition::Removal;
 
-/// The part of the time that a sweep in the background may take from the disk: one in so many.
-const PACE: u32 = 20;
+/// A background sweep pauses for this many times the duration of each listing, to leave the disk to requests.
+const PAUSE_FACTOR: u32 = 20;
 
-/// The time after which a recovery that failed is begun again.
+/// The time after which a failed recovery is tried again.
 const RECOVERY_RETRY: Duration = Duration::from_secs(5);
 
-/// What a sweep or a recovery did.
+/// The result of a sweep or a recovery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Uploads looked at.
+    /// Uploads that were listed.
     pub seen: usize,
-    /// Uploads removed because their time was over.
+    /// Uploads that were removed.
     pub removed: usize,
-    /// Uploads whose content was whole and whose target had not been told.
+    /// Complete uploads that were delivered to the target.
     pub delivered: usize,
 }
 
-/// Work that a crash left.
+/// Uploads that a crash left unfinished.
 #[derive(Default)]
-struct Left {
+struct Unfinished {
     due: Vec<UploadId>,
     orphaned: Vec<UploadId>,
     composed: Vec<UploadId>,
@@ -55,25 +55,25 @@ impl Hoist {
     /// Safe to drop between two uploads; call it again.
     pub async fn recover(&self) -> Result<Swept, Error> {
         self.prepare().await;
-        let (mut swept, left) = self.look_over().await?;
-        for (ids, is_orphaned) in [(left.due, false), (left.orphaned, true)] {
+        let (mut swept, unfinished) = self.count_stored().await?;
+        for (ids, is_orphaned) in [(unfinished.due, false), (unfinished.orphaned, true)] {
             for id in ids {
-                match self.look_at(id, is_orphaned, false).await {
-                    Some(Outcome::Removed) => swept.removed += 1,
-                    Some(Outcome::Delivered) => swept.delivered += 1,
+                match self.finish_or_remove(id, is_orphaned, false).await {
+                    Some(SweepAction::Removed) => swept.removed += 1,
+                    Some(SweepAction::Delivered) => swept.delivered += 1,
                     None => {}
                 }
             }
         }
-        // When their parts are as they will be: a crash may have come between the last of them and the whole.
-        for id in left.composed {
-            self.make_of_parts(id).await;
+        // After the other uploads, which may be parts: a crash may have come between the last part and the join.
+        for id in unfinished.composed {
+            self.join_parts(id).await;
         }
         Ok(swept)
     }
 
-    /// Prepares a recovery beside requests. Until it has seen what there is, the server is not ready (`/readyz`), and
-    /// creations wait for the quotas.
+    /// Prepares a recovery beside requests. Until the recovery has counted the stored uploads, the server is not ready
+    /// (`/readyz`), and creations wait if there are quotas.
     ///
     /// # Cancellation
     /// Safe to drop; call it again.
@@ -82,17 +82,17 @@ impl Hoist {
         match shared.store.last_used().await {
             Ok(seen) => shared.clock.resume(seen),
             Err(failure) => {
-                tracing::warn!(error = %crate::error::chain(&failure), "cannot tell when the store was last in use");
+                tracing::warn!(error = %crate::error::chain(&failure), "cannot read when the store was last used");
             }
         }
         self.set_last_used().await;
         shared.ledger.fill();
     }
 
-    /// Looks at everything the store has.
-    async fn look_over(&self) -> Result<(Swept, Left), Error> {
+    /// Lists all stored uploads and counts them for the quotas.
+    async fn count_stored(&self) -> Result<(Swept, Unfinished), Error> {
         let shared = self.shared();
-        let (mut swept, mut left) = (Swept::default(), Left::default());
+        let (mut swept, mut unfinished) = (Swept::default(), Unfinished::default());
         for (group, filled) in [(UploadGroup::Open, Filled::Open), (UploadGroup::Complete, Filled::All)] {
             let mut listing = shared.store.list(group, None).await?;
             while let Some(summaries) = listing.next().await? {
@@ -100,39 +100,39 @@ impl Hoist {
                 for summary in summaries {
                     shared.ledger.found(&summary);
                     shared.lifetimes.note(group, lifetime(&summary));
-                    left.note(&summary);
+                    unfinished.note(&summary);
                 }
             }
             shared.ledger.filled(filled);
         }
         shared.lifetimes.set_known();
-        Ok((swept, left))
+        Ok((swept, unfinished))
     }
 
-    /// Recovers beside requests, and begins again after a while if the store cannot be read, until told to stop. What is to
-    /// be delivered or joined is left to [`sweep_every`](Hoist::sweep_every).
+    /// Recovers beside requests until `stop` is cancelled. Tries again after a pause if the store cannot be read. Deliveries
+    /// and joins are left to [`sweep_every`](Hoist::sweep_every).
     ///
     /// # Cancellation
     /// As [`Hoist::recover`].
     pub async fn catch_up(&self, stop: CancellationToken) {
         loop {
-            match stop.run_until_cancelled(self.look_over()).await {
+            match stop.run_until_cancelled(self.count_stored()).await {
                 None => return,
-                Some(Ok((swept, left))) => {
-                    let due = left.due.len() + left.composed.len();
-                    tracing::info!(uploads = swept.seen, due, "the uploads that are there are known");
-                    for id in left.due.into_iter().chain(left.composed) {
+                Some(Ok((swept, unfinished))) => {
+                    let due = unfinished.due.len() + unfinished.composed.len();
+                    tracing::info!(uploads = swept.seen, due, "counted the stored uploads");
+                    for id in unfinished.due.into_iter().chain(unfinished.composed) {
                         self.shared().backlog.add(id);
                     }
-                    for id in left.orphaned {
-                        if stop.run_until_cancelled(self.look_at(id, true, false)).await.is_none() {
+                    for id in unfinished.orphaned {
+                        if stop.run_until_cancelled(self.finish_or_remove(id, true, false)).await.is_none() {
                             return;
                         }
                     }
                     return;
                 }
                 Some(Err(failure)) => {
-                    tracing::error!(error = %crate::error::chain(&failure), "cannot look at the uploads that are there");
+                    tracing::error!(error = %crate::error::chain(&failure), "cannot list the stored uploads; trying again");
                 }
             }
             if stop.run_until_cancelled(tokio::time::sleep(RECOVERY_RETRY)).await.is_none() {
@@ -141,10 +141,10 @@ impl Hoist {
         }
     }
 
-    /// Removes what is over. Steps of the wall clock do not count.
+    /// Removes expired uploads once. Steps of the wall clock do not count towards their age.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// Returns an error if the store cannot be read.
     ///
     /// # Cancellation
     /// As [`Hoist::recover`].
@@ -153,16 +153,16 @@ impl Hoist {
         self.pass(true, false).await
     }
 
-    /// Sweeps every `interval`, and finishes uploads whose target failed, until told to stop. Removes nothing unless the
-    /// wall clock has run evenly for as long.
+    /// Sweeps every `interval`, and retries failed deliveries, until `stop` is cancelled. Removes uploads only if the wall
+    /// clock has run evenly for an interval.
     ///
     /// # Cancellation
     /// As [`Hoist::recover`].
     pub async fn sweep_every(&self, interval: Duration, stop: CancellationToken) {
-        tokio::join!(self.pass_every(interval, &stop), self.work_off(&stop));
+        tokio::join!(self.sweep_loop(interval, &stop), self.retry_due(&stop));
     }
 
-    async fn pass_every(&self, interval: Duration, stop: &CancellationToken) {
+    async fn sweep_loop(&self, interval: Duration, stop: &CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
             let is_even = self.shared().clock.even_for() >= interval;
             self.set_last_used().await;
@@ -177,12 +177,14 @@ impl Hoist {
                     );
                 }
                 Some(Ok(_)) => {}
-                Some(Err(failure)) => tracing::error!(error = %crate::error::chain(&failure), "cannot sweep"),
+                Some(Err(failure)) => {
+                    tracing::error!(error = %crate::error::chain(&failure), "cannot sweep the store");
+                }
             }
         }
     }
 
-    async fn work_off(&self, stop: &CancellationToken) {
+    async fn retry_due(&self, stop: &CancellationToken) {
         while stop.run_until_cancelled(self.shared().backlog.wait_for_due()).await.is_some() {
             if stop.run_until_cancelled(self.finish_due()).await.is_none() {
                 return;
@@ -190,7 +192,7 @@ impl Hoist {
         }
     }
 
-    /// Makes the attempts that are due.
+    /// Makes the attempts that are due. Returns the number of uploads that were finished. Returns the number of uploads that were finished.
     async fn finish_due(&self) -> usize {
         let mut delivered = 0;
         for id in self.shared().backlog.due() {
@@ -199,11 +201,11 @@ impl Hoist {
         delivered
     }
 
-    /// Makes one attempt to finish an upload, unless a request has its claim. Says whether it was delivered.
+    /// Makes one attempt to finish an upload, unless a request has its claim. Returns whether it is finished.
     async fn finish(&self, id: UploadId) -> bool {
         let shared = self.shared();
         let Some(claim) = shared.claims.take_unwanted(id) else { return false };
-        // Failures have been logged, and postpone the next attempt where they were the target's or the store's.
+        // Failures have been logged. Those of the target or the store postpone the next attempt.
         match shared.fetch(&claim).await {
             Ok(Some(upload)) if upload.awaits_delivery() => shared.deliver_due(&claim, upload).await.is_ok(),
             Ok(Some(upload)) if upload.composition.is_composed() && !upload.is_complete() => {
@@ -211,7 +213,7 @@ impl Hoist {
                 match shared.try_join(&claim, upload).await {
                     Ok(upload) if upload.is_complete() => true,
                     Ok(_) => {
-                        // A part is missing, and will wake it.
+                        // A part is missing. Its completion adds the upload to the backlog again.
                         if shared.backlog.wait(id).is_none() {
                             shared.backlog.done(id);
                         }
@@ -231,11 +233,11 @@ impl Hoist {
         }
     }
 
-    /// Keeps the state of the clock for the next start.
+    /// Stores the state of the clock for the next start.
     async fn set_last_used(&self) {
         let Some(seen) = self.shared().clock.note() else { return };
         if let Err(failure) = self.shared().store.set_last_used(&seen).await {
-            tracing::warn!(error = %crate::error::chain(&failure), "cannot note when the store was last in use");
+            tracing::warn!(error = %crate::error::chain(&failure), "cannot store when the store was last used");
         }
     }
 
@@ -255,39 +257,39 @@ impl Hoist {
                 let took = begun.elapsed();
                 for summary in summaries {
                     swept.seen += 1;
-                    let is_over = removes && self.is_over(&summary);
-                    if !is_over && !summary.awaits_delivery {
+                    let has_expired = removes && self.has_expired(&summary);
+                    if !has_expired && !summary.awaits_delivery {
                         continue;
                     }
-                    match self.look_at(summary.id, false, removes).await {
-                        Some(Outcome::Removed) => swept.removed += 1,
-                        Some(Outcome::Delivered) => swept.delivered += 1,
+                    match self.finish_or_remove(summary.id, false, removes).await {
+                        Some(SweepAction::Removed) => swept.removed += 1,
+                        Some(SweepAction::Delivered) => swept.delivered += 1,
                         None => {}
                     }
                 }
                 if is_paced {
-                    tokio::time::sleep(took.saturating_mul(PACE)).await;
+                    tokio::time::sleep(took.saturating_mul(PAUSE_FACTOR)).await;
                 }
             }
         }
         Ok(swept)
     }
 
-    fn is_over(&self, summary: &UploadSummary) -> bool {
+    fn has_expired(&self, summary: &UploadSummary) -> bool {
         let clock = &self.shared().clock;
         let touched = clock.present(summary.touched);
         lifetime(summary).is_some_and(|lifetime| touched.plus(lifetime) <= clock.now())
     }
 
-    /// Makes an upload of its parts if they are complete, and has it wait for them otherwise.
-    async fn make_of_parts(&self, id: UploadId) {
+    /// Joins the parts of an upload if all are complete. Otherwise registers it to be joined with its last part.
+    async fn join_parts(&self, id: UploadId) {
         let shared = self.shared();
         let Some(claim) = shared.claims.take_unwanted(id) else { return };
         match shared.fetch(&claim).await {
             Ok(Some(upload)) if !upload.is_complete() => {
                 shared.pending_parts.add(&upload);
                 if let Err(refusal) = shared.try_join(&claim, upload).await {
-                    tracing::warn!(upload = %id.short(), refusal = refusal.problem().title, "not made of its parts");
+                    tracing::warn!(upload = %id.short(), refusal = refusal.problem().title, "cannot join the parts");
                 }
             }
             // A failure to load has been logged.
@@ -295,26 +297,26 @@ impl Hoist {
         }
     }
 
-    /// Takes one upload, if no request has it, and does what is to be done about it.
-    async fn look_at(&self, id: UploadId, is_orphaned: bool, removes: bool) -> Option<Outcome> {
+    /// Delivers or removes an upload if that is due and no request has its claim.
+    async fn finish_or_remove(&self, id: UploadId, is_orphaned: bool, removes: bool) -> Option<SweepAction> {
         let shared = self.shared();
         let claim = shared.claims.take_unwanted(id)?;
         let upload = shared.fetch(&claim).await.ok()??;
         if upload.awaits_delivery() {
-            return shared.deliver_due(&claim, upload).await.ok().map(|_| Outcome::Delivered);
+            return shared.deliver_due(&claim, upload).await.ok().map(|_| SweepAction::Delivered);
         }
         let upload = shared.refreshed(upload).await.ok()?;
         let is_orphaned = is_orphaned && !upload.is_complete();
         let is_expired = removes && upload.is_expired(shared.clock.now());
         if is_orphaned || is_expired {
             let removal = if is_expired { Removal::Expired } else { Removal::Discarded };
-            return shared.remove(&claim, &upload, removal).await.ok().map(|()| Outcome::Removed);
+            return shared.remove(&claim, &upload, removal).await.ok().map(|()| SweepAction::Removed);
         }
         None
     }
 }
 
-impl Left {
+impl Unfinished {
     fn note(&mut self, summary: &UploadSummary) {
         if summary.awaits_delivery {
             self.due.push(summary.id);
@@ -332,7 +334,7 @@ fn lifetime(summary: &UploadSummary) -> Option<Duration> {
     summary.expires.map(|end| end.until(summary.touched))
 }
 
-enum Outcome {
+enum SweepAction {
     Removed,
     Delivered,
 }

@@ -1,7 +1,39 @@
-//! What a whole representation is for.
+//! Targets: the consumers of complete uploads.
 //!
-//! The target sees each representation once, when all of it is durable, and its answer is what the client is told in the
-//! end. Two are ready made: [`Keep`] leaves the content in the store, [`Files`] puts it into a directory.
+//! A target sees each representation when all of it is durable, and its response is the final response to the client. Two
+//! are included: [`Keep`] leaves the content in the store, [`Files`] puts it into a directory.
+//!
+//! A target of your own needs this crate only:
+//!
+//! ```
+//! use hoist_server::http::StatusCode;
+//! use hoist_server::store::{BoxFuture, Error};
+//! use hoist_server::targets::{Representation, Target};
+//! use hoist_server::types::Offset;
+//! use hoist_server::upload::TargetResponse;
+//!
+//! /// Answers with the number of lines.
+//! struct CountLines;
+//!
+//! impl Target for CountLines {
+//!     fn deliver<'a>(&'a self, whole: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
+//!         Box::pin(async move {
+//!             let mut content = whole.store.read(whole.upload.id, Offset::ZERO).await?;
+//!             let mut lines = 0;
+//!             while let Some(bytes) = content.next().await? {
+//!                 lines += bytes.split(|byte| *byte == b'\n').count() - 1;
+//!             }
+//!             let mut response = TargetResponse::of(StatusCode::CREATED);
+//!             response.content = format!("{lines} lines\n").into_bytes();
+//!             Ok(response)
+//!         })
+//!     }
+//!
+//!     fn leaves_content(&self) -> bool {
+//!         true
+//!     }
+//! }
+//! ```
 
 mod files;
 
@@ -12,13 +44,13 @@ use http::StatusCode;
 
 pub use files::{BadTemplate, Files};
 
-/// Takes whole representations.
+/// A consumer of complete representations.
 pub trait Target: Send + Sync + 'static {
-    /// Takes one. May be called again for the same upload after a crash, and then has to find what it did before.
+    /// Takes a complete representation, and returns the final response to its client. Must be idempotent, because it is
+    /// called again for the same upload after a crash.
     ///
     /// # Errors
-    /// When the target cannot take it now. The upload stays received, and is delivered when it is asked for again or the
-    /// server restarts.
+    /// Returns an error if the target cannot take it now. The upload stays stored, and delivery is tried again later.
     ///
     /// # Cancellation
     /// Not dropped while it runs, unless the process ends.
@@ -27,15 +59,14 @@ pub trait Target: Send + Sync + 'static {
         representation: Representation<'a>,
     ) -> BoxFuture<'a, Result<TargetResponse, Error>>;
 
-    /// Asked whenever content has been stored and more is to come, whether the answer is clear already, as when what is
-    /// there cannot be read, or is not wanted. An answer given here is the last one: the upload ends with it, and takes no
-    /// more content. By default no target answers early.
+    /// Called when content has been stored and more is to come. A response ends the upload early, which then accepts no
+    /// more content; for example if the content has the wrong format. The default returns `None`.
     ///
     /// # Errors
-    /// When the target cannot tell now. The upload goes on.
+    /// Returns an error if the target cannot decide now. The upload continues.
     ///
     /// # Cancellation
-    /// As [`deliver`](Self::deliver).
+    /// Like [`deliver`](Self::deliver).
     fn answer_early<'a>(
         &'a self,
         _: Representation<'a>,
@@ -43,17 +74,17 @@ pub trait Target: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(None)))
     }
 
-    /// Whether the content stays in the store once it is delivered.
+    /// Returns whether the content stays in the store after its delivery.
     fn leaves_content(&self) -> bool;
 }
 
-/// A whole representation, and where its bytes are.
+/// A representation, and the store that has its bytes.
 pub struct Representation<'a> {
-    /// The upload, complete, with the request that created it.
+    /// The upload, with the request that created it.
     pub upload: &'a Upload,
     /// The store that has the content.
     pub store: &'a dyn Store,
-    /// The epoch under which the store may be changed.
+    /// The fence for changes to the upload in the store.
     pub fence: Fence,
     /// The path of the upload URL.
     pub endpoint: &'a str,
@@ -64,7 +95,7 @@ pub(crate) fn of_part() -> TargetResponse {
     TargetResponse::of(StatusCode::NO_CONTENT)
 }
 
-/// Leaves the content where it is: in the store, under the upload's id. The default.
+/// Leaves the content in the store, under the upload's id. The default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Keep;
 

@@ -47,7 +47,7 @@ impl Shared {
             _ => None,
         };
         let (abort, fields) = (head.extensions.get::<Abort>().cloned(), head.headers.clone());
-        let client = self.proxies.told(&head.extensions, &head.headers).client;
+        let client = self.proxies.client_view(&head.extensions, &head.headers).client;
         TransportHandles { dialect, interim, announcement, abort, fields, client }
     }
 
@@ -59,7 +59,7 @@ impl Shared {
             (Locations::Absolute, Some(origin)) => return format!("{origin}{}", self.endpoint),
             (Locations::Absolute, None) => {}
         }
-        let told = self.proxies.told(&head.extensions, &head.headers);
+        let told = self.proxies.client_view(&head.extensions, &head.headers);
         let named = || {
             let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
             proxy::authority(head.uri.authority().map(http::uri::Authority::as_str).or(host)?)

@@ -10,7 +10,7 @@ use hoist_proto::upload::{State, Upload};
 use hoist_store::store::{Error, Store, Writer};
 use http::{HeaderMap, HeaderValue};
 
-use crate::digest::{self, Check, Compared, Hashes};
+use crate::digest::{self, Check, ContentCheck, Hashes};
 
 /// Content up to this size is compared before any of it is written, so that the store need not mark it as unverified.
 const HELD_BYTES_MAX: usize = 256 * 1024;
@@ -83,16 +83,16 @@ impl UnverifiedContent {
         }
         let state = State::from(upload);
         let refusal = match self.check.compare() {
-            Compared::Right => {
+            ContentCheck::Match => {
                 if let Err(failure) = self.write_held(writer).await {
                     self.truncate(writer).await?;
                     return Err(failure);
                 }
                 None
             }
-            Compared::Wrong => Some(Refusal::Digest(state)),
-            Compared::Unclear(refusal) => Some(Refusal::Beside(Box::new(refusal), state)),
-            Compared::Unread(said) => {
+            ContentCheck::Mismatch => Some(Refusal::Digest(state)),
+            ContentCheck::Unverifiable(refusal) => Some(Refusal::Beside(Box::new(refusal), state)),
+            ContentCheck::NotHashed(said) => {
                 writer.sync().await?;
                 let is_right = digest::is_stored(&said, upload.id, self.at, store).await?;
                 (!is_right).then_some(Refusal::Digest(state))

@@ -249,7 +249,7 @@ impl Config {
                 self.location("downloads")
             ));
         }
-        if self.trusted_proxies.iter().any(Network::is_everybody) {
+        if self.trusted_proxies.iter().any(Network::covers_all) {
             warnings.push(format!(
                 "{} trusts every address, so any client can forge its own address; list only the addresses of the proxies",
                 self.location("trusted-proxy")

@@ -1,6 +1,6 @@
-//! Bearer tokens out of a file: one line, one token, one principal.
+//! Bearer tokens from a file: a token and a principal on each line.
 //!
-//! Owns the file's format and the comparison. Tokens are kept in memory as SHA-256 digests alone.
+//! Owns the format of the file and the comparison. Only the SHA-256 digests of tokens are kept in memory.
 
 use std::path::PathBuf;
 
@@ -13,19 +13,19 @@ use sha2::{Digest as _, Sha256};
 use super::watched::Watched;
 use super::{Authenticator, UNCONVINCING, Unusable, presented};
 
-/// Admits who presents a token of a file (RFC 6750).
+/// Admits requests with a token from a file (RFC 6750).
 ///
-/// The file has a line for each token: the token, white space, the principal, which goes to the end of the line. Empty
-/// lines and lines that begin with `#` mean nothing. A principal may have several tokens, so that one can replace another
-/// without a gap. The file is read again within a second of a change; while it cannot be read, what it said before
-/// stays valid.
+/// The file has a line for each token: the token, white space, and the principal up to the end of the line. Empty lines
+/// and lines that begin with `#` are ignored. A principal may have several tokens, so that a new one can be introduced
+/// before the old one is removed. The file is read again within a second of a change. If it cannot be read, its last
+/// content stays valid.
 pub struct Bearer(Watched<Table>);
 
 impl Bearer {
     /// Reads the file.
     ///
     /// # Errors
-    /// When it cannot be read, or a line of it makes no sense.
+    /// Returns an error if the file cannot be read or a line is malformed.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Unusable> {
         Watched::open(path, Table::parse).map(Self)
     }
@@ -50,7 +50,7 @@ struct Row {
 }
 
 impl Table {
-    /// Messages name the line, never what is on it: it holds a secret.
+    /// Errors name the line and never quote it, because it holds a secret.
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let text = str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
         let mut rows: Vec<Row> = Vec::new();
@@ -74,7 +74,7 @@ impl Table {
         Ok(Self(rows))
     }
 
-    /// Compares with every row, and every octet of it: the time tells nothing of what is in the file but its size.
+    /// Compares every octet of every row, so that the time depends on the number of rows only.
     fn principal(&self, token: &str) -> Option<Principal> {
         let presented = digest(token);
         let mut found = None;
@@ -107,7 +107,7 @@ mod tests {
 
     // proves: TOK-SEC-02
     #[tokio::test]
-    async fn a_token_of_the_file_is_its_principal_and_nothing_else_is() {
+    async fn only_a_token_from_the_file_is_admitted_as_its_principal() {
         let (_directory, bearer) = bearer("# comment\n\n s3cret alice\nother\tbob smith \nthird alice\n");
         let cases: [(&[&str], Result<&str, &str>); 12] = [
             (&["Bearer s3cret"], Ok("alice")),
@@ -133,17 +133,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_revoked_token_ends_within_a_second() {
+    async fn a_token_is_refused_within_a_second_of_its_removal() {
         let (directory, bearer) = bearer("s3cret alice\n");
         let head = head(&["Bearer s3cret"]);
         assert!(bearer.admit(&head).await.is_ok());
-        std::fs::write(directory.path().join("tokens"), "# nobody any more\n").expect("written");
+        std::fs::write(directory.path().join("tokens"), "# no tokens\n").expect("written");
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         assert!(bearer.admit(&head).await.is_err());
     }
 
     #[test]
-    fn a_bad_line_is_named_and_not_shown() {
+    fn an_error_names_the_bad_line_without_quoting_it() {
         let cases: [(&[u8], &str); 4] = [
             (b"good alice\ns3cret\n", "line 2"),
             (b"s3cret a\ns3cret b\n", "line 2"),

@@ -1,7 +1,7 @@
-//! JSON Web Tokens (RFC 7519) verified with a key or a key set out of a file.
+//! JSON Web Tokens (RFC 7519), verified with a key or a key set from a file.
 //!
-//! Owns which key and which algorithm may verify what; the cryptography is `jsonwebtoken`'s. Keys are never fetched and
-//! nothing a token says of its own key is believed.
+//! Owns the choice of key and algorithm; the cryptography is in `jsonwebtoken`. Keys are never fetched over the network,
+//! and key material in a token is ignored.
 
 mod keys;
 
@@ -22,8 +22,8 @@ use super::{Authenticator, UNCONVINCING, Unusable, presented};
 
 /// Admits requests with a token that one of the keys verifies.
 ///
-/// A key verifies one algorithm alone, the configured one: what the token names in `alg` only has to be the same. `exp`
-/// is required and checked, `nbf` checked where it is there, both with a minute of tolerance for clocks.
+/// A key verifies only the algorithm configured for it, which the token's `alg` must match. `exp` is required and
+/// checked; `nbf` is checked if present. Both tolerate a clock difference of one minute.
 ///
 /// The principal is the token's `sub` while at most one issuer is allowed. A `sub` is unique within its issuer only (RFC
 /// 7519, "sub"), so with several allowed issuers the principal is the issuer, a space, and the `sub`; subjects of the
@@ -34,14 +34,14 @@ pub struct Jwt {
     main_issuer: Option<String>,
 }
 
-/// Keys, and the issuers whose tokens they may verify.
+/// Keys and the issuers whose tokens they may verify.
 struct Source {
     keys: Watched<KeySet>,
-    /// Without any, `iss` is not looked at.
+    /// If empty, `iss` is ignored.
     issuers: Vec<String>,
 }
 
-/// How tokens are signed (RFC 7518, RFC 8037). There is no `none`.
+/// A signature algorithm (RFC 7518, RFC 8037). There is no `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Algorithm(jsonwebtoken::Algorithm);
 
@@ -65,17 +65,17 @@ impl FromStr for Algorithm {
     }
 }
 
-/// The name is not that of an [`Algorithm`].
+/// The error for a name that is not an [`Algorithm`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a signature algorithm: there are {}", Algorithm::NAMES)]
+#[error("not a signature algorithm; use one of {}", Algorithm::NAMES)]
 pub struct UnknownAlgorithm;
 
 impl Jwt {
-    /// Verifies with one key: the secret itself for `HS...`, a public key in PEM for the others. The file is read again
+    /// Verifies with one key: the secret itself for `HS*`, a public key in PEM for the others. The file is read again
     /// when it changes.
     ///
     /// # Errors
-    /// When the file cannot be read or holds no key for this algorithm.
+    /// Returns an error if the file cannot be read or has no key for this algorithm.
     pub fn with_key_file(path: impl Into<PathBuf>, algorithm: Algorithm) -> Result<Self, Unusable> {
         install_cryptography();
         let keys = Watched::open(path, move |bytes| keys::single(bytes, algorithm.0).map(KeySet::of))?;
@@ -84,10 +84,10 @@ impl Jwt {
 
     /// Verifies with a JSON Web Key Set (RFC 7517). The file is read again when it changes.
     ///
-    /// A key that cannot be used is passed over with a warning, now and whenever the file is read again.
+    /// A key that cannot be used is skipped with a warning, each time the file is read.
     ///
     /// # Errors
-    /// When the file cannot be read, or has no key that can verify anything.
+    /// Returns an error if the file cannot be read or has no usable key.
     pub fn with_jwks_file(path: impl Into<PathBuf>) -> Result<Self, Unusable> {
         Ok(Self::of(vec![Source { keys: key_set(path.into())?, issuers: Vec::new() }]))
     }
@@ -95,7 +95,7 @@ impl Jwt {
     /// Admits tokens of each of these issuers, verified with the JSON Web Key Set of that issuer and with no other key.
     ///
     /// # Errors
-    /// As for [`with_jwks_file`](Self::with_jwks_file).
+    /// The same as for [`with_jwks_file`](Self::with_jwks_file).
     pub fn with_jwks_files(issuers: impl IntoIterator<Item = (String, PathBuf)>) -> Result<Self, Unusable> {
         let source = |(issuer, path)| Ok(Source { keys: key_set(path)?, issuers: vec![issuer] });
         Ok(Self::of(issuers.into_iter().map(source).collect::<Result<_, _>>()?))
@@ -105,15 +105,15 @@ impl Jwt {
         Self { sources, audiences: Vec::new(), main_issuer: None }
     }
 
-    /// Admits only tokens made out to one of these (`aud`). Without any, `aud` is not looked at.
+    /// Admits only tokens for one of these audiences (`aud`). If empty, `aud` is ignored.
     pub fn audiences(mut self, audiences: impl IntoIterator<Item = String>) -> Self {
         self.audiences = audiences.into_iter().collect();
         self
     }
 
-    /// Admits only tokens that one of these issued (`iss`), whichever key verifies them. Without any, `iss` is not looked
-    /// at, unless the keys were given by issuer. A name with white space in it could not be told from a longer one and a
-    /// subject, and matches nothing.
+    /// Admits only tokens of one of these issuers (`iss`), whichever key verifies them. If empty, `iss` is ignored, unless
+    /// the keys were given by issuer. A name with white space matches no token, because a principal joins the issuer and
+    /// the subject with a space.
     pub fn issuers(mut self, issuers: impl IntoIterator<Item = String>) -> Self {
         let issuers: Vec<String> = issuers.into_iter().collect();
         for source in &mut self.sources {
@@ -122,8 +122,8 @@ impl Jwt {
         self
     }
 
-    /// The one of several issuers whose subjects are principals by their bare names, as they were while it was the only
-    /// one: their uploads stay theirs when another issuer is added.
+    /// Sets the one of several issuers whose subjects keep their bare names as principals. Their uploads stay accessible
+    /// to them when a second issuer is added.
     pub fn main_issuer(self, issuer: Option<String>) -> Self {
         Self { main_issuer: issuer, ..self }
     }
@@ -147,7 +147,7 @@ impl Jwt {
 
     async fn principal(&self, token: &str) -> Result<Principal, String> {
         let header = decode_header(token).map_err(|error| error.to_string())?;
-        // Extensions that must be understood (RFC 7515, "crit"), and we understand none.
+        // No extension is supported (RFC 7515, "crit").
         if header.crit.is_some() {
             return Err("it has critical extensions".into());
         }
@@ -164,7 +164,7 @@ impl Jwt {
         Err(why)
     }
 
-    /// The principal of verified claims.
+    /// Returns the principal of verified claims.
     fn named(&self, Claims { sub, iss }: &Claims) -> Result<Principal, String> {
         if sub.is_empty() {
             return Err("its sub is empty".into());
@@ -179,10 +179,10 @@ impl Jwt {
         if self.main_issuer.as_deref() != Some(issuer) {
             return Ok(Principal::new(format!("{issuer} {sub}")));
         }
-        // A bare subject must not read as the principal of another issuer.
+        // A bare subject must not equal the principal of another issuer.
         match sub.split_once(' ') {
             Some((first, _)) if issuers.contains(first) => {
-                Err("its sub begins like that of another issuer".into())
+                Err("its sub begins with the name of another issuer".into())
             }
             _ => Ok(Principal::new(sub.as_str())),
         }
@@ -190,26 +190,26 @@ impl Jwt {
 }
 
 fn install_cryptography() {
-    // Decided here and not by features other crates may switch on. An embedder's own choice, made earlier, stands.
+    // Chosen here, because features of other crates could change the default. An earlier choice of the embedder stays.
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
 }
 
-/// Opens the file of a key set. Read again, it may hold no key any more: then every one was revoked, and no token verifies.
+/// Opens the file of a key set. If it has no key when it is read again, all were revoked and no token verifies.
 fn key_set(path: PathBuf) -> Result<Watched<KeySet>, Unusable> {
     install_cryptography();
     let file = path.clone();
     let set = Watched::open(path.clone(), move |bytes| {
         let set = keys::set(bytes)?;
-        for why in &set.passed_over {
-            tracing::warn!(file = %file.display(), %why, "a key of the set is passed over");
+        for why in &set.skipped {
+            tracing::warn!(file = %file.display(), %why, "skipped a key of the set");
         }
         if set.keys.is_empty() {
-            tracing::warn!(file = %file.display(), "the set has no usable key; no token verifies by it");
+            tracing::warn!(file = %file.display(), "the key set has no usable key; all its tokens are refused");
         }
         Ok(set)
     })?;
     let first = set.last_read();
-    match (&first.keys[..], &first.passed_over[..]) {
+    match (&first.keys[..], &first.skipped[..]) {
         ([], []) => Err(Unusable { path, why: "it holds no key that verifies signatures".into() }),
         ([], why) => Err(Unusable { path, why: format!("none of its keys can be used: {}", why.join("; ")) }),
         _ => Ok(set),
@@ -232,7 +232,7 @@ impl Authenticator for Jwt {
 #[derive(serde::Deserialize)]
 struct Claims {
     sub: String,
-    /// A text, where it was verified to name an allowed issuer; unchecked otherwise.
+    /// A string if issuers are configured; unchecked otherwise.
     #[serde(default)]
     iss: serde_json::Value,
 }

@@ -1,6 +1,6 @@
-//! A small file that is read again when it has changed: tokens, keys.
+//! A small file, of tokens or keys, that is read again when it changes.
 //!
-//! Owns when to look and what to keep when the file turns bad; what the file says is its reader's.
+//! Owns when to check the file, and keeping the last good content. Parsing is left to the caller.
 
 use std::fs;
 use std::io::Read as _;
@@ -12,28 +12,28 @@ use tokio::time::Instant;
 
 use super::Unusable;
 
-/// How often a file is looked at, however many requests come.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The shortest time between two checks of a file.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Far above any list of credentials; below what hurts when somebody names the wrong file.
+/// The largest file that is read: far above any list of credentials, small enough if a wrong file is configured.
 const BYTES_MAX: u64 = 16 << 20;
 
 type Parse<T> = Box<dyn Fn(&[u8]) -> Result<T, String> + Send + Sync>;
 
-/// The newest usable meaning of a file.
+/// The parsed content of a file, from the last time that it parsed.
 pub(super) struct Watched<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
     path: PathBuf,
     parse: Parse<T>,
-    state: Mutex<State<T>>,
+    state: Mutex<Loaded<T>>,
 }
 
-struct State<T> {
+struct Loaded<T> {
     value: Arc<T>,
-    /// What the file looked like when it was last read, well or badly; nothing when it was not there.
+    /// The stamp of the file when it was last read, even if it did not parse. `None` if it did not exist.
     stamp: Option<Stamp>,
-    looked: Instant,
+    checked_at: Instant,
 }
 
 type Stamp = (SystemTime, u64);
@@ -45,44 +45,45 @@ impl<T: Send + Sync + 'static> Watched<T> {
         parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, Unusable> {
         let (path, parse): (_, Parse<T>) = (path.into(), Box::new(parse));
-        // The stamp is older than the content at worst, and then it is read once more than needed.
+        // Taken before the content. If the file changes in between it is read once more, and no change is missed.
         let stamp = stamp(&path);
         let value = read(&path).and_then(|bytes| parse(&bytes));
         match value {
             Ok(value) => {
-                let state = State { value: Arc::new(value), stamp, looked: Instant::now() };
+                let state = Loaded { value: Arc::new(value), stamp, checked_at: Instant::now() };
                 Ok(Self(Arc::new(Inner { path, parse, state: Mutex::new(state) })))
             }
             Err(why) => Err(Unusable { path, why }),
         }
     }
 
-    /// The meaning of the file when it was last read well.
+    /// Returns the content from the last time that the file parsed, without checking the file.
     pub(super) fn last_read(&self) -> Arc<T> {
         Arc::clone(&self.0.lock().value)
     }
 
-    /// What the file says; at most a second old. A file that became unusable goes on meaning what it meant.
+    /// Returns the content of the file, at most a second old. If the file cannot be read or parsed, its last good content
+    /// stays valid.
     ///
     /// # Cancellation
     /// Safe to drop.
     pub(super) async fn current(&self) -> Arc<T> {
         {
             let mut state = self.0.lock();
-            if state.looked.elapsed() < LOOK_EVERY {
+            if state.checked_at.elapsed() < CHECK_INTERVAL {
                 return Arc::clone(&state.value);
             }
-            state.looked = Instant::now();
+            state.checked_at = Instant::now();
         }
         let inner = Arc::clone(&self.0);
-        // A panic in a parser is a bug of its own; the value from before is still there.
-        let _ = tokio::task::spawn_blocking(move || inner.look()).await;
+        // If the parser panics, the last good value stays valid.
+        let _ = tokio::task::spawn_blocking(move || inner.check()).await;
         self.last_read()
     }
 }
 
 impl<T> Inner<T> {
-    fn look(&self) {
+    fn check(&self) {
         let stamp = stamp(&self.path);
         if stamp == self.lock().stamp {
             return;
@@ -93,18 +94,18 @@ impl<T> Inner<T> {
         match read {
             Ok(value) => {
                 state.value = Arc::new(value);
-                tracing::info!(file = %self.path.display(), "credentials read again");
+                tracing::info!(file = %self.path.display(), "reloaded the credentials");
             }
             Err(why) => {
                 tracing::error!(
                     file = %self.path.display(), %why,
-                    "credentials cannot be read again; the ones from before stay valid"
+                    "cannot reload the credentials; the previous ones stay valid"
                 );
             }
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State<T>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Loaded<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -119,7 +120,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     let file = fs::File::open(path).map_err(|error| error.to_string())?;
     file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if bytes.len() as u64 > BYTES_MAX {
-        return Err(format!("more than {BYTES_MAX} bytes: is it the right file?"));
+        return Err(format!("larger than {BYTES_MAX} bytes; check that it is the right file"));
     }
     Ok(bytes)
 }
@@ -136,14 +137,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_is_read_again_when_it_changed_and_keeps_its_meaning_when_it_turned_bad() {
+    async fn a_changed_file_is_read_again_and_a_bad_one_keeps_its_last_good_content() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("file");
         fs::write(&path, "one").expect("written");
         let file = Watched::open(&path, text).expect("usable");
 
         fs::write(&path, "second").expect("written");
-        assert_eq!(*file.current().await, "one", "within a second nobody looks");
+        assert_eq!(*file.current().await, "one", "not checked twice within a second");
         let steps: [(Option<&str>, &str); 4] = [
             (Some("second"), "second"),
             (Some("bad"), "second"),
@@ -155,13 +156,13 @@ mod tests {
                 Some(content) => fs::write(&path, content).expect("written"),
                 None => fs::remove_file(&path).expect("removed"),
             }
-            tokio::time::advance(LOOK_EVERY).await;
+            tokio::time::advance(CHECK_INTERVAL).await;
             assert_eq!(*file.current().await, expected, "{content:?}");
         }
     }
 
     #[test]
-    fn a_file_that_cannot_be_used_says_why() {
+    fn an_unusable_file_is_an_error_with_its_reason() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("file");
         let missing = Watched::open(&path, text).err().expect("missing").to_string();

@@ -1,29 +1,29 @@
-//! What a request wants of a representation: preconditions and ranges (RFC 9110).
+//! Preconditions and ranges of a download request (RFC 9110).
 //!
-//! Pure, and about nothing but fields. There is one strong validator and no date, so a condition on a date never holds.
+//! Pure functions of the header fields. There is one strong validator and no date, so a condition on a date never holds.
 
 use std::ops::RangeInclusive;
 
 use http::{HeaderMap, HeaderName, header};
 
-/// What is to be sent.
+/// The content that a request selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Selected {
     /// All of it.
     Whole,
     /// These bytes.
     Part(RangeInclusive<u64>),
-    /// Nothing: the client has it already.
+    /// Nothing: the client has the current content.
     Unmodified,
-    /// Nothing: the client wants it only while it is something else.
+    /// Nothing: a precondition failed.
     Failed,
-    /// Nothing: the client wants what is not there.
+    /// Nothing: the range is outside of the content.
     Unsatisfiable,
 }
 
-/// What a request with these fields is sent of `length` bytes whose entity tag is `tag`.
+/// Selects what to send of `length` bytes with the entity tag `tag`.
 ///
-/// More than one range is answered with the whole, as a range that does not make sense is (RFC 9110, Range).
+/// Several ranges and malformed ranges are answered with the whole content (RFC 9110, Range).
 pub(super) fn select(fields: &HeaderMap, tag: &str, length: u64) -> Selected {
     if fields.contains_key(header::IF_MATCH) && !names(fields, &header::IF_MATCH, tag, Weak::Differs) {
         return Selected::Failed;
@@ -42,14 +42,14 @@ pub(super) fn select(fields: &HeaderMap, tag: &str, length: u64) -> Selected {
     }
 }
 
-/// Whether a weak tag is the strong one of the same text.
+/// The comparison of a weak tag with the strong one of the same text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Weak {
     IsEqual,
     Differs,
 }
 
-/// Whether a list of entity tags has `tag` in it, or is `*`.
+/// Returns whether a list of entity tags contains `tag` or is `*`.
 fn names(fields: &HeaderMap, name: &HeaderName, tag: &str, weak: Weak) -> bool {
     let lines = fields.get_all(name).iter().filter_map(|line| line.to_str().ok());
     lines.into_iter().any(|line| {
@@ -60,7 +60,7 @@ fn names(fields: &HeaderMap, name: &HeaderName, tag: &str, weak: Weak) -> bool {
         while !rest.is_empty() {
             rest = rest.trim_start_matches([',', ' ', '\t']);
             let (is_weak, opaque) = rest.strip_prefix("W/").map_or((false, rest), |opaque| (true, opaque));
-            // A comma may stand inside of a tag, so a list is not simply cut at commas.
+            // A tag may contain a comma, so the list cannot be split at commas.
             let end = opaque.strip_prefix('"').and_then(|inner| inner.find('"'));
             let Some(end) = end.map(|end| end + 2) else { return false };
             if &opaque[..end] == tag && (!is_weak || weak == Weak::IsEqual) {
@@ -72,7 +72,7 @@ fn names(fields: &HeaderMap, name: &HeaderName, tag: &str, weak: Weak) -> bool {
     })
 }
 
-/// One range of bytes.
+/// Parses a `Range` of one byte range.
 fn range(line: &str, length: u64) -> Selected {
     let Some((unit, set)) = line.split_once('=') else { return Selected::Whole };
     let Some((first, last)) = set.trim().split_once('-') else { return Selected::Whole };
@@ -87,7 +87,7 @@ fn range(line: &str, length: u64) -> Selected {
         (Position::Is(first), Position::Is(last)) => Selected::Part(first..=last.min(length - 1)),
         (Position::Is(first), Position::Absent) => Selected::Part(first..=length - 1),
         (Position::Absent, Position::Is(0)) => Selected::Unsatisfiable,
-        // The last bytes of nothing are all there are.
+        // A suffix range of empty content is all of it.
         (Position::Absent, Position::Is(_)) if length == 0 => Selected::Whole,
         (Position::Absent, Position::Is(count)) => Selected::Part(length.saturating_sub(count)..=length - 1),
         (Position::Absent, Position::Absent) | (Position::Wrong, _) | (_, Position::Wrong) => Selected::Whole,
@@ -108,7 +108,7 @@ fn position(text: &str) -> Position {
     if !text.bytes().all(|octet| octet.is_ascii_digit()) {
         return Position::Wrong;
     }
-    // More than fits is farther than any content reaches.
+    // A number that does not fit is beyond any content.
     Position::Is(text.parse().unwrap_or(u64::MAX))
 }
 

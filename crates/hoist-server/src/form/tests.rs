@@ -1,8 +1,8 @@
-//! Forms in every split, and what is none.
+//! Forms in every split, and malformed forms.
 
 use super::*;
 
-/// The file of a form that comes in pieces: what its part says of it, and its content.
+/// Parses a form in pieces of `step` bytes, and returns the fields and the content of its file.
 fn parsed(input: &[u8], boundary: &str, step: usize) -> Result<(HeaderMap, Vec<u8>), &'static str> {
     let mut form = Form::new(boundary);
     let (mut described, mut content) = (None, Vec::new());
@@ -13,7 +13,9 @@ fn parsed(input: &[u8], boundary: &str, step: usize) -> Result<(HeaderMap, Vec<u
             Event::Data(data) => content.extend_from_slice(&data),
             Event::More | Event::End => match pieces.next() {
                 Some(piece) => form.feed(Bytes::copy_from_slice(piece)),
-                None if form.is_over() => return described.map(|fields| (fields, content)).ok_or("no file"),
+                None if form.has_ended() => {
+                    return described.map(|fields| (fields, content)).ok_or("no file");
+                }
                 None => return Err("unfinished"),
             },
         }
@@ -24,7 +26,7 @@ const FILE: &str =
     "Content-Disposition: form-data; name=\"f\"; filename=\"a.bin\"\r\nContent-Type: image/png\r\n\r\n";
 
 #[test]
-fn the_file_of_a_form_comes_out_in_every_split() {
+fn the_file_of_a_form_is_read_in_every_split() {
     let almost = "\r\n--\r\n-x\r\r\n--xy\r\n\r\n--";
     let field = "--xyz\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nb\r\n";
     let empty =
@@ -47,10 +49,10 @@ fn the_file_of_a_form_comes_out_in_every_split() {
 }
 
 #[test]
-fn what_is_no_form_with_one_file_is_an_error() {
+fn a_form_without_exactly_one_file_is_an_error() {
     let long = format!("--xyz\r\nX: {}\r\n\r\n", "y".repeat(HEAD_BYTES_MAX));
     let padded = format!("--xyz{}", " ".repeat(1000));
-    let besides = format!("{}\r\n--xyz--", "y".repeat(BESIDES_BYTES_MAX));
+    let others = format!("{}\r\n--xyz--", "y".repeat(OTHER_BYTES_MAX));
     let cases: [(&str, &str); 12] = [
         ("", "unfinished"),
         ("hello", "unfinished"),
@@ -63,7 +65,7 @@ fn what_is_no_form_with_one_file_is_an_error() {
         (&format!("--xyz\r\n{FILE}hello\r\n--xyz\r\n{FILE}again\r\n--xyz--"), "more than one file"),
         (&long, "too long"),
         (&padded, "does not end its line"),
-        (&besides, "more than 1 MiB"),
+        (&others, "more than 1 MiB"),
     ];
     for (form, expected) in cases {
         for step in [1000, usize::MAX] {
@@ -74,7 +76,7 @@ fn what_is_no_form_with_one_file_is_an_error() {
 }
 
 #[test]
-fn a_boundary_is_that_of_a_form() {
+fn a_boundary_is_read_from_forms_only() {
     let cases = [
         ("multipart/form-data; boundary=xyz", Some("xyz")),
         ("Multipart/Form-Data;charset=utf-8;Boundary=\"x y:z\"", Some("x y:z")),
@@ -96,15 +98,14 @@ fn a_boundary_is_that_of_a_form() {
     assert_eq!(boundary(&Method::GET, &fields), None);
 }
 
-/// Octets that nearly are a delimiter, at every place: the work for each is bounded by the boundary's length, whatever the
-/// size of the file.
+/// Content full of near-delimiters: the work for each is bounded by the length of the boundary.
 #[test]
 fn a_file_of_almost_delimiters_is_read_in_linear_time() {
     let boundary = "x".repeat(BOUNDARY_OCTETS_MAX);
     let almost = format!("\r\n--{}", &boundary[1..]);
     let content = almost.repeat(30_000);
     let form = format!("--{boundary}\r\n{FILE}{content}\r\n--{boundary}--");
-    // Two megabytes: had each piece to be searched with all that came before it, this would take minutes.
+    // Two megabytes: a search that restarts at the first octet for each piece would take minutes.
     let (_, found) = parsed(form.as_bytes(), &boundary, 100).expect("a form");
     assert!(found == content.as_bytes());
 }

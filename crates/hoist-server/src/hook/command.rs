@@ -1,6 +1,6 @@
-//! A hook that is a program: the question on its standard input, the answer in its exit status.
+//! A hook that runs a program, with the upload on its standard input and the decision in its exit status.
 //!
-//! Owns the JSON between the two and the bounds on the program. What becomes of a refusal is proto's business.
+//! Owns the JSON format and the bounds on the program.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -18,18 +18,18 @@ use tokio::sync::Semaphore;
 
 use super::Hook;
 
-/// Bytes a program may write to its standard output.
-const ANSWER_BYTES_MAX: u64 = 64 << 10;
-/// Bytes of its standard error that are looked at; the rest is read and thrown away, so that it does not get stuck.
-const TALK_BYTES_MAX: u64 = 4 << 10;
-/// Characters of what a peer is told.
+/// The most bytes that a program may write to its standard output.
+const STDOUT_BYTES_MAX: u64 = 64 << 10;
+/// The bytes of its standard error that are kept. The rest is discarded, so that the program is not blocked.
+const STDERR_BYTES_MAX: u64 = 4 << 10;
+/// The most characters of the detail that is sent to the peer.
 const DETAIL_CHARS_MAX: usize = 500;
-/// Programs that run at once; more wait for their turn, within the same time.
+/// The most programs that run at once. Others wait, within the same timeout.
 const RUNNING_MAX: usize = 32;
-/// When a peer may try again after the program failed to answer.
+/// The time after which a peer may retry if the program failed.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Fields that are secrets, or would be as good as one. The program has no use for them that is worth the risk.
+/// Fields that hold secrets and are not passed to the program.
 const SECRET_FIELDS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "upload-token"];
 
 /// Runs a program before each upload is created.
@@ -41,19 +41,19 @@ const SECRET_FIELDS: [&str; 4] = ["authorization", "cookie", "proxy-authorizatio
 ///  "length": 1024, "fields": {"content-type": ["image/png"]}}}
 /// ```
 ///
-/// `principal` and `length` are null where nobody said. Exit status 0 lets the upload be created. Any other refuses it with 403
-/// and the first line of standard error as its reason. A JSON object on standard output, `{"status": 422, "detail":
-/// "..."}`, overrides both, whatever the exit status. A program that cannot be run, is killed, takes too long, or writes
-/// nonsense answers nothing: the peer gets 503 and the log the cause.
+/// `principal` and `length` are null if unknown. Exit status 0 accepts the upload. Any other status refuses it with 403
+/// and the first line of standard error as the reason. A JSON object on standard output, `{"status": 422, "detail":
+/// "..."}`, overrides the exit status and the reason. If the program cannot be run, is killed, exceeds the timeout, or
+/// writes malformed JSON, the peer gets 503 and the cause is logged.
 pub struct Command {
     program: PathBuf,
     arguments: Vec<String>,
     timeout: Duration,
-    turns: Semaphore,
+    permits: Semaphore,
 }
 
 impl Command {
-    /// The program, found as a shell would find it, and how long it may take. No shell is involved.
+    /// Creates a hook that runs `program`, looked up in `PATH` and without a shell, for at most `timeout`.
     pub fn new(
         program: impl Into<PathBuf>,
         arguments: impl IntoIterator<Item = String>,
@@ -63,18 +63,18 @@ impl Command {
             program: program.into(),
             arguments: arguments.into_iter().collect(),
             timeout,
-            turns: Semaphore::new(RUNNING_MAX),
+            permits: Semaphore::new(RUNNING_MAX),
         }
     }
 
-    async fn run(&self, question: &[u8]) -> Result<Ended, Broken> {
-        let _turn = self.turns.acquire().await.map_err(|_| Broken("no turn".into()))?;
+    async fn run(&self, question: &[u8]) -> Result<Exited, Broken> {
+        let _permit = self.permits.acquire().await.map_err(|_| Broken("cannot be scheduled".into()))?;
         let mut child = process::Command::new(&self.program)
             .args(&self.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A peer that goes away, or our own patience ending, ends the program too.
+            // A disconnected peer or the timeout ends the program too.
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| Broken(format!("cannot be run: {error}")))?;
@@ -84,18 +84,18 @@ impl Command {
             return Err(Broken("has no pipes".into()));
         };
         let ask = async move {
-            // A program need not read the question to answer it.
+            // The program may exit without reading its input.
             let _ = stdin.write_all(question).await;
         };
-        let ((), answer, talk, status) =
-            tokio::join!(ask, read(stdout, ANSWER_BYTES_MAX), read(stderr, TALK_BYTES_MAX), child.wait());
+        let ((), stdout, stderr, status) =
+            tokio::join!(ask, read(stdout, STDOUT_BYTES_MAX), read(stderr, STDERR_BYTES_MAX), child.wait());
         let status = status.map_err(|error| Broken(format!("cannot be waited for: {error}")))?;
-        let (answer, talk) = (answer?, talk?);
-        if answer.is_cut {
-            return Err(Broken(format!("wrote more than {ANSWER_BYTES_MAX} bytes")));
+        let (stdout, stderr) = (stdout?, stderr?);
+        if stdout.is_cut {
+            return Err(Broken(format!("wrote more than {STDOUT_BYTES_MAX} bytes to standard output")));
         }
         let code = status.code().ok_or_else(|| Broken(format!("ended by {status}")))?;
-        Ok(Ended { is_success: code == 0, answer: answer.text, talk: talk.text })
+        Ok(Exited { is_success: code == 0, stdout: stdout.text, stderr: stderr.text })
     }
 }
 
@@ -116,15 +116,15 @@ impl Hook for Command {
     }
 }
 
-/// Why there is no answer: our operator's trouble, not the peer's.
+/// A failure of the program, which is logged for the operator.
 #[derive(Debug)]
 struct Broken(String);
 
-/// A program that ran to its end.
-struct Ended {
+/// The output of a program that exited.
+struct Exited {
     is_success: bool,
-    answer: String,
-    talk: String,
+    stdout: String,
+    stderr: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -133,21 +133,24 @@ struct Override {
     detail: Option<String>,
 }
 
-impl Ended {
+impl Exited {
     fn verdict(&self) -> Result<Result<(), Refusal>, Broken> {
-        let answer = self.answer.trim();
-        let said: Override = if answer.starts_with('{') {
-            serde_json::from_str(answer).map_err(|error| Broken(format!("answered broken JSON: {error}")))?
+        let stdout = self.stdout.trim();
+        let overridden: Override = if stdout.starts_with('{') {
+            serde_json::from_str(stdout).map_err(|error| Broken(format!("wrote malformed JSON: {error}")))?
         } else {
             Override::default()
         };
-        let first_line = || self.talk.lines().map(str::trim).find(|line| !line.is_empty());
+        let first_line = || self.stderr.lines().map(str::trim).find(|line| !line.is_empty());
         let detail = || {
-            let words =
-                said.detail.as_deref().or_else(first_line).unwrap_or("the server does not allow this upload");
-            words.chars().filter(|c| !c.is_control()).take(DETAIL_CHARS_MAX).collect::<String>()
+            let text = overridden
+                .detail
+                .as_deref()
+                .or_else(first_line)
+                .unwrap_or("the server does not allow this upload");
+            text.chars().filter(|c| !c.is_control()).take(DETAIL_CHARS_MAX).collect::<String>()
         };
-        match (said.status, self.is_success) {
+        match (overridden.status, self.is_success) {
             (None | Some(200..=299), true) => Ok(Ok(())),
             (None, false) => Ok(Err(Refusal::Forbidden(detail()))),
             (Some(status @ 400..=599), _) => {
@@ -166,7 +169,7 @@ struct Text {
 
 /// Reads to the end and keeps the beginning.
 async fn read(mut from: impl AsyncRead + Unpin, bytes_max: u64) -> Result<Text, Broken> {
-    let broken = |error| Broken(format!("cannot be listened to: {error}"));
+    let broken = |error| Broken(format!("cannot be read from: {error}"));
     let mut bytes = Vec::new();
     (&mut from).take(bytes_max).read_to_end(&mut bytes).await.map_err(broken)?;
     let rest = tokio::io::copy(&mut from, &mut tokio::io::sink()).await.map_err(broken)?;
@@ -187,7 +190,7 @@ fn question(upload: &Upload) -> Value {
     })
 }
 
-/// Untrusted, so: strings in JSON and nothing else. What is not UTF-8 shows as replacement characters.
+/// Returns the fields as strings in JSON. Octets that are not UTF-8 become replacement characters.
 fn fields(fields: &HeaderMap) -> Value {
     let known = fields.keys().filter(|name| !SECRET_FIELDS.contains(&name.as_str()));
     known

@@ -1,4 +1,4 @@
-//! Who is believed, and what about.
+//! The trust in forwarded fields.
 
 use super::*;
 
@@ -14,15 +14,15 @@ fn fields(lines: &[(&str, &str)]) -> HeaderMap {
     fields
 }
 
-/// The account that is believed of a request from this peer, without TLS. 10.0.0.1 is a trusted proxy.
-fn told(peer: &str, lines: &[(&str, &str)]) -> Told {
+/// Returns the client's view of a request from this peer, without TLS. 10.0.0.1 is a trusted proxy.
+fn told(peer: &str, lines: &[(&str, &str)]) -> ClientView {
     let trusted = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().expect("a network"));
     let mut extensions = Extensions::new();
     extensions.insert(Peer { addr: SocketAddr::new(peer.parse().expect("an address"), 4711), tls: false });
-    Proxies::new(trusted.to_vec()).told(&extensions, &fields(lines))
+    Proxies::new(trusted.to_vec()).client_view(&extensions, &fields(lines))
 }
 
-/// Client, scheme and host of the same.
+/// Returns the client, scheme and host of the same.
 fn told_by(peer: &str, lines: &[(&str, &str)]) -> (String, Option<&'static str>, Option<String>) {
     let told = told(peer, lines);
     let client = told.client.expect("there is a peer").to_string();
@@ -30,7 +30,7 @@ fn told_by(peer: &str, lines: &[(&str, &str)]) -> (String, Option<&'static str>,
 }
 
 #[test]
-fn networks_contain_what_their_prefix_says() {
+fn a_network_contains_the_addresses_of_its_prefix() {
     let cases: [(&str, &[&str], &[&str]); 8] = [
         ("10.0.0.0/8", &["10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3"], &["11.0.0.0", "9.255.255.255"]),
         ("192.0.2.7", &["192.0.2.7"], &["192.0.2.6", "192.0.2.8", "::192.0.2.7"]),
@@ -46,7 +46,7 @@ fn networks_contain_what_their_prefix_says() {
         for (addr, expected) in inside.iter().map(|a| (a, true)).chain(outside.iter().map(|a| (a, false))) {
             assert_eq!(parsed.contains(addr.parse().expect("an address")), expected, "{addr} in {network}");
         }
-        assert_eq!(parsed.is_everybody(), network.ends_with("/0"), "{network}");
+        assert_eq!(parsed.covers_all(), network.ends_with("/0"), "{network}");
     }
     for bad in ["", "10.0.0/8", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/-1", "::/129", "::/999", "example.org"]
     {
@@ -55,7 +55,7 @@ fn networks_contain_what_their_prefix_says() {
 }
 
 #[test]
-fn nobody_else_is_believed() {
+fn fields_from_untrusted_peers_are_ignored() {
     let lies = [
         ("forwarded", "for=192.0.2.1;proto=https;host=evil.example"),
         ("x-forwarded-for", "192.0.2.1"),
@@ -64,15 +64,15 @@ fn nobody_else_is_believed() {
     ];
     assert_eq!(told_by("11.0.0.1", &lies), ("11.0.0.1".into(), Some("http"), None));
     assert_eq!(told_by("::ffff:11.0.0.1", &lies), ("11.0.0.1".into(), Some("http"), None));
-    // Under another server nobody knows who the peer is.
+    // Under another server the address of the peer is unknown.
     let told = Proxies::new(vec!["0.0.0.0/0".parse().expect("a network")]);
-    assert_eq!(told.told(&Extensions::new(), &fields(&lies)), Told::default());
+    assert_eq!(told.client_view(&Extensions::new(), &fields(&lies)), ClientView::default());
 }
 
 type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, Option<&'a str>, Option<&'a str>);
 
 #[test]
-fn what_forwarded_says_counts_as_far_as_proxies_said_it() {
+fn forwarded_counts_as_far_as_trusted_proxies_added_to_it() {
     let f = "forwarded";
     let cases: [Case<'_>; 24] = [
         (&[], "10.0.0.1", Some("http"), None),
@@ -87,7 +87,7 @@ fn what_forwarded_says_counts_as_far_as_proxies_said_it() {
         (&[(f, "for=\"[2001:db8::1]:80\"")], "2001:db8::1", Some("http"), None),
         (&[(f, "for=\"[2001:db8::1]\";host=\"[::1]:80\"")], "2001:db8::1", Some("http"), Some("[::1]:80")),
         (&[(f, "for=\"\\192.0.2.1\";by=10.0.0.1;ext=\"a,b;c=d\"")], "192.0.2.1", Some("http"), None),
-        // The client's own element stands left of the first one that is believed.
+        // The client's own element is left of the first trusted one.
         (
             &[(f, "for=6.6.6.6;host=evil.example, for=192.0.2.1;proto=https")],
             "192.0.2.1",
@@ -100,7 +100,7 @@ fn what_forwarded_says_counts_as_far_as_proxies_said_it() {
             Some("https"),
             None,
         ),
-        // Two proxies of ours; the one nearer to the client knows better.
+        // Two trusted proxies; the one nearer to the client counts.
         (
             &[(
                 f,
@@ -120,7 +120,7 @@ fn what_forwarded_says_counts_as_far_as_proxies_said_it() {
         (&[(f, "for=6.6.6.6, for=unknown;proto=https")], "10.0.0.1", Some("https"), None),
         (&[(f, "for=6.6.6.6, for=_hidden, for=10.0.0.2")], "10.0.0.2", Some("http"), None),
         (&[(f, "for=6.6.6.6, proto=https")], "10.0.0.1", Some("https"), None),
-        // What does not parse takes nothing else with it but what stands left of it.
+        // A malformed line invalidates only itself and what is left of it.
         (
             &[(f, "for=6.6.6.6"), (f, "for=\"open"), (f, "for=10.0.0.2;proto=https")],
             "10.0.0.2",
@@ -143,7 +143,7 @@ fn what_forwarded_says_counts_as_far_as_proxies_said_it() {
 }
 
 #[test]
-fn the_older_fields_mean_the_same() {
+fn the_x_forwarded_fields_count_in_the_same_way() {
     let (client, proto, host) = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host");
     let cases: [Case<'_>; 17] = [
         (
@@ -189,7 +189,7 @@ fn the_older_fields_mean_the_same() {
             None,
         ),
         (&[(host, "a.example/x"), (proto, "javascript")], "10.0.0.1", Some("http"), None),
-        // One address and several schemes: the proxies replaced the one and added to the other.
+        // One address and several schemes: the proxies replaced the first and appended to the second.
         (&[(client, "192.0.2.1"), (proto, "https,http")], "192.0.2.1", Some("https"), None),
         (&[(client, "192.0.2.1"), (proto, "https"), (proto, "http")], "192.0.2.1", Some("https"), None),
         (&[(client, "6.6.6.6, 192.0.2.1"), (proto, "https,http")], "192.0.2.1", Some("http"), None),
@@ -202,7 +202,7 @@ fn the_older_fields_mean_the_same() {
 }
 
 #[test]
-fn a_port_that_is_told_goes_with_a_host_that_has_none() {
+fn a_separate_port_is_added_to_a_host_without_one() {
     let (proto, host, port) = ("x-forwarded-proto", "x-forwarded-host", "x-forwarded-port");
     let cases: [(&[(&str, &str)], &str); 12] = [
         (&[], "http://named.example"),
@@ -216,7 +216,7 @@ fn a_port_that_is_told_goes_with_a_host_that_has_none() {
         (&[("x-forwarded-for", "192.0.2.1"), (port, "8443, 80")], "http://named.example:8443"),
         (&[(port, "99999")], "http://named.example"),
         (&[(port, "80x")], "http://named.example"),
-        // A proxy that speaks `Forwarded` lets the field of a client through.
+        // A proxy that sets `Forwarded` forwards the client's `X-Forwarded-Port`.
         (&[("forwarded", "for=192.0.2.1;host=a.example"), (port, "1")], "http://a.example"),
     ];
     for (lines, expected) in cases {
@@ -228,7 +228,7 @@ fn a_port_that_is_told_goes_with_a_host_that_has_none() {
 }
 
 #[test]
-fn families_that_differ_are_not_believed() {
+fn contradicting_families_are_ignored() {
     let (forwarded, client, host) = ("forwarded", "x-forwarded-for", "x-forwarded-host");
     let cases: [Case<'_>; 4] = [
         (
@@ -253,8 +253,8 @@ fn families_that_differ_are_not_believed() {
 }
 
 #[test]
-fn nothing_panics() {
-    // Every text of up to four characters that mean something, in every field.
+fn malformed_fields_do_not_panic() {
+    // Every text of up to four significant characters, in every field.
     let meaning = ['f', '=', '"', '\\', ';', ',', ' ', '[', ']', ':', '1'];
     let mut texts = vec![String::new()];
     for at in 0..4 {

@@ -1,4 +1,4 @@
-//! The target that puts each representation into a directory, under a name made from a template.
+//! A target that puts each representation into a directory, under a name from a template.
 
 use std::path::PathBuf;
 
@@ -10,35 +10,33 @@ use http::StatusCode;
 use super::{Representation, Target};
 use crate::filename;
 
-/// Puts content into a directory. A file appears there whole or not at all, and none is ever overwritten.
+/// Puts content into a directory. A file appears there complete or not at all, and existing files are never overwritten.
 #[derive(Clone, Debug)]
 pub struct Files {
     directory: PathBuf,
     template: String,
 }
 
-/// A template that names no file, or not one of this directory.
+/// The error for a malformed file name template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "file name template {template:?} {wrong}; it is one path segment with {{name}}, {{id}} or {{date}} in it"
-)]
+#[error("file name template {template:?} {wrong}; use one path segment with {{name}}, {{id}} or {{date}}")]
 pub struct BadTemplate {
     template: String,
     wrong: &'static str,
 }
 
 impl Files {
-    /// Files go to `directory`, named by `template`: `{name}` is what the client called the content (its id where it did
-    /// not), `{id}` the upload's id, `{date}` the day of its creation as `2026-11-22` in UTC.
+    /// Creates a target that puts files into `directory`, named by `template`. `{name}` is the name that the client gave
+    /// the content, or else its id; `{id}` the upload's id; `{date}` the day of its creation as `2026-11-22` in UTC.
     ///
     /// # Errors
-    /// When the template has another placeholder, a path separator, or none of the placeholders.
+    /// Returns [`BadTemplate`] if the template has another placeholder, a path separator, or no placeholder.
     pub fn new(directory: impl Into<PathBuf>, template: &str) -> Result<Self, BadTemplate> {
         let bad = |wrong| Err(BadTemplate { template: template.to_owned(), wrong });
         let fixed =
             PLACEHOLDERS.iter().fold(template.to_owned(), |text, placeholder| text.replace(placeholder, ""));
         if fixed.contains(['{', '}']) {
-            return bad("has a placeholder that does not exist");
+            return bad("has an unknown placeholder");
         }
         if fixed.contains(['/', '\\', '\0']) {
             return bad("has a path separator");
@@ -52,7 +50,7 @@ impl Files {
     fn name(&self, upload: &Upload, endpoint: &str) -> String {
         let id = upload.id.to_string();
         let given = filename::of(&upload.origin, endpoint).unwrap_or_else(|| id.clone());
-        // The client's part goes in last, so that nothing it contains is taken for a placeholder.
+        // The client's name is inserted last, so that a placeholder in it is not replaced.
         let name = self
             .template
             .replace("{id}", &id)
@@ -73,7 +71,7 @@ impl Target for Files {
             let Representation { upload, store, fence, endpoint } = representation;
             let name = self.name(upload, endpoint);
             let given = store.export(upload.id, &self.directory, &name, fence).await?;
-            tracing::info!(upload = %upload.id.short(), file = %given, "put into the directory");
+            tracing::info!(upload = %upload.id.short(), file = %given, "delivered to the directory");
             Ok(TargetResponse::of(StatusCode::CREATED))
         })
     }
@@ -93,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_template_is_one_segment_that_tells_uploads_apart() {
+    fn a_template_needs_a_placeholder_and_no_separator() {
         for good in ["{name}", "{id}", "{date}-{name}", "upload {id}.bin"] {
             assert!(Files::new("/srv", good).is_ok(), "{good}");
         }
@@ -103,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn days_have_their_dates() {
+    fn timestamps_are_formatted_as_utc_days() {
         let cases = [
             (0, "1970-01-01"),
             (86_399_999, "1970-01-01"),

@@ -1,4 +1,4 @@
-//! What browsers let pages of other origins send and see, whatever the answer is.
+//! Cross-origin requests: the fields that let a page send requests and read every response.
 
 use std::sync::Arc;
 
@@ -27,10 +27,10 @@ fn names(got: &Got, field: &str) -> Vec<String> {
     list.split(", ").map(str::to_lowercase).collect()
 }
 
-/// Method, path and fields of a request, and the status of its answer.
+/// Method, path and fields of a request, and the status of its response.
 type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)], u16);
 
-/// Requests of every kind of answer, good and bad.
+/// Requests with every kind of response.
 const REQUESTS: [Case; 12] = [
     ("POST", "/uploads", &[TOKEN], 204),
     ("HEAD", "/uploads", &[TOKEN], 204),
@@ -47,7 +47,7 @@ const REQUESTS: [Case; 12] = [
 ];
 
 #[tokio::test]
-async fn a_preflight_is_answered_with_all_a_page_may_send() {
+async fn a_preflight_lists_every_field_and_method() {
     let asked = [
         PAGE,
         ("access-control-request-method", "PATCH"),
@@ -81,7 +81,7 @@ async fn a_preflight_is_answered_with_all_a_page_may_send() {
 }
 
 #[tokio::test]
-async fn a_page_sees_every_answer_and_what_is_in_it() {
+async fn a_page_may_read_every_response_and_its_fields() {
     let hoist = hoist(Cors::Any);
     for (method, path, fields, status) in REQUESTS {
         let got = send(&hoist, request_to(path, method, &[fields, &[PAGE]].concat(), Content::none())).await;
@@ -98,17 +98,17 @@ async fn a_page_sees_every_answer_and_what_is_in_it() {
             assert!(exposed.iter().any(|exposed| exposed == name), "{name}");
         }
         for list in ["access-control-allow-headers", "access-control-allow-methods"] {
-            assert_eq!(got.field(list), None, "only a preflight asks for it");
+            assert_eq!(got.field(list), None, "only for a preflight");
         }
     }
-    // Who names no origin is told nothing of origins, but that content types are to be believed.
+    // Without an origin there are no CORS fields; `nosniff` is on every response.
     let got = send(&hoist, request_to("/uploads", "HEAD", &[TOKEN], Content::none())).await;
     assert!(got.fields.keys().all(|name| !name.as_str().starts_with("access-control")), "{got:?}");
     assert_eq!(got.field("x-content-type-options"), Some("nosniff"));
 }
 
 #[tokio::test]
-async fn only_origins_on_the_list_are_let_in_and_no_cache_mixes_them_up() {
+async fn only_listed_origins_are_allowed_and_responses_vary_by_origin() {
     for (cors, credentials) in
         [(Cors::Origins(origins()), None), (Cors::Credentialed(origins()), Some("true"))]
     {
@@ -132,7 +132,7 @@ async fn only_origins_on_the_list_are_let_in_and_no_cache_mixes_them_up() {
                 assert_eq!(got.field("vary"), Some("Origin"));
             }
         }
-        // A preflight is an OPTIONS like any other: discovery, status 200, and for strangers nothing more.
+        // A preflight is answered like any OPTIONS, with 200; other origins get no CORS fields.
         for (origin, allowed) in [(PAGE, Some(PAGE.1)), (STRANGER, None)] {
             let asked = [origin, ("access-control-request-method", "PATCH")];
             let got = send(&hoist, request_to("/uploads", "OPTIONS", &asked, Content::none())).await;
@@ -147,7 +147,7 @@ async fn only_origins_on_the_list_are_let_in_and_no_cache_mixes_them_up() {
 }
 
 #[tokio::test]
-async fn an_operator_may_let_more_fields_be_sent() {
+async fn additional_fields_may_be_allowed() {
     let more = ["x-csrf-token", "X-Tenant"].map(|name| name.parse().expect("a name")).to_vec();
     let builder = Hoist::builder(Arc::new(MemoryStore::new()) as Arc<dyn Store>);
     let asked = [PAGE, ("access-control-request-method", "POST")];
@@ -160,7 +160,7 @@ async fn an_operator_may_let_more_fields_be_sent() {
 }
 
 #[tokio::test]
-async fn it_can_be_left_to_others() {
+async fn cors_can_be_off() {
     let hoist = hoist(Cors::Off);
     for (method, path, fields, _) in REQUESTS {
         let got = send(&hoist, request_to(path, method, &[fields, &[PAGE]].concat(), Content::none())).await;

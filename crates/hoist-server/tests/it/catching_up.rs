@@ -1,4 +1,4 @@
-//! Starting beside requests, and finishing without a client what failed before.
+//! Recovery beside requests, and retries of failed deliveries without a client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use crate::harness::{Content, Ends, SOON, request, request_to, send};
 
 const T: (&str, &str) = ("upload-token", "abcdef");
 
-/// Fails until it is mended, and counts what it is asked for.
+/// Fails until it is mended, and counts its calls.
 #[derive(Clone, Default)]
 struct Failing {
     is_mended: Arc<AtomicBool>,
@@ -43,7 +43,7 @@ fn over(store: &MemoryStore, target: &Failing) -> Hoist {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_that_fails_is_not_asked_by_every_question() {
+async fn requests_do_not_each_retry_a_failing_target() {
     let target = Failing::default();
     let hoist = over(&MemoryStore::new(), &target);
     assert_eq!(send(&hoist, request("POST", &[T], Content::sized(b"hello"))).await.status.as_u16(), 507);
@@ -56,7 +56,7 @@ async fn a_target_that_fails_is_not_asked_by_every_question() {
     let asked = target.asked.load(Ordering::SeqCst);
     assert!((2..8).contains(&asked), "{asked} deliveries for 100 requests");
 
-    // And it is delivered in the end, though no client asks any more.
+    // It is delivered later, without a request.
     target.is_mended.store(true, Ordering::SeqCst);
     let stop = CancellationToken::new();
     let sweeping = hoist.sweep_every(Duration::from_hours(1), stop.clone());
@@ -71,7 +71,7 @@ async fn a_target_that_fails_is_not_asked_by_every_question() {
 }
 
 #[tokio::test]
-async fn requests_are_answered_while_the_server_catches_up() {
+async fn requests_are_answered_during_recovery() {
     let store = MemoryStore::new();
     let (failing, mended) = (Failing::default(), Failing::default());
     mended.is_mended.store(true, Ordering::SeqCst);
@@ -89,13 +89,13 @@ async fn requests_are_answered_while_the_server_catches_up() {
     assert_eq!(ready().await, 503);
     let healthy = send(&second, request_to("/healthz", "GET", &[], Content::none())).await;
     assert_eq!(healthy.status.as_u16(), 200);
-    // What is due is delivered to the client that asks, and what is open goes on.
+    // A due upload is delivered on request, and an open one continues.
     let got = send(&second, request("HEAD", &[T], Content::none())).await;
     assert_eq!((got.offset(), got.field("upload-complete")), (Some(5), Some("?1")));
     let rest = request("PATCH", &[open[0], ("upload-offset", "3")], Content::sized(b"def"));
     assert_eq!(send(&second, rest).await.status.as_u16(), 204);
 
-    // A creation waits until the open uploads are counted, and counts like any other.
+    // A creation waits until the open uploads are counted, and then counts itself.
     let create = |token: &'static str| {
         request("POST", &[("upload-token", token), ("upload-length", "9")], Content::none())
     };

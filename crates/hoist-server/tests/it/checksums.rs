@@ -1,4 +1,4 @@
-//! Content that is not what its checksum says: not a byte of it ever counts.
+//! Content that does not match its checksum: no byte of it counts.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const TUS: (&str, &str) = ("tus-resumable", "1.0.0");
 const TYPE: (&str, &str) = ("content-type", "application/offset+octet-stream");
 const RIGHT: &str = "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=";
 const WRONG: &str = "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-/// Names and values.
+/// Names and values of fields.
 type Fields<'a> = &'a [(&'a str, &'a str)];
 
 const HELLO: &[u8] = b"hello world";
@@ -36,7 +36,7 @@ async fn offset(hoist: &Hoist, path: &str) -> Option<usize> {
 
 // proves: TUS1-CHK-02, TUS1-CHK-03, TUS1-CHK-04, TUS1-CHK-09, TUS1-CHK-10
 #[tokio::test]
-async fn content_is_compared_by_every_function() {
+async fn content_is_checked_by_every_algorithm() {
     let (right, other) = (HELLO, b"hello_world");
     let sums = [
         RIGHT,
@@ -59,12 +59,12 @@ async fn content_is_compared_by_every_function() {
 
 // proves: TUS1-CHK-07, TUS1-CHK-08
 #[tokio::test]
-async fn a_checksum_may_come_behind_the_content() {
+async fn a_checksum_may_be_in_the_trailer_section() {
     let hoist = hoist(&MemoryStore::new());
     let promise = ("trailer", "Upload-Checksum");
     let chunked = || Content::chunked(HELLO);
     let behind = |sum: &str| chunked().with_trailer("upload-checksum", sum);
-    // What the header section says, the content with its trailer, and what becomes of it.
+    // The header fields, the content with its trailer, and the result.
     let cases: [(Fields<'_>, Content, u16); 9] = [
         (&[promise], behind(RIGHT), 204),
         (&[promise], behind(WRONG), 460),
@@ -87,7 +87,7 @@ async fn a_checksum_may_come_behind_the_content() {
 
 // proves: TUS1-CHK-06, TUS1-CWU-05
 #[tokio::test]
-async fn what_cannot_be_compared_does_not_count() {
+async fn unverifiable_content_does_not_count() {
     let store = MemoryStore::new();
     let hoist = hoist(&store);
     let path = created(&hoist, "1000000").await;
@@ -96,7 +96,7 @@ async fn what_cannot_be_compared_does_not_count() {
         patched(&hoist, &path, &[("upload-checksum", RIGHT)], cut).await;
         assert_eq!(offset(&hoist, &path).await, Some(0), "{bytes}");
     }
-    // Overtaken by a question while its content stands still.
+    // Superseded by another request while its content is stalled.
     let (stalled, drained) =
         Content::new(&vec![b'x'; 600_000], 10_000, Ends::Never, Some(1_000_000)).watched();
     let fields = [TUS, TYPE, ("upload-offset", "0"), ("upload-checksum", RIGHT)];
@@ -106,7 +106,7 @@ async fn what_cannot_be_compared_does_not_count() {
     tokio::time::timeout(SOON, drained).await.expect("in time").expect("taken");
     assert_eq!(offset(&hoist, &path).await, Some(0));
     call.await.expect("ended").expect("infallible");
-    // A creation with the wrong content creates nothing.
+    // A creation with mismatching content creates nothing.
     let before = store.list_all().await.expect("no faults").len();
     let fields = [TUS, TYPE, ("upload-length", "11"), ("upload-checksum", WRONG)];
     let refused = send(&hoist, request("POST", &fields, Content::sized(HELLO))).await;
@@ -114,10 +114,10 @@ async fn what_cannot_be_compared_does_not_count() {
     assert_eq!(store.list_all().await.expect("no faults").len(), before);
 }
 
-/// The server is killed while content is on its way that nobody has compared yet.
+/// The server is killed while it receives unverified content.
 // proves: TUS1-CHK-03, TUS1-CHK-06
 #[test]
-fn a_crash_does_not_make_doubtful_content_count() {
+fn unverified_content_does_not_count_after_a_crash() {
     for durability in [Durability::Disk, Durability::Os] {
         let directory = tempfile::tempdir().expect("a directory");
         let open = || {
@@ -143,7 +143,7 @@ fn a_crash_does_not_make_doubtful_content_count() {
             tokio::time::timeout(SOON, drained).await.expect("in time").expect("taken");
             path
         });
-        // Every task ends where it is, the store's threads write what they were given.
+        // Every task ends where it is; the threads of the store finish their writes.
         drop(process);
         life().block_on(async {
             let hoist = open();
@@ -158,7 +158,7 @@ fn a_crash_does_not_make_doubtful_content_count() {
 
 // proves: TUS1-PATCH-04, TUS1-PATCH-11, TUS1-CRE-04
 #[tokio::test]
-async fn of_two_writers_one_wins_and_nothing_goes_beyond_the_length() {
+async fn one_of_two_writers_wins_and_nothing_exceeds_the_length() {
     let store = MemoryStore::new();
     let hoist = hoist(&store);
     for round in 0..200 {

@@ -1,4 +1,4 @@
-//! Steps of the wall clock: nothing is removed for them, and no client is told that its upload has expired.
+//! Steps of the wall clock: they expire no upload.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ const START: u64 = 20_000 * DAY;
 const OPEN: (&str, &str) = ("upload-token", "open");
 const WHOLE: (&str, &str) = ("upload-token", "whole");
 
-/// Clocks that a test moves.
+/// Clocks that a test sets.
 #[derive(Clone, Default)]
 struct Clocks {
     wall_s: Arc<AtomicU64>,
@@ -38,7 +38,7 @@ impl Clocks {
         self.steady_s.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    /// Sets the wall clock, as an operator would.
+    /// Sets the wall clock.
     fn step_to(&self, seconds: u64) {
         self.wall_s.store(seconds, Ordering::SeqCst);
     }
@@ -54,9 +54,9 @@ impl TimeSource for Clocks {
     }
 }
 
-/// One run of a server that keeps unfinished uploads for a week and complete ones for a year.
+/// Starts a server that keeps unfinished uploads for a week and complete ones for a year.
 async fn start(store: &MemoryStore, clocks: &Clocks) -> Hoist {
-    // The store of a new process has seen no fence yet.
+    // A new process starts with fresh fences.
     store.crash();
     let policy = Policy {
         lifetime: Some(Duration::from_hours(7 * 24)),
@@ -98,7 +98,7 @@ async fn a_start_with_the_clock_far_ahead_removes_nothing() {
     }
     drop(ahead);
 
-    // And once more, with the clock still wrong.
+    // Another start with the same wrong clock.
     let ahead = start(&store, &clocks).await;
     assert_eq!(ahead.sweep().await.expect("readable").removed, 0);
     drop(ahead);
@@ -120,7 +120,7 @@ async fn a_step_while_the_server_runs_removes_nothing() {
         clocks.step_to(to);
         assert_eq!(statuses(&hoist).await, [204, 204], "3 s old");
         assert_eq!(hoist.sweep().await.expect("readable").removed, 0);
-        // An upload of the wrong time survives that the clock is set right.
+        // An upload created at the wrong time survives the correction of the clock.
         let fields = [("upload-token", "wrong-time"), ("upload-length", "9")];
         assert_eq!(send(&hoist, request("POST", &fields, Content::none())).await.status.as_u16(), 204);
         clocks.pass(3);
@@ -133,7 +133,7 @@ async fn a_step_while_the_server_runs_removes_nothing() {
 }
 
 #[tokio::test]
-async fn time_that_passes_removes_what_is_over() {
+async fn uploads_expire_as_time_passes() {
     let store = MemoryStore::new();
     let clocks = Clocks::starting_at(START);
     let hoist = start(&store, &clocks).await;
@@ -145,7 +145,7 @@ async fn time_that_passes_removes_what_is_over() {
     }
     assert_eq!(statuses(&hoist).await, [404, 204]);
     drop(hoist);
-    // The step is remembered: the complete upload is eight days old, and not more than a year.
+    // The step is remembered: the complete upload is eight days old, not more than a year.
     let next = start(&store, &clocks).await;
     assert_eq!(next.sweep().await.expect("readable").removed, 0);
     drop(next);

@@ -1,4 +1,4 @@
-//! Digests of content and of representations, across requests, restarts and lies.
+//! Digests of content and of representations: across requests and restarts, matching and mismatching.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ async fn head(hoist: &Hoist, url: &str) -> Got {
 
 // proves: IETF-DIG-01, IETF-DIG-02, IETF-DIG-03, IETF-DIG-04
 #[tokio::test]
-async fn a_representation_is_compared_with_what_its_creator_said() {
+async fn a_representation_is_checked_against_the_digest_of_its_creation() {
     let bytes = b"what was meant, in two requests and two lives of the server";
     for (said, status) in [(sha_256(bytes), 201), (sha_256(b"something else"), 400)] {
         for restart in [false, true] {
@@ -56,7 +56,7 @@ async fn a_representation_is_compared_with_what_its_creator_said() {
             assert_eq!((got.status.as_u16(), got.field("upload-complete")), (status, Some("?1")), "{got:?}");
             let told = (status == 201).then(|| sha_256(bytes));
             assert_eq!(got.field("repr-digest"), told.as_deref());
-            // A lost answer is given again, as it was.
+            // The response is replayed unchanged.
             let again = append(&second, &url, bytes.len(), &[WHOLE], Content::none()).await;
             assert_eq!((again.status, again.content), (got.status, got.content));
             let id = store.list_all().await.expect("readable")[0].id;
@@ -68,7 +68,7 @@ async fn a_representation_is_compared_with_what_its_creator_said() {
 
 // proves: IETF-DIG-06, IETF-DIG-07
 #[tokio::test]
-async fn content_that_is_not_what_it_says_is_not_appended() {
+async fn content_with_a_wrong_digest_is_not_appended() {
     let store = MemoryStore::new();
     let hoist = hoist(&store);
     let got = create(&hoist, &[PART], Content::sized(b"hello ")).await;
@@ -85,7 +85,7 @@ async fn content_that_is_not_what_it_says_is_not_appended() {
 
 // proves: IETF-DIG-10
 #[tokio::test]
-async fn content_that_is_cut_before_it_can_be_compared_stays() {
+async fn content_cut_before_its_check_is_kept() {
     let hoist = hoist(&MemoryStore::new());
     let digest = sha_256(b"hello world");
     let cut = Content::new(b"hello", 2, Ends::Cut, Some(11));
@@ -95,10 +95,10 @@ async fn content_that_is_cut_before_it_can_be_compared_stays() {
 
 // proves: IETF-DIG-08
 #[tokio::test]
-async fn a_digest_may_come_behind_the_content() {
+async fn a_content_digest_may_be_in_the_trailer_section() {
     let hoist = hoist(&MemoryStore::new());
     for (digest, status) in [(sha_256(b"hello"), 201), (sha_256(b"h3llo"), 400)] {
-        // Announced, or read back when it turns out to be there.
+        // Announced, or unannounced and read back.
         for fields in [&[WHOLE, ("trailer", "Content-Digest")][..], &[WHOLE]] {
             let content = Content::chunked(b"hello").with_trailer("content-digest", &digest);
             assert!(content.size_hint().exact().is_none());
@@ -110,12 +110,12 @@ async fn a_digest_may_come_behind_the_content() {
 
 // proves: IETF-DIG-02, IETF-DIG-08
 #[tokio::test]
-async fn the_digest_of_a_representation_may_come_behind_the_content_that_creates_it() {
+async fn a_representation_digest_may_be_in_the_trailer_section_of_the_creation() {
     for (digest, status) in [(sha_256(b"hello world"), 201), (sha_256(b"h3llo world"), 400)] {
         for restart in [false, true] {
             let store = MemoryStore::new();
             let first = hoist(&store);
-            // Another function is asked for in the header section, and hashed by while the content comes.
+            // The header section asks for another algorithm, which is hashed as the content arrives.
             let wants = ("want-repr-digest", "sha-512=9");
             let content = Content::chunked(b"hello world").with_trailer("repr-digest", &digest);
             let got = create(&first, &[WHOLE, wants], content).await;
@@ -137,7 +137,7 @@ async fn the_digest_of_a_representation_may_come_behind_the_content_that_creates
 
 // proves: IETF-DIG-07, IETF-LIM-07
 #[tokio::test]
-async fn nothing_stays_of_wrong_content_that_could_not_be_sent_again() {
+async fn mismatching_content_that_cannot_be_resent_leaves_no_upload() {
     let store = MemoryStore::new();
     let limits = Limits { size_min: 100, ..Limits::default() };
     let policy = Policy { limits, ..Policy::default() };

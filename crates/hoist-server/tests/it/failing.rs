@@ -1,11 +1,11 @@
-//! A store that fails for a while: every dialect is told to come back, and goes on where it was.
+//! Temporary failures of the store: 503 with a retry time in every dialect, and the upload continues afterwards.
 
 use hoist_server::Hoist;
 use hoist_store::memory::{Faults, MemoryStore};
 
 use crate::harness::{Content, Got, hoist, request, request_to, send};
 
-/// The fields that make a request one of a dialect's, for a creation and for an append at offset 5.
+/// The fields of a dialect for a creation and for an append at offset 5.
 struct Dialect {
     creation: &'static [(&'static str, &'static str)],
     append: &'static [(&'static str, &'static str)],
@@ -49,27 +49,27 @@ async fn asked(hoist: &Hoist, path: &str, method: &str, dialect: &Dialect) -> Go
     send(hoist, request_to(path, method, fields, content)).await
 }
 
-fn is_told_to_come_back(got: &Got) -> bool {
+fn is_retryable(got: &Got) -> bool {
     got.status.as_u16() == 503 && got.field("retry-after") == Some("5")
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_503_with_a_time_to_come_back_in_every_dialect() {
+async fn a_failing_store_is_503_with_a_retry_time_in_every_dialect() {
     for (name, dialect) in [("token", TOKEN), ("ietf", IETF), ("tus", TUS)] {
         let store = MemoryStore::new();
         let hoist = hoist(&store);
         let created = send(&hoist, request("POST", dialect.creation, Content::sized(b"hello"))).await;
         assert!(created.status.is_success(), "{name}: {created:?}");
-        // A token upload is asked for where it was created.
+        // A token upload is retrieved at the URL of its creation.
         let path = created.field("location").unwrap_or("/uploads").to_owned();
 
         store.set_faults(Faults { error: 1.0, ..Faults::NONE });
         for method in ["HEAD", "PATCH", "DELETE"] {
             let got = asked(&hoist, &path, method, &dialect).await;
-            assert!(is_told_to_come_back(&got), "{name} {method}: {got:?}");
+            assert!(is_retryable(&got), "{name} {method}: {got:?}");
         }
         let refused = send(&hoist, request("POST", dialect.creation, Content::sized(b"hello"))).await;
-        assert!(is_told_to_come_back(&refused), "{name} POST: {refused:?}");
+        assert!(is_retryable(&refused), "{name} POST: {refused:?}");
 
         store.set_faults(Faults::NONE);
         let found = asked(&hoist, &path, "HEAD", &dialect).await;
@@ -80,10 +80,10 @@ async fn a_store_that_fails_is_503_with_a_time_to_come_back_in_every_dialect() {
 }
 
 #[tokio::test]
-async fn an_ordinary_upload_to_a_store_that_fails_is_told_to_come_back() {
+async fn an_ordinary_upload_to_a_failing_store_is_503_with_a_retry_time() {
     let store = MemoryStore::new();
     let hoist = hoist(&store);
     store.set_faults(Faults { error: 1.0, ..Faults::NONE });
     let got = send(&hoist, request("POST", &[], Content::sized(b"hello"))).await;
-    assert!(is_told_to_come_back(&got), "{got:?}");
+    assert!(is_retryable(&got), "{got:?}");
 }

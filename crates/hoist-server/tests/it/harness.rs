@@ -1,4 +1,4 @@
-//! A service over a store in memory, requests with scripted content, and a random source that a seed decides.
+//! A service over a store in memory, requests with scripted content, and seeded random numbers.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -18,17 +18,17 @@ use tower_service::Service;
 
 pub(crate) use hoist_proto::testing::SeededRng;
 
-/// Longer than any answer may take, far shorter than a hung test.
+/// The timeout of every wait: longer than any response takes.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// How scripted content ends.
+/// The end of scripted content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ends {
-    /// With its last byte.
+    /// The content is complete.
     Whole,
-    /// With the peer gone.
+    /// The peer disconnects.
     Cut,
-    /// Not at all.
+    /// The peer stalls.
     Never,
 }
 
@@ -55,7 +55,7 @@ impl Content {
         Self::new(bytes, 4096, Ends::Whole, None)
     }
 
-    /// `bytes` in frames of `frame_bytes`; `declared` is what the header section says of the whole content.
+    /// Returns `bytes` in frames of `frame_bytes`. `declared` is the content length in the header section.
     pub(crate) fn new(bytes: &[u8], frame_bytes: usize, ends: Ends, declared: Option<u64>) -> Self {
         let frames = bytes.chunks(frame_bytes).map(Bytes::copy_from_slice).collect();
         Self { frames, ends, declared, trailers: None, drained: None }
@@ -67,7 +67,7 @@ impl Content {
         self
     }
 
-    /// Tells when the service has taken all there is.
+    /// Returns the content and a receiver that completes when the service has read all frames.
     pub(crate) fn watched(mut self) -> (Self, oneshot::Receiver<()>) {
         let (drained, watch) = oneshot::channel();
         self.drained = Some(drained);
@@ -87,7 +87,7 @@ impl Body for Content {
             return Poll::Ready(Some(Ok(Frame::data(frame))));
         }
         if let Some(drained) = self.drained.take() {
-            // Nobody may be watching any more.
+            // The receiver may have been dropped.
             let _ = drained.send(());
         }
         if let Some(trailers) = self.trailers.take() {
@@ -96,7 +96,7 @@ impl Body for Content {
         match self.ends {
             Ends::Whole => Poll::Ready(None),
             Ends::Cut => Poll::Ready(Some(Err(BodyError::Disconnected))),
-            // Nothing wakes it, as with a peer that stalls.
+            // Never woken, as with a stalled peer.
             Ends::Never => Poll::Pending,
         }
     }
@@ -110,7 +110,7 @@ impl Body for Content {
     }
 }
 
-/// What came back, with its content collected.
+/// A response with its content collected.
 #[derive(Debug)]
 pub(crate) struct Got {
     pub(crate) status: StatusCode,
@@ -150,7 +150,7 @@ pub(crate) fn request_to(
     request.body(content).expect("a request")
 }
 
-/// Sends a request and waits for its answer, which has to come soon.
+/// Sends a request and returns its response, which must arrive within [`SOON`].
 pub(crate) async fn send(hoist: &Hoist, request: Request<Content>) -> Got {
     let answer = hoist.clone().call(request);
     let answer = tokio::time::timeout(SOON, answer).await.expect("an answer in time").expect("infallible");

@@ -1,4 +1,4 @@
-//! Around the procedures: discovery, quotas, tokens' lengths, expiry, recovery, targets, shutdown.
+//! Discovery, quotas, token lengths, expiry, recovery, targets, shutdown.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ fn builder(store: &MemoryStore) -> Builder {
 
 // proves: TOK-DISC-03
 #[tokio::test]
-async fn the_server_says_what_it_takes() {
+async fn discovery_lists_limits_dialects_and_transports() {
     let limits = Limits { size_max: Some(1000), append_min: 5, append_max: Some(100), size_min: 0 };
     let policy = Policy { limits, lifetime: Some(Duration::from_mins(1)), ..Policy::default() };
     let limited = builder(&MemoryStore::new()).policy(policy).build();
@@ -66,7 +66,7 @@ async fn short_tokens_can_be_refused() {
     }
 }
 
-/// Takes everybody at their word.
+/// Trusts the principal that the request names.
 struct ByName;
 
 impl Authenticator for ByName {
@@ -106,7 +106,7 @@ async fn principals_do_not_see_each_others_uploads() {
     let got = send(&hoist, request("HEAD", &[T, anna], Content::none())).await;
     assert_eq!((got.status.as_u16(), got.offset()), (204, Some(4)));
 
-    // An ordinary upload has a URL; knowing it is not enough.
+    // Knowing the URL of an ordinary upload is not enough.
     let got = send(&hoist, request("POST", &[anna], Content::sized(b"x"))).await;
     let location = got.field("location").expect("where it is").to_owned();
     assert_eq!(
@@ -125,7 +125,7 @@ async fn principals_do_not_see_each_others_uploads() {
 
 // proves: TOK-SEC-04, IETF-SEC-07
 #[tokio::test]
-async fn quotas_bind_principals_and_all_together() {
+async fn quotas_apply_to_each_principal_and_to_all_together() {
     let quotas =
         Quotas { open_max: Some(3), open_max_each: Some(2), bytes_max_each: Some(100), ..Quotas::default() };
     let store = MemoryStore::new();
@@ -145,7 +145,7 @@ async fn quotas_bind_principals_and_all_together() {
     assert_eq!(gone.status.as_u16(), 204);
     assert_eq!(open("ben", "b2", "1").await, 204);
 
-    // A restart counts what is there.
+    // A restart counts the stored uploads.
     let hoist = builder(&store).auth(Arc::new(ByName)).quotas(quotas).build();
     assert_eq!(hoist.recover().await.expect("readable").seen, 3);
     let fields = [("from", "anna"), ("upload-token", "a9"), ("upload-length", "1")];
@@ -153,7 +153,7 @@ async fn quotas_bind_principals_and_all_together() {
 }
 
 #[tokio::test]
-async fn what_is_over_is_swept_and_nobody_sees_it_before() {
+async fn expired_uploads_are_hidden_and_then_swept() {
     let store = MemoryStore::new();
     let short = Policy {
         lifetime: Some(Duration::from_millis(1)),
@@ -167,7 +167,7 @@ async fn what_is_over_is_swept_and_nobody_sees_it_before() {
         send(&hoist, request("POST", &[("upload-token", token)], content)).await;
     }
     assert_eq!(store.list_all().await.expect("readable").len(), 2);
-    // The wall clock is what is tested; it only has to move.
+    // Tests the wall clock, which only has to advance.
     let begun = std::time::Instant::now();
     while begun.elapsed() < Duration::from_millis(5) {
         tokio::task::yield_now().await;
@@ -194,7 +194,7 @@ async fn a_crash_between_the_last_byte_and_its_answer_is_finished_once() {
         let store = MemoryStore::new();
         let directory = Path::new("/inbox");
         let files = || Files::new(directory, "{name}").expect("a template");
-        // As a crash leaves it: every byte is there, and the record says that the upload is open.
+        // The state after a crash: every byte is stored, and the record says that the upload is open.
         let first = builder(&store).target(files()).build();
         let fields =
             [T, ("upload-length", "5"), ("content-disposition", "attachment; filename=\"report.txt\"")];
@@ -220,7 +220,7 @@ async fn a_crash_between_the_last_byte_and_its_answer_is_finished_once() {
     }
 }
 
-/// Cannot take anything until it is told to.
+/// Fails until it is set to accept.
 #[derive(Clone, Default)]
 struct Shut(Arc<std::sync::atomic::AtomicBool>);
 
@@ -237,7 +237,7 @@ impl Target for Shut {
 }
 
 #[tokio::test]
-async fn a_target_that_fails_is_asked_again_and_the_offset_stays_known() {
+async fn a_failed_delivery_is_retried_and_the_offset_stays_available() {
     let target = Shut::default();
     let hoist = builder(&MemoryStore::new()).target(target.clone()).build();
     let got = send(&hoist, request("POST", &[T], Content::sized(b"hello"))).await;
@@ -252,7 +252,7 @@ async fn a_target_that_fails_is_asked_again_and_the_offset_stays_known() {
 }
 
 #[tokio::test]
-async fn files_arrive_whole_under_names_that_are_safe() {
+async fn files_are_complete_and_have_safe_names() {
     let store = MemoryStore::new();
     let directory = Path::new("/inbox");
     let hoist = builder(&store).target(Files::new(directory, "{name}").expect("a template")).build();
@@ -266,7 +266,7 @@ async fn files_arrive_whole_under_names_that_are_safe() {
         assert_eq!(got.status.as_u16(), 201, "{got:?}");
         assert_eq!(store.exported(directory, expected).as_deref(), Some(b"content".as_slice()), "{expected}");
     }
-    // A taken name is not overwritten.
+    // An existing file is not overwritten.
     let put = request_to("/uploads/passwd", "PUT", &[], Content::sized(b"another"));
     assert_eq!(send(&hoist, put).await.status.as_u16(), 201);
     assert_eq!(store.exported(directory, "passwd").as_deref(), Some(b"content".as_slice()));
@@ -291,9 +291,9 @@ async fn shutting_down_ends_transfers_and_keeps_their_bytes() {
     assert_eq!(send(&hoist, request_to("/readyz", "GET", &[], Content::none())).await.status.as_u16(), 503);
 }
 
-/// Whether there is content is waited for only by those who may have lost an answer.
+/// Only a replay waits to see whether its request has content.
 #[tokio::test]
-async fn shutting_down_waits_for_no_content_of_an_upload_that_is_complete() {
+async fn shutting_down_does_not_wait_for_content_of_a_complete_upload() {
     let hoist = hoist(&MemoryStore::new());
     assert_eq!(send(&hoist, request("POST", &[T], Content::sized(b"abc"))).await.status.as_u16(), 204);
     let (content, drained) = Content::new(b"", 1, Ends::Never, None).watched();
@@ -308,10 +308,10 @@ async fn shutting_down_waits_for_no_content_of_an_upload_that_is_complete() {
     assert!(got.field("retry-after").is_some());
 }
 
-/// A disk may find out that bytes do not fit after they were accepted, and after the last of them came.
+/// A disk may report that it is full after it accepted bytes, even after the last of them.
 // proves: TOK-APP-05, TOK-CRE-01
 #[tokio::test]
-async fn content_that_only_seemed_to_fit_makes_nothing_complete() {
+async fn content_that_does_not_fit_after_all_completes_no_upload() {
     let mut fitted = [0; 3];
     for seed in 0..60 {
         let length = 1 + usize::try_from(seed % 20).expect("small");
@@ -322,7 +322,7 @@ async fn content_that_only_seemed_to_fit_makes_nothing_complete() {
             request_to("/uploads/file", "PUT", &[], Content::chunked(&content)),
         ];
         for (kind, request) in kinds.into_iter().enumerate() {
-            // A length that is known is refused at creation, where the store looks at it.
+            // A known length is refused at creation.
             let full_after = (kind != 1).then_some(length as u64);
             let store = MemoryStore::with_faults(seed, Faults { full_after, ..Faults::NONE });
             let hoist = hoist(&store);
@@ -343,7 +343,7 @@ async fn content_that_only_seemed_to_fit_makes_nothing_complete() {
                 (Some(length), Some("?0")),
                 "seed {seed}"
             );
-            // Once there is room it goes on.
+            // The upload continues once there is room.
             store.set_faults(Faults::NONE);
             let at = length.to_string();
             let fields = [T, ("upload-offset", at.as_str())];
@@ -355,7 +355,7 @@ async fn content_that_only_seemed_to_fit_makes_nothing_complete() {
     assert!(fitted.iter().all(|count| *count > 0), "{fitted:?}");
 }
 
-/// What a store keeps of an upload must not betray its token.
+/// The record of an upload must not reveal its token.
 // proves: TOK-TOKEN-04
 #[tokio::test]
 async fn the_token_is_not_in_the_record() {
@@ -371,7 +371,7 @@ async fn the_token_is_not_in_the_record() {
     assert!(upload.created > Timestamp::from_millis(0));
 }
 
-/// Nobody can go on with an ordinary upload, so one that a crash cut off is nobody's.
+/// An ordinary upload cannot be resumed, so the recovery removes one that a crash interrupted.
 #[tokio::test]
 async fn a_crash_leaves_nothing_of_ordinary_uploads() {
     let store = MemoryStore::new();
@@ -383,7 +383,7 @@ async fn a_crash_leaves_nothing_of_ordinary_uploads() {
         tokio::spawn(service.call(request("POST", fields, content)));
         tokio::time::timeout(SOON, drained).await.expect("in time").expect("taken");
     }
-    // What a process that ends leaves to the next: what it has written.
+    // The next process sees what this one has written.
     let second = builder(&store).build();
     let swept = second.recover().await.expect("readable");
     assert_eq!((swept.seen, swept.removed), (2, 1));

@@ -1,4 +1,4 @@
-//! Users of several issuers: equal subjects are different users, and a second issuer takes no upload from its owner.
+//! Principals of several issuers: equal subjects are different principals, and adding an issuer changes no owner.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use serde_json::json;
 
 use crate::harness::{Content, request, request_to, send};
 
-/// The secret of 32 octets that signs for an issuer, and the same as the member of a key set.
+/// Returns the 32 octet secret of an issuer.
 fn secret(issuer: &str) -> Vec<u8> {
     issuer.repeat(32).into_bytes()
 }
 
 fn member(issuer: &str) -> serde_json::Value {
-    // Three octets of the same letter are the same four digits of Base64 each time; the last two are spelled out.
+    // Three octets of one letter give the same four Base64 digits each time; the last two octets are written out.
     let (digits, rest) = if issuer == "a" { ("YWFh", "YWE") } else { ("YmJi", "YmI") };
     json!({ "kty": "oct", "alg": "HS256", "kid": issuer, "k": digits.repeat(10) + rest })
 }
@@ -27,7 +27,7 @@ fn bearer(issuer: &str) -> String {
     format!("Bearer {}", encode(&Header::new(Algorithm::HS256), &claims, &key).expect("signed"))
 }
 
-/// A server that is started with these issuers on what another one left.
+/// Starts a server with these issuers on the store of an earlier one.
 fn restarted(store: &MemoryStore, issuers: &[&str], main: Option<&str>) -> Hoist {
     store.crash();
     let directory = tempfile::tempdir().expect("a directory");
@@ -55,14 +55,18 @@ async fn equal_subjects_of_two_issuers_do_not_see_each_others_uploads() {
         send(&alone, request("POST", &[("authorization", bearer.as_str())], Content::sized(b"x"))).await;
     let earlier = got.field("location").expect("an upload").to_owned();
     assert_eq!(fetched(&alone, &earlier, "a").await, 200);
-    assert_eq!(fetched(&alone, &earlier, "b").await, 401, "no such issuer, and no word about the upload");
+    assert_eq!(
+        fetched(&alone, &earlier, "b").await,
+        401,
+        "the issuer is unknown, and the response does not reveal the upload"
+    );
 
     let both = restarted(&store, &["a", "b"], None);
     let got = send(&both, request("POST", &[("authorization", bearer.as_str())], Content::sized(b"x"))).await;
     let location = got.field("location").expect("an upload").to_owned();
     assert_eq!(fetched(&both, &location, "a").await, 200);
     assert_eq!(fetched(&both, &location, "b").await, 404);
-    assert_eq!(fetched(&both, &earlier, "a").await, 404, "the user of before has another name now");
+    assert_eq!(fetched(&both, &earlier, "a").await, 404, "the earlier principal has another name now");
 
     let kept = restarted(&store, &["a", "b"], Some("a"));
     assert_eq!(fetched(&kept, &earlier, "a").await, 200, "unless its issuer is the main one");

@@ -1,4 +1,5 @@
-//! The service, driven without a socket: requests go in, responses come out, and the store may forget.
+//! The service as a function from requests to responses, over stores that fail and crash, and over real sockets in an
+//! axum application.
 
 #![expect(clippy::disallowed_methods, reason = "a test owns its tasks by their handles")]
 

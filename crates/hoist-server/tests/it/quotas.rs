@@ -1,4 +1,4 @@
-//! Quotas under attack and under failure: nothing exceeds them, and nothing that failed counts towards them.
+//! Quotas under attack and failure: they are never exceeded, and failed requests do not count.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ async fn stored(store: &MemoryStore) -> u64 {
     store.list_all().await.expect("readable").iter().map(|summary| summary.stored.get()).sum()
 }
 
-/// The first part of a token that nothing is known of.
+/// Sends the first part of a new token.
 async fn first_part(hoist: &Hoist, token: &str) -> Got {
     let fields = [("upload-token", token), ("upload-index", "0"), ("upload-length", "9")];
     send(hoist, request("POST", &fields, Content::none())).await
@@ -61,7 +61,7 @@ async fn content_of_unknown_length_ends_at_the_quota() {
 }
 
 #[tokio::test]
-async fn requests_that_run_at_once_share_what_the_quota_leaves() {
+async fn concurrent_requests_share_the_quota() {
     let store = MemoryStore::new();
     let hoist = builder(&store, bytes_max(MIB)).build();
     let half = vec![7; 3 * MIB / 4];
@@ -83,7 +83,7 @@ async fn requests_that_run_at_once_share_what_the_quota_leaves() {
 }
 
 #[tokio::test]
-async fn room_that_a_cut_request_had_reserved_is_free_again() {
+async fn the_reservation_of_a_cut_request_is_released() {
     let store = MemoryStore::new();
     let hoist = builder(&store, bytes_max(MIB)).build();
     let cut = Content::new(&[7; 1000], 100, Ends::Cut, None);
@@ -93,7 +93,7 @@ async fn room_that_a_cut_request_had_reserved_is_free_again() {
     assert_eq!(send(&hoist, request("POST", &fields, Content::none())).await.status.as_u16(), 204);
 }
 
-/// Refuses until it is told otherwise.
+/// Refuses until it is set to accept.
 #[derive(Clone, Default)]
 struct Refusing(Arc<AtomicBool>);
 
@@ -108,7 +108,7 @@ impl Hook for Refusing {
 
 // proves: TOK-SEC-04, TOK-IDX-01
 #[tokio::test]
-async fn nothing_is_left_of_a_part_that_a_hook_refused() {
+async fn a_part_refused_by_a_hook_leaves_nothing() {
     let store = MemoryStore::new();
     let hook = Refusing::default();
     let hoist = builder(&store, open_max(2)).hook(Arc::new(hook.clone())).build();
@@ -122,7 +122,7 @@ async fn nothing_is_left_of_a_part_that_a_hook_refused() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_a_part_that_a_quota_refused() {
+async fn a_part_refused_by_a_quota_leaves_nothing() {
     let store = MemoryStore::new();
     let hoist = builder(&store, open_max(1)).build();
     for number in 0..3 {
@@ -147,7 +147,7 @@ async fn failures_of_the_store_leave_no_open_upload_in_the_ledger() {
         }
         store.set_faults(Faults::NONE);
         let open = store.list_all().await.expect("readable").iter().filter(|summary| summary.is_open).count();
-        // As many more as the quota leaves, and not one less.
+        // The remaining quota can be used up.
         for number in open..4 {
             let token = format!("{seed}-more-{number}");
             let fields = [("upload-token", token.as_str()), ("upload-length", "9")];
@@ -161,7 +161,7 @@ async fn failures_of_the_store_leave_no_open_upload_in_the_ledger() {
 }
 
 #[tokio::test]
-async fn complete_uploads_have_a_bound_of_their_own() {
+async fn complete_uploads_have_their_own_quota() {
     let store = MemoryStore::new();
     let quotas = Quotas { complete_max: Some(3), ..Quotas::default() };
     let hoist = builder(&store, quotas).build();
@@ -173,7 +173,7 @@ async fn complete_uploads_have_a_bound_of_their_own() {
         last = got.field("location").map(str::to_owned);
     }
     assert_eq!(send(&hoist, empty()).await.status.as_u16(), 507);
-    // The same after a restart, and one that goes makes room for another.
+    // The same after a restart; removing one makes room for another.
     store.crash();
     let hoist = builder(&store, quotas).build();
     hoist.recover().await.expect("readable");
@@ -186,7 +186,7 @@ async fn complete_uploads_have_a_bound_of_their_own() {
 
 // proves: IETF-CRE-14
 #[tokio::test]
-async fn fields_that_are_kept_are_few_and_count() {
+async fn stored_fields_are_limited_and_count_towards_the_quota() {
     let store = MemoryStore::new();
     let hoist = builder(&store, bytes_max(20_000)).build();
     let (long, too_long) = ("x".repeat(4000), "x".repeat(5000));
@@ -194,20 +194,20 @@ async fn fields_that_are_kept_are_few_and_count() {
         let fields = [vec![V8, ("upload-complete", "?1")], vec![(name, value); count]].concat();
         request("POST", &fields, Content::none())
     };
-    // Two lines are more than may be kept; others are not kept at all.
+    // Two lines exceed the limit for stored fields; other fields are not stored.
     assert_eq!(send(&hoist, with("x-own", &too_long, 2)).await.status.as_u16(), 431);
     assert_eq!(send(&hoist, with("accept-something", &too_long, 10)).await.status.as_u16(), 201);
     assert_eq!(send(&hoist, with("content-type", &long, 15)).await.status.as_u16(), 201);
     let mut kept = 0;
     while send(&hoist, with("x-own", &long, 2)).await.status.as_u16() == 201 {
         kept += 1;
-        assert!(kept < 10, "what is kept counts");
+        assert!(kept < 10, "stored fields count");
     }
     assert_eq!(kept, 1);
 }
 
 #[tokio::test]
-async fn one_address_opens_so_many_uploads_and_no_more() {
+async fn open_uploads_of_one_address_are_limited() {
     let quotas = Quotas { open_max_address: Some(2), ..Quotas::default() };
     let proxy = "10.0.0.1".parse().expect("a network");
     let hoist = builder(&MemoryStore::new(), quotas).trusted_proxies(vec![proxy]).build();

@@ -1,4 +1,4 @@
-//! A request that is refused whatever an upload's state is ends no transfer that runs on it.
+//! A request that is refused in every state of its upload does not end a running transfer.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use http::request::Parts;
 use crate::giving_way::{DIALECTS, Dialect, LENGTH, Running};
 use crate::harness::{Content, request_to, send};
 
-/// Trusts the name that the client gives.
+/// Trusts the name in the request.
 struct Named;
 
 impl Authenticator for Named {
@@ -37,7 +37,7 @@ fn serve(downloads: bool) -> Hoist {
 
 type Fields = &'static [(&'static str, &'static str)];
 
-/// A request that is refused, and the status it gets. `own` adds the fields that make it of the upload's dialect.
+/// A refused request and its status. `own` adds the fields of the upload's dialect.
 struct Refused {
     method: &'static str,
     own: bool,
@@ -67,7 +67,7 @@ const OCTETS: (&str, &str) = ("content-type", "application/offset+octet-stream")
 const MORE: (&str, &str) = ("upload-complete", "?0");
 const LAST: (&str, &str) = ("upload-complete", "?1");
 
-/// Requests that clients of any dialect may send to the URL of any upload.
+/// Requests that a client of any dialect may send to the URL of an upload of any dialect.
 const ON_A_URL: &[Refused] = &[
     bare("POST", &[], 405),
     bare("PUT", &[], 405),
@@ -171,7 +171,7 @@ async fn a_refused_request_ends_no_transfer() {
 }
 
 #[tokio::test]
-async fn a_download_of_an_upload_that_is_being_received_is_refused_and_ends_nothing() {
+async fn a_download_of_a_running_upload_is_refused_and_ends_no_transfer() {
     let fetch = [bare("GET", &[], 403)];
     require_undisturbed(&DIALECTS[1], &[&fetch], true).await;
 }

@@ -1,6 +1,6 @@
-//! Verification keys out of PEM, plain secrets and JSON Web Key Sets.
+//! Verification keys from PEM files, plain secrets and JSON Web Key Sets.
 //!
-//! Owns which algorithm each key is pinned to. A key that does not fit its algorithm is refused when it is read, not
+//! Owns the pinning of each key to one algorithm. A key that does not fit its algorithm is refused when it is read, not
 //! when the first token fails.
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
@@ -16,8 +16,8 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// Whether a token with this header may have been signed with this key. The token chooses among the keys that are
-    /// there; it cannot choose how one is used.
+    /// Returns whether a token with this header may have been signed with this key. The header selects among the
+    /// configured keys; it cannot change the algorithm of one.
     pub(super) fn may_verify(&self, header: &Header) -> bool {
         let id = match (&self.id, &header.kid) {
             (Some(ours), Some(theirs)) => ours == theirs,
@@ -27,7 +27,7 @@ impl Key {
     }
 }
 
-/// The key of a file that holds nothing else.
+/// Parses a file that holds one key.
 pub(super) fn single(bytes: &[u8], algorithm: Algorithm) -> Result<Key, String> {
     let key = match algorithm.family() {
         AlgorithmFamily::Hmac => DecodingKey::from_secret(secret(bytes, algorithm)?),
@@ -47,13 +47,13 @@ pub(super) fn single(bytes: &[u8], algorithm: Algorithm) -> Result<Key, String> 
 pub(super) struct KeySet {
     pub(super) keys: Vec<Key>,
     /// A line for each key that cannot be used. It never quotes a key.
-    pub(super) passed_over: Vec<String>,
+    pub(super) skipped: Vec<String>,
 }
 
 impl KeySet {
-    /// A set of one key.
+    /// Returns a set of one key.
     pub(super) fn of(key: Key) -> Self {
-        Self { keys: vec![key], passed_over: Vec::new() }
+        Self { keys: vec![key], skipped: Vec::new() }
     }
 }
 
@@ -62,13 +62,13 @@ struct Members {
     keys: Vec<Value>,
 }
 
-/// The usable keys of a key set. One that cannot be used, because it is of an unknown kind or broken, takes no other with
-/// it (RFC 7517, section 5), and one for another purpose than signatures is not ours to look at.
+/// Returns the usable keys of a key set. A key of an unknown kind or a malformed key does not affect the others (RFC
+/// 7517, JWK Set Format). A key for another purpose than signatures is ignored.
 pub(super) fn set(bytes: &[u8]) -> Result<KeySet, String> {
-    // Messages of serde_json about this quote no values, so a secret in the file stays there.
+    // The errors of serde_json for this type quote no values, so they cannot reveal a secret.
     let members: Members =
         serde_json::from_slice(bytes).map_err(|error| format!("not a JSON Web Key Set: {error}"))?;
-    let mut set = KeySet { keys: Vec::new(), passed_over: Vec::new() };
+    let mut set = KeySet { keys: Vec::new(), skipped: Vec::new() };
     for (number, member) in (1..).zip(&members.keys) {
         let text = |name: &str| member.get(name).and_then(Value::as_str);
         if text("use").is_some_and(|purpose| purpose != "sig") {
@@ -78,7 +78,7 @@ pub(super) fn set(bytes: &[u8]) -> Result<KeySet, String> {
             Ok(key) => set.keys.push(key),
             Err(why) => {
                 let named = text("kid").map(|id| format!(" ({id:?})")).unwrap_or_default();
-                set.passed_over.push(format!("key {number}{named}: {why}"));
+                set.skipped.push(format!("key {number}{named}: {why}"));
             }
         }
     }
@@ -86,11 +86,11 @@ pub(super) fn set(bytes: &[u8]) -> Result<KeySet, String> {
 }
 
 fn usable(member: &Value) -> Result<Key, String> {
-    // What serde says of it may quote the key.
+    // The error of serde may quote the key.
     let jwk = Jwk::deserialize(member)
-        .map_err(|_| format!("it is broken or of an unknown kind: {}", kind(member)))?;
+        .map_err(|_| format!("it is malformed or of an unknown kind: {}", kind(member)))?;
     let algorithm = algorithm_of(&jwk).ok_or_else(|| {
-        format!("it has no algorithm that is known here; RSA and oct keys need an \"alg\": {}", kind(member))
+        format!("it names no supported algorithm; RSA and oct keys need an \"alg\": {}", kind(member))
     })?;
     let key = DecodingKey::from_jwk(&jwk).map_err(|_| "it is broken")?;
     if key.family() != algorithm.family() {
@@ -103,13 +103,14 @@ fn usable(member: &Value) -> Result<Key, String> {
     Ok(Key { id: jwk.common.key_id.clone(), algorithm, verifying: key })
 }
 
-/// The members of a key that say what it is, none of which is secret.
+/// Describes the kind of a key by members that are not secret.
 fn kind(member: &Value) -> String {
-    let said = |name: &&str| Some(format!("{name} {:?}", member.get(*name)?.as_str()?));
-    ["kty", "crv", "alg"].iter().filter_map(said).collect::<Vec<_>>().join(", ")
+    let member_text = |name: &&str| Some(format!("{name} {:?}", member.get(*name)?.as_str()?));
+    ["kty", "crv", "alg"].iter().filter_map(member_text).collect::<Vec<_>>().join(", ")
 }
 
-/// What the key says, or what its curve leaves no choice in. An RSA key could verify six algorithms, so it has to say.
+/// Returns the algorithm that the key names, or the only one for its curve. An RSA key can verify six algorithms, so it
+/// has to name one.
 fn algorithm_of(jwk: &Jwk) -> Option<Algorithm> {
     match (jwk.common.key_algorithm, &jwk.algorithm) {
         (Some(algorithm), _) => algorithm.try_into().ok(),
@@ -128,14 +129,14 @@ fn algorithm_of(jwk: &Jwk) -> Option<Algorithm> {
 fn secret(bytes: &[u8], algorithm: Algorithm) -> Result<&[u8], String> {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    // Everybody has a public key: as a secret it would let everybody in.
+    // A public key is known to all, so it must never serve as a shared secret.
     if bytes.starts_with(b"-----BEGIN") {
-        return Err(format!("it holds a PEM key, but {algorithm:?} wants a shared secret"));
+        return Err(format!("it holds a PEM key, but {algorithm:?} needs a shared secret"));
     }
     long_enough(bytes, algorithm).map(|()| bytes)
 }
 
-/// RFC 7518, section 3.2: a key as long as the hash, or longer, MUST be used.
+/// Requires a key at least as long as the hash (RFC 7518, HMAC with SHA-2 Functions).
 fn long_enough(secret: &[u8], algorithm: Algorithm) -> Result<(), String> {
     let octets_min = match algorithm {
         Algorithm::HS384 => 48,
@@ -144,7 +145,7 @@ fn long_enough(secret: &[u8], algorithm: Algorithm) -> Result<(), String> {
     };
     if secret.len() < octets_min {
         return Err(format!(
-            "a secret for {algorithm:?} has at least {octets_min} bytes; this has {}",
+            "a secret for {algorithm:?} needs at least {octets_min} bytes; this one has {}",
             secret.len()
         ));
     }
@@ -159,14 +160,14 @@ const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
 /// The algorithm identifier of a `SubjectPublicKeyInfo` ends well within this.
 const IDENTIFIER_BYTES_MAX: usize = 32;
 
-/// The DER within a PEM public key. The library takes it as it is, so here it is made sure that it is a key of the kind
-/// the algorithm needs.
+/// Returns the DER of a PEM public key, after checking that it is of the kind that the algorithm needs, which the library
+/// does not check.
 fn public_key(bytes: &[u8], algorithm: Algorithm) -> Result<Vec<u8>, String> {
     let text = str::from_utf8(bytes).map_err(|_| "it is not a PEM file")?;
     let (_, rest) = text.split_once("-----BEGIN ").ok_or("it is not a PEM file")?;
     let (label, rest) = rest.split_once("-----").ok_or("it is not a PEM file")?;
     if label.contains("PRIVATE") {
-        return Err("it holds a private key; hoist needs, and should have, the public one alone".into());
+        return Err("it holds a private key; give hoist the public key only".into());
     }
     let (body, _) = rest.split_once("-----END ").ok_or("its PEM block does not end")?;
     let body: String = body.split_ascii_whitespace().collect();
@@ -189,5 +190,9 @@ fn public_key(bytes: &[u8], algorithm: Algorithm) -> Result<Vec<u8>, String> {
         }
         _ => false,
     };
-    if fits { Ok(der) } else { Err(format!("{algorithm:?} needs a {name} public key, and this is none")) }
+    if fits {
+        Ok(der)
+    } else {
+        Err(format!("{algorithm:?} needs a {name} public key, and this is another kind of key"))
+    }
 }

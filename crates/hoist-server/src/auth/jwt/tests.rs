@@ -1,4 +1,4 @@
-//! Tokens good and bad against keys good and bad.
+//! Valid and invalid tokens against valid and invalid keys.
 
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm as Alg, EncodingKey, Header, encode, get_current_timestamp};
@@ -30,7 +30,7 @@ fn signing(algorithm: Alg) -> EncodingKey {
     }
 }
 
-/// Signed by us, with these claims beside an `exp` in an hour.
+/// Returns a signed token with these claims and an `exp` in an hour.
 fn token(header: &Header, key: &EncodingKey, claims: &Value) -> String {
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
     let mut all = json!({ "exp": get_current_timestamp() + 3600 });
@@ -123,28 +123,28 @@ async fn claims_are_checked() {
 async fn a_token_cannot_choose_how_it_is_verified() {
     let claims = json!({ "sub": "mallory" });
     let by_rsa = jwt(RSA_PUBLIC, "RS256");
-    // The classic: the public key taken for the secret of an HMAC, in each form somebody might have it.
+    // Key confusion: the public key as the secret of an HMAC, in each encoding.
     for secret in [RSA_PUBLIC.as_bytes(), RSA_PUBLIC.trim_end().as_bytes(), &der(RSA_PUBLIC)] {
         let forged = token(&Header::new(Alg::HS256), &EncodingKey::from_secret(secret), &claims);
         assert_eq!(admitted(&by_rsa, &forged).await, None);
     }
-    // No signature at all.
+    // No signature.
     let good = token(&Header::new(Alg::HS256), &signing(Alg::HS256), &claims);
     let payload = good.split('.').nth(1).expect("three parts");
     for header in ["eyJhbGciOiJub25lIn0", "eyJhbGciOiJOT05FIiwidHlwIjoiSldUIn0"] {
         assert_eq!(admitted(&jwt(SECRET, "HS256"), &format!("{header}.{payload}.")).await, None);
     }
-    // The right key with another algorithm than the pinned one.
+    // The configured key with another algorithm.
     let other = token(&Header::new(Alg::RS512), &signing(Alg::RS512), &claims);
     assert_eq!(admitted(&by_rsa, &other).await, None);
     let other = token(&Header::new(Alg::HS384), &signing(Alg::HS384), &claims);
     assert_eq!(admitted(&jwt(SECRET, "HS256"), &other).await, None);
-    // Somebody else's key, brought along.
+    // Another key, embedded in the token.
     let mut header = Header::new(Alg::HS256);
     let theirs = EncodingKey::from_secret(b"another secret of more than thirty-two octets");
     header.jwk = Some(Jwk::from_encoding_key(&theirs, Alg::HS256).expect("a key"));
     assert_eq!(admitted(&jwt(SECRET, "HS256"), &token(&header, &theirs, &claims)).await, None);
-    // An extension that we would have to understand.
+    // A critical extension.
     let mut header = Header::new(Alg::HS256);
     header.crit = Some(vec!["b64".into()]);
     assert_eq!(admitted(&jwt(SECRET, "HS256"), &token(&header, &signing(Alg::HS256), &claims)).await, None);
@@ -158,7 +158,7 @@ async fn a_key_set_verifies_by_key_id_and_pinned_algorithm() {
     for (id, algorithm) in [("one", Alg::ES256), ("two", Alg::RS256), ("three", Alg::EdDSA)] {
         let mut jwk = Jwk::from_encoding_key(&signing(algorithm), algorithm).expect("a key");
         jwk.common.key_id = Some(id.into());
-        // A curve leaves one algorithm alone, so those two need not say it.
+        // A curve implies its algorithm, so these two need not name it.
         jwk.common.key_algorithm = jwk.common.key_algorithm.filter(|_| algorithm == Alg::RS256);
         keys.push(jwk);
     }
@@ -181,7 +181,7 @@ async fn a_key_set_verifies_by_key_id_and_pinned_algorithm() {
 }
 
 #[test]
-fn a_key_that_does_not_fit_is_refused_when_it_is_read() {
+fn a_key_that_does_not_fit_its_algorithm_is_refused_when_it_is_read() {
     let cases = [
         ("short", Alg::HS256, "at least 32 bytes"),
         (SECRET, Alg::HS384, "at least 48 bytes"),
@@ -216,12 +216,12 @@ fn a_key_that_does_not_fit_is_refused_when_it_is_read() {
     }
 }
 
-/// A key set file with these members.
+/// Writes a key set file with these members.
 fn set_of(members: &[Value]) -> String {
     json!({ "keys": members }).to_string()
 }
 
-/// The public key of an algorithm, as a set has it.
+/// Returns the public key of an algorithm as a member of a key set.
 fn member(id: &str, algorithm: Alg) -> Value {
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
     let mut jwk = Jwk::from_encoding_key(&signing(algorithm), algorithm).expect("a key");
@@ -260,7 +260,7 @@ async fn a_subject_is_a_principal_within_its_issuer() {
         let token = of_issuer(issuer, subject, Alg::ES256);
         assert_eq!(admitted(jwt, &token).await.as_deref(), expected, "{subject} of {issuer}");
     }
-    // Several issuers in one token leave open whose subject it is.
+    // With several issuers in one token the subject is ambiguous.
     let claims = json!({ "iss": ["a", "b"], "sub": "42" });
     let token = token(&Header::new(Alg::ES256), &signing(Alg::ES256), &claims);
     assert_eq!(admitted(&both, &token).await, None);
@@ -268,7 +268,7 @@ async fn a_subject_is_a_principal_within_its_issuer() {
 
 // proves: TOK-SEC-02
 #[tokio::test]
-async fn a_key_that_is_bound_to_an_issuer_verifies_for_no_other() {
+async fn a_key_of_an_issuer_verifies_no_token_of_another() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name: &str, algorithm| {
         let path = directory.path().join(name);
@@ -288,7 +288,7 @@ async fn a_key_that_is_bound_to_an_issuer_verifies_for_no_other() {
     }
 }
 
-/// Keys as other software writes them that cannot be used here.
+/// Returns keys from other software that are not supported here.
 fn unusable() -> Vec<Value> {
     vec![
         json!({ "kty": "OKP", "crv": "Ed448", "x": "X9dEm1m0Yf0s54fsYWrUah2hNCSFpw4fig6nXYDpZ3jt8SR2m0bHBhvWeD3x5Q9s0foavq_oJWGA" }),
@@ -304,7 +304,7 @@ fn unusable() -> Vec<Value> {
 
 // proves: TOK-SEC-02
 #[tokio::test]
-async fn a_key_that_cannot_be_used_takes_no_other_with_it() {
+async fn an_unusable_key_does_not_affect_the_others() {
     for odd in unusable() {
         let jwt = jwks(&set_of(&[odd.clone(), member("a", Alg::ES256)]));
         let jwt = jwt.unwrap_or_else(|error| panic!("{odd}: {error}"));
@@ -314,7 +314,7 @@ async fn a_key_that_cannot_be_used_takes_no_other_with_it() {
 
 // proves: TOK-SEC-02
 #[tokio::test(start_paused = true)]
-async fn a_revoked_key_ends_whatever_else_the_set_holds() {
+async fn a_removed_key_is_refused_whatever_else_the_set_holds() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("keys.json");
     let write = |members: &[Value]| std::fs::write(&path, set_of(members)).expect("written");
@@ -327,7 +327,7 @@ async fn a_revoked_key_ends_whatever_else_the_set_holds() {
     tokio::time::advance(std::time::Duration::from_secs(1)).await;
     assert!(admitted(&jwt, &a).await.is_none() && admitted(&jwt, &b).await.is_some());
 
-    // A set without keys says that none is valid; half a file says nothing.
+    // An empty set revokes all keys; a truncated file changes nothing.
     write(&[]);
     tokio::time::advance(std::time::Duration::from_secs(1)).await;
     assert_eq!(admitted(&jwt, &b).await, None);

@@ -1,4 +1,4 @@
-//! Programs that answer, refuse, and misbehave.
+//! Programs that accept, refuse, and misbehave.
 
 use hoist_proto::types::{Length, Principal, Timestamp, UploadId};
 use hoist_proto::upload::Origin;
@@ -39,7 +39,7 @@ fn rejected(status: u16, detail: &str) -> Refusal {
 
 // proves: TOK-SEC-02
 #[tokio::test]
-async fn the_program_decides() {
+async fn the_exit_status_and_the_output_decide() {
     let no_words = "the server does not allow this upload";
     let cases: [(&str, Result<(), Refusal>); 15] = [
         ("exit 0", Ok(())),
@@ -67,7 +67,7 @@ async fn the_program_decides() {
 }
 
 #[tokio::test]
-async fn the_question_is_all_of_the_upload_but_its_secrets() {
+async fn the_input_describes_the_upload_without_its_secrets() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("question");
     assert_eq!(ask(&format!("cat > {}", path.display())).await, Ok(()));
@@ -83,20 +83,20 @@ async fn the_question_is_all_of_the_upload_but_its_secrets() {
 }
 
 #[tokio::test]
-async fn a_program_is_bounded() {
+async fn the_time_and_the_output_of_a_program_are_bounded() {
     let talkative = "head -c 10000000 /dev/zero >&2; echo; exit 1";
     assert!(matches!(ask(talkative).await, Err(Refusal::Forbidden(_))), "talk is read to its end");
     let unavailable = Err(Refusal::Unavailable(RETRY_AFTER));
     assert_eq!(ask("head -c 10000000 /dev/zero").await, unavailable, "too long an answer");
     let missing = Command::new("/nonexistent/hook", [], PATIENCE);
     assert_eq!(missing.before_create(&upload()).await, unavailable);
-    // `exec`, so that the process we know of is the one that waits.
+    // `exec`, so that the spawned process is the one that sleeps.
     let stuck = shell("exec sleep 1000", Duration::from_millis(100));
     assert_eq!(stuck.before_create(&upload()).await, unavailable);
 }
 
 #[tokio::test]
-async fn a_program_nobody_waits_for_is_ended() {
+async fn a_program_is_killed_when_its_request_is_dropped() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("pid");
     let hook =
@@ -114,7 +114,7 @@ async fn a_program_nobody_waits_for_is_ended() {
         verdict = hook.before_create(&upload) => panic!("answered {verdict:?}"),
         pid = read_pid => pid,
     };
-    // Dropped above: the process is killed, and reaped by the runtime.
+    // Dropped above, so the runtime kills and reaps the process.
     let gone = async {
         while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
             tokio::task::yield_now().await;
