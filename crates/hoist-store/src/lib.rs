@@ -123,3 +123,5 @@ pub mod fs;
 pub mod memory;
 pub mod record;
 pub mod store;
+
+pub use hoist_proto::{types, upload};
