@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::token::{Draft, Form};
@@ -24,31 +25,26 @@ pub enum Dialect {
 }
 
 /// The names of all dialects. Of several names for one dialect, the last is the exact one.
-const NAMES: [(&str, Dialect); 18] = [
-    ("auto", Dialect::Auto),
-    ("ietf", Dialect::Ietf(Interop::NEWEST)),
-    ("ietf-3", Dialect::Ietf(Interop::V3)),
-    ("ietf-4", Dialect::Ietf(Interop::V4)),
-    ("ietf-5", Dialect::Ietf(Interop::V5)),
-    ("ietf-6", Dialect::Ietf(Interop::V6)),
-    ("ietf-7", Dialect::Ietf(Interop::V7)),
-    ("ietf-8", Dialect::Ietf(Interop::V8)),
-    ("ietf-9", Dialect::Ietf(Interop::V9)),
-    ("ietf-10", Dialect::Ietf(Interop::V10)),
-    ("ietf-rfc", Dialect::Ietf(Interop::Rfc)),
-    ("token", Dialect::Token(Form::Seed)),
-    ("token-draft", Dialect::Token(Form::Draft(Draft::Unnumbered))),
-    ("token-0", Dialect::Token(Form::Draft(Draft::First))),
-    ("token-1", Dialect::Token(Form::Draft(Draft::Interop1))),
-    ("token-2", Dialect::Token(Form::Draft(Draft::Interop2))),
-    ("tus1", Dialect::Tus1),
-    ("conventional", Dialect::Conventional),
-];
+static NAMES: LazyLock<Vec<(String, Dialect)>> = LazyLock::new(|| {
+    let first = [("auto", Dialect::Auto), ("ietf", Dialect::Ietf(Interop::NEWEST))];
+    let versions = Interop::ALL.map(|version| (format!("ietf-{version}"), Dialect::Ietf(version)));
+    let others = [
+        ("token", Dialect::Token(Form::Seed)),
+        ("token-draft", Dialect::Token(Form::Draft(Draft::Unnumbered))),
+        ("token-0", Dialect::Token(Form::Draft(Draft::First))),
+        ("token-1", Dialect::Token(Form::Draft(Draft::Interop1))),
+        ("token-2", Dialect::Token(Form::Draft(Draft::Interop2))),
+        ("tus1", Dialect::Tus1),
+        ("conventional", Dialect::Conventional),
+    ];
+    let owned = |(name, dialect): (&str, Dialect)| (name.to_owned(), dialect);
+    first.map(owned).into_iter().chain(versions).chain(others.map(owned)).collect()
+});
 
 impl Dialect {
     /// Returns the names that [`FromStr`] parses, for error messages.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        NAMES.iter().map(|(name, _)| *name)
+        NAMES.iter().map(|(name, _)| name.as_str())
     }
 }
 
@@ -58,14 +54,16 @@ impl fmt::Display for Dialect {
             return write!(f, "ietf-{number}");
         }
         let name = NAMES.iter().rev().find(|(_, dialect)| dialect == self);
-        f.write_str(name.map_or("unknown", |(name, _)| name))
+        f.write_str(name.map_or("unknown", |(name, _)| name.as_str()))
     }
 }
 
 /// An error for a text that is not the name of a dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no such dialect: use one of auto, ietf, ietf-3 to ietf-10, ietf-rfc, token, token-draft, token-0 to token-2, tus1 or conventional"
+    "no such dialect: use one of auto, ietf, ietf-{} to ietf-{}, ietf-rfc, token, token-draft, token-0 to token-2, tus1 or conventional",
+    Interop::OLDEST,
+    Interop::NEWEST
 )]
 pub struct UnknownDialect;
 
@@ -83,9 +81,9 @@ mod tests {
 
     #[test]
     fn names_are_parsed_and_displayed() {
-        for (name, dialect) in NAMES {
-            assert_eq!(name.parse(), Ok(dialect));
-            assert_eq!(dialect.to_string().parse(), Ok(dialect));
+        for (name, dialect) in NAMES.iter() {
+            assert_eq!(name.parse(), Ok(*dialect));
+            assert_eq!(dialect.to_string().parse(), Ok(*dialect));
         }
         assert_eq!(Dialect::Ietf(Interop::V10).to_string(), "ietf-10");
         for wrong in ["", "IETF", "ietf-2", "tus"] {

@@ -1,12 +1,16 @@
-//! Which wire spelling a request is in, and the way from its head to an operation and back.
+//! The dialects: the wire formats in which clients upload.
 //!
-//! One endpoint serves every dialect; [`detect`] tells them apart by the header section, in a fixed order of tests D0 to
-//! D10 whose first match decides. Everything that names a field, a media type or a version number lives below here.
+//! [`detect`] finds the dialect of a request; [`Dialect::decode`] turns the request into an operation, and
+//! [`Dialect::encode`] and [`Dialect::refuse`] turn the outcome into a response. No code outside this module names a header
+//! field of a dialect, a media type or a version number.
 
 pub mod client;
 pub mod conventional;
+mod detect;
+mod headers;
 pub mod ietf;
 pub mod interop;
+mod refusal_table;
 pub mod status;
 pub mod token;
 pub mod tus1;
@@ -14,226 +18,99 @@ pub mod tus1;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
+pub use self::detect::{Detected, detect};
+pub use self::headers::{
+    ACCEPT_PATCH, CLIENT_UPLOAD_TOKEN, DRAFT_VERSION, INTEROP_VERSION, METHOD_OVERRIDE, TUS_RESUMABLE,
+    TUS_VERSION, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_INDEX, UPLOAD_LENGTH, UPLOAD_LIMIT,
+    UPLOAD_OFFSET, UPLOAD_TOKEN,
+};
+pub use self::refusal_table::{Problem, ProblemType};
 use crate::digest::{self, Digest};
-use crate::field::{self, Field};
 use crate::operation::{Decoded, Operation, Reply};
 use crate::policy::Limits;
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 use crate::types::{Durable, Timestamp, UploadId};
 use crate::upload::Upload;
 
-/// `Upload-Token`: the client's name for an upload.
-pub const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
-/// `Upload-Index`: the number of a part.
-pub const UPLOAD_INDEX: HeaderName = HeaderName::from_static("upload-index");
-/// `Upload-Offset`: where content begins, or how much is stored.
-pub const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
-/// `Upload-Length`: bytes of the whole.
-pub const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
-/// `Upload-Complete`: whether the whole is there.
-pub const UPLOAD_COMPLETE: HeaderName = HeaderName::from_static("upload-complete");
-/// `Upload-Incomplete`: its older inverse.
-pub const UPLOAD_INCOMPLETE: HeaderName = HeaderName::from_static("upload-incomplete");
-/// `Upload-Draft-Interop-Version`: which iteration of the drafts a peer speaks.
-pub const INTEROP_VERSION: HeaderName = HeaderName::from_static("upload-draft-interop-version");
-/// `Upload-Draft-Version`: its first name.
-pub const DRAFT_VERSION: HeaderName = HeaderName::from_static("upload-draft-version");
-/// `Client-Upload-Token`: a name `Upload-Token` had for a while in 2020.
-pub const CLIENT_UPLOAD_TOKEN: HeaderName = HeaderName::from_static("client-upload-token");
-/// `Tus-Resumable`: the version of tus 1 a peer speaks.
-pub const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
-/// `Tus-Version`: the versions of tus 1 a server speaks.
-pub const TUS_VERSION: HeaderName = HeaderName::from_static("tus-version");
-/// `X-HTTP-Method-Override`: the method a client meant and could not send.
-pub const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
-/// `Upload-Limit`: what the server takes.
-pub const UPLOAD_LIMIT: HeaderName = HeaderName::from_static("upload-limit");
-
-/// `Accept-Patch`: the media types of appends.
-pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
-
-/// The methods of the upload URL, for `Allow`.
+/// The methods of the URL that creates uploads, for `Allow`.
 pub const METHODS: &str = "POST, PUT, PATCH, HEAD, DELETE, OPTIONS";
 
-/// Where below the endpoint a request is addressed to.
+/// The resource to which a request is addressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
-    /// The upload URL itself, where uploads are created and tokens are used.
+    /// The endpoint: the URL that creates uploads and serves all uploads with tokens.
     Endpoint,
-    /// A URL this server could have minted for one upload.
+    /// The URL of an upload.
     Upload(UploadId),
-    /// Some other name below the endpoint: the upload URL with a name for the content, as `curl -T` makes it.
+    /// A URL below the endpoint whose last segment names the content and is no upload id, as `curl -T` makes it.
     Named,
 }
 
-/// What [`detect`] finds.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Detected {
-    /// A question about the endpoint itself: `OPTIONS`.
-    Discover,
-    /// A request in this dialect.
-    Dialect(Dialect),
-    /// A request no dialect claims, on the URL of one upload: the dialect of that upload decides.
-    ByUpload,
-    /// A request of a dialect this server does not speak, and what to say to it.
-    Refuse(Refusal),
-}
-
-/// One wire spelling of the protocol.
+/// A dialect, with the version and the options that apply to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// `Upload-Token`, in one of its forms.
     Token(token::Form),
-    /// "Resumable Uploads for HTTP", in one of its iterations.
+    /// "Resumable Uploads for HTTP", in one of its versions.
     Ietf(ietf::IetfCodec),
     /// tus 1.0.
     Tus1(tus1::Tus1Codec),
-    /// No dialect at all: an ordinary request whose content is kept.
+    /// None: an ordinary request whose content is stored.
     Conventional,
 }
 
-/// What a request's content should hash to.
+/// The digests that the content of a request must have.
 #[derive(Clone, Debug, Default)]
 pub struct ExpectedDigests {
-    /// By what its header section says.
+    /// The digests in the header section.
     pub header: Vec<Digest>,
-    /// Whether more is said behind the content.
+    /// True if the trailer section will contain more digests.
     pub in_trailer: bool,
-    /// What becomes of content of which that is not known in the end.
+    /// The treatment of content that could not be verified.
     pub strictness: Strictness,
 }
 
-/// What becomes of content of which it is not known whether it hashes to what it should.
+/// How to treat content whose digest could not be verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strictness {
-    /// It stays: what arrived of it may be resumed, and a promise that was not kept is none.
+    /// Keep it. Interrupted content can be resumed, and a missing digest is ignored.
     #[default]
     Lenient,
-    /// None of it ever counts.
+    /// Discard it.
     Strict,
 }
 
-/// What an answer depends on besides what it says.
+/// The values that a response needs besides the reply or refusal.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// The upload URL as the peer sees it, absolute where the server knows how.
+    /// The URL of the endpoint as the client sees it; absolute where the server knows its origin.
     pub base: &'a str,
-    /// The limits that are told.
+    /// The limits that responses report.
     pub limits: &'a Limits,
-    /// The moment of the answer.
+    /// The time of the response.
     pub now: Timestamp,
-    /// The time that a new upload is kept without receiving a byte; unlimited if `None`.
+    /// The time after which a new upload without content expires; unlimited if `None`.
     pub lifetime: Option<Duration>,
 }
 
-/// What this server options beyond what every server of a dialect does.
+/// The optional parts of the dialects that a server supports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DialectOptions {
-    /// Whether a peer of the IETF dialect that names no version is sent interim responses.
+    /// True if clients of the IETF dialect that send no version get interim responses.
     pub rfc_interim: bool,
-    /// The interop versions of the IETF dialect that are spoken.
+    /// The interop versions of the IETF dialect.
     pub versions: interop::Versions,
     /// The extensions of tus 1.0.
     pub tus: tus1::Extensions,
 }
 
-/// The dialect of a request, its [method already overridden](tus1::override_method).
-pub fn detect(head: &Parts, resource: Resource, options: DialectOptions) -> Detected {
-    let fields = &head.headers;
-    // D0: a preflight must work whatever it carries.
-    if head.method == Method::OPTIONS {
-        return Detected::Discover;
-    }
-    // D2: before the IETF dialect, whose fields Apple's upload tasks add to any request.
-    //= TUS1-DF-13, TUS1-HDR-10, TUS1-HDR-11
-    //= TUS1-HDR-02, TUS1-HDR-12
-    match field::agreed(fields, &TUS_RESUMABLE) {
-        Field::Absent => {}
-        Field::Is(version) if version == tus1::VERSION.as_bytes() => {
-            return Detected::Dialect(Dialect::Tus1(tus1::Tus1Codec::of(head, options.tus)));
-        }
-        Field::Is(_) | Field::Malformed => return Detected::Refuse(Refusal::TusVersion),
-    }
-    if !matches!(resource, Resource::Upload(_)) {
-        // D3: the names of November 2020 are not offered.
-        if fields.contains_key(CLIENT_UPLOAD_TOKEN) {
-            return Detected::Refuse(Refusal::NotImplemented(
-                "Client-Upload-Token: send Upload-Token instead",
-            ));
-        }
-        // D4
-        if fields.contains_key(UPLOAD_TOKEN) {
-            return Detected::Dialect(Dialect::Token(token::Form::of(fields)));
-        }
-    }
-    // D5 and D6
-    let means_an_upload = means_an_upload(&head.method);
-    let speaker = match resource {
-        Resource::Upload(_) => ietf::on_upload(head, options),
-        Resource::Named if means_an_upload => ietf::on_upload(head, options),
-        Resource::Endpoint | Resource::Named => match ietf::creation(head, options) {
-            ietf::Creation::By(speaker) => Some(speaker),
-            ietf::Creation::Ordinary => None,
-        },
-    };
-    if let Some(speaker) = speaker {
-        return Detected::Dialect(Dialect::Ietf(speaker));
-    }
-    match resource {
-        Resource::Upload(_) => detect_on_upload(head),
-        //= TUS1-HDR-03
-        // D8
-        Resource::Endpoint | Resource::Named if looks_like_tus(head) => Detected::Refuse(Refusal::TusVersion),
-        //= IETF-RET-10
-        Resource::Named if means_an_upload => Detected::Refuse(Refusal::NotFound),
-        // D10
-        Resource::Endpoint | Resource::Named => Detected::Dialect(Dialect::Conventional),
-    }
-}
-
-/// D7 to D9.
-fn detect_on_upload(head: &Parts) -> Detected {
-    if looks_like_tus(head) {
-        return Detected::Refuse(Refusal::TusVersion);
-    }
-    match head.method {
-        Method::HEAD | Method::GET | Method::DELETE => Detected::ByUpload,
-        Method::PATCH => Detected::Refuse(Refusal::MediaType { accept: ietf::PARTIAL_UPLOAD }),
-        _ => Detected::Refuse(Refusal::Method { allow: "HEAD, GET, PATCH, DELETE, OPTIONS" }),
-    }
-}
-
-fn looks_like_tus(head: &Parts) -> bool {
-    let is_append = head.method == Method::PATCH && has_media_type(&head.headers, tus1::OFFSET_OCTET_STREAM);
-    let own = [
-        tus1::UPLOAD_METADATA,
-        tus1::UPLOAD_DEFER_LENGTH,
-        tus1::UPLOAD_CONCAT,
-        tus1::checksum::UPLOAD_CHECKSUM,
-    ];
-    !head.headers.contains_key(INTEROP_VERSION)
-        && (is_append || own.iter().any(|name| head.headers.contains_key(name)))
-}
-
-/// Whether the content is of a media type, parameters and case apart.
-fn has_media_type(fields: &HeaderMap, expected: &str) -> bool {
-    let essence = |value: &HeaderValue| {
-        value
-            .to_str()
-            .ok()
-            .and_then(|text| text.split(';').next())
-            .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(expected))
-    };
-    fields.get(header::CONTENT_TYPE).is_some_and(essence)
-}
-
 impl Dialect {
-    /// Understands a request to `place`. `content_bytes` is the size of its content, where the transport knows it.
+    /// Decodes the header section of a request. `content_bytes` is the size of its content, if the transport knows it.
     ///
     /// # Errors
-    /// A refusal when the header section does not make sense in this dialect. It ends no running transfer.
+    /// Returns a refusal if the header section is invalid in this dialect. Such a request interrupts no transfer.
     pub fn decode(
         &self,
         head: &Parts,
@@ -246,15 +123,15 @@ impl Dialect {
             (Self::Ietf(speaker), Resource::Upload(id)) => {
                 Ok(speaker.decode_on_upload(id, head, content_bytes))
             }
-            (Self::Ietf(_), Resource::Named) if means_an_upload(&head.method) => Err(Refusal::NotFound),
+            (Self::Ietf(_), Resource::Named) if requires_upload(&head.method) => Err(Reason::NotFound.into()),
             (Self::Ietf(speaker), _) => speaker.decode_creation(head, content_bytes),
             (Self::Tus1(speaker), _) => speaker.decode(head, resource, content_bytes),
             (Self::Conventional, _) => conventional::decode(head, content_bytes),
         }
     }
 
-    /// The interim response that tells a client its upload can be resumed, to be sent when the upload exists and before
-    /// its content is read.
+    /// Returns the interim response that announces that the upload can be resumed. The server sends it after the upload is
+    /// created and before the content is read.
     pub fn announcement(
         &self,
         operation: &Operation,
@@ -271,7 +148,7 @@ impl Dialect {
         }
     }
 
-    /// The interim response that tells a client how much is stored while its content is received.
+    /// Returns the interim response that reports the offset while content is received.
     pub fn progress(&self, offset: Durable) -> Option<Response<()>> {
         match self {
             Self::Ietf(speaker) => speaker.progress(offset),
@@ -279,8 +156,8 @@ impl Dialect {
         }
     }
 
-    /// The same for an operator who goes along with clients that never say that an upload is complete: where a text has
-    /// such clients, reaching the length is enough.
+    /// Returns the dialect with uploads that are also complete when they reach their length, in the versions whose clients do
+    /// not reliably mark the last request.
     pub fn completing_at_length(self) -> Self {
         match self {
             Self::Ietf(speaker) => Self::Ietf(ietf::IetfCodec { completes_at_length: true, ..speaker }),
@@ -288,7 +165,7 @@ impl Dialect {
         }
     }
 
-    /// What a request says its content hashes to, of a header section that [`decode`](Self::decode) found well-formed.
+    /// Returns the digests that the content must have. The header section must be valid for [`decode`](Self::decode).
     pub fn expected_digests(&self, fields: &HeaderMap) -> ExpectedDigests {
         match self {
             Self::Ietf(_) => ExpectedDigests {
@@ -305,10 +182,10 @@ impl Dialect {
         }
     }
 
-    /// What the trailer section behind content says it hashes to.
+    /// Returns the digests of the content in a trailer section.
     ///
     /// # Errors
-    /// A refusal where that cannot be compared and must be.
+    /// Returns a refusal if a digest cannot be compared in a dialect that requires it.
     pub fn trailer_digests(&self, trailers: &HeaderMap) -> Result<Vec<Digest>, Refusal> {
         match self {
             Self::Ietf(_) => Ok(digest::parse(trailers, &digest::CONTENT_DIGEST)),
@@ -319,7 +196,7 @@ impl Dialect {
         }
     }
 
-    /// What the trailer section behind content says the whole representation hashes to.
+    /// Returns the digests of the whole representation in a trailer section.
     //= IETF-DIG-08
     pub fn trailer_repr_digest(&self, trailers: &HeaderMap) -> Vec<HeaderValue> {
         match self {
@@ -328,12 +205,12 @@ impl Dialect {
         }
     }
 
-    /// Whether what is wrong is said in plain words, and not in a problem document.
+    /// Returns whether refusals are described by plain text, not by a problem document.
     pub fn uses_plain_text_errors(&self) -> bool {
         matches!(self, Self::Tus1(_))
     }
 
-    /// The head of the answer to a request that was carried out.
+    /// Encodes the head of the response to a request that was carried out.
     pub fn encode(&self, reply: &Reply, context: &Context<'_>) -> Response<()> {
         match self {
             Self::Token(form) => form.encode(reply),
@@ -343,45 +220,39 @@ impl Dialect {
         }
     }
 
-    /// The head of the answer to a request that was refused.
+    /// Encodes the head of the response to a refused request.
     pub fn refuse(&self, refusal: &Refusal, context: &Context<'_>) -> Response<()> {
-        let refusal = match (self, refusal) {
-            // Where the text knows but one answer for what is not there, what was there once gets that too.
-            (Self::Token(_) | Self::Ietf(_) | Self::Conventional, Refusal::Gone) => &Refusal::NotFound,
-            (_, refusal) => refusal,
-        };
+        let mut head = refused(Some(*self), refusal);
         match self {
-            Self::Token(form) => form.refuse(refusal),
-            Self::Ietf(speaker) => speaker.refuse(refusal, context),
-            Self::Tus1(_) => tus1::Tus1Codec::refuse(refusal),
-            Self::Conventional => refused(refusal),
+            Self::Token(form) => form.refuse(refusal, head.headers_mut()),
+            Self::Ietf(codec) => codec.refuse(refusal, context, head.headers_mut()),
+            Self::Tus1(_) => tus1::Tus1Codec::refuse(refusal, head.headers_mut()),
+            Self::Conventional => {}
         }
+        head
     }
 }
 
-/// What every dialect says about a refusal.
-pub fn refused(refusal: &Refusal) -> Response<()> {
-    let mut head = status(refusal.status());
+/// Encodes the head of the response to a refused request, without the fields of a dialect; `None` stands for a request in no
+/// dialect.
+pub fn refused(dialect: Option<Dialect>, refusal: &Refusal) -> Response<()> {
+    let mut head = status(refusal.status(dialect));
     let fields = head.headers_mut();
     fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(after) = refusal.retry_after() {
         fields.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
-    let refusal = match refusal {
-        Refusal::Beside(refusal, _) => refusal,
-        other => other,
-    };
-    match refusal {
-        Refusal::Method { allow } => {
+    match refusal.reason {
+        Reason::MethodNotAllowed { allow } => {
             fields.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
-        Refusal::Unauthorized { challenge } => {
+        Reason::Unauthorized { challenge } => {
             fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        Refusal::MediaType { accept } => {
+        Reason::NotAppendMediaType { accept } => {
             fields.insert(ACCEPT_PATCH, HeaderValue::from_static(accept));
         }
-        Refusal::TusVersion => {
+        Reason::UnsupportedTusVersion => {
             fields.insert(TUS_VERSION, HeaderValue::from_static(tus1::VERSION));
             tus1::sign(fields);
         }
@@ -390,19 +261,32 @@ pub fn refused(refusal: &Refusal) -> Response<()> {
     head
 }
 
-/// Refuses content that is a part of a representation and says so by `Content-Range`, as `curl -C 100 -T` sends it. Kept as
-/// an upload of its own it would be taken for the whole.
+/// Refuses content with `Content-Range`, as `curl -C 100 -T` sends it: stored as an upload, a part would pass for the whole
+/// representation.
 ///
-/// On `PATCH` the field has no meaning (RFC 9110, Content-Range), and `Upload-Offset` says where the content belongs.
+/// On `PATCH` the field has no meaning (RFC 9110, Content-Range), and `Upload-Offset` gives the position of the content.
 //= TOK-CRE-10, IETF-CRE-19, TUS1-CRE-11
 fn refuse_partial_content(head: &Parts) -> Result<(), Refusal> {
     if matches!(head.method, Method::POST | Method::PUT) && head.headers.contains_key(header::CONTENT_RANGE) {
         return Err(Refusal::field(
             "Content-Range",
-            "a part is not stored as a whole: send all of the content without it, or resume by PATCH with Upload-Offset",
+            "a part of a representation cannot create an upload: send all content without this field, or append with PATCH and \
+             Upload-Offset",
         ));
     }
     Ok(())
+}
+
+/// Returns whether the content has a media type. Parameters and letter case do not matter.
+fn has_media_type(fields: &HeaderMap, expected: &str) -> bool {
+    let essence = |value: &HeaderValue| {
+        value
+            .to_str()
+            .ok()
+            .and_then(|text| text.split(';').next())
+            .is_some_and(|essence| essence.trim().eq_ignore_ascii_case(expected))
+    };
+    fields.get(header::CONTENT_TYPE).is_some_and(essence)
 }
 
 /// `104 (Upload Resumption Supported)`.
@@ -410,20 +294,21 @@ fn resumption_supported() -> StatusCode {
     StatusCode::from_u16(104).expect("in the range of status codes")
 }
 
-/// Returns `true` if a request below the endpoint refers to an existing upload, so that a name no upload can have is
-/// answered with 404. Other methods, such as `PUT` and `POST`, create an upload there.
-fn means_an_upload(method: &Method) -> bool {
+/// Returns whether a request below the endpoint needs an existing upload, so that a URL that no upload can have is answered with
+/// 404. Other methods, such as `PUT` and `POST`, create an upload there.
+fn requires_upload(method: &Method) -> bool {
     matches!(*method, Method::HEAD | Method::GET | Method::PATCH | Method::DELETE)
 }
 
-/// Whether requests of a method carry content that could be an upload.
-fn is_content_method(method: &Method) -> bool {
+/// Returns whether requests of this method carry content to upload.
+fn has_content(method: &Method) -> bool {
     !matches!(
         *method,
         Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE | Method::CONNECT
     )
 }
 
+/// A head with this status and no fields.
 fn status(status: StatusCode) -> Response<()> {
     let mut head = Response::new(());
     *head.status_mut() = status;

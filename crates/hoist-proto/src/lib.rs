@@ -1,10 +1,10 @@
 //! Resumable uploads over HTTP as pure functions: no clock, no socket, no file, no task.
 //!
-//! Four functions are the whole protocol. A [`dialect`] turns the head of a request into an
-//! [`Operation`](operation::Operation) (`decode`) and a [`Reply`](operation::Reply) into the head of a response
-//! (`encode`); the [`engine`] says what an operation does to an [`Upload`](upload::Upload) (`decide`) and what is left
-//! when its content has ended (`settle`). Everything with an effect is somebody else's: `hoist-server` puts a store and a
-//! transport around this crate, `hoist-client` a connection.
+//! Four functions are the whole protocol. A [`dialect`] decodes the head of a request into an
+//! [`Operation`](operation::Operation) and encodes a [`Reply`](operation::Reply) into the head of a response. The [`engine`]
+//! decides the effect of an operation on an [`Upload`](upload::Upload) (`decide`) and the new state of the upload after the
+//! content has ended (`settle`). This crate performs no I/O: `hoist-server` adds a store and a transport, `hoist-client` a
+//! connection.
 //!
 //! ```
 //! use hoist_proto::{dialect, engine, operation, policy, types};
@@ -16,7 +16,7 @@
 //! let dialect::Detected::Dialect(dialect) = dialect::detect(&head, resource, dialect::DialectOptions::default()) else { panic!() };
 //! let decoded = dialect.decode(&head, resource, Some(200)).expect("well-formed");
 //!
-//! // ... its upload is named, and the engine says what to do about it.
+//! // ... its upload gets an id, and the engine decides how to proceed.
 //! let id = types::UploadId::from_bits([7; 16]);
 //! let request = engine::UploadRequest { id, principal: None, family: decoded.family, operation: decoded.operation };
 //! let now = types::Timestamp::from_millis(0);

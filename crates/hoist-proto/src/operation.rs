@@ -1,6 +1,7 @@
-//! What a peer asks for, and what it is told: the two values every dialect translates to and from.
+//! Operations and replies: the two values between which a dialect and HTTP translate.
 //!
-//! Owns the vocabulary alone. Nothing behind a decoded [`Operation`] looks at a header field again.
+//! A dialect decodes a request into an [`Operation`] and encodes a [`Reply`] into a response. No code after the decoding reads
+//! a header field of the request.
 
 use http::{HeaderMap, Method};
 
@@ -8,172 +9,169 @@ use crate::refusal::Refusal;
 use crate::types::{Length, Offset, Token, UploadId};
 use crate::upload::{Composition, Family, Origin, Part, Semantics, State, TargetResponse};
 
-/// A request, understood: which upload, in which family of dialects, and what to do with it.
+/// A decoded request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decoded {
-    /// Which upload.
+    /// The name of the upload.
     pub subject: Subject,
-    /// The family the request belongs to.
+    /// The family of the request's dialect.
     pub family: Family,
-    /// What to do.
+    /// The requested operation.
     pub operation: Operation,
 }
 
-/// How a request names its upload.
+/// The name of an upload in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// By the client's token, within its scope.
+    /// The client's token, unique within the principal and the endpoint.
     Token(Token),
-    /// By the client's token and the number of one of its parts.
+    /// The client's token and the number of a part.
     Part(Token, Part),
-    /// By the URL this server minted.
+    /// The id from a URL that the server assigned.
     Id(UploadId),
-    /// Not at all: the server names a new one.
+    /// None: the server assigns an id to a new upload.
     Fresh,
 }
 
-/// What a request asks for.
+/// An operation on an upload.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operation {
-    /// A new upload, with all, some or none of its content.
+    /// Creates an upload, with all, some or none of its content.
     Create(Create),
-    /// More content behind what is there.
+    /// Appends content.
     Append(Append),
-    /// The offset.
+    /// Retrieves the offset.
     Retrieve,
-    /// The end of the upload, and of everything stored for it.
+    /// Cancels the upload and removes its content.
     Cancel,
-    /// Nothing that makes sense. Who may see the upload is told what is wrong, and where the upload is; nobody's
-    /// transfer ends for it.
+    /// A malformed request. It is answered with the refusal and the upload's state, and interrupts no transfer.
     Reject(Refusal),
 }
 
-/// A request for a new upload.
+/// A request that creates an upload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Create {
-    /// What complete and too long mean for it.
+    /// The rules for completion, excess and interruption.
     pub semantics: Semantics,
-    /// The length of the whole, if this request says it.
+    /// The length of the representation, if the request declares it.
     pub length: Option<Length>,
-    /// What this request says of its own content.
+    /// The declared content of the request.
     pub content: Content,
-    /// What is to happen when the name is taken.
+    /// The effect if the upload already exists.
     pub on_existing: OnExisting,
-    /// What becomes of an upload below the smallest size that resuming is offered for.
+    /// The treatment of an upload below the smallest size for which the server offers resumption.
     pub below_min_size: BelowMinSize,
-    /// Where its content will come from.
+    /// The source of the content.
     pub composition: Composition,
-    /// Whether the parts it is to be made of may be incomplete still.
+    /// True if the parts of a concatenation may be incomplete.
     pub waits_for_parts: bool,
-    /// The request as its target will see it.
+    /// The request as the target will see it.
     pub origin: Origin,
 }
 
-/// What creating an upload under a taken name does.
+/// The effect of a creation whose upload already exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExisting {
-    /// It is refused, and the upload that has the name is not disturbed.
+    /// It is refused and does not disturb the existing upload.
     Refuse,
-    /// It continues that upload if nothing is stored there yet, and is refused otherwise.
+    /// It resumes the existing upload if that has no content yet, and is refused otherwise.
     ResumeAtZero,
 }
 
-/// What becomes of an upload below the smallest size that resuming is offered for.
+/// The treatment of an upload below the smallest size for which the server offers resumption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BelowMinSize {
-    /// It is an upload like any other.
+    /// It can be resumed like any other upload.
     Resumes,
-    /// When its only request is whole it is received as an ordinary request, and cannot be resumed.
+    /// If one request carries all of it, it is received like an ordinary request and cannot be resumed.
     Ordinary,
 }
 
 /// A request to append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
-    /// The method that must have begun the upload; any may have, where the request's own means nothing but "append".
+    /// The method that must have created the upload; `None` if any method may have.
     pub like: Option<Method>,
-    /// Where the content begins.
+    /// The offset at which the content begins.
     pub at: Offset,
-    /// The length of the whole, if this request says it.
+    /// The length of the representation, if the request declares it.
     pub length: Option<Length>,
-    /// What this request says of its own content.
+    /// The declared content of the request.
     pub content: Content,
-    /// What it gets when the upload is complete.
+    /// The response if the upload is already complete.
     pub when_complete: AppendToComplete,
 }
 
-/// What an append to a complete upload gets.
+/// The response to an append whose upload is already complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendToComplete {
-    /// A conflict; the answer once more if it is empty and at the end.
+    /// The target's response again if the append is empty and at the end; otherwise a refusal.
     Conflicts,
-    /// The answer once more if it is empty, at the end and says it is the last; otherwise its lengths are inconsistent.
+    /// The target's response again if the append is empty, at the end and the last one; otherwise its lengths are
+    /// inconsistent.
     Replays,
-    /// A refusal, whatever it carries.
-    Rejects {
-        /// Whether the refusal has a problem type of its own.
-        typed: bool,
-    },
-    /// Success if it is empty; otherwise it goes beyond the length.
+    /// A refusal in any case.
+    Rejects,
+    /// Success if the append is empty; otherwise it exceeds the length.
     Admits,
 }
 
-/// What a request's header section says of the content behind it.
+/// The content of a request, as its header section declares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// Its size in bytes, if declared.
+    /// The size in bytes, if declared.
     pub bytes: Option<u64>,
-    /// Whether the representation ends with it.
+    /// The end of the representation, here or later.
     pub finish: Finish,
 }
 
-/// Whether the representation ends with this request's content.
+/// The end of the representation, seen from the content of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
-    /// It does.
+    /// The representation ends with this content.
     Here,
-    /// More will follow in a later request.
+    /// More content follows in a later request.
     Later,
 }
 
-/// What a peer that did nothing wrong is told.
+/// The outcome of a request that was carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// The content was stored; more may follow.
+    /// The content is stored; more may follow.
     Stored {
-        /// The upload.
+        /// The id of the upload.
         id: UploadId,
-        /// Whether this request created it.
+        /// True if this request created the upload.
         created: bool,
-        /// Where it is now.
+        /// Its current state.
         state: State,
     },
-    /// The representation is whole, and this is what its target says.
+    /// The representation is complete.
     Complete {
-        /// The upload.
+        /// The id of the upload.
         id: UploadId,
-        /// Whether this request created it.
+        /// True if this request created the upload.
         created: bool,
-        /// Where it is now.
+        /// Its current state.
         state: State,
-        /// The target's answer, fresh or kept.
+        /// The response of the target, now or when the upload became complete.
         answer: TargetResponse,
     },
-    /// The offset, as asked for.
+    /// The state of the upload, as requested.
     State {
-        /// The upload.
+        /// The id of the upload.
         id: UploadId,
-        /// Where it is now.
+        /// Its current state.
         state: State,
-        /// What its creator said of the representation.
+        /// The fields with which the creation described the representation.
         described: HeaderMap,
     },
-    /// The upload is gone.
+    /// The upload is cancelled and removed.
     Cancelled,
 }
 
 impl Reply {
-    /// The upload's state, where it is told.
+    /// Returns the state of the upload, if the reply reports it.
     pub fn state(&self) -> Option<State> {
         match self {
             Self::Stored { state, .. } | Self::Complete { state, .. } | Self::State { state, .. } => {
@@ -183,7 +181,7 @@ impl Reply {
         }
     }
 
-    /// The same, to be changed.
+    /// Returns the state of the upload for modification.
     pub fn state_mut(&mut self) -> Option<&mut State> {
         match self {
             Self::Stored { state, .. } | Self::Complete { state, .. } | Self::State { state, .. } => {

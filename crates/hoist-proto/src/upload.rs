@@ -168,7 +168,7 @@ pub enum Completion {
 
 impl Completion {
     /// Returns whether requests mark themselves as the last, so that the mark can contradict the offset.
-    pub fn is_said(self) -> bool {
+    pub fn is_explicit(self) -> bool {
         match self {
             Self::Explicit | Self::ExplicitOrAtLength => true,
             Self::AtLength | Self::AtLengthOrEnd => false,
@@ -216,7 +216,7 @@ impl From<&Upload> for State {
         let Upload { offset, length, .. } = *upload;
         //= IETF-RET-03
         // With an explicit completion, the upload is reported as complete only once the target has answered.
-        let waits = upload.phase == Phase::Received && upload.semantics.completion.is_said();
+        let waits = upload.phase == Phase::Received && upload.semantics.completion.is_explicit();
         let complete = upload.is_complete() && !waits;
         let awaits_parts = upload.composition.is_composed() && !upload.is_complete();
         Self { offset, length, complete, expires: upload.expires(), awaits_parts, part: None }

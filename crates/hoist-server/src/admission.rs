@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::{Offset, Principal, UploadId};
 use hoist_proto::upload::Upload;
 use hoist_store::store::UploadSummary;
@@ -150,7 +150,7 @@ impl Ledger {
         let enough = filled.wait_for(|filled| *filled >= needed);
         match tokio::time::timeout(FILL_TIMEOUT, enough).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(Refusal::Unavailable(FILL_TIMEOUT)),
+            Err(_) => Err(Reason::Unavailable(FILL_TIMEOUT).into()),
         }
     }
 
@@ -179,7 +179,7 @@ impl Ledger {
         if account.bytes > held {
             let (most, bytes_max) = self.most_bytes(&books, before.as_ref(), account.payer.as_ref());
             if account.bytes > most {
-                return Err(Refusal::Quota { bytes_max });
+                return Err(Reason::QuotaExceeded { bytes_max }.into());
             }
         }
         books.enter(upload.id, Some(account));
@@ -265,7 +265,7 @@ impl Ledger {
             if let Some(uploads_max) = most
                 && open >= uploads_max
             {
-                return Err(Refusal::TooMany { uploads_max });
+                return Err(Reason::TooManyUploads { uploads_max }.into());
             }
         }
         if let Some(uploads_max) = self.quotas.complete_max
@@ -275,7 +275,7 @@ impl Ledger {
                 uploads_max,
                 "the number of complete uploads is at its quota; set --retain, or raise --max-complete-uploads"
             );
-            return Err(Refusal::Full(None));
+            return Err(Reason::StorageFull.into());
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ mod watched;
 
 use std::path::PathBuf;
 
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::Principal;
 use hoist_store::store::BoxFuture;
 use http::header;
@@ -47,10 +47,11 @@ pub struct Unusable {
 }
 
 /// The refusal of a request without credentials, which has no error code (RFC 6750, Error Codes).
-const MISSING: Refusal = Refusal::Unauthorized { challenge: "Bearer" };
+const MISSING: Refusal = Refusal::new(Reason::Unauthorized { challenge: "Bearer" });
 
 /// The refusal of a request with wrong credentials. The reason goes to the log only.
-const UNCONVINCING: Refusal = Refusal::Unauthorized { challenge: "Bearer error=\"invalid_token\"" };
+const UNCONVINCING: Refusal =
+    Refusal::new(Reason::Unauthorized { challenge: "Bearer error=\"invalid_token\"" });
 
 /// Returns the bearer token of a request.
 fn presented(head: &Parts) -> Result<&str, Refusal> {
@@ -86,9 +87,9 @@ mod tests {
     }
 
     pub(super) fn challenge(refusal: &Refusal) -> &'static str {
-        match refusal {
-            Refusal::Unauthorized { challenge } => challenge,
-            other => panic!("not a 401: {other:?}"),
+        match refusal.reason {
+            Reason::Unauthorized { challenge } => challenge,
+            _ => panic!("not a 401: {refusal:?}"),
         }
     }
 

@@ -4,7 +4,7 @@ use hoist_proto::dialect::ietf::IetfCodec;
 use hoist_proto::dialect::{Context, Dialect, Resource, tus1};
 use hoist_proto::engine::Decision;
 use hoist_proto::operation::{Decoded, Operation, Subject};
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::upload::{Family, Phase};
 use http::Method;
 use http::request::Parts;
@@ -42,11 +42,11 @@ impl Hoist {
         context: &Context<'_>,
     ) -> Result<Answer, Refused> {
         let shared = self.shared();
-        let Resource::Upload(id) = resource else { return Err(Refusal::NotFound.into()) };
+        let Resource::Upload(id) = resource else { return Err(Refusal::from(Reason::NotFound).into()) };
         let operation = if head.method == Method::DELETE { Operation::Cancel } else { Operation::Retrieve };
         let decoded = Decoded { subject: Subject::Id(id), family: Family::Conventional, operation };
         let claimed = match self.engage(FamilyFrom::Upload, decoded, head, &mut body).await? {
-            Engaged::Answered(_) => return Err(Refusal::Internal.into()),
+            Engaged::Answered(_) => return Err(Refusal::from(Reason::Internal).into()),
             Engaged::Claimed(claimed) => *claimed,
         };
         if shared.settings.downloads

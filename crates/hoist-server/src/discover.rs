@@ -1,6 +1,7 @@
 //! The description of the server: `OPTIONS`, the well-known document, health and readiness.
 
 use hoist_proto::dialect::ietf::PARTIAL_UPLOAD;
+use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::{ACCEPT_PATCH, METHODS, UPLOAD_LIMIT, tus1};
 use hoist_proto::field;
 use hoist_proto::policy::Policy;
@@ -35,7 +36,7 @@ pub(crate) fn well_known(shared: &Shared) -> Answer {
     let limits: serde_json::Map<_, _> =
         limits(&shared.policy).into_iter().map(|(name, number)| (name.to_owned(), number.into())).collect();
     let numbers = shared.settings.versions.numbers().map(|number| number.to_string());
-    let versions: Vec<String> = numbers.chain(["rfc".to_owned()]).collect();
+    let versions: Vec<String> = numbers.chain([Interop::Rfc.to_string()]).collect();
     let document = serde_json::json!({
         "url": shared.endpoint,
         "dialects": [

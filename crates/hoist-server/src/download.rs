@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use hoist_proto::dialect;
 use hoist_proto::digest::{self, REPR_DIGEST};
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::Offset;
 use hoist_proto::upload::{TargetResponse, Upload};
 use hoist_store::store::Error;
@@ -51,10 +51,9 @@ pub(crate) async fn download(
     let reader = match shared.store.read(upload.id, Offset::new(first)).await {
         Ok(reader) => reader,
         Err(Error::Missing) => {
-            let detail = "the content of this upload is not kept here".into();
-            return refused(&Refusal::Rejected { status: StatusCode::GONE, detail });
+            return refused(Reason::ContentNotStored);
         }
-        Err(failure) => return refused(&error::refusal("read", upload.id, &failure)),
+        Err(failure) => return refused(error::refusal("read", upload.id, &failure)),
     };
     drop(claim);
     let mut answer = Response::new(Body::stored(reader, bytes));
@@ -130,16 +129,14 @@ fn attachment(name: Option<&str>) -> HeaderValue {
 }
 
 fn without_content(selected: &Selected, tag: &str, length: u64) -> Answer {
-    let rejected = |status, detail: &str| refused(&Refusal::Rejected { status, detail: detail.into() });
     match selected {
         Selected::Unsatisfiable => {
-            let detail = "the content has no such bytes; Content-Range says how many it has";
-            let mut answer = rejected(StatusCode::RANGE_NOT_SATISFIABLE, detail);
+            let mut answer = refused(Reason::RangeNotSatisfiable);
             let range = HeaderValue::try_from(format!("bytes */{length}")).expect("visible ASCII");
             answer.headers_mut().insert(header::CONTENT_RANGE, range);
             answer
         }
-        Selected::Failed => rejected(StatusCode::PRECONDITION_FAILED, "the content has another entity tag"),
+        Selected::Failed => refused(Reason::PreconditionFailed),
         Selected::Unmodified | Selected::Whole | Selected::Part(_) => {
             let mut answer = Answer::default();
             *answer.status_mut() = StatusCode::NOT_MODIFIED;
@@ -149,8 +146,9 @@ fn without_content(selected: &Selected, tag: &str, length: u64) -> Answer {
     }
 }
 
-fn refused(refusal: &Refusal) -> Answer {
-    answer::problem(dialect::refused(refusal), refusal)
+fn refused(refusal: impl Into<Refusal>) -> Answer {
+    let refusal = refusal.into();
+    answer::problem(dialect::refused(None, &refusal), None, &refusal)
 }
 
 #[cfg(test)]

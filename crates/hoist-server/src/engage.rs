@@ -6,7 +6,7 @@
 use hoist_proto::dialect::tus1;
 use hoist_proto::engine::{self, Decision, UploadRequest};
 use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::{Principal, UploadId};
 use hoist_proto::upload::{Composition, Family, State, Upload};
 use http::Method;
@@ -84,7 +84,7 @@ impl Hoist {
         let claim = match family_from {
             FamilyFrom::Upload => shared.claim_by_url(&request, &head.method).await?,
             FamilyFrom::Dialect => match shared.claim(&request).await {
-                Err(Refusal::Busy) if parent.is_none() => {
+                Err(Refusal { reason: Reason::Busy, .. }) if parent.is_none() => {
                     return Ok(Engaged::Answered(shared.answer_unclaimed(&request).await?));
                 }
                 claim => claim?, // ends the transfer of the request before this one
@@ -97,11 +97,11 @@ impl Hoist {
         intake::know_size(&claim, shared, &mut request, known.as_ref(), body).await?;
         let mut decision = shared.decide(known.as_ref(), &request);
         if let Decision::Refuse(refusal) = &mut decision
-            && *refusal == Refusal::NotFound
+            && refusal.reason == Reason::NotFound
             && shared.tombstones.knows(request.id, request.principal.as_ref())
         {
             //= TUS1-HEAD-05, TUS1-PATCH-07, TUS1-TRM-02
-            *refusal = Refusal::Gone;
+            *refusal = Reason::Gone.into();
         }
         if let Some(parent) = &parent {
             parent.require_open(&decision)?;
@@ -171,7 +171,7 @@ impl Shared {
             Subject::Id(id) => id,
             Subject::Fresh => upload_id::random_id().map_err(|failure| {
                 tracing::error!(error = %failure, "the operating system provides no random numbers");
-                Refusal::Internal
+                Reason::Internal
             })?,
         };
         Ok((UploadRequest { id, principal, family, operation }, indexed))
@@ -183,13 +183,18 @@ impl Shared {
         let limits = &self.policy.limits;
         match &request.operation {
             // A creation never ends a transfer.
-            Operation::Create(_) => self.claim_idle(request, Refusal::Taken).await,
-            Operation::Reject(refusal) => {
-                self.claim_idle(request, |state| Refusal::Beside(Box::new(refusal.clone()), state)).await
+            Operation::Create(_) => {
+                self.claim_idle(request, |state| Reason::UploadExists.with_state(state)).await
             }
-            Operation::Append(append) if engine::beyond_limits(append, limits, None).is_some() => {
-                let beyond = |state| engine::beyond_limits(append, limits, Some(state));
-                self.claim_idle(request, |state| beyond(state).unwrap_or(Refusal::Taken(state))).await
+            Operation::Reject(refusal) => {
+                self.claim_idle(request, |state| Refusal { state: Some(state), ..refusal.clone() }).await
+            }
+            Operation::Append(append) if engine::exceeds_limits(append, limits, None).is_some() => {
+                let beyond = |state| engine::exceeds_limits(append, limits, Some(state));
+                self.claim_idle(request, |state| {
+                    beyond(state).unwrap_or(Reason::UploadExists.with_state(state))
+                })
+                .await
             }
             Operation::Append(_) | Operation::Retrieve | Operation::Cancel => {
                 self.claim_and_end(request.id, Requester::of(request)).await
@@ -203,13 +208,14 @@ impl Shared {
         let requester = Requester { principal: request.principal.as_ref(), family: None };
         match self.claims.take_idle(request.id, CLAIM_TIMEOUT).await {
             Ok(claim) => return Ok(claim),
-            Err(Occupied::Busy) => return Err(Refusal::Busy.into()),
+            Err(Occupied::Busy) => return Err(Refusal::from(Reason::Busy).into()),
             Err(Occupied::Transferring(transfer)) if !requester.may_see(&transfer) => {
-                return Err(Refusal::NotFound.into());
+                return Err(Refusal::from(Reason::NotFound).into());
             }
             Err(Occupied::Transferring(Transfer { family, .. })) => {
                 let incomplete = || {
-                    Refusal::Forbidden("the content of this upload can be fetched once it is complete".into())
+                    Reason::Forbidden("the content of this upload can be fetched once it is complete".into())
+                        .into()
                 };
                 let fetches = self.settings.downloads && method == Method::GET;
                 let refusal = unsupported(family, method).or_else(|| fetches.then(incomplete));
@@ -225,8 +231,8 @@ impl Shared {
     async fn claim_and_end(&self, id: UploadId, requester: Requester<'_>) -> Result<Claim, Refusal> {
         let taken = self.claims.take(id, requester, CLAIM_TIMEOUT).await;
         taken.map_err(|denied| match denied {
-            Denied::Busy => Refusal::Busy,
-            Denied::NotOwner => Refusal::NotFound,
+            Denied::Busy => Reason::Busy.into(),
+            Denied::NotOwner => Reason::NotFound.into(),
         })
     }
 
@@ -241,8 +247,8 @@ impl Shared {
             Occupied::Transferring(transfer) if Requester::of(request).may_see(&transfer) => {
                 refusal(transfer.state)
             }
-            Occupied::Transferring(_) => Refusal::NotFound,
-            Occupied::Busy => Refusal::Busy,
+            Occupied::Transferring(_) => Reason::NotFound.into(),
+            Occupied::Busy => Reason::Busy.into(),
         })
     }
 
@@ -251,7 +257,7 @@ impl Shared {
     //= IETF-CON-07
     async fn answer_unclaimed(&self, request: &UploadRequest) -> Result<Reply, Refusal> {
         if request.operation != Operation::Retrieve {
-            return Err(Refusal::Busy);
+            return Err(Reason::Busy.into());
         }
         let known = self.peek(request.id).await?;
         match self.decide(known.as_ref(), request) {
@@ -260,7 +266,7 @@ impl Shared {
             {
                 Ok(Reply::State { id, state, described })
             }
-            _ => Err(Refusal::Busy),
+            _ => Err(Reason::Busy.into()),
         }
     }
 
@@ -268,11 +274,11 @@ impl Shared {
     fn family_of(&self, known: Option<&Upload>, request: &UploadRequest) -> Result<Family, Refusal> {
         match known {
             // A token upload has no URL.
-            Some(upload) if upload.family == Family::Token => Err(Refusal::NotFound),
+            Some(upload) if upload.family == Family::Token => Err(Reason::NotFound.into()),
             Some(upload) => Ok(upload.family),
             //= TUS1-HEAD-05, TUS1-TRM-02
             None if self.tombstones.knows(request.id, request.principal.as_ref()) => Ok(Family::Tus1),
-            None => Err(Refusal::NotFound),
+            None => Err(Reason::NotFound.into()),
         }
     }
 }
@@ -281,12 +287,14 @@ impl Shared {
 //= TUS1-DF-16, IETF-SEC-09
 pub(crate) fn unsupported(family: Family, method: &Method) -> Option<Refusal> {
     match (family, method) {
-        (Family::Tus1, &Method::DELETE) => Some(Refusal::TusVersion),
-        (Family::Tus1, &Method::GET) => Some(Refusal::Method { allow: tus1::METHODS_OF_UPLOAD }),
-        (Family::Conventional, &Method::GET | &Method::HEAD) => {
-            Some(Refusal::Forbidden("the content of uploads cannot be downloaded from here".into()))
+        (Family::Tus1, &Method::DELETE) => Some(Reason::UnsupportedTusVersion.into()),
+        (Family::Tus1, &Method::GET) => {
+            Some(Reason::MethodNotAllowed { allow: tus1::METHODS_OF_UPLOAD }.into())
         }
-        (Family::Token, _) => Some(Refusal::NotFound),
+        (Family::Conventional, &Method::GET | &Method::HEAD) => {
+            Some(Reason::Forbidden("the content of uploads cannot be downloaded from here".into()).into())
+        }
+        (Family::Token, _) => Some(Reason::NotFound.into()),
         _ => None,
     }
 }

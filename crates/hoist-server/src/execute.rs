@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hoist_proto::engine::{Decision, Plan};
 use hoist_proto::operation::{Operation, Reply};
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::upload::{Composition, Interruption, Upload};
 use hoist_store::store::{Error, Writer};
 use http_body_util::Empty;
@@ -45,8 +45,8 @@ impl Claimed {
                 shared.remove(&self.claim, &known, Removal::Discarded).await?;
                 Err(refusal)
             }
-            (Decision::Cancel | Decision::Invalidate(_), None) => Err(Refusal::NotFound),
-            (Decision::Create(..) | Decision::Receive(..), _) => Err(Refusal::Internal),
+            (Decision::Cancel | Decision::Invalidate(_), None) => Err(Reason::NotFound.into()),
+            (Decision::Create(..) | Decision::Receive(..), _) => Err(Reason::Internal.into()),
         }
     }
 
@@ -88,7 +88,7 @@ impl Claimed {
                 shared.compose(&self.claim, &self.request, transport.client).await
             }
             Decision::Create(..) | Decision::Receive(..) if shared.draining.is_cancelled() => {
-                Err(Refusal::Unavailable(Duration::from_secs(1)))
+                Err(Reason::Unavailable(Duration::from_secs(1)).into())
             }
             Decision::Create(upload, plan) => {
                 let is_empty = matches!(&self.request.operation, Operation::Create(create) if create.content.bytes == Some(0));

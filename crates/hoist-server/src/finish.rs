@@ -8,7 +8,7 @@ use std::time::Duration;
 use hoist_proto::digest::{self, REPR_DIGEST};
 use hoist_proto::engine;
 use hoist_proto::operation::Reply;
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
 use hoist_store::store::Error;
 
@@ -46,7 +46,7 @@ impl Shared {
             return self.finish(claim, upload, targets::of_part(), created, true).await;
         }
         if let Some(wait) = self.backlog.wait(upload.id) {
-            return Err(Refusal::Unavailable(Duration::from_secs(wait.as_secs() + 1)));
+            return Err(Reason::Unavailable(Duration::from_secs(wait.as_secs() + 1)).into());
         }
         let delivered = self.deliver_now(claim, Received { upload, ..received }).await;
         if delivered.is_err() {
@@ -60,7 +60,7 @@ impl Shared {
         let failed = |doing| move |failure: Error| error::refusal(doing, claim.id(), &failure);
         let outcome = self.digests.finish(&upload, hashes, &*self.store).await.map_err(failed("digest"))?;
         let (answer, keeps_content) = match outcome {
-            ReprCheck::Mismatch => (answer::kept(&Refusal::Digest((&upload).into())), false),
+            ReprCheck::Mismatch => (answer::kept(&Reason::DigestMismatch.with_state(&upload)), false),
             ReprCheck::Match(digest) => {
                 // The record alone must show after a crash that the content is complete, before the target sees it.
                 if !self.target.leaves_content() && !length_is_stored {

@@ -13,7 +13,7 @@ use hoist_http::{Abort, BodyError};
 use hoist_proto::digest::REPR_DIGEST;
 use hoist_proto::engine::{self, End, Ending, Plan, UploadRequest, Verdict};
 use hoist_proto::operation::{Operation, Reply};
-use hoist_proto::refusal::{Interrupted, Refusal};
+use hoist_proto::refusal::{InterruptCause, Reason, Refusal};
 use hoist_proto::upload::{Interruption, Upload};
 use hoist_store::store::{Error, Writer};
 use http_body::{Body, Frame};
@@ -76,7 +76,7 @@ impl Intake {
         let mut accepted_bytes = 0;
         let mut stop = self.store_content(shared, body, &mut accepted_bytes).await;
         // Before anything slow: a superseded peer must not wait for a disk to learn of it.
-        if let Stop::Ended(End::Interrupted(Interrupted::Superseded)) = stop
+        if let Stop::Ended(End::Interrupted(InterruptCause::Superseded)) = stop
             && let Some(abort) = &self.abort
         {
             abort.abort();
@@ -238,7 +238,7 @@ impl Intake {
         shared: &Shared,
         body: &mut B,
         grace: &mut Option<GracePeriod>,
-    ) -> Result<Option<Frame<Bytes>>, Interrupted> {
+    ) -> Result<Option<Frame<Bytes>>, InterruptCause> {
         loop {
             // Content that has arrived in full is not interrupted any more.
             if body.is_end_stream() {
@@ -249,8 +249,8 @@ impl Intake {
             }
             let interrupted = tokio::select! {
                 biased;
-                () = self.claim.stopped() => Interrupted::Superseded,
-                () = shared.draining.cancelled() => Interrupted::Draining,
+                () = self.claim.stopped() => InterruptCause::Superseded,
+                () = shared.draining.cancelled() => InterruptCause::ShuttingDown,
                 () = Progress::due(self.progress.as_ref().filter(|_| !self.content.is_pending())) => {
                     if let Some(progress) = &mut self.progress {
                         progress.report(1, &mut *self.writer, &self.claim);
@@ -268,7 +268,7 @@ impl Intake {
 
 /// The end of an interrupted transfer. It accepts the content that has arrived and does not wait for the peer.
 struct GracePeriod {
-    cause: Interrupted,
+    cause: InterruptCause,
     end: Pin<Box<Sleep>>,
     bytes_left: u64,
     /// True if the transport ends the body itself after the bytes that have arrived.
@@ -276,7 +276,7 @@ struct GracePeriod {
 }
 
 impl GracePeriod {
-    fn new(cause: Interrupted, abort: Option<&Abort>) -> Self {
+    fn new(cause: InterruptCause, abort: Option<&Abort>) -> Self {
         if let Some(abort) = abort {
             abort.end_content();
         }
@@ -284,7 +284,7 @@ impl GracePeriod {
         Self { cause, end, bytes_left: LAST_BYTES_MAX, ends_itself: abort.is_some() }
     }
 
-    async fn next<B: Content>(&mut self, body: &mut B) -> Result<Option<Frame<Bytes>>, Interrupted> {
+    async fn next<B: Content>(&mut self, body: &mut B) -> Result<Option<Frame<Bytes>>, InterruptCause> {
         // Unconstrained: a task that exhausts its budget must not look like a peer that has sent nothing.
         let frame = poll_fn(|cx| {
             if self.bytes_left == 0 || self.end.as_mut().poll(cx).is_ready() {
@@ -299,7 +299,7 @@ impl GracePeriod {
         let Some(frame) = unconstrained(frame).await else { return Err(self.cause) };
         let frame = frame.transpose().map_err(|failure| match failure.into() {
             failure if matches!(failure.downcast_ref(), Some(BodyError::Malformed(_))) => {
-                Interrupted::Malformed
+                InterruptCause::Malformed
             }
             _ => self.cause,
         })?;
@@ -346,7 +346,7 @@ async fn is_empty<B: Content>(claim: &Claim, shared: &Shared, body: &mut B) -> R
         let frame = tokio::select! {
             biased;
             () = claim.stopped() => return Ok(false),
-            () = shared.draining.cancelled() => return Err(Refusal::Unavailable(Duration::from_secs(1))),
+            () = shared.draining.cancelled() => return Err(Reason::Unavailable(Duration::from_secs(1)).into()),
             frame = body.frame() => frame,
         };
         match frame {
@@ -359,10 +359,10 @@ async fn is_empty<B: Content>(claim: &Claim, shared: &Shared, body: &mut B) -> R
 
 /// Returns the reason why a body failed. Under another server than hoist-http all that is known is that it ended early.
 //= TUS1-PATCH-10
-fn interruption(failure: &BoxError) -> Interrupted {
+fn interruption(failure: &BoxError) -> InterruptCause {
     match failure.downcast_ref::<BodyError>() {
-        Some(BodyError::Idle | BodyError::TooSlow) => Interrupted::TooSlow,
-        Some(BodyError::Malformed(_)) => Interrupted::Malformed,
-        Some(_) | None => Interrupted::Cut,
+        Some(BodyError::Idle | BodyError::TooSlow) => InterruptCause::TooSlow,
+        Some(BodyError::Malformed(_)) => InterruptCause::Malformed,
+        Some(_) | None => InterruptCause::Disconnected,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hoist_proto::dialect::{self, Detected, Dialect, DialectOptions, Resource, tus1};
 use hoist_proto::operation::Reply;
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use http::request::Parts;
 use http::{HeaderValue, Request, header};
 use tracing::Instrument as _;
@@ -46,7 +46,9 @@ impl Hoist {
             Route::WellKnown => discover::well_known(shared),
             Route::Health => discover::health(),
             Route::Readiness => discover::readiness(shared).await,
-            Route::Nowhere => answer::refused(None, &Refusal::NotFound, &shared.context(&shared.endpoint)),
+            Route::Nowhere => {
+                answer::refused(None, &Reason::NotFound.into(), &shared.context(&shared.endpoint))
+            }
         };
         //= TUS1-DF-17
         answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -68,7 +70,8 @@ impl Hoist {
             Detected::ByUpload => return self.answer_by_url(resource, &head, body, &context).await,
             Detected::Refuse(refusal) => {
                 // A client of tus that states no version, or another one, still reads the answers of tus 1.0.
-                let dialect = (refusal == Refusal::TusVersion).then(|| shared.unversioned_tus());
+                let dialect =
+                    (refusal.reason == Reason::UnsupportedTusVersion).then(|| shared.unversioned_tus());
                 return answer::refused(dialect, &refusal, &context);
             }
             Detected::Dialect(dialect) if shared.settings.completes_at_length => {
@@ -120,7 +123,7 @@ impl Hoist {
         let shared = self.shared();
         shared.auth.admit(&head).await?; // before any content of an unauthorized peer is read
         let read = shared.draining.run_until_cancelled(form::file(head, body, boundary)).await;
-        let (head, file) = read.ok_or(Refusal::Unavailable(Duration::from_secs(1)))??;
+        let (head, file) = read.ok_or(Reason::Unavailable(Duration::from_secs(1)))??;
         self.run(Dialect::Conventional, resource, base, head, file).await
     }
 }

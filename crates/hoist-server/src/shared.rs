@@ -9,7 +9,7 @@ use hoist_proto::dialect::Context;
 use hoist_proto::dialect::interop::Versions;
 use hoist_proto::dialect::tus1::Extensions;
 use hoist_proto::policy::Policy;
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::UploadId;
 use hoist_proto::upload::Upload;
 use hoist_store::store::Store;
@@ -152,7 +152,7 @@ impl Hoist {
         let task = self.0.tasks.spawn(work(Arc::clone(&self.0)).in_current_span());
         task.await.unwrap_or_else(|failure| {
             tracing::error!(error = %failure, "a request task panicked");
-            Err(Refusal::Internal)
+            Err(Reason::Internal.into())
         })
     }
 }

@@ -289,7 +289,7 @@ impl Hoist {
             Ok(Some(upload)) if !upload.is_complete() => {
                 shared.pending_parts.add(&upload);
                 if let Err(refusal) = shared.try_join(&claim, upload).await {
-                    tracing::warn!(upload = %id.short(), refusal = refusal.problem().title, "cannot join the parts");
+                    tracing::warn!(upload = %id.short(), refusal = refusal.title(), "cannot join the parts");
                 }
             }
             // A failure to load has been logged.

@@ -4,7 +4,7 @@
 //! outbox of events and metrics attach to [`Shared::apply`], which knows every transition but a creation, and to
 //! [`Shared::create`].
 
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::upload::{Composition, IndexedParts, Phase, Upload};
 use hoist_store::store::{Error, UploadGroup, Writer};
 
@@ -151,7 +151,7 @@ impl Shared {
             for number in started.iter() {
                 let part = self.ids.of_part(upload.id, number);
                 let claim =
-                    self.claims.take(part, requester, CLAIM_TIMEOUT).await.map_err(|_| Refusal::Busy)?;
+                    self.claims.take(part, requester, CLAIM_TIMEOUT).await.map_err(|_| Reason::Busy)?;
                 match self.store.remove(part, claim.fence()).await {
                     Ok(()) => self.ledger.forget(part),
                     Err(Error::Missing) => {}

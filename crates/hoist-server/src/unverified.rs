@@ -4,7 +4,7 @@
 //! comparison itself is in [`digest`](crate::digest).
 
 use bytes::Bytes;
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::Offset;
 use hoist_proto::upload::{State, Upload};
 use hoist_store::store::{Error, Store, Writer};
@@ -90,12 +90,12 @@ impl UnverifiedContent {
                 }
                 None
             }
-            ContentCheck::Mismatch => Some(Refusal::Digest(state)),
-            ContentCheck::Unverifiable(refusal) => Some(Refusal::Beside(Box::new(refusal), state)),
+            ContentCheck::Mismatch => Some(Reason::DigestMismatch.with_state(state)),
+            ContentCheck::Unverifiable(refusal) => Some(Refusal { state: Some(state), ..refusal }),
             ContentCheck::NotHashed(said) => {
                 writer.sync().await?;
                 let is_right = digest::is_stored(&said, upload.id, self.at, store).await?;
-                (!is_right).then_some(Refusal::Digest(state))
+                (!is_right).then_some(Reason::DigestMismatch.with_state(state))
             }
         };
         if refusal.is_some() {

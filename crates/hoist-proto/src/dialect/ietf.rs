@@ -1,7 +1,7 @@
-//! "Resumable Uploads for HTTP": the server names the upload by a URL, and says so in a 104.
+//! "Resumable Uploads for HTTP", the IETF draft: the server assigns each upload a URL and announces it by 104.
 //!
-//! Owns the wire spelling of interop versions 3 to 10 and of the text without a version, both ways; what differs between
-//! them is in [`interop`](super::interop). The client's side is in [`client`]. Source: docs/ietf.md.
+//! This is the server's half for all interop versions and for the text without versions; the differences between them are
+//! properties in [`interop`](super::interop). The client's half is in [`client`]. Source: docs/ietf.md.
 
 pub mod client;
 
@@ -12,18 +12,21 @@ use super::conventional;
 use super::interop::{Interop, LimitKeys, Properties};
 use super::{
     Context, DialectOptions, INTEROP_VERSION, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_LENGTH,
-    UPLOAD_LIMIT, UPLOAD_OFFSET, has_media_type, is_content_method, refused, status,
+    UPLOAD_LIMIT, UPLOAD_OFFSET, has_content, has_media_type, status,
 };
 use crate::field::{self, Field};
 use crate::operation::{
     Append, BelowMinSize, Content, Create, Decoded, Finish, OnExisting, Operation, Reply, Subject,
 };
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 use crate::types::{Durable, Length, Offset, UploadId};
 use crate::upload::{Completion, Composition, Excess, Family, Interruption, Semantics, State, Upload};
 
 /// The media type of appends.
 pub const PARTIAL_UPLOAD: &str = "application/partial-upload";
+
+/// The methods of the URL of an upload, for `Allow`.
+pub const METHODS_OF_UPLOAD: &str = "HEAD, GET, PATCH, DELETE, OPTIONS";
 
 pub(crate) const SEMANTICS: Semantics = Semantics {
     completion: Completion::Explicit,
@@ -31,61 +34,50 @@ pub(crate) const SEMANTICS: Semantics = Semantics {
     interruption: Interruption::Resumes,
 };
 
-/// A peer that speaks an iteration of the draft.
+/// The dialect in one version, as it applies to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IetfCodec {
-    /// Which iteration its requests are read by and its answers written in.
+    /// The version in which the request is decoded and the response encoded.
     pub version: Interop,
-    /// Whether it understands interim responses of this iteration.
+    /// True if the client understands interim responses.
     pub sends_interim: bool,
-    /// Whether its uploads are complete, too, when their length is reached, in the versions whose clients need that.
+    /// True if uploads are also complete when they reach their length, in the versions whose clients need it.
     pub completes_at_length: bool,
 }
 
-/// What a request to a target says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Creation {
-    /// It creates an upload.
-    By(IetfCodec),
-    /// It is an ordinary request.
-    Ordinary,
-}
-
-/// Tells a creation from an ordinary request to a target.
+/// Returns the codec of a request that creates an upload; `None` for an ordinary request.
 //= IETF-CRE-02, IETF-CRE-06, IETF-VER-06, IETF-VER-07, IETF-VER-10, IETF-SF-04
-pub(super) fn creation(head: &Parts, options: DialectOptions) -> Creation {
+pub(super) fn codec_of_creation(head: &Parts, options: DialectOptions) -> Option<IetfCodec> {
     let fields = &head.headers;
-    if !is_content_method(&head.method) {
-        return Creation::Ordinary;
+    if !has_content(&head.method) {
+        return None;
     }
-    let number = field::integer(fields, &INTEROP_VERSION);
-    let speaker = |version, sends_interim| {
-        Creation::By(IetfCodec { version, sends_interim, ..IetfCodec::unversioned() })
-    };
+    let codec =
+        |version, sends_interim| Some(IetfCodec { version, sends_interim, ..IetfCodec::unversioned() });
     let complete = field::boolean(fields, &UPLOAD_COMPLETE);
-    match &number {
-        Field::Is(number) if *number < 3 => Creation::Ordinary,
-        Field::Is(number) => match (options.versions.find(*number), complete) {
-            (Some(version), _) if said_completeness(version, fields).is_some() => speaker(version, true),
-            (None, Field::Is(false)) => speaker(options.versions.newest(), false),
-            (Some(_) | None, _) => Creation::Ordinary,
+    match field::integer(fields, &INTEROP_VERSION) {
+        Field::Is(number) if Some(number) < Interop::OLDEST.number() => None,
+        Field::Is(number) => match (options.versions.find(number), complete) {
+            (Some(version), _) if read_completeness(version, fields).is_some() => codec(version, true),
+            (None, Field::Is(false)) => codec(options.versions.newest(), false),
+            (Some(_) | None, _) => None,
         },
         Field::Malformed => match complete {
-            Field::Is(false) => speaker(options.versions.newest(), false),
-            _ => Creation::Ordinary,
+            Field::Is(false) => codec(options.versions.newest(), false),
+            _ => None,
         },
         Field::Absent => match (complete, field::boolean(fields, &UPLOAD_INCOMPLETE)) {
-            (Field::Is(_), _) => speaker(Interop::Rfc, options.rfc_interim),
-            // Apple's printed example, of before there were numbers.
-            (_, Field::Is(true)) => speaker(Interop::V3, false),
-            _ => Creation::Ordinary,
+            (Field::Is(_), _) => codec(Interop::Rfc, options.rfc_interim),
+            // An example in Apple's documentation that predates the version numbers.
+            (_, Field::Is(true)) => codec(Interop::V3, false),
+            _ => None,
         },
     }
 }
 
-/// The speaker of a request on the URL of an upload, if the request is in this dialect.
+/// Returns the codec of a request to the URL of an upload, if the request is in this dialect.
 //= IETF-VER-02, IETF-VER-07, IETF-VER-10
-pub(super) fn on_upload(head: &Parts, options: DialectOptions) -> Option<IetfCodec> {
+pub(super) fn codec_on_upload(head: &Parts, options: DialectOptions) -> Option<IetfCodec> {
     let number = field::integer(&head.headers, &INTEROP_VERSION);
     let sends_interim = options.rfc_interim && !number.is_present();
     let version = number.ignoring_malformed().and_then(|number| options.versions.find(number));
@@ -97,15 +89,16 @@ pub(super) fn on_upload(head: &Parts, options: DialectOptions) -> Option<IetfCod
     }
 }
 
+/// Reads the completeness field of a version. A malformed field counts as absent.
 //= IETF-VER-05
-fn said_completeness(version: Interop, fields: &HeaderMap) -> Option<Finish> {
+fn read_completeness(version: Interop, fields: &HeaderMap) -> Option<Finish> {
     let Properties { completeness, complete_is, .. } = version.properties();
-    let said = field::boolean(fields, &completeness).ignoring_malformed()?;
-    Some(if said == complete_is { Finish::Here } else { Finish::Later })
+    let value = field::boolean(fields, &completeness).ignoring_malformed()?;
+    Some(if value == complete_is { Finish::Here } else { Finish::Later })
 }
 
 impl IetfCodec {
-    /// A peer that names no version.
+    /// The codec for a client that sends no version number and understands no interim responses.
     pub fn unversioned() -> Self {
         Self { version: Interop::Rfc, sends_interim: false, completes_at_length: false }
     }
@@ -114,23 +107,22 @@ impl IetfCodec {
         if self.completes_at_length { self.version.properties_at_length() } else { self.version.properties() }
     }
 
-    /// Understands a request to a target that [`creation`] found to be one.
+    /// Decodes a creation, for which [`codec_of_creation`] returned this codec.
     //= IETF-CRE-01, IETF-CRE-05, IETF-CRE-13, IETF-CRE-16, IETF-CRE-17
     pub(super) fn decode_creation(self, head: &Parts, bytes: Option<u64>) -> Result<Decoded, Refusal> {
         let fields = &head.headers;
-        let mut origin = conventional::whole_origin(head)?;
+        let mut origin = conventional::full_origin(head)?;
         if has_media_type(fields, PARTIAL_UPLOAD) {
             if head.method == Method::PATCH {
-                let detail = "an append goes to the URL of its upload".into();
-                return Err(Refusal::Rejected { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, detail });
+                return Err(Reason::AppendToEndpoint.into());
             }
-            // No representation is of this type: a client that appends with it has put it here too.
+            // No representation has this type: the client sends it with every request, not only with appends.
             origin.fields.remove(header::CONTENT_TYPE);
         }
         if field::integer(fields, &UPLOAD_OFFSET).ignoring_malformed().is_some_and(|offset| offset > 0) {
             return Err(Refusal::field("Upload-Offset", "a creation begins at 0"));
         }
-        let finish = said_completeness(self.version, fields).unwrap_or(Finish::Later);
+        let finish = read_completeness(self.version, fields).unwrap_or(Finish::Later);
         let content = Content { bytes, finish };
         let length = length_of_creation(fields, content)?;
         let create = Create {
@@ -146,39 +138,40 @@ impl IetfCodec {
         Ok(Decoded { subject: Subject::Fresh, family: Family::Ietf, operation: Operation::Create(create) })
     }
 
-    /// Understands a request to the URL of an upload.
+    /// Decodes a request to the URL of an upload.
     pub(super) fn decode_on_upload(self, id: UploadId, head: &Parts, bytes: Option<u64>) -> Decoded {
         let properties = self.properties();
         let operation = match head.method {
-            Method::HEAD | Method::GET => question(&properties, head, Operation::Retrieve),
-            Method::DELETE => question(&properties, head, Operation::Cancel),
+            Method::HEAD | Method::GET => without_content(&properties, head, Operation::Retrieve),
+            Method::DELETE => without_content(&properties, head, Operation::Cancel),
             Method::PATCH => match self.append(&properties, head, bytes) {
                 Ok(append) => Operation::Append(append),
                 Err(refusal) => Operation::Reject(refusal),
             },
-            _ => Operation::Reject(Refusal::Method { allow: "HEAD, GET, PATCH, DELETE, OPTIONS" }),
+            _ => Operation::Reject(Reason::MethodNotAllowed { allow: METHODS_OF_UPLOAD }.into()),
         };
         Decoded { subject: Subject::Id(id), family: Family::Ietf, operation }
     }
 
+    /// Decodes an append.
     //= IETF-APP-04, IETF-APP-05, IETF-APP-06, IETF-APP-16, IETF-COD-02
     fn append(self, properties: &Properties, head: &Parts, bytes: Option<u64>) -> Result<Append, Refusal> {
         let fields = &head.headers;
         if properties.append_type && !has_media_type(fields, PARTIAL_UPLOAD) {
-            return Err(Refusal::MediaType { accept: PARTIAL_UPLOAD });
+            return Err(Reason::NotAppendMediaType { accept: PARTIAL_UPLOAD }.into());
         }
         let Some(at) = field::integer(fields, &UPLOAD_OFFSET).ignoring_malformed().map(Offset::new) else {
             return Err(Refusal::field("Upload-Offset", "must be one integer from 0 to 999999999999999"));
         };
-        let Some(finish) = said_completeness(self.version, fields).or(properties.append_default) else {
-            return Err(Refusal::field(spelled(&properties.completeness), "must be ?0 or ?1"));
+        let Some(finish) = read_completeness(self.version, fields).or(properties.append_default) else {
+            return Err(Refusal::field(canonical_name(&properties.completeness), "must be ?0 or ?1"));
         };
         let content = Content { bytes, finish };
-        let length = length_said(fields);
+        let length = declared_length(fields);
         Ok(Append { like: None, at, length, content, when_complete: properties.when_complete })
     }
 
-    /// The 104 that tells a creation's URL, before its content is read.
+    /// Encodes the 104 response that announces the URL of a new upload, before its content is read.
     //= IETF-CRE-07, IETF-INT-01, IETF-INT-07, IETF-INT-14
     pub(super) fn announcement(self, upload: &Upload, context: &Context<'_>) -> Option<Response<()>> {
         let resumes = upload.semantics.interruption == Interruption::Resumes;
@@ -193,7 +186,7 @@ impl IetfCodec {
         Some(head)
     }
 
-    /// A 104 that tells how much is stored.
+    /// Encodes a 104 response that reports the offset.
     //= IETF-INT-02, IETF-INT-03, IETF-INT-04, IETF-INT-05
     pub(super) fn progress(self, offset: Durable) -> Option<Response<()>> {
         if !self.sends_interim || !self.properties().progress {
@@ -205,7 +198,7 @@ impl IetfCodec {
         Some(head)
     }
 
-    /// The head of the answer to a request that was carried out.
+    /// Encodes the head of the response to a request that was carried out.
     pub(super) fn encode(self, reply: &Reply, context: &Context<'_>) -> Response<()> {
         let properties = self.properties();
         let mut head = match reply {
@@ -223,8 +216,8 @@ impl IetfCodec {
             //= IETF-APP-11, IETF-APP-12, IETF-CRE-09, IETF-CRE-10
             Reply::Complete { id, created, state, answer } => {
                 let mut head = self.stated(answer.status, state, true);
-                // What the target says of uploads is of its own, not of this one.
-                for (name, value) in answer.fields.iter().filter(|(name, _)| !is_own(name)) {
+                // Fields of this dialect in the target's response are about uploads of the target's own.
+                for (name, value) in answer.fields.iter().filter(|(name, _)| !is_dialect_field(name)) {
                     head.headers_mut().append(name, value.clone());
                 }
                 let locates = answer.status == StatusCode::CREATED || *created && properties.locates_whole;
@@ -247,18 +240,16 @@ impl IetfCodec {
         head
     }
 
-    /// The head of the answer to a request that was refused. The completeness field says who speaks: not the target.
+    /// Adds the fields of this dialect to a refusal. `Upload-Complete: ?0` shows that the response is not the target's, even if the
+    /// upload is complete.
     //= IETF-APP-07, IETF-CMP-06, IETF-CRE-22, IETF-LIM-06, IETF-RET-10
-    pub(super) fn refuse(self, refusal: &Refusal, context: &Context<'_>) -> Response<()> {
-        let mut head = refused(refusal);
-        let fields = head.headers_mut();
-        let state = refusal.state();
-        match &state {
+    pub(super) fn refuse(self, refusal: &Refusal, context: &Context<'_>, fields: &mut HeaderMap) {
+        match &refusal.state {
             Some(state) => self.state(fields, state, false),
             None => self.completeness(fields, false),
         }
-        if is_for_a_limit(refusal) {
-            if let Some(state) = &state {
+        if is_limit_exceeded(refusal) {
+            if let Some(state) = &refusal.state {
                 self.limits(fields, state, context);
             } else {
                 let left = context.lifetime.map(|lifetime| lifetime.as_secs());
@@ -266,15 +257,16 @@ impl IetfCodec {
             }
         }
         self.sign(fields);
-        head
     }
 
+    /// A head with the state of the upload.
     fn stated(self, code: StatusCode, state: &State, complete: bool) -> Response<()> {
         let mut head = status(code);
         self.state(head.headers_mut(), state, complete);
         head
     }
 
+    /// Writes the state of the upload.
     fn state(self, fields: &mut HeaderMap, state: &State, complete: bool) {
         fields.insert(UPLOAD_OFFSET, field::offset_value(state.offset));
         self.completeness(fields, complete);
@@ -284,18 +276,19 @@ impl IetfCodec {
         }
     }
 
+    /// Writes the completeness field.
     fn completeness(self, fields: &mut HeaderMap, complete: bool) {
         let Properties { completeness, complete_is, .. } = self.properties();
         fields.insert(completeness, field::boolean_value(complete == complete_is));
     }
 
-    /// `Upload-Limit`, with the life time counted down to the moment of the answer.
+    /// Writes `Upload-Limit` with the remaining lifetime of the upload.
     //= IETF-LIM-02, IETF-OPT-02
     fn limits(self, fields: &mut HeaderMap, state: &State, context: &Context<'_>) {
         self.write_limits(fields, state.expires.map(|end| end.until(context.now).as_secs()), context);
     }
 
-    /// `Upload-Limit`, with the seconds that are `left` of a life time.
+    /// Writes `Upload-Limit` with the remaining lifetime in seconds.
     fn write_limits(self, fields: &mut HeaderMap, left: Option<u64>, context: &Context<'_>) {
         let keys = match self.properties().limits {
             LimitKeys::None => return,
@@ -307,6 +300,7 @@ impl IetfCodec {
         fields.insert(UPLOAD_LIMIT, field::dictionary_value(&limits));
     }
 
+    /// Writes the version number.
     //= IETF-VER-03
     fn sign(self, fields: &mut HeaderMap) {
         if let Some(number) = self.properties().number {
@@ -315,64 +309,67 @@ impl IetfCodec {
     }
 }
 
-/// The value of `Upload-Length`. The other indicator, a last request's own size, is the engine's to compare.
+/// Returns the value of `Upload-Length`. The engine compares it with the other indicator of the length, the end of the last
+/// request.
 ///
-/// Versions 3 to 5 have no such field, but tus-js-client sends it in version 5, and a length that is passed over there lets
-/// an upload end short of it.
-fn length_said(fields: &HeaderMap) -> Option<Length> {
+/// Versions 3 to 5 do not define the field, but tus-js-client sends it in version 5; if it were ignored, an upload could become
+/// complete before it reaches that length.
+fn declared_length(fields: &HeaderMap) -> Option<Length> {
     field::integer(fields, &UPLOAD_LENGTH).ignoring_malformed().map(Length::new)
 }
 
-/// The length both indicators of a creation agree on. Where they do not, there is no upload to begin.
+/// Returns the length on which both indicators of a creation agree.
+///
+/// # Errors
+/// Returns [`Reason::InconsistentLength`] if they differ.
 //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04, IETF-COD-03
 fn length_of_creation(fields: &HeaderMap, content: Content) -> Result<Option<Length>, Refusal> {
-    let ends = content.bytes.filter(|_| content.finish == Finish::Here).map(Length::new);
-    let said = length_said(fields);
-    match (said, ends) {
-        (Some(said), Some(ends)) if said != ends => Err(Refusal::Inconsistent(None)),
-        _ => Ok(said.or(ends)),
+    let end = content.bytes.filter(|_| content.finish == Finish::Here).map(Length::new);
+    let declared = declared_length(fields);
+    match (declared, end) {
+        (Some(declared), Some(end)) if declared != end => Err(Reason::InconsistentLength.into()),
+        _ => Ok(declared.or(end)),
     }
 }
 
-/// A request without content, unless it carries fields that are errors there.
+/// Returns the operation of a request without content, or its rejection if it carries a field that is an error in such requests.
 //= IETF-RET-11
-fn question(properties: &Properties, head: &Parts, asked: Operation) -> Operation {
+fn without_content(properties: &Properties, head: &Parts, operation: Operation) -> Operation {
     let extra = [
         ("Upload-Offset", &UPLOAD_OFFSET),
-        (spelled(&properties.completeness), &properties.completeness),
+        (canonical_name(&properties.completeness), &properties.completeness),
         ("Upload-Length", &UPLOAD_LENGTH),
     ];
     let found = extra.into_iter().find(|(_, name)| head.headers.contains_key(*name));
     match found {
-        Some((name, _)) if properties.strict_questions => {
+        Some((name, _)) if properties.rejects_upload_fields => {
             Operation::Reject(Refusal::field(name, "has no meaning in HEAD and DELETE"))
         }
-        _ => asked,
+        _ => operation,
     }
 }
 
-/// The name of the completeness field, as a refusal spells it.
-fn spelled(completeness: &HeaderName) -> &'static str {
+/// The name of the completeness field in its usual letter case, for refusals.
+fn canonical_name(completeness: &HeaderName) -> &'static str {
     if *completeness == UPLOAD_INCOMPLETE { "Upload-Incomplete" } else { "Upload-Complete" }
 }
 
-/// Whether a field of a response is this dialect's.
-fn is_own(name: &HeaderName) -> bool {
+/// Returns whether a header field belongs to this dialect.
+fn is_dialect_field(name: &HeaderName) -> bool {
     let own =
         [UPLOAD_OFFSET, UPLOAD_LENGTH, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_LIMIT, INTEROP_VERSION];
     own.contains(name)
 }
 
-/// Returns `true` if the request violates a limit of the server. The answer then states all limits.
-fn is_for_a_limit(refusal: &Refusal) -> bool {
-    match refusal {
-        Refusal::TooLarge { .. }
-        | Refusal::TooSmall { .. }
-        | Refusal::TooMany { .. }
-        | Refusal::Quota { .. } => true,
-        Refusal::Beside(refusal, _) => is_for_a_limit(refusal),
-        _ => false,
-    }
+/// Returns whether the request exceeds a limit of the server. Such a refusal reports all limits.
+fn is_limit_exceeded(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.reason,
+        Reason::TooLarge { .. }
+            | Reason::TooSmall { .. }
+            | Reason::TooManyUploads { .. }
+            | Reason::QuotaExceeded { .. }
+    )
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
-//! The iterations of "Resumable Uploads for HTTP", one row of properties each.
+//! The versions of "Resumable Uploads for HTTP": one row of properties each.
 //!
-//! Owns every difference between them. `ietf.rs` reads a row once and never asks for a number again, so that the next
-//! iteration is one more row.
+//! All differences between versions are here, except that the status of a refusal may depend on the version
+//! (`dialect/refusal_table.rs`). No other code compares version numbers, so a new version is a new variant, its number and its row.
 
 mod versions;
+
+use std::fmt;
 
 use http::{HeaderName, StatusCode};
 
@@ -12,7 +14,7 @@ use super::{UPLOAD_COMPLETE, UPLOAD_INCOMPLETE};
 use crate::operation::{AppendToComplete, Finish};
 use crate::upload::Completion;
 
-/// An iteration a peer may speak, by its interop version.
+/// A version of the draft, named by its interop version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Interop {
     /// draft-ietf-httpbis-resumable-upload-01.
@@ -31,39 +33,39 @@ pub enum Interop {
     V9,
     /// -13 and later.
     V10,
-    /// An iteration after this release, by its number; it has the properties of the newest that is known.
+    /// A version newer than this release, by its number. It has the properties of the newest known version.
     Later(u64),
-    /// The text without version numbers, as the RFC will be.
+    /// The text without version numbers, which the RFC will be.
     Rfc,
 }
 
-/// What an iteration does differently from the others.
+/// The differences between versions.
 #[expect(clippy::struct_excessive_bools, reason = "a row of independent properties")]
 #[derive(Clone, Debug)]
 pub(super) struct Properties {
-    /// Its number, repeated in every response.
+    /// The number, which every response repeats.
     pub(super) number: Option<u64>,
-    /// The field that says whether the representation is complete.
+    /// The name of the completeness field.
     pub(super) completeness: HeaderName,
-    /// The value of that field for "complete".
+    /// The value of the completeness field that means "complete".
     pub(super) complete_is: bool,
-    /// When an upload it creates is complete.
+    /// The rule for the completion of an upload.
     pub(super) completion: Completion,
-    /// Whether appends have a media type of their own.
+    /// True if appends must have the media type of appends.
     pub(super) append_type: bool,
-    /// What an append without the completeness field means; `None` where that is an error.
+    /// The meaning of an append without the completeness field; `None` if that is an error.
     pub(super) append_default: Option<Finish>,
-    /// The status of an append that does not complete.
+    /// The status of an append that does not complete the upload.
     pub(super) appended: StatusCode,
-    /// Whether the answer to a whole creation says where the upload is, whatever its status.
+    /// True if the response to a creation that completes the upload has `Location` whatever its status.
     pub(super) locates_whole: bool,
-    /// Whether interim responses tell progress.
+    /// True if interim responses report progress.
     pub(super) progress: bool,
-    /// Which limits are told.
+    /// The keys of the lifetime in `Upload-Limit`.
     pub(super) limits: LimitKeys,
-    /// Whether upload fields on questions and cancellations are errors.
-    pub(super) strict_questions: bool,
-    /// What an append to a complete upload gets.
+    /// True if upload fields in requests without content are errors.
+    pub(super) rejects_upload_fields: bool,
+    /// The response to an append to a complete upload.
     pub(super) when_complete: AppendToComplete,
     /// The sign by which a client recognizes the target's answer.
     pub(super) completion_signal: CompletionSignal,
@@ -83,32 +85,43 @@ pub(crate) enum CompletionSignal {
     Field,
 }
 
-/// The keys of `Upload-Limit`.
+/// The keys of the lifetime in `Upload-Limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitKeys {
-    /// The field does not exist.
+    /// The version has no such field.
     None,
-    /// The life time is called `expires`, and by some already `max-age`.
+    /// `expires`, and `max-age` for clients that already use the newer name.
     Both,
-    /// The life time is called `max-age`.
+    /// `max-age`.
     MaxAge,
 }
 
 impl Interop {
-    /// All that are known, oldest first.
+    /// All known versions, oldest first. Every other list of versions is made from this one.
     pub const ALL: [Self; 9] =
         [Self::V3, Self::V4, Self::V5, Self::V6, Self::V7, Self::V8, Self::V9, Self::V10, Self::Rfc];
 
-    /// The newest that has a number.
-    pub const NEWEST: Self = Self::V10;
+    /// The oldest version.
+    pub const OLDEST: Self = Self::ALL[0];
 
-    /// The iteration of a number, if it is known.
+    /// The newest version that has a number.
+    pub const NEWEST: Self = Self::ALL[Self::ALL.len() - 2];
+
+    /// The numbers of all known versions that have one, in the syntax of [`Versions`].
+    pub const RANGE: &str = "3-10";
+
+    /// Returns the numbers of all known versions that have one, smallest first.
+    pub fn numbers() -> impl Iterator<Item = u64> {
+        Self::ALL.into_iter().filter_map(Self::number)
+    }
+
+    /// Returns the version with a number, if it is known.
     pub fn of_number(number: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.number() == Some(number))
     }
 
-    /// Its number.
-    pub fn number(self) -> Option<u64> {
+    /// Returns the number; `None` for the text without versions.
+    pub const fn number(self) -> Option<u64> {
         match self {
             Self::V3 => Some(3),
             Self::V4 => Some(4),
@@ -123,9 +136,9 @@ impl Interop {
         }
     }
 
-    /// The properties for an operator who tolerates clients that send everything and never say that it was everything.
-    /// tus-js-client is one, in the two versions it speaks: it completes no empty file, no file it reads from disk in
-    /// chunks (release 4), and nothing of which it finds all bytes on the server.
+    /// Returns the properties for servers that accept clients which send all content without marking the last request.
+    /// tus-js-client is one, in the two versions it implements: it does not complete an empty file, a file that it reads from
+    /// disk in chunks (release 4), or an upload whose content is already on the server.
     pub(super) fn properties_at_length(self) -> Properties {
         let properties = self.properties();
         match self {
@@ -136,6 +149,7 @@ impl Interop {
         }
     }
 
+    /// Returns the row of the version.
     pub(super) fn properties(self) -> Properties {
         let newest = Properties {
             number: self.number(),
@@ -148,16 +162,15 @@ impl Interop {
             locates_whole: false,
             progress: true,
             limits: LimitKeys::MaxAge,
-            strict_questions: false,
+            rejects_upload_fields: false,
             when_complete: AppendToComplete::Replays,
             completion_signal: CompletionSignal::Field,
         };
-        let numbered_by_text = |typed| AppendToComplete::Rejects { typed };
         match self {
             Self::V9 | Self::V10 | Self::Later(_) | Self::Rfc => newest,
             Self::V8 => Properties { completion_signal: CompletionSignal::CreationSuccess, ..newest },
             Self::V7 => Properties {
-                when_complete: numbered_by_text(true),
+                when_complete: AppendToComplete::Rejects,
                 completion_signal: CompletionSignal::CreationSuccess,
                 ..newest
             },
@@ -165,8 +178,8 @@ impl Interop {
                 append_default: Some(Finish::Later),
                 appended: StatusCode::CREATED,
                 limits: LimitKeys::Both,
-                strict_questions: true,
-                when_complete: numbered_by_text(true),
+                rejects_upload_fields: true,
+                when_complete: AppendToComplete::Rejects,
                 completion_signal: CompletionSignal::AnySuccess,
                 ..newest
             },
@@ -176,8 +189,8 @@ impl Interop {
                 appended: StatusCode::CREATED,
                 progress: self == Self::V5,
                 limits: LimitKeys::None,
-                strict_questions: true,
-                when_complete: numbered_by_text(false),
+                rejects_upload_fields: true,
+                when_complete: AppendToComplete::Rejects,
                 completion_signal: CompletionSignal::AnySuccess,
                 ..newest
             },
@@ -190,8 +203,8 @@ impl Interop {
                 locates_whole: true,
                 progress: false,
                 limits: LimitKeys::None,
-                strict_questions: true,
-                when_complete: numbered_by_text(false),
+                rejects_upload_fields: true,
+                when_complete: AppendToComplete::Rejects,
                 completion_signal: CompletionSignal::AnySuccess,
                 ..newest
             },
@@ -199,9 +212,28 @@ impl Interop {
     }
 }
 
+/// Writes the number, or `rfc`.
+impl fmt::Display for Interop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.number() {
+            Some(number) => number.fmt(f),
+            None => f.write_str("rfc"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lists_of_versions_agree() {
+        assert_eq!(Interop::NEWEST.number(), Interop::numbers().max());
+        assert_eq!(Interop::OLDEST.number(), Interop::numbers().min());
+        assert!(Interop::ALL.is_sorted());
+        assert_eq!(Interop::RANGE, Versions::KNOWN.to_string());
+        assert_eq!(Interop::ALL.map(|version| version.to_string()).join(" "), "3 4 5 6 7 8 9 10 rfc");
+    }
 
     // proves: IETF-CMP-03
     #[test]

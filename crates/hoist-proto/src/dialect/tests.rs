@@ -1,8 +1,8 @@
-//! Which dialect a request is in, row by row of the order of tests D0 to D10; and what is said without one.
+//! Detection of the dialect, in the order of the tests D0 to D10, and responses without a dialect.
 
 use std::time::Duration;
 
-use http::Request;
+use http::{HeaderName, Request};
 use proptest::prelude::*;
 
 use super::ietf::IetfCodec;
@@ -18,7 +18,7 @@ use crate::upload::{
 pub(super) const ID: UploadId = UploadId::from_bits([5; 16]);
 const ON_UPLOAD: Resource = Resource::Upload(ID);
 
-/// A head, its fields written `Name: value|Name: value`.
+/// A head with fields in the notation `Name: value|Name: value`.
 pub(super) fn head(method: &str, fields: &str) -> Parts {
     let mut request = Request::builder().method(method).uri("/uploads");
     for line in fields.split('|').filter(|line| !line.is_empty()) {
@@ -28,13 +28,13 @@ pub(super) fn head(method: &str, fields: &str) -> Parts {
     request.body(()).expect("a request").into_parts().0
 }
 
-/// What an answer depends on, where nothing is limited.
+/// A response context without limits.
 pub(super) fn context(base: &str) -> Context<'_> {
     const NONE: Limits = Limits { size_max: None, size_min: 0, append_max: None, append_min: 0 };
     Context { base, limits: &NONE, now: Timestamp::from_millis(0), lifetime: None }
 }
 
-/// An upload that has just begun.
+/// A new upload.
 pub(super) fn upload() -> Upload {
     Upload {
         id: ID,
@@ -56,8 +56,7 @@ pub(super) fn upload() -> Upload {
     }
 }
 
-/// What `detect` finds, in a word. An iteration of the draft is its number, with a star where it is sent interim
-/// responses.
+/// The result of `detect` as one word. A version of the draft is its number, with a star if its clients get interim responses.
 fn found(resource: Resource, method: &str, fields: &str) -> String {
     found_where(resource, method, fields, false)
 }
@@ -80,17 +79,17 @@ fn found_where(resource: Resource, method: &str, fields: &str, rfc_interim: bool
             Draft::Interop2 => "v2".into(),
         },
         Detected::Dialect(Dialect::Tus1(_)) => "tus".into(),
-        Detected::Refuse(refusal) => refusal.status().as_u16().to_string(),
+        Detected::Refuse(refusal) => refusal.status(None).as_u16().to_string(),
     }
 }
 
-/// Row, resources, method, fields, and what is found. The order is that of the tests: a request also carries what a later row
-/// would claim.
+/// Row, resources, method, fields, and the result. The rows are in the order of the tests: a request also has fields that a later
+/// test would match.
 const ROWS: &[(&str, &[Resource], &str, &str, &str)] = &[
     ("D0", ALL, "OPTIONS", "", "discover"),
     ("D0", ALL, "OPTIONS", "Tus-Resumable: 0.1|Upload-Token: a|Upload-Complete: ?0", "discover"),
     ("D0", ALL, "OPTIONS", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "discover"),
-    // D1: without tus the override means nothing.
+    // D1: the override has no effect without tus.
     ("D1", ALL, "POST", "X-HTTP-Method-Override: PATCH|Tus-Resumable: 1.0.0", "tus"),
     ("D1", ON_TARGET, "POST", "X-HTTP-Method-Override: PATCH", "ordinary"),
     ("D1", ENDPOINT, "POST", "X-HTTP-Method-Override: DELETE|Upload-Token: a", "seed"),
@@ -130,7 +129,7 @@ const ROWS: &[(&str, &[Resource], &str, &str, &str)] = &[
     ("D4", ENDPOINT, "PATCH", "Upload-Token: a|Content-Type: application/partial-upload", "seed"),
     ("D4", UPLOAD, "HEAD", "Upload-Token: abcdef", "stored"),
     ("D4", UPLOAD, "HEAD", "Upload-Token: abcdef|Upload-Draft-Interop-Version: 6", "6*"),
-    // D5, on a target: the number decides which field says that it is a creation.
+    // D5, on the endpoint: the number decides which field marks a creation.
     ("D5", ON_TARGET, "POST", "Upload-Draft-Interop-Version: 3|Upload-Incomplete: ?1", "3*"),
     ("D5", ON_TARGET, "PUT", "Upload-Draft-Interop-Version: 3|Upload-Incomplete: ?0", "3*"),
     ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 3|Upload-Complete: ?0", "ordinary"),
@@ -168,7 +167,7 @@ const ROWS: &[(&str, &[Resource], &str, &str, &str)] = &[
     ("D5", ENDPOINT, "GET", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "ordinary"),
     ("D5", ENDPOINT, "HEAD", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "ordinary"),
     ("D5", ENDPOINT, "DELETE", "Upload-Draft-Interop-Version: 8|Upload-Complete: ?1", "ordinary"),
-    // A whole creation of an unknown number can be served as an ordinary request; one that counts on resuming cannot.
+    // A creation with all content and an unknown number can be served as an ordinary request; one that will be resumed cannot.
     ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 10|Upload-Complete: ?1", "10*"),
     ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 11|Upload-Complete: ?1", "ordinary"),
     ("D5", ENDPOINT, "POST", "Upload-Draft-Interop-Version: 11|Upload-Complete: ?0", "10"),
@@ -232,7 +231,7 @@ const ROWS: &[(&str, &[Resource], &str, &str, &str)] = &[
     ("D9", UPLOAD, "PUT", "Upload-Complete: ?1", "405"),
     ("D9", UPLOAD, "PATCH", "Content-Type: text/plain", "415"),
     ("D9", UPLOAD, "PATCH", "Upload-Complete: ?1|Upload-Offset: 0", "415"),
-    // Below the endpoint, under a name that no upload can have.
+    // Below the endpoint, with a name that is no upload id.
     ("D5", NAMED, "HEAD", "Upload-Draft-Interop-Version: 8", "8*"),
     ("D5", NAMED, "GET", "Upload-Draft-Interop-Version: 3", "3*"),
     ("D5", NAMED, "DELETE", "Upload-Draft-Interop-Version: 9", "9*"),
@@ -244,7 +243,7 @@ const ROWS: &[(&str, &[Resource], &str, &str, &str)] = &[
     ("D10", ON_TARGET, "PUT", "", "ordinary"),
     ("D10", ENDPOINT, "GET", "", "ordinary"),
     ("D10", ENDPOINT, "POST", "Upload-Incomplete: ?0|Upload-Offset: 5", "ordinary"),
-    // Apple's printed example.
+    // The example in Apple's documentation.
     ("D10", ENDPOINT, "POST", "Upload-Incomplete: ?1", "3"),
 ];
 
@@ -270,7 +269,7 @@ fn the_first_test_that_matches_decides() {
 
 // proves: IETF-RET-10, IETF-DEL-02, TUS1-HEAD-05
 #[test]
-fn a_name_that_no_upload_can_have_is_not_found_in_any_dialect() {
+fn a_url_that_no_upload_can_have_is_not_found_in_any_dialect() {
     for fields in
         ["Upload-Draft-Interop-Version: 3", "Upload-Draft-Interop-Version: 9", "Tus-Resumable: 1.0.0"]
     {
@@ -282,7 +281,7 @@ fn a_name_that_no_upload_can_have_is_not_found_in_any_dialect() {
             };
             assert_eq!(
                 dialect.decode(&head, Resource::Named, Some(5)),
-                Err(Refusal::NotFound),
+                Err(Reason::NotFound.into()),
                 "{method} {fields}"
             );
         }
@@ -291,7 +290,7 @@ fn a_name_that_no_upload_can_have_is_not_found_in_any_dialect() {
 
 // proves: IETF-VER-10, IETF-VER-06
 #[test]
-fn an_operator_chooses_which_versions_are_spoken() {
+fn only_the_versions_that_the_operator_allows_are_detected() {
     let options = DialectOptions { versions: "6-8,11".parse().expect("a set"), ..DialectOptions::default() };
     let spoken = |resource, method, number: u64| {
         let fields = format!("Upload-Draft-Interop-Version: {number}|Upload-Complete: ?0");
@@ -312,11 +311,11 @@ fn an_operator_chooses_which_versions_are_spoken() {
 
 // proves: IETF-VER-07
 #[test]
-fn who_names_no_version_is_sent_interim_responses_where_that_is_allowed() {
+fn clients_without_a_version_get_interim_responses_only_if_enabled() {
     let table = [
         (Resource::Endpoint, "POST", "Upload-Complete: ?1", "rfc*"),
         (ON_UPLOAD, "PATCH", "Content-Type: application/partial-upload", "rfc*"),
-        // A number that is not known is not the absence of one.
+        // An unknown number is not an absent number.
         (Resource::Endpoint, "POST", "Upload-Draft-Interop-Version: 11|Upload-Complete: ?0", "10"),
         (
             ON_UPLOAD,
@@ -334,7 +333,7 @@ fn who_names_no_version_is_sent_interim_responses_where_that_is_allowed() {
 
 // proves: TOK-CRE-03a, TDR-104-02
 #[test]
-fn the_forms_of_the_token_dialect_are_told_apart() {
+fn the_forms_of_the_token_dialect_are_detected() {
     let table = [
         ("", "seed"),
         ("Upload-Draft-Interop-Version: 2", "v2"),
@@ -347,7 +346,7 @@ fn the_forms_of_the_token_dialect_are_told_apart() {
         ("Upload-Draft-Interop-Version: 2|Upload-Incomplete: ?1", "v2"),
         ("Upload-Draft-Interop-Version: 2|Upload-Draft-Version: 1", "v2"),
         ("Upload-Draft-Interop-Version: 1|Upload-Draft-Version: 1", "v1"),
-        // Decoration by clients that add their number to any request.
+        // Some clients send their number with any request.
         ("Upload-Draft-Interop-Version: 3|Upload-Complete: ?1", "seed"),
         ("Upload-Draft-Interop-Version: 6", "seed"),
         ("Upload-Draft-Interop-Version: 0", "seed"),
@@ -364,7 +363,7 @@ fn the_forms_of_the_token_dialect_are_told_apart() {
 }
 
 #[test]
-fn an_ordinary_request_is_an_upload_that_cannot_be_resumed() {
+fn an_ordinary_request_creates_an_upload_that_cannot_be_resumed() {
     for method in ["POST", "PUT"] {
         let head = head(method, "Upload-Offset: 5|Content-Type: text/x");
         let decoded = Dialect::Conventional.decode(&head, Resource::Endpoint, Some(7));
@@ -426,23 +425,23 @@ fn an_ordinary_request_is_answered_by_the_target() {
 }
 
 #[test]
-fn refusals_carry_what_their_statuses_ask_for() {
+fn refusals_have_the_fields_that_their_statuses_require() {
     let table = [
-        (Refusal::NotFound, 404, ""),
-        (Refusal::Method { allow: "HEAD" }, 405, "allow: HEAD"),
-        (Refusal::Unauthorized { challenge: "Bearer" }, 401, "www-authenticate: Bearer"),
-        (Refusal::Busy, 503, "retry-after: 1"),
-        (Refusal::Unavailable(Duration::from_millis(10)), 503, "retry-after: 1"),
-        (Refusal::Unavailable(Duration::from_secs(9)), 503, "retry-after: 9"),
-        (Refusal::Full(None), 507, "retry-after: 60"),
-        (Refusal::TooMany { uploads_max: 3 }, 429, "retry-after: 60"),
-        (Refusal::TusVersion, 412, "tus-resumable: 1.0.0|tus-version: 1.0.0"),
-        (Refusal::NotImplemented("x"), 501, ""),
-        (Refusal::Forbidden("no".into()), 403, ""),
+        (Reason::NotFound, 404, ""),
+        (Reason::MethodNotAllowed { allow: "HEAD" }, 405, "allow: HEAD"),
+        (Reason::Unauthorized { challenge: "Bearer" }, 401, "www-authenticate: Bearer"),
+        (Reason::Busy, 503, "retry-after: 1"),
+        (Reason::Unavailable(Duration::from_millis(10)), 503, "retry-after: 1"),
+        (Reason::Unavailable(Duration::from_secs(9)), 503, "retry-after: 9"),
+        (Reason::StorageFull, 507, "retry-after: 60"),
+        (Reason::TooManyUploads { uploads_max: 3 }, 429, "retry-after: 60"),
+        (Reason::UnsupportedTusVersion, 412, "tus-resumable: 1.0.0|tus-version: 1.0.0"),
+        (Reason::NotImplemented("x"), 501, ""),
+        (Reason::Forbidden("no".into()), 403, ""),
     ];
-    for (refusal, status, field) in table {
-        let answer = refused(&refusal);
-        assert_eq!(answer.status().as_u16(), status, "{refusal:?}");
+    for (reason, status, field) in table {
+        let answer = refused(None, &Refusal::new(reason.clone()));
+        assert_eq!(answer.status().as_u16(), status, "{reason:?}");
         assert_eq!(answer.headers()["cache-control"], "no-store");
         let mut others = answer.headers().clone();
         others.remove("cache-control");
@@ -450,11 +449,11 @@ fn refusals_carry_what_their_statuses_ask_for() {
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().expect("ASCII")))
             .collect();
-        assert_eq!(written.join("|"), field, "{refusal:?}");
+        assert_eq!(written.join("|"), field, "{reason:?}");
     }
 }
 
-/// Field names that mean something, and one that does not.
+/// The names of known fields, and an unknown one.
 const NAMES: [&str; 17] = [
     "upload-token",
     "upload-index",
@@ -530,7 +529,7 @@ proptest! {
                 Err(refusal) => {
                     let status = dialect.refuse(&refusal, &context).status();
                     prop_assert!(status.is_client_error() || status.as_u16() == 501, "{refusal:?}");
-                    prop_assert!(!refusal.problem().detail.is_empty());
+                    prop_assert!(!refusal.detail().is_empty());
                 }
             }
         }

@@ -1,7 +1,7 @@
-//! The Upload-Token dialect: the client names the upload, and one URL serves all of them.
+//! The `Upload-Token` dialect: the client names each upload by a token, and one URL serves all uploads.
 //!
-//! Two forms on the wire, told apart per request: the *seed form* of the first draft, and the *draft form* of interop
-//! versions 1 and 2 that followed it. Source: docs/upload-token.md.
+//! It has two forms, detected per request: the *seed form* of the first draft, and the *draft form* of the later drafts up to
+//! interop version 2. Source: docs/upload-token.md.
 
 pub mod client;
 
@@ -10,14 +10,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 
 use super::{
     DRAFT_VERSION, INTEROP_VERSION, METHODS, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_INDEX, UPLOAD_LENGTH,
-    UPLOAD_OFFSET, UPLOAD_TOKEN, conventional, refused, status,
+    UPLOAD_OFFSET, UPLOAD_TOKEN, conventional, status,
 };
 use crate::field::{self, Field};
 use crate::operation::{
     Append, AppendToComplete, BelowMinSize, Content, Create, Decoded, Finish, OnExisting, Operation, Reply,
     Subject,
 };
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 use crate::types::{Length, Offset};
 use crate::upload::{
     Completion, Composition, Excess, Family, Interruption, Semantics, State, TargetResponse,
@@ -29,21 +29,21 @@ pub(crate) const SEMANTICS: Semantics = Semantics {
     interruption: Interruption::Resumes,
 };
 
-/// How a peer spells the dialect.
+/// A form of the dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// The first draft: 204 for everything, no interim responses.
+    /// The first draft: success is always 204, and there are no interim responses.
     Seed,
     /// A later token draft.
     Draft(Draft),
 }
 
-/// Which later token draft.
+/// A later token draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Draft {
-    /// Before the drafts had numbers; known by `Upload-Incomplete`.
+    /// The draft before version numbers, detected by `Upload-Incomplete`.
     Unnumbered,
-    /// Number 1, in the field `Upload-Draft-Version`.
+    /// Version 1, in the field `Upload-Draft-Version`.
     First,
     /// Interop version 1.
     Interop1,
@@ -51,14 +51,14 @@ pub enum Draft {
     Interop2,
 }
 
-/// What differs between the drafts, one row each.
+/// The differences between the drafts.
 struct Properties {
-    /// The field and number a peer identifies itself with, repeated in every answer.
+    /// The field and the number with which a client identifies the draft; every response repeats them.
     number: Option<(HeaderName, u64)>,
     /// The meaning of content at offset zero.
     at_zero: AtZero,
-    /// Whether 104 is kept for clients that do not know yet that the server resumes.
-    announces_to_strangers_only: bool,
+    /// True if 104 is only for clients that do not know yet that the server supports resumption.
+    announces_support_only_once: bool,
 }
 
 /// The meaning of content whose request says that it begins at offset zero.
@@ -66,9 +66,9 @@ struct Properties {
 enum AtZero {
     /// An append, as at any other offset.
     Appends,
-    /// A creation, except by `PATCH`, which appends. A token in use refuses it.
+    /// A creation, except by `PATCH`, which appends. It is refused if the token is in use.
     Creates,
-    /// A creation by any method, or the content of an upload that holds nothing yet.
+    /// A creation by any method, or an append to an upload that has no content yet.
     CreatesOrResumes,
 }
 
@@ -84,14 +84,14 @@ impl AtZero {
 
 impl Draft {
     fn properties(self) -> Properties {
-        let row = |number, at_zero, announces_to_strangers_only| Properties {
+        let row = |number, at_zero, announces_support_only_once| Properties {
             number,
             at_zero,
-            announces_to_strangers_only,
+            announces_support_only_once,
         };
         match self {
-            // Clients that know of the server's support create with `POST` at offset 0. To let `PATCH` create too would
-            // bring a cancelled upload back, by the append of a client that has not heard of its end.
+            // Clients that know of the server's support create with `POST` at offset 0. If `PATCH` created uploads too, the
+            // append of a client that does not know of a cancellation would create the upload again.
             Self::Unnumbered => row(None, AtZero::Creates, true),
             Self::First => row(Some((DRAFT_VERSION, 1)), AtZero::CreatesOrResumes, true),
             Self::Interop1 => row(Some((INTEROP_VERSION, 1)), AtZero::CreatesOrResumes, true),
@@ -101,8 +101,8 @@ impl Draft {
 }
 
 impl Form {
-    /// The form of a request that carries a token. Other numbers beside a token are decoration by clients that put theirs
-    /// on every request.
+    /// The form of a request with a token. Other version numbers are ignored, because some clients send theirs with every
+    /// request.
     pub fn of(fields: &HeaderMap) -> Self {
         let number = field::integer(fields, &INTEROP_VERSION).ignoring_malformed();
         let first = field::integer(fields, &DRAFT_VERSION).ignoring_malformed();
@@ -115,11 +115,11 @@ impl Form {
         }
     }
 
-    /// Understands a request. Checks in order: method, token, fields.
+    /// Decodes a request. The checks are made in this order: method, token, other fields.
     pub(super) fn decode(self, head: &Parts, content_bytes: Option<u64>) -> Result<Decoded, Refusal> {
         let fields = &head.headers;
         if matches!(head.method, Method::GET | Method::TRACE | Method::CONNECT) {
-            return Err(Refusal::Method { allow: METHODS });
+            return Err(Reason::MethodNotAllowed { allow: METHODS }.into());
         }
         //= TDR-HDR-02, TDR-HDR-04
         let token = match field::token(fields, &UPLOAD_TOKEN) {
@@ -141,11 +141,11 @@ impl Form {
         };
         let operation = match head.method {
             Method::HEAD => {
-                alone(fields)?;
+                refuse_append_fields(fields)?;
                 Operation::Retrieve
             }
             Method::DELETE => {
-                alone(fields)?;
+                refuse_append_fields(fields)?;
                 Operation::Cancel
             }
             _ => self.decode_transfer(head, content_bytes)?,
@@ -153,7 +153,7 @@ impl Form {
         Ok(Decoded { subject, family: Family::Token, operation })
     }
 
-    /// A creation or an append, by the presence of an offset.
+    /// Decodes a creation or an append, which has an offset.
     //= TDR-CRE-03
     fn decode_transfer(self, head: &Parts, bytes: Option<u64>) -> Result<Operation, Refusal> {
         let fields = &head.headers;
@@ -170,7 +170,7 @@ impl Form {
             }
             //= TOK-APP-03
             None if self == Self::Seed && head.method == Method::PATCH => {
-                Err(Refusal::field("Upload-Offset", "an append must say where its content begins"))
+                Err(Refusal::field("Upload-Offset", "must be the offset at which the content begins"))
             }
             Some(_) | None => {
                 let on_existing = match at_zero {
@@ -202,7 +202,7 @@ impl Form {
         }
     }
 
-    /// Whether more will follow. `Upload-Complete: ?1` says nothing here, because Apple's upload tasks add it to anything.
+    /// Reads whether more content follows. `Upload-Complete: ?1` is ignored, because Apple's upload tasks add it to any request.
     //= TOK-CRE-03a
     fn finish(fields: &HeaderMap) -> Result<Finish, Refusal> {
         let incomplete = match field::boolean(fields, &UPLOAD_INCOMPLETE) {
@@ -215,15 +215,16 @@ impl Form {
         Ok(if incomplete || unfinished { Finish::Later } else { Finish::Here })
     }
 
-    /// A 104 that repeats the client's number, for a creation in a numbered draft.
+    /// Encodes the 104 response to a creation in a numbered draft. It repeats the client's number.
     //= TOK-CRE-08, TDR-104-02, TDR-104-03
     pub(super) fn announcement(self, operation: &Operation, head: &Parts) -> Option<Response<()>> {
         let (Self::Draft(draft), Operation::Create(_)) = (self, operation) else { return None };
         let properties = draft.properties();
         let (name, number) = properties.number?;
-        let knows = head.headers.contains_key(UPLOAD_OFFSET) || head.headers.contains_key(UPLOAD_INCOMPLETE);
+        let knows_support =
+            head.headers.contains_key(UPLOAD_OFFSET) || head.headers.contains_key(UPLOAD_INCOMPLETE);
         //= TDR-104-01
-        if properties.announces_to_strangers_only && knows {
+        if properties.announces_support_only_once && knows_support {
             return None;
         }
         let mut interim = status(super::resumption_supported());
@@ -231,7 +232,7 @@ impl Form {
         Some(interim)
     }
 
-    /// The head of the answer to a request that was carried out.
+    /// Encodes the head of the response to a request that was carried out.
     pub(super) fn encode(self, reply: &Reply) -> Response<()> {
         let mut head = match reply {
             Reply::Stored { state, .. } => self.stated(self.success(), state),
@@ -249,18 +250,16 @@ impl Form {
         head
     }
 
-    /// The head of the answer to a request that was refused.
-    pub(super) fn refuse(self, refusal: &Refusal) -> Response<()> {
-        let mut head = refused(refusal);
+    /// Adds the fields of this dialect to a refusal.
+    pub(super) fn refuse(self, refusal: &Refusal, fields: &mut HeaderMap) {
         //= TDR-RSP-01
-        if let Some(state) = refusal.state() {
-            self.state(head.headers_mut(), &state);
+        if let Some(state) = &refusal.state {
+            self.state(fields, state);
         }
-        self.sign(head.headers_mut());
-        head
+        self.sign(fields);
     }
 
-    /// The status of content that was stored.
+    /// The status of a request whose content was stored.
     //= TOK-CRE-02, TOK-APP-01, TDR-CRE-06, TDR-CRE-07
     fn success(self) -> StatusCode {
         match self {
@@ -269,10 +268,11 @@ impl Form {
         }
     }
 
-    /// The last answer: the dialect's own, unless the target has more to say than that it went well.
+    /// Encodes the response to the request that completes the upload. The target's status replaces the dialect's if the target
+    /// failed, or if it has content to return.
     fn completed(self, state: &State, answer: &TargetResponse) -> Response<()> {
-        let said_nothing = answer.status.is_success() && answer.content.is_empty();
-        let status = if said_nothing { self.success() } else { answer.status };
+        let is_plain_success = answer.status.is_success() && answer.content.is_empty();
+        let status = if is_plain_success { self.success() } else { answer.status };
         let mut head = self.stated(status, state);
         for (name, value) in &answer.fields {
             if *name != header::LOCATION && !head.headers().contains_key(name) {
@@ -282,12 +282,14 @@ impl Form {
         head
     }
 
+    /// A head with the state of the upload.
     fn stated(self, code: StatusCode, state: &State) -> Response<()> {
         let mut head = status(code);
         self.state(head.headers_mut(), state);
         head
     }
 
+    /// Writes the state of the upload.
     fn state(self, fields: &mut HeaderMap, state: &State) {
         fields.insert(UPLOAD_OFFSET, field::offset_value(state.offset));
         fields.insert(UPLOAD_COMPLETE, field::boolean_value(state.complete));
@@ -302,7 +304,7 @@ impl Form {
         }
     }
 
-    /// Repeats the client's number.
+    /// Writes the version number of the client's draft.
     fn sign(self, fields: &mut HeaderMap) {
         if let Self::Draft(draft) = self
             && let Some((name, number)) = draft.properties().number
@@ -312,15 +314,15 @@ impl Form {
     }
 }
 
-/// The length that a whole representation's declared content size amounts to.
+/// Returns the length of the representation if all of it is the content of one request with a declared size.
 //= TOK-CRE-03
 fn length_of(content: Content) -> Option<Length> {
     content.bytes.filter(|_| content.finish == Finish::Here).map(Length::new)
 }
 
-/// Refuses the fields that have no meaning where there is no content.
+/// Refuses the fields that have no meaning without content.
 //= TOK-OFF-05, TDR-OFF-02, TDR-CAN-02
-fn alone(fields: &HeaderMap) -> Result<(), Refusal> {
+fn refuse_append_fields(fields: &HeaderMap) -> Result<(), Refusal> {
     for (name, field) in [("Upload-Offset", &UPLOAD_OFFSET), ("Upload-Incomplete", &UPLOAD_INCOMPLETE)] {
         if fields.contains_key(field) {
             return Err(Refusal::field(name, "has no meaning in HEAD and DELETE; append with PATCH"));
@@ -329,15 +331,18 @@ fn alone(fields: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Reads an integer field that may be absent.
 fn optional_integer(
     fields: &HeaderMap,
     name: &HeaderName,
-    spelled: &'static str,
+    canonical_name: &'static str,
 ) -> Result<Option<u64>, Refusal> {
     match field::integer(fields, name) {
         Field::Is(number) => Ok(Some(number)),
         Field::Absent => Ok(None),
-        Field::Malformed => Err(Refusal::field(spelled, "must be one integer from 0 to 999999999999999")),
+        Field::Malformed => {
+            Err(Refusal::field(canonical_name, "must be one integer from 0 to 999999999999999"))
+        }
     }
 }
 

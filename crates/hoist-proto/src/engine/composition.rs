@@ -1,51 +1,51 @@
-//! Uploads made of others: what their parts must be, which numbers they may have, and how far they are together.
+//! Uploads whose content comes from other uploads: checks on the parts, their numbers, and their joint progress.
 //!
-//! Pure, like all of the engine. Who finds the parts, and who joins them, is elsewhere.
+//! The server finds the parts, and a store joins them.
 
 use std::collections::HashSet;
 
-use super::{UploadRequest, is_of};
+use super::{UploadRequest, is_visible};
 use crate::operation::Create;
 use crate::policy::{Limits, Policy};
-use crate::refusal::{Limit, Refusal};
+use crate::refusal::{Reason, Refusal, SizeLimit};
 use crate::types::{Durable, LARGEST_INTEGER, Length, PartNumber, Timestamp};
 use crate::upload::{Composition, IndexedParts, Part, PartNumberSet, Phase, State, Upload};
 
-/// How far some parts are together.
+/// The joint progress of parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gathered {
-    /// How much of the whole is there without a gap: the first parts, and of the first incomplete one what there is.
+pub struct PartsProgress {
+    /// The number of bytes without a gap: the first parts that are complete, and the bytes of the first incomplete one.
     pub offset: Durable,
-    /// How long the parts are together, where that is known of all of them.
+    /// The sum of the lengths, if the length of every part is known.
     pub length: Option<Length>,
-    /// Whether all of them are complete.
+    /// True if all parts are complete.
     pub complete: bool,
 }
 
-/// How far parts are together, in the order in which they follow one upon the other. `None` is one that is not there.
+/// Returns the joint progress of parts, given in the order of their content. `None` stands for a part that does not exist.
 //= TOK-IDX-03, TOK-IDX-04, TUS1-CAT-04, TUS1-CAT-13
-pub fn gather<'a>(parts: impl IntoIterator<Item = Option<&'a Upload>>) -> Gathered {
-    let mut gathered = Gathered { offset: Durable::ZERO, length: Some(Length::new(0)), complete: true };
+pub fn progress<'a>(parts: impl IntoIterator<Item = Option<&'a Upload>>) -> PartsProgress {
+    let mut progress = PartsProgress { offset: Durable::ZERO, length: Some(Length::new(0)), complete: true };
     for part in parts {
-        if gathered.complete {
+        if progress.complete {
             let stored = part.map_or(Durable::ZERO, |part| part.offset);
-            gathered.offset = Durable::joined([gathered.offset, stored]).unwrap_or(gathered.offset);
+            progress.offset = Durable::joined([progress.offset, stored]).unwrap_or(progress.offset);
         }
-        gathered.complete &= part.is_some_and(Upload::is_complete);
+        progress.complete &= part.is_some_and(Upload::is_complete);
         let length = part.and_then(|part| part.length);
-        gathered.length = match (gathered.length, length) {
+        progress.length = match (progress.length, length) {
             (Some(sum), Some(length)) => sum.get().checked_add(length.get()).map(Length::new),
             (None, _) | (_, None) => None,
         };
     }
-    gathered
+    progress
 }
 
-/// The new upload that is to be made of `parts`, in the order in which `create` names them.
+/// Creates an upload that concatenates `parts`, given in the order in which `create` names them.
 ///
 /// # Errors
-/// A refusal when one of them is not there, is no part, or is not complete and should be, or when they are too long
-/// together.
+/// Returns [`Reason::UnusablePart`] if a part does not exist, is not a partial upload, is named twice, or is incomplete where
+/// the server does not wait for parts; [`Reason::TooLarge`] if the parts exceed the size limit.
 //= TUS1-CAT-05, TUS1-CAT-06, TUS1-CAT-09, TUS1-CAT-14
 pub fn compose(
     create: &Create,
@@ -55,107 +55,110 @@ pub fn compose(
     now: Timestamp,
 ) -> Result<Upload, Refusal> {
     refuse_repeated(&create.composition)?;
-    for (place, part) in (1..).zip(parts) {
-        let no_part = |wrong: &str| Err(Refusal::NoPart { wrong: format!("part {place} {wrong}").into() });
-        match part.as_ref().filter(|part| is_of(part, request) && !part.is_expired(now)) {
-            None => return no_part("is not there"),
-            Some(part) if part.composition != Composition::Part => return no_part("is not a partial upload"),
-            Some(part) if !part.is_complete() && !create.waits_for_parts => {
-                return no_part("is not complete");
-            }
-            Some(_) => {}
-        }
+    for (position, part) in (1..).zip(parts) {
+        let problem = match part.as_ref().filter(|part| is_visible(part, request) && !part.is_expired(now)) {
+            None => "does not exist",
+            Some(part) if part.composition != Composition::Part => "is not a partial upload",
+            Some(part) if !part.is_complete() && !create.waits_for_parts => "is not complete",
+            Some(_) => continue,
+        };
+        return Err(unusable(position, problem));
     }
-    let gathered = gather(parts.iter().map(Option::as_ref));
-    require_room(gathered.length, &policy.limits)?;
-    Ok(Upload {
+    let length = progress(parts.iter().map(Option::as_ref)).length;
+    check_total_length(length, &policy.limits)?;
+    Ok(composed(create, request, create.composition.clone(), length, policy, now))
+}
+
+/// The refusal of the part at a position, counted from one.
+fn unusable(position: u64, problem: &str) -> Refusal {
+    Reason::UnusablePart { detail: format!("part {position} {problem}").into() }.into()
+}
+
+/// A new upload whose content will come from other uploads.
+fn composed(
+    create: &Create,
+    request: &UploadRequest,
+    composition: Composition,
+    length: Option<Length>,
+    policy: &Policy,
+    now: Timestamp,
+) -> Upload {
+    Upload {
         id: request.id,
         family: request.family,
         semantics: create.semantics,
         owner: request.principal.clone(),
-        composition: create.composition.clone(),
+        composition,
         origin: create.origin.clone(),
         created: now,
         touched: now,
         lifetime: policy.lifetime,
-        length: gathered.length,
+        length,
         offset: Durable::ZERO,
         phase: Phase::Open,
-    })
+    }
 }
 
-/// Refuses to name a part twice. A name costs the client a few octets and the server the part's whole length, so the work
-/// is bounded by what was uploaded only if each part is joined once. tus 1.0 has no word on it, and no client does it.
+/// Refuses to name a part twice. To name a part costs the client a few bytes, and to join it costs the server the part's whole
+/// length; the work is bounded by the uploaded content only if each part is joined once. tus 1.0 does not mention it.
 //= TUS1-CAT-15
 fn refuse_repeated(composition: &Composition) -> Result<(), Refusal> {
     let Composition::Concatenated(ids) = composition else { return Ok(()) };
     let mut seen = HashSet::new();
     match (1..).zip(ids).find(|(_, id)| !seen.insert(**id)) {
-        Some((place, _)) => {
-            Err(Refusal::NoPart { wrong: format!("part {place} is named a second time").into() })
-        }
+        Some((position, _)) => Err(unusable(position, "is named a second time")),
         None => Ok(()),
     }
 }
 
-/// Refuses parts that are longer together than the largest upload.
-pub fn require_room(length: Option<Length>, limits: &Limits) -> Result<(), Refusal> {
-    let most = limits.size_max.unwrap_or(LARGEST_INTEGER).min(LARGEST_INTEGER);
+/// Checks the total length of parts against the size limit.
+///
+/// # Errors
+/// Returns [`Reason::TooLarge`] if `length` exceeds it.
+pub fn check_total_length(length: Option<Length>, limits: &Limits) -> Result<(), Refusal> {
+    let bytes_max = limits.size_max.unwrap_or(LARGEST_INTEGER).min(LARGEST_INTEGER);
     match length {
-        Some(length) if length.get() > most => {
-            Err(Refusal::TooLarge { limit: Limit::Size, bytes: most, state: None })
+        Some(length) if length.get() > bytes_max => {
+            Err(Reason::TooLarge { limit: SizeLimit::Representation, bytes_max }.into())
         }
         Some(_) | None => Ok(()),
     }
 }
 
-/// The upload of which a request begins the first part that anybody hears of.
-pub fn number_first(
+/// Creates the upload to which the first created part belongs.
+pub fn create_indexed(
     create: &Create,
     request: &UploadRequest,
     part: Part,
     policy: &Policy,
     now: Timestamp,
 ) -> Upload {
-    let numbers =
-        IndexedParts { started: PartNumberSet::with(part.number), last: part.last.then_some(part.number) };
-    Upload {
-        id: request.id,
-        family: request.family,
-        semantics: create.semantics,
-        owner: request.principal.clone(),
-        composition: Composition::Indexed(numbers),
-        origin: create.origin.clone(),
-        created: now,
-        touched: now,
-        lifetime: policy.lifetime,
-        length: None,
-        offset: Durable::ZERO,
-        phase: Phase::Open,
-    }
+    let started = PartNumberSet::with(part.number);
+    let parts = IndexedParts { started, last: part.last.then_some(part.number) };
+    composed(create, request, Composition::Indexed(parts), None, policy, now)
 }
 
-/// What a request on `part` says of the numbers of an upload's parts. `highest` is the highest of which there is anything.
+/// Returns the known parts of an upload after a request on `part`. `highest` is the highest number of an existing part.
 ///
 /// # Errors
-/// A refusal when the upload has no numbered parts, when there is another last one, or when one would be behind the last.
+/// Returns [`Reason::ConflictingParts`] if the upload has no numbered parts, if another part is the last one, or if a part
+/// would come after the last one.
 //= TOK-IDX-03, TOK-IDX-06
-pub fn number(whole: &Upload, part: Part, highest: PartNumber) -> Result<IndexedParts, Refusal> {
-    let mixed = || Refusal::Mixed(State { part: Some(part), ..whole.into() });
+pub fn add_part(whole: &Upload, part: Part, highest: PartNumber) -> Result<IndexedParts, Refusal> {
+    let conflict = || Reason::ConflictingParts.with_state(State { part: Some(part), ..whole.into() });
     let Composition::Indexed(IndexedParts { started, last }) = &whole.composition else {
-        return Err(mixed());
+        return Err(conflict());
     };
     let started = started.clone().without_above(highest).and(part.number);
     let last = match (*last, part.last) {
-        (Some(known), true) if known != part.number => return Err(mixed()),
+        (Some(known), true) if known != part.number => return Err(conflict()),
         (Some(known), _) => Some(known),
-        (None, said) => said.then_some(part.number),
+        (None, is_last) => is_last.then_some(part.number),
     };
     if last.is_some_and(|last| started.highest() > last) {
-        Err(mixed())
-    } else {
-        Ok(IndexedParts { started, last })
+        return Err(conflict());
     }
+    Ok(IndexedParts { started, last })
 }
 
 #[cfg(test)]
@@ -198,23 +201,23 @@ mod tests {
         }
     }
 
-    fn told(parts: &[Option<Upload>]) -> (u64, Option<u64>, bool) {
-        let Gathered { offset, length, complete } = gather(parts.iter().map(Option::as_ref));
+    fn joint(parts: &[Option<Upload>]) -> (u64, Option<u64>, bool) {
+        let PartsProgress { offset, length, complete } = progress(parts.iter().map(Option::as_ref));
         (offset.offset().get(), length.map(Length::get), complete)
     }
 
     // proves: TOK-IDX-03, TOK-IDX-04, TUS1-CAT-04, TUS1-CAT-13
     #[test]
-    fn parts_are_as_far_as_the_first_gap() {
+    fn progress_ends_at_the_first_gap() {
         let (full, half, open) =
             (Some(part(10, Some(10), true)), Some(part(5, Some(10), false)), Some(part(3, None, false)));
-        assert_eq!(told(&[]), (0, Some(0), true));
-        assert_eq!(told(&[full.clone(), full.clone()]), (20, Some(20), true));
-        assert_eq!(told(&[full.clone(), half.clone(), full.clone()]), (15, Some(30), false));
-        assert_eq!(told(&[full.clone(), None, full.clone()]), (10, None, false));
-        assert_eq!(told(&[open, full.clone()]), (3, None, false));
-        assert_eq!(told(&[half, None]), (5, None, false));
-        assert_eq!(told(&[Some(part(0, Some(u64::MAX), false)), full]).1, None, "no overflow");
+        assert_eq!(joint(&[]), (0, Some(0), true));
+        assert_eq!(joint(&[full.clone(), full.clone()]), (20, Some(20), true));
+        assert_eq!(joint(&[full.clone(), half.clone(), full.clone()]), (15, Some(30), false));
+        assert_eq!(joint(&[full.clone(), None, full.clone()]), (10, None, false));
+        assert_eq!(joint(&[open, full.clone()]), (3, None, false));
+        assert_eq!(joint(&[half, None]), (5, None, false));
+        assert_eq!(joint(&[Some(part(0, Some(u64::MAX), false)), full]).1, None, "no overflow");
     }
 
     fn composed(parts: &[Option<Upload>], waits: bool, size_max: Option<u64>) -> Result<Upload, Refusal> {
@@ -247,13 +250,13 @@ mod tests {
 
     // proves: TUS1-CAT-05, TUS1-CAT-06, TUS1-CAT-14
     #[test]
-    fn an_upload_is_made_of_parts_and_of_nothing_else() {
+    fn only_partial_uploads_are_concatenated() {
         let (full, half) = (part(10, Some(10), true), part(5, Some(10), false));
         let upload = composed(&[Some(full.clone()), Some(full.clone())], false, Some(20)).expect("sound");
         assert_eq!((upload.length, upload.phase), (Some(Length::new(20)), Phase::Open));
         let waiting = composed(&[Some(full.clone()), Some(half.clone())], true, None).expect("sound");
         assert_eq!(waiting.length, Some(Length::new(20)));
-        let strange = [
+        let unusable = [
             None,
             Some(half),
             Some(Upload { composition: Composition::Direct, ..full.clone() }),
@@ -266,12 +269,15 @@ mod tests {
                 ..full.clone()
             }),
         ];
-        for part in strange {
+        for part in unusable {
             let refused = composed(&[Some(full.clone()), part.clone()], false, None);
-            assert!(matches!(refused, Err(Refusal::NoPart { .. })), "{part:?}");
+            assert!(
+                matches!(refused, Err(Refusal { reason: Reason::UnusablePart { .. }, state: None })),
+                "{part:?}"
+            );
         }
         let refused = composed(&[Some(full.clone()), Some(full)], false, Some(19));
-        assert!(matches!(refused, Err(Refusal::TooLarge { limit: Limit::Size, bytes: 19, .. })));
+        assert!(refused == Err(Reason::TooLarge { limit: SizeLimit::Representation, bytes_max: 19 }.into()));
     }
 
     // proves: TUS1-CAT-15
@@ -282,17 +288,19 @@ mod tests {
             for waits in [false, true] {
                 let parts = vec![full.clone(); count];
                 let refused = composed_of(vec![ID; count], &parts, waits, None);
-                let Err(Refusal::NoPart { wrong }) = refused else { panic!("{count}: {refused:?}") };
-                assert_eq!(wrong, "part 2 is named a second time");
+                let Err(Refusal { reason: Reason::UnusablePart { detail }, .. }) = refused else {
+                    panic!("{count}: {refused:?}")
+                };
+                assert_eq!(detail, "part 2 is named a second time");
             }
         }
     }
 
     // proves: TOK-IDX-03, TOK-IDX-06
     #[test]
-    fn numbers_contradict_each_other_or_do_not() {
+    fn part_numbers_that_contradict_each_other_are_refused() {
         let n = |number| PartNumber::new(number).expect("in range");
-        // The highest and the last known, then the part, and what is known afterwards.
+        // The highest and the last known part, the part of the request, and the highest and the last part afterwards.
         let cases = [
             ((3, None), (2, false), Some((3, None))),
             ((3, None), (5, false), Some((5, None))),
@@ -308,13 +316,16 @@ mod tests {
         for ((highest, last), (asked, is_last), expected) in cases {
             let numbers = IndexedParts { started: PartNumberSet::up_to(n(highest)), last: last.map(n) };
             let whole = Upload { composition: Composition::Indexed(numbers), ..part(0, None, false) };
-            let found = number(&whole, Part { number: n(asked), last: is_last }, n(highest)).ok();
+            let found = add_part(&whole, Part { number: n(asked), last: is_last }, n(highest)).ok();
             let found = found.map(|numbers| (numbers.started.highest(), numbers.last));
             let expected = expected.map(|(highest, last): (_, Option<u64>)| (n(highest), last.map(n)));
             assert_eq!(found, expected, "{highest} {last:?} {asked} {is_last}");
         }
         let plain = part(0, None, false);
         let part = Part { number: n(0), last: false };
-        assert!(matches!(number(&plain, part, n(0)), Err(Refusal::Mixed(_))));
+        assert!(matches!(
+            add_part(&plain, part, n(0)),
+            Err(Refusal { reason: Reason::ConflictingParts, .. })
+        ));
     }
 }

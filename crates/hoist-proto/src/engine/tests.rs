@@ -1,4 +1,4 @@
-//! What requests do to uploads, in every state, under every limit; and random lives of an upload that hold the invariants.
+//! Decisions on every operation in every state and under every limit, and the invariants over random sequences of requests.
 
 use std::time::Duration;
 
@@ -6,8 +6,10 @@ use http::{HeaderMap, Method, StatusCode};
 use proptest::prelude::*;
 
 use super::*;
+use crate::operation::Content;
+use crate::policy::Limits;
 use crate::types::LARGEST_INTEGER;
-use crate::upload::{Origin, Semantics};
+use crate::upload::{Completion, Origin, Semantics, TargetResponse};
 
 mod explicit;
 
@@ -81,8 +83,8 @@ fn request(operation: Operation) -> UploadRequest {
     UploadRequest { id: ID, principal: None, family: Family::Token, operation }
 }
 
-/// A decision in a line.
-fn told(decision: &Decision) -> String {
+/// A decision as one line of text.
+fn summary(decision: &Decision) -> String {
     let receive = |word: &str, upload: &Upload, plan: &Plan| {
         let bound = match plan.room.bound {
             Bound::Length(_) => "length",
@@ -105,20 +107,20 @@ fn told(decision: &Decision) -> String {
     }
 }
 
-/// A refusal's name.
+/// The name of the reason of a refusal.
 fn name(refusal: &Refusal) -> String {
-    let text = format!("{refusal:?}");
+    let text = format!("{:?}", refusal.reason);
     text.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
 }
 
 fn decided(known: Option<&Upload>, operation: Operation, limits: Limits) -> String {
     let policy = Policy { limits, ..Policy::default() };
-    told(&decide(known, &request(operation), &policy, NOW))
+    summary(&decide(known, &request(operation), &policy, NOW))
 }
 
 // proves: TOK-CRE-05, TOK-CRE-06, TOK-OFF-04, TOK-APP-02, TOK-APP-06, TOK-CAN-02, TDR-APP-02, TDR-APP-03, TDR-CRE-05, TDR-OFF-05
 #[test]
-fn every_operation_meets_every_state() {
+fn operations_in_every_state_have_the_expected_decision() {
     let open = || Some(upload(100, Some(200), Phase::Open));
     let growing = || Some(upload(100, None, Phase::Open));
     let received = || Some(upload(200, Some(200), Phase::Received));
@@ -134,24 +136,24 @@ fn every_operation_meets_every_state() {
         (None, create(Some(0), here(0)), "create 0 bytes by length at 0 of 0".into()),
         (None, create(None, unknown), format!("create {largest} bytes by integer at 0 of ?")),
         (None, create(None, more(0)), format!("create {largest} bytes by integer at 0 of ?")),
-        (None, create(Some(200), here(201)), "Inconsistent".into()),
+        (None, create(Some(200), here(201)), "InconsistentLength".into()),
         (None, append(0, None, here(1)), "NotFound".into()),
         (None, Operation::Retrieve, "NotFound".into()),
         (None, Operation::Cancel, "NotFound".into()),
-        (open(), create(Some(200), here(200)), "Taken".into()),
-        (done(), create(Some(200), here(200)), "Taken".into()),
+        (open(), create(Some(200), here(200)), "UploadExists".into()),
+        (done(), create(Some(200), here(200)), "UploadExists".into()),
         (open(), append(100, None, here(100)), "receive 100 bytes by length at 100 of 200".into()),
         (open(), append(100, Some(200), here(100)), "receive 100 bytes by length at 100 of 200".into()),
         (open(), append(100, None, here(1)), "receive 100 bytes by length at 100 of 200".into()),
         (open(), append(100, None, here(0)), "receive 100 bytes by length at 100 of 200".into()),
         (open(), append(100, None, unknown), "receive 100 bytes by length at 100 of 200".into()),
-        (open(), append(100, None, here(101)), "dead: Excess".into()),
-        (open(), append(100, Some(201), here(1)), "Inconsistent".into()),
-        (open(), append(99, None, here(1)), "Mismatch".into()),
-        (open(), append(101, None, here(1)), "Mismatch".into()),
-        (open(), append(0, None, here(200)), "Mismatch".into()),
-        // A wrong offset is said before anything else that is wrong.
-        (open(), append(99, Some(7), here(999)), "Mismatch".into()),
+        (open(), append(100, None, here(101)), "dead: LengthExceeded".into()),
+        (open(), append(100, Some(201), here(1)), "InconsistentLength".into()),
+        (open(), append(99, None, here(1)), "OffsetMismatch".into()),
+        (open(), append(101, None, here(1)), "OffsetMismatch".into()),
+        (open(), append(0, None, here(200)), "OffsetMismatch".into()),
+        // The offset is checked before everything else.
+        (open(), append(99, Some(7), here(999)), "OffsetMismatch".into()),
         (
             growing(),
             append(100, None, here(9)),
@@ -159,13 +161,13 @@ fn every_operation_meets_every_state() {
         ),
         (growing(), append(100, Some(150), here(50)), "receive 50 bytes by length at 100 of 150".into()),
         (growing(), append(100, Some(100), here(0)), "receive 0 bytes by length at 100 of 100".into()),
-        (growing(), append(100, Some(99), here(0)), "Inconsistent".into()),
-        (received(), append(200, None, here(0)), "Completed".into()),
+        (growing(), append(100, Some(99), here(0)), "InconsistentLength".into()),
+        (received(), append(200, None, here(0)), "AlreadyComplete".into()),
         (done(), append(200, None, here(0)), "again".into()),
         (failed(), append(200, None, here(0)), "again".into()),
-        (done(), append(200, None, here(1)), "Completed".into()),
-        (done(), append(200, None, unknown), "Completed".into()),
-        (done(), append(100, None, here(100)), "Mismatch".into()),
+        (done(), append(200, None, here(1)), "AlreadyComplete".into()),
+        (done(), append(200, None, unknown), "AlreadyComplete".into()),
+        (done(), append(100, None, here(100)), "OffsetMismatch".into()),
         (open(), Operation::Retrieve, "state 100 false".into()),
         (received(), Operation::Retrieve, "state 200 true".into()),
         (done(), Operation::Retrieve, "state 200 true".into()),
@@ -180,7 +182,7 @@ fn every_operation_meets_every_state() {
 
 // proves: TDR-CRE-03, TDR-APP-02, TDR-APP-04
 #[test]
-fn an_early_draft_begins_again_only_where_nothing_is_lost() {
+fn a_creation_in_an_early_draft_resumes_only_an_empty_upload() {
     let transfer = |length, content| {
         let Operation::Create(create) = create(length, content) else { unreachable!("it is one") };
         Operation::Create(Create { on_existing: OnExisting::ResumeAtZero, ..create })
@@ -189,10 +191,10 @@ fn an_early_draft_begins_again_only_where_nothing_is_lost() {
         (None, "create 200 bytes by length at 0 of 200"),
         (Some(upload(0, None, Phase::Open)), "receive 200 bytes by length at 0 of 200"),
         (Some(upload(0, Some(200), Phase::Open)), "receive 200 bytes by length at 0 of 200"),
-        (Some(upload(0, Some(300), Phase::Open)), "Inconsistent"),
-        (Some(upload(1, None, Phase::Open)), "Taken"),
-        (Some(upload(0, Some(0), Phase::Delivered(answer()))), "Taken"),
-        (Some(upload(0, Some(0), Phase::Received)), "Taken"),
+        (Some(upload(0, Some(300), Phase::Open)), "InconsistentLength"),
+        (Some(upload(1, None, Phase::Open)), "UploadExists"),
+        (Some(upload(0, Some(0), Phase::Delivered(answer()))), "UploadExists"),
+        (Some(upload(0, Some(0), Phase::Received)), "UploadExists"),
     ];
     for (known, expected) in table {
         let decision = decided(known.as_ref(), transfer(Some(200), here(200)), Limits::default());
@@ -202,14 +204,14 @@ fn an_early_draft_begins_again_only_where_nothing_is_lost() {
 
 // proves: TDR-CRE-08
 #[test]
-fn an_append_by_a_method_of_its_own_continues_what_that_method_began() {
+fn an_append_by_another_method_than_patch_must_use_the_method_of_the_creation() {
     let known = upload(100, Some(200), Phase::Open);
     let table = [
         (None, 100, "receive 100 bytes by length at 100 of 200"),
         (Some(Method::POST), 100, "receive 100 bytes by length at 100 of 200"),
-        (Some(Method::PUT), 100, "Field"),
-        (Some(Method::PUT), 99, "Field"),
-        (Some(Method::POST), 99, "Mismatch"),
+        (Some(Method::PUT), 100, "InvalidField"),
+        (Some(Method::PUT), 99, "InvalidField"),
+        (Some(Method::POST), 99, "OffsetMismatch"),
     ];
     for (like, at, expected) in table {
         let Operation::Append(append) = append(at, None, here(100)) else { unreachable!("it is one") };
@@ -220,7 +222,7 @@ fn an_append_by_a_method_of_its_own_continues_what_that_method_began() {
 
 // proves: TOK-SEC-02, TOK-TOKEN-03, TDR-HDR-06
 #[test]
-fn an_upload_that_is_not_the_peer_s_is_none() {
+fn an_upload_of_another_client_or_family_does_not_exist() {
     let mine = Upload { owner: Some(Principal::new("me")), ..upload(100, Some(200), Phase::Open) };
     let timed = Upload { lifetime: Some(Duration::from_secs(500)), ..mine.clone() };
     let me = Some(Principal::new("me"));
@@ -238,22 +240,27 @@ fn an_upload_that_is_not_the_peer_s_is_none() {
         for operation in [Operation::Retrieve, Operation::Cancel, append(100, None, here(1))] {
             let request = UploadRequest { principal: principal.clone(), family, ..request(operation) };
             let decision = decide(Some(known), &request, &Policy::default(), now);
-            let is_none = [Refusal::NotFound, Refusal::Gone].map(Decision::Refuse).contains(&decision);
+            let is_none = [Reason::NotFound, Reason::Gone]
+                .map(|reason| Decision::Refuse(reason.into()))
+                .contains(&decision);
             assert_eq!(!is_none, visible, "{request:?} at {now:?}");
-            // Its creator alone may learn that it was there.
-            let gone = decision == Decision::Refuse(Refusal::Gone);
-            assert_eq!(gone, !visible && is_of(known, &request));
+            // Only its creator may learn that it existed.
+            let gone = decision == Decision::Refuse(Reason::Gone.into());
+            assert_eq!(gone, !visible && is_visible(known, &request));
         }
         let request = UploadRequest { principal, family, ..request(create(Some(1), here(1))) };
         let decision = decide(Some(known), &request, &Policy::default(), now);
-        assert_eq!(matches!(decision, Decision::Refuse(Refusal::Taken(_))), visible);
+        assert_eq!(
+            matches!(decision, Decision::Refuse(Refusal { reason: Reason::UploadExists, .. })),
+            visible
+        );
         assert_eq!(matches!(decision, Decision::Create(..)), !visible);
     }
 }
 
 // proves: TOK-CRE-09
 #[test]
-fn limits_bound_what_is_received() {
+fn limits_bound_the_received_content() {
     let size = |most| Limits { size_max: Some(most), ..Limits::default() };
     let at_most = |most| Limits { append_max: Some(most), ..Limits::default() };
     let at_least = |least| Limits { append_min: least, ..Limits::default() };
@@ -270,7 +277,7 @@ fn limits_bound_what_is_received() {
         (size(199), growing(), append(100, None, unknown), "receive 99 bytes by size at 100 of ?"),
         (size(199), growing(), append(100, None, here(100)), "TooLarge"),
         (size(199), growing(), append(100, Some(200), here(1)), "TooLarge"),
-        // The limit has shrunk since: what is there stays, and no more comes.
+        // The limit has shrunk since the creation: the stored content stays, and no more is accepted.
         (size(50), growing(), append(100, None, unknown), "receive 0 bytes by size at 100 of ?"),
         (at_most(10), None, create(Some(200), here(0)), "create 10 bytes by append at 0 of 200"),
         (at_most(10), None, create(Some(200), here(11)), "TooLarge"),
@@ -293,13 +300,13 @@ fn limits_bound_what_is_received() {
         let text = format!("{limits:?} {operation:?}");
         assert_eq!(decided(known.as_ref(), operation, limits), expected, "{text}");
     }
-    // An upload that does not exist yet has no state to tell.
+    // There is no state to report before the upload exists.
     let policy = Policy { limits: size(5), ..Policy::default() };
     let decision = decide(None, &request(create(Some(200), here(200))), &policy, NOW);
-    assert!(matches!(decision, Decision::Refuse(refusal) if refusal.state().is_none()));
+    assert!(matches!(decision, Decision::Refuse(refusal) if refusal.state.is_none()));
 }
 
-/// What follows from an ending, in a line.
+/// The consequence of an ending as one line of text.
 fn settled(semantics: Semantics, length: Option<u64>, finish: Finish, stored: u64, how: End) -> String {
     let before = Upload { semantics, ..upload(100, length, Phase::Open) };
     let room = match length {
@@ -322,7 +329,7 @@ fn settled(semantics: Semantics, length: Option<u64>, finish: Finish, stored: u6
             "deliver".into()
         }
         Verdict::Refuse(refusal) => {
-            if let Some(state) = refusal.state() {
+            if let Some(state) = refusal.state {
                 assert_eq!(state.offset, after.offset);
             }
             name(&refusal)
@@ -333,31 +340,31 @@ fn settled(semantics: Semantics, length: Option<u64>, finish: Finish, stored: u6
 
 // proves: TOK-CRE-01, TOK-CRE-04, TOK-CRE-09, TOK-APP-01, TOK-APP-05, TOK-APP-05a
 #[test]
-fn every_ending_meets_every_kind_of_completion() {
+fn endings_have_the_expected_verdict_for_every_completion_rule() {
     use Finish::{Here, Later};
-    let cut = End::Interrupted(Interrupted::Cut);
+    let cut = End::Interrupted(InterruptCause::Disconnected);
     let by_length = Semantics { completion: Completion::AtLength, excess: Excess::Keeps, ..TOKEN };
     let said = Semantics { completion: Completion::Explicit, excess: Excess::Keeps, ..TOKEN };
-    // Length, whether it ends here, bytes stored, how it ended; then: at length, at length or end, when said so.
+    // Length, end of the representation, bytes stored, ending; then the verdict for AtLength, AtLengthOrEnd and Explicit.
     let table = [
         (Some(200), Here, 200, End::AllReceived, ["deliver", "deliver", "deliver"]),
         (Some(200), Later, 200, End::AllReceived, ["deliver", "deliver", "stored false"]),
         (Some(200), Here, 200, cut, ["deliver", "deliver", "Interrupted"]),
         (Some(200), Later, 200, cut, ["deliver", "deliver", "Interrupted"]),
-        (Some(200), Here, 150, End::AllReceived, ["stored false", "stored false", "Inconsistent"]),
+        (Some(200), Here, 150, End::AllReceived, ["stored false", "stored false", "InconsistentLength"]),
         (Some(200), Later, 150, End::AllReceived, ["stored false", "stored false", "stored false"]),
         (Some(200), Here, 150, cut, ["Interrupted", "Interrupted", "Interrupted"]),
         (Some(200), Here, 100, cut, ["Interrupted", "Interrupted", "Interrupted"]),
-        (Some(200), Here, 200, End::OverLimit, ["deliver", "removed: Excess", "Excess"]),
-        (Some(200), Later, 200, End::OverLimit, ["deliver", "removed: Excess", "Excess"]),
-        (Some(200), Here, 150, End::StorageFull, ["Full", "Full", "Full"]),
-        (Some(200), Here, 200, End::StorageFull, ["deliver", "deliver", "Full"]),
+        (Some(200), Here, 200, End::OverLimit, ["deliver", "removed: LengthExceeded", "LengthExceeded"]),
+        (Some(200), Later, 200, End::OverLimit, ["deliver", "removed: LengthExceeded", "LengthExceeded"]),
+        (Some(200), Here, 150, End::StorageFull, ["StorageFull", "StorageFull", "StorageFull"]),
+        (Some(200), Here, 200, End::StorageFull, ["deliver", "deliver", "StorageFull"]),
         (None, Here, 150, End::AllReceived, ["stored false", "deliver", "deliver"]),
         (None, Here, 100, End::AllReceived, ["stored false", "deliver", "deliver"]),
         (None, Later, 150, End::AllReceived, ["stored false", "stored false", "stored false"]),
         (None, Here, 150, cut, ["Interrupted", "Interrupted", "Interrupted"]),
         (None, Here, 1100, End::OverLimit, ["TooLarge", "TooLarge", "TooLarge"]),
-        (None, Here, 150, End::StorageFull, ["Full", "Full", "Full"]),
+        (None, Here, 150, End::StorageFull, ["StorageFull", "StorageFull", "StorageFull"]),
         (Some(100), Here, 100, End::AllReceived, ["deliver", "deliver", "deliver"]),
     ];
     for (length, finish, stored, how, expected) in table {
@@ -366,31 +373,34 @@ fn every_ending_meets_every_kind_of_completion() {
             assert_eq!(found, expected, "{:?} {length:?} {finish:?} {stored} {how:?}", semantics.completion);
         }
     }
-    // Where nobody could resume, a cut takes everything with it.
+    // An interruption discards the content of an upload that cannot be resumed.
     let ordinary = Semantics { interruption: Interruption::Discards, ..TOKEN };
     for (how, expected) in [
         (cut, "removed: Interrupted"),
-        (End::StorageFull, "removed: Full"),
+        (End::StorageFull, "removed: StorageFull"),
         (End::AllReceived, "stored false"),
     ] {
         assert_eq!(settled(ordinary, Some(200), Here, 150, how), expected);
     }
-    for cause in
-        [Interrupted::Superseded, Interrupted::TooSlow, Interrupted::Malformed, Interrupted::Draining]
-    {
+    for cause in [
+        InterruptCause::Superseded,
+        InterruptCause::TooSlow,
+        InterruptCause::Malformed,
+        InterruptCause::ShuttingDown,
+    ] {
         assert_eq!(settled(TOKEN, Some(200), Here, 150, End::Interrupted(cause)), "Interrupted");
     }
 }
 
 #[test]
 #[should_panic(expected = "took acknowledged bytes back")]
-fn a_store_that_takes_bytes_back_is_a_bug() {
+fn a_store_that_loses_acknowledged_bytes_causes_a_panic() {
     settled(TOKEN, Some(200), Finish::Here, 99, End::AllReceived);
 }
 
 // proves: TOK-APP-06
 #[test]
-fn a_target_s_answer_is_kept_for_who_lost_it() {
+fn the_response_of_the_target_is_recorded_and_sent_again() {
     for (status, failed) in [(StatusCode::NO_CONTENT, false), (StatusCode::UNPROCESSABLE_ENTITY, true)] {
         let kept = TargetResponse::of(status);
         let policy = Policy { retention: Some(Duration::from_mins(1)), ..Policy::default() };
@@ -408,7 +418,7 @@ fn a_target_s_answer_is_kept_for_who_lost_it() {
 
 // proves: TOK-APP-05a
 #[test]
-fn an_upload_whose_last_byte_is_here_is_due() {
+fn an_upload_that_has_its_last_byte_awaits_delivery() {
     let explicit = Semantics { completion: Completion::Explicit, ..TOKEN };
     let either = Semantics { completion: Completion::ExplicitOrAtLength, ..TOKEN };
     let table = [
@@ -430,7 +440,7 @@ fn an_upload_whose_last_byte_is_here_is_due() {
     }
 }
 
-/// A request of a random life: what it asks for, how much of its content comes, and how that ends.
+/// A random request: its operation, the bytes that arrive of its content, and the ending.
 #[derive(Clone, Debug)]
 struct Act {
     operation: Operation,
@@ -459,12 +469,17 @@ fn any_act() -> impl Strategy<Value = Act> {
         1 => prop::sample::select(&[Operation::Retrieve, Operation::Cancel][..]),
     ];
     let how = prop::sample::select(
-        &[End::AllReceived, End::AllReceived, End::Interrupted(Interrupted::Cut), End::StorageFull][..],
+        &[
+            End::AllReceived,
+            End::AllReceived,
+            End::Interrupted(InterruptCause::Disconnected),
+            End::StorageFull,
+        ][..],
     );
     (operation, 0..60_u64, how).prop_map(|(operation, comes, how)| Act { operation, comes, how })
 }
 
-/// Makes most appends begin where the upload is, or nothing would ever be appended.
+/// Gives most appends the offset of the upload, because a random offset is nearly always wrong.
 fn aimed(operation: Operation, known: Option<&Upload>, straight: bool) -> Operation {
     match (operation, known) {
         (Operation::Append(append), Some(upload)) if straight => {
@@ -474,7 +489,7 @@ fn aimed(operation: Operation, known: Option<&Upload>, straight: bool) -> Operat
     }
 }
 
-/// Receives within the plan, as an intake does, and checks what holds of every ending.
+/// Receives content within the plan, as an intake does, and checks the invariants of endings.
 fn receive(upload: &Upload, plan: &Plan, act: &Act, declared: Option<u64>) -> Option<Upload> {
     assert_eq!(plan.at, upload.offset.offset());
     let (bytes, how) = match (declared, act.how) {
@@ -514,7 +529,7 @@ fn receive(upload: &Upload, plan: &Plan, act: &Act, declared: Option<u64>) -> Op
             Some(after)
         }
         Verdict::Remove(_) => {
-            // One that nobody knows of yet goes whatever its semantics.
+            // An upload that the client does not know yet is removed whatever its semantics.
             let invalidates = upload.semantics.excess == Excess::Invalidates || plan.created;
             let excess = invalidates && how == End::OverLimit;
             assert!(excess || upload.semantics.interruption == Interruption::Discards);
@@ -528,7 +543,7 @@ proptest! {
 
     // proves: TOK-OFF-03, TOK-APP-02, TOK-CRE-04, TOK-CRE-09
     #[test]
-    fn a_life_holds_what_was_promised(
+    fn random_requests_keep_the_invariants(
         completion in prop::sample::select(&[
             Completion::AtLength,
             Completion::AtLengthOrEnd,
@@ -573,7 +588,7 @@ proptest! {
                 }
                 Decision::Cancel => { prop_assert!(before.is_some()); None }
                 Decision::Invalidate(refusal) => {
-                    prop_assert!(matches!(refusal, Refusal::Excess(_)) && excess == Excess::Invalidates);
+                    prop_assert!(matches!(refusal.reason, Reason::LengthExceeded(_)) && excess == Excess::Invalidates);
                     None
                 }
                 Decision::Answer(reply) => {
@@ -585,7 +600,7 @@ proptest! {
                     before
                 }
                 Decision::Refuse(refusal) => {
-                    if let Some(state) = refusal.state() {
+                    if let Some(state) = refusal.state {
                         prop_assert_eq!(state.offset, before.as_ref().expect("it has a state").offset);
                     }
                     before
@@ -593,7 +608,7 @@ proptest! {
             };
             if let Some(upload) = &known {
                 prop_assert!(size_max.is_none_or(|most| upload.offset.offset().get() <= most));
-                // Nothing that is due waits for another request.
+                // No upload awaits delivery after a request.
                 prop_assert!(!upload.awaits_delivery(), "{upload:?}");
             }
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::upload::Upload;
 use hoist_store::store::BoxFuture;
 use http::HeaderMap;
@@ -110,7 +110,7 @@ impl Hook for Command {
             };
             ended.and_then(|ended| ended.verdict()).unwrap_or_else(|Broken(why)| {
                 tracing::error!(program = %self.program.display(), upload = %upload.id.short(), %why, "the hook failed");
-                Err(Refusal::Unavailable(RETRY_AFTER))
+                Err(Reason::Unavailable(RETRY_AFTER).into())
             })
         })
     }
@@ -152,10 +152,10 @@ impl Exited {
         };
         match (overridden.status, self.is_success) {
             (None | Some(200..=299), true) => Ok(Ok(())),
-            (None, false) => Ok(Err(Refusal::Forbidden(detail()))),
+            (None, false) => Ok(Err(Reason::Forbidden(detail()).into())),
             (Some(status @ 400..=599), _) => {
                 let status = status.try_into().map_err(|_| Broken(format!("answered status {status}")))?;
-                Ok(Err(Refusal::Rejected { status, detail: detail() }))
+                Ok(Err(Reason::Rejected { status, detail: detail() }.into()))
             }
             (Some(status), _) => Err(Broken(format!("answered status {status}, which does not refuse"))),
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use hoist_proto::engine::{UploadRequest, composition};
 use hoist_proto::operation::{Operation, Reply};
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::upload::{Composition, Phase, State};
 
 use crate::claim::Claim;
@@ -22,8 +22,8 @@ impl Shared {
         request: &UploadRequest,
         client: Option<IpAddr>,
     ) -> Result<Reply, Refusal> {
-        let Operation::Create(create) = &request.operation else { return Err(Refusal::Internal) };
-        let Composition::Concatenated(ids) = &create.composition else { return Err(Refusal::Internal) };
+        let Operation::Create(create) = &request.operation else { return Err(Reason::Internal.into()) };
+        let Composition::Concatenated(ids) = &create.composition else { return Err(Reason::Internal.into()) };
         let mut seen = HashMap::new();
         for id in ids {
             if !seen.contains_key(id) {
@@ -45,13 +45,15 @@ impl Shared {
             Err(refusal) => {
                 // No client has learned of the upload.
                 match self.remove(claim, &upload, Removal::Discarded).await {
-                    Ok(()) | Err(Refusal::NotFound) => {}
+                    Ok(()) | Err(Refusal { reason: Reason::NotFound, .. }) => {}
                     Err(failure) => return Err(failure),
                 }
-                return Err(match refusal {
+                return Err(match refusal.reason {
                     //= TUS1-CAT-06
-                    Refusal::NotFound | Refusal::Gone => Refusal::NoPart { wrong: "a part is gone".into() },
-                    other => other,
+                    Reason::NotFound | Reason::Gone => {
+                        Reason::UnusablePart { detail: "a part is gone".into() }.into()
+                    }
+                    _ => refusal,
                 });
             }
         };

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use hoist_proto::engine::{Decision, UploadRequest, composition};
 use hoist_proto::operation::{Operation, Reply};
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::{PartNumber, UploadId};
 use hoist_proto::upload::{Composition, IndexedParts, Part, Phase, State, Upload};
 
@@ -51,8 +51,8 @@ impl ClaimedParent {
         let claim =
             shared.claims.take_idle(part.parent, CLAIM_TIMEOUT).await.map_err(|occupied| match occupied {
                 // The token names an upload that receives content of its own.
-                Occupied::Transferring(transfer) => Refusal::Mixed(transfer.state),
-                Occupied::Busy => Refusal::Busy,
+                Occupied::Transferring(transfer) => Reason::ConflictingParts.with_state(transfer.state),
+                Occupied::Busy => Reason::Busy.into(),
             })?;
         let known = match shared.fetch(&claim).await? {
             Some(parent) => {
@@ -68,16 +68,18 @@ impl ClaimedParent {
         };
         let parts = match (&known, &request.operation) {
             (None, Operation::Create(_)) => None,
-            (None, _) => return Err(Refusal::NotFound),
+            (None, _) => return Err(Reason::NotFound.into()),
             (Some(parent), operation) => {
                 let Composition::Indexed(parts) = &parent.composition else {
-                    return Err(Refusal::Mixed(State { part: Some(part.part), ..parent.into() }));
+                    return Err(
+                        Reason::ConflictingParts.with_state(State { part: Some(part.part), ..parent.into() })
+                    );
                 };
                 Some(match operation {
                     Operation::Cancel | Operation::Reject(_) => parts.clone(),
                     Operation::Create(_) | Operation::Append(_) | Operation::Retrieve => {
                         let highest = shared.highest_part(part, parts).await?;
-                        composition::number(parent, part.part, highest)?
+                        composition::add_part(parent, part.part, highest)?
                     }
                 })
             }
@@ -90,7 +92,7 @@ impl ClaimedParent {
     pub(crate) fn require_open(&self, decision: &Decision) -> Result<(), Refusal> {
         match (&self.known, decision) {
             (Some(parent), Decision::Create(..)) if parent.is_complete() => {
-                Err(Refusal::Taken(parent.into()))
+                Err(Reason::UploadExists.with_state(parent))
             }
             _ => Ok(()),
         }
@@ -134,7 +136,7 @@ impl RegisteredPart {
         drop(request);
         let state = match &outcome {
             Ok(reply) => reply.state(),
-            Err(refusal) => refusal.state(),
+            Err(refusal) => refusal.state,
         };
         let parent = match state {
             Some(state) if state.complete => shared.finish_composed(id).await?,
@@ -158,7 +160,7 @@ impl RegisteredPart {
                 Ok(reply)
             }
             Err(mut refusal) => {
-                refusal.state_mut().map(restate);
+                refusal.state.as_mut().map(restate);
                 Err(refusal)
             }
         }
@@ -192,7 +194,7 @@ impl Shared {
     ) -> Result<bool, Refusal> {
         let Operation::Create(create) = &request.operation else { return Ok(false) };
         let request = UploadRequest { id: part.parent, ..request.clone() };
-        let parent = composition::number_first(create, &request, part.part, &self.policy, self.clock.now());
+        let parent = composition::create_indexed(create, &request, part.part, &self.policy, self.clock.now());
         self.ledger.ready().await?;
         let reservation = self.ledger.admit(&parent, Some(0), client)?;
         self.create_empty(claim, &parent, reservation).await?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hoist_proto::engine::composition;
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::{Durable, Length, UploadId};
 use hoist_proto::upload::{Composition, IndexedParts, Phase, Upload};
 
@@ -21,7 +21,7 @@ impl Shared {
             if let Err(refusal) = self.finish_composed(composed).await {
                 // Joined when a client next asks for the upload, and at the next start.
                 let upload = composed.short();
-                tracing::debug!(%upload, refusal = refusal.problem().title, "cannot join the parts yet");
+                tracing::debug!(%upload, refusal = refusal.title(), "cannot join the parts yet");
             }
         }
     }
@@ -49,7 +49,7 @@ impl Shared {
         // Joining is all or nothing, so content means that a crash came after it.
         if upload.offset == Durable::ZERO {
             let Some(length) = self.joined_length(claim, &upload, &parts).await? else { return Ok(upload) };
-            if let Err(refusal) = composition::require_room(Some(length), &self.policy.limits) {
+            if let Err(refusal) = composition::check_total_length(Some(length), &self.policy.limits) {
                 let Finished { upload, .. } =
                     self.finish(claim, upload, answer::kept(&refusal), false, true).await?;
                 self.release_parts(&upload, parts);
@@ -84,7 +84,7 @@ impl Shared {
     /// Returns the total length of the parts, or `None` if one of them is not complete.
     ///
     /// # Errors
-    /// Returns [`Refusal::Gone`] after removing an upload that names a part which no longer exists.
+    /// Returns [`Reason::Gone`] after removing an upload that names a part which no longer exists.
     async fn joined_length(
         &self,
         claim: &Claim,
@@ -108,7 +108,7 @@ impl Shared {
                     // It existed when the upload was created, and cannot come back.
                     (None, Composition::Concatenated(_)) => {
                         self.remove(claim, upload, Removal::PartGone).await?;
-                        return Err(Refusal::Gone);
+                        return Err(Reason::Gone.into());
                     }
                     (Some(_) | None, _) => {
                         self.pending_parts.set_gap(upload.id, index);

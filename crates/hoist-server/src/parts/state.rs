@@ -37,7 +37,7 @@ impl Shared {
                 break;
             }
         }
-        let gathered = composition::gather(parts.iter().map(Option::as_ref));
+        let gathered = composition::progress(parts.iter().map(Option::as_ref));
         state.offset = gathered.offset;
         state.length = gathered.length.filter(|_| last.is_some());
         Ok(state)

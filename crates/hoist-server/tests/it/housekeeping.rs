@@ -75,7 +75,7 @@ impl Authenticator for ByName {
         head: &'a http::request::Parts,
     ) -> BoxFuture<'a, Result<Option<hoist_proto::types::Principal>, hoist_proto::refusal::Refusal>> {
         let name = head.headers.get("from").and_then(|name| name.to_str().ok());
-        let refusal = hoist_proto::refusal::Refusal::Unauthorized { challenge: "Bearer" };
+        let refusal = hoist_proto::refusal::Reason::Unauthorized { challenge: "Bearer" }.into();
         let principal = name.map(hoist_proto::types::Principal::new).map(Some).ok_or(refusal);
         Box::pin(std::future::ready(principal))
     }

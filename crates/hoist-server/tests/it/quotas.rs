@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hoist_http::Peer;
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::upload::Upload;
 use hoist_server::admission::Quotas;
 use hoist_server::hook::Hook;
@@ -101,7 +101,7 @@ impl Hook for Refusing {
     fn before_create<'a>(&'a self, _: &'a Upload) -> BoxFuture<'a, Result<(), Refusal>> {
         let admits = self.0.load(Ordering::SeqCst);
         let detail = "not today".to_owned();
-        let refusal = Refusal::Rejected { status: StatusCode::FORBIDDEN, detail };
+        let refusal = Reason::Rejected { status: StatusCode::FORBIDDEN, detail }.into();
         Box::pin(std::future::ready(if admits { Ok(()) } else { Err(refusal) }))
     }
 }

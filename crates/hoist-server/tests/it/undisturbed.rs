@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hoist_proto::policy::{Limits, Policy};
-use hoist_proto::refusal::Refusal;
+use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::Principal;
 use hoist_server::Hoist;
 use hoist_server::auth::Authenticator;
@@ -21,7 +21,7 @@ impl Authenticator for Named {
     fn admit<'a>(&'a self, head: &'a Parts) -> BoxFuture<'a, Result<Option<Principal>, Refusal>> {
         let name = head.headers.get("x-name").map(|name| name.to_str().expect("visible ASCII"));
         Box::pin(std::future::ready(match name {
-            Some("nobody") => Err(Refusal::Unauthorized { challenge: "Bearer" }),
+            Some("nobody") => Err(Reason::Unauthorized { challenge: "Bearer" }.into()),
             Some(name) => Ok(Some(Principal::new(name))),
             None => Ok(None),
         }))

@@ -2,6 +2,9 @@
 //!
 //! Written from the specifications and independent of the dialects in `hoist-proto`.
 
+use std::sync::LazyLock;
+
+use hoist_proto::dialect::interop::Interop;
 use serde::Deserialize;
 
 /// A dialect: a family of versions that share a corpus.
@@ -34,17 +37,10 @@ pub(crate) enum Version {
 }
 
 /// The versions of the IETF dialect, oldest first.
-const INTEROP: [Version; 9] = [
-    Version::Interop(3),
-    Version::Interop(4),
-    Version::Interop(5),
-    Version::Interop(6),
-    Version::Interop(7),
-    Version::Interop(8),
-    Version::Interop(9),
-    Version::Interop(10),
-    Version::Rfc,
-];
+static INTEROP: LazyLock<Vec<Version>> = LazyLock::new(|| {
+    let number = |version: Interop| version.number().and_then(|number| u8::try_from(number).ok());
+    Interop::ALL.into_iter().map(|version| number(version).map_or(Version::Rfc, Version::Interop)).collect()
+});
 
 /// The forms of the token dialect, oldest first.
 const FORMS: [Version; 5] = [
@@ -116,9 +112,16 @@ impl Version {
             Self::Unnumbered | Self::Draft(..) => return range == "draft",
             Self::Seed | Self::Tus1 => return false,
         };
+        if range == "numbered" {
+            return self != Self::Rfc;
+        }
         let Some((from, to)) = range.split_once("..") else { return false };
         let from = if from.is_empty() { 0 } else { from.parse().unwrap_or(u8::MAX) };
-        let to = if to.is_empty() { u8::MAX } else { to.parse().unwrap_or(0) };
+        let to = match to {
+            "" => u8::MAX,
+            "numbered" => u8::MAX - 1,
+            to => to.parse().unwrap_or(0),
+        };
         (from..=to).contains(&place)
     }
 
@@ -190,10 +193,12 @@ mod tests {
 
     #[test]
     fn ranges_contain_versions() {
-        let cases: [(&str, &[&str]); 6] = [
+        let cases: [(&str, &[&str]); 8] = [
             ("6..", &["6", "7", "8", "9", "10", "rfc"]),
             ("..4", &["3", "4"]),
             ("5..6", &["5", "6"]),
+            ("numbered", &["3", "4", "5", "6", "7", "8", "9", "10"]),
+            ("6..numbered", &["6", "7", "8", "9", "10"]),
             ("8", &["8"]),
             ("rfc", &["rfc"]),
             ("draft", &[]),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use hoist_client::Interop;
 use http::Uri;
 
 use super::client::{ConnectionArgs, count, span, url};
@@ -23,9 +24,7 @@ pub(crate) struct Check {
     /// Check only this dialect; repeatable [default: all dialects the server supports]
     #[arg(long = "dialect", value_enum, value_name = "DIALECT")]
     pub(crate) dialects: Vec<CorpusDialect>,
-    /// Check this version of the IETF draft: 3 to 10, `rfc` for the unnumbered form, or `all` for every version the server
-    /// accepts, of the other dialects too; repeatable [default: the newest and `rfc`]
-    #[arg(long = "interop", value_name = "VERSION")]
+    #[arg(long = "interop", value_name = "VERSION", help = interop_help())]
     interop: Vec<String>,
     /// Use only this version of HTTP [default: all versions the server supports]
     #[arg(long = "http", value_enum, value_name = "VERSION")]
@@ -54,6 +53,15 @@ pub(crate) struct Check {
     pub(crate) timeout: TimeSpan,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+}
+
+/// The help text of `--interop`, with the interop versions of this release.
+fn interop_help() -> String {
+    let (oldest, newest) = (Interop::OLDEST, Interop::NEWEST);
+    format!(
+        "Check this version of the IETF draft: {oldest} to {newest}, `rfc` for the unnumbered form, or `all` for every \
+         version the server accepts, of the other dialects too; repeatable [default: the newest and `rfc`]"
+    )
 }
 
 impl Check {

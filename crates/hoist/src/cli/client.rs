@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
-use hoist_client::{Dialect, Origin, Token};
+use hoist_client::{Dialect, Interop, Origin, Token};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use crate::config::{Size, TimeSpan};
@@ -45,9 +45,7 @@ pub(crate) struct Put {
     /// server may store the file twice.
     #[arg(long, value_enum, default_value = "post")]
     pub(crate) method: CreateMethod,
-    /// Dialect to use: ietf, ietf-3 to ietf-10, ietf-rfc, token, token-draft, token-1, token-2, tus1, conventional
-    /// [default: detected from the server]
-    #[arg(long, hide_default_value = true, default_value_t)]
+    #[arg(long, hide_default_value = true, default_value_t, help = dialect_help())]
     pub(crate) dialect: Dialect,
     /// Maximum bytes per second for all files together, like 10MB.
     #[arg(long, value_name = "SIZE", value_parser = positive)]
@@ -71,6 +69,15 @@ pub(crate) struct Put {
     pub(crate) route: ProxyArgs,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+}
+
+/// The help text of `--dialect`, with the interop versions of this release.
+fn dialect_help() -> String {
+    let (oldest, newest) = (Interop::OLDEST, Interop::NEWEST);
+    format!(
+        "Dialect to use: ietf, ietf-{oldest} to ietf-{newest}, ietf-rfc, token, token-draft, token-1, token-2, tus1, \
+         conventional [default: detected from the server]"
+    )
 }
 
 impl Put {

@@ -2,6 +2,8 @@
 //!
 //! Owns names, default texts and help. `config/reader.rs` parses the texts.
 
+use hoist_proto::dialect::interop::Interop;
+
 /// A setting of `serve`.
 pub(crate) struct Setting {
     /// The flag without its dashes, which is also the key in the file.
@@ -174,8 +176,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         UPLOADS,
         "ietf-versions",
         "LIST",
-        Some("3-10"),
-        "Interop versions of the IETF draft to support, like 3-10 or 5,6,8-10; later versions are treated as 10",
+        Some(Interop::RANGE),
+        "Interop versions of the IETF draft to support, like 5,6,8-10; later versions are treated as the newest known one",
     ),
     one(
         UPLOADS,

@@ -195,16 +195,16 @@ fn request(names: &Names, head: &[&str], content: &str) -> TestRequest {
 /// Compares a head with the equivalent lines of HTTP/1.1.
 fn compare(names: &mut Names, place: &str, expected: &[&str], status: u16, fields: &http::HeaderMap) {
     let code = expected[0].split(' ').nth(1).expect("a status");
-    let is_said = |name: &str| !matches!(name, "connection" | "content-length");
+    let is_explicit = |name: &str| !matches!(name, "connection" | "content-length");
     let split = |line: &&str| {
         let (name, value) = line.split_once(": ").expect("a field");
         (name.to_lowercase(), value.to_owned())
     };
-    let mut wanted: Vec<_> = expected[1..].iter().map(split).filter(|(name, _)| is_said(name)).collect();
+    let mut wanted: Vec<_> = expected[1..].iter().map(split).filter(|(name, _)| is_explicit(name)).collect();
     let mut got: Vec<_> = fields
         .iter()
         .map(|(name, value)| (name.as_str().to_owned(), value.to_str().expect("ASCII").to_owned()))
-        .filter(|(name, _)| is_said(name))
+        .filter(|(name, _)| is_explicit(name))
         .collect();
     wanted.sort();
     got.sort();

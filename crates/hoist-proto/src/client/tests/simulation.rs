@@ -7,7 +7,7 @@ use crate::dialect::{Context, Detected, DialectOptions, Resource, detect};
 use crate::engine::{self, Decision, End, Ending, Verdict};
 use crate::operation::{Operation, Reply, Subject};
 use crate::policy::Policy;
-use crate::refusal::Interrupted;
+use crate::refusal::InterruptCause;
 pub(super) use crate::testing::SeededRng;
 use crate::types::{Durable, Timestamp, UploadId};
 use crate::upload::{Phase, TargetResponse, Upload};
@@ -177,7 +177,7 @@ impl Server {
                 self.crash(dice);
                 return None;
             }
-            let ending = Ending { stored: self.sync(), how: End::Interrupted(Interrupted::Cut) };
+            let ending = Ending { stored: self.sync(), how: End::Interrupted(InterruptCause::Disconnected) };
             let (upload, verdict) = engine::settle(upload, plan, &ending, self.now);
             self.settled(upload, verdict, plan.created);
             return None;

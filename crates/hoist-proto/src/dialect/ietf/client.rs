@@ -7,7 +7,7 @@ use super::super::client::{
 };
 use super::super::interop::{Interop, LimitKeys};
 use super::super::{INTEROP_VERSION, UPLOAD_LENGTH, UPLOAD_LIMIT, UPLOAD_OFFSET, resumption_supported};
-use super::{IetfCodec, PARTIAL_UPLOAD, SEMANTICS, said_completeness};
+use super::{IetfCodec, PARTIAL_UPLOAD, SEMANTICS, read_completeness};
 use crate::field;
 use crate::operation::{AppendToComplete, Finish};
 use crate::types::{Length, Offset};
@@ -77,7 +77,7 @@ pub fn response(version: Interop, status: StatusCode, fields: &HeaderMap) -> Res
     let state = UploadState {
         offset: integer(&UPLOAD_OFFSET).map(Offset::new),
         length: integer(&UPLOAD_LENGTH).map(Length::new),
-        complete: said_completeness(version, fields).map(|finish| finish == Finish::Here),
+        complete: read_completeness(version, fields).map(|finish| finish == Finish::Here),
         expires_in: None,
     };
     let has_limits = version.properties().limits != LimitKeys::None;

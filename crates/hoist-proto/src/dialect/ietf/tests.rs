@@ -1,4 +1,4 @@
-//! The IETF dialect, version by version: what is understood, what is answered byte for byte, and who is sent a 104.
+//! The IETF dialect in every version: decoded requests, encoded responses byte for byte, and interim responses.
 
 use std::time::Duration;
 
@@ -10,37 +10,31 @@ use super::*;
 use crate::dialect::client::{Intent, UploadLimits, UploadState};
 use crate::operation::AppendToComplete;
 use crate::policy::Limits;
-use crate::refusal::{Interrupted, Limit};
+use crate::refusal::{InterruptCause, Reason, Refusal, SizeLimit};
 use crate::types::{LARGEST_INTEGER, Timestamp};
 use crate::upload::{Origin, TargetResponse};
 
 const ID: UploadId = UploadId::from_bits([5; 16]);
 const BASE: &str = "https://example.org/uploads";
 
-fn speaker(version: Interop) -> IetfCodec {
+fn codec(version: Interop) -> IetfCodec {
     IetfCodec { version, sends_interim: true, ..IetfCodec::unversioned() }
 }
 
-/// All that name a number, with it.
+/// The codecs of all versions with a number, and the numbers.
 fn numbered() -> impl Iterator<Item = (IetfCodec, u64)> {
-    Interop::ALL.into_iter().filter_map(|version| Some((speaker(version), version.number()?)))
+    Interop::ALL.into_iter().filter_map(|version| Some((codec(version), version.number()?)))
 }
 
-/// An operation, or the status and field of a refusal, in a line.
-fn understood(
-    version: Interop,
-    resource: Resource,
-    method: &str,
-    fields: &str,
-    bytes: Option<u64>,
-) -> String {
-    let refused = |refusal: &Refusal| match refusal {
-        Refusal::Field { name, .. } => format!("400 {name}"),
-        Refusal::Inconsistent(None) => "400 lengths".into(),
-        refusal => refusal.status().as_u16().to_string(),
+/// The decoded operation, or the status and the field of the refusal, as one line of text.
+fn decoded(version: Interop, resource: Resource, method: &str, fields: &str, bytes: Option<u64>) -> String {
+    let refused = |refusal: &Refusal| match refusal.reason {
+        Reason::InvalidField { name, .. } => format!("400 {name}"),
+        Reason::InconsistentLength if refusal.state.is_none() => "400 lengths".into(),
+        _ => refusal.status(Some(Dialect::Ietf(codec(version)))).as_u16().to_string(),
     };
     let head = head(method, fields);
-    let decoded = match Dialect::Ietf(speaker(version)).decode(&head, resource, bytes) {
+    let decoded = match Dialect::Ietf(codec(version)).decode(&head, resource, bytes) {
         Ok(decoded) => decoded,
         Err(refusal) => return refused(&refusal),
     };
@@ -68,16 +62,16 @@ fn understood(
 }
 
 fn created(version: Interop, method: &str, fields: &str, bytes: Option<u64>) -> String {
-    understood(version, Resource::Endpoint, method, fields, bytes)
+    decoded(version, Resource::Endpoint, method, fields, bytes)
 }
 
 fn on_upload(version: Interop, method: &str, fields: &str, bytes: Option<u64>) -> String {
-    understood(version, Resource::Upload(ID), method, fields, bytes)
+    decoded(version, Resource::Upload(ID), method, fields, bytes)
 }
 
 // proves: IETF-CRE-01, IETF-CRE-05, IETF-CRE-13, IETF-CRE-17, IETF-LEN-02, IETF-LEN-03, IETF-LEN-04, IETF-LEN-08, IETF-COD-03
 #[test]
-fn creations_are_understood() {
+fn creations_are_decoded() {
     let table = [
         ("POST", "{last}", Some(200), "create 200 of 200"),
         ("PUT", "{last}", Some(0), "create 0 of 0"),
@@ -92,14 +86,14 @@ fn creations_are_understood() {
         ("POST", "{last}Upload-Length: 9|", Some(9), "create 9 of 9"),
         ("POST", "{last}Upload-Length: 9|", Some(8), "400 lengths"),
         ("POST", "{last}Upload-Length: 8|", Some(9), "400 lengths"),
-        // More than it is going to be is the engine's to find.
+        // Content beyond the length is left to the engine.
         ("POST", "{more}Upload-Length: 8|", Some(9), "create 9 of 8 more"),
         ("POST", "{last}Upload-Length: many|", Some(9), "create 9 of 9"),
         ("POST", "{last}Upload-Offset: 0|", Some(9), "create 9 of 9"),
         ("POST", "{last}Upload-Offset: -0|", Some(9), "create 9 of 9"),
         ("POST", "{last}Upload-Offset: x|", Some(9), "create 9 of 9"),
         ("POST", "{last}Upload-Offset: 1|", Some(9), "400 Upload-Offset"),
-        // The type says "append" where nothing can be appended.
+        // The media type of appends on a resource without an upload.
         ("PATCH", "{last}Content-Type: application/partial-upload|", Some(9), "415"),
         ("POST", "{last}Content-Type: application/partial-upload|", Some(9), "create 9 of 9"),
     ];
@@ -117,7 +111,7 @@ fn creations_are_understood() {
 
 // proves: IETF-CRE-14, IETF-CRE-15, IETF-CRE-16
 #[test]
-fn a_creation_is_kept_as_its_target_will_see_it() {
+fn a_creation_keeps_the_fields_for_its_target() {
     let fields = "Content-Type: image/png|Content-Encoding: gzip|Content-Disposition: inline; filename=x|\
                   Want-Repr-Digest: sha-256=1|X-Own: a|X-Own: b|Authorization: secret|Cookie: secret|Host: x|\
                   Content-Length: 5|Transfer-Encoding: chunked|Connection: close|Expect: 100-continue|\
@@ -126,7 +120,7 @@ fn a_creation_is_kept_as_its_target_will_see_it() {
     let mut parts = head("PUT", fields);
     parts.uri = "/uploads/name?y=1".parse().expect("a target");
     let origin_of = |parts: &Parts| {
-        let decoded = speaker(Interop::V8).decode_creation(parts, Some(5)).expect("a creation");
+        let decoded = codec(Interop::V8).decode_creation(parts, Some(5)).expect("a creation");
         let Operation::Create(create) = decoded.operation else { panic!("it creates") };
         create.origin
     };
@@ -146,7 +140,7 @@ fn a_creation_is_kept_as_its_target_will_see_it() {
         "x-own: b",
     ];
     assert_eq!(kept, expected);
-    // No representation is of the type of appends.
+    // No representation has the media type of appends.
     parts.headers.insert("content-type", "Application/Partial-Upload;a=b".parse().expect("a value"));
     assert!(!origin_of(&parts).fields.contains_key("content-type"));
 }
@@ -155,8 +149,8 @@ const TYPE: &str = "Content-Type: application/partial-upload|";
 
 // proves: IETF-APP-01, IETF-APP-04, IETF-APP-05, IETF-APP-06, IETF-APP-16, IETF-APP-19, IETF-SF-04, IETF-CRE-16, IETF-COD-02
 #[test]
-fn appends_are_understood_by_version() {
-    // In 3, in 4 and 5, in 6, and since 7.
+fn appends_are_decoded_as_their_version_requires() {
+    // The operation in version 3, in 4 and 5, in 6, and since 7.
     let no_type = ["append at 5 2 of ?", "append at 5 2 of ? more", "rejected: 415", "rejected: 415"];
     let missing = ["append at 5 2 of ?", "append at 5 2 of ? more", "append at 5 2 of ? more"];
     let without_field = [missing[0], missing[1], missing[2], "rejected: 400 Upload-Complete"];
@@ -170,7 +164,7 @@ fn appends_are_understood_by_version() {
         ("{type}Upload-Offset: 5|{last}", None, ["append at 5 ? of ?"; 4]),
         ("{type}Upload-Offset: 5|{more}", Some(0), ["append at 5 0 of ? more"; 4]),
         ("{type}Upload-Offset: 5|", Some(2), without_field),
-        // What does not parse is not there, and the other generation's field is not either.
+        // A malformed field counts as absent, and the field of other versions is ignored.
         ("{type}Upload-Offset: 5|{bad}", Some(2), without_field),
         ("{type}Upload-Offset: 5|{other}", Some(2), without_field),
         ("{type}{last}", Some(2), no_offset),
@@ -178,7 +172,7 @@ fn appends_are_understood_by_version() {
         ("{type}Upload-Offset: 5|Upload-Offset: 5|{last}", Some(2), no_offset),
         ("{type}", Some(2), no_offset),
         ("Content-Type: Application/Partial-Upload; a=b|Upload-Offset: 5|{last}", Some(2), last),
-        // The type is looked at before the fields.
+        // The media type is checked before the fields.
         ("Content-Type: text/plain|Upload-Offset: 5|{bad}", Some(2), no_type),
         ("Upload-Offset: 5|", Some(2), no_type),
         (
@@ -186,7 +180,7 @@ fn appends_are_understood_by_version() {
             Some(2),
             [no_offset[0], no_offset[0], "rejected: 415", "rejected: 415"],
         ),
-        // Whether lengths agree is for the engine, which knows more of them.
+        // Contradicting lengths are left to the engine.
         ("{type}Upload-Offset: 5|{last}Upload-Length: 9|", Some(2), length),
         ("{type}Upload-Offset: 5|{last}Upload-Length: x|", Some(2), last),
         ("{type}Upload-Offset: 5|{last}Content-Encoding: br|X-Method: POST|", Some(2), last),
@@ -264,7 +258,7 @@ fn questions_and_cancellations_are_strict_up_to_6() {
 
 // proves: IETF-SF-01, IETF-SF-02, IETF-SF-04, IETF-SF-07, IETF-SF-08, IETF-SF-10
 #[test]
-fn the_vectors_of_structured_fields_hold_in_place() {
+fn the_test_vectors_of_structured_fields_hold() {
     let accepted = [
         ("0", 0),
         ("7", 7),
@@ -315,14 +309,14 @@ fn the_vectors_of_structured_fields_hold_in_place() {
         let found = on_upload(Interop::V8, "PATCH", &fields, Some(0));
         assert_eq!(found, "rejected: 400 Upload-Complete", "{value}");
         let creation =
-            creation(&head("POST", &format!("Upload-Complete: {value}")), DialectOptions::default());
-        assert_eq!(creation, Creation::Ordinary, "{value}");
+            codec_of_creation(&head("POST", &format!("Upload-Complete: {value}")), DialectOptions::default());
+        assert_eq!(creation, None, "{value}");
     }
 }
 
 // proves: IETF-SF-03, IETF-SF-05, IETF-SF-06, IETF-SF-08, IETF-SF-10
 #[test]
-fn the_vectors_of_limits_hold() {
+fn the_test_vectors_of_upload_limit_hold() {
     let takes = |lines: &[&str]| {
         let name = UPLOAD_LIMIT;
         let fields: HeaderMap =
@@ -359,7 +353,7 @@ fn the_vectors_of_limits_hold() {
     }
 }
 
-/// A head, byte for byte: status, then fields in the order of their names.
+/// The status and the fields of a head as one line of text.
 fn written(head: &Response<()>) -> String {
     let mut lines: Vec<_> = head
         .headers()
@@ -384,7 +378,7 @@ fn limited() -> Context<'static> {
     Context { base: BASE, limits: &LIMITS, now: Timestamp::from_millis(39_001), lifetime }
 }
 
-/// Puts in what a version writes for `{ok}` and so on, and its number.
+/// Replaces the placeholders of a template by the values of a version.
 fn spelled_out(version: Interop, template: &str) -> String {
     let (no, yes) = match version {
         Interop::V3 => ("upload-incomplete: ?1", "upload-incomplete: ?0"),
@@ -417,7 +411,7 @@ fn spelled_out(version: Interop, template: &str) -> String {
 
 // proves: IETF-SF-09, IETF-CRE-08, IETF-CRE-09, IETF-CRE-10, IETF-CRE-11, IETF-APP-10, IETF-APP-11, IETF-APP-12, IETF-APP-13, IETF-RET-02, IETF-RET-03, IETF-RET-04, IETF-RET-05, IETF-RET-06, IETF-DEL-04, IETF-LIM-02, IETF-OPT-02, IETF-INT-14, IETF-VER-03, IETF-VER-08
 #[test]
-fn every_reply_is_written_as_its_version_has_it() {
+fn replies_are_encoded_as_their_version_requires() {
     let location = format!("location: {BASE}/{ID}|");
     let answer = |status: u16, fields: &str| TargetResponse {
         status: StatusCode::from_u16(status).expect("a status"),
@@ -471,7 +465,7 @@ fn every_reply_is_written_as_its_version_has_it() {
             "201|location: https://elsewhere.example/1|upload-offset: 200|{yes}|{length}|{number}|".into(),
             false,
         ),
-        // A target that speaks of uploads of its own is not heard.
+        // Fields of the dialect in the target's response are dropped.
         (
             complete(
                 false,
@@ -493,7 +487,7 @@ fn every_reply_is_written_as_its_version_has_it() {
             };
             let expected = spelled_out(version, &template);
             assert_eq!(
-                written(&speaker(version).encode(&reply, &limited())),
+                written(&codec(version).encode(&reply, &limited())),
                 expected,
                 "{version:?} {reply:?}"
             );
@@ -503,61 +497,66 @@ fn every_reply_is_written_as_its_version_has_it() {
 
 // proves: IETF-APP-04, IETF-APP-05, IETF-APP-06, IETF-APP-07, IETF-APP-13, IETF-APP-15, IETF-CMP-06, IETF-LIM-06, IETF-LIM-07, IETF-RET-10, IETF-DEL-02, IETF-LEN-04, IETF-LEN-06, IETF-LEN-07, IETF-PRB-01, IETF-PRB-02, IETF-PRB-03
 #[test]
-fn every_refusal_is_written_as_its_version_has_it() {
+fn refusals_are_encoded_as_their_version_requires() {
     let (at, end) = (state(7, Some(200), false), state(200, Some(200), true));
     let told = "{no}|{length}|cache-control: no-store|{number}|";
-    let beside = |refusal: Refusal| Refusal::Beside(Box::new(refusal), at);
-    let too_large = |limit, state| Refusal::TooLarge { limit, bytes: 5, state };
-    let cut = |cause| Refusal::Interrupted { cause, state: Some(at) };
+    let too_large = |limit, state| Refusal { reason: Reason::TooLarge { limit, bytes_max: 5 }, state };
+    let cut = |cause| Reason::Interrupted(cause).with_state(at);
+    let mismatch = |state: State| Reason::OffsetMismatch { provided: Offset::new(9) }.with_state(state);
     let table = [
-        (Refusal::Mismatch { state: at, provided: Offset::new(9) }, format!("409|upload-offset: 7|{told}")),
-        // The field says who speaks: on a complete upload too it is not the target.
+        (mismatch(at), format!("409|upload-offset: 7|{told}")),
+        // `Upload-Complete: ?0` shows that the response is not the target's, even if the upload is complete.
+        (mismatch(end), format!("409|upload-offset: 200|{told}")),
+        (Reason::InconsistentLength.with_state(end), format!("400|upload-offset: 200|{told}")),
+        (Reason::InconsistentLength.with_state(at), format!("400|upload-offset: 7|{told}")),
+        (Reason::InconsistentLength.into(), "400|{no}|cache-control: no-store|{number}|".into()),
         (
-            Refusal::Mismatch { state: end, provided: Offset::new(9) },
-            format!("409|upload-offset: 200|{told}"),
+            Reason::LengthExceeded(Some(Length::new(200))).into(),
+            "400|{no}|cache-control: no-store|{number}|".into(),
         ),
-        (Refusal::Inconsistent(Some(end)), format!("400|upload-offset: 200|{told}")),
-        (Refusal::Finished { state: end, typed: true }, format!("400|upload-offset: 200|{told}")),
-        (Refusal::Inconsistent(Some(at)), format!("400|upload-offset: 7|{told}")),
-        (Refusal::Inconsistent(None), "400|{no}|cache-control: no-store|{number}|".into()),
-        (Refusal::Excess(Some(Length::new(200))), "400|{no}|cache-control: no-store|{number}|".into()),
-        (Refusal::NotFound, "404|{no}|cache-control: no-store|{number}|".into()),
-        (beside(Refusal::field("Upload-Offset", "x")), format!("400|upload-offset: 7|{told}")),
+        (Reason::NotFound.into(), "404|{no}|cache-control: no-store|{number}|".into()),
         (
-            beside(Refusal::MediaType { accept: PARTIAL_UPLOAD }),
+            Refusal { state: Some(at), ..Refusal::field("Upload-Offset", "x") },
+            format!("400|upload-offset: 7|{told}"),
+        ),
+        (
+            Reason::NotAppendMediaType { accept: PARTIAL_UPLOAD }.with_state(at),
             format!("415|accept-patch: application/partial-upload|upload-offset: 7|{told}"),
         ),
         (
-            beside(Refusal::Method { allow: "HEAD, PATCH" }),
+            Reason::MethodNotAllowed { allow: "HEAD, PATCH" }.with_state(at),
             format!("405|allow: HEAD, PATCH|upload-offset: 7|{told}"),
         ),
-        (too_large(Limit::Append, Some(at)), format!("413|upload-offset: 7|{{limits and age}}|{told}")),
-        (too_large(Limit::Size, None), "413|{no}|{limits}|cache-control: no-store|{number}|".into()),
+        (too_large(SizeLimit::Append, Some(at)), format!("413|upload-offset: 7|{{limits and age}}|{told}")),
         (
-            Refusal::TooSmall { bytes: 3, state: Some(at) },
+            too_large(SizeLimit::Representation, None),
+            "413|{no}|{limits}|cache-control: no-store|{number}|".into(),
+        ),
+        (
+            Reason::TooSmall { bytes_min: 3 }.with_state(at),
             format!("400|upload-offset: 7|{{limits and age}}|{told}"),
         ),
         (
-            Refusal::TooSmall { bytes: 3, state: None },
+            Reason::TooSmall { bytes_min: 3 }.into(),
             "400|{no}|{limits}|cache-control: no-store|{number}|".into(),
         ),
         (
-            Refusal::TooMany { uploads_max: 1 },
+            Reason::TooManyUploads { uploads_max: 1 }.into(),
             "429|retry-after: 60|{no}|{limits}|cache-control: no-store|{number}|".into(),
         ),
         (
-            Refusal::Quota { bytes_max: 1 },
+            Reason::QuotaExceeded { bytes_max: 1 }.into(),
             "507|retry-after: 60|{no}|{limits}|cache-control: no-store|{number}|".into(),
         ),
-        (Refusal::Full(Some(at)), format!("507|retry-after: 60|upload-offset: 7|{told}")),
-        (cut(Interrupted::Cut), format!("400|upload-offset: 7|{told}")),
-        (cut(Interrupted::TooSlow), format!("408|upload-offset: 7|{told}")),
-        (cut(Interrupted::Superseded), format!("409|upload-offset: 7|{told}")),
-        (cut(Interrupted::Draining), format!("503|retry-after: 1|upload-offset: 7|{told}")),
-        (Refusal::Busy, "503|retry-after: 1|{no}|cache-control: no-store|{number}|".into()),
-        (Refusal::Internal, "500|{no}|cache-control: no-store|{number}|".into()),
+        (Reason::StorageFull.with_state(at), format!("507|retry-after: 60|upload-offset: 7|{told}")),
+        (cut(InterruptCause::Disconnected), format!("400|upload-offset: 7|{told}")),
+        (cut(InterruptCause::TooSlow), format!("408|upload-offset: 7|{told}")),
+        (cut(InterruptCause::Superseded), format!("409|upload-offset: 7|{told}")),
+        (cut(InterruptCause::ShuttingDown), format!("503|retry-after: 1|upload-offset: 7|{told}")),
+        (Reason::Busy.into(), "503|retry-after: 1|{no}|cache-control: no-store|{number}|".into()),
+        (Reason::Internal.into(), "500|{no}|cache-control: no-store|{number}|".into()),
         (
-            Refusal::Unauthorized { challenge: "Bearer" },
+            Reason::Unauthorized { challenge: "Bearer" }.into(),
             "401|www-authenticate: Bearer|{no}|cache-control: no-store|{number}|".into(),
         ),
     ];
@@ -565,40 +564,59 @@ fn every_refusal_is_written_as_its_version_has_it() {
         for version in Interop::ALL {
             let expected = spelled_out(version, &template);
             assert_eq!(
-                written(&speaker(version).refuse(&refusal, &limited())),
+                written(&Dialect::Ietf(codec(version)).refuse(&refusal, &limited())),
                 expected,
                 "{version:?} {refusal:?}"
             );
         }
     }
-    let problem = Refusal::Mismatch { state: at, provided: Offset::new(9) }.problem();
-    assert_eq!(problem.kind, "https://iana.org/assignments/http-problem-types#mismatching-upload-offset");
+    let problem = mismatch(at).problem(None);
+    assert_eq!(
+        problem.problem_type.uri(),
+        "https://iana.org/assignments/http-problem-types#mismatching-upload-offset"
+    );
     assert_eq!(problem.title, "Mismatching Upload Offset");
     assert_eq!(problem.numbers, [("expected-offset", 7), ("provided-offset", 9)]);
-    for refusal in [Refusal::Inconsistent(None), Refusal::Excess(None)] {
-        let problem = refusal.problem();
+    for reason in [Reason::InconsistentLength, Reason::LengthExceeded(None)] {
+        let problem = Refusal::new(reason).problem(None);
         assert_eq!(
-            problem.kind,
+            problem.problem_type.uri(),
             "https://iana.org/assignments/http-problem-types#inconsistent-upload-length"
         );
         assert_eq!((problem.title, problem.numbers.len()), ("Inconsistent Upload Length Values", 0));
     }
-    let problem = |typed| Refusal::Finished { state: end, typed }.problem().kind;
-    assert_eq!(problem(true), "https://iana.org/assignments/http-problem-types#completed-upload");
-    assert_eq!(problem(false), "about:blank");
+}
+
+// proves: IETF-PRB-02, IETF-PRB-03
+#[test]
+fn an_append_to_a_complete_upload_has_the_problem_type_of_its_version() {
+    let refusal = Reason::AlreadyComplete.with_state(state(200, Some(200), true));
+    let completed = "https://iana.org/assignments/http-problem-types#completed-upload";
+    let told = "{no}|{length}|cache-control: no-store|{number}|";
+    for (versions, uri) in [
+        (&[Interop::V3, Interop::V4, Interop::V5][..], "about:blank"),
+        (&[Interop::V6, Interop::V7], completed),
+    ] {
+        for version in versions {
+            let dialect = Dialect::Ietf(codec(*version));
+            let expected = spelled_out(*version, &format!("400|upload-offset: 200|{told}"));
+            assert_eq!(written(&dialect.refuse(&refusal, &limited())), expected, "{version:?}");
+            let problem = refusal.problem(Some(dialect));
+            assert_eq!((problem.status, problem.problem_type.uri()), (StatusCode::BAD_REQUEST, uri));
+        }
+    }
 }
 
 // proves: IETF-APP-14, IETF-APP-15
 #[test]
-fn what_a_complete_upload_is_told_depends_on_the_version() {
+fn the_response_to_an_append_to_a_complete_upload_depends_on_the_version() {
     for version in Interop::ALL {
         let parts =
             head("PATCH", &format!("{TYPE}Upload-Offset: 5|Upload-Complete: ?1|Upload-Incomplete: ?0"));
-        let decoded = speaker(version).decode_on_upload(ID, &parts, Some(0));
+        let decoded = codec(version).decode_on_upload(ID, &parts, Some(0));
         let Operation::Append(append) = decoded.operation else { panic!("{decoded:?}") };
         let expected = match version {
-            Interop::V3 | Interop::V4 | Interop::V5 => AppendToComplete::Rejects { typed: false },
-            Interop::V6 | Interop::V7 => AppendToComplete::Rejects { typed: true },
+            Interop::V3 | Interop::V4 | Interop::V5 | Interop::V6 | Interop::V7 => AppendToComplete::Rejects,
             Interop::V8 | Interop::V9 | Interop::V10 | Interop::Later(_) | Interop::Rfc => {
                 AppendToComplete::Replays
             }
@@ -612,11 +630,11 @@ fn what_a_complete_upload_is_told_depends_on_the_version() {
 fn who_is_sent_a_104_and_what_it_carries() {
     let began = Upload { lifetime: Some(Duration::from_secs(100)), ..upload() };
     let post = head("POST", "Upload-Complete: ?1|Upload-Incomplete: ?0");
-    let create = speaker(Interop::V8).decode_creation(&post, Some(9)).expect("a creation").operation;
+    let create = codec(Interop::V8).decode_creation(&post, Some(9)).expect("a creation").operation;
     let patch = head("PATCH", &format!("{TYPE}Upload-Offset: 0|Upload-Complete: ?1"));
-    let append = speaker(Interop::V8).decode_on_upload(ID, &patch, Some(9)).operation;
+    let append = codec(Interop::V8).decode_on_upload(ID, &patch, Some(9)).operation;
     for version in Interop::ALL {
-        let dialect = Dialect::Ietf(speaker(version));
+        let dialect = Dialect::Ietf(codec(version));
         let announced = dialect.announcement(&create, &post, &began, &limited()).expect("it is told");
         let template = format!("104|location: {BASE}/{ID}|{{limits and age}}|{{number}}|");
         assert_eq!(written(&announced), spelled_out(version, &template), "{version:?}");
@@ -627,22 +645,22 @@ fn who_is_sent_a_104_and_what_it_carries() {
         let expected = spelled_out(version, "104|upload-offset: 5|{number}|");
         assert_eq!(progress, (version > Interop::V4).then_some(expected), "{version:?}");
 
-        // Not to who did not say that it understands, and not of what cannot be resumed.
+        // Not sent to a client that may not understand it, or for an upload that cannot be resumed.
         let deaf = IetfCodec { version, ..IetfCodec::unversioned() };
         assert!(deaf.announcement(&began, &limited()).is_none() && deaf.progress(Durable::ZERO).is_none());
         let semantics = Semantics { interruption: Interruption::Discards, ..began.semantics };
         let below_min_size = Upload { semantics, ..began.clone() };
-        assert!(speaker(version).announcement(&below_min_size, &limited()).is_none());
+        assert!(codec(version).announcement(&below_min_size, &limited()).is_none());
     }
 }
 
 // proves: IETF-LIM-02, IETF-OPT-02, IETF-SF-09
 #[test]
-fn limits_are_told_and_their_end_stays_where_it_is() {
+fn limits_report_the_remaining_lifetime() {
     let limits_at = |limits: &Limits, lifetime: Option<u64>, now| {
         let upload = Upload { lifetime: lifetime.map(Duration::from_secs), ..upload() };
         let context = Context { base: BASE, limits, now: Timestamp::from_millis(now), lifetime: None };
-        let head = speaker(Interop::V8).announcement(&upload, &context).expect("it is told");
+        let head = codec(Interop::V8).announcement(&upload, &context).expect("it is told");
         head.headers()["upload-limit"].to_str().expect("ASCII").to_owned()
     };
     let none = Limits::default();
@@ -684,7 +702,7 @@ fn any_operation(version: Interop) -> impl Strategy<Value = Operation> {
         Origin { method, target: target.into(), fields }
     });
     let create = (any_content(), length(), origin).prop_map(|(content, length, origin)| {
-        // A last request's own size is the length.
+        // The size of the last request declares the length.
         let ends = content.bytes.filter(|_| content.finish == Finish::Here).map(Length::new);
         let (on_existing, below_min_size) = (OnExisting::Refuse, BelowMinSize::Ordinary);
         Operation::Create(Create {
@@ -727,7 +745,7 @@ fn any_spoken() -> impl Strategy<Value = (Interop, Operation)> {
 proptest! {
     // proves: IETF-VER-01, IETF-CLI-19, IETF-APP-01, IETF-CRE-03, IETF-CRE-04
     #[test]
-    fn what_a_client_says_a_server_understands((version, operation) in any_spoken()) {
+    fn a_server_decodes_the_request_that_a_client_encodes((version, operation) in any_spoken()) {
         let (target, resource, bytes) = match &operation {
             Operation::Create(create) => (create.origin.target.clone(), Resource::Endpoint, create.content.bytes),
             Operation::Append(append) => (format!("/uploads/{ID}"), Resource::Upload(ID), append.content.bytes),
@@ -739,11 +757,11 @@ proptest! {
         let detected = super::super::detect(&parts, resource, super::super::DialectOptions { rfc_interim: true, ..Default::default() });
         let dialect = match detected {
             super::super::Detected::Dialect(dialect) => dialect,
-            // Who names no version asks in the dialect of the upload.
-            super::super::Detected::ByUpload => Dialect::Ietf(speaker(version)),
+            // A query without a version is answered in the dialect of the upload.
+            super::super::Detected::ByUpload => Dialect::Ietf(codec(version)),
             other => panic!("{other:?}"),
         };
-        prop_assert_eq!(dialect, Dialect::Ietf(speaker(version)));
+        prop_assert_eq!(dialect, Dialect::Ietf(codec(version)));
         let subject = if resource == Resource::Endpoint { Subject::Fresh } else { Subject::Id(ID) };
         let expected = Decoded { subject, family: Family::Ietf, operation };
         prop_assert_eq!(dialect.decode(&parts, resource, bytes), Ok(expected));
@@ -751,7 +769,7 @@ proptest! {
 
     // proves: IETF-INT-08, IETF-VER-04
     #[test]
-    fn what_a_server_says_a_client_understands(
+    fn a_client_decodes_the_response_that_a_server_encodes(
         version in prop::sample::select(&Interop::ALL[..]),
         other in prop::sample::select(&Interop::ALL[..]),
         offset in 0..=LARGEST_INTEGER,
@@ -759,7 +777,7 @@ proptest! {
         complete in any::<bool>(),
     ) {
         let said = state(offset, length, complete);
-        let server = speaker(version);
+        let server = codec(version);
         let has_limits = version >= Interop::V6;
         let limits = has_limits.then_some(UploadLimits {
             size_max: Some(1000), size_min: Some(2), append_max: Some(500), append_min: Some(3), age_max: Some(60),
@@ -775,7 +793,8 @@ proptest! {
             (server.encode(&Reply::Stored { id: ID, created: true, state: said }, &limited()), told, limits),
             (server.encode(&Reply::Stored { id: ID, created: false, state: said }, &limited()), told, None),
             (
-                server.refuse(&Refusal::Mismatch { state: said, provided: Offset::ZERO }, &limited()),
+                Dialect::Ietf(server).refuse(
+                    &Reason::OffsetMismatch { provided: Offset::ZERO }.with_state(said), &limited()),
                 UploadState { complete: Some(false), ..told },
                 None,
             ),
@@ -785,7 +804,7 @@ proptest! {
             let response = read(head.headers());
             prop_assert_eq!((response.state, response.limits), (state, limits));
         }
-        // Of interim responses only those of the client's own version count.
+        // A client accepts only interim responses of its own version.
         let interim = server.announcement(&upload(), &context(BASE)).expect("it is told");
         prop_assert_eq!(client::is_own_interim(other, interim.status(), interim.headers()), version == other);
         if let Some(progress) = server.progress(said.offset) {
@@ -808,7 +827,7 @@ proptest! {
 }
 
 #[test]
-fn every_number_is_a_version_and_back() {
+fn versions_and_numbers_correspond() {
     assert_eq!(numbered().map(|(_, number)| number).collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8, 9, 10]);
     for (speaker, number) in numbered() {
         assert_eq!(Interop::of_number(number), Some(speaker.version));

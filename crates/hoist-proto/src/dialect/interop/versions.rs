@@ -1,45 +1,55 @@
-//! The interop versions a server accepts.
-//!
-//! Owns the set an operator may choose; the differences between versions are [`interop`](super)'s.
+//! Sets of interop versions: those that an operator lets a server accept.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::Interop;
 
-/// The oldest number of this family. Those below it belong to the Upload-Token drafts.
-const OLDEST: u64 = 3;
+/// The smallest number of the IETF dialect. Smaller numbers belong to the Upload-Token drafts.
+const OLDEST: u64 = match Interop::OLDEST.number() {
+    Some(number) => number,
+    None => 0,
+};
 
 /// The largest number a set can hold.
 const LARGEST: u64 = 63;
 
 /// A set of interop versions.
 ///
-/// It may hold numbers that came after this release. Their requests are read and answered as the newest version known, under
-/// their own number.
+/// A set may contain numbers newer than this release. Their requests are treated as the newest known version, under their own
+/// number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Versions(u64);
 
 impl Versions {
-    /// All that this release knows.
-    pub const KNOWN: Self = Self((1 << 11) - (1 << OLDEST));
+    /// All versions that this release knows.
+    pub const KNOWN: Self = {
+        let (mut set, mut index) = (0, 0);
+        while index < Interop::ALL.len() {
+            if let Some(number) = Interop::ALL[index].number() {
+                set |= 1 << number;
+            }
+            index += 1;
+        }
+        Self(set)
+    };
 
-    /// Returns `true` if the version number is accepted.
+    /// Returns whether the set contains a number.
     pub fn contains(self, number: u64) -> bool {
         number <= LARGEST && self.0 & (1 << number) != 0
     }
 
-    /// The iteration a number stands for, if it is accepted.
+    /// Returns the version with a number, if the set contains it.
     pub fn find(self, number: u64) -> Option<Interop> {
         self.contains(number).then(|| Interop::of_number(number).unwrap_or(Interop::Later(number)))
     }
 
-    /// The newest iteration in the set.
+    /// Returns the newest version in the set.
     pub fn newest(self) -> Interop {
         self.numbers().last().and_then(|number| self.find(number)).unwrap_or(Interop::Rfc)
     }
 
-    /// The numbers in the set, smallest first.
+    /// Returns the numbers in the set, smallest first.
     pub fn numbers(self) -> impl Iterator<Item = u64> {
         (OLDEST..=LARGEST).filter(move |number| self.contains(*number))
     }
@@ -57,7 +67,7 @@ impl fmt::Debug for Versions {
     }
 }
 
-/// Written as it is read, with stretches as long as they can be: `3-6,10`.
+/// Writes the syntax that [`FromStr`] reads, with ranges as long as possible: `3-6,10`.
 impl fmt::Display for Versions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
@@ -73,9 +83,12 @@ impl fmt::Display for Versions {
     }
 }
 
-/// The text is not a list of interop versions.
+/// An error for a text that is not a list of interop versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is not a list of interop versions from 3 to 63; write it like 3-10 or 3,5,8-10")]
+#[error(
+    "is not a list of interop versions from {OLDEST} to {LARGEST}; write it like {} or 3,5,8-10",
+    Interop::RANGE
+)]
 pub struct NotVersions;
 
 impl FromStr for Versions {
@@ -88,8 +101,8 @@ impl FromStr for Versions {
             number.filter(|_| !digits.starts_with('+')).ok_or(NotVersions)
         };
         let mut set = 0;
-        for stretch in text.split(',') {
-            let (first, last) = stretch.split_once('-').unwrap_or((stretch, stretch));
+        for range in text.split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
             let (first, last) = (number(first)?, number(last)?);
             if first > last {
                 return Err(NotVersions);
@@ -106,7 +119,7 @@ mod tests {
 
     // proves: IETF-VER-10
     #[test]
-    fn a_set_is_read_and_written() {
+    fn a_set_is_parsed_and_displayed() {
         let table = [
             ("3-10", "3-10"),
             ("10", "10"),
@@ -124,13 +137,12 @@ mod tests {
             assert_eq!(wrong.parse::<Versions>(), Err(NotVersions), "{wrong:?}");
         }
         assert_eq!(Versions::default().to_string(), "3-10");
-        let known = Interop::ALL.into_iter().filter_map(Interop::number);
-        assert!(Versions::KNOWN.numbers().eq(known));
+        assert!(Versions::KNOWN.numbers().eq(Interop::numbers()));
     }
 
     // proves: IETF-VER-10
     #[test]
-    fn a_number_after_this_release_is_the_newest_version_under_its_own_name() {
+    fn a_number_newer_than_this_release_is_the_newest_version_under_its_own_number() {
         let set: Versions = "6-8,11".parse().expect("a set");
         assert_eq!(set.find(11), Some(Interop::Later(11)));
         assert_eq!((set.newest(), set.newest().number()), (Interop::Later(11), Some(11)));

@@ -1,14 +1,16 @@
-//! The Upload-Token dialect: what each form puts on the wire, side by side.
+//! The `Upload-Token` dialect: the requests and responses of each form.
 
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
-use super::super::tests::head;
+use super::super::Dialect;
+use super::super::tests::{context, head};
 use super::client::request;
 use super::*;
 use crate::dialect::client::{Intent, UploadState};
 use crate::operation::Operation;
+use crate::refusal::{Reason, Refusal, SizeLimit};
 use crate::types::{Durable, LARGEST_INTEGER, Token, UploadId};
 use crate::upload::Origin;
 
@@ -22,7 +24,7 @@ const FORMS: [Form; 5] = [
 ];
 const TOKEN: &str = "Upload-Token: abcdef|";
 
-/// The number a request of a form carries.
+/// The version field of requests in a form.
 fn number(form: Form) -> &'static str {
     match form {
         Form::Seed => "",
@@ -33,12 +35,12 @@ fn number(form: Form) -> &'static str {
     }
 }
 
-/// An operation, or the status and field of a refusal, in a line.
-fn understood(form: Form, method: &str, fields: &str, bytes: Option<u64>) -> String {
+/// The decoded operation, or the status and the field of the refusal, as one line of text.
+fn decoded(form: Form, method: &str, fields: &str, bytes: Option<u64>) -> String {
     let decoded = match form.decode(&head(method, fields), bytes) {
         Ok(decoded) => decoded,
-        Err(Refusal::Field { name, .. }) => return format!("400 {name}"),
-        Err(refusal) => return refusal.status().as_u16().to_string(),
+        Err(Refusal { reason: Reason::InvalidField { name, .. }, .. }) => return format!("400 {name}"),
+        Err(refusal) => return refusal.status(Some(Dialect::Token(form))).as_u16().to_string(),
     };
     assert_eq!(decoded.family, Family::Token);
     let optional = |number: Option<u64>| number.map_or("?".to_owned(), |number| number.to_string());
@@ -69,7 +71,7 @@ fn understood(form: Form, method: &str, fields: &str, bytes: Option<u64>) -> Str
 
 // proves: TOK-CRE-03, TOK-CRE-03a, TOK-CRE-06, TOK-OFF-05, TOK-APP-03, TOK-CAN-02, TDR-HDR-07
 #[test]
-fn seed_form_is_told_apart_by_method_and_offset() {
+fn the_seed_form_decodes_by_method_and_offset() {
     let table = [
         ("POST", "", Some(200), "create 200 of 200"),
         ("PUT", "", Some(200), "create 200 of 200"),
@@ -113,14 +115,14 @@ fn seed_form_is_told_apart_by_method_and_offset() {
     ];
     for (method, fields, bytes, expected) in table {
         let fields = format!("{TOKEN}{fields}");
-        assert_eq!(understood(Form::Seed, method, &fields, bytes), expected, "{method} {fields} {bytes:?}");
+        assert_eq!(decoded(Form::Seed, method, &fields, bytes), expected, "{method} {fields} {bytes:?}");
     }
 }
 
 // proves: TDR-HDR-07, TDR-CRE-03, TDR-CRE-04, TDR-CRE-08, TDR-APP-01, TDR-OFF-02, TDR-CAN-02, TDR-HDR-02
 #[test]
-fn draft_forms_differ_in_what_offset_zero_means() {
-    // What versions 1 and before understand, and what version 2 does.
+fn draft_forms_differ_in_the_meaning_of_offset_zero() {
+    // The operation in versions up to 1, and in version 2.
     let table = [
         ("POST", "", Some(200), "create 200 of 200 or resume", "create 200 of 200"),
         ("PUT", "", None, "create ? of ? or resume", "create ? of ?"),
@@ -178,15 +180,15 @@ fn draft_forms_differ_in_what_offset_zero_means() {
             let fields = format!("{TOKEN}{}{fields}", number(form));
             assert_eq!(Form::of(&head(method, &fields).headers), form);
             let expected = if form == Form::Draft(Draft::Interop2) { second } else { early };
-            assert_eq!(understood(form, method, &fields, bytes), expected, "{method} {fields}");
+            assert_eq!(decoded(form, method, &fields, bytes), expected, "{method} {fields}");
         }
     }
 }
 
 // proves: TDR-APP-02, TDR-APP-04, TDR-CRE-05
 #[test]
-fn without_a_number_a_creation_resumes_nothing_and_a_patch_creates_nothing() {
-    // Without a number it is `Upload-Incomplete` that makes the form.
+fn in_the_draft_without_a_number_creations_do_not_resume_and_patch_does_not_create() {
+    // The form without a number is detected by `Upload-Incomplete`.
     let form = Form::Draft(Draft::Unnumbered);
     for (method, fields, expected) in [
         ("POST", "Upload-Incomplete: ?1|", "create 9 of ? more"),
@@ -197,15 +199,15 @@ fn without_a_number_a_creation_resumes_nothing_and_a_patch_creates_nothing() {
         ("PATCH", "Upload-Incomplete: ?0|", "create 9 of 9"),
     ] {
         let fields = format!("{TOKEN}{fields}");
-        assert_eq!(understood(form, method, &fields, Some(9)), expected, "{method} {fields}");
+        assert_eq!(decoded(form, method, &fields, Some(9)), expected, "{method} {fields}");
     }
 }
 
 // proves: TOK-TOKEN-01, TOK-TOKEN-02, TDR-HDR-02, TDR-HDR-04
 #[test]
-fn a_token_is_checked_behind_the_method_and_before_the_fields() {
+fn a_token_is_checked_after_the_method_and_before_the_other_fields() {
     for form in FORMS {
-        let word = |fields: &str| understood(form, "POST", &format!("{}{fields}", number(form)), Some(1));
+        let word = |fields: &str| decoded(form, "POST", &format!("{}{fields}", number(form)), Some(1));
         for token in ["abcdef", "\"abcdef\"", ":YWJjZGVm:"] {
             let decoded =
                 form.decode(&head("HEAD", &format!("Upload-Token: {token}")), None).expect("a token");
@@ -216,14 +218,14 @@ fn a_token_is_checked_behind_the_method_and_before_the_fields() {
             assert_eq!(word(token), "400 Upload-Token", "{token}");
         }
         assert_eq!(word(&format!("Upload-Token: {}", "x".repeat(257))), "400 Upload-Token");
-        assert_eq!(understood(form, "GET", "Upload-Token: ", None), "405");
-        assert_eq!(understood(form, "HEAD", "Upload-Token: |Upload-Offset: 5", None), "400 Upload-Token");
+        assert_eq!(decoded(form, "GET", "Upload-Token: ", None), "405");
+        assert_eq!(decoded(form, "HEAD", "Upload-Token: |Upload-Offset: 5", None), "400 Upload-Token");
     }
 }
 
 // proves: TOK-CRE-07, TDR-APP-05
 #[test]
-fn a_creation_s_fields_describe_the_representation() {
+fn a_creation_keeps_the_fields_that_describe_the_representation() {
     let fields = "Upload-Token: a|Content-Type: text/plain|Content-Encoding: gzip|Content-Language: sv|\
                   Content-Disposition: attachment; filename=\"../../x\"|Content-Length: 5|Cookie: secret|X-Other: 1";
     let decoded = Form::Seed.decode(&head("POST", fields), Some(5)).expect("a creation");
@@ -233,7 +235,7 @@ fn a_creation_s_fields_describe_the_representation() {
     assert_eq!(kept, ["content-disposition", "content-encoding", "content-language", "content-type"]);
     assert_eq!((create.origin.method.as_str(), create.origin.target.as_str()), ("POST", "/uploads"));
 
-    // An append has no place for them.
+    // An append does not keep them.
     let decoded = Form::Seed.decode(&head("PATCH", &format!("{fields}|Upload-Offset: 5")), Some(5));
     let append = Append {
         like: None,
@@ -257,7 +259,7 @@ fn state(offset: u64, length: Option<u64>, complete: bool) -> State {
     }
 }
 
-/// Status and our fields, in a line.
+/// The status and the fields of the dialect as one line of text.
 fn written(head: &Response<()>) -> String {
     let mut line = head.status().as_u16().to_string();
     let names = [
@@ -278,7 +280,7 @@ fn written(head: &Response<()>) -> String {
     line
 }
 
-/// What the draft forms add to a line that seed form would write.
+/// Adds the fields of a draft form to the line of the seed form.
 fn in_form(form: Form, seed: &str) -> String {
     let complete = seed.contains("complete=?1");
     let mut line = seed.to_owned();
@@ -301,7 +303,7 @@ fn in_form(form: Form, seed: &str) -> String {
 
 // proves: TOK-CRE-02, TOK-OFF-01, TOK-APP-01, TOK-CAN-01, TDR-CRE-06, TDR-CRE-07, TDR-OFF-03, TDR-OFF-04, TDR-CAN-02, TDR-RSP-01, TDR-RED-01
 #[test]
-fn what_was_done_is_told_in_the_form_of_the_request() {
+fn replies_are_encoded_in_the_form_of_the_request() {
     let whole =
         |answer| Reply::Complete { id: ID, created: false, state: state(200, Some(200), true), answer };
     let answer = |status: u16, content: &str| TargetResponse {
@@ -310,7 +312,7 @@ fn what_was_done_is_told_in_the_form_of_the_request() {
         content: content.into(),
     };
     let quiet = || TargetResponse::of(StatusCode::NO_CONTENT);
-    // In seed form, in a draft form.
+    // The seed form and the draft form.
     let table = [
         (
             Reply::Stored { id: ID, created: true, state: state(100, None, false) },
@@ -353,45 +355,44 @@ fn what_was_done_is_told_in_the_form_of_the_request() {
 
 // proves: TOK-APP-02, TOK-APP-06, TOK-CRE-05, TOK-OFF-04, TOK-CAN-02, TOK-CRE-09, TOK-TOKEN-02, TDR-RSP-01, TDR-APP-02, TDR-APP-03, TDR-CRE-05, TDR-OFF-05
 #[test]
-fn what_was_not_done_tells_where_the_upload_is() {
+fn refusals_report_the_state_of_the_upload() {
     let at = state(100, Some(200), false);
     let end = state(200, Some(200), true);
     let table = [
         (
-            Refusal::Mismatch { state: at, provided: Offset::new(7) },
+            Reason::OffsetMismatch { provided: Offset::new(7) }.with_state(at),
             "409 offset=100 length=200 complete=?0 cache=no-store",
         ),
-        (Refusal::Taken(at), "409 offset=100 length=200 complete=?0 cache=no-store"),
-        (Refusal::Completed(end), "409 offset=200 length=200 complete=?1 cache=no-store"),
-        (Refusal::NotFound, "404 cache=no-store"),
+        (Reason::UploadExists.with_state(at), "409 offset=100 length=200 complete=?0 cache=no-store"),
+        (Reason::AlreadyComplete.with_state(end), "409 offset=200 length=200 complete=?1 cache=no-store"),
+        (Reason::NotFound.into(), "404 cache=no-store"),
         (Refusal::field("Upload-Token", "x"), "400 cache=no-store"),
-        (Refusal::Excess(Some(Length::new(200))), "400 cache=no-store"),
-        (Refusal::Inconsistent(Some(at)), "400 offset=100 length=200 complete=?0 cache=no-store"),
+        (Reason::LengthExceeded(Some(Length::new(200))).into(), "400 cache=no-store"),
+        (Reason::InconsistentLength.with_state(at), "400 offset=100 length=200 complete=?0 cache=no-store"),
+        (Reason::TooLarge { limit: SizeLimit::Representation, bytes_max: 5 }.into(), "413 cache=no-store"),
         (
-            Refusal::TooLarge { limit: crate::refusal::Limit::Size, bytes: 5, state: None },
-            "413 cache=no-store",
-        ),
-        (
-            Refusal::TooLarge { limit: crate::refusal::Limit::Append, bytes: 5, state: Some(at) },
+            Reason::TooLarge { limit: SizeLimit::Append, bytes_max: 5 }.with_state(at),
             "413 offset=100 length=200 complete=?0 cache=no-store",
         ),
-        (Refusal::Full(Some(at)), "507 offset=100 length=200 complete=?0 cache=no-store"),
-        (Refusal::Internal, "500 cache=no-store"),
+        (Reason::StorageFull.with_state(at), "507 offset=100 length=200 complete=?0 cache=no-store"),
+        (Reason::Internal.into(), "500 cache=no-store"),
     ];
     for (refusal, expected) in table {
         for form in FORMS {
-            assert_eq!(written(&form.refuse(&refusal)), in_form(form, expected), "{form:?} {refusal:?}");
+            let dialect = Dialect::Token(form);
+            let head = dialect.refuse(&refusal, &context("/uploads"));
+            assert_eq!(written(&head), in_form(form, expected), "{form:?} {refusal:?}");
+            let problem = refusal.problem(Some(dialect));
+            assert_eq!(problem.status, head.status());
+            assert!(!problem.title.is_empty() && !problem.detail.is_empty());
         }
-        let problem = refusal.problem();
-        assert_eq!(problem.status, refusal.status());
-        assert!(!problem.title.is_empty() && !problem.detail.is_empty());
     }
 }
 
 // proves: TOK-CRE-08, TDR-104-01, TDR-104-02, TDR-104-03
 #[test]
 fn only_a_numbered_creation_is_announced() {
-    // Fields, method, and the forms that announce it.
+    // Method, fields, and the forms in which the creation is announced.
     let table: [(&str, &str, &[Draft]); 7] = [
         ("POST", "", &[Draft::First, Draft::Interop1, Draft::Interop2]),
         ("PUT", "", &[Draft::First, Draft::Interop1, Draft::Interop2]),
@@ -424,7 +425,7 @@ fn only_a_numbered_creation_is_announced() {
 
 // proves: TDR-HDR-01, TDR-HDR-08, TDR-CRE-01, TDR-CRE-02, TDR-CRE-04, TDR-APP-01, TDR-OFF-01, TDR-CAN-01, TDR-CLI-02
 #[test]
-fn a_client_says_no_more_than_its_form_has() {
+fn client_requests_have_only_the_fields_of_their_form() {
     let token = Token::new(*b"abcdef").expect("in range");
     let create = |bytes, length: Option<u64>, finish| {
         Operation::Create(Create {
@@ -447,7 +448,7 @@ fn a_client_says_no_more_than_its_form_has() {
             when_complete: AppendToComplete::Conflicts,
         })
     };
-    // In seed form; in a draft form the number comes first, and "more" is spelled otherwise.
+    // The seed form; a draft form begins with the number and has another field for more content.
     let table = [
         (create(Some(9), Some(9), Finish::Here), "POST"),
         (create(Some(9), Some(12), Finish::Later), "POST length=12{more}"),
@@ -514,7 +515,7 @@ fn any_origin() -> impl Strategy<Value = Origin> {
     })
 }
 
-/// Operations that a form can say: those that would be read as something else are bent to what they would be read as.
+/// Operations that a form can encode. An operation that would be decoded as another one is replaced by that.
 fn any_operation(form: Form) -> impl Strategy<Value = Operation> {
     let at_zero = form.at_zero();
     let least = u64::from(at_zero != AtZero::Appends);
@@ -550,7 +551,7 @@ fn any_spoken() -> impl Strategy<Value = (Form, Operation)> {
 
 proptest! {
     #[test]
-    fn what_a_client_says_a_server_understands(
+    fn a_server_decodes_the_request_that_a_client_encodes(
         (form, operation) in any_spoken(),
         token in prop::collection::vec(any::<u8>(), 1..=256),
     ) {
@@ -573,7 +574,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_server_says_a_client_understands(
+    fn a_client_decodes_the_response_that_a_server_encodes(
         form in prop::sample::select(&FORMS[..]),
         offset in 0..=LARGEST_INTEGER,
         length in prop::option::of(0..=LARGEST_INTEGER),
@@ -584,7 +585,7 @@ proptest! {
         let heads = [
             form.encode(&Reply::State { id: ID, state, described: HeaderMap::new() }),
             form.encode(&Reply::Stored { id: ID, created: true, state }),
-            form.refuse(&Refusal::Taken(state)),
+            Dialect::Token(form).refuse(&Reason::UploadExists.with_state(state), &context("/uploads")),
         ];
         for head in heads {
             prop_assert_eq!(client::state(head.headers()), expected);

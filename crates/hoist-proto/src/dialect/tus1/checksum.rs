@@ -1,4 +1,4 @@
-//! `Upload-Checksum`: what the content of one request hashes to, before it or behind it.
+//! `Upload-Checksum`: the digest of the content of one request, in the header or the trailer section.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sfv::{BareItem, Item, Parser};
@@ -6,10 +6,10 @@ use sfv::{BareItem, Item, Parser};
 use crate::digest::{Algorithm, Digest};
 use crate::refusal::Refusal;
 
-/// `Upload-Checksum`: a function's name, and its value in Base64.
+/// `Upload-Checksum`: the name of a hash function and the digest in Base64.
 pub const UPLOAD_CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
 
-/// The functions and their names, the preferred first.
+/// The hash functions and their names, in order of preference.
 const NAMES: [(Algorithm, &str); 6] = [
     (Algorithm::Sha1, "sha1"),
     (Algorithm::Sha256, "sha256"),
@@ -19,13 +19,13 @@ const NAMES: [(Algorithm, &str); 6] = [
     (Algorithm::Crc32c, "crc32c"),
 ];
 
-/// The functions.
+/// The hash functions, in order of preference.
 pub const ALGORITHMS: [Algorithm; 6] = {
     let [(a, _), (b, _), (c, _), (d, _), (e, _), (f, _)] = NAMES;
     [a, b, c, d, e, f]
 };
 
-/// The names of all functions, for `Tus-Checksum-Algorithm`.
+/// Returns the names of all hash functions, for `Tus-Checksum-Algorithm`.
 //= TUS1-CHK-04
 pub(super) fn names() -> HeaderValue {
     let names = NAMES.map(|(_, name)| name).join(",");
@@ -37,36 +37,34 @@ pub(super) fn name(algorithm: Algorithm) -> &'static str {
     NAMES.into_iter().find(|(known, _)| *known == algorithm).map_or("", |(_, name)| name)
 }
 
-/// What a header section, or a trailer section, says the content hashes to.
+/// Reads the checksum in a header or trailer section.
 ///
 /// # Errors
-/// A refusal when that cannot be compared: there are two, it does not parse, or nobody here knows the function.
+/// Returns a refusal if the checksum cannot be compared: there are two, it is malformed, or the hash function is unknown.
 //= TUS1-CHK-02, TUS1-CHK-05
 pub fn parse(fields: &HeaderMap) -> Result<Option<Digest>, Refusal> {
     let wrong = |wrong| Err(Refusal::field("Upload-Checksum", wrong));
     let mut lines = fields.get_all(&UPLOAD_CHECKSUM).iter();
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
-        return wrong("must be one line");
+        return wrong("must be a single line");
     }
     let text = line.as_bytes().trim_ascii();
-    let Some(blank) = text.iter().position(|octet| *octet == b' ') else {
-        return wrong("must be the name of a function, a blank, and a value in Base64");
+    let Some(space) = text.iter().position(|octet| *octet == b' ') else {
+        return wrong("must be the name of a hash function, a space, and a digest in Base64");
     };
-    let (name, encoded) = (&text[..blank], text[blank..].trim_ascii());
+    let (name, encoded) = (&text[..space], text[space..].trim_ascii());
     let Some((algorithm, _)) = NAMES.into_iter().find(|(_, known)| known.as_bytes() == name) else {
-        return wrong(
-            "names a function this server does not know: it knows sha1, sha256, sha512, md5, crc32, crc32c",
-        );
+        return wrong("names an unknown hash function: use sha1, sha256, sha512, md5, crc32 or crc32c");
     };
     match base64(encoded) {
         Some(octets) if octets.len() == algorithm.octets() => Ok(Some(Digest { algorithm, octets })),
-        Some(_) => wrong("has a value of another length than the function's"),
-        None => wrong("has a value that is no Base64"),
+        Some(_) => wrong("has a digest of the wrong length"),
+        None => wrong("has a digest that is not valid Base64"),
     }
 }
 
-/// Whether a header section promises a checksum behind the content.
+/// Returns whether a header section announces a checksum in the trailer section.
 //= TUS1-CHK-07
 pub fn is_in_trailer(fields: &HeaderMap) -> bool {
     let lines = fields.get_all(header::TRAILER).iter().filter_map(|line| line.to_str().ok());
@@ -75,9 +73,9 @@ pub fn is_in_trailer(fields: &HeaderMap) -> bool {
         .any(|name| name.trim().eq_ignore_ascii_case(UPLOAD_CHECKSUM.as_str()))
 }
 
-/// The octets of Base64, in the standard alphabet; padding may be missing.
+/// Decodes Base64 in the standard alphabet. The padding may be missing.
 pub(super) fn base64(encoded: &[u8]) -> Option<Vec<u8>> {
-    // The parser of byte sequences has the same rules, and is there already.
+    // The parser of structured fields has the same rules for byte sequences.
     let is_plain = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'/' | b'=');
     if !encoded.iter().all(is_plain) {
         return None;
@@ -146,7 +144,7 @@ mod tests {
 
     // proves: TUS1-CHK-07
     #[test]
-    fn a_trailer_is_promised_by_name() {
+    fn a_checksum_in_the_trailer_is_announced_by_name() {
         for (line, expected) in
             [("Upload-Checksum", true), ("x, upload-checksum ", true), ("upload-checksums", false)]
         {

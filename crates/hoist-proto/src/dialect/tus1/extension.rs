@@ -1,32 +1,32 @@
-//! What a tus 1.0 server may do beyond the core protocol, and what this one is told to.
+//! The extensions of tus 1.0, and the set that an operator enables.
 
 use http::HeaderValue;
 
 /// An extension of tus 1.0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extension {
-    /// Uploads are created by `POST`.
+    /// Uploads can be created by `POST`.
     Creation,
-    /// And may bring content with them.
+    /// A creation may carry content.
     CreationWithUpload,
-    /// And need not know their length.
+    /// A creation need not declare the length.
     CreationDeferLength,
-    /// Clients are told when unfinished uploads end.
+    /// Responses report when incomplete uploads expire.
     Expiration,
-    /// The content of a request may be checked.
+    /// The content of a request can be verified.
     Checksum,
-    /// With the checksum behind it.
+    /// The checksum may be in the trailer section.
     ChecksumTrailer,
-    /// Uploads are cancelled by `DELETE`.
+    /// Uploads can be cancelled by `DELETE`.
     Termination,
-    /// Uploads are made of others.
+    /// Uploads can be concatenated.
     Concatenation,
-    /// Which need not be complete yet.
+    /// Incomplete uploads can be concatenated.
     ConcatenationUnfinished,
 }
 
 impl Extension {
-    /// All of them, in the order they are told.
+    /// All extensions, in the order in which `Tus-Extension` lists them.
     pub const ALL: [Self; 9] = [
         Self::Creation,
         Self::CreationWithUpload,
@@ -39,7 +39,7 @@ impl Extension {
         Self::ConcatenationUnfinished,
     ];
 
-    /// Its name in `Tus-Extension`.
+    /// Returns the name in `Tus-Extension`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Creation => "creation",
@@ -54,12 +54,12 @@ impl Extension {
         }
     }
 
-    /// The extension of a name.
+    /// Returns the extension with a name.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|extension| extension.name() == name)
     }
 
-    /// The one it is nothing without.
+    /// Returns the extension that this one requires.
     const fn base(self) -> Option<Self> {
         match self {
             Self::CreationWithUpload | Self::CreationDeferLength | Self::Concatenation => {
@@ -72,27 +72,27 @@ impl Extension {
     }
 }
 
-/// Some extensions: by default all of them.
+/// A set of extensions; by default all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extensions {
     disabled: u16,
 }
 
 impl Extensions {
-    /// All there are.
+    /// All extensions.
     pub const ALL: Self = Self { disabled: 0 };
 
-    /// The same without one, and without those that build upon it.
+    /// Returns the set without an extension, and without those that require it.
     pub fn without(self, extension: Extension) -> Self {
         Self { disabled: self.disabled | 1 << extension as u16 }
     }
 
-    /// Whether one is among them.
+    /// Returns whether the set contains an extension.
     pub fn has(self, extension: Extension) -> bool {
         self.disabled & 1 << extension as u16 == 0 && extension.base().is_none_or(|base| self.has(base))
     }
 
-    /// Their names, if there are any.
+    /// Returns the names, separated by commas; `None` if the set is empty.
     pub(super) fn names(self) -> Option<HeaderValue> {
         let names = Extension::ALL.into_iter().filter(|extension| self.has(*extension)).map(Extension::name);
         let names = names.collect::<Vec<_>>().join(",");
@@ -112,7 +112,7 @@ mod tests {
 
     // proves: TUS1-HDR-05
     #[test]
-    fn an_extension_goes_with_those_that_build_upon_it() {
+    fn disabling_an_extension_disables_those_that_require_it() {
         let all = "creation,creation-with-upload,creation-defer-length,expiration,checksum,checksum-trailer,termination,\
                    concatenation,concatenation-unfinished";
         assert_eq!(Extensions::ALL.names().expect("some"), all);

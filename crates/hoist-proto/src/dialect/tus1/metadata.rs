@@ -1,7 +1,7 @@
 //! `Upload-Metadata`: keys, and values in Base64.
 //!
-//! Owns its syntax, with the liberties that deployed clients take, and what of it describes the representation. The field
-//! itself is kept as it came; nothing here is written back.
+//! Reads the syntax, as lenient as deployed clients need it, and finds the media type and the file name. The upload keeps the
+//! field itself unchanged.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -11,16 +11,16 @@ use http::HeaderValue;
 use super::checksum::base64;
 use crate::refusal::Refusal;
 
-/// The most octets the field may have.
+/// The size limit of the field, in octets.
 const OCTETS_MAX: usize = 16 * 1024;
 
-/// Keys and values, in the order they came. A value is any octets.
+/// Keys and values in their order. A value is any sequence of octets.
 pub type Metadata = Vec<(String, Vec<u8>)>;
 
 /// Reads the field.
 ///
 /// # Errors
-/// A refusal when it is too long, or when a key is missing or there twice, or a value is no Base64.
+/// Returns a refusal if the field is too long, if a key is missing or repeated, or if a value is not Base64.
 //= TUS1-MET-03, TUS1-MET-04, TUS1-MET-07
 pub fn read(value: &[u8]) -> Result<Metadata, Refusal> {
     let wrong = |wrong| Err(Refusal::field("Upload-Metadata", wrong));
@@ -35,25 +35,25 @@ pub fn read(value: &[u8]) -> Result<Metadata, Refusal> {
     for pair in value.split(|octet| *octet == b',') {
         let mut words = pair.trim_ascii().split(|octet| *octet == b' ').filter(|word| !word.is_empty());
         let (Some(key), encoded, None) = (words.next(), words.next(), words.next()) else {
-            return wrong("must be pairs of a key and a value in Base64, with commas between them");
+            return wrong("must be pairs of a key and a value in Base64, separated by commas");
         };
-        // A blank before the first key is a key that is missing.
+        // A space before the first key means that the key is missing.
         if metadata.is_empty() && pair.first() == Some(&b' ') {
             return wrong("has an empty key");
         }
-        let Ok(key) = std::str::from_utf8(key) else { return wrong("has a key that is no text") };
+        let Ok(key) = std::str::from_utf8(key) else { return wrong("has a key that is not text") };
         let Some(octets) = base64(encoded.unwrap_or_default()) else {
-            return wrong("has a value that is no Base64");
+            return wrong("has a value that is not valid Base64");
         };
         if !known.insert(key) {
-            return wrong("has a key twice");
+            return wrong("has a repeated key");
         }
         metadata.push((key.to_owned(), octets));
     }
     Ok(metadata)
 }
 
-/// The media type of the representation, where the metadata say one that can be said in a field.
+/// Returns the media type of the representation, if the metadata contain one that is valid in a header field.
 //= TUS1-MET-06
 pub fn media_type(metadata: &Metadata) -> Option<HeaderValue> {
     let text = first(metadata, &["filetype", "type"])?;
@@ -61,7 +61,7 @@ pub fn media_type(metadata: &Metadata) -> Option<HeaderValue> {
     HeaderValue::from_str(text).ok().filter(|_| is_type)
 }
 
-/// The file's name, as `Content-Disposition` says it.
+/// Returns the file name as the value of `Content-Disposition`.
 //= TUS1-MET-05, TUS1-MET-06
 pub fn disposition(metadata: &Metadata) -> Option<HeaderValue> {
     let name = first(metadata, &["filename", "fileName", "name"])?;
@@ -76,11 +76,11 @@ pub fn disposition(metadata: &Metadata) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-/// The first of some keys that says something. Some clients spell what they have not got as `null`.
+/// Returns the first non-empty value of some keys. Some clients send `null` for a value that they do not have.
 fn first<'a>(metadata: &'a Metadata, keys: &[&str]) -> Option<&'a str> {
-    let said = |key: &&str| metadata.iter().find(|(known, _)| known == *key);
+    let pair = |key: &&str| metadata.iter().find(|(known, _)| known == *key);
     let text = |(_, octets): &'a (String, Vec<u8>)| std::str::from_utf8(octets).ok();
-    keys.iter().filter_map(said).filter_map(text).find(|text| !matches!(*text, "" | "null"))
+    keys.iter().filter_map(pair).filter_map(text).find(|text| !matches!(*text, "" | "null"))
 }
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
 
     // proves: TUS1-MET-03
     #[test]
-    fn what_clients_send_is_read() {
+    fn the_syntax_of_deployed_clients_is_read() {
         let cases: [(&str, &[(&str, &str)]); 8] = [
             (
                 "filename d29ybGRfZG9taW5hdGlvbl9wbGFuLnBkZg==,is_confidential",
@@ -117,7 +117,7 @@ mod tests {
 
     // proves: TUS1-MET-04, TUS1-MET-07
     #[test]
-    fn what_is_broken_is_refused() {
+    fn malformed_metadata_are_refused() {
         for value in
             [",a YQ==", " a YQ==", "a YQ==,a Yg==", "a !!", "a YQ== Yg==", "a YQ==,", "a Y", "a YQ=x"]
         {
@@ -129,7 +129,7 @@ mod tests {
 
     // proves: TUS1-MET-05, TUS1-MET-06
     #[test]
-    fn names_and_types_are_said_in_fields_and_break_out_of_none() {
+    fn names_and_media_types_are_encoded_in_header_fields_and_cannot_inject_others() {
         let metadata = |key: &str, text: &str| vec![(key.to_owned(), text.as_bytes().to_vec())];
         let named = |text| disposition(&metadata("filename", text)).expect("a name");
         assert_eq!(named("a b.txt"), "attachment; filename*=UTF-8''a%20b.txt");

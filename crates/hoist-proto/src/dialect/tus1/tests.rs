@@ -1,4 +1,4 @@
-//! The dialect in tables: requests understood or refused, answers as clients need them.
+//! tus 1.0: decoded and refused requests, and encoded responses.
 
 use std::time::Duration;
 
@@ -7,9 +7,10 @@ use http::Request;
 use super::super::tests::{ID, context};
 use super::super::{Detected, Dialect, DialectOptions, detect};
 use super::*;
+use crate::refusal::{InterruptCause, Reason, Refusal};
 use crate::types::{Durable, Timestamp};
 
-/// Fields, a line each.
+/// Header field lines.
 type Lines<'a> = &'a [(&'a str, &'a str)];
 
 fn head(method: &str, target: &str, lines: Lines<'_>) -> Parts {
@@ -44,7 +45,7 @@ fn creation(lines: Lines<'_>, bytes: Option<u64>) -> Result<Create, Refusal> {
     Ok(create)
 }
 
-/// A length, and the size of the content to be stored; nothing for a refusal.
+/// The length and the size of the content to store; `None` for a refusal.
 type Found = Option<(Option<u64>, Option<u64>)>;
 
 const PATCH: (&str, &str) = ("content-type", OFFSET_OCTET_STREAM);
@@ -53,7 +54,7 @@ const PATCH: (&str, &str) = ("content-type", OFFSET_OCTET_STREAM);
 #[test]
 fn a_creation_has_one_length() {
     let length = |text| ("upload-length", text);
-    // Fields, the size of the content; then the length and the content to be stored, or nothing for a refusal.
+    // Fields and size of the content; then the length and the size of the content to store, or `None` for a refusal.
     let cases: [(Lines<'_>, Option<u64>, Found); 17] = [
         (&[length("100")], Some(0), Some((Some(100), Some(0)))),
         (&[length("0100")], Some(0), Some((Some(100), Some(0)))),
@@ -82,7 +83,7 @@ fn a_creation_has_one_length() {
 
 // proves: TUS1-CAT-06, TUS1-CAT-07, TUS1-CWU-06
 #[test]
-fn uploads_are_parts_or_made_of_them() {
+fn upload_concat_is_decoded_or_refused() {
     let length = ("upload-length", "5");
     let part = creation(&[length, ("upload-concat", "partial")], Some(0)).expect("sound");
     assert_eq!(part.composition, Composition::Part);
@@ -117,7 +118,7 @@ fn uploads_are_parts_or_made_of_them() {
 
 // proves: TUS1-MET-06
 #[test]
-fn metadata_describe_the_representation_and_stay_as_they_came() {
+fn metadata_describe_the_representation_and_are_kept_unchanged() {
     let said = "filename YSBiLnR4dA==, filetype dGV4dC9wbGFpbg==";
     let create = creation(&[("upload-length", "5"), ("upload-metadata", said)], Some(0)).expect("sound");
     let fields = create.origin.fields;
@@ -134,7 +135,7 @@ fn metadata_describe_the_representation_and_stay_as_they_came() {
 
 // proves: TUS1-PATCH-03, TUS1-PATCH-05, TUS1-CHK-05, TUS1-TRM-04
 #[test]
-fn requests_on_an_upload_are_understood_or_rejected_beside_it() {
+fn requests_on_an_upload_are_decoded_or_rejected() {
     let url = format!("/uploads/{ID}");
     let asked = |method: &str, lines: Lines<'_>| {
         let decoded = decoded(method, &url, lines, Some(3)).expect("the upload is there or not");
@@ -165,13 +166,13 @@ fn requests_on_an_upload_are_understood_or_rejected_beside_it() {
     ];
     for (method, lines, status) in rejected {
         let Operation::Reject(refusal) = asked(method, lines) else { panic!("{method} {lines:?}") };
-        assert_eq!(refusal.status(), status, "{method} {lines:?}");
+        assert_eq!(refusal.status(None), status, "{method} {lines:?}");
     }
 }
 
 // proves: TUS1-HDR-09, TUS1-DF-07
 #[test]
-fn a_post_may_mean_another_method() {
+fn a_post_can_override_its_method() {
     let url = format!("/uploads/{ID}");
     for (target, method, meant, expected) in [
         (&*url, "POST", "PATCH", Ok(Method::PATCH)),
@@ -185,7 +186,7 @@ fn a_post_may_mean_another_method() {
     ] {
         let mut head = head(method, target, &[("x-http-method-override", meant)]);
         let found = override_method(&mut head, resource(target));
-        let found = found.map(|()| head.method).map_err(|refusal| refusal.status().as_u16());
+        let found = found.map(|()| head.method).map_err(|refusal| refusal.status(None).as_u16());
         assert_eq!(found, expected, "{method} {target} {meant}");
     }
     let mut ordinary = head("POST", "/uploads", &[("x-http-method-override", "DELETE")]);
@@ -196,7 +197,7 @@ fn a_post_may_mean_another_method() {
 
 // proves: TUS1-HDR-02, TUS1-HDR-03, TUS1-DF-13
 #[test]
-fn the_version_decides_before_everything_else() {
+fn the_version_is_checked_before_everything_else() {
     let detected = |lines: Lines<'_>, method: &str, target: &str| {
         let mut head = head(method, target, &[]);
         head.headers.clear();
@@ -219,7 +220,7 @@ fn the_version_decides_before_everything_else() {
         (&[PATCH], "PATCH"),
     ] {
         let refused = detected(lines, method, "/uploads");
-        assert_eq!(refused, Detected::Refuse(Refusal::TusVersion), "{lines:?}");
+        assert_eq!(refused, Detected::Refuse(Reason::UnsupportedTusVersion.into()), "{lines:?}");
     }
     assert!(matches!(
         detected(&[("upload-length", "5")], "POST", "/uploads"),
@@ -239,10 +240,10 @@ fn said(head: &Response<()>, name: &str) -> Option<String> {
 
 // proves: TUS1-PATCH-06, TUS1-PATCH-16, TUS1-CRE-03, TUS1-CRE-09, TUS1-CWU-03, TUS1-EXP-02, TUS1-EXP-03, TUS1-PATCH-15, TUS1-TRM-03
 #[test]
-fn answers_say_what_clients_need() {
+fn replies_have_the_status_and_the_fields_that_clients_need() {
     let around = context("http://h/uploads");
-    let answered = |brings_content, reply: &Reply| {
-        let speaker = Tus1Codec { extensions: Extensions::ALL, brings_content };
+    let answered = |carries_content, reply: &Reply| {
+        let speaker = Tus1Codec { extensions: Extensions::ALL, carries_content };
         let head = speaker.encode(reply, &around);
         assert_eq!(said(&head, "tus-resumable").as_deref(), Some("1.0.0"));
         let told = ["location", "upload-offset", "upload-expires"].map(|name| said(&head, name));
@@ -275,7 +276,7 @@ fn answers_say_what_clients_need() {
 
 // proves: TUS1-HEAD-01, TUS1-HEAD-02, TUS1-HEAD-03, TUS1-HEAD-04, TUS1-HEAD-06, TUS1-HEAD-07, TUS1-HEAD-08, TUS1-CAT-10
 #[test]
-fn questions_are_answered_with_what_was_said_at_the_beginning() {
+fn an_offset_query_returns_the_fields_of_the_creation() {
     let around = context("/uploads");
     let described: HeaderMap = [
         (UPLOAD_METADATA, HeaderValue::from_static("b YQ==,a ")),
@@ -307,32 +308,34 @@ fn questions_are_answered_with_what_was_said_at_the_beginning() {
 // proves: TUS1-HDR-01, TUS1-PATCH-04, TUS1-PATCH-11, TUS1-CON-02, TUS1-CHK-02, TUS1-DF-18, TUS1-CAT-08, TUS1-CRE-10
 // proves: TUS1-DF-04, TUS1-DF-05, TUS1-DF-06
 #[test]
-fn refusals_have_the_codes_clients_know() {
+fn refusals_have_the_statuses_that_tus_clients_know() {
     let at = state(5, Some(9), false);
-    let interrupted = |cause| Refusal::Interrupted { cause, state: Some(at) };
+    let interrupted = |cause| Reason::Interrupted(cause).with_state(at);
     let cases = [
-        (Refusal::Mismatch { state: at, provided: Offset::new(1) }, 409, Some("5")),
-        (Refusal::Excess(Some(Length::new(9))), 413, None),
-        (Refusal::Busy, 423, None),
-        (Refusal::Digest(at), 460, Some("5")),
-        (Refusal::Beside(Box::new(Refusal::field("Upload-Checksum", "x")), at), 400, Some("5")),
-        (Refusal::Composed(State { awaits_parts: true, ..at }), 403, None),
-        (Refusal::NotFound, 404, None),
-        (Refusal::Gone, 410, None),
-        (Refusal::TooMany { uploads_max: 1 }, 429, None),
-        (Refusal::Unavailable(Duration::from_secs(1)), 503, None),
-        (interrupted(Interrupted::TooSlow), 503, Some("5")),
-        (interrupted(Interrupted::Draining), 503, Some("5")),
-        (Refusal::Full(Some(at)), 507, Some("5")),
-        (Refusal::Full(None), 507, None),
-        (Refusal::Unauthorized { challenge: "Bearer" }, 401, None),
-        (Refusal::Forbidden("no".into()), 403, None),
-        (Refusal::Rejected { status: StatusCode::IM_A_TEAPOT, detail: "no".into() }, 418, None),
-        (Refusal::TooMany { uploads_max: 3 }, 429, None),
-        (interrupted(Interrupted::Superseded), 409, Some("5")),
+        (Reason::OffsetMismatch { provided: Offset::new(1) }.with_state(at), 409, Some("5")),
+        (Reason::LengthExceeded(Some(Length::new(9))).into(), 413, None),
+        (Reason::Busy.into(), 423, None),
+        (Reason::DigestMismatch.with_state(at), 460, Some("5")),
+        (Refusal { state: Some(at), ..Refusal::field("Upload-Checksum", "x") }, 400, Some("5")),
+        (Reason::AppendToComposed.with_state(State { awaits_parts: true, ..at }), 403, None),
+        (Reason::NotFound.into(), 404, None),
+        (Reason::Gone.into(), 410, None),
+        (Reason::TooManyUploads { uploads_max: 1 }.into(), 429, None),
+        (Reason::Unavailable(Duration::from_secs(1)).into(), 503, None),
+        (interrupted(InterruptCause::TooSlow), 503, Some("5")),
+        (interrupted(InterruptCause::ShuttingDown), 503, Some("5")),
+        (Reason::StorageFull.with_state(at), 507, Some("5")),
+        (Reason::StorageFull.into(), 507, None),
+        (Reason::Unauthorized { challenge: "Bearer" }.into(), 401, None),
+        (Reason::Forbidden("no".into()).into(), 403, None),
+        (Reason::Rejected { status: StatusCode::IM_A_TEAPOT, detail: "no".into() }.into(), 418, None),
+        (Reason::TooManyUploads { uploads_max: 3 }.into(), 429, None),
+        (interrupted(InterruptCause::Superseded), 409, Some("5")),
     ];
+    let dialect = Dialect::Tus1(Tus1Codec::unversioned(Extensions::ALL));
+    let context = context("/uploads");
     for (refusal, status, offset) in cases {
-        let head = Tus1Codec::refuse(&refusal);
+        let head = dialect.refuse(&refusal, &context);
         assert_eq!(
             (head.status().as_u16(), said(&head, "upload-offset").as_deref()),
             (status, offset),

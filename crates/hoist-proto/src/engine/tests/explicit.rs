@@ -1,9 +1,8 @@
-//! Uploads that are complete when somebody says so: lengths from two sides, what a complete one answers, small ones, and
-//! what makes one invalid.
+//! Uploads with explicit completion: lengths from two indicators, appends to complete uploads, small uploads, and invalidation.
 
 use super::*;
 
-const SAID: Semantics = Semantics {
+const EXPLICIT: Semantics = Semantics {
     completion: Completion::Explicit,
     excess: Excess::Invalidates,
     interruption: Interruption::Resumes,
@@ -11,7 +10,7 @@ const SAID: Semantics = Semantics {
 const LATER: Finish = Finish::Later;
 
 fn one(offset: u64, length: Option<u64>, phase: Phase) -> Upload {
-    Upload { semantics: SAID, family: Family::Ietf, ..upload(offset, length, phase) }
+    Upload { semantics: EXPLICIT, family: Family::Ietf, ..upload(offset, length, phase) }
 }
 
 fn asks(operation: Operation) -> UploadRequest {
@@ -27,7 +26,7 @@ fn creates(length: Option<u64>, content: Content) -> Operation {
     let (length, on_existing, below_min_size) =
         (length.map(Length::new), OnExisting::Refuse, BelowMinSize::Ordinary);
     Operation::Create(Create {
-        semantics: SAID,
+        semantics: EXPLICIT,
         length,
         content,
         on_existing,
@@ -40,19 +39,19 @@ fn creates(length: Option<u64>, content: Content) -> Operation {
 
 fn decision(known: Option<&Upload>, operation: Operation, limits: Limits) -> String {
     let policy = Policy { limits, ..Policy::default() };
-    told(&decide(known, &asks(operation), &policy, NOW))
+    summary(&decide(known, &asks(operation), &policy, NOW))
 }
 
 // proves: IETF-LEN-02, IETF-LEN-03, IETF-LEN-04, IETF-LEN-05, IETF-LEN-06, IETF-APP-07, IETF-APP-16, IETF-APP-19
 #[test]
-fn what_every_request_says_of_the_length_agrees() {
+fn contradicting_lengths_are_refused() {
     let open = || one(100, Some(200), Phase::Open);
     let growing = || one(100, None, Phase::Open);
     let more = |bytes| content(Some(bytes), LATER);
     let unknown = |finish| content(None, finish);
     let most = LARGEST_INTEGER - 100;
     let table = [
-        // Declared by the request's own size where it is the last.
+        // The size of the last request declares the length.
         (open(), 100, None, here(100), "receive 100 bytes by length at 100 of 200".to_owned()),
         (open(), 100, Some(200), here(100), "receive 100 bytes by length at 100 of 200".into()),
         (growing(), 100, None, here(9), "receive 9 bytes by length at 100 of 109".into()),
@@ -63,34 +62,34 @@ fn what_every_request_says_of_the_length_agrees() {
         (growing(), 100, Some(150), unknown(Finish::Here), "receive 50 bytes by length at 100 of 150".into()),
         (open(), 100, None, more(0), "receive 100 bytes by length at 100 of 200".into()),
         // A contradiction within the length leaves the upload as it is.
-        (open(), 100, None, here(99), "Inconsistent".into()),
-        (open(), 100, None, here(0), "Inconsistent".into()),
-        (open(), 100, Some(199), here(99), "Inconsistent".into()),
-        (open(), 100, Some(200), here(99), "Inconsistent".into()),
-        (open(), 100, Some(201), more(1), "Inconsistent".into()),
-        (open(), 100, Some(50), more(1), "Inconsistent".into()),
-        (growing(), 100, Some(108), here(9), "Inconsistent".into()),
-        (growing(), 100, Some(110), here(9), "Inconsistent".into()),
-        (growing(), 100, Some(99), unknown(LATER), "Inconsistent".into()),
-        (growing(), 100, Some(108), more(9), "Inconsistent".into()),
+        (open(), 100, None, here(99), "InconsistentLength".into()),
+        (open(), 100, None, here(0), "InconsistentLength".into()),
+        (open(), 100, Some(199), here(99), "InconsistentLength".into()),
+        (open(), 100, Some(200), here(99), "InconsistentLength".into()),
+        (open(), 100, Some(201), more(1), "InconsistentLength".into()),
+        (open(), 100, Some(50), more(1), "InconsistentLength".into()),
+        (growing(), 100, Some(108), here(9), "InconsistentLength".into()),
+        (growing(), 100, Some(110), here(9), "InconsistentLength".into()),
+        (growing(), 100, Some(99), unknown(LATER), "InconsistentLength".into()),
+        (growing(), 100, Some(108), more(9), "InconsistentLength".into()),
         (growing(), 100, Some(100), here(0), "receive 0 bytes by length at 100 of 100".into()),
-        // An end beyond it does not, whatever else the request says.
-        (open(), 100, None, here(101), "dead: Excess".into()),
-        (open(), 100, None, more(101), "dead: Excess".into()),
-        (open(), 100, Some(200), here(101), "dead: Excess".into()),
-        (open(), 100, Some(201), here(101), "dead: Excess".into()),
-        // The offset is looked at before lengths.
-        (open(), 99, Some(7), here(999), "Mismatch".into()),
-        (open(), 101, None, here(99), "Mismatch".into()),
-        (open(), 0, None, here(200), "Mismatch".into()),
+        // Content beyond the length invalidates the upload, whatever else the request declares.
+        (open(), 100, None, here(101), "dead: LengthExceeded".into()),
+        (open(), 100, None, more(101), "dead: LengthExceeded".into()),
+        (open(), 100, Some(200), here(101), "dead: LengthExceeded".into()),
+        (open(), 100, Some(201), here(101), "dead: LengthExceeded".into()),
+        // The offset is checked before lengths.
+        (open(), 99, Some(7), here(999), "OffsetMismatch".into()),
+        (open(), 101, None, here(99), "OffsetMismatch".into()),
+        (open(), 0, None, here(200), "OffsetMismatch".into()),
     ];
     for (known, at, length, content, expected) in table {
         let operation = appends(at, length, content, AppendToComplete::Replays);
         let text = format!("{operation:?}");
         assert_eq!(decision(Some(&known), operation, Limits::default()), expected, "{text}");
     }
-    // More than a creation's own length begins nothing.
-    assert_eq!(decision(None, creates(Some(8), more(9)), Limits::default()), "Inconsistent");
+    // A creation whose content exceeds its own length creates nothing.
+    assert_eq!(decision(None, creates(Some(8), more(9)), Limits::default()), "InconsistentLength");
     assert_eq!(
         decision(None, creates(Some(9), here(9)), Limits::default()),
         "create 9 bytes by length at 0 of 9"
@@ -99,42 +98,38 @@ fn what_every_request_says_of_the_length_agrees() {
 
 // proves: IETF-CMP-02, IETF-CMP-06, IETF-APP-14, IETF-APP-15, IETF-PRB-03
 #[test]
-fn a_complete_upload_gives_its_answer_again_or_refuses() {
+fn an_append_to_a_complete_upload_is_a_replay_or_refused() {
     let done = || one(200, Some(200), Phase::Delivered(answer()));
     let failed = || one(200, Some(200), Phase::Failed(TargetResponse::of(StatusCode::UNPROCESSABLE_ENTITY)));
     let received = || one(200, Some(200), Phase::Received);
     let more = |bytes| content(Some(bytes), LATER);
-    // With replay; for those who know none.
+    // The decision in versions with replay, and in versions without.
     let table = [
-        (done(), 200, None, here(0), "again", "Finished"),
-        (failed(), 200, None, here(0), "again", "Finished"),
-        (done(), 200, Some(200), here(0), "again", "Finished"),
-        (received(), 200, None, here(0), "Busy", "Finished"),
-        (received(), 200, None, here(1), "Inconsistent", "Finished"),
-        (done(), 200, None, more(0), "Inconsistent", "Finished"),
-        (done(), 200, None, here(1), "Inconsistent", "Finished"),
-        (done(), 200, None, more(1), "Inconsistent", "Finished"),
-        (done(), 200, None, content(None, Finish::Here), "Inconsistent", "Finished"),
-        (done(), 100, None, here(0), "Mismatch", "Finished"),
-        (done(), 100, None, here(100), "Mismatch", "Finished"),
-        (done(), 201, None, here(0), "Mismatch", "Finished"),
+        (done(), 200, None, here(0), "again", "AlreadyComplete"),
+        (failed(), 200, None, here(0), "again", "AlreadyComplete"),
+        (done(), 200, Some(200), here(0), "again", "AlreadyComplete"),
+        (received(), 200, None, here(0), "Busy", "AlreadyComplete"),
+        (received(), 200, None, here(1), "InconsistentLength", "AlreadyComplete"),
+        (done(), 200, None, more(0), "InconsistentLength", "AlreadyComplete"),
+        (done(), 200, None, here(1), "InconsistentLength", "AlreadyComplete"),
+        (done(), 200, None, more(1), "InconsistentLength", "AlreadyComplete"),
+        (done(), 200, None, content(None, Finish::Here), "InconsistentLength", "AlreadyComplete"),
+        (done(), 100, None, here(0), "OffsetMismatch", "AlreadyComplete"),
+        (done(), 100, None, here(100), "OffsetMismatch", "AlreadyComplete"),
+        (done(), 201, None, here(0), "OffsetMismatch", "AlreadyComplete"),
     ];
     for (known, at, length, content, replays, rejects) in table {
-        for (when_complete, expected) in [
-            (AppendToComplete::Replays, replays),
-            (AppendToComplete::Rejects { typed: true }, rejects),
-            (AppendToComplete::Rejects { typed: false }, rejects),
-        ] {
+        for (when_complete, expected) in
+            [(AppendToComplete::Replays, replays), (AppendToComplete::Rejects, rejects)]
+        {
             let operation = appends(at, length, content, when_complete);
             let text = format!("{operation:?} on {:?}", known.phase);
             assert_eq!(decision(Some(&known), operation, Limits::default()), expected, "{text}");
         }
     }
-    // One that is not complete is not finished for anybody.
+    // An append to an incomplete upload is received in every version.
     let open = one(100, Some(200), Phase::Open);
-    for when_complete in
-        [AppendToComplete::Rejects { typed: true }, AppendToComplete::Replays, AppendToComplete::Conflicts]
-    {
+    for when_complete in [AppendToComplete::Rejects, AppendToComplete::Replays, AppendToComplete::Conflicts] {
         let found = decision(Some(&open), appends(100, None, here(100), when_complete), Limits::default());
         assert_eq!(found, "receive 100 bytes by length at 100 of 200");
     }
@@ -142,7 +137,7 @@ fn a_complete_upload_gives_its_answer_again_or_refuses() {
 
 // proves: IETF-RET-03, IETF-CMP-01, IETF-CMP-03
 #[test]
-fn it_is_told_to_be_complete_when_its_target_has_answered() {
+fn an_upload_is_reported_complete_after_its_target_has_responded() {
     let table = [
         (Phase::Open, "state 200 false"),
         (Phase::Received, "state 200 false"),
@@ -157,16 +152,13 @@ fn it_is_told_to_be_complete_when_its_target_has_answered() {
 
 // proves: IETF-APP-16, IETF-RET-10, IETF-APP-05
 #[test]
-fn what_makes_no_sense_is_told_to_who_may_see_the_upload() {
+fn a_malformed_request_gets_the_state_only_if_the_client_may_see_the_upload() {
     let reject = || Operation::Reject(Refusal::field("Upload-Offset", "x"));
     assert_eq!(decision(None, reject(), Limits::default()), "NotFound");
     let known = one(7, Some(200), Phase::Open);
-    let Decision::Refuse(Refusal::Beside(refusal, state)) =
-        decide(Some(&known), &asks(reject()), &Policy::default(), NOW)
-    else {
-        panic!("it is refused, and told where it is");
-    };
-    assert_eq!((*refusal, state), (Refusal::field("Upload-Offset", "x"), State::from(&known)));
+    let decision_on_known = decide(Some(&known), &asks(reject()), &Policy::default(), NOW);
+    let refusal = Refusal { state: Some(State::from(&known)), ..Refusal::field("Upload-Offset", "x") };
+    assert_eq!(decision_on_known, Decision::Refuse(refusal));
     let owned = Upload { owner: Some(Principal::new("me")), ..known.clone() };
     let dead = Upload { lifetime: Some(Duration::ZERO), ..known.clone() };
     for known in [owned, Upload { family: Family::Token, ..known }] {
@@ -177,15 +169,15 @@ fn what_makes_no_sense_is_told_to_who_may_see_the_upload() {
 
 // proves: IETF-LIM-07, IETF-CRE-06
 #[test]
-fn what_is_too_small_to_resume_is_taken_as_an_ordinary_request() {
+fn an_upload_below_the_smallest_size_is_received_like_an_ordinary_request() {
     let limits = Limits { size_min: 100, ..Limits::default() };
     let policy = Policy { limits, ..Policy::default() };
-    // Length, content, and whether it can be resumed.
+    // Length, content, and the expected interruption rule.
     let table = [
         (Some(99), here(99), false),
         (Some(0), here(0), false),
         (Some(100), here(100), true),
-        // Of unknown length, or counting on a second request: it stays an upload.
+        // With an unknown length, or with more content to follow, it remains resumable.
         (None, content(None, Finish::Here), true),
         (Some(99), content(Some(0), LATER), true),
         (None, content(Some(5), LATER), true),
@@ -209,7 +201,7 @@ fn what_is_too_small_to_resume_is_taken_as_an_ordinary_request() {
 
 // proves: IETF-LIM-07, IETF-LIM-08
 #[test]
-fn limits_are_refused_with_what_they_leave() {
+fn content_over_a_limit_is_refused() {
     let (none, huge) = (Limits::default(), LARGEST_INTEGER + 1);
     let size = |most| Limits { size_max: Some(most), ..Limits::default() };
     let at_most = |most| Limits { append_max: Some(most), ..Limits::default() };
@@ -221,7 +213,7 @@ fn limits_are_refused_with_what_they_leave() {
     let table = [
         (size(199), None, creates(Some(200), more(0)), "TooLarge"),
         (size(199), None, creates(None, more(200)), "TooLarge"),
-        // What cannot be told is too large everywhere.
+        // A length that no header field can hold is always too large.
         (none, None, creates(Some(huge), here(huge)), "TooLarge"),
         (none, None, creates(Some(huge), more(0)), "TooLarge"),
         (none, None, creates(None, more(huge)), "TooLarge"),
@@ -249,7 +241,7 @@ fn limits_are_refused_with_what_they_leave() {
 
 // proves: IETF-LIM-07
 #[test]
-fn too_little_is_counted_where_it_is_not_declared() {
+fn content_below_the_smallest_size_is_refused_after_it_ends_if_its_size_is_undeclared() {
     let room = Room { bytes: 1000, bound: Bound::Integer };
     let brought = |bytes, finish, created, how| {
         let (before, bytes_min) =
@@ -258,7 +250,7 @@ fn too_little_is_counted_where_it_is_not_declared() {
         let ending = Ending { stored: durable(before + bytes), how };
         match settle(one(before, None, Phase::Open), &plan, &ending, NOW).1 {
             Verdict::Refuse(refusal) => {
-                assert_eq!(refusal.state().map(|state| state.offset), Some(durable(before + bytes)));
+                assert_eq!(refusal.state.map(|state| state.offset), Some(durable(before + bytes)));
                 name(&refusal)
             }
             Verdict::Acknowledge(_) => "stored".into(),
@@ -269,13 +261,16 @@ fn too_little_is_counted_where_it_is_not_declared() {
     assert_eq!(brought(0, Finish::Later, false, End::AllReceived), "TooSmall");
     assert_eq!(brought(9, Finish::Later, true, End::AllReceived), "TooSmall");
     assert_eq!(brought(10, Finish::Later, false, End::AllReceived), "stored");
-    // A creation that only reserves, the last of an upload, and content that was cut.
+    // An empty creation, the last request of an upload, and interrupted content.
     assert_eq!(brought(0, Finish::Later, true, End::AllReceived), "stored");
     assert_eq!(brought(9, Finish::Here, false, End::AllReceived), "Deliver { refusal: None }");
-    assert_eq!(brought(9, Finish::Later, false, End::Interrupted(Interrupted::Cut)), "Interrupted");
+    assert_eq!(
+        brought(9, Finish::Later, false, End::Interrupted(InterruptCause::Disconnected)),
+        "Interrupted"
+    );
 }
 
-/// What an ending leaves, in a word.
+/// The verdict as one word.
 fn ended(length: Option<u64>, bound: Bound, finish: Finish, stored: u64, how: End) -> String {
     let room = Room { bytes: stored - 100, bound };
     let plan = Plan { at: Offset::new(100), room, bytes_min: 0, finish, created: false };
@@ -289,13 +284,13 @@ fn ended(length: Option<u64>, bound: Bound, finish: Finish, stored: u64, how: En
         Verdict::Acknowledge(_) => "stored".into(),
         Verdict::Refuse(refusal) => {
             assert_eq!(
-                refusal.state().map(|state| (state.offset, state.complete)),
+                refusal.state.map(|state| (state.offset, state.complete)),
                 Some((durable(stored), false))
             );
             name(&refusal)
         }
         Verdict::Remove(refusal) => {
-            assert_eq!(refusal.state(), None);
+            assert_eq!(refusal.state, None);
             format!("removed: {}", name(&refusal))
         }
     }
@@ -303,24 +298,24 @@ fn ended(length: Option<u64>, bound: Bound, finish: Finish, stored: u64, how: En
 
 // proves: IETF-CMP-01, IETF-CMP-03, IETF-CMP-04, IETF-LEN-05, IETF-LEN-06, IETF-LEN-07, IETF-LIM-08, IETF-CRE-12, IETF-APP-09
 #[test]
-fn endings_complete_keep_or_invalidate() {
+fn endings_complete_keep_or_invalidate_the_upload() {
     use Finish::{Here, Later};
-    let cut = End::Interrupted(Interrupted::Cut);
+    let cut = End::Interrupted(InterruptCause::Disconnected);
     let to = |length| Bound::Length(Length::new(length));
     let table = [
         (Some(200), to(200), Here, 200, End::AllReceived, "deliver"),
         (None, Bound::Integer, Here, 150, End::AllReceived, "deliver"),
         (None, Bound::Integer, Here, 100, End::AllReceived, "deliver"),
-        // Everything being there completes nothing.
+        // Reaching the length does not complete the upload.
         (Some(200), to(200), Later, 200, End::AllReceived, "stored"),
         (Some(200), to(200), Here, 200, cut, "Interrupted"),
         (Some(200), to(200), Later, 150, End::AllReceived, "stored"),
-        (Some(200), to(200), Here, 150, End::AllReceived, "Inconsistent"),
+        (Some(200), to(200), Here, 150, End::AllReceived, "InconsistentLength"),
         (None, Bound::Integer, Here, 150, cut, "Interrupted"),
-        (Some(200), to(200), Here, 150, End::StorageFull, "Full"),
-        (Some(200), to(200), Here, 200, End::OverLimit, "removed: Excess"),
-        (Some(200), to(200), Later, 200, End::OverLimit, "removed: Excess"),
-        // More than one request may carry is sent again; more than an upload may have is not.
+        (Some(200), to(200), Here, 150, End::StorageFull, "StorageFull"),
+        (Some(200), to(200), Here, 200, End::OverLimit, "removed: LengthExceeded"),
+        (Some(200), to(200), Later, 200, End::OverLimit, "removed: LengthExceeded"),
+        // Content over the limit of one request can be sent again; content over the size limit invalidates the upload.
         (None, Bound::Append(50), Here, 150, End::OverLimit, "TooLarge"),
         (Some(200), Bound::Append(50), Later, 150, End::OverLimit, "TooLarge"),
         (None, Bound::Size(150), Here, 150, End::OverLimit, "removed: TooLarge"),

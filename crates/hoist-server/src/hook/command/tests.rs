@@ -34,7 +34,7 @@ async fn ask(script: &str) -> Result<(), Refusal> {
 }
 
 fn rejected(status: u16, detail: &str) -> Refusal {
-    Refusal::Rejected { status: status.try_into().expect("a status"), detail: detail.into() }
+    Reason::Rejected { status: status.try_into().expect("a status"), detail: detail.into() }.into()
 }
 
 // proves: TOK-SEC-02
@@ -46,20 +46,20 @@ async fn the_exit_status_and_the_output_decide() {
         ("cat > /dev/null; echo all well", Ok(())),
         ("echo '{}'", Ok(())),
         ("echo '{\"status\":200}'", Ok(())),
-        ("exit 1", Err(Refusal::Forbidden(no_words.into()))),
+        ("exit 1", Err(Reason::Forbidden(no_words.into()).into())),
         (
             "echo 'not on Sundays' >&2; echo more >&2; exit 3",
-            Err(Refusal::Forbidden("not on Sundays".into())),
+            Err(Reason::Forbidden("not on Sundays".into()).into()),
         ),
-        ("echo '{\"detail\":\"words\"}'; exit 3", Err(Refusal::Forbidden("words".into()))),
-        ("printf '\\n  a\\033[31mb\\n' >&2; exit 1", Err(Refusal::Forbidden("a[31mb".into()))),
+        ("echo '{\"detail\":\"words\"}'; exit 3", Err(Reason::Forbidden("words".into()).into())),
+        ("printf '\\n  a\\033[31mb\\n' >&2; exit 1", Err(Reason::Forbidden("a[31mb".into()).into())),
         ("echo '{\"status\":422,\"detail\":\"too blue\"}'; exit 1", Err(rejected(422, "too blue"))),
         ("echo talk >&2; echo '{\"status\":429}'", Err(rejected(429, "talk"))),
-        ("echo '{\"status\":302}'", Err(Refusal::Unavailable(RETRY_AFTER))),
-        ("echo '{\"status\":200}'; exit 1", Err(Refusal::Unavailable(RETRY_AFTER))),
-        ("echo '{\"status\":'", Err(Refusal::Unavailable(RETRY_AFTER))),
-        ("echo '{\"status\":70000}'", Err(Refusal::Unavailable(RETRY_AFTER))),
-        ("kill -9 $$", Err(Refusal::Unavailable(RETRY_AFTER))),
+        ("echo '{\"status\":302}'", Err(Reason::Unavailable(RETRY_AFTER).into())),
+        ("echo '{\"status\":200}'; exit 1", Err(Reason::Unavailable(RETRY_AFTER).into())),
+        ("echo '{\"status\":'", Err(Reason::Unavailable(RETRY_AFTER).into())),
+        ("echo '{\"status\":70000}'", Err(Reason::Unavailable(RETRY_AFTER).into())),
+        ("kill -9 $$", Err(Reason::Unavailable(RETRY_AFTER).into())),
     ];
     for (script, expected) in cases {
         assert_eq!(ask(script).await, expected, "{script}");
@@ -85,8 +85,11 @@ async fn the_input_describes_the_upload_without_its_secrets() {
 #[tokio::test]
 async fn the_time_and_the_output_of_a_program_are_bounded() {
     let talkative = "head -c 10000000 /dev/zero >&2; echo; exit 1";
-    assert!(matches!(ask(talkative).await, Err(Refusal::Forbidden(_))), "talk is read to its end");
-    let unavailable = Err(Refusal::Unavailable(RETRY_AFTER));
+    assert!(
+        matches!(ask(talkative).await, Err(Refusal { reason: Reason::Forbidden(_), .. })),
+        "talk is read to its end"
+    );
+    let unavailable = Err(Reason::Unavailable(RETRY_AFTER).into());
     assert_eq!(ask("head -c 10000000 /dev/zero").await, unavailable, "too long an answer");
     let missing = Command::new("/nonexistent/hook", [], PATIENCE);
     assert_eq!(missing.before_create(&upload()).await, unavailable);

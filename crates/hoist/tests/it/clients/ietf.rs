@@ -72,10 +72,10 @@ async fn tus_js_client_4_reports_success_for_incomplete_uploads() {
         for (job, _) in ways().into_iter().skip(3) {
             let done = run(&bench, client, &proxy, job.clone()).await.succeeded();
             let state = bench.state(&done.path()).await;
-            let is_said = client.release != 4 || job["source"] != "file";
+            let is_explicit = client.release != 4 || job["source"] != "file";
             assert_eq!(
                 (state.offset(), state.is_complete()),
-                (Some(bench.content.len()), is_said),
+                (Some(bench.content.len()), is_explicit),
                 "{client:?} {job}"
             );
             bench.clear(&done).await;

@@ -12,7 +12,7 @@ use crate::dialect::{Context, Detected, Dialect, DialectOptions, Resource, detec
 use crate::engine::{self, Decision, End, Ending, Plan, Verdict};
 use crate::operation::{Decoded, Operation, Reply, Subject};
 use crate::policy::{Limits, Policy};
-use crate::refusal::{Interrupted, Refusal};
+use crate::refusal::{InterruptCause, Reason};
 use crate::types::{Durable, Timestamp, UploadId};
 use crate::upload::{Phase, TargetResponse, Upload};
 
@@ -85,7 +85,9 @@ impl Intake {
     fn fits(&self, arrives: u64, range: &Range<u64>) -> (u64, End) {
         match self.plan.room.bytes {
             room if arrives > room => (room, End::OverLimit),
-            _ if arrives < range.end - range.start => (arrives, End::Interrupted(Interrupted::Cut)),
+            _ if arrives < range.end - range.start => {
+                (arrives, End::Interrupted(InterruptCause::Disconnected))
+            }
             _ => (arrives, End::AllReceived),
         }
     }
@@ -229,7 +231,7 @@ impl Server {
             }
             Verdict::Refuse(refusal) => {
                 // A client that does not know the limits may send too little without declaring a size.
-                let is_little = matches!(refusal, Refusal::TooSmall { .. });
+                let is_little = matches!(refusal.reason, Reason::TooSmall { .. });
                 assert!(how != End::AllReceived || is_little, "an unexpected refusal: {refusal:?}");
                 self.stored(id).record = Some(upload);
                 heads(dialect.refuse(&refusal, &context))
@@ -497,7 +499,7 @@ impl Run {
                 self.uploader.on_sent(stored);
                 let moment = self.moment();
                 if self.uploader.on_interim(status, &fields, moment) == OnInterim::Stop {
-                    self.server.end(intake, End::Interrupted(Interrupted::Cut), &mut self.dice);
+                    self.server.end(intake, End::Interrupted(InterruptCause::Disconnected), &mut self.dice);
                     return Ended::Stopped;
                 }
             }
