@@ -9,7 +9,9 @@ mod finding;
 mod layout;
 mod lexer;
 mod manifests;
+mod map;
 mod places;
+mod prose;
 mod requirements;
 mod test_habits;
 mod tree;
@@ -28,7 +30,9 @@ const RULES: &[Rule] = &[
     ("cycles", cycles::check),
     ("layout", layout::check),
     ("manifests", manifests::check),
+    ("map", map::check),
     ("places", places::check),
+    ("prose", prose::check),
     ("tests", test_habits::check),
     ("requirements", requirements::check),
 ];

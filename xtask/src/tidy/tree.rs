@@ -9,7 +9,20 @@ use anyhow::{Context, Result};
 use super::lexer::{self, Line};
 
 /// The files and folders to read; folders recursively.
-const ROOTS: &[&str] = &["Cargo.toml", "crates", "xtask", "fuzz", "conformance", "spec", "docs"];
+const ROOTS: &[&str] = &[
+    "Cargo.toml",
+    "README.md",
+    "ARCHITECTURE.md",
+    "STYLE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "crates",
+    "xtask",
+    "fuzz",
+    "conformance",
+    "spec",
+    "docs",
+];
 /// Ignored folders.
 const SKIPPED: &[&str] = &["target", "corpus", "artifacts", "seeds", "node_modules"];
 /// The extensions of files to read.
