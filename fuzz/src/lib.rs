@@ -17,7 +17,6 @@ use hoist_proto::policy::Limits;
 use hoist_proto::refusal::Refusal;
 use hoist_proto::types::{Durable, LARGEST_INTEGER, Timestamp, Token, UploadId};
 use hoist_proto::upload::{Composition, Family, Phase, Upload};
-use hoist_store::record as store_record;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use sha2::{Digest, Sha256};
@@ -48,10 +47,12 @@ pub fn h1_chunked(data: &[u8]) {
 }
 
 /// The kinds of resources to which a request may be addressed.
-const RESOURCES: [Resource; 3] = [Resource::Endpoint, Resource::Named, Resource::Upload(UploadId::from_bits([7; 16]))];
+const RESOURCES: [Resource; 3] =
+    [Resource::Endpoint, Resource::Named, Resource::Upload(UploadId::from_bits([7; 16]))];
 
 /// The options of a server that supports everything.
-const OPTIONS: DialectOptions = DialectOptions { rfc_interim: true, versions: Versions::KNOWN, tus: tus1::Extensions::ALL };
+const OPTIONS: DialectOptions =
+    DialectOptions { rfc_interim: true, versions: Versions::KNOWN, tus: tus1::Extensions::ALL };
 
 /// Detects and decodes a request head, and reads its fields as those of a response.
 pub fn token_decode(data: &[u8]) {
@@ -201,7 +202,11 @@ fn check_invariants(operation: &Operation) {
         Operation::Create(create) => {
             if let Composition::Concatenated(parts) = &create.composition {
                 assert!(!parts.is_empty(), "it has parts");
-                assert_eq!((create.length, create.content.bytes), (None, Some(0)), "and no content of its own");
+                assert_eq!(
+                    (create.length, create.content.bytes),
+                    (None, Some(0)),
+                    "and no content of its own"
+                );
             }
             if let (Some(length), Some(bytes)) = (create.length, create.content.bytes) {
                 assert!(bytes <= length.get());
@@ -222,11 +227,7 @@ pub fn tus1_metadata(data: &[u8]) {
         assert_eq!(tus1::metadata::read(written.as_bytes()).expect("it was read"), metadata);
     }
     let keys = metadata.iter().map(|(key, _)| key.as_str());
-    assert_eq!(
-        keys.collect::<std::collections::BTreeSet<_>>().len(),
-        metadata.len(),
-        "no key occurs twice"
-    );
+    assert_eq!(keys.collect::<std::collections::BTreeSet<_>>().len(), metadata.len(), "no key occurs twice");
     assert!(metadata.iter().all(|(key, _)| !key.is_empty() && !key.contains([' ', ','])));
     let _ = tus1::metadata::media_type(&metadata);
     if let Some(disposition) = tus1::metadata::disposition(&metadata) {
@@ -283,9 +284,12 @@ pub fn fields(data: &[u8]) {
 pub fn record(data: &[u8]) {
     let sealed = seal(data);
     for bytes in [data, &sealed] {
-        if let Ok(record) = store_record::from_bytes(bytes) {
-            let written = store_record::to_bytes(&record).expect("what was read can be written");
-            assert_eq!(store_record::from_bytes(&written).expect("what was written can be read"), record);
+        if let Ok(record) = hoist_store::record::from_bytes(bytes) {
+            let written = hoist_store::record::to_bytes(&record).expect("what was read can be written");
+            assert_eq!(
+                hoist_store::record::from_bytes(&written).expect("what was written can be read"),
+                record
+            );
         }
     }
 }

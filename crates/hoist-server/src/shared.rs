@@ -96,7 +96,7 @@ pub(crate) struct Settings {
     pub(crate) accepts_forms: bool,
 }
 
-/// Which peers receive interim responses.
+/// The peers that receive interim responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Interims {
     /// Peers that name a version of the draft, which announces support for interim responses. The default.

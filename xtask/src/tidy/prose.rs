@@ -1,7 +1,7 @@
 //! The words of comments and documents (STYLE.md, Docs and comments), as far as a program can count them.
 //!
 //! Three habits are refused: a doc comment that opens with a question word, a sentence without a named subject
-//! ("nobody", "whoever"), and an import that gives one of the workspace's own items a second name.
+//! (`nobody`, `whoever`), and an import that gives one of the workspace's own items a second name.
 
 use super::finding::Finding;
 use super::lexer::Line;
