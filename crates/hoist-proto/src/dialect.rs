@@ -72,7 +72,7 @@ pub struct ExpectedDigests {
     pub strictness: Strictness,
 }
 
-/// How to treat content whose digest could not be verified.
+/// The treatment of content whose digest could not be verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strictness {
     /// Keep it. Interrupted content can be resumed, and a missing digest is ignored.
