@@ -238,11 +238,11 @@ fn the_documented_table_matches_the_code() {
     for row in rows.take_while(|line| line.starts_with('|')) {
         let cells: Vec<_> = row.split('|').map(str::trim).collect();
         let meaning = match cells[2] {
-            "done" => StatusClass::Success,
+            "success" => StatusClass::Success,
             "conflict" => StatusClass::Conflict,
-            "unknown" => StatusClass::NotFound,
-            "later" => StatusClass::Retry,
-            "no" => StatusClass::Rejected,
+            "not found" => StatusClass::NotFound,
+            "retry" => StatusClass::Retry,
+            "rejected" => StatusClass::Rejected,
             other => panic!("no such meaning: {other}"),
         };
         for status in
