@@ -182,36 +182,18 @@ impl Error {
     /// Returns whether a retry may help. An upload was already retried within its budget when [`send`](crate::Put::send)
     /// returns; a later run with the same handle or journal resumes it.
     pub fn retry(&self) -> Retry {
-        match self {
+        let may_help = match self {
             Self::Connect { .. }
             | Self::Lost { .. }
             | Self::Idle(_)
             | Self::Exhausted { .. }
-            | Self::Busy { .. } => Retry::Later,
-            Self::Refused { status, .. } | Self::Proxy { status, .. }
-                if StatusClass::of(*status) == StatusClass::Retry =>
-            {
-                Retry::Later
+            | Self::Busy { .. } => true,
+            Self::Refused { status, .. } | Self::Proxy { status, .. } => {
+                StatusClass::of(*status) == StatusClass::Retry
             }
-            Self::Url { .. }
-            | Self::Location { .. }
-            | Self::Field(_)
-            | Self::Random { .. }
-            | Self::Trust { .. }
-            | Self::Source { .. }
-            | Self::SourceChanged { .. }
-            | Self::NotRewindable { .. }
-            | Self::Journal { .. }
-            | Self::Digest { .. }
-            | Self::Unresumable { .. }
-            | Self::Dialect(_)
-            | Self::Proxy { .. }
-            | Self::Scheme { .. }
-            | Self::Tls { .. }
-            | Self::Refused { .. }
-            | Self::Redirected { .. }
-            | Self::Upload(_) => Retry::Never,
-        }
+            _ => false,
+        };
+        if may_help { Retry::Later } else { Retry::Never }
     }
 
     /// Returns whether the error ends one attempt only, and not the upload.
