@@ -10,7 +10,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 use sha2::digest::DynDigest;
 
-/// Bytes hashed at a time.
+/// Bytes read at a time.
 const READ_BYTES: usize = 256 * 1024;
 
 fn hasher(kind: Checksum) -> Box<dyn DynDigest> {
@@ -20,7 +20,6 @@ fn hasher(kind: Checksum) -> Box<dyn DynDigest> {
     }
 }
 
-/// Returns the digest of bytes in memory.
 pub(crate) fn digest(kind: Checksum, bytes: &[u8]) -> Vec<u8> {
     let mut hash = hasher(kind);
     hash.update(bytes);
@@ -32,19 +31,32 @@ pub(crate) fn digest(kind: Checksum, bytes: &[u8]) -> Vec<u8> {
 /// # Errors
 /// Returns an error of kind `UnexpectedEof` if the file is shorter.
 pub(crate) fn digest_of_file(kind: Checksum, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(range.start))?;
-    let mut left = range.end - range.start;
-    let mut buffer = vec![0; READ_BYTES];
     let mut hash = hasher(kind);
-    while left > 0 {
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(READ_BYTES);
-        let read = file.read(&mut buffer[..most])?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        hash.update(&buffer[..read]);
-        left -= read as u64;
+    if !read_range(&mut File::open(path)?, range, |bytes| hash.update(bytes))? {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(hash.finalize().into_vec())
+}
+
+/// Passes a range of a file to `each`, piece by piece. Returns whether the file has all of it.
+pub(crate) fn read_range(
+    file: &mut File,
+    range: Range<u64>,
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<bool> {
+    file.seek(SeekFrom::Start(range.start))?;
+    let (mut left, mut buffer) = (range.end - range.start, vec![0; READ_BYTES]);
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(READ_BYTES);
+        match file.read(&mut buffer[..most]) {
+            Ok(0) => return Ok(false),
+            Ok(read) => {
+                each(&buffer[..read]);
+                left -= read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }

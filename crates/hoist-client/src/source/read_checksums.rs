@@ -5,12 +5,12 @@
 //! belongs to the user who uploads it.
 
 use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom};
+use std::io;
+
+use crate::digest;
 
 /// The most spans that are remembered. Each interruption adds one.
 const SPANS_MAX: usize = 4096;
-/// Bytes compared at a time.
-const READ_BYTES: usize = 256 * 1024;
 
 /// The spans of a file that have been read so far, with their checksums.
 #[derive(Clone, Debug, Default)]
@@ -68,23 +68,10 @@ impl ReadChecksums {
         if self.is_incomplete {
             return Ok(false);
         }
-        let mut buffer = vec![0; READ_BYTES];
         for span in &self.spans {
-            file.seek(SeekFrom::Start(span.start))?;
-            let (mut left, mut found) = (span.end - span.start, Checksum::default());
-            while left > 0 {
-                let most = usize::try_from(left).unwrap_or(usize::MAX).min(READ_BYTES);
-                match file.read(&mut buffer[..most]) {
-                    Ok(0) => return Ok(false),
-                    Ok(read) => {
-                        found.update(&buffer[..read]);
-                        left -= read as u64;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            if found != span.checksum {
+            let mut found = Checksum::default();
+            let is_whole = digest::read_range(file, span.start..span.end, |bytes| found.update(bytes))?;
+            if !is_whole || found != span.checksum {
                 return Ok(false);
             }
         }
