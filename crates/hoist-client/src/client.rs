@@ -22,7 +22,6 @@ pub struct Client {
     pub(crate) settings: Settings,
 }
 
-/// Settings of all uploads of a client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) retries: Retries,

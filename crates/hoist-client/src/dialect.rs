@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
+use hoist_proto::dialect::client::ClientDialect;
 use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::token::{Draft, Form};
 
@@ -45,6 +46,20 @@ impl Dialect {
     /// Returns the names that [`FromStr`] parses, for error messages.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMES.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Returns whether uploads have a URL of their own in this dialect.
+    pub(crate) fn has_urls(self) -> bool {
+        matches!(self, Self::Ietf(_) | Self::Tus1)
+    }
+
+    pub(crate) fn of(dialect: &ClientDialect) -> Self {
+        match dialect {
+            ClientDialect::Ietf(version) => Self::Ietf(*version),
+            ClientDialect::Token { form, .. } => Self::Token(*form),
+            ClientDialect::Tus1 { .. } => Self::Tus1,
+            ClientDialect::Conventional => Self::Conventional,
+        }
     }
 }
 

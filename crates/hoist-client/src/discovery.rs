@@ -69,7 +69,8 @@ fn document(response: &FinalResponse) -> Option<WellKnownDocument> {
 /// Parses the name of a server. The default scheme is `https`.
 fn base(origin: &str) -> Result<Uri, Error> {
     let text = if origin.contains("://") { origin.to_owned() } else { format!("https://{origin}") };
-    let url: Uri = text.parse().map_err(|_| wrong(origin, "is not the name or the url of a server"))?;
+    let wrong = "is not the name or the url of a server";
+    let url: Uri = text.parse().map_err(|_| Error::Url { url: origin.to_owned(), wrong })?;
     Origin::of(&url).map(|_| url)
 }
 
@@ -90,10 +91,6 @@ fn at(base: &Uri, path: &str) -> Result<Uri, Error> {
     let path = PathAndQuery::try_from(path);
     let unusable = |_| Error::Location { url: base.to_string(), wrong: "has an invalid path" };
     path.map(|path| location::with_path(base, path)).map_err(unusable)
-}
-
-fn wrong(url: &str, wrong: &'static str) -> Error {
-    Error::Url { url: url.to_owned(), wrong }
 }
 
 #[cfg(test)]

@@ -61,12 +61,7 @@ impl Handle {
 
     /// Returns the URL to query. For an upload in parts, this is the upload URL.
     pub fn url(&self) -> &Uri {
-        match self {
-            Self::Token { url, .. }
-            | Self::Numbered { url, .. }
-            | Self::Url { url, .. }
-            | Self::Parts { url, .. } => url,
-        }
+        if let Self::Url { url, .. } = self { url } else { self.target() }
     }
 
     /// Returns the handles of the partial uploads, if there are any.

@@ -13,7 +13,6 @@ mod h2;
 mod io;
 mod proxy;
 mod trust;
-mod version;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -37,7 +36,6 @@ use self::io::Traffic;
 pub use self::proxy::Proxies;
 use self::proxy::Proxy;
 pub use self::trust::Trust;
-pub use self::version::Http2;
 use crate::error::Error;
 use crate::location;
 use crate::origin::Origin;
@@ -48,6 +46,19 @@ use crate::source::RequestBody;
 
 /// The number of intervals at which a connection is checked for traffic within its idle timeout.
 const IDLE_CHECKS: u32 = 8;
+
+/// The version of HTTP to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Http2 {
+    /// HTTP/2 if the server selects it during the TLS handshake, HTTP/1.1 otherwise.
+    #[default]
+    Auto,
+    /// HTTP/2 without negotiation, in cleartext too.
+    PriorKnowledge,
+    /// HTTP/1.1.
+    Never,
+}
 
 /// The connection of the last request, used again if the next one goes to the same origin and it is still open.
 #[derive(Default)]
@@ -97,7 +108,7 @@ impl ReusedConnection {
         now: Instant,
         observer: &mut impl InterimObserver,
     ) -> Result<ExchangeEnd, ExchangeError> {
-        let flow = outgoing.content.meter().flow();
+        let flow = outgoing.content.meter.flow.clone();
         let not_sent = |error| ExchangeError { error, reached: false, sent: 0 };
         let origin = Origin::of(url).map_err(not_sent)?;
         let OutgoingRequest { head, content, expect_continue, caller_origin } = outgoing;

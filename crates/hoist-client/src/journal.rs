@@ -124,7 +124,6 @@ impl Journal {
 }
 
 impl LockedEntry {
-    /// Reads the entry of the upload, if there is one.
     pub(crate) fn read(&self) -> Option<JournalEntry> {
         JournalEntry::read(&self.path)
     }
@@ -144,7 +143,6 @@ impl LockedEntry {
         write().map_err(failed)
     }
 
-    /// Removes the entry and its lock file.
     pub(crate) fn remove(self) -> Result<(), Error> {
         let remove = |path: &Path| match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -49,7 +49,6 @@ mod clock;
 mod dialect;
 mod digest;
 mod discovery;
-mod disposition;
 mod error;
 mod handle;
 mod http;

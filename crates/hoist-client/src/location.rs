@@ -40,12 +40,10 @@ pub(crate) fn request_target(url: &Uri) -> &str {
     url.path_and_query().map_or("/", |target| target.as_str())
 }
 
-/// Returns the request target as a URI.
 pub(crate) fn request_uri(url: &Uri) -> Uri {
     request_target(url).parse().expect("the path of a URL is a URI")
 }
 
-/// Returns the value of `Location`, if it is text.
 pub(crate) fn location_field(fields: &HeaderMap) -> Option<&str> {
     fields.get(header::LOCATION)?.to_str().ok()
 }

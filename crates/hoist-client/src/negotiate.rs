@@ -14,7 +14,6 @@ use hoist_proto::dialect::tus1::client::Capabilities;
 use hoist_proto::dialect::{ACCEPT_PATCH, INTEROP_VERSION, UPLOAD_LIMIT};
 use hoist_proto::field;
 
-use crate::client::Client;
 use crate::clock;
 use crate::error::Error;
 use crate::http::{ExchangeError, ReusedConnection};
@@ -23,52 +22,47 @@ use crate::origin::Origin;
 use crate::origin_cache::ServerSupport;
 use crate::random;
 use crate::response::FinalResponse;
+use crate::upload::Put;
 
 /// Returns the upload protocol of the server at a URL, from the cache or by asking the server.
-///
-/// # Cancellation
-/// Safe to drop.
 pub(crate) async fn server_support(
-    client: &Client,
+    put: &Put,
     connection: &mut ReusedConnection,
-    url: &Uri,
 ) -> Result<ServerSupport, Error> {
-    let origin = Origin::of(url)?;
-    if let Some(support) = client.origins.get(&origin).support {
+    let origin = Origin::of(&put.url)?;
+    if let Some(support) = put.client.origins.get(&origin).support {
         return Ok(support);
     }
-    let (response, version) = send_options(client, connection, url).await?;
+    let (response, version) = send_options(put, connection).await?;
     let is_success = response.status.is_success();
     let support =
         if is_success { support_in(&response.fields, version) } else { ServerSupport::Unknown(version) };
-    tracing::debug!(%url, ?support, "asked the server for its upload protocol");
+    tracing::debug!(url = %put.url, ?support, "asked the server for its upload protocol");
     let tus = Capabilities::of(&response.fields).filter(|_| is_success);
-    client.origins.update(&origin, |facts| (facts.support, facts.tus) = (Some(support), tus));
+    put.client.origins.update(&origin, |facts| (facts.support, facts.tus) = (Some(support), tus));
     Ok(support)
 }
 
 /// Returns the capabilities of a server of tus 1.0, from the cache or by asking the server.
 pub(crate) async fn tus_capabilities(
-    client: &Client,
+    put: &Put,
     connection: &mut ReusedConnection,
-    url: &Uri,
 ) -> Result<Capabilities, Error> {
-    if let Some(ServerSupport::Tus1(capabilities)) = client.origins.get(&Origin::of(url)?).support {
+    if let Some(ServerSupport::Tus1(capabilities)) = put.client.origins.get(&Origin::of(&put.url)?).support {
         return Ok(capabilities);
     }
-    let (response, _) = send_options(client, connection, url).await?;
+    let (response, _) = send_options(put, connection).await?;
     Ok(Capabilities::of(&response.fields).unwrap_or(Capabilities::assumed()))
 }
 
 /// Sends a query to a URL that may be that of an upload. If it is not, the server may answer with any error, so only
 /// the statuses that ask the client to wait are retried.
 pub(crate) async fn query_upload(
-    client: &Client,
+    put: &Put,
     connection: &mut ReusedConnection,
-    url: &Uri,
     head: impl Fn() -> Request<()>,
 ) -> Result<FinalResponse, Error> {
-    query(client, connection, url, head, |status| matches!(status.as_u16(), 423 | 429 | 503)).await
+    query(put, connection, head, |status| matches!(status.as_u16(), 423 | 429 | 503)).await
 }
 
 /// Returns whether a response has a field that only servers with an upload protocol send.
@@ -79,14 +73,13 @@ pub(crate) fn has_protocol_fields(fields: &HeaderMap) -> bool {
 /// Sends `OPTIONS` in one version after the other until the server does not refuse it. Returns the version, too.
 //= IETF-VER-11
 async fn send_options(
-    client: &Client,
+    put: &Put,
     connection: &mut ReusedConnection,
-    url: &Uri,
 ) -> Result<(FinalResponse, Interop), Error> {
     let asks_to_retry = |status| StatusClass::of(status) == StatusClass::Retry;
     let mut first = None;
     for version in VERSIONS {
-        let response = query(client, connection, url, || options(url, version), asks_to_retry).await?;
+        let response = query(put, connection, || options(&put.url, version), asks_to_retry).await?;
         if !refuses_version(response.status, &response.fields) {
             return Ok((response, version));
         }
@@ -107,17 +100,17 @@ fn options(url: &Uri, version: Interop) -> Request<()> {
 
 /// Sends a request without content until its response is final or the retries are used up.
 async fn query(
-    client: &Client,
+    put: &Put,
     connection: &mut ReusedConnection,
-    url: &Uri,
     head: impl Fn() -> Request<()>,
     asks_to_retry: fn(StatusCode) -> bool,
 ) -> Result<FinalResponse, Error> {
-    let (retries, caller_origin) = (client.settings.retries, Origin::of(url)?);
+    let (retries, caller_origin) = (put.client.settings.retries, Origin::of(&put.url)?);
     let start = clock::now();
     let mut attempts = 0;
     loop {
-        let result = connection.query(&client.connector, url, head(), &caller_origin, clock::now()).await;
+        let result =
+            connection.query(&put.client.connector, &put.url, head(), &caller_origin, clock::now()).await;
         let (error, after) = match result {
             Ok(response) if !asks_to_retry(response.status) => return Ok(response),
             Ok(response) => {
@@ -143,10 +136,14 @@ fn support_in(fields: &HeaderMap, version: Interop) -> ServerSupport {
         essence.trim().eq_ignore_ascii_case(PARTIAL_UPLOAD)
     });
     if accepts_appends || fields.contains_key(UPLOAD_LIMIT) {
-        let number = field::integer(fields, &INTEROP_VERSION).ignoring_malformed();
-        return ServerSupport::Ietf(number.and_then(Interop::of_number).unwrap_or(version));
+        return ServerSupport::Ietf(version_in(fields).unwrap_or(version));
     }
     Capabilities::of(fields).map_or(ServerSupport::Unknown(version), ServerSupport::Tus1)
+}
+
+/// Returns the interop version that a response names.
+pub(crate) fn version_in(fields: &HeaderMap) -> Option<Interop> {
+    field::integer(fields, &INTEROP_VERSION).ignoring_malformed().and_then(Interop::of_number)
 }
 
 #[cfg(test)]

@@ -21,7 +21,6 @@ pub(crate) enum ServerSupport {
     Unknown(Interop),
 }
 
-/// The facts known about one origin.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OriginFacts {
     pub(crate) support: Option<ServerSupport>,
@@ -36,7 +35,6 @@ pub(crate) struct OriginFacts {
 pub(crate) struct OriginCache(Mutex<HashMap<Origin, OriginFacts>>);
 
 impl OriginCache {
-    /// Returns the facts known about an origin.
     pub(crate) fn get(&self, origin: &Origin) -> OriginFacts {
         lock(&self.0).get(origin).copied().unwrap_or_default()
     }

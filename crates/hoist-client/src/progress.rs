@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::clock;
+
 /// The progress of an upload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -84,18 +86,12 @@ const HALF_LIFE: Duration = Duration::from_secs(2);
 /// The shortest time over which a rate is measured. Over less, it depends on buffers more than on the network.
 const RATE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Publishes the progress of one upload.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Reporter {
     watch: watch::Sender<Progress>,
-    now: fn() -> Instant,
 }
 
 impl Reporter {
-    pub(crate) fn new(now: fn() -> Instant) -> Self {
-        Self { watch: watch::Sender::default(), now }
-    }
-
     pub(crate) fn subscribe(&self) -> watch::Receiver<Progress> {
         self.watch.subscribe()
     }
@@ -107,22 +103,21 @@ impl Reporter {
     /// Returns a meter for content that begins at the offset `start`.
     pub(crate) fn meter(&self, start: u64) -> Meter {
         self.update(|progress| progress.sent = start);
-        let report =
-            MeterReport { watch: self.watch.clone(), start, now: self.now, since: (self.now)(), counted: 0 };
+        let report = MeterReport { watch: self.watch.clone(), start, since: clock::now(), counted: 0 };
         Meter { flow: Arc::default(), report: Some(Box::new(report)) }
     }
 }
 
-/// Counts the bytes of one request's content and publishes the rate.
+/// Counts the bytes of one request's content and publishes the rate. The default publishes nothing.
+#[derive(Default)]
 pub(crate) struct Meter {
-    flow: Arc<ContentFlow>,
+    pub(crate) flow: Arc<ContentFlow>,
     report: Option<Box<MeterReport>>,
 }
 
 struct MeterReport {
     watch: watch::Sender<Progress>,
     start: u64,
-    now: fn() -> Instant,
     /// The start of the current rate interval, and the bytes counted before it.
     since: Instant,
     counted: u64,
@@ -154,15 +149,6 @@ impl ContentFlow {
 }
 
 impl Meter {
-    /// Returns a meter that publishes nothing.
-    pub(crate) fn unread() -> Self {
-        Self { flow: Arc::default(), report: None }
-    }
-
-    pub(crate) fn flow(&self) -> Arc<ContentFlow> {
-        self.flow.clone()
-    }
-
     pub(crate) fn end(&self) {
         self.flow.ended.store(true, Ordering::Relaxed);
     }
@@ -174,7 +160,7 @@ impl Meter {
     pub(crate) fn add(&mut self, bytes: u64) {
         let sum = self.flow.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let Some(report) = &mut self.report else { return };
-        let (now, sent) = ((report.now)(), report.start + sum);
+        let (now, sent) = (clock::now(), report.start + sum);
         let (elapsed, counted) = (now.duration_since(report.since), sum - report.counted);
         let is_due = elapsed >= RATE_INTERVAL;
         report.watch.send_modify(|progress| {

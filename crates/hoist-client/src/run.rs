@@ -48,7 +48,7 @@ async fn send(mut put: Put) -> Result<Outcome, Error> {
         (Some(journal), Some(path), StartFrom::Journal) => {
             JournalRecord::open(journal, path, &put.url).await?
         }
-        _ => JournalRecord::none(),
+        _ => JournalRecord::default(),
     };
     let mut connection = ReusedConnection::default();
     existing::detect(&mut put, &source, &record, &mut connection).await?;
@@ -57,7 +57,7 @@ async fn send(mut put: Put) -> Result<Outcome, Error> {
     }
     let started = start::start(&put, &source, &mut record, &mut connection).await?;
     let state = UploadState::new(&put, &source, &put.reporter, JournalSlot::Own(record), started);
-    Transfer::new(state, connection).run().await
+    Transfer::new(state, connection, 0).run().await
 }
 
 /// Opens the source, and computes its digest if the upload is to be verified.
@@ -73,7 +73,11 @@ async fn open_source(put: &mut Put) -> Result<OpenSource, Error> {
                 let digest = source.checksum(Checksum::Sha256, 0..length).await?;
                 put.sha256 = digest.and_then(|digest| digest.try_into().ok());
             }
-            _ => source.hash(),
+            _ => {
+                if let Some(mut stream) = source.stream() {
+                    stream.hash();
+                }
+            }
         }
     }
     Ok(source)

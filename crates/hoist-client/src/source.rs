@@ -82,12 +82,8 @@ impl Source {
         self
     }
 
-    /// Returns the path, if the source is a file.
     pub(crate) fn path(&self) -> Option<&Path> {
-        match &self.0 {
-            Kind::File(path) => Some(path),
-            Kind::Bytes(_) | Kind::Seek(_) | Kind::Stream { .. } => None,
-        }
+        if let Kind::File(path) = &self.0 { Some(path) } else { None }
     }
 
     /// Opens the source. `rewind_bytes_max` limits how many bytes of a stream are kept.
@@ -104,7 +100,7 @@ impl Source {
                 let failed = |source| Error::Source { path: path.clone(), source };
                 match GuardedFile::open(path.clone()).await.map_err(failed)? {
                     OpenedFile::File(file) => {
-                        let length = file.length();
+                        let length = file.length;
                         (OpenKind::File(file), Some(length))
                     }
                     OpenedFile::Stream(first, rest) => {
@@ -143,7 +139,6 @@ enum OpenKind {
 }
 
 impl OpenSource {
-    /// Returns the length in bytes, if it is known.
     pub(crate) fn length(&self) -> Option<u64> {
         self.length
     }
@@ -158,35 +153,9 @@ impl OpenSource {
         matches!(self.kind, OpenKind::Bytes(_) | OpenKind::File(_))
     }
 
-    /// Returns the length of a stream that has ended.
-    pub(crate) fn ended_at(&self) -> Option<u64> {
-        self.stream()?.ended_at()
-    }
-
-    /// Returns the digest of a stream that has ended, if it was hashed.
-    pub(crate) fn sha256(&self) -> Option<[u8; 32]> {
-        self.stream()?.sha256()
-    }
-
-    /// Hashes a stream while it is read. Has no effect on other sources.
-    pub(crate) fn hash(&self) {
-        if let Some(mut stream) = self.stream() {
-            stream.hash();
-        }
-    }
-
-    /// Drops the bytes before `offset`, which the server has acknowledged.
-    pub(crate) fn release(&self, offset: u64) {
-        if let Some(mut stream) = self.stream() {
-            stream.release(offset);
-        }
-    }
-
-    fn stream(&self) -> Option<MutexGuard<'_, RewindBuffer>> {
-        match &self.kind {
-            OpenKind::Stream(stream) => Some(lock(stream)),
-            OpenKind::Bytes(_) | OpenKind::File(_) | OpenKind::Seek(_) => None,
-        }
+    /// Returns the source if it is a stream.
+    pub(crate) fn stream(&self) -> Option<MutexGuard<'_, RewindBuffer>> {
+        if let OpenKind::Stream(stream) = &self.kind { Some(lock(stream)) } else { None }
     }
 
     /// Returns the content of one request. If `is_open`, it may end before the end of the range: where a stream ends or
@@ -222,7 +191,7 @@ impl OpenSource {
         match &self.kind {
             OpenKind::Bytes(bytes) => Ok(Some(digest::digest(kind, &bytes[in_memory(&range)]))),
             OpenKind::File(file) => {
-                let path = file.path().to_owned();
+                let path = file.path.clone();
                 let read = tokio::task::spawn_blocking(move || digest::digest_of_file(kind, &path, range));
                 let read = read.await.map_err(io::Error::other).flatten();
                 read.map(Some).map_err(|error| self.failed(error))
@@ -238,15 +207,11 @@ impl OpenSource {
     pub(crate) async fn check_unchanged(&self) -> Result<(), Error> {
         let OpenKind::File(file) = &self.kind else { return Ok(()) };
         let is_unchanged = file.is_unchanged().await.map_err(|error| self.failed(error))?;
-        if is_unchanged { Ok(()) } else { Err(Error::SourceChanged { path: file.path().to_owned() }) }
+        if is_unchanged { Ok(()) } else { Err(Error::SourceChanged { path: file.path.clone() }) }
     }
 
-    /// Converts an error of reading the source.
     pub(crate) fn failed(&self, source: io::Error) -> Error {
-        let path = match &self.kind {
-            OpenKind::File(file) => file.path().to_owned(),
-            OpenKind::Bytes(_) | OpenKind::Seek(_) | OpenKind::Stream(_) => PathBuf::new(),
-        };
+        let path = if let OpenKind::File(file) = &self.kind { file.path.clone() } else { PathBuf::new() };
         match source.kind() {
             io::ErrorKind::UnexpectedEof => Error::SourceChanged { path },
             _ => Error::Source { path, source },

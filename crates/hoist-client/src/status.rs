@@ -6,7 +6,7 @@ use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::status::StatusClass;
 use hoist_proto::dialect::token::Form;
 use hoist_proto::dialect::tus1::client::{Capabilities, Concat};
-use hoist_proto::types::{Length, Token};
+use hoist_proto::types::Length;
 use http::{Request, Uri};
 
 use crate::client::Client;
@@ -113,7 +113,6 @@ impl Client {
     }
 }
 
-/// A query about an upload, in one dialect.
 pub(crate) struct Query<'a> {
     url: &'a Uri,
     pub(crate) dialect: ClientDialect,
@@ -124,23 +123,18 @@ impl<'a> Query<'a> {
     fn of_handle(handle: &'a Handle) -> Vec<Self> {
         match handle {
             Handle::Token { url, token } | Handle::Numbered { url, token, .. } => {
-                vec![Query::token(url, token)]
+                let dialect = ClientDialect::Token { token: token.clone(), form: Form::Seed, part: None };
+                vec![Query { url, dialect }]
             }
             Handle::Url { url, dialect: Dialect::Ietf(version), .. } => vec![Query::ietf(url, *version)],
             Handle::Url { url, dialect: Dialect::Tus1, .. } => vec![Query::tus1(url)],
-            Handle::Parts { .. } => Vec::new(),
-            Handle::Url {
-                url, dialect: Dialect::Auto | Dialect::Token(_) | Dialect::Conventional, ..
-            } => {
+            Handle::Url { url, .. } => {
                 // Some servers accept only the sixth version of the draft.
                 let versions = [Interop::NEWEST, Interop::V6].map(|version| Query::ietf(url, version));
                 versions.into_iter().chain([Query::tus1(url)]).collect()
             }
+            Handle::Parts { .. } => Vec::new(),
         }
-    }
-
-    fn token(url: &'a Uri, token: &Token) -> Self {
-        Self { url, dialect: ClientDialect::Token { token: token.clone(), form: Form::Seed, part: None } }
     }
 
     pub(crate) fn ietf(url: &'a Uri, version: Interop) -> Self {
@@ -152,7 +146,6 @@ impl<'a> Query<'a> {
         Self { url, dialect: ClientDialect::Tus1 { capabilities, concat } }
     }
 
-    /// Returns the head of the request.
     pub(crate) fn head(&self, intent: &Intent<'_>) -> Request<()> {
         self.dialect.request(request_target(self.url), intent).expect("the path of a URL is a URI")
     }
@@ -161,12 +154,8 @@ impl<'a> Query<'a> {
     pub(crate) fn status(&self, response: &FinalResponse) -> Option<Status> {
         let state = self.dialect.response(true, response.status, &response.fields).state;
         let (offset, length) = (state.offset?, state.length);
-        let complete = match self.dialect {
-            ClientDialect::Tus1 { .. } => length.map(|length| length.is_reached(offset)),
-            ClientDialect::Token { .. } | ClientDialect::Ietf(_) | ClientDialect::Conventional => {
-                state.complete
-            }
-        };
+        let is_tus = matches!(self.dialect, ClientDialect::Tus1 { .. });
+        let complete = if is_tus { length.map(|length| length.is_reached(offset)) } else { state.complete };
         Some(Status { offset: offset.get(), length: length.map(Length::get), complete })
     }
 }

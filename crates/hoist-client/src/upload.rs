@@ -9,9 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::clock;
 use crate::dialect::Dialect;
-use crate::disposition::disposition;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::journal::Journal;
@@ -99,14 +97,8 @@ pub struct Outcome {
 impl Client {
     /// Returns an upload of `source` to an upload URL.
     pub fn put(&self, url: Uri, source: Source) -> Put {
-        Put::new(self.clone(), url, source)
-    }
-}
-
-impl Put {
-    fn new(client: Client, url: Uri, source: Source) -> Self {
-        Self {
-            client,
+        Put {
+            client: self.clone(),
             url,
             source,
             name: None,
@@ -117,10 +109,12 @@ impl Put {
             sha256: None,
             verifies: false,
             continues: false,
-            reporter: Reporter::new(clock::now),
+            reporter: Reporter::default(),
         }
     }
+}
 
+impl Put {
     /// Sets the name of the file, which is sent to the server.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -195,12 +189,8 @@ impl Put {
         self.reporter.subscribe()
     }
 
-    /// Returns the form of the token dialect.
     pub(crate) fn form(&self) -> Form {
-        match self.client.settings.dialect {
-            Dialect::Token(form) => form,
-            Dialect::Auto | Dialect::Ietf(_) | Dialect::Tus1 | Dialect::Conventional => Form::Seed,
-        }
+        if let Dialect::Token(form) = self.client.settings.dialect { form } else { Form::Seed }
     }
 
     /// Returns the request that creates the upload.
@@ -223,4 +213,28 @@ impl Put {
         let target = request_target(&self.url).to_owned();
         Ok(Origin { method: self.method.clone(), target, fields })
     }
+}
+
+/// Returns a `Content-Disposition` with a file name, in ASCII for every server and in UTF-8 where the name needs it (RFC
+/// 6266, RFC 8187).
+fn disposition(name: &str) -> HeaderValue {
+    use std::fmt::Write as _;
+    let plain: String =
+        name.chars()
+            .map(|char| {
+                if char.is_ascii_graphic() && !matches!(char, '"' | '\\') || char == ' ' { char } else { '_' }
+            })
+            .collect();
+    let mut text = format!("attachment; filename=\"{plain}\"");
+    if plain != name {
+        text.push_str("; filename*=UTF-8''");
+        for byte in name.bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+                text.push(char::from(byte));
+            } else {
+                let _ = write!(text, "%{byte:02X}");
+            }
+        }
+    }
+    HeaderValue::try_from(text).expect("the value is visible ASCII and spaces")
 }

@@ -17,10 +17,8 @@ use crate::origin::Origin;
 
 /// The parameter with the upload path.
 const PATH: u16 = 65400;
-/// The timeout of the lookup.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The content of a record.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct HttpsRecord {
     path: Option<String>,

@@ -49,7 +49,6 @@ impl Alternatives {
         }
     }
 
-    /// Removes the alternative of an origin.
     pub(crate) fn remove(&self, origin: &str) {
         lock(&self.0).remove(origin);
     }

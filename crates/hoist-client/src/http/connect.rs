@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::Http2;
 use super::alternative::Alternatives;
 use super::dial::{self, Resolve};
 use super::exchange::{ExchangeEnd, ExchangeError, ExpectContinue, InterimObserver};
@@ -20,7 +21,6 @@ use super::h2::H2Connection;
 use super::io::{Duplex, MonitoredStream, Stream, Traffic};
 use super::proxy::{Proxies, Proxy};
 use super::trust::Trust;
-use super::version::Http2;
 use crate::error::Error;
 use crate::origin::{Credentials, Origin, without_brackets};
 use crate::progress::ContentFlow;
@@ -33,14 +33,12 @@ pub(crate) struct Connector {
     pub(crate) alternatives: Alternatives,
     pub(crate) proxies: Proxies,
     pub(crate) resolver: Arc<dyn Resolve>,
-    /// Header fields of the caller.
     pub(crate) credentials: Credentials,
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) http2: Http2,
 }
 
-/// An open connection.
 pub(super) struct Connection {
     pub(super) traffic: Arc<Traffic>,
     version: ConnectionVersion,
@@ -52,7 +50,6 @@ enum ConnectionVersion {
 }
 
 impl Connection {
-    /// Returns whether the connection is still open and can carry another request.
     pub(super) async fn is_reusable(&mut self) -> bool {
         match &mut self.version {
             ConnectionVersion::H1(connection) => connection.is_reusable().await,
@@ -130,11 +127,7 @@ impl Connector {
             if let Ok(Ok(stream)) = tokio::time::timeout(self.connect_timeout / 2, attempt).await {
                 return Ok(stream);
             }
-            tracing::debug!(
-                host,
-                port = other.port,
-                "the alternative service failed, using the origin itself"
-            );
+            tracing::debug!(host, port = other.port, "the alternative service failed, using the origin");
             self.alternatives.remove(&authority);
         }
         self.connect_tls(origin, origin.host(), origin.port()).await

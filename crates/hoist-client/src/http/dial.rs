@@ -19,7 +19,6 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// The most addresses of one host that are tried.
 const ADDRESSES_MAX: usize = 16;
 
-/// A pending lookup of addresses.
 pub(crate) type Addresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// A resolver of host names.

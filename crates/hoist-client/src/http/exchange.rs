@@ -1,8 +1,11 @@
 //! One exchange over a connection: the request to send, the observer of interim responses, and the outcomes.
 
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use hoist_proto::client::OnInterim;
 use http::{HeaderMap, Request, StatusCode};
 use tokio::time::Sleep;
@@ -13,11 +16,9 @@ use crate::response::FinalResponse;
 use crate::source::{Gate, RequestBody};
 
 /// The most content of a response that is kept.
-pub(super) const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
-/// The value of `User-Agent`.
+const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 pub(super) const USER_AGENT: &str = concat!("hoist-client/", env!("CARGO_PKG_VERSION"));
 
-/// A request to send.
 pub(crate) struct OutgoingRequest {
     pub(crate) head: Request<()>,
     pub(crate) content: RequestBody,
@@ -27,7 +28,6 @@ pub(crate) struct OutgoingRequest {
 }
 
 impl OutgoingRequest {
-    /// A request without content.
     pub(crate) fn without_content(head: Request<()>, caller_origin: Origin) -> Self {
         Self { head, content: RequestBody::none(), expect_continue: None, caller_origin }
     }
@@ -35,12 +35,11 @@ impl OutgoingRequest {
 
 /// Holds back the content of a request until an interim response arrives or the timeout has passed.
 pub(crate) struct ExpectContinue {
-    /// The gate that the content waits for.
     pub(crate) gate: Gate,
     pub(crate) timeout: Duration,
 }
 
-/// The gate of an [`ExpectContinue`] while it is closed, with the timer that opens it.
+/// The gate of an [`ExpectContinue`] while the content is held back, with the timer that ends that.
 pub(super) struct HeldContent(Option<(Gate, Pin<Box<Sleep>>)>);
 
 impl HeldContent {
@@ -58,10 +57,24 @@ impl HeldContent {
 
     /// Lets the content pass. Idempotent.
     pub(super) fn release(&mut self) {
-        if let Some((gate, _)) = self.0.take() {
-            gate.open();
+        self.0 = None;
+    }
+}
+
+/// Reads the content of a response up to the limit. Returns it, and whether that was all of it.
+pub(super) async fn read_content<E>(
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<Option<Result<Bytes, E>>>,
+) -> (Bytes, bool) {
+    let mut content = BytesMut::new();
+    while content.len() < RESPONSE_BYTES_MAX {
+        match poll_fn(&mut poll).await {
+            Some(Ok(bytes)) => {
+                content.extend_from_slice(&bytes[..bytes.len().min(RESPONSE_BYTES_MAX - content.len())]);
+            }
+            ended => return (content.freeze(), ended.is_none()),
         }
     }
+    (content.freeze(), false)
 }
 
 /// An observer of the interim responses to a request.
@@ -76,7 +89,6 @@ pub(crate) trait InterimObserver: Send {
     ) -> impl Future<Output = OnInterim> + Send;
 }
 
-/// An observer that ignores all interim responses.
 pub(crate) struct NoObserver;
 
 impl InterimObserver for NoObserver {
@@ -88,7 +100,6 @@ impl InterimObserver for NoObserver {
 /// The end of an exchange that did not fail.
 #[derive(Debug)]
 pub(crate) enum ExchangeEnd {
-    /// The final response arrived.
     Response(FinalResponse),
     /// The observer stopped the request after an interim response.
     Stopped {

@@ -1,19 +1,18 @@
 //! HTTP/1.1 connections, by hyper.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::Context;
 
-use bytes::{Bytes, BytesMut};
 use hoist_proto::client::OnInterim;
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 
 use super::driven::Driven;
 use super::exchange::{
-    ExchangeEnd, ExchangeError, ExpectContinue, HeldContent, InterimObserver, RESPONSE_BYTES_MAX,
+    ExchangeEnd, ExchangeError, ExpectContinue, HeldContent, InterimObserver, read_content,
 };
 use super::io::MonitoredStream;
 use crate::error::Error;
@@ -24,7 +23,6 @@ use crate::source::RequestBody;
 /// Interim responses that are queued for the observer. Further ones are dropped, as they would add nothing.
 const QUEUED_INTERIMS_MAX: usize = 16;
 
-/// An HTTP/1.1 connection.
 pub(super) struct H1Connection {
     sender: http1::SendRequest<RequestBody>,
     driven: Driven<http1::Connection<TokioIo<MonitoredStream>, RequestBody>, hyper::Error>,
@@ -95,7 +93,10 @@ impl H1Connection {
         let sent = flow.bytes();
         let is_sent = flow.has_ended();
         let (parts, mut body) = response.into_parts();
-        let (content, is_whole) = self.driven.run(read(&mut body)).await;
+        let poll = |cx: &mut Context<'_>| {
+            Pin::new(&mut body).poll_frame(cx).map_ok(|frame| frame.into_data().unwrap_or_default())
+        };
+        let (content, is_whole) = self.driven.run(read_content(poll)).await;
         // A server that refuses content may never read it, nor what follows on the connection. All of it having been
         // sent only means that it fit into the socket buffers.
         let is_read = sent == 0 || parts.status.is_success();
@@ -110,19 +111,4 @@ impl H1Connection {
         let source = self.driven.cause().unwrap_or_else(|| error.into_error()).into();
         ExchangeError { error: Error::Lost { source }, reached, sent: flow.bytes() }
     }
-}
-
-/// Reads the content of a response up to the limit. Returns it, and whether that was all of it.
-async fn read(body: &mut Incoming) -> (Bytes, bool) {
-    let mut content = BytesMut::new();
-    while content.len() < RESPONSE_BYTES_MAX {
-        match body.frame().await {
-            Some(Ok(frame)) => {
-                let Some(bytes) = frame.data_ref() else { continue };
-                content.extend_from_slice(&bytes[..bytes.len().min(RESPONSE_BYTES_MAX - content.len())]);
-            }
-            ended => return (content.freeze(), ended.is_none()),
-        }
-    }
-    (content.freeze(), false)
 }

@@ -2,9 +2,9 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use hoist_proto::client::OnInterim;
@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 
 use super::driven::Driven;
 use super::exchange::{
-    ExchangeEnd, ExchangeError, ExpectContinue, HeldContent, InterimObserver, RESPONSE_BYTES_MAX,
+    ExchangeEnd, ExchangeError, ExpectContinue, HeldContent, InterimObserver, read_content,
 };
 use super::io::MonitoredStream;
 use crate::error::Error;
@@ -31,7 +31,6 @@ const SEND_BUFFER_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Copy)]
 pub(super) struct SchemeIsHttps(pub(super) bool);
 
-/// An HTTP/2 connection.
 pub(super) struct H2Connection {
     sender: SendRequest<Bytes>,
     driven: Driven<Connection<MonitoredStream, Bytes>, h2::Error>,
@@ -67,7 +66,6 @@ impl H2Connection {
         self.driven.run(poll_fn(|cx| sender.poll_ready(cx))).await
     }
 
-    /// Sends a request and returns its end, and whether the connection can carry another request.
     pub(super) async fn exchange(
         &mut self,
         request: Request<RequestBody>,
@@ -112,7 +110,14 @@ impl H2Connection {
         let sent = flow.bytes();
         let is_sent = is_sent && (is_empty || flow.has_ended());
         let (parts, mut body) = response.into_parts();
-        let (content, is_whole) = self.driven.run(read(&mut body)).await;
+        let poll = |cx: &mut Context<'_>| {
+            let data = body.poll_data(cx);
+            data.map_ok(|bytes| {
+                let _ = body.flow_control().release_capacity(bytes.len());
+                bytes
+            })
+        };
+        let (content, is_whole) = self.driven.run(read_content(poll)).await;
         let response = FinalResponse::new(parts, content, sent);
         Ok((ExchangeEnd::Response(response), is_sent && is_whole && self.driven.is_open()))
     }
@@ -167,19 +172,4 @@ fn translate(request: Request<RequestBody>) -> Result<(Request<()>, RequestBody)
     let url: Result<Uri, _> = format!("{scheme}://{host}{}", request_target(&parts.uri)).parse();
     parts.uri = url.map_err(|_| Error::Field("the host"))?;
     Ok((Request::from_parts(parts, ()), content))
-}
-
-/// Reads the content of a response up to the limit. Returns it, and whether that was all of it.
-async fn read(body: &mut RecvStream) -> (Bytes, bool) {
-    let mut content = BytesMut::new();
-    while content.len() < RESPONSE_BYTES_MAX {
-        match body.data().await {
-            Some(Ok(bytes)) => {
-                let _ = body.flow_control().release_capacity(bytes.len());
-                content.extend_from_slice(&bytes[..bytes.len().min(RESPONSE_BYTES_MAX - content.len())]);
-            }
-            ended => return (content.freeze(), ended.is_none()),
-        }
-    }
-    (content.freeze(), false)
 }

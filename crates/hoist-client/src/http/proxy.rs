@@ -72,7 +72,6 @@ impl Proxies {
         Self { except: hosts.into(), ..self }
     }
 
-    /// Returns the proxy for an origin.
     pub(crate) fn of(&self, origin: &Origin) -> Option<Proxy> {
         // The matcher applies `*` to names only, not to addresses.
         if self.except.split(',').any(|host| host.trim() == "*") {

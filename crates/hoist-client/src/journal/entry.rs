@@ -68,7 +68,6 @@ impl InodeState {
 }
 
 impl FileState {
-    /// Reads the state of a file.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let metadata = file.metadata()?;
@@ -115,7 +114,6 @@ struct EntryFile {
     /// The token, as hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
-    /// The number of parts of the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     numbered: Option<usize>,
     /// The URLs of the parts, empty for those that have not been created.
@@ -141,7 +139,6 @@ impl JournalEntry {
         looks_equal && is_unchanged
     }
 
-    /// Reads an entry. Returns `None` if it cannot be read.
     pub(super) fn read(path: &Path) -> Option<Self> {
         let written: EntryFile = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         if written.version != VERSION {
@@ -176,7 +173,6 @@ impl JournalEntry {
         Some(Self { file, target, handle, length, began, file_state })
     }
 
-    /// Returns the content of the file.
     pub(super) fn to_text(&self) -> String {
         let mut parts = Vec::new();
         let (dialect, url, token) = match &self.handle {
@@ -189,29 +185,22 @@ impl JournalEntry {
                 ("tus1".to_owned(), None, None)
             }
         };
-        let began = self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let is_text = self.file.to_str().is_some();
         let written = EntryFile {
             version: VERSION,
             file: self.file.to_string_lossy().into_owned(),
-            octets: self
-                .file
-                .to_str()
-                .is_none()
-                .then(|| hex::encode(self.file.as_os_str().as_encoded_bytes())),
+            octets: (!is_text).then(|| hex::encode(self.file.as_os_str().as_encoded_bytes())),
             target: self.target.to_string(),
             length: self.length,
             modified: self.file_state.modified.to_string(),
             fingerprint: self.file_state.fingerprint.clone(),
             inode: self.file_state.inode.map(|inode| inode.number),
             changed: self.file_state.inode.map(|inode| inode.changed.to_string()),
-            began,
+            began: self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
             dialect,
             url,
             token,
-            numbered: match &self.handle {
-                Handle::Numbered { parts, .. } => Some(*parts),
-                Handle::Token { .. } | Handle::Url { .. } | Handle::Parts { .. } => None,
-            },
+            numbered: if let Handle::Numbered { parts, .. } = &self.handle { Some(*parts) } else { None },
             parts,
         };
         serde_json::to_string_pretty(&written).expect("strings and numbers are JSON")
@@ -227,7 +216,6 @@ pub(super) fn name(file: &Path, target_key: &str) -> String {
     hex::encode(&hash.finalize()[..16])
 }
 
-/// Parses a URL that this client can use.
 fn usable(text: &str) -> Option<Uri> {
     let url = text.parse().ok()?;
     Origin::of(&url).is_ok().then_some(url)

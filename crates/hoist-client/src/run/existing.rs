@@ -5,10 +5,8 @@
 //! never cancelled or replaced.
 
 use hoist_proto::client::Failure;
+use hoist_proto::dialect::TUS_RESUMABLE;
 use hoist_proto::dialect::client::{ClientDialect, Intent};
-use hoist_proto::dialect::interop::Interop;
-use hoist_proto::dialect::{INTEROP_VERSION, TUS_RESUMABLE};
-use hoist_proto::field;
 use hoist_proto::types::{Length, Offset};
 
 use super::journal_slot::{JournalRecord, Previous};
@@ -68,7 +66,7 @@ fn check_lengths(status: Status, source: &OpenSource) -> Result<(), Failure> {
 /// Queries the URL in the dialects that the server may support.
 async fn query(put: &Put, connection: &mut ReusedConnection) -> Result<Option<(Handle, Status)>, Error> {
     let queries = match put.client.settings.dialect {
-        Dialect::Auto => match negotiate::server_support(&put.client, connection, &put.url).await? {
+        Dialect::Auto => match negotiate::server_support(put, connection).await? {
             ServerSupport::Ietf(version) | ServerSupport::Unknown(version) => {
                 vec![Query::ietf(&put.url, version), Query::tus1(&put.url)]
             }
@@ -80,7 +78,7 @@ async fn query(put: &Put, connection: &mut ReusedConnection) -> Result<Option<(H
     };
     for query in queries {
         let head = || query.head(&Intent::Query);
-        let response = negotiate::query_upload(&put.client, connection, &put.url, head).await?;
+        let response = negotiate::query_upload(put, connection, head).await?;
         if let Some(status) = query.status(&response).filter(|_| response.status.is_success()) {
             return Ok(Some((Handle::at(put.url.clone(), dialect(&query, &response)), status)));
         }
@@ -90,14 +88,9 @@ async fn query(put: &Put, connection: &mut ReusedConnection) -> Result<Option<(H
 
 /// Returns the dialect of a response, which is more specific than that of the query.
 fn dialect(query: &Query<'_>, response: &FinalResponse) -> Dialect {
-    match query.dialect {
-        ClientDialect::Ietf(version) if !response.fields.contains_key(TUS_RESUMABLE) => {
-            let number = field::integer(&response.fields, &INTEROP_VERSION).ignoring_malformed();
-            Dialect::Ietf(number.and_then(Interop::of_number).unwrap_or(version))
-        }
-        ClientDialect::Ietf(_)
-        | ClientDialect::Tus1 { .. }
-        | ClientDialect::Token { .. }
-        | ClientDialect::Conventional => Dialect::Tus1,
+    let ClientDialect::Ietf(version) = query.dialect else { return Dialect::Tus1 };
+    if response.fields.contains_key(TUS_RESUMABLE) {
+        return Dialect::Tus1;
     }
+    Dialect::Ietf(negotiate::version_in(&response.fields).unwrap_or(version))
 }

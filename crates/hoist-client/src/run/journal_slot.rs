@@ -14,6 +14,7 @@ use crate::handle::Handle;
 use crate::journal::{self, FileState, Journal, JournalEntry, LockedEntry};
 
 /// The journal entry of an upload, or nothing if the upload is not recorded.
+#[derive(Default)]
 pub(super) struct JournalRecord(Option<Box<OpenRecord>>);
 
 struct OpenRecord {
@@ -27,7 +28,6 @@ struct OpenRecord {
 
 /// The place in the journal for the URL of an upload.
 pub(super) enum JournalSlot<'a> {
-    /// A record of its own.
     Own(JournalRecord),
     /// The part with this index in the record of an upload in parts.
     Part(&'a Mutex<JournalRecord>, usize),
@@ -36,36 +36,32 @@ pub(super) enum JournalSlot<'a> {
 impl JournalSlot<'_> {
     /// Returns whether the upload has a journal entry of its own.
     pub(super) fn is_recorded(&self) -> bool {
-        match self {
-            Self::Own(record) => record.0.is_some(),
-            Self::Part(..) => false,
-        }
+        matches!(self, Self::Own(JournalRecord(Some(_))))
     }
 
     /// Writes the URL of the upload, unless it is there already. Tokens are written by
     /// [`JournalRecord::save_handle`] before they are used.
     pub(super) async fn save_url(&mut self, url: Option<&Uri>, dialect: Dialect) -> Result<(), Error> {
-        match (self, url, dialect) {
-            (Self::Part(record, index), Some(url), _) => record.lock().await.save_part_url(*index, url).await,
-            (Self::Own(record), Some(url), Dialect::Ietf(_) | Dialect::Tus1) => {
-                record.save_url(url, dialect).await
+        let Some(url) = url else { return Ok(()) };
+        match self {
+            Self::Part(record, index) => record.lock().await.save_part_url(*index, url).await,
+            Self::Own(record) if dialect.has_urls() => {
+                let Some(open) = &record.0 else { return Ok(()) };
+                let target = open.target.clone();
+                record.save_handle(Handle::Url { target, url: url.clone(), dialect }).await
             }
-            _ => Ok(()),
+            Self::Own(_) => Ok(()),
         }
     }
 
     /// Removes the entry of a complete upload.
     pub(super) async fn remove(self) -> Result<(), Error> {
-        match self {
-            Self::Own(record) => record.remove().await,
-            Self::Part(..) => Ok(()),
-        }
+        if let Self::Own(record) = self { record.remove().await } else { Ok(()) }
     }
 }
 
 /// The upload that a previous run began.
 pub(super) enum Previous {
-    /// There is none.
     None,
     /// An upload of the file as it is now.
     Same(Handle),
@@ -74,10 +70,6 @@ pub(super) enum Previous {
 }
 
 impl JournalRecord {
-    pub(super) fn none() -> Self {
-        Self(None)
-    }
-
     /// Locks and reads the entry for a file and an upload URL.
     pub(super) async fn open(journal: Journal, path: PathBuf, target: &Uri) -> Result<Self, Error> {
         let target = target.clone();
@@ -91,7 +83,6 @@ impl JournalRecord {
         opened.await.map_err(shut_down)?
     }
 
-    /// Returns the upload that a previous run began.
     pub(super) fn previous(&self) -> Previous {
         let Some(record) = &self.0 else { return Previous::None };
         match &record.written {
@@ -101,15 +92,8 @@ impl JournalRecord {
         }
     }
 
-    /// Returns the path of the file, if the upload is recorded.
     pub(super) fn file(&self) -> Option<&Path> {
         self.0.as_ref().map(|record| record.file.as_path())
-    }
-
-    async fn save_url(&mut self, url: &Uri, dialect: Dialect) -> Result<(), Error> {
-        let Some(record) = &self.0 else { return Ok(()) };
-        let target = record.target.clone();
-        self.save_handle(Handle::Url { target, url: url.clone(), dialect }).await
     }
 
     async fn save_part_url(&mut self, index: usize, url: &Uri) -> Result<(), Error> {

@@ -8,25 +8,23 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::Poll;
 
-use hoist_proto::client::{Failure, Uploader};
+use hoist_proto::client::Failure;
 use hoist_proto::dialect::client::ClientDialect;
 use hoist_proto::dialect::tus1::Extension;
 use hoist_proto::dialect::tus1::client::{Capabilities, Concat};
-use hoist_proto::types::{Length, PartNumber, Token};
+use hoist_proto::types::{PartNumber, Token};
 use hoist_proto::upload::Part;
 use http::Uri;
 use tokio::sync::Mutex;
 
 use super::journal_slot::{JournalRecord, JournalSlot, Previous};
-use super::start::{Started, in_token, in_tus1};
+use super::start::{Started, in_token, in_tus1, server_support};
 use super::state::UploadState;
 use super::transfer::Transfer;
-use crate::clock;
 use crate::dialect::Dialect;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::http::ReusedConnection;
-use crate::negotiate;
 use crate::origin::Origin;
 use crate::origin_cache::ServerSupport;
 use crate::progress::{Activity, Progress, Reporter, Start};
@@ -43,23 +41,14 @@ const PARTS_MAX: usize = 64;
 pub(super) struct PartsPlan {
     dialect: PartsDialect,
     length: u64,
-    count: usize,
+    ranges: Vec<Range<u64>>,
     start: Start,
 }
 
-/// The dialect of an upload in parts.
 enum PartsDialect {
     /// Partial uploads, with the URLs of those that a previous run has created.
     Tus1(Capabilities, Vec<Option<Uri>>),
-    /// Numbered parts of one token.
     Token(Token),
-}
-
-/// The parts that a previous run began.
-enum PreviousParts {
-    None,
-    Tus1(Vec<Option<Uri>>),
-    Token(Token, usize),
 }
 
 /// Plans the parts, or returns `None` if the upload goes in one piece.
@@ -75,40 +64,39 @@ pub(super) async fn plan(
         StartFrom::NewToken(_) => Previous::None,
         StartFrom::ExistingUrl(_) => return Ok(None),
     };
-    let (parts, start) = match previous {
-        Previous::Same(Handle::Parts { parts, .. }) => (PreviousParts::Tus1(parts), Start::Resumed),
-        Previous::Same(Handle::Numbered { token, parts, .. }) => {
-            (PreviousParts::Token(token, parts), Start::Resumed)
+    let (handle, start) = match previous {
+        Previous::Same(handle @ (Handle::Parts { .. } | Handle::Numbered { .. })) => {
+            (Some(handle), Start::Resumed)
         }
         // An upload that was begun in one piece continues in one piece.
         Previous::Same(Handle::Token { .. } | Handle::Url { .. }) => return Ok(None),
-        Previous::None => (PreviousParts::None, Start::Fresh),
-        Previous::Changed => (PreviousParts::None, Start::Changed),
+        Previous::None => (None, Start::Fresh),
+        Previous::Changed => (None, Start::Changed),
     };
     let Some(length) = source.length().filter(|_| source.splits()) else { return Ok(None) };
     let most = usize::try_from(length / PART_BYTES_MIN).unwrap_or(usize::MAX).min(PARTS_MAX);
-    let count = match &parts {
-        PreviousParts::None => put.client.settings.parts.min(most),
-        PreviousParts::Tus1(urls) => urls.len(),
-        PreviousParts::Token(_, parts) => *parts,
+    let count = match &handle {
+        Some(Handle::Parts { parts, .. }) => parts.len(),
+        Some(Handle::Numbered { parts, .. }) => *parts,
+        _ => put.client.settings.parts.min(most),
     };
     if !(2..=PARTS_MAX).contains(&count) {
         return Ok(None);
     }
     let uses_token = matches!(put.client.settings.dialect, Dialect::Token(_));
-    let dialect = match (parts, &put.start_from) {
-        (PreviousParts::Token(token, _), _) => PartsDialect::Token(token),
-        (PreviousParts::None, StartFrom::NewToken(token)) => PartsDialect::Token(token.clone()),
-        (PreviousParts::None, _) if uses_token => PartsDialect::Token(random_token()?),
-        (parts, _) => {
+    let dialect = match (handle, &put.start_from) {
+        (Some(Handle::Numbered { token, .. }), _) => PartsDialect::Token(token),
+        (None, StartFrom::NewToken(token)) => PartsDialect::Token(token.clone()),
+        (None, _) if uses_token => PartsDialect::Token(random_token()?),
+        (handle, _) => {
             let Some(capabilities) = concatenation_capabilities(put, connection).await? else {
                 return Ok(None);
             };
-            let urls = if let PreviousParts::Tus1(urls) = parts { urls } else { vec![None; count] };
+            let urls = if let Some(Handle::Parts { parts, .. }) = handle { parts } else { vec![None; count] };
             PartsDialect::Tus1(capabilities, urls)
         }
     };
-    Ok(Some(PartsPlan { dialect, length, count, start }))
+    Ok(Some(PartsPlan { dialect, length, ranges: split(length, count), start }))
 }
 
 /// Returns the capabilities of a tus server that supports concatenation.
@@ -116,20 +104,17 @@ async fn concatenation_capabilities(
     put: &Put,
     connection: &mut ReusedConnection,
 ) -> Result<Option<Capabilities>, Error> {
-    let capabilities = match put.client.settings.dialect {
-        Dialect::Tus1 => negotiate::tus_capabilities(&put.client, connection, &put.url).await?,
-        Dialect::Auto => match negotiate::server_support(&put.client, connection, &put.url).await? {
-            ServerSupport::Tus1(capabilities) => capabilities,
-            // The IETF dialect has no parts. If the server also supports tus, that is used instead.
-            ServerSupport::Ietf(_) => match put.client.origins.get(&Origin::of(&put.url)?).tus {
-                Some(capabilities) => capabilities,
-                None => return Ok(None),
-            },
-            ServerSupport::Unknown(_) => return Ok(None),
-        },
-        Dialect::Ietf(_) | Dialect::Token(_) | Dialect::Conventional => return Ok(None),
+    let dialect = put.client.settings.dialect;
+    if !matches!(dialect, Dialect::Auto | Dialect::Tus1) {
+        return Ok(None);
+    }
+    let capabilities = match server_support(put, dialect, connection).await? {
+        ServerSupport::Tus1(capabilities) => Some(capabilities),
+        // The IETF dialect has no parts. If the server also supports tus, that is used instead.
+        ServerSupport::Ietf(_) => put.client.origins.get(&Origin::of(&put.url)?).tus,
+        ServerSupport::Unknown(_) => None,
     };
-    Ok(Some(capabilities).filter(|capabilities| capabilities.extensions.has(Extension::Concatenation)))
+    Ok(capabilities.filter(|capabilities| capabilities.extensions.has(Extension::Concatenation)))
 }
 
 /// Sends the parts and has the server join them.
@@ -141,20 +126,19 @@ pub(super) async fn send(
 ) -> Result<Outcome, Error> {
     record.save_handle(plan.handle(put)).await?;
     put.reporter.update(|progress| progress.start = plan.start);
-    let ranges = split(plan.length, plan.count);
-    let reporters: Vec<_> = ranges.iter().map(|_| Reporter::new(clock::now)).collect();
+    let reporters: Vec<_> = plan.ranges.iter().map(|_| Reporter::default()).collect();
     let record = Mutex::new(record);
     let mut transfers = Vec::new();
-    for (index, range) in ranges.iter().enumerate() {
-        let started = plan.start_part(put, index, range, true)?;
+    for (index, range) in plan.ranges.iter().enumerate() {
+        let started = plan.start_part(put, source, index, true)?;
         let journal = match &plan.dialect {
             PartsDialect::Tus1(..) => JournalSlot::Part(&record, index),
             // The token in the record names all parts.
-            PartsDialect::Token(_) => JournalSlot::Own(JournalRecord::none()),
+            PartsDialect::Token(_) => JournalSlot::Own(JournalRecord::default()),
         };
         let state = UploadState::new(put, source, &reporters[index], journal, started);
-        let transfer = Transfer::of_part(state, ReusedConnection::default(), range.start);
-        transfers.push(Box::pin(send_part(transfer, &plan, index, range.clone())) as PartFuture<'_, _>);
+        let transfer = Transfer::new(state, ReusedConnection::default(), range.start);
+        transfers.push(Box::pin(send_part(transfer, &plan, index)) as PartFuture<'_, _>);
     }
     let done: Vec<FinishedPart> = join_all(transfers, || report_sum(&reporters, &put.reporter)).await?;
     report_sum(&reporters, &put.reporter);
@@ -164,10 +148,10 @@ pub(super) async fn send(
     let outcome = match plan.start_join(put, &done)? {
         None => done.into_iter().find(|part| part.has_final_response).map(|part| part.outcome),
         Some(started) => {
-            let unwatched = Reporter::new(clock::now);
-            let journal = JournalSlot::Own(JournalRecord::none());
+            let unwatched = Reporter::default();
+            let journal = JournalSlot::Own(JournalRecord::default());
             let state = UploadState::new(put, source, &unwatched, journal, started);
-            Some(Transfer::new(state, ReusedConnection::default()).run().await?)
+            Some(Transfer::new(state, ReusedConnection::default(), 0).run().await?)
         }
     };
     let outcome = outcome.ok_or(Error::Upload(Failure::NotResumable))?;
@@ -183,7 +167,9 @@ impl PartsPlan {
         let url = put.url.clone();
         match &self.dialect {
             PartsDialect::Tus1(_, parts) => Handle::Parts { url, parts: parts.clone() },
-            PartsDialect::Token(token) => Handle::Numbered { url, token: token.clone(), parts: self.count },
+            PartsDialect::Token(token) => {
+                Handle::Numbered { url, token: token.clone(), parts: self.ranges.len() }
+            }
         }
     }
 
@@ -191,65 +177,50 @@ impl PartsPlan {
     fn start_part(
         &self,
         put: &Put,
+        source: &OpenSource,
         index: usize,
-        range: &Range<u64>,
         may_resume: bool,
     ) -> Result<Started, Error> {
-        let (length, retries) = (Length::new(range.end - range.start), put.client.settings.retries);
-        let (url, origin) = (put.url.clone(), put.origin()?);
-        let (uploader, start, dialect) = match &self.dialect {
+        let (range, origin) = (&self.ranges[index], put.origin()?);
+        let length = Some(range.end - range.start);
+        let (dialect, resumed_url) = match &self.dialect {
             PartsDialect::Tus1(capabilities, urls) => {
-                let dialect = in_tus1(put, *capabilities, Concat::Partial);
-                if let Some(url) = urls.get(index).cloned().flatten().filter(|_| may_resume) {
-                    let uploader = Uploader::resume(dialect, url, origin, length, retries);
-                    (uploader, Start::Resumed, Dialect::Tus1)
-                } else {
-                    let uploader = Uploader::create(dialect, url, origin, length, retries);
-                    (uploader, Start::Fresh, Dialect::Tus1)
-                }
+                let url = urls.get(index).cloned().flatten().filter(|_| may_resume);
+                (in_tus1(put, *capabilities, Concat::Partial), url)
             }
             PartsDialect::Token(token) => {
-                let is_resumed = self.start == Start::Resumed;
-                let begin = if is_resumed { Uploader::resume } else { Uploader::create };
                 let number = u64::try_from(index).ok().and_then(PartNumber::new);
                 let number = number.ok_or(Error::Upload(Failure::NotResumable))?;
-                let part = Part { number, last: index + 1 == self.count };
-                let (token, form) = (token.clone(), put.form());
-                let dialect = ClientDialect::Token { token, form, part: Some(part) };
-                let uploader = begin(dialect, url, origin, Some(length), retries);
-                let start = if is_resumed { Start::Resumed } else { Start::Fresh };
-                (uploader, start, Dialect::Token(form))
+                let part = Some(Part { number, last: index + 1 == self.ranges.len() });
+                let dialect = ClientDialect::Token { token: token.clone(), form: put.form(), part };
+                (dialect, (self.start == Start::Resumed).then(|| put.url.clone()))
             }
         };
-        let uploader = match put.client.settings.content_max {
-            Some(bytes) => uploader.with_content_max(bytes),
-            None => uploader,
+        let started = match resumed_url {
+            Some(url) => Started::resume(put, dialect, url, origin, length),
+            None => Started::create(put, dialect, origin, length),
         };
-        Ok(Started { uploader, dialect, start, sends_interim: false })
+        Ok(started.with_settings(put, source))
     }
 
     /// Starts the request that joins the parts, or returns `None` if a part was answered with the final response.
     fn start_join(&self, put: &Put, done: &[FinishedPart]) -> Result<Option<Started>, Error> {
-        let (length, retries) = (Length::new(self.length), put.client.settings.retries);
-        let (url, origin) = (put.url.clone(), put.origin()?);
-        let (uploader, dialect) = match &self.dialect {
+        let (origin, length) = (put.origin()?, Some(self.length));
+        let started = match &self.dialect {
             PartsDialect::Tus1(capabilities, _) => {
                 let urls = done.iter().map(|part| part.url.clone()).collect();
-                let dialect = in_tus1(put, *capabilities, Concat::Final(urls));
-                (Uploader::create(dialect, url, origin, length, retries), Dialect::Tus1)
+                Started::create(put, in_tus1(put, *capabilities, Concat::Final(urls)), origin, length)
             }
             PartsDialect::Token(_) if done.iter().any(|part| part.has_final_response) => return Ok(None),
             // The final response was lost, or a previous run received it: resuming the whole upload replays it.
             PartsDialect::Token(token) => {
-                let uploader = Uploader::resume(in_token(put, token), url, origin, length, retries);
-                (uploader, Dialect::Token(put.form()))
+                Started::resume(put, in_token(put, token), put.url.clone(), origin, length)
             }
         };
-        Ok(Some(Started { uploader, dialect, start: self.start, sends_interim: false }))
+        Ok(Some(Started { start: self.start, ..started }))
     }
 }
 
-/// A part that the server has received.
 struct FinishedPart {
     url: Uri,
     outcome: Outcome,
@@ -262,25 +233,20 @@ async fn send_part(
     mut transfer: Transfer<'_>,
     plan: &PartsPlan,
     index: usize,
-    range: Range<u64>,
 ) -> Result<FinishedPart, Error> {
-    loop {
-        match transfer.drive().await {
-            Err(Error::Upload(Failure::Gone)) if transfer.state.started.start == Start::Resumed => {
-                transfer.state.started = plan.start_part(transfer.state.put, index, &range, false)?;
-                transfer.state.started.start = Start::Fresh;
-            }
-            ended => {
-                ended?;
-                let uploader = &transfer.state.started.uploader;
-                let url = uploader.url().cloned().ok_or(Error::Upload(Failure::NotResumable))?;
-                let has_final_response =
-                    matches!(plan.dialect, PartsDialect::Token(_)) && uploader.is_answered();
-                let outcome = transfer.finish(Ok(())).await?;
-                return Ok(FinishedPart { url, outcome, has_final_response });
-            }
-        }
+    let mut ended = transfer.drive().await;
+    let state = &mut transfer.state;
+    if matches!(ended, Err(Error::Upload(Failure::Gone))) && state.started.start == Start::Resumed {
+        state.started = plan.start_part(state.put, state.source, index, false)?;
+        state.started.start = Start::Fresh;
+        ended = transfer.drive().await;
     }
+    ended?;
+    let uploader = &transfer.state.started.uploader;
+    let url = uploader.url().cloned().ok_or(Error::Upload(Failure::NotResumable))?;
+    let has_final_response = matches!(plan.dialect, PartsDialect::Token(_)) && uploader.is_answered();
+    let outcome = transfer.finish(Ok(())).await?;
+    Ok(FinishedPart { url, outcome, has_final_response })
 }
 
 type PartFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;

@@ -13,7 +13,6 @@ use crate::location;
 use crate::origin::Origin;
 use crate::progress::{Activity, ContentFlow};
 use crate::redirect::{self, Redirects};
-use crate::source::Gate;
 
 /// Content below this size is sent without waiting for an interim response, since that costs less than the wait.
 const EXPECT_BYTES_MIN: u64 = 256 * 1024;
@@ -100,27 +99,15 @@ impl Sender {
         }
         let is_large = transmit.is_open || bytes >= EXPECT_BYTES_MIN;
         let meter = state.reporter.meter(range.start);
-        let content = state.source.content(in_source, transmit.is_open, meter).await?;
-        let ignores_expect = state.client().origins.get(&caller_origin).ignores_expect;
+        let mut content = state.source.content(in_source, transmit.is_open, meter).await?;
+        let ignores_expect = state.put.client.origins.get(&caller_origin).ignores_expect;
         let expects = is_large && state.started.sends_interim && self.may_expect_continue && !ignores_expect;
         self.may_expect_continue &= !is_large;
-        if !expects {
-            return Ok(OutgoingRequest {
-                head: transmit.head,
-                content,
-                expect_continue: None,
-                caller_origin,
-            });
-        }
-        transmit.head.headers_mut().insert(header::EXPECT, HeaderValue::from_static("100-continue"));
-        let (gate, timeout) = (Gate::default(), state.client().settings.expect_timeout);
-        let expect_continue = Some(ExpectContinue { gate: gate.clone(), timeout });
-        Ok(OutgoingRequest {
-            head: transmit.head,
-            content: content.behind(gate),
-            expect_continue,
-            caller_origin,
-        })
+        let expect_continue = expects.then(|| {
+            transmit.head.headers_mut().insert(header::EXPECT, HeaderValue::from_static("100-continue"));
+            ExpectContinue { gate: content.hold_back(), timeout: state.put.client.settings.expect_timeout }
+        });
+        Ok(OutgoingRequest { head: transmit.head, content, expect_continue, caller_origin })
     }
 
     /// Returns the URL of a request: the redirected one, or the one that the uploader asks for if that is absolute, or
@@ -154,10 +141,10 @@ impl Sender {
         has_content: bool,
     ) -> Result<Attempt, Error> {
         let (put, source) = (state.put, state.source);
-        let (flow, source_error) = (outgoing.content.meter().flow(), outgoing.content.error_slot());
+        let (flow, source_error) = (outgoing.content.meter.flow.clone(), outgoing.content.error_slot.clone());
         let expected_continue = outgoing.expect_continue.is_some();
         let (connector, now) = (&put.client.connector, clock::now());
-        let mut observer = UploadObserver::new(state, url);
+        let mut observer = UploadObserver { state, url, saw_interim: false, error: None };
         let mut result = self.connection.exchange(connector, url, outgoing, now, &mut observer).await;
         let UploadObserver { saw_interim, error: observer_error, .. } = observer;
         if let Some(error) = source_error.take() {

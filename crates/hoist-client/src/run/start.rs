@@ -5,7 +5,7 @@ use hoist_proto::dialect::client::ClientDialect;
 use hoist_proto::dialect::tus1::client::{Capabilities, Concat};
 use hoist_proto::types::{Length, Token};
 use hoist_proto::upload::Origin;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 
 use super::journal_slot::{JournalRecord, Previous};
 use crate::dialect::Dialect;
@@ -19,9 +19,9 @@ use crate::random::random_token;
 use crate::source::OpenSource;
 use crate::upload::{Put, StartFrom};
 
-/// An upload that is ready to be sent.
 pub(super) struct Started {
     pub(super) uploader: Uploader,
+    /// The dialect of the last request that the server did not refuse for its version.
     pub(super) dialect: Dialect,
     pub(super) start: Start,
     /// True if the server may send an interim response before it receives content.
@@ -29,14 +29,38 @@ pub(super) struct Started {
 }
 
 impl Started {
-    /// Returns the dialect of the next request.
-    pub(super) fn current_dialect(&self) -> Dialect {
-        self.uploader.version().map_or(self.dialect, Dialect::Ietf)
+    /// Creates an upload at the URL that the caller gave.
+    pub(super) fn create(put: &Put, dialect: ClientDialect, origin: Origin, length: Option<u64>) -> Self {
+        let (name, url, retries) = (Dialect::of(&dialect), put.url.clone(), put.client.settings.retries);
+        let uploader = Uploader::create(dialect, url, origin, length.map(Length::new), retries);
+        Self { uploader, dialect: name, start: Start::Fresh, sends_interim: false }
     }
 
-    /// Returns whether uploads have a URL of their own in this dialect.
-    pub(super) fn dialect_has_urls(&self) -> bool {
-        matches!(self.dialect, Dialect::Ietf(_) | Dialect::Tus1)
+    /// Resumes the upload with the token in `dialect`, used at `url`, or the one whose own URL that is.
+    pub(super) fn resume(
+        put: &Put,
+        dialect: ClientDialect,
+        url: Uri,
+        origin: Origin,
+        length: Option<u64>,
+    ) -> Self {
+        let (name, retries) = (Dialect::of(&dialect), put.client.settings.retries);
+        let uploader = Uploader::resume(dialect, url, origin, length.map(Length::new), retries);
+        Self { uploader, dialect: name, start: Start::Resumed, sends_interim: false }
+    }
+
+    /// Limits the content of one request to the caller's limit, and to what is kept of a stream for a retry. Allows
+    /// another interop version if the server refuses the first, unless the caller has chosen one.
+    pub(super) fn with_settings(mut self, put: &Put, source: &OpenSource) -> Self {
+        let settings = &put.client.settings;
+        let kept = (!source.rewinds() && source.length().is_some()).then_some(settings.rewind_bytes_max);
+        if let Some(bytes) = settings.content_max.into_iter().chain(kept).min() {
+            self.uploader = self.uploader.with_content_max(bytes);
+        }
+        if settings.dialect == Dialect::Auto {
+            self.uploader = self.uploader.negotiating();
+        }
+        self
     }
 }
 
@@ -47,28 +71,27 @@ pub(super) async fn start(
     record: &mut JournalRecord,
     connection: &mut ReusedConnection,
 ) -> Result<Started, Error> {
-    let started = match &put.start_from {
-        StartFrom::Handle(handle) => resume(put, source, handle, connection).await,
-        StartFrom::ExistingUrl(handle) => {
-            let started = resume(put, source, handle, connection).await?;
-            Ok(Started { start: Start::Found, ..started })
+    let (handle, start) = match (&put.start_from, record.previous()) {
+        (StartFrom::Handle(handle), _) => (Some(handle.clone()), Start::Resumed),
+        (StartFrom::ExistingUrl(handle), _) => (Some(handle.clone()), Start::Found),
+        (StartFrom::NewToken(_), _) | (StartFrom::Journal, Previous::None) => (None, Start::Fresh),
+        (StartFrom::Journal, Previous::Changed) => (None, Start::Changed),
+        // The upload in parts cannot be resumed with the current settings or server.
+        (StartFrom::Journal, Previous::Same(Handle::Parts { .. } | Handle::Numbered { .. })) => {
+            (None, Start::Forgotten)
         }
-        StartFrom::NewToken(token) => with_new_token(put, source, token),
-        StartFrom::Journal => match record.previous() {
-            Previous::None => create(put, source, record, connection).await,
-            // The upload in parts cannot be resumed with the current settings or server.
-            Previous::Same(Handle::Parts { .. } | Handle::Numbered { .. }) => {
-                let started = create(put, source, record, connection).await?;
-                Ok(Started { start: Start::Forgotten, ..started })
-            }
-            Previous::Same(handle) => resume(put, source, &handle, connection).await,
-            Previous::Changed => {
-                let started = create(put, source, record, connection).await?;
-                Ok(Started { start: Start::Changed, ..started })
-            }
-        },
-    }?;
-    put.reporter.update(|progress| progress.start = started.start);
+        (StartFrom::Journal, Previous::Same(handle)) => (Some(handle), Start::Resumed),
+    };
+    let mut started = match (handle, &put.start_from) {
+        (Some(handle), _) => resume(put, source, handle, connection).await?,
+        (None, StartFrom::NewToken(token)) => {
+            let origin = put.origin()?;
+            Started::create(put, in_token(put, token), origin, source.length()).with_settings(put, source)
+        }
+        (None, _) => create(put, source, record, connection).await?,
+    };
+    started.start = start;
+    put.reporter.update(|progress| progress.start = start);
     Ok(started)
 }
 
@@ -76,109 +99,77 @@ pub(super) async fn start(
 async fn resume(
     put: &Put,
     source: &OpenSource,
-    handle: &Handle,
+    handle: Handle,
     connection: &mut ReusedConnection,
 ) -> Result<Started, Error> {
-    let (length, retries) = (source.length().map(Length::new), put.client.settings.retries);
-    let (uploader, dialect) = match handle {
+    let (dialect, url, origin) = match handle {
         Handle::Parts { .. } | Handle::Numbered { .. } => return Err(Error::Upload(Failure::Gone)),
-        Handle::Token { url, token } => {
-            let dialect = in_token(put, token);
-            let uploader = Uploader::resume(dialect, url.clone(), put.origin()?, length, retries);
-            (uploader, Dialect::Token(put.form()))
-        }
+        Handle::Token { url, token } => (in_token(put, &token), url, put.origin()?),
         Handle::Url { url, dialect, .. } => {
-            let support = match dialect {
-                Dialect::Ietf(version) => ServerSupport::Ietf(*version),
-                Dialect::Tus1 => {
-                    ServerSupport::Tus1(negotiate::tus_capabilities(&put.client, connection, &put.url).await?)
-                }
-                Dialect::Auto | Dialect::Token(_) | Dialect::Conventional => {
-                    negotiate::server_support(&put.client, connection, &put.url).await?
+            let dialect = match server_support(put, dialect, connection).await? {
+                ServerSupport::Tus1(capabilities) => in_tus1(put, capabilities, Concat::None),
+                ServerSupport::Ietf(version) | ServerSupport::Unknown(version) => {
+                    ClientDialect::Ietf(version)
                 }
             };
             // An upload with a URL is never created again under another request, so this one is not sent.
-            let origin =
-                Origin { method: Method::POST, target: url.path().to_owned(), fields: HeaderMap::new() };
-            match support {
-                ServerSupport::Tus1(capabilities) => {
-                    let dialect = in_tus1(put, capabilities, Concat::None);
-                    (Uploader::resume(dialect, url.clone(), origin, length, retries), Dialect::Tus1)
-                }
-                ServerSupport::Ietf(version) | ServerSupport::Unknown(version) => {
-                    let dialect = ClientDialect::Ietf(version);
-                    let uploader = Uploader::resume(dialect, url.clone(), origin, length, retries);
-                    (negotiating(put, uploader), Dialect::Ietf(version))
-                }
-            }
+            let target = url.path().to_owned();
+            (dialect, url, Origin { method: Method::POST, target, fields: HeaderMap::new() })
         }
     };
-    let uploader = with_content_max(put, source, uploader);
-    Ok(Started { uploader, dialect, start: Start::Resumed, sends_interim: false })
+    Ok(Started::resume(put, dialect, url, origin, source.length()).with_settings(put, source))
 }
 
-/// Creates an upload.
 pub(super) async fn create(
     put: &Put,
     source: &OpenSource,
     record: &mut JournalRecord,
     connection: &mut ReusedConnection,
 ) -> Result<Started, Error> {
-    let settings = &put.client.settings;
-    let (length, retries) = (source.length().map(Length::new), settings.retries);
-    let (target, origin) = (put.url.clone(), put.origin()?);
-    let support = match settings.dialect {
-        Dialect::Auto => negotiate::server_support(&put.client, connection, &put.url).await?,
-        Dialect::Ietf(version) => ServerSupport::Ietf(version),
-        Dialect::Tus1 => {
-            ServerSupport::Tus1(negotiate::tus_capabilities(&put.client, connection, &put.url).await?)
-        }
+    let (settings, origin, length) = (&put.client.settings, put.origin()?, source.length());
+    match settings.dialect {
         Dialect::Token(_) => {
             let token = random_token()?;
-            record.save_handle(Handle::Token { url: target, token: token.clone() }).await?;
-            return with_new_token(put, source, &token);
+            record.save_handle(Handle::Token { url: put.url.clone(), token: token.clone() }).await?;
+            return Ok(Started::create(put, in_token(put, &token), origin, length).with_settings(put, source));
         }
         Dialect::Conventional => {
-            let uploader = Uploader::create(ClientDialect::Conventional, target, origin, length, retries);
-            let (dialect, start) = (Dialect::Conventional, Start::Fresh);
-            return Ok(Started { uploader, dialect, start, sends_interim: false });
+            return Ok(Started::create(put, ClientDialect::Conventional, origin, length));
         }
-    };
-    let (uploader, dialect, sends_interim) = match support {
-        ServerSupport::Tus1(capabilities) => {
-            let dialect = in_tus1(put, capabilities, Concat::None);
-            (Uploader::create(dialect, target, origin, length, retries), Dialect::Tus1, false)
-        }
-        ServerSupport::Unknown(version) if settings.requires_resumable => {
-            let dialect = ClientDialect::Ietf(version);
-            let uploader = Uploader::create(dialect, target, origin, length, retries);
-            (negotiating(put, uploader).with_opening(Opening::Careful), Dialect::Ietf(version), false)
-        }
+        Dialect::Auto | Dialect::Ietf(_) | Dialect::Tus1 => {}
+    }
+    let support = server_support(put, settings.dialect, connection).await?;
+    let dialect = match support {
+        ServerSupport::Tus1(capabilities) => in_tus1(put, capabilities, Concat::None),
         // A server without resumable uploads would take the first of several requests for the whole representation.
-        ServerSupport::Unknown(_) if length.is_none() => {
-            let uploader = Uploader::create(ClientDialect::Conventional, target, origin, length, retries);
-            (uploader, Dialect::Conventional, false)
+        ServerSupport::Unknown(_) if length.is_none() && !settings.requires_resumable => {
+            ClientDialect::Conventional
         }
-        ServerSupport::Unknown(version) | ServerSupport::Ietf(version) => {
-            let dialect = ClientDialect::Ietf(version);
-            let uploader = Uploader::create(dialect, target, origin, length, retries);
-            let sends_interim = matches!(support, ServerSupport::Ietf(_));
-            (negotiating(put, uploader), Dialect::Ietf(version), sends_interim)
-        }
+        ServerSupport::Unknown(version) | ServerSupport::Ietf(version) => ClientDialect::Ietf(version),
     };
+    let mut started = Started::create(put, dialect, origin, length).with_settings(put, source);
+    started.sends_interim = matches!(support, ServerSupport::Ietf(_));
+    if matches!(support, ServerSupport::Unknown(_)) && settings.requires_resumable {
+        started.uploader = started.uploader.with_opening(Opening::Careful);
+    }
     let is_chosen = settings.dialect != Dialect::Auto;
-    tracing::debug!(%dialect, is_chosen, "creating an upload");
-    let uploader = with_content_max(put, source, uploader);
-    Ok(Started { uploader, dialect, start: Start::Fresh, sends_interim })
+    tracing::debug!(dialect = %started.dialect, is_chosen, "creating an upload");
+    Ok(started)
 }
 
-/// Creates an upload with a token that has never been used.
-fn with_new_token(put: &Put, source: &OpenSource, token: &Token) -> Result<Started, Error> {
-    let (length, dialect) = (source.length().map(Length::new), Dialect::Token(put.form()));
-    let (url, origin, retries) = (put.url.clone(), put.origin()?, put.client.settings.retries);
-    let uploader = Uploader::create(in_token(put, token), url, origin, length, retries);
-    let uploader = with_content_max(put, source, uploader);
-    Ok(Started { uploader, dialect, start: Start::Fresh, sends_interim: false })
+/// Returns what the server supports, if the dialect leaves that open.
+pub(super) async fn server_support(
+    put: &Put,
+    dialect: Dialect,
+    connection: &mut ReusedConnection,
+) -> Result<ServerSupport, Error> {
+    match dialect {
+        Dialect::Ietf(version) => Ok(ServerSupport::Ietf(version)),
+        Dialect::Tus1 => negotiate::tus_capabilities(put, connection).await.map(ServerSupport::Tus1),
+        Dialect::Auto | Dialect::Token(_) | Dialect::Conventional => {
+            negotiate::server_support(put, connection).await
+        }
+    }
 }
 
 /// Returns the token dialect for the whole upload.
@@ -191,19 +182,4 @@ pub(super) fn in_token(put: &Put, token: &Token) -> ClientDialect {
 pub(super) fn in_tus1(put: &Put, capabilities: Capabilities, concat: Concat) -> ClientDialect {
     let checksum = capabilities.checksum.filter(|_| put.verifies);
     ClientDialect::Tus1 { capabilities: Capabilities { checksum, ..capabilities }, concat }
-}
-
-/// Allows another interop version if the server refuses the first, unless the caller has chosen one.
-fn negotiating(put: &Put, uploader: Uploader) -> Uploader {
-    if put.client.settings.dialect == Dialect::Auto { uploader.negotiating() } else { uploader }
-}
-
-/// Limits the content of one request to the caller's limit, and to what is kept of a stream for a retry.
-fn with_content_max(put: &Put, source: &OpenSource, uploader: Uploader) -> Uploader {
-    let settings = &put.client.settings;
-    let kept = (!source.rewinds() && source.length().is_some()).then_some(settings.rewind_bytes_max);
-    match settings.content_max.into_iter().chain(kept).min() {
-        Some(bytes) => uploader.with_content_max(bytes),
-        None => uploader,
-    }
 }

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::journal_slot::JournalSlot;
 use super::start::Started;
-use crate::client::Client;
 use crate::clock;
 use crate::dialect::Dialect;
 use crate::error::Error;
@@ -22,7 +21,6 @@ use crate::random;
 use crate::source::OpenSource;
 use crate::upload::Put;
 
-/// The state of an upload that is being sent.
 pub(super) struct UploadState<'a> {
     pub(super) put: &'a Put,
     pub(super) source: &'a OpenSource,
@@ -46,10 +44,6 @@ impl<'a> UploadState<'a> {
         Self { put, source, reporter, journal, started, is_resumable: false, start: clock::now() }
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.put.client
-    }
-
     /// Returns the time and randomness for the uploader's next decision.
     pub(super) fn moment(&self) -> Result<Moment, Error> {
         Ok(Moment { elapsed: self.start.elapsed(), random: random::number()? })
@@ -63,7 +57,9 @@ impl<'a> UploadState<'a> {
         let saved = self.save_url().await;
         let uploader = &self.started.uploader;
         let acknowledged = uploader.acknowledged().get();
-        self.source.release(acknowledged);
+        if let Some(mut stream) = self.source.stream() {
+            stream.release(acknowledged);
+        }
         self.reporter.update(|progress| {
             progress.acknowledged = acknowledged;
             progress.retries = uploader.attempts_repeated();
@@ -85,19 +81,19 @@ impl<'a> UploadState<'a> {
     /// Remembers the version that the uploader has changed to after the server refused the one before.
     //= IETF-VER-11
     pub(super) fn note_version(&mut self) -> Result<(), Error> {
-        let dialect = self.started.current_dialect();
+        let Some(version) = self.started.uploader.version() else { return Ok(()) };
+        let dialect = Dialect::Ietf(version);
         let refused = std::mem::replace(&mut self.started.dialect, dialect);
         if dialect == refused {
             return Ok(());
         }
         tracing::debug!(%dialect, %refused, "the server refused an interop version and accepted another");
-        let Dialect::Ietf(version) = dialect else { return Ok(()) };
         let origin = Origin::of(&self.put.url)?;
-        self.client().origins.update(&origin, |facts| {
+        self.put.client.origins.update(&origin, |facts| {
             facts.support = match facts.support {
                 Some(ServerSupport::Ietf(_)) => Some(ServerSupport::Ietf(version)),
                 Some(ServerSupport::Unknown(_)) | None => Some(ServerSupport::Unknown(version)),
-                Some(ServerSupport::Tus1(capabilities)) => Some(ServerSupport::Tus1(capabilities)),
+                tus @ Some(ServerSupport::Tus1(_)) => tus,
             };
         });
         Ok(())
@@ -106,19 +102,10 @@ impl<'a> UploadState<'a> {
 
 /// Passes the interim responses to one request to the uploader.
 pub(super) struct UploadObserver<'r, 'a> {
-    state: &'r mut UploadState<'a>,
-    /// The URL of the request.
-    url: &'r Uri,
-    /// True once an interim response has arrived.
+    pub(super) state: &'r mut UploadState<'a>,
+    pub(super) url: &'r Uri,
     pub(super) saw_interim: bool,
-    /// The error that ends the upload.
     pub(super) error: Option<Error>,
-}
-
-impl<'r, 'a> UploadObserver<'r, 'a> {
-    pub(super) fn new(state: &'r mut UploadState<'a>, url: &'r Uri) -> Self {
-        Self { state, url, saw_interim: false, error: None }
-    }
 }
 
 impl InterimObserver for UploadObserver<'_, '_> {
@@ -134,12 +121,7 @@ impl InterimObserver for UploadObserver<'_, '_> {
         }
         let decision = state.started.uploader.on_interim(status, &fields, moment);
         // At once, so that a later process finds the upload if this one is killed.
-        match state.publish().await {
-            Ok(()) => decision,
-            Err(error) => {
-                self.error = Some(error);
-                OnInterim::Stop
-            }
-        }
+        self.error = state.publish().await.err();
+        if self.error.is_some() { OnInterim::Stop } else { decision }
     }
 }

@@ -23,14 +23,12 @@ use crate::redirect;
 use crate::response::FinalResponse;
 use crate::upload::Outcome;
 
-/// The transfer of one upload, or of one part of it.
 pub(super) struct Transfer<'a> {
     pub(super) state: UploadState<'a>,
     sender: Sender,
     last: LastResult,
 }
 
-/// The result of the last request.
 #[derive(Default)]
 struct LastResult {
     response: Option<FinalResponse>,
@@ -38,12 +36,8 @@ struct LastResult {
 }
 
 impl<'a> Transfer<'a> {
-    pub(super) fn new(state: UploadState<'a>, connection: ReusedConnection) -> Self {
-        Self::of_part(state, connection, 0)
-    }
-
-    /// A transfer of the part of the source that begins at `base`.
-    pub(super) fn of_part(state: UploadState<'a>, connection: ReusedConnection, base: u64) -> Self {
+    /// Prepares a transfer of the source, or of the part of it that begins at `base`.
+    pub(super) fn new(state: UploadState<'a>, connection: ReusedConnection, base: u64) -> Self {
         Self { state, sender: Sender::new(connection, base), last: LastResult::default() }
     }
 
@@ -90,7 +84,7 @@ impl<'a> Transfer<'a> {
         if transmit.is_open && flow.has_ended() {
             uploader.on_content_end(sent);
         }
-        if let Some(length) = self.state.source.ended_at() {
+        if let Some(length) = self.state.source.stream().and_then(|stream| stream.ended_at()) {
             uploader.on_source_end(Length::new(length));
         }
         match result {
@@ -137,7 +131,7 @@ impl<'a> Transfer<'a> {
     /// must rewind. An upload that the caller named by its own URL is never replaced.
     fn can_restart(&self) -> bool {
         let UploadState { put, source, journal, started, .. } = &self.state;
-        let is_at_own_url = started.dialect_has_urls() && started.uploader.url() == Some(&put.url);
+        let is_at_own_url = started.dialect.has_urls() && started.uploader.url() == Some(&put.url);
         let is_from_journal = started.start == Start::Resumed && journal.is_recorded();
         is_from_journal && source.rewinds() && !is_at_own_url
     }
@@ -159,12 +153,11 @@ impl<'a> Transfer<'a> {
         let uploader = &started.uploader;
         let bytes = uploader.acknowledged().get();
         let response = self.last.response.take().expect("an upload is complete only after a response");
-        let sha256 = put.sha256.or_else(|| source.sha256());
+        let sha256 = put.sha256.or_else(|| source.stream()?.sha256());
         let verified = verify(sha256.as_ref(), &response)?;
         journal.remove().await?;
         reporter.update(|progress| {
-            (progress.activity, progress.length) = (Activity::Done, Some(bytes));
-            progress.eta = None;
+            (progress.activity, progress.length, progress.eta) = (Activity::Done, Some(bytes), None);
         });
         // A server without the dialect has accepted an ordinary request.
         //= IETF-CLI-18
@@ -172,10 +165,7 @@ impl<'a> Transfer<'a> {
             Dialect::Ietf(_) if !is_resumable => Dialect::Conventional,
             dialect => dialect,
         };
-        let url = match dialect {
-            Dialect::Ietf(_) | Dialect::Tus1 => uploader.url().cloned(),
-            Dialect::Auto | Dialect::Token(_) | Dialect::Conventional => None,
-        };
+        let url = uploader.url().filter(|_| dialect.has_urls()).cloned();
         let FinalResponse { status, version, fields, content, .. } = response;
         Ok(Outcome {
             bytes,
@@ -197,7 +187,7 @@ impl<'a> Transfer<'a> {
     /// Refuses a server that has shown no upload protocol, if the caller requires one.
     fn check_resumable(&self, ended: &Result<(), Error>) -> Result<(), Error> {
         let is_over = matches!(ended, Ok(()) | Err(Error::Upload(Failure::NotResumable)));
-        let requires_resumable = self.state.client().settings.requires_resumable;
+        let requires_resumable = self.state.put.client.settings.requires_resumable;
         match &self.last.response {
             Some(response) if is_over && !self.state.is_resumable && requires_resumable => {
                 Err(Error::Unresumable { status: response.status })

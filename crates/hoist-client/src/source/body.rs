@@ -3,12 +3,13 @@
 use std::io::{self, SeekFrom};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use super::file_reader::FileReader;
@@ -19,7 +20,6 @@ use crate::progress::Meter;
 /// Bytes of one frame from memory, and of one read from a reader.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// A reader that can seek.
 pub(super) trait ReadSeek: AsyncRead + AsyncSeek + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncSeek + Send + Unpin> ReadSeek for T {}
@@ -36,41 +36,13 @@ impl ErrorSlot {
         copy
     }
 
-    /// Takes the error, if there was one.
     pub(crate) fn take(&self) -> Option<io::Error> {
         lock(&self.0).take()
     }
 }
 
-/// Holds back content until the server has sent an interim response or the wait has timed out.
-#[derive(Clone, Default)]
-pub(crate) struct Gate(Arc<Mutex<GateState>>);
-
-#[derive(Default)]
-struct GateState {
-    is_open: bool,
-    waker: Option<Waker>,
-}
-
-impl Gate {
-    /// Lets the content pass, for good.
-    pub(crate) fn open(&self) {
-        let mut gate = lock(&self.0);
-        gate.is_open = true;
-        if let Some(waker) = gate.waker.take() {
-            waker.wake();
-        }
-    }
-
-    fn poll_open(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut gate = lock(&self.0);
-        if gate.is_open {
-            return Poll::Ready(());
-        }
-        gate.waker = Some(cx.waker().clone());
-        Poll::Pending
-    }
-}
+/// Holds back the content of a request. Dropping it lets the content pass, for good.
+pub(crate) type Gate = oneshot::Sender<()>;
 
 /// Limits the rate of a request's content.
 pub(super) struct RateLimit {
@@ -96,7 +68,6 @@ impl RateLimit {
         Poll::Ready(())
     }
 
-    /// Starts the pause after a frame.
     fn on_sent(&mut self, bytes: u64) {
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
         let pause = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
@@ -104,7 +75,6 @@ impl RateLimit {
     }
 }
 
-/// The reader of a body's bytes.
 pub(super) enum BodyReader {
     Bytes(Bytes),
     File(FileReader),
@@ -112,7 +82,6 @@ pub(super) enum BodyReader {
     Stream { rewind: Arc<Mutex<RewindBuffer>>, at: u64, is_open: bool },
 }
 
-/// The content of one request.
 pub(crate) struct RequestBody {
     reader: BodyReader,
     /// The most bytes that are still to be sent.
@@ -121,9 +90,10 @@ pub(crate) struct RequestBody {
     is_open: bool,
     /// Bytes that were read but exceed the size of one frame.
     rest: Bytes,
-    meter: Meter,
-    error_slot: ErrorSlot,
-    gate: Option<Gate>,
+    pub(crate) meter: Meter,
+    pub(crate) error_slot: ErrorSlot,
+    /// Closed when the [`Gate`] is dropped.
+    held_back: Option<oneshot::Receiver<()>>,
     rate_limit: Option<RateLimit>,
 }
 
@@ -139,26 +109,19 @@ impl RequestBody {
             // The connection does not poll an empty body.
             meter.end();
         }
-        let (error_slot, gate, rest) = (ErrorSlot::default(), None, Bytes::new());
-        Self { reader, left: bytes, is_open, rest, meter, error_slot, gate, rate_limit }
+        let (error_slot, held_back, rest) = (ErrorSlot::default(), None, Bytes::new());
+        Self { reader, left: bytes, is_open, rest, meter, error_slot, held_back, rate_limit }
     }
 
-    /// Returns an empty body.
     pub(crate) fn none() -> Self {
-        Self::new(BodyReader::Bytes(Bytes::new()), 0, false, Meter::unread(), None)
+        Self::new(BodyReader::Bytes(Bytes::new()), 0, false, Meter::default(), None)
     }
 
-    /// Holds back the whole content until the gate opens.
-    pub(crate) fn behind(self, gate: Gate) -> Self {
-        Self { gate: Some(gate), ..self }
-    }
-
-    pub(crate) fn meter(&self) -> &Meter {
-        &self.meter
-    }
-
-    pub(crate) fn error_slot(&self) -> ErrorSlot {
-        self.error_slot.clone()
+    /// Holds back the whole content until the gate is dropped.
+    pub(crate) fn hold_back(&mut self) -> Gate {
+        let (gate, held_back) = oneshot::channel();
+        self.held_back = Some(held_back);
+        gate
     }
 
     /// Reads the next bytes. Returns `None` where an open body ends early.
@@ -190,9 +153,9 @@ impl RequestBody {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        if let Some(gate) = &self.gate {
-            ready!(gate.poll_open(cx));
-            self.gate = None;
+        if let Some(held_back) = &mut self.held_back {
+            let _ = ready!(Pin::new(held_back).poll(cx));
+            self.held_back = None;
         }
         if self.left == 0 {
             return Poll::Ready(None);

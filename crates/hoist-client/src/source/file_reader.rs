@@ -26,7 +26,6 @@ const BUFFERS_MAX: usize = 3;
 /// The file, and the bytes that were read from it.
 type Read = io::Result<(File, Vec<u8>)>;
 
-/// A reader of a range of a file.
 pub(super) struct FileReader {
     /// `None` while a blocking thread reads from it.
     file: Option<File>,
@@ -49,7 +48,6 @@ impl FileReader {
         Ok(Self { file: Some(file), range, reading: None, handed: VecDeque::new(), checksums })
     }
 
-    /// Reads the next bytes.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         if self.reading.is_none() {
             let Some(file) = self.file.take() else {

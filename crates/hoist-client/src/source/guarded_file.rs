@@ -4,9 +4,9 @@
 //! that the file has changed, those bytes are read again and compared, so a file that only grows can be uploaded.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read, Seek as _, SeekFrom};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -14,7 +14,6 @@ use super::file_reader::FileReader;
 use super::read_checksums::ReadChecksums;
 use crate::lock::lock;
 
-/// A file that was opened for an upload.
 pub(super) enum OpenedFile {
     File(GuardedFile),
     /// A file whose length differs from what the file system says, as in procfs and sysfs. Its length is known only once
@@ -24,8 +23,8 @@ pub(super) enum OpenedFile {
 
 /// A file with the checksums of the bytes that have been read from it.
 pub(super) struct GuardedFile {
-    path: PathBuf,
-    length: u64,
+    pub(super) path: PathBuf,
+    pub(super) length: u64,
     /// The stamp with which the file was last known to hold the bytes that had been read.
     stamp: Mutex<FileStamp>,
     checksums: Arc<Mutex<ReadChecksums>>,
@@ -65,9 +64,9 @@ impl GuardedFile {
             let stamp = FileStamp::of(&metadata);
             let last = stamp.length.saturating_sub(1);
             file.seek(SeekFrom::Start(last))?;
-            let mut byte = [0];
-            let has_byte = read_one(&mut file, &mut byte)?;
-            if has_byte == (stamp.length > 0) {
+            let mut byte = Vec::new();
+            Read::by_ref(&mut file).take(1).read_to_end(&mut byte)?;
+            if byte.is_empty() == (stamp.length == 0) {
                 let (length, stamp) = (stamp.length, Mutex::new(stamp));
                 return Ok(OpenedFile::File(Self { path, length, stamp, checksums: Arc::default() }));
             }
@@ -75,20 +74,11 @@ impl GuardedFile {
                 file.seek(SeekFrom::Start(0))?;
             }
             // Passed on, because some of these files return a byte only once.
-            Ok(OpenedFile::Stream(byte[..usize::from(has_byte)].to_vec(), file))
+            Ok(OpenedFile::Stream(byte, file))
         })
         .await
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(super) fn length(&self) -> u64 {
-        self.length
-    }
-
-    /// Returns a reader of a range.
     pub(super) async fn reader(&self, range: Range<u64>) -> io::Result<FileReader> {
         FileReader::open(&self.path, range, self.checksums.clone()).await
     }
@@ -113,15 +103,6 @@ impl GuardedFile {
         let Some(stamp) = stamp.await? else { return Ok(false) };
         *lock(&self.stamp) = stamp;
         Ok(true)
-    }
-}
-
-fn read_one(file: &mut File, byte: &mut [u8; 1]) -> io::Result<bool> {
-    loop {
-        match file.read(byte) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => return read.map(|bytes| bytes > 0),
-        }
     }
 }
 

@@ -21,10 +21,8 @@ pub(super) enum Piece {
     End,
 }
 
-/// A stream and the bytes of it that may be read again.
-pub(super) struct RewindBuffer {
+pub(crate) struct RewindBuffer {
     reader: Box<dyn AsyncRead + Send + Unpin>,
-    /// The length of the stream, if it is known.
     length: Option<u64>,
     memory: Vec<u8>,
     kept: VecDeque<Bytes>,
@@ -48,18 +46,17 @@ impl RewindBuffer {
     }
 
     /// Hashes all bytes from now on. Called before the first read.
-    pub(super) fn hash(&mut self) {
+    pub(crate) fn hash(&mut self) {
         self.hash = Some(Sha256::new());
     }
 
     /// Returns the digest of all bytes, if they were hashed and the stream has ended.
-    pub(super) fn sha256(&self) -> Option<[u8; 32]> {
+    pub(crate) fn sha256(&self) -> Option<[u8; 32]> {
         let is_over = self.ended || self.length == Some(self.end);
         self.hash.clone().filter(|_| is_over).map(|hash| hash.finalize().into())
     }
 
-    /// Returns the length of the stream, if it has ended.
-    pub(super) fn ended_at(&self) -> Option<u64> {
+    pub(crate) fn ended_at(&self) -> Option<u64> {
         self.ended.then_some(self.end)
     }
 
@@ -68,8 +65,7 @@ impl RewindBuffer {
         offset >= self.start
     }
 
-    /// Drops the bytes before `offset`.
-    pub(super) fn release(&mut self, offset: u64) {
+    pub(crate) fn release(&mut self, offset: u64) {
         while let Some(first) = self.kept.front() {
             let end = self.start + first.len() as u64;
             if end > offset {
@@ -93,15 +89,18 @@ impl RewindBuffer {
             if at < self.end {
                 return Poll::Ready(Ok(Piece::Bytes(self.kept_at(at))));
             }
-            match (self.ended, at > self.end) {
-                (true, false) => return Poll::Ready(Ok(Piece::End)),
-                (true, true) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                (false, is_skipping) => {
-                    if is_skipping {
-                        self.kept.clear();
-                        self.start = self.end;
-                    }
-                }
+            let is_skipping = at > self.end;
+            if self.ended {
+                let at_end = Ok(Piece::End);
+                return Poll::Ready(if is_skipping {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                } else {
+                    at_end
+                });
+            }
+            if is_skipping {
+                self.kept.clear();
+                self.start = self.end;
             }
             if may_stop && self.end - self.start >= self.kept_bytes_max {
                 return Poll::Ready(Ok(Piece::Full));
