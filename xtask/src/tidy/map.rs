@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::finding::Finding;
-use super::tree::{Tree, is_product};
+use super::tree::{Tree, is_product, is_rust};
 
 const PATH: &str = "STYLE.md";
 
@@ -52,7 +52,7 @@ fn entries(text: &str) -> BTreeMap<String, usize> {
             folder = line.split("  ").next().unwrap_or(line).trim_end();
         }
         let names = line.strip_prefix("  ").filter(|names| !names.starts_with(' ')).unwrap_or("");
-        for name in names.split(' ').take_while(|name| name.ends_with(".rs")) {
+        for name in names.split(' ').take_while(|name| is_rust(name)) {
             entries.extend(expand(name).into_iter().map(|name| (format!("{folder}{name}"), number + 1)));
         }
     }

@@ -3,9 +3,11 @@
 //! Three habits are refused: a doc comment that opens with a question word, a sentence without a named subject
 //! (`nobody`, `whoever`), and an import that gives one of the workspace's own items a second name.
 
+use std::path::Path;
+
 use super::finding::Finding;
 use super::lexer::Line;
-use super::tree::{Tree, is_rust};
+use super::tree::Tree;
 
 /// Words that make the first line of a doc comment a question instead of a description.
 const QUESTIONS: &[&str] =
@@ -39,7 +41,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
         }
         findings.extend(renames(source.path, &source.lines));
     }
-    for (path, text) in tree.files().filter(|(path, _)| path.ends_with(".md") && !is_rust(path)) {
+    for (path, text) in tree.files().filter(|(path, _)| Path::new(path).extension() == Some("md".as_ref())) {
         findings.extend(text.lines().enumerate().filter_map(|(number, line)| unnamed(path, number, line)));
     }
     findings
