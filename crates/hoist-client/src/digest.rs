@@ -26,10 +26,7 @@ pub(crate) fn digest(kind: Checksum, bytes: &[u8]) -> Vec<u8> {
     hash.finalize().into_vec()
 }
 
-/// Returns the digest of a range of a file.
-///
-/// # Errors
-/// Returns an error of kind `UnexpectedEof` if the file is shorter.
+/// Returns the digest of a range of a file, or an error of kind `UnexpectedEof` if the file is shorter.
 pub(crate) fn digest_of_file(kind: Checksum, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
     let mut hash = hasher(kind);
     if !read_range(&mut File::open(path)?, range, |bytes| hash.update(bytes))? {

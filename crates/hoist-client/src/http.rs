@@ -67,10 +67,7 @@ pub(crate) struct ReusedConnection {
 }
 
 impl ReusedConnection {
-    /// Sends a request without content and follows redirects.
-    ///
-    /// # Cancellation
-    /// Dropping the future closes the connection. The server may have received the request.
+    /// Sends a request without content and follows redirects. Dropping the future is like dropping an `exchange`.
     pub(crate) async fn query(
         &mut self,
         connector: &Connector,

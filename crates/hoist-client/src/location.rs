@@ -7,13 +7,11 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use crate::error::Error;
 use crate::origin::Origin;
 
-/// Returns the URL to request when the response to a request for `requested` names the absolute URL `named`.
+/// Returns the URL to request when the response to a request for `requested` names the absolute URL `named`, or
+/// [`Error::Location`] if that must not be used.
 ///
 /// A server must not lead from `https` to `http`. An `http` URL of the same host is changed to the origin of `requested`
 /// instead, since a server behind a proxy that terminates TLS may not know its public scheme.
-///
-/// # Errors
-/// Returns [`Error::Location`] if the URL must not be used.
 pub(crate) fn follow(requested: &Uri, named: &Uri) -> Result<Uri, Error> {
     let wrong = |wrong| Error::Location { url: named.to_string(), wrong };
     let from = Origin::of(requested)?;

@@ -200,10 +200,7 @@ impl OpenSource {
         }
     }
 
-    /// Checks that a file still holds the bytes that have been read from it.
-    ///
-    /// # Errors
-    /// Returns [`Error::SourceChanged`] if it does not.
+    /// Returns [`Error::SourceChanged`] unless the file still holds the bytes that have been read from it.
     pub(crate) async fn check_unchanged(&self) -> Result<(), Error> {
         let OpenKind::File(file) = &self.kind else { return Ok(()) };
         let is_unchanged = file.is_unchanged().await.map_err(|error| self.failed(error))?;

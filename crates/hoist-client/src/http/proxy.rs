@@ -123,9 +123,6 @@ impl Proxy {
     }
 
     /// Opens a tunnel to a server (RFC 9110, CONNECT).
-    ///
-    /// # Cancellation
-    /// Dropping the future closes the connection.
     pub(super) async fn tunnel(&self, stream: Stream, to: &Origin) -> Result<Stream, Error> {
         let lost = |error: hyper::Error| {
             let source = std::io::Error::other(error);

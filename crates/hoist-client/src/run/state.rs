@@ -50,9 +50,7 @@ impl<'a> UploadState<'a> {
     }
 
     /// Passes on what the uploader has learned from a response: to the journal, the source and the watchers.
-    ///
-    /// # Errors
-    /// Returns an error if the server named an upload URL that must not be used, or the journal cannot be written.
+    /// Fails if the server named an upload URL that must not be used, or the journal cannot be written.
     pub(super) async fn publish(&mut self) -> Result<(), Error> {
         let saved = self.save_url().await;
         let uploader = &self.started.uploader;
