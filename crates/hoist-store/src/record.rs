@@ -56,7 +56,7 @@ pub struct Record {
 /// # Errors
 /// Returns [`Error::Damaged`] if the upload's family has no name in this version.
 pub fn to_bytes(record: &Record) -> Result<Vec<u8>, Error> {
-    let text = serde_json::to_string_pretty(&Version1::of(record)?)
+    let text = serde_json::to_string_pretty(&Version1::of(record))
         .map_err(|error| Error::Damaged(format!("the record cannot be written: {error}")))?;
     let mut text = text.strip_suffix("\n}").unwrap_or(&text).to_owned();
     text.push_str(",\n");
@@ -86,8 +86,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Record, Error> {
             "the record has version {version}, but this program reads only version {VERSION}"
         )));
     }
-    let (body, sum) = split(bytes).ok_or_else(torn)?;
-    if hex::encode(&Sha256::digest(body)).as_bytes() != sum {
+    if !is_intact(bytes) {
         return Err(torn());
     }
     let version1: Version1 = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
@@ -97,24 +96,27 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Record, Error> {
 /// Returns whether bytes are the remains of an unfinished write, as opposed to a record of an unknown version.
 pub(crate) fn is_torn(bytes: &[u8]) -> bool {
     let Ok(Head { version }) = serde_json::from_slice(bytes) else { return true };
-    version == VERSION
-        && split(bytes).is_none_or(|(body, sum)| hex::encode(&Sha256::digest(body)).as_bytes() != sum)
+    version == VERSION && !is_intact(bytes)
 }
 
 const CHECKSUM: &str = "  \"sha256\": \"";
 const CLOSING: &str = "\"\n}\n";
 
-fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (rest, sum) = bytes.strip_suffix(CLOSING.as_bytes())?.split_last_chunk::<64>()?;
-    Some((rest.strip_suffix(CHECKSUM.as_bytes())?, sum))
+/// Returns whether the checksum matches.
+fn is_intact(bytes: &[u8]) -> bool {
+    let split = || {
+        let (rest, sum) = bytes.strip_suffix(CLOSING.as_bytes())?.split_last_chunk::<64>()?;
+        Some((rest.strip_suffix(CHECKSUM.as_bytes())?, sum))
+    };
+    split().is_some_and(|(body, sum)| hex::encode(&Sha256::digest(body)).as_bytes() == sum)
 }
 
-fn damaged(what: String) -> Error {
-    Error::Damaged(what)
+fn damaged(what: impl Into<String>) -> Error {
+    Error::Damaged(what.into())
 }
 
 fn torn() -> Error {
-    damaged("the record is torn or was edited: its checksum does not match".to_owned())
+    damaged("the record is torn or was edited: its checksum does not match")
 }
 
 #[derive(Deserialize)]
@@ -126,10 +128,14 @@ struct Head {
 struct Version1 {
     version: u64,
     id: String,
-    family: FamilyName,
-    completion: CompletionName,
-    excess: ExcessName,
-    interruption: InterruptionName,
+    #[serde(with = "FamilyName")]
+    family: Family,
+    #[serde(with = "CompletionName")]
+    completion: Completion,
+    #[serde(with = "ExcessName")]
+    excess: Excess,
+    #[serde(with = "InterruptionName")]
+    interruption: Interruption,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<String>,
     /// Records of the first versions call it `makeup`.
@@ -152,7 +158,8 @@ struct Version1 {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(remote = "Family", rename_all = "kebab-case")]
+#[non_exhaustive]
 enum FamilyName {
     Conventional,
     Token,
@@ -161,7 +168,7 @@ enum FamilyName {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(remote = "Completion", rename_all = "kebab-case")]
 enum CompletionName {
     AtLength,
     AtLengthOrEnd,
@@ -170,14 +177,14 @@ enum CompletionName {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(remote = "Excess", rename_all = "kebab-case")]
 enum ExcessName {
     Invalidates,
     Keeps,
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(remote = "Interruption", rename_all = "kebab-case")]
 enum InterruptionName {
     Resumes,
     Discards,
@@ -238,7 +245,7 @@ enum Octets {
 }
 
 impl Version1 {
-    fn of(record: &Record) -> Result<Self, Error> {
+    fn of(record: &Record) -> Self {
         let upload = &record.upload;
         let (phase, answer) = match &upload.phase {
             Phase::Open => (PhaseName::Open, None),
@@ -246,30 +253,13 @@ impl Version1 {
             Phase::Delivered(answer) => (PhaseName::Delivered, Some(AnswerText::of(answer))),
             Phase::Failed(answer) => (PhaseName::Failed, Some(AnswerText::of(answer))),
         };
-        Ok(Self {
+        Self {
             version: VERSION,
             id: upload.id.to_string(),
-            family: match upload.family {
-                Family::Conventional => FamilyName::Conventional,
-                Family::Token => FamilyName::Token,
-                Family::Ietf => FamilyName::Ietf,
-                Family::Tus1 => FamilyName::Tus1,
-                other => return Err(damaged(format!("records have no name for uploads of {other:?}"))),
-            },
-            completion: match upload.semantics.completion {
-                Completion::AtLength => CompletionName::AtLength,
-                Completion::AtLengthOrEnd => CompletionName::AtLengthOrEnd,
-                Completion::Explicit => CompletionName::Explicit,
-                Completion::ExplicitOrAtLength => CompletionName::ExplicitOrAtLength,
-            },
-            excess: match upload.semantics.excess {
-                Excess::Invalidates => ExcessName::Invalidates,
-                Excess::Keeps => ExcessName::Keeps,
-            },
-            interruption: match upload.semantics.interruption {
-                Interruption::Resumes => InterruptionName::Resumes,
-                Interruption::Discards => InterruptionName::Discards,
-            },
+            family: upload.family,
+            completion: upload.semantics.completion,
+            excess: upload.semantics.excess,
+            interruption: upload.semantics.interruption,
             owner: upload.owner.as_ref().map(|owner| owner.name().to_owned()),
             composition: CompositionText::of(&upload.composition),
             method: upload.origin.method.to_string(),
@@ -282,7 +272,7 @@ impl Version1 {
             discarded: record.discarded.map(Offset::get),
             phase,
             answer,
-        })
+        }
     }
 
     fn record(self) -> Result<Record, Error> {
@@ -293,10 +283,10 @@ impl Version1 {
             (PhaseName::Delivered, Some(answer)) => Phase::Delivered(answer),
             (PhaseName::Failed, Some(answer)) => Phase::Failed(answer),
             (PhaseName::Open | PhaseName::Received, Some(_)) => {
-                return Err(damaged("the record of an open or received upload has an answer".to_owned()));
+                return Err(damaged("the record of an open or received upload has an answer"));
             }
             (PhaseName::Delivered | PhaseName::Failed, None) => {
-                return Err(damaged("the record of a delivered or failed upload has no answer".to_owned()));
+                return Err(damaged("the record of a delivered or failed upload has no answer"));
             }
         };
         let upload = Upload {
@@ -304,33 +294,17 @@ impl Version1 {
                 .id
                 .parse::<UploadId>()
                 .map_err(|error| damaged(format!("the record's id is {error}")))?,
-            family: match self.family {
-                FamilyName::Conventional => Family::Conventional,
-                FamilyName::Token => Family::Token,
-                FamilyName::Ietf => Family::Ietf,
-                FamilyName::Tus1 => Family::Tus1,
-            },
+            family: self.family,
             semantics: Semantics {
-                completion: match self.completion {
-                    CompletionName::AtLength => Completion::AtLength,
-                    CompletionName::AtLengthOrEnd => Completion::AtLengthOrEnd,
-                    CompletionName::Explicit => Completion::Explicit,
-                    CompletionName::ExplicitOrAtLength => Completion::ExplicitOrAtLength,
-                },
-                excess: match self.excess {
-                    ExcessName::Invalidates => Excess::Invalidates,
-                    ExcessName::Keeps => Excess::Keeps,
-                },
-                interruption: match self.interruption {
-                    InterruptionName::Resumes => Interruption::Resumes,
-                    InterruptionName::Discards => Interruption::Discards,
-                },
+                completion: self.completion,
+                excess: self.excess,
+                interruption: self.interruption,
             },
             owner: self.owner.map(Principal::new),
             composition: self.composition.composition()?,
             origin: Origin {
                 method: Method::from_bytes(self.method.as_bytes())
-                    .map_err(|_| damaged("the record's method is not one".to_owned()))?,
+                    .map_err(|_| damaged("the record's method is not one"))?,
                 target: self.target,
                 fields: fields_map(self.fields)?,
             },
@@ -385,9 +359,7 @@ impl CompositionText {
                         let ranges = ranges.into_iter().map(|(first, last)| Ok((part(first)?, part(last)?)));
                         let begun = PartNumberSet::of_ranges(ranges.collect::<Result<Vec<_>, Error>>()?);
                         let begun = begun.filter(|begun| begun.highest() == highest);
-                        begun.ok_or_else(|| {
-                            damaged("the numbers of the parts contradict each other".to_owned())
-                        })?
+                        begun.ok_or_else(|| damaged("the numbers of the parts contradict each other"))?
                     }
                 };
                 Composition::Indexed(IndexedParts { started: begun, last: last.map(part).transpose()? })
@@ -419,8 +391,9 @@ impl AnswerText {
             fields: fields_map(self.fields)?,
             content: match self.content {
                 Octets::Text(text) => text.into_bytes(),
-                Octets::Binary { hex } => hex::decode(&hex)
-                    .ok_or_else(|| damaged("the answer's content is not hexadecimal".to_owned()))?,
+                Octets::Binary { hex } => {
+                    hex::decode(&hex).ok_or_else(|| damaged("the answer's content is not hexadecimal"))?
+                }
             },
         })
     }
@@ -435,7 +408,7 @@ fn fields_text(fields: &HeaderMap) -> Vec<Field> {
 }
 
 fn fields_map(fields: Vec<Field>) -> Result<HeaderMap, Error> {
-    let wrong = || damaged("a header field of the record is malformed".to_owned());
+    let wrong = || damaged("a header field of the record is malformed");
     let mut map = HeaderMap::new();
     for field in fields {
         let (name, value) = match field {
