@@ -17,6 +17,7 @@ use hoist_proto::types::{Fence, Offset, Principal, Timestamp, UploadId};
 use hoist_proto::upload::{Origin, Phase, TargetResponse, Upload};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use crate::memory::yield_now;
 use crate::store::{BoxFuture, Store, Writer};
 
 mod claims;
@@ -128,26 +129,13 @@ async fn content(store: &dyn Store, id: UploadId, from: Offset) -> Vec<u8> {
     content
 }
 
-/// Yields to other tasks.
-async fn pause() {
-    let mut is_first = true;
-    std::future::poll_fn(|context| {
-        if std::mem::take(&mut is_first) {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    })
-    .await;
-}
-
 /// Polls a future this many times, yielding in between, and drops it if it has not completed.
 async fn dropped_after<T>(polls: usize, mut future: BoxFuture<'_, T>) -> Option<T> {
     for _ in 0..polls {
         let polled = std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
         match polled {
             Poll::Ready(done) => return Some(done),
-            Poll::Pending => pause().await,
+            Poll::Pending => yield_now().await,
         }
     }
     None

@@ -20,10 +20,7 @@
 //!
 //! ```
 //! use bytes::Bytes;
-//! use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
-//! use hoist_proto::upload::{
-//!     Completion, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
-//! };
+//! use hoist_proto::types::{Fence, Offset, UploadId};
 //! use hoist_store::fs::{LocalStore, Options};
 //! use hoist_store::store::Store;
 //!
@@ -31,25 +28,8 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
 //! let store = LocalStore::open(directory.path(), &Options::default())?;
-//! let upload = Upload {
-//!     id: UploadId::from_bits(*b"sixteen of them!"),
-//!     // …
-//! #   family: Family::Token,
-//! #   semantics: Semantics {
-//! #       completion: Completion::AtLengthOrEnd,
-//! #       excess: Excess::Invalidates,
-//! #       interruption: Interruption::Resumes,
-//! #   },
-//! #   owner: None,
-//! #   composition: hoist_proto::upload::Composition::Direct,
-//! #   origin: Origin { method: http::Method::POST, target: "/".to_owned(), fields: http::HeaderMap::new() },
-//! #   created: Timestamp::from_millis(0),
-//! #   touched: Timestamp::from_millis(0),
-//! #   lifetime: None,
-//! #   length: None,
-//! #   offset: Durable::ZERO,
-//!     phase: Phase::Open,
-//! };
+//! // A server gets its uploads from the decisions of the engine.
+//! let upload = hoist_proto::testing::upload(UploadId::from_bits(*b"sixteen of them!"));
 //!
 //! // The first request brings six bytes before its connection breaks.
 //! let mut writer = store.create(&upload, Fence::new(1)).await?;

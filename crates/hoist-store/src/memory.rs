@@ -19,14 +19,14 @@ use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
 use hoist_proto::upload::Upload;
 
 pub use self::faults::Faults;
+pub(crate) use self::faults::yield_now;
 use self::handles::{MemoryListing, MemoryReader, MemoryWriter};
 pub use self::machine::Counts;
-use self::machine::{Machine, Shared};
-use crate::store::{BoxFuture, Error, LastUsed, Listing, Reader, Store, UploadGroup, Writer};
+use self::machine::{Machine, Shared, WriterId};
+use crate::store::{Error, LastUsed, Listing, Reader, Store, StoreFuture, UploadGroup, Writer};
 
 mod faults;
 mod handles;
-mod join;
 mod machine;
 #[cfg(test)]
 mod tests;
@@ -86,22 +86,20 @@ impl MemoryStore {
     pub fn exported(&self, directory: &Path, name: &str) -> Option<Vec<u8>> {
         self.0.machine().exported(directory, name)
     }
+
+    fn writer(&self, id: WriterId) -> Box<dyn Writer> {
+        Box::new(MemoryWriter { shared: self.0.clone(), id, is_full: false })
+    }
 }
 
 impl Store for MemoryStore {
-    fn create<'a>(
-        &'a self,
-        upload: &'a Upload,
-        fence: Fence,
-    ) -> BoxFuture<'a, Result<Box<dyn Writer>, Error>> {
-        Box::pin(async move {
-            let create = |machine: &mut Machine| machine.create(upload, fence);
-            let handle = self.0.act("creating an upload", create).await?;
-            Ok(Box::new(MemoryWriter::new(self.0.clone(), handle)) as Box<dyn Writer>)
-        })
+    fn create<'a>(&'a self, upload: &'a Upload, fence: Fence) -> StoreFuture<'a, Box<dyn Writer>> {
+        Box::pin(
+            self.0.act("creating an upload", move |machine| Ok(self.writer(machine.create(upload, fence)?))),
+        )
     }
 
-    fn load(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<Option<Upload>, Error>> {
+    fn load(&self, id: UploadId, fence: Fence) -> StoreFuture<'_, Option<Upload>> {
         Box::pin(self.0.act("loading an upload", move |machine| {
             machine.counts.lookups += 1;
             machine.admit(id, fence)?;
@@ -109,35 +107,24 @@ impl Store for MemoryStore {
         }))
     }
 
-    fn peek(&self, id: UploadId) -> BoxFuture<'_, Result<Option<Upload>, Error>> {
+    fn peek(&self, id: UploadId) -> StoreFuture<'_, Option<Upload>> {
         Box::pin(self.0.act("reading an upload's state", move |machine| {
             machine.counts.lookups += 1;
             machine.load(id)
         }))
     }
 
-    fn append(
-        &self,
-        id: UploadId,
-        at: Offset,
-        fence: Fence,
-    ) -> BoxFuture<'_, Result<Box<dyn Writer>, Error>> {
-        Box::pin(async move {
-            let open = |machine: &mut Machine| machine.append(id, at, fence);
-            let handle = self.0.act("opening an upload", open).await?;
-            Ok(Box::new(MemoryWriter::new(self.0.clone(), handle)) as Box<dyn Writer>)
-        })
+    fn append(&self, id: UploadId, at: Offset, fence: Fence) -> StoreFuture<'_, Box<dyn Writer>> {
+        Box::pin(
+            self.0.act("opening an upload", move |machine| Ok(self.writer(machine.append(id, at, fence)?))),
+        )
     }
 
-    fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> BoxFuture<'a, Result<(), Error>> {
+    fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> StoreFuture<'a, ()> {
         Box::pin(self.0.act("replacing a record", move |machine| machine.commit(upload, fence)))
     }
 
-    fn commit_and_discard<'a>(
-        &'a self,
-        upload: &'a Upload,
-        fence: Fence,
-    ) -> BoxFuture<'a, Result<(), Error>> {
+    fn commit_and_discard<'a>(&'a self, upload: &'a Upload, fence: Fence) -> StoreFuture<'a, ()> {
         Box::pin(self.0.act("replacing a record and discarding the content", move |machine| {
             if upload.is_complete() {
                 machine.commit(upload, fence)?;
@@ -146,32 +133,19 @@ impl Store for MemoryStore {
         }))
     }
 
-    fn join<'a>(
-        &'a self,
-        id: UploadId,
-        parts: &'a [UploadId],
-        fence: Fence,
-    ) -> BoxFuture<'a, Result<Durable, Error>> {
-        Box::pin(async move {
-            let join = |machine: &mut Machine| machine.join(id, parts, fence);
-            let bytes = self.0.act("joining uploads", join).await?;
-            #[expect(clippy::disallowed_methods, reason = "a store; these bytes survive a crash")]
-            Ok(Durable::attest(bytes))
-        })
+    fn join<'a>(&'a self, id: UploadId, parts: &'a [UploadId], fence: Fence) -> StoreFuture<'a, Durable> {
+        Box::pin(self.0.act("joining uploads", move |machine| machine.join(id, parts, fence)))
     }
 
-    fn read(&self, id: UploadId, from: Offset) -> BoxFuture<'_, Result<Box<dyn Reader>, Error>> {
-        Box::pin(async move {
-            let open = |machine: &mut Machine| {
-                let stored = machine.stored(id)?;
-                let end = stored.verified_bytes();
-                let content = stored.content.as_ref().ok_or(Error::Missing)?;
-                let from = usize::try_from(from.get()).unwrap_or(usize::MAX).min(end);
-                Ok(Bytes::copy_from_slice(&content[from..end]))
-            };
-            let rest = self.0.act("reading an upload", open).await?;
-            Ok(Box::new(MemoryReader::new(self.0.clone(), rest)) as Box<dyn Reader>)
-        })
+    fn read(&self, id: UploadId, from: Offset) -> StoreFuture<'_, Box<dyn Reader>> {
+        Box::pin(self.0.act("reading an upload", move |machine| {
+            let stored = machine.stored(id)?;
+            let end = stored.verified_bytes();
+            let content = stored.content.as_ref().ok_or(Error::Missing)?;
+            let from = usize::try_from(from.get()).unwrap_or(usize::MAX).min(end);
+            let rest = Bytes::copy_from_slice(&content[from..end]);
+            Ok(Box::new(MemoryReader { shared: self.0.clone(), rest }) as Box<dyn Reader>)
+        }))
     }
 
     fn export<'a>(
@@ -180,16 +154,15 @@ impl Store for MemoryStore {
         directory: &'a Path,
         name: &'a str,
         fence: Fence,
-    ) -> BoxFuture<'a, Result<String, Error>> {
-        let export = move |machine: &mut Machine| machine.export(id, directory, name, fence);
-        Box::pin(self.0.act("exporting an upload", export))
+    ) -> StoreFuture<'a, String> {
+        Box::pin(self.0.act("exporting an upload", move |machine| machine.export(id, directory, name, fence)))
     }
 
-    fn discard(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<(), Error>> {
+    fn discard(&self, id: UploadId, fence: Fence) -> StoreFuture<'_, ()> {
         Box::pin(self.0.act("discarding a content", move |machine| machine.discard(id, fence)))
     }
 
-    fn remove(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<(), Error>> {
+    fn remove(&self, id: UploadId, fence: Fence) -> StoreFuture<'_, ()> {
         Box::pin(self.0.act("removing an upload", move |machine| {
             machine.counts.lookups += 1;
             machine.admit(id, fence)?;
@@ -201,26 +174,25 @@ impl Store for MemoryStore {
         &self,
         group: UploadGroup,
         unchanged_since: Option<Timestamp>,
-    ) -> BoxFuture<'_, Result<Box<dyn Listing>, Error>> {
+    ) -> StoreFuture<'_, Box<dyn Listing>> {
         Box::pin(self.0.act("listing the uploads", move |machine| {
             let summaries = machine.list(group, unchanged_since);
             Ok(Box::new(MemoryListing(summaries)) as Box<dyn Listing>)
         }))
     }
 
-    fn last_used(&self) -> BoxFuture<'_, Result<Option<LastUsed>, Error>> {
-        let read = |machine: &mut Machine| Ok(machine.last_used.clone());
-        Box::pin(self.0.act("reading the time of the last use", read))
+    fn last_used(&self) -> StoreFuture<'_, Option<LastUsed>> {
+        Box::pin(self.0.act("reading the time of the last use", |machine| Ok(machine.last_used.clone())))
     }
 
-    fn set_last_used<'a>(&'a self, last_used: &'a LastUsed) -> BoxFuture<'a, Result<(), Error>> {
+    fn set_last_used<'a>(&'a self, last_used: &'a LastUsed) -> StoreFuture<'a, ()> {
         Box::pin(self.0.act("storing the time of the last use", |machine| {
             machine.last_used = Some(last_used.clone());
             Ok(())
         }))
     }
 
-    fn check_health(&self) -> BoxFuture<'_, Result<(), Error>> {
+    fn check_health(&self) -> StoreFuture<'_, ()> {
         Box::pin(self.0.act("checking the store", |machine| {
             if machine.free_bytes() == 0 { Err(Error::Full) } else { Ok(()) }
         }))

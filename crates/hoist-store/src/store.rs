@@ -57,25 +57,27 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
-use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
-use hoist_proto::upload::Upload;
+use hoist_proto::types::{Durable, Fence, Length, Offset, Principal, Timestamp, UploadId};
+use hoist_proto::upload::{Composition, Interruption, Upload};
 
 pub use self::error::Error;
-pub use self::last_used::{ClockStep, LastUsed};
-pub use self::summary::{UploadGroup, UploadSummary};
 
 mod error;
-mod last_used;
-mod summary;
 
 /// A boxed future, which lets the store be chosen at run time. Costs one allocation per call, none per byte.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// The future of a store's method.
+pub type StoreFuture<'a, T> = BoxFuture<'a, Result<T, Error>>;
+
 /// Storage for uploads: their content, and a record of each.
 ///
 /// The [module documentation](self) describes fencing, durability and cancellation, which are the same for all methods.
+/// Every method returns [`Error::Io`] if the storage fails, and every method with a fence returns [`Error::Fenced`] if a
+/// higher one was seen for the upload. Unless a method says otherwise, its future is safe to drop.
 pub trait Store: Send + Sync + 'static {
     /// Creates an upload without content and opens it for writing at offset zero.
     ///
@@ -90,15 +92,10 @@ pub trait Store: Send + Sync + 'static {
     ///   (upload-token: TOK-CRE-05).
     /// - [`Error::Full`] if there is no space. Nothing is left behind.
     /// - [`Error::Fenced`] if a higher fence was seen for the id.
-    /// - [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
     /// If dropped, the upload exists without content, or does not exist.
-    fn create<'a>(
-        &'a self,
-        upload: &'a Upload,
-        fence: Fence,
-    ) -> BoxFuture<'a, Result<Box<dyn Writer>, Error>>;
+    fn create<'a>(&'a self, upload: &'a Upload, fence: Fence) -> StoreFuture<'a, Box<dyn Writer>>;
 
     /// Reads an upload and takes the fence. Returns `None` if there is no such upload.
     ///
@@ -107,14 +104,12 @@ pub trait Store: Send + Sync + 'static {
     /// [`Upload::touched`] is the time of the last stored byte or of the last commit, whichever is later.
     ///
     /// # Errors
-    /// - [`Error::Fenced`] if a higher fence was seen.
     /// - [`Error::Damaged`] if record and content contradict each other, or the content is shorter than the offset that
     ///   was acknowledged.
-    /// - [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
     /// Safe to drop. The fence may have been taken.
-    fn load(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<Option<Upload>, Error>>;
+    fn load(&self, id: UploadId, fence: Fence) -> StoreFuture<'_, Option<Upload>>;
 
     /// Reads an upload without taking a fence, so that a running transfer continues. Returns `None` if there is no such
     /// upload.
@@ -123,11 +118,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// - [`Error::Damaged`] as for [`load`](Store::load).
-    /// - [`Error::Io`] if the storage fails.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    fn peek(&self, id: UploadId) -> BoxFuture<'_, Result<Option<Upload>, Error>>;
+    fn peek(&self, id: UploadId) -> StoreFuture<'_, Option<Upload>>;
 
     /// Opens an upload in [`Phase::Open`](hoist_proto::upload::Phase::Open) for writing after its last byte.
     ///
@@ -137,14 +128,8 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// - [`Error::Missing`] if there is no such upload, if it is complete, or if its parts were
     ///   [joined](Store::join).
-    /// - [`Error::Fenced`] if a higher fence was seen.
     /// - [`Error::Damaged`] if the content does not end at `at`.
-    /// - [`Error::Io`] if the storage fails.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    fn append(&self, id: UploadId, at: Offset, fence: Fence)
-    -> BoxFuture<'_, Result<Box<dyn Writer>, Error>>;
+    fn append(&self, id: UploadId, at: Offset, fence: Fence) -> StoreFuture<'_, Box<dyn Writer>>;
 
     /// Replaces the record of an upload, atomically and durably.
     ///
@@ -154,12 +139,11 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The old record stays valid.
     /// - [`Error::Missing`] if there is no such upload.
-    /// - [`Error::Fenced`] if a higher fence was seen.
     /// - [`Error::Full`] or [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
     /// If dropped, either the old or the new record is valid.
-    fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> BoxFuture<'a, Result<(), Error>>;
+    fn commit<'a>(&'a self, upload: &'a Upload, fence: Fence) -> StoreFuture<'a, ()>;
 
     /// Combines [`commit`](Store::commit) and [`discard`](Store::discard) in one step, for an upload whose content was
     /// moved elsewhere or is worthless.
@@ -173,8 +157,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// If dropped, either the old record with the content or the new record is valid.
-    fn commit_and_discard<'a>(&'a self, upload: &'a Upload, fence: Fence)
-    -> BoxFuture<'a, Result<(), Error>>;
+    fn commit_and_discard<'a>(&'a self, upload: &'a Upload, fence: Fence) -> StoreFuture<'a, ()>;
 
     /// Gives an upload the content of `parts`, one after the other, and returns its length.
     ///
@@ -198,12 +181,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// If dropped, the upload has no content or all of it.
-    fn join<'a>(
-        &'a self,
-        id: UploadId,
-        parts: &'a [UploadId],
-        fence: Fence,
-    ) -> BoxFuture<'a, Result<Durable, Error>>;
+    fn join<'a>(&'a self, id: UploadId, parts: &'a [UploadId], fence: Fence) -> StoreFuture<'a, Durable>;
 
     /// Opens the content for reading, from an offset to its current end. Takes no fence.
     ///
@@ -213,11 +191,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// - [`Error::Missing`] if there is no such upload, or its content was discarded.
     /// - [`Error::Damaged`] as for [`load`](Store::load).
-    /// - [`Error::Io`] if the storage fails.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    fn read(&self, id: UploadId, from: Offset) -> BoxFuture<'_, Result<Box<dyn Reader>, Error>>;
+    fn read(&self, id: UploadId, from: Offset) -> StoreFuture<'_, Box<dyn Reader>>;
 
     /// Gives the content a name outside the store, durably, and returns that name.
     ///
@@ -227,7 +201,6 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// - [`Error::Missing`] if there is no such upload, or its content was discarded.
-    /// - [`Error::Fenced`] if a higher fence was seen.
     /// - [`Error::Full`] if a copy is needed and does not fit.
     /// - [`Error::Io`] if `name` is not one path segment, or if the storage fails.
     ///
@@ -239,19 +212,18 @@ pub trait Store: Send + Sync + 'static {
         directory: &'a Path,
         name: &'a str,
         fence: Fence,
-    ) -> BoxFuture<'a, Result<String, Error>>;
+    ) -> StoreFuture<'a, String>;
 
     /// Frees the content of a complete upload and keeps its record, which states the offset from then on. Idempotent.
     ///
     /// # Errors
     /// - [`Error::Missing`] if there is no such upload.
-    /// - [`Error::Fenced`] if a higher fence was seen.
     /// - [`Error::Io`] if the upload is not complete.
     /// - [`Error::Full`] or [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
     /// If dropped, the content may or may not exist. The record is right in both cases.
-    fn discard(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<(), Error>>;
+    fn discard(&self, id: UploadId, fence: Fence) -> StoreFuture<'_, ()>;
 
     /// Deletes an upload, record and content, even if it is damaged. The id is free afterwards.
     ///
@@ -259,12 +231,10 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// - [`Error::Missing`] if there is no such upload.
-    /// - [`Error::Fenced`] if a higher fence was seen.
-    /// - [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
     /// If dropped, the upload exists as a whole or not at all.
-    fn remove(&self, id: UploadId, fence: Fence) -> BoxFuture<'_, Result<(), Error>>;
+    fn remove(&self, id: UploadId, fence: Fence) -> StoreFuture<'_, ()>;
 
     /// Lists the uploads of a group in small batches, in no particular order. Takes no fence.
     ///
@@ -274,26 +244,17 @@ pub trait Store: Send + Sync + 'static {
     /// An upload that exists during the whole listing is in it. An upload that is created, completed or removed
     /// meanwhile may or may not be. A caller that lists [`Open`](UploadGroup::Open) and then
     /// [`Complete`](UploadGroup::Complete) sees every upload, and possibly twice if it was completed in between.
-    ///
-    /// # Errors
-    /// - [`Error::Io`] if the storage fails.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
     fn list(
         &self,
         group: UploadGroup,
         unchanged_since: Option<Timestamp>,
-    ) -> BoxFuture<'_, Result<Box<dyn Listing>, Error>>;
+    ) -> StoreFuture<'_, Box<dyn Listing>>;
 
     /// Returns all uploads, sorted by id. For tests and for stores that are known to be small.
     ///
     /// # Errors
     /// As for [`list`](Store::list).
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    fn list_all(&self) -> BoxFuture<'_, Result<Vec<UploadSummary>, Error>> {
+    fn list_all(&self) -> StoreFuture<'_, Vec<UploadSummary>> {
         Box::pin(async move {
             let mut all = Vec::new();
             for group in [UploadGroup::Open, UploadGroup::Complete] {
@@ -314,13 +275,7 @@ pub trait Store: Send + Sync + 'static {
     /// Returns the value of the last [`set_last_used`](Store::set_last_used), or `None` if there is none.
     ///
     /// A store that holds uploads but no such value may return the newest time it knows.
-    ///
-    /// # Errors
-    /// - [`Error::Io`] if the storage fails.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    fn last_used(&self) -> BoxFuture<'_, Result<Option<LastUsed>, Error>>;
+    fn last_used(&self) -> StoreFuture<'_, Option<LastUsed>>;
 
     /// Stores the time at which the store was in use, and the steps of the clock. With it, the next start can detect a
     /// clock that is wrong.
@@ -333,7 +288,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Cancellation
     /// If dropped, either the old or the new value is kept.
-    fn set_last_used<'a>(&'a self, last_used: &'a LastUsed) -> BoxFuture<'a, Result<(), Error>>;
+    fn set_last_used<'a>(&'a self, last_used: &'a LastUsed) -> StoreFuture<'a, ()>;
 
     /// Checks that the store can be reached and written to. Called by readiness probes.
     ///
@@ -341,10 +296,7 @@ pub trait Store: Send + Sync + 'static {
     /// Returns what is wrong, for an operator to read.
     /// - [`Error::Full`] if there is no space.
     /// - [`Error::Io`] otherwise.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
-    fn check_health(&self) -> BoxFuture<'_, Result<(), Error>>;
+    fn check_health(&self) -> StoreFuture<'_, ()>;
 }
 
 /// Writes the content of one request, in order.
@@ -366,7 +318,7 @@ pub trait Writer: Send {
     ///
     /// # Cancellation
     /// If dropped, either all the bytes are accepted or none.
-    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Error>>;
+    fn write(&mut self, bytes: Bytes) -> StoreFuture<'_, ()>;
 
     /// Makes all accepted bytes durable and returns the offset of their end. Verifies unverified bytes
     /// ([`mark_unverified`](Writer::mark_unverified)).
@@ -380,7 +332,7 @@ pub trait Writer: Send {
     ///
     /// # Cancellation
     /// If dropped, the bytes may or may not be durable.
-    fn sync(&mut self) -> BoxFuture<'_, Result<Durable, Error>>;
+    fn sync(&mut self) -> StoreFuture<'_, Durable>;
 
     /// Drops the bytes from offset `to` on. For content found worthless before its offset was acknowledged.
     ///
@@ -392,7 +344,7 @@ pub trait Writer: Send {
     ///
     /// # Cancellation
     /// If dropped, the content may or may not be truncated.
-    fn truncate(&mut self, to: Offset) -> BoxFuture<'_, Result<(), Error>>;
+    fn truncate(&mut self, to: Offset) -> StoreFuture<'_, ()>;
 
     /// Marks the bytes that are written from now on as unverified, until their digest has been compared.
     ///
@@ -407,7 +359,7 @@ pub trait Writer: Send {
     ///
     /// # Cancellation
     /// If dropped, the mark may or may not be set.
-    fn mark_unverified(&mut self) -> BoxFuture<'_, Result<(), Error>>;
+    fn mark_unverified(&mut self) -> StoreFuture<'_, ()>;
 
     /// Starts to make the accepted bytes durable, without waiting, and returns the offset that is durable already.
     ///
@@ -425,7 +377,7 @@ pub trait Reader: Send {
     ///
     /// # Cancellation
     /// If dropped, no byte is skipped.
-    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Error>>;
+    fn next(&mut self) -> StoreFuture<'_, Option<Bytes>>;
 }
 
 /// The uploads of a [`Store::list`], in batches.
@@ -437,5 +389,81 @@ pub trait Listing: Send {
     ///
     /// # Cancellation
     /// If dropped, some uploads of the next batch may be skipped.
-    fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<UploadSummary>>, Error>>;
+    fn next(&mut self) -> StoreFuture<'_, Option<Vec<UploadSummary>>>;
+}
+
+/// One of the two groups that a store lists separately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadGroup {
+    /// Uploads that accept more bytes. May contain complete ones that a crash left there.
+    Open,
+    /// Complete uploads.
+    Complete,
+}
+
+/// The properties of an upload that a listing reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UploadSummary {
+    /// The upload's id.
+    pub id: UploadId,
+    /// The principal that created the upload.
+    pub owner: Option<Principal>,
+    /// The source of the content: requests of its own, or parts.
+    pub composition: Composition,
+    /// Bytes stored, durable or not.
+    pub stored: Offset,
+    /// Bytes of the whole representation, if known.
+    pub length: Option<Length>,
+    /// Bytes of the creation request's fields and of the part ids in the record. Counted against quotas.
+    pub record_bytes: u64,
+    /// True if the upload accepts more bytes.
+    pub is_open: bool,
+    /// True if a later request can resume the upload. An open upload that cannot be resumed ends with its only request.
+    pub can_resume: bool,
+    /// True if the content is complete and the target has not answered: work that a crash left behind.
+    pub awaits_delivery: bool,
+    /// The time at which the upload expires, if it does.
+    pub expires: Option<Timestamp>,
+    /// The time of the last change.
+    pub touched: Timestamp,
+}
+
+impl From<Upload> for UploadSummary {
+    fn from(upload: Upload) -> Self {
+        Self {
+            id: upload.id,
+            stored: upload.offset.offset(),
+            is_open: !upload.is_complete(),
+            can_resume: upload.semantics.interruption == Interruption::Resumes,
+            awaits_delivery: upload.awaits_delivery(),
+            expires: upload.expires(),
+            touched: upload.touched,
+            length: upload.length,
+            record_bytes: upload.record_bytes(),
+            owner: upload.owner,
+            composition: upload.composition,
+        }
+    }
+}
+
+/// The time of the last use of a store, by a wall clock that may have been set since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastUsed {
+    /// The last time at which the store was in use and the clock was trusted.
+    pub at: Timestamp,
+    /// The steps of the clock, oldest first. Times that the store has recorded before a step are corrected by it.
+    pub steps: Vec<ClockStep>,
+}
+
+/// One step of the wall clock, and the correction for the times that were recorded before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockStep {
+    /// The first time that is corrected.
+    pub since: Timestamp,
+    /// The last time that is corrected.
+    pub until: Timestamp,
+    /// The duration that is added to a time.
+    pub by: Duration,
+    /// The upper bound of corrected times.
+    pub to: Timestamp,
 }

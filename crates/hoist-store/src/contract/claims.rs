@@ -6,7 +6,7 @@ use hoist_proto::types::{Fence, Offset};
 use hoist_proto::upload::Upload;
 use tokio::task::JoinSet;
 
-use super::{ONE, Site, byte, content, create, delivered, load, pattern, pause, sample, stored};
+use super::{ONE, Site, byte, content, create, delivered, load, pattern, sample, stored, yield_now};
 use crate::store::{Error, Store};
 
 pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
@@ -91,7 +91,7 @@ async fn an_acknowledged_offset_stays(site: &impl Site) {
             }
         });
         for _ in 0..round % 23 {
-            pause().await;
+            yield_now().await;
         }
         // Not awaited in the other rounds: a stalled writer must not matter.
         if round % 100 == 0 {

@@ -135,7 +135,7 @@ async fn peeks_during_other_operations(site: &impl Site) {
             assert!(!peeked.is_complete() || now == whole, "complete with {now}");
             last = now;
             peeks += 1;
-            super::pause().await;
+            super::yield_now().await;
         }
         peeks
     };

@@ -40,16 +40,16 @@ use rustix::io::Errno;
 
 use super::failure::{Failure, Repair};
 use super::layout::{ParentDir, ParentDirs};
-use super::mutex::lock;
+use super::thread_pool::lock;
 use super::upload_dir::UploadDir;
 use super::{acknowledged, sys};
 use crate::store::Error;
 
 /// An upload's content file, open for writing.
 pub(super) struct Content {
-    id: UploadId,
+    pub(super) id: UploadId,
     file: OwnedFd,
-    is_disk: bool,
+    pub(super) is_disk: bool,
     /// The length of the file, with unverified bytes. Only changed under the lock of `writing`.
     end: AtomicU64,
     /// The number of bytes without the unverified ones. Only changed under the lock of `writing`.
@@ -68,6 +68,7 @@ struct SyncState {
 }
 
 /// The state that a write needs. Its lock is the right to change the file.
+#[derive(Default)]
 struct WriteState {
     failure: Option<Failure>,
     unverified: Option<Unverified>,
@@ -83,6 +84,7 @@ struct Unverified {
 
 /// The status that can be read without waiting for the disk. Only changed under the lock of `syncing`, except for
 /// `is_parent_unsynced`.
+#[derive(Default)]
 struct Status {
     /// Every byte before this one is durable and verified.
     durable: u64,
@@ -118,12 +120,12 @@ impl Content {
         if let Err(errno) = acknowledged::set(&file, 0) {
             tracing::debug!(upload = %dir.id.short(), %errno, "could not store the acknowledged offset");
         }
-        Self::new(dir.id, dir.is_disk(), file, 0, Some(dir), true)
+        Self::new(dir.id, dir.is_disk, file, 0, Some(dir), true)
     }
 
     /// The content of an upload of which `bytes` bytes are durable, once its parent directory is synced if it is not.
     pub(super) fn durable(dir: &UploadDir, file: OwnedFd, bytes: u64, is_parent_unsynced: bool) -> Self {
-        Self::new(dir.id, dir.is_disk(), file, bytes, None, is_parent_unsynced)
+        Self::new(dir.id, dir.is_disk, file, bytes, None, is_parent_unsynced)
     }
 
     fn new(
@@ -144,17 +146,11 @@ impl Content {
                 durable: bytes,
                 is_draft: draft.is_some(),
                 is_parent_unsynced,
-                is_unverified: false,
-                failure: None,
-                repair: None,
+                ..Status::default()
             }),
-            writing: Mutex::new(WriteState { failure: None, unverified: None }),
+            writing: Mutex::default(),
             syncing: Mutex::new(SyncState { synced: bytes, draft }),
         }
-    }
-
-    pub(super) fn id(&self) -> UploadId {
-        self.id
     }
 
     /// Returns the length of the file, with unverified bytes.
@@ -167,18 +163,12 @@ impl Content {
         self.written.load(Ordering::Acquire)
     }
 
-    pub(super) fn is_disk(&self) -> bool {
-        self.is_disk
-    }
-
     /// Appends bytes. If they do not all fit, the ones that do are kept.
     //= TOK-CRE-01
     //= TOK-APP-05
     pub(super) fn append<'a>(&self, pieces: impl Iterator<Item = &'a Bytes>) -> Result<(), Failure> {
         let writing = lock(&self.writing);
-        if let Some(failure) = &writing.failure {
-            return Err(failure.clone());
-        }
+        check(writing.failure.as_ref())?;
         let mut buffers = pieces.map(|bytes| IoSlice::new(bytes)).collect::<Vec<_>>();
         let at = self.end();
         let (bytes, written) = sys::write_all(&self.file, at, &mut buffers);
@@ -291,10 +281,8 @@ impl Content {
     /// Takes the right to sync the file, unless it has failed.
     fn lock_syncing(&self) -> Result<MutexGuard<'_, SyncState>, Failure> {
         let syncing = lock(&self.syncing);
-        match &lock(&self.status).failure {
-            Some(failure) => Err(failure.clone()),
-            None => Ok(syncing),
-        }
+        check(lock(&self.status).failure.as_ref())?;
+        Ok(syncing)
     }
 
     fn durable_bytes(&self) -> u64 {
@@ -336,9 +324,7 @@ impl Content {
     pub(super) fn mark_unverified(&self, dir: UploadDir) -> Result<(), Failure> {
         let _progress = self.lock_syncing()?;
         let mut writing = lock(&self.writing);
-        if let Some(failure) = &writing.failure {
-            return Err(failure.clone());
-        }
+        check(writing.failure.as_ref())?;
         if writing.unverified.is_some() {
             return Ok(());
         }
@@ -355,9 +341,7 @@ impl Content {
     pub(super) fn truncate_to(&self, to: u64) -> Result<(), Failure> {
         let mut syncing = self.lock_syncing()?;
         let mut writing = lock(&self.writing);
-        if let Some(failure) = &writing.failure {
-            return Err(failure.clone());
-        }
+        check(writing.failure.as_ref())?;
         self.truncate_file(&mut syncing, &mut writing, to)
     }
 
@@ -366,9 +350,7 @@ impl Content {
         let mut syncing = lock(&self.syncing);
         let mut writing = lock(&self.writing);
         let Some(from) = writing.unverified.as_ref().map(|unverified| unverified.from) else { return Ok(()) };
-        if let Some(failure) = &lock(&self.status).failure {
-            return Err(failure.clone());
-        }
+        check(lock(&self.status).failure.as_ref())?;
         writing.failure.get_or_insert(claim_ended());
         self.truncate_file(&mut syncing, &mut writing, from)
     }
@@ -427,6 +409,10 @@ impl Content {
     fn failed(&self, doing: &str, errno: Errno) -> Failure {
         sys::failed(format!("{doing} {}…", self.id.short()), errno).into()
     }
+}
+
+fn check(failure: Option<&Failure>) -> Result<(), Failure> {
+    failure.cloned().map_or(Ok(()), Err)
 }
 
 fn claim_ended() -> Failure {

@@ -10,16 +10,14 @@
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hoist_proto::types::{Timestamp, UploadId};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::free_space::FreeSpace;
 use super::layout::{CONTENT, CONTENT_NEW, DRAFT, ParentDir, ParentDirs, RECORD, REMOVED_SUFFIX, label};
-use super::options::{Durability, Options};
+use super::options::{Durability, Headroom, Options};
 use super::setup;
 use super::sys::{self, Dir, failed};
 use super::upload_dir::UploadDir;
@@ -33,15 +31,17 @@ pub(super) struct DataDir {
     done: Dir,
     lock: OwnedFd,
     /// True if the store syncs to disk at all ([`Durability::Disk`]).
-    is_disk: bool,
-    free_space: Arc<FreeSpace>,
+    pub(super) is_disk: bool,
+    pub(super) headroom: Headroom,
+    /// Bytes that may be written before the file system's free space is queried again.
+    pub(super) granted: AtomicU64,
     /// The mode of exported files.
     export_mode: Mode,
     /// True once a failure to set the mode has been logged.
     is_mode_reported: AtomicBool,
     health_checks: AtomicU64,
-    is_open_clean: AtomicBool,
-    is_done_clean: AtomicBool,
+    /// True for each parent directory whose cleanup has begun.
+    is_cleaned: [AtomicBool; 2],
 }
 
 /// The remains that a crash leaves of an upload.
@@ -63,17 +63,16 @@ impl DataDir {
         let root = Dir::at_path(path)
             .map_err(|errno| failed(format!("opening the data directory {}", path.display()), errno))?;
         let lock = setup::lock(&root, path)?;
-        let again = root.duplicate().map_err(|errno| failed("opening the data directory", errno))?;
         let data_dir = Self {
             open: parent(&root, "open")?,
             done: parent(&root, "done")?,
             export_mode: setup::shared_file_mode(&root)?,
             is_mode_reported: AtomicBool::new(false),
-            free_space: Arc::new(FreeSpace::new(again, options.headroom)),
+            headroom: options.headroom,
+            granted: AtomicU64::new(0),
             is_disk,
             health_checks: AtomicU64::new(0),
-            is_open_clean: AtomicBool::new(false),
-            is_done_clean: AtomicBool::new(false),
+            is_cleaned: Default::default(),
             lock,
             root,
         };
@@ -81,14 +80,6 @@ impl DataDir {
             data_dir.root.sync().map_err(|errno| failed("syncing the data directory", errno))?;
         }
         Ok(data_dir)
-    }
-
-    pub(super) fn is_disk(&self) -> bool {
-        self.is_disk
-    }
-
-    pub(super) fn free_space(&self) -> &Arc<FreeSpace> {
-        &self.free_space
     }
 
     /// Makes a file as readable for other programs as the umask allows. A failure is logged once and otherwise ignored,
@@ -148,10 +139,14 @@ impl DataDir {
                 found => found.map_err(|errno| failed(format!("opening {}", label(parent, id)), errno))?,
             };
             if let Some(dir) = found {
-                return Ok(Some(UploadDir::new(parent, id, dir, self.is_disk)));
+                return Ok(Some(self.upload_dir(parent, id, dir)));
             }
         }
         Ok(None)
+    }
+
+    fn upload_dir(&self, parent: ParentDir, id: UploadId, handle: Dir) -> UploadDir {
+        UploadDir { parent, id, handle, is_disk: self.is_disk }
     }
 
     /// Does the same without the upload's lock: the upload may be moved to `done` during the search.
@@ -179,7 +174,7 @@ impl DataDir {
             && length.get() >= REQUIRED_BYTES_MIN
             && !record.upload.composition.is_composed()
         {
-            self.free_space.require(length.get())?;
+            self.require(length.get())?;
         }
         let doing = |errno| failed(format!("creating {}", label(ParentDir::Open, id)), errno);
         match self.open.make_dir(&id.to_string()) {
@@ -188,7 +183,7 @@ impl DataDir {
         }
         let filled = (|| {
             let dir = self.open.dir(&id.to_string()).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
-            let upload_dir = UploadDir::new(ParentDir::Open, id, dir, self.is_disk);
+            let upload_dir = self.upload_dir(ParentDir::Open, id, dir);
             let content = upload_dir.handle.new_file(CONTENT, OFlags::EXCL).map_err(doing)?;
             // Last, because a directory with a draft is an upload.
             upload_dir.write(DRAFT, &record::to_bytes(record)?)?;
@@ -236,7 +231,7 @@ impl DataDir {
                 source: Errno::NOENT.into(),
             });
         }
-        if self.free_space.free_bytes() == Some(0) {
+        if self.free_bytes() == Some(0) {
             return Err(Error::Full);
         }
         let name = format!("probe-{}", self.health_checks.fetch_add(1, Ordering::Relaxed));
@@ -254,11 +249,7 @@ impl DataDir {
 
     /// Returns true for the first caller on each directory, which must then clean it.
     pub(super) fn claim_cleanup(&self, parent: ParentDir) -> bool {
-        let is_clean = match parent {
-            ParentDir::Open => &self.is_open_clean,
-            ParentDir::Done => &self.is_done_clean,
-        };
-        !is_clean.swap(true, Ordering::Relaxed)
+        !self.is_cleaned[parent as usize].swap(true, Ordering::Relaxed)
     }
 
     /// Returns the id of the upload whose unfinished removal left an entry.
@@ -277,7 +268,7 @@ impl DataDir {
     /// Returns what a crash left of an upload. Not conclusive while an operation on the upload runs.
     pub(super) fn leftover(&self, parent: ParentDir, id: UploadId, entry: &str) -> Leftover {
         let Ok(Some(dir)) = self.dir_of(parent).dir(entry) else { return Leftover::Nothing };
-        let upload_dir = UploadDir::new(parent, id, dir, self.is_disk);
+        let upload_dir = self.upload_dir(parent, id, dir);
         match upload_dir.has_record() {
             Ok(false) => Leftover::Creation,
             Ok(true)

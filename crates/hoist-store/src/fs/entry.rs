@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use hoist_proto::types::{Fence, UploadId};
 
 use super::failure::Repair;
-use super::mutex::lock;
+use super::thread_pool::lock;
 use super::write_queue::WriteQueue;
 use crate::store::Error;
 
@@ -40,7 +40,7 @@ impl Entry {
             return Err(Error::Fenced);
         }
         state.fence = Some(fence);
-        Ok(state.queue.clone().filter(|queue| queue.fence() < fence))
+        Ok(state.queue.clone().filter(|queue| queue.fence < fence))
     }
 
     pub(super) fn queue(&self) -> Option<Arc<WriteQueue>> {
@@ -56,8 +56,8 @@ impl Entry {
         let mut state = lock(&self.state);
         if state.queue.as_ref().is_some_and(|held| Arc::ptr_eq(held, queue)) {
             state.queue = None;
-            state.durable_bytes = queue.content().known_durable();
-            state.repair = queue.content().repair().or(state.repair);
+            state.durable_bytes = queue.content.known_durable();
+            state.repair = queue.content.repair().or(state.repair);
         }
     }
 

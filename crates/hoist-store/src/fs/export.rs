@@ -24,15 +24,6 @@ use super::upload_dir::UploadDir;
 use crate::export_name;
 use crate::store::Error;
 
-/// The possible owners of a content file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sharing {
-    /// The file belongs to its upload alone.
-    Alone,
-    /// Other uploads may share the file.
-    Shared,
-}
-
 /// Gives the content a name in `directory`, durably, and returns it.
 ///
 /// The exported file has mode 0666 without the bits of the process's umask, like any file that a program creates. Where
@@ -41,27 +32,26 @@ pub(super) enum Sharing {
 pub(super) fn export(
     data_dir: &DataDir,
     upload_dir: &UploadDir,
-    sharing: Sharing,
+    is_shared: bool,
     directory: &Path,
     name: &str,
 ) -> Result<String, Error> {
     let doing = |errno| failed(format!("exporting {} to {}", upload_dir.label(), directory.display()), errno);
-    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
-        return Err(doing(Errno::INVAL));
-    }
+    let names = export_name::candidates(upload_dir.id, name).ok_or_else(|| doing(Errno::INVAL))?;
     let export = Export {
         content: upload_dir.content(OFlags::RDONLY)?.ok_or(Error::Missing)?,
         directory: Dir::at_path(directory).map_err(doing)?,
-        names: export_name::candidates(upload_dir.id, name),
+        names,
         hidden: format!(".{}.part", upload_dir.id),
+        is_shared,
         upload_dir,
         data_dir,
     };
-    let name = match export.find_earlier(sharing).map_err(doing)? {
+    let name = match export.find_earlier().map_err(doing)? {
         Some(name) => name,
-        None => export.create(sharing, doing)?,
+        None => export.create(doing)?,
     };
-    if data_dir.is_disk() {
+    if data_dir.is_disk {
         export.directory.sync().map_err(doing)?;
     }
     Ok(name)
@@ -70,6 +60,8 @@ pub(super) fn export(
 struct Export<'a> {
     upload_dir: &'a UploadDir,
     content: OwnedFd,
+    /// True if other uploads may share the content file.
+    is_shared: bool,
     directory: Dir,
     names: [String; 3],
     /// The hidden name. It is fixed, so that a repeated export overwrites what a crash left.
@@ -79,9 +71,9 @@ struct Export<'a> {
 
 impl Export<'_> {
     /// Returns the name that an earlier attempt gave the content.
-    fn find_earlier(&self, sharing: Sharing) -> Result<Option<String>, Errno> {
+    fn find_earlier(&self) -> Result<Option<String>, Errno> {
         let content = rustix::fs::fstat(&self.content)?;
-        if sharing == Sharing::Alone
+        if !self.is_shared
             && content.st_nlink > 1
             && let Some(name) = self.name_of(&identity(&content))?
         {
@@ -113,13 +105,12 @@ impl Export<'_> {
         Ok(stat.is_some_and(|stat| sys::is_regular_file(&stat) && identity(&stat) == wanted))
     }
 
-    fn create(&self, sharing: Sharing, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
+    fn create(&self, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {
         self.data_dir.set_export_mode(&self.content);
-        let linked = match sharing {
-            Sharing::Alone => {
-                self.first_free(|name| self.upload_dir.handle.link(CONTENT, &self.directory, name)).map(Some)
-            }
-            Sharing::Shared => self.link_hidden().map(|()| None),
+        let linked = if self.is_shared {
+            self.link_hidden().map(|()| None)
+        } else {
+            self.first_free(|name| self.upload_dir.handle.link(CONTENT, &self.directory, name)).map(Some)
         };
         let named = match linked {
             Ok(Some(name)) => return Ok(name),
@@ -146,7 +137,7 @@ impl Export<'_> {
         self.directory.remove_file(&self.hidden)?;
         self.upload_dir.handle.link(CONTENT, &self.directory, &self.hidden)?;
         // Before `exported` is written, which without the hidden name would mean success.
-        if self.upload_dir.is_disk() { self.directory.sync() } else { Ok(()) }
+        if self.upload_dir.is_disk { self.directory.sync() } else { Ok(()) }
     }
 
     fn rename_link(&self, doing: impl Fn(Errno) -> Error) -> Result<String, Error> {

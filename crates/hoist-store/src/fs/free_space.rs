@@ -3,28 +3,17 @@
 //! Owns the headroom that stays free, and the checks that bytes fit. Reserves nothing: the declared length of an upload
 //! takes no space from others before its bytes arrive.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
+use super::data_dir::DataDir;
 use super::options::Headroom;
-use super::sys::{self, Dir, Volume};
+use super::sys::{self, Volume};
 use crate::store::Error;
 
-/// The volume of the data directory, and the space to keep free on it.
-pub(super) struct FreeSpace {
-    root: Dir,
-    headroom: Headroom,
-    /// Bytes that may be written before the file system is queried again.
-    granted: AtomicU64,
-}
-
-impl FreeSpace {
-    pub(super) fn new(root: Dir, headroom: Headroom) -> Self {
-        Self { root, headroom, granted: AtomicU64::new(0) }
-    }
-
+impl DataDir {
     /// Returns the number of bytes that uploads may still take; `None` if the file system does not report it.
     pub(super) fn free_bytes(&self) -> Option<u64> {
-        let volume = sys::volume(self.root.fd()).ok().flatten()?;
+        let volume = sys::volume(&self.root.0).ok().flatten()?;
         Some(volume.available.saturating_sub(self.headroom_bytes(volume)))
     }
 
@@ -38,7 +27,7 @@ impl FreeSpace {
     pub(super) fn grant(&self, bytes: u64) -> u64 {
         /// The most bytes written between two queries, so that the use of the volume by other programs is noticed soon.
         const GRANT_MAX: u64 = 64 * 1024 * 1024;
-        if self.headroom.is_none() {
+        if matches!(self.headroom, Headroom::Bytes(0) | Headroom::Percent(0)) {
             return bytes;
         }
         let granted = |granted: u64| granted.checked_sub(bytes);

@@ -30,24 +30,14 @@ use crate::store::Error;
 /// Builds the content of `parts` in the directory of the upload, and returns its length. Builds nothing if the length
 /// is zero. Leaves nothing behind if it fails.
 pub(super) fn build(data_dir: &DataDir, dir: &UploadDir, parts: &[UploadId]) -> Result<u64, Error> {
-    clear(dir)?;
+    // An earlier attempt may have left it.
+    dir.remove_file(CONTENT_NEW)?;
     let built = Parts::measure(data_dir, parts).and_then(|parts| parts.build_in(dir));
     if built.is_err() {
         // Best effort: the next attempt or listing removes it.
         let _ = dir.handle.remove_file(CONTENT_NEW);
     }
     built
-}
-
-/// Replaces the empty content by the joined one. Durable once the directory is synced.
-pub(super) fn install(dir: &UploadDir) -> Result<(), Error> {
-    let doing = |errno| dir.failed("renaming a file to", CONTENT_NEW, errno);
-    dir.handle.rename(CONTENT_NEW, &dir.handle, CONTENT).map_err(doing)
-}
-
-/// Removes what an earlier attempt left.
-fn clear(dir: &UploadDir) -> Result<(), Error> {
-    dir.handle.remove_file(CONTENT_NEW).map_err(|errno| dir.failed("removing", CONTENT_NEW, errno))
 }
 
 /// The complete uploads to join, without the empty ones.
@@ -87,7 +77,7 @@ impl<'a> Parts<'a> {
         let first = self.reopen(first, bytes)?;
         let is_linked = if others.is_empty() { self.link(dir, &first)? } else { false };
         let file = if is_linked { first.file } else { self.copy(dir, first, others)? };
-        if dir.is_disk() {
+        if dir.is_disk {
             sys::sync_data(&file).map_err(|errno| dir.failed("syncing", CONTENT_NEW, errno))?;
         }
         acknowledged::set(&file, self.bytes)
@@ -120,7 +110,7 @@ impl<'a> Parts<'a> {
         if sys::share_blocks(&first.file, &joined).map_err(doing)? {
             self.reserve_unshared(&joined).map_err(doing)?;
         } else {
-            self.data_dir.free_space().require(self.bytes)?;
+            self.data_dir.require(self.bytes)?;
             sys::reserve(&joined, 0, self.bytes).map_err(doing)?;
             sys::copy(&first.file, &joined, 0, first.bytes).map_err(doing)?;
         }

@@ -13,7 +13,7 @@ use super::layout::ParentDir;
 use super::read;
 use super::sys::failed;
 use super::thread_pool::ThreadPool;
-use crate::store::{BoxFuture, Error, Listing, UploadSummary};
+use crate::store::{Error, Listing, StoreFuture, UploadGroup, UploadSummary};
 
 /// The most directory entries that one step reads.
 const STEP: usize = 256;
@@ -40,10 +40,14 @@ impl LocalListing {
     pub(super) fn begin(
         data_dir: Arc<DataDir>,
         entries: Arc<Entries>,
-        parent: ParentDir,
+        group: UploadGroup,
         unchanged_since: Option<Timestamp>,
         pool: ThreadPool,
     ) -> Result<Self, Error> {
+        let parent = match group {
+            UploadGroup::Open => ParentDir::Open,
+            UploadGroup::Complete => ParentDir::Done,
+        };
         let doing = |errno| failed(format!("listing {parent}"), errno);
         let names = data_dir.dir_of(parent).entries().map_err(doing)?;
         let cleans = unchanged_since.is_none() && data_dir.claim_cleanup(parent);
@@ -60,7 +64,7 @@ impl LocalListing {
 }
 
 impl Listing for LocalListing {
-    fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<UploadSummary>>, Error>> {
+    fn next(&mut self) -> StoreFuture<'_, Option<Vec<UploadSummary>>> {
         Box::pin(self.step())
     }
 }

@@ -49,12 +49,6 @@ pub enum Headroom {
     Percent(u8),
 }
 
-impl Headroom {
-    pub(super) fn is_none(self) -> bool {
-        matches!(self, Self::Bytes(0) | Self::Percent(0))
-    }
-}
-
 impl Default for Headroom {
     fn default() -> Self {
         Self::Percent(1)

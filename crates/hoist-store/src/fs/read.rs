@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Offset, Timestamp, UploadId};
-use hoist_proto::upload::{Interruption, Upload};
+use hoist_proto::upload::Upload;
 use rustix::fs::OFlags;
 
 use super::data_dir::DataDir;
@@ -14,7 +14,7 @@ use super::layout::{CONTENT, ParentDirs};
 use super::sys;
 use super::thread_pool::ThreadPool;
 use super::upload_dir::{StoredRecord, UploadDir};
-use crate::store::{BoxFuture, Error, Reader, UploadSummary};
+use crate::store::{Error, Reader, StoreFuture, UploadSummary};
 
 const READ_BYTES_MAX: usize = 256 * 1024;
 
@@ -65,7 +65,7 @@ impl LocalReader {
 }
 
 impl Reader for LocalReader {
-    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Error>> {
+    fn next(&mut self) -> StoreFuture<'_, Option<Bytes>> {
         Box::pin(self.read())
     }
 }
@@ -84,7 +84,7 @@ pub(super) fn peek_beside(
     // After the record, because a complete upload receives no more bytes.
     let (offset, parents) = match (record.discarded, entry.snapshot()) {
         (Some(offset), _) => (offset, ParentDirs::NONE),
-        (None, (Some(writer), _)) => match writer.content().sync() {
+        (None, (Some(writer), _)) => match writer.content.sync() {
             Ok(synced) => (Offset::new(synced.durable), synced.parents),
             Err(_) => return Ok(UNKNOWN),
         },
@@ -93,10 +93,7 @@ pub(super) fn peek_beside(
     };
     // The record may be that of a running commit, whose name is not durable yet.
     dir.sync()?;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a store; the offset is synced once the returned directories are"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a store; synced once the returned directories are")]
     let offset = Durable::attest(offset);
     let touched = touched(&dir, record.upload.touched)?;
     Ok((Some(Upload { offset, touched, ..record.upload }), parents))
@@ -104,10 +101,8 @@ pub(super) fn peek_beside(
 
 /// Returns the time of the last change: the recorded time, or that of the content's last byte if it is later.
 pub(super) fn touched(dir: &UploadDir, recorded: Timestamp) -> Result<Timestamp, Error> {
-    let stat =
-        dir.handle.stat(CONTENT).map_err(|errno| dir.failed("reading the metadata of", CONTENT, errno))?;
-    let written =
-        stat.filter(|stat| stat.st_size > 0).map(|stat| Timestamp::from_millis(sys::changed_ms(&stat)));
+    let written = dir.content_stat()?.filter(|stat| stat.st_size > 0);
+    let written = written.map(|stat| Timestamp::from_millis(sys::changed_ms(&stat)));
     Ok(written.map_or(recorded, |written| written.max(recorded)))
 }
 
@@ -137,7 +132,7 @@ fn read_summary(data_dir: &DataDir, id: UploadId) -> Result<Option<UploadSummary
         (Some(offset), Some(_)) => {
             // A crash came between the record and the removal of the content. Best effort: the next listing tries
             // again.
-            let freed = dir.remove_content();
+            let freed = dir.remove_file(CONTENT);
             tracing::info!(upload = %id.short(), ?freed, "freed content that was discarded before a crash");
             offset
         }
@@ -149,17 +144,5 @@ fn read_summary(data_dir: &DataDir, id: UploadId) -> Result<Option<UploadSummary
     let offset = Durable::attest(stored);
     let upload =
         Upload { touched: touched(&dir, found.record.upload.touched)?, offset, ..found.record.upload };
-    Ok(Some(UploadSummary {
-        id,
-        stored,
-        is_open: !upload.is_complete(),
-        can_resume: upload.semantics.interruption == Interruption::Resumes,
-        awaits_delivery: upload.awaits_delivery(),
-        expires: upload.expires(),
-        touched: upload.touched,
-        length: upload.length,
-        record_bytes: upload.record_bytes(),
-        owner: upload.owner,
-        composition: upload.composition,
-    }))
+    Ok(Some(upload.into()))
 }

@@ -27,7 +27,7 @@ pub fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     // The directory may stem from a start that was killed before its name was durable.
     let unsynced = if missing.is_empty() { vec![path] } else { missing.clone() };
     for directory in unsynced.into_iter().rev() {
-        match sync_names(&parent(directory)) {
+        match Dir::at_path(&parent(directory)).and_then(|parent| parent.sync()) {
             // A directory that is writable but not readable cannot be opened, and therefore not synced.
             Err(Errno::ACCESS | Errno::PERM) => {}
             Err(_) if missing.is_empty() => {}
@@ -46,10 +46,6 @@ fn parent(path: &Path) -> PathBuf {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         Some(_) | None => PathBuf::from("."),
     }
-}
-
-fn sync_names(directory: &Path) -> Result<(), Errno> {
-    Dir::at_path(directory)?.sync()
 }
 
 /// Creates the data directory if necessary.

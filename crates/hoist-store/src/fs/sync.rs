@@ -9,14 +9,13 @@
 //! and one thread performs one sync for all that arrived during the previous one.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
 use super::data_dir::DataDir;
 use super::failure::Failure;
 use super::layout::ParentDirs;
-use super::thread_pool::{self, Queue, ThreadPool, closed};
+use super::thread_pool::{Queue, ThreadPool, closed};
 use crate::store::Error;
 
 /// Performs syncs. Clones share the threads.
@@ -33,15 +32,10 @@ struct ParentSync {
 }
 
 impl Syncer {
-    pub(super) fn start(
-        data_dir: &Arc<DataDir>,
-        count: usize,
-        threads: &mut Vec<JoinHandle<()>>,
-    ) -> Result<Self, Error> {
-        let pool = ThreadPool::start("hoist-sync", count, threads)?;
-        let parents = Arc::new(Queue::<ParentSync>::new());
-        let (queue, data_dir, is_disk) = (Arc::clone(&parents), Arc::clone(data_dir), data_dir.is_disk());
-        threads.push(thread_pool::start("hoist-sync-dirs".to_owned(), move || {
+    pub(super) fn start(data_dir: &Arc<DataDir>, count: usize) -> Result<Self, Error> {
+        let (pool, is_disk, data_dir) =
+            (ThreadPool::start("hoist-sync", count)?, data_dir.is_disk, Arc::clone(data_dir));
+        let run = move |queue: &Queue<ParentSync>| {
             loop {
                 let batch = queue.all();
                 if batch.is_empty() {
@@ -53,8 +47,8 @@ impl Syncer {
                     (due.then)(synced.clone());
                 }
             }
-        })?);
-        Ok(Self { pool, parents, is_disk })
+        };
+        Ok(Self { pool, parents: Queue::start("hoist-sync-dirs", 1, run)?, is_disk })
     }
 
     /// Runs a job that syncs, then syncs the parent directories it returns, and returns its value when both are done.
@@ -87,12 +81,9 @@ impl Syncer {
         drop(self.parents.push(ParentSync { parents, then: Box::new(then) }));
     }
 
+    /// Closes the queue for parent directories last: the jobs fill it.
     pub(super) fn close(&self) {
         self.pool.close();
-    }
-
-    /// Closes the queue for parent directories. Must be called after the threads of the jobs have ended, which fill it.
-    pub(super) fn close_parents(&self) {
         self.parents.close();
     }
 }

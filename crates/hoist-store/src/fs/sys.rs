@@ -14,13 +14,31 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::store::Error;
 
-pub(super) use self::call::Call;
 #[cfg(test)]
 use self::faults::pass;
 
-mod call;
 #[cfg(test)]
 pub(super) mod faults;
+
+/// A kind of system call, by which tests select the calls that fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// A call that changes nothing.
+    Read,
+    MakeDir,
+    NewFile,
+    Rename,
+    Link,
+    RemoveFile,
+    RemoveDir,
+    SyncDir,
+    SyncData,
+    Write,
+    Reserve,
+    Copy,
+    SetAttribute,
+    Truncate,
+}
 
 /// Returns the error that a test injects into the call. Without tests there is none.
 #[cfg(not(test))]
@@ -47,22 +65,13 @@ pub(super) fn failed(doing: impl Into<String>, errno: Errno) -> Error {
 
 /// An open directory.
 #[derive(Debug)]
-pub(super) struct Dir(OwnedFd);
+pub(super) struct Dir(pub(super) OwnedFd);
 
 impl Dir {
     /// Opens a directory given by the operator, whose path may contain links.
     pub(super) fn at_path(path: &Path) -> Result<Self, Errno> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).map(Self)
-    }
-
-    /// Duplicates the handle.
-    pub(super) fn duplicate(&self) -> Result<Self, Errno> {
-        self.0.try_clone().map(Self).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-    }
-
-    pub(super) fn fd(&self) -> &OwnedFd {
-        &self.0
     }
 
     /// Opens a subdirectory, if it exists.

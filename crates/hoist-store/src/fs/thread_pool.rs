@@ -5,18 +5,23 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use tokio::sync::oneshot;
 
-use super::mutex::lock;
 use crate::store::Error;
+
+/// Locks a mutex, poisoned or not. The store keeps what its mutexes guard consistent between statements.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A queue for threads. Once closed, it accepts nothing more, and its remaining items are still returned.
 pub(super) struct Queue<T> {
     waiting: Mutex<Waiting<T>>,
     changed: Condvar,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct Waiting<T> {
@@ -24,10 +29,22 @@ struct Waiting<T> {
     is_closed: bool,
 }
 
-impl<T> Queue<T> {
-    pub(super) fn new() -> Self {
-        let waiting = Waiting { work: VecDeque::new(), is_closed: false };
-        Self { waiting: Mutex::new(waiting), changed: Condvar::new() }
+impl<T: Send + 'static> Queue<T> {
+    /// Creates a queue and starts `count` threads, each of which calls `run`, which returns once the queue is closed and
+    /// empty.
+    pub(super) fn start(
+        name: &str,
+        count: usize,
+        run: impl Fn(&Self) + Clone + Send + 'static,
+    ) -> Result<Arc<Self>, Error> {
+        let waiting = Mutex::new(Waiting { work: VecDeque::new(), is_closed: false });
+        let queue = Arc::new(Self { waiting, changed: Condvar::new(), threads: Mutex::default() });
+        for number in 0..count.max(1) {
+            let (queue_of_thread, run) = (Arc::clone(&queue), run.clone());
+            let thread = start(format!("{name}-{number}"), move || run(&queue_of_thread))?;
+            lock(&queue.threads).push(thread);
+        }
+        Ok(queue)
     }
 
     /// Adds an item at the end, or returns it if the queue is closed.
@@ -65,14 +82,20 @@ impl<T> Queue<T> {
         std::mem::take(&mut waiting.work)
     }
 
+    /// Closes the queue, and waits until its threads have ended, which first empty it.
     pub(super) fn close(&self) {
         lock(&self.waiting).is_closed = true;
         self.changed.notify_all();
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        for thread in threads {
+            // A panic has been reported when it happened.
+            let _ = thread.join();
+        }
     }
 }
 
 /// Starts a thread.
-pub(super) fn start(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+fn start(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
     #[cfg(test)]
     let run = {
         let faults = super::sys::faults::current();
@@ -87,27 +110,22 @@ pub(super) fn start(name: String, run: impl FnOnce() + Send + 'static) -> Result
         .map_err(|source| Error::Io { doing: "starting a thread of the store".to_owned(), source })
 }
 
-pub(super) type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce() + Send>;
 
 /// A pool of threads that run jobs in order of submission. Clones share the threads.
 #[derive(Clone)]
 pub(super) struct ThreadPool(Arc<Queue<Job>>);
 
 impl ThreadPool {
-    /// Starts `count` threads and adds their handles to `threads`.
-    pub(super) fn start(name: &str, count: usize, threads: &mut Vec<JoinHandle<()>>) -> Result<Self, Error> {
-        let queue = Arc::new(Queue::<Job>::new());
-        for number in 0..count.max(1) {
-            let queue = Arc::clone(&queue);
-            threads.push(start(format!("{name}-{number}"), move || {
-                while let Some(job) = queue.next() {
-                    // The panic is logged by the hook, and the caller sees its channel closed. The thread serves other
-                    // uploads.
-                    let _ = catch_unwind(AssertUnwindSafe(job));
-                }
-            })?);
-        }
-        Ok(Self(queue))
+    pub(super) fn start(name: &str, count: usize) -> Result<Self, Error> {
+        let run = |queue: &Queue<Job>| {
+            while let Some(job) = queue.next() {
+                // The panic is logged by the hook, and the caller sees its channel closed. The thread serves other
+                // uploads.
+                let _ = catch_unwind(AssertUnwindSafe(job));
+            }
+        };
+        Queue::start(name, count, run).map(Self)
     }
 
     /// Submits a job. A closed pool drops it, which closes the job's channels.
@@ -125,6 +143,7 @@ impl ThreadPool {
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
 
+    /// Closes the pool, and waits until the submitted jobs have ended.
     pub(super) fn close(&self) {
         self.0.close();
     }

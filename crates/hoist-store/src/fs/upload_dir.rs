@@ -7,7 +7,7 @@ use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 
 use hoist_proto::types::UploadId;
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
 
 use super::layout::{CONTENT, DAMAGED, DRAFT, ParentDir, RECORD, RECORD_NEW, UNVERIFIED_PREFIX, label};
@@ -21,7 +21,7 @@ pub(super) struct UploadDir {
     pub(super) parent: ParentDir,
     pub(super) id: UploadId,
     pub(super) handle: Dir,
-    is_disk: bool,
+    pub(super) is_disk: bool,
 }
 
 /// A record, and whether it is still a draft, which the first sync renames.
@@ -31,16 +31,8 @@ pub(super) struct StoredRecord {
 }
 
 impl UploadDir {
-    pub(super) fn new(parent: ParentDir, id: UploadId, handle: Dir, is_disk: bool) -> Self {
-        Self { parent, id, handle, is_disk }
-    }
-
     pub(super) fn label(&self) -> String {
         label(self.parent, self.id)
-    }
-
-    pub(super) fn is_disk(&self) -> bool {
-        self.is_disk
     }
 
     /// The error for an upload whose content file is missing.
@@ -48,8 +40,21 @@ impl UploadDir {
         Error::Damaged(format!("{} has a record and no content", self.label()))
     }
 
-    pub(super) fn remove_content(&self) -> Result<(), Error> {
-        self.handle.remove_file(CONTENT).map_err(|errno| self.failed("removing", CONTENT, errno))
+    /// Returns the metadata of the content. Returns `None` if it was discarded.
+    pub(super) fn content_stat(&self) -> Result<Option<Stat>, Error> {
+        self.handle.stat(CONTENT).map_err(|errno| self.failed("reading the metadata of", CONTENT, errno))
+    }
+
+    /// Removes a file. Succeeds if there is none.
+    pub(super) fn remove_file(&self, name: &str) -> Result<(), Error> {
+        self.handle.remove_file(name).map_err(|errno| self.failed("removing", name, errno))
+    }
+
+    /// Renames a file. Replaces an existing one.
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+        self.handle
+            .rename(from, &self.handle, to)
+            .map_err(|errno| self.failed("renaming a file to", to, errno))
     }
 
     /// Reads the record. Returns `None` if a crash interrupted the upload's creation, so that no client knows of it.
@@ -77,11 +82,7 @@ impl UploadDir {
         // Bytes may become unverified, verified or truncated between the two calls. Bytes that are unverified in either
         // call are not counted, which is safe in all three cases.
         let before = self.unverified_from()?;
-        let stat = self
-            .handle
-            .stat(CONTENT)
-            .map_err(|errno| self.failed("reading the metadata of", CONTENT, errno))?;
-        let Some(stat) = stat else { return Ok(None) };
+        let Some(stat) = self.content_stat()? else { return Ok(None) };
         let end = sys::bytes_of(&stat);
         Ok([before, self.unverified_from()?].into_iter().flatten().chain([end]).min())
     }
@@ -115,8 +116,7 @@ impl UploadDir {
 
     /// Removes a marker. It is gone for good once the directory is synced.
     pub(super) fn remove_unverified_marker(&self, from: u64) -> Result<(), Error> {
-        let name = unverified_marker(from);
-        self.handle.remove_file(&name).map_err(|errno| self.failed("removing", &name, errno))
+        self.remove_file(&unverified_marker(from))
     }
 
     /// Opens the content. Returns `None` if it was discarded.
@@ -132,15 +132,13 @@ impl UploadDir {
                 self.handle.file(DRAFT, OFlags::RDONLY).map_err(doing)?.ok_or_else(|| doing(Errno::NOENT))?;
             sys::sync_data(draft).map_err(doing)?;
         }
-        self.handle
-            .rename(DRAFT, &self.handle, RECORD)
-            .map_err(|errno| self.failed("renaming a file to", RECORD, errno))
+        self.rename(DRAFT, RECORD)
     }
 
     /// Replaces the record atomically. The new one is durable once the directory is synced.
     pub(super) fn replace_record(&self, record: &Record) -> Result<(), Error> {
         self.replace(RECORD, RECORD_NEW, &record::to_bytes(record)?)?;
-        self.handle.remove_file(DRAFT).map_err(|errno| self.failed("removing", DRAFT, errno))
+        self.remove_file(DRAFT)
     }
 
     /// Writes a small file beside the record, atomically and durably.
@@ -190,11 +188,7 @@ impl UploadDir {
     }
 
     fn replace(&self, name: &str, new: &str, bytes: &[u8]) -> Result<(), Error> {
-        let written = self.write(new, bytes).and_then(|()| {
-            self.handle
-                .rename(new, &self.handle, name)
-                .map_err(|errno| self.failed("renaming a file to", name, errno))
-        });
+        let written = self.write(new, bytes).and_then(|()| self.rename(new, name));
         if written.is_err() {
             // Best effort: the next attempt overwrites it.
             let _ = self.handle.remove_file(new);

@@ -64,7 +64,7 @@ impl UploadLock {
         if let Some(queue) = &self.queue
             && queue.is_finished()
         {
-            queue.content().close();
+            queue.content.close();
             self.entry.release_queue(queue);
         }
     }
@@ -87,7 +87,7 @@ impl UploadLock {
             return Ok((offset, self.sync_record(dir, found)?));
         }
         if let Some(queue) = &self.queue {
-            let content = queue.content();
+            let content = &queue.content;
             // A claim that has ended verifies nothing any more.
             let dropped = if queue.is_closed() { content.drop_unverified() } else { Ok(()) };
             match dropped.and_then(|()| content.sync()) {
@@ -136,7 +136,7 @@ impl UploadLock {
             let truncated = acknowledged::lower(&file, bytes).and_then(|()| sys::truncate(&file, bytes));
             truncated.map_err(doing("truncating unsynced or unverified bytes of"))?;
         }
-        if data_dir.is_disk()
+        if data_dir.is_disk
             && (known_durable != Some(bytes) || is_truncated || repair.is_some())
             && let Err(errno) = sys::sync_data(&file)
         {
@@ -177,7 +177,7 @@ impl UploadLock {
     /// Returns the directories that a commit has to sync so that the upload is found after a crash.
     pub(super) fn unsynced_parents(&self, dir: &UploadDir) -> ParentDirs {
         let known_durable = match &self.queue {
-            Some(queue) => queue.content().known_durable(),
+            Some(queue) => queue.content.known_durable(),
             None => self.entry.durable_bytes(),
         };
         if known_durable.is_some() { ParentDirs::NONE } else { dir.parent.into() }
@@ -186,7 +186,7 @@ impl UploadLock {
     /// Replaces the record.
     pub(super) fn replace_record(&self, dir: &UploadDir, record: &Record) -> Result<(), Error> {
         match &self.queue {
-            Some(queue) => queue.content().with_record(|| dir.replace_record(record)),
+            Some(queue) => queue.content.with_record(|| dir.replace_record(record)),
             None => dir.replace_record(record),
         }
     }
@@ -195,24 +195,21 @@ impl UploadLock {
     pub(super) fn attest(&self, offset: Offset) -> Durable {
         match self.entry.queue() {
             Some(queue) => {
-                queue.content().parents_synced();
+                queue.content.parents_synced();
                 self.release_queue();
             }
             // The writer has ended meanwhile, and the state it left is newer.
-            None if self.queue.as_ref().is_some_and(|queue| !queue.content().is_failed()) => {}
+            None if self.queue.as_ref().is_some_and(|queue| !queue.content.is_failed()) => {}
             None => self.entry.raise_durable_bytes(offset.get()),
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a store; everything before the offset has been synced"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "a store; everything before the offset is synced")]
         Durable::attest(offset)
     }
 
     /// Records that a commit and the directories it changed are durable.
     pub(super) fn committed(&self) {
         if let Some(queue) = &self.queue {
-            queue.content().parents_synced();
+            queue.content.parents_synced();
             self.release_queue();
         }
     }

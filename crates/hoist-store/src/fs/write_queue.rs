@@ -5,24 +5,23 @@
 //! file to [`content`](super::content).
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use hoist_proto::types::Fence;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::content::Content;
+use super::data_dir::DataDir;
 use super::failure::Failure;
-use super::free_space::FreeSpace;
 use super::layout::ParentDirs;
-use super::mutex::lock;
-use super::thread_pool::{self, Queue, ThreadPool, closed};
+use super::options::Options;
+use super::thread_pool::{Queue, ThreadPool, closed, lock};
 use crate::store::Error;
 
 /// The state shared by the queues of all uploads.
 pub(super) struct WritePool {
-    ready: Queue<Arc<WriteQueue>>,
-    free_space: Arc<FreeSpace>,
+    ready: Arc<Queue<Arc<WriteQueue>>>,
+    data_dir: Arc<DataDir>,
     /// Bytes that all queues may still take.
     budget: Semaphore,
     /// The most bytes that one queue may hold.
@@ -34,31 +33,23 @@ pub(super) struct WritePool {
 
 impl WritePool {
     pub(super) fn start(
-        free_space: Arc<FreeSpace>,
-        count: usize,
-        queue_bytes_max: u32,
-        budget_bytes: u32,
-        unsynced_bytes: u64,
+        data_dir: Arc<DataDir>,
+        options: &Options,
         background: ThreadPool,
-        threads: &mut Vec<JoinHandle<()>>,
     ) -> Result<Arc<Self>, Error> {
-        let pool = Arc::new(Self {
-            ready: Queue::new(),
-            free_space,
-            budget: Semaphore::new(budget_bytes.max(queue_bytes_max) as usize),
-            queue_bytes_max,
+        let run = |ready: &Queue<Arc<WriteQueue>>| {
+            while let Some(queue) = ready.next() {
+                queue.drain();
+            }
+        };
+        Ok(Arc::new(Self {
+            ready: Queue::start("hoist-write", options.write_threads, run)?,
+            data_dir,
+            budget: Semaphore::new(options.budget_bytes_max.max(options.queue_bytes_max) as usize),
+            queue_bytes_max: options.queue_bytes_max,
             background,
-            unsynced_bytes,
-        });
-        for number in 0..count.max(1) {
-            let pool = Arc::clone(&pool);
-            threads.push(thread_pool::start(format!("hoist-write-{number}"), move || {
-                while let Some(queue) = pool.ready.next() {
-                    queue.drain();
-                }
-            })?);
-        }
-        Ok(pool)
+            unsynced_bytes: options.sync_bytes,
+        }))
     }
 
     pub(super) fn close(&self) {
@@ -69,8 +60,8 @@ impl WritePool {
 /// The queue of one writer.
 pub(super) struct WriteQueue {
     pool: Arc<WritePool>,
-    content: Arc<Content>,
-    fence: Fence,
+    pub(super) content: Arc<Content>,
+    pub(super) fence: Fence,
     capacity: Semaphore,
     state: Mutex<State>,
 }
@@ -120,14 +111,6 @@ impl WriteQueue {
         let capacity = Semaphore::new(pool.queue_bytes_max as usize);
         let state = State { sync_started_to: content.end(), ..State::default() };
         Self { pool, content, fence, capacity, state: Mutex::new(state) }
-    }
-
-    pub(super) fn content(&self) -> &Arc<Content> {
-        &self.content
-    }
-
-    pub(super) fn fence(&self) -> Fence {
-        self.fence
     }
 
     /// Queues bytes as soon as they fit.
@@ -273,7 +256,7 @@ impl WriteQueue {
     /// Writes as much of a batch as fits on the disk.
     fn write(&self, batch: &[QueuedBuffer]) -> Result<(), Failure> {
         let bytes = batch.iter().map(|piece| piece.bytes.len() as u64).sum();
-        let fitting_bytes = self.pool.free_space.grant(bytes);
+        let fitting_bytes = self.pool.data_dir.grant(bytes);
         if fitting_bytes >= bytes {
             return self.content.append(batch.iter().map(|piece| &piece.bytes));
         }
@@ -325,7 +308,7 @@ impl WriteQueue {
     fn sync_in_background(self: &Arc<Self>, state: &mut State) {
         let end = self.content.end();
         if state.is_syncing
-            || !self.content.is_disk()
+            || !self.content.is_disk
             || end - state.sync_started_to.min(end) < self.pool.unsynced_bytes
         {
             return;

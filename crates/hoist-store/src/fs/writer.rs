@@ -8,13 +8,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Offset};
 
+use super::content::Content;
 use super::data_dir::DataDir;
 use super::entry::Entry;
 use super::layout::ParentDirs;
 use super::sync::Syncer;
 use super::upload_lock::UploadLock;
 use super::write_queue::WriteQueue;
-use crate::store::{BoxFuture, Error, Writer};
+use crate::store::{Error, StoreFuture, Writer};
 
 /// Writes to one upload under one claim.
 pub(super) struct LocalWriter {
@@ -37,93 +38,91 @@ impl LocalWriter {
     }
 
     pub(super) fn parents_synced(&self) {
-        self.queue.content().parents_synced();
+        self.queue.content.parents_synced();
+    }
+
+    /// Waits until the accepted bytes are written, unless the claim has ended or writing has failed.
+    async fn accepted(&self) -> Result<(), Error> {
+        self.queue.check_syncable()?;
+        self.queue.idle().await;
+        self.queue.check_syncable()
+    }
+
+    /// Runs a job of this writer on the content.
+    async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Content) -> Result<(T, ParentDirs), Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (content, in_flight) = (Arc::clone(&self.queue.content), self.queue.begin_job()?);
+        let job = move || {
+            let done = job(&content);
+            drop(in_flight);
+            done
+        };
+        self.syncer.call(job).await
     }
 
     async fn sync_accepted(&self) -> Result<Durable, Error> {
-        self.queue.check_syncable()?;
-        self.queue.idle().await;
-        self.queue.check_syncable()?;
-        let offset = match self.queue.content().end_if_durable() {
-            Some(offset) => offset,
-            None => self.sync_and_verify().await?,
+        self.accepted().await?;
+        let offset = if let Some(offset) = self.queue.content.end_if_durable() {
+            offset
+        } else {
+            let sync = |content: &Content| {
+                content.sync_and_verify().map(|synced| (synced.durable, synced.parents)).map_err(Error::from)
+            };
+            let durable = self.run(sync).await?;
+            self.queue.content.parents_synced();
+            durable
         };
         // The bytes stay durable, but a claim that has ended must not answer its client any more.
         self.queue.check_syncable()?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a store; everything before the offset has been synced"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "a store; everything before the offset is synced")]
         Ok(Durable::attest(Offset::new(offset)))
     }
 
-    async fn sync_and_verify(&self) -> Result<u64, Error> {
-        let (content, in_flight) = (Arc::clone(self.queue.content()), self.queue.begin_job()?);
-        let job = move || {
-            let synced = content.sync_and_verify();
-            drop(in_flight);
-            synced.map(|synced| (synced.durable, synced.parents)).map_err(Error::from)
-        };
-        let durable = self.syncer.call(job).await?;
-        self.queue.content().parents_synced();
-        Ok(durable)
-    }
-
     async fn mark_from_end(&self) -> Result<(), Error> {
-        self.queue.check_syncable()?;
         // The bytes accepted so far stay verified.
-        self.queue.idle().await;
+        self.accepted().await?;
         // With the upload's lock, so that the directory is neither moved nor removed while the marker is created.
         let guard = Arc::clone(&self.entry.lock).lock_owned().await;
         self.queue.check_syncable()?;
-        let (content, data_dir) = (Arc::clone(self.queue.content()), Arc::clone(&self.data_dir));
-        let (lock, in_flight) =
-            (UploadLock::new(content.id(), Arc::clone(&self.entry), guard), self.queue.begin_job()?);
-        let job = move || {
-            let dir = data_dir.find(content.id())?.ok_or(Error::Missing)?;
-            let marked = content.mark_unverified(dir);
-            drop(in_flight);
-            marked?;
+        let lock = UploadLock::new(self.queue.content.id, Arc::clone(&self.entry), guard);
+        let data_dir = Arc::clone(&self.data_dir);
+        let mark = move |content: &Content| {
+            content.mark_unverified(data_dir.find(content.id)?.ok_or(Error::Missing)?)?;
             Ok((lock, ParentDirs::NONE))
         };
-        self.syncer.call(job).await.map(drop)
+        self.run(mark).await.map(drop)
     }
 }
 
 impl Writer for LocalWriter {
-    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Error>> {
+    fn write(&mut self, bytes: Bytes) -> StoreFuture<'_, ()> {
         Box::pin(self.queue.accept(bytes))
     }
 
-    fn sync(&mut self) -> BoxFuture<'_, Result<Durable, Error>> {
+    fn sync(&mut self) -> StoreFuture<'_, Durable> {
         Box::pin(self.sync_accepted())
     }
 
-    fn truncate(&mut self, to: Offset) -> BoxFuture<'_, Result<(), Error>> {
+    fn truncate(&mut self, to: Offset) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            self.queue.check_syncable()?;
-            self.queue.idle().await;
-            self.queue.check_syncable()?;
-            let (content, in_flight) = (Arc::clone(self.queue.content()), self.queue.begin_job()?);
-            let job = move || {
-                let truncated = content.truncate_to(to.get());
-                drop(in_flight);
-                truncated.map(|()| ((), ParentDirs::NONE)).map_err(Error::from)
-            };
-            self.syncer.call(job).await
+            self.accepted().await?;
+            let truncate = move |content: &Content| Ok((content.truncate_to(to.get())?, ParentDirs::NONE));
+            self.run(truncate).await
         })
     }
 
-    fn mark_unverified(&mut self) -> BoxFuture<'_, Result<(), Error>> {
+    fn mark_unverified(&mut self) -> StoreFuture<'_, ()> {
         Box::pin(self.mark_from_end())
     }
 
     fn start_sync(&mut self) -> Durable {
-        let (content, syncer) = (Arc::clone(self.queue.content()), self.syncer.clone());
+        let (content, syncer) = (Arc::clone(&self.queue.content), self.syncer.clone());
         self.queue
             .start_sync(move |parents| syncer.sync_in_background(parents, move || content.parents_synced()));
         #[expect(clippy::disallowed_methods, reason = "a store; the content reports what it has synced")]
-        Durable::attest(Offset::new(self.queue.content().acknowledgeable()))
+        Durable::attest(Offset::new(self.queue.content.acknowledgeable()))
     }
 }
 

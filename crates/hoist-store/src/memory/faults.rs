@@ -1,7 +1,6 @@
 //! The faults of a [`MemoryStore`](super::MemoryStore), and the random numbers that trigger them.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 /// The faults to simulate.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,20 +55,15 @@ impl Random {
     }
 }
 
-/// A future that yields to other tasks this many times.
-pub(super) struct Yields(pub(super) u64);
-
-impl Future for Yields {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        match self.0.checked_sub(1) {
-            None => Poll::Ready(()),
-            Some(left) => {
-                self.0 = left;
-                context.waker().wake_by_ref();
-                Poll::Pending
-            }
+/// Yields to other tasks once, on any executor.
+pub(crate) async fn yield_now() {
+    let mut is_first = true;
+    std::future::poll_fn(|context| {
+        if std::mem::take(&mut is_first) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
-    }
+        Poll::Ready(())
+    })
+    .await;
 }

@@ -4,19 +4,15 @@ use bytes::Bytes;
 use hoist_proto::types::{Durable, Offset};
 
 use super::machine::{Machine, Shared, StoredUpload, WriterId};
-use crate::store::{BoxFuture, Error, Listing, Reader, UploadSummary, Writer};
+use crate::store::{Error, Listing, Reader, StoreFuture, UploadSummary, Writer};
 
 pub(super) struct MemoryWriter {
-    shared: Shared,
-    id: WriterId,
-    is_full: bool,
+    pub(super) shared: Shared,
+    pub(super) id: WriterId,
+    pub(super) is_full: bool,
 }
 
 impl MemoryWriter {
-    pub(super) fn new(shared: Shared, id: WriterId) -> Self {
-        Self { shared, id, is_full: false }
-    }
-
     /// Returns the upload if this writer may still write to it.
     fn stored<'a>(&self, machine: &'a mut Machine) -> Result<&'a mut StoredUpload, Error> {
         let WriterId { upload, number, boot } = self.id;
@@ -54,7 +50,7 @@ impl MemoryWriter {
 }
 
 impl Writer for MemoryWriter {
-    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Error>> {
+    fn write(&mut self, bytes: Bytes) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let shared = self.shared.clone();
             // Nothing is awaited after the bytes are accepted, so a dropped future has accepted all of them or none.
@@ -65,7 +61,7 @@ impl Writer for MemoryWriter {
         })
     }
 
-    fn sync(&mut self) -> BoxFuture<'_, Result<Durable, Error>> {
+    fn sync(&mut self) -> StoreFuture<'_, Durable> {
         Box::pin(async move {
             let sync = |machine: &mut Machine| {
                 let stored = self.stored(machine)?;
@@ -74,13 +70,11 @@ impl Writer for MemoryWriter {
                 machine.counts.syncs += 1;
                 Ok(offset)
             };
-            let offset = self.shared.act("syncing an upload", sync).await?;
-            #[expect(clippy::disallowed_methods, reason = "a store; these bytes survive a crash")]
-            Ok(Durable::attest(offset))
+            self.shared.act("syncing an upload", sync).await
         })
     }
 
-    fn truncate(&mut self, to: Offset) -> BoxFuture<'_, Result<(), Error>> {
+    fn truncate(&mut self, to: Offset) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let truncate = |machine: &mut Machine| {
                 let stored = self.stored(machine)?;
@@ -94,7 +88,7 @@ impl Writer for MemoryWriter {
         })
     }
 
-    fn mark_unverified(&mut self) -> BoxFuture<'_, Result<(), Error>> {
+    fn mark_unverified(&mut self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             let mark = |machine: &mut Machine| {
                 let stored = self.stored(machine)?;
@@ -108,25 +102,17 @@ impl Writer for MemoryWriter {
 
     fn start_sync(&mut self) -> Durable {
         let mut machine = self.shared.machine();
-        let synced = self.stored(&mut machine).and_then(StoredUpload::sync).unwrap_or(Offset::ZERO);
-        #[expect(clippy::disallowed_methods, reason = "a store; these bytes survive a crash")]
-        Durable::attest(synced)
+        self.stored(&mut machine).and_then(StoredUpload::sync).unwrap_or(Durable::ZERO)
     }
 }
 
 pub(super) struct MemoryReader {
-    shared: Shared,
-    rest: Bytes,
-}
-
-impl MemoryReader {
-    pub(super) fn new(shared: Shared, rest: Bytes) -> Self {
-        Self { shared, rest }
-    }
+    pub(super) shared: Shared,
+    pub(super) rest: Bytes,
 }
 
 impl Reader for MemoryReader {
-    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Error>> {
+    fn next(&mut self) -> StoreFuture<'_, Option<Bytes>> {
         Box::pin(async move {
             const READ_BYTES_MAX: usize = 256 * 1024;
             let rest = &mut self.rest;
@@ -143,7 +129,7 @@ impl Reader for MemoryReader {
 pub(super) struct MemoryListing(pub(super) Vec<UploadSummary>);
 
 impl Listing for MemoryListing {
-    fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<UploadSummary>>, Error>> {
+    fn next(&mut self) -> StoreFuture<'_, Option<Vec<UploadSummary>>> {
         const BATCH: usize = 16;
         let batch: Vec<_> = self.0.drain(..self.0.len().min(BATCH)).collect();
         Box::pin(std::future::ready(Ok((!batch.is_empty()).then_some(batch))))

@@ -1,15 +1,15 @@
 //! The simulated machine of a store in memory: uploads that are synced or not, and operations that may fail.
 //!
-//! Owns all state, and the rules by which operations change it. Leaves joining to [`join`](super::join).
+//! Owns all state, and the rules by which operations change it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
-use hoist_proto::upload::{Interruption, Upload};
+use hoist_proto::upload::Upload;
 
-use super::faults::{Faults, Random, Yields};
+use super::faults::{Faults, Random, yield_now};
 use crate::export_name;
 use crate::record::{self, Record};
 use crate::store::{Error, LastUsed, UploadGroup, UploadSummary};
@@ -28,10 +28,15 @@ impl Shared {
     }
 
     /// Yields to other tasks as often as the seed says.
-    pub(super) fn pause(&self) -> Yields {
-        let mut machine = self.machine();
-        let most = machine.faults.yields_max;
-        Yields(machine.random.below(u64::from(most) + 1))
+    pub(super) async fn pause(&self) {
+        let yields = {
+            let mut machine = self.machine();
+            let most = machine.faults.yields_max;
+            machine.random.below(u64::from(most) + 1)
+        };
+        for _ in 0..yields {
+            yield_now().await;
+        }
     }
 
     /// Performs an action atomically, between two pauses, unless it fails by the seed.
@@ -274,6 +279,38 @@ impl Machine {
         Ok(())
     }
 
+    pub(super) fn join(&mut self, id: UploadId, parts: &[UploadId], fence: Fence) -> Result<Durable, Error> {
+        self.admit(id, fence)?;
+        let stored = self.stored(id)?;
+        stored.writer = 0;
+        stored.drop_unverified();
+        if stored.record.upload.is_complete() {
+            return Err(Error::Missing);
+        }
+        if !stored.record.upload.composition.is_composed() || stored.offset() != Offset::ZERO {
+            return Err(refused("joining parts onto an upload that has content"));
+        }
+        let mut content = Vec::new();
+        for &part in parts {
+            let part = self.stored(part)?;
+            if !part.record.upload.is_complete() {
+                return Err(refused("joining an incomplete part"));
+            }
+            content.extend_from_slice(part.content.as_ref().ok_or(Error::Missing)?);
+        }
+        let bytes = content.len() as u64;
+        if bytes > self.free_bytes() {
+            return Err(Error::Full);
+        }
+        self.accepted += bytes;
+        self.counts.joins += 1;
+        let now = self.now;
+        let stored = self.stored(id)?;
+        stored.content = Some(content);
+        stored.written = stored.written.max(now);
+        stored.sync()
+    }
+
     pub(super) fn export(
         &mut self,
         id: UploadId,
@@ -283,10 +320,9 @@ impl Machine {
     ) -> Result<String, Error> {
         self.admit(id, fence)?;
         let content = self.stored(id)?.content.clone().ok_or(Error::Missing)?;
-        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
-            return Err(refused("exporting to a name that is not one path segment"));
-        }
-        let names = export_name::candidates(id, name).map(|name| (directory.to_owned(), name));
+        let names = export_name::candidates(id, name)
+            .ok_or_else(|| refused("exporting to a name that is not one path segment"))?
+            .map(|name| (directory.to_owned(), name));
         let earlier = names.iter().find(|name| self.exports.get(name).is_some_and(|file| file.id == id));
         let free = names.iter().find(|name| !self.exports.contains_key(name));
         let Some(name) = earlier.or(free).cloned() else { return Err(Error::Exists) };
@@ -301,7 +337,8 @@ impl Machine {
 
     /// Returns the summaries of a group, sorted by id.
     pub(super) fn list(&self, group: UploadGroup, unchanged_since: Option<Timestamp>) -> Vec<UploadSummary> {
-        let mut summaries = self.uploads.values().map(StoredUpload::summary).collect::<Vec<_>>();
+        let mut summaries =
+            self.uploads.values().map(|stored| stored.upload().into()).collect::<Vec<UploadSummary>>();
         summaries.retain(|summary| {
             summary.is_open == (group == UploadGroup::Open)
                 && unchanged_since.is_none_or(|unchanged_since| summary.touched <= unchanged_since)
@@ -340,43 +377,27 @@ impl StoredUpload {
         self.unverified = None;
     }
 
-    pub(super) fn sync(&mut self) -> Result<Offset, Error> {
+    pub(super) fn sync(&mut self) -> Result<Durable, Error> {
         self.synced = self.verified_bytes();
         if self.durable_record.is_none() {
             self.durable_record = Some(record::to_bytes(&self.record)?);
         }
-        Ok(self.offset())
+        Ok(self.durable())
+    }
+
+    /// Returns the offset as durable. The caller has synced the upload, or does not report the offset.
+    fn durable(&self) -> Durable {
+        #[expect(clippy::disallowed_methods, reason = "a store; synced bytes survive a crash")]
+        Durable::attest(self.offset())
     }
 
     fn upload(&self) -> Upload {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a store; the callers have synced the upload, or do not report the offset"
-        )]
-        let offset = Durable::attest(self.offset());
         let touched = self.record.upload.touched.max(self.written);
-        Upload { offset, touched, ..self.record.upload.clone() }
-    }
-
-    fn summary(&self) -> UploadSummary {
-        let upload = self.upload();
-        UploadSummary {
-            id: upload.id,
-            stored: self.offset(),
-            is_open: !upload.is_complete(),
-            can_resume: upload.semantics.interruption == Interruption::Resumes,
-            awaits_delivery: upload.awaits_delivery(),
-            expires: upload.expires(),
-            touched: upload.touched,
-            length: upload.length,
-            record_bytes: upload.record_bytes(),
-            composition: upload.composition,
-            owner: upload.owner,
-        }
+        Upload { offset: self.durable(), touched, ..self.record.upload.clone() }
     }
 }
 
 /// The error for a call that the upload's state does not allow.
-pub(super) fn refused(doing: &str) -> Error {
+fn refused(doing: &str) -> Error {
     Error::Io { doing: doing.to_owned(), source: std::io::ErrorKind::InvalidInput.into() }
 }

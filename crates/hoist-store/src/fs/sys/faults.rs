@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::call::Call;
-use crate::fs::mutex::lock;
+use super::Call;
+use crate::fs::thread_pool::lock;
 
 /// The longest time for which a held call blocks, so that a failing test does not hang.
 const HELD_MAX: Duration = Duration::from_secs(30);

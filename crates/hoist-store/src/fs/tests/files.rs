@@ -219,7 +219,7 @@ async fn unsynced_bytes_are_bounded_during_an_upload() {
     let queue = store.entries.of(upload.id).queue().expect("it has a writer");
     for _ in 0..256 {
         writer.write(Bytes::from(vec![1; 16 * 1024])).await.expect("writes");
-        let unsynced = queue.content().unsynced();
+        let unsynced = queue.content.unsynced();
         // The bytes of one sync and those that arrive while it runs, each with the queue that was being written.
         assert!(unsynced <= (2 * 256 + 3 * 64) * 1024, "{unsynced} bytes are unsynced");
     }
