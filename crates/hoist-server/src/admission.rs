@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hoist_proto::refusal::{Reason, Refusal};
@@ -15,6 +15,8 @@ use hoist_proto::types::{Offset, Principal, UploadId};
 use hoist_proto::upload::Upload;
 use hoist_store::store::UploadSummary;
 use tokio::sync::watch;
+
+use crate::locked;
 
 /// Content of unknown length is reserved in steps of this size, as long as a quota leaves so much.
 const STEP_BYTES: u64 = 1 << 20;
@@ -124,14 +126,14 @@ impl Ledger {
 
     /// Clears the ledger, to be filled from the store.
     pub(crate) fn fill(&self) {
-        *self.books() = Books::default();
+        *locked(&self.books) = Books::default();
         self.filled.send_replace(Filled::Nothing);
     }
 
     /// Notes which part of the store has been [counted](Ledger::found).
     pub(crate) fn filled(&self, filled: Filled) {
         if filled == Filled::All {
-            self.books().entered = HashSet::new();
+            locked(&self.books).entered = HashSet::new();
         }
         self.filled.send_replace(filled);
     }
@@ -141,9 +143,6 @@ impl Ledger {
     ///
     /// # Errors
     /// Refuses with 503 if it takes too long. The peer should retry.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
     pub(crate) async fn ready(&self) -> Result<(), Refusal> {
         let needed = if self.counts_bytes() { Filled::All } else { Filled::Open };
         let mut filled = self.filled.subscribe();
@@ -164,7 +163,7 @@ impl Ledger {
     ) -> Result<Reservation, Refusal> {
         let end = upload.offset.offset().get().saturating_add(content_bytes.unwrap_or(0));
         let bytes = upload.length.map_or(end, |length| length.get().max(end));
-        let mut books = self.books();
+        let mut books = locked(&self.books);
         let before = books.uploads.get(&upload.id).cloned();
         let kept_bytes = upload.record_bytes();
         let account = Account {
@@ -192,7 +191,7 @@ impl Ledger {
     pub(crate) fn record(&self, upload: &Upload) {
         let stored = upload.offset.offset().get();
         let bytes = upload.length.map_or(stored, |length| length.get().max(stored));
-        let mut books = self.books();
+        let mut books = locked(&self.books);
         let payer = books.uploads.get(&upload.id).map(|account| account.payer.clone());
         let account = Account {
             payer: payer.unwrap_or_else(|| upload.owner.clone().map(Payer::Principal)),
@@ -211,7 +210,7 @@ impl Ledger {
             open: summary.is_open,
             bytes: summary.record_bytes.saturating_add(if summary.is_open { bytes } else { stored }),
         };
-        let mut books = self.books();
+        let mut books = locked(&self.books);
         // The account of a request is newer, and an upload that is completed during the listing is listed twice.
         if !books.entered.contains(&summary.id) {
             self.settle(&mut books, summary.id, account, false);
@@ -220,12 +219,12 @@ impl Ledger {
 
     /// Drops the account that a request left for an upload that is not stored. Must be called under its claim.
     pub(crate) fn absent(&self, id: UploadId) {
-        self.books().enter(id, None);
+        locked(&self.books).enter(id, None);
     }
 
     /// Drops the account of an upload that was stored. Must be called under its claim.
     pub(crate) fn forget(&self, id: UploadId) {
-        let mut books = self.books();
+        let mut books = locked(&self.books);
         let is_counted = self.is_filled() || books.entered.contains(&id);
         if !books.uploads.contains_key(&id) && is_counted {
             books.all.complete = books.all.complete.saturating_sub(1);
@@ -305,10 +304,6 @@ impl Ledger {
     pub(crate) fn is_filled(&self) -> bool {
         *self.filled.borrow() == Filled::All
     }
-
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The quota that a request has reserved for the upload whose claim it holds. Releases the unused part when dropped.
@@ -334,7 +329,7 @@ enum Fallback {
 impl Reservation {
     /// Notes that the upload is stored. A later failure leaves it stored, with its reservation.
     pub(crate) fn stored(&mut self) {
-        let mut books = self.ledger.books();
+        let mut books = locked(&self.ledger.books);
         let account = books.uploads.get(&self.id).cloned();
         self.falls_back_to = account.map_or(Fallback::Settled, Fallback::Account);
         self.ledger.note(&mut books, self.id);
@@ -343,7 +338,7 @@ impl Reservation {
     /// Reserves content up to `end`. Returns the offset up to which content may be stored, which is lower than `end` if a
     /// quota leaves less.
     pub(crate) fn extend(&mut self, end: Offset) -> Offset {
-        let mut books = self.ledger.books();
+        let mut books = locked(&self.ledger.books);
         let Some(account) = books.uploads.get(&self.id).cloned() else { return end };
         let wanted = self.kept_bytes.saturating_add(end.get());
         if wanted <= account.bytes {
@@ -369,7 +364,7 @@ impl Drop for Reservation {
             Fallback::Account(account) => Some(account),
             Fallback::Settled => return,
         };
-        let mut books = self.ledger.books();
+        let mut books = locked(&self.ledger.books);
         // The upload may have been removed or completed meanwhile.
         if books.uploads.get(&self.id).is_some_and(|account| account.open) {
             books.enter(self.id, account);

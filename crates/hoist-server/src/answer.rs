@@ -20,41 +20,35 @@ pub(crate) fn encode(
     outcome: Result<Reply, Refusal>,
     context: &Context<'_>,
 ) -> Answer {
-    match (dialect, outcome) {
-        (dialect, Err(refusal)) => refused(dialect, &refusal, context),
-        (None, Ok(_)) => refused(None, &Reason::Internal.into(), context),
-        (Some(dialect), Ok(reply)) => {
-            let head = dialect.encode(&reply, context);
-            match reply {
-                Reply::Complete { answer, .. } if !answer.content.is_empty() => {
-                    head.map(|()| Body::from(answer.content))
-                }
-                _ => empty(head),
-            }
-        }
-    }
+    let (dialect, reply) = match (dialect, outcome) {
+        (Some(dialect), Ok(reply)) => (dialect, reply),
+        (None, Ok(_)) => return refused(None, &Reason::Internal.into(), context),
+        (dialect, Err(refusal)) => return refused(dialect, &refusal, context),
+    };
+    dialect.encode(&reply, context).map(|()| match reply {
+        Reply::Complete { answer, .. } => Body::from(answer.content),
+        _ => Body::default(),
+    })
 }
 
 /// Encodes a refusal in the dialect of the request, if it has one.
 pub(crate) fn refused(dialect: Option<Dialect>, refusal: &Refusal, context: &Context<'_>) -> Answer {
     tracing::debug!(status = refusal.status(dialect).as_u16(), refusal = refusal.title(), "refused");
-    match dialect {
-        None => problem(dialect::refused(None, refusal), None, refusal),
-        Some(dialect) if dialect.uses_plain_text_errors() => plain(dialect.refuse(refusal, context), refusal),
-        Some(dialect) => problem(dialect.refuse(refusal, context), Some(dialect), refusal),
+    let head =
+        dialect.map_or_else(|| dialect::refused(None, refusal), |dialect| dialect.refuse(refusal, context));
+    if !dialect.is_some_and(|dialect| dialect.uses_plain_text_errors()) {
+        return problem(head, dialect, refusal);
     }
+    // For clients that show it to the user.
+    let mut answer = head.map(|()| Body::from(format!("{}\n", refusal.detail())));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
 }
 
 /// Adds a problem document to a head.
 pub(crate) fn problem(mut head: Response<()>, dialect: Option<Dialect>, refusal: &Refusal) -> Answer {
     head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
     head.map(|()| Body::from(problem_document(dialect, refusal)))
-}
-
-/// Adds plain text to a head, for clients that show it to the user.
-fn plain(mut head: Response<()>, refusal: &Refusal) -> Answer {
-    head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    head.map(|()| Body::from(format!("{}\n", refusal.detail())))
 }
 
 /// Returns a refusal as the final answer of an upload, to be stored with it.
@@ -70,20 +64,16 @@ const PROBLEM: &str = "application/problem+json";
 /// Writes a refusal as a problem document (RFC 9457).
 fn problem_document(dialect: Option<Dialect>, refusal: &Refusal) -> String {
     let problem = refusal.problem(dialect);
-    let mut document = serde_json::Map::new();
-    document.insert("type".into(), problem.problem_type.uri().into());
-    document.insert("title".into(), problem.title.into());
-    document.insert("status".into(), problem.status.as_u16().into());
-    document.insert("detail".into(), problem.detail.into());
+    let mut document = serde_json::json!({
+        "type": problem.problem_type.uri(),
+        "title": problem.title,
+        "status": problem.status.as_u16(),
+        "detail": problem.detail,
+    });
     for (name, number) in problem.numbers {
-        document.insert(name.into(), number.into());
+        document[name] = number.into();
     }
-    serde_json::Value::Object(document).to_string()
-}
-
-/// Returns an answer without content.
-pub(crate) fn empty(head: Response<()>) -> Answer {
-    head.map(|()| Body::default())
+    document.to_string()
 }
 
 /// Returns a document that must not be cached.

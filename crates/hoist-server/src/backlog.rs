@@ -5,12 +5,14 @@
 //! become rare, also those that a client asks for.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use hoist_proto::types::UploadId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::locked;
 
 /// The number of failures after which an attempt at a client's request is still made at once: a target may have been
 /// restarted, and a request that completes an upload makes two attempts.
@@ -38,21 +40,21 @@ struct Entry {
 impl Backlog {
     /// Returns the time for which no attempt may be made, or `None` if one may be made now.
     pub(crate) fn wait(&self, id: UploadId) -> Option<Duration> {
-        let postponed = self.entries().get(&id).and_then(|entry| entry.postponed)?;
+        let postponed = locked(&self.entries).get(&id).and_then(|entry| entry.postponed)?;
         Some(postponed.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
     }
 
     /// Adds an upload, and schedules an attempt.
     pub(crate) fn add(&self, id: UploadId) {
         let next = Instant::now() + DELAY;
-        self.entries().entry(id).or_insert(Entry { failures: 0, next, postponed: None });
+        locked(&self.entries).entry(id).or_insert(Entry { failures: 0, next, postponed: None });
         self.changed.notify_one();
     }
 
     /// Records a failed attempt, and schedules the next one.
     pub(crate) fn failed(&self, id: UploadId) {
         let now = Instant::now();
-        let mut entries = self.entries();
+        let mut entries = locked(&self.entries);
         let entry = entries.entry(id).or_insert(Entry { failures: 0, next: now, postponed: None });
         entry.failures = entry.failures.saturating_add(1);
         let doublings = entry.failures.saturating_sub(FREE_FAILURES);
@@ -65,13 +67,13 @@ impl Backlog {
 
     /// Removes an upload that is finished or removed.
     pub(crate) fn done(&self, id: UploadId) {
-        self.entries().remove(&id);
+        locked(&self.entries).remove(&id);
     }
 
     /// Returns the uploads whose attempt is due, and postpones each briefly.
     pub(crate) fn due(&self) -> Vec<UploadId> {
         let now = Instant::now();
-        let mut entries = self.entries();
+        let mut entries = locked(&self.entries);
         let due = entries.iter_mut().filter(|(_, entry)| entry.next <= now);
         due.map(|(id, entry)| {
             entry.next = now + DELAY;
@@ -81,12 +83,9 @@ impl Backlog {
     }
 
     /// Completes when an attempt is due.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
     pub(crate) async fn wait_for_due(&self) {
         loop {
-            let next = self.entries().values().map(|entry| entry.next).min();
+            let next = locked(&self.entries).values().map(|entry| entry.next).min();
             let changed = self.changed.notified();
             match next {
                 None => changed.await,
@@ -97,10 +96,6 @@ impl Backlog {
                 }
             }
         }
-    }
-
-    fn entries(&self) -> MutexGuard<'_, HashMap<UploadId, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,15 +11,12 @@ use http::request::Parts;
 
 use crate::answer::{self, Answer};
 use crate::download::download;
-use crate::engage::{Claimed, Engaged, FamilyFrom, Refused, unsupported};
+use crate::engage::{Claimed, Engaged, FamilyFrom, unsupported};
 use crate::intake::Content;
 use crate::shared::{Hoist, Shared};
 
 impl Hoist {
     /// Answers a request in no dialect.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
     //= IETF-VER-08
     pub(crate) async fn answer_by_url<B: Content>(
         &self,
@@ -28,10 +25,8 @@ impl Hoist {
         body: B,
         context: &Context<'_>,
     ) -> Answer {
-        self.run_by_url(resource, head, body, context).await.unwrap_or_else(|Refused { family, refusal }| {
-            let dialect = family.and_then(|family| self.shared().dialect_of(family));
-            answer::refused(dialect, &refusal, context)
-        })
+        let answered = self.run_by_url(resource, head, body, context).await;
+        answered.unwrap_or_else(|refusal| answer::refused(None, &refusal, context))
     }
 
     async fn run_by_url<B: Content>(
@@ -40,13 +35,15 @@ impl Hoist {
         head: &Parts,
         mut body: B,
         context: &Context<'_>,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<Answer, Refusal> {
         let shared = self.shared();
-        let Resource::Upload(id) = resource else { return Err(Refusal::from(Reason::NotFound).into()) };
+        let Resource::Upload(id) = resource else { return Err(Reason::NotFound.into()) };
         let operation = if head.method == Method::DELETE { Operation::Cancel } else { Operation::Retrieve };
         let decoded = Decoded { subject: Subject::Id(id), family: Family::Conventional, operation };
         let claimed = match self.engage(FamilyFrom::Upload, decoded, head, &mut body).await? {
-            Engaged::Answered(_) => return Err(Refusal::from(Reason::Internal).into()),
+            Engaged::Answered(family, outcome) => {
+                return Ok(answer::encode(shared.dialect_of(family), outcome, context));
+            }
             Engaged::Claimed(claimed) => *claimed,
         };
         if shared.settings.downloads
@@ -83,6 +80,6 @@ impl Shared {
 
     /// Returns the dialect of tus clients that state no version.
     pub(crate) fn unversioned_tus(&self) -> Dialect {
-        Dialect::Tus1(tus1::Tus1Codec::unversioned(self.settings.tus))
+        Dialect::Tus1(tus1::Tus1Codec::unversioned(self.settings.tus_extensions))
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hoist_proto::engine::UploadRequest;
@@ -15,6 +15,8 @@ use hoist_proto::types::{Durable, Fence, Principal, UploadId};
 use hoist_proto::upload::{Family, State, Upload};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+
+use crate::locked;
 
 /// All claims of this process.
 #[derive(Clone, Default)]
@@ -148,9 +150,6 @@ impl Claims {
     }
 
     /// Claims an upload unless a transfer is running on it.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
     //= TOK-CRE-05
     pub(crate) async fn take_idle(&self, id: UploadId, timeout: Duration) -> Result<Claim, Occupied> {
         let contender = self.contend(id, None);
@@ -180,7 +179,7 @@ impl Claims {
 
     fn contend(&self, id: UploadId, supersedes: Option<Requester<'_>>) -> Contender {
         let number = self.0.waiters.fetch_add(1, Ordering::Relaxed);
-        let mut entries = self.0.entries();
+        let mut entries = locked(&self.0.entries);
         let entry = entries.entry(id).or_insert_with(|| Entry {
             gate: Arc::new(Semaphore::new(1)),
             contenders: 0,
@@ -229,13 +228,6 @@ impl Entry {
     }
 }
 
-impl Registry {
-    fn entries(&self) -> MutexGuard<'_, HashMap<UploadId, Entry>> {
-        // A panic cannot leave the map half changed.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Claim {
     /// Returns the id of the upload.
     pub(crate) fn id(&self) -> UploadId {
@@ -248,9 +240,6 @@ impl Claim {
     }
 
     /// Completes when a newer request supersedes this one, which [transfers](Self::begin_transfer) content.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
     pub(crate) async fn stopped(&self) {
         self.stop.cancelled().await;
     }
@@ -287,14 +276,14 @@ struct Contender {
 
 impl Contender {
     fn entry<T>(&self, act: impl FnOnce(&mut Entry) -> T) -> T {
-        let mut entries = self.claims.0.entries();
+        let mut entries = locked(&self.claims.0.entries);
         act(entries.get_mut(&self.id).expect("an entry stays as long as it has a contender"))
     }
 }
 
 impl Drop for Contender {
     fn drop(&mut self) {
-        let mut entries = self.claims.0.entries();
+        let mut entries = locked(&self.claims.0.entries);
         let Some(entry) = entries.get_mut(&self.id) else { return };
         entry.contenders -= 1;
         entry.forget(self.number);
@@ -339,7 +328,7 @@ mod tests {
         let second = second.await.expect("yielded");
         assert!(second.fence() > older);
         drop(second);
-        assert!(claims.0.entries().is_empty(), "the entry of a free upload is removed");
+        assert!(locked(&claims.0.entries).is_empty(), "the entry of a free upload is removed");
     }
 
     #[tokio::test]
@@ -415,7 +404,7 @@ mod tests {
         assert!(matches!(claims.take_idle(ID, CLAIM_TIMEOUT).await.map(|_| ()), Err(Occupied::Busy)));
         drop(stuck);
         assert!(claims.take_unwanted(ID).is_some());
-        assert!(claims.0.entries().is_empty());
+        assert!(locked(&claims.0.entries).is_empty());
     }
 
     #[tokio::test]
@@ -426,7 +415,7 @@ mod tests {
         assert!(is_pending(&mut second).await);
         drop(second);
         drop(first);
-        assert!(claims.0.entries().is_empty());
+        assert!(locked(&claims.0.entries).is_empty());
         let third = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
         assert!(!third.stop.is_cancelled(), "a dropped request supersedes no other");
     }

@@ -10,12 +10,14 @@
 //! told included, is then true in terms of the wall clock as it is now. The store keeps the steps for later runs, since its
 //! times stay as they were written. A step to a time that is still to come was a mistake, and moves nothing.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hoist_proto::types::Timestamp;
 use hoist_proto::upload::Upload;
 use hoist_store::store::{ClockStep, LastUsed};
+
+use crate::locked;
 
 /// The longest time between two runs that counts towards the age of uploads. Longer times on the wall clock are taken
 /// for a wrong clock.
@@ -123,7 +125,7 @@ impl Clock {
     }
 
     fn observe<T>(&self, act: impl FnOnce(&mut Timeline, Timestamp, Duration) -> T) -> T {
-        let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut timeline = locked(&self.timeline);
         // Read under the lock, because readings out of order would look like a step.
         let (wall, steady) = (timestamp(self.source.wall()), self.source.monotonic());
         let step = timeline.observe(wall, steady);

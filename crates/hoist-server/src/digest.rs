@@ -6,7 +6,7 @@
 //! are read again.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use hoist_proto::dialect::tus1::checksum;
 use hoist_proto::dialect::{Dialect, ExpectedDigests, Strictness};
@@ -19,6 +19,8 @@ use http::{HeaderMap, HeaderValue};
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
+
+use crate::locked;
 
 /// The most running hashes that are kept between requests.
 const HASHES_MAX: usize = 4096;
@@ -102,7 +104,8 @@ pub(crate) struct Check {
     /// The digests of the content from the trailer section.
     trailing: Result<Vec<Digest>, Refusal>,
     content: Option<Hashes>,
-    whole: Option<Hashes>,
+    /// The running hashes of the representation, if it is to be hashed.
+    pub(crate) whole: Option<Hashes>,
     /// The `Repr-Digest` lines from the trailer section.
     trailer_repr: Vec<HeaderValue>,
 }
@@ -198,11 +201,6 @@ impl Check {
             ContentCheck::Mismatch
         }
     }
-
-    /// Returns the running hashes of the representation.
-    pub(crate) fn whole(self) -> Option<Hashes> {
-        self.whole
-    }
 }
 
 /// Returns whether the stored bytes from `at` on match `said`.
@@ -236,32 +234,23 @@ fn algorithms(all: impl Iterator<Item = Algorithm>) -> Vec<Algorithm> {
 #[derive(Default)]
 pub(crate) struct Digests(Mutex<HashMap<UploadId, Hashes>>);
 
-/// The digests that the creation of an upload gave or asked for.
-struct ReprDigests {
-    said: Vec<Digest>,
-    wanted: Option<Algorithm>,
-}
-
-impl ReprDigests {
-    fn of(upload: &Upload) -> Self {
-        let fields = &upload.origin.fields;
-        Self { said: digest::parse(fields, &REPR_DIGEST), wanted: digest::preferred(fields) }
-    }
-
-    fn algorithms(&self) -> Vec<Algorithm> {
-        algorithms(self.said.iter().map(|digest| digest.algorithm).chain(self.wanted))
-    }
+/// Returns the digests that the creation of an upload gave, the algorithm it asked for, and the algorithms of both.
+fn requested(upload: &Upload) -> (Vec<Digest>, Option<Algorithm>, Vec<Algorithm>) {
+    let fields = &upload.origin.fields;
+    let (given, wanted) = (digest::parse(fields, &REPR_DIGEST), digest::preferred(fields));
+    let all = algorithms(given.iter().map(|digest| digest.algorithm).chain(wanted));
+    (given, wanted, all)
 }
 
 impl Digests {
     /// Takes the running hashes of an upload, if its representation is to be hashed. `None` if they would have to be read
     /// back from the store.
     pub(crate) fn begin(&self, upload: &Upload) -> Option<Hashes> {
-        let algorithms = ReprDigests::of(upload).algorithms();
+        let (_, _, algorithms) = requested(upload);
         if algorithms.is_empty() {
             return None;
         }
-        let kept = self.kept().remove(&upload.id);
+        let kept = locked(&self.0).remove(&upload.id);
         let offset = upload.offset.offset();
         if offset == Offset::ZERO {
             Some(Hashes::new(&algorithms, Offset::ZERO))
@@ -273,7 +262,7 @@ impl Digests {
     /// Keeps the running hashes of an upload for its next request.
     pub(crate) fn keep(&self, upload: &Upload, hashes: Option<Hashes>) {
         let Some(hashes) = hashes.filter(|hashes| hashes.at == upload.offset.offset()) else { return };
-        let mut kept = self.kept();
+        let mut kept = locked(&self.0);
         if kept.len() >= HASHES_MAX
             && let Some(any) = kept.keys().next().copied()
         {
@@ -294,8 +283,7 @@ impl Digests {
         hashes: Option<Hashes>,
         store: &dyn Store,
     ) -> Result<ReprCheck, Error> {
-        let requested = ReprDigests::of(upload);
-        let algorithms = requested.algorithms();
+        let (given, wanted, algorithms) = requested(upload);
         if algorithms.is_empty() {
             return Ok(ReprCheck::Match(None));
         }
@@ -304,19 +292,15 @@ impl Digests {
             None => read_back(upload.id, Offset::ZERO, &algorithms, store).await?,
         };
         let found = hashes.digests();
-        if !agree(&requested.said, &found) {
+        if !agree(&given, &found) {
             return Ok(ReprCheck::Mismatch);
         }
-        Ok(ReprCheck::Match(found.into_iter().find(|digest| Some(digest.algorithm) == requested.wanted)))
+        Ok(ReprCheck::Match(found.into_iter().find(|digest| Some(digest.algorithm) == wanted)))
     }
 
     /// Drops the running hashes of an upload.
     pub(crate) fn forget(&self, id: UploadId) {
-        self.kept().remove(&id);
-    }
-
-    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<UploadId, Hashes>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0).remove(&id);
     }
 }
 

@@ -7,7 +7,7 @@ use hoist_proto::field;
 use hoist_proto::policy::Policy;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::answer::{self, Answer};
+use crate::answer::{self, Answer, Body};
 use crate::shared::Shared;
 
 /// Answers `OPTIONS`, preflight or not. With status 200, the only one that Apple's uploader takes as support.
@@ -20,7 +20,7 @@ pub(crate) fn options(policy: &Policy, tus: tus1::Extensions) -> Answer {
     let types = format!("{PARTIAL_UPLOAD}, {}", tus1::OFFSET_OCTET_STREAM);
     fields.insert(ACCEPT_PATCH, HeaderValue::try_from(types).expect("media types are ASCII"));
     tus1::discover(fields, tus, policy.limits.size_max);
-    answer::empty(head)
+    head.map(|()| Body::default())
 }
 
 /// Returns the limits under their names in `Upload-Limit`, with the lifetime of a new upload.
@@ -35,7 +35,7 @@ fn limits(policy: &Policy) -> Vec<(&'static str, u64)> {
 pub(crate) fn well_known(shared: &Shared) -> Answer {
     let limits: serde_json::Map<_, _> =
         limits(&shared.policy).into_iter().map(|(name, number)| (name.to_owned(), number.into())).collect();
-    let numbers = shared.settings.versions.numbers().map(|number| number.to_string());
+    let numbers = shared.settings.ietf_versions.numbers().map(|number| number.to_string());
     let versions: Vec<String> = numbers.chain([Interop::Rfc.to_string()]).collect();
     let document = serde_json::json!({
         "url": shared.endpoint,

@@ -28,9 +28,6 @@ const DESCRIBED_BY: [HeaderName; 3] =
     [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE];
 
 /// Answers a request for the content of a complete upload.
-///
-/// # Cancellation
-/// Safe to drop.
 //= TUS1-DF-16
 pub(crate) async fn download(
     shared: &Shared,

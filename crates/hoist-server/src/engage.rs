@@ -8,11 +8,11 @@ use hoist_proto::engine::{self, Decision, UploadRequest};
 use hoist_proto::operation::{Decoded, Operation, Reply, Subject};
 use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::{Principal, UploadId};
-use hoist_proto::upload::{Composition, Family, State, Upload};
+use hoist_proto::upload::{Composition, Family, Upload};
 use http::Method;
 use http::request::Parts;
 
-use crate::claim::{Claim, Denied, Occupied, Requester, Transfer};
+use crate::claim::{Claim, Denied, Occupied, Requester};
 use crate::intake::{self, Content};
 use crate::parts::{ClaimedParent, IndexedPart};
 use crate::shared::{CLAIM_TIMEOUT, Hoist, Shared};
@@ -22,8 +22,8 @@ use crate::upload_id;
 pub(crate) enum Engaged {
     /// The request holds the claim of its upload.
     Claimed(Box<Claimed>),
-    /// Another request keeps the claim, and the answer does not depend on it.
-    Answered(Reply),
+    /// Another request keeps the claim, and the outcome does not depend on it. Holds the family of the upload.
+    Answered(Family, Result<Reply, Refusal>),
 }
 
 /// A request that holds the claim of its upload, and the decision about it.
@@ -35,19 +35,6 @@ pub(crate) struct Claimed {
     pub(crate) decision: Decision,
     /// The parent, if the upload is a part of an indexed one.
     pub(crate) parent: Option<ClaimedParent>,
-}
-
-/// A request refused before it was decided.
-pub(crate) struct Refused {
-    /// The family of the upload, if that decides the dialect of the answer.
-    pub(crate) family: Option<Family>,
-    pub(crate) refusal: Refusal,
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self { family: None, refusal }
-    }
 }
 
 /// The source of the family of dialects that a request belongs to.
@@ -73,7 +60,7 @@ impl Hoist {
         decoded: Decoded,
         head: &Parts,
         body: &mut B,
-    ) -> Result<Engaged, Refused> {
+    ) -> Result<Engaged, Refusal> {
         let shared = self.shared();
         let principal = shared.auth.admit(head).await?; // first: an unauthorized request must not end a transfer
         let (mut request, part) = shared.name(decoded, principal)?;
@@ -82,10 +69,14 @@ impl Hoist {
             None => None,
         };
         let claim = match family_from {
-            FamilyFrom::Upload => shared.claim_by_url(&request, &head.method).await?,
+            FamilyFrom::Upload => match shared.claim_by_url(&request, &head.method).await? {
+                Ok(claim) => claim,
+                Err((family, refusal)) => return Ok(Engaged::Answered(family, Err(refusal))),
+            },
             FamilyFrom::Dialect => match shared.claim(&request).await {
                 Err(Refusal { reason: Reason::Busy, .. }) if parent.is_none() => {
-                    return Ok(Engaged::Answered(shared.answer_unclaimed(&request).await?));
+                    let outcome = shared.answer_unclaimed(&request).await;
+                    return Ok(Engaged::Answered(request.family, outcome));
                 }
                 claim => claim?, // ends the transfer of the request before this one
             },
@@ -113,25 +104,21 @@ impl Hoist {
     /// between.
     //= IETF-RES-01, IETF-RET-09, IETF-CON-03, IETF-CON-07
     async fn load(&self, claim: Claim) -> Result<(Claim, Option<Upload>), Refusal> {
-        match self.shared().fetch(&claim).await? {
-            // A target that fails now may succeed later; meanwhile the stored state can be told.
-            Some(upload) if upload.awaits_delivery() => {
-                self.own(move |shared| async move {
-                    let delivered = shared.deliver_due(&claim, upload.clone()).await;
-                    Ok((claim, Some(delivered.unwrap_or(upload))))
-                })
-                .await
-            }
-            Some(upload) if upload.composition.is_composed() && !upload.is_complete() => {
-                self.own(move |shared| async move {
-                    let upload = shared.refreshed(upload).await?;
-                    let joined = shared.try_join(&claim, upload).await?;
-                    Ok((claim, Some(joined)))
-                })
-                .await
-            }
-            known => Ok((claim, known)),
-        }
+        let mut known = self.shared().fetch(&claim).await?;
+        let is_due = |upload: &mut Upload| {
+            upload.awaits_delivery() || upload.composition.is_composed() && !upload.is_complete()
+        };
+        let Some(upload) = known.take_if(is_due) else { return Ok((claim, known)) };
+        self.own(move |shared| async move {
+            let upload = if upload.awaits_delivery() {
+                // A target that fails now may succeed later; meanwhile the stored state is reported.
+                shared.deliver_due(&claim, upload.clone()).await.unwrap_or(upload)
+            } else {
+                shared.try_join(&claim, shared.refreshed(upload).await?).await?
+            };
+            Ok((claim, Some(upload)))
+        })
+        .await
     }
 }
 
@@ -147,17 +134,12 @@ impl Shared {
         principal: Option<Principal>,
     ) -> Result<(UploadRequest, Option<IndexedPart>), Refusal> {
         let Decoded { subject, family, mut operation } = decoded;
-        let mut indexed = None;
+        let (mut indexed, least) = (None, self.policy.token_octets_min);
         let id = match subject {
             //= TOK-TOKEN-05
-            Subject::Token(token) | Subject::Part(token, _)
-                if token.octets() < self.policy.token_octets_min =>
-            {
-                let least = self.policy.token_octets_min;
-                return Err(Refusal::field(
-                    "Upload-Token",
-                    format!("must have at least {least} octets here"),
-                ));
+            Subject::Token(token) | Subject::Part(token, _) if token.octets() < least => {
+                let problem = format!("must have at least {least} octets here");
+                return Err(Refusal::field("Upload-Token", problem));
             }
             Subject::Token(token) => self.ids.of_token(principal.as_ref(), &token),
             Subject::Part(token, part) => {
@@ -177,78 +159,64 @@ impl Shared {
         Ok((UploadRequest { id, principal, family, operation }, indexed))
     }
 
-    /// Claims the upload of a request in a dialect. Ends the transfer that is running on it, unless the request would be
-    /// refused in any state of the upload.
+    /// Claims the upload of a request in a dialect. Ends the transfer that is running on it, unless the request is a
+    /// creation, or would be refused in any state of the upload.
     async fn claim(&self, request: &UploadRequest) -> Result<Claim, Refusal> {
         let limits = &self.policy.limits;
-        match &request.operation {
-            // A creation never ends a transfer.
-            Operation::Create(_) => {
-                self.claim_idle(request, |state| Reason::UploadExists.with_state(state)).await
-            }
-            Operation::Reject(refusal) => {
-                self.claim_idle(request, |state| Refusal { state: Some(state), ..refusal.clone() }).await
-            }
-            Operation::Append(append) if engine::exceeds_limits(append, limits, None).is_some() => {
-                let beyond = |state| engine::exceeds_limits(append, limits, Some(state));
-                self.claim_idle(request, |state| {
-                    beyond(state).unwrap_or(Reason::UploadExists.with_state(state))
-                })
-                .await
-            }
-            Operation::Append(_) | Operation::Retrieve | Operation::Cancel => {
-                self.claim_and_end(request.id, Requester::of(request)).await
-            }
+        let ends_transfer = match &request.operation {
+            Operation::Create(_) | Operation::Reject(_) => false,
+            Operation::Append(append) => engine::exceeds_limits(append, limits, None).is_none(),
+            Operation::Retrieve | Operation::Cancel => true,
+        };
+        if ends_transfer {
+            return self.claim_and_end(request.id, Requester::of(request)).await;
         }
+        let claimed = self.claims.take_idle(request.id, CLAIM_TIMEOUT).await;
+        claimed.map_err(|occupied| match occupied {
+            Occupied::Transferring(transfer) if Requester::of(request).may_see(&transfer) => {
+                let state = transfer.state;
+                let refusal = match &request.operation {
+                    Operation::Reject(refusal) => Some(Refusal { state: Some(state), ..refusal.clone() }),
+                    Operation::Append(append) => engine::exceeds_limits(append, limits, Some(state)),
+                    Operation::Create(_) | Operation::Retrieve | Operation::Cancel => None,
+                };
+                refusal.unwrap_or(Reason::UploadExists.with_state(state))
+            }
+            Occupied::Transferring(_) => Reason::NotFound.into(),
+            Occupied::Busy => Reason::Busy.into(),
+        })
     }
 
     /// Claims the upload of a request in no dialect, as [`claim`](Self::claim) does. A running transfer tells the family of
-    /// the upload, and a request that is refused in that family does not end it.
-    async fn claim_by_url(&self, request: &UploadRequest, method: &Method) -> Result<Claim, Refused> {
+    /// the upload. A request that is refused in that family does not end it, and gets the refusal in that family.
+    async fn claim_by_url(
+        &self,
+        request: &UploadRequest,
+        method: &Method,
+    ) -> Result<Result<Claim, (Family, Refusal)>, Refusal> {
         let requester = Requester { principal: request.principal.as_ref(), family: None };
-        match self.claims.take_idle(request.id, CLAIM_TIMEOUT).await {
-            Ok(claim) => return Ok(claim),
-            Err(Occupied::Busy) => return Err(Refusal::from(Reason::Busy).into()),
-            Err(Occupied::Transferring(transfer)) if !requester.may_see(&transfer) => {
-                return Err(Refusal::from(Reason::NotFound).into());
-            }
-            Err(Occupied::Transferring(Transfer { family, .. })) => {
-                let incomplete = || {
-                    Reason::Forbidden("the content of this upload can be fetched once it is complete".into())
-                        .into()
-                };
-                let fetches = self.settings.downloads && method == Method::GET;
-                let refusal = unsupported(family, method).or_else(|| fetches.then(incomplete));
-                if let Some(refusal) = refusal {
-                    return Err(Refused { family: Some(family), refusal });
-                }
-            }
+        let family = match self.claims.take_idle(request.id, CLAIM_TIMEOUT).await {
+            Ok(claim) => return Ok(Ok(claim)),
+            Err(Occupied::Busy) => return Err(Reason::Busy.into()),
+            Err(Occupied::Transferring(transfer)) if requester.may_see(&transfer) => transfer.family,
+            Err(Occupied::Transferring(_)) => return Err(Reason::NotFound.into()),
+        };
+        if let Some(refusal) = unsupported(family, method) {
+            return Ok(Err((family, refusal)));
         }
-        Ok(self.claim_and_end(request.id, requester).await?)
+        if self.settings.downloads && method == Method::GET {
+            let incomplete = "the content of this upload can be fetched once it is complete";
+            return Ok(Err((family, Reason::Forbidden(incomplete.into()).into())));
+        }
+        self.claim_and_end(request.id, requester).await.map(Ok)
     }
 
     /// Claims an upload, and ends the transfer that is running on it.
     async fn claim_and_end(&self, id: UploadId, requester: Requester<'_>) -> Result<Claim, Refusal> {
-        let taken = self.claims.take(id, requester, CLAIM_TIMEOUT).await;
-        taken.map_err(|denied| match denied {
+        let claimed = self.claims.take(id, requester, CLAIM_TIMEOUT).await;
+        claimed.map_err(|denied| match denied {
             Denied::Busy => Reason::Busy.into(),
             Denied::NotOwner => Reason::NotFound.into(),
-        })
-    }
-
-    /// Claims the upload of a request if no transfer is running on it. Otherwise the request gets `refusal`.
-    async fn claim_idle(
-        &self,
-        request: &UploadRequest,
-        refusal: impl FnOnce(State) -> Refusal,
-    ) -> Result<Claim, Refusal> {
-        let taken = self.claims.take_idle(request.id, CLAIM_TIMEOUT).await;
-        taken.map_err(|occupied| match occupied {
-            Occupied::Transferring(transfer) if Requester::of(request).may_see(&transfer) => {
-                refusal(transfer.state)
-            }
-            Occupied::Transferring(_) => Reason::NotFound.into(),
-            Occupied::Busy => Reason::Busy.into(),
         })
     }
 
@@ -261,10 +229,10 @@ impl Shared {
         }
         let known = self.peek(request.id).await?;
         match self.decide(known.as_ref(), request) {
-            Decision::Answer(Reply::State { id, state, described })
+            Decision::Answer(reply @ Reply::State { state, .. })
                 if state.length.is_some_and(|length| length.is_reached(state.offset.offset())) =>
             {
-                Ok(Reply::State { id, state, described })
+                Ok(reply)
             }
             _ => Err(Reason::Busy.into()),
         }
@@ -286,15 +254,14 @@ impl Shared {
 /// Returns the refusal of a request in no dialect whose method an upload of this family does not support.
 //= TUS1-DF-16, IETF-SEC-09
 pub(crate) fn unsupported(family: Family, method: &Method) -> Option<Refusal> {
-    match (family, method) {
-        (Family::Tus1, &Method::DELETE) => Some(Reason::UnsupportedTusVersion.into()),
-        (Family::Tus1, &Method::GET) => {
-            Some(Reason::MethodNotAllowed { allow: tus1::METHODS_OF_UPLOAD }.into())
-        }
+    let reason = match (family, method) {
+        (Family::Tus1, &Method::DELETE) => Reason::UnsupportedTusVersion,
+        (Family::Tus1, &Method::GET) => Reason::MethodNotAllowed { allow: tus1::METHODS_OF_UPLOAD },
         (Family::Conventional, &Method::GET | &Method::HEAD) => {
-            Some(Reason::Forbidden("the content of uploads cannot be downloaded from here".into()).into())
+            Reason::Forbidden("the content of uploads cannot be downloaded from here".into())
         }
-        (Family::Token, _) => Some(Reason::NotFound.into()),
-        _ => None,
-    }
+        (Family::Token, _) => Reason::NotFound,
+        _ => return None,
+    };
+    Some(reason.into())
 }

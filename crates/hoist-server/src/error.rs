@@ -27,6 +27,11 @@ pub(crate) fn refusal(doing: &'static str, id: UploadId, failure: &Error) -> Ref
     }
 }
 
+/// Returns what converts a failure of the store while `doing` something.
+pub(crate) fn during(doing: &'static str, id: UploadId) -> impl FnOnce(Error) -> Refusal {
+    move |failure| refusal(doing, id, &failure)
+}
+
 /// Formats a failure with all its causes.
 pub(crate) fn chain(failure: &dyn std::error::Error) -> String {
     let mut text = failure.to_string();

@@ -9,7 +9,7 @@ use hoist_proto::engine::{Decision, Plan};
 use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::upload::{Composition, Interruption, Upload};
-use hoist_store::store::{Error, Writer};
+use hoist_store::store::Writer;
 use http_body_util::Empty;
 
 use crate::admission::Reservation;
@@ -111,7 +111,7 @@ impl Claimed {
             }
             Decision::Receive(upload, plan) => {
                 let (id, fence) = (upload.id, self.claim.fence());
-                let failed = |doing| move |failure: Error| error::refusal(doing, id, &failure);
+                let failed = |doing| error::during(doing, id);
                 if shared.ledger.counts_bytes() {
                     shared.ledger.ready().await?;
                 }

@@ -54,31 +54,31 @@ pub(crate) fn parameters(text: &str) -> Vec<(String, String)> {
     while let Some((name, behind)) = rest.split_once('=') {
         let name = name.trim_matches([' ', '\t', ';']).to_owned();
         let behind = behind.trim_start();
-        let value = if let Some(quoted) = behind.strip_prefix('"') {
-            let (value, after) = unquoted(quoted);
-            rest = after;
-            value
+        let value;
+        (value, rest) = if let Some(quoted) = behind.strip_prefix('"') {
+            let (value, rest) = unquoted(quoted);
+            (value, rest.unwrap_or_default())
         } else {
-            let (value, after) = behind.split_once(';').unwrap_or((behind, ""));
-            rest = after;
-            value.trim().to_owned()
+            let (value, rest) = behind.split_once(';').unwrap_or((behind, ""));
+            (value.trim().to_owned(), rest)
         };
         found.push((name, value));
     }
     found
 }
 
-fn unquoted(text: &str) -> (String, &str) {
+/// Reads a quoted string after its opening quote. Returns the rest of the text, unless the string does not end.
+pub(crate) fn unquoted(text: &str) -> (String, Option<&str>) {
     let mut value = String::new();
     let mut chars = text.char_indices();
     while let Some((place, char)) = chars.next() {
         match char {
-            '"' => return (value, &text[place + 1..]),
+            '"' => return (value, Some(&text[place + 1..])),
             '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
             _ => value.push(char),
         }
     }
-    (value, "")
+    (value, None)
 }
 
 fn percent_decoded(text: &str) -> String {

@@ -10,7 +10,6 @@ use hoist_proto::engine;
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
-use hoist_store::store::Error;
 
 use crate::claim::Claim;
 use crate::digest::{Hashes, ReprCheck};
@@ -57,7 +56,7 @@ impl Shared {
 
     async fn deliver_now(&self, claim: &Claim, received: Received) -> Result<Finished, Refusal> {
         let Received { upload, created, length_is_stored, hashes } = received;
-        let failed = |doing| move |failure: Error| error::refusal(doing, claim.id(), &failure);
+        let failed = |doing| error::during(doing, claim.id());
         let outcome = self.digests.finish(&upload, hashes, &*self.store).await.map_err(failed("digest"))?;
         let (answer, keeps_content) = match outcome {
             ReprCheck::Mismatch => (answer::kept(&Reason::DigestMismatch.with_state(&upload)), false),
@@ -126,8 +125,7 @@ impl Shared {
         let from = Some(Stage::of(&upload));
         let (upload, reply) = engine::deliver(upload, answer, created, &self.policy, self.clock.now());
         let transition = Transition { upload: &upload, from, to: Stage::of(&upload), keeps_content };
-        let applied = self.apply(claim, transition).await;
-        applied.map_err(|failure| error::refusal("commit", upload.id, &failure))?;
+        self.apply(claim, transition).await.map_err(error::during("commit", upload.id))?;
         Ok(Finished { upload, reply })
     }
 

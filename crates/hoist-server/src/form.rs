@@ -42,9 +42,6 @@ pub(crate) fn boundary(method: &Method, fields: &HeaderMap) -> Option<String> {
 ///
 /// # Errors
 /// Refuses with 400 if the form has no file or is malformed.
-///
-/// # Cancellation
-/// Safe to drop; the body is dropped too.
 pub(crate) async fn file<B: Content>(
     mut head: Parts,
     mut body: B,

@@ -94,7 +94,7 @@ impl Intake {
         };
         //= TUS1-PATCH-09
         //= TOK-CRE-01, TOK-APP-05, IETF-CRE-12, IETF-APP-09, IETF-CON-06, IETF-DIG-10, IETF-OFF-03
-        let stored = self.writer.sync().await.map_err(|failure| error::refusal("sync", id, &failure))?;
+        let stored = self.writer.sync().await.map_err(error::during("sync", id))?;
         if let Some(refusal) = mismatch {
             return self.refuse_content(shared, refusal).await;
         }
@@ -116,7 +116,7 @@ impl Intake {
         let Self { reservation, claim, upload, plan, writer, content, .. } = self;
         drop(writer);
         //= TUS1-CWU-05
-        let is_unknown = plan.created && content.is_strict();
+        let is_unknown = plan.created && content.is_strict;
         match upload.semantics.interruption {
             Interruption::Resumes if !is_unknown => reservation.settle(&upload),
             // No client can resume it.
@@ -132,20 +132,20 @@ impl Intake {
         let Self { reservation, claim, mut upload, plan, writer, mut content, .. } = self;
         drop(writer);
         let created = plan.created;
-        let trailing = content.trailer_repr_digest();
+        let trailing = content.check.trailer_repr_digest();
         if created && ending.how == End::AllReceived && !trailing.is_empty() {
             for value in trailing {
                 upload.origin.fields.append(REPR_DIGEST, value);
             }
             let committed = shared.store.commit(&upload, claim.fence()).await;
-            committed.map_err(|failure| error::refusal("commit", upload.id, &failure))?;
+            committed.map_err(error::during("commit", upload.id))?;
         }
         let length_is_stored = upload.length.is_some();
         let (upload, verdict) = engine::settle(upload, &plan, &ending, shared.clock.now());
         let Upload { id, offset, .. } = &upload;
         tracing::debug!(upload = %id.short(), %offset, ended = ?ending.how, "content ended");
         reservation.settle(&upload);
-        let hashes: Option<Hashes> = content.repr_hashes();
+        let hashes: Option<Hashes> = content.check.whole;
         if !matches!(verdict, Verdict::Deliver { .. }) {
             shared.digests.keep(&upload, hashes.clone());
         }
@@ -190,7 +190,7 @@ impl Intake {
                 Ok(_) => continue,
                 Err(frame) => {
                     if let Some(trailers) = frame.trailers_ref() {
-                        self.content.trailers(trailers);
+                        self.content.check.trailers(trailers);
                     }
                     continue;
                 }
@@ -218,7 +218,7 @@ impl Intake {
                 return Stop::Ended(End::OverLimit);
             }
             if let Some(progress) = &mut self.progress
-                && !self.content.is_pending()
+                && !self.content.check.is_pending()
             {
                 progress.accepted(bytes, &mut *self.writer, &self.claim);
             }
@@ -251,7 +251,7 @@ impl Intake {
                 biased;
                 () = self.claim.stopped() => InterruptCause::Superseded,
                 () = shared.draining.cancelled() => InterruptCause::ShuttingDown,
-                () = Progress::due(self.progress.as_ref().filter(|_| !self.content.is_pending())) => {
+                () = Progress::due(self.progress.as_ref().filter(|_| !self.content.check.is_pending())) => {
                     if let Some(progress) = &mut self.progress {
                         progress.report(1, &mut *self.writer, &self.claim);
                     }

@@ -1,8 +1,10 @@
 //! Resumable uploads as a tower service: one endpoint for every dialect.
 //!
-//! [`Hoist`] is the endpoint: it executes what [`hoist_proto`] decides about a request on a
-//! [`Store`](hoist_store::store::Store), and hands complete representations to a [`Target`](targets::Target). The life of a
-//! request is in `service.rs` and fits on one screen.
+//! [`Hoist`] is the endpoint: it executes what [`hoist_proto`] decides about a request on a [`Store`](store::Store), and
+//! hands complete representations to a [`Target`](targets::Target). The life of a request is in `service.rs`.
+#![doc = include_str!("../README.md")]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub mod admission;
 mod answer;
@@ -48,7 +50,7 @@ pub use builder::{BadEndpoint, Builder};
 pub use intake::Content;
 pub use nested::Nested;
 pub use running::Running;
-pub use shared::{Hoist, Interims, Locations};
+pub use shared::{Hoist, Interims, Locations, Settings};
 pub use sweep::Swept;
 
 pub use hoist_proto::{policy, refusal, types, upload};
@@ -57,3 +59,8 @@ pub use {bytes, http};
 
 /// The error of a request's or a response's body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Locks a mutex whose state no panic can leave half changed.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,10 +1,12 @@
 //! The composed uploads that wait for parts, as far as this process knows; a start finds the others in the store.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use hoist_proto::types::UploadId;
 use hoist_proto::upload::{Composition, Upload};
+
+use crate::locked;
 
 /// The composed uploads that wait for parts.
 #[derive(Default)]
@@ -92,8 +94,4 @@ impl Drop for PartRequest {
             }
         }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

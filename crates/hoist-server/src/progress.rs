@@ -50,9 +50,6 @@ impl Progress {
     }
 
     /// Completes when it is time to report to a peer that sends nothing.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
     pub(crate) async fn due(progress: Option<&Self>) {
         match progress {
             Some(progress) if progress.reported.offset() < progress.accepted => {

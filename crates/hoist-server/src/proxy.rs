@@ -11,6 +11,8 @@ use hoist_http::Peer;
 use http::uri::Authority;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::filename;
+
 /// A range of addresses, such as `10.0.0.0/8`, or a single address.
 ///
 /// An IPv4 address equals the same address mapped into IPv6.
@@ -71,9 +73,10 @@ impl FromStr for Network {
 
 /// The trusted proxies.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Proxies(Vec<Network>);
+pub(crate) struct Proxies(pub(crate) Vec<Network>);
 
-/// The sender and the destination of a request, as its client sees them.
+/// The sender and the destination of a request, as its client sees them or as one proxy reports them. A reported value that
+/// does not parse counts as absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ClientView {
     /// The address of the client, as far as trusted proxies know it.
@@ -86,20 +89,7 @@ pub(crate) struct ClientView {
     pub(crate) port: Option<u16>,
 }
 
-/// The values that one proxy added. A value that does not parse counts as absent.
-#[derive(Debug, Default)]
-struct Hop {
-    node: Option<IpAddr>,
-    scheme: Option<&'static str>,
-    authority: Option<Authority>,
-    port: Option<u16>,
-}
-
 impl Proxies {
-    pub(crate) fn new(networks: Vec<Network>) -> Self {
-        Self(networks)
-    }
-
     /// Returns the client's view of a request with these extensions and fields.
     //= TUS1-DF-14
     pub(crate) fn client_view(&self, extensions: &Extensions, fields: &HeaderMap) -> ClientView {
@@ -129,14 +119,14 @@ impl Proxies {
 
     /// Goes through the hops, the nearest first, up to the last one that a trusted proxy added. The value of the farthest
     /// hop counts, because it is the nearest to the client.
-    fn walk(&self, hops: impl Iterator<Item = Hop>) -> ClientView {
+    fn walk(&self, hops: impl Iterator<Item = ClientView>) -> ClientView {
         let mut view = ClientView::default();
         for hop in hops {
-            view.client = hop.node.or(view.client);
+            view.client = hop.client.or(view.client);
             view.scheme = hop.scheme.or(view.scheme);
             view.authority = hop.authority.or(view.authority);
             view.port = hop.port.or(view.port);
-            if !hop.node.is_some_and(|node| self.trust(node)) {
+            if !hop.client.is_some_and(|node| self.trust(node)) {
                 break;
             }
         }
@@ -193,16 +183,16 @@ fn node(text: &str) -> Option<IpAddr> {
 
 /// Returns the elements of `Forwarded`, the nearest proxy's first. Stops at a line that does not parse, because the client
 /// may have written it and all before it.
-fn forwarded(fields: &HeaderMap) -> impl Iterator<Item = Hop> {
+fn forwarded(fields: &HeaderMap) -> impl Iterator<Item = ClientView> {
     let lines = fields.get_all(header::FORWARDED).iter().rev();
     lines.map_while(|line| elements(line.to_str().ok()?)).flat_map(|hops| hops.into_iter().rev())
 }
 
 /// Parses one line of `Forwarded` (RFC 7239, Forwarded HTTP Header Field).
-fn elements(line: &str) -> Option<Vec<Hop>> {
+fn elements(line: &str) -> Option<Vec<ClientView>> {
     let mut hops = Vec::new();
     let mut names = HashSet::new();
-    let mut hop = Hop::default();
+    let mut hop = ClientView::default();
     let mut rest = line.trim();
     while !rest.is_empty() {
         if let Some((name, value, behind)) = pair(rest) {
@@ -212,7 +202,7 @@ fn elements(line: &str) -> Option<Vec<Hop>> {
                 return None;
             }
             match name.as_str() {
-                "for" => hop.node = node(&value),
+                "for" => hop.client = node(&value),
                 "proto" => hop.scheme = scheme(&value),
                 "host" => hop.authority = authority(&value),
                 _ => {}
@@ -239,7 +229,10 @@ fn pair(text: &str) -> Option<(&str, String, &str)> {
     let (name, behind) = token(text)?;
     let behind = behind.strip_prefix('=')?;
     let (value, behind) = match behind.strip_prefix('"') {
-        Some(quoted) => quoted_string(quoted)?,
+        Some(quoted) => {
+            let (value, rest) = filename::unquoted(quoted);
+            (value, rest?)
+        }
         None => token(behind).map(|(value, behind)| (value.to_owned(), behind))?,
     };
     Some((name, value, behind.trim_start()))
@@ -251,19 +244,6 @@ fn token(text: &str) -> Option<(&str, &str)> {
     (end > 0).then(|| text.split_at(end))
 }
 
-fn quoted_string(text: &str) -> Option<(String, &str)> {
-    let mut value = String::new();
-    let mut chars = text.char_indices();
-    while let Some((at, char)) = chars.next() {
-        match char {
-            '"' => return Some((value, &text[at + 1..])),
-            '\\' => value.push(chars.next()?.1),
-            char => value.push(char),
-        }
-    }
-    None
-}
-
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -271,7 +251,7 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 
 /// Returns the hops of the `X-Forwarded-*` fields, the nearest first: lists that each proxy appends to, or one value that
 /// one of them set.
-fn x_forwarded(fields: &HeaderMap) -> impl Iterator<Item = Hop> {
+fn x_forwarded(fields: &HeaderMap) -> impl Iterator<Item = ClientView> {
     let list = |name: &HeaderName| {
         let lines = fields.get_all(name).iter().map(HeaderValue::as_bytes);
         let line = lines.map(String::from_utf8_lossy).collect::<Vec<_>>().join(",");
@@ -291,8 +271,8 @@ fn x_forwarded(fields: &HeaderMap) -> impl Iterator<Item = Hop> {
     let mut authorities = list(&X_FORWARDED_HOST).into_iter();
     std::iter::from_fn(move || {
         let values = (nodes.next(), schemes.next(), authorities.next(), ports.next());
-        let hop = Hop {
-            node: values.0.as_deref().and_then(node),
+        let hop = ClientView {
+            client: values.0.as_deref().and_then(node),
             scheme: values.1.as_deref().and_then(scheme),
             authority: values.2.as_deref().and_then(authority),
             port: values.3.as_deref().and_then(|port| port.parse().ok()).filter(|port| *port != 0),

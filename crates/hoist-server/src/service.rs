@@ -66,7 +66,7 @@ impl Hoist {
             return answer::refused(Some(shared.unversioned_tus()), &refusal, &context);
         }
         let dialect = match dialect::detect(&head, resource, shared.dialect_options()) {
-            Detected::Discover => return discover::options(&shared.policy, shared.settings.tus),
+            Detected::Discover => return discover::options(&shared.policy, shared.settings.tus_extensions),
             Detected::ByUpload => return self.answer_by_url(resource, &head, body, &context).await,
             Detected::Refuse(refusal) => {
                 // A client of tus that states no version, or another one, still reads the answers of tus 1.0.
@@ -100,9 +100,8 @@ impl Hoist {
         let shared = self.shared();
         let decoded = dialect.decode(&head, resource, body.size_hint().exact())?;
         // Admits, names, claims, loads, sizes and decides, in this order.
-        let engaged = self.engage(FamilyFrom::Dialect, decoded, &head, &mut body).await;
-        let claimed = match engaged.map_err(|refused| refused.refusal)? {
-            Engaged::Answered(reply) => return Ok(reply),
+        let claimed = match self.engage(FamilyFrom::Dialect, decoded, &head, &mut body).await? {
+            Engaged::Answered(_, outcome) => return outcome,
             Engaged::Claimed(claimed) if claimed.is_answered() => return claimed.answer(shared).await,
             Engaged::Claimed(claimed) => claimed,
         };
@@ -140,6 +139,10 @@ impl Shared {
 
     fn dialect_options(&self) -> DialectOptions {
         let rfc_interim = self.settings.interims == Interims::Always;
-        DialectOptions { rfc_interim, versions: self.settings.versions, tus: self.settings.tus }
+        DialectOptions {
+            rfc_interim,
+            versions: self.settings.ietf_versions,
+            tus: self.settings.tus_extensions,
+        }
     }
 }

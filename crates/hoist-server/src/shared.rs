@@ -18,22 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::admission::Ledger;
-use crate::auth::Authenticator;
-use crate::backlog::Backlog;
 use crate::claim::{Claim, Claims};
-use crate::clock::Clock;
-use crate::cors::Cors;
-use crate::digest::Digests;
-use crate::error;
-use crate::hook::Hook;
-use crate::lifetimes::Lifetimes;
-use crate::pending_parts::PendingParts;
-use crate::proxy::Proxies;
-use crate::readiness::Readiness;
-use crate::targets::Target;
-use crate::tombstones::Tombstones;
-use crate::upload_id::IdDerivation;
+use crate::{admission, auth, backlog, clock, cors, digest, error, hook, lifetimes, pending_parts, proxy};
+use crate::{readiness, targets, tombstones, upload_id};
 
 /// The time a request waits for the previous holder of its upload. Only a slow disk or target takes this long.
 //= IETF-CON-05
@@ -49,28 +36,28 @@ pub struct Hoist(Arc<Shared>);
 /// The state of an endpoint.
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) target: Arc<dyn Target>,
-    pub(crate) auth: Arc<dyn Authenticator>,
-    pub(crate) hook: Arc<dyn Hook>,
+    pub(crate) target: Arc<dyn targets::Target>,
+    pub(crate) auth: Arc<dyn auth::Authenticator>,
+    pub(crate) hook: Arc<dyn hook::Hook>,
     pub(crate) policy: Policy,
     /// The path of the upload URL.
     pub(crate) endpoint: String,
     pub(crate) settings: Settings,
-    pub(crate) cors: Cors,
+    pub(crate) cors: cors::Cors,
     /// The value of `Access-Control-Allow-Headers`.
     pub(crate) cors_headers: HeaderValue,
-    pub(crate) proxies: Proxies,
+    pub(crate) proxies: proxy::Proxies,
     /// The clock by which uploads expire.
-    pub(crate) clock: Clock,
-    pub(crate) ids: IdDerivation,
-    pub(crate) ledger: Ledger,
+    pub(crate) clock: clock::Clock,
+    pub(crate) ids: upload_id::IdDerivation,
+    pub(crate) ledger: admission::Ledger,
     pub(crate) claims: Claims,
-    pub(crate) digests: Digests,
-    pub(crate) pending_parts: PendingParts,
-    pub(crate) tombstones: Tombstones,
-    pub(crate) backlog: Backlog,
-    pub(crate) lifetimes: Lifetimes,
-    pub(crate) readiness: Readiness,
+    pub(crate) digests: digest::Digests,
+    pub(crate) pending_parts: pending_parts::PendingParts,
+    pub(crate) tombstones: tombstones::Tombstones,
+    pub(crate) backlog: backlog::Backlog,
+    pub(crate) lifetimes: lifetimes::Lifetimes,
+    pub(crate) readiness: readiness::Readiness,
     /// The tasks that outlive the request that started them.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the endpoint shuts down.
@@ -78,22 +65,28 @@ pub(crate) struct Shared {
 }
 
 /// Options of an endpoint that are plain values.
-#[derive(Debug, Default)]
-pub(crate) struct Settings {
-    pub(crate) interims: Interims,
-    pub(crate) locations: Locations,
-    /// The extensions of tus 1.0 that are offered.
-    pub(crate) tus: Extensions,
-    /// The interop versions of the IETF draft that are spoken.
-    pub(crate) versions: Versions,
-    /// True if interop versions 5 and 6 also complete an upload whose length is reached.
-    pub(crate) completes_at_length: bool,
-    /// Scheme and authority of the server, where the operator has set them.
-    pub(crate) public_origin: Option<String>,
-    /// True if complete uploads can be downloaded.
-    pub(crate) downloads: bool,
-    /// True if the file in a form is accepted as an upload.
-    pub(crate) accepts_forms: bool,
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The peers that receive interim responses. Default: those that announce support for them.
+    pub interims: Interims,
+    /// The form of the upload URL in a `Location`. Default: with scheme and host.
+    pub locations: Locations,
+    /// The extensions of tus 1.0 that are offered. Default: all.
+    pub tus_extensions: Extensions,
+    /// The interop versions of the IETF draft that are spoken. A request of another version is treated as an ordinary one,
+    /// or answered in the newest version and without interim responses. Default: all known versions.
+    pub ietf_versions: Versions,
+    /// True if an upload in interop version 5 or 6 is also complete when its length is reached. The draft requires the
+    /// client to say so, but tus-js-client, which speaks these two, often does not.
+    pub completes_at_length: bool,
+    /// Scheme and authority under which peers reach the server, like `https://upload.example.org`. Default: those of each
+    /// request.
+    pub public_origin: Option<String>,
+    /// True if the creator of a complete upload can download its content, if it is in the store, with `GET` on the upload
+    /// URL.
+    pub downloads: bool,
+    /// True if an ordinary request may bring its one file in a form (`multipart/form-data`). Otherwise it is refused.
+    pub accepts_forms: bool,
 }
 
 /// The peers that receive interim responses.
@@ -168,8 +161,7 @@ impl Shared {
     /// that failed half-way may have left wrong.
     pub(crate) async fn fetch(&self, claim: &Claim) -> Result<Option<Upload>, Refusal> {
         let id = claim.id();
-        let loaded = self.store.load(id, claim.fence()).await;
-        let loaded = loaded.map_err(|failure| error::refusal("load", id, &failure))?;
+        let loaded = self.store.load(id, claim.fence()).await.map_err(error::during("load", id))?;
         match &loaded {
             Some(upload) => self.ledger.record(upload),
             None => self.ledger.absent(id),
@@ -179,8 +171,7 @@ impl Shared {
 
     /// Reads an upload without its claim: it may change at any time.
     pub(crate) async fn peek(&self, id: UploadId) -> Result<Option<Upload>, Refusal> {
-        let seen = self.store.peek(id).await;
-        let seen = seen.map_err(|failure| error::refusal("peek", id, &failure))?;
+        let seen = self.store.peek(id).await.map_err(error::during("peek", id))?;
         Ok(seen.map(|upload| self.clock.correct(upload)))
     }
 }

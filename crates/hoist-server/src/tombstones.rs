@@ -3,10 +3,12 @@
 //! Kept in memory and bounded. After a restart, a removed upload is answered as one that never existed.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use hoist_proto::types::{Principal, UploadId};
 use hoist_proto::upload::{Family, Upload};
+
+use crate::locked;
 
 /// The number of uploads that are remembered.
 const REMEMBERED_MAX: usize = 4096;
@@ -28,7 +30,7 @@ impl Tombstones {
         if upload.family != Family::Tus1 {
             return;
         }
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = locked(&self.0);
         if memory.owners.insert(upload.id, upload.owner.clone()).is_none() {
             memory.order.push_back(upload.id);
         }
@@ -41,7 +43,7 @@ impl Tombstones {
 
     /// Returns whether an upload of this principal has been removed.
     pub(crate) fn knows(&self, id: UploadId, principal: Option<&Principal>) -> bool {
-        let memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = locked(&self.0);
         memory.owners.get(&id).is_some_and(|owner| owner.as_ref() == principal)
     }
 }

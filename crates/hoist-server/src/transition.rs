@@ -72,7 +72,7 @@ impl Shared {
         reservation: &mut Reservation,
     ) -> Result<Box<dyn Writer>, Refusal> {
         let created = self.store.create(upload, claim.fence()).await;
-        let writer = created.map_err(|failure| error::refusal("create", upload.id, &failure))?;
+        let writer = created.map_err(error::during("create", upload.id))?;
         reservation.stored();
         self.follow(&Transition { upload, from: None, to: Stage::Open, keeps_content: true });
         Ok(writer)
@@ -165,7 +165,6 @@ impl Shared {
     async fn remove_alone(&self, claim: &Claim, upload: &Upload, removal: Removal) -> Result<(), Refusal> {
         let (from, to) = (Some(Stage::of(upload)), Stage::Removed(removal));
         let transition = Transition { upload, from, to, keeps_content: false };
-        let applied = self.apply(claim, transition).await;
-        applied.map_err(|failure| error::refusal("remove", upload.id, &failure))
+        self.apply(claim, transition).await.map_err(error::during("remove", upload.id))
     }
 }

@@ -56,7 +56,9 @@ impl Shared {
     pub(crate) fn base(&self, head: &Parts) -> String {
         match (self.settings.locations, &self.settings.public_origin) {
             (Locations::Relative, _) => return self.endpoint.clone(),
-            (Locations::Absolute, Some(origin)) => return format!("{origin}{}", self.endpoint),
+            (Locations::Absolute, Some(origin)) => {
+                return format!("{}{}", origin.trim_end_matches('/'), self.endpoint);
+            }
             (Locations::Absolute, None) => {}
         }
         let told = self.proxies.client_view(&head.extensions, &head.headers);

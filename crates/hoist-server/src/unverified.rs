@@ -8,18 +8,18 @@ use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::Offset;
 use hoist_proto::upload::{State, Upload};
 use hoist_store::store::{Error, Store, Writer};
-use http::{HeaderMap, HeaderValue};
 
-use crate::digest::{self, Check, ContentCheck, Hashes};
+use crate::digest::{self, Check, ContentCheck};
 
 /// Content up to this size is compared before any of it is written, so that the store need not mark it as unverified.
 const HELD_BYTES_MAX: usize = 256 * 1024;
 
 /// The content of one request on its way to the store, and the digests it has to match.
 pub(crate) struct UnverifiedContent {
-    check: Check,
+    pub(crate) check: Check,
     at: Offset,
-    is_strict: bool,
+    /// True if unverified content must be discarded.
+    pub(crate) is_strict: bool,
     /// Content that has not been written.
     held: Vec<Bytes>,
     held_bytes: usize,
@@ -31,21 +31,6 @@ impl UnverifiedContent {
     /// Returns a check of content that begins at `at`.
     pub(crate) fn new(check: Check, at: Offset) -> Self {
         Self { is_strict: check.is_strict(), check, at, held: Vec::new(), held_bytes: 0, is_marked: false }
-    }
-
-    /// Returns whether the content may still be discarded, so that none of it may be acknowledged before its end.
-    pub(crate) fn is_pending(&self) -> bool {
-        self.check.is_pending()
-    }
-
-    /// Returns whether unverified content must be discarded.
-    pub(crate) fn is_strict(&self) -> bool {
-        self.is_strict
-    }
-
-    /// Reads the digests in the trailers.
-    pub(crate) fn trailers(&mut self, fields: &HeaderMap) {
-        self.check.trailers(fields);
     }
 
     /// Writes the next bytes, or holds them back.
@@ -102,16 +87,6 @@ impl UnverifiedContent {
             self.truncate(writer).await?;
         }
         Ok(refusal)
-    }
-
-    /// Takes the values of `Repr-Digest` in the trailers.
-    pub(crate) fn trailer_repr_digest(&mut self) -> Vec<HeaderValue> {
-        self.check.trailer_repr_digest()
-    }
-
-    /// Returns the hashes of the representation so far.
-    pub(crate) fn repr_hashes(self) -> Option<Hashes> {
-        self.check.whole()
     }
 
     async fn write_held(&mut self, writer: &mut dyn Writer) -> Result<(), Error> {

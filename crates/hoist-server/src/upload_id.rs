@@ -9,15 +9,11 @@ use sha2::{Digest, Sha256};
 /// Derives the ids of token uploads and of their parts.
 #[derive(Clone)]
 pub(crate) struct IdDerivation {
-    key: [u8; 32],
-    endpoint: String,
+    pub(crate) key: [u8; 32],
+    pub(crate) endpoint: String,
 }
 
 impl IdDerivation {
-    pub(crate) fn new(key: [u8; 32], endpoint: &str) -> Self {
-        Self { key, endpoint: endpoint.to_owned() }
-    }
-
     /// Returns the id of the upload that a principal names by a token.
     //= TOK-TOKEN-03, TOK-TOKEN-04, TOK-SEC-03, TDR-HDR-06
     pub(crate) fn of_token(&self, principal: Option<&Principal>, token: &Token) -> UploadId {
@@ -67,7 +63,9 @@ mod tests {
     fn a_token_names_different_uploads_in_different_scopes() {
         let token = |text: &str| Token::new(text.as_bytes()).expect("in range");
         let (anna, ben) = (Principal::new("anna"), Principal::new("ben"));
-        let derivation = IdDerivation::new([0; 32], "/uploads");
+        let derived =
+            |octet, endpoint: &str| IdDerivation { key: [octet; 32], endpoint: endpoint.to_owned() };
+        let derivation = derived(0, "/uploads");
         let ids = [
             derivation.of_token(None, &token("abcdef")),
             derivation.of_token(None, &token("abcdeg")),
@@ -75,8 +73,8 @@ mod tests {
             derivation.of_token(Some(&ben), &token("abcdef")),
             derivation.of_token(Some(&Principal::new("")), &token("abcdef")),
             derivation.of_token(Some(&Principal::new("annaabc")), &token("def")),
-            IdDerivation::new([0; 32], "/other").of_token(None, &token("abcdef")),
-            IdDerivation::new([1; 32], "/uploads").of_token(None, &token("abcdef")),
+            derived(0, "/other").of_token(None, &token("abcdef")),
+            derived(1, "/uploads").of_token(None, &token("abcdef")),
         ];
         for (index, id) in ids.iter().enumerate() {
             assert!(!ids[index + 1..].contains(id), "{index}");

@@ -5,12 +5,13 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::Unusable;
+use crate::locked;
 
 /// The shortest time between two checks of a file.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,17 +60,14 @@ impl<T: Send + Sync + 'static> Watched<T> {
 
     /// Returns the content from the last time that the file parsed, without checking the file.
     pub(super) fn last_read(&self) -> Arc<T> {
-        Arc::clone(&self.0.lock().value)
+        Arc::clone(&locked(&self.0.state).value)
     }
 
     /// Returns the content of the file, at most a second old. If the file cannot be read or parsed, its last good content
     /// stays valid.
-    ///
-    /// # Cancellation
-    /// Safe to drop.
     pub(super) async fn current(&self) -> Arc<T> {
         {
-            let mut state = self.0.lock();
+            let mut state = locked(&self.0.state);
             if state.checked_at.elapsed() < CHECK_INTERVAL {
                 return Arc::clone(&state.value);
             }
@@ -85,11 +83,11 @@ impl<T: Send + Sync + 'static> Watched<T> {
 impl<T> Inner<T> {
     fn check(&self) {
         let stamp = stamp(&self.path);
-        if stamp == self.lock().stamp {
+        if stamp == locked(&self.state).stamp {
             return;
         }
         let read = read(&self.path).and_then(|bytes| (self.parse)(&bytes));
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         state.stamp = stamp;
         match read {
             Ok(value) => {
@@ -103,10 +101,6 @@ impl<T> Inner<T> {
                 );
             }
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Loaded<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

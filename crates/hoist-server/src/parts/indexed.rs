@@ -219,7 +219,7 @@ impl Shared {
         }
         if parent != before && !parent.is_complete() {
             let committed = self.store.commit(&parent, claim.fence()).await;
-            committed.map_err(|failure| error::refusal("commit", parent.id, &failure))?;
+            committed.map_err(error::during("commit", parent.id))?;
         }
         Ok(())
     }

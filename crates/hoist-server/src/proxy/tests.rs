@@ -19,7 +19,7 @@ fn told(peer: &str, lines: &[(&str, &str)]) -> ClientView {
     let trusted = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().expect("a network"));
     let mut extensions = Extensions::new();
     extensions.insert(Peer { addr: SocketAddr::new(peer.parse().expect("an address"), 4711), tls: false });
-    Proxies::new(trusted.to_vec()).client_view(&extensions, &fields(lines))
+    Proxies(trusted.to_vec()).client_view(&extensions, &fields(lines))
 }
 
 /// Returns the client, scheme and host of the same.
@@ -65,7 +65,7 @@ fn fields_from_untrusted_peers_are_ignored() {
     assert_eq!(told_by("11.0.0.1", &lies), ("11.0.0.1".into(), Some("http"), None));
     assert_eq!(told_by("::ffff:11.0.0.1", &lies), ("11.0.0.1".into(), Some("http"), None));
     // Under another server the address of the peer is unknown.
-    let told = Proxies::new(vec!["0.0.0.0/0".parse().expect("a network")]);
+    let told = Proxies(vec!["0.0.0.0/0".parse().expect("a network")]);
     assert_eq!(told.client_view(&Extensions::new(), &fields(&lies)), ClientView::default());
 }
 

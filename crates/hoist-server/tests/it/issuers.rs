@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use hoist_server::Hoist;
 use hoist_server::auth::jwt::Jwt;
+use hoist_server::{Hoist, Settings};
 use hoist_store::memory::MemoryStore;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::json;
@@ -36,7 +36,8 @@ fn restarted(store: &MemoryStore, issuers: &[&str], main: Option<&str>) -> Hoist
     std::fs::write(&path, set.to_string()).expect("written");
     let jwt = Jwt::with_jwks_file(&path).expect("usable");
     let jwt = jwt.issuers(issuers.iter().map(ToString::to_string)).main_issuer(main.map(str::to_owned));
-    Hoist::builder(Arc::new(store.clone())).auth(Arc::new(jwt)).downloads(true).build()
+    let settings = Settings { downloads: true, ..Settings::default() };
+    Hoist::builder(Arc::new(store.clone())).auth(Arc::new(jwt)).settings(settings).build()
 }
 
 async fn fetched(hoist: &Hoist, location: &str, issuer: &str) -> u16 {

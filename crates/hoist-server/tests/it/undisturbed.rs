@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hoist_proto::policy::{Limits, Policy};
 use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::Principal;
-use hoist_server::Hoist;
 use hoist_server::auth::Authenticator;
+use hoist_server::{Hoist, Settings};
 use hoist_store::memory::MemoryStore;
 use hoist_store::store::{BoxFuture, Store};
 use http::request::Parts;
@@ -32,7 +32,8 @@ fn serve(downloads: bool) -> Hoist {
     let limits = Limits { size_max: Some(6000), append_max: Some(5500), append_min: 1, ..Limits::default() };
     let policy = Policy { limits, ..Policy::default() };
     let store = Arc::new(MemoryStore::new()) as Arc<dyn Store>;
-    Hoist::builder(store).auth(Arc::new(Named)).policy(policy).downloads(downloads).build()
+    let settings = Settings { downloads, ..Settings::default() };
+    Hoist::builder(store).auth(Arc::new(Named)).policy(policy).settings(settings).build()
 }
 
 type Fields = &'static [(&'static str, &'static str)];

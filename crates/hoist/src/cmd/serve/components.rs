@@ -12,7 +12,7 @@ use hoist_server::auth::{Anyone, Authenticator, Unusable};
 use hoist_server::hook::command::Command;
 use hoist_server::hook::{Hook, NoHook};
 use hoist_server::targets::Files;
-use hoist_server::{BadEndpoint, Builder, Hoist};
+use hoist_server::{BadEndpoint, Builder, Hoist, Settings};
 use hoist_store::fs::make_directory;
 use hoist_store::memory::MemoryStore;
 use hoist_store::store::Store;
@@ -84,20 +84,19 @@ impl Components {
             .auth(self.auth)
             .hook(self.hook)
             .cors(config.cors.clone())
-            .cors_headers(config.cors_headers.clone())
-            .interims(config.interims)
-            .tus_extensions(config.tus)
-            .locations(config.locations)
-            .downloads(config.downloads)
-            .accept_forms(config.accepts_forms)
+            .cors_headers(&config.cors_headers)
             .trusted_proxies(config.trusted_proxies.clone())
-            .ietf_versions(config.ietf_versions)
-            .complete_at_length(config.completes_at_length)
-            .quotas(config.quotas);
-        let builder = match &config.public_origin {
-            Some(origin) => builder.public_origin(origin),
-            None => builder,
-        };
+            .quotas(config.quotas)
+            .settings(Settings {
+                interims: config.interims,
+                locations: config.locations,
+                tus_extensions: config.tus,
+                ietf_versions: config.ietf_versions,
+                completes_at_length: config.completes_at_length,
+                public_origin: config.public_origin.clone(),
+                downloads: config.downloads,
+                accepts_forms: config.accepts_forms,
+            });
         let (Some(files), TargetConfig::Files { directory, .. }) = (self.files, &config.target) else {
             return Ok(builder);
         };
