@@ -100,7 +100,7 @@ pub(crate) struct DnsRecord {
     #[arg(long)]
     pub(crate) port: Option<u16>,
     /// Time that resolvers may cache the record.
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = span)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = client::span)]
     pub(crate) ttl: TimeSpan,
 }
 
@@ -111,13 +111,7 @@ impl Cli {
             Verb::Status(ask) | Verb::Cancel(ask) => ask.connection.json,
             Verb::Check(check) => check.connection.json,
             Verb::Ls(Ls { json }) | Verb::Config(ConfigVerb::Check { json, .. }) => *json,
-            Verb::Config(ConfigVerb::Print { .. })
-            | Verb::Serve(_)
-            | Verb::Demo(_)
-            | Verb::DnsRecord(_)
-            | Verb::Completions { .. }
-            | Verb::Man { .. }
-            | Verb::Version => false,
+            _ => false,
         }
     }
 
@@ -127,13 +121,7 @@ impl Cli {
             Verb::Status(ask) | Verb::Cancel(ask) => ask.connection.quiet,
             Verb::Check(check) => check.connection.quiet,
             Verb::Demo(demo) => demo.quiet,
-            Verb::Config(_)
-            | Verb::Serve(_)
-            | Verb::Ls(_)
-            | Verb::DnsRecord(_)
-            | Verb::Completions { .. }
-            | Verb::Man { .. }
-            | Verb::Version => false,
+            _ => false,
         }
     }
 }
@@ -201,23 +189,12 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, cl
         Verb::Status(ask) => ask.conflict().map(|wrong| ("status", wrong.to_owned())),
         Verb::Cancel(ask) => ask.conflict().map(|wrong| ("cancel", wrong.to_owned())),
         Verb::Check(check) => check.conflict().map(|wrong| ("check", wrong)),
-        Verb::Serve(_)
-        | Verb::Config(_)
-        | Verb::Ls(_)
-        | Verb::Demo(_)
-        | Verb::DnsRecord(_)
-        | Verb::Completions { .. }
-        | Verb::Man { .. }
-        | Verb::Version => None,
+        _ => None,
     };
     let Some((verb, wrong)) = wrong else { return Ok(cli) };
     let mut command = command();
     let asked = command.find_subcommand_mut(verb).expect("a verb").clone();
     Err(asked.bin_name(format!("hoist {verb}")).error(clap::error::ErrorKind::ArgumentConflict, wrong))
-}
-
-fn span(text: &str) -> Result<TimeSpan, &'static str> {
-    text.parse()
 }
 
 #[cfg(test)]

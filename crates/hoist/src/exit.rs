@@ -5,8 +5,6 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use crate::output::StdoutError;
-
 /// An exit code of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -59,50 +57,38 @@ impl Exit {
 
     /// Returns the name used in JSON.
     pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Failed => "failed",
-            Self::Usage => "usage",
-            Self::Config => "config",
-            Self::Start => "start",
-            Self::Refused => "refused",
-            Self::NotFound => "not-found",
-            Self::Unreachable => "unreachable",
-            Self::File => "file",
-            Self::Forced => "forced",
-            Self::Partial => "partial",
-            Self::Busy => "busy",
-            Self::Corrupt => "corrupt",
-            Self::Nonconforming => "nonconforming",
-            Self::Tls => "tls",
-            Self::Unresumable => "unresumable",
-            Self::Interrupted => "interrupted",
-            Self::Terminated => "terminated",
-        }
+        self.description().0
     }
 
-    const fn meaning(self) -> &'static str {
+    /// Returns the name used in JSON, and the meaning shown by `--help`.
+    const fn description(self) -> (&'static str, &'static str) {
         match self {
-            Self::Success => "success; a stopped server has stored every byte it acknowledged",
-            Self::Failed => "another error; see the message",
-            Self::Usage => "invalid command line",
-            Self::Config => "invalid configuration; each problem is listed",
-            Self::Start => "the server cannot start: address, data directory, certificate or credentials",
-            Self::Refused => "the server refused the request, and a retry would not help",
-            Self::NotFound => "the server has no such upload",
-            Self::Unreachable => "no lasting connection for the time of --retry-for; run the command again",
-            Self::File => "a local file could not be read or written, or changed during its upload",
-            Self::Forced => "a second signal stopped the server before it had drained",
-            Self::Partial => "some files were not uploaded; run the command again",
-            Self::Busy => "another process is uploading the same file to the same URL",
-            Self::Corrupt => "the server's content differs from what was sent",
-            Self::Nonconforming => "the server violates a protocol; each difference is printed",
-            Self::Tls => "TLS failed: untrusted certificate, or wrong scheme in the URL",
-            Self::Unresumable => {
-                "the server supports no resumable uploads, and --require-resumable was given"
+            Self::Success => ("success", "success; a stopped server has stored every byte it acknowledged"),
+            Self::Failed => ("failed", "another error; see the message"),
+            Self::Usage => ("usage", "invalid command line"),
+            Self::Config => ("config", "invalid configuration; each problem is listed"),
+            Self::Start => {
+                ("start", "the server cannot start: address, data directory, certificate or credentials")
             }
-            Self::Interrupted => "interrupted (Ctrl-C); the command to resume is printed",
-            Self::Terminated => "terminated (SIGTERM); the command to resume is printed",
+            Self::Refused => ("refused", "the server refused the request, and a retry would not help"),
+            Self::NotFound => ("not-found", "the server has no such upload"),
+            Self::Unreachable => {
+                ("unreachable", "no lasting connection for the time of --retry-for; run the command again")
+            }
+            Self::File => ("file", "a local file could not be read or written, or changed during its upload"),
+            Self::Forced => ("forced", "a second signal stopped the server before it had drained"),
+            Self::Partial => ("partial", "some files were not uploaded; run the command again"),
+            Self::Busy => ("busy", "another process is uploading the same file to the same URL"),
+            Self::Corrupt => ("corrupt", "the server's content differs from what was sent"),
+            Self::Nonconforming => {
+                ("nonconforming", "the server violates a protocol; each difference is printed")
+            }
+            Self::Tls => ("tls", "TLS failed: untrusted certificate, or wrong scheme in the URL"),
+            Self::Unresumable => {
+                ("unresumable", "the server supports no resumable uploads, and --require-resumable was given")
+            }
+            Self::Interrupted => ("interrupted", "interrupted (Ctrl-C); the command to resume is printed"),
+            Self::Terminated => ("terminated", "terminated (SIGTERM); the command to resume is printed"),
         }
     }
 }
@@ -118,7 +104,8 @@ pub(crate) fn table() -> String {
     use fmt::Write as _;
     let mut text = String::from("Exit codes:\n");
     for exit in Exit::ALL {
-        let _ = writeln!(text, "  {:3}  {:12} {}", exit.code(), exit.name(), exit.meaning());
+        let (name, meaning) = exit.description();
+        let _ = writeln!(text, "  {:3}  {name:12} {meaning}", exit.code());
     }
     text
 }
@@ -149,19 +136,6 @@ impl fmt::Display for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::new(Exit::Failed, error)
-    }
-}
-
-impl Failure {
-    /// Returns whether the only failure is that the reader of standard output has closed the pipe.
-    pub(crate) fn is_closed_pipe(&self) -> bool {
-        self.error.downcast_ref::<StdoutError>().is_some_and(StdoutError::is_closed)
-    }
-}
-
-impl From<StdoutError> for Failure {
-    fn from(error: StdoutError) -> Self {
         Self::new(Exit::Failed, error)
     }
 }

@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use exit::{Exit, Failure};
-use output::Output;
+use output::{Output, StdoutError};
 
 /// Runs the command with these arguments, the first of which is the program's name, and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -23,7 +23,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output and are a success; clap knows which case it is.
-            let printed = error.print().map_err(output::StdoutError::from);
+            let printed = error.print().map_err(StdoutError::from);
             return match printed {
                 _ if error.use_stderr() => Exit::Usage.into(),
                 Ok(()) => Exit::Success.into(),
@@ -39,7 +39,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn report(output: Output, failure: &Failure) -> ExitCode {
-    if failure.is_closed_pipe() {
+    // The reader has what it needs.
+    if failure.error.downcast_ref::<StdoutError>().is_some_and(StdoutError::is_closed) {
         return Exit::Success.into();
     }
     output.failure(failure);

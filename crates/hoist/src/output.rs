@@ -14,26 +14,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 
 pub(crate) use self::bars::{Bar, Bars};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// An error while writing to standard output.
 #[derive(Debug)]
-pub(crate) struct StdoutError(io::Error);
+pub(crate) struct StdoutError(pub(crate) io::Error);
 
 impl StdoutError {
     /// Returns whether the reader has closed the pipe, as `head` does once it has read enough.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
-
-    pub(crate) fn cause(&self) -> &io::Error {
-        &self.0
-    }
 }
 
 impl From<io::Error> for StdoutError {
     fn from(error: io::Error) -> Self {
         Self(error)
+    }
+}
+
+impl From<StdoutError> for Failure {
+    fn from(error: StdoutError) -> Self {
+        Self::new(Exit::Failed, error)
     }
 }
 
@@ -139,7 +141,7 @@ fn is_plain() -> bool {
 }
 
 fn warn_unwritten(error: &StdoutError) {
-    let why = error.cause();
+    let why = &error.0;
     let _ = writeln!(io::stderr().lock(), "hoist: warning: {error}: {why}; some results were not printed");
 }
 

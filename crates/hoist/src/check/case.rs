@@ -42,7 +42,6 @@ pub(crate) struct AlwaysRule {
     /// True if the expectation exceeds the requirements, so that its level is [`Level::Own`](super::Level::Own).
     #[serde(default)]
     pub(crate) own: bool,
-    #[serde(default)]
     pub(crate) interop: Option<VersionRange>,
     pub(crate) rule: Rule,
 }
@@ -97,18 +96,14 @@ pub(crate) struct Case {
     /// True if the expectation exceeds the requirements, so that its level is [`Level::Own`](super::Level::Own).
     #[serde(default)]
     pub(crate) own: bool,
-    #[serde(default)]
     interop: Option<VersionRange>,
-    #[serde(default)]
     forms: Option<VersionRange>,
-    #[serde(default)]
     transport: Option<Transport>,
     #[serde(default)]
     pub(crate) given: Given,
     pub(crate) send: RequestSpec,
     #[serde(default)]
     pub(crate) expect: Expect,
-    #[serde(default)]
     pub(crate) after: Option<StateAfter>,
     #[serde(default)]
     pub(crate) then: Vec<Step>,
@@ -116,58 +111,41 @@ pub(crate) struct Case {
 
 /// The preconditions of a case: settings of the server, and existing uploads.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Given {
-    #[serde(default)]
     limits: ServerLimits,
     /// tus extensions that the server does not offer.
-    #[serde(default)]
     lacks: BTreeSet<String>,
     /// Optional features that the server offers.
-    #[serde(default)]
     offers: BTreeSet<String>,
     /// Named uploads, created before the unnamed one.
-    #[serde(default)]
     pub(crate) uploads: BTreeMap<String, GivenUpload>,
-    #[serde(default)]
     content: Option<ContentSpec>,
-    #[serde(default)]
     length: Option<u64>,
-    #[serde(default)]
     complete: bool,
-    #[serde(default)]
     fields: BTreeMap<String, FieldLines>,
 }
 
 /// An upload that exists before the case starts.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct GivenUpload {
-    #[serde(default)]
     pub(crate) content: Option<ContentSpec>,
-    #[serde(default)]
     pub(crate) length: Option<u64>,
-    #[serde(default)]
     pub(crate) complete: bool,
-    #[serde(default)]
     pub(crate) fields: BTreeMap<String, FieldLines>,
 }
 
 /// A further step of a case: a request, or the end of a pending one.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Step {
-    #[serde(default)]
     pub(crate) send: Option<RequestSpec>,
     /// Waits for the end of the pending request.
-    #[serde(default)]
     pub(crate) stalled: bool,
     /// The rest of the pending request's content, which is sent first.
-    #[serde(default)]
     pub(crate) rest: Option<ContentSpec>,
-    #[serde(default)]
     pub(crate) expect: Expect,
-    #[serde(default)]
     pub(crate) after: Option<StateAfter>,
 }
 

@@ -1,13 +1,14 @@
 //! The report of a run: a result for each case, version and transport, with counts.
 //!
-//! Owns the text format. JSON and `JUnit` are in `report/json.rs` and `report/junit.rs`.
+//! Owns the text and JSON formats. `JUnit` is in `report/junit.rs`.
 
-mod json;
 mod junit;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::case::Case;
 use super::corpus::Corpus;
@@ -80,6 +81,26 @@ impl CaseOutcome {
         self.order.0.name()
     }
 
+    fn json(&self) -> Value {
+        let (verdict, why) = match &self.verdict {
+            CaseResult::Passed => ("passed", None),
+            CaseResult::Skipped(why) => ("skipped", Some(why)),
+            CaseResult::Failed(why) => ("failed", Some(why)),
+        };
+        json!({
+            "case": self.case,
+            "dialect": self.dialect(),
+            "version": self.version,
+            "transport": self.transport,
+            "level": self.level.word(),
+            "section": self.section,
+            "proves": self.proves,
+            "verdict": verdict,
+            "why": why,
+            "milliseconds": u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
     fn has_failed(&self) -> bool {
         matches!(self.verdict, CaseResult::Failed(_))
     }
@@ -127,6 +148,13 @@ impl Report {
             count(|verdict| matches!(verdict, CaseResult::Failed(_))),
             count(|verdict| matches!(verdict, CaseResult::Skipped(_))),
         )
+    }
+
+    /// Returns the report as JSON: the counts, and each outcome with its requirements.
+    pub(crate) fn json(&self) -> Value {
+        let (passed, failed, skipped) = self.counts();
+        let outcomes: Vec<Value> = self.outcomes.iter().map(CaseOutcome::json).collect();
+        json!({ "passed": passed, "failed": failed, "skipped": skipped, "outcomes": outcomes })
     }
 
     /// Returns the text format with ANSI colors.

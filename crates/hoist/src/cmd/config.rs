@@ -29,7 +29,7 @@ pub(crate) fn check(settings: &ServeArgs, output: Output) -> Exit {
 /// Prints the effective configuration as TOML.
 pub(crate) fn print(settings: &ServeArgs, output: Output) -> Result<Exit, Failure> {
     let config = load(settings, output)?;
-    Output::data(config.effective())?;
+    Output::data(config)?;
     Ok(Exit::Success)
 }
 

@@ -20,6 +20,7 @@ use hoist_server::{Hoist, Running};
 use hoist_store::fs::{LocalStore, Options};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::signal::unix::Signal;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -86,7 +87,8 @@ async fn serve(
     let tls = parts.tls.clone();
     let (hoist, running) = tokio::select! {
         biased;
-        signal = signals.next() => {
+        signal = signals.stop.next() => {
+            let signal = signal.name();
             tracing::info!(signal, "stopped during the start");
             return Ok(Exit::Success);
         }
@@ -110,7 +112,7 @@ async fn serve(
     let _ = tokio::time::timeout(READY_TIMEOUT, running.recovered()).await;
     if let Err(error) = output.result(&ready, &json!({ "ready": ready })) {
         // Uploads work without the ready line.
-        tracing::warn!(error = %error.cause(), "cannot write to standard output; {ready}");
+        tracing::warn!(error = %error.0, "cannot write to standard output; {ready}");
     }
 
     let serving = async {
@@ -125,7 +127,7 @@ async fn serve(
         stop.cancelled().await;
         running.stop().await;
     };
-    let hangups = reload_on(signals.hangups()?, tls, &stop);
+    let hangups = reload_on(&mut signals.hangup, tls, &stop);
     let in_order = async {
         tokio::join!(serving, draining, hangups);
     };
@@ -134,10 +136,10 @@ async fn serve(
         tokio::time::sleep(config.limits.drain_grace + STORE_GRACE).await;
     };
     let second_signal = async {
-        let signal = signals.next().await;
+        let signal = signals.stop.next().await.name();
         tracing::info!(signal, "stopping; running transfers are ended and their bytes kept");
         stop.cancel();
-        signals.next().await
+        signals.stop.next().await.name()
     };
     tokio::select! {
         biased;
@@ -226,8 +228,8 @@ fn ready_line(listeners: &[(TcpListener, SocketAddr)], is_tls: bool, endpoint: &
 
 /// Reloads the certificate at every SIGHUP.
 //= TOK-SEC-01
-async fn reload_on(mut hangups: signals::Hangups, tls: Option<Acceptor>, stop: &CancellationToken) {
-    while stop.run_until_cancelled(hangups.next()).await.is_some() {
+async fn reload_on(hangups: &mut Signal, tls: Option<Acceptor>, stop: &CancellationToken) {
+    while stop.run_until_cancelled(hangups.recv()).await.is_some() {
         let Some(acceptor) = tls.clone() else {
             tracing::info!("SIGHUP ignored: no certificate to reload");
             continue;

@@ -1,17 +1,17 @@
-//! The signals that stop a client command.
+//! The signals that stop a command.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::{Exit, Failure};
 
-/// Listeners for the signals that stop a client command.
+/// Listeners for the signals that stop a command.
 pub(crate) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-/// A signal that stops a client command.
+/// A signal that stops a command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum StopSignal {
     Interrupt,

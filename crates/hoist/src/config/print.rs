@@ -7,17 +7,8 @@ use std::fmt;
 use super::settings::SETTINGS;
 use super::{Config, SettingValue};
 
-/// Displays a configuration as TOML.
-pub(crate) struct Effective<'a>(&'a Config);
-
-impl Config {
-    /// Returns a value that displays the configuration as TOML.
-    pub(crate) fn effective(&self) -> Effective<'_> {
-        Effective(self)
-    }
-}
-
-impl fmt::Display for Effective<'_> {
+/// Formats the configuration as TOML.
+impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut heading = "";
         for setting in SETTINGS {
@@ -26,7 +17,7 @@ impl fmt::Display for Effective<'_> {
                 heading = setting.heading;
                 writeln!(f, "{gap}# {heading}")?;
             }
-            match self.0.layers.get(setting.name) {
+            match self.layers.get(setting.name) {
                 Some(SettingValue { texts, source }) => {
                     let texts: Vec<_> =
                         texts.iter().map(|text| toml::Value::from(text.as_str()).to_string()).collect();

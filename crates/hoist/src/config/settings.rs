@@ -80,27 +80,17 @@ const HOOKS: &str = "Hooks";
 const LIMITS: &str = "Limits";
 const OPERATION: &str = "Operation";
 
-const fn one(
-    heading: &'static str,
-    name: &'static str,
-    value: &'static str,
-    default: Option<&'static str>,
-    help: &'static str,
-) -> Setting {
+type Text = &'static str;
+
+const fn one(heading: Text, name: Text, value: Text, default: Option<Text>, help: Text) -> Setting {
     Setting { name, value, values: Values::One, default, help, heading }
 }
 
-const fn many(
-    heading: &'static str,
-    name: &'static str,
-    value: &'static str,
-    default: Option<&'static str>,
-    help: &'static str,
-) -> Setting {
+const fn many(heading: Text, name: Text, value: Text, default: Option<Text>, help: Text) -> Setting {
     Setting { name, value, values: Values::Many, default, help, heading }
 }
 
-const fn switch(heading: &'static str, name: &'static str, help: &'static str) -> Setting {
+const fn switch(heading: Text, name: Text, help: Text) -> Setting {
     Setting { name, value: "on|off", values: Values::Switch, default: Some("off"), help, heading }
 }
 

@@ -382,7 +382,7 @@ fn the_printed_configuration_can_be_read_back() {
     ];
     let env = [("HOIST_WORKERS", "3"), ("HOIST_DATA", "dir with \"quotes\" # and more")];
     let config = of(&given, &env, "target = \"files\"\nfiles-dir = \"x\"\n").expect("sound");
-    let printed = config.effective().to_string();
+    let printed = config.to_string();
     for expected in [
         "\"64MiB\"",
         "# --max-size",

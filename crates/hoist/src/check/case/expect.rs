@@ -9,45 +9,30 @@ use super::super::version::Version;
 
 /// The expected responses. Fields that are not given are not checked.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Expect {
-    #[serde(default)]
     pub(crate) status: Option<Status>,
     /// The completeness field: `true`, `false`, or `"absent"`.
-    #[serde(default)]
     pub(crate) complete: Option<Expected<bool>>,
-    #[serde(default)]
     pub(crate) offset: Option<Expected<u64>>,
-    #[serde(default)]
     pub(crate) length: Option<Expected<u64>>,
     /// Expected members of `Upload-Limit`.
-    #[serde(default)]
     pub(crate) limits: ServerLimits,
     /// Expected header fields; `*` matches any text.
-    #[serde(default)]
     pub(crate) fields: BTreeMap<String, String>,
-    #[serde(default)]
     pub(crate) absent: Vec<String>,
     /// Header fields that are lists, with all their members in any order.
-    #[serde(default)]
     pub(crate) members: BTreeMap<String, BTreeSet<String>>,
     /// The expected reason phrase, over HTTP/1.1.
-    #[serde(default)]
     pub(crate) reason: Option<String>,
     /// The 104 responses in order; an empty list means that there are none.
-    #[serde(default)]
     pub(crate) interims: Option<Vec<ExpectedInterim>>,
     /// True if `100 (Continue)` is expected, false if it must not be sent.
-    #[serde(default)]
     pub(crate) continues: Option<bool>,
-    #[serde(default)]
     pub(crate) problem: Option<ExpectedProblem>,
-    #[serde(default)]
     pub(crate) content: Option<String>,
-    #[serde(default)]
     pub(crate) answer: AnswerExpectation,
     /// In a race, the expectation of all requests but one.
-    #[serde(default)]
     pub(crate) others: Option<Box<Expect>>,
 }
 
@@ -84,11 +69,9 @@ pub(crate) enum Status {
 
 /// An expected 104 response.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct ExpectedInterim {
-    #[serde(default)]
     pub(crate) fields: BTreeMap<String, String>,
-    #[serde(default)]
     pub(crate) absent: Vec<String>,
 }
 
@@ -104,20 +87,14 @@ pub(crate) struct ExpectedProblem {
 
 /// The expected state of the upload afterwards, as reported by `HEAD`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct StateAfter {
     /// The name of the upload. Defaults to the last one.
-    #[serde(default)]
     pub(crate) of: Option<String>,
-    #[serde(default)]
     pub(crate) gone: bool,
-    #[serde(default)]
     pub(crate) offset: Option<u64>,
-    #[serde(default)]
     pub(crate) offset_max: Option<u64>,
-    #[serde(default)]
     pub(crate) complete: Option<bool>,
-    #[serde(default)]
     pub(crate) length: Option<Expected<u64>>,
 }
 

@@ -5,26 +5,21 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 /// A request of a case. Fields that depend on the version are added by `request_builder.rs`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RequestSpec {
     pub(crate) method: String,
     #[serde(default)]
     pub(crate) to: RequestTarget,
     /// The name of the upload it is sent to. Defaults to the last one.
-    #[serde(default)]
     pub(crate) of: Option<String>,
     /// The name given to the upload it creates.
-    #[serde(default)]
     pub(crate) names: Option<String>,
     /// A suffix of the target's path.
     #[serde(default)]
     pub(crate) below: String,
-    #[serde(default)]
     pub(crate) complete: Option<bool>,
-    #[serde(default)]
     pub(crate) offset: Option<OffsetSpec>,
-    #[serde(default)]
     pub(crate) length: Option<u64>,
     /// Header fields, sent before those that the version adds.
     #[serde(default)]
@@ -32,10 +27,8 @@ pub(crate) struct RequestSpec {
     /// Header fields that the version would add and that are left out.
     #[serde(default)]
     pub(crate) without: Vec<String>,
-    #[serde(default)]
     pub(crate) content: Option<ContentSpec>,
     /// The `Content-Length`, if it differs from the length of the content.
-    #[serde(default)]
     pub(crate) declares: Option<u64>,
     #[serde(default)]
     pub(crate) framing: Framing,
@@ -53,7 +46,6 @@ pub(crate) struct RequestSpec {
     #[serde(default)]
     pub(crate) ancient: bool,
     /// The number of copies that are sent concurrently.
-    #[serde(default)]
     pub(crate) race: Option<usize>,
     /// Repeats the request until the expectation is met.
     #[serde(default)]
@@ -122,28 +114,7 @@ pub(crate) enum RequestEnd {
 impl RequestSpec {
     /// Returns a request to the target with this method and nothing else.
     pub(crate) fn of(method: &str) -> Self {
-        Self {
-            method: method.to_owned(),
-            to: RequestTarget::Target,
-            of: None,
-            names: None,
-            below: String::new(),
-            complete: None,
-            offset: None,
-            length: None,
-            fields: BTreeMap::new(),
-            without: Vec::new(),
-            content: None,
-            declares: None,
-            framing: Framing::Sized,
-            trailers: BTreeMap::new(),
-            paused: Vec::new(),
-            ends: RequestEnd::Whole,
-            waits: false,
-            ancient: false,
-            race: None,
-            patiently: false,
-        }
+        Self { method: method.to_owned(), ..Self::default() }
     }
 }
 
