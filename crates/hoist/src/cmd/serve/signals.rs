@@ -20,8 +20,10 @@ impl Signals {
     /// Starts to listen. From then on these signals no longer terminate the process by default.
     pub(super) fn listen() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
-        let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
-        let (hangup, _file_size) = (listen(SignalKind::hangup())?, listen(file_size)?);
-        Ok(Self { stop: StopSignals::listen()?, hangup, _file_size })
+        Ok(Self {
+            stop: StopSignals::listen()?,
+            hangup: listen(SignalKind::hangup())?,
+            _file_size: listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
+        })
     }
 }
