@@ -67,7 +67,7 @@ pub(crate) struct ReusedConnection {
 }
 
 impl ReusedConnection {
-    /// Sends a request without content and follows redirects. Dropping the future is like dropping an `exchange`.
+    /// Sends a request without content and follows redirects. Dropping the future closes the connection.
     pub(crate) async fn query(
         &mut self,
         connector: &Connector,

@@ -67,18 +67,14 @@ async fn open_source(put: &mut Put) -> Result<OpenSource, Error> {
         std::mem::replace(&mut put.source, Source::bytes("")).open(settings.rewind_bytes_max).await?;
     source.bytes_per_second = settings.bytes_per_second;
     put.reporter.update(|progress| progress.length = source.length());
-    if put.verifies {
-        match (put.sha256, source.length().filter(|_| source.rewinds())) {
-            (None, Some(length)) => {
-                let digest = source.checksum(Checksum::Sha256, 0..length).await?;
-                put.sha256 = digest.and_then(|digest| digest.try_into().ok());
-            }
-            _ => {
-                if let Some(mut stream) = source.stream() {
-                    stream.hash();
-                }
-            }
-        }
+    if !put.verifies {
+        return Ok(source);
+    }
+    if let Some(mut stream) = source.stream() {
+        stream.hash();
+    } else if let (None, Some(length)) = (put.sha256, source.length()) {
+        let digest = source.checksum(Checksum::Sha256, 0..length).await?;
+        put.sha256 = digest.and_then(|digest| digest.try_into().ok());
     }
     Ok(source)
 }

@@ -73,11 +73,8 @@ impl H2Connection {
         expect: Option<ExpectContinue>,
         observer: &mut impl InterimObserver,
     ) -> Result<(ExchangeEnd, bool), ExchangeError> {
-        let (head, content) = translate(request).map_err(|error| ExchangeError {
-            error,
-            reached: false,
-            sent: flow.bytes(),
-        })?;
+        let unsent = |error| ExchangeError { error, reached: false, sent: 0 };
+        let (head, content) = translate(request).map_err(unsent)?;
         self.ready().await.map_err(|error| self.failed(error, false, flow))?;
         let is_empty = http_body::Body::is_end_stream(&content);
         let begun = self.sender.send_request(head, is_empty);
@@ -111,8 +108,7 @@ impl H2Connection {
         let is_sent = is_sent && (is_empty || flow.has_ended());
         let (parts, mut body) = response.into_parts();
         let poll = |cx: &mut Context<'_>| {
-            let data = body.poll_data(cx);
-            data.map_ok(|bytes| {
+            body.poll_data(cx).map_ok(|bytes| {
                 let _ = body.flow_control().release_capacity(bytes.len());
                 bytes
             })

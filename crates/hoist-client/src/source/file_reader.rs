@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::read_checksums::ReadChecksums;
@@ -89,10 +89,8 @@ impl FileReader {
         if !is_free && self.handed.len() < BUFFERS_MAX {
             return Vec::new();
         }
-        let Some(Ok(buffer)) = self.handed.pop_front().map(Bytes::try_into_mut) else {
-            return Vec::new();
-        };
-        <Vec<u8> as From<BytesMut>>::from(buffer)
+        let oldest = self.handed.pop_front().map(Bytes::try_into_mut);
+        oldest.and_then(Result::ok).map(Vec::from).unwrap_or_default()
     }
 }
 
