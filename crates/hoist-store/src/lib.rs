@@ -89,8 +89,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! 5. Test what only your store can get wrong: crashes at every step of an operation, full storage, damaged files. The
-//!    suite tests what every store has in common.
+//! 5. Test what only your store can get wrong: crashes at every step of an operation, full storage, damaged files.
 //!
 //! [`Durable`]: hoist_proto::types::Durable
 //! [`Durable::attest`]: hoist_proto::types::Durable::attest

@@ -91,7 +91,6 @@ pub trait Store: Send + Sync + 'static {
     /// - [`Error::Exists`] if the id is taken. The fence is then not taken, and a transfer to that upload continues
     ///   (upload-token: TOK-CRE-05).
     /// - [`Error::Full`] if there is no space. Nothing is left behind.
-    /// - [`Error::Fenced`] if a higher fence was seen for the id.
     ///
     /// # Cancellation
     /// If dropped, the upload exists without content, or does not exist.
@@ -104,8 +103,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`Upload::touched`] is the time of the last stored byte or of the last commit, whichever is later.
     ///
     /// # Errors
-    /// - [`Error::Damaged`] if record and content contradict each other, or the content is shorter than the offset that
-    ///   was acknowledged.
+    /// Returns [`Error::Damaged`] if record and content contradict each other, or the content is shorter than the offset
+    /// that was acknowledged.
     ///
     /// # Cancellation
     /// Safe to drop. The fence may have been taken.
@@ -139,7 +138,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The old record stays valid.
     /// - [`Error::Missing`] if there is no such upload.
-    /// - [`Error::Full`] or [`Error::Io`] if the storage fails.
+    /// - [`Error::Full`] if there is no space.
     ///
     /// # Cancellation
     /// If dropped, either the old or the new record is valid.
@@ -148,15 +147,14 @@ pub trait Store: Send + Sync + 'static {
     /// Combines [`commit`](Store::commit) and [`discard`](Store::discard) in one step, for an upload whose content was
     /// moved elsewhere or is worthless.
     ///
-    /// The new phase must accept no more bytes. A crash leaves either the old record with the content, or the new
-    /// record, which states the offset. If a crash leaves the content beside the new record, the next
-    /// [`list`](Store::list) frees it.
+    /// The new phase must accept no more bytes. If a crash leaves the content beside the new record, which states the
+    /// offset, the next [`list`](Store::list) frees it.
     ///
     /// # Errors
     /// As for [`commit`](Store::commit), and [`Error::Io`] if the new phase accepts more bytes.
     ///
     /// # Cancellation
-    /// If dropped, either the old record with the content or the new record is valid.
+    /// If dropped, either the old record with the content or the new record is valid. The same holds after a crash.
     fn commit_and_discard<'a>(&'a self, upload: &'a Upload, fence: Fence) -> StoreFuture<'a, ()>;
 
     /// Gives an upload the content of `parts`, one after the other, and returns its length.
@@ -173,11 +171,9 @@ pub trait Store: Send + Sync + 'static {
     /// The upload stays without content.
     /// - [`Error::Missing`] if the upload or a part does not exist, if the upload is complete, or if the content of a
     ///   part was discarded.
-    /// - [`Error::Fenced`] if a higher fence was seen for the upload.
     /// - [`Error::Full`] if there is no space.
     /// - [`Error::Damaged`] if a part is damaged.
-    /// - [`Error::Io`] if a part is not complete, if the upload has content or is not made of parts, or if the storage
-    ///   fails.
+    /// - [`Error::Io`] if a part is not complete, or if the upload has content or is not made of parts.
     ///
     /// # Cancellation
     /// If dropped, the upload has no content or all of it.
@@ -202,7 +198,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// - [`Error::Missing`] if there is no such upload, or its content was discarded.
     /// - [`Error::Full`] if a copy is needed and does not fit.
-    /// - [`Error::Io`] if `name` is not one path segment, or if the storage fails.
+    /// - [`Error::Io`] if `name` is not one path segment.
     ///
     /// # Cancellation
     /// If dropped, the name may or may not exist. Repeat the call to find out.
@@ -219,7 +215,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// - [`Error::Missing`] if there is no such upload.
     /// - [`Error::Io`] if the upload is not complete.
-    /// - [`Error::Full`] or [`Error::Io`] if the storage fails.
+    /// - [`Error::Full`] if there is no space for the record.
     ///
     /// # Cancellation
     /// If dropped, the content may or may not exist. The record is right in both cases.
@@ -251,9 +247,6 @@ pub trait Store: Send + Sync + 'static {
     ) -> StoreFuture<'_, Box<dyn Listing>>;
 
     /// Returns all uploads, sorted by id. For tests and for stores that are known to be small.
-    ///
-    /// # Errors
-    /// As for [`list`](Store::list).
     fn list_all(&self) -> StoreFuture<'_, Vec<UploadSummary>> {
         Box::pin(async move {
             let mut all = Vec::new();
@@ -279,12 +272,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Stores the time at which the store was in use, and the steps of the clock. With it, the next start can detect a
     /// clock that is wrong.
-    ///
-    /// Need not be durable: an older value is as good.
+    /// Need not be durable, because an older value is as good.
     ///
     /// # Errors
-    /// The previous value is kept.
-    /// - [`Error::Full`] or [`Error::Io`] if the storage fails.
+    /// Returns [`Error::Full`] if there is no space. The previous value is kept.
     ///
     /// # Cancellation
     /// If dropped, either the old or the new value is kept.
@@ -293,9 +284,7 @@ pub trait Store: Send + Sync + 'static {
     /// Checks that the store can be reached and written to. Called by readiness probes.
     ///
     /// # Errors
-    /// Returns what is wrong, for an operator to read.
-    /// - [`Error::Full`] if there is no space.
-    /// - [`Error::Io`] otherwise.
+    /// Returns what is wrong, for an operator to read; [`Error::Full`] if there is no space.
     fn check_health(&self) -> StoreFuture<'_, ()>;
 }
 
@@ -385,7 +374,7 @@ pub trait Listing: Send {
     /// Returns the next batch, which may be empty; `None` at the end.
     ///
     /// # Errors
-    /// - [`Error::Io`] if the storage fails.
+    /// Returns [`Error::Io`] if the storage fails.
     ///
     /// # Cancellation
     /// If dropped, some uploads of the next batch may be skipped.

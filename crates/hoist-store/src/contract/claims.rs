@@ -76,7 +76,8 @@ async fn an_acknowledged_offset_stays(site: &impl Site) {
         assert!(stored >= expected.len(), "an offset decreased");
         expected.extend((expected.len()..stored).map(|at| byte(last, at)));
         let mut writer = store.append(upload.id, at, fence).await.expect("the loaded offset is accepted");
-        let running = Running::start(&store, move |_| async move {
+        let mut running = JoinSet::new();
+        running.spawn(async move {
             #[expect(clippy::cast_possible_truncation, reason = "a pattern repeats")]
             let mark = round as u8;
             let mut from = stored;
@@ -95,9 +96,9 @@ async fn an_acknowledged_offset_stays(site: &impl Site) {
         }
         // Not awaited in the other rounds: a stalled writer must not matter.
         if round % 100 == 0 {
-            running.finish().await;
+            running.join_next().await;
         } else {
-            running.leave();
+            running.detach_all();
         }
     }
     load(&*store, upload.id, Fence::new(2000)).await;
@@ -139,26 +140,4 @@ async fn append_as(store: &dyn Store, upload: &Upload, mark: u8) -> Option<u8> {
     writer.write(pattern(mark, 100, 50)).await.ok()?;
     writer.sync().await.ok()?;
     Some(mark)
-}
-
-/// A task that is aborted at the end of the case.
-struct Running(JoinSet<()>);
-
-impl Running {
-    fn start<F>(store: &Arc<dyn Store>, run: impl FnOnce(Arc<dyn Store>) -> F) -> Self
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let mut tasks = JoinSet::new();
-        tasks.spawn(run(Arc::clone(store)));
-        Self(tasks)
-    }
-
-    async fn finish(mut self) {
-        while self.0.join_next().await.is_some() {}
-    }
-
-    fn leave(mut self) {
-        self.0.detach_all();
-    }
 }

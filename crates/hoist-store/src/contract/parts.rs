@@ -40,6 +40,12 @@ async fn parts(store: &dyn Store, sizes: &[usize]) -> Vec<(UploadId, Bytes)> {
     parts
 }
 
+/// Returns the ids of the parts in this order, and their joined bytes.
+fn select(parts: &[(UploadId, Bytes)], order: &[usize]) -> (Vec<UploadId>, Vec<u8>) {
+    let ids = order.iter().map(|&at| parts[at].0).collect();
+    (ids, order.iter().flat_map(|&at| parts[at].1.clone()).collect())
+}
+
 async fn begun(store: &dyn Store, upload: &Upload) {
     create(store, upload, ONE).await.sync().await.expect("can be synced");
 }
@@ -70,8 +76,7 @@ async fn parts_are_joined_in_order(site: &impl Site) {
         &[4, 3, 2, 1, 0, 0, 1, 2, 3, 4, 5, 6],
     ];
     for (number, order) in (0..).zip(orders) {
-        let ids = order.iter().map(|&at| parts[at].0).collect::<Vec<_>>();
-        let bytes = order.iter().flat_map(|&at| parts[at].1.clone()).collect::<Vec<_>>();
+        let (ids, bytes) = select(&parts, order);
         let upload = composed(number, &ids);
         // The record may be durable before or not, and the writer may still exist or not.
         let writer = create(&*store, &upload, ONE).await;
@@ -97,11 +102,11 @@ async fn a_join_is_durable(site: &impl Site) {
         let store = site.open().await;
         let parts = parts(&*store, &[30_000, 3]).await;
         for (number, order) in (0..).zip(orders) {
-            let ids = order.iter().map(|&at| parts[at].0).collect::<Vec<_>>();
+            let (ids, bytes) = select(&parts, order);
             let upload = composed(number, &ids);
             drop(create(&*store, &upload, ONE).await);
             store.join(upload.id, &ids, ONE).await.expect("can be joined");
-            expected.push((upload, order.iter().flat_map(|&at| parts[at].1.clone()).collect::<Vec<_>>()));
+            expected.push((upload, bytes));
         }
     }
     let store = site.open().await;
@@ -210,8 +215,7 @@ async fn parts_and_joined_uploads_are_independent(site: &impl Site) {
         let parts = parts(&*store, &[5000, 100]).await;
         let mut wholes = Vec::new();
         for (number, order) in (0..).zip(orders) {
-            let ids = order.iter().map(|&at| parts[at].0).collect::<Vec<_>>();
-            let bytes = order.iter().flat_map(|&at| parts[at].1.clone()).collect::<Vec<_>>();
+            let (ids, bytes) = select(&parts, order);
             let upload = composed(number, &ids);
             begun(&*store, &upload).await;
             store.join(upload.id, &ids, ONE).await.expect("can be joined");

@@ -35,10 +35,7 @@ pub(super) fn read(file: impl AsFd) -> Option<Acknowledged> {
 }
 
 /// Sets the attribute, once `bytes` bytes are durable and before they are acknowledged. An attribute that cannot be
-/// changed is removed, because a wrong one is worse than none.
-///
-/// # Errors
-/// Returns an error if the old attribute could be neither changed nor removed.
+/// changed is removed, because a wrong one is worse than none. Fails if it cannot be removed, either.
 pub(super) fn set(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
     // Of constant length, so that a later value never needs more space, even on a full disk.
     let Err(errno) = sys::set_attribute(&file, format!("{bytes:020} {}", boot()).as_bytes()) else {
@@ -52,10 +49,8 @@ pub(super) fn set(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
     }
 }
 
-/// Lowers the attribute to at most `bytes`. Must be called before the file is truncated to that length.
-///
-/// # Errors
-/// Returns an error if the attribute states more and could be neither changed nor removed.
+/// Lowers the attribute to at most `bytes`. Must be called before the file is truncated to that length. Fails if the
+/// attribute states more and can be neither changed nor removed.
 pub(super) fn lower(file: impl AsFd, bytes: u64) -> Result<(), Errno> {
     match read(&file) {
         Some(value) if value.bytes > bytes => set(file, bytes),

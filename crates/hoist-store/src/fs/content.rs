@@ -25,9 +25,7 @@
 //! | … and the marker is removed      | marker or none, no byte behind it                                       |
 //!
 //! No other bytes are written before the removal is durable. Otherwise a marker that reappears after a crash would
-//! truncate acknowledged bytes. With [`Durability::Disk`](super::Durability::Disk) the marker costs two syncs of the
-//! upload's directory, one before the first byte and one after the last. A new upload shares the latter with its
-//! record.
+//! truncate acknowledged bytes.
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -206,7 +204,6 @@ impl Content {
         }
     }
 
-    /// Returns the work that a failing disk left undone.
     pub(super) fn repair(&self) -> Option<Repair> {
         lock(&self.status).repair
     }

@@ -107,7 +107,6 @@ impl DataDir {
         let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
     }
 
-    /// Returns a parent directory of uploads.
     pub(super) fn dir_of(&self, parent: ParentDir) -> &Dir {
         match parent {
             ParentDir::Open => &self.open,

@@ -88,7 +88,6 @@ impl Entry {
         lock(&self.state).durable_bytes = None;
     }
 
-    /// Returns the work that a failing disk left undone.
     pub(super) fn repair(&self) -> Option<Repair> {
         lock(&self.state).repair
     }

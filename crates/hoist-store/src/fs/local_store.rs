@@ -4,9 +4,9 @@
 //! [`upload_dir`](super::upload_dir) and [`content`](super::content), queues to [`write_queue`](super::write_queue),
 //! and the batching of syncs to [`sync`](super::sync).
 //!
-//! Every operation that changes an upload takes the same steps: it takes the fence, which ends older claims from that
-//! moment on; waits for the upload's lock; waits until the writer of an older claim has written its accepted bytes; and
-//! then does its work on a thread of the store. Dropping the future ends the waiting, not the work.
+//! Every operation that changes an upload takes the fence, which ends older claims from that moment on; waits for the
+//! upload's lock, and until the writer of an older claim has written its accepted bytes; and then does its work on a
+//! thread of the store. Dropping the future ends the waiting, not the work.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -104,7 +104,6 @@ impl Dir {
         self.new_file_of_mode(name, how, FILE_MODE)
     }
 
-    /// Does the same, with a mode for files that other programs read.
     pub(super) fn new_file_of_mode(&self, name: &str, how: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
         pass(Call::NewFile)?;
         let flags =
@@ -364,13 +363,11 @@ pub(super) fn block_bytes(file: impl AsFd) -> Result<u64, Errno> {
 /// The attribute with the acknowledged offset. The name is part of the format on disk.
 const ATTRIBUTE: &str = "user.hoist.promised";
 
-/// Sets the attribute of a file.
 pub(super) fn set_attribute(file: impl AsFd, value: &[u8]) -> Result<(), Errno> {
     pass(Call::SetAttribute)?;
     rustix::fs::fsetxattr(&file, ATTRIBUTE, value, rustix::fs::XattrFlags::empty())
 }
 
-/// Removes the attribute of a file.
 pub(super) fn remove_attribute(file: impl AsFd) -> Result<(), Errno> {
     pass(Call::SetAttribute)?;
     rustix::fs::fremovexattr(&file, ATTRIBUTE)

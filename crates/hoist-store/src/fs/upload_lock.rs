@@ -183,7 +183,6 @@ impl UploadLock {
         if known_durable.is_some() { ParentDirs::NONE } else { dir.parent.into() }
     }
 
-    /// Replaces the record.
     pub(super) fn replace_record(&self, dir: &UploadDir, record: &Record) -> Result<(), Error> {
         match &self.queue {
             Some(queue) => queue.content.with_record(|| dir.replace_record(record)),

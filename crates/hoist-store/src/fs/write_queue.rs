@@ -177,7 +177,6 @@ impl WriteQueue {
         lock(&self.state).on_idle.is_some()
     }
 
-    /// Returns whether the queue is closed.
     pub(super) fn is_closed(&self) -> bool {
         lock(&self.state).is_closed
     }
