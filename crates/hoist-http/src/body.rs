@@ -20,32 +20,28 @@ pub(crate) type PollFrame = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 ///
 /// The size hint is exact for a `Content-Length` and for no content at all, and unknown for the chunked coding.
 #[derive(Default)]
-pub struct Body(Kind);
-
-#[derive(Default)]
-enum Kind {
-    #[default]
-    Empty,
-    Buffered(Bytes),
-    Streamed(Streamed),
+pub struct Body {
+    buffered: Bytes,
+    streamed: Option<Streamed>,
 }
 
 impl Body {
     /// Returns a body without content.
     pub fn empty() -> Self {
-        Body(Kind::Empty)
+        Self::default()
     }
 
     /// Returns a body that reads from `source`.
     pub(crate) fn streamed(source: Arc<dyn Source>, length: Option<u64>, ends_at_length: bool) -> Self {
-        Body(Kind::Streamed(Streamed { source, left: length, ends_at_length, ended: false }))
+        let streamed = Streamed { source, left: length, ends_at_length, ended: false };
+        Body { buffered: Bytes::new(), streamed: Some(streamed) }
     }
 }
 
 /// A body whose content is complete, for tests of services.
 impl From<Bytes> for Body {
-    fn from(bytes: Bytes) -> Self {
-        Body(if bytes.is_empty() { Kind::Empty } else { Kind::Buffered(bytes) })
+    fn from(buffered: Bytes) -> Self {
+        Body { buffered, streamed: None }
     }
 }
 
@@ -54,42 +50,28 @@ impl http_body::Body for Body {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollFrame {
-        match &mut self.0 {
-            Kind::Empty => Poll::Ready(None),
-            Kind::Buffered(bytes) => {
-                let frame = Frame::data(std::mem::take(bytes));
-                self.0 = Kind::Empty;
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Kind::Streamed(streamed) => streamed.poll_frame(cx),
+        if let Some(streamed) = &mut self.streamed {
+            return streamed.poll_frame(cx);
         }
+        let data = std::mem::take(&mut self.buffered);
+        Poll::Ready((!data.is_empty()).then(|| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Kind::Empty => true,
-            Kind::Buffered(_) => false,
-            Kind::Streamed(streamed) => streamed.ended || streamed.source.is_end_stream(),
-        }
+        let streamed = self.streamed.as_ref();
+        streamed.map_or(self.buffered.is_empty(), |body| body.ended || body.source.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Kind::Empty => SizeHint::with_exact(0),
-            Kind::Buffered(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Streamed(streamed) => streamed.left.map_or_else(SizeHint::new, SizeHint::with_exact),
-        }
+        let buffered = Some(self.buffered.len() as u64);
+        let length = self.streamed.as_ref().map_or(buffered, |body| body.left);
+        length.map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }
 
 impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match &self.0 {
-            Kind::Empty => "empty",
-            Kind::Buffered(_) => "buffered",
-            Kind::Streamed(_) => "streamed",
-        };
-        f.debug_tuple("Body").field(&kind).finish()
+        f.debug_struct("Body").field("size_hint", &http_body::Body::size_hint(self)).finish_non_exhaustive()
     }
 }
 

@@ -1,28 +1,25 @@
-//! The content of one request, shared by the transport that receives it and the [`Body`] that reads it.
+//! The content of one request, shared by the transport that receives it and the [`Body`](crate::Body) that reads it.
 //!
 //! Owns the hand-over between the two: a body reads straight from the transport, in whichever task it lives, until the
 //! transport takes its receiving side back at the end of the response. Owns the minimum rate, `100 (Continue)` and the
 //! early end of content as well. Framing is behind [`Receiver`].
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use crate::abort::Latch;
-use crate::body::{Body, BodyError, PollFrame, Source};
-use crate::interim::Queue;
+use crate::abort::Abort;
+use crate::body::{BodyError, PollFrame, Source};
+use crate::interim::Interim;
 use crate::limits::Limits;
 use crate::pace::Pace;
-use crate::sync::lock;
+use crate::sync::{lock, register, wake};
 
 /// The receiving side of one request's content, as a version of HTTP implements it.
 pub(crate) trait Receiver: Send + 'static {
-    /// True if content of a stated length ends with its last byte, so that no trailers can follow it.
-    const ENDS_AT_LENGTH: bool;
-
     /// Returns the next frame, and reports the bytes that arrive to `pace`. Pending means that the peer has to send
     /// more. If `only_arrived`, yields the bytes that have arrived, the kernel's included, and then
     /// [`BodyError::Aborted`].
@@ -46,31 +43,25 @@ pub(crate) trait Receiver: Send + 'static {
 /// The content of a request whose receiving side the transport holds.
 pub(crate) struct Content<R> {
     pub(crate) receiver: R,
+    /// True if reading the content has failed.
+    pub(crate) has_failed: bool,
     pace: Pace,
-    failed: Option<BodyError>,
 }
 
 impl<R: Receiver> Content<R> {
-    /// Returns whether reading the content has failed.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failed.is_some()
-    }
-
     /// Returns whether the content was read to its end, without an error.
     pub(crate) fn is_complete(&self) -> bool {
-        self.failed.is_none() && self.receiver.is_end_stream()
+        !self.has_failed && self.receiver.is_end_stream()
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>, only_arrived: bool) -> PollFrame {
         let polled = self.receiver.poll_frame(cx, &mut self.pace, only_arrived);
-        let Poll::Pending = polled else {
-            if let Poll::Ready(Some(Err(error))) = polled {
-                self.failed = Some(error);
-            }
+        if polled.is_ready() {
+            self.has_failed |= matches!(polled, Poll::Ready(Some(Err(_))));
             return polled;
-        };
+        }
         let error = ready!(self.pace.poll_waiting(cx));
-        self.failed = Some(error);
+        self.has_failed = true;
         self.receiver.stop();
         Poll::Ready(Some(Err(error)))
     }
@@ -93,17 +84,17 @@ impl<R: Receiver> Content<R> {
     }
 }
 
-/// The content of a request while a [`Body`] may read it.
+/// The content of a request while a body may read it.
 pub(crate) struct SharedContent<R> {
     state: Mutex<State<R>>,
-    abort: Arc<Latch>,
+    abort: Abort,
 }
 
 struct State<R> {
     /// `None` after the transport has taken the content back.
     content: Option<Content<R>>,
     /// Receives the `100 (Continue)` that the first poll of the body asks for.
-    continues: Option<Arc<Queue>>,
+    continues: Option<Interim>,
     /// The task that waits for content.
     body: Option<Waker>,
     /// The task of the transport, if it waits for the end of the content.
@@ -111,49 +102,29 @@ struct State<R> {
 }
 
 impl<R: Receiver> SharedContent<R> {
-    /// Shares what `receiver` yields. If the peer `expects_continue`, the first poll of the body queues a
-    /// `100 (Continue)`.
-    pub(crate) fn new(
-        receiver: R,
-        expects_continue: Option<&Arc<Queue>>,
-        abort: &Arc<Latch>,
-        limits: &Limits,
-    ) -> Arc<Self> {
-        let content = Content { receiver, pace: Pace::new(limits), failed: None };
-        let continues = expects_continue.map(Arc::clone);
-        let state = State { content: Some(content), continues, body: None, transport: None };
-        Arc::new(SharedContent { state: Mutex::new(state), abort: Arc::clone(abort) })
-    }
-
-    /// Returns the body that reads the content, of which the peer has stated the length or not.
-    pub(crate) fn body(self: &Arc<Self>, length: Option<u64>) -> Body {
-        let source: Arc<Self> = Arc::clone(self);
-        Body::streamed(source, length, R::ENDS_AT_LENGTH)
+    /// Shares what `receiver` yields. The first poll of the body queues a `100 (Continue)` in `continues`.
+    pub(crate) fn new(receiver: R, continues: Option<Interim>, abort: Abort, limits: &Limits) -> Self {
+        let content = Some(Content { receiver, has_failed: false, pace: Pace::new(limits) });
+        SharedContent { state: Mutex::new(State { content, continues, body: None, transport: None }), abort }
     }
 
     /// Takes the content back. A body that is still in use ends with [`BodyError::Aborted`].
     pub(crate) fn take(&self) -> Option<Content<R>> {
-        let (content, waker) = {
-            let mut state = lock(&self.state);
-            (state.content.take(), state.body.take())
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        let mut state = lock(&self.state);
+        let (content, waker) = (state.content.take(), state.body.take());
+        drop(state);
+        wake(waker);
         content
     }
 
     /// Ready once the body has read the content to its end or to an error.
     pub(crate) fn poll_read(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);
-        let is_read = state
-            .content
-            .as_ref()
-            .is_none_or(|content| content.has_failed() || content.receiver.is_end_stream());
-        if is_read {
+        let content = state.content.as_ref();
+        if content.is_none_or(|content| content.has_failed || content.receiver.is_end_stream()) {
             return Poll::Ready(());
         }
-        state.transport = Some(cx.waker().clone());
+        register(&mut state.transport, cx);
         Poll::Pending
     }
 
@@ -181,17 +152,9 @@ impl<R: Receiver> Source for SharedContent<R> {
         }
         let polled = content.poll_frame(cx, only_arrived);
         match &polled {
-            Poll::Pending => {
-                if !state.body.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    state.body = Some(cx.waker().clone());
-                }
-            }
+            Poll::Pending => register(&mut state.body, cx),
             // Nothing else may tell the transport that the peer has disconnected.
-            Poll::Ready(Some(Err(_))) => {
-                if let Some(waker) = state.transport.take() {
-                    waker.wake();
-                }
-            }
+            Poll::Ready(Some(Err(_))) => wake(state.transport.take()),
             Poll::Ready(_) => {}
         }
         polled

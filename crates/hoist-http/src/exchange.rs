@@ -20,10 +20,10 @@ use http::{Extensions, HeaderMap, Request, Response, response};
 use http_body::SizeHint;
 use tokio::task::coop::unconstrained;
 
-use crate::abort::Latch;
+use crate::abort::Abort;
 use crate::body::Body;
 use crate::content::{Content, Receiver, SharedContent};
-use crate::interim::Queue;
+use crate::interim::Interim;
 use crate::limits::Limits;
 use crate::pace::Stall;
 use crate::rejection::Rejection;
@@ -81,43 +81,38 @@ pub(crate) enum Interrupted {
 }
 
 /// The transport's side of the handles that a service holds. Dropping it ends them all.
-pub(crate) struct Exchange<R: Receiver> {
+pub(crate) struct Exchange<'a, R: Receiver> {
     peer: Peer,
-    interims: Arc<Queue>,
-    abort: Arc<Latch>,
-    content: Option<Arc<SharedContent<R>>>,
+    limits: &'a Limits,
+    interims: Interim,
+    abort: Abort,
+    /// The content that was shared with the service. If it is `None` when the exchange is dropped, a body still yields
+    /// the content that has arrived, and then ends with an error.
+    pub(crate) content: Option<Arc<SharedContent<R>>>,
 }
 
-impl<R: Receiver> Exchange<R> {
-    pub(crate) fn new(peer: Peer, limits: &Limits) -> Self {
-        Exchange { peer, interims: Queue::new(limits.interims_max), abort: Latch::new(), content: None }
+impl<'a, R: Receiver> Exchange<'a, R> {
+    pub(crate) fn new(peer: Peer, limits: &'a Limits) -> Self {
+        let interims = Interim::new(limits.interims_max);
+        Exchange { peer, limits, interims, abort: Abort::new(), content: None }
     }
 
     /// Shares the request's content with the service. If the peer expects a `100 (Continue)`, it is sent when the body
     /// is first polled.
-    pub(crate) fn share(
-        &mut self,
-        receiver: R,
-        expects_continue: bool,
-        limits: &Limits,
-    ) -> &Arc<SharedContent<R>> {
-        let queue = expects_continue.then_some(&self.interims);
-        self.content.insert(SharedContent::new(receiver, queue, &self.abort, limits))
+    pub(crate) fn share(&mut self, receiver: R, expects_continue: bool) -> &Arc<SharedContent<R>> {
+        let continues = expects_continue.then(|| self.interims.clone());
+        let content = SharedContent::new(receiver, continues, self.abort.clone(), self.limits);
+        self.content.insert(Arc::new(content))
     }
 
     /// Adds the peer and the handles of the exchange to the extensions of its request. [`Interim`](crate::Interim) is
     /// left out if the peer does not understand interim responses.
     pub(crate) fn attach(&self, extensions: &mut Extensions, takes_interims: bool) {
         extensions.insert(self.peer);
-        extensions.insert(self.abort.handle());
+        extensions.insert(self.abort.clone());
         if takes_interims {
-            extensions.insert(self.interims.handle());
+            extensions.insert(self.interims.clone());
         }
-    }
-
-    /// Returns the content that was shared.
-    pub(crate) fn content(&self) -> Option<&SharedContent<R>> {
-        self.content.as_deref()
     }
 
     /// Calls the service, and sends its interim responses and its final one.
@@ -133,7 +128,6 @@ impl<R: Receiver> Exchange<R> {
         responder: &mut T,
         request: Request<Body>,
         service: S,
-        limits: &Limits,
     ) -> Result<(), Interrupted>
     where
         T: Responder,
@@ -145,8 +139,8 @@ impl<R: Receiver> Exchange<R> {
             responder.send_interim(interim);
         }
         match response {
-            Some(response) => self.respond(responder, response, limits).await?,
-            None => responder.send_problem(Rejection::ServiceFailed),
+            Some(response) => self.respond(responder, response).await?,
+            None => responder.send_problem(Rejection::SERVICE_FAILED),
         }
         self.abort.disarm();
         Ok(())
@@ -155,12 +149,6 @@ impl<R: Receiver> Exchange<R> {
     /// Takes the content back after the response. A body that is still in use ends with an error.
     pub(crate) fn finish(mut self) -> Option<Content<R>> {
         self.content.take()?.take()
-    }
-
-    /// Ends the exchange for a peer that has disconnected: a body still yields the content that has arrived, and then
-    /// ends with an error.
-    pub(crate) fn leave_content(mut self) {
-        self.content = None;
     }
 
     /// Runs the service to its response, and sends interim responses meanwhile. Returns `None` if the service failed.
@@ -220,16 +208,11 @@ impl<R: Receiver> Exchange<R> {
     }
 
     /// Sends the final response.
-    async fn respond<T, B>(
+    async fn respond<T: Responder, B: HttpBody>(
         &self,
         responder: &mut T,
         response: Response<B>,
-        limits: &Limits,
-    ) -> Result<(), Interrupted>
-    where
-        T: Responder,
-        B: HttpBody,
-    {
+    ) -> Result<(), Interrupted> {
         let (head, body) = response.into_parts();
         let has_content = responder.send_head(head, &body.size_hint(), body.is_end_stream())?;
         if !has_content && responder.unflushed() == 0 {
@@ -253,7 +236,7 @@ impl<R: Receiver> Exchange<R> {
                         if responder.unflushed() < unflushed {
                             stall.moved();
                         }
-                        ready!(stall.poll(cx, limits.write_idle));
+                        ready!(stall.poll(cx, self.limits.write_idle));
                         tracing::debug!(peer = %self.peer.addr, "the peer does not read its response");
                         return Poll::Ready(Err(Interrupted::Failed));
                     }
@@ -269,7 +252,7 @@ impl<R: Receiver> Exchange<R> {
     }
 }
 
-impl<R: Receiver> Drop for Exchange<R> {
+impl<R: Receiver> Drop for Exchange<'_, R> {
     fn drop(&mut self) {
         self.abort.disarm();
         self.interims.disconnect();

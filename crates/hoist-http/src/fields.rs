@@ -1,36 +1,54 @@
-//! The rules for header fields that HTTP/2 and HTTP/3 share.
+//! The rules for header fields that several versions of HTTP share.
 //!
-//! Owns the checks of a request that their libraries leave to the server, and the fields of responses. Pure: heads in,
-//! heads out.
+//! Owns the checks of a request that the libraries of HTTP/2 and HTTP/3 leave to the server, and the fields of their
+//! responses. Heads in, heads out; only [`date`] reads the clock.
+
+use std::cell::RefCell;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderMap, HeaderValue};
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, response};
 use http_body::SizeHint;
 
-use crate::date;
-use crate::rejection::{Rejection, is_sound};
+use crate::rejection::Rejection;
 
-/// Checks a request, which the connection rejects if this returns an error.
-pub(crate) fn check<C>(request: &Request<C>) -> Result<(), Rejection> {
+/// Checks the head of a request in HTTP/2 or HTTP/3. Returns whether the peer waits for a `100 (Continue)`.
+pub(crate) fn check<C>(request: &Request<C>) -> Result<bool, Rejection> {
     if *request.method() == Method::CONNECT {
-        return Err(Rejection::Connect);
+        return Err(Rejection::CONNECT);
     }
-    let host = request.headers().get(HOST).filter(|host| !host.is_empty());
-    let host = host.map(|host| Authority::try_from(host.as_bytes()));
-    let has_sound_authority = request.uri().authority().is_none_or(is_sound)
-        && host.is_none_or(|host| host.is_ok_and(|host| is_sound(&host)));
-    if !has_sound_authority {
-        return Err(Rejection::Malformed("the authority is malformed"));
+    let host = request.headers().get(HOST);
+    if !(request.uri().authority().is_none_or(is_sound) && host.is_none_or(is_sound_host)) {
+        return Err(Rejection::malformed("the authority is malformed"));
     }
-    let unknown = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if request.headers().get_all(EXPECT).iter().any(unknown) {
-        return Err(Rejection::UnknownExpectation);
-    }
-    Ok(())
+    expects_continue(request.headers())
 }
 
-/// Returns the length that a request states for its content.
+/// Returns whether an authority has a host and either no port or one from 0 to 65535.
+///
+/// An empty port is allowed and means the default one (RFC 3986, Port).
+//= IETF-CRE-21
+pub(crate) fn is_sound(authority: &Authority) -> bool {
+    let port = authority.as_str().strip_prefix(authority.host());
+    port.is_some_and(|port| matches!(port, "" | ":") || authority.port_u16().is_some())
+}
+
+/// Returns whether the value of a `Host` field is empty or a sound authority.
+pub(crate) fn is_sound_host(host: &HeaderValue) -> bool {
+    host.is_empty() || Authority::try_from(host.as_bytes()).is_ok_and(|authority| is_sound(&authority))
+}
+
+/// Returns whether the peer waits for a `100 (Continue)`. Other expectations are rejected.
+pub(crate) fn expects_continue(fields: &HeaderMap) -> Result<bool, Rejection> {
+    let is_known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if !fields.get_all(EXPECT).iter().all(is_known) {
+        return Err(Rejection::UNKNOWN_EXPECTATION);
+    }
+    Ok(fields.contains_key(EXPECT))
+}
+
+/// Returns the length that a message states for its content.
 pub(crate) fn content_length(fields: &HeaderMap) -> Option<u64> {
     fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -68,9 +86,7 @@ pub(crate) fn finish_head(
     is_end_stream: bool,
 ) -> bool {
     remove_connection_fields(&mut head.headers);
-    if !head.headers.contains_key(DATE) {
-        head.headers.insert(DATE, date::now());
-    }
+    head.headers.entry(DATE).or_insert_with(date);
     let length = size.exact();
     // The content of these is left out, and an empty body does not mean that its length is zero.
     let left_out = is_head_request || head.status == StatusCode::NOT_MODIFIED;
@@ -84,15 +100,17 @@ pub(crate) fn finish_head(
     !(left_out || head.status == StatusCode::NO_CONTENT || length == Some(0) && is_end_stream)
 }
 
-/// Returns the head and the content of the connection's own response.
-pub(crate) fn problem(rejection: Rejection) -> (Response<()>, String) {
-    let (status, body) = rejection.problem();
-    let head = Response::builder()
-        .status(status)
-        .header("content-type", "application/problem+json")
-        .header(CONTENT_LENGTH, body.len())
-        .header(DATE, date::now())
-        .body(())
-        .expect("the fields are valid");
-    (head, body)
+/// Returns the current time as an IMF-fixdate (RFC 9110, Date/Time Formats), formatted once per second and thread.
+pub(crate) fn date() -> HeaderValue {
+    thread_local!(static CACHE: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) });
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    CACHE.with_borrow_mut(|cache| match cache {
+        Some((at, value)) if *at == seconds => value.clone(),
+        _ => {
+            let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+            let value = HeaderValue::try_from(text).expect("a date is ASCII");
+            *cache = Some((seconds, value.clone()));
+            value
+        }
+    })
 }

@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::head::Head;
 use self::read::Reader;
-use self::write::{Coding, Overrun, Persistence, Writer};
+use self::write::{Coding, Writer};
 use crate::body::Body;
-use crate::content::{Content, SharedContent};
+use crate::content::{Content, Receiver, SharedContent};
 use crate::exchange::{Exchange, Interrupted, Responder};
 use crate::limits::Limits;
 use crate::rejection::Rejection;
@@ -55,19 +55,19 @@ pub(crate) async fn serve<S, B>(
     let mut is_first = true;
     loop {
         let head = match connection.next_head(&mut reader, is_first).await {
-            Next::Request(head) => head,
-            Next::Close => return connection.close(reader, false).await,
-            Next::Reject(rejection) => {
+            Ok(Some(head)) => head,
+            Ok(None) => return connection.close(reader, false).await,
+            Err(rejection) => {
                 tracing::debug!(peer = %peer.addr, ?rejection, "request rejected by the connection");
                 connection.writer.problem(rejection);
                 return connection.close(reader, true).await;
             }
         };
         yield_to_other_connections(&head.method).await;
-        reader = match connection.exchange(reader, *head, service.clone()).await {
+        reader = match connection.exchange(reader, head, service.clone()).await {
             After::KeepAlive(reader) => reader,
             After::Close { reader, linger } => return connection.close(reader, linger).await,
-            After::Reset => return connection.writer.reset(),
+            After::Reset => return connection.writer.half.reset(),
         };
         reader.release_memory();
         connection.writer.release_memory();
@@ -82,12 +82,6 @@ struct Connection {
     drain: CancellationToken,
 }
 
-enum Next {
-    Request(Box<Head>),
-    Close,
-    Reject(Rejection),
-}
-
 /// The future of the connection after an exchange.
 enum After {
     KeepAlive(Reader),
@@ -100,18 +94,16 @@ enum After {
 }
 
 impl Connection {
-    /// Waits for the next request.
-    async fn next_head(&mut self, reader: &mut Reader, is_first: bool) -> Next {
+    /// Waits for the next request. Returns `None` if the connection is to be closed.
+    async fn next_head(&self, reader: &mut Reader, is_first: bool) -> Result<Option<Head>, Rejection> {
         let wait = if is_first { self.limits.head_time } else { self.limits.idle_time };
         let mut deadline = Instant::now() + wait;
         let mut is_idle = true;
         loop {
-            match reader.buffered_head() {
-                Ok(Some(head)) => return Next::Request(Box::new(head)),
-                Err(rejection) => return Next::Reject(rejection),
-                Ok(None) => {}
+            if let Some(head) = reader.buffered_head()? {
+                return Ok(Some(head));
             }
-            if is_idle && !reader.is_empty() {
+            if is_idle && reader.has_arrived() {
                 is_idle = false;
                 if !is_first {
                     deadline = Instant::now() + self.limits.head_time;
@@ -120,13 +112,13 @@ impl Connection {
             let read = tokio::select! {
                 biased;
                 // An incomplete head is no request, so it needs no response.
-                () = self.drain.cancelled() => return Next::Close,
-                read = timeout_at(deadline, poll_fn(|cx| reader.poll_fill(cx))) => read,
+                () = self.drain.cancelled() => return Ok(None),
+                read = timeout_at(deadline, poll_fn(|cx| reader.poll_fill(cx, false))) => read,
             };
             match read {
                 Ok(Ok(bytes)) if bytes > 0 => {}
-                Err(_) if !is_idle => return Next::Reject(Rejection::HeadTimeout),
-                Ok(_) | Err(_) => return Next::Close,
+                Err(_) if !is_idle => return Err(Rejection::HEAD_TIMEOUT),
+                Ok(_) | Err(_) => return Ok(None),
             }
         }
     }
@@ -139,10 +131,10 @@ impl Connection {
     {
         let limits = &*self.limits;
         let length = head.framing.left();
-        reader.start_content(head.framing);
+        reader.framing = head.framing;
         let mut exchange = Exchange::new(self.peer, limits);
-        let content = exchange.share(reader, head.expects_continue, limits);
-        let body = if length == Some(0) { Body::empty() } else { content.body(length) };
+        let content = Arc::clone(exchange.share(reader, head.expects_continue));
+        let body = if length == Some(0) { Body::empty() } else { Body::streamed(content, length, true) };
         let is_head_request = head.method == Method::HEAD;
 
         let mut request = Request::new(body);
@@ -156,13 +148,13 @@ impl Connection {
             writer: &mut self.writer,
             limits,
             drain: &self.drain,
-            content: exchange.content(),
+            content: exchange.content.as_deref(),
             version: head.version,
             is_head_request,
             coding: Coding::None { length: None },
             close: !head.keep_alive,
         };
-        if exchange.run(&mut responder, request, service, limits).await.is_err() {
+        if exchange.run(&mut responder, request, service).await.is_err() {
             return After::Reset;
         }
         let close = responder.close;
@@ -175,11 +167,11 @@ impl Connection {
     /// Reads up to the next request, if that is possible at a bounded cost.
     async fn after(&self, mut content: Content<Reader>, close: bool) -> After {
         if close {
-            let linger = !(content.is_complete() && content.receiver.is_empty());
+            let linger = !content.is_complete() || content.receiver.has_arrived();
             return After::Close { reader: content.receiver, linger };
         }
         let until = Instant::now() + self.limits.drain_time;
-        if content.is_complete() || !content.has_failed() && content.discard(&self.limits, until).await {
+        if content.is_complete() || !content.has_failed && content.discard(&self.limits, until).await {
             return After::KeepAlive(content.receiver);
         }
         After::Close { reader: content.receiver, linger: true }
@@ -188,12 +180,7 @@ impl Connection {
     /// Closes in order: the peer can read what was written even if it is still sending.
     async fn close(mut self, mut reader: Reader, linger: bool) {
         let until = Instant::now() + self.limits.drain_time;
-        let writer = &mut self.writer;
-        let sent = timeout_at(until, async {
-            writer.flush().await?;
-            writer.shutdown().await
-        });
-        if matches!(sent.await, Ok(Ok(()))) && linger {
+        if matches!(timeout_at(until, self.writer.finish()).await, Ok(Ok(()))) && linger {
             reader.linger(until).await;
         }
     }
@@ -219,9 +206,9 @@ impl H1Responder<'_> {
         let drain_bytes_max = self.limits.drain_bytes_max;
         let undrainable = self.content.and_then(|content| {
             content.with(|content, awaits_continue| {
-                content.has_failed()
+                content.has_failed
                     || content.receiver.left().is_some_and(|left| left > drain_bytes_max)
-                    || awaits_continue && content.receiver.is_empty()
+                    || awaits_continue && !content.receiver.has_arrived()
             })
         });
         undrainable.unwrap_or(true)
@@ -249,12 +236,12 @@ impl Responder for H1Responder<'_> {
             || self.coding == Coding::Close
             || fields::has_connection_option(&head.headers, "close")
             || self.has_undrainable_content();
-        let persistence = match (self.close, self.version) {
-            (true, _) => Persistence::Close,
-            (false, Version::HTTP_10) => Persistence::KeepAlive,
-            (false, _) => Persistence::Default,
+        let connection = match (self.close, self.version) {
+            (true, _) => Some("close"),
+            (false, Version::HTTP_10) => Some("keep-alive"),
+            (false, _) => None,
         };
-        self.writer.head(&head, &self.coding, persistence);
+        self.writer.head(&head, &self.coding, connection);
         Ok(self.coding.has_content())
     }
 
@@ -263,7 +250,9 @@ impl Responder for H1Responder<'_> {
     }
 
     fn send_data(&mut self, data: Bytes, _is_last: bool) -> Result<bool, Interrupted> {
-        let Err(Overrun) = self.writer.data(&mut self.coding, data) else { return Ok(false) };
+        if self.writer.data(&mut self.coding, data) {
+            return Ok(false);
+        }
         tracing::error!("the response's body is longer than its Content-Length");
         self.close = true;
         Ok(true)

@@ -1,6 +1,6 @@
 //! [`Interim`]: the handle with which a service sends interim (1xx) responses.
 //!
-//! Owns the queue between the handle and the exchange, and the rule that no interim response follows the final one.
+//! Owns the queue between the service and the exchange, and the rule that no interim response follows the final one.
 //! Each transport encodes interim responses itself.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use http::{Response, StatusCode};
 
-use crate::sync::lock;
+use crate::sync::{lock, register, wake};
 
 /// The handle that sends interim (1xx) responses for one request, at once and while its body is still arriving.
 ///
@@ -25,10 +25,37 @@ use crate::sync::lock;
 /// }
 /// # Ok(()) }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Interim(Arc<Queue>);
 
+/// The interim responses of one request that have not been sent.
+#[derive(Debug)]
+struct Queue {
+    max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<(Kind, Response<()>)>,
+    /// Set under the lock that empties `waiting`, so that no interim response can follow the final one.
+    closed: Option<InterimError>,
+    exchange: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The server's own `100 (Continue)`.
+    Continue,
+    Ordered,
+    Progress,
+}
+
 impl Interim {
+    pub(crate) fn new(max: usize) -> Self {
+        Interim(Arc::new(Queue { max, state: Mutex::default() }))
+    }
+
     /// Queues an interim response with a status of 102 to 199. It is sent after those queued before it, and before the
     /// final response.
     ///
@@ -37,7 +64,7 @@ impl Interim {
     /// # Errors
     /// Returns an [`InterimError`] if it will never be sent.
     pub fn send(&self, head: Response<()>) -> Result<(), InterimError> {
-        self.0.push(head, Kind::Ordered)
+        self.push(head, Kind::Ordered)
     }
 
     /// Queues an interim response that matters only while it is the latest. It replaces an earlier `progress` that has
@@ -46,13 +73,63 @@ impl Interim {
     /// # Errors
     /// Returns an [`InterimError`] if it will never be sent.
     pub fn progress(&self, head: Response<()>) -> Result<(), InterimError> {
-        self.0.push(head, Kind::Progress)
+        self.push(head, Kind::Progress)
     }
-}
 
-impl std::fmt::Debug for Interim {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Interim").finish_non_exhaustive()
+    /// Queues a `100 (Continue)`. It does not count towards the bound, because it is sent once.
+    pub(crate) fn push_continue(&self) {
+        let mut head = Response::new(());
+        *head.status_mut() = StatusCode::CONTINUE;
+        // If the final response has begun, it replaces the `100 (Continue)`.
+        let _ = self.push(head, Kind::Continue);
+    }
+
+    fn push(&self, head: Response<()>, kind: Kind) -> Result<(), InterimError> {
+        let status = head.status().as_u16();
+        if kind != Kind::Continue && !matches!(status, 102..=199) {
+            return Err(InterimError::InvalidStatus);
+        }
+        let mut state = lock(&self.0.state);
+        if let Some(error) = state.closed {
+            return Err(error);
+        }
+        if kind == Kind::Progress {
+            state.waiting.retain(|(kind, _)| *kind != Kind::Progress);
+        }
+        if kind != Kind::Continue && state.waiting.len() >= self.0.max.max(1) {
+            return Err(InterimError::Full);
+        }
+        state.waiting.push_back((kind, head));
+        let waker = state.exchange.take();
+        drop(state);
+        wake(waker);
+        Ok(())
+    }
+
+    /// Returns the next interim response to send.
+    pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Response<()>> {
+        let mut state = lock(&self.0.state);
+        if let Some((_, head)) = state.waiting.pop_front() {
+            return Poll::Ready(head);
+        }
+        register(&mut state.exchange, cx);
+        Poll::Pending
+    }
+
+    /// Closes the queue before the final response. Returns the responses that must be sent first, and drops
+    /// `100 (Continue)` and progress, which no longer matter.
+    pub(crate) fn close(&self) -> impl Iterator<Item = Response<()>> + use<> {
+        let mut state = lock(&self.0.state);
+        state.closed.get_or_insert(InterimError::Answered);
+        let waiting = std::mem::take(&mut state.waiting);
+        waiting.into_iter().filter(|(kind, _)| *kind == Kind::Ordered).map(|(_, head)| head)
+    }
+
+    /// Closes and empties the queue, because the peer takes no more responses.
+    pub(crate) fn disconnect(&self) {
+        let mut state = lock(&self.0.state);
+        state.closed.get_or_insert(InterimError::Disconnected);
+        state.waiting.clear();
     }
 }
 
@@ -74,99 +151,6 @@ pub enum InterimError {
     InvalidStatus,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// The server's own `100 (Continue)`.
-    Continue,
-    Ordered,
-    Progress,
-}
-
-/// The interim responses of one request that have not been sent. `closed` is set under the lock that empties `waiting`,
-/// so that no interim response can follow the final one.
-pub(crate) struct Queue {
-    max: usize,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<(Kind, Response<()>)>,
-    closed: Option<InterimError>,
-    exchange: Option<Waker>,
-}
-
-impl Queue {
-    pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Queue { max, state: Mutex::default() })
-    }
-
-    pub(crate) fn handle(self: &Arc<Self>) -> Interim {
-        Interim(Arc::clone(self))
-    }
-
-    /// Queues a `100 (Continue)`. It does not count towards the bound, because it is sent once.
-    pub(crate) fn push_continue(&self) {
-        let mut head = Response::new(());
-        *head.status_mut() = StatusCode::CONTINUE;
-        // If the final response has begun, it replaces the `100 (Continue)`.
-        let _ = self.push(head, Kind::Continue);
-    }
-
-    fn push(&self, head: Response<()>, kind: Kind) -> Result<(), InterimError> {
-        let status = head.status().as_u16();
-        if kind != Kind::Continue && !matches!(status, 102..=199) {
-            return Err(InterimError::InvalidStatus);
-        }
-        let waker = {
-            let mut state = lock(&self.state);
-            if let Some(error) = state.closed {
-                return Err(error);
-            }
-            if kind == Kind::Progress {
-                state.waiting.retain(|(kind, _)| *kind != Kind::Progress);
-            }
-            if kind != Kind::Continue && state.waiting.len() >= self.max.max(1) {
-                return Err(InterimError::Full);
-            }
-            state.waiting.push_back((kind, head));
-            state.exchange.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        Ok(())
-    }
-
-    /// Returns the next interim response to send.
-    pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Response<()>> {
-        let mut state = lock(&self.state);
-        if let Some((_, head)) = state.waiting.pop_front() {
-            return Poll::Ready(head);
-        }
-        if !state.exchange.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            state.exchange = Some(cx.waker().clone());
-        }
-        Poll::Pending
-    }
-
-    /// Closes the queue before the final response. Returns the responses that must be sent first, and drops
-    /// `100 (Continue)` and progress, which no longer matter.
-    pub(crate) fn close(&self) -> impl Iterator<Item = Response<()>> + use<> {
-        let mut state = lock(&self.state);
-        state.closed.get_or_insert(InterimError::Answered);
-        let waiting = std::mem::take(&mut state.waiting);
-        waiting.into_iter().filter(|(kind, _)| *kind == Kind::Ordered).map(|(_, head)| head)
-    }
-
-    /// Closes and empties the queue, because the peer takes no more responses.
-    pub(crate) fn disconnect(&self) {
-        let mut state = lock(&self.state);
-        state.closed.get_or_insert(InterimError::Disconnected);
-        state.waiting.clear();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,10 +159,10 @@ mod tests {
         Response::builder().status(status).header("upload-offset", offset).body(()).unwrap()
     }
 
-    fn drain(queue: &Queue) -> Vec<String> {
+    fn drain(interim: &Interim) -> Vec<String> {
         let cx = Context::from_waker(Waker::noop());
         let mut out = Vec::new();
-        while let Poll::Ready(head) = queue.poll_next(&cx) {
+        while let Poll::Ready(head) = interim.poll_next(&cx) {
             let offset = head.headers().get("upload-offset").map_or("-", |v| v.to_str().unwrap());
             out.push(format!("{} {offset}", head.status().as_u16()));
         }
@@ -187,34 +171,31 @@ mod tests {
 
     #[test]
     fn progress_replaces_progress_and_keeps_the_order_of_the_rest() {
-        let queue = Queue::new(4);
-        let interim = queue.handle();
+        let interim = Interim::new(4);
         interim.progress(head(104, 1)).unwrap();
         interim.send(head(103, 2)).unwrap();
-        queue.push_continue();
+        interim.push_continue();
         interim.progress(head(104, 3)).unwrap();
-        assert_eq!(drain(&queue), ["103 2", "100 -", "104 3"]);
+        assert_eq!(drain(&interim), ["103 2", "100 -", "104 3"]);
     }
 
     #[test]
     fn no_interim_response_follows_the_final_one() {
-        let queue = Queue::new(4);
-        let interim = queue.handle();
+        let interim = Interim::new(4);
         interim.send(head(103, 1)).unwrap();
         interim.progress(head(104, 2)).unwrap();
-        queue.push_continue();
-        let last: Vec<_> = queue.close().map(|head| head.status().as_u16()).collect();
+        interim.push_continue();
+        let last: Vec<_> = interim.close().map(|head| head.status().as_u16()).collect();
         assert_eq!(last, [103]);
         assert_eq!(interim.send(head(104, 3)), Err(InterimError::Answered));
         assert_eq!(interim.progress(head(104, 3)), Err(InterimError::Answered));
-        queue.disconnect();
+        interim.disconnect();
         assert_eq!(interim.send(head(104, 3)), Err(InterimError::Answered));
     }
 
     #[test]
     fn the_queue_is_bounded_and_takes_only_interim_statuses() {
-        let queue = Queue::new(2);
-        let interim = queue.handle();
+        let interim = Interim::new(2);
         for status in [100, 101, 200, 404] {
             assert_eq!(interim.send(head(status, 0)), Err(InterimError::InvalidStatus));
         }
@@ -222,8 +203,8 @@ mod tests {
         interim.progress(head(104, 2)).unwrap();
         assert_eq!(interim.send(head(104, 3)), Err(InterimError::Full));
         interim.progress(head(104, 4)).unwrap();
-        assert_eq!(drain(&queue), ["102 1", "104 4"]);
-        queue.disconnect();
+        assert_eq!(drain(&interim), ["102 1", "104 4"]);
+        interim.disconnect();
         assert_eq!(interim.send(head(104, 5)), Err(InterimError::Disconnected));
     }
 }

@@ -37,7 +37,6 @@
 mod abort;
 mod body;
 mod content;
-mod date;
 mod exchange;
 mod fields;
 #[doc(hidden)]

@@ -100,6 +100,11 @@ impl AsyncRead for Kernel<'_> {
     }
 }
 
+/// A byte stream in both directions.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
 /// An accepted connection, before its version of HTTP is known.
 pub(crate) enum Stream {
     Tcp(Socket),
@@ -110,7 +115,7 @@ pub(crate) enum Stream {
 impl Stream {
     /// Reads available bytes into `buf`, waiting for the first one.
     pub(crate) async fn read_some(&mut self, buf: &mut BytesMut) -> io::Result<usize> {
-        poll_fn(|cx| poll_read_buf(Pin::new(&mut *self), cx, buf)).await
+        poll_fn(|cx| poll_read_buf(self.io(), cx, buf)).await
     }
 
     /// Waits without a buffer until there are bytes to read. With TLS it returns at once.
@@ -122,24 +127,28 @@ impl Stream {
         }
     }
 
-    /// Reads bytes that have arrived, asking the kernel. Pending means that none have; the task is woken as for any
-    /// read.
-    pub(crate) fn poll_arrived(
+    /// Reads from the peer. If `only_arrived`, asks the kernel, so that pending means that no bytes have arrived; the
+    /// task is woken as for any read.
+    pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
+        only_arrived: bool,
     ) -> Poll<io::Result<()>> {
-        self.socket().asks_kernel = true;
-        let polled = Pin::new(&mut *self).poll_read(cx, buf);
-        self.socket().asks_kernel = false;
-        polled
-    }
-
-    fn socket(&mut self) -> &mut Socket {
-        match self {
+        let socket = match self {
             Stream::Tcp(socket) => socket,
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.get_mut().0,
+        };
+        socket.asks_kernel = only_arrived;
+        self.io().poll_read(cx, buf)
+    }
+
+    pub(crate) fn io(&mut self) -> Pin<&mut dyn Duplex> {
+        match self {
+            Stream::Tcp(socket) => Pin::new(socket),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => Pin::new(&mut **tls),
         }
     }
 
@@ -154,58 +163,6 @@ impl Stream {
                 let shared = SharedTls::new(std::sync::Mutex::new(*tls));
                 (ReadHalf::Tls(SharedTls::clone(&shared)), WriteHalf::Tls(shared))
             }
-        }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Tcp(socket) => Pin::new(socket).poll_write(cx, buf),
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(socket) => Pin::new(socket).poll_flush(cx),
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-            #[cfg(feature = "tls")]
-            Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 }
@@ -227,33 +184,28 @@ impl ReadHalf {
         }
     }
 
-    /// Reads into the spare capacity of `buf`; zero bytes mean that the peer has finished sending.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
-        match self {
-            ReadHalf::Tcp(tcp) => poll_read_buf(Pin::new(tcp), cx, buf),
-            #[cfg(feature = "tls")]
-            ReadHalf::Tls(tls) => {
-                poll_read_buf(Pin::new(&mut *lock(tls)), cx, buf).map(allow_missing_close_notify)
-            }
-        }
-    }
-
-    /// Like [`poll_read`](Self::poll_read), but asks the kernel. Pending means that no bytes have arrived, and may not
-    /// wake the task.
-    pub(crate) fn poll_arrived(
+    /// Reads into the spare capacity of `buf`; zero bytes mean that the peer has finished sending. If `only_arrived`,
+    /// asks the kernel: pending means that no bytes have arrived, and may not wake the task.
+    pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut BytesMut,
+        only_arrived: bool,
     ) -> Poll<io::Result<usize>> {
         match self {
-            ReadHalf::Tcp(tcp) => poll_read_buf(Pin::new(&mut Kernel(tcp.as_ref())), cx, buf),
+            ReadHalf::Tcp(tcp) if only_arrived => poll_read_buf(Pin::new(&mut Kernel(tcp.as_ref())), cx, buf),
+            ReadHalf::Tcp(tcp) => poll_read_buf(Pin::new(tcp), cx, buf),
             #[cfg(feature = "tls")]
             ReadHalf::Tls(tls) => {
                 let mut tls = lock(tls);
-                tls.get_mut().0.asks_kernel = true;
-                let polled = poll_read_buf(Pin::new(&mut *tls), cx, buf);
-                tls.get_mut().0.asks_kernel = false;
-                polled.map(allow_missing_close_notify)
+                tls.get_mut().0.asks_kernel = only_arrived;
+                match poll_read_buf(Pin::new(&mut *tls), cx, buf) {
+                    // The end of TLS without `close_notify`. The framing shows if it came early.
+                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        Poll::Ready(Ok(0))
+                    }
+                    polled => polled,
+                }
             }
         }
     }
@@ -270,15 +222,6 @@ impl ReadHalf {
     }
 }
 
-/// Treats the end of TLS without `close_notify` as the end of the stream, because the framing shows if it came early.
-#[cfg(feature = "tls")]
-fn allow_missing_close_notify(read: io::Result<usize>) -> io::Result<usize> {
-    match read {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-        read => read,
-    }
-}
-
 /// The half that sends to the peer.
 pub(crate) enum WriteHalf {
     Tcp(OwnedWriteHalf),
@@ -287,32 +230,12 @@ pub(crate) enum WriteHalf {
 }
 
 impl WriteHalf {
-    pub(crate) fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    /// Calls `act` with the stream to write to. Shutting it down leaves the other half readable.
+    pub(crate) fn with<T>(&mut self, act: impl FnOnce(Pin<&mut (dyn AsyncWrite + Unpin)>) -> T) -> T {
         match self {
-            WriteHalf::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            WriteHalf::Tcp(tcp) => act(Pin::new(tcp)),
             #[cfg(feature = "tls")]
-            WriteHalf::Tls(tls) => Pin::new(&mut *lock(tls)).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            WriteHalf::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            #[cfg(feature = "tls")]
-            WriteHalf::Tls(tls) => Pin::new(&mut *lock(tls)).poll_flush(cx),
-        }
-    }
-
-    /// Closes the sending direction. The other half can still be read.
-    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            WriteHalf::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            #[cfg(feature = "tls")]
-            WriteHalf::Tls(tls) => Pin::new(&mut *lock(tls)).poll_shutdown(cx),
+            WriteHalf::Tls(tls) => act(Pin::new(&mut *lock(tls))),
         }
     }
 

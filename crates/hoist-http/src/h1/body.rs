@@ -177,9 +177,9 @@ impl Chunked {
             Err(()) => return Err("a trailer line ends in a bare LF"),
         };
         let section = buf.split_to(end).freeze();
-        let mut trailers = fields::parse(&section, limits.fields_max).map_err(|reject| match reject {
-            Rejection::TooManyFields => "too many trailer fields",
-            _ => "a trailer field is malformed",
+        let mut trailers = fields::parse(&section, limits.fields_max).map_err(|rejection| {
+            let too_many = rejection == Rejection::TOO_MANY_FIELDS;
+            if too_many { "too many trailer fields" } else { "a trailer field is malformed" }
         })?;
         let forbidden: Vec<_> =
             trailers.keys().filter(|name| is_forbidden_trailer(name.as_str())).cloned().collect();

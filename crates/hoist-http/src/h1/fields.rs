@@ -30,7 +30,7 @@ pub(super) fn parse(section: &Bytes, max: usize) -> Result<HeaderMap, Rejection>
     let mut slots = vec![httparse::EMPTY_HEADER; max];
     match httparse::parse_headers(section, &mut slots) {
         Ok(httparse::Status::Complete((_, parsed))) => collect(section, parsed),
-        Ok(httparse::Status::Partial) => Err(Rejection::Malformed("a field is incomplete")),
+        Ok(httparse::Status::Partial) => Err(Rejection::malformed("a field is incomplete")),
         Err(error) => Err(rejection(error)),
     }
 }
@@ -38,12 +38,12 @@ pub(super) fn parse(section: &Bytes, max: usize) -> Result<HeaderMap, Rejection>
 pub(super) fn rejection(error: httparse::Error) -> Rejection {
     use httparse::Error;
     match error {
-        Error::TooManyHeaders => Rejection::TooManyFields,
-        Error::Version => Rejection::UnknownVersion,
-        Error::HeaderName => Rejection::Malformed("a field name is malformed"),
-        Error::HeaderValue => Rejection::Malformed("a field value is malformed"),
-        Error::NewLine => Rejection::Malformed("a line ends in a bare CR"),
-        Error::Token | Error::Status => Rejection::Malformed("the request line is malformed"),
+        Error::TooManyHeaders => Rejection::TOO_MANY_FIELDS,
+        Error::Version => Rejection::UNKNOWN_VERSION,
+        Error::HeaderName => Rejection::malformed("a field name is malformed"),
+        Error::HeaderValue => Rejection::malformed("a field value is malformed"),
+        Error::NewLine => Rejection::malformed("a line ends in a bare CR"),
+        Error::Token | Error::Status => Rejection::malformed("the request line is malformed"),
     }
 }
 
@@ -52,11 +52,11 @@ pub(super) fn collect(bytes: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<
     let mut fields = HeaderMap::with_capacity(parsed.len());
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes())
-            .map_err(|_| Rejection::Malformed("a field name is malformed"))?;
+            .map_err(|_| Rejection::malformed("a field name is malformed"))?;
         let value = if field.value.is_empty() { Bytes::new() } else { bytes.slice_ref(field.value) };
         let value = HeaderValue::from_maybe_shared(value)
-            .map_err(|_| Rejection::Malformed("a field value is malformed"))?;
-        fields.try_append(name, value).map_err(|_| Rejection::TooManyFields)?;
+            .map_err(|_| Rejection::malformed("a field value is malformed"))?;
+        fields.try_append(name, value).map_err(|_| Rejection::TOO_MANY_FIELDS)?;
     }
     Ok(fields)
 }

@@ -5,13 +5,13 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::Authority;
 use http::{Method, Uri, Version};
 
 use super::body::Framing;
 use super::fields;
+use crate::fields::{expects_continue, is_sound, is_sound_host};
 use crate::limits::Limits;
-use crate::rejection::{Rejection, is_sound};
+use crate::rejection::Rejection;
 
 /// The parsed head of a request.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Heads {
                 Some(b'\r') if buf.len() == 1 && self.empty_lines < 4 => return Ok(None),
                 // Detects TLS on a cleartext port and the like at once.
                 Some(byte) if !is_token(*byte) => {
-                    return Err(Rejection::Malformed("the request line does not begin with a method"));
+                    return Err(Rejection::malformed("the request line does not begin with a method"));
                 }
                 Some(_) => self.has_begun = true,
             }
@@ -66,10 +66,10 @@ impl Heads {
             }
             Ok(None) if buf.len() >= limits.head_bytes_max => {
                 let line_ended = seen.contains(&b'\n');
-                Err(if line_ended { Rejection::HeadTooLarge } else { Rejection::TargetTooLong })
+                Err(if line_ended { Rejection::HEAD_TOO_LARGE } else { Rejection::TARGET_TOO_LONG })
             }
             Ok(None) => Ok(None),
-            Err(()) => Err(Rejection::Malformed("a line ends in a bare LF")),
+            Err(()) => Err(Rejection::malformed("a line ends in a bare LF")),
         }
     }
 }
@@ -79,32 +79,34 @@ fn parse(bytes: &Bytes, limits: &Limits) -> Result<Head, Rejection> {
     let mut request = httparse::Request::new(&mut slots);
     match request.parse(bytes) {
         Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Rejection::Malformed("the head is incomplete")),
+        Ok(httparse::Status::Partial) => return Err(Rejection::malformed("the head is incomplete")),
         Err(error) => return Err(fields::rejection(error)),
     }
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
-        return Err(Rejection::Malformed("the request line is malformed"));
+        return Err(Rejection::malformed("the request line is malformed"));
     };
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let method =
-        Method::from_bytes(method.as_bytes()).map_err(|_| Rejection::Malformed("the method is malformed"))?;
+        Method::from_bytes(method.as_bytes()).map_err(|_| Rejection::malformed("the method is malformed"))?;
     let mut fields = fields::collect(bytes, request.headers)?;
     let uri = self::target(&method, target)?;
     host(&uri, version, &mut fields)?;
     let framing = framing(version, &fields)?;
     if method == Method::CONNECT {
-        return Err(Rejection::Connect);
+        return Err(Rejection::CONNECT);
     }
-    let expects_continue = expects_continue(version, &fields)? && framing != Framing::Done;
+    // HTTP/1.0 has no interim responses (RFC 9110, Expect).
+    let expects_continue =
+        expects_continue(&fields)? && version == Version::HTTP_11 && framing != Framing::Done;
     let keep_alive = keep_alive(version, &fields);
     Ok(Head { method, uri, version, fields, framing, keep_alive, expects_continue })
 }
 
 /// Parses one of the four forms of a target (RFC 9112, Request Target).
 fn target(method: &Method, target: &str) -> Result<Uri, Rejection> {
-    const MALFORMED: Rejection = Rejection::Malformed("the request target is malformed");
+    const MALFORMED: Rejection = Rejection::malformed("the request target is malformed");
     if target.contains('#') {
-        return Err(Rejection::Malformed("the request target has a fragment"));
+        return Err(Rejection::malformed("the request target has a fragment"));
     }
     let uri: Uri = target.parse().map_err(|_| MALFORMED)?;
     let form_fits = match target.as_bytes().first() {
@@ -124,22 +126,18 @@ fn target(method: &Method, target: &str) -> Result<Uri, Rejection> {
 fn host(uri: &Uri, version: Version, fields: &mut HeaderMap) -> Result<(), Rejection> {
     let mut hosts = fields.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => return Err(Rejection::Malformed("more than one Host")),
-        (None, _) if version == Version::HTTP_11 => return Err(Rejection::Malformed("no Host")),
-        (None, _) => {}
-        (Some(host), None) => {
-            let sound = host.is_empty()
-                || Authority::try_from(host.as_bytes()).is_ok_and(|authority| is_sound(&authority));
-            if !sound {
-                return Err(Rejection::Malformed("the Host is malformed"));
-            }
+        (_, Some(_)) => return Err(Rejection::malformed("more than one Host")),
+        (None, _) if version == Version::HTTP_11 => return Err(Rejection::malformed("no Host")),
+        (Some(host), None) if !is_sound_host(host) => {
+            return Err(Rejection::malformed("the Host is malformed"));
         }
+        (_, None) => {}
     }
     if uri.scheme().is_some()
         && let Some(authority) = uri.authority()
     {
         let value = HeaderValue::from_str(authority.as_str())
-            .map_err(|_| Rejection::Malformed("the request target is malformed"))?;
+            .map_err(|_| Rejection::malformed("the request target is malformed"))?;
         fields.insert(header::HOST, value);
     }
     Ok(())
@@ -150,55 +148,40 @@ fn framing(version: Version, fields: &HeaderMap) -> Result<Framing, Rejection> {
     let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
     let length = lengths.next();
     if lengths.next().is_some() {
-        return Err(Rejection::Malformed("more than one Content-Length"));
+        return Err(Rejection::malformed("more than one Content-Length"));
     }
     if fields.contains_key(header::TRANSFER_ENCODING) {
         if length.is_some() {
-            return Err(Rejection::Malformed("both Content-Length and Transfer-Encoding"));
+            return Err(Rejection::malformed("both Content-Length and Transfer-Encoding"));
         }
         if version != Version::HTTP_11 {
-            return Err(Rejection::Malformed("Transfer-Encoding in HTTP/1.0"));
+            return Err(Rejection::malformed("Transfer-Encoding in HTTP/1.0"));
         }
         return transfer_encoding(fields);
     }
     let Some(length) = length else { return Ok(Framing::Done) };
     let digits = length.as_bytes();
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(Rejection::Malformed("the Content-Length is not a number"));
+        return Err(Rejection::malformed("the Content-Length is not a number"));
     }
     let length = length.to_str().ok().and_then(|digits| digits.parse().ok());
-    length.map(Framing::length).ok_or(Rejection::Malformed("the Content-Length is too large"))
+    length.map(Framing::length).ok_or(Rejection::malformed("the Content-Length is too large"))
 }
 
 fn transfer_encoding(fields: &HeaderMap) -> Result<Framing, Rejection> {
     let mut codings = Vec::new();
     for value in fields.get_all(header::TRANSFER_ENCODING) {
-        let value = value.to_str().map_err(|_| Rejection::UnknownTransferCoding)?;
+        let value = value.to_str().map_err(|_| Rejection::UNKNOWN_TRANSFER_CODING)?;
         codings.extend(value.split(',').map(|coding| coding.trim_matches([' ', '\t'])));
     }
     let is_chunked = |coding: &&str| coding.eq_ignore_ascii_case("chunked");
     match codings.as_slice() {
         [only] if is_chunked(only) => Ok(Framing::chunked()),
-        [front @ .., last] if is_chunked(last) && !front.iter().any(&is_chunked) => {
-            Err(Rejection::UnknownTransferCoding)
+        [front @ .., _] if front.iter().any(is_chunked) => {
+            Err(Rejection::malformed("chunked is not the last transfer coding, once"))
         }
-        all if all.iter().any(is_chunked) => {
-            Err(Rejection::Malformed("chunked is not the last transfer coding, once"))
-        }
-        _ => Err(Rejection::UnknownTransferCoding),
+        _ => Err(Rejection::UNKNOWN_TRANSFER_CODING),
     }
-}
-
-fn expects_continue(version: Version, fields: &HeaderMap) -> Result<bool, Rejection> {
-    let mut expects = false;
-    for value in fields.get_all(header::EXPECT) {
-        if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-            return Err(Rejection::UnknownExpectation);
-        }
-        expects = true;
-    }
-    // HTTP/1.0 has no interim responses (RFC 9110, Expect).
-    Ok(expects && version == Version::HTTP_11)
 }
 
 fn keep_alive(version: Version, fields: &HeaderMap) -> bool {

@@ -28,7 +28,8 @@ pub(super) struct Reader {
     half: ReadHalf,
     buf: BytesMut,
     heads: Heads,
-    framing: Framing,
+    /// The framing of the content of the request that was parsed last.
+    pub(super) framing: Framing,
     read_bytes: usize,
     limits: Arc<Limits>,
 }
@@ -50,43 +51,18 @@ impl Reader {
         self.heads.next(&mut self.buf, &self.limits)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.buf.is_empty()
-    }
-
-    /// Starts the content of the request that was parsed last.
-    pub(super) fn start_content(&mut self, framing: Framing) {
-        self.framing = framing;
-    }
-
     /// Returns the bytes known to be left on the wire; `None` for the chunked coding.
     pub(super) fn left(&self) -> Option<u64> {
         self.framing.left().map(|left| left.saturating_sub(self.buf.len() as u64))
     }
 
-    /// Reads from the socket and returns the number of bytes; zero means that the peer has finished sending.
-    ///
-    /// Allocates the buffer only when there is something to read, so that idle connections hold none.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.buf.is_empty() {
+    /// Reads from the socket and returns the number of bytes; zero means that the peer has finished sending. If
+    /// `only_arrived`, asks the kernel, so that pending means that no bytes have arrived.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, only_arrived: bool) -> Poll<io::Result<usize>> {
+        // The buffer is allocated only when there is something to read, so that idle connections hold none.
+        if self.buf.is_empty() && !only_arrived {
             ready!(self.half.poll_readable(cx))?;
         }
-        let spare = self.make_room();
-        let read = ready!(self.half.poll_read(cx, &mut self.buf))?;
-        self.grow(read, spare);
-        Poll::Ready(Ok(read))
-    }
-
-    /// Like [`poll_fill`](Self::poll_fill), but asks the kernel. Pending means that no bytes have arrived.
-    fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let spare = self.make_room();
-        let read = ready!(self.half.poll_arrived(cx, &mut self.buf))?;
-        self.grow(read, spare);
-        Poll::Ready(Ok(read))
-    }
-
-    /// Makes room in the buffer and returns its size.
-    fn make_room(&mut self) -> usize {
         let spare = self.buf.capacity() - self.buf.len();
         if spare < self.read_bytes / 4 && !self.buf.try_reclaim(self.read_bytes) {
             // The consumer still holds the old buffer, in which at most a head or a part of a line is left to copy.
@@ -94,14 +70,13 @@ impl Reader {
             next.extend_from_slice(&self.buf);
             self.buf = next;
         }
-        self.buf.capacity() - self.buf.len()
-    }
-
-    /// Grows the buffer of a body that keeps filling it.
-    fn grow(&mut self, read: usize, spare: usize) {
+        let spare = self.buf.capacity() - self.buf.len();
+        let read = ready!(self.half.poll_read(cx, &mut self.buf, only_arrived))?;
+        // A body that keeps filling the buffer gets a larger one.
         if read == spare && self.framing != Framing::Done {
             self.read_bytes = (self.read_bytes * 2).min(self.limits.read_bytes_max.max(READ_BYTES_MIN));
         }
+        Poll::Ready(Ok(read))
     }
 
     /// Frees memory between requests.
@@ -121,7 +96,7 @@ impl Reader {
         let mut bytes_left = self.limits.drain_bytes_max;
         loop {
             self.buf.clear();
-            match timeout_at(until, poll_fn(|cx| self.poll_fill(cx))).await {
+            match timeout_at(until, poll_fn(|cx| self.poll_fill(cx, false))).await {
                 Ok(Ok(read)) if read > 0 => match bytes_left.checked_sub(read as u64) {
                     Some(left) => bytes_left = left,
                     None => break,
@@ -135,8 +110,6 @@ impl Reader {
 }
 
 impl Receiver for Reader {
-    const ENDS_AT_LENGTH: bool = true;
-
     fn poll_frame(&mut self, cx: &mut Context<'_>, pace: &mut Pace, only_arrived: bool) -> PollFrame {
         loop {
             match self.framing.decode(&mut self.buf, &self.limits) {
@@ -149,7 +122,7 @@ impl Receiver for Reader {
                 Ok(Decoded::More) => {}
                 Err(reason) => return Poll::Ready(Some(Err(BodyError::Malformed(reason)))),
             }
-            match if only_arrived { self.poll_arrived(cx) } else { self.poll_fill(cx) } {
+            match self.poll_fill(cx, only_arrived) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(Err(BodyError::Disconnected))),
                 Poll::Ready(Ok(bytes)) => pace.arrived(bytes),
                 Poll::Pending if only_arrived => return Poll::Ready(Some(Err(BodyError::Aborted))),
@@ -163,6 +136,6 @@ impl Receiver for Reader {
     }
 
     fn has_arrived(&self) -> bool {
-        !self.is_empty()
+        !self.buf.is_empty()
     }
 }

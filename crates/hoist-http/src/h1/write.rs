@@ -7,15 +7,13 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Response, StatusCode, Version, response};
 use http_body::SizeHint;
 
 use super::fields::is_forbidden_trailer;
-use crate::date;
+use crate::fields;
 use crate::rejection::Rejection;
 use crate::transport::WriteHalf;
 
@@ -26,7 +24,7 @@ const COPY_BYTES_MAX: usize = 1 << 10;
 const SLICES_MAX: usize = 32;
 
 pub(super) struct Writer {
-    half: WriteHalf,
+    pub(super) half: WriteHalf,
     /// The encoded bytes that the socket has not taken yet: `queue`, then `tail`.
     queue: VecDeque<Bytes>,
     tail: BytesMut,
@@ -62,26 +60,16 @@ impl Writer {
 
     /// Encodes an interim response, which is a head without content.
     pub(super) fn interim(&mut self, head: &Response<()>) {
-        self.status_line(head.status());
-        for (name, value) in head.headers() {
-            if !is_framing(name) {
-                self.field(name, value);
-            }
-        }
+        self.status_and_fields(head.status(), head.headers());
         self.put(b"\r\n");
     }
 
     /// Encodes the head of a final response. `Connection` and framing come from the connection, all other fields from
     /// the service.
-    pub(super) fn head(&mut self, head: &response::Parts, coding: &Coding, persistence: Persistence) {
-        self.status_line(head.status);
-        for (name, value) in &head.headers {
-            if !is_framing(name) {
-                self.field(name, value);
-            }
-        }
+    pub(super) fn head(&mut self, head: &response::Parts, coding: &Coding, connection: Option<&'static str>) {
+        self.status_and_fields(head.status, &head.headers);
         if !head.headers.contains_key(DATE) {
-            self.field(&DATE, &date::now());
+            self.field(&DATE, &fields::date());
         }
         match coding {
             Coding::None { length: Some(length) } | Coding::Length(length) => {
@@ -90,39 +78,30 @@ impl Writer {
             Coding::Chunked => self.field(&TRANSFER_ENCODING, &HeaderValue::from_static("chunked")),
             Coding::None { length: None } | Coding::Close => {}
         }
-        match persistence {
-            Persistence::Default => {}
-            Persistence::KeepAlive => self.field(&CONNECTION, &HeaderValue::from_static("keep-alive")),
-            Persistence::Close => self.field(&CONNECTION, &HeaderValue::from_static("close")),
+        if let Some(option) = connection {
+            self.field(&CONNECTION, &HeaderValue::from_static(option));
         }
         self.put(b"\r\n");
     }
 
     /// Encodes the connection's own response.
     pub(super) fn problem(&mut self, rejection: Rejection) {
-        let (status, body) = rejection.problem();
-        self.status_line(status);
-        self.put(b"Content-Type: application/problem+json\r\n");
-        self.field(&DATE, &date::now());
-        self.put(format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len()).as_bytes());
-        self.put(body.as_bytes());
+        let (head, body) = rejection.response().into_parts();
+        self.head(&head, &Coding::Length(body.len() as u64), Some("close"));
+        self.put_bytes(body);
     }
 
-    /// Encodes a piece of the content.
-    pub(super) fn data(&mut self, coding: &mut Coding, mut data: Bytes) -> Result<(), Overrun> {
+    /// Encodes a piece of the content, up to the announced length. Returns false if the piece is longer.
+    pub(super) fn data(&mut self, coding: &mut Coding, mut data: Bytes) -> bool {
         match coding {
             _ if data.is_empty() => {}
             Coding::None { .. } => {}
             Coding::Length(left) => {
-                let over = usize::try_from(*left).is_ok_and(|left| left < data.len());
-                if over {
-                    data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-                }
+                let fits = data.len() as u64 <= *left;
+                data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= data.len() as u64;
                 self.put_bytes(data);
-                if over {
-                    return Err(Overrun);
-                }
+                return fits;
             }
             Coding::Chunked => {
                 self.put(format!("{:x}\r\n", data.len()).as_bytes());
@@ -131,7 +110,7 @@ impl Writer {
             }
             Coding::Close => self.put_bytes(data),
         }
-        Ok(())
+        true
     }
 
     /// Encodes the end of the content. Returns false if less content came than was announced.
@@ -148,18 +127,20 @@ impl Writer {
         !matches!(coding, Coding::Length(left) if *left > 0)
     }
 
-    fn status_line(&mut self, status: StatusCode) {
+    /// Encodes the status line, and the fields that do not belong to the connection.
+    fn status_and_fields(&mut self, status: StatusCode, fields: &HeaderMap) {
         let reason = match status.as_u16() {
             // The `http` crate does not know these two.
             104 => "Upload Resumption Supported",
             460 => "Checksum Mismatch",
             _ => status.canonical_reason().unwrap_or_default(),
         };
-        self.put(b"HTTP/1.1 ");
-        self.put(status.as_str().as_bytes());
-        self.put(b" ");
-        self.put(reason.as_bytes());
-        self.put(b"\r\n");
+        for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+            self.put(part.as_bytes());
+        }
+        for (name, value) in fields.iter().filter(|(name, _)| !is_framing(name)) {
+            self.field(name, value);
+        }
     }
 
     /// Encodes a field. Names are capitalized, because some old clients compare them to the spelling of the RFCs.
@@ -184,42 +165,36 @@ impl Writer {
             ready!(self.poll_write(cx))?;
         }
         if self.unflushed {
-            ready!(self.half.poll_flush(cx))?;
+            ready!(self.half.with(|half| half.poll_flush(cx)))?;
             self.unflushed = false;
         }
         Poll::Ready(Ok(()))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let empty: &[u8] = &[];
-        let mut slices = [IoSlice::new(empty); SLICES_MAX];
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let tail = (!self.tail.is_empty() && self.queue.len() < SLICES_MAX).then_some(&self.tail[..]);
         let mut count = 0;
         for (slice, bytes) in slices.iter_mut().zip(self.queue.iter().map(|bytes| &bytes[..]).chain(tail)) {
             *slice = IoSlice::new(bytes);
             count += 1;
         }
-        let written = ready!(self.half.poll_write(cx, &slices[..count]))?;
+        let mut written = ready!(self.half.with(|half| half.poll_write_vectored(cx, &slices[..count])))?;
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.unflushed = true;
         self.pending -= written;
-        self.advance(written);
-        Poll::Ready(Ok(()))
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        use bytes::Buf;
         while let Some(front) = self.queue.front_mut() {
             if written < front.len() {
                 front.advance(written);
-                return;
+                return Poll::Ready(Ok(()));
             }
             written -= front.len();
             self.queue.pop_front();
         }
         self.tail.advance(written);
+        Poll::Ready(Ok(()))
     }
 
     /// Frees memory between requests.
@@ -229,31 +204,11 @@ impl Writer {
         }
     }
 
-    pub(super) async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.poll_flush(cx)).await
+    /// Writes all encoded bytes, and closes the sending direction.
+    pub(super) async fn finish(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await?;
+        poll_fn(|cx| self.half.with(|half| half.poll_shutdown(cx))).await
     }
-
-    pub(super) async fn shutdown(&mut self) -> io::Result<()> {
-        poll_fn(|cx| self.half.poll_shutdown(cx)).await
-    }
-
-    pub(super) fn reset(self) {
-        self.half.reset();
-    }
-}
-
-/// The response's body is longer than its `Content-Length`.
-#[derive(Debug)]
-pub(super) struct Overrun;
-
-/// The `Connection` field of a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Persistence {
-    /// Left out: an HTTP/1.1 connection stays open.
-    Default,
-    /// An HTTP/1.0 connection stays open.
-    KeepAlive,
-    Close,
 }
 
 /// The framing of a response's content.
@@ -272,7 +227,7 @@ pub(super) enum Coding {
 
 impl Coding {
     pub(super) fn choose(version: Version, is_head: bool, head: &response::Parts, hint: &SizeHint) -> Self {
-        let stated = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let stated = fields::content_length(&head.headers);
         let length = hint.exact();
         if head.status == StatusCode::NO_CONTENT {
             return Coding::None { length: None };
@@ -295,10 +250,15 @@ impl Coding {
 
 /// Returns whether a field belongs to the connection, so that a service cannot know its value.
 fn is_framing(name: &HeaderName) -> bool {
-    *name == CONTENT_LENGTH
-        || *name == TRANSFER_ENCODING
-        || *name == CONNECTION
-        || *name == UPGRADE
-        || *name == TE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+    let name = name.as_str();
+    matches!(
+        name,
+        "content-length"
+            | "connection"
+            | "transfer-encoding"
+            | "upgrade"
+            | "te"
+            | "keep-alive"
+            | "proxy-connection"
+    )
 }

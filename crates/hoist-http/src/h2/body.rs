@@ -60,8 +60,6 @@ impl H2Receiver {
 }
 
 impl Receiver for H2Receiver {
-    const ENDS_AT_LENGTH: bool = false;
-
     fn poll_frame(&mut self, cx: &mut Context<'_>, pace: &mut Pace, only_arrived: bool) -> PollFrame {
         // Before the stream is polled, which could otherwise miss what the connection reads in between.
         let has_all = only_arrived && self.io.poll_caught_up(&mut self.catch_up, cx).is_ready();

@@ -138,12 +138,12 @@ impl AsyncRead for Io {
             self.first.advance(bytes);
             return Poll::Ready(Ok(()));
         }
-        let mut polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let mut polled = self.stream.poll_read(cx, buf, false);
         // h2 reads until no bytes are left, and hands out all of them before it reads again.
         while polled.is_pending()
             && let Some(number) = self.monitor.catch_up_request(cx)
         {
-            polled = self.stream.poll_arrived(cx, buf);
+            polled = self.stream.poll_read(cx, buf, true);
             if polled.is_pending() {
                 self.monitor.caught_up(number);
             }
@@ -164,7 +164,7 @@ impl Drop for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let written = self.stream.io().poll_write(cx, buf);
         self.observe_write(written)
     }
 
@@ -173,19 +173,19 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let written = self.stream.io().poll_write_vectored(cx, bufs);
         self.observe_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.stream.io().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.stream.io().poll_shutdown(cx)
     }
 }

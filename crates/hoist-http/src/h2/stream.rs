@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream, SendStream};
 use bytes::Bytes;
-use http::header::{EXPECT, HeaderMap};
+use http::header::HeaderMap;
 use http::{Method, Request, Response, response};
 use http_body::SizeHint;
 
@@ -48,10 +48,13 @@ where
 {
     let is_head_request = *request.method() == Method::HEAD;
     let mut responder = H2Responder::new(respond, &io, is_head_request);
-    if let Err(rejection) = fields::check(&request) {
-        responder.send_problem(rejection);
-        return Outcome::Ended;
-    }
+    let expects_continue = match fields::check(&request) {
+        Ok(expects_continue) => expects_continue,
+        Err(rejection) => {
+            responder.send_problem(rejection);
+            return Outcome::Ended;
+        }
+    };
     let mut exchange = Exchange::new(peer, &limits);
     let (mut head, content) = request.into_parts();
     fields::join_cookies(&mut head.headers);
@@ -59,13 +62,13 @@ where
         Body::empty()
     } else {
         let receiver = H2Receiver::new(content, &io, &limits);
-        let content = exchange.share(receiver, head.headers.contains_key(EXPECT), &limits);
-        content.body(fields::content_length(&head.headers))
+        let content = Arc::clone(exchange.share(receiver, expects_continue));
+        Body::streamed(content, fields::content_length(&head.headers), false)
     };
     exchange.attach(&mut head.extensions, true);
-    responder.content = exchange.content();
+    responder.content = exchange.content.as_deref();
 
-    let ran = exchange.run(&mut responder, Request::from_parts(head, body), service, &limits).await;
+    let ran = exchange.run(&mut responder, Request::from_parts(head, body), service).await;
     let H2Responder { mut respond, has_answered, .. } = responder;
     match ran {
         Ok(()) => {
@@ -76,7 +79,8 @@ where
         Err(Interrupted::Aborted) => respond.send_reset(Reason::CANCEL),
         Err(Interrupted::Failed) => respond.send_reset(Reason::INTERNAL_ERROR),
         Err(Interrupted::PeerGone) => {
-            exchange.leave_content();
+            // A body still yields the content that has arrived.
+            exchange.content = None;
             if !has_answered {
                 return Outcome::Reset;
             }
@@ -185,10 +189,10 @@ impl Responder for H2Responder<'_> {
 
     fn send_problem(&mut self, rejection: Rejection) {
         self.has_answered = true;
-        let (head, body) = fields::problem(rejection);
-        if let Ok(mut sender) = self.respond.send_response(head, false) {
+        let (head, body) = rejection.response().into_parts();
+        if let Ok(mut sender) = self.respond.send_response(Response::from_parts(head, ()), false) {
             // It fits any window; if the peer gives none, h2 keeps it until the stream ends.
-            let _ = sender.send_data(body.into(), true);
+            let _ = sender.send_data(body, true);
         }
     }
 

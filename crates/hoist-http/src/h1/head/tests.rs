@@ -60,9 +60,9 @@ fn valid_heads_are_accepted() {
 
 #[test]
 fn invalid_heads_are_rejected_with_a_status() {
-    let bad = Rejection::Malformed("").problem().0;
-    let coding = Rejection::UnknownTransferCoding.problem().0;
-    let version = Rejection::UnknownVersion.problem().0;
+    let bad = Rejection::malformed("").status;
+    let coding = Rejection::UNKNOWN_TRANSFER_CODING.status;
+    let version = Rejection::UNKNOWN_VERSION.status;
     for (input, status) in [
         ("GET / HTTP/1.1\r\n\r\n", bad),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", bad),
@@ -107,7 +107,7 @@ fn invalid_heads_are_rejected_with_a_status() {
         ("GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", bad),
         ("GET http:///a HTTP/1.1\r\nHost: a\r\n\r\n", bad),
         ("CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", bad),
-        ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::Connect.problem().0),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", Rejection::CONNECT.status),
         ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", bad),
         ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", bad),
         ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n", bad),
@@ -123,11 +123,11 @@ fn invalid_heads_are_rejected_with_a_status() {
         ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked;a=b\r\n\r\n", coding),
         ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n", coding),
         ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", bad),
-        ("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", Rejection::UnknownExpectation.problem().0),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n", Rejection::UNKNOWN_EXPECTATION.status),
     ] {
         for step in [1, usize::MAX] {
             let reject = parse_all(input.as_bytes(), step).map(|head| head.is_some()).expect_err(input);
-            assert_eq!(reject.problem().0, status, "{input:?}: {reject:?}");
+            assert_eq!(reject.status, status, "{input:?}: {reject:?}");
         }
     }
 }
@@ -137,9 +137,9 @@ fn heads_that_are_too_large_are_rejected() {
     let long = "a".repeat(70_000);
     let many = "A: b\r\n".repeat(100);
     for (input, reject) in [
-        (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), Rejection::TargetTooLong),
-        (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"), Rejection::HeadTooLarge),
-        (format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), Rejection::TooManyFields),
+        (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), Rejection::TARGET_TOO_LONG),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"), Rejection::HEAD_TOO_LARGE),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), Rejection::TOO_MANY_FIELDS),
     ] {
         assert_eq!(parse_all(input.as_bytes(), 1000).unwrap_err(), reject);
     }
