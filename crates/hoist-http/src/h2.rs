@@ -56,7 +56,7 @@ pub(crate) async fn serve<S, B>(
     let mut windows =
         Windows::new(budget.take(limits.h2_connection_window_bytes), limits.h2_stream_window_bytes);
     let monitor = Arc::new(IoMonitor::default());
-    let io = Io::new(stream, first.freeze(), Arc::clone(&monitor));
+    let io = Io { stream, first: first.freeze(), monitor: Arc::clone(&monitor) };
     let handshake = Builder::new()
         .initial_connection_window_size(windows.lease.bytes)
         .initial_window_size(windows.stream)
@@ -154,38 +154,22 @@ fn calm_down(connection: &mut Connection<Io, Bytes>, peer: Peer) {
 /// Any byte counts: on a slow link a pong may be queued behind content for minutes.
 async fn await_silence(pings: Option<PingPong>, monitor: &IoMonitor, interval: Duration) {
     let Some(mut pings) = pings else { return std::future::pending().await };
-    let mut reads = monitor.reads();
     loop {
+        let mut reads = monitor.reads();
         sleep(interval).await;
-        if monitor.reads() == reads {
-            match timeout(interval, pings.ping(Ping::opaque())).await {
-                Ok(Ok(_)) => {}
+        if monitor.reads() != reads {
+            continue;
+        }
+        // h2 allows one ping at a time, so the next one waits for this pong.
+        let mut pong = pin!(pings.ping(Ping::opaque()));
+        loop {
+            match timeout(interval, pong.as_mut()).await {
+                Ok(Ok(_)) => break,
                 // The connection has failed, and `accept` reports the error.
                 Ok(Err(_)) => return std::future::pending().await,
                 Err(_) if monitor.reads() == reads => return,
-                Err(_) => {
-                    // The pong is still due, and h2 allows one ping at a time.
-                    let pong = std::future::poll_fn(|cx| pings.poll_pong(cx));
-                    if !await_alive(pong, monitor, interval).await {
-                        return;
-                    }
-                }
+                Err(_) => reads = monitor.reads(),
             }
-        }
-        reads = monitor.reads();
-    }
-}
-
-/// Waits for a pong as long as any bytes arrive. Returns false if none do.
-async fn await_alive<T>(pong: impl Future<Output = T>, monitor: &IoMonitor, interval: Duration) -> bool {
-    let mut pong = pin!(pong);
-    loop {
-        let reads = monitor.reads();
-        if timeout(interval, pong.as_mut()).await.is_ok() {
-            return true;
-        }
-        if monitor.reads() == reads {
-            return false;
         }
     }
 }

@@ -61,13 +61,13 @@ impl Pace {
     pub(crate) fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         let now = Instant::now();
         let waiting = self.waiting.get_or_insert(Waiting { since: now, uncounted_since: now });
-        loop {
-            let idle_at = waiting.since + self.idle;
-            if now >= idle_at {
-                return Poll::Ready(BodyError::Idle);
-            }
-            let window_at = waiting.uncounted_since + self.window.saturating_sub(self.window_waited);
-            if now >= window_at && self.rate_min > 0 && !self.window.is_zero() {
+        let mut deadline = waiting.since + self.idle;
+        if now >= deadline {
+            return Poll::Ready(BodyError::Idle);
+        }
+        if self.rate_min > 0 {
+            let mut window_at = waiting.uncounted_since + self.window.saturating_sub(self.window_waited);
+            if now >= window_at && !self.window.is_zero() {
                 let due = u128::from(self.rate_min) * self.window.as_millis() / 1000;
                 if u128::from(self.window_bytes) < due {
                     return Poll::Ready(BodyError::TooSlow);
@@ -75,16 +75,15 @@ impl Pace {
                 self.window_waited = Duration::ZERO;
                 self.window_bytes = 0;
                 waiting.uncounted_since = now;
-                continue;
+                window_at = now + self.window;
             }
-            let deadline = if self.rate_min > 0 { idle_at.min(window_at.max(now)) } else { idle_at };
-            if self.timer.poll(cx, deadline).is_pending() {
-                return Poll::Pending;
-            }
+            deadline = deadline.min(window_at.max(now));
+        }
+        if self.timer.poll(cx, deadline).is_ready() {
             // The deadline passed between reading the clock and arming the timer: poll again at once.
             cx.waker().wake_by_ref();
-            return Poll::Pending;
         }
+        Poll::Pending
     }
 }
 

@@ -35,11 +35,11 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Dropping the future closes all connections at once.
 pub async fn serve<S, B>(listener: TcpListener, service: S) -> io::Result<()>
 where
-    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     Server::new().serve(listener, service, CancellationToken::new()).await
 }
@@ -91,11 +91,11 @@ impl Server {
         drain: CancellationToken,
     ) -> io::Result<()>
     where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
+        S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+            + Clone
+            + Send
+            + 'static,
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
         #[cfg(feature = "tls")]
@@ -113,7 +113,7 @@ impl Server {
             drain: drain.clone(),
         };
         loop {
-            let accepted = tokio::select! {
+            let (slot, tcp, addr) = tokio::select! {
                 biased;
                 () = drain.cancelled() => break,
                 Some(ended) = tasks.join_next() => {
@@ -122,7 +122,6 @@ impl Server {
                 }
                 accepted = accept(&listener, &slots) => accepted,
             };
-            let (slot, tcp, addr) = accepted;
             let (shared, service) = (shared.clone(), service.clone());
             tasks.spawn(async move {
                 shared.serve(tcp, addr, service).await;
@@ -207,13 +206,9 @@ impl Shared {
         let (stream, first, is_h2, tls) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => {
-                tracing::debug!(peer = %addr, %error, "connection failed before its first request");
-                return;
+                return tracing::debug!(peer = %addr, %error, "connection failed before its first request");
             }
-            Err(_) => {
-                tracing::debug!(peer = %addr, "connection timed out before its first request");
-                return;
-            }
+            Err(_) => return tracing::debug!(peer = %addr, "connection timed out before its first request"),
         };
         let peer = Peer { addr, tls };
         if is_h2 {

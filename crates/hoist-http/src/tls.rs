@@ -5,7 +5,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
@@ -42,18 +42,16 @@ impl Acceptor {
     /// Returns an error if a file cannot be read, holds no certificate or no key, or if the key is not the
     /// certificate's.
     pub fn from_pem_files(chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Result<Self, Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
         let (chain, key) = (chain.into(), key.into());
-        let seen = (modified(&chain), modified(&key));
-        let current = load(&chain, &key, &provider)?;
-        let files =
-            Files { chain, key, provider, seen: Mutex::new(seen), current: Current(RwLock::new(current)) };
-        let files = Arc::new(files);
+        let seen = Mutex::new((modified(&chain), modified(&key)));
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let current = Mutex::new(load(&chain, &key, &provider)?);
+        let files = Arc::new(Files { chain, key, provider, seen, current });
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&files.provider))
             .with_safe_default_protocol_versions()
             .map_err(|source| Error::Unusable { source })?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Resolver(Arc::clone(&files))));
+            .with_cert_resolver(files.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Acceptor { acceptor: TlsAcceptor::from(Arc::new(config)), files })
     }
@@ -63,11 +61,10 @@ impl Acceptor {
     /// # Errors
     /// As for [`from_pem_files`](Self::from_pem_files); the old certificate stays in use.
     pub fn reload(&self) -> Result<(), Error> {
-        let files = &self.files;
-        let seen = (modified(&files.chain), modified(&files.key));
-        *lock(&files.seen) = seen;
-        let loaded = load(&files.chain, &files.key, &files.provider)?;
-        *files.current.0.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        let Files { chain, key, provider, seen, current } = &*self.files;
+        *lock(seen) = (modified(chain), modified(key));
+        let loaded = load(chain, key, provider)?;
+        *lock(current) = loaded;
         Ok(())
     }
 
@@ -82,13 +79,14 @@ impl Acceptor {
     }
 
     fn reload_changed(&self) {
-        let now = (modified(&self.files.chain), modified(&self.files.key));
-        let unchanged = *lock(&self.files.seen) == now;
+        let Files { chain, key, seen, .. } = &*self.files;
+        let now = (modified(chain), modified(key));
+        let unchanged = *lock(seen) == now;
         if unchanged {
             return;
         }
         match self.reload() {
-            Ok(()) => tracing::info!(chain = %self.files.chain.display(), "certificate reloaded"),
+            Ok(()) => tracing::info!(chain = %chain.display(), "certificate reloaded"),
             Err(error) => tracing::error!(%error, "certificate not reloaded, the old one stays in use"),
         }
     }
@@ -124,28 +122,19 @@ pub enum Error {
     },
 }
 
+#[derive(Debug)]
 struct Files {
     chain: PathBuf,
     key: PathBuf,
     provider: Arc<CryptoProvider>,
     /// The modification times of the files that were loaded last, successfully or not.
     seen: Mutex<(Option<SystemTime>, Option<SystemTime>)>,
-    current: Current,
+    current: Mutex<Arc<CertifiedKey>>,
 }
 
-struct Current(RwLock<Arc<CertifiedKey>>);
-
-struct Resolver(Arc<Files>);
-
-impl ResolvesServerCert for Resolver {
+impl ResolvesServerCert for Files {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.current.0.read().unwrap_or_else(PoisonError::into_inner)))
-    }
-}
-
-impl std::fmt::Debug for Resolver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Resolver").finish_non_exhaustive()
+        Some(Arc::clone(&lock(&self.current)))
     }
 }
 

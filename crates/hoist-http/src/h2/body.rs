@@ -17,13 +17,14 @@ use crate::body::{BodyError, PollFrame};
 use crate::content::{Content, Receiver};
 use crate::limits::Limits;
 use crate::pace::Pace;
-use crate::sync::lock;
+use crate::sync::{lock, register, wake};
 
 /// The receiving side of a stream.
 pub(super) struct H2Receiver {
     /// `None` after the content has arrived too slowly.
     stream: Option<RecvStream>,
-    window: Arc<Window>,
+    flow: FlowControl,
+    window: Arc<Mutex<Window>>,
     io: Arc<IoMonitor>,
     /// True if the body was dropped, so that content is discarded while the service runs.
     is_discarding: bool,
@@ -35,8 +36,9 @@ pub(super) struct H2Receiver {
 impl H2Receiver {
     pub(super) fn new(mut stream: RecvStream, io: &Arc<IoMonitor>, limits: &Limits) -> Self {
         H2Receiver {
-            window: Window::new(stream.flow_control().clone()),
+            flow: stream.flow_control().clone(),
             stream: Some(stream),
+            window: Arc::default(),
             io: Arc::clone(io),
             is_discarding: false,
             discards_left: limits.drain_bytes_max,
@@ -47,12 +49,13 @@ impl H2Receiver {
     /// Gives back the window of dropped bytes, and discards content without a reader. Wakes the task when there is more
     /// to do.
     pub(super) fn poll_background(&mut self, cx: &mut Context<'_>) {
-        self.window.poll_give_back(cx);
+        register(&mut lock(&self.window).stream, cx);
+        give_back(&self.window, &mut self.flow);
         if let (true, Some(stream)) = (self.is_discarding, &mut self.stream) {
             while self.discards_left > 0
                 && let Poll::Ready(Some(Ok(data))) = stream.poll_data(cx)
             {
-                let _ = stream.flow_control().release_capacity(data.len());
+                let _ = self.flow.release_capacity(data.len());
                 self.discards_left = self.discards_left.saturating_sub(data.len() as u64);
             }
         }
@@ -69,14 +72,19 @@ impl Receiver for H2Receiver {
                 Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
                 Poll::Ready(Some(Ok(data))) => {
                     pace.arrived(data.len());
-                    self.window.give_back();
-                    return Poll::Ready(Some(Ok(Frame::data(self.window.hold(data)))));
+                    give_back(&self.window, &mut self.flow);
+                    return Poll::Ready(Some(Ok(Frame::data(hold(&self.window, data)))));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(body_error(&error)))),
                 Poll::Ready(None) => break,
                 Poll::Pending if has_all => return Poll::Ready(Some(Err(BodyError::Aborted))),
                 Poll::Pending => {
-                    self.window.write_off();
+                    // The consumer asks for more without dropping what it holds.
+                    let mut window = lock(&self.window);
+                    window.age += 1;
+                    window.returned += std::mem::take(&mut window.held);
+                    drop(window);
+                    give_back(&self.window, &mut self.flow);
                     return Poll::Pending;
                 }
             }
@@ -100,14 +108,8 @@ impl Receiver for H2Receiver {
 
     fn body_dropped(&mut self) {
         self.is_discarding = true;
-        self.window.wake();
-    }
-}
-
-impl Drop for H2Receiver {
-    /// Releases the stream: h2 resets it with `NO_ERROR` once all queued frames are sent and no handle is left.
-    fn drop(&mut self) {
-        self.window.close();
+        let waker = lock(&self.window).stream.take();
+        wake(waker);
     }
 }
 
@@ -123,7 +125,7 @@ pub(super) async fn discard(mut content: Content<H2Receiver>, limits: &Limits) {
     {
         let _ = timeout_at(until, async { while let Some(Ok(_)) = stream.data().await {} }).await;
     }
-    // Dropping the content resets the stream if it has not ended.
+    // Dropping the content releases the stream: h2 resets it with `NO_ERROR` once all queued frames are sent.
 }
 
 fn body_error(error: &::h2::Error) -> BodyError {
@@ -138,13 +140,8 @@ fn body_error(error: &::h2::Error) -> BodyError {
 ///
 /// Bytes may be dropped anywhere, also by h2 itself while it holds its lock (by a service that echoes its request). So
 /// dropping only counts, and the stream's task, or the body when it is polled, gives the window back.
-struct Window {
-    flow: Mutex<Option<FlowControl>>,
-    account: Mutex<Account>,
-}
-
 #[derive(Default)]
-struct Account {
+struct Window {
     /// Bytes that the consumer holds.
     held: usize,
     /// Bytes that were dropped or written off, whose window has not been given back yet.
@@ -154,58 +151,20 @@ struct Account {
     stream: Option<Waker>,
 }
 
-impl Window {
-    fn new(flow: FlowControl) -> Arc<Self> {
-        Arc::new(Window { flow: Mutex::new(Some(flow)), account: Mutex::default() })
-    }
+fn hold(window: &Arc<Mutex<Window>>, data: Bytes) -> Bytes {
+    let mut held = lock(window);
+    held.held += data.len();
+    let age = held.age;
+    drop(held);
+    Bytes::from_owner(Held { data, age, window: Arc::clone(window) })
+}
 
-    fn hold(self: &Arc<Self>, data: Bytes) -> Bytes {
-        let mut account = lock(&self.account);
-        account.held += data.len();
-        let age = account.age;
-        drop(account);
-        Bytes::from_owner(Held { data, age, window: Arc::clone(self) })
-    }
-
-    /// Stops waiting for the held bytes, because the consumer asks for more without dropping them.
-    fn write_off(&self) {
-        let mut account = lock(&self.account);
-        account.age += 1;
-        account.returned += std::mem::take(&mut account.held);
-        drop(account);
-        self.give_back();
-    }
-
-    /// Gives back the window of dropped bytes, and wakes the task when more are dropped.
-    fn poll_give_back(&self, cx: &Context<'_>) {
-        let mut account = lock(&self.account);
-        if !account.stream.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            account.stream = Some(cx.waker().clone());
-        }
-        drop(account);
-        self.give_back();
-    }
-
-    fn wake(&self) {
-        let waker = lock(&self.account).stream.take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    fn give_back(&self) {
-        let returned = std::mem::take(&mut lock(&self.account).returned);
-        if returned > 0
-            && let Some(flow) = &mut *lock(&self.flow)
-        {
-            // An error means that the stream has ended and its window with it.
-            let _ = flow.release_capacity(returned);
-        }
-    }
-
-    fn close(&self) {
-        let flow = lock(&self.flow).take();
-        drop(flow);
+/// Gives back the window of dropped bytes.
+fn give_back(window: &Mutex<Window>, flow: &mut FlowControl) {
+    let returned = std::mem::take(&mut lock(window).returned);
+    if returned > 0 {
+        // An error means that the stream has ended and its window with it.
+        let _ = flow.release_capacity(returned);
     }
 }
 
@@ -213,7 +172,7 @@ impl Window {
 struct Held {
     data: Bytes,
     age: u64,
-    window: Arc<Window>,
+    window: Arc<Mutex<Window>>,
 }
 
 impl AsRef<[u8]> for Held {
@@ -224,15 +183,13 @@ impl AsRef<[u8]> for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut account = lock(&self.window.account);
-        if account.age == self.age {
-            account.held -= self.data.len();
-            account.returned += self.data.len();
-            let waker = account.stream.take();
-            drop(account);
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+        let mut window = lock(&self.window);
+        if window.age == self.age {
+            window.held -= self.data.len();
+            window.returned += self.data.len();
+            let waker = window.stream.take();
+            drop(window);
+            wake(waker);
         }
     }
 }

@@ -12,14 +12,14 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::sync::lock;
+use crate::sync::{lock, register, wake};
 use crate::transport::Stream;
 
 pub(super) struct Io {
-    stream: Stream,
+    pub(super) stream: Stream,
     /// The bytes that were read to detect HTTP/2.
-    first: Bytes,
-    monitor: Arc<IoMonitor>,
+    pub(super) first: Bytes,
+    pub(super) monitor: Arc<IoMonitor>,
 }
 
 /// The state of a connection's socket, shared by its streams.
@@ -80,9 +80,7 @@ impl IoMonitor {
         }
         let connection = state.connection.take();
         drop(state);
-        if let Some(waker) = connection {
-            waker.wake();
-        }
+        wake(connection);
         Poll::Pending
     }
 
@@ -93,9 +91,7 @@ impl IoMonitor {
         if state.requested > state.done {
             return Some(state.requested);
         }
-        if !state.connection.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            state.connection = Some(cx.waker().clone());
-        }
+        register(&mut state.connection, cx);
         None
     }
 
@@ -112,17 +108,6 @@ impl IoMonitor {
             let writers = std::mem::take(&mut *lock(&self.writers));
             writers.into_iter().for_each(Waker::wake);
         }
-    }
-}
-
-impl Io {
-    pub(super) fn new(stream: Stream, first: Bytes, monitor: Arc<IoMonitor>) -> Self {
-        Io { stream, first, monitor }
-    }
-
-    fn observe_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.monitor.set_write_blocked(written.is_pending());
-        written
     }
 }
 
@@ -165,7 +150,8 @@ impl Drop for Io {
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = self.stream.io().poll_write(cx, buf);
-        self.observe_write(written)
+        self.monitor.set_write_blocked(written.is_pending());
+        written
     }
 
     fn poll_write_vectored(
@@ -174,7 +160,8 @@ impl AsyncWrite for Io {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = self.stream.io().poll_write_vectored(cx, bufs);
-        self.observe_write(written)
+        self.monitor.set_write_blocked(written.is_pending());
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
