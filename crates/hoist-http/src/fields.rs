@@ -1,16 +1,14 @@
 //! The rules for header fields that several versions of HTTP share.
 //!
 //! Owns the checks of a request that the libraries of HTTP/2 and HTTP/3 leave to the server, and the fields of their
-//! responses. Heads in, heads out; only [`date`] reads the clock.
-
-use std::cell::RefCell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+//! responses. Pure: heads in, heads out.
 
 use http::header::{CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderMap, HeaderValue};
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, response};
 use http_body::SizeHint;
 
+use crate::date;
 use crate::rejection::Rejection;
 
 /// Checks the head of a request in HTTP/2 or HTTP/3. Returns whether the peer waits for a `100 (Continue)`.
@@ -86,7 +84,7 @@ pub(crate) fn finish_head(
     is_end_stream: bool,
 ) -> bool {
     remove_connection_fields(&mut head.headers);
-    head.headers.entry(DATE).or_insert_with(date);
+    head.headers.entry(DATE).or_insert_with(date::now);
     let length = size.exact();
     // The content of these is left out, and an empty body does not mean that its length is zero.
     let left_out = is_head_request || head.status == StatusCode::NOT_MODIFIED;
@@ -98,19 +96,4 @@ pub(crate) fn finish_head(
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     !(left_out || head.status == StatusCode::NO_CONTENT || length == Some(0) && is_end_stream)
-}
-
-/// Returns the current time as an IMF-fixdate (RFC 9110, Date/Time Formats), formatted once per second and thread.
-pub(crate) fn date() -> HeaderValue {
-    thread_local!(static CACHE: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) });
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    CACHE.with_borrow_mut(|cache| match cache {
-        Some((at, value)) if *at == seconds => value.clone(),
-        _ => {
-            let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
-            let value = HeaderValue::try_from(text).expect("a date is ASCII");
-            *cache = Some((seconds, value.clone()));
-            value
-        }
-    })
 }

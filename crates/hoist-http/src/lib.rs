@@ -37,6 +37,7 @@
 mod abort;
 mod body;
 mod content;
+mod date;
 mod exchange;
 mod fields;
 #[doc(hidden)]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use http::{Response, StatusCode};
 
-use crate::fields;
+use crate::date;
 
 /// The status and the detail of a response by the connection itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Rejection {
             .status(status)
             .header(CONTENT_TYPE, "application/problem+json")
             .header(CONTENT_LENGTH, body.len())
-            .header(DATE, fields::date())
+            .header(DATE, date::now())
             .body(body.into())
             .expect("the fields are valid")
     }

@@ -13,9 +13,9 @@ use http::{Response, StatusCode, Version, response};
 use http_body::SizeHint;
 
 use super::fields::is_forbidden_trailer;
-use crate::fields;
 use crate::rejection::Rejection;
 use crate::transport::WriteHalf;
+use crate::{date, fields};
 
 /// Data up to this size is copied next to its neighbours instead of being queued on its own.
 const COPY_BYTES_MAX: usize = 1 << 10;
@@ -69,7 +69,7 @@ impl Writer {
     pub(super) fn head(&mut self, head: &response::Parts, coding: &Coding, connection: Option<&'static str>) {
         self.status_and_fields(head.status, &head.headers);
         if !head.headers.contains_key(DATE) {
-            self.field(&DATE, &fields::date());
+            self.field(&DATE, &date::now());
         }
         match coding {
             Coding::None { length: Some(length) } | Coding::Length(length) => {
