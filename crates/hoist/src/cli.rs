@@ -100,7 +100,7 @@ pub(crate) struct DnsRecord {
     #[arg(long)]
     pub(crate) port: Option<u16>,
     /// Time that resolvers may cache the record.
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = client::span)]
+    #[arg(long, value_name = "TIME", default_value = "1h")]
     pub(crate) ttl: TimeSpan,
 }
 

@@ -40,9 +40,8 @@ pub(crate) fn differences(
     ends: RequestEnd,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
-    let announcements: Vec<&Head> = responses.interims.iter().filter(|head| head.status == 104).collect();
     if let Some(interims) = &expect.interims {
-        wrong.extend(interim_heads(&announcements, interims, request));
+        wrong.extend(interim_heads(responses, interims, request));
     }
     if let Some(expected) = expect.continues
         && responses.interims.iter().any(|head| head.status == 100) != expected
@@ -50,26 +49,17 @@ pub(crate) fn differences(
         wrong.push(format!("100 (Continue) {}", if expected { "is missing" } else { "is unexpected" }));
     }
     match (&responses.last, expect.answer) {
-        _ if ends == RequestEnd::Stall => {
-            if responses.last.is_some() {
-                wrong.push("final response before the content was sent".into());
-            }
+        (Some(_), _) if ends == RequestEnd::Stall => {
+            wrong.push("final response before the content was sent".into());
         }
-        (None, AnswerExpectation::Terminated | AnswerExpectation::Maybe) => {}
-        (None, AnswerExpectation::Yes) => {
-            // A client that cuts its request cannot expect a response.
-            if ends == RequestEnd::Whole {
-                wrong.push("no final response".into());
-            }
+        // A client that cuts its request cannot expect a response.
+        (None, AnswerExpectation::Yes) if ends == RequestEnd::Whole => {
+            wrong.push("no final response".into());
         }
-        (Some((answer, _)), AnswerExpectation::Terminated) => {
-            if answer.status < 400 {
-                wrong.push(format!(
-                    "the server responded with {} instead of ending the request",
-                    answer.status
-                ));
-            }
+        (Some((Head { status: status @ ..400, .. }, _)), AnswerExpectation::Terminated) => {
+            wrong.push(format!("the server responded with {status} instead of ending the request"));
         }
+        (None, _) | (Some(_), AnswerExpectation::Terminated) => {}
         (Some((answer, content)), AnswerExpectation::Yes | AnswerExpectation::Maybe) => {
             wrong.extend(last(answer, content, expect, request));
         }
@@ -77,18 +67,22 @@ pub(crate) fn differences(
     wrong
 }
 
-fn interim_heads(heads: &[&Head], expected: &[ExpectedInterim], request: &RequestContext<'_>) -> Vec<String> {
+fn interim_heads(
+    responses: &Responses,
+    expected: &[ExpectedInterim],
+    request: &RequestContext<'_>,
+) -> Vec<String> {
     if expected.is_empty() {
-        return heads.iter().map(|_| "unexpected 104 response".to_owned()).collect();
+        return responses.announcements().map(|_| "unexpected 104 response".to_owned()).collect();
     }
-    let mut left = heads.iter();
+    let mut left = responses.announcements();
     let mut wrong = Vec::new();
     for (at, ExpectedInterim { fields, absent }) in expected.iter().enumerate() {
-        let matching = |head: &&&Head| {
+        let matching = |head: &Head| {
             fields.iter().all(|(name, pattern)| has(head, name, pattern, request))
                 && absent.iter().all(|name| head.field(name).is_none())
         };
-        if !left.any(|head| matching(&head)) {
+        if !left.any(matching) {
             let fields: Vec<_> = fields.iter().map(|(name, pattern)| format!("{name}: {pattern}")).collect();
             let without = if absent.is_empty() { String::new() } else { format!(" without {absent:?}") };
             wrong.push(format!("no 104 response number {} with {fields:?}{without}", at + 1));

@@ -11,7 +11,7 @@ use super::request_builder::RequestBuilder;
 use super::runner::fresh_token;
 use super::uploads::Uploads;
 use super::version::{CorpusDialect, Version};
-use super::wire::{self, Endpoint, Exchange, Head, Outgoing, Responses, Transport};
+use super::wire::{self, Endpoint, Exchange, Head, Responses, Transport};
 use super::{ServerLimits, extension};
 
 /// The capabilities of a server, as detected by a probe.
@@ -112,13 +112,10 @@ struct Prober<'a> {
 
 impl Prober<'_> {
     async fn options(self) -> io::Result<Head> {
-        let outgoing =
-            self.request_builder(Version::Rfc, "", &Uploads::default()).outgoing(&RequestSpec::of("OPTIONS"));
-        let responses = self.exchange(&outgoing.map_err(io::Error::other)?).await?;
-        responses
-            .last
-            .map(|(head, _)| head)
-            .ok_or_else(|| io::Error::other("the connection was closed without a response"))
+        let question = RequestSpec::of("OPTIONS");
+        let responses = self.ask(Version::Rfc, "", &Uploads::default(), &question).await?;
+        let head = responses.last.map(|(head, _)| head);
+        head.ok_or_else(|| io::Error::other("the connection was closed without a response"))
     }
 
     /// Returns whether the server accepts a creation in this version. Deletes the upload that it created.
@@ -131,7 +128,7 @@ impl Prober<'_> {
                 RequestSpec { complete: Some(false), ..RequestSpec::of("POST") }
             }
         };
-        let Some(responses) = self.ask(version, &token, &uploads, &creation).await else { return false };
+        let Ok(responses) = self.ask(version, &token, &uploads, &creation).await else { return false };
         let is_understood = match version.dialect() {
             CorpusDialect::Ietf => is_upload_of_ietf(&responses),
             CorpusDialect::Tus1 => is_upload_of_tus(&responses),
@@ -140,9 +137,8 @@ impl Prober<'_> {
                 // not find.
                 let question = RequestSpec { to: RequestTarget::Upload, ..RequestSpec::of("HEAD") };
                 let response = self.ask(version, &token, &uploads, &question).await;
-                response.is_some_and(|response| {
-                    final_of(&response).is_some_and(|head| head.field("upload-offset") == Some("0"))
-                })
+                let found = response.as_ref().ok().and_then(Responses::success);
+                found.is_some_and(|head| head.field("upload-offset") == Some("0"))
             }
         };
         if is_understood && version == Version::Tus1 {
@@ -157,7 +153,7 @@ impl Prober<'_> {
             // If the server ignores the token, the upload is deleted by its own URL: a DELETE of the upload URL could
             // delete more.
             let by_url = version.dialect() == CorpusDialect::Token && !is_understood;
-            self.ask(if by_url { Version::Rfc } else { version }, &token, &uploads, &delete).await;
+            let _ = self.ask(if by_url { Version::Rfc } else { version }, &token, &uploads, &delete).await;
         }
         is_understood
     }
@@ -168,22 +164,11 @@ impl Prober<'_> {
         token: &str,
         uploads: &Uploads,
         send: &RequestSpec,
-    ) -> Option<Responses> {
-        let outgoing = self.request_builder(version, token, uploads).outgoing(send).ok()?;
-        self.exchange(&outgoing).await.ok()
-    }
-
-    fn request_builder<'a>(self, version: Version, token: &'a str, uploads: &'a Uploads) -> RequestBuilder<'a>
-    where
-        Self: 'a,
-    {
-        RequestBuilder { version, endpoint: self.endpoint, token, uploads }
-    }
-
-    async fn exchange(self, outgoing: &Outgoing) -> io::Result<Responses> {
-        match tokio::time::timeout(self.timeout, wire::exchange(self.transport, self.endpoint, outgoing))
-            .await
-        {
+    ) -> io::Result<Responses> {
+        let Self { endpoint, transport, timeout } = self;
+        let outgoing = RequestBuilder { version, endpoint, token, uploads }.outgoing(send);
+        let outgoing = outgoing.map_err(io::Error::other)?;
+        match tokio::time::timeout(timeout, wire::exchange(transport, endpoint, &outgoing)).await {
             Ok(Ok(Exchange::Complete(responses))) => Ok(responses),
             Ok(Ok(Exchange::Pending(pending))) => Ok(pending.responses().clone()),
             Ok(Err(error)) => Err(error),
@@ -192,14 +177,8 @@ impl Prober<'_> {
     }
 }
 
-fn final_of(responses: &Responses) -> Option<&Head> {
-    responses.last.as_ref().map(|(head, _)| head).filter(|head| (200..300).contains(&head.status))
-}
-
 fn location(responses: &Responses) -> Option<&str> {
-    let announced =
-        responses.interims.iter().filter(|head| head.status == 104).find_map(|head| head.field("location"));
-    announced.or_else(|| final_of(responses)?.field("location"))
+    responses.announcements().chain(responses.success()).find_map(|head| head.field("location"))
 }
 
 /// Returns whether the server created an upload and answered with fields of the protocol.
@@ -209,13 +188,13 @@ fn is_upload_of_ietf(responses: &Responses) -> bool {
             .iter()
             .any(|(name, _)| name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("upload-")))
     };
-    let is_announced = responses.interims.iter().any(|head| head.status == 104);
-    location(responses).is_some() && final_of(responses).is_some_and(|head| is_announced || is_ours(head))
+    let is_announced = responses.announcements().next().is_some();
+    location(responses).is_some() && responses.success().is_some_and(|head| is_announced || is_ours(head))
 }
 
 fn is_upload_of_tus(responses: &Responses) -> bool {
     location(responses).is_some()
-        && final_of(responses).is_some_and(|head| head.field("tus-resumable") == Some("1.0.0"))
+        && responses.success().is_some_and(|head| head.field("tus-resumable") == Some("1.0.0"))
 }
 
 #[cfg(test)]

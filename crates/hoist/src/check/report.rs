@@ -189,6 +189,20 @@ impl TextReport<'_> {
     fn paint(&self, color: u8, text: &str) -> String {
         if self.colors { format!("\x1b[{color}m{text}\x1b[0m") } else { text.to_owned() }
     }
+
+    fn row(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        [dialect, version, over]: [&str; 3],
+        of: &Report,
+    ) -> fmt::Result {
+        let (passed, failed, skipped) = of.counts();
+        // Colored after padding, because escape codes count as characters.
+        let passed = self.paint(GREEN, &format!("{passed:>7}"));
+        let failed = format!("{failed:>7}");
+        let failed = if of.failures().next().is_some() { self.paint(RED, &failed) } else { failed };
+        writeln!(f, "{dialect:<6} {version:<10} {over:<4} {passed} {failed} {skipped:>7}")
+    }
 }
 
 const RED: u8 = 31;
@@ -228,21 +242,5 @@ impl fmt::Display for TextReport<'_> {
             self.row(f, [dialect.name(), &version.label(), transport], &row)?;
         }
         self.row(f, ["", "all", ""], self.report)
-    }
-}
-
-impl TextReport<'_> {
-    fn row(
-        &self,
-        f: &mut fmt::Formatter<'_>,
-        [dialect, version, over]: [&str; 3],
-        of: &Report,
-    ) -> fmt::Result {
-        let (passed, failed, skipped) = of.counts();
-        // Colored after padding, because escape codes count as characters.
-        let passed = self.paint(GREEN, &format!("{passed:>7}"));
-        let failed = format!("{failed:>7}");
-        let failed = if of.failures().next().is_some() { self.paint(RED, &failed) } else { failed };
-        writeln!(f, "{dialect:<6} {version:<10} {over:<4} {passed} {failed} {skipped:>7}")
     }
 }

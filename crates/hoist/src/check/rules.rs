@@ -15,9 +15,8 @@ pub(crate) fn violations(
     request: &RequestContext<'_>,
     largest: u64,
 ) -> Vec<String> {
-    let announcements = || responses.interims.iter().filter(|head| head.status == 104);
     let last = responses.last.as_ref().map(|(head, _)| head);
-    let all = || responses.interims.iter().chain(last);
+    let (announcements, all) = (|| responses.announcements(), || responses.heads());
     match rule {
         Rule::Canonical => all().flat_map(|head| &head.fields).filter_map(canonical).collect(),
         Rule::OffsetsGrow => {
@@ -32,11 +31,8 @@ pub(crate) fn violations(
             wrong
         }
         Rule::InterimNumber => {
-            let number = request.version.number_field();
-            let (name, sent) = match number {
-                Some((name, _)) => (name, request.field(name)),
-                None => (INTEROP_FIELD, request.field(INTEROP_FIELD)),
-            };
+            let name = request.version.number_field().map_or(INTEROP_FIELD, |(name, _)| name);
+            let sent = request.field(name);
             let wrong = announcements().filter(|head| sent.is_none() || head.field(name) != sent);
             wrong.map(|head| format!("a 104 has {:?}, the request {sent:?}", head.field(name))).collect()
         }
@@ -44,12 +40,8 @@ pub(crate) fn violations(
             let declares = |head: &&Head| {
                 head.field("content-length").is_some() || head.field("transfer-encoding").is_some()
             };
-            responses
-                .interims
-                .iter()
-                .filter(declares)
-                .map(|head| format!("{} declares content", head.status))
-                .collect()
+            let wrong = responses.interims.iter().filter(declares);
+            wrong.map(|head| format!("{} declares content", head.status)).collect()
         }
         Rule::InterimLocationOnce => {
             let allowed = usize::from(request.creates);
@@ -61,8 +53,11 @@ pub(crate) fn violations(
             let protocol_speaks = last.filter(|head| {
                 completeness_field.is_some_and(|(name, value)| head.field(name) == Some(value))
             });
-            let locations: Vec<_> =
-                announcements().chain(protocol_speaks).filter_map(|head| head.field("location")).collect();
+            let locations: Vec<_> = responses
+                .announcements()
+                .chain(protocol_speaks)
+                .filter_map(|head| head.field("location"))
+                .collect();
             let differ = locations.windows(2).filter(|pair| pair[0] != pair[1]);
             differ.map(|pair| format!("first {}, then {}", pair[0], pair[1])).collect()
         }
@@ -79,14 +74,11 @@ pub(crate) fn violations(
             locations.filter(|location| !opaque(location)).map(str::to_owned).collect()
         }
         Rule::NoRedirect => {
+            let completeness_field = request.version.completeness_field(true);
             let transfers = matches!(request.outgoing.method.as_str(), "POST" | "PUT" | "PATCH")
-                && request
-                    .version
-                    .completeness_field(true)
-                    .is_some_and(|(name, _)| request.field(name).is_some());
+                && completeness_field.is_some_and(|(name, _)| request.field(name).is_some());
             // The response of the target to a complete upload is not restricted.
             let is_of_target = |head: &Head| {
-                let completeness_field = request.version.completeness_field(true);
                 transfers && completeness_field.is_some_and(|(name, value)| head.field(name) == Some(value))
             };
             let redirect = last.filter(|head| {
@@ -136,7 +128,7 @@ fn tus_violations(rule: Rule, responses: &Responses, request: &RequestContext<'_
             (version != Some("1.0.0")).then(|| format!("{status} has the version {version:?}"))
         }
         Rule::NothingOfOthers => {
-            let announced = responses.interims.iter().any(|head| head.status == 104);
+            let announced = responses.announcements().next().is_some();
             let foreign = FOREIGN.iter().filter(|name| !is_question && last.field(name).is_some());
             let foreign: Vec<_> = foreign.collect();
             (announced || !foreign.is_empty()).then(|| format!("104: {announced}, fields: {foreign:?}"))

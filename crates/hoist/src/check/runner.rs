@@ -55,13 +55,10 @@ type Differences = Vec<String>;
 
 /// Returns a random token.
 pub(crate) fn fresh_token() -> String {
-    let mut bits = [0_u8; 16];
+    let mut bits = [0; 16];
     // If the system has no random numbers, all runs share one token and fail visibly.
     let _ = getrandom::fill(&mut bits);
-    bits.iter().fold(String::from("check-"), |mut token, octet| {
-        let _ = write!(token, "{octet:02x}");
-        token
-    })
+    format!("check-{:032x}", u128::from_be_bytes(bits))
 }
 
 impl CaseRun {
@@ -249,7 +246,7 @@ impl CaseRun {
             let broken = rules::violations(*rule, responses, expect, &request, largest);
             differences.extend(broken.into_iter().map(|broken| format!("{name}: {broken}")));
         }
-        let is_cancelled = outgoing.method == "DELETE" && succeeds(responses);
+        let is_cancelled = outgoing.method == "DELETE" && responses.success().is_some();
         self.uploads.record_offsets(&of, named.is_some(), responses);
         if let Some(UploadName::At(url)) = named {
             self.uploads.add(&url, send.names.as_deref());
@@ -276,15 +273,14 @@ impl CaseRun {
 
     /// Returns the name of the upload that a creation began.
     fn named(&self, responses: &Responses, request: &RequestContext<'_>) -> Option<UploadName> {
-        let succeeds = responses.last.as_ref().filter(|(head, _)| (200..300).contains(&head.status));
         if !request.creates {
             return None;
         }
         if self.version.dialect() == CorpusDialect::Token {
-            return succeeds.map(|_| UploadName::ByToken);
+            return responses.success().map(|_| UploadName::ByToken);
         }
         let announced = responses.interims.iter().find_map(|head| head.field("location"));
-        let location = announced.or_else(|| succeeds.and_then(|(head, _)| head.field("location")))?;
+        let location = announced.or_else(|| responses.success()?.field("location"))?;
         wire::path_of(location).map(|_| UploadName::At(location.to_owned()))
     }
 
@@ -319,10 +315,8 @@ impl CaseRun {
 
     /// Records the uploads that responses name, to delete them afterwards.
     fn record_created(&mut self, responses: &Responses) {
-        let announced = responses.interims.iter().filter(|head| head.status == 104);
-        let created =
-            responses.last.as_ref().map(|(head, _)| head).filter(|head| (200..300).contains(&head.status));
-        let urls = announced.chain(created).filter_map(|head| head.field("location"));
+        let heads = responses.announcements().chain(responses.success());
+        let urls = heads.filter_map(|head| head.field("location"));
         self.created.extend(urls.filter_map(wire::path_of));
     }
 
@@ -330,8 +324,4 @@ impl CaseRun {
         let Self { version, endpoint, token, uploads, .. } = self;
         RequestBuilder { version: *version, endpoint, token, uploads }.outgoing(send)
     }
-}
-
-fn succeeds(responses: &Responses) -> bool {
-    responses.last.as_ref().is_some_and(|(head, _)| (200..300).contains(&head.status))
 }

@@ -61,8 +61,7 @@ impl Uploads {
         if is_new {
             *max_offset = 0;
         }
-        let heads = responses.interims.iter().chain(responses.last.as_ref().map(|(head, _)| head));
-        for offset in heads.filter_map(|head| head.field("upload-offset")?.parse().ok()) {
+        for offset in responses.heads().filter_map(|head| head.field("upload-offset")?.parse().ok()) {
             self.last_offset = Some(offset);
             *max_offset = offset.max(*max_offset);
         }

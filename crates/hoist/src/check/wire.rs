@@ -103,6 +103,21 @@ pub(crate) struct Responses {
 }
 
 impl Responses {
+    /// Returns the final response, if its status is a success.
+    pub(crate) fn success(&self) -> Option<&Head> {
+        self.last.as_ref().map(|(head, _)| head).filter(|head| (200..300).contains(&head.status))
+    }
+
+    /// Returns the 104 responses.
+    pub(crate) fn announcements(&self) -> impl Iterator<Item = &Head> {
+        self.interims.iter().filter(|head| head.status == 104)
+    }
+
+    /// Returns the interim responses and the final one.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = &Head> {
+        self.interims.iter().chain(self.last.as_ref().map(|(head, _)| head))
+    }
+
     fn is_asked_to_continue(&self) -> bool {
         self.last.is_some() || self.interims.iter().any(|head| head.status == 100)
     }
@@ -126,8 +141,8 @@ impl PendingRequest {
     /// Returns the responses received so far.
     pub(crate) fn responses(&self) -> &Responses {
         match self {
-            Self::H1(talk) => talk.responses(),
-            Self::H2(talk) => talk.responses(),
+            Self::H1(talk) => &talk.responses,
+            Self::H2(talk) => &talk.responses,
         }
     }
 

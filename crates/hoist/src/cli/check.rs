@@ -6,7 +6,7 @@ use clap::Args;
 use hoist_client::Interop;
 use http::Uri;
 
-use super::client::{ConnectionArgs, count, span, url};
+use super::client::{ConnectionArgs, count, url};
 use crate::check::{CorpusDialect, InteropSelection, Level, Transport};
 use crate::config::TimeSpan;
 
@@ -49,7 +49,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = count)]
     pub(crate) parallel: usize,
     /// Time limit for one request.
-    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = span)]
+    #[arg(long, value_name = "TIME", default_value = "20s")]
     pub(crate) timeout: TimeSpan,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,

@@ -54,7 +54,7 @@ pub(crate) struct Put {
     #[arg(long, value_name = "SIZE", value_parser = positive)]
     pub(crate) chunk: Option<Size>,
     /// Give up on a file after this time without progress.
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = span)]
+    #[arg(long, value_name = "TIME", default_value = "10m")]
     pub(crate) retry_for: TimeSpan,
     /// Fail with exit code 15 if the server does not support resumable uploads.
     #[arg(long)]
@@ -254,10 +254,6 @@ pub(super) fn url(text: &str) -> Result<Uri, String> {
     }
     let url: Uri = text.parse().map_err(|_| format!("{text} is not a URL"))?;
     Origin::of(&url).map(|_| url).map_err(|error| error.to_string())
-}
-
-pub(super) fn span(text: &str) -> Result<TimeSpan, &'static str> {
-    text.parse()
 }
 
 pub(super) fn count(text: &str) -> Result<usize, &'static str> {

@@ -1,6 +1,7 @@
 //! The shared parts of the client commands: a client built from flags, a runtime for one task, and exit codes for client errors.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -61,6 +62,11 @@ fn bearer(path: &Path) -> Result<String, Failure> {
     word.map(ToOwned::to_owned).ok_or_else(|| {
         Failure::message(Exit::File, format_args!("{} contains no token; write one into it", path.display()))
     })
+}
+
+/// Returns the failure for a file that cannot be read.
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::message(Exit::File, format_args!("cannot read {}: {error}", path.display()))
 }
 
 /// Runs a task to its end on a new runtime.
@@ -134,7 +140,6 @@ fn exit(error: &Error) -> Exit {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::time::Duration;
 
     use super::*;

@@ -52,14 +52,14 @@ async fn run_demo(args: &Demo, console: &Console) -> Result<Exit, Failure> {
         Some(file) => file.clone(),
         None => random_file(&scratch, console).await?,
     };
-    let length = std::fs::metadata(&file).map_err(|error| unreadable(&file, &error))?.len();
+    let length = std::fs::metadata(&file).map_err(|error| client::unreadable(&file, &error))?.len();
     let server = ServerProcess::start(scratch.path("data")).await?;
     console.message(format_args!(
         "1. a server runs at {}, its data is in {}",
-        server.url(),
-        server.data().display()
+        server.url,
+        server.data.display()
     ));
-    let link = UnreliableLink::start(server.addr(), length, args.cuts).await?;
+    let link = UnreliableLink::start(server.addr, length, args.cuts).await?;
     console.message(format_args!(
         "2. uploading {} over a link that will be cut {} times",
         Bytes(length),
@@ -129,7 +129,7 @@ async fn transfer(
                 cut.number
             ));
             server = server.crash().await?;
-            link.set_server(server.addr());
+            link.set_server(server.addr);
         } else {
             console.message(format_args!("   cut {} after {at}", cut.number));
         }
@@ -160,10 +160,10 @@ async fn random_file(scratch: &ScratchDir, console: &Console) -> Result<PathBuf,
 async fn digest(path: PathBuf) -> Result<String, Failure> {
     blocking(move || {
         let mut hash = Sha256::new();
-        let mut file = std::fs::File::open(&path).map_err(|error| unreadable(&path, &error))?;
+        let mut file = std::fs::File::open(&path).map_err(|error| client::unreadable(&path, &error))?;
         let mut piece = vec![0; 256 << 10];
         loop {
-            match file.read(&mut piece).map_err(|error| unreadable(&path, &error))? {
+            match file.read(&mut piece).map_err(|error| client::unreadable(&path, &error))? {
                 0 => break,
                 count => hash.update(&piece[..count]),
             }
@@ -179,8 +179,4 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(act).await;
     done.map_err(|error| Failure::new(Exit::Failed, error))?
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::message(Exit::File, format_args!("cannot read {}: {error}", path.display()))
 }

@@ -11,11 +11,9 @@ mod resume_command;
 mod sources;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use hoist_client::{Client, Dialect, Journal, Outcome, Source, Token};
-use http::{Method, Uri};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -31,18 +29,10 @@ use crate::output::{Console, Output};
 
 /// The settings and state shared by all uploads of a run.
 struct PutRun {
+    args: Put,
     client: Client,
-    url: Uri,
     journal: Option<Journal>,
     batch: Option<Batch>,
-    token: Option<Token>,
-    /// The dialect chosen on the command line.
-    dialect: Dialect,
-    name: Option<String>,
-    media_type: Option<String>,
-    method: Method,
-    parts: usize,
-    verify: bool,
     /// True if the run has several files, so that messages name the file.
     is_many: bool,
     console: Console,
@@ -113,16 +103,9 @@ impl PutRun {
         let batch = batch.map(|folders| Batch::open(&folders.batches, &args.files, &args.url));
         Ok(Self {
             client: builder.build().map_err(client::failure)?,
-            url: args.url,
             journal: folders.map(|folders| Journal::at(folders.uploads)),
             batch,
-            token: args.token,
-            dialect: args.dialect,
-            name: args.name,
-            media_type: args.media_type,
-            method: args.method.into(),
-            parts: args.parts,
-            verify: args.verify,
+            args,
             is_many: many > 1,
             console,
         })
@@ -149,12 +132,12 @@ impl PutRun {
     /// Uploads one item and reports the result.
     async fn upload(&self, item: Item) -> Result<(), Exit> {
         let Item { input, label, name, is_altered } = item;
-        let shown = self.name.as_ref().or(name.as_ref());
-        if let (true, None, Some(name)) = (is_altered, &self.name, &name) {
+        let shown = self.args.name.as_ref().or(name.as_ref());
+        if let (true, None, Some(name)) = (is_altered, &self.args.name, &name) {
             self.console.message(format_args!("{label}: the file name is not UTF-8; using {name:?} instead"));
         }
         self.console.output.event(&json!({
-            "event": "begin", "file": label, "name": shown, "url": self.url.to_string(),
+            "event": "begin", "file": label, "name": shown, "url": self.args.url.to_string(),
         }));
         // Taken before the first byte is read, so that a file that changes during its upload is uploaded again later.
         let snapshot = match (&self.batch, &input) {
@@ -183,29 +166,32 @@ impl PutRun {
         let (source, is_file) = match input {
             Input::File(path) => (Source::file(path), true),
             Input::Stdin => (Source::stream(tokio::io::stdin()), false),
-            Input::Pipe(path) => (Source::stream(open(&path).await?), false),
-            Input::Unreadable(path, error) => return Err(unreadable(&path, &error)),
+            Input::Pipe(path) => {
+                let file = tokio::fs::File::open(&path).await;
+                (Source::stream(file.map_err(|error| client::unreadable(&path, &error))?), false)
+            }
+            Input::Unreadable(path, error) => return Err(client::unreadable(&path, &error)),
         };
-        let mut put = self.client.put(self.url.clone(), source).method(self.method.clone());
-        if let Some(name) = self.name.clone().or(name) {
+        let mut put = self.client.put(self.args.url.clone(), source).method(self.args.method.into());
+        if let Some(name) = self.args.name.clone().or(name) {
             put = put.name(name);
         }
-        if let Some(media_type) = &self.media_type {
+        if let Some(media_type) = &self.args.media_type {
             put = put.content_type(media_type);
         }
-        if self.verify {
+        if self.args.verify {
             put = put.verify();
         }
         // The URL can be that of an existing upload only if there is a single file.
         if !self.is_many {
             put = put.continue_at_url();
         }
-        let mut token = self.token.clone();
-        if let Some(token) = &self.token {
+        let mut token = self.args.token.clone();
+        if let Some(token) = &self.args.token {
             put = put.token(token.clone());
         } else if let Some(journal) = self.journal.clone().filter(|_| is_file) {
             put = put.journal(journal);
-        } else if matches!(self.dialect, Dialect::Token(_)) {
+        } else if matches!(self.args.dialect, Dialect::Token(_)) {
             // Without a journal, the user has to keep the token in order to resume.
             let fresh = hoist_client::random_token().map_err(client::failure)?;
             put = put.new_token(fresh.clone());
@@ -246,20 +232,20 @@ impl PutRun {
             "verified": outcome.verified,
         });
         let has_parts = matches!(outcome.dialect, Dialect::Tus1 | Dialect::Token(_));
-        if self.parts > 1 && !has_parts {
+        if self.args.parts > 1 && !has_parts {
             let dialect = outcome.dialect;
             self.console.message(format_args!(
                 "{label}: {dialect} does not support parts; --dialect tus1 and token do"
             ));
         }
-        if !outcome.resumable && self.dialect != Dialect::Conventional {
+        if !outcome.resumable && self.args.dialect != Dialect::Conventional {
             let status = outcome.status;
             self.console.message(format_args!(
                 "{label}: warning: the server answered {status} but supports no resumable uploads, so the upload is not \
                 confirmed in any other way; --require-resumable makes this an error"
             ));
         }
-        if self.verify && !outcome.verified {
+        if self.args.verify && !outcome.verified {
             self.console.message(format_args!("{label}: warning: not verified: {}", unverified(outcome)));
         }
         let place = match (token, own.as_deref().or(location)) {
@@ -349,7 +335,7 @@ fn exit_code(tally: &Tally) -> Exit {
 fn interrupted(run: &PutRun, signal: StopSignal, arguments: &[OsString]) -> Failure {
     let again = resume_command::format(arguments);
     run.console.output.event(&json!({ "event": "interrupted", "signal": signal.name(), "resume": again }));
-    let next = if run.journal.is_some() || run.token.is_some() {
+    let next = if run.journal.is_some() || run.args.token.is_some() {
         format!("interrupted; the server keeps what it has. Resume with: {again}")
     } else {
         "interrupted; without a journal the upload cannot be resumed".to_owned()
@@ -364,14 +350,6 @@ fn unverified(outcome: &Outcome) -> &'static str {
         Dialect::Tus1 => "tus1 has no digests of whole uploads",
         _ => "the server reported no digest",
     }
-}
-
-async fn open(path: &PathBuf) -> Result<tokio::fs::File, Failure> {
-    tokio::fs::File::open(path).await.map_err(|error| unreadable(path, &error))
-}
-
-fn unreadable(path: &std::path::Path, error: &std::io::Error) -> Failure {
-    Failure::message(Exit::File, format_args!("cannot read {}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::super::case::{
 use super::super::request_builder::RequestBuilder;
 use super::super::version::{CorpusDialect, Version};
 use super::super::wire::{Exchange, Outgoing};
-use super::{CaseRun, Differences, succeeds};
+use super::{CaseRun, Differences};
 
 impl CaseRun {
     /// Creates the given uploads of a case.
@@ -90,7 +90,7 @@ impl CaseRun {
             if let Ok(outgoing) = self.outgoing(&cancel)
                 && let Ok(Exchange::Complete(responses)) =
                     self.exchange(&Outgoing { target: path.clone(), ..outgoing }).await
-                && succeeds(&responses)
+                && responses.success().is_some()
             {
                 self.created.remove(&path);
             }

@@ -17,15 +17,11 @@ pub(crate) struct H1Request {
     reader: ResponseReader,
     /// Kept open, because closing it would end the request.
     writer: WriteHalf<Stream>,
-    responses: Responses,
+    pub(super) responses: Responses,
     to_head: bool,
 }
 
 impl H1Request {
-    pub(super) fn responses(&self) -> &Responses {
-        &self.responses
-    }
-
     pub(super) async fn send(&mut self, rest: &[u8]) {
         // Write errors are ignored: a server that has ended the request has already responded.
         let _ = self.writer.write_all(rest).await;

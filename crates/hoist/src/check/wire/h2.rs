@@ -22,7 +22,7 @@ pub(crate) struct H2Request {
     sending: SendStream<Bytes>,
     response: ResponseFuture,
     receiving: Option<(Head, RecvStream, Vec<u8>)>,
-    responses: Responses,
+    pub(super) responses: Responses,
     over: bool,
 }
 
@@ -85,10 +85,6 @@ fn request(endpoint: &Endpoint, outgoing: &Outgoing) -> Result<Request<()>, http
 }
 
 impl H2Request {
-    pub(super) fn responses(&self) -> &Responses {
-        &self.responses
-    }
-
     pub(super) fn send_rest(&mut self, rest: Vec<u8>) {
         // Errors are ignored: a server that has ended the stream has already responded.
         let _ = self.sending.send_data(rest.into(), true);

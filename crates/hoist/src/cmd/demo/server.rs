@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -14,9 +14,9 @@ use crate::exit::{Exit, Failure};
 #[derive(Debug)]
 pub(super) struct ServerProcess {
     child: Child,
-    data: PathBuf,
-    url: String,
-    addr: SocketAddr,
+    pub(super) data: PathBuf,
+    pub(super) url: String,
+    pub(super) addr: SocketAddr,
 }
 
 impl ServerProcess {
@@ -55,18 +55,6 @@ impl ServerProcess {
         let data = self.data.clone();
         drop(self);
         Self::start(data).await
-    }
-
-    pub(super) fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    pub(super) fn url(&self) -> &str {
-        &self.url
-    }
-
-    pub(super) fn data(&self) -> &Path {
-        &self.data
     }
 
     /// Returns the path of the upload URL.

@@ -100,8 +100,7 @@ impl Batch {
             name.update(b"\0");
             name.update(path.as_os_str().as_encoded_bytes());
         }
-        let name =
-            name.finalize().iter().take(16).fold(String::new(), |text, octet| format!("{text}{octet:02x}"));
+        let name = hoist_proto::hex::encode(&name.finalize()[..16]);
         let path = folder.join(format!("{name}.jsonl"));
         // Incomplete lines do not parse and are ignored.
         let text = fs::read_to_string(&path).unwrap_or_default();

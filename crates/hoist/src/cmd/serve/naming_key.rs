@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use hoist_proto::hex;
 use hoist_proto::types::UploadId;
 
 const NAME: &str = "key";
@@ -65,23 +66,14 @@ fn has_uploads(directory: &Path) -> io::Result<bool> {
 fn write(directory: &Path, key: &[u8; BYTES]) -> io::Result<()> {
     let draft = directory.join("key.new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    for octet in key {
-        write!(file, "{octet:02x}")?;
-    }
-    writeln!(file)?;
+    writeln!(file, "{}", hex::encode(key))?;
     file.sync_all()?;
     fs::rename(draft, directory.join(NAME))?;
     File::open(directory)?.sync_all()
 }
 
 fn parse(text: &str) -> Option<[u8; BYTES]> {
-    let digits = text.trim_end();
-    let is_hex = digits.len() == 2 * BYTES && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let mut key = [0; BYTES];
-    for (octet, at) in key.iter_mut().zip((0..).step_by(2)).filter(|_| is_hex) {
-        *octet = u8::from_str_radix(&digits[at..at + 2], 16).ok()?;
-    }
-    is_hex.then_some(key)
+    hex::decode(text.trim_end())?.try_into().ok()
 }
 
 #[cfg(test)]
