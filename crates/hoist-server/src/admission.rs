@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hoist_proto::refusal::{Reason, Refusal};
-use hoist_proto::types::{Offset, Principal, UploadId};
+use hoist_proto::types::{Length, Offset, Principal, UploadId};
 use hoist_proto::upload::Upload;
 use hoist_store::store::UploadSummary;
 use tokio::sync::watch;
@@ -119,7 +119,6 @@ struct Sum {
 }
 
 impl Ledger {
-    /// Returns the ledger of an empty store, which counts as filled.
     pub(crate) fn new(quotas: Quotas) -> Self {
         Self { quotas, books: Arc::default(), filled: Arc::new(watch::Sender::new(Filled::All)) }
     }
@@ -139,18 +138,13 @@ impl Ledger {
     }
 
     /// Waits until the ledger has counted all that the quotas need: the open uploads, and the complete ones if there is a
-    /// quota of bytes.
-    ///
-    /// # Errors
-    /// Refuses with 503 if it takes too long. The peer should retry.
+    /// quota of bytes. Refuses with 503 if that takes too long.
     pub(crate) async fn ready(&self) -> Result<(), Refusal> {
         let needed = if self.counts_bytes() { Filled::All } else { Filled::Open };
         let mut filled = self.filled.subscribe();
         let enough = filled.wait_for(|filled| *filled >= needed);
-        match tokio::time::timeout(FILL_TIMEOUT, enough).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Reason::Unavailable(FILL_TIMEOUT).into()),
-        }
+        let waited = tokio::time::timeout(FILL_TIMEOUT, enough).await;
+        waited.map(drop).map_err(|_| Reason::Unavailable(FILL_TIMEOUT).into())
     }
 
     /// Reserves room for a new upload, or for more content of one, unless that exceeds a quota.
@@ -162,15 +156,12 @@ impl Ledger {
         client: Option<IpAddr>,
     ) -> Result<Reservation, Refusal> {
         let end = upload.offset.offset().get().saturating_add(content_bytes.unwrap_or(0));
-        let bytes = upload.length.map_or(end, |length| length.get().max(end));
         let mut books = locked(&self.books);
         let before = books.uploads.get(&upload.id).cloned();
         let kept_bytes = upload.record_bytes();
-        let account = Account {
-            payer: before.as_ref().map_or_else(|| Payer::of(upload, client), |account| account.payer.clone()),
-            open: true,
-            bytes: kept_bytes.saturating_add(bytes),
-        };
+        let payer =
+            before.as_ref().map_or_else(|| Payer::of(upload, client), |account| account.payer.clone());
+        let account = Account::new(payer, true, end, upload.length, kept_bytes);
         if before.as_ref().is_none_or(|before| !before.open) {
             self.require_place(&books, account.payer.as_ref())?;
         }
@@ -189,27 +180,19 @@ impl Ledger {
 
     /// Updates the account of an upload to its present state. Must be called under its claim.
     pub(crate) fn record(&self, upload: &Upload) {
-        let stored = upload.offset.offset().get();
-        let bytes = upload.length.map_or(stored, |length| length.get().max(stored));
+        let (is_open, stored) = (!upload.is_complete(), upload.offset.offset().get());
         let mut books = locked(&self.books);
         let payer = books.uploads.get(&upload.id).map(|account| account.payer.clone());
-        let account = Account {
-            payer: payer.unwrap_or_else(|| upload.owner.clone().map(Payer::Principal)),
-            open: !upload.is_complete(),
-            bytes: upload.record_bytes().saturating_add(if upload.is_complete() { stored } else { bytes }),
-        };
+        let payer = payer.unwrap_or_else(|| upload.owner.clone().map(Payer::Principal));
+        let account = Account::new(payer, is_open, stored, upload.length, upload.record_bytes());
         self.settle(&mut books, upload.id, account, self.is_filled());
     }
 
     /// Counts an upload that was stored before the start.
     pub(crate) fn found(&self, summary: &UploadSummary) {
-        let stored = summary.stored.get();
-        let bytes = summary.length.map_or(stored, |length| length.get().max(stored));
-        let account = Account {
-            payer: summary.owner.clone().map(Payer::Principal),
-            open: summary.is_open,
-            bytes: summary.record_bytes.saturating_add(if summary.is_open { bytes } else { stored }),
-        };
+        let UploadSummary { is_open, stored, length, record_bytes, .. } = *summary;
+        let payer = summary.owner.clone().map(Payer::Principal);
+        let account = Account::new(payer, is_open, stored.get(), length, record_bytes);
         let mut books = locked(&self.books);
         // The account of a request is newer, and an upload that is completed during the listing is listed twice.
         if !books.entered.contains(&summary.id) {
@@ -252,24 +235,18 @@ impl Ledger {
         }
     }
 
-    /// Checks that the quotas allow one more open upload.
     fn require_place(&self, books: &Books, payer: Option<&Payer>) -> Result<(), Refusal> {
-        let open_of = |payer| books.payers.get(payer).map_or(0, |sum| sum.open);
         let each = match payer {
-            Some(payer @ Payer::Principal(_)) => Some((open_of(payer), self.quotas.open_max_each)),
-            Some(payer @ Payer::Address(_)) => Some((open_of(payer), self.quotas.open_max_address)),
+            Some(Payer::Principal(_)) => self.quotas.open_max_each,
+            Some(Payer::Address(_)) => self.quotas.open_max_address,
             None => None,
         };
-        for (open, most) in [Some((books.all.open, self.quotas.open_max)), each].into_iter().flatten() {
-            if let Some(uploads_max) = most
-                && open >= uploads_max
-            {
+        for (open, most) in [(books.all.open, self.quotas.open_max), (books.of(payer).open, each)] {
+            if let Some(uploads_max) = most.filter(|most| open >= *most) {
                 return Err(Reason::TooManyUploads { uploads_max }.into());
             }
         }
-        if let Some(uploads_max) = self.quotas.complete_max
-            && books.all.complete >= uploads_max
-        {
+        if let Some(uploads_max) = self.quotas.complete_max.filter(|most| books.all.complete >= *most) {
             tracing::warn!(
                 uploads_max,
                 "the number of complete uploads is at its quota; set --retain, or raise --max-complete-uploads"
@@ -282,25 +259,17 @@ impl Ledger {
     /// Returns the most bytes that the upload may have within the quotas, and the quota that decides.
     fn most_bytes(&self, books: &Books, before: Option<&Account>, payer: Option<&Payer>) -> (u64, u64) {
         let held = before.map_or(0, |before| before.bytes);
-        let each = match payer {
-            Some(payer @ Payer::Principal(_)) => self
-                .quotas
-                .bytes_max_each
-                .map(|most| (books.payers.get(payer).map_or(0, |sum| sum.bytes), most)),
-            Some(Payer::Address(_)) | None => None,
-        };
-        let all = self.quotas.bytes_max.map(|most| (books.all.bytes, most));
-        let bounds = [all, each].into_iter().flatten();
+        let each = self.quotas.bytes_max_each.filter(|_| matches!(payer, Some(Payer::Principal(_))));
+        let bounds = [(books.all.bytes, self.quotas.bytes_max), (books.of(payer).bytes, each)];
+        let bounds = bounds.into_iter().filter_map(|(taken, most)| Some((taken, most?)));
         let bounds = bounds.map(|(taken, most)| (most.saturating_sub(taken.saturating_sub(held)), most));
         bounds.min().unwrap_or((u64::MAX, u64::MAX))
     }
 
-    /// Returns `true` if a quota limits the stored bytes.
     pub(crate) fn counts_bytes(&self) -> bool {
         self.quotas.bytes_max.is_some() || self.quotas.bytes_max_each.is_some()
     }
 
-    /// Returns `true` if all uploads stored at the start have been counted.
     pub(crate) fn is_filled(&self) -> bool {
         *self.filled.borrow() == Filled::All
     }
@@ -373,12 +342,21 @@ impl Drop for Reservation {
 }
 
 impl Account {
+    fn new(payer: Option<Payer>, open: bool, stored: u64, length: Option<Length>, record_bytes: u64) -> Self {
+        let length = length.filter(|_| open).map_or(0, Length::get);
+        Self { payer, open, bytes: record_bytes.saturating_add(stored.max(length)) }
+    }
+
     fn sum(&self) -> Sum {
         Sum { open: usize::from(self.open), complete: usize::from(!self.open), bytes: self.bytes }
     }
 }
 
 impl Books {
+    fn of(&self, payer: Option<&Payer>) -> Sum {
+        payer.and_then(|payer| self.payers.get(payer)).copied().unwrap_or_default()
+    }
+
     /// Replaces the account of an upload, and updates the sums.
     fn enter(&mut self, id: UploadId, account: Option<Account>) {
         let before = match &account {

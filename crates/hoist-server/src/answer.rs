@@ -45,13 +45,11 @@ pub(crate) fn refused(dialect: Option<Dialect>, refusal: &Refusal, context: &Con
     answer
 }
 
-/// Adds a problem document to a head.
 pub(crate) fn problem(mut head: Response<()>, dialect: Option<Dialect>, refusal: &Refusal) -> Answer {
     head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
     head.map(|()| Body::from(problem_document(dialect, refusal)))
 }
 
-/// Returns a refusal as the final answer of an upload, to be stored with it.
 pub(crate) fn kept(refusal: &Refusal) -> TargetResponse {
     let mut answer = TargetResponse::of(refusal.status(None));
     answer.fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
@@ -76,7 +74,6 @@ fn problem_document(dialect: Option<Dialect>, refusal: &Refusal) -> String {
     document.to_string()
 }
 
-/// Returns a document that must not be cached.
 pub(crate) fn document(media_type: &'static str, content: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Body::from(content));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));

@@ -18,11 +18,9 @@ use crate::locked;
 /// restarted, and a request that completes an upload makes two attempts.
 const FREE_FAILURES: u32 = 5;
 
-/// The shortest and the longest time between two attempts.
 const DELAY: Duration = Duration::from_secs(1);
 const DELAY_MAX: Duration = Duration::from_mins(10);
 
-/// The uploads to finish without a client.
 #[derive(Default)]
 pub(crate) struct Backlog {
     entries: Mutex<HashMap<UploadId, Entry>>,
@@ -44,14 +42,12 @@ impl Backlog {
         Some(postponed.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
     }
 
-    /// Adds an upload, and schedules an attempt.
     pub(crate) fn add(&self, id: UploadId) {
         let next = Instant::now() + DELAY;
         locked(&self.entries).entry(id).or_insert(Entry { failures: 0, next, postponed: None });
         self.changed.notify_one();
     }
 
-    /// Records a failed attempt, and schedules the next one.
     pub(crate) fn failed(&self, id: UploadId) {
         let now = Instant::now();
         let mut entries = locked(&self.entries);
@@ -65,7 +61,6 @@ impl Backlog {
         self.changed.notify_one();
     }
 
-    /// Removes an upload that is finished or removed.
     pub(crate) fn done(&self, id: UploadId) {
         locked(&self.entries).remove(&id);
     }
@@ -82,7 +77,6 @@ impl Backlog {
         .collect()
     }
 
-    /// Completes when an attempt is due.
     pub(crate) async fn wait_for_due(&self) {
         loop {
             let next = locked(&self.entries).values().map(|entry| entry.next).min();

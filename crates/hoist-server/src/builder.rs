@@ -13,13 +13,10 @@ use crate::auth::{Anyone, Authenticator};
 use crate::clock::{Clock, SystemClocks, TimeSource};
 use crate::cors::{self, Cors};
 use crate::hook::{Hook, NoHook};
-use crate::lifetimes::Lifetimes;
 use crate::proxy::{Network, Proxies};
-use crate::route::RESERVED;
 use crate::shared::{Hoist, Settings, Shared};
 use crate::targets::{Keep, Target};
-use crate::upload_id::IdDerivation;
-use crate::{backlog, claim, digest, pending_parts, readiness, tombstones};
+use crate::{backlog, claim, digest, lifetimes, pending_parts, route, tombstones, upload_id};
 
 /// Builds a [`Hoist`].
 pub struct Builder(Shared);
@@ -51,7 +48,7 @@ impl Hoist {
             cors_headers: cors::allowed(&[]),
             proxies: Proxies::default(),
             clock: Clock::new(Box::<SystemClocks>::default()),
-            ids: IdDerivation { key: [0; 32], endpoint: endpoint.clone() },
+            ids: upload_id::IdDerivation { key: [0; 32], endpoint: endpoint.clone() },
             endpoint,
             ledger: Ledger::new(Quotas::default()),
             claims: claim::Claims::default(),
@@ -59,9 +56,9 @@ impl Hoist {
             pending_parts: pending_parts::PendingParts::default(),
             tombstones: tombstones::Tombstones::default(),
             backlog: backlog::Backlog::default(),
-            lifetimes: Lifetimes::new(&policy),
+            lifetimes: lifetimes::Lifetimes::new(&policy),
             policy,
-            readiness: readiness::Readiness::default(),
+            health: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
         })
@@ -81,7 +78,7 @@ impl Builder {
             return Err(BadEndpoint::NoPath(path.to_owned()));
         }
         let trimmed = path.trim_end_matches('/');
-        if RESERVED.contains(&trimmed) {
+        if route::RESERVED.contains(&trimmed) {
             return Err(BadEndpoint::Reserved(path.to_owned()));
         }
         let endpoint = if trimmed.is_empty() { "/" } else { trimmed };
@@ -91,7 +88,7 @@ impl Builder {
 
     /// Sets the limits and the lifetime of an upload.
     pub fn policy(mut self, policy: Policy) -> Self {
-        self.0.lifetimes = Lifetimes::new(&policy);
+        self.0.lifetimes = lifetimes::Lifetimes::new(&policy);
         self.0.policy = policy;
         self
     }

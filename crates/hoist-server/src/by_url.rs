@@ -16,20 +16,8 @@ use crate::intake::Content;
 use crate::shared::{Hoist, Shared};
 
 impl Hoist {
-    /// Answers a request in no dialect.
     //= IETF-VER-08
     pub(crate) async fn answer_by_url<B: Content>(
-        &self,
-        resource: Resource,
-        head: &Parts,
-        body: B,
-        context: &Context<'_>,
-    ) -> Answer {
-        let answered = self.run_by_url(resource, head, body, context).await;
-        answered.unwrap_or_else(|refusal| answer::refused(None, &refusal, context))
-    }
-
-    async fn run_by_url<B: Content>(
         &self,
         resource: Resource,
         head: &Parts,
@@ -78,7 +66,6 @@ impl Shared {
         }
     }
 
-    /// Returns the dialect of tus clients that state no version.
     pub(crate) fn unversioned_tus(&self) -> Dialect {
         Dialect::Tus1(tus1::Tus1Codec::unversioned(self.settings.tus_extensions))
     }

@@ -18,25 +18,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::locked;
 
-/// All claims of this process.
+/// The time a request waits for the previous holder of its upload. Only a slow disk or target takes this long.
+//= IETF-CON-05
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
+
 #[derive(Clone, Default)]
 pub(crate) struct Claims(Arc<Registry>);
 
 #[derive(Default)]
 struct Registry {
     entries: Mutex<HashMap<UploadId, Entry>>,
-    /// The last fence that was given out.
     fences: AtomicU64,
-    /// The number of the next waiting request.
     waiters: AtomicU64,
 }
 
-/// A transfer that is running.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Transfer {
-    /// The owner of the upload.
     pub(crate) owner: Option<Principal>,
-    /// The family of the upload.
     pub(crate) family: Family,
     /// The upload's state when the transfer began, with the largest offset reported to its peer since.
     pub(crate) state: State,
@@ -45,14 +43,11 @@ pub(crate) struct Transfer {
 /// The sender of a request for a claim.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Requester<'a> {
-    /// The authenticated principal.
     pub(crate) principal: Option<&'a Principal>,
-    /// The family of the request, if it is in a dialect.
     pub(crate) family: Option<Family>,
 }
 
 impl<'a> Requester<'a> {
-    /// The sender of a request.
     pub(crate) fn of(request: &'a UploadRequest) -> Self {
         Self { principal: request.principal.as_ref(), family: Some(request.family) }
     }
@@ -72,7 +67,6 @@ struct Entry {
     contenders: usize,
     /// The waiting requests that end the transfer of the holder.
     superseding: Vec<Superseding>,
-    /// Stops the present holder.
     stop: CancellationToken,
     /// The transfer of the present holder, if it receives content.
     transfer: watch::Sender<Option<Transfer>>,
@@ -85,12 +79,6 @@ struct Superseding {
     family: Option<Family>,
 }
 
-impl Superseding {
-    fn may_see(&self, transfer: &Transfer) -> bool {
-        Requester { principal: self.principal.as_ref(), family: self.family }.may_see(transfer)
-    }
-}
-
 /// The right to read and change one upload, until dropped.
 pub(crate) struct Claim {
     contender: Contender,
@@ -100,21 +88,17 @@ pub(crate) struct Claim {
     _permit: OwnedSemaphorePermit,
 }
 
-/// The reason why a claim was not granted.
+/// The reason why a claim was not granted: its holder keeps it too long, or the upload is of another principal or family.
 #[derive(Debug)]
 pub(crate) enum Denied {
-    /// The present holder did not release the claim in time.
     Busy,
-    /// The upload belongs to another principal or family.
     NotOwner,
 }
 
-/// The reason why an idle upload could not be claimed.
+/// The reason why a claim was not granted: a transfer is running, or its holder keeps it too long.
 #[derive(Debug)]
 pub(crate) enum Occupied {
-    /// A transfer is running.
     Transferring(Transfer),
-    /// The present holder did not release the claim in time.
     Busy,
 }
 
@@ -124,12 +108,7 @@ impl Claims {
     /// # Cancellation
     /// Safe to drop: the place in the queue is lost. The transfer that was running still ends.
     //= TOK-OFF-02, TOK-APP-04, TDR-OFF-07, IETF-CON-02, IETF-CON-04, IETF-DEL-03, TUS1-CON-01
-    pub(crate) async fn take(
-        &self,
-        id: UploadId,
-        requester: Requester<'_>,
-        timeout: Duration,
-    ) -> Result<Claim, Denied> {
+    pub(crate) async fn take(&self, id: UploadId, requester: Requester<'_>) -> Result<Claim, Denied> {
         let contender = self.contend(id, Some(requester));
         let (gate, mut transfer) = contender.entry(|entry| {
             entry.supersede();
@@ -145,13 +124,13 @@ impl Claims {
                 permit = gate.acquire_owned() => Ok(permit.expect("gates are never closed")),
             }
         };
-        let permit = tokio::time::timeout(timeout, granted).await.map_err(|_| Denied::Busy)??;
+        let permit = tokio::time::timeout(CLAIM_TIMEOUT, granted).await.map_err(|_| Denied::Busy)??;
         Ok(self.grant(contender, permit))
     }
 
     /// Claims an upload unless a transfer is running on it.
     //= TOK-CRE-05
-    pub(crate) async fn take_idle(&self, id: UploadId, timeout: Duration) -> Result<Claim, Occupied> {
+    pub(crate) async fn take_idle(&self, id: UploadId) -> Result<Claim, Occupied> {
         let contender = self.contend(id, None);
         let (gate, mut transfer) =
             contender.entry(|entry| (Arc::clone(&entry.gate), entry.transfer.subscribe()));
@@ -165,7 +144,7 @@ impl Claims {
                 permit = gate.acquire_owned() => Ok(permit.expect("gates are never closed")),
             }
         };
-        let permit = tokio::time::timeout(timeout, granted).await.map_err(|_| Occupied::Busy)??;
+        let permit = tokio::time::timeout(CLAIM_TIMEOUT, granted).await.map_err(|_| Occupied::Busy)??;
         Ok(self.grant(contender, permit))
     }
 
@@ -212,10 +191,10 @@ impl Entry {
     /// Stops the present holder if it transfers content and a waiting request may see that. Claims are granted in order, so
     /// every waiting request is newer than the holder.
     fn supersede(&self) {
-        let transfer = self.transfer.borrow();
-        if transfer
-            .as_ref()
-            .is_some_and(|transfer| self.superseding.iter().any(|request| request.may_see(transfer)))
+        if let Some(transfer) = &*self.transfer.borrow()
+            && self.superseding.iter().any(|Superseding { principal, family, .. }| {
+                Requester { principal: principal.as_ref(), family: *family }.may_see(transfer)
+            })
         {
             self.stop.cancel();
         }
@@ -229,12 +208,10 @@ impl Entry {
 }
 
 impl Claim {
-    /// Returns the id of the upload.
     pub(crate) fn id(&self) -> UploadId {
         self.contender.id
     }
 
-    /// Returns the fence to write under.
     pub(crate) fn fence(&self) -> Fence {
         self.fence
     }
@@ -301,7 +278,6 @@ mod tests {
     use super::*;
 
     const ID: UploadId = UploadId::from_bits([1; 16]);
-    const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
     const ANYONE: Requester<'_> = Requester { principal: None, family: Some(Family::Conventional) };
 
     fn upload(owner: Option<Principal>) -> Upload {
@@ -318,9 +294,9 @@ mod tests {
     #[tokio::test]
     async fn a_newer_request_stops_the_holder_and_follows_it() {
         let claims = Claims::default();
-        let first = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
+        let first = claims.take(ID, ANYONE).await.expect("free");
         first.begin_transfer(&upload(None));
-        let mut second = Box::pin(claims.take(ID, ANYONE, CLAIM_TIMEOUT));
+        let mut second = Box::pin(claims.take(ID, ANYONE));
         assert!(is_pending(&mut second).await);
         first.stopped().await;
         let older = first.fence();
@@ -334,9 +310,9 @@ mod tests {
     #[tokio::test]
     async fn a_request_superseded_while_it_waits_is_stopped_once_it_transfers() {
         let claims = Claims::default();
-        let first = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
-        let mut second = Box::pin(claims.take(ID, ANYONE, CLAIM_TIMEOUT));
-        let mut third = Box::pin(claims.take(ID, ANYONE, CLAIM_TIMEOUT));
+        let first = claims.take(ID, ANYONE).await.expect("free");
+        let mut second = Box::pin(claims.take(ID, ANYONE));
+        let mut third = Box::pin(claims.take(ID, ANYONE));
         assert!(is_pending(&mut second).await && is_pending(&mut third).await);
         drop(first);
         let second = second.await.expect("its turn");
@@ -352,14 +328,14 @@ mod tests {
     #[tokio::test]
     async fn a_creation_ends_no_transfer_and_waits_for_other_requests() {
         let claims = Claims::default();
-        let asking = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
-        let mut creation = Box::pin(claims.take_idle(ID, CLAIM_TIMEOUT));
+        let asking = claims.take(ID, ANYONE).await.expect("free");
+        let mut creation = Box::pin(claims.take_idle(ID));
         assert!(is_pending(&mut creation).await);
         assert!(!asking.stop.is_cancelled());
         drop(asking);
         let creating = creation.await.expect("its turn");
         creating.begin_transfer(&upload(None));
-        let refused = claims.take_idle(ID, CLAIM_TIMEOUT).await.map(|_| ());
+        let refused = claims.take_idle(ID).await.map(|_| ());
         assert!(matches!(refused, Err(Occupied::Transferring(_))));
         assert!(!creating.stop.is_cancelled());
         assert!(claims.take_unwanted(ID).is_none());
@@ -368,40 +344,33 @@ mod tests {
     #[tokio::test]
     async fn a_request_of_another_principal_ends_no_transfer() {
         let (claims, anna) = (Claims::default(), Principal::new("anna"));
-        let transfer = claims
-            .take(ID, Requester { principal: Some(&anna), ..ANYONE }, CLAIM_TIMEOUT)
-            .await
-            .expect("free");
+        let transfer = claims.take(ID, Requester { principal: Some(&anna), ..ANYONE }).await.expect("free");
         transfer.begin_transfer(&upload(Some(anna.clone())));
         let ben = Principal::new("ben");
         let of_anna = |family| Requester { principal: Some(&anna), family };
         for other in [ANYONE, Requester { principal: Some(&ben), ..ANYONE }, of_anna(Some(Family::Tus1))] {
-            assert!(matches!(claims.take(ID, other, CLAIM_TIMEOUT).await, Err(Denied::NotOwner)));
+            assert!(matches!(claims.take(ID, other).await, Err(Denied::NotOwner)));
         }
         assert!(!transfer.stop.is_cancelled());
         drop(transfer);
         // Nor a transfer that begins while the other principal waits.
-        let holder = claims
-            .take(ID, Requester { principal: Some(&anna), ..ANYONE }, CLAIM_TIMEOUT)
-            .await
-            .expect("free");
-        let mut early =
-            Box::pin(claims.take(ID, Requester { principal: Some(&ben), ..ANYONE }, CLAIM_TIMEOUT));
+        let holder = claims.take(ID, Requester { principal: Some(&anna), ..ANYONE }).await.expect("free");
+        let mut early = Box::pin(claims.take(ID, Requester { principal: Some(&ben), ..ANYONE }));
         assert!(is_pending(&mut early).await);
         holder.begin_transfer(&upload(Some(anna.clone())));
         assert!(matches!(early.await, Err(Denied::NotOwner)));
         assert!(!holder.stop.is_cancelled());
         let transfer = holder;
-        let mut newer = Box::pin(claims.take(ID, of_anna(None), CLAIM_TIMEOUT));
+        let mut newer = Box::pin(claims.take(ID, of_anna(None)));
         assert!(is_pending(&mut newer).await && transfer.stop.is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]
     async fn waiting_for_a_holder_that_does_not_yield_times_out() {
         let claims = Claims::default();
-        let stuck = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
-        assert!(claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.is_err());
-        assert!(matches!(claims.take_idle(ID, CLAIM_TIMEOUT).await.map(|_| ()), Err(Occupied::Busy)));
+        let stuck = claims.take(ID, ANYONE).await.expect("free");
+        assert!(claims.take(ID, ANYONE).await.is_err());
+        assert!(matches!(claims.take_idle(ID).await.map(|_| ()), Err(Occupied::Busy)));
         drop(stuck);
         assert!(claims.take_unwanted(ID).is_some());
         assert!(locked(&claims.0.entries).is_empty());
@@ -410,13 +379,13 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_wait_leaves_no_entry() {
         let claims = Claims::default();
-        let first = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
-        let mut second = Box::pin(claims.take(ID, ANYONE, CLAIM_TIMEOUT));
+        let first = claims.take(ID, ANYONE).await.expect("free");
+        let mut second = Box::pin(claims.take(ID, ANYONE));
         assert!(is_pending(&mut second).await);
         drop(second);
         drop(first);
         assert!(locked(&claims.0.entries).is_empty());
-        let third = claims.take(ID, ANYONE, CLAIM_TIMEOUT).await.expect("free");
+        let third = claims.take(ID, ANYONE).await.expect("free");
         assert!(!third.stop.is_cancelled(), "a dropped request supersedes no other");
     }
 

@@ -31,10 +31,8 @@ const ADOPTED_AFTER: Duration = Duration::from_hours(24);
 /// rate of a clock by 0.05 %, and a leap second is one second.
 const TOLERANCE: Duration = Duration::from_secs(2);
 
-/// The earliest timestamp.
 const START: Timestamp = Timestamp::from_millis(0);
 
-/// The most steps that are remembered individually.
 const STEPS_MAX: usize = 64;
 
 /// The two clocks of a machine.
@@ -66,7 +64,6 @@ impl TimeSource for SystemClocks {
     }
 }
 
-/// The time by which uploads expire.
 pub(crate) struct Clock {
     source: Box<dyn TimeSource>,
     timeline: Mutex<Timeline>,
@@ -136,12 +133,10 @@ impl Clock {
                 ?by,
                 "the system clock stepped forward; uploads keep the age they had, and nothing is removed for it"
             ),
-            Some(Step::Back(by)) => {
-                tracing::error!(
-                    ?by,
-                    "the system clock stepped back; uploads may be kept for longer by as much"
-                );
-            }
+            Some(Step::Back(by)) => tracing::error!(
+                ?by,
+                "the system clock stepped back; uploads may be kept for longer by as much"
+            ),
             None => {}
         }
         done
@@ -155,7 +150,6 @@ enum Step {
     Back(Duration),
 }
 
-/// The steps that the wall clock has made.
 struct Timeline {
     wall: Timestamp,
     steady: Duration,
@@ -183,7 +177,6 @@ impl Timeline {
         }
     }
 
-    /// Compares both clocks with their last readings.
     fn observe(&mut self, wall: Timestamp, steady: Duration) -> Option<Step> {
         let passed = steady.saturating_sub(self.steady);
         let expected = self.wall.plus(passed);
@@ -206,7 +199,6 @@ impl Timeline {
         }
     }
 
-    /// Compares the wall clock with the time at which the store was last in use.
     fn resume(&mut self, seen: LastUsed, wall: Timestamp, steady: Duration) -> Option<Step> {
         let LastUsed { at, steps } = seen;
         self.seen = Some(at);

@@ -35,7 +35,6 @@ const EXPOSE_HEADERS: &str = "Location, Upload-Offset, Upload-Length, Upload-Com
     Content-Disposition, ETag, WWW-Authenticate";
 const ALLOW_METHODS: &str = "POST, PUT, PATCH, HEAD, GET, DELETE, OPTIONS";
 
-/// The properties of a request that decide the CORS fields of its response.
 pub(crate) struct CorsRequest {
     origin: Option<HeaderValue>,
     preflight: bool,

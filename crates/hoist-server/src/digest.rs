@@ -22,7 +22,6 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::locked;
 
-/// The most running hashes that are kept between requests.
 const HASHES_MAX: usize = 4096;
 
 /// Running hashes of several algorithms over the bytes from one offset on.
@@ -97,24 +96,18 @@ impl Hashes {
     }
 }
 
-/// The digest check of one request's content.
 pub(crate) struct Check {
     dialect: Dialect,
     expected: ExpectedDigests,
-    /// The digests of the content from the trailer section.
     trailing: Result<Vec<Digest>, Refusal>,
     content: Option<Hashes>,
     /// The running hashes of the representation, if it is to be hashed.
     pub(crate) whole: Option<Hashes>,
-    /// The `Repr-Digest` lines from the trailer section.
     trailer_repr: Vec<HeaderValue>,
 }
 
-/// The result of comparing complete content with its digests.
 pub(crate) enum ContentCheck {
-    /// The digests match, or there are none.
     Match,
-    /// A digest does not match.
     Mismatch,
     /// The check is required and not possible.
     Unverifiable(Refusal),
@@ -139,7 +132,6 @@ impl Check {
         Self { dialect, expected, trailing: Ok(Vec::new()), content, whole, trailer_repr: Vec::new() }
     }
 
-    /// Returns whether the content is checked at its end, so that none of it may be acknowledged before.
     pub(crate) fn is_pending(&self) -> bool {
         self.content.is_some()
     }
@@ -149,14 +141,12 @@ impl Check {
         self.is_pending() && self.expected.strictness == Strictness::Strict
     }
 
-    /// Hashes the next bytes.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         for hashes in self.content.iter_mut().chain(&mut self.whole) {
             hashes.update(bytes);
         }
     }
 
-    /// Reads the digests of the trailer section.
     pub(crate) fn trailers(&mut self, fields: &HeaderMap) {
         self.trailing = self.dialect.trailer_digests(fields);
         self.trailer_repr.extend(self.dialect.trailer_repr_digest(fields));
@@ -181,10 +171,9 @@ impl Check {
         };
         let is_strict = self.expected.strictness == Strictness::Strict;
         let Some(content) = self.content.take() else {
-            return if trailing.is_empty() {
-                ContentCheck::Match
-            } else {
-                ContentCheck::NotHashed(trailing.clone())
+            return match &trailing[..] {
+                [] => ContentCheck::Match,
+                given => ContentCheck::NotHashed(given.to_vec()),
             };
         };
         let unverifiable = |wrong| ContentCheck::Unverifiable(Refusal::field("Upload-Checksum", wrong));
@@ -230,7 +219,6 @@ fn algorithms(all: impl Iterator<Item = Algorithm>) -> Vec<Algorithm> {
     once
 }
 
-/// The running hashes of open uploads.
 #[derive(Default)]
 pub(crate) struct Digests(Mutex<HashMap<UploadId, Hashes>>);
 
@@ -273,9 +261,6 @@ impl Digests {
 
     /// Compares the complete representation with the digests of its creation, and returns the digest that the creation
     /// asked for.
-    ///
-    /// # Errors
-    /// Returns the error of the store if the content cannot be read back.
     //= IETF-DIG-01, IETF-DIG-02, IETF-DIG-03, IETF-DIG-04
     pub(crate) async fn finish(
         &self,
@@ -298,7 +283,6 @@ impl Digests {
         Ok(ReprCheck::Match(found.into_iter().find(|digest| Some(digest.algorithm) == wanted)))
     }
 
-    /// Drops the running hashes of an upload.
     pub(crate) fn forget(&self, id: UploadId) {
         locked(&self.0).remove(&id);
     }
@@ -308,7 +292,6 @@ impl Digests {
 pub(crate) enum ReprCheck {
     /// The digests match, or there are none. Holds the digest that the creation asked for.
     Match(Option<Digest>),
-    /// A digest does not match.
     Mismatch,
 }
 

@@ -1,5 +1,7 @@
 //! The description of the server: `OPTIONS`, the well-known document, health and readiness.
 
+use std::time::{Duration, Instant};
+
 use hoist_proto::dialect::ietf::PARTIAL_UPLOAD;
 use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::{ACCEPT_PATCH, METHODS, UPLOAD_LIMIT, tus1};
@@ -8,7 +10,11 @@ use hoist_proto::policy::Policy;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::answer::{self, Answer, Body};
+use crate::error;
 use crate::shared::Shared;
+
+/// The longest time for which the result of a health check is reused, however often readiness is asked for.
+const HEALTH_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// Answers `OPTIONS`, preflight or not. With status 200, the only one that Apple's uploader takes as support.
 //= TOK-DISC-03, IETF-OPT-01, IETF-OPT-04, IETF-OPT-06
@@ -50,28 +56,39 @@ pub(crate) fn well_known(shared: &Shared) -> Answer {
     answer::document("application/json", document.to_string())
 }
 
-/// Answers `/healthz`: the process is running.
 pub(crate) fn health() -> Answer {
     answer::document("text/plain; charset=utf-8", "ok\n")
 }
 
-/// Answers `/readyz`: the server accepts uploads.
 pub(crate) async fn readiness(shared: &Shared) -> Answer {
-    if shared.draining.is_cancelled() {
-        return unready("shutting down\n");
-    }
-    if !shared.ledger.is_filled() {
-        return unready("looking at the uploads that are there\n");
-    }
-    if !shared.readiness.is_healthy(&*shared.store).await {
+    let (status, text) = if shared.draining.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+    } else if !shared.ledger.is_filled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "looking at the uploads that are there\n")
+    } else if !is_healthy(shared).await {
         // The cause has been logged; it may name a path, which is not for the peer.
-        return unready("the store cannot take uploads\n");
-    }
-    answer::document("text/plain; charset=utf-8", "ready\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "the store cannot take uploads\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    };
+    let mut answer = answer::document("text/plain; charset=utf-8", text);
+    *answer.status_mut() = status;
+    answer
 }
 
-fn unready(reason: &'static str) -> Answer {
-    let mut answer = answer::document("text/plain; charset=utf-8", reason);
-    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    answer
+/// Returns whether the store is healthy, from the last check if that is recent.
+async fn is_healthy(shared: &Shared) -> bool {
+    // Held during the check, so that concurrent callers share one.
+    let mut last = shared.health.lock().await;
+    if let Some((checked, is_healthy)) = *last
+        && checked.elapsed() < HEALTH_AGE_MAX
+    {
+        return is_healthy;
+    }
+    let health = shared.store.check_health().await;
+    if let Err(failure) = &health {
+        tracing::error!(error = error::chain(failure), "the store cannot take uploads");
+    }
+    *last = Some((Instant::now(), health.is_ok()));
+    health.is_ok()
 }

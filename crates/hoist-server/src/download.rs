@@ -27,7 +27,6 @@ use select::{Selected, select};
 const DESCRIBED_BY: [HeaderName; 3] =
     [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE];
 
-/// Answers a request for the content of a complete upload.
 //= TUS1-DF-16
 pub(crate) async fn download(
     shared: &Shared,
@@ -82,7 +81,6 @@ fn tag(upload: &Upload, digest: Option<&HeaderValue>) -> String {
     }
 }
 
-/// Adds the validator and the cache policy.
 fn validated(fields: &mut HeaderMap, tag: &str) {
     fields.insert(header::ETAG, HeaderValue::try_from(tag).expect("checked, or an id and a number"));
     fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

@@ -15,7 +15,7 @@ use http::request::Parts;
 use crate::claim::{Claim, Denied, Occupied, Requester};
 use crate::intake::{self, Content};
 use crate::parts::{ClaimedParent, IndexedPart};
-use crate::shared::{CLAIM_TIMEOUT, Hoist, Shared};
+use crate::shared::{Hoist, Shared};
 use crate::upload_id;
 
 /// A request that has been decided.
@@ -29,7 +29,6 @@ pub(crate) enum Engaged {
 /// A request that holds the claim of its upload, and the decision about it.
 pub(crate) struct Claimed {
     pub(crate) claim: Claim,
-    /// The upload as it is stored.
     pub(crate) known: Option<Upload>,
     pub(crate) request: UploadRequest,
     pub(crate) decision: Decision,
@@ -37,20 +36,15 @@ pub(crate) struct Claimed {
     pub(crate) parent: Option<ClaimedParent>,
 }
 
-/// The source of the family of dialects that a request belongs to.
+/// The source of the family of a request: its dialect, or, if it is in no dialect, its upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FamilyFrom {
-    /// The dialect of the request.
     Dialect,
-    /// The upload: the request is in no dialect.
     Upload,
 }
 
 impl Hoist {
     /// Admits a request, claims and loads its upload, and decides what to do.
-    ///
-    /// # Errors
-    /// Returns the refusal of a request that is not admitted, or whose upload cannot be claimed or loaded.
     ///
     /// # Cancellation
     /// Safe to drop. The transfer that the claim ended stays ended.
@@ -127,7 +121,6 @@ impl Shared {
         engine::decide(known, request, &self.policy, self.clock.now())
     }
 
-    /// Determines the upload of a request, and the indexed upload if that is a part of one.
     fn name(
         &self,
         decoded: Decoded,
@@ -171,7 +164,7 @@ impl Shared {
         if ends_transfer {
             return self.claim_and_end(request.id, Requester::of(request)).await;
         }
-        let claimed = self.claims.take_idle(request.id, CLAIM_TIMEOUT).await;
+        let claimed = self.claims.take_idle(request.id).await;
         claimed.map_err(|occupied| match occupied {
             Occupied::Transferring(transfer) if Requester::of(request).may_see(&transfer) => {
                 let state = transfer.state;
@@ -195,7 +188,7 @@ impl Shared {
         method: &Method,
     ) -> Result<Result<Claim, (Family, Refusal)>, Refusal> {
         let requester = Requester { principal: request.principal.as_ref(), family: None };
-        let family = match self.claims.take_idle(request.id, CLAIM_TIMEOUT).await {
+        let family = match self.claims.take_idle(request.id).await {
             Ok(claim) => return Ok(Ok(claim)),
             Err(Occupied::Busy) => return Err(Reason::Busy.into()),
             Err(Occupied::Transferring(transfer)) if requester.may_see(&transfer) => transfer.family,
@@ -211,9 +204,8 @@ impl Shared {
         self.claim_and_end(request.id, requester).await.map(Ok)
     }
 
-    /// Claims an upload, and ends the transfer that is running on it.
     async fn claim_and_end(&self, id: UploadId, requester: Requester<'_>) -> Result<Claim, Refusal> {
-        let claimed = self.claims.take(id, requester, CLAIM_TIMEOUT).await;
+        let claimed = self.claims.take(id, requester).await;
         claimed.map_err(|denied| match denied {
             Denied::Busy => Reason::Busy.into(),
             Denied::NotOwner => Reason::NotFound.into(),
@@ -238,7 +230,6 @@ impl Shared {
         }
     }
 
-    /// Returns the family of the upload of a request in no dialect.
     fn family_of(&self, known: Option<&Upload>, request: &UploadRequest) -> Result<Family, Refusal> {
         match known {
             // A token upload has no URL.

@@ -32,16 +32,9 @@ pub(crate) fn during(doing: &'static str, id: UploadId) -> impl FnOnce(Error) ->
     move |failure| refusal(doing, id, &failure)
 }
 
-/// Formats a failure with all its causes.
 pub(crate) fn chain(failure: &dyn std::error::Error) -> String {
-    let mut text = failure.to_string();
-    let mut cause = failure.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
+    let causes = std::iter::successors(Some(failure), |failure| failure.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

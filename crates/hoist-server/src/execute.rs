@@ -12,17 +12,13 @@ use hoist_proto::upload::{Composition, Interruption, Upload};
 use hoist_store::store::Writer;
 use http_body_util::Empty;
 
-use crate::admission::Reservation;
 use crate::claim::Claim;
-use crate::digest::Check;
 use crate::engage::Claimed;
-use crate::error;
 use crate::intake::{Content, Intake};
-use crate::progress::Progress;
 use crate::shared::Shared;
 use crate::transition::Removal;
 use crate::transport_handles::TransportHandles;
-use crate::unverified::UnverifiedContent;
+use crate::{admission, digest, error, progress, unverified};
 
 impl Claimed {
     /// Returns whether the request changes nothing, so that [`answer`](Self::answer) needs no task of its own.
@@ -75,7 +71,6 @@ impl Claimed {
         outcome
     }
 
-    /// Does what was decided. Releases the claim.
     async fn perform<B: Content>(
         self,
         shared: &Shared,
@@ -138,7 +133,7 @@ fn prepare(
     upload: Upload,
     plan: Plan,
     writer: Box<dyn Writer>,
-    reservation: Reservation,
+    reservation: admission::Reservation,
     transport: TransportHandles,
 ) -> Intake {
     let TransportHandles { dialect, interim, announcement, abort, fields, .. } = transport;
@@ -148,13 +143,14 @@ fn prepare(
         // A peer that cannot be reached is gone. Its content, if any, ends in the intake.
         let _ = interim.send(announcement);
     }
-    let check = Check::of(dialect, &fields, plan.at, shared.digests.begin(&upload));
-    let content = UnverifiedContent::new(check, plan.at);
-    // No progress responses for an upload whose URL was not announced.
+    let check = digest::Check::of(dialect, &fields, plan.at, shared.digests.begin(&upload));
+    let content = unverified::UnverifiedContent::new(check, plan.at);
+    // No progress responses for content that may still be discarded, nor for an upload whose URL was not announced.
     //= IETF-LIM-07
-    let reports =
-        upload.semantics.interruption == Interruption::Resumes && dialect.progress(upload.offset).is_some();
+    let reports = upload.semantics.interruption == Interruption::Resumes
+        && dialect.progress(upload.offset).is_some()
+        && !content.check.is_pending();
     let interim = interim.filter(|_| reports);
-    let progress = interim.map(|interim| Progress::new(dialect, interim, upload.offset));
+    let progress = interim.map(|interim| progress::Progress::new(dialect, interim, upload.offset));
     Intake { reservation, claim, upload, plan, writer, abort, progress, content }
 }

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use hoist_proto::hex;
 use hoist_proto::upload::Origin;
 use http::{HeaderMap, header};
 
@@ -33,8 +34,7 @@ pub(crate) fn from_disposition(fields: &HeaderMap) -> Option<String> {
     for (name, value) in parameters(&text) {
         match name.to_ascii_lowercase().as_str() {
             "filename*" => {
-                let mut parts = value.splitn(3, '\'');
-                if let (Some(charset), Some(_), Some(encoded)) = (parts.next(), parts.next(), parts.next())
+                if let [charset, _, encoded] = value.splitn(3, '\'').collect::<Vec<_>>()[..]
                     && charset.eq_ignore_ascii_case("utf-8")
                 {
                     return Some(percent_decoded(encoded));
@@ -85,17 +85,15 @@ fn percent_decoded(text: &str) -> String {
     let mut octets = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, behind @ ..] = rest {
-        let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-        rest = match (first, behind) {
-            (b'%', [high, low, after @ ..]) if hex(*high).is_some() && hex(*low).is_some() => {
-                octets.push(hex(*high).unwrap_or(0) << 4 | hex(*low).unwrap_or(0));
-                after
-            }
-            _ => {
-                octets.push(*first);
-                behind
-            }
-        };
+        let digits =
+            behind.get(..2).filter(|_| *first == b'%').and_then(|digits| str::from_utf8(digits).ok());
+        if let Some(octet) = digits.and_then(hex::decode) {
+            octets.extend(octet);
+            rest = &behind[2..];
+        } else {
+            octets.push(*first);
+            rest = behind;
+        }
     }
     String::from_utf8_lossy(&octets).into_owned()
 }

@@ -18,10 +18,8 @@ use crate::targets::{self, Representation};
 use crate::transition::{Stage, Transition};
 use crate::{answer, error};
 
-/// An upload whose content is complete.
 pub(crate) struct Received {
     pub(crate) upload: Upload,
-    /// True if this request created the upload.
     pub(crate) created: bool,
     /// True if the stored record alone shows that the content is complete.
     pub(crate) length_is_stored: bool,

@@ -18,9 +18,7 @@ use http_body_util::BodyExt as _;
 use crate::intake::Content;
 use crate::{BoxError, filename};
 
-/// The most octets in a boundary (RFC 2046, Common Syntax).
 const BOUNDARY_OCTETS_MAX: usize = 70;
-/// The most octets in the head of a part.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// The most octets in a form outside of its file.
 const OTHER_BYTES_MAX: usize = 1 << 20;
@@ -38,10 +36,8 @@ pub(crate) fn boundary(method: &Method, fields: &HeaderMap) -> Option<String> {
     (1..=BOUNDARY_OCTETS_MAX).contains(&boundary.len()).then_some(boundary)
 }
 
-/// Reads a form up to its file, and returns a request whose content is the file, with the fields of its part.
-///
-/// # Errors
-/// Refuses with 400 if the form has no file or is malformed.
+/// Reads a form up to its file, and returns a request whose content is the file, with the fields of its part. Refuses with
+/// 400 if the form has no file or is malformed.
 pub(crate) async fn file<B: Content>(
     mut head: Parts,
     mut body: B,
@@ -66,7 +62,6 @@ pub(crate) async fn file<B: Content>(
     Ok((head, File { body, form }))
 }
 
-/// The content of the file in a form.
 pub(crate) struct File<B> {
     body: B,
     form: Form,
@@ -90,7 +85,7 @@ impl<B: Content> Body for File<B> {
             match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 Some(Ok(frame)) => form.feed(frame.into_data().unwrap_or_default()),
                 Some(Err(failure)) => return Poll::Ready(Some(Err(failure.into()))),
-                None if form.has_ended() => return Poll::Ready(None),
+                None if form.state == ParserState::Ended => return Poll::Ready(None),
                 None => {
                     return Poll::Ready(Some(Err(BodyError::Malformed("the form does not end").into())));
                 }
@@ -115,11 +110,8 @@ struct Form {
 enum ParserState {
     /// Before the first delimiter, or in a field that is not a file.
     Skipping,
-    /// In the file.
     File,
-    /// After a delimiter.
     Delimiter,
-    /// In the head of a part.
     Head,
     /// After the last delimiter.
     Ended,
@@ -127,12 +119,10 @@ enum ParserState {
 
 #[derive(Debug, PartialEq)]
 enum Event {
-    /// The parser needs more bytes.
     More,
     /// The file begins; holds the fields of its part.
     File(HeaderMap),
     Data(Bytes),
-    /// The form has ended.
     End,
 }
 
@@ -151,10 +141,6 @@ impl Form {
         } else {
             self.buf.extend_from_slice(&bytes);
         }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.state == ParserState::Ended
     }
 
     fn next(&mut self) -> Result<Event, &'static str> {
@@ -221,7 +207,6 @@ impl Form {
     /// Reads what follows a delimiter: another part or the end of the form. Returns `false` if more bytes are needed.
     fn end_of_delimiter(&mut self) -> Result<bool, &'static str> {
         const PADDING_MAX: usize = 256;
-        const WRONG: &str = "a delimiter of the form does not end its line";
         if self.buf.starts_with(b"--") {
             self.state = ParserState::Ended;
             return Ok(true);
@@ -238,7 +223,7 @@ impl Form {
             return Ok(true);
         }
         if padding > PADDING_MAX || rest.len() >= 2 || !b"\r\n".starts_with(rest) {
-            return Err(WRONG);
+            return Err("a delimiter of the form does not end its line");
         }
         Ok(false)
     }

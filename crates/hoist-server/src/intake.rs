@@ -21,25 +21,21 @@ use http_body_util::BodyExt;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep};
 
-use crate::admission::Reservation;
 use crate::claim::Claim;
-use crate::digest::Hashes;
 use crate::finish::Received;
 use crate::progress::Progress;
 use crate::shared::Shared;
 use crate::transition::Removal;
-use crate::unverified::UnverifiedContent;
-use crate::{BoxError, error};
+use crate::{BoxError, admission, error, unverified};
 
 /// The body of a request, of any server.
 pub trait Content: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static {}
 
 impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static> Content for B {}
 
-/// One request's content on its way to the store.
 pub(crate) struct Intake {
     // Before the claim: a dropped reservation must be released while no other request can reserve.
-    pub(crate) reservation: Reservation,
+    pub(crate) reservation: admission::Reservation,
     pub(crate) claim: Claim,
     pub(crate) upload: Upload,
     pub(crate) plan: Plan,
@@ -48,21 +44,13 @@ pub(crate) struct Intake {
     pub(crate) abort: Option<Abort>,
     /// Reports the durable offset to the peer, if it supports interim responses.
     pub(crate) progress: Option<Progress>,
-    pub(crate) content: UnverifiedContent,
+    pub(crate) content: unverified::UnverifiedContent,
 }
 
 /// The most that is stored of content which has already arrived when its transfer has to end: about what a kernel buffers
 /// for one connection, and a delay that the waiting request can afford.
 const LAST_BYTES_MAX: u64 = 8 << 20;
 const LAST_TIME_MAX: Duration = Duration::from_millis(250);
-
-/// The reason why no more content was stored.
-enum Stop {
-    /// The content ended, in one of the ways that the engine knows.
-    Ended(End),
-    /// The store failed.
-    Failed(Error),
-}
 
 impl Intake {
     /// Receives the content, settles the upload, and delivers it if it is complete. Releases the claim in any case, also
@@ -76,18 +64,18 @@ impl Intake {
         let mut accepted_bytes = 0;
         let mut stop = self.store_content(shared, body, &mut accepted_bytes).await;
         // Before anything slow: a superseded peer must not wait for a disk to learn of it.
-        if let Stop::Ended(End::Interrupted(InterruptCause::Superseded)) = stop
+        if let Ok(End::Interrupted(InterruptCause::Superseded)) = stop
             && let Some(abort) = &self.abort
         {
             abort.abort();
         }
         let id = self.claim.id();
-        let is_whole = matches!(stop, Stop::Ended(End::AllReceived));
+        let is_whole = matches!(stop, Ok(End::AllReceived));
         let verified = self.content.verify(is_whole, &self.upload, &mut *self.writer, &*shared.store).await;
         let mismatch = match verified {
             Ok(mismatch) => mismatch,
             Err(Error::Full) => {
-                stop = Stop::Ended(End::StorageFull);
+                stop = Ok(End::StorageFull);
                 None
             }
             Err(failure) => return Err(error::refusal("check", id, &failure)),
@@ -100,13 +88,10 @@ impl Intake {
         }
         let how = match stop {
             // A store accepts bytes before they are stored, so a lack of space for the last of them shows only now.
-            Stop::Ended(End::AllReceived)
-                if self.plan.at.advance(accepted_bytes) != Some(stored.offset()) =>
-            {
+            Ok(End::AllReceived) if self.plan.at.advance(accepted_bytes) != Some(stored.offset()) => {
                 End::StorageFull
             }
-            Stop::Ended(how) => how,
-            Stop::Failed(failure) => return Err(error::refusal("write", id, &failure)),
+            stop => stop.map_err(error::during("write", id))?,
         };
         self.settle(shared, Ending { stored, how }).await
     }
@@ -127,7 +112,6 @@ impl Intake {
         Err(refusal)
     }
 
-    /// Settles the upload after its content has ended, and does what follows.
     async fn settle(self, shared: &Shared, ending: Ending) -> Result<Reply, Refusal> {
         let Self { reservation, claim, mut upload, plan, writer, mut content, .. } = self;
         drop(writer);
@@ -145,7 +129,7 @@ impl Intake {
         let Upload { id, offset, .. } = &upload;
         tracing::debug!(upload = %id.short(), %offset, ended = ?ending.how, "content ended");
         reservation.settle(&upload);
-        let hashes: Option<Hashes> = content.check.whole;
+        let hashes = content.check.whole;
         if !matches!(verdict, Verdict::Deliver { .. }) {
             shared.digests.keep(&upload, hashes.clone());
         }
@@ -176,14 +160,14 @@ impl Intake {
         shared: &Shared,
         mut body: B,
         accepted_bytes: &mut u64,
-    ) -> Stop {
+    ) -> Result<End, Error> {
         let mut room = self.plan.room.bytes;
         let mut grace = None;
         loop {
             let frame = match self.next(shared, &mut body, &mut grace).await {
                 Ok(Some(frame)) => frame,
-                Ok(None) => return Stop::Ended(End::AllReceived),
-                Err(cause) => return Stop::Ended(End::Interrupted(cause)),
+                Ok(None) => return Ok(End::AllReceived),
+                Err(cause) => return Ok(End::Interrupted(cause)),
             };
             let mut data = match frame.into_data() {
                 Ok(data) if data.has_remaining() => data,
@@ -206,20 +190,18 @@ impl Intake {
                 && let Err(failure) = self.content.write(accepted, &mut *self.writer).await
             {
                 return match failure {
-                    Error::Full => Stop::Ended(End::StorageFull),
-                    other => Stop::Failed(other),
+                    Error::Full => Ok(End::StorageFull),
+                    other => Err(other),
                 };
             }
             *accepted_bytes += bytes;
             if granted < fits {
-                return Stop::Ended(End::StorageFull);
+                return Ok(End::StorageFull);
             }
             if exceeds {
-                return Stop::Ended(End::OverLimit);
+                return Ok(End::OverLimit);
             }
-            if let Some(progress) = &mut self.progress
-                && !self.content.check.is_pending()
-            {
+            if let Some(progress) = &mut self.progress {
                 progress.accepted(bytes, &mut *self.writer, &self.claim);
             }
         }
@@ -228,10 +210,7 @@ impl Intake {
     /// Returns the next frame of the content, or `None` at its end.
     ///
     /// An interrupted transfer still yields the content that has arrived: the peer's system may have reported these bytes
-    /// as delivered, and the peer asks for the offset next.
-    ///
-    /// # Errors
-    /// Returns the reason why there will be no more content.
+    /// as delivered, and the peer asks for the offset next. The error is the reason why there will be no more content.
     //= TOK-CRE-01, TOK-APP-05, IETF-CON-06
     async fn next<B: Content>(
         &mut self,
@@ -251,7 +230,7 @@ impl Intake {
                 biased;
                 () = self.claim.stopped() => InterruptCause::Superseded,
                 () = shared.draining.cancelled() => InterruptCause::ShuttingDown,
-                () = Progress::due(self.progress.as_ref().filter(|_| !self.content.check.is_pending())) => {
+                () = Progress::due(self.progress.as_ref()) => {
                     if let Some(progress) = &mut self.progress {
                         progress.report(1, &mut *self.writer, &self.claim);
                     }

@@ -32,7 +32,6 @@ mod parts;
 mod pending_parts;
 mod progress;
 pub mod proxy;
-mod readiness;
 mod route;
 mod running;
 mod service;

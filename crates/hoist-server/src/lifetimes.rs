@@ -28,7 +28,6 @@ impl Shortest {
     }
 }
 
-/// The uploads that may have expired.
 pub(crate) enum Scope {
     All,
     /// Those that have not changed since.
@@ -41,14 +40,12 @@ impl Lifetimes {
         Self(Mutex::new(Shortest { is_known: false, open: policy.lifetime, complete: policy.retention }))
     }
 
-    /// Takes the lifetime of an upload into account.
     pub(crate) fn note(&self, group: UploadGroup, lifetime: Option<Duration>) {
         let mut shortest = locked(&self.0);
         let known = shortest.of(group);
         *known = known.iter().copied().chain(lifetime).min();
     }
 
-    /// Records that every stored upload has been taken into account.
     pub(crate) fn set_known(&self) {
         locked(&self.0).is_known = true;
     }

@@ -3,10 +3,8 @@
 //! The order of claims keeps two requests from waiting for each other: the holder of a composed upload's claim may ask for
 //! the claims of its parts, never the reverse. The rules for parts are the engine's.
 
-mod compose;
+mod composed;
 mod indexed;
-mod join;
-mod state;
 
 pub(crate) use indexed::{ClaimedParent, IndexedPart};
 

@@ -8,7 +8,6 @@ use hoist_proto::upload::{Composition, Upload};
 
 use crate::locked;
 
-/// The composed uploads that wait for parts.
 #[derive(Default)]
 pub(crate) struct PendingParts {
     /// The number of running requests on parts of an indexed upload.
@@ -21,7 +20,6 @@ pub(crate) struct PendingParts {
 }
 
 impl PendingParts {
-    /// Records that an upload waits for its parts.
     pub(crate) fn add(&self, upload: &Upload) {
         let Composition::Concatenated(parts) = &upload.composition else { return };
         let mut waiting = locked(&self.waiting);
@@ -33,7 +31,6 @@ impl PendingParts {
         }
     }
 
-    /// Forgets an upload that is joined or removed.
     pub(crate) fn forget(&self, upload: &Upload) {
         locked(&self.gaps).remove(&upload.id);
         let Composition::Concatenated(parts) = &upload.composition else { return };
@@ -48,7 +45,6 @@ impl PendingParts {
         }
     }
 
-    /// Returns the uploads that wait for a part.
     pub(crate) fn of(&self, part: UploadId) -> Vec<UploadId> {
         locked(&self.waiting).get(&part).cloned().unwrap_or_default()
     }
@@ -58,7 +54,6 @@ impl PendingParts {
         locked(&self.gaps).get(&composed).copied()
     }
 
-    /// Records the index of the first incomplete part.
     pub(crate) fn set_gap(&self, composed: UploadId, index: usize) {
         locked(&self.gaps).insert(composed, index);
     }
@@ -71,7 +66,6 @@ impl PendingParts {
     }
 }
 
-/// A running request on a part of an indexed upload.
 pub(crate) struct PartRequest {
     requests: Arc<Mutex<HashMap<UploadId, usize>>>,
     parent: UploadId,

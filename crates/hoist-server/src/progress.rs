@@ -18,10 +18,8 @@ use crate::claim::Claim;
 pub(crate) struct Progress {
     dialect: Dialect,
     interim: Interim,
-    /// The end of the accepted content.
     accepted: Offset,
     reported: Durable,
-    /// The earliest time of the next report.
     next: Instant,
     /// The time from which the peer is assumed to wait for a report.
     idle_from: Instant,

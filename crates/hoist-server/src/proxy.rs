@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use hoist_http::Peer;
 use http::uri::Authority;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
+use http::{Extensions, HeaderMap, HeaderValue, header};
 
 use crate::filename;
 
@@ -71,7 +71,6 @@ impl FromStr for Network {
     }
 }
 
-/// The trusted proxies.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proxies(pub(crate) Vec<Network>);
 
@@ -95,7 +94,7 @@ impl Proxies {
     pub(crate) fn client_view(&self, extensions: &Extensions, fields: &HeaderMap) -> ClientView {
         let Some(peer) = extensions.get::<Peer>() else { return ClientView::default() };
         let client = peer.addr.ip().to_canonical();
-        let scheme = Some(http_or_https(peer.tls));
+        let scheme = Some(if peer.tls { "https" } else { "http" });
         let seen = ClientView { client: Some(client), scheme, ..ClientView::default() };
         if !self.trust(client) {
             return seen;
@@ -139,10 +138,6 @@ fn undisputed<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<T> {
         (Some(one), Some(other)) => (one == other).then_some(one),
         (one, other) => one.or(other),
     }
-}
-
-fn http_or_https(tls: bool) -> &'static str {
-    if tls { "https" } else { "http" }
 }
 
 fn scheme(text: &str) -> Option<&'static str> {
@@ -244,21 +239,16 @@ fn token(text: &str) -> Option<(&str, &str)> {
     (end > 0).then(|| text.split_at(end))
 }
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-
 /// Returns the hops of the `X-Forwarded-*` fields, the nearest first: lists that each proxy appends to, or one value that
 /// one of them set.
 fn x_forwarded(fields: &HeaderMap) -> impl Iterator<Item = ClientView> {
-    let list = |name: &HeaderName| {
+    let list = |name: &str| {
         let lines = fields.get_all(name).iter().map(HeaderValue::as_bytes);
         let line = lines.map(String::from_utf8_lossy).collect::<Vec<_>>().join(",");
         line.rsplit(',').map(|item| item.trim().to_owned()).collect::<Vec<_>>()
     };
     let (nodes, mut schemes, mut ports) =
-        (list(&X_FORWARDED_FOR), list(&X_FORWARDED_PROTO), list(&X_FORWARDED_PORT));
+        (list("x-forwarded-for"), list("x-forwarded-proto"), list("x-forwarded-port"));
     // Some proxies replace the address and append to the other lists (`for=192.0.2.1`, `proto=https,http`). The single
     // address is then the client's, and the first scheme and port are those that it connected to.
     if let [only] = &nodes[..]
@@ -268,7 +258,7 @@ fn x_forwarded(fields: &HeaderMap) -> impl Iterator<Item = ClientView> {
         ports.drain(..ports.len() - 1);
     }
     let (mut nodes, mut schemes, mut ports) = (nodes.into_iter(), schemes.into_iter(), ports.into_iter());
-    let mut authorities = list(&X_FORWARDED_HOST).into_iter();
+    let mut authorities = list("x-forwarded-host").into_iter();
     std::iter::from_fn(move || {
         let values = (nodes.next(), schemes.next(), authorities.next(), ports.next());
         let hop = ClientView {

@@ -20,7 +20,6 @@ const READINESS: &str = "/readyz";
 /// Paths of the server's own, which cannot be the endpoint.
 pub(crate) const RESERVED: [&str; 3] = [WELL_KNOWN, HEALTH, READINESS];
 
-/// Finds the resource at a path.
 //= TUS1-DF-12, TUS1-DF-15
 pub(crate) fn route(path: &str, method: &Method, endpoint: &str) -> Route {
     match path {
@@ -31,16 +30,14 @@ pub(crate) fn route(path: &str, method: &Method, endpoint: &str) -> Route {
         "*" if method == Method::OPTIONS => return Route::At(Resource::Endpoint),
         _ => {}
     }
-    let Some(below) = path.strip_prefix(endpoint.trim_end_matches('/')) else { return Route::Nowhere };
-    match below.strip_prefix('/') {
-        None if below.is_empty() => Route::At(Resource::Endpoint),
-        None => Route::Nowhere,
+    match path.strip_prefix(endpoint.trim_end_matches('/')) {
         //= TUS1-DF-15
-        Some("") => Route::At(Resource::Endpoint),
+        Some("" | "/") => Route::At(Resource::Endpoint),
         //= IETF-RES-04
-        Some(name) => {
+        Some(below) if let Some(name) = below.strip_prefix('/') => {
             let id = name.strip_suffix('/').unwrap_or(name).parse();
             Route::At(id.map_or(Resource::Named, Resource::Upload))
         }
+        Some(_) | None => Route::Nowhere,
     }
 }

@@ -12,14 +12,13 @@ use http::request::Parts;
 use http::{HeaderValue, Request, header};
 use tracing::Instrument as _;
 
-use crate::answer::{self, Answer};
+use crate::answer::Answer;
 use crate::cors::CorsRequest;
-use crate::discover;
 use crate::engage::{Engaged, FamilyFrom};
-use crate::form;
 use crate::intake::Content;
 use crate::route::{Route, route};
 use crate::shared::{Hoist, Interims, Shared};
+use crate::{answer, discover, form};
 
 impl<B: Content> tower_service::Service<Request<B>> for Hoist {
     type Response = Answer;
@@ -56,7 +55,6 @@ impl Hoist {
         answer
     }
 
-    /// Answers a request on the upload URL or below it.
     async fn answer_at<B: Content>(&self, resource: Resource, request: Request<B>) -> Answer {
         let (mut head, body) = request.into_parts();
         let shared = self.shared();
@@ -67,7 +65,10 @@ impl Hoist {
         }
         let dialect = match dialect::detect(&head, resource, shared.dialect_options()) {
             Detected::Discover => return discover::options(&shared.policy, shared.settings.tus_extensions),
-            Detected::ByUpload => return self.answer_by_url(resource, &head, body, &context).await,
+            Detected::ByUpload => {
+                let answered = self.answer_by_url(resource, &head, body, &context).await;
+                return answered.unwrap_or_else(|refusal| answer::refused(None, &refusal, &context));
+            }
             Detected::Refuse(refusal) => {
                 // A client of tus that states no version, or another one, still reads the answers of tus 1.0.
                 let dialect =
@@ -88,7 +89,6 @@ impl Hoist {
         answer::encode(Some(dialect), outcome, &context)
     }
 
-    /// The life of a request in a dialect.
     async fn run<B: Content>(
         &self,
         dialect: Dialect,

@@ -3,7 +3,7 @@
 //! Sits below every module that serves a request, and imports none of them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use hoist_proto::dialect::Context;
 use hoist_proto::dialect::interop::Versions;
@@ -20,11 +20,7 @@ use tracing::Instrument as _;
 
 use crate::claim::{Claim, Claims};
 use crate::{admission, auth, backlog, clock, cors, digest, error, hook, lifetimes, pending_parts, proxy};
-use crate::{readiness, targets, tombstones, upload_id};
-
-/// The time a request waits for the previous holder of its upload. Only a slow disk or target takes this long.
-//= IETF-CON-05
-pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::{targets, tombstones, upload_id};
 
 /// The upload endpoint as a tower service. Clones share one endpoint.
 ///
@@ -33,21 +29,17 @@ pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Hoist(Arc<Shared>);
 
-/// The state of an endpoint.
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) target: Arc<dyn targets::Target>,
     pub(crate) auth: Arc<dyn auth::Authenticator>,
     pub(crate) hook: Arc<dyn hook::Hook>,
     pub(crate) policy: Policy,
-    /// The path of the upload URL.
     pub(crate) endpoint: String,
     pub(crate) settings: Settings,
     pub(crate) cors: cors::Cors,
-    /// The value of `Access-Control-Allow-Headers`.
     pub(crate) cors_headers: HeaderValue,
     pub(crate) proxies: proxy::Proxies,
-    /// The clock by which uploads expire.
     pub(crate) clock: clock::Clock,
     pub(crate) ids: upload_id::IdDerivation,
     pub(crate) ledger: admission::Ledger,
@@ -57,7 +49,8 @@ pub(crate) struct Shared {
     pub(crate) tombstones: tombstones::Tombstones,
     pub(crate) backlog: backlog::Backlog,
     pub(crate) lifetimes: lifetimes::Lifetimes,
-    pub(crate) readiness: readiness::Readiness,
+    /// The time and the result of the last health check of the store.
+    pub(crate) health: tokio::sync::Mutex<Option<(Instant, bool)>>,
     /// The tasks that outlive the request that started them.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the endpoint shuts down.

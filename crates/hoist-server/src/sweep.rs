@@ -58,16 +58,12 @@ impl Hoist {
         let (mut swept, unfinished) = self.count_stored().await?;
         for (ids, is_orphaned) in [(unfinished.due, false), (unfinished.orphaned, true)] {
             for id in ids {
-                match self.finish_or_remove(id, is_orphaned, false).await {
-                    Some(SweepAction::Removed) => swept.removed += 1,
-                    Some(SweepAction::Delivered) => swept.delivered += 1,
-                    None => {}
-                }
+                self.finish_or_remove(id, is_orphaned, false, &mut swept).await;
             }
         }
         // After the other uploads, which may be parts: a crash may have come between the last part and the join.
         for id in unfinished.composed {
-            self.join_parts(id).await;
+            self.finish(id).await;
         }
         Ok(swept)
     }
@@ -115,30 +111,26 @@ impl Hoist {
     /// # Cancellation
     /// As [`Hoist::recover`].
     pub async fn catch_up(&self, stop: CancellationToken) {
-        loop {
-            match stop.run_until_cancelled(self.count_stored()).await {
-                None => return,
-                Some(Ok((swept, unfinished))) => {
-                    let due = unfinished.due.len() + unfinished.composed.len();
-                    tracing::info!(uploads = swept.seen, due, "counted the stored uploads");
-                    for id in unfinished.due.into_iter().chain(unfinished.composed) {
-                        self.shared().backlog.add(id);
+        let catching_up = async {
+            let (mut swept, unfinished) = loop {
+                match self.count_stored().await {
+                    Ok(counted) => break counted,
+                    Err(failure) => {
+                        tracing::error!(error = %crate::error::chain(&failure), "cannot list the stored uploads; trying again");
+                        tokio::time::sleep(RECOVERY_RETRY).await;
                     }
-                    for id in unfinished.orphaned {
-                        if stop.run_until_cancelled(self.finish_or_remove(id, true, false)).await.is_none() {
-                            return;
-                        }
-                    }
-                    return;
                 }
-                Some(Err(failure)) => {
-                    tracing::error!(error = %crate::error::chain(&failure), "cannot list the stored uploads; trying again");
-                }
+            };
+            let due = unfinished.due.len() + unfinished.composed.len();
+            tracing::info!(uploads = swept.seen, due, "counted the stored uploads");
+            for id in unfinished.due.into_iter().chain(unfinished.composed) {
+                self.shared().backlog.add(id);
             }
-            if stop.run_until_cancelled(tokio::time::sleep(RECOVERY_RETRY)).await.is_none() {
-                return;
+            for id in unfinished.orphaned {
+                self.finish_or_remove(id, true, false, &mut swept).await;
             }
-        }
+        };
+        stop.run_until_cancelled(catching_up).await;
     }
 
     /// Removes expired uploads once. Steps of the wall clock do not count towards their age.
@@ -159,40 +151,35 @@ impl Hoist {
     /// # Cancellation
     /// As [`Hoist::recover`].
     pub async fn sweep_every(&self, interval: Duration, stop: CancellationToken) {
-        tokio::join!(self.sweep_loop(interval, &stop), self.retry_due(&stop));
+        let sweeping = async { tokio::join!(self.sweep_loop(interval), self.retry_due()) };
+        stop.run_until_cancelled(Box::pin(sweeping)).await;
     }
 
-    async fn sweep_loop(&self, interval: Duration, stop: &CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
+    async fn sweep_loop(&self, interval: Duration) {
+        loop {
+            tokio::time::sleep(interval).await;
             let is_even = self.shared().clock.even_for() >= interval;
             self.set_last_used().await;
-            match stop.run_until_cancelled(self.pass(is_even, true)).await {
-                None => return,
-                Some(Ok(swept)) if swept.removed + swept.delivered > 0 => {
-                    tracing::info!(
-                        seen = swept.seen,
-                        removed = swept.removed,
-                        delivered = swept.delivered,
-                        "swept"
-                    );
+            match self.pass(is_even, true).await {
+                Ok(Swept { seen, removed, delivered }) if removed + delivered > 0 => {
+                    tracing::info!(seen, removed, delivered, "swept");
                 }
-                Some(Ok(_)) => {}
-                Some(Err(failure)) => {
+                Ok(_) => {}
+                Err(failure) => {
                     tracing::error!(error = %crate::error::chain(&failure), "cannot sweep the store");
                 }
             }
         }
     }
 
-    async fn retry_due(&self, stop: &CancellationToken) {
-        while stop.run_until_cancelled(self.shared().backlog.wait_for_due()).await.is_some() {
-            if stop.run_until_cancelled(self.finish_due()).await.is_none() {
-                return;
-            }
+    async fn retry_due(&self) {
+        loop {
+            self.shared().backlog.wait_for_due().await;
+            self.finish_due().await;
         }
     }
 
-    /// Makes the attempts that are due. Returns the number of uploads that were finished. Returns the number of uploads that were finished.
+    /// Makes the attempts that are due. Returns the number of uploads that were finished.
     async fn finish_due(&self) -> usize {
         let mut delivered = 0;
         for id in self.shared().backlog.due() {
@@ -212,14 +199,12 @@ impl Hoist {
                 shared.pending_parts.add(&upload);
                 match shared.try_join(&claim, upload).await {
                     Ok(upload) if upload.is_complete() => true,
-                    Ok(_) => {
-                        // A part is missing. Its completion adds the upload to the backlog again.
-                        if shared.backlog.wait(id).is_none() {
-                            shared.backlog.done(id);
-                        }
+                    // A part is missing. Its completion adds the upload to the backlog again.
+                    Ok(_) if shared.backlog.wait(id).is_none() => {
+                        shared.backlog.done(id);
                         false
                     }
-                    Err(_) => false,
+                    Ok(_) | Err(_) => false,
                 }
             }
             Ok(_) => {
@@ -233,7 +218,6 @@ impl Hoist {
         }
     }
 
-    /// Stores the state of the clock for the next start.
     async fn set_last_used(&self) {
         let Some(seen) = self.shared().clock.note() else { return };
         if let Err(failure) = self.shared().store.set_last_used(&seen).await {
@@ -261,11 +245,7 @@ impl Hoist {
                     if !has_expired && !summary.awaits_delivery {
                         continue;
                     }
-                    match self.finish_or_remove(summary.id, false, removes).await {
-                        Some(SweepAction::Removed) => swept.removed += 1,
-                        Some(SweepAction::Delivered) => swept.delivered += 1,
-                        None => {}
-                    }
+                    self.finish_or_remove(summary.id, false, removes, &mut swept).await;
                 }
                 if is_paced {
                     tokio::time::sleep(took.saturating_mul(PAUSE_FACTOR)).await;
@@ -281,38 +261,24 @@ impl Hoist {
         lifetime(summary).is_some_and(|lifetime| touched.plus(lifetime) <= clock.now())
     }
 
-    /// Joins the parts of an upload if all are complete. Otherwise registers it to be joined with its last part.
-    async fn join_parts(&self, id: UploadId) {
+    /// Delivers or removes an upload if that is due and no request has its claim. Failures have been logged.
+    async fn finish_or_remove(&self, id: UploadId, is_orphaned: bool, removes: bool, swept: &mut Swept) {
         let shared = self.shared();
         let Some(claim) = shared.claims.take_unwanted(id) else { return };
-        match shared.fetch(&claim).await {
-            Ok(Some(upload)) if !upload.is_complete() => {
-                shared.pending_parts.add(&upload);
-                if let Err(refusal) = shared.try_join(&claim, upload).await {
-                    tracing::warn!(upload = %id.short(), refusal = refusal.title(), "cannot join the parts");
-                }
-            }
-            // A failure to load has been logged.
-            Ok(_) | Err(_) => {}
-        }
-    }
-
-    /// Delivers or removes an upload if that is due and no request has its claim.
-    async fn finish_or_remove(&self, id: UploadId, is_orphaned: bool, removes: bool) -> Option<SweepAction> {
-        let shared = self.shared();
-        let claim = shared.claims.take_unwanted(id)?;
-        let upload = shared.fetch(&claim).await.ok()??;
+        let Ok(Some(upload)) = shared.fetch(&claim).await else { return };
         if upload.awaits_delivery() {
-            return shared.deliver_due(&claim, upload).await.ok().map(|_| SweepAction::Delivered);
+            swept.delivered += usize::from(shared.deliver_due(&claim, upload).await.is_ok());
+            return;
         }
-        let upload = shared.refreshed(upload).await.ok()?;
-        let is_orphaned = is_orphaned && !upload.is_complete();
-        let is_expired = removes && upload.is_expired(shared.clock.now());
-        if is_orphaned || is_expired {
-            let removal = if is_expired { Removal::Expired } else { Removal::Discarded };
-            return shared.remove(&claim, &upload, removal).await.ok().map(|()| SweepAction::Removed);
-        }
-        None
+        let Ok(upload) = shared.refreshed(upload).await else { return };
+        let removal = if removes && upload.is_expired(shared.clock.now()) {
+            Removal::Expired
+        } else if is_orphaned && !upload.is_complete() {
+            Removal::Discarded
+        } else {
+            return;
+        };
+        swept.removed += usize::from(shared.remove(&claim, &upload, removal).await.is_ok());
     }
 }
 
@@ -332,9 +298,4 @@ impl Unfinished {
 
 fn lifetime(summary: &UploadSummary) -> Option<Duration> {
     summary.expires.map(|end| end.until(summary.touched))
-}
-
-enum SweepAction {
-    Removed,
-    Delivered,
 }

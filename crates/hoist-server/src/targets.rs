@@ -90,7 +90,7 @@ pub struct Representation<'a> {
     pub endpoint: &'a str,
 }
 
-/// The answer to a part, which no target sees: no more than that it went well.
+/// Returns the answer to a complete part, which no target sees.
 pub(crate) fn of_part() -> TargetResponse {
     TargetResponse::of(StatusCode::NO_CONTENT)
 }

@@ -10,10 +10,8 @@ use hoist_proto::upload::{Family, Upload};
 
 use crate::locked;
 
-/// The number of uploads that are remembered.
 const REMEMBERED_MAX: usize = 4096;
 
-/// The most recently removed uploads.
 #[derive(Default)]
 pub(crate) struct Tombstones(Mutex<Memory>);
 
@@ -41,7 +39,6 @@ impl Tombstones {
         }
     }
 
-    /// Returns whether an upload of this principal has been removed.
     pub(crate) fn knows(&self, id: UploadId, principal: Option<&Principal>) -> bool {
         let memory = locked(&self.0);
         memory.owners.get(&id).is_some_and(|owner| owner.as_ref() == principal)

@@ -11,9 +11,8 @@ use hoist_store::store::{Error, UploadGroup, Writer};
 use crate::admission::Reservation;
 use crate::claim::{Claim, Requester};
 use crate::error;
-use crate::shared::{CLAIM_TIMEOUT, Shared};
+use crate::shared::Shared;
 
-/// A change in the life of an upload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transition<'a> {
     /// The upload after the change. If the change removes it, the upload before.
@@ -25,10 +24,8 @@ pub(crate) struct Transition<'a> {
     pub(crate) keeps_content: bool,
 }
 
-/// The stage an upload is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Accepts content.
     Open,
     /// The content is complete; the target has not answered.
     Received,
@@ -39,12 +36,9 @@ pub(crate) enum Stage {
     Removed(Removal),
 }
 
-/// The reason for the removal of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Removal {
-    /// Its creator asked for it.
     Cancelled,
-    /// Its lifetime is over.
     Expired,
     /// A part it is made of is gone.
     PartGone,
@@ -150,8 +144,7 @@ impl Shared {
             let requester = Requester { principal: upload.owner.as_ref(), family: None };
             for number in started.iter() {
                 let part = self.ids.of_part(upload.id, number);
-                let claim =
-                    self.claims.take(part, requester, CLAIM_TIMEOUT).await.map_err(|_| Reason::Busy)?;
+                let claim = self.claims.take(part, requester).await.map_err(|_| Reason::Busy)?;
                 match self.store.remove(part, claim.fence()).await {
                     Ok(()) => self.ledger.forget(part),
                     Err(Error::Missing) => {}

@@ -24,12 +24,10 @@ pub(crate) struct TransportHandles {
     pub(crate) abort: Option<Abort>,
     /// The header section, for the digests of the content.
     pub(crate) fields: HeaderMap,
-    /// The address of the client.
     pub(crate) client: Option<IpAddr>,
 }
 
 impl Shared {
-    /// Collects the handles of a request.
     pub(crate) fn transport_handles(
         &self,
         dialect: Dialect,
@@ -51,7 +49,6 @@ impl Shared {
         TransportHandles { dialect, interim, announcement, abort, fields, client }
     }
 
-    /// Returns the upload URL as the peer of this request sees it.
     //= IETF-INT-14, TUS1-DF-14
     pub(crate) fn base(&self, head: &Parts) -> String {
         match (self.settings.locations, &self.settings.public_origin) {

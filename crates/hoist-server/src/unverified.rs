@@ -20,7 +20,6 @@ pub(crate) struct UnverifiedContent {
     at: Offset,
     /// True if unverified content must be discarded.
     pub(crate) is_strict: bool,
-    /// Content that has not been written.
     held: Vec<Bytes>,
     held_bytes: usize,
     /// True once the store has been told that the content is unverified.
@@ -28,7 +27,6 @@ pub(crate) struct UnverifiedContent {
 }
 
 impl UnverifiedContent {
-    /// Returns a check of content that begins at `at`.
     pub(crate) fn new(check: Check, at: Offset) -> Self {
         Self { is_strict: check.is_strict(), check, at, held: Vec::new(), held_bytes: 0, is_marked: false }
     }

@@ -6,7 +6,6 @@
 use hoist_proto::types::{PartNumber, Principal, Token, UploadId};
 use sha2::{Digest, Sha256};
 
-/// Derives the ids of token uploads and of their parts.
 #[derive(Clone)]
 pub(crate) struct IdDerivation {
     pub(crate) key: [u8; 32],
@@ -29,7 +28,6 @@ impl IdDerivation {
         id_of(hash)
     }
 
-    /// Returns the id of a part of an indexed upload.
     //= TOK-IDX-01
     pub(crate) fn of_part(&self, parent: UploadId, number: PartNumber) -> UploadId {
         let mut hash = Sha256::new_with_prefix(b"hoist upload part 1\0");

@@ -51,7 +51,7 @@ const PLACES: &[Place] = &[
             // Monotonic clock: the time of the last progress response.
             "crates/hoist-server/src/progress.rs",
             // Monotonic clock: the time of the last health check.
-            "crates/hoist-server/src/readiness.rs",
+            "crates/hoist-server/src/discover.rs",
             "crates/hoist-client/src/clock.rs",
             // The time since a credentials file was checked.
             "crates/hoist-server/src/auth/watched.rs",

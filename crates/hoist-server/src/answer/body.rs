@@ -19,11 +19,9 @@ enum Source {
 }
 
 enum Reading {
-    /// No read is in progress.
     Idle(Box<dyn Reader>),
     /// A read is in progress. It returns the reader.
     Waiting(Pin<Box<dyn Future<Output = Read> + Send>>),
-    /// The body has been read, or a read failed.
     Ended,
 }
 
@@ -38,6 +36,13 @@ impl Body {
     /// Returns a body of the first `bytes` bytes of `reader`.
     pub(crate) fn stored(reader: Box<dyn Reader>, bytes: u64) -> Self {
         Self(Source::Store { reading: Reading::Idle(reader), bytes_left: bytes })
+    }
+
+    fn bytes_left(&self) -> u64 {
+        match &self.0 {
+            Source::Memory(content) => content.len() as u64,
+            Source::Store { bytes_left, .. } => *bytes_left,
+        }
     }
 }
 
@@ -56,15 +61,6 @@ impl Default for Body {
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Body({} bytes)", self.bytes_left())
-    }
-}
-
-impl Body {
-    fn bytes_left(&self) -> u64 {
-        match &self.0 {
-            Source::Memory(content) => content.len() as u64,
-            Source::Store { bytes_left, .. } => *bytes_left,
-        }
     }
 }
 

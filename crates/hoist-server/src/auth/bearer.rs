@@ -42,18 +42,14 @@ impl Authenticator for Bearer {
     }
 }
 
-struct Table(Vec<Row>);
-
-struct Row {
-    digest: [u8; 32],
-    principal: Principal,
-}
+/// The digests of the tokens, and their principals.
+struct Table(Vec<([u8; 32], Principal)>);
 
 impl Table {
     /// Errors name the line and never quote it, because it holds a secret.
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let text = str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
-        let mut rows: Vec<Row> = Vec::new();
+        let mut rows: Vec<([u8; 32], Principal)> = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -66,10 +62,10 @@ impl Table {
                 return Err(format!("line {number}: a token has visible ASCII characters only"));
             }
             let digest = digest(token);
-            if rows.iter().any(|row| row.digest == digest) {
+            if rows.iter().any(|(earlier, _)| *earlier == digest) {
                 return Err(format!("line {number}: the token is on an earlier line already"));
             }
-            rows.push(Row { digest, principal: Principal::new(principal.trim()) });
+            rows.push((digest, Principal::new(principal.trim())));
         }
         Ok(Self(rows))
     }
@@ -78,10 +74,10 @@ impl Table {
     fn principal(&self, token: &str) -> Option<Principal> {
         let presented = digest(token);
         let mut found = None;
-        for row in &self.0 {
-            let differences = row.digest.iter().zip(presented).fold(0, |seen, (a, b)| seen | (a ^ b));
+        for (digest, principal) in &self.0 {
+            let differences = digest.iter().zip(presented).fold(0, |seen, (a, b)| seen | (a ^ b));
             if std::hint::black_box(differences) == 0 {
-                found = Some(&row.principal);
+                found = Some(principal);
             }
         }
         found.cloned()

@@ -78,7 +78,10 @@ impl Jwt {
     /// Returns an error if the file cannot be read or has no key for this algorithm.
     pub fn with_key_file(path: impl Into<PathBuf>, algorithm: Algorithm) -> Result<Self, Unusable> {
         install_cryptography();
-        let keys = Watched::open(path, move |bytes| keys::single(bytes, algorithm.0).map(KeySet::of))?;
+        let keys = Watched::open(path, move |bytes| {
+            let key = keys::single(bytes, algorithm.0)?;
+            Ok(KeySet { keys: vec![key], skipped: Vec::new() })
+        })?;
         Ok(Self::of(vec![Source { keys, issuers: Vec::new() }]))
     }
 

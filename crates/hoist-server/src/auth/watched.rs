@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::Unusable;
 use crate::locked;
 
-/// The shortest time between two checks of a file.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The largest file that is read: far above any list of credentials, small enough if a wrong file is configured.
@@ -21,7 +20,6 @@ const BYTES_MAX: u64 = 16 << 20;
 
 type Parse<T> = Box<dyn Fn(&[u8]) -> Result<T, String> + Send + Sync>;
 
-/// The parsed content of a file, from the last time that it parsed.
 pub(super) struct Watched<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
@@ -40,7 +38,6 @@ struct Loaded<T> {
 type Stamp = (SystemTime, u64);
 
 impl<T: Send + Sync + 'static> Watched<T> {
-    /// Reads the file for the first time.
     pub(super) fn open(
         path: impl Into<PathBuf>,
         parse: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
@@ -49,13 +46,9 @@ impl<T: Send + Sync + 'static> Watched<T> {
         // Taken before the content. If the file changes in between it is read once more, and no change is missed.
         let stamp = stamp(&path);
         let value = read(&path).and_then(|bytes| parse(&bytes));
-        match value {
-            Ok(value) => {
-                let state = Loaded { value: Arc::new(value), stamp, checked_at: Instant::now() };
-                Ok(Self(Arc::new(Inner { path, parse, state: Mutex::new(state) })))
-            }
-            Err(why) => Err(Unusable { path, why }),
-        }
+        let value = value.map_err(|why| Unusable { path: path.clone(), why })?;
+        let state = Loaded { value: Arc::new(value), stamp, checked_at: Instant::now() };
+        Ok(Self(Arc::new(Inner { path, parse, state: Mutex::new(state) })))
     }
 
     /// Returns the content from the last time that the file parsed, without checking the file.

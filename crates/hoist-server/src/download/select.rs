@@ -9,9 +9,7 @@ use http::{HeaderMap, HeaderName, header};
 /// The content that a request selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Selected {
-    /// All of it.
     Whole,
-    /// These bytes.
     Part(RangeInclusive<u64>),
     /// Nothing: the client has the current content.
     Unmodified,
@@ -72,7 +70,6 @@ fn names(fields: &HeaderMap, name: &HeaderName, tag: &str, weak: Weak) -> bool {
     })
 }
 
-/// Parses a `Range` of one byte range.
 fn range(line: &str, length: u64) -> Selected {
     let Some((unit, set)) = line.split_once('=') else { return Selected::Whole };
     let Some((first, last)) = set.trim().split_once('-') else { return Selected::Whole };

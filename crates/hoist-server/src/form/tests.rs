@@ -13,7 +13,7 @@ fn parsed(input: &[u8], boundary: &str, step: usize) -> Result<(HeaderMap, Vec<u
             Event::Data(data) => content.extend_from_slice(&data),
             Event::More | Event::End => match pieces.next() {
                 Some(piece) => form.feed(Bytes::copy_from_slice(piece)),
-                None if form.has_ended() => {
+                None if form.state == ParserState::Ended => {
                     return described.map(|fields| (fields, content)).ok_or("no file");
                 }
                 None => return Err("unfinished"),

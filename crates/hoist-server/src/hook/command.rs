@@ -18,13 +18,10 @@ use tokio::sync::Semaphore;
 
 use super::Hook;
 
-/// The most bytes that a program may write to its standard output.
 const STDOUT_BYTES_MAX: u64 = 64 << 10;
 /// The bytes of its standard error that are kept. The rest is discarded, so that the program is not blocked.
 const STDERR_BYTES_MAX: u64 = 4 << 10;
-/// The most characters of the detail that is sent to the peer.
 const DETAIL_CHARS_MAX: usize = 500;
-/// The most programs that run at once. Others wait, within the same timeout.
 const RUNNING_MAX: usize = 32;
 /// The time after which a peer may retry if the program failed.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -67,8 +64,8 @@ impl Command {
         }
     }
 
-    async fn run(&self, question: &[u8]) -> Result<Exited, Broken> {
-        let _permit = self.permits.acquire().await.map_err(|_| Broken("cannot be scheduled".into()))?;
+    async fn run(&self, question: &[u8]) -> Result<Exited, String> {
+        let _permit = self.permits.acquire().await.map_err(|_| "cannot be scheduled")?;
         let mut child = process::Command::new(&self.program)
             .args(&self.arguments)
             .stdin(Stdio::piped())
@@ -77,11 +74,11 @@ impl Command {
             // A disconnected peer or the timeout ends the program too.
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| Broken(format!("cannot be run: {error}")))?;
+            .map_err(|error| format!("cannot be run: {error}"))?;
         let (Some(mut stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
-            return Err(Broken("has no pipes".into()));
+            return Err("has no pipes".into());
         };
         let ask = async move {
             // The program may exit without reading its input.
@@ -89,13 +86,13 @@ impl Command {
         };
         let ((), stdout, stderr, status) =
             tokio::join!(ask, read(stdout, STDOUT_BYTES_MAX), read(stderr, STDERR_BYTES_MAX), child.wait());
-        let status = status.map_err(|error| Broken(format!("cannot be waited for: {error}")))?;
-        let (stdout, stderr) = (stdout?, stderr?);
-        if stdout.is_cut {
-            return Err(Broken(format!("wrote more than {STDOUT_BYTES_MAX} bytes to standard output")));
+        let status = status.map_err(|error| format!("cannot be waited for: {error}"))?;
+        let ((stdout, is_cut), (stderr, _)) = (stdout?, stderr?);
+        if is_cut {
+            return Err(format!("wrote more than {STDOUT_BYTES_MAX} bytes to standard output"));
         }
-        let code = status.code().ok_or_else(|| Broken(format!("ended by {status}")))?;
-        Ok(Exited { is_success: code == 0, stdout: stdout.text, stderr: stderr.text })
+        let code = status.code().ok_or_else(|| format!("ended by {status}"))?;
+        Ok(Exited { is_success: code == 0, stdout, stderr })
     }
 }
 
@@ -104,11 +101,9 @@ impl Hook for Command {
     fn before_create<'a>(&'a self, upload: &'a Upload) -> BoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async move {
             let question = question(upload).to_string();
-            let ended = match tokio::time::timeout(self.timeout, self.run(question.as_bytes())).await {
-                Ok(ended) => ended,
-                Err(_) => Err(Broken(format!("took longer than {:?}", self.timeout))),
-            };
-            ended.and_then(|ended| ended.verdict()).unwrap_or_else(|Broken(why)| {
+            let ended = tokio::time::timeout(self.timeout, self.run(question.as_bytes())).await;
+            let ended = ended.unwrap_or_else(|_| Err(format!("took longer than {:?}", self.timeout)));
+            ended.and_then(|ended| ended.verdict()).unwrap_or_else(|why| {
                 tracing::error!(program = %self.program.display(), upload = %upload.id.short(), %why, "the hook failed");
                 Err(Reason::Unavailable(RETRY_AFTER).into())
             })
@@ -116,11 +111,6 @@ impl Hook for Command {
     }
 }
 
-/// A failure of the program, which is logged for the operator.
-#[derive(Debug)]
-struct Broken(String);
-
-/// The output of a program that exited.
 struct Exited {
     is_success: bool,
     stdout: String,
@@ -134,10 +124,10 @@ struct Override {
 }
 
 impl Exited {
-    fn verdict(&self) -> Result<Result<(), Refusal>, Broken> {
+    fn verdict(&self) -> Result<Result<(), Refusal>, String> {
         let stdout = self.stdout.trim();
         let overridden: Override = if stdout.starts_with('{') {
-            serde_json::from_str(stdout).map_err(|error| Broken(format!("wrote malformed JSON: {error}")))?
+            serde_json::from_str(stdout).map_err(|error| format!("wrote malformed JSON: {error}"))?
         } else {
             Override::default()
         };
@@ -154,26 +144,21 @@ impl Exited {
             (None | Some(200..=299), true) => Ok(Ok(())),
             (None, false) => Ok(Err(Reason::Forbidden(detail()).into())),
             (Some(status @ 400..=599), _) => {
-                let status = status.try_into().map_err(|_| Broken(format!("answered status {status}")))?;
+                let status = status.try_into().map_err(|_| format!("answered status {status}"))?;
                 Ok(Err(Reason::Rejected { status, detail: detail() }.into()))
             }
-            (Some(status), _) => Err(Broken(format!("answered status {status}, which does not refuse"))),
+            (Some(status), _) => Err(format!("answered status {status}, which does not refuse")),
         }
     }
 }
 
-struct Text {
-    text: String,
-    is_cut: bool,
-}
-
-/// Reads to the end and keeps the beginning.
-async fn read(mut from: impl AsyncRead + Unpin, bytes_max: u64) -> Result<Text, Broken> {
-    let broken = |error| Broken(format!("cannot be read from: {error}"));
+/// Reads to the end, and returns the beginning as text and whether there was more.
+async fn read(mut from: impl AsyncRead + Unpin, bytes_max: u64) -> Result<(String, bool), String> {
+    let broken = |error| format!("cannot be read from: {error}");
     let mut bytes = Vec::new();
     (&mut from).take(bytes_max).read_to_end(&mut bytes).await.map_err(broken)?;
     let rest = tokio::io::copy(&mut from, &mut tokio::io::sink()).await.map_err(broken)?;
-    Ok(Text { text: String::from_utf8_lossy(&bytes).into_owned(), is_cut: rest > 0 })
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), rest > 0))
 }
 
 fn question(upload: &Upload) -> Value {

@@ -11,13 +11,12 @@ use hoist_proto::upload::{Composition, IndexedParts, Part, Phase, State, Upload}
 use crate::claim::{Claim, Occupied};
 use crate::error;
 use crate::pending_parts::PartRequest;
-use crate::shared::{CLAIM_TIMEOUT, Shared};
+use crate::shared::Shared;
 use crate::transition::Removal;
 
 /// A part of an indexed upload, as a request names it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IndexedPart {
-    /// The upload it is a part of.
     pub(crate) parent: UploadId,
     pub(crate) part: Part,
 }
@@ -48,24 +47,18 @@ impl ClaimedParent {
         part: IndexedPart,
         request: &UploadRequest,
     ) -> Result<Self, Refusal> {
-        let claim =
-            shared.claims.take_idle(part.parent, CLAIM_TIMEOUT).await.map_err(|occupied| match occupied {
-                // The token names an upload that receives content of its own.
-                Occupied::Transferring(transfer) => Reason::ConflictingParts.with_state(transfer.state),
-                Occupied::Busy => Reason::Busy.into(),
-            })?;
-        let known = match shared.fetch(&claim).await? {
-            Some(parent) => {
-                let parent = shared.refreshed(parent).await?;
-                if parent.is_expired(shared.clock.now()) {
-                    shared.remove(&claim, &parent, Removal::Expired).await?;
-                    None
-                } else {
-                    Some(parent)
-                }
-            }
+        let claim = shared.claims.take_idle(part.parent).await.map_err(|occupied| match occupied {
+            // The token names an upload that receives content of its own.
+            Occupied::Transferring(transfer) => Reason::ConflictingParts.with_state(transfer.state),
+            Occupied::Busy => Reason::Busy.into(),
+        })?;
+        let mut known = match shared.fetch(&claim).await? {
+            Some(parent) => Some(shared.refreshed(parent).await?),
             None => None,
         };
+        if let Some(expired) = known.take_if(|parent| parent.is_expired(shared.clock.now())) {
+            shared.remove(&claim, &expired, Removal::Expired).await?;
+        }
         let parts = match (&known, &request.operation) {
             (None, Operation::Create(_)) => None,
             (None, _) => return Err(Reason::NotFound.into()),
@@ -88,7 +81,6 @@ impl ClaimedParent {
         Ok(Self { part, claim, known, parts, request })
     }
 
-    /// Checks that a part may still be created.
     pub(crate) fn require_open(&self, decision: &Decision) -> Result<(), Refusal> {
         match (&self.known, decision) {
             (Some(parent), Decision::Create(..)) if parent.is_complete() => {
@@ -127,7 +119,7 @@ impl RegisteredPart {
     pub(crate) async fn conclude(
         self,
         shared: &Shared,
-        outcome: Result<Reply, Refusal>,
+        mut outcome: Result<Reply, Refusal>,
     ) -> Result<Reply, Refusal> {
         let Self { part: IndexedPart { parent: id, part }, request, created } = self;
         if created && outcome.is_err() {
@@ -143,27 +135,19 @@ impl RegisteredPart {
             Some(_) | None => None,
         };
         let complete = parent.as_ref().is_some_and(Upload::is_complete);
-        let restate = |state: &mut State| {
-            state.part = Some(part);
-            state.complete = complete;
+        let state = match &mut outcome {
+            Ok(reply) => reply.state_mut(),
+            Err(refusal) => refusal.state.as_mut(),
         };
-        match outcome {
-            Ok(mut reply) => {
-                reply.state_mut().map(restate);
-                let last = parent.and_then(|parent| match parent.phase {
-                    Phase::Delivered(answer) | Phase::Failed(answer) => Some(answer),
-                    Phase::Open | Phase::Received => None,
-                });
-                if let (Reply::Complete { answer, .. }, Some(last)) = (&mut reply, last) {
-                    *answer = last;
-                }
-                Ok(reply)
-            }
-            Err(mut refusal) => {
-                refusal.state.as_mut().map(restate);
-                Err(refusal)
-            }
+        if let Some(state) = state {
+            (state.part, state.complete) = (Some(part), complete);
         }
+        if let Ok(Reply::Complete { answer, .. }) = &mut outcome
+            && let Some(Phase::Delivered(last) | Phase::Failed(last)) = parent.map(|parent| parent.phase)
+        {
+            *answer = last;
+        }
+        outcome
     }
 }
 
@@ -226,7 +210,7 @@ impl Shared {
 
     /// Removes a parent that the first request on one of its parts created, if that part was not stored.
     async fn retract_parent(&self, id: UploadId, request: &PartRequest) {
-        let Ok(claim) = self.claims.take_idle(id, CLAIM_TIMEOUT).await else { return };
+        let Ok(claim) = self.claims.take_idle(id).await else { return };
         // Another request has found the parent and may be about to create a part of it.
         if !request.is_alone() {
             return;

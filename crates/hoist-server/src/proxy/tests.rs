@@ -1,5 +1,7 @@
 //! The trust in forwarded fields.
 
+use http::HeaderName;
+
 use super::*;
 
 fn fields(lines: &[(&str, &str)]) -> HeaderMap {

@@ -27,34 +27,20 @@ impl Key {
     }
 }
 
-/// Parses a file that holds one key.
 pub(super) fn single(bytes: &[u8], algorithm: Algorithm) -> Result<Key, String> {
     let key = match algorithm.family() {
         AlgorithmFamily::Hmac => DecodingKey::from_secret(secret(bytes, algorithm)?),
-        family => {
-            let der = public_key(bytes, algorithm)?;
-            match family {
-                AlgorithmFamily::Rsa => DecodingKey::from_rsa_der(&der),
-                AlgorithmFamily::Ec => DecodingKey::from_ec_der(&der),
-                AlgorithmFamily::Ed | AlgorithmFamily::Hmac => DecodingKey::from_ed_der(&der),
-            }
-        }
+        AlgorithmFamily::Rsa => DecodingKey::from_rsa_der(&public_key(bytes, algorithm)?),
+        AlgorithmFamily::Ec => DecodingKey::from_ec_der(&public_key(bytes, algorithm)?),
+        AlgorithmFamily::Ed => DecodingKey::from_ed_der(&public_key(bytes, algorithm)?),
     };
     Ok(Key { id: None, algorithm, verifying: key })
 }
 
-/// The keys of a file.
 pub(super) struct KeySet {
     pub(super) keys: Vec<Key>,
     /// A line for each key that cannot be used. It never quotes a key.
     pub(super) skipped: Vec<String>,
-}
-
-impl KeySet {
-    /// Returns a set of one key.
-    pub(super) fn of(key: Key) -> Self {
-        Self { keys: vec![key], skipped: Vec::new() }
-    }
 }
 
 #[derive(serde::Deserialize)]

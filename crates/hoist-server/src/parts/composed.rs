@@ -1,19 +1,140 @@
-//! The joining of parts into the upload composed of them, once all are complete.
+//! An upload composed of others: its creation, its state while its parts arrive, and the joining of these once all are
+//! complete.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
-use hoist_proto::engine::composition;
+use hoist_proto::engine::{UploadRequest, composition};
+use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::{Durable, Length, UploadId};
-use hoist_proto::upload::{Composition, IndexedParts, Phase, Upload};
+use hoist_proto::upload::{Composition, IndexedParts, Phase, State, Upload};
 
 use crate::claim::Claim;
 use crate::finish::{Finished, Received};
-use crate::shared::{CLAIM_TIMEOUT, Shared};
+use crate::shared::Shared;
 use crate::transition::Removal;
 use crate::{answer, error};
 
 impl Shared {
+    //= TUS1-TRM-05
+    //= TUS1-CAT-04, TUS1-CAT-12, TUS1-CAT-14, TOK-IDX-07
+    pub(crate) async fn compose(
+        &self,
+        claim: &Claim,
+        request: &UploadRequest,
+        client: Option<IpAddr>,
+    ) -> Result<Reply, Refusal> {
+        let Operation::Create(create) = &request.operation else { return Err(Reason::Internal.into()) };
+        let Composition::Concatenated(ids) = &create.composition else { return Err(Reason::Internal.into()) };
+        let mut seen = HashMap::new();
+        for id in ids {
+            if !seen.contains_key(id) {
+                seen.insert(*id, self.peek(*id).await?);
+            }
+        }
+        let parts: Vec<_> = ids.iter().map(|id| seen.get(id).cloned().flatten()).collect();
+        drop(seen);
+        let upload = composition::compose(create, request, &parts, &self.policy, self.clock.now())?;
+        drop(parts);
+        self.ledger.ready().await?;
+        self.hook.before_create(&upload).await?;
+        let reservation = self.ledger.admit(&upload, Some(0), client)?;
+        self.create_empty(claim, &upload, reservation).await?;
+        self.pending_parts.add(&upload);
+        let id = upload.id;
+        let composed = match self.try_join(claim, upload.clone()).await {
+            Ok(composed) => composed,
+            Err(refusal) => {
+                // No client has learned of the upload.
+                match self.remove(claim, &upload, Removal::Discarded).await {
+                    Ok(()) | Err(Refusal { reason: Reason::NotFound, .. }) => {}
+                    Err(failure) => return Err(failure),
+                }
+                return Err(match refusal.reason {
+                    //= TUS1-CAT-06
+                    Reason::NotFound | Reason::Gone => {
+                        Reason::UnusablePart { detail: "a part is gone".into() }.into()
+                    }
+                    _ => refusal,
+                });
+            }
+        };
+        let state = State::from(&composed);
+        Ok(match composed.phase {
+            Phase::Delivered(answer) | Phase::Failed(answer) => {
+                Reply::Complete { id, created: true, state, answer }
+            }
+            Phase::Open | Phase::Received => Reply::Stored { id, created: true, state },
+        })
+    }
+
+    /// Returns the state of an upload. That of an incomplete composed upload is computed from its parts.
+    //= TOK-IDX-04, TUS1-CAT-10, TUS1-CAT-13
+    pub(crate) async fn state_of(&self, upload: &Upload) -> Result<State, Refusal> {
+        let mut state = State::from(upload);
+        let (highest, last) = match &upload.composition {
+            _ if upload.is_complete() => return Ok(state),
+            Composition::Direct | Composition::Part => return Ok(state),
+            Composition::Concatenated(parts) => {
+                if state.length.is_none() {
+                    state.length = self.declared_length(parts).await?;
+                }
+                return Ok(state);
+            }
+            Composition::Indexed(IndexedParts { started, last }) => (started.highest(), *last),
+        };
+        let mut parts = Vec::new();
+        for number in last.unwrap_or(highest).up_to() {
+            let part = self.peek(self.ids.of_part(upload.id, number)).await?;
+            // Parts after an incomplete one contribute their length alone, and that only if the last part is known.
+            let goes_on = part.as_ref().is_some_and(|part| last.is_some() || part.is_complete());
+            parts.push(part);
+            if !goes_on {
+                break;
+            }
+        }
+        let gathered = composition::progress(parts.iter().map(Option::as_ref));
+        state.offset = gathered.offset;
+        state.length = gathered.length.filter(|_| last.is_some());
+        Ok(state)
+    }
+
+    /// Returns the total of the parts' lengths, if the length of each is known.
+    async fn declared_length(&self, parts: &[UploadId]) -> Result<Option<Length>, Refusal> {
+        let mut known: HashMap<UploadId, Length> = HashMap::new();
+        let mut sum = 0_u64;
+        for id in parts {
+            if !known.contains_key(id) {
+                let Some(length) = self.peek(*id).await?.and_then(|part| part.length) else {
+                    return Ok(None);
+                };
+                known.insert(*id, length);
+            }
+            sum = sum.saturating_add(known[id].get());
+        }
+        Ok(Some(Length::new(sum)))
+    }
+
+    /// Extends the life of an expired indexed upload to that of a part that has not expired.
+    pub(crate) async fn refreshed(&self, upload: Upload) -> Result<Upload, Refusal> {
+        let Composition::Indexed(IndexedParts { started, .. }) = &upload.composition else {
+            return Ok(upload);
+        };
+        if upload.is_complete() || !upload.is_expired(self.clock.now()) {
+            return Ok(upload);
+        }
+        let mut renewed = upload.touched;
+        for number in started.iter() {
+            let part = self.peek(self.ids.of_part(upload.id, number)).await?;
+            if let Some(part) = part.filter(|part| !part.is_expired(self.clock.now())) {
+                renewed = renewed.max(part.touched);
+                break;
+            }
+        }
+        Ok(Upload { touched: renewed, ..upload })
+    }
+
     /// Joins the uploads that wait for a part, after it has become complete or has been removed.
     //= TUS1-CAT-13
     pub(crate) async fn wake(&self, part: UploadId) {
@@ -29,7 +150,7 @@ impl Shared {
     /// Joins and delivers a composed upload if its parts are complete. Returns `None` if it is gone, or if another request
     /// keeps its claim too long; the sweep then joins it.
     pub(super) async fn finish_composed(&self, id: UploadId) -> Result<Option<Upload>, Refusal> {
-        let Ok(claim) = self.claims.take_idle(id, CLAIM_TIMEOUT).await else {
+        let Ok(claim) = self.claims.take_idle(id).await else {
             self.backlog.add(id);
             return Ok(None);
         };
@@ -131,7 +252,7 @@ impl Shared {
         let (claims, store) = (self.claims.clone(), self.store.clone());
         self.tasks.spawn(async move {
             for part in parts {
-                let Ok(claim) = claims.take_idle(part, CLAIM_TIMEOUT).await else { continue };
+                let Ok(claim) = claims.take_idle(part).await else { continue };
                 if let Err(failure) = store.discard(part, claim.fence()).await {
                     error::refusal("discard", part, &failure);
                 }
