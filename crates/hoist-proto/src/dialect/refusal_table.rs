@@ -56,9 +56,15 @@ pub struct Problem {
 impl Refusal {
     /// The problem document of the response to a request in `dialect`; `None` stands for a request in no dialect.
     pub fn problem(&self, dialect: Option<Dialect>) -> Problem {
+        let problem_type = self.problem_type(dialect);
         Problem {
-            problem_type: self.problem_type(dialect),
-            title: self.title(),
+            problem_type,
+            // The title that the draft gives this type.
+            title: if problem_type == ProblemType::CompletedUpload {
+                "Upload Is Completed"
+            } else {
+                self.title()
+            },
             status: self.status(dialect),
             detail: self.detail(),
             numbers: self.numbers(),

@@ -95,7 +95,7 @@ async fn files_are_delivered_where_modes_cannot_be_set() {
         contents.sort();
         assert_eq!(contents, ["a", "b", "c"], "{errno}");
         let log = home.log();
-        assert_eq!(log.matches("without the mode of the umask").count(), 1, "one warning: {log}");
+        assert_eq!(log.matches("do not get the mode of the umask").count(), 1, "one warning: {log}");
         server.stop().await;
     }
 }
