@@ -1,34 +1,31 @@
 //! The client's machine: the next request of an upload, given how the last one ended.
 //!
-//! An [`Uploader`] carries one representation to a server, whatever happens to its requests. It makes every decision (where
-//! to continue, whether to retry, how long to wait, when to give up) and has no effects: time and randomness are arguments,
-//! requests are heads and ranges of bytes for the caller to send. One machine serves all dialects. It reads the properties
-//! of a dialect from a row; the wire spelling is in [`dialect::client`](crate::dialect::client).
+//! An [`Uploader`] carries one representation to a server, whatever happens to its requests. It decides where to
+//! continue, whether to retry, how long to wait and when to give up. It has no effects: time and randomness are
+//! arguments, and requests are heads and ranges of bytes for the caller to send. It reads the properties of a dialect
+//! from a row; the wire spelling is in [`dialect::client`](crate::dialect::client).
 //!
 //! # Driving an `Uploader`
 //!
-//! Construct one with [`Uploader::create`] for a new upload, or with [`Uploader::resume`] for one that an earlier client
-//! may have begun. Builder methods such as [`Uploader::with_content_max`] come before the first step. Then loop on
-//! [`Uploader::step`] and do what it returns:
+//! Construct one with [`Uploader::create`], or with [`Uploader::resume`] for an upload that an earlier client may have
+//! begun. Builder methods come before the first step. Then loop on [`Uploader::step`]:
 //!
-//! - [`Step::Send`]: send the request, report its events, and report its end. Then ask for the next step.
-//! - [`Step::Wait`]: let that much time pass, then ask for the next step. This is the only timer of the machine.
-//! - [`Step::Done`] and [`Step::Failed`]: stop. Both are final, and reports after them change nothing.
+//! - [`Step::Send`]: send the request, report its events and its end, then ask for the next step, but not before.
+//! - [`Step::Wait`]: let that much time pass, then ask for the next step. The machine has no other timer.
+//! - [`Step::Done`] and [`Step::Failed`] are final. Reports after them change nothing.
 //!
-//! While a request is in flight these may be called, in this order for each event:
+//! While a request is in flight, report each event in this order:
 //!
-//! 1. [`Uploader::on_sent`] with the number of content bytes that have left so far. Call it before each of the calls below,
-//!    which depend on it.
+//! 1. [`Uploader::on_sent`] with the number of content bytes that have left so far. The calls below depend on it.
 //! 2. [`Uploader::on_interim`] for each interim response. If it returns [`OnInterim::Stop`], end the request (close the
 //!    connection or reset the stream), report nothing more about it, and ask for the next step.
-//! 3. [`Uploader::on_content_end`] and [`Uploader::on_source_end`], if the content ended early or the length of the
-//!    representation became known. Only a [`Transmit::is_open`] request may end early.
-//! 4. Exactly one of [`Uploader::on_response`] and [`Uploader::on_lost`], which ends the request. A final response may
-//!    come before all content was sent; the rest of it is then not sent.
+//! 3. [`Uploader::on_content_end`] if the content of an [open](Transmit::is_open) request ended early, and
+//!    [`Uploader::on_source_end`] once the length of the representation is known.
+//! 4. Exactly one of [`Uploader::on_response`] and [`Uploader::on_lost`], which ends the request. Content that was not
+//!    sent before a final response is not sent any more.
 //!
-//! [`Uploader::step`] is not called while a request is in flight. [`Uploader::acknowledged`] never decreases for one upload
-//! URL or token, so that a caller may drop the bytes before it. [`Uploader::url`] should be stored as soon as it is known:
-//! it is what a later process resumes with.
+//! [`Uploader::acknowledged`] never decreases for one upload URL or token, so the caller may drop the bytes before it.
+//! Store [`Uploader::url`] as soon as it is known: a later process resumes with it.
 //!
 //! ```
 //! use std::time::Duration;
@@ -136,9 +133,8 @@ pub struct Transmit {
     pub head: Request<()>,
     /// The range of the representation that is the content; `None` for a request without content.
     pub content: Option<Range<u64>>,
-    /// True if the content may end before the end of that range: at the end of the representation, or where the caller can
-    /// buffer no more before an acknowledgment. Such a request declares no size, and [`Uploader::on_content_end`] reports
-    /// the end of its content.
+    /// True if the content may end before that range does: at the end of the representation, or where the caller can
+    /// buffer no more. Such a request declares no size, and [`Uploader::on_content_end`] reports its end.
     pub is_open: bool,
     /// The digest of the content to be added to the head.
     pub checksum: Option<Checksum>,
@@ -157,8 +153,7 @@ pub enum OnInterim {
 /// The way an upload begins in the IETF dialect and tus 1.0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
-    /// With content. A server without resumption accepts the request as an ordinary upload; one with resumption sends the
-    /// upload's URL in an interim response or in its answer.
+    /// With content, which a server without resumption accepts as an ordinary upload.
     AtOnce,
     /// With an empty creation that only requests a URL, for connections on which interim responses cannot be sent or seen.
     Careful,
@@ -171,7 +166,6 @@ pub struct Uploader {
     dialect: ClientDialect,
     properties: ClientProperties,
     origin: Origin,
-    /// The length of the representation, once it is known.
     length: Option<Length>,
     retries: Retries,
     content_max: u64,
@@ -179,11 +173,10 @@ pub struct Uploader {
     wait: Option<Duration>,
     request: InFlight,
     remote: RemoteUpload,
-    /// The offset that the server named last.
     at: Offset,
     /// The highest offset that the server has named.
     best: Offset,
-    /// The end of what was ever sent. In a resumed upload an earlier client may have sent everything.
+    /// The end of what was ever sent, by an earlier client too.
     sent: Offset,
     resumed_at: Offset,
     is_answered: bool,
@@ -228,7 +221,7 @@ impl Uploader {
             content_max: u64::MAX,
             aim: Aim::Create,
             wait: None,
-            request: InFlight::NONE,
+            request: InFlight::default(),
             at: Offset::ZERO,
             best: Offset::ZERO,
             sent: Offset::ZERO,
@@ -281,8 +274,8 @@ impl Uploader {
         Self { content_max: bytes.max(1), ..self }
     }
 
-    /// Returns what a later client needs to resume: the upload's own URL, once the server has named it, or the URL at which
-    /// the token is used.
+    /// Returns the URL to resume with: the upload's own, once the server has named it, or the one at which the token is
+    /// used.
     pub fn url(&self) -> Option<&Uri> {
         match self.properties.naming {
             Naming::Token => Some(&self.target),
@@ -296,8 +289,8 @@ impl Uploader {
         self.length
     }
 
-    /// Returns whether the last response is the target's answer to the whole representation. A server may have everything
-    /// and have forgotten the answer.
+    /// Returns whether the last response is the target's answer. A server may have everything and have forgotten the
+    /// answer.
     pub fn is_answered(&self) -> bool {
         self.is_answered
     }
@@ -315,8 +308,7 @@ impl Uploader {
         self.at
     }
 
-    /// Returns the number of bytes that did not have to be sent again: the offset at which the latest interruption was
-    /// resumed.
+    /// Returns the number of bytes that did not have to be sent again.
     pub fn resumed_at(&self) -> Offset {
         self.resumed_at
     }
@@ -326,8 +318,7 @@ impl Uploader {
         self.attempts_repeated
     }
 
-    /// Returns the next thing to do. There is one request at a time, and it follows from the end of the last one, so that no
-    /// two transfers of an upload run in parallel and no offset is used twice.
+    /// Returns the next thing to do. There is one request at a time, so that no offset is used twice.
     //= TDR-OFF-01, TDR-OFF-06, TDR-APP-06, IETF-RET-12, IETF-CON-01
     pub fn step(&mut self) -> Step {
         if let Some(wait) = self.wait.take() {
@@ -379,8 +370,8 @@ impl Uploader {
         self.sent = self.sent.max(self.request.sent_end().min(Offset::new(length)));
     }
 
-    /// Reports that the request in flight ended without a response: the connection was refused or lost, or nothing came
-    /// over it for too long. `reached` is whether any of the request can have reached the server.
+    /// Reports that the request in flight ended without a response. `reached` is whether any of it can have reached the
+    /// server.
     //= TDR-SEED-04, IETF-CLI-04, IETF-CLI-10, IETF-CLI-14, TUS1-PATCH-10
     pub fn on_lost(&mut self, reached: bool, moment: Moment) {
         if reached {

@@ -7,7 +7,6 @@
 pub mod client;
 pub mod conventional;
 mod detect;
-mod headers;
 pub mod ietf;
 pub mod interop;
 mod refusal_table;
@@ -18,14 +17,9 @@ pub mod tus1;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 pub use self::detect::{Detected, detect};
-pub use self::headers::{
-    ACCEPT_PATCH, CLIENT_UPLOAD_TOKEN, DRAFT_VERSION, INTEROP_VERSION, METHOD_OVERRIDE, TUS_RESUMABLE,
-    TUS_VERSION, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_INDEX, UPLOAD_LENGTH, UPLOAD_LIMIT,
-    UPLOAD_OFFSET, UPLOAD_TOKEN,
-};
 pub use self::refusal_table::{Problem, ProblemType};
 use crate::digest::{self, Digest};
 use crate::operation::{Decoded, Operation, Reply};
@@ -33,6 +27,35 @@ use crate::policy::Limits;
 use crate::refusal::{Reason, Refusal};
 use crate::types::{Durable, Timestamp, UploadId};
 use crate::upload::Upload;
+
+/// `Upload-Token`: the client's name for an upload.
+pub const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
+/// `Upload-Index`: the number of a part.
+pub const UPLOAD_INDEX: HeaderName = HeaderName::from_static("upload-index");
+/// `Upload-Offset`: the offset at which content begins, or up to which it is stored.
+pub const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+/// `Upload-Length`: the length of the representation in bytes.
+pub const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
+/// `Upload-Complete`: the completeness of the upload.
+pub const UPLOAD_COMPLETE: HeaderName = HeaderName::from_static("upload-complete");
+/// `Upload-Incomplete`: the inverse of `Upload-Complete` in old drafts.
+pub const UPLOAD_INCOMPLETE: HeaderName = HeaderName::from_static("upload-incomplete");
+/// `Upload-Draft-Interop-Version`: the interop version of the drafts that a client or server implements.
+pub const INTEROP_VERSION: HeaderName = HeaderName::from_static("upload-draft-interop-version");
+/// `Upload-Draft-Version`: the first name of `Upload-Draft-Interop-Version`.
+pub const DRAFT_VERSION: HeaderName = HeaderName::from_static("upload-draft-version");
+/// `Client-Upload-Token`: the name of `Upload-Token` for a few months in 2020.
+pub const CLIENT_UPLOAD_TOKEN: HeaderName = HeaderName::from_static("client-upload-token");
+/// `Tus-Resumable`: the tus version of a request or response.
+pub const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
+/// `Tus-Version`: the tus versions that a server supports.
+pub const TUS_VERSION: HeaderName = HeaderName::from_static("tus-version");
+/// `X-HTTP-Method-Override`: the method that a client means but cannot send.
+pub const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
+/// `Upload-Limit`: the limits of the server.
+pub const UPLOAD_LIMIT: HeaderName = HeaderName::from_static("upload-limit");
+/// `Accept-Patch`: the media types of appends.
+pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// The methods of the URL that creates uploads, for `Allow`.
 pub const METHODS: &str = "POST, PUT, PATCH, HEAD, DELETE, OPTIONS";
@@ -130,8 +153,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the interim response that announces that the upload can be resumed. The server sends it after the upload is
-    /// created and before the content is read.
+    /// Returns the interim response that announces that the upload can be resumed, before the content is read.
     pub fn announcement(
         &self,
         operation: &Operation,
@@ -170,12 +192,13 @@ impl Dialect {
         match self {
             Self::Ietf(_) => ExpectedDigests {
                 header: digest::parse(fields, &digest::CONTENT_DIGEST),
-                in_trailer: digest::is_in_trailer(fields),
+                in_trailer: digest::is_in_trailer(fields, &digest::CONTENT_DIGEST),
                 strictness: Strictness::Lenient,
             },
             Self::Tus1(speaker) if speaker.extensions.has(tus1::Extension::Checksum) => ExpectedDigests {
                 header: tus1::checksum::parse(fields).ok().flatten().into_iter().collect(),
-                in_trailer: tus1::checksum::is_in_trailer(fields),
+                //= TUS1-CHK-07
+                in_trailer: digest::is_in_trailer(fields, &tus1::checksum::UPLOAD_CHECKSUM),
                 strictness: Strictness::Strict,
             },
             Self::Token(_) | Self::Tus1(_) | Self::Conventional => ExpectedDigests::default(),
@@ -261,10 +284,8 @@ pub fn refused(dialect: Option<Dialect>, refusal: &Refusal) -> Response<()> {
     head
 }
 
-/// Refuses content with `Content-Range`, as `curl -C 100 -T` sends it: stored as an upload, a part would pass for the whole
-/// representation.
-///
-/// On `PATCH` the field has no meaning (RFC 9110, Content-Range), and `Upload-Offset` gives the position of the content.
+/// Refuses content with `Content-Range`, as `curl -C 100 -T` sends it: a part would pass for the whole representation.
+/// On `PATCH` the field has no meaning (RFC 9110, Content-Range).
 //= TOK-CRE-10, IETF-CRE-19, TUS1-CRE-11
 fn refuse_partial_content(head: &Parts) -> Result<(), Refusal> {
     if matches!(head.method, Method::POST | Method::PUT) && head.headers.contains_key(header::CONTENT_RANGE) {
@@ -289,13 +310,11 @@ fn has_media_type(fields: &HeaderMap, expected: &str) -> bool {
     fields.get(header::CONTENT_TYPE).is_some_and(essence)
 }
 
-/// `104 (Upload Resumption Supported)`.
 fn resumption_supported() -> StatusCode {
     StatusCode::from_u16(104).expect("in the range of status codes")
 }
 
-/// Returns whether a request below the endpoint needs an existing upload, so that a URL that no upload can have is answered with
-/// 404. Other methods, such as `PUT` and `POST`, create an upload there.
+/// Returns whether a request below the endpoint needs an existing upload. Other methods create one there.
 fn requires_upload(method: &Method) -> bool {
     matches!(*method, Method::HEAD | Method::GET | Method::PATCH | Method::DELETE)
 }
@@ -308,7 +327,6 @@ fn has_content(method: &Method) -> bool {
     )
 }
 
-/// A head with this status and no fields.
 fn status(status: StatusCode) -> Response<()> {
     let mut head = Response::new(());
     *head.status_mut() = status;

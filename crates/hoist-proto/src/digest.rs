@@ -1,12 +1,11 @@
 //! Digest fields (RFC 9530): the digests that a peer states, and the algorithms that it prefers.
-//!
-//! Owns their syntax and the choice of an algorithm. Servers and clients compute digests themselves, because that needs
-//! the content.
 
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
+
+use crate::field::natural;
 
 /// `Repr-Digest`: digests of the whole representation.
 pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
@@ -36,8 +35,7 @@ impl Algorithm {
     /// The algorithms of the digest fields, the preferred one first.
     pub const IN_FIELDS: [Self; 2] = [Self::Sha256, Self::Sha512];
 
-    /// Returns the algorithm's key in the digest fields. Those that are not offered there have one, too (RFC 9530, the
-    /// registry).
+    /// Returns the algorithm's key in the digest fields (RFC 9530, the registry).
     pub const fn key(self) -> &'static str {
         match self {
             Self::Sha256 => "sha-256",
@@ -83,32 +81,20 @@ impl fmt::Debug for Digest {
 /// Returns the digests in a field that can be verified. A malformed field has none; unknown algorithms are ignored.
 //= IETF-DIG-08
 pub fn parse(fields: &HeaderMap, name: &HeaderName) -> Vec<Digest> {
-    let octets = |item| match item {
-        BareItem::ByteSequence(octets) => Some(octets),
-        _ => None,
-    };
-    members(fields, name, octets)
-        .into_iter()
-        .map(|(algorithm, octets)| Digest { algorithm, octets })
-        .collect()
+    let members = members(fields, name, |item| item.as_byte_sequence().map(<[u8]>::to_vec));
+    members.into_iter().map(|(algorithm, octets)| Digest { algorithm, octets }).collect()
 }
 
-/// Returns whether a header section announces a `Content-Digest` in the trailers.
-pub fn is_in_trailer(fields: &HeaderMap) -> bool {
+/// Returns whether a header section announces the field `digest` in the trailer section.
+pub fn is_in_trailer(fields: &HeaderMap, digest: &HeaderName) -> bool {
     let lines = fields.get_all(http::header::TRAILER).iter().filter_map(|line| line.to_str().ok());
-    lines
-        .flat_map(|line| line.split(','))
-        .any(|name| name.trim().eq_ignore_ascii_case(CONTENT_DIGEST.as_str()))
+    lines.flat_map(|line| line.split(',')).any(|name| name.trim().eq_ignore_ascii_case(digest.as_str()))
 }
 
 /// Returns the most preferred algorithm of a `Want-Repr-Digest` field that can be computed.
 //= IETF-DIG-04
 pub fn preferred(fields: &HeaderMap) -> Option<Algorithm> {
-    let weight = |item| match item {
-        BareItem::Integer(weight) => u64::try_from(i64::from(weight)).ok(),
-        _ => None,
-    };
-    let mut wanted = members(fields, &WANT_REPR_DIGEST, weight);
+    let mut wanted = members(fields, &WANT_REPR_DIGEST, natural);
     wanted.retain(|(_, weight)| (1..=10).contains(weight));
     wanted.into_iter().rev().max_by_key(|(_, weight)| *weight).map(|(algorithm, _)| algorithm)
 }
@@ -123,7 +109,7 @@ pub fn value(digest: &Digest) -> HeaderValue {
 fn members<T>(
     fields: &HeaderMap,
     name: &HeaderName,
-    read: impl Fn(BareItem) -> Option<T>,
+    read: impl Fn(&BareItem) -> Option<T>,
 ) -> Vec<(Algorithm, T)> {
     let lines: Vec<&[u8]> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     let Ok(dictionary) = Parser::new(&lines.join(&b", "[..])).parse::<Dictionary>() else {
@@ -133,7 +119,7 @@ fn members<T>(
     for (key, entry) in dictionary {
         let Some(algorithm) = Algorithm::of_key(key.as_str()) else { continue };
         let ListEntry::Item(item) = entry else { return Vec::new() };
-        let Some(value) = read(item.bare_item) else { return Vec::new() };
+        let Some(value) = read(&item.bare_item) else { return Vec::new() };
         known.push((algorithm, value));
     }
     known

@@ -160,37 +160,41 @@ pub fn decide(known: Option<&Upload>, request: &UploadRequest, policy: &Policy, 
     }
 }
 
-/// Returns whether the client of a request may know of the upload: it created the upload, in the same family of dialects.
+/// Returns whether the client of a request may know of the upload.
 fn is_visible(upload: &Upload, request: &UploadRequest) -> bool {
     upload.family == request.family && upload.owner == request.principal
 }
 
-/// Decides on a creation under an id that is not in use.
 fn create(create: &Create, request: &UploadRequest, policy: &Policy, now: Timestamp) -> Decision {
-    let Create { mut semantics, length, content, below_min_size, ref origin, ref composition, .. } = *create;
+    let Create { length, content, below_min_size, .. } = *create;
+    let mut upload = new_upload(create, request, policy, now);
     //= IETF-LIM-07
     let is_small = length.is_some_and(|length| length.get() < policy.limits.size_min);
     if is_small && below_min_size == BelowMinSize::Ordinary && content.finish == Finish::Here {
-        semantics.interruption = Interruption::Discards;
+        upload.semantics.interruption = Interruption::Discards;
     }
-    let upload = Upload {
-        id: request.id,
-        family: request.family,
-        semantics,
-        owner: request.principal.clone(),
-        composition: composition.clone(),
-        origin: origin.clone(),
-        created: now,
-        touched: now,
-        lifetime: policy.lifetime,
-        length,
-        offset: Durable::ZERO,
-        phase: Phase::Open,
-    };
     match plan(&upload, Offset::ZERO, content, &policy.limits, true) {
         Ok(plan) => Decision::Create(upload, plan),
         // There is no upload to invalidate yet, and no state to report.
         Err(refusal) => Decision::Refuse(without_upload(refusal)),
+    }
+}
+
+/// Returns the upload that a creation makes, without content.
+fn new_upload(create: &Create, request: &UploadRequest, policy: &Policy, now: Timestamp) -> Upload {
+    Upload {
+        id: request.id,
+        family: request.family,
+        semantics: create.semantics,
+        owner: request.principal.clone(),
+        composition: create.composition.clone(),
+        origin: create.origin.clone(),
+        created: now,
+        touched: now,
+        lifetime: policy.lifetime,
+        length: create.length,
+        offset: Durable::ZERO,
+        phase: Phase::Open,
     }
 }
 
@@ -214,7 +218,6 @@ fn create_existing(upload: &Upload, create: &Create, policy: &Policy) -> Decisio
     }
 }
 
-/// Decides on an append to an existing upload.
 fn append(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     let state = State::from(upload);
     let refuse = |reason: Reason| Decision::Refuse(reason.with_state(state));
@@ -240,8 +243,7 @@ fn append(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     if upload.is_complete() {
         return append_to_complete(upload, append);
     }
-    // Content beyond the length is found before lengths are compared, so that it makes no difference whether the size of
-    // the content was declared.
+    // Comes before lengths are compared, so that it makes no difference whether the size of the content was declared.
     let declared = append.content.bytes.and_then(|bytes| append.at.advance(bytes));
     if let (Some(length), Some(declared)) = (upload.length, declared)
         && declared.get() > length.get()
@@ -269,7 +271,6 @@ fn append(upload: &Upload, append: &Append, policy: &Policy) -> Decision {
     }
 }
 
-/// Two lengths that differ.
 struct Contradiction;
 
 /// Returns the length on which all sources that give one agree.

@@ -1,7 +1,7 @@
 //! Header fields as values: structured fields by `sfv`, and the looser syntax of tokens.
 //!
-//! Owns the syntax. Dialects differ in treating a malformed field as an error or as absent, so each reader returns a
-//! [`Field`] and the dialect decides.
+//! Dialects treat a malformed field as an error or as absent, so each reader returns a [`Field`] and the dialect
+//! decides.
 
 use std::time::{Duration, SystemTime};
 
@@ -35,24 +35,27 @@ impl<T> Field<T> {
     pub fn is_present(&self) -> bool {
         !matches!(self, Self::Absent)
     }
+
+    /// Parses the value. A value that does not parse is malformed.
+    fn parse<U>(self, parse: impl FnOnce(T) -> Option<U>) -> Field<U> {
+        match self {
+            Self::Is(value) => parse(value).map_or(Field::Malformed, Field::Is),
+            Self::Absent => Field::Absent,
+            Self::Malformed => Field::Malformed,
+        }
+    }
 }
 
 /// Reads an Item that is an integer from 0 to 999,999,999,999,999 (RFC 9651, Integers). Parameters are ignored.
 //= IETF-SF-01, IETF-SF-07
 pub fn integer(fields: &HeaderMap, name: &HeaderName) -> Field<u64> {
-    item(fields, name, |item| match item {
-        BareItem::Integer(number) => u64::try_from(i64::from(number)).ok(),
-        _ => None,
-    })
+    item(fields, name, |item| natural(&item))
 }
 
 /// Reads an Item that is a boolean, `?0` or `?1`. Parameters are ignored.
 //= IETF-SF-02, IETF-SF-07
 pub fn boolean(fields: &HeaderMap, name: &HeaderName) -> Field<bool> {
-    item(fields, name, |item| match item {
-        BareItem::Boolean(value) => Some(value),
-        _ => None,
-    })
+    item(fields, name, |item| item.as_boolean())
 }
 
 /// Reads the members of a Dictionary that have `known` keys, in the order of those. A known key whose value is not a
@@ -73,11 +76,11 @@ pub fn integers<const N: usize>(
     for (number, key) in numbers.iter_mut().zip(known) {
         *number = match members.get(key) {
             None => None,
-            Some(sfv::ListEntry::Item(Item { bare_item: BareItem::Integer(value), .. })) => {
-                let Ok(value) = u64::try_from(i64::from(*value)) else { return Field::Malformed };
-                Some(value)
-            }
-            Some(_) => return Field::Malformed,
+            Some(sfv::ListEntry::Item(item)) => match natural(&item.bare_item) {
+                Some(value) => Some(value),
+                None => return Field::Malformed,
+            },
+            Some(sfv::ListEntry::InnerList(_)) => return Field::Malformed,
         };
     }
     Field::Is(numbers)
@@ -86,25 +89,16 @@ pub fn integers<const N: usize>(
 /// Reads a part: an integer from 0 to 9999, its number, with an optional boolean parameter `last`.
 //= TOK-IDX-01
 pub fn part(fields: &HeaderMap, name: &HeaderName) -> Field<Part> {
-    let value = match single(fields, name) {
-        Field::Is(value) => value,
-        Field::Absent => return Field::Absent,
-        Field::Malformed => return Field::Malformed,
-    };
-    let Ok(Item { bare_item: BareItem::Integer(number), params }) = Parser::new(value.as_bytes()).parse()
-    else {
-        return Field::Malformed;
-    };
-    let number = u64::try_from(i64::from(number)).ok().and_then(PartNumber::new);
-    let last = match (params.get("last"), params.len()) {
-        (None, 0) => Some(false),
-        (Some(BareItem::Boolean(last)), 1) => Some(*last),
-        _ => None,
-    };
-    match (number, last) {
-        (Some(number), Some(last)) => Field::Is(Part { number, last }),
-        _ => Field::Malformed,
-    }
+    single(fields, name).parse(|value| {
+        let Item { bare_item, params } = Parser::new(value.as_bytes()).parse().ok()?;
+        let number = natural(&bare_item).and_then(PartNumber::new)?;
+        let last = match (params.get("last"), params.len()) {
+            (None, 0) => false,
+            (Some(last), 1) => last.as_boolean()?,
+            _ => return None,
+        };
+        Some(Part { number, last })
+    })
 }
 
 /// Writes a part.
@@ -140,15 +134,13 @@ pub fn list(fields: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
 }
 
 fn item<T>(fields: &HeaderMap, name: &HeaderName, read: impl FnOnce(BareItem) -> Option<T>) -> Field<T> {
-    let value = match single(fields, name) {
-        Field::Is(value) => value,
-        Field::Absent => return Field::Absent,
-        Field::Malformed => return Field::Malformed,
-    };
-    match Parser::new(value.as_bytes()).parse::<Item>().ok().and_then(|item| read(item.bare_item)) {
-        Some(value) => Field::Is(value),
-        None => Field::Malformed,
-    }
+    let parse = |value: &HeaderValue| Parser::new(value.as_bytes()).parse::<Item>().ok();
+    single(fields, name).parse(|value| read(parse(value)?.bare_item))
+}
+
+/// Returns the value of a non-negative integer.
+pub(crate) fn natural(item: &BareItem) -> Option<u64> {
+    u64::try_from(i64::from(item.as_integer()?)).ok()
 }
 
 /// Returns the only line of a field. Two lines form a list (RFC 9110, Field Order), which is not an Item.
@@ -167,19 +159,14 @@ fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Field<&'a HeaderValue
 /// Its octets are its identity, so `abcdef`, `"abcdef"` and `:YWJjZGVm:` are the same token.
 //= TOK-TOKEN-01, TOK-TOKEN-02
 pub fn token(fields: &HeaderMap, name: &HeaderName) -> Field<Token> {
-    let text = match single(fields, name) {
-        Field::Is(value) => value.as_bytes().trim_ascii(),
-        Field::Absent => return Field::Absent,
-        Field::Malformed => return Field::Malformed,
-    };
-    let octets = match text.first() {
-        Some(b':' | b'"') => structured_octets(text).or_else(|| bare_octets(text)),
-        _ => bare_octets(text),
-    };
-    match octets.and_then(Token::new) {
-        Some(token) => Field::Is(token),
-        None => Field::Malformed,
-    }
+    single(fields, name).parse(|value| {
+        let text = value.as_bytes().trim_ascii();
+        let octets = match text.first() {
+            Some(b':' | b'"') => structured_octets(text).or_else(|| bare_octets(text)),
+            _ => bare_octets(text),
+        };
+        octets.and_then(Token::new)
+    })
 }
 
 fn structured_octets(text: &[u8]) -> Option<Vec<u8>> {

@@ -69,6 +69,22 @@ pub struct Create {
     pub origin: Origin,
 }
 
+impl Create {
+    /// Returns a creation that is refused if the upload exists, and whose content comes with requests on the upload.
+    pub fn new(semantics: Semantics, length: Option<Length>, content: Content, origin: Origin) -> Self {
+        Self {
+            semantics,
+            length,
+            content,
+            on_existing: OnExisting::Refuse,
+            below_min_size: BelowMinSize::Resumes,
+            composition: Composition::Direct,
+            waits_for_parts: false,
+            origin,
+        }
+    }
+}
+
 /// The effect of a creation whose upload already exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExisting {
@@ -125,12 +141,20 @@ pub struct Content {
     pub finish: Finish,
 }
 
+impl Content {
+    /// Returns the length of a representation that is the content of one request with a declared size.
+    pub fn whole_length(self) -> Option<Length> {
+        self.bytes.filter(|_| self.finish == Finish::Here).map(Length::new)
+    }
+}
+
 /// The end of the representation, seen from the content of one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finish {
     /// The representation ends with this content.
     Here,
     /// More content follows in a later request.
+    #[default]
     Later,
 }
 

@@ -1,6 +1,4 @@
 //! [`Policy`] and [`Limits`]: the bounds on one upload.
-//!
-//! The bounds on a connection are the transport's, those on all uploads together the server's.
 
 use std::time::Duration;
 
@@ -11,8 +9,8 @@ pub struct Policy {
     pub limits: Limits,
     /// The time for which an incomplete upload is kept after its last byte; forever if `None`. Default: seven days.
     pub lifetime: Option<Duration>,
-    /// The time for which the record of a complete upload is kept, and its content if the target leaves it in the
-    /// store; forever if `None`. Default: forever.
+    /// The time for which the record of a complete upload is kept, and its content if that stays in the store; forever
+    /// if `None`, the default.
     pub retention: Option<Duration>,
     /// The minimum number of octets of a token. Default 1, so that the draft's own example works.
     pub token_octets_min: usize,

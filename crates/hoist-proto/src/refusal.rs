@@ -1,8 +1,7 @@
 //! Refusals: the reason for which a request is declined, and the state of the upload where the client may know it.
 //!
-//! A refusal is data, not an error: the client did something wrong, or the server cannot do it now, and the client gets a
-//! response. The status and the problem type of every refusal come from one table, in `dialect/refusal_table.rs`; the
-//! title and the detail from `refusal/text.rs`. A dialect adds only the header fields that its own specification asks for.
+//! The status and the problem type of every refusal come from one table, in `dialect/refusal_table.rs`; the title and
+//! the detail from `refusal/text.rs`. A dialect adds only the header fields that its own specification asks for.
 
 mod text;
 
@@ -74,8 +73,7 @@ pub enum Reason {
     AppendToComposed,
     /// An append sent to the URL that creates uploads.
     AppendToEndpoint,
-    /// A request on a numbered part that contradicts what is known of the upload: it has no numbered parts, or another
-    /// last part, or a part after the last one.
+    /// A numbered part of an upload that has no numbered parts, has another last part, or ends before this part.
     ConflictingParts,
     /// A part of a new upload that does not exist or cannot be used.
     UnusablePart {

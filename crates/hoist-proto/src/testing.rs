@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 
+use crate::dialect::token::SEMANTICS;
 use crate::types::{Durable, Timestamp, UploadId};
-use crate::upload::{
-    Completion, Composition, Excess, Family, Interruption, Origin, Phase, Semantics, Upload,
-};
+use crate::upload::{Composition, Family, Origin, Phase, Upload};
 
 /// A pseudorandom generator (`SplitMix64`) that is the same on every platform. The field is its seed.
 #[derive(Clone, Debug)]
@@ -61,11 +60,7 @@ pub fn upload(id: UploadId) -> Upload {
     Upload {
         id,
         family: Family::Token,
-        semantics: Semantics {
-            completion: Completion::AtLengthOrEnd,
-            excess: Excess::Invalidates,
-            interruption: Interruption::Resumes,
-        },
+        semantics: SEMANTICS,
         owner: None,
         composition: Composition::Direct,
         origin: Origin { method: Method::POST, target: "/uploads".to_owned(), fields: HeaderMap::new() },

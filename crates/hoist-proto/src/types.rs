@@ -1,21 +1,15 @@
 //! The protocol's quantities and names as types: offsets, lengths, ids, tokens, fences, time.
-//!
-//! Owns their construction and arithmetic. Parsing header fields is [`field`](crate::field)'s, decisions are
-//! [`engine`](crate::engine)'s.
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The largest structured-field integer (RFC 9651, Integers): fifteen digits.
-///
-/// Offsets and lengths are sent as such integers, so no larger one can be announced.
+/// The largest structured-field integer (RFC 9651, Integers), and so the largest offset or length that can be
+/// announced.
 pub const LARGEST_INTEGER: u64 = 999_999_999_999_999;
 
-/// The bytes of representation data that an upload holds, counted from zero.
-///
-/// Never decreases over the life of an upload (upload-token: TOK-OFF-03).
+/// The bytes that an upload holds. Never decreases over the life of an upload (upload-token: TOK-OFF-03).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(u64);
 

@@ -1,7 +1,4 @@
 //! The upload resource: its persistent fields and its phases.
-//!
-//! Owns the behaviour that follows from the fields alone. [`engine`](crate::engine) decides about requests, and a store
-//! writes the record.
 
 use std::time::Duration;
 
@@ -30,12 +27,9 @@ pub struct Upload {
     pub origin: Origin,
     /// The time of its creation.
     pub created: Timestamp,
-    /// The time of its last change: its creation, a stored byte, or its completion.
-    ///
-    /// Part of the record. The store raises it to the time of the last stored byte.
+    /// The time of its last change: its creation, a stored byte, or its completion. The store raises it with each byte.
     pub touched: Timestamp,
-    /// The time for which it is kept after its last change; forever if `None`. It applies to an abandoned open upload,
-    /// and later to the target's response (and with the `keep` target, to the content).
+    /// The time for which it, and later the target's response, is kept after its last change; forever if `None`.
     pub lifetime: Option<Duration>,
     /// The length of the representation, once a request has stated it.
     pub length: Option<Length>,

@@ -36,8 +36,8 @@ pub enum Failure {
         /// The end of what was sent.
         sent: Offset,
     },
-    /// The whole representation was sent, the answer was lost, and there is no URL to query. Sending it again might create a
-    /// second upload.
+    /// All content was sent, the answer was lost, and there is no URL to query. Another attempt might create a second
+    /// upload.
     #[error("the server may have taken the upload, and left no way to ask")]
     Unanswered,
     /// The server named two URLs for one upload.

@@ -62,7 +62,6 @@ impl Uploader {
         true
     }
 
-    /// Reacts to the final response to a creation, an append or a replay.
     //= IETF-CLI-01, IETF-CLI-02, IETF-CLI-03, IETF-CLI-05, IETF-CLI-06, IETF-CLI-09, IETF-CLI-18
     fn transfer_ended(&mut self, response: &Response, moment: Moment) {
         let Response { status, class, state, retry_after, .. } = *response;
@@ -84,7 +83,9 @@ impl Uploader {
         let error = AttemptError::Status(status);
         match (self.aim, class) {
             (_, StatusClass::Success) => self.transferred(response, moment),
-            _ if response.is_too_large() && state.complete != Some(true) => self.send_less(status),
+            _ if response.is_too_large() && state.complete != Some(true) => {
+                self.send_less(status);
+            }
             (Aim::Create, StatusClass::Retry) if !self.can_query() => {
                 self.create_again(may_have_been_processed(status), error, retry_after, moment);
             }
@@ -118,7 +119,6 @@ impl Uploader {
         }
     }
 
-    /// Returns whether a response to a transfer is the target's answer to the whole representation.
     fn is_targets_answer(&self, response: &Response) -> bool {
         let signal = self.properties.completion_signal;
         match response.state.complete {
@@ -225,7 +225,6 @@ impl Uploader {
         }
     }
 
-    /// Reacts to the final response to a query.
     //= IETF-CLI-11, IETF-CLI-13, IETF-CLI-15, IETF-RET-13, IETF-APP-02, IETF-APP-03
     fn query_ended(&mut self, response: &Response, moment: Moment) {
         let Response { status, class, retry_after, .. } = *response;
@@ -241,7 +240,6 @@ impl Uploader {
         }
     }
 
-    /// Continues at the offset of a successful query.
     //= TUS1-HEAD-01, TUS1-HEAD-02
     fn state_received(&mut self, response: &Response, moment: Moment) {
         let state = response.state;
@@ -327,8 +325,7 @@ impl Uploader {
         !self.request.is_last() && self.request.bytes() < least && least <= most
     }
 
-    /// Returns whether a 400 may mean that the append was at a stale offset, because a transfer that was given up has
-    /// arrived since.
+    /// Returns whether a 400 may mean a stale offset, because a transfer that was given up has arrived since.
     fn is_stale(&self, response: &Response) -> bool {
         let here = self.request.start();
         let is_elsewhere = response.state.offset.is_some_and(|offset| offset != here) || self.is_whole(here);
@@ -382,7 +379,6 @@ impl Uploader {
         }
     }
 
-    /// Returns whether an upload at `offset` is known to hold the whole representation.
     pub(super) fn is_whole(&self, offset: Offset) -> bool {
         self.length.is_some_and(|length| length.is_reached(offset))
     }

@@ -24,7 +24,6 @@ impl Uploader {
         }
     }
 
-    /// Returns whether the upload may be created again in place of one that is gone.
     pub(super) fn can_restart(&self) -> bool {
         // A second creation with a token creates no second upload.
         let is_single = self.properties.naming == Naming::Token || !self.remote.maybe_complete;
@@ -36,7 +35,6 @@ impl Uploader {
         is_single && loses_nothing
     }
 
-    /// Forgets the upload on the server, to create another.
     pub(super) fn forget(&mut self) {
         self.remote.forget();
         self.at = Offset::ZERO;
@@ -67,7 +65,6 @@ impl Uploader {
         self.retry(Aim::Create, error, at_least, moment);
     }
 
-    /// Repeats a request that was too large with less content.
     //= IETF-LIM-09
     pub(super) fn send_less(&mut self, status: StatusCode) {
         if let Some(failure) = self.too_large(self.properties.size_max) {
@@ -89,7 +86,6 @@ impl Uploader {
         self.repeat(if is_uncreated { Aim::Create } else { self.query_or_create() });
     }
 
-    /// Returns whether the upload, if it was created, can be queried.
     pub(super) fn can_query(&self) -> bool {
         match self.properties.naming {
             Naming::Token => self.remote.maybe_created,
@@ -119,7 +115,6 @@ impl Uploader {
         }
     }
 
-    /// Sends another request in place of the last one, without a pause.
     pub(super) fn repeat(&mut self, aim: Aim) {
         self.attempts_repeated = self.attempts_repeated.saturating_add(1);
         self.aim = aim;

@@ -21,19 +21,14 @@ pub(super) struct RemoteUpload {
     pub(super) url: Option<Uri>,
     /// True if the server may have seen a creation.
     pub(super) maybe_created: bool,
-    /// True if the server may have received the end of the representation. Never reset: an incomplete upload does not
-    /// rule out that the request is still on its way.
+    /// True if the server may have received the end of the representation. Never reset: the request may still be on its
+    /// way.
     pub(super) maybe_complete: bool,
-    /// True if the server has shown that it supports resumable uploads.
     pub(super) shows_support: bool,
-    /// True if the server was told the length.
     pub(super) knows_length: bool,
-    /// The way the next creation begins.
     pub(super) opening: Opening,
-    /// The most and the fewest bytes that the server accepts in one request.
     pub(super) append_max: u64,
     pub(super) append_min: u64,
-    /// The time at which the server discards the upload.
     expires: Option<Duration>,
     /// The digest that goes with content, and the most content under one digest.
     pub(super) checksum: Option<Checksum>,
@@ -66,12 +61,10 @@ impl RemoteUpload {
         }
     }
 
-    /// Forgets the upload, to create another.
     pub(super) fn forget(&mut self) {
         (self.url, self.knows_length, self.expires) = (None, false, None);
     }
 
-    /// Returns whether the server will have discarded the upload at `elapsed`.
     //= IETF-LIM-04
     pub(super) fn is_expired(&self, elapsed: Duration) -> bool {
         self.url.is_some() && self.expires.is_some_and(|expires| expires <= elapsed)

@@ -9,32 +9,19 @@ use crate::types::{Length, Offset};
 use crate::upload::Completion;
 
 /// The content of the request in flight.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct InFlight {
-    /// The range of the representation that it carries.
     pub(super) range: Range<u64>,
-    /// True if the sender reports where the content ends.
     pub(super) is_open: bool,
     /// `Here` if the request says that its content is the last of the representation.
     pub(super) finish: Finish,
-    /// True if the request tells the server the length.
     pub(super) states_length: bool,
     /// True if repeating the request has the same effect as making it once.
     pub(super) is_idempotent: bool,
-    /// Bytes of the content that have left.
     pub(super) sent: u64,
 }
 
 impl InFlight {
-    pub(super) const NONE: Self = Self {
-        range: 0..0,
-        is_open: false,
-        finish: Finish::Later,
-        states_length: false,
-        is_idempotent: false,
-        sent: 0,
-    };
-
     pub(super) fn bytes(&self) -> u64 {
         self.range.end - self.range.start
     }
@@ -43,7 +30,6 @@ impl InFlight {
         Offset::new(self.range.start)
     }
 
-    /// The end of what has left.
     pub(super) fn sent_end(&self) -> Offset {
         Offset::new(self.range.start.saturating_add(self.sent))
     }
@@ -84,11 +70,10 @@ impl Uploader {
             is_open,
             finish: if is_last { Finish::Here } else { Finish::Later },
             states_length: self.length.is_some() && (is_creation || owes_length),
-            ..InFlight::NONE
+            ..InFlight::default()
         }
     }
 
-    /// Returns the content of the next transfer.
     fn next_range(&self) -> Range<u64> {
         let start = if self.aim == Aim::Create { 0 } else { self.at.get() };
         let bytes_max = match self.aim {

@@ -1,6 +1,4 @@
 //! The pauses between attempts, and their number.
-//!
-//! Owns backoff and budget; whether a request is worth another attempt is decided where responses are read.
 
 use std::time::Duration;
 
@@ -66,8 +64,7 @@ pub(super) struct Backoff {
     halvings: u32,
 }
 
-/// The most halvings of a request in a row: from a terabyte to a few megabytes, or from the size that one request should
-/// have to next to nothing.
+/// The most halvings of a request in a row: from a terabyte to a few megabytes.
 const HALVINGS_MAX: u32 = 18;
 
 impl Backoff {
@@ -83,8 +80,8 @@ impl Backoff {
         retries.pause(self.attempts, moment.elapsed.saturating_sub(since), at_least, moment.random)
     }
 
-    /// Returns the size of a request after one of `bytes` bytes was too large, given the server's limits. Returns `None` if
-    /// no smaller request is allowed, or if enough were tried.
+    /// Returns the size of a request after one of `bytes` bytes was too large; `None` if no smaller one is allowed or
+    /// enough were tried.
     //= IETF-LIM-09
     pub(super) fn smaller(&mut self, bytes: u64, append_max: u64, append_min: u64) -> Option<u64> {
         if (1..bytes).contains(&append_max) {

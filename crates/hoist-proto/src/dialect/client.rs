@@ -1,8 +1,7 @@
 //! The client's half of the dialects: requests written from intents, responses read into values.
 //!
-//! Owns the vocabulary they share, and the one place where a client tells the dialects apart. Each dialect's wire spelling
-//! is in its own `client` module; the decisions are made by the machine in [`client`](crate::client), which reads a row of
-//! properties and never the name of a dialect.
+//! The one place where a client tells the dialects apart. Each dialect's wire spelling is in its own module; the
+//! machine in [`client`](crate::client) decides by a row of properties and never by the name of a dialect.
 
 use std::time::Duration;
 
@@ -131,7 +130,6 @@ impl Response {
         }
     }
 
-    /// Returns whether the server rejects the request as malformed.
     pub(crate) fn is_bad_request(&self) -> bool {
         self.status == StatusCode::BAD_REQUEST
     }
@@ -141,7 +139,6 @@ impl Response {
         self.is_bad_request() && !self.shows_support
     }
 
-    /// Returns whether the content of the request was too large.
     pub(crate) fn is_too_large(&self) -> bool {
         self.status == StatusCode::PAYLOAD_TOO_LARGE
     }
@@ -166,7 +163,7 @@ impl ClientDialect {
             Self::Token { token, form, part } => token::client::request(*form, target, token, *part, intent),
             Self::Ietf(version) => ietf::client::request(*version, target, intent),
             Self::Tus1 { concat, .. } => tus1::client::request(concat, target, intent),
-            Self::Conventional => conventional::client::request(target, intent),
+            Self::Conventional => conventional::request(target, intent),
         }
     }
 
@@ -205,15 +202,10 @@ impl ClientDialect {
 #[expect(clippy::struct_excessive_bools, reason = "a row of independent properties")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientProperties {
-    /// The name by which requests refer to the upload.
     pub(crate) naming: Naming,
-    /// The condition under which the server completes the upload.
     pub(crate) completion: Completion,
-    /// The sign by which the target's answer is recognized.
     pub(crate) completion_signal: CompletionSignal,
-    /// The offsets that are credible.
     pub(crate) offsets: OffsetTrust,
-    /// The use of the offset in a conflict.
     pub(crate) conflicts: ConflictRule,
     /// Queries in a row that may fail to return an offset.
     pub(crate) queries_max: u8,
@@ -227,9 +219,7 @@ pub(crate) struct ClientProperties {
     pub(crate) restarts: bool,
     /// True if a server may answer 400 to an append at a stale offset.
     pub(crate) stale_append_is_bad_request: bool,
-    /// The content that goes with a creation.
     pub(crate) creation_content: CreationContent,
-    /// Bytes of the largest upload that the server accepts.
     pub(crate) size_max: Option<u64>,
     /// The digest that goes with the content of a request. An interruption then loses all of that content.
     pub(crate) checksum: Option<Checksum>,

@@ -1,20 +1,16 @@
 //! Ordinary requests with content, in no dialect: `curl -T`, and any client without a protocol for uploads.
 //!
-//! They are received like every upload and answered like any `POST` or `PUT`. They cannot be resumed, so no content of an
-//! interrupted one is kept.
-
-pub(crate) mod client;
+//! They are answered like any `POST` or `PUT`. They cannot be resumed, so no content of an interrupted one is kept.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 
+use super::client::{Intent, method};
 use super::{Dialect, METHODS, has_media_type, refused, status};
-use crate::operation::{
-    BelowMinSize, Content, Create, Decoded, Finish, OnExisting, Operation, Reply, Subject,
-};
+use crate::operation::{Content, Create, Decoded, Finish, Operation, Reply, Subject};
 use crate::refusal::{Reason, Refusal};
-use crate::types::{Length, UploadId};
-use crate::upload::{Completion, Composition, Excess, Family, Interruption, Origin, Semantics};
+use crate::types::UploadId;
+use crate::upload::{Completion, Excess, Family, Interruption, Origin, Semantics};
 
 const SEMANTICS: Semantics = Semantics {
     completion: Completion::AtLengthOrEnd,
@@ -22,22 +18,13 @@ const SEMANTICS: Semantics = Semantics {
     interruption: Interruption::Discards,
 };
 
-/// Decodes an ordinary request with content.
 pub(super) fn decode(head: &Parts, content_bytes: Option<u64>) -> Result<Decoded, Refusal> {
     if !matches!(head.method, Method::POST | Method::PUT) {
         return Err(Reason::MethodNotAllowed { allow: METHODS }.into());
     }
     refuse_form(head)?;
-    let create = Create {
-        semantics: SEMANTICS,
-        length: content_bytes.map(Length::new),
-        content: Content { bytes: content_bytes, finish: Finish::Here },
-        on_existing: OnExisting::Refuse,
-        below_min_size: BelowMinSize::Resumes,
-        composition: Composition::Direct,
-        waits_for_parts: false,
-        origin: origin(head)?,
-    };
+    let content = Content { bytes: content_bytes, finish: Finish::Here };
+    let create = Create::new(SEMANTICS, content.whole_length(), content, origin(head)?);
     Ok(Decoded {
         subject: Subject::Fresh,
         family: Family::Conventional,
@@ -45,8 +32,7 @@ pub(super) fn decode(head: &Parts, content_bytes: Option<u64>) -> Result<Decoded
     })
 }
 
-/// Refuses the form of an HTML page or of `curl -F`, because the upload would contain the whole form and not the file in it. In
-/// the other dialects the client sets the media type deliberately.
+/// Refuses the form of an HTML page or of `curl -F`, because the upload would contain the form and not the file in it.
 //= IETF-CRE-20
 fn refuse_form(head: &Parts) -> Result<(), Refusal> {
     if has_media_type(&head.headers, "multipart/form-data") {
@@ -55,7 +41,6 @@ fn refuse_form(head: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Encodes the head of the response.
 pub(super) fn encode(reply: &Reply, endpoint: &str) -> Response<()> {
     match reply {
         Reply::Complete { id, answer, .. } => {
@@ -72,29 +57,31 @@ pub(super) fn encode(reply: &Reply, endpoint: &str) -> Response<()> {
     }
 }
 
+/// Writes the head of a client's request.
+pub(super) fn request(target: &str, intent: &Intent<'_>) -> Result<Request<()>, http::Error> {
+    let mut head = Request::builder().method(method(intent)).uri(target).body(())?;
+    if let Intent::Create { origin, .. } = intent {
+        head.headers_mut().extend(origin.fields.clone());
+    }
+    Ok(head)
+}
+
 /// Returns the URL of an upload below an endpoint.
 pub(super) fn location(endpoint: &str, id: UploadId) -> HeaderValue {
     let path = format!("{}/{id}", endpoint.trim_end_matches('/'));
     HeaderValue::try_from(path).expect("a path and an id are visible ASCII")
 }
 
-/// The most bytes of list fields to keep of a creation. The record lives as long as its upload, and a compressed field costs its
-/// sender next to nothing.
+/// The most bytes of list fields to keep of a creation. A compressed field costs its sender next to nothing.
 const KEPT_BYTES_MAX: usize = 8 * 1024;
 
 /// Returns a creation as the target will see it, with the fields that describe the representation.
-///
-/// # Errors
-/// Returns [`Reason::FieldsTooLarge`] if the fields are too large to keep.
 //= TOK-CRE-07
 pub(super) fn origin(head: &Parts) -> Result<Origin, Refusal> {
     kept(head, |name| [header::CONTENT_ENCODING, header::CONTENT_LANGUAGE].contains(name))
 }
 
 /// Returns a creation as the target will see it, with all fields that describe content and all fields of applications.
-///
-/// # Errors
-/// Returns [`Reason::FieldsTooLarge`] if the fields are too large to keep.
 //= IETF-CRE-14
 pub(super) fn full_origin(head: &Parts) -> Result<Origin, Refusal> {
     kept(head, |name| {
@@ -109,6 +96,9 @@ pub(super) fn full_origin(head: &Parts) -> Result<Origin, Refusal> {
 }
 
 /// Returns a creation with the fields that have a single value, and all lines of the fields that `keeps` selects.
+///
+/// # Errors
+/// Returns [`Reason::FieldsTooLarge`] if the fields are too large to keep.
 fn kept(head: &Parts, keeps: impl Fn(&HeaderName) -> bool) -> Result<Origin, Refusal> {
     let singles = [header::CONTENT_TYPE, header::CONTENT_DISPOSITION];
     let mut fields = HeaderMap::new();

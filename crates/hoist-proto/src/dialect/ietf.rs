@@ -1,7 +1,7 @@
 //! "Resumable Uploads for HTTP", the IETF draft: the server assigns each upload a URL and announces it by 104.
 //!
-//! This is the server's half for all interop versions and for the text without versions; the differences between them are
-//! properties in [`interop`](super::interop). The client's half is in [`client`]. Source: docs/ietf.md.
+//! The server's half for all versions, whose differences are properties in [`interop`](super::interop). Source:
+//! docs/ietf.md.
 
 pub mod client;
 
@@ -15,12 +15,10 @@ use super::{
     UPLOAD_LIMIT, UPLOAD_OFFSET, has_content, has_media_type, status,
 };
 use crate::field::{self, Field};
-use crate::operation::{
-    Append, BelowMinSize, Content, Create, Decoded, Finish, OnExisting, Operation, Reply, Subject,
-};
+use crate::operation::{Append, BelowMinSize, Content, Create, Decoded, Finish, Operation, Reply, Subject};
 use crate::refusal::{Reason, Refusal};
 use crate::types::{Durable, Length, Offset, UploadId};
-use crate::upload::{Completion, Composition, Excess, Family, Interruption, Semantics, State, Upload};
+use crate::upload::{Completion, Excess, Family, Interruption, Semantics, State, Upload};
 
 /// The media type of appends.
 pub const PARTIAL_UPLOAD: &str = "application/partial-upload";
@@ -125,20 +123,12 @@ impl IetfCodec {
         let finish = read_completeness(self.version, fields).unwrap_or(Finish::Later);
         let content = Content { bytes, finish };
         let length = length_of_creation(fields, content)?;
-        let create = Create {
-            semantics: Semantics { completion: self.properties().completion, ..SEMANTICS },
-            length,
-            content,
-            on_existing: OnExisting::Refuse,
-            below_min_size: BelowMinSize::Ordinary,
-            composition: Composition::Direct,
-            waits_for_parts: false,
-            origin,
-        };
+        let semantics = Semantics { completion: self.properties().completion, ..SEMANTICS };
+        let below_min_size = BelowMinSize::Ordinary;
+        let create = Create { below_min_size, ..Create::new(semantics, length, content, origin) };
         Ok(Decoded { subject: Subject::Fresh, family: Family::Ietf, operation: Operation::Create(create) })
     }
 
-    /// Decodes a request to the URL of an upload.
     pub(super) fn decode_on_upload(self, id: UploadId, head: &Parts, bytes: Option<u64>) -> Decoded {
         let properties = self.properties();
         let operation = match head.method {
@@ -153,7 +143,6 @@ impl IetfCodec {
         Decoded { subject: Subject::Id(id), family: Family::Ietf, operation }
     }
 
-    /// Decodes an append.
     //= IETF-APP-04, IETF-APP-05, IETF-APP-06, IETF-APP-16, IETF-COD-02
     fn append(self, properties: &Properties, head: &Parts, bytes: Option<u64>) -> Result<Append, Refusal> {
         let fields = &head.headers;
@@ -198,7 +187,6 @@ impl IetfCodec {
         Some(head)
     }
 
-    /// Encodes the head of the response to a request that was carried out.
     pub(super) fn encode(self, reply: &Reply, context: &Context<'_>) -> Response<()> {
         let properties = self.properties();
         let mut head = match reply {
@@ -240,8 +228,7 @@ impl IetfCodec {
         head
     }
 
-    /// Adds the fields of this dialect to a refusal. `Upload-Complete: ?0` shows that the response is not the target's, even if the
-    /// upload is complete.
+    /// Adds the fields of this dialect. `Upload-Complete: ?0` shows that the response is not the target's.
     //= IETF-APP-07, IETF-CMP-06, IETF-CRE-22, IETF-LIM-06, IETF-RET-10
     pub(super) fn refuse(self, refusal: &Refusal, context: &Context<'_>, fields: &mut HeaderMap) {
         match &refusal.state {
@@ -266,7 +253,6 @@ impl IetfCodec {
         head
     }
 
-    /// Writes the state of the upload.
     fn state(self, fields: &mut HeaderMap, state: &State, complete: bool) {
         fields.insert(UPLOAD_OFFSET, field::offset_value(state.offset));
         self.completeness(fields, complete);
@@ -276,7 +262,6 @@ impl IetfCodec {
         }
     }
 
-    /// Writes the completeness field.
     fn completeness(self, fields: &mut HeaderMap, complete: bool) {
         let Properties { completeness, complete_is, .. } = self.properties();
         fields.insert(completeness, field::boolean_value(complete == complete_is));
@@ -300,7 +285,6 @@ impl IetfCodec {
         fields.insert(UPLOAD_LIMIT, field::dictionary_value(&limits));
     }
 
-    /// Writes the version number.
     //= IETF-VER-03
     fn sign(self, fields: &mut HeaderMap) {
         if let Some(number) = self.properties().number {
@@ -309,30 +293,23 @@ impl IetfCodec {
     }
 }
 
-/// Returns the value of `Upload-Length`. The engine compares it with the other indicator of the length, the end of the last
-/// request.
-///
-/// Versions 3 to 5 do not define the field, but tus-js-client sends it in version 5; if it were ignored, an upload could become
-/// complete before it reaches that length.
+/// Returns the value of `Upload-Length`. Versions 3 to 5 do not define the field, but tus-js-client sends it in version
+/// 5; if it were ignored, an upload could become complete before it reaches that length.
 fn declared_length(fields: &HeaderMap) -> Option<Length> {
     field::integer(fields, &UPLOAD_LENGTH).ignoring_malformed().map(Length::new)
 }
 
-/// Returns the length on which both indicators of a creation agree.
-///
-/// # Errors
-/// Returns [`Reason::InconsistentLength`] if they differ.
+/// Returns the length on which both indicators of a creation agree, or refuses the creation if they differ.
 //= IETF-LEN-02, IETF-LEN-03, IETF-LEN-04, IETF-COD-03
 fn length_of_creation(fields: &HeaderMap, content: Content) -> Result<Option<Length>, Refusal> {
-    let end = content.bytes.filter(|_| content.finish == Finish::Here).map(Length::new);
-    let declared = declared_length(fields);
+    let (declared, end) = (declared_length(fields), content.whole_length());
     match (declared, end) {
         (Some(declared), Some(end)) if declared != end => Err(Reason::InconsistentLength.into()),
         _ => Ok(declared.or(end)),
     }
 }
 
-/// Returns the operation of a request without content, or its rejection if it carries a field that is an error in such requests.
+/// Returns the operation of a request without content, or its rejection if it has a field that is an error there.
 //= IETF-RET-11
 fn without_content(properties: &Properties, head: &Parts, operation: Operation) -> Operation {
     let extra = [
@@ -354,7 +331,6 @@ fn canonical_name(completeness: &HeaderName) -> &'static str {
     if *completeness == UPLOAD_INCOMPLETE { "Upload-Incomplete" } else { "Upload-Complete" }
 }
 
-/// Returns whether a header field belongs to this dialect.
 fn is_dialect_field(name: &HeaderName) -> bool {
     let own =
         [UPLOAD_OFFSET, UPLOAD_LENGTH, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_LIMIT, INTEROP_VERSION];

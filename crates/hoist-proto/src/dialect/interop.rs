@@ -45,11 +45,9 @@ pub enum Interop {
 pub(super) struct Properties {
     /// The number, which every response repeats.
     pub(super) number: Option<u64>,
-    /// The name of the completeness field.
     pub(super) completeness: HeaderName,
     /// The value of the completeness field that means "complete".
     pub(super) complete_is: bool,
-    /// The rule for the completion of an upload.
     pub(super) completion: Completion,
     /// True if appends must have the media type of appends.
     pub(super) append_type: bool,
@@ -59,15 +57,11 @@ pub(super) struct Properties {
     pub(super) appended: StatusCode,
     /// True if the response to a creation that completes the upload has `Location` whatever its status.
     pub(super) locates_whole: bool,
-    /// True if interim responses report progress.
     pub(super) progress: bool,
-    /// The keys of the lifetime in `Upload-Limit`.
     pub(super) limits: LimitKeys,
     /// True if upload fields in requests without content are errors.
     pub(super) rejects_upload_fields: bool,
-    /// The response to an append to a complete upload.
     pub(super) when_complete: AppendToComplete,
-    /// The sign by which a client recognizes the target's answer.
     pub(super) completion_signal: CompletionSignal,
 }
 
@@ -149,7 +143,6 @@ impl Interop {
         }
     }
 
-    /// Returns the row of the version.
     pub(super) fn properties(self) -> Properties {
         let newest = Properties {
             number: self.number(),

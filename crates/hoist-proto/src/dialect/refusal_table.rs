@@ -56,29 +56,16 @@ pub struct Problem {
 impl Refusal {
     /// The problem document of the response to a request in `dialect`; `None` stands for a request in no dialect.
     pub fn problem(&self, dialect: Option<Dialect>) -> Problem {
-        let problem_type = self.problem_type(dialect);
-        Problem {
-            problem_type,
-            // The title that the draft gives this type.
-            title: if problem_type == ProblemType::CompletedUpload {
-                "Upload Is Completed"
-            } else {
-                self.title()
-            },
-            status: self.status(dialect),
-            detail: self.detail(),
-            numbers: self.numbers(),
-        }
+        let (status, problem_type) = self.reason.row(dialect);
+        // The title that the draft gives this type.
+        let is_completed = problem_type == ProblemType::CompletedUpload;
+        let title = if is_completed { "Upload Is Completed" } else { self.title() };
+        Problem { problem_type, title, status, detail: self.detail(), numbers: self.numbers() }
     }
 
     /// Returns the status of the response to a request in `dialect`; `None` stands for a request in no dialect.
     pub fn status(&self, dialect: Option<Dialect>) -> StatusCode {
         self.reason.row(dialect).0
-    }
-
-    /// Returns the problem type of the response to a request in `dialect`.
-    pub fn problem_type(&self, dialect: Option<Dialect>) -> ProblemType {
-        self.reason.row(dialect).1
     }
 
     /// Returns the value of `Retry-After`, if the same request may succeed later.

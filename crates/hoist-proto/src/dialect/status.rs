@@ -1,7 +1,4 @@
-//! Final status codes as a client reads them.
-//!
-//! Owns the classes of status codes, redirections and `Retry-After`. The fields that carry an upload's state belong to the
-//! dialects.
+//! Final status codes, redirections and `Retry-After`, as a client reads them.
 
 use std::time::Duration;
 
@@ -75,8 +72,7 @@ pub fn may_have_been_processed(status: StatusCode) -> bool {
     status.is_server_error() && is_retried && status != StatusCode::SERVICE_UNAVAILABLE
 }
 
-/// Returns whether the server could not meet `Expect: 100-continue` (RFC 9110, Expect). It says nothing else about the
-/// request.
+/// Returns whether the server could not meet `Expect: 100-continue` (RFC 9110, Expect).
 pub fn is_failed_expectation(status: StatusCode) -> bool {
     status == StatusCode::EXPECTATION_FAILED
 }

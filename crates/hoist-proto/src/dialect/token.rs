@@ -14,14 +14,11 @@ use super::{
 };
 use crate::field::{self, Field};
 use crate::operation::{
-    Append, AppendToComplete, BelowMinSize, Content, Create, Decoded, Finish, OnExisting, Operation, Reply,
-    Subject,
+    Append, AppendToComplete, Content, Create, Decoded, Finish, OnExisting, Operation, Reply, Subject,
 };
 use crate::refusal::{Reason, Refusal};
 use crate::types::{Length, Offset};
-use crate::upload::{
-    Completion, Composition, Excess, Family, Interruption, Semantics, State, TargetResponse,
-};
+use crate::upload::{Completion, Excess, Family, Interruption, Semantics, State, TargetResponse};
 
 pub(crate) const SEMANTICS: Semantics = Semantics {
     completion: Completion::AtLengthOrEnd,
@@ -90,8 +87,7 @@ impl Draft {
             announces_support_only_once,
         };
         match self {
-            // Clients that know of the server's support create with `POST` at offset 0. If `PATCH` created uploads too, the
-            // append of a client that does not know of a cancellation would create the upload again.
+            // If `PATCH` created uploads too, an append after a cancellation would create the upload again.
             Self::Unnumbered => row(None, AtZero::Creates, true),
             Self::First => row(Some((DRAFT_VERSION, 1)), AtZero::CreatesOrResumes, true),
             Self::Interop1 => row(Some((INTEROP_VERSION, 1)), AtZero::CreatesOrResumes, true),
@@ -140,14 +136,8 @@ impl Form {
             }
         };
         let operation = match head.method {
-            Method::HEAD => {
-                refuse_append_fields(fields)?;
-                Operation::Retrieve
-            }
-            Method::DELETE => {
-                refuse_append_fields(fields)?;
-                Operation::Cancel
-            }
+            Method::HEAD => without_content(fields, Operation::Retrieve)?,
+            Method::DELETE => without_content(fields, Operation::Cancel)?,
             _ => self.decode_transfer(head, content_bytes)?,
         };
         Ok(Decoded { subject, family: Family::Token, operation })
@@ -177,20 +167,10 @@ impl Form {
                     AtZero::CreatesOrResumes => OnExisting::ResumeAtZero,
                     AtZero::Creates | AtZero::Appends => OnExisting::Refuse,
                 };
-                //= TOK-CRE-06
-                let length = length.or_else(|| length_of(content));
-                let origin = conventional::origin(head)?;
-                let below_min_size = BelowMinSize::Resumes;
-                Ok(Operation::Create(Create {
-                    semantics: SEMANTICS,
-                    length,
-                    content,
-                    on_existing,
-                    below_min_size,
-                    composition: Composition::Direct,
-                    waits_for_parts: false,
-                    origin,
-                }))
+                //= TOK-CRE-03, TOK-CRE-06
+                let length = length.or_else(|| content.whole_length());
+                let create = Create::new(SEMANTICS, length, content, conventional::origin(head)?);
+                Ok(Operation::Create(Create { on_existing, ..create }))
             }
         }
     }
@@ -232,7 +212,6 @@ impl Form {
         Some(interim)
     }
 
-    /// Encodes the head of the response to a request that was carried out.
     pub(super) fn encode(self, reply: &Reply) -> Response<()> {
         let mut head = match reply {
             Reply::Stored { state, .. } => self.stated(self.success(), state),
@@ -250,7 +229,6 @@ impl Form {
         head
     }
 
-    /// Adds the fields of this dialect to a refusal.
     pub(super) fn refuse(self, refusal: &Refusal, fields: &mut HeaderMap) {
         //= TDR-RSP-01
         if let Some(state) = &refusal.state {
@@ -259,7 +237,6 @@ impl Form {
         self.sign(fields);
     }
 
-    /// The status of a request whose content was stored.
     //= TOK-CRE-02, TOK-APP-01, TDR-CRE-06, TDR-CRE-07
     fn success(self) -> StatusCode {
         match self {
@@ -268,8 +245,7 @@ impl Form {
         }
     }
 
-    /// Encodes the response to the request that completes the upload. The target's status replaces the dialect's if the target
-    /// failed, or if it has content to return.
+    /// The target's status replaces the dialect's if the target failed, or if it has content to return.
     fn completed(self, state: &State, answer: &TargetResponse) -> Response<()> {
         let is_plain_success = answer.status.is_success() && answer.content.is_empty();
         let status = if is_plain_success { self.success() } else { answer.status };
@@ -289,7 +265,6 @@ impl Form {
         head
     }
 
-    /// Writes the state of the upload.
     fn state(self, fields: &mut HeaderMap, state: &State) {
         fields.insert(UPLOAD_OFFSET, field::offset_value(state.offset));
         fields.insert(UPLOAD_COMPLETE, field::boolean_value(state.complete));
@@ -304,7 +279,6 @@ impl Form {
         }
     }
 
-    /// Writes the version number of the client's draft.
     fn sign(self, fields: &mut HeaderMap) {
         if let Self::Draft(draft) = self
             && let Some((name, number)) = draft.properties().number
@@ -314,24 +288,17 @@ impl Form {
     }
 }
 
-/// Returns the length of the representation if all of it is the content of one request with a declared size.
-//= TOK-CRE-03
-fn length_of(content: Content) -> Option<Length> {
-    content.bytes.filter(|_| content.finish == Finish::Here).map(Length::new)
-}
-
-/// Refuses the fields that have no meaning without content.
+/// Returns the operation of a request without content, or refuses the fields that have no meaning in it.
 //= TOK-OFF-05, TDR-OFF-02, TDR-CAN-02
-fn refuse_append_fields(fields: &HeaderMap) -> Result<(), Refusal> {
+fn without_content(fields: &HeaderMap, operation: Operation) -> Result<Operation, Refusal> {
     for (name, field) in [("Upload-Offset", &UPLOAD_OFFSET), ("Upload-Incomplete", &UPLOAD_INCOMPLETE)] {
         if fields.contains_key(field) {
             return Err(Refusal::field(name, "has no meaning in HEAD and DELETE; append with PATCH"));
         }
     }
-    Ok(())
+    Ok(operation)
 }
 
-/// Reads an integer field that may be absent.
 fn optional_integer(
     fields: &HeaderMap,
     name: &HeaderName,

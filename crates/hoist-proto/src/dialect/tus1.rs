@@ -1,7 +1,6 @@
 //! tus 1.0: the server assigns each upload a URL, and an upload is complete when it reaches its length.
 //!
-//! This is the server's half of the core protocol and of the extensions. The names of the extensions are in [`extension`];
-//! `Upload-Metadata`, `Upload-Checksum` and `Upload-Concat` have a module each. Source: docs/tus1.md.
+//! The server's half of the core protocol and of the extensions. Source: docs/tus1.md.
 
 pub mod checksum;
 pub mod client;
@@ -19,8 +18,7 @@ use super::{
 };
 use crate::field::{self, Field};
 use crate::operation::{
-    Append, AppendToComplete, BelowMinSize, Content, Create, Decoded, Finish, OnExisting, Operation, Reply,
-    Subject,
+    Append, AppendToComplete, Content, Create, Decoded, Finish, Operation, Reply, Subject,
 };
 use crate::refusal::{Reason, Refusal};
 use crate::types::{Length, Offset, UploadId};
@@ -92,7 +90,6 @@ pub fn override_method(head: &mut Parts, resource: Resource) -> Result<(), Refus
 }
 
 impl Tus1Codec {
-    /// The codec of a request.
     pub(super) fn of(head: &Parts, extensions: Extensions) -> Self {
         let is_append = has_media_type(&head.headers, OFFSET_OCTET_STREAM);
         let carries_content = match head.method {
@@ -128,7 +125,6 @@ impl Tus1Codec {
         }
     }
 
-    /// Decodes a creation.
     //= TUS1-CRE-02, TUS1-CRE-08, TUS1-CWU-05, TUS1-CWU-06, TUS1-DF-08
     fn decode_creation(self, head: &Parts, bytes: Option<u64>) -> Result<Decoded, Refusal> {
         let fields = &head.headers;
@@ -145,15 +141,11 @@ impl Tus1Codec {
             return Err(Reason::LengthExceeded(Some(length)).into());
         }
         self.require_checkable(fields)?;
+        let content = Content { bytes, finish: Finish::Here };
         let create = Create {
-            semantics: SEMANTICS,
-            length,
-            content: Content { bytes, finish: Finish::Here },
-            on_existing: OnExisting::Refuse,
-            below_min_size: BelowMinSize::Resumes,
             composition,
             waits_for_parts: self.extensions.has(Extension::ConcatenationUnfinished),
-            origin: origin(head)?,
+            ..Create::new(SEMANTICS, length, content, origin(head)?)
         };
         Ok(Decoded { subject: Subject::Fresh, family: Family::Tus1, operation: Operation::Create(create) })
     }
@@ -166,33 +158,24 @@ impl Tus1Codec {
         composition: &Composition,
     ) -> Result<Option<Length>, Refusal> {
         let length = number(fields, &UPLOAD_LENGTH, "Upload-Length")?;
-        let is_deferred = match single_line(fields, &UPLOAD_DEFER_LENGTH, "Upload-Defer-Length")? {
+        let name = "Upload-Defer-Length";
+        let is_deferred = match single_line(fields, &UPLOAD_DEFER_LENGTH, name)? {
             None => false,
             Some(b"1") if self.extensions.has(Extension::CreationDeferLength) => true,
-            Some(b"1") => {
-                return Err(Refusal::field(
-                    "Upload-Defer-Length",
-                    "this server requires the length at creation",
-                ));
-            }
-            Some(_) => return Err(Refusal::field("Upload-Defer-Length", "must be 1")),
+            Some(b"1") => return Err(Refusal::field(name, "this server requires the length at creation")),
+            Some(_) => return Err(Refusal::field(name, "must be 1")),
         };
+        let refuse = |problem| Err(Refusal::field("Upload-Length", problem));
         match (length, is_deferred) {
             (None, false) if composition.is_composed() => Ok(None),
-            (Some(_), _) | (_, true) if composition.is_composed() => {
-                Err(Refusal::field("Upload-Length", "a final upload has the length of its parts"))
-            }
+            _ if composition.is_composed() => refuse("a final upload has the length of its parts"),
             (Some(length), false) => Ok(Some(Length::new(length))),
             (None, true) => Ok(None),
-            (Some(_), true) => Err(Refusal::field("Upload-Length", "must be declared or deferred, not both")),
-            (None, false) => Err(Refusal::field(
-                "Upload-Length",
-                "must be declared, or deferred by `Upload-Defer-Length: 1`",
-            )),
+            (Some(_), true) => refuse("must be declared or deferred, not both"),
+            (None, false) => refuse("must be declared, or deferred by `Upload-Defer-Length: 1`"),
         }
     }
 
-    /// Decodes a request to the URL of an upload.
     fn decode_on_upload(self, id: UploadId, head: &Parts, bytes: Option<u64>) -> Decoded {
         let operation = match head.method {
             Method::HEAD => Operation::Retrieve,
@@ -207,7 +190,6 @@ impl Tus1Codec {
         Decoded { subject: Subject::Id(id), family: Family::Tus1, operation }
     }
 
-    /// Decodes an append.
     //= TUS1-PATCH-01, TUS1-PATCH-03, TUS1-PATCH-05, TUS1-DF-10
     fn append(self, head: &Parts, bytes: Option<u64>) -> Result<Append, Refusal> {
         let fields = &head.headers;
@@ -229,7 +211,6 @@ impl Tus1Codec {
         if self.extensions.has(Extension::Checksum) { checksum::parse(fields).map(drop) } else { Ok(()) }
     }
 
-    /// Encodes the head of the response to a request that was carried out.
     pub(super) fn encode(self, reply: &Reply, context: &Context<'_>) -> Response<()> {
         let mut head = match reply {
             Reply::Stored { id, created, state } => self.stored(*id, *created, state, context),
@@ -244,7 +225,6 @@ impl Tus1Codec {
         head
     }
 
-    /// Encodes the response to stored content.
     //= TUS1-DF-01, TUS1-DF-02, TUS1-DF-03, TUS1-DF-08, TUS1-DF-12
     //= TUS1-CRE-03, TUS1-CRE-09, TUS1-CWU-03, TUS1-PATCH-06, TUS1-PATCH-16, TUS1-CAT-14
     fn stored(self, id: UploadId, created: bool, state: &State, context: &Context<'_>) -> Response<()> {
@@ -261,8 +241,7 @@ impl Tus1Codec {
         head
     }
 
-    /// Encodes the response to the request that completes the upload. The target's status replaces the protocol's if the target
-    /// failed, or if it has content to return.
+    /// The target's status replaces the protocol's if the target failed, or if it has content to return.
     //= TUS1-PATCH-15, TUS1-CRE-05, TUS1-DF-02
     fn completed(
         self,
@@ -285,7 +264,6 @@ impl Tus1Codec {
         head
     }
 
-    /// Encodes the response to an offset query.
     //= TUS1-HEAD-01, TUS1-HEAD-02, TUS1-HEAD-03, TUS1-HEAD-04, TUS1-HEAD-06, TUS1-HEAD-07, TUS1-HEAD-08, TUS1-HEAD-09
     //= TUS1-HEAD-10, TUS1-CAT-10, TUS1-CAT-11, TUS1-EXP-05
     fn retrieved(self, state: &State, described: &HeaderMap) -> Response<()> {
@@ -309,7 +287,6 @@ impl Tus1Codec {
         head
     }
 
-    /// Writes `Upload-Expires`.
     //= TUS1-EXP-02, TUS1-EXP-03, TUS1-EXP-05
     fn expiry(self, fields: &mut HeaderMap, state: &State) {
         if let Some(end) = state.expires
@@ -320,7 +297,6 @@ impl Tus1Codec {
         }
     }
 
-    /// Adds the fields of this dialect to a refusal.
     //= TUS1-CON-01, TUS1-CRE-10, TUS1-DF-04, TUS1-DF-05, TUS1-DF-06
     //= TUS1-HDR-01, TUS1-HDR-02, TUS1-PATCH-04, TUS1-PATCH-11, TUS1-CON-02, TUS1-CON-03, TUS1-CHK-02, TUS1-DF-18
     pub(super) fn refuse(refusal: &Refusal, fields: &mut HeaderMap) {
@@ -353,13 +329,11 @@ pub fn discover(fields: &mut HeaderMap, extensions: Extensions, size_max: Option
     }
 }
 
-/// `460 (Checksum Mismatch)`.
 pub(crate) fn checksum_mismatch() -> StatusCode {
     StatusCode::from_u16(460).expect("in the range of status codes")
 }
 
-/// Returns the creation as the target will see it, with the media type and the file name of the metadata in `Content-Type` and
-/// `Content-Disposition`.
+/// Returns the creation as the target will see it, with the media type and the file name of the metadata as fields.
 //= TUS1-MET-06, TUS1-MET-08
 fn origin(head: &Parts) -> Result<Origin, Refusal> {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
@@ -404,12 +378,16 @@ fn number(
     canonical_name: &'static str,
 ) -> Result<Option<u64>, Refusal> {
     let Some(text) = single_line(fields, name, canonical_name)? else { return Ok(None) };
-    let is_digits = (1..=19).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
-    let parsed = std::str::from_utf8(text).ok().filter(|_| is_digits).and_then(|text| text.parse().ok());
-    match parsed.filter(|number| *number <= i64::MAX.unsigned_abs()) {
+    match decimal(text).filter(|number| *number <= i64::MAX.unsigned_abs()) {
         Some(number) => Ok(Some(number)),
         None => Err(Refusal::field(canonical_name, "must be a number of 1 to 19 digits, up to 2^63 - 1")),
     }
+}
+
+/// Parses 1 to 19 decimal digits.
+fn decimal(text: &[u8]) -> Option<u64> {
+    let is_digits = (1..=19).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(text).ok().filter(|_| is_digits)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 
 use std::collections::HashSet;
 
-use super::{UploadRequest, is_visible};
+use super::limits::{exceeded_size, over_limit};
+use super::{UploadRequest, is_visible, new_upload};
 use crate::operation::Create;
 use crate::policy::{Limits, Policy};
-use crate::refusal::{Reason, Refusal, SizeLimit};
-use crate::types::{Durable, LARGEST_INTEGER, Length, PartNumber, Timestamp};
-use crate::upload::{Composition, IndexedParts, Part, PartNumberSet, Phase, State, Upload};
+use crate::refusal::{Reason, Refusal};
+use crate::types::{Durable, Length, PartNumber, Timestamp};
+use crate::upload::{Composition, IndexedParts, Part, PartNumberSet, State, Upload};
 
 /// The joint progress of parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +67,7 @@ pub fn compose(
     }
     let length = progress(parts.iter().map(Option::as_ref)).length;
     check_total_length(length, &policy.limits)?;
-    Ok(composed(create, request, create.composition.clone(), length, policy, now))
+    Ok(Upload { length, ..new_upload(create, request, policy, now) })
 }
 
 /// The refusal of the part at a position, counted from one.
@@ -74,33 +75,7 @@ fn unusable(position: u64, problem: &str) -> Refusal {
     Reason::UnusablePart { detail: format!("part {position} {problem}").into() }.into()
 }
 
-/// A new upload whose content will come from other uploads.
-fn composed(
-    create: &Create,
-    request: &UploadRequest,
-    composition: Composition,
-    length: Option<Length>,
-    policy: &Policy,
-    now: Timestamp,
-) -> Upload {
-    Upload {
-        id: request.id,
-        family: request.family,
-        semantics: create.semantics,
-        owner: request.principal.clone(),
-        composition,
-        origin: create.origin.clone(),
-        created: now,
-        touched: now,
-        lifetime: policy.lifetime,
-        length,
-        offset: Durable::ZERO,
-        phase: Phase::Open,
-    }
-}
-
-/// Refuses to name a part twice. To name a part costs the client a few bytes, and to join it costs the server the part's whole
-/// length; the work is bounded by the uploaded content only if each part is joined once. tus 1.0 does not mention it.
+/// Refuses to name a part twice, which costs the client a few bytes and the server a copy of the part.
 //= TUS1-CAT-15
 fn refuse_repeated(composition: &Composition) -> Result<(), Refusal> {
     let Composition::Concatenated(ids) = composition else { return Ok(()) };
@@ -116,13 +91,7 @@ fn refuse_repeated(composition: &Composition) -> Result<(), Refusal> {
 /// # Errors
 /// Returns [`Reason::TooLarge`] if `length` exceeds it.
 pub fn check_total_length(length: Option<Length>, limits: &Limits) -> Result<(), Refusal> {
-    let bytes_max = limits.size_max.unwrap_or(LARGEST_INTEGER).min(LARGEST_INTEGER);
-    match length {
-        Some(length) if length.get() > bytes_max => {
-            Err(Reason::TooLarge { limit: SizeLimit::Representation, bytes_max }.into())
-        }
-        Some(_) | None => Ok(()),
-    }
+    exceeded_size(length, limits).map_or(Ok(()), |bound| Err(over_limit(bound, None)))
 }
 
 /// Creates the upload to which the first created part belongs.
@@ -135,7 +104,8 @@ pub fn create_indexed(
 ) -> Upload {
     let started = PartNumberSet::with(part.number);
     let parts = IndexedParts { started, last: part.last.then_some(part.number) };
-    composed(create, request, Composition::Indexed(parts), None, policy, now)
+    let composition = Composition::Indexed(parts);
+    Upload { composition, length: None, ..new_upload(create, request, policy, now) }
 }
 
 /// Returns the known parts of an upload after a request on `part`. `highest` is the highest number of an existing part.
@@ -169,8 +139,9 @@ mod tests {
 
     use super::*;
     use crate::operation::{BelowMinSize, Content, Finish, OnExisting, Operation};
+    use crate::refusal::SizeLimit;
     use crate::types::{Offset, Principal, UploadId};
-    use crate::upload::{Completion, Excess, Family, Interruption, Origin, Semantics, TargetResponse};
+    use crate::upload::{Completion, Excess, Family, Interruption, Origin, Phase, Semantics, TargetResponse};
 
     const NOW: Timestamp = Timestamp::from_millis(1_000);
     const ID: UploadId = UploadId::from_bits([9; 16]);

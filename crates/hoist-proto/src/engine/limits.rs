@@ -50,9 +50,8 @@ pub fn exceeds_limits(append: &Append, limits: &Limits, state: Option<State>) ->
     (!is_last && declared < bytes_min).then_some(Refusal { reason: Reason::TooSmall { bytes_min }, state })
 }
 
-/// Returns the bound that a length exceeds. A length that no header field can hold exceeds one, since offsets could not be
-/// reported up to it.
-fn exceeded_size(length: Option<Length>, limits: &Limits) -> Option<Bound> {
+/// Returns the bound that a length exceeds. Offsets could not be reported up to a length that no header field can hold.
+pub(super) fn exceeded_size(length: Option<Length>, limits: &Limits) -> Option<Bound> {
     let bytes_max = limits.size_max.unwrap_or(LARGEST_INTEGER).min(LARGEST_INTEGER);
     length.is_some_and(|length| length.get() > bytes_max).then_some(Bound::Size(bytes_max))
 }
@@ -72,7 +71,6 @@ fn room(length: Option<Length>, at: Offset, limits: &Limits) -> Room {
     .unwrap_or(Room { bytes: up_to(LARGEST_INTEGER), bound: Bound::Integer })
 }
 
-/// Returns the refusal of content that exceeds a bound.
 pub(super) fn over_limit(bound: Bound, state: Option<State>) -> Refusal {
     let (limit, bytes_max) = match bound {
         Bound::Length(length) => return Reason::LengthExceeded(Some(length)).into(),

@@ -12,7 +12,6 @@ use crate::field;
 use crate::operation::{AppendToComplete, Finish};
 use crate::types::{Length, Offset};
 
-/// The properties of a version.
 pub(crate) fn properties(version: Interop) -> ClientProperties {
     let row = version.properties();
     ClientProperties {

@@ -9,9 +9,11 @@ use super::super::{Dialect, Resource};
 use super::*;
 use crate::dialect::client::{Intent, UploadLimits, UploadState};
 use crate::operation::AppendToComplete;
+use crate::operation::OnExisting;
 use crate::policy::Limits;
 use crate::refusal::{InterruptCause, Reason, Refusal, SizeLimit};
 use crate::types::{LARGEST_INTEGER, Timestamp};
+use crate::upload::Composition;
 use crate::upload::{Origin, TargetResponse};
 
 const ID: UploadId = UploadId::from_bits([5; 16]);

@@ -14,9 +14,7 @@ const OLDEST: u64 = match Interop::OLDEST.number() {
 /// The largest number a set can hold.
 const LARGEST: u64 = 63;
 
-/// A set of interop versions.
-///
-/// A set may contain numbers newer than this release. Their requests are treated as the newest known version, under their own
+/// A set of interop versions. Numbers newer than this release are treated as the newest known version, under their own
 /// number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Versions(u64);

@@ -6,7 +6,7 @@ use super::super::client::{ClientProperties, Intent, Naming, Response, UploadLim
 use super::super::{
     UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, UPLOAD_INDEX, UPLOAD_LENGTH, UPLOAD_OFFSET, UPLOAD_TOKEN,
 };
-use super::{Form, SEMANTICS, length_of};
+use super::{Form, SEMANTICS};
 use crate::dialect::ietf;
 use crate::field;
 use crate::operation::Finish;
@@ -42,7 +42,7 @@ pub fn request(
         Intent::Create { origin, length, content } => {
             fields.extend(origin.fields.clone());
             // Left out where the size of the content says the same.
-            (length.filter(|_| *length != length_of(*content)), content.finish)
+            (length.filter(|_| *length != content.whole_length()), content.finish)
         }
         Intent::Append { at, length, finish } => {
             fields.insert(UPLOAD_OFFSET, field::position_value(*at));

@@ -9,9 +9,11 @@ use super::super::tests::{context, head};
 use super::client::request;
 use super::*;
 use crate::dialect::client::{Intent, UploadState};
+use crate::operation::BelowMinSize;
 use crate::operation::Operation;
 use crate::refusal::{Reason, Refusal, SizeLimit};
 use crate::types::{Durable, LARGEST_INTEGER, Token, UploadId};
+use crate::upload::Composition;
 use crate::upload::Origin;
 
 const ID: UploadId = UploadId::from_bits([5; 16]);
@@ -520,7 +522,7 @@ fn any_operation(form: Form) -> impl Strategy<Value = Operation> {
     let at_zero = form.at_zero();
     let least = u64::from(at_zero != AtZero::Appends);
     let create = (any_content(), any_length(), any_origin()).prop_map(move |(content, length, origin)| {
-        let length = length.or_else(|| length_of(content));
+        let length = length.or_else(|| content.whole_length());
         let resumes = at_zero == AtZero::CreatesOrResumes;
         let on_existing = if resumes { OnExisting::ResumeAtZero } else { OnExisting::Refuse };
         let below_min_size = BelowMinSize::Resumes;

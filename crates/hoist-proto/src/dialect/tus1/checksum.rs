@@ -1,7 +1,7 @@
 //! `Upload-Checksum`: the digest of the content of one request, in the header or the trailer section.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use sfv::{BareItem, Item, Parser};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use sfv::{Item, Parser};
 
 use crate::digest::{Algorithm, Digest};
 use crate::refusal::Refusal;
@@ -32,7 +32,6 @@ pub(super) fn names() -> HeaderValue {
     HeaderValue::try_from(names).expect("names are ASCII")
 }
 
-/// Returns the name of a function.
 pub(super) fn name(algorithm: Algorithm) -> &'static str {
     NAMES.into_iter().find(|(known, _)| *known == algorithm).map_or("", |(_, name)| name)
 }
@@ -64,15 +63,6 @@ pub fn parse(fields: &HeaderMap) -> Result<Option<Digest>, Refusal> {
     }
 }
 
-/// Returns whether a header section announces a checksum in the trailer section.
-//= TUS1-CHK-07
-pub fn is_in_trailer(fields: &HeaderMap) -> bool {
-    let lines = fields.get_all(header::TRAILER).iter().filter_map(|line| line.to_str().ok());
-    lines
-        .flat_map(|line| line.split(','))
-        .any(|name| name.trim().eq_ignore_ascii_case(UPLOAD_CHECKSUM.as_str()))
-}
-
 /// Decodes Base64 in the standard alphabet. The padding may be missing.
 pub(super) fn base64(encoded: &[u8]) -> Option<Vec<u8>> {
     // The parser of structured fields has the same rules for byte sequences.
@@ -81,10 +71,8 @@ pub(super) fn base64(encoded: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let sequence = [b":", encoded, b":"].concat();
-    match Parser::new(&sequence).parse::<Item>().ok()?.bare_item {
-        BareItem::ByteSequence(octets) => Some(octets),
-        _ => None,
-    }
+    let item = Parser::new(&sequence).parse::<Item>().ok()?.bare_item;
+    item.as_byte_sequence().map(<[u8]>::to_vec)
 }
 
 /// Encodes octets in Base64, with padding.
@@ -96,6 +84,7 @@ pub(super) fn to_base64(octets: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::is_in_trailer;
 
     fn fields(lines: &[&str]) -> HeaderMap {
         let line = |line: &&str| (UPLOAD_CHECKSUM, HeaderValue::from_str(line).expect("a field value"));
@@ -148,9 +137,9 @@ mod tests {
         for (line, expected) in
             [("Upload-Checksum", true), ("x, upload-checksum ", true), ("upload-checksums", false)]
         {
-            let fields = [(header::TRAILER, HeaderValue::from_static(line))].into_iter().collect();
-            assert_eq!(is_in_trailer(&fields), expected, "{line}");
+            let fields = [(http::header::TRAILER, HeaderValue::from_static(line))].into_iter().collect();
+            assert_eq!(is_in_trailer(&fields, &UPLOAD_CHECKSUM), expected, "{line}");
         }
-        assert!(!is_in_trailer(&HeaderMap::new()));
+        assert!(!is_in_trailer(&HeaderMap::new(), &UPLOAD_CHECKSUM));
     }
 }

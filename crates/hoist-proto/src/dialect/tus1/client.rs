@@ -1,6 +1,4 @@
-//! The client's half of tus 1.0.
-//!
-//! Numbers are plain decimals here, not structured fields.
+//! The client's half of tus 1.0. Numbers are plain decimals here, not structured fields.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,18 +12,15 @@ use super::checksum::{self, UPLOAD_CHECKSUM};
 use super::extension::{Extension, Extensions};
 use super::{
     OFFSET_OCTET_STREAM, SEMANTICS, TUS_CHECKSUM_ALGORITHM, TUS_EXTENSION, TUS_MAX_SIZE, UPLOAD_CONCAT,
-    UPLOAD_DEFER_LENGTH, UPLOAD_EXPIRES, UPLOAD_METADATA, VERSION, checksum_mismatch, sign,
+    UPLOAD_DEFER_LENGTH, UPLOAD_EXPIRES, UPLOAD_METADATA, VERSION, checksum_mismatch, decimal, sign,
 };
 use crate::dialect::status::StatusClass;
 use crate::dialect::{TUS_VERSION, UPLOAD_LENGTH, UPLOAD_OFFSET};
 use crate::digest::Algorithm;
 use crate::types::{Length, Offset};
 
-/// The largest content that goes with a creation. More of it would be lost with a connection that is cut before the
-/// upload's URL arrives.
+/// The largest content that goes with a creation. All of it is lost if the connection is cut before the URL arrives.
 const CREATION_BYTES_MAX: u64 = 64 * 1024;
-/// Digits of the largest number: 2^63 - 1.
-const DIGITS_MAX: usize = 19;
 
 /// The extensions and limits of a server, as its response to `OPTIONS` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,15 +92,9 @@ impl Capabilities {
 
     /// Returns what is assumed of a server whose capabilities are unknown.
     pub fn assumed() -> Self {
-        let extensions = Extension::ALL
-            .into_iter()
-            .filter(|extension| {
-                !matches!(
-                    extension,
-                    Extension::Creation | Extension::CreationDeferLength | Extension::Termination
-                )
-            })
-            .fold(Extensions::ALL, Extensions::without);
+        let assumed = [Extension::Creation, Extension::CreationDeferLength, Extension::Termination];
+        let others = Extension::ALL.into_iter().filter(|extension| !assumed.contains(extension));
+        let extensions = others.fold(Extensions::ALL, Extensions::without);
         Self { extensions, checksum: None, size_max: None }
     }
 }
@@ -145,23 +134,20 @@ pub fn request(concat: &Concat, target: &str, intent: &Intent<'_>) -> Result<Req
     sign(fields);
     let (length, has_content) = match intent {
         Intent::Create { origin, length, content } => {
-            match (concat, length) {
-                (Concat::None | Concat::Partial, Some(_)) => {}
-                (Concat::None | Concat::Partial, None) => {
-                    fields.insert(UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1"));
-                }
-                (Concat::Final(parts), _) => {
-                    let urls: Vec<String> = parts.iter().map(Uri::to_string).collect();
-                    fields.insert(UPLOAD_CONCAT, HeaderValue::try_from(format!("final;{}", urls.join(" ")))?);
-                }
+            let mut length = *length;
+            if let Concat::Final(parts) = concat {
+                let urls: Vec<String> = parts.iter().map(Uri::to_string).collect();
+                fields.insert(UPLOAD_CONCAT, HeaderValue::try_from(format!("final;{}", urls.join(" ")))?);
+                length = None;
+            } else if length.is_none() {
+                fields.insert(UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1"));
             }
             if *concat == Concat::Partial {
                 fields.insert(UPLOAD_CONCAT, HeaderValue::from_static("partial"));
             } else {
                 describe(fields, &origin.fields);
             }
-            let is_final = matches!(concat, Concat::Final(_));
-            (length.filter(|_| !is_final), content.bytes != Some(0))
+            (length, content.bytes != Some(0))
         }
         Intent::Append { at, length, .. } => {
             fields.insert(UPLOAD_OFFSET, HeaderValue::from(at.get()));
@@ -255,7 +241,6 @@ fn file_name(disposition: &str) -> Option<Vec<u8>> {
     Some(name.as_bytes().to_vec())
 }
 
-/// Returns the elements of a comma-separated list.
 fn list<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
     let lines = fields.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim)
@@ -264,14 +249,10 @@ fn list<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'
 /// Reads a plain decimal number.
 //= TUS1-HDR-07
 fn number(fields: &HeaderMap, name: &HeaderName) -> Option<u64> {
-    let text = fields.get(name)?.to_str().ok()?.trim();
-    let is_number =
-        (1..=DIGITS_MAX).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
-    is_number.then(|| text.parse().ok()).flatten()
+    decimal(fields.get(name)?.as_bytes().trim_ascii())
 }
 
-/// Returns the seconds since 1970 of an HTTP date in the form that senders have to use,
-/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Returns the seconds since 1970 of an HTTP date in the form that senders have to use.
 //= TUS1-EXP-03
 fn seconds(date: &str) -> Option<u64> {
     // The parser knows no leap second.

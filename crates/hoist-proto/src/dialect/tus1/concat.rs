@@ -7,11 +7,7 @@ use crate::refusal::Refusal;
 use crate::types::UploadId;
 use crate::upload::Composition;
 
-/// Reads the field.
-///
-/// # Errors
-/// Returns a refusal if the value is malformed, if it names a URL that is not that of an upload on this server, or if the server
-/// does not support the extension (`is_enabled` is false).
+/// Reads the field, or refuses it if it is malformed, names a URL that is no upload of this server, or is not enabled.
 //= TUS1-CAT-06, TUS1-CAT-07, TUS1-DF-09
 pub(super) fn read(head: &Parts, is_enabled: bool) -> Result<Composition, Refusal> {
     let refuse = |problem| Err(Refusal::field("Upload-Concat", problem));
@@ -39,8 +35,8 @@ pub(super) fn read(head: &Parts, is_enabled: bool) -> Result<Composition, Refusa
     if parts.is_empty() { refuse("must name a partial upload") } else { Ok(Composition::Concatenated(parts)) }
 }
 
-/// The paths below which URLs of uploads may be: the target of the creation, and its parent, because the target may have a
-/// name below the endpoint, as `curl -T` makes it.
+/// The paths below which URLs of uploads may be: the target of the creation, and its parent in case the target has a
+/// name.
 struct EndpointPaths<'a> {
     target: &'a str,
     parent: Option<&'a str>,

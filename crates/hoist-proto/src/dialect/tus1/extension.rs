@@ -73,7 +73,7 @@ impl Extension {
 }
 
 /// A set of extensions; by default all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
     disabled: u16,
 }
@@ -97,12 +97,6 @@ impl Extensions {
         let names = Extension::ALL.into_iter().filter(|extension| self.has(*extension)).map(Extension::name);
         let names = names.collect::<Vec<_>>().join(",");
         (!names.is_empty()).then(|| HeaderValue::try_from(names).expect("names are ASCII"))
-    }
-}
-
-impl Default for Extensions {
-    fn default() -> Self {
-        Self::ALL
     }
 }
 

@@ -1,7 +1,6 @@
 //! `Upload-Metadata`: keys, and values in Base64.
 //!
-//! Reads the syntax, as lenient as deployed clients need it, and finds the media type and the file name. The upload keeps the
-//! field itself unchanged.
+//! The syntax is as lenient as deployed clients need it. The upload keeps the field itself unchanged.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
