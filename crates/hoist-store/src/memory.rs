@@ -19,6 +19,7 @@ use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
 use hoist_proto::upload::Upload;
 
 pub use self::faults::Faults;
+#[cfg(feature = "contract")]
 pub(crate) use self::faults::yield_now;
 use self::handles::{MemoryListing, MemoryReader, MemoryWriter};
 pub use self::machine::Counts;
