@@ -135,12 +135,11 @@ impl Stream {
         buf: &mut ReadBuf<'_>,
         only_arrived: bool,
     ) -> Poll<io::Result<()>> {
-        let socket = match self {
-            Stream::Tcp(socket) => socket,
+        match self {
+            Stream::Tcp(socket) => socket.asks_kernel = only_arrived,
             #[cfg(feature = "tls")]
-            Stream::Tls(tls) => tls.get_mut().0,
-        };
-        socket.asks_kernel = only_arrived;
+            Stream::Tls(tls) => tls.get_mut().0.asks_kernel = only_arrived,
+        }
         self.io().poll_read(cx, buf)
     }
 
