@@ -319,7 +319,6 @@ fn requires_upload(method: &Method) -> bool {
     matches!(*method, Method::HEAD | Method::GET | Method::PATCH | Method::DELETE)
 }
 
-/// Returns whether requests of this method carry content to upload.
 fn has_content(method: &Method) -> bool {
     !matches!(
         *method,

@@ -138,7 +138,6 @@ fn item<T>(fields: &HeaderMap, name: &HeaderName, read: impl FnOnce(BareItem) ->
     single(fields, name).parse(|value| read(parse(value)?.bare_item))
 }
 
-/// Returns the value of a non-negative integer.
 pub(crate) fn natural(item: &BareItem) -> Option<u64> {
     u64::try_from(i64::from(item.as_integer()?)).ok()
 }

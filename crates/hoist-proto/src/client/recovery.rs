@@ -132,7 +132,6 @@ impl Uploader {
         }
     }
 
-    /// Ends an upload that the server has completed and whose answer it has forgotten.
     pub(super) fn complete_without_answer(&mut self) {
         if self.is_whole(self.at) {
             self.aim = Aim::Done;

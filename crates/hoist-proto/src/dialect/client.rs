@@ -187,7 +187,6 @@ impl ClientDialect {
         }
     }
 
-    /// Returns the row of properties that the client's machine reads.
     pub(crate) fn properties(&self) -> ClientProperties {
         match self {
             Self::Token { part, .. } => token::client::properties(part.is_some()),

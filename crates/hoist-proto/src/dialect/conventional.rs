@@ -57,7 +57,6 @@ pub(super) fn encode(reply: &Reply, endpoint: &str) -> Response<()> {
     }
 }
 
-/// Writes the head of a client's request.
 pub(super) fn request(target: &str, intent: &Intent<'_>) -> Result<Request<()>, http::Error> {
     let mut head = Request::builder().method(method(intent)).uri(target).body(())?;
     if let Intent::Create { origin, .. } = intent {
@@ -66,7 +65,6 @@ pub(super) fn request(target: &str, intent: &Intent<'_>) -> Result<Request<()>, 
     Ok(head)
 }
 
-/// Returns the URL of an upload below an endpoint.
 pub(super) fn location(endpoint: &str, id: UploadId) -> HeaderValue {
     let path = format!("{}/{id}", endpoint.trim_end_matches('/'));
     HeaderValue::try_from(path).expect("a path and an id are visible ASCII")

@@ -246,7 +246,6 @@ impl IetfCodec {
         self.sign(fields);
     }
 
-    /// A head with the state of the upload.
     fn stated(self, code: StatusCode, state: &State, complete: bool) -> Response<()> {
         let mut head = status(code);
         self.state(head.headers_mut(), state, complete);

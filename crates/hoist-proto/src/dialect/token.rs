@@ -258,7 +258,6 @@ impl Form {
         head
     }
 
-    /// A head with the state of the upload.
     fn stated(self, code: StatusCode, state: &State) -> Response<()> {
         let mut head = status(code);
         self.state(head.headers_mut(), state);

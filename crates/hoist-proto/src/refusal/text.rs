@@ -131,7 +131,6 @@ impl Refusal {
         }
     }
 
-    /// The extension members of the problem document.
     pub(crate) fn numbers(&self) -> Vec<(&'static str, u64)> {
         match (&self.reason, &self.state) {
             (Reason::OffsetMismatch { provided }, Some(state)) => {

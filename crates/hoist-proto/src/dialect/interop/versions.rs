@@ -11,7 +11,6 @@ const OLDEST: u64 = match Interop::OLDEST.number() {
     None => 0,
 };
 
-/// The largest number a set can hold.
 const LARGEST: u64 = 63;
 
 /// A set of interop versions. Numbers newer than this release are treated as the newest known version, under their own

@@ -66,7 +66,6 @@ pub fn request(
     Ok(head)
 }
 
-/// Reads a response in any form of the dialect.
 pub(crate) fn response(status: StatusCode, fields: &HeaderMap) -> Response {
     // The drafts have no limits. A server that knows `Upload-Limit` may explain a 413 with it.
     let explains = status == StatusCode::PAYLOAD_TOO_LARGE;

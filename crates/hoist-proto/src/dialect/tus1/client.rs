@@ -99,7 +99,6 @@ impl Capabilities {
     }
 }
 
-/// The properties of an upload to a server with these capabilities.
 pub(crate) fn properties(capabilities: &Capabilities, concat: &Concat) -> ClientProperties {
     let is_joined = matches!(concat, Concat::Final(_));
     let with_content = capabilities.extensions.has(Extension::CreationWithUpload) && !is_joined;

@@ -59,7 +59,6 @@ impl Extension {
         Self::ALL.into_iter().find(|extension| extension.name() == name)
     }
 
-    /// Returns the extension that this one requires.
     const fn base(self) -> Option<Self> {
         match self {
             Self::CreationWithUpload | Self::CreationDeferLength | Self::Concatenation => {

@@ -10,7 +10,6 @@ use http::HeaderValue;
 use super::checksum::base64;
 use crate::refusal::Refusal;
 
-/// The size limit of the field, in octets.
 const OCTETS_MAX: usize = 16 * 1024;
 
 /// Keys and values in their order. A value is any sequence of octets.
