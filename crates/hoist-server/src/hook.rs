@@ -11,7 +11,7 @@ pub trait Hook: Send + Sync + 'static {
     /// Called after all other checks and before anything is stored. `upload` is the upload to be created.
     ///
     /// # Errors
-    /// Returns the refusal that is sent to the peer, usually [`Reason::Rejected`].
+    /// Returns the refusal that is sent to the peer, usually [`Reason::Rejected`](hoist_proto::refusal::Reason::Rejected).
     ///
     /// # Cancellation
     /// Not dropped when the peer disconnects.

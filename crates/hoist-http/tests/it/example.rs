@@ -2,7 +2,7 @@
 
 use crate::support::{Raw, soon};
 
-#[path = "../../examples/axum.rs"]
+#[path = "../../examples/early_hints.rs"]
 #[allow(dead_code, reason = "the test does not run main")]
 mod axum_example;
 

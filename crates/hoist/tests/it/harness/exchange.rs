@@ -1,26 +1,28 @@
 //! Requests over HTTP/1.1 or HTTP/2 that can be stopped at any byte of the connection and ended in different ways.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, Request};
 use rustls::pki_types::ServerName;
-use socket2::{SockRef, Socket};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::sync::{Notify, oneshot};
+use socket2::Socket;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use super::Server;
 use super::raw::ReadBuffer;
+
+#[path = "exchange/limited.rs"]
+mod limited;
+
+pub(crate) use limited::LimitedStream;
+use limited::SendGate;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -447,96 +449,4 @@ pub(crate) async fn h2_send(
         stream.send_data(piece, ends && content.is_empty())?;
     }
     Ok(())
-}
-
-/// A TCP connection that stops sending at a chosen byte.
-pub(crate) struct LimitedStream {
-    tcp: TcpStream,
-    gate: Arc<SendGate>,
-}
-
-struct SendGate {
-    state: Mutex<Flow>,
-    reached: Notify,
-}
-
-struct Flow {
-    bytes_left: u64,
-    broken: bool,
-    waiting: Option<Waker>,
-}
-
-impl SendGate {
-    /// Lifts the limit.
-    fn open(&self) {
-        self.change(|flow| flow.bytes_left = u64::MAX);
-    }
-
-    fn fail(&self) {
-        self.change(|flow| flow.broken = true);
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Flow)) {
-        let mut flow = self.state.lock().expect("no panic");
-        change(&mut flow);
-        if let Some(waker) = flow.waiting.take() {
-            waker.wake();
-        }
-    }
-}
-
-impl LimitedStream {
-    async fn connect(addr: SocketAddr, limit: u64) -> Result<(Self, Arc<SendGate>, Socket), TransportError> {
-        let lost = |error: io::Error| TransportError(error.to_string());
-        let tcp = TcpStream::connect(addr).await.map_err(lost)?;
-        tcp.set_nodelay(true).map_err(lost)?;
-        let socket = SockRef::from(&tcp).try_clone().map_err(lost)?;
-        let state = Mutex::new(Flow { bytes_left: limit, broken: false, waiting: None });
-        let gate = Arc::new(SendGate { state, reached: Notify::new() });
-        Ok((Self { tcp, gate: Arc::clone(&gate) }, gate, socket))
-    }
-}
-
-impl AsyncRead for LimitedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for LimitedStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let gate = Arc::clone(&self.gate);
-        let mut flow = gate.state.lock().expect("no panic");
-        if flow.broken {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let fits = usize::try_from(flow.bytes_left).unwrap_or(usize::MAX).min(buf.len());
-        if fits == 0 && !buf.is_empty() {
-            flow.waiting = Some(cx.waker().clone());
-            self.gate.reached.notify_one();
-            return Poll::Pending;
-        }
-        let written = Pin::new(&mut self.tcp).poll_write(cx, &buf[..fits]);
-        if let Poll::Ready(Ok(bytes)) = written
-            && flow.bytes_left < u64::MAX
-        {
-            flow.bytes_left -= bytes as u64;
-            if flow.bytes_left == 0 {
-                self.gate.reached.notify_one();
-            }
-        }
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
-    }
 }

@@ -1,7 +1,7 @@
 //! An axum application whose handler sends interim responses while the upload is still arriving.
 //!
 //! ```text
-//! cargo run --example axum
+//! cargo run -p hoist-http --example early_hints
 //! curl -v -T some-file http://127.0.0.1:8080/
 //! ```
 
