@@ -263,7 +263,7 @@ fn the_response_to_an_append_to_a_complete_upload_depends_on_the_version() {
 
 // proves: IETF-CRE-07, IETF-INT-01, IETF-INT-02, IETF-INT-03, IETF-INT-04, IETF-INT-05, IETF-INT-07, IETF-INT-12, IETF-INT-14, IETF-LIM-07, IETF-VER-02, IETF-VER-03
 #[test]
-fn who_is_sent_a_104_and_what_it_carries() {
+fn a_104_goes_only_to_peers_of_a_version_and_carries_its_fields() {
     let began = Upload { lifetime: Some(Duration::from_secs(100)), ..upload() };
     let post = head("POST", "Upload-Complete: ?1|Upload-Incomplete: ?0");
     let create = codec(Interop::V8).decode_creation(&post, Some(9)).expect("a creation").operation;
