@@ -158,23 +158,28 @@ impl<'a, R: Receiver> Exchange<'a, R> {
         F: Future<Output = Result<Response<B>, BoxError>>,
     {
         let mut future = pin!(future);
-        let mut takes_nothing = false;
+        let mut is_gone = false;
         let response = poll_fn(|cx| {
             if self.abort.fired(cx) {
                 return Poll::Ready(Err(Interrupted::Aborted));
             }
-            if responder.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(Interrupted::PeerGone));
+            if !is_gone && responder.poll_reset(cx).is_ready() {
+                is_gone = true;
+                self.interims.disconnect();
+                // Without content to read, the service is not worth a call.
+                if self.has_read_content(cx) {
+                    return Poll::Ready(Err(Interrupted::PeerGone));
+                }
             }
             if let Poll::Ready(response) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));
             }
-            if !takes_nothing && self.poll_interims(cx, responder).is_err() {
-                takes_nothing = true;
+            if !is_gone && self.poll_interims(cx, responder).is_err() {
+                is_gone = true;
                 self.interims.disconnect();
             }
-            // A peer that takes nothing may have sent something, which is read to its end first.
-            if takes_nothing && self.content.as_ref().is_none_or(|content| content.poll_read(cx).is_ready()) {
+            // A peer that is gone may have sent something, which the service reads to its end first.
+            if is_gone && self.has_read_content(cx) {
                 return Poll::Ready(Err(Interrupted::PeerGone));
             }
             Poll::Pending
@@ -190,6 +195,11 @@ impl<'a, R: Receiver> Exchange<'a, R> {
                 Ok(None)
             }
         }
+    }
+
+    /// Returns whether no content is left to read. Otherwise, the task is woken at its end.
+    fn has_read_content(&self, cx: &Context<'_>) -> bool {
+        self.content.as_ref().is_none_or(|content| content.poll_read(cx).is_ready())
     }
 
     /// Sends the interim responses that the peer takes now. One at a time, so that progress can be replaced until it

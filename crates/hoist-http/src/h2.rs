@@ -7,15 +7,17 @@ mod body;
 mod io;
 mod stream;
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use ::h2::server::{Builder, Connection};
-use ::h2::{Ping, PingPong, Reason};
+use ::h2::server::{Builder, Connection, SendResponse};
+use ::h2::{Ping, PingPong, Reason, RecvStream};
 use bytes::{Bytes, BytesMut};
+use http::Request;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +35,8 @@ const CONNECTION_WINDOW_MAX: u32 = (1 << 31) - 1;
 
 /// The smallest useful window of a stream.
 const STREAM_WINDOW_MIN: u32 = 16 << 10;
+
+type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
 const FRAME_BYTES_MAX: u32 = 64 << 10;
 const SEND_BYTES_MAX: usize = 256 << 10;
@@ -56,7 +60,7 @@ pub(crate) async fn serve<S, B>(
     let mut windows =
         Windows::new(budget.take(limits.h2_connection_window_bytes), limits.h2_stream_window_bytes);
     let monitor = Arc::new(IoMonitor::default());
-    let io = Io { stream, first: first.freeze(), monitor: Arc::clone(&monitor) };
+    let io = Io::new(stream, first.freeze(), Arc::clone(&monitor));
     let handshake = Builder::new()
         .initial_connection_window_size(windows.lease.bytes)
         .initial_window_size(windows.stream)
@@ -70,9 +74,11 @@ pub(crate) async fn serve<S, B>(
         Ok(Err(error)) => return tracing::debug!(peer = %peer.addr, %error, "HTTP/2 handshake failed"),
         Err(_) => return tracing::debug!(peer = %peer.addr, "HTTP/2 handshake timed out"),
     };
+    monitor.withhold_end();
     let pings = connection.ping_pong();
     let mut silent = pin!(await_silence(pings, &monitor, limits.h2_ping_interval));
     let mut streams = JoinSet::new();
+    let streams_max = 2 * limits.h2_streams_max as usize;
     let mut resets = Resets::new();
     let mut is_draining = false;
     let mut idle_until = Instant::now() + limits.idle_time;
@@ -94,7 +100,8 @@ pub(crate) async fn serve<S, B>(
                 windows.fit(&mut connection, streams.len());
                 idle_until = Instant::now() + if is_draining { limits.drain_time } else { limits.idle_time };
             }
-            accepted = connection.accept() => match accepted {
+            // Streams that the peer has reset no longer count for h2 while their services still read content.
+            accepted = accept(&mut connection, &monitor), if streams.len() < streams_max => match accepted {
                 Some(Ok((request, respond))) => {
                     yield_to_other_connections(request.method()).await;
                     let exchange = stream::serve(
@@ -142,6 +149,21 @@ pub(crate) async fn serve<S, B>(
     if timeout(limits.drain_time, rest).await.is_err() {
         streams.shutdown().await;
     }
+}
+
+/// Accepts the next request. Returns `None` at the end of the connection, after all requests that have arrived.
+async fn accept(
+    connection: &mut Connection<Io, Bytes>,
+    monitor: &IoMonitor,
+) -> Option<Result<Accepted, ::h2::Error>> {
+    poll_fn(|cx| {
+        let polled = connection.poll_accept(cx);
+        if polled.is_pending() && monitor.release_end() {
+            return connection.poll_accept(cx);
+        }
+        polled
+    })
+    .await
 }
 
 fn calm_down(connection: &mut Connection<Io, Bytes>, peer: Peer) {

@@ -16,10 +16,15 @@ use crate::sync::{lock, register, wake};
 use crate::transport::Stream;
 
 pub(super) struct Io {
-    pub(super) stream: Stream,
+    stream: Stream,
     /// The bytes that were read to detect HTTP/2.
-    pub(super) first: Bytes,
-    pub(super) monitor: Arc<IoMonitor>,
+    first: Bytes,
+    monitor: Arc<IoMonitor>,
+    /// The end of the stream, or the error that ended it, until the connection takes it.
+    end: Option<io::Result<()>>,
+    /// True after a write has failed. What is written from then on is discarded, so that the connection still reads
+    /// what the peer had sent.
+    write_failed: bool,
 }
 
 /// The state of a connection's socket, shared by its streams.
@@ -29,7 +34,20 @@ pub(super) struct IoMonitor {
     write_blocked: AtomicBool,
     writers: Mutex<Vec<Waker>>,
     reads: AtomicU64,
+    end: Mutex<End>,
     catch_up: Mutex<CatchUp>,
+}
+
+/// The state of the end of the byte stream. It is withheld from h2, which drops the requests that it has read when it
+/// reads the end before they are accepted.
+#[derive(Default, PartialEq)]
+enum End {
+    /// Passed on when it is read.
+    #[default]
+    PassedOn,
+    /// To be withheld.
+    Awaited,
+    Withheld,
 }
 
 /// Requests of streams that the connection read all bytes that have arrived, numbered in order.
@@ -84,6 +102,33 @@ impl IoMonitor {
         Poll::Pending
     }
 
+    /// Withholds the end of the byte stream from now on, until [`release_end`](Self::release_end).
+    pub(super) fn withhold_end(&self) {
+        *lock(&self.end) = End::Awaited;
+    }
+
+    /// Passes the end on if it was withheld. Returns whether it was.
+    pub(super) fn release_end(&self) -> bool {
+        let mut end = lock(&self.end);
+        let is_withheld = *end == End::Withheld;
+        if is_withheld {
+            *end = End::PassedOn;
+        }
+        is_withheld
+    }
+
+    /// Returns whether the end that was just read is to be withheld. All bytes before it have been read.
+    fn withholds_end(&self) -> bool {
+        let mut end = lock(&self.end);
+        if *end == End::PassedOn {
+            return false;
+        }
+        *end = End::Withheld;
+        drop(end);
+        self.caught_up(u64::MAX);
+        true
+    }
+
     /// Returns the number of the latest request to catch up that is not done. If there is none, the next one wakes the
     /// task.
     fn catch_up_request(&self, cx: &Context<'_>) -> Option<u64> {
@@ -111,18 +156,12 @@ impl IoMonitor {
     }
 }
 
-impl AsyncRead for Io {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.first.is_empty() {
-            let bytes = self.first.len().min(buf.remaining());
-            buf.put_slice(&self.first[..bytes]);
-            self.first.advance(bytes);
-            return Poll::Ready(Ok(()));
-        }
+impl Io {
+    pub(super) fn new(stream: Stream, first: Bytes, monitor: Arc<IoMonitor>) -> Self {
+        Self { stream, first, monitor, end: None, write_failed: false }
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut polled = self.stream.poll_read(cx, buf, false);
         // h2 reads until no bytes are left, and hands out all of them before it reads again.
         while polled.is_pending()
@@ -138,6 +177,48 @@ impl AsyncRead for Io {
         }
         polled
     }
+
+    /// Completes a write of `bytes`. A failed one counts as complete, and so do all that follow.
+    fn written(&mut self, written: Poll<io::Result<usize>>, bytes: usize) -> Poll<io::Result<usize>> {
+        self.monitor.set_write_blocked(written.is_pending());
+        match written {
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, "an HTTP/2 connection takes no more bytes");
+                self.write_failed = true;
+                Poll::Ready(Ok(bytes))
+            }
+            written => written,
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let bytes = self.first.len().min(buf.remaining());
+            buf.put_slice(&self.first[..bytes]);
+            self.first.advance(bytes);
+            return Poll::Ready(Ok(()));
+        }
+        let filled = buf.filled().len();
+        let polled = match self.end.take() {
+            Some(end) => Poll::Ready(end),
+            None => self.poll_stream(cx, buf),
+        };
+        match polled {
+            Poll::Ready(end)
+                if (end.is_err() || buf.filled().len() == filled) && self.monitor.withholds_end() =>
+            {
+                self.end = Some(end);
+                Poll::Pending
+            }
+            polled => polled,
+        }
+    }
 }
 
 impl Drop for Io {
@@ -149,9 +230,11 @@ impl Drop for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.write_failed {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let written = self.stream.io().poll_write(cx, buf);
-        self.monitor.set_write_blocked(written.is_pending());
-        written
+        self.written(written, buf.len())
     }
 
     fn poll_write_vectored(
@@ -159,9 +242,12 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let bytes = bufs.iter().map(|buf| buf.len()).sum();
+        if self.write_failed {
+            return Poll::Ready(Ok(bytes));
+        }
         let written = self.stream.io().poll_write_vectored(cx, bufs);
-        self.monitor.set_write_blocked(written.is_pending());
-        written
+        self.written(written, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -169,7 +255,12 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.io().poll_flush(cx)
+        if self.write_failed {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = self.stream.io().poll_flush(cx);
+        self.write_failed = matches!(flushed, Poll::Ready(Err(_)));
+        if self.write_failed { Poll::Ready(Ok(())) } else { flushed }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

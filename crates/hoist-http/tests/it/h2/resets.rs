@@ -1,6 +1,9 @@
 //! Refusals, resets and aborts of streams.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
+use crate::h2_abuse::{DATA, END_HEADERS, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame, with};
 
 #[tokio::test]
 async fn a_refused_upload_is_answered_and_then_reset_with_no_error() {
@@ -113,4 +116,41 @@ async fn abort_resets_one_stream_and_leaves_the_others() {
     assert_eq!(soon(ended.recv()).await.unwrap(), (vec![], Some(BodyError::Aborted)));
     content.send_data("hello".into(), true).unwrap();
     assert_eq!(string(soon(other).await.unwrap()).await, "PUT /other 5 4f9f2cab\n");
+}
+
+#[tokio::test]
+async fn content_that_arrives_together_with_the_end_is_read_by_a_service_that_starts_slowly() {
+    let (ends, mut ended) = mpsc::unbounded_channel();
+    let go = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&go);
+    let server = start(move |request: Request<Body>| {
+        let (ends, gate) = (ends.clone(), Arc::clone(&gate));
+        async move {
+            // As a server does that looks an upload up before it reads.
+            gate.acquire().await.unwrap().forget();
+            ends.send(read(request.into_body()).await).unwrap();
+            text(200, "")
+        }
+    })
+    .await;
+    let request = |id: u32, end: bool| {
+        let reset = if end { frame(RST_STREAM, 0, id, &8_u32.to_be_bytes()) } else { Vec::new() };
+        [frame(HEADERS, END_HEADERS, id, &with(&[])), frame(DATA, 0, id, b"hello"), reset].concat()
+    };
+    for is_reset in [false, true] {
+        let mut tcp = TcpStream::connect(server.addr).await.unwrap();
+        let requests = [1, 3, 5].map(|id| request(id, is_reset)).concat();
+        let sent = [PREFACE, &frame(SETTINGS, 0, 0, &[]), &requests].concat();
+        tcp.write_all(&sent).await.unwrap();
+        if !is_reset {
+            tcp.shutdown().await.unwrap();
+            // The server closes, or resets because it had something to say.
+            let _ = soon(tcp.read_to_end(&mut Vec::new())).await;
+        }
+        for _ in 0..3 {
+            go.add_permits(1);
+            let read = soon(ended.recv()).await.unwrap();
+            assert_eq!(read, (b"hello".to_vec(), Some(BodyError::Disconnected)), "reset: {is_reset}");
+        }
+    }
 }
