@@ -32,7 +32,8 @@ pub struct Limits {
     /// The minimum rate of a request body, in bytes per second of waiting, as a mean over
     /// [`body_rate_window`](Self::body_rate_window). Zero turns it off. Default 100.
     pub body_rate_min: u64,
-    /// Time of waiting over which [`body_rate_min`](Self::body_rate_min) is measured. Default 60 s.
+    /// Time of waiting over which [`body_rate_min`](Self::body_rate_min) is measured. Default 60 s. Zero turns the minimum
+    /// rate off.
     pub body_rate_window: Duration,
     /// Time without the peer taking one byte of a response. Interim responses do not count, because a client may send
     /// its whole request before it reads. Default 60 s.

@@ -35,7 +35,8 @@ impl Pace {
     pub(crate) fn new(limits: &Limits) -> Self {
         Pace {
             idle: limits.body_idle,
-            rate_min: limits.body_rate_min,
+            // Without a window there is no rate.
+            rate_min: if limits.body_rate_window.is_zero() { 0 } else { limits.body_rate_min },
             window: limits.body_rate_window,
             waiting: None,
             window_waited: Duration::ZERO,
@@ -67,7 +68,7 @@ impl Pace {
         }
         if self.rate_min > 0 {
             let mut window_at = waiting.uncounted_since + self.window.saturating_sub(self.window_waited);
-            if now >= window_at && !self.window.is_zero() {
+            if now >= window_at {
                 let due = u128::from(self.rate_min) * self.window.as_millis() / 1000;
                 if u128::from(self.window_bytes) < due {
                     return Poll::Ready(BodyError::TooSlow);
@@ -179,5 +180,17 @@ mod tests {
             assert!(tokio::time::timeout(Duration::from_secs(9), wait).await.is_err());
             pace.arrived(1000);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_of_zero_bounds_no_rate() {
+        let mut pace = Pace::new(&limits(5, 100, 0));
+        let mut polls = 0;
+        let waited = poll_fn(|cx| {
+            polls += 1;
+            pace.poll_waiting(cx)
+        });
+        assert_eq!(waited.await, BodyError::Idle);
+        assert!(polls <= 3, "{polls} polls in 5 s of waiting");
     }
 }
