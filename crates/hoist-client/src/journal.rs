@@ -1,10 +1,11 @@
 //! Records of unfinished uploads on disk, by which a later process resumes them.
 //!
-//! Each upload has one file, named by a hash of the path of the source and the upload URL, replaced atomically, and
-//! readable by its owner only. A lock file beside it keeps two processes from sending the same upload. The lock is held by
+//! Each upload has one file, named by a hash of the [file's key](file_key) and the [URL's key](target_key), replaced
+//! atomically, and readable by its owner only. A lock file beside it keeps two processes from sending the same upload. The lock is held by
 //! the kernel, so it ends with the process.
 
 mod entry;
+mod file_key;
 mod target_key;
 
 use std::ffi::OsStr;
@@ -16,6 +17,7 @@ use http::Uri;
 
 pub(crate) use self::entry::FileState;
 pub use self::entry::JournalEntry;
+pub use self::file_key::file_key;
 pub use self::target_key::target_key;
 use crate::error::Error;
 
@@ -71,28 +73,41 @@ impl Journal {
         Ok(entries)
     }
 
-    /// Returns the unfinished uploads of a file, to any URL.
+    /// Returns the unfinished uploads of a file, to any URL. The file is found by its [key](file_key): an upload that was
+    /// started by another name of the file is not returned.
     ///
     /// # Errors
     /// Returns the errors of [`entries`](Self::entries), and [`Error::Source`] if the path cannot be made absolute.
     pub fn of_file(&self, path: &Path) -> Result<Vec<JournalEntry>, Error> {
-        let file = absolute(path)?;
-        Ok(self.entries()?.into_iter().filter(|entry| entry.file == file).collect())
+        let file = key_of(path)?;
+        let resolved = fs::canonicalize(path).ok();
+        let is_of_file = |entry: &JournalEntry| {
+            entry.file == file || !entry.is_by_name && Some(&entry.file) == resolved.as_ref()
+        };
+        Ok(self.entries()?.into_iter().filter(is_of_file).collect())
     }
 
     /// Removes the entry of an upload, without telling the server.
     ///
     /// # Errors
     /// Returns [`Error::Busy`] while another process sends the upload, and [`Error::Journal`] if the entry cannot be removed.
-    pub fn forget(&self, entry: &JournalEntry) -> Result<(), Error> {
+    pub fn remove(&self, entry: &JournalEntry) -> Result<(), Error> {
         self.lock(&entry.file, &entry.target)?.remove()
     }
 
-    /// Locks the entry for a source and an upload URL.
+    /// Locks the entry for the key of a file and an upload URL.
     pub(crate) fn lock(&self, file: &Path, target: &Uri) -> Result<LockedEntry, Error> {
+        private_folder(&self.folder)
+            .map_err(|source| Error::Journal { path: self.folder.clone(), source })?;
+        let locked = self.lock_name(&entry::name(file, &target_key(target)), file)?;
+        if !locked.path.exists() {
+            self.adopt_legacy(file, target, &locked);
+        }
+        Ok(locked)
+    }
+
+    fn lock_name(&self, name: &str, file: &Path) -> Result<LockedEntry, Error> {
         let failed = |source| Error::Journal { path: self.folder.clone(), source };
-        private_folder(&self.folder).map_err(failed)?;
-        let name = entry::name(file, &target_key(target));
         let lock_path = self.folder.join(format!("{name}.lock"));
         // The last holder may have removed the lock file after we opened it. Such a lock excludes no other process.
         for _ in 0..100 {
@@ -104,20 +119,35 @@ impl Journal {
             }
             if is_still_at(&lock, &lock_path) {
                 let path = self.folder.join(format!("{name}.json"));
-                self.rename_legacy(file, target, &path);
                 return Ok(LockedEntry { path, lock_path, _lock: lock });
             }
         }
         Err(Error::Busy { path: file.to_owned() })
     }
 
-    /// Renames the entry of an older version, which was named by the URL as it was spelled. If that fails, the entry is
-    /// lost and a new upload is created.
-    fn rename_legacy(&self, file: &Path, target: &Uri, path: &Path) {
+    /// Takes over the entry of an older version, which was named by the URL as it was spelled, or by the target of a link.
+    /// If that fails, the entry is not found and a new upload is created.
+    fn adopt_legacy(&self, file: &Path, target: &Uri, locked: &LockedEntry) {
         for written in target_key::legacy_keys(target) {
             let legacy = self.folder.join(format!("{}.json", entry::name(file, &written)));
-            if legacy != path && !path.exists() && legacy.exists() {
-                let _ = fs::rename(&legacy, path);
+            if legacy != locked.path && fs::rename(&legacy, &locked.path).is_ok() {
+                return;
+            }
+        }
+        let Ok(resolved) = fs::canonicalize(file) else { return };
+        if resolved == file {
+            return;
+        }
+        for written in std::iter::once(target_key(target)).chain(target_key::legacy_keys(target)) {
+            let name = entry::name(&resolved, &written);
+            // The name may also be that of an upload of the link's target, which another process may be sending.
+            let exists = self.folder.join(format!("{name}.json")).exists();
+            let Some(legacy) = exists.then(|| self.lock_name(&name, file).ok()).flatten() else { continue };
+            if let Some(entry) = legacy.read().filter(|entry| !entry.is_by_name)
+                && locked.save(&JournalEntry { file: file.to_owned(), is_by_name: true, ..entry }).is_ok()
+            {
+                let _ = legacy.remove();
+                return;
             }
         }
     }
@@ -154,11 +184,9 @@ impl LockedEntry {
     }
 }
 
-/// Returns the absolute path of a file, so that the entry is found from any working directory.
-pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    fs::canonicalize(path)
-        .or_else(|_| std::path::absolute(path))
-        .map_err(|source| Error::Source { path: path.to_owned(), source })
+/// Returns the key of a file, as [`file_key`] does.
+pub(crate) fn key_of(path: &Path) -> Result<PathBuf, Error> {
+    file_key(path).map_err(|source| Error::Source { path: path.to_owned(), source })
 }
 
 /// Returns options for a file that only its owner may read.

@@ -24,7 +24,7 @@ const SAMPLE_BYTES: u64 = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JournalEntry {
-    /// The absolute path of the file.
+    /// The [key](super::file_key) of the file: its absolute path.
     pub file: PathBuf,
     /// The upload URL.
     pub target: Uri,
@@ -35,6 +35,8 @@ pub struct JournalEntry {
     /// The time at which the upload was created.
     pub began: SystemTime,
     pub(crate) file_state: FileState,
+    /// False in entries of older versions, whose path is that of a link's target.
+    pub(crate) is_by_name: bool,
 }
 
 /// The state of a file. An upload is resumed only if the file is still in the same state.
@@ -98,6 +100,8 @@ struct EntryFile {
     /// The path as hexadecimal digits, if it is not Unicode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     octets: Option<String>,
+    #[serde(default)]
+    by_name: bool,
     target: String,
     length: u64,
     modified: String,
@@ -170,7 +174,7 @@ impl JournalEntry {
         let inode = written.inode.zip(changed).map(|(number, changed)| InodeState { number, changed });
         let file_state = FileState { length, modified, fingerprint: written.fingerprint, inode };
         let began = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(written.began))?;
-        Some(Self { file, target, handle, length, began, file_state })
+        Some(Self { file, target, handle, length, began, file_state, is_by_name: written.by_name })
     }
 
     pub(super) fn to_text(&self) -> String {
@@ -190,6 +194,7 @@ impl JournalEntry {
             version: VERSION,
             file: self.file.to_string_lossy().into_owned(),
             octets: (!is_text).then(|| hex::encode(self.file.as_os_str().as_encoded_bytes())),
+            by_name: self.is_by_name,
             target: self.target.to_string(),
             length: self.length,
             modified: self.file_state.modified.to_string(),

@@ -16,6 +16,7 @@ fn entry(file: &Path, handle: Handle, began: u64) -> JournalEntry {
         length: file_state.length,
         began: SystemTime::UNIX_EPOCH + Duration::from_secs(began),
         file_state,
+        is_by_name: true,
     }
 }
 
@@ -62,8 +63,8 @@ fn saved_entries_are_read_and_removed() {
     let name = folder.path().join("file 1");
     assert_eq!(journal.of_file(&name).expect("read").len(), 1);
     for entry in &saved {
-        journal.forget(entry).expect("removed");
-        journal.forget(entry).expect("removing it again succeeds");
+        journal.remove(entry).expect("removed");
+        journal.remove(entry).expect("removing it again succeeds");
     }
     assert_eq!(journal.entries().expect("read"), []);
     let left: Vec<_> = fs::read_dir(&journal.folder).expect("listed").collect();
@@ -222,4 +223,57 @@ fn an_entry_named_by_an_older_version_is_found() {
         locked.remove().expect("removed");
         assert_eq!(journal.entries().expect("read"), []);
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn two_names_of_one_file_have_entries_and_locks_of_their_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+    fs::write(&file, "content").expect("written");
+    std::os::unix::fs::symlink(&file, &link).expect("linked");
+    let journal = Journal::at(folder.path().join("journal"));
+    let [first, second, ..] = handles();
+    let locks = [(&file, first), (&link, second)].map(|(name, handle)| {
+        let locked = journal.lock(&key_of(name).expect("absolute"), &target()).expect("free");
+        assert_eq!(locked.read(), None);
+        locked.save(&entry(name, handle, 0)).expect("saved");
+        locked
+    });
+    for (name, locked) in [&file, &link].into_iter().zip(locks) {
+        let found = journal.of_file(name).expect("read");
+        assert_eq!(found, [locked.read().expect("an entry")]);
+        drop(locked);
+        journal.remove(&found[0]).expect("removed");
+        assert_eq!(journal.of_file(name).expect("read"), []);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_entry_of_an_older_version_is_found_by_a_link_to_its_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = fs::canonicalize(folder.path()).expect("a folder");
+    let (file, link) = (root.join("file"), root.join("link"));
+    fs::write(&file, "content").expect("written");
+    std::os::unix::fs::symlink(&file, &link).expect("linked");
+    let journal = Journal::at(root.join("journal"));
+    let [handle, ..] = handles();
+    let older = JournalEntry { is_by_name: false, ..entry(&file, handle, 0) };
+    let locked = journal.lock(&file, &target()).expect("free");
+    locked.save(&older).expect("saved");
+    let text = fs::read_to_string(&locked.path).expect("read");
+    let without = text.lines().filter(|line| !line.contains("by_name")).collect::<Vec<_>>().join("\n");
+    fs::write(&locked.path, without).expect("written");
+    assert_eq!(journal.of_file(&link).expect("read"), std::slice::from_ref(&older));
+    assert_eq!(journal.lock(&link, &target()).expect("free").read(), None, "the entry is in use");
+    drop(locked);
+    let adopted = JournalEntry { file: link.clone(), is_by_name: true, ..older };
+    assert_eq!(journal.lock(&link, &target()).expect("free").read(), Some(adopted.clone()));
+    assert_eq!(journal.entries().expect("read"), std::slice::from_ref(&adopted));
+    // An entry of this version belongs to its own name only.
+    assert_eq!(journal.lock(&file, &target()).expect("free").read(), None);
+    journal.remove(&adopted).expect("removed");
+    journal.lock(&file, &target()).expect("free").save(&entry(&file, adopted.handle, 0)).expect("saved");
+    assert_eq!(journal.lock(&link, &target()).expect("free").read(), None);
 }

@@ -74,7 +74,7 @@ impl JournalRecord {
     pub(super) async fn open(journal: Journal, path: PathBuf, target: &Uri) -> Result<Self, Error> {
         let target = target.clone();
         let opened = tokio::task::spawn_blocking(move || {
-            let file = journal::absolute(&path)?;
+            let file = journal::key_of(&path)?;
             let file_state = FileState::of(&file).map_err(|source| Error::Source { path, source })?;
             let entry = Arc::new(journal.lock(&file, &target)?);
             let written = entry.read();
@@ -122,6 +122,7 @@ impl JournalRecord {
             length: record.file_state.length,
             began: clock::wall_clock(),
             file_state: record.file_state.clone(),
+            is_by_name: true,
         };
         record.written = Some(entry.clone());
         let locked = record.entry.clone();

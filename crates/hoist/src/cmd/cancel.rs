@@ -26,7 +26,7 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
         return cancelled.map(|()| Exit::Success);
     }
     // An upload that the server does not have is removed from the journal too.
-    upload.forget()?;
+    upload.remove()?;
     cancelled?;
     output.report("cancelled", &json!({ "cancelled": true }));
     Ok(Exit::Success)

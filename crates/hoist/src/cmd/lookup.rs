@@ -70,7 +70,7 @@ impl FoundUpload {
     }
 
     /// Removes the upload from the journal.
-    pub(crate) fn forget(&self) -> Result<(), Failure> {
-        self.entry.as_ref().map_or(Ok(()), |entry| journal()?.forget(entry).map_err(failure))
+    pub(crate) fn remove(&self) -> Result<(), Failure> {
+        self.entry.as_ref().map_or(Ok(()), |entry| journal()?.remove(entry).map_err(failure))
     }
 }
