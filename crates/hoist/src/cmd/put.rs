@@ -49,6 +49,7 @@ struct Tally {
 pub(crate) fn run(args: Put, arguments: &[OsString], output: Output) -> Result<Exit, Failure> {
     let console = Console::new(output);
     let Sources { items, notes, .. } = Sources::of(&args.files)?;
+    check_single(&args, items.len())?;
     for note in notes {
         console.message(note);
     }
@@ -73,6 +74,27 @@ pub(crate) fn run(args: Put, arguments: &[OsString], output: Output) -> Result<E
     }
     let run = Arc::into_inner(run).expect("every upload has ended");
     Ok(finish(run, &tally, many))
+}
+
+/// Refuses a flag that describes a single upload if the FILE is a directory, or a pattern that matches several files.
+fn check_single(args: &Put, count: usize) -> Result<(), Failure> {
+    let flag = if args.name.is_some() { "--name" } else { "--token" };
+    let [file] = &args.files[..] else { return Ok(()) };
+    if args.name.is_none() && args.token.is_none() {
+        return Ok(());
+    }
+    let shown = file.display();
+    if file.is_dir() {
+        let without =
+            format_args!("{flag} is for a single file, and {shown} is a directory; leave out {flag}");
+        return Err(Failure::message(Exit::Usage, without));
+    }
+    if count > 1 {
+        let without =
+            format_args!("{flag} is for a single file, and {shown} matches {count}; leave out {flag}");
+        return Err(Failure::message(Exit::Usage, without));
+    }
+    Ok(())
 }
 
 impl PutRun {

@@ -116,6 +116,66 @@ fn runs_over_many_files_have_one_exit_code() {
 }
 
 #[test]
+fn every_name_given_is_uploaded_whatever_it_links_to() {
+    let bench = Bench::new();
+    let link = |target: &str, name: &str| {
+        std::os::unix::fs::symlink(target, bench.place.path(name)).expect("linked");
+    };
+    bench.place.file("a", "content");
+    link("a", "b");
+    fs::create_dir(bench.place.path("dir")).expect("made");
+    bench.place.file("dir/c", "content");
+    link("dir", "also");
+    let ended = bench.put(&["a", "b", "dir", "also", "./a", "--json"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(names(&ended), ["a", "also/c", "b", "dir/c"]);
+    assert_eq!(bench.arrived().len(), 4, "{:?}", bench.arrived());
+    assert!(ended.stderr.contains("./a is given twice and uploaded once"), "{}", ended.stderr);
+    assert_eq!((bench.state("uploads"), bench.state("batches")), (0, 0));
+    bench.server.stop();
+}
+
+#[test]
+fn other_spellings_of_a_directory_and_of_the_url_continue_a_batch() {
+    let bench = Bench::new();
+    fs::create_dir(bench.place.path("dir")).expect("made");
+    bench.place.file("dir/a", "content");
+    let slashed = format!("{}/", bench.server.url);
+    // The file that cannot be read keeps the batch unfinished.
+    let put = |words: &[&str], url: &str| -> ExitReport {
+        let mut command = hoist(["put", "none", "--json"].iter().chain(words).chain(&[url]));
+        command.env("XDG_STATE_HOME", bench.place.path("state")).current_dir(bench.place.path(""));
+        command.output().expect("it runs").into()
+    };
+    assert_eq!(put(&["dir"], &bench.server.url).event("end")["done"], 1);
+    for (dir, url) in [("dir/", &bench.server.url), ("./dir", &slashed), ("dir/../dir/.", &slashed)] {
+        let end = put(&[dir], url).event("end").clone();
+        assert_eq!((&end["done"], &end["skipped"]), (&0.into(), &1.into()), "{dir} {url}: {end}");
+    }
+    assert_eq!((bench.arrived(), bench.state("batches")), (vec!["a".to_owned()], 1));
+    bench.server.stop();
+}
+
+#[test]
+fn a_name_or_a_token_is_for_a_single_file() {
+    let bench = Bench::new();
+    fs::create_dir(bench.place.path("dir")).expect("made");
+    bench.place.file("dir/a", "content");
+    bench.place.file("dir/b", "content");
+    for (flag, value) in [("--name", "x"), ("--token", "secret-enough-for-all")] {
+        for (file, why) in [("dir", "dir is a directory"), ("dir/*", "dir/* matches 2")] {
+            let ended = bench.put(&[file, flag, value]);
+            assert_eq!(ended.code, Some(2), "{ended:?}");
+            let message = format!("{flag} is for a single file, and {why}; leave out {flag}");
+            assert!(ended.stderr.contains(&message), "{}", ended.stderr);
+        }
+    }
+    let ended = bench.put(&["dir/[a]", "--name", "x"]);
+    assert_eq!((ended.code, bench.arrived()), (Some(0), vec!["x".to_owned()]), "{ended:?}");
+    bench.server.stop();
+}
+
+#[test]
 fn a_pipe_is_read_to_its_end() {
     let bench = Bench::new();
     let script = format!(

@@ -1,7 +1,8 @@
 //! The record of the files that a run over several files has uploaded, so that the same command does not upload them again.
 //!
 //! The journal holds only unfinished uploads. A batch holds the finished ones: one file per interrupted command, with a line
-//! per uploaded file. It is deleted once all files are uploaded.
+//! per uploaded file. It is deleted once all files are uploaded. Commands that name the same files and the same URL share a
+//! batch, in whatever order and spelling: `dir` and `./dir/`, `URL` and `URL/`.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -59,7 +60,7 @@ impl FileState {
 impl FileSnapshot {
     /// Reads the state of a file.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: fs::canonicalize(path)?, state: FileState::of(&fs::metadata(path)?)? })
+        Ok(Self { file: hoist_client::file_key(path)?, state: FileState::of(&fs::metadata(path)?)? })
     }
 
     fn read(line: &str) -> Option<Self> {
@@ -93,15 +94,17 @@ fn octet(value: &Value) -> Option<u8> {
 impl Batch {
     /// Opens the record of the command that uploads these files to this URL.
     pub(super) fn open(folder: &Path, given: &[PathBuf], url: &Uri) -> Self {
-        let mut name = Sha256::new();
-        name.update(hoist_client::target_key(url));
-        for path in given {
-            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            name.update(b"\0");
-            name.update(path.as_os_str().as_encoded_bytes());
+        let key = |path: &PathBuf| hoist_client::file_key(path).unwrap_or_else(|_| path.clone());
+        let mut keys: Vec<_> = given.iter().map(key).collect();
+        keys.sort();
+        keys.dedup();
+        let path = folder.join(file_name(&keys, url));
+        // Older versions named the record by the paths as they were spelled. If it cannot be renamed, all is uploaded again.
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let legacy = folder.join(file_name(&given.iter().map(absolute).collect::<Vec<_>>(), url));
+        if legacy != path && !path.exists() {
+            let _ = fs::rename(&legacy, &path);
         }
-        let name = hoist_proto::hex::encode(&name.finalize()[..16]);
-        let path = folder.join(format!("{name}.jsonl"));
         // Incomplete lines do not parse and are ignored.
         let text = fs::read_to_string(&path).unwrap_or_default();
         let done =
@@ -140,6 +143,17 @@ impl Batch {
         }
         OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)
     }
+}
+
+/// Returns the name of the record for these files and this URL.
+fn file_name(files: &[PathBuf], url: &Uri) -> String {
+    let mut name = Sha256::new();
+    name.update(hoist_client::target_key(url));
+    for file in files {
+        name.update(b"\0");
+        name.update(file.as_os_str().as_encoded_bytes());
+    }
+    format!("{}.jsonl", hoist_proto::hex::encode(&name.finalize()[..16]))
 }
 
 #[cfg(test)]
@@ -183,5 +197,44 @@ mod tests {
         open().remove();
         assert!(!open().has(&file));
         assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn commands_that_name_the_same_files_share_a_record() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (folder, films) = (place.path().join("batches"), place.path().join("films"));
+        fs::create_dir(&films).expect("made");
+        fs::write(films.join("a"), "content").expect("written");
+        let url = Uri::from_static("http://h/u");
+        let snapshot = FileSnapshot::of(&films.join("a")).expect("a file");
+        let other = place.path().join("b");
+        Batch::open(&folder, &[films.clone(), other.clone()], &url).add(&snapshot);
+        for (given, to) in [
+            ([films.join(""), other.clone()], "http://h/u"),
+            ([place.path().join("./films/."), other.clone()], "http://h/u/"),
+            ([other.clone(), films.clone()], "HTTP://H:80/u"),
+            ([films.join("../films"), films.join("../b")], "http://h/u"),
+        ] {
+            let batch = Batch::open(&folder, &given, &to.parse().expect("a URL"));
+            assert!(batch.has(&films.join("a")), "{given:?} {to}");
+            assert!(batch.has(&films.join("./a")), "{given:?} {to}");
+        }
+        assert!(!Batch::open(&folder, std::slice::from_ref(&films), &url).has(&films.join("a")));
+    }
+
+    #[test]
+    fn a_record_of_an_older_version_is_found() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (folder, films) = (place.path().join("batches"), place.path().join("films"));
+        fs::create_dir(&films).expect("made");
+        fs::write(films.join("a"), "content").expect("written");
+        let url = Uri::from_static("http://h/u");
+        let given = [films.join(""), place.path().join("a")];
+        let batch = Batch::open(&folder, &given, &url);
+        batch.add(&FileSnapshot::of(&films.join("a")).expect("a file"));
+        // The name that older versions gave it: the slash and the order count.
+        fs::rename(&batch.path, folder.join(file_name(&given, &url))).expect("renamed");
+        assert!(Batch::open(&folder, &given, &url).has(&films.join("a")));
+        assert!(Batch::open(&folder, &[place.path().join("a"), films.clone()], &url).has(&films.join("a")));
     }
 }

@@ -36,8 +36,10 @@ pub(super) enum Input {
 pub(super) struct Sources {
     pub(super) items: Vec<Item>,
     pub(super) notes: Vec<String>,
-    /// The canonical paths of the files, so that each file is uploaded once.
+    /// The keys of the files, so that each name is uploaded once. Two links to one file are two names.
     seen: HashSet<PathBuf>,
+    /// The files that were given more than once.
+    repeated: Vec<PathBuf>,
 }
 
 impl Sources {
@@ -51,6 +53,16 @@ impl Sources {
                 sources.add_matches(path)?;
             } else {
                 sources.add(path);
+            }
+        }
+        match &sources.repeated[..] {
+            [] => {}
+            [path] => sources.notes.push(format!("{} is given twice and uploaded once", path.display())),
+            [path, ..] => {
+                let (count, path) = (sources.repeated.len(), path.display());
+                sources
+                    .notes
+                    .push(format!("{count} files are given more than once and uploaded once, like {path}"));
             }
         }
         Ok(sources)
@@ -117,7 +129,9 @@ impl Sources {
     }
 
     fn push(&mut self, input: Input, path: &Path, name: Option<PathBuf>) {
-        if fs::canonicalize(path).is_ok_and(|canonical| !self.seen.insert(canonical)) {
+        let key = hoist_client::file_key(path).unwrap_or_else(|_| path.to_owned());
+        if !self.seen.insert(key) {
+            self.repeated.push(path.to_owned());
             return;
         }
         // Names are sent as UTF-8 (RFC 8187); invalid bytes are replaced.
@@ -223,6 +237,33 @@ mod tests {
             let [item] = &sources.items[..] else { panic!("{sources:?}") };
             assert_eq!((item.name.as_deref(), item.is_altered), (Some(expected), true));
         }
+    }
+
+    #[test]
+    fn every_name_is_uploaded_once_whatever_it_links_to() {
+        let place = place();
+        let at = |name: &str| place.path().join(name);
+        std::os::unix::fs::symlink("films/a.mkv", at("link.mkv")).expect("linked");
+        std::os::unix::fs::symlink("films", at("linked")).expect("linked");
+        fs::hard_link(at("films/a.mkv"), at("hard.mkv")).expect("linked");
+        let given = ["films/a.mkv", "link.mkv", "hard.mkv", "linked/a.mkv"].map(at);
+        let sources = Sources::of(&given).expect("files");
+        let paths: Vec<_> = sources.items.iter().map(|item| item.label.clone()).collect();
+        assert_eq!(paths, given.clone().map(|path| path.display().to_string()));
+        assert_eq!(sources.notes, [""; 0]);
+        assert_eq!(names(&[at("linked"), at("films/old")]).len(), 5, "a link that is given is followed");
+
+        let repeated = [at("films/a.mkv"), at("films/./a.mkv"), at("films/old/../a.mkv"), at("films/")];
+        assert_eq!(names(&repeated), ["a.mkv", "films/.hidden", "films/b.mkv", "films/old/c.avi"]);
+        let notes = Sources::of(&repeated).expect("files").notes;
+        let given = at("films/./a.mkv").display().to_string();
+        assert!(
+            notes.contains(&format!("3 files are given more than once and uploaded once, like {given}")),
+            "{notes:?}"
+        );
+        let notes = Sources::of(&[at("films/a.mkv"), at("films/*.mkv")]).expect("files").notes;
+        let given = at("films/a.mkv").display().to_string();
+        assert_eq!(notes, [format!("{given} is given twice and uploaded once")]);
     }
 
     #[test]
