@@ -27,7 +27,7 @@ use crate::interim::Interim;
 use crate::limits::Limits;
 use crate::pace::Stall;
 use crate::rejection::Rejection;
-use crate::service::{self, BoxError, HttpBody, HttpService, Peer};
+use crate::service::{self, BoxError, HttpBody, HttpService, Sender};
 
 /// The sending side of one exchange, as a version of HTTP implements it.
 pub(crate) trait Responder {
@@ -82,7 +82,7 @@ pub(crate) enum Interrupted {
 
 /// The transport's side of the handles that a service holds. Dropping it ends them all.
 pub(crate) struct Exchange<'a, R: Receiver> {
-    peer: Peer,
+    peer: Sender,
     limits: &'a Limits,
     interims: Interim,
     abort: Abort,
@@ -92,7 +92,7 @@ pub(crate) struct Exchange<'a, R: Receiver> {
 }
 
 impl<'a, R: Receiver> Exchange<'a, R> {
-    pub(crate) fn new(peer: Peer, limits: &'a Limits) -> Self {
+    pub(crate) fn new(peer: Sender, limits: &'a Limits) -> Self {
         let interims = Interim::new(limits.interims_max);
         Exchange { peer, limits, interims, abort: Abort::new(), content: None }
     }
@@ -108,7 +108,7 @@ impl<'a, R: Receiver> Exchange<'a, R> {
     /// Adds the peer and the handles of the exchange to the extensions of its request. [`Interim`](crate::Interim) is
     /// left out if the peer does not understand interim responses.
     pub(crate) fn attach(&self, extensions: &mut Extensions, takes_interims: bool) {
-        extensions.insert(self.peer);
+        self.peer.insert_into(extensions);
         extensions.insert(self.abort.clone());
         if takes_interims {
             extensions.insert(self.interims.clone());
@@ -247,7 +247,7 @@ impl<'a, R: Receiver> Exchange<'a, R> {
                             stall.moved();
                         }
                         ready!(stall.poll(cx, self.limits.write_idle));
-                        tracing::debug!(peer = %self.peer.addr, "the peer does not read its response");
+                        tracing::debug!(peer = %self.peer, "the peer does not read its response");
                         return Poll::Ready(Err(Interrupted::Failed));
                     }
                 }

@@ -28,7 +28,7 @@ use crate::content::{Content, Receiver, SharedContent};
 use crate::exchange::{Exchange, Interrupted, Responder};
 use crate::limits::Limits;
 use crate::rejection::Rejection;
-use crate::service::{HttpBody, HttpService, Peer, yield_to_other_connections};
+use crate::service::{HttpBody, HttpService, Sender, yield_to_other_connections};
 use crate::transport::Stream;
 
 /// Encoded bytes at which a response waits for the peer before its body is polled for more.
@@ -41,7 +41,7 @@ const UNSENT_BYTES_MAX: usize = 64 << 10;
 pub(crate) async fn serve<S, B>(
     stream: Stream,
     first: BytesMut,
-    peer: Peer,
+    peer: Sender,
     limits: Arc<Limits>,
     service: S,
     drain: CancellationToken,
@@ -58,7 +58,7 @@ pub(crate) async fn serve<S, B>(
             Ok(Some(head)) => head,
             Ok(None) => return connection.close(reader, false).await,
             Err(rejection) => {
-                tracing::debug!(peer = %peer.addr, ?rejection, "request rejected by the connection");
+                tracing::debug!(peer = %peer, ?rejection, "request rejected by the connection");
                 connection.writer.problem(rejection);
                 return connection.close(reader, true).await;
             }
@@ -77,7 +77,7 @@ pub(crate) async fn serve<S, B>(
 
 struct Connection {
     writer: Writer,
-    peer: Peer,
+    peer: Sender,
     limits: Arc<Limits>,
     drain: CancellationToken,
 }

@@ -26,7 +26,7 @@ use self::io::{Io, IoMonitor};
 use self::stream::Outcome;
 use crate::exchange::{SERVICE_PANICKED, poll_once};
 use crate::limits::Limits;
-use crate::service::{HttpBody, HttpService, Peer, yield_to_other_connections};
+use crate::service::{HttpBody, HttpService, Sender, yield_to_other_connections};
 use crate::transport::Stream;
 
 /// The smallest and the largest connection window that the protocol allows.
@@ -48,7 +48,7 @@ const SEND_BYTES_MAX: usize = 256 << 10;
 pub(crate) async fn serve<S, B>(
     stream: Stream,
     first: BytesMut,
-    peer: Peer,
+    peer: Sender,
     limits: Arc<Limits>,
     budget: Budget,
     service: S,
@@ -71,8 +71,8 @@ pub(crate) async fn serve<S, B>(
         .handshake::<_, Bytes>(io);
     let mut connection = match timeout(limits.head_time, handshake).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(peer = %peer.addr, %error, "HTTP/2 handshake failed"),
-        Err(_) => return tracing::debug!(peer = %peer.addr, "HTTP/2 handshake timed out"),
+        Ok(Err(error)) => return tracing::debug!(peer = %peer, %error, "HTTP/2 handshake failed"),
+        Err(_) => return tracing::debug!(peer = %peer, "HTTP/2 handshake timed out"),
     };
     monitor.withhold_end();
     let pings = connection.ping_pong();
@@ -124,13 +124,13 @@ pub(crate) async fn serve<S, B>(
                     windows.fit(&mut connection, streams.len());
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(peer = %peer.addr, %error, "HTTP/2 connection failed");
+                    tracing::debug!(peer = %peer, %error, "HTTP/2 connection failed");
                     break;
                 }
                 None => break,
             },
             () = &mut silent => {
-                tracing::debug!(peer = %peer.addr, "HTTP/2 peer does not answer pings");
+                tracing::debug!(peer = %peer, "HTTP/2 peer does not answer pings");
                 break;
             }
             () = sleep_until(idle_until), if streams.is_empty() => {
@@ -166,8 +166,8 @@ async fn accept(
     .await
 }
 
-fn calm_down(connection: &mut Connection<Io, Bytes>, peer: Peer) {
-    tracing::warn!(peer = %peer.addr, "too many streams were reset by the peer");
+fn calm_down(connection: &mut Connection<Io, Bytes>, peer: Sender) {
+    tracing::warn!(peer = %peer, "too many streams were reset by the peer");
     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Services such as an axum `Router` run unchanged. Each request's extensions hold three values: [`Interim`] sends
 //! `103 (Early Hints)`, `104 (Upload Resumption Supported)` and other interim responses while the request's body is still
-//! arriving, [`Abort`] ends a request without a response, and [`Peer`] identifies its sender.
+//! arriving, [`Abort`] ends a request without a response, and [`Peer`] (for a unix socket, [`UnixPeer`])
+//! identifies its sender.
 //!
 //! ```no_run
 //! use axum::{Extension, Router, routing::put};
@@ -46,6 +47,7 @@ mod h1;
 mod h2;
 mod interim;
 mod limits;
+mod listener;
 mod pace;
 mod rejection;
 mod serve;
@@ -58,6 +60,7 @@ mod transport;
 pub use abort::Abort;
 pub use body::{Body, BodyError};
 pub use interim::{Interim, InterimError};
-pub use limits::Limits;
+pub use limits::{Limits, LiveLimits};
+pub use listener::Listener;
 pub use serve::{Server, serve};
-pub use service::Peer;
+pub use service::{Peer, UnixPeer};

@@ -1,8 +1,11 @@
 //! [`Limits`]: the bounds on everything that a peer can make the server hold or wait for.
 //!
-//! Owns the numbers and their defaults. The code that each one bounds enforces it.
+//! Owns the numbers and their defaults, and replacing them while servers run. The code that each one bounds enforces it.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 /// Bounds on the resources that peers may use. The defaults suit an upload server on the open internet.
 ///
@@ -98,5 +101,33 @@ impl Default for Limits {
             h2_ping_interval: Duration::from_secs(30),
             drain_grace: Duration::from_secs(30),
         }
+    }
+}
+
+/// Limits that can be replaced while servers use them. Clones share the limits.
+///
+/// A connection keeps the limits that it was accepted with. [`Limits::connections_max`] and [`Limits::drain_grace`] apply
+/// at once; no open connection is closed for them. [`Limits::h2_windows_bytes_max`] is read when a server starts.
+#[derive(Clone, Debug, Default)]
+pub struct LiveLimits(Arc<watch::Sender<Arc<Limits>>>);
+
+impl LiveLimits {
+    /// Returns a handle to limits that start as `limits`.
+    pub fn new(limits: Limits) -> Self {
+        LiveLimits(Arc::new(watch::Sender::new(Arc::new(limits))))
+    }
+
+    /// Replaces the limits.
+    pub fn replace(&self, limits: Limits) {
+        self.0.send_replace(Arc::new(limits));
+    }
+
+    /// Returns the present limits.
+    pub fn current(&self) -> Arc<Limits> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Limits>> {
+        self.0.subscribe()
     }
 }

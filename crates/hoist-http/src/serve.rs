@@ -3,14 +3,9 @@
 //! Owns every task of the server. One connection is in `h1.rs` or `h2.rs`.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -18,22 +13,23 @@ use tower_service::Service;
 
 use crate::body::Body;
 use crate::h2::Budget;
-use crate::limits::Limits;
-use crate::service::{BoxError, HttpBody, HttpService, Peer};
-use crate::transport::{Socket, Stream};
+use crate::limits::{Limits, LiveLimits};
+use crate::listener::{Listener, Origin, Slots};
+use crate::service::{BoxError, HttpBody, HttpService};
+use crate::transport::{Accepted, Socket, Stream};
 use crate::{h1, h2};
 
 /// The first bytes of an HTTP/2 client with prior knowledge (RFC 9113, Connection Preface).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Serves `service` on `listener`, HTTP/1.1 and HTTP/2 on the same port, with default [`Limits`], forever.
+/// Serves `service` on `listener`, a TCP or unix socket: HTTP/1.1 and HTTP/2 on the same port, with default [`Limits`], forever.
 ///
 /// The service is any tower service, such as an axum `Router` as it is. Use [`Server`] for TLS, other limits, or
 /// a graceful shutdown.
 ///
 /// # Cancellation
 /// Dropping the future closes all connections at once.
-pub async fn serve<S, B>(listener: TcpListener, service: S) -> io::Result<()>
+pub async fn serve<S, B>(listener: impl Into<Listener>, service: S) -> io::Result<()>
 where
     S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
         + Clone
@@ -48,7 +44,7 @@ where
 #[derive(Clone, Debug, Default)]
 #[must_use = "a server does nothing until `serve` is called"]
 pub struct Server {
-    limits: Limits,
+    limits: LiveLimits,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::Acceptor>,
 }
@@ -60,7 +56,12 @@ impl Server {
     }
 
     /// Sets the limits on peers.
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub fn limits(self, limits: Limits) -> Self {
+        self.live_limits(LiveLimits::new(limits))
+    }
+
+    /// Sets limits on peers that can be replaced while the server runs.
+    pub fn live_limits(mut self, limits: LiveLimits) -> Self {
         self.limits = limits;
         self
     }
@@ -86,7 +87,7 @@ impl Server {
     /// Dropping the future closes all connections at once.
     pub async fn serve<S, B>(
         self,
-        listener: TcpListener,
+        listener: impl Into<Listener>,
         service: S,
         drain: CancellationToken,
     ) -> io::Result<()>
@@ -97,34 +98,38 @@ impl Server {
             + 'static,
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
+        let listener = listener.into();
         let mut tasks = JoinSet::new();
         #[cfg(feature = "tls")]
         if let Some(acceptor) = self.tls.clone() {
             let drain = drain.clone();
             tasks.spawn(async move { acceptor.watch(drain).await });
         }
-        let slots = Arc::new(Semaphore::new(self.limits.connections_max.min(Semaphore::MAX_PERMITS)));
-        let grace = self.limits.drain_grace;
+        let mut slots = Slots::new(&self.limits);
         let shared = Shared {
-            budget: Budget::new(self.limits.h2_windows_bytes_max),
-            limits: Arc::new(self.limits),
+            budget: Budget::new(self.limits.current().h2_windows_bytes_max),
+            limits: self.limits,
             #[cfg(feature = "tls")]
             tls: self.tls,
             drain: drain.clone(),
         };
         loop {
-            let (slot, tcp, addr) = tokio::select! {
+            let accepting = async {
+                let slot = slots.take().await;
+                (slot, listener.accept().await)
+            };
+            let (slot, (accepted, origin)) = tokio::select! {
                 biased;
                 () = drain.cancelled() => break,
                 Some(ended) = tasks.join_next() => {
                     report(ended);
                     continue;
                 }
-                accepted = accept(&listener, &slots) => accepted,
+                accepted = accepting => accepted,
             };
             let (shared, service) = (shared.clone(), service.clone());
             tasks.spawn(async move {
-                shared.serve(tcp, addr, service).await;
+                shared.serve(accepted, origin, service).await;
                 drop(slot);
             });
         }
@@ -134,6 +139,7 @@ impl Server {
                 report(ended);
             }
         };
+        let grace = shared.limits.current().drain_grace;
         if timeout(grace, all).await.is_err() {
             tracing::warn!(
                 connections = tasks.len(),
@@ -143,32 +149,6 @@ impl Server {
         }
         Ok(())
     }
-}
-
-/// Returns the next connection that may be served. A failure to accept one does not end the server.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
-    let slot = Arc::clone(slots).acquire_owned().await.expect("the semaphore is never closed");
-    loop {
-        match listener.accept().await {
-            Ok((tcp, addr)) => return (slot, tcp, addr),
-            // The connection ended before it was accepted.
-            Err(error) if is_connection_error(&error) => {}
-            Err(error) => {
-                // Out of file descriptors or memory. Connections have to end before accepting succeeds again.
-                tracing::error!(%error, "cannot accept connections");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
-    }
-}
-
-/// Returns whether accepting failed because of the accepted connection, not of the listener.
-fn is_connection_error(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 fn report(ended: Result<(), JoinError>) {
@@ -182,7 +162,7 @@ fn report(ended: Result<(), JoinError>) {
 /// The configuration and state that all connections share.
 #[derive(Clone)]
 struct Shared {
-    limits: Arc<Limits>,
+    limits: LiveLimits,
     budget: Budget,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::Acceptor>,
@@ -190,38 +170,42 @@ struct Shared {
 }
 
 impl Shared {
-    async fn serve<S, B>(self, tcp: TcpStream, addr: SocketAddr, service: S)
+    async fn serve<S, B>(self, accepted: Accepted, origin: Origin, service: S)
     where
         S: HttpService<B>,
         B: HttpBody,
     {
         // Otherwise an interim response may wait 40 ms for the acknowledgement of the one before.
-        let _ = tcp.set_nodelay(true);
-        let head_time = self.limits.head_time;
+        if let Accepted::Tcp(tcp) = &accepted {
+            let _ = tcp.set_nodelay(true);
+        }
+        let limits = self.limits.current();
         let opened = tokio::select! {
             biased;
-            opened = timeout(head_time, self.open(tcp)) => opened,
+            opened = timeout(limits.head_time, self.open(accepted)) => opened,
             () = self.drain.cancelled() => return,
         };
         let (stream, first, is_h2, tls) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(error)) => {
-                return tracing::debug!(peer = %addr, %error, "connection failed before its first request");
+                return tracing::debug!(peer = %origin.sender(false), %error, "connection failed before its first request");
             }
-            Err(_) => return tracing::debug!(peer = %addr, "connection timed out before its first request"),
+            Err(_) => {
+                return tracing::debug!(peer = %origin.sender(false), "connection timed out before its first request");
+            }
         };
-        let peer = Peer { addr, tls };
+        let peer = origin.sender(tls);
         if is_h2 {
-            h2::serve(stream, first, peer, self.limits, self.budget, service, self.drain).await;
+            h2::serve(stream, first, peer, limits, self.budget, service, self.drain).await;
         } else {
-            h1::serve(stream, first, peer, self.limits, service, self.drain).await;
+            h1::serve(stream, first, peer, limits, service, self.drain).await;
         }
     }
 
     /// Accepts TLS if it is configured, and detects the version of HTTP. Returns the stream, the bytes read so far,
     /// whether they are HTTP/2, and whether the stream is encrypted.
-    async fn open(&self, tcp: TcpStream) -> io::Result<(Stream, BytesMut, bool, bool)> {
-        let socket = Socket::new(tcp);
+    async fn open(&self, accepted: Accepted) -> io::Result<(Stream, BytesMut, bool, bool)> {
+        let socket = Socket::new(accepted);
         #[cfg(feature = "tls")]
         if let Some(acceptor) = &self.tls {
             let tls = acceptor.accept(socket).await?;
@@ -232,7 +216,7 @@ impl Shared {
                 None => detect(&mut stream).await.map(|(first, is_h2)| (stream, first, is_h2, true)),
             };
         }
-        let mut stream = Stream::Tcp(socket);
+        let mut stream = Stream::Plain(socket);
         let (first, is_h2) = detect(&mut stream).await?;
         Ok((stream, first, is_h2, false))
     }

@@ -1,12 +1,14 @@
 //! The contract between a transport and the service it drives.
 //!
-//! Owns the bounds on services and response bodies, the call itself, and [`Peer`]. It knows no version of HTTP.
+//! Owns the bounds on services and response bodies, the call itself, [`Peer`] and [`UnixPeer`]. It knows no version of
+//! HTTP.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Extensions, Method, Request, Response};
 use tokio::task::yield_now;
 use tower_service::Service;
 
@@ -15,13 +17,47 @@ use crate::body::Body;
 /// An error of a service or of a response body.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The sender of a request. Found in every request's extensions.
+/// The sender of a request over TCP. Found in the extensions of each of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The address the connection came from.
     pub addr: SocketAddr,
     /// True if the connection is encrypted.
     pub tls: bool,
+}
+
+/// The sender of a request over a unix socket, which has no address. Found in the extensions of each of its requests, in
+/// place of [`Peer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnixPeer {
+    /// True if the connection is encrypted.
+    pub tls: bool,
+}
+
+/// The sender of a request over any kind of socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sender {
+    Tcp(Peer),
+    Unix(UnixPeer),
+}
+
+impl Sender {
+    pub(crate) fn insert_into(self, extensions: &mut Extensions) {
+        match self {
+            Sender::Tcp(peer) => drop(extensions.insert(peer)),
+            Sender::Unix(peer) => drop(extensions.insert(peer)),
+        }
+    }
+}
+
+/// Writes the address, for the log.
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sender::Tcp(peer) => peer.addr.fmt(f),
+            Sender::Unix(_) => f.write_str("unix"),
+        }
+    }
 }
 
 /// The bounds on a service, under one name.

@@ -1,4 +1,4 @@
-//! The byte stream under a connection: TCP, or TLS over it.
+//! The byte stream under a connection: TCP or a unix socket, or TLS over either.
 //!
 //! Owns splitting a stream for two tasks, reading without waiting for the runtime, and resetting the connection. It
 //! knows no HTTP.
@@ -12,8 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
 use tokio_util::io::poll_read_buf;
 
 #[cfg(feature = "tls")]
@@ -25,16 +24,45 @@ type Tls = tokio_rustls::server::TlsStream<Socket>;
 #[cfg(feature = "tls")]
 type SharedTls = std::sync::Arc<std::sync::Mutex<Tls>>;
 
-/// A TCP socket that can be read before the runtime has noticed that it is readable.
+/// An accepted connection of the operating system.
+pub(crate) enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Accepted {
+    fn stream(&mut self) -> Pin<&mut dyn Duplex> {
+        match self {
+            Accepted::Tcp(tcp) => Pin::new(tcp),
+            Accepted::Unix(unix) => Pin::new(unix),
+        }
+    }
+
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Accepted::Tcp(tcp) => tcp.readable().await,
+            Accepted::Unix(unix) => unix.readable().await,
+        }
+    }
+
+    fn socket(&self) -> SockRef<'_> {
+        match self {
+            Accepted::Tcp(tcp) => SockRef::from(tcp),
+            Accepted::Unix(unix) => SockRef::from(unix),
+        }
+    }
+}
+
+/// A socket that can be read before the runtime has noticed that it is readable.
 pub(crate) struct Socket {
-    tcp: TcpStream,
+    accepted: Accepted,
     /// True if a read that the runtime reports as pending is retried on the kernel's socket.
     asks_kernel: bool,
 }
 
 impl Socket {
-    pub(crate) fn new(tcp: TcpStream) -> Self {
-        Socket { tcp, asks_kernel: false }
+    pub(crate) fn new(accepted: Accepted) -> Self {
+        Socket { accepted, asks_kernel: false }
     }
 }
 
@@ -44,8 +72,10 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.tcp).poll_read(cx, buf) {
-            Poll::Pending if self.asks_kernel => Pin::new(&mut Kernel(&self.tcp)).poll_read(cx, buf),
+        match self.accepted.stream().poll_read(cx, buf) {
+            Poll::Pending if self.asks_kernel => {
+                Pin::new(&mut Kernel(self.accepted.socket())).poll_read(cx, buf)
+            }
             polled => polled,
         }
     }
@@ -53,7 +83,7 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        self.accepted.stream().poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -61,7 +91,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        self.accepted.stream().poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -69,11 +99,11 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        self.accepted.stream().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        self.accepted.stream().poll_shutdown(cx)
     }
 }
 
@@ -81,13 +111,12 @@ impl AsyncWrite for Socket {
 ///
 /// The runtime notices that a socket is readable some time after the bytes have arrived, and suspends a task that has
 /// used up its budget. In both cases there may be bytes to read. No waker is registered.
-struct Kernel<'a>(&'a TcpStream);
+struct Kernel<'a>(SockRef<'a>);
 
 impl AsyncRead for Kernel<'_> {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let socket = SockRef::from(self.0);
         loop {
-            match (&*socket).read(buf.initialize_unfilled()) {
+            match (&*self.0).read(buf.initialize_unfilled()) {
                 Ok(bytes) => {
                     buf.advance(bytes);
                     return Poll::Ready(Ok(()));
@@ -107,7 +136,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 /// An accepted connection, before its version of HTTP is known.
 pub(crate) enum Stream {
-    Tcp(Socket),
+    Plain(Socket),
     #[cfg(feature = "tls")]
     Tls(Box<Tls>),
 }
@@ -121,7 +150,7 @@ impl Stream {
     /// Waits without a buffer until there are bytes to read. With TLS it returns at once.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
-            Stream::Tcp(socket) => socket.tcp.readable().await,
+            Stream::Plain(socket) => socket.accepted.readable().await,
             #[cfg(feature = "tls")]
             Stream::Tls(_) => Ok(()),
         }
@@ -136,7 +165,7 @@ impl Stream {
         only_arrived: bool,
     ) -> Poll<io::Result<()>> {
         match self {
-            Stream::Tcp(socket) => socket.asks_kernel = only_arrived,
+            Stream::Plain(socket) => socket.asks_kernel = only_arrived,
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => tls.get_mut().0.asks_kernel = only_arrived,
         }
@@ -145,7 +174,7 @@ impl Stream {
 
     pub(crate) fn io(&mut self) -> Pin<&mut dyn Duplex> {
         match self {
-            Stream::Tcp(socket) => Pin::new(socket),
+            Stream::Plain(socket) => Pin::new(socket),
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => Pin::new(&mut **tls),
         }
@@ -153,9 +182,13 @@ impl Stream {
 
     pub(crate) fn into_split(self) -> (ReadHalf, WriteHalf) {
         match self {
-            Stream::Tcp(socket) => {
-                let (read, write) = socket.tcp.into_split();
+            Stream::Plain(Socket { accepted: Accepted::Tcp(tcp), .. }) => {
+                let (read, write) = tcp.into_split();
                 (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+            }
+            Stream::Plain(Socket { accepted: Accepted::Unix(unix), .. }) => {
+                let (read, write) = unix.into_split();
+                (ReadHalf::Unix(read), WriteHalf::Unix(write))
             }
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => {
@@ -168,7 +201,8 @@ impl Stream {
 
 /// The half that receives from the peer. Another task than the one that writes may poll it.
 pub(crate) enum ReadHalf {
-    Tcp(OwnedReadHalf),
+    Tcp(tcp::OwnedReadHalf),
+    Unix(unix::OwnedReadHalf),
     #[cfg(feature = "tls")]
     Tls(SharedTls),
 }
@@ -178,6 +212,7 @@ impl ReadHalf {
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             ReadHalf::Tcp(tcp) => tcp.as_ref().poll_read_ready(cx),
+            ReadHalf::Unix(unix) => unix.as_ref().poll_read_ready(cx),
             #[cfg(feature = "tls")]
             ReadHalf::Tls(_) => Poll::Ready(Ok(())),
         }
@@ -192,8 +227,14 @@ impl ReadHalf {
         only_arrived: bool,
     ) -> Poll<io::Result<usize>> {
         match self {
-            ReadHalf::Tcp(tcp) if only_arrived => poll_read_buf(Pin::new(&mut Kernel(tcp.as_ref())), cx, buf),
+            ReadHalf::Tcp(tcp) if only_arrived => {
+                poll_read_buf(Pin::new(&mut Kernel(tcp.as_ref().into())), cx, buf)
+            }
             ReadHalf::Tcp(tcp) => poll_read_buf(Pin::new(tcp), cx, buf),
+            ReadHalf::Unix(unix) if only_arrived => {
+                poll_read_buf(Pin::new(&mut Kernel(unix.as_ref().into())), cx, buf)
+            }
+            ReadHalf::Unix(unix) => poll_read_buf(Pin::new(unix), cx, buf),
             #[cfg(feature = "tls")]
             ReadHalf::Tls(tls) => {
                 let mut tls = lock(tls);
@@ -211,9 +252,13 @@ impl ReadHalf {
 
     /// Waits until the connection has failed, without reading the bytes it still holds.
     pub(crate) async fn failed(&self) {
+        // An error of the runtime means that it is shutting down.
         match self {
             ReadHalf::Tcp(tcp) => {
                 let _ = tcp.as_ref().ready(tokio::io::Interest::ERROR).await;
+            }
+            ReadHalf::Unix(unix) => {
+                let _ = unix.as_ref().ready(tokio::io::Interest::ERROR).await;
             }
             #[cfg(feature = "tls")]
             ReadHalf::Tls(_) => std::future::pending().await,
@@ -223,7 +268,8 @@ impl ReadHalf {
 
 /// The half that sends to the peer.
 pub(crate) enum WriteHalf {
-    Tcp(OwnedWriteHalf),
+    Tcp(tcp::OwnedWriteHalf),
+    Unix(unix::OwnedWriteHalf),
     #[cfg(feature = "tls")]
     Tls(SharedTls),
 }
@@ -233,12 +279,14 @@ impl WriteHalf {
     pub(crate) fn with<T>(&mut self, act: impl FnOnce(Pin<&mut (dyn AsyncWrite + Unpin)>) -> T) -> T {
         match self {
             WriteHalf::Tcp(tcp) => act(Pin::new(tcp)),
+            WriteHalf::Unix(unix) => act(Pin::new(unix)),
             #[cfg(feature = "tls")]
             WriteHalf::Tls(tls) => act(Pin::new(&mut *lock(tls))),
         }
     }
 
-    /// Makes dropping both halves reset the connection, so that the peer does not see an orderly end.
+    /// Makes dropping both halves reset the connection, so that the peer does not see an orderly end. Unix sockets know no
+    /// reset: their peer sees the end of the stream before the end of the message.
     pub(crate) fn reset(self) {
         // An error means that the connection has ended already.
         match self {
@@ -246,9 +294,10 @@ impl WriteHalf {
                 let _ = SockRef::from(tcp.as_ref()).set_linger(Some(Duration::ZERO));
                 tcp.forget();
             }
+            WriteHalf::Unix(unix) => unix.forget(),
             #[cfg(feature = "tls")]
             WriteHalf::Tls(tls) => {
-                let _ = SockRef::from(&lock(&tls).get_ref().0.tcp).set_linger(Some(Duration::ZERO));
+                let _ = lock(&tls).get_ref().0.accepted.socket().set_linger(Some(Duration::ZERO));
             }
         }
     }

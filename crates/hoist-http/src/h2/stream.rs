@@ -21,7 +21,7 @@ use crate::exchange::{Exchange, Interrupted, Responder};
 use crate::fields;
 use crate::limits::Limits;
 use crate::rejection::Rejection;
-use crate::service::{HttpBody, HttpService, Peer};
+use crate::service::{HttpBody, HttpService, Sender};
 
 /// The end of a stream, as far as the connection has to know.
 pub(super) enum Outcome {
@@ -37,7 +37,7 @@ pub(super) enum Outcome {
 pub(super) async fn serve<S, B>(
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
-    peer: Peer,
+    peer: Sender,
     limits: Arc<Limits>,
     io: Arc<IoMonitor>,
     service: S,

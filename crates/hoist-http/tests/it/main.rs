@@ -23,3 +23,4 @@ mod h2_abuse;
 mod split;
 #[cfg(feature = "tls")]
 mod tls;
+mod unix;

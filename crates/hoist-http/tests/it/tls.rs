@@ -127,7 +127,7 @@ async fn certificates_are_reloaded_while_connections_live() {
     let new = certify(dir.path());
     let key = fs::read(dir.path().join("key.pem")).unwrap();
     fs::write(dir.path().join("key.pem"), kept).unwrap();
-    assert!(matches!(acceptor.reload(), Err(tls::Error::Unusable { .. })));
+    assert!(matches!(acceptor.reload(), Err(tls::Error::OtherKey { .. })));
     fs::write(dir.path().join("key.pem"), &key[..key.len() / 2]).unwrap();
     assert!(matches!(acceptor.reload(), Err(tls::Error::Pem { .. })));
     assert!(connect(&server, &old, &[]).await.is_ok());
@@ -137,6 +137,22 @@ async fn certificates_are_reloaded_while_connections_live() {
     assert!(connect(&server, &new, &[]).await.is_ok());
     assert!(connect(&server, &old, &[]).await.is_err());
     assert!(ask(&mut early, b"hello").await.contains("PUT /t 5 "));
+}
+
+#[tokio::test]
+async fn a_certificate_is_replaced_by_that_of_another_acceptor() {
+    let (dir, other_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let old = certify(dir.path());
+    let in_use = acceptor(dir.path()).unwrap();
+    let server = start_tls(&in_use).await;
+    certify(other_dir.path());
+    let other = acceptor(other_dir.path()).unwrap();
+    in_use.replace_with(&other);
+    assert_eq!(in_use.validity(), other.validity());
+    assert!(connect(&server, &old, &[]).await.is_err());
+    let renewed = certify(other_dir.path());
+    in_use.reload().unwrap();
+    assert!(connect(&server, &renewed, &[]).await.is_ok(), "its files are those of the other");
 }
 
 #[tokio::test]
