@@ -80,6 +80,8 @@ impl Payer {
 #[derive(Clone)]
 pub(crate) struct Ledger {
     quotas: Quotas,
+    /// True if there was a quota of bytes at the start. Otherwise complete uploads have no account.
+    counts_bytes: bool,
     books: Arc<Mutex<Books>>,
     filled: Arc<watch::Sender<Filled>>,
 }
@@ -120,7 +122,19 @@ struct Sum {
 
 impl Ledger {
     pub(crate) fn new(quotas: Quotas) -> Self {
-        Self { quotas, books: Arc::default(), filled: Arc::new(watch::Sender::new(Filled::All)) }
+        let counts_bytes = quotas.bytes_max.is_some() || quotas.bytes_max_each.is_some();
+        let filled = Arc::new(watch::Sender::new(Filled::All));
+        Self { quotas, counts_bytes, books: Arc::default(), filled }
+    }
+
+    /// Returns a ledger of the same uploads with the quotas of another one. Quotas of bytes are left out if this ledger
+    /// does not count bytes.
+    pub(crate) fn with_quotas(&self, other: &Self) -> Self {
+        let mut quotas = other.quotas;
+        if !self.counts_bytes {
+            (quotas.bytes_max, quotas.bytes_max_each) = (None, None);
+        }
+        Self { quotas, ..self.clone() }
     }
 
     /// Clears the ledger, to be filled from the store.
@@ -267,7 +281,7 @@ impl Ledger {
     }
 
     pub(crate) fn counts_bytes(&self) -> bool {
-        self.quotas.bytes_max.is_some() || self.quotas.bytes_max_each.is_some()
+        self.counts_bytes
     }
 
     pub(crate) fn is_filled(&self) -> bool {

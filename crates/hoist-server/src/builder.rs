@@ -13,10 +13,11 @@ use crate::auth::{Anyone, Authenticator};
 use crate::clock::{Clock, SystemClocks, TimeSource};
 use crate::cors::{self, Cors};
 use crate::hook::{Hook, NoHook};
+use crate::lifetimes::Lifetimes;
 use crate::proxy::{Network, Proxies};
 use crate::shared::{Hoist, Settings, Shared};
 use crate::targets::{Keep, Target};
-use crate::{backlog, claim, digest, lifetimes, pending_parts, route, tombstones, upload_id};
+use crate::{claim, route, upload_id};
 
 /// Builds a [`Hoist`].
 pub struct Builder(Shared);
@@ -47,18 +48,18 @@ impl Hoist {
             cors: Cors::default(),
             cors_headers: cors::allowed(&[]),
             proxies: Proxies::default(),
-            clock: Clock::new(Box::<SystemClocks>::default()),
+            clock: Arc::new(Clock::new(Box::<SystemClocks>::default())),
             ids: upload_id::IdDerivation { key: [0; 32], endpoint: endpoint.clone() },
             endpoint,
             ledger: Ledger::new(Quotas::default()),
             claims: claim::Claims::default(),
-            digests: digest::Digests::default(),
-            pending_parts: pending_parts::PendingParts::default(),
-            tombstones: tombstones::Tombstones::default(),
-            backlog: backlog::Backlog::default(),
-            lifetimes: lifetimes::Lifetimes::new(&policy),
+            digests: Arc::default(),
+            pending_parts: Arc::default(),
+            tombstones: Arc::default(),
+            backlog: Arc::default(),
+            lifetimes: Arc::new(Lifetimes::new(&policy)),
             policy,
-            health: tokio::sync::Mutex::default(),
+            health: Arc::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
         })
@@ -88,7 +89,7 @@ impl Builder {
 
     /// Sets the limits and the lifetime of an upload.
     pub fn policy(mut self, policy: Policy) -> Self {
-        self.0.lifetimes = lifetimes::Lifetimes::new(&policy);
+        self.0.lifetimes = Arc::new(Lifetimes::new(&policy));
         self.0.policy = policy;
         self
     }
@@ -143,7 +144,7 @@ impl Builder {
         self
     }
 
-    /// Sets the addresses whose `Forwarded` and `X-Forwarded-*` fields are trusted for the host, scheme and client of a
+    /// Sets the peers whose `Forwarded` and `X-Forwarded-*` fields are trusted for the host, scheme and client of a
     /// request. Requires a server that reports its peers' addresses, as [`hoist_http`] does. Default: none.
     pub fn trusted_proxies(mut self, networks: Vec<Network>) -> Self {
         self.0.proxies = Proxies(networks);
@@ -152,12 +153,17 @@ impl Builder {
 
     /// Sets the clocks. Default: those of the operating system.
     pub fn clocks(mut self, clocks: impl TimeSource) -> Self {
-        self.0.clock = Clock::new(Box::new(clocks));
+        self.0.clock = Arc::new(Clock::new(Box::new(clocks)));
         self
     }
 
     /// Builds the endpoint.
     pub fn build(self) -> Hoist {
         Hoist::new(self.0)
+    }
+
+    /// Returns the settings, with a state that nothing has used.
+    pub(crate) fn into_shared(self) -> Shared {
+        self.0
     }
 }

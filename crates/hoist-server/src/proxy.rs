@@ -7,43 +7,51 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use hoist_http::Peer;
+use hoist_http::{Peer, UnixPeer};
 use http::uri::Authority;
 use http::{Extensions, HeaderMap, HeaderValue, header};
 
 use crate::filename;
 
-/// A range of addresses, such as `10.0.0.0/8`, or a single address.
+/// A range of addresses, such as `10.0.0.0/8`, a single address, or `unix`: the peers of unix sockets, which have none.
 ///
 /// An IPv4 address equals the same address mapped into IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    bits: u128,
-    prefix_bits: u32,
+pub struct Network(Peers);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peers {
+    Addresses { bits: u128, prefix_bits: u32 },
+    Unix,
 }
 
 /// The error for text that is not a [`Network`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a network; write it like 10.0.0.0/8, fd00::/8 or 192.0.2.7")]
+#[error("not a network; write it like 10.0.0.0/8, fd00::/8, 192.0.2.7 or unix")]
 pub struct BadNetwork;
 
 impl Network {
+    /// The peers of unix sockets.
+    pub const UNIX: Self = Self(Peers::Unix);
+
     /// Returns whether an address is in the range.
     pub fn contains(&self, addr: IpAddr) -> bool {
-        let differing = self.bits ^ bits(addr);
-        differing.checked_shr(u128::BITS - self.prefix_bits).is_none_or(|differing| differing == 0)
+        let Peers::Addresses { bits, prefix_bits } = self.0 else { return false };
+        let differing = bits ^ bits_of(addr);
+        differing.checked_shr(u128::BITS - prefix_bits).is_none_or(|differing| differing == 0)
     }
 
     /// Returns whether every address of IPv4 or of IPv6 is in the range.
     pub fn covers_all(&self) -> bool {
-        self.prefix_bits == 0 || self.prefix_bits == MAPPED_BITS && self.contains([0, 0, 0, 0].into())
+        let Peers::Addresses { prefix_bits, .. } = self.0 else { return false };
+        prefix_bits == 0 || prefix_bits == MAPPED_BITS && self.contains([0, 0, 0, 0].into())
     }
 }
 
 /// The number of leading bits that all IPv4 addresses share when mapped into IPv6.
 const MAPPED_BITS: u32 = 96;
 
-fn bits(addr: IpAddr) -> u128 {
+fn bits_of(addr: IpAddr) -> u128 {
     match addr {
         IpAddr::V4(addr) => addr.to_ipv6_mapped().to_bits(),
         IpAddr::V6(addr) => addr.to_bits(),
@@ -54,6 +62,9 @@ impl FromStr for Network {
     type Err = BadNetwork;
 
     fn from_str(text: &str) -> Result<Self, BadNetwork> {
+        if text.trim() == "unix" {
+            return Ok(Self::UNIX);
+        }
         let (addr, prefix) = text.split_once('/').map_or((text, None), |(addr, bits)| (addr, Some(bits)));
         let addr: IpAddr = addr.trim().parse().map_err(|_| BadNetwork)?;
         let unnamed_bits = if addr.is_ipv4() { MAPPED_BITS } else { 0 };
@@ -67,7 +78,7 @@ impl FromStr for Network {
         if prefix_bits > u128::BITS {
             return Err(BadNetwork);
         }
-        Ok(Self { bits: bits(addr), prefix_bits })
+        Ok(Self(Peers::Addresses { bits: bits_of(addr), prefix_bits }))
     }
 }
 
@@ -92,11 +103,15 @@ impl Proxies {
     /// Returns the client's view of a request with these extensions and fields.
     //= TUS1-DF-14
     pub(crate) fn client_view(&self, extensions: &Extensions, fields: &HeaderMap) -> ClientView {
-        let Some(peer) = extensions.get::<Peer>() else { return ClientView::default() };
-        let client = peer.addr.ip().to_canonical();
-        let scheme = Some(if peer.tls { "https" } else { "http" });
-        let seen = ClientView { client: Some(client), scheme, ..ClientView::default() };
-        if !self.trust(client) {
+        let (client, tls) = match (extensions.get::<Peer>(), extensions.get::<UnixPeer>()) {
+            (Some(peer), _) => (Some(peer.addr.ip().to_canonical()), peer.tls),
+            (None, Some(peer)) => (None, peer.tls),
+            (None, None) => return ClientView::default(),
+        };
+        let scheme = Some(if tls { "https" } else { "http" });
+        let seen = ClientView { client, scheme, ..ClientView::default() };
+        let is_trusted = client.map_or_else(|| self.0.contains(&Network::UNIX), |client| self.trust(client));
+        if !is_trusted {
             return seen;
         }
         // A proxy that sets one family of fields forwards the other as the client sent it. It is unknown which of them is

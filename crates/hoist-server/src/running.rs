@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +19,7 @@ pub struct Running {
     hoist: Hoist,
     tasks: TaskTracker,
     recovered: CancellationToken,
+    sweep_interval: watch::Sender<Duration>,
     stop: DropGuard,
 }
 
@@ -41,9 +43,10 @@ impl Hoist {
             Box::pin(hoist.catch_up(stopped)).await;
         });
         let (hoist, stopped) = (self.clone(), stop.clone());
-        tasks.spawn(async move { Box::pin(hoist.sweep_every(sweep_interval, stopped)).await });
+        let (sweep_interval, interval) = watch::channel(sweep_interval);
+        tasks.spawn(async move { Box::pin(hoist.sweep_at(interval, stopped)).await });
         tasks.close();
-        Running { hoist: self.clone(), tasks, recovered, stop: stop.drop_guard() }
+        Running { hoist: self.clone(), tasks, recovered, sweep_interval, stop: stop.drop_guard() }
     }
 }
 
@@ -54,6 +57,11 @@ impl Running {
     /// Safe to drop.
     pub async fn recovered(&self) {
         self.recovered.cancelled().await;
+    }
+
+    /// Changes the interval between sweeps. The next one is a whole interval from now.
+    pub fn set_sweep_interval(&self, interval: Duration) {
+        self.sweep_interval.send_if_modified(|current| std::mem::replace(current, interval) != interval);
     }
 
     /// Ends the background work, then [drains](Hoist::drain) the endpoint: transfers end and their bytes are stored.

@@ -30,7 +30,7 @@ impl<B: Content> tower_service::Service<Request<B>> for Hoist {
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let hoist = self.clone();
+        let hoist = self.latest();
         let span = hoist.shared().span(&request);
         Box::pin(async move { Ok(hoist.answer(request).await) }.instrument(span))
     }

@@ -2,7 +2,7 @@
 //!
 //! Sits below every module that serves a request, and imports none of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use hoist_proto::dialect::Context;
@@ -12,23 +12,31 @@ use hoist_proto::policy::Policy;
 use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::UploadId;
 use hoist_proto::upload::Upload;
-use hoist_store::store::Store;
+use hoist_store::store::{Store, UploadGroup};
 use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use crate::builder::Builder;
 use crate::claim::{Claim, Claims};
 use crate::{admission, auth, backlog, clock, cors, digest, error, hook, lifetimes, pending_parts, proxy};
-use crate::{targets, tombstones, upload_id};
+use crate::{locked, targets, tombstones, upload_id};
 
-/// The upload endpoint as a tower service. Clones share one endpoint.
+/// The upload endpoint as a tower service. Clones share one endpoint, also its [changes](Hoist::reconfigure).
 ///
 /// Works under any server. Under [`hoist_http`] it also sends interim responses and ends connections whose transfer a
 /// newer request has superseded.
 #[derive(Clone)]
-pub struct Hoist(Arc<Shared>);
+pub struct Hoist {
+    /// The state and settings that this handle uses: those of one request, or of one pass of the background work.
+    shared: Arc<Shared>,
+    /// The state and settings of the requests that begin now.
+    current: Arc<Mutex<Arc<Shared>>>,
+}
 
+/// The settings of an endpoint, which may be replaced, and its state, which lasts. The state is behind pointers, so that
+/// requests with old and with new settings share it.
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) target: Arc<dyn targets::Target>,
@@ -40,17 +48,17 @@ pub(crate) struct Shared {
     pub(crate) cors: cors::Cors,
     pub(crate) cors_headers: HeaderValue,
     pub(crate) proxies: proxy::Proxies,
-    pub(crate) clock: clock::Clock,
+    pub(crate) clock: Arc<clock::Clock>,
     pub(crate) ids: upload_id::IdDerivation,
     pub(crate) ledger: admission::Ledger,
     pub(crate) claims: Claims,
-    pub(crate) digests: digest::Digests,
-    pub(crate) pending_parts: pending_parts::PendingParts,
-    pub(crate) tombstones: tombstones::Tombstones,
-    pub(crate) backlog: backlog::Backlog,
-    pub(crate) lifetimes: lifetimes::Lifetimes,
+    pub(crate) digests: Arc<digest::Digests>,
+    pub(crate) pending_parts: Arc<pending_parts::PendingParts>,
+    pub(crate) tombstones: Arc<tombstones::Tombstones>,
+    pub(crate) backlog: Arc<backlog::Backlog>,
+    pub(crate) lifetimes: Arc<lifetimes::Lifetimes>,
     /// The time and the result of the last health check of the store.
-    pub(crate) health: tokio::sync::Mutex<Option<(Instant, bool)>>,
+    pub(crate) health: Arc<tokio::sync::Mutex<Option<(Instant, bool)>>>,
     /// The tasks that outlive the request that started them.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the endpoint shuts down.
@@ -106,12 +114,29 @@ pub enum Locations {
 
 impl Hoist {
     pub(crate) fn new(shared: Shared) -> Self {
-        Self(Arc::new(shared))
+        let shared = Arc::new(shared);
+        Self { current: Arc::new(Mutex::new(Arc::clone(&shared))), shared }
+    }
+
+    /// Replaces the settings for requests that begin from now on. Requests that are running keep the settings they began
+    /// with.
+    ///
+    /// Takes over the policy, settings, target, authentication, hook, CORS, trusted proxies and quotas of `builder`; its
+    /// store, endpoint, key and clocks are ignored. Lifetimes apply to uploads that are created from now on. A quota of
+    /// bytes takes effect only if the endpoint was built with one, because bytes are not counted otherwise.
+    pub fn reconfigure(&self, builder: Builder) {
+        let mut current = locked(&self.current);
+        *current = Arc::new(builder.into_shared().with_state_of(&current));
+    }
+
+    /// Returns a handle with the present settings.
+    pub(crate) fn latest(&self) -> Self {
+        Self { shared: Arc::clone(&locked(&self.current)), current: Arc::clone(&self.current) }
     }
 
     /// Returns the path of the upload URL.
     pub fn endpoint(&self) -> &str {
-        &self.0.endpoint
+        &self.shared.endpoint
     }
 
     /// Ends all transfers, keeping their bytes, and waits until each one is stored and settled. From then on the endpoint
@@ -120,13 +145,13 @@ impl Hoist {
     /// # Cancellation
     /// If dropped, the transfers still end, unawaited.
     pub async fn drain(&self) {
-        self.0.draining.cancel();
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
+        self.shared.draining.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
     }
 
     pub(crate) fn shared(&self) -> &Shared {
-        &self.0
+        &self.shared
     }
 
     /// Runs work that must not stop half-way in a task that the server owns. Dropping the caller drops only the result.
@@ -135,7 +160,7 @@ impl Hoist {
         T: Send + 'static,
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
-        let task = self.0.tasks.spawn(work(Arc::clone(&self.0)).in_current_span());
+        let task = self.shared.tasks.spawn(work(Arc::clone(&self.shared)).in_current_span());
         task.await.unwrap_or_else(|failure| {
             tracing::error!(error = %failure, "a request task panicked");
             Err(Reason::Internal.into())
@@ -144,6 +169,29 @@ impl Hoist {
 }
 
 impl Shared {
+    /// Returns these settings with the state of a running endpoint.
+    fn with_state_of(self, running: &Self) -> Self {
+        running.lifetimes.note(UploadGroup::Open, self.policy.lifetime);
+        running.lifetimes.note(UploadGroup::Complete, self.policy.retention);
+        Self {
+            store: Arc::clone(&running.store),
+            endpoint: running.endpoint.clone(),
+            clock: Arc::clone(&running.clock),
+            ids: running.ids.clone(),
+            ledger: running.ledger.with_quotas(&self.ledger),
+            claims: running.claims.clone(),
+            digests: Arc::clone(&running.digests),
+            pending_parts: Arc::clone(&running.pending_parts),
+            tombstones: Arc::clone(&running.tombstones),
+            backlog: Arc::clone(&running.backlog),
+            lifetimes: Arc::clone(&running.lifetimes),
+            health: Arc::clone(&running.health),
+            tasks: running.tasks.clone(),
+            draining: running.draining.clone(),
+            ..self
+        }
+    }
+
     /// Returns what a dialect needs to encode an answer; `base` is the upload URL as the peer sees it.
     pub(crate) fn context<'a>(&'a self, base: &'a str) -> Context<'a> {
         let Policy { limits, lifetime, .. } = &self.policy;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hoist_proto::types::UploadId;
 use hoist_store::store::{Error, UploadGroup, UploadSummary};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Filled;
@@ -151,16 +152,26 @@ impl Hoist {
     /// # Cancellation
     /// As [`Hoist::recover`].
     pub async fn sweep_every(&self, interval: Duration, stop: CancellationToken) {
+        self.sweep_at(watch::channel(interval).1, stop).await;
+    }
+
+    /// Does what [`sweep_every`](Hoist::sweep_every) does, at an interval that may change.
+    pub(crate) async fn sweep_at(&self, interval: watch::Receiver<Duration>, stop: CancellationToken) {
         let sweeping = async { tokio::join!(self.sweep_loop(interval), self.retry_due()) };
         stop.run_until_cancelled(Box::pin(sweeping)).await;
     }
 
-    async fn sweep_loop(&self, interval: Duration) {
+    async fn sweep_loop(&self, mut interval: watch::Receiver<Duration>) {
         loop {
-            tokio::time::sleep(interval).await;
-            let is_even = self.shared().clock.even_for() >= interval;
-            self.set_last_used().await;
-            match self.pass(is_even, true).await {
+            let pause = *interval.borrow_and_update();
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                Ok(()) = interval.changed() => continue,
+            }
+            let hoist = self.latest();
+            let is_even = hoist.shared().clock.even_for() >= pause;
+            hoist.set_last_used().await;
+            match hoist.pass(is_even, true).await {
                 Ok(Swept { seen, removed, delivered }) if removed + delivered > 0 => {
                     tracing::info!(seen, removed, delivered, "swept");
                 }
@@ -175,7 +186,7 @@ impl Hoist {
     async fn retry_due(&self) {
         loop {
             self.shared().backlog.wait_for_due().await;
-            self.finish_due().await;
+            self.latest().finish_due().await;
         }
     }
 

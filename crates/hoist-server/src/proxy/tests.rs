@@ -57,6 +57,23 @@ fn a_network_contains_the_addresses_of_its_prefix() {
 }
 
 #[test]
+fn peers_of_unix_sockets_are_trusted_by_name_only() {
+    let lines = [("forwarded", "for=192.0.2.7;proto=https;host=a.example")];
+    let mut extensions = Extensions::new();
+    extensions.insert(UnixPeer { tls: false });
+    let told = |trusted: &[&str]| {
+        let networks = trusted.iter().map(|text| text.parse().expect("a network")).collect();
+        Proxies(networks).client_view(&extensions, &fields(&lines))
+    };
+    let seen = told(&["0.0.0.0/0", "::/0"]);
+    assert_eq!((seen.client, seen.scheme, seen.authority), (None, Some("http"), None));
+    let told = told(&["unix"]);
+    assert_eq!((told.client, told.scheme), (Some([192, 0, 2, 7].into()), Some("https")));
+    assert_eq!(told.authority.expect("a host").as_str(), "a.example");
+    assert!(!Network::UNIX.contains([127, 0, 0, 1].into()) && !Network::UNIX.covers_all());
+}
+
+#[test]
 fn fields_from_untrusted_peers_are_ignored() {
     let lies = [
         ("forwarded", "for=192.0.2.1;proto=https;host=evil.example"),

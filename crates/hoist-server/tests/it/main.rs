@@ -18,6 +18,7 @@ mod parts;
 mod procedures;
 mod quotas;
 mod races;
+mod reconfiguration;
 mod schedules;
 mod targets;
 mod undisturbed;

@@ -259,8 +259,8 @@ fn errors_of_proxy_and_cors_settings_name_location_and_fix() {
         ),
         (
             "trusted-proxy = [\"::1\", \"10.0.0.0/33\"]",
-            "hoist.toml:1: trusted-proxy: `10.0.0.0/33` is not a network; write it like 10.0.0.0/8, fd00::/8 or \
-             192.0.2.7",
+            "hoist.toml:1: trusted-proxy: `10.0.0.0/33` is not a network; write it like 10.0.0.0/8, fd00::/8, \
+             192.0.2.7 or unix",
         ),
         ("downloads = \"yes\"", "hoist.toml:1: downloads: `yes` is none of `off`, `on`, `false`, `true`"),
         (
