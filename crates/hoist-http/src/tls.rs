@@ -180,7 +180,7 @@ fn not_before(certificate: &ParsedCertificate<'_>) -> Option<SystemTime> {
 /// Returns the end of a certificate's validity, which rustls tells only when it refuses the certificate as too late.
 fn not_after(certificate: &ParsedCertificate<'_>) -> Option<SystemTime> {
     // After the last day of the year 9999, the latest time that a certificate can have.
-    let end_of_time = Duration::from_secs(253_402_300_800);
+    let end_of_time = Duration::from_hours(70_389_528);
     match refusal_at(certificate, UnixTime::since_unix_epoch(end_of_time))? {
         CertificateError::ExpiredContext { not_after, .. } => as_system_time(not_after),
         _ => None,
