@@ -64,6 +64,16 @@ impl Hoist {
             draining: CancellationToken::new(),
         })
     }
+
+    /// Replaces the settings for requests that begin from now on. Requests that are running keep the settings they began
+    /// with.
+    ///
+    /// Takes over the policy, settings, target, authentication, hook, CORS, trusted proxies and quotas of `builder`; its
+    /// store, endpoint, key and clocks are ignored. Lifetimes apply to uploads that are created from now on. A quota of
+    /// bytes takes effect only if the endpoint was built with one, because bytes are not counted otherwise.
+    pub fn reconfigure(&self, builder: Builder) {
+        self.replace(builder.0);
+    }
 }
 
 impl Builder {
@@ -160,10 +170,5 @@ impl Builder {
     /// Builds the endpoint.
     pub fn build(self) -> Hoist {
         Hoist::new(self.0)
-    }
-
-    /// Returns the settings, with a state that nothing has used.
-    pub(crate) fn into_shared(self) -> Shared {
-        self.0
     }
 }

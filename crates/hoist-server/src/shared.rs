@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::builder::Builder;
 use crate::claim::{Claim, Claims};
 use crate::{admission, auth, backlog, clock, cors, digest, error, hook, lifetimes, pending_parts, proxy};
 use crate::{locked, targets, tombstones, upload_id};
@@ -118,15 +117,10 @@ impl Hoist {
         Self { current: Arc::new(Mutex::new(Arc::clone(&shared))), shared }
     }
 
-    /// Replaces the settings for requests that begin from now on. Requests that are running keep the settings they began
-    /// with.
-    ///
-    /// Takes over the policy, settings, target, authentication, hook, CORS, trusted proxies and quotas of `builder`; its
-    /// store, endpoint, key and clocks are ignored. Lifetimes apply to uploads that are created from now on. A quota of
-    /// bytes takes effect only if the endpoint was built with one, because bytes are not counted otherwise.
-    pub fn reconfigure(&self, builder: Builder) {
+    /// Replaces the settings, and keeps the state.
+    pub(crate) fn replace(&self, settings: Shared) {
         let mut current = locked(&self.current);
-        *current = Arc::new(builder.into_shared().with_state_of(&current));
+        *current = Arc::new(settings.with_state_of(&current));
     }
 
     /// Returns a handle with the present settings.
