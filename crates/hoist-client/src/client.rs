@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
 use crate::dialect::Dialect;
 use crate::error::Error;
-use crate::http::{Alternatives, Connector, Http2, Proxies, Resolve, SystemResolver, Trust};
+use crate::http::{Alternatives, Connector, Http2, Proxies, Resolve, Roots, SystemResolver, Trust};
 use crate::origin::{Credentials, Origin};
 use crate::origin_cache::OriginCache;
 
@@ -53,7 +53,7 @@ pub struct ClientBuilder {
     fields: HeaderMap,
     bearer: Option<String>,
     credentials_url: Option<Uri>,
-    ca_file: Option<PathBuf>,
+    roots: Roots,
     connect_timeout: Duration,
     idle_timeout: Duration,
     http2: Http2,
@@ -68,7 +68,7 @@ impl Default for ClientBuilder {
             fields: HeaderMap::new(),
             bearer: None,
             credentials_url: None,
-            ca_file: None,
+            roots: Roots::System,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(1),
             http2: Http2::default(),
@@ -110,7 +110,14 @@ impl ClientBuilder {
 
     /// Trusts the certificates in this PEM file instead of those of the operating system.
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.ca_file = Some(path.into());
+        self.roots = Roots::File(path.into());
+        self
+    }
+
+    /// Accepts any certificate of the server and of a proxy. Credentials and content can then be read and changed on the
+    /// way, so this is for tests only.
+    pub fn accept_any_certificate(mut self) -> Self {
+        self.roots = Roots::Any;
         self
     }
 
@@ -227,7 +234,7 @@ impl ClientBuilder {
         }
         let bound_to = self.credentials_url.as_ref().map(Origin::of).transpose()?;
         let connector = Connector {
-            trust: Trust::new(self.ca_file),
+            trust: Trust::from(self.roots),
             alternatives: Alternatives::default(),
             credentials: Credentials::new(self.fields, bound_to),
             connect_timeout: self.connect_timeout,

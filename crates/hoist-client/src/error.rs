@@ -9,6 +9,7 @@ use hoist_proto::dialect::status::StatusClass;
 use http::StatusCode;
 
 use crate::dialect::Dialect;
+use crate::quoted::Quoted;
 
 /// An error of the client.
 #[derive(Debug, thiserror::Error)]
@@ -69,13 +70,13 @@ pub enum Error {
         offset: u64,
     },
     /// Another process is uploading the same file to the same URL.
-    #[error("another process is uploading {}", path.display())]
+    #[error("another process is uploading {}", Quoted::new(path))]
     Busy {
         /// The file.
         path: PathBuf,
     },
     /// The journal could not be read or written.
-    #[error("cannot use the journal at {}", path.display())]
+    #[error("cannot use the journal at {}", Quoted::new(path))]
     Journal {
         /// The file or folder.
         path: PathBuf,
@@ -221,5 +222,5 @@ impl Error {
 
 /// Names a source in an error message.
 fn source_name(path: &Path) -> String {
-    if path.as_os_str().is_empty() { "the source".to_owned() } else { path.display().to_string() }
+    if path.as_os_str().is_empty() { "the source".to_owned() } else { Quoted::new(path).to_string() }
 }

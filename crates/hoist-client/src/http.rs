@@ -13,6 +13,7 @@ mod h2;
 mod io;
 mod proxy;
 mod trust;
+mod wire_log;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -35,7 +36,9 @@ use self::h2::SchemeIsHttps;
 use self::io::Traffic;
 pub use self::proxy::Proxies;
 use self::proxy::Proxy;
+pub(crate) use self::trust::Roots;
 pub use self::trust::Trust;
+use self::wire_log::{LoggedInterims, WireLog};
 use crate::error::Error;
 use crate::location;
 use crate::origin::Origin;
@@ -111,20 +114,28 @@ impl ReusedConnection {
         let OutgoingRequest { head, content, expect_continue, caller_origin } = outgoing;
         let credentials = connector.credentials.fields(&caller_origin, &origin);
         let forwarder = connector.forwarder(&origin);
-        let request = with_connection_fields(&origin, forwarder.as_ref(), head, content, credentials)
+        let request = with_connection_fields(&origin, forwarder.as_ref(), head, content, &credentials)
             .map_err(not_sent)?;
         let mut connection = match self.reusable(&origin).await {
             Some(connection) => connection,
             None => connector.open(&origin, now).await.map_err(not_sent)?,
         };
         let traffic = connection.traffic.clone();
-        let exchange = connection.exchange(request, &flow, expect_continue, observer);
+        let log = WireLog::new(connection.http_version(), &credentials);
+        if let Some(log) = &log {
+            log.request(&request);
+        }
+        let mut observer = LoggedInterims { observer, log: log.as_ref() };
+        let exchange = connection.exchange(request, &flow, expect_continue, &mut observer);
         let ended = unless_idle(connector.idle_timeout, &traffic, &flow, exchange).await;
         let (end, is_reusable) = ended.map_err(|failed| {
             let got_alert = !origin.is_secure() && traffic.received_tls_alert();
             ExchangeError { error: if got_alert { speaks_tls(&origin) } else { failed.error }, ..failed }
         })?;
         if let ExchangeEnd::Response(response) = &end {
+            if let Some(log) = &log {
+                log.response(response);
+            }
             if let Some(error) = foreign_response_error(&origin, forwarder.as_ref(), response) {
                 return Err(not_sent(error));
             }
@@ -149,13 +160,13 @@ fn with_connection_fields(
     forwarder: Option<&Proxy>,
     head: Request<()>,
     content: RequestBody,
-    credentials: HeaderMap,
+    credentials: &HeaderMap,
 ) -> Result<Request<RequestBody>, Error> {
     let (mut parts, ()) = head.into_parts();
     let host = HeaderValue::try_from(origin.host_field()).map_err(|_| Error::Field("the host"))?;
     parts.headers.insert(header::HOST, host);
     parts.headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    parts.headers.extend(credentials);
+    parts.headers.extend(credentials.clone());
     if let Some(proxy) = forwarder {
         let absolute = format!("{origin}{}", parts.uri).parse();
         parts.uri = absolute.map_err(|_| Error::Field("the path of the url"))?;

@@ -5,6 +5,8 @@
 
 mod check;
 mod client;
+mod examples;
+mod exclusion;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,6 +16,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Su
 
 pub(crate) use self::check::Check;
 pub(crate) use self::client::{ConnectionArgs, Demo, Ls, ProxyArgs, Put, UploadArgs, UploadRef};
+pub(crate) use self::exclusion::Exclusion;
 use crate::config::{Flags, SETTINGS, TimeSpan, Values};
 use crate::exit;
 
@@ -32,33 +35,40 @@ pub(crate) enum Verb {
     /// Prints one line with the upload URL once the server accepts connections. SIGTERM and SIGINT stop it gracefully:
     /// running transfers are ended and the bytes received so far are stored. A second signal stops it at once. SIGHUP
     /// reloads the TLS certificate.
-    #[command(after_long_help = LAYERS)]
+    #[command(after_help = examples::help("serve"), after_long_help = examples::help_after(LAYERS, "serve"))]
     Serve(ServeArgs),
     /// Check or print the configuration of `serve`.
     #[command(subcommand)]
     Config(ConfigVerb),
     /// Upload files, resuming after interruptions and across runs.
-    #[command(after_long_help = client::AFTER_PUT)]
+    #[command(after_help = examples::help("put"), after_long_help = examples::help_after(client::AFTER_PUT, "put"))]
     Put(Put),
     /// Show how much of an upload the server has. Interrupts a transfer of that upload that is still running.
+    #[command(after_help = examples::help("status"))]
     Status(UploadArgs),
     /// Cancel an upload and delete its content from the server.
+    #[command(after_help = examples::help("cancel"))]
     Cancel(UploadArgs),
     /// List unfinished uploads recorded in the local journal.
+    #[command(after_help = examples::help("ls"))]
     Ls(Ls),
     /// Test a server's conformance with the upload protocols, using a built-in suite of cases.
-    #[command(after_long_help = check::AFTER)]
+    #[command(after_help = examples::help("check"), after_long_help = examples::help_after(check::AFTER, "check"))]
     Check(Check),
     /// Run a demonstration: upload a file to a local server over a link that keeps breaking, and compare the bytes.
+    #[command(after_help = examples::help("demo"))]
     Demo(Demo),
     /// Print the DNS HTTPS record (RFC 9460) for the configuration of `serve`.
+    #[command(after_help = examples::help("dns-record"))]
     DnsRecord(DnsRecord),
     /// Print a shell completion script.
+    #[command(after_help = examples::help("completions"))]
     Completions {
         /// Shell to generate the script for.
         shell: clap_complete::Shell,
     },
     /// Print the manual page, or write one page per command into a directory.
+    #[command(after_help = examples::help("man"))]
     Man {
         /// Directory to write the pages to; created if missing.
         directory: Option<PathBuf>,
@@ -69,12 +79,14 @@ pub(crate) enum Verb {
 
 const LAYERS: &str = "Each flag can also be set by an environment variable (--max-size: HOIST_MAX_SIZE; multiple values \
     separated by commas) or by a key in the TOML file (max-size = \"64MiB\"). Flags override variables, and variables \
-    override the file. Sizes: 1024, 64MiB, 10GB. Times: 30s, 5m, 7d, or a number of seconds. `hoist config print` shows \
+    override the file. Sizes: 1024, 64M or 64MiB (binary), 10MB \
+    (decimal). Times: 30s, 5m, 7d, or a number of seconds. `hoist config print` shows \
     the effective configuration.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigVerb {
     /// Report all problems of the configuration and how to fix them. Exits with 0 if there are none.
+    #[command(after_help = examples::help("config check"))]
     Check {
         #[command(flatten)]
         settings: ServeArgs,
@@ -83,6 +95,7 @@ pub(crate) enum ConfigVerb {
         json: bool,
     },
     /// Print the effective configuration as TOML, with the source of each value.
+    #[command(after_help = examples::help("config print"))]
     Print {
         #[command(flatten)]
         settings: ServeArgs,
@@ -283,6 +296,30 @@ mod tests {
             let Verb::Put(put) = parsed(words).expect(words).verb else { panic!("another verb") };
             assert_eq!((put.files, put.url.path()), (vec!["a".into(), "b".into()], "/u"), "{words}");
         }
+    }
+
+    #[test]
+    fn every_command_has_examples_that_it_accepts() {
+        fn check(command: &Command, path: &str) {
+            for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+                let path = format!("{path} {}", inner.get_name());
+                let path = path.trim_start();
+                if inner.has_subcommands() {
+                    check(inner, path);
+                    continue;
+                }
+                let examples = examples::of(path);
+                assert!(!examples.is_empty() || path == "version", "{path}");
+                for example in examples {
+                    let (_, words) = example.command.split_once("hoist ").expect("a command");
+                    let words = words.split(['|', '>']).next().expect("the first command");
+                    let words = words.split_whitespace().map(|word| word.trim_matches('\'').into());
+                    let parsed = parse(std::iter::once("hoist".into()).chain(words));
+                    assert!(parsed.is_ok(), "{}: {:?}", example.command, parsed.err());
+                }
+            }
+        }
+        check(&Cli::command(), "");
     }
 
     #[test]

@@ -53,6 +53,14 @@ pub(crate) fn variable(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
 }
 
+/// The variable with the bearer token of the client commands, which is no setting of `serve`.
+const CLIENT_BEARER: &str = "HOIST_BEARER";
+
+/// Returns the bearer token of the client commands in the environment. An empty one counts as none.
+pub(crate) fn client_bearer() -> Option<std::ffi::OsString> {
+    variable(CLIENT_BEARER).filter(|secret| !secret.is_empty())
+}
+
 /// The settings of `serve`, with defaults filled in.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]

@@ -5,15 +5,20 @@
 //! `output/bars.rs`.
 
 mod bars;
+mod request_log;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hoist_client::Quoted;
 use serde_json::{Value, json};
 
 pub(crate) use self::bars::{Bar, Bars};
+pub(crate) use self::request_log::start_request_log;
 use crate::exit::{Exit, Failure};
 
 /// An error while writing to standard output.
@@ -164,6 +169,13 @@ impl Console {
         self.suspend_bars(|| self.output.message(text));
     }
 
+    /// Prints a line of the request log to standard error, also when quiet. Ignores write errors.
+    fn verbose(&self, line: impl fmt::Display) {
+        self.suspend_bars(|| {
+            let _ = writeln!(io::stderr().lock(), "{line}");
+        });
+    }
+
     /// Like [`Output::result`].
     pub(crate) fn result(&self, text: impl fmt::Display, json: &Value) -> Result<(), StdoutError> {
         self.suspend_bars(|| self.output.result(text, json))
@@ -189,6 +201,30 @@ impl Console {
             Some(bars) => bars.suspend(act),
             None => act(),
         }
+    }
+}
+
+/// Returns a file name or another word as [`Quoted`] displays it.
+pub(crate) fn quoted(name: &(impl AsRef<OsStr> + ?Sized)) -> String {
+    Quoted::new(name).to_string()
+}
+
+/// The name of a file in output: raw in JSON, and quoted where it is displayed.
+#[derive(Clone, Debug)]
+pub(crate) struct FileLabel {
+    pub(crate) raw: String,
+    quoted: String,
+}
+
+impl FileLabel {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { raw: path.to_string_lossy().into_owned(), quoted: quoted(path) }
+    }
+}
+
+impl fmt::Display for FileLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.quoted)
     }
 }
 

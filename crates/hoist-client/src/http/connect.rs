@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, header};
+use http::{Request, Version, header};
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, InvalidMessage};
 use tokio::net::TcpStream;
@@ -21,6 +21,7 @@ use super::h2::H2Connection;
 use super::io::{Duplex, MonitoredStream, Stream, Traffic};
 use super::proxy::{Proxies, Proxy};
 use super::trust::Trust;
+use super::wire_log;
 use crate::error::Error;
 use crate::origin::{Credentials, Origin, without_brackets};
 use crate::progress::ContentFlow;
@@ -54,6 +55,13 @@ impl Connection {
         match &mut self.version {
             ConnectionVersion::H1(connection) => connection.is_reusable().await,
             ConnectionVersion::H2(connection) => connection.is_reusable().await,
+        }
+    }
+
+    pub(super) fn http_version(&self) -> Version {
+        match &self.version {
+            ConnectionVersion::H1(_) => Version::HTTP_11,
+            ConnectionVersion::H2(_) => Version::HTTP_2,
         }
     }
 
@@ -179,6 +187,9 @@ impl Connector {
         let socket = dial::connect(&*self.resolver, host, port).await.map_err(failed)?;
         // Otherwise the last, short segment of each request waits for the acknowledgement of the one before (Nagle).
         socket.set_nodelay(true).map_err(failed)?;
+        if let Ok(address) = socket.peer_addr() {
+            tracing::debug!(target: wire_log::TARGET, to = name, %address, "connected");
+        }
         Ok(socket)
     }
 }
@@ -193,7 +204,11 @@ async fn handshake<S: Duplex>(
         let source = io::Error::new(io::ErrorKind::InvalidInput, error);
         Error::Tls { authority: origin.authority(), source }
     })?;
-    TlsConnector::from(config).connect(name, stream).await.map_err(|source| handshake_failure(origin, source))
+    let connected = TlsConnector::from(config).connect(name, stream).await;
+    let stream = connected.map_err(|source| handshake_failure(origin, source))?;
+    let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
+    tracing::debug!(target: wire_log::TARGET, to = %origin.authority(), version, "TLS handshake complete");
+    Ok(stream)
 }
 
 /// Classifies the error of a TLS handshake with an origin.

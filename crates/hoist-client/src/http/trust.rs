@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -15,17 +17,35 @@ use tokio::sync::OnceCell;
 
 use super::Http2;
 use crate::error::Error;
+use crate::quoted::Quoted;
 
 /// Trusted certificates, read when the first TLS connection needs them.
 pub struct Trust {
-    file: Option<PathBuf>,
+    roots: Roots,
     config: OnceCell<Arc<ClientConfig>>,
+}
+
+/// The certificates that are trusted.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Roots {
+    /// Those of the operating system.
+    #[default]
+    System,
+    /// Those in a PEM file.
+    File(PathBuf),
+    /// Every certificate.
+    Any,
 }
 
 impl Trust {
     /// Trusts the certificates in a PEM file, or those of the operating system.
     pub fn new(file: Option<PathBuf>) -> Self {
-        Self { file, config: OnceCell::new() }
+        file.map_or(Roots::System, Roots::File).into()
+    }
+
+    /// Trusts every certificate.
+    pub fn any() -> Self {
+        Roots::Any.into()
     }
 
     /// Returns the TLS configuration, which offers the versions of HTTP by ALPN.
@@ -40,29 +60,19 @@ impl Trust {
     }
 
     async fn load(&self, http2: Http2) -> Result<Arc<ClientConfig>, Error> {
-        let from =
-            || self.file.as_ref().map_or("the operating system".into(), |file| file.display().to_string());
-        let file = self.file.clone();
-        let read = tokio::task::spawn_blocking(move || match file {
-            Some(file) => read_file(&file),
-            None => read_system(),
-        });
-        let read = read.await.map_err(io::Error::other).and_then(|read| read);
-        let certificates = read.map_err(|source| Error::Trust { from: from(), source })?;
-
-        let mut roots = rustls::RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(certificates.iter().cloned());
-        if added == 0 {
-            let source = io::Error::new(io::ErrorKind::InvalidData, "no usable certificate");
-            return Err(Error::Trust { from: from(), source });
-        }
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .build()
-            .expect("there is a root certificate, and there are no revocation lists");
-        let verifier: Arc<dyn ServerCertVerifier> = match &self.file {
-            Some(_) => Arc::new(PinnedCertificates { webpki, certificates }),
-            None => webpki,
+        let verifier: Arc<dyn ServerCertVerifier> = match &self.roots {
+            Roots::Any => Arc::new(AnyCertificate(provider.signature_verification_algorithms)),
+            Roots::System => {
+                let certificates = read("the operating system".to_owned(), read_system).await?;
+                webpki(&provider, "the operating system", &certificates)?
+            }
+            Roots::File(file) => {
+                let (from, path) = (Quoted::new(file).to_string(), file.clone());
+                let certificates = read(from.clone(), move || read_file(&path)).await?;
+                let webpki = webpki(&provider, &from, &certificates)?;
+                Arc::new(PinnedCertificates { webpki, certificates })
+            }
         };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -80,14 +90,47 @@ impl Trust {
     }
 }
 
-fn read_file(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+impl From<Roots> for Trust {
+    fn from(roots: Roots) -> Self {
+        Self { roots, config: OnceCell::new() }
+    }
+}
+
+type Certificates = Vec<CertificateDer<'static>>;
+
+/// Reads certificates on a blocking thread. `from` names their place in errors.
+async fn read(
+    from: String,
+    read: impl FnOnce() -> io::Result<Certificates> + Send + 'static,
+) -> Result<Certificates, Error> {
+    let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten();
+    read.map_err(|source| Error::Trust { from, source })
+}
+
+/// Returns the verifier of rustls for these root certificates.
+fn webpki(
+    provider: &Arc<CryptoProvider>,
+    from: &str,
+    certificates: &[CertificateDer<'static>],
+) -> Result<Arc<WebPkiServerVerifier>, Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(certificates.iter().cloned());
+    if added == 0 {
+        let source = io::Error::new(io::ErrorKind::InvalidData, "no usable certificate");
+        return Err(Error::Trust { from: from.to_owned(), source });
+    }
+    let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
+    Ok(built.expect("there is a root certificate, and there are no revocation lists"))
+}
+
+fn read_file(file: &Path) -> io::Result<Certificates> {
     let pem = std::fs::read(file)?;
     CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-fn read_system() -> io::Result<Vec<CertificateDer<'static>>> {
+fn read_system() -> io::Result<Certificates> {
     let mut found = rustls_native_certs::load_native_certs();
     // One unreadable file does not matter if others can be read.
     match found.errors.pop() {
@@ -103,7 +146,7 @@ fn read_system() -> io::Result<Vec<CertificateDer<'static>>> {
 #[derive(Debug)]
 struct PinnedCertificates {
     webpki: Arc<WebPkiServerVerifier>,
-    certificates: Vec<CertificateDer<'static>>,
+    certificates: Certificates,
 }
 
 impl ServerCertVerifier for PinnedCertificates {
@@ -151,5 +194,44 @@ impl ServerCertVerifier for PinnedCertificates {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.webpki.supported_verify_schemes()
+    }
+}
+
+/// Accepts every certificate. The server still has to prove that it has the certificate's key.
+#[derive(Debug)]
+struct AnyCertificate(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
     }
 }

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use hoist_client::{Dialect, Interop, Origin, Token};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-use crate::config::{Size, TimeSpan};
+use super::exclusion::Exclusion;
+use crate::config::{self, Size, TimeSpan};
 
 pub(super) const AFTER_PUT: &str = "Unfinished uploads are recorded in a journal ($XDG_STATE_HOME/hoist/uploads, or \
     ~/.local/state/hoist/uploads). Run the same command again to resume them, whatever ended the last run. A file that \
@@ -18,6 +19,7 @@ pub(super) const AFTER_PUT: &str = "Unfinished uploads are recorded in a journal
 /// The arguments of `put`: files, upload URL and options.
 #[derive(Args, Debug)]
 #[command(override_usage = "hoist put [OPTIONS] <FILE>... <URL>")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
 pub(crate) struct Put {
     /// Files, directories (recursively), quoted patterns (`'*.mkv'`) or - for standard input, followed by the upload URL.
     #[arg(required = true, value_name = "FILE... URL")]
@@ -26,6 +28,16 @@ pub(crate) struct Put {
     pub(crate) files: Vec<PathBuf>,
     #[arg(skip)]
     pub(crate) url: Uri,
+    /// Skip files and directories that match this pattern; repeatable. A pattern without a slash is compared with names
+    /// (`'*.tmp'`, `.git`), one with a slash with the end of the path (`'cache/*.db'`).
+    #[arg(long, value_name = "PATTERN", value_parser = Exclusion::of)]
+    pub(crate) exclude: Vec<Exclusion>,
+    /// List the files that would be uploaded, with their sizes, without contacting the server.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Skip files that an earlier run with this flag has uploaded to the same URL and that have not changed since.
+    #[arg(long, conflicts_with = "no_resume")]
+    pub(crate) skip_done: bool,
     /// Number of files to upload in parallel.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = count)]
     pub(crate) parallel: usize,
@@ -47,10 +59,10 @@ pub(crate) struct Put {
     pub(crate) method: CreateMethod,
     #[arg(long, hide_default_value = true, default_value_t, help = dialect_help())]
     pub(crate) dialect: Dialect,
-    /// Maximum bytes per second for all files together, like 10MB.
+    /// Maximum bytes per second for all files together: 10M and 10MiB are 10 × 1024 × 1024, 10MB is 10 000 000.
     #[arg(long, value_name = "SIZE", value_parser = positive)]
     pub(crate) rate: Option<Size>,
-    /// Maximum bytes per request, for proxies that limit the size of requests.
+    /// Maximum bytes per request, like 64M, for proxies that limit the size of requests.
     #[arg(long, value_name = "SIZE", value_parser = positive)]
     pub(crate) chunk: Option<Size>,
     /// Give up on a file after this time without progress.
@@ -69,6 +81,8 @@ pub(crate) struct Put {
     pub(crate) route: ProxyArgs,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) verbosity: VerboseArgs,
 }
 
 /// The help text of `--dialect`, with the interop versions of this release.
@@ -138,6 +152,8 @@ pub(crate) struct UploadArgs {
     pub(crate) route: ProxyArgs,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) verbosity: VerboseArgs,
 }
 
 impl UploadArgs {
@@ -171,10 +187,11 @@ impl UploadRef {
 /// The options of connection and output.
 #[derive(Args, Debug)]
 pub(crate) struct ConnectionArgs {
-    /// Additional request field for the server of the URL, like `X-Team: films`.
-    #[arg(long = "header", value_name = "FIELD", value_parser = header)]
+    /// Additional request field for the server of the URL, like `X-Team: films`; repeatable.
+    #[arg(long = "header", short = 'H', value_name = "FIELD", value_parser = header)]
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// Bearer token to authenticate with; visible to other users of this machine, so prefer --bearer-file.
+    /// Bearer token to authenticate with; visible to other users of this machine, so prefer --bearer-file or the
+    /// environment variable [default: that of the environment variable `HOIST_BEARER`]
     #[arg(long, value_name = "TOKEN", conflicts_with = "bearer_file")]
     pub(crate) bearer: Option<String>,
     /// File whose first word is the bearer token to authenticate with.
@@ -183,12 +200,24 @@ pub(crate) struct ConnectionArgs {
     /// PEM file of the only certificates to trust.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+    /// Accept any certificate of the server. Credentials and content can then be read and changed on the way.
+    #[arg(long, short = 'k', conflicts_with = "ca")]
+    pub(crate) insecure: bool,
     /// Print JSON, one event or result per line.
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) json: bool,
     /// Print only the result.
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// The option that shows the requests of a client command.
+#[derive(Args, Debug)]
+pub(crate) struct VerboseArgs {
+    /// Print each request and response to standard error, interim responses too, without secrets. -vv adds connections,
+    /// retries and other decisions.
+    #[arg(long, short, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
 }
 
 /// The options of the route to the server.
@@ -207,14 +236,17 @@ pub(crate) struct ProxyArgs {
 impl ConnectionArgs {
     /// Returns whether requests carry fields that may be credentials.
     pub(crate) fn has_secrets(&self) -> bool {
-        !self.headers.is_empty() || self.bearer.is_some() || self.bearer_file.is_some()
+        !self.headers.is_empty()
+            || self.bearer.is_some()
+            || self.bearer_file.is_some()
+            || config::client_bearer().is_some()
     }
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Ls {
     /// Print JSON, one upload per line.
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) json: bool,
 }
 

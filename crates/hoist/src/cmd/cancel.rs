@@ -6,9 +6,10 @@ use super::client;
 use super::lookup::FoundUpload;
 use crate::cli::UploadArgs;
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Console, Output, start_request_log};
 
 pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
+    start_request_log(&Console::new(output), args.verbosity.verbose, false);
     let client = client::builder(&args.connection, &args.route)?.build().map_err(client::failure)?;
     let found = FoundUpload::find_all(args.upload, args.token, args.to.as_ref())?;
     let [upload] = &found[..] else {

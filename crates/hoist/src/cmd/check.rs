@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use anyhow::Context as _;
+use hoist_client::Quoted;
 use http::{HeaderValue, Uri};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -117,6 +118,10 @@ fn list(args: &Check, corpus: &Corpus, output: Output) -> Result<Exit, Failure> 
 fn endpoint(url: &Uri, connection: &ConnectionArgs) -> Result<Endpoint, Failure> {
     let endpoint = Endpoint::new(url, connection.ca.as_deref());
     let mut endpoint = endpoint.map_err(client::failure)?;
+    if connection.insecure {
+        client::warn_insecure();
+        endpoint = endpoint.accepting_any_certificate();
+    }
     for (name, value) in &connection.headers {
         endpoint = endpoint.with_field(name, value);
     }
@@ -194,6 +199,6 @@ fn server(found: &Capabilities) -> Value {
 
 fn write_junit(file: &Path, report: &Report) -> Result<(), Failure> {
     let written = fs::write(file, report.junit().to_string());
-    let written = written.with_context(|| format!("cannot write {}, given by --junit", file.display()));
+    let written = written.with_context(|| format!("cannot write {}, given by --junit", Quoted::new(file)));
     written.map_err(|error| Failure::new(Exit::File, error))
 }

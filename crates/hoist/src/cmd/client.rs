@@ -1,16 +1,18 @@
 //! The shared parts of the client commands: a client built from flags, a runtime for one task, and exit codes for client errors.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
 use hoist_client::Failure::Unanswered;
-use hoist_client::{Client, ClientBuilder, Error, Proxies, Retry, Token};
+use hoist_client::{Client, ClientBuilder, Error, Proxies, Quoted, Retry, Token};
 
 use crate::cli::{ConnectionArgs, ProxyArgs};
 use crate::config;
 use crate::exit::{Exit, Failure};
+use crate::output::Output;
 
 /// Returns a client builder with the settings of the command line.
 pub(crate) fn builder(connection: &ConnectionArgs, route: &ProxyArgs) -> Result<ClientBuilder, Failure> {
@@ -21,18 +23,35 @@ pub(crate) fn builder(connection: &ConnectionArgs, route: &ProxyArgs) -> Result<
     if let Some(path) = &connection.ca {
         builder = builder.ca_file(path);
     }
+    if connection.insecure {
+        warn_insecure();
+        builder = builder.accept_any_certificate();
+    }
     if let Some(secret) = bearer_of(connection)? {
         builder = builder.bearer(secret);
     }
     Ok(builder)
 }
 
-/// Returns the bearer token given by `--bearer` or `--bearer-file`.
+/// Warns that certificates are not checked, also when quiet.
+pub(crate) fn warn_insecure() {
+    Output::new(false, false).message(
+        "warning: --insecure: the server's certificate is not checked, so credentials and content can be read and changed \
+         on the way; --ca FILE trusts one certificate",
+    );
+}
+
+/// Returns the bearer token given by `--bearer` or `--bearer-file`, or else by the environment.
 pub(crate) fn bearer_of(connection: &ConnectionArgs) -> Result<Option<String>, Failure> {
     match (&connection.bearer, &connection.bearer_file) {
         (Some(secret), _) => Ok(Some(secret.clone())),
         (None, Some(path)) => bearer(path).map(Some),
-        (None, None) => Ok(None),
+        (None, None) => {
+            let secret = config::client_bearer().map(OsString::into_string).transpose();
+            secret.map_err(|_| {
+                Failure::message(Exit::Usage, "HOIST_BEARER is not UTF-8; set it to the bearer token")
+            })
+        }
     }
 }
 
@@ -55,18 +74,21 @@ fn proxies(route: &ProxyArgs) -> Result<Proxies, Error> {
 /// Reads a bearer token: the first word outside of comments, so that the file of `serve --bearer-file` can be used too.
 fn bearer(path: &Path) -> Result<String, Failure> {
     let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}, given by --bearer-file", path.display()));
+        .with_context(|| format!("cannot read {}, given by --bearer-file", Quoted::new(path)));
     let text = text.map_err(|error| Failure::new(Exit::File, error))?;
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     let word = lines.flat_map(str::split_whitespace).next();
     word.map(ToOwned::to_owned).ok_or_else(|| {
-        Failure::message(Exit::File, format_args!("{} contains no token; write one into it", path.display()))
+        Failure::message(
+            Exit::File,
+            format_args!("{} contains no token; write one into it", Quoted::new(path)),
+        )
     })
 }
 
 /// Returns the failure for a file that cannot be read.
 pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::message(Exit::File, format_args!("cannot read {}: {error}", path.display()))
+    Failure::message(Exit::File, format_args!("cannot read {}: {error}", Quoted::new(path)))
 }
 
 /// Runs a task to its end on a new runtime.

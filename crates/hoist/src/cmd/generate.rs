@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::Path;
 
+use hoist_client::Quoted;
 use serde_json::json;
 
 use crate::cli;
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Output, quoted};
 
 /// Prints a completion script for a shell.
 pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
@@ -30,10 +31,10 @@ pub(crate) fn manual(directory: Option<&Path>, output: Output) -> Result<Exit, F
     written.map_err(|error| {
         Failure::message(
             Exit::File,
-            format_args!("cannot write manual pages to {}: {error}", directory.display()),
+            format_args!("cannot write manual pages to {}: {error}", Quoted::new(directory)),
         )
     })?;
-    let shown = directory.display().to_string();
+    let shown = quoted(directory);
     output.report(format_args!("manual pages written to {shown}"), &json!({ "directory": shown }));
     Ok(Exit::Success)
 }

@@ -1,6 +1,6 @@
 //! The uploads that `status` and `cancel` name: by URL, by token, or by a file in the journal.
 
-use hoist_client::{Dialect, Handle, Journal, JournalEntry, Origin, Token, target_key};
+use hoist_client::{Dialect, Handle, Journal, JournalEntry, Origin, Quoted, Token, target_key};
 use http::Uri;
 use std::path::Path;
 
@@ -50,7 +50,7 @@ impl FoundUpload {
         let mut entries = journal()?.of_file(file).map_err(failure)?;
         entries.retain(|entry| to.is_none_or(|to| target_key(to) == target_key(&entry.target)));
         if entries.is_empty() {
-            let file = file.display();
+            let file = Quoted::new(file);
             let next = format_args!("the journal has no upload of {file}; `hoist ls` lists what it has");
             return Err(Failure::message(Exit::NotFound, next));
         }

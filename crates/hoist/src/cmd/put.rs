@@ -5,6 +5,7 @@
 //! command to resume with.
 
 mod batch;
+mod dry_run;
 mod pattern;
 mod progress_reporter;
 mod resume_command;
@@ -17,7 +18,7 @@ use hoist_client::{Client, Dialect, Journal, Outcome, Source, Token};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use self::batch::{Batch, FileSnapshot};
+use self::batch::{Batch, FileSnapshot, Scope};
 use self::progress_reporter::ProgressReporter;
 use self::sources::{Input, Item, Sources};
 use super::client;
@@ -25,7 +26,7 @@ use super::stop_signal::{StopSignal, StopSignals};
 use crate::cli::Put;
 use crate::config;
 use crate::exit::{Exit, Failure};
-use crate::output::{Console, Output};
+use crate::output::{Console, FileLabel, Output, start_request_log};
 
 /// The settings and state shared by all uploads of a run.
 struct PutRun {
@@ -48,19 +49,25 @@ struct Tally {
 
 pub(crate) fn run(args: Put, arguments: &[OsString], output: Output) -> Result<Exit, Failure> {
     let console = Console::new(output);
-    let Sources { items, notes, .. } = Sources::of(&args.files)?;
+    let Sources { items, notes, .. } = Sources::of(&args.files, &args.exclude)?;
     check_single(&args, items.len())?;
     for note in notes {
         console.message(note);
     }
     if items.is_empty() {
-        return Err(Failure::message(Exit::File, "no files to upload: the given directories are empty"));
+        let why =
+            if args.exclude.is_empty() { "the given directories are empty" } else { "--exclude leaves none" };
+        return Err(Failure::message(Exit::File, format_args!("no files to upload: {why}")));
     }
     let many = items.len();
     let parallel = args.parallel.min(many);
+    start_request_log(&console, args.verbosity.verbose, parallel > 1 || args.parts > 1);
     let run = Arc::new(PutRun::of(args, parallel, many, console)?);
     let mut tally = Tally::default();
     let items = run.pending(items, &mut tally);
+    if run.args.dry_run {
+        return Ok(dry_run::list(&run.console, &items, tally.skipped));
+    }
     let stopped_by = client::block_on(async {
         let mut signals = StopSignals::listen()?;
         tokio::select! {
@@ -121,8 +128,9 @@ impl PutRun {
                 "neither XDG_STATE_HOME nor HOME is set; uploads are not recorded and cannot be resumed",
             );
         }
-        let batch = folders.as_ref().filter(|_| many > 1);
-        let batch = batch.map(|folders| Batch::open(&folders.batches, &args.files, &args.url));
+        let scope = if args.skip_done { Scope::Url } else { Scope::Command(&args.files) };
+        let batch = folders.as_ref().filter(|_| many > 1 || args.skip_done);
+        let batch = batch.map(|folders| Batch::open(&folders.batches, scope, &args.url));
         Ok(Self {
             client: builder.build().map_err(client::failure)?,
             journal: folders.map(|folders| Journal::at(folders.uploads)),
@@ -139,13 +147,18 @@ impl PutRun {
         let (skipped, pending): (Vec<_>, Vec<_>) =
             items.into_iter().partition(|item| matches!(&item.input, Input::File(path) if batch.has(path)));
         for item in &skipped {
-            self.console.output.event(&json!({ "event": "skipped", "file": item.label }));
+            self.console.output.event(&json!({ "event": "skipped", "file": item.label.raw }));
         }
         tally.skipped = skipped.len();
         if tally.skipped > 0 {
             let (many, all) = (tally.skipped, tally.skipped + pending.len());
+            let again = if self.args.skip_done {
+                "without --skip-done they are uploaded again"
+            } else {
+                "--no-resume uploads them again"
+            };
             self.console.message(format_args!(
-                "skipping {many} of {all} files that an earlier run has uploaded; --no-resume uploads them again"
+                "skipping {many} of {all} files that an earlier run has uploaded; {again}"
             ));
         }
         pending
@@ -159,7 +172,7 @@ impl PutRun {
             self.console.message(format_args!("{label}: the file name is not UTF-8; using {name:?} instead"));
         }
         self.console.output.event(&json!({
-            "event": "begin", "file": label, "name": shown, "url": self.args.url.to_string(),
+            "event": "begin", "file": label.raw, "name": shown, "url": self.args.url.to_string(),
         }));
         // Taken before the first byte is read, so that a file that changes during its upload is uploaded again later.
         let snapshot = match (&self.batch, &input) {
@@ -182,7 +195,7 @@ impl PutRun {
     async fn send(
         &self,
         input: Input,
-        label: &str,
+        label: &FileLabel,
         name: Option<String>,
     ) -> Result<(Outcome, Option<Token>), Failure> {
         let (source, is_file) = match input {
@@ -233,13 +246,13 @@ impl PutRun {
         Ok((sent?, token))
     }
 
-    fn report_success(&self, outcome: &Outcome, token: Option<&Token>, label: &str) {
+    fn report_success(&self, outcome: &Outcome, token: Option<&Token>, label: &FileLabel) {
         let location = outcome.fields.get("location").and_then(|value| value.to_str().ok());
         let own = outcome.url.as_ref().map(ToString::to_string);
         let token = token.map(client::written);
         let json = json!({
             "event": "done",
-            "file": label,
+            "file": label.raw,
             "bytes": outcome.bytes,
             "resumed_bytes": outcome.resumed_bytes,
             "retries": outcome.retries,
@@ -280,10 +293,10 @@ impl PutRun {
         self.console.report(format_args!("{label}: uploaded {bytes} bytes{verified}{place}"), &json);
     }
 
-    fn report_failure(&self, failure: &Failure, label: &str) -> Exit {
+    fn report_failure(&self, failure: &Failure, label: &FileLabel) -> Exit {
         let exit = failure.exit;
         self.console.output.event(&json!({
-            "event": "failed", "file": label, "error": failure.to_string(), "exit": exit.code(),
+            "event": "failed", "file": label.raw, "error": failure.to_string(), "exit": exit.code(),
             "kind": exit.name(),
         }));
         if self.is_many {

@@ -115,8 +115,10 @@ impl Layers {
 
 /// Returns a message for each `HOIST_` variable that is not a setting, since it is probably misspelt.
 pub(crate) fn unknown_variables(variables: &Variables) -> Vec<String> {
-    let known =
-        |name: &str| name == "HOIST_CONFIG" || SETTINGS.iter().any(|setting| setting.variable() == name);
+    let known = |name: &str| {
+        matches!(name, "HOIST_CONFIG" | super::CLIENT_BEARER)
+            || SETTINGS.iter().any(|setting| setting.variable() == name)
+    };
     let unknown_variables =
         variables.iter().filter(|(name, value)| !known(name) && !is_container_link(name, value));
     unknown_variables

@@ -153,8 +153,8 @@ fn an_error_names_its_location_and_the_fix() {
         ("\nmax-sise = 3", "hoist.toml:2: unknown key `max-sise`; did you mean `max-size`?"),
         ("zzzzzz = 3", "hoist.toml:1: unknown key `zzzzzz`; `hoist serve --help` lists all settings"),
         (
-            "max-size = \"64M\"",
-            "hoist.toml:1: max-size: `64M` has no clear unit; write KiB, MiB, GiB, or KB, MB, GB",
+            "max-size = \"64Mi\"",
+            "hoist.toml:1: max-size: `64Mi` is not a size; write it like 64M or 64MiB (binary), 10MB (decimal) or 1024",
         ),
         (
             "max-size = 1.5",

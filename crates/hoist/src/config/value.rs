@@ -8,7 +8,8 @@ use std::time::Duration;
 use hoist_store::fs::Headroom;
 use http::Uri;
 
-/// A size in bytes: `1024`, `64MiB`, `10GB`.
+/// A size in bytes: `1024`, `64MiB`, `64M`, `10GB`. Units are binary unless they end with a `B` alone: `M` and `MiB` are
+/// 1024 × 1024 bytes, `MB` is 1 000 000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
 
@@ -16,19 +17,18 @@ impl FromStr for Size {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WRONG: &str = "is not a size; write it like 64MiB, 10GB or 1024";
+        const WRONG: &str = "is not a size; write it like 64M or 64MiB (binary), 10MB (decimal) or 1024";
         let (number, unit) = split(text);
         let factor: u64 = match unit.to_ascii_lowercase().as_str() {
             "" | "b" => 1,
-            "kib" => 1 << 10,
-            "mib" => 1 << 20,
-            "gib" => 1 << 30,
-            "tib" => 1 << 40,
+            "k" | "kib" => 1 << 10,
+            "m" | "mib" => 1 << 20,
+            "g" | "gib" => 1 << 30,
+            "t" | "tib" => 1 << 40,
             "kb" => 1_000,
             "mb" => 1_000_000,
             "gb" => 1_000_000_000,
             "tb" => 1_000_000_000_000,
-            "k" | "m" | "g" | "t" => return Err("has no clear unit; write KiB, MiB, GiB, or KB, MB, GB"),
             _ => return Err(WRONG),
         };
         let number: u64 = number.parse().map_err(|_| WRONG)?;
@@ -187,6 +187,11 @@ mod tests {
             ("1024", 1024),
             ("64MiB", 64 << 20),
             ("64 mib", 64 << 20),
+            ("64M", 64 << 20),
+            ("1k", 1 << 10),
+            ("2 g", 2 << 30),
+            ("3T", 3 << 40),
+            ("10MB", 10_000_000),
             ("10GB", 10_000_000_000),
             ("1kb", 1000),
             ("7B", 7),
@@ -200,7 +205,7 @@ mod tests {
             "MiB",
             "-1",
             "1.5GiB",
-            "64M",
+            "64Mi",
             "64 MiBs",
             "1e9",
             "1000000000000000",

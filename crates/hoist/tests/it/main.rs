@@ -28,6 +28,7 @@ mod parsing_cost;
 mod parts;
 mod preemption;
 mod put;
+mod put_flags;
 mod put_inputs;
 mod put_output;
 mod python;

@@ -67,6 +67,13 @@ impl Endpoint {
         self
     }
 
+    /// Accepts any certificate of the server.
+    pub fn accepting_any_certificate(mut self) -> Self {
+        let any = |tls: &Arc<Tls>| Tls { name: tls.name.clone(), h1: Trust::any(), h2: Trust::any() };
+        self.tls = self.tls.as_ref().map(any).map(Arc::new);
+        self
+    }
+
     /// Returns the value of the `Host` field.
     pub(crate) fn authority(&self) -> String {
         self.origin.host_field()

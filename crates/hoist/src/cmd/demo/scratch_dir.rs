@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use hoist_client::Quoted;
+
 use crate::exit::{Exit, Failure};
 
 /// A temporary directory, removed on drop.
@@ -18,7 +20,10 @@ impl ScratchDir {
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|error| {
             let next = "set TMPDIR to another directory";
-            Failure::message(Exit::File, format_args!("cannot create {}: {error}; {next}", path.display()))
+            Failure::message(
+                Exit::File,
+                format_args!("cannot create {}: {error}; {next}", Quoted::new(&path)),
+            )
         })?;
         Ok(Self(path))
     }
@@ -39,7 +44,7 @@ pub(super) fn write_random(path: &Path, bytes: u64) -> Result<(), Failure> {
     const PIECE: usize = 1 << 20;
     let cannot = |error: &dyn std::fmt::Display| {
         let next = "set TMPDIR to another directory";
-        Failure::message(Exit::File, format_args!("cannot write {}: {error}; {next}", path.display()))
+        Failure::message(Exit::File, format_args!("cannot write {}: {error}; {next}", Quoted::new(path)))
     };
     let mut file = File::create(path).map_err(|error| cannot(&error))?;
     let mut piece = vec![0; PIECE];

@@ -18,10 +18,20 @@ use http::Uri;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// The files that earlier runs of one command have uploaded.
+/// The runs that share a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scope<'a> {
+    /// Those of one command, until it has uploaded all its files. Has the files as given.
+    Command(&'a [PathBuf]),
+    /// Those with `--skip-done` to one URL. The record is kept.
+    Url,
+}
+
+/// The files that earlier runs have uploaded.
 #[derive(Debug)]
 pub(super) struct Batch {
     path: PathBuf,
+    is_kept: bool,
     done: HashMap<PathBuf, FileState>,
     /// Opened when the first file is complete.
     file: Mutex<Option<File>>,
@@ -92,24 +102,17 @@ fn octet(value: &Value) -> Option<u8> {
 }
 
 impl Batch {
-    /// Opens the record of the command that uploads these files to this URL.
-    pub(super) fn open(folder: &Path, given: &[PathBuf], url: &Uri) -> Self {
-        let key = |path: &PathBuf| hoist_client::file_key(path).unwrap_or_else(|_| path.clone());
-        let mut keys: Vec<_> = given.iter().map(key).collect();
-        keys.sort();
-        keys.dedup();
-        let path = folder.join(file_name(&keys, url));
-        // Older versions named the record by the paths as they were spelled. If it cannot be renamed, all is uploaded again.
-        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let legacy = folder.join(file_name(&given.iter().map(absolute).collect::<Vec<_>>(), url));
-        if legacy != path && !path.exists() {
-            let _ = fs::rename(&legacy, &path);
-        }
+    /// Opens the record of the runs in this scope that upload to this URL.
+    pub(super) fn open(folder: &Path, scope: Scope<'_>, url: &Uri) -> Self {
+        let path = match scope {
+            Scope::Command(given) => path_for_command(folder, given, url),
+            Scope::Url => folder.join(file_name(&[], url)),
+        };
         // Incomplete lines do not parse and are ignored.
         let text = fs::read_to_string(&path).unwrap_or_default();
         let done =
             text.lines().filter_map(FileSnapshot::read).map(|snapshot| (snapshot.file, snapshot.state));
-        Self { path, done: done.collect(), file: Mutex::new(None) }
+        Self { path, is_kept: matches!(scope, Scope::Url), done: done.collect(), file: Mutex::new(None) }
     }
 
     /// Returns whether an earlier run has uploaded the file in its current state.
@@ -132,9 +135,11 @@ impl Batch {
         }
     }
 
-    /// Deletes the record, since all files are uploaded.
+    /// Deletes the record of a command, since all its files are uploaded.
     pub(super) fn remove(self) {
-        let _ = fs::remove_file(self.path);
+        if !self.is_kept {
+            let _ = fs::remove_file(self.path);
+        }
     }
 
     fn create(&self) -> io::Result<File> {
@@ -154,6 +159,22 @@ fn file_name(files: &[PathBuf], url: &Uri) -> String {
         name.update(file.as_os_str().as_encoded_bytes());
     }
     format!("{}.jsonl", hoist_proto::hex::encode(&name.finalize()[..16]))
+}
+
+/// Returns the path of the record of a command that uploads these files.
+fn path_for_command(folder: &Path, given: &[PathBuf], url: &Uri) -> PathBuf {
+    let key = |path: &PathBuf| hoist_client::file_key(path).unwrap_or_else(|_| path.clone());
+    let mut keys: Vec<_> = given.iter().map(key).collect();
+    keys.sort();
+    keys.dedup();
+    let path = folder.join(file_name(&keys, url));
+    // Older versions named the record by the paths as they were spelled. If it cannot be renamed, all is uploaded again.
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let legacy = folder.join(file_name(&given.iter().map(absolute).collect::<Vec<_>>(), url));
+    if legacy != path && !path.exists() {
+        let _ = fs::rename(&legacy, &path);
+    }
+    path
 }
 
 #[cfg(test)]
@@ -184,19 +205,25 @@ mod tests {
         let (folder, file) = (place.path().join("state/batches"), place.path().join("film"));
         fs::write(&file, "one").expect("written");
         let url = Uri::from_static("http://h/u");
-        let open = || Batch::open(&folder, std::slice::from_ref(&file), &url);
+        let open = || Batch::open(&folder, Scope::Command(std::slice::from_ref(&file)), &url);
         let batch = open();
         assert!(!batch.has(&file));
         batch.add(&FileSnapshot::of(&file).expect("a file"));
         assert!(open().has(&file));
         let elsewhere = Uri::from_static("http://h/v");
-        assert!(!Batch::open(&folder, std::slice::from_ref(&file), &elsewhere).has(&file));
+        let command = Scope::Command(std::slice::from_ref(&file));
+        assert!(!Batch::open(&folder, command, &elsewhere).has(&file));
         fs::write(&file, "other").expect("written");
         assert!(!open().has(&file), "it has changed");
         open().add(&FileSnapshot::of(&file).expect("a file"));
         open().remove();
         assert!(!open().has(&file));
         assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 0);
+        let of_url = || Batch::open(&folder, Scope::Url, &url);
+        of_url().add(&FileSnapshot::of(&file).expect("a file"));
+        of_url().remove();
+        assert!(of_url().has(&file), "the record of a URL is kept");
+        assert!(!open().has(&file), "it is no record of the command");
     }
 
     #[test]
@@ -208,18 +235,20 @@ mod tests {
         let url = Uri::from_static("http://h/u");
         let snapshot = FileSnapshot::of(&films.join("a")).expect("a file");
         let other = place.path().join("b");
-        Batch::open(&folder, &[films.clone(), other.clone()], &url).add(&snapshot);
+        Batch::open(&folder, Scope::Command(&[films.clone(), other.clone()]), &url).add(&snapshot);
         for (given, to) in [
             ([films.join(""), other.clone()], "http://h/u"),
             ([place.path().join("./films/."), other.clone()], "http://h/u/"),
             ([other.clone(), films.clone()], "HTTP://H:80/u"),
             ([films.join("../films"), films.join("../b")], "http://h/u"),
         ] {
-            let batch = Batch::open(&folder, &given, &to.parse().expect("a URL"));
+            let batch = Batch::open(&folder, Scope::Command(&given), &to.parse().expect("a URL"));
             assert!(batch.has(&films.join("a")), "{given:?} {to}");
             assert!(batch.has(&films.join("./a")), "{given:?} {to}");
         }
-        assert!(!Batch::open(&folder, std::slice::from_ref(&films), &url).has(&films.join("a")));
+        assert!(
+            !Batch::open(&folder, Scope::Command(std::slice::from_ref(&films)), &url).has(&films.join("a"))
+        );
     }
 
     #[test]
@@ -230,11 +259,14 @@ mod tests {
         fs::write(films.join("a"), "content").expect("written");
         let url = Uri::from_static("http://h/u");
         let given = [films.join(""), place.path().join("a")];
-        let batch = Batch::open(&folder, &given, &url);
+        let batch = Batch::open(&folder, Scope::Command(&given), &url);
         batch.add(&FileSnapshot::of(&films.join("a")).expect("a file"));
         // The name that older versions gave it: the slash and the order count.
         fs::rename(&batch.path, folder.join(file_name(&given, &url))).expect("renamed");
-        assert!(Batch::open(&folder, &given, &url).has(&films.join("a")));
-        assert!(Batch::open(&folder, &[place.path().join("a"), films.clone()], &url).has(&films.join("a")));
+        assert!(Batch::open(&folder, Scope::Command(&given), &url).has(&films.join("a")));
+        assert!(
+            Batch::open(&folder, Scope::Command(&[place.path().join("a"), films.clone()]), &url)
+                .has(&films.join("a"))
+        );
     }
 }

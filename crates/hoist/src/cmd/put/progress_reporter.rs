@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::output::{Bar, Bytes, Console};
+use crate::output::{Bar, Bytes, Console, FileLabel};
 
 /// The interval at which the progress is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -19,7 +19,7 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(5);
 /// The reporter of one upload. Remembers what it has reported.
 pub(super) struct ProgressReporter<'a> {
     console: &'a Console,
-    label: &'a str,
+    label: &'a FileLabel,
     bar: Option<Bar>,
     start: Option<Start>,
     retries: u32,
@@ -28,8 +28,8 @@ pub(super) struct ProgressReporter<'a> {
 }
 
 impl<'a> ProgressReporter<'a> {
-    pub(super) fn new(console: &'a Console, label: &'a str) -> Self {
-        let bar = console.bars.as_ref().map(|bars| bars.add(label));
+    pub(super) fn new(console: &'a Console, label: &'a FileLabel) -> Self {
+        let bar = console.bars.as_ref().map(|bars| bars.add(&label.to_string()));
         Self { console, label, bar, start: None, retries: 0, last_event: None, last_warning: None }
     }
 
@@ -64,7 +64,7 @@ impl<'a> ProgressReporter<'a> {
                 self.console.message(format_args!("{}: {}{place}", self.label, at.start));
             }
             self.console.output.event(&json!({
-                "event": "send", "file": self.label, "start": start_name(at.start),
+                "event": "send", "file": self.label.raw, "start": start_name(at.start),
                 "offset": offset, "length": at.length,
             }));
         }
@@ -74,7 +74,7 @@ impl<'a> ProgressReporter<'a> {
                 _ => None,
             };
             self.console.output.event(&json!({
-                "event": "retry", "file": self.label, "retries": at.retries, "wait": wait,
+                "event": "retry", "file": self.label.raw, "retries": at.retries, "wait": wait,
                 "offset": at.acknowledged,
             }));
         }
@@ -98,7 +98,7 @@ impl<'a> ProgressReporter<'a> {
         if at.activity != Activity::Preparing && is_due {
             self.last_event = Some((now, at.sent));
             self.console.output.event(&json!({
-                "event": "progress", "file": self.label, "sent": at.sent, "acknowledged": at.acknowledged,
+                "event": "progress", "file": self.label.raw, "sent": at.sent, "acknowledged": at.acknowledged,
                 "length": at.length, "rate": at.rate, "eta": at.eta.map(|eta| eta.as_secs()),
                 "retries": at.retries,
             }));

@@ -1,8 +1,9 @@
 //! The command that resumes an interrupted run, quoted for a shell and without secrets.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
+
+use crate::output::quoted;
 
 /// Flags whose value is a secret.
 const SECRET: [&str; 2] = ["--bearer", "--proxy"];
@@ -10,65 +11,72 @@ const SECRET: [&str; 2] = ["--bearer", "--proxy"];
 /// Formats a command line for a shell, with secrets replaced by `...`.
 pub(super) fn format(arguments: &[OsString]) -> String {
     let mut text = Vec::with_capacity(arguments.len());
-    let mut flag = String::new();
+    // The flag whose value comes next.
+    let mut flag = Flag::Plain;
     for word in arguments {
-        let Some(word) = word.to_str() else {
-            let is_secret = flag == "--header" || SECRET.contains(&&*flag) || is_secret_with_value(word);
-            text.push(if is_secret { "...".to_owned() } else { escaped(word) });
-            flag.clear();
-            continue;
+        let octets = word.as_bytes();
+        let value = std::mem::replace(&mut flag, Flag::Plain);
+        let (name, value, word_of_value) = match value {
+            Flag::Plain => {
+                let (name, own, kind) = Flag::split(octets);
+                if own.is_none() {
+                    flag = kind;
+                }
+                match own {
+                    Some(own) => (name, kind, own),
+                    None => (&b""[..], Flag::Plain, octets),
+                }
+            }
+            kind => (&b""[..], kind, octets),
         };
-        text.push(match word.split_once('=') {
-            Some((name, _)) if SECRET.contains(&name) => format!("{name}=..."),
-            Some((name @ "--header", value)) => format!("{name}={}", quoted(&field(value))),
-            _ if SECRET.contains(&&*flag) => "...".to_owned(),
-            _ if flag == "--header" => quoted(&field(word)),
-            _ => quoted(word),
+        let name = String::from_utf8_lossy(name);
+        text.push(match value {
+            Flag::Plain => quoted(word),
+            Flag::Secret => format!("{name}..."),
+            Flag::Header => format!("{name}{}", field(word_of_value)),
         });
-        word.clone_into(&mut flag);
     }
     text.join(" ")
 }
 
-/// Returns whether an argument that is not UTF-8 is `--flag=value` with a secret value.
-fn is_secret_with_value(word: &OsStr) -> bool {
-    let flags = SECRET.into_iter().chain(["--header"]);
-    let mut flags = flags.map(|flag| format!("{flag}="));
-    flags.any(|flag| word.as_bytes().starts_with(flag.as_bytes()))
+/// A flag, by what its value may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flag {
+    Plain,
+    Secret,
+    Header,
+}
+
+impl Flag {
+    /// Splits a word into a flag, with the `=` after it, and its value, if the word has one.
+    fn split(word: &[u8]) -> (&[u8], Option<&[u8]>, Self) {
+        let flags = SECRET.into_iter().map(|flag| (flag, Self::Secret)).chain([("--header", Self::Header)]);
+        for (flag, kind) in flags {
+            match word.strip_prefix(flag.as_bytes()) {
+                Some([]) => return (word, None, kind),
+                Some([b'=', value @ ..]) => return (&word[..=flag.len()], Some(value), kind),
+                _ => {}
+            }
+        }
+        // Short flags may share a word: `-qH FIELD`, `-qHFIELD`.
+        let is_switch = |octet: &u8| matches!(octet, b'j' | b'k' | b'q' | b'v');
+        let Some(short) = word.strip_prefix(b"-") else { return (word, None, Self::Plain) };
+        let switches = short.iter().take_while(|octet| is_switch(octet)).count();
+        match &short[switches..] {
+            [b'H'] => (word, None, Self::Header),
+            [b'H', b'=', value @ ..] => (&word[..switches + 3], Some(value), Self::Header),
+            [b'H', value @ ..] => (&word[..switches + 2], Some(value), Self::Header),
+            _ => (word, None, Self::Plain),
+        }
+    }
 }
 
 /// Replaces the value of a field, since any value may be a secret (`Private-Token`, `X-Api-Key`).
-fn field(text: &str) -> String {
-    match text.split_once(':') {
-        Some((name, _)) => format!("{name}: ..."),
+fn field(text: &[u8]) -> String {
+    match text.iter().position(|octet| *octet == b':') {
+        Some(end) => quoted(OsStr::from_bytes(&[&text[..end], b": ..."].concat())),
         None => "...".to_owned(),
     }
-}
-
-fn quoted(word: &str) -> String {
-    let is_plain = |char: char| char.is_ascii_alphanumeric() || "_@%+=:,./-".contains(char);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-/// Quotes a word that is not UTF-8 as `$'...'`, with octal escapes.
-fn escaped(word: &OsStr) -> String {
-    let mut text = String::from("$'");
-    for octet in word.as_bytes() {
-        match octet {
-            b'\'' | b'\\' => {
-                text.push('\\');
-                text.push(char::from(*octet));
-            }
-            b' '..=b'~' => text.push(char::from(*octet)),
-            _ => write!(text, "\\{octet:03o}").expect("writing to a string"),
-        }
-    }
-    text.push('\'');
-    text
 }
 
 #[cfg(test)]
@@ -78,20 +86,19 @@ mod tests {
     #[test]
     fn words_that_are_not_utf8_are_escaped() {
         let words = ["hoist".into(), OsString::from(OsStr::from_bytes(b"it's \\ \xe9\n"))];
-        assert_eq!(format(&words), r"hoist $'it\'s \\ \351\012'");
+        assert_eq!(format(&words), r"hoist $'it\'s \\ \351\n'");
     }
 
     #[test]
     fn secrets_that_are_not_utf8_are_omitted() {
         let secret = |text: &[u8]| OsString::from(OsStr::from_bytes(text));
-        let words =
-            ["--header".into(), secret(b"X-Secret: s3cret\xe9"), secret(b"--header=X-Secret: s3cret\xe9")];
-        assert_eq!(format(&words), "--header ... ...");
+        let words = ["--header".into(), secret(b"X-Secret: s3cret\xe9"), secret(b"--header=s3cret\xe9")];
+        assert_eq!(format(&words), "--header 'X-Secret: ...' --header=...");
     }
 
     #[test]
     fn the_command_is_quoted_and_without_secrets() {
-        let cases: [(&[&str], &str); 8] = [
+        let cases: [(&[&str], &str); 13] = [
             (&["hoist", "put", "a b", "http://h/u"], "hoist put 'a b' http://h/u"),
             (&["hoist", "put", "it's", "*.mkv", ""], r"hoist put 'it'\''s' '*.mkv' ''"),
             (&["hoist", "--bearer", "s3cret", "x"], "hoist --bearer ... x"),
@@ -100,6 +107,11 @@ mod tests {
             (&["hoist", "--header=X-Team: films"], "hoist --header='X-Team: ...'"),
             (&["hoist", "--header", "Private-Token: s3cret"], "hoist --header 'Private-Token: ...'"),
             (&["hoist", "--header=s3cret", "x"], "hoist --header=... x"),
+            (&["hoist", "-H", "Cookie: a=b", "x"], "hoist -H 'Cookie: ...' x"),
+            (&["hoist", "-qkH", "Cookie: a=b", "x"], "hoist -qkH 'Cookie: ...' x"),
+            (&["hoist", "-HCookie: a=b", "x"], "hoist -H'Cookie: ...' x"),
+            (&["hoist", "-jH=Cookie: a=b", "x"], "hoist -jH='Cookie: ...' x"),
+            (&["hoist", "-H", "s3cret", "-Hs3cret"], "hoist -H ... -H..."),
         ];
         for (words, expected) in cases {
             let words: Vec<OsString> = words.iter().map(Into::into).collect();

@@ -5,15 +5,19 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use hoist_client::Quoted;
+
 use super::pattern;
+use crate::cli::Exclusion;
 use crate::exit::{Exit, Failure};
+use crate::output::FileLabel;
 
 /// An input to upload.
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) input: Input,
-    /// The path as given on the command line, for messages.
-    pub(super) label: String,
+    /// The path as given on the command line.
+    pub(super) label: FileLabel,
     /// The name sent to the server, unless the command line gives another.
     pub(super) name: Option<String>,
     /// True if the file's own name is not UTF-8, so that a different one is sent to the server.
@@ -33,21 +37,24 @@ pub(super) enum Input {
 
 /// The inputs in the order given, and notes about skipped files.
 #[derive(Debug, Default)]
-pub(super) struct Sources {
+pub(super) struct Sources<'a> {
     pub(super) items: Vec<Item>,
     pub(super) notes: Vec<String>,
+    exclude: &'a [Exclusion],
     /// The keys of the files, so that each name is uploaded once. Two links to one file are two names.
     seen: HashSet<PathBuf>,
     /// The files that were given more than once.
     repeated: Vec<PathBuf>,
 }
 
-impl Sources {
-    pub(super) fn of(given: &[PathBuf]) -> Result<Self, Failure> {
-        let mut sources = Self::default();
+impl<'a> Sources<'a> {
+    /// Finds the files that the command line names, without those that match a pattern of `exclude`.
+    pub(super) fn of(given: &[PathBuf], exclude: &'a [Exclusion]) -> Result<Self, Failure> {
+        let mut sources = Self { exclude, ..Self::default() };
         for path in given {
             if path.as_os_str() == "-" {
-                let item = Item { input: Input::Stdin, label: "-".to_owned(), name: None, is_altered: false };
+                let item =
+                    Item { input: Input::Stdin, label: FileLabel::new(path), name: None, is_altered: false };
                 sources.items.push(item);
             } else if fs::symlink_metadata(path).is_err() && is_pattern(path) {
                 sources.add_matches(path)?;
@@ -57,9 +64,9 @@ impl Sources {
         }
         match &sources.repeated[..] {
             [] => {}
-            [path] => sources.notes.push(format!("{} is given twice and uploaded once", path.display())),
+            [path] => sources.notes.push(format!("{} is given twice and uploaded once", Quoted::new(path))),
             [path, ..] => {
-                let (count, path) = (sources.repeated.len(), path.display());
+                let (count, path) = (sources.repeated.len(), Quoted::new(path));
                 sources
                     .notes
                     .push(format!("{count} files are given more than once and uploaded once, like {path}"));
@@ -70,19 +77,18 @@ impl Sources {
 
     fn add_matches(&mut self, given: &Path) -> Result<(), Failure> {
         let wrong = |why: &dyn std::fmt::Display| {
-            Failure::message(Exit::File, format_args!("{}: {why}", given.display()))
+            Failure::message(Exit::File, format_args!("{}: {why}", Quoted::new(given)))
         };
         let text = given.to_str().ok_or_else(|| wrong(&"a pattern must be UTF-8"))?;
         let found = pattern::expand(text).map_err(|error| wrong(&error))?;
-        let before = self.items.len();
+        if found.is_empty() {
+            return Err(wrong(&"no file matches this pattern"));
+        }
         for path in found {
             match path {
                 Ok(path) => self.add(&path),
                 Err((path, error)) => self.unreadable(path, error),
             }
-        }
-        if self.items.len() == before {
-            return Err(wrong(&"no file matches this pattern"));
         }
         Ok(())
     }
@@ -90,6 +96,7 @@ impl Sources {
     /// Adds a file, or all files of a directory.
     fn add(&mut self, path: &Path) {
         match fs::metadata(path) {
+            Ok(metadata) if self.excludes(path, metadata.is_dir()) => {}
             Ok(metadata) if metadata.is_dir() => self.add_directory(path),
             Ok(metadata) if !metadata.is_file() => self.push(Input::Pipe(path.to_owned()), path, None),
             // Errors are reported when the file is opened, so that the other files are uploaded anyway.
@@ -105,8 +112,9 @@ impl Sources {
         while let Some(path) = waiting.pop() {
             let is_link = path != top && path.is_symlink();
             match fs::metadata(&path) {
+                Ok(metadata) if path != top && self.excludes(&path, metadata.is_dir()) => {}
                 Ok(metadata) if metadata.is_dir() && is_link => {
-                    self.notes.push(format!("skipping {}: a link to a directory", path.display()));
+                    self.notes.push(format!("skipping {}: a link to a directory", Quoted::new(&path)));
                 }
                 Ok(metadata) if metadata.is_dir() => match children(&path) {
                     Ok(children) => waiting.extend(children.into_iter().rev()),
@@ -116,14 +124,18 @@ impl Sources {
                     let name = relative_name(top, &path);
                     self.push(Input::File(path.clone()), &path, name);
                 }
-                Ok(_) => self.notes.push(format!("skipping {}: not a regular file", path.display())),
+                Ok(_) => self.notes.push(format!("skipping {}: not a regular file", Quoted::new(&path))),
                 Err(error) => self.unreadable(path, error),
             }
         }
     }
 
+    fn excludes(&self, path: &Path, is_directory: bool) -> bool {
+        self.exclude.iter().any(|exclusion| exclusion.matches(path, is_directory))
+    }
+
     fn unreadable(&mut self, path: PathBuf, error: io::Error) {
-        let label = path.display().to_string();
+        let label = FileLabel::new(&path);
         let input = Input::Unreadable(path, error);
         self.items.push(Item { input, label, name: None, is_altered: false });
     }
@@ -137,7 +149,7 @@ impl Sources {
         // Names are sent as UTF-8 (RFC 8187); invalid bytes are replaced.
         let is_altered = name.as_ref().is_some_and(|name| name.to_str().is_none());
         let name = name.map(|name| name.to_string_lossy().into_owned());
-        self.items.push(Item { input, label: path.display().to_string(), name, is_altered });
+        self.items.push(Item { input, label: FileLabel::new(path), name, is_altered });
     }
 }
 
@@ -180,8 +192,8 @@ mod tests {
     }
 
     fn names(given: &[PathBuf]) -> Vec<String> {
-        let sources = Sources::of(given).expect("something");
-        sources.items.into_iter().map(|item| item.name.unwrap_or(item.label)).collect()
+        let sources = Sources::of(given, &[]).expect("something");
+        sources.items.into_iter().map(|item| item.name.unwrap_or(item.label.raw)).collect()
     }
 
     #[test]
@@ -192,7 +204,7 @@ mod tests {
         assert_eq!(names(&[place.path().join("films/")]), all);
         let nameless = [".hidden", "a.mkv", "b.mkv", "old/c.avi"];
         assert_eq!(names(&[place.path().join("films/old/..")]), nameless);
-        let sources = Sources::of(&[place.path().join("films")]).expect("files");
+        let sources = Sources::of(&[place.path().join("films")], &[]).expect("files");
         assert_eq!(sources.notes.len(), 1, "{:?}", sources.notes);
     }
 
@@ -205,10 +217,10 @@ mod tests {
         assert_eq!(names(&[place.path().join("d[1].txt"), "-".into()]), ["d[1].txt", "-"]);
         let film = place.path().join("films/a.mkv");
         assert_eq!(names(&[film.clone(), film, place.path().join("films/*.mkv")]), ["a.mkv", "b.mkv"]);
-        let none = Sources::of(&[place.path().join("*.none")]).expect_err("nothing");
+        let none = Sources::of(&[place.path().join("*.none")], &[]).expect_err("nothing");
         assert_eq!(none.exit, Exit::File);
         assert!(none.to_string().ends_with("no file matches this pattern"), "{none}");
-        assert!(Sources::of(&[place.path().join("a***")]).is_err());
+        assert!(Sources::of(&[place.path().join("a***")], &[]).is_err());
     }
 
     #[test]
@@ -233,7 +245,7 @@ mod tests {
         for (given, expected) in
             [(folder.join(name), "caf\u{fffd}.mkv"), (folder.clone(), "films/caf\u{fffd}.mkv")]
         {
-            let sources = Sources::of(&[given]).expect("something");
+            let sources = Sources::of(&[given], &[]).expect("something");
             let [item] = &sources.items[..] else { panic!("{sources:?}") };
             assert_eq!((item.name.as_deref(), item.is_altered), (Some(expected), true));
         }
@@ -247,28 +259,28 @@ mod tests {
         std::os::unix::fs::symlink("films", at("linked")).expect("linked");
         fs::hard_link(at("films/a.mkv"), at("hard.mkv")).expect("linked");
         let given = ["films/a.mkv", "link.mkv", "hard.mkv", "linked/a.mkv"].map(at);
-        let sources = Sources::of(&given).expect("files");
-        let paths: Vec<_> = sources.items.iter().map(|item| item.label.clone()).collect();
+        let sources = Sources::of(&given, &[]).expect("files");
+        let paths: Vec<_> = sources.items.iter().map(|item| item.label.raw.clone()).collect();
         assert_eq!(paths, given.clone().map(|path| path.display().to_string()));
         assert_eq!(sources.notes, [""; 0]);
         assert_eq!(names(&[at("linked"), at("films/old")]).len(), 5, "a link that is given is followed");
 
         let repeated = [at("films/a.mkv"), at("films/./a.mkv"), at("films/old/../a.mkv"), at("films/")];
         assert_eq!(names(&repeated), ["a.mkv", "films/.hidden", "films/b.mkv", "films/old/c.avi"]);
-        let notes = Sources::of(&repeated).expect("files").notes;
+        let notes = Sources::of(&repeated, &[]).expect("files").notes;
         let given = at("films/./a.mkv").display().to_string();
         assert!(
             notes.contains(&format!("3 files are given more than once and uploaded once, like {given}")),
             "{notes:?}"
         );
-        let notes = Sources::of(&[at("films/a.mkv"), at("films/*.mkv")]).expect("files").notes;
+        let notes = Sources::of(&[at("films/a.mkv"), at("films/*.mkv")], &[]).expect("files").notes;
         let given = at("films/a.mkv").display().to_string();
         assert_eq!(notes, [format!("{given} is given twice and uploaded once")]);
     }
 
     #[test]
     fn a_missing_file_is_reported_when_it_is_opened() {
-        let sources = Sources::of(&["/nonexistent/film".into(), "/dev/null".into()]).expect("two");
+        let sources = Sources::of(&["/nonexistent/film".into(), "/dev/null".into()], &[]).expect("two");
         assert!(matches!(sources.items[0].input, Input::File(_)));
         assert!(matches!(sources.items[1].input, Input::Pipe(_)));
     }

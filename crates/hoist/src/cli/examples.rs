@@ -1,0 +1,116 @@
+//! The examples at the end of each command's help.
+
+use std::fmt::Write as _;
+
+/// An example: a command, and what it does.
+pub(crate) struct Example {
+    pub(crate) does: &'static str,
+    pub(crate) command: &'static str,
+}
+
+const fn example(does: &'static str, command: &'static str) -> Example {
+    Example { does, command }
+}
+
+const SERVE: &[Example] = &[
+    example("Accept uploads from this machine at http://127.0.0.1:8080/uploads", "hoist serve"),
+    example(
+        "Accept uploads from other machines, with TLS and bearer tokens",
+        "hoist serve --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem --bearer-file tokens",
+    ),
+    example(
+        "Move each complete upload into a directory, under its file name",
+        "hoist serve --target files --files-dir /srv/films --files-name '{name}'",
+    ),
+];
+const CONFIG_CHECK: &[Example] = &[example(
+    "Find all problems of a configuration before the server is started with it",
+    "hoist config check --config hoist.toml",
+)];
+const CONFIG_PRINT: &[Example] = &[example(
+    "Show each setting and where its value comes from",
+    "hoist config print --config hoist.toml --max-size 10G",
+)];
+const PUT: &[Example] = &[
+    example("Upload a file; the same command resumes it", "hoist put film.mkv https://example.org/uploads"),
+    example(
+        "Upload a directory, without some files, at 10 MiB/s at most",
+        "hoist put films https://example.org/uploads --exclude '*.tmp' --rate 10M",
+    ),
+    example("Show first what would be uploaded", "hoist put films https://example.org/uploads --dry-run"),
+    example(
+        "Authenticate with a token that no other user of this machine can see",
+        "HOIST_BEARER=\"$(cat token)\" hoist put film.mkv https://example.org/uploads",
+    ),
+    example(
+        "Upload the output of another command",
+        "tar c films | hoist put - https://example.org/uploads --name films.tar",
+    ),
+    example("Find out why an upload fails", "hoist put film.mkv https://example.org/uploads -v"),
+];
+const STATUS: &[Example] = &[
+    example("Show how much of a file the server has", "hoist status film.mkv"),
+    example("Ask for an upload by its token", "hoist status https://example.org/uploads --token TOKEN"),
+];
+const CANCEL: &[Example] = &[
+    example("Cancel the unfinished upload of a file", "hoist cancel film.mkv"),
+    example("Delete a complete upload by its URL", "hoist cancel https://example.org/uploads/ID"),
+];
+const LS: &[Example] = &[
+    example("List the unfinished uploads of this user", "hoist ls"),
+    example("Print the command that resumes each of them", "hoist ls --json | jq -r .resume"),
+];
+const CHECK: &[Example] = &[
+    example("Check a server in all dialects that it supports", "hoist check https://example.org/uploads"),
+    example(
+        "Check tus 1.0 only, and write a report",
+        "hoist check http://127.0.0.1:8080/uploads --dialect tus1 --junit report.xml",
+    ),
+];
+const DEMO: &[Example] =
+    &[example("Upload a file over a link that is cut ten times", "hoist demo film.mkv --cuts 10")];
+const DNS_RECORD: &[Example] = &[example(
+    "Print the record for a zone file",
+    "hoist dns-record --host upload.example.org --tls-cert cert.pem --tls-key key.pem",
+)];
+const COMPLETIONS: &[Example] = &[
+    example("Complete in bash", "hoist completions bash > ~/.local/share/bash-completion/completions/hoist"),
+    example("Complete in fish", "hoist completions fish > ~/.config/fish/completions/hoist.fish"),
+];
+const MAN: &[Example] = &[
+    example("Read the manual page", "hoist man | man -l -"),
+    example("Install the pages of all commands", "hoist man ~/.local/share/man/man1"),
+];
+
+/// Returns the examples of a command, such as `put` or `config check`.
+pub(crate) fn of(command: &str) -> &'static [Example] {
+    match command {
+        "serve" => SERVE,
+        "config check" => CONFIG_CHECK,
+        "config print" => CONFIG_PRINT,
+        "put" => PUT,
+        "status" => STATUS,
+        "cancel" => CANCEL,
+        "ls" => LS,
+        "check" => CHECK,
+        "demo" => DEMO,
+        "dns-record" => DNS_RECORD,
+        "completions" => COMPLETIONS,
+        "man" => MAN,
+        _ => &[],
+    }
+}
+
+/// Formats the examples of a command for its help.
+pub(super) fn help(command: &str) -> String {
+    let mut text = String::from("Examples:");
+    for Example { does, command } in of(command) {
+        write!(text, "\n  # {does}\n  {command}").expect("writing to a string");
+    }
+    text
+}
+
+/// Formats a paragraph for the long help of a command, and its examples.
+pub(super) fn help_after(paragraph: &str, command: &str) -> String {
+    format!("{paragraph}\n\n{}", help(command))
+}
