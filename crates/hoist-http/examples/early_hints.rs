@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run -p hoist-http --example early_hints
-//! curl -v -T some-file http://127.0.0.1:8080/
+//! curl -v -T - http://127.0.0.1:8080/ < some-file
 //! ```
 
 use axum::extract::Request;

@@ -27,7 +27,8 @@ impl Default for Policy {
     }
 }
 
-/// Bounds on the sizes of uploads and of single requests, in bytes. There are none by default.
+/// Bounds on the sizes of uploads and of single requests, in bytes. By default, only the largest length that the dialects
+/// can express is a bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// The maximum size of a representation.

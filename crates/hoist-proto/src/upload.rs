@@ -255,6 +255,7 @@ pub struct Origin {
     pub method: Method,
     /// The request target: path and query.
     pub target: String,
-    /// The untrusted fields that describe the representation, or that the target asked for.
+    /// The untrusted fields of the creation request that are kept: those that describe the representation and,
+    /// in the IETF dialect, those of applications (`X-…`, `User-Agent`, `Link` and the like).
     pub fields: HeaderMap,
 }

@@ -18,6 +18,7 @@ use hoist_server::targets::{Representation, Target};
 use hoist_server::types::Offset;
 use hoist_server::upload::TargetResponse;
 use hoist_server::{BoxError, Hoist, Running};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Answers each complete upload with the number of its lines.
 struct CountLines;
@@ -58,15 +59,16 @@ pub async fn app(directory: &Path) -> Result<(Router, Running), BoxError> {
     Ok((app, running))
 }
 
-/// Serves the application until Ctrl-C. Uploads that are running then are stored, and clients resume them later.
+/// Serves the application until Ctrl-C or SIGTERM. Uploads that are running then are stored, and clients resume them.
 #[tokio::main]
 pub async fn main() -> Result<(), BoxError> {
     let (app, running) = app(Path::new("hoist-data")).await?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
-    let stop = async {
-        let _ = tokio::signal::ctrl_c().await;
-        running.stop().await;
-    };
-    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        served = hoist_http::serve(listener, app) => served?,
+        _ = tokio::signal::ctrl_c() => running.stop().await,
+        _ = terminate.recv() => running.stop().await,
+    }
     Ok(())
 }

@@ -9,13 +9,13 @@ use hoist_proto::digest::{self, REPR_DIGEST};
 use hoist_proto::engine;
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::{Reason, Refusal};
-use hoist_proto::upload::{Composition, Phase, TargetResponse, Upload};
+use hoist_proto::upload::{Composition, Interruption, Phase, TargetResponse, Upload};
 
 use crate::claim::Claim;
 use crate::digest::{Hashes, ReprCheck};
 use crate::shared::Shared;
 use crate::targets::{self, Representation};
-use crate::transition::{Stage, Transition};
+use crate::transition::{Removal, Stage, Transition};
 use crate::{answer, error};
 
 pub(crate) struct Received {
@@ -35,7 +35,7 @@ pub(crate) struct Finished {
 
 impl Shared {
     /// Delivers a complete representation to the target and records its answer. After a few failures attempts are spaced
-    /// out, and are also made without a client.
+    /// out, and are also made without a client. An upload that cannot be resumed is removed if its delivery fails.
     //= IETF-APP-17
     pub(crate) async fn deliver(&self, claim: &Claim, received: Received) -> Result<Finished, Refusal> {
         let Received { upload, created, .. } = received;
@@ -45,9 +45,14 @@ impl Shared {
         if let Some(wait) = self.backlog.wait(upload.id) {
             return Err(Reason::Unavailable(Duration::from_secs(wait.as_secs() + 1)).into());
         }
+        let is_resumable = upload.semantics.interruption == Interruption::Resumes;
+        let unresumable = (!is_resumable).then(|| upload.clone());
         let delivered = self.deliver_now(claim, Received { upload, ..received }).await;
-        if delivered.is_err() {
-            self.backlog.failed(claim.id());
+        match (&delivered, unresumable) {
+            (Ok(_), _) => {}
+            (Err(_), None) => self.backlog.failed(claim.id()),
+            // Its client can only send it again, which would deliver it twice. A removal that fails has been logged.
+            (Err(_), Some(upload)) => drop(self.remove_alone(claim, &upload, Removal::Discarded).await),
         }
         delivered
     }

@@ -276,10 +276,8 @@ impl GracePeriod {
             }
         });
         let Some(frame) = unconstrained(frame).await else { return Err(self.cause) };
-        let frame = frame.transpose().map_err(|failure| match failure.into() {
-            failure if matches!(failure.downcast_ref(), Some(BodyError::Malformed(_))) => {
-                InterruptCause::Malformed
-            }
+        let frame = frame.transpose().map_err(|failure| match interruption(&failure.into()) {
+            InterruptCause::Malformed => InterruptCause::Malformed,
             _ => self.cause,
         })?;
         let bytes = frame.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len);
@@ -339,7 +337,10 @@ async fn is_empty<B: Content>(claim: &Claim, shared: &Shared, body: &mut B) -> R
 /// Returns the reason why a body failed. Under another server than hoist-http all that is known is that it ended early.
 //= TUS1-PATCH-10
 fn interruption(failure: &BoxError) -> InterruptCause {
-    match failure.downcast_ref::<BodyError>() {
+    // Routers put bodies and their errors into types of their own.
+    let first: &(dyn std::error::Error + 'static) = &**failure;
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    match causes.find_map(|error| error.downcast_ref::<BodyError>()) {
         Some(BodyError::Idle | BodyError::TooSlow) => InterruptCause::TooSlow,
         Some(BodyError::Malformed(_)) => InterruptCause::Malformed,
         Some(_) | None => InterruptCause::Disconnected,

@@ -50,7 +50,8 @@ pub trait Target: Send + Sync + 'static {
     /// called again for the same upload after a crash.
     ///
     /// # Errors
-    /// Returns an error if the target cannot take it now. The upload stays stored, and delivery is tried again later.
+    /// Returns an error if the target cannot take it now. A resumable upload stays stored, and delivery is
+    /// tried again later. An ordinary one is removed, and its client is told to send it again.
     ///
     /// # Cancellation
     /// Not dropped while it runs, unless the process ends.
@@ -59,7 +60,7 @@ pub trait Target: Send + Sync + 'static {
         representation: Representation<'a>,
     ) -> BoxFuture<'a, Result<TargetResponse, Error>>;
 
-    /// Called when content has been stored and more is to come. A response ends the upload early, which then accepts no
+    /// Called when a request has ended, its content has been stored, and more is to come. A response ends the upload early, which then accepts no
     /// more content; for example if the content has the wrong format. The default returns `None`.
     ///
     /// # Errors

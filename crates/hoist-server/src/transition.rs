@@ -155,7 +155,12 @@ impl Shared {
         self.remove_alone(claim, upload, removal).await
     }
 
-    async fn remove_alone(&self, claim: &Claim, upload: &Upload, removal: Removal) -> Result<(), Refusal> {
+    pub(crate) async fn remove_alone(
+        &self,
+        claim: &Claim,
+        upload: &Upload,
+        removal: Removal,
+    ) -> Result<(), Refusal> {
         let (from, to) = (Some(Stage::of(upload)), Stage::Removed(removal));
         let transition = Transition { upload, from, to, keeps_content: false };
         self.apply(claim, transition).await.map_err(error::during("remove", upload.id))

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use hoist_server::Running;
 use http::HeaderMap;
@@ -9,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::SOON;
 
@@ -262,4 +264,27 @@ fn contents_of(directory: &Path, bytes: u64) -> usize {
     let uploads = std::fs::read_dir(directory.join("open")).expect("readable");
     let contents = uploads.map(|upload| upload.expect("readable").path().join("content").metadata());
     contents.filter(|content| content.as_ref().is_ok_and(|content| content.len() == bytes)).count()
+}
+
+#[tokio::test]
+async fn a_client_that_stalls_below_a_router_may_resume() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (app, running) = axum_example::app(directory.path()).await.expect("a directory that can be used");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("bound");
+    let limits = hoist_http::Limits { body_idle: Duration::from_millis(50), ..Default::default() };
+    let http = hoist_http::Server::new().limits(limits).serve(listener, app, CancellationToken::new());
+    let served = Served { addr, stop: oneshot::channel().0, task: tokio::spawn(http) };
+    let dialect = &DIALECTS[0];
+    let path = served.create(dialect).await;
+    let line = format!("PATCH {path}");
+    let fields = format!("{}Upload-Offset: 0\r\n", dialect.append);
+    let mut connection = served.send(&line, &fields, CONTENT.len(), &CONTENT[..SENT_FIRST]).await;
+    let mut response = String::new();
+    let read = connection.read_to_string(&mut response);
+    tokio::time::timeout(SOON, read).await.expect("a response in time").expect("readable");
+    assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
+    served.resume(dialect, &path).await;
+    running.stop().await;
+    served.task.abort();
 }

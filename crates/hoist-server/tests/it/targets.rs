@@ -1,5 +1,6 @@
 //! The delivery of an upload to its target: the request that the target sees, its answer, and requests that wait for it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -78,6 +79,23 @@ impl Target for Recording {
             self.started.add_permits(1);
             self.may_answer.acquire().await.expect("never closed").forget();
             Ok(self.answer.clone())
+        })
+    }
+
+    fn leaves_content(&self) -> bool {
+        false
+    }
+}
+
+/// A target that never accepts anything, and counts its deliveries.
+#[derive(Clone, Default)]
+struct Unavailable(Arc<AtomicUsize>);
+
+impl Target for Unavailable {
+    fn deliver<'a>(&'a self, _: Representation<'a>) -> BoxFuture<'a, Result<TargetResponse, Error>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async {
+            Err(Error::Io { doing: "ask the target".into(), source: std::io::Error::other("away") })
         })
     }
 
@@ -303,4 +321,18 @@ async fn an_early_answer_of_the_target_ends_the_upload() {
     let (url, _) = create(b"harmless").await;
     let got = append(&url.expect("a location"), "8", WHOLE, b" text").await;
     assert_eq!((got.status.as_u16(), got.field("upload-complete")), (201, Some("?1")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ordinary_upload_that_the_target_fails_to_take_is_not_delivered_later() {
+    let (store, target) = (MemoryStore::new(), Unavailable::default());
+    let hoist = Hoist::builder(Arc::new(store.clone()) as Arc<dyn Store>).target(target.clone()).build();
+    let running = hoist.start(Duration::from_mins(1)).await;
+    let fields = [("host", "example.org")];
+    let got = send(&hoist, request_to("/uploads", "PUT", &fields, Content::sized(b"hello"))).await;
+    assert_eq!((got.status.as_u16(), target.0.load(Ordering::Relaxed)), (503, 1), "{got:?}");
+    // The client has been told to send it again.
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert_eq!(target.0.load(Ordering::Relaxed), 1);
+    running.stop().await;
 }
