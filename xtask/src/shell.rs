@@ -132,6 +132,12 @@ pub(crate) fn need_component(name: &str, tool: &str, root: &Path) -> Result<()> 
         .with_context(|| format!("{name} is required; add it to the toolchain and run this again"))
 }
 
+/// Returns whether a directory of `PATH` has a file of this name.
+pub(crate) fn is_in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
 /// Returns whether [`install`] can work here.
 pub(crate) fn can_install(root: &Path) -> bool {
     let is_root = Shell::new("id", root).args(["-u"]).output().is_some_and(|user| user.trim() == "0");

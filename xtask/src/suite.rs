@@ -18,8 +18,9 @@ pub(crate) const SUITES: &[Step] = &[
 /// The names of the Chromium executable, as the tests look for it.
 pub(crate) const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
 
-/// Programs needed by third-party clients, each under one of these names.
-const PROGRAMS: &[&[&str]] = &[&["node"], &["npm"], &["python3"], BROWSERS];
+/// Programs that tests run, each under one of these names: third-party clients, shells, readers of manual pages.
+const PROGRAMS: &[&[&str]] =
+    &[&["node"], &["npm"], &["python3"], BROWSERS, &["bash"], &["zsh"], &["fish"], &["man"]];
 
 static FILTER: OnceLock<String> = OnceLock::new();
 
@@ -51,7 +52,7 @@ fn fetch(root: &Path) -> Result<Outcome> {
 
 fn tests(root: &Path) -> Result<Outcome> {
     for names in PROGRAMS.iter().filter(|names| version(names, root).is_none()) {
-        eprintln!("    there is no {}: NOT tested with clients that need it", names[0]);
+        eprintln!("    there is no {}: NOT tested with it", names[0]);
     }
     if has_cargo_tool("nextest", root) {
         let words = ["nextest", "run", "--workspace", "--all-features", "--locked"];

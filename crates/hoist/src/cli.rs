@@ -5,7 +5,7 @@
 
 mod check;
 mod client;
-mod examples;
+pub(crate) mod examples;
 mod exclusion;
 
 use std::ffi::OsString;
@@ -59,7 +59,7 @@ pub(crate) enum Verb {
     #[command(after_help = examples::help("demo"))]
     Demo(Demo),
     /// Print the DNS HTTPS record (RFC 9460) for the configuration of `serve`.
-    #[command(after_help = examples::help("dns-record"))]
+    #[command(after_help = examples::help_after(SETTINGS_OF_SERVE, "dns-record"))]
     DnsRecord(DnsRecord),
     /// Print a shell completion script.
     #[command(after_help = examples::help("completions"))]
@@ -83,29 +83,32 @@ const LAYERS: &str = "Each flag can also be set by an environment variable (--ma
     (decimal). Times: 30s, 5m, 7d, or a number of seconds. `hoist config print` shows \
     the effective configuration.";
 
+const SETTINGS_OF_SERVE: &str =
+    "Every flag and variable of `hoist serve` is accepted too; `hoist serve --help` lists them.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigVerb {
     /// Report all problems of the configuration and how to fix them. Exits with 0 if there are none.
-    #[command(after_help = examples::help("config check"))]
+    #[command(after_help = examples::help_after(SETTINGS_OF_SERVE, "config check"))]
     Check {
         #[command(flatten)]
-        settings: ServeArgs,
+        settings: HiddenServeArgs,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
     /// Print the effective configuration as TOML, with the source of each value.
-    #[command(after_help = examples::help("config print"))]
+    #[command(after_help = examples::help_after(SETTINGS_OF_SERVE, "config print"))]
     Print {
         #[command(flatten)]
-        settings: ServeArgs,
+        settings: HiddenServeArgs,
     },
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct DnsRecord {
     #[command(flatten)]
-    pub(crate) settings: ServeArgs,
+    pub(crate) settings: HiddenServeArgs,
     /// Host name under which clients reach the server.
     #[arg(long, value_name = "NAME")]
     pub(crate) host: String,
@@ -186,6 +189,33 @@ impl FromArgMatches for ServeArgs {
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
+    }
+}
+
+/// The flags of `serve` for a command whose help does not list them, except for `--config`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HiddenServeArgs(pub(crate) ServeArgs);
+
+impl Args for HiddenServeArgs {
+    fn augment_args(command: Command) -> Command {
+        let settings = ServeArgs::augment_args(Command::new(""));
+        settings.get_arguments().fold(command, |command, argument| {
+            command.arg(argument.clone().hide(argument.get_id() != "config"))
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for HiddenServeArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        ServeArgs::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
     }
 }
 

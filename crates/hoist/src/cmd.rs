@@ -3,12 +3,13 @@
 mod cancel;
 mod check;
 mod client;
+mod completions;
 mod config;
 mod demo;
 mod dns_record;
-mod generate;
 mod lookup;
 mod ls;
+mod manual;
 mod put;
 mod serve;
 mod status;
@@ -26,8 +27,8 @@ use crate::output::Output;
 pub(crate) fn run(cli: Cli, words: &[OsString], output: Output) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Serve(settings) => serve::run(&settings, output),
-        Verb::Config(ConfigVerb::Check { settings, .. }) => Ok(config::check(&settings, output)),
-        Verb::Config(ConfigVerb::Print { settings }) => config::print(&settings, output),
+        Verb::Config(ConfigVerb::Check { settings, .. }) => Ok(config::check(&settings.0, output)),
+        Verb::Config(ConfigVerb::Print { settings }) => config::print(&settings.0, output),
         Verb::Put(put) => put::run(put, words, output),
         Verb::Status(ask) => status::run(ask, output),
         Verb::Cancel(ask) => cancel::run(ask, output),
@@ -35,8 +36,8 @@ pub(crate) fn run(cli: Cli, words: &[OsString], output: Output) -> Result<Exit, 
         Verb::Ls(_) => ls::run(output),
         Verb::Demo(args) => demo::run(&args, output),
         Verb::DnsRecord(args) => dns_record::run(&args, output),
-        Verb::Completions { shell } => generate::completions(shell),
-        Verb::Man { directory } => generate::manual(directory.as_deref(), output),
+        Verb::Completions { shell } => completions::run(shell),
+        Verb::Man { directory } => manual::run(directory.as_deref(), output),
         Verb::Version => {
             let version = env!("CARGO_PKG_VERSION");
             output.result(format_args!("hoist {version}"), &json!({ "version": version }))?;

@@ -60,6 +60,11 @@ impl Exit {
         self.description().0
     }
 
+    /// Returns the meaning shown by `--help`.
+    pub(crate) const fn meaning(self) -> &'static str {
+        self.description().1
+    }
+
     /// Returns the name used in JSON, and the meaning shown by `--help`.
     const fn description(self) -> (&'static str, &'static str) {
         match self {

@@ -14,7 +14,7 @@ use crate::output::Output;
 
 //= TOK-DISC-02
 pub(crate) fn run(args: &DnsRecord, output: Output) -> Result<Exit, Failure> {
-    let config = load(&args.settings, output)?;
+    let config = load(&args.settings.0, output)?;
     let host = absolute(&args.host).map_err(|wrong| Failure::message(Exit::Usage, wrong))?;
     if config.tls.is_none() {
         output.message("warning: the server has no TLS; the record is valid only if a proxy terminates TLS");

@@ -3,6 +3,7 @@
 //! Owns names, default texts and help. `config/reader.rs` parses the texts.
 
 use hoist_proto::dialect::interop::Interop;
+use hoist_proto::dialect::tus1::Extension;
 
 /// A setting of `serve`.
 pub(crate) struct Setting {
@@ -16,6 +17,8 @@ pub(crate) struct Setting {
     pub(crate) help: &'static str,
     /// The heading in the help.
     pub(crate) heading: &'static str,
+    /// The words that the setting accepts, if these are a closed set; completion offers them. Empty otherwise.
+    pub(crate) words: &'static [&'static str],
 }
 
 /// The number of values that a setting takes.
@@ -28,6 +31,11 @@ pub(crate) enum Values {
 }
 
 impl Setting {
+    /// Returns the setting with a closed set of words.
+    const fn of(self, words: &'static [&'static str]) -> Self {
+        Self { words, ..self }
+    }
+
     /// Returns whether the setting takes several values.
     pub(crate) fn many(&self) -> bool {
         self.values == Values::Many
@@ -83,16 +91,39 @@ const OPERATION: &str = "Operation";
 type Text = &'static str;
 
 const fn one(heading: Text, name: Text, value: Text, default: Option<Text>, help: Text) -> Setting {
-    Setting { name, value, values: Values::One, default, help, heading }
+    Setting { name, value, values: Values::One, default, help, heading, words: &[] }
 }
 
 const fn many(heading: Text, name: Text, value: Text, default: Option<Text>, help: Text) -> Setting {
-    Setting { name, value, values: Values::Many, default, help, heading }
+    Setting { name, value, values: Values::Many, default, help, heading, words: &[] }
 }
 
 const fn switch(heading: Text, name: Text, help: Text) -> Setting {
-    Setting { name, value: "on|off", values: Values::Switch, default: Some("off"), help, heading }
+    Setting {
+        name,
+        value: "on|off",
+        values: Values::Switch,
+        default: Some("off"),
+        help,
+        heading,
+        words: &["on", "off"],
+    }
 }
+
+const TUS_EXTENSIONS: &[Text] = &{
+    let mut names = [""; Extension::ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = Extension::ALL[at].name();
+        at += 1;
+    }
+    names
+};
+
+const JWT_ALGORITHMS: &[Text] = &[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",
+    "EdDSA",
+];
 
 /// All settings, in the order of the help.
 pub(crate) const SETTINGS: &[Setting] = &[
@@ -117,7 +148,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "FORM",
         Some("absolute"),
         "Form of upload URLs in responses: `absolute` (with scheme and host) or `relative` (path only)",
-    ),
+    )
+    .of(&["absolute", "relative"]),
     many(
         NETWORK,
         "trusted-proxy",
@@ -132,7 +164,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "LEVEL",
         Some("disk"),
         "What acknowledged bytes survive: `disk` a power failure, `os` a crash of the server process",
-    ),
+    )
+    .of(&["disk", "os"]),
     switch(
         STORAGE,
         "new-key",
@@ -175,14 +208,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "VERSIONS",
         Some("off"),
         "With `v5-v6`, treat an upload of these draft versions as complete once it reaches its length, as tus-js-client expects",
-    ),
+    )
+    .of(&["off", "v5-v6"]),
     many(
         UPLOADS,
         "tus-disable",
         "EXTENSION",
         None,
         "tus 1.0 extension to turn off, like termination or concatenation-unfinished",
-    ),
+    )
+    .of(TUS_EXTENSIONS),
     switch(
         UPLOADS,
         "accept-forms",
@@ -195,14 +230,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "WHEN",
         Some("auto"),
         "When to send 104 responses: `auto` (only to clients that name a draft version), `always` or `never`",
-    ),
+    )
+    .of(&["auto", "always", "never"]),
     one(
         TARGET,
         "target",
         "TARGET",
         Some("keep"),
         "Destination of complete uploads: `keep` leaves them in the data directory, `files` moves them into --files-dir",
-    ),
+    )
+    .of(&["keep", "files"]),
     one(TARGET, "files-dir", "DIR", None, "Directory for --target files"),
     one(
         TARGET,
@@ -228,7 +265,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         None,
         "Key to verify JWTs with: a shared secret for HS*, otherwise a public key (PEM)",
     ),
-    one(AUTH, "jwt-algorithm", "ALG", None, "Algorithm of --jwt-key: HS256, RS256, ES256, EdDSA, ..."),
+    one(AUTH, "jwt-algorithm", "ALG", None, "Algorithm of --jwt-key: HS256, RS256, ES256, EdDSA, ...")
+    .of(JWT_ALGORITHMS),
     one(AUTH, "jwks-file", "FILE", None, "JSON Web Key Set to verify JWTs with"),
     many(AUTH, "jwt-audience", "AUD", None, "Accepted audience of a JWT"),
     many(
@@ -335,8 +373,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     one(OPERATION, "sweep-interval", "TIME", Some("5m"), "Interval between removals of expired uploads"),
     one(OPERATION, "workers", "N", None, "Number of worker threads [default: number of CPUs]"),
-    one(OPERATION, "log", "FORMAT", Some("human"), "Log format on stderr: `human` or `json`"),
-    one(OPERATION, "log-level", "LEVEL", Some("info"), "Log level: error, warn, info, debug or trace"),
+    one(OPERATION, "log", "FORMAT", Some("human"), "Log format on stderr: `human` or `json`")
+    .of(&["human", "json"]),
+    one(OPERATION, "log-level", "LEVEL", Some("info"), "Log level: error, warn, info, debug or trace")
+    .of(&["error", "warn", "info", "debug", "trace"]),
 ];
 
 #[cfg(test)]

@@ -399,3 +399,19 @@ fn the_printed_configuration_can_be_read_back() {
     again.layers = config.layers.clone();
     assert_eq!(format!("{again:?}"), format!("{config:?}"));
 }
+
+#[test]
+fn the_words_of_a_setting_are_those_that_it_accepts() {
+    for setting in SETTINGS.iter().filter(|setting| !setting.words.is_empty()) {
+        let errors = |word: &str| of(&[(setting.name, &[word])], &[], "").err().unwrap_or_default();
+        // Some words need other settings, but each is known.
+        let is_unknown =
+            |word: &str| errors(word).iter().any(|error| error.contains(&format!("`{word}` is ")));
+        assert!(is_unknown("zzz"), "{}", setting.name);
+        let expected = errors("zzz").concat();
+        for word in setting.words {
+            assert!(!is_unknown(word), "{} {word}: {:?}", setting.name, errors(word));
+            assert!(expected.contains(word), "{}: {expected}", setting.name);
+        }
+    }
+}

@@ -169,7 +169,7 @@ fn completions_and_manual_pages_are_generated() {
     }
     assert_eq!(run(&["completions", "tcsh"]).code, Some(2));
     let page = run(&["man"]);
-    assert!(page.code == Some(0) && page.stdout.contains(".TH hoist 1"), "{}", page.stdout);
+    assert!(page.code == Some(0) && page.stdout.contains(".TH \"HOIST\" \"1\""), "{}", page.stdout);
     let place = TestDir::new();
     let pages = place.text("man");
     assert_eq!(run(&["man", &pages]).stdout, format!("manual pages written to {pages}\n"));

@@ -36,6 +36,7 @@ mod races;
 mod received_content;
 mod reverse_proxies;
 mod serve;
+mod shells;
 mod shutdown;
 mod slow_peers;
 mod system_limits;
