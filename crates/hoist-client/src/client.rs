@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::http::{Alternatives, Connector, Http2, Proxies, Resolve, Roots, SystemResolver, Trust};
 use crate::origin::{Credentials, Origin};
 use crate::origin_cache::OriginCache;
+use crate::rate_limiter::RateLimiter;
 
 /// A client that uploads, queries and cancels uploads. Cheap to clone; clones share their settings and what they have
 /// learned about servers.
@@ -19,6 +20,7 @@ use crate::origin_cache::OriginCache;
 pub struct Client {
     pub(crate) connector: Arc<Connector>,
     pub(crate) origins: Arc<OriginCache>,
+    pub(crate) rate_limiter: Option<Arc<RateLimiter>>,
     pub(crate) settings: Settings,
 }
 
@@ -28,7 +30,6 @@ pub(crate) struct Settings {
     pub(crate) content_max: Option<u64>,
     pub(crate) dialect: Dialect,
     pub(crate) parts: usize,
-    pub(crate) bytes_per_second: Option<u64>,
     pub(crate) expect_timeout: Duration,
     pub(crate) rewind_bytes_max: u64,
     pub(crate) requires_resumable: bool,
@@ -59,6 +60,7 @@ pub struct ClientBuilder {
     http2: Http2,
     proxies: Proxies,
     resolver: Arc<dyn Resolve>,
+    bytes_per_second: Option<u64>,
     settings: Settings,
 }
 
@@ -74,12 +76,12 @@ impl Default for ClientBuilder {
             http2: Http2::default(),
             proxies: Proxies::default(),
             resolver: Arc::new(SystemResolver),
+            bytes_per_second: None,
             settings: Settings {
                 retries: Retries::default(),
                 content_max: None,
                 dialect: Dialect::Auto,
                 parts: 1,
-                bytes_per_second: None,
                 expect_timeout: Duration::from_secs(1),
                 rewind_bytes_max: 32 * 1024 * 1024,
                 requires_resumable: false,
@@ -187,9 +189,11 @@ impl ClientBuilder {
         self
     }
 
-    /// Limits the rate of each connection, in bytes per second. Default: unlimited.
+    /// Limits the rate at which the client and its clones send content, in bytes per second, all uploads and all their
+    /// connections together. The connections that have content to send share the rate evenly, and the share of one that
+    /// ends passes to the others. Default: unlimited.
     pub fn rate_max(mut self, bytes_per_second: u64) -> Self {
-        self.settings.bytes_per_second = Some(bytes_per_second);
+        self.bytes_per_second = Some(bytes_per_second);
         self
     }
 
@@ -243,6 +247,8 @@ impl ClientBuilder {
             proxies: self.proxies,
             resolver: self.resolver,
         };
-        Ok(Client { connector: Arc::new(connector), origins: Arc::default(), settings: self.settings })
+        let rate_limiter = self.bytes_per_second.map(|rate| Arc::new(RateLimiter::new(rate)));
+        let connector = Arc::new(connector);
+        Ok(Client { connector, origins: Arc::default(), rate_limiter, settings: self.settings })
     }
 }

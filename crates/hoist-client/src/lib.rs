@@ -61,6 +61,7 @@ mod origin_cache;
 mod progress;
 mod quoted;
 mod random;
+mod rate_limiter;
 mod redirect;
 mod response;
 mod run;

@@ -65,7 +65,7 @@ async fn open_source(put: &mut Put) -> Result<OpenSource, Error> {
     let settings = put.client.settings;
     let mut source =
         std::mem::replace(&mut put.source, Source::bytes("")).open(settings.rewind_bytes_max).await?;
-    source.bytes_per_second = settings.bytes_per_second;
+    source.rate_limiter.clone_from(&put.client.rate_limiter);
     put.reporter.update(|progress| progress.length = source.length());
     if !put.verifies {
         return Ok(source);

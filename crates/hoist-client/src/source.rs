@@ -20,7 +20,7 @@ use bytes::Bytes;
 use hoist_proto::dialect::tus1::client::Checksum;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeek, AsyncSeekExt};
 
-use self::body::{BodyReader, RateLimit, ReadSeek};
+use self::body::{BodyReader, ReadSeek};
 pub(crate) use self::body::{Gate, RequestBody};
 use self::guarded_file::{GuardedFile, OpenedFile};
 use self::rewind_buffer::RewindBuffer;
@@ -28,6 +28,7 @@ use crate::digest;
 use crate::error::Error;
 use crate::lock::lock;
 use crate::progress::Meter;
+use crate::rate_limiter::{RateLimiter, Turns};
 
 /// The bytes to upload.
 pub struct Source(Kind);
@@ -120,7 +121,7 @@ impl Source {
                 (stream(reader, length), length)
             }
         };
-        Ok(OpenSource { kind, length, bytes_per_second: None })
+        Ok(OpenSource { kind, length, rate_limiter: None })
     }
 }
 
@@ -128,7 +129,7 @@ impl Source {
 pub(crate) struct OpenSource {
     kind: OpenKind,
     length: Option<u64>,
-    pub(crate) bytes_per_second: Option<u64>,
+    pub(crate) rate_limiter: Option<Arc<RateLimiter>>,
 }
 
 enum OpenKind {
@@ -182,8 +183,8 @@ impl OpenSource {
                 BodyReader::Stream { rewind: rewind.clone(), at: range.start, is_open }
             }
         };
-        let rate_limit = self.bytes_per_second.map(RateLimit::new);
-        Ok(RequestBody::new(reader, range.end - range.start, is_open, meter, rate_limit))
+        let turns = self.rate_limiter.clone().map(Turns::new);
+        Ok(RequestBody::new(reader, range.end - range.start, is_open, meter, turns))
     }
 
     /// Returns the digest of a range, if it can be computed before the range is sent.

@@ -4,18 +4,17 @@ use std::io::{self, SeekFrom};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::time::Sleep;
 
 use super::file_reader::FileReader;
 use super::rewind_buffer::{Piece, RewindBuffer};
 use crate::lock::lock;
 use crate::progress::Meter;
+use crate::rate_limiter::Turns;
 
 /// Bytes of one frame from memory, and of one read from a reader.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -44,37 +43,6 @@ impl ErrorSlot {
 /// Holds back the content of a request. Dropping it lets the content pass, for good.
 pub(crate) type Gate = oneshot::Sender<()>;
 
-/// Limits the rate of a request's content.
-pub(super) struct RateLimit {
-    bytes_per_second: u64,
-    pause: Option<Pin<Box<Sleep>>>,
-}
-
-impl RateLimit {
-    pub(super) fn new(bytes_per_second: u64) -> Self {
-        Self { bytes_per_second: bytes_per_second.max(1), pause: None }
-    }
-
-    /// Returns the largest frame: a sixteenth of the bytes per second.
-    fn frame_bytes_max(&self) -> u64 {
-        (self.bytes_per_second / 16).max(1)
-    }
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(pause) = &mut self.pause {
-            ready!(pause.as_mut().poll(cx));
-            self.pause = None;
-        }
-        Poll::Ready(())
-    }
-
-    fn on_sent(&mut self, bytes: u64) {
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
-        let pause = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        self.pause = Some(Box::pin(tokio::time::sleep(pause)));
-    }
-}
-
 pub(super) enum BodyReader {
     Bytes(Bytes),
     File(FileReader),
@@ -94,7 +62,8 @@ pub(crate) struct RequestBody {
     pub(crate) error_slot: ErrorSlot,
     /// Closed when the [`Gate`] is dropped.
     held_back: Option<oneshot::Receiver<()>>,
-    rate_limit: Option<RateLimit>,
+    /// The turns at a limited rate.
+    turns: Option<Turns>,
 }
 
 impl RequestBody {
@@ -103,14 +72,14 @@ impl RequestBody {
         bytes: u64,
         is_open: bool,
         meter: Meter,
-        rate_limit: Option<RateLimit>,
+        turns: Option<Turns>,
     ) -> Self {
         if bytes == 0 {
             // The connection does not poll an empty body.
             meter.end();
         }
         let (error_slot, held_back, rest) = (ErrorSlot::default(), None, Bytes::new());
-        Self { reader, left: bytes, is_open, rest, meter, error_slot, held_back, rate_limit }
+        Self { reader, left: bytes, is_open, rest, meter, error_slot, held_back, turns }
     }
 
     pub(crate) fn none() -> Self {
@@ -160,9 +129,6 @@ impl RequestBody {
         if self.left == 0 {
             return Poll::Ready(None);
         }
-        if let Some(limit) = &mut self.rate_limit {
-            ready!(limit.poll_ready(cx));
-        }
         let piece = self.poll_piece(cx);
         self.meter.set_starved(piece.is_pending());
         let mut piece = match ready!(piece) {
@@ -173,16 +139,22 @@ impl RequestBody {
             }
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
-        let most = self.rate_limit.as_ref().map_or(u64::MAX, RateLimit::frame_bytes_max).min(self.left);
+        let mut most = self.left.min(piece.len() as u64);
+        if let Some(turns) = &mut self.turns {
+            let Poll::Ready(granted) = turns.poll_turn(most, cx) else {
+                self.rest = piece;
+                self.meter.set_starved(true);
+                return Poll::Pending;
+            };
+            turns.on_sent();
+            most = granted;
+        }
         if piece.len() as u64 > most {
             self.rest = piece.split_off(usize::try_from(most).expect("less than the length of a piece"));
         }
         let bytes = piece.len() as u64;
         self.left -= bytes;
         self.meter.add(bytes);
-        if let Some(limit) = &mut self.rate_limit {
-            limit.on_sent(bytes);
-        }
         Poll::Ready(Some(Ok(piece)))
     }
 }

@@ -1,6 +1,6 @@
 //! Uploads without interruptions: the requests, and the outcome.
 
-use hoist_client::{Error, Handle, Source, Token, random_token};
+use hoist_client::{Client, Error, Handle, Source, Token, random_token};
 use http::{HeaderName, HeaderValue};
 
 use crate::script::{Act, Server, bytes, respond, run_both, token_builder, token_client, write};
@@ -230,5 +230,24 @@ async fn the_rate_limit_is_respected() {
     outcome.expect("an upload");
     assert_eq!(seen[0].content, bytes(1000));
     let took = start.elapsed();
-    assert!((9.0..15.0).contains(&took.as_secs_f64()), "{took:?}");
+    assert!((9.9..10.1).contains(&took.as_secs_f64()), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn uploads_of_one_client_share_the_rate_limit() {
+    let client = token_builder().rate_max(1000).build().expect("a client");
+    let start = tokio::time::Instant::now();
+    let upload = async |client: Client, length: usize| {
+        let server = Server::start().await;
+        let put = client.put(server.url.clone(), Source::bytes(bytes(length)));
+        let complete = format!("204 No Content|Upload-Offset: {length}|Upload-Complete: ?1");
+        let script = vec![respond(&complete)];
+        let (outcome, _) = tokio::join!(put.send(), server.play(script));
+        outcome.expect("an upload");
+        start.elapsed().as_secs_f64()
+    };
+    let (big, tiny) = tokio::join!(upload(client.clone(), 10_000), upload(client, 1000));
+    // Both have half of the rate until the tiny one is complete, and the big one then has all of it.
+    assert!((1.9..2.1).contains(&tiny), "{tiny}");
+    assert!((10.9..11.1).contains(&big), "{big}");
 }

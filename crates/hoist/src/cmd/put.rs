@@ -62,7 +62,7 @@ pub(crate) fn run(args: Put, arguments: &[OsString], output: Output) -> Result<E
     let many = items.len();
     let parallel = args.parallel.min(many);
     start_request_log(&console, args.verbosity.verbose, parallel > 1 || args.parts > 1);
-    let run = Arc::new(PutRun::of(args, parallel, many, console)?);
+    let run = Arc::new(PutRun::of(args, many, console)?);
     let mut tally = Tally::default();
     let items = run.pending(items, &mut tally);
     if run.args.dry_run {
@@ -105,15 +105,13 @@ fn check_single(args: &Put, count: usize) -> Result<(), Failure> {
 }
 
 impl PutRun {
-    fn of(args: Put, parallel: usize, many: usize, console: Console) -> Result<Self, Failure> {
+    fn of(args: Put, many: usize, console: Console) -> Result<Self, Failure> {
         let mut builder = client::builder(&args.connection, &args.route)?
             .retry_budget(args.retry_for.0)
             .dialect(args.dialect)
             .parts(args.parts);
         if let Some(rate) = args.rate {
-            // The rate is divided among the connections.
-            let connections = parallel.saturating_mul(args.parts) as u64;
-            builder = builder.rate_max((rate.0 / connections).max(1));
+            builder = builder.rate_max(rate.0);
         }
         if args.require_resumable {
             builder = builder.require_resumable();
