@@ -133,6 +133,7 @@ fn check_announcement(dialect: Dialect, head: &Parts, operation: &Operation) {
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(0),
         lifetime: None,
+        resumes: 0,
         length: create.length,
         offset: Durable::ZERO,
         phase: Phase::Open,

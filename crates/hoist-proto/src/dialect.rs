@@ -26,7 +26,7 @@ use crate::operation::{Decoded, Operation, Reply};
 use crate::policy::Limits;
 use crate::refusal::{Reason, Refusal};
 use crate::types::{Durable, Timestamp, UploadId};
-use crate::upload::Upload;
+use crate::upload::{Family, Upload};
 
 /// `Upload-Token`: the client's name for an upload.
 pub const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
@@ -130,6 +130,16 @@ pub struct DialectOptions {
 }
 
 impl Dialect {
+    /// Returns the family of the uploads that requests in this dialect create.
+    pub const fn family(&self) -> Family {
+        match self {
+            Self::Token(_) => Family::Token,
+            Self::Ietf(_) => Family::Ietf,
+            Self::Tus1(_) => Family::Tus1,
+            Self::Conventional => Family::Conventional,
+        }
+    }
+
     /// Decodes the header section of a request. `content_bytes` is the size of its content, if the transport knows it.
     ///
     /// # Errors

@@ -192,6 +192,7 @@ fn new_upload(create: &Create, request: &UploadRequest, policy: &Policy, now: Ti
         created: now,
         touched: now,
         lifetime: policy.lifetime,
+        resumes: 0,
         length: create.length,
         offset: Durable::ZERO,
         phase: Phase::Open,

@@ -67,6 +67,7 @@ pub fn upload(id: UploadId) -> Upload {
         created,
         touched: created,
         lifetime: Some(Duration::from_hours(1)),
+        resumes: 0,
         length: None,
         offset: Durable::ZERO,
         phase: Phase::Open,

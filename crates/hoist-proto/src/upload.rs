@@ -31,6 +31,8 @@ pub struct Upload {
     pub touched: Timestamp,
     /// The time for which it, and later the target's response, is kept after its last change; forever if `None`.
     pub lifetime: Option<Duration>,
+    /// The number of times that a request continued it after an interruption.
+    pub resumes: u32,
     /// The length of the representation, once a request has stated it.
     pub length: Option<Length>,
     /// The number of stored bytes. Not part of the record: the store derives it from the content.
@@ -124,6 +126,18 @@ pub enum Family {
     Ietf,
     /// tus 1.0.
     Tus1,
+}
+
+impl Family {
+    /// Returns the name for logs and events. The names are those of the well-known document, and `conventional`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Conventional => "conventional",
+            Self::Token => "upload-token",
+            Self::Ietf => "resumable-upload",
+            Self::Tus1 => "tus",
+        }
+    }
 }
 
 /// A dialect's rules for completion, excess and interruption.

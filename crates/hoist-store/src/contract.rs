@@ -75,6 +75,7 @@ fn sample(number: u64) -> Upload {
         created,
         touched: created,
         lifetime: Some(Duration::from_millis(86_400_001)),
+        resumes: 3,
         ..testing::upload(UploadId::from_bits(bits))
     }
 }

@@ -148,6 +148,9 @@ struct Version1 {
     touched_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     lifetime_ms: Option<u64>,
+    /// Absent from the records of earlier versions, and if zero.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    resumes: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     length: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,6 +158,11 @@ struct Version1 {
     phase: PhaseName,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<AnswerText>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -268,6 +276,7 @@ impl Version1 {
             created_ms: upload.created.millis(),
             touched_ms: upload.touched.millis(),
             lifetime_ms: upload.lifetime.map(|life| u64::try_from(life.as_millis()).unwrap_or(u64::MAX)),
+            resumes: upload.resumes,
             length: upload.length.map(Length::get),
             discarded: record.discarded.map(Offset::get),
             phase,
@@ -311,6 +320,7 @@ impl Version1 {
             created: Timestamp::from_millis(self.created_ms),
             touched: Timestamp::from_millis(self.touched_ms),
             lifetime: self.lifetime_ms.map(Duration::from_millis),
+            resumes: self.resumes,
             length: self.length.map(Length::new),
             offset: Durable::ZERO,
             phase,

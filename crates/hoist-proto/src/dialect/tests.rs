@@ -52,6 +52,7 @@ pub(super) fn upload() -> Upload {
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(0),
         lifetime: None,
+        resumes: 0,
         length: None,
         offset: Durable::ZERO,
         phase: Phase::Open,

@@ -162,6 +162,7 @@ mod tests {
             created: NOW,
             touched: NOW,
             lifetime: Some(Duration::from_mins(1)),
+            resumes: 0,
             length: length.map(Length::new),
             offset,
             phase: if complete {

@@ -42,6 +42,7 @@ fn upload(offset: u64, length: Option<u64>, phase: Phase) -> Upload {
         created: Timestamp::from_millis(0),
         touched: Timestamp::from_millis(500_000),
         lifetime: None,
+        resumes: 0,
         length: length.map(Length::new),
         offset: durable(offset),
         phase,

@@ -2,6 +2,61 @@
 
 use super::{InterruptCause, Reason, Refusal, SizeLimit};
 
+impl Reason {
+    /// Returns the name of the reason for logs and metrics. A name never changes.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::InvalidField { .. } => "invalid-field",
+            Self::NotFound => "not-found",
+            Self::Gone => "gone",
+            Self::MethodNotAllowed { .. } => "method-not-allowed",
+            Self::UploadExists => "upload-exists",
+            Self::OffsetMismatch { .. } => "offset-mismatch",
+            Self::AlreadyComplete => "already-complete",
+            Self::AppendToComposed => "append-to-composed",
+            Self::AppendToEndpoint => "append-to-endpoint",
+            Self::ConflictingParts => "conflicting-parts",
+            Self::UnusablePart { .. } => "unusable-part",
+            Self::NotAppendMediaType { .. } => "not-append-media-type",
+            Self::FormContent => "form-content",
+            Self::FieldsTooLarge { .. } => "fields-too-large",
+            Self::DigestMismatch => "digest-mismatch",
+            Self::InconsistentLength => "inconsistent-length",
+            Self::LengthExceeded(_) => "length-exceeded",
+            Self::TooLarge { .. } => "too-large",
+            Self::TooSmall { .. } => "too-small",
+            Self::StorageFull => "storage-full",
+            Self::Interrupted(cause) => cause.name(),
+            Self::Busy => "busy",
+            Self::Unavailable(_) => "unavailable",
+            Self::Internal => "internal",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::Forbidden(_) => "forbidden",
+            Self::Rejected { .. } => "rejected",
+            Self::TooManyUploads { .. } => "too-many-uploads",
+            Self::QuotaExceeded { .. } => "quota-exceeded",
+            Self::ContentNotStored => "content-not-stored",
+            Self::RangeNotSatisfiable => "range-not-satisfiable",
+            Self::PreconditionFailed => "precondition-failed",
+            Self::NotImplemented(_) => "not-implemented",
+            Self::UnsupportedTusVersion => "unsupported-tus-version",
+        }
+    }
+}
+
+impl InterruptCause {
+    /// Returns the name of the cause for logs and metrics. A name never changes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::Superseded => "superseded",
+            Self::TooSlow => "too-slow",
+            Self::Malformed => "malformed",
+            Self::ShuttingDown => "shutting-down",
+        }
+    }
+}
+
 impl Refusal {
     /// The short summary of the reason.
     pub fn title(&self) -> &'static str {

@@ -132,8 +132,14 @@ fn read_summary(data_dir: &DataDir, id: UploadId) -> Result<Option<UploadSummary
         (Some(offset), Some(_)) => {
             // A crash came between the record and the removal of the content. Best effort: the next listing tries
             // again.
-            let freed = dir.remove_file(CONTENT);
-            tracing::info!(upload = %id.short(), ?freed, "freed content that was discarded before a crash");
+            match dir.remove_file(CONTENT) {
+                Ok(()) => {
+                    tracing::info!(upload = %id.short(), "freed content that was discarded before a crash");
+                }
+                Err(error) => {
+                    tracing::warn!(upload = %id.short(), %error, "cannot free content that was discarded before a crash");
+                }
+            }
             offset
         }
         (None, Some(bytes)) => Offset::new(bytes),

@@ -41,6 +41,7 @@ fn sample() -> Record {
             created: Timestamp::from_millis(1_700_000_000_123),
             touched: Timestamp::from_millis(1_700_000_009_876),
             lifetime: Some(Duration::from_hours(168)),
+            resumes: 0,
             length: Some(Length::new(4_294_967_296)),
             offset: Durable::ZERO,
             phase: Phase::Delivered(TargetResponse {
@@ -87,6 +88,15 @@ fn sealed(text: &str) -> Vec<u8> {
 fn body() -> String {
     let text = String::from_utf8(SAMPLE.to_vec()).expect("the sample is text");
     text[..text.find(super::CHECKSUM).expect("it has a checksum")].to_owned()
+}
+
+#[test]
+fn a_record_counts_resumptions_and_one_without_the_count_has_none() {
+    let resumed = Record { upload: Upload { resumes: 2, ..sample().upload }, ..sample() };
+    let text = String::from_utf8(to_bytes(&resumed).expect("encodes")).expect("text");
+    assert!(text.contains("\n  \"resumes\": 2,\n"), "{text}");
+    assert_eq!(from_bytes(text.as_bytes()).expect("decodes"), resumed);
+    assert!(!body().contains("\"resumes\": ") && sample().upload.resumes == 0);
 }
 
 #[test]
@@ -258,9 +268,10 @@ fn upload() -> impl Strategy<Value = Upload> {
     let family = select(vec![Family::Conventional, Family::Token, Family::Ietf, Family::Tus1]);
     let origin = (select(vec![Method::POST, Method::PUT, Method::PATCH]), any::<String>(), header_map());
     let times = (any::<u64>(), any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>());
-    let who = (any::<Option<String>>(), composition());
+    let who = (any::<Option<String>>(), composition(), any::<u32>());
     (any::<[u8; 16]>(), family, semantics, who, origin, times, phase()).prop_map(
-        |(bits, family, (completion, excess, interruption), (owner, composition), origin, times, phase)| {
+        |(bits, family, (completion, excess, interruption), who, origin, times, phase)| {
+            let (owner, composition, resumes) = who;
             Upload {
                 id: UploadId::from_bits(bits),
                 family,
@@ -271,6 +282,7 @@ fn upload() -> impl Strategy<Value = Upload> {
                 created: Timestamp::from_millis(times.0),
                 touched: Timestamp::from_millis(times.1),
                 lifetime: times.2.map(Duration::from_millis),
+                resumes,
                 length: times.3.map(Length::new),
                 offset: Durable::ZERO,
                 phase,
