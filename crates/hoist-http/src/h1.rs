@@ -58,7 +58,7 @@ pub(crate) async fn serve<S, B>(
             Ok(Some(head)) => head,
             Ok(None) => return connection.close(reader, false).await,
             Err(rejection) => {
-                tracing::debug!(peer = %peer, ?rejection, "request rejected by the connection");
+                rejection.log(peer);
                 connection.writer.problem(rejection);
                 return connection.close(reader, true).await;
             }

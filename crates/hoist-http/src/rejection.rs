@@ -5,8 +5,10 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE};
 use http::{Response, StatusCode};
+use tracing::field::display;
 
 use crate::date;
+use crate::service::Sender;
 
 /// The status and the detail of a response by the connection itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,13 @@ impl Rejection {
 
     pub(crate) const fn malformed(detail: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// Logs the rejection. The client and the status come first, as in the lines of services about refused requests.
+    pub(crate) fn log(self, sender: Sender) {
+        let Rejection { status, detail } = self;
+        let (client, status) = (sender.address().map(display), status.as_u16());
+        tracing::info!(client, status, reason = "malformed-request", detail, "request refused");
     }
 
     /// Returns the response, whose content is a problem document (RFC 9457).

@@ -2,7 +2,9 @@
 //!
 //! Owns every task of the server. One connection is in `h1.rs` or `h2.rs`.
 
+use std::borrow::Cow;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
@@ -10,12 +12,13 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
+use tracing::field::display;
 
 use crate::body::Body;
 use crate::h2::Budget;
 use crate::limits::{Limits, LiveLimits};
 use crate::listener::{Listener, Origin, Slots};
-use crate::service::{BoxError, HttpBody, HttpService};
+use crate::service::{BoxError, HttpBody, HttpService, Sender};
 use crate::transport::{Accepted, Socket, Stream};
 use crate::{h1, h2};
 
@@ -180,19 +183,16 @@ impl Shared {
             let _ = tcp.set_nodelay(true);
         }
         let limits = self.limits.current();
+        let has_begun = AtomicBool::new(false);
         let opened = tokio::select! {
             biased;
-            opened = timeout(limits.head_time, self.open(accepted)) => opened,
+            opened = timeout(limits.head_time, self.open(accepted, &has_begun)) => opened,
             () = self.drain.cancelled() => return,
         };
         let (stream, first, is_h2, tls) = match opened {
             Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => {
-                return tracing::debug!(peer = %origin.sender(false), %error, "connection failed before its first request");
-            }
-            Err(_) => {
-                return tracing::debug!(peer = %origin.sender(false), "connection timed out before its first request");
-            }
+            Ok(Err(error)) => return log_unopened(origin.sender(false), &has_begun, &describe(&error)),
+            Err(_) => return log_unopened(origin.sender(false), &has_begun, "it took too long"),
         };
         let peer = origin.sender(tls);
         if is_h2 {
@@ -203,12 +203,22 @@ impl Shared {
     }
 
     /// Accepts TLS if it is configured, and detects the version of HTTP. Returns the stream, the bytes read so far,
-    /// whether they are HTTP/2, and whether the stream is encrypted.
-    async fn open(&self, accepted: Accepted) -> io::Result<(Stream, BytesMut, bool, bool)> {
-        let socket = Socket::new(accepted);
+    /// whether they are HTTP/2, and whether the stream is encrypted. `has_begun` is true during a handshake.
+    async fn open(
+        &self,
+        accepted: Accepted,
+        has_begun: &AtomicBool,
+    ) -> io::Result<(Stream, BytesMut, bool, bool)> {
         #[cfg(feature = "tls")]
         if let Some(acceptor) = &self.tls {
-            let tls = acceptor.accept(socket).await?;
+            if let Accepted::Tcp(tcp) = &accepted
+                && tcp.peek(&mut [0]).await? == 0
+            {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            has_begun.store(true, Ordering::Relaxed);
+            let tls = acceptor.accept(Socket::new(accepted)).await?;
+            has_begun.store(false, Ordering::Relaxed);
             let negotiated = tls.get_ref().1.alpn_protocol().map(|protocol| protocol == b"h2");
             let mut stream = Stream::Tls(Box::new(tls));
             return match negotiated {
@@ -216,9 +226,32 @@ impl Shared {
                 None => detect(&mut stream).await.map(|(first, is_h2)| (stream, first, is_h2, true)),
             };
         }
-        let mut stream = Stream::Plain(socket);
+        let _ = has_begun;
+        let mut stream = Stream::Plain(Socket::new(accepted));
         let (first, is_h2) = detect(&mut stream).await?;
         Ok((stream, first, is_h2, false))
+    }
+}
+
+/// Logs a connection that ended before its first request. Monitors and scanners open many and send nothing, so only a
+/// handshake that had begun is of interest.
+fn log_unopened(sender: Sender, has_begun: &AtomicBool, reason: &str) {
+    let (client, port) = (sender.address().map(display), sender.port());
+    if has_begun.load(Ordering::Relaxed) {
+        tracing::info!(client, port, reason, "TLS handshake failed");
+    } else {
+        tracing::debug!(client, port, reason, "connection ended before its first request");
+    }
+}
+
+fn describe(error: &io::Error) -> Cow<'static, str> {
+    #[cfg(feature = "tls")]
+    if let Some(reason) = crate::tls::describe(error) {
+        return reason;
+    }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the client closed the connection".into(),
+        _ => error.to_string().into(),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use http::{Extensions, Method, Request, Response};
@@ -46,6 +46,21 @@ impl Sender {
         match self {
             Sender::Tcp(peer) => drop(extensions.insert(peer)),
             Sender::Unix(peer) => drop(extensions.insert(peer)),
+        }
+    }
+
+    /// Returns the address, for the log.
+    pub(crate) fn address(self) -> Option<IpAddr> {
+        match self {
+            Sender::Tcp(peer) => Some(peer.addr.ip().to_canonical()),
+            Sender::Unix(_) => None,
+        }
+    }
+
+    pub(crate) fn port(self) -> Option<u16> {
+        match self {
+            Sender::Tcp(peer) => Some(peer.addr.port()),
+            Sender::Unix(_) => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns the rustls configuration and the certificate in use. Connections keep the certificate they began with.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -107,6 +108,28 @@ impl Acceptor {
     pub(crate) async fn accept(&self, socket: Socket) -> io::Result<TlsStream<Socket>> {
         self.acceptor.accept(socket).await
     }
+}
+
+/// Returns the reason for which a handshake failed, if TLS knows it.
+pub(crate) fn describe(error: &io::Error) -> Option<Cow<'static, str>> {
+    use rustls::{AlertDescription, Error, InvalidMessage};
+    let error = error.get_ref()?.downcast_ref::<Error>()?;
+    Some(match error {
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => "the client does not speak TLS".into(),
+        Error::InvalidMessage(_) => "the client sent a malformed message".into(),
+        Error::PeerIncompatible(_) => "client and server have no version or cipher suite in common".into(),
+        Error::PeerMisbehaved(_) => "the client violated the protocol".into(),
+        Error::AlertReceived(alert) => match alert {
+            AlertDescription::UnknownCA => "the client does not trust the issuer of the certificate".into(),
+            AlertDescription::CertificateExpired => "the certificate has expired, says the client".into(),
+            AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::UnsupportedCertificate => "the client does not accept the certificate".into(),
+            alert => format!("the client sent alert {}", u8::from(*alert)).into(),
+        },
+        error => error.to_string().into(),
+    })
 }
 
 impl std::fmt::Debug for Acceptor {

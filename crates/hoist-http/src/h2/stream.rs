@@ -51,6 +51,7 @@ where
     let expects_continue = match fields::check(&request) {
         Ok(expects_continue) => expects_continue,
         Err(rejection) => {
+            rejection.log(peer);
             responder.send_problem(rejection);
             return Outcome::Ended;
         }
