@@ -6,13 +6,21 @@ use bytes::Bytes;
 use hoist_proto::dialect::{self, Context, Dialect};
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::{Reason, Refusal};
-use hoist_proto::upload::TargetResponse;
+use hoist_proto::upload::{Family, TargetResponse};
 use http::{HeaderValue, Response, header};
 
 pub use body::Body;
 
 /// A response of the endpoint.
 pub type Answer = Response<Body>;
+
+/// The dialect of a response and the refusal in it, for observers. An extension of every response in a dialect or with a
+/// refusal.
+#[derive(Clone, Debug)]
+pub(crate) struct Summary {
+    pub(crate) dialect: Option<Family>,
+    pub(crate) refusal: Option<Refusal>,
+}
 
 /// Encodes the outcome of a request in its dialect.
 pub(crate) fn encode(
@@ -25,15 +33,16 @@ pub(crate) fn encode(
         (None, Ok(_)) => return refused(None, &Reason::Internal.into(), context),
         (dialect, Err(refusal)) => return refused(dialect, &refusal, context),
     };
-    dialect.encode(&reply, context).map(|()| match reply {
+    let mut answer = dialect.encode(&reply, context).map(|()| match reply {
         Reply::Complete { answer, .. } => Body::from(answer.content),
         _ => Body::default(),
-    })
+    });
+    answer.extensions_mut().insert(Summary { dialect: Some(dialect.family()), refusal: None });
+    answer
 }
 
 /// Encodes a refusal in the dialect of the request, if it has one.
 pub(crate) fn refused(dialect: Option<Dialect>, refusal: &Refusal, context: &Context<'_>) -> Answer {
-    tracing::debug!(status = refusal.status(dialect).as_u16(), refusal = refusal.title(), "refused");
     let head =
         dialect.map_or_else(|| dialect::refused(None, refusal), |dialect| dialect.refuse(refusal, context));
     if !dialect.is_some_and(|dialect| dialect.uses_plain_text_errors()) {
@@ -42,12 +51,19 @@ pub(crate) fn refused(dialect: Option<Dialect>, refusal: &Refusal, context: &Con
     // For clients that show it to the user.
     let mut answer = head.map(|()| Body::from(format!("{}\n", refusal.detail())));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    summarize(&mut answer, dialect, refusal);
     answer
 }
 
 pub(crate) fn problem(mut head: Response<()>, dialect: Option<Dialect>, refusal: &Refusal) -> Answer {
+    summarize(&mut head, dialect, refusal);
     head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
     head.map(|()| Body::from(problem_document(dialect, refusal)))
+}
+
+fn summarize<B>(response: &mut Response<B>, dialect: Option<Dialect>, refusal: &Refusal) {
+    let dialect = dialect.map(|dialect| dialect.family());
+    response.extensions_mut().insert(Summary { dialect, refusal: Some(refusal.clone()) });
 }
 
 pub(crate) fn kept(refusal: &Refusal) -> TargetResponse {

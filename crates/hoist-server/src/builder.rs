@@ -14,6 +14,7 @@ use crate::clock::{Clock, SystemClocks, TimeSource};
 use crate::cors::{self, Cors};
 use crate::hook::{Hook, NoHook};
 use crate::lifetimes::Lifetimes;
+use crate::observe::{Log, Observer, Observers};
 use crate::proxy::{Network, Proxies};
 use crate::shared::{Hoist, Settings, Shared};
 use crate::targets::{Keep, Target};
@@ -58,6 +59,8 @@ impl Hoist {
             tombstones: Arc::default(),
             backlog: Arc::default(),
             lifetimes: Arc::new(Lifetimes::new(&policy)),
+            orderly_ends: Arc::default(),
+            observers: Observers::new(vec![Arc::new(Log::default())]),
             policy,
             health: Arc::default(),
             tasks: TaskTracker::new(),
@@ -164,6 +167,12 @@ impl Builder {
     /// Sets the clocks. Default: those of the operating system.
     pub fn clocks(mut self, clocks: impl TimeSource) -> Self {
         self.0.clock = Arc::new(Clock::new(Box::new(clocks)));
+        self
+    }
+
+    /// Sets the recipients of what happens to uploads and requests. Default: [`Log`], without a line for every request.
+    pub fn observers(mut self, observers: Vec<Arc<dyn Observer>>) -> Self {
+        self.0.observers = Observers::new(observers);
         self
     }
 

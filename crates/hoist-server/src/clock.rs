@@ -87,12 +87,12 @@ impl Clock {
         let step = self.observe(|timeline, wall, steady| timeline.resume(seen, wall, steady));
         match step {
             Some(Step::Forward(by)) => tracing::error!(
-                ahead = ?by,
-                "the system clock is far ahead of when the data directory was last used; time beyond {STOP_MAX:?} does \
+                ahead_s = by.as_secs(),
+                "the system clock is far ahead of when the data directory was last used; time beyond 24 hours does \
                  not count towards the age of uploads; check the clock"
             ),
             Some(Step::Back(by)) => tracing::error!(
-                behind = ?by,
+                behind_s = by.as_secs(),
                 "the system clock is behind the time at which the data directory was last used; nothing expires that is \
                  newer than the clock; check the clock"
             ),
@@ -130,11 +130,11 @@ impl Clock {
         drop(timeline);
         match step {
             Some(Step::Forward(by)) => tracing::error!(
-                ?by,
+                by_s = by.as_secs(),
                 "the system clock stepped forward; uploads keep the age they had, and nothing is removed for it"
             ),
             Some(Step::Back(by)) => tracing::error!(
-                ?by,
+                by_s = by.as_secs(),
                 "the system clock stepped back; uploads may be kept for longer by as much"
             ),
             None => {}

@@ -15,7 +15,7 @@ pub(crate) fn refusal(doing: &'static str, id: UploadId, failure: &Error) -> Ref
         Error::Fenced => Reason::Interrupted(InterruptCause::Superseded).into(),
         // Acknowledged bytes are missing. The client has to start over, and the operator has to find the cause.
         Error::Damaged(_) => {
-            tracing::error!(upload = %id.short(), doing, error = %failure, "the upload is damaged; its files are left for inspection");
+            tracing::error!(outcome = "damaged", upload = %id.short(), doing, error = %failure, "the upload is damaged; its files are left for inspection");
             Reason::NotFound.into()
         }
         other => {

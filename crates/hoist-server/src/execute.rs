@@ -8,6 +8,7 @@ use std::time::Duration;
 use hoist_proto::engine::{Decision, Plan};
 use hoist_proto::operation::{Operation, Reply};
 use hoist_proto::refusal::{Reason, Refusal};
+use hoist_proto::types::Offset;
 use hoist_proto::upload::{Composition, Interruption, Upload};
 use hoist_store::store::Writer;
 use http_body_util::Empty;
@@ -104,15 +105,21 @@ impl Claimed {
                     intake.receive(shared, body).await
                 }
             }
-            Decision::Receive(upload, plan) => {
+            Decision::Receive(mut upload, plan) => {
                 let (id, fence) = (upload.id, self.claim.fence());
                 let failed = |doing| error::during(doing, id);
                 if shared.ledger.counts_bytes() {
                     shared.ledger.ready().await?;
                 }
                 let mut reservation = shared.ledger.admit(&upload, content_bytes, transport.client)?;
+                let was_interrupted = !shared.orderly_ends.take(id);
+                let is_resumed = was_interrupted && plan.at > Offset::ZERO;
+                upload.resumes = upload.resumes.saturating_add(u32::from(is_resumed));
                 if self.known.is_some_and(|known| known.length != upload.length) {
                     shared.store.commit(&upload, fence).await.map_err(failed("commit"))?;
+                } else if is_resumed {
+                    // If this fails, a resumption is not counted; a store that cannot take the content says so below.
+                    let _ = shared.store.commit(&upload, fence).await;
                 }
                 let writer = shared.store.append(id, plan.at, fence).await.map_err(failed("append"))?;
                 reservation.stored();

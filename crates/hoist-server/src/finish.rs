@@ -78,10 +78,7 @@ impl Shared {
                 (answer, self.target.leaves_content())
             }
         };
-        let finished = self.finish(claim, upload, answer, created, keeps_content).await?;
-        let Upload { id, offset, .. } = &finished.upload;
-        tracing::info!(upload = %id.short(), bytes = %offset, "complete");
-        Ok(finished)
+        self.finish(claim, upload, answer, created, keeps_content).await
     }
 
     /// Asks the target for an early answer, which ends the upload. Does nothing if the target waits for more content.

@@ -23,6 +23,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::claim::Claim;
 use crate::finish::Received;
+use crate::observe::{Event, UploadEvent};
 use crate::progress::Progress;
 use crate::shared::Shared;
 use crate::transition::Removal;
@@ -126,8 +127,13 @@ impl Intake {
         }
         let length_is_stored = upload.length.is_some();
         let (upload, verdict) = engine::settle(upload, &plan, &ending, shared.clock.now());
-        let Upload { id, offset, .. } = &upload;
-        tracing::debug!(upload = %id.short(), %offset, ended = ?ending.how, "content ended");
+        match ending.how {
+            End::Interrupted(cause) => {
+                let event = UploadEvent::new(&upload, shared.clock.now(), &shared.endpoint);
+                shared.observers.tell(&Event::Interrupted(event, cause));
+            }
+            End::AllReceived | End::OverLimit | End::StorageFull => shared.orderly_ends.note(upload.id),
+        }
         reservation.settle(&upload);
         let hashes = content.check.whole;
         if !matches!(verdict, Verdict::Deliver { .. }) {

@@ -1,6 +1,7 @@
 //! The life of a request: decode, engage, then receive or answer.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -12,10 +13,11 @@ use http::request::Parts;
 use http::{HeaderValue, Request, header};
 use tracing::Instrument as _;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Summary};
 use crate::cors::CorsRequest;
 use crate::engage::{Engaged, FamilyFrom};
 use crate::intake::Content;
+use crate::meter::Meter;
 use crate::route::{Route, route};
 use crate::shared::{Hoist, Interims, Shared};
 use crate::{answer, discover, form};
@@ -31,13 +33,21 @@ impl<B: Content> tower_service::Service<Request<B>> for Hoist {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let hoist = self.latest();
-        let span = hoist.shared().span(&request);
-        Box::pin(async move { Ok(hoist.answer(request).await) }.instrument(span))
+        let client = hoist.shared().proxies.client_view(request.extensions(), request.headers()).client;
+        let measured = async move {
+            let observers = &hoist.shared().observers;
+            let mut meter = Meter::new(observers, client, request.method(), request.uri().path());
+            let mut answer = hoist.answer(request.map(|body| meter.metered(body))).await;
+            let summary = answer.extensions_mut().remove::<Summary>();
+            meter.answered(answer.status(), summary);
+            Ok(answer.map(|body| body.measured(meter)))
+        };
+        Box::pin(measured.instrument(span(client)))
     }
 }
 
 impl Hoist {
-    async fn answer<B: Content>(self, request: Request<B>) -> Answer {
+    async fn answer<B: Content>(&self, request: Request<B>) -> Answer {
         let asked = CorsRequest::of(request.method(), request.headers());
         let shared = self.shared();
         let mut answer = match route(request.uri().path(), request.method(), &shared.endpoint) {
@@ -127,16 +137,12 @@ impl Hoist {
     }
 }
 
-impl Shared {
-    /// Returns the span of a request. Its level is that of errors, so that an error log names the client too.
-    fn span<B>(&self, request: &Request<B>) -> tracing::Span {
-        let span = tracing::error_span!("request", client = tracing::field::Empty);
-        if let Some(client) = self.proxies.client_view(request.extensions(), request.headers()).client {
-            span.record("client", tracing::field::display(client));
-        }
-        span
-    }
+/// Returns the span of a request. Its level is that of errors, so that an error log names the client too.
+fn span(client: Option<IpAddr>) -> tracing::Span {
+    tracing::error_span!("request", client = client.map(tracing::field::display))
+}
 
+impl Shared {
     fn dialect_options(&self) -> DialectOptions {
         let rfc_interim = self.settings.interims == Interims::Always;
         DialectOptions {

@@ -19,8 +19,8 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::claim::{Claim, Claims};
-use crate::{admission, auth, backlog, clock, cors, digest, error, hook, lifetimes, pending_parts, proxy};
-use crate::{locked, targets, tombstones, upload_id};
+use crate::{admission, auth, backlog, clock, cors, digest, error, hook, lifetimes, observe, orderly};
+use crate::{locked, pending_parts, proxy, targets, tombstones, upload_id};
 
 /// The upload endpoint as a tower service. Clones share one endpoint, also its [changes](Hoist::reconfigure).
 ///
@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) tombstones: Arc<tombstones::Tombstones>,
     pub(crate) backlog: Arc<backlog::Backlog>,
     pub(crate) lifetimes: Arc<lifetimes::Lifetimes>,
+    pub(crate) orderly_ends: Arc<orderly::OrderlyEnds>,
+    pub(crate) observers: observe::Observers,
     /// The time and the result of the last health check of the store.
     pub(crate) health: Arc<tokio::sync::Mutex<Option<(Instant, bool)>>>,
     /// The tasks that outlive the request that started them.

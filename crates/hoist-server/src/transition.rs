@@ -1,8 +1,8 @@
 //! The transitions in the life of an upload, and the one place where a store records them.
 //!
-//! A [`Transition`] is a value: it is written to the store first, and only then does the process act on it. Hooks, an
-//! outbox of events and metrics attach to [`Shared::apply`], which knows every transition but a creation, and to
-//! [`Shared::create`].
+//! A [`Transition`] is a value: it is written to the store first, and only then does the process act on it and tell its
+//! [observers](crate::observe). Hooks and an outbox of events, which may delay or refuse a change, attach to
+//! [`Shared::apply`], which knows every transition but a creation, and to [`Shared::create`].
 
 use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::upload::{Composition, IndexedParts, Phase, Upload};
@@ -11,6 +11,7 @@ use hoist_store::store::{Error, UploadGroup, Writer};
 use crate::admission::Reservation;
 use crate::claim::{Claim, Requester};
 use crate::error;
+use crate::observe::{Event, Outcome, UploadEvent};
 use crate::shared::Shared;
 
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,17 @@ pub(crate) enum Removal {
     PartGone,
     /// It can never become complete, or no client has learned that it exists.
     Discarded,
+}
+
+impl Removal {
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Cancelled => Outcome::Cancelled,
+            Self::Expired => Outcome::Expired,
+            Self::PartGone => Outcome::Failed,
+            Self::Discarded => Outcome::Discarded,
+        }
+    }
 }
 
 impl Stage {
@@ -108,11 +120,27 @@ impl Shared {
         Ok(())
     }
 
+    /// Reports a transition to the observers.
+    fn report(&self, transition: &Transition<'_>) {
+        let Transition { upload, from, to, keeps_content } = *transition;
+        let event = UploadEvent::new(upload, self.clock.now(), &self.endpoint);
+        let had_ended = matches!(from, Some(Stage::Delivered | Stage::Failed));
+        self.observers.tell(&match to {
+            Stage::Open => Event::Created(event),
+            Stage::Received => Event::Received(event),
+            Stage::Delivered if keeps_content => Event::Ended(event, Outcome::Complete),
+            Stage::Delivered => Event::Ended(event, Outcome::Delivered),
+            Stage::Failed => Event::Ended(event, Outcome::Failed),
+            Stage::Removed(removal) if had_ended => Event::Removed(event, removal.outcome()),
+            Stage::Removed(removal) => Event::Ended(event, removal.outcome()),
+        });
+    }
+
     /// Updates what this process keeps of an upload after a transition.
     fn follow(&self, transition: &Transition<'_>) {
-        let Transition { upload, from, to, .. } = *transition;
+        let Transition { upload, to, .. } = *transition;
         let id = upload.id;
-        tracing::debug!(upload = %id.short(), ?from, ?to, "transition");
+        self.report(transition);
         match to {
             Stage::Open | Stage::Received => return,
             Stage::Delivered | Stage::Failed => {
@@ -127,6 +155,7 @@ impl Shared {
             }
         }
         self.digests.forget(id);
+        self.orderly_ends.take(id);
         self.backlog.done(id);
         self.pending_parts.forget(upload);
     }

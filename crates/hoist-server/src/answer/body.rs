@@ -10,8 +10,14 @@ use bytes::Bytes;
 use hoist_store::store::{Error, Reader};
 use http_body::{Frame, SizeHint};
 
+use crate::meter::Meter;
+
 /// The body of an [`Answer`](super::Answer).
-pub struct Body(Source);
+pub struct Body {
+    source: Source,
+    /// Reports the request when the body is dropped.
+    meter: Option<Box<Meter>>,
+}
 
 enum Source {
     Memory(Bytes),
@@ -35,11 +41,16 @@ struct Short(u64);
 impl Body {
     /// Returns a body of the first `bytes` bytes of `reader`.
     pub(crate) fn stored(reader: Box<dyn Reader>, bytes: u64) -> Self {
-        Self(Source::Store { reading: Reading::Idle(reader), bytes_left: bytes })
+        Source::Store { reading: Reading::Idle(reader), bytes_left: bytes }.into()
+    }
+
+    /// Returns the body with the measure of its request, which counts what is sent.
+    pub(crate) fn measured(self, meter: Meter) -> Self {
+        Self { meter: Some(Box::new(meter)), ..self }
     }
 
     fn bytes_left(&self) -> u64 {
-        match &self.0 {
+        match &self.source {
             Source::Memory(content) => content.len() as u64,
             Source::Store { bytes_left, .. } => *bytes_left,
         }
@@ -48,7 +59,13 @@ impl Body {
 
 impl<T: Into<Bytes>> From<T> for Body {
     fn from(content: T) -> Self {
-        Self(Source::Memory(content.into()))
+        Source::Memory(content.into()).into()
+    }
+}
+
+impl From<Source> for Body {
+    fn from(source: Source) -> Self {
+        Self { source, meter: None }
     }
 }
 
@@ -72,12 +89,15 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let next = match &mut self.0 {
+        let next = match &mut self.source {
             Source::Memory(content) => {
                 Ok(Some(std::mem::take(content)).filter(|content| !content.is_empty()))
             }
             Source::Store { reading, bytes_left } => ready!(reading.poll(cx, bytes_left)),
         };
+        if let (Some(meter), Ok(Some(piece))) = (&mut self.meter, &next) {
+            meter.sent(piece.len());
+        }
         Poll::Ready(next.map(|piece| piece.map(Frame::data)).transpose())
     }
 

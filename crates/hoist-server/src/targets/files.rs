@@ -71,7 +71,7 @@ impl Target for Files {
             let Representation { upload, store, fence, endpoint } = representation;
             let name = self.name(upload, endpoint);
             let given = store.export(upload.id, &self.directory, &name, fence).await?;
-            tracing::info!(upload = %upload.id.short(), file = %given, "delivered to the directory");
+            tracing::debug!(upload = %upload.id.short(), file = %given, "delivered to the directory");
             Ok(TargetResponse::of(StatusCode::CREATED))
         })
     }
