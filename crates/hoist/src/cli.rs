@@ -17,7 +17,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Su
 pub(crate) use self::check::Check;
 pub(crate) use self::client::{ConnectionArgs, Demo, Ls, ProxyArgs, Put, UploadArgs, UploadRef};
 pub(crate) use self::exclusion::Exclusion;
-use crate::config::{Flags, SETTINGS, TimeSpan, Values};
+use crate::config::{Flags, SETTINGS, TimeSpan, Values, former_name};
 use crate::exit;
 
 /// Resumable HTTP uploads: server, client and conformance checker.
@@ -163,6 +163,10 @@ impl Args for ServeArgs {
                 .help_heading(setting.heading)
                 // A repeated flag is accepted here and reported by `Config::load`, with the errors of the other layers.
                 .action(ArgAction::Append);
+            let arg = match former_name(setting.name) {
+                Some(former) => arg.alias(former),
+                None => arg,
+            };
             let arg = match setting.values {
                 Values::One | Values::Many => arg,
                 // The equals sign is required, or the flag would take the next argument as its value.

@@ -28,7 +28,7 @@ use http::HeaderName;
 pub(crate) use layers::Flags;
 use layers::{Layers, SettingSource, SettingValue, Variables};
 use reader::SettingsReader;
-pub(crate) use settings::{SETTINGS, Values};
+pub(crate) use settings::{SETTINGS, Values, former_name};
 pub(crate) use value::{Size, TimeSpan};
 
 /// The folders where the client commands keep their state between runs.
@@ -94,6 +94,7 @@ pub(crate) struct Config {
     pub(crate) workers: usize,
     pub(crate) log: LogFormat,
     pub(crate) log_level: tracing::Level,
+    pub(crate) log_requests: bool,
     /// Messages about probable mistakes that do not prevent a start.
     pub(crate) notes: Vec<String>,
     layers: Layers,
@@ -185,25 +186,16 @@ impl Config {
     /// Returns all errors, not only the first.
     pub(crate) fn load(flags: &Flags, file: Option<PathBuf>) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
-        let mut variables = Variables::new();
-        for (name, value) in std::env::vars_os() {
-            let Some(name) = name.to_str().filter(|name| name.starts_with("HOIST_")) else { continue };
-            match value.into_string() {
-                Ok(value) => drop(variables.insert(name.to_owned(), value)),
-                Err(_) => errors.push(ConfigError::at(name, "is not UTF-8 text")),
-            }
-        }
-        let path =
-            file.or_else(|| variables.get("HOIST_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
-        let file = match path.as_ref().map(|path| (path, std::fs::read_to_string(path))) {
-            None => Layers::default(),
-            Some((path, Ok(text))) => Layers::of_file(path, &text, &mut errors),
-            Some((path, Err(error))) => {
-                errors.push(ConfigError::at("--config", format!("cannot read {}: {error}", path.display())));
-                Layers::default()
-            }
-        };
+        let (variables, file) = read_layers(file, &mut errors);
         Self::of(flags, &variables, &file, errors)
+    }
+
+    /// Returns the format of the log, for messages about a configuration that has errors.
+    pub(crate) fn log_format(flags: &Flags, file: Option<PathBuf>) -> LogFormat {
+        let (variables, file) = read_layers(file, &mut Vec::new());
+        let layers = Layers::new(flags, &variables, &file);
+        let is_json = layers.get("log-format").is_some_and(|written| written.texts == ["json"]);
+        if is_json { LogFormat::Json } else { LogFormat::Human }
     }
 
     fn of(
@@ -289,6 +281,29 @@ impl Config {
     pub(crate) fn location(&self, name: &str) -> String {
         location(self.layers.get(name).map_or(&SettingSource::Default, |written| &written.source), name)
     }
+}
+
+/// Reads the environment variables and the file, which a flag or a variable may name.
+fn read_layers(file: Option<PathBuf>, errors: &mut Vec<ConfigError>) -> (Variables, Layers) {
+    let mut variables = Variables::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("HOIST_")) else { continue };
+        match value.into_string() {
+            Ok(value) => drop(variables.insert(name.to_owned(), value)),
+            Err(_) => errors.push(ConfigError::at(name, "is not UTF-8 text")),
+        }
+    }
+    let path =
+        file.or_else(|| variables.get("HOIST_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from));
+    let file = match path.as_ref().map(|path| (path, std::fs::read_to_string(path))) {
+        None => Layers::default(),
+        Some((path, Ok(text))) => Layers::of_file(path, &text, errors),
+        Some((path, Err(error))) => {
+            errors.push(ConfigError::at("--config", format!("cannot read {}: {error}", path.display())));
+            Layers::default()
+        }
+    };
+    (variables, file)
 }
 
 impl HookConfig {

@@ -24,9 +24,9 @@ use tokio::signal::unix::Signal;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::config::{config_failure, load};
+use super::config::config_failure;
 use crate::cli::ServeArgs;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, LogFormat};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use components::Components;
@@ -43,7 +43,31 @@ const READY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Serves until a signal stops it.
 pub(crate) fn run(settings: &ServeArgs, output: Output) -> Result<Exit, Failure> {
-    let config = load(settings, output)?;
+    match Config::log_format(&settings.flags, settings.file.clone()) {
+        LogFormat::Human => start(settings, &|problems| config_failure(problems, output), output),
+        // A failure is a line of the log, like everything else on standard error.
+        LogFormat::Json => start(settings, &logged_config_failure, output).or_else(|failure| {
+            log::write_failure(&failure);
+            Ok(failure.exit)
+        }),
+    }
+}
+
+/// Logs all errors but the last, and returns the last as the failure.
+fn logged_config_failure(problems: &[ConfigError]) -> Failure {
+    let mut failures = problems.iter().map(|problem| Failure::message(Exit::Config, problem));
+    let last = failures.next_back().expect("at least one error");
+    failures.for_each(|failure| log::write_failure(&failure));
+    last
+}
+
+fn start(
+    settings: &ServeArgs,
+    failed: &dyn Fn(&[ConfigError]) -> Failure,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let config =
+        Config::load(&settings.flags, settings.file.clone()).map_err(|problems| failed(&problems))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(config.workers).enable_all().build();
     let runtime = runtime.context("cannot start threads; try a smaller --workers")?;
@@ -52,15 +76,16 @@ pub(crate) fn run(settings: &ServeArgs, output: Output) -> Result<Exit, Failure>
         let _entered = runtime.enter();
         Signals::listen()?
     };
-    log::start(&config);
+    let log = log::start(&config);
     for warning in config.warnings().into_iter().chain(file_size_warning()) {
         tracing::warn!("{warning}");
     }
-    let parts = Components::of(&config).map_err(|problems| config_failure(&problems, output))?;
+    let parts = Components::of(&config).map_err(|problems| failed(&problems))?;
     descriptors::raise_limit();
     let ended = runtime.block_on(serve(&config, parts, signals, output));
     if let Ok(Exit::Forced) = ended {
         // A second signal does not wait for busy threads either.
+        drop(log);
         std::process::exit(Exit::Forced.code().into());
     }
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
@@ -148,8 +173,8 @@ async fn serve(
             Ok(Exit::Success)
         }
         () = overdue => {
-            let after = config.limits.drain_grace;
-            tracing::warn!(?after, "stopped at --drain-timeout before all work was done; the next start finishes it");
+            let after_s = config.limits.drain_grace.as_secs();
+            tracing::warn!(after_s, "stopped at --drain-timeout before all work was done; the next start finishes it");
             Ok(Exit::Success)
         }
         signal = second_signal => {

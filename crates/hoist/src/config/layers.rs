@@ -53,10 +53,12 @@ impl Layers {
     pub(crate) fn new(flags: &Flags, variables: &Variables, file: &Layers) -> Self {
         let mut layers = BTreeMap::new();
         for setting in SETTINGS {
-            let variable = setting.variable();
+            let is_set = |variable: &String| variables.get(variable).is_some_and(|text| !text.is_empty());
+            let former = setting.former_variable().filter(is_set);
+            let variable = Some(setting.variable()).filter(is_set).or(former).unwrap_or_default();
             let written = if let Some(texts) = flags.get(setting.name) {
                 Some(SettingValue { texts: texts.clone(), source: SettingSource::Flag(setting.name) })
-            } else if let Some(text) = variables.get(&variable).filter(|text| !text.is_empty()) {
+            } else if let Some(text) = variables.get(&variable) {
                 let texts = if setting.many() {
                     text.split(',').map(|text| text.trim().to_owned()).collect()
                 } else {
@@ -115,9 +117,12 @@ impl Layers {
 
 /// Returns a message for each `HOIST_` variable that is not a setting, since it is probably misspelt.
 pub(crate) fn unknown_variables(variables: &Variables) -> Vec<String> {
+    let is_of = |setting: &settings::Setting, name: &str| {
+        setting.variable() == name || setting.former_variable().is_some_and(|former| former == name)
+    };
     let known = |name: &str| {
         matches!(name, "HOIST_CONFIG" | super::CLIENT_BEARER)
-            || SETTINGS.iter().any(|setting| setting.variable() == name)
+            || SETTINGS.iter().any(|setting| is_of(setting, name))
     };
     let unknown_variables =
         variables.iter().filter(|(name, value)| !known(name) && !is_container_link(name, value));

@@ -69,7 +69,7 @@ impl SettingsReader<'_> {
             limits,
             sweep_interval: self.positive_span("sweep-interval"),
             workers: self.count("workers", 1..=1024),
-            log: self.choice("log", &[("human", LogFormat::Human), ("json", LogFormat::Json)]),
+            log: self.choice("log-format", &[("human", LogFormat::Human), ("json", LogFormat::Json)]),
             log_level: self.choice(
                 "log-level",
                 &[
@@ -80,6 +80,7 @@ impl SettingsReader<'_> {
                     ("trace", tracing::Level::TRACE),
                 ],
             ),
+            log_requests: self.switch("log-requests"),
             notes,
             layers: Layers::default(),
         }

@@ -43,13 +43,22 @@ impl Setting {
 
     /// Returns the name of the environment variable.
     pub(crate) fn variable(&self) -> String {
-        format!("HOIST_{}", self.name.to_uppercase().replace('-', "_"))
+        variable(self.name)
+    }
+
+    /// Returns the former name of the environment variable.
+    pub(crate) fn former_variable(&self) -> Option<String> {
+        former_name(self.name).map(variable)
     }
 }
 
-/// Returns the setting with this name.
+fn variable(name: &str) -> String {
+    format!("HOIST_{}", name.to_uppercase().replace('-', "_"))
+}
+
+/// Returns the setting with this name, or with this former name.
 pub(crate) fn find(name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.name == name)
+    SETTINGS.iter().find(|setting| setting.name == name || former_name(setting.name) == Some(name))
 }
 
 /// Returns the setting name most similar to `name`, or `None` if none is similar enough to be suggested.
@@ -373,11 +382,24 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     one(OPERATION, "sweep-interval", "TIME", Some("5m"), "Interval between removals of expired uploads"),
     one(OPERATION, "workers", "N", None, "Number of worker threads [default: number of CPUs]"),
-    one(OPERATION, "log", "FORMAT", Some("human"), "Log format on stderr: `human` or `json`")
+    one(OPERATION, "log-format", "FORMAT", Some("human"), "Log format on stderr: `human` or `json`")
     .of(&["human", "json"]),
     one(OPERATION, "log-level", "LEVEL", Some("info"), "Log level: error, warn, info, debug or trace")
     .of(&["error", "warn", "info", "debug", "trace"]),
+    switch(
+        OPERATION,
+        "log-requests",
+        "Log every request, and not only uploads that end and requests that are refused",
+    ),
 ];
+
+/// Former names of settings, which stay valid.
+pub(crate) const FORMER_NAMES: &[(&str, &str)] = &[("log", "log-format")];
+
+/// Returns the former name of a setting.
+pub(crate) fn former_name(name: &str) -> Option<&'static str> {
+    FORMER_NAMES.iter().find(|(_, present)| *present == name).map(|(former, _)| *former)
+}
 
 #[cfg(test)]
 mod tests {

@@ -70,6 +70,14 @@ fn defaults_match_those_of_the_libraries() {
 }
 
 #[test]
+fn a_former_name_of_a_setting_stays_valid() {
+    let log = |flags, variables: &[(&str, &str)], file| of(flags, variables, file).expect("sound").log;
+    assert_eq!(log(&[], &[], "log = \"json\"\n"), LogFormat::Json);
+    assert_eq!(log(&[], &[("HOIST_LOG", "json")], ""), LogFormat::Json);
+    assert_eq!(log(&[], &[("HOIST_LOG", "json"), ("HOIST_LOG_FORMAT", "human")], ""), LogFormat::Human);
+}
+
+#[test]
 fn each_setting_changes_the_configuration() {
     // A valid, non-default value for each setting.
     let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\nlocation = \"absolute\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
@@ -80,7 +88,7 @@ fn each_setting_changes_the_configuration() {
         jwt-algorithm = \"ES256\"\njwt-audience = \"a\"\njwt-issuer = [\"i\"]\njwt-main-issuer = \"i\"\nhook-command = \"h 'x y'\"\n\
         hook-timeout = \"1s\"\nmax-open-uploads = 3\nmax-open-uploads-per-user = \"none\"\nmax-open-uploads-per-address = 6\nmax-complete-uploads = 8\nmax-stored-bytes = 4\n\
         max-stored-bytes-per-user = 5\nhead-timeout = 1\nidle-timeout = 2\nmin-rate = 0\nmax-connections = 7\n\
-        drain-timeout = 0\nsweep-interval = 9\nworkers = 3\nlog = \"json\"\nlog-level = \"debug\"\n";
+        drain-timeout = 0\nsweep-interval = 9\nworkers = 3\nlog-format = \"json\"\nlog-level = \"debug\"\nlog-requests = true\n";
     let config = of(&[], &[], all).expect("sound");
     let seconds = Duration::from_secs;
     assert_eq!((config.data, config.endpoint), ("d".into(), "/e".into()));
@@ -132,6 +140,7 @@ fn each_setting_changes_the_configuration() {
     assert_eq!(config.limits, limits);
     assert_eq!((config.sweep_interval, config.workers), (seconds(9), 3));
     assert_eq!((config.log, config.log_level), (LogFormat::Json, tracing::Level::DEBUG));
+    assert!(config.log_requests);
     // The others exclude each other with the above.
     let missing = SETTINGS.iter().filter(|setting| !all.contains(&format!("{} = ", setting.name)));
     assert_eq!(

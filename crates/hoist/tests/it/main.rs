@@ -24,6 +24,7 @@ mod harness;
 mod hostile_names;
 mod interim_responses;
 mod interruptions;
+mod logs;
 mod parsing_cost;
 mod parts;
 mod preemption;

@@ -11,6 +11,7 @@ use hoist_server::auth::jwt::Jwt;
 use hoist_server::auth::{Anyone, Authenticator, Unusable};
 use hoist_server::hook::command::Command;
 use hoist_server::hook::{Hook, NoHook};
+use hoist_server::observe::Log;
 use hoist_server::targets::Files;
 use hoist_server::{BadEndpoint, Builder, Hoist, Settings};
 use hoist_store::fs::make_directory;
@@ -87,6 +88,7 @@ impl Components {
             .cors_headers(&config.cors_headers)
             .trusted_proxies(config.trusted_proxies.clone())
             .quotas(config.quotas)
+            .observers(vec![Arc::new(Log { requests: config.log_requests })])
             .settings(Settings {
                 interims: config.interims,
                 locations: config.locations,

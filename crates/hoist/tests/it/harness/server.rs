@@ -130,7 +130,13 @@ impl Server {
     fn spawn(home: &ServerDir, mut command: Command) -> Self {
         let log = home.path("log");
         let stderr = OpenOptions::new().create(true).append(true).open(&log).expect("a log");
-        let mut child = command.stderr(stderr).spawn().expect("a process");
+        let child = command.stderr(stderr).spawn().expect("a process");
+        Self::adopt(home, child)
+    }
+
+    /// Takes over a server that was started with its standard output as a pipe. Its log is the file in `home`, if any.
+    pub(crate) fn adopt(home: &ServerDir, mut child: Child) -> Self {
+        let log = home.path("log");
         let stdout = child.stdout.take().expect("a pipe");
         let (sender, lines) = mpsc::channel();
         let lines = Mutex::new(lines);
