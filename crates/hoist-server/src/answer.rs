@@ -6,21 +6,15 @@ use bytes::Bytes;
 use hoist_proto::dialect::{self, Context, Dialect};
 use hoist_proto::operation::Reply;
 use hoist_proto::refusal::{Reason, Refusal};
-use hoist_proto::upload::{Family, TargetResponse};
+use hoist_proto::upload::TargetResponse;
 use http::{HeaderValue, Response, header};
 
 pub use body::Body;
 
+use crate::meter::Summary;
+
 /// A response of the endpoint.
 pub type Answer = Response<Body>;
-
-/// The dialect of a response and the refusal in it, for observers. An extension of every response in a dialect or with a
-/// refusal.
-#[derive(Clone, Debug)]
-pub(crate) struct Summary {
-    pub(crate) dialect: Option<Family>,
-    pub(crate) refusal: Option<Refusal>,
-}
 
 /// Encodes the outcome of a request in its dialect.
 pub(crate) fn encode(

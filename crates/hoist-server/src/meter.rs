@@ -9,13 +9,21 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use hoist_proto::refusal::Refusal;
 use hoist_proto::types::UploadId;
+use hoist_proto::upload::Family;
 use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::answer::Summary;
-use crate::intake::Content;
 use crate::observe::{Event, Observers, RequestEvent};
+
+/// The dialect of a response and the refusal in it, for observers. An extension of every response in a dialect or with a
+/// refusal.
+#[derive(Clone, Debug)]
+pub(crate) struct Summary {
+    pub(crate) dialect: Option<Family>,
+    pub(crate) refusal: Option<Refusal>,
+}
 
 /// Reports its request when it is dropped.
 pub(crate) struct Meter {
@@ -91,7 +99,7 @@ pub(crate) struct Metered<B> {
     received: Arc<AtomicU64>,
 }
 
-impl<B: Content> Body for Metered<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for Metered<B> {
     type Data = Bytes;
     type Error = B::Error;
 

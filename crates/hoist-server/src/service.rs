@@ -13,11 +13,11 @@ use http::request::Parts;
 use http::{HeaderValue, Request, header};
 use tracing::Instrument as _;
 
-use crate::answer::{Answer, Summary};
+use crate::answer::Answer;
 use crate::cors::CorsRequest;
 use crate::engage::{Engaged, FamilyFrom};
 use crate::intake::Content;
-use crate::meter::Meter;
+use crate::meter::{Meter, Summary};
 use crate::route::{Route, route};
 use crate::shared::{Hoist, Interims, Shared};
 use crate::{answer, discover, form};

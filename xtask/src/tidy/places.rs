@@ -52,6 +52,11 @@ const PLACES: &[Place] = &[
             "crates/hoist-server/src/progress.rs",
             // Monotonic clock: the time of the last health check.
             "crates/hoist-server/src/discover.rs",
+            // Monotonic clock: the duration of a request.
+            "crates/hoist-server/src/meter.rs",
+            // Monotonic clock: the number of log lines in a second, and waiting for standard error.
+            "crates/hoist/src/cmd/serve/log.rs",
+            "crates/hoist/src/cmd/serve/log/writer.rs",
             "crates/hoist-client/src/clock.rs",
             // The time since a credentials file was checked.
             "crates/hoist-server/src/auth/watched.rs",
