@@ -26,7 +26,10 @@ pub struct Client {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
+    /// The pauses and the number of attempts. Their time is limited by `retry_budget`.
     pub(crate) retries: Retries,
+    /// The time without progress after which an upload, and all uploads to its origin, are given up.
+    pub(crate) retry_budget: Duration,
     pub(crate) content_max: Option<u64>,
     pub(crate) dialect: Dialect,
     pub(crate) parts: usize,
@@ -78,7 +81,8 @@ impl Default for ClientBuilder {
             resolver: Arc::new(SystemResolver),
             bytes_per_second: None,
             settings: Settings {
-                retries: Retries::default(),
+                retries: Retries { budget: Duration::MAX, ..Retries::default() },
+                retry_budget: Retries::default().budget,
                 content_max: None,
                 dialect: Dialect::Auto,
                 parts: 1,
@@ -137,8 +141,12 @@ impl ClientBuilder {
     }
 
     /// Sets the time after which to give up if the server acknowledges nothing new. Default: 5 min. Progress resets it.
+    ///
+    /// The uploads of a client to one origin share this time: while none of them makes progress, an upload that starts
+    /// later gets only what the others have left of it. It also limits the time that one attempt may wait for the server,
+    /// to no less than 1 s. Zero means one attempt.
     pub fn retry_budget(mut self, limit: Duration) -> Self {
-        self.settings.retries.budget = limit;
+        self.settings.retry_budget = limit;
         self
     }
 
@@ -237,7 +245,9 @@ impl ClientBuilder {
             self.fields.insert(header::AUTHORIZATION, value);
         }
         let bound_to = self.credentials_url.as_ref().map(Origin::of).transpose()?;
+        let origins = Arc::<OriginCache>::default();
         let connector = Connector {
+            origins: Arc::clone(&origins),
             trust: Trust::from(self.roots),
             alternatives: Alternatives::default(),
             credentials: Credentials::new(self.fields, bound_to),
@@ -249,6 +259,6 @@ impl ClientBuilder {
         };
         let rate_limiter = self.bytes_per_second.map(|rate| Arc::new(RateLimiter::new(rate)));
         let connector = Arc::new(connector);
-        Ok(Client { connector, origins: Arc::default(), rate_limiter, settings: self.settings })
+        Ok(Client { connector, origins, rate_limiter, settings: self.settings })
     }
 }

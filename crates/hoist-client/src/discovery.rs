@@ -5,6 +5,8 @@
 #[cfg(feature = "dns")]
 mod dns;
 
+use std::time::Duration;
+
 use http::uri::PathAndQuery;
 use http::{Request, Uri, header};
 use serde::Deserialize;
@@ -50,7 +52,8 @@ impl Client {
             .body(())
             .expect("constants make a request");
         let (mut connection, caller_origin) = (ReusedConnection::default(), Origin::of(&base)?);
-        let response = connection.query(&self.connector, &base, head, &caller_origin, clock::now()).await;
+        let response =
+            connection.query(&self.connector, &base, head, &caller_origin, clock::now(), Duration::MAX).await;
         let response = response.map_err(|failed| failed.error)?;
         let Some(document) = document(&response) else { return at(&base, DEFAULT_PATH) };
         let url = resolve(&base, &document.url)?;

@@ -106,6 +106,30 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// No host has the name in the URL, and the origin has not responded before.
+    #[error("there is no host named {host}")]
+    UnknownHost {
+        /// The host.
+        host: String,
+    },
+    /// The peer is not an HTTP server. The origin has not responded before.
+    #[error("{authority} does not speak HTTP")]
+    NotHttp {
+        /// Host and port.
+        authority: String,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The server has nothing at the upload URL that accepts an upload.
+    #[error("nothing takes uploads at {url}: the server answered {status}{}", after_colon(detail.as_deref()))]
+    NoEndpoint {
+        /// The upload URL.
+        url: String,
+        /// The status.
+        status: StatusCode,
+        /// The text of the problem document, except with 404, where it could only speak of an upload.
+        detail: Option<String>,
+    },
     /// A proxy refused a request, or could not reach the server.
     #[error("the proxy {proxy} answered {status}")]
     Proxy {
@@ -127,6 +151,8 @@ pub enum Error {
     Tls {
         /// Host and port.
         authority: String,
+        /// The kind of the cause.
+        fault: TlsFault,
         /// The cause.
         source: io::Error,
     },
@@ -140,7 +166,7 @@ pub enum Error {
     #[error("no data was transferred for {} s", .0.as_secs_f64())]
     Idle(Duration),
     /// The server answered with an error status.
-    #[error("the server answered {status}{}", detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default())]
+    #[error("the server answered {status}{}", after_colon(detail.as_deref()))]
     Refused {
         /// The status.
         status: StatusCode,
@@ -165,9 +191,27 @@ pub enum Error {
     Exhausted {
         /// The number of attempts.
         attempts: u32,
+        /// True if no upload of this client to the origin has made progress for that time, so that others would fail too.
+        concerns_origin: bool,
         /// The error of the last attempt.
         source: Box<Error>,
     },
+}
+
+/// The kind of a TLS failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsFault {
+    /// The server's certificate has expired.
+    Expired,
+    /// The server's certificate is not valid yet.
+    NotYetValid,
+    /// The server's certificate is for other names than the host of the URL.
+    WrongName,
+    /// The server's certificate is self-signed, or its issuer is not trusted.
+    UnknownIssuer,
+    /// Another failure.
+    Other,
 }
 
 /// The chance that a retry succeeds.
@@ -213,11 +257,16 @@ impl Error {
                     (AttemptError::Lost, Some(error)) => error,
                     (AttemptError::Lost, None) => Self::Upload(failure),
                 };
-                Self::Exhausted { attempts, source: Box::new(source) }
+                Self::Exhausted { attempts, concerns_origin: false, source: Box::new(source) }
             }
             other => Self::Upload(other),
         }
     }
+}
+
+/// Formats the end of a message.
+fn after_colon(detail: Option<&str>) -> String {
+    detail.map(|detail| format!(": {detail}")).unwrap_or_default()
 }
 
 /// Names a source in an error message.

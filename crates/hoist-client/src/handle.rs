@@ -64,6 +64,11 @@ impl Handle {
         if let Self::Url { url, .. } = self { url } else { self.target() }
     }
 
+    /// Returns whether the URL that the caller gave is the upload's own, so that the upload was created elsewhere.
+    pub(crate) fn is_created_elsewhere(&self) -> bool {
+        matches!(self, Self::Url { target, url, .. } if target == url)
+    }
+
     /// Returns the handles of the partial uploads, if there are any.
     pub(crate) fn parts(&self) -> Option<Vec<Self>> {
         let Self::Parts { url: target, parts } = self else { return None };

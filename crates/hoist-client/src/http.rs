@@ -5,6 +5,7 @@
 
 mod alternative;
 mod connect;
+mod diagnosis;
 mod dial;
 mod driven;
 mod exchange;
@@ -12,6 +13,7 @@ mod h1;
 mod h2;
 mod io;
 mod proxy;
+mod tls_fault;
 mod trust;
 mod wire_log;
 
@@ -26,7 +28,7 @@ pub(crate) use self::alternative::Alternative;
 pub(crate) use self::alternative::Alternatives;
 use self::connect::Connection;
 pub(crate) use self::connect::Connector;
-pub use self::connect::handshake_failure;
+pub use self::diagnosis::requires_tls;
 pub(crate) use self::dial::{Resolve, SystemResolver};
 pub(crate) use self::exchange::{
     ExchangeEnd, ExchangeError, ExpectContinue, InterimObserver, OutgoingRequest,
@@ -36,6 +38,7 @@ use self::h2::SchemeIsHttps;
 use self::io::Traffic;
 pub use self::proxy::Proxies;
 use self::proxy::Proxy;
+pub use self::tls_fault::handshake_failure;
 pub(crate) use self::trust::Roots;
 pub use self::trust::Trust;
 use self::wire_log::{LoggedInterims, WireLog};
@@ -70,7 +73,8 @@ pub(crate) struct ReusedConnection {
 }
 
 impl ReusedConnection {
-    /// Sends a request without content and follows redirects. Dropping the future closes the connection.
+    /// Sends a request without content and follows redirects. `patience` is the longest time to wait for the server.
+    /// Dropping the future closes the connection.
     pub(crate) async fn query(
         &mut self,
         connector: &Connector,
@@ -78,11 +82,23 @@ impl ReusedConnection {
         mut head: Request<()>,
         caller_origin: &Origin,
         now: Instant,
+        patience: Duration,
     ) -> Result<FinalResponse, ExchangeError> {
         let (mut url, mut redirects) = (url.clone(), Redirects::default());
         loop {
-            let request = OutgoingRequest::without_content(head.clone(), caller_origin.clone());
-            let response = match self.exchange(connector, &url, request, now, &mut NoObserver).await? {
+            let request = OutgoingRequest::without_content(head.clone(), caller_origin.clone(), patience);
+            let ended = self.exchange(connector, &url, request, now, &mut NoObserver).await;
+            let response = match ended {
+                Err(failed) => {
+                    let origin = Origin::of(&url).map_err(|error| ExchangeError { error, ..failed })?;
+                    return Err(ExchangeError {
+                        error: connector.diagnose(&origin, failed.error).await,
+                        ..failed
+                    });
+                }
+                Ok(ended) => ended,
+            };
+            let response = match response {
                 ExchangeEnd::Response(response) => response,
                 ExchangeEnd::Stopped { .. } => unreachable!("the observer stops no request"),
             };
@@ -111,14 +127,16 @@ impl ReusedConnection {
         let flow = outgoing.content.meter.flow.clone();
         let not_sent = |error| ExchangeError { error, reached: false, sent: 0 };
         let origin = Origin::of(url).map_err(not_sent)?;
-        let OutgoingRequest { head, content, expect_continue, caller_origin } = outgoing;
+        let OutgoingRequest { head, content, expect_continue, caller_origin, patience } = outgoing;
         let credentials = connector.credentials.fields(&caller_origin, &origin);
         let forwarder = connector.forwarder(&origin);
         let request = with_connection_fields(&origin, forwarder.as_ref(), head, content, &credentials)
             .map_err(not_sent)?;
-        let mut connection = match self.reusable(&origin).await {
-            Some(connection) => connection,
-            None => connector.open(&origin, now).await.map_err(not_sent)?,
+        let mut connection = if let Some(connection) = self.reusable(&origin).await {
+            connection
+        } else {
+            let opened = connector.open(&origin, now, patience).await;
+            opened.map_err(|error| not_sent(connector.first_contact_error(&origin, error)))?
         };
         let traffic = connection.traffic.clone();
         let log = WireLog::new(connection.http_version(), &credentials);
@@ -127,11 +145,13 @@ impl ReusedConnection {
         }
         let mut observer = LoggedInterims { observer, log: log.as_ref() };
         let exchange = connection.exchange(request, &flow, expect_continue, &mut observer);
-        let ended = unless_idle(connector.idle_timeout, &traffic, &flow, exchange).await;
+        let ended = unless_idle(connector.idle_timeout.min(patience), &traffic, &flow, exchange).await;
         let (end, is_reusable) = ended.map_err(|failed| {
             let got_alert = !origin.is_secure() && traffic.received_tls_alert();
-            ExchangeError { error: if got_alert { speaks_tls(&origin) } else { failed.error }, ..failed }
+            let error = if got_alert { speaks_tls(&origin) } else { failed.error };
+            ExchangeError { error: connector.first_contact_error(&origin, error), ..failed }
         })?;
+        connector.origins.update(&origin, |facts| facts.has_responded = true);
         if let ExchangeEnd::Response(response) = &end {
             if let Some(log) = &log {
                 log.response(response);

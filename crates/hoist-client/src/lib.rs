@@ -30,7 +30,8 @@
 //!
 //! - [`ClientBuilder`] has the settings: credentials, trusted certificates, proxies, timeouts, retries, limits.
 //! - [`Source`] is what to upload: a file, bytes, a seekable reader, or a stream that can be read only once.
-//! - [`Put`] has the settings of one upload, and its [`progress`](Put::progress). [`Outcome`] is its result.
+//! - [`Put`] has the settings of one upload, and its [`progress`](Put::progress). [`FailedAttempt`]s are reported to its
+//!   [observer](Put::on_retry). [`Outcome`] is its result.
 //! - [`Handle`] names an upload on a server. [`Client::status`] queries its offset and [`Client::cancel`] deletes it;
 //!   [`Put::resume`] continues it.
 //! - [`Journal`] keeps the handles of unfinished uploads of files, so that most callers need no handle.
@@ -64,6 +65,7 @@ mod random;
 mod rate_limiter;
 mod redirect;
 mod response;
+mod retry;
 mod run;
 mod source;
 mod status;
@@ -72,7 +74,7 @@ mod upload;
 pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 pub use client::{Client, ClientBuilder};
 pub use dialect::{Dialect, UnknownDialect};
-pub use error::{Error, Retry};
+pub use error::{Error, Retry, TlsFault};
 pub use handle::Handle;
 pub use hoist_proto::client::Failure;
 pub use hoist_proto::dialect::interop::Interop;
@@ -80,12 +82,13 @@ pub use hoist_proto::dialect::token::{Draft, Form};
 pub use hoist_proto::types::Token;
 pub use http::{Http2, Proxies};
 #[doc(hidden)] // For `hoist check`, which has its own HTTP client but trusts the same certificates.
-pub use http::{Trust, handshake_failure};
+pub use http::{Trust, handshake_failure, requires_tls};
 pub use journal::{Journal, JournalEntry, file_key, target_key};
 pub use origin::Origin;
 pub use progress::{Activity, Progress, Start};
 pub use quoted::Quoted;
 pub use random::random_token;
+pub use retry::FailedAttempt;
 pub use source::Source;
 pub use status::Status;
 pub use upload::{Outcome, Put};

@@ -4,6 +4,8 @@
 //! support them: an upload in the newest version of the IETF dialect looks like an ordinary request to servers without
 //! the dialect, so it is tried anyway.
 
+use std::time::Duration;
+
 use ::http::{HeaderMap, Method, Request, StatusCode, Uri};
 use hoist_proto::client::VERSIONS;
 use hoist_proto::dialect::ietf::PARTIAL_UPLOAD;
@@ -20,8 +22,10 @@ use crate::http::{ExchangeError, ReusedConnection};
 use crate::location::request_target;
 use crate::origin::Origin;
 use crate::origin_cache::ServerSupport;
+use crate::progress::Activity;
 use crate::random;
 use crate::response::FinalResponse;
+use crate::retry::{RetryClock, silent_since};
 use crate::upload::Put;
 
 /// Returns the upload protocol of the server at a URL, from the cache or by asking the server.
@@ -106,13 +110,16 @@ async fn query(
     asks_to_retry: fn(StatusCode) -> bool,
 ) -> Result<FinalResponse, Error> {
     let (retries, caller_origin) = (put.client.settings.retries, Origin::of(&put.url)?);
-    let start = clock::now();
-    let mut attempts = 0;
+    let (mut retry_clock, mut attempts) = (RetryClock::default(), 0);
     loop {
-        let result =
-            connection.query(&put.client.connector, &put.url, head(), &caller_origin, clock::now()).await;
+        let (began, patience) = (clock::now(), retry_clock.patience(&put.retry_context()?));
+        let connector = &put.client.connector;
+        let result = connection.query(connector, &put.url, head(), &caller_origin, began, patience).await;
         let (error, after) = match result {
-            Ok(response) if !asks_to_retry(response.status) => return Ok(response),
+            Ok(response) if !asks_to_retry(response.status) => {
+                put.client.origins.note_progress(&caller_origin);
+                return Ok(response);
+            }
             Ok(response) => {
                 let (status, detail) = (response.status, response.problem_detail());
                 (Error::Refused { status, detail }, status::retry_after(&response.fields))
@@ -121,10 +128,14 @@ async fn query(
             Err(ExchangeError { error, .. }) => return Err(error),
         };
         attempts += 1;
-        let pause = retries.pause(attempts, start.elapsed(), after, random::number()?);
-        let Some(pause) = pause else { return Err(Error::Exhausted { attempts, source: Box::new(error) }) };
-        tracing::debug!(%error, ?pause, "repeating the query");
+        let Some(pause) = retries.pause(attempts, Duration::ZERO, after, random::number()?) else {
+            return Err(Error::Exhausted { attempts, concerns_origin: true, source: Box::new(error) });
+        };
+        let since = silent_since(&error, began);
+        let pause = retry_clock.fail(&put.retry_context()?, error, since, pause)?;
+        put.reporter.update(|progress| progress.activity = Activity::Waiting(pause));
         tokio::time::sleep(pause).await;
+        put.reporter.update(|progress| progress.activity = Activity::Preparing);
     }
 }
 

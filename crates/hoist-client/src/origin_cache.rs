@@ -1,10 +1,11 @@
-//! The protocols that origins were found to support, remembered by a client.
+//! The facts that a client remembers of origins: their upload protocols, and how their uploads get on.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 
 use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::tus1::client::Capabilities;
+use tokio::time::Instant;
 
 use crate::lock::lock;
 use crate::origin::Origin;
@@ -28,6 +29,14 @@ pub(crate) struct OriginFacts {
     pub(crate) tus: Option<Capabilities>,
     /// True if the server sent no interim response to `Expect: 100-continue`.
     pub(crate) ignores_expect: bool,
+    /// True once the origin has sent a response.
+    pub(crate) has_responded: bool,
+    /// True once the client has tried whether the origin speaks the protocol of the other scheme.
+    pub(crate) was_diagnosed: bool,
+    /// The time since which no upload to the origin has made progress, if attempts have failed since.
+    pub(crate) failing_since: Option<Instant>,
+    /// The time of the last progress of an upload to the origin.
+    pub(crate) progressed_at: Option<Instant>,
 }
 
 /// The facts known about the origins in use.

@@ -14,7 +14,7 @@ mod transfer;
 
 use hoist_proto::dialect::tus1::client::Checksum;
 
-use self::journal_slot::{JournalRecord, JournalSlot};
+use self::journal_slot::{JournalRecord, JournalSlot, Previous};
 use self::state::UploadState;
 use self::transfer::Transfer;
 use crate::error::Error;
@@ -52,12 +52,20 @@ async fn send(mut put: Put) -> Result<Outcome, Error> {
     };
     let mut connection = ReusedConnection::default();
     existing::detect(&mut put, &source, &record, &mut connection).await?;
+    abandon_previous(&put, &record).await;
     if let Some(plan) = parts::plan(&put, &source, &record, &mut connection).await? {
-        return parts::send(&put, &source, record, plan).await;
+        return Box::pin(parts::send(&put, &source, record, plan)).await;
     }
     let started = start::start(&put, &source, &mut record, &mut connection).await?;
     let state = UploadState::new(&put, &source, &put.reporter, JournalSlot::Own(record), started);
     Transfer::new(state, connection, 0).run().await
+}
+
+/// Cancels the upload of the file before it was changed, which no run will resume.
+async fn abandon_previous(put: &Put, record: &JournalRecord) {
+    if let (StartFrom::Journal, Previous::Changed(handle)) = (&put.start_from, record.previous()) {
+        put.client.abandon(&handle).await;
+    }
 }
 
 /// Opens the source, and computes its digest if the upload is to be verified.

@@ -1,5 +1,7 @@
 //! Queries about an upload, and its cancellation.
 
+use std::time::Duration;
+
 use hoist_proto::client::Failure;
 use hoist_proto::dialect::client::{ClientDialect, Intent};
 use hoist_proto::dialect::interop::Interop;
@@ -19,6 +21,9 @@ use crate::location::{follow, request_target};
 use crate::origin::Origin;
 use crate::redirect;
 use crate::response::FinalResponse;
+
+/// The time for the cancellation of an upload that is abandoned.
+const ABANDON_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The state of an upload on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +78,23 @@ impl Client {
         Ok(())
     }
 
+    /// Cancels an upload that is not going to be resumed. The request is sent once and given up after 3 s, without an
+    /// error: the upload then stays on the server until it expires. Does nothing if the caller named the upload by its own
+    /// URL, since it was created elsewhere.
+    ///
+    /// # Cancellation
+    /// If dropped, the server may or may not have cancelled the upload.
+    pub async fn abandon(&self, handle: &Handle) {
+        if handle.is_created_elsewhere() {
+            return;
+        }
+        match tokio::time::timeout(ABANDON_TIMEOUT, self.cancel(handle)).await {
+            Ok(Ok(())) => tracing::debug!("cancelled an upload that is not going to be resumed"),
+            Ok(Err(error)) => tracing::debug!(%error, "an abandoned upload stays on the server"),
+            Err(_) => tracing::debug!("an abandoned upload stays on the server, which does not answer"),
+        }
+    }
+
     /// Sends a request in each dialect that the upload may have, until one succeeds. If none does, returns the error
     /// of a server that does not know the upload if there was one, or else the first error.
     async fn query<'a>(
@@ -103,7 +125,8 @@ impl Client {
     async fn send_query(&self, handle: &Handle, head: Request<()>) -> Result<FinalResponse, Error> {
         let url = follow(handle.target(), handle.url())?;
         let (mut connection, caller_origin) = (ReusedConnection::default(), Origin::of(handle.target())?);
-        let response = connection.query(&self.connector, &url, head, &caller_origin, clock::now()).await;
+        let response =
+            connection.query(&self.connector, &url, head, &caller_origin, clock::now(), Duration::MAX).await;
         let response = response.map_err(|failed| failed.error)?;
         if response.status.is_success() {
             return Ok(response);

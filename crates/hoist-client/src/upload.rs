@@ -15,6 +15,7 @@ use crate::handle::Handle;
 use crate::journal::Journal;
 use crate::location::request_target;
 use crate::progress::{Progress, Reporter, Start};
+use crate::retry::{FailedAttempt, RetryContext, RetryObserver};
 use crate::source::Source;
 
 /// An upload that has not been started. [`send`](Self::send) starts it.
@@ -45,6 +46,8 @@ pub struct Put {
     pub(crate) verifies: bool,
     pub(crate) continues: bool,
     pub(crate) reporter: Reporter,
+    pub(crate) retry_observer: RetryObserver,
+    pub(crate) handle: watch::Sender<Option<Handle>>,
 }
 
 /// The upload to resume, if any.
@@ -110,6 +113,8 @@ impl Client {
             verifies: false,
             continues: false,
             reporter: Reporter::default(),
+            retry_observer: RetryObserver::default(),
+            handle: watch::Sender::default(),
         }
     }
 }
@@ -187,6 +192,53 @@ impl Put {
     /// Returns a channel with the progress of the upload. Its last value remains readable after the end.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.reporter.subscribe()
+    }
+
+    /// Calls `observer` for each attempt that fails and is going to be repeated, before the pause. It is called on the task
+    /// that awaits [`send`](Self::send), so it must not block.
+    pub fn on_retry(mut self, observer: impl Fn(FailedAttempt<'_>) + Send + Sync + 'static) -> Self {
+        self.retry_observer = RetryObserver::new(observer);
+        self
+    }
+
+    /// Returns a channel with the handle of the upload, which is `None` until the server has named the upload or its token
+    /// is known. Its last value remains readable after the end.
+    pub fn handle(&self) -> watch::Receiver<Option<Handle>> {
+        self.handle.subscribe()
+    }
+
+    /// Returns what the attempts of this upload have in common with others.
+    pub(crate) fn retry_context(&self) -> Result<RetryContext<'_>, Error> {
+        Ok(RetryContext {
+            budget: self.client.settings.retry_budget,
+            origin: crate::origin::Origin::of(&self.url)?,
+            origins: &self.client.origins,
+            observer: &self.retry_observer,
+            acknowledged: self.reporter.subscribe().borrow().acknowledged,
+        })
+    }
+
+    /// Publishes the handle of the upload.
+    pub(crate) fn note_handle(&self, handle: &Handle) {
+        self.handle.send_if_modified(|known| {
+            let is_new = known.as_ref() != Some(handle);
+            if is_new {
+                *known = Some(handle.clone());
+            }
+            is_new
+        });
+    }
+
+    /// Publishes the URL of one part of the upload.
+    pub(crate) fn note_part(&self, index: usize, url: &Uri) {
+        self.handle.send_if_modified(|handle| {
+            let Some(Handle::Parts { parts, .. }) = handle else { return false };
+            let Some(part) = parts.get_mut(index).filter(|part| part.as_ref() != Some(url)) else {
+                return false;
+            };
+            *part = Some(url.clone());
+            true
+        });
     }
 
     pub(crate) fn form(&self) -> Form {

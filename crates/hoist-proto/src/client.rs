@@ -138,6 +138,8 @@ pub struct Transmit {
     pub is_open: bool,
     /// The digest of the content to be added to the head.
     pub checksum: Option<Checksum>,
+    /// True if the request creates the upload.
+    pub creates: bool,
 }
 
 /// The fate of the request in flight after an interim response.
@@ -349,7 +351,8 @@ impl Uploader {
         let is_checked = !is_open && content.as_ref().is_some_and(|range| !range.is_empty());
         let checksum = self.remote.checksum.filter(|_| is_checked);
         self.request.is_idempotent = head.method() == Method::PUT;
-        Step::Send(Box::new(Transmit { head, content, is_open, checksum }))
+        let creates = self.aim == Aim::Create;
+        Step::Send(Box::new(Transmit { head, content, is_open, checksum, creates }))
     }
 
     /// Reports that the source has ended, which determines the length of the representation.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Version, header};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig, InvalidMessage};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -20,10 +20,12 @@ use super::h1::H1Connection;
 use super::h2::H2Connection;
 use super::io::{Duplex, MonitoredStream, Stream, Traffic};
 use super::proxy::{Proxies, Proxy};
+use super::tls_fault::handshake_failure;
 use super::trust::Trust;
 use super::wire_log;
-use crate::error::Error;
+use crate::error::{Error, TlsFault};
 use crate::origin::{Credentials, Origin, without_brackets};
+use crate::origin_cache::OriginCache;
 use crate::progress::ContentFlow;
 use crate::response::FinalResponse;
 use crate::source::RequestBody;
@@ -31,6 +33,7 @@ use crate::source::RequestBody;
 /// Opens connections, with the settings of one client.
 pub(crate) struct Connector {
     pub(crate) trust: Trust,
+    pub(crate) origins: Arc<OriginCache>,
     pub(crate) alternatives: Alternatives,
     pub(crate) proxies: Proxies,
     pub(crate) resolver: Arc<dyn Resolve>,
@@ -84,8 +87,13 @@ impl Connection {
 type Connected = (Stream, bool);
 
 impl Connector {
-    /// Opens a connection to an origin within the connect timeout.
-    pub(super) async fn open(&self, origin: &Origin, now: Instant) -> Result<Connection, Error> {
+    /// Opens a connection to an origin within the connect timeout, and within `patience`.
+    pub(super) async fn open(
+        &self,
+        origin: &Origin,
+        now: Instant,
+        patience: Duration,
+    ) -> Result<Connection, Error> {
         // Boxed, because the state of a TLS handshake would make every future around this one as large.
         let connect = Box::pin(async {
             let (stream, uses_h2) = self.connect(origin, now).await?;
@@ -100,7 +108,7 @@ impl Connector {
         });
         let late =
             |_| Error::Connect { authority: origin.authority(), source: io::ErrorKind::TimedOut.into() };
-        tokio::time::timeout(self.connect_timeout, connect).await.map_err(late).flatten()
+        tokio::time::timeout(self.connect_timeout.min(patience), connect).await.map_err(late).flatten()
     }
 
     /// Returns the proxy that forwards requests to an origin, if there is one and it needs no tunnel.
@@ -202,45 +210,11 @@ async fn handshake<S: Duplex>(
     let name = ServerName::try_from(origin.host().to_owned());
     let name = name.map_err(|error| {
         let source = io::Error::new(io::ErrorKind::InvalidInput, error);
-        Error::Tls { authority: origin.authority(), source }
+        Error::Tls { authority: origin.authority(), fault: TlsFault::Other, source }
     })?;
     let connected = TlsConnector::from(config).connect(name, stream).await;
     let stream = connected.map_err(|source| handshake_failure(origin, source))?;
     let version = stream.get_ref().1.protocol_version().and_then(|version| version.as_str());
     tracing::debug!(target: wire_log::TARGET, to = %origin.authority(), version, "TLS handshake complete");
     Ok(stream)
-}
-
-/// Classifies the error of a TLS handshake with an origin.
-pub fn handshake_failure(origin: &Origin, source: io::Error) -> Error {
-    let authority = origin.authority();
-    match source.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            Error::Scheme { authority, speaks_tls: false }
-        }
-        Some(rustls::Error::InvalidCertificate(fault)) => {
-            let source = io::Error::new(io::ErrorKind::InvalidData, certificate_fault(fault));
-            Error::Tls { authority, source }
-        }
-        // A retry does not change certificates or protocol versions, but it may help after a lost connection.
-        Some(_) => Error::Tls { authority, source },
-        None => Error::Connect { authority, source },
-    }
-}
-
-/// Describes why a certificate was not accepted. rustls prints most reasons as Rust code.
-fn certificate_fault(fault: &CertificateError) -> String {
-    match fault {
-        CertificateError::UnknownIssuer => {
-            "the server's certificate is self-signed or its issuer is not trusted".to_owned()
-        }
-        // `openssl req -x509` marks the certificates that it makes as those of an authority.
-        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            "the server's certificate is self-signed and not trusted".to_owned()
-        }
-        CertificateError::BadSignature => "the server's certificate has an invalid signature".to_owned(),
-        CertificateError::BadEncoding => "the server's certificate is malformed".to_owned(),
-        CertificateError::Revoked => "the server's certificate has been revoked".to_owned(),
-        fault => format!("the server's certificate is not accepted: {fault}"),
-    }
 }

@@ -7,11 +7,12 @@ use std::collections::HashSet;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType};
 use tokio::net::TcpStream;
 
 /// The delay between the starts of two attempts (RFC 8305, Connection Attempt Delay).
@@ -34,8 +35,27 @@ pub(crate) struct SystemResolver;
 impl Resolve for SystemResolver {
     fn resolve(&self, host: &str, port: u16) -> Addresses {
         let host = host.to_owned();
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+        Box::pin(async move {
+            let lookup = tokio::task::spawn_blocking(move || look_up(&host, port));
+            lookup.await.map_err(io::Error::other).flatten()
+        })
     }
+}
+
+/// Asks the operating system for the addresses of a host. The kind of the error is `NotFound` if no host has the name, as
+/// opposed to a resolver that does not respond. The standard library does not tell one from the other.
+fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
+    let found =
+        dns_lookup::getaddrinfo(Some(host), None, Some(hints)).map_err(|error| match error.kind() {
+            LookupErrorKind::NoName => io::Error::new(io::ErrorKind::NotFound, "no host has this name"),
+            LookupErrorKind::Again => io::Error::other("the resolver does not respond"),
+            _ => error.into(),
+        })?;
+    found.map(|info| info.map(|info| SocketAddr::new(info.sockaddr.ip(), port))).collect()
 }
 
 type ConnectAttempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;

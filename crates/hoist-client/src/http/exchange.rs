@@ -25,11 +25,13 @@ pub(crate) struct OutgoingRequest {
     pub(crate) expect_continue: Option<ExpectContinue>,
     /// The origin of the URL that the caller of this library gave. Only this origin is sent the caller's header fields.
     pub(crate) caller_origin: Origin,
+    /// The longest time to wait for a connection, or for any byte over it. The timeouts of the client apply, too.
+    pub(crate) patience: Duration,
 }
 
 impl OutgoingRequest {
-    pub(crate) fn without_content(head: Request<()>, caller_origin: Origin) -> Self {
-        Self { head, content: RequestBody::none(), expect_continue: None, caller_origin }
+    pub(crate) fn without_content(head: Request<()>, caller_origin: Origin, patience: Duration) -> Self {
+        Self { head, content: RequestBody::none(), expect_continue: None, caller_origin, patience }
     }
 }
 

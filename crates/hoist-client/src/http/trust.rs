@@ -15,7 +15,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::sync::OnceCell;
 
-use super::Http2;
+use super::{Http2, tls_fault};
 use crate::error::Error;
 use crate::quoted::Quoted;
 
@@ -125,9 +125,7 @@ fn webpki(
 
 fn read_file(file: &Path) -> io::Result<Certificates> {
     let pem = std::fs::read(file)?;
-    CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(tls_fault::pem_fault)
 }
 
 fn read_system() -> io::Result<Certificates> {

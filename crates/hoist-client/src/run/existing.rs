@@ -38,7 +38,7 @@ pub(super) async fn detect(
     }
     let Some((handle, status)) = query(put, connection).await? else { return Ok(()) };
     tracing::debug!(url = %put.url, ?status, "the url is that of an upload");
-    if let (Previous::Changed, 1..) = (previous, status.offset) {
+    if let (Previous::Changed(_), 1..) = (previous, status.offset) {
         let path = record.file().map(ToOwned::to_owned).unwrap_or_default();
         return Err(Error::SourceChanged { path });
     }

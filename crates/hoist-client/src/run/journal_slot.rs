@@ -66,7 +66,7 @@ pub(super) enum Previous {
     /// An upload of the file as it is now.
     Same(Handle),
     /// An upload of the file before it was changed.
-    Changed,
+    Changed(Handle),
 }
 
 impl JournalRecord {
@@ -88,7 +88,7 @@ impl JournalRecord {
         match &record.written {
             None => Previous::None,
             Some(entry) if entry.matches(&record.file_state) => Previous::Same(entry.handle.clone()),
-            Some(_) => Previous::Changed,
+            Some(entry) => Previous::Changed(entry.handle.clone()),
         }
     }
 

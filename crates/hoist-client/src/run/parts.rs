@@ -71,7 +71,7 @@ pub(super) async fn plan(
         // An upload that was begun in one piece continues in one piece.
         Previous::Same(Handle::Token { .. } | Handle::Url { .. }) => return Ok(None),
         Previous::None => (None, Start::Fresh),
-        Previous::Changed => (None, Start::Changed),
+        Previous::Changed(_) => (None, Start::Changed),
     };
     let Some(length) = source.length().filter(|_| source.splits()) else { return Ok(None) };
     let most = usize::try_from(length / PART_BYTES_MIN).unwrap_or(usize::MAX).min(PARTS_MAX);
@@ -124,7 +124,9 @@ pub(super) async fn send(
     mut record: JournalRecord,
     plan: PartsPlan,
 ) -> Result<Outcome, Error> {
-    record.save_handle(plan.handle(put)).await?;
+    let handle = plan.handle(put);
+    put.note_handle(&handle);
+    record.save_handle(handle).await?;
     put.reporter.update(|progress| progress.start = plan.start);
     let reporters: Vec<_> = plan.ranges.iter().map(|_| Reporter::default()).collect();
     let record = Mutex::new(record);

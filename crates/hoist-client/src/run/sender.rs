@@ -76,12 +76,13 @@ impl Sender {
         mut transmit: Transmit,
     ) -> Result<OutgoingRequest, Error> {
         let caller_origin = Origin::of(&state.put.url)?;
+        let patience = state.retry_clock.patience(&state.put.retry_context()?);
         let Some(range) = transmit.content.take() else {
             state.reporter.update(|progress| progress.activity = Activity::Asking);
             if matches!(*transmit.head.method(), Method::POST | Method::PATCH | Method::PUT) {
                 transmit.head.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
             }
-            return Ok(OutgoingRequest::without_content(transmit.head, caller_origin));
+            return Ok(OutgoingRequest::without_content(transmit.head, caller_origin, patience));
         };
         state.reporter.update(|progress| progress.activity = Activity::Sending);
         let fields = transmit.head.headers_mut();
@@ -107,7 +108,7 @@ impl Sender {
             transmit.head.headers_mut().insert(header::EXPECT, HeaderValue::from_static("100-continue"));
             ExpectContinue { gate: content.hold_back(), timeout: state.put.client.settings.expect_timeout }
         });
-        Ok(OutgoingRequest { head: transmit.head, content, expect_continue, caller_origin })
+        Ok(OutgoingRequest { head: transmit.head, content, expect_continue, caller_origin, patience })
     }
 
     /// Returns the URL of a request: the redirected one, or the one that the uploader asks for if that is absolute, or

@@ -75,9 +75,10 @@ pub(super) async fn start(
         (StartFrom::Handle(handle), _) => (Some(handle.clone()), Start::Resumed),
         (StartFrom::ExistingUrl(handle), _) => (Some(handle.clone()), Start::Found),
         (StartFrom::NewToken(_), _) | (StartFrom::Journal, Previous::None) => (None, Start::Fresh),
-        (StartFrom::Journal, Previous::Changed) => (None, Start::Changed),
+        (StartFrom::Journal, Previous::Changed(_)) => (None, Start::Changed),
         // The upload in parts cannot be resumed with the current settings or server.
-        (StartFrom::Journal, Previous::Same(Handle::Parts { .. } | Handle::Numbered { .. })) => {
+        (StartFrom::Journal, Previous::Same(handle @ (Handle::Parts { .. } | Handle::Numbered { .. }))) => {
+            put.client.abandon(&handle).await;
             (None, Start::Forgotten)
         }
         (StartFrom::Journal, Previous::Same(handle)) => (Some(handle), Start::Resumed),
@@ -86,6 +87,7 @@ pub(super) async fn start(
         (Some(handle), _) => resume(put, source, handle, connection).await?,
         (None, StartFrom::NewToken(token)) => {
             let origin = put.origin()?;
+            put.note_handle(&Handle::Token { url: put.url.clone(), token: token.clone() });
             Started::create(put, in_token(put, token), origin, source.length()).with_settings(put, source)
         }
         (None, _) => create(put, source, record, connection).await?,
@@ -102,6 +104,7 @@ async fn resume(
     handle: Handle,
     connection: &mut ReusedConnection,
 ) -> Result<Started, Error> {
+    put.note_handle(&handle);
     let (dialect, url, origin) = match handle {
         Handle::Parts { .. } | Handle::Numbered { .. } => return Err(Error::Upload(Failure::Gone)),
         Handle::Token { url, token } => (in_token(put, &token), url, put.origin()?),
@@ -130,7 +133,9 @@ pub(super) async fn create(
     match settings.dialect {
         Dialect::Token(_) => {
             let token = random_token()?;
-            record.save_handle(Handle::Token { url: put.url.clone(), token: token.clone() }).await?;
+            let handle = Handle::Token { url: put.url.clone(), token: token.clone() };
+            put.note_handle(&handle);
+            record.save_handle(handle).await?;
             return Ok(Started::create(put, in_token(put, &token), origin, length).with_settings(put, source));
         }
         Dialect::Conventional => {

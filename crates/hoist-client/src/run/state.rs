@@ -12,12 +12,14 @@ use super::start::Started;
 use crate::clock;
 use crate::dialect::Dialect;
 use crate::error::Error;
+use crate::handle::Handle;
 use crate::http::InterimObserver;
 use crate::location;
 use crate::origin::Origin;
 use crate::origin_cache::ServerSupport;
 use crate::progress::Reporter;
 use crate::random;
+use crate::retry::RetryClock;
 use crate::source::OpenSource;
 use crate::upload::Put;
 
@@ -29,6 +31,9 @@ pub(super) struct UploadState<'a> {
     pub(super) started: Started,
     /// True once the server has shown that it supports an upload protocol.
     pub(super) is_resumable: bool,
+    pub(super) retry_clock: RetryClock,
+    /// The most bytes that the server has acknowledged.
+    most_acknowledged: u64,
     /// The time that [`Moment`]s count from.
     start: Instant,
 }
@@ -41,7 +46,17 @@ impl<'a> UploadState<'a> {
         journal: JournalSlot<'a>,
         started: Started,
     ) -> Self {
-        Self { put, source, reporter, journal, started, is_resumable: false, start: clock::now() }
+        Self {
+            put,
+            source,
+            reporter,
+            journal,
+            started,
+            is_resumable: false,
+            retry_clock: RetryClock::default(),
+            most_acknowledged: 0,
+            start: clock::now(),
+        }
     }
 
     /// Returns the time and randomness for the uploader's next decision.
@@ -55,6 +70,11 @@ impl<'a> UploadState<'a> {
         let saved = self.save_url().await;
         let uploader = &self.started.uploader;
         let acknowledged = uploader.acknowledged().get();
+        if acknowledged > self.most_acknowledged {
+            self.most_acknowledged = acknowledged;
+            self.retry_clock.reset();
+            self.put.client.origins.note_progress(&Origin::of(&self.put.url)?);
+        }
         if let Some(mut stream) = self.source.stream() {
             stream.release(acknowledged);
         }
@@ -73,7 +93,21 @@ impl<'a> UploadState<'a> {
         if let Some(url) = uploader.url().filter(|_| !uploader.is_answered()) {
             location::follow(&self.put.url, url)?;
         }
-        self.journal.save_url(uploader.url(), self.started.dialect).await
+        self.note_handle();
+        self.journal.save_url(self.started.uploader.url(), self.started.dialect).await
+    }
+
+    /// Publishes the URL of the upload, or of the part.
+    fn note_handle(&self) {
+        let Started { uploader, dialect, .. } = &self.started;
+        let Some(url) = uploader.url().filter(|_| dialect.has_urls()) else { return };
+        match self.journal {
+            JournalSlot::Part(_, index) => self.put.note_part(index, url),
+            JournalSlot::Own(_) => {
+                let (target, url) = (self.put.url.clone(), url.clone());
+                self.put.note_handle(&Handle::Url { target, url, dialect: *dialect });
+            }
+        }
     }
 
     /// Remembers the version that the uploader has changed to after the server refused the one before.

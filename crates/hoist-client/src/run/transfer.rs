@@ -8,37 +8,48 @@ use hoist_proto::dialect::status;
 use hoist_proto::digest::{self, Algorithm};
 use hoist_proto::hex;
 use hoist_proto::types::Length;
+use http::{StatusCode, Uri};
+use tokio::time::Instant;
 
 use super::journal_slot::JournalSlot;
 use super::sender::{Attempt, Sender};
 use super::start;
 use super::state::UploadState;
+use crate::clock;
 use crate::dialect::Dialect;
 use crate::error::Error;
 use crate::http::{ExchangeEnd, ExchangeError, ReusedConnection};
 use crate::location;
 use crate::negotiate;
+use crate::origin::Origin;
 use crate::progress::{Activity, Start};
 use crate::redirect;
 use crate::response::FinalResponse;
-use crate::upload::Outcome;
+use crate::retry::silent_since;
+use crate::upload::{Outcome, Put, StartFrom};
 
 pub(super) struct Transfer<'a> {
     pub(super) state: UploadState<'a>,
     sender: Sender,
     last: LastResult,
+    /// True once content of the current upload may have been sent in this run.
+    has_sent: bool,
 }
 
 #[derive(Default)]
 struct LastResult {
     response: Option<FinalResponse>,
     error: Option<Error>,
+    /// The time since which no byte had moved when the attempt ended.
+    silent_since: Option<Instant>,
+    /// True if the request was one that creates the upload.
+    creates: bool,
 }
 
 impl<'a> Transfer<'a> {
     /// Prepares a transfer of the source, or of the part of it that begins at `base`.
     pub(super) fn new(state: UploadState<'a>, connection: ReusedConnection, base: u64) -> Self {
-        Self { state, sender: Sender::new(connection, base), last: LastResult::default() }
+        Self { state, sender: Sender::new(connection, base), last: LastResult::default(), has_sent: false }
     }
 
     /// Transfers the upload. Creates a new one if the server has lost the one that a previous run began.
@@ -55,7 +66,7 @@ impl<'a> Transfer<'a> {
     pub(super) async fn drive(&mut self) -> Result<(), Error> {
         loop {
             match self.state.started.uploader.step() {
-                Step::Wait(pause) => self.wait(pause).await,
+                Step::Wait(pause) => self.wait(pause).await?,
                 Step::Send(transmit) => self.attempt(*transmit).await?,
                 Step::Done => return Ok(()),
                 Step::Failed(failure) => return Err(self.error_of(failure)),
@@ -63,15 +74,37 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    async fn wait(&mut self, pause: Duration) {
-        let offset = self.state.started.uploader.acknowledged().get();
-        tracing::debug!(?pause, offset, "waiting before the next attempt");
+    /// Reports the attempt that has failed, and pauses before the next one if the retry budget allows it.
+    async fn wait(&mut self, pause: Duration) -> Result<(), Error> {
+        let error = self.take_error();
+        let since = self.last.silent_since.unwrap_or_else(clock::now);
+        let UploadState { put, retry_clock, .. } = &mut self.state;
+        let pause = retry_clock.fail(&put.retry_context()?, error, since, pause)?;
         self.state.reporter.update(|progress| progress.activity = Activity::Waiting(pause));
         tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// Takes the error that the last attempt ended with. A response that makes the uploader pause is one, whatever its
+    /// status.
+    fn take_error(&mut self) -> Error {
+        let LastResult { response, error, .. } = &mut self.last;
+        match (error.take(), response) {
+            (Some(error), _) => error,
+            (None, Some(response)) => {
+                Error::Refused { status: response.status, detail: response.problem_detail() }
+            }
+            (None, None) => Error::Lost { source: "the request was ended early".into() },
+        }
     }
 
     /// Sends one request and reports its end to the uploader. An error ends the upload, not only this attempt.
     async fn attempt(&mut self, transmit: Transmit) -> Result<(), Error> {
+        let (began, creates) = (clock::now(), transmit.creates);
+        if creates {
+            self.note_creation();
+        }
+        self.has_sent |= transmit.content.as_ref().is_some_and(|range| !range.is_empty());
         let Attempt { result, flow, expected_continue } =
             self.sender.send(&mut self.state, &transmit).await?;
         let moment = self.state.moment()?;
@@ -97,14 +130,16 @@ impl<'a> Transfer<'a> {
                 if !refuses_version(response.status, &response.fields) {
                     self.state.note_version()?;
                 }
-                self.last = LastResult { response: Some(response), error: None };
+                let silent_since = Some(clock::now());
+                self.last = LastResult { response: Some(response), error: None, silent_since, creates };
             }
             Ok(ExchangeEnd::Stopped { .. }) => {}
             Err(ExchangeError { error, .. }) if !error.ends_an_attempt() => return Err(error),
             Err(ExchangeError { error, reached, sent }) => {
                 tracing::debug!(%error, reached, sent, "the request was interrupted");
+                let silent_since = Some(silent_since(&error, began));
                 uploader.on_lost(reached, moment);
-                self.last = LastResult { response: None, error: Some(error) };
+                self.last = LastResult { response: None, error: Some(error), silent_since, creates };
             }
         }
         self.state.publish().await
@@ -113,9 +148,14 @@ impl<'a> Transfer<'a> {
     /// Returns the error for a failure of the uploader, with details from the last request.
     fn error_of(&mut self, failure: Failure) -> Error {
         let response = self.last.response.as_ref();
-        let url = &self.state.put.url;
+        let Put { url, reporter, .. } = self.state.put;
         let specific = match failure {
-            Failure::Rejected(_) => response.and_then(redirect::error),
+            Failure::Rejected(status) => {
+                let redirected = response.and_then(redirect::error);
+                // The request that joins parts also creates an upload, but then the URL has taken some already.
+                let takes_uploads = !self.last.creates || reporter.subscribe().borrow().acknowledged > 0;
+                redirected.or_else(|| no_endpoint(url, status, response).filter(|_| !takes_uploads))
+            }
             Failure::NotResumable => {
                 response.and_then(|response| location::malformed_location(&response.fields, url))
             }
@@ -127,13 +167,24 @@ impl<'a> Transfer<'a> {
         })
     }
 
+    /// Notes that an upload which was to be resumed by its token is created instead: the server does not know the token.
+    fn note_creation(&mut self) {
+        let UploadState { put, reporter, started, .. } = &mut self.state;
+        if started.start == Start::Resumed {
+            let is_from_caller = matches!(put.start_from, StartFrom::Handle(_));
+            started.start = if is_from_caller { Start::Fresh } else { Start::Forgotten };
+            reporter.update(|progress| progress.start = started.start);
+        }
+    }
+
     /// Returns whether a new upload may replace this one. It must have been resumed from the journal and its source
-    /// must rewind. An upload that the caller named by its own URL is never replaced.
+    /// must rewind. An upload that the caller named by its own URL is never replaced, and neither is one that this run has
+    /// sent content of: the server may have completed and forgotten it.
     fn can_restart(&self) -> bool {
         let UploadState { put, source, journal, started, .. } = &self.state;
         let is_at_own_url = started.dialect.has_urls() && started.uploader.url() == Some(&put.url);
         let is_from_journal = started.start == Start::Resumed && journal.is_recorded();
-        is_from_journal && source.rewinds() && !is_at_own_url
+        is_from_journal && source.rewinds() && !is_at_own_url && !self.has_sent
     }
 
     async fn restart(&mut self) -> Result<(), Error> {
@@ -150,6 +201,7 @@ impl<'a> Transfer<'a> {
         self.check_resumable(&ended)?;
         ended?;
         let UploadState { put, source, reporter, journal, started, is_resumable, .. } = self.state;
+        put.client.origins.note_progress(&Origin::of(&put.url)?);
         let uploader = &started.uploader;
         let bytes = uploader.acknowledged().get();
         let response = self.last.response.take().expect("an upload is complete only after a response");
@@ -195,6 +247,17 @@ impl<'a> Transfer<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns the error for a creation that was refused because the server has nothing at the upload URL, or something that
+/// is not for uploads.
+fn no_endpoint(url: &Uri, status: StatusCode, response: Option<&FinalResponse>) -> Option<Error> {
+    let detail = match status.as_u16() {
+        404 | 410 => None,
+        405 | 501 => response.and_then(FinalResponse::problem_detail),
+        _ => return None,
+    };
+    Some(Error::NoEndpoint { url: url.to_string(), status, detail })
 }
 
 /// Compares our digest with the one in the response. Returns false if there is nothing to compare.

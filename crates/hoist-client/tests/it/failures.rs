@@ -13,9 +13,7 @@ async fn a_refusal_ends_the_upload_with_the_detail_of_the_server() {
         ("422 Unprocessable Content", "an upload may have at most 5 bytes"),
         ("400 Bad Request", "Upload-Token: must be short"),
         ("401 Unauthorized", "authentication is needed"),
-        ("404 Not Found", "nothing here"),
         ("422 Unprocessable Content", "not a film"),
-        ("501 Not Implemented", "no"),
     ];
     for (status, detail) in table {
         let server = Server::start().await;
@@ -114,7 +112,7 @@ async fn the_last_error_is_the_source_of_the_final_one() {
     let put = client.put(server.url.clone(), Source::bytes(bytes(100)));
     let busy = problem("503 Service Unavailable", "|Retry-After: 60", "starting");
     let (outcome, _) = run_both(put.send(), server.play(vec![respond(&busy)])).await;
-    let Err(Error::Exhausted { attempts: 1, source }) = outcome else { panic!("{outcome:?}") };
+    let Err(Error::Exhausted { attempts: 1, source, .. }) = outcome else { panic!("{outcome:?}") };
     assert_eq!(source.to_string(), "the server answered 503 Service Unavailable: starting");
 }
 
@@ -222,4 +220,16 @@ async fn a_growing_source_is_sent_with_its_initial_length() {
     let (outcome, seen) = run_both(put.send(), played).await;
     assert_eq!(outcome.expect("an upload").bytes, 1000);
     assert_eq!(seen[2].content, bytes(1000)[100..]);
+}
+
+#[tokio::test]
+async fn a_url_that_takes_no_uploads_is_named() {
+    for (status, detail) in [("404 Not Found", None), ("405 Method Not Allowed", Some("use GET"))] {
+        let server = Server::start().await;
+        let put = token_client().put(server.url.clone(), Source::bytes(bytes(1000)));
+        let script = vec![respond(&problem(status, "", "use GET"))];
+        let (outcome, _) = run_both(put.send(), server.play(script)).await;
+        let Err(Error::NoEndpoint { url, detail: text, .. }) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((url, text.as_deref()), (server.url.to_string(), detail));
+    }
 }

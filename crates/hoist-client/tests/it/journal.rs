@@ -82,9 +82,11 @@ async fn a_changed_file_or_a_lost_upload_starts_a_new_upload() {
     fixture.interrupt(&client()).await;
     std::fs::write(fixture.file(), bytes(900)).expect("written");
     let put = fixture.put(&client());
-    let (outcome, seen) = run_both(put.send(), fixture.server.play(vec![respond(DONE)])).await;
+    let scripts = vec![respond("204 No Content"), respond(DONE)];
+    let (outcome, seen) = run_both(put.send(), fixture.server.play(scripts)).await;
     assert_eq!(outcome.expect("an upload").start, Start::Changed);
-    assert_eq!((seen[0].request(), seen[0].content.len()), ("POST /uploads", 900));
+    assert_eq!(seen[0].request(), "DELETE /uploads/7", "the upload of the earlier file is cancelled");
+    assert_eq!((seen[1].request(), seen[1].content.len()), ("POST /uploads", 900));
 
     fixture.interrupt(&client()).await;
     let put = fixture.put(&client());

@@ -7,6 +7,7 @@ mod journal;
 mod origins;
 mod redirects;
 mod resume;
+mod retries;
 mod script;
 mod streams;
 mod tls;

@@ -205,9 +205,15 @@ async fn a_certificate_in_the_file_is_trusted_without_its_issuer() {
 async fn a_certificate_in_the_file_must_be_valid_and_match_the_name() {
     type Change = fn(&mut CertificateParams);
     let changes: [(Change, &str); 3] = [
-        (|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1), "expired"),
-        (|params| params.not_before = rcgen::date_time_ymd(4000, 1, 1), "not valid yet"),
-        (|params| params.subject_alt_names = elsewhere(), "not valid for name"),
+        (|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1), "expired on Wed, 01 Jan 2020"),
+        (
+            |params| params.not_before = rcgen::date_time_ymd(4000, 1, 1),
+            "not valid yet, but from Sat, 01 Jan 4000",
+        ),
+        (
+            |params| params.subject_alt_names = elsewhere(),
+            "is valid for elsewhere.example, not for localhost",
+        ),
     ];
     for (change, expected) in changes {
         let authority = Authority::new();
@@ -296,4 +302,39 @@ async fn a_proxy_may_require_tls_or_be_unavailable() {
     }
     assert_eq!((request.request(), request.field("authorization")), ("POST /uploads", Some("Bearer hush")));
     assert_eq!(request.field("proxy-authorization"), None);
+}
+
+/// OpenSSL's server closes a cleartext connection without an alert.
+#[tokio::test]
+async fn a_silent_server_is_asked_whether_it_speaks_the_other_scheme() {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor();
+    let server = Server::start().await;
+    let client = Client::builder().build().expect("a client");
+    let put = client.put(server.url.clone(), Source::bytes(bytes(100)));
+    let played = async {
+        let (mut cleartext, _) = server.listener.accept().await.expect("accepted");
+        let (request, _) = perform(&mut cleartext, &[Act::Head]).await;
+        drop(cleartext);
+        play(&server, &acceptor, vec![]).await;
+        request
+    };
+    let (outcome, request) = run_both(put.send(), played).await;
+    let error = outcome.expect_err("TLS");
+    assert!(matches!(error, Error::Scheme { speaks_tls: true, .. }), "{error:?}");
+    assert_eq!(request.request(), "OPTIONS /uploads");
+
+    // A server without TLS that closes the connection at the greeting.
+    let server = Server::start().await;
+    let put = client.put(secure(&server), Source::bytes(bytes(100)));
+    let played = async {
+        drop(server.listener.accept().await.expect("accepted"));
+        let (mut probe, _) = server.listener.accept().await.expect("accepted");
+        perform(&mut probe, &[Act::Head, write("404 Not Found")]).await.0
+    };
+    let (outcome, probe) = run_both(put.send(), played).await;
+    let error = outcome.expect_err("no TLS");
+    assert!(matches!(error, Error::Scheme { speaks_tls: false, .. }), "{error:?}");
+    assert_eq!(probe.request(), "OPTIONS *");
+    assert_eq!(probe.field("authorization"), None);
 }

@@ -6,8 +6,8 @@ use std::io;
 use std::path::Path;
 
 use anyhow::Context as _;
-use hoist_client::Failure::Unanswered;
-use hoist_client::{Client, ClientBuilder, Error, Proxies, Quoted, Retry, Token};
+use hoist_client::Failure::{Gone, Unanswered};
+use hoist_client::{Client, ClientBuilder, Error, Proxies, Quoted, Retry, TlsFault, Token};
 
 use crate::cli::{ConnectionArgs, ProxyArgs};
 use crate::config;
@@ -108,6 +108,7 @@ pub(crate) fn written(token: &Token) -> String {
 }
 
 /// Converts a client error to a failure: its exit code, and the message with the next step.
+#[expect(clippy::needless_pass_by_value, reason = "so that it can be given to `map_err`")]
 pub(crate) fn failure(error: Error) -> Failure {
     let exit = exit(&error);
     let next = match exit {
@@ -116,7 +117,22 @@ pub(crate) fn failure(error: Error) -> Failure {
         Exit::Busy => "; wait for that process, or stop it",
         Exit::Corrupt => "; upload it again",
         _ => match &error {
-            Error::Tls { .. } => "; give the certificates to trust with --ca",
+            Error::Tls { fault: TlsFault::UnknownIssuer, .. } => {
+                "; to trust it, give it or its issuer with --ca FILE"
+            }
+            Error::Tls { fault: TlsFault::Expired, .. } => "; renew it on the server",
+            Error::Tls { fault: TlsFault::NotYetValid, .. } => "; check the clock of this machine",
+            Error::Tls { fault: TlsFault::WrongName, .. } => "; use a name in the URL for which it is valid",
+            Error::UnknownHost { .. } => "; check the host name in the URL",
+            Error::NotHttp { .. } => "; check the port in the URL",
+            Error::NoEndpoint { .. } => "; check the path (hoist serves /uploads by default)",
+            Error::Refused { status, .. } if status.as_u16() == 401 => {
+                "; check the token given with --bearer or --bearer-file"
+            }
+            Error::Proxy { status, .. } if status.as_u16() == 407 => {
+                "; give the user name and password of the proxy with --proxy"
+            }
+            Error::Upload(Gone) => "; run the command again to upload it from the start",
             Error::Scheme { speaks_tls: true, .. } => "; write https:// in the URL",
             Error::Scheme { speaks_tls: false, .. } => "; write http:// in the URL if you trust the network",
             Error::Redirected { .. } => "; use that URL if it is the right one",
@@ -128,17 +144,42 @@ pub(crate) fn failure(error: Error) -> Failure {
             _ => "",
         },
     };
-    let error = anyhow::Error::new(error);
-    // `{:#}` puts the causes before the next step.
-    Failure::message(exit, format_args!("{error:#}{next}"))
+    Failure::message(exit, format_args!("{}{next}", described(&error)))
+}
+
+/// Formats an error with its causes on one line.
+pub(crate) fn described(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&system_text(&error.to_string()));
+        cause = error.source();
+    }
+    text
+}
+
+/// Turns an error text of the operating system, like `Connection refused (os error 111)`, into the style of this command.
+fn system_text(text: &str) -> String {
+    let text = text.rsplit_once(" (os error ").map_or(text, |(text, _)| text);
+    let mut chars = text.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if first.is_ascii_uppercase() && second.is_ascii_lowercase() => {
+            format!("{}{}", first.to_ascii_lowercase(), chars.as_str())
+        }
+        _ => text.to_owned(),
+    }
 }
 
 fn exit(error: &Error) -> Exit {
     match error {
         Error::Refused { status, .. } if matches!(status.as_u16(), 404 | 410) => Exit::NotFound,
-        Error::Proxy { .. } if error.retry() == Retry::Later => Exit::Unreachable,
+        Error::Proxy { .. } | Error::Refused { .. } if error.retry() == Retry::Later => Exit::Unreachable,
         Error::Refused { .. }
         | Error::Redirected { .. }
+        | Error::UnknownHost { .. }
+        | Error::NotHttp { .. }
+        | Error::NoEndpoint { .. }
         | Error::Proxy { .. }
         | Error::Upload(_)
         | Error::Dialect(_)
@@ -188,12 +229,20 @@ mod tests {
             (Error::Dialect(hoist_client::Dialect::Tus1), Exit::Refused),
             (Error::Connect { authority: "x".into(), source: source() }, Exit::Unreachable),
             (Error::Idle(Duration::ZERO), Exit::Unreachable),
-            (Error::Tls { authority: "x".into(), source: source() }, Exit::Tls),
+            (Error::Tls { authority: "x".into(), fault: TlsFault::Expired, source: source() }, Exit::Tls),
             (Error::Scheme { authority: "x".into(), speaks_tls: true }, Exit::Tls),
             (Error::Proxy { proxy: "x".into(), status: status(407) }, Exit::Refused),
             (Error::Proxy { proxy: "x".into(), status: status(503) }, Exit::Unreachable),
             (Error::Redirected { status: status(302), to: "x".into(), wrong: None }, Exit::Refused),
-            (Error::Exhausted { attempts: 1, source: Box::new(refused(503)) }, Exit::Unreachable),
+            (
+                Error::Exhausted { attempts: 1, concerns_origin: true, source: Box::new(refused(503)) },
+                Exit::Unreachable,
+            ),
+            (refused(503), Exit::Unreachable),
+            (refused(429), Exit::Unreachable),
+            (Error::UnknownHost { host: "x".into() }, Exit::Refused),
+            (Error::NotHttp { authority: "x".into(), source: "y".into() }, Exit::Refused),
+            (Error::NoEndpoint { url: "x".into(), status: status(404), detail: None }, Exit::Refused),
         ];
         for (error, expected) in cases {
             let text = error.to_string();

@@ -131,3 +131,39 @@ async fn an_upload_succeeds_although_the_first_address_drops_packets() {
     assert_eq!(outcome.expect("an upload").bytes, 7);
     assert!(request.to_ascii_lowercase().contains("host: upload.example\r\n"), "{request}");
 }
+
+/// A resolver that knows no name, or does not respond.
+#[derive(Debug)]
+struct Failing(io::ErrorKind);
+
+impl Resolve for Failing {
+    fn resolve(&self, _: &str, _: u16) -> Addresses {
+        let kind = self.0;
+        Box::pin(async move { Err(kind.into()) })
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_name_fails_at_once_and_a_failing_resolver_is_retried() {
+    let send = |kind| {
+        let client = Client::builder().resolver(Arc::new(Failing(kind))).retry_budget(Duration::from_secs(2));
+        let client = client.retry_pauses(Duration::ZERO, Duration::ZERO).retry_attempts(2).build();
+        let url = http::Uri::from_static("http://upload.example/uploads");
+        client.expect("a client").put(url, Source::bytes("film")).send()
+    };
+    let unknown = soon(send(io::ErrorKind::NotFound)).await;
+    assert!(
+        matches!(&unknown, Err(crate::Error::UnknownHost { host }) if host == "upload.example"),
+        "{unknown:?}"
+    );
+    let failing = soon(send(io::ErrorKind::Other)).await;
+    assert!(matches!(failing, Err(crate::Error::Exhausted { attempts: 3, .. })), "{failing:?}");
+}
+
+#[tokio::test]
+async fn the_system_resolver_tells_an_unknown_name_from_an_address() {
+    let found = soon(SystemResolver.resolve("localhost", 80)).await.expect("an address");
+    assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 80), "{found:?}");
+    let literal = soon(SystemResolver.resolve("::1", 81)).await.expect("an address");
+    assert_eq!(literal, ["[::1]:81".parse().expect("an address")]);
+}
