@@ -42,6 +42,8 @@ pub(super) struct DataDir {
     health_checks: AtomicU64,
     /// True for each parent directory whose cleanup has begun.
     is_cleaned: [AtomicBool; 2],
+    /// The result of the last health check.
+    pub(super) was_nearly_full: AtomicBool,
 }
 
 /// The remains that a crash leaves of an upload.
@@ -73,6 +75,7 @@ impl DataDir {
             is_disk,
             health_checks: AtomicU64::new(0),
             is_cleaned: Default::default(),
+            was_nearly_full: AtomicBool::new(false),
             lock,
             root,
         };
@@ -230,7 +233,7 @@ impl DataDir {
                 source: Errno::NOENT.into(),
             });
         }
-        if self.free_bytes() == Some(0) {
+        if self.is_nearly_full() {
             return Err(Error::Full);
         }
         let name = format!("probe-{}", self.health_checks.fetch_add(1, Ordering::Relaxed));

@@ -17,6 +17,20 @@ impl DataDir {
         Some(volume.available.saturating_sub(self.headroom_bytes(volume)))
     }
 
+    /// Returns whether the space for uploads is used up, or so nearly that the store is not ready for new ones. Once that is
+    /// so, it takes twice the space to be ready again, so that the answer does not alternate.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        /// The most space that has to be left.
+        const FLOOR_BYTES_MAX: u64 = 64 * 1024 * 1024;
+        let Some(volume) = sys::volume(&self.root.0).ok().flatten() else { return false };
+        let left = volume.available.saturating_sub(self.headroom_bytes(volume));
+        let floor = (volume.bytes / 100).min(FLOOR_BYTES_MAX);
+        let limit = if self.was_nearly_full.load(Ordering::Relaxed) { 2 * floor } else { floor };
+        let is_nearly_full = left <= limit;
+        self.was_nearly_full.store(is_nearly_full, Ordering::Relaxed);
+        is_nearly_full
+    }
+
     /// Fails if `bytes` bytes do not fit. Writes nothing.
     pub(super) fn require(&self, bytes: u64) -> Result<(), Error> {
         if self.free_bytes().is_some_and(|left| bytes > left) { Err(Error::Full) } else { Ok(()) }

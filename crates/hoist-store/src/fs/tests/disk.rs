@@ -143,6 +143,29 @@ async fn uploads_leave_the_headroom_free() {
 }
 
 #[tokio::test]
+async fn a_nearly_full_disk_is_healthy_again_only_with_clearly_more_space() {
+    let Some(mounted) = Mounted::new() else { return };
+    let options = Options { headroom: Headroom::Bytes(1 << 20), ..Options::default() };
+    let store = LocalStore::open(&mounted.data(), &options).expect("opens");
+    let stat = rustix::fs::statvfs(mounted.0.path()).expect("a file system");
+    let floor = stat.f_blocks * stat.f_frsize / 100;
+    let filler = mounted.0.path().join("filler");
+    let cases = [
+        (3 * floor, true),
+        (floor / 2, false),
+        (floor * 3 / 2, false),
+        (3 * floor, true),
+        (floor * 3 / 2, true),
+    ];
+    for (left, is_healthy) in cases {
+        fs::write(&filler, "").expect("written");
+        let taken = available(mounted.0.path()) - (1 << 20) - left;
+        fs::write(&filler, vec![1; usize::try_from(taken).expect("small")]).expect("written");
+        assert_eq!(store.check_health().await.is_ok(), is_healthy, "{left} bytes left");
+    }
+}
+
+#[tokio::test]
 async fn a_declared_length_reserves_no_space() {
     let Some(mounted) = Mounted::new() else { return };
     let store = open(&mounted.data());
