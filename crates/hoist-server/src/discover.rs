@@ -1,20 +1,14 @@
-//! The description of the server: `OPTIONS`, the well-known document, health and readiness.
-
-use std::time::{Duration, Instant};
+//! The description of the server: `OPTIONS`, the well-known document, and health.
 
 use hoist_proto::dialect::ietf::PARTIAL_UPLOAD;
 use hoist_proto::dialect::interop::Interop;
 use hoist_proto::dialect::{ACCEPT_PATCH, METHODS, UPLOAD_LIMIT, tus1};
 use hoist_proto::field;
 use hoist_proto::policy::Policy;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, header};
 
 use crate::answer::{self, Answer, Body};
-use crate::error;
 use crate::shared::Shared;
-
-/// The longest time for which the result of a health check is reused, however often readiness is asked for.
-const HEALTH_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// Answers `OPTIONS`, preflight or not. With status 200, the only one that Apple's uploader takes as support.
 //= TOK-DISC-03, IETF-OPT-01, IETF-OPT-04, IETF-OPT-06
@@ -58,37 +52,4 @@ pub(crate) fn well_known(shared: &Shared) -> Answer {
 
 pub(crate) fn health() -> Answer {
     answer::document("text/plain; charset=utf-8", "ok\n")
-}
-
-pub(crate) async fn readiness(shared: &Shared) -> Answer {
-    let (status, text) = if shared.draining.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
-    } else if !shared.ledger.is_filled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "looking at the uploads that are there\n")
-    } else if !is_healthy(shared).await {
-        // The cause has been logged; it may name a path, which is not for the peer.
-        (StatusCode::SERVICE_UNAVAILABLE, "the store cannot take uploads\n")
-    } else {
-        (StatusCode::OK, "ready\n")
-    };
-    let mut answer = answer::document("text/plain; charset=utf-8", text);
-    *answer.status_mut() = status;
-    answer
-}
-
-/// Returns whether the store is healthy, from the last check if that is recent.
-async fn is_healthy(shared: &Shared) -> bool {
-    // Held during the check, so that concurrent callers share one.
-    let mut last = shared.health.lock().await;
-    if let Some((checked, is_healthy)) = *last
-        && checked.elapsed() < HEALTH_AGE_MAX
-    {
-        return is_healthy;
-    }
-    let health = shared.store.check_health().await;
-    if let Err(failure) = &health {
-        tracing::error!(error = error::chain(failure), "the store cannot take uploads");
-    }
-    *last = Some((Instant::now(), health.is_ok()));
-    health.is_ok()
 }

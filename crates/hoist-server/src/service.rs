@@ -20,7 +20,7 @@ use crate::intake::Content;
 use crate::meter::{Meter, Summary};
 use crate::route::{Route, route};
 use crate::shared::{Hoist, Interims, Shared};
-use crate::{answer, discover, form};
+use crate::{answer, discover, form, readiness};
 
 impl<B: Content> tower_service::Service<Request<B>> for Hoist {
     type Response = Answer;
@@ -54,7 +54,7 @@ impl Hoist {
             Route::At(resource) => self.answer_at(resource, request).await,
             Route::WellKnown => discover::well_known(shared),
             Route::Health => discover::health(),
-            Route::Readiness => discover::readiness(shared).await,
+            Route::Readiness => readiness::answer(self, request.headers()).await,
             Route::Nowhere => {
                 answer::refused(None, &Reason::NotFound.into(), &shared.context(&shared.endpoint))
             }

@@ -3,7 +3,6 @@
 //! Sits below every module that serves a request, and imports none of them.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use hoist_proto::dialect::Context;
 use hoist_proto::dialect::interop::Versions;
@@ -19,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::claim::{Claim, Claims};
+use crate::health::Health;
 use crate::{admission, auth, backlog, clock, cors, digest, error, hook, lifetimes, observe, orderly};
 use crate::{locked, pending_parts, proxy, targets, tombstones, upload_id};
 
@@ -58,8 +58,7 @@ pub(crate) struct Shared {
     pub(crate) lifetimes: Arc<lifetimes::Lifetimes>,
     pub(crate) orderly_ends: Arc<orderly::OrderlyEnds>,
     pub(crate) observers: observe::Observers,
-    /// The time and the result of the last health check of the store.
-    pub(crate) health: Arc<tokio::sync::Mutex<Option<(Instant, bool)>>>,
+    pub(crate) health: Arc<Health>,
     /// The tasks that outlive the request that started them.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the endpoint shuts down.
@@ -181,6 +180,7 @@ impl Shared {
             tombstones: Arc::clone(&running.tombstones),
             backlog: Arc::clone(&running.backlog),
             lifetimes: Arc::clone(&running.lifetimes),
+            orderly_ends: Arc::clone(&running.orderly_ends),
             health: Arc::clone(&running.health),
             tasks: running.tasks.clone(),
             draining: running.draining.clone(),

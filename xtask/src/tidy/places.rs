@@ -35,6 +35,7 @@ const PLACES: &[Place] = &[
             "crates/hoist-server/src/targets/",
             // The readiness check for load balancers belongs to no dialect.
             "crates/hoist-server/src/discover.rs",
+            "crates/hoist-server/src/readiness.rs",
             // Downloads are ordinary HTTP and belong to no dialect.
             "crates/hoist-server/src/download.rs",
         ],
@@ -51,7 +52,7 @@ const PLACES: &[Place] = &[
             // Monotonic clock: the time of the last progress response.
             "crates/hoist-server/src/progress.rs",
             // Monotonic clock: the time of the last health check.
-            "crates/hoist-server/src/discover.rs",
+            "crates/hoist-server/src/readiness.rs",
             // Monotonic clock: the duration of a request.
             "crates/hoist-server/src/meter.rs",
             // Monotonic clock: the number of log lines in a second, and waiting for standard error.

@@ -225,6 +225,38 @@ async fn an_upload_on_a_full_disk_keeps_its_bytes_and_resumes_once_there_is_spac
     }
 }
 
+#[tokio::test]
+async fn a_nearly_full_disk_is_not_ready() {
+    const FLOOR: usize = 8 * MIB / 100;
+    let home = ServerDir::new();
+    let Some(_disk) = Mounted::tmpfs(&home.data(), "size=8m") else { return };
+    let server = Server::start(&home, &["--keep-free", "1MiB", "--log-format", "json"]);
+    until_ready(&server, Transport::H1, 200).await;
+    // Another program takes what is left, but for the space to keep free and less than the floor.
+    let filler = home.data().join("filler");
+    let taken = |left: usize| {
+        fs::write(&filler, "").expect("written");
+        let stat = rustix::fs::statvfs(home.data().as_path()).expect("a file system");
+        let free = usize::try_from(stat.f_bavail * stat.f_frsize).expect("small");
+        fs::write(&filler, vec![1; free - left]).expect("written");
+    };
+    taken(MIB + FLOOR / 2);
+    for transport in TRANSPORTS {
+        let got = until_ready(&server, transport, 503).await;
+        assert_eq!(got.content, "the disk is full, or nearly so\n");
+        let json = TestRequest::to("GET", "/readyz").field("accept", "application/json");
+        let got = server.request(transport, json).await;
+        let document: serde_json::Value = serde_json::from_slice(&got.content).expect("JSON");
+        assert_eq!((got.status, &document["reason"]), (503, &"disk-full".into()), "{document}");
+    }
+    taken(MIB + 3 * FLOOR);
+    until_ready(&server, Transport::H1, 200).await;
+    server.stop().await;
+    let log = home.log();
+    assert_eq!(log.matches("\"message\":\"not ready\"").count(), 1, "once, and not for each request: {log}");
+    assert!(log.contains("\"reason\":\"disk-full\"") && log.contains("\"message\":\"ready again\""), "{log}");
+}
+
 // proves: TOK-CRE-01, TOK-APP-05
 #[tokio::test]
 async fn truncated_small_content_is_never_complete() {
