@@ -5,6 +5,7 @@
 
 pub mod check;
 mod cli;
+mod clock;
 mod cmd;
 mod config;
 mod exit;

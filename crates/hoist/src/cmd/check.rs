@@ -32,7 +32,10 @@ pub(crate) fn run(args: &Check, output: Output) -> Result<Exit, Failure> {
         if let Some(signal) = stopped_by {
             return Ok(signal.exit());
         }
-        let mut found = found.map_err(probe_failure)?;
+        let mut found = match found {
+            Ok(found) => found,
+            Err(error) => return Err(probe_failure(error, &endpoint).await),
+        };
         found.offers.extend(args.offers.iter().cloned());
         output.message(format_args!("{endpoint} supports {}", spoken(&found)));
         let mut selection =
@@ -90,9 +93,14 @@ async fn run_to_end<T, F: Future<Output = T>>(
     }
 }
 
-fn probe_failure(error: ProbeError) -> Failure {
+async fn probe_failure(error: ProbeError, endpoint: &Endpoint) -> Failure {
+    let origin = endpoint.origin();
     match error.into_client_error() {
         Ok(error) => client::failure(error),
+        Err(_) if !origin.is_secure() && hoist_client::requires_tls(origin).await => {
+            let authority = format!("{}:{}", origin.host(), origin.port());
+            client::failure(hoist_client::Error::Scheme { authority, speaks_tls: true })
+        }
         Err(error) => Failure::new(Exit::Unreachable, error),
     }
 }

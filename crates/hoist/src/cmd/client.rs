@@ -147,6 +147,24 @@ pub(crate) fn failure(error: Error) -> Failure {
     Failure::message(exit, format_args!("{}{next}", described(&error)))
 }
 
+/// Returns whether the other files of a run would fail for the same reason, so that it stops.
+pub(crate) fn concerns_all_files(error: &Error) -> bool {
+    match error {
+        Error::Refused { status, .. } => status.as_u16() == 401,
+        Error::Proxy { .. } => error.retry() == Retry::Never,
+        Error::Exhausted { concerns_origin, .. } => *concerns_origin,
+        Error::UnknownHost { .. }
+        | Error::NotHttp { .. }
+        | Error::NoEndpoint { .. }
+        | Error::Scheme { .. }
+        | Error::Tls { .. }
+        | Error::Trust { .. }
+        | Error::Dialect(_)
+        | Error::Unresumable { .. } => true,
+        _ => false,
+    }
+}
+
 /// Formats an error with its causes on one line.
 pub(crate) fn described(error: &Error) -> String {
     let mut text = error.to_string();

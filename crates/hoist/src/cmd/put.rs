@@ -9,7 +9,9 @@ mod dry_run;
 mod pattern;
 mod progress_reporter;
 mod resume_command;
+mod retry_reporter;
 mod sources;
+mod unresumable;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -20,7 +22,9 @@ use tokio::task::JoinSet;
 
 use self::batch::{Batch, FileSnapshot, Scope};
 use self::progress_reporter::ProgressReporter;
+use self::retry_reporter::RetryReporter;
 use self::sources::{Input, Item, Sources};
+use self::unresumable::Unresumable;
 use super::client;
 use super::stop_signal::{StopSignal, StopSignals};
 use crate::cli::Put;
@@ -37,6 +41,20 @@ struct PutRun {
     /// True if the run has several files, so that messages name the file.
     is_many: bool,
     console: Console,
+    unresumable: Unresumable,
+}
+
+/// The failure of one file.
+struct FileFailure {
+    failure: Failure,
+    /// True if the other files would fail for the same reason.
+    concerns_all: bool,
+}
+
+impl From<Failure> for FileFailure {
+    fn from(failure: Failure) -> Self {
+        Self { failure, concerns_all: false }
+    }
 }
 
 /// The numbers of files by result.
@@ -70,14 +88,21 @@ pub(crate) fn run(args: Put, arguments: &[OsString], output: Output) -> Result<E
     }
     let stopped_by = client::block_on(async {
         let mut signals = StopSignals::listen()?;
-        tokio::select! {
+        let stopped_by = tokio::select! {
             biased;
-            () = upload_all(&run, items, parallel, &mut tally) => Ok(None),
-            signal = signals.next() => Ok(Some(signal)),
+            () = upload_all(&run, items, parallel, &mut tally) => None,
+            signal = signals.next() => Some(signal),
+        };
+        let starting_over = run.unresumable.files();
+        tokio::select! {
+            () = run.unresumable.cancel_all(&run.client) => {}
+            // A second signal ends the command at once.
+            _ = signals.next() => {}
         }
+        Ok(stopped_by.map(|signal| (signal, starting_over)))
     })?;
-    if let Some(signal) = stopped_by {
-        return Err(interrupted(&run, signal, arguments));
+    if let Some((signal, starting_over)) = stopped_by {
+        return Err(interrupted(&run, signal, arguments, &starting_over));
     }
     let run = Arc::into_inner(run).expect("every upload has ended");
     Ok(finish(run, &tally, many))
@@ -136,6 +161,7 @@ impl PutRun {
             args,
             is_many: many > 1,
             console,
+            unresumable: Unresumable::default(),
         })
     }
 
@@ -163,7 +189,7 @@ impl PutRun {
     }
 
     /// Uploads one item and reports the result.
-    async fn upload(&self, item: Item) -> Result<(), Exit> {
+    async fn upload(&self, item: Item) -> Result<(), FileFailure> {
         let Item { input, label, name, is_altered } = item;
         let shown = self.args.name.as_ref().or(name.as_ref());
         if let (true, None, Some(name)) = (is_altered, &self.args.name, &name) {
@@ -186,7 +212,10 @@ impl PutRun {
                 self.report_success(&outcome, token.as_ref(), &label);
                 Ok(())
             }
-            Err(failure) => Err(self.report_failure(&failure, &label)),
+            Err(failed) => {
+                self.report_failure(&failed.failure, &label);
+                Err(failed)
+            }
         }
     }
 
@@ -195,7 +224,7 @@ impl PutRun {
         input: Input,
         label: &FileLabel,
         name: Option<String>,
-    ) -> Result<(Outcome, Option<Token>), Failure> {
+    ) -> Result<(Outcome, Option<Token>), FileFailure> {
         let (source, is_file) = match input {
             Input::File(path) => (Source::file(path), true),
             Input::Stdin => (Source::stream(tokio::io::stdin()), false),
@@ -203,7 +232,7 @@ impl PutRun {
                 let file = tokio::fs::File::open(&path).await;
                 (Source::stream(file.map_err(|error| client::unreadable(&path, &error))?), false)
             }
-            Input::Unreadable(path, error) => return Err(client::unreadable(&path, &error)),
+            Input::Unreadable(path, error) => return Err(client::unreadable(&path, &error).into()),
         };
         let mut put = self.client.put(self.args.url.clone(), source).method(self.args.method.into());
         if let Some(name) = self.args.name.clone().or(name) {
@@ -230,17 +259,32 @@ impl PutRun {
             put = put.new_token(fresh.clone());
             token = Some(fresh);
         }
+        let is_resumable = is_file && (token.is_some() || self.journal.is_some());
+        if !is_resumable {
+            self.unresumable.add(&label.raw, put.handle());
+        }
         if let Some(token) = &token {
             self.console.message(format_args!("{label}: token {}", client::written(token)));
         }
         let progress = put.progress();
         let mut reporter = ProgressReporter::new(&self.console, label);
+        let retries = RetryReporter::new(&self.console, label, progress.clone());
+        let put = put.on_retry(move |attempt| retries.report(attempt));
         let sent = tokio::select! {
             biased;
-            sent = put.send() => sent.map_err(client::failure),
+            sent = put.send() => sent,
             () = reporter.follow(&progress) => unreachable!("follows forever"),
         };
         reporter.update(&progress.borrow());
+        let sent = sent.map_err(|error| {
+            let concerns_all = client::concerns_all_files(&error);
+            FileFailure { failure: client::failure(error), concerns_all }
+        });
+        // The source has failed, and the server waits for the rest.
+        if sent.as_ref().is_err_and(|failed| failed.failure.exit == Exit::File) && !is_resumable {
+            self.unresumable.cancel_one(&label.raw, &self.client).await;
+        }
+        self.unresumable.remove(&label.raw);
         Ok((sent?, token))
     }
 
@@ -291,7 +335,7 @@ impl PutRun {
         self.console.report(format_args!("{label}: uploaded {bytes} bytes{verified}{place}"), &json);
     }
 
-    fn report_failure(&self, failure: &Failure, label: &FileLabel) -> Exit {
+    fn report_failure(&self, failure: &Failure, label: &FileLabel) {
         let exit = failure.exit;
         self.console.output.event(&json!({
             "event": "failed", "file": label.raw, "error": failure.to_string(), "exit": exit.code(),
@@ -302,16 +346,16 @@ impl PutRun {
         } else {
             self.console.failure(failure);
         }
-        exit
     }
 }
 
-/// Uploads all items, at most `parallel` at a time. Dropping the future ends the running uploads.
+/// Uploads all items, at most `parallel` at a time. Stops after a failure that the others would share: their running
+/// uploads are ended, which a later run resumes. Dropping the future ends the running uploads, too.
 async fn upload_all(run: &Arc<PutRun>, items: Vec<Item>, parallel: usize, tally: &mut Tally) {
     let (many, skipped) = (items.len() + tally.skipped, tally.skipped);
     let total = run.console.bars.as_ref().filter(|_| many > 1).map(|bars| bars.total(many));
     let mut waiting = items.into_iter();
-    let mut running = JoinSet::new();
+    let (mut running, mut is_stopped) = (JoinSet::new(), false);
     loop {
         while running.len() < parallel
             && let Some(item) = waiting.next()
@@ -327,7 +371,17 @@ async fn upload_all(run: &Arc<PutRun>, items: Vec<Item>, parallel: usize, tally:
         match running.join_next().await {
             None => return,
             Some(Ok(Ok(()))) => tally.done += 1,
-            Some(Ok(Err(exit))) => tally.failed.push(exit),
+            Some(Ok(Err(FileFailure { failure, concerns_all }))) => {
+                tally.failed.push(failure.exit);
+                if concerns_all && !is_stopped && (waiting.len() > 0 || !running.is_empty()) {
+                    is_stopped = true;
+                    waiting = Vec::new().into_iter();
+                    running.abort_all();
+                    run.console
+                        .message("the other files would fail for the same reason, so they are left out");
+                }
+            }
+            Some(Err(error)) if error.is_cancelled() => {}
             Some(Err(error)) => {
                 run.console.failure(&Failure::message(Exit::Failed, format_args!("a bug in hoist: {error}")));
                 tally.failed.push(Exit::Failed);
@@ -341,13 +395,16 @@ fn finish(run: PutRun, tally: &Tally, many: usize) -> Exit {
     let exit = exit_code(tally);
     let Tally { done, skipped, failed } = tally;
     let failed = failed.len();
+    let unfinished = many.saturating_sub(done + skipped + failed);
     run.console.output.event(&json!({
-        "event": "end", "files": many, "done": done, "skipped": skipped, "failed": failed, "exit": exit.code(),
+        "event": "end", "files": many, "done": done, "skipped": skipped, "failed": failed,
+        "unfinished": unfinished, "exit": exit.code(),
     }));
     if many > 1 {
         let again = if failed > 0 { "; run the same command again to retry" } else { "" };
         let done = done + skipped;
-        run.console.message(format_args!("{done} of {many} files uploaded, {failed} failed{again}"));
+        let left = if unfinished > 0 { format!(", {unfinished} left out") } else { String::new() };
+        run.console.message(format_args!("{done} of {many} files uploaded, {failed} failed{left}{again}"));
     }
     if let Some(batch) = run.batch.filter(|_| failed == 0) {
         batch.remove();
@@ -365,13 +422,32 @@ fn exit_code(tally: &Tally) -> Exit {
     }
 }
 
-fn interrupted(run: &PutRun, signal: StopSignal, arguments: &[OsString]) -> Failure {
+fn interrupted(
+    run: &PutRun,
+    signal: StopSignal,
+    arguments: &[OsString],
+    starting_over: &[String],
+) -> Failure {
     let again = resume_command::format(arguments);
-    run.console.output.event(&json!({ "event": "interrupted", "signal": signal.name(), "resume": again }));
-    let next = if run.journal.is_some() || run.args.token.is_some() {
-        format!("interrupted; the server keeps what it has. Resume with: {again}")
-    } else {
-        "interrupted; without a journal the upload cannot be resumed".to_owned()
+    run.console.output.event(&json!({
+        "event": "interrupted", "signal": signal.name(), "resume": again, "starts_over": starting_over,
+    }));
+    let is_resumable = run.journal.is_some() || run.args.token.is_some();
+    let reads_stdin = starting_over.iter().any(|file| file == "-");
+    let next = match (reads_stdin, starting_over.is_empty(), run.is_many && is_resumable) {
+        (_, true, _) if is_resumable => {
+            format!("interrupted; the server keeps what it has. Resume with: {again}")
+        }
+        (true, _, false) => {
+            "interrupted; standard input cannot be read again, so the next run starts over".to_owned()
+        }
+        (_, _, false) => "interrupted; the upload cannot be resumed, so the next run starts over".to_owned(),
+        (_, _, true) => {
+            let starting_over = starting_over.join(", ");
+            format!(
+                "interrupted; the server keeps what it has, except of {starting_over}. Resume with: {again}"
+            )
+        }
     };
     Failure::message(signal.exit(), next)
 }

@@ -96,6 +96,13 @@ impl ChildProcess {
         Self { child, stdout, readers: vec![out, err] }
     }
 
+    /// Starts a command whose standard input the test writes.
+    pub(crate) fn with_stdin(command: Command) -> (Self, std::process::ChildStdin) {
+        let mut process = Self::start(command);
+        let stdin = process.child.stdin.take().expect("piped");
+        (process, stdin)
+    }
+
     /// Waits for the next line of standard output.
     pub(crate) fn line(&self) -> String {
         self.stdout.recv_timeout(TIMEOUT).expect("a line")

@@ -29,6 +29,7 @@ mod parsing_cost;
 mod parts;
 mod preemption;
 mod put;
+mod put_failures;
 mod put_flags;
 mod put_inputs;
 mod put_output;

@@ -129,7 +129,11 @@ async fn the_servers_self_signed_certificate_can_be_trusted_by_clients() {
     // An error that a retry does not fix is reported at once.
     for (url, more, said) in [
         (url, &[][..], "TLS with localhost"),
-        (format!("https://127.0.0.1:{port}/uploads"), &["--ca", &cert], "not valid for name"),
+        (
+            format!("https://127.0.0.1:{port}/uploads"),
+            &["--ca", &cert],
+            "is valid for localhost, not for 127.0.0.1",
+        ),
         (format!("http://localhost:{port}/uploads"), &[], "write https://"),
     ] {
         let ended = run(&home, &[&["put", &film, &url][..], more].concat()).await;

@@ -1,4 +1,4 @@
-//! Reports the progress of an upload: as a bar on a terminal, as JSON events, or as messages about interruptions.
+//! Reports the progress of an upload: as a bar on a terminal, or as JSON events.
 
 use std::time::Duration;
 
@@ -13,8 +13,6 @@ use crate::output::{Bar, Bytes, Console, FileLabel};
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The interval of JSON progress events.
 const EVENT_INTERVAL: Duration = Duration::from_secs(1);
-/// The minimum interval between messages about interruptions, if there are no bars.
-const WARNING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The reporter of one upload. Remembers what it has reported.
 pub(super) struct ProgressReporter<'a> {
@@ -22,15 +20,13 @@ pub(super) struct ProgressReporter<'a> {
     label: &'a FileLabel,
     bar: Option<Bar>,
     start: Option<Start>,
-    retries: u32,
     last_event: Option<(Instant, u64)>,
-    last_warning: Option<Instant>,
 }
 
 impl<'a> ProgressReporter<'a> {
     pub(super) fn new(console: &'a Console, label: &'a FileLabel) -> Self {
         let bar = console.bars.as_ref().map(|bars| bars.add(&label.to_string()));
-        Self { console, label, bar, start: None, retries: 0, last_event: None, last_warning: None }
+        Self { console, label, bar, start: None, last_event: None }
     }
 
     /// Reports progress until dropped. Never returns.
@@ -41,7 +37,6 @@ impl<'a> ProgressReporter<'a> {
             let now = ticks.tick().await;
             let at = *progress.borrow();
             self.update(&at);
-            self.report_interruption(&at, now);
             self.report_progress(&at, now);
             if let Some(bar) = &self.bar {
                 bar.show(&at);
@@ -49,7 +44,7 @@ impl<'a> ProgressReporter<'a> {
         }
     }
 
-    /// Reports the start of the upload, once, and new retries.
+    /// Reports the start of the upload, once.
     pub(super) fn update(&mut self, at: &Progress) {
         let has_begun = matches!(at.activity, Activity::Sending | Activity::Done);
         if has_begun && self.start != Some(at.start) {
@@ -67,28 +62,6 @@ impl<'a> ProgressReporter<'a> {
                 "event": "send", "file": self.label.raw, "start": start_name(at.start),
                 "offset": offset, "length": at.length,
             }));
-        }
-        if at.retries > self.retries {
-            let wait = match at.activity {
-                Activity::Waiting(pause) => Some(pause.as_secs_f64()),
-                _ => None,
-            };
-            self.console.output.event(&json!({
-                "event": "retry", "file": self.label.raw, "retries": at.retries, "wait": wait,
-                "offset": at.acknowledged,
-            }));
-        }
-    }
-
-    /// Prints a message about an interruption if no bar shows it.
-    fn report_interruption(&mut self, at: &Progress, now: Instant) {
-        let is_news = at.retries > self.retries;
-        self.retries = self.retries.max(at.retries);
-        let is_due = self.last_warning.is_none_or(|before| now - before >= WARNING_INTERVAL);
-        if is_news && is_due && self.bar.is_none() {
-            self.last_warning = Some(now);
-            let at = Bytes(at.acknowledged);
-            self.console.message(format_args!("{}: interrupted, retrying; the server has {at}", self.label));
         }
     }
 
