@@ -75,10 +75,12 @@ impl Exit {
             Self::Start => {
                 ("start", "the server cannot start: address, data directory, certificate or credentials")
             }
-            Self::Refused => ("refused", "the server refused the request, and a retry would not help"),
+            Self::Refused => {
+                ("refused", "the server refused permanently, or the URL is wrong (host, port or path)")
+            }
             Self::NotFound => ("not-found", "the server has no such upload"),
             Self::Unreachable => {
-                ("unreachable", "no lasting connection for the time of --retry-for; run the command again")
+                ("unreachable", "no connection, or none that lasted, for --retry-for; run the command again")
             }
             Self::File => ("file", "a local file could not be read or written, or changed during its upload"),
             Self::Forced => ("forced", "a second signal stopped the server before it had drained"),
@@ -88,7 +90,9 @@ impl Exit {
             Self::Nonconforming => {
                 ("nonconforming", "the server violates a protocol; each difference is printed")
             }
-            Self::Tls => ("tls", "TLS failed: untrusted certificate, or wrong scheme in the URL"),
+            Self::Tls => {
+                ("tls", "TLS failed: a certificate that is not accepted, or the wrong scheme in the URL")
+            }
             Self::Unresumable => {
                 ("unresumable", "the server supports no resumable uploads, and --require-resumable was given")
             }

@@ -13,8 +13,8 @@ use crate::config::{self, Size, TimeSpan};
 
 pub(super) const AFTER_PUT: &str = "Unfinished uploads are recorded in a journal ($XDG_STATE_HOME/hoist/uploads, or \
     ~/.local/state/hoist/uploads). Run the same command again to resume them, whatever ended the last run. A file that \
-    has changed in the meantime is uploaded from the start. If one file fails, the others are still uploaded, and the \
-    exit code reports the failure.";
+    has changed in the meantime is uploaded from the start. If one file fails, the others are still uploaded \
+    unless they would fail for the same reason, and the exit code reports the failure.";
 
 /// The arguments of `put`: files, upload URL and options.
 #[derive(Args, Debug)]
@@ -65,7 +65,7 @@ pub(crate) struct Put {
     /// Maximum bytes per request, like 64M, for proxies that limit the size of requests.
     #[arg(long, value_name = "SIZE", value_parser = positive)]
     pub(crate) chunk: Option<Size>,
-    /// Give up on a file after this time without progress.
+    /// Give up after this time without progress of any file, or of one file.
     #[arg(long, value_name = "TIME", default_value = "10m")]
     pub(crate) retry_for: TimeSpan,
     /// Fail with exit code 15 if the server does not support resumable uploads.
