@@ -65,6 +65,7 @@ const INSTALLED: &[(&[&str], &str)] = &[
     (&["fish"], "fish"),
     (&["mandoc"], "mandoc"),
     (&["man"], "man-db"),
+    (&["systemd-analyze"], "systemd"),
 ];
 
 /// Installs the programs that tests run, if they are missing and can be installed.

@@ -71,11 +71,12 @@ impl Acceptor {
     }
 
     /// Replaces the certificate by the one that `other` uses, for new connections, and from then on checks its files for
-    /// changes.
-    pub fn replace_with(&self, other: &Acceptor) {
-        let (files, current) = (lock(&other.live.files).clone(), Arc::clone(&lock(&other.live.current)));
+    /// changes. Returns whether the certificate is another one.
+    pub fn replace_with(&self, other: &Acceptor) -> bool {
+        let (files, new) = (lock(&other.live.files).clone(), Arc::clone(&lock(&other.live.current)));
         *lock(&self.live.files) = files;
-        *lock(&self.live.current) = current;
+        let old = std::mem::replace(&mut *lock(&self.live.current), Arc::clone(&new));
+        old.cert != new.cert
     }
 
     /// Returns the period in which every certificate of the chain in use is valid. `None` if one cannot be parsed.

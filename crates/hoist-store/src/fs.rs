@@ -4,7 +4,7 @@
 
 pub use self::local_store::LocalStore;
 pub use self::options::{Durability, Headroom, NotADurability, Options};
-pub use self::setup::make_directory;
+pub use self::setup::{is_in_use, make_directory};
 
 mod acknowledged;
 mod content;

@@ -34,7 +34,7 @@ pub(crate) enum Verb {
     ///
     /// Prints one line with the upload URL once the server accepts connections. SIGTERM and SIGINT stop it gracefully:
     /// running transfers are ended and the bytes received so far are stored. A second signal stops it at once. SIGHUP
-    /// reloads the TLS certificate.
+    /// reads the configuration again, with all files it names.
     #[command(after_help = examples::help("serve"), after_long_help = examples::help_after(LAYERS, "serve"))]
     Serve(ServeArgs),
     /// Check or print the configuration of `serve`.
@@ -81,7 +81,8 @@ const LAYERS: &str = "Each flag can also be set by an environment variable (--ma
     separated by commas) or by a key in the TOML file (max-size = \"64MiB\"). Flags override variables, and variables \
     override the file. Sizes: 1024, 64M or 64MiB (binary), 10MB \
     (decimal). Times: 30s, 5m, 7d, or a number of seconds. `hoist config print` shows \
-    the effective configuration.";
+    the effective configuration. SIGHUP applies a changed configuration to a running server, except for the settings \
+    marked [restart ...]. If it has an error, the old configuration stays in use.";
 
 const SETTINGS_OF_SERVE: &str =
     "Every flag and variable of `hoist serve` is accepted too; `hoist serve --help` lists them.";
@@ -159,7 +160,7 @@ impl Args for ServeArgs {
             let arg = Arg::new(setting.name)
                 .long(setting.name)
                 .value_name(setting.value)
-                .help(format!("{}{repeats}{default}", setting.help))
+                .help(format!("{}{repeats}{default}{}", setting.help, setting.reload.note()))
                 .help_heading(setting.heading)
                 // A repeated flag is accepted here and reported by `Config::load`, with the errors of the other layers.
                 .action(ArgAction::Append);

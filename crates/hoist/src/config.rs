@@ -3,15 +3,17 @@
 //! Owns the order of the layers and the warnings. `config/reader.rs` parses the values, `config/print.rs` prints them.
 //! Nothing here opens a socket or a store; the files that settings name are read in `cmd/serve/components.rs`.
 
+mod changes;
 mod layers;
+mod listen;
 mod print;
 mod reader;
 mod settings;
 mod value;
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hoist_proto::dialect::interop::Versions;
@@ -25,8 +27,10 @@ use hoist_server::{Interims, Locations};
 use hoist_store::fs::{Durability, Headroom};
 use http::HeaderName;
 
+pub(crate) use changes::{Change, Changes};
 pub(crate) use layers::Flags;
 use layers::{Layers, SettingSource, SettingValue, Variables};
+pub(crate) use listen::ListenAt;
 use reader::SettingsReader;
 pub(crate) use settings::{SETTINGS, Values, former_name};
 pub(crate) use value::{Size, TimeSpan};
@@ -65,7 +69,9 @@ pub(crate) fn client_bearer() -> Option<std::ffi::OsString> {
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
 pub(crate) struct Config {
-    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) listen: Vec<ListenAt>,
+    /// The permissions of the files of unix sockets.
+    pub(crate) socket_mode: u32,
     pub(crate) data: PathBuf,
     pub(crate) endpoint: String,
     pub(crate) public_origin: Option<String>,
@@ -226,7 +232,7 @@ impl Config {
             ));
         }
         //= TOK-SEC-01
-        let open = self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+        let open = self.listen.iter().find(|place| !place.is_local());
         if let (Some(address), None, true) = (open, &self.tls, self.trusted_proxies.is_empty()) {
             warnings.push(format!(
                 "{address} can be reached from other machines without encryption; set --tls-cert and --tls-key, or \
@@ -247,6 +253,14 @@ impl Config {
                 "{} finds nothing to serve, because --target files moves complete uploads away; serve the files from \
                  --files-dir",
                 self.location("downloads")
+            ));
+        }
+        if let (Some(origin), Some(_)) = (&self.public_origin, &self.tls)
+            && let Some(authority) = origin.strip_prefix("http://")
+        {
+            warnings.push(format!(
+                "{} sends clients to cleartext, but the server speaks TLS; write https://{authority}",
+                self.location("public-url")
             ));
         }
         if self.trusted_proxies.iter().any(Network::covers_all) {
@@ -274,7 +288,20 @@ impl Config {
                     .to_owned(),
             );
         }
+        let unix = self.listen.iter().find(|place| matches!(place, ListenAt::Unix(_)));
+        if let Some(place) = unix
+            && !self.trusted_proxies.contains(&Network::UNIX)
+        {
+            advice.push(format!(
+                "requests over {place} carry no client address; if a proxy connects there, set --trusted-proxy unix"
+            ));
+        }
         advice
+    }
+
+    /// Returns whether a flag, a variable or the file gives a value to a setting.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.layers.get(name).is_some_and(|written| written.source != SettingSource::Default)
     }
 
     /// Returns the location of a setting, for messages about it.
@@ -307,13 +334,27 @@ fn read_layers(file: Option<PathBuf>, errors: &mut Vec<ConfigError>) -> (Variabl
 }
 
 impl HookConfig {
-    /// Returns whether the program exists, searching `PATH` as a shell would.
-    pub(crate) fn program_exists(&self) -> bool {
-        if self.program.contains('/') {
-            return PathBuf::from(&self.program).is_file();
+    /// Searches the program in `PATH`, as a shell would.
+    ///
+    /// # Errors
+    /// Returns the reason why it cannot be run, with the next step.
+    pub(crate) fn require_program(&self) -> Result<(), String> {
+        let program = &self.program;
+        let is_executable =
+            |path: &Path| path.metadata().is_ok_and(|file| file.permissions().mode() & 0o111 != 0);
+        let candidates: Vec<PathBuf> = if program.contains('/') {
+            vec![program.into()]
+        } else {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path).map(|directory| directory.join(program)).collect()
+        };
+        let mut files = candidates.iter().filter(|path| path.is_file()).peekable();
+        let first = files.peek().map(|path| path.display().to_string());
+        match first {
+            None => Err(format!("program {program} not found; write its full path")),
+            Some(_) if files.any(|path| is_executable(path)) => Ok(()),
+            Some(first) => Err(format!("{first} is not executable; run chmod +x {first}")),
         }
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|directory| directory.join(&self.program).is_file())
     }
 }
 

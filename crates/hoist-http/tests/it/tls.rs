@@ -147,7 +147,7 @@ async fn a_certificate_is_replaced_by_that_of_another_acceptor() {
     let server = start_tls(&in_use).await;
     certify(other_dir.path());
     let other = acceptor(other_dir.path()).unwrap();
-    in_use.replace_with(&other);
+    assert!(in_use.replace_with(&other) && !in_use.replace_with(&other));
     assert_eq!(in_use.validity(), other.validity());
     assert!(connect(&server, &old, &[]).await.is_err());
     let renewed = certify(other_dir.path());

@@ -29,6 +29,11 @@ impl Bearer {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Unusable> {
         Watched::open(path, Table::parse).map(Self)
     }
+
+    /// Returns whether the file had no token when it was last read, so that every request is refused.
+    pub fn is_empty(&self) -> bool {
+        self.0.last_read().0.is_empty()
+    }
 }
 
 impl Authenticator for Bearer {
@@ -136,6 +141,7 @@ mod tests {
         std::fs::write(directory.path().join("tokens"), "# no tokens\n").expect("written");
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         assert!(bearer.admit(&head).await.is_err());
+        assert!(bearer.is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hoist_proto::types::{Timestamp, UploadId};
@@ -32,7 +33,7 @@ pub(super) struct DataDir {
     lock: OwnedFd,
     /// True if the store syncs to disk at all ([`Durability::Disk`]).
     pub(super) is_disk: bool,
-    pub(super) headroom: Headroom,
+    pub(super) headroom: Mutex<Headroom>,
     /// Bytes that may be written before the file system's free space is queried again.
     pub(super) granted: AtomicU64,
     /// The mode of exported files.
@@ -70,7 +71,7 @@ impl DataDir {
             done: parent(&root, "done")?,
             export_mode: setup::shared_file_mode(&root)?,
             is_mode_reported: AtomicBool::new(false),
-            headroom: options.headroom,
+            headroom: Mutex::new(options.headroom),
             granted: AtomicU64::new(0),
             is_disk,
             health_checks: AtomicU64::new(0),

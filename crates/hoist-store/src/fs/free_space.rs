@@ -3,6 +3,7 @@
 //! Owns the headroom that stays free, and the checks that bytes fit. Reserves nothing: the declared length of an upload
 //! takes no space from others before its bytes arrive.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::data_dir::DataDir;
@@ -41,7 +42,7 @@ impl DataDir {
     pub(super) fn grant(&self, bytes: u64) -> u64 {
         /// The most bytes written between two queries, so that the use of the volume by other programs is noticed soon.
         const GRANT_MAX: u64 = 64 * 1024 * 1024;
-        if matches!(self.headroom, Headroom::Bytes(0) | Headroom::Percent(0)) {
+        if matches!(self.headroom(), Headroom::Bytes(0) | Headroom::Percent(0)) {
             return bytes;
         }
         let granted = |granted: u64| granted.checked_sub(bytes);
@@ -54,10 +55,20 @@ impl DataDir {
         left.min(bytes)
     }
 
+    /// Changes the headroom.
+    pub(super) fn set_headroom(&self, headroom: Headroom) {
+        *self.headroom.lock().unwrap_or_else(PoisonError::into_inner) = headroom;
+        self.granted.store(0, Ordering::Release);
+    }
+
+    fn headroom(&self) -> Headroom {
+        *self.headroom.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn headroom_bytes(&self, volume: Volume) -> u64 {
         /// The most that a percentage amounts to. On a large volume it would be more than other programs need.
         const SHARE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-        match self.headroom {
+        match self.headroom() {
             Headroom::Bytes(bytes) => bytes,
             Headroom::Percent(percent) => (volume.bytes / 100 * u64::from(percent)).min(SHARE_BYTES_MAX),
         }

@@ -21,7 +21,7 @@ use super::data_dir::DataDir;
 use super::entry::Entries;
 use super::layout::{CONTENT, CONTENT_NEW, ParentDirs};
 use super::listing::LocalListing;
-use super::options::Options;
+use super::options::{Headroom, Options};
 use super::sync::Syncer;
 use super::thread_pool::ThreadPool;
 use super::upload_lock::UploadLock;
@@ -68,6 +68,11 @@ impl LocalStore {
             background,
             data_dir,
         })
+    }
+
+    /// Changes the space on the volume that uploads leave free.
+    pub fn set_headroom(&self, headroom: Headroom) {
+        self.data_dir.set_headroom(headroom);
     }
 
     /// Takes a fence and the upload's lock. When it returns, the bytes that an older claim has accepted are written or

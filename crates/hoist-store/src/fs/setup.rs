@@ -61,6 +61,13 @@ pub(super) fn make(path: &Path, is_disk: bool) -> Result<(), Error> {
     })
 }
 
+/// Returns whether a process uses the data directory `path`. Takes no lock that lasts, and creates nothing.
+pub fn is_in_use(path: &Path) -> bool {
+    let Ok(file) = std::fs::File::open(path.join(LOCK)) else { return false };
+    // A shared lock, so that two processes may ask at the same time.
+    matches!(rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared), Err(Errno::WOULDBLOCK))
+}
+
 /// Takes the lock that admits one process. The kernel holds it for as long as the descriptor is open.
 pub(super) fn lock(root: &Dir, path: &Path) -> Result<OwnedFd, Error> {
     let doing = |errno| failed(format!("locking the data directory {}", path.display()), errno);

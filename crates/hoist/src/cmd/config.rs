@@ -1,8 +1,11 @@
 //! `hoist config`: checks the configuration, or prints the effective one.
 
+mod environment;
+
+use hoist_http::tls::Acceptor;
 use serde_json::json;
 
-use super::serve::components;
+use super::serve::{certificate, components};
 use crate::cli::ServeArgs;
 use crate::config::{Config, ConfigError};
 use crate::exit::{Exit, Failure};
@@ -11,10 +14,7 @@ use crate::output::Output;
 /// Reports all problems of the configuration on standard output, as the result of the command.
 pub(crate) fn check(settings: &ServeArgs, output: Output) -> Exit {
     let (problems, warnings) = match Config::load(&settings.flags, settings.file.clone()) {
-        Ok(config) => {
-            let warnings = [config.warnings(), config.advice()].concat();
-            (components::Components::of(&config).err().unwrap_or_default(), warnings)
-        }
+        Ok(config) => examine(&config),
         Err(problems) => (problems, Vec::new()),
     };
     for warning in &warnings {
@@ -24,6 +24,25 @@ pub(crate) fn check(settings: &ServeArgs, output: Output) -> Exit {
     let text = if problems.is_empty() { "no problems".to_owned() } else { problems.join("\n") };
     output.report(text, &json!({ "ok": problems.is_empty(), "problems": problems, "warnings": warnings }));
     if problems.is_empty() { Exit::Success } else { Exit::Config }
+}
+
+/// Returns the problems and the warnings of a configuration that was read without errors.
+fn examine(config: &Config) -> (Vec<ConfigError>, Vec<String>) {
+    let mut warnings = [config.warnings(), config.advice()].concat();
+    let mut problems = match components::Components::of(config) {
+        Ok(parts) => {
+            let validity = parts.tls.as_ref().and_then(Acceptor::validity);
+            warnings.extend(
+                validity.and_then(|validity| certificate::expires_soon(validity, certificate::now())),
+            );
+            parts.lockouts.into_iter().map(|(_, problem)| problem).collect()
+        }
+        Err(problems) => problems,
+    };
+    let found = environment::check(config);
+    problems.extend(found.problems);
+    warnings.extend(found.warnings);
+    (problems, warnings)
 }
 
 /// Prints the effective configuration as TOML.

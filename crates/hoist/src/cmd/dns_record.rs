@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::config::load;
 use crate::cli::DnsRecord;
-use crate::config::Config;
+use crate::config::{Config, ListenAt};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &DnsRecord, output: Output) -> Result<Exit, Failure> {
 
 /// Returns the port for clients: `--port`, else the listener's own with TLS, else 443, for a proxy that terminates TLS.
 fn port(args: Option<u16>, config: &Config) -> Result<u16, String> {
-    let own = config.listen.first().map(std::net::SocketAddr::port).filter(|_| config.tls.is_some());
+    let own = config.listen.iter().find_map(ListenAt::port).filter(|_| config.tls.is_some());
     match args.or(own).unwrap_or(443) {
         0 => Err("port 0 is a different port at every start; give the public port with --port".into()),
         port => Ok(port),

@@ -2,25 +2,26 @@
 //!
 //! Owns the order of start and shutdown. `serve/components.rs` builds the parts from the settings.
 
+pub(crate) mod certificate;
 pub(crate) mod components;
 mod descriptors;
+pub(crate) mod listeners;
 mod log;
 mod naming_key;
+mod reload;
 mod signals;
+mod systemd;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hoist_http::tls::Acceptor;
-use hoist_http::{Limits, Server};
+use hoist_http::{Limits, LiveLimits, Server};
 use hoist_server::{Hoist, Running};
 use hoist_store::fs::{LocalStore, Options};
 use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::signal::unix::Signal;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +30,11 @@ use crate::cli::ServeArgs;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use components::Components;
+use components::{Components, Lockout};
+use listeners::{Bound, PassedSockets, Place, SocketFile};
+use reload::Reloader;
 use signals::Signals;
+use systemd::Notice;
 
 /// The time for storing the bytes of transfers that were ended when the grace period was over.
 const STORE_GRACE: Duration = Duration::from_secs(1);
@@ -68,6 +72,7 @@ fn start(
 ) -> Result<Exit, Failure> {
     let config =
         Config::load(&settings.flags, settings.file.clone()).map_err(|problems| failed(&problems))?;
+    let passed = PassedSockets::take()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(config.workers).enable_all().build();
     let runtime = runtime.context("cannot start threads; try a smaller --workers")?;
@@ -81,8 +86,14 @@ fn start(
         tracing::warn!("{warning}");
     }
     let parts = Components::of(&config).map_err(|problems| failed(&problems))?;
+    if !passed.is_empty() && config.is_given("listen") {
+        tracing::warn!(
+            "{} is ignored, because systemd passed sockets to listen on",
+            config.location("listen")
+        );
+    }
     descriptors::raise_limit();
-    let ended = runtime.block_on(serve(&config, parts, signals, output));
+    let ended = runtime.block_on(serve(config, settings, parts, passed, signals, output));
     if let Ok(Exit::Forced) = ended {
         // A second signal does not wait for busy threads either.
         drop(log);
@@ -103,42 +114,48 @@ fn file_size_warning() -> Option<String> {
 }
 
 async fn serve(
-    config: &Config,
+    config: Config,
+    args: &ServeArgs,
     parts: Components,
+    passed: PassedSockets,
     mut signals: Signals,
     output: Output,
 ) -> Result<Exit, Failure> {
-    let listeners = bind(config).await?;
     let tls = parts.tls.clone();
-    let (hoist, running) = tokio::select! {
+    for (_, lockout) in parts.lockouts.iter().filter(|(lockout, _)| *lockout == Lockout::NoTokens) {
+        tracing::warn!("{lockout}");
+    }
+    let starting = async {
+        let bound = if passed.is_empty() {
+            listeners::bind(&config).await?
+        } else {
+            passed.into_bound().context("using the sockets of LISTEN_FDS")?
+        };
+        Ok::<_, Failure>((bound, open(&config, parts).await?))
+    };
+    let (bound, Opened { hoist, running, store }) = tokio::select! {
         biased;
         signal = signals.stop.next() => {
             let signal = signal.name();
             tracing::info!(signal, "stopped during the start");
             return Ok(Exit::Success);
         }
-        hoist = open(config, parts) => hoist?,
+        started = starting => started?,
     };
-    let ready = ready_line(&listeners, tls.is_some(), hoist.endpoint());
+    let ready = ready_line(&bound, tls.is_some(), hoist.endpoint());
 
     let stop = CancellationToken::new();
-    let mut servers = JoinSet::new();
-    let connections_max = descriptors::connections_max(config.limits.connections_max, listeners.len());
-    let limits = Limits { connections_max, ..config.limits.clone() };
-    for (listener, _) in listeners {
-        let server = Server::new().limits(limits.clone());
-        let server = match &tls {
-            Some(acceptor) => server.tls(acceptor.clone()),
-            None => server,
-        };
-        servers.spawn(server.serve(listener, hoist.clone(), stop.clone()));
-    }
+    let connections_max = descriptors::connections_max(config.limits.connections_max, bound.len());
+    let limits = LiveLimits::new(Limits { connections_max, ..config.limits.clone() });
+    let listeners = bound.len();
+    let (mut servers, files) = start_servers(bound, &hoist, &limits, tls.as_ref(), &stop);
     // Lets a script that requests /readyz right away find a small data directory ready.
     let _ = tokio::time::timeout(READY_TIMEOUT, running.recovered()).await;
     if let Err(error) = output.result(&ready, &json!({ "ready": ready })) {
         // Uploads work without the ready line.
         tracing::warn!(error = %error.0, "cannot write to standard output; {ready}");
     }
+    systemd::notify(Notice::Ready(ready.clone())).await;
 
     let serving = async {
         while let Some(ended) = servers.join_next().await {
@@ -148,17 +165,30 @@ async fn serve(
             }
         }
     };
+    let hangup = &mut signals.hangup;
     let draining = async {
-        stop.cancelled().await;
+        let reloader = Reloader {
+            args,
+            config,
+            hoist: &hoist,
+            running: &running,
+            store: &store,
+            limits: &limits,
+            tls: tls.as_ref(),
+            listeners,
+            status: &ready,
+        };
+        let watching = async { tokio::join!(reloader.run(hangup), certificate::watch(tls.as_ref())) };
+        stop.run_until_cancelled(watching).await;
+        systemd::notify(Notice::Stopping).await;
         running.stop().await;
     };
-    let hangups = reload_on(&mut signals.hangup, tls, &stop);
     let in_order = async {
-        tokio::join!(serving, draining, hangups);
+        tokio::join!(serving, draining);
     };
     let overdue = async {
         stop.cancelled().await;
-        tokio::time::sleep(config.limits.drain_grace + STORE_GRACE).await;
+        tokio::time::sleep(limits.current().drain_grace + STORE_GRACE).await;
     };
     let second_signal = async {
         let signal = signals.stop.next().await.name();
@@ -166,14 +196,14 @@ async fn serve(
         stop.cancel();
         signals.stop.next().await.name()
     };
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
         () = in_order => {
             tracing::info!("stopped");
             Ok(Exit::Success)
         }
         () = overdue => {
-            let after_s = config.limits.drain_grace.as_secs();
+            let after_s = limits.current().drain_grace.as_secs();
             tracing::warn!(after_s, "stopped at --drain-timeout before all work was done; the next start finishes it");
             Ok(Exit::Success)
         }
@@ -181,39 +211,45 @@ async fn serve(
             tracing::warn!(signal, "stopped at once, without waiting for transfers");
             Ok(Exit::Forced)
         }
-    }
-}
-
-async fn bind(config: &Config) -> Result<Vec<(TcpListener, SocketAddr)>, Failure> {
-    let mut listeners = Vec::new();
-    for address in &config.listen {
-        let bound = TcpListener::bind(address).await.and_then(|listener| {
-            let bound = listener.local_addr()?;
-            Ok((listener, bound))
-        });
-        listeners
-            .push(bound.map_err(|error| Failure::message(Exit::Start, cannot_listen(*address, &error)))?);
-    }
-    Ok(listeners)
-}
-
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
-    let why = match error.kind() {
-        io::ErrorKind::AddrInUse => "address in use; choose another with --listen".to_owned(),
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; use 0.0.0.0 or [::] for all addresses".to_owned()
-        }
-        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
-            "ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose another with --listen"
-                .to_owned()
-        }
-        _ => format!("{error}; choose another with --listen"),
+        never = systemd::keep_alive() => match never {},
     };
-    format!("cannot listen on {address}: {why}")
+    // The listeners first.
+    drop(servers);
+    drop(files);
+    ended
+}
+
+/// Starts a server for each listener. Returns them, and the files of unix sockets, which are removed when dropped.
+fn start_servers(
+    bound: Vec<Bound>,
+    hoist: &Hoist,
+    limits: &LiveLimits,
+    tls: Option<&Acceptor>,
+    stop: &CancellationToken,
+) -> (JoinSet<io::Result<()>>, Vec<SocketFile>) {
+    let (mut servers, mut files) = (JoinSet::new(), Vec::new());
+    for Bound { listener, place, file } in bound {
+        let server = Server::new().live_limits(limits.clone());
+        let server = match (tls, place) {
+            (Some(acceptor), Place::Tcp(_)) => server.tls(acceptor.clone()),
+            // Proxies on this machine speak cleartext on a unix socket.
+            (_, Place::Unix(_)) | (None, Place::Tcp(_)) => server,
+        };
+        servers.spawn(server.serve(listener, hoist.clone(), stop.clone()));
+        files.extend(file);
+    }
+    (servers, files)
+}
+
+/// An open data directory and the endpoint on it.
+struct Opened {
+    hoist: Hoist,
+    running: Running,
+    store: Arc<LocalStore>,
 }
 
 /// Opens the data directory. Work that a crash left unfinished is completed in the background.
-async fn open(config: &Config, parts: Components) -> Result<(Hoist, Running), Failure> {
+async fn open(config: &Config, parts: Components) -> Result<Opened, Failure> {
     let directory = config.data.clone();
     let may_be_new = config.new_key;
     let mut options = Options::default();
@@ -236,59 +272,17 @@ async fn open(config: &Config, parts: Components) -> Result<(Hoist, Running), Fa
     };
     let (store, key) =
         opened.await.context("opening the store").and_then(|opened| opened).map_err(unusable)?;
+    let store = Arc::new(store);
     let hoist =
-        parts.hoist(config, Arc::new(store)).map_err(|problem| Failure::message(Exit::Config, problem))?;
+        parts.hoist(config, store.clone()).map_err(|problem| Failure::message(Exit::Config, problem))?;
     let hoist = hoist.key(key).build();
     let running = hoist.start(config.sweep_interval).await;
     tracing::info!(data = %config.data.display(), "data directory open");
-    Ok((hoist, running))
+    Ok(Opened { hoist, running, store })
 }
 
 /// Returns the line that tells scripts that the server is ready.
-fn ready_line(listeners: &[(TcpListener, SocketAddr)], is_tls: bool, endpoint: &str) -> String {
-    let scheme = if is_tls { "https" } else { "http" };
-    let urls = listeners.iter().map(|(_, address)| format!("{scheme}://{address}{endpoint}"));
+fn ready_line(bound: &[Bound], is_tls: bool, endpoint: &str) -> String {
+    let urls = bound.iter().map(|bound| bound.place.url(is_tls, endpoint));
     format!("hoist listening on {}", urls.collect::<Vec<_>>().join(" "))
-}
-
-/// Reloads the certificate at every SIGHUP.
-//= TOK-SEC-01
-async fn reload_on(hangups: &mut Signal, tls: Option<Acceptor>, stop: &CancellationToken) {
-    while stop.run_until_cancelled(hangups.recv()).await.is_some() {
-        let Some(acceptor) = tls.clone() else {
-            tracing::info!("SIGHUP ignored: no certificate to reload");
-            continue;
-        };
-        match tokio::task::spawn_blocking(move || acceptor.reload()).await.map_err(anyhow::Error::new) {
-            Ok(Ok(())) => tracing::info!("certificate reloaded"),
-            Ok(Err(error)) => {
-                let error = anyhow::Error::new(error);
-                tracing::error!("cannot reload the certificate, keeping the old one: {error:#}");
-            }
-            Err(error) => tracing::error!(%error, "cannot reload the certificate"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bind_errors_name_the_next_step() {
-        let address: SocketAddr = "127.0.0.1:80".parse().expect("an address");
-        let cases = [
-            (io::ErrorKind::AddrInUse, "address in use; choose another with --listen"),
-            (io::ErrorKind::AddrNotAvailable, "this machine has no such address"),
-            (io::ErrorKind::PermissionDenied, "ports below 1024"),
-            (io::ErrorKind::OutOfMemory, "choose another with --listen"),
-        ];
-        for (kind, expected) in cases {
-            let message = cannot_listen(address, &kind.into());
-            assert!(
-                message.starts_with("cannot listen on 127.0.0.1:80: ") && message.contains(expected),
-                "{message}"
-            );
-        }
-    }
 }

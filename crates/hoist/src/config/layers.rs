@@ -108,6 +108,14 @@ impl Layers {
         self.0.get(name)
     }
 
+    /// Replaces a setting. `None` removes it.
+    pub(crate) fn set(&mut self, name: &'static str, value: Option<SettingValue>) {
+        match value {
+            Some(value) => drop(self.0.insert(name, value)),
+            None => drop(self.0.remove(name)),
+        }
+    }
+
     /// Sets the default of a setting whose default depends on other settings.
     pub(crate) fn assume(&mut self, name: &'static str, text: impl Into<String>) {
         let written = || SettingValue { texts: vec![text.into()], source: SettingSource::Default };

@@ -5,7 +5,6 @@
 mod auth;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use hoist_server::{Interims, Locations};
 use http::HeaderValue;
 
 use super::layers::{Layers, SettingSource};
+use super::listen::SocketMode;
 use super::settings;
 use super::value::{CommandLine, Count, KeepFree, OrNone, PublicOrigin, Size, TimeSpan};
 use super::{Config, ConfigError, HookConfig, LogFormat, TargetConfig, TlsFiles};
@@ -36,7 +36,8 @@ impl SettingsReader<'_> {
     pub(super) fn config(&mut self, notes: Vec<String>) -> Config {
         let (policy, limits) = (self.policy(), self.limits());
         Config {
-            listen: self.listen(),
+            listen: self.many("listen"),
+            socket_mode: self.one::<SocketMode>("socket-mode").unwrap_or_default().0,
             data: self.path("data").unwrap_or_default(),
             endpoint: self.one("endpoint").unwrap_or_default(),
             public_origin: self.one::<PublicOrigin>("public-url").map(|origin| origin.0),
@@ -84,13 +85,6 @@ impl SettingsReader<'_> {
             notes,
             layers: Layers::default(),
         }
-    }
-
-    fn listen(&mut self) -> Vec<SocketAddr> {
-        self.each("listen", |text| {
-            text.parse()
-                .map_err(|_| "is not an address and a port; write it like 127.0.0.1:8080 or [::]:8080".into())
-        })
     }
 
     fn locations(&mut self) -> Locations {

@@ -19,6 +19,29 @@ pub(crate) struct Setting {
     pub(crate) heading: &'static str,
     /// The words that the setting accepts, if these are a closed set; completion offers them. Empty otherwise.
     pub(crate) words: &'static [&'static str],
+    pub(crate) reload: Reload,
+}
+
+/// The effect of a changed setting when a running server reads its configuration again (SIGHUP).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// The new value applies.
+    Live,
+    /// The new value applies. Setting what was not set, or the reverse, needs a restart.
+    IfSet,
+    /// The change needs a restart.
+    Restart,
+}
+
+impl Reload {
+    /// Returns the note in the help.
+    pub(crate) fn note(self) -> &'static str {
+        match self {
+            Self::Live => "",
+            Self::IfSet => " [restart to set or unset]",
+            Self::Restart => " [restart to change]",
+        }
+    }
 }
 
 /// The number of values that a setting takes.
@@ -34,6 +57,11 @@ impl Setting {
     /// Returns the setting with a closed set of words.
     const fn of(self, words: &'static [&'static str]) -> Self {
         Self { words, ..self }
+    }
+
+    /// Returns the setting with another effect of a reload.
+    const fn on_reload(self, reload: Reload) -> Self {
+        Self { reload, ..self }
     }
 
     /// Returns whether the setting takes several values.
@@ -100,11 +128,11 @@ const OPERATION: &str = "Operation";
 type Text = &'static str;
 
 const fn one(heading: Text, name: Text, value: Text, default: Option<Text>, help: Text) -> Setting {
-    Setting { name, value, values: Values::One, default, help, heading, words: &[] }
+    Setting { name, value, values: Values::One, default, help, heading, words: &[], reload: Reload::Live }
 }
 
 const fn many(heading: Text, name: Text, value: Text, default: Option<Text>, help: Text) -> Setting {
-    Setting { name, value, values: Values::Many, default, help, heading, words: &[] }
+    Setting { name, value, values: Values::Many, default, help, heading, words: &[], reload: Reload::Live }
 }
 
 const fn switch(heading: Text, name: Text, help: Text) -> Setting {
@@ -116,6 +144,7 @@ const fn switch(heading: Text, name: Text, help: Text) -> Setting {
         help,
         heading,
         words: &["on", "off"],
+        reload: Reload::Live,
     }
 }
 
@@ -141,9 +170,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "listen",
         "ADDR:PORT",
         Some("127.0.0.1:8080"),
-        "Address to listen on; port 0 picks a free port",
-    ),
-    one(NETWORK, "endpoint", "PATH", Some("/uploads"), "Path of the upload URL"),
+        "Address to listen on: IP or host name with a port, or `unix:PATH`; port 0 picks a free port",
+    )
+    .on_reload(Reload::Restart),
+    one(
+        NETWORK,
+        "socket-mode",
+        "MODE",
+        Some("660"),
+        "Permissions of the socket file of `--listen unix:PATH`, in octal",
+    )
+    .on_reload(Reload::Restart),
+    one(NETWORK, "endpoint", "PATH", Some("/uploads"), "Path of the upload URL")
+    .on_reload(Reload::Restart),
     one(
         NETWORK,
         "public-url",
@@ -164,9 +203,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "trusted-proxy",
         "CIDR",
         None,
-        "Proxy whose Forwarded and X-Forwarded-* fields are trusted for scheme, host and client address",
+        "Proxy whose Forwarded and X-Forwarded-* fields are trusted for scheme, host and client address; `unix` for the peers of unix sockets",
     ),
-    one(STORAGE, "data", "DIR", Some("./hoist-data"), "Directory to store uploads in; created if missing"),
+    one(STORAGE, "data", "DIR", Some("./hoist-data"), "Directory to store uploads in; created if missing")
+    .on_reload(Reload::Restart),
     one(
         STORAGE,
         "durability",
@@ -174,12 +214,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("disk"),
         "What acknowledged bytes survive: `disk` a power failure, `os` a crash of the server process",
     )
-    .of(&["disk", "os"]),
+    .of(&["disk", "os"])
+    .on_reload(Reload::Restart),
     switch(
         STORAGE,
         "new-key",
         "Create a new key in the data directory if its `key` file is missing or broken; clients can no longer reach uploads identified by tokens",
-    ),
+    )
+    .on_reload(Reload::Restart),
     one(UPLOADS, "max-size", "SIZE", None, "Maximum size of an upload"),
     one(UPLOADS, "min-size", "SIZE", Some("0"), "Minimum size of a resumable upload"),
     one(UPLOADS, "max-append-size", "SIZE", None, "Maximum size of the content of one request"),
@@ -263,9 +305,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "tls-cert",
         "FILE",
         None,
-        "TLS certificate chain (PEM); reloaded when the file changes, or at once on SIGHUP",
-    ),
-    one(AUTH, "tls-key", "FILE", None, "TLS private key (PEM)"),
+        "TLS certificate chain (PEM); read again when the file changes, or at once on SIGHUP",
+    )
+    .on_reload(Reload::IfSet),
+    one(AUTH, "tls-key", "FILE", None, "TLS private key (PEM)")
+    .on_reload(Reload::IfSet),
     one(AUTH, "bearer-file", "FILE", None, "File of accepted bearer tokens, one `token principal` per line"),
     one(
         AUTH,
@@ -349,8 +393,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Some("1000000"),
         "Maximum number of complete uploads kept, or `none`",
     ),
-    one(LIMITS, "max-stored-bytes", "SIZE", None, "Maximum total size of all uploads"),
-    one(LIMITS, "max-stored-bytes-per-user", "SIZE", None, "Maximum total size of one user's uploads"),
+    one(LIMITS, "max-stored-bytes", "SIZE", None, "Maximum total size of all uploads")
+    .on_reload(Reload::IfSet),
+    one(LIMITS, "max-stored-bytes-per-user", "SIZE", None, "Maximum total size of one user's uploads")
+    .on_reload(Reload::IfSet),
     one(
         LIMITS,
         "head-timeout",
@@ -381,9 +427,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Time limit for a graceful shutdown; the next start finishes what is left",
     ),
     one(OPERATION, "sweep-interval", "TIME", Some("5m"), "Interval between removals of expired uploads"),
-    one(OPERATION, "workers", "N", None, "Number of worker threads [default: number of CPUs]"),
+    one(OPERATION, "workers", "N", None, "Number of worker threads [default: number of CPUs]")
+    .on_reload(Reload::Restart),
     one(OPERATION, "log-format", "FORMAT", Some("human"), "Log format on stderr: `human` or `json`")
-    .of(&["human", "json"]),
+    .of(&["human", "json"])
+    .on_reload(Reload::Restart),
     one(OPERATION, "log-level", "LEVEL", Some("info"), "Log level: error, warn, info, debug or trace")
     .of(&["error", "warn", "info", "debug", "trace"]),
     switch(
@@ -410,6 +458,20 @@ mod tests {
         for (at, setting) in SETTINGS.iter().enumerate() {
             assert!(SETTINGS[..at].iter().all(|other| other.name != setting.name), "{}", setting.name);
         }
+    }
+
+    #[test]
+    fn settings_that_need_a_restart_are_these() {
+        let of = |reload| -> Vec<_> {
+            SETTINGS.iter().filter(|setting| setting.reload == reload).map(|setting| setting.name).collect()
+        };
+        let restart =
+            ["listen", "socket-mode", "endpoint", "data", "durability", "new-key", "workers", "log-format"];
+        assert_eq!(of(Reload::Restart), restart);
+        assert_eq!(
+            of(Reload::IfSet),
+            ["tls-cert", "tls-key", "max-stored-bytes", "max-stored-bytes-per-user"]
+        );
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn flags_override_variables_which_override_the_file() {
     for (given, env, toml, size, ports) in cases {
         let config = of(given, env, toml).expect("sound");
         assert_eq!(config.policy.limits.size_max, size);
-        assert_eq!(config.listen.iter().map(SocketAddr::port).collect::<Vec<_>>(), ports);
+        assert_eq!(config.listen.iter().filter_map(ListenAt::port).collect::<Vec<_>>(), ports);
         // An empty variable counts as unset.
         assert_eq!(config.endpoint, if toml.is_empty() { "/uploads" } else { "/file" });
     }
@@ -80,7 +80,7 @@ fn a_former_name_of_a_setting_stays_valid() {
 #[test]
 fn each_setting_changes_the_configuration() {
     // A valid, non-default value for each setting.
-    let all = "listen = \"127.0.0.1:0\"\ndata = \"d\"\nendpoint = \"/e\"\nlocation = \"absolute\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
+    let all = "listen = \"127.0.0.1:0\"\nsocket-mode = 600\ndata = \"d\"\nendpoint = \"/e\"\nlocation = \"absolute\"\npublic-url = \"https://h:1/\"\ninterim = \"always\"\n\
         ietf-versions = \"5,8-11\"\nietf-complete-at-length = \"v5-v6\"\ntus-disable = [\"termination\"]\ndurability = \"os\"\nnew-key = true\nkeep-free = \"3%\"\nmax-size = 9\n\
         min-size = 1\nmax-append-size = 8\nmin-append-size = 2\nmax-age = \"none\"\nretain = 5\nmin-token-length = 16\n\
         target = \"files\"\nfiles-dir = \"f\"\nfiles-name = \"{id}\"\ndownloads = true\naccept-forms = true\ntls-cert = \"c\"\ntls-key = \"k\"\n\
@@ -96,6 +96,7 @@ fn each_setting_changes_the_configuration() {
     assert!(config.completes_at_length && config.downloads && config.accepts_forms);
     assert_eq!(config.ietf_versions.to_string(), "5,8-11");
     assert_eq!(config.tus, Extensions::ALL.without(Extension::Termination));
+    assert_eq!(config.socket_mode, 0o600);
     assert_eq!((config.durability, config.new_key), (Durability::Os, true));
     assert_eq!(config.headroom, Headroom::Percent(3));
     let headroom = |text| of(&[("keep-free", &[text])], &[], "").map(|config| config.headroom).ok();
@@ -174,7 +175,8 @@ fn an_error_names_its_location_and_the_fix() {
         ("listen = []", "hoist.toml:1: listen: is an empty list; leave the key out"),
         (
             "listen = \"8080\"",
-            "hoist.toml:1: listen: `8080` is not an address and a port; write it like 127.0.0.1:8080 or [::]:8080",
+            "hoist.toml:1: listen: `8080` is not an address and a port; write it like 127.0.0.1:8080, [::]:8080, \
+             localhost:8080 or unix:/run/hoist/hoist.sock",
         ),
         (
             "[max-size]",

@@ -2,6 +2,7 @@
 //!
 //! Each error message shows a valid value.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -141,6 +142,10 @@ impl FromStr for PublicOrigin {
         }
         if hoist_client::Origin::of(&uri).is_err() || authority.as_str().ends_with(':') {
             return Err(WRONG);
+        }
+        let address = authority.host().trim_matches(['[', ']']).parse();
+        if address.is_ok_and(|address: IpAddr| address.to_canonical().is_unspecified()) {
+            return Err("names an address that no client can reach; write the name that clients use");
         }
         Ok(Self(format!("{scheme}://{authority}")))
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use hoist_http::tls::Acceptor;
+use hoist_http::tls::{self, Acceptor};
 use hoist_server::auth::bearer::Bearer;
 use hoist_server::auth::jwt::Jwt;
 use hoist_server::auth::{Anyone, Authenticator, Unusable};
@@ -18,14 +18,26 @@ use hoist_store::fs::make_directory;
 use hoist_store::memory::MemoryStore;
 use hoist_store::store::Store;
 
-use crate::config::{AuthConfig, Config, ConfigError, JwtKeys, TargetConfig};
+use super::certificate;
+use crate::config::{AuthConfig, Config, ConfigError, JwtKeys, TargetConfig, TlsFiles};
 
 /// The components of a server, except for its store.
 pub(crate) struct Components {
-    pub(super) tls: Option<Acceptor>,
+    pub(crate) tls: Option<Acceptor>,
     auth: Arc<dyn Authenticator>,
     hook: Arc<dyn Hook>,
     files: Option<Files>,
+    /// Reasons for which the server would run, but serve no client.
+    pub(crate) lockouts: Vec<(Lockout, ConfigError)>,
+}
+
+/// A reason for which a server that runs serves no client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lockout {
+    /// The certificate has expired, or is not valid yet.
+    Certificate,
+    /// No bearer token is accepted. Not an error at start, because the file is read again when a token is added.
+    NoTokens,
 }
 
 impl Components {
@@ -39,20 +51,24 @@ impl Components {
             errors.push(ConfigError::at(config.location(name), what));
         };
         let tls = config.tls.as_ref().and_then(|tls| {
-            let acceptor = Acceptor::from_pem_files(&tls.cert, &tls.key).map_err(anyhow::Error::new);
+            let acceptor = Acceptor::from_pem_files(&tls.cert, &tls.key);
             acceptor
-                .map_err(|error| note("tls-cert", format!("{error:#}; give a PEM chain and its key")))
+                .map_err(|error| {
+                    let (name, wrong) = unusable_certificate(tls, error);
+                    note(name, wrong);
+                })
                 .ok()
         });
         let auth = auth(config).unwrap_or_else(|(name, error)| {
             note(name, error.to_string());
-            Arc::new(Anyone)
+            Admission { by: Arc::new(Anyone), has_no_tokens: false }
         });
+        let lockouts = lockouts(config, tls.as_ref(), &auth);
         let hook: Arc<dyn Hook> = match &config.hook {
             None => Arc::new(NoHook),
             Some(hook) => {
-                if !hook.program_exists() {
-                    note("hook-command", format!("program {} not found; write its full path", hook.program));
+                if let Err(wrong) = hook.require_program() {
+                    note("hook-command", wrong);
                 }
                 Arc::new(Command::new(&hook.program, hook.arguments.clone(), hook.timeout))
             }
@@ -72,7 +88,7 @@ impl Components {
         if let Err(error) = Hoist::builder(Arc::new(MemoryStore::new())).endpoint(&config.endpoint) {
             note("endpoint", error.to_string());
         }
-        if errors.is_empty() { Ok(Self { tls, auth, hook, files }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self { tls, auth: auth.by, hook, files, lockouts }) } else { Err(errors) }
     }
 
     /// Builds the upload service on a store.
@@ -113,10 +129,15 @@ impl Components {
 }
 
 //= TOK-SEC-02
-fn auth(config: &Config) -> Result<Arc<dyn Authenticator>, (&'static str, Unusable)> {
-    Ok(match &config.auth {
+fn auth(config: &Config) -> Result<Admission, (&'static str, Unusable)> {
+    let mut has_no_tokens = false;
+    let by: Arc<dyn Authenticator> = match &config.auth {
         AuthConfig::Anyone => Arc::new(Anyone),
-        AuthConfig::Bearer(file) => Arc::new(Bearer::open(file).map_err(|error| ("bearer-file", error))?),
+        AuthConfig::Bearer(file) => {
+            let bearer = Bearer::open(file).map_err(|error| ("bearer-file", error))?;
+            has_no_tokens = bearer.is_empty();
+            Arc::new(bearer)
+        }
         AuthConfig::Jwt { keys, audiences, issuers, main_issuer } => {
             let jwt = match keys {
                 JwtKeys::Single(file, algorithm) => {
@@ -130,7 +151,52 @@ fn auth(config: &Config) -> Result<Arc<dyn Authenticator>, (&'static str, Unusab
             let jwt = if issuers.is_empty() { jwt } else { jwt.issuers(issuers.clone()) };
             Arc::new(jwt.audiences(audiences.clone()).main_issuer(main_issuer.clone()))
         }
-    })
+    };
+    Ok(Admission { by, has_no_tokens })
+}
+
+/// The authentication of requests.
+struct Admission {
+    by: Arc<dyn Authenticator>,
+    /// True if it accepts no token, and so no request.
+    has_no_tokens: bool,
+}
+
+/// Returns the setting that names a certificate or key that cannot be used, and the message.
+fn unusable_certificate(tls: &TlsFiles, error: tls::Error) -> (&'static str, String) {
+    let (cert, key) = (tls.cert.display(), tls.key.display());
+    match error {
+        tls::Error::Pem { path, source } => {
+            let name = if path == tls.key && path != tls.cert { "tls-key" } else { "tls-cert" };
+            let what = if name == "tls-key" { "a private key" } else { "a certificate chain" };
+            (name, format!("cannot read {}: {source}; give a PEM file with {what}", path.display()))
+        }
+        tls::Error::OtherKey { .. } => (
+            "tls-key",
+            format!("{key} is not the key of the certificate in {cert}; give the key it was made with"),
+        ),
+        error => ("tls-cert", format!("{:#}; give a PEM chain and its key", anyhow::Error::new(error))),
+    }
+}
+
+fn lockouts(config: &Config, tls: Option<&Acceptor>, auth: &Admission) -> Vec<(Lockout, ConfigError)> {
+    let mut lockouts = Vec::new();
+    let validity = tls.and_then(Acceptor::validity);
+    let refused =
+        validity.and_then(|validity| certificate::refused_for_its_dates(validity, certificate::now()));
+    if let Some(refused) = refused {
+        let file = config.tls.as_ref().map(|tls| format!(" ({})", tls.cert.display())).unwrap_or_default();
+        let at = config.location("tls-cert") + &file;
+        lockouts.push((Lockout::Certificate, ConfigError::at(at, refused)));
+    }
+    if let (true, AuthConfig::Bearer(file)) = (auth.has_no_tokens, &config.auth) {
+        let wrong = format!(
+            "{} has no tokens, so every request is refused with 401; add a line with a token, a space and a principal",
+            file.display()
+        );
+        lockouts.push((Lockout::NoTokens, ConfigError::at(config.location("bearer-file"), wrong)));
+    }
+    lockouts
 }
 
 #[cfg(test)]

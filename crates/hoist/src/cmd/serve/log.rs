@@ -8,7 +8,7 @@ mod line;
 mod writer;
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use tracing::level_filters::LevelFilter;
@@ -19,6 +19,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
 
 use self::flood::{Admission, Class, FloodLimit};
 use self::line::{Fields, Line, Style};
@@ -35,13 +36,26 @@ pub(super) fn start(config: &Config) -> LogThread {
     // Module paths are for developers.
     let names_module = config.log_level >= Level::DEBUG;
     let lines = Lines { style, names_module, limit, writer };
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter(config.log_level))).try_init();
+    let (filter, handle) = reload::Layer::new(filter(config.log_level));
+    if tracing_subscriber::registry().with(lines.with_filter(filter)).try_init().is_ok() {
+        let _ = LEVEL.set(handle);
+    }
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let why = panic.payload_as_str().unwrap_or_default();
         tracing::error!("panicked at {location}: {why}");
     }));
     thread
+}
+
+/// The filter of the global logger.
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
+/// Changes the level of the global logger.
+pub(super) fn set_level(level: Level) {
+    if let Some(handle) = LEVEL.get() {
+        let _ = handle.reload(filter(level));
+    }
 }
 
 /// Writes a failure to start, in the format of the log.

@@ -9,7 +9,7 @@ use crate::exit::Failure;
 /// Listeners for the signals that the server handles.
 pub(super) struct Signals {
     pub(super) stop: StopSignals,
-    /// SIGHUP, which reloads the certificate.
+    /// SIGHUP, upon which the configuration is read again.
     pub(super) hangup: Signal,
     /// SIGXFSZ, sent when a file reaches the size limit (`ulimit -f`). By default it ends the process; with a listener the
     /// write fails with EFBIG instead, which affects one upload only. Child processes get the default back.
