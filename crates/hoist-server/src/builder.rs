@@ -71,9 +71,9 @@ impl Hoist {
     /// Replaces the settings for requests that begin from now on. Requests that are running keep the settings they began
     /// with.
     ///
-    /// Takes over the policy, settings, target, authentication, hook, CORS, trusted proxies and quotas of `builder`; its
-    /// store, endpoint, key and clocks are ignored. Lifetimes apply to uploads that are created from now on. A quota of
-    /// bytes takes effect only if the endpoint was built with one, because bytes are not counted otherwise.
+    /// Takes over the policy, settings, target, authentication, hook, observers, CORS, trusted proxies and quotas of
+    /// `builder`; its store, endpoint, key and clocks are ignored. Lifetimes apply to uploads that are created from now on.
+    /// A quota of bytes takes effect only if the endpoint was built with one, because bytes are not counted otherwise.
     pub fn reconfigure(&self, builder: Builder) {
         self.replace(builder.0);
     }

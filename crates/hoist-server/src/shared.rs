@@ -184,7 +184,16 @@ impl Shared {
             health: Arc::clone(&running.health),
             tasks: running.tasks.clone(),
             draining: running.draining.clone(),
-            ..self
+            // Each field is listed, so that a new one is either a setting or state.
+            target: self.target,
+            auth: self.auth,
+            hook: self.hook,
+            policy: self.policy,
+            settings: self.settings,
+            cors: self.cors,
+            cors_headers: self.cors_headers,
+            proxies: self.proxies,
+            observers: self.observers,
         }
     }
 
