@@ -191,14 +191,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Gives the content a name outside the store, durably, and returns that name.
     ///
-    /// The name is `name` in `directory`. Nothing is overwritten: if the name is taken, the upload's id is added to it.
+    /// The name is `name` in `directory`: up to 64 segments separated by `/`, which the caller has made safe. Missing
+    /// directories are created, durably too. Nothing is overwritten and no link is followed: if the name of the file is
+    /// taken, the upload's id is added to it, and if the name of a directory is taken by something else, `-dir`.
     /// Idempotent: for the same upload, a repeated call, also after a crash, finds the earlier export and returns its
-    /// name. `name` is one path segment, which the caller has made safe. Within one file system no byte is copied.
+    /// name. Within one file system no byte is copied.
     ///
     /// # Errors
     /// - [`Error::Missing`] if there is no such upload, or its content was discarded.
     /// - [`Error::Full`] if a copy is needed and does not fit.
-    /// - [`Error::Io`] if `name` is not one path segment.
+    /// - [`Error::Io`] if `name` has an empty segment, `.` or `..`, or too many segments.
     ///
     /// # Cancellation
     /// If dropped, the name may or may not exist. Repeat the call to find out.

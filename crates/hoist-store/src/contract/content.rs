@@ -20,6 +20,7 @@ pub(super) async fn run<S: Site>(fresh: &impl Fn() -> S) {
     discarding_content_keeps_the_offset(&fresh()).await;
     commit_and_discard_keeps_only_the_record(&fresh()).await;
     exports_overwrite_nothing(&fresh()).await;
+    exports_make_directories(&fresh()).await;
     concurrent_uploads_do_not_mix(&fresh()).await;
 }
 
@@ -221,9 +222,38 @@ async fn exports_overwrite_nothing(site: &impl Site) {
     assert!(site.exported(&names[0]).as_deref() == Some(&pattern(0, 0, 5000)[..]));
     let upload = sample(9);
     stored(&*store, &upload, &pattern(0, 0, 1)).await;
-    for wrong in ["", ".", "..", "a/b", "/a", "../a", "a\0"] {
+    for wrong in
+        ["", ".", "..", "a/", "/a", "../a", "a//b", "a/./b", "a/../b", "a\0", "a\0/b", &"a/".repeat(64)]
+    {
         assert!(store.export(upload.id, site.directory(), wrong, ONE).await.is_err(), "{wrong:?}");
     }
+}
+
+async fn exports_make_directories(site: &impl Site) {
+    let store = site.open().await;
+    let export = async |number: u64, name: &str| {
+        let upload = sample(number);
+        let bytes = pattern(u8::try_from(number).expect("small"), 0, 500);
+        stored(&*store, &upload, &bytes).await;
+        store.commit(&delivered(&upload), ONE).await.expect("can be committed");
+        let exported = store.export(upload.id, site.directory(), name, ONE).await.expect("exports");
+        let again = store.export(upload.id, site.directory(), name, ONE).await.expect("exports");
+        assert_eq!(exported, again, "repeated, it finds the same name");
+        assert!(site.exported(&exported).as_deref() == Some(&bytes[..]), "{exported} holds the upload");
+        exported
+    };
+    assert_eq!(export(0, "films/old/a.mkv").await, "films/old/a.mkv");
+    assert_eq!(export(1, "films/new/a.mkv").await, "films/new/a.mkv");
+    // The name of a file is taken by a file, or by a directory.
+    for (number, name, directory) in [(2, "films/old/a.mkv", "films/old/"), (3, "films/old", "films/")] {
+        let exported = export(number, name).await;
+        assert!(exported != name && exported.starts_with(directory), "{exported}");
+    }
+    // The name of a directory is taken by a file.
+    assert_eq!(export(4, "song").await, "song");
+    assert_eq!(export(5, "song/old/a.ogg").await, "song-dir/old/a.ogg");
+    assert_eq!(export(6, "song/b.ogg").await, "song-dir/b.ogg", "files that belong together stay together");
+    assert_eq!(export(7, "films/old/a.mkv/b").await, "films/old/a.mkv-dir/b");
 }
 
 async fn concurrent_uploads_do_not_mix(site: &impl Site) {

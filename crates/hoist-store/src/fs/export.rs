@@ -1,7 +1,7 @@
 //! Exporting: giving an upload's content a name outside the data directory.
 //!
-//! Owns the choice of a free name, the hard link, and the copy for targets on other file systems. The caller makes sure
-//! that the upload is complete and the name is safe.
+//! Owns the directories of the name, the choice of a free name, the hard link, and the copy for targets on other file
+//! systems. The caller makes sure that the upload is complete and the name is safe.
 //!
 //! A repeated export finds the earlier one. A link is recognised by being the same file. A copy is recognised by its
 //! device and inode numbers, which the file `exported` beside the record states before the copy gets its final name.
@@ -14,6 +14,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use hoist_proto::types::UploadId;
 use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
 
@@ -37,11 +38,20 @@ pub(super) fn export(
     name: &str,
 ) -> Result<String, Error> {
     let doing = |errno| failed(format!("exporting {} to {}", upload_dir.label(), directory.display()), errno);
-    let names = export_name::candidates(upload_dir.id, name).ok_or_else(|| doing(Errno::INVAL))?;
+    let (directories, name) = export_name::segments(name).ok_or_else(|| doing(Errno::INVAL))?;
+    let content = upload_dir.content(OFlags::RDONLY)?.ok_or(Error::Missing)?;
+    let mut above = Dir::at_path(directory).map_err(doing)?;
+    let mut exported = String::new();
+    for wanted in directories {
+        let (below, name) = subdirectory(data_dir, upload_dir.id, &above, wanted).map_err(doing)?;
+        exported.push_str(&name);
+        exported.push('/');
+        above = below;
+    }
     let export = Export {
-        content: upload_dir.content(OFlags::RDONLY)?.ok_or(Error::Missing)?,
-        directory: Dir::at_path(directory).map_err(doing)?,
-        names,
+        content,
+        directory: above,
+        names: export_name::candidates(upload_dir.id, name),
         hidden: format!(".{}.part", upload_dir.id),
         is_shared,
         upload_dir,
@@ -54,7 +64,42 @@ pub(super) fn export(
     if data_dir.is_disk {
         export.directory.sync().map_err(doing)?;
     }
-    Ok(name)
+    exported.push_str(&name);
+    Ok(exported)
+}
+
+/// Opens the directory `wanted`, which is created if necessary, and returns its name: another one if something else has
+/// that name. Links are not followed, and the data directory is not entered.
+///
+/// A repeated export comes to the same directory, because neither files nor directories are ever removed here.
+fn subdirectory(data_dir: &DataDir, id: UploadId, above: &Dir, wanted: &str) -> Result<(Dir, String), Errno> {
+    for name in export_name::directory_candidates(id, wanted) {
+        let found = match above.dir(&name) {
+            Ok(None) => {
+                match above.make_dir_of_mode(&name, sys::SHARED_DIRECTORY_MODE) {
+                    // Another export may have taken the name in the meantime.
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
+                above.dir(&name).and_then(|made| made.ok_or(Errno::NOENT))
+            }
+            found => found.and_then(|found| found.ok_or(Errno::NOENT)),
+        };
+        match found {
+            // A file, a link or a device.
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => {}
+            Err(errno) => return Err(errno),
+            Ok(directory) if directory.is_same(&data_dir.root)? => {}
+            Ok(directory) => {
+                // Also if it existed: the export that created it may not have synced it yet.
+                if data_dir.is_disk {
+                    above.sync()?;
+                }
+                return Ok((directory, name));
+            }
+        }
+    }
+    Err(Errno::EXIST)
 }
 
 struct Export<'a> {

@@ -53,6 +53,8 @@ const DIRECTORY_MODE: Mode = Mode::RWXU;
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Exported files are as accessible as the umask of the process allows.
 pub(super) const SHARED_FILE_MODE: Mode = Mode::from_raw_mode(0o666);
+/// The mode of directories for other programs, before the umask.
+pub(super) const SHARED_DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o777);
 
 /// Converts an error number into the store's error. A file that may not grow (`ulimit -f`, or a limit of the file
 /// system) counts as lack of space, like a full disk: the stored bytes stay, and only this upload cannot continue.
@@ -83,8 +85,18 @@ impl Dir {
 
     /// Creates a subdirectory. Fails if the name is taken.
     pub(super) fn make_dir(&self, name: &str) -> Result<(), Errno> {
+        self.make_dir_of_mode(name, DIRECTORY_MODE)
+    }
+
+    pub(super) fn make_dir_of_mode(&self, name: &str, mode: Mode) -> Result<(), Errno> {
         pass(Call::MakeDir)?;
-        rustix::fs::mkdirat(&self.0, name, DIRECTORY_MODE)
+        rustix::fs::mkdirat(&self.0, name, mode)
+    }
+
+    /// Returns whether both are the same directory.
+    pub(super) fn is_same(&self, other: &Self) -> Result<bool, Errno> {
+        let (this, other) = (rustix::fs::fstat(&self.0)?, rustix::fs::fstat(&other.0)?);
+        Ok((this.st_dev, this.st_ino) == (other.st_dev, other.st_ino))
     }
 
     /// Opens a regular file, if it exists. Anything else with that name is an error. Never blocks, as opening a FIFO

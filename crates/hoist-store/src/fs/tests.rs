@@ -23,6 +23,7 @@ pub(super) fn open(directory: &Path) -> LocalStore {
 
 mod blocked;
 mod crash;
+mod directories;
 mod disk;
 mod failing;
 mod files;

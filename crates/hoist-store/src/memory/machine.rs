@@ -320,14 +320,28 @@ impl Machine {
     ) -> Result<String, Error> {
         self.admit(id, fence)?;
         let content = self.stored(id)?.content.clone().ok_or(Error::Missing)?;
-        let names = export_name::candidates(id, name)
-            .ok_or_else(|| refused("exporting to a name that is not one path segment"))?
-            .map(|name| (directory.to_owned(), name));
+        let (directories, name) = export_name::segments(name)
+            .ok_or_else(|| refused("exporting to a name with an unsound segment"))?;
+        let mut above = String::new();
+        for wanted in directories {
+            let names = export_name::directory_candidates(id, wanted).map(|name| format!("{above}{name}"));
+            let is_file = |name: &String| self.exports.contains_key(&(directory.to_owned(), name.clone()));
+            let Some(name) = names.iter().find(|name| !is_file(name)) else { return Err(Error::Exists) };
+            above = format!("{name}/");
+        }
+        let names =
+            export_name::candidates(id, name).map(|name| (directory.to_owned(), format!("{above}{name}")));
         let earlier = names.iter().find(|name| self.exports.get(name).is_some_and(|file| file.id == id));
-        let free = names.iter().find(|name| !self.exports.contains_key(name));
+        let free = names.iter().find(|name| !self.is_exported(name));
         let Some(name) = earlier.or(free).cloned() else { return Err(Error::Exists) };
         self.exports.insert(name.clone(), Exported { id, content });
         Ok(name.1)
+    }
+
+    /// Returns whether a name is that of an exported file, or of a directory above one.
+    fn is_exported(&self, (directory, name): &(PathBuf, String)) -> bool {
+        let below = format!("{name}/");
+        self.exports.keys().any(|(at, file)| at == directory && (file == name || file.starts_with(&below)))
     }
 
     pub(super) fn exported(&self, directory: &Path, name: &str) -> Option<Vec<u8>> {

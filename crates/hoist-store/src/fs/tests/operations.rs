@@ -35,6 +35,10 @@ pub(super) enum Operation {
     Remove,
 }
 
+/// The directory and the name that a delivery gives the content.
+const EXPORTED_TO: &str = "films/old";
+const EXPORTED: &str = "films/old/film";
+
 /// A data directory, a directory for exports, and the faults of the stores opened there.
 pub(super) struct Site {
     data: tempfile::TempDir,
@@ -149,8 +153,8 @@ impl Site {
             Operation::Deliver | Operation::DeliverShared => {
                 let found = store.load(subject.id, fence).await?.ok_or(Error::Missing)?;
                 if found.phase == Phase::Received {
-                    let name = store.export(subject.id, self.exports.path(), "film", fence).await?;
-                    assert_eq!(name, "film", "repeated, it finds its earlier result");
+                    let name = store.export(subject.id, self.exports.path(), EXPORTED, fence).await?;
+                    assert_eq!(name, EXPORTED, "repeated, it finds its earlier result");
                 }
                 if self.operation == Operation::Deliver {
                     store.commit_and_discard(&answered, fence).await?;
@@ -239,7 +243,7 @@ impl Site {
             }
             Err(error) => assert!(self.is_exported(), "{context}: {error}"),
         }
-        let names = fs::read_dir(self.exports.path()).expect("is there");
+        let names = fs::read_dir(self.exports.path().join(EXPORTED_TO)).into_iter().flatten();
         let names = names.map(|entry| entry.expect("can be listed").file_name()).collect::<Vec<_>>();
         let visible = names.iter().filter(|name| !name.to_string_lossy().starts_with('.'));
         assert!(visible.count() <= 1, "{context}: {names:?}");
@@ -256,9 +260,12 @@ impl Site {
         };
         assert_eq!(self.acknowledged_offset, end, "{context}");
         if matches!(self.operation, Operation::Deliver | Operation::DeliverShared) {
-            let exported = fs::read(self.exports.path().join("film")).expect("is there");
+            let exported = fs::read(self.exports.path().join(EXPORTED)).expect("is there");
             assert!(exported == pattern(0, BEFORE), "{context}");
-            assert_eq!(fs::read_dir(self.exports.path()).expect("is there").count(), 1, "{context}");
+            for directory in ["", "films", EXPORTED_TO] {
+                let names = fs::read_dir(self.exports.path().join(directory)).expect("is there");
+                assert_eq!(names.count(), 1, "{context}: {directory:?}");
+            }
         }
         if self.is_removed {
             assert!(store.list_all().await.expect("can be listed").is_empty(), "{context}");
@@ -267,7 +274,7 @@ impl Site {
 
     fn is_exported(&self) -> bool {
         let is_delivery = matches!(self.operation, Operation::Deliver | Operation::DeliverShared);
-        is_delivery && self.exports.path().join("film").exists()
+        is_delivery && self.exports.path().join(EXPORTED).exists()
     }
 }
 
