@@ -9,7 +9,7 @@ use hoist_proto::upload::Origin;
 use http::{HeaderMap, header};
 
 /// The most octets in a file name. Most file systems allow 255, and a suffix may be added.
-const OCTETS_MAX: usize = 200;
+pub(crate) const OCTETS_MAX: usize = 200;
 
 /// Returns the name that the creation request gave its content: in `Content-Disposition`, or else as the last segment of
 /// its path below `endpoint`. The name is safe as one path segment.
@@ -81,7 +81,7 @@ pub(crate) fn unquoted(text: &str) -> (String, Option<&str>) {
     (value, None)
 }
 
-fn percent_decoded(text: &str) -> String {
+pub(crate) fn percent_decoded(text: &str) -> String {
     let mut octets = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, behind @ ..] = rest {
@@ -102,10 +102,17 @@ fn percent_decoded(text: &str) -> String {
 pub(crate) fn sanitise(given: &str) -> Option<String> {
     // Some clients send a whole path of their own file system.
     let last = given.rsplit(['/', '\\']).find(|segment| !segment.trim().is_empty())?;
-    let harmless: String = last.chars().filter(|char| is_harmless(*char)).collect();
+    // No hidden files.
+    sanitise_segment(last, &['.', '-', '~', ' '])
+}
+
+/// Returns `given` without the characters that are not safe in one path segment, and without those of `not_first` at its
+/// beginning, or `None` if no character is left.
+pub(crate) fn sanitise_segment(given: &str, not_first: &[char]) -> Option<String> {
+    let harmless: String = given.chars().filter(|char| is_harmless(*char)).collect();
     let name = shortened(&harmless);
-    // No hidden files, no `.` and `..`, and no ends that are special to a shell or to Windows.
-    let name = name.trim().trim_start_matches(['.', '-', '~', ' ']).trim_end_matches(['.', ' ']);
+    // No `.` and `..`, and no ends that are special to a shell or to Windows.
+    let name = name.trim().trim_start_matches(not_first).trim_end_matches(['.', ' ']);
     if name.is_empty() {
         return None;
     }
@@ -131,7 +138,7 @@ fn is_harmless(char: char) -> bool {
 }
 
 /// Returns whether a name is that of a device on Windows, with any extension.
-fn is_device(name: &str) -> bool {
+pub(crate) fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().to_ascii_uppercase();
     let numbered = |prefix: &str| {
         stem.strip_prefix(prefix).is_some_and(|rest| rest.len() == 1 && rest.as_bytes()[0].is_ascii_digit())

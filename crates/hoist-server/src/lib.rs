@@ -21,6 +21,7 @@ mod download;
 mod engage;
 mod error;
 mod execute;
+mod file_path;
 mod filename;
 mod finish;
 mod form;

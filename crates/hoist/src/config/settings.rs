@@ -297,7 +297,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "files-name",
         "TEMPLATE",
         Some("{name}"),
-        "File name template for --target files, with {name}, {id} and {date}",
+        "Name of each file in --files-dir: directories and a file name with {name}, {path} (the name with the client's \
+         directories), {id}, {date} (of creation, UTC) or {user}",
     ),
     switch(TARGET, "downloads", "Serve complete uploads to GET requests by the user who uploaded them"),
     one(

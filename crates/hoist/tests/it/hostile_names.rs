@@ -169,9 +169,16 @@ fn hold_nothing_of(home: &ServerDir, secrets: &[Vec<u8>]) {
 // proves: TOK-CRE-07, IETF-CRE-15, IETF-SEC-04
 #[tokio::test]
 async fn hostile_file_names_stay_in_their_directory() {
+    for template in ["{name}", "{path}"] {
+        hostile_file_names_stay_in(template).await;
+    }
+}
+
+async fn hostile_file_names_stay_in(template: &str) {
     let home = ServerDir::new();
     let files = home.text("files");
-    let server = Server::start(&home, &["--target", "files", "--files-dir", &files]);
+    let flags = ["--target", "files", "--files-dir", &files, "--files-name", template];
+    let server = Server::start(&home, &flags);
     let dispositions: Vec<Vec<u8>> = vec![
         b"attachment; filename=\"../../escaped\"".to_vec(),
         b"attachment; filename=\"/etc/escaped\"".to_vec(),
@@ -189,6 +196,18 @@ async fn hostile_file_names_stay_in_their_directory() {
         ["attachment; filename*=UTF-8''".as_bytes().to_vec(), "%F0%9F%92%A3".repeat(300).into_bytes()]
             .concat(),
         b"attachment; filename=\"lock\"".to_vec(),
+        b"attachment; filename=\"../data/open/escaped\"".to_vec(),
+        b"attachment; filename=\"d/../../data/escaped\"".to_vec(),
+        b"attachment; filename=\"//escaped\"".to_vec(),
+        b"attachment; filename=\"C:\\\\escaped\"".to_vec(),
+        b"attachment; filename*=UTF-8''d%2F%00%2F%2e%2e%2Fescaped".to_vec(),
+        [b"attachment; filename=\"".to_vec(), b"d/".repeat(2000), b"deep\"".to_vec()].concat(),
+        [
+            b"attachment; filename=\"".to_vec(),
+            [vec![b'd'; 300], b"/".to_vec()].concat().repeat(12),
+            b"\"".to_vec(),
+        ]
+        .concat(),
         b"attachment; filename=\"{id}{name}{date}\"".to_vec(),
         b"attachment; filename=\"-rf\"".to_vec(),
         b"; ; filename".to_vec(),
@@ -233,12 +252,16 @@ async fn hostile_file_names_stay_in_their_directory() {
     server.stop().await;
 
     let mut stored = Vec::new();
-    for entry in fs::read_dir(&files).expect("the directory") {
-        let entry = entry.expect("an entry");
-        assert!(entry.file_type().expect("a type").is_file());
-        let name = entry.file_name().into_string().expect("UTF-8");
-        assert!(!name.starts_with('.') && !name.chars().any(char::is_control), "{name:?}");
-        stored.push(fs::read(entry.path()).expect("readable"));
+    let mut paths = Vec::new();
+    walk(Path::new(&files), &mut paths);
+    for path in paths.iter().filter(|path| !path.is_dir()) {
+        assert!(path.symlink_metadata().expect("a file").is_file(), "{}", path.display());
+        let below = path.strip_prefix(&files).expect("below").to_str().expect("UTF-8");
+        let is_nested = below.contains('/');
+        assert!(!is_nested || template == "{path}", "{below}");
+        assert!(!below.contains("/.") && !below.starts_with('.'), "{below:?}");
+        assert!(!below.chars().any(char::is_control), "{below:?}");
+        stored.push(fs::read(path).expect("readable"));
     }
     stored.sort();
     sent.sort();

@@ -34,6 +34,7 @@ mod put_failures;
 mod put_flags;
 mod put_inputs;
 mod put_output;
+mod put_trees;
 mod python;
 mod races;
 mod received_content;

@@ -142,6 +142,28 @@ async fn a_final_upload_is_delivered_as_one_file_without_its_parts() {
     assert!(files.join("b.dat").exists(), "the name is that of the metadata");
 }
 
+#[tokio::test]
+async fn the_relative_path_of_the_metadata_names_directories() {
+    let home = ServerDir::new();
+    let flags = ["--target", "files", "--files-dir", &home.text("files"), "--files-name", "{path}"];
+    let server = Server::start(&home, &flags);
+    let cases = [
+        // "a", "/films/a" as Uppy sends it.
+        ("filename YQ==,relativePath L2ZpbG1zL2E=", "films/a"),
+        // "b", "null".
+        ("filename Yg==,relativePath bnVsbA==", "b"),
+        // "c", "../../c".
+        ("filename Yw==,relativePath Li4vLi4vYw==", "c"),
+        // "films/d" without a relative path.
+        ("filename ZmlsbXMvZA==", "films/d"),
+    ];
+    for (metadata, path) in cases {
+        let request = tus("POST", "/uploads").field("upload-length", 0).field("upload-metadata", metadata);
+        create(&server, Transport::H1, request).await;
+        assert!(home.path("files").join(path).is_file(), "{metadata}");
+    }
+}
+
 // proves: TUS1-CAT-13, TUS1-HEAD-07, TUS1-HEAD-08, TUS1-CHK-03
 #[tokio::test]
 async fn a_final_upload_waits_for_its_parts_across_restarts() {

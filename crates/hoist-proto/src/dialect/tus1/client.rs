@@ -192,13 +192,16 @@ pub fn state(fields: &HeaderMap) -> UploadState {
     }
 }
 
-/// Writes the name and the media type of an ordinary request as metadata.
+/// Writes the name and the media type of an ordinary request as metadata. A name with directories is written as Uppy
+/// writes it: its last segment as `filename`, and all of it as `relativePath`.
 //= TUS1-MET-01, TUS1-CRE-06
 fn describe(fields: &mut HeaderMap, ordinary: &HeaderMap) {
     let text = |name| ordinary.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let name = text(header::CONTENT_DISPOSITION).and_then(file_name);
     let kind = text(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_vec());
-    let pairs: Vec<String> = [("filename", name), ("filetype", kind)]
+    let relative_path = name.clone().filter(|name| name.contains(&b'/'));
+    let name = name.map(|name| last_segment(&name).to_vec());
+    let pairs: Vec<String> = [("filename", name), ("relativePath", relative_path), ("filetype", kind)]
         .into_iter()
         .filter_map(|(key, value)| value.map(|value| format!("{key} {}", checksum::to_base64(&value))))
         .collect();
@@ -212,6 +215,10 @@ fn describe(fields: &mut HeaderMap, ordinary: &HeaderMap) {
             fields.append(name.clone(), value.clone());
         }
     }
+}
+
+fn last_segment(path: &[u8]) -> &[u8] {
+    path.rsplit(|octet| *octet == b'/').find(|segment| !segment.is_empty()).unwrap_or(path)
 }
 
 /// Returns the file name of a `Content-Disposition` that this client wrote. The percent-encoded form has precedence.
@@ -333,5 +340,15 @@ mod tests {
         let mut written = HeaderMap::new();
         describe(&mut written, &plain);
         assert_eq!(written[UPLOAD_METADATA], "filename YSBi");
+        for (path, metadata) in [
+            ("films/old/a", "filename YQ==,relativePath ZmlsbXMvb2xkL2E="),
+            ("a/", "filename YQ==,relativePath YS8="),
+            ("/", "filename Lw==,relativePath Lw=="),
+        ] {
+            let mut written = HeaderMap::new();
+            let disposition = format!("attachment; filename=\"{path}\"");
+            describe(&mut written, &fields(&[("content-disposition", &disposition)]));
+            assert_eq!(written[UPLOAD_METADATA], metadata, "{path}");
+        }
     }
 }

@@ -74,6 +74,13 @@ pub fn disposition(metadata: &Metadata) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
+/// Returns the path of the file, with its name, relative to the directory that the user chose. Clients may put a slash
+/// before it, as Uppy does for directories that are dropped on it.
+pub fn relative_path(metadata: &Metadata) -> Option<&str> {
+    let path = first(metadata, &["relativePath"])?;
+    Some(path.strip_prefix('/').unwrap_or(path))
+}
+
 /// Returns the first non-empty value of some keys. Some clients send `null` for a value that they do not have.
 fn first<'a>(metadata: &'a Metadata, keys: &[&str]) -> Option<&'a str> {
     let pair = |key: &&str| metadata.iter().find(|(known, _)| known == *key);
@@ -142,5 +149,20 @@ mod tests {
         }
         let both = [metadata("name", "second"), metadata("filename", "first")].concat();
         assert_eq!(disposition(&both).expect("a name"), "attachment; filename*=UTF-8''first");
+    }
+
+    #[test]
+    fn the_relative_path_of_uppy_is_read() {
+        for (value, expected) in [
+            ("relativePath ZmlsbXMvb2xkL2E=", Some("films/old/a")),
+            ("filename YQ==,relativePath L2ZpbG1zL2E=", Some("films/a")),
+            ("relativePath bnVsbA==", None),
+            ("relativePath", None),
+            ("relativePath /w==", None),
+            ("filename YQ==", None),
+        ] {
+            let metadata = read(value.as_bytes()).expect("metadata");
+            assert_eq!(relative_path(&metadata), expected, "{value}");
+        }
     }
 }
