@@ -133,3 +133,18 @@ fn without_a_path_in_the_template_only_the_name_counts() {
     assert!(arrived.len() == 3 && arrived.keys().all(|name| name.starts_with("in-a")), "{arrived:?}");
     server.stop();
 }
+
+#[test]
+fn the_url_below_the_endpoint_names_directories_too() {
+    let place = TestDir::new();
+    let server = serve(&place, "{path}", &[]);
+    for (path, status) in
+        [("films/old%20ones/a", "201"), ("films/a?x=/y", "201"), ("films/..%2f..%2fb", "201")]
+    {
+        let answer = server.request(&format!("PUT /uploads/{path} HTTP/1.1\r\nContent-Length: 0"));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+    }
+    let arrived = tree(&place.path("files"));
+    assert_eq!(arrived.keys().collect::<Vec<_>>(), ["b", "films/a", "films/old ones/a"]);
+    server.stop();
+}
