@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod ci;
+mod documents;
 mod fuzz;
 mod project;
 mod shell;
@@ -21,6 +22,7 @@ const USAGE: &str = "\
 cargo xtask <task>
 
   test [FILTER]        unit, black-box and documentation tests
+  docs [DOCUMENT]      run the shell commands of README.md, docs/ and the crates' READMEs, in order, as printed
   tidy                 rules the compiler cannot check: dependencies, file sizes, requirement ids, places of code
   ci [--from STEP]     all checks that a change must pass; --from starts at a later step
   ci --list            list the steps
@@ -43,6 +45,8 @@ fn run(words: &[&str]) -> Result<()> {
     match words {
         ["test"] => suite::run(&root, None),
         ["test", filter] if !filter.starts_with('-') => suite::run(&root, Some(filter)),
+        ["docs"] => documents::run(&root, None).map(drop),
+        ["docs", document] => documents::run(&root, Some(document)).map(drop),
         ["tidy"] => tidy::run(&root),
         ["ci"] => ci::run(&root, None),
         ["ci", "--from", step] => ci::run(&root, Some(step)),

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use anyhow::Result;
 
+use crate::documents;
 use crate::shell::{Shell, has_cargo_tool};
 use crate::step::{self, Outcome, Step};
 
@@ -13,6 +14,7 @@ pub(crate) const SUITES: &[Step] = &[
     Step { name: "fetch", act: fetch },
     Step { name: "tests", act: tests },
     Step { name: "doctests", act: doctests },
+    Step { name: "docs", act: docs },
 ];
 
 /// The names of the Chromium executable, as the tests look for it.
@@ -63,6 +65,11 @@ fn tests(root: &Path) -> Result<Outcome> {
     let words = ["test", "--workspace", "--all-features", "--locked", "--tests"];
     Shell::cargo(root).args(words).args(filter()).run()?;
     Ok(Outcome::Noted("cargo test".to_owned()))
+}
+
+/// Runs the commands of the documents, unless a filter selects tests.
+fn docs(root: &Path) -> Result<Outcome> {
+    if filter().is_some() { Ok(Outcome::Passed) } else { documents::run(root, None) }
 }
 
 /// Runs the documentation tests, which nextest does not run.

@@ -104,6 +104,9 @@ pub(crate) enum ConfigVerb {
         #[command(flatten)]
         settings: HiddenServeArgs,
     },
+    /// Print a configuration file with every key, its meaning and its default, all commented out.
+    #[command(after_help = examples::help("config sample"))]
+    Sample,
 }
 
 #[derive(Args, Debug)]

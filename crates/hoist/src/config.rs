@@ -8,6 +8,7 @@ mod layers;
 mod listen;
 mod print;
 mod reader;
+mod sample;
 mod settings;
 mod value;
 
@@ -32,6 +33,7 @@ pub(crate) use layers::Flags;
 use layers::{Layers, SettingSource, SettingValue, Variables};
 pub(crate) use listen::ListenAt;
 use reader::SettingsReader;
+pub(crate) use sample::sample;
 pub(crate) use settings::{SETTINGS, Values, former_name};
 pub(crate) use value::{Size, TimeSpan};
 

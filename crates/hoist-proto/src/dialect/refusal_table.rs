@@ -60,7 +60,11 @@ impl Refusal {
         // The title that the draft gives this type.
         let is_completed = problem_type == ProblemType::CompletedUpload;
         let title = if is_completed { "Upload Is Completed" } else { self.title() };
-        Problem { problem_type, title, status, detail: self.detail(), numbers: self.numbers() }
+        let detail = match dialect {
+            Some(Dialect::Conventional) => self.ordinary_detail(),
+            _ => self.detail(),
+        };
+        Problem { problem_type, title, status, detail, numbers: self.numbers() }
     }
 
     /// Returns the status of the response to a request in `dialect`; `None` stands for a request in no dialect.

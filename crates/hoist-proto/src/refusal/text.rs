@@ -162,7 +162,7 @@ impl Refusal {
                 InterruptCause::TooSlow => "the content arrived too slowly".into(),
                 InterruptCause::Malformed => "the framing of the content is malformed".into(),
                 InterruptCause::ShuttingDown => {
-                    "the server is shutting down; the content that arrived is stored".into()
+                    "the server is shutting down; ask for the offset and continue when it is back".into()
                 }
             },
             Reason::Busy => "another request on this upload has not finished yet".into(),
@@ -186,12 +186,54 @@ impl Refusal {
         }
     }
 
+    /// The explanation for the client of an ordinary request, of which nothing is kept if it does not succeed.
+    pub(crate) fn ordinary_detail(&self) -> String {
+        match &self.reason {
+            Reason::StorageFull => {
+                "the server has no space left, and nothing of this request is stored: send it again when there is space"
+                    .into()
+            }
+            Reason::Interrupted(InterruptCause::ShuttingDown) => {
+                "the server is shutting down, and nothing of this request is stored: send it again".into()
+            }
+            Reason::Unavailable(_) => "the server is not available now: send the request again later".into(),
+            Reason::Internal => "the server failed to store the upload, and nothing of this request is stored".into(),
+            _ => self.detail(),
+        }
+    }
+
     pub(crate) fn numbers(&self) -> Vec<(&'static str, u64)> {
         match (&self.reason, &self.state) {
             (Reason::OffsetMismatch { provided }, Some(state)) => {
                 vec![("expected-offset", state.offset.offset().get()), ("provided-offset", provided.get())]
             }
             _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dialect::Dialect;
+
+    #[test]
+    fn an_ordinary_request_is_not_promised_a_resumption() {
+        for reason in [
+            Reason::StorageFull,
+            Reason::Unavailable(Duration::from_secs(1)),
+            Reason::Interrupted(InterruptCause::ShuttingDown),
+            Reason::Internal,
+        ] {
+            let refusal = Refusal::from(reason);
+            let ordinary = refusal.problem(Some(Dialect::Conventional)).detail;
+            assert!(
+                !["resume", "offset", "acknowledged", "is kept"].iter().any(|word| ordinary.contains(word)),
+                "{ordinary}"
+            );
+            assert_eq!(refusal.problem(None).detail, refusal.detail());
         }
     }
 }

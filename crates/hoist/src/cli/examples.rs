@@ -31,6 +31,8 @@ const CONFIG_PRINT: &[Example] = &[example(
     "Show each setting and where its value comes from",
     "hoist config print --config hoist.toml --max-size 10G",
 )];
+const CONFIG_SAMPLE: &[Example] =
+    &[example("Start a configuration file", "hoist config sample > hoist.toml")];
 const PUT: &[Example] = &[
     example("Upload a file; the same command resumes it", "hoist put film.mkv https://example.org/uploads"),
     example(
@@ -88,6 +90,7 @@ pub(crate) fn of(command: &str) -> &'static [Example] {
         "serve" => SERVE,
         "config check" => CONFIG_CHECK,
         "config print" => CONFIG_PRINT,
+        "config sample" => CONFIG_SAMPLE,
         "put" => PUT,
         "status" => STATUS,
         "cancel" => CANCEL,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::serve::{certificate, components};
 use crate::cli::ServeArgs;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, sample};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
@@ -49,6 +49,12 @@ fn examine(config: &Config) -> (Vec<ConfigError>, Vec<String>) {
 pub(crate) fn print(settings: &ServeArgs, output: Output) -> Result<Exit, Failure> {
     let config = load(settings, output)?;
     Output::data(config)?;
+    Ok(Exit::Success)
+}
+
+/// Prints a configuration file with every key commented out.
+pub(crate) fn print_sample() -> Result<Exit, Failure> {
+    Output::data(sample())?;
     Ok(Exit::Success)
 }
 

@@ -426,3 +426,27 @@ fn the_words_of_a_setting_are_those_that_it_accepts() {
         }
     }
 }
+
+#[test]
+fn every_key_of_the_sample_can_be_uncommented() {
+    let sample = sample();
+    assert_eq!(errors(&sample), [] as [String; 0], "{sample}");
+    let keys: Vec<_> = sample.lines().filter_map(|line| line.strip_prefix('#')?.split_once(" = ")).collect();
+    let keys: Vec<_> = keys.into_iter().filter(|(key, _)| !key.starts_with(' ')).collect();
+    let names: Vec<_> = keys.iter().map(|(key, _)| *key).collect();
+    assert_eq!(names, SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>());
+    let defaults = Config::of(&flags(&[]), &variables(&[]), &Layers::default(), Vec::new()).expect("sound");
+    for (key, value) in keys {
+        // Some settings need others, but each value is valid by itself.
+        let line = format!("{key} = {value}");
+        let wrong = errors(&line);
+        let is_accepted = |error: &String| error.contains("needs ") || error.contains("has no effect");
+        assert!(wrong.iter().all(is_accepted), "{line}: {wrong:?}");
+        let setting = SETTINGS.iter().find(|setting| setting.name == key).expect("a setting");
+        if setting.default.is_some() {
+            let written = of(&[], &[], &line).expect(&line);
+            let texts = |config: &Config| config.layers.get(key).expect("set").texts.clone();
+            assert_eq!(texts(&written), texts(&defaults), "{line}");
+        }
+    }
+}

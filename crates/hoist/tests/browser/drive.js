@@ -89,6 +89,12 @@ const steps = {
   at: (percent) => page.waitForFunction((share) => window.seen.share() >= share, percent / 100),
   restored: () => page.waitForFunction(() => window.seen.restored),
   end: () => page.waitForFunction(() => window.seen.ended != null),
+  // A page without a library: one input for a file, one button, and an element with the result.
+  pick: () => page.locator('input[type=file]').setInputFiles(job.files),
+  press: () => page.locator('button').click(),
+  result: () => page.waitForFunction(() => document.querySelector('#result').value !== ''),
+  // A form ends on the page of the answer.
+  answered: () => page.waitForURL(job.endpoint),
   // The same of a page that knows nothing of us.
   complete: () => page.locator('.uppy-StatusBar.is-complete').waitFor(),
 }

@@ -28,7 +28,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("hoist serve --tls-cert ", &["a film.mkv", "b.txt", "sub"]),
     ("hoist serve --durability ", &["disk", "os"]),
     ("hoist serve --interim ", &["always", "auto", "never"]),
-    ("hoist serve --log ", &["human", "json"]),
+    ("hoist serve --log-format ", &["human", "json"]),
     ("hoist serve --log-level ", &["debug", "error", "info", "trace", "warn"]),
     ("hoist serve --target ", &["files", "keep"]),
     ("hoist serve --jwt-algorithm E", &["ES256", "ES384", "EdDSA"]),

@@ -13,9 +13,10 @@ use crate::harness::{bytes, within_timeout};
 
 const DOCUMENT: &str = include_str!("../../../../../docs/clients.md");
 
-/// Returns the only snippet in a language, with the address of the bench's server.
-fn snippet(language: &str, bench: &Bench) -> String {
-    let after = DOCUMENT.split_once(&format!("```{language}\n")).expect("a snippet").1;
+/// Returns the first snippet in a language below a heading, with the address of the bench's server.
+fn snippet(heading: &str, language: &str, bench: &Bench) -> String {
+    let section = DOCUMENT.split_once(&format!("\n### {heading}\n")).expect("a section").1;
+    let after = section.split_once(&format!("```{language}\n")).expect("a snippet").1;
     let snippet = after.split_once("```").expect("its end").0;
     let url = format!("http://{}/uploads", bench.server.addr);
     assert!(snippet.contains("https://example.org/uploads"), "{snippet}");
@@ -38,7 +39,7 @@ async fn uploads(bench: &Bench, mut command: Command) {
 async fn the_snippet_in_javascript_uploads() {
     let Some(bench) = tus1::bench(bytes(91, 300_000)) else { return };
     let place = installed::tus_js_client().expect("it is installed");
-    let script = snippet("js", &bench).replace("'tus-js-client'", "'tus-js-client-4'");
+    let script = snippet("tus-js-client", "js", &bench).replace("'tus-js-client'", "'tus-js-client-4'");
     let mut file = tempfile::Builder::new().suffix(".mjs").tempfile_in(place).expect("a file");
     file.write_all(script.as_bytes()).expect("written");
     let mut node = Command::new("node");
@@ -50,7 +51,7 @@ async fn the_snippet_in_javascript_uploads() {
 async fn the_snippet_in_python_uploads() {
     let Some(bench) = tuspy::bench(bytes(92, 300_000)) else { return };
     let mut python = Command::new(installed::tuspy().expect("it is installed"));
-    python.args(["-c", &snippet("python", &bench)]);
+    python.args(["-c", &snippet("tuspy", "python", &bench)]);
     uploads(&bench, python).await;
 }
 
@@ -58,9 +59,42 @@ async fn the_snippet_in_python_uploads() {
 async fn the_snippet_in_html_uploads() {
     let Some(bench) = uppy::bench(bytes(93, 300_000)) else { return };
     let page = bench.home.path("page.html");
-    fs::write(&page, snippet("html", &bench)).expect("written");
+    fs::write(&page, snippet("Uppy", "html", &bench)).expect("written");
     let proxy = Proxy::start(&bench.server, []).await;
     let steps = ["open", "choose", "upload", "complete"];
     uppy::run(&bench, &proxy, json!({ "page": page, "steps": steps })).await.succeeded();
     assert!(bench.home.only_complete() == bench.content, "other bytes");
+}
+
+/// Opens the page below a heading, picks a file, presses the button, and performs the last step.
+async fn uploads_from_a_page(heading: &str, bench: &Bench, proxy: &Proxy, last: &str) {
+    let page = bench.home.path("page.html");
+    let address = bench.server.addr.to_string();
+    fs::write(&page, snippet(heading, "html", bench).replace(&address, &proxy.addr.to_string()))
+        .expect("written");
+    let steps = ["open", "pick", "press", last];
+    let done = uppy::run(bench, proxy, json!({ "page": page, "steps": steps })).await;
+    assert_eq!(done.outcome(), "success", "{:#}", done.0);
+    assert!(bench.home.only_complete() == bench.content, "other bytes");
+}
+
+#[tokio::test]
+async fn the_page_with_fetch_uploads() {
+    let Some(bench) = uppy::bench(bytes(94, 700_000)) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    uploads_from_a_page("fetch, with resumption", &bench, &proxy, "result").await;
+}
+
+#[tokio::test]
+async fn the_page_with_xmlhttprequest_uploads() {
+    let Some(bench) = uppy::bench(bytes(95, 300_000)) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    uploads_from_a_page("XMLHttpRequest, with progress", &bench, &proxy, "result").await;
+}
+
+#[tokio::test]
+async fn the_page_with_a_form_uploads() {
+    let Some(bench) = uppy::bench_with(bytes(96, 300_000), &["--accept-forms"]) else { return };
+    let proxy = Proxy::start(&bench.server, []).await;
+    uploads_from_a_page("A form, without a script", &bench, &proxy, "answered").await;
 }

@@ -17,8 +17,12 @@ use crate::tls_and_auth::{certify, trusting};
 const CHUNK: usize = 100_000;
 
 pub(super) fn bench(content: Vec<u8>) -> Option<Bench> {
+    bench_with(content, &[])
+}
+
+pub(super) fn bench_with(content: Vec<u8>, flags: &[&str]) -> Option<Bench> {
     installed::chromium()?;
-    installed::uppy().map(|_| Bench::new(Dialect::Tus, content, &[]))
+    installed::uppy().map(|_| Bench::new(Dialect::Tus, content, flags))
 }
 
 pub(super) async fn run(bench: &Bench, proxy: &Proxy, job: Value) -> Done {
