@@ -69,8 +69,10 @@ impl Uploader {
             return self.complete_with(status);
         }
         self.remote.maybe_created |= self.aim == Aim::Create && class != StatusClass::Conflict;
-        let is_silent_success =
-            class == StatusClass::Success && self.properties.completion_signal != CompletionSignal::Offset;
+        // Where the offset tells whether the upload is complete, only a success without one leaves that open.
+        let is_told_by_offset =
+            self.properties.completion_signal == CompletionSignal::Offset && state.offset.is_some();
+        let is_silent_success = class == StatusClass::Success && !is_told_by_offset;
         if state.complete.is_none() && (is_silent_success || may_have_been_processed(status)) {
             self.remote.maybe_complete |= self.completes();
         }

@@ -76,7 +76,7 @@ fn a_failed_file_does_not_stop_the_others_and_is_retried() {
     }
     let ended = bench.put(&["a", "b", "c"]);
     assert_eq!(ended.code, Some(10), "{ended:?}");
-    assert!(ended.stderr.contains("b: cannot read b: No such file"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("b: cannot read b: no such file"), "{}", ended.stderr);
     assert_eq!(bench.arrived(), ["a", "c"]);
     // The file that now exists is uploaded, and so is the changed one, but not the others.
     for (name, content) in [("b", "b"), ("c", "changed")] {
@@ -247,7 +247,15 @@ fn an_unfinished_upload_is_listed_queried_by_file_and_cancelled() {
     );
     assert_eq!(fs::read(bench.place.path("files/film")).expect("there"), b"other");
     assert_eq!(request(&["cancel", "film"]).code, Some(6), "it is not under way any more");
-    assert_eq!(request(&["cancel", own]).stdout, "cancelled\n");
-    assert_eq!(request(&["status", own]).code, Some(6));
+    assert_eq!(request(&["status", own]).code, Some(6), "the upload of the earlier content is cancelled");
+
+    let creation = "POST /uploads HTTP/1.1\r\nUpload-Complete: ?0\r\nUpload-Draft-Interop-Version: 10\r\n\
+                    Content-Length: 0";
+    let created = bench.server.request(creation);
+    let location = created.lines().find_map(|line| line.strip_prefix("Location: ")).expect("a URL");
+    let id = location.rsplit('/').next().expect("a segment");
+    let url = format!("{}/{id}", bench.server.url);
+    assert_eq!(request(&["cancel", &url]).stdout, "cancelled\n");
+    assert_eq!(request(&["status", &url]).code, Some(6));
     bench.server.stop();
 }
