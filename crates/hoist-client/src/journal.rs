@@ -10,8 +10,9 @@ mod target_key;
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use http::Uri;
 
@@ -27,12 +28,26 @@ pub struct Journal {
     folder: PathBuf,
 }
 
+/// The state of an unfinished upload, as far as it is known without asking the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalState {
+    /// True if a process is sending the upload.
+    pub is_running: bool,
+    /// Bytes that the server had acknowledged about a second ago, or at the end of the last run. `None` if it has not
+    /// acknowledged any, or an older version has sent the upload.
+    pub acknowledged: Option<u64>,
+}
+
+/// The time for which a process that looks for the state of an upload may hold its lock.
+const LOOK_TIME: Duration = Duration::from_millis(20);
+
 /// An exclusive lock on the entry of one upload. Dropping it unlocks the entry.
 #[derive(Debug)]
 pub(crate) struct LockedEntry {
     path: PathBuf,
     lock_path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Journal {
@@ -87,6 +102,20 @@ impl Journal {
         Ok(self.entries()?.into_iter().filter(is_of_file).collect())
     }
 
+    /// Returns the state of an upload as this machine knows it. Neither the server nor a process that sends the upload is
+    /// disturbed.
+    pub fn local_state(&self, entry: &JournalEntry) -> LocalState {
+        let name = entry::name(&entry.file, &target_key(&entry.target));
+        let Ok(lock) = File::open(self.folder.join(format!("{name}.lock"))) else {
+            return LocalState::default();
+        };
+        let is_running = matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock));
+        let mut text = String::new();
+        let read = lock.take(64).read_to_string(&mut text);
+        let acknowledged = read.ok().and_then(|_| text.trim().parse().ok());
+        LocalState { is_running, acknowledged }
+    }
+
     /// Removes the entry of an upload, without telling the server.
     ///
     /// # Errors
@@ -109,17 +138,24 @@ impl Journal {
     fn lock_name(&self, name: &str, file: &Path) -> Result<LockedEntry, Error> {
         let failed = |source| Error::Journal { path: self.folder.clone(), source };
         let lock_path = self.folder.join(format!("{name}.lock"));
+        let mut attempts_left = 3;
         // The last holder may have removed the lock file after we opened it. Such a lock excludes no other process.
         for _ in 0..100 {
             let lock = private().create(true).truncate(false).write(true).open(&lock_path).map_err(failed)?;
             match lock.try_lock() {
                 Ok(()) => {}
+                // A process that only looks whether the upload is running holds the lock for a moment.
+                Err(fs::TryLockError::WouldBlock) if attempts_left > 0 => {
+                    attempts_left -= 1;
+                    std::thread::sleep(LOOK_TIME);
+                    continue;
+                }
                 Err(fs::TryLockError::WouldBlock) => return Err(Error::Busy { path: file.to_owned() }),
                 Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
             }
             if is_still_at(&lock, &lock_path) {
                 let path = self.folder.join(format!("{name}.json"));
-                return Ok(LockedEntry { path, lock_path, _lock: lock });
+                return Ok(LockedEntry { path, lock_path, lock });
             }
         }
         Err(Error::Busy { path: file.to_owned() })
@@ -154,6 +190,15 @@ impl Journal {
 }
 
 impl LockedEntry {
+    /// Writes the acknowledged offset into the lock file, for other processes to read. It is not synced: after a power cut
+    /// the server has to be asked.
+    pub(crate) fn note_offset(&self, offset: u64) -> io::Result<()> {
+        let mut file = &self.lock;
+        file.seek(SeekFrom::Start(0))?;
+        // Always of the same length, so that one write replaces it.
+        file.write_all(format!("{offset:020}\n").as_bytes())
+    }
+
     pub(crate) fn read(&self) -> Option<JournalEntry> {
         JournalEntry::read(&self.path)
     }

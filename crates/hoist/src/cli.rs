@@ -43,7 +43,10 @@ pub(crate) enum Verb {
     /// Upload files, resuming after interruptions and across runs.
     #[command(after_help = examples::help("put"), after_long_help = examples::help_after(client::AFTER_PUT, "put"))]
     Put(Put),
-    /// Show how much of an upload the server has. Interrupts a transfer of that upload that is still running.
+    /// Show how much of an upload the server has.
+    ///
+    /// If `hoist put` is sending it as the same user, the last offset that it noted is shown, and the server is not asked.
+    /// A transfer by another user or machine is interrupted by the query, and resumes.
     #[command(after_help = examples::help("status"))]
     Status(UploadArgs),
     /// Cancel an upload and delete its content from the server.

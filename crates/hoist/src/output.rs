@@ -73,11 +73,12 @@ impl Output {
         self.json
     }
 
-    /// Prints one result as a line of text or of JSON, and flushes.
+    /// Prints one result as a line of text or of JSON, and flushes. The JSON is an object with an `event`, as the schema in
+    /// `docs/schema/output.json` describes it.
     pub(crate) fn result(self, text: impl fmt::Display, json: &Value) -> Result<(), StdoutError> {
         let mut stdout = io::stdout().lock();
         if self.json {
-            writeln!(stdout, "{json}")?;
+            writeln!(stdout, "{}", versioned(json))?;
         } else {
             writeln!(stdout, "{text}")?;
         }
@@ -114,16 +115,17 @@ impl Output {
         }
     }
 
-    /// Prints a failure to standard error, also when quiet.
+    /// Prints a failure to standard error, also when quiet, and as an event in JSON mode.
     pub(crate) fn failure(self, failure: &Failure) {
         let exit = failure.exit;
-        let mut stderr = io::stderr().lock();
-        let _ = if self.json {
-            let error = json!({ "error": failure.to_string(), "exit": exit.code(), "kind": exit.name() });
-            writeln!(stderr, "{error}")
-        } else {
-            writeln!(stderr, "hoist: {failure} (exit {})", exit.code())
-        };
+        let error = failure.to_string();
+        self.event(&json!({ "event": "error", "error": error, "exit": exit.code(), "kind": exit.name() }));
+        Self::failure_line(failure);
+    }
+
+    /// Prints a failure to standard error only.
+    fn failure_line(failure: &Failure) {
+        let _ = writeln!(io::stderr().lock(), "hoist: {failure} (exit {})", failure.exit.code());
     }
 
     /// Returns progress bars if standard error is a terminal and neither `--quiet` nor `--json` is given.
@@ -136,9 +138,18 @@ impl Output {
     pub(crate) fn event(self, json: &Value) {
         if self.json {
             let mut stdout = io::stdout().lock();
-            let _ = writeln!(stdout, "{json}").and_then(|()| stdout.flush());
+            let _ = writeln!(stdout, "{}", versioned(json)).and_then(|()| stdout.flush());
         }
     }
+}
+
+/// The version of the JSON output. It changes only if a key is removed or gets another meaning.
+const JSON_VERSION: u32 = 1;
+
+fn versioned(json: &Value) -> Value {
+    let mut json = json.clone();
+    json["v"] = JSON_VERSION.into();
+    json
 }
 
 fn is_plain() -> bool {
@@ -191,9 +202,16 @@ impl Console {
         }
     }
 
-    /// Like [`Output::failure`].
+    /// Prints a failure to standard error, also when quiet. It has an event of its own.
     pub(crate) fn failure(&self, failure: &Failure) {
-        self.suspend_bars(|| self.output.failure(failure));
+        self.suspend_bars(|| Output::failure_line(failure));
+    }
+
+    /// Removes the progress bars for good.
+    pub(crate) fn end_bars(&self) {
+        if let Some(bars) = &self.bars {
+            bars.end();
+        }
     }
 
     fn suspend_bars<T>(&self, act: impl FnOnce() -> T) -> T {

@@ -11,6 +11,7 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::target_key::target_key;
 use crate::dialect::Dialect;
 use crate::handle::Handle;
 use crate::origin::Origin;
@@ -126,6 +127,25 @@ struct EntryFile {
 }
 
 impl JournalEntry {
+    /// Returns whether a handle names this upload. The URLs of parts may not be known yet.
+    pub fn is_of(&self, handle: &Handle) -> bool {
+        match (&self.handle, handle) {
+            (Handle::Url { url, .. }, Handle::Url { url: other, .. }) => url == other,
+            (
+                Handle::Token { url, token } | Handle::Numbered { url, token, .. },
+                Handle::Token { url: other, token: others }
+                | Handle::Numbered { url: other, token: others, .. },
+            ) => token == others && target_key(url) == target_key(other),
+            (Handle::Parts { url, parts }, Handle::Parts { url: other, parts: others }) => {
+                let is_compatible = |(part, other): (&Option<Uri>, &Option<Uri>)| {
+                    part.is_none() || other.is_none() || part == other
+                };
+                url == other && parts.len() == others.len() && parts.iter().zip(others).all(is_compatible)
+            }
+            _ => false,
+        }
+    }
+
     /// Returns whether the upload was created from the file in the state `now`.
     pub(crate) fn matches(&self, now: &FileState) -> bool {
         let FileState { length, modified, fingerprint, inode } = &self.file_state;

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Uri;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::dialect::Dialect;
@@ -24,7 +26,14 @@ struct OpenRecord {
     file_state: FileState,
     /// The content of the entry on disk.
     written: Option<JournalEntry>,
+    /// The acknowledged offsets, of each part if there are several.
+    offsets: Vec<u64>,
+    /// The time of the last note of their sum.
+    noted: Option<Instant>,
 }
+
+/// The interval at which the acknowledged offset is noted.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The place in the journal for the URL of an upload.
 pub(super) enum JournalSlot<'a> {
@@ -54,6 +63,14 @@ impl JournalSlot<'_> {
         }
     }
 
+    /// Notes the acknowledged offset for other processes, about once a second.
+    pub(super) async fn note_offset(&mut self, offset: u64) {
+        match self {
+            Self::Own(record) => record.note_offset(0, offset).await,
+            Self::Part(record, index) => record.lock().await.note_offset(*index, offset).await,
+        }
+    }
+
     /// Removes the entry of a complete upload.
     pub(super) async fn remove(self) -> Result<(), Error> {
         if let Self::Own(record) = self { record.remove().await } else { Ok(()) }
@@ -78,7 +95,15 @@ impl JournalRecord {
             let file_state = FileState::of(&file).map_err(|source| Error::Source { path, source })?;
             let entry = Arc::new(journal.lock(&file, &target)?);
             let written = entry.read();
-            Ok(Self(Some(Box::new(OpenRecord { entry, file, target, file_state, written }))))
+            Ok(Self(Some(Box::new(OpenRecord {
+                entry,
+                file,
+                target,
+                file_state,
+                written,
+                offsets: Vec::new(),
+                noted: None,
+            }))))
         });
         opened.await.map_err(shut_down)?
     }
@@ -96,12 +121,29 @@ impl JournalRecord {
         self.0.as_ref().map(|record| record.file.as_path())
     }
 
+    async fn note_offset(&mut self, part: usize, offset: u64) {
+        let Some(record) = &mut self.0 else { return };
+        if record.offsets.len() <= part {
+            record.offsets.resize(part + 1, 0);
+        }
+        record.offsets[part] = offset;
+        let (sum, now) = (record.offsets.iter().sum::<u64>(), clock::now());
+        // Zero is also the offset of an upload whose server has not been asked yet.
+        if sum == 0 || record.noted.is_some_and(|before| now - before < NOTE_INTERVAL) {
+            return;
+        }
+        record.noted = Some(now);
+        let locked = record.entry.clone();
+        // If it fails, the state is shown without an offset.
+        let _ = tokio::task::spawn_blocking(move || locked.note_offset(sum)).await;
+    }
+
     async fn save_part_url(&mut self, index: usize, url: &Uri) -> Result<(), Error> {
         let Some(entry) = self.0.as_ref().and_then(|record| record.written.as_ref()) else { return Ok(()) };
         let mut handle = entry.handle.clone();
-        if let Handle::Parts { parts, .. } = &mut handle
-            && let Some(part) = parts.get_mut(index)
-        {
+        // A token names all of its parts.
+        let Handle::Parts { parts, .. } = &mut handle else { return Ok(()) };
+        if let Some(part) = parts.get_mut(index) {
             *part = Some(url.clone());
         }
         self.save_handle(handle).await
@@ -124,9 +166,17 @@ impl JournalRecord {
             file_state: record.file_state.clone(),
             is_by_name: true,
         };
+        let is_new = record.written.as_ref().is_none_or(|before| !before.is_of(&entry.handle));
         record.written = Some(entry.clone());
         let locked = record.entry.clone();
-        tokio::task::spawn_blocking(move || locked.save(&entry)).await.map_err(shut_down)?
+        let save = move || {
+            if is_new {
+                // The note of another upload. If it fails, a wrong offset is shown until the next note.
+                let _ = locked.note_offset(0);
+            }
+            locked.save(&entry)
+        };
+        tokio::task::spawn_blocking(save).await.map_err(shut_down)?
     }
 
     /// Removes the entry of a complete upload.

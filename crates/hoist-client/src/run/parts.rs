@@ -133,11 +133,7 @@ pub(super) async fn send(
     let mut transfers = Vec::new();
     for (index, range) in plan.ranges.iter().enumerate() {
         let started = plan.start_part(put, source, index, true)?;
-        let journal = match &plan.dialect {
-            PartsDialect::Tus1(..) => JournalSlot::Part(&record, index),
-            // The token in the record names all parts.
-            PartsDialect::Token(_) => JournalSlot::Own(JournalRecord::default()),
-        };
+        let journal = JournalSlot::Part(&record, index);
         let state = UploadState::new(put, source, &reporters[index], journal, started);
         let transfer = Transfer::new(state, ReusedConnection::default(), range.start);
         transfers.push(Box::pin(send_part(transfer, &plan, index)) as PartFuture<'_, _>);

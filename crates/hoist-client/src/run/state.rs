@@ -84,6 +84,7 @@ impl<'a> UploadState<'a> {
             progress.resumed_bytes = uploader.resumed_at().get();
             progress.length = uploader.length().map(Length::get);
         });
+        self.journal.note_offset(acknowledged).await;
         saved
     }
 

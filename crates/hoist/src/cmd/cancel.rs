@@ -29,6 +29,6 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
     // An upload that the server does not have is removed from the journal too.
     upload.remove()?;
     cancelled?;
-    output.report("cancelled", &json!({ "cancelled": true }));
+    output.report("cancelled", &upload.json("cancelled", json!({ "cancelled": true })));
     Ok(Exit::Success)
 }

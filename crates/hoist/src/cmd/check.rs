@@ -116,7 +116,7 @@ fn list(args: &Check, corpus: &Corpus, output: Output) -> Result<Exit, Failure> 
         let (dialect, level, name) = (case.dialect.name(), case.level.word(), case.name);
         let text = format!("{dialect:<6} {level:<6} {name} ({})", case.proves.join(", "));
         let json = json!({
-            "dialect": dialect, "level": level, "case": name, "section": case.section, "proves": case.proves,
+            "event": "case", "dialect": dialect, "level": level, "case": name, "section": case.section, "proves": case.proves,
         });
         output.result(text, &json)?;
     }
@@ -188,7 +188,8 @@ fn versions(selection: &Selection) -> String {
 fn print_report(endpoint: &Endpoint, found: &Capabilities, report: &Report, output: Output) {
     let text = if output.is_colored() { report.colored().to_string() } else { report.to_string() };
     let mut json = report.json();
-    json["url"] = endpoint.to_string().into();
+    json["event"] = "report".into();
+    json["endpoint"] = endpoint.to_string().into();
     json["server"] = server(found);
     output.report(text.trim_end(), &json);
 }

@@ -22,7 +22,10 @@ pub(crate) fn check(settings: &ServeArgs, output: Output) -> Exit {
     }
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let text = if problems.is_empty() { "no problems".to_owned() } else { problems.join("\n") };
-    output.report(text, &json!({ "ok": problems.is_empty(), "problems": problems, "warnings": warnings }));
+    let json = json!({
+        "event": "config", "ok": problems.is_empty(), "problems": problems, "warnings": warnings,
+    });
+    output.report(text, &json);
     if problems.is_empty() { Exit::Success } else { Exit::Config }
 }
 

@@ -23,7 +23,7 @@ use super::client;
 use super::stop_signal::StopSignals;
 use crate::cli::Demo;
 use crate::exit::{Exit, Failure};
-use crate::output::{Bytes, Console, Output};
+use crate::output::{Bytes, Console, FileLabel, Output};
 
 /// The size of the random file that is uploaded if none is given.
 const RANDOM_FILE_BYTES: u64 = 256 << 20;
@@ -139,7 +139,7 @@ async fn transfer(
 /// Draws the progress bar. Never returns.
 async fn draw(progress: watch::Receiver<Progress>, console: &Console) {
     let Some(bars) = &console.bars else { return std::future::pending().await };
-    let bar = bars.add("upload");
+    let mut bar = bars.add(&FileLabel::new(Path::new("upload")), None);
     let mut ticks = tokio::time::interval(Duration::from_millis(100));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -1,7 +1,8 @@
 //! The uploads that `status` and `cancel` name: by URL, by token, or by a file in the journal.
 
-use hoist_client::{Dialect, Handle, Journal, JournalEntry, Origin, Quoted, Token, target_key};
+use hoist_client::{Dialect, Handle, Journal, JournalEntry, LocalState, Origin, Quoted, Token, target_key};
 use http::Uri;
+use serde_json::Value;
 use std::path::Path;
 
 use super::client::failure;
@@ -16,12 +17,19 @@ pub(crate) fn journal() -> Result<Journal, Failure> {
     Ok(Journal::at(folders.ok_or_else(nowhere)?.uploads))
 }
 
+/// Returns the name of a local state in output.
+pub(crate) fn state_name(local: LocalState) -> &'static str {
+    if local.is_running { "running" } else { "interrupted" }
+}
+
 /// An upload named on the command line.
 pub(crate) struct FoundUpload {
     pub(crate) handle: Handle,
     /// The journal entry, if the upload was named by its file.
     pub(crate) entry: Option<JournalEntry>,
     pub(crate) is_one_of_many: bool,
+    /// The state of an upload that is in the journal.
+    pub(crate) local: Option<LocalState>,
 }
 
 impl FoundUpload {
@@ -36,7 +44,17 @@ impl FoundUpload {
             (UploadRef::Url(url), Some(token)) => Handle::Token { url, token },
             (UploadRef::Url(url), None) => Handle::at(url, Dialect::Auto),
         };
-        Ok(vec![Self { handle, entry: None, is_one_of_many: false }])
+        let local = Self::local_state_of(&handle);
+        Ok(vec![Self { handle, entry: None, is_one_of_many: false, local }])
+    }
+
+    /// Returns the state of the upload that a URL or a token names, if it is in the journal.
+    fn local_state_of(handle: &Handle) -> Option<LocalState> {
+        // Without a journal no upload of this user is running, as far as is known.
+        let journal = journal().ok()?;
+        let entries = journal.entries().ok()?;
+        let entry = entries.iter().find(|entry| entry.is_of(handle))?;
+        Some(journal.local_state(entry))
     }
 
     /// Returns whether the uploads are at different origins, so that one credential cannot be meant for all of them.
@@ -47,7 +65,8 @@ impl FoundUpload {
     }
 
     fn of_file(file: &Path, to: Option<&Uri>) -> Result<Vec<Self>, Failure> {
-        let mut entries = journal()?.of_file(file).map_err(failure)?;
+        let journal = journal()?;
+        let mut entries = journal.of_file(file).map_err(failure)?;
         entries.retain(|entry| to.is_none_or(|to| target_key(to) == target_key(&entry.target)));
         if entries.is_empty() {
             let file = Quoted::new(file);
@@ -57,6 +76,7 @@ impl FoundUpload {
         let is_one_of_many = entries.len() > 1;
         let found = entries.into_iter().map(|entry| Self {
             handle: entry.handle.clone(),
+            local: Some(journal.local_state(&entry)),
             entry: Some(entry),
             is_one_of_many,
         });
@@ -67,6 +87,24 @@ impl FoundUpload {
     pub(crate) fn label(&self) -> String {
         let entry = self.entry.as_ref().filter(|_| self.is_one_of_many);
         entry.map(|entry| format!("{}: ", entry.target)).unwrap_or_default()
+    }
+
+    /// Adds the kind of event and the names of the upload to an object.
+    pub(crate) fn json(&self, event: &str, mut json: Value) -> Value {
+        json["event"] = event.into();
+        json["state"] = self.local.map(state_name).into();
+        json["url"] = self.own_url().map(ToString::to_string).into();
+        if let Some(entry) = &self.entry {
+            json["file"] = entry.file.to_string_lossy().into();
+            json["endpoint"] = entry.target.to_string().into();
+            json["to"] = entry.target.to_string().into();
+        }
+        json
+    }
+
+    /// Returns the URL of the upload itself, if it has one.
+    fn own_url(&self) -> Option<&Uri> {
+        if let Handle::Url { url, .. } = &self.handle { Some(url) } else { None }
     }
 
     /// Removes the upload from the journal.

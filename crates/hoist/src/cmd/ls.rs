@@ -1,28 +1,36 @@
-//! `hoist ls`: lists the unfinished uploads in the journal, without contacting a server.
+//! `hoist ls`: lists the unfinished uploads in the journal, without contacting a server or disturbing a running upload.
 
 use std::time::SystemTime;
 
-use hoist_client::{Handle, JournalEntry};
-use hoist_proto::types::Timestamp;
-use serde_json::json;
+use hoist_client::{Handle, JournalEntry, LocalState};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use serde_json::{Value, json};
 
 use super::{client, lookup};
 use crate::exit::{Exit, Failure};
-use crate::output::{Bytes, Output};
+use crate::output::{Bytes, Output, quoted};
 
 pub(crate) fn run(output: Output) -> Result<Exit, Failure> {
-    let entries = lookup::journal()?.entries().map_err(client::failure)?;
-    let rows: Vec<_> = entries.iter().map(Row::of).collect();
+    let journal = lookup::journal()?;
+    let entries = journal.entries().map_err(client::failure)?;
+    let rows: Vec<_> = entries.iter().map(|entry| Row::of(entry, journal.local_state(entry))).collect();
     let widest = |column: fn(&Row) -> &str| rows.iter().map(|row| column(row).chars().count()).max();
     let file = widest(|row| &row.file).unwrap_or_default().max(4);
-    let length = widest(|row| &row.length).unwrap_or_default().max(6);
+    let done = widest(|row| &row.done).unwrap_or_default().max(4);
     if rows.is_empty() {
         output.message("no unfinished uploads");
     } else if !output.is_json() {
-        Output::data(format_args!("{:file$}  {:>length$}  {:16}  TO\n", "FILE", "LENGTH", "BEGUN"))?;
+        Output::data(format_args!(
+            "{:file$}  {:>done$}  {:11}  {:16}  TO\n",
+            "FILE", "DONE", "STATE", "BEGUN"
+        ))?;
     }
     for (row, entry) in rows.iter().zip(&entries) {
-        let text = format!("{:file$}  {:>length$}  {:16}  {}", row.file, row.length, row.began, row.to);
+        let Row { state, began, to, resume, .. } = row;
+        let began = began.strftime("%Y-%m-%d %H:%M").to_string();
+        let text = format!("{:file$}  {:>done$}  {state:11}  {began:16}  {to}", row.file, row.done);
+        let text = if row.is_running { text } else { format!("{text}\n    {resume}") };
         output.result(text, &row.json(entry))?;
     }
     Ok(Exit::Success)
@@ -31,24 +39,33 @@ pub(crate) fn run(output: Output) -> Result<Exit, Failure> {
 /// An upload as a row of the table.
 struct Row {
     file: String,
-    length: String,
-    began: String,
+    done: String,
+    state: &'static str,
+    is_running: bool,
+    offset: Option<u64>,
+    /// In the time zone of the user.
+    began: Zoned,
     to: String,
+    /// The command to resume the upload with.
+    resume: String,
 }
 
 impl Row {
-    fn of(entry: &JournalEntry) -> Self {
-        let since = entry.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    fn of(entry: &JournalEntry, local: LocalState) -> Self {
+        let (file, to) = (quoted(&entry.file), entry.target.to_string());
         Self {
-            file: entry.file.display().to_string(),
-            length: Bytes(entry.length).to_string(),
-            began: minute(since.as_secs()),
-            to: entry.target.to_string(),
+            done: done(local.acknowledged, entry.length),
+            state: lookup::state_name(local),
+            is_running: local.is_running,
+            offset: local.acknowledged,
+            began: zoned(entry.began, TimeZone::system()),
+            resume: format!("hoist put {file} {}", quoted(&to)),
+            file,
+            to,
         }
     }
 
-    fn json(&self, entry: &JournalEntry) -> serde_json::Value {
-        let since = entry.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    fn json(&self, entry: &JournalEntry) -> Value {
         let (dialect, url, token) = match &entry.handle {
             Handle::Token { token, .. } | Handle::Numbered { token, .. } => {
                 ("token".to_owned(), None, Some(client::written(token)))
@@ -58,28 +75,51 @@ impl Row {
             _ => ("unknown".to_owned(), None, None),
         };
         json!({
-            "file": self.file, "to": self.to, "length": entry.length, "began": since.as_secs(),
+            "event": "unfinished", "file": entry.file.to_string_lossy(), "endpoint": self.to, "to": self.to,
+            "length": entry.length, "offset": self.offset, "state": self.state, "resume": self.resume,
+            "began": self.began.timestamp().as_second(),
+            "began_at": self.began.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
             "dialect": dialect, "url": url, "token": token,
         })
     }
 }
 
-/// Returns a time in UTC, as `2026-11-22 09:30`.
-fn minute(seconds: u64) -> String {
-    let time = Timestamp::from_millis(seconds.saturating_mul(1000)).rfc3339();
-    time.rsplit_once(':').map_or_else(String::new, |(minute, _)| minute.replace('T', " "))
+/// Formats the part of a file that the server has.
+fn done(acknowledged: Option<u64>, length: u64) -> String {
+    let percent = |offset: u64| u128::from(offset) * 100 / u128::from(length.max(1));
+    let part = acknowledged.map_or_else(|| "?".to_owned(), |offset| percent(offset).to_string());
+    format!("{part} % of {}", Bytes(length))
+}
+
+/// Returns a time in a time zone. A time that has no year of four digits is 1970.
+fn zoned(time: SystemTime, zone: TimeZone) -> Zoned {
+    Timestamp::try_from(time).unwrap_or_default().to_zoned(zone)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn times_are_formatted_as_utc_minutes() {
-        let cases =
-            [(0, "1970-01-01 00:00"), (951_782_399, "2000-02-28 23:59"), (1_795_339_800, "2026-11-22 09:30")];
-        for (seconds, expected) in cases {
-            assert_eq!(minute(seconds), expected);
+    fn times_are_those_of_the_time_zone() {
+        let zone = TimeZone::fixed(jiff::tz::offset(-3));
+        for (seconds, expected) in [(0, "1969-12-31 21:00"), (1_795_339_800, "2026-11-22 06:30")] {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(zoned(time, zone.clone()).strftime("%Y-%m-%d %H:%M").to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn the_part_that_is_done_is_a_percentage() {
+        for (acknowledged, length, expected) in [
+            (Some(1), 3, "33 % of 3 B"),
+            (Some(0), 0, "0 % of 0 B"),
+            (None, 2048, "? % of 2.0 KiB"),
+            (Some(u64::MAX), u64::MAX, "100 % of 16383.9 PiB"),
+        ] {
+            assert_eq!(done(acknowledged, length), expected);
         }
     }
 }

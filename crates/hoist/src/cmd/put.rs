@@ -8,15 +8,17 @@ mod batch;
 mod dry_run;
 mod pattern;
 mod progress_reporter;
+mod rate_window;
 mod resume_command;
 mod retry_reporter;
 mod sources;
+mod tally;
 mod unresumable;
 
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use hoist_client::{Client, Dialect, Journal, Outcome, Source, Token};
+use hoist_client::{Client, Dialect, Journal, Outcome, Quoted, Source, Token};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -24,6 +26,7 @@ use self::batch::{Batch, FileSnapshot, Scope};
 use self::progress_reporter::ProgressReporter;
 use self::retry_reporter::RetryReporter;
 use self::sources::{Input, Item, Sources};
+use self::tally::Tally;
 use self::unresumable::Unresumable;
 use super::client;
 use super::stop_signal::{StopSignal, StopSignals};
@@ -57,16 +60,30 @@ impl From<Failure> for FileFailure {
     }
 }
 
-/// The numbers of files by result.
-#[derive(Default)]
-struct Tally {
-    done: usize,
-    skipped: usize,
-    failed: Vec<Exit>,
+pub(crate) fn run(args: Put, arguments: &[OsString], output: Output) -> Exit {
+    let console = Console::new(output);
+    let mut tally = Tally::default();
+    let ended = upload_files(args, arguments, &console, &mut tally);
+    console.end_bars();
+    let exit = ended.unwrap_or_else(|failure| {
+        output.failure(&failure);
+        failure.exit
+    });
+    let Tally { files, done, skipped, failed } = &tally;
+    output.event(&json!({
+        "event": "end", "files": files, "done": done, "skipped": skipped, "failed": failed.len(),
+        "unfinished": tally.unfinished(), "exit": exit.code(),
+    }));
+    exit
 }
 
-pub(crate) fn run(args: Put, arguments: &[OsString], output: Output) -> Result<Exit, Failure> {
-    let console = Console::new(output);
+/// Uploads the files of the command line. The failure is one that ends the run before the first upload.
+fn upload_files(
+    args: Put,
+    arguments: &[OsString],
+    console: &Console,
+    tally: &mut Tally,
+) -> Result<Exit, Failure> {
     let Sources { items, notes, .. } = Sources::of(&args.files, &args.exclude)?;
     check_single(&args, items.len())?;
     for note in notes {
@@ -78,19 +95,22 @@ pub(crate) fn run(args: Put, arguments: &[OsString], output: Output) -> Result<E
         return Err(Failure::message(Exit::File, format_args!("no files to upload: {why}")));
     }
     let many = items.len();
+    tally.files = many;
     let parallel = args.parallel.min(many);
-    start_request_log(&console, args.verbosity.verbose, parallel > 1 || args.parts > 1);
-    let run = Arc::new(PutRun::of(args, many, console)?);
-    let mut tally = Tally::default();
-    let items = run.pending(items, &mut tally);
+    start_request_log(console, args.verbosity.verbose, parallel > 1 || args.parts > 1);
+    let run = Arc::new(PutRun::of(args, many, console.clone())?);
+    let items = run.pending(items, tally);
     if run.args.dry_run {
-        return Ok(dry_run::list(&run.console, &items, tally.skipped));
+        return Ok(dry_run::list(&run.console, &items, tally));
+    }
+    if let Some(bars) = run.console.bars.as_ref().filter(|_| many > 1) {
+        bars.add_total(many, tally.skipped, items.iter().filter_map(Item::length).sum());
     }
     let stopped_by = client::block_on(async {
         let mut signals = StopSignals::listen()?;
         let stopped_by = tokio::select! {
             biased;
-            () = upload_all(&run, items, parallel, &mut tally) => None,
+            () = upload_all(&run, items, parallel, tally) => None,
             signal = signals.next() => Some(signal),
         };
         let starting_over = run.unresumable.files();
@@ -101,11 +121,13 @@ pub(crate) fn run(args: Put, arguments: &[OsString], output: Output) -> Result<E
         }
         Ok(stopped_by.map(|signal| (signal, starting_over)))
     })?;
+    console.end_bars();
     if let Some((signal, starting_over)) = stopped_by {
-        return Err(interrupted(&run, signal, arguments, &starting_over));
+        interrupted(&run, signal, arguments, &starting_over, tally);
+        return Ok(signal.exit());
     }
     let run = Arc::into_inner(run).expect("every upload has ended");
-    Ok(finish(run, &tally, many))
+    Ok(finish(run, tally))
 }
 
 /// Refuses a flag that describes a single upload if the FILE is a directory, or a pattern that matches several files.
@@ -115,7 +137,7 @@ fn check_single(args: &Put, count: usize) -> Result<(), Failure> {
     if args.name.is_none() && args.token.is_none() {
         return Ok(());
     }
-    let shown = file.display();
+    let shown = Quoted::new(file);
     if file.is_dir() {
         let without =
             format_args!("{flag} is for a single file, and {shown} is a directory; leave out {flag}");
@@ -190,20 +212,21 @@ impl PutRun {
 
     /// Uploads one item and reports the result.
     async fn upload(&self, item: Item) -> Result<(), FileFailure> {
+        let length = item.length();
         let Item { input, label, name, is_altered } = item;
         let shown = self.args.name.as_ref().or(name.as_ref());
         if let (true, None, Some(name)) = (is_altered, &self.args.name, &name) {
             self.console.message(format_args!("{label}: the file name is not UTF-8; using {name:?} instead"));
         }
         self.console.output.event(&json!({
-            "event": "begin", "file": label.raw, "name": shown, "url": self.args.url.to_string(),
+            "event": "begin", "file": label.raw, "name": shown, "endpoint": self.args.url.to_string(),
         }));
         // Taken before the first byte is read, so that a file that changes during its upload is uploaded again later.
         let snapshot = match (&self.batch, &input) {
             (Some(_), Input::File(path)) => FileSnapshot::of(path).ok(),
             _ => None,
         };
-        match self.send(input, &label, name).await {
+        match self.send(input, &label, name, length).await {
             Ok((outcome, token)) => {
                 // Recorded before printing, so that a closed output does not lose the record.
                 if let (Some(batch), Some(snapshot)) = (&self.batch, snapshot) {
@@ -224,6 +247,7 @@ impl PutRun {
         input: Input,
         label: &FileLabel,
         name: Option<String>,
+        length: Option<u64>,
     ) -> Result<(Outcome, Option<Token>), FileFailure> {
         let (source, is_file) = match input {
             Input::File(path) => (Source::file(path), true),
@@ -267,7 +291,7 @@ impl PutRun {
             self.console.message(format_args!("{label}: token {}", client::written(token)));
         }
         let progress = put.progress();
-        let mut reporter = ProgressReporter::new(&self.console, label);
+        let mut reporter = ProgressReporter::new(&self.console, label, length);
         let retries = RetryReporter::new(&self.console, label, progress.clone());
         let put = put.on_retry(move |attempt| retries.report(attempt));
         let sent = tokio::select! {
@@ -352,8 +376,6 @@ impl PutRun {
 /// Uploads all items, at most `parallel` at a time. Stops after a failure that the others would share: their running
 /// uploads are ended, which a later run resumes. Dropping the future ends the running uploads, too.
 async fn upload_all(run: &Arc<PutRun>, items: Vec<Item>, parallel: usize, tally: &mut Tally) {
-    let (many, skipped) = (items.len() + tally.skipped, tally.skipped);
-    let total = run.console.bars.as_ref().filter(|_| many > 1).map(|bars| bars.total(many));
     let mut waiting = items.into_iter();
     let (mut running, mut is_stopped) = (JoinSet::new(), false);
     loop {
@@ -363,15 +385,13 @@ async fn upload_all(run: &Arc<PutRun>, items: Vec<Item>, parallel: usize, tally:
             let run = Arc::clone(run);
             running.spawn(async move { run.upload(item).await });
         }
-        if let Some(total) = &total {
-            let (done, failed) = (tally.done + skipped, tally.failed.len());
-            let failures = if failed > 0 { format!(", {failed} failed") } else { String::new() };
-            total.count(done + failed, format_args!("{done} of {many} files{failures}"));
+        let Some(ended) = running.join_next().await else { return };
+        if let Some(bars) = &run.console.bars {
+            bars.count(matches!(ended, Ok(Ok(()))));
         }
-        match running.join_next().await {
-            None => return,
-            Some(Ok(Ok(()))) => tally.done += 1,
-            Some(Ok(Err(FileFailure { failure, concerns_all }))) => {
+        match ended {
+            Ok(Ok(())) => tally.done += 1,
+            Ok(Err(FileFailure { failure, concerns_all })) => {
                 tally.failed.push(failure.exit);
                 if concerns_all && !is_stopped && (waiting.len() > 0 || !running.is_empty()) {
                     is_stopped = true;
@@ -381,8 +401,8 @@ async fn upload_all(run: &Arc<PutRun>, items: Vec<Item>, parallel: usize, tally:
                         .message("the other files would fail for the same reason, so they are left out");
                 }
             }
-            Some(Err(error)) if error.is_cancelled() => {}
-            Some(Err(error)) => {
+            Err(error) if error.is_cancelled() => {}
+            Err(error) => {
                 run.console.failure(&Failure::message(Exit::Failed, format_args!("a bug in hoist: {error}")));
                 tally.failed.push(Exit::Failed);
             }
@@ -391,20 +411,14 @@ async fn upload_all(run: &Arc<PutRun>, items: Vec<Item>, parallel: usize, tally:
 }
 
 /// Reports the end of a run and returns its exit code.
-fn finish(run: PutRun, tally: &Tally, many: usize) -> Exit {
-    let exit = exit_code(tally);
-    let Tally { done, skipped, failed } = tally;
-    let failed = failed.len();
-    let unfinished = many.saturating_sub(done + skipped + failed);
-    run.console.output.event(&json!({
-        "event": "end", "files": many, "done": done, "skipped": skipped, "failed": failed,
-        "unfinished": unfinished, "exit": exit.code(),
-    }));
-    if many > 1 {
+fn finish(run: PutRun, tally: &Tally) -> Exit {
+    let exit = tally.exit_code();
+    let failed = tally.failed.len();
+    if tally.files > 1 {
         let again = if failed > 0 { "; run the same command again to retry" } else { "" };
-        let done = done + skipped;
+        let unfinished = tally.unfinished();
         let left = if unfinished > 0 { format!(", {unfinished} left out") } else { String::new() };
-        run.console.message(format_args!("{done} of {many} files uploaded, {failed} failed{left}{again}"));
+        run.console.message(format_args!("{tally}{left}{again}"));
     }
     if let Some(batch) = run.batch.filter(|_| failed == 0) {
         batch.remove();
@@ -412,22 +426,17 @@ fn finish(run: PutRun, tally: &Tally, many: usize) -> Exit {
     exit
 }
 
-/// Returns the exit code of a run: that of the failures if all files failed alike, `Failed` if all failed, `Partial` if some.
-fn exit_code(tally: &Tally) -> Exit {
-    let Some(first) = tally.failed.first() else { return Exit::Success };
-    match tally {
-        Tally { done: 0, skipped: 0, failed } if failed.iter().all(|exit| exit == first) => *first,
-        Tally { done: 0, skipped: 0, .. } => Exit::Failed,
-        _ => Exit::Partial,
-    }
-}
-
+/// Reports that a signal has ended the run.
 fn interrupted(
     run: &PutRun,
     signal: StopSignal,
     arguments: &[OsString],
     starting_over: &[String],
-) -> Failure {
+    tally: &Tally,
+) {
+    if tally.files > 1 {
+        run.console.message(tally);
+    }
     let again = resume_command::format(arguments);
     run.console.output.event(&json!({
         "event": "interrupted", "signal": signal.name(), "resume": again, "starts_over": starting_over,
@@ -449,7 +458,7 @@ fn interrupted(
             )
         }
     };
-    Failure::message(signal.exit(), next)
+    run.console.failure(&Failure::message(signal.exit(), next));
 }
 
 /// Explains why an upload was not verified.
@@ -458,25 +467,5 @@ fn unverified(outcome: &Outcome) -> &'static str {
         _ if outcome.sha256.is_none() => "this run did not read the whole content",
         Dialect::Tus1 => "tus1 has no digests of whole uploads",
         _ => "the server reported no digest",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_exit_code_summarizes_all_files() {
-        let cases: [(usize, usize, &[Exit], Exit); 6] = [
-            (3, 0, &[], Exit::Success),
-            (0, 0, &[Exit::File], Exit::File),
-            (0, 0, &[Exit::File, Exit::File], Exit::File),
-            (0, 0, &[Exit::File, Exit::Refused], Exit::Failed),
-            (1, 0, &[Exit::File], Exit::Partial),
-            (0, 1, &[Exit::File], Exit::Partial),
-        ];
-        for (done, skipped, failed, expected) in cases {
-            assert_eq!(exit_code(&Tally { done, skipped, failed: failed.to_vec() }), expected, "{failed:?}");
-        }
     }
 }

@@ -1,6 +1,6 @@
-//! `hoist status`: shows how much of an upload the server has.
+//! `hoist status`: shows how much of an upload the server has. A transfer by another process of this user is not disturbed.
 
-use hoist_client::Status;
+use hoist_client::{LocalState, Status};
 use serde_json::json;
 
 use super::client;
@@ -21,6 +21,11 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
     }
     let mut exit = Exit::Success;
     for upload in found {
+        // A query would end the transfer.
+        if let Some(local) = upload.local.filter(|local| local.is_running) {
+            print_running(local, &upload, output)?;
+            continue;
+        }
         let status = client::block_on(async { client.status(&upload.handle).await.map_err(client::failure) });
         match status {
             Ok(status) => print_status(status, &upload, output)?,
@@ -35,6 +40,16 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// Prints the state of an upload that another process is sending.
+fn print_running(local: LocalState, upload: &FoundUpload, output: Output) -> Result<(), Failure> {
+    let offset = local.acknowledged.unwrap_or_default();
+    let length = upload.entry.as_ref().map(|entry| entry.length);
+    let of = length.map(|length| format!(" of {length}")).unwrap_or_default();
+    let json = upload.json("status", json!({ "offset": offset, "length": length, "complete": false }));
+    let text = format_args!("{}{offset}{of} bytes, running: another process is sending it", upload.label());
+    Ok(output.result(text, &json)?)
+}
+
 fn print_status(status: Status, upload: &FoundUpload, output: Output) -> Result<(), Failure> {
     let of = status.length.map(|length| format!(" of {length}")).unwrap_or_default();
     let state = match status.complete {
@@ -42,10 +57,7 @@ fn print_status(status: Status, upload: &FoundUpload, output: Output) -> Result<
         Some(false) => ", not complete",
         None => "",
     };
-    let mut json = json!({ "offset": status.offset, "length": status.length, "complete": status.complete });
-    if let Some(entry) = &upload.entry {
-        json["file"] = entry.file.display().to_string().into();
-        json["to"] = entry.target.to_string().into();
-    }
+    let json = json!({ "offset": status.offset, "length": status.length, "complete": status.complete });
+    let json = upload.json("status", json);
     Ok(output.result(format_args!("{}{}{of} bytes{state}", upload.label(), status.offset), &json)?)
 }

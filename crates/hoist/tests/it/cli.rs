@@ -139,8 +139,9 @@ fn a_missing_file_and_an_unreachable_server_have_their_exit_codes() {
         assert!(ended.stderr.ends_with(&format!("(exit {code})\n")), "{}", ended.stderr);
     }
     let json = run(&["status", &url, "--token", "abc", "--json"]);
-    let json: Value = serde_json::from_str(&json.stderr).expect("JSON");
-    assert_eq!((&json["exit"], &json["kind"]), (&7.into(), &"unreachable".into()));
+    let error = json.event("error");
+    assert_eq!((&error["exit"], &error["kind"]), (&7.into(), &"unreachable".into()));
+    assert!(json.stderr.starts_with("hoist: cannot connect to "), "{}", json.stderr);
 }
 
 #[test]

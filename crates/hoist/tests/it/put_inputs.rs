@@ -163,7 +163,7 @@ fn a_name_or_a_token_is_for_a_single_file() {
     bench.place.file("dir/a", "content");
     bench.place.file("dir/b", "content");
     for (flag, value) in [("--name", "x"), ("--token", "secret-enough-for-all")] {
-        for (file, why) in [("dir", "dir is a directory"), ("dir/*", "dir/* matches 2")] {
+        for (file, why) in [("dir", "dir is a directory"), ("dir/*", "'dir/*' matches 2")] {
             let ended = bench.put(&[file, flag, value]);
             assert_eq!(ended.code, Some(2), "{ended:?}");
             let message = format!("{flag} is for a single file, and {why}; leave out {flag}");

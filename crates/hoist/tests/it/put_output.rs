@@ -98,9 +98,9 @@ fn seen(variables: &[(&str, &str)], words: &[&str]) -> String {
 fn a_terminal_shows_a_bar_unless_quiet_and_without_color_if_asked() {
     let color = "\x1b[3";
     let colored = seen(&[], &[]);
-    assert!(colored.contains("of 3.0 MiB") && colored.contains(color), "{colored:?}");
+    assert!(colored.contains("/3.0M") && colored.contains(color), "{colored:?}");
     let plain = seen(&[("NO_COLOR", "1")], &[]);
-    assert!(plain.contains("of 3.0 MiB") && !plain.contains(color), "{plain:?}");
+    assert!(plain.contains("/3.0M") && !plain.contains(color), "{plain:?}");
     for words in [["--quiet"], ["--json"]] {
         assert_eq!(seen(&[], &words), "", "{words:?}");
     }

@@ -5,12 +5,13 @@ use std::fs;
 use serde_json::json;
 
 use super::sources::{Input, Item};
+use super::tally::Tally;
 use crate::exit::{Exit, Failure};
 use crate::output::{Bytes, Console};
 
 /// Lists the items and returns the exit code that unreadable files lead to.
-pub(super) fn list(console: &Console, items: &[Item], skipped: usize) -> Exit {
-    let (mut files, mut bytes, mut failed) = (0_usize, 0_u64, 0_usize);
+pub(super) fn list(console: &Console, items: &[Item], tally: &mut Tally) -> Exit {
+    let (mut files, mut bytes) = (0_usize, 0_u64);
     for Item { input, label, name, .. } in items {
         let length = match input {
             Input::File(path) => fs::metadata(path).map(|metadata| Some(metadata.len())),
@@ -20,7 +21,7 @@ pub(super) fn list(console: &Console, items: &[Item], skipped: usize) -> Exit {
         let length = match length {
             Ok(length) => length,
             Err(error) => {
-                failed += 1;
+                tally.failed.push(Exit::File);
                 let failure = Failure::message(Exit::File, format_args!("cannot read {label}: {error}"));
                 console.output.event(&json!({
                     "event": "failed", "file": label.raw, "error": failure.to_string(),
@@ -36,15 +37,11 @@ pub(super) fn list(console: &Console, items: &[Item], skipped: usize) -> Exit {
         let json = json!({ "event": "would-upload", "file": label.raw, "name": name, "length": length });
         console.report(format_args!("{size:>12}  {label}"), &json);
     }
-    let exit = match (failed, files + skipped) {
+    let exit = match (tally.failed.len(), files + tally.skipped) {
         (0, _) => Exit::Success,
         (_, 0) => Exit::File,
         _ => Exit::Partial,
     };
-    console.output.event(&json!({
-        "event": "end", "files": items.len() + skipped, "done": 0, "skipped": skipped, "failed": failed,
-        "exit": exit.code(),
-    }));
     let noun = if files == 1 { "file" } else { "files" };
     console.message(format_args!("would upload {files} {noun}, {}", Bytes(bytes)));
     exit

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::rate_window::RateWindow;
 use crate::output::{Bar, Bytes, Console, FileLabel};
 
 /// The interval at which the progress is polled.
@@ -19,14 +20,17 @@ pub(super) struct ProgressReporter<'a> {
     console: &'a Console,
     label: &'a FileLabel,
     bar: Option<Bar>,
+    rate: RateWindow,
     start: Option<Start>,
     last_event: Option<(Instant, u64)>,
 }
 
 impl<'a> ProgressReporter<'a> {
-    pub(super) fn new(console: &'a Console, label: &'a FileLabel) -> Self {
-        let bar = console.bars.as_ref().map(|bars| bars.add(&label.to_string()));
-        Self { console, label, bar, start: None, last_event: None }
+    /// Returns the reporter of an upload with this length, if it is known.
+    pub(super) fn new(console: &'a Console, label: &'a FileLabel, length: Option<u64>) -> Self {
+        let bar = console.bars.as_ref().map(|bars| bars.add(label, length));
+        let rate = RateWindow::default();
+        Self { console, label, bar, rate, start: None, last_event: None }
     }
 
     /// Reports progress until dropped. Never returns.
@@ -35,10 +39,10 @@ impl<'a> ProgressReporter<'a> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let now = ticks.tick().await;
-            let at = *progress.borrow();
+            let at = self.rate.measured(*progress.borrow(), now);
             self.update(&at);
             self.report_progress(&at, now);
-            if let Some(bar) = &self.bar {
+            if let Some(bar) = &mut self.bar {
                 bar.show(&at);
             }
         }

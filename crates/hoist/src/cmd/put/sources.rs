@@ -35,6 +35,14 @@ pub(super) enum Input {
     Unreadable(PathBuf, io::Error),
 }
 
+impl Item {
+    /// Returns the number of bytes of a file, as it is now. `None` for streams, and for files that cannot be read.
+    pub(super) fn length(&self) -> Option<u64> {
+        let Input::File(path) = &self.input else { return None };
+        Some(fs::metadata(path).ok()?.len())
+    }
+}
+
 /// The inputs in the order given, and notes about skipped files.
 #[derive(Debug, Default)]
 pub(super) struct Sources<'a> {
