@@ -42,9 +42,11 @@ pub struct LocalState {
 /// The time for which a process that looks for the state of an upload may hold its lock.
 const LOOK_TIME: Duration = Duration::from_millis(20);
 
-/// An exclusive lock on the entry of one upload. Dropping it unlocks the entry.
+/// An exclusive lock on the entry of one upload: no other process sends the upload while it is held. Dropping it unlocks
+/// the entry.
+#[must_use = "dropping it unlocks the entry"]
 #[derive(Debug)]
-pub(crate) struct LockedEntry {
+pub struct LockedEntry {
     path: PathBuf,
     lock_path: PathBuf,
     lock: File,
@@ -124,6 +126,21 @@ impl Journal {
         self.lock(&entry.file, &entry.target)?.remove()
     }
 
+    /// Locks the entry of an upload. Returns `None` if the upload is not in the journal any more: it is complete, was
+    /// removed, or another upload of the file has taken its place.
+    ///
+    /// # Errors
+    /// Returns [`Error::Busy`] while another process sends the upload, and [`Error::Journal`] if the entry cannot be locked.
+    pub fn lock_entry(&self, entry: &JournalEntry) -> Result<Option<LockedEntry>, Error> {
+        let locked = self.lock(&entry.file, &entry.target)?;
+        if !locked.path.exists() {
+            // Locking has created the lock file again.
+            return locked.remove().map(|()| None);
+        }
+        let is_same = locked.read().is_some_and(|now| now.is_of(&entry.handle));
+        Ok(is_same.then_some(locked))
+    }
+
     /// Locks the entry for the key of a file and an upload URL.
     pub(crate) fn lock(&self, file: &Path, target: &Uri) -> Result<LockedEntry, Error> {
         private_folder(&self.folder)
@@ -190,9 +207,12 @@ impl Journal {
 }
 
 impl LockedEntry {
-    /// Writes the acknowledged offset into the lock file, for other processes to read. It is not synced: after a power cut
-    /// the server has to be asked.
-    pub(crate) fn note_offset(&self, offset: u64) -> io::Result<()> {
+    /// Writes the acknowledged offset for other processes, which read it with [`Journal::local_state`]. It is not synced:
+    /// after a power cut the server has to be asked.
+    ///
+    /// # Errors
+    /// Returns an error if the lock file, which has the offset, cannot be written.
+    pub fn note_offset(&self, offset: u64) -> io::Result<()> {
         let mut file = &self.lock;
         file.seek(SeekFrom::Start(0))?;
         // Always of the same length, so that one write replaces it.
@@ -218,7 +238,11 @@ impl LockedEntry {
         write().map_err(failed)
     }
 
-    pub(crate) fn remove(self) -> Result<(), Error> {
+    /// Removes the entry, without telling the server.
+    ///
+    /// # Errors
+    /// Returns [`Error::Journal`] if the entry cannot be removed.
+    pub fn remove(self) -> Result<(), Error> {
         let remove = |path: &Path| match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::Journal { path: path.to_owned(), source: error })

@@ -83,7 +83,7 @@ pub use hoist_proto::types::Token;
 pub use http::{Http2, Proxies};
 #[doc(hidden)] // For `hoist check`, which has its own HTTP client but trusts the same certificates.
 pub use http::{Trust, handshake_failure, requires_tls};
-pub use journal::{Journal, JournalEntry, LocalState, file_key, target_key};
+pub use journal::{Journal, JournalEntry, LocalState, LockedEntry, file_key, target_key};
 pub use origin::Origin;
 pub use progress::{Activity, Progress, Start};
 pub use quoted::Quoted;

@@ -46,7 +46,7 @@ async fn send(mut put: Put) -> Result<Outcome, Error> {
     let path = path.filter(|_| source.rewinds());
     let mut record = match (put.journal.take(), path, &put.start_from) {
         (Some(journal), Some(path), StartFrom::Journal) => {
-            JournalRecord::open(journal, path, &put.url).await?
+            JournalRecord::open(journal, path, &put.url, put.journal_note.take()).await?
         }
         _ => JournalRecord::default(),
     };

@@ -42,6 +42,7 @@ pub struct Put {
     pub(crate) method: Method,
     pub(crate) start_from: StartFrom,
     pub(crate) journal: Option<Journal>,
+    pub(crate) journal_note: Option<String>,
     pub(crate) sha256: Option<[u8; 32]>,
     pub(crate) verifies: bool,
     pub(crate) continues: bool,
@@ -109,6 +110,7 @@ impl Client {
             method: Method::POST,
             start_from: StartFrom::Journal,
             journal: None,
+            journal_note: None,
             sha256: None,
             verifies: false,
             continues: false,
@@ -164,6 +166,14 @@ impl Put {
     /// is recorded there. Has no effect on sources other than files, or if [`resume`](Self::resume) or a token is set.
     pub fn journal(mut self, journal: Journal) -> Self {
         self.journal = Some(journal);
+        self
+    }
+
+    /// Stores a note in the [journal](Self::journal) entry, such as the command that resumes the upload. It replaces the note
+    /// of an earlier run and is returned in [`JournalEntry::note`](crate::JournalEntry::note). The entry is rewritten as a
+    /// whole, so the note should have no more than a few KiB.
+    pub fn journal_note(mut self, note: impl Into<String>) -> Self {
+        self.journal_note = Some(note.into());
         self
     }
 

@@ -35,6 +35,8 @@ pub struct JournalEntry {
     pub length: u64,
     /// The time at which the upload was created.
     pub began: SystemTime,
+    /// The [note](crate::Put::journal_note) of the run that sent the upload last, if it had one.
+    pub note: Option<String>,
     pub(crate) file_state: FileState,
     /// False in entries of older versions, whose path is that of a link's target.
     pub(crate) is_by_name: bool,
@@ -124,6 +126,9 @@ struct EntryFile {
     /// The URLs of the parts, empty for those that have not been created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     parts: Vec<String>,
+    /// Ignored by older versions, as is every unknown key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 impl JournalEntry {
@@ -194,7 +199,8 @@ impl JournalEntry {
         let inode = written.inode.zip(changed).map(|(number, changed)| InodeState { number, changed });
         let file_state = FileState { length, modified, fingerprint: written.fingerprint, inode };
         let began = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(written.began))?;
-        Some(Self { file, target, handle, length, began, file_state, is_by_name: written.by_name })
+        let (note, is_by_name) = (written.note, written.by_name);
+        Some(Self { file, target, handle, length, began, note, file_state, is_by_name })
     }
 
     pub(super) fn to_text(&self) -> String {
@@ -227,6 +233,7 @@ impl JournalEntry {
             token,
             numbered: if let Handle::Numbered { parts, .. } = &self.handle { Some(*parts) } else { None },
             parts,
+            note: self.note.clone(),
         };
         serde_json::to_string_pretty(&written).expect("strings and numbers are JSON")
     }

@@ -15,6 +15,7 @@ fn entry(file: &Path, handle: Handle, began: u64) -> JournalEntry {
         handle,
         length: file_state.length,
         began: SystemTime::UNIX_EPOCH + Duration::from_secs(began),
+        note: None,
         file_state,
         is_by_name: true,
     }
@@ -52,7 +53,8 @@ fn saved_entries_are_read_and_removed() {
     for (number, handle) in handles().into_iter().enumerate() {
         let file = folder.path().join(format!("file {number}"));
         fs::write(&file, vec![7; 1000 * number]).expect("written");
-        let entry = entry(&file, handle, 100 - number as u64);
+        let note = (number % 2 == 0).then(|| format!("note {number}"));
+        let entry = JournalEntry { note, ..entry(&file, handle, 100 - number as u64) };
         let locked = journal.lock(&file, &entry.target).expect("free");
         locked.save(&entry).expect("saved");
         assert_eq!(locked.read(), Some(entry.clone()));
@@ -103,6 +105,43 @@ fn an_entry_is_locked_by_one_process() {
     locked.remove().expect("removed");
     journal.lock(file, &target()).expect("free again").remove().expect("removed");
     drop(elsewhere);
+}
+
+#[test]
+fn an_upload_is_locked_only_while_it_is_in_the_journal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (journal, file) = (Journal::at(folder.path().join("uploads")), folder.path().join("file"));
+    fs::write(&file, "content").expect("written");
+    let [first, second, ..] = handles();
+    let first = entry(&file, first, 0);
+    let locked = journal.lock(&file, &target()).expect("free");
+    locked.save(&first).expect("saved");
+    assert!(matches!(journal.lock_entry(&first), Err(Error::Busy { .. })), "it is being sent");
+    drop(locked);
+    let locked = journal.lock_entry(&first).expect("free").expect("in the journal");
+    locked.note_offset(5).expect("noted");
+    locked.save(&entry(&file, second, 0)).expect("saved");
+    drop(locked);
+    assert_eq!(journal.local_state(&first).acknowledged, Some(5));
+    assert!(journal.lock_entry(&first).expect("free").is_none(), "another upload has taken its place");
+    journal.remove(&first).expect("removed");
+    assert!(journal.lock_entry(&first).expect("free").is_none(), "removed");
+    assert_eq!(fs::read_dir(&journal.folder).expect("listed").count(), 0, "no lock file is left");
+}
+
+#[test]
+fn entries_with_keys_of_later_versions_are_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (journal, file) = (Journal::at(folder.path().join("uploads")), folder.path().join("file"));
+    fs::write(&file, "content").expect("written");
+    let [handle, ..] = handles();
+    let entry = entry(&file, handle, 0);
+    let locked = journal.lock(&file, &target()).expect("free");
+    locked.save(&entry).expect("saved");
+    let text = fs::read_to_string(&locked.path).expect("read");
+    assert!(!text.contains("note"), "an entry without a note is as before: {text}");
+    fs::write(&locked.path, text.replacen('{', "{ \"later\": [1],", 1)).expect("written");
+    assert_eq!(locked.read(), Some(entry));
 }
 
 #[test]

@@ -24,6 +24,7 @@ struct OpenRecord {
     file: PathBuf,
     target: Uri,
     file_state: FileState,
+    note: Option<String>,
     /// The content of the entry on disk.
     written: Option<JournalEntry>,
     /// The acknowledged offsets, of each part if there are several.
@@ -87,19 +88,32 @@ pub(super) enum Previous {
 }
 
 impl JournalRecord {
-    /// Locks and reads the entry for a file and an upload URL.
-    pub(super) async fn open(journal: Journal, path: PathBuf, target: &Uri) -> Result<Self, Error> {
+    /// Locks and reads the entry for a file and an upload URL. If the upload can be resumed, its note is replaced.
+    pub(super) async fn open(
+        journal: Journal,
+        path: PathBuf,
+        target: &Uri,
+        note: Option<String>,
+    ) -> Result<Self, Error> {
         let target = target.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let file = journal::key_of(&path)?;
             let file_state = FileState::of(&file).map_err(|source| Error::Source { path, source })?;
             let entry = Arc::new(journal.lock(&file, &target)?);
-            let written = entry.read();
+            let mut written = entry.read();
+            if let Some(previous) = written.as_mut().filter(|previous| previous.matches(&file_state))
+                && note.is_some()
+                && previous.note != note
+            {
+                previous.note.clone_from(&note);
+                entry.save(previous)?;
+            }
             Ok(Self(Some(Box::new(OpenRecord {
                 entry,
                 file,
                 target,
                 file_state,
+                note,
                 written,
                 offsets: Vec::new(),
                 noted: None,
@@ -163,6 +177,7 @@ impl JournalRecord {
             handle,
             length: record.file_state.length,
             began: clock::wall_clock(),
+            note: record.note.clone(),
             file_state: record.file_state.clone(),
             is_by_name: true,
         };

@@ -20,6 +20,12 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
             format_args!("the file is being uploaded to several servers; choose one with --to {places}"),
         ));
     };
+    // Held until the end, so that no `hoist put` creates the upload again or sends it meanwhile.
+    let locked = upload.lock()?;
+    if locked.is_none() && upload.entry.is_some() {
+        let ended = "the upload has ended meanwhile, so it was not cancelled";
+        return Err(Failure::message(Exit::NotFound, ended));
+    }
     let cancelled = client::block_on(async { client.cancel(&upload.handle).await.map_err(client::failure) });
     if let Err(failure) = &cancelled
         && failure.exit != Exit::NotFound
@@ -27,7 +33,9 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
         return cancelled.map(|()| Exit::Success);
     }
     // An upload that the server does not have is removed from the journal too.
-    upload.remove()?;
+    if let Some(locked) = locked {
+        locked.remove().map_err(client::failure)?;
+    }
     cancelled?;
     output.report("cancelled", &upload.json("cancelled", json!({ "cancelled": true })));
     Ok(Exit::Success)

@@ -1,6 +1,8 @@
 //! The uploads that `status` and `cancel` name: by URL, by token, or by a file in the journal.
 
-use hoist_client::{Dialect, Handle, Journal, JournalEntry, LocalState, Origin, Quoted, Token, target_key};
+use hoist_client::{
+    Dialect, Handle, Journal, JournalEntry, LocalState, LockedEntry, Origin, Quoted, Token, target_key,
+};
 use http::Uri;
 use serde_json::Value;
 use std::path::Path;
@@ -25,7 +27,7 @@ pub(crate) fn state_name(local: LocalState) -> &'static str {
 /// An upload named on the command line.
 pub(crate) struct FoundUpload {
     pub(crate) handle: Handle,
-    /// The journal entry, if the upload was named by its file.
+    /// The journal entry, if the upload is in the journal.
     pub(crate) entry: Option<JournalEntry>,
     pub(crate) is_one_of_many: bool,
     /// The state of an upload that is in the journal.
@@ -44,17 +46,18 @@ impl FoundUpload {
             (UploadRef::Url(url), Some(token)) => Handle::Token { url, token },
             (UploadRef::Url(url), None) => Handle::at(url, Dialect::Auto),
         };
-        let local = Self::local_state_of(&handle);
-        Ok(vec![Self { handle, entry: None, is_one_of_many: false, local }])
+        let (entry, local) = Self::recorded(&handle).unzip();
+        Ok(vec![Self { handle, entry, is_one_of_many: false, local }])
     }
 
-    /// Returns the state of the upload that a URL or a token names, if it is in the journal.
-    fn local_state_of(handle: &Handle) -> Option<LocalState> {
+    /// Returns the entry and the state of the upload that a URL or a token names, if it is in the journal.
+    fn recorded(handle: &Handle) -> Option<(JournalEntry, LocalState)> {
         // Without a journal no upload of this user is running, as far as is known.
         let journal = journal().ok()?;
         let entries = journal.entries().ok()?;
-        let entry = entries.iter().find(|entry| entry.is_of(handle))?;
-        Some(journal.local_state(entry))
+        let entry = entries.into_iter().find(|entry| entry.is_of(handle))?;
+        let local = journal.local_state(&entry);
+        Some((entry, local))
     }
 
     /// Returns whether the uploads are at different origins, so that one credential cannot be meant for all of them.
@@ -107,8 +110,16 @@ impl FoundUpload {
         if let Handle::Url { url, .. } = &self.handle { Some(url) } else { None }
     }
 
-    /// Removes the upload from the journal.
-    pub(crate) fn remove(&self) -> Result<(), Failure> {
-        self.entry.as_ref().map_or(Ok(()), |entry| journal()?.remove(entry).map_err(failure))
+    /// Locks the journal entry, if the upload has one. Fails while another process sends the upload.
+    pub(crate) fn lock(&self) -> Result<Option<LockedEntry>, Failure> {
+        let Some(entry) = &self.entry else { return Ok(None) };
+        journal()?.lock_entry(entry).map_err(failure)
+    }
+
+    /// Notes the offset on the server for `hoist ls`. If it cannot be noted, the last one that was is shown.
+    pub(crate) fn note_offset(&self, offset: u64) {
+        if let Ok(Some(locked)) = self.lock() {
+            let _ = locked.note_offset(offset);
+        }
     }
 }

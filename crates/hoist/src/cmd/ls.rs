@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
 
+use super::put::resume_command::ResumeNote;
 use super::{client, lookup};
 use crate::exit::{Exit, Failure};
 use crate::output::{Bytes, Output, quoted};
@@ -53,13 +54,17 @@ struct Row {
 impl Row {
     fn of(entry: &JournalEntry, local: LocalState) -> Self {
         let (file, to) = (quoted(&entry.file), entry.target.to_string());
+        let note = entry.note.as_deref().and_then(ResumeNote::read);
+        // Entries of older versions and of very long commands have no note.
+        let of_file_alone = || format!("hoist put {file} {}", quoted(&to));
+        let resume = note.map_or_else(of_file_alone, |note| note.command());
         Self {
             done: done(local.acknowledged, entry.length),
             state: lookup::state_name(local),
             is_running: local.is_running,
             offset: local.acknowledged,
             began: zoned(entry.began, TimeZone::system()),
-            resume: format!("hoist put {file} {}", quoted(&to)),
+            resume,
             file,
             to,
         }

@@ -9,7 +9,7 @@ mod dry_run;
 mod pattern;
 mod progress_reporter;
 mod rate_window;
-mod resume_command;
+pub(super) mod resume_command;
 mod retry_reporter;
 mod sources;
 mod tally;
@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 
 use self::batch::{Batch, FileSnapshot, Scope};
 use self::progress_reporter::ProgressReporter;
+use self::resume_command::ResumeNote;
 use self::retry_reporter::RetryReporter;
 use self::sources::{Input, Item, Sources};
 use self::tally::Tally;
@@ -40,6 +41,8 @@ struct PutRun {
     args: Put,
     client: Client,
     journal: Option<Journal>,
+    /// For the journal; `None` if it would be too long.
+    resume_note: Option<ResumeNote>,
     batch: Option<Batch>,
     /// True if the run has several files, so that messages name the file.
     is_many: bool,
@@ -98,7 +101,7 @@ fn upload_files(
     tally.files = many;
     let parallel = args.parallel.min(many);
     start_request_log(console, args.verbosity.verbose, parallel > 1 || args.parts > 1);
-    let run = Arc::new(PutRun::of(args, many, console.clone())?);
+    let run = Arc::new(PutRun::of(args, arguments, many, console.clone())?);
     let items = run.pending(items, tally);
     if run.args.dry_run {
         return Ok(dry_run::list(&run.console, &items, tally));
@@ -152,7 +155,7 @@ fn check_single(args: &Put, count: usize) -> Result<(), Failure> {
 }
 
 impl PutRun {
-    fn of(args: Put, many: usize, console: Console) -> Result<Self, Failure> {
+    fn of(args: Put, arguments: &[OsString], many: usize, console: Console) -> Result<Self, Failure> {
         let mut builder = client::builder(&args.connection, &args.route)?
             .retry_budget(args.retry_for.0)
             .dialect(args.dialect)
@@ -179,6 +182,7 @@ impl PutRun {
         Ok(Self {
             client: builder.build().map_err(client::failure)?,
             journal: folders.map(|folders| Journal::at(folders.uploads)),
+            resume_note: ResumeNote::of(arguments),
             batch,
             args,
             is_many: many > 1,
@@ -277,6 +281,9 @@ impl PutRun {
             put = put.token(token.clone());
         } else if let Some(journal) = self.journal.clone().filter(|_| is_file) {
             put = put.journal(journal);
+            if let Some(note) = &self.resume_note {
+                put = put.journal_note(note.to_text());
+            }
         } else if matches!(self.args.dialect, Dialect::Token(_)) {
             // Without a journal, the user has to keep the token in order to resume.
             let fresh = hoist_client::random_token().map_err(client::failure)?;

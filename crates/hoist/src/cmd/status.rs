@@ -28,7 +28,10 @@ pub(crate) fn run(args: UploadArgs, output: Output) -> Result<Exit, Failure> {
         }
         let status = client::block_on(async { client.status(&upload.handle).await.map_err(client::failure) });
         match status {
-            Ok(status) => print_status(status, &upload, output)?,
+            Ok(status) => {
+                upload.note_offset(status.offset);
+                print_status(status, &upload, output)?;
+            }
             // An upload that is gone does not hide the others.
             Err(failure) if upload.is_one_of_many => {
                 exit = failure.exit;

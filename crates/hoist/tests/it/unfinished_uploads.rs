@@ -1,5 +1,7 @@
 //! `hoist ls` and `hoist status` for uploads that are running or interrupted.
 
+use std::fs;
+use std::process::Command;
 use std::time::Instant;
 
 use rustix::process::Signal;
@@ -93,8 +95,9 @@ fn an_interrupted_upload_is_listed_with_local_time_and_the_command_to_resume() {
     let minute = format!("{:02}:{:02}", local / 3600 % 24, local / 60 % 60);
     let at = entry["began_at"].as_str().expect("a time");
     assert!(at.ends_with("+05:30") && at.contains(&format!("T{minute}:")), "{entry}");
-    let resume = format!("hoist put '{film}' {}", server.url);
-    assert_eq!(entry["resume"], resume.as_str());
+    let resume = entry["resume"].as_str().expect("a command").to_owned();
+    let words = format!(" put '{film}' {} --rate 1M --chunk 200K", server.url);
+    assert!(resume.ends_with(&words) && !resume.starts_with("cd "), "{resume}");
 
     let text = run(&place, &["ls"]).stdout;
     let lines: Vec<_> = text.lines().collect();
@@ -104,12 +107,153 @@ fn an_interrupted_upload_is_listed_with_local_time_and_the_command_to_resume() {
     assert!(lines[1].ends_with(&format!(" {minute}  {}", server.url)), "{text}");
     assert_eq!(lines[2].trim_start(), resume);
 
-    let words = resume.strip_prefix("hoist ").expect("the command").replace('\'', "");
-    let words = words.replace("a film", "a\u{0}film");
-    let words: Vec<_> = words.split(' ').map(|word| word.replace('\u{0}', " ")).collect();
-    let again = run(&place, &words.iter().map(String::as_str).chain(["--json"]).collect::<Vec<_>>());
+    let again = run_line(&place, &format!("{} --json", resume.replace("--rate 1M", "--rate 1G")));
     assert_eq!(again.event("done")["start"], "resumed");
     assert!(again.event("done")["resumed_bytes"].as_u64() >= Some(offset), "{again:?}");
     assert_eq!(run(&place, &["ls"]).stdout, "");
+    server.stop();
+}
+
+/// Runs a command line of the shell with the journal of this test.
+fn run_line(place: &TestDir, line: &str) -> ExitReport {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).env("XDG_STATE_HOME", place.path("state"));
+    shell.output().expect("it runs").into()
+}
+
+/// Runs `hoist put` slowly in the directory of the test until part of a file is on the server, and interrupts it.
+fn interrupt_put(place: &TestDir, words: &[&str]) {
+    let put = start_slow_put(place, words);
+    put.signal(Signal::INT);
+    let ended = put.ended();
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+}
+
+/// Starts `hoist put` in the directory of the test, and waits until part of a file is on the server.
+fn start_slow_put(place: &TestDir, words: &[&str]) -> ChildProcess {
+    let mut command = hoist(words);
+    command.args(["--rate", "1M", "--chunk", "200K", "--json"]);
+    command.current_dir(place.path("")).env("XDG_STATE_HOME", place.path("state"));
+    let put = ChildProcess::start(command);
+    spin_until(Instant::now(), || {
+        let entries = run(place, &["ls", "--json"]).events();
+        entries.iter().any(|entry| entry["state"] == "running" && entry["offset"].as_u64() > Some(0))
+    });
+    put
+}
+
+#[test]
+fn a_running_upload_is_not_cancelled() {
+    let place = TestDir::new();
+    let server = Server::start(&place.path("data"), &[]);
+    let film = place.file("film", vec![7; 8 << 20]);
+    for dialect in ["ietf", "tus1", "token"] {
+        let put = start_slow_put(&place, &["put", &film, &server.url, "--dialect", dialect]);
+        let entry = listed(&place);
+        let by_name = match (entry["url"].as_str(), entry["token"].as_str()) {
+            (Some(own), _) => vec!["cancel", own],
+            (None, Some(token)) => vec!["cancel", &server.url, "--token", token],
+            (None, None) => panic!("{entry}"),
+        };
+        for words in [&["cancel", &film][..], &by_name] {
+            let ended = run(&place, words);
+            assert_eq!(ended.code, Some(11), "{dialect}: {words:?}: {ended:?}");
+            assert_eq!(ended.stdout, "");
+        }
+        put.signal(Signal::INT);
+        let ended = put.ended();
+        assert!(
+            !ended.stdout.contains("\"retry\""),
+            "{dialect}: the transfer was disturbed: {}",
+            ended.stdout
+        );
+        let status = run(&place, &["status", &film, "--json"]).event("status");
+        assert!(status["offset"].as_u64() > Some(0), "{dialect}: the server still has it: {status}");
+        let cancelled = run(&place, &by_name);
+        assert_eq!(cancelled.stdout, "cancelled\n", "{dialect}: {cancelled:?}");
+        assert_eq!(run(&place, &["ls"]).stdout, "", "{dialect}: it is not in the journal any more");
+    }
+    server.stop();
+}
+
+#[test]
+fn the_command_to_resume_has_the_flags_and_all_files_of_the_run() {
+    let place = TestDir::new();
+    place.file("secrets", "s3cret alice\n");
+    fs::create_dir_all(place.path("a tree")).expect("made");
+    for name in ["one", "two", "three"] {
+        place.file(&format!("a tree/{name}"), vec![7; 2 << 20]);
+    }
+    let secrets = place.text("secrets");
+    let (data, files) = (place.path("data"), place.text("files"));
+    let server =
+        Server::start(&data, &["--bearer-file", &secrets, "--target", "files", "--files-dir", &files]);
+    let words = ["put", "a tree", &server.url, "--bearer-file", "secrets", "-H", "X-Key: hidden"];
+    interrupt_put(&place, &[&words[..], &["--dialect", "tus1", "--parallel", "1"]].concat());
+
+    let entry = listed(&place);
+    let resume = entry["resume"].as_str().expect("a command");
+    let directory = fs::canonicalize(place.path("")).expect("a directory");
+    assert!(resume.starts_with(&format!("cd {} && ", directory.display())), "{resume}");
+    let flags =
+        "--bearer-file secrets -H 'X-Key: ...' --dialect tus1 --parallel 1 --rate 1M --chunk 200K --json";
+    assert!(resume.ends_with(&format!(" put 'a tree' {} {flags}", server.url)), "{resume}");
+    let mut beside = hoist(["ls"]);
+    beside.current_dir(place.path("")).env("XDG_STATE_HOME", place.path("state"));
+    let beside: ExitReport = beside.output().expect("it runs").into();
+    assert!(beside.stdout.contains(" put 'a tree' ") && !beside.stdout.contains("cd "), "{}", beside.stdout);
+
+    let again = run_line(&place, &resume.replace("--rate 1M", "--rate 1G"));
+    assert_eq!(again.code, Some(0), "{again:?}");
+    let stored = fs::read_dir(place.path("files")).expect("listed").count();
+    assert_eq!(stored, 3, "no file is uploaded twice: {again:?}");
+    assert_eq!(run(&place, &["ls"]).stdout, "");
+    server.stop();
+}
+
+#[test]
+fn the_latest_run_is_the_one_to_repeat_and_older_entries_name_the_file_alone() {
+    let place = TestDir::new();
+    let server = Server::start(&place.path("data"), &[]);
+    let film = place.file("film", vec![7; 8 << 20]);
+    for dialect in ["ietf", "tus1", "token"] {
+        for retry in ["7m", "8m"] {
+            interrupt_put(&place, &["put", &film, &server.url, "--dialect", dialect, "--retry-for", retry]);
+            let entry = listed(&place);
+            assert!(entry["resume"].as_str().is_some_and(|text| text.contains(retry)), "{dialect}: {entry}");
+        }
+        let uploads = fs::read_dir(place.path("state/hoist/uploads")).expect("listed");
+        let paths: Vec<_> = uploads.map(|entry| entry.expect("an entry").path()).collect();
+        let path =
+            paths.iter().find(|path| path.extension().is_some_and(|end| end == "json")).expect("an entry");
+        let mut written: Value = serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON");
+        written.as_object_mut().expect("an object").remove("note").expect("a note");
+        fs::write(path, written.to_string()).expect("written");
+        assert_eq!(listed(&place)["resume"], format!("hoist put {film} {}", server.url));
+        assert_eq!(run(&place, &["cancel", &film]).code, Some(0), "{dialect}");
+    }
+    server.stop();
+}
+
+#[test]
+fn the_offset_that_status_learns_is_listed() {
+    let place = TestDir::new();
+    let server = Server::start(&place.path("data"), &[]);
+    let film = place.file("film", vec![7; 8 << 20]);
+    interrupt_put(&place, &["put", &film, &server.url]);
+    let own = listed(&place)["url"].as_str().expect("its URL").to_owned();
+    for words in [["status", &film, "--json"], ["status", &own, "--json"]] {
+        // As after a run that was killed before it noted an offset.
+        for entry in fs::read_dir(place.path("state/hoist/uploads")).expect("listed") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|end| end == "lock") {
+                fs::write(path, "").expect("written");
+            }
+        }
+        assert_eq!(listed(&place)["offset"], Value::Null);
+        let status = run(&place, &words).event("status");
+        assert!(status["offset"].as_u64() > Some(0), "{status}");
+        assert_eq!(listed(&place)["offset"], status["offset"], "{words:?}");
+    }
     server.stop();
 }

@@ -1,12 +1,66 @@
-//! The command that resumes an interrupted run, quoted for a shell and without secrets.
+//! The command that resumes an interrupted run, quoted for a shell and without secrets, and its record in the journal.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
+
+use serde_json::{Value, json};
 
 use crate::output::quoted;
 
 /// Flags whose value is a secret.
 const SECRET: [&str; 2] = ["--bearer", "--proxy"];
+
+/// The number of bytes up to which a command is recorded. A run may have thousands of files, each with a journal entry.
+const NOTE_BYTES_MAX: usize = 16 * 1024;
+
+/// The command that resumes an upload, as the journal records it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cmd) struct ResumeNote {
+    /// The working directory of the run, quoted for a shell.
+    directory: String,
+    /// The command, quoted for a shell.
+    command: String,
+}
+
+impl ResumeNote {
+    /// Returns the note for a run in the working directory, or `None` if the command is too long to be recorded.
+    pub(super) fn of(arguments: &[OsString]) -> Option<Self> {
+        let length: usize = arguments.iter().map(|word| word.len() + 1).sum();
+        if length > NOTE_BYTES_MAX {
+            return None;
+        }
+        Some(Self { directory: working_directory()?, command: format(arguments) })
+    }
+
+    pub(super) fn to_text(&self) -> String {
+        json!({ "directory": self.directory, "command": self.command }).to_string()
+    }
+
+    /// Reads a note, or returns `None` if another program has written it.
+    pub(in crate::cmd) fn read(text: &str) -> Option<Self> {
+        let written: Value = serde_json::from_str(text).ok()?;
+        let line = |key: &str| {
+            let text = written[key].as_str()?;
+            (!text.contains(char::is_control)).then(|| text.to_owned())
+        };
+        Some(Self { directory: line("directory")?, command: line("command")? })
+    }
+
+    /// Returns the command for the working directory, with a `cd` if the run had another one.
+    pub(in crate::cmd) fn command(&self) -> String {
+        let Self { directory, command } = self;
+        if working_directory().as_ref() == Some(directory) {
+            command.clone()
+        } else {
+            format!("cd {directory} && {command}")
+        }
+    }
+}
+
+/// Returns the working directory, quoted for a shell.
+fn working_directory() -> Option<String> {
+    std::env::current_dir().ok().map(|directory| quoted(&directory))
+}
 
 /// Formats a command line for a shell, with secrets replaced by `...`.
 pub(super) fn format(arguments: &[OsString]) -> String {
@@ -82,6 +136,21 @@ fn field(text: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_is_read_again_and_limited_in_length() {
+        let words =
+            ["hoist".into(), OsString::from(OsStr::from_bytes(b"a b\n\xe9")), "--bearer=s3cret".into()];
+        let note = ResumeNote::of(&words).expect("a short command");
+        assert_eq!(note.command(), r"hoist $'a b\n\351' --bearer=...");
+        assert_eq!(ResumeNote::read(&note.to_text()), Some(note.clone()));
+        let elsewhere = ResumeNote { directory: "'/a b'".to_owned(), ..note };
+        assert_eq!(elsewhere.command(), r"cd '/a b' && hoist $'a b\n\351' --bearer=...");
+        assert_eq!(ResumeNote::of(&vec![OsString::from("film"); 4096]), None);
+        for other in ["", "{}", "a note", r#"{"directory":"/","command":"\u001b[2J"}"#] {
+            assert_eq!(ResumeNote::read(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn words_that_are_not_utf8_are_escaped() {
