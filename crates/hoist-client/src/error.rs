@@ -187,7 +187,7 @@ pub enum Error {
     #[error(transparent)]
     Upload(Failure),
     /// The retries are used up without progress.
-    #[error("no progress after {attempts} attempts")]
+    #[error("no progress after {attempts} attempt{}", if *attempts == 1 { "" } else { "s" })]
     Exhausted {
         /// The number of attempts.
         attempts: u32,

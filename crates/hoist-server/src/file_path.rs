@@ -61,7 +61,9 @@ fn sanitise(given: &str) -> Option<String> {
 /// Returns `given` as one safe segment. A dot at its beginning stays, because a tree without its hidden files is another
 /// tree.
 fn sanitise_segment(given: &str) -> Option<String> {
-    let segment = filename::sanitise_segment(given, &['-', '~', ' '])?;
+    let is_hidden = given.trim_start().starts_with('.');
+    let not_first: &[char] = if is_hidden { &['-', '~', ' '] } else { &['.', '-', '~', ' '] };
+    let segment = filename::sanitise_segment(given, not_first)?;
     // The name under which the store creates a file, which it replaces if it is there.
     let own = segment.strip_prefix('.').and_then(|rest| rest.strip_suffix(".part"));
     if own.is_some_and(|id| id.to_ascii_lowercase().parse::<UploadId>().is_ok()) {
@@ -158,6 +160,7 @@ mod tests {
         let id = UploadId::from_bits([7; 16]);
         assert_eq!(sanitise(&format!("a/.{id}.part")), Some(format!("a/{id}.part")));
         assert_eq!(sanitise("a/.b.part").as_deref(), Some("a/.b.part"));
+        assert_eq!(sanitise("a/*.glob").as_deref(), Some("a/glob"), "a name becomes hidden by no removal");
     }
 
     #[test]

@@ -228,9 +228,10 @@ impl Config {
         //= TOK-TOKEN-05
         if self.auth == AuthConfig::Anyone && self.policy.token_octets_min < 16 {
             warnings.push(format!(
-                "uploads are not authenticated and tokens may be as short as {} bytes, so they can be guessed; set \
+                "uploads are not authenticated and tokens may have as few as {} byte{}, so they can be guessed; set \
                  --min-token-length 16, or authenticate users with --bearer-file or --jwt-key",
-                self.policy.token_octets_min
+                self.policy.token_octets_min,
+                if self.policy.token_octets_min == 1 { "" } else { "s" }
             ));
         }
         //= TOK-SEC-01

@@ -52,7 +52,7 @@ pub enum Failure {
         length: Length,
     },
     /// The retries are used up.
-    #[error("no progress after {attempts} attempts, the last one ended with: {last}")]
+    #[error("no progress after {attempts} attempt{}, the last one ended with: {last}", if *attempts == 1 { "" } else { "s" })]
     Exhausted {
         /// The number of attempts without progress.
         attempts: u32,

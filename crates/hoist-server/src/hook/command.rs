@@ -26,6 +26,10 @@ const RUNNING_MAX: usize = 32;
 /// The time after which a peer may retry if the program failed.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// Variables by which a service manager talks to the server and not to the programs it runs.
+const SERVICE_MANAGER_VARIABLES: [&str; 6] =
+    ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"];
+
 /// Fields that hold secrets and are not passed to the program.
 const SECRET_FIELDS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "upload-token"];
 
@@ -66,7 +70,11 @@ impl Command {
 
     async fn run(&self, question: &[u8]) -> Result<Exited, String> {
         let _permit = self.permits.acquire().await.map_err(|_| "cannot be scheduled")?;
-        let mut child = process::Command::new(&self.program)
+        let mut command = process::Command::new(&self.program);
+        for name in SERVICE_MANAGER_VARIABLES {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(&self.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

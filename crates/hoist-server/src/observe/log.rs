@@ -6,6 +6,7 @@
 use hoist_proto::refusal::{InterruptCause, Reason, Refusal};
 use hoist_proto::types::{Length, Principal};
 use hoist_proto::upload::{Composition, Family, Upload};
+use http::StatusCode;
 use tracing::field::display;
 
 use super::{Event, Observer, Outcome, REQUESTS, RequestEvent, UPLOADS, UploadEvent};
@@ -99,22 +100,27 @@ fn interrupted(event: &UploadEvent<'_>, cause: InterruptCause) {
 }
 
 /// Writes the line of a refused request. The client and the status come first: a filter finds them before any text that a
-/// peer chooses.
+/// peer chooses. A method that the URL does not have is left to `debug`: clients ask in this way what a URL is.
 fn refused(request: &RequestEvent, refusal: &Refusal) {
     // The interrupted transfer has a line of its own.
     if matches!(refusal.reason, Reason::Interrupted(_)) {
         return;
     }
-    tracing::info!(
-        client = request.client.map(display),
-        status = request.status.map(|status| status.as_u16()),
-        reason = refusal.reason.name(),
-        method = request.method.as_str(),
-        path = request.path,
-        dialect = request.dialect.map(Family::name),
-        detail = detail(refusal),
-        "request refused"
-    );
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                client = request.client.map(display),
+                status = request.status.map(|status| status.as_u16()),
+                reason = refusal.reason.name(),
+                method = request.method.as_str(),
+                path = request.path,
+                dialect = request.dialect.map(Family::name),
+                detail = detail(refusal),
+                "request refused"
+            )
+        };
+    }
+    if request.status == Some(StatusCode::METHOD_NOT_ALLOWED) { line!(debug) } else { line!(info) }
 }
 
 /// Returns the detail for the operator. Unlike the peer, the operator learns that credentials were wrong and not missing.

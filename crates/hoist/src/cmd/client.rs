@@ -127,7 +127,7 @@ pub(crate) fn failure(error: Error) -> Failure {
             Error::NotHttp { .. } => "; check the port in the URL",
             Error::NoEndpoint { .. } => "; check the path (hoist serves /uploads by default)",
             Error::Refused { status, .. } if status.as_u16() == 401 => {
-                "; check the token given with --bearer or --bearer-file"
+                "; give a valid token with --bearer-file FILE or HOIST_BEARER"
             }
             Error::Proxy { status, .. } if status.as_u16() == 407 => {
                 "; give the user name and password of the proxy with --proxy"
@@ -180,6 +180,8 @@ pub(crate) fn described(error: &Error) -> String {
 /// Turns an error text of the operating system, like `Connection refused (os error 111)`, into the style of this command.
 fn system_text(text: &str) -> String {
     let text = text.rsplit_once(" (os error ").map_or(text, |(text, _)| text);
+    // rustls refers programmers to its manual.
+    let text = text.split_once(": https://docs.rs/").map_or(text, |(text, _)| text);
     let mut chars = text.chars();
     match (chars.next(), chars.clone().next()) {
         (Some(first), Some(second)) if first.is_ascii_uppercase() && second.is_ascii_lowercase() => {

@@ -1,6 +1,7 @@
 //! The log of the server: one line for each ended upload and each refused request, as text and as JSON.
 
 use std::fs;
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
@@ -10,9 +11,25 @@ mod flood;
 mod requests;
 mod startup;
 
-/// Returns the lines of a JSON log.
+/// The schema in `docs/schema/log.json`.
+static SCHEMA: LazyLock<(boon::Schemas, boon::SchemaIndex)> = LazyLock::new(|| {
+    const PLACE: &str = "http://localhost/log.json";
+    let schema = include_str!("../../../../docs/schema/log.json");
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    compiler.add_resource(PLACE, serde_json::from_str(schema).expect("JSON")).expect("a resource");
+    let index = compiler.compile(PLACE, &mut schemas).expect("a schema");
+    (schemas, index)
+});
+
+/// Returns the lines of a JSON log, each of which matches the schema.
 fn lines(log: &str) -> Vec<Value> {
-    log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("JSON: {line}"))).collect()
+    let (schemas, index) = &*SCHEMA;
+    let line = |line: &str| {
+        let value = serde_json::from_str(line).unwrap_or_else(|_| panic!("JSON: {line}"));
+        schemas.validate(&value, *index).unwrap_or_else(|error| panic!("{line}: {error:#}"));
+        value
+    };
+    log.lines().map(line).collect()
 }
 
 /// Returns the lines with this message.

@@ -94,7 +94,7 @@ async fn a_wrong_token_stops_a_run_at_the_first_file() {
     assert_eq!((&end["failed"], &end["unfinished"]), (&1.into(), &19.into()), "{end}");
     let failed = ended.event("failed");
     let error = failed["error"].as_str().expect("a text");
-    assert!(error.contains("401") && error.contains("check the token given with --bearer"), "{error}");
+    assert!(error.contains("401") && error.contains("give a valid token with --bearer-file"), "{error}");
     assert!(ended.stderr.contains("the other files would fail for the same reason"), "{ended:?}");
 
     // The same command with the right token uploads all.

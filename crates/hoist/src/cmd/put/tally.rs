@@ -33,13 +33,24 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { files, done, skipped, failed } = self;
-        write!(f, "{} of {files} files uploaded, {} failed", done + skipped, failed.len())
+        write!(f, "{} of {files} files uploaded", done + skipped)?;
+        if *skipped > 0 {
+            write!(f, " ({skipped} by earlier runs)")?;
+        }
+        write!(f, ", {} failed", failed.len())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_files_of_earlier_runs_are_named() {
+        let text = |skipped| Tally { files: 5, done: 1, skipped, failed: vec![Exit::File] }.to_string();
+        assert_eq!(text(0), "1 of 5 files uploaded, 1 failed");
+        assert_eq!(text(3), "4 of 5 files uploaded (3 by earlier runs), 1 failed");
+    }
 
     #[test]
     fn the_exit_code_summarizes_all_files() {

@@ -8,8 +8,8 @@ use serde_json::json;
 use tokio::process::Command;
 
 use super::{Bench, installed, tus1, tuspy, uppy};
-use crate::faulty_proxy::Proxy;
-use crate::harness::{bytes, within_timeout};
+use crate::faulty_proxy::{Direction, Fault, Proxy};
+use crate::harness::{Cut, bytes, within_timeout};
 
 const DOCUMENT: &str = include_str!("../../../../../docs/clients.md");
 
@@ -82,6 +82,14 @@ async fn uploads_from_a_page(heading: &str, bench: &Bench, proxy: &Proxy, last: 
 async fn the_page_with_fetch_uploads() {
     let Some(bench) = uppy::bench(bytes(94, 700_000)) else { return };
     let proxy = Proxy::start(&bench.server, []).await;
+    uploads_from_a_page("fetch, with resumption", &bench, &proxy, "result").await;
+}
+
+#[tokio::test]
+async fn the_page_with_fetch_resumes_after_a_cut() {
+    let Some(bench) = uppy::bench(bytes(97, 700_000)) else { return };
+    let cut = Fault::Cut { way: Direction::Up, after: 200_000, how: Cut::Rst };
+    let proxy = Proxy::start(&bench.server, [None, Some(cut)]).await;
     uploads_from_a_page("fetch, with resumption", &bench, &proxy, "result").await;
 }
 
