@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeek, AsyncSeekExt};
 
 use self::body::{BodyReader, ReadSeek};
 pub(crate) use self::body::{Gate, RequestBody};
+use self::file_reader::FileReader;
 use self::guarded_file::{GuardedFile, OpenedFile};
 use self::rewind_buffer::RewindBuffer;
 use crate::digest;
@@ -134,7 +135,7 @@ pub(crate) struct OpenSource {
 
 enum OpenKind {
     Bytes(Bytes),
-    File(GuardedFile),
+    File(Arc<GuardedFile>),
     Seek(Arc<Mutex<Box<dyn ReadSeek>>>),
     Stream(Arc<Mutex<RewindBuffer>>),
 }
@@ -171,7 +172,8 @@ impl OpenSource {
             OpenKind::Bytes(bytes) => BodyReader::Bytes(bytes.slice(in_memory(&range))),
             OpenKind::File(file) => {
                 self.check_unchanged().await?;
-                BodyReader::File(file.reader(range.clone()).await.map_err(|error| self.failed(error))?)
+                let reader = FileReader::open(Arc::clone(file), range.clone()).await;
+                BodyReader::File(reader.map_err(|error| self.failed(error))?)
             }
             OpenKind::Seek(reader) => {
                 BodyReader::Seek { reader: reader.clone(), at: range.start, has_sought: false }

@@ -7,16 +7,14 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
-use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::read_checksums::ReadChecksums;
-use crate::lock::lock;
+use super::guarded_file::GuardedFile;
 
 /// Bytes read at a time.
 const READ_BYTES: u64 = 512 * 1024;
@@ -33,19 +31,15 @@ pub(super) struct FileReader {
     reading: Option<JoinHandle<Read>>,
     /// Buffers that were handed over, the oldest first.
     handed: VecDeque<Bytes>,
-    checksums: Arc<Mutex<ReadChecksums>>,
+    source: Arc<GuardedFile>,
 }
 
 impl FileReader {
-    pub(super) async fn open(
-        path: &Path,
-        range: Range<u64>,
-        checksums: Arc<Mutex<ReadChecksums>>,
-    ) -> io::Result<Self> {
-        let path = path.to_owned();
+    pub(super) async fn open(source: Arc<GuardedFile>, range: Range<u64>) -> io::Result<Self> {
+        let path = source.path.clone();
         let opened = tokio::task::spawn_blocking(move || File::open(path));
         let file = opened.await.map_err(io::Error::other)??;
-        Ok(Self { file: Some(file), range, reading: None, handed: VecDeque::new(), checksums })
+        Ok(Self { file: Some(file), range, reading: None, handed: VecDeque::new(), source })
     }
 
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
@@ -56,15 +50,25 @@ impl FileReader {
             let bytes = (self.range.end - self.range.start).min(READ_BYTES);
             let mut buffer = self.buffer();
             buffer.resize(usize::try_from(bytes).unwrap_or_default(), 0);
+            let is_last = self.range.start + bytes == self.source.length;
+            if is_last {
+                // Compared first: the upload must not become complete with the bytes of two versions of the file.
+                self.reading = Some(read(file, buffer, self.range.start, Some(Arc::clone(&self.source))));
+                return self.poll_reading(cx);
+            }
             match read_cached(&file, &mut buffer, self.range.start) {
                 Some(read) => {
                     buffer.truncate(read);
                     self.file = Some(file);
                     return Poll::Ready(Ok(self.hand_over(buffer)));
                 }
-                None => self.reading = Some(read(file, buffer, self.range.start)),
+                None => self.reading = Some(read(file, buffer, self.range.start, None)),
             }
         }
+        self.poll_reading(cx)
+    }
+
+    fn poll_reading(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let Some(reading) = &mut self.reading else { return Poll::Pending };
         let (file, buffer) = ready!(Pin::new(reading).poll(cx)).map_err(io::Error::other)??;
         self.reading = None;
@@ -76,7 +80,7 @@ impl FileReader {
     }
 
     fn hand_over(&mut self, buffer: Vec<u8>) -> Bytes {
-        lock(&self.checksums).add(self.range.start, &buffer);
+        self.source.note(self.range.start, &buffer);
         self.range.start = (self.range.start + buffer.len() as u64).min(self.range.end);
         let piece = Bytes::from(buffer);
         self.handed.push_back(piece.clone());
@@ -109,8 +113,8 @@ fn read_cached(_: &File, _: &mut [u8], _: u64) -> Option<usize> {
     None
 }
 
-/// Reads on a blocking thread.
-fn read(mut file: File, mut buffer: Vec<u8>, at: u64) -> JoinHandle<Read> {
+/// Reads on a blocking thread. With a source, fails with `UnexpectedEof` if the source has changed since it was opened.
+fn read(mut file: File, mut buffer: Vec<u8>, at: u64, source: Option<Arc<GuardedFile>>) -> JoinHandle<Read> {
     tokio::task::spawn_blocking(move || {
         file.seek(SeekFrom::Start(at))?;
         let mut filled = 0;
@@ -123,6 +127,9 @@ fn read(mut file: File, mut buffer: Vec<u8>, at: u64) -> JoinHandle<Read> {
             }
         }
         buffer.truncate(filled);
+        if source.is_some_and(|source| !source.is_unchanged_blocking().unwrap_or(false)) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         Ok((file, buffer))
     })
 }

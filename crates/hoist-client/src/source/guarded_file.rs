@@ -5,17 +5,15 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek as _, SeekFrom};
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use super::file_reader::FileReader;
 use super::read_checksums::ReadChecksums;
 use crate::lock::lock;
 
 pub(super) enum OpenedFile {
-    File(GuardedFile),
+    File(Arc<GuardedFile>),
     /// A file whose length differs from what the file system says, as in procfs and sysfs. Its length is known only once
     /// it has been read. The bytes are those that were read already.
     Stream(Vec<u8>, File),
@@ -27,7 +25,7 @@ pub(super) struct GuardedFile {
     pub(super) length: u64,
     /// The stamp with which the file was last known to hold the bytes that had been read.
     stamp: Mutex<FileStamp>,
-    checksums: Arc<Mutex<ReadChecksums>>,
+    checksums: Mutex<ReadChecksums>,
 }
 
 /// The metadata of a file that changes with every write.
@@ -68,7 +66,8 @@ impl GuardedFile {
             Read::by_ref(&mut file).take(1).read_to_end(&mut byte)?;
             if byte.is_empty() == (stamp.length == 0) {
                 let (length, stamp) = (stamp.length, Mutex::new(stamp));
-                return Ok(OpenedFile::File(Self { path, length, stamp, checksums: Arc::default() }));
+                let file = Self { path, length, stamp, checksums: Mutex::default() };
+                return Ok(OpenedFile::File(Arc::new(file)));
             }
             if stamp.length > 0 {
                 file.seek(SeekFrom::Start(0))?;
@@ -79,28 +78,31 @@ impl GuardedFile {
         .await
     }
 
-    pub(super) async fn reader(&self, range: Range<u64>) -> io::Result<FileReader> {
-        FileReader::open(&self.path, range, self.checksums.clone()).await
+    /// Notes bytes that were read at an offset.
+    pub(super) fn note(&self, at: u64, bytes: &[u8]) {
+        lock(&self.checksums).add(at, bytes);
     }
 
     /// Returns whether the file still holds the bytes that were read from it and has not become shorter.
-    pub(super) async fn is_unchanged(&self) -> io::Result<bool> {
-        let (path, length, known) = (self.path.clone(), self.length, *lock(&self.stamp));
-        let checksums = self.checksums.clone();
-        let stamp = blocking(move || {
-            let mut file = File::open(&path)?;
-            let metadata = file.metadata()?;
-            // Taken before the comparison, so that the next call sees a change made during it.
-            let stamp = FileStamp::of(&metadata);
-            if stamp == known {
-                return Ok(Some(stamp));
-            }
-            let checksums = lock(&checksums).clone();
-            let is_unchanged =
-                metadata.is_file() && stamp.length >= length && checksums.match_file(&mut file)?;
-            Ok(is_unchanged.then_some(stamp))
-        });
-        let Some(stamp) = stamp.await? else { return Ok(false) };
+    pub(super) async fn is_unchanged(self: &Arc<Self>) -> io::Result<bool> {
+        let file = Arc::clone(self);
+        blocking(move || file.is_unchanged_blocking()).await
+    }
+
+    /// Does the same on a thread that may block.
+    pub(super) fn is_unchanged_blocking(&self) -> io::Result<bool> {
+        let known = *lock(&self.stamp);
+        let mut file = File::open(&self.path)?;
+        let metadata = file.metadata()?;
+        // Taken before the comparison, so that the next call sees a change made during it.
+        let stamp = FileStamp::of(&metadata);
+        if stamp == known {
+            return Ok(true);
+        }
+        let checksums = lock(&self.checksums).clone();
+        if !metadata.is_file() || stamp.length < self.length || !checksums.match_file(&mut file)? {
+            return Ok(false);
+        }
         *lock(&self.stamp) = stamp;
         Ok(true)
     }

@@ -6,7 +6,6 @@
 use hoist_proto::refusal::{InterruptCause, Reason, Refusal};
 use hoist_proto::types::{Length, Principal};
 use hoist_proto::upload::{Composition, Family, Upload};
-use http::StatusCode;
 use tracing::field::display;
 
 use super::{Event, Observer, Outcome, REQUESTS, RequestEvent, UPLOADS, UploadEvent};
@@ -120,7 +119,7 @@ fn refused(request: &RequestEvent, refusal: &Refusal) {
             )
         };
     }
-    if request.status == Some(StatusCode::METHOD_NOT_ALLOWED) { line!(debug) } else { line!(info) }
+    if matches!(refusal.reason, Reason::MethodNotAllowed { .. }) { line!(debug) } else { line!(info) }
 }
 
 /// Returns the detail for the operator. Unlike the peer, the operator learns that credentials were wrong and not missing.

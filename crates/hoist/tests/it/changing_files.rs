@@ -72,6 +72,24 @@ async fn a_file_edited_in_the_middle_is_uploaded_anew_despite_its_old_mtime() {
 }
 
 #[tokio::test]
+async fn no_mixture_of_two_versions_of_a_file_becomes_complete() {
+    let home = ServerDir::new();
+    let server = Server::start(&home, &[]);
+    for dialect in ["ietf", "tus1", "token"] {
+        fs::write(home.path("film"), bytes(1, LENGTH)).expect("written");
+        let proxy = slow(&server).await;
+        let words = [&home.text("film"), &proxy.url("/uploads"), "--no-resume", "--dialect", dialect];
+        let running = put(&home, &words);
+        home.holds(2 << 20).await;
+        edit(&home);
+        let ended = ended(running).await;
+        assert_eq!(ended.code, Some(8), "{dialect}: {ended:?}");
+        assert!(home.done().is_empty(), "{dialect}: no version of the file is this upload");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_file_of_procfs_is_uploaded_as_it_is_read() {
     let home = ServerDir::new();
     let server = Server::start(&home, &[]);
