@@ -27,11 +27,14 @@ pub(crate) fn run(output: Output) -> Result<Exit, Failure> {
             "FILE", "DONE", "STATE", "BEGUN"
         ))?;
     }
-    for (row, entry) in rows.iter().zip(&entries) {
+    for (index, (row, entry)) in rows.iter().zip(&entries).enumerate() {
         let Row { state, began, to, resume, .. } = row;
         let began = began.strftime("%Y-%m-%d %H:%M").to_string();
         let text = format!("{:file$}  {:>done$}  {state:11}  {began:16}  {to}", row.file, row.done);
-        let text = if row.is_running { text } else { format!("{text}\n    {resume}") };
+        // A command that resumes several uploads is shown below the last of them.
+        let is_shown_below =
+            rows.get(index + 1).is_some_and(|next| !next.is_running && next.resume == *resume);
+        let text = if row.is_running || is_shown_below { text } else { format!("{text}\n    {resume}") };
         output.result(text, &row.json(entry))?;
     }
     Ok(Exit::Success)

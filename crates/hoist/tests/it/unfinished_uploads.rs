@@ -257,3 +257,22 @@ fn the_offset_that_status_learns_is_listed() {
     }
     server.stop();
 }
+
+#[test]
+fn the_command_to_resume_several_uploads_is_listed_once() {
+    let place = TestDir::new();
+    let server = Server::start(&place.path("data"), &[]);
+    fs::create_dir_all(place.path("tree")).expect("made");
+    for name in ["one", "two"] {
+        place.file(&format!("tree/{name}"), vec![7; 8 << 20]);
+    }
+    let put = start_slow_put(&place, &["put", "tree", &server.url, "--dialect", "token"]);
+    spin_until(Instant::now(), || run(&place, &["ls", "--json"]).events().len() == 2);
+    put.signal(Signal::INT);
+    assert_eq!(put.ended().code, Some(130));
+    let text = run(&place, &["ls"]).stdout;
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "a heading, two uploads and one command: {text}");
+    assert!(lines[3].contains(" put tree "), "{text}");
+    server.stop();
+}
