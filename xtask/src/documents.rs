@@ -63,6 +63,12 @@ wait_for_port() {
 "#;
 
 /// Builds `hoist` and runs the documents, or the one whose path ends with `only`.
+pub(crate) fn build_and_run(root: &Path, only: Option<&str>) -> Result<Outcome> {
+    Shell::cargo(root).args(["build", "--locked", "--quiet", "--package", "hoist"]).run()?;
+    run(root, only)
+}
+
+/// Runs the documents with the debug build of `hoist`, which has to exist.
 pub(crate) fn run(root: &Path, only: Option<&str>) -> Result<Outcome> {
     for program in ["bash", "curl"] {
         if !is_in_path(program) {
@@ -70,7 +76,6 @@ pub(crate) fn run(root: &Path, only: Option<&str>) -> Result<Outcome> {
             return Ok(Outcome::Noted(format!("not run: there is no {program}")));
         }
     }
-    Shell::cargo(root).args(["build", "--locked", "--quiet", "--package", "hoist"]).run()?;
     let isolated = can_isolate(root);
     if !isolated {
         eprintln!("    no network namespaces: the documents use port {PORT} of this machine");

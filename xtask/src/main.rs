@@ -45,8 +45,8 @@ fn run(words: &[&str]) -> Result<()> {
     match words {
         ["test"] => suite::run(&root, None),
         ["test", filter] if !filter.starts_with('-') => suite::run(&root, Some(filter)),
-        ["docs"] => documents::run(&root, None).map(drop),
-        ["docs", document] => documents::run(&root, Some(document)).map(drop),
+        ["docs"] => documents::build_and_run(&root, None).map(drop),
+        ["docs", document] => documents::build_and_run(&root, Some(document)).map(drop),
         ["tidy"] => tidy::run(&root),
         ["ci"] => ci::run(&root, None),
         ["ci", "--from", step] => ci::run(&root, Some(step)),

@@ -67,7 +67,7 @@ fn tests(root: &Path) -> Result<Outcome> {
     Ok(Outcome::Noted("cargo test".to_owned()))
 }
 
-/// Runs the commands of the documents, unless a filter selects tests.
+/// Runs the commands of the documents, unless a filter selects tests. The program was built with the tests.
 fn docs(root: &Path) -> Result<Outcome> {
     if filter().is_some() { Ok(Outcome::Passed) } else { documents::run(root, None) }
 }
