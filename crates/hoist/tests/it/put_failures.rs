@@ -175,7 +175,8 @@ async fn an_interrupted_standard_input_starts_over_and_leaves_nothing() {
 async fn the_upload_of_a_changed_file_is_cancelled() {
     let home = ServerDir::new();
     let server = Server::start(&home, &["--interim", "always"]);
-    fs::write(home.path("film"), bytes(2, 4 << 20)).expect("written");
+    // More than the buffers of the sockets hold, which reaches the server after the command is killed.
+    fs::write(home.path("film"), bytes(2, 24 << 20)).expect("written");
     let slow = Fault::Slow { way: Direction::Up, piece: 16 << 10, late: Duration::from_millis(2) };
     let proxy = Proxy::start(&server, vec![Some(slow); 4]).await;
     let (film, url) = (home.text("film"), proxy.url("/uploads"));
