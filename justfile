@@ -16,6 +16,10 @@ tidy:
 fuzz *args:
     cargo xtask fuzz {{args}}
 
+# hoist beside raw programs and other servers
+bench *args:
+    cargo xtask bench {{args}}
+
 # format everything
 fmt:
     cargo fmt --all

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::shell::{self, Shell};
 use crate::step::{self, Outcome, Step};
-use crate::{fuzz, project, suite, tidy};
+use crate::{bench, fuzz, project, suite, tidy};
 
 const STEPS: &[Step] = &[
     Step { name: "fmt", act: fmt },
@@ -15,6 +15,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", act: clippy },
     Step { name: "programs", act: |root| Ok(programs(root)) },
     Step { name: "test", act: |root| suite::run(root, None).map(|()| Outcome::Passed) },
+    Step { name: "bench", act: |root| bench::smoke(root).map(|()| Outcome::Passed) },
     Step { name: "doc", act: doc },
     Step { name: "features", act: features },
     Step { name: "msrv", act: msrv },

@@ -5,6 +5,7 @@
 // Tasks print to the terminal; the lints against printing are for the product.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod ci;
 mod documents;
 mod fuzz;
@@ -27,7 +28,9 @@ cargo xtask <task>
   ci [--from STEP]     all checks that a change must pass; --from starts at a later step
   ci --list            list the steps
   fuzz [TARGET] [--seconds N] [--stable]
-                       fuzz the decoders, ten seconds each by default";
+                       fuzz the decoders, ten seconds each by default
+  bench [SCENARIO…] [--quick] [--before FILE] [--peers LIST]
+                       measure hoist beside raw programs and other servers; --help lists all options";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -55,6 +58,7 @@ fn run(words: &[&str]) -> Result<()> {
             Ok(())
         }
         ["fuzz", options @ ..] => fuzz::run(&root, &fuzz::Options::parse(options)?),
+        ["bench", options @ ..] => bench::run(&root, options),
         [] | ["help" | "-h" | "--help"] => {
             println!("{USAGE}");
             Ok(())

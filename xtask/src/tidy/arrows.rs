@@ -15,7 +15,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hoist-server", &["hoist-store", "hoist-http", "hoist-proto"]),
     ("hoist-client", &["hoist-proto"]),
     ("hoist", &["hoist-server", "hoist-client", "hoist-store", "hoist-http", "hoist-proto"]),
+    // Outside the product: it sees hoist as other clients do, and measures its pure functions.
+    (BENCH, &["hoist-http", "hoist-proto"]),
 ];
+
+/// The crate in `bench/`.
+const BENCH: &str = "hoist-bench";
 
 /// The allowed dependencies of `hoist-proto`, all free of I/O.
 const PROTO_NEEDS: &[&str] = &["http", "httpdate", "sfv", "thiserror"];
@@ -24,10 +29,11 @@ const PROTO_NEEDS: &[&str] = &["http", "httpdate", "sfv", "thiserror"];
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, text) in tree.files() {
-        let Some(folder) = path.strip_prefix("crates/").and_then(|rest| rest.strip_suffix("/Cargo.toml"))
-        else {
-            continue;
+        let folder = match path {
+            "bench/Cargo.toml" => Some(BENCH),
+            _ => path.strip_prefix("crates/").and_then(|rest| rest.strip_suffix("/Cargo.toml")),
         };
+        let Some(folder) = folder else { continue };
         // Packages inside a crate's tests are not members of the workspace.
         if folder.contains('/') {
             continue;
@@ -106,6 +112,8 @@ mod tests {
             ("crates/hoist-client/Cargo.toml", "[target.'cfg(unix)'.dependencies]\nhoist-store = \"1\"\n", 2),
             ("crates/hoist-proto/Cargo.toml", "[build-dependencies]\ntokio = \"1\"\n", 2),
             ("crates/hoist-http/Cargo.toml", "[dependencies]\np = { package = \"hoist-proto\" }\n", 1),
+            ("crates/hoist/Cargo.toml", "[dependencies]\nhoist-bench = \"1\"\n", 2),
+            ("bench/Cargo.toml", "[dependencies]\nhoist-client = \"1\"\n", 2),
             ("crates/hoist-utils/Cargo.toml", "", 1),
         ];
         for (path, text, line) in bad {

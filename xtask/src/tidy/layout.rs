@@ -10,7 +10,7 @@ const LINES_MAX: usize = 800;
 /// Names without a subject.
 const NAMELESS: &[&str] = &["utils", "util", "common", "helpers", "helper", "manager", "misc"];
 
-/// Checks every Rust file under `crates/` and `xtask/`.
+/// Checks every Rust file under `crates/`, `xtask/` and `bench/`.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, text) in tree.files().filter(|(path, _)| is_rust(path)) {
@@ -32,7 +32,8 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
 }
 
 fn is_documented_place(path: &str) -> bool {
-    path.starts_with("xtask/") || (path.starts_with("crates/") && path.contains("/src/"))
+    ["xtask/", "bench/"].iter().any(|tool| path.starts_with(tool))
+        || (path.starts_with("crates/") && path.contains("/src/"))
 }
 
 fn starts_with_doc(text: &str) -> bool {

@@ -8,13 +8,13 @@ use super::tree::Tree;
 /// The keys of `[package]` that members inherit.
 const INHERITED: &[&str] = &["edition", "license", "rust-version"];
 
-/// Checks `crates/*/Cargo.toml` and xtask's.
+/// Checks `crates/*/Cargo.toml` and those of the tools.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, text) in tree.files() {
         // Only one level deep: packages inside a crate's tests are not members.
-        let member =
-            path == "xtask/Cargo.toml" || path.starts_with("crates/") && path.matches('/').count() == 2;
+        let is_tool = ["xtask/Cargo.toml", "bench/Cargo.toml"].contains(&path);
+        let member = is_tool || path.starts_with("crates/") && path.matches('/').count() == 2;
         // Invalid TOML is reported by `arrows.rs`.
         if let (true, true, Ok(manifest)) = (member, path.ends_with("/Cargo.toml"), text.parse::<Table>()) {
             findings.extend(member_findings(path, text, &manifest));

@@ -18,6 +18,7 @@ const ROOTS: &[&str] = &[
     "CHANGELOG.md",
     "crates",
     "xtask",
+    "bench",
     "fuzz",
     "conformance",
     "spec",

@@ -1,0 +1,101 @@
+//! The start of a contender with a data directory in the place that a case names.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use tempfile::TempDir;
+
+use crate::client::Address;
+use crate::content::Content;
+use crate::delay;
+use crate::process::{self, Process};
+use crate::program::install::Installed;
+use crate::program::{Durability, Setup};
+use crate::scenario::Contender;
+use crate::target::{Target, Transport};
+use crate::tls;
+
+/// A contender of a case, ready to be started.
+pub(crate) struct Launch {
+    contender: Contender,
+    installed: Installed,
+    durability: Durability,
+    delay: Option<Duration>,
+    content: Content,
+    is_thorough: bool,
+    data: TempDir,
+    scratch: TempDir,
+}
+
+impl Launch {
+    /// Prepares a contender that stores its data below `place`.
+    pub(crate) fn new(
+        contender: &Contender,
+        installed: Installed,
+        case: &crate::scenario::Case,
+        content: &Content,
+        is_thorough: bool,
+    ) -> Result<Self> {
+        let scratch = tempfile::tempdir()?;
+        if contender.transport == Transport::Tls {
+            tls::create(scratch.path())?;
+        }
+        Ok(Self {
+            contender: contender.clone(),
+            installed,
+            durability: case.durability,
+            delay: case.delay,
+            content: content.clone(),
+            is_thorough,
+            data: tempfile::tempdir_in(&case.place)?,
+            scratch,
+        })
+    }
+
+    /// Starts the server, with more flags if it is hoist.
+    pub(crate) fn start(&self, flags: &[String]) -> Result<Arc<Target>> {
+        let addr = process::free_address()?;
+        let tls = (self.contender.transport == Transport::Tls).then_some(self.scratch.path());
+        let setup = Setup {
+            executable: &self.installed.executable,
+            addr,
+            data: self.data.path(),
+            scratch: self.scratch.path(),
+            durability: self.durability,
+            tls,
+            flags,
+        };
+        let program = self.contender.program;
+        let log = self.scratch.path().join("log");
+        let process = Process::start(&mut program.command(&setup), addr, &log)?;
+        let addr = self.delay.map_or(Ok(addr), |round_trip| delay::before(addr, round_trip))?;
+        Ok(Arc::new(Target {
+            process,
+            address: Address { addr, tls: tls.map(tls::client_config).transpose()? },
+            protocol: self.contender.protocol,
+            endpoint: program.endpoint,
+            transport: self.contender.transport,
+            content_max: program.content_max,
+            has_digest: self.contender.has_digest,
+            content: self.content.clone(),
+            is_thorough: self.is_thorough,
+        }))
+    }
+
+    /// Returns whether the data directory has no content yet.
+    pub(crate) fn is_empty(&self) -> Result<bool> {
+        Ok(fs::read_dir(self.data.path())?.next().is_none())
+    }
+
+    /// Deletes the data.
+    pub(crate) fn clear(&self) -> Result<()> {
+        for entry in fs::read_dir(self.data.path())? {
+            let path: PathBuf = entry?.path();
+            if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+        }
+        Ok(())
+    }
+}
