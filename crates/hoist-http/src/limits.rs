@@ -59,14 +59,18 @@ pub struct Limits {
     pub interims_max: usize,
     /// Streams open at once on one HTTP/2 connection. Default 256.
     pub h2_streams_max: u32,
-    /// Bytes that one HTTP/2 stream may have in flight before the service has consumed them. Default 1 MiB.
+    /// Bytes that one HTTP/2 stream may at first have in flight before the service has consumed them. Grows up to
+    /// [`h2_stream_window_bytes_max`](Self::h2_stream_window_bytes_max) while a stream uses half of it in one round trip
+    /// and the service keeps up. Default 1 MiB.
     pub h2_stream_window_bytes: u32,
-    /// Bytes that all streams of one HTTP/2 connection together may have in flight, which bounds the throughput per
-    /// round trip. Grows with the number of streams to hold all their windows, within
-    /// [`h2_windows_bytes_max`](Self::h2_windows_bytes_max). Default 4 MiB.
+    /// The most bytes that one HTTP/2 stream may have in flight, which bounds the throughput per round trip. Default
+    /// 16 MiB.
+    pub h2_stream_window_bytes_max: u32,
+    /// Bytes that all streams of one HTTP/2 connection together may at first have in flight. Grows to hold the windows of
+    /// all streams, within [`h2_windows_bytes_max`](Self::h2_windows_bytes_max). Default 2 MiB.
     pub h2_connection_window_bytes: u32,
-    /// Bytes of the windows of all HTTP/2 connections of the server together. When they are used up, new connections
-    /// get the smallest window that the protocol allows, 64 KiB. Default 64 MiB.
+    /// Bytes of the windows of all HTTP/2 connections of the server together. When they are used up, windows grow no
+    /// more, and new connections get the smallest window that the protocol allows, 64 KiB. Default 64 MiB.
     pub h2_windows_bytes_max: u64,
     /// Time between pings on an HTTP/2 connection. A connection on which no bytes arrive within the same time after a
     /// ping is closed. Default 30 s.
@@ -96,7 +100,8 @@ impl Default for Limits {
             interims_max: 16,
             h2_streams_max: 256,
             h2_stream_window_bytes: 1 << 20,
-            h2_connection_window_bytes: 4 << 20,
+            h2_stream_window_bytes_max: 16 << 20,
+            h2_connection_window_bytes: 2 << 20,
             h2_windows_bytes_max: 64 << 20,
             h2_ping_interval: Duration::from_secs(30),
             drain_grace: Duration::from_secs(30),

@@ -13,6 +13,7 @@ use http_body::Frame;
 use tokio::time::{Instant, timeout_at};
 
 use super::io::IoMonitor;
+use super::windows::{StreamUsage, Usage};
 use crate::body::{BodyError, PollFrame};
 use crate::content::{Content, Receiver};
 use crate::limits::Limits;
@@ -25,6 +26,7 @@ pub(super) struct H2Receiver {
     stream: Option<RecvStream>,
     flow: FlowControl,
     window: Arc<Mutex<Window>>,
+    usage: StreamUsage,
     io: Arc<IoMonitor>,
     /// True if the body was dropped, so that content is discarded while the service runs.
     is_discarding: bool,
@@ -34,11 +36,17 @@ pub(super) struct H2Receiver {
 }
 
 impl H2Receiver {
-    pub(super) fn new(mut stream: RecvStream, io: &Arc<IoMonitor>, limits: &Limits) -> Self {
+    pub(super) fn new(
+        mut stream: RecvStream,
+        io: &Arc<IoMonitor>,
+        usage: &Arc<Usage>,
+        limits: &Limits,
+    ) -> Self {
         H2Receiver {
             flow: stream.flow_control().clone(),
             stream: Some(stream),
             window: Arc::default(),
+            usage: StreamUsage::new(usage),
             io: Arc::clone(io),
             is_discarding: false,
             discards_left: limits.drain_bytes_max,
@@ -50,12 +58,12 @@ impl H2Receiver {
     /// to do.
     pub(super) fn poll_background(&mut self, cx: &mut Context<'_>) {
         register(&mut lock(&self.window).stream, cx);
-        give_back(&self.window, &mut self.flow);
+        give_back(&self.window, &mut self.flow, &self.usage);
         if let (true, Some(stream)) = (self.is_discarding, &mut self.stream) {
             while self.discards_left > 0
                 && let Poll::Ready(Some(Ok(data))) = stream.poll_data(cx)
             {
-                let _ = self.flow.release_capacity(data.len());
+                release(&mut self.flow, &self.usage, data.len());
                 self.discards_left = self.discards_left.saturating_sub(data.len() as u64);
             }
         }
@@ -72,19 +80,21 @@ impl Receiver for H2Receiver {
                 Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
                 Poll::Ready(Some(Ok(data))) => {
                     pace.arrived(data.len());
-                    give_back(&self.window, &mut self.flow);
+                    self.usage.took(data.len());
+                    give_back(&self.window, &mut self.flow, &self.usage);
                     return Poll::Ready(Some(Ok(Frame::data(hold(&self.window, data)))));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(body_error(&error)))),
                 Poll::Ready(None) => break,
                 Poll::Pending if has_all => return Poll::Ready(Some(Err(BodyError::Aborted))),
                 Poll::Pending => {
+                    self.usage.waits();
                     // The consumer asks for more without dropping what it holds.
                     let mut window = lock(&self.window);
                     window.age += 1;
                     window.returned += std::mem::take(&mut window.held);
                     drop(window);
-                    give_back(&self.window, &mut self.flow);
+                    give_back(&self.window, &mut self.flow, &self.usage);
                     return Poll::Pending;
                 }
             }
@@ -160,11 +170,17 @@ fn hold(window: &Arc<Mutex<Window>>, data: Bytes) -> Bytes {
 }
 
 /// Gives back the window of dropped bytes.
-fn give_back(window: &Mutex<Window>, flow: &mut FlowControl) {
+fn give_back(window: &Mutex<Window>, flow: &mut FlowControl, usage: &StreamUsage) {
     let returned = std::mem::take(&mut lock(window).returned);
     if returned > 0 {
-        // An error means that the stream has ended and its window with it.
-        let _ = flow.release_capacity(returned);
+        release(flow, usage, returned);
+    }
+}
+
+fn release(flow: &mut FlowControl, usage: &StreamUsage, bytes: usize) {
+    // An error means that the stream has ended and its window with it.
+    if flow.release_capacity(bytes).is_ok() {
+        usage.released(bytes);
     }
 }
 

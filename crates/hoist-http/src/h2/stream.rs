@@ -15,6 +15,7 @@ use http_body::SizeHint;
 
 use super::body::{self, H2Receiver};
 use super::io::IoMonitor;
+use super::windows::Usage;
 use crate::body::Body;
 use crate::content::SharedContent;
 use crate::exchange::{Exchange, Interrupted, Responder};
@@ -40,6 +41,7 @@ pub(super) async fn serve<S, B>(
     peer: Sender,
     limits: Arc<Limits>,
     io: Arc<IoMonitor>,
+    usage: Arc<Usage>,
     service: S,
 ) -> Outcome
 where
@@ -62,7 +64,7 @@ where
     let body = if content.is_end_stream() {
         Body::empty()
     } else {
-        let receiver = H2Receiver::new(content, &io, &limits);
+        let receiver = H2Receiver::new(content, &io, &usage, &limits);
         let content = Arc::clone(exchange.share(receiver, expects_continue));
         Body::streamed(content, fields::content_length(&head.headers), false)
     };

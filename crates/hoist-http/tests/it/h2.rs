@@ -19,6 +19,7 @@ use crate::h1_bodies::read;
 use crate::support::*;
 
 mod resets;
+mod windows;
 
 pub async fn connect(server: &Running) -> SendRequest<Bytes> {
     let tcp = TcpStream::connect(server.addr).await.unwrap();
@@ -370,7 +371,11 @@ async fn the_window_is_given_back_when_bytes_are_dropped() {
     let (frames, mut framed) = mpsc::channel(1);
     let more = Arc::new(Semaphore::new(0));
     let go = Arc::clone(&more);
-    let limits = Limits { h2_stream_window_bytes: 64 << 10, ..Default::default() };
+    let limits = Limits {
+        h2_stream_window_bytes: 64 << 10,
+        h2_stream_window_bytes_max: 64 << 10,
+        ..Default::default()
+    };
     let server = start_limited(limits, move |request: Request<Body>| {
         let (frames, go) = (frames.clone(), Arc::clone(&go));
         async move {

@@ -1,0 +1,380 @@
+//! The flow-control windows of a connection: how they grow with their use, and the budget they are taken from.
+//!
+//! Owns the numbers. `h2.rs` applies them to its connection, `h2/body.rs` reports what streams use.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::limits::Limits;
+
+/// The smallest and the largest connection window that the protocol allows.
+const CONNECTION_WINDOW_MIN: u32 = 65_535;
+const CONNECTION_WINDOW_MAX: u32 = (1 << 31) - 1;
+
+/// The smallest useful window of a stream.
+const STREAM_WINDOW_MIN: u32 = 16 << 10;
+
+/// The windows that a connection grants: one size for all its streams, and one for all streams together.
+///
+/// The connection's window has room for the window of each stream, and for one more of the first size, so that streams
+/// whose services do not read cannot use up the window of the others. Both are taken from the server's budget, and grow
+/// no more when it is used up. The windows of streams never shrink: that is legal, but made clients on h2 0.4 stall.
+pub(super) struct Windows {
+    lease: Lease,
+    /// The first connection window.
+    base: u32,
+    /// The first window of a stream.
+    stream_base: u32,
+    stream_max: u32,
+    /// The present window of each stream.
+    stream: u32,
+    /// The connection's window, as far as it is renewed.
+    target: u32,
+    /// Bytes that were granted beyond `target` and not used up yet. The peer may still send them.
+    excess: u32,
+    /// The number of bytes given back to the peer up to the last look.
+    released: u64,
+    usage: Arc<Usage>,
+}
+
+impl Windows {
+    pub(super) fn new(budget: &Budget, limits: &Limits) -> Self {
+        let lease = budget.take(limits.h2_connection_window_bytes);
+        let base = lease.bytes;
+        let stream = limits.h2_stream_window_bytes.clamp(STREAM_WINDOW_MIN, base);
+        let usage = Arc::new(Usage::new(stream));
+        Windows {
+            lease,
+            base,
+            stream_base: stream,
+            stream_max: limits.h2_stream_window_bytes_max.min(CONNECTION_WINDOW_MAX),
+            stream,
+            target: base,
+            excess: 0,
+            released: 0,
+            usage,
+        }
+    }
+
+    /// Returns the window of each stream.
+    pub(super) fn stream(&self) -> u32 {
+        self.stream
+    }
+
+    /// Returns the window of the connection.
+    pub(super) fn connection(&self) -> u32 {
+        self.target
+    }
+
+    /// Returns the account that streams keep of their use of the windows.
+    pub(super) fn usage(&self) -> &Arc<Usage> {
+        &self.usage
+    }
+
+    /// Fits the connection's window to the number of its streams. Returns the new window if it is another one.
+    pub(super) fn fit(&mut self, streams: usize) -> Option<u32> {
+        let wished = self.wished(streams, self.stream);
+        let old = self.target;
+        if wished > old {
+            self.reach(wished);
+        } else if streams <= 1 && wished < old {
+            // Only when few streams are left, so that the window does not flap.
+            self.settle();
+            self.excess += old - wished;
+            self.target = wished;
+        }
+        (self.target != old).then_some(self.target)
+    }
+
+    /// Grows the connection's window to hold twice the window of each of its streams. Returns the new window of a stream,
+    /// or `None` if it has its largest size or the budget is used up.
+    pub(super) fn grow(&mut self, streams: usize) -> Option<u32> {
+        let stream = self.stream.saturating_mul(2).min(self.stream_max);
+        (stream > self.stream && self.reach(self.wished(streams, stream))).then_some(stream)
+    }
+
+    /// Notes the window that each stream has now.
+    pub(super) fn stream_has_grown(&mut self, stream: u32) {
+        self.stream = stream;
+        self.usage.stream.store(stream, Ordering::Relaxed);
+    }
+
+    /// Returns the connection's window that `streams` streams with windows of `stream` bytes should have.
+    fn wished(&self, streams: usize, stream: u32) -> u32 {
+        let streams = u32::try_from(streams).unwrap_or(u32::MAX).max(1);
+        let all = streams.saturating_mul(stream).saturating_add(self.stream_base);
+        all.clamp(self.base, CONNECTION_WINDOW_MAX)
+    }
+
+    /// Grows the connection's window to `wished`. Returns whether it has that size now.
+    fn reach(&mut self, wished: u32) -> bool {
+        self.settle();
+        let more = wished.saturating_sub(self.target);
+        let reused = more.min(self.excess);
+        if !self.lease.grow(more - reused) {
+            return false;
+        }
+        self.excess -= reused;
+        self.target += more;
+        true
+    }
+
+    /// Gives back to the budget what the peer has used up of its excess.
+    fn settle(&mut self) {
+        let released = self.usage.released.load(Ordering::Relaxed);
+        let used = u32::try_from(released - self.released).unwrap_or(u32::MAX).min(self.excess);
+        self.released = released;
+        self.excess -= used;
+        self.lease.shrink(used);
+    }
+}
+
+/// The use of a connection's windows, which its streams report.
+pub(super) struct Usage {
+    /// The window of each stream.
+    stream: AtomicU32,
+    /// Bytes whose window was given back to the peer.
+    released: AtomicU64,
+    /// The shortest time between a ping and its pong, in microseconds. `u64::MAX` if none was measured.
+    round_trip_micros: AtomicU64,
+    /// Asks the connection to measure a round trip.
+    measurement: Notify,
+    /// Asks the connection for larger windows.
+    growth: Notify,
+}
+
+impl Usage {
+    fn new(stream: u32) -> Self {
+        Usage {
+            stream: AtomicU32::new(stream),
+            released: AtomicU64::new(0),
+            round_trip_micros: AtomicU64::new(u64::MAX),
+            measurement: Notify::new(),
+            growth: Notify::new(),
+        }
+    }
+
+    /// Notes that the window of these bytes was given back to the peer.
+    pub(super) fn released(&self, bytes: usize) {
+        self.released.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Notes the time between a ping and its pong.
+    pub(super) fn measured(&self, round_trip: Duration) {
+        let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX - 1);
+        self.round_trip_micros.fetch_min(micros, Ordering::Relaxed);
+    }
+
+    /// Returns when a stream asks for a measurement of the round trip.
+    pub(super) async fn measurement_wanted(&self) {
+        self.measurement.notified().await;
+    }
+
+    /// Returns when a stream asks for larger windows.
+    pub(super) async fn growth_wanted(&self) {
+        self.growth.notified().await;
+    }
+
+    /// Asks for larger windows if `took`, the time in which a stream used half of its window, is no longer than a round
+    /// trip: then the window limits the stream.
+    fn half_used(&self, took: Duration) {
+        match self.round_trip_micros.load(Ordering::Relaxed) {
+            u64::MAX => self.measurement.notify_one(),
+            micros if took <= Duration::from_micros(micros) => self.growth.notify_one(),
+            _ => {}
+        }
+    }
+}
+
+/// The use that one stream makes of its window.
+pub(super) struct StreamUsage {
+    usage: Arc<Usage>,
+    since: Instant,
+    bytes: u64,
+    /// True if the consumer had taken all bytes at some time since `since`. If it never has, a larger window would only
+    /// be memory for bytes that wait.
+    was_waiting: bool,
+}
+
+impl StreamUsage {
+    pub(super) fn new(usage: &Arc<Usage>) -> Self {
+        StreamUsage { usage: Arc::clone(usage), since: Instant::now(), bytes: 0, was_waiting: false }
+    }
+
+    /// Notes that the window of these bytes was given back to the peer.
+    pub(super) fn released(&self, bytes: usize) {
+        self.usage.released(bytes);
+    }
+
+    /// Notes that the consumer waits for more bytes.
+    pub(super) fn waits(&mut self) {
+        self.was_waiting = true;
+    }
+
+    /// Notes bytes that the consumer takes.
+    pub(super) fn took(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if self.bytes < u64::from(self.usage.stream.load(Ordering::Relaxed) / 2) {
+            return;
+        }
+        let now = Instant::now();
+        if self.was_waiting {
+            self.usage.half_used(now - self.since);
+        }
+        (self.since, self.bytes, self.was_waiting) = (now, 0, false);
+    }
+}
+
+/// The bytes of the windows that all HTTP/2 connections together may grant to their peers.
+#[derive(Clone)]
+pub(crate) struct Budget(Arc<AtomicU64>);
+
+impl Budget {
+    pub(crate) fn new(bytes: u64) -> Self {
+        Budget(Arc::new(AtomicU64::new(bytes)))
+    }
+
+    /// Takes the window of one connection: `wished` bytes or what is left, but at least the protocol's minimum.
+    fn take(&self, wished: u32) -> Lease {
+        let bytes = self.reserve(|left| left.min(u64::from(wished)));
+        Lease {
+            bytes: bytes.clamp(CONNECTION_WINDOW_MIN, CONNECTION_WINDOW_MAX),
+            budget: self.clone(),
+            taken: bytes,
+        }
+    }
+
+    /// Takes the part of the bytes left that `part` computes.
+    fn reserve(&self, part: impl Fn(u64) -> u64) -> u32 {
+        let mut taken = 0;
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            taken = part(left);
+            left.checked_sub(taken)
+        });
+        u32::try_from(taken).expect("no more than a window is taken at once")
+    }
+}
+
+/// One connection's part of the budget.
+struct Lease {
+    bytes: u32,
+    taken: u32,
+    budget: Budget,
+}
+
+impl Lease {
+    /// Takes `more` bytes if that is at most half of what is left. Returns whether it did.
+    fn grow(&mut self, more: u32) -> bool {
+        let taken = self.budget.reserve(|left| if left / 2 >= u64::from(more) { u64::from(more) } else { 0 });
+        self.bytes += taken;
+        self.taken += taken;
+        taken == more
+    }
+
+    /// Gives back `excess` bytes.
+    fn shrink(&mut self, excess: u32) {
+        let excess = excess.min(self.taken);
+        self.bytes -= excess;
+        self.taken -= excess;
+        self.budget.0.fetch_add(u64::from(excess), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.budget.0.fetch_add(u64::from(self.taken), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u32 = 1 << 20;
+
+    fn left(budget: &Budget) -> u64 {
+        budget.0.load(Ordering::Relaxed)
+    }
+
+    fn windows(budget: &Budget) -> Windows {
+        let limits = Limits {
+            h2_stream_window_bytes: MIB,
+            h2_stream_window_bytes_max: 8 * MIB,
+            h2_connection_window_bytes: 2 * MIB,
+            ..Default::default()
+        };
+        Windows::new(budget, &limits)
+    }
+
+    /// Doubles the window of the streams. Returns it and the connection's window.
+    fn grow(windows: &mut Windows, streams: usize) -> Option<(u32, u32)> {
+        let stream = windows.grow(streams)?;
+        windows.stream_has_grown(stream);
+        Some((stream / MIB, windows.connection() / MIB))
+    }
+
+    #[test]
+    fn the_budget_is_shared_and_given_back() {
+        let budget = Budget::new(5 << 20);
+        let first = budget.take(4 << 20);
+        let second = budget.take(4 << 20);
+        let third = budget.take(4 << 20);
+        assert_eq!([first.bytes, second.bytes, third.bytes], [4 << 20, 1 << 20, CONNECTION_WINDOW_MIN]);
+        drop(first);
+        assert_eq!(budget.take(8 << 20).bytes, 4 << 20);
+        let mut lease = budget.take(1 << 20);
+        assert!(lease.grow(1 << 20) && !lease.grow(2 << 20) && lease.bytes == 2 << 20);
+        lease.shrink(1 << 20);
+        assert_eq!((lease.bytes, left(&budget)), (1 << 20, 3 << 20));
+        drop(lease);
+        assert_eq!(left(&budget), 4 << 20);
+    }
+
+    #[test]
+    fn windows_grow_to_their_maximum_and_leave_room_for_another_stream() {
+        let budget = Budget::new(64 << 20);
+        let mut windows = windows(&budget);
+        assert_eq!((windows.stream(), windows.connection()), (MIB, 2 * MIB));
+        let grown: Vec<_> = std::iter::from_fn(|| grow(&mut windows, 1)).collect();
+        assert_eq!(grown, [(2, 3), (4, 5), (8, 9)]);
+        assert_eq!(windows.fit(3), Some(25 * MIB));
+        assert_eq!(left(&budget), 39 << 20);
+        drop(windows);
+        assert_eq!(left(&budget), 64 << 20);
+    }
+
+    #[test]
+    fn windows_of_many_connections_stay_within_the_budget() {
+        let budget = Budget::new(16 << 20);
+        let mut all: Vec<_> = (0..9).map(|_| windows(&budget)).collect();
+        // The last connection has what the protocol gives to all.
+        assert_eq!((all[8].connection(), left(&budget)), (CONNECTION_WINDOW_MIN, 0));
+        assert!(all.iter_mut().all(|windows| windows.grow(1).is_none() && windows.fit(9).is_none()));
+        all.truncate(2);
+        while all.iter_mut().any(|windows| grow(windows, 1).is_some()) {}
+        let granted: u64 = all.iter().map(|windows| u64::from(windows.connection())).sum();
+        assert_eq!(granted + left(&budget), 16 << 20);
+        assert!(all.iter().all(|windows| windows.stream() > MIB));
+    }
+
+    #[test]
+    fn a_window_is_given_back_when_the_peer_has_used_it_up() {
+        let budget = Budget::new(64 << 20);
+        let mut windows = windows(&budget);
+        assert_eq!(windows.fit(9), Some(10 * MIB));
+        assert_eq!(windows.fit(1), Some(2 * MIB));
+        // The peer may still send what it was granted.
+        assert_eq!(left(&budget), 54 << 20);
+        windows.usage().released(3 << 20);
+        assert_eq!(windows.fit(4), Some(5 * MIB));
+        // Three of the eight were used up, and three are taken again.
+        assert_eq!((windows.excess, left(&budget)), (2 * MIB, 57 << 20));
+        windows.usage().released(3 << 20);
+        assert_eq!(windows.fit(1), Some(2 * MIB));
+        assert_eq!((windows.excess, left(&budget)), (3 * MIB, 59 << 20));
+    }
+}
