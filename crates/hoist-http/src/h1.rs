@@ -24,6 +24,7 @@ use self::head::Head;
 use self::read::Reader;
 use self::write::{Coding, Writer};
 use crate::body::Body;
+use crate::buffers::Buffers;
 use crate::content::{Content, Receiver, SharedContent};
 use crate::exchange::{Exchange, Interrupted, Responder};
 use crate::limits::Limits;
@@ -43,6 +44,7 @@ pub(crate) async fn serve<S, B>(
     first: BytesMut,
     peer: Sender,
     limits: Arc<Limits>,
+    buffers: Arc<Buffers>,
     service: S,
     drain: CancellationToken,
 ) where
@@ -50,7 +52,7 @@ pub(crate) async fn serve<S, B>(
     B: HttpBody,
 {
     let (read, write) = stream.into_split();
-    let mut reader = Reader::new(read, first, &limits);
+    let mut reader = Reader::new(read, first, buffers, &limits);
     let mut connection = Connection { writer: Writer::new(write), peer, limits, drain };
     let mut is_first = true;
     loop {

@@ -36,7 +36,9 @@
 //! - Graceful shutdown: [`Server::serve`].
 
 mod abort;
+mod accepted;
 mod body;
+mod buffers;
 mod content;
 mod date;
 mod exchange;
@@ -52,6 +54,7 @@ mod pace;
 mod rejection;
 mod serve;
 mod service;
+mod shared_socket;
 mod sync;
 #[cfg(feature = "tls")]
 pub mod tls;

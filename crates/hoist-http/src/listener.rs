@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::accepted::Accepted;
 use crate::limits::{Limits, LiveLimits};
 use crate::service::{Peer, Sender, UnixPeer};
-use crate::transport::Accepted;
 
 /// A listening socket: TCP, or a unix socket.
 ///

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
@@ -14,12 +15,14 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use tracing::field::display;
 
+use crate::accepted::Accepted;
 use crate::body::Body;
+use crate::buffers::Buffers;
 use crate::h2::Budget;
 use crate::limits::{Limits, LiveLimits};
 use crate::listener::{Listener, Origin, Slots};
 use crate::service::{BoxError, HttpBody, HttpService, Sender};
-use crate::transport::{Accepted, Socket, Stream};
+use crate::transport::{Socket, Stream};
 use crate::{h1, h2};
 
 /// The first bytes of an HTTP/2 client with prior knowledge (RFC 9113, Connection Preface).
@@ -111,6 +114,7 @@ impl Server {
         let mut slots = Slots::new(&self.limits);
         let shared = Shared {
             budget: Budget::new(self.limits.current().h2_windows_bytes_max),
+            buffers: Arc::default(),
             limits: self.limits,
             #[cfg(feature = "tls")]
             tls: self.tls,
@@ -167,6 +171,7 @@ fn report(ended: Result<(), JoinError>) {
 struct Shared {
     limits: LiveLimits,
     budget: Budget,
+    buffers: Arc<Buffers>,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::Acceptor>,
     drain: CancellationToken,
@@ -198,7 +203,7 @@ impl Shared {
         if is_h2 {
             h2::serve(stream, first, peer, limits, self.budget, service, self.drain).await;
         } else {
-            h1::serve(stream, first, peer, limits, service, self.drain).await;
+            h1::serve(stream, first, peer, limits, self.buffers, service, self.drain).await;
         }
     }
 

@@ -7,13 +7,16 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice, Read as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+#[cfg(feature = "tls")]
 use std::time::Duration;
 
 use bytes::BytesMut;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, tcp, unix};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio_util::io::poll_read_buf;
+
+use crate::accepted::{Accepted, Duplex};
+use crate::shared_socket::{SharedSocket, WriteEnd};
 
 #[cfg(feature = "tls")]
 use crate::sync::lock;
@@ -23,35 +26,6 @@ type Tls = tokio_rustls::server::TlsStream<Socket>;
 /// Locked for one system call at most.
 #[cfg(feature = "tls")]
 type SharedTls = std::sync::Arc<std::sync::Mutex<Tls>>;
-
-/// An accepted connection of the operating system.
-pub(crate) enum Accepted {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Accepted {
-    fn stream(&mut self) -> Pin<&mut dyn Duplex> {
-        match self {
-            Accepted::Tcp(tcp) => Pin::new(tcp),
-            Accepted::Unix(unix) => Pin::new(unix),
-        }
-    }
-
-    async fn readable(&self) -> io::Result<()> {
-        match self {
-            Accepted::Tcp(tcp) => tcp.readable().await,
-            Accepted::Unix(unix) => unix.readable().await,
-        }
-    }
-
-    fn socket(&self) -> SockRef<'_> {
-        match self {
-            Accepted::Tcp(tcp) => SockRef::from(tcp),
-            Accepted::Unix(unix) => SockRef::from(unix),
-        }
-    }
-}
 
 /// A socket that can be read before the runtime has noticed that it is readable.
 pub(crate) struct Socket {
@@ -74,7 +48,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match self.accepted.stream().poll_read(cx, buf) {
             Poll::Pending if self.asks_kernel => {
-                Pin::new(&mut Kernel(self.accepted.socket())).poll_read(cx, buf)
+                Pin::new(&mut Kernel(SockRef::from(&self.accepted))).poll_read(cx, buf)
             }
             polled => polled,
         }
@@ -129,11 +103,6 @@ impl AsyncRead for Kernel<'_> {
     }
 }
 
-/// A byte stream in both directions.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
-
 /// An accepted connection, before its version of HTTP is known.
 pub(crate) enum Stream {
     Plain(Socket),
@@ -150,7 +119,7 @@ impl Stream {
     /// Waits without a buffer until there are bytes to read. With TLS it returns at once.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
-            Stream::Plain(socket) => socket.accepted.readable().await,
+            Stream::Plain(socket) => socket.accepted.ready(Interest::READABLE).await.map(drop),
             #[cfg(feature = "tls")]
             Stream::Tls(_) => Ok(()),
         }
@@ -180,15 +149,12 @@ impl Stream {
         }
     }
 
+    /// Splits the stream. Must be called within the runtime.
     pub(crate) fn into_split(self) -> (ReadHalf, WriteHalf) {
         match self {
-            Stream::Plain(Socket { accepted: Accepted::Tcp(tcp), .. }) => {
-                let (read, write) = tcp.into_split();
-                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
-            }
-            Stream::Plain(Socket { accepted: Accepted::Unix(unix), .. }) => {
-                let (read, write) = unix.into_split();
-                (ReadHalf::Unix(read), WriteHalf::Unix(write))
+            Stream::Plain(Socket { accepted, .. }) => {
+                let socket = SharedSocket::new(accepted);
+                (ReadHalf::Plain(socket.clone()), WriteHalf::Plain(WriteEnd::new(socket)))
             }
             #[cfg(feature = "tls")]
             Stream::Tls(tls) => {
@@ -201,8 +167,7 @@ impl Stream {
 
 /// The half that receives from the peer. Another task than the one that writes may poll it.
 pub(crate) enum ReadHalf {
-    Tcp(tcp::OwnedReadHalf),
-    Unix(unix::OwnedReadHalf),
+    Plain(SharedSocket),
     #[cfg(feature = "tls")]
     Tls(SharedTls),
 }
@@ -211,30 +176,23 @@ impl ReadHalf {
     /// Ready when a read would not wait. With TLS, which needs a buffer to know, it is ready at once.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            ReadHalf::Tcp(tcp) => tcp.as_ref().poll_read_ready(cx),
-            ReadHalf::Unix(unix) => unix.as_ref().poll_read_ready(cx),
+            ReadHalf::Plain(socket) => socket.poll_readable(cx),
             #[cfg(feature = "tls")]
             ReadHalf::Tls(_) => Poll::Ready(Ok(())),
         }
     }
 
-    /// Reads into the spare capacity of `buf`; zero bytes mean that the peer has finished sending. If `only_arrived`,
-    /// asks the kernel: pending means that no bytes have arrived, and may not wake the task.
+    /// Reads into the spare capacity of `buf`, which must have some; zero bytes mean that the peer has finished sending.
+    /// If `only_arrived`, asks the kernel: pending means that no bytes have arrived, and may not wake the task.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        buf: &mut BytesMut,
+        buf: &mut Vec<u8>,
         only_arrived: bool,
     ) -> Poll<io::Result<usize>> {
         match self {
-            ReadHalf::Tcp(tcp) if only_arrived => {
-                poll_read_buf(Pin::new(&mut Kernel(tcp.as_ref().into())), cx, buf)
-            }
-            ReadHalf::Tcp(tcp) => poll_read_buf(Pin::new(tcp), cx, buf),
-            ReadHalf::Unix(unix) if only_arrived => {
-                poll_read_buf(Pin::new(&mut Kernel(unix.as_ref().into())), cx, buf)
-            }
-            ReadHalf::Unix(unix) => poll_read_buf(Pin::new(unix), cx, buf),
+            ReadHalf::Plain(socket) if only_arrived => socket.poll_read_arrived(buf),
+            ReadHalf::Plain(socket) => socket.poll_read(cx, buf),
             #[cfg(feature = "tls")]
             ReadHalf::Tls(tls) => {
                 let mut tls = lock(tls);
@@ -252,14 +210,8 @@ impl ReadHalf {
 
     /// Waits until the connection has failed, without reading the bytes it still holds.
     pub(crate) async fn failed(&self) {
-        // An error of the runtime means that it is shutting down.
         match self {
-            ReadHalf::Tcp(tcp) => {
-                let _ = tcp.as_ref().ready(tokio::io::Interest::ERROR).await;
-            }
-            ReadHalf::Unix(unix) => {
-                let _ = unix.as_ref().ready(tokio::io::Interest::ERROR).await;
-            }
+            ReadHalf::Plain(socket) => socket.failed().await,
             #[cfg(feature = "tls")]
             ReadHalf::Tls(_) => std::future::pending().await,
         }
@@ -268,8 +220,7 @@ impl ReadHalf {
 
 /// The half that sends to the peer.
 pub(crate) enum WriteHalf {
-    Tcp(tcp::OwnedWriteHalf),
-    Unix(unix::OwnedWriteHalf),
+    Plain(WriteEnd),
     #[cfg(feature = "tls")]
     Tls(SharedTls),
 }
@@ -278,8 +229,7 @@ impl WriteHalf {
     /// Calls `act` with the stream to write to. Shutting it down leaves the other half readable.
     pub(crate) fn with<T>(&mut self, act: impl FnOnce(Pin<&mut (dyn AsyncWrite + Unpin)>) -> T) -> T {
         match self {
-            WriteHalf::Tcp(tcp) => act(Pin::new(tcp)),
-            WriteHalf::Unix(unix) => act(Pin::new(unix)),
+            WriteHalf::Plain(end) => act(Pin::new(end)),
             #[cfg(feature = "tls")]
             WriteHalf::Tls(tls) => act(Pin::new(&mut *lock(tls))),
         }
@@ -288,16 +238,12 @@ impl WriteHalf {
     /// Makes dropping both halves reset the connection, so that the peer does not see an orderly end. Unix sockets know no
     /// reset: their peer sees the end of the stream before the end of the message.
     pub(crate) fn reset(self) {
-        // An error means that the connection has ended already.
         match self {
-            WriteHalf::Tcp(tcp) => {
-                let _ = SockRef::from(tcp.as_ref()).set_linger(Some(Duration::ZERO));
-                tcp.forget();
-            }
-            WriteHalf::Unix(unix) => unix.forget(),
+            WriteHalf::Plain(end) => end.reset(),
             #[cfg(feature = "tls")]
             WriteHalf::Tls(tls) => {
-                let _ = lock(&tls).get_ref().0.accepted.socket().set_linger(Some(Duration::ZERO));
+                // An error means that the connection has ended already.
+                let _ = SockRef::from(&lock(&tls).get_ref().0.accepted).set_linger(Some(Duration::ZERO));
             }
         }
     }

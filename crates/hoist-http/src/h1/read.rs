@@ -8,13 +8,14 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{Decoded, Framing};
 use super::head::{Head, Heads};
 use crate::body::{BodyError, PollFrame};
+use crate::buffers::Buffers;
 use crate::content::Receiver;
 use crate::limits::Limits;
 use crate::pace::Pace;
@@ -30,18 +31,21 @@ pub(super) struct Reader {
     heads: Heads,
     /// The framing of the content of the request that was parsed last.
     pub(super) framing: Framing,
+    /// The size of the next read. Follows the bytes that the peer sends at once.
     read_bytes: usize,
+    buffers: Arc<Buffers>,
     limits: Arc<Limits>,
 }
 
 impl Reader {
-    pub(super) fn new(half: ReadHalf, first: BytesMut, limits: &Arc<Limits>) -> Self {
+    pub(super) fn new(half: ReadHalf, first: BytesMut, buffers: Arc<Buffers>, limits: &Arc<Limits>) -> Self {
         Reader {
             half,
             buf: first,
             heads: Heads::default(),
             framing: Framing::Done,
             read_bytes: READ_BYTES_MIN,
+            buffers,
             limits: Arc::clone(limits),
         }
     }
@@ -63,20 +67,36 @@ impl Reader {
         if self.buf.is_empty() && !only_arrived {
             ready!(self.half.poll_readable(cx))?;
         }
-        let spare = self.buf.capacity() - self.buf.len();
-        if spare < self.read_bytes / 4 && !self.buf.try_reclaim(self.read_bytes) {
-            // The consumer still holds the old buffer, in which at most a head or a part of a line is left to copy.
-            let mut next = BytesMut::with_capacity(self.read_bytes + self.buf.len());
-            next.extend_from_slice(&self.buf);
-            self.buf = next;
+        let mut bytes = self.unshared();
+        let spare = bytes.capacity() - bytes.len();
+        let polled = self.half.poll_read(cx, &mut bytes, only_arrived);
+        if bytes.is_empty() {
+            // A peer that pauses holds no buffer.
+            self.buffers.give_back(bytes);
+        } else {
+            self.buf = Bytes::from(bytes).into();
         }
-        let spare = self.buf.capacity() - self.buf.len();
-        let read = ready!(self.half.poll_read(cx, &mut self.buf, only_arrived))?;
-        // A body that keeps filling the buffer gets a larger one.
+        let read = ready!(polled)?;
         if read == spare && self.framing != Framing::Done {
             self.read_bytes = (self.read_bytes * 2).min(self.limits.read_bytes_max.max(READ_BYTES_MIN));
+        } else if read < self.read_bytes / 4 {
+            self.read_bytes = (self.read_bytes / 2).max(READ_BYTES_MIN);
         }
         Poll::Ready(Ok(read))
+    }
+
+    /// Takes the buffer, with room for a read. As a `Vec`, because the system may fill its spare capacity.
+    fn unshared(&mut self) -> Vec<u8> {
+        let bytes = std::mem::take(&mut self.buf).freeze();
+        let room = self.read_bytes.max(2 * bytes.len());
+        // If it is shared, the consumer still holds it, and at most a head or a part of a line is left to copy.
+        let same = if bytes.is_unique() { Vec::from(bytes) } else { bytes.to_vec() };
+        if same.capacity() - same.len() >= room / 2 {
+            return same;
+        }
+        let mut larger = self.buffers.take(room);
+        larger.extend_from_slice(&same);
+        larger
     }
 
     /// Frees memory between requests.
