@@ -19,6 +19,7 @@ use hoist_store::store::{Error, Writer};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tokio::task::coop::unconstrained;
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
 
 use crate::claim::Claim;
@@ -52,6 +53,9 @@ pub(crate) struct Intake {
 /// for one connection, and a delay that the waiting request can afford.
 const LAST_BYTES_MAX: u64 = 8 << 20;
 const LAST_TIME_MAX: Duration = Duration::from_millis(250);
+
+/// The bytes after which a transfer that never waits lets others run.
+const TURN_BYTES: u64 = 4 << 20;
 
 impl Intake {
     /// Receives the content, settles the upload, and delivers it if it is complete. Releases the claim in any case, also
@@ -169,7 +173,12 @@ impl Intake {
     ) -> Result<End, Error> {
         let mut room = self.plan.room.bytes;
         let mut grace = None;
+        let mut turn_bytes = 0;
         loop {
+            if turn_bytes >= TURN_BYTES {
+                turn_bytes = 0;
+                yield_now().await;
+            }
             let frame = match self.next(shared, &mut body, &mut grace).await {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(End::AllReceived),
@@ -201,6 +210,7 @@ impl Intake {
                 };
             }
             *accepted_bytes += bytes;
+            turn_bytes += bytes;
             if granted < fits {
                 return Ok(End::StorageFull);
             }

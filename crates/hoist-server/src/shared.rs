@@ -13,6 +13,7 @@ use hoist_proto::types::UploadId;
 use hoist_proto::upload::Upload;
 use hoist_store::store::{Store, UploadGroup};
 use http::HeaderValue;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -155,9 +156,15 @@ impl Hoist {
         T: Send + 'static,
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
-        let task = self.shared.tasks.spawn(work(Arc::clone(&self.shared)).in_current_span());
-        task.await.unwrap_or_else(|failure| {
-            tracing::error!(error = %failure, "a request task panicked");
+        let work = work(Arc::clone(&self.shared)).in_current_span();
+        let (answer, answered) = oneshot::channel();
+        let task = async move { drop(answer.send(work.await)) };
+        let task = Box::pin(self.shared.tasks.track_future(task));
+        if let Some(task) = self.shared.store.spawn(task) {
+            self.shared.tasks.spawn(task);
+        }
+        answered.await.unwrap_or_else(|_| {
+            tracing::error!("a request task panicked");
             Err(Reason::Internal.into())
         })
     }

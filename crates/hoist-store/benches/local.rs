@@ -1,8 +1,8 @@
 //! The cost of the local store, each figure compared with a named baseline in the same run on the same disk.
 //!
 //! `cargo bench -p hoist-store` runs in the temporary directory. `HOIST_BENCH_DIR` sets another directory,
-//! `HOIST_BENCH_SYNC_THREADS` and `HOIST_BENCH_WRITE_THREADS` set the numbers of threads. Ratios are comparable between
-//! machines, absolute numbers are not.
+//! `HOIST_BENCH_DISK_THREADS` sets the number of threads that write and sync. Ratios are comparable between machines,
+//! absolute numbers are not.
 
 #![expect(clippy::print_stdout, reason = "the results of a benchmark are its output")]
 
@@ -291,8 +291,7 @@ fn open(directory: &Path, durability: Durability) -> LocalStore {
     let mut options = Options::default();
     options.durability = durability;
     let threads = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
-    options.sync_threads = threads("HOIST_BENCH_SYNC_THREADS").unwrap_or(options.sync_threads);
-    options.write_threads = threads("HOIST_BENCH_WRITE_THREADS").unwrap_or(options.write_threads);
+    options.disk_threads = threads("HOIST_BENCH_DISK_THREADS").unwrap_or(options.disk_threads);
     LocalStore::open(&directory.join("store"), &options).expect("the store opens")
 }
 

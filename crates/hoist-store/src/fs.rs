@@ -23,6 +23,7 @@ mod read;
 mod setup;
 mod sync;
 mod sys;
+mod task;
 #[cfg(test)]
 mod tests;
 mod thread_pool;

@@ -283,6 +283,18 @@ pub trait Store: Send + Sync + 'static {
     /// If dropped, either the old or the new value is kept.
     fn set_last_used<'a>(&'a self, last_used: &'a LastUsed) -> StoreFuture<'a, ()>;
 
+    /// Takes a task over, to run it where it may wait for the storage. A store that blocks threads runs it on threads of its
+    /// own, and does the work of the task's calls there. It ends the task with the runtime that the caller is in, whose
+    /// timers and sockets the task uses. A panic of the task ends the task alone.
+    ///
+    /// A store without such threads returns the task, for the caller to spawn.
+    ///
+    /// # Panics
+    /// Panics outside of a tokio runtime.
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Option<BoxFuture<'static, ()>> {
+        Some(task)
+    }
+
     /// Checks that the store can be reached and written to. Called by readiness probes.
     ///
     /// # Errors

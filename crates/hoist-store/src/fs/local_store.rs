@@ -23,13 +23,14 @@ use super::layout::{CONTENT, CONTENT_NEW, ParentDirs};
 use super::listing::LocalListing;
 use super::options::{Headroom, Options};
 use super::sync::Syncer;
+use super::task::Tasks;
 use super::thread_pool::ThreadPool;
 use super::upload_lock::UploadLock;
 use super::write_queue::{Queued, WritePool, WriteQueue};
 use super::writer::LocalWriter;
 use super::{export, join, last_used, read};
 use crate::record::Record;
-use crate::store::{Error, LastUsed, Listing, Reader, Store, StoreFuture, UploadGroup, Writer};
+use crate::store::{BoxFuture, Error, LastUsed, Listing, Reader, Store, StoreFuture, UploadGroup, Writer};
 
 /// Uploads in a directory of a local file system.
 ///
@@ -39,6 +40,9 @@ pub struct LocalStore {
     data_dir: Arc<DataDir>,
     pub(super) entries: Arc<Entries>,
     pool: Arc<WritePool>,
+    /// Runs the tasks, and jobs that write and sync.
+    disk_pool: ThreadPool,
+    tasks: Tasks,
     /// Runs jobs that are short.
     io_pool: ThreadPool,
     /// Runs jobs that may take minutes, such as a listing or a copy to another file system.
@@ -59,12 +63,15 @@ impl LocalStore {
     pub fn open(directory: &Path, options: &Options) -> Result<Self, Error> {
         let data_dir = Arc::new(DataDir::open(directory, options)?);
         let background = ThreadPool::start("hoist-flush", 2)?;
+        let disk_pool = ThreadPool::start("hoist-disk", options.disk_threads)?;
         Ok(Self {
             entries: Arc::new(Entries::new(options.fences_max)),
             io_pool: ThreadPool::start("hoist-files", options.other_threads)?,
             bulk_pool: ThreadPool::start("hoist-bulk", 2)?,
-            syncer: Syncer::start(&data_dir, options.sync_threads)?,
-            pool: WritePool::start(Arc::clone(&data_dir), options, background.clone())?,
+            syncer: Syncer::start(&data_dir, disk_pool.clone())?,
+            pool: WritePool::new(Arc::clone(&data_dir), options, disk_pool.clone(), background.clone()),
+            tasks: Tasks::new(disk_pool.clone()),
+            disk_pool,
             background,
             data_dir,
         })
@@ -377,6 +384,11 @@ impl Store for LocalStore {
         Box::pin(self.io_pool.call(move || last_used::write(&data_dir, &last_used)))
     }
 
+    fn spawn(&self, task: BoxFuture<'static, ()>) -> Option<BoxFuture<'static, ()>> {
+        self.tasks.spawn(task);
+        None
+    }
+
     fn check_health(&self) -> StoreFuture<'_, ()> {
         let data_dir = Arc::clone(&self.data_dir);
         Box::pin(self.syncer.call(move || data_dir.check_health().map(|()| ((), ParentDirs::NONE))))
@@ -386,7 +398,7 @@ impl Store for LocalStore {
 impl Drop for LocalStore {
     fn drop(&mut self) {
         // In the order in which the threads can end.
-        self.pool.close();
+        self.disk_pool.close();
         self.background.close();
         self.io_pool.close();
         self.bulk_pool.close();

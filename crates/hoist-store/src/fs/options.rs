@@ -71,11 +71,9 @@ pub struct Options {
     /// With a hundred uploads faster than the disk, the process of the benchmark takes 90 to 98 MB. With 64 MiB it took
     /// 114 to 126 MB and about 5 % less time.
     pub budget_bytes_max: u32,
-    /// The number of threads that write.
-    pub write_threads: usize,
-    /// The number of threads that sync. The more of them wait for the disk at the same time, the more uploads share one
-    /// commit of the journal.
-    pub sync_threads: usize,
+    /// The number of threads that write and sync. The more of them wait for the disk at the same time, the more uploads
+    /// share one commit of the journal.
+    pub disk_threads: usize,
     /// The number of threads for other work: creating, opening, reading.
     pub other_threads: usize,
     /// The number of unsynced bytes of an upload at which a background sync starts. An upload never has more than twice
@@ -93,8 +91,7 @@ impl Default for Options {
             headroom: Headroom::default(),
             queue_bytes_max: 1024 * 1024,
             budget_bytes_max: 32 * 1024 * 1024,
-            write_threads: 4,
-            sync_threads: 16,
+            disk_threads: 20,
             other_threads: 4,
             sync_bytes: 32 * 1024 * 1024,
             fences_max: 65_536,

@@ -32,9 +32,8 @@ struct ParentSync {
 }
 
 impl Syncer {
-    pub(super) fn start(data_dir: &Arc<DataDir>, count: usize) -> Result<Self, Error> {
-        let (pool, is_disk, data_dir) =
-            (ThreadPool::start("hoist-sync", count)?, data_dir.is_disk, Arc::clone(data_dir));
+    pub(super) fn start(data_dir: &Arc<DataDir>, pool: ThreadPool) -> Result<Self, Error> {
+        let (is_disk, data_dir) = (data_dir.is_disk, Arc::clone(data_dir));
         let run = move |queue: &Queue<ParentSync>| {
             loop {
                 let batch = queue.all();
@@ -57,9 +56,14 @@ impl Syncer {
         &self,
         job: impl FnOnce() -> Result<(T, ParentDirs), Error> + Send + 'static,
     ) -> Result<T, Error> {
+        if self.pool.is_polling() {
+            let (value, due) = job()?;
+            self.sync_parents(due).await?;
+            return Ok(value);
+        }
         let (answer, answered) = oneshot::channel();
         let (parents, is_disk) = (Arc::clone(&self.parents), self.is_disk);
-        self.pool.submit(Box::new(move || match job() {
+        let submitted = self.pool.submit(Box::new(move || match job() {
             Ok((value, due)) if is_disk && !due.is_empty() => {
                 let then = move |synced: Result<(), Failure>| {
                     drop(answer.send(synced.map(|()| value).map_err(Error::from)));
@@ -68,6 +72,18 @@ impl Syncer {
             }
             done => drop(answer.send(done.map(|(value, _)| value))),
         }));
+        drop(submitted);
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Syncs parent directories, together with those of other uploads.
+    async fn sync_parents(&self, parents: ParentDirs) -> Result<(), Error> {
+        if !self.is_disk || parents.is_empty() {
+            return Ok(());
+        }
+        let (answer, answered) = oneshot::channel();
+        let then = move |synced: Result<(), Failure>| drop(answer.send(synced.map_err(Error::from)));
+        drop(self.parents.push(ParentSync { parents, then: Box::new(then) }));
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
 
@@ -81,9 +97,8 @@ impl Syncer {
         drop(self.parents.push(ParentSync { parents, then: Box::new(then) }));
     }
 
-    /// Closes the queue for parent directories last: the jobs fill it.
+    /// Closes the queue for parent directories. The pool of the jobs, which fill it, has to be closed before.
     pub(super) fn close(&self) {
-        self.pool.close();
         self.parents.close();
     }
 }

@@ -89,8 +89,7 @@ mod fulfils_the_contract {
         let options = Options {
             queue_bytes_max: 4096,
             budget_bytes_max: 8192,
-            write_threads: 1,
-            sync_threads: 1,
+            disk_threads: 1,
             other_threads: 1,
             sync_bytes: 8192,
             fences_max: 4096,

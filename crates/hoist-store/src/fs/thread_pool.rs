@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, current};
 
 use tokio::sync::oneshot;
 
@@ -82,12 +82,18 @@ impl<T: Send + 'static> Queue<T> {
         std::mem::take(&mut waiting.work)
     }
 
+    /// Returns whether an item waits for a thread.
+    fn has_waiting(&self) -> bool {
+        !lock(&self.waiting).work.is_empty()
+    }
+
     /// Closes the queue, and waits until its threads have ended, which first empty it.
     pub(super) fn close(&self) {
         lock(&self.waiting).is_closed = true;
         self.changed.notify_all();
         let threads = std::mem::take(&mut *lock(&self.threads));
-        for thread in threads {
+        // A task may drop the store that it runs on.
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != current().id()) {
             // A panic has been reported when it happened.
             let _ = thread.join();
         }
@@ -110,7 +116,7 @@ fn start(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
         .map_err(|source| Error::Io { doing: "starting a thread of the store".to_owned(), source })
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 /// A pool of threads that run jobs in order of submission. Clones share the threads.
 #[derive(Clone)]
@@ -128,18 +134,31 @@ impl ThreadPool {
         Queue::start(name, count, run).map(Self)
     }
 
-    /// Submits a job. A closed pool drops it, which closes the job's channels.
-    pub(super) fn submit(&self, job: Job) {
-        drop(self.0.push(job));
+    /// Submits a job. A closed pool returns it. To drop it closes its channels.
+    pub(super) fn submit(&self, job: Job) -> Result<(), Job> {
+        self.0.push(job)
     }
 
-    /// Runs a job and waits for its result.
+    /// Returns whether a job waits for a thread.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.0.has_waiting()
+    }
+
+    /// Returns a number that no other pool has.
+    pub(super) fn number(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    /// Runs a job and waits for its result. A task of this pool runs the job where it is polled.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        if self.is_polling() {
+            return job();
+        }
         let (answer, answered) = oneshot::channel();
-        self.submit(Box::new(move || drop(answer.send(job()))));
+        drop(self.submit(Box::new(move || drop(answer.send(job())))));
         answered.await.unwrap_or_else(|_| Err(closed()))
     }
 

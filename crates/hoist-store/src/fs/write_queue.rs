@@ -15,12 +15,13 @@ use super::data_dir::DataDir;
 use super::failure::Failure;
 use super::layout::ParentDirs;
 use super::options::Options;
-use super::thread_pool::{Queue, ThreadPool, closed, lock};
+use super::thread_pool::{ThreadPool, closed, lock};
 use crate::store::Error;
 
 /// The state shared by the queues of all uploads.
 pub(super) struct WritePool {
-    ready: Arc<Queue<Arc<WriteQueue>>>,
+    /// The threads that write the queues.
+    threads: ThreadPool,
     data_dir: Arc<DataDir>,
     /// Bytes that all queues may still take.
     budget: Semaphore,
@@ -32,28 +33,20 @@ pub(super) struct WritePool {
 }
 
 impl WritePool {
-    pub(super) fn start(
+    pub(super) fn new(
         data_dir: Arc<DataDir>,
         options: &Options,
+        threads: ThreadPool,
         background: ThreadPool,
-    ) -> Result<Arc<Self>, Error> {
-        let run = |ready: &Queue<Arc<WriteQueue>>| {
-            while let Some(queue) = ready.next() {
-                queue.drain();
-            }
-        };
-        Ok(Arc::new(Self {
-            ready: Queue::start("hoist-write", options.write_threads, run)?,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            threads,
             data_dir,
             budget: Semaphore::new(options.budget_bytes_max.max(options.queue_bytes_max) as usize),
             queue_bytes_max: options.queue_bytes_max,
             background,
             unsynced_bytes: options.sync_bytes,
-        }))
-    }
-
-    pub(super) fn close(&self) {
-        self.ready.close();
+        })
     }
 }
 
@@ -69,7 +62,11 @@ pub(super) struct WriteQueue {
 #[derive(Default)]
 struct State {
     queue: Vec<QueuedBuffer>,
+    /// Bytes in `queue`.
+    queued_bytes: u64,
     stage: Stage,
+    /// True while a job of [`Stage::Deferred`] exists, also if its work is already done.
+    is_deferred: bool,
     is_syncing: bool,
     /// The number of the writer's jobs that are queued or running.
     jobs: u32,
@@ -94,6 +91,8 @@ enum Stage {
     Idle,
     /// A thread is writing the queue, or will.
     Scheduled,
+    /// The thread that polls the writer's task writes the queue once the task waits.
+    Deferred,
     /// The queue waits for the background sync, so that the amount of unsynced data stays bounded.
     Throttled,
 }
@@ -102,6 +101,9 @@ struct QueuedBuffer {
     bytes: Bytes,
     charge: u32,
 }
+
+/// The queued bytes at which a task writes them, even if it does not wait. Small buffers are gathered up to here.
+const GATHERED_BYTES: u64 = 128 * 1024;
 
 /// The least that a buffer counts. Bounds the memory of a queue of one-byte buffers.
 const CHARGE_MIN: u32 = 512;
@@ -127,14 +129,21 @@ impl WriteQueue {
         state.check_writable()?;
         capacity.forget();
         share.forget();
+        state.queued_bytes += bytes.len() as u64;
         state.queue.push(QueuedBuffer { bytes, charge });
         self.schedule(state)
     }
 
     /// Waits until all accepted bytes are written, or writing has failed.
-    pub(super) async fn idle(&self) {
+    pub(super) async fn idle(self: &Arc<Self>) {
         let idle = {
             let mut state = lock(&self.state);
+            if state.stage == Stage::Deferred && self.pool.threads.is_polling() {
+                state.stage = Stage::Scheduled;
+                drop(state);
+                self.drain();
+                state = lock(&self.state);
+            }
             if state.stage == Stage::Idle {
                 return;
             }
@@ -162,7 +171,7 @@ impl WriteQueue {
         let mut state = lock(&self.state);
         state.is_closed = true;
         if queued == Queued::Drop {
-            let queue = std::mem::take(&mut state.queue);
+            let queue = state.take_queue();
             self.release(&queue);
         }
         if state.stage == Stage::Throttled {
@@ -210,16 +219,22 @@ impl WriteQueue {
     }
 
     fn schedule(self: &Arc<Self>, mut state: MutexGuard<'_, State>) -> Result<(), Error> {
-        if state.stage != Stage::Idle {
-            return Ok(());
+        match state.stage {
+            Stage::Scheduled | Stage::Throttled => return Ok(()),
+            Stage::Idle if self.is_far_ahead(&state) => {
+                state.stage = Stage::Throttled;
+                return Ok(());
+            }
+            Stage::Idle | Stage::Deferred => {}
         }
-        if self.is_far_ahead(&state) {
-            state.stage = Stage::Throttled;
+        if self.pool.threads.is_polling() {
+            self.write_in_task(state);
             return Ok(());
         }
         state.stage = Stage::Scheduled;
         drop(state);
-        if self.pool.ready.push(Arc::clone(self)).is_err() {
+        let queue = Arc::clone(self);
+        if self.pool.threads.submit(Box::new(move || queue.drain())).is_err() {
             let mut state = lock(&self.state);
             state.failure = Some(closed().into());
             self.become_idle(state);
@@ -228,16 +243,39 @@ impl WriteQueue {
         Ok(())
     }
 
+    /// Writes the queued bytes where the task of the writer is polled: now if they are many, or else once it waits.
+    fn write_in_task(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        if state.queued_bytes >= GATHERED_BYTES {
+            state.stage = Stage::Scheduled;
+            drop(state);
+            return self.drain();
+        }
+        state.stage = Stage::Deferred;
+        if std::mem::replace(&mut state.is_deferred, true) {
+            return;
+        }
+        let queue = Arc::clone(self);
+        ThreadPool::defer(Box::new(move || {
+            let mut state = lock(&queue.state);
+            state.is_deferred = false;
+            if state.stage == Stage::Deferred {
+                state.stage = Stage::Scheduled;
+                drop(state);
+                queue.drain();
+            }
+        }));
+    }
+
     /// Writes the queued bytes. Runs on a thread of the pool.
     fn drain(self: &Arc<Self>) {
-        let batch = std::mem::take(&mut lock(&self.state).queue);
+        let batch = lock(&self.state).take_queue();
         let written = self.write(&batch);
         self.release(&batch);
         drop(batch);
         let mut state = lock(&self.state);
         if let Err(failure) = written {
             // Nothing behind the failure is written, so the content stays without gaps.
-            let queue = std::mem::take(&mut state.queue);
+            let queue = state.take_queue();
             self.release(&queue);
             state.failure = Some(failure);
         }
@@ -272,16 +310,17 @@ impl WriteQueue {
 
     /// Schedules the queue again, behind the others, so that one fast upload does not occupy a thread.
     fn reschedule(self: &Arc<Self>) {
-        if self.pool.ready.push(Arc::clone(self)).is_err() {
-            // The store is closing. Accepted bytes are written nevertheless.
-            self.drain();
+        let queue = Arc::clone(self);
+        // The store is closing if this fails. Accepted bytes are written nevertheless.
+        if let Err(drain) = self.pool.threads.submit(Box::new(move || queue.drain())) {
+            drain();
         }
     }
 
     /// Marks the queue idle and wakes those waiting for it.
     fn become_idle(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         state.stage = Stage::Idle;
-        let queue = std::mem::take(&mut state.queue);
+        let queue = state.take_queue();
         let waiting = std::mem::take(&mut state.waiting);
         let on_idle = if state.has_jobs() { None } else { state.on_idle.take() };
         drop(state);
@@ -319,7 +358,7 @@ impl WriteQueue {
         state.sync_started_to = self.content.end();
         state.is_syncing = true;
         let queue = Arc::clone(self);
-        self.pool.background.submit(Box::new(move || {
+        let _ = self.pool.background.submit(Box::new(move || {
             // On failure the content reports the error to every later write and sync.
             if let Ok(synced) = queue.content.sync() {
                 then(synced.parents);
@@ -374,6 +413,11 @@ impl State {
     /// Returns whether a job that is queued or running may still change the content.
     fn has_jobs(&self) -> bool {
         self.is_syncing || self.jobs > 0
+    }
+
+    fn take_queue(&mut self) -> Vec<QueuedBuffer> {
+        self.queued_bytes = 0;
+        std::mem::take(&mut self.queue)
     }
 
     fn check_writable(&self) -> Result<(), Error> {

@@ -23,7 +23,7 @@ const TWO: Fence = Fence::new(2);
 const SYNC_BYTES: u64 = 64 * 1024;
 
 fn narrow(data: &tempfile::TempDir) -> LocalStore {
-    let options = Options { sync_bytes: SYNC_BYTES, sync_threads: 4, ..Options::default() };
+    let options = Options { sync_bytes: SYNC_BYTES, disk_threads: 4, ..Options::default() };
     LocalStore::open(data.path(), &options).expect("the directory can be used")
 }
 

@@ -74,7 +74,7 @@ impl Site {
     }
 
     pub(super) fn open(&self) -> LocalStore {
-        let options = Options { write_threads: 1, sync_threads: 2, other_threads: 1, ..Options::default() };
+        let options = Options { disk_threads: 2, other_threads: 1, ..Options::default() };
         LocalStore::open(self.data.path(), &options).expect("the directory can be used")
     }
 
