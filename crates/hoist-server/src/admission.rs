@@ -154,11 +154,24 @@ impl Ledger {
     /// Waits until the ledger has counted all that the quotas need: the open uploads, and the complete ones if there is a
     /// quota of bytes. Refuses with 503 if that takes too long.
     pub(crate) async fn ready(&self) -> Result<(), Refusal> {
-        let needed = if self.counts_bytes() { Filled::All } else { Filled::Open };
-        let mut filled = self.filled.subscribe();
-        let enough = filled.wait_for(|filled| *filled >= needed);
-        let waited = tokio::time::timeout(FILL_TIMEOUT, enough).await;
-        waited.map(drop).map_err(|_| Reason::Unavailable(FILL_TIMEOUT).into())
+        let waited = tokio::time::timeout(FILL_TIMEOUT, self.counted()).await;
+        waited.map_err(|_| Reason::Unavailable(FILL_TIMEOUT).into())
+    }
+
+    /// Completes when the ledger has counted that.
+    pub(crate) async fn counted(&self) {
+        let needed = self.needed();
+        // The sender is in this ledger, so that the wait does not fail.
+        let _ = self.filled.subscribe().wait_for(|filled| *filled >= needed).await;
+    }
+
+    /// Returns whether the ledger has counted that.
+    pub(crate) fn is_ready(&self) -> bool {
+        *self.filled.borrow() >= self.needed()
+    }
+
+    fn needed(&self) -> Filled {
+        if self.counts_bytes() { Filled::All } else { Filled::Open }
     }
 
     /// Reserves room for a new upload, or for more content of one, unless that exceeds a quota.

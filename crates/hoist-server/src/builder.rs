@@ -13,7 +13,6 @@ use crate::auth::{Anyone, Authenticator};
 use crate::clock::{Clock, SystemClocks, TimeSource};
 use crate::cors::{self, Cors};
 use crate::hook::{Hook, NoHook};
-use crate::lifetimes::Lifetimes;
 use crate::observe::{Log, Observer, Observers};
 use crate::proxy::{Network, Proxies};
 use crate::shared::{Hoist, Settings, Shared};
@@ -58,7 +57,7 @@ impl Hoist {
             pending_parts: Arc::default(),
             tombstones: Arc::default(),
             backlog: Arc::default(),
-            lifetimes: Arc::new(Lifetimes::new(&policy)),
+            expiries: Arc::default(),
             orderly_ends: Arc::default(),
             observers: Observers::new(vec![Arc::new(Log::default())]),
             policy,
@@ -102,7 +101,6 @@ impl Builder {
 
     /// Sets the limits and the lifetime of an upload.
     pub fn policy(mut self, policy: Policy) -> Self {
-        self.0.lifetimes = Arc::new(Lifetimes::new(&policy));
         self.0.policy = policy;
         self
     }

@@ -116,6 +116,11 @@ impl Clock {
         self.observe(|timeline, _, steady| steady.saturating_sub(timeline.even_since))
     }
 
+    /// Returns the number of steps so far, also of those that were too short to be remembered.
+    pub(crate) fn steps(&self) -> u64 {
+        self.observe(|timeline, _, _| timeline.count)
+    }
+
     /// Returns the state to store for the next start: the steps, and the last time at which the wall clock was trusted.
     pub(crate) fn note(&self) -> Option<LastUsed> {
         self.observe(Timeline::note)
@@ -155,6 +160,8 @@ struct Timeline {
     steady: Duration,
     /// The time since which the wall clock has run evenly.
     even_since: Duration,
+    /// The number of steps.
+    count: u64,
     /// The time of the wall clock's last step by more than [`STOP_MAX`].
     doubted_at: Option<Duration>,
     steps: Vec<ClockStep>,
@@ -170,6 +177,7 @@ impl Timeline {
             wall,
             steady,
             even_since: steady,
+            count: 0,
             doubted_at: None,
             steps: Vec::new(),
             seen: None,
@@ -238,6 +246,7 @@ impl Timeline {
 
     fn step(&mut self, by: Duration, steady: Duration) {
         self.even_since = steady;
+        self.count += 1;
         if by > STOP_MAX {
             self.doubted_at = Some(steady);
         }

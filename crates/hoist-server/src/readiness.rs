@@ -24,7 +24,7 @@ pub(crate) async fn answer(hoist: &Hoist, fields: &HeaderMap) -> Answer {
     let shared = hoist.shared();
     let unready = if shared.draining.is_cancelled() {
         Some(Unready::ShuttingDown)
-    } else if !shared.ledger.is_filled() {
+    } else if !shared.ledger.is_ready() {
         Some(Unready::Counting)
     } else {
         check(hoist).await

@@ -27,8 +27,8 @@ impl Hoist {
     /// Starts the background work of this endpoint. Must be called once, before the first request.
     ///
     /// Recovery runs beside the requests: it counts the stored uploads, delivers those that a crash left undelivered,
-    /// and removes those that no client can continue. Until it has counted all of them, `/readyz` answers 503 and
-    /// creations wait if there are quotas. Expired uploads are removed every `sweep_interval`, the first time after
+    /// and removes those that no client can continue. Until it has counted those that quotas need (the open ones, and all
+    /// if there is a quota of bytes), `/readyz` answers 503 and creations wait. Expired uploads are removed every `sweep_interval`, the first time after
     /// one interval.
     ///
     /// # Cancellation
@@ -51,6 +51,15 @@ impl Hoist {
 }
 
 impl Running {
+    /// Completes when the recovery has counted the uploads that quotas need, so that creations do not wait and `/readyz`
+    /// answers 200.
+    ///
+    /// # Cancellation
+    /// Safe to drop.
+    pub async fn ready(&self) {
+        self.hoist.latest().shared().ledger.counted().await;
+    }
+
     /// Completes when the recovery has ended. Requests may be served before.
     ///
     /// # Cancellation

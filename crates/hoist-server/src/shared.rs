@@ -11,7 +11,7 @@ use hoist_proto::policy::Policy;
 use hoist_proto::refusal::{Reason, Refusal};
 use hoist_proto::types::UploadId;
 use hoist_proto::upload::Upload;
-use hoist_store::store::{Store, UploadGroup};
+use hoist_store::store::Store;
 use http::HeaderValue;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use tracing::Instrument as _;
 
 use crate::claim::{Claim, Claims};
 use crate::health::Health;
-use crate::{admission, auth, backlog, clock, cors, digest, error, hook, lifetimes, observe, orderly};
+use crate::{admission, auth, backlog, clock, cors, digest, error, expiries, hook, observe, orderly};
 use crate::{locked, pending_parts, proxy, targets, tombstones, upload_id};
 
 /// The upload endpoint as a tower service. Clones share one endpoint, also its [changes](Hoist::reconfigure).
@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     pub(crate) pending_parts: Arc<pending_parts::PendingParts>,
     pub(crate) tombstones: Arc<tombstones::Tombstones>,
     pub(crate) backlog: Arc<backlog::Backlog>,
-    pub(crate) lifetimes: Arc<lifetimes::Lifetimes>,
+    pub(crate) expiries: Arc<expiries::Expiries>,
     pub(crate) orderly_ends: Arc<orderly::OrderlyEnds>,
     pub(crate) observers: observe::Observers,
     pub(crate) health: Arc<Health>,
@@ -173,8 +173,6 @@ impl Hoist {
 impl Shared {
     /// Returns these settings with the state of a running endpoint.
     fn with_state_of(self, running: &Self) -> Self {
-        running.lifetimes.note(UploadGroup::Open, self.policy.lifetime);
-        running.lifetimes.note(UploadGroup::Complete, self.policy.retention);
         Self {
             store: Arc::clone(&running.store),
             endpoint: running.endpoint.clone(),
@@ -186,7 +184,7 @@ impl Shared {
             pending_parts: Arc::clone(&running.pending_parts),
             tombstones: Arc::clone(&running.tombstones),
             backlog: Arc::clone(&running.backlog),
-            lifetimes: Arc::clone(&running.lifetimes),
+            expiries: Arc::clone(&running.expiries),
             orderly_ends: Arc::clone(&running.orderly_ends),
             health: Arc::clone(&running.health),
             tasks: running.tasks.clone(),

@@ -1,22 +1,24 @@
 //! Removes expired uploads, and finishes uploads that a crash interrupted.
 //!
-//! Owns the passes over the store. They run beside the requests, list a few uploads at a time, take the claim of each
-//! upload they touch, and read only uploads that may have expired.
+//! Owns the surveys of the store and the visits to single uploads. Both run beside the requests. A survey lists a few
+//! uploads at a time; a visit takes the claim of its upload. The [index](crate::expiries) says which uploads to visit,
+//! and when the next survey is due.
 
 use std::time::Duration;
 
-use hoist_proto::types::UploadId;
+use hoist_proto::types::{Timestamp, UploadId};
+use hoist_proto::upload::Upload;
 use hoist_store::store::{Error, UploadGroup, UploadSummary};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Filled;
-use crate::lifetimes::Scope;
-use crate::shared::Hoist;
+use crate::expiries::Filed;
+use crate::shared::{Hoist, Shared};
 use crate::transition::Removal;
 
-/// A background sweep pauses for this many times the duration of each listing, to leave the disk to requests.
-const PAUSE_FACTOR: u32 = 20;
+/// A survey in the background pauses for this many times the duration of each step, to leave the disk to requests.
+const PAUSE_FACTOR: u32 = 4;
 
 /// The time after which a failed recovery is tried again.
 const RECOVERY_RETRY: Duration = Duration::from_secs(5);
@@ -24,12 +26,30 @@ const RECOVERY_RETRY: Duration = Duration::from_secs(5);
 /// The result of a sweep or a recovery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Uploads that were listed.
+    /// Uploads that were listed or visited.
     pub seen: usize,
     /// Uploads that were removed.
     pub removed: usize,
     /// Complete uploads that were delivered to the target.
     pub delivered: usize,
+}
+
+/// The speed of a survey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// As fast as the store allows.
+    Full,
+    /// With pauses.
+    Background,
+}
+
+/// The result of a visit to an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Visited {
+    /// The upload is gone, or expires at a later time, if at all.
+    Done(Option<(UploadGroup, Timestamp)>),
+    /// A request has its claim, or a failure was logged.
+    Again,
 }
 
 /// Uploads that a crash left unfinished.
@@ -56,7 +76,7 @@ impl Hoist {
     /// Safe to drop between two uploads; call it again.
     pub async fn recover(&self) -> Result<Swept, Error> {
         self.prepare().await;
-        let (mut swept, unfinished) = self.count_stored().await?;
+        let (mut swept, unfinished) = self.count_stored(Pace::Full).await?;
         for (ids, is_orphaned) in [(unfinished.due, false), (unfinished.orphaned, true)] {
             for id in ids {
                 self.finish_or_remove(id, is_orphaned, false, &mut swept).await;
@@ -86,24 +106,53 @@ impl Hoist {
         shared.ledger.fill();
     }
 
-    /// Lists all stored uploads and counts them for the quotas.
-    async fn count_stored(&self) -> Result<(Swept, Unfinished), Error> {
-        let shared = self.shared();
+    /// Lists all stored uploads and counts them for the quotas. Creations may wait for that, so `pace` is that of the part
+    /// for which none does.
+    async fn count_stored(&self, pace: Pace) -> Result<(Swept, Unfinished), Error> {
+        let ledger = &self.shared().ledger;
         let (mut swept, mut unfinished) = (Swept::default(), Unfinished::default());
         for (group, filled) in [(UploadGroup::Open, Filled::Open), (UploadGroup::Complete, Filled::All)] {
-            let mut listing = shared.store.list(group, None).await?;
-            while let Some(summaries) = listing.next().await? {
-                swept.seen += summaries.len();
-                for summary in summaries {
-                    shared.ledger.found(&summary);
-                    shared.lifetimes.note(group, lifetime(&summary));
-                    unfinished.note(&summary);
-                }
-            }
-            shared.ledger.filled(filled);
+            let pace = if ledger.is_ready() { pace } else { Pace::Full };
+            swept.seen += self
+                .survey(group, pace, |summary| {
+                    ledger.found(summary);
+                    unfinished.note(summary);
+                })
+                .await?;
+            ledger.filled(filled);
         }
-        shared.lifetimes.set_known();
         Ok((swept, unfinished))
+    }
+
+    /// Lists a group, and files the uploads that may expire. Returns the number of uploads.
+    async fn survey(
+        &self,
+        group: UploadGroup,
+        pace: Pace,
+        mut visit: impl FnMut(&UploadSummary) + Send,
+    ) -> Result<usize, Error> {
+        let Shared { store, clock, expiries, .. } = self.shared();
+        let survey = expiries.begin(group, clock.steps());
+        let mut listing = store.list(group).await?;
+        let mut seen = 0;
+        loop {
+            let begun = tokio::time::Instant::now();
+            let Some(summaries) = listing.next().await? else { break };
+            let took = begun.elapsed();
+            seen += summaries.len();
+            for summary in &summaries {
+                if let Some(expires) = summary.expires {
+                    let lifetime = expires.until(summary.touched);
+                    expiries.file(group, (clock.present(summary.touched).plus(lifetime), summary.id));
+                }
+                visit(summary);
+            }
+            if pace == Pace::Background {
+                tokio::time::sleep(took.saturating_mul(PAUSE_FACTOR)).await;
+            }
+        }
+        expiries.end(&survey);
+        Ok(seen)
     }
 
     /// Recovers beside requests until `stop` is cancelled. Tries again after a pause if the store cannot be read. Deliveries
@@ -114,7 +163,7 @@ impl Hoist {
     pub async fn catch_up(&self, stop: CancellationToken) {
         let catching_up = async {
             let (mut swept, unfinished) = loop {
-                match self.count_stored().await {
+                match self.count_stored(Pace::Background).await {
                     Ok(counted) => break counted,
                     Err(failure) => {
                         tracing::error!(error = %crate::error::chain(&failure), "cannot list the stored uploads; trying again");
@@ -143,7 +192,7 @@ impl Hoist {
     /// As [`Hoist::recover`].
     pub async fn sweep(&self) -> Result<Swept, Error> {
         self.set_last_used().await;
-        self.pass(true, false).await
+        self.pass(true, Pace::Full).await
     }
 
     /// Sweeps every `interval`, and retries failed deliveries, until `stop` is cancelled. Removes uploads only if the wall
@@ -171,7 +220,7 @@ impl Hoist {
             let hoist = self.latest();
             let is_even = hoist.shared().clock.even_for() >= pause;
             hoist.set_last_used().await;
-            match hoist.pass(is_even, true).await {
+            match hoist.pass(is_even, Pace::Background).await {
                 Ok(Swept { seen, removed, delivered }) if removed + delivered > 0 => {
                     tracing::info!(seen, removed, delivered, "swept");
                 }
@@ -236,60 +285,97 @@ impl Hoist {
         }
     }
 
-    async fn pass(&self, removes: bool, is_paced: bool) -> Result<Swept, Error> {
-        let shared = self.shared();
+    /// Visits the uploads that are due. Surveys a group first if others may have expired.
+    async fn pass(&self, removes: bool, pace: Pace) -> Result<Swept, Error> {
+        let Shared { clock, expiries, ledger, .. } = self.shared();
         let mut swept = Swept { delivered: self.finish_due().await, ..Swept::default() };
+        // The survey of the start comes first.
+        if !removes || !ledger.is_filled() {
+            return Ok(swept);
+        }
         for group in [UploadGroup::Open, UploadGroup::Complete] {
-            let unchanged_since = match shared.lifetimes.scope(group, shared.clock.now()) {
-                Scope::All => None,
-                Scope::UnchangedSince(unchanged_since) => Some(unchanged_since),
-                Scope::Nothing => continue,
-            };
-            let mut listing = shared.store.list(group, unchanged_since).await?;
+            let now = clock.now();
             loop {
-                let begun = tokio::time::Instant::now();
-                let Some(summaries) = listing.next().await? else { break };
-                let took = begun.elapsed();
-                for summary in summaries {
-                    swept.seen += 1;
-                    let has_expired = removes && self.has_expired(&summary);
-                    if !has_expired && !summary.awaits_delivery {
-                        continue;
-                    }
-                    self.finish_or_remove(summary.id, false, removes, &mut swept).await;
+                if expiries.needs_survey(group, now, clock.steps()) {
+                    swept.seen += self.survey(group, pace, |_| ()).await?;
                 }
-                if is_paced {
-                    tokio::time::sleep(took.saturating_mul(PAUSE_FACTOR)).await;
+                let is_any_settled = self.visit_due(group, now, &mut swept).await;
+                // Otherwise more has expired than the index holds.
+                if !is_any_settled || !expiries.needs_survey(group, now, clock.steps()) {
+                    break;
                 }
             }
         }
         Ok(swept)
     }
 
-    fn has_expired(&self, summary: &UploadSummary) -> bool {
-        let clock = &self.shared().clock;
-        let touched = clock.present(summary.touched);
-        lifetime(summary).is_some_and(|lifetime| touched.plus(lifetime) <= clock.now())
+    /// Visits the uploads of a group that are due. Returns true if any entry is settled.
+    async fn visit_due(&self, group: UploadGroup, now: Timestamp, swept: &mut Swept) -> bool {
+        let expiries = &self.shared().expiries;
+        let (mut last, mut is_any_settled) = (None, false);
+        while let Some(due) = expiries.next_due(group, last, now) {
+            is_any_settled |= self.visit(group, due, swept).await;
+            last = Some(due);
+        }
+        is_any_settled
+    }
+
+    /// Delivers or removes an upload that is due, or files it again. If that fails, its entry stays for the next sweep,
+    /// and false is returned.
+    async fn visit(&self, group: UploadGroup, due: Filed, swept: &mut Swept) -> bool {
+        swept.seen += 1;
+        let (_, id) = due;
+        let Visited::Done(next) = self.finish_or_remove(id, false, true, swept).await else { return false };
+        let expiries = &self.shared().expiries;
+        expiries.drop_entry(group, &due);
+        if let Some((group, expires)) = next {
+            expiries.file(group, (expires, id));
+        }
+        true
     }
 
     /// Delivers or removes an upload if that is due and no request has its claim. Failures have been logged.
-    async fn finish_or_remove(&self, id: UploadId, is_orphaned: bool, removes: bool, swept: &mut Swept) {
+    async fn finish_or_remove(
+        &self,
+        id: UploadId,
+        is_orphaned: bool,
+        removes: bool,
+        swept: &mut Swept,
+    ) -> Visited {
         let shared = self.shared();
-        let Some(claim) = shared.claims.take_unwanted(id) else { return };
-        let Ok(Some(upload)) = shared.fetch(&claim).await else { return };
+        let Some(claim) = shared.claims.take_unwanted(id) else { return Visited::Again };
+        let upload = match shared.fetch(&claim).await {
+            Ok(Some(upload)) => upload,
+            Ok(None) => return Visited::Done(None),
+            Err(_) => return Visited::Again,
+        };
         if upload.awaits_delivery() {
-            swept.delivered += usize::from(shared.deliver_due(&claim, upload).await.is_ok());
-            return;
+            let Ok(delivered) = shared.deliver_due(&claim, upload).await else { return Visited::Again };
+            swept.delivered += 1;
+            return Visited::later(&delivered);
         }
-        let Ok(upload) = shared.refreshed(upload).await else { return };
+        let Ok(upload) = shared.refreshed(upload).await else { return Visited::Again };
         let removal = if removes && upload.is_expired(shared.clock.now()) {
             Removal::Expired
         } else if is_orphaned && !upload.is_complete() {
             Removal::Discarded
         } else {
-            return;
+            return Visited::later(&upload);
         };
-        swept.removed += usize::from(shared.remove(&claim, &upload, removal).await.is_ok());
+        match shared.remove(&claim, &upload, removal).await {
+            Ok(()) => {
+                swept.removed += 1;
+                Visited::Done(None)
+            }
+            Err(_) => Visited::Again,
+        }
+    }
+}
+
+impl Visited {
+    fn later(upload: &Upload) -> Self {
+        let group = if upload.is_complete() { UploadGroup::Complete } else { UploadGroup::Open };
+        Self::Done(upload.expires().map(|expires| (group, expires)))
     }
 }
 
@@ -305,8 +391,4 @@ impl Unfinished {
             self.composed.push(summary.id);
         }
     }
-}
-
-fn lifetime(summary: &UploadSummary) -> Option<Duration> {
-    summary.expires.map(|end| end.until(summary.touched))
 }

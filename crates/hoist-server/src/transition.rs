@@ -142,13 +142,17 @@ impl Shared {
         let id = upload.id;
         self.report(transition);
         match to {
-            Stage::Open | Stage::Received => return,
+            Stage::Open => return self.expiries.created(upload),
+            Stage::Received => return,
             Stage::Delivered | Stage::Failed => {
                 self.ledger.record(upload);
-                self.lifetimes.note(UploadGroup::Complete, upload.lifetime);
+                if let Some(expires) = upload.expires() {
+                    self.expiries.file(UploadGroup::Complete, (expires, id));
+                }
             }
             Stage::Removed(removal) => {
                 self.ledger.forget(id);
+                self.expiries.forget(upload);
                 if removal != Removal::Discarded {
                     self.tombstones.note(upload);
                 }

@@ -236,24 +236,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// Lists the uploads of a group in small batches, in no particular order. Takes no fence.
     ///
-    /// Uploads that changed after `unchanged_since` may be omitted, so that a store need not read uploads that cannot
-    /// have expired yet. An upload that cannot be read is logged and omitted.
+    /// An upload that cannot be read is logged and omitted.
     ///
     /// An upload that exists during the whole listing is in it. An upload that is created, completed or removed
     /// meanwhile may or may not be. A caller that lists [`Open`](UploadGroup::Open) and then
     /// [`Complete`](UploadGroup::Complete) sees every upload, and possibly twice if it was completed in between.
-    fn list(
-        &self,
-        group: UploadGroup,
-        unchanged_since: Option<Timestamp>,
-    ) -> StoreFuture<'_, Box<dyn Listing>>;
+    fn list(&self, group: UploadGroup) -> StoreFuture<'_, Box<dyn Listing>>;
 
     /// Returns all uploads, sorted by id. For tests and for stores that are known to be small.
     fn list_all(&self) -> StoreFuture<'_, Vec<UploadSummary>> {
         Box::pin(async move {
             let mut all = Vec::new();
             for group in [UploadGroup::Open, UploadGroup::Complete] {
-                let mut listing = self.list(group, None).await?;
+                let mut listing = self.list(group).await?;
                 while let Some(summaries) = listing.next().await? {
                     all.extend(summaries);
                 }

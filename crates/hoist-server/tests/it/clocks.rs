@@ -20,26 +20,30 @@ const WHOLE: (&str, &str) = ("upload-token", "whole");
 
 /// Clocks that a test sets.
 #[derive(Clone, Default)]
-struct Clocks {
+pub(crate) struct Clocks {
     wall_s: Arc<AtomicU64>,
     steady_s: Arc<AtomicU64>,
 }
 
 impl Clocks {
-    fn starting_at(seconds: u64) -> Self {
+    pub(crate) fn starting_at(seconds: u64) -> Self {
         let clocks = Self::default();
         clocks.step_to(seconds);
         clocks
     }
 
     /// Advances both clocks.
-    fn pass(&self, seconds: u64) {
+    pub(crate) fn pass(&self, seconds: u64) {
         self.wall_s.fetch_add(seconds, Ordering::SeqCst);
         self.steady_s.fetch_add(seconds, Ordering::SeqCst);
     }
 
+    pub(crate) fn wall_s(&self) -> u64 {
+        self.wall_s.load(Ordering::SeqCst)
+    }
+
     /// Sets the wall clock.
-    fn step_to(&self, seconds: u64) {
+    pub(crate) fn step_to(&self, seconds: u64) {
         self.wall_s.store(seconds, Ordering::SeqCst);
     }
 }

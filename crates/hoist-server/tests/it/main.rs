@@ -20,5 +20,6 @@ mod quotas;
 mod races;
 mod reconfiguration;
 mod schedules;
+mod sweeping;
 mod targets;
 mod undisturbed;

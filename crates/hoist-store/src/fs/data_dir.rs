@@ -13,11 +13,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hoist_proto::types::{Timestamp, UploadId};
+use hoist_proto::types::UploadId;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::layout::{CONTENT, CONTENT_NEW, DRAFT, ParentDir, ParentDirs, RECORD, REMOVED_SUFFIX, label};
+use super::layout::{CONTENT, CONTENT_NEW, DRAFT, ParentDir, ParentDirs, REMOVED_SUFFIX, label};
 use super::options::{Durability, Headroom, Options};
 use super::setup;
 use super::sys::{self, Dir, failed};
@@ -58,7 +58,7 @@ pub(super) enum Leftover {
 }
 
 impl DataDir {
-    /// Opens the directory, which is created if necessary, and locks it. The first full listing removes what a crash
+    /// Opens the directory, which is created if necessary, and locks it. The first listing removes what a crash
     /// left.
     pub(super) fn open(path: &Path, options: &Options) -> Result<Self, Error> {
         let is_disk = options.durability == Durability::Disk;
@@ -258,14 +258,6 @@ impl DataDir {
     /// Returns the id of the upload whose unfinished removal left an entry.
     pub(super) fn removed_id(entry: &str) -> Option<UploadId> {
         entry.strip_suffix(REMOVED_SUFFIX)?.parse().ok()
-    }
-
-    /// Returns the time at which an upload's record or content last changed, if either can be read.
-    pub(super) fn changed(&self, parent: ParentDir, entry: &str) -> Option<Timestamp> {
-        let stat = |file| self.dir_of(parent).stat(&format!("{entry}/{file}")).ok().flatten();
-        let record = stat(RECORD).or_else(|| stat(DRAFT));
-        let changed = [record, stat(CONTENT)].into_iter().flatten().map(|stat| sys::changed_ms(&stat)).max();
-        changed.map(Timestamp::from_millis)
     }
 
     /// Returns what a crash left of an upload. Not conclusive while an operation on the upload runs.

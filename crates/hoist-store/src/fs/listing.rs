@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use hoist_proto::types::{Timestamp, UploadId};
+use hoist_proto::types::UploadId;
 
 use super::data_dir::{DataDir, Leftover};
 use super::entry::Entries;
@@ -29,8 +29,7 @@ struct Position {
     entries: Arc<Entries>,
     names: rustix::fs::Dir,
     parent: ParentDir,
-    unchanged_since: Option<Timestamp>,
-    /// True if the listing also removes what a crash left. The first full listing of each directory does.
+    /// True if the listing also removes what a crash left. The first listing of each directory does.
     cleans: bool,
     foreign: usize,
 }
@@ -41,7 +40,6 @@ impl LocalListing {
         data_dir: Arc<DataDir>,
         entries: Arc<Entries>,
         group: UploadGroup,
-        unchanged_since: Option<Timestamp>,
         pool: ThreadPool,
     ) -> Result<Self, Error> {
         let parent = match group {
@@ -50,8 +48,8 @@ impl LocalListing {
         };
         let doing = |errno| failed(format!("listing {parent}"), errno);
         let names = data_dir.dir_of(parent).entries().map_err(doing)?;
-        let cleans = unchanged_since.is_none() && data_dir.claim_cleanup(parent);
-        let position = Position { data_dir, entries, names, parent, unchanged_since, cleans, foreign: 0 };
+        let cleans = data_dir.claim_cleanup(parent);
+        let position = Position { data_dir, entries, names, parent, cleans, foreign: 0 };
         Ok(Self { pool, position: Some(position) })
     }
 
@@ -103,12 +101,6 @@ impl Position {
         };
         if self.cleans && self.data_dir.leftover(self.parent, id, entry) != Leftover::Nothing {
             self.clean(id, entry);
-        }
-        if self
-            .unchanged_since
-            .is_some_and(|unchanged_since| self.data_dir.changed(self.parent, entry) > Some(unchanged_since))
-        {
-            return None;
         }
         read::summary(&self.data_dir, id)
     }

@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hoist_proto::types::{Durable, Fence, Offset, Timestamp, UploadId};
+use hoist_proto::types::{Durable, Fence, Offset, UploadId};
 use hoist_proto::upload::{Composition, Upload};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -54,7 +54,7 @@ pub struct LocalStore {
 impl LocalStore {
     /// Opens the store in `directory`, which is created if necessary. Blocks.
     ///
-    /// The first full [`list`](crate::store::Store::list) removes what a crash left of uploads that were never
+    /// The first [`list`](crate::store::Store::list) removes what a crash left of uploads that were never
     /// acknowledged.
     ///
     /// # Errors
@@ -361,15 +361,11 @@ impl Store for LocalStore {
         })
     }
 
-    fn list(
-        &self,
-        group: UploadGroup,
-        unchanged_since: Option<Timestamp>,
-    ) -> StoreFuture<'_, Box<dyn Listing>> {
+    fn list(&self, group: UploadGroup) -> StoreFuture<'_, Box<dyn Listing>> {
         let (data_dir, entries) = (Arc::clone(&self.data_dir), Arc::clone(&self.entries));
         let pool = self.bulk_pool.clone();
         Box::pin(self.bulk_pool.call(move || {
-            let listing = LocalListing::begin(data_dir, entries, group, unchanged_since, pool)?;
+            let listing = LocalListing::begin(data_dir, entries, group, pool)?;
             Ok(Box::new(listing) as Box<dyn Listing>)
         }))
     }

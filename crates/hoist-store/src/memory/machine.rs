@@ -118,6 +118,8 @@ pub struct Counts {
     pub crashes: u64,
     /// Calls of `load`, `peek` and `remove`, for uploads that exist or not.
     pub lookups: u64,
+    /// Listings of a group that have begun.
+    pub listings: u64,
 }
 
 impl Machine {
@@ -350,13 +352,10 @@ impl Machine {
     }
 
     /// Returns the summaries of a group, sorted by id.
-    pub(super) fn list(&self, group: UploadGroup, unchanged_since: Option<Timestamp>) -> Vec<UploadSummary> {
+    pub(super) fn list(&self, group: UploadGroup) -> Vec<UploadSummary> {
         let mut summaries =
             self.uploads.values().map(|stored| stored.upload().into()).collect::<Vec<UploadSummary>>();
-        summaries.retain(|summary| {
-            summary.is_open == (group == UploadGroup::Open)
-                && unchanged_since.is_none_or(|unchanged_since| summary.touched <= unchanged_since)
-        });
+        summaries.retain(|summary| summary.is_open == (group == UploadGroup::Open));
         summaries.sort_unstable_by_key(|summary| summary.id);
         summaries
     }

@@ -42,8 +42,8 @@ const STORE_GRACE: Duration = Duration::from_secs(1);
 /// The time that busy threads get after that.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The longest time that the ready line waits for the scan of the data directory. The server already listens.
-const READY_TIMEOUT: Duration = Duration::from_millis(500);
+/// The longest time that the ready line waits until the unfinished uploads are counted. The server already listens.
+const READY_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Serves until a signal stops it.
 pub(crate) fn run(settings: &ServeArgs, output: Output) -> Result<Exit, Failure> {
@@ -149,8 +149,8 @@ async fn serve(
     let limits = LiveLimits::new(Limits { connections_max, ..config.limits.clone() });
     let listeners = bound.len();
     let (mut servers, files) = start_servers(bound, &hoist, &limits, tls.as_ref(), &stop);
-    // Lets a script that requests /readyz right away find a small data directory ready.
-    let _ = tokio::time::timeout(READY_TIMEOUT, running.recovered()).await;
+    // Lets a script that requests /readyz right away find a server with few unfinished uploads ready.
+    let _ = tokio::time::timeout(READY_TIMEOUT, running.ready()).await;
     if let Err(error) = output.result(&ready, &json!({ "ready": ready })) {
         // Uploads work without the ready line.
         tracing::warn!(error = %error.0, "cannot write to standard output; {ready}");
