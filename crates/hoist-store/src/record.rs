@@ -79,18 +79,23 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Record, Error> {
             bytes.len()
         )));
     }
-    // The version first: a later one may store its checksum differently.
-    let Head { version } = serde_json::from_slice(bytes).map_err(|_| torn())?;
-    if version != VERSION {
-        return Err(damaged(format!(
+    let version1 = match serde_json::from_slice::<Version1>(bytes) {
+        Ok(version1) if version1.version == VERSION => version1,
+        // The version first: a later one may have other members, and store its checksum differently.
+        parsed => return Err(why_unreadable(bytes, parsed.err())),
+    };
+    if is_intact(bytes) { version1.record() } else { Err(torn()) }
+}
+
+fn why_unreadable(bytes: &[u8], error: Option<serde_json::Error>) -> Error {
+    match serde_json::from_slice(bytes) {
+        Err(_) => torn(),
+        Ok(Head { version }) if version != VERSION => damaged(format!(
             "the record has version {version}, but this program reads only version {VERSION}"
-        )));
+        )),
+        Ok(_) if !is_intact(bytes) => torn(),
+        Ok(_) => damaged(error.map_or_else(String::new, |error| error.to_string())),
     }
-    if !is_intact(bytes) {
-        return Err(torn());
-    }
-    let version1: Version1 = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
-    version1.record()
 }
 
 /// Returns whether bytes are the remains of an unfinished write, as opposed to a record of an unknown version.

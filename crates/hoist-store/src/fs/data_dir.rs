@@ -132,20 +132,23 @@ impl DataDir {
     /// Finds the directory of an upload. If a copy made outside hoist left it in both, the one in `done` has progressed
     /// further.
     pub(super) fn find(&self, id: UploadId) -> Result<Option<UploadDir>, Error> {
-        for parent in [ParentDir::Done, ParentDir::Open] {
-            //= TOK-TOKEN-04
-            let found = match self.dir_of(parent).dir(&id.to_string()) {
-                // hoist creates only directories here. A file or a link is neither trusted nor followed.
-                Err(Errno::NOTDIR | Errno::LOOP) => {
-                    return Err(Error::Damaged(format!("{} is not a directory", label(parent, id))));
-                }
-                found => found.map_err(|errno| failed(format!("opening {}", label(parent, id)), errno))?,
-            };
-            if let Some(dir) = found {
-                return Ok(Some(self.upload_dir(parent, id, dir)));
-            }
+        match self.find_in(ParentDir::Done, id)? {
+            None => self.find_in(ParentDir::Open, id),
+            found => Ok(found),
         }
-        Ok(None)
+    }
+
+    /// Opens the directory of an upload in one of the two parent directories, if it is there.
+    //= TOK-TOKEN-04
+    pub(super) fn find_in(&self, parent: ParentDir, id: UploadId) -> Result<Option<UploadDir>, Error> {
+        let found = match self.dir_of(parent).dir(&id.to_string()) {
+            // hoist creates only directories here. A file or a link is neither trusted nor followed.
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                return Err(Error::Damaged(format!("{} is not a directory", label(parent, id))));
+            }
+            found => found.map_err(|errno| failed(format!("opening {}", label(parent, id)), errno))?,
+        };
+        Ok(found.map(|dir| self.upload_dir(parent, id, dir)))
     }
 
     fn upload_dir(&self, parent: ParentDir, id: UploadId, handle: Dir) -> UploadDir {
@@ -261,17 +264,11 @@ impl DataDir {
     }
 
     /// Returns what a crash left of an upload. Not conclusive while an operation on the upload runs.
-    pub(super) fn leftover(&self, parent: ParentDir, id: UploadId, entry: &str) -> Leftover {
-        let Ok(Some(dir)) = self.dir_of(parent).dir(entry) else { return Leftover::Nothing };
-        let upload_dir = self.upload_dir(parent, id, dir);
+    fn leftover(&self, parent: ParentDir, id: UploadId) -> Leftover {
+        let Ok(Some(upload_dir)) = self.find_in(parent, id) else { return Leftover::Nothing };
         match upload_dir.has_record() {
             Ok(false) => Leftover::Creation,
-            Ok(true)
-                if parent == ParentDir::Open
-                    && matches!(upload_dir.handle.stat(CONTENT_NEW), Ok(Some(_))) =>
-            {
-                Leftover::Join
-            }
+            Ok(true) if upload_dir.has_unfinished_join() => Leftover::Join,
             Ok(true) | Err(_) => Leftover::Nothing,
         }
     }
@@ -282,7 +279,7 @@ impl DataDir {
         let cleaned = if Self::removed_id(entry).is_some() {
             self.delete_dir(parent, entry)
         } else {
-            match self.leftover(parent, id, entry) {
+            match self.leftover(parent, id) {
                 Leftover::Nothing => Ok(()),
                 Leftover::Creation => {
                     tracing::info!(upload = %id.short(), "removed what a crash left of an upload's creation");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hoist_proto::types::UploadId;
 
-use super::data_dir::{DataDir, Leftover};
+use super::data_dir::DataDir;
 use super::entry::Entries;
 use super::layout::ParentDir;
 use super::read;
@@ -99,10 +99,11 @@ impl Position {
                 return None;
             }
         };
-        if self.cleans && self.data_dir.leftover(self.parent, id, entry) != Leftover::Nothing {
+        let listed = read::listed(&self.data_dir, self.parent, id, self.cleans);
+        if self.cleans && listed.has_leftover {
             self.clean(id, entry);
         }
-        read::summary(&self.data_dir, id)
+        listed.summary
     }
 
     /// Removes what a crash left, unless an operation on the upload is running, which may have made it.

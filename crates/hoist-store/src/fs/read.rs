@@ -6,14 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Offset, Timestamp, UploadId};
 use hoist_proto::upload::Upload;
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Stat};
 
 use super::data_dir::DataDir;
 use super::entry::Entry;
-use super::layout::{CONTENT, ParentDirs};
+use super::layout::{CONTENT, ParentDir, ParentDirs};
 use super::sys;
 use super::thread_pool::ThreadPool;
 use super::upload_dir::{StoredRecord, UploadDir};
+use crate::record::Record;
 use crate::store::{Error, Reader, StoreFuture, UploadSummary};
 
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -101,54 +102,76 @@ pub(super) fn peek_beside(
 
 /// Returns the time of the last change: the recorded time, or that of the content's last byte if it is later.
 pub(super) fn touched(dir: &UploadDir, recorded: Timestamp) -> Result<Timestamp, Error> {
-    let written = dir.content_stat()?.filter(|stat| stat.st_size > 0);
-    let written = written.map(|stat| Timestamp::from_millis(sys::changed_ms(&stat)));
-    Ok(written.map_or(recorded, |written| written.max(recorded)))
+    Ok(dir.content_stat()?.map_or(recorded, |stat| touched_by(&stat, recorded)))
 }
 
-/// Returns the summary of an upload. Returns `None` if it is being removed, or cannot be read, which is logged.
-pub(super) fn summary(data_dir: &DataDir, id: UploadId) -> Option<UploadSummary> {
-    match read_summary(data_dir, id) {
-        Ok(summary) => summary,
+fn touched_by(content: &Stat, recorded: Timestamp) -> Timestamp {
+    if content.st_size == 0 {
+        return recorded;
+    }
+    recorded.max(Timestamp::from_millis(sys::changed_ms(content)))
+}
+
+/// An entry of a parent directory, as a listing reads it.
+pub(super) struct Listed {
+    /// The upload. `None` if there is none, if it is being removed, or if it cannot be read, which is logged.
+    pub(super) summary: Option<UploadSummary>,
+    /// True if the entry may contain what a crash left.
+    pub(super) has_leftover: bool,
+}
+
+/// Reads an upload in a parent directory, each of its files once. `cleans` is true if leftovers of a crash matter.
+pub(super) fn listed(data_dir: &DataDir, parent: ParentDir, id: UploadId, cleans: bool) -> Listed {
+    let read = || {
+        let Some(dir) = data_dir.find_in(parent, id)? else { return Ok((None, false)) };
+        dir.check_trusted()?;
+        let found = match dir.record() {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok((None, true)),
+            // The upload was moved or removed in the meantime.
+            Err(_) if data_dir.find(id)?.is_none() => return Ok((None, false)),
+            Err(error) => return Err(error),
+        };
+        let has_leftover = cleans && dir.has_unfinished_join();
+        Ok((summary(data_dir, &dir, found.record)?, has_leftover))
+    };
+    match read() {
+        Ok((summary, has_leftover)) => Listed { summary, has_leftover },
         Err(error) => {
+            let error: Error = error;
             tracing::warn!(upload = %id.short(), %error, "could not read an upload");
-            None
+            Listed { summary: None, has_leftover: false }
         }
     }
 }
 
-fn read_summary(data_dir: &DataDir, id: UploadId) -> Result<Option<UploadSummary>, Error> {
-    let Some(dir) = data_dir.find(id)? else { return Ok(None) };
-    dir.check_trusted()?;
-    let found = match dir.record() {
-        Ok(Some(found)) => found,
-        Ok(None) => return Ok(None),
-        // The upload was moved or removed in the meantime.
-        Err(_) if data_dir.find(id)?.is_none() => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let stored = match (found.record.discarded, dir.verified_bytes()?) {
+fn summary(data_dir: &DataDir, dir: &UploadDir, record: Record) -> Result<Option<UploadSummary>, Error> {
+    let content = dir.verified_content()?;
+    let stored = match (record.discarded, content) {
         (Some(offset), None) => offset,
         (Some(offset), Some(_)) => {
-            // A crash came between the record and the removal of the content. Best effort: the next listing tries
-            // again.
-            match dir.remove_file(CONTENT) {
-                Ok(()) => {
-                    tracing::info!(upload = %id.short(), "freed content that was discarded before a crash");
-                }
-                Err(error) => {
-                    tracing::warn!(upload = %id.short(), %error, "cannot free content that was discarded before a crash");
-                }
-            }
+            free_discarded(dir);
             offset
         }
-        (None, Some(bytes)) => Offset::new(bytes),
-        (None, None) if data_dir.find(id)?.is_none() => return Ok(None),
+        (None, Some((bytes, _))) => Offset::new(bytes),
+        (None, None) if data_dir.find(dir.id)?.is_none() => return Ok(None),
         (None, None) => return Err(dir.content_missing()),
     };
     #[expect(clippy::disallowed_methods, reason = "a store; the offset is not acknowledged to a client")]
     let offset = Durable::attest(stored);
-    let upload =
-        Upload { touched: touched(&dir, found.record.upload.touched)?, offset, ..found.record.upload };
-    Ok(Some(upload.into()))
+    let recorded = record.upload.touched;
+    let written = content.filter(|_| record.discarded.is_none());
+    let touched = written.map_or(recorded, |(_, stat)| touched_by(&stat, recorded));
+    Ok(Some(Upload { touched, offset, ..record.upload }.into()))
+}
+
+/// Removes content that a crash left beside the record that discards it. Best effort: the next listing tries again.
+fn free_discarded(dir: &UploadDir) {
+    let upload = dir.id.short();
+    match dir.remove_file(CONTENT) {
+        Ok(()) => tracing::info!(%upload, "freed content that was discarded before a crash"),
+        Err(error) => {
+            tracing::warn!(%upload, %error, "cannot free content that was discarded before a crash");
+        }
+    }
 }

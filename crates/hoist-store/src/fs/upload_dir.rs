@@ -10,7 +10,9 @@ use hoist_proto::types::UploadId;
 use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
 
-use super::layout::{CONTENT, DAMAGED, DRAFT, ParentDir, RECORD, RECORD_NEW, UNVERIFIED_PREFIX, label};
+use super::layout::{
+    CONTENT, CONTENT_NEW, DAMAGED, DRAFT, ParentDir, RECORD, RECORD_NEW, UNVERIFIED_PREFIX, label,
+};
 use super::sys::{self, Dir, failed};
 use crate::record::{self, Record};
 use crate::store::Error;
@@ -79,12 +81,18 @@ impl UploadDir {
 
     /// Returns the number of verified bytes, without holding the upload's lock; `None` if there is no content.
     pub(super) fn verified_bytes(&self) -> Result<Option<u64>, Error> {
+        self.verified_content().map(|content| content.map(|(bytes, _)| bytes))
+    }
+
+    /// Returns the same number with the metadata of the content.
+    pub(super) fn verified_content(&self) -> Result<Option<(u64, Stat)>, Error> {
         // Bytes may become unverified, verified or truncated between the two calls. Bytes that are unverified in either
         // call are not counted, which is safe in all three cases.
         let before = self.unverified_from()?;
         let Some(stat) = self.content_stat()? else { return Ok(None) };
         let end = sys::bytes_of(&stat);
-        Ok([before, self.unverified_from()?].into_iter().flatten().chain([end]).min())
+        let bytes = [before, self.unverified_from()?].into_iter().flatten().fold(end, u64::min);
+        Ok(Some((bytes, stat)))
     }
 
     /// Returns the offset of the first unverified byte, if there are any.
@@ -176,6 +184,11 @@ impl UploadDir {
             return Ok(true);
         }
         Ok(self.bytes_of(DRAFT)?.is_some_and(|draft| !record::is_torn(&draft)))
+    }
+
+    /// Returns whether a join of parts has begun and not ended.
+    pub(super) fn has_unfinished_join(&self) -> bool {
+        self.parent == ParentDir::Open && matches!(self.handle.stat(CONTENT_NEW), Ok(Some(_)))
     }
 
     fn parse_record(&self, bytes: &[u8]) -> Result<Record, Error> {

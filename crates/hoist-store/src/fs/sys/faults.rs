@@ -32,6 +32,8 @@ pub(in crate::fs) struct Plan {
 struct State {
     /// The calls that changed something, in order.
     made: Vec<Call>,
+    /// The number of calls that changed nothing.
+    reads: usize,
     /// The number of calls that may still change something before the process counts as killed.
     left: Option<usize>,
     failing: Vec<Failing>,
@@ -99,6 +101,11 @@ impl Faults {
     pub(in crate::fs) fn made(&self) -> Vec<Call> {
         lock(&self.0.state).made.clone()
     }
+
+    /// Returns the number of calls that changed nothing.
+    pub(in crate::fs) fn reads(&self) -> usize {
+        lock(&self.0.state).reads
+    }
 }
 
 impl Drop for Faults {
@@ -148,7 +155,9 @@ impl Plan {
             }
             failing.skip -= 1;
         }
-        if call != Call::Read {
+        if call == Call::Read {
+            state.reads += 1;
+        } else {
             state.left = state.left.map(|left| left - 1);
             state.made.push(call);
         }

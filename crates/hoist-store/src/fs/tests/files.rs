@@ -10,6 +10,7 @@ use hoist_proto::upload::{Phase, TargetResponse, Upload};
 use http::StatusCode;
 
 use super::{open, upload};
+use crate::fs::sys::faults::Faults;
 use crate::fs::{LocalStore, Options};
 use crate::record::{self, Record};
 use crate::store::{Error, Store};
@@ -224,4 +225,25 @@ async fn unsynced_bytes_are_bounded_during_an_upload() {
         assert!(unsynced <= (2 * 256 + 3 * 64) * 1024, "{unsynced} bytes are unsynced");
     }
     assert_eq!(writer.sync().await.expect("syncs").offset(), Offset::new(4 * 1024 * 1024));
+}
+
+/// A directory may contain a million uploads.
+#[tokio::test]
+async fn a_listing_reads_each_file_of_an_upload_once() {
+    const COUNT: usize = 20;
+    let directory = tempfile::tempdir().expect("a directory");
+    let faults = Faults::install();
+    let store = open(directory.path());
+    for number in 0..COUNT {
+        let upload = upload(number as u64, None);
+        stored(&store, directory.path(), &upload, b"content").await;
+        store.commit(&done(&upload), ONE).await.expect("commits");
+    }
+    // The first listing also cleans.
+    for _ in 0..2 {
+        let before = faults.reads();
+        assert_eq!(store.list_all().await.expect("lists").len(), COUNT);
+        // The directory, `damaged`, and the record are opened; the record is read, and the content looked at.
+        assert_eq!(faults.reads() - before, COUNT * 5);
+    }
 }
