@@ -17,8 +17,8 @@ use crate::expiries::Filed;
 use crate::shared::{Hoist, Shared};
 use crate::transition::Removal;
 
-/// A survey in the background pauses for this many times the duration of each step, to leave the disk to requests.
-const PAUSE_FACTOR: u32 = 4;
+/// The groups in the order in which they are surveyed. An upload that is completed in between is in both surveys.
+const GROUPS: [UploadGroup; 2] = [UploadGroup::Open, UploadGroup::Complete];
 
 /// The time after which a failed recovery is tried again.
 const RECOVERY_RETRY: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ pub struct Swept {
 enum Pace {
     /// As fast as the store allows.
     Full,
-    /// With pauses.
+    /// With a pause after each step, as long as the step, to leave the disk to requests.
     Background,
 }
 
@@ -76,7 +76,10 @@ impl Hoist {
     /// Safe to drop between two uploads; call it again.
     pub async fn recover(&self) -> Result<Swept, Error> {
         self.prepare().await;
-        let (mut swept, unfinished) = self.count_stored(Pace::Full).await?;
+        let (mut swept, mut unfinished) = (Swept::default(), Unfinished::default());
+        for group in GROUPS {
+            swept.seen += self.count(group, Pace::Full, &mut unfinished).await?;
+        }
         for (ids, is_orphaned) in [(unfinished.due, false), (unfinished.orphaned, true)] {
             for id in ids {
                 self.finish_or_remove(id, is_orphaned, false, &mut swept).await;
@@ -106,22 +109,25 @@ impl Hoist {
         shared.ledger.fill();
     }
 
-    /// Lists all stored uploads and counts them for the quotas. Creations may wait for that, so `pace` is that of the part
-    /// for which none does.
-    async fn count_stored(&self, pace: Pace) -> Result<(Swept, Unfinished), Error> {
+    /// Lists a group and counts it for the quotas. If creations wait for that, it has no pauses.
+    async fn count(
+        &self,
+        group: UploadGroup,
+        pace: Pace,
+        unfinished: &mut Unfinished,
+    ) -> Result<usize, Error> {
         let ledger = &self.shared().ledger;
-        let (mut swept, mut unfinished) = (Swept::default(), Unfinished::default());
-        for (group, filled) in [(UploadGroup::Open, Filled::Open), (UploadGroup::Complete, Filled::All)] {
-            let pace = if ledger.is_ready() { pace } else { Pace::Full };
-            swept.seen += self
-                .survey(group, pace, |summary| {
-                    ledger.found(summary);
-                    unfinished.note(summary);
-                })
-                .await?;
-            ledger.filled(filled);
-        }
-        Ok((swept, unfinished))
+        let pace = if ledger.is_ready() { pace } else { Pace::Full };
+        let found = |summary: &UploadSummary| {
+            ledger.found(summary);
+            unfinished.note(summary);
+        };
+        let seen = self.survey(group, pace, found).await?;
+        ledger.filled(match group {
+            UploadGroup::Open => Filled::Open,
+            UploadGroup::Complete => Filled::All,
+        });
+        Ok(seen)
     }
 
     /// Lists a group, and files the uploads that may expire. Returns the number of uploads.
@@ -148,7 +154,7 @@ impl Hoist {
                 visit(summary);
             }
             if pace == Pace::Background {
-                tokio::time::sleep(took.saturating_mul(PAUSE_FACTOR)).await;
+                tokio::time::sleep(took).await;
             }
         }
         expiries.end(&survey);
@@ -162,25 +168,35 @@ impl Hoist {
     /// As [`Hoist::recover`].
     pub async fn catch_up(&self, stop: CancellationToken) {
         let catching_up = async {
-            let (mut swept, unfinished) = loop {
-                match self.count_stored(Pace::Background).await {
-                    Ok(counted) => break counted,
-                    Err(failure) => {
-                        tracing::error!(error = %crate::error::chain(&failure), "cannot list the stored uploads; trying again");
-                        tokio::time::sleep(RECOVERY_RETRY).await;
-                    }
+            let (mut swept, mut due) = (Swept::default(), 0);
+            for group in GROUPS {
+                let mut unfinished = Unfinished::default();
+                swept.seen += self.count_at_last(group, &mut unfinished).await;
+                due += unfinished.due.len() + unfinished.composed.len();
+                for id in unfinished.due.into_iter().chain(unfinished.composed) {
+                    self.shared().backlog.add(id);
                 }
-            };
-            let due = unfinished.due.len() + unfinished.composed.len();
+                for id in unfinished.orphaned {
+                    self.finish_or_remove(id, true, false, &mut swept).await;
+                }
+            }
             tracing::info!(uploads = swept.seen, due, "counted the stored uploads");
-            for id in unfinished.due.into_iter().chain(unfinished.composed) {
-                self.shared().backlog.add(id);
-            }
-            for id in unfinished.orphaned {
-                self.finish_or_remove(id, true, false, &mut swept).await;
-            }
         };
         stop.run_until_cancelled(catching_up).await;
+    }
+
+    /// Counts a group beside requests, however often the store has to be asked.
+    async fn count_at_last(&self, group: UploadGroup, unfinished: &mut Unfinished) -> usize {
+        loop {
+            match self.count(group, Pace::Background, unfinished).await {
+                Ok(seen) => return seen,
+                Err(failure) => {
+                    tracing::error!(error = %crate::error::chain(&failure), "cannot list the stored uploads; trying again");
+                    *unfinished = Unfinished::default();
+                    tokio::time::sleep(RECOVERY_RETRY).await;
+                }
+            }
+        }
     }
 
     /// Removes expired uploads once. Steps of the wall clock do not count towards their age.
@@ -293,7 +309,7 @@ impl Hoist {
         if !removes || !ledger.is_filled() {
             return Ok(swept);
         }
-        for group in [UploadGroup::Open, UploadGroup::Complete] {
+        for group in GROUPS {
             let now = clock.now();
             loop {
                 if expiries.needs_survey(group, now, clock.steps()) {
