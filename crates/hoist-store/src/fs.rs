@@ -20,6 +20,8 @@ mod listing;
 mod local_store;
 mod options;
 mod read;
+#[cfg_attr(not(any(target_os = "linux", target_os = "android")), path = "fs/no_sender.rs")]
+mod sender;
 mod setup;
 mod sync;
 mod sys;

@@ -55,8 +55,11 @@
 //! and must not block later calls. Work that has begun may continue in the background.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -376,6 +379,25 @@ pub trait Reader: Send {
     /// # Cancellation
     /// If dropped, no byte is skipped.
     fn next(&mut self) -> StoreFuture<'_, Option<Bytes>>;
+
+    /// Sends the next `bytes` bytes to a socket, without reading them into the memory of the process, as fast as the
+    /// socket takes them. Adds to `sent` what it has taken. Returns whether that is possible; if not, nothing was sent.
+    ///
+    /// The socket is in nonblocking mode.
+    ///
+    /// # Errors
+    /// As for [`next`](Reader::next); [`Error::Io`] also if the socket fails.
+    ///
+    /// # Cancellation
+    /// If dropped, some more bytes may still be sent, and the reader does not know how many were.
+    fn send<'a>(
+        &'a mut self,
+        _socket: &'a Arc<OwnedFd>,
+        _bytes: u64,
+        _sent: &'a Arc<AtomicU64>,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
 }
 
 /// The uploads of a [`Store::list`], in batches.

@@ -22,6 +22,7 @@ use super::entry::Entries;
 use super::layout::{CONTENT, CONTENT_NEW, ParentDirs};
 use super::listing::LocalListing;
 use super::options::{Headroom, Options};
+use super::sender::Sender;
 use super::sync::Syncer;
 use super::task::Tasks;
 use super::thread_pool::ThreadPool;
@@ -45,6 +46,8 @@ pub struct LocalStore {
     tasks: Tasks,
     /// Runs jobs that are short.
     io_pool: ThreadPool,
+    /// Sends content to sockets.
+    sender: Sender,
     /// Runs jobs that may take minutes, such as a listing or a copy to another file system.
     bulk_pool: ThreadPool,
     background: ThreadPool,
@@ -67,6 +70,7 @@ impl LocalStore {
         Ok(Self {
             entries: Arc::new(Entries::new(options.fences_max)),
             io_pool: ThreadPool::start("hoist-files", options.other_threads)?,
+            sender: Sender::start(options.other_threads)?,
             bulk_pool: ThreadPool::start("hoist-bulk", 2)?,
             syncer: Syncer::start(&data_dir, disk_pool.clone())?,
             pool: WritePool::new(Arc::clone(&data_dir), options, disk_pool.clone(), background.clone()),
@@ -287,7 +291,8 @@ impl Store for LocalStore {
 
     fn read(&self, id: UploadId, from: Offset) -> StoreFuture<'_, Box<dyn Reader>> {
         let (data_dir, pool) = (Arc::clone(&self.data_dir), self.io_pool.clone());
-        Box::pin(self.io_pool.call(move || read::open(&data_dir, id, from, pool)))
+        let sender = self.sender.clone();
+        Box::pin(self.io_pool.call(move || read::open(&data_dir, id, from, pool, sender)))
     }
 
     fn export<'a>(
@@ -397,6 +402,7 @@ impl Drop for LocalStore {
         self.disk_pool.close();
         self.background.close();
         self.io_pool.close();
+        self.sender.close();
         self.bulk_pool.close();
         self.syncer.close();
         self.data_dir.unlock();

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use hoist_proto::types::{Durable, Offset, Timestamp, UploadId};
@@ -11,6 +12,7 @@ use rustix::fs::{OFlags, Stat};
 use super::data_dir::DataDir;
 use super::entry::Entry;
 use super::layout::{CONTENT, ParentDir, ParentDirs};
+use super::sender::{End, Outgoing, Sender};
 use super::sys;
 use super::thread_pool::ThreadPool;
 use super::upload_dir::{StoredRecord, UploadDir};
@@ -25,13 +27,14 @@ pub(super) fn open(
     id: UploadId,
     from: Offset,
     pool: ThreadPool,
+    sender: Sender,
 ) -> Result<Box<dyn Reader>, Error> {
     let dir = data_dir.find_unlocked(id)?.ok_or(Error::Missing)?;
     dir.check_trusted()?;
     // Before the file is opened: a join in between replaces an empty content by a longer one.
     let end = dir.verified_bytes()?.ok_or(Error::Missing)?;
     let file = dir.content(OFlags::RDONLY)?.ok_or(Error::Missing)?;
-    Ok(Box::new(LocalReader { file: Arc::new(file), at: from.get(), end, dir: Arc::new(dir), pool }))
+    Ok(Box::new(LocalReader { file: Arc::new(file), at: from.get(), end, dir: Arc::new(dir), pool, sender }))
 }
 
 struct LocalReader {
@@ -40,6 +43,7 @@ struct LocalReader {
     at: u64,
     end: u64,
     pool: ThreadPool,
+    sender: Sender,
 }
 
 impl LocalReader {
@@ -55,19 +59,57 @@ impl LocalReader {
         };
         let bytes = self.pool.call(job).await?;
         if bytes.is_empty() {
-            return Err(Error::Damaged(format!(
-                "its content should have {} bytes and ends at {at}",
-                self.end
-            )));
+            return Err(self.ends_early());
         }
         self.at += bytes.len() as u64;
         Ok(Some(bytes.into()))
+    }
+
+    async fn send_to(
+        &mut self,
+        socket: &Arc<OwnedFd>,
+        bytes: u64,
+        sent: &Arc<AtomicU64>,
+    ) -> Result<bool, Error> {
+        if bytes > self.end.saturating_sub(self.at) {
+            return Err(self.ends_early());
+        }
+        let outgoing = Outgoing {
+            file: Arc::clone(&self.file),
+            at: self.at,
+            bytes,
+            socket: Arc::clone(socket),
+            sent: Arc::clone(sent),
+        };
+        match self.sender.send(outgoing).await? {
+            Ok(End::Complete) => self.at += bytes,
+            Ok(End::Short(at)) => {
+                self.at = at;
+                return Err(self.ends_early());
+            }
+            Ok(End::Unsupported) => return Ok(false),
+            Err(errno) => return Err(self.dir.failed("sending", CONTENT, errno)),
+        }
+        Ok(true)
+    }
+
+    fn ends_early(&self) -> Error {
+        Error::Damaged(format!("its content should have {} bytes and ends at {}", self.end, self.at))
     }
 }
 
 impl Reader for LocalReader {
     fn next(&mut self) -> StoreFuture<'_, Option<Bytes>> {
         Box::pin(self.read())
+    }
+
+    fn send<'a>(
+        &'a mut self,
+        socket: &'a Arc<OwnedFd>,
+        bytes: u64,
+        sent: &'a Arc<AtomicU64>,
+    ) -> StoreFuture<'a, bool> {
+        Box::pin(self.send_to(socket, bytes, sent))
     }
 }
 

@@ -290,6 +290,18 @@ fn write_some(file: impl AsFd, at: u64, buffers: &[IoSlice<'_>]) -> Result<usize
     return rustix::io::pwrite(file, &buffers[0], at);
 }
 
+/// Sends up to `bytes_max` bytes at an offset to a socket in nonblocking mode. Waits for the disk, not for the socket.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn send_file(
+    file: impl AsFd,
+    mut at: u64,
+    socket: impl AsFd,
+    bytes_max: usize,
+) -> Result<usize, Errno> {
+    pass(Call::Read)?;
+    retry_on_intr(|| rustix::fs::sendfile(&socket, &file, Some(&mut at), bytes_max))
+}
+
 /// Reads up to `bytes_max` bytes at an offset. Returns fewer only at the end of the file.
 pub(super) fn read_at(file: impl AsFd, at: u64, bytes_max: usize) -> Result<Vec<u8>, Errno> {
     pass(Call::Read)?;

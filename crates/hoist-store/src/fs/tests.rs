@@ -32,6 +32,8 @@ mod killed;
 mod odd;
 mod operations;
 mod peek;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod sending;
 mod unverified;
 
 #[cfg(feature = "contract")]

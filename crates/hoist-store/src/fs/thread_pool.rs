@@ -101,7 +101,7 @@ impl<T: Send + 'static> Queue<T> {
 }
 
 /// Starts a thread.
-fn start(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+pub(super) fn start(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
     #[cfg(test)]
     let run = {
         let faults = super::sys::faults::current();
