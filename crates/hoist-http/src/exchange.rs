@@ -10,6 +10,7 @@
 //! for the given reason.
 
 use std::future::{Future, poll_fn};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -23,11 +24,16 @@ use tokio::task::coop::unconstrained;
 use crate::abort::Abort;
 use crate::body::Body;
 use crate::content::{Content, Receiver, SharedContent};
+use crate::direct::{Direct, DirectBody};
 use crate::interim::Interim;
 use crate::limits::Limits;
 use crate::pace::Stall;
 use crate::rejection::Rejection;
 use crate::service::{self, BoxError, HttpBody, HttpService, Sender};
+use crate::transport;
+
+/// The number of times within [`Limits::write_idle`] at which the progress of a body that sends itself is checked.
+const STALL_CHECKS: u32 = 4;
 
 /// The sending side of one exchange, as a version of HTTP implements it.
 pub(crate) trait Responder {
@@ -58,6 +64,11 @@ pub(crate) trait Responder {
 
     /// Ends the content, if [`send_data`](Self::send_data) has not.
     fn send_end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Interrupted>;
+
+    /// Returns the socket, if content of a known length can be sent to it as it is.
+    fn direct_socket(&self) -> Option<Arc<OwnedFd>> {
+        None
+    }
 
     /// Sends the connection's own response.
     fn send_problem(&mut self, rejection: Rejection);
@@ -223,12 +234,88 @@ impl<'a, R: Receiver> Exchange<'a, R> {
         responder: &mut T,
         response: Response<B>,
     ) -> Result<(), Interrupted> {
-        let (head, body) = response.into_parts();
-        let has_content = responder.send_head(head, &body.size_hint(), body.is_end_stream())?;
+        let (mut head, body) = response.into_parts();
+        let direct = head.extensions.remove::<Direct>();
+        let size = body.size_hint();
+        let length = size.exact();
+        let has_content = responder.send_head(head, &size, body.is_end_stream())?;
         if !has_content && responder.unflushed() == 0 {
             return Ok(());
         }
-        let mut body = pin!(has_content.then_some(body));
+        if let (Some(direct), Some(length), Some(socket)) = (direct, length, responder.direct_socket()) {
+            // On the heap, so that other exchanges do not keep room for it.
+            return Box::pin(self.respond_directly(responder, direct, length, socket, body)).await;
+        }
+        self.respond_in_frames(responder, pin!(has_content.then_some(body))).await
+    }
+
+    /// Lets the response's body send its content to the socket, or sends it in frames if the body cannot.
+    async fn respond_directly<T: Responder, B: HttpBody>(
+        &self,
+        responder: &mut T,
+        direct: Direct,
+        length: u64,
+        socket: Arc<OwnedFd>,
+        mut body: B,
+    ) -> Result<(), Interrupted> {
+        if let Some(body) = direct.body(&mut body)
+            && self.send_directly(responder, body, &socket).await?
+        {
+            return if body.sent() == length { Ok(()) } else { Err(Interrupted::Failed) };
+        }
+        drop(socket);
+        self.respond_in_frames(responder, pin!(Some(body))).await
+    }
+
+    /// Returns whether the body has sent its content. If not, no byte was sent.
+    async fn send_directly<T: Responder>(
+        &self,
+        responder: &mut T,
+        body: &mut dyn DirectBody,
+        socket: &Arc<OwnedFd>,
+    ) -> Result<bool, Interrupted> {
+        let mut stall = Stall::default();
+        let (mut is_flushed, mut sent, mut checks) = (false, 0, 0);
+        let end = poll_fn(|cx| {
+            loop {
+                if self.abort.fired(cx) {
+                    return Poll::Ready(Err(Interrupted::Aborted));
+                }
+                if responder.poll_reset(cx).is_ready() {
+                    return Poll::Ready(Err(Interrupted::PeerGone));
+                }
+                if !is_flushed {
+                    is_flushed = responder.poll_flush(cx)?.is_ready();
+                }
+                if is_flushed && let Poll::Ready(end) = body.poll_send(cx, socket) {
+                    return Poll::Ready(end.map_err(failed));
+                }
+                // The body does not tell when the socket takes something, so its count is compared now and then.
+                ready!(stall.poll(cx, self.limits.write_idle / STALL_CHECKS));
+                stall.moved();
+                // If there is room, the peer waits for the body.
+                let is_stalled = body.sent() == sent && !transport::has_room(socket);
+                sent = body.sent();
+                checks = if is_stalled { checks + 1 } else { 0 };
+                if checks == STALL_CHECKS {
+                    return Poll::Ready(Err(self.stalled()));
+                }
+            }
+        });
+        end.await
+    }
+
+    fn stalled(&self) -> Interrupted {
+        tracing::debug!(peer = %self.peer, "the peer does not read its response");
+        Interrupted::Failed
+    }
+
+    /// Sends the content of the response's body as it yields it.
+    async fn respond_in_frames<T: Responder, B: HttpBody>(
+        &self,
+        responder: &mut T,
+        mut body: Pin<&mut Option<B>>,
+    ) -> Result<(), Interrupted> {
         let mut stall = Stall::default();
         let sent = poll_fn(|cx| {
             loop {
@@ -247,8 +334,7 @@ impl<'a, R: Receiver> Exchange<'a, R> {
                             stall.moved();
                         }
                         ready!(stall.poll(cx, self.limits.write_idle));
-                        tracing::debug!(peer = %self.peer, "the peer does not read its response");
-                        return Poll::Ready(Err(Interrupted::Failed));
+                        return Poll::Ready(Err(self.stalled()));
                     }
                 }
                 match sent {
@@ -291,10 +377,7 @@ fn send_ready<T: Responder, B: HttpBody>(
         let Some(mut content) = body.as_mut().as_pin_mut() else { return Ok(Sent::All) };
         let frame = match content.as_mut().poll_frame(cx) {
             Poll::Pending => return Ok(Sent::Available),
-            Poll::Ready(frame) => frame.transpose().map_err(|error| {
-                tracing::debug!(error = %error.into(), "the response's body failed");
-                Interrupted::Failed
-            })?,
+            Poll::Ready(frame) => frame.transpose().map_err(failed)?,
         };
         let has_ended = match frame.map(http_body::Frame::into_data) {
             Some(Ok(data)) => responder.send_data(data, content.is_end_stream())?,
@@ -312,6 +395,11 @@ fn send_ready<T: Responder, B: HttpBody>(
         }
     }
     Ok(if body.is_none() { Sent::All } else { Sent::UpToRoom })
+}
+
+fn failed(error: impl Into<BoxError>) -> Interrupted {
+    tracing::debug!(error = %error.into(), "the response's body failed");
+    Interrupted::Failed
 }
 
 /// The message that is logged when a service panics and takes its stream with it.

@@ -10,6 +10,7 @@ mod read;
 mod write;
 
 use std::future::poll_fn;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -266,6 +267,10 @@ impl Responder for H1Responder<'_> {
         }
         tracing::error!("the response's body is shorter than its Content-Length");
         Err(Interrupted::Failed)
+    }
+
+    fn direct_socket(&self) -> Option<Arc<OwnedFd>> {
+        matches!(self.coding, Coding::Length(1..)).then(|| self.writer.half.direct())?
     }
 
     fn send_problem(&mut self, rejection: Rejection) {

@@ -41,6 +41,7 @@ mod body;
 mod buffers;
 mod content;
 mod date;
+mod direct;
 mod exchange;
 mod fields;
 #[doc(hidden)]
@@ -62,6 +63,7 @@ mod transport;
 
 pub use abort::Abort;
 pub use body::{Body, BodyError};
+pub use direct::{Direct, DirectBody};
 pub use interim::{Interim, InterimError};
 pub use limits::{Limits, LiveLimits};
 pub use listener::Listener;

@@ -188,14 +188,19 @@ impl SharedSocket {
         if self.0.reads.fetch_add(1, Ordering::Relaxed) < BUSY_READS {
             return;
         }
+        leave_queue(&mut lock(&self.0.place));
+    }
+
+    /// Takes the socket out of the queue, so that writes by another thread cause no events, and returns a descriptor for
+    /// them. Returns `None` if there is none left.
+    fn lend(&self) -> Option<OwnedFd> {
         let mut place = lock(&self.0.place);
-        *place = match std::mem::replace(&mut *place, Place::Closed) {
-            Place::Queued { accepted, writer_waits: false } => match Arc::try_unwrap(accepted) {
-                Ok(accepted) => accepted.into_fd().map_or(Place::Closed, Place::Busy),
-                Err(accepted) => Place::Queued { accepted, writer_waits: false },
-            },
-            unchanged => unchanged,
-        };
+        leave_queue(&mut place);
+        match &*place {
+            Place::Queued { accepted, .. } => accepted.as_fd().try_clone_to_owned().ok(),
+            Place::Busy(fd) => fd.try_clone().ok(),
+            Place::Closed => None,
+        }
     }
 
     fn enter_queue(&self, place: &mut Place) {
@@ -212,6 +217,17 @@ impl SharedSocket {
             unchanged => unchanged,
         };
     }
+}
+
+/// Takes a socket out of the queue, unless a task waits for its events or is about to.
+fn leave_queue(place: &mut Place) {
+    *place = match std::mem::replace(place, Place::Closed) {
+        Place::Queued { accepted, writer_waits: false } => match Arc::try_unwrap(accepted) {
+            Ok(accepted) => accepted.into_fd().map_or(Place::Closed, Place::Busy),
+            Err(accepted) => Place::Queued { accepted, writer_waits: false },
+        },
+        unchanged => unchanged,
+    };
 }
 
 fn read(fd: BorrowedFd<'_>, buf: &mut Vec<u8>) -> io::Result<usize> {
@@ -232,6 +248,11 @@ pub(crate) struct WriteEnd {
 impl WriteEnd {
     pub(crate) fn new(socket: SharedSocket) -> Self {
         Self { socket, is_reset: false }
+    }
+
+    /// Returns a descriptor for writes by another thread, until this end is written to or the socket read from again.
+    pub(crate) fn lend(&self) -> Option<OwnedFd> {
+        self.socket.lend()
     }
 
     /// Makes dropping the last clone of the socket reset the connection. Unix sockets know no reset: their peer sees the

@@ -5,12 +5,15 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read as _};
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 #[cfg(feature = "tls")]
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio_util::io::poll_read_buf;
@@ -25,7 +28,7 @@ use crate::sync::lock;
 type Tls = tokio_rustls::server::TlsStream<Socket>;
 /// Locked for one system call at most.
 #[cfg(feature = "tls")]
-type SharedTls = std::sync::Arc<std::sync::Mutex<Tls>>;
+type SharedTls = Arc<std::sync::Mutex<Tls>>;
 
 /// A socket that can be read before the runtime has noticed that it is readable.
 pub(crate) struct Socket {
@@ -218,6 +221,12 @@ impl ReadHalf {
     }
 }
 
+/// Returns whether the socket has room, or has failed.
+pub(crate) fn has_room(socket: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 /// The half that sends to the peer.
 pub(crate) enum WriteHalf {
     Plain(WriteEnd),
@@ -232,6 +241,15 @@ impl WriteHalf {
             WriteHalf::Plain(end) => act(Pin::new(end)),
             #[cfg(feature = "tls")]
             WriteHalf::Tls(tls) => act(Pin::new(&mut *lock(tls))),
+        }
+    }
+
+    /// Returns the socket, if it carries the bytes of HTTP as they are.
+    pub(crate) fn direct(&self) -> Option<Arc<OwnedFd>> {
+        match self {
+            WriteHalf::Plain(end) => end.lend().map(Arc::new),
+            #[cfg(feature = "tls")]
+            WriteHalf::Tls(_) => None,
         }
     }
 

@@ -13,6 +13,7 @@
 mod support;
 
 mod differential;
+mod direct;
 mod drain;
 mod end_content;
 mod example;
