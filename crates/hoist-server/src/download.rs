@@ -8,6 +8,7 @@ mod select;
 
 use std::fmt::Write as _;
 
+use hoist_http::Direct;
 use hoist_proto::dialect;
 use hoist_proto::digest::{self, REPR_DIGEST};
 use hoist_proto::refusal::{Reason, Refusal};
@@ -53,6 +54,8 @@ pub(crate) async fn download(
     };
     drop(claim);
     let mut answer = Response::new(Body::stored(reader, bytes));
+    let direct = Direct::to(answer.body());
+    answer.extensions_mut().insert(direct);
     if let Some(part) = part {
         *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
         let range = format!("bytes {}-{}/{length}", part.start(), part.end());

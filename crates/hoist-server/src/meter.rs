@@ -30,6 +30,7 @@ pub(crate) struct Meter {
     observers: Observers,
     request: RequestEvent,
     received: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
     begun: Instant,
     span: tracing::Span,
 }
@@ -52,8 +53,8 @@ impl Meter {
             bytes_sent: 0,
             duration: std::time::Duration::ZERO,
         };
-        let (received, span) = (Arc::default(), tracing::Span::current());
-        Self { observers: observers.clone(), request, received, begun: Instant::now(), span }
+        let (received, sent, span) = (Arc::default(), Arc::default(), tracing::Span::current());
+        Self { observers: observers.clone(), request, received, sent, begun: Instant::now(), span }
     }
 
     /// Returns a body that counts the content it yields.
@@ -71,14 +72,16 @@ impl Meter {
         }
     }
 
-    pub(crate) fn sent(&mut self, bytes: usize) {
-        self.request.bytes_sent += bytes as u64;
+    /// Returns the count of the bytes that are sent.
+    pub(crate) fn sent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.sent)
     }
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
         self.request.bytes_received = self.received.load(Ordering::Relaxed);
+        self.request.bytes_sent = self.sent.load(Ordering::Relaxed);
         self.request.duration = self.begun.elapsed();
         self.span.in_scope(|| self.observers.tell(&Event::Answered(&self.request)));
     }

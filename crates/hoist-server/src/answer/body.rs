@@ -3,10 +3,14 @@
 //! Stored content is read when the transport asks for it and not before, so that a slow peer occupies one buffer.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use hoist_http::DirectBody;
 use hoist_store::store::{Error, Reader};
 use http_body::{Frame, SizeHint};
 
@@ -15,8 +19,10 @@ use crate::meter::Meter;
 /// The body of an [`Answer`](super::Answer).
 pub struct Body {
     source: Source,
+    /// The number of bytes sent.
+    sent: Arc<AtomicU64>,
     /// Reports the request when the body is dropped.
-    meter: Option<Box<Meter>>,
+    _meter: Option<Box<Meter>>,
 }
 
 enum Source {
@@ -27,11 +33,13 @@ enum Source {
 enum Reading {
     Idle(Box<dyn Reader>),
     /// A read is in progress. It returns the reader.
-    Waiting(Pin<Box<dyn Future<Output = Read> + Send>>),
+    Waiting(ReadFuture<Option<Bytes>>),
+    /// Content is being sent to the socket. It returns the reader.
+    Sending(ReadFuture<bool>),
     Ended,
 }
 
-type Read = (Box<dyn Reader>, Result<Option<Bytes>, Error>);
+type ReadFuture<T> = Pin<Box<dyn Future<Output = (Box<dyn Reader>, Result<T, Error>)> + Send>>;
 
 /// The stored content is shorter than its record states.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +54,7 @@ impl Body {
 
     /// Returns the body with the measure of its request, which counts what is sent.
     pub(crate) fn measured(self, meter: Meter) -> Self {
-        Self { meter: Some(Box::new(meter)), ..self }
+        Self { sent: meter.sent(), _meter: Some(Box::new(meter)), ..self }
     }
 
     fn bytes_left(&self) -> u64 {
@@ -65,7 +73,7 @@ impl<T: Into<Bytes>> From<T> for Body {
 
 impl From<Source> for Body {
     fn from(source: Source) -> Self {
-        Self { source, meter: None }
+        Self { source, sent: Arc::default(), _meter: None }
     }
 }
 
@@ -95,8 +103,8 @@ impl http_body::Body for Body {
             }
             Source::Store { reading, bytes_left } => ready!(reading.poll(cx, bytes_left)),
         };
-        if let (Some(meter), Ok(Some(piece))) = (&mut self.meter, &next) {
-            meter.sent(piece.len());
+        if let Ok(Some(piece)) = &next {
+            self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
         Poll::Ready(next.map(|piece| piece.map(Frame::data)).transpose())
     }
@@ -107,6 +115,25 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.bytes_left())
+    }
+}
+
+impl DirectBody for Body {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &Arc<OwnedFd>,
+    ) -> Poll<Result<bool, crate::BoxError>> {
+        let Source::Store { reading, bytes_left } = &mut self.source else { return Poll::Ready(Ok(false)) };
+        let was_sent = ready!(reading.poll_send(cx, socket, *bytes_left, &self.sent))?;
+        if was_sent {
+            *bytes_left = 0;
+        }
+        Poll::Ready(Ok(was_sent))
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 }
 
@@ -122,7 +149,7 @@ impl Reading {
                 (reader, read)
             }),
             Self::Waiting(future) => future,
-            Self::Idle(_) | Self::Ended => return Poll::Ready(Ok(None)),
+            Self::Idle(_) | Self::Sending(_) | Self::Ended => return Poll::Ready(Ok(None)),
         };
         let Poll::Ready((reader, read)) = future.as_mut().poll(cx) else {
             *self = Self::Waiting(future);
@@ -135,5 +162,37 @@ impl Reading {
             *self = Self::Idle(reader);
         }
         Poll::Ready(Ok(Some(piece)))
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &Arc<OwnedFd>,
+        bytes: u64,
+        sent: &Arc<AtomicU64>,
+    ) -> Poll<Result<bool, crate::BoxError>> {
+        let mut future = match std::mem::replace(self, Self::Ended) {
+            Self::Idle(mut reader) => {
+                let (socket, sent) = (Arc::clone(socket), Arc::clone(sent));
+                Box::pin(async move {
+                    let was_sent = reader.send(&socket, bytes, &sent).await;
+                    (reader, was_sent)
+                })
+            }
+            Self::Sending(future) => future,
+            reading @ (Self::Waiting(_) | Self::Ended) => {
+                *self = reading;
+                return Poll::Ready(Ok(false));
+            }
+        };
+        let Poll::Ready((reader, was_sent)) = future.as_mut().poll(cx) else {
+            *self = Self::Sending(future);
+            return Poll::Pending;
+        };
+        if !was_sent? {
+            *self = Self::Idle(reader);
+            return Poll::Ready(Ok(false));
+        }
+        Poll::Ready(Ok(true))
     }
 }
