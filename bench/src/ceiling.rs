@@ -1,16 +1,17 @@
 //! The ceiling: a program that does with each request the least that any server must do.
 //!
-//! A minimal HTTP/1.1 server with a thread for each connection. `PUT` writes a file, `PATCH` appends to it, `GET` sends
-//! it, `HEAD` has a fixed answer. It copies with `recv` and `write` through one buffer, or moves the pages with `splice`.
+//! A minimal HTTP/1.1 server, with a thread for each connection or one for each core. `PUT` writes a file, `PATCH` appends to it, `GET` sends
+//! it, `HEAD` has a fixed answer, and `PUT` with `Upload-Concat` joins files. It copies with `recv` and `write` through one buffer, or moves the pages with `splice`.
 //! It keeps no state, checks nothing, and trusts its peer.
 
+mod events;
 mod head;
 mod splice;
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -18,6 +19,7 @@ use anyhow::{Context as _, Result};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use self::head::Head;
+use self::splice::Pipe;
 use crate::tls;
 
 /// The buffer of a connection, in bytes.
@@ -34,6 +36,9 @@ pub(crate) struct Options {
     /// Calls `fdatasync` before each answer.
     #[arg(long)]
     sync: bool,
+    /// Serves all connections with a thread for each core, and `epoll`.
+    #[arg(long)]
+    events: bool,
     /// Moves the content with `splice`.
     #[arg(long)]
     splice: bool,
@@ -45,63 +50,94 @@ pub(crate) struct Options {
 /// Runs the program until it is killed.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let listener = TcpListener::bind(options.listen).context("cannot listen")?;
+    if options.events {
+        return events::run(&listener, options);
+    }
     let tls = options.tls.as_deref().map(tls::server_config).transpose()?.map(Arc::new);
     loop {
         let (tcp, _) = listener.accept()?;
         let (options, tls) = (options.clone(), tls.clone());
         // An error is the end of a connection, which is how each of them ends.
-        thread::spawn(move || serve(tcp, &options, tls).ok());
+        thread::spawn(move || serve(tcp, options, tls).ok());
     }
 }
 
-fn serve(tcp: TcpStream, options: &Options, tls: Option<Arc<ServerConfig>>) -> Result<()> {
+/// Answers the requests of a connection in a thread of its own.
+fn serve(tcp: TcpStream, options: Options, tls: Option<Arc<ServerConfig>>) -> Result<()> {
     tcp.set_nodelay(true)?;
-    let mut file = Current::new(&options.data);
+    let mut responder = Responder::new(options);
+    let mut file = None;
     match tls {
         Some(config) => {
             let mut stream = StreamOwned::new(ServerConnection::new(config)?, tcp);
-            requests(&mut stream, options, &mut file, None)
+            while responder.answer(&mut stream, None, &mut file)? {}
         }
-        None => requests(&mut &tcp, options, &mut file, Some(&tcp)),
+        None => while responder.answer(&mut &tcp, Some(&tcp), &mut file)? {},
     }
+    Ok(())
 }
 
-/// Answers the requests of a connection. `socket` is the stream itself if it is not encrypted.
-fn requests(
-    stream: &mut (impl Read + Write),
-    options: &Options,
-    file: &mut Current<'_>,
-    socket: Option<&TcpStream>,
-) -> Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut splicer = None;
-    let mut filled = 0;
-    loop {
-        let Some(head) = Head::read(stream, &mut buffer, &mut filled)? else { return Ok(()) };
+/// The file of a connection's last request, which the next one often continues, and its name.
+type LastFile = Option<(String, File)>;
+
+/// Answers one request after the other.
+struct Responder {
+    options: Options,
+    buffer: Vec<u8>,
+    /// Made for the first content that is spliced.
+    pipe: Option<Pipe>,
+}
+
+impl Responder {
+    fn new(options: Options) -> Self {
+        Self { options, buffer: vec![0; BUFFER_BYTES], pipe: None }
+    }
+
+    /// Answers the next request of a connection, and returns false at its end. The peer sends no request before the
+    /// answer to its last one. `socket` is the stream itself if it is not encrypted.
+    fn answer(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        socket: Option<&TcpStream>,
+        last: &mut LastFile,
+    ) -> Result<bool> {
+        let Some((head, filled)) = Head::read(stream, &mut self.buffer)? else { return Ok(false) };
         match head.method.as_str() {
+            "HEAD" => {}
             "GET" => {
-                filled = head.remove(&mut buffer, filled);
-                send(stream, file.open(&head.path, false)?, &head, socket)?;
-                continue;
+                send(stream, self.open(last, &head.path, false)?, &head, socket)?;
+                return Ok(true);
             }
-            "HEAD" => filled = head.remove(&mut buffer, filled),
             _ => {
-                let target = file.open(&head.path, head.method == "PUT")?;
-                let first = (filled - head.bytes).min(usize::try_from(head.content)?);
-                target.write_all(&buffer[head.bytes..head.bytes + first])?;
-                let left = head.content - first as u64;
-                // What follows the content is the next request, which a client sends after the answer.
-                filled = 0;
-                match socket.filter(|_| options.splice && left > 0) {
-                    Some(socket) => splice::receive(&mut splicer, socket, target, left)?,
-                    None => copy(stream, target, left, &mut buffer)?,
+                let file = self.open(last, &head.path, head.method == "PUT")?;
+                file.write_all(&self.buffer[head.bytes..filled])?;
+                for part in &head.parts {
+                    let part = self.options.data.join(part.trim_start_matches('/'));
+                    io::copy(&mut File::open(part)?, file)?;
                 }
-                if options.sync {
-                    target.sync_data()?;
+                let left = head.content - (filled - head.bytes) as u64;
+                match socket.filter(|_| self.options.splice && left > 0) {
+                    Some(socket) => splice::receive(&mut self.pipe, socket, file, left)?,
+                    None => copy(stream, file, left, &mut self.buffer)?,
+                }
+                if self.options.sync {
+                    file.sync_data()?;
                 }
             }
         }
         stream.write_all(b"HTTP/1.1 204 No Content\r\nupload-offset: 0\r\n\r\n")?;
+        Ok(true)
+    }
+
+    /// Returns the file of this name, created if it is new.
+    fn open<'a>(&self, last: &'a mut LastFile, path: &str, is_new: bool) -> Result<&'a mut File> {
+        if is_new || last.as_ref().is_none_or(|(name, _)| name != path) {
+            let mut options = File::options();
+            options.read(true).write(true).create(is_new).truncate(is_new);
+            let file = options.open(self.options.data.join(path.trim_start_matches('/')))?;
+            *last = Some((path.to_owned(), file));
+        }
+        Ok(&mut last.as_mut().expect("opened above").1)
     }
 }
 
@@ -137,28 +173,4 @@ fn send(stream: &mut impl Write, file: &mut File, head: &Head, socket: Option<&T
         rustix::fs::sendfile(socket, &*file, Some(&mut offset), count)?;
     }
     Ok(())
-}
-
-/// The file of the last request, which the next one often continues.
-struct Current<'a> {
-    data: &'a Path,
-    file: Option<(String, File)>,
-}
-
-impl<'a> Current<'a> {
-    fn new(data: &'a Path) -> Self {
-        Self { data, file: None }
-    }
-
-    /// Returns the file of this name, created if it is new.
-    fn open(&mut self, path: &str, is_new: bool) -> Result<&mut File> {
-        if is_new || self.file.as_ref().is_none_or(|(name, _)| name != path) {
-            let mut options = File::options();
-            options.read(true).write(true).create(is_new).truncate(is_new);
-            let file = options.open(self.data.join(path.trim_start_matches('/')))?;
-            self.file = Some((path.to_owned(), file));
-        }
-        let (_, file) = self.file.as_mut().expect("opened above");
-        Ok(file)
-    }
 }

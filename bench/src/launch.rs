@@ -1,7 +1,7 @@
 //! The start of a contender with a data directory in the place that a case names.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::client::Address;
 use crate::content::Content;
 use crate::delay;
+use crate::load::Client;
 use crate::process::{self, Process};
 use crate::program::install::Installed;
 use crate::program::{Durability, Setup};
@@ -83,6 +84,19 @@ impl Launch {
             content: self.content.clone(),
             is_thorough: self.is_thorough,
         }))
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.contender.client
+    }
+
+    pub(crate) fn executable(&self) -> &Path {
+        &self.installed.executable
+    }
+
+    /// Returns the path of a file for a client to send, which is deleted with the data.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.data.path().join("sent")
     }
 
     /// Returns whether the data directory has no content yet.

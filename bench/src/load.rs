@@ -3,7 +3,9 @@
 mod append;
 mod download;
 mod held;
+mod join;
 mod offset;
+mod put;
 mod retained;
 mod small;
 mod stream;
@@ -12,7 +14,9 @@ mod take_over;
 pub(crate) use self::append::Appends;
 pub(crate) use self::download::Downloads;
 pub(crate) use self::held::{Held, Holding};
+pub(crate) use self::join::Join;
 pub(crate) use self::offset::Offsets;
+pub(crate) use self::put::{Client, Put};
 pub(crate) use self::retained::Retained;
 pub(crate) use self::small::Small;
 pub(crate) use self::stream::Stream;
@@ -35,6 +39,8 @@ pub(crate) enum Load {
     TakeOver(TakeOver),
     Retained(Retained),
     Downloads(Downloads),
+    Join(Join),
+    Put(Put),
 }
 
 impl Load {
@@ -49,7 +55,9 @@ impl Load {
             Self::Held(load) => load.run(&start()?).await,
             Self::TakeOver(load) => load.run(&start()?).await,
             Self::Downloads(load) => load.run(&start()?).await,
+            Self::Join(load) => load.run(&start()?).await,
             Self::Retained(load) => load.run(launch).await,
+            Self::Put(load) => load.run(launch),
         }
     }
 
@@ -67,6 +75,9 @@ impl Load {
             Self::Held(load) => load.bytes(),
             Self::TakeOver(load) => load.bytes(),
             Self::Downloads(load) => load.bytes,
+            Self::Join(load) => 2 * load.parts * load.bytes,
+            // The file, and what the server stores.
+            Self::Put(load) => 2 * load.bytes,
             Self::Offsets(_) | Self::Retained(_) => 0,
         }
     }

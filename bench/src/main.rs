@@ -27,13 +27,15 @@ mod tls;
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::machine::Machine;
 use crate::program::install::{Installed, Toolbox};
-use crate::program::{BEFORE, CEILING, HOIST, PEERS, Program, SPLICE};
+use crate::program::{BEFORE, HOIST, PEERS, Program, RAW};
 use crate::report::{Row, markdown};
 use crate::scenario::{Plan, SCENARIOS, Scale, Scenario};
 
@@ -125,10 +127,11 @@ fn measure(options: &Options) -> Result<()> {
         disk: (options.dir.clone(), machine.file_system.clone()),
         peers: PEERS.into_iter().filter(|peer| installed.contains_key(peer.name)).collect(),
         has_before: options.before.is_some(),
+        has_curl: Command::new("curl").arg("--version").output().is_ok(),
     };
     let mut failures = 0;
     for scenario in scenarios {
-        let mut rows = Vec::new();
+        let (began, mut rows) = (Instant::now(), Vec::new());
         for case in (scenario.cases)(&plan) {
             let outcomes = round::run(&case, rounds, scale == Scale::Smoke, &installed)?;
             let of_case = report::rows(scenario, &case, &outcomes);
@@ -142,11 +145,12 @@ fn measure(options: &Options) -> Result<()> {
         if options.write {
             write(scenario.name, &markdown::table(&rows, rounds))?;
         }
+        eprintln!("{} took {:.0} s", scenario.name, began.elapsed().as_secs_f64());
         failures += rows.iter().filter(|row| is_own_failure(row)).count();
     }
     if options.write {
         let version = |name| installed.get(name).map(|found: &Installed| found.version.as_str());
-        let programs = [&CEILING, &SPLICE, &HOIST].into_iter().chain(PEERS);
+        let programs = RAW.into_iter().chain([&HOIST]).chain(PEERS);
         let programs: Vec<_> = programs.map(|program| (program, version(program.name))).collect();
         write("machine", &markdown::machine(&machine, &programs))?;
     }
@@ -182,7 +186,7 @@ fn installed(options: &Options, scale: Scale) -> Result<HashMap<&'static str, In
     let tools = tools(options)?;
     let before = options.before.as_ref().map(|_| &BEFORE);
     let mut installed = HashMap::new();
-    for program in [&CEILING, &SPLICE, &HOIST].into_iter().chain(before) {
+    for program in RAW.into_iter().chain([&HOIST]).chain(before) {
         let found = (program.install)(&tools).with_context(|| format!("no {}", program.name))?;
         installed.insert(program.name, found);
     }

@@ -83,6 +83,17 @@ pub(crate) const SPLICE: Program = Program {
     ..CEILING
 };
 
+/// The raw program for small requests.
+pub(crate) const RESPONDER: Program = Program {
+    name: "responder",
+    about: "the same with a thread for each core and `epoll`, for small requests",
+    command: |setup| with(ceiling(setup), &["--events"]),
+    ..CEILING
+};
+
+/// The raw programs.
+pub(crate) const RAW: [&Program; 3] = [&CEILING, &SPLICE, &RESPONDER];
+
 /// hoist, as it is built here.
 pub(crate) const HOIST: Program = Program {
     name: "hoist",
@@ -162,7 +173,7 @@ fn ceiling(setup: &Setup<'_>) -> Command {
 fn hoist(setup: &Setup<'_>) -> Command {
     let mut command = Command::new(setup.executable);
     command.args(["serve", "--listen", &setup.addr.to_string(), "--durability", setup.durability.name()]);
-    command.arg("--data").arg(setup.data).arg("--downloads");
+    command.arg("--data").arg(setup.data.join("hoist")).arg("--downloads");
     command.args(["--max-open-uploads", "none", "--max-open-uploads-per-address", "none"]);
     command.args(["--idle-timeout", "10m", "--min-rate", "0"]);
     if let Some(directory) = setup.tls {

@@ -122,6 +122,20 @@ impl Protocol {
         }
     }
 
+    /// Makes a creation that of a part, which [`join`](Self::join) refers to.
+    pub(crate) fn partial(self, create: Request) -> Request {
+        if self == Self::Tus { create.with("upload-concat", "partial") } else { create }
+    }
+
+    /// Returns the request that joins parts.
+    pub(crate) fn join(self, endpoint: &str, name: &str, parts: &[String]) -> Request {
+        let join = match self {
+            Self::Put => Request::new("PUT", &format!("{endpoint}{name}")),
+            _ => Request::new("POST", endpoint).with("tus-resumable", "1.0.0"),
+        };
+        join.with("upload-concat", format!("final;{}", parts.join(" "))).content(0)
+    }
+
     /// Returns the request that appends a part to the upload at `path`.
     pub(crate) fn append(self, path: &str, part: Part) -> Request {
         let append = Request::new("PATCH", path).content(part.bytes());

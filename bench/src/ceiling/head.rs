@@ -12,26 +12,29 @@ pub(super) struct Head {
     pub(super) content: u64,
     /// The first and the last byte of a range.
     pub(super) range: Option<(u64, u64)>,
+    /// The paths of the files to be joined.
+    pub(super) parts: Vec<String>,
     /// The length of the head.
     pub(super) bytes: usize,
 }
 
 impl Head {
-    /// Reads the next head, and what arrives with it, into the buffer, of which `filled` bytes are in use. Returns `None`
-    /// at the end of the connection.
-    pub(super) fn read(
-        stream: &mut impl Read,
-        buffer: &mut [u8],
-        filled: &mut usize,
-    ) -> Result<Option<Self>> {
+    /// Reads the next head, and what arrives with it, into the buffer. Returns the head and the number of bytes in the
+    /// buffer, or `None` at the end of the connection.
+    pub(super) fn read(stream: &mut impl Read, buffer: &mut [u8]) -> Result<Option<(Self, usize)>> {
+        let mut filled = 0;
         loop {
-            if let Some(head) = Self::parse(&buffer[..*filled])? {
-                return Ok(Some(head));
-            }
-            ensure!(*filled < buffer.len(), "a head larger than the buffer");
-            match stream.read(&mut buffer[*filled..])? {
+            ensure!(filled < buffer.len(), "a head larger than the buffer");
+            match stream.read(&mut buffer[filled..])? {
                 0 => return Ok(None),
-                count => *filled += count,
+                count => filled += count,
+            }
+            if let Some(head) = Self::parse(&buffer[..filled])? {
+                ensure!(
+                    (filled - head.bytes) as u64 <= head.content,
+                    "a request before the answer to the last"
+                );
+                return Ok(Some((head, filled)));
             }
         }
     }
@@ -45,6 +48,7 @@ impl Head {
             found.and_then(|field| std::str::from_utf8(field.value).ok())
         };
         let range = field("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+        let parts = field("upload-concat").and_then(|parts| parts.strip_prefix("final;")).unwrap_or_default();
         Ok(Some(Self {
             method: request.method.context("no method")?.to_owned(),
             path: request.path.context("no path")?.to_owned(),
@@ -52,13 +56,8 @@ impl Head {
             range: range
                 .map(|(from, last)| Ok::<_, std::num::ParseIntError>((from.parse()?, last.parse()?)))
                 .transpose()?,
+            parts: parts.split_whitespace().map(str::to_owned).collect(),
             bytes: count,
         }))
-    }
-
-    /// Removes the head from the buffer. Returns the number of bytes that follow it.
-    pub(super) fn remove(&self, buffer: &mut [u8], filled: usize) -> usize {
-        buffer.copy_within(self.bytes..filled, 0);
-        filled - self.bytes
     }
 }

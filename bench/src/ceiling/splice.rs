@@ -10,25 +10,20 @@ use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, pipe, splice};
 /// The size of the pipe in bytes, the largest that an unprivileged process may have.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// A pipe, made for the first content of a connection.
+/// The two ends of a pipe.
 pub(super) struct Pipe {
     read: OwnedFd,
     write: OwnedFd,
 }
 
-/// Moves `left` bytes.
-pub(super) fn receive(
-    pipe_of: &mut Option<Pipe>,
-    socket: &TcpStream,
-    file: &File,
-    mut left: u64,
-) -> Result<()> {
-    if pipe_of.is_none() {
+/// Moves `left` bytes through a pipe, which is made if there is none.
+pub(super) fn receive(made: &mut Option<Pipe>, socket: &TcpStream, file: &File, mut left: u64) -> Result<()> {
+    if made.is_none() {
         let (read, write) = pipe()?;
         fcntl_setpipe_size(&write, PIPE_BYTES)?;
-        *pipe_of = Some(Pipe { read, write });
+        *made = Some(Pipe { read, write });
     }
-    let Some(pipe) = pipe_of else { return Ok(()) };
+    let Some(pipe) = made else { return Ok(()) };
     while left > 0 {
         let room = usize::try_from(left.min(PIPE_BYTES as u64))?;
         let mut held = splice(socket, None, &pipe.write, None, room, SpliceFlags::MOVE | SpliceFlags::MORE)?;

@@ -11,11 +11,11 @@ use crate::target::Target;
 
 /// The growth of the processor time in a [`QUIET`] below which a server has nothing to do.
 const IDLE_CPU: Duration = Duration::from_millis(2);
-const QUIET: Duration = Duration::from_millis(500);
+const QUIET: Duration = Duration::from_millis(300);
 /// The time limit of a start or a sweep.
 const WORK_MAX: Duration = Duration::from_mins(2);
 /// The shortest interval between sweeps.
-const INTERVAL_MIN: Duration = Duration::from_secs(3);
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// Complete uploads of one byte that the server finds at its start.
 #[derive(Clone)]
