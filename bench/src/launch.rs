@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use crate::client::Address;
@@ -104,12 +104,10 @@ impl Launch {
         Ok(fs::read_dir(self.data.path())?.next().is_none())
     }
 
-    /// Deletes the data.
-    pub(crate) fn clear(&self) -> Result<()> {
-        for entry in fs::read_dir(self.data.path())? {
-            let path: PathBuf = entry?.path();
-            if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
-        }
-        Ok(())
+    /// Starts the next run with an empty directory. Returns the directory of the last one, which is deleted when dropped.
+    pub(crate) fn renew(&mut self) -> Result<TempDir> {
+        let parent = self.data.path().parent().context("below the place of the case")?;
+        let empty = tempfile::tempdir_in(parent)?;
+        Ok(std::mem::replace(&mut self.data, empty))
     }
 }

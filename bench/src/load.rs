@@ -66,6 +66,11 @@ impl Load {
         matches!(self, Self::Retained(_))
     }
 
+    /// Returns whether a run leaves thousands of files.
+    pub(crate) fn has_many_files(&self) -> bool {
+        matches!(self, Self::Small(_))
+    }
+
     /// Returns the bytes that the work leaves on disk.
     pub(crate) fn bytes(&self) -> u64 {
         match self {

@@ -129,11 +129,11 @@ fn measure(options: &Options) -> Result<()> {
         has_before: options.before.is_some(),
         has_curl: Command::new("curl").arg("--version").output().is_ok(),
     };
-    let mut failures = 0;
+    let (mut failures, mut kept) = (0, Vec::new());
     for scenario in scenarios {
         let (began, mut rows) = (Instant::now(), Vec::new());
         for case in (scenario.cases)(&plan) {
-            let outcomes = round::run(&case, rounds, scale == Scale::Smoke, &installed)?;
+            let outcomes = round::run(&case, rounds, scale == Scale::Smoke, &installed, &mut kept)?;
             let of_case = report::rows(scenario, &case, &outcomes);
             if options.json {
                 of_case.iter().map(report::json).for_each(|lines| print!("{lines}"));

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::content::Content;
@@ -17,12 +18,13 @@ use crate::scenario::Case;
 /// The samples of a contender by round, or the reason why there are none.
 pub(crate) type Outcome = Result<Vec<Sample>, String>;
 
-/// Runs a case. Returns the outcomes in the order of the contenders. A contender that fails takes no further part.
+/// Runs a case. Adds to `kept` the data that is to be deleted only after all cases. Returns the outcomes in the order of the contenders. A contender that fails takes no further part.
 pub(crate) fn run(
     case: &Case,
     rounds: usize,
     is_thorough: bool,
     installed: &HashMap<&'static str, Installed>,
+    kept: &mut Vec<TempDir>,
 ) -> Result<Vec<Outcome>> {
     // One thread, so that a client never has more than one core, and the server has the others.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -34,9 +36,9 @@ pub(crate) fn run(
     }
     let mut outcomes: Vec<Outcome> = case.contenders.iter().map(|_| Ok(Vec::new())).collect();
     for _ in 0..rounds {
-        for (launch, outcome) in launches.iter().zip(&mut outcomes) {
+        for (launch, outcome) in launches.iter_mut().zip(&mut outcomes) {
             let Ok(samples) = outcome else { continue };
-            match once(case, launch, &runtime) {
+            match once(case, launch, &runtime, kept) {
                 Ok(sample) => samples.push(sample),
                 Err(error) => *outcome = Err(format!("{error:#}")),
             }
@@ -45,11 +47,16 @@ pub(crate) fn run(
     Ok(outcomes)
 }
 
-fn once(case: &Case, launch: &Launch, runtime: &Runtime) -> Result<Sample> {
+fn once(case: &Case, launch: &mut Launch, runtime: &Runtime, kept: &mut Vec<TempDir>) -> Result<Sample> {
     warm(&case.place, case.load.bytes())?;
     let sample = runtime.block_on(Box::pin(case.load.run(launch)));
     if !case.load.keeps_data() {
-        launch.clear()?;
+        let data = launch.renew()?;
+        // For minutes after files were deleted, ext4 searches for an inode among theirs whenever it creates one. The next
+        // run would take several times as long.
+        if case.load.has_many_files() && !case.is_in_memory {
+            kept.push(data);
+        }
     }
     sample
 }

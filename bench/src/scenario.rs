@@ -25,6 +25,8 @@ pub(crate) struct Case {
     pub(crate) label: String,
     /// The directory for the data.
     pub(crate) place: PathBuf,
+    /// True if the place is in memory.
+    pub(crate) is_in_memory: bool,
     pub(crate) durability: Durability,
     pub(crate) load: Load,
     /// The round trip of the network; `None` for that of this machine.
@@ -119,18 +121,9 @@ impl Plan {
 
     /// Returns a case in memory, if this machine has a file system there.
     fn in_memory(&self, label: &str, load: Load, contenders: Vec<Contender>) -> Case {
-        let (place, system) = match &self.memory {
-            Some(memory) => (memory, "tmpfs"),
-            None => (&self.disk.0, self.disk.1.as_str()),
-        };
-        Case {
-            label: with_place(label, &format!("os, {system}")),
-            place: place.clone(),
-            durability: Durability::Os,
-            load,
-            delay: None,
-            contenders,
-        }
+        let case = self.on_disk_at_os(label, load, contenders);
+        let Some(memory) = &self.memory else { return case };
+        Case { label: with_place(label, "os, tmpfs"), place: memory.clone(), is_in_memory: true, ..case }
     }
 
     /// Returns the case in memory, and on disk with each durability, of which small scales have only `disk`.
@@ -150,6 +143,7 @@ impl Plan {
             durability: Durability::Disk,
             load: load.clone(),
             place: os.place.clone(),
+            is_in_memory: false,
             contenders: contenders.to_vec(),
             delay: None,
         };
@@ -161,6 +155,7 @@ impl Plan {
         Case {
             label: with_place(label, &format!("os, {system}")),
             place: place.clone(),
+            is_in_memory: false,
             durability: Durability::Os,
             load,
             delay: None,

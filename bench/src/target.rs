@@ -75,8 +75,8 @@ impl Target {
     /// Waits until the resident memory no longer changes, and returns it.
     pub(crate) async fn settled_rss(&self) -> Result<u64> {
         let mut last = self.process.rss()?;
-        for _ in 0..40 {
-            tokio::time::sleep(Duration::from_millis(250)).await;
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
             let now = self.process.rss()?;
             if now.abs_diff(last) <= last / 500 {
                 return Ok(now);

@@ -93,7 +93,7 @@ fn small_append(plan: &Plan) -> Vec<Case> {
 }
 
 fn small_uploads(plan: &Plan, is_appended: bool) -> Vec<Case> {
-    let uploads = plan.pick(20_000, 2048, 24);
+    let uploads = plan.pick(5000, 1024, 24);
     let load = Small { uploads, bytes: 16 << 10, connections: plan.pick(64, 64, 4), is_appended };
     let mut contenders = plan.contenders(&[&RESPONDER], if is_appended { TUS } else { ALL });
     if plan.scale != Scale::Quick {
@@ -114,7 +114,7 @@ fn append(plan: &Plan) -> Vec<Case> {
 }
 
 fn offset(plan: &Plan) -> Vec<Case> {
-    let load = Offsets { queries: plan.pick(200_000, 40_000, 64), connections: plan.pick(16, 16, 4) };
+    let load = Offsets { queries: plan.pick(200_000, 16_000, 64), connections: plan.pick(16, 16, 4) };
     vec![plan.in_memory("", Load::Offsets(load), plan.contenders(&[&RESPONDER], ALL))]
 }
 

@@ -45,6 +45,21 @@ pub fn chunked(data: &[u8]) {
     assert_eq!(whole, decode(&[front, back]), "the result depends on how the bytes arrive");
 }
 
+/// Decodes a chunked body that has arrived as a whole, for benchmarks. Returns the length of its content, or `None` if it
+/// is malformed or incomplete.
+pub fn chunked_bytes(buf: &mut BytesMut) -> Option<usize> {
+    let (mut framing, limits) = (Framing::chunked(), Limits::default());
+    let mut bytes = 0;
+    loop {
+        match framing.decode(buf, &limits).ok()? {
+            Decoded::More => return None,
+            Decoded::Data(data) => bytes += data.len(),
+            Decoded::Trailers(_) => {}
+            Decoded::End => return Some(bytes),
+        }
+    }
+}
+
 /// Returns the content, the trailers, and whether decoding succeeded; `None` if the content is incomplete.
 fn decode(pieces: &[&[u8]]) -> (Vec<u8>, Option<String>, Option<bool>) {
     let (mut framing, mut buf, limits) = (Framing::chunked(), BytesMut::new(), Limits::default());

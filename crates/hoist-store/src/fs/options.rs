@@ -68,7 +68,7 @@ pub struct Options {
     /// The most bytes of all uploads that may be queued for writing. Bounds the store's memory. A buffer counts with
     /// its length, not with the allocation that it may be a slice of.
     ///
-    /// With a hundred uploads faster than the disk, the process of the benchmark takes 90 to 98 MB. With 64 MiB it took
+    /// With a hundred uploads faster than the disk, the process took 90 to 98 MB in a benchmark. With 64 MiB it took
     /// 114 to 126 MB and about 5 % less time.
     pub budget_bytes_max: u32,
     /// The number of threads that write and sync. The more of them wait for the disk at the same time, the more uploads

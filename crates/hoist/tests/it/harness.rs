@@ -1,14 +1,9 @@
 //! The test harness: servers as child processes, clients that can stop or break off at any byte, and seeded random
 //! numbers.
 
-// Explicit paths, because the benchmarks include this file.
-#[path = "harness/exchange.rs"]
 mod exchange;
-#[path = "harness/raw.rs"]
 mod raw;
-#[path = "harness/server.rs"]
 mod server;
-#[path = "harness/system.rs"]
 pub(crate) mod system;
 
 use std::time::Duration;

@@ -18,7 +18,6 @@ use tokio_rustls::TlsConnector;
 use super::Server;
 use super::raw::ReadBuffer;
 
-#[path = "exchange/limited.rs"]
 mod limited;
 
 pub(crate) use limited::LimitedStream;
